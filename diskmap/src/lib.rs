@@ -1,1 +1,20 @@
-//! diskmap
+//! What is on a disk: its partition table, and which of its bytes are in use.
+//!
+//! Two halves that share [`extents::ExtentSet`]:
+//!
+//! - [`table`] reads GPT and MBR tables, keeps the raw sectors they came from, and plans how to put
+//!   them back on a target ([`plan_commit`]): values in, a list of writes out.
+//! - [`usedmap`] asks a file system which bytes of a partition hold data.
+//!
+//! The crate owns the meaning of on-disk bytes. It never opens a device, never writes one, and has
+//! no clock: a disk is a [`ReadAt`], a plan is a value the caller carries out. Every byte that is
+//! read may be damaged or hostile: nothing here panics on it, loops on it, or allocates by a size
+//! it declares before that size was held against what is really there.
+
+#![forbid(unsafe_code)]
+
+pub mod extents;
+pub mod usedmap;
+
+pub use extents::ExtentSet;
+pub use positioned_io::ReadAt;
