@@ -1,1 +1,20 @@
-//! x
+//! diskcast puts one master image on a room full of machines at once, and proves it.
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`cli`] | words and tables a technician sees; the only user of clap and indicatif | everything below |
+//! | [`console`] | a job from plan to report; roster of agents; store; local API | `net`, `disk` |
+//! | [`agent`] | the target side: facts, join, receive, write, read back, commit | `net`, `disk` |
+//! | [`net`] | sockets, TLS, clock, control frames, and the loops that drive a session | `multicast` |
+//! | [`disk`] | block devices, capture, writing, read-back, commit; `sys.rs` has the ioctls | `diskmap`, `imagefmt` |
+//! | [`target`] | words shared by all of them: facts and states of a target | - |
+//!
+//! `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests prove that no socket,
+//! clock or file can enter them.
+
+pub mod agent;
+pub mod cli;
+pub mod console;
+pub mod disk;
+pub mod net;
+pub mod target;

@@ -1,0 +1,417 @@
+//! The local API of a running console: types shared by the console (server) and the CLI (client).
+//!
+//! HTTP/1.1 with JSON over a Unix socket `console.sock` in the data directory. Errors carry `code`, `message` and
+//! `hint`; the CLI turns `code` into its exit code. Long commands read `GET /v1/jobs/ID/events`, one JSON object a line.
+
+use crate::net::control::{Counters, EndAction};
+use crate::target::{DiskFacts, Facts, TargetState};
+use serde::{Deserialize, Serialize};
+
+/// Raised when a document changes its meaning.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// An error as the API and `--json` show it.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// Which exit code it becomes.
+    pub code: ErrorCode,
+    /// What went wrong, with names and numbers.
+    pub message: String,
+    /// What to try next.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// Kinds of failure, one to an exit code (DESIGN section 10).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// 1
+    Unexpected,
+    /// 2
+    Usage,
+    /// 3
+    TargetsFailed,
+    /// 4
+    NothingMatched,
+    /// 5
+    Refused,
+    /// 6
+    Unreachable,
+    /// 7
+    Integrity,
+    /// 124
+    TimedOut,
+    /// 130
+    Interrupted,
+}
+
+impl ErrorCode {
+    /// The process exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Unexpected => 1,
+            Self::Usage => 2,
+            Self::TargetsFailed => 3,
+            Self::NothingMatched => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Integrity => 7,
+            Self::TimedOut => 124,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl ApiError {
+    /// An error of a kind.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// The same with what to try next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// `console show`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsoleInfo {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Product version.
+    pub version: String,
+    /// SHA-256 of the console's public key (SPKI), 64 hex digits: what agents pin.
+    pub pin: String,
+    /// `address:port` agents connect to.
+    pub control: String,
+    /// TCP port of the bulk service.
+    pub bulk_port: u16,
+    /// Group and port of the main lane.
+    pub main: String,
+    /// Group and port of the second lane.
+    pub second: String,
+    /// Interface multicast leaves by.
+    pub interface: String,
+    /// Data directory.
+    pub data_dir: String,
+    /// Process id.
+    pub pid: u32,
+}
+
+/// One target in `target list` and `target show`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetView {
+    /// Stable identity.
+    pub id: String,
+    /// Name shown to the technician.
+    pub name: String,
+    /// State now.
+    pub state: TargetState,
+    /// Connected now.
+    pub connected: bool,
+    /// Address of its control connection.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Console beacons reach it by multicast.
+    #[serde(default)]
+    pub multicast: bool,
+    /// Job it is in.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// When it was last seen, RFC 3339.
+    pub last_seen: String,
+    /// The machine.
+    pub facts: Facts,
+}
+
+/// `GET /v1/targets`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetList {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// By name.
+    pub targets: Vec<TargetView>,
+}
+
+/// When a session starts.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "when", content = "value")]
+pub enum StartRule {
+    /// When every selected target is connected and idle.
+    #[default]
+    All,
+    /// At once, with those that are there.
+    Now,
+    /// When this many matching targets are ready.
+    Count(u32),
+    /// At this time, RFC 3339.
+    At(String),
+    /// When someone says `job start`.
+    Manual,
+}
+
+/// What a technician asks for with `deploy`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeployRequest {
+    /// Absolute path of the image on the console's machine.
+    pub image: String,
+    /// Password of an encrypted image. Never stored, never logged.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Selector: `all`, names with `*` and `?`, `name:`, `id:`, `mac:`, `ip:CIDR`, `state:`; comma is union, `!` takes away.
+    pub targets: String,
+    /// `first` (first internal disk), `path:P`, `serial:S`, `largest`, `smallest`.
+    #[serde(default)]
+    pub disk: Option<String>,
+    /// `last` or a partition number.
+    #[serde(default)]
+    pub grow: Option<String>,
+    /// When to start.
+    #[serde(default)]
+    pub start: StartRule,
+    /// Cap on the wire, bits per second.
+    #[serde(default)]
+    pub rate_bits_per_s: Option<u64>,
+    /// What the machines do afterwards.
+    #[serde(default)]
+    pub end: EndAction,
+}
+
+/// What a deployment would do (DESIGN promise 5).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// `plan`, so that a `--json` stream can be read by type.
+    pub r#type: String,
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// The request it answers, without the password.
+    pub request: DeployRequest,
+    /// The image.
+    pub image: ImageSummary,
+    /// One entry a target, by name.
+    pub targets: Vec<PlannedTarget>,
+    /// Seconds the transfer takes at the rate cap without loss, when a cap is known.
+    #[serde(default)]
+    pub expected_seconds: Option<f64>,
+}
+
+/// An image in a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageSummary {
+    /// Path.
+    pub path: String,
+    /// Root, 64 hex digits.
+    pub root: String,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Bytes of the master disk.
+    pub disk_bytes: u64,
+    /// Bytes of the logical sector.
+    pub sector_size: u32,
+    /// Bytes written to each target.
+    pub used_bytes: u64,
+    /// Compressed bytes on the wire, headers left out.
+    pub wire_bytes: u64,
+    /// When it was captured, RFC 3339.
+    pub created: String,
+    /// One line a partition.
+    pub partitions: Vec<String>,
+}
+
+/// A target in a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlannedTarget {
+    /// Target.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// First MAC address.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// The disk that would be written.
+    #[serde(default)]
+    pub disk: Option<DiskFacts>,
+    /// Why this target cannot take the image.
+    #[serde(default)]
+    pub refused: Option<String>,
+}
+
+/// A target in a job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobTarget {
+    /// Target.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// State.
+    pub state: TargetState,
+    /// Why it failed, was dropped or lost.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Disk, one line.
+    #[serde(default)]
+    pub disk: String,
+    /// Bytes written (or read back while verifying).
+    #[serde(default)]
+    pub done_bytes: u64,
+    /// Bytes to write.
+    #[serde(default)]
+    pub total_bytes: u64,
+    /// Bytes written to the disk in the end.
+    #[serde(default)]
+    pub bytes_written: u64,
+    /// Seconds from order to end.
+    #[serde(default)]
+    pub seconds: f64,
+    /// Bytes per second over the last few seconds.
+    #[serde(default)]
+    pub rate_bytes_per_s: u64,
+    /// Share of session packets lost, 0..1.
+    #[serde(default)]
+    pub loss: f64,
+    /// Seconds left, when known.
+    #[serde(default)]
+    pub eta_seconds: Option<f64>,
+    /// Root read back.
+    #[serde(default)]
+    pub root: Option<String>,
+    /// Remark.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Counters.
+    #[serde(default)]
+    pub counters: Counters,
+}
+
+/// State of a job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    /// Waits for its start rule.
+    Waiting,
+    /// Session runs.
+    Running,
+    /// The console ended while it ran; goes on by itself for targets that come back, or with `job retry`.
+    Interrupted,
+    /// Every target is done.
+    Done,
+    /// Over; at least one target is not done.
+    Failed,
+    /// Ended by a technician.
+    Cancelled,
+}
+
+impl JobState {
+    /// True when nothing more happens by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// `job show`, and each entry of `job list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobView {
+    /// Number as text.
+    pub id: String,
+    /// State.
+    pub state: JobState,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// When it ended.
+    #[serde(default)]
+    pub ended: Option<String>,
+    /// Image path.
+    pub image: String,
+    /// Image root.
+    pub root: String,
+    /// Job it retries.
+    #[serde(default)]
+    pub retry_of: Option<String>,
+    /// Targets, by name.
+    pub targets: Vec<JobTarget>,
+    /// Session counters.
+    #[serde(default)]
+    pub session: SessionView,
+}
+
+/// Counters of the sending side.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Payload bytes sent by multicast, source symbols.
+    pub source_bytes: u64,
+    /// Payload bytes sent as parity.
+    pub parity_bytes: u64,
+    /// Bytes on the wire.
+    pub wire_bytes: u64,
+    /// Payload bytes served over TCP 5003.
+    pub bulk_bytes: u64,
+    /// Rate now, wire bytes per second.
+    pub rate_bytes_per_s: u64,
+    /// Passes begun.
+    pub passes: u32,
+}
+
+/// One line of `GET /v1/jobs/ID/events` and of `deploy --json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Event {
+    /// A target changed its state.
+    State {
+        /// Job.
+        job: String,
+        /// When, RFC 3339.
+        time: String,
+        /// Target after the change.
+        target: Box<JobTarget>,
+    },
+    /// Where everyone stands, about twice a second.
+    Progress {
+        /// Job.
+        job: String,
+        /// Whole picture.
+        view: Box<JobView>,
+    },
+    /// A line of the job's log.
+    Log {
+        /// Job.
+        job: String,
+        /// When, RFC 3339.
+        time: String,
+        /// One line.
+        text: String,
+    },
+    /// The job is over; last line of the stream.
+    Summary(Box<Summary>),
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Summary {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Job.
+    pub job: String,
+    /// State.
+    pub state: JobState,
+    /// Image path.
+    pub image: String,
+    /// Root of the image.
+    pub root: String,
+    /// One entry a target: `id`, `state`, `reason`, `bytes_written`, `seconds`, `root` and more.
+    pub targets: Vec<JobTarget>,
+    /// How many ended `done`.
+    pub done: u32,
+    /// How many did not.
+    pub failed: u32,
+    /// Seconds from start to the last target's end.
+    pub seconds: f64,
+    /// Session counters.
+    pub session: SessionView,
+    /// Where the log and the report are.
+    pub report: String,
+}

@@ -1,0 +1,173 @@
+//! What is known about a target, in the words the whole product shares.
+//!
+//! Owns: the facts an agent states about its machine, and the states a target passes through. The same words
+//! appear in the CLI, JSON, logs and reports. Values only; nothing here looks anything up.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a target stands (DESIGN section 3). The text form is a contract with scripts.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetState {
+    /// Known from an earlier time; not connected now.
+    Discovered,
+    /// Connected; a technician has to let it in.
+    WaitingApproval,
+    /// Connected and idle.
+    Ready,
+    /// Accepted a job; has not received anything yet.
+    Joined,
+    /// Takes the image from the multicast session.
+    Receiving,
+    /// Takes what it lacks over TCP 5003.
+    Repairing,
+    /// Reads its disk back and compares with the manifest.
+    Verifying,
+    /// Makes the machine itself from the template.
+    Applying,
+    /// Writes the sectors that make the disk bootable.
+    Committing,
+    /// Restarts or shuts down after a finished job.
+    Rebooting,
+    /// What is on its disk was read back and matches the master image.
+    Done,
+    /// Ended with a reason.
+    Failed,
+    /// Taken out of the job by a technician.
+    Dropped,
+    /// Its connection ended before it reported a result.
+    Lost,
+}
+
+impl TargetState {
+    /// True when the target's part in a job is over.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Dropped | Self::Lost)
+    }
+
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Discovered => "discovered",
+            Self::WaitingApproval => "waiting-approval",
+            Self::Ready => "ready",
+            Self::Joined => "joined",
+            Self::Receiving => "receiving",
+            Self::Repairing => "repairing",
+            Self::Verifying => "verifying",
+            Self::Applying => "applying",
+            Self::Committing => "committing",
+            Self::Rebooting => "rebooting",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl std::fmt::Display for TargetState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One disk of a target, as its agent sees it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct DiskFacts {
+    /// Path on the target, for example `/dev/nvme0n1`, or a regular file in a rehearsal.
+    pub path: String,
+    /// Model as the kernel reports it.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Serial number as the kernel reports it.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of a logical sector.
+    pub logical_sector: u32,
+    /// Bytes of a physical sector.
+    #[serde(default)]
+    pub physical_sector: u32,
+    /// The kernel calls it removable, or it hangs on USB.
+    #[serde(default)]
+    pub removable: bool,
+    /// Read-only device.
+    #[serde(default)]
+    pub read_only: bool,
+    /// A regular file standing in for a disk.
+    #[serde(default)]
+    pub file_backed: bool,
+    /// Who uses it now (mount points, swap, device-mapper holders); empty when free.
+    #[serde(default)]
+    pub holders: Vec<String>,
+    /// What is on it, one line a partition, for the technician who is about to erase it.
+    #[serde(default)]
+    pub contents: Vec<String>,
+}
+
+impl DiskFacts {
+    /// One line that names the disk so that nobody takes it for another: path, model, serial, size.
+    pub fn title(&self) -> String {
+        let mut line = self.path.clone();
+        for part in [self.model.as_deref(), self.serial.as_deref().map(|s| s.trim())] {
+            if let Some(part) = part.filter(|p| !p.is_empty()) {
+                line.push_str(", ");
+                line.push_str(part);
+            }
+        }
+        line.push_str(&format!(", {:.1} GB", self.size as f64 / 1e9));
+        line
+    }
+}
+
+/// One network interface of a target.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct NicFacts {
+    /// Kernel name.
+    pub name: String,
+    /// `aa:bb:cc:dd:ee:ff`.
+    pub mac: String,
+    /// IPv4 and IPv6 addresses as text.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Link speed where the kernel knows it, Mbit/s.
+    #[serde(default)]
+    pub speed_mbit_per_s: Option<u32>,
+}
+
+/// What an agent says about its machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Host name of the pre-OS or the rehearsal machine.
+    #[serde(default)]
+    pub hostname: String,
+    /// SMBIOS system UUID.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// SMBIOS system serial number.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// SMBIOS vendor and product.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// `uefi` or `bios`.
+    #[serde(default)]
+    pub firmware: String,
+    /// Bytes of memory.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// Processor threads.
+    #[serde(default)]
+    pub cpus: u32,
+    /// The processor has AES instructions, so AES-GCM is cheap for it.
+    #[serde(default)]
+    pub aes: bool,
+    /// Interfaces, loopback left out unless it is the only one.
+    #[serde(default)]
+    pub nics: Vec<NicFacts>,
+    /// Disks the agent offers.
+    #[serde(default)]
+    pub disks: Vec<DiskFacts>,
+}
