@@ -242,7 +242,7 @@ pub struct PlannedTarget {
 }
 
 /// A target in a job.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobTarget {
     /// Target.
     pub id: String,
@@ -280,6 +280,9 @@ pub struct JobTarget {
     /// Root read back.
     #[serde(default)]
     pub root: Option<String>,
+    /// State it was in when it failed.
+    #[serde(default)]
+    pub step: Option<TargetState>,
     /// Remark.
     #[serde(default)]
     pub note: Option<String>,
@@ -322,6 +325,9 @@ pub struct JobView {
     pub state: JobState,
     /// When it was made, RFC 3339.
     pub created: String,
+    /// When its session began.
+    #[serde(default)]
+    pub started: Option<String>,
     /// When it ended.
     #[serde(default)]
     pub ended: Option<String>,
@@ -414,4 +420,71 @@ pub struct Summary {
     pub session: SessionView,
     /// Where the log and the report are.
     pub report: String,
+}
+
+/// File name of the API's socket in the data directory.
+pub const SOCKET_NAME: &str = "console.sock";
+
+/// `POST /v1/targets/{id}/rename`; the answer is the `TargetView`.
+///
+/// `approve` and `forget` have no body; they answer with the `TargetView` as it is afterwards (for `forget`: as it was).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RenameRequest {
+    /// New name: 1 to 63 of letters, digits, `-`, `_` and `.`; no other target has it.
+    pub name: String,
+}
+
+/// `POST /v1/jobs`; the answer is the `JobView`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreateJob {
+    /// What to do.
+    pub request: DeployRequest,
+    /// Ids of the targets the technician confirmed: those of the `Plan` without a refusal. The console plans again and
+    /// refuses (exit code 5) when it now comes to other targets.
+    pub expect_targets: Vec<String>,
+}
+
+/// `GET /v1/jobs`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobList {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Newest first.
+    pub jobs: Vec<JobView>,
+}
+
+/// `POST /v1/jobs/{id}/cancel`; the answer is the `JobView`. `{}` cancels the whole job.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// Selector of the targets to drop; the job goes on for the others. Without it the whole job ends.
+    #[serde(default)]
+    pub targets: Option<String>,
+    /// For the log and the targets' screens.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `POST /v1/jobs/{id}/retry`; the answer is the new job's `JobView`. `{}` is enough for a plain image.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RetryRequest {
+    /// Password of an encrypted image: it is never stored, so it has to be given again.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Narrows the failed, lost and dropped targets further.
+    #[serde(default)]
+    pub targets: Option<String>,
+}
+
+/// `GET /v1/jobs/{id}/report`, and `report.json` in the job's folder. (`GET /v1/jobs/{id}/log` is plain text.)
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// The job as it stands.
+    pub job: JobView,
+    /// What was planned, and what was refused.
+    pub plan: Plan,
+    /// How it ended; absent while it runs.
+    #[serde(default)]
+    pub summary: Option<Summary>,
 }
