@@ -1,0 +1,95 @@
+//! Speed and time left over the last few seconds.
+//!
+//! Owns: a short window of samples. Time is an argument, so the arithmetic is tested without a clock. A bounded
+//! window (not an average since the start) because a technician asks "how fast is it now".
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Samples older than this no longer count.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Samples closer together than this replace each other: bounds the queue to WINDOW / SPACING + 2.
+const SPACING: Duration = Duration::from_millis(100);
+
+/// Bytes done at points in time, newest last.
+#[derive(Debug, Default)]
+pub(super) struct RateWindow {
+    samples: VecDeque<(Duration, u64)>,
+}
+
+impl RateWindow {
+    /// Notes that `done` bytes were done at `now` (since the start; never goes back).
+    pub(super) fn note(&mut self, now: Duration, done: u64) {
+        // The last two: the newest is replaced while it is close to the one before, so samples stay SPACING apart.
+        let count = self.samples.len();
+        if count >= 2
+            && let Some(&(before, _)) = self.samples.get(count - 2)
+            && now.saturating_sub(before) < SPACING
+        {
+            self.samples.pop_back();
+        }
+        self.samples.push_back((now, done));
+        while self.samples.len() > 2
+            && self
+                .samples
+                .front()
+                .is_some_and(|(time, _)| now.saturating_sub(*time) > WINDOW)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes per second over the window; 0 before there is anything to compare.
+    pub(super) fn bytes_per_s(&self) -> u64 {
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+            return 0;
+        };
+        let micros = last.0.saturating_sub(first.0).as_micros();
+        if micros == 0 {
+            return 0;
+        }
+        u64::try_from(u128::from(last.1.saturating_sub(first.1)) * 1_000_000 / micros)
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Seconds until `total`, when there is a speed to tell it from.
+    pub(super) fn eta_seconds(&self, total: u64) -> Option<f64> {
+        let (rate, done) = (self.bytes_per_s(), self.samples.back()?.1);
+        (rate > 0).then(|| total.saturating_sub(done) as f64 / rate as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_is_that_of_the_last_seconds() {
+        let mut window = RateWindow::default();
+        assert_eq!((window.bytes_per_s(), window.eta_seconds(10)), (0, None));
+        // 100 s at 1 MB/s, then 20 s at 5 MB/s: only the latter counts.
+        let mut done = 0;
+        for second in 0..120_u64 {
+            window.note(Duration::from_secs(second), done);
+            done += if second < 100 { 1_000_000 } else { 5_000_000 };
+        }
+        assert_eq!(window.bytes_per_s(), 5_000_000);
+        let newest = done - 5_000_000;
+        assert_eq!(window.eta_seconds(newest + 50_000_000), Some(10.0));
+        assert_eq!(
+            window.eta_seconds(0),
+            Some(0.0),
+            "past the end is no time left"
+        );
+    }
+
+    #[test]
+    fn the_window_is_bounded() {
+        let mut window = RateWindow::default();
+        for n in 0..1_000_000_u64 {
+            window.note(Duration::from_micros(n * 37), n);
+        }
+        assert!(window.samples.len() <= 110, "{}", window.samples.len());
+        assert!(window.bytes_per_s() > 25_000);
+    }
+}
