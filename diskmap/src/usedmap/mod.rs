@@ -1,0 +1,336 @@
+//! Which bytes of a partition hold data.
+//!
+//! Owns the reading of file systems' own allocation maps: [`map_partition`] recognises what is in a
+//! partition and answers with the byte ranges a capture has to take. It reads, never writes, and
+//! never repairs.
+//!
+//! The one invariant: **over-capture is fine, under-capture is data loss.** So there are three
+//! answers and no fourth:
+//!
+//! - [`Mapping::Used`]: the file system is understood, clean and consistent in everything looked at.
+//! - [`Mapping::Raw`]: unknown, encrypted, inconsistent or with a feature not understood. The whole
+//!   partition has to be captured; the reason says why.
+//! - [`Mapping::Refused`]: understood, but not cleanly closed: its map may be older than its data,
+//!   and an image of it would lose data without anyone being told. The hint says what to do.
+//!
+//! ```text
+//!   map_partition -> probe ---- nothing, several, or opaque -------------> Raw
+//!                      | one known file system
+//!                      v
+//!                   Reader::open -> Reader::used -> slack -> Used
+//!                      |                |
+//!                      +-- Stop::Raw / Stop::Refused / Stop::Io
+//! ```
+//!
+//! Always holds: ranges of a [`UsedMap`] are sorted, disjoint and inside the partition; `excluded`
+//! ranges are not in `extents`. Memory is bounded whatever the partition's size (maps are read
+//! through windows, and a map of more than a million runs is coarsened outwards). No input panics.
+
+mod bits;
+mod probe;
+mod slack;
+mod swap;
+mod volume;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+
+use positioned_io::ReadAt;
+use serde::{Deserialize, Serialize};
+
+use bits::Used;
+use volume::{Stop, Volume};
+
+pub use volume::Window;
+
+/// What a capture asks of a used-block map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapOptions {
+    /// Keep the contents of `pagefile.sys`, `swapfile.sys` and `hiberfil.sys` of a clean NTFS
+    /// volume. They are left out unless this is set.
+    pub keep_page_files: bool,
+}
+
+/// A kind of content found in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum FsKind {
+    /// ext2: no journal.
+    Ext2,
+    /// ext3: a journal, none of ext4's features.
+    Ext3,
+    /// ext4.
+    Ext4,
+    /// NTFS.
+    Ntfs,
+    /// FAT with 12-bit entries.
+    Fat12,
+    /// FAT with 16-bit entries.
+    Fat16,
+    /// FAT with 32-bit entries.
+    Fat32,
+    /// exFAT.
+    ExFat,
+    /// Linux swap space.
+    Swap,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+    /// Microsoft ReFS.
+    ReFs,
+    /// APFS container.
+    Apfs,
+    /// HFS or HFS+.
+    HfsPlus,
+    /// F2FS.
+    F2fs,
+    /// BitLocker encrypted volume.
+    BitLocker,
+    /// LUKS encrypted volume.
+    Luks,
+    /// LVM2 physical volume.
+    LvmPv,
+    /// Member of a Linux md array.
+    MdRaid,
+    /// Member of a ZFS pool.
+    Zfs,
+}
+
+impl FsKind {
+    /// The name a technician knows it by, as blkid writes it where it has one.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ext2 => "ext2",
+            Self::Ext3 => "ext3",
+            Self::Ext4 => "ext4",
+            Self::Ntfs => "ntfs",
+            Self::Fat12 => "fat12",
+            Self::Fat16 => "fat16",
+            Self::Fat32 => "fat32",
+            Self::ExFat => "exfat",
+            Self::Swap => "swap",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::ReFs => "refs",
+            Self::Apfs => "apfs",
+            Self::HfsPlus => "hfsplus",
+            Self::F2fs => "f2fs",
+            Self::BitLocker => "bitlocker",
+            Self::Luks => "luks",
+            Self::LvmPv => "lvm2",
+            Self::MdRaid => "md",
+            Self::Zfs => "zfs",
+        }
+    }
+}
+
+impl fmt::Display for FsKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is known of the content of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsInfo {
+    /// What it is.
+    pub kind: FsKind,
+    /// Its label, when it has one.
+    pub label: Option<String>,
+    /// Its identity as blkid writes it: a UUID, or a serial number in hexadecimal.
+    pub uuid: Option<String>,
+    /// Allocation unit in bytes; 0 where it is not known.
+    pub block_size: u32,
+    /// Size the file system gives itself, in bytes; the partition's where it is not known.
+    pub size: u64,
+}
+
+impl FsInfo {
+    /// Only the kind is known: nothing inside was read, or could be.
+    const fn opaque(kind: FsKind, size: u64) -> Self {
+        Self {
+            kind,
+            label: None,
+            uuid: None,
+            block_size: 0,
+            size,
+        }
+    }
+}
+
+/// Bytes that are allocated, and left out of the capture on purpose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excluded {
+    /// Bytes of the partition.
+    pub range: Range<u64>,
+    /// What was there: a file name such as `pagefile.sys`.
+    pub what: String,
+}
+
+/// The used bytes of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedMap {
+    /// The file system the map comes from.
+    pub fs: FsInfo,
+    /// Bytes of the partition to capture: sorted, disjoint, inside the partition.
+    pub extents: Vec<Range<u64>>,
+    /// Allocated bytes left out on purpose; never in `extents`.
+    pub excluded: Vec<Excluded>,
+}
+
+impl UsedMap {
+    /// Bytes to capture.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.extents.iter().map(|run| run.end - run.start).sum()
+    }
+}
+
+/// The answer about one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// Capture these ranges.
+    Used(UsedMap),
+    /// Capture the whole partition.
+    Raw {
+        /// What is known of the content, if anything.
+        fs: Option<FsInfo>,
+        /// Why there is no map.
+        reason: String,
+    },
+    /// Do not capture before the operator did something, or asked for raw.
+    Refused {
+        /// What is known of the content.
+        fs: FsInfo,
+        /// What is wrong.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+}
+
+impl Mapping {
+    /// What is known of the content, whatever the answer.
+    #[must_use]
+    pub const fn fs(&self) -> Option<&FsInfo> {
+        match self {
+            Self::Used(map) => Some(&map.fs),
+            Self::Raw { fs, .. } => fs.as_ref(),
+            Self::Refused { fs, .. } => Some(fs),
+        }
+    }
+}
+
+/// What a reader found: the file system's own allocation, before slack is added.
+struct Found {
+    used: Used,
+    excluded: Vec<Excluded>,
+}
+
+/// A file system whose allocation map can be read.
+trait Reader: Sized {
+    /// Reads and checks the header. Stops where the header alone shows the map cannot be trusted.
+    fn open(volume: &Volume<'_>) -> Result<Self, Stop>;
+    /// What the header says.
+    fn info(&self) -> FsInfo;
+    /// Reads the allocation map.
+    fn used(&self, volume: &Volume<'_>, options: &MapOptions) -> Result<Found, Stop>;
+}
+
+/// Finds which bytes of the partition `dev` (`length` bytes from offset 0) hold data.
+///
+/// # Errors
+///
+/// Only for a device that cannot be read, or that is shorter than `length`. Whatever is wrong with
+/// what was read is an answer ([`Mapping::Raw`] or [`Mapping::Refused`]), not an error.
+pub fn map_partition(
+    dev: &dyn ReadAt,
+    length: u64,
+    options: &MapOptions,
+) -> Result<Mapping, io::Error> {
+    let volume = Volume::new(dev, length);
+    let found = match probe::identify(&volume) {
+        Ok(found) => found,
+        Err(stop) => return settle(None, stop),
+    };
+    match found {
+        probe::Content::Unknown => Ok(Mapping::Raw {
+            fs: None,
+            reason: "no known file system".into(),
+        }),
+        probe::Content::Several(kinds) => {
+            let names: Vec<_> = kinds.into_iter().map(FsKind::name).collect();
+            Ok(Mapping::Raw {
+                fs: None,
+                reason: format!("signatures of several file systems: {}", names.join(", ")),
+            })
+        }
+        probe::Content::Opaque(kind, reason) => Ok(Mapping::Raw {
+            fs: Some(FsInfo::opaque(kind, length)),
+            reason,
+        }),
+        probe::Content::One(kind) => match kind {
+            FsKind::Swap => run::<swap::Swap>(kind, &volume, options),
+            other => Ok(Mapping::Raw {
+                fs: Some(FsInfo::opaque(other, length)),
+                reason: format!("no used-block reader for {other}"),
+            }),
+        },
+    }
+}
+
+/// Runs one reader and completes its answer with what lies outside the file system.
+fn run<R: Reader>(
+    kind: FsKind,
+    volume: &Volume<'_>,
+    options: &MapOptions,
+) -> Result<Mapping, io::Error> {
+    let reader = match R::open(volume) {
+        Ok(reader) => reader,
+        Err(stop) => return settle(Some(FsInfo::opaque(kind, volume.length())), stop),
+    };
+    let fs = reader.info();
+    let outcome = reader.used(volume, options).and_then(|found| {
+        let mut used = found.used;
+        slack::add(volume, fs.size, &mut used)?;
+        let mut extents = used.finish();
+        for excluded in &found.excluded {
+            extents.remove(excluded.range.clone());
+        }
+        // The tail is kept whatever lies there, so an excluded range never reaches into it.
+        let tail = slack::tail(volume.length());
+        extents.insert(tail.clone());
+        let excluded = found
+            .excluded
+            .into_iter()
+            .map(|mut excluded| {
+                excluded.range.end = excluded.range.end.min(tail.start);
+                excluded
+            })
+            .filter(|excluded| excluded.range.start < excluded.range.end)
+            .collect();
+        let extents = extents.within(0..volume.length()).into_vec();
+        Ok((extents, excluded))
+    });
+    match outcome {
+        Ok((extents, excluded)) => Ok(Mapping::Used(UsedMap {
+            fs,
+            extents,
+            excluded,
+        })),
+        Err(stop) => settle(Some(fs), stop),
+    }
+}
+
+/// Turns a stop into the answer it stands for.
+fn settle(fs: Option<FsInfo>, stop: Stop) -> Result<Mapping, io::Error> {
+    match (stop, fs) {
+        (Stop::Io(error), _) => Err(error),
+        (Stop::Refused { reason, hint }, Some(fs)) => Ok(Mapping::Refused { fs, reason, hint }),
+        (Stop::Raw(reason) | Stop::Refused { reason, .. }, fs) => Ok(Mapping::Raw { fs, reason }),
+    }
+}
