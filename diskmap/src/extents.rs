@@ -154,7 +154,11 @@ impl ExtentSet {
     #[must_use]
     pub fn intersects(&self, range: Range<u64>) -> bool {
         let first = self.runs.partition_point(|run| run.end <= range.start);
-        range.start < range.end && self.runs.get(first).is_some_and(|run| run.start < range.end)
+        range.start < range.end
+            && self
+                .runs
+                .get(first)
+                .is_some_and(|run| run.start < range.end)
     }
 
     /// Whether every position of `range` is in the set. An empty range always is.

@@ -14,7 +14,14 @@
 #![forbid(unsafe_code)]
 
 pub mod extents;
+pub mod guid;
+pub mod table;
 pub mod usedmap;
 
 pub use extents::ExtentSet;
+pub use guid::Guid;
 pub use positioned_io::ReadAt;
+pub use table::{
+    CommitPlan, GptFault, Grow, Partition, PartitionKind, PartitionTable, PatchError, Region, Role,
+    TableError, TableKind, TypeId, cross_check, plan_commit, read_table, table_from_regions,
+};
