@@ -1,0 +1,358 @@
+//! One chunk between its plain form and its body.
+//!
+//! ```text
+//! used blocks in order | mask          the plain form; no mask when every block is used
+//! ```
+//!
+//! The mask comes last so that used bytes start the buffer and can be written from it directly. The body is that form
+//! compressed by zstd, or as it is where compression saves less than 3 %, or only the mask where all used bytes are
+//! zero. One [`Encoder`] or [`Decoder`] a worker thread; buffers and contexts are reused.
+
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::error::{FormatError, Result};
+use crate::id::content_id;
+use crate::manifest::Entry;
+use crate::{ContentId, Geometry, IdKey, Mask};
+
+/// How a body is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// The plain form.
+    Raw,
+    /// One zstd frame of the plain form.
+    Zstd,
+    /// Used bytes are all zero; the body is the mask, or nothing when every block is used.
+    Zero,
+}
+
+impl Codec {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::Zstd => 1,
+            Self::Zero => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Result<Self> {
+        match code {
+            0 => Ok(Self::Raw),
+            1 => Ok(Self::Zstd),
+            2 => Ok(Self::Zero),
+            // 3 is set aside for a reference to a base image.
+            code => Err(FormatError::LimitExceeded {
+                what: "codec number",
+                value: code.into(),
+                limit: 2,
+            }),
+        }
+    }
+}
+
+/// Lowest and highest compression level. Above 6 nothing was gained on the corpus (research: imagefmt 4.1).
+pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=12;
+/// 3: the knee of the curve.
+pub const DEFAULT_LEVEL: i32 = 3;
+
+/// Whether `packed` saves at least 3 % of `plain`: less is not worth a decompression on every target.
+pub(crate) fn pays(plain: usize, packed: usize) -> bool {
+    (packed as u64) * 100 <= (plain as u64) * 97
+}
+
+/// Bytes of the plain form of a chunk with this mask.
+pub(crate) fn plain_len(mask: &Mask) -> usize {
+    let used = mask.used_bytes() as usize;
+    if mask.is_full() {
+        used
+    } else {
+        used + Mask::byte_len(mask.chunk_len())
+    }
+}
+
+/// Bytes of the body of an all-zero chunk with this mask.
+pub(crate) fn zero_len(mask: &Mask) -> usize {
+    plain_len(mask) - mask.used_bytes() as usize
+}
+
+/// An encoded chunk, as it goes on the wire and (perhaps encrypted) into the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Body<'a> {
+    /// Its form.
+    pub codec: Codec,
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Name of the content.
+    pub id: ContentId,
+}
+
+/// Compresses and names chunks. One a worker thread.
+pub struct Encoder {
+    compressor: Compressor<'static>,
+    id_key: Option<IdKey>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl std::fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl Encoder {
+    /// An encoder at zstd level 1 to 12.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] for another level, [`FormatError::Compressor`] when zstd has no memory.
+    pub fn new(level: i32, id_key: Option<IdKey>) -> Result<Self> {
+        Ok(Self {
+            compressor: compressor(level)?,
+            id_key,
+            plain: Vec::new(),
+            packed: Vec::new(),
+        })
+    }
+
+    /// Encodes one chunk: `used` holds the blocks that `mask` marks, one after another.
+    ///
+    /// # Errors
+    /// [`FormatError::Unwritable`] when the mask is empty (a chunk without content has no record) or `used` has not
+    /// the length the mask calls for; [`FormatError::Compressor`] when zstd fails.
+    pub fn encode<'a>(&'a mut self, mask: &Mask, used: &'a [u8]) -> Result<Body<'a>> {
+        if mask.is_empty() {
+            return Err(FormatError::Unwritable {
+                what: "a chunk without used blocks has no record",
+            });
+        }
+        if used.len() != mask.used_bytes() as usize {
+            return Err(FormatError::Unwritable {
+                what: "a chunk's bytes do not fit its mask",
+            });
+        }
+        let id = content_id(self.id_key.as_ref(), mask, used);
+        // A full mask, the common case, costs no copy.
+        let zero = all_zero(used);
+        let plain: &'a [u8] = if mask.is_full() {
+            used
+        } else {
+            self.plain.clear();
+            if !zero {
+                self.plain.extend_from_slice(used);
+            }
+            mask.write_to(&mut self.plain);
+            &self.plain
+        };
+        if zero {
+            let bytes = if mask.is_full() { &[] } else { plain };
+            return Ok(Body {
+                codec: Codec::Zero,
+                bytes,
+                id,
+            });
+        }
+        self.packed.clear();
+        self.packed
+            .reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        self.compressor
+            .compress_to_buffer(plain, &mut self.packed)
+            .map_err(FormatError::Compressor)?;
+        Ok(if pays(plain.len(), self.packed.len()) {
+            Body {
+                codec: Codec::Zstd,
+                bytes: &self.packed,
+                id,
+            }
+        } else {
+            Body {
+                codec: Codec::Raw,
+                bytes: plain,
+                id,
+            }
+        })
+    }
+}
+
+/// Decompresses and proves chunks. One a worker thread.
+pub struct Decoder {
+    decompressor: Decompressor<'static>,
+    id_key: Option<IdKey>,
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decoder")
+    }
+}
+
+impl Decoder {
+    /// A decoder; `id_key` is the image's when it is encrypted.
+    ///
+    /// # Errors
+    /// [`FormatError::Compressor`] when zstd has no memory.
+    pub fn new(id_key: Option<IdKey>) -> Result<Self> {
+        Ok(Self {
+            decompressor: Decompressor::new().map_err(FormatError::Compressor)?,
+            id_key,
+        })
+    }
+
+    /// Bytes [`Decoder::decode_into`] needs: the used bytes and, behind them, the mask.
+    #[must_use]
+    pub fn buffer_len(entry: &Entry) -> usize {
+        plain_len(&entry.mask)
+    }
+
+    /// Decodes a body and returns the used bytes, proven to be what the entry names.
+    ///
+    /// `out` is only room: it grows once to the size of a chunk and is reused.
+    ///
+    /// # Errors
+    /// [`FormatError::ChunkDamaged`] when anything differs from the entry.
+    pub fn decode<'a>(
+        &mut self,
+        geometry: &Geometry,
+        entry: &Entry,
+        body: &[u8],
+        out: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        entry.validate(geometry)?;
+        let len = plain_len(&entry.mask);
+        if out.len() < len {
+            // At most a chunk and its mask, by `validate`.
+            out.resize(len, 0);
+        }
+        let used = self.decode_into(geometry, entry, body, out)?;
+        Ok(out.get(..used).unwrap_or_default())
+    }
+
+    /// As [`Decoder::decode`], into a buffer of the caller's own (aligned for direct writes, say) of at least
+    /// [`Decoder::buffer_len`] bytes. Returns the number of used bytes at its start.
+    ///
+    /// # Errors
+    /// [`FormatError::ChunkDamaged`] when anything differs from the entry; [`FormatError::Unwritable`] when the
+    /// buffer is too small.
+    pub fn decode_into(
+        &mut self,
+        geometry: &Geometry,
+        entry: &Entry,
+        body: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize> {
+        entry.validate(geometry)?;
+        let damaged = |reason| FormatError::ChunkDamaged {
+            chunk: entry.chunk,
+            reason,
+        };
+        if body.len() != entry.body_len as usize {
+            return Err(damaged("its body has not the length the manifest says"));
+        }
+        let used_len = entry.mask.used_bytes() as usize;
+        let Some(out) = out.get_mut(..plain_len(&entry.mask)) else {
+            return Err(FormatError::Unwritable {
+                what: "the buffer is too small for the chunk",
+            });
+        };
+        match entry.codec {
+            Codec::Raw => {
+                if body.len() != out.len() {
+                    return Err(damaged("its body has not the length its mask calls for"));
+                }
+                out.copy_from_slice(body);
+            }
+            Codec::Zero => {
+                let (used, mask) = out.split_at_mut(used_len);
+                if body.len() != mask.len() {
+                    return Err(damaged("its body has not the length its mask calls for"));
+                }
+                used.fill(0);
+                mask.copy_from_slice(body);
+            }
+            Codec::Zstd => {
+                // zstd stops at the end of `out`, whatever the frame claims.
+                let len = self
+                    .decompressor
+                    .decompress_to_buffer(body, out)
+                    .map_err(|_| damaged("its body does not decompress"))?;
+                if len != out.len() {
+                    return Err(damaged("its body decompresses to the wrong length"));
+                }
+            }
+        }
+        let (used, mask) = out.split_at(used_len);
+        if !mask.is_empty() && mask != entry.mask.to_bytes() {
+            return Err(damaged("its mask is not the one in the manifest"));
+        }
+        if content_id(self.id_key.as_ref(), &entry.mask, used) != entry.id {
+            return Err(damaged("its content does not match its id"));
+        }
+        Ok(used_len)
+    }
+
+    /// The plain form of a body without an entry to hold it against (rebuilding an index).
+    pub(crate) fn unpack<'a>(
+        &mut self,
+        codec: Codec,
+        body: &[u8],
+        plain_len: usize,
+        out: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        out.clear();
+        match codec {
+            Codec::Raw => out.extend_from_slice(body),
+            Codec::Zero => {
+                out.resize(plain_len.checked_sub(body.len())?, 0);
+                out.extend_from_slice(body);
+            }
+            Codec::Zstd => {
+                out.reserve(plain_len);
+                // The vector may hold more room than asked for; a longer result is refused below.
+                self.decompressor.decompress_to_buffer(body, out).ok()?;
+            }
+        }
+        (out.len() == plain_len).then_some(out.as_slice())
+    }
+}
+
+fn compressor(level: i32) -> Result<Compressor<'static>> {
+    if !LEVELS.contains(&level) {
+        return Err(FormatError::LimitExceeded {
+            what: "compression level",
+            value: u64::try_from(level).unwrap_or(0),
+            limit: 12,
+        });
+    }
+    let start = || -> io::Result<Compressor<'static>> {
+        let mut compressor = Compressor::new(level)?;
+        // The size bounds the decoder; BLAKE3 covers the content, so zstd's own checksum would only cost time.
+        compressor.include_contentsize(true)?;
+        compressor.include_checksum(false)?;
+        compressor.include_dictid(false)?;
+        Ok(compressor)
+    };
+    start().map_err(FormatError::Compressor)
+}
+
+/// Compresses a whole buffer (META, TABLE, INDEX).
+pub(crate) fn compress(plain: &[u8], level: i32) -> Result<Vec<u8>> {
+    compressor(level)?
+        .compress(plain)
+        .map_err(FormatError::Compressor)
+}
+
+/// Decompresses a whole buffer of a length that was checked before.
+pub(crate) fn decompress(packed: &[u8], len: usize) -> io::Result<Vec<u8>> {
+    // `decompress` takes the smaller of the frame's own claim and our bound, and stops there.
+    Decompressor::new()?.decompress(packed, len)
+}
+
+/// Whether all bytes are zero; looks at 64 at a time and stops at the first that is not.
+fn all_zero(bytes: &[u8]) -> bool {
+    let (pieces, rest) = bytes.as_chunks::<64>();
+    pieces
+        .iter()
+        .all(|piece| piece.iter().fold(0, |any, byte| any | byte) == 0)
+        && rest.iter().all(|&byte| byte == 0)
+}

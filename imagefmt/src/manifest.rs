@@ -1,0 +1,367 @@
+//! The manifest: everything about an image but its chunks' content. It is what INDEX holds and what an agent gets
+//! first.
+//!
+//! ```text
+//!    0  magic 8 "DCMANI1\n"
+//!    8  image UUID 16
+//!   24  disk size u64
+//!   32  sector size u32, chunk exponent u8, flags u8 (1: ids are keyed), reserved 2
+//!   40  META length u32, TABLE length u32, entry count u32, reserved 4
+//!   56  META (JSON) | TABLE (see `table`) | entries
+//! entry: chunk u32, body length u32, codec u8 (bit 7: a mask follows), id 32 [, mask]
+//! ```
+//!
+//! Entries ascend by chunk and never repeat; each fits the disk. Whoever holds the root can check the manifest, and
+//! whoever holds the manifest can check any chunk alone.
+
+use crate::bytes::Fields;
+use crate::codec::{self, Codec};
+use crate::error::{FormatError, Result, at_most, narrow};
+use crate::mask::Mask;
+use crate::prologue::identity;
+use crate::{ChunkId, ContentId, Geometry, Meta, Region, Root, table};
+
+const MAGIC: [u8; 8] = *b"DCMANI1\n";
+const FLAG_KEYED: u8 = 1;
+const MASK_FOLLOWS: u8 = 0x80;
+/// Fixed part of the encoded form.
+pub(crate) const FIXED_BYTES: usize = 56;
+/// Smallest entry: a full mask takes no room.
+const ENTRY_MIN: usize = 4 + 4 + 1 + 32;
+/// Largest entry: the mask of a 4 MiB chunk is 128 bytes.
+pub(crate) const ENTRY_MAX: usize = ENTRY_MIN + 128;
+
+/// What the manifest says about one chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub chunk: ChunkId,
+    /// How its body is stored.
+    pub codec: Codec,
+    /// Bytes of its body as it goes on the wire.
+    pub body_len: u32,
+    /// Its used blocks.
+    pub mask: Mask,
+    /// Name of its content.
+    pub id: ContentId,
+}
+
+impl Entry {
+    /// Whether the entry can belong to a disk of this geometry: its chunk lies on the disk, the mask fits and is not
+    /// empty, and the body is no longer than the plain form.
+    pub(crate) fn validate(&self, geometry: &Geometry) -> Result<()> {
+        let damaged = |reason| {
+            Err(FormatError::ChunkDamaged {
+                chunk: self.chunk,
+                reason,
+            })
+        };
+        let len = geometry.chunk_len(self.chunk);
+        if len == 0 {
+            return damaged("it lies beyond the disk");
+        }
+        if self.mask.chunk_len() != len {
+            return damaged("its mask was made for a chunk of another length");
+        }
+        if self.mask.is_empty() {
+            return damaged("it has no used blocks");
+        }
+        let plain = codec::plain_len(&self.mask);
+        let fits = match self.codec {
+            Codec::Raw => self.body_len as usize == plain,
+            Codec::Zstd => self.body_len as usize <= plain,
+            Codec::Zero => self.body_len as usize == codec::zero_len(&self.mask),
+        };
+        if !fits {
+            return damaged("its length does not fit its mask");
+        }
+        Ok(())
+    }
+}
+
+/// An image without its content.
+///
+/// The fields are for reading. META is kept as the bytes it was written in as well, because they are what the root
+/// covers; build a changed manifest with [`Manifest::new`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Disk, sectors, chunks.
+    pub geometry: Geometry,
+    /// Identity of the image.
+    pub image_uuid: [u8; 16],
+    /// Whether ids are keyed (the image is encrypted).
+    pub keyed: bool,
+    /// Description.
+    pub meta: Meta,
+    /// Partition table sectors.
+    pub table: Vec<Region>,
+    /// Chunks with content, ascending.
+    pub entries: Vec<Entry>,
+    meta_json: Vec<u8>,
+}
+
+impl Manifest {
+    /// A manifest of these parts; entries are put in order.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`], [`FormatError::Damaged`] or [`FormatError::ChunkDamaged`] for parts that do
+    /// not fit the geometry or each other.
+    pub fn new(
+        geometry: Geometry,
+        image_uuid: [u8; 16],
+        keyed: bool,
+        meta: Meta,
+        table: Vec<Region>,
+        entries: Vec<Entry>,
+    ) -> Result<Self> {
+        let meta_json = meta.to_json(&geometry)?;
+        Self::assemble(geometry, image_uuid, keyed, meta_json, table, entries)
+    }
+
+    /// As [`Manifest::new`], from META's own bytes.
+    pub(crate) fn assemble(
+        geometry: Geometry,
+        image_uuid: [u8; 16],
+        keyed: bool,
+        meta_json: Vec<u8>,
+        table: Vec<Region>,
+        mut entries: Vec<Entry>,
+    ) -> Result<Self> {
+        geometry.validate()?;
+        let meta = Meta::from_json(&meta_json, &geometry)?;
+        table::encode(&table, &geometry)?;
+        entries.sort_by_key(|entry| entry.chunk);
+        let mut last = None;
+        for entry in &entries {
+            entry.validate(&geometry)?;
+            if last.replace(entry.chunk) == Some(entry.chunk) {
+                return Err(FormatError::ChunkDamaged {
+                    chunk: entry.chunk,
+                    reason: "it is there twice",
+                });
+            }
+        }
+        Ok(Self {
+            geometry,
+            image_uuid,
+            keyed,
+            meta,
+            table,
+            entries,
+            meta_json,
+        })
+    }
+
+    /// The entry of a chunk and its place in `entries`; `None` when the chunk has no content.
+    #[must_use]
+    pub fn find(&self, chunk: ChunkId) -> Option<(usize, &Entry)> {
+        let at = self
+            .entries
+            .binary_search_by_key(&chunk, |entry| entry.chunk)
+            .ok()?;
+        Some((at, self.entries.get(at)?))
+    }
+
+    /// META as stored.
+    #[must_use]
+    pub fn meta_json(&self) -> &[u8] {
+        &self.meta_json
+    }
+
+    /// Sum of all bodies: what multicast has to carry.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(|entry| u64::from(entry.body_len))
+            .sum()
+    }
+
+    /// Sum of all used bytes: what a target has to write.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.entries
+            .iter()
+            .map(|entry| u64::from(entry.mask.used_bytes()))
+            .sum()
+    }
+
+    /// What the image is, by this manifest.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        self.root_of(self.entries.iter().map(|entry| (entry.chunk, entry.id)))
+    }
+
+    /// What an image of this geometry, META and TABLE with these chunks is. An agent passes what it read back from its
+    /// disk and compares with the root it was given. Any order will do.
+    #[must_use]
+    pub fn root_of(&self, ids: impl IntoIterator<Item = (ChunkId, ContentId)>) -> Root {
+        let mut ids: Vec<_> = ids.into_iter().collect();
+        ids.sort_unstable();
+        let mut hasher = blake3::Hasher::new_derive_key("diskcast image root 1");
+        hasher.update(&identity(&self.geometry, &self.image_uuid, self.keyed));
+        hasher.update(blake3::hash(&self.meta_json).as_bytes());
+        hasher.update(&table_hash(&self.table));
+        for (chunk, id) in &ids {
+            hasher.update(&chunk.0.to_le_bytes());
+            hasher.update(&id.0);
+        }
+        hasher.update(&(ids.len() as u64).to_le_bytes());
+        Root(hasher.finalize().into())
+    }
+
+    /// The encoded form.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] when the fields were changed to something that cannot be read again.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let table = table::encode(&self.table, &self.geometry)?;
+        let mut out = Vec::with_capacity(
+            FIXED_BYTES + self.meta_json.len() + table.len() + self.entries.len() * 56,
+        );
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&self.image_uuid);
+        out.extend_from_slice(&self.geometry.disk_size.to_le_bytes());
+        out.extend_from_slice(&self.geometry.sector_size.to_le_bytes());
+        out.push(self.geometry.chunk_log2);
+        out.push(if self.keyed { FLAG_KEYED } else { 0 });
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(
+            &narrow(self.meta_json.len(), "description (META) size")?.to_le_bytes(),
+        );
+        out.extend_from_slice(&narrow(table.len(), "partition table (TABLE) size")?.to_le_bytes());
+        out.extend_from_slice(&narrow(self.entries.len(), "number of chunks")?.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        debug_assert_eq!(out.len(), FIXED_BYTES);
+        out.extend_from_slice(&self.meta_json);
+        out.extend_from_slice(&table);
+        for entry in &self.entries {
+            out.extend_from_slice(&entry.chunk.0.to_le_bytes());
+            out.extend_from_slice(&entry.body_len.to_le_bytes());
+            out.push(
+                entry.codec.code()
+                    | if entry.mask.is_full() {
+                        0
+                    } else {
+                        MASK_FOLLOWS
+                    },
+            );
+            out.extend_from_slice(&entry.id.0);
+            if !entry.mask.is_full() {
+                entry.mask.write_to(&mut out);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads the encoded form.
+    ///
+    /// # Errors
+    /// [`FormatError::Damaged`], [`FormatError::ChunkDamaged`] or [`FormatError::LimitExceeded`] for anything that
+    /// [`Manifest::encode`] would not have written.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let (manifest, rest) = Self::decode_prefix(bytes)?;
+        if !rest.is_empty() {
+            return Err(FormatError::Damaged {
+                what: "manifest",
+                offset: (bytes.len() - rest.len()) as u64,
+                reason: "bytes are left over",
+            });
+        }
+        Ok(manifest)
+    }
+
+    /// Reads the encoded form and gives back what follows it.
+    pub(crate) fn decode_prefix(bytes: &[u8]) -> Result<(Self, &[u8])> {
+        let mut fields = Fields::new(bytes, "manifest");
+        if fields.array()? != MAGIC {
+            return Err(fields.damaged("it does not start with its signature"));
+        }
+        let image_uuid = fields.array()?;
+        let disk_size = fields.u64()?;
+        let sector_size = fields.u32()?;
+        let geometry = Geometry::new(disk_size, sector_size, fields.u8()?)?;
+        let flags = fields.u8()?;
+        if flags & !FLAG_KEYED != 0 {
+            return Err(fields.damaged("its flags are unknown"));
+        }
+        fields.zeros(2)?;
+        let meta_len = fields.u32()?;
+        let table_len = fields.u32()?;
+        let count = fields.u32()?;
+        fields.zeros(4)?;
+        let meta_json = fields.take(meta_len as usize)?.to_vec();
+        let meta = Meta::from_json(&meta_json, &geometry)?;
+        let table = table::decode(fields.take(table_len as usize)?, &geometry)?;
+
+        at_most(
+            "number of chunks",
+            count.into(),
+            geometry.chunk_count().into(),
+        )?;
+        at_most(
+            "number of chunks",
+            count.into(),
+            (fields.left() / ENTRY_MIN) as u64,
+        )?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let chunk = ChunkId(fields.u32()?);
+            let body_len = fields.u32()?;
+            let form = fields.u8()?;
+            let codec = Codec::from_code(form & !MASK_FOLLOWS)?;
+            let id = ContentId(fields.array()?);
+            let len = geometry.chunk_len(chunk);
+            let mask = if form & MASK_FOLLOWS == 0 {
+                Mask::full(len)
+            } else {
+                Mask::from_bytes(len, fields.take(Mask::byte_len(len))?)?
+            };
+            if form & MASK_FOLLOWS != 0 && mask.is_full() {
+                return Err(fields.damaged("a full mask is written out"));
+            }
+            if entries.last().is_some_and(|last| last.chunk >= chunk) {
+                return Err(fields.damaged("its chunks do not ascend"));
+            }
+            let entry = Entry {
+                chunk,
+                codec,
+                body_len,
+                mask,
+                id,
+            };
+            entry.validate(&geometry)?;
+            entries.push(entry);
+        }
+        let keyed = flags & FLAG_KEYED != 0;
+        let rest = fields.take(fields.left())?;
+        Ok((
+            Self {
+                geometry,
+                image_uuid,
+                keyed,
+                meta,
+                table,
+                entries,
+                meta_json,
+            },
+            rest,
+        ))
+    }
+}
+
+/// Hash of TABLE for the root: of the same bytes the record stores, without making them.
+fn table_hash(table: &[Region]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&u32::try_from(table.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for region in table {
+        hasher.update(&region.offset.to_le_bytes());
+        hasher.update(
+            &u32::try_from(region.bytes.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
+        hasher.update(&region.bytes);
+    }
+    hasher.finalize().into()
+}

@@ -1,0 +1,179 @@
+//! The first 4 KiB of every volume: what this is, which disk it describes, and who may open it.
+//!
+//! Written once before anything else and never patched, so an image can go down a pipe. Only changing a password
+//! rewrites it, and the image's root does not depend on it: [`identity`] covers the part that matters.
+//!
+//! ```text
+//!    0  magic 8                    89 44 43 49 0D 0A 1A 0A ("DCI": high bit, CR LF, ^Z, LF as PNG does)
+//!    8  major u16, minor u16       1, 0
+//!   12  prologue length u32        4096
+//!   16  compatible u64             unknown bits may be ignored
+//!   24  read-only compatible u64   unknown bits forbid writing
+//!   32  incompatible u64           unknown bits forbid reading
+//!   40  image UUID 16
+//!   56  volume number u32          0 is the first
+//!   60  chunk exponent u8, key slots in use u8, reserved 2
+//!   64  sector size u32, reserved 4
+//!   72  disk size u64
+//!   80  reserved 176
+//!  256  key slots 8 * 256
+//! 2304  reserved 1760
+//! 4064  BLAKE3 of bytes 0..4064
+//! ```
+
+use crate::Geometry;
+use crate::bytes::Fields;
+use crate::error::{FormatError, Result};
+use crate::seal::{KeySlot, SLOT_BYTES, SLOTS};
+
+/// Bytes of the prologue.
+pub(crate) const PROLOGUE_BYTES: usize = 4096;
+/// First bytes of every volume.
+pub(crate) const MAGIC: [u8; 8] = *b"\x89DCI\r\n\x1a\n";
+/// Newest layout this program reads and the one it writes.
+pub(crate) const MAJOR: u16 = 1;
+const MINOR: u16 = 0;
+
+/// Further volumes may follow this one.
+pub(crate) const COMPAT_VOLUMES: u64 = 1;
+/// Records are encrypted, ids are keyed.
+pub(crate) const INCOMPAT_ENCRYPTED: u64 = 1;
+const INCOMPAT_KNOWN: u64 = INCOMPAT_ENCRYPTED;
+
+const UUID_AT: usize = 40;
+const SLOTS_AT: usize = 256;
+const HASH_AT: usize = PROLOGUE_BYTES - 32;
+
+/// A prologue that holds together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prologue {
+    pub(crate) geometry: Geometry,
+    pub(crate) image_uuid: [u8; 16],
+    pub(crate) volume: u32,
+    pub(crate) divided: bool,
+    /// Empty when the image is not encrypted.
+    pub(crate) slots: Vec<KeySlot>,
+}
+
+impl Prologue {
+    pub(crate) fn encrypted(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    pub(crate) fn to_bytes(&self) -> [u8; PROLOGUE_BYTES] {
+        let mut out = Vec::with_capacity(PROLOGUE_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&MAJOR.to_le_bytes());
+        out.extend_from_slice(&MINOR.to_le_bytes());
+        out.extend_from_slice(&4096u32.to_le_bytes());
+        out.extend_from_slice(&if self.divided { COMPAT_VOLUMES } else { 0 }.to_le_bytes());
+        out.extend_from_slice(&0u64.to_le_bytes());
+        out.extend_from_slice(
+            &if self.encrypted() {
+                INCOMPAT_ENCRYPTED
+            } else {
+                0
+            }
+            .to_le_bytes(),
+        );
+        debug_assert_eq!(out.len(), UUID_AT);
+        out.extend_from_slice(&self.image_uuid);
+        out.extend_from_slice(&self.volume.to_le_bytes());
+        out.push(self.geometry.chunk_log2);
+        out.push(u8::try_from(self.slots.len()).unwrap_or(u8::MAX));
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&self.geometry.sector_size.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.geometry.disk_size.to_le_bytes());
+        out.resize(SLOTS_AT, 0);
+        for slot in self.slots.iter().take(SLOTS) {
+            out.extend_from_slice(&slot.to_bytes());
+        }
+        out.resize(HASH_AT, 0);
+        let hash = blake3::hash(&out);
+        out.extend_from_slice(hash.as_bytes());
+        let mut bytes = [0; PROLOGUE_BYTES];
+        bytes.copy_from_slice(&out);
+        bytes
+    }
+
+    /// Reads the first bytes of a volume; fewer than 4 KiB is an error of its own.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut fields = Fields::new(bytes, "prologue");
+        if bytes.len() < MAGIC.len() || fields.array()? != MAGIC {
+            return Err(FormatError::NotAnImage);
+        }
+        if bytes.len() < PROLOGUE_BYTES {
+            return Err(FormatError::Truncated {
+                len: bytes.len() as u64,
+            });
+        }
+        // Version first: a later layout may keep its hash elsewhere.
+        let major = fields.u16()?;
+        let _minor = fields.u16()?;
+        if major != MAJOR {
+            return Err(FormatError::UnsupportedVersion {
+                found: major,
+                supported: MAJOR,
+            });
+        }
+        let (covered, hash) = bytes.split_at(HASH_AT);
+        if blake3::hash(covered).as_bytes()[..] != hash[..32] {
+            return Err(FormatError::Damaged {
+                what: "prologue",
+                offset: 0,
+                reason: "its hash does not match",
+            });
+        }
+        if fields.u32()? as usize != PROLOGUE_BYTES {
+            return Err(fields.damaged("its length is not 4096"));
+        }
+        let compat = fields.u64()?;
+        let _read_only = fields.u64()?;
+        let incompat = fields.u64()?;
+        if incompat & !INCOMPAT_KNOWN != 0 {
+            return Err(FormatError::UnknownFeature {
+                bits: incompat & !INCOMPAT_KNOWN,
+            });
+        }
+        let image_uuid = fields.array()?;
+        let volume = fields.u32()?;
+        let chunk_log2 = fields.u8()?;
+        let slot_count = usize::from(fields.u8()?);
+        let _reserved = fields.u16()?;
+        let sector_size = fields.u32()?;
+        let _reserved = fields.u32()?;
+        let geometry = Geometry::new(fields.u64()?, sector_size, chunk_log2)?;
+        if slot_count > SLOTS {
+            return Err(fields.damaged("it declares more than 8 key slots"));
+        }
+        if (incompat & INCOMPAT_ENCRYPTED != 0) != (slot_count > 0) {
+            return Err(fields.damaged("encryption flag and key slots disagree"));
+        }
+        fields.take(SLOTS_AT - 80)?;
+        let slots = (0..slot_count)
+            .map(|_| KeySlot::parse(fields.take(SLOT_BYTES)?))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            geometry,
+            image_uuid,
+            volume,
+            divided: compat & COMPAT_VOLUMES != 0,
+            slots,
+        })
+    }
+
+    pub(crate) fn identity(&self) -> [u8; 32] {
+        identity(&self.geometry, &self.image_uuid, self.encrypted())
+    }
+}
+
+/// Hash of what makes two images different whatever their passwords and volumes: the "prologue hash" of the root.
+pub(crate) fn identity(geometry: &Geometry, image_uuid: &[u8; 16], keyed: bool) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key("diskcast image identity 1");
+    hasher.update(image_uuid);
+    hasher.update(&geometry.disk_size.to_le_bytes());
+    hasher.update(&geometry.sector_size.to_le_bytes());
+    hasher.update(&[geometry.chunk_log2, u8::from(keyed)]);
+    hasher.finalize().into()
+}

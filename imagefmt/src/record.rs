@@ -1,0 +1,488 @@
+//! Records: everything after the prologue. Each says by itself what it is, how long it is and whether it is whole.
+//!
+//! A record starts at a multiple of 64 bytes, so that a scan for the sync magic needs no luck, and is followed by
+//! zeros up to the next multiple. Header, 128 bytes:
+//!
+//! ```text
+//!    0  sync magic 8               D1 44 43 52 0D 0A 1A D8
+//!    8  type u8                    1 META, 2 TABLE, 3 CHUNK, 4 INDEX, 5 SIG, 6 TRAILER
+//!    9  codec u8                   0 raw, 1 zstd, 2 zero, 3 reserved (reference to a base image)
+//!   10  flags u8                   1 encrypted, 2 body ends with a mask (CHUNK)
+//!   11  reserved 1
+//!   12  chunk number u32           0 when not a CHUNK
+//!   16  first 8 bytes of the image UUID
+//!   24  stored length u64          bytes after this header, tag included, padding not
+//!   32  plain length u64           after decompression
+//!   40  nonce 24                   zero when not encrypted
+//!   64  id 32                      CHUNK: content id; others: BLAKE3 of the plain body (keyed when encrypted)
+//!   96  BLAKE3-128 of the stored bytes
+//!  112  reserved 12
+//!  124  CRC-32 (IEEE) of bytes 0..124
+//! ```
+//!
+//! Associated data of the encryption: bytes 0..96.
+
+use std::sync::Arc;
+
+use crate::bytes::Fields;
+use crate::codec::{self, Body, Codec};
+use crate::error::{FormatError, Result, at_most};
+use crate::id::stored_hash;
+use crate::manifest::Entry;
+use crate::meta::META_MAX;
+use crate::seal::{Keys, NONCE_BYTES, TAG_BYTES};
+use crate::{ChunkId, ContentId, Geometry, IdKey, Mask, index, table};
+
+/// First bytes of every record. The last byte is not `MAGIC`'s, and both ends have the high bit set.
+pub(crate) const SYNC: [u8; 8] = *b"\xd1DCR\r\n\x1a\xd8";
+/// Bytes of a record header.
+pub(crate) const HEADER_BYTES: usize = 128;
+/// Records start at multiples of this.
+pub(crate) const ALIGN: u64 = 64;
+
+const AAD_BYTES: usize = 96;
+const NONCE_AT: usize = 40;
+const HASH_AT: usize = 96;
+const CRC_AT: usize = 124;
+
+const FLAG_ENCRYPTED: u8 = 1;
+const FLAG_MASK: u8 = 2;
+
+/// What a record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordKind {
+    /// Description, JSON.
+    Meta,
+    /// Partition table sectors.
+    Table,
+    /// Content of one chunk.
+    Chunk,
+    /// Manifest and positions.
+    Index,
+    /// Signature.
+    Signature,
+    /// Last record.
+    Trailer,
+}
+
+impl RecordKind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Meta => 1,
+            Self::Table => 2,
+            Self::Chunk => 3,
+            Self::Index => 4,
+            Self::Signature => 5,
+            Self::Trailer => 6,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [
+            Self::Meta,
+            Self::Table,
+            Self::Chunk,
+            Self::Index,
+            Self::Signature,
+            Self::Trailer,
+        ]
+        .into_iter()
+        .find(|kind| kind.code() == code)
+    }
+
+    /// The word in messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "description record (META)",
+            Self::Table => "partition table record (TABLE)",
+            Self::Chunk => "chunk record",
+            Self::Index => "index",
+            Self::Signature => "signature record",
+            Self::Trailer => "trailer",
+        }
+    }
+}
+
+/// A header whose CRC and limits hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: RecordKind,
+    pub(crate) codec: Codec,
+    pub(crate) encrypted: bool,
+    /// The body ends with a mask.
+    pub(crate) masked: bool,
+    pub(crate) chunk: ChunkId,
+    pub(crate) uuid_prefix: [u8; 8],
+    pub(crate) stored_len: u64,
+    pub(crate) plain_len: u64,
+    pub(crate) nonce: [u8; NONCE_BYTES],
+    pub(crate) id: [u8; 32],
+    pub(crate) stored_hash: [u8; 16],
+    /// Bytes 0..96 as they stand in the file.
+    aad: [u8; AAD_BYTES],
+}
+
+impl Header {
+    /// Reads a header. `offset` is only for messages.
+    ///
+    /// All lengths are within their limits afterwards: `plain_len` by type and geometry, `stored_len` no longer than
+    /// the plain form plus a tag (what does not shrink is stored raw).
+    pub(crate) fn parse(
+        bytes: &[u8; HEADER_BYTES],
+        geometry: &Geometry,
+        offset: u64,
+    ) -> Result<Self> {
+        let damaged = |reason| FormatError::Damaged {
+            what: "record header",
+            offset,
+            reason,
+        };
+        let mut fields = Fields::new(bytes, "record header");
+        if fields.array()? != SYNC {
+            return Err(damaged("no record starts here"));
+        }
+        let (covered, crc) = bytes.split_at(CRC_AT);
+        if crc32fast::hash(covered).to_le_bytes() != *crc {
+            return Err(damaged("its CRC does not match"));
+        }
+        let kind = RecordKind::from_code(fields.u8()?).ok_or(damaged("its type is unknown"))?;
+        let codec = Codec::from_code(fields.u8()?)?;
+        let flags = fields.u8()?;
+        if flags & !(FLAG_ENCRYPTED | FLAG_MASK) != 0 {
+            return Err(damaged("its flags are unknown"));
+        }
+        fields.zeros(1)?;
+        let mut aad = [0; AAD_BYTES];
+        aad.copy_from_slice(&bytes[..AAD_BYTES]);
+        let header = Self {
+            kind,
+            codec,
+            encrypted: flags & FLAG_ENCRYPTED != 0,
+            masked: flags & FLAG_MASK != 0,
+            chunk: ChunkId(fields.u32()?),
+            uuid_prefix: fields.array()?,
+            stored_len: fields.u64()?,
+            plain_len: fields.u64()?,
+            nonce: fields.array()?,
+            id: fields.array()?,
+            stored_hash: fields.array()?,
+            aad,
+        };
+        fields.zeros(12)?;
+        header.check(geometry, &damaged)?;
+        Ok(header)
+    }
+
+    fn check(
+        &self,
+        geometry: &Geometry,
+        damaged: &dyn Fn(&'static str) -> FormatError,
+    ) -> Result<()> {
+        let limit = match self.kind {
+            RecordKind::Meta => META_MAX,
+            RecordKind::Table => table::ENCODED_MAX,
+            RecordKind::Chunk => {
+                let len = geometry.chunk_len(self.chunk);
+                if len == 0 {
+                    return Err(damaged("its chunk lies beyond the disk"));
+                }
+                u64::from(len) + Mask::byte_len(len) as u64
+            }
+            RecordKind::Index => index::plain_max(geometry, self.stored_len),
+            RecordKind::Signature => 4096,
+            RecordKind::Trailer => 128,
+        };
+        at_most("length of a record's plain form", self.plain_len, limit)?;
+        at_most(
+            "length of a record's stored form",
+            self.stored_len,
+            self.plain_len + TAG_BYTES as u64,
+        )?;
+        if self.kind != RecordKind::Chunk && (self.codec == Codec::Zero || self.masked) {
+            return Err(damaged("its codec does not fit its type"));
+        }
+        if self.encrypted && self.stored_len < TAG_BYTES as u64 {
+            return Err(damaged("it is too short to be encrypted"));
+        }
+        Ok(())
+    }
+
+    /// Bytes from the start of this record to the start of the next.
+    pub(crate) fn record_len(&self) -> u64 {
+        padded(HEADER_BYTES as u64 + self.stored_len)
+    }
+
+    /// Checks the stored bytes, and leaves the body as it goes on the wire (decrypted, still compressed).
+    pub(crate) fn open_body(
+        &self,
+        keys: Option<&Keys>,
+        stored: &mut Vec<u8>,
+        offset: u64,
+    ) -> Result<()> {
+        self.check_stored(stored, offset)?;
+        if self.encrypted {
+            let keys = keys.ok_or(FormatError::PasswordNeeded)?;
+            if !keys.open(&self.nonce, &self.aad, stored) {
+                return Err(self.damaged(offset, "it does not decrypt with this image's key"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the stored bytes alone: needs no password.
+    pub(crate) fn check_stored(&self, stored: &[u8], offset: u64) -> Result<()> {
+        if stored.len() as u64 != self.stored_len || stored_hash(stored) != self.stored_hash {
+            return Err(self.damaged(offset, "its stored bytes do not match their hash"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn damaged(&self, offset: u64, reason: &'static str) -> FormatError {
+        match self.kind {
+            RecordKind::Chunk => FormatError::ChunkDamaged {
+                chunk: self.chunk,
+                reason,
+            },
+            kind => FormatError::Damaged {
+                what: kind.name(),
+                offset,
+                reason,
+            },
+        }
+    }
+
+    /// The plain body of any record but a chunk, checked against its id.
+    pub(crate) fn plain(
+        &self,
+        body: Vec<u8>,
+        id_key: Option<&IdKey>,
+        offset: u64,
+    ) -> Result<Vec<u8>> {
+        let plain = match self.codec {
+            Codec::Zstd => codec::decompress(
+                &body,
+                crate::error::to_usize(self.plain_len, "length of a record")?,
+            )
+            .map_err(|_| self.damaged(offset, "it does not decompress"))?,
+            _ => body,
+        };
+        if plain.len() as u64 != self.plain_len || plain_hash(id_key, &plain) != self.id {
+            return Err(self.damaged(offset, "its content does not match its hash"));
+        }
+        Ok(plain)
+    }
+}
+
+/// Next multiple of [`ALIGN`]. Lengths are limited far below the wrap before they get here.
+pub(crate) fn padded(len: u64) -> u64 {
+    len.saturating_add(ALIGN - 1) / ALIGN * ALIGN
+}
+
+/// BLAKE3 of a plain body, keyed in an encrypted image.
+pub(crate) fn plain_hash(id_key: Option<&IdKey>, plain: &[u8]) -> [u8; 32] {
+    match id_key {
+        Some(key) => blake3::keyed_hash(&key.to_bytes(), plain).into(),
+        None => blake3::hash(plain).into(),
+    }
+}
+
+/// Makes records of one image. Cheap to clone: worker threads seal chunks side by side, one writer appends them.
+#[derive(Debug, Clone)]
+pub struct RecordSealer {
+    pub(crate) geometry: Geometry,
+    pub(crate) image_uuid: [u8; 16],
+    pub(crate) keys: Option<Arc<Keys>>,
+}
+
+/// A chunk ready to be appended: what a worker thread hands the writer thread.
+#[derive(Debug, Clone)]
+pub struct EncodedChunk {
+    pub(crate) entry: Entry,
+    pub(crate) record: Vec<u8>,
+}
+
+impl EncodedChunk {
+    /// What the manifest will say about it.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Bytes it takes in the file.
+    #[must_use]
+    pub fn record_len(&self) -> usize {
+        self.record.len()
+    }
+
+    /// Gives the buffer back for [`RecordSealer::seal_into`].
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.record
+    }
+}
+
+/// The fields of a header that its maker chooses.
+pub(crate) struct NewRecord<'a> {
+    pub(crate) kind: RecordKind,
+    pub(crate) codec: Codec,
+    pub(crate) masked: bool,
+    pub(crate) chunk: ChunkId,
+    pub(crate) plain_len: u64,
+    pub(crate) id: [u8; 32],
+    pub(crate) body: &'a [u8],
+}
+
+impl RecordSealer {
+    /// Key of the content ids, for the [`crate::Encoder`]s of this image.
+    #[must_use]
+    pub fn id_key(&self) -> Option<&IdKey> {
+        self.keys.as_ref().map(|keys| &keys.id)
+    }
+
+    /// Seals one chunk.
+    ///
+    /// # Errors
+    /// As [`RecordSealer::seal_into`].
+    pub fn seal(&self, chunk: ChunkId, mask: &Mask, body: &Body<'_>) -> Result<EncodedChunk> {
+        self.seal_into(chunk, mask, body, Vec::new())
+    }
+
+    /// Seals one chunk into a buffer used before.
+    ///
+    /// # Errors
+    /// [`FormatError::Unwritable`] when the mask is empty or was not made for this chunk of this disk.
+    pub fn seal_into(
+        &self,
+        chunk: ChunkId,
+        mask: &Mask,
+        body: &Body<'_>,
+        buffer: Vec<u8>,
+    ) -> Result<EncodedChunk> {
+        let entry = Entry {
+            chunk,
+            codec: body.codec,
+            body_len: crate::error::narrow(body.bytes.len(), "chunk body")?,
+            mask: mask.clone(),
+            id: body.id,
+        };
+        self.seal_entry(entry, body.bytes, buffer)
+    }
+
+    /// Seals a body that came out of another image or off the wire, as it is.
+    ///
+    /// # Errors
+    /// As [`RecordSealer::seal_into`], and when `body` has not the length the entry says.
+    pub fn seal_entry(&self, entry: Entry, body: &[u8], buffer: Vec<u8>) -> Result<EncodedChunk> {
+        entry.validate(&self.geometry)?;
+        if body.len() != entry.body_len as usize {
+            return Err(FormatError::Unwritable {
+                what: "a chunk's body has not the length its entry says",
+            });
+        }
+        let mut record = buffer;
+        self.build(
+            &NewRecord {
+                kind: RecordKind::Chunk,
+                codec: entry.codec,
+                masked: !entry.mask.is_full(),
+                chunk: entry.chunk,
+                plain_len: codec::plain_len(&entry.mask) as u64,
+                id: entry.id.0,
+                body,
+            },
+            &mut record,
+        )?;
+        Ok(EncodedChunk { entry, record })
+    }
+
+    /// A record of any other type, compressed when that pays.
+    pub(crate) fn pack(&self, kind: RecordKind, plain: &[u8], level: i32) -> Result<Vec<u8>> {
+        let packed = codec::compress(plain, level)?;
+        // An index that shrinks beyond what a reader allows for is stored as it is, rather than refused later.
+        let pays = codec::pays(plain.len(), packed.len())
+            && (kind != RecordKind::Index
+                || plain.len() as u64 <= index::plain_max(&self.geometry, packed.len() as u64));
+        let (codec, body) = if pays {
+            (Codec::Zstd, packed.as_slice())
+        } else {
+            (Codec::Raw, plain)
+        };
+        let mut record = Vec::new();
+        self.build(
+            &NewRecord {
+                kind,
+                codec,
+                masked: false,
+                chunk: ChunkId(0),
+                plain_len: plain.len() as u64,
+                id: plain_hash(self.id_key(), plain),
+                body,
+            },
+            &mut record,
+        )?;
+        Ok(record)
+    }
+
+    /// A record that stays readable without a password (SIG, TRAILER).
+    pub(crate) fn pack_open(&self, kind: RecordKind, plain: &[u8]) -> Result<Vec<u8>> {
+        let open = Self {
+            keys: None,
+            ..self.clone()
+        };
+        let mut record = Vec::new();
+        open.build(
+            &NewRecord {
+                kind,
+                codec: Codec::Raw,
+                masked: false,
+                chunk: ChunkId(0),
+                plain_len: plain.len() as u64,
+                id: plain_hash(None, plain),
+                body: plain,
+            },
+            &mut record,
+        )?;
+        Ok(record)
+    }
+
+    fn build(&self, new: &NewRecord<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let keys = self.keys.as_deref();
+        let stored_len = new.body.len() + if keys.is_some() { TAG_BYTES } else { 0 };
+        let mut header = [0; HEADER_BYTES];
+        header[0..8].copy_from_slice(&SYNC);
+        header[8] = new.kind.code();
+        header[9] = new.codec.code();
+        header[10] = if keys.is_some() { FLAG_ENCRYPTED } else { 0 }
+            | if new.masked { FLAG_MASK } else { 0 };
+        header[12..16].copy_from_slice(&new.chunk.0.to_le_bytes());
+        header[16..24].copy_from_slice(&self.image_uuid[..8]);
+        header[24..32].copy_from_slice(&(stored_len as u64).to_le_bytes());
+        header[32..40].copy_from_slice(&new.plain_len.to_le_bytes());
+        header[64..96].copy_from_slice(&new.id);
+
+        out.clear();
+        out.reserve(HEADER_BYTES + stored_len + 64);
+        out.resize(HEADER_BYTES, 0);
+        out.extend_from_slice(new.body);
+        if let Some(keys) = keys {
+            let nonce = keys.nonce(&header[..AAD_BYTES], new.body);
+            header[NONCE_AT..NONCE_AT + NONCE_BYTES].copy_from_slice(&nonce);
+            let tag = keys.seal(&nonce, &header[..AAD_BYTES], &mut out[HEADER_BYTES..])?;
+            out.extend_from_slice(&tag);
+        }
+        header[HASH_AT..HASH_AT + 16].copy_from_slice(&stored_hash(&out[HEADER_BYTES..]));
+        let crc = crc32fast::hash(&header[..CRC_AT]);
+        header[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+        out[..HEADER_BYTES].copy_from_slice(&header);
+        out.resize(out.len().next_multiple_of(64), 0);
+        Ok(())
+    }
+}
+
+/// The id in a chunk's header as the manifest's type.
+impl Header {
+    pub(crate) fn content_id(&self) -> ContentId {
+        ContentId(self.id)
+    }
+}

@@ -1,0 +1,299 @@
+//! Passwords and encryption.
+//!
+//! A random image key is made once. Each password slot holds it wrapped by a key that argon2id makes from the
+//! password, so passwords can be added or changed without touching a record. From the image key come, by BLAKE3 key
+//! derivation, the key of the records, the key of the content ids and the key of the nonces.
+//!
+//! Nonces are a keyed hash of everything that will be encrypted (chunk number, content id and the bytes), so sealing
+//! the same thing twice gives the same bytes and sealing different things never shares a nonce, in whatever order
+//! threads work. Randomness (salt, image key, nonce of the slot) is an argument: this crate has no source of it.
+//!
+//! Slot layout, 256 bytes:
+//!
+//! ```text
+//!    0  kind u32 (1 argon2id), memory KiB u32, passes u32, lanes u32
+//!   16  salt 16
+//!   32  nonce 24
+//!   56  image key, encrypted 32
+//!   88  tag 16                    XChaCha20-Poly1305; associated data: identity hash ++ bytes 0..32
+//!  104  reserved 152
+//! ```
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::IdKey;
+use crate::bytes::Fields;
+use crate::error::{FormatError, Result, at_most};
+
+/// Key slots in a prologue.
+pub(crate) const SLOTS: usize = 8;
+/// Bytes of a slot.
+pub(crate) const SLOT_BYTES: usize = 256;
+/// Bytes that encryption adds to a record.
+pub(crate) const TAG_BYTES: usize = 16;
+/// Bytes of a nonce.
+pub(crate) const NONCE_BYTES: usize = 24;
+
+const KIND_ARGON2ID: u32 = 1;
+/// A file must not be able to ask for more than 1 GiB ...
+const MEMORY_MAX_KIB: u64 = 1 << 20;
+/// ... or more than 16 passes over it ...
+const PASSES_MAX: u64 = 16;
+/// ... or more lanes than any sensible writer uses (they run one after another here).
+const LANES_MAX: u64 = 16;
+
+/// What the operator types. Wiped when dropped, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Password(Vec<u8>);
+
+impl Password {
+    /// Takes the password's bytes (UTF-8 as typed, no newline).
+    #[must_use]
+    pub fn new(password: impl Into<Vec<u8>>) -> Self {
+        Self(password.into())
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(secret)")
+    }
+}
+
+/// What argon2id costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KdfCost {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Default for KdfCost {
+    /// 64 MiB, 3 passes, 1 lane: 0.3 s on the machines measured, and it fits an agent.
+    fn default() -> Self {
+        Self {
+            memory_kib: 64 << 10,
+            passes: 3,
+            lanes: 1,
+        }
+    }
+}
+
+/// A password for an image about to be written, with the randomness it takes.
+#[derive(Debug, Clone)]
+pub struct NewPassword {
+    /// The password.
+    pub password: Password,
+    /// 16 random bytes.
+    pub salt: [u8; 16],
+    /// The image key: 32 random bytes, never used for another image.
+    pub key: [u8; 32],
+    /// 32 random bytes for the nonce that wraps the key.
+    pub nonce_seed: [u8; 32],
+}
+
+impl Drop for NewPassword {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+/// A wrapped image key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeySlot {
+    cost: KdfCost,
+    salt: [u8; 16],
+    nonce: [u8; NONCE_BYTES],
+    wrapped: [u8; 32],
+    tag: [u8; TAG_BYTES],
+}
+
+impl KeySlot {
+    /// Wraps the image key for one password.
+    pub(crate) fn wrap(new: &NewPassword, cost: KdfCost, identity: &[u8; 32]) -> Result<Self> {
+        let mut slot = Self {
+            cost,
+            salt: new.salt,
+            nonce: [0; NONCE_BYTES],
+            wrapped: new.key,
+            tag: [0; TAG_BYTES],
+        };
+        // The salt takes part, so that one seed used for two slots by mistake still gives two nonces.
+        let seed = blake3::keyed_hash(&new.nonce_seed, &new.salt);
+        slot.nonce.copy_from_slice(&seed.as_bytes()[..NONCE_BYTES]);
+        let cipher = slot.cipher(&new.password)?;
+        let tag = cipher
+            .encrypt_inout_detached(
+                &XNonce::from(slot.nonce),
+                &slot.aad(identity),
+                slot.wrapped.as_mut_slice().into(),
+            )
+            .map_err(|_| FormatError::Unwritable {
+                what: "the image key could not be encrypted",
+            })?;
+        slot.tag.copy_from_slice(&tag);
+        Ok(slot)
+    }
+
+    /// The image key, when the password is the slot's.
+    pub(crate) fn unwrap(
+        &self,
+        password: &Password,
+        identity: &[u8; 32],
+    ) -> Result<Option<Zeroizing<[u8; 32]>>> {
+        let mut key = Zeroizing::new(self.wrapped);
+        let opened = self.cipher(password)?.decrypt_inout_detached(
+            &XNonce::from(self.nonce),
+            &self.aad(identity),
+            key.as_mut_slice().into(),
+            &Tag::from(self.tag),
+        );
+        Ok(opened.is_ok().then_some(key))
+    }
+
+    fn cipher(&self, password: &Password) -> Result<XChaCha20Poly1305> {
+        let cost = self.cost;
+        at_most(
+            "password memory (KiB)",
+            cost.memory_kib.into(),
+            MEMORY_MAX_KIB,
+        )?;
+        at_most("password passes", cost.passes.into(), PASSES_MAX)?;
+        at_most("password lanes", cost.lanes.into(), LANES_MAX)?;
+        let bad = |reason| FormatError::Damaged {
+            what: "key slot",
+            offset: 0,
+            reason,
+        };
+        let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
+            .map_err(|_| bad("its argon2 parameters make no sense"))?;
+        let mut key = Zeroizing::new([0; 32]);
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(&password.0, &self.salt, key.as_mut_slice())
+            .map_err(|error| match error {
+                argon2::Error::OutOfMemory => FormatError::Io {
+                    offset: 0,
+                    source: std::io::ErrorKind::OutOfMemory.into(),
+                },
+                _ => bad("argon2 refuses its parameters"),
+            })?;
+        Ok(XChaCha20Poly1305::new((&*key).into()))
+    }
+
+    fn aad(&self, identity: &[u8; 32]) -> Vec<u8> {
+        let mut aad = identity.to_vec();
+        aad.extend_from_slice(&self.to_bytes()[..32]);
+        aad
+    }
+
+    pub(crate) fn to_bytes(&self) -> [u8; SLOT_BYTES] {
+        let mut out = [0; SLOT_BYTES];
+        out[0..4].copy_from_slice(&KIND_ARGON2ID.to_le_bytes());
+        out[4..8].copy_from_slice(&self.cost.memory_kib.to_le_bytes());
+        out[8..12].copy_from_slice(&self.cost.passes.to_le_bytes());
+        out[12..16].copy_from_slice(&self.cost.lanes.to_le_bytes());
+        out[16..32].copy_from_slice(&self.salt);
+        out[32..56].copy_from_slice(&self.nonce);
+        out[56..88].copy_from_slice(&self.wrapped);
+        out[88..104].copy_from_slice(&self.tag);
+        out
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut fields = Fields::new(bytes, "key slot");
+        if fields.u32()? != KIND_ARGON2ID {
+            return Err(fields.damaged("its kind is unknown"));
+        }
+        let cost = KdfCost {
+            memory_kib: fields.u32()?,
+            passes: fields.u32()?,
+            lanes: fields.u32()?,
+        };
+        Ok(Self {
+            cost,
+            salt: fields.array()?,
+            nonce: fields.array()?,
+            wrapped: fields.array()?,
+            tag: fields.array()?,
+        })
+    }
+}
+
+/// Opens the first slot that the password fits.
+pub(crate) fn open_slots(
+    slots: &[KeySlot],
+    password: &Password,
+    identity: &[u8; 32],
+) -> Result<Zeroizing<[u8; 32]>> {
+    for slot in slots {
+        if let Some(key) = slot.unwrap(password, identity)? {
+            return Ok(key);
+        }
+    }
+    Err(FormatError::WrongPassword)
+}
+
+/// Keys of an open image.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    pub(crate) image: Zeroizing<[u8; 32]>,
+    pub(crate) id: IdKey,
+    nonce: Zeroizing<[u8; 32]>,
+    cipher: XChaCha20Poly1305,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys(secret)")
+    }
+}
+
+impl Keys {
+    pub(crate) fn derive(image: Zeroizing<[u8; 32]>) -> Self {
+        let derive = |context| Zeroizing::new(blake3::derive_key(context, image.as_slice()));
+        let record = derive("diskcast image record key 1");
+        Self {
+            id: IdKey::from_bytes(*derive("diskcast image content id key 1")),
+            nonce: derive("diskcast image nonce key 1"),
+            cipher: XChaCha20Poly1305::new((&*record).into()),
+            image,
+        }
+    }
+
+    /// The nonce for this record header (its nonce still zero) and body.
+    pub(crate) fn nonce(&self, header: &[u8], body: &[u8]) -> [u8; NONCE_BYTES] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.nonce);
+        hasher.update(header);
+        hasher.update(body);
+        let mut nonce = [0; NONCE_BYTES];
+        hasher.finalize_xof().fill(&mut nonce);
+        nonce
+    }
+
+    /// Encrypts in place and returns the tag.
+    pub(crate) fn seal(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        aad: &[u8],
+        body: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES]> {
+        self.cipher
+            .encrypt_inout_detached(&XNonce::from(*nonce), aad, body.into())
+            .map(Into::into)
+            .map_err(|_| FormatError::Unwritable {
+                what: "a record is too long to encrypt",
+            })
+    }
+
+    /// Decrypts `ciphertext ++ tag` in place and cuts the tag off. `false` when it is not authentic.
+    pub(crate) fn open(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], sealed: &mut Vec<u8>) -> bool {
+        self.cipher
+            .decrypt_in_place(&XNonce::from(*nonce), aad, sealed)
+            .is_ok()
+    }
+}

@@ -1,0 +1,205 @@
+//! The volumes of an image as bytes at offsets. Every read is inside what is really there.
+
+use positioned_io::ReadAt;
+
+use crate::error::{FormatError, Result, to_usize};
+use crate::prologue::{MAGIC, PROLOGUE_BYTES, Prologue};
+use crate::record::{HEADER_BYTES, Header};
+use crate::trailer::{BODY_BYTES, TRAILER_BYTES, Trailer};
+use crate::{Position, RecordKind};
+
+/// One volume and its length in bytes.
+#[derive(Debug)]
+pub struct Volume<R> {
+    /// Where its bytes are read.
+    pub reader: R,
+    /// Bytes in it.
+    pub len: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store<R> {
+    pub(crate) volumes: Vec<Volume<R>>,
+}
+
+impl<R: ReadAt> Store<R> {
+    /// Bytes in all volumes.
+    pub(crate) fn total_len(&self) -> u64 {
+        self.volumes
+            .iter()
+            .fold(0, |sum, volume| sum.saturating_add(volume.len))
+    }
+
+    pub(crate) fn volume_len(&self, volume: u32) -> u64 {
+        self.volume(volume).map_or(0, |volume| volume.len)
+    }
+
+    fn volume(&self, number: u32) -> Result<&Volume<R>> {
+        self.volumes
+            .get(number as usize)
+            .ok_or(FormatError::VolumeMissing {
+                number: number.saturating_add(1),
+            })
+    }
+
+    /// Fills `buffer` from this place.
+    pub(crate) fn read(&self, at: Position, buffer: &mut [u8]) -> Result<()> {
+        let volume = self.volume(at.volume)?;
+        let end = at.offset.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > volume.len) {
+            return Err(FormatError::Truncated {
+                len: self.total_len(),
+            });
+        }
+        volume
+            .reader
+            .read_exact_at(at.offset, buffer)
+            .map_err(|source| FormatError::Io {
+                offset: at.offset,
+                source,
+            })
+    }
+
+    /// Reads `len` bytes, after checking that they are there.
+    pub(crate) fn read_vec(&self, at: Position, len: u64, out: &mut Vec<u8>) -> Result<()> {
+        let end = at.offset.checked_add(len);
+        if end.is_none_or(|end| end > self.volume_len(at.volume)) {
+            return Err(FormatError::Truncated {
+                len: self.total_len(),
+            });
+        }
+        // Not cleared first: only growth is filled with zeros, so a reused buffer costs nothing.
+        out.resize(to_usize(len, "length of a record")?, 0);
+        self.read(at, out)
+    }
+
+    /// The prologues, checked against each other.
+    pub(crate) fn prologue(&self) -> Result<Prologue> {
+        let first = self.volume_prologue(0)?;
+        if first.volume != 0 {
+            return Err(FormatError::VolumeMismatch {
+                expected: 1,
+                found: first.volume.saturating_add(1),
+            });
+        }
+        for number in 1..u32::try_from(self.volumes.len()).unwrap_or(u32::MAX) {
+            let next = self.volume_prologue(number)?;
+            if (Prologue {
+                volume: 0,
+                ..next.clone()
+            }) != first
+                || next.volume != number
+            {
+                return Err(FormatError::VolumeMismatch {
+                    expected: number + 1,
+                    found: next.volume.saturating_add(1),
+                });
+            }
+        }
+        Ok(first)
+    }
+
+    pub(crate) fn volume_prologue(&self, number: u32) -> Result<Prologue> {
+        let len = self.volume(number)?.len.min(PROLOGUE_BYTES as u64);
+        let mut bytes = Vec::with_capacity(PROLOGUE_BYTES);
+        self.read_vec(
+            Position {
+                volume: number,
+                offset: 0,
+            },
+            len,
+            &mut bytes,
+        )?;
+        // A copy that stopped within the first eight bytes is still recognised for what it is.
+        if !bytes.is_empty() && bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
+            return Err(FormatError::Truncated {
+                len: bytes.len() as u64,
+            });
+        }
+        Prologue::parse(&bytes)
+    }
+
+    /// The header at this place, held against the image it should belong to.
+    pub(crate) fn header(&self, prologue: &Prologue, at: Position) -> Result<Header> {
+        let mut bytes = [0; HEADER_BYTES];
+        self.read(at, &mut bytes)?;
+        let header = Header::parse(&bytes, &prologue.geometry, at.offset)?;
+        if header.uuid_prefix != prologue.image_uuid[..8] {
+            return Err(header.damaged(at.offset, "it belongs to another image"));
+        }
+        let open = matches!(header.kind, RecordKind::Signature | RecordKind::Trailer);
+        if header.encrypted != (prologue.encrypted() && !open) {
+            return Err(header.damaged(
+                at.offset,
+                "it is encrypted and the image is not, or the other way round",
+            ));
+        }
+        Ok(header)
+    }
+
+    /// Stored bytes of the record with this header.
+    pub(crate) fn stored(&self, header: &Header, at: Position, out: &mut Vec<u8>) -> Result<()> {
+        self.read_vec(body_at(at), header.stored_len, out)
+    }
+
+    /// The trailer, and where it stands.
+    pub(crate) fn trailer(&self, prologue: &Prologue) -> Result<(Trailer, Position)> {
+        let last = u32::try_from(self.volumes.len())
+            .unwrap_or(u32::MAX)
+            .saturating_sub(1);
+        let truncated = || {
+            if prologue.divided {
+                FormatError::VolumeMissing {
+                    number: last.saturating_add(2),
+                }
+            } else {
+                FormatError::Truncated {
+                    len: self.total_len(),
+                }
+            }
+        };
+        let len = self.volume_len(last);
+        let Some(offset) = len
+            .checked_sub(TRAILER_BYTES as u64)
+            .filter(|&at| at >= PROLOGUE_BYTES as u64)
+        else {
+            return Err(truncated());
+        };
+        let at = Position {
+            volume: last,
+            offset,
+        };
+        let mut sync = [0; 8];
+        self.read(at, &mut sync)?;
+        if sync != crate::record::SYNC {
+            return Err(truncated());
+        }
+        let header = self.header(prologue, at)?;
+        if header.kind != RecordKind::Trailer || header.stored_len != BODY_BYTES as u64 {
+            return Err(truncated());
+        }
+        let mut body = Vec::new();
+        self.stored(&header, at, &mut body)?;
+        header.check_stored(&body, offset)?;
+        let body = header.plain(body, None, offset)?;
+        let trailer = Trailer::parse(&body, offset)?;
+        if u64::from(trailer.volumes) != self.volumes.len() as u64
+            || trailer.total_len != self.total_len()
+        {
+            return Err(FormatError::Damaged {
+                what: "trailer",
+                offset,
+                reason: "volumes are missing, or bytes were lost or added in copying",
+            });
+        }
+        Ok((trailer, at))
+    }
+}
+
+/// Where the stored bytes of a record start. Offsets were checked when its header was read.
+fn body_at(at: Position) -> Position {
+    Position {
+        offset: at.offset.saturating_add(HEADER_BYTES as u64),
+        ..at
+    }
+}

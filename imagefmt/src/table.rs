@@ -1,0 +1,98 @@
+//! TABLE: partition table sectors as raw bytes, kept apart from chunks because they are written last.
+//!
+//! Regions are sorted, do not overlap, lie inside the disk and hold at most 4 MiB together. What they mean is the
+//! business of `diskmap`.
+//!
+//! ```text
+//! count u32 | { offset u64, length u32, bytes } * count          little-endian
+//! ```
+
+use crate::Geometry;
+use crate::bytes::Fields;
+use crate::error::{FormatError, Result, at_most, narrow};
+use crate::meta::inside;
+
+/// Most bytes of table sectors in one image: 4 MiB.
+pub const TABLE_MAX: u64 = 4 << 20;
+/// Fixed part of a region in the stored form.
+const REGION_HEADER: usize = 12;
+
+/// Raw sectors of a partition table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// First device byte.
+    pub offset: u64,
+    /// The bytes that lie there.
+    pub bytes: Vec<u8>,
+}
+
+/// The stored form, after checking that it can be read again.
+pub(crate) fn encode(table: &[Region], geometry: &Geometry) -> Result<Vec<u8>> {
+    validate(table, geometry)?;
+    let mut out = Vec::with_capacity(
+        4 + table
+            .iter()
+            .map(|r| REGION_HEADER + r.bytes.len())
+            .sum::<usize>(),
+    );
+    out.extend_from_slice(&narrow(table.len(), "number of table regions")?.to_le_bytes());
+    for region in table {
+        out.extend_from_slice(&region.offset.to_le_bytes());
+        out.extend_from_slice(&narrow(region.bytes.len(), "table region size")?.to_le_bytes());
+        out.extend_from_slice(&region.bytes);
+    }
+    Ok(out)
+}
+
+/// Largest stored form: 4 MiB of bytes, and a header for each of at most that many regions of one sector.
+pub(crate) const ENCODED_MAX: u64 = TABLE_MAX + 4 + (TABLE_MAX / 512) * REGION_HEADER as u64;
+
+pub(crate) fn decode(bytes: &[u8], geometry: &Geometry) -> Result<Vec<Region>> {
+    at_most(
+        "partition table (TABLE) size",
+        bytes.len() as u64,
+        ENCODED_MAX,
+    )?;
+    let mut fields = Fields::new(bytes, "partition table (TABLE)");
+    let count = fields.u32()? as usize;
+    if count > fields.left() / REGION_HEADER {
+        return Err(fields.damaged("it declares more regions than it holds"));
+    }
+    let mut table = Vec::with_capacity(count);
+    for _ in 0..count {
+        let offset = fields.u64()?;
+        let len = fields.u32()? as usize;
+        table.push(Region {
+            offset,
+            bytes: fields.take(len)?.to_vec(),
+        });
+    }
+    fields.end()?;
+    validate(&table, geometry)?;
+    Ok(table)
+}
+
+fn validate(table: &[Region], geometry: &Geometry) -> Result<()> {
+    let total: u64 = table.iter().map(|region| region.bytes.len() as u64).sum();
+    at_most("partition table (TABLE) size", total, TABLE_MAX)?;
+    at_most(
+        "number of table regions",
+        table.len() as u64,
+        TABLE_MAX / 512,
+    )?;
+    let mut end = 0;
+    for region in table {
+        let len = region.bytes.len() as u64;
+        inside("end of a table region", region.offset, len, geometry)?;
+        if len == 0 || region.offset < end {
+            return Err(FormatError::Damaged {
+                what: "partition table (TABLE)",
+                offset: region.offset,
+                reason: "regions are empty, overlap or are out of order",
+            });
+        }
+        // `inside` has shown that this does not wrap.
+        end = region.offset + len;
+    }
+    Ok(())
+}

@@ -1,0 +1,428 @@
+//! Writing an image: prologue, records in whatever order they come, index, trailer.
+//!
+//! Needs only `Write`: nothing is patched afterwards, so a pipe will do. Durability (`.partial`, sync, rename) is the
+//! caller's. Order of calls: [`Writer::create`], then [`Writer::meta`], [`Writer::table`] and chunks in any order,
+//! then [`Writer::finish`]. META may be written again, for example with warnings that came up on the way: the last
+//! one counts, and the first keeps an unfinished image readable.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::codec::DEFAULT_LEVEL;
+use crate::error::{FormatError, Result};
+use crate::prologue::{PROLOGUE_BYTES, Prologue, identity};
+use crate::record::{EncodedChunk, RecordKind, RecordSealer};
+use crate::seal::{KdfCost, KeySlot, Keys, NewPassword};
+use crate::sign::SIGNATURE_RECORD_BYTES;
+use crate::trailer::{TRAILER_BYTES, Trailer};
+use crate::{
+    Body, ChunkId, Entry, Geometry, IdKey, Manifest, Mask, Meta, Position, Region, Root,
+    SigningKey, index, table,
+};
+
+/// Volumes are cut below this unless told otherwise: FAT32 holds files of up to 4 GiB - 1.
+pub const DEFAULT_VOLUME_BYTES: u64 = (4 << 30) - (64 << 10);
+/// Smallest volume that makes sense: a few chunks of the largest size.
+const VOLUME_MIN: u64 = 16 << 20;
+
+/// What an image is to be.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// Disk, sectors, chunks.
+    pub geometry: Geometry,
+    /// 16 random bytes.
+    pub image_uuid: [u8; 16],
+    /// zstd level of META, TABLE and INDEX; chunks come encoded.
+    pub level: i32,
+    /// Encrypt, opened by this password.
+    pub password: Option<NewPassword>,
+    /// What trying a password costs.
+    pub kdf: KdfCost,
+    /// Cut volumes at this many bytes. Needs [`Writer::create_divided`].
+    pub volume_bytes: u64,
+}
+
+impl WriterOptions {
+    /// Level 3, no password.
+    #[must_use]
+    pub fn new(geometry: Geometry, image_uuid: [u8; 16]) -> Self {
+        Self {
+            geometry,
+            image_uuid,
+            level: DEFAULT_LEVEL,
+            password: None,
+            kdf: KdfCost::default(),
+            volume_bytes: DEFAULT_VOLUME_BYTES,
+        }
+    }
+}
+
+/// Gives a divided image its further volumes. Files are the caller's; this crate opens none.
+pub trait VolumeSink<W> {
+    /// Ends `finished` and opens the next volume; `number` is 2 for the second (see [`volume_name`]).
+    ///
+    /// # Errors
+    /// Whatever the medium says.
+    fn next_volume(&mut self, finished: W, number: u32) -> std::io::Result<W>;
+}
+
+impl<W, F: FnMut(W, u32) -> std::io::Result<W>> VolumeSink<W> for F {
+    fn next_volume(&mut self, finished: W, number: u32) -> std::io::Result<W> {
+        self(finished, number)
+    }
+}
+
+/// File name of a volume: `name.dcimg` for 1, `name.dcimg.002` for 2.
+#[must_use]
+pub fn volume_name(first: &str, number: u32) -> String {
+    if number <= 1 {
+        first.to_owned()
+    } else {
+        format!("{first}.{number:03}")
+    }
+}
+
+/// A finished image.
+#[derive(Debug, Clone)]
+pub struct Written<W> {
+    /// What it is.
+    pub root: Root,
+    /// Bytes in all volumes.
+    pub bytes: u64,
+    /// Chunks with content.
+    pub chunks: u64,
+    /// Volumes.
+    pub volumes: u32,
+    /// The manifest as the index holds it.
+    pub manifest: Manifest,
+    /// The sink of the last volume, flushed: sync it.
+    pub sink: W,
+}
+
+/// Writes one image.
+pub struct Writer<W> {
+    /// `None` only after a failed change of volumes.
+    sink: Option<W>,
+    volumes: Option<Box<dyn VolumeSink<W> + Send>>,
+    volume_bytes: u64,
+    prologue: Prologue,
+    sealer: RecordSealer,
+    level: i32,
+    position: Position,
+    /// Bytes of the volumes before this one.
+    before: u64,
+    meta_json: Option<Vec<u8>>,
+    table: Vec<Region>,
+    chunks: BTreeMap<ChunkId, (Entry, Position)>,
+    scratch: Vec<u8>,
+}
+
+impl<W> std::fmt::Debug for Writer<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("position", &self.position)
+            .field("chunks", &self.chunks.len())
+            .finish()
+    }
+}
+
+impl<W: Write> Writer<W> {
+    /// Starts an image in one piece.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] for a geometry outside the format, [`FormatError::Io`] when the sink fails.
+    pub fn create(sink: W, options: WriterOptions) -> Result<Self> {
+        Self::start(sink, options, None)
+    }
+
+    /// Starts an image that is cut into volumes of at most `options.volume_bytes`.
+    ///
+    /// # Errors
+    /// As [`Writer::create`], and [`FormatError::LimitExceeded`] for volumes below 16 MiB.
+    pub fn create_divided(
+        sink: W,
+        options: WriterOptions,
+        volumes: impl VolumeSink<W> + Send + 'static,
+    ) -> Result<Self> {
+        if options.volume_bytes < VOLUME_MIN {
+            return Err(FormatError::LimitExceeded {
+                what: "volume size",
+                value: options.volume_bytes,
+                limit: VOLUME_MIN,
+            });
+        }
+        Self::start(sink, options, Some(Box::new(volumes)))
+    }
+
+    fn start(
+        sink: W,
+        options: WriterOptions,
+        volumes: Option<Box<dyn VolumeSink<W> + Send>>,
+    ) -> Result<Self> {
+        let WriterOptions {
+            geometry,
+            image_uuid,
+            level,
+            password,
+            kdf,
+            volume_bytes,
+        } = options;
+        geometry.validate()?;
+        let (slots, keys) = match &password {
+            Some(new) => (
+                vec![KeySlot::wrap(
+                    new,
+                    kdf,
+                    &identity(&geometry, &image_uuid, true),
+                )?],
+                Some(Arc::new(Keys::derive(Zeroizing::new(new.key)))),
+            ),
+            None => (Vec::new(), None),
+        };
+        let mut writer = Self {
+            sink: Some(sink),
+            prologue: Prologue {
+                geometry,
+                image_uuid,
+                volume: 0,
+                divided: volumes.is_some(),
+                slots,
+            },
+            volumes,
+            volume_bytes,
+            sealer: RecordSealer {
+                geometry,
+                image_uuid,
+                keys,
+            },
+            level,
+            position: Position {
+                volume: 0,
+                offset: 0,
+            },
+            before: 0,
+            meta_json: None,
+            table: Vec::new(),
+            chunks: BTreeMap::new(),
+            scratch: Vec::new(),
+        };
+        writer.write_prologue()?;
+        Ok(writer)
+    }
+
+    /// Seals chunks on other threads; give each a clone.
+    #[must_use]
+    pub fn sealer(&self) -> RecordSealer {
+        self.sealer.clone()
+    }
+
+    /// Key for the encoders of this image, when it is encrypted.
+    #[must_use]
+    pub fn id_key(&self) -> Option<IdKey> {
+        self.sealer.id_key().cloned()
+    }
+
+    /// Bytes written so far, all volumes.
+    #[must_use]
+    pub fn bytes_written(&self) -> u64 {
+        self.before + self.position.offset
+    }
+
+    /// Writes the description. Again with more to say: the last one counts.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] for a description that could not be read again, [`FormatError::Io`].
+    pub fn meta(&mut self, meta: &Meta) -> Result<()> {
+        let json = meta.to_json(&self.sealer.geometry)?;
+        let record = self.sealer.pack(RecordKind::Meta, &json, self.level)?;
+        self.append(&record, 0)?;
+        self.meta_json = Some(json);
+        Ok(())
+    }
+
+    /// Writes the partition table sectors. Again: the last one counts.
+    ///
+    /// # Errors
+    /// [`FormatError::LimitExceeded`] or [`FormatError::Damaged`] for regions that overlap, are out of order, lie
+    /// outside the disk or hold more than 4 MiB; [`FormatError::Io`].
+    pub fn table(&mut self, table: &[Region]) -> Result<()> {
+        let bytes = table::encode(table, &self.sealer.geometry)?;
+        let record = self.sealer.pack(RecordKind::Table, &bytes, self.level)?;
+        self.append(&record, 0)?;
+        self.table = table.to_vec();
+        Ok(())
+    }
+
+    /// Seals and writes a chunk.
+    ///
+    /// # Errors
+    /// [`FormatError::Unwritable`] or [`FormatError::ChunkDamaged`] for a chunk that does not fit the disk, has an
+    /// empty mask or was written before; [`FormatError::Io`].
+    pub fn chunk(&mut self, chunk: ChunkId, mask: &Mask, body: &Body<'_>) -> Result<()> {
+        let buffer = std::mem::take(&mut self.scratch);
+        let sealed = self.sealer.seal_into(chunk, mask, body, buffer)?;
+        self.write(&sealed)?;
+        self.scratch = sealed.into_buffer();
+        Ok(())
+    }
+
+    /// Writes a chunk that a [`RecordSealer`] of this writer sealed.
+    ///
+    /// # Errors
+    /// [`FormatError::ChunkDamaged`] when this chunk was written before, [`FormatError::Io`].
+    pub fn write(&mut self, sealed: &EncodedChunk) -> Result<()> {
+        let chunk = sealed.entry.chunk;
+        if self.chunks.contains_key(&chunk) {
+            return Err(FormatError::ChunkDamaged {
+                chunk,
+                reason: "it is there twice",
+            });
+        }
+        let position = self.append(&sealed.record, 0)?;
+        self.chunks.insert(chunk, (sealed.entry.clone(), position));
+        Ok(())
+    }
+
+    /// Writes index and trailer and flushes.
+    ///
+    /// # Errors
+    /// [`FormatError::Unwritable`] without META, [`FormatError::Io`].
+    pub fn finish(self) -> Result<Written<W>> {
+        self.finish_with(None)
+    }
+
+    /// As [`Writer::finish`], with a signature over the root and META.
+    ///
+    /// # Errors
+    /// As [`Writer::finish`].
+    pub fn finish_signed(self, key: &SigningKey) -> Result<Written<W>> {
+        self.finish_with(Some(key))
+    }
+
+    fn finish_with(mut self, key: Option<&SigningKey>) -> Result<Written<W>> {
+        let Some(meta_json) = self.meta_json.take() else {
+            return Err(FormatError::Unwritable {
+                what: "an image needs its description (META)",
+            });
+        };
+        let (entries, positions): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.chunks).into_values().unzip();
+        let geometry = self.sealer.geometry;
+        let keyed = self.sealer.keys.is_some();
+        let table = std::mem::take(&mut self.table);
+        let manifest = Manifest::assemble(
+            geometry,
+            self.sealer.image_uuid,
+            keyed,
+            meta_json,
+            table,
+            entries,
+        )?;
+        let root = manifest.root();
+        let record = self.sealer.pack(
+            RecordKind::Index,
+            &index::encode(&manifest, &positions)?,
+            self.level,
+        )?;
+        // Index, signature and trailer stay together, so that the last volume opens the image.
+        let index = self.append(&record, (SIGNATURE_RECORD_BYTES + TRAILER_BYTES) as u64)?;
+        if let Some(key) = key {
+            let signature = self
+                .sealer
+                .pack_open(RecordKind::Signature, &key.sign(&manifest))?;
+            self.append(&signature, TRAILER_BYTES as u64)?;
+        }
+        let trailer = Trailer {
+            index,
+            index_len: record.len() as u64,
+            volumes: self.position.volume + 1,
+            chunks: manifest.entries.len() as u64,
+            used_bytes: manifest.used_bytes(),
+            total_len: self.bytes_written() + TRAILER_BYTES as u64,
+            root,
+        };
+        let record = self
+            .sealer
+            .pack_open(RecordKind::Trailer, &trailer.to_bytes())?;
+        debug_assert_eq!(record.len(), TRAILER_BYTES);
+        self.put(&record)?;
+        let bytes = self.bytes_written();
+        let offset = self.position.offset;
+        let Some(mut sink) = self.sink.take() else {
+            return Err(FormatError::Unwritable {
+                what: "the last volume could not be opened",
+            });
+        };
+        sink.flush()
+            .map_err(|source| FormatError::Io { offset, source })?;
+        Ok(Written {
+            root,
+            bytes,
+            chunks: manifest.entries.len() as u64,
+            volumes: self.position.volume + 1,
+            manifest,
+            sink,
+        })
+    }
+
+    /// Appends a record, in a new volume when it and `reserve` bytes behind it do not fit in this one. A record never
+    /// spans volumes; one that is larger than a volume has one to itself.
+    fn append(&mut self, record: &[u8], reserve: u64) -> Result<Position> {
+        let end = self
+            .position
+            .offset
+            .saturating_add(record.len() as u64)
+            .saturating_add(reserve);
+        if self.volumes.is_some()
+            && end > self.volume_bytes
+            && self.position.offset > PROLOGUE_BYTES as u64
+        {
+            self.next_volume()?;
+        }
+        let position = self.position;
+        self.put(record)?;
+        Ok(position)
+    }
+
+    fn next_volume(&mut self) -> Result<()> {
+        let offset = self.position.offset;
+        let (Some(mut sink), Some(volumes)) = (self.sink.take(), self.volumes.as_mut()) else {
+            return Err(FormatError::Unwritable {
+                what: "the last volume could not be opened",
+            });
+        };
+        let number = self.position.volume + 1;
+        let next = sink
+            .flush()
+            .and_then(|()| volumes.next_volume(sink, number + 1));
+        self.sink = Some(next.map_err(|source| FormatError::Io { offset, source })?);
+        self.before += offset;
+        self.position = Position {
+            volume: number,
+            offset: 0,
+        };
+        self.prologue.volume = number;
+        self.write_prologue()
+    }
+
+    fn write_prologue(&mut self) -> Result<()> {
+        let bytes = self.prologue.to_bytes();
+        self.put(&bytes)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let offset = self.position.offset;
+        let Some(sink) = self.sink.as_mut() else {
+            return Err(FormatError::Unwritable {
+                what: "the last volume could not be opened",
+            });
+        };
+        sink.write_all(bytes)
+            .map_err(|source| FormatError::Io { offset, source })?;
+        self.position.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
