@@ -27,6 +27,9 @@
 //! through windows, and a map of more than a million runs is coarsened outwards). No input panics.
 
 mod bits;
+mod checksum;
+mod ext;
+mod ext_layout;
 mod probe;
 mod slack;
 mod swap;
@@ -274,6 +277,7 @@ pub fn map_partition(
             reason,
         }),
         probe::Content::One(kind) => match kind {
+            FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => run::<ext::Ext>(kind, &volume, options),
             FsKind::Swap => run::<swap::Swap>(kind, &volume, options),
             other => Ok(Mapping::Raw {
                 fs: Some(FsInfo::opaque(other, length)),
