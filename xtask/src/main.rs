@@ -1,1 +1,80 @@
-fn main() {}
+//! `cargo xtask`: what the project does to itself.
+//!
+//! `test` is the whole proof on a fresh Debian machine: it installs what is missing, says so, and runs
+//! every step in order. `bench peers` measures diskcast beside partclone and zstd in one run.
+//!
+//! Holds always: nothing is skipped silently (what cannot run is a failed step with its reason), every
+//! step has a time limit, and the exit code is zero only when every step passed.
+//! Owns no test itself and depends on nothing but std, so that it compiles in a second.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool: it speaks to the terminal and to the CI log"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a driver of processes: it times them, waits for them and makes scratch files"
+)]
+
+mod bench;
+mod fuzz;
+mod machine;
+mod options;
+mod packages;
+mod scratch;
+mod seeds;
+mod shell;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask: set-up and proof of diskcast
+
+  cargo xtask test [--full] [FILTER]
+      Everything CI runs, on a Debian machine, as root: installs missing packages,
+      checks loop devices, FUSE and network namespaces, then fmt, clippy, build,
+      test and a short run of each fuzz target. Ends with 'N passed, N failed'.
+      --full   longer fuzzing and the long forms of tests (DISKCAST_TEST_FULL=1)
+      FILTER   one step (fmt, clippy, build, test, fuzz), one fuzz target, or else
+               the tests whose name contains FILTER
+
+  cargo xtask bench peers [--size SIZE] [--runs N] [--dir DIR]
+      Capture, restore and deep check of one generated disk, interleaved with
+      partclone and zstd; medians and ratios as a markdown table. As root.
+      --size   bytes in files on the disk (default 1G; K, M, G)
+      --runs   runs of each side (default 3)
+      --dir    where the disks go (default: the system's temporary folder)
+
+  cargo xtask help
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        ["test", rest @ ..] => options::Test::parse(rest).and_then(|o| test::run(&o)),
+        ["bench", "peers", rest @ ..] => options::Bench::parse(rest).and_then(|o| bench::peers(&o)),
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        other => Err(shell::Failure::usage(format!(
+            "unknown command: {}",
+            other.join(" ")
+        ))),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            if failure.usage {
+                eprint!("\n{HELP}");
+                return ExitCode::from(2);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Each fuzz target for a few seconds: one build of all, then one run each.
+//!
+//! Built without a sanitizer: the crates forbid `unsafe`, so what fuzzing looks for is panics, overflow,
+//! endless loops and allocations by a declared size, which libFuzzer sees by itself and finds more of
+//! in the same time.
+
+use std::fs;
+use std::path::Path;
+
+use crate::packages;
+use crate::seeds;
+use crate::shell::{Failure, output, watch};
+use crate::steps::{Count, Steps};
+
+const SECONDS: u32 = 8;
+const SECONDS_FULL: u32 = 120;
+const LIMIT_BUILD_S: u32 = 1500;
+
+/// The target names in `fuzz/Cargo.toml`, in order.
+pub(crate) fn targets() -> Result<Vec<String>, Failure> {
+    let manifest = fs::read_to_string("fuzz/Cargo.toml").map_err(|error| {
+        Failure::new(format!(
+            "reading fuzz/Cargo.toml (run at the top folder): {error}"
+        ))
+    })?;
+    Ok(parse_targets(&manifest))
+}
+
+/// Every `name` under `[[bin]]`.
+fn parse_targets(manifest: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut in_bin = false;
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            in_bin = line == "[[bin]]";
+        } else if in_bin && let Some(value) = line.strip_prefix("name") {
+            names.push(value.trim_matches([' ', '=', '"']).to_owned());
+        }
+    }
+    names
+}
+
+/// A target file that no `[[bin]]` names would never run: that is a failure, not a gap.
+fn check_listed(all: &[String]) -> Result<(), Failure> {
+    let entries = fs::read_dir("fuzz/fuzz_targets")
+        .map_err(|error| Failure::new(format!("reading fuzz/fuzz_targets: {error}")))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if path.extension().is_some_and(|extension| extension == "rs") && !all.contains(&stem) {
+            return Err(Failure::new(format!(
+                "fuzz/Cargo.toml has no [[bin]] for {}",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Builds all, then runs the chosen ones, one step each.
+pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
+    let built = steps.run("fuzz build", || {
+        output("cargo", &["+nightly", "--version"]).map_err(|failure| {
+            Failure::new(format!(
+                "no nightly toolchain ({failure}); try: rustup toolchain install nightly"
+            ))
+        })?;
+        packages::ensure_cargo_fuzz()?;
+        check_listed(&targets()?)?;
+        let words = [
+            "cargo",
+            "+nightly",
+            "fuzz",
+            "build",
+            "--sanitizer",
+            "none",
+            "--features",
+            "control",
+        ];
+        watch(&words, &[], LIMIT_BUILD_S, |_| {})?;
+        seeds::make(Path::new("fuzz/corpus"))?;
+        Ok::<Count, Failure>(Count::ONE)
+    });
+    let seconds = if full { SECONDS_FULL } else { SECONDS };
+    for target in chosen {
+        let name = format!("fuzz {target}");
+        if built {
+            steps.run(&name, || run_one(target, seconds));
+        } else {
+            steps.blocked(&name, "fuzz build");
+        }
+    }
+}
+
+fn run_one(target: &str, seconds: u32) -> Result<Count, Failure> {
+    let total = format!("-max_total_time={seconds}");
+    let words = [
+        "cargo",
+        "+nightly",
+        "fuzz",
+        "run",
+        "--sanitizer",
+        "none",
+        "--features",
+        "control",
+        target,
+        "--",
+        &total,
+        "-rss_limit_mb=1024",
+        "-timeout=5",
+        "-print_final_stats=1",
+        "-verbosity=0",
+    ];
+    watch(&words, &[], seconds + 120, |_| {}).map_err(|failure| {
+        Failure::new(format!(
+            "{failure}; the input is in fuzz/artifacts/{target}/: commit it as a test"
+        ))
+    })?;
+    Ok(Count::ONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_bins_only() {
+        let manifest = "[package]\nname = \"fuzz\"\n[[bin]]\nname = \"one\"\npath = \"x\"\n\n[dependencies]\nname = \"2\"\n[[bin]]\nname=\"two\"\n";
+        assert_eq!(parse_targets(manifest), ["one", "two"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! Debian's packages the tests need: named, checked, installed when missing.
+
+use crate::shell::{Failure, has, output, watch};
+
+/// One program that a test runs, and the package that brings it.
+struct Need {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const fn need(program: &'static str, package: &'static str, why: &'static str) -> Need {
+    Need {
+        program,
+        package,
+        why,
+    }
+}
+
+const NEEDS: &[Need] = &[
+    need(
+        "cc",
+        "build-essential",
+        "the C parts of zstd, SQLite and ring",
+    ),
+    need("sgdisk", "gdisk", "makes and checks GPT"),
+    need("sfdisk", "fdisk", "makes and checks MBR and GPT"),
+    need("mkfs.fat", "dosfstools", "FAT"),
+    need("fsck.fat", "dosfstools", "FAT"),
+    need("mkfs.exfat", "exfatprogs", "exFAT"),
+    need("fsck.exfat", "exfatprogs", "exFAT"),
+    need("mke2fs", "e2fsprogs", "ext2, ext3, ext4"),
+    need("e2fsck", "e2fsprogs", "ext2, ext3, ext4"),
+    need("debugfs", "e2fsprogs", "ext2, ext3, ext4"),
+    need("mkntfs", "ntfs-3g", "NTFS"),
+    need("ntfs-3g", "ntfs-3g", "NTFS through FUSE"),
+    need("ntfsfix", "ntfs-3g", "NTFS"),
+    need("mkfs.xfs", "xfsprogs", "a file system that is captured raw"),
+    need(
+        "partclone.ext4",
+        "partclone",
+        "the peer: oracle of tests and benches",
+    ),
+    need("mcopy", "mtools", "files on FAT without the kernel"),
+    need("zstd", "zstd", "fixtures and the peer"),
+    need("ip", "iproute2", "network namespaces"),
+    need("tc", "iproute2", "shaped links"),
+    need("iptables", "iptables", "loss at one receiver"),
+    need("losetup", "util-linux", "loop devices"),
+    need("mkswap", "util-linux", "swap"),
+    need("mount", "mount", "file systems and tmpfs"),
+    need("fusermount", "fuse3", "NTFS through FUSE"),
+    need("timeout", "coreutils", "time limits of steps"),
+];
+
+/// Installs what is missing, saying what and why. Touches nothing when nothing is missing.
+pub(crate) fn ensure() -> Result<(), Failure> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !has(need.program)).collect();
+    if missing.is_empty() {
+        println!("packages: all {} programs are here", NEEDS.len());
+        return Ok(());
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for need in &missing {
+        println!(
+            "packages: {} is missing ({}): {}",
+            need.program, need.why, need.package
+        );
+        if !names.contains(&need.package) {
+            names.push(need.package);
+        }
+    }
+    if !has("apt-get") {
+        return Err(Failure::new(format!(
+            "no apt-get on this machine; install by its own means: {}",
+            names.join(" ")
+        )));
+    }
+    println!("packages: installing {}", names.join(" "));
+    let quiet: &[(&str, &str)] = &[("DEBIAN_FRONTEND", "noninteractive")];
+    watch(&["apt-get", "-q", "update"], quiet, 300, |_| {})?;
+    let mut words = vec!["apt-get", "-q", "-y", "--no-install-recommends", "install"];
+    words.extend(&names);
+    watch(&words, quiet, 900, |_| {})?;
+    let still: Vec<&str> = NEEDS
+        .iter()
+        .filter(|need| !has(need.program))
+        .map(|need| need.program)
+        .collect();
+    if still.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
+            "installed, and still missing: {}",
+            still.join(" ")
+        )))
+    }
+}
+
+/// cargo-fuzz comes from the crate registry, not from Debian.
+pub(crate) fn ensure_cargo_fuzz() -> Result<(), Failure> {
+    if output("cargo", &["fuzz", "--version"]).is_ok() {
+        return Ok(());
+    }
+    println!("packages: cargo-fuzz is missing: cargo install cargo-fuzz --locked");
+    watch(
+        &["cargo", "install", "cargo-fuzz", "--locked", "--quiet"],
+        &[],
+        900,
+        |_| {},
+    )
+}

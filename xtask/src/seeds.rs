@@ -1,0 +1,113 @@
+//! Real inputs for the fuzzer: tiny disks and file systems made by Debian's own tools, at run time.
+//!
+//! They are written next to what the fuzzer found itself, under names that start with `seed-`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::scratch::Scratch;
+use crate::shell::{Failure, bash};
+
+/// Target, seed name, and the script that makes the file `x` in the current folder.
+const RECIPES: &[(&str, &str, &str)] = &[
+    (
+        "diskmap_ext",
+        "ext2-1k",
+        "truncate -s 128K x; mke2fs -q -F -t ext2 -b 1024 -N 16 x",
+    ),
+    (
+        "diskmap_ext",
+        "ext4-1k",
+        "truncate -s 256K x; mke2fs -q -F -t ext4 -b 1024 -N 16 -O ^has_journal x",
+    ),
+    (
+        "diskmap_ext",
+        "ext4-meta-bg",
+        "truncate -s 256K x; mke2fs -q -F -t ext4 -b 1024 -N 16 -O ^has_journal,^resize_inode,meta_bg x",
+    ),
+    (
+        "diskmap_ext",
+        "ext4-bigalloc",
+        "truncate -s 512K x; mke2fs -q -F -t ext4 -b 1024 -C 4096 -N 16 -O ^has_journal,bigalloc x",
+    ),
+    (
+        "diskmap_ntfs",
+        "ntfs",
+        "truncate -s 1040K x; mkntfs -q -F -Q -s 512 -c 512 -p 0 -H 255 -S 63 x",
+    ),
+    (
+        "diskmap_fat",
+        "fat12",
+        "truncate -s 160K x; mkfs.fat -F 12 x",
+    ),
+    (
+        "diskmap_fat",
+        "fat16",
+        "truncate -s 2200K x; mkfs.fat -F 16 -s 1 x; truncate -s 512K x",
+    ),
+    (
+        "diskmap_fat",
+        "fat32",
+        "truncate -s 34M x; mkfs.fat -F 32 -s 1 x; truncate -s 640K x",
+    ),
+    (
+        "diskmap_exfat",
+        "exfat",
+        "truncate -s 1M x; mkfs.exfat -c 512 -b 4096 x",
+    ),
+    ("diskmap_swap", "swap", "truncate -s 40K x; mkswap -q x"),
+    (
+        "diskmap_gpt",
+        "gpt",
+        "truncate -s 96K x; sgdisk -a 1 -n 1:40:60 -n 7:64:80 x",
+    ),
+    ("diskmap_gpt", "empty", "truncate -s 96K x; sgdisk -o x"),
+    (
+        "diskmap_patch",
+        "gpt",
+        "truncate -s 96K x; sgdisk -a 1 -n 1:40:60 -n 7:64:80 x",
+    ),
+    ("diskmap_mbr", "logical", MBR),
+    ("diskmap_patch", "mbr", MBR),
+    ("imagefmt_open", "image", IMAGE),
+    ("imagefmt_rebuild", "image", IMAGE),
+];
+
+const MBR: &str = "truncate -s 256K x; printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread x";
+
+/// The product's own writer, when it has been built; a fuzz run alone works without.
+const IMAGE: &str = "truncate -s 1M d; mke2fs -q -F -t ext2 -b 1024 -N 16 d
+    \"$DISKCAST\" image capture d x.dcimg; mv x.dcimg x";
+
+/// Makes every seed that is not there yet.
+pub(crate) fn make(corpus: &Path) -> Result<(), Failure> {
+    let top =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let binary = fs::canonicalize(top.join("release/diskcast")).ok();
+    for (target, name, recipe) in RECIPES {
+        let seed = corpus.join(target).join(format!("seed-{name}"));
+        if seed.exists() {
+            continue;
+        }
+        let mut prelude = String::new();
+        if *recipe == IMAGE {
+            let Some(binary) = &binary else {
+                println!(
+                    "seeds: no release build of diskcast: {target} starts without a real image"
+                );
+                continue;
+            };
+            prelude = format!("DISKCAST={}; ", binary.display());
+        }
+        let scratch = Scratch::new(&std::env::temp_dir(), &format!("seed-{target}-{name}"))?;
+        bash(&format!(
+            "cd {}; {prelude}{recipe}",
+            scratch.path().display()
+        ))?;
+        let made = seed.with_file_name("");
+        fs::create_dir_all(&made)
+            .and_then(|()| fs::copy(scratch.path().join("x"), &seed))
+            .map_err(|error| Failure::new(format!("storing {}: {error}", seed.display())))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Running other programs: quietly with their output kept, or in the open with their lines read.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Why something could not be done, in one sentence.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    /// The words on the command line were wrong.
+    pub(crate) usage: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            usage: false,
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            usage: true,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Runs a program to its end and returns its stdout; its stderr becomes the reason when it fails.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let done = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Failure::new(format!("{program}: {error}")))?;
+    let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    if done.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    let said = if stderr.trim().is_empty() {
+        stdout.trim()
+    } else {
+        stderr.trim()
+    };
+    Err(Failure::new(format!(
+        "{program} {}: {} ({})",
+        arguments.join(" "),
+        said.lines().last().unwrap_or("no message"),
+        done.status
+    )))
+}
+
+/// A script for bash with `pipefail`, as `output`.
+pub(crate) fn bash(script: &str) -> Result<String, Failure> {
+    output("bash", &["-euo", "pipefail", "-c", script])
+}
+
+/// Is a program on the path, or in the folders where Debian keeps tools for root?
+pub(crate) fn has(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .any(|folder| Path::new(folder).join(program).is_file())
+}
+
+/// Runs a command in the open for at most `limit_s` seconds. Its stdout passes through line by line to
+/// ours and to `line`; stderr goes straight to ours.
+///
+/// `timeout` from coreutils makes a process group and ends the whole of it, so that a hung test does
+/// not outlive the run.
+pub(crate) fn watch(
+    words: &[&str],
+    environment: &[(&str, &str)],
+    limit_s: u32,
+    mut line: impl FnMut(&str),
+) -> Result<(), Failure> {
+    let limit = limit_s.to_string();
+    let mut command = Command::new("timeout");
+    command
+        .args(["--kill-after=10", &limit])
+        .args(words)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .map_err(|error| Failure::new(format!("timeout: {error}")))?;
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = BufReader::new(stdout);
+        let mut bytes = Vec::new();
+        while lines
+            .read_until(b'\n', &mut bytes)
+            .is_ok_and(|read| read > 0)
+        {
+            let text = String::from_utf8_lossy(&bytes);
+            // A closed pipe above us is no reason to fail the run below us.
+            let _ = write!(std::io::stdout(), "{text}");
+            line(text.trim_end());
+            bytes.clear();
+        }
+    }
+    let status = child
+        .wait()
+        .map_err(|error| Failure::new(format!("waiting for {}: {error}", words.join(" "))))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(124 | 137) => Err(Failure::new(format!(
+            "{}: ended after its limit of {limit_s} s",
+            words.join(" ")
+        ))),
+        _ => Err(Failure::new(format!("{}: {status}", words.join(" ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_program_tells_why() {
+        let failure = bash("echo first >&2; echo last >&2; exit 3").unwrap_err();
+        assert!(failure.to_string().contains("last"), "{failure}");
+        assert!(failure.to_string().contains("exit status: 3"), "{failure}");
+    }
+
+    #[test]
+    fn lines_reach_the_reader_and_limits_hold() {
+        let mut seen = Vec::new();
+        watch(&["echo", "one line"], &[], 5, |line| {
+            seen.push(line.to_owned())
+        })
+        .unwrap();
+        assert_eq!(seen, ["one line"]);
+        let failure = watch(&["sleep", "20"], &[], 1, |_| {}).unwrap_err();
+        assert!(failure.to_string().contains("limit of 1 s"), "{failure}");
+    }
+}

@@ -1,0 +1,171 @@
+//! Steps in order, each timed, and the table and the one line a run ends with.
+
+use std::time::{Duration, Instant};
+
+use crate::shell::Failure;
+
+/// What a step counted: for most steps themselves, for `cargo test` the tests in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+impl Count {
+    /// A step that is one check.
+    pub(crate) const ONE: Self = Self {
+        passed: 1,
+        failed: 0,
+    };
+}
+
+/// How a step ended.
+pub(crate) struct Outcome {
+    pub(crate) count: Count,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl From<Result<Count, Failure>> for Outcome {
+    fn from(result: Result<Count, Failure>) -> Self {
+        match result {
+            Ok(count) => Self {
+                count,
+                failure: None,
+            },
+            Err(failure) => Self {
+                count: Count::default(),
+                failure: Some(failure),
+            },
+        }
+    }
+}
+
+struct Row {
+    name: String,
+    took: Duration,
+    count: Count,
+    reason: Option<String>,
+}
+
+/// The steps run so far.
+#[derive(Default)]
+pub(crate) struct Steps {
+    rows: Vec<Row>,
+}
+
+impl Steps {
+    /// Runs one step and keeps how it went. Returns whether it passed.
+    pub(crate) fn run<O: Into<Outcome>>(&mut self, name: &str, step: impl FnOnce() -> O) -> bool {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        let outcome: Outcome = step().into();
+        let took = start.elapsed();
+        let mut count = outcome.count;
+        let reason = outcome.failure.map(|failure| failure.to_string());
+        if let Some(reason) = &reason {
+            println!("=== {name}: FAILED: {reason}");
+            // A step that broke before it could count anything is one failure all the same.
+            count.failed = count.failed.max(1);
+        }
+        let passed = count.failed == 0;
+        self.rows.push(Row {
+            name: name.to_owned(),
+            took,
+            count,
+            reason,
+        });
+        passed
+    }
+
+    /// A step that cannot run because an earlier one failed: a failure too, never a silent gap.
+    pub(crate) fn blocked(&mut self, name: &str, by: &str) {
+        self.run(name, || {
+            Err::<Count, _>(Failure::new(format!("not run: {by} failed")))
+        });
+    }
+
+    /// Prints the table and the closing line. True when everything passed.
+    pub(crate) fn close(&self) -> bool {
+        let width = self
+            .rows
+            .iter()
+            .map(|row| row.name.len())
+            .max()
+            .unwrap_or(4);
+        println!(
+            "\n{:width$}  {:>8}  {:>6}  {:>6}",
+            "step", "time s", "passed", "failed"
+        );
+        let mut total = Count::default();
+        let mut took = Duration::ZERO;
+        for row in &self.rows {
+            println!(
+                "{:width$}  {:>8.1}  {:>6}  {:>6}{}",
+                row.name,
+                row.took.as_secs_f64(),
+                row.count.passed,
+                row.count.failed,
+                row.reason
+                    .as_deref()
+                    .map(|reason| format!("  {reason}"))
+                    .unwrap_or_default()
+            );
+            total.passed += row.count.passed;
+            total.failed += row.count.failed;
+            took += row.took;
+        }
+        println!("{:width$}  {:>8.1}\n", "total", took.as_secs_f64());
+        println!("{} passed, {} failed", total.passed, total.failed);
+        total.failed == 0 && total.passed > 0
+    }
+}
+
+/// Reads `test result: ok. 12 passed; 0 failed; 0 ignored; ...`.
+pub(crate) fn parse_test_result(line: &str) -> Option<Count> {
+    let rest = line.trim().strip_prefix("test result: ")?;
+    let number = |word: &str| -> Option<usize> {
+        let before = rest.split(word).next()?;
+        before.split_whitespace().last()?.parse().ok()
+    };
+    Some(Count {
+        passed: number(" passed;")?,
+        failed: number(" failed;")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_results() {
+        let ok = "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.10s";
+        assert_eq!(
+            parse_test_result(ok),
+            Some(Count {
+                passed: 12,
+                failed: 0
+            })
+        );
+        let bad = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(
+            parse_test_result(bad),
+            Some(Count {
+                passed: 1,
+                failed: 2
+            })
+        );
+        assert_eq!(parse_test_result("running 3 tests"), None);
+    }
+
+    #[test]
+    fn a_run_fails_when_a_step_does_and_when_nothing_ran() {
+        let mut steps = Steps::default();
+        assert!(!steps.close());
+        assert!(steps.run("good", || Ok(Count::ONE)));
+        assert!(steps.close());
+        assert!(!steps.run("bad", || Err::<Count, _>(Failure::new("because"))));
+        steps.blocked("after", "bad");
+        assert!(!steps.close());
+    }
+}

@@ -1,0 +1,204 @@
+//! `cargo xtask test`: the whole proof, in order.
+//!
+//! ```text
+//! toolchain, packages, machine      what a fresh machine lacks is installed or named
+//! fmt, clippy, build, test          one profile (release), so that nothing is compiled twice over
+//! fuzz build, then each target      a few seconds each, with real inputs as seeds
+//! ```
+
+use crate::fuzz;
+use crate::machine;
+use crate::options::Test;
+use crate::packages;
+use crate::shell::{Failure, output, watch};
+use crate::steps::{Count, Outcome, Steps, parse_test_result};
+
+/// Seconds; each several times what the step needs on two cores from a cold start.
+const LIMIT_LINT_S: u32 = 1500;
+const LIMIT_BUILD_S: u32 = 1500;
+const LIMIT_TEST_S: u32 = 2400;
+
+/// Which steps a filter leaves.
+struct Choice<'a> {
+    filter: Option<&'a str>,
+    test_filter: Option<&'a str>,
+    targets: Vec<String>,
+}
+
+const STEP_NAMES: [&str; 5] = ["fmt", "clippy", "build", "test", "fuzz"];
+
+impl<'a> Choice<'a> {
+    fn new(filter: Option<&'a str>, all_targets: &[String]) -> Self {
+        let Some(word) = filter else {
+            return Self {
+                filter: None,
+                test_filter: None,
+                targets: all_targets.to_vec(),
+            };
+        };
+        if word == "fuzz" {
+            return Self {
+                filter: Some("fuzz"),
+                test_filter: None,
+                targets: all_targets.to_vec(),
+            };
+        }
+        if STEP_NAMES.contains(&word) {
+            return Self {
+                filter: Some(word),
+                test_filter: None,
+                targets: Vec::new(),
+            };
+        }
+        if all_targets.iter().any(|target| target == word) {
+            return Self {
+                filter: Some("fuzz"),
+                test_filter: None,
+                targets: vec![word.to_owned()],
+            };
+        }
+        Self {
+            filter: Some("test"),
+            test_filter: Some(word),
+            targets: Vec::new(),
+        }
+    }
+
+    fn wants(&self, step: &str) -> bool {
+        self.filter.is_none_or(|filter| filter == step)
+    }
+}
+
+/// Runs the steps. `Ok(true)` when all passed.
+pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
+    let all_targets = fuzz::targets()?;
+    let choice = Choice::new(options.filter.as_deref(), &all_targets);
+    let mut steps = Steps::default();
+
+    let tools = steps.run("toolchain", toolchain);
+    let packages = steps.run("packages", || packages::ensure().map(|()| Count::ONE));
+    let ready = packages && steps.run("machine", || machine::check().map(|()| Count::ONE));
+
+    let cargo = |words: &[&str], limit_s: u32| -> Result<Count, Failure> {
+        let mut all = vec!["cargo"];
+        all.extend(words);
+        watch(&all, &[], limit_s, |_| {}).map(|()| Count::ONE)
+    };
+    if choice.wants("fmt") {
+        if tools {
+            steps.run("fmt", || cargo(&["fmt", "--all", "--check"], 120));
+        } else {
+            steps.blocked("fmt", "toolchain");
+        }
+    }
+    if choice.wants("clippy") {
+        if tools && packages {
+            steps.run("clippy", || cargo(CLIPPY, LIMIT_LINT_S));
+        } else {
+            steps.blocked("clippy", "toolchain or packages");
+        }
+    }
+    if choice.wants("build") {
+        if packages {
+            steps.run("build", || {
+                cargo(&["build", "--release", "--locked"], LIMIT_BUILD_S)
+            });
+        } else {
+            steps.blocked("build", "packages");
+        }
+    }
+    if choice.wants("test") {
+        if ready {
+            steps.run("test", || tests(choice.test_filter, options.full));
+        } else {
+            steps.blocked("test", "packages or machine");
+        }
+    }
+    if choice.wants("fuzz") {
+        fuzz::run(&mut steps, &choice.targets, options.full);
+    }
+    Ok(steps.close())
+}
+
+const CLIPPY: &[&str] = &[
+    "clippy",
+    "--workspace",
+    "--all-targets",
+    "--release",
+    "--locked",
+    "--",
+    "-D",
+    "warnings",
+];
+
+/// The pinned toolchain with rustfmt and clippy.
+fn toolchain() -> Result<Count, Failure> {
+    for (words, component) in [
+        (["fmt", "--version"], "rustfmt"),
+        (["clippy", "--version"], "clippy"),
+    ] {
+        output("cargo", &words).map_err(|failure| {
+            Failure::new(format!(
+                "{failure}; try: rustup component add {component} (for the toolchain in rust-toolchain.toml)"
+            ))
+        })?;
+    }
+    print!("{}", output("rustc", &["--version"])?);
+    Ok(Count::ONE)
+}
+
+/// Everything that cargo calls a test, counted from what it prints.
+fn tests(filter: Option<&str>, full: bool) -> Outcome {
+    let mut words = vec![
+        "cargo",
+        "test",
+        "--workspace",
+        "--release",
+        "--locked",
+        "--no-fail-fast",
+    ];
+    words.extend(filter);
+    let environment: &[(&str, &str)] = if full {
+        &[("DISKCAST_TEST_FULL", "1")]
+    } else {
+        &[]
+    };
+    let mut count = Count::default();
+    let result = watch(&words, environment, LIMIT_TEST_S, |line| {
+        if let Some(more) = parse_test_result(line) {
+            count.passed += more.passed;
+            count.failed += more.failed;
+        }
+    });
+    let nothing = count.passed + count.failed == 0;
+    let failure = match (result, nothing, filter) {
+        (Err(failure), _, _) => Some(failure),
+        (Ok(()), true, Some(filter)) => Some(Failure::new(format!(
+            "no step, fuzz target or test is named like {filter}"
+        ))),
+        (Ok(()), true, None) => Some(Failure::new("no test ran")),
+        (Ok(()), false, _) => None,
+    };
+    Outcome { count, failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        let targets = vec!["diskmap_gpt".to_owned(), "diskmap_mbr".to_owned()];
+        let all = Choice::new(None, &targets);
+        assert!(STEP_NAMES.iter().all(|step| all.wants(step)));
+        assert_eq!(all.targets.len(), 2);
+        let fmt = Choice::new(Some("fmt"), &targets);
+        assert!(fmt.wants("fmt") && !fmt.wants("test") && !fmt.wants("fuzz"));
+        let one = Choice::new(Some("diskmap_mbr"), &targets);
+        assert!(one.wants("fuzz") && !one.wants("test"));
+        assert_eq!(one.targets, ["diskmap_mbr"]);
+        let name = Choice::new(Some("room"), &targets);
+        assert!(name.wants("test") && !name.wants("fmt"));
+        assert_eq!(name.test_filter, Some("room"));
+    }
+}
