@@ -1,0 +1,205 @@
+//! A set of block indexes of one object, as a bitmap.
+//!
+//! Owns: which of `0..len` are in. Never grows: an index past the end is neither kept nor
+//! found. The count is kept beside the words, so asking for it costs nothing.
+
+use std::ops::Range;
+
+const WORD_BITS: u32 = 64;
+
+/// Which blocks of an object, out of a fixed number of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockSet {
+    words: Vec<u64>,
+    len: u32,
+    count: u32,
+}
+
+impl BlockSet {
+    /// No block out of `len`.
+    #[must_use]
+    pub fn empty(len: u32) -> Self {
+        Self {
+            words: vec![0; len.div_ceil(WORD_BITS) as usize],
+            len,
+            count: 0,
+        }
+    }
+
+    /// Every block out of `len`.
+    #[must_use]
+    pub fn full(len: u32) -> Self {
+        let mut set = Self::empty(len);
+        set.insert_range(0..len);
+        set
+    }
+
+    /// How many blocks the object has.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// How many blocks are in the set.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether no block is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether every block is in the set.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.count == self.len
+    }
+
+    /// Whether `index` is in the set; false past the end.
+    #[must_use]
+    pub fn contains(&self, index: u32) -> bool {
+        index < self.len
+            && self
+                .words
+                .get((index / WORD_BITS) as usize)
+                .is_some_and(|word| word >> (index % WORD_BITS) & 1 == 1)
+    }
+
+    /// Puts `index` in; true when it was not there and is now.
+    pub fn insert(&mut self, index: u32) -> bool {
+        if index >= self.len {
+            return false;
+        }
+        let bit = 1 << (index % WORD_BITS);
+        match self.words.get_mut((index / WORD_BITS) as usize) {
+            Some(word) if *word & bit == 0 => {
+                *word |= bit;
+                self.count += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes `index` out; true when it was there.
+    pub fn remove(&mut self, index: u32) -> bool {
+        if index >= self.len {
+            return false;
+        }
+        let bit = 1 << (index % WORD_BITS);
+        match self.words.get_mut((index / WORD_BITS) as usize) {
+            Some(word) if *word & bit != 0 => {
+                *word &= !bit;
+                self.count -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Puts a range in; what lies past the end is left out.
+    pub fn insert_range(&mut self, range: Range<u32>) {
+        for index in range.start..range.end.min(self.len) {
+            self.insert(index);
+        }
+    }
+
+    /// The first member at or after `from`.
+    #[must_use]
+    pub fn next(&self, from: u32) -> Option<u32> {
+        if from >= self.len {
+            return None;
+        }
+        let first = from / WORD_BITS;
+        let mut mask = u64::MAX << (from % WORD_BITS);
+        for (number, word) in (first..).zip(self.words.get(first as usize..)?) {
+            let rest = word & mask;
+            if rest != 0 {
+                return Some(number * WORD_BITS + rest.trailing_zeros());
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
+    /// The members, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let found = self.next(from)?;
+            from = found + 1;
+            Some(found)
+        })
+    }
+
+    /// The members as maximal runs, ascending.
+    pub fn runs(&self) -> impl Iterator<Item = Range<u32>> + '_ {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let start = self.next(from)?;
+            let mut end = start + 1;
+            while self.contains(end) {
+                end += 1;
+            }
+            from = end;
+            Some(start..end)
+        })
+    }
+
+    /// The blocks that are not in the set.
+    #[must_use]
+    pub fn complement(&self) -> Self {
+        let mut other = Self::full(self.len);
+        for index in self.iter() {
+            other.remove(index);
+        }
+        other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ends_are_exact() {
+        for len in [0, 1, 63, 64, 65, 200] {
+            let full = BlockSet::full(len);
+            assert_eq!(full.count(), len);
+            assert!(!full.contains(len));
+            assert_eq!(full.iter().count(), len as usize);
+            assert!(full.complement().is_empty());
+            let mut set = BlockSet::empty(len);
+            assert!(!set.insert(len));
+            assert_eq!(set.next(0), None);
+        }
+    }
+
+    #[test]
+    fn behaves_as_the_slow_obvious_twin() {
+        let mut set = BlockSet::empty(150);
+        let mut twin = BTreeSet::new();
+        let mut state = 7_u32;
+        for _ in 0..2000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let index = (state >> 8) % 150;
+            if state & 1 == 0 {
+                assert_eq!(set.insert(index), twin.insert(index));
+            } else {
+                assert_eq!(set.remove(index), twin.remove(&index));
+            }
+            assert_eq!(set.count() as usize, twin.len());
+            assert_eq!(set.next(index), twin.range(index..).next().copied());
+        }
+        assert_eq!(
+            set.iter().collect::<Vec<_>>(),
+            twin.iter().copied().collect::<Vec<_>>()
+        );
+        let runs: Vec<u32> = set.runs().flatten().collect();
+        assert_eq!(runs, twin.into_iter().collect::<Vec<_>>());
+    }
+}
