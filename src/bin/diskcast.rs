@@ -1,1 +1,7 @@
-fn main() {}
+//! The technician's command line and the console.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    diskcast::cli::diskcast(std::env::args_os()).into()
+}

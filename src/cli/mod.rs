@@ -2,8 +2,286 @@
 //!
 //! The only user of clap and indicatif. Owns words, tables, bars and exit codes; decides nothing about disks or
 //! sessions: each command asks the running console (`console::client`), or calls the module that knows.
+//!
+//! ```text
+//! arguments -> Cli -> command::run(args, Context) -> Exit or ApiError -> exit code
+//!                          |            |
+//!                     console::client   Output (stdout: results, stderr: notes and bars)
+//! ```
 
+mod console;
+mod deploy;
+pub mod exit;
+mod follow;
+pub mod interrupt;
+mod job;
+mod job_text;
+mod live;
+mod logging;
 pub mod output;
+pub mod paths;
+mod plan_text;
 pub mod progress;
 mod rate;
+pub mod secret;
+mod table;
+mod target;
 pub mod units;
+
+use crate::console::api::ApiError;
+use crate::console::client::Client;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use exit::{EXIT_CODES_HELP, Ended, Exit, usage};
+use logging::Usual;
+use output::{Output, OutputOptions};
+use paths::{Config, Surroundings};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Put one master disk image on a room full of machines at once, proven.
+#[derive(Debug, Parser)]
+#[command(name = "diskcast", version, max_term_width = 80, arg_required_else_help = true, after_help = EXIT_CODES_HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct Global {
+    /// Print JSON: a document, or an object a line for long commands
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results, warnings and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// The console's data directory [default: /var/lib/diskcast, or the user's
+    /// own without root]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "DISKCAST_DATA_DIR",
+        hide_env_values = true
+    )]
+    data_dir: Option<PathBuf>,
+    /// Never colour the output
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The service: control, sessions, store, API
+    #[command(subcommand)]
+    Console(console::Command),
+    /// The machines the console knows
+    #[command(subcommand)]
+    Target(target::Command),
+    /// Put an image on targets
+    Deploy(deploy::DeployArgs),
+    /// Running and past deployments
+    #[command(subcommand)]
+    Job(job::Command),
+}
+
+/// What every command gets.
+pub(crate) struct Context {
+    /// Where results and notes go.
+    pub(crate) out: Output,
+    /// The console's data directory, absolute.
+    pub(crate) data_dir: PathBuf,
+    /// Settings of the configuration files.
+    pub(crate) config: Config,
+}
+
+impl Context {
+    fn new(out: Output, global: &Global) -> Result<Self, ApiError> {
+        let surroundings = Surroundings::of_process();
+        let config = Config::load(&surroundings)?;
+        let data_dir = paths::data_dir(global.data_dir.as_deref(), &config, &surroundings)?;
+        Ok(Self {
+            out,
+            data_dir,
+            config,
+        })
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.data_dir)
+    }
+}
+
+impl Global {
+    fn output(&self) -> Output {
+        Output::new(OutputOptions {
+            json: self.json,
+            quiet: self.quiet,
+            verbose: self.verbose,
+            no_color: self.no_color,
+        })
+    }
+}
+
+/// The binary `diskcast`: parses, runs, shows an error, and gives the exit code.
+pub fn diskcast(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match parse::<Cli>(&arguments) {
+        Ok(cli) => {
+            let out = cli.global.output();
+            told(run(cli, &out), &out)
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// The arguments, or the exit of a parser that has said what there was to say (help, version, usage error).
+fn parse<C: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> Result<C, Exit> {
+    let parsed = C::command()
+        .try_get_matches_from(arguments)
+        .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| {
+        let json = arguments.iter().any(|argument| argument == "--json");
+        if json && error.use_stderr() {
+            let out = Output::new(OutputOptions {
+                json: true,
+                ..Default::default()
+            });
+            return told(Err(usage_error(&error)), &out);
+        }
+        // A closed pipe while help is printed is no failure.
+        let _ = error.print();
+        if error.use_stderr() {
+            crate::console::api::ErrorCode::Usage.into()
+        } else {
+            Exit::OK
+        }
+    })
+}
+
+/// clap's message as one line: what is wrong, then its tip.
+fn usage_error(error: &clap::Error) -> ApiError {
+    let text = error.render().to_string();
+    let wrong = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .trim_end_matches('.')
+        .to_owned();
+    let tip = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("tip: "))
+        .unwrap_or("try --help");
+    usage(wrong).hint(tip)
+}
+
+fn told(ended: Ended, out: &Output) -> Exit {
+    ended.unwrap_or_else(|error| {
+        out.error(&error);
+        error.code.into()
+    })
+}
+
+fn run(cli: Cli, out: &Output) -> Ended {
+    logging::start(out, &Usual::Warnings);
+    let context = Context::new(out.clone(), &cli.global)?;
+    match cli.command {
+        Command::Console(command) => block_on(console::run(command, &context)),
+        Command::Target(command) => block_on(target::run(command, &context)),
+        Command::Deploy(args) => block_on(deploy::run(args, &context)),
+        Command::Job(command) => block_on(job::run(command, &context)),
+    }
+}
+
+/// Runs a command that only talks to the console: one thread is enough.
+fn block_on(work: impl Future<Output = Ended>) -> Ended {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| exit::failed("starting", error))?;
+    runtime.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn each_command(
+        command: &clap::Command,
+        path: &str,
+        see: &mut impl FnMut(&str, &clap::Command),
+    ) {
+        see(path, command);
+        for sub in command.get_subcommands() {
+            each_command(sub, &format!("{path} {}", sub.get_name()), see);
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_eighty_columns() {
+        let mut root = Cli::command();
+        root.build();
+        let mut seen = 0;
+        each_command(&root, "diskcast", &mut |path, command| {
+            seen += 1;
+            for help in [
+                command.clone().render_help(),
+                command.clone().render_long_help(),
+            ] {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{path}: {line}");
+                }
+            }
+        });
+        assert!(seen > 20, "{seen}");
+    }
+
+    #[test]
+    fn every_command_and_option_says_what_it_is() {
+        let mut root = Cli::command();
+        root.build();
+        each_command(&root, "diskcast", &mut |path, command| {
+            assert!(command.get_about().is_some(), "{path}");
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{path} {}",
+                    argument.get_id()
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_usage_error_in_json_keeps_the_tip() {
+        let error = Cli::command()
+            .try_get_matches_from(["diskcast", "--json", "job", "watc", "7"])
+            .unwrap_err();
+        let error = usage_error(&error);
+        assert_eq!(error.message, "unrecognized subcommand 'watc'");
+        assert!(error.hint.unwrap().contains("watch"));
+    }
+
+    #[test]
+    fn options_are_taken_before_and_after_the_command() {
+        for arguments in [
+            ["diskcast", "--json", "job", "list"],
+            ["diskcast", "job", "list", "--json"],
+        ] {
+            let matches = Cli::command().try_get_matches_from(arguments).unwrap();
+            assert!(Cli::from_arg_matches(&matches).unwrap().global.json);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! `diskcast deploy`: ask for the plan, show it, confirm it, watch it.
+//!
+//! Decides nothing about targets or disks: the console plans, and refuses to start when the room changed between the
+//! plan and the confirmation.
+
+use super::exit::{Ended, Exit, usage};
+use super::follow::{Show, follow, show_end};
+use super::output::Output;
+use super::{Context, paths, plan_text, secret, table, units};
+use crate::console::api::{
+    ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
+};
+use crate::net::control::EndAction;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Options of `deploy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Targets: all, a name with * and ?, name:, id:, mac:, ip:CIDR, state:; a comma
+adds, ! takes away: 'lab-*,!lab-07'. An empty selection is an error, never all.
+
+Examples:
+  diskcast deploy --image lab.dcimg --targets all --dry-run
+  diskcast deploy --image lab.dcimg --targets 'lab-*' --grow last --end restart
+  diskcast deploy --image lab.dcimg --targets all --start 20 --rate 400mbit
+  diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson")]
+pub(super) struct DeployArgs {
+    /// Master image to deploy
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// Which targets
+    #[arg(long, value_name = "SELECTOR")]
+    targets: String,
+    /// Disk of each target: first, largest, smallest, path:P or serial:S
+    #[arg(long, value_name = "RULE")]
+    disk: Option<String>,
+    /// Grow this partition's entry into the free space: last or its number
+    #[arg(long, value_name = "last|N", value_parser = grow)]
+    grow: Option<String>,
+    /// When to start: all (all are ready), now, N (N are ready), at=TIME,
+    /// manual
+    #[arg(long, value_name = "WHEN", default_value = "all", value_parser = start_rule)]
+    start: StartRule,
+    /// Most the multicast may take of the network, for example 400mbit
+    #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", value_parser = units::parse_rate)]
+    rate: Option<u64>,
+    /// What each machine does once it is done
+    #[arg(long, value_name = "ACTION", default_value = "none")]
+    end: End,
+    /// File with the password of an encrypted image; - is stdin
+    #[arg(long, value_name = "FILE", env = "DISKCAST_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+    /// Leave out targets that cannot take the image, instead of refusing
+    #[arg(long)]
+    skip_refused: bool,
+    /// Show the plan and touch nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+    /// Start the job and return at once
+    #[arg(long, conflicts_with = "dry_run")]
+    detach: bool,
+}
+
+/// `--end`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum End {
+    /// Stay in the pre-OS
+    None,
+    /// Restart from the disk
+    Restart,
+    /// Power off
+    Shutdown,
+}
+
+impl From<End> for EndAction {
+    fn from(end: End) -> Self {
+        match end {
+            End::None => Self::None,
+            End::Restart => Self::Restart,
+            End::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
+/// What `--detach --json` ends with.
+#[derive(Serialize)]
+struct Started<'a> {
+    r#type: &'static str,
+    schema_version: u32,
+    job: &'a str,
+    view: &'a JobView,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
+    let out = &context.out;
+    let client = context.client();
+    let request = request(&args, context)?;
+    let plan: Plan = client.post("/v1/plan", &request).await?;
+    if out.json() {
+        out.result_json(&plan);
+    } else {
+        out.line(plan_text::plan_text(&plan));
+    }
+    let (taken, refused) = plan_text::split(&plan);
+    if args.dry_run {
+        return Ok(if refused.is_empty() {
+            Exit::OK
+        } else {
+            ErrorCode::Refused.into()
+        });
+    }
+    if taken.is_empty() || (!refused.is_empty() && !args.skip_refused) {
+        return Err(refusal(&plan));
+    }
+    let expect_targets: Vec<String> = taken.iter().map(|target| target.id.clone()).collect();
+    let number = expect_targets.len().to_string();
+    out.confirm(
+        &format!(
+            "Erase and write {}?",
+            table::count(expect_targets.len(), "disk")
+        ),
+        &number,
+        args.yes,
+    )?;
+    let job: JobView = client
+        .post(
+            "/v1/jobs",
+            &CreateJob {
+                request,
+                expect_targets,
+            },
+        )
+        .await?;
+    watch_new(&job, args.detach, context).await
+}
+
+/// Follows a job that was just made, or says how to.
+pub(super) async fn watch_new(job: &JobView, detach: bool, context: &Context) -> Ended {
+    let out = &context.out;
+    if detach {
+        started(job, out);
+        return Ok(Exit::OK);
+    }
+    out.note(format!(
+        "job {}: `diskcast job watch {}` shows it from elsewhere",
+        table::clean(&job.id),
+        table::clean(&job.id)
+    ));
+    let summary = follow(&context.client(), &job.id, out, Show::Everything, None).await?;
+    Ok(show_end(&summary, out))
+}
+
+fn started(job: &JobView, out: &Output) {
+    if out.json() {
+        out.result_json(&Started {
+            r#type: "job",
+            schema_version: SCHEMA_VERSION,
+            job: &job.id,
+            view: job,
+        });
+    } else {
+        out.line(format!("job {}", table::clean(&job.id)));
+        out.note(format!(
+            "`diskcast job watch {}` shows it",
+            table::clean(&job.id)
+        ));
+    }
+}
+
+fn request(args: &DeployArgs, context: &Context) -> Result<DeployRequest, ApiError> {
+    let password = args
+        .password_file
+        .as_deref()
+        .map(secret::read_password)
+        .transpose()?;
+    let rate = match (&args.rate, &context.config.rate) {
+        (Some(rate), _) => Some(*rate),
+        // The file was checked when it was read.
+        (None, Some(text)) => Some(units::parse_rate(text).map_err(usage)?),
+        (None, None) => None,
+    };
+    let image = paths::absolute(&args.image)?;
+    Ok(DeployRequest {
+        image: image
+            .to_str()
+            .ok_or_else(|| usage(format!("path {} is not UTF-8", image.display())))?
+            .to_owned(),
+        password: password.map(|password| password.to_string()),
+        targets: args.targets.clone(),
+        disk: args.disk.clone(),
+        grow: args.grow.clone(),
+        start: args.start.clone(),
+        rate_bits_per_s: rate,
+        end: args.end.into(),
+    })
+}
+
+/// Every refusal by name; nothing was touched.
+fn refusal(plan: &Plan) -> ApiError {
+    let (taken, refused) = plan_text::split(plan);
+    let list: Vec<String> = refused
+        .iter()
+        .map(|target| plan_text::refusal(target))
+        .collect();
+    let message = format!(
+        "{} of {} cannot take the image: {}",
+        refused.len(),
+        table::count(plan.targets.len(), "target"),
+        list.join("; ")
+    );
+    let error = ApiError::new(ErrorCode::Refused, message);
+    if taken.is_empty() {
+        error
+    } else {
+        error.hint("nothing was touched; --skip-refused deploys to the others")
+    }
+}
+
+fn grow(text: &str) -> Result<String, String> {
+    if text == "last" || text.parse::<u32>().is_ok_and(|number| number > 0) {
+        Ok(text.to_owned())
+    } else {
+        Err("write `last` or a partition number".to_owned())
+    }
+}
+
+fn start_rule(text: &str) -> Result<StartRule, String> {
+    if let Some(time) = text.strip_prefix("at=") {
+        return start_time(time).map(StartRule::At);
+    }
+    match text {
+        "all" => Ok(StartRule::All),
+        "now" => Ok(StartRule::Now),
+        "manual" => Ok(StartRule::Manual),
+        _ => match text.parse() {
+            Ok(number) if number > 0 => Ok(StartRule::Count(number)),
+            _ => Err("write all, now, manual, a number of targets, or at=TIME".to_owned()),
+        },
+    }
+}
+
+/// RFC 3339 from RFC 3339, or from a local time without an offset.
+fn start_time(text: &str) -> Result<String, String> {
+    let bad =
+        |_| format!("`{text}` is not a time; write it as 2026-01-31T18:30 or 2026-01-31T18:30:00Z");
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time.to_string());
+    }
+    let local: jiff::civil::DateTime = text.parse().map_err(bad)?;
+    let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(bad)?;
+    Ok(zoned.timestamp().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan_text::tests::sample_plan;
+    use super::*;
+
+    #[test]
+    fn start_rules() {
+        assert_eq!(start_rule("all"), Ok(StartRule::All));
+        assert_eq!(start_rule("now"), Ok(StartRule::Now));
+        assert_eq!(start_rule("manual"), Ok(StartRule::Manual));
+        assert_eq!(start_rule("20"), Ok(StartRule::Count(20)));
+        assert_eq!(
+            start_rule("at=2026-01-31T18:30:00+01:00"),
+            Ok(StartRule::At("2026-01-31T17:30:00Z".into()))
+        );
+        let Ok(StartRule::At(local)) = start_rule("at=2026-01-31T18:30") else {
+            panic!("a local time is a time")
+        };
+        assert!(local.parse::<jiff::Timestamp>().is_ok());
+        for text in [
+            "",
+            "0",
+            "-1",
+            "soon",
+            "at=",
+            "at=tomorrow",
+            "at=2026-13-01T00:00",
+        ] {
+            assert!(start_rule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn grow_rules() {
+        assert!(grow("last").is_ok() && grow("3").is_ok());
+        assert!(grow("0").is_err() && grow("first").is_err() && grow("-1").is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_each_target_and_its_disk() {
+        let mut plan = sample_plan();
+        let error = refusal(&plan);
+        assert_eq!(
+            error.message,
+            "1 of 3 targets cannot take the image: pc-03 (/dev/sda, X9, 10.0 GB): disk is too small"
+        );
+        assert!(error.hint.unwrap().contains("--skip-refused"));
+        plan.targets.retain(|target| target.refused.is_some());
+        assert_eq!(refusal(&plan).hint, None, "nobody is left to deploy to");
+    }
+}

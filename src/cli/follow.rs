@@ -1,0 +1,320 @@
+//! Watching a job to its end: one stream of events, shown as rows, as lines, as JSON, or not at all.
+//!
+//! Owns: which form is used, when a plain line is due, and waiting for a console that was restarted. Ctrl-C only ends
+//! the watching: the job belongs to the console and goes on.
+
+use super::exit::Exit;
+use super::interrupt;
+use super::job_text;
+use super::live::Live;
+use super::output::Output;
+use super::table::clean;
+use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView, Summary};
+use crate::console::client::{Client, Events, segment};
+use crate::target::TargetState;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One summary line this often when piped.
+const SUMMARY_EVERY: Duration = Duration::from_secs(10);
+/// A console that was restarted is waited for this long.
+const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
+/// Time between two attempts to reach it.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// What is shown while a job runs.
+pub(super) enum Show {
+    /// What the output is for: rows, lines or JSON.
+    Everything,
+    /// Only how it ends.
+    End,
+}
+
+/// Shows a job until it is over.
+///
+/// # Errors
+/// `Interrupted` at Ctrl-C; `Unreachable` when the console stays away; `TimedOut` after `limit`.
+pub(super) async fn follow(
+    client: &Client,
+    job: &str,
+    out: &Output,
+    show: Show,
+    limit: Option<Duration>,
+) -> Result<Summary, ApiError> {
+    let mut view = match show {
+        Show::End => View::Nothing,
+        Show::Everything if out.json() => View::Json,
+        Show::Everything if out.draws_bars() => View::Live(Live::new(out)),
+        Show::Everything if out.quiet() => View::Nothing,
+        Show::Everything => View::Plain(Plain::default()),
+    };
+    let ended = tokio::select! {
+        ended = until_summary(client, job, out, &mut view) => ended,
+        () = interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, format!("no longer watching job {job}; it goes on"))
+            .hint(format!("`diskcast job watch {job}` shows it again, `diskcast job cancel {job}` ends it"))),
+        () = sleep_for(limit) => Err(ApiError::new(ErrorCode::TimedOut, format!("job {job} is not over after {}", super::units::span(limit.unwrap_or_default().as_secs_f64())))
+            .hint(format!("it goes on; `diskcast job watch {job}` shows it"))),
+    };
+    drop(view);
+    ended
+}
+
+/// Shows how a job ended: the last JSON line, or the table and what to do about the failed ones.
+pub(super) fn show_end(summary: &Summary, out: &Output) -> Exit {
+    let exit = exit_of(summary);
+    if out.json() {
+        out.result_json(&Event::Summary(Box::new(summary.clone())));
+        return exit;
+    }
+    out.line(job_text::end_table(&summary.targets, &summary.root));
+    out.line("");
+    out.line(job_text::end_line(summary));
+    out.line(format!("report and log: {}", clean(&summary.report)));
+    if exit != Exit::OK {
+        out.line(format!(
+            "to try the others again: diskcast job retry {}",
+            clean(&summary.job)
+        ));
+    }
+    exit
+}
+
+/// 0 only when every target is proven.
+pub(super) fn exit_of(summary: &Summary) -> Exit {
+    let proven = summary
+        .targets
+        .iter()
+        .all(|target| target.state == TargetState::Done);
+    if summary.state == JobState::Done
+        && summary.failed == 0
+        && proven
+        && !summary.targets.is_empty()
+    {
+        Exit::OK
+    } else {
+        ErrorCode::TargetsFailed.into()
+    }
+}
+
+async fn sleep_for(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until_summary(
+    client: &Client,
+    job: &str,
+    out: &Output,
+    view: &mut View,
+) -> Result<Summary, ApiError> {
+    let path = format!("/v1/jobs/{}/events", segment(job));
+    let mut events = client.events(&path).await?;
+    loop {
+        match events.next().await {
+            Some(Ok(Event::Summary(summary))) => return Ok(*summary),
+            Some(Ok(event)) => view.event(&event, out),
+            Some(Err(error)) if error.code != ErrorCode::Unreachable => return Err(error),
+            _ => events = come_back(client, &path, job, out).await?,
+        }
+        if out.is_closed() {
+            return Err(ApiError::new(
+                ErrorCode::Interrupted,
+                format!("nobody reads this any more; job {job} goes on"),
+            ));
+        }
+    }
+}
+
+/// The console ended without a summary: it was stopped or killed. A restarted one knows the job.
+async fn come_back(
+    client: &Client,
+    path: &str,
+    job: &str,
+    out: &Output,
+) -> Result<Events, ApiError> {
+    out.note(format!(
+        "the console is gone; waiting up to {} s for it to come back",
+        COME_BACK_WITHIN.as_secs()
+    ));
+    let give_up = Instant::now() + COME_BACK_WITHIN;
+    loop {
+        tokio::time::sleep(RETRY_EVERY).await;
+        match client.events(path).await {
+            Ok(events) => {
+                out.note("the console is back");
+                return Ok(events);
+            }
+            Err(error) if error.code != ErrorCode::Unreachable => return Err(error),
+            Err(error) if Instant::now() >= give_up => {
+                return Err(error.hint(format!("start it with `diskcast console run`, then `diskcast job watch {job}`; nothing reported done is lost")));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+enum View {
+    Live(Live),
+    Plain(Plain),
+    Json,
+    Nothing,
+}
+
+impl View {
+    fn event(&mut self, event: &Event, out: &Output) {
+        match self {
+            Self::Live(live) => live.event(event),
+            Self::Plain(plain) => plain.event(event, out),
+            Self::Json => out.result_json(event),
+            Self::Nothing => {}
+        }
+    }
+}
+
+/// Append-only lines: one a change of state, one for the whole job now and then.
+#[derive(Default)]
+struct Plain {
+    states: BTreeMap<String, TargetState>,
+    root: String,
+    last: Option<Instant>,
+    job_state: Option<JobState>,
+}
+
+impl Plain {
+    fn event(&mut self, event: &Event, out: &Output) {
+        match event {
+            Event::State { target, .. } => {
+                self.states.insert(target.id.clone(), target.state);
+                out.note(job_text::state_line(target, &self.root));
+            }
+            Event::Progress { view, .. } => self.progress(view, Instant::now(), out),
+            Event::Log { text, .. } => out.detail(clean(text)),
+            Event::Summary(_) => {}
+        }
+    }
+
+    fn progress(&mut self, view: &JobView, now: Instant, out: &Output) {
+        self.root.clone_from(&view.root);
+        // A stream begun in the middle has missed changes; the picture makes up for them.
+        for target in &view.targets {
+            if self.states.insert(target.id.clone(), target.state) != Some(target.state) {
+                out.note(job_text::state_line(target, &view.root));
+            }
+        }
+        let due = self
+            .last
+            .is_none_or(|last| now.duration_since(last) >= SUMMARY_EVERY);
+        if due || self.job_state != Some(view.state) {
+            out.note(job_text::summary_line(view));
+            self.last = Some(now);
+            self.job_state = Some(view.state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job_text::tests::{sample_summary, sample_view, target};
+    use super::super::output::{OutputOptions, tests::captured};
+    use super::*;
+    use serde_json::json;
+
+    fn progress(view: &JobView) -> Event {
+        Event::Progress {
+            job: view.id.clone(),
+            view: Box::new(view.clone()),
+        }
+    }
+
+    #[test]
+    fn plain_lines_once_a_change_and_now_and_then() {
+        let (out, results, notes) = captured(OutputOptions::default());
+        let mut plain = Plain::default();
+        let mut view = sample_view();
+        view.targets.truncate(1);
+        plain.event(&progress(&view), &out);
+        plain.event(&progress(&view), &out);
+        let changed = target("pc-01", "verifying", json!({}));
+        plain.event(
+            &Event::State {
+                job: "7".into(),
+                time: "t".into(),
+                target: Box::new(changed.clone()),
+            },
+            &out,
+        );
+        view.targets = vec![changed];
+        plain.event(&progress(&view), &out);
+        plain.event(
+            &Event::Log {
+                job: "7".into(),
+                time: "t".into(),
+                text: "only with -v".into(),
+            },
+            &out,
+        );
+        let text = notes.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert_eq!(
+            (lines[0], lines[2]),
+            ("pc-01: receiving", "pc-01: verifying")
+        );
+        assert!(lines[1].starts_with("job 7  running"));
+        assert_eq!(results.text(), "");
+        // Ten seconds later another one.
+        plain.progress(&view, Instant::now() + SUMMARY_EVERY, &out);
+        assert_eq!(notes.text().lines().count(), 4);
+    }
+
+    #[test]
+    fn the_end_is_a_table_or_the_last_json_line() {
+        let summary = sample_summary();
+        let (out, results, _) = captured(OutputOptions::default());
+        assert_eq!(show_end(&summary, &out), Exit(3));
+        assert!(results.text().ends_with("report and log: /var/lib/diskcast/jobs/7\nto try the others again: diskcast job retry 7\n"), "{}", results.text());
+
+        let (out, results, notes) = captured(OutputOptions {
+            json: true,
+            ..Default::default()
+        });
+        assert_eq!(show_end(&summary, &out), Exit(3));
+        let last: serde_json::Value = serde_json::from_str(results.text().trim()).unwrap();
+        assert_eq!(
+            (last["type"].as_str(), last["targets"][0]["state"].as_str()),
+            (Some("summary"), Some("done"))
+        );
+        for field in ["id", "state", "reason", "bytes_written", "seconds", "root"] {
+            assert!(last["targets"][0].get(field).is_some(), "{field}");
+        }
+        assert_eq!(notes.text(), "");
+    }
+
+    #[test]
+    fn only_proven_targets_are_a_success() {
+        let mut summary = sample_summary();
+        summary
+            .targets
+            .retain(|target| target.state == TargetState::Done);
+        summary.failed = 0;
+        summary.state = JobState::Done;
+        assert_eq!(exit_of(&summary), Exit::OK);
+        for state in [JobState::Cancelled, JobState::Failed, JobState::Interrupted] {
+            assert_eq!(
+                exit_of(&Summary {
+                    state,
+                    ..summary.clone()
+                }),
+                Exit(3)
+            );
+        }
+        // A console that says `done` over a target that is not is not believed.
+        summary.targets[0].state = TargetState::Lost;
+        assert_eq!(exit_of(&summary), Exit(3));
+        summary.targets.clear();
+        assert_eq!(exit_of(&summary), Exit(3));
+    }
+}

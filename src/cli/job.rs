@@ -1,0 +1,256 @@
+//! `diskcast job`: jobs of the console, running and past.
+
+use super::deploy::watch_new;
+use super::exit::{Ended, Exit};
+use super::follow::{Show, follow, show_end};
+use super::{Context, job_text, secret, table, units};
+use crate::console::api::{
+    ApiError, CancelRequest, ErrorCode, JobList, JobTarget, JobView, Report, RetryRequest,
+};
+use crate::console::client::segment;
+use crate::target::TargetState;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `diskcast job ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List jobs, newest first
+    List,
+    /// Show where a job stands
+    Show(JobArgs),
+    /// Watch a job until it is over
+    ///
+    /// Ctrl-C ends the watching, not the job. Exits 0 when every target is
+    /// done, 3 when one is not.
+    Watch(JobArgs),
+    /// Wait for the end of a job without showing its progress
+    #[command(after_help = "Examples:\n  diskcast job wait 7 --timeout 30m && echo proven")]
+    Wait(WaitArgs),
+    /// Start a job that waits
+    Start(JobArgs),
+    /// End a job, or take targets out of it
+    ///
+    /// A target that was being written stays plainly blank.
+    #[command(
+        after_help = "Examples:\n  diskcast job cancel 7\n  diskcast job cancel 7 --targets lab-03 --reason 'power supply died'"
+    )]
+    Cancel(CancelArgs),
+    /// Deploy again to the targets of a job that did not end done
+    #[command(
+        after_help = "Examples:\n  diskcast job retry 7\n  diskcast job retry 7 --targets 'lab-0*' --yes"
+    )]
+    Retry(RetryArgs),
+    /// Print the log of a job
+    Log(JobArgs),
+    /// Print the report of a job
+    Report(JobArgs),
+}
+
+/// Which job.
+#[derive(Debug, Args)]
+pub(super) struct JobArgs {
+    /// Job number
+    #[arg(value_name = "JOB")]
+    id: String,
+}
+
+/// Options of `job wait`.
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Job number
+    #[arg(value_name = "JOB")]
+    id: String,
+    /// Stop waiting after this long, with exit code 124; the job goes on
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration)]
+    timeout: Option<Duration>,
+}
+
+/// Options of `job cancel`.
+#[derive(Debug, Args)]
+pub(super) struct CancelArgs {
+    /// Job number
+    #[arg(value_name = "JOB")]
+    id: String,
+    /// Only these targets; the job goes on for the others
+    #[arg(long, value_name = "SELECTOR")]
+    targets: Option<String>,
+    /// Why, for the log
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Options of `job retry`.
+#[derive(Debug, Args)]
+pub(super) struct RetryArgs {
+    /// Job number
+    #[arg(value_name = "JOB")]
+    id: String,
+    /// Only these of the targets that did not end done
+    #[arg(long, value_name = "SELECTOR")]
+    targets: Option<String>,
+    /// File with the password of an encrypted image; - is stdin
+    #[arg(long, value_name = "FILE", env = "DISKCAST_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+    /// Start the job and return at once
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) async fn run(command: Command, context: &Context) -> Ended {
+    let out = &context.out;
+    let client = context.client();
+    match command {
+        Command::List => {
+            let list: JobList = client.get("/v1/jobs").await?;
+            match (out.json(), list.jobs.is_empty()) {
+                (true, _) => out.result_json(&list),
+                (false, true) => out.note("no jobs yet; `diskcast deploy` makes one"),
+                (false, false) => out.line(job_text::job_table(&list.jobs)),
+            }
+            Ok(Exit::OK)
+        }
+        Command::Show(args) => show(&client.get(&path(&args.id, "")).await?, context),
+        Command::Watch(args) => {
+            let summary = follow(&client, &args.id, out, Show::Everything, None).await?;
+            Ok(show_end(&summary, out))
+        }
+        Command::Wait(args) => {
+            let summary = follow(&client, &args.id, out, Show::End, args.timeout).await?;
+            Ok(show_end(&summary, out))
+        }
+        Command::Start(args) => show(
+            &client
+                .post(&path(&args.id, "/start"), &serde_json::json!({}))
+                .await?,
+            context,
+        ),
+        Command::Cancel(args) => cancel(args, context).await,
+        Command::Retry(args) => retry(args, context).await,
+        Command::Log(args) => {
+            let text = client.text(&path(&args.id, "/log")).await?;
+            if out.json() {
+                out.result_json(&serde_json::json!({"type": "log", "job": args.id, "lines": text.lines().collect::<Vec<_>>()}));
+            } else {
+                text.lines().for_each(|line| out.line(table::clean(line)));
+            }
+            Ok(Exit::OK)
+        }
+        Command::Report(args) => {
+            let report: Report = client.get(&path(&args.id, "/report")).await?;
+            if out.json() {
+                out.result_json(&report);
+                return Ok(Exit::OK);
+            }
+            match &report.summary {
+                Some(summary) => {
+                    out.line(super::plan_text::plan_text(&report.plan));
+                    out.line("");
+                    show_end(summary, out);
+                }
+                None => out.line(job_text::job_text(&report.job)),
+            }
+            Ok(Exit::OK)
+        }
+    }
+}
+
+fn path(id: &str, rest: &str) -> String {
+    format!("/v1/jobs/{}{rest}", segment(id))
+}
+
+fn show(view: &JobView, context: &Context) -> Ended {
+    if context.out.json() {
+        context.out.result_json(view);
+    } else {
+        context.out.line(job_text::job_text(view));
+    }
+    Ok(Exit::OK)
+}
+
+async fn cancel(args: CancelArgs, context: &Context) -> Ended {
+    let client = context.client();
+    let view: JobView = client.get(&path(&args.id, "")).await?;
+    if view.state.is_final() {
+        return Err(ApiError::new(
+            ErrorCode::Refused,
+            format!("job {} is already {}", view.id, view.state.word()),
+        ));
+    }
+    let what = match &args.targets {
+        Some(targets) => format!("take {targets} out of job {}", view.id),
+        None => format!(
+            "end job {} ({})",
+            view.id,
+            job_text::state_counts(&view.targets)
+        ),
+    };
+    let question = format!("{}: targets being written stay blank.", table::clean(&what));
+    context.out.confirm(&question, &view.id, args.yes)?;
+    let request = CancelRequest {
+        targets: args.targets,
+        reason: args.reason,
+    };
+    show(
+        &client.post(&path(&args.id, "/cancel"), &request).await?,
+        context,
+    )
+}
+
+async fn retry(args: RetryArgs, context: &Context) -> Ended {
+    let out = &context.out;
+    let client = context.client();
+    let view: JobView = client.get(&path(&args.id, "")).await?;
+    let again: Vec<&JobTarget> = view
+        .targets
+        .iter()
+        .filter(|target| target.state != TargetState::Done)
+        .collect();
+    if again.is_empty() {
+        return Err(ApiError::new(
+            ErrorCode::NothingMatched,
+            format!("every target of job {} is done", view.id),
+        ));
+    }
+    if !out.json() {
+        out.line(format!("image   {}", table::clean(&view.image)));
+        out.line(format!("        root {}", table::clean(&view.root)));
+        for target in &again {
+            out.line(format!(
+                "        {}  {}",
+                table::clean(&target.name),
+                table::clean(&target.disk)
+            ));
+        }
+        if let Some(targets) = &args.targets {
+            out.line(format!("of these only {}", table::clean(targets)));
+        }
+    }
+    let question = format!(
+        "Erase and write again up to {}?",
+        table::count(again.len(), "disk")
+    );
+    out.confirm(&question, &again.len().to_string(), args.yes)?;
+    let password = args
+        .password_file
+        .as_deref()
+        .map(secret::read_password)
+        .transpose()?;
+    let request = RetryRequest {
+        password: password.map(|password| password.to_string()),
+        targets: args.targets,
+    };
+    let job: JobView = client.post(&path(&args.id, "/retry"), &request).await?;
+    watch_new(&job, args.detach, context).await
+}

@@ -1,0 +1,499 @@
+//! A job in words: the rows, lines and tables that `deploy` and `job` show.
+//!
+//! Values in, text out: bars, plain lines and the end table all come from here, so an attended and an unattended run
+//! say the same. Every number has its unit or its label.
+
+use super::table::{Align, Columns, clean, count, or_dash};
+use super::units;
+use crate::console::api::{JobState, JobTarget, JobView, Summary};
+use crate::target::TargetState;
+use std::collections::BTreeMap;
+
+/// Characters of a bar.
+const BAR: usize = 16;
+
+impl JobState {
+    /// The word used everywhere.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Columns the names of these targets take.
+pub(super) fn name_width(targets: &[JobTarget]) -> usize {
+    targets
+        .iter()
+        .map(|target| target.name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(24)
+}
+
+/// `pc-07  receiving   42 % [######----------]  118 MB/s  lost 0.02 %  3:10 left`.
+pub(super) fn row(target: &JobTarget, width: usize) -> String {
+    let head = format!("{:width$}  {:<10}", clean(&target.name), target.state);
+    let tail = match target.state {
+        TargetState::Done => format!(
+            "100 %  {} in {}",
+            units::bytes(target.bytes_written),
+            units::span(target.seconds)
+        ),
+        TargetState::Failed | TargetState::Dropped | TargetState::Lost => reason(target),
+        _ => {
+            let percent = units::percent(target.done_bytes, target.total_bytes);
+            let mut text = format!("{percent:>3} % [{}]", bar(percent));
+            if target.rate_bytes_per_s > 0 {
+                text.push_str(&format!(
+                    "  {}",
+                    units::bytes_per_s(target.rate_bytes_per_s)
+                ));
+            }
+            text.push_str(&format!("  lost {}", units::share(target.loss)));
+            if let Some(eta) = target.eta_seconds {
+                text.push_str(&format!("  {} left", units::clock(eta)));
+            }
+            if let Some(note) = &target.note {
+                text.push_str(&format!("  {}", clean(note)));
+            }
+            text
+        }
+    };
+    format!("{head}  {tail}").trim_end().to_owned()
+}
+
+/// The first line over the rows: the whole job.
+pub(super) fn header(view: &JobView) -> String {
+    let mut text = format!(
+        "job {}  {}  {:>3} %",
+        clean(&view.id),
+        view.state.word(),
+        overall_percent(view)
+    );
+    if view.session.rate_bytes_per_s > 0 {
+        text.push_str(&format!(
+            "  {} on the wire",
+            units::bits_per_s(view.session.rate_bytes_per_s.saturating_mul(8))
+        ));
+    }
+    if view.session.parity_bytes > 0 {
+        text.push_str(&format!("  parity {}", parity_share(view)));
+    }
+    text.push_str(&format!("  {}", state_counts(&view.targets)));
+    if let Some(eta) = eta(&view.targets) {
+        text.push_str(&format!("  {} left", units::clock(eta)));
+    }
+    text
+}
+
+/// The line that appears every few seconds when piped.
+pub(super) fn summary_line(view: &JobView) -> String {
+    let moving: Vec<&JobTarget> = view
+        .targets
+        .iter()
+        .filter(|target| !target.state.is_final())
+        .collect();
+    let mut text = header(view);
+    if !moving.is_empty() {
+        let worst = moving.iter().map(|target| target.loss).fold(0.0, f64::max);
+        let slowest = moving
+            .iter()
+            .map(|target| target.rate_bytes_per_s)
+            .min()
+            .unwrap_or(0);
+        text.push_str(&format!(
+            "  slowest {}  worst loss {}",
+            units::bytes_per_s(slowest),
+            units::share(worst)
+        ));
+    }
+    text
+}
+
+/// The line for a change of state.
+pub(super) fn state_line(target: &JobTarget, root: &str) -> String {
+    let name = clean(&target.name);
+    match target.state {
+        TargetState::Done => {
+            let proof = if target.root.as_deref() == Some(root) {
+                ", read back and equal to the image"
+            } else {
+                ""
+            };
+            format!(
+                "{name}: done, {} in {}{proof}",
+                units::bytes(target.bytes_written),
+                units::span(target.seconds)
+            )
+        }
+        TargetState::Failed => {
+            let step = target
+                .step
+                .map(|step| format!(" while {step}"))
+                .unwrap_or_default();
+            format!("{name}: failed{step}: {}", reason(target))
+        }
+        TargetState::Dropped | TargetState::Lost => {
+            format!("{name}: {}: {}", target.state, reason(target))
+        }
+        _ => match &target.note {
+            Some(note) => format!("{name}: {} ({})", target.state, clean(note)),
+            None => format!("{name}: {}", target.state),
+        },
+    }
+}
+
+/// The table at the end, failed targets first.
+pub(super) fn end_table(targets: &[JobTarget], root: &str) -> String {
+    let mut columns = Columns::new(&[
+        ("TARGET", Align::Left),
+        ("DISK", Align::Left),
+        ("ROOT", Align::Left),
+        ("WRITTEN", Align::Right),
+        ("TIME", Align::Right),
+        ("SPEED", Align::Right),
+        ("LOSS", Align::Right),
+        ("STATE", Align::Left),
+        ("REASON", Align::Left),
+    ]);
+    let failed = targets
+        .iter()
+        .filter(|target| target.state != TargetState::Done);
+    for target in failed.chain(
+        targets
+            .iter()
+            .filter(|target| target.state == TargetState::Done),
+    ) {
+        let matches = match target.root.as_deref() {
+            Some(read) if read == root => "matches",
+            Some(_) => "DIFFERS",
+            None => "-",
+        };
+        let reason = if target.state == TargetState::Done {
+            or_dash(target.note.as_deref())
+        } else {
+            reason(target)
+        };
+        columns.row([
+            target.name.clone(),
+            or_dash(Some(&target.disk)),
+            matches.to_owned(),
+            units::bytes(target.bytes_written),
+            units::span(target.seconds),
+            mean_rate(target),
+            units::share(target.loss),
+            target.state.to_string(),
+            reason,
+        ]);
+    }
+    columns.text()
+}
+
+/// The end in one line: `job 7 failed: 3 of 4 targets proven in 12.3 s; 1.20 GB sent by multicast, ...`.
+pub(super) fn end_line(summary: &Summary) -> String {
+    let session = &summary.session;
+    let mut text = format!(
+        "job {} {}: {} of {} proven in {}; {} sent by multicast",
+        clean(&summary.job),
+        summary.state.word(),
+        summary.done,
+        count(summary.targets.len(), "target"),
+        units::span(summary.seconds),
+        units::bytes(session.source_bytes.saturating_add(session.parity_bytes)),
+    );
+    if session.parity_bytes > 0 {
+        text.push_str(&format!(
+            " ({} of it parity)",
+            units::bytes(session.parity_bytes)
+        ));
+    }
+    if session.bulk_bytes > 0 {
+        text.push_str(&format!(", {} over TCP", units::bytes(session.bulk_bytes)));
+    }
+    text
+}
+
+/// The table of `job list`.
+pub(super) fn job_table(jobs: &[JobView]) -> String {
+    let mut columns = Columns::new(&[
+        ("JOB", Align::Left),
+        ("STATE", Align::Left),
+        ("CREATED", Align::Left),
+        ("TARGETS", Align::Left),
+        ("IMAGE", Align::Left),
+    ]);
+    for job in jobs {
+        columns.row([
+            job.id.clone(),
+            job.state.word().to_owned(),
+            job.created.clone(),
+            state_counts(&job.targets),
+            job.image.clone(),
+        ]);
+    }
+    columns.text()
+}
+
+/// `job show`: the job, then its targets.
+pub(super) fn job_text(view: &JobView) -> String {
+    let mut lines = vec![
+        header(view),
+        format!("image    {}", clean(&view.image)),
+        format!("root     {}", clean(&view.root)),
+        format!("created  {}", clean(&view.created)),
+    ];
+    for (label, value) in [
+        ("started  ", &view.started),
+        ("ended    ", &view.ended),
+        ("retries  job ", &view.retry_of),
+    ] {
+        if let Some(value) = value {
+            lines.push(format!("{label}{}", clean(value)));
+        }
+    }
+    lines.push(String::new());
+    if view.state.is_final() {
+        lines.push(end_table(&view.targets, &view.root));
+    } else {
+        let width = name_width(&view.targets);
+        lines.extend(view.targets.iter().map(|target| row(target, width)));
+    }
+    lines.join("\n")
+}
+
+/// `3 receiving, 1 done`, in the order of a target's life.
+pub(super) fn state_counts(targets: &[JobTarget]) -> String {
+    let mut counts: BTreeMap<TargetState, usize> = BTreeMap::new();
+    for target in targets {
+        *counts.entry(target.state).or_default() += 1;
+    }
+    if counts.is_empty() {
+        return "no targets".to_owned();
+    }
+    counts
+        .iter()
+        .map(|(state, number)| format!("{number} {state}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Percent of the whole job, never falling: writing is the first half of a target's way, reading back the second, and
+/// a target whose part is over has nothing left.
+pub(super) fn overall_percent(view: &JobView) -> u8 {
+    let mut done = 0_u64;
+    for target in &view.targets {
+        let part = u64::from(units::percent(target.done_bytes, target.total_bytes));
+        done += match target.state {
+            TargetState::Receiving | TargetState::Repairing => part,
+            TargetState::Verifying => 100 + part.min(98),
+            TargetState::Applying | TargetState::Committing => 199,
+            state if state.is_final() || state == TargetState::Rebooting => 200,
+            _ => 0,
+        };
+    }
+    units::percent(done, 200 * view.targets.len() as u64)
+}
+
+/// Seconds until the last target that is under way ends.
+fn eta(targets: &[JobTarget]) -> Option<f64> {
+    targets
+        .iter()
+        .filter(|target| !target.state.is_final())
+        .filter_map(|target| target.eta_seconds)
+        .reduce(f64::max)
+}
+
+fn parity_share(view: &JobView) -> String {
+    units::share(view.session.parity_bytes as f64 / (view.session.source_bytes.max(1)) as f64)
+}
+
+fn mean_rate(target: &JobTarget) -> String {
+    if target.seconds <= 0.0 || target.bytes_written == 0 {
+        return "-".to_owned();
+    }
+    let micros =
+        std::time::Duration::try_from_secs_f64(target.seconds).map_or(1, |d| d.as_micros().max(1));
+    units::bytes_per_s(
+        u64::try_from(u128::from(target.bytes_written) * 1_000_000 / micros).unwrap_or(u64::MAX),
+    )
+}
+
+fn reason(target: &JobTarget) -> String {
+    clean(target.reason.as_deref().unwrap_or("no reason was given"))
+}
+
+fn bar(percent: u8) -> String {
+    let filled = usize::from(percent) * BAR / 100;
+    format!(
+        "{}{}",
+        "#".repeat(filled.min(BAR)),
+        "-".repeat(BAR - filled.min(BAR))
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn target(name: &str, state: &str, more: serde_json::Value) -> JobTarget {
+        let mut value = json!({"id": format!("id-{name}"), "name": name, "state": state});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    pub(crate) fn sample_view() -> JobView {
+        let mut view: JobView = serde_json::from_value(json!({
+            "id": "7", "state": "running", "created": "2026-11-21T03:00:00Z", "image": "/srv/lab.dcimg", "root": "aa", "targets": []
+        }))
+        .unwrap();
+        view.targets = vec![
+            target(
+                "pc-01",
+                "receiving",
+                json!({"done_bytes": 420, "total_bytes": 1000, "rate_bytes_per_s": 118_000_000, "loss": 0.0002, "eta_seconds": 190.0}),
+            ),
+            target(
+                "pc-02",
+                "verifying",
+                json!({"done_bytes": 500, "total_bytes": 1000, "eta_seconds": 20.0, "note": "no multicast"}),
+            ),
+            target(
+                "pc-03",
+                "done",
+                json!({"bytes_written": 1_200_000_000_u64, "seconds": 12.5, "root": "aa", "loss": 0.01}),
+            ),
+            target(
+                "lab-14",
+                "failed",
+                json!({"reason": "write error at byte 4096 of /dev/sda\u{1b}[31m", "step": "receiving", "disk": "/dev/sda", "root": "bb"}),
+            ),
+        ];
+        view.session.rate_bytes_per_s = 25_000_000;
+        view.session.source_bytes = 1_000_000_000;
+        view.session.parity_bytes = 17_000_000;
+        view
+    }
+
+    pub(crate) fn sample_summary() -> Summary {
+        let view = sample_view();
+        serde_json::from_value(json!({
+            "schema_version": 1, "job": "7", "state": "failed", "image": view.image, "root": "aa", "targets": view.targets[2..],
+            "done": 1, "failed": 1, "seconds": 13.4, "session": view.session, "report": "/var/lib/diskcast/jobs/7"
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn rows() {
+        let view = sample_view();
+        let width = name_width(&view.targets);
+        let rows: Vec<String> = view
+            .targets
+            .iter()
+            .map(|target| row(target, width))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                "pc-01   receiving    42 % [######----------]  118 MB/s  lost 0.02 %  3:10 left",
+                "pc-02   verifying    50 % [########--------]  lost 0.00 %  0:20 left  no multicast",
+                "pc-03   done        100 %  1.20 GB in 12.5 s",
+                "lab-14  failed      write error at byte 4096 of /dev/sda?[31m",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_whole_job_in_a_line() {
+        let view = sample_view();
+        // (42 + 150 + 200 + 200) / 800
+        let header_text = "job 7  running   74 %  200 Mbit/s on the wire  parity 1.70 %  1 receiving, 1 verifying, 1 done, 1 failed  3:10 left";
+        assert_eq!(header(&view), header_text);
+        assert_eq!(
+            summary_line(&view),
+            format!("{header_text}  slowest 0 B/s  worst loss 0.02 %")
+        );
+    }
+
+    #[test]
+    fn state_changes() {
+        let view = sample_view();
+        let lines: Vec<String> = view
+            .targets
+            .iter()
+            .map(|target| state_line(target, &view.root))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "pc-01: receiving",
+                "pc-02: verifying (no multicast)",
+                "pc-03: done, 1.20 GB in 12.5 s, read back and equal to the image",
+                "lab-14: failed while receiving: write error at byte 4096 of /dev/sda?[31m",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_end() {
+        let summary = sample_summary();
+        assert_eq!(
+            end_table(&summary.targets, &summary.root),
+            "TARGET  DISK      ROOT     WRITTEN    TIME      SPEED    LOSS  STATE   REASON\n\
+             lab-14  /dev/sda  DIFFERS      0 B  0.00 s          -  0.00 %  failed  write error at byte 4096 of /dev/sda?[31m\n\
+             pc-03   -         matches  1.20 GB  12.5 s  96.0 MB/s  1.00 %  done    -"
+        );
+        assert_eq!(
+            end_line(&summary),
+            "job 7 failed: 1 of 2 targets proven in 13.4 s; 1.02 GB sent by multicast (17.0 MB of it parity)"
+        );
+    }
+
+    #[test]
+    fn overall_percent_never_falls_when_reading_back_begins() {
+        let mut view = sample_view();
+        let mut before = 0;
+        for (state, done) in [
+            ("ready", 0),
+            ("receiving", 0),
+            ("receiving", 1000),
+            ("verifying", 0),
+            ("verifying", 1000),
+            ("committing", 0),
+            ("done", 0),
+        ] {
+            view.targets = vec![target(
+                "a",
+                state,
+                json!({"done_bytes": done, "total_bytes": 1000}),
+            )];
+            let now = overall_percent(&view);
+            assert!(now >= before, "{state}: {now} after {before}");
+            before = now;
+        }
+        assert_eq!(before, 100);
+        view.targets.clear();
+        assert_eq!(overall_percent(&view), 0);
+    }
+
+    #[test]
+    fn lists() {
+        let view = sample_view();
+        assert_eq!(
+            job_table(std::slice::from_ref(&view)),
+            "JOB  STATE    CREATED               TARGETS                                     IMAGE\n\
+             7    running  2026-11-21T03:00:00Z  1 receiving, 1 verifying, 1 done, 1 failed  /srv/lab.dcimg"
+        );
+        assert!(job_text(&view).contains("image    /srv/lab.dcimg\nroot     aa\ncreated  2026-11-21T03:00:00Z\n\npc-01   receiving"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Where `tracing` goes: stderr, through the [`Output`], so that a log line never tears a bar.
+
+use super::output::Output;
+use std::io::Write;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What is logged without `-v`: warnings, and from the long-running services what happened.
+pub(super) enum Usual {
+    /// Commands: their own output says what they do.
+    Warnings,
+    /// `console run` and the agent: their log is their output.
+    Events,
+}
+
+/// Starts logging, once a process; `DISKCAST_LOG` overrides with a filter such as `diskcast::net=trace`.
+pub(super) fn start(out: &Output, usual: &Usual) {
+    let level = match (usual, out.quiet(), out.verbose()) {
+        (_, true, _) => "error",
+        (Usual::Warnings, _, 0) => "warn",
+        (Usual::Events, _, 0) | (Usual::Warnings, _, 1) => "diskcast=info,warn",
+        (Usual::Events, _, 1) | (_, _, 2) => "diskcast=debug,info",
+        _ => "diskcast=trace,debug",
+    };
+    let filter = EnvFilter::try_from_env("DISKCAST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(out.color())
+        .with_writer(Lines(out.clone()))
+        .finish();
+    // A second call in one process (the demo's inner parts) keeps the first subscriber.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct Lines(Output);
+
+/// One log line: given to the output when it is whole.
+struct Line {
+    out: Output,
+    bytes: Vec<u8>,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line {
+            out: self.0.clone(),
+            bytes: Vec::with_capacity(160),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let text = text.trim_end_matches('\n');
+        if !text.is_empty() {
+            self.out.stderr(text);
+        }
+    }
+}

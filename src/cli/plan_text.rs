@@ -1,0 +1,223 @@
+//! A plan in words: what a deployment would do, to which disks, before anything is touched.
+//!
+//! Values in, text out. Every disk is named by path, model, serial and size, with what is on it now: the technician's
+//! last chance to see that it is the wrong one.
+
+use super::table::{Align, Columns, clean, count, or_dash};
+use super::units;
+use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
+use crate::net::control::EndAction;
+
+/// The targets that will be written, and those that cannot take the image.
+pub(super) fn split(plan: &Plan) -> (Vec<&PlannedTarget>, Vec<&PlannedTarget>) {
+    plan.targets
+        .iter()
+        .partition(|target| target.refused.is_none())
+}
+
+/// The whole plan.
+pub(super) fn plan_text(plan: &Plan) -> String {
+    let (taken, refused) = split(plan);
+    let mut lines = image_lines(plan);
+    lines.extend(option_lines(&plan.request));
+    if !taken.is_empty() {
+        lines.push(String::new());
+        lines.push(disk_table(&taken));
+    }
+    if !refused.is_empty() {
+        lines.push(String::new());
+        lines.push(format!(
+            "{} cannot take the image:",
+            count(refused.len(), "target")
+        ));
+        lines.extend(
+            refused
+                .iter()
+                .map(|target| format!("  {}", refusal(target))),
+        );
+    }
+    lines.push(String::new());
+    lines.push(closing(plan, taken.len()));
+    lines.join("\n")
+}
+
+/// `pc-03 (/dev/sda, ..., 10.0 GB): disk is smaller than ...`.
+pub(super) fn refusal(target: &PlannedTarget) -> String {
+    let disk = target
+        .disk
+        .as_ref()
+        .map(|disk| format!(" ({})", clean(&disk.title())))
+        .unwrap_or_default();
+    format!(
+        "{}{disk}: {}",
+        clean(&target.name),
+        clean(target.refused.as_deref().unwrap_or("no reason was given"))
+    )
+}
+
+fn image_lines(plan: &Plan) -> Vec<String> {
+    let image = &plan.image;
+    let mut lines = vec![
+        format!("image   {}", clean(&image.path)),
+        format!(
+            "        captured {}, root {}",
+            clean(&image.created),
+            clean(&image.root)
+        ),
+        format!(
+            "        {} disk with {} byte sectors",
+            units::bytes(image.disk_bytes),
+            image.sector_size
+        ),
+        format!(
+            "        {} to write, {} to send",
+            units::bytes(image.used_bytes),
+            units::bytes(image.wire_bytes)
+        ),
+    ];
+    lines.extend(
+        image
+            .partitions
+            .iter()
+            .map(|partition| format!("        {}", clean(partition))),
+    );
+    lines
+}
+
+fn option_lines(request: &DeployRequest) -> Vec<String> {
+    let start = match &request.start {
+        StartRule::All => "when every selected target is ready".to_owned(),
+        StartRule::Now => "at once".to_owned(),
+        StartRule::Count(number) => format!(
+            "when {} ready",
+            if *number == 1 {
+                "1 target is".to_owned()
+            } else {
+                format!("{number} targets are")
+            }
+        ),
+        StartRule::At(time) => format!("at {}", clean(time)),
+        StartRule::Manual => "when someone says `diskcast job start`".to_owned(),
+    };
+    let mut lines = vec![format!("start   {start}")];
+    if let Some(grow) = &request.grow {
+        lines.push(format!(
+            "grow    {} into the free space",
+            if grow == "last" {
+                "the last partition".to_owned()
+            } else {
+                format!("partition {}", clean(grow))
+            }
+        ));
+    }
+    if let Some(rate) = request.rate_bits_per_s {
+        lines.push(format!("rate    at most {}", units::bits_per_s(rate)));
+    }
+    match request.end {
+        EndAction::None => {}
+        EndAction::Restart => lines.push("end     restart each machine that is done".to_owned()),
+        EndAction::Shutdown => lines.push("end     power off each machine that is done".to_owned()),
+    }
+    lines
+}
+
+fn disk_table(targets: &[&PlannedTarget]) -> String {
+    let mut columns = Columns::new(&[
+        ("TARGET", Align::Left),
+        ("MAC", Align::Left),
+        ("DISK", Align::Left),
+        ("MODEL", Align::Left),
+        ("SERIAL", Align::Left),
+        ("SIZE", Align::Right),
+        ("NOW ON IT", Align::Left),
+    ]);
+    for target in targets {
+        let disk = target.disk.as_ref();
+        let contents = disk
+            .map(|disk| disk.contents.join("\n"))
+            .filter(|text| !text.trim().is_empty());
+        columns.row([
+            target.name.clone(),
+            or_dash(target.mac.as_deref()),
+            or_dash(disk.map(|disk| disk.path.as_str())),
+            or_dash(disk.and_then(|disk| disk.model.as_deref())),
+            or_dash(disk.and_then(|disk| disk.serial.as_deref())),
+            disk.map_or_else(|| "-".to_owned(), |disk| units::bytes(disk.size)),
+            contents.unwrap_or_else(|| "nothing known".to_owned()),
+        ]);
+    }
+    columns.text()
+}
+
+fn closing(plan: &Plan, taken: usize) -> String {
+    let mut text = match taken {
+        0 => return "No disk would be written.".to_owned(),
+        1 => "1 disk will be erased and written".to_owned(),
+        _ => format!("{taken} disks will be erased and written"),
+    };
+    if let Some(seconds) = plan.expected_seconds {
+        text.push_str(&format!(
+            "; sending takes about {} without loss",
+            units::span(seconds)
+        ));
+    }
+    text.push('.');
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn sample_plan() -> Plan {
+        serde_json::from_value(json!({
+            "type": "plan", "schema_version": 1,
+            "request": {"image": "/srv/lab.dcimg", "targets": "all", "grow": "last", "rate_bits_per_s": 200_000_000, "end": "restart", "start": {"when": "count", "value": 2}},
+            "image": {"path": "/srv/lab.dcimg", "root": "aabb", "file_bytes": 1, "disk_bytes": 64_000_000_000_u64, "sector_size": 512, "used_bytes": 20_000_000_000_u64,
+                      "wire_bytes": 11_000_000_000_u64, "created": "2026-11-20T10:00:00Z", "partitions": ["1 EFI vfat 100 MB", "2 Windows ntfs 63.9 GB"]},
+            "targets": [
+                {"id": "1", "name": "pc-01", "mac": "52:54:00:00:00:01", "disk": {"path": "/dev/nvme0n1", "model": "Samsung 980", "serial": "S1", "size": 256_000_000_000_u64,
+                 "logical_sector": 512, "contents": ["1 ESP vfat", "2 ntfs \"Daten\""]}},
+                {"id": "2", "name": "pc-02", "disk": {"path": "/dev/sda", "size": 128_000_000_000_u64, "logical_sector": 512}},
+                {"id": "3", "name": "pc-03", "disk": {"path": "/dev/sda", "serial": "X9", "size": 10_000_000_000_u64, "logical_sector": 512}, "refused": "disk is too small"}
+            ],
+            "expected_seconds": 474.0
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_plan_names_every_disk() {
+        assert_eq!(
+            plan_text(&sample_plan()),
+            r#"image   /srv/lab.dcimg
+        captured 2026-11-20T10:00:00Z, root aabb
+        64.0 GB disk with 512 byte sectors
+        20.0 GB to write, 11.0 GB to send
+        1 EFI vfat 100 MB
+        2 Windows ntfs 63.9 GB
+start   when 2 targets are ready
+grow    the last partition into the free space
+rate    at most 200 Mbit/s
+end     restart each machine that is done
+
+TARGET  MAC                DISK          MODEL        SERIAL    SIZE  NOW ON IT
+pc-01   52:54:00:00:00:01  /dev/nvme0n1  Samsung 980  S1      256 GB  1 ESP vfat
+                                                                      2 ntfs "Daten"
+pc-02   -                  /dev/sda      -            -       128 GB  nothing known
+
+1 target cannot take the image:
+  pc-03 (/dev/sda, X9, 10.0 GB): disk is too small
+
+2 disks will be erased and written; sending takes about 7 min 54 s without loss."#
+        );
+    }
+
+    #[test]
+    fn nothing_to_write() {
+        let mut plan = sample_plan();
+        plan.targets.truncate(0);
+        assert!(plan_text(&plan).ends_with("No disk would be written."));
+    }
+}

@@ -1,0 +1,374 @@
+//! `diskcast target`: the machines the console knows.
+
+use super::exit::{Ended, Exit, usage};
+use super::output::Output;
+use super::table::{Align, Columns, clean, or_dash};
+use super::{Context, units};
+use crate::console::api::{
+    ApiError, ErrorCode, RenameRequest, SCHEMA_VERSION, TargetList, TargetView,
+};
+use crate::console::client::{Client, segment};
+use crate::target::TargetState;
+use clap::{Args, Subcommand};
+
+/// `diskcast target ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List targets by name
+    List,
+    /// Show everything known about a target
+    Show(TargetArgs),
+    /// Let targets in that wait for approval
+    #[command(
+        after_help = "Examples:\n  diskcast target approve lab-01 lab-02\n  diskcast target approve --all"
+    )]
+    Approve(ApproveArgs),
+    /// Give a target another name
+    Rename(RenameArgs),
+    /// Forget targets that are gone
+    Forget(TargetsArgs),
+}
+
+/// Which target.
+#[derive(Debug, Args)]
+pub(super) struct TargetArgs {
+    /// Name or id
+    target: String,
+}
+
+/// Which targets.
+#[derive(Debug, Args)]
+pub(super) struct TargetsArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "TARGET")]
+    targets: Vec<String>,
+}
+
+/// Options of `target approve`.
+#[derive(Debug, Args)]
+pub(super) struct ApproveArgs {
+    /// Names or ids
+    #[arg(required_unless_present = "all", value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Everyone that waits now
+    #[arg(long, conflicts_with = "targets")]
+    all: bool,
+}
+
+/// Options of `target rename`.
+#[derive(Debug, Args)]
+pub(super) struct RenameArgs {
+    /// Name or id
+    target: String,
+    /// New name: letters, digits, - _ and .
+    name: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) async fn run(command: Command, context: &Context) -> Ended {
+    let out = &context.out;
+    let client = context.client();
+    match command {
+        Command::List => {
+            let list = list(&client).await?;
+            match (out.json(), list.targets.is_empty()) {
+                (true, _) => out.result_json(&list),
+                (false, true) => out.note(
+                    "no targets yet; an agent that finds this console appears here by itself",
+                ),
+                (false, false) => out.line(target_table(&list.targets)),
+            }
+            Ok(Exit::OK)
+        }
+        Command::Show(args) => {
+            let view = find(&list(&client).await?.targets, &args.target)?.clone();
+            if out.json() {
+                out.result_json(&view);
+            } else {
+                out.line(target_text(&view));
+            }
+            Ok(Exit::OK)
+        }
+        Command::Approve(args) => {
+            let known = list(&client).await?.targets;
+            let chosen = if args.all {
+                known
+                    .iter()
+                    .filter(|target| target.state == TargetState::WaitingApproval)
+                    .collect()
+            } else {
+                find_all(&known, &args.targets)?
+            };
+            if chosen.is_empty() {
+                return Err(ApiError::new(
+                    ErrorCode::NothingMatched,
+                    "no target waits for approval",
+                ));
+            }
+            each(&client, out, &chosen, "approve").await
+        }
+        Command::Forget(args) => {
+            let known = list(&client).await?.targets;
+            each(&client, out, &find_all(&known, &args.targets)?, "forget").await
+        }
+        Command::Rename(args) => {
+            let known = list(&client).await?.targets;
+            let id = find(&known, &args.target)?.id.clone();
+            let view: TargetView = client
+                .post(
+                    &format!("/v1/targets/{}/rename", segment(&id)),
+                    &RenameRequest { name: args.name },
+                )
+                .await?;
+            show_changed(out, vec![view]);
+            Ok(Exit::OK)
+        }
+    }
+}
+
+async fn list(client: &Client) -> Result<TargetList, ApiError> {
+    client.get("/v1/targets").await
+}
+
+/// Does one thing to each; what was done before a failure is shown before the failure is.
+async fn each(client: &Client, out: &Output, targets: &[&TargetView], verb: &str) -> Ended {
+    let mut changed = Vec::new();
+    for target in targets {
+        let path = format!("/v1/targets/{}/{verb}", segment(&target.id));
+        match client.post(&path, &serde_json::json!({})).await {
+            Ok(view) => changed.push(view),
+            Err(error) => {
+                show_changed(out, changed);
+                return Err(error);
+            }
+        }
+    }
+    show_changed(out, changed);
+    Ok(Exit::OK)
+}
+
+fn show_changed(out: &Output, targets: Vec<TargetView>) {
+    if targets.is_empty() {
+        return;
+    }
+    if out.json() {
+        out.result_json(&TargetList {
+            schema_version: SCHEMA_VERSION,
+            targets,
+        });
+    } else {
+        out.line(target_table(&targets));
+    }
+}
+
+/// The target with this id, or else this name.
+fn find<'a>(targets: &'a [TargetView], wanted: &str) -> Result<&'a TargetView, ApiError> {
+    let by_id = targets.iter().find(|target| target.id == wanted);
+    if let Some(found) = by_id.or_else(|| targets.iter().find(|target| target.name == wanted)) {
+        return Ok(found);
+    }
+    let names: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+    let error = ApiError::new(
+        ErrorCode::NothingMatched,
+        format!("no target is called `{wanted}`"),
+    );
+    Err(match super::paths::did_you_mean(wanted, &names) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint("`diskcast target list` shows their names and ids"),
+    })
+}
+
+fn find_all<'a>(
+    targets: &'a [TargetView],
+    wanted: &[String],
+) -> Result<Vec<&'a TargetView>, ApiError> {
+    if let Some(empty) = wanted.iter().find(|name| name.trim().is_empty()) {
+        return Err(usage(format!("`{empty}` is not a target")));
+    }
+    wanted.iter().map(|name| find(targets, name)).collect()
+}
+
+fn target_table(targets: &[TargetView]) -> String {
+    let mut columns = Columns::new(&[
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("JOB", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("MAC", Align::Left),
+        ("MULTICAST", Align::Left),
+        ("DISKS", Align::Left),
+        ("ID", Align::Left),
+    ]);
+    for target in targets {
+        let disks: Vec<String> = target
+            .facts
+            .disks
+            .iter()
+            .map(|disk| units::bytes(disk.size))
+            .collect();
+        columns.row([
+            target.name.clone(),
+            target.state.to_string(),
+            or_dash(target.job.as_deref()),
+            or_dash(target.address.as_deref()),
+            or_dash(target.facts.nics.first().map(|nic| nic.mac.as_str())),
+            (if !target.connected {
+                "-"
+            } else if target.multicast {
+                "yes"
+            } else {
+                "no"
+            })
+            .to_owned(),
+            or_dash(Some(&disks.join(", "))),
+            target.id.clone(),
+        ]);
+    }
+    columns.text()
+}
+
+/// Everything about one target, a line a fact.
+fn target_text(target: &TargetView) -> String {
+    let facts = &target.facts;
+    let mut lines: Vec<(&str, String)> = vec![
+        ("name", target.name.clone()),
+        ("id", target.id.clone()),
+        ("state", target.state.to_string()),
+        (
+            "connected",
+            if target.connected {
+                "yes".to_owned()
+            } else {
+                format!("no, last seen {}", target.last_seen)
+            },
+        ),
+        ("address", or_dash(target.address.as_deref())),
+        (
+            "multicast",
+            (if target.multicast {
+                "reaches it"
+            } else {
+                "does not reach it"
+            })
+            .to_owned(),
+        ),
+        ("job", or_dash(target.job.as_deref())),
+        ("host", or_dash(Some(&facts.hostname))),
+        ("model", or_dash(facts.model.as_deref())),
+        ("serial", or_dash(facts.serial.as_deref())),
+        ("uuid", or_dash(facts.uuid.as_deref())),
+        ("firmware", or_dash(Some(&facts.firmware))),
+        ("memory", units::bytes(facts.memory_bytes)),
+        (
+            "threads",
+            format!("{}{}", facts.cpus, if facts.aes { ", AES" } else { "" }),
+        ),
+    ];
+    for nic in &facts.nics {
+        let speed = nic
+            .speed_mbit_per_s
+            .map(|mbit| format!(", {mbit} Mbit/s"))
+            .unwrap_or_default();
+        lines.push((
+            "nic",
+            format!(
+                "{} {}{speed} {}",
+                nic.name,
+                nic.mac,
+                nic.addresses.join(" ")
+            ),
+        ));
+    }
+    for disk in &facts.disks {
+        let mut marks = Vec::new();
+        if disk.removable {
+            marks.push("removable".to_owned());
+        }
+        if disk.read_only {
+            marks.push("read-only".to_owned());
+        }
+        if disk.file_backed {
+            marks.push("file".to_owned());
+        }
+        if !disk.holders.is_empty() {
+            marks.push(format!("in use by {}", disk.holders.join(", ")));
+        }
+        let marks = if marks.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", marks.join("; "))
+        };
+        lines.push(("disk", format!("{}{marks}", disk.title())));
+        lines.extend(disk.contents.iter().map(|content| ("", content.clone())));
+    }
+    lines
+        .iter()
+        .map(|(label, value)| {
+            format!("{label:<10} {}", clean(value))
+                .trim_end()
+                .to_owned()
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sample() -> Vec<TargetView> {
+        serde_json::from_value(json!([
+            {"id": "4c4c4544", "name": "lab-01", "state": "ready", "connected": true, "address": "10.0.0.7:41000", "multicast": true, "last_seen": "t",
+             "facts": {"hostname": "pre-os", "uuid": "4C4C", "firmware": "uefi", "memory_bytes": 8_000_000_000_u64, "cpus": 4, "aes": true,
+                       "nics": [{"name": "eth0", "mac": "52:54:00:00:00:01", "addresses": ["10.0.0.7"], "speed_mbit_per_s": 1000}],
+                       "disks": [{"path": "/dev/sda", "model": "QEMU", "serial": "Q1", "size": 64_000_000_000_u64, "logical_sector": 512, "holders": ["/mnt"], "contents": ["1 ext4 \"old\""]}]}},
+            {"id": "b", "name": "lab-02", "state": "waiting-approval", "connected": false, "last_seen": "2026-11-21T03:00:00Z", "facts": {}}
+        ]))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_list() {
+        assert_eq!(
+            target_table(&sample()),
+            "NAME    STATE             JOB  ADDRESS         MAC                MULTICAST  DISKS    ID\n\
+             lab-01  ready             -    10.0.0.7:41000  52:54:00:00:00:01  yes        64.0 GB  4c4c4544\n\
+             lab-02  waiting-approval  -    -               -                  -          -        b"
+        );
+    }
+
+    #[test]
+    fn one_target() {
+        let text = target_text(&sample()[0]);
+        assert!(
+            text.contains(
+                "disk       /dev/sda, QEMU, Q1, 64.0 GB (in use by /mnt)\n           1 ext4 \"old\""
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("nic        eth0 52:54:00:00:00:01, 1000 Mbit/s 10.0.0.7"),
+            "{text}"
+        );
+        assert!(
+            target_text(&sample()[1]).contains("connected  no, last seen 2026-11-21T03:00:00Z")
+        );
+    }
+
+    #[test]
+    fn names_and_ids() {
+        let known = sample();
+        assert_eq!(find(&known, "lab-02").unwrap().id, "b");
+        assert_eq!(find(&known, "4c4c4544").unwrap().name, "lab-01");
+        let error = find(&known, "lab02").unwrap_err();
+        assert_eq!(
+            (error.code, error.hint.as_deref()),
+            (ErrorCode::NothingMatched, Some("did you mean `lab-02`?"))
+        );
+        assert!(find_all(&known, &["lab-01".into(), String::new()]).is_err());
+    }
+}
