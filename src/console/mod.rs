@@ -1,0 +1,12 @@
+//! A job from plan to report, the roster of agents, the store, and the local API.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`api`] | types of the local API, shared with the CLI |
+//! | [`select`], [`plan`], [`naming`] | pure: which targets, which disks, who is who |
+
+pub mod api;
+pub mod client;
+pub mod naming;
+pub mod plan;
+pub mod select;

@@ -1,0 +1,461 @@
+//! What a deployment would do to each target, before anything is touched.
+//!
+//! Owns: choosing the disk by rule, and every reason to refuse a target that can be seen from here. Pure: a request, an
+//! image and the targets as they are known give a plan, the same one for the same input. What always holds: a target
+//! whose plan has no refusal names exactly one disk. Agents check everything again themselves before the first write,
+//! because facts grow old.
+
+use super::api::{
+    ApiError, DeployRequest, ErrorCode, ImageSummary, Plan, PlannedTarget, SCHEMA_VERSION,
+    StartRule, TargetView,
+};
+use super::naming;
+use super::select::Selector;
+use crate::target::{DiskFacts, TargetState};
+use diskmap::{Grow, PartitionTable, plan_commit};
+use std::str::FromStr;
+
+/// Share of the wire that is payload: 1408 of 1514 bytes (DESIGN section 11).
+const WIRE_EFFICIENCY: f64 = 0.930;
+
+/// The image a plan is made for.
+pub struct PlanImage<'a> {
+    /// As shown.
+    pub summary: &'a ImageSummary,
+    /// Its partition table.
+    pub table: &'a PartitionTable,
+}
+
+/// A target a plan may take.
+pub struct Candidate {
+    /// As shown in lists.
+    pub view: TargetView,
+    /// A technician, or the console's policy, let it in.
+    pub approved: bool,
+}
+
+/// Which disk of a target.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum DiskRule {
+    /// The first internal disk, as the agent lists them.
+    #[default]
+    First,
+    /// The disk with this path.
+    Path(String),
+    /// The disk with this serial number.
+    Serial(String),
+    /// The largest internal disk.
+    Largest,
+    /// The smallest internal disk.
+    Smallest,
+}
+
+impl FromStr for DiskRule {
+    type Err = ApiError;
+
+    fn from_str(text: &str) -> Result<Self, ApiError> {
+        let value = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let rule = match text.split_once(':') {
+            None => match text {
+                "first" => Some(Self::First),
+                "largest" => Some(Self::Largest),
+                "smallest" => Some(Self::Smallest),
+                _ => None,
+            },
+            Some(("path", path)) => value(path).map(Self::Path),
+            Some(("serial", serial)) => value(serial).map(Self::Serial),
+            Some(_) => None,
+        };
+        rule.ok_or_else(|| {
+            ApiError::new(ErrorCode::Usage, format!("unknown disk rule {text:?}"))
+                .hint("use first, largest, smallest, path:/dev/sda or serial:S")
+        })
+    }
+}
+
+impl DiskRule {
+    /// The disk the rule means, or why there is none.
+    fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
+        // What hangs on USB or cannot be written is never meant by a rule that does not name it.
+        let mut internal = disks
+            .iter()
+            .filter(|disk| !disk.removable && !disk.read_only);
+        let found = match self {
+            Self::First => internal.next(),
+            // The first of equals, so that the plan does not depend on anything but the agent's order.
+            Self::Largest => internal.rev().max_by_key(|disk| disk.size),
+            Self::Smallest => internal.min_by_key(|disk| disk.size),
+            Self::Path(path) => disks.iter().find(|disk| disk.path == *path),
+            Self::Serial(serial) => {
+                let matches = |disk: &&DiskFacts| {
+                    disk.serial.as_deref().map(str::trim) == Some(serial.trim())
+                };
+                let mut hits = disks.iter().filter(matches);
+                let first = hits.next();
+                if hits.next().is_some() {
+                    return Err(format!("more than one disk has serial {serial}"));
+                }
+                first
+            }
+        };
+        found.ok_or_else(|| match (self, disks) {
+            (_, []) => "no disk".to_owned(),
+            (Self::Path(path), _) => format!("no disk {path}; it has {}", titles(disks)),
+            (Self::Serial(serial), _) => {
+                format!("no disk with serial {serial}; it has {}", titles(disks))
+            }
+            _ => format!(
+                "no internal disk that can be written; it has {}",
+                titles(disks)
+            ),
+        })
+    }
+}
+
+fn titles(disks: &[DiskFacts]) -> String {
+    disks
+        .iter()
+        .map(DiskFacts::title)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// `last` or a partition number.
+pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
+    match text {
+        "last" => Ok(Grow::Last),
+        number => number.parse().map(Grow::Number).map_err(|_| {
+            ApiError::new(ErrorCode::Usage, format!("cannot grow {number:?}"))
+                .hint("use last or a partition number")
+        }),
+    }
+}
+
+/// Resolves a request for the targets that are known. Errors: a request that is not understood (`Usage`), a selector that
+/// matches nobody (`NothingMatched`). A target that cannot take the image is in the plan with its reason.
+pub fn make(
+    request: &DeployRequest,
+    image: &PlanImage<'_>,
+    candidates: &[Candidate],
+    rate_cap_bytes_per_s: Option<u64>,
+) -> Result<Plan, ApiError> {
+    let selector: Selector = request
+        .targets
+        .parse()
+        .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
+    let rule: DiskRule = request
+        .disk
+        .as_deref()
+        .map_or(Ok(DiskRule::First), str::parse)?;
+    let grow = request.grow.as_deref().map(parse_grow).transpose()?;
+    let mut targets: Vec<PlannedTarget> = candidates
+        .iter()
+        .filter(|candidate| selector.matches(&candidate.view))
+        .map(|candidate| plan_target(candidate, &rule, grow, image.table, &request.start))
+        .collect();
+    if targets.is_empty() {
+        let known = candidates.len();
+        let connected = candidates.iter().filter(|c| c.view.connected).count();
+        return Err(ApiError::new(
+            ErrorCode::NothingMatched,
+            format!(
+                "no target matches {:?} ({connected} connected, {known} known)",
+                request.targets
+            ),
+        )
+        .hint(
+            "diskcast target list shows the targets; start diskcast-agent on the machines first",
+        ));
+    }
+    targets.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+    let expected_seconds = rate_cap_bytes_per_s
+        .filter(|rate| *rate > 0)
+        .map(|rate| image.summary.wire_bytes as f64 / (rate as f64 * WIRE_EFFICIENCY));
+    Ok(Plan {
+        r#type: "plan".to_owned(),
+        schema_version: SCHEMA_VERSION,
+        request: DeployRequest {
+            password: None,
+            ..request.clone()
+        },
+        image: image.summary.clone(),
+        targets,
+        expected_seconds,
+    })
+}
+
+fn plan_target(
+    candidate: &Candidate,
+    rule: &DiskRule,
+    grow: Option<Grow>,
+    table: &PartitionTable,
+    start: &StartRule,
+) -> PlannedTarget {
+    let view = &candidate.view;
+    let mut planned = PlannedTarget {
+        id: view.id.clone(),
+        name: view.name.clone(),
+        mac: naming::first_mac(&view.facts),
+        disk: None,
+        refused: None,
+    };
+    match rule.choose(&view.facts.disks) {
+        Ok(disk) => {
+            planned.disk = Some(disk.clone());
+            planned.refused =
+                refuse_machine(candidate, start).or_else(|| refuse_disk(disk, grow, table));
+        }
+        Err(reason) => planned.refused = Some(reason),
+    }
+    planned
+}
+
+fn refuse_machine(candidate: &Candidate, start: &StartRule) -> Option<String> {
+    let view = &candidate.view;
+    if !candidate.approved || view.state == TargetState::WaitingApproval {
+        return Some(format!(
+            "not approved yet; diskcast target approve {}",
+            view.name
+        ));
+    }
+    if let Some(job) = &view.job {
+        return Some(format!("is in job {job}"));
+    }
+    (!view.connected && *start == StartRule::Now).then(|| "not connected".to_owned())
+}
+
+fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, table: &PartitionTable) -> Option<String> {
+    let title = disk.title();
+    if disk.read_only {
+        return Some(format!("{title} is read-only"));
+    }
+    if disk.removable {
+        return Some(format!("{title} is removable"));
+    }
+    if !disk.holders.is_empty() {
+        return Some(format!("{title} is in use: {}", disk.holders.join(", ")));
+    }
+    // The same function that will make the writes decides whether they fit.
+    plan_commit(table, disk.size, disk.logical_sector, grow)
+        .err()
+        .map(|error| format!("{title}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::control::EndAction;
+    use crate::target::Facts;
+
+    const GIB: u64 = 1 << 30;
+
+    fn disk(path: &str, size: u64) -> DiskFacts {
+        DiskFacts {
+            path: path.to_owned(),
+            size,
+            logical_sector: 512,
+            ..DiskFacts::default()
+        }
+    }
+
+    fn candidate(name: &str, disks: Vec<DiskFacts>) -> Candidate {
+        Candidate {
+            view: TargetView {
+                id: format!("t-{name}"),
+                name: name.to_owned(),
+                state: TargetState::Ready,
+                connected: true,
+                address: None,
+                multicast: true,
+                job: None,
+                last_seen: String::new(),
+                facts: Facts {
+                    disks,
+                    ..Facts::default()
+                },
+            },
+            approved: true,
+        }
+    }
+
+    fn request(targets: &str) -> DeployRequest {
+        DeployRequest {
+            image: "/images/lab.dcimg".to_owned(),
+            password: Some("secret".to_owned()),
+            targets: targets.to_owned(),
+            disk: None,
+            grow: None,
+            start: StartRule::All,
+            rate_bits_per_s: None,
+            end: EndAction::None,
+        }
+    }
+
+    /// A disk without a partition table, 2 GiB: the smallest thing a plan can be about.
+    fn image() -> (ImageSummary, PartitionTable) {
+        let summary = ImageSummary {
+            path: "/images/lab.dcimg".to_owned(),
+            root: "00".repeat(32),
+            file_bytes: GIB,
+            disk_bytes: 2 * GIB,
+            sector_size: 512,
+            used_bytes: GIB,
+            wire_bytes: 930_000_000,
+            created: String::new(),
+            partitions: Vec::new(),
+        };
+        let zeros = vec![0; 512];
+        let table = diskmap::table_from_regions([(0, zeros.as_slice())], 2 * GIB, 512).unwrap();
+        (summary, table)
+    }
+
+    fn plan(request: &DeployRequest, candidates: &[Candidate]) -> Result<Plan, ApiError> {
+        let (summary, table) = image();
+        make(
+            request,
+            &PlanImage {
+                summary: &summary,
+                table: &table,
+            },
+            candidates,
+            Some(1_000_000_000),
+        )
+    }
+
+    fn refusal(candidate: Candidate, rule: Option<&str>) -> String {
+        let mut request = request("all");
+        request.disk = rule.map(str::to_owned);
+        plan(&request, &[candidate]).unwrap().targets[0]
+            .refused
+            .clone()
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn each_reason_to_refuse_is_said_by_name() {
+        let good = || disk("/dev/sda", 4 * GIB);
+        assert_eq!(refusal(candidate("a", vec![good()]), None), "");
+        let with = |change: fn(&mut DiskFacts)| {
+            let mut one = good();
+            change(&mut one);
+            candidate("a", vec![one])
+        };
+        let path = Some("path:/dev/sda");
+        for (candidate, rule, words) in [
+            (
+                with(|d| d.size = GIB),
+                None,
+                vec!["/dev/sda", "1073741824", "2147483648"],
+            ),
+            (
+                with(|d| d.logical_sector = 4096),
+                None,
+                vec!["512-byte", "4096-byte"],
+            ),
+            (
+                with(|d| d.holders = vec!["/ (ext4)".to_owned()]),
+                None,
+                vec!["in use", "/ (ext4)"],
+            ),
+            (
+                with(|d| d.removable = true),
+                None,
+                vec!["no internal disk", "/dev/sda"],
+            ),
+            (
+                with(|d| d.removable = true),
+                path,
+                vec!["/dev/sda", "removable"],
+            ),
+            (with(|d| d.read_only = true), path, vec!["read-only"]),
+            (
+                with(|_| ()),
+                Some("serial:X"),
+                vec!["no disk with serial X"],
+            ),
+            (
+                with(|_| ()),
+                Some("path:/dev/sdz"),
+                vec!["no disk /dev/sdz", "/dev/sda"],
+            ),
+            (self::candidate("a", vec![]), None, vec!["no disk"]),
+        ] {
+            let said = refusal(candidate, rule);
+            for word in words {
+                assert!(said.contains(word), "{said:?} lacks {word:?}");
+            }
+        }
+        let mut busy = candidate("a", vec![good()]);
+        busy.view.job = Some("7".to_owned());
+        assert_eq!(refusal(busy, None), "is in job 7");
+        let mut stranger = candidate("a", vec![good()]);
+        stranger.approved = false;
+        assert!(refusal(stranger, None).contains("target approve a"));
+    }
+
+    #[test]
+    fn rules_choose_one_disk() {
+        let disks = vec![
+            disk("/dev/sda", 4 * GIB),
+            disk("/dev/sdb", 8 * GIB),
+            disk("/dev/sdc", 8 * GIB),
+        ];
+        for (rule, path) in [
+            ("first", "/dev/sda"),
+            ("smallest", "/dev/sda"),
+            ("largest", "/dev/sdb"),
+            ("path:/dev/sdc", "/dev/sdc"),
+        ] {
+            let rule: DiskRule = rule.parse().unwrap();
+            assert_eq!(rule.choose(&disks).unwrap().path, path, "{rule:?}");
+        }
+        assert_eq!(
+            "second".parse::<DiskRule>().unwrap_err().code,
+            ErrorCode::Usage
+        );
+        let mut twins = disks;
+        for twin in &mut twins {
+            twin.serial = Some("S".to_owned());
+        }
+        assert!(DiskRule::Serial("S".to_owned()).choose(&twins).is_err());
+    }
+
+    #[test]
+    fn nobody_is_an_error_and_the_password_stays_out() {
+        let room = [
+            candidate("pc-2", vec![disk("/d", 4 * GIB)]),
+            candidate("pc-1", vec![disk("/d", 4 * GIB)]),
+        ];
+        assert_eq!(
+            plan(&request("printer"), &room).unwrap_err().code,
+            ErrorCode::NothingMatched
+        );
+        assert_eq!(
+            plan(&request("a:b"), &room).unwrap_err().code,
+            ErrorCode::Usage
+        );
+        let plan = plan(&request("all"), &room).unwrap();
+        assert_eq!(plan.request.password, None);
+        let names: Vec<_> = plan.targets.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["pc-1", "pc-2"]);
+        assert!((plan.expected_seconds.unwrap() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_target_that_is_off_waits_unless_now_was_said() {
+        let mut off = candidate("pc-1", vec![disk("/d", 4 * GIB)]);
+        off.view.connected = false;
+        off.view.state = TargetState::Discovered;
+        let room = [off];
+        assert_eq!(
+            plan(&request("pc-1"), &room).unwrap().targets[0].refused,
+            None
+        );
+        let mut now = request("pc-1");
+        now.start = StartRule::Now;
+        assert_eq!(
+            plan(&now, &room).unwrap().targets[0].refused.as_deref(),
+            Some("not connected")
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Sockets, TLS, clock, control frames, and the loops that drive a session.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`control`] | the messages of TCP 5001 |
+//! | [`frames`] | those messages on a byte stream |
+//! | [`tls`] | the console's identity, its pin, TLS settings of both ends |
+//! | [`hex`] | keys and digests as text |
+//!
+//! The loops are shells: when one starts deciding something, the decision belongs into `multicast`.
+
+pub mod clock;
+pub mod control;
+pub mod frames;
+pub mod hex;
+pub mod socket;
+pub mod tls;
