@@ -74,6 +74,17 @@ impl Used {
         });
     }
 
+    /// The first range of `wanted` that was not gathered, if any.
+    pub(super) fn first_missing(&mut self, wanted: &ExtentSet) -> Option<Range<u64>> {
+        self.join();
+        wanted.iter().find(|wanted| {
+            // The last run that begins at or before it is the only one that can cover it.
+            let after = self.runs.partition_point(|run| run.start <= wanted.start);
+            let covering = after.checked_sub(1).and_then(|at| self.runs.get(at));
+            covering.is_none_or(|run| run.end < wanted.end)
+        })
+    }
+
     /// The gathered ranges as a set.
     pub(super) fn finish(mut self) -> ExtentSet {
         self.join();

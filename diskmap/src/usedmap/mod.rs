@@ -30,6 +30,9 @@ mod bits;
 mod checksum;
 mod ext;
 mod ext_layout;
+mod ntfs;
+mod ntfs_attr;
+mod ntfs_scratch;
 mod probe;
 mod slack;
 mod swap;
@@ -278,6 +281,7 @@ pub fn map_partition(
         }),
         probe::Content::One(kind) => match kind {
             FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => run::<ext::Ext>(kind, &volume, options),
+            FsKind::Ntfs => run::<ntfs::Ntfs>(kind, &volume, options),
             FsKind::Swap => run::<swap::Swap>(kind, &volume, options),
             other => Ok(Mapping::Raw {
                 fs: Some(FsInfo::opaque(other, length)),

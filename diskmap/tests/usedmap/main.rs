@@ -11,6 +11,7 @@
 )]
 
 mod ext;
+mod ntfs;
 mod opaque;
 mod support;
 mod swap;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use diskmap::usedmap::{MapOptions, Mapping, UsedMap, map_partition};
 use tempfile::TempDir;
@@ -237,13 +239,44 @@ pub(crate) fn same_files(expected: &Path, actual: &Path) {
 /// A mounted file system; unmounted when dropped.
 pub(crate) struct Mounted {
     pub(crate) at: PathBuf,
+    /// The FUSE daemon, which has to be gone before the image is whole.
+    daemon: Option<Child>,
 }
 
 impl Mounted {
     pub(crate) fn loopback(image: &Path, at: PathBuf, options: &str) -> Self {
         fs::create_dir_all(&at).unwrap();
         ok("mount", &["-o", options, str(image), str(&at)]);
-        Self { at }
+        Self { at, daemon: None }
+    }
+
+    pub(crate) fn ntfs(image: &Path, at: PathBuf, options: &str) -> Self {
+        fs::create_dir_all(&at).unwrap();
+        let daemon = Command::new("ntfs-3g")
+            .args(["-o", &format!("no_detach,{options}"), str(image), str(&at)])
+            .stderr(Stdio::null())
+            .spawn();
+        let mut mounted = match daemon {
+            Ok(daemon) => Self {
+                at,
+                daemon: Some(daemon),
+            },
+            Err(error) => panic!("ntfs-3g is needed by this test and could not be run: {error}"),
+        };
+        for _ in 0..500 {
+            if run("mountpoint", &["-q", str(&mounted.at)])
+                .status
+                .success()
+            {
+                return mounted;
+            }
+            let daemon = mounted.daemon.as_mut().unwrap();
+            if let Some(status) = daemon.try_wait().unwrap() {
+                panic!("ntfs-3g could not mount {}: {status}", image.display());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        panic!("ntfs-3g did not mount {}", image.display());
     }
 
     pub(crate) fn unmount(self) {}
@@ -252,5 +285,12 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         run("umount", &[str(&self.at)]);
+        if let Some(daemon) = &mut self.daemon {
+            // A daemon whose mount never came up would be waited for in vain.
+            if std::thread::panicking() {
+                let _ = daemon.kill();
+            }
+            let _ = daemon.wait();
+        }
     }
 }
