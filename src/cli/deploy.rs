@@ -44,13 +44,18 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "WHEN", default_value = "all", value_parser = start_rule)]
     start: StartRule,
     /// Most the multicast may take of the network, for example 400mbit
-    #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", value_parser = units::parse_rate)]
+    #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
     rate: Option<u64>,
     /// What each machine does once it is done
     #[arg(long, value_name = "ACTION", default_value = "none")]
     end: End,
     /// File with the password of an encrypted image; - is stdin
-    #[arg(long, value_name = "FILE", env = "DISKCAST_PASSWORD_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DISKCAST_PASSWORD_FILE",
+        hide_env_values = true
+    )]
     password_file: Option<PathBuf>,
     /// Leave out targets that cannot take the image, instead of refusing
     #[arg(long)]

@@ -1,13 +1,15 @@
 //! `diskcast job`: jobs of the console, running and past.
 
 use super::deploy::watch_new;
-use super::exit::{Ended, Exit};
+use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::{Context, job_text, secret, table, units};
 use crate::console::api::{
     ApiError, CancelRequest, ErrorCode, JobList, JobTarget, JobView, Report, RetryRequest,
+    TargetList,
 };
 use crate::console::client::segment;
+use crate::console::select::{Selector, SelectorError};
 use crate::target::TargetState;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -94,7 +96,12 @@ pub(super) struct RetryArgs {
     #[arg(long, value_name = "SELECTOR")]
     targets: Option<String>,
     /// File with the password of an encrypted image; - is stdin
-    #[arg(long, value_name = "FILE", env = "DISKCAST_PASSWORD_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DISKCAST_PASSWORD_FILE",
+        hide_env_values = true
+    )]
     password_file: Option<PathBuf>,
     /// Do not ask for confirmation
     #[arg(short, long)]
@@ -212,7 +219,7 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
     let out = &context.out;
     let client = context.client();
     let view: JobView = client.get(&path(&args.id, "")).await?;
-    let again: Vec<&JobTarget> = view
+    let mut again: Vec<&JobTarget> = view
         .targets
         .iter()
         .filter(|target| target.state != TargetState::Done)
@@ -222,6 +229,28 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
             ErrorCode::NothingMatched,
             format!("every target of job {} is done", view.id),
         ));
+    }
+    if let Some(selector) = &args.targets {
+        // Only to show and count them: the console selects, and plans again.
+        let fits: Selector = selector
+            .parse()
+            .map_err(|error: SelectorError| usage(error.to_string()))?;
+        let known: TargetList = client.get("/v1/targets").await?;
+        again.retain(|target| {
+            known
+                .targets
+                .iter()
+                .any(|view| view.id == target.id && fits.matches(view))
+        });
+        if again.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::NothingMatched,
+                format!(
+                    "no target of job {} that is not done fits {selector}",
+                    view.id
+                ),
+            ));
+        }
     }
     if !out.json() {
         out.line(format!("image   {}", table::clean(&view.image)));
@@ -233,12 +262,9 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
                 table::clean(&target.disk)
             ));
         }
-        if let Some(targets) = &args.targets {
-            out.line(format!("of these only {}", table::clean(targets)));
-        }
     }
     let question = format!(
-        "Erase and write again up to {}?",
+        "Erase and write {} again?",
         table::count(again.len(), "disk")
     );
     out.confirm(&question, &again.len().to_string(), args.yes)?;

@@ -1,13 +1,14 @@
 //! `diskcast target`: the machines the console knows.
 
-use super::exit::{Ended, Exit, usage};
+use super::exit::{Ended, Exit};
 use super::output::Output;
-use super::table::{Align, Columns, clean, or_dash};
+use super::table::{Align, Columns, clean, count, or_dash};
 use super::{Context, units};
 use crate::console::api::{
     ApiError, ErrorCode, RenameRequest, SCHEMA_VERSION, TargetList, TargetView,
 };
 use crate::console::client::{Client, segment};
+use crate::console::select::{Selector, SelectorError};
 use crate::target::TargetState;
 use clap::{Args, Subcommand};
 
@@ -15,14 +16,17 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List targets by name
-    List,
+    #[command(
+        after_help = "Examples:\n  diskcast target list\n  diskcast target list state:ready,state:discovered"
+    )]
+    List(ListArgs),
     /// Show everything known about a target
     Show(TargetArgs),
     /// Let targets in that wait for approval
     #[command(
-        after_help = "Examples:\n  diskcast target approve lab-01 lab-02\n  diskcast target approve --all"
+        after_help = "Examples:\n  diskcast target approve lab-01 lab-02\n  diskcast target approve all\n  diskcast target approve 'ip:10.0.0.0/24'"
     )]
-    Approve(ApproveArgs),
+    Approve(TargetsArgs),
     /// Give a target another name
     Rename(RenameArgs),
     /// Forget targets that are gone
@@ -36,23 +40,20 @@ pub(super) struct TargetArgs {
     target: String,
 }
 
+/// Options of `target list`.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only these [default: every target the console knows]
+    #[arg(value_parser = selector)]
+    selector: Option<Selector>,
+}
+
 /// Which targets.
 #[derive(Debug, Args)]
 pub(super) struct TargetsArgs {
-    /// Names or ids
-    #[arg(required = true, value_name = "TARGET")]
-    targets: Vec<String>,
-}
-
-/// Options of `target approve`.
-#[derive(Debug, Args)]
-pub(super) struct ApproveArgs {
-    /// Names or ids
-    #[arg(required_unless_present = "all", value_name = "TARGET")]
-    targets: Vec<String>,
-    /// Everyone that waits now
-    #[arg(long, conflicts_with = "targets")]
-    all: bool,
+    /// Which ones, by name or selector
+    #[arg(required = true, value_name = "SELECTOR", value_parser = selector)]
+    selectors: Vec<Selector>,
 }
 
 /// Options of `target rename`.
@@ -72,10 +73,17 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let out = &context.out;
     let client = context.client();
     match command {
-        Command::List => {
-            let list = list(&client).await?;
+        Command::List(args) => {
+            let mut list = list(&client).await?;
+            let known = list.targets.len();
+            if let Some(selector) = &args.selector {
+                list.targets.retain(|target| selector.matches(target));
+            }
             match (out.json(), list.targets.is_empty()) {
                 (true, _) => out.result_json(&list),
+                (false, true) if known > 0 => {
+                    out.note(format!("none of {} fits", count(known, "target")))
+                }
                 (false, true) => out.note(
                     "no targets yet; an agent that finds this console appears here by itself",
                 ),
@@ -94,25 +102,23 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         }
         Command::Approve(args) => {
             let known = list(&client).await?.targets;
-            let chosen = if args.all {
-                known
-                    .iter()
-                    .filter(|target| target.state == TargetState::WaitingApproval)
-                    .collect()
-            } else {
-                find_all(&known, &args.targets)?
-            };
-            if chosen.is_empty() {
+            let chosen = select(&known, &args.selectors)?;
+            // `approve all` means those that wait; the others have nothing to be let into.
+            let waiting: Vec<&TargetView> = chosen
+                .into_iter()
+                .filter(|target| target.state == TargetState::WaitingApproval)
+                .collect();
+            if waiting.is_empty() {
                 return Err(ApiError::new(
                     ErrorCode::NothingMatched,
-                    "no target waits for approval",
+                    "none of these targets waits for approval",
                 ));
             }
-            each(&client, out, &chosen, "approve").await
+            each(&client, out, &waiting, "approve").await
         }
         Command::Forget(args) => {
             let known = list(&client).await?.targets;
-            each(&client, out, &find_all(&known, &args.targets)?, "forget").await
+            each(&client, out, &select(&known, &args.selectors)?, "forget").await
         }
         Command::Rename(args) => {
             let known = list(&client).await?.targets;
@@ -181,14 +187,31 @@ fn find<'a>(targets: &'a [TargetView], wanted: &str) -> Result<&'a TargetView, A
     })
 }
 
-fn find_all<'a>(
+/// Those that any of the selectors means, in the list's order.
+///
+/// # Errors
+/// `NothingMatched` when that is nobody: an empty selection is never all.
+fn select<'a>(
     targets: &'a [TargetView],
-    wanted: &[String],
+    selectors: &[Selector],
 ) -> Result<Vec<&'a TargetView>, ApiError> {
-    if let Some(empty) = wanted.iter().find(|name| name.trim().is_empty()) {
-        return Err(usage(format!("`{empty}` is not a target")));
+    let chosen: Vec<&TargetView> = targets
+        .iter()
+        .filter(|target| selectors.iter().any(|selector| selector.matches(target)))
+        .collect();
+    if chosen.is_empty() {
+        let error = ApiError::new(
+            ErrorCode::NothingMatched,
+            format!("none of {} fits", count(targets.len(), "target")),
+        );
+        return Err(error.hint("`diskcast target list` shows their names; a machine that is switched off is meant by its whole name only"));
     }
-    wanted.iter().map(|name| find(targets, name)).collect()
+    Ok(chosen)
+}
+
+/// clap's parser of a selector.
+fn selector(text: &str) -> Result<Selector, SelectorError> {
+    text.parse()
 }
 
 fn target_table(targets: &[TargetView]) -> String {
@@ -369,6 +392,18 @@ mod tests {
             (error.code, error.hint.as_deref()),
             (ErrorCode::NothingMatched, Some("did you mean `lab-02`?"))
         );
-        assert!(find_all(&known, &["lab-01".into(), String::new()]).is_err());
+        let chosen =
+            |text: &str| select(&known, &[selector(text).unwrap()]).map(|chosen| chosen.len());
+        // lab-02 is switched off: a pattern passes it by, its name does not.
+        assert_eq!(
+            (
+                chosen("all").unwrap(),
+                chosen("lab-*").unwrap(),
+                chosen("lab-01,lab-02").unwrap()
+            ),
+            (1, 1, 2)
+        );
+        assert_eq!(chosen("pc-*").unwrap_err().code, ErrorCode::NothingMatched);
+        assert!(selector("").is_err() && selector("nic:eth0").is_err());
     }
 }
