@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use positioned_io::ReadAt;
 
 use super::mbr::entries;
-use super::{Layout, PartitionTable, Role, TypeId};
+use super::{Layout, PartitionTable, Role};
 
 /// What the other crates say differently, in sentences; empty when they agree or cannot be asked.
 #[must_use]
@@ -17,11 +17,16 @@ pub fn cross_check(table: &PartitionTable, dev: &dyn ReadAt) -> Vec<String> {
     let cursor = Cursor {
         dev,
         position: 0,
-        size: table.disk_size,
+        size: table.sectors().saturating_mul(u64::from(table.sector_size)),
     };
     match &table.layout {
-        // gpt 4.1 asserts entries of 128 bytes, and fails on a good header with a damaged array.
-        Layout::Gpt(layout) if layout.primary_whole && layout.active.header.entry_size == 128 => {
+        // gpt 4.1 asserts entries of 128 bytes. It takes the backup, whatever its entry size, when the
+        // primary header is not the classic 92 bytes, and fails on a good header with a damaged array.
+        Layout::Gpt(layout)
+            if layout.primary_whole
+                && layout.active.header.entry_size == 128
+                && layout.active.header.header_size == 92 =>
+        {
             check_gpt(table, cursor)
         }
         Layout::Mbr(_) if mbrman_can_read(table) => check_mbr(table, cursor),
@@ -58,7 +63,8 @@ fn check_gpt(table: &PartitionTable, cursor: Cursor<'_>) -> Vec<String> {
         .iter()
         .filter(|(_, partition)| partition.is_used())
         .map(|(number, partition)| {
-            let sectors = partition.sectors_len().unwrap_or_default();
+            let last = partition.last_lba.saturating_sub(partition.first_lba);
+            let sectors = last.saturating_add(1);
             (u64::from(*number), partition.first_lba, sectors)
         })
         .collect();
@@ -71,11 +77,15 @@ fn mbrman_can_read(table: &PartitionTable) -> bool {
     let Layout::Mbr(layout) = &table.layout else {
         return false;
     };
-    let odd_container = |id: u8| matches!(id, 0xc5 | 0xd5);
-    let odd = table
-        .partitions
-        .iter()
-        .any(|p| p.start == 0 || matches!(p.type_id, TypeId::Mbr(id) if odd_container(id)));
+    // It also goes by the type where the kernel goes by the size, and divides by the starts it finds.
+    let odd = |sector: &[u8]| {
+        entries(sector).iter().any(|entry| {
+            matches!(entry.type_id, 0xc5 | 0xd5)
+                || entry.is_used() != (entry.type_id != 0)
+                || (entry.is_used() && entry.start == 0)
+        })
+    };
+    let odd = table.regions.iter().any(|region| odd(&region.bytes));
     let containers = table.partitions.iter().filter(|p| p.is_extended()).count();
     let rising = layout
         .ebrs
@@ -96,7 +106,6 @@ fn mbrman_can_read(table: &PartitionTable) -> bool {
             };
             fits && linked && !data.is_extended() && !third.is_used() && !fourth.is_used()
         });
-    // A chain whose end has no 55AA is an error to mbrman, and an end to the kernel.
     !odd && containers <= 1 && rising && plain
 }
 

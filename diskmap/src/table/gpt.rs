@@ -84,6 +84,7 @@ pub(super) fn read(
     table.disk_guid = Some(active.header.disk_guid);
     read_entries(disk, &active, table)?;
 
+    check_regions(&table.partitions, &table.table_extents(), table.sector_size)?;
     let mut keeper = Keeper::new(disk, table);
     // LBA 1 belongs to the table even where its copy is damaged: the commit writes it.
     keeper.require(PRIMARY_LBA, 1, Role::GptPrimaryHeader, table)?;

@@ -213,6 +213,9 @@ pub(super) struct Place {
 pub(super) struct MbrLayout {
     pub(super) places: Vec<Place>,
     pub(super) ebrs: Vec<Ebr>,
+    /// A third or fourth EBR entry was passed over because it leaves its scope. A scope that grows could
+    /// make a partition of it.
+    pub(super) garbage: bool,
 }
 
 /// Reads the entries of LBA 0 and every chain they lead to.
@@ -337,6 +340,7 @@ fn read_chain(
             let garbage = u64::from(entry.start) + u64::from(entry.sectors) > scope_sectors
                 || end > container_end;
             if slot >= 2 && garbage {
+                layout.garbage = true;
                 continue;
             }
             if end > container_end {

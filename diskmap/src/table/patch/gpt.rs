@@ -48,6 +48,8 @@ pub(super) fn plan(
             .partitions
             .iter()
             .map(|other| other.start)
+            // An array between partitions is odd, but nothing forbids it.
+            .chain([target.offset(places.primary_array)])
             .filter(|start| *start >= partition.end())
             .min()
             .unwrap_or(u64::MAX)

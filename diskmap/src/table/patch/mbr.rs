@@ -121,11 +121,15 @@ fn logical_limit(
     disk_end: u64,
     target: Target,
 ) -> Result<u64, PatchError> {
+    let number = partition.number;
+    let refuse = |reason| Err(PatchError::CannotGrow { number, reason });
     if partition.end() > container.end() {
-        return Err(PatchError::CannotGrow {
-            number: partition.number,
-            reason: "it already leaves its extended partition",
-        });
+        return refuse("it already leaves its extended partition");
+    }
+    if layout.garbage {
+        return refuse(
+            "a boot record of the chain has stray entries that growing could bring to life",
+        );
     }
     let next_record = layout
         .ebrs

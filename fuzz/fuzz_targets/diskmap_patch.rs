@@ -1,0 +1,47 @@
+//! A TABLE record as an image may hold it, put on a target of any size: the plan stays on the target, and
+//! a plan that does not read back as promised is our own fault.
+//!
+//! Input: mode, sizes, what to grow, then records of (sector number: 2 bytes, length in sectors: 1 byte,
+//! bytes).
+
+#![no_main]
+
+use diskmap::{Grow, PatchError};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((head, mut rest)) = data.split_first_chunk::<8>() else {
+        return;
+    };
+    let sector: u32 = if head[0] & 2 == 0 { 512 } else { 4096 };
+    let disk_size = u64::from(u16::from_le_bytes([head[1], head[2]])) * 4096;
+    let target_size = u64::from(u32::from_le_bytes([head[3], head[4], head[5], head[6]])) * 512;
+    let grow = match head[7] {
+        0 => None,
+        1 => Some(Grow::Last),
+        number => Some(Grow::Number(u32::from(number) - 1)),
+    };
+    let mut regions = Vec::new();
+    while let Some((record, tail)) = rest.split_first_chunk::<3>() {
+        let offset = u64::from(u16::from_le_bytes([record[0], record[1]])) * u64::from(sector);
+        let len = (usize::from(record[2]) * sector as usize).min(tail.len());
+        let (bytes, tail) = tail.split_at(len);
+        regions.push((offset, bytes));
+        rest = tail;
+    }
+    let Ok(table) = diskmap::table_from_regions(regions, disk_size, sector) else {
+        return;
+    };
+    match diskmap::plan_commit(&table, target_size, sector, grow) {
+        Err(PatchError::SelfCheck { detail }) => panic!("{detail}"),
+        Err(_) => {}
+        Ok(plan) => {
+            for (offset, bytes) in plan.stages.iter().flatten() {
+                assert!(offset + bytes.len() as u64 <= target_size);
+            }
+            for range in &plan.wipe {
+                assert!(range.start < range.end && range.end <= target_size);
+            }
+        }
+    }
+});
