@@ -28,8 +28,10 @@
 
 mod bits;
 mod checksum;
+mod exfat;
 mod ext;
 mod ext_layout;
+mod fat;
 mod ntfs;
 mod ntfs_attr;
 mod ntfs_scratch;
@@ -282,6 +284,10 @@ pub fn map_partition(
         probe::Content::One(kind) => match kind {
             FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => run::<ext::Ext>(kind, &volume, options),
             FsKind::Ntfs => run::<ntfs::Ntfs>(kind, &volume, options),
+            FsKind::Fat12 | FsKind::Fat16 | FsKind::Fat32 => {
+                run::<fat::Fat>(kind, &volume, options)
+            }
+            FsKind::ExFat => run::<exfat::ExFat>(kind, &volume, options),
             FsKind::Swap => run::<swap::Swap>(kind, &volume, options),
             other => Ok(Mapping::Raw {
                 fs: Some(FsInfo::opaque(other, length)),

@@ -10,7 +10,10 @@
     reason = "tests open the images they made, and know their sizes"
 )]
 
+mod exfat;
 mod ext;
+mod fat;
+mod hostile;
 mod ntfs;
 mod opaque;
 mod support;

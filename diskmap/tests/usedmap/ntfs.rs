@@ -209,10 +209,16 @@ fn page_files_of_a_clean_volume_are_left_out() {
         for (what, expected) in [
             ("pagefile.sys", 4_000_000u64.next_multiple_of(unit)),
             ("swapfile.sys", 1_000_000u64.next_multiple_of(unit)),
-            ("hiberfil.sys", 3_004_096u64.next_multiple_of(unit) - unit.max(4096)),
+            (
+                "hiberfil.sys",
+                3_004_096u64.next_multiple_of(unit) - unit.max(4096),
+            ),
         ] {
             let left_out = of(what);
-            assert!(left_out <= expected && left_out + (64 << 10) >= expected, "{what}: {left_out}");
+            assert!(
+                left_out <= expected && left_out + (64 << 10) >= expected,
+                "{what}: {left_out}"
+            );
         }
         let extents = ExtentSet::from(map.extents.clone());
         assert!(

@@ -96,7 +96,11 @@ fn fill(path: &Path, bytes: u64, value: u8) {
 
 /// Runs a tool and returns what it said, whatever its exit code.
 pub(crate) fn run(tool: &str, args: &[&str]) -> Output {
-    match Command::new(tool).args(args).env("LC_ALL", "C").output() {
+    match Command::new(tool)
+        .args(args)
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+    {
         Ok(output) => output,
         Err(error) => panic!("{tool} is needed by this test and could not be run: {error}"),
     }

@@ -1,0 +1,260 @@
+//! Used clusters of FAT12, FAT16 and FAT32, from the file allocation table.
+//!
+//! Always holds: an entry that is not zero is used (bad marks too), everything before the data area
+//! is used (reserved sectors, every table, the fixed root directory), and so is what lies behind
+//! the last cluster. The free counts of FAT32's information sector are a hint others may have
+//! left stale; they are not read.
+//!
+//! ```text
+//!   reserved sectors | FAT | FAT copy | root directory (12, 16) | cluster 2, 3, ...
+//! ```
+//!
+//! The type is decided as Linux, Windows and dosfstools do: FAT32 when the 16-bit table length is
+//! zero, otherwise by the number of clusters (Microsoft FAT specification, "FAT type determination").
+
+use super::bits::Used;
+use super::volume::{Fields, Stop, Volume};
+use super::{Found, FsInfo, FsKind, MapOptions, Reader};
+
+/// Most clusters of a FAT12, and of a FAT16.
+const FAT12_CLUSTERS: u64 = 4084;
+const FAT16_CLUSTERS: u64 = 65_524;
+const FAT32_CLUSTERS: u64 = 0x0FFF_FFF5;
+
+/// Bytes of a table read at once. A multiple of 3, so that no pair of 12-bit entries is cut, and
+/// more than a whole FAT12.
+const WINDOW: u64 = 3 << 18;
+
+const DIRTY_HINT: &str =
+    "boot the system and shut it down cleanly, or run fsck.fat -a (Windows: chkdsk /f)";
+
+/// A FAT file system.
+pub(super) struct Fat {
+    info: FsInfo,
+    media: u8,
+    fats: u64,
+    fat_at: u64,
+    fat_bytes: u64,
+    data_at: u64,
+    cluster_bytes: u64,
+    clusters: u64,
+    boot_state: u8,
+}
+
+impl Reader for Fat {
+    fn open(volume: &Volume<'_>) -> Result<Self, Stop> {
+        let sector = volume.read(0, 512)?;
+        let boot = Fields(&sector);
+        let sector_bytes = u64::from(boot.u16(11)?);
+        let cluster_sectors = u64::from(boot.u8(13)?);
+        if !sector_bytes.is_power_of_two()
+            || !(512..=4096).contains(&sector_bytes)
+            || !cluster_sectors.is_power_of_two()
+        {
+            return Err(Stop::raw(format!(
+                "FAT clusters of {cluster_sectors} sectors of {sector_bytes} bytes"
+            )));
+        }
+        let cluster_bytes = cluster_sectors * sector_bytes;
+        let fats = u64::from(boot.u8(16)?);
+        let root_entries = u64::from(boot.u16(17)?);
+        let sectors = match boot.u16(19)? {
+            0 => u64::from(boot.u32(32)?),
+            sectors => u64::from(sectors),
+        };
+        let (fat_sectors, is_32) = match boot.u16(22)? {
+            0 => (u64::from(boot.u32(36)?), true),
+            sectors => (u64::from(sectors), false),
+        };
+        let reserved = u64::from(boot.u16(14)?);
+        let root_bytes = (root_entries * 32).next_multiple_of(sector_bytes);
+        // All factors are below 2^32 and 2^13: products and sums stay far inside u64.
+        let fat_at = reserved * sector_bytes;
+        let fat_bytes = fat_sectors * sector_bytes;
+        let data_at = fat_at + fats * fat_bytes + root_bytes;
+        let size = sectors * sector_bytes;
+        if reserved == 0
+            || !(1..=2).contains(&fats)
+            || fat_sectors == 0
+            || size > volume.length()
+            || data_at >= size
+            || is_32 != (root_entries == 0)
+        {
+            return Err(Stop::raw(format!(
+                "FAT of {sectors} sectors of {sector_bytes} bytes with {fats} tables of \
+                 {fat_sectors} sectors in a partition of {} bytes",
+                volume.length()
+            )));
+        }
+        let clusters = (size - data_at) / cluster_bytes;
+        let (kind, most, entry_bits) = match (is_32, clusters) {
+            (true, _) => (FsKind::Fat32, FAT32_CLUSTERS, 32),
+            (false, 0..=FAT12_CLUSTERS) => (FsKind::Fat12, FAT12_CLUSTERS, 12),
+            (false, _) => (FsKind::Fat16, FAT16_CLUSTERS, 16),
+        };
+        if clusters == 0 || clusters > most || ((clusters + 2) * entry_bits).div_ceil(8) > fat_bytes
+        {
+            return Err(Stop::raw(format!(
+                "{kind} of {clusters} clusters with a table of {fat_bytes} bytes"
+            )));
+        }
+        if is_32 {
+            // Bit 7: only one table is kept up to date. No system has written this for decades.
+            let flags = boot.u16(40)?;
+            let version = boot.u16(42)?;
+            if flags & 0x80 != 0 || version != 0 {
+                return Err(Stop::raw(format!(
+                    "FAT32 version {version} with table flags {flags:#06x}"
+                )));
+            }
+        }
+        let extended = if is_32 { 64 } else { 36 };
+        let (label, uuid) = if boot.u8(extended + 2)? == 0x29 {
+            let id = boot.u32(extended + 3)?;
+            let label = boot.label(extended + 7, 11)?;
+            (
+                label.filter(|label| label != "NO NAME"),
+                Some(format!("{:04X}-{:04X}", id >> 16, id & 0xFFFF)),
+            )
+        } else {
+            (None, None)
+        };
+        Ok(Self {
+            info: FsInfo {
+                kind,
+                label,
+                uuid,
+                // At most 128 sectors of 4 KiB.
+                block_size: u32::try_from(cluster_bytes).unwrap_or(0),
+                size,
+            },
+            media: boot.u8(21)?,
+            fats,
+            fat_at,
+            fat_bytes,
+            data_at,
+            cluster_bytes,
+            clusters,
+            boot_state: boot.u8(extended + 1)?,
+        })
+    }
+
+    fn info(&self) -> FsInfo {
+        self.info.clone()
+    }
+
+    fn used(&self, volume: &Volume<'_>, _options: &MapOptions) -> Result<Found, Stop> {
+        self.check_clean(volume)?;
+        let mut used = Used::new();
+        used.add(0..self.data_at);
+        let end = self.data_at + self.clusters * self.cluster_bytes;
+        used.add(end..self.info.size);
+
+        let mut at = 0;
+        let mut cluster = 0;
+        while at < self.fat_bytes {
+            let len = WINDOW.min(self.fat_bytes - at);
+            let table = volume.read(self.fat_at + at, len)?;
+            if self.fats == 2 {
+                let copy = volume.read(self.fat_at + self.fat_bytes + at, len)?;
+                if copy != table {
+                    return Err(Stop::raw("the two file allocation tables differ"));
+                }
+            }
+            for taken in entries(self.info.kind, &table) {
+                // Entries 0 and 1 are not clusters; those past the last one are padding.
+                if taken && (2..self.clusters + 2).contains(&cluster) {
+                    let start = self.data_at + (cluster - 2) * self.cluster_bytes;
+                    used.add(start..start + self.cluster_bytes);
+                }
+                cluster += 1;
+            }
+            at += len;
+        }
+        Ok(Found {
+            used,
+            excluded: Vec::new(),
+        })
+    }
+}
+
+impl Fat {
+    /// Refuses a volume that was not unmounted. Linux and Windows keep a bit in the boot sector,
+    /// Windows and DOS two more in the second table entry (set means good; FAT12 has no room).
+    fn check_clean(&self, volume: &Volume<'_>) -> Result<(), Stop> {
+        let head = volume.read(self.fat_at, 8)?;
+        let head = Fields(&head);
+        if head.u8(0)? != self.media {
+            return Err(Stop::raw(format!(
+                "FAT begins with {:#04x}, the boot sector says media {:#04x}",
+                head.u8(0)?,
+                self.media
+            )));
+        }
+        let kind = self.info.kind;
+        let (closed, no_errors) = match kind {
+            FsKind::Fat16 => {
+                let entry = head.u16(2)?;
+                (entry & 0x8000 != 0, entry & 0x4000 != 0)
+            }
+            FsKind::Fat32 => {
+                let entry = head.u32(4)?;
+                (entry & 0x0800_0000 != 0, entry & 0x0400_0000 != 0)
+            }
+            _ => (true, true),
+        };
+        if !closed || self.boot_state & 1 != 0 {
+            return Err(Stop::refused(
+                format!("{kind} is mounted, or was not cleanly unmounted"),
+                DIRTY_HINT,
+            ));
+        }
+        if !no_errors {
+            return Err(Stop::refused(
+                format!("{kind} is marked as having met disk errors"),
+                "run chkdsk /r on it in Windows",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether each entry of a piece of the table is taken, in order.
+fn entries(kind: FsKind, table: &[u8]) -> Box<dyn Iterator<Item = bool> + '_> {
+    match kind {
+        FsKind::Fat12 => Box::new(table.chunks(3).flat_map(|pair| {
+            let byte = |at: usize| pair.get(at).copied().unwrap_or(0);
+            [
+                byte(0) != 0 || byte(1) & 0x0F != 0,
+                byte(1) & 0xF0 != 0 || byte(2) != 0,
+            ]
+        })),
+        FsKind::Fat16 => Box::new(table.chunks_exact(2).map(|entry| entry != [0, 0])),
+        // The top four bits of a 32-bit entry are reserved and mean nothing.
+        _ => Box::new(table.chunks_exact(4).map(|entry| match entry {
+            [a, b, c, d] => (a | b | c | d & 0x0F) != 0,
+            _ => true,
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_each_width() {
+        let taken = |kind, table: &[u8]| entries(kind, table).collect::<Vec<_>>();
+        // 12 bits: 0x000, 0xF00, 0x001, 0x000.
+        assert_eq!(
+            taken(FsKind::Fat12, &[0x00, 0x00, 0xF0, 0x01, 0x00, 0x00]),
+            [false, true, true, false]
+        );
+        assert_eq!(taken(FsKind::Fat16, &[0, 0, 0, 1]), [false, true]);
+        // A free FAT32 entry with its reserved bits set is free.
+        assert_eq!(
+            taken(FsKind::Fat32, &[0, 0, 0, 0xF0, 0xF7, 0xFF, 0xFF, 0x0F]),
+            [false, true]
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! exFAT as mkfs.exfat makes it. No tool here writes files into one without a kernel driver, so
+//! clusters are taken the way a driver takes them: bit, table entry and directory entry by hand.
+
+use std::path::{Path, PathBuf};
+
+use diskmap::extents::ExtentSet;
+use diskmap::usedmap::FsKind;
+
+use crate::support::*;
+
+fn make(bench: &Bench, bytes: u64, args: &[&str]) -> PathBuf {
+    let image = bench.image(bytes);
+    let mut all = vec!["-L", "Mäster"];
+    all.extend(args);
+    all.push(str(&image));
+    ok("mkfs.exfat", &all);
+    image
+}
+
+struct Layout {
+    fat: u64,
+    heap: u64,
+    cluster: u64,
+    root: u64,
+}
+
+impl Layout {
+    fn of(image: &Path) -> Self {
+        let boot = peek(image, 0, 512);
+        let word = |at: usize| u64::from(u32::from_le_bytes(boot[at..at + 4].try_into().unwrap()));
+        Self {
+            fat: word(80) << boot[108],
+            heap: word(88) << boot[108],
+            cluster: 1u64 << (boot[108] + boot[109]),
+            root: word(96),
+        }
+    }
+
+    fn place(&self, cluster: u64) -> u64 {
+        self.heap + (cluster - 2) * self.cluster
+    }
+
+    fn take(&self, image: &Path, cluster: u64) {
+        let bit = cluster - 2;
+        let at = self.place(2) + bit / 8; // mkfs.exfat begins with the bitmap
+        let byte = peek(image, at, 1)[0];
+        patch(image, at, &[byte | 1 << (bit % 8)]);
+    }
+}
+
+/// A file of one cluster in the root directory: entry set with its checksum, NoFatChain.
+fn add_file(image: &Path, layout: &Layout, cluster: u64, content: &[u8]) {
+    let mut set = vec![0u8; 96];
+    set[0] = 0x85;
+    set[1] = 2;
+    set[4] = 0x20;
+    set[32] = 0xC0;
+    set[33] = 3;
+    set[35] = 1;
+    let len = (content.len() as u64).to_le_bytes();
+    set[40..48].copy_from_slice(&len);
+    set[52..56].copy_from_slice(&(cluster as u32).to_le_bytes());
+    set[56..64].copy_from_slice(&len);
+    set[64] = 0xC1;
+    set[66] = b'A';
+    let name_hash = [b'A', 0].iter().fold(0u16, |sum, byte| {
+        sum.rotate_right(1).wrapping_add(u16::from(*byte))
+    });
+    set[36..38].copy_from_slice(&name_hash.to_le_bytes());
+    let sum = set
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !matches!(at, 2 | 3))
+        .fold(0u16, |sum, (_, byte)| {
+            sum.rotate_right(1).wrapping_add(u16::from(*byte))
+        });
+    set[2..4].copy_from_slice(&sum.to_le_bytes());
+    let directory = layout.place(layout.root);
+    let mut at = directory;
+    while peek(image, at, 1)[0] != 0 {
+        at += 32;
+    }
+    patch(image, at, &set);
+    patch(image, layout.place(cluster), content);
+    layout.take(image, cluster);
+}
+
+#[test]
+fn cluster_sizes() {
+    for (cluster, bytes) in [
+        ("512", 8 * MIB),
+        ("4K", 32 * MIB),
+        ("32K", 48 * MIB),
+        ("128K", 64 * MIB),
+        ("1M", 64 * MIB),
+    ] {
+        let bench = Bench::new();
+        let image = make(&bench, bytes, &["-c", cluster]);
+        let layout = Layout::of(&image);
+        let far = (bytes - layout.heap) / layout.cluster / 2 + 2;
+        let content = noise(3, 400);
+        add_file(&image, &layout, far, &content);
+        ok("fsck.exfat", &["-n", str(&image)]);
+        let map = used(&image);
+        assert_eq!(map.fs.kind, FsKind::ExFat);
+        assert_eq!(map.fs.label.as_deref(), Some("Mäster"));
+        assert_eq!(u64::from(map.fs.block_size), layout.cluster);
+        let blkid = ok("blkid", &["-p", "-o", "value", "-s", "UUID", str(&image)]);
+        assert_eq!(map.fs.uuid.as_deref(), Some(blkid.trim()));
+        let extents = ExtentSet::from(map.extents.clone());
+        assert!(extents.contains(0..layout.heap));
+        assert!(extents.contains(layout.place(far)..layout.place(far + 1)));
+        assert!(!extents.contains(layout.place(far + 1)..layout.place(far + 2)));
+        let restored = poison_copy(&image, &map);
+        ok("fsck.exfat", &["-n", str(&restored)]);
+        assert_eq!(peek(&restored, layout.place(far), 400), content);
+    }
+}
+
+#[test]
+fn dirt_is_refused_and_damage_is_raw() {
+    let bench = Bench::new();
+    let image = make(&bench, 32 * MIB, &["-c", "4K"]);
+    let layout = Layout::of(&image);
+    patch(&image, 106, &[2]);
+    let (reason, hint) = refused(&image);
+    assert!(reason.contains("not cleanly unmounted"), "{reason}");
+    assert!(hint.contains("fsck.exfat"), "{hint}");
+    patch(&image, 106, &[4]);
+    assert!(refused(&image).0.contains("disk errors"));
+    patch(&image, 106, &[1]);
+    assert!(raw(&image).contains("TexFAT"));
+    patch(&image, 106, &[0]);
+    used(&image);
+
+    let root = layout.fat + layout.root * 4;
+    let cases: &[(u64, &[u8], &str)] = &[
+        (100, &[1], "checksum"),
+        (root, &(layout.root as u32).to_le_bytes(), "longer than"),
+        (root, &[0, 0, 0, 0], "cluster 0"),
+        (layout.place(2), &[0], "free"),
+        (layout.place(layout.root), &[0], "no allocation bitmap"),
+    ];
+    for (at, bytes, word) in cases {
+        let before = peek(&image, *at, bytes.len());
+        patch(&image, *at, bytes);
+        assert!(raw(&image).contains(word), "{word}: {}", raw(&image));
+        patch(&image, *at, &before);
+    }
+}
