@@ -315,4 +315,147 @@ mod tests {
         plan.targets.retain(|target| target.refused.is_some());
         assert_eq!(refusal(&plan).hint, None, "nobody is left to deploy to");
     }
+
+    use super::super::job_text::tests::sample_summary;
+    use super::super::output::{OutputOptions, tests::captured};
+    use crate::console::api::Event;
+    use crate::console::client::tests::{answer, console};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: DeployArgs,
+    }
+
+    /// Runs `deploy` against a console with these answers: how it ended, stdout, stderr, and the requests made.
+    async fn deploy(
+        options: OutputOptions,
+        line: &str,
+        answers: Vec<String>,
+    ) -> (Ended, String, String, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let served = console(
+            folder.path(),
+            answers.iter().map(|body| answer("200 OK", body)).collect(),
+        );
+        let (out, results, notes) = captured(options);
+        let context = Context {
+            out,
+            data_dir: folder.path().to_path_buf(),
+            config: paths::Config::default(),
+        };
+        let args = Line::try_parse_from(line.split(' ')).unwrap().args;
+        let ended = run(args, &context).await;
+        let requests = if served.is_finished() {
+            served.await.unwrap()
+        } else {
+            Vec::new()
+        };
+        (ended, results.text(), notes.text(), requests)
+    }
+
+    fn json(value: &impl Serialize) -> String {
+        serde_json::to_string(value).unwrap()
+    }
+
+    fn job_view() -> String {
+        json(&super::super::job_text::tests::sample_view())
+    }
+
+    #[tokio::test]
+    async fn json_is_the_plan_then_events_then_the_summary() {
+        let log = Event::Log {
+            job: "7".into(),
+            time: "t".into(),
+            text: "hello".into(),
+        };
+        let events = format!(
+            "{}\n{}\n",
+            json(&log),
+            json(&Event::Summary(Box::new(sample_summary())))
+        );
+        let options = OutputOptions {
+            json: true,
+            ..Default::default()
+        };
+        let line =
+            "deploy --image lab.dcimg --targets all --yes --skip-refused --rate 25MB --end restart";
+        let (ended, results, notes, requests) = deploy(
+            options,
+            line,
+            vec![json(&sample_plan()), job_view(), events],
+        )
+        .await;
+        assert_eq!(ended.unwrap(), Exit(3));
+        let types: Vec<String> = results
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["type"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!(types, ["plan", "log", "summary"]);
+        assert!(
+            requests[0].contains("\"rate_bits_per_s\":200000000")
+                && requests[0].contains("\"end\":\"restart\""),
+            "{}",
+            requests[0]
+        );
+        assert!(
+            requests[1].ends_with("\"expect_targets\":[\"1\",\"2\"]}"),
+            "{}",
+            requests[1]
+        );
+        assert!(requests[2].starts_with("GET /v1/jobs/7/events "));
+        assert!(notes.contains("job watch 7"));
+    }
+
+    #[tokio::test]
+    async fn one_refused_target_stops_all_before_anything_is_touched() {
+        let (ended, results, _, requests) = deploy(
+            OutputOptions::default(),
+            "deploy --image lab.dcimg --targets all --yes",
+            vec![json(&sample_plan())],
+        )
+        .await;
+        assert_eq!(ended.unwrap_err().code, ErrorCode::Refused);
+        assert!(results.contains("1 target cannot take the image:"));
+        assert_eq!(requests.len(), 1, "no job was made");
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_ends_with_0_or_5_and_makes_no_job() {
+        let line = "deploy --image lab.dcimg --targets all --dry-run";
+        let mut plan = sample_plan();
+        let (ended, ..) = deploy(OutputOptions::default(), line, vec![json(&plan)]).await;
+        assert_eq!(ended.unwrap(), Exit(5));
+        plan.targets.retain(|target| target.refused.is_none());
+        let (ended, _, _, requests) =
+            deploy(OutputOptions::default(), line, vec![json(&plan)]).await;
+        assert_eq!((ended.unwrap(), requests.len()), (Exit::OK, 1));
+    }
+
+    #[tokio::test]
+    async fn without_yes_and_without_a_terminal_nothing_starts() {
+        let line = "deploy --image lab.dcimg --targets all --skip-refused";
+        let (ended, ..) = deploy(OutputOptions::default(), line, vec![json(&sample_plan())]).await;
+        assert_eq!(ended.unwrap_err().code, ErrorCode::Usage);
+    }
+
+    #[tokio::test]
+    async fn detached_it_says_which_job() {
+        let line = "deploy --image lab.dcimg --targets all --skip-refused --yes --detach";
+        let options = OutputOptions {
+            quiet: true,
+            ..Default::default()
+        };
+        let (ended, results, notes, _) =
+            deploy(options, line, vec![json(&sample_plan()), job_view()]).await;
+        assert_eq!(ended.unwrap(), Exit::OK);
+        assert!(results.ends_with("\njob 7\n"), "{results}");
+        assert_eq!(notes, "");
+    }
 }

@@ -317,4 +317,70 @@ mod tests {
         summary.targets.clear();
         assert_eq!(exit_of(&summary), Exit(3));
     }
+
+    #[tokio::test]
+    async fn a_console_that_was_restarted_is_waited_for() {
+        use crate::console::client::tests::{answer, console};
+        let folder = tempfile::tempdir().unwrap();
+        let log = |text: &str| {
+            serde_json::to_string(&Event::Log {
+                job: "7".into(),
+                time: "t".into(),
+                text: text.into(),
+            })
+            .unwrap()
+        };
+        let summary = serde_json::to_string(&Event::Summary(Box::new(sample_summary()))).unwrap();
+        // The first stream ends without a summary.
+        let served = console(
+            folder.path(),
+            vec![
+                answer("200 OK", &log("before")),
+                answer("200 OK", &format!("{}\n{summary}\n", log("after"))),
+            ],
+        );
+        let (out, _, notes) = captured(OutputOptions {
+            verbose: 1,
+            ..Default::default()
+        });
+        let ended = follow(
+            &Client::new(folder.path()),
+            "7",
+            &out,
+            Show::Everything,
+            None,
+        )
+        .await
+        .unwrap();
+        assert_eq!(ended.job, "7");
+        assert_eq!(served.await.unwrap().len(), 2);
+        assert_eq!(
+            notes.text(),
+            "the console is gone; waiting up to 60 s for it to come back\nthe console is back\nafter\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn waiting_has_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let _silent =
+            tokio::net::UnixListener::bind(folder.path().join(crate::console::api::SOCKET_NAME))
+                .unwrap();
+        let (out, ..) = captured(OutputOptions::default());
+        let error = follow(
+            &Client::new(folder.path()),
+            "7",
+            &out,
+            Show::End,
+            Some(Duration::from_millis(20)),
+        )
+        .await
+        .unwrap_err();
+        assert_eq!(error.code.exit_code(), 124);
+        assert!(
+            error.message.contains("job 7 is not over"),
+            "{}",
+            error.message
+        );
+    }
 }

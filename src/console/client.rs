@@ -275,14 +275,17 @@ fn too_long() -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
     /// A console that answers each connection with the next of `answers`, in pieces, and gives back the requests.
-    fn console(folder: &Path, answers: Vec<Vec<Vec<u8>>>) -> tokio::task::JoinHandle<Vec<String>> {
+    pub(crate) fn console(
+        folder: &Path,
+        answers: Vec<Vec<Vec<u8>>>,
+    ) -> tokio::task::JoinHandle<Vec<String>> {
         let listener = UnixListener::bind(folder.join(SOCKET_NAME)).unwrap();
         tokio::spawn(async move {
             let mut requests = Vec::new();
@@ -316,7 +319,7 @@ mod tests {
         })
     }
 
-    fn answer(status: &str, body: &str) -> Vec<Vec<u8>> {
+    pub(crate) fn answer(status: &str, body: &str) -> Vec<Vec<u8>> {
         vec![
             format!(
                 "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}",
