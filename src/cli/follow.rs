@@ -44,9 +44,9 @@ pub(super) async fn follow(
 ) -> Result<Summary, ApiError> {
     let mut view = match show {
         Show::End => View::Nothing,
+        Show::Everything if out.quiet() => View::Nothing,
         Show::Everything if out.json() => View::Json,
         Show::Everything if out.draws_bars() => View::Live(Live::new(out)),
-        Show::Everything if out.quiet() => View::Nothing,
         Show::Everything => View::Plain(Plain::default()),
     };
     let ended = tokio::select! {

@@ -13,6 +13,7 @@ mod console;
 mod deploy;
 pub mod exit;
 mod follow;
+pub mod image;
 pub mod interrupt;
 mod job;
 mod job_text;
@@ -84,6 +85,9 @@ enum Command {
     /// The machines the console knows
     #[command(subcommand)]
     Target(target::Command),
+    /// Master images: capture, look at, check, restore
+    #[command(subcommand)]
+    Image(image::Command),
     /// Put an image on targets
     Deploy(deploy::DeployArgs),
     /// Running and past deployments
@@ -191,12 +195,14 @@ fn told(ended: Ended, out: &Output) -> Exit {
 
 fn run(cli: Cli, out: &Output) -> Ended {
     logging::start(out, &Usual::Warnings);
-    let context = Context::new(out.clone(), &cli.global)?;
+    // Made only where it is needed: images are worked on without a console, so no data directory has to be found.
+    let context = || Context::new(out.clone(), &cli.global);
     match cli.command {
-        Command::Console(command) => block_on(console::run(command, &context)),
-        Command::Target(command) => block_on(target::run(command, &context)),
-        Command::Deploy(args) => block_on(deploy::run(args, &context)),
-        Command::Job(command) => block_on(job::run(command, &context)),
+        Command::Image(command) => image::run(command, out).map(|()| Exit::OK),
+        Command::Console(command) => block_on(console::run(command, &context()?)),
+        Command::Target(command) => block_on(target::run(command, &context()?)),
+        Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
+        Command::Job(command) => block_on(job::run(command, &context()?)),
     }
 }
 

@@ -65,7 +65,7 @@ impl Output {
         };
         let terminal = stderr.is_terminal() && !dumb;
         let color = !options.no_color
-            && !std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+            && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
             && (terminal || set("CLICOLOR_FORCE"));
         let interactive = std::io::stdin().is_terminal() && stderr.is_terminal();
         let bars =
