@@ -1,4 +1,4 @@
-//! Any bytes as a exFAT partition: an answer, no panic, and every range inside the partition.
+//! Any bytes as an exFAT partition: an answer, no panic, and every range inside the partition.
 
 #![no_main]
 

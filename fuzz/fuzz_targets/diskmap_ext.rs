@@ -1,4 +1,4 @@
-//! Any bytes as a ext2/3/4 partition: an answer, no panic, and every range inside the partition.
+//! Any bytes as an ext2/3/4 partition: an answer, no panic, and every range inside the partition.
 
 #![no_main]
 

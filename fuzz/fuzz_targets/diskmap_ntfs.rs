@@ -1,4 +1,4 @@
-//! Any bytes as a NTFS partition: an answer, no panic, and every range inside the partition.
+//! Any bytes as an NTFS partition: an answer, no panic, and every range inside the partition.
 
 #![no_main]
 

@@ -38,11 +38,12 @@ impl Used {
         if range.start >= range.end {
             return;
         }
-        if let Some(last) = self.runs.last_mut() {
-            if last.start <= range.start && range.start <= last.end.saturating_add(self.gap) {
-                last.end = last.end.max(range.end);
-                return;
-            }
+        if let Some(last) = self.runs.last_mut()
+            && last.start <= range.start
+            && range.start <= last.end.saturating_add(self.gap)
+        {
+            last.end = last.end.max(range.end);
+            return;
         }
         self.runs.push(range);
         if self.runs.len() > self.limit {

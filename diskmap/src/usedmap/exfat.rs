@@ -11,7 +11,7 @@ use super::volume::{Fields, Stop, Volume, utf16};
 use super::{Found, FsInfo, FsKind, MapOptions, Reader};
 use crate::extents::ExtentSet;
 
-/// Clusters of a root directory that are walked: the specification ends it at 256 MiB.
+/// Bytes of a root directory that are walked: the specification ends it at 256 MiB.
 const MAX_DIRECTORY_BYTES: u64 = 256 << 20;
 
 const ACTIVE_FAT: u16 = 1;
@@ -99,8 +99,8 @@ impl Reader for ExFat {
         let (first, bitmap_bytes) = found
             .bitmap
             .ok_or_else(|| Stop::raw("exFAT root directory names no allocation bitmap"))?;
-        let bitmap = geometry.chain(volume, first, u64::from(u32::MAX))?;
         let needed = u64::from(geometry.clusters).div_ceil(8);
+        let bitmap = geometry.chain(volume, first, needed + geometry.cluster_bytes)?;
         if bitmap_bytes < needed || (bitmap.len() as u64) * geometry.cluster_bytes < needed {
             return Err(Stop::raw(format!(
                 "exFAT bitmap of {bitmap_bytes} bytes in {} clusters for {} clusters",

@@ -77,9 +77,6 @@ const RO_KNOWN: u32 = 0x1
 const INCOMPAT_EXT4: u32 = !(0x2 | INCOMPAT_RECOVER | INCOMPAT_META_BG);
 const RO_EXT4: u32 = !(RO_SPARSE_SUPER | 0x2 | 0x4);
 
-/// Kernel and tools refuse more; inode tables of a group then stay below 4 GiB.
-const MAX_INODE_BYTES: u32 = 64 << 10;
-
 /// How group descriptors are guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
@@ -236,7 +233,8 @@ impl Layout {
         };
         let inodes_per_group = u64::from(sb.u32(0x28)?);
         if !inode_bytes.is_power_of_two()
-            || !(128..=MAX_INODE_BYTES).contains(&inode_bytes)
+            || inode_bytes < 128
+            || u64::from(inode_bytes) > block_size
             || inodes_per_group == 0
             || inodes_per_group > bits
         {
@@ -423,7 +421,7 @@ impl Layout {
 }
 
 fn is_power_of(mut number: u64, base: u64) -> bool {
-    while number > 1 && number % base == 0 {
+    while number > 1 && number.is_multiple_of(base) {
         number /= base;
     }
     number == 1

@@ -91,7 +91,7 @@ pub enum FsKind {
     ReFs,
     /// APFS container.
     Apfs,
-    /// HFS or HFS+.
+    /// HFS+.
     HfsPlus,
     /// F2FS.
     F2fs,

@@ -31,19 +31,19 @@ const HIBERFIL_FRONT: u64 = 4096;
 /// Which of the three a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    PageFile,
-    SwapFile,
-    HiberFile,
+    Page,
+    Swap,
+    Hibernation,
 }
 
-const ROLES: [Role; 3] = [Role::PageFile, Role::SwapFile, Role::HiberFile];
+const ROLES: [Role; 3] = [Role::Page, Role::Swap, Role::Hibernation];
 
 impl Role {
     const fn name(self) -> &'static str {
         match self {
-            Self::PageFile => "pagefile.sys",
-            Self::SwapFile => "swapfile.sys",
-            Self::HiberFile => "hiberfil.sys",
+            Self::Page => "pagefile.sys",
+            Self::Swap => "swapfile.sys",
+            Self::Hibernation => "hiberfil.sys",
         }
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn check_not_hibernated(
     volume: &Volume<'_>,
     scratch: &[Scratch],
 ) -> Result<(), Stop> {
-    for file in scratch.iter().filter(|file| file.role == Role::HiberFile) {
+    for file in scratch.iter().filter(|file| file.role == Role::Hibernation) {
         let mark = front(ntfs, volume, file)?;
         if matches!(
             &mark,
@@ -143,8 +143,8 @@ pub(super) fn excluded(
         }
         taken = taken.union(&set);
         let keep = match file.role {
-            Role::HiberFile => HIBERFIL_FRONT.next_multiple_of(ntfs.geometry.cluster_bytes),
-            Role::PageFile | Role::SwapFile => 0,
+            Role::Hibernation => HIBERFIL_FRONT.next_multiple_of(ntfs.geometry.cluster_bytes),
+            Role::Page | Role::Swap => 0,
         };
         found.extend(after(keep, &ranges).map(|range| Excluded {
             range,

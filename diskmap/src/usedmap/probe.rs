@@ -11,7 +11,7 @@
 //!   3           NTFS, EXFAT, -FVE-FS-, ReFS  boot sectors
 //!   32          NXSB                         APFS
 //!   n*512, n<4  LABELONE + LVM2 001 at +24   LVM physical volume
-//!   1024        H+ HX BD, 0xF2F52010         HFS, F2FS
+//!   1024        H+ HX, 0xF2F52010            HFS+, F2FS
 //!   1080        0xEF53                       ext2/3/4
 //!   0, 4096     0xA92B4EFC                   md 1.1, 1.2; 1.0 and 0.90 near the end
 //!   65600       _BHRfS_M                     btrfs
@@ -85,7 +85,9 @@ fn boot_sector(head: &[u8], kinds: &mut Vec<FsKind>) {
     } else if has(head, 3, b"ReFS\0\0\0\0") {
         kinds.push(FsKind::ReFs);
     } else if is_fat(head).unwrap_or(false) {
-        kinds.push(FsKind::Fat32);
+        // The reader counts clusters to tell 12 from 16 bits.
+        let is_32 = has(head, 22, &[0, 0]);
+        kinds.push(if is_32 { FsKind::Fat32 } else { FsKind::Fat16 });
     }
 }
 
@@ -105,19 +107,19 @@ fn is_fat(head: &[u8]) -> Result<bool, Stop> {
 }
 
 fn superblocks(head: &[u8], kinds: &mut Vec<FsKind>) {
-    let table: &[(FsKind, &[usize], &[u8])] = &[
-        (FsKind::Luks, &[0], b"LUKS\xBA\xBE"),
-        (FsKind::Xfs, &[0], b"XFSB"),
-        (FsKind::Apfs, &[32], b"NXSB"),
-        (FsKind::HfsPlus, &[1024], b"H+"),
-        (FsKind::HfsPlus, &[1024], b"HX"),
-        (FsKind::HfsPlus, &[1024], b"BD"),
-        (FsKind::F2fs, &[1024], &[0x10, 0x20, 0xF5, 0xF2]),
-        (FsKind::Ext4, &[1080], &[0x53, 0xEF]),
-        (FsKind::Btrfs, &[65_600], b"_BHRfS_M"),
+    let table: &[(FsKind, usize, &[u8])] = &[
+        (FsKind::Luks, 0, b"LUKS\xBA\xBE"),
+        (FsKind::Xfs, 0, b"XFSB"),
+        (FsKind::Apfs, 32, b"NXSB"),
+        // With their versions: two letters alone are a likely inode count of an ext superblock.
+        (FsKind::HfsPlus, 1024, b"H+\0\x04"),
+        (FsKind::HfsPlus, 1024, b"HX\0\x05"),
+        (FsKind::F2fs, 1024, &[0x10, 0x20, 0xF5, 0xF2]),
+        (FsKind::Ext4, 1080, &[0x53, 0xEF]),
+        (FsKind::Btrfs, 65_600, b"_BHRfS_M"),
     ];
-    for (kind, places, signature) in table {
-        if places.iter().any(|at| has(head, *at, signature)) {
+    for (kind, at, signature) in table {
+        if has(head, *at, signature) {
             kinds.push(*kind);
         }
     }

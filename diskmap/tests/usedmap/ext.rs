@@ -226,6 +226,50 @@ fn lazily_made_inode_tables_and_uninit_bitmaps() {
     );
 }
 
+/// The bitmap of a group that was never used is whatever was on the disk before.
+#[test]
+fn uninit_bitmaps_are_not_read() {
+    for features in ["metadata_csum", "^metadata_csum,uninit_bg", "^flex_bg"] {
+        let bench = Bench::new();
+        let image = bench.image(64 * MIB);
+        let args = [
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "1024",
+            "-E",
+            "nodiscard",
+            "-O",
+            features,
+        ];
+        ok("mke2fs", &[&args[..], &[str(&image)]].concat());
+        let before = used(&image);
+        let said = ok("dumpe2fs", &[str(&image)]);
+        let mut uninit = false;
+        let mut spoiled = 0;
+        for line in said.lines() {
+            if line.starts_with("Group ") {
+                uninit = line.contains("BLOCK_UNINIT");
+            } else if uninit && line.contains("Block bitmap at ") {
+                let block = number_after(line, "Block bitmap at ");
+                patch(&image, block * 1024, &[0; 1024]);
+                spoiled += 1;
+            }
+        }
+        assert!(spoiled > 0, "{features}: no group is uninit");
+        assert_eq!(used(&image), before);
+        let restored = poison_copy(&image, &before);
+        ok("e2fsck", &["-fn", str(&restored)]);
+    }
+}
+
+fn number_after(line: &str, words: &str) -> u64 {
+    let rest = line.split(words).nth(1).unwrap();
+    rest.split([' ', ',']).next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn odd_sizes_leave_slack_and_short_last_groups() {
     for bytes in [9_000_000, 16 * MIB + 4096 + 512, 25_165_824 + 77 * 1024] {
@@ -355,15 +399,7 @@ fn damage_is_raw_and_dirt_is_refused() {
         .lines()
         .find(|line| line.contains("Block bitmap at"))
         .unwrap();
-    let block: u64 = line
-        .split("Block bitmap at ")
-        .nth(1)
-        .unwrap()
-        .split([' ', ','])
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let block = number_after(line, "Block bitmap at ");
     let bitmap = peek(&image, block * 1024, 8);
     patch(&image, block * 1024, &[0; 8]);
     assert!(raw(&image).contains("free clusters"), "{}", raw(&image));
@@ -391,15 +427,7 @@ fn damage_is_raw_and_dirt_is_refused() {
         .lines()
         .find(|line| line.contains("Block bitmap at"))
         .unwrap();
-    let block: u64 = line
-        .split("Block bitmap at ")
-        .nth(1)
-        .unwrap()
-        .split([' ', ','])
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let block = number_after(line, "Block bitmap at ");
     for (at, word) in [
         (1024 + 0x78, "superblock checksum"),
         (2048 + 0xC, "checksum of the descriptor"),

@@ -25,7 +25,7 @@ fn signatures_are_named() {
         (FsKind::Xfs, 0, b"XFSB"),
         (FsKind::ReFs, 3, b"ReFS\0\0\0\0"),
         (FsKind::Apfs, 32, b"NXSB"),
-        (FsKind::HfsPlus, 1024, b"H+"),
+        (FsKind::HfsPlus, 1024, b"H+\0\x04"),
         (FsKind::F2fs, 1024, &[0x10, 0x20, 0xF5, 0xF2]),
         (FsKind::Btrfs, 65_600, b"_BHRfS_M"),
         (FsKind::MdRaid, 4096, &[0xFC, 0x4E, 0x2B, 0xA9]),
