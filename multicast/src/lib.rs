@@ -26,14 +26,26 @@
 
 pub mod assembly;
 pub mod blockset;
+mod carousel;
 pub mod layout;
+mod ledger;
+mod meter;
 pub mod pacer;
 pub mod parity;
+mod peer;
+mod proactive;
+mod rate;
+pub mod receiver;
 pub mod replay;
 mod rng;
+mod room;
 pub mod seal;
+pub mod sender;
+mod settle;
+mod slots;
 pub mod status;
 mod time;
+mod wants;
 pub mod wire;
 
 pub use assembly::{Assembly, AssemblyError, BlockBuffer, Decoder};
@@ -43,8 +55,16 @@ pub use layout::{
     SYMBOL_BYTES, pack,
 };
 pub use parity::{Encoder, Parity, ParityError, source_symbol};
+pub use receiver::{
+    BlockOutcome, Disposition, Ignored, ImageBlocks, Receiver, ReceiverConfig, ReceiverCounters,
+    ReceiverEvent,
+};
 pub use replay::{ReplayWindow, Replayed};
 pub use seal::{OpenError, Opener, SealError, Sealer, SessionSecret, Suite};
+pub use sender::{
+    Progress, ReceiverId, ReceiverProgress, Sender, SenderConfig, SenderCounters, SenderEvent,
+    Transmit, TransmitKind,
+};
 pub use status::{Status, status_interval};
 pub use time::{Duration, Instant};
 pub use wire::{

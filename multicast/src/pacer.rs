@@ -72,7 +72,10 @@ impl Pacer {
     }
 
     fn cost_ns(&self, wire_bytes: u64) -> u64 {
-        wire_bytes.saturating_mul(NANOS_PER_SECOND) / self.rate
+        // Rounded up: the rate is a promise to the switch.
+        wire_bytes
+            .saturating_mul(NANOS_PER_SECOND)
+            .div_ceil(self.rate)
     }
 
     fn horizon_ns(&self, now: Instant) -> u64 {

@@ -1,0 +1,106 @@
+//! Counting what one lane brought and what it lost, by gaps in the packet numbers.
+//!
+//! A number that is skipped counts as lost only once [`REORDER`] higher ones were passed, so
+//! packets that overtake each other are not loss; one that comes later still is taken back.
+
+use crate::status::LaneStatus;
+
+/// How far a packet may be overtaken before it counts as lost.
+pub(crate) const REORDER: u64 = 64;
+
+/// What one receiver saw of one lane.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LaneMeter {
+    status: LaneStatus,
+    first: u64,
+    /// Bit `n`: number `seen - n` came. Numbers before the first one heard count as come.
+    recent: u64,
+}
+
+impl LaneMeter {
+    pub(crate) fn status(&self) -> LaneStatus {
+        self.status
+    }
+
+    /// Counts a packet; the caller lets each number through once.
+    pub(crate) fn count(&mut self, counter: u64) {
+        let Some(seen) = self.status.seen else {
+            self.status = LaneStatus {
+                seen: Some(counter),
+                received: 1,
+                lost: 0,
+            };
+            self.first = counter;
+            self.recent = u64::MAX;
+            return;
+        };
+        if counter > seen {
+            let step = counter - seen;
+            let passed = if step < REORDER {
+                let out = self.recent >> (REORDER - step);
+                self.recent <<= step;
+                step - u64::from(out.count_ones())
+            } else {
+                let out = REORDER - u64::from(self.recent.count_ones());
+                self.recent = 0;
+                out + (step - REORDER)
+            };
+            self.recent |= 1;
+            self.status.lost = self.status.lost.saturating_add(passed);
+            self.status.seen = Some(counter);
+        } else if counter < self.first {
+            return;
+        } else if seen - counter < REORDER {
+            let bit = 1 << (seen - counter);
+            if self.recent & bit != 0 {
+                return;
+            }
+            self.recent |= bit;
+        } else {
+            self.status.lost = self.status.lost.saturating_sub(1);
+        }
+        self.status.received = self.status.received.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(numbers: impl IntoIterator<Item = u64>) -> LaneStatus {
+        let mut meter = LaneMeter::default();
+        for number in numbers {
+            meter.count(number);
+        }
+        meter.status()
+    }
+
+    #[test]
+    fn what_came_before_joining_is_not_loss() {
+        let status = count(1000..2000);
+        assert_eq!((status.received, status.lost), (1000, 0));
+        assert_eq!(status.seen, Some(1999));
+    }
+
+    #[test]
+    fn gaps_are_loss_and_overtaking_is_not() {
+        let status = count((0..1000).filter(|n| n % 10 != 3));
+        assert_eq!((status.received, status.lost), (900, 94));
+        let status = count((0..8).chain((8..496).map(|n| n ^ 7)));
+        assert_eq!((status.received, status.lost), (496, 0));
+        let status = count((0..200).chain([5000]));
+        assert_eq!((status.received, status.lost), (201, 4800 - 63));
+    }
+
+    #[test]
+    fn what_comes_very_late_is_taken_back() {
+        let status = count((0..10).chain(11..200).chain([10]));
+        assert_eq!((status.received, status.lost), (200, 0));
+    }
+
+    #[test]
+    fn a_number_from_nowhere_does_not_overflow() {
+        let status = count([0, (1 << 63) - 1, 5, (1 << 63) - 1]);
+        assert_eq!(status.seen, Some((1 << 63) - 1));
+    }
+}

@@ -1,0 +1,155 @@
+//! What the sender knows of one receiver.
+//!
+//! Owns: the last status of a receiver, and whether it counts. Everything here is a claim of
+//! the receiver; numbers beyond what was ever sent are cut down to it.
+
+use crate::layout::{BlockKey, ObjectId};
+use crate::ledger::Seen;
+use crate::status::{BlockRange, MAX_DEFICITS, MAX_RANGES, Status};
+use crate::time::{Duration, Instant};
+use crate::wire::{Lane, PerLane};
+use std::collections::BTreeMap;
+
+/// A receiver that said nothing for so long is not sent to until it speaks again.
+pub(crate) const SILENT: Duration = Duration::from_secs(3);
+/// Blocks in a row whose repair one receiver alone made dearer before it is set aside.
+const DEMOTE_STRIKES: u32 = 10;
+/// How much dearer, in percent of a block: what one receiver may cost all others.
+const DEMOTE_PERCENT: u32 = 5;
+/// Failed blocks for which a receiver is given bulk without further thought.
+pub(crate) const MAX_BAD_BLOCKS: u32 = 100_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) last_status_at: Instant,
+    pub(crate) sequence: Option<u64>,
+    pub(crate) image_open: bool,
+    pub(crate) seen: Seen,
+    pub(crate) free_buffers: u32,
+    pub(crate) disk_bytes_per_s: u64,
+    pub(crate) skipped: u64,
+    pub(crate) deficits: BTreeMap<BlockKey, u16>,
+    pub(crate) held: Vec<BlockRange>,
+    pub(crate) silent: bool,
+    pub(crate) demoted: bool,
+    pub(crate) complete: bool,
+    pub(crate) bad_blocks: u32,
+    received: u64,
+    lost: u64,
+    kernel_drops: u64,
+    strikes: u32,
+}
+
+/// What was counted since the status before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progressed {
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) kernel: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            last_status_at: now,
+            sequence: None,
+            image_open: false,
+            seen: PerLane::default(),
+            free_buffers: 0,
+            disk_bytes_per_s: 0,
+            skipped: 0,
+            deficits: BTreeMap::new(),
+            held: Vec::new(),
+            silent: false,
+            demoted: false,
+            complete: false,
+            bad_blocks: 0,
+            received: 0,
+            lost: 0,
+            kernel_drops: 0,
+            strikes: 0,
+        }
+    }
+
+    /// Takes over a status; `sent` is one past the highest counter of each lane.
+    pub(crate) fn take(
+        &mut self,
+        now: Instant,
+        status: &Status,
+        sent: &PerLane<u64>,
+    ) -> Progressed {
+        self.last_status_at = now;
+        self.sequence = Some(status.sequence);
+        for lane in Lane::ALL {
+            let highest = sent.get(lane).checked_sub(1);
+            *self.seen.get_mut(lane) = status.lane(lane).seen.min(highest);
+        }
+        self.free_buffers = status.free_buffers;
+        self.disk_bytes_per_s = status.disk_bytes_per_s;
+        self.skipped = status.skipped;
+        self.deficits = status
+            .deficits
+            .iter()
+            .take(MAX_DEFICITS)
+            .filter_map(|deficit| Some((deficit.block()?, deficit.missing())))
+            .collect();
+        self.held = status.held.iter().take(MAX_RANGES).copied().collect();
+        let received = status.main.received.saturating_add(status.second.received);
+        let lost = status.main.lost.saturating_add(status.second.lost);
+        // Counters that went back are a new life of the receiver: nothing is known of it yet.
+        let progressed = if received >= self.received {
+            Progressed {
+                received: received - self.received,
+                lost: lost.saturating_sub(self.lost),
+                kernel: status.kernel_drops.saturating_sub(self.kernel_drops),
+            }
+        } else {
+            Progressed::default()
+        };
+        self.received = received;
+        self.lost = lost;
+        self.kernel_drops = status.kernel_drops;
+        progressed
+    }
+
+    /// Whether its deficits and losses count for others.
+    pub(crate) fn is_healthy(&self) -> bool {
+        !self.silent && !self.demoted && !self.complete
+    }
+
+    /// Whether it holds all symbols of the block and is busy with it.
+    pub(crate) fn holds(&self, block: BlockKey) -> bool {
+        self.held.iter().any(|range| {
+            range.object() == Some(block.object) && range.blocks().contains(&block.index)
+        })
+    }
+
+    /// Whether it wants blocks of the object yet.
+    pub(crate) fn wants(&self, object: ObjectId) -> bool {
+        match object {
+            ObjectId::Manifest => self.sequence.is_some(),
+            ObjectId::Image => self.image_open,
+        }
+    }
+
+    /// It needed the most of a block, `gap` symbols of `k` more than anybody else did. True
+    /// when it has done so too often and is set aside now.
+    pub(crate) fn strike(&mut self, gap: u16, k: u16) -> bool {
+        if u32::from(gap) * 100 <= u32::from(k) * DEMOTE_PERCENT {
+            self.strikes = 0;
+            return false;
+        }
+        self.strikes += 1;
+        if self.strikes < DEMOTE_STRIKES || self.demoted {
+            return false;
+        }
+        self.demoted = true;
+        true
+    }
+
+    /// It counts again.
+    pub(crate) fn restore(&mut self) {
+        self.demoted = false;
+        self.strikes = 0;
+    }
+}

@@ -1,0 +1,95 @@
+//! How much parity follows a block's source symbols before anybody asks.
+//!
+//! With many receivers the largest deficit of a block hardly varies, so sending about that
+//! much at once costs next to nothing on the wire and lets most blocks complete without a
+//! report. Without loss it must be nothing at all.
+//!
+//! Owns: a running mean of what blocks needed. A block that needed no repair after `n`
+//! proactive symbols needed at most `n`, which is all that can be known: it pulls the mean
+//! down by one.
+
+use crate::ledger::{Ledger, Seen};
+use std::collections::VecDeque;
+
+/// Weight of one block in the mean: a sixteenth.
+const WEIGHT: i64 = 16;
+/// Fixed point: 1 symbol.
+const ONE: i64 = 256;
+/// Blocks whose outcome is awaited at most; older ones are forgotten.
+const MAX_UNJUDGED: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Proactive {
+    mean: i64,
+    cap: u16,
+    unjudged: VecDeque<u32>,
+}
+
+impl Proactive {
+    pub(crate) fn new(cap: u16) -> Self {
+        Self {
+            mean: 0,
+            cap,
+            unjudged: VecDeque::new(),
+        }
+    }
+
+    /// Parity symbols for the next block.
+    pub(crate) fn symbols(&self) -> u16 {
+        u16::try_from(self.mean / ONE).unwrap_or(0).min(self.cap)
+    }
+
+    /// A block was sent; its outcome will be known when all have seen its end.
+    pub(crate) fn sent(&mut self, block: u32) {
+        if self.unjudged.len() >= MAX_UNJUDGED {
+            self.unjudged.pop_front();
+        }
+        self.unjudged.push_back(block);
+    }
+
+    /// A block needed `needed` symbols in all.
+    pub(crate) fn needed(&mut self, needed: u16) {
+        self.pull(i64::from(needed) * ONE);
+    }
+
+    /// Judges the blocks that everybody healthy has `spoken` about without asking for more.
+    pub(crate) fn judge(&mut self, ledger: &Ledger, spoken: &Seen) {
+        while let Some(block) = self.unjudged.front() {
+            if !ledger.has_passed(*block, spoken) {
+                if ledger.goes(*block) > 0 && !ledger.was_claimed(*block) {
+                    break;
+                }
+            } else if !ledger.was_claimed(*block) {
+                self.pull(self.mean - ONE);
+            }
+            self.unjudged.pop_front();
+        }
+    }
+
+    fn pull(&mut self, towards: i64) {
+        self.mean = (self.mean + (towards - self.mean) / WEIGHT).max(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_without_loss_and_the_mean_with_it() {
+        let mut proactive = Proactive::new(64);
+        assert_eq!(proactive.symbols(), 0);
+        for _ in 0..200 {
+            proactive.needed(12);
+        }
+        assert!((11..=12).contains(&proactive.symbols()));
+        for _ in 0..200 {
+            proactive.needed(1000);
+        }
+        assert_eq!(proactive.symbols(), 64);
+        for _ in 0..20_000 {
+            proactive.pull(proactive.mean - ONE);
+        }
+        assert_eq!(proactive.symbols(), 0);
+    }
+}

@@ -1,0 +1,329 @@
+//! How fast to send.
+//!
+//! It is the technician's LAN and the cap is theirs, so this is not TCP-friendly: it starts
+//! near the cap, climbs while hardly anybody loses, and falls only when many lose at the same
+//! time, which is what a shared bottleneck looks like. One machine that loses is its own
+//! problem.
+//!
+//! ```text
+//!            ┌──────── < 10 % of receivers above 0.5 % ───► climb 5 % of the cap a second
+//!  window ───┤
+//!            └── >= 25 % above 2 % ──► drop to what is delivered, and look:
+//!                    loss went away ──► it was the bottleneck: climb slowly near it
+//!                    loss stayed ─────► it was the link itself: back up, and that much loss
+//!                                       is from now on the floor that counts as none
+//! ```
+//!
+//! Dropping straight to the delivered rate (the median of goodput) rather than by a factor
+//! means that a tail-dropping switch is overrun for one window only. Loss that does not
+//! depend on the rate (a bad cable bundle, Wi-Fi) must not slow the room: parity mends it.
+//!
+//! Loss here is network loss: packets that a machine's own kernel dropped are counted apart,
+//! and matter only when most machines drop.
+
+use crate::sender::ReceiverId;
+use crate::time::{Duration, Instant};
+use std::collections::BTreeMap;
+
+/// Loss in parts per million.
+type Ppm = u64;
+const MILLION: u64 = 1_000_000;
+
+/// Above this a receiver counts as seeing loss.
+const LOSS_SEEN: Ppm = 5_000;
+/// Above this it counts as losing.
+const LOSS_HEAVY: Ppm = 20_000;
+/// Climb only while fewer than this share see loss, in percent.
+const CLIMB_BELOW_PERCENT: u64 = 10;
+/// Fall only when at least this share lose, in percent.
+const FALL_FROM_PERCENT: u64 = 25;
+/// Share of the cap at the start, in percent.
+const START_PERCENT: u64 = 97;
+/// Climb in a second, in percent of the cap.
+const CLIMB_PERCENT: u64 = 5;
+/// Climb in a second close to a rate that overran the network, in tenths of a percent.
+const CLIMB_NEAR_PERMILLE: u64 = 5;
+/// How close is close, in percent of that rate.
+const NEAR_PERCENT: u64 = 95;
+/// What is delivered, less this much, is the rate after a fall: queues must drain.
+const DRAIN_PERCENT: u64 = 2;
+/// Never below this share of the cap, in percent: a stuck measurement must not stop a job.
+const FLOOR_PERCENT: u64 = 2;
+/// A bottleneck seen longer ago than this may be gone.
+const BOTTLENECK_MEMORY: Duration = Duration::from_secs(30);
+/// A loss floor is tried again after this: what was a bad link may have become a bottleneck.
+const FLOOR_MEMORY: Duration = Duration::from_secs(120);
+/// Fewer packets than this say nothing about loss.
+const MIN_PACKETS: u64 = 50;
+/// Shortest window of measurement.
+const MIN_WINDOW: Duration = Duration::from_millis(400);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    received: u64,
+    lost: u64,
+    kernel: u64,
+}
+
+/// The look after a fall: did the loss go away?
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    rate_before: u64,
+    loss_before: Ppm,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Remembered {
+    value: u64,
+    at: Instant,
+}
+
+/// The rate and why it is so.
+#[derive(Clone, Debug)]
+pub(crate) struct Rate {
+    cap: u64,
+    rate: u64,
+    window_from: Instant,
+    samples: BTreeMap<ReceiverId, Sample>,
+    trial: Option<Trial>,
+    bottleneck: Option<Remembered>,
+    floor: Option<Remembered>,
+    falls: u64,
+}
+
+impl Rate {
+    pub(crate) fn new(now: Instant, cap: u64) -> Self {
+        let cap = cap.max(1);
+        Self {
+            cap,
+            rate: percent(cap, START_PERCENT).max(1),
+            window_from: now,
+            samples: BTreeMap::new(),
+            trial: None,
+            bottleneck: None,
+            floor: None,
+            falls: 0,
+        }
+    }
+
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate
+    }
+
+    pub(crate) fn cap(&self) -> u64 {
+        self.cap
+    }
+
+    /// Times it fell.
+    pub(crate) fn falls(&self) -> u64 {
+        self.falls
+    }
+
+    pub(crate) fn set_cap(&mut self, cap: u64) {
+        self.cap = cap.max(1);
+        self.rate = self.rate.min(self.cap);
+    }
+
+    /// What a healthy receiver counted since its last status.
+    pub(crate) fn sample(&mut self, id: ReceiverId, received: u64, lost: u64, kernel: u64) {
+        let sample = self.samples.entry(id).or_default();
+        sample.received = sample.received.saturating_add(received);
+        sample.lost = sample.lost.saturating_add(lost);
+        sample.kernel = sample.kernel.saturating_add(kernel);
+    }
+
+    pub(crate) fn forget(&mut self, id: ReceiverId) {
+        self.samples.remove(&id);
+    }
+
+    /// Ends a window when it is long enough for everybody to have reported; true when the
+    /// rate changed.
+    pub(crate) fn evaluate(&mut self, now: Instant, status_interval: Duration) -> bool {
+        let needed = MIN_WINDOW.max(status_interval.times(2));
+        let length = now.saturating_since(self.window_from);
+        if length < needed {
+            return false;
+        }
+        let mut losses: Vec<Ppm> = Vec::new();
+        let mut kernel_heavy = 0_u64;
+        for sample in self.samples.values() {
+            let total = sample.received.saturating_add(sample.lost);
+            if total < MIN_PACKETS {
+                continue;
+            }
+            let network = sample.lost.saturating_sub(sample.kernel);
+            losses.push(ppm(network, total));
+            kernel_heavy += u64::from(ppm(sample.kernel.min(total), total) > LOSS_HEAVY);
+        }
+        self.samples.clear();
+        self.window_from = now;
+        if losses.is_empty() {
+            return false;
+        }
+        losses.sort_unstable();
+        let before = self.rate;
+        self.decide(now, length, &losses, kernel_heavy);
+        self.rate = self
+            .rate
+            .clamp(percent(self.cap, FLOOR_PERCENT).max(1), self.cap);
+        if self.rate != before {
+            // What is still under way was sent at the old rate: measure from after it.
+            self.window_from = now + status_interval;
+        }
+        self.rate != before
+    }
+
+    fn decide(&mut self, now: Instant, length: Duration, losses: &[Ppm], kernel_heavy: u64) {
+        if self
+            .floor
+            .is_some_and(|floor| now.saturating_since(floor.at) > FLOOR_MEMORY)
+        {
+            self.floor = None;
+        }
+        let count = losses.len() as u64;
+        let floor = self.floor.map_or(0, |floor| floor.value);
+        let above = |limit: Ppm| losses.iter().filter(|loss| **loss > limit).count() as u64;
+        let heavy = above(floor + LOSS_HEAVY);
+        let seen = above(floor + LOSS_SEEN);
+        let median = losses.get(losses.len() / 2).copied().unwrap_or(0);
+
+        if let Some(trial) = self.trial.take()
+            && median > LOSS_SEEN
+            && median.saturating_mul(10) > trial.loss_before.saturating_mul(7)
+        {
+            // Slower did not help: the link loses by itself.
+            self.rate = trial.rate_before;
+            self.floor = Some(Remembered {
+                value: median,
+                at: now,
+            });
+            self.bottleneck = None;
+            return;
+        }
+        if kernel_heavy * 2 > count {
+            // Most machines cannot read as fast as this: the same as a full switch.
+            self.rate = percent(self.rate, 85);
+            self.falls += 1;
+            return;
+        }
+        if heavy * 100 >= count * FALL_FROM_PERCENT {
+            let delivered = self.rate.saturating_mul(MILLION - median.min(MILLION)) / MILLION;
+            self.trial = Some(Trial {
+                rate_before: self.rate,
+                loss_before: median,
+            });
+            self.bottleneck = Some(Remembered {
+                value: delivered,
+                at: now,
+            });
+            self.rate = percent(delivered, 100 - DRAIN_PERCENT);
+            self.falls += 1;
+        } else if seen * 100 < count * CLIMB_BELOW_PERCENT {
+            self.climb(now, length);
+        }
+    }
+
+    fn climb(&mut self, now: Instant, length: Duration) {
+        let near = self.bottleneck.is_some_and(|bottleneck| {
+            now.saturating_since(bottleneck.at) < BOTTLENECK_MEMORY
+                && self.rate >= percent(bottleneck.value, NEAR_PERCENT)
+        });
+        let permille = if near {
+            CLIMB_NEAR_PERMILLE
+        } else {
+            CLIMB_PERCENT * 10
+        };
+        let step = self
+            .cap
+            .saturating_mul(permille)
+            .saturating_mul(length.as_micros().min(2 * MILLION))
+            / (1000 * MILLION);
+        self.rate = self.rate.saturating_add(step);
+    }
+}
+
+fn percent(value: u64, percent: u64) -> u64 {
+    value.saturating_mul(percent) / 100
+}
+
+fn ppm(part: u64, whole: u64) -> Ppm {
+    part.saturating_mul(MILLION).checked_div(whole).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAP: u64 = 125_000_000;
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    /// Runs `seconds` with receivers losing what `loss` (ppm) says of them at a rate.
+    fn run(rate: &mut Rate, from: u64, seconds: u64, loss: impl Fn(u32, u64) -> u64) -> u64 {
+        for tick in 0..seconds * 10 {
+            for id in 0..20 {
+                let packets = rate.rate() / 15_140;
+                let lost = packets * loss(id, rate.rate()) / MILLION;
+                rate.sample(ReceiverId(id), packets - lost, lost, 0);
+            }
+            rate.evaluate(Instant::from_micros((from * 10 + tick) * 100_000), INTERVAL);
+        }
+        from + seconds
+    }
+
+    #[test]
+    fn reaches_the_cap_and_never_passes_it() {
+        let mut rate = Rate::new(Instant::ZERO, CAP);
+        run(&mut rate, 0, 3, |_, _| 0);
+        assert_eq!(rate.rate(), CAP);
+        rate.set_cap(1000);
+        assert_eq!(rate.rate(), 1000);
+    }
+
+    #[test]
+    fn few_losers_slow_nobody() {
+        let mut rate = Rate::new(Instant::ZERO, CAP);
+        run(&mut rate, 0, 20, |id, _| if id < 4 { 300_000 } else { 0 });
+        assert!(rate.rate() >= CAP * 97 / 100);
+    }
+
+    #[test]
+    fn loss_that_does_not_go_away_slows_nobody() {
+        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let from = run(&mut rate, 0, 10, |_, _| 50_000);
+        assert!(rate.rate() >= CAP * 97 / 100, "{}", rate.rate());
+        run(&mut rate, from, 60, |_, _| 50_000);
+        assert_eq!(rate.rate(), CAP);
+        assert_eq!(rate.falls(), 1);
+    }
+
+    #[test]
+    fn a_bottleneck_is_found_in_one_step_and_kept() {
+        let link = 60_000_000;
+        let overrun = |_, rate: u64| {
+            if rate > link {
+                (rate - link) * MILLION / rate
+            } else {
+                0
+            }
+        };
+        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let from = run(&mut rate, 0, 2, overrun);
+        assert!(rate.rate() <= link, "{}", rate.rate());
+        let mut least = u64::MAX;
+        let mut from = from;
+        for _ in 0..30 {
+            from = run(&mut rate, from, 1, overrun);
+            least = least.min(rate.rate());
+        }
+        assert!(least >= link * 90 / 100, "{least}");
+    }
+
+    #[test]
+    fn a_bottleneck_behind_a_bad_link_is_still_found() {
+        let link = 60_000_000;
+        let both = |_, rate: u64| 50_000 + rate.saturating_sub(link) * 950_000 / rate;
+        let mut rate = Rate::new(Instant::ZERO, CAP);
+        run(&mut rate, 0, 20, both);
+        assert!((link * 85 / 100..=link * 110 / 100).contains(&rate.rate()));
+    }
+}

@@ -1,0 +1,651 @@
+//! A receiver: which packet goes where, and what the sender must be told.
+//!
+//! Owns: which blocks are complete, which are in the making, what was lost. Never sees a
+//! payload: the shell opens the seal, refuses replays, asks [`Receiver::handle_packet`] where
+//! the payload goes and puts it there ([`crate::Assembly`]).
+//!
+//! Calling order: `handle_*` as things happen, then [`Receiver::poll_event`] until nothing
+//! comes, [`Receiver::poll_status`] (send what it gives), sleep until
+//! [`Receiver::poll_timeout`] or the next packet. Time never goes back.
+//!
+//! ```text
+//!  absent ──first symbol, a slot is free──► filling ──k distinct symbols──► whole
+//!    ▲  ▲                                      │                             │
+//!    │  └── out of reach of parity, stale ─────┘        Ok ──► complete ◄────┤
+//!    └────────────────────────────────────────────────────────── Failed ─────┘
+//! ```
+//!
+//! Always holds: a block is complete only after the shell said so, and the shell hears of a
+//! block only after `k` distinct symbols of it were stored, or got it by bulk. No call
+//! allocates by what a packet claims.
+
+use crate::blockset::BlockSet;
+use crate::layout::{BlockKey, ObjectId, PARITY_SYMBOLS};
+use crate::meter::LaneMeter;
+use crate::rng::Jitter;
+use crate::slots::{Filled, Slots};
+use crate::status::{BlockRange, Deficit, MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status};
+use crate::time::{Duration, Instant};
+use crate::wire::{Header, Lane, PerLane, SessionId};
+use std::collections::{BTreeSet, VecDeque};
+
+/// A session from which nothing came for so long has no multicast here.
+pub const SILENCE: Duration = Duration::from_secs(3);
+/// A block already missing so many symbols when it is first seen is not begun: parity has
+/// 256, and others lose symbols too.
+const MAX_MISSED_AT_BEGIN: u16 = 200;
+/// A block without a new symbol for so long gives its slot to a new one.
+const STALE: Duration = Duration::from_secs(3);
+/// Least time between two statuses, however urgent.
+const URGENT_GAP: Duration = Duration::from_millis(5);
+/// Status interval once all is complete and said: only to be known alive.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the image looks like to a receiver, once the manifest is read.
+#[derive(Clone, Debug)]
+pub struct ImageBlocks {
+    /// Source symbols of each block ([`crate::Layout::symbol_counts`]).
+    pub symbol_counts: Vec<u16>,
+    /// Blocks that the disk already holds.
+    pub have: BlockSet,
+}
+
+/// What a receiver must know from the start.
+#[derive(Clone, Debug)]
+pub struct ReceiverConfig {
+    /// The session, from the job message.
+    pub session: SessionId,
+    /// Source symbols of each block of the manifest ([`crate::Layout::single`] of its length).
+    pub manifest: Vec<u16>,
+    /// The image's blocks when the manifest is known already; otherwise
+    /// [`Receiver::open_image`] brings them.
+    pub image: Option<ImageBlocks>,
+    /// Block buffers, one a slot.
+    pub buffers: u16,
+    /// Mean time between statuses ([`crate::status_interval`]).
+    pub status_interval: Duration,
+    /// Seed of the jitter, different for each receiver.
+    pub seed: u64,
+}
+
+/// Why a packet is not stored. None of these is a fault by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Ignored {
+    /// Carries no symbol.
+    Heartbeat,
+    /// Another session's.
+    OtherSession,
+    /// The image is not opened yet.
+    NotOpen,
+    /// A block that the object does not have, or not with that `k`.
+    Shape,
+    /// The block is complete.
+    Complete,
+    /// The block has all symbols it needs and is being checked or written.
+    Whole,
+    /// The symbol is there already.
+    Duplicate,
+    /// Parity of a block that was never begun.
+    NotBegun,
+    /// Too many symbols of the block went by before this one.
+    TooLate,
+    /// No buffer is free: the block is skipped whole.
+    NoBuffer,
+}
+
+/// Where a packet's payload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Into a slot, as symbol `header.symbol` of a block of `header.k`.
+    Store {
+        /// The slot.
+        slot: u16,
+        /// The block begins with this symbol: forget what was in the slot
+        /// ([`crate::Assembly::begin`]).
+        first: bool,
+    },
+    /// Nowhere.
+    Ignore(Ignored),
+}
+
+/// What the shell must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiverEvent {
+    /// A block has `k` distinct symbols: restore, check and write it, then
+    /// [`Receiver::handle_block_done`]. Its slot stays taken until then.
+    BlockReady {
+        /// The block.
+        block: BlockKey,
+        /// The slot it lies in.
+        slot: u16,
+        /// Some of its symbols are parity: it must be restored first.
+        needs_parity: bool,
+    },
+    /// Every block of an object is complete.
+    ObjectComplete(ObjectId),
+}
+
+/// How a block ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockOutcome {
+    /// Its bytes matched their hashes and are safe.
+    Ok,
+    /// They did not match, or could not be used: the block is wanted again.
+    Failed,
+}
+
+/// What went through a receiver, counted from its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiverCounters {
+    /// Symbols stored.
+    pub stored: u64,
+    /// Symbols that were there already, or of blocks that needed none.
+    pub duplicate: u64,
+    /// Blocks restored from parity.
+    pub restored: u64,
+    /// Blocks passed over for want of a buffer.
+    pub skipped: u64,
+    /// Blocks begun and given up.
+    pub abandoned: u64,
+    /// Blocks that failed their check.
+    pub failed: u64,
+    /// Blocks that came by bulk.
+    pub bulk: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Object {
+    id: ObjectId,
+    symbol_counts: Vec<u16>,
+    complete: BlockSet,
+    /// Complete, not yet said.
+    unsaid: BlockSet,
+    announced: bool,
+}
+
+impl Object {
+    fn new(id: ObjectId, symbol_counts: Vec<u16>, have: Option<BlockSet>) -> Self {
+        let len = u32::try_from(symbol_counts.len()).unwrap_or(u32::MAX);
+        // A have-set of another image would claim blocks that are not there.
+        let complete = have
+            .filter(|have| have.len() == len)
+            .unwrap_or_else(|| BlockSet::empty(len));
+        Self {
+            id,
+            symbol_counts,
+            unsaid: complete.clone(),
+            complete,
+            announced: false,
+        }
+    }
+}
+
+/// The receiving state machine.
+#[derive(Clone, Debug)]
+pub struct Receiver {
+    session: SessionId,
+    manifest: Object,
+    image: Option<Object>,
+    slots: Slots,
+    buffers: u32,
+    meters: PerLane<LaneMeter>,
+    /// The block that the newest packet of the main lane belongs to: its symbols are still
+    /// coming, so its deficit means nothing yet.
+    coming: Option<BlockKey>,
+    /// The block being passed over, per lane, so that it is counted once and left alone.
+    skipping: PerLane<Option<BlockKey>>,
+    bad: BTreeSet<BlockKey>,
+    kernel_drops: u64,
+    disk_bytes_per_s: u64,
+    counters: ReceiverCounters,
+    events: VecDeque<ReceiverEvent>,
+    last_heard: Option<Instant>,
+    jitter: Jitter,
+    interval: Duration,
+    sequence: u64,
+    full: bool,
+    urgent: bool,
+    last_status_at: Option<Instant>,
+    next_status_at: Instant,
+    /// Free buffers as last said.
+    said_free: u32,
+}
+
+impl Receiver {
+    /// A receiver that starts at `now`; its first status is due at once.
+    #[must_use]
+    pub fn new(config: ReceiverConfig, now: Instant) -> Self {
+        let mut receiver = Self {
+            session: config.session,
+            manifest: Object::new(ObjectId::Manifest, config.manifest, None),
+            image: None,
+            slots: Slots::new(config.buffers),
+            buffers: u32::from(config.buffers),
+            meters: PerLane::default(),
+            coming: None,
+            skipping: PerLane::default(),
+            bad: BTreeSet::new(),
+            kernel_drops: 0,
+            disk_bytes_per_s: 0,
+            counters: ReceiverCounters::default(),
+            events: VecDeque::new(),
+            last_heard: None,
+            jitter: Jitter::new(config.seed),
+            interval: config.status_interval,
+            sequence: 0,
+            full: true,
+            urgent: true,
+            last_status_at: None,
+            next_status_at: now,
+            said_free: u32::from(config.buffers),
+        };
+        receiver.check_complete(ObjectId::Manifest);
+        if let Some(image) = config.image {
+            receiver.open_image(image);
+        }
+        receiver
+    }
+
+    /// The manifest is read: the image's blocks are wanted from now on, except those the disk
+    /// has already. A second call is ignored.
+    pub fn open_image(&mut self, image: ImageBlocks) {
+        if self.image.is_some() {
+            return;
+        }
+        self.image = Some(Object::new(
+            ObjectId::Image,
+            image.symbol_counts,
+            Some(image.have),
+        ));
+        self.full = true;
+        self.check_complete(ObjectId::Image);
+        self.hurry();
+    }
+
+    /// Decides where the payload of a packet goes. The packet's seal was opened and its number
+    /// is new ([`crate::ReplayWindow`]).
+    pub fn handle_packet(&mut self, now: Instant, header: &Header) -> Disposition {
+        if header.session != self.session {
+            return Disposition::Ignore(Ignored::OtherSession);
+        }
+        self.last_heard = Some(now);
+        let lane = header.number.lane();
+        let counter = header.number.counter();
+        let newest = self.meters.get(lane).status().seen < Some(counter);
+        self.meters.get_mut(lane).count(counter);
+        let key = header.block_key();
+        if lane == Lane::Main && newest {
+            self.moved_on(key);
+        }
+        let Some(block) = key else {
+            return Disposition::Ignore(Ignored::Heartbeat);
+        };
+        match self.place(now, lane, block, header) {
+            Ok(store) => store,
+            Err(reason) => {
+                if matches!(
+                    reason,
+                    Ignored::Duplicate | Ignored::Complete | Ignored::Whole
+                ) {
+                    self.counters.duplicate += 1;
+                }
+                Disposition::Ignore(reason)
+            }
+        }
+    }
+
+    /// The shell is through with a block that it heard of by
+    /// [`ReceiverEvent::BlockReady`]: its slot is free again.
+    pub fn handle_block_done(&mut self, _now: Instant, block: BlockKey, outcome: BlockOutcome) {
+        if !self.slots.done(block) {
+            return;
+        }
+        match outcome {
+            BlockOutcome::Ok => self.complete(block),
+            BlockOutcome::Failed => {
+                self.counters.failed += 1;
+                if !self.is_complete(block) {
+                    self.bad.insert(block);
+                    self.hurry();
+                }
+            }
+        }
+        // A sender that holds back for want of room should hear of room before disks idle.
+        if self.said_free <= self.buffers / 4 && self.slots.free_count() >= self.buffers / 2 {
+            self.hurry();
+        }
+    }
+
+    /// A block came whole by bulk, checked and written.
+    pub fn handle_bulk_block(&mut self, _now: Instant, block: BlockKey) {
+        self.slots.abandon(block);
+        self.counters.bulk += 1;
+        self.complete(block);
+    }
+
+    /// The kernel dropped `count` more datagrams because nobody read them in time.
+    pub fn handle_kernel_drops(&mut self, count: u64) {
+        self.kernel_drops = self.kernel_drops.saturating_add(count);
+    }
+
+    /// What the disk takes, in bytes a second, as the shell measured it.
+    pub fn set_disk_rate(&mut self, bytes_per_s: u64) {
+        self.disk_bytes_per_s = bytes_per_s;
+    }
+
+    /// Changes the mean time between statuses, when the number of receivers changed.
+    pub fn set_status_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
+    /// The control connection is new: the next status, due now, holds the whole picture.
+    pub fn full_status(&mut self, now: Instant) {
+        self.full = true;
+        self.next_status_at = now;
+    }
+
+    /// What the shell must do next.
+    pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
+        self.events.pop_front()
+    }
+
+    /// The status to send now, if one is due.
+    pub fn poll_status(&mut self, now: Instant) -> Option<Status> {
+        if self.poll_timeout()? > now {
+            return None;
+        }
+        let status = self.status();
+        let rest = status.full || self.has_unsaid();
+        let interval = if self.is_all_complete() && !rest {
+            IDLE_INTERVAL
+        } else {
+            self.interval
+        };
+        // 50 % to 150 % of the interval, so that reports of many do not come together.
+        let half = interval.as_micros() / 2;
+        self.next_status_at =
+            now + Duration::from_micros(half + self.jitter.below(half.saturating_mul(2)));
+        self.urgent = self.has_unsaid();
+        self.last_status_at = Some(now);
+        self.said_free = status.free_buffers;
+        self.sequence += 1;
+        Some(status)
+    }
+
+    /// When to ask for a status again.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let urgent_at = self.urgent.then(|| {
+            self.last_status_at
+                .map_or(Instant::ZERO, |at| at + URGENT_GAP)
+        });
+        Some(urgent_at.map_or(self.next_status_at, |at| at.min(self.next_status_at)))
+    }
+
+    /// Whether any packet of the session came within the last three seconds.
+    #[must_use]
+    pub fn heard(&self, now: Instant) -> bool {
+        self.last_heard
+            .is_some_and(|at| now.saturating_since(at) < SILENCE)
+    }
+
+    /// Whether a block is complete.
+    #[must_use]
+    pub fn is_complete(&self, block: BlockKey) -> bool {
+        self.object(block.object)
+            .is_some_and(|object| object.complete.contains(block.index))
+    }
+
+    /// Complete blocks of an object, and how many it has; nothing while the image is closed.
+    #[must_use]
+    pub fn progress(&self, object: ObjectId) -> Option<(u32, u32)> {
+        self.object(object)
+            .map(|object| (object.complete.count(), object.complete.len()))
+    }
+
+    /// Whether manifest and image are complete.
+    #[must_use]
+    pub fn is_all_complete(&self) -> bool {
+        self.manifest.complete.is_full()
+            && self
+                .image
+                .as_ref()
+                .is_some_and(|image| image.complete.is_full())
+    }
+
+    /// Blocks of an object that are not complete, ascending.
+    #[must_use]
+    pub fn missing(&self, object: ObjectId) -> Vec<u32> {
+        self.object(object)
+            .map(|object| object.complete.complement().iter().collect())
+            .unwrap_or_default()
+    }
+
+    /// What went through so far.
+    #[must_use]
+    pub fn counters(&self) -> ReceiverCounters {
+        self.counters
+    }
+
+    /// Free block buffers.
+    #[must_use]
+    pub fn free_buffers(&self) -> u32 {
+        self.slots.free_count()
+    }
+
+    /// What a lane brought and lost.
+    #[must_use]
+    pub fn lane(&self, lane: Lane) -> crate::status::LaneStatus {
+        self.meters.get(lane).status()
+    }
+
+    fn object(&self, id: ObjectId) -> Option<&Object> {
+        match id {
+            ObjectId::Manifest => Some(&self.manifest),
+            ObjectId::Image => self.image.as_ref(),
+        }
+    }
+
+    fn object_mut(&mut self, id: ObjectId) -> Option<&mut Object> {
+        match id {
+            ObjectId::Manifest => Some(&mut self.manifest),
+            ObjectId::Image => self.image.as_mut(),
+        }
+    }
+
+    fn place(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        block: BlockKey,
+        header: &Header,
+    ) -> Result<Disposition, Ignored> {
+        let object = self.object(block.object).ok_or(Ignored::NotOpen)?;
+        if object.symbol_counts.get(block.index as usize) != Some(&header.k) {
+            return Err(Ignored::Shape);
+        }
+        if object.complete.contains(block.index) {
+            return Err(Ignored::Complete);
+        }
+        if self.slots.is_whole(block) {
+            return Err(Ignored::Whole);
+        }
+        let first = self.slots.filling(block).is_none();
+        if first {
+            self.begin(now, lane, block, header)?;
+        }
+        let Some((slot, filled)) = self.slots.take(now, block, header.symbol) else {
+            return Err(Ignored::NoBuffer);
+        };
+        match filled {
+            Filled::Duplicate => return Err(Ignored::Duplicate),
+            Filled::Stored => {}
+            Filled::Whole { needs_parity } => {
+                self.counters.restored += u64::from(needs_parity);
+                self.events.push_back(ReceiverEvent::BlockReady {
+                    block,
+                    slot,
+                    needs_parity,
+                });
+            }
+        }
+        self.counters.stored += 1;
+        Ok(Disposition::Store { slot, first })
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        lane: Lane,
+        block: BlockKey,
+        header: &Header,
+    ) -> Result<(), Ignored> {
+        if *self.skipping.get(lane) == Some(block) {
+            return Err(Ignored::NoBuffer);
+        }
+        if header.symbol.min(header.k) > MAX_MISSED_AT_BEGIN {
+            return Err(if header.is_parity() {
+                Ignored::NotBegun
+            } else {
+                Ignored::TooLate
+            });
+        }
+        if self.slots.free_count() == 0
+            && let Some(stale) = self.slots.stalest(now - STALE)
+        {
+            self.slots.abandon(stale);
+            self.counters.abandoned += 1;
+        }
+        if self.slots.begin(now, block, header.k).is_none() {
+            *self.skipping.get_mut(lane) = Some(block);
+            self.counters.skipped += 1;
+            return Err(Ignored::NoBuffer);
+        }
+        *self.skipping.get_mut(lane) = None;
+        Ok(())
+    }
+
+    /// The main lane carries something else now: a block that parity cannot mend any more
+    /// gives its slot back and waits for the next pass.
+    fn moved_on(&mut self, to: Option<BlockKey>) {
+        if self.coming == to {
+            return;
+        }
+        if let Some(block) = self.coming
+            && self
+                .slots
+                .filling(block)
+                .is_some_and(|filling| filling.missing() > PARITY_SYMBOLS)
+        {
+            self.slots.abandon(block);
+            self.counters.abandoned += 1;
+        }
+        self.coming = to;
+    }
+
+    fn complete(&mut self, block: BlockKey) {
+        self.bad.remove(&block);
+        let Some(object) = self.object_mut(block.object) else {
+            return;
+        };
+        if object.complete.insert(block.index) {
+            object.unsaid.insert(block.index);
+        }
+        if self.check_complete(block.object) {
+            self.hurry();
+        }
+    }
+
+    /// Announces an object that has just become complete.
+    fn check_complete(&mut self, id: ObjectId) -> bool {
+        let Some(object) = self.object_mut(id) else {
+            return false;
+        };
+        if object.announced || !object.complete.is_full() {
+            return false;
+        }
+        object.announced = true;
+        self.events.push_back(ReceiverEvent::ObjectComplete(id));
+        true
+    }
+
+    fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    fn has_unsaid(&self) -> bool {
+        let unsaid = |object: &Object| object.complete.is_full() && !object.unsaid.is_empty();
+        unsaid(&self.manifest) || self.image.as_ref().is_some_and(unsaid) || !self.bad.is_empty()
+    }
+
+    fn status(&mut self) -> Status {
+        let full = std::mem::take(&mut self.full);
+        let mut completed = Vec::new();
+        for object in [Some(&mut self.manifest), self.image.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            if full {
+                object.unsaid = object.complete.clone();
+            }
+            let room = MAX_RANGES.saturating_sub(completed.len());
+            let runs: Vec<_> = object.unsaid.runs().take(room).collect();
+            for run in runs {
+                for index in run.clone() {
+                    object.unsaid.remove(index);
+                }
+                completed.push(BlockRange::new(object.id, run));
+            }
+        }
+        let coming = self.coming;
+        let deficits = self
+            .slots
+            .oldest_first()
+            .into_iter()
+            .filter(|(block, _)| Some(*block) != coming)
+            .take(MAX_DEFICITS)
+            .map(|(block, filling)| Deficit::new(block, filling.missing()))
+            .collect();
+        let mut held: Vec<BlockRange> = Vec::new();
+        for block in self.slots.whole().take(MAX_RANGES) {
+            match held.last_mut() {
+                Some(last)
+                    if last.object() == Some(block.object) && last.blocks().end == block.index =>
+                {
+                    last.2 = last.2.saturating_add(1);
+                }
+                _ => held.push(BlockRange::new(
+                    block.object,
+                    block.index..block.index.saturating_add(1),
+                )),
+            }
+        }
+        let mut bad = Vec::new();
+        while bad.len() < MAX_BAD {
+            let Some(block) = self.bad.pop_first() else {
+                break;
+            };
+            bad.push(BlockRange::new(
+                block.object,
+                block.index..block.index.saturating_add(1),
+            ));
+        }
+        Status {
+            sequence: self.sequence,
+            full,
+            image_open: self.image.is_some(),
+            main: self.meters.main.status(),
+            second: self.meters.second.status(),
+            kernel_drops: self.kernel_drops,
+            free_buffers: self.slots.free_count(),
+            disk_bytes_per_s: self.disk_bytes_per_s,
+            deficits,
+            held,
+            completed,
+            bad,
+            skipped: self.counters.skipped,
+        }
+    }
+}

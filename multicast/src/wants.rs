@@ -1,0 +1,272 @@
+//! Who lacks which block of an object.
+//!
+//! Owns: for each receiver three sets of blocks. *Missing*: it does not have them.
+//! *Owed*, of those: their source symbols must be sent for it, because it was not there when
+//! they were, passed them over, or parity could not mend them. *Bulk*, of those missing: it
+//! gets them over its own connection, so nobody sends them. And for each block how many
+//! receivers it is owed to, which is what the carousel goes by.
+//!
+//! Always holds: owed and bulk are disjoint subsets of missing; `wanted` holds exactly the
+//! blocks owed to at least one active receiver.
+
+use crate::blockset::BlockSet;
+use crate::sender::ReceiverId;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug)]
+struct PeerWants {
+    missing: BlockSet,
+    owed: BlockSet,
+    bulk: BlockSet,
+    active: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Wants {
+    len: u32,
+    peers: BTreeMap<ReceiverId, PeerWants>,
+    owed_to: Vec<u32>,
+    wanted: BlockSet,
+}
+
+impl Wants {
+    pub(crate) fn new(len: u32) -> Self {
+        Self {
+            len,
+            peers: BTreeMap::new(),
+            owed_to: vec![0; len as usize],
+            wanted: BlockSet::empty(len),
+        }
+    }
+
+    /// Takes a receiver's whole picture anew: it has `have`; of what it lacks, all is owed
+    /// except where `offered` says that its symbols are on their way or begun.
+    pub(crate) fn reset(&mut self, id: ReceiverId, have: &BlockSet, offered: impl Fn(u32) -> bool) {
+        self.remove(id);
+        let missing = have.complement();
+        let mut owed = missing.clone();
+        for block in missing.iter().filter(|block| offered(*block)) {
+            owed.remove(block);
+        }
+        for block in owed.iter() {
+            add_owed(&mut self.owed_to, &mut self.wanted, block);
+        }
+        self.peers.insert(
+            id,
+            PeerWants {
+                missing,
+                owed,
+                bulk: BlockSet::empty(self.len),
+                active: true,
+            },
+        );
+    }
+
+    pub(crate) fn remove(&mut self, id: ReceiverId) {
+        self.set_active(id, false);
+        self.peers.remove(&id);
+    }
+
+    /// An inactive receiver's wants are kept but nothing is sent for them.
+    pub(crate) fn set_active(&mut self, id: ReceiverId, active: bool) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.active == active {
+            return;
+        }
+        peer.active = active;
+        for block in peer.owed.iter() {
+            if active {
+                add_owed(&mut self.owed_to, &mut self.wanted, block);
+            } else {
+                drop_owed(&mut self.owed_to, &mut self.wanted, block);
+            }
+        }
+    }
+
+    /// It has the block now; true when it lacked it.
+    pub(crate) fn complete(&mut self, id: ReceiverId, block: u32) -> bool {
+        self.clear_owed(id, block);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
+        };
+        peer.bulk.remove(block);
+        peer.missing.remove(block)
+    }
+
+    /// It lacks the block again, and gets it by bulk.
+    pub(crate) fn lose_to_bulk(&mut self, id: ReceiverId, block: u32) -> bool {
+        match self.peers.get_mut(&id) {
+            Some(peer) if block < self.len => {
+                peer.missing.insert(block);
+                self.assign_bulk(id, block)
+            }
+            _ => false,
+        }
+    }
+
+    /// It gets the missing block by bulk; true when it did not before.
+    pub(crate) fn assign_bulk(&mut self, id: ReceiverId, block: u32) -> bool {
+        self.clear_owed(id, block);
+        self.peers
+            .get_mut(&id)
+            .is_some_and(|peer| peer.missing.contains(block) && peer.bulk.insert(block))
+    }
+
+    /// Its bulk connection does not work: everything given to it is owed again.
+    pub(crate) fn return_bulk(&mut self, id: ReceiverId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let returned = std::mem::replace(&mut peer.bulk, BlockSet::empty(self.len));
+        for block in returned.iter() {
+            self.owe(id, block);
+        }
+    }
+
+    /// Its missing block must be sent as source.
+    pub(crate) fn owe(&mut self, id: ReceiverId, block: u32) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.missing.contains(block)
+            && !peer.bulk.contains(block)
+            && peer.owed.insert(block)
+            && peer.active
+        {
+            add_owed(&mut self.owed_to, &mut self.wanted, block);
+        }
+    }
+
+    /// The block's source symbols go out now: nobody is owed them any more.
+    pub(crate) fn offered(&mut self, block: u32) {
+        for peer in self.peers.values_mut().filter(|peer| peer.active) {
+            peer.owed.remove(block);
+        }
+        if let Some(count) = self.owed_to.get_mut(block as usize) {
+            *count = 0;
+        }
+        self.wanted.remove(block);
+    }
+
+    /// Blocks owed to somebody.
+    pub(crate) fn wanted(&self) -> &BlockSet {
+        &self.wanted
+    }
+
+    pub(crate) fn knows(&self, id: ReceiverId) -> bool {
+        self.peers.contains_key(&id)
+    }
+
+    /// Whether it lacks the block and the block is not left to bulk.
+    pub(crate) fn lacks(&self, id: ReceiverId, block: u32) -> bool {
+        self.peers
+            .get(&id)
+            .is_some_and(|peer| peer.missing.contains(block) && !peer.bulk.contains(block))
+    }
+
+    /// Blocks it lacks, bulk included.
+    pub(crate) fn missing_count(&self, id: ReceiverId) -> u32 {
+        self.peers.get(&id).map_or(0, |peer| peer.missing.count())
+    }
+
+    /// Blocks it lacks that nobody else brings it.
+    pub(crate) fn open_count(&self, id: ReceiverId) -> u32 {
+        self.peers.get(&id).map_or(0, |peer| {
+            peer.missing.count().saturating_sub(peer.bulk.count())
+        })
+    }
+
+    /// The blocks it lacks, neither left to bulk nor owed: offered, and still not complete.
+    pub(crate) fn offered_missing(&self, id: ReceiverId) -> Vec<u32> {
+        self.peers.get(&id).map_or_else(Vec::new, |peer| {
+            peer.missing
+                .iter()
+                .filter(|block| !peer.bulk.contains(*block) && !peer.owed.contains(*block))
+                .collect()
+        })
+    }
+
+    fn clear_owed(&mut self, id: ReceiverId, block: u32) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.owed.remove(block)
+            && peer.active
+        {
+            drop_owed(&mut self.owed_to, &mut self.wanted, block);
+        }
+    }
+}
+
+fn add_owed(owed_to: &mut [u32], wanted: &mut BlockSet, block: u32) {
+    if let Some(count) = owed_to.get_mut(block as usize) {
+        *count = count.saturating_add(1);
+        wanted.insert(block);
+    }
+}
+
+fn drop_owed(owed_to: &mut [u32], wanted: &mut BlockSet, block: u32) {
+    if let Some(count) = owed_to.get_mut(block as usize) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            wanted.remove(block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReceiverId = ReceiverId(1);
+    const B: ReceiverId = ReceiverId(2);
+
+    fn wanted(wants: &Wants) -> Vec<u32> {
+        wants.wanted().iter().collect()
+    }
+
+    #[test]
+    fn owed_until_offered_missing_until_complete() {
+        let mut wants = Wants::new(4);
+        wants.reset(A, &BlockSet::empty(4), |_| false);
+        wants.reset(B, &BlockSet::empty(4), |block| block == 3);
+        assert_eq!(wanted(&wants), [0, 1, 2, 3]);
+        wants.offered(0);
+        assert!(wants.complete(A, 1));
+        assert_eq!(wanted(&wants), [1, 2, 3]);
+        assert!(wants.complete(A, 3));
+        assert_eq!(wanted(&wants), [1, 2]);
+        assert_eq!(wants.offered_missing(A), [0]);
+        assert_eq!(wants.offered_missing(B), [0, 3]);
+        wants.owe(B, 3);
+        assert_eq!(wanted(&wants), [1, 2, 3]);
+        wants.remove(B);
+        assert_eq!(wanted(&wants), [2]);
+    }
+
+    #[test]
+    fn bulk_takes_a_block_out_and_its_failure_brings_it_back() {
+        let mut wants = Wants::new(2);
+        wants.reset(A, &BlockSet::empty(2), |_| false);
+        assert!(wants.assign_bulk(A, 0));
+        assert!(!wants.assign_bulk(A, 0));
+        assert_eq!(wanted(&wants), [1]);
+        assert!(!wants.lacks(A, 0));
+        wants.return_bulk(A);
+        assert_eq!(wanted(&wants), [0, 1]);
+        assert!(wants.complete(A, 0));
+        assert!(wants.lose_to_bulk(A, 0));
+        assert!(!wants.lose_to_bulk(A, 9));
+        assert_eq!((wants.missing_count(A), wants.open_count(A)), (2, 1));
+    }
+
+    #[test]
+    fn the_silent_are_not_sent_to() {
+        let mut wants = Wants::new(3);
+        wants.reset(A, &BlockSet::empty(3), |_| false);
+        wants.set_active(A, false);
+        wants.set_active(A, false);
+        assert!(wants.wanted().is_empty());
+        wants.offered(1);
+        wants.set_active(A, true);
+        assert_eq!(wanted(&wants), [0, 1, 2]);
+    }
+}
