@@ -70,12 +70,17 @@ pub(super) fn row(target: &JobTarget, width: usize) -> String {
 
 /// The first line over the rows: the whole job.
 pub(super) fn header(view: &JobView) -> String {
+    // The most asked first: a narrow terminal cuts the end.
     let mut text = format!(
         "job {}  {}  {:>3} %",
         clean(&view.id),
         view.state.word(),
         overall_percent(view)
     );
+    if let Some(eta) = eta(&view.targets) {
+        text.push_str(&format!("  {} left", units::clock(eta)));
+    }
+    text.push_str(&format!("  {}", state_counts(&view.targets)));
     if view.session.rate_bytes_per_s > 0 {
         text.push_str(&format!(
             "  {} on the wire",
@@ -84,10 +89,6 @@ pub(super) fn header(view: &JobView) -> String {
     }
     if view.session.parity_bytes > 0 {
         text.push_str(&format!("  parity {}", parity_share(view)));
-    }
-    text.push_str(&format!("  {}", state_counts(&view.targets)));
-    if let Some(eta) = eta(&view.targets) {
-        text.push_str(&format!("  {} left", units::clock(eta)));
     }
     text
 }
@@ -417,7 +418,7 @@ pub(super) mod tests {
     fn the_whole_job_in_a_line() {
         let view = sample_view();
         // (42 + 150 + 200 + 200) / 800
-        let header_text = "job 7  running   74 %  200 Mbit/s on the wire  parity 1.70 %  1 receiving, 1 verifying, 1 done, 1 failed  3:10 left";
+        let header_text = "job 7  running   74 %  3:10 left  1 receiving, 1 verifying, 1 done, 1 failed  200 Mbit/s on the wire  parity 1.70 %";
         assert_eq!(header(&view), header_text);
         assert_eq!(
             summary_line(&view),

@@ -26,7 +26,7 @@ pub(super) fn start(out: &Output, usual: &Usual) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(out.color())
+        .with_ansi(false)
         .with_writer(Lines(out.clone()))
         .finish();
     // A second call in one process (the demo's inner parts) keeps the first subscriber.
