@@ -43,11 +43,11 @@ impl ExtentSet {
         let first = self.runs.partition_point(|run| run.end < range.start);
         let after = self.runs.partition_point(|run| run.start <= range.end);
         let mut joined = range;
-        if let Some(touched) = self.runs.get(first..after) {
-            if let (Some(low), Some(high)) = (touched.first(), touched.last()) {
-                joined.start = joined.start.min(low.start);
-                joined.end = joined.end.max(high.end);
-            }
+        if let Some(touched) = self.runs.get(first..after)
+            && let (Some(low), Some(high)) = (touched.first(), touched.last())
+        {
+            joined.start = joined.start.min(low.start);
+            joined.end = joined.end.max(high.end);
         }
         self.runs
             .splice(first..after.max(first), std::iter::once(joined));

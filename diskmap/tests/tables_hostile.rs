@@ -127,7 +127,7 @@ fn promises(table: &PartitionTable, disk: &[u8]) {
     let agent = diskmap::table_from_regions(pieces, table.disk_size, table.sector_size).unwrap();
     assert_eq!(agent.partitions, table.partitions);
     assert_eq!(agent.regions, table.regions);
-    diskmap::cross_check(table, &disk);
+    let _ = diskmap::cross_check(table, &disk);
     let numbers = table
         .partitions
         .iter()
@@ -180,7 +180,7 @@ fn value() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..4096), sector in prop_oneof![Just(512u32), Just(4096), any::<u32>()], size in any::<u64>()) {

@@ -78,7 +78,7 @@ fn every_size_keeps_the_table_and_the_gap() {
     master.fill(512..MIB);
     let end = (10_485_760 + 12_000_000) * 512;
     for size in [12 * GIB, 20 * GIB, end, end + 512] {
-        let done = deploy(&master, size, None, &[0..2 * MIB]);
+        let done = deploy(&master, size, None, std::slice::from_ref(&(0..2 * MIB)));
         assert!(done.target.read(0..2 * MIB) == master.read(0..2 * MIB));
         for region in &whole.regions[1..] {
             assert_eq!(done.target.read(region.range()), region.bytes);

@@ -180,6 +180,12 @@ pub fn plan_commit(
         sector_size: target_sector_size,
         bytes: target_size,
     };
+    if target.sectors == 0 {
+        return Err(PatchError::DiskTooSmall {
+            needed: u64::from(target_sector_size),
+            target: target_size,
+        });
+    }
     let draft = match &table.layout {
         Layout::None => plan_none(table, target, grow)?,
         Layout::Mbr(layout) => mbr::plan(table, layout, target, grow)?,

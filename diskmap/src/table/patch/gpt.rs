@@ -165,7 +165,7 @@ fn place(table: &PartitionTable, layout: &GptLayout, target: Target) -> Result<P
     if target.sectors == table.sectors() && header.last_usable <= places.last_usable {
         // The disk's size did not change: a table that ends earlier on purpose goes on doing so.
         match &layout.backup {
-            Some(copy) if copy.header.lba == last => {
+            Some(copy) if copy.header.lba == last && copy.header.array_lba > header.last_usable => {
                 places.last_usable = header.last_usable;
                 places.backup_array = copy.header.array_lba;
             }
