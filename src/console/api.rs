@@ -67,7 +67,11 @@ impl ErrorCode {
 impl ApiError {
     /// An error of a kind.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The same with what to try next.

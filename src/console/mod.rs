@@ -7,6 +7,8 @@
 
 pub mod api;
 pub mod client;
+pub mod master;
 pub mod naming;
 pub mod plan;
 pub mod select;
+pub mod store;

@@ -9,6 +9,7 @@
 //!
 //! The loops are shells: when one starts deciding something, the decision belongs into `multicast`.
 
+pub mod beacon;
 pub mod clock;
 pub mod control;
 pub mod frames;

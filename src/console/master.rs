@@ -1,0 +1,282 @@
+//! The master image as a session sends it.
+//!
+//! Owns: the open image file, the encoded manifest (object 0), and how the bodies of the chunks, one after the other in
+//! the manifest's order, are cut into blocks (object 1). Both the multicast thread and the bulk service read blocks here, at the same
+//! time. Never writes. What always holds: a block that is handed out was read from an image whose stored hashes match; what is in
+//! memory is the manifest and one block a reader, whatever the image's size.
+
+use super::api::{ApiError, ErrorCode, ImageSummary};
+use crate::net::hex;
+use crate::net::sending::BlockSource;
+use diskmap::PartitionTable;
+use imagefmt::{FormatError, Image, Password, Volume, volume_name};
+use multicast::{BlockKey, Layout, ObjectId};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Volumes of one image: 4 TiB at the default cut.
+const MAX_VOLUMES: u32 = 1024;
+
+/// An image that is ready to be sent.
+pub struct MasterImage {
+    image: Image<File>,
+    manifest: Vec<u8>,
+    manifest_layout: Layout,
+    image_layout: Layout,
+    summary: ImageSummary,
+    table: PartitionTable,
+}
+
+impl MasterImage {
+    /// Opens the image at `path` with all its volumes. Reads its index, and takes its time for a password: call it
+    /// where blocking is allowed. Errors: `Usage` for a missing or wrong password, `Refused` for a file that cannot be
+    /// read, `Integrity` for one that is no whole image.
+    pub fn open(path: &Path, password: Option<&str>) -> Result<Self, ApiError> {
+        let unreadable = |error: io::Error| {
+            ApiError::new(
+                ErrorCode::Refused,
+                format!("image {}: {error}", path.display()),
+            )
+            .hint("the path is one on the console's machine, readable by the console")
+        };
+        let volumes = open_volumes(path).map_err(unreadable)?;
+        let password = password.map(Password::new);
+        let image = Image::open_volumes(volumes, password.as_ref())
+            .map_err(|error| format_error(path, &error))?;
+        Self::of(image, path)
+    }
+
+    fn of(image: Image<File>, path: &Path) -> Result<Self, ApiError> {
+        let manifest = image.manifest();
+        let encoded = manifest
+            .encode()
+            .map_err(|error| format_error(path, &error))?;
+        let manifest_len = u32::try_from(encoded.len()).map_err(|_| {
+            ApiError::new(
+                ErrorCode::Integrity,
+                format!(
+                    "the manifest of {} has {} bytes",
+                    path.display(),
+                    encoded.len()
+                ),
+            )
+        })?;
+        let regions = manifest
+            .table
+            .iter()
+            .map(|region| (region.offset, region.bytes.as_slice()));
+        let geometry = manifest.geometry;
+        let table = diskmap::table_from_regions(regions, geometry.disk_size, geometry.sector_size)
+            .map_err(|error| {
+                ApiError::new(
+                    ErrorCode::Integrity,
+                    format!("partition table in {}: {error}", path.display()),
+                )
+                .hint("diskcast image check says more")
+            })?;
+        let summary = ImageSummary {
+            path: path.display().to_string(),
+            root: image.root().to_string(),
+            file_bytes: image.bytes(),
+            disk_bytes: geometry.disk_size,
+            sector_size: geometry.sector_size,
+            used_bytes: manifest.used_bytes(),
+            wire_bytes: manifest.body_bytes().saturating_add(encoded.len() as u64),
+            created: manifest.meta.created.clone(),
+            partitions: manifest
+                .meta
+                .partitions
+                .iter()
+                .map(partition_line)
+                .collect(),
+        };
+        Ok(Self {
+            manifest_layout: Layout::single(manifest_len),
+            image_layout: multicast::pack(manifest.entries.iter().map(|entry| entry.body_len)),
+            manifest: encoded,
+            summary,
+            table,
+            image,
+        })
+    }
+
+    /// As plans show it.
+    pub fn summary(&self) -> &ImageSummary {
+        &self.summary
+    }
+
+    /// Its partition table, for size checks.
+    pub fn table(&self) -> &PartitionTable {
+        &self.table
+    }
+
+    /// Root, 64 hex digits.
+    pub fn root(&self) -> &str {
+        &self.summary.root
+    }
+
+    /// The encoded manifest: object 0.
+    pub fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+
+    /// BLAKE3 of the encoded manifest, 64 hex digits.
+    pub fn manifest_digest(&self) -> String {
+        blake3::hash(&self.manifest).to_string()
+    }
+
+    /// It needs a password.
+    pub fn encrypted(&self) -> bool {
+        self.image.encrypted()
+    }
+
+    /// Key of content ids, 64 hex digits, for agents; travels only in their TLS connections.
+    pub fn id_key(&self) -> Option<String> {
+        self.image.id_key().map(|key| {
+            let bytes = zeroize::Zeroizing::new(key.to_bytes());
+            hex::encode(bytes.as_slice())
+        })
+    }
+
+    /// Blocks of the image object.
+    pub fn image_blocks(&self) -> u32 {
+        self.image_layout.block_count()
+    }
+
+    /// Bytes of an image block, without reading it.
+    pub fn block_len(&self, index: u32) -> Option<u32> {
+        self.image_layout
+            .blocks()
+            .get(index as usize)
+            .map(|shape| shape.len)
+    }
+
+    fn read_image_block(&self, index: u32, out: &mut Vec<u8>) -> io::Result<()> {
+        let mut body = Vec::new();
+        for part in self.image_layout.parts(index) {
+            self.image
+                .read_body(part.piece as usize, &mut body)
+                .map_err(io::Error::other)?;
+            let from = part.piece_offset as usize;
+            let bytes = from
+                .checked_add(part.len as usize)
+                .and_then(|to| body.get(from..to));
+            out.extend_from_slice(bytes.ok_or_else(|| wrong_block(index))?);
+        }
+        Ok(())
+    }
+}
+
+impl BlockSource for MasterImage {
+    fn layout(&self, object: ObjectId) -> &Layout {
+        match object {
+            ObjectId::Manifest => &self.manifest_layout,
+            ObjectId::Image => &self.image_layout,
+        }
+    }
+
+    fn read_block(&self, key: BlockKey, out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        let layout = self.layout(key.object);
+        let shape = layout
+            .blocks()
+            .get(key.index as usize)
+            .ok_or_else(|| wrong_block(key.index))?;
+        match key.object {
+            ObjectId::Manifest => {
+                let from = shape.offset_in_first as usize;
+                let bytes = from
+                    .checked_add(shape.len as usize)
+                    .and_then(|to| self.manifest.get(from..to));
+                out.extend_from_slice(bytes.ok_or_else(|| wrong_block(key.index))?);
+            }
+            ObjectId::Image => self.read_image_block(key.index, out)?,
+        }
+        if out.len() == shape.len as usize {
+            Ok(())
+        } else {
+            Err(wrong_block(key.index))
+        }
+    }
+}
+
+fn wrong_block(index: u32) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("block {index} is not in the image as its index says"),
+    )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the console is the edge that opens image files"
+)]
+fn open_volumes(path: &Path) -> io::Result<Vec<Volume<File>>> {
+    let first = path
+        .to_str()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path is not UTF-8"))?;
+    let mut volumes = Vec::new();
+    for number in 1..=MAX_VOLUMES {
+        let reader = match File::open(volume_name(first, number)) {
+            Ok(file) => file,
+            Err(error) if number > 1 && error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        let metadata = reader.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        volumes.push(Volume {
+            reader,
+            len: metadata.len(),
+        });
+    }
+    Ok(volumes)
+}
+
+fn format_error(path: &Path, error: &FormatError) -> ApiError {
+    let mut message = format!("image {}: {error}", path.display());
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        message.push_str(&format!(": {source}"));
+        cause = source.source();
+    }
+    match error {
+        FormatError::PasswordNeeded => {
+            ApiError::new(ErrorCode::Usage, message).hint("give the password with --password-file")
+        }
+        FormatError::WrongPassword => ApiError::new(ErrorCode::Usage, message),
+        FormatError::Io { .. } => ApiError::new(ErrorCode::Refused, message),
+        _ => ApiError::new(ErrorCode::Integrity, message)
+            .hint("diskcast image check says which part is damaged"),
+    }
+}
+
+fn partition_line(partition: &imagefmt::PartitionMeta) -> String {
+    let mut line = format!(
+        "{}: {:.1} GB",
+        partition.number,
+        partition.length as f64 / 1e9
+    );
+    if let Some(fs) = &partition.fs {
+        line.push_str(&format!(" {}", fs.kind));
+        if let Some(label) = fs.label.as_deref().filter(|label| !label.is_empty()) {
+            line.push_str(&format!(" {label:?}"));
+        }
+    }
+    if let Some(name) = partition.name.as_deref().filter(|name| !name.is_empty()) {
+        line.push_str(&format!(" ({name})"));
+    }
+    line.push_str(&format!(
+        ", {:.1} GB used",
+        partition.used_bytes as f64 / 1e9
+    ));
+    if let Some(reason) = &partition.reason {
+        line.push_str(&format!(", captured raw: {reason}"));
+    }
+    line
+}

@@ -1,0 +1,592 @@
+//! Rows in and out of SQLite.
+//!
+//! Owns: the connection and its settings. WAL with one writer: a console that is killed loses nothing it was told is
+//! recorded. `synchronous=FULL`: neither does one that loses power, and a state change is rare beside the image itself.
+//! What always holds: a job and its targets appear together; a row that does not parse is an error that names it.
+
+use super::schema;
+use crate::console::api::{DeployRequest, JobState, JobTarget, Plan, SessionView};
+use crate::target::{DiskFacts, Facts, TargetState};
+use rusqlite::{Connection, Row, params};
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::Path;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// SQLite said no: full disk, no permission, damaged file.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A newer console wrote it.
+    #[error("the database has schema {found}, this console knows {known}; use the newer diskcast")]
+    Newer {
+        /// Schema found.
+        found: i64,
+        /// Newest schema known here.
+        known: usize,
+    },
+    /// A value in a row is not what this console writes.
+    #[error("database: column {column} is damaged: {source}")]
+    Damaged {
+        /// The column.
+        column: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A number does not fit its column.
+    #[error("database: {0} is out of range")]
+    Range(u64),
+    /// The store's thread could not be started.
+    #[error("starting the store: {0}")]
+    Thread(std::io::Error),
+    /// The store has ended.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// A target as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetRow {
+    /// Stable identity.
+    pub id: String,
+    /// Unique name.
+    pub name: String,
+    /// Instance of the agent that was last connected.
+    pub instance: String,
+    /// The machine.
+    pub facts: Facts,
+    /// Let in.
+    pub approved: bool,
+    /// RFC 3339.
+    pub last_seen: String,
+}
+
+/// A target of a job as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobTargetRow {
+    /// As shown.
+    pub view: JobTarget,
+    /// Instance of the agent that holds the job; only the same one may go on with it.
+    pub instance: Option<String>,
+    /// The disk that was confirmed.
+    pub disk: Option<DiskFacts>,
+}
+
+/// A job before it has a number.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// State it begins in.
+    pub state: JobState,
+    /// What was asked for; the password is left out whatever it says.
+    pub request: DeployRequest,
+    /// What was confirmed.
+    pub plan: Plan,
+    /// Root of the image.
+    pub root: String,
+    /// The image needs a password, which is not kept.
+    pub encrypted: bool,
+    /// RFC 3339.
+    pub created: String,
+    /// Job it retries.
+    pub retry_of: Option<u64>,
+    /// Targets.
+    pub targets: Vec<JobTargetRow>,
+}
+
+/// A job as it is kept.
+#[derive(Clone, Debug)]
+pub struct JobRow {
+    /// Number.
+    pub id: u64,
+    /// What was recorded when it was made (`state` is the state now).
+    pub job: NewJob,
+    /// When its session began.
+    pub started: Option<String>,
+    /// When it ended.
+    pub ended: Option<String>,
+    /// Counters of the sending side.
+    pub session: SessionView,
+}
+
+/// The database, used by one thread at a time.
+pub struct Database {
+    connection: Connection,
+}
+
+impl Database {
+    /// Opens or makes the database at `path`.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::prepare(Connection::open(path)?)
+    }
+
+    /// A database that is gone with the process.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::prepare(Connection::open_in_memory()?)
+    }
+
+    fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        // Answers with the mode in force, which is `memory` for a database in memory.
+        connection
+            .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        schema::migrate(&mut connection)?;
+        Ok(Self { connection })
+    }
+
+    /// Every known target, by name.
+    pub fn targets(&self) -> Result<Vec<TargetRow>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT id, name, instance, facts, approved, last_seen FROM target ORDER BY name",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut targets = Vec::new();
+        while let Some(row) = rows.next()? {
+            targets.push(TargetRow {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                instance: row.get(2)?,
+                facts: json(row, 3, "target.facts")?,
+                approved: row.get(4)?,
+                last_seen: row.get(5)?,
+            });
+        }
+        Ok(targets)
+    }
+
+    /// Adds a target or replaces what is known of it.
+    pub fn save_target(&self, row: &TargetRow) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO target (id, name, instance, facts, approved, last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET name = ?2, instance = ?3, facts = ?4, approved = ?5, last_seen = ?6",
+            params![row.id, row.name, row.instance, text("target.facts", &row.facts)?, row.approved, row.last_seen],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets a target.
+    pub fn delete_target(&self, id: &str) -> Result<(), StoreError> {
+        self.connection
+            .execute("DELETE FROM target WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
+    /// Records a job with all its targets and gives it its number.
+    pub fn create_job(&mut self, job: &NewJob) -> Result<u64, StoreError> {
+        let request = DeployRequest {
+            password: None,
+            ..job.request.clone()
+        };
+        let plan = Plan {
+            request: request.clone(),
+            ..job.plan.clone()
+        };
+        let transaction = self.connection.transaction()?;
+        transaction.execute(
+            "INSERT INTO job (state, request, plan, root, encrypted, created, retry_of, session)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                word(&job.state)?,
+                text("job.request", &request)?,
+                text("job.plan", &plan)?,
+                job.root,
+                job.encrypted,
+                job.created,
+                job.retry_of.map(signed).transpose()?,
+                text("job.session", &SessionView::default())?,
+            ],
+        )?;
+        let id = unsigned(transaction.last_insert_rowid());
+        for (position, row) in job.targets.iter().enumerate() {
+            put_job_target(&transaction, id, position, row)?;
+        }
+        transaction.commit()?;
+        Ok(id)
+    }
+
+    /// Records where a job stands; times that are `None` stay as they are.
+    pub fn update_job(
+        &self,
+        id: u64,
+        state: JobState,
+        started: Option<&str>,
+        ended: Option<&str>,
+        session: &SessionView,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE job SET state = ?2, started = coalesce(?3, started), ended = coalesce(?4, ended), session = ?5
+             WHERE id = ?1",
+            params![signed(id)?, word(&state)?, started, ended, text("job.session", session)?],
+        )?;
+        Ok(())
+    }
+
+    /// Records where a target of a job stands.
+    pub fn save_job_target(
+        &self,
+        id: u64,
+        position: usize,
+        row: &JobTargetRow,
+    ) -> Result<(), StoreError> {
+        put_job_target(&self.connection, id, position, row)
+    }
+
+    /// One job.
+    pub fn job(&self, id: u64) -> Result<Option<JobRow>, StoreError> {
+        Ok(self.select_jobs("WHERE id = ?1", signed(id)?)?.pop())
+    }
+
+    /// The newest `limit` jobs, newest first.
+    pub fn jobs(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
+        self.select_jobs("ORDER BY id DESC LIMIT ?1", i64::from(limit))
+    }
+
+    /// Jobs that are waiting or interrupted, oldest first.
+    pub fn unfinished_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
+        self.select_jobs(
+            "WHERE state IN ('waiting', 'interrupted') AND id > ?1 ORDER BY id",
+            0,
+        )
+    }
+
+    /// Marks every running job as interrupted.
+    pub fn interrupt_running(&self) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE job SET state = 'interrupted' WHERE state = 'running'",
+            [],
+        )?;
+        Ok(())
+    }
+
+    fn select_jobs(&self, which: &str, argument: i64) -> Result<Vec<JobRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT id, state, request, plan, root, encrypted, created, started, ended, retry_of, session FROM job {which}"
+        ))?;
+        let mut rows = statement.query([argument])?;
+        let mut jobs = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = unsigned(row.get(0)?);
+            jobs.push(JobRow {
+                id,
+                job: NewJob {
+                    state: unword(row.get(1)?, "job.state")?,
+                    request: json(row, 2, "job.request")?,
+                    plan: json(row, 3, "job.plan")?,
+                    root: row.get(4)?,
+                    encrypted: row.get(5)?,
+                    created: row.get(6)?,
+                    retry_of: row.get::<_, Option<i64>>(9)?.map(unsigned),
+                    targets: self.job_targets(id)?,
+                },
+                started: row.get(7)?,
+                ended: row.get(8)?,
+                session: json(row, 10, "job.session")?,
+            });
+        }
+        Ok(jobs)
+    }
+
+    fn job_targets(&self, id: u64) -> Result<Vec<JobTargetRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT target, name, instance, state, reason, step, disk, disk_facts, done_bytes, total_bytes,
+                    bytes_written, seconds, root, note, counters
+             FROM job_target WHERE job = ?1 ORDER BY position",
+        )?;
+        let mut rows = statement.query([signed(id)?])?;
+        let mut targets = Vec::new();
+        while let Some(row) = rows.next()? {
+            let state: TargetState = unword(row.get(3)?, "job_target.state")?;
+            let step: Option<String> = row.get(5)?;
+            let disk: Option<String> = row.get(7)?;
+            targets.push(JobTargetRow {
+                view: JobTarget {
+                    id: row.get(0)?,
+                    name: row.get(1)?,
+                    state,
+                    reason: row.get(4)?,
+                    step: step
+                        .map(|step| unword(step, "job_target.step"))
+                        .transpose()?,
+                    disk: row.get(6)?,
+                    done_bytes: unsigned(row.get(8)?),
+                    total_bytes: unsigned(row.get(9)?),
+                    bytes_written: unsigned(row.get(10)?),
+                    seconds: row.get(11)?,
+                    rate_bytes_per_s: 0,
+                    loss: 0.0,
+                    eta_seconds: None,
+                    root: row.get(12)?,
+                    note: row.get(13)?,
+                    counters: json(row, 14, "job_target.counters")?,
+                },
+                instance: row.get(2)?,
+                disk: disk
+                    .map(|text| serde_json::from_str(&text))
+                    .transpose()
+                    .map_err(|source| StoreError::Damaged {
+                        column: "job_target.disk_facts",
+                        source,
+                    })?,
+            });
+        }
+        Ok(targets)
+    }
+}
+
+fn put_job_target(
+    connection: &Connection,
+    id: u64,
+    position: usize,
+    row: &JobTargetRow,
+) -> Result<(), StoreError> {
+    let view = &row.view;
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO job_target (job, position, target, name, instance, state, reason, step, disk,
+                disk_facts, done_bytes, total_bytes, bytes_written, seconds, root, note, counters)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        )?
+        .execute(params![
+            signed(id)?,
+            signed(position as u64)?,
+            view.id,
+            view.name,
+            row.instance,
+            view.state.as_str(),
+            view.reason,
+            view.step.map(TargetState::as_str),
+            view.disk,
+            row.disk.as_ref().map(|disk| text("job_target.disk_facts", disk)).transpose()?,
+            signed(view.done_bytes)?,
+            signed(view.total_bytes)?,
+            signed(view.bytes_written)?,
+            // SQLite has no NaN: it would become NULL and break the row.
+            if view.seconds.is_finite() { view.seconds } else { 0.0 },
+            view.root,
+            view.note,
+            text("job_target.counters", &view.counters)?,
+        ])?;
+    Ok(())
+}
+
+fn text<T: Serialize>(column: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|source| StoreError::Damaged { column, source })
+}
+
+fn json<T: DeserializeOwned>(
+    row: &Row<'_>,
+    index: usize,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    let text: String = row.get(index)?;
+    serde_json::from_str(&text).map_err(|source| StoreError::Damaged { column, source })
+}
+
+/// The word of a unit variant, as serde and the API spell it.
+fn word(state: &JobState) -> Result<String, StoreError> {
+    Ok(text("job.state", state)?.trim_matches('"').to_owned())
+}
+
+fn unword<T: DeserializeOwned>(word: String, column: &'static str) -> Result<T, StoreError> {
+    serde_json::from_value(serde_json::Value::String(word))
+        .map_err(|source| StoreError::Damaged { column, source })
+}
+
+fn signed(value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::Range(value))
+}
+
+/// Columns hold what `signed` let in; anything else was written by somebody else and counts as nothing.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::api::{ImageSummary, StartRule};
+    use crate::net::control::EndAction;
+
+    fn new_job(state: JobState) -> NewJob {
+        let request = DeployRequest {
+            image: "/i.dcimg".to_owned(),
+            password: Some("hunter2".to_owned()),
+            targets: "all".to_owned(),
+            disk: None,
+            grow: None,
+            start: StartRule::Count(2),
+            rate_bits_per_s: None,
+            end: EndAction::Restart,
+        };
+        let image = ImageSummary {
+            path: "/i.dcimg".to_owned(),
+            root: "ab".repeat(32),
+            file_bytes: 1,
+            disk_bytes: 2,
+            sector_size: 512,
+            used_bytes: 3,
+            wire_bytes: 4,
+            created: String::new(),
+            partitions: vec![],
+        };
+        let plan = Plan {
+            r#type: "plan".to_owned(),
+            schema_version: 1,
+            request: request.clone(),
+            image,
+            targets: vec![],
+            expected_seconds: None,
+        };
+        NewJob {
+            state,
+            request,
+            plan,
+            root: "ab".repeat(32),
+            encrypted: true,
+            created: "2030-01-01T00:00:00Z".to_owned(),
+            retry_of: None,
+            targets: vec![
+                target("t-1", TargetState::Joined),
+                target("t-2", TargetState::Receiving),
+            ],
+        }
+    }
+
+    fn target(id: &str, state: TargetState) -> JobTargetRow {
+        JobTargetRow {
+            view: JobTarget {
+                id: id.to_owned(),
+                name: id.to_owned(),
+                state,
+                reason: None,
+                disk: "/d".to_owned(),
+                done_bytes: 5,
+                total_bytes: 10,
+                bytes_written: 0,
+                seconds: f64::NAN,
+                rate_bytes_per_s: 0,
+                loss: 0.0,
+                eta_seconds: None,
+                root: None,
+                step: None,
+                note: None,
+                counters: Default::default(),
+            },
+            instance: Some("i".to_owned()),
+            disk: Some(DiskFacts {
+                path: "/d".to_owned(),
+                size: 10,
+                logical_sector: 512,
+                ..DiskFacts::default()
+            }),
+        }
+    }
+
+    /// A console killed in the middle of a job: what it knew is there, running became interrupted, waiting still waits.
+    #[test]
+    fn a_restart_finds_jobs_and_results() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.db");
+        let mut first = Database::open(&path).unwrap();
+        let running = first.create_job(&new_job(JobState::Running)).unwrap();
+        let waiting = first.create_job(&new_job(JobState::Waiting)).unwrap();
+        let over = first.create_job(&new_job(JobState::Done)).unwrap();
+        let mut done = target("t-1", TargetState::Done);
+        done.view.root = Some("ab".repeat(32));
+        first.save_job_target(running, 0, &done).unwrap();
+        first.save_target(&target_row("t-1", "pc-1")).unwrap();
+        // Killed: no close, no checkpoint, the WAL is left as it is.
+        std::mem::forget(first);
+
+        let second = Database::open(&path).unwrap();
+        second.interrupt_running().unwrap();
+        let unfinished = second.unfinished_jobs().unwrap();
+        let states: Vec<_> = unfinished
+            .iter()
+            .map(|job| (job.id, job.job.state))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                (running, JobState::Interrupted),
+                (waiting, JobState::Waiting)
+            ]
+        );
+        let targets = &unfinished[0].job.targets;
+        assert_eq!(targets[0].view.state, TargetState::Done);
+        assert_eq!(targets[1].view.state, TargetState::Receiving);
+        assert_eq!(targets[1].instance.as_deref(), Some("i"));
+        assert_eq!(targets[1].disk.as_ref().unwrap().size, 10);
+        assert_eq!(
+            second
+                .jobs(10)
+                .unwrap()
+                .iter()
+                .map(|job| job.id)
+                .collect::<Vec<_>>(),
+            [over, waiting, running]
+        );
+        assert_eq!(second.targets().unwrap(), [target_row("t-1", "pc-1")]);
+    }
+
+    #[test]
+    fn the_password_never_reaches_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.db");
+        let mut database = Database::open(&path).unwrap();
+        let id = database.create_job(&new_job(JobState::Waiting)).unwrap();
+        assert_eq!(
+            database.job(id).unwrap().unwrap().job.request.password,
+            None
+        );
+        drop(database);
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
+        }
+    }
+
+    fn target_row(id: &str, name: &str) -> TargetRow {
+        TargetRow {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            instance: "i".to_owned(),
+            facts: Facts {
+                hostname: name.to_owned(),
+                ..Facts::default()
+            },
+            approved: true,
+            last_seen: "2030-01-01T00:00:00Z".to_owned(),
+        }
+    }
+
+    #[test]
+    fn targets_are_replaced_and_names_stay_unique() {
+        let database = Database::in_memory().unwrap();
+        database.save_target(&target_row("t-1", "pc-1")).unwrap();
+        database.save_target(&target_row("t-1", "pc-9")).unwrap();
+        assert!(database.save_target(&target_row("t-2", "pc-9")).is_err());
+        database.delete_target("t-1").unwrap();
+        assert!(database.targets().unwrap().is_empty());
+        assert!(database.job(99).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_newer_database_and_a_damaged_one_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.db");
+        drop(Database::open(&path).unwrap());
+        Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            Database::open(&path),
+            Err(StoreError::Newer { found: 99, .. })
+        ));
+        std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+        assert!(matches!(Database::open(&path), Err(StoreError::Sqlite(_))));
+    }
+}

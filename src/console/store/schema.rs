@@ -1,0 +1,75 @@
+//! The tables, and how an older database becomes today's.
+//!
+//! `PRAGMA user_version` counts the steps that were taken. A step is never edited after a release: the next one repairs it.
+
+use super::StoreError;
+use rusqlite::Connection;
+
+/// One step each; all of a start's steps commit together or not at all.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE target (
+        id        TEXT PRIMARY KEY,
+        name      TEXT NOT NULL UNIQUE,
+        instance  TEXT NOT NULL,
+        facts     TEXT NOT NULL,
+        approved  INTEGER NOT NULL,
+        last_seen TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE job (
+        id        INTEGER PRIMARY KEY AUTOINCREMENT,
+        state     TEXT NOT NULL,
+        request   TEXT NOT NULL,
+        plan      TEXT NOT NULL,
+        root      TEXT NOT NULL,
+        encrypted INTEGER NOT NULL,
+        created   TEXT NOT NULL,
+        started   TEXT,
+        ended     TEXT,
+        retry_of  INTEGER,
+        session   TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE job_target (
+        job           INTEGER NOT NULL REFERENCES job(id),
+        position      INTEGER NOT NULL,
+        target        TEXT NOT NULL,
+        name          TEXT NOT NULL,
+        instance      TEXT,
+        state         TEXT NOT NULL,
+        reason        TEXT,
+        step          TEXT,
+        disk          TEXT NOT NULL,
+        disk_facts    TEXT,
+        done_bytes    INTEGER NOT NULL,
+        total_bytes   INTEGER NOT NULL,
+        bytes_written INTEGER NOT NULL,
+        seconds       REAL NOT NULL,
+        root          TEXT,
+        note          TEXT,
+        counters      TEXT NOT NULL,
+        PRIMARY KEY (job, position)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE INDEX job_state ON job(state);
+"];
+
+/// Brings the tables up to date. Errors: a database that a newer console made.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    if done > STEPS.len() {
+        return Err(StoreError::Newer {
+            found,
+            known: STEPS.len(),
+        });
+    }
+    let transaction = connection.transaction()?;
+    for step in STEPS.iter().skip(done) {
+        transaction.execute_batch(step)?;
+    }
+    let now = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    transaction.pragma_update(None, "user_version", now)?;
+    transaction.commit()?;
+    Ok(())
+}
