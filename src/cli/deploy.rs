@@ -145,11 +145,16 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
             },
         )
         .await?;
-    watch_new(&job, args.detach, context).await
+    watch_new(&job, args.detach, args.start == StartRule::Manual, context).await
 }
 
 /// Follows a job that was just made, or says how to.
-pub(super) async fn watch_new(job: &JobView, detach: bool, context: &Context) -> Ended {
+pub(super) async fn watch_new(
+    job: &JobView,
+    detach: bool,
+    waits_for_start: bool,
+    context: &Context,
+) -> Ended {
     let out = &context.out;
     if detach {
         started(job, out);
@@ -160,6 +165,12 @@ pub(super) async fn watch_new(job: &JobView, detach: bool, context: &Context) ->
         table::clean(&job.id),
         table::clean(&job.id)
     ));
+    if waits_for_start {
+        out.note(format!(
+            "it waits for `diskcast job start {}`",
+            table::clean(&job.id)
+        ));
+    }
     let summary = follow(&context.client(), &job.id, out, Show::Everything, None).await?;
     Ok(show_end(&summary, out))
 }

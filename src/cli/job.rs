@@ -278,5 +278,5 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
         targets: args.targets,
     };
     let job: JobView = client.post(&path(&args.id, "/retry"), &request).await?;
-    watch_new(&job, args.detach, context).await
+    watch_new(&job, args.detach, false, context).await
 }
