@@ -56,24 +56,31 @@ const RECIPES: &[(&str, &str, &str)] = &[
         "truncate -s 1M x; mkfs.exfat -c 512 -b 4096 x",
     ),
     ("diskmap_swap", "swap", "truncate -s 40K x; mkswap -q x"),
-    (
-        "diskmap_gpt",
-        "gpt",
-        "truncate -s 96K x; sgdisk -a 1 -n 1:40:60 -n 7:64:80 x",
-    ),
-    ("diskmap_gpt", "empty", "truncate -s 96K x; sgdisk -o x"),
-    (
-        "diskmap_patch",
-        "gpt",
-        "truncate -s 96K x; sgdisk -a 1 -n 1:40:60 -n 7:64:80 x",
-    ),
+    ("diskmap_gpt", "gpt", GPT),
+    ("diskmap_gpt", "empty", GPT_EMPTY),
+    ("diskmap_patch", "gpt", PATCH_GPT),
     ("diskmap_mbr", "logical", MBR),
-    ("diskmap_patch", "mbr", MBR),
+    ("diskmap_patch", "mbr", PATCH_MBR),
     ("imagefmt_open", "image", IMAGE),
     ("imagefmt_rebuild", "image", IMAGE),
 ];
 
-const MBR: &str = "truncate -s 256K x; printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread x";
+// The table targets read a mode byte (1: make checksums or end marks right), then the front of a 256 KiB disk
+// and, for GPT, as much of its end.
+const GPT: &str = "truncate -s 256K d; sgdisk -a 1 -n 1:40:60 -n 7:64:80 d
+    { printf '\\001'; head -c 20480 d; tail -c 20480 d; } > x";
+const GPT_EMPTY: &str = "truncate -s 256K d; sgdisk -o d
+    { printf '\\000'; head -c 20480 d; tail -c 20480 d; } > x";
+const MBR: &str = "truncate -s 256K d
+    printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread d
+    { printf '\\001'; cat d; } > x";
+// Mode, disk size in 4 KiB, target size in sectors, what to grow; then sector number, count and bytes.
+const PATCH_GPT: &str = "truncate -s 256K d; sgdisk -a 1 -n 1:40:60 -n 7:64:80 d
+    { printf '\\000\\100\\000\\000\\004\\000\\000\\001\\000\\000\\042'; head -c 17408 d
+      printf '\\337\\001\\041'; tail -c 16896 d; } > x";
+const PATCH_MBR: &str = "truncate -s 256K d
+    printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread d
+    { printf '\\000\\100\\000\\000\\004\\000\\000\\000\\000\\000\\377'; head -c 130560 d; } > x";
 
 /// The product's own writer, when it has been built; a fuzz run alone works without.
 const IMAGE: &str = "truncate -s 1M d; mke2fs -q -F -t ext2 -b 1024 -N 16 d
