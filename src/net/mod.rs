@@ -6,6 +6,10 @@
 //! | [`frames`] | those messages on a byte stream |
 //! | [`tls`] | the console's identity, its pin, TLS settings of both ends |
 //! | [`hex`] | keys and digests as text |
+//! | [`clock`] | the one clock of a session |
+//! | [`socket`] | multicast sockets, batched |
+//! | [`beacon`] | the console's announcement, sent and heard |
+//! | [`sending`], [`receiving`] | the two ends of a session, each one thread |
 //!
 //! The loops are shells: when one starts deciding something, the decision belongs into `multicast`.
 
@@ -14,5 +18,7 @@ pub mod clock;
 pub mod control;
 pub mod frames;
 pub mod hex;
+pub mod receiving;
+pub mod sending;
 pub mod socket;
 pub mod tls;

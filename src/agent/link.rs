@@ -1,0 +1,231 @@
+//! The agent's line to its console: find it, connect, say who we are, carry messages, and connect again.
+//!
+//! Owns the control connection and nothing else. A job goes on while the line is down; what could not be said then is
+//! said by the hello of the next connection.
+
+use super::job::{Job, JobEnd};
+use super::{AgentOptions, Ended, facts};
+use crate::net::control::{AgentMessage, ConsoleMessage, EndAction, Hello, CONTROL_VERSION};
+use crate::net::frames::{self, FrameReader, FrameWriter};
+use crate::net::{beacon, socket, tls};
+use rustls::ClientConfig;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// The console pings every two seconds; after this long without a word the line is dead.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Making a connection, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
+/// First and longest wait between two tries.
+const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// Listening for a beacon when no console is configured.
+const DISCOVER: Duration = Duration::from_secs(5);
+
+/// The agent between jobs and within one.
+pub(super) struct Link {
+    options: AgentOptions,
+    tls: Arc<ClientConfig>,
+    instance: String,
+    beacon_heard: Arc<AtomicBool>,
+    job: Option<Job>,
+    outbox: UnboundedSender<AgentMessage>,
+    outgoing: UnboundedReceiver<AgentMessage>,
+}
+
+impl Link {
+    pub(super) fn new(options: AgentOptions, tls: Arc<ClientConfig>, instance: String) -> Self {
+        let (outbox, outgoing) = unbounded_channel();
+        Self { options, tls, instance, beacon_heard: Arc::default(), job: None, outbox, outgoing }
+    }
+
+    /// Serves the console until the agent's work is over (`--once`), or for ever.
+    pub(super) async fn run(mut self) -> Ended {
+        let mut wait = RETRY.0;
+        loop {
+            match self.connect().await {
+                Ok((address, reader, writer)) => {
+                    wait = RETRY.0;
+                    match self.serve(address, reader, writer).await {
+                        Served::Over(end) => return end,
+                        Served::Broken(reason) => tracing::warn!(console = %address, %reason, "lost the console; connecting again"),
+                    }
+                }
+                Err(reason) => {
+                    tracing::info!(%reason, "no console yet");
+                    self.discard_outgoing();
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    async fn connect(
+        &mut self,
+    ) -> Result<(SocketAddr, FrameReader<Stream, ConsoleMessage>, FrameWriter<Stream, AgentMessage>), String> {
+        let address = self.console_address().await?;
+        let stream = tokio::time::timeout(CONNECT, async {
+            let stream = TcpStream::connect(address).await.map_err(|e| format!("connecting to {address}: {e}"))?;
+            // Status reports are small and urgent.
+            let _ = stream.set_nodelay(true);
+            let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
+            connector
+                .connect(tls::server_name(), stream)
+                .await
+                .map_err(|e| format!("{address} is not the console whose pin was given: {e}"))
+        })
+        .await
+        .map_err(|_| format!("{address} does not answer"))??;
+        self.listen_for_beacons(address);
+        let (reader, mut writer) = frames::split(stream);
+        self.discard_outgoing();
+        let disks = self.options.offers();
+        let hello = Hello {
+            version: CONTROL_VERSION,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            instance: self.instance.clone(),
+            name: self.options.name.clone(),
+            facts: tokio::task::spawn_blocking(move || facts::gather(disks)).await.map_err(|e| e.to_string())?,
+            beacon_heard: self.beacon_heard.load(Ordering::Relaxed),
+            job: self.job.as_ref().map(Job::unfinished),
+        };
+        writer.send(&AgentMessage::Hello(Box::new(hello))).await.map_err(|e| e.to_string())?;
+        Ok((address, reader, writer))
+    }
+
+    async fn console_address(&self) -> Result<SocketAddr, String> {
+        if let Some(console) = &self.options.console {
+            return tokio::net::lookup_host(console.as_str())
+                .await
+                .map_err(|e| format!("looking up {console}: {e}"))?
+                .find(SocketAddr::is_ipv4)
+                .ok_or_else(|| format!("{console} has no IPv4 address"));
+        }
+        let (second, interface, pin) = (self.options.second, self.options.interface, self.options.pin);
+        let found = tokio::task::spawn_blocking(move || {
+            beacon::listen(second, interface.unwrap_or(Ipv4Addr::UNSPECIFIED), DISCOVER, &|b| b.pin == pin.0)
+        })
+        .await
+        .map_err(|e| e.to_string())?
+        .map_err(|e| format!("listening for a console on {second}: {e}"))?;
+        let (beacon, from) = found.ok_or_else(|| {
+            format!("no console with our pin announced itself on {second}: is it running, and is there an IGMP querier?")
+        })?;
+        self.beacon_heard.store(true, Ordering::Relaxed);
+        Ok(SocketAddr::from((from, beacon.control_port)))
+    }
+
+    /// Learns whether multicast reaches this machine while it waits for work.
+    fn listen_for_beacons(&self, console: SocketAddr) {
+        if self.beacon_heard.load(Ordering::Relaxed) {
+            return;
+        }
+        let heard = Arc::clone(&self.beacon_heard);
+        let (second, pin, interface) = (self.options.second, self.options.pin, self.options.interface);
+        tokio::task::spawn_blocking(move || {
+            let interface = match interface {
+                Some(interface) => interface,
+                None => socket::local_address_towards(console).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            };
+            if let Ok(Some(_)) = beacon::listen(second, interface, Duration::from_secs(3), &|b| b.pin == pin.0) {
+                heard.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+
+    async fn serve(
+        &mut self,
+        console: SocketAddr,
+        mut reader: FrameReader<Stream, ConsoleMessage>,
+        mut writer: FrameWriter<Stream, AgentMessage>,
+    ) -> Served {
+        loop {
+            tokio::select! {
+                incoming = tokio::time::timeout(SILENCE, reader.recv()) => {
+                    let message = match incoming {
+                        Err(_) => return Served::Broken("silent for too long".into()),
+                        Ok(Err(error)) => return Served::Broken(error.to_string()),
+                        Ok(Ok(None)) => return Served::Broken("closed by the console".into()),
+                        Ok(Ok(Some(message))) => message,
+                    };
+                    if let Some(reply) = self.handle(console, message)
+                        && let Err(error) = writer.send(&reply).await
+                    {
+                        return Served::Broken(error.to_string());
+                    }
+                    if let Some(end) = self.over() {
+                        writer.close().await;
+                        return Served::Over(end);
+                    }
+                }
+                Some(message) = self.outgoing.recv() => {
+                    if let Err(error) = writer.send(&message).await {
+                        return Served::Broken(error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, console: SocketAddr, message: ConsoleMessage) -> Option<AgentMessage> {
+        match message {
+            ConsoleMessage::Welcome { target, name, approved } => {
+                tracing::info!(%target, %name, approved, "joined the console");
+            }
+            ConsoleMessage::Order(order) => match self.job.as_mut().filter(|job| job.id() == order.job) {
+                Some(job) => job.order_again(*order, console),
+                None => {
+                    if let Some(old) = self.job.take() {
+                        old.cancel("a new job came");
+                    }
+                    let job = Job::start(*order, console, Arc::clone(&self.tls), &self.options, self.outbox.clone());
+                    self.job = Some(job);
+                }
+            },
+            ConsoleMessage::Cancel { job, reason } => {
+                if let Some(current) = self.job.as_ref().filter(|current| current.id() == job) {
+                    current.cancel(&reason);
+                }
+            }
+            ConsoleMessage::UseBulk { job, blocks } => {
+                if let Some(current) = self.job.as_ref().filter(|current| current.id() == job) {
+                    current.use_bulk(blocks);
+                }
+            }
+            ConsoleMessage::Recorded { job, after } => {
+                if let Some(current) = self.job.as_mut().filter(|current| current.id() == job) {
+                    current.recorded(after);
+                }
+            }
+            ConsoleMessage::Ping => return Some(AgentMessage::Pong),
+            ConsoleMessage::Unknown => tracing::debug!("message of a newer console ignored"),
+        }
+        None
+    }
+
+    /// After a recorded outcome: act on the machine, forget the job, and say whether the agent's work is over.
+    fn over(&mut self) -> Option<Ended> {
+        let JobEnd { done, after } = self.job.as_ref()?.end()?;
+        self.job = None;
+        if self.options.power && done && after != EndAction::None {
+            super::power::act(after);
+        }
+        self.options.once.then_some(if done { Ended::Done } else { Ended::Failed })
+    }
+
+    /// What was meant for a line that is gone is stale: the next hello says where things stand.
+    fn discard_outgoing(&mut self) {
+        while self.outgoing.try_recv().is_ok() {}
+    }
+}
+
+type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+
+enum Served {
+    Over(Ended),
+    Broken(String),
+}

@@ -1,0 +1,157 @@
+//! What a target says of itself while it works: state, bytes, counters, about twice a second.
+
+#![expect(clippy::disallowed_methods, reason = "an agent reports seconds of real time")]
+
+use super::job::Shared;
+use crate::net::control::{AgentMessage, Counters, Outcome, Progress};
+use crate::net::receiving::Health;
+use crate::target::{DiskFacts, TargetState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Between two reports of an unchanged state.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Reports for one job. Usable from the threads that read back.
+pub(super) struct Reporter {
+    outbox: UnboundedSender<AgentMessage>,
+    shared: Arc<Mutex<Shared>>,
+    started: Instant,
+    view: Mutex<View>,
+}
+
+struct View {
+    progress: Progress,
+    /// When it was last sent.
+    said: Option<Instant>,
+}
+
+impl Reporter {
+    pub(super) fn new(job: String, outbox: UnboundedSender<AgentMessage>, shared: Arc<Mutex<Shared>>) -> Self {
+        let progress = Progress {
+            job,
+            state: TargetState::Joined,
+            done_bytes: 0,
+            total_bytes: 0,
+            counters: Counters::default(),
+            note: None,
+        };
+        Self { outbox, shared, started: Instant::now(), view: Mutex::new(View { progress, said: None }) }
+    }
+
+    /// Reports at once when the state is another than before.
+    pub(super) fn state_is(&self, state: TargetState) {
+        self.update(|progress| {
+            let changed = progress.state != state;
+            if changed && state == TargetState::Verifying {
+                progress.done_bytes = 0;
+            }
+            progress.state = state;
+            changed
+        });
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).state = state;
+    }
+
+    pub(super) fn state(&self) -> TargetState {
+        self.with(|view| view.progress.state)
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.with(|view| view.progress.counters.clone())
+    }
+
+    pub(super) fn total(&self, bytes: u64) {
+        self.update(|progress| {
+            progress.total_bytes = bytes;
+            false
+        });
+    }
+
+    pub(super) fn done(&self, bytes: u64) {
+        self.update(|progress| {
+            progress.done_bytes = bytes;
+            false
+        });
+    }
+
+    /// Bytes read back; called from several threads, so only ever upwards.
+    pub(super) fn verified(&self, bytes: u64) {
+        self.update(|progress| {
+            progress.done_bytes = progress.done_bytes.max(bytes);
+            false
+        });
+    }
+
+    pub(super) fn note(&self, note: Option<String>) {
+        self.update(|progress| {
+            let changed = progress.note != note;
+            progress.note = note;
+            changed
+        });
+    }
+
+    pub(super) fn disk(&self, disk: &DiskFacts) {
+        let job = self.with(|view| view.progress.job.clone());
+        let _ = self.outbox.send(AgentMessage::Log { job: Some(job), text: format!("writing {}", disk.title()) });
+    }
+
+    pub(super) fn health(&self, health: &Health) {
+        self.update(|progress| {
+            let counters = &mut progress.counters;
+            counters.packets_received = health.received;
+            counters.packets_lost = health.lost;
+            counters.packets_forged = health.forged;
+            counters.blocks_repaired = health.counters.restored;
+            false
+        });
+    }
+
+    pub(super) fn bulk_block(&self) {
+        self.update(|progress| {
+            progress.counters.blocks_bulk += 1;
+            false
+        });
+    }
+
+    pub(super) fn corrupt(&self) {
+        self.update(|progress| {
+            progress.counters.blocks_corrupt += 1;
+            false
+        });
+    }
+
+    /// Reports when it is time.
+    pub(super) fn tick(&self) {
+        self.update(|_| false);
+    }
+
+    /// The last word on the job.
+    pub(super) fn outcome(&self, outcome: Outcome) {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).conclude(outcome.clone());
+        let _ = self.outbox.send(AgentMessage::Outcome(Box::new(outcome)));
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&mut View) -> T) -> T {
+        read(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the view; sends it when `change` says it is urgent, or it has not been sent for a while.
+    fn update(&self, change: impl FnOnce(&mut Progress) -> bool) {
+        let message = self.with(|view| {
+            let urgent = change(&mut view.progress);
+            let due = view.said.is_none_or(|at| at.elapsed() >= EVERY);
+            (urgent || due).then(|| {
+                view.said = Some(Instant::now());
+                view.progress.clone()
+            })
+        });
+        if let Some(progress) = message {
+            let _ = self.outbox.send(AgentMessage::Progress(progress));
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! `diskcast image`: capture, look at, check and restore master images on this machine.
+
+use super::interrupt::Interrupt;
+use super::output::Output;
+use super::units;
+use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
+use crate::disk::capture::{CaptureOptions, capture};
+use crate::disk::check::{Depth, check};
+use crate::disk::deployment::Deployment;
+use crate::disk::restore::{self, Stage};
+use crate::disk::survey::SurveyOptions;
+use crate::disk::{DiskError, deployment};
+use clap::{Args, Subcommand};
+use diskmap::Grow;
+use imagefmt::{FormatError, Meta};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// `diskcast image ...`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture a master disk into an image
+    ///
+    /// Reads only what its file systems use. A disk that was not shut down
+    /// cleanly is refused by name, because an image of it would lose data.
+    #[command(after_help = "Examples:\n  diskcast image capture /dev/sda lab.dcimg\n  diskcast image capture disk.raw lab.dcimg --note \"Lab A, spring\"\n  diskcast image capture /dev/sda - | ssh store 'cat > lab.dcimg'")]
+    Capture(CaptureArgs),
+    /// Show what an image holds
+    Info(InfoArgs),
+    /// Check that an image is undamaged
+    ///
+    /// Without an option every stored byte is read and compared with its hash;
+    /// no password is needed for that.
+    Check(CheckArgs),
+    /// Restore an image onto a disk or file of this machine
+    #[command(after_help = "Examples:\n  diskcast image restore lab.dcimg /dev/sdb\n  diskcast image restore lab.dcimg copy.raw --yes")]
+    Restore(RestoreArgs),
+}
+
+/// Options of `image capture`.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Master disk: a block device, or a file that holds a whole disk
+    source: PathBuf,
+    /// Image to make; `-` writes to standard output
+    image: PathBuf,
+    /// Compression, 1 (fast) to 12 (small)
+    #[arg(long, default_value_t = imagefmt::DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=12), value_name = "N")]
+    level: i32,
+    /// Capture this partition whole, whatever is in it (may be repeated)
+    #[arg(long, value_name = "N")]
+    raw_partition: Vec<u32>,
+    /// Keep the contents of Windows page and hibernation files
+    #[arg(long)]
+    keep_page_files: bool,
+    /// A remark kept in the image
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Encrypt with the password in this file (first line)
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Bytes of a piece that is hashed and written alone: 256K, 512K, 1M, 2M or 4M
+    #[arg(long, default_value = "1M", value_parser = chunk_log2, value_name = "SIZE")]
+    chunk_size: u8,
+    /// Logical sector size of the disk a file was copied from
+    #[arg(long, value_parser = clap::value_parser!(u32), value_name = "BYTES")]
+    sector_size: Option<u32>,
+    /// Worker threads [default: all processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Options of `image info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// Image
+    image: PathBuf,
+    /// Password of an encrypted image (first line of the file)
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// Options of `image check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Image
+    image: PathBuf,
+    /// Structure only: seconds, whatever the size
+    #[arg(long, conflicts_with = "deep")]
+    quick: bool,
+    /// Decompress every chunk and compare its content hash
+    #[arg(long)]
+    deep: bool,
+    /// Password of an encrypted image, for --quick and --deep
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Worker threads [default: all processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Options of `image restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Image
+    image: PathBuf,
+    /// Disk to overwrite, or file to make
+    target: PathBuf,
+    /// Grow this partition's entry into free space: `last` or a number
+    #[arg(long, value_parser = deployment::parse_grow, value_name = "WHICH")]
+    grow: Option<Grow>,
+    /// Do it without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// Password of an encrypted image (first line of the file)
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Logical sector size of a file that stands for a disk [default: the image's]
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<u32>,
+    /// Worker threads [default: all processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes of DESIGN section 10 say.
+pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
+    match command {
+        Command::Capture(args) => run_capture(&args, out),
+        Command::Info(args) => run_info(&args, out),
+        Command::Check(args) => run_check(&args, out),
+        Command::Restore(args) => run_restore(&args, out),
+    }
+}
+
+fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
+    let to_pipe = args.image == Path::new("-");
+    if to_pipe && out.json() {
+        return Err(ApiError::new(ErrorCode::Usage, "the image and --json cannot both go to standard output"));
+    }
+    let options = CaptureOptions {
+        survey: SurveyOptions { raw_partitions: args.raw_partition.clone(), keep_page_files: args.keep_page_files },
+        level: args.level,
+        chunk_log2: args.chunk_size,
+        sector_size: args.sector_size,
+        note: args.note.clone(),
+        password: read_password(args.password_file.as_deref())?,
+        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        threads: threads(args.threads),
+    };
+    let interrupt = Interrupt::listen();
+    let progress = out.progress("capture", None);
+    let foremost = AtomicU64::new(0);
+    let captured = capture(
+        &args.source,
+        &args.image,
+        &options,
+        &|done, total| {
+            progress.set_total(total);
+            progress.set(foremost.fetch_max(done, Ordering::Relaxed).max(done));
+        },
+        &|| interrupt.asked(),
+    )
+    .map_err(api_error)?;
+    let seconds = progress.seconds();
+    progress.finish(format!(
+        "captured {} in {}, {} on disk",
+        units::bytes(captured.used_bytes),
+        units::span(seconds),
+        units::bytes(captured.file_bytes)
+    ));
+    if out.json() {
+        out.result_json(&CaptureResult {
+            r#type: "summary",
+            schema_version: SCHEMA_VERSION,
+            image: args.image.display().to_string(),
+            root: captured.root.to_string(),
+            file_bytes: captured.file_bytes,
+            used_bytes: captured.used_bytes,
+            disk_bytes: captured.disk_bytes,
+            seconds,
+            meta: &captured.meta,
+        });
+        return Ok(());
+    }
+    let say = |line: String| if to_pipe { out.note(line) } else { out.line(line) };
+    for line in partition_lines(&captured.meta) {
+        say(line);
+    }
+    say(format!("root {}", captured.root));
+    for warning in &captured.meta.warnings {
+        out.warn(warning);
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct CaptureResult<'a> {
+    r#type: &'static str,
+    schema_version: u32,
+    image: String,
+    root: String,
+    file_bytes: u64,
+    used_bytes: u64,
+    disk_bytes: u64,
+    seconds: f64,
+    meta: &'a Meta,
+}
+
+fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
+    let password = read_password(args.password_file.as_deref())?;
+    let image = restore::open_image(&args.image, password.as_deref()).map_err(api_error)?;
+    let manifest = image.manifest();
+    let meta = &manifest.meta;
+    let file_bytes = std::fs::metadata(&args.image).map_or(0, |m| m.len());
+    if out.json() {
+        out.result_json(&InfoResult {
+            schema_version: SCHEMA_VERSION,
+            image: args.image.display().to_string(),
+            root: image.root().to_string(),
+            file_bytes,
+            disk_bytes: manifest.geometry.disk_size,
+            sector_size: manifest.geometry.sector_size,
+            chunk_bytes: manifest.geometry.chunk_size(),
+            chunks: manifest.entries.len(),
+            used_bytes: manifest.used_bytes(),
+            encrypted: image.id_key().is_some(),
+            meta,
+        });
+        return Ok(());
+    }
+    out.line(format!("image      {}", args.image.display()));
+    out.line(format!("captured   {} by {}", meta.created, meta.tool));
+    if let Some(note) = &meta.note {
+        out.line(format!("note       {note}"));
+    }
+    let source = [meta.source.path.as_str(), &meta.source.model, &meta.source.serial]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(", ");
+    out.line(format!("master     {source}"));
+    out.line(format!(
+        "disk       {}, sectors of {} bytes, {} table",
+        units::bytes(manifest.geometry.disk_size),
+        manifest.geometry.sector_size,
+        meta.table_kind
+    ));
+    out.line(format!(
+        "holds      {} in {} chunks, {} in the file{}",
+        units::bytes(manifest.used_bytes()),
+        manifest.entries.len(),
+        units::bytes(file_bytes),
+        if image.id_key().is_some() { ", encrypted" } else { "" }
+    ));
+    out.line(format!("root       {}", image.root()));
+    for line in partition_lines(meta) {
+        out.line(line);
+    }
+    for warning in &meta.warnings {
+        out.line(format!("warning    {warning}"));
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct InfoResult<'a> {
+    schema_version: u32,
+    image: String,
+    root: String,
+    file_bytes: u64,
+    disk_bytes: u64,
+    sector_size: u32,
+    chunk_bytes: u32,
+    chunks: usize,
+    used_bytes: u64,
+    encrypted: bool,
+    meta: &'a Meta,
+}
+
+/// One line a partition, the same in `info`, `capture` and plans.
+pub fn partition_lines(meta: &Meta) -> Vec<String> {
+    meta.partitions
+        .iter()
+        .map(|p| {
+            let fs = p.fs.as_ref().map_or("unknown content", |fs| fs.kind.as_str());
+            let label = p
+                .fs
+                .as_ref()
+                .and_then(|fs| fs.label.as_deref())
+                .filter(|label| !label.is_empty())
+                .map(|label| format!(" \"{label}\""))
+                .unwrap_or_default();
+            let taken = match (&p.reason, p.capture.as_str()) {
+                (Some(reason), "raw") => format!("taken whole: {reason}"),
+                _ => format!("{} used", units::bytes(p.used_bytes)),
+            };
+            let excluded: u64 = p.excluded.iter().map(|e| e.length).sum();
+            let left_out = if excluded > 0 {
+                format!(", {} of page and hibernation files left out", units::bytes(excluded))
+            } else {
+                String::new()
+            };
+            let name = if p.number == 0 { "whole disk ".to_owned() } else { format!("partition {}", p.number) };
+            format!("{name} {fs}{label}, {}, {taken}{left_out}", units::bytes(p.length))
+        })
+        .collect()
+}
+
+fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
+    let depth = match (args.quick, args.deep) {
+        (true, _) => Depth::Quick,
+        (_, true) => Depth::Deep,
+        _ => Depth::Standard,
+    };
+    let password = read_password(args.password_file.as_deref())?;
+    let interrupt = Interrupt::listen();
+    let progress = out.progress("check", None);
+    let report = check(
+        &args.image,
+        password.as_deref(),
+        depth,
+        threads(args.threads),
+        &|done, total| {
+            progress.set_total(total);
+            progress.set(done);
+        },
+        &|| interrupt.asked(),
+    )
+    .map_err(api_error)?;
+    progress.finish("checked");
+    if out.json() {
+        out.result_json(&CheckResult {
+            r#type: "summary",
+            schema_version: SCHEMA_VERSION,
+            image: args.image.display().to_string(),
+            depth: depth.as_str(),
+            ok: report.faults.is_empty(),
+            root: report.root.as_ref().map(ToString::to_string),
+            chunks: report.chunks,
+            damaged: report.faults.iter().map(|f| f.text.clone()).collect(),
+        });
+    }
+    if report.faults.is_empty() {
+        if !out.json() {
+            out.line(format!("{}: no damage found ({} check, {} chunks)", args.image.display(), depth.as_str(), report.chunks));
+        }
+        return Ok(());
+    }
+    for fault in &report.faults {
+        out.warn(&fault.text);
+    }
+    Err(ApiError::new(
+        ErrorCode::Integrity,
+        format!("{} is damaged: {} of {} chunks", args.image.display(), report.faults.len(), report.chunks),
+    )
+    .hint("copy it again from where it was stored, or capture the master again"))
+}
+
+#[derive(Serialize)]
+struct CheckResult {
+    r#type: &'static str,
+    schema_version: u32,
+    image: String,
+    depth: &'static str,
+    ok: bool,
+    root: Option<String>,
+    chunks: u64,
+    damaged: Vec<String>,
+}
+
+fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
+    let password = read_password(args.password_file.as_deref())?;
+    let image = restore::open_image(&args.image, password.as_deref()).map_err(api_error)?;
+    let geometry = image.manifest().geometry;
+    let is_new = !args.target.exists();
+    if !is_new {
+        let facts = crate::disk::device::describe(&args.target).map_err(api_error)?;
+        // Refuse what cannot work before anybody is asked to agree to it.
+        let sector = if facts.file_backed { args.sector_size.unwrap_or(geometry.sector_size) } else { facts.logical_sector };
+        deployment::plan_for(image.manifest(), &args.target, facts.size, sector, args.grow).map_err(api_error)?;
+        if !facts.holders.is_empty() {
+            return Err(api_error(DiskError::InUse { path: args.target.clone(), holders: facts.holders }));
+        }
+        out.note(format!("This erases {}.", facts.title()));
+        for line in &facts.contents {
+            out.note(format!("  on it now: {line}"));
+        }
+        out.confirm(&format!("Everything on {} will be lost.", args.target.display()), "yes", args.yes)?;
+    }
+    let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
+    let deployment = Deployment::prepare(
+        &facts,
+        args.sector_size,
+        Arc::new(image.manifest().clone()),
+        image.id_key().cloned(),
+        args.grow,
+    )
+    .map_err(api_error)?;
+    let interrupt = Interrupt::listen();
+    let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);
+    let started = out.progress("restore", None);
+    let restored = restore::restore(
+        &image,
+        &args.image,
+        &deployment,
+        threads(args.threads),
+        &|stage, done, total| {
+            let mut slot = stage_bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if slot.as_ref().is_none_or(|(shown, _)| *shown != stage) {
+                let label = match stage {
+                    Stage::Writing => "write",
+                    Stage::Verifying => "read back",
+                    Stage::Committing => "commit",
+                };
+                *slot = Some((stage, out.progress(label, Some(total))));
+            }
+            if let Some((_, bar)) = slot.as_ref() {
+                bar.set(done);
+            }
+        },
+        &|| interrupt.asked(),
+    );
+    drop(stage_bar);
+    let restored = restored.map_err(|error| {
+        let error = api_error(error);
+        if is_new || error.hint.is_some() {
+            error
+        } else {
+            error.hint(format!("{} has no partition table now; restore again", args.target.display()))
+        }
+    })?;
+    for note in &restored.notes {
+        out.note(note);
+    }
+    started.finish(format!("restored and read back in {}", units::span(started.seconds())));
+    if out.json() {
+        out.result_json(&RestoreResult {
+            r#type: "summary",
+            schema_version: SCHEMA_VERSION,
+            target: args.target.display().to_string(),
+            root: restored.root.to_string(),
+            bytes_written: restored.bytes_written,
+            seconds: started.seconds(),
+        });
+    } else {
+        out.line(format!(
+            "{}: {} written and read back, root {}",
+            args.target.display(),
+            units::bytes(restored.bytes_written),
+            restored.root
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct RestoreResult {
+    r#type: &'static str,
+    schema_version: u32,
+    target: String,
+    root: String,
+    bytes_written: u64,
+    seconds: f64,
+}
+
+/// A disk failure with its exit code.
+pub fn api_error(error: DiskError) -> ApiError {
+    let code = match &error {
+        DiskError::InUse { .. }
+        | DiskError::Refused { .. }
+        | DiskError::Dirty(_)
+        | DiskError::DoesNotFit { .. }
+        | DiskError::Table { .. } => ErrorCode::Refused,
+        DiskError::Image { source, .. } => match source {
+            FormatError::PasswordNeeded => ErrorCode::Usage,
+            FormatError::WrongPassword => ErrorCode::Unreachable,
+            FormatError::UnsupportedVersion { .. } | FormatError::UnknownFeature { .. } => ErrorCode::Refused,
+            FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
+            _ => ErrorCode::Integrity,
+        },
+        DiskError::Mismatch { .. } | DiskError::TableMismatch { .. } => ErrorCode::Integrity,
+        DiskError::Cancelled => ErrorCode::Interrupted,
+        _ => ErrorCode::Unexpected,
+    };
+    let hint = error.hint();
+    let api = ApiError::new(code, error.full());
+    match hint {
+        Some(hint) => api.hint(hint),
+        None => api,
+    }
+}
+
+/// The first line of a password file.
+///
+/// # Errors
+/// `Usage` when it cannot be read or is empty.
+pub fn read_password(path: Option<&Path>) -> Result<Option<String>, ApiError> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| ApiError::new(ErrorCode::Usage, format!("reading the password in {}: {e}", path.display())))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(Some(line.to_owned())),
+        None => Err(ApiError::new(ErrorCode::Usage, format!("{} holds no password", path.display()))),
+    }
+}
+
+fn threads(asked: Option<usize>) -> usize {
+    asked.filter(|n| *n > 0).unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+}
+
+fn chunk_log2(text: &str) -> Result<u8, String> {
+    let bytes = units::parse_size(text)?;
+    (imagefmt::MIN_CHUNK_LOG2..=imagefmt::MAX_CHUNK_LOG2)
+        .find(|log2| bytes == 1 << log2)
+        .ok_or_else(|| "expected 256K, 512K, 1M, 2M or 4M".into())
+}

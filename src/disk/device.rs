@@ -1,0 +1,228 @@
+//! Naming disks: what `/sys` and `/proc` say about a block device, and who uses it now.
+//!
+//! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described afresh each time it is
+//! about to be written, because names change between boots and holders come and go.
+
+use super::DiskError;
+use crate::target::DiskFacts;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Kernel block devices that never are a target: memory, loops, optical drives, floppies and network blocks.
+const NEVER_LISTED: [&str; 8] = ["loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md"];
+
+/// Size assumed for the sectors of a regular file that stands in for a disk.
+pub const FILE_SECTOR: u32 = 512;
+
+/// Facts of the disk at `path`, a block device or a regular file.
+///
+/// # Errors
+/// When it does not exist, is neither, or cannot be opened for reading.
+pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
+    let meta = fs::metadata(path).map_err(|e| DiskError::io("looking at", path, e))?;
+    if meta.is_file() {
+        return Ok(DiskFacts {
+            path: path.display().to_string(),
+            model: Some("regular file".into()),
+            size: meta.len(),
+            logical_sector: FILE_SECTOR,
+            physical_sector: FILE_SECTOR,
+            read_only: meta.permissions().readonly(),
+            file_backed: true,
+            holders: loops_backed_by(meta.dev(), meta.ino()),
+            contents: contents(path, meta.len(), FILE_SECTOR),
+            ..DiskFacts::default()
+        });
+    }
+    if !meta.file_type().is_block_device() {
+        return Err(DiskError::refused(
+            format!("{} is neither a block device nor a regular file", path.display()),
+            "name a whole disk, such as /dev/sda",
+        ));
+    }
+    let number = device_number(meta.rdev());
+    let sys = fs::canonicalize(format!("/sys/dev/block/{number}"))
+        .map_err(|e| DiskError::io("looking up in /sys", path, e))?;
+    let logical = read_number(&sys.join("queue/logical_block_size")).unwrap_or(512);
+    let logical_sector = u32::try_from(logical).unwrap_or(512);
+    let size = read_number(&sys.join("size")).unwrap_or(0).saturating_mul(512);
+    Ok(DiskFacts {
+        path: path.display().to_string(),
+        model: model(&sys),
+        serial: serial(&sys),
+        size,
+        logical_sector,
+        physical_sector: read_number(&sys.join("queue/physical_block_size"))
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(logical_sector),
+        removable: is_removable(&sys),
+        read_only: read_number(&sys.join("ro")) == Some(1),
+        file_backed: false,
+        holders: holders(&sys),
+        contents: contents(path, size, logical_sector),
+    })
+}
+
+/// The disks of this machine that could be a target, in kernel order. Loops, memory and optical drives are left out.
+pub fn list() -> Vec<DiskFacts> {
+    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort_by_key(|n| (n.len(), n.clone()));
+    names
+        .iter()
+        .filter(|n| !NEVER_LISTED.iter().any(|prefix| n.starts_with(prefix)))
+        .filter_map(|n| describe(&Path::new("/dev").join(n.replace('!', "/"))).ok())
+        .filter(|d| d.size > 0)
+        .collect()
+}
+
+/// `major:minor` of a device id.
+fn device_number(id: u64) -> String {
+    format!("{}:{}", rustix::fs::major(id), rustix::fs::minor(id))
+}
+
+fn read_text(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?.trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    read_text(path)?.parse().ok()
+}
+
+fn model(sys: &Path) -> Option<String> {
+    let vendor = read_text(&sys.join("device/vendor")).filter(|v| v != "ATA" && !v.starts_with("0x"));
+    match (vendor, read_text(&sys.join("device/model"))) {
+        (Some(vendor), Some(model)) => Some(format!("{vendor} {model}")),
+        (None, Some(model)) => Some(model),
+        (_, None) => None,
+    }
+}
+
+/// NVMe and virtio put the serial beside the device; SATA and SAS disks carry it in VPD page 0x80.
+fn serial(sys: &Path) -> Option<String> {
+    read_text(&sys.join("serial")).or_else(|| read_text(&sys.join("device/serial"))).or_else(|| {
+        let page = fs::read(sys.join("device/vpd_pg80")).ok()?;
+        let text = String::from_utf8_lossy(page.get(4..)?).trim_matches(['\0', ' ']).to_owned();
+        (!text.is_empty()).then_some(text)
+    })
+}
+
+fn is_removable(sys: &Path) -> bool {
+    read_number(&sys.join("removable")) == Some(1) || sys.to_string_lossy().contains("/usb")
+}
+
+/// Everything that uses a disk or one of its partitions: mounts, swap, and what stacks on it in the kernel.
+fn holders(sys: &Path) -> Vec<String> {
+    let mut devices = vec![sys.to_owned()];
+    if let Ok(entries) = fs::read_dir(sys) {
+        devices.extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("partition").exists()));
+    }
+    let mut found = BTreeSet::new();
+    for device in devices {
+        let Some(name) = device.file_name().map(|n| n.to_string_lossy().into_owned()) else { continue };
+        if let Ok(stacked) = fs::read_dir(device.join("holders")) {
+            for holder in stacked.flatten() {
+                found.insert(format!("{name} is held by {}", holder.file_name().to_string_lossy()));
+            }
+        }
+        if let Some(number) = read_text(&device.join("dev")) {
+            for mount in mounts_of(&number) {
+                found.insert(format!("{name} is mounted on {mount}"));
+            }
+        }
+        if swap_devices().iter().any(|s| s == &name) {
+            found.insert(format!("{name} is used as swap"));
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Mount points of a device number, from `/proc/self/mountinfo` (proc(5): field 3 is major:minor, field 5 the place).
+fn mounts_of(number: &str) -> Vec<String> {
+    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            (fields.nth(2)? == number).then(|| fields.nth(1).map(unescape))?
+        })
+        .collect()
+}
+
+/// mountinfo writes space, tab, newline and backslash as `\ooo`.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+}
+
+fn swap_devices() -> Vec<String> {
+    let Ok(text) = fs::read_to_string("/proc/swaps") else { return Vec::new() };
+    text.lines()
+        .skip(1)
+        .filter_map(|l| Path::new(l.split_whitespace().next()?).file_name()?.to_str().map(str::to_owned))
+        .collect()
+}
+
+/// Loop devices whose backing file is this inode: a mounted image file must not be written under its mount.
+fn loops_backed_by(device: u64, inode: u64) -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|e| {
+            let backing = read_text(&e.path().join("loop/backing_file"))?;
+            let meta = fs::metadata(PathBuf::from(backing)).ok()?;
+            (meta.dev() == device && meta.ino() == inode)
+                .then(|| format!("loop device /dev/{} is attached to it", e.file_name().to_string_lossy()))
+        })
+        .collect()
+}
+
+/// One line a partition, for the person who is about to erase it. Best effort: an unreadable disk says so.
+fn contents(path: &Path, size: u64, sector: u32) -> Vec<String> {
+    let Ok(file) = fs::OpenOptions::new().read(true).open(path) else {
+        return vec!["cannot be read without privileges".into()];
+    };
+    if size == 0 {
+        return Vec::new();
+    }
+    match super::survey::glance(&file, size, sector) {
+        Ok(lines) => lines,
+        Err(e) => vec![format!("unreadable: {e}")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_regular_file_is_a_disk_for_rehearsals() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(3 << 20).unwrap();
+        let facts = describe(file.path()).unwrap();
+        assert!(facts.file_backed);
+        assert_eq!(facts.size, 3 << 20);
+        assert_eq!(facts.holders, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_directory_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = describe(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("neither a block device nor a regular file"), "{error}");
+    }
+
+    #[test]
+    fn mount_points_with_spaces_are_readable() {
+        assert_eq!(unescape("/mnt/my\\040disk"), "/mnt/my disk");
+    }
+
+    #[test]
+    fn swap_and_mounts_do_not_fail_on_this_machine() {
+        let _ = swap_devices();
+        assert!(!mounts_of("0:0").iter().any(String::is_empty));
+    }
+}

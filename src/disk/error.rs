@@ -1,0 +1,182 @@
+//! What can go wrong with a disk or an image file, in sentences for a technician.
+
+use std::path::{Path, PathBuf};
+
+/// A failure of disk work. `source()` carries the cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiskError {
+    /// Opening, creating, reading facts.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done: `opening`, `creating`, ...
+        doing: &'static str,
+        /// File or device.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// Reading at a place.
+    #[error("reading {} at byte {offset}", path.display())]
+    Read {
+        /// File or device.
+        path: PathBuf,
+        /// Byte offset.
+        offset: u64,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// Writing at a place.
+    #[error("writing {} at byte {offset}", path.display())]
+    Write {
+        /// File or device.
+        path: PathBuf,
+        /// Byte offset.
+        offset: u64,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The disk is mounted or held by something.
+    #[error("{} is in use: {}", path.display(), holders.join(", "))]
+    InUse {
+        /// Device.
+        path: PathBuf,
+        /// Who holds it.
+        holders: Vec<String>,
+    },
+    /// A plain refusal before anything was touched.
+    #[error("{message}")]
+    Refused {
+        /// What and why.
+        message: String,
+        /// What to try.
+        hint: Option<String>,
+    },
+    /// A master disk that would not be captured faithfully.
+    #[error("{}", dirty_message(.0))]
+    Dirty(Vec<DirtyPartition>),
+    /// The table of the image does not go onto this disk.
+    #[error("the image does not fit {}: {source}", path.display())]
+    DoesNotFit {
+        /// Target.
+        path: PathBuf,
+        /// Cause.
+        source: diskmap::PatchError,
+    },
+    /// The partition table cannot be read.
+    #[error("reading the partition table of {}", path.display())]
+    Table {
+        /// Disk.
+        path: PathBuf,
+        /// Cause.
+        source: diskmap::TableError,
+    },
+    /// The image is damaged, foreign or locked.
+    #[error("image {}", path.display())]
+    Image {
+        /// Image.
+        path: PathBuf,
+        /// Cause.
+        source: imagefmt::FormatError,
+    },
+    /// What was read back is not what was written.
+    #[error("read-back of {} differs from the master image in chunk {chunk} (bytes {offset}..{end})", path.display())]
+    Mismatch {
+        /// Target.
+        path: PathBuf,
+        /// Chunk.
+        chunk: u32,
+        /// First byte of the chunk.
+        offset: u64,
+        /// End of the chunk.
+        end: u64,
+    },
+    /// The table sectors did not read back as written.
+    #[error("read-back of the partition table of {} differs at byte {offset}", path.display())]
+    TableMismatch {
+        /// Target.
+        path: PathBuf,
+        /// Byte offset.
+        offset: u64,
+    },
+    /// Somebody asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A partition whose file system is not in a state to be captured by its used blocks.
+#[derive(Clone, Debug)]
+pub struct DirtyPartition {
+    /// Partition number.
+    pub number: u32,
+    /// File system.
+    pub fs: String,
+    /// What is wrong.
+    pub reason: String,
+    /// What to do.
+    pub hint: String,
+}
+
+fn dirty_message(partitions: &[DirtyPartition]) -> String {
+    partitions
+        .iter()
+        .map(|p| format!("partition {} ({}): {}", p.number, p.fs, p.reason))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+impl DiskError {
+    pub(super) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { doing, path: path.to_owned(), source }
+    }
+
+    pub(super) fn image(path: &Path, source: imagefmt::FormatError) -> Self {
+        Self::Image { path: path.to_owned(), source }
+    }
+
+    pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// What to try next, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::InUse { .. } => Some("unmount it, or choose another disk".into()),
+            Self::Dirty(partitions) => Some(
+                partitions
+                    .iter()
+                    .map(|p| format!("{}, or capture it whole with --raw-partition {}", p.hint, p.number))
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
+            Self::Mismatch { .. } | Self::TableMismatch { .. } => {
+                Some("the disk stays without a partition table; check its cable and health, then deploy again".into())
+            }
+            Self::Image { source, .. } => match source {
+                imagefmt::FormatError::Truncated { .. } => {
+                    Some("the capture or copy did not finish; copy it again, or see what survives with `image check`".into())
+                }
+                imagefmt::FormatError::PasswordNeeded => Some("give it with --password-file".into()),
+                imagefmt::FormatError::WrongPassword => Some("check the password file".into()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The error with its causes, in one line.
+    pub fn full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(next) = cause {
+            let next_text = next.to_string();
+            if !text.ends_with(&next_text) {
+                text.push_str(": ");
+                text.push_str(&next_text);
+            }
+            cause = next.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,328 @@
+//! Looking at a master disk before a byte of it is captured: what is on it, and which bytes an image must hold.
+//!
+//! Owns the decision what is captured. Used blocks of every understood file system; whole partitions where nothing
+//! is understood; the gaps in which boot loaders live. Never writes. What always holds: over-capture is fine,
+//! under-capture is data loss, so every doubt widens the set.
+
+use super::DiskError;
+use super::error::DirtyPartition;
+use diskmap::usedmap::{MapOptions, Mapping, Window, map_partition};
+use diskmap::{ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table};
+use imagefmt::{ExcludedRange, FsMeta, PartitionMeta};
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+/// Gaps outside partitions up to this size are captured whole: MBR gap, GRUB core image, alignment. Of a larger
+/// gap, which is free space, only this much at either end: loaders sit at the front of a disk, and LDM and RAID
+/// metadata at its back.
+const GAP_BYTES: u64 = 1 << 20;
+
+/// Choices of a capture that change what is taken.
+#[derive(Clone, Debug, Default)]
+pub struct SurveyOptions {
+    /// Partitions to take whole, whatever is in them. Number 0 is a disk without a table.
+    pub raw_partitions: Vec<u32>,
+    /// Keep contents of page and hibernation files of clean NTFS volumes.
+    pub keep_page_files: bool,
+}
+
+/// A master disk, understood.
+#[derive(Debug)]
+pub struct Survey {
+    /// Table and its raw sectors.
+    pub table: PartitionTable,
+    /// Device bytes an image must hold. Table sectors inside are captured as zeros.
+    pub used: ExtentSet,
+    /// One entry a partition, for the image's description.
+    pub partitions: Vec<PartitionMeta>,
+    /// Things the technician should know that are not errors.
+    pub warnings: Vec<String>,
+}
+
+/// Surveys a whole disk.
+///
+/// # Errors
+/// [`DiskError::Table`] for a table that cannot be read, [`DiskError::Dirty`] naming every partition that was not
+/// closed cleanly, [`DiskError::Refused`] for a `--raw-partition` that does not exist.
+pub fn survey(
+    dev: &dyn ReadAt,
+    size: u64,
+    sector_size: u32,
+    path: &Path,
+    options: &SurveyOptions,
+) -> Result<Survey, DiskError> {
+    let table = read_table(dev, size, sector_size)
+        .map_err(|source| DiskError::Table { path: path.to_owned(), source })?;
+    let mut warnings = table.warnings.clone();
+    warnings.extend(diskmap::cross_check(&table, dev));
+    let areas = data_areas(&table, size);
+    for number in &options.raw_partitions {
+        if !areas.iter().any(|area| area.number == *number) {
+            return Err(DiskError::refused(
+                format!("--raw-partition {number}: {} has no such partition", path.display()),
+                format!("it has {}", numbers(&areas)),
+            ));
+        }
+    }
+
+    let mut used = gaps(dev, &table, size)
+        .map_err(|source| DiskError::Read { path: path.to_owned(), offset: 0, source })?;
+    let mut partitions = Vec::new();
+    let mut dirty = Vec::new();
+    for area in areas {
+        let mut meta = area.meta();
+        let raw_asked = options.raw_partitions.contains(&area.number);
+        let window = Window::new(dev, area.range.start, area.len());
+        let map_options = MapOptions { keep_page_files: options.keep_page_files };
+        let mapping = map_partition(&window, area.len(), &map_options)
+            .map_err(|source| DiskError::Read { path: path.to_owned(), offset: area.range.start, source })?;
+        meta.fs = mapping.fs().map(|fs| FsMeta {
+            kind: fs.kind.name().to_owned(),
+            label: fs.label.clone(),
+            uuid: fs.uuid.clone(),
+            block_size: fs.block_size,
+        });
+        match mapping {
+            _ if raw_asked => take_raw(&mut used, &mut meta, &area.range, "asked for with --raw-partition".into()),
+            Mapping::Used(map) => {
+                for extent in &map.extents {
+                    used.insert(area.range.start + extent.start..area.range.start + extent.end);
+                }
+                meta.used_bytes = map.used_bytes();
+                meta.capture = "used".into();
+                meta.excluded = map
+                    .excluded
+                    .into_iter()
+                    .map(|excluded| ExcludedRange {
+                        what: excluded.what,
+                        start: area.range.start + excluded.range.start,
+                        length: excluded.range.end - excluded.range.start,
+                    })
+                    .collect();
+            }
+            Mapping::Raw { reason, .. } => take_raw(&mut used, &mut meta, &area.range, reason),
+            Mapping::Refused { fs, reason, hint } => {
+                dirty.push(DirtyPartition { number: area.number, fs: fs.kind.name().to_owned(), reason, hint });
+            }
+        }
+        partitions.push(meta);
+    }
+    if dirty.is_empty() {
+        Ok(Survey { table, used, partitions, warnings })
+    } else {
+        Err(DiskError::Dirty(dirty))
+    }
+}
+
+/// What is on a disk, one line a partition, without reading allocation maps.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<String>> {
+    let table = match read_table(dev, size, sector_size) {
+        Ok(table) => table,
+        Err(error) => return Ok(vec![format!("partition table damaged: {error}")]),
+    };
+    let mut lines = Vec::new();
+    for area in data_areas(&table, size) {
+        let window = Window::new(dev, area.range.start, area.len());
+        let fs = map_partition(&window, area.len(), &MapOptions::default())?.fs().cloned();
+        let what = match fs {
+            Some(fs) => match fs.label.filter(|label| !label.is_empty()) {
+                Some(label) => format!("{} \"{label}\"", fs.kind.name()),
+                None => fs.kind.name().to_owned(),
+            },
+            None if table.kind == TableKind::None => continue,
+            None => "no known file system".into(),
+        };
+        let name = area.name.map(|name| format!(" ({name})")).unwrap_or_default();
+        lines.push(format!("{}: {what}, {:.1} GB{name}", area.number, (area.range.end - area.range.start) as f64 / 1e9));
+    }
+    Ok(lines)
+}
+
+/// A stretch of the disk that holds one file system: a partition, or the whole of a disk without a table.
+struct Area {
+    number: u32,
+    range: Range<u64>,
+    type_id: String,
+    unique_id: Option<String>,
+    name: Option<String>,
+    attributes: u64,
+    bootable: bool,
+    logical: bool,
+}
+
+impl Area {
+    fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    fn meta(&self) -> PartitionMeta {
+        PartitionMeta {
+            number: self.number,
+            start: self.range.start,
+            length: self.len(),
+            type_id: self.type_id.clone(),
+            unique_id: self.unique_id.clone(),
+            name: self.name.clone(),
+            attributes: self.attributes,
+            bootable: self.bootable,
+            logical: self.logical,
+            fs: None,
+            used_bytes: 0,
+            capture: String::new(),
+            reason: None,
+            excluded: Vec::new(),
+        }
+    }
+}
+
+fn data_areas(table: &PartitionTable, size: u64) -> Vec<Area> {
+    if table.kind == TableKind::None {
+        return vec![Area {
+            number: 0,
+            range: 0..size,
+            type_id: "none".into(),
+            unique_id: None,
+            name: None,
+            attributes: 0,
+            bootable: false,
+            logical: false,
+        }];
+    }
+    table.partitions.iter().filter(|p| p.kind != PartitionKind::Extended).map(area_of).collect()
+}
+
+fn area_of(partition: &Partition) -> Area {
+    Area {
+        number: partition.number,
+        range: partition.start..partition.start.saturating_add(partition.length),
+        type_id: match partition.type_id {
+            TypeId::Gpt(guid) => guid.to_string(),
+            TypeId::Mbr(kind) => format!("{kind:02x}"),
+        },
+        unique_id: partition.unique.as_ref().map(ToString::to_string),
+        name: partition.name.clone().filter(|name| !name.is_empty()),
+        attributes: partition.attributes,
+        bootable: partition.bootable,
+        logical: partition.kind == PartitionKind::Logical,
+    }
+}
+
+fn numbers(areas: &[Area]) -> String {
+    let list: Vec<String> = areas.iter().map(|a| a.number.to_string()).collect();
+    if list.is_empty() { "none".into() } else { list.join(", ") }
+}
+
+fn take_raw(used: &mut ExtentSet, meta: &mut PartitionMeta, range: &Range<u64>, reason: String) {
+    used.insert(range.clone());
+    meta.used_bytes = range.end - range.start;
+    meta.capture = "raw".into();
+    meta.reason = Some(reason);
+}
+
+/// What lies outside partitions and may matter. The gap in front of the first partition is taken as it is, so that
+/// stale loader code of a target's former life does not survive; of the others only what is not zero, so that an
+/// image still fits a disk that is smaller by nothing but free space.
+fn gaps(dev: &dyn ReadAt, table: &PartitionTable, size: u64) -> io::Result<ExtentSet> {
+    let mut covered = ExtentSet::new();
+    if table.kind == TableKind::None {
+        covered.insert(0..size);
+    }
+    for partition in table.partitions.iter().filter(|p| p.kind != PartitionKind::Extended) {
+        covered.insert(partition.start..partition.start.saturating_add(partition.length).min(size));
+    }
+    let mut whole = ExtentSet::new();
+    whole.insert(0..size);
+    let mut taken = ExtentSet::new();
+    for gap in whole.subtract(&covered).iter() {
+        let parts = if gap.end - gap.start <= 2 * GAP_BYTES {
+            vec![gap.clone()]
+        } else {
+            vec![gap.start..gap.start + GAP_BYTES, gap.end - GAP_BYTES..gap.end]
+        };
+        for part in parts {
+            if part.start == 0 {
+                taken.insert(part);
+            } else {
+                insert_nonzero(dev, table, part, &mut taken)?;
+            }
+        }
+    }
+    Ok(taken)
+}
+
+/// Adds the blocks of `range` (at most two megabytes) that hold anything but zeros and table sectors.
+fn insert_nonzero(
+    dev: &dyn ReadAt,
+    table: &PartitionTable,
+    range: Range<u64>,
+    taken: &mut ExtentSet,
+) -> io::Result<()> {
+    let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0u8; len];
+    dev.read_exact_at(range.start, &mut bytes)?;
+    for region in &table.regions {
+        blank(&mut bytes, range.start, region.offset, region.bytes.len());
+    }
+    let mut at = range.start;
+    for block in bytes.chunks(imagefmt::MASK_BLOCK as usize) {
+        if block.iter().any(|byte| *byte != 0) {
+            taken.insert(at..at + block.len() as u64);
+        }
+        at += block.len() as u64;
+    }
+    Ok(())
+}
+
+/// Zeroes the part of `bytes` (which lie at device offset `at`) that belongs to a table region.
+pub(super) fn blank(bytes: &mut [u8], at: u64, region_offset: u64, region_len: usize) {
+    let end = at + bytes.len() as u64;
+    let from = region_offset.max(at);
+    let to = (region_offset + region_len as u64).min(end);
+    if from < to {
+        // Both lie within `bytes`, whose length is a usize.
+        let (from, to) = ((from - at) as usize, (to - at) as usize);
+        bytes[from..to].fill(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_sectors_are_blanked_wherever_they_touch_a_buffer() {
+        for (at, region, len, expect) in [
+            (0u64, 0u64, 2usize, [0u8, 0, 1, 1]),
+            (10, 8, 3, [0, 1, 1, 1]),
+            (10, 13, 5, [1, 1, 1, 0]),
+            (10, 14, 5, [1, 1, 1, 1]),
+            (10, 0, 10, [1, 1, 1, 1]),
+            (10, 0, 100, [0, 0, 0, 0]),
+        ] {
+            let mut bytes = [1u8; 4];
+            blank(&mut bytes, at, region, len);
+            assert_eq!(bytes, expect, "buffer at {at}, region {region}+{len}");
+        }
+    }
+
+    #[test]
+    fn a_disk_of_unknown_bytes_is_taken_whole() {
+        let disk = vec![0x5a_u8; 1 << 20];
+        let survey = survey(&disk, 1 << 20, 512, Path::new("disk"), &SurveyOptions::default()).unwrap();
+        assert_eq!(survey.used.total(), 1 << 20);
+        assert_eq!(survey.partitions.len(), 1);
+        assert_eq!(survey.partitions[0].capture, "raw");
+    }
+
+    #[test]
+    fn a_raw_partition_that_does_not_exist_is_refused() {
+        let disk = vec![0u8; 1 << 20];
+        let options = SurveyOptions { raw_partitions: vec![3], ..Default::default() };
+        let error = survey(&disk, 1 << 20, 512, Path::new("disk"), &options).unwrap_err();
+        assert!(matches!(error, DiskError::Refused { .. }), "{error}");
+    }
+}

@@ -1,0 +1,182 @@
+//! A disk being written: opened exclusively, written at offsets from many threads, flushed, read back.
+//!
+//! Owns the file descriptors of one target disk. Never decides what goes where. Block devices are written and read
+//! with `O_DIRECT`, so that a read-back comes from the device and not from memory; regular files (rehearsals, and
+//! `image restore` to a file) go through the page cache and are synced and dropped from it before they are read back.
+
+use super::buffer::AlignedBuffer;
+use super::{DiskError, sys};
+use crate::target::DiskFacts;
+use rustix::fs::{Advice, FallocateFlags};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Zeros written at once where the device cannot zero by itself.
+const IO_BYTES: usize = 1 << 20;
+
+/// An open target disk. All methods take `&self`: threads share it.
+pub struct TargetDisk {
+    path: PathBuf,
+    file: File,
+    /// The same device opened with `O_DIRECT`, where it allows that.
+    direct: Option<File>,
+    size: u64,
+    sector_size: u32,
+    file_backed: bool,
+}
+
+impl TargetDisk {
+    /// Opens the disk for writing after looking at it once more.
+    ///
+    /// # Errors
+    /// [`DiskError::InUse`] when anything holds it, [`DiskError::Refused`] for a read-only device.
+    pub fn open(facts: &DiskFacts) -> Result<Self, DiskError> {
+        let path = Path::new(&facts.path);
+        if !facts.holders.is_empty() {
+            return Err(DiskError::InUse { path: path.to_owned(), holders: facts.holders.clone() });
+        }
+        if facts.read_only {
+            return Err(DiskError::refused(format!("{} is read-only", path.display()), "check the write protection"));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        // O_EXCL on a block device asks the kernel for exclusive use: it fails with EBUSY when a file system or
+        // another program got in since we looked.
+        let exclusive = if facts.file_backed { 0 } else { rustix::fs::OFlags::EXCL.bits().cast_signed() };
+        let file = options.clone().custom_flags(exclusive).open(path).map_err(|source| {
+            if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
+                DiskError::InUse { path: path.to_owned(), holders: vec!["the kernel says it is busy".into()] }
+            } else {
+                DiskError::io("opening", path, source)
+            }
+        })?;
+        let direct = if facts.file_backed {
+            None
+        } else {
+            options.custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed()).open(path).ok()
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            direct,
+            size: facts.size,
+            sector_size: facts.logical_sector,
+            file_backed: facts.file_backed,
+        })
+    }
+
+    /// Path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes of a logical sector.
+    pub fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// Writes `bytes` at `offset`. Memory from an [`AlignedBuffer`] goes to the device without a copy.
+    ///
+    /// # Errors
+    /// [`DiskError::Write`] with the offset.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let failed = |source| DiskError::Write { path: self.path.clone(), offset, source };
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.size) {
+            return Err(failed(io::Error::other(format!("beyond the end of the disk ({} bytes)", self.size))));
+        }
+        let Some(direct) = self.direct.as_ref().filter(|_| self.is_aligned(offset, bytes.len())) else {
+            return self.file.write_all_at(bytes, offset).map_err(failed);
+        };
+        if is_page_aligned(bytes.as_ptr()) {
+            return direct.write_all_at(bytes, offset).map_err(failed);
+        }
+        let mut copy = AlignedBuffer::new(bytes.len());
+        copy.bytes_mut().copy_from_slice(bytes);
+        direct.write_all_at(copy.bytes(), offset).map_err(failed)
+    }
+
+    /// Reads `into.len()` bytes at `offset`, from the device where it can be done without the page cache.
+    ///
+    /// # Errors
+    /// [`DiskError::Read`] with the offset.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
+        let failed = |source| DiskError::Read { path: self.path.clone(), offset, source };
+        let Some(direct) = self.direct.as_ref().filter(|_| self.is_aligned(offset, into.len())) else {
+            return self.file.read_exact_at(into, offset).map_err(failed);
+        };
+        if is_page_aligned(into.as_ptr()) {
+            return direct.read_exact_at(into, offset).map_err(failed);
+        }
+        let mut copy = AlignedBuffer::new(into.len());
+        direct.read_exact_at(copy.bytes_mut(), offset).map_err(failed)?;
+        into.copy_from_slice(copy.bytes());
+        Ok(())
+    }
+
+    /// Makes a range read as zeros, by the device's own means where it has them.
+    ///
+    /// # Errors
+    /// [`DiskError::Write`] with the offset.
+    pub fn zero(&self, range: Range<u64>) -> Result<(), DiskError> {
+        let end = range.end.min(self.size);
+        let Some(len) = end.checked_sub(range.start).filter(|len| *len > 0) else { return Ok(()) };
+        let flags = if self.file_backed {
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE
+        } else {
+            FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE
+        };
+        let whole_sectors = self.is_aligned(range.start, usize::try_from(len).unwrap_or(1));
+        if whole_sectors && rustix::fs::fallocate(&self.file, flags, range.start, len).is_ok() {
+            return Ok(());
+        }
+        let zeros = vec![0u8; IO_BYTES.min(usize::try_from(len).unwrap_or(IO_BYTES))];
+        let mut at = range.start;
+        while at < end {
+            let part = usize::try_from(end - at).unwrap_or(IO_BYTES).min(zeros.len());
+            self.file.write_all_at(&zeros[..part], at).map_err(|source| DiskError::Write {
+                path: self.path.clone(),
+                offset: at,
+                source,
+            })?;
+            at += part as u64;
+        }
+        Ok(())
+    }
+
+    /// Everything written so far is on the medium when this returns, and later reads come from it.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`]: the device reported a write error at the latest here.
+    pub fn flush(&self) -> Result<(), DiskError> {
+        self.file.sync_all().map_err(|e| DiskError::io("flushing", &self.path, e))?;
+        // Only clean pages are dropped, and all are clean now. A hint: when it fails, the read-back is merely from memory.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        Ok(())
+    }
+
+    /// Lets the kernel see the new partitions. A device that takes none (a file, a loop without scanning) is fine.
+    pub fn reread_partitions(&self) {
+        if !self.file_backed
+            && let Err(error) = sys::reread_partition_table(&self.file)
+        {
+            tracing::debug!(disk = %self.path.display(), %error, "kernel did not read the partition table again");
+        }
+    }
+
+    fn is_aligned(&self, offset: u64, len: usize) -> bool {
+        let sector = u64::from(self.sector_size);
+        offset.is_multiple_of(sector) && (len as u64).is_multiple_of(sector)
+    }
+}
+
+fn is_page_aligned(memory: *const u8) -> bool {
+    memory.align_offset(super::buffer::ALIGNMENT) == 0
+}

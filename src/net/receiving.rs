@@ -1,0 +1,324 @@
+//! The agent's data path: sockets, seal, replay check, and the receiver state machine, on one OS thread.
+//!
+//! A shell: decides nothing. Packets go from the kernel through the opener straight into block buffers; a complete
+//! block leaves with its buffer as an event, and the buffer comes back with [`Receiving::block_done`].
+
+use super::clock::Clock;
+use super::socket::{ReceiveSocket, wait_readable};
+use multicast::{
+    Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane, Layout,
+    OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent, ReplayWindow, SessionSecret, Status,
+};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::mpsc::{Receiver as Commands, Sender, TryRecvError, channel};
+use std::time::Duration;
+
+/// Longest sleep: bounds how long a command waits while no packet comes.
+const NAP: Duration = Duration::from_millis(5);
+
+/// What a receiving thread needs to know.
+pub struct ReceivingSpec {
+    /// Session number.
+    pub session: multicast::SessionId,
+    /// Key epoch.
+    pub epoch: multicast::Epoch,
+    /// Session secret.
+    pub secret: SessionSecret,
+    /// Cipher.
+    pub suite: multicast::Suite,
+    /// Main lane.
+    pub main: SocketAddrV4,
+    /// Second lane.
+    pub second: SocketAddrV4,
+    /// Interface to join on.
+    pub interface: Ipv4Addr,
+    /// Bytes of the encoded manifest.
+    pub manifest_bytes: u32,
+    /// The image, when a reconnect already knows it.
+    pub image: Option<ImageBlocks>,
+    /// Block buffers: about 1 MiB each.
+    pub buffers: u16,
+    /// Receivers in the session, for the status interval.
+    pub receivers: usize,
+    /// Seed of the status jitter and of injected loss.
+    pub seed: u64,
+    /// Share of packets to drop on purpose (rehearsals).
+    pub inject_loss: f64,
+}
+
+/// What a receiving thread says.
+pub enum ReceivingEvent {
+    /// A block is complete; its buffer comes along and is owed back.
+    Block {
+        /// Block.
+        key: BlockKey,
+        /// Slot the buffer belongs to.
+        slot: u16,
+        /// Its symbols.
+        buffer: BlockBuffer,
+    },
+    /// A report for the console is due.
+    Status(Box<Status>),
+    /// Where reception stands; about once a second, and at once when multicast comes or goes.
+    Health(Health),
+    /// The sockets failed; nothing more comes.
+    Failed(io::Error),
+}
+
+/// Reception in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Packets of the session came within the last three seconds.
+    pub heard: bool,
+    /// Packets received on both lanes.
+    pub received: u64,
+    /// Packets lost on both lanes.
+    pub lost: u64,
+    /// Packets of the session that failed authentication or were replayed.
+    pub forged: u64,
+    /// The receiver's own counters.
+    pub counters: ReceiverCounters,
+}
+
+enum Command {
+    Done(BlockKey, u16, BlockBuffer, BlockOutcome),
+    Bulk(BlockKey),
+    OpenImage(ImageBlocks),
+    FullStatus,
+    DiskRate(u64),
+}
+
+/// A running receiving thread. Dropping it leaves the groups.
+pub struct Receiving {
+    commands: Sender<Command>,
+}
+
+impl Receiving {
+    /// Joins the groups and starts the thread, which reports to `event`.
+    ///
+    /// # Errors
+    /// When a group cannot be joined or the keys are refused.
+    pub fn start(spec: ReceivingSpec, event: impl Fn(ReceivingEvent) + Send + 'static) -> io::Result<Self> {
+        let opener =
+            Opener::new(&spec.secret, spec.suite, spec.session, spec.epoch).map_err(io::Error::other)?;
+        let main = ReceiveSocket::join(spec.main, spec.interface)?;
+        let second = ReceiveSocket::join(spec.second, spec.interface)?;
+        let clock = Clock::start();
+        let config = ReceiverConfig {
+            session: spec.session,
+            manifest: Layout::single(spec.manifest_bytes).symbol_counts(),
+            image: spec.image,
+            buffers: spec.buffers,
+            status_interval: multicast::status_interval(spec.receivers),
+            seed: spec.seed,
+        };
+        let state = State {
+            receiver: Receiver::new(config, clock.now()),
+            assembly: Assembly::new(spec.buffers),
+            opener,
+            replay: [ReplayWindow::new(), ReplayWindow::new()],
+            forged: 0,
+            loss: Loss::new(spec.inject_loss, spec.seed),
+        };
+        let (commands, inbox) = channel();
+        std::thread::Builder::new()
+            .name("receive".into())
+            .spawn(move || run(state, [main, second], clock, &inbox, &event))?;
+        Ok(Self { commands })
+    }
+
+    /// Gives a block's buffer back and says what became of it.
+    pub fn block_done(&self, key: BlockKey, slot: u16, buffer: BlockBuffer, outcome: BlockOutcome) {
+        self.tell(Command::Done(key, slot, buffer, outcome));
+    }
+
+    /// A block came over TCP 5003 and is written.
+    pub fn bulk_done(&self, key: BlockKey) {
+        self.tell(Command::Bulk(key));
+    }
+
+    /// The manifest is read and the disk is ready: image blocks are wanted now.
+    pub fn open_image(&self, image: ImageBlocks) {
+        self.tell(Command::OpenImage(image));
+    }
+
+    /// The control connection is new: say everything again.
+    pub fn full_status(&self) {
+        self.tell(Command::FullStatus);
+    }
+
+    /// What the disk takes, bytes per second.
+    pub fn disk_rate(&self, bytes_per_s: u64) {
+        self.tell(Command::DiskRate(bytes_per_s));
+    }
+
+    fn tell(&self, command: Command) {
+        // A thread that ended has said why by `Failed`.
+        let _ = self.commands.send(command);
+    }
+}
+
+struct State {
+    receiver: Receiver,
+    assembly: Assembly,
+    opener: Opener,
+    replay: [ReplayWindow; 2],
+    forged: u64,
+    loss: Loss,
+}
+
+fn run(
+    mut state: State,
+    mut sockets: [ReceiveSocket; 2],
+    clock: Clock,
+    inbox: &Commands<Command>,
+    event: &impl Fn(ReceivingEvent),
+) {
+    let mut said = Health::default();
+    let mut said_at = Instant::default();
+    loop {
+        loop {
+            match inbox.try_recv() {
+                Ok(command) => state.obey(command, clock.now()),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        for socket in &mut sockets {
+            let now = clock.now();
+            if let Err(error) = socket.drain(|datagram, _| state.packet(datagram, now)) {
+                return event(ReceivingEvent::Failed(error));
+            }
+            state.events(event);
+        }
+        let now = clock.now();
+        if let Some(status) = state.receiver.poll_status(now) {
+            event(ReceivingEvent::Status(Box::new(status)));
+        }
+        let health = state.health(now);
+        if health.heard != said.heard || now.saturating_since(said_at) >= multicast::Duration::from_secs(1) {
+            event(ReceivingEvent::Health(health));
+            (said, said_at) = (health, now);
+        }
+        let nap = state.receiver.poll_timeout().map_or(NAP, |deadline| clock.until(deadline)).min(NAP);
+        if let Err(error) = wait_readable(&[&sockets[0], &sockets[1]], nap) {
+            return event(ReceivingEvent::Failed(error));
+        }
+    }
+}
+
+impl State {
+    fn obey(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Done(key, slot, buffer, outcome) => {
+                self.assembly.attach(slot, buffer);
+                self.receiver.handle_block_done(now, key, outcome);
+            }
+            Command::Bulk(key) => self.receiver.handle_bulk_block(now, key),
+            Command::OpenImage(image) => self.receiver.open_image(image),
+            Command::FullStatus => self.receiver.full_status(now),
+            Command::DiskRate(rate) => self.receiver.set_disk_rate(rate),
+        }
+    }
+
+    fn packet(&mut self, datagram: &mut [u8], now: Instant) {
+        if self.loss.strikes() {
+            return;
+        }
+        let (header, payload) = match self.opener.open(datagram) {
+            Ok(opened) => opened,
+            Err(OpenError::Forged(_)) => {
+                self.forged += 1;
+                return;
+            }
+            // Beacons, other sessions on a shared group, and whatever else is on the wire.
+            Err(_) => return,
+        };
+        let lane = match header.number.lane() {
+            Lane::Main => 0,
+            Lane::Second => 1,
+        };
+        if self.replay[lane].take(header.number).is_err() {
+            self.forged += 1;
+            return;
+        }
+        self.store(&header, payload, now);
+    }
+
+    fn store(&mut self, header: &Header, payload: &[u8], now: Instant) {
+        match self.receiver.handle_packet(now, header) {
+            Disposition::Store { slot, first } => {
+                // Slots are the receiver's, indexes were checked by it: an error here would be our own mistake, and
+                // costs one symbol that parity replaces.
+                let stored = if first { self.assembly.begin(slot, header.k) } else { Ok(()) }
+                    .and_then(|()| self.assembly.store(slot, header.symbol, payload));
+                if let Err(error) = stored {
+                    tracing::debug!(%error, "symbol not stored");
+                }
+            }
+            Disposition::Ignore(_) => {}
+        }
+    }
+
+    fn events(&mut self, event: &impl Fn(ReceivingEvent)) {
+        while let Some(happened) = self.receiver.poll_event() {
+            if let ReceiverEvent::BlockReady { block, slot, .. } = happened
+                && let Some(buffer) = self.assembly.detach(slot)
+            {
+                event(ReceivingEvent::Block { key: block, slot, buffer });
+            }
+        }
+    }
+
+    fn health(&self, now: Instant) -> Health {
+        let (main, second) = (self.receiver.lane(Lane::Main), self.receiver.lane(Lane::Second));
+        Health {
+            heard: self.receiver.heard(now),
+            received: main.received + second.received,
+            lost: main.lost + second.lost,
+            forged: self.forged,
+            counters: self.receiver.counters(),
+        }
+    }
+}
+
+/// Loss on purpose, for rehearsals: each datagram is dropped with the same chance.
+struct Loss {
+    threshold: u64,
+    state: u64,
+}
+
+impl Loss {
+    fn new(share: f64, seed: u64) -> Self {
+        // A share of the 32-bit range; 1.0 is everything.
+        let threshold = (share.clamp(0.0, 1.0) * 4_294_967_296.0).round();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=2^32 above")]
+        Self { threshold: threshold as u64, state: seed | 1 }
+    }
+
+    fn strikes(&mut self) -> bool {
+        if self.threshold == 0 {
+            return false;
+        }
+        // xorshift64: plenty for dice.
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state >> 32 < self.threshold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn injected_loss_is_about_what_was_asked() {
+        for (share, low, high) in [(0.0, 0, 0), (0.01, 700, 1300), (0.5, 49_000, 51_000), (1.0, 100_000, 100_000)] {
+            let mut loss = Loss::new(share, 7);
+            let lost = (0..100_000).filter(|_| loss.strikes()).count();
+            assert!((low..=high).contains(&lost), "{share}: {lost} of 100000");
+        }
+    }
+}

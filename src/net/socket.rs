@@ -1,0 +1,229 @@
+//! Multicast sockets with the options a session needs, and batched sending and receiving on them.
+//!
+//! Owns socket creation and the calls that move datagrams. Never looks into a packet. Segmentation offload
+//! (`quinn-udp`) sends up to 40 packets in one call, and receives as many.
+
+#![expect(clippy::disallowed_methods, reason = "this is where session sockets are made")]
+
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
+
+/// Receive buffer asked for: about 170 ms of a gigabit link with the kernel's bookkeeping (transport.md 3.10).
+const RECEIVE_BUFFER: usize = 32 << 20;
+
+/// Send buffer: a few bursts, so that a full queue blocks us and not a switch.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// Largest thing one receive call can hand over for one message (64 segments under 64 KiB).
+const MESSAGE_BYTES: usize = 64 << 10;
+
+/// Messages a receive call takes at most.
+const MESSAGES: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
+
+/// Sends to multicast groups out of one interface.
+pub struct SendSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl SendSocket {
+    /// A socket that sends out of the interface with this address. Packets are looped back to receivers on the same
+    /// machine only when the interface is the loopback itself.
+    ///
+    /// # Errors
+    /// When the interface does not exist or an option is refused.
+    pub fn open(interface: Ipv4Addr, ttl: u32) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_multicast_if_v4(&interface)?;
+        socket.set_multicast_ttl_v4(ttl)?;
+        socket.set_multicast_loop_v4(interface.is_loopback())?;
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+        socket.bind(&SocketAddrV4::new(interface, 0).into())?;
+        let socket = UdpSocket::from(socket);
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Self { socket, state })
+    }
+
+    /// Segments one call may carry; 1 where the kernel has no segmentation offload.
+    pub fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Sends `contents`, cut into datagrams of `segment` bytes. Blocks while the queue is full.
+    ///
+    /// # Errors
+    /// Errors of the interface (down, gone). A lost datagram is not an error.
+    pub fn send(&self, to: SocketAddrV4, contents: &[u8], segment: usize) -> io::Result<()> {
+        // The state lowers its limit when a device turns out to refuse offload; what was built as one batch is then cut.
+        let limit = self.max_segments().max(1) * segment;
+        for part in contents.chunks(limit) {
+            let transmit = Transmit {
+                destination: SocketAddr::V4(to),
+                ecn: None,
+                contents: part,
+                segment_size: Some(segment),
+                src_ip: None,
+            };
+            loop {
+                match self.state.try_send((&self.socket).into(), &transmit) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        wait(&self.socket, rustix::event::PollFlags::OUT, Duration::from_millis(50))?;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    // No buffers in a driver is congestion, which the session repairs.
+                    Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => break,
+                    other => {
+                        other?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Receives one group on one interface.
+pub struct ReceiveSocket {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl ReceiveSocket {
+    /// Joins `group` on the interface with this address. Several receivers may share group and port on one machine.
+    ///
+    /// # Errors
+    /// When the port is taken by something that does not share it, or the interface does not exist.
+    pub fn join(group: SocketAddrV4, interface: Ipv4Addr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_reuse_address(true)?;
+        // Bound to the group, and deaf to groups only others on this machine joined.
+        socket.bind(&group.into())?;
+        socket.set_multicast_all_v4(false)?;
+        match rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER) {
+            Ok(()) => {}
+            // Not privileged: take what the administrator allows.
+            Err(_) => {
+                let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+            }
+        }
+        join_on(&socket, *group.ip(), interface)?;
+        let socket = UdpSocket::from(socket);
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(Self { socket, state, buffers: vec![vec![0; MESSAGE_BYTES]; MESSAGES] })
+    }
+
+    /// Hands every datagram waiting in the socket (up to a bound) and its sender's address to `take`, which may
+    /// change the bytes in place.
+    ///
+    /// # Errors
+    /// When the socket fails; an empty socket is not an error.
+    pub fn drain(&mut self, mut take: impl FnMut(&mut [u8], Ipv4Addr)) -> io::Result<usize> {
+        let mut metas = [RecvMeta::default(); MESSAGES];
+        let mut datagrams = 0;
+        // A bound, so that a flood on one lane does not starve the other.
+        for _ in 0..8 {
+            let mut slices: Vec<IoSliceMut> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
+            let count = match self.state.recv((&self.socket).into(), &mut slices, &mut metas) {
+                Ok(count) => count,
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
+                Err(e) => return Err(e),
+            };
+            for (buffer, meta) in self.buffers.iter_mut().zip(&metas).take(count) {
+                let Some(received) = buffer.get_mut(..meta.len) else { continue };
+                let IpAddr::V4(from) = meta.addr.ip().to_canonical() else { continue };
+                for datagram in received.chunks_mut(meta.stride.max(1)) {
+                    datagrams += 1;
+                    take(datagram, from);
+                }
+            }
+            if count < MESSAGES {
+                break;
+            }
+        }
+        Ok(datagrams)
+    }
+}
+
+fn join_on(socket: &Socket, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
+    socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Address(interface))
+}
+
+/// Waits until any of the sockets has something, or the time is over.
+///
+/// # Errors
+/// When polling fails.
+pub fn wait_readable(sockets: &[&ReceiveSocket], timeout: Duration) -> io::Result<()> {
+    let mut polls: Vec<_> = sockets
+        .iter()
+        .map(|s| rustix::event::PollFd::new(&s.socket, rustix::event::PollFlags::IN))
+        .collect();
+    poll(&mut polls, timeout)
+}
+
+fn wait(socket: &UdpSocket, flags: rustix::event::PollFlags, timeout: Duration) -> io::Result<()> {
+    poll(&mut [rustix::event::PollFd::new(socket, flags)], timeout)
+}
+
+fn poll(polls: &mut [rustix::event::PollFd<'_>], timeout: Duration) -> io::Result<()> {
+    let timeout = rustix::event::Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match rustix::event::poll(polls, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The local address packets to `peer` leave from: the interface on which to join groups.
+///
+/// # Errors
+/// When there is no route to `peer`.
+pub fn local_address_towards(peer: SocketAddr) -> io::Result<Ipv4Addr> {
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    probe.connect(peer)?;
+    match probe.local_addr()? {
+        SocketAddr::V4(address) => Ok(*address.ip()),
+        SocketAddr::V6(_) => Err(io::Error::other("no IPv4 route to the console")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Several agents on one machine rely on this: every receiver of a group and port gets every datagram.
+    #[test]
+    fn two_receivers_on_loopback_both_get_a_segmented_send() {
+        let group = SocketAddrV4::new(Ipv4Addr::new(239, 254, 77, 1), 45_802);
+        let mut receivers = [
+            ReceiveSocket::join(group, Ipv4Addr::LOCALHOST).unwrap(),
+            ReceiveSocket::join(group, Ipv4Addr::LOCALHOST).unwrap(),
+        ];
+        let sender = SendSocket::open(Ipv4Addr::LOCALHOST, 1).unwrap();
+        let contents: Vec<u8> = (0..40u8).flat_map(|n| vec![n; 1448]).collect();
+        sender.send(group, &contents, 1448).unwrap();
+        for receiver in &mut receivers {
+            let mut seen = Vec::new();
+            for _ in 0..50 {
+                wait_readable(&[&*receiver], Duration::from_millis(20)).unwrap();
+                receiver.drain(|d, _| seen.push((d[0], d.len()))).unwrap();
+                if seen.len() == 40 {
+                    break;
+                }
+            }
+            assert_eq!(seen, (0..40u8).map(|n| (n, 1448)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_way_to_loopback_is_loopback() {
+        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+        assert_eq!(local_address_towards(peer).unwrap(), Ipv4Addr::LOCALHOST);
+    }
+}
