@@ -6,8 +6,8 @@
 //! needed to guess whether one is.
 //!
 //! Deficits of a block are gathered until every healthy receiver has spoken since its last
-//! symbol, or a bounded hold is over; then the largest one, and [`SPARE`], goes into the
-//! queue once for everyone. Waiting for the slowest report costs buffers at receivers, not
+//! symbol, or a bounded hold is over; then the largest one, and a [`spare`] or two, goes
+//! into the queue once for everyone. Waiting for the slowest report costs buffers at receivers, not
 //! wire; answering each report by itself costs wire.
 //!
 //! Bounds: a block gets at most 256 parity symbols in one go (each index once) in at most
@@ -20,9 +20,9 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Lane, PerLane};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Symbols sent beyond the largest deficit: a repair that loses one itself need not be
-/// repaired. 0.13 % of a full block, against a whole round of reports.
-pub(crate) const SPARE: u16 = 1;
+/// Most symbols sent beyond the largest deficit, so that a repair which loses some itself
+/// need not be repaired.
+const MAX_SPARE: u16 = 2;
 /// Most answers for a block in one go.
 pub(crate) const MAX_ROUNDS: u8 = 16;
 
@@ -56,6 +56,19 @@ struct Account {
     deficit: u16,
     /// Largest deficit of anybody but the worst.
     runner_up: u16,
+}
+
+/// Symbols to send beyond a deficit of `missing`: whoever lost `missing` of `k` loses about
+/// `missing * missing / k` of the repair too. Below an eighth, a spare costs more than the
+/// rare second round it saves.
+fn spare(missing: u16, k: u16) -> u16 {
+    let missing = u64::from(missing);
+    let eighths = (missing * missing * 8)
+        .checked_div(u64::from(k))
+        .unwrap_or(0);
+    u16::try_from(eighths.div_ceil(8))
+        .unwrap_or(MAX_SPARE)
+        .min(if eighths == 0 { 0 } else { MAX_SPARE })
 }
 
 /// What became of a deficit.
@@ -243,7 +256,8 @@ impl Ledger {
         if account.pending > 0 {
             // Said after all that was sent so far: what is pending must cover it.
             let left = PARITY_SYMBOLS - account.parity_used;
-            account.pending = account.pending.max((missing + SPARE).min(left));
+            let wanted = missing + spare(missing, account.k);
+            account.pending = account.pending.max(wanted.min(left));
             return Claim::Counted;
         }
         if account.worst == Some(id) {
@@ -290,7 +304,8 @@ impl Ledger {
                 worst: account.worst,
                 first_after: (account.rounds == 0).then_some(account.parity_used),
             });
-            account.pending = account.deficit.saturating_add(SPARE).min(left);
+            let spare = spare(account.deficit, account.k);
+            account.pending = account.deficit.saturating_add(spare).min(left);
             account.rounds = account.rounds.saturating_add(1);
             account.worst = None;
             account.deficit = 0;
@@ -402,11 +417,20 @@ mod tests {
             ledger.sent(0, Lane::Second, u64::from(repair.parity));
             parity.push(repair.parity);
         }
-        assert_eq!(parity, [0, 1, 2, 3, 4]);
+        assert_eq!(parity, [0, 1, 2, 3, 4, 5]);
         assert!(ledger.is_quiet());
         // Said before the repair was seen: answered already.
-        assert_eq!(ledger.claim(NOW, 0, A, 2, &seen(50, 3)), Claim::Early);
-        assert_eq!(ledger.claim(NOW, 0, A, 1, &seen(50, 4)), Claim::Counted);
+        assert_eq!(ledger.claim(NOW, 0, A, 2, &seen(50, 4)), Claim::Early);
+        assert_eq!(ledger.claim(NOW, 0, A, 1, &seen(50, 5)), Claim::Counted);
+    }
+
+    #[test]
+    fn spares_follow_the_loss() {
+        assert_eq!(
+            [1, 9, 10, 16, 28, 29, 200].map(|d| spare(d, 745)),
+            [0, 0, 1, 1, 1, 2, 2]
+        );
+        assert_eq!((spare(1, 1), spare(1, 0), spare(u16::MAX, 1)), (1, 0, 2));
     }
 
     #[test]
@@ -435,8 +459,7 @@ mod tests {
                 sent += 1;
             }
         }
-        assert_eq!(sent, 11 * u32::from(MAX_ROUNDS));
-        assert!(sent <= u32::from(PARITY_SYMBOLS));
+        assert!(sent <= 12 * u32::from(MAX_ROUNDS) && sent <= u32::from(PARITY_SYMBOLS));
         assert_eq!(ledger.claim(NOW, 0, A, 10, &all), Claim::Spent);
         // Sent as source once more, everything begins anew.
         ledger.begin(0);

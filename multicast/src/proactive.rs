@@ -4,7 +4,9 @@
 //! much at once costs next to nothing on the wire and lets most blocks complete without a
 //! report. Without loss it must be nothing at all.
 //!
-//! Owns: a running mean of what blocks needed. A block that needed no repair after `n`
+//! With few receivers it varies a lot, so less is sent: one mean deviation below the mean.
+//!
+//! Owns: a running mean of what blocks needed, and its deviation. A block that needed no repair after `n`
 //! proactive symbols needed at most `n`, which is all that can be known: it pulls the mean
 //! down by one.
 
@@ -15,12 +17,15 @@ use std::collections::VecDeque;
 const WEIGHT: i64 = 16;
 /// Fixed point: 1 symbol.
 const ONE: i64 = 256;
+/// From so many receivers on the largest deficit varies little enough.
+const MANY: usize = 8;
 /// Blocks whose outcome is awaited at most; older ones are forgotten.
 const MAX_UNJUDGED: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Proactive {
     mean: i64,
+    deviation: i64,
     cap: u16,
     unjudged: VecDeque<u32>,
 }
@@ -29,14 +34,17 @@ impl Proactive {
     pub(crate) fn new(cap: u16) -> Self {
         Self {
             mean: 0,
+            deviation: 0,
             cap,
             unjudged: VecDeque::new(),
         }
     }
 
-    /// Parity symbols for the next block.
-    pub(crate) fn symbols(&self) -> u16 {
-        u16::try_from(self.mean / ONE).unwrap_or(0).min(self.cap)
+    /// Parity symbols for the next block, with so many healthy receivers.
+    pub(crate) fn symbols(&self, healthy: usize) -> u16 {
+        let margin = if healthy < MANY { self.deviation } else { 0 };
+        let symbols = (self.mean - margin).max(0) / ONE;
+        u16::try_from(symbols).unwrap_or(self.cap).min(self.cap)
     }
 
     /// A block was sent; its outcome will be known when all have seen its end.
@@ -67,7 +75,9 @@ impl Proactive {
     }
 
     fn pull(&mut self, towards: i64) {
-        self.mean = (self.mean + (towards - self.mean) / WEIGHT).max(0);
+        let off = towards - self.mean;
+        self.mean = (self.mean + off / WEIGHT).max(0);
+        self.deviation += (off.abs() - self.deviation) / WEIGHT;
     }
 }
 
@@ -78,18 +88,19 @@ mod tests {
     #[test]
     fn nothing_without_loss_and_the_mean_with_it() {
         let mut proactive = Proactive::new(64);
-        assert_eq!(proactive.symbols(), 0);
+        assert_eq!(proactive.symbols(50), 0);
         for _ in 0..200 {
             proactive.needed(12);
         }
-        assert!((11..=12).contains(&proactive.symbols()));
+        assert!((11..=12).contains(&proactive.symbols(50)));
+        assert!(proactive.symbols(1) <= proactive.symbols(50));
         for _ in 0..200 {
             proactive.needed(1000);
         }
-        assert_eq!(proactive.symbols(), 64);
+        assert_eq!(proactive.symbols(50), 64);
         for _ in 0..20_000 {
             proactive.pull(proactive.mean - ONE);
         }
-        assert_eq!(proactive.symbols(), 0);
+        assert_eq!(proactive.symbols(50), 0);
     }
 }

@@ -8,6 +8,7 @@
 //! ```text
 //!            ┌──────── < 10 % of receivers above 0.5 % ───► climb 5 % of the cap a second
 //!  window ───┤
+//!            ├──────── more of them, but little ─────────► climb 0.5 % of the cap a second
 //!            └── >= 25 % above 2 % ──► drop to what is delivered, and look:
 //!                    loss went away ──► it was the bottleneck: climb slowly near it
 //!                    loss stayed ─────► it was the link itself: back up, and that much loss
@@ -33,15 +34,16 @@ const MILLION: u64 = 1_000_000;
 const LOSS_SEEN: Ppm = 5_000;
 /// Above this it counts as losing.
 const LOSS_HEAVY: Ppm = 20_000;
-/// Climb only while fewer than this share see loss, in percent.
+/// Climb fast only while fewer than this share see loss, in percent.
 const CLIMB_BELOW_PERCENT: u64 = 10;
 /// Fall only when at least this share lose, in percent.
 const FALL_FROM_PERCENT: u64 = 25;
 /// Share of the cap at the start, in percent.
-const START_PERCENT: u64 = 97;
+const START_PERCENT: u64 = 99;
 /// Climb in a second, in percent of the cap.
 const CLIMB_PERCENT: u64 = 5;
-/// Climb in a second close to a rate that overran the network, in tenths of a percent.
+/// Climb in a second close to a rate that overran the network, or while many see a little
+/// loss, in tenths of a percent of the cap.
 const CLIMB_NEAR_PERMILLE: u64 = 5;
 /// How close is close, in percent of that rate.
 const NEAR_PERCENT: u64 = 95;
@@ -218,17 +220,20 @@ impl Rate {
             });
             self.rate = percent(delivered, 100 - DRAIN_PERCENT);
             self.falls += 1;
-        } else if seen * 100 < count * CLIMB_BELOW_PERCENT {
-            self.climb(now, length);
+        } else {
+            // Some loss seen by many: climb on, but with care. Staying would keep a rate low
+            // for loss that no rate cures.
+            let careful = seen * 100 >= count * CLIMB_BELOW_PERCENT;
+            self.climb(now, length, careful);
         }
     }
 
-    fn climb(&mut self, now: Instant, length: Duration) {
+    fn climb(&mut self, now: Instant, length: Duration, careful: bool) {
         let near = self.bottleneck.is_some_and(|bottleneck| {
             now.saturating_since(bottleneck.at) < BOTTLENECK_MEMORY
                 && self.rate >= percent(bottleneck.value, NEAR_PERCENT)
         });
-        let permille = if near {
+        let permille = if near || careful {
             CLIMB_NEAR_PERMILLE
         } else {
             CLIMB_PERCENT * 10
@@ -283,14 +288,14 @@ mod tests {
     fn few_losers_slow_nobody() {
         let mut rate = Rate::new(Instant::ZERO, CAP);
         run(&mut rate, 0, 20, |id, _| if id < 4 { 300_000 } else { 0 });
-        assert!(rate.rate() >= CAP * 97 / 100);
+        assert!(rate.rate() >= CAP * 98 / 100);
     }
 
     #[test]
     fn loss_that_does_not_go_away_slows_nobody() {
         let mut rate = Rate::new(Instant::ZERO, CAP);
         let from = run(&mut rate, 0, 10, |_, _| 50_000);
-        assert!(rate.rate() >= CAP * 97 / 100, "{}", rate.rate());
+        assert!(rate.rate() >= CAP * 98 / 100, "{}", rate.rate());
         run(&mut rate, from, 60, |_, _| 50_000);
         assert_eq!(rate.rate(), CAP);
         assert_eq!(rate.falls(), 1);

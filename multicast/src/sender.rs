@@ -22,7 +22,7 @@
 
 use crate::blockset::BlockSet;
 use crate::carousel::Carousel;
-use crate::layout::{BlockKey, Layout, ObjectId};
+use crate::layout::{BlockKey, Layout, ObjectId, PARITY_SYMBOLS};
 use crate::ledger::{Answer, Claim, Ledger, Repair, Seen};
 use crate::pacer::{Pacer, WIRE_BYTES};
 use crate::peer::{MAX_BAD_BLOCKS, Peer, SILENT};
@@ -48,6 +48,12 @@ const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(50);
 /// Repair saved up for while none was needed, in packets: about one block's worth.
 const MAX_REPAIR_CREDIT: u64 = 512;
+/// The image waits so long, from the first receiver that is ready for it, for the others to
+/// be ready too: what it sends before that must be sent again to them.
+const START_GRACE: Duration = Duration::from_millis(400);
+/// Proactive parity of a manifest block: one in sixteen and a few. It is small, everybody
+/// waits for it, and nothing is known of the loss yet.
+const MANIFEST_PARITY: (u16, u16) = (16, 4);
 /// Default cap of proactive parity: what 5 % loss at 200 receivers needs.
 const PROACTIVE_MAX: u16 = 64;
 /// A block is answered at once when a healthy receiver has less than this free, of a pool
@@ -313,6 +319,9 @@ pub struct Sender {
     room: Room,
     proactive: Proactive,
     repair_credit: u64,
+    /// When the first receiver was ready for the image, and whether it has begun.
+    first_ready_at: Option<Instant>,
+    started: bool,
     pass: u32,
     pass_open: bool,
     next_tick: Instant,
@@ -337,8 +346,10 @@ impl Sender {
             pacer: Pacer::new(rate.rate()),
             rate,
             room: Room::default(),
-            proactive: Proactive::new(config.proactive_max),
+            proactive: Proactive::new(config.proactive_max.min(PARITY_SYMBOLS)),
             repair_credit: 0,
+            first_ready_at: None,
+            started: false,
             pass: 0,
             pass_open: false,
             next_tick: now + TICK,
@@ -448,7 +459,9 @@ impl Sender {
         let mut at = self.next_tick;
         let busy = self.manifest.has_source()
             || self.image.run.is_some()
-            || (!self.image.wants.wanted().is_empty() && self.room.hold_end().is_none())
+            || (self.started
+                && !self.image.wants.wanted().is_empty()
+                && self.room.hold_end().is_none())
             || self.manifest.ledger.is_repairing()
             || self.image.ledger.is_repairing();
         if busy {
@@ -827,7 +840,9 @@ impl Sender {
     fn next_manifest(&mut self) -> Option<Transmit> {
         if self.manifest.run.is_none() {
             let block = self.manifest.carousel.next(self.manifest.wants.wanted())?;
-            self.manifest.start(block, 0);
+            let (share, least) = MANIFEST_PARITY;
+            let proactive = self.manifest.ledger.k(block) / share + least;
+            self.manifest.start(block, proactive);
         }
         let transmit = self.continue_run(ObjectId::Manifest, Lane::Second)?;
         self.counters.manifest += 1;
@@ -839,9 +854,13 @@ impl Sender {
             if self.room.is_held(now) || self.image.wants.wanted().is_empty() {
                 return None;
             }
+            if !self.may_start(now) {
+                return None;
+            }
             self.room.let_through(now);
             let block = self.image.carousel.next(self.image.wants.wanted())?;
-            let proactive = self.proactive.symbols();
+            let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
+            let proactive = self.proactive.symbols(healthy);
             self.image.start(block, proactive);
             self.room.started(self.next_number.main);
         }
@@ -860,6 +879,20 @@ impl Sender {
         Some(transmit)
     }
 
+    /// Whether the image may begin: all who are there are ready, or were waited for.
+    fn may_start(&mut self, now: Instant) -> bool {
+        if self.started {
+            return true;
+        }
+        let since = *self.first_ready_at.get_or_insert(now);
+        let all = self
+            .peers
+            .values()
+            .all(|peer| peer.image_open || peer.silent);
+        self.started = all || now.saturating_since(since) >= START_GRACE;
+        self.started
+    }
+
     /// The next symbol of the block that is going out; source first, then proactive parity.
     fn continue_run(&mut self, id: ObjectId, lane: Lane) -> Option<Transmit> {
         let number = self.number(lane);
@@ -870,6 +903,7 @@ impl Sender {
             (run.next - 1, TransmitKind::Source)
         } else {
             run.proactive = run.proactive.saturating_sub(1);
+            // A go begins with 256 unused indexes and proactive parity is capped below that.
             let parity = object.ledger.take_parity(run.block)?;
             (run.k + parity, TransmitKind::Proactive)
         };
@@ -907,7 +941,7 @@ impl Sender {
         } else if self.image.ledger.has_repair() {
             // While source can go out, repair has its share and no more.
             let source = self.image.run.is_some()
-                || (!self.image.wants.wanted().is_empty() && !self.room.is_held(now));
+                || self.started && !self.image.wants.wanted().is_empty() && !self.room.is_held(now);
             let cost = 100 - u64::from(self.config.repair_share_percent.min(99));
             if self.repair_credit >= cost {
                 self.repair_credit -= cost;
