@@ -9,6 +9,7 @@
 //!                     console::client   Output (stdout: results, stderr: notes and bars)
 //! ```
 
+mod agent;
 mod console;
 mod deploy;
 pub mod exit;
@@ -93,6 +94,44 @@ enum Command {
     /// Running and past deployments
     #[command(subcommand)]
     Job(job::Command),
+    /// The target side, as `diskcast-agent` has it
+    #[command(subcommand, hide = true)]
+    Agent(agent::Command),
+}
+
+/// The target side of diskcast: offers this machine's disks to a console.
+#[derive(Debug, Parser)]
+#[command(name = "diskcast-agent", version, max_term_width = 80, arg_required_else_help = true, after_help = EXIT_CODES_HELP)]
+struct AgentCli {
+    #[command(flatten)]
+    global: AgentGlobal,
+    #[command(subcommand)]
+    command: agent::Command,
+}
+
+/// Options of every command of the agent.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct AgentGlobal {
+    /// Print an error as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print warnings and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Never colour the output
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+impl Command {
+    /// Runs until it is told to end; its log is its output.
+    fn is_service(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
 }
 
 /// What every command gets.
@@ -140,6 +179,33 @@ pub fn diskcast(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => {
             let out = cli.global.output();
             told(run(cli, &out), &out)
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// The binary `diskcast-agent`.
+pub fn diskcast_agent(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match parse::<AgentCli>(&arguments) {
+        Ok(AgentCli {
+            global:
+                AgentGlobal {
+                    json,
+                    quiet,
+                    verbose,
+                    no_color,
+                },
+            command,
+        }) => {
+            let out = Output::new(OutputOptions {
+                json,
+                quiet,
+                verbose,
+                no_color,
+            });
+            logging::start(&out, &Usual::Events);
+            told(agent::run(command, &out), &out)
         }
         Err(exit) => exit,
     }
@@ -194,7 +260,12 @@ fn told(ended: Ended, out: &Output) -> Exit {
 }
 
 fn run(cli: Cli, out: &Output) -> Ended {
-    logging::start(out, &Usual::Warnings);
+    let usual = if cli.command.is_service() {
+        Usual::Events
+    } else {
+        Usual::Warnings
+    };
+    logging::start(out, &usual);
     // Made only where it is needed: images are worked on without a console, so no data directory has to be found.
     let context = || Context::new(out.clone(), &cli.global);
     match cli.command {
@@ -203,6 +274,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
+        Command::Agent(command) => agent::run(command, out),
     }
 }
 
@@ -231,16 +303,26 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_is_sound() {
+    fn the_trees_are_sound() {
         Cli::command().debug_assert();
+        AgentCli::command().debug_assert();
+    }
+
+    /// Every command of both binaries, with its words.
+    fn all_commands(see: &mut impl FnMut(&str, &clap::Command)) {
+        for (name, mut root) in [
+            ("diskcast", Cli::command()),
+            ("diskcast-agent", AgentCli::command()),
+        ] {
+            root.build();
+            each_command(&root, name, see);
+        }
     }
 
     #[test]
     fn help_fits_eighty_columns() {
-        let mut root = Cli::command();
-        root.build();
         let mut seen = 0;
-        each_command(&root, "diskcast", &mut |path, command| {
+        all_commands(&mut |path, command| {
             seen += 1;
             for help in [
                 command.clone().render_help(),
@@ -256,9 +338,7 @@ mod tests {
 
     #[test]
     fn every_command_and_option_says_what_it_is() {
-        let mut root = Cli::command();
-        root.build();
-        each_command(&root, "diskcast", &mut |path, command| {
+        all_commands(&mut |path, command| {
             assert!(command.get_about().is_some(), "{path}");
             for argument in command.get_arguments() {
                 assert!(
