@@ -1,0 +1,44 @@
+//! What the black-box tests share: running the built programs, scratch folders, real disks, a room.
+//!
+//! These tests know diskcast only by its command line. They need root and Debian's disk tools; `cargo xtask
+//! test` installs what is missing. Whatever they attach, mount or start is a value that undoes it when dropped,
+//! so that a failing assertion leaves nothing behind.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests are the edge: they open files, wait and tell what they saw"
+)]
+
+pub(crate) mod disk;
+pub(crate) mod fill;
+pub(crate) mod images;
+pub(crate) mod process;
+pub(crate) mod room;
+pub(crate) mod service;
+
+use std::path::Path;
+
+/// A folder on a real file system (not `/tmp` in memory), removed when dropped.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    let parent = Path::new("/var/tmp");
+    tempfile::Builder::new()
+        .prefix("diskcast-test-")
+        .tempdir_in(parent)
+        .expect("a scratch folder in /var/tmp")
+}
+
+/// BLAKE3 of a whole file, hexadecimal.
+pub(crate) fn hash_file(path: &Path) -> String {
+    let mut file =
+        std::fs::File::open(path).unwrap_or_else(|e| panic!("opening {}: {e}", path.display()));
+    let mut hasher = blake3::Hasher::new();
+    std::io::copy(&mut file, &mut hasher)
+        .unwrap_or_else(|e| panic!("reading {}: {e}", path.display()));
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Is the long form asked for (`cargo xtask test --full`)?
+pub(crate) fn full() -> bool {
+    std::env::var_os("DISKCAST_TEST_FULL").is_some()
+}

@@ -1,0 +1,328 @@
+//! A running console and running agents, each a value that ends its process when dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::process::{
+    AGENT, DISKCAST, Run, clean, diskcast_command, run, run_within, text, wait_for,
+};
+
+/// Where a program runs: here, or inside a network namespace.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    Here,
+    Namespace(&'a str),
+}
+
+impl Place<'_> {
+    /// `ip netns exec` replaces itself by the program, so the child's pid is the program's own.
+    fn command(self, program: &str) -> Command {
+        let mut command = match self {
+            Self::Here => Command::new(program),
+            Self::Namespace(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name, program]);
+                command
+            }
+        };
+        clean(&mut command);
+        command
+    }
+}
+
+/// A child process whose output goes to a log file.
+pub(crate) struct Daemon {
+    child: Child,
+    what: String,
+    log: PathBuf,
+}
+
+impl Daemon {
+    fn start(mut command: Command, what: &str, log: &Path) -> Self {
+        let open = || {
+            fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(log)
+                .unwrap_or_else(|e| panic!("{}: {e}", log.display()))
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap_or_else(|e| panic!("starting {what}: {e}"));
+        Self {
+            child,
+            what: what.to_owned(),
+            log: log.to_owned(),
+        }
+    }
+
+    pub(crate) fn said(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(30);
+        format!(
+            "--- {} ({}), last lines\n{}\n",
+            self.what,
+            self.log.display(),
+            lines[from..].join("\n")
+        )
+    }
+
+    /// Ended by SIGKILL: nothing gets a chance to tidy up.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Its exit code, when it ends by itself in time.
+    #[track_caller]
+    pub(crate) fn ends(&mut self, limit: Duration) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            assert!(
+                start.elapsed() < limit,
+                "{} still runs after {limit:?}\n{}",
+                self.what,
+                self.said()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.running() {
+            let _ = Command::new("kill")
+                .arg(self.child.id().to_string())
+                .status();
+            for _ in 0..40 {
+                if !self.running() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self.kill();
+        }
+    }
+}
+
+/// A console with a data directory of its own.
+pub(crate) struct Console {
+    pub(crate) daemon: Daemon,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) pin: String,
+    pub(crate) control: String,
+}
+
+impl Console {
+    /// `console run --iface IFACE`, waited for until it answers.
+    #[track_caller]
+    pub(crate) fn start(place: Place<'_>, folder: &Path, iface: &str, more: &[&str]) -> Self {
+        let data_dir = folder.join("console");
+        let mut command = place.command(DISKCAST);
+        command
+            .args([
+                "--data-dir",
+                text(&data_dir),
+                "console",
+                "run",
+                "--iface",
+                iface,
+            ])
+            .args(more);
+        let mut daemon = Daemon::start(command, "console", &folder.join("console.log"));
+        let shown = wait_for("the console to answer", Duration::from_secs(20), || {
+            assert!(daemon.running(), "the console ended\n{}", daemon.said());
+            let shown = run(&mut diskcast_command([
+                "--data-dir",
+                text(&data_dir),
+                "console",
+                "show",
+                "--json",
+            ]));
+            (shown.code == Some(0)).then(|| shown.json())
+        });
+        let word = |name: &str| {
+            shown[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {name} in {shown:#}"))
+                .to_owned()
+        };
+        Self {
+            daemon,
+            pin: word("pin"),
+            control: word("control"),
+            data_dir,
+        }
+    }
+
+    /// A technician's command against this console.
+    pub(crate) fn cli(&self, words: &[&str]) -> Run {
+        self.cli_within(words, Duration::from_mins(3))
+    }
+
+    pub(crate) fn cli_within(&self, words: &[&str], limit: Duration) -> Run {
+        let mut all = vec!["--data-dir", text(&self.data_dir)];
+        all.extend(words);
+        run_within(&mut diskcast_command(all), limit)
+    }
+
+    /// A command left running, its output in a file.
+    pub(crate) fn cli_daemon(&self, words: &[&str], log: &Path) -> Daemon {
+        let mut all = vec!["--data-dir", text(&self.data_dir)];
+        all.extend(words);
+        Daemon::start(diskcast_command(all), &words.join(" "), log)
+    }
+
+    /// `target list --json`: the entries.
+    #[track_caller]
+    pub(crate) fn targets(&self) -> Vec<Value> {
+        let list = self.cli(&["target", "list", "--json"]).ok().json();
+        list["targets"]
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| panic!("no targets in {list:#}"))
+    }
+
+    /// Waits until `count` targets are `ready`.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self, count: usize) -> Vec<Value> {
+        let start = Instant::now();
+        loop {
+            let targets = self.targets();
+            let ready = targets.iter().filter(|t| t["state"] == "ready").count();
+            if ready == count {
+                return targets;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "{ready} of {count} targets ready after 30 s: {targets:#?}\n{}",
+                self.daemon.said()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// `job list --json`: the entries, in whatever order the console gives them.
+    #[track_caller]
+    pub(crate) fn jobs(&self) -> Vec<Value> {
+        let list = self.cli(&["job", "list", "--json"]).ok().json();
+        list["jobs"]
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| panic!("no jobs in {list:#}"))
+    }
+
+    /// The only job there is.
+    #[track_caller]
+    pub(crate) fn job(&self) -> Value {
+        let jobs = self.jobs();
+        assert_eq!(jobs.len(), 1, "one job expected: {jobs:#?}");
+        jobs[0].clone()
+    }
+}
+
+/// An agent with one file-backed disk.
+pub(crate) struct Agent {
+    pub(crate) daemon: Daemon,
+    pub(crate) disk: PathBuf,
+}
+
+impl Agent {
+    /// `diskcast-agent run ...` exactly as scripts are told to call it.
+    pub(crate) fn start(
+        place: Place<'_>,
+        console: &Console,
+        disk: &Path,
+        size: u64,
+        more: &[&str],
+    ) -> Self {
+        Self::start_at(place, &console.control, &console.pin, disk, size, more)
+    }
+
+    pub(crate) fn start_at(
+        place: Place<'_>,
+        control: &str,
+        pin: &str,
+        disk: &Path,
+        size: u64,
+        more: &[&str],
+    ) -> Self {
+        let mut command = place.command(AGENT);
+        let offer = format!("{}={size}", text(disk));
+        command
+            .args([
+                "run",
+                "--console",
+                control,
+                "--pin",
+                pin,
+                "--disk",
+                &offer,
+                "--once",
+                "--no-power",
+            ])
+            .args(more);
+        let log = disk.with_extension("log");
+        let name = disk
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Self {
+            daemon: Daemon::start(command, &format!("agent of {name}"), &log),
+            disk: disk.to_owned(),
+        }
+    }
+}
+
+/// What everyone said, for the message of a failing test.
+pub(crate) fn stories(console: &Console, agents: &[Agent]) -> String {
+    let mut all = console.daemon.said();
+    for agent in agents {
+        all.push_str(&agent.daemon.said());
+    }
+    all
+}
+
+/// The targets of a job or a summary by state: `[("done", 7), ("lost", 1)]`.
+pub(crate) fn states(job: &Value) -> std::collections::BTreeMap<String, usize> {
+    let mut counted = std::collections::BTreeMap::new();
+    for target in job["targets"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+    {
+        let state = target["state"].as_str().unwrap_or("none").to_owned();
+        *counted.entry(state).or_insert(0) += 1;
+    }
+    counted
+}
+
+/// The entry of the target whose disk has this path.
+#[track_caller]
+pub(crate) fn target_of<'a>(job: &'a Value, disk: &Path) -> &'a Value {
+    let path = text(disk);
+    job["targets"]
+        .as_array()
+        .and_then(|all| {
+            all.iter()
+                .find(|t| t["disk"].as_str().is_some_and(|d| d.contains(path)))
+        })
+        .unwrap_or_else(|| panic!("no target with {path} in {job:#}"))
+}

@@ -1,0 +1,303 @@
+//! The main job on loopback: no namespaces, no privileges, the real groups and ports.
+//!
+//! The console's ports are the contract's, so only one such console can run on a machine at a time: a lock file
+//! makes other test runs on the same machine wait instead of failing.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are the edge: they wait and read files"
+)]
+
+mod common;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use common::disk::{bytes_at, same_bytes};
+use common::fill::{TARGET_POISON, poisoned};
+use common::images::{capture, info, restore};
+use common::process::{bash, text};
+use common::scratch;
+use common::service::{Agent, Console, Place, states, stories, target_of};
+
+/// Size of the demo fixture.
+const DISK: u64 = 96 << 20;
+
+/// Held for as long as a test uses the ports.
+fn the_ports() -> File {
+    let lock = File::create("/var/tmp/diskcast-loopback.lock").expect("a lock file");
+    lock.lock().expect("locked");
+    lock
+}
+
+/// The demo disk captured; and a local restore onto poison to compare with.
+fn demo_image(folder: &Path) -> (PathBuf, PathBuf, String) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo-disk.raw.zst");
+    let disk = folder.join("demo.raw");
+    bash(&format!(
+        "zstd -dq --sparse {} -o {}",
+        text(&fixture),
+        text(&disk)
+    ));
+    let image = folder.join("demo.dcimg");
+    capture(&disk, &image, &[]).ok();
+    let reference = folder.join("reference.raw");
+    poisoned(&reference, DISK, TARGET_POISON);
+    restore(&image, &reference, &[]).ok();
+    let root = info(&image)["root"].as_str().expect("a root").to_owned();
+    (image, reference, root)
+}
+
+fn agents(console: &Console, folder: &Path, count: usize, more: &[&str]) -> Vec<Agent> {
+    (1..=count)
+        .map(|i| {
+            let disk = folder.join(format!("target-{i}.raw"));
+            poisoned(&disk, DISK, TARGET_POISON);
+            Agent::start(Place::Here, console, &disk, DISK, more)
+        })
+        .collect()
+}
+
+#[track_caller]
+fn proven(job: &Value, agent: &Agent, root: &str, reference: &Path) {
+    let target = target_of(job, &agent.disk);
+    assert_eq!(
+        target["state"],
+        "done",
+        "{target:#}\n{}",
+        agent.daemon.said()
+    );
+    assert_eq!(target["root"], root);
+    same_bytes(
+        "target beside a local restore",
+        reference,
+        &agent.disk,
+        0,
+        DISK,
+    );
+}
+
+#[test]
+fn four_agents_on_one_machine_are_done_and_equal() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let (image, reference, root) = demo_image(folder.path());
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let mut agents = agents(&console, folder.path(), 4, &[]);
+    let listed = console.wait_ready(4);
+    let ids: std::collections::BTreeSet<&str> =
+        listed.iter().filter_map(|t| t["id"].as_str()).collect();
+    assert_eq!(
+        ids.len(),
+        4,
+        "agents of one machine are told apart: {listed:#?}"
+    );
+    let names: std::collections::BTreeSet<&str> =
+        listed.iter().filter_map(|t| t["name"].as_str()).collect();
+    assert_eq!(names.len(), 4, "and by name: {listed:#?}");
+
+    // Plan before effect: a dry run names every disk and touches none.
+    let words = [
+        "deploy",
+        "--image",
+        text(&image),
+        "--targets",
+        "all",
+        "--json",
+    ];
+    let plan = console.cli(&[&words[..], &["--dry-run"]].concat()).ok();
+    for agent in &agents {
+        assert!(
+            plan.stdout.contains(text(&agent.disk)),
+            "the plan does not name {}\n{}",
+            agent.disk.display(),
+            plan.story()
+        );
+        assert!(
+            bytes_at(&agent.disk, 0, 4096)
+                .iter()
+                .all(|b| *b == TARGET_POISON),
+            "a dry run wrote"
+        );
+    }
+    // No terminal and no --yes: nothing happens.
+    console.cli(&words).code(2);
+    assert!(console.jobs().is_empty());
+
+    let done = console.cli(&[&words[..], &["--yes"]].concat());
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{}\n{}",
+        done.story(),
+        stories(&console, &agents)
+    );
+    let summary = done.last_of("summary");
+    for agent in &agents {
+        proven(&summary, agent, &root, &reference);
+    }
+    for agent in &mut agents {
+        assert_eq!(
+            agent.daemon.ends(Duration::from_secs(20)),
+            Some(0),
+            "{}",
+            agent.daemon.said()
+        );
+    }
+    // What is reported once stays reported: list, show, report of the same job agree.
+    let job = console.job();
+    assert_eq!(states(&job).get("done"), Some(&4), "{job:#}");
+    let id = job["id"].as_str().expect("an id").to_owned();
+    console.cli(&["job", "wait", &id]).ok();
+    let report = console.cli(&["job", "report", &id]).ok();
+    assert!(report.stdout.contains("done"), "{}", report.story());
+}
+
+#[test]
+fn a_selection_that_matches_nothing_is_an_error_and_an_image_that_does_not_fit_is_refused() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let (image, _, _) = demo_image(folder.path());
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let words = [
+        "deploy",
+        "--image",
+        text(&image),
+        "--yes",
+        "--json",
+        "--targets",
+    ];
+    console.cli(&[&words[..], &["all"]].concat()).code(4);
+    let disk = folder.path().join("small.raw");
+    poisoned(&disk, DISK / 2, TARGET_POISON);
+    let agent = Agent::start(Place::Here, &console, &disk, DISK / 2, &[]);
+    console.wait_ready(1);
+    console
+        .cli(&[&words[..], &["no-such-name"]].concat())
+        .code(4);
+    console.cli(&[&words[..], &["all"]].concat()).code(5);
+    assert!(
+        bytes_at(&agent.disk, 0, DISK / 2)
+            .iter()
+            .all(|b| *b == TARGET_POISON),
+        "a refused disk was written to"
+    );
+}
+
+#[test]
+fn an_agent_with_another_pin_does_not_come_in() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let disk = folder.path().join("stranger.raw");
+    poisoned(&disk, 1 << 20, TARGET_POISON);
+    let wrong = "00".repeat(32);
+    let mut agent = Agent::start_at(Place::Here, &console.control, &wrong, &disk, 1 << 20, &[]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(console.targets().is_empty(), "{}", agent.daemon.said());
+    assert!(
+        !agent.daemon.running() || agent.daemon.said().to_lowercase().contains("pin"),
+        "{}",
+        agent.daemon.said()
+    );
+}
+
+#[test]
+fn nonsense_on_the_ports_hurts_nobody() {
+    use std::io::Write;
+    use std::net::{TcpStream, UdpSocket};
+    let _ports = the_ports();
+    let folder = scratch();
+    let (image, reference, root) = demo_image(folder.path());
+    let mut console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let agents = agents(&console, folder.path(), 2, &[]);
+    console.wait_ready(2);
+    let log = folder.path().join("deploy.json");
+    let mut deploy = console.cli_daemon(
+        &[
+            "deploy",
+            "--image",
+            text(&image),
+            "--targets",
+            "all",
+            "--yes",
+            "--json",
+            "--rate",
+            "20mbit",
+        ],
+        &log,
+    );
+    // While it runs: strangers on both TCP ports, and packets of our shape with a key nobody has.
+    for port in [5001, 5003] {
+        for bytes in [
+            &b"GET / HTTP/1.0\r\n\r\n"[..],
+            &[0xff; 5000],
+            &[0x16, 3, 1, 0xff, 0xff, 0, 0],
+        ] {
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+                let _ = stream.write_all(bytes);
+            }
+        }
+    }
+    let flood = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    flood.set_multicast_loop_v4(true).expect("loop");
+    let packet = common::fill::noise("wrong key", 1448);
+    for round in 0..2000u32 {
+        let group = if round % 2 == 0 {
+            "239.254.1.1:5002"
+        } else {
+            "239.254.1.2:5004"
+        };
+        let _ = flood.send_to(&packet, group);
+        if round % 100 == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let code = deploy.ends(Duration::from_mins(2));
+    assert_eq!(
+        code,
+        Some(0),
+        "{}\n{}",
+        deploy.said(),
+        stories(&console, &agents)
+    );
+    let job = console.job();
+    for agent in &agents {
+        proven(&job, agent, &root, &reference);
+    }
+    assert!(console.daemon.running());
+    assert!(
+        !console.daemon.said().contains("panicked"),
+        "{}",
+        console.daemon.said()
+    );
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let _first = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let other = folder.path().join("other");
+    let said = common::process::diskcast([
+        "--data-dir",
+        text(&other),
+        "console",
+        "run",
+        "--iface",
+        "lo",
+    ])
+    .code_of(&[1, 5]);
+    assert!(
+        said.stderr.contains("5001"),
+        "the port is not named\n{}",
+        said.story()
+    );
+    assert!(
+        said.stderr.contains("diskcast"),
+        "its owner is not named\n{}",
+        said.story()
+    );
+}

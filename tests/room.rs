@@ -1,0 +1,345 @@
+//! A room in network namespaces: eight machines, a shaped switch, loss, an agent and a console that die.
+//!
+//! One room at a time: the tests share the machine's two cores, and a room that is starved by another one would
+//! look like a slow network.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests are the edge: they wait, read files and tell what they measured"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use common::disk::{Fs, Loop, part, same_bytes};
+use common::fill::{TARGET_POISON, noise, poisoned, put_noise_file, same_tree};
+use common::images::{capture, info, restore};
+use common::process::{bash, text, wait_for};
+use common::room::Room;
+use common::scratch;
+use common::service::{Agent, Console, Place, states, stories, target_of};
+
+const MIB: u64 = 1 << 20;
+const DISK: u64 = 64 * MIB;
+
+static ONE_ROOM: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_ROOM.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A room with a console, agents that are ready, an image, and what a target's disk must hold in the end.
+struct Lab {
+    agents: Vec<Agent>,
+    console: Console,
+    image: PathBuf,
+    reference: PathBuf,
+    root: String,
+    room: Room,
+    folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    fn new(label: &str, count: usize, loss: f64, noise_mib: u64) -> Self {
+        let alone = alone();
+        let folder = scratch();
+        let (image, reference, root) = master(folder.path(), noise_mib);
+        let room = Room::new(label, count, "200mbit", loss);
+        let console = Console::start(
+            Place::Namespace(&room.console()),
+            folder.path(),
+            "eth0",
+            &[],
+        );
+        assert_eq!(console.control, "10.77.0.1:5001");
+        let agents: Vec<Agent> = (1..=count)
+            .map(|i| {
+                let disk = folder.path().join(format!("target-{i}.raw"));
+                poisoned(&disk, DISK, TARGET_POISON);
+                Agent::start(
+                    Place::Namespace(&room.target(i)),
+                    &console,
+                    &disk,
+                    DISK,
+                    &[],
+                )
+            })
+            .collect();
+        let lab = Self {
+            agents,
+            console,
+            image,
+            reference,
+            root,
+            room,
+            folder,
+            _alone: alone,
+        };
+        lab.console.wait_ready(count);
+        lab
+    }
+
+    fn deploy_words<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let mut words = vec![
+            "deploy",
+            "--image",
+            text(&self.image),
+            "--targets",
+            "all",
+            "--yes",
+            "--json",
+        ];
+        words.extend(more);
+        words
+    }
+
+    /// Promise 1: a target that is called done holds the master image, byte for byte, and said so itself.
+    #[track_caller]
+    fn proven(&self, job: &Value, agent: &Agent) {
+        let target = target_of(job, &agent.disk);
+        assert_eq!(
+            target["state"],
+            "done",
+            "{target:#}\n{}",
+            agent.daemon.said()
+        );
+        assert_eq!(
+            target["root"],
+            self.root.as_str(),
+            "root read back: {target:#}"
+        );
+        assert!(
+            target["bytes_written"]
+                .as_u64()
+                .is_some_and(|bytes| bytes > 0),
+            "{target:#}"
+        );
+        same_bytes(
+            "target beside a local restore",
+            &self.reference,
+            &agent.disk,
+            0,
+            DISK,
+        );
+    }
+}
+
+/// A 64 MiB master disk with one ext4 partition, `noise_mib` of it incompressible.
+fn master(folder: &Path, noise_mib: u64) -> (PathBuf, PathBuf, String) {
+    let disk = folder.join("master.raw");
+    poisoned(&disk, DISK, 0);
+    bash(&format!(
+        "sgdisk -n 1:0:0 -t 1:8300 {} > /dev/null",
+        text(&disk)
+    ));
+    let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
+    let tree = Fs::Ext4.make(&device, 512, "room", 2);
+    put_noise_file(
+        &device,
+        "bulk.bin",
+        &noise("bulk", usize::try_from(noise_mib * MIB).expect("small")),
+    );
+    assert!(tree.len() > 200);
+    let whole = Fs::Ext4.tree(&device);
+    drop(device);
+    let image = folder.join("master.dcimg");
+    capture(&disk, &image, &[]).ok();
+    let reference = folder.join("reference.raw");
+    poisoned(&reference, DISK, TARGET_POISON);
+    restore(&image, &reference, &[]).ok();
+    // What the room is compared with must itself be right.
+    let device = Loop::part(&reference, &part(&reference, 512, 1), 512);
+    same_tree("reference", &whole, &Fs::Ext4.tree(&device));
+    drop(device);
+    let root = info(&image)["root"].as_str().expect("a root").to_owned();
+    (image, reference, root)
+}
+
+fn eight_all_done(label: &str, loss: f64, wire_at_most: f64) {
+    let mut lab = Lab::new(label, 8, loss, 24);
+    let before = lab.room.sent_bytes(&lab.room.console());
+    let done = lab.console.cli(&lab.deploy_words(&[]));
+    let sent = lab.room.sent_bytes(&lab.room.console()) - before;
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{}\n{}",
+        done.story(),
+        stories(&lab.console, &lab.agents)
+    );
+    let summary = done.last_of("summary");
+    assert_eq!(summary["targets"].as_array().map(Vec::len), Some(8));
+    for agent in &lab.agents {
+        lab.proven(&summary, agent);
+    }
+    for agent in &mut lab.agents {
+        assert_eq!(
+            agent.daemon.ends(Duration::from_secs(20)),
+            Some(0),
+            "an agent with --once\n{}",
+            agent.daemon.said()
+        );
+    }
+    // Promise 4: eight machines cost about what one costs. Loose on purpose: a bench records the real figure.
+    let image = std::fs::metadata(&lab.image).expect("image").len();
+    let ratio = sent as f64 / image as f64;
+    eprintln!(
+        "room: loss {loss}: {sent} bytes on the wire for an image of {image}: {ratio:.3}, {:.1?}",
+        done.took
+    );
+    assert!(
+        ratio < wire_at_most,
+        "{ratio:.3} times the image went over the wire to eight machines"
+    );
+}
+
+#[test]
+fn eight_machines_without_loss_are_all_done_and_equal() {
+    eight_all_done("a", 0.0, 1.35);
+}
+
+#[test]
+fn eight_machines_with_one_percent_loss_are_all_done_and_equal() {
+    eight_all_done("b", 0.01, 1.45);
+}
+
+/// Waits until every target of the job has written something and none is near its end.
+fn wait_midway(console: &Console) {
+    wait_for("the job to be midway", Duration::from_secs(40), || {
+        let jobs = console.jobs();
+        let targets = jobs.first()?["targets"].as_array()?.clone();
+        let midway = targets.iter().all(|t| {
+            let (done, total) = (
+                t["done_bytes"].as_u64().unwrap_or(0),
+                t["total_bytes"].as_u64().unwrap_or(0),
+            );
+            t["state"] == "receiving" && done > 0 && done < total * 3 / 4
+        });
+        (!targets.is_empty() && midway).then_some(())
+    });
+}
+
+#[test]
+fn an_agent_killed_midway_is_lost_and_costs_the_others_nothing() {
+    let mut lab = Lab::new("c", 8, 0.0, 24);
+    let log = lab.folder.path().join("deploy.json");
+    let mut deploy = lab
+        .console
+        .cli_daemon(&lab.deploy_words(&["--rate", "40mbit"]), &log);
+    wait_midway(&lab.console);
+    lab.agents[2].daemon.kill();
+    let code = deploy.ends(Duration::from_mins(2));
+    let told = stories(&lab.console, &lab.agents);
+    assert_eq!(
+        code,
+        Some(3),
+        "some targets failed\n{}\n{told}",
+        deploy.said()
+    );
+    let job = lab.console.job();
+    for (i, agent) in lab.agents.iter().enumerate() {
+        if i == 2 {
+            let target = target_of(&job, &agent.disk);
+            assert_eq!(target["state"], "lost", "{target:#}\n{told}");
+            assert!(
+                target["root"].is_null(),
+                "a lost target claims a root: {target:#}"
+            );
+            assert!(
+                target["reason"].as_str().is_some_and(|r| !r.is_empty()),
+                "no reason: {target:#}"
+            );
+        } else {
+            lab.proven(&job, agent);
+        }
+    }
+    // Promise 3: what boots is written last, so the disk of the dead one is plainly blank.
+    let head = common::disk::bytes_at(&lab.agents[2].disk, 510, 2);
+    assert_ne!(
+        head,
+        [0x55, 0xaa],
+        "a half-written disk has a boot signature"
+    );
+    let gpt = common::disk::bytes_at(&lab.agents[2].disk, 512, 8);
+    assert_ne!(
+        gpt, *b"EFI PART",
+        "a half-written disk has a partition table"
+    );
+}
+
+#[test]
+fn a_console_killed_midway_and_started_again_never_tells_a_lie() {
+    let mut lab = Lab::new("d", 4, 0.0, 24);
+    let log = lab.folder.path().join("deploy.json");
+    let mut deploy = lab
+        .console
+        .cli_daemon(&lab.deploy_words(&["--rate", "40mbit"]), &log);
+    wait_midway(&lab.console);
+    lab.console.daemon.kill();
+    let code = deploy.ends(Duration::from_secs(30));
+    assert_ne!(
+        code,
+        Some(0),
+        "a deploy whose console died says all done\n{}",
+        deploy.said()
+    );
+
+    let pin = lab.console.pin.clone();
+    lab.console = Console::start(
+        Place::Namespace(&lab.room.console()),
+        lab.folder.path(),
+        "eth0",
+        &[],
+    );
+    assert_eq!(lab.console.pin, pin, "the console's identity survives");
+    let job = lab.console.job();
+    assert_eq!(
+        job["targets"].as_array().map(Vec::len),
+        Some(4),
+        "the job is remembered: {job:#}"
+    );
+    for agent in &lab.agents {
+        // Whatever is called done at any moment must be proven at that moment.
+        if target_of(&job, &agent.disk)["state"] == "done" {
+            lab.proven(&job, agent);
+        }
+    }
+
+    // It goes on by itself, or a technician says so: both are allowed, being stuck is not.
+    let id = job["id"].as_str().expect("an id").to_owned();
+    let waited = lab
+        .console
+        .cli_within(&["job", "wait", &id, "--json"], Duration::from_mins(2));
+    let told = format!("{}\n{}", waited.story(), stories(&lab.console, &lab.agents));
+    if waited.code != Some(0) {
+        assert_eq!(waited.code, Some(3), "{told}");
+        let retried = lab.console.cli_within(
+            &["job", "retry", &id, "--yes", "--json"],
+            Duration::from_mins(2),
+        );
+        assert_eq!(retried.code, Some(0), "{}\n{told}", retried.story());
+    }
+    // By disk, over all jobs there are: each target ended done, and done is true.
+    let jobs = lab.console.jobs();
+    for agent in &lab.agents {
+        let path = text(&agent.disk);
+        let last = jobs
+            .iter()
+            .filter(|job| states(job).contains_key("done"))
+            .find(|job| {
+                job["targets"].as_array().is_some_and(|all| {
+                    all.iter().any(|t| {
+                        t["state"] == "done" && t["disk"].as_str().is_some_and(|d| d.contains(path))
+                    })
+                })
+            })
+            .unwrap_or_else(|| panic!("{path} never got done: {jobs:#?}\n{told}"));
+        lab.proven(last, agent);
+    }
+}
