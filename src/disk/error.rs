@@ -146,7 +146,7 @@ impl DiskError {
             Self::Dirty(partitions) => Some(
                 partitions
                     .iter()
-                    .map(|p| format!("{}, or capture it whole with --raw-partition {}", p.hint, p.number))
+                    .map(|p| p.hint.replace("NUMBER", &p.number.to_string()))
                     .collect::<Vec<_>>()
                     .join("; "),
             ),

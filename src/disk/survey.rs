@@ -6,7 +6,7 @@
 
 use super::DiskError;
 use super::error::DirtyPartition;
-use diskmap::usedmap::{MapOptions, Mapping, Window, map_partition};
+use diskmap::usedmap::{MapOptions, Mapping, Window, identify, map_partition};
 use diskmap::{ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table};
 use imagefmt::{ExcludedRange, FsMeta, PartitionMeta};
 use std::io;
@@ -127,7 +127,7 @@ pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<S
     let mut lines = Vec::new();
     for area in data_areas(&table, size) {
         let window = Window::new(dev, area.range.start, area.len());
-        let fs = map_partition(&window, area.len(), &MapOptions::default())?.fs().cloned();
+        let fs = identify(&window, area.len())?;
         let what = match fs {
             Some(fs) => match fs.label.filter(|label| !label.is_empty()) {
                 Some(label) => format!("{} \"{label}\"", fs.kind.name()),

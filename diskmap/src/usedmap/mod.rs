@@ -297,6 +297,32 @@ pub fn map_partition(
     }
 }
 
+/// What is in a partition, from its header alone: cheap, for a list of what a disk holds.
+///
+/// # Errors
+///
+/// Only for a device that cannot be read.
+pub fn identify(dev: &dyn ReadAt, length: u64) -> Result<Option<FsInfo>, io::Error> {
+    fn header<R: Reader>(kind: FsKind, volume: &Volume<'_>) -> FsInfo {
+        // A header that cannot be trusted still names its file system.
+        R::open(volume).map_or_else(|_| FsInfo::opaque(kind, volume.length()), |r| r.info())
+    }
+    let volume = Volume::new(dev, length);
+    Ok(match probe::identify(&volume) {
+        Err(Stop::Io(error)) => return Err(error),
+        Err(_) | Ok(probe::Content::Unknown | probe::Content::Several(_)) => None,
+        Ok(probe::Content::Opaque(kind, _)) => Some(FsInfo::opaque(kind, length)),
+        Ok(probe::Content::One(kind)) => Some(match kind {
+            FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => header::<ext::Ext>(kind, &volume),
+            FsKind::Ntfs => header::<ntfs::Ntfs>(kind, &volume),
+            FsKind::Fat12 | FsKind::Fat16 | FsKind::Fat32 => header::<fat::Fat>(kind, &volume),
+            FsKind::ExFat => header::<exfat::ExFat>(kind, &volume),
+            FsKind::Swap => header::<swap::Swap>(kind, &volume),
+            other => FsInfo::opaque(other, length),
+        }),
+    })
+}
+
 /// Runs one reader and completes its answer with what lies outside the file system.
 fn run<R: Reader>(
     kind: FsKind,
