@@ -14,6 +14,7 @@ use multicast::{BlockKey, Layout, ObjectId};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use tokio_util::bytes::Bytes;
 
 /// Volumes of one image: 4 TiB at the default cut.
 const MAX_VOLUMES: u32 = 1024;
@@ -21,7 +22,7 @@ const MAX_VOLUMES: u32 = 1024;
 /// An image that is ready to be sent.
 pub struct MasterImage {
     image: Image<File>,
-    manifest: Vec<u8>,
+    manifest: Bytes,
     manifest_layout: Layout,
     image_layout: Layout,
     summary: ImageSummary,
@@ -94,7 +95,7 @@ impl MasterImage {
         Ok(Self {
             manifest_layout: Layout::single(manifest_len),
             image_layout: multicast::pack(manifest.entries.iter().map(|entry| entry.body_len)),
-            manifest: encoded,
+            manifest: Bytes::from(encoded),
             summary,
             table,
             image,
@@ -119,6 +120,11 @@ impl MasterImage {
     /// The encoded manifest: object 0.
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
+    }
+
+    /// The encoded manifest, shared rather than copied.
+    pub fn shared_manifest(&self) -> Bytes {
+        self.manifest.clone()
     }
 
     /// BLAKE3 of the encoded manifest, 64 hex digits.

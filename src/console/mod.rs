@@ -2,13 +2,31 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`api`] | types of the local API, shared with the CLI |
+//! | [`serve`] | the service: lock, identity, interface, ports, recovery, ready, end |
+//! | [`api`], [`client`], [`api_server`] | the local API: its types, the CLI's end, the console's end |
+//! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
+//! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
+//! | [`store`], [`master`] | what survives a restart; the image as a session sends it |
 //! | [`select`], [`plan`], [`naming`] | pure: which targets, which disks, who is who |
+//! | [`interface`], [`port`], [`time`] | the machine the console runs on |
 
 pub mod api;
+pub mod api_server;
+pub mod bulk_server;
 pub mod client;
+pub mod context;
+pub mod control_server;
+pub mod handshakes;
+pub mod interface;
+pub mod job;
+pub mod jobs;
 pub mod master;
 pub mod naming;
 pub mod plan;
+pub mod port;
+pub mod roster;
 pub mod select;
+pub mod serve;
 pub mod store;
+pub mod throttle;
+pub mod time;

@@ -107,6 +107,18 @@ impl Store {
             .await
     }
 
+    /// As `save_job_target`, without waiting for the disk; a failure is logged.
+    pub async fn post_job_target(&self, id: u64, position: usize, row: JobTargetRow) {
+        let call: Call = Box::new(move |database| {
+            if let Err(error) = database.save_job_target(id, position, &row) {
+                tracing::error!(job = id, target = row.view.name, %error, "state not recorded");
+            }
+        });
+        if self.calls.send(call).await.is_err() {
+            tracing::error!(job = id, "state not recorded: the store has stopped");
+        }
+    }
+
     /// One job.
     pub async fn job(&self, id: u64) -> Result<Option<JobRow>, StoreError> {
         self.call(move |db| db.job(id)).await

@@ -1,0 +1,328 @@
+//! The local API of a running console, on a Unix socket that only its owner may open.
+//!
+//! ```text
+//! GET  /v1/console                       ConsoleInfo
+//! GET  /v1/targets                       TargetList           GET  /v1/targets/{id}          TargetView
+//! POST /v1/targets/{id}/approve|forget   TargetView           POST /v1/targets/{id}/rename   RenameRequest -> TargetView
+//! POST /v1/plan                          DeployRequest -> Plan
+//! POST /v1/jobs                          CreateJob -> JobView GET  /v1/jobs                  JobList
+//! GET  /v1/jobs/{id}                     JobView              GET  /v1/jobs/{id}/events      Event, one a line
+//! POST /v1/jobs/{id}/start               JobView              POST /v1/jobs/{id}/cancel      CancelRequest -> JobView
+//! POST /v1/jobs/{id}/retry               RetryRequest -> JobView
+//! GET  /v1/jobs/{id}/report              Report               GET  /v1/jobs/{id}/log         text
+//! ```
+//!
+//! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
+
+use super::api::{
+    ApiError, CancelRequest, CreateJob, DeployRequest, ErrorCode, Event, JobList, JobState,
+    JobView, Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
+};
+use super::context::Console;
+use super::job::folder::Folder;
+use super::job::{self, Input};
+use super::jobs::parse_id;
+use crate::net::control::ConsoleMessage;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::UnixListener;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
+
+/// Lines waiting for a watcher that reads slowly.
+const WATCH_QUEUE: usize = 64;
+
+type Shared = State<Arc<Console>>;
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// Serves the socket until it is dropped.
+pub async fn serve(console: Arc<Console>, listener: UnixListener) -> std::io::Result<()> {
+    axum::serve(listener, router(console)).await
+}
+
+fn router(console: Arc<Console>) -> Router {
+    Router::new()
+        .route(
+            "/v1/console",
+            get(async |State(console): Shared| Json(console.info())),
+        )
+        .route("/v1/targets", get(targets))
+        .route("/v1/targets/{id}", get(target))
+        .route("/v1/targets/{id}/approve", post(approve))
+        .route("/v1/targets/{id}/forget", post(forget))
+        .route("/v1/targets/{id}/rename", post(rename))
+        .route("/v1/plan", post(plan))
+        .route("/v1/jobs", get(jobs).post(create))
+        .route("/v1/jobs/{id}", get(show))
+        .route("/v1/jobs/{id}/events", get(events))
+        .route("/v1/jobs/{id}/start", post(start))
+        .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/jobs/{id}/retry", post(retry))
+        .route("/v1/jobs/{id}/report", get(report))
+        .route("/v1/jobs/{id}/log", get(log))
+        .fallback(async || ApiError::new(ErrorCode::Usage, "the console has no such address"))
+        .with_state(console)
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self.code {
+            ErrorCode::Usage => StatusCode::BAD_REQUEST,
+            ErrorCode::NothingMatched => StatusCode::NOT_FOUND,
+            ErrorCode::Refused | ErrorCode::TargetsFailed => StatusCode::CONFLICT,
+            ErrorCode::Integrity => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Unexpected | ErrorCode::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self)).into_response()
+    }
+}
+
+/// A body as a value; an empty body is `{}`.
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    let json: &[u8] = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(json)
+        .map_err(|error| ApiError::new(ErrorCode::Usage, format!("request body: {error}")))
+}
+
+async fn targets(State(console): Shared) -> Json<TargetList> {
+    Json(TargetList {
+        schema_version: SCHEMA_VERSION,
+        targets: console.roster.views(),
+    })
+}
+
+async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
+    console.roster.view(&id).map(Json)
+}
+
+async fn approve(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
+    let (row, link) = console.roster.approve(&id)?;
+    if let Some(link) = link {
+        link.send(ConsoleMessage::Welcome {
+            target: row.id.clone(),
+            name: row.name.clone(),
+            approved: true,
+        });
+    }
+    let id = row.id.clone();
+    console.store.save_target(row).await.map_err(not_stored)?;
+    console.roster.view(&id).map(Json)
+}
+
+async fn rename(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<TargetView> {
+    let request: RenameRequest = parse(&body)?;
+    let row = console.roster.rename(&id, &request.name)?;
+    let id = row.id.clone();
+    console.store.save_target(row).await.map_err(not_stored)?;
+    console.roster.view(&id).map(Json)
+}
+
+async fn forget(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
+    let view = console.roster.forget(&id)?;
+    console
+        .store
+        .delete_target(view.id.clone())
+        .await
+        .map_err(not_stored)?;
+    Ok(Json(view))
+}
+
+fn not_stored(error: super::store::StoreError) -> ApiError {
+    ApiError::new(
+        ErrorCode::Unexpected,
+        format!("done, but it will not survive a restart: {error}"),
+    )
+    .hint("is the disk of the data directory full?")
+}
+
+async fn plan(State(console): Shared, body: Bytes) -> Answer<Plan> {
+    let request: DeployRequest = parse(&body)?;
+    console.plan(request).await.map(Json)
+}
+
+async fn create(State(console): Shared, body: Bytes) -> Answer<JobView> {
+    let request: CreateJob = parse(&body)?;
+    console.create_job(request).await.map(Json)
+}
+
+async fn jobs(State(console): Shared) -> Answer<JobList> {
+    Ok(Json(JobList {
+        schema_version: SCHEMA_VERSION,
+        jobs: console.job_views().await?,
+    }))
+}
+
+async fn show(State(console): Shared, Path(id): Path<String>) -> Answer<JobView> {
+    console.job_view(parse_id(&id)?).await.map(Json)
+}
+
+async fn report(State(console): Shared, Path(id): Path<String>) -> Answer<Report> {
+    console.report(parse_id(&id)?).await.map(Json)
+}
+
+async fn retry(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
+    let request: RetryRequest = parse(&body)?;
+    console.retry_job(parse_id(&id)?, request).await.map(Json)
+}
+
+/// Asks the task of a job and waits for its word.
+async fn ask(
+    console: &Console,
+    id: u64,
+    question: impl FnOnce(oneshot::Sender<Result<(), ApiError>>) -> Input,
+) -> Result<JobView, ApiError> {
+    let over = || ApiError::new(ErrorCode::Refused, format!("job {id} is over"));
+    let Some(handle) = console.jobs.handle(id) else {
+        // Says so when there is no such job at all.
+        console.job_row(id).await?;
+        return Err(over());
+    };
+    let (answer, answered) = oneshot::channel();
+    handle
+        .inputs
+        .send(question(answer))
+        .await
+        .map_err(|_| over())?;
+    answered.await.map_err(|_| over())??;
+    Ok(handle.shared.view())
+}
+
+async fn start(State(console): Shared, Path(id): Path<String>) -> Answer<JobView> {
+    ask(&console, parse_id(&id)?, Input::Start).await.map(Json)
+}
+
+async fn cancel(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
+    let request: CancelRequest = parse(&body)?;
+    let id = parse_id(&id)?;
+    if console.jobs.handle(id).is_none() && request.targets.is_none() {
+        let reason = request
+            .reason
+            .unwrap_or_else(|| "dropped by a technician".to_owned());
+        return console.cancel_interrupted(id, &reason).await.map(Json);
+    }
+    ask(&console, id, |answer| Input::Cancel(request, answer))
+        .await
+        .map(Json)
+}
+
+async fn log(State(console): Shared, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let id = parse_id(&id)?;
+    console.job_row(id).await?;
+    let path = Folder::of(&console.settings.data_dir, id).log();
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    match tokio::fs::File::open(&path).await {
+        Ok(file) => Ok((
+            plain,
+            Body::from_stream(tokio_util::io::ReaderStream::new(file)),
+        )
+            .into_response()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok((plain, String::new()).into_response())
+        }
+        Err(error) => Err(ApiError::new(
+            ErrorCode::Unexpected,
+            format!("{}: {error}", path.display()),
+        )),
+    }
+}
+
+// ---- events ----
+
+type Lines = mpsc::Sender<std::io::Result<Bytes>>;
+
+async fn events(State(console): Shared, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let id = parse_id(&id)?;
+    let (lines, waiting) = mpsc::channel(WATCH_QUEUE);
+    match console.jobs.handle(id) {
+        Some(handle) => {
+            tokio::spawn(async move { watch(&handle.shared, &lines).await });
+        }
+        None => {
+            let view = console.job_view(id).await?;
+            let folder = Folder::of(&console.settings.data_dir, id);
+            tokio::spawn(async move { replay(&view, &folder, &lines).await });
+        }
+    }
+    let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(waiting));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// One event as a line; `None` ends the stream because the watcher has gone.
+async fn send(lines: &Lines, event: &Event) -> Option<()> {
+    let mut line = serde_json::to_vec(event).ok()?;
+    line.push(b'\n');
+    lines.send(Ok(line.into())).await.ok()
+}
+
+async fn watch(shared: &job::JobShared, lines: &Lines) -> Option<()> {
+    let (past, live) = shared.events.watch();
+    for event in past {
+        send(lines, &event).await?;
+    }
+    let mut live = live?;
+    let mut summarised = false;
+    loop {
+        match live.recv().await {
+            Ok(event) => {
+                summarised = matches!(*event, Event::Summary(_));
+                send(lines, &event).await?;
+            }
+            // Too slow for the live stream: the whole picture replaces what was missed.
+            Err(RecvError::Lagged(_)) => {
+                let view = shared.view();
+                send(
+                    lines,
+                    &Event::Progress {
+                        job: view.id.clone(),
+                        view: Box::new(view),
+                    },
+                )
+                .await?;
+            }
+            Err(RecvError::Closed) => break,
+        }
+    }
+    if !summarised && let Some(last) = shared.events.watch().0.last() {
+        // The summary itself was among what was missed.
+        if matches!(**last, Event::Summary(_)) {
+            send(lines, last).await?;
+        }
+    }
+    Some(())
+}
+
+/// A job without a task: what its file says, then how it ended.
+async fn replay(view: &JobView, folder: &Folder, lines: &Lines) -> Option<()> {
+    if let Ok(file) = tokio::fs::File::open(folder.events()).await {
+        let mut reader = BufReader::new(file).split(b'\n');
+        while let Ok(Some(mut line)) = reader.next_segment().await {
+            // A summary in the file may be older than an outcome that came late.
+            if !line.is_empty() && !line.starts_with(br#"{"type":"summary""#) {
+                line.push(b'\n');
+                lines.send(Ok(line.into())).await.ok()?;
+            }
+        }
+    }
+    if view.state == JobState::Interrupted {
+        let text = format!(
+            "interrupted; diskcast job retry {} goes on with it",
+            view.id
+        );
+        send(lines, &job::log_event(&view.id, text)).await?;
+    }
+    send(
+        lines,
+        &Event::Summary(Box::new(job::summary_of(view, &folder.report()))),
+    )
+    .await
+}

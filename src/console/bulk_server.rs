@@ -1,0 +1,420 @@
+//! TCP 5003: blocks for targets that multicast does not reach, HTTP/1.1 over the console's TLS identity.
+//!
+//! ```text
+//! GET /v1/jobs/J/manifest             the encoded manifest
+//! GET /v1/jobs/J/blocks?ranges=0-3,7  [u32 BE index][u32 BE length][bytes] ... in the order asked, at most 4096 blocks
+//! Authorization: Bearer TOKEN         one for each target and job, compared in constant time
+//! ```
+//!
+//! What always holds: blocks in memory are bounded by [`MAX_BLOCKS_IN_MEMORY`] whatever the number of readers and however slowly they
+//! read; a target has at most [`MAX_REQUESTS_PER_TARGET`] answers under way; a reader that takes nothing for a minute is
+//! disconnected.
+
+use super::context::Console;
+use super::handshakes::Handshakes;
+use super::job::{JobHandle, JobShared};
+use super::jobs::parse_id;
+use super::throttle::SLICE_BYTES;
+use crate::net::sending::BlockSource;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use multicast::BlockKey;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Blocks of one request.
+pub const MAX_BLOCKS: u32 = 4096;
+/// Blocks read and not yet handed to the kernel, all targets together: 64 MiB.
+const MAX_BLOCKS_IN_MEMORY: usize = 64;
+/// Answers under way to one target.
+const MAX_REQUESTS_PER_TARGET: u32 = 2;
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 1024;
+/// A reader that takes nothing for so long is gone.
+const STALL: Duration = Duration::from_secs(60);
+/// A request head that is not there after so long is not coming.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// After accepting failed (no file descriptors left), before the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+struct Bulk {
+    console: Arc<Console>,
+    memory: Arc<Semaphore>,
+}
+
+/// Ends the connection a request came by.
+#[derive(Clone)]
+struct Hangup(CancellationToken);
+
+/// Serves targets until it is dropped.
+pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAcceptor) {
+    let bulk = Bulk {
+        console,
+        memory: Arc::new(Semaphore::new(MAX_BLOCKS_IN_MEMORY)),
+    };
+    let app = Router::new()
+        .route("/v1/jobs/{job}/manifest", get(manifest))
+        .route("/v1/jobs/{job}/blocks", get(blocks))
+        .with_state(bulk);
+    let handshakes = Handshakes::default();
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept bulk connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (app, tls, unfinished) = (app.clone(), tls.clone(), handshakes.begin());
+        let connections = Arc::clone(&connections);
+        tokio::spawn(async move {
+            let stream = match unfinished.run(handshake(stream, tls)).await {
+                Some(Ok(stream)) => stream,
+                Some(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    tracing::warn!(%address, %error, "bulk connection closed: the peer speaks nonsense");
+                    return;
+                }
+                Some(Err(error)) => {
+                    return tracing::debug!(%address, %error, "bulk connection ended at once");
+                }
+                None => {
+                    return tracing::warn!(%address, "bulk connection closed: no handshake in time");
+                }
+            };
+            let Ok(_place) = connections.try_acquire_owned() else {
+                return tracing::warn!(%address, "bulk connection closed: {MAX_CONNECTIONS} are open");
+            };
+            let hangup = CancellationToken::new();
+            let service = TowerToHyperService::new(app.layer(Extension(Hangup(hangup.clone()))));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                result = connection => if let Err(error) = result {
+                    if error.is_parse() {
+                        tracing::warn!(%address, %error, "bulk connection closed: the peer speaks nonsense");
+                    } else {
+                        tracing::debug!(%address, %error, "bulk connection ended");
+                    }
+                },
+                () = hangup.cancelled() => tracing::warn!(%address, "bulk connection closed: it took nothing for {STALL:?}"),
+            }
+        });
+    }
+}
+
+async fn handshake(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    stream.set_nodelay(true)?;
+    // A peer that vanished without a word is noticed by the kernel, not by us.
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(STALL))?;
+    tls.accept(stream).await
+}
+
+type Refusal = (StatusCode, &'static str);
+
+/// The job, and the place in it that the token opens.
+fn admit(bulk: &Bulk, job: &str, headers: &HeaderMap) -> Result<(JobHandle, usize), Refusal> {
+    // The same answer whether the job or the token is wrong.
+    const NO: Refusal = (StatusCode::FORBIDDEN, "this token does not open this job\n");
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .ok_or((StatusCode::UNAUTHORIZED, "a bearer token is needed\n"))?;
+    let handle = parse_id(job)
+        .ok()
+        .and_then(|id| bulk.console.jobs.handle(id))
+        .ok_or(NO)?;
+    let place = handle.shared.place_of_token(token).ok_or(NO)?;
+    Ok((handle, place))
+}
+
+async fn manifest(
+    State(bulk): State<Bulk>,
+    Extension(hangup): Extension<Hangup>,
+    Path(job): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match admit(&bulk, &job, &headers) {
+        Ok((handle, place)) => respond(bulk, handle.shared, place, hangup, Wanted::Manifest),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct BlocksQuery {
+    ranges: String,
+}
+
+async fn blocks(
+    State(bulk): State<Bulk>,
+    Extension(hangup): Extension<Hangup>,
+    Path(job): Path<String>,
+    Query(query): Query<BlocksQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let (handle, place) = match admit(&bulk, &job, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match parse_ranges(&query.ranges, handle.shared.image.image_blocks()) {
+        Ok(wanted) => respond(bulk, handle.shared, place, hangup, Wanted::Blocks(wanted)),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Why ranges were refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RangeError {
+    /// Not numbers with `-` and `,`.
+    #[error("{0:?} is no range of blocks")]
+    Malformed(String),
+    /// Past the end.
+    #[error("block {block} asked for, the image has {blocks}")]
+    Beyond {
+        /// Block.
+        block: u32,
+        /// Blocks there are.
+        blocks: u32,
+    },
+    /// More than one request may ask for.
+    #[error("more than {MAX_BLOCKS} blocks in one request")]
+    TooMany,
+}
+
+/// The blocks that `0-3,7` means, in this order; counted before anything is made of them.
+pub fn parse_ranges(text: &str, blocks: u32) -> Result<Vec<u32>, RangeError> {
+    let mut wanted: Vec<u32> = Vec::new();
+    for part in text.split(',') {
+        let malformed = || RangeError::Malformed(part.chars().take(40).collect());
+        let number = |text: &str| {
+            // `parse` would take a sign.
+            if text.bytes().all(|b| b.is_ascii_digit()) {
+                text.parse::<u32>().ok()
+            } else {
+                None
+            }
+        };
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first = number(first).ok_or_else(malformed)?;
+        let last = number(last).ok_or_else(malformed)?;
+        if last < first {
+            return Err(malformed());
+        }
+        if last >= blocks {
+            return Err(RangeError::Beyond {
+                block: last,
+                blocks,
+            });
+        }
+        let count = u64::from(last - first) + 1;
+        if wanted.len() as u64 + count > u64::from(MAX_BLOCKS) {
+            return Err(RangeError::TooMany);
+        }
+        wanted.extend(first..=last);
+    }
+    Ok(wanted)
+}
+
+enum Wanted {
+    Manifest,
+    Blocks(Vec<u32>),
+}
+
+/// A block in memory together with the permission to be there: both end when the last slice of it was sent.
+struct Held {
+    bytes: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn respond(
+    bulk: Bulk,
+    job: Arc<JobShared>,
+    place: usize,
+    hangup: Hangup,
+    wanted: Wanted,
+) -> Response {
+    let Some(turn) = job.begin_answer(place, MAX_REQUESTS_PER_TARGET) else {
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            "answers are under way already\n",
+        )
+            .into_response();
+    };
+    let (slices, waiting) = mpsc::channel::<std::io::Result<Bytes>>(1);
+    tokio::spawn(async move {
+        let answer = Answer {
+            bulk,
+            job,
+            place,
+            slices,
+        };
+        let stalled = match wanted {
+            Wanted::Manifest => answer.manifest().await,
+            Wanted::Blocks(blocks) => answer.blocks(&blocks).await,
+        };
+        if stalled.is_err() {
+            hangup.0.cancel();
+        }
+        drop(turn);
+    });
+    let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(waiting));
+    ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
+}
+
+/// The reader takes nothing any more.
+struct Stalled;
+
+struct Answer {
+    bulk: Bulk,
+    job: Arc<JobShared>,
+    place: usize,
+    slices: mpsc::Sender<std::io::Result<Bytes>>,
+}
+
+impl Answer {
+    async fn manifest(&self) -> Result<(), Stalled> {
+        self.send(self.job.image.shared_manifest()).await.map(drop)
+    }
+
+    async fn blocks(&self, blocks: &[u32]) -> Result<(), Stalled> {
+        for index in blocks {
+            // A permit is only ever waited for while other readers are being served or thrown out.
+            let Ok(permit) = Arc::clone(&self.bulk.memory).acquire_owned().await else {
+                return Ok(());
+            };
+            let (job, index) = (Arc::clone(&self.job), *index);
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut bytes = Vec::new();
+                job.image
+                    .read_block(BlockKey::image(index), &mut bytes)
+                    .map(|()| bytes)
+            });
+            let bytes = match reading.await {
+                Ok(Ok(bytes)) => bytes,
+                Ok(Err(error)) => return self.broken(error).await,
+                Err(error) => return self.broken(std::io::Error::other(error)).await,
+            };
+            let mut head = Vec::with_capacity(8);
+            head.extend_from_slice(&index.to_be_bytes());
+            head.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+            if !self.send(Bytes::from(head)).await? {
+                return Ok(());
+            }
+            if !self
+                .send(Bytes::from_owner(Held {
+                    bytes,
+                    _permit: permit,
+                }))
+                .await?
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The image cannot be read: the connection ends in the middle, so that nobody takes a part for the whole.
+    async fn broken(&self, error: std::io::Error) -> Result<(), Stalled> {
+        tracing::error!(job = self.job.id, place = self.place, %error, "image cannot be read");
+        let _ = self.slices.send_timeout(Err(error), STALL).await;
+        Ok(())
+    }
+
+    /// Sends in slices as the throttle allows; false when the reader has gone.
+    async fn send(&self, mut bytes: Bytes) -> Result<bool, Stalled> {
+        while !bytes.is_empty() {
+            let slice = bytes.split_to(bytes.len().min(SLICE_BYTES));
+            let len = slice.len();
+            self.bulk.console.throttle.take(len).await;
+            match self.slices.send_timeout(Ok(slice), STALL).await {
+                Ok(()) => {}
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => return Ok(false),
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(Stalled),
+            }
+            self.job.bulk_bytes.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_bounded_before_they_are_made() {
+        assert_eq!(parse_ranges("0-3,7", 8).unwrap(), [0, 1, 2, 3, 7]);
+        assert_eq!(parse_ranges("7,0", 8).unwrap(), [7, 0]);
+        assert_eq!(
+            parse_ranges("0-8", 8),
+            Err(RangeError::Beyond {
+                block: 8,
+                blocks: 8
+            })
+        );
+        assert_eq!(
+            parse_ranges("0-4294967295", u32::MAX),
+            Err(RangeError::Beyond {
+                block: u32::MAX,
+                blocks: u32::MAX
+            })
+        );
+        assert_eq!(
+            parse_ranges("0-4294967294", u32::MAX),
+            Err(RangeError::TooMany)
+        );
+        assert_eq!(
+            parse_ranges(&"0-4095,".repeat(3), 5000).unwrap_err(),
+            RangeError::TooMany
+        );
+        assert_eq!(parse_ranges("0-4095", 5000).unwrap().len(), 4096);
+        for bad in [
+            "",
+            ",",
+            "-",
+            "3-1",
+            "+1",
+            "1-",
+            "-1",
+            "a",
+            "1-2-3",
+            "0x1",
+            "99999999999",
+            " 1",
+        ] {
+            assert!(
+                matches!(parse_ranges(bad, 100), Err(RangeError::Malformed(_))),
+                "{bad:?}"
+            );
+        }
+        assert!(matches!(
+            parse_ranges("0", 0),
+            Err(RangeError::Beyond { .. })
+        ));
+    }
+}

@@ -1,0 +1,48 @@
+//! What the parts of a running console share.
+
+use super::jobs::Jobs;
+use super::roster::Roster;
+use super::store::Store;
+use super::throttle::Throttle;
+use crate::net::tls::Pin;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
+
+/// Settings of a running console, resolved: every name has become an address.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where its files are.
+    pub data_dir: PathBuf,
+    /// Interface multicast leaves by.
+    pub interface: String,
+    /// Address of that interface.
+    pub interface_address: Ipv4Addr,
+    /// Address TCP ports are open on.
+    pub listen: IpAddr,
+    /// TCP port agents connect to.
+    pub control_port: u16,
+    /// TCP port of the bulk service.
+    pub bulk_port: u16,
+    /// Main lane of the first session.
+    pub main: SocketAddrV4,
+    /// Second lane of the first session, and beacons.
+    pub second: SocketAddrV4,
+    /// Multicast hops.
+    pub ttl: u32,
+}
+
+/// A running console.
+pub struct Console {
+    /// Settings.
+    pub settings: Settings,
+    /// What agents pin.
+    pub pin: Pin,
+    /// What survives.
+    pub store: Store,
+    /// Targets.
+    pub roster: Roster,
+    /// Jobs that are not over.
+    pub jobs: Jobs,
+    /// What bulk may take of the wire.
+    pub throttle: Throttle,
+}

@@ -1,0 +1,266 @@
+//! One job: from its start rule to its report.
+//!
+//! ```text
+//! control connections --+                       +--> store, job folder
+//! local API ------------+--> Input --> JobRun --+--> orders, cancel, recorded to agents
+//! multicast thread -----+   (one task)          +--> events to watchers, view to the API
+//! ```
+//!
+//! One task owns everything about a job, so nothing in it needs a lock; what others may look at is [`JobShared`].
+
+pub mod events;
+pub mod folder;
+pub mod meter;
+mod order;
+mod place;
+mod run;
+pub mod session;
+
+pub use run::{JobRun, Recovery};
+
+use super::api::{
+    ApiError, CancelRequest, Event, JobView, Plan, SCHEMA_VERSION, SessionView, Summary,
+};
+use super::master::MasterImage;
+use super::store::{JobRow, JobTargetRow};
+use super::time;
+use crate::net::control::{Outcome, Progress, Unfinished};
+use crate::target::TargetState;
+use events::EventHub;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages waiting for a job: five seconds of reports of 200 targets. Beyond that connections wait, and with them agents.
+pub const INPUT_QUEUE: usize = 4096;
+
+/// What a job hears.
+pub enum Input {
+    /// A target of the job, or one that says it holds the job, is connected.
+    Connected {
+        /// Target.
+        target: String,
+        /// Instance of its agent.
+        instance: String,
+        /// What the agent says it holds of this job.
+        unfinished: Option<Unfinished>,
+    },
+    /// A target's connection ended.
+    Disconnected {
+        /// Target.
+        target: String,
+    },
+    /// Report of a multicast receiver.
+    Status {
+        /// Target.
+        target: String,
+        /// Session it is about.
+        session: u32,
+        /// Report.
+        status: Box<multicast::Status>,
+    },
+    /// Where a target stands.
+    Progress {
+        /// Target.
+        target: String,
+        /// Where.
+        progress: Progress,
+    },
+    /// How a target ended.
+    Outcome {
+        /// Target.
+        target: String,
+        /// How.
+        outcome: Box<Outcome>,
+    },
+    /// A line for the log.
+    Log {
+        /// Target.
+        target: String,
+        /// Line, cleaned.
+        text: String,
+    },
+    /// Start now whatever the rule says.
+    Start(oneshot::Sender<Result<(), ApiError>>),
+    /// Drop some targets or all.
+    Cancel(CancelRequest, oneshot::Sender<Result<(), ApiError>>),
+    /// The console ends; the job goes on with the next one.
+    Shutdown,
+}
+
+/// What others may see of a job while its task runs.
+pub struct JobShared {
+    /// Number.
+    pub id: u64,
+    /// What was confirmed.
+    pub plan: Plan,
+    /// The image it sends.
+    pub image: Arc<MasterImage>,
+    /// What happened so far, and what happens.
+    pub events: EventHub,
+    /// Payload bytes served over TCP 5003.
+    pub bulk_bytes: AtomicU64,
+    view: Mutex<JobView>,
+    tokens: Mutex<BTreeMap<usize, blake3::Hash>>,
+    answers: Mutex<BTreeMap<usize, u32>>,
+}
+
+/// An answer of the bulk service under way to one target; ends when dropped.
+pub struct Turn {
+    job: Arc<JobShared>,
+    place: usize,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut answers = self
+            .job
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = answers.get_mut(&self.place) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+impl JobShared {
+    /// A job as it stands in the store.
+    pub fn new(row: &JobRow, image: Arc<MasterImage>) -> Self {
+        Self {
+            id: row.id,
+            plan: row.job.plan.clone(),
+            image,
+            events: EventHub::default(),
+            bulk_bytes: AtomicU64::new(0),
+            view: Mutex::new(view_of(row)),
+            tokens: Mutex::new(BTreeMap::new()),
+            answers: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// Begins an answer to a target, unless `limit` are under way to it already.
+    pub fn begin_answer(self: &Arc<Self>, place: usize, limit: u32) -> Option<Turn> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = answers.entry(place).or_insert(0);
+        (*count < limit).then(|| {
+            *count += 1;
+            Turn {
+                job: Arc::clone(self),
+                place,
+            }
+        })
+    }
+
+    /// The job as the API shows it.
+    pub fn view(&self) -> JobView {
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_view(&self, view: JobView) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// The place in the job that this token belongs to. Compares in constant time: blake3 hashes do.
+    pub fn place_of_token(&self, token: &str) -> Option<usize> {
+        let (place, secret) = token.split_once('.')?;
+        let place = place.parse().ok()?;
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        (*tokens.get(&place)? == blake3::hash(secret.as_bytes())).then_some(place)
+    }
+
+    fn set_token(&self, place: usize, secret: &str) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.insert(place, blake3::hash(secret.as_bytes()));
+    }
+
+    fn drop_token(&self, place: usize) {
+        self.tokens
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&place);
+    }
+}
+
+/// The way to a running job.
+#[derive(Clone)]
+pub struct JobHandle {
+    /// What may be seen of it.
+    pub shared: Arc<JobShared>,
+    /// What it hears.
+    pub inputs: mpsc::Sender<Input>,
+}
+
+/// A stored job as the API shows it.
+pub fn view_of(row: &JobRow) -> JobView {
+    let mut targets: Vec<_> = row
+        .job
+        .targets
+        .iter()
+        .map(|target| target.view.clone())
+        .collect();
+    targets.sort_by(|a, b| a.name.cmp(&b.name));
+    JobView {
+        id: row.id.to_string(),
+        state: row.job.state,
+        created: row.job.created.clone(),
+        started: row.started.clone(),
+        ended: row.ended.clone(),
+        image: row.job.request.image.clone(),
+        root: row.job.root.clone(),
+        retry_of: row.job.retry_of.map(|id| id.to_string()),
+        targets,
+        session: row.session.clone(),
+    }
+}
+
+/// How a job ended.
+pub fn summary_of(view: &JobView, report: &Path) -> Summary {
+    let done = view
+        .targets
+        .iter()
+        .filter(|target| target.state == TargetState::Done)
+        .count();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let began = view.started.as_ref().unwrap_or(&view.created);
+    Summary {
+        schema_version: SCHEMA_VERSION,
+        job: view.id.clone(),
+        state: view.state,
+        image: view.image.clone(),
+        root: view.root.clone(),
+        targets: view.targets.clone(),
+        done: count(done),
+        failed: count(view.targets.len() - done),
+        seconds: view
+            .ended
+            .as_ref()
+            .map_or(0.0, |ended| time::seconds_between(began, ended)),
+        session: SessionView {
+            rate_bytes_per_s: 0,
+            ..view.session.clone()
+        },
+        report: report.display().to_string(),
+    }
+}
+
+/// A line for the log of a job.
+pub fn log_event(job: &str, text: String) -> Event {
+    Event::Log {
+        job: job.to_owned(),
+        time: time::now_text(),
+        text,
+    }
+}
+
+/// A place after an outcome that came when the job's task was gone.
+pub fn late_outcome(row: JobTargetRow, outcome: Outcome, image_root: &str) -> JobTargetRow {
+    let mut place = place::Place::new(row);
+    place.outcome(outcome, image_root);
+    place.row
+}

@@ -1,0 +1,185 @@
+//! The running session of a job: its keys and groups, its thread, and the order each target gets.
+//!
+//! Owns: the sending thread. Secrets live here and in each target's own TLS connection, and are wiped when the session ends.
+
+use super::session;
+use crate::console::api::{DeployRequest, SessionView};
+use crate::console::context::Console;
+use crate::console::master::MasterImage;
+use crate::net::control::{BulkOrder, DiskOrder, Order, SessionOrder, Verify};
+use crate::net::hex;
+use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
+use crate::target::{DiskFacts, Facts};
+use multicast::{SYMBOL_BYTES, Suite};
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use zeroize::Zeroizing;
+
+/// A session of a job.
+pub(super) struct Session {
+    id: u32,
+    secret: Zeroizing<[u8; 32]>,
+    suite: Suite,
+    pub(super) main: SocketAddrV4,
+    pub(super) second: SocketAddrV4,
+    /// What anybody knows about the wire's speed, bytes per second.
+    pub(super) known_cap: Option<u64>,
+    slot: u8,
+    sending: Option<Sending>,
+    events: Option<UnboundedReceiver<SendingEvent>>,
+}
+
+/// Random bytes of the operating system.
+fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(bytes)
+}
+
+impl Session {
+    /// Draws keys, takes groups, and starts to send. Without multicast the session exists all the same: targets that
+    /// hear nothing are served over TCP 5003. The second value says why multicast does not run.
+    pub(super) fn open(
+        console: &Console,
+        image: &Arc<MasterImage>,
+        request: &DeployRequest,
+        facts: &[Facts],
+    ) -> Result<(Self, Option<String>), String> {
+        let settings = &console.settings;
+        let own_speed = session::interface_speed(&settings.interface);
+        let known_cap = session::known_rate_cap(request, facts, own_speed);
+        let secret = Zeroizing::new(random::<32>()?);
+        // Session 0 would look like a field nobody filled in.
+        let id = u32::from_le_bytes(random()?).max(1);
+        let slot = console
+            .jobs
+            .take_slot()
+            .ok_or("too many sessions run at once")?;
+        let (main, second) = session::lanes(settings.main, settings.second, slot);
+        let suite = session::suite(facts);
+        let spec = SendingSpec {
+            source: image.clone(),
+            session: id,
+            epoch: 0,
+            secret: *secret,
+            suite,
+            main,
+            second,
+            interface: settings.interface_address,
+            ttl: settings.ttl,
+            rate_cap_bytes_per_s: session::rate_cap(known_cap),
+        };
+        let (sending, events, fault) = match Sending::start(spec) {
+            Ok(mut sending) => {
+                let events = sending.events();
+                (Some(sending), events, None)
+            }
+            Err(error) => (None, None, Some(error.to_string())),
+        };
+        Ok((
+            Self {
+                id,
+                secret,
+                suite,
+                main,
+                second,
+                known_cap,
+                slot,
+                sending,
+                events,
+            },
+            fault,
+        ))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+
+    pub(super) fn sending(&self) -> Option<&Sending> {
+        self.sending.as_ref()
+    }
+
+    /// The next thing the sending thread says; waits for ever when there is none.
+    pub(super) async fn next_event(&mut self) -> SendingEvent {
+        if let Some(events) = &mut self.events {
+            if let Some(event) = events.recv().await {
+                return event;
+            }
+            self.events = None;
+        }
+        std::future::pending().await
+    }
+
+    /// The order for the target at `place`. The second value is the secret part of its bulk token.
+    pub(super) fn order(
+        &self,
+        job: u64,
+        place: usize,
+        image: &MasterImage,
+        disk: &DiskFacts,
+        bulk_port: u16,
+        receivers: usize,
+        grow: Option<String>,
+    ) -> Result<(Order, String), String> {
+        let secret = hex::encode(&random::<32>()?);
+        let name = image
+            .summary()
+            .path
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let order = Order {
+            job: job.to_string(),
+            image: name,
+            root: image.root().to_owned(),
+            manifest_digest: image.manifest_digest(),
+            manifest_bytes: image.manifest().len() as u64,
+            image_blocks: image.image_blocks(),
+            session: SessionOrder {
+                id: self.id,
+                epoch: 0,
+                secret: hex::encode(self.secret.as_slice()),
+                suite: self.suite,
+                main: self.main,
+                second: self.second,
+                receivers: u32::try_from(receivers).unwrap_or(u32::MAX),
+            },
+            bulk: BulkOrder {
+                port: bulk_port,
+                token: format!("{place}.{secret}"),
+            },
+            id_key: image.id_key(),
+            disk: DiskOrder {
+                path: disk.path.clone(),
+                serial: disk.serial.clone(),
+                size: disk.size,
+            },
+            grow,
+            verify: Verify::Full,
+        };
+        Ok((order, secret))
+    }
+
+    /// Ends the thread and gives the groups back.
+    pub(super) fn close(self, console: &Console) {
+        drop(self.sending);
+        console.jobs.return_slot(self.slot);
+    }
+}
+
+/// The counters of a session as the API shows them; the rate is left to who knows the time between two looks.
+pub(super) fn view(now: &SendingSnapshot) -> SessionView {
+    let counters = &now.counters;
+    let payload = |packets: u64| packets.saturating_mul(SYMBOL_BYTES as u64);
+    SessionView {
+        source_bytes: payload(counters.source.saturating_add(counters.manifest)),
+        parity_bytes: payload(counters.proactive.saturating_add(counters.repair)),
+        wire_bytes: counters.wire_bytes,
+        bulk_bytes: 0,
+        rate_bytes_per_s: 0,
+        passes: now.passes,
+    }
+}

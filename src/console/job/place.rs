@@ -1,0 +1,234 @@
+//! A target's place in a job.
+//!
+//! Owns: what the job knows of one target, and which of an agent's claims change it. What always holds: only an outcome whose
+//! root equals the image's makes a place `done`; nothing an agent says in a progress report does.
+
+use super::meter::Meter;
+use crate::console::naming::clean_line;
+use crate::console::store::JobTargetRow;
+use crate::net::control::{Counters, Outcome, Progress};
+use crate::target::TargetState;
+use std::time::Duration;
+
+/// Longest reason or remark kept, in characters.
+const MAX_TEXT: usize = 500;
+
+/// A target in a job.
+pub(super) struct Place {
+    /// What is stored and shown.
+    pub(super) row: JobTargetRow,
+    /// An order was sent to the agent that is connected now.
+    pub(super) ordered: bool,
+    /// When its connection ended, by the job's clock; `None` while it is connected.
+    pub(super) gone_since: Option<Duration>,
+    /// When its first order went out.
+    pub(super) began: Option<Duration>,
+    /// Lines it has put into the log.
+    pub(super) log_lines: u32,
+    meter: Meter,
+}
+
+impl Place {
+    pub(super) fn new(row: JobTargetRow) -> Self {
+        Self {
+            row,
+            ordered: false,
+            gone_since: None,
+            began: None,
+            log_lines: 0,
+            meter: Meter::default(),
+        }
+    }
+
+    pub(super) fn state(&self) -> TargetState {
+        self.row.view.state
+    }
+
+    pub(super) fn is_final(&self) -> bool {
+        self.state().is_final()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.row.view.name
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.row.view.id
+    }
+
+    /// Takes a progress report; true when the state changed. States that only the console gives are ignored.
+    pub(super) fn progress(&mut self, now: Duration, progress: Progress) -> bool {
+        let believable = matches!(
+            progress.state,
+            TargetState::Joined
+                | TargetState::Receiving
+                | TargetState::Repairing
+                | TargetState::Verifying
+                | TargetState::Applying
+                | TargetState::Committing
+                | TargetState::Rebooting
+        );
+        if !believable || self.is_final() {
+            return false;
+        }
+        let changed = self.state() != progress.state;
+        // Repair goes on writing where receiving stopped; reading back begins anew.
+        if changed && progress.state != TargetState::Repairing {
+            self.meter.reset();
+        }
+        self.meter.record(now, progress.done_bytes);
+        let view = &mut self.row.view;
+        view.state = progress.state;
+        view.done_bytes = progress.done_bytes.min(i64::MAX as u64);
+        view.total_bytes = progress.total_bytes.min(i64::MAX as u64);
+        view.counters = bounded(progress.counters);
+        view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        view.loss = loss(&view.counters);
+        changed
+    }
+
+    /// Takes an outcome: the state and the reason it comes to.
+    pub(super) fn outcome(&mut self, outcome: Outcome, image_root: &str) {
+        let view = &mut self.row.view;
+        let (state, reason) = judge(&outcome, image_root);
+        view.state = state;
+        view.reason = reason;
+        view.step = outcome.step.filter(|_| state == TargetState::Failed);
+        view.bytes_written = outcome.bytes_written.min(i64::MAX as u64);
+        view.seconds = if outcome.seconds.is_finite() {
+            outcome.seconds.max(0.0)
+        } else {
+            0.0
+        };
+        view.root = outcome.root.map(|root| clean_line(&root, 64));
+        view.counters = bounded(outcome.counters);
+        view.loss = loss(&view.counters);
+        view.note = None;
+        if state == TargetState::Done {
+            view.done_bytes = view.total_bytes;
+        }
+        if !outcome.disk.is_empty() {
+            view.disk = clean_line(&outcome.disk, MAX_TEXT);
+        }
+    }
+
+    /// Ends the place without the agent's word.
+    pub(super) fn end(&mut self, now: Duration, state: TargetState, reason: &str) {
+        let view = &mut self.row.view;
+        view.step = Some(view.state).filter(|_| state == TargetState::Failed);
+        view.state = state;
+        view.reason = Some(reason.to_owned());
+        view.note = None;
+        view.seconds = self
+            .began
+            .map_or(0.0, |began| now.saturating_sub(began).as_secs_f64());
+    }
+
+    /// Rate and ETA as of now.
+    pub(super) fn refresh(&mut self, now: Duration) {
+        let view = &mut self.row.view;
+        let active = !view.state.is_final();
+        view.rate_bytes_per_s = if active {
+            self.meter.rate_bytes_per_s(now)
+        } else {
+            0
+        };
+        view.eta_seconds = if active {
+            self.meter.eta_seconds(now, view.total_bytes)
+        } else {
+            None
+        };
+    }
+}
+
+/// What an agent's outcome comes to. Promise 1: `done` only with the root of what was read back.
+pub(super) fn judge(outcome: &Outcome, image_root: &str) -> (TargetState, Option<String>) {
+    let said = outcome
+        .reason
+        .as_deref()
+        .map(|reason| clean_line(reason, MAX_TEXT))
+        .filter(|reason| !reason.is_empty());
+    match (outcome.state, outcome.root.as_deref()) {
+        (TargetState::Done, Some(root)) if root == image_root => (TargetState::Done, None),
+        (TargetState::Done, Some(root)) => {
+            let root = clean_line(root, 64);
+            (
+                TargetState::Failed,
+                Some(format!(
+                    "the agent said done, but read back root {root}, the image has {image_root}"
+                )),
+            )
+        }
+        (TargetState::Done, None) => (
+            TargetState::Failed,
+            Some("the agent said done without the root of what it read back".to_owned()),
+        ),
+        _ => (
+            TargetState::Failed,
+            Some(said.unwrap_or_else(|| "the agent gave no reason".to_owned())),
+        ),
+    }
+}
+
+fn loss(counters: &Counters) -> f64 {
+    let all = counters
+        .packets_received
+        .saturating_add(counters.packets_lost);
+    if all == 0 {
+        0.0
+    } else {
+        counters.packets_lost as f64 / all as f64
+    }
+}
+
+/// Counters that fit the store's columns whatever the agent says.
+fn bounded(counters: Counters) -> Counters {
+    let fit = |n: u64| n.min(i64::MAX as u64);
+    Counters {
+        packets_received: fit(counters.packets_received),
+        packets_lost: fit(counters.packets_lost),
+        packets_forged: fit(counters.packets_forged),
+        kernel_drops: fit(counters.kernel_drops),
+        blocks_repaired: fit(counters.blocks_repaired),
+        blocks_bulk: fit(counters.blocks_bulk),
+        blocks_corrupt: fit(counters.blocks_corrupt),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(state: TargetState, root: Option<&str>) -> Outcome {
+        Outcome {
+            job: "1".to_owned(),
+            state,
+            reason: None,
+            step: None,
+            disk: String::new(),
+            bytes_written: u64::MAX,
+            seconds: f64::NAN,
+            root: root.map(str::to_owned),
+            counters: Counters::default(),
+        }
+    }
+
+    #[test]
+    fn done_needs_the_root_of_the_image() {
+        let image = "ab".repeat(32);
+        let state = |state, root: Option<&str>| judge(&outcome(state, root), &image).0;
+        assert_eq!(state(TargetState::Done, Some(&image)), TargetState::Done);
+        assert_eq!(state(TargetState::Done, Some("cd")), TargetState::Failed);
+        assert_eq!(state(TargetState::Done, None), TargetState::Failed);
+        assert_eq!(
+            state(TargetState::Failed, Some(&image)),
+            TargetState::Failed
+        );
+        assert_eq!(
+            state(TargetState::Receiving, Some(&image)),
+            TargetState::Failed
+        );
+        let (_, reason) = judge(&outcome(TargetState::Failed, None), &image);
+        assert_eq!(reason.as_deref(), Some("the agent gave no reason"));
+    }
+}

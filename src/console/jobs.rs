@@ -1,0 +1,699 @@
+//! Jobs: planning them, making them, finding them again, and what becomes of them when the console was away.
+//!
+//! Owns: the list of jobs whose task runs, and the groups sessions take. What always holds: a job is made only for the
+//! targets that were confirmed; its targets are in no other job; an interrupted job's password is asked for again,
+//! because it was never stored.
+
+use super::api::{
+    ApiError, CreateJob, DeployRequest, ErrorCode, Event, JobState, JobTarget, JobView, Plan,
+    PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
+};
+use super::context::Console;
+use super::job::folder::{Folder, Journal};
+use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, session};
+use super::master::MasterImage;
+use super::plan::{self, PlanImage};
+use super::select::Selector;
+use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
+use super::time::{now_text, until};
+use crate::net::control::{ConsoleMessage, Counters, EndAction, Outcome, Unfinished};
+use crate::target::{DiskFacts, TargetState};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Jobs in `job list`.
+const MAX_LISTED: u32 = 500;
+
+#[derive(Default)]
+struct Inner {
+    running: BTreeMap<u64, (JobHandle, Option<JoinHandle<()>>)>,
+    slots: BTreeSet<u8>,
+    /// Numbers the claims of jobs that have no number yet.
+    drafts: u64,
+}
+
+/// Jobs that are not over.
+#[derive(Default)]
+pub struct Jobs {
+    inner: Mutex<Inner>,
+}
+
+impl Jobs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // Every change below is one insert or remove: a poisoned map is whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job whose task runs.
+    pub fn handle(&self, id: u64) -> Option<JobHandle> {
+        self.lock()
+            .running
+            .get(&id)
+            .map(|(handle, _)| handle.clone())
+    }
+
+    /// The task of a job is about to end.
+    pub fn remove(&self, id: u64) {
+        self.lock().running.remove(&id);
+    }
+
+    /// Groups for another session.
+    pub fn take_slot(&self) -> Option<u8> {
+        session::take_slot(&mut self.lock().slots)
+    }
+
+    /// The session is over.
+    pub fn return_slot(&self, slot: u8) {
+        self.lock().slots.remove(&slot);
+    }
+
+    /// Tells every job that the console ends, and waits until each has said so to the store.
+    pub async fn shutdown(&self) {
+        let running = std::mem::take(&mut self.lock().running);
+        let mut tasks = Vec::new();
+        for (_, (handle, task)) in running {
+            // A job that ended meanwhile hears nothing more.
+            let _ = handle.inputs.send(Input::Shutdown).await;
+            tasks.extend(task);
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// The number in a job's text id.
+pub fn parse_id(text: &str) -> Result<u64, ApiError> {
+    text.parse().map_err(|_| no_such_job(text))
+}
+
+fn no_such_job(id: &str) -> ApiError {
+    ApiError::new(ErrorCode::NothingMatched, format!("there is no job {id}"))
+        .hint("diskcast job list shows them")
+}
+
+/// A place for a planned target; one that was refused has failed before it began.
+pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
+    let refused = target.refused.as_ref();
+    JobTargetRow {
+        view: JobTarget {
+            id: target.id.clone(),
+            name: target.name.clone(),
+            state: if refused.is_some() {
+                TargetState::Failed
+            } else {
+                TargetState::Discovered
+            },
+            reason: refused.map(|reason| format!("refused: {reason}")),
+            disk: target
+                .disk
+                .as_ref()
+                .map(DiskFacts::title)
+                .unwrap_or_default(),
+            done_bytes: 0,
+            total_bytes,
+            bytes_written: 0,
+            seconds: 0.0,
+            rate_bytes_per_s: 0,
+            loss: 0.0,
+            eta_seconds: None,
+            root: None,
+            step: None,
+            note: None,
+            counters: Counters::default(),
+        },
+        instance: None,
+        disk: target.disk.clone(),
+    }
+}
+
+fn store_error(error: &StoreError) -> ApiError {
+    ApiError::new(ErrorCode::Unexpected, error.to_string())
+        .hint("is the disk of the data directory full?")
+}
+
+async fn open_image(path: &str, password: Option<String>) -> Result<Arc<MasterImage>, ApiError> {
+    let path = PathBuf::from(path);
+    if !path.is_absolute() {
+        return Err(ApiError::new(
+            ErrorCode::Usage,
+            format!("image path {} is not absolute", path.display()),
+        ));
+    }
+    let opening = tokio::task::spawn_blocking(move || {
+        let password = password.map(zeroize::Zeroizing::new);
+        MasterImage::open(&path, password.as_ref().map(|password| password.as_str()))
+    });
+    let opened = opening.await.map_err(|error| {
+        ApiError::new(ErrorCode::Unexpected, format!("opening the image: {error}"))
+    })?;
+    opened.map(Arc::new)
+}
+
+impl Console {
+    fn make_plan(&self, request: &DeployRequest, image: &MasterImage) -> Result<Plan, ApiError> {
+        match &request.start {
+            StartRule::Count(0) => {
+                return Err(ApiError::new(
+                    ErrorCode::Usage,
+                    "a session of 0 targets never starts",
+                ));
+            }
+            StartRule::At(time) if until(time).is_none() => {
+                return Err(
+                    ApiError::new(ErrorCode::Usage, format!("{time:?} is no date"))
+                        .hint("for example 2026-05-04T22:00:00+02:00"),
+                );
+            }
+            _ => {}
+        }
+        let candidates = self.roster.candidates();
+        let own_speed = session::interface_speed(&self.settings.interface);
+        let facts = candidates
+            .iter()
+            .filter(|c| c.view.connected)
+            .map(|candidate| &candidate.view.facts);
+        let cap = session::known_rate_cap(request, facts, own_speed);
+        plan::make(
+            request,
+            &PlanImage {
+                summary: image.summary(),
+                table: image.table(),
+            },
+            &candidates,
+            cap,
+        )
+    }
+
+    /// What a request would do.
+    pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
+        let image = open_image(&request.image, request.password.take()).await?;
+        self.make_plan(&request, &image)
+    }
+
+    /// Makes and starts a job, when the plan still comes to the targets that were confirmed.
+    pub async fn create_job(self: &Arc<Self>, create: CreateJob) -> Result<JobView, ApiError> {
+        let mut request = create.request;
+        let image = open_image(&request.image, request.password.take()).await?;
+        let plan = self.make_plan(&request, &image)?;
+        let planned: BTreeSet<&str> = plan
+            .targets
+            .iter()
+            .filter(|t| t.refused.is_none())
+            .map(|target| target.id.as_str())
+            .collect();
+        let expected: BTreeSet<&str> = create.expect_targets.iter().map(String::as_str).collect();
+        if planned.is_empty() {
+            return Err(all_refused(&plan));
+        }
+        if planned != expected {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                changed_since(&plan, &planned, &expected),
+            )
+            .hint("look at the plan again and confirm it"));
+        }
+        self.make_job(request, plan, image, None).await
+    }
+
+    async fn make_job(
+        self: &Arc<Self>,
+        request: DeployRequest,
+        plan: Plan,
+        image: Arc<MasterImage>,
+        retry_of: Option<u64>,
+    ) -> Result<JobView, ApiError> {
+        let ids: Vec<String> = plan
+            .targets
+            .iter()
+            .filter(|t| t.refused.is_none())
+            .map(|t| t.id.clone())
+            .collect();
+        let draft = {
+            let mut inner = self.jobs.lock();
+            inner.drafts += 1;
+            format!("draft-{}", inner.drafts)
+        };
+        // From here on no other job can take them.
+        self.roster.claim(&draft, &ids, TargetState::Ready)?;
+        let total = image.summary().used_bytes;
+        let job = NewJob {
+            state: JobState::Waiting,
+            targets: plan
+                .targets
+                .iter()
+                .map(|target| place_row(target, total))
+                .collect(),
+            request,
+            plan,
+            root: image.root().to_owned(),
+            encrypted: image.encrypted(),
+            created: now_text(),
+            retry_of,
+        };
+        let created = self.store.create_job(job.clone()).await;
+        let id = match created {
+            Ok(id) => id,
+            Err(error) => {
+                ids.iter().for_each(|id| self.roster.release(id, &draft));
+                return Err(store_error(&error));
+            }
+        };
+        self.roster.rename_claim(&draft, &id.to_string());
+        let row = JobRow {
+            id,
+            job,
+            started: None,
+            ended: None,
+            session: Default::default(),
+        };
+        let shared = self.spawn(row, image, Recovery::New);
+        Ok(shared.view())
+    }
+
+    fn spawn(
+        self: &Arc<Self>,
+        row: JobRow,
+        image: Arc<MasterImage>,
+        recovery: Recovery,
+    ) -> Arc<JobShared> {
+        let id = row.id;
+        let shared = Arc::new(JobShared::new(&row, image));
+        let (inputs, inbox) = mpsc::channel(job::INPUT_QUEUE);
+        let handle = JobHandle {
+            shared: Arc::clone(&shared),
+            inputs,
+        };
+        let run = JobRun::new(Arc::clone(self), row, Arc::clone(&shared), inbox, recovery);
+        // Listed before it runs: a job that ends at once takes itself off the list.
+        self.jobs.lock().running.insert(id, (handle, None));
+        let task = tokio::spawn(run.run());
+        if let Some((_, place)) = self.jobs.lock().running.get_mut(&id) {
+            *place = Some(task);
+        }
+        shared
+    }
+
+    /// Called once, before agents can connect: jobs of the last console wait or go on.
+    pub async fn recover_jobs(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.store.interrupt_running().await?;
+        for row in self.store.unfinished_jobs().await? {
+            let id = row.id;
+            if let Err(reason) = self.recover(row).await {
+                tracing::warn!(job = id, %reason, "job stays interrupted; diskcast job retry {id} goes on with it");
+                let folder = Folder::of(&self.settings.data_dir, id);
+                let mut journal = Journal::start(folder);
+                let text =
+                    format!("interrupted: {reason}; diskcast job retry {id} goes on with it");
+                journal.write(&Event::Log {
+                    job: id.to_string(),
+                    time: now_text(),
+                    text,
+                });
+                journal.close().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn recover(self: &Arc<Self>, row: JobRow) -> Result<(), String> {
+        let id = row.id;
+        let opened = if row.job.encrypted {
+            Err("the image has a password, which is never stored".to_owned())
+        } else {
+            match open_image(&row.job.request.image, None).await {
+                Ok(image) if image.root() == row.job.root => Ok(image),
+                Ok(_) => Err(format!("{} is another image now", row.job.request.image)),
+                Err(error) => Err(error.message),
+            }
+        };
+        let image = match opened {
+            Ok(image) => image,
+            Err(reason) => {
+                let view = row.session.clone();
+                if let Err(error) = self
+                    .store
+                    .update_job(id, JobState::Interrupted, None, None, view)
+                    .await
+                {
+                    tracing::error!(job = id, %error, "state not recorded");
+                }
+                return Err(reason);
+            }
+        };
+        let unfinished = row
+            .job
+            .targets
+            .iter()
+            .filter(|target| !target.view.state.is_final());
+        for target in unfinished {
+            // A target that was forgotten meanwhile cannot be claimed, and will be lost.
+            let ids = [target.view.id.clone()];
+            if let Err(error) = self.roster.claim(&id.to_string(), &ids, target.view.state) {
+                tracing::warn!(
+                    job = id,
+                    target = target.view.name,
+                    reason = error.message,
+                    "not in the job any more"
+                );
+            }
+        }
+        let recovery = if row.job.state == JobState::Waiting {
+            Recovery::New
+        } else {
+            Recovery::Interrupted
+        };
+        self.spawn(row, image, recovery);
+        Ok(())
+    }
+
+    /// Every job, newest first.
+    pub async fn job_views(&self) -> Result<Vec<JobView>, ApiError> {
+        let rows = self
+            .store
+            .jobs(MAX_LISTED)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let live = |row: &JobRow| self.jobs.handle(row.id).map(|handle| handle.shared.view());
+        Ok(rows
+            .iter()
+            .map(|row| live(row).unwrap_or_else(|| job::view_of(row)))
+            .collect())
+    }
+
+    /// A stored job.
+    pub async fn job_row(&self, id: u64) -> Result<JobRow, ApiError> {
+        let row = self
+            .store
+            .job(id)
+            .await
+            .map_err(|error| store_error(&error))?;
+        row.ok_or_else(|| no_such_job(&id.to_string()))
+    }
+
+    /// One job as it stands.
+    pub async fn job_view(&self, id: u64) -> Result<JobView, ApiError> {
+        match self.jobs.handle(id) {
+            Some(handle) => Ok(handle.shared.view()),
+            None => Ok(job::view_of(&self.job_row(id).await?)),
+        }
+    }
+
+    /// The report of a job, finished or not.
+    pub async fn report(&self, id: u64) -> Result<Report, ApiError> {
+        let row = self.job_row(id).await?;
+        let view = self.job_view(id).await?;
+        let folder = Folder::of(&self.settings.data_dir, id);
+        let summary = view
+            .state
+            .is_final()
+            .then(|| job::summary_of(&view, &folder.report()));
+        Ok(Report {
+            schema_version: SCHEMA_VERSION,
+            job: view,
+            plan: row.job.plan,
+            summary,
+        })
+    }
+
+    /// A new job for the targets of an ended one that are not done and are connected now.
+    pub async fn retry_job(
+        self: &Arc<Self>,
+        id: u64,
+        retry: RetryRequest,
+    ) -> Result<JobView, ApiError> {
+        if self.jobs.handle(id).is_some() {
+            return Err(
+                ApiError::new(ErrorCode::Refused, format!("job {id} is not over")).hint(format!(
+                    "diskcast job watch {id}, or diskcast job cancel {id}"
+                )),
+            );
+        }
+        let row = self.job_row(id).await?;
+        let narrow: Option<Selector> = retry
+            .targets
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
+        let again: Vec<String> = row
+            .job
+            .targets
+            .iter()
+            .filter(|target| target.view.state != TargetState::Done)
+            .filter_map(|target| self.roster.view(&target.view.id).ok())
+            .filter(|view| {
+                view.connected
+                    && narrow
+                        .as_ref()
+                        .is_none_or(|selector| selector.matches(view))
+            })
+            .map(|view| format!("id:{}", view.id))
+            .collect();
+        if again.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::NothingMatched,
+                format!("no target of job {id} that is not done is connected now"),
+            )
+            .hint("diskcast target list shows who is connected"));
+        }
+        let mut request = row.job.request.clone();
+        request.targets = again.join(",");
+        request.start = StartRule::Now;
+        let image = open_image(&request.image, retry.password).await?;
+        if image.root() != row.job.root {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!(
+                    "{} is another image now: root {}, the job's was {}",
+                    request.image,
+                    image.root(),
+                    row.job.root
+                ),
+            )
+            .hint("deploy it anew if that is what you want"));
+        }
+        let plan = self.make_plan(&request, &image)?;
+        if plan.targets.iter().all(|target| target.refused.is_some()) {
+            return Err(all_refused(&plan));
+        }
+        let view = self.make_job(request, plan, image, Some(id)).await?;
+        if row.job.state == JobState::Interrupted {
+            self.close_interrupted(row, &view.id).await;
+        }
+        Ok(view)
+    }
+
+    /// An interrupted job whose targets another job has taken over is at its end.
+    async fn close_interrupted(&self, row: JobRow, by: &str) {
+        for (position, mut target) in row.job.targets.into_iter().enumerate() {
+            if !target.view.state.is_final() {
+                target.view.state = TargetState::Lost;
+                target.view.reason = Some(format!("the job was interrupted; job {by} took over"));
+                self.store.post_job_target(row.id, position, target).await;
+            }
+        }
+        let ended = Some(now_text());
+        if let Err(error) = self
+            .store
+            .update_job(row.id, JobState::Failed, None, ended, row.session)
+            .await
+        {
+            tracing::error!(job = row.id, %error, "state not recorded");
+        }
+    }
+
+    /// Ends an interrupted job that has no task.
+    pub async fn cancel_interrupted(&self, id: u64, reason: &str) -> Result<JobView, ApiError> {
+        let row = self.job_row(id).await?;
+        if row.job.state != JobState::Interrupted {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("job {id} is over"),
+            ));
+        }
+        for (position, mut target) in row.job.targets.into_iter().enumerate() {
+            if !target.view.state.is_final() {
+                let message = ConsoleMessage::Cancel {
+                    job: id.to_string(),
+                    reason: reason.to_owned(),
+                };
+                self.roster.send(&target.view.id, message);
+                target.view.state = TargetState::Dropped;
+                target.view.reason = Some(reason.to_owned());
+                self.store.post_job_target(id, position, target).await;
+            }
+        }
+        let ended = Some(now_text());
+        let update = self
+            .store
+            .update_job(id, JobState::Cancelled, None, ended, row.session)
+            .await;
+        update.map_err(|error| store_error(&error))?;
+        self.job_view(id).await
+    }
+
+    /// An agent says that it holds a job whose task is gone. An outcome that nobody heard is recorded now.
+    pub async fn late(&self, target: &str, instance: &str, held: Unfinished) {
+        let row = match parse_id(&held.job) {
+            Ok(id) => self.store.job(id).await.unwrap_or_else(|error| {
+                tracing::error!(job = held.job, %error, "cannot look the job up");
+                None
+            }),
+            Err(_) => None,
+        };
+        let place = row.as_ref().and_then(|row| {
+            row.job.targets.iter().position(|place| {
+                place.view.id == target
+                    && place.instance.as_deref() == Some(instance)
+                    && row.job.root == held.root
+            })
+        });
+        let (Some(row), Some(position)) = (row, place) else {
+            let reason = "the console does not know this job".to_owned();
+            self.roster.send(
+                target,
+                ConsoleMessage::Cancel {
+                    job: held.job,
+                    reason,
+                },
+            );
+            return;
+        };
+        if let Some(outcome) = held.outcome {
+            self.late_outcome(row, position, outcome).await;
+        } else if row.job.state != JobState::Interrupted {
+            let reason = format!("job {} is over", row.id);
+            self.roster.send(
+                target,
+                ConsoleMessage::Cancel {
+                    job: held.job,
+                    reason,
+                },
+            );
+        }
+        // An interrupted job may still be retried: its agents keep what they have.
+    }
+
+    /// An outcome for a job without a task: heard after the job ended, or while it was interrupted.
+    pub async fn late_outcome(&self, row: JobRow, position: usize, outcome: Outcome) {
+        let Some(target) = row.job.targets.get(position) else {
+            return;
+        };
+        let id = row.id;
+        let (state, end) = (target.view.state, row.job.request.end);
+        let name = target.view.name.clone();
+        let heard = job::late_outcome(target.clone(), outcome, &row.job.root);
+        let proven = heard.view.state == TargetState::Done;
+        // What was recorded of its own outcome stays; what was only assumed (lost, dropped) gives way to proof.
+        let takes = !state.is_final()
+            || state == TargetState::Lost
+            || (state == TargetState::Dropped && proven);
+        if takes {
+            tracing::info!(job = id, target = name, state = %heard.view.state, "outcome reported late");
+            if let Err(error) = self
+                .store
+                .save_job_target(id, position, heard.clone())
+                .await
+            {
+                tracing::error!(job = id, target = name, %error, "late outcome not recorded");
+                return;
+            }
+            self.rewrite(id).await;
+        }
+        let after = if takes && proven || state == TargetState::Done {
+            end
+        } else {
+            EndAction::None
+        };
+        let message = ConsoleMessage::Recorded {
+            job: id.to_string(),
+            after,
+        };
+        self.roster.send(&heard.view.id, message);
+    }
+
+    /// State and report of a job after a late outcome.
+    async fn rewrite(&self, id: u64) {
+        let Ok(row) = self.job_row(id).await else {
+            return;
+        };
+        let over = row
+            .job
+            .targets
+            .iter()
+            .all(|target| target.view.state.is_final());
+        let done = row
+            .job
+            .targets
+            .iter()
+            .all(|target| target.view.state == TargetState::Done);
+        let state = match (over, done, row.job.state) {
+            (true, true, _) => JobState::Done,
+            (true, false, JobState::Interrupted) => JobState::Failed,
+            (_, _, state) => state,
+        };
+        let ended = Some(now_text()).filter(|_| over && row.ended.is_none());
+        if let Err(error) = self
+            .store
+            .update_job(id, state, None, ended, row.session)
+            .await
+        {
+            tracing::error!(job = id, %error, "state not recorded");
+        }
+        if let Ok(report) = self.report(id).await.map(Box::new)
+            && report.summary.is_some()
+            && let Err(error) = Folder::of(&self.settings.data_dir, id)
+                .write_report(&report)
+                .await
+        {
+            tracing::error!(job = id, %error, "report not written");
+        }
+    }
+}
+
+fn all_refused(plan: &Plan) -> ApiError {
+    let reasons: Vec<String> = plan
+        .targets
+        .iter()
+        .filter_map(|target| {
+            target
+                .refused
+                .as_ref()
+                .map(|reason| format!("{}: {reason}", target.name))
+        })
+        .collect();
+    ApiError::new(
+        ErrorCode::Refused,
+        format!("no target can take the image: {}", reasons.join("; ")),
+    )
+}
+
+fn changed_since(plan: &Plan, planned: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> String {
+    let name = |id: &str| {
+        plan.targets
+            .iter()
+            .find(|target| target.id == id)
+            .map_or(id, |target| target.name.as_str())
+            .to_owned()
+    };
+    let list = |ids: Vec<&&str>| {
+        ids.into_iter()
+            .map(|id| name(id))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut text = "the targets changed since the plan was confirmed:".to_owned();
+    let new = list(planned.difference(expected).collect());
+    let gone = list(expected.difference(planned).collect());
+    if !new.is_empty() {
+        text.push_str(&format!(" new: {new};"));
+    }
+    if !gone.is_empty() {
+        text.push_str(&format!(" gone: {gone};"));
+    }
+    text.trim_end_matches(';').to_owned()
+}
