@@ -1,27 +1,138 @@
 //! `diskcast console`: run the service, and show the one that runs.
 
-use super::Context;
-use super::exit::{Ended, Exit};
-use crate::console::api::ConsoleInfo;
-use clap::Subcommand;
+use super::exit::{Ended, Exit, failed};
+use super::{Context, interrupt};
+use crate::console::api::{ConsoleInfo, ErrorCode};
+use crate::console::serve::{self, ConsoleOptions};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddrV4};
 
 /// `diskcast console ...`
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Run the console until Ctrl-C
+    ///
+    /// Prints one line with its address and its pin once agents can connect.
+    /// The pin is the fingerprint of its identity, made on the first run;
+    /// agents are given it and follow no other console.
+    #[command(after_help = "\
+Examples:
+  diskcast console run --iface eth0
+  diskcast console run --iface 10.0.0.1 --approval manual
+  diskcast --data-dir /srv/diskcast console run --json >console.ndjson")]
+    Run(RunArgs),
     /// Show the running console: address, pin, groups
-    #[command(
-        after_help = "Examples:\n  diskcast console show\n  diskcast console show --json | jq -r .pin"
-    )]
+    #[command(after_help = "\
+Examples:
+  diskcast console show
+  diskcast console show --json | jq -r .pin")]
     Show,
+}
+
+/// Options of `console run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Interface multicast leaves by: name or IPv4 address [default: that of
+    /// the default route]
+    #[arg(
+        long,
+        value_name = "IF",
+        env = "DISKCAST_IFACE",
+        hide_env_values = true
+    )]
+    iface: Option<String>,
+    /// Address the TCP ports are opened on
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0",
+        env = "DISKCAST_LISTEN",
+        hide_env_values = true
+    )]
+    listen: IpAddr,
+    /// TCP port agents connect to; 0 takes a free one
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 5001,
+        env = "DISKCAST_CONTROL_PORT",
+        hide_env_values = true
+    )]
+    control_port: u16,
+    /// TCP port of repair and of targets without multicast; 0 takes a free one
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 5003,
+        env = "DISKCAST_BULK_PORT",
+        hide_env_values = true
+    )]
+    bulk_port: u16,
+    /// Group and port of the main lane
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "239.254.1.1:5002",
+        env = "DISKCAST_MAIN",
+        hide_env_values = true
+    )]
+    main: SocketAddrV4,
+    /// Group and port of the second lane
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "239.254.1.2:5004",
+        env = "DISKCAST_SECOND",
+        hide_env_values = true
+    )]
+    second: SocketAddrV4,
+    /// Routers multicast may pass; 1 keeps it on this network
+    #[arg(long, value_name = "HOPS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255), env = "DISKCAST_TTL", hide_env_values = true)]
+    ttl: u32,
+    /// Who may take part
+    #[arg(
+        long,
+        value_name = "WHO",
+        default_value = "auto",
+        env = "DISKCAST_APPROVAL",
+        hide_env_values = true
+    )]
+    approval: Approval,
+}
+
+/// `--approval`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Approval {
+    /// Every agent that knows the pin
+    Auto,
+    /// Those let in with `target approve`
+    Manual,
+}
+
+/// The line that says the console is ready, under `--json`.
+#[derive(Serialize)]
+struct Ready<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    info: &'a ConsoleInfo,
+}
+
+impl Command {
+    /// Runs until it is told to end.
+    pub(super) fn is_service(&self) -> bool {
+        matches!(self, Self::Run(_))
+    }
 }
 
 /// Runs the command.
 ///
 /// # Errors
 /// As the exit codes say.
-pub(super) async fn run(command: Command, context: &Context) -> Ended {
+pub(super) fn run(command: Command, context: &Context) -> Ended {
     match command {
-        Command::Show => {
+        Command::Run(args) => serve(args, context),
+        Command::Show => super::block_on(async {
             let info: ConsoleInfo = context.client().get("/v1/console").await?;
             if context.out.json() {
                 context.out.result_json(&info);
@@ -29,8 +140,56 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
                 context.out.line(info_text(&info));
             }
             Ok(Exit::OK)
-        }
+        }),
     }
+}
+
+fn serve(args: RunArgs, context: &Context) -> Ended {
+    let out = context.out.clone();
+    let options = ConsoleOptions {
+        data_dir: context.data_dir.clone(),
+        iface: args.iface.or_else(|| context.config.iface.clone()),
+        listen: args.listen,
+        control_port: args.control_port,
+        bulk_port: args.bulk_port,
+        main: args.main,
+        second: args.second,
+        ttl: args.ttl,
+        approval: match args.approval {
+            Approval::Auto => serve::Approval::Auto,
+            Approval::Manual => serve::Approval::Manual,
+        },
+        on_ready: Some(Box::new(move |info| {
+            if out.json() {
+                out.result_json(&Ready {
+                    r#type: "ready",
+                    info,
+                });
+            } else {
+                out.line(format!(
+                    "console ready at {} pin {}",
+                    info.control, info.pin
+                ));
+            }
+        })),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed("starting", error))?;
+    let ended = runtime.block_on(serve::run(options, told_to_end()));
+    // Reads of an image on a share that hangs must not keep the process.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::OK)
+}
+
+/// Returns at the first Ctrl-C or SIGTERM; the second does not wait for the end.
+async fn told_to_end() {
+    interrupt::wait().await;
+    tokio::spawn(async {
+        interrupt::wait().await;
+        std::process::exit(i32::from(ErrorCode::Interrupted.exit_code()));
+    });
 }
 
 fn info_text(info: &ConsoleInfo) -> String {

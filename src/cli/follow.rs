@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// One summary line this often when piped.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 /// A console that was restarted is waited for this long.
-const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
+const COME_BACK_WITHIN: Duration = Duration::from_secs(10);
 /// Time between two attempts to reach it.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(served.await.unwrap().len(), 2);
         assert_eq!(
             notes.text(),
-            "the console is gone; waiting up to 60 s for it to come back\nthe console is back\nafter\n"
+            "the console is gone; waiting up to 10 s for it to come back\nthe console is back\nafter\n"
         );
     }
 

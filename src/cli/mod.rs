@@ -11,6 +11,7 @@
 
 mod agent;
 mod console;
+mod demo;
 mod deploy;
 pub mod exit;
 mod follow;
@@ -80,6 +81,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole main job on this machine, without privileges
+    Demo(demo::DemoArgs),
     /// The service: control, sessions, store, API
     #[command(subcommand)]
     Console(console::Command),
@@ -130,7 +133,11 @@ struct AgentGlobal {
 impl Command {
     /// Runs until it is told to end; its log is its output.
     fn is_service(&self) -> bool {
-        matches!(self, Self::Agent(_))
+        match self {
+            Self::Agent(_) => true,
+            Self::Console(command) => command.is_service(),
+            _ => false,
+        }
     }
 }
 
@@ -270,7 +277,8 @@ fn run(cli: Cli, out: &Output) -> Ended {
     let context = || Context::new(out.clone(), &cli.global);
     match cli.command {
         Command::Image(command) => image::run(command, out).map(|()| Exit::OK),
-        Command::Console(command) => block_on(console::run(command, &context()?)),
+        Command::Demo(args) => demo::run(args, out),
+        Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
