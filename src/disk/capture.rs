@@ -75,8 +75,9 @@ pub fn capture(
     cancelled: Cancelled,
 ) -> Result<Captured, DiskError> {
     let facts = device::describe(source)?;
-    if !facts.holders.is_empty() {
-        return Err(DiskError::InUse { path: source.to_owned(), holders: facts.holders });
+    let writers = device::writers_of(source);
+    if !writers.is_empty() {
+        return Err(DiskError::InUse { path: source.to_owned(), holders: writers });
     }
     let file = OpenOptions::new().read(true).open(source).map_err(|e| DiskError::io("opening", source, e))?;
     let sector_size = options.sector_size.unwrap_or(facts.logical_sector);

@@ -31,7 +31,7 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
             physical_sector: FILE_SECTOR,
             read_only: meta.permissions().readonly(),
             file_backed: true,
-            holders: loops_backed_by(meta.dev(), meta.ino()),
+            holders: loops_backed_by(&meta).into_iter().map(|l| format!("loop device /dev/{l} is attached to it")).collect(),
             contents: contents(path, meta.len(), FILE_SECTOR),
             ..DiskFacts::default()
         });
@@ -166,16 +166,29 @@ fn swap_devices() -> Vec<String> {
         .collect()
 }
 
-/// Loop devices whose backing file is this inode: a mounted image file must not be written under its mount.
-fn loops_backed_by(device: u64, inode: u64) -> Vec<String> {
+/// Who may be changing the disk or file at `path` while it is read: mounts and everything else that holds it, or a loop
+/// device on it. A loop device that nobody uses is no danger to a reader.
+pub fn writers_of(path: &Path) -> Vec<String> {
+    let Ok(meta) = fs::metadata(path) else { return Vec::new() };
+    if meta.is_file() {
+        let loops = loops_backed_by(&meta).into_iter();
+        return loops.flat_map(|name| holders(&Path::new("/sys/block").join(name))).collect();
+    }
+    fs::canonicalize(format!("/sys/dev/block/{}", device_number(meta.rdev())))
+        .map(|sys| holders(&sys))
+        .unwrap_or_default()
+}
+
+/// Loop devices whose backing file is this one: a mounted image file must not be written under its mount.
+fn loops_backed_by(file: &fs::Metadata) -> Vec<String> {
     let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|e| {
             let backing = read_text(&e.path().join("loop/backing_file"))?;
             let meta = fs::metadata(PathBuf::from(backing)).ok()?;
-            (meta.dev() == device && meta.ino() == inode)
-                .then(|| format!("loop device /dev/{} is attached to it", e.file_name().to_string_lossy()))
+            (meta.dev() == file.dev() && meta.ino() == file.ino())
+                .then(|| e.file_name().to_string_lossy().into_owned())
         })
         .collect()
 }

@@ -1,0 +1,175 @@
+//! `diskcast-agent run`: the target side, on a booted target or in a rehearsal.
+
+use super::exit::{Ended, Exit, failed};
+use super::image::api_error;
+use super::output::Output;
+use super::units;
+use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
+use crate::console::api::{ApiError, ErrorCode};
+use crate::net::tls::Pin;
+use clap::{Args, Subcommand};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+/// `diskcast-agent ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Offer this machine to a console and do what it orders
+    #[command(
+        after_help = "Examples:\n  diskcast-agent run --console 10.0.0.1 --pin 3f6c...\n  diskcast-agent run --pin 3f6c... --disk room.img=8G --once --no-power"
+    )]
+    Run(RunArgs),
+}
+
+/// Options of `diskcast-agent run`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RunArgs {
+    /// The console, ADDRESS[:PORT] [default: found by its beacon]
+    #[arg(long, value_name = "ADDR", env = "DISKCAST_CONSOLE")]
+    console: Option<String>,
+    /// Fingerprint of the console that may give orders (`console show`)
+    #[arg(long, value_name = "FINGERPRINT", env = "DISKCAST_PIN")]
+    pin: Pin,
+    /// Offer this disk and no other: a device, or FILE=SIZE (may be repeated)
+    #[arg(long, value_name = "PATH[=SIZE]", value_parser = offer)]
+    disk: Vec<DiskOffer>,
+    /// End after one job: 0 when it was done, 3 when not
+    #[arg(long)]
+    once: bool,
+    /// Never restart or switch off this machine
+    #[arg(long)]
+    no_power: bool,
+    /// Interface to listen on, by name or IPv4 address [default: the one
+    /// towards the console]
+    #[arg(long, value_name = "IF")]
+    iface: Option<String>,
+    /// Name to ask the console for
+    #[arg(long)]
+    name: Option<String>,
+    /// Group and port of the console's second lane
+    #[arg(long, value_name = "ADDR:PORT", default_value = "239.254.1.2:5004")]
+    second: SocketAddrV4,
+    /// Rehearsal: drop this share of session packets, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    inject_loss: f64,
+}
+
+/// Port of the control channel where `--console` names none.
+const CONTROL_PORT: u16 = 5001;
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) fn run(command: Command, out: &Output) -> Ended {
+    let Command::Run(args) = command;
+    let options = args.options()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| failed("starting", error))?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = agent::run(options) => ended.map_err(agent_error),
+            () = super::interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, "interrupted")
+                .hint("a disk that was being written stays without a partition table")),
+        }
+    });
+    // Threads of a job may sit in a disk call; they end with the process.
+    runtime.shutdown_background();
+    match ended? {
+        agent::Ended::Done => {
+            out.note("done: the disk was read back and matches the master image");
+            Ok(Exit::OK)
+        }
+        agent::Ended::Failed => Ok(ErrorCode::TargetsFailed.into()),
+    }
+}
+
+impl RunArgs {
+    fn options(self) -> Result<AgentOptions, ApiError> {
+        let console = self.console.map(|console| match console.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => console,
+            _ => format!("{console}:{CONTROL_PORT}"),
+        });
+        let interface = self.iface.as_deref().map(interface).transpose()?;
+        Ok(AgentOptions {
+            console,
+            pin: self.pin,
+            disks: self.disk,
+            once: self.once,
+            power: !self.no_power,
+            interface,
+            name: self.name,
+            second: self.second,
+            inject_loss: self.inject_loss,
+        })
+    }
+}
+
+fn agent_error(error: AgentError) -> ApiError {
+    match error {
+        AgentError::Disk(error) => api_error(error),
+        other => failed("starting the agent", other),
+    }
+}
+
+/// An interface by name or by its own IPv4 address.
+fn interface(text: &str) -> Result<Ipv4Addr, ApiError> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if_addrs::get_if_addrs()
+        .unwrap_or_default()
+        .into_iter()
+        .find_map(|interface| match interface.ip() {
+            IpAddr::V4(address) if interface.name == text => Some(address),
+            _ => None,
+        })
+        .ok_or_else(|| {
+            ApiError::new(ErrorCode::Usage, format!("no interface {text} with an IPv4 address"))
+                .hint("`ip -4 addr` lists them")
+        })
+}
+
+fn offer(text: &str) -> Result<DiskOffer, String> {
+    match text.rsplit_once('=') {
+        None => Ok(DiskOffer { path: text.into(), size: None }),
+        Some((path, size)) => {
+            let size = units::parse_size(size)?;
+            if size == 0 || !size.is_multiple_of(512) {
+                return Err(format!("a disk of {size} bytes: expected a multiple of 512"));
+            }
+            Ok(DiskOffer { path: path.into(), size: Some(size) })
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("expected a share between 0 and 1, such as 0.01".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_on_offer_are_paths_with_or_without_a_size() {
+        assert_eq!(offer("/dev/sda").unwrap(), DiskOffer { path: "/dev/sda".into(), size: None });
+        assert_eq!(offer("a=b.img=64M").unwrap(), DiskOffer { path: "a=b.img".into(), size: Some(64 << 20) });
+        assert!(offer("x=0").is_err());
+        assert!(offer("x=1001").is_err());
+        assert!(offer("x=lots").is_err());
+    }
+
+    #[test]
+    fn a_share_is_between_nothing_and_everything() {
+        assert_eq!(share("0.01"), Ok(0.01));
+        assert!(share("1.5").is_err());
+        assert!(share("-1").is_err());
+        assert!(share("NaN").is_err());
+    }
+}
