@@ -112,12 +112,17 @@ async fn until_summary(
 ) -> Result<Summary, ApiError> {
     let path = format!("/v1/jobs/{}/events", segment(job));
     let mut events = client.events(&path).await?;
+    let mut shown = Shown::default();
     loop {
         match events.next().await {
             Some(Ok(Event::Summary(summary))) => return Ok(*summary),
+            Some(Ok(event)) if shown.is_old(&event) => {}
             Some(Ok(event)) => view.event(&event, out),
             Some(Err(error)) if error.code != ErrorCode::Unreachable => return Err(error),
-            _ => events = come_back(client, &path, job, out).await?,
+            _ => {
+                events = come_back(client, &path, job, out).await?;
+                shown.begins_again();
+            }
         }
         if out.is_closed() {
             return Err(ApiError::new(
@@ -125,6 +130,29 @@ async fn until_summary(
                 format!("nobody reads this any more; job {job} goes on"),
             ));
         }
+    }
+}
+
+/// What was shown before the console was restarted: its events begin again at the start of the job.
+#[derive(Default)]
+struct Shown {
+    newest: Option<jiff::Timestamp>,
+    until: Option<jiff::Timestamp>,
+}
+
+impl Shown {
+    fn begins_again(&mut self) {
+        self.until = self.newest;
+    }
+
+    /// True for an event from before the restart. One without a readable time is shown twice rather than never.
+    fn is_old(&mut self, event: &Event) -> bool {
+        let (Event::State { time, .. } | Event::Log { time, .. }) = event else {
+            return false;
+        };
+        let Ok(time) = time.parse() else { return false };
+        self.newest = self.newest.max(Some(time));
+        self.until.is_some_and(|until| time <= until)
     }
 }
 
@@ -322,22 +350,27 @@ mod tests {
     async fn a_console_that_was_restarted_is_waited_for() {
         use crate::console::client::tests::{answer, console};
         let folder = tempfile::tempdir().unwrap();
-        let log = |text: &str| {
+        let log = |second: u32, text: &str| {
+            let time = format!("2026-11-21T03:00:0{second}Z");
             serde_json::to_string(&Event::Log {
                 job: "7".into(),
-                time: "t".into(),
+                time,
                 text: text.into(),
             })
             .unwrap()
         };
         let summary = serde_json::to_string(&Event::Summary(Box::new(sample_summary()))).unwrap();
-        // The first stream ends without a summary.
+        // The first stream ends without a summary, in the middle of a line; the second tells all from the start.
+        let first = format!("{}\n{}\n{{\"type\":", log(1, "one"), log(2, "two"));
+        let second = format!(
+            "{}\n{}\n{}\n{summary}\n",
+            log(1, "one"),
+            log(2, "two"),
+            log(3, "three")
+        );
         let served = console(
             folder.path(),
-            vec![
-                answer("200 OK", &log("before")),
-                answer("200 OK", &format!("{}\n{summary}\n", log("after"))),
-            ],
+            vec![answer("200 OK", &first), answer("200 OK", &second)],
         );
         let (out, _, notes) = captured(OutputOptions {
             verbose: 1,
@@ -356,7 +389,7 @@ mod tests {
         assert_eq!(served.await.unwrap().len(), 2);
         assert_eq!(
             notes.text(),
-            "the console is gone; waiting up to 10 s for it to come back\nthe console is back\nafter\n"
+            "one\ntwo\nthe console is gone; waiting up to 10 s for it to come back\nthe console is back\nthree\n"
         );
     }
 
