@@ -172,6 +172,7 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
                 ));
             }
         })),
+        ..ConsoleOptions::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

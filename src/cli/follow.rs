@@ -70,7 +70,7 @@ pub(super) fn show_end(summary: &Summary, out: &Output) -> Exit {
     out.line(job_text::end_table(&summary.targets, &summary.root));
     out.line("");
     out.line(job_text::end_line(summary));
-    out.line(format!("report and log: {}", clean(&summary.report)));
+    out.line(format!("report: {}", clean(&summary.report)));
     if exit != Exit::OK {
         out.line(format!(
             "to try the others again: diskcast job retry {}",
@@ -303,7 +303,13 @@ mod tests {
         let summary = sample_summary();
         let (out, results, _) = captured(OutputOptions::default());
         assert_eq!(show_end(&summary, &out), Exit(3));
-        assert!(results.text().ends_with("report and log: /var/lib/diskcast/jobs/7\nto try the others again: diskcast job retry 7\n"), "{}", results.text());
+        assert!(
+            results.text().ends_with(
+                "report: /var/lib/diskcast/jobs/7\nto try the others again: diskcast job retry 7\n"
+            ),
+            "{}",
+            results.text()
+        );
 
         let (out, results, notes) = captured(OutputOptions {
             json: true,
