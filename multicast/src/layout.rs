@@ -19,7 +19,8 @@ use std::ops::Range;
 
 /// Payload bytes of one packet: 22 x 64, even as the parity code asks, and with header, tag,
 /// UDP and IP inside 1500.
-pub const SYMBOL_BYTES: usize = 1408;
+pub const SYMBOL_BYTES: usize = SYMBOL_LEN as usize;
+const SYMBOL_LEN: u32 = 1408;
 /// Most source symbols of a block: 745 x 1408 holds a raw 1 MiB chunk with its mask, and
 /// 745 + 256 parity symbols still fit a 1024-point transform.
 pub const MAX_SOURCE_SYMBOLS: u16 = 745;
@@ -27,7 +28,7 @@ pub const MAX_SOURCE_SYMBOLS: u16 = 745;
 /// shares nothing with this one.
 pub const PARITY_SYMBOLS: u16 = 256;
 /// Most bytes of a block.
-pub const BLOCK_BYTES: u32 = MAX_SOURCE_SYMBOLS as u32 * SYMBOL_BYTES as u32;
+pub const BLOCK_BYTES: u32 = MAX_SOURCE_SYMBOLS as u32 * SYMBOL_LEN;
 /// Most pieces of a block: bounds the work behind one buffer when pieces are tiny or empty
 /// (256 chunks of zeroes are 256 MiB to write).
 pub const MAX_BLOCK_PIECES: u32 = 256;
@@ -245,9 +246,9 @@ impl Layout {
     /// Cuts one large piece into blocks of like size, so that none is a stub whose parity
     /// would be dear.
     fn span(&mut self, piece: u32, len: u32) {
-        let symbols = len.div_ceil(SYMBOL_BYTES as u32);
+        let symbols = len.div_ceil(SYMBOL_LEN);
         let count = symbols.div_ceil(u32::from(MAX_SOURCE_SYMBOLS));
-        let step = symbols.div_ceil(count) * SYMBOL_BYTES as u32;
+        let step = symbols.div_ceil(count) * SYMBOL_LEN;
         let mut offset = 0;
         while offset < len {
             let part = step.min(len - offset);
@@ -264,7 +265,7 @@ impl Layout {
 
 /// Source symbols for `len` bytes of a block; at least one, at most 745.
 fn symbols_for(len: u32) -> u16 {
-    let symbols = len.div_ceil(SYMBOL_BYTES as u32).max(1);
+    let symbols = len.div_ceil(SYMBOL_LEN).max(1);
     u16::try_from(symbols)
         .unwrap_or(MAX_SOURCE_SYMBOLS)
         .min(MAX_SOURCE_SYMBOLS)
@@ -295,7 +296,7 @@ mod tests {
         let lens: Vec<u32> = layout.blocks().iter().map(|block| block.len).collect();
         assert_eq!(layout.block_count(), 4);
         assert_eq!(lens[1] + lens[2], BLOCK_BYTES + 1);
-        assert!(lens[1].abs_diff(lens[2]) <= 2 * SYMBOL_BYTES as u32);
+        assert!(lens[1].abs_diff(lens[2]) <= 2 * SYMBOL_LEN);
         assert_eq!(layout.blocks_of(0), 0..1);
         assert_eq!(layout.blocks_of(1), 1..3);
         assert_eq!(layout.blocks_of(2), 3..4);

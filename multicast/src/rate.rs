@@ -126,8 +126,19 @@ impl Rate {
         self.rate = self.rate.min(self.cap);
     }
 
-    /// What a healthy receiver counted since its last status.
-    pub(crate) fn sample(&mut self, id: ReceiverId, received: u64, lost: u64, kernel: u64) {
+    /// What a healthy receiver counted since its last status. Left out just after a change:
+    /// it was sent at the old rate.
+    pub(crate) fn sample(
+        &mut self,
+        now: Instant,
+        id: ReceiverId,
+        received: u64,
+        lost: u64,
+        kernel: u64,
+    ) {
+        if now < self.window_from {
+            return;
+        }
         let sample = self.samples.entry(id).or_default();
         sample.received = sample.received.saturating_add(received);
         sample.lost = sample.lost.saturating_add(lost);
@@ -169,8 +180,9 @@ impl Rate {
             .rate
             .clamp(percent(self.cap, FLOOR_PERCENT).max(1), self.cap);
         if self.rate != before {
-            // What is still under way was sent at the old rate: measure from after it.
-            self.window_from = now + status_interval;
+            // What is still under way was sent at the old rate, and each receiver's next
+            // status covers some of it: measure from after both.
+            self.window_from = now + status_interval.times(2);
         }
         self.rate != before
     }
@@ -268,7 +280,8 @@ mod tests {
             for id in 0..20 {
                 let packets = rate.rate() / 15_140;
                 let lost = packets * loss(id, rate.rate()) / MILLION;
-                rate.sample(ReceiverId(id), packets - lost, lost, 0);
+                let now = Instant::from_micros((from * 10 + tick) * 100_000);
+                rate.sample(now, ReceiverId(id), packets - lost, lost, 0);
             }
             rate.evaluate(Instant::from_micros((from * 10 + tick) * 100_000), INTERVAL);
         }

@@ -26,7 +26,7 @@ use crate::rng::Jitter;
 use crate::slots::{Filled, Slots};
 use crate::status::{BlockRange, Deficit, MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status};
 use crate::time::{Duration, Instant};
-use crate::wire::{Header, Lane, PerLane, SessionId};
+use crate::wire::{Flags, Header, Lane, PerLane, SessionId};
 use std::collections::{BTreeSet, VecDeque};
 
 /// A session from which nothing came for so long has no multicast here.
@@ -202,6 +202,7 @@ pub struct Receiver {
     counters: ReceiverCounters,
     events: VecDeque<ReceiverEvent>,
     last_heard: Option<Instant>,
+    last_symbol_at: Option<Instant>,
     jitter: Jitter,
     interval: Duration,
     sequence: u64,
@@ -232,6 +233,7 @@ impl Receiver {
             counters: ReceiverCounters::default(),
             events: VecDeque::new(),
             last_heard: None,
+            last_symbol_at: None,
             jitter: Jitter::new(config.seed),
             interval: config.status_interval,
             sequence: 0,
@@ -280,8 +282,12 @@ impl Receiver {
             self.moved_on(key);
         }
         let Some(block) = key else {
+            if header.flags.has(Flags::END_OF_PASS) {
+                self.speak_up(now);
+            }
             return Disposition::Ignore(Ignored::Heartbeat);
         };
+        self.last_symbol_at = Some(now);
         match self.place(now, lane, block, header) {
             Ok(store) => store,
             Err(reason) => {
@@ -543,6 +549,20 @@ impl Receiver {
             self.counters.abandoned += 1;
         }
         self.coming = to;
+    }
+
+    /// The wire is free and waits for reports: whoever still needs something and has news
+    /// speaks soon, spread over a tenth of the interval, rather than in its turn.
+    fn speak_up(&mut self, now: Instant) {
+        if self.is_all_complete() || self.last_symbol_at <= self.last_status_at {
+            return;
+        }
+        let spread = self.interval.as_micros() / 10;
+        let soon = now + Duration::from_micros(self.jitter.below(spread));
+        let earliest = self.last_status_at.map_or(Instant::ZERO, |at| {
+            at + Duration::from_micros(self.interval.as_micros() / 4)
+        });
+        self.next_status_at = self.next_status_at.min(soon.max(earliest));
     }
 
     fn complete(&mut self, block: BlockKey) {

@@ -4,6 +4,12 @@
 //! receivers have no free buffer, new source blocks are held back. A minority without room is
 //! never waited for; it skips blocks and gets them later.
 //!
+//! A block that some take and others skip must be sent twice, so once blocks are held they
+//! stay held until nearly everybody has room again, or the rest was given [`PATIENCE`]; and
+//! after such a full stop, all being in step, a quarter without room is enough to hold again.
+//! Those who are slower than the majority cost it one patience in a cycle at most, which the
+//! pool of buffers covers: disks do not idle.
+//!
 //! Room is an estimate: free buffers as last reported, less the blocks started since the
 //! newest packet that the report had seen. A hold is looked at again with each status and
 //! ends after [`HOLD_LIMIT`] in any case, for one block, so that reports that stopped coming
@@ -14,6 +20,12 @@ use std::collections::VecDeque;
 
 /// Longest hold: one block in two seconds is less than 1 % of a gigabit link.
 pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(2);
+/// How long a majority with room waits for the others after a hold.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+/// So few without room are nobody, in percent.
+const FEW_PERCENT: u32 = 10;
+/// So many without room hold a room that is in step, in percent.
+const IN_STEP_PERCENT: u32 = 25;
 /// Starts remembered: more blocks than are ever in flight between two statuses.
 const MAX_STARTS: usize = 8192;
 
@@ -22,6 +34,8 @@ pub(crate) struct Room {
     /// Main-lane counters at which blocks were started, ascending.
     starts: VecDeque<u64>,
     held_since: Option<Instant>,
+    /// The last hold ended with nearly everybody having room.
+    in_step: bool,
     held_micros: u64,
 }
 
@@ -50,13 +64,23 @@ impl Room {
             active += 1;
             without += u32::from(room == 0);
         }
-        let hold = without > active / 2;
-        match (hold, self.held_since) {
-            (true, None) => self.held_since = Some(now),
-            (false, Some(_)) => self.release(now),
-            _ => {}
+        let above =
+            |percent: u32| u64::from(without) * 100 > u64::from(active) * u64::from(percent);
+        match self.held_since {
+            None => {
+                if above(if self.in_step { IN_STEP_PERCENT } else { 50 }) {
+                    self.held_since = Some(now);
+                }
+            }
+            Some(since) => {
+                let patient = now.saturating_since(since) < PATIENCE;
+                if !above(FEW_PERCENT) || (!above(50) && !patient) {
+                    self.in_step = !above(FEW_PERCENT);
+                    self.release(now);
+                }
+            }
         }
-        hold
+        self.held_since.is_some()
     }
 
     /// Whether blocks are held back now.
@@ -117,6 +141,10 @@ mod tests {
         assert!(!room.judge(now, std::iter::empty()));
         assert!(room.judge(now, [0, 0, 0, 1].into_iter()));
         assert!(room.judge(now, [0].into_iter()));
+        // A majority with room waits for the others, but not for long.
+        assert!(room.judge(now, [0, 0, 1, 1].into_iter()));
+        let later = now + PATIENCE;
+        assert!(!room.clone().judge(later, [0, 0, 1, 1].into_iter()));
         assert!(room.is_held(now));
         assert!(!room.is_held(now + HOLD_LIMIT));
         room.let_through(now + HOLD_LIMIT);

@@ -41,7 +41,7 @@ use crate::wire::{
 use std::collections::{BTreeMap, VecDeque};
 
 /// A lane quiet for so long gets a heartbeat while somebody is incomplete.
-const HEARTBEAT: Duration = Duration::from_millis(30);
+const HEARTBEAT: Duration = Duration::from_millis(20);
 /// And when all are complete: only to be heard.
 const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often silence, rate and the end of a pass are looked at.
@@ -381,7 +381,7 @@ impl Sender {
         };
         let known = peer.sequence.is_some();
         let newer = peer.sequence.is_none_or(|last| status.sequence > last);
-        if !status.full && !(known && newer) {
+        if !(status.full || known && newer) {
             self.counters.statuses_refused += 1;
             return;
         }
@@ -398,8 +398,13 @@ impl Sender {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.image_open = status.image_open || (peer.image_open && !status.full);
             if peer.is_healthy() && known {
-                self.rate
-                    .sample(id, progressed.received, progressed.lost, progressed.kernel);
+                self.rate.sample(
+                    now,
+                    id,
+                    progressed.received,
+                    progressed.lost,
+                    progressed.kernel,
+                );
             }
         }
         if status.full || !known {

@@ -4,26 +4,26 @@ use crate::rng::Rng;
 
 /// Probabilities in parts per million.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    pub loss: u64,
+pub(crate) struct Faults {
+    pub(crate) loss: u64,
     /// Gilbert-Elliott: chance to enter a burst at each packet, and to leave it.
-    pub burst_enter: u64,
-    pub burst_leave: u64,
-    pub duplicate: u64,
-    pub reorder: u64,
+    pub(crate) burst_enter: u64,
+    pub(crate) burst_leave: u64,
+    pub(crate) duplicate: u64,
+    pub(crate) reorder: u64,
     /// The packet arrives but its seal does not open.
-    pub corrupt: u64,
+    pub(crate) corrupt: u64,
 }
 
 impl Faults {
-    pub fn loss(ppm: u64) -> Self {
+    pub(crate) fn loss(ppm: u64) -> Self {
         Self {
             loss: ppm,
             ..Self::default()
         }
     }
 
-    pub fn everything(rng: &mut Rng) -> Self {
+    pub(crate) fn everything(rng: &mut Rng) -> Self {
         Self {
             loss: rng.below(30_000),
             burst_enter: rng.below(1_000),
@@ -36,17 +36,17 @@ impl Faults {
 }
 
 #[derive(Clone, Debug)]
-pub struct Link {
-    pub faults: Faults,
+pub(crate) struct Link {
+    pub(crate) faults: Faults,
     in_burst: bool,
     rng: Rng,
 }
 
 /// Delays, in microseconds, after which copies of the packet arrive; at most two.
-pub type Arrivals = [Option<u64>; 2];
+pub(crate) type Arrivals = [Option<u64>; 2];
 
 impl Link {
-    pub fn new(faults: Faults, seed: u64) -> Self {
+    pub(crate) fn new(faults: Faults, seed: u64) -> Self {
         Self {
             faults,
             in_burst: false,
@@ -54,7 +54,7 @@ impl Link {
         }
     }
 
-    pub fn pass(&mut self) -> Arrivals {
+    pub(crate) fn pass(&mut self) -> Arrivals {
         let faults = self.faults;
         if faults.burst_enter > 0 {
             let turn = if self.in_burst {

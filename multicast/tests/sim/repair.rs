@@ -2,6 +2,7 @@
 
 use crate::link::Faults;
 use crate::world::{Outcome, Setup, World, pass_seconds};
+use std::fmt::Write as _;
 
 fn last(outcome: &Outcome) -> f64 {
     outcome.done_s.iter().copied().fold(0.0, f64::max)
@@ -19,50 +20,76 @@ fn without_loss_nothing_is_repaired() {
     }
 }
 
-#[test]
-fn one_percent_of_loss_costs_little_more_than_it_must() {
-    // Ideal: expected maximum over N receivers of symbols until k = 745 arrived.
-    for (receivers, blocks, ideal) in [
-        (1, 400, 1.0101),
-        (10, 400, 1.0161),
-        (50, 300, 1.0193),
-        (200, 120, 1.0216),
-    ] {
-        let setup =
-            Setup::new(2, receivers, blocks).each(|_, node| node.faults = Faults::loss(10_000));
-        let limit = pass_seconds(&setup);
-        let outcome = World::new(setup).run();
-        let over = (outcome.tau - 1.0) / (ideal - 1.0);
-        assert!(
-            (0.95..=1.12).contains(&over),
-            "N {receivers}: tau {:.4}, {over:.3} times what it must be: {outcome:?}",
-            outcome.tau
-        );
-        assert!(
-            last(&outcome) <= limit * 1.04 + 0.4,
-            "N {receivers}: {} s, a pass is {limit} s",
-            last(&outcome)
-        );
-        assert_eq!(outcome.bulk_blocks.iter().sum::<u64>(), 0, "{outcome:?}");
-    }
-}
+/// Receivers, blocks, and for each loss (parts per million) the least possible transmissions
+/// per packet: the expected maximum over the receivers of symbols until k = 745 arrived.
+const ROOMS: [(usize, usize, [(u64, f64); 3]); 4] = [
+    (
+        1,
+        300,
+        [(1_000, 1.0010), (10_000, 1.0101), (50_000, 1.0526)],
+    ),
+    (
+        10,
+        300,
+        [(1_000, 1.0030), (10_000, 1.0161), (50_000, 1.0663)],
+    ),
+    (
+        50,
+        150,
+        [(1_000, 1.0043), (10_000, 1.0193), (50_000, 1.0730)],
+    ),
+    (
+        200,
+        80,
+        [(1_000, 1.0053), (10_000, 1.0216), (50_000, 1.0779)],
+    ),
+];
 
+/// Runs the table and holds it against `results.txt`, so that a change in behaviour shows as a
+/// diff. To take over new results: `UPDATE_RESULTS=1 cargo test -p multicast --test sim table`.
 #[test]
-fn other_losses_cost_little_more_than_they_must() {
-    for (receivers, loss, ideal) in [
-        (10, 1_000, 1.0030),
-        (50, 1_000, 1.0043),
-        (10, 50_000, 1.0663),
-        (50, 50_000, 1.0730),
-    ] {
-        let setup = Setup::new(3, receivers, 300).each(|_, node| node.faults = Faults::loss(loss));
-        let outcome = World::new(setup).run();
-        let over = (outcome.tau - 1.0) / (ideal - 1.0);
-        assert!(
-            (0.9..=1.2).contains(&over),
-            "N {receivers} loss {loss}: tau {:.4}, {over:.3}: {outcome:?}",
-            outcome.tau
-        );
+fn the_table_of_receivers_and_loss() {
+    let mut table =
+        String::from("receivers  loss %     tau   ideal  excess  answers/block  seconds/pass\n");
+    for (receivers, blocks, losses) in ROOMS {
+        if cfg!(debug_assertions) && receivers > 10 {
+            continue;
+        }
+        for (loss, ideal) in losses {
+            let setup =
+                Setup::new(2, receivers, blocks).each(|_, node| node.faults = Faults::loss(loss));
+            let pass = pass_seconds(&setup);
+            let outcome = World::new(setup).run();
+            let excess = (outcome.tau - 1.0) / (ideal - 1.0);
+            writeln!(
+                table,
+                "{receivers:9} {:7.1} {:7.4} {ideal:7.4} {excess:7.3} {:14.2} {:13.3}",
+                loss as f64 / 10_000.0,
+                outcome.tau,
+                outcome.counters.answers as f64 / blocks as f64,
+                last(&outcome) / pass,
+            )
+            .unwrap();
+            // Goals: within 15 % of what loss must cost, and repair done soon after the pass.
+            assert!(
+                (0.85..=1.15).contains(&excess) || outcome.tau - ideal < 0.0006,
+                "{table} {outcome:?}"
+            );
+            assert!(
+                last(&outcome) <= pass * ideal * 1.03 + 0.35,
+                "{table} {outcome:?}"
+            );
+            assert_eq!(outcome.bulk_blocks.iter().sum::<u64>(), 0, "{outcome:?}");
+        }
+    }
+    if std::env::var_os("UPDATE_RESULTS").is_some() {
+        std::fs::write(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/results.txt"),
+            &table,
+        )
+        .unwrap();
+    } else {
+        assert!(include_str!("results.txt").starts_with(&table), "{table}");
     }
 }
 

@@ -22,31 +22,31 @@ const BULK_BLOCK_US: u64 = 9_000;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
-pub struct Setup {
-    pub seed: u64,
-    pub manifest: Vec<u16>,
-    pub image: Vec<u16>,
-    pub cap: u64,
-    pub buffers: u16,
-    pub nodes: Vec<NodeSetup>,
+pub(crate) struct Setup {
+    pub(crate) seed: u64,
+    pub(crate) manifest: Vec<u16>,
+    pub(crate) image: Vec<u16>,
+    pub(crate) cap: u64,
+    pub(crate) buffers: u16,
+    pub(crate) nodes: Vec<NodeSetup>,
     /// A switch port that all packets share: bytes a second and bytes of queue.
-    pub bottleneck: Option<(u64, u64)>,
-    pub deadline_s: u64,
-    pub proactive_max: Option<u16>,
+    pub(crate) bottleneck: Option<(u64, u64)>,
+    pub(crate) deadline_s: u64,
+    pub(crate) proactive_max: Option<u16>,
 }
 
 #[derive(Clone, Debug)]
-pub struct NodeSetup {
-    pub faults: Faults,
-    pub join_us: u64,
+pub(crate) struct NodeSetup {
+    pub(crate) faults: Faults,
+    pub(crate) join_us: u64,
     /// Time the disk takes for a full block.
-    pub disk_us: u64,
+    pub(crate) disk_us: u64,
     /// Crashes at the first, returns at the second with what its disk has.
-    pub crash_us: Option<(u64, u64)>,
+    pub(crate) crash_us: Option<(u64, u64)>,
     /// No packet of the session arrives in between.
-    pub partition_us: Option<(u64, u64)>,
+    pub(crate) partition_us: Option<(u64, u64)>,
     /// Blocks whose first check fails, in parts per million.
-    pub bad_ppm: u64,
+    pub(crate) bad_ppm: u64,
 }
 
 impl Default for NodeSetup {
@@ -64,7 +64,7 @@ impl Default for NodeSetup {
 
 impl Setup {
     /// `receivers` like ones, `blocks` full blocks, 1 Gb/s.
-    pub fn new(seed: u64, receivers: usize, blocks: usize) -> Self {
+    pub(crate) fn new(seed: u64, receivers: usize, blocks: usize) -> Self {
         Self {
             seed,
             manifest: vec![200],
@@ -78,7 +78,7 @@ impl Setup {
         }
     }
 
-    pub fn each(mut self, change: impl Fn(usize, &mut NodeSetup)) -> Self {
+    pub(crate) fn each(mut self, change: impl Fn(usize, &mut NodeSetup)) -> Self {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             change(index, node);
         }
@@ -117,7 +117,7 @@ struct Node {
     bulk_blocks: u64,
 }
 
-pub struct World {
+pub(crate) struct World {
     setup: Setup,
     now_us: u64,
     sender: Sender,
@@ -130,30 +130,25 @@ pub struct World {
     parity_seen: BTreeMap<BlockKey, BTreeSet<u16>>,
     first_source_us: Option<u64>,
     last_source_us: u64,
-    sent_to_bottleneck: u64,
-    dropped_at_bottleneck: u64,
     complete: BTreeSet<ReceiverId>,
 }
 
 /// What a run came to.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Transmissions of a symbol of the image for each source symbol.
-    pub tau: f64,
-    pub repair_share: f64,
+    pub(crate) tau: f64,
+    pub(crate) repair_share: f64,
     /// When each receiver had all, from the first source packet, in seconds.
-    pub done_s: Vec<f64>,
-    pub bulk_blocks: Vec<u64>,
-    pub counters: multicast::SenderCounters,
-    pub rate: u64,
-    pub skipped: u64,
-    pub statuses: u64,
-    pub passes: u32,
-    pub dropped_share: f64,
+    pub(crate) done_s: Vec<f64>,
+    pub(crate) bulk_blocks: Vec<u64>,
+    pub(crate) counters: multicast::SenderCounters,
+    pub(crate) rate: u64,
+    pub(crate) skipped: u64,
 }
 
 impl World {
-    pub fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         let mut config = SenderConfig {
             session: SESSION,
             epoch: Epoch::default(),
@@ -200,8 +195,6 @@ impl World {
             parity_seen: BTreeMap::new(),
             first_source_us: None,
             last_source_us: 0,
-            sent_to_bottleneck: 0,
-            dropped_at_bottleneck: 0,
             complete: BTreeSet::new(),
             setup,
         };
@@ -217,7 +210,7 @@ impl World {
     }
 
     /// Runs until every receiver has all; panics with the seed past the deadline.
-    pub fn run(mut self) -> Outcome {
+    pub(crate) fn run(mut self) -> Outcome {
         let deadline = self.setup.deadline_s * 1_000_000;
         loop {
             self.drive_sender();
@@ -373,9 +366,7 @@ impl World {
         let mut delay = LATENCY_US;
         if let Some((rate, queue)) = self.setup.bottleneck {
             let backlog_us = self.link_free_us.saturating_sub(self.now_us);
-            self.sent_to_bottleneck += 1;
             if backlog_us * rate / 1_000_000 > queue {
-                self.dropped_at_bottleneck += 1;
                 return;
             }
             // Tenths of microseconds would be lost at high rates: carry nanoseconds.
@@ -609,7 +600,9 @@ impl World {
             "block ready without k distinct symbols",
         );
         let node = &mut self.nodes[index];
-        let busy = node.setup.disk_us * u64::from(k) / 745;
+        // Disks hesitate: half to one and a half of the mean.
+        let mean = node.setup.disk_us * u64::from(k) / 745;
+        let busy = mean / 2 + node.rng.below(mean + 1);
         node.disk_free_us = node.disk_free_us.max(self.now_us) + busy;
         let (at, life) = (node.disk_free_us, node.life);
         self.at(at, Event::Written(index, life, block));
@@ -656,16 +649,12 @@ impl World {
                 .filter_map(|node| node.receiver.as_ref())
                 .map(|receiver| receiver.counters().skipped)
                 .sum(),
-            statuses: counters.statuses,
-            passes: self.sender.progress().pass + 1,
-            dropped_share: self.dropped_at_bottleneck as f64
-                / self.sent_to_bottleneck.max(1) as f64,
         }
     }
 }
 
 /// Longest time in which a lossless pass at `cap` can end, in seconds.
-pub fn pass_seconds(setup: &Setup) -> f64 {
+pub(crate) fn pass_seconds(setup: &Setup) -> f64 {
     let symbols: u64 = setup.image.iter().map(|k| u64::from(*k)).sum();
     (symbols * 1514) as f64 / setup.cap as f64
 }
