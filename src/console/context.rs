@@ -7,6 +7,7 @@ use super::throttle::Throttle;
 use crate::net::tls::Pin;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Settings of a running console, resolved: every name has become an address.
 #[derive(Clone, Debug)]
@@ -29,6 +30,27 @@ pub struct Settings {
     pub second: SocketAddrV4,
     /// Multicast hops.
     pub ttl: u32,
+    /// How long a target may be away.
+    pub patience: Patience,
+}
+
+/// How long the console waits for a target whose connection ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// In a running job. Agents try again within 5 s; a switch port takes up to 15 s to forward again after its link came
+    /// up.
+    pub lost_after: Duration,
+    /// After the console was started again: every agent has to notice first (10 s of silence).
+    pub recover_after: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            lost_after: Duration::from_secs(20),
+            recover_after: Duration::from_secs(30),
+        }
+    }
 }
 
 /// A running console.

@@ -30,3 +30,8 @@ pub mod serve;
 pub mod store;
 pub mod throttle;
 pub mod time;
+
+#[cfg(test)]
+mod test_room;
+#[cfg(test)]
+mod tests;

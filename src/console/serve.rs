@@ -9,7 +9,7 @@
 //! the last console are found again before the first agent can connect.
 
 use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
-use super::context::{Console, Settings};
+use super::context::{Console, Patience, Settings};
 use super::interface;
 use super::jobs::Jobs;
 use super::roster::Roster;
@@ -58,6 +58,8 @@ pub struct ConsoleOptions {
     pub ttl: u32,
     /// Who may take part.
     pub approval: Approval,
+    /// How long a target may be away.
+    pub patience: Patience,
     /// Called once when agents and commands can connect.
     pub on_ready: Option<OnReady>,
 }
@@ -78,6 +80,7 @@ impl Default for ConsoleOptions {
             second: SocketAddrV4::new(Ipv4Addr::new(239, 254, 1, 2), 5004),
             ttl: 1,
             approval: Approval::Auto,
+            patience: Patience::default(),
             on_ready: None,
         }
     }
@@ -127,6 +130,7 @@ pub async fn run(
             main: options.main,
             second: options.second,
             ttl: options.ttl,
+            patience: options.patience,
             data_dir: options.data_dir,
         },
         pin: identity.pin(),

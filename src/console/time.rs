@@ -1,11 +1,10 @@
 //! Dates as the API and the store write them. The one place of the console that asks for the date.
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 
 /// Now, RFC 3339 in UTC, to the millisecond.
 pub fn now_text() -> String {
-    let now = Timestamp::now();
-    now.round(Unit::Millisecond).unwrap_or(now).to_string()
+    format!("{:.3}", Timestamp::now())
 }
 
 /// How long until a date, RFC 3339; zero when it has passed. `None` when the text is no date.

@@ -36,11 +36,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// How often the job looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
-/// A target whose connection ended may come back for so long. Agents try again within 5 s; a switch port takes up to 15 s
-/// to forward again after its link came up.
-const LOST_AFTER: Duration = Duration::from_secs(20);
-/// The same after a restart of the console: every agent has to notice first (6 to 10 s of silence).
-const RECOVER_AFTER: Duration = Duration::from_secs(30);
 /// Image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
 const BLOCKS_PER_MESSAGE: usize = 4096;
 /// Lines one target may put into the log of a job.
@@ -102,10 +97,9 @@ impl JobRun {
                 .map(|(i, place)| (place.id().to_owned(), i))
                 .collect(),
             journal: Journal::start(folder.clone()),
-            grace: if recovery == Recovery::Interrupted {
-                RECOVER_AFTER
-            } else {
-                LOST_AFTER
+            grace: match recovery {
+                Recovery::New => console.settings.patience.lost_after,
+                Recovery::Interrupted => console.settings.patience.recover_after,
             },
             id: row.id,
             id_text: row.id.to_string(),
@@ -624,8 +618,9 @@ impl JobRun {
             };
             self.end(i, TargetState::Lost, &reason).await;
         }
-        if now > RECOVER_AFTER {
-            self.grace = LOST_AFTER;
+        let patience = self.console.settings.patience;
+        if now > patience.recover_after {
+            self.grace = patience.lost_after;
         }
     }
 

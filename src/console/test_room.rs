@@ -1,0 +1,316 @@
+//! A console in this process and agents that are nothing but a control connection: for tests only.
+
+use super::api::{CreateJob, DeployRequest, JobView, Plan, StartRule, Summary};
+use super::context::Patience;
+use super::serve::{self, ConsoleOptions};
+use crate::console::api::{ApiError, ConsoleInfo};
+use crate::console::client::Client;
+use crate::net::control::{
+    AgentMessage, CONTROL_VERSION, ConsoleMessage, Counters, EndAction, Hello, Order, Outcome,
+    Unfinished,
+};
+use crate::net::frames::{self, FrameReader, FrameWriter};
+use crate::net::tls;
+use crate::target::{DiskFacts, Facts, TargetState};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Nothing in these tests takes longer than this unless it hangs.
+const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const DISK_BYTES: u64 = 8 << 20;
+
+/// A running console.
+pub(super) struct Room {
+    pub(super) info: ConsoleInfo,
+    pub(super) client: Client,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), ApiError>>,
+}
+
+pub(super) fn options(data_dir: &Path) -> ConsoleOptions {
+    ConsoleOptions {
+        data_dir: data_dir.to_owned(),
+        iface: Some("lo".to_owned()),
+        listen: Ipv4Addr::LOCALHOST.into(),
+        control_port: 0,
+        bulk_port: 0,
+        patience: Patience {
+            lost_after: Duration::from_secs(1),
+            recover_after: Duration::from_secs(3),
+        },
+        ..ConsoleOptions::default()
+    }
+}
+
+impl Room {
+    pub(super) async fn open(data_dir: &Path) -> Self {
+        Self::with(options(data_dir)).await
+    }
+
+    pub(super) async fn with(mut options: ConsoleOptions) -> Self {
+        let (ready, is_ready) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let client = Client::new(&options.data_dir);
+        options.on_ready = Some(Box::new(move |info| ready.send(info.clone()).unwrap()));
+        let task = tokio::spawn(serve::run(options, async {
+            let _ = stopped.await;
+        }));
+        let info = tokio::time::timeout(LIMIT, is_ready)
+            .await
+            .unwrap()
+            .unwrap();
+        Self {
+            info,
+            client,
+            stop,
+            task,
+        }
+    }
+
+    pub(super) async fn close(self) {
+        let _ = self.stop.send(());
+        tokio::time::timeout(LIMIT, self.task)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+
+    pub(super) fn control(&self) -> SocketAddr {
+        self.info.control.parse().unwrap()
+    }
+
+    /// Plans, confirms what was planned, and makes the job.
+    pub(super) async fn deploy(&self, request: &DeployRequest) -> Result<JobView, ApiError> {
+        let plan: Plan = self.client.post("/v1/plan", request).await?;
+        let expect_targets = plan
+            .targets
+            .iter()
+            .filter(|target| target.refused.is_none())
+            .map(|target| target.id.clone())
+            .collect();
+        self.client
+            .post(
+                "/v1/jobs",
+                &CreateJob {
+                    request: request.clone(),
+                    expect_targets,
+                },
+            )
+            .await
+    }
+
+    pub(super) async fn job(&self, id: &str) -> JobView {
+        self.client.get(&format!("/v1/jobs/{id}")).await.unwrap()
+    }
+
+    /// Watches a job to its end.
+    pub(super) async fn summary(&self, id: &str) -> Summary {
+        let work = async {
+            let mut events = self
+                .client
+                .events(&format!("/v1/jobs/{id}/events"))
+                .await
+                .unwrap();
+            while let Some(event) = events.next().await {
+                if let super::api::Event::Summary(summary) = event.unwrap() {
+                    return *summary;
+                }
+            }
+            panic!("the events ended without a summary");
+        };
+        tokio::time::timeout(LIMIT, work).await.unwrap()
+    }
+}
+
+/// A control connection that plays an agent.
+pub(super) struct FakeAgent {
+    reader: FrameReader<TlsStream<TcpStream>, ConsoleMessage>,
+    writer: FrameWriter<TlsStream<TcpStream>, AgentMessage>,
+    pub(super) target: String,
+}
+
+pub(super) fn hello(number: u8) -> Hello {
+    Hello {
+        version: CONTROL_VERSION,
+        agent_version: "test".to_owned(),
+        instance: format!("{number:032x}"),
+        name: Some(format!("pc-{number}")),
+        facts: Facts {
+            serial: Some(format!("SERIAL-{number}")),
+            aes: true,
+            disks: vec![DiskFacts {
+                path: "/dev/sda".to_owned(),
+                size: DISK_BYTES,
+                logical_sector: 512,
+                ..DiskFacts::default()
+            }],
+            ..Facts::default()
+        },
+        beacon_heard: true,
+        job: None,
+    }
+}
+
+impl FakeAgent {
+    pub(super) async fn join(room: &Room, hello: Hello) -> Self {
+        let work = async {
+            let stream = TcpStream::connect(room.control()).await.unwrap();
+            let config = tls::client_config(room.info.pin.parse().unwrap()).unwrap();
+            let stream = TlsConnector::from(config)
+                .connect(tls::server_name(), stream)
+                .await
+                .unwrap();
+            let (reader, writer) = frames::split(stream);
+            let mut agent = Self {
+                reader,
+                writer,
+                target: String::new(),
+            };
+            agent.send(AgentMessage::Hello(Box::new(hello))).await;
+            match agent.next().await {
+                Some(ConsoleMessage::Welcome { target, .. }) => agent.target = target,
+                other => panic!("no welcome but {other:?}"),
+            }
+            agent
+        };
+        tokio::time::timeout(LIMIT, work).await.unwrap()
+    }
+
+    pub(super) async fn send(&mut self, message: AgentMessage) {
+        self.writer.send(&message).await.unwrap();
+    }
+
+    /// The next message that is no ping; `None` when the console closed the connection.
+    pub(super) async fn next(&mut self) -> Option<ConsoleMessage> {
+        let work = async {
+            loop {
+                match self.reader.recv().await {
+                    Ok(Some(ConsoleMessage::Ping)) => {
+                        self.writer.send(&AgentMessage::Pong).await.ok()?
+                    }
+                    Ok(message) => return message,
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, work).await.unwrap()
+    }
+
+    pub(super) async fn order(&mut self) -> Order {
+        match self.next().await {
+            Some(ConsoleMessage::Order(order)) => *order,
+            other => panic!("no order but {other:?}"),
+        }
+    }
+
+    pub(super) async fn recorded(&mut self) -> EndAction {
+        match self.next().await {
+            Some(ConsoleMessage::Recorded { after, .. }) => after,
+            other => panic!("not recorded but {other:?}"),
+        }
+    }
+
+    pub(super) async fn finish(&mut self, job: &str, root: &str) {
+        let outcome = outcome(job, root);
+        self.send(AgentMessage::Outcome(Box::new(outcome))).await;
+    }
+}
+
+pub(super) fn outcome(job: &str, root: &str) -> Outcome {
+    Outcome {
+        job: job.to_owned(),
+        state: TargetState::Done,
+        reason: None,
+        step: None,
+        disk: "/dev/sda".to_owned(),
+        bytes_written: 1 << 20,
+        seconds: 1.5,
+        root: Some(root.to_owned()),
+        counters: Counters::default(),
+    }
+}
+
+pub(super) fn unfinished(order: &Order, outcome: Option<Outcome>) -> Unfinished {
+    Unfinished {
+        job: order.job.clone(),
+        root: order.root.clone(),
+        state: TargetState::Receiving,
+        outcome,
+    }
+}
+
+pub(super) fn request(image: &Path) -> DeployRequest {
+    DeployRequest {
+        image: image.display().to_string(),
+        password: None,
+        targets: "all".to_owned(),
+        disk: None,
+        grow: None,
+        start: StartRule::All,
+        rate_bits_per_s: Some(80_000_000),
+        end: EndAction::None,
+    }
+}
+
+/// A small image of a disk without a partition table; `word` makes it one that needs a password.
+pub(super) fn image(folder: &Path, word: Option<&str>) -> PathBuf {
+    use imagefmt::{
+        ChunkId, Encoder, Geometry, KdfCost, Mask, Meta, NewPassword, Password, Writer,
+        WriterOptions,
+    };
+    let geometry = Geometry::new(DISK_BYTES, 512, 20).unwrap();
+    let mut options = WriterOptions::new(geometry, [7; 16]);
+    options.kdf = KdfCost {
+        memory_kib: 64,
+        passes: 1,
+        lanes: 1,
+    };
+    options.password = word.map(|word| NewPassword {
+        password: Password::new(word),
+        salt: [1; 16],
+        key: [2; 32],
+        nonce_seed: [3; 32],
+    });
+    let mut writer = Writer::create(Vec::new(), options).unwrap();
+    let meta = Meta {
+        created: "2030-01-01T00:00:00Z".to_owned(),
+        table_kind: "none".to_owned(),
+        ..Meta::default()
+    };
+    writer.meta(&meta).unwrap();
+    writer
+        .table(&[imagefmt::Region {
+            offset: 0,
+            bytes: vec![0; 512],
+        }])
+        .unwrap();
+    let mut encoder = Encoder::new(1, writer.id_key()).unwrap();
+    for chunk in 1..6_u32 {
+        let len = geometry.chunk_len(ChunkId(chunk));
+        let mut used = Vec::new();
+        // Bytes that do not compress, so that the image has several blocks.
+        let mut state = blake3::Hasher::new()
+            .update(&chunk.to_le_bytes())
+            .finalize_xof();
+        used.resize(len as usize, 0);
+        state.fill(&mut used);
+        let mask = Mask::full(len);
+        let body = encoder.encode(&mask, &used).unwrap();
+        writer.chunk(ChunkId(chunk), &mask, &body).unwrap();
+    }
+    let written = writer.finish().unwrap();
+    let path = folder.join(if word.is_some() {
+        "secret.dcimg"
+    } else {
+        "plain.dcimg"
+    });
+    std::fs::write(&path, written.sink).unwrap();
+    path
+}
