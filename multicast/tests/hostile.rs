@@ -121,7 +121,7 @@ proptest! {
         for (at, (tail, kind)) in (0..).zip(headers) {
             let mut bytes = [0; 24];
             bytes[..2].copy_from_slice(&[0xdc, 0xa5]);
-            bytes[2] = 0x10 | kind % 8;
+            bytes[2] = 0x10 | (kind % 8);
             bytes[3..].copy_from_slice(&tail);
             if kind == 8 {
                 bytes[2] = 0x14;

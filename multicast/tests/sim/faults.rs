@@ -42,7 +42,7 @@ fn room(seed: u64) -> Setup {
 #[test]
 fn everybody_finishes_whatever_happens() {
     // Without optimisation a run takes twenty times as long.
-    for seed in 0..if cfg!(debug_assertions) { 12 } else { 250 } {
+    for seed in 0..if cfg!(debug_assertions) { 12 } else { 150 } {
         World::new(room(seed)).run();
     }
 }

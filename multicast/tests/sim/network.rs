@@ -19,7 +19,7 @@ fn a_narrow_switch_is_found_and_used() {
 fn loss_that_no_rate_cures_slows_nobody() {
     // Story: rate control made for congestion reads 5 % of random loss at every machine as a
     // full network and creeps. Parity mends 5 %; the rate must come back.
-    let setup = Setup::new(2, 20, 700).each(|_, node| node.faults = Faults::loss(50_000));
+    let setup = Setup::new(2, 10, 700).each(|_, node| node.faults = Faults::loss(50_000));
     let pass = pass_seconds(&setup);
     let outcome = World::new(setup).run();
     let last = outcome.done_s.iter().copied().fold(0.0, f64::max);
@@ -30,7 +30,7 @@ fn loss_that_no_rate_cures_slows_nobody() {
 #[test]
 fn one_bad_link_slows_nobody() {
     for loss in [30_000, 200_000, 900_000] {
-        let setup = Setup::new(3, 20, 400).each(|index, node| {
+        let setup = Setup::new(3, 10, 300).each(|index, node| {
             if index == 4 {
                 node.faults = Faults::loss(loss);
             }

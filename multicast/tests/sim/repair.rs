@@ -22,7 +22,8 @@ fn without_loss_nothing_is_repaired() {
 
 /// Receivers, blocks, and for each loss (parts per million) the least possible transmissions
 /// per packet: the expected maximum over the receivers of symbols until k = 745 arrived.
-const ROOMS: [(usize, usize, [(u64, f64); 3]); 4] = [
+type Room = (usize, usize, [(u64, f64); 3]);
+const ROOMS: [Room; 4] = [
     (
         1,
         300,
