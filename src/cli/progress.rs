@@ -89,23 +89,25 @@ impl Progress {
 
     /// The total became known, or changed.
     pub fn set_total(&self, total: u64) {
-        self.inner.total.store(total, Ordering::Relaxed);
+        if self.inner.total.swap(total, Ordering::Relaxed) == total {
+            return;
+        }
         if let Some(bar) = &self.inner.bar {
             bar.set_length(total);
             bar.set_style(style(true, self.inner.output.color()));
         }
     }
 
-    /// So many bytes are done in all.
+    /// So many bytes are done in all. Worker threads may come out of order: the count never falls.
     pub fn set(&self, done: u64) {
-        self.inner.done.store(done, Ordering::Relaxed);
-        self.show(done);
+        self.inner.done.fetch_max(done, Ordering::Relaxed);
+        self.show();
     }
 
     /// So many more bytes are done.
     pub fn inc(&self, more: u64) {
-        let before = self.inner.done.fetch_add(more, Ordering::Relaxed);
-        self.show(before.saturating_add(more));
+        self.inner.done.fetch_add(more, Ordering::Relaxed);
+        self.show();
     }
 
     /// What is being done right now, a few words.
@@ -159,11 +161,7 @@ impl Progress {
         }
     }
 
-    fn show(&self, done: u64) {
-        if let Some(bar) = &self.inner.bar {
-            bar.set_position(done);
-            return;
-        }
+    fn show(&self) {
         if self.inner.output.quiet() {
             return;
         }
@@ -171,6 +169,12 @@ impl Progress {
         let Ok(mut shown) = self.inner.shown.try_lock() else {
             return;
         };
+        let done = self.inner.done.load(Ordering::Relaxed);
+        if let Some(bar) = &self.inner.bar {
+            // Under the lock, so that the bar never goes back: its speed would begin again.
+            bar.set_position(done);
+            return;
+        }
         let now = self.inner.started.elapsed();
         shown.window.note(now, done);
         let every = if self.inner.output.json() {
@@ -268,6 +272,7 @@ mod tests {
         progress.set_total(100);
         progress.inc(60);
         progress.inc(40);
+        progress.set(70);
         progress.finish("captured");
         progress.finish("twice is once");
         let lines: Vec<serde_json::Value> = out
