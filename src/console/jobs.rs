@@ -1,22 +1,22 @@
-//! Jobs: planning them, making them, finding them again, and what becomes of them when the console was away.
+//! Jobs: planning them, making them, showing them, trying again.
 //!
 //! Owns: the list of jobs whose task runs, and the groups sessions take. What always holds: a job is made only for the
-//! targets that were confirmed; its targets are in no other job; an interrupted job's password is asked for again,
-//! because it was never stored.
+//! targets that were confirmed; its targets are in no other job; a retry sends the same image or nothing, and asks for
+//! its password again, because that was never stored.
 
 use super::api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, Event, JobState, JobTarget, JobView, Plan,
+    ApiError, CreateJob, DeployRequest, ErrorCode, JobState, JobTarget, JobView, Plan,
     PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
 };
 use super::context::Console;
-use super::job::folder::{Folder, Journal};
+use super::job::folder::Folder;
 use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, session};
 use super::master::MasterImage;
 use super::plan::{self, PlanImage};
 use super::select::Selector;
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
-use crate::net::control::{ConsoleMessage, Counters, EndAction, Outcome, Unfinished};
+use crate::net::control::Counters;
 use crate::target::{DiskFacts, TargetState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -130,12 +130,15 @@ pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
     }
 }
 
-fn store_error(error: &StoreError) -> ApiError {
+pub(super) fn store_error(error: &StoreError) -> ApiError {
     ApiError::new(ErrorCode::Unexpected, error.to_string())
         .hint("is the disk of the data directory full?")
 }
 
-async fn open_image(path: &str, password: Option<String>) -> Result<Arc<MasterImage>, ApiError> {
+pub(super) async fn open_image(
+    path: &str,
+    password: Option<String>,
+) -> Result<Arc<MasterImage>, ApiError> {
     let path = PathBuf::from(path);
     if !path.is_absolute() {
         return Err(ApiError::new(
@@ -274,7 +277,7 @@ impl Console {
         Ok(shared.view())
     }
 
-    fn spawn(
+    pub(super) fn spawn(
         self: &Arc<Self>,
         row: JobRow,
         image: Arc<MasterImage>,
@@ -295,79 +298,6 @@ impl Console {
             *place = Some(task);
         }
         shared
-    }
-
-    /// Called once, before agents can connect: jobs of the last console wait or go on.
-    pub async fn recover_jobs(self: &Arc<Self>) -> Result<(), StoreError> {
-        self.store.interrupt_running().await?;
-        for row in self.store.unfinished_jobs().await? {
-            let id = row.id;
-            if let Err(reason) = self.recover(row).await {
-                tracing::warn!(job = id, %reason, "job stays interrupted; diskcast job retry {id} goes on with it");
-                let folder = Folder::of(&self.settings.data_dir, id);
-                let mut journal = Journal::start(folder);
-                let text =
-                    format!("interrupted: {reason}; diskcast job retry {id} goes on with it");
-                journal.write(&Event::Log {
-                    job: id.to_string(),
-                    time: now_text(),
-                    text,
-                });
-                journal.close().await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn recover(self: &Arc<Self>, row: JobRow) -> Result<(), String> {
-        let id = row.id;
-        let opened = if row.job.encrypted {
-            Err("the image has a password, which is never stored".to_owned())
-        } else {
-            match open_image(&row.job.request.image, None).await {
-                Ok(image) if image.root() == row.job.root => Ok(image),
-                Ok(_) => Err(format!("{} is another image now", row.job.request.image)),
-                Err(error) => Err(error.message),
-            }
-        };
-        let image = match opened {
-            Ok(image) => image,
-            Err(reason) => {
-                let view = row.session.clone();
-                if let Err(error) = self
-                    .store
-                    .update_job(id, JobState::Interrupted, None, None, view)
-                    .await
-                {
-                    tracing::error!(job = id, %error, "state not recorded");
-                }
-                return Err(reason);
-            }
-        };
-        let unfinished = row
-            .job
-            .targets
-            .iter()
-            .filter(|target| !target.view.state.is_final());
-        for target in unfinished {
-            // A target that was forgotten meanwhile cannot be claimed, and will be lost.
-            let ids = [target.view.id.clone()];
-            if let Err(error) = self.roster.claim(&id.to_string(), &ids, target.view.state) {
-                tracing::warn!(
-                    job = id,
-                    target = target.view.name,
-                    reason = error.message,
-                    "not in the job any more"
-                );
-            }
-        }
-        let recovery = if row.job.state == JobState::Waiting {
-            Recovery::New
-        } else {
-            Recovery::Interrupted
-        };
-        self.spawn(row, image, recovery);
-        Ok(())
     }
 
     /// Every job, newest first.
@@ -485,173 +415,6 @@ impl Console {
             self.close_interrupted(row, &view.id).await;
         }
         Ok(view)
-    }
-
-    /// An interrupted job whose targets another job has taken over is at its end.
-    async fn close_interrupted(&self, row: JobRow, by: &str) {
-        for (position, mut target) in row.job.targets.into_iter().enumerate() {
-            if !target.view.state.is_final() {
-                target.view.state = TargetState::Lost;
-                target.view.reason = Some(format!("the job was interrupted; job {by} took over"));
-                self.store.post_job_target(row.id, position, target).await;
-            }
-        }
-        let ended = Some(now_text());
-        if let Err(error) = self
-            .store
-            .update_job(row.id, JobState::Failed, None, ended, row.session)
-            .await
-        {
-            tracing::error!(job = row.id, %error, "state not recorded");
-        }
-    }
-
-    /// Ends an interrupted job that has no task.
-    pub async fn cancel_interrupted(&self, id: u64, reason: &str) -> Result<JobView, ApiError> {
-        let row = self.job_row(id).await?;
-        if row.job.state != JobState::Interrupted {
-            return Err(ApiError::new(
-                ErrorCode::Refused,
-                format!("job {id} is over"),
-            ));
-        }
-        for (position, mut target) in row.job.targets.into_iter().enumerate() {
-            if !target.view.state.is_final() {
-                let message = ConsoleMessage::Cancel {
-                    job: id.to_string(),
-                    reason: reason.to_owned(),
-                };
-                self.roster.send(&target.view.id, message);
-                target.view.state = TargetState::Dropped;
-                target.view.reason = Some(reason.to_owned());
-                self.store.post_job_target(id, position, target).await;
-            }
-        }
-        let ended = Some(now_text());
-        let update = self
-            .store
-            .update_job(id, JobState::Cancelled, None, ended, row.session)
-            .await;
-        update.map_err(|error| store_error(&error))?;
-        self.job_view(id).await
-    }
-
-    /// An agent says that it holds a job whose task is gone. An outcome that nobody heard is recorded now.
-    pub async fn late(&self, target: &str, instance: &str, held: Unfinished) {
-        let row = match parse_id(&held.job) {
-            Ok(id) => self.store.job(id).await.unwrap_or_else(|error| {
-                tracing::error!(job = held.job, %error, "cannot look the job up");
-                None
-            }),
-            Err(_) => None,
-        };
-        let place = row.as_ref().and_then(|row| {
-            row.job.targets.iter().position(|place| {
-                place.view.id == target
-                    && place.instance.as_deref() == Some(instance)
-                    && row.job.root == held.root
-            })
-        });
-        let (Some(row), Some(position)) = (row, place) else {
-            let reason = "the console does not know this job".to_owned();
-            self.roster.send(
-                target,
-                ConsoleMessage::Cancel {
-                    job: held.job,
-                    reason,
-                },
-            );
-            return;
-        };
-        if let Some(outcome) = held.outcome {
-            self.late_outcome(row, position, outcome).await;
-        } else if row.job.state != JobState::Interrupted {
-            let reason = format!("job {} is over", row.id);
-            self.roster.send(
-                target,
-                ConsoleMessage::Cancel {
-                    job: held.job,
-                    reason,
-                },
-            );
-        }
-        // An interrupted job may still be retried: its agents keep what they have.
-    }
-
-    /// An outcome for a job without a task: heard after the job ended, or while it was interrupted.
-    pub async fn late_outcome(&self, row: JobRow, position: usize, outcome: Outcome) {
-        let Some(target) = row.job.targets.get(position) else {
-            return;
-        };
-        let id = row.id;
-        let (state, end) = (target.view.state, row.job.request.end);
-        let name = target.view.name.clone();
-        let heard = job::late_outcome(target.clone(), outcome, &row.job.root);
-        let proven = heard.view.state == TargetState::Done;
-        // What was recorded of its own outcome stays; what was only assumed (lost, dropped) gives way to proof.
-        let takes = !state.is_final()
-            || state == TargetState::Lost
-            || (state == TargetState::Dropped && proven);
-        if takes {
-            tracing::info!(job = id, target = name, state = %heard.view.state, "outcome reported late");
-            if let Err(error) = self
-                .store
-                .save_job_target(id, position, heard.clone())
-                .await
-            {
-                tracing::error!(job = id, target = name, %error, "late outcome not recorded");
-                return;
-            }
-            self.rewrite(id).await;
-        }
-        let after = if takes && proven || state == TargetState::Done {
-            end
-        } else {
-            EndAction::None
-        };
-        let message = ConsoleMessage::Recorded {
-            job: id.to_string(),
-            after,
-        };
-        self.roster.send(&heard.view.id, message);
-    }
-
-    /// State and report of a job after a late outcome.
-    async fn rewrite(&self, id: u64) {
-        let Ok(row) = self.job_row(id).await else {
-            return;
-        };
-        let over = row
-            .job
-            .targets
-            .iter()
-            .all(|target| target.view.state.is_final());
-        let done = row
-            .job
-            .targets
-            .iter()
-            .all(|target| target.view.state == TargetState::Done);
-        let state = match (over, done, row.job.state) {
-            (true, true, _) => JobState::Done,
-            (true, false, JobState::Interrupted) => JobState::Failed,
-            (_, _, state) => state,
-        };
-        let ended = Some(now_text()).filter(|_| over && row.ended.is_none());
-        if let Err(error) = self
-            .store
-            .update_job(id, state, None, ended, row.session)
-            .await
-        {
-            tracing::error!(job = id, %error, "state not recorded");
-        }
-        if let Ok(report) = self.report(id).await.map(Box::new)
-            && report.summary.is_some()
-            && let Err(error) = Folder::of(&self.settings.data_dir, id)
-                .write_report(&report)
-                .await
-        {
-            tracing::error!(job = id, %error, "report not written");
-        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod master;
 pub mod naming;
 pub mod plan;
 pub mod port;
+mod recovery;
 pub mod roster;
 pub mod select;
 pub mod serve;

@@ -30,6 +30,19 @@ pub(super) struct Session {
     events: Option<UnboundedReceiver<SendingEvent>>,
 }
 
+/// A target that gets an order.
+pub(super) struct Member<'a> {
+    pub(super) job: u64,
+    /// Its place in the job.
+    pub(super) place: usize,
+    /// The disk that was confirmed.
+    pub(super) disk: &'a DiskFacts,
+    pub(super) bulk_port: u16,
+    /// Receivers in the session.
+    pub(super) receivers: usize,
+    pub(super) grow: Option<String>,
+}
+
 /// Random bytes of the operating system.
 fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
@@ -112,16 +125,11 @@ impl Session {
         std::future::pending().await
     }
 
-    /// The order for the target at `place`. The second value is the secret part of its bulk token.
+    /// The order for a target. The second value is the secret part of its bulk token.
     pub(super) fn order(
         &self,
-        job: u64,
-        place: usize,
         image: &MasterImage,
-        disk: &DiskFacts,
-        bulk_port: u16,
-        receivers: usize,
-        grow: Option<String>,
+        member: Member<'_>,
     ) -> Result<(Order, String), String> {
         let secret = hex::encode(&random::<32>()?);
         let name = image
@@ -132,7 +140,7 @@ impl Session {
             .unwrap_or_default()
             .to_owned();
         let order = Order {
-            job: job.to_string(),
+            job: member.job.to_string(),
             image: name,
             root: image.root().to_owned(),
             manifest_digest: image.manifest_digest(),
@@ -145,19 +153,19 @@ impl Session {
                 suite: self.suite,
                 main: self.main,
                 second: self.second,
-                receivers: u32::try_from(receivers).unwrap_or(u32::MAX),
+                receivers: u32::try_from(member.receivers).unwrap_or(u32::MAX),
             },
             bulk: BulkOrder {
-                port: bulk_port,
-                token: format!("{place}.{secret}"),
+                port: member.bulk_port,
+                token: format!("{}.{secret}", member.place),
             },
             id_key: image.id_key(),
             disk: DiskOrder {
-                path: disk.path.clone(),
-                serial: disk.serial.clone(),
-                size: disk.size,
+                path: member.disk.path.clone(),
+                serial: member.disk.serial.clone(),
+                size: member.disk.size,
             },
-            grow,
+            grow: member.grow,
             verify: Verify::Full,
         };
         Ok((order, secret))

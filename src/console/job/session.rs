@@ -79,8 +79,13 @@ pub fn rate_cap(known: Option<u64>) -> u64 {
 
 /// Speed of an interface of this machine in Mbit/s, where the kernel knows it.
 pub fn interface_speed(name: &str) -> Option<u32> {
-    // The name came from the kernel's own list; virtual interfaces answer -1 or with an error.
-    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;
+    // The name came from the kernel's own list. Virtual interfaces have no device behind them, and a speed that is made up:
+    // veth says 10000 whatever carries it.
+    let folder = std::path::Path::new("/sys/class/net").join(name);
+    if !folder.join("device").exists() {
+        return None;
+    }
+    let text = std::fs::read_to_string(folder.join("speed")).ok()?;
     text.trim().parse().ok().filter(|speed| *speed > 0)
 }
 

@@ -1,0 +1,114 @@
+//! The end of a job: cancelled, interrupted with its console, or over.
+
+use super::JobRun;
+use crate::console::api::{
+    ApiError, CancelRequest, ErrorCode, Event, JobState, Report, SCHEMA_VERSION,
+};
+use crate::console::job::summary_of;
+use crate::console::naming::clean_line;
+use crate::console::select::Selector;
+use crate::console::time::now_text;
+use crate::target::TargetState;
+
+impl JobRun {
+    pub(super) async fn cancel(&mut self, request: &CancelRequest) -> Result<(), ApiError> {
+        let reason = request.reason.as_deref().map_or_else(
+            || "dropped by a technician".to_owned(),
+            |reason| format!("dropped by a technician: {}", clean_line(reason, 200)),
+        );
+        let chosen: Vec<usize> = match &request.targets {
+            None => (0..self.places.len())
+                .filter(|i| !self.places[*i].is_final())
+                .collect(),
+            Some(text) => self.select(text)?,
+        };
+        if request.targets.is_none() {
+            self.cancelled = true;
+            self.log("cancelled by a technician".to_owned());
+        }
+        for i in chosen {
+            self.refuse(self.places[i].id(), &reason);
+            self.end(i, TargetState::Dropped, &reason).await;
+        }
+        Ok(())
+    }
+
+    /// Unfinished places of this job that a selector means, connected or not.
+    pub(super) fn select(&self, text: &str) -> Result<Vec<usize>, ApiError> {
+        let selector: Selector = text
+            .parse()
+            .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
+        let chosen: Vec<usize> = (0..self.places.len())
+            .filter(|i| !self.places[*i].is_final())
+            .filter(|i| {
+                // Everyone in the job counts as there: a dead machine is what one wants to drop.
+                let view = self.console.roster.view(self.places[*i].id());
+                view.is_ok_and(|mut view| {
+                    view.connected = true;
+                    selector.matches(&view)
+                })
+            })
+            .collect();
+        if chosen.is_empty() {
+            let message = format!("no unfinished target of job {} matches {text:?}", self.id);
+            return Err(ApiError::new(ErrorCode::NothingMatched, message));
+        }
+        Ok(chosen)
+    }
+
+    /// The console ends; the store says what the next one finds.
+    pub(super) async fn interrupt(mut self) {
+        if self.state != JobState::Waiting {
+            self.state = JobState::Interrupted;
+            self.log("the console ends; the job goes on when it is started again".to_owned());
+        }
+        self.store_job().await;
+        if let Some(session) = self.session.take() {
+            session.close(&self.console);
+        }
+        self.journal.close().await;
+    }
+
+    pub(super) async fn finish(mut self) {
+        self.read_counters();
+        if let Some(session) = self.session.take() {
+            session.close(&self.console);
+        }
+        self.console.throttle.clear(self.id);
+        let all_done = self
+            .places
+            .iter()
+            .all(|place| place.state() == TargetState::Done);
+        self.state = match (self.cancelled, all_done) {
+            (_, true) => JobState::Done,
+            (true, false) => JobState::Cancelled,
+            (false, false) => JobState::Failed,
+        };
+        self.ended = Some(now_text());
+        self.session_view.rate_bytes_per_s = 0;
+        let now = self.now();
+        self.places.iter_mut().for_each(|place| place.refresh(now));
+        self.store_job().await;
+        self.show();
+        let view = self.shared.view();
+        let summary = summary_of(&view, &self.folder.report());
+        let report = Report {
+            schema_version: SCHEMA_VERSION,
+            job: view,
+            plan: self.shared.plan.clone(),
+            summary: Some(summary.clone()),
+        };
+        if let Err(error) = self.folder.write_report(&report).await {
+            self.log(format!(
+                "the report could not be written to {}: {error}",
+                self.folder.report().display()
+            ));
+        }
+        let event = Event::Summary(Box::new(summary));
+        self.journal.write(&event);
+        self.journal.close().await;
+        tracing::info!(job = self.id, state = ?self.state, "job over");
+        self.console.jobs.remove(self.id);
+        self.shared.events.publish(event);
+    }
+}

@@ -1,0 +1,307 @@
+//! Targets of a running job: orders, reconnects, outcomes, and who is lost.
+
+use super::{JobRun, receiver};
+use crate::console::api::JobState;
+use crate::console::job::order::{Member, Session};
+use crate::console::job::place;
+use crate::console::time::now_text;
+use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
+use crate::target::{DiskFacts, TargetState};
+
+impl JobRun {
+    /// Sends a target its order. `resumed` is the state in which it goes on after a reconnect.
+    pub(super) async fn order(&mut self, i: usize, resumed: Option<TargetState>) {
+        let now = self.now();
+        let id = self.places[i].id().to_owned();
+        let Some((link, instance, held)) = self.console.roster.connection(&id) else {
+            self.places[i].gone_since.get_or_insert(now);
+            return;
+        };
+        let disk = match self.disk_of(i, resumed.is_some()) {
+            Ok(disk) => disk,
+            Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
+        };
+        let Some(session) = &self.session else { return };
+        let receivers = self.places.iter().filter(|place| !place.is_final()).count();
+        let member = Member {
+            job: self.id,
+            place: i,
+            disk: &disk,
+            bulk_port: self.console.settings.bulk_port,
+            receivers,
+            grow: self.row.request.grow.clone(),
+        };
+        let (order, secret) = match session.order(&self.shared.image, member) {
+            Ok(order) => order,
+            Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
+        };
+        if let Some(other) = held.filter(|held| *held != self.id_text) {
+            let reason = format!("job {} takes its place", self.id);
+            link.send(ConsoleMessage::Cancel { job: other, reason });
+        }
+        self.shared.set_token(i, &secret);
+        let place = &mut self.places[i];
+        place.row.instance = Some(instance);
+        place.began.get_or_insert(now);
+        place.ordered = link.send(ConsoleMessage::Order(Box::new(order)));
+        place.gone_since = if place.ordered { None } else { Some(now) };
+        place.row.view.state = resumed.unwrap_or(TargetState::Joined);
+        if place.ordered
+            && let Some(sending) = session.sending()
+        {
+            sending.add_receiver(receiver(i));
+        }
+        self.changed(i).await;
+    }
+
+    /// The disk that was confirmed, when the machine still has it. In the middle of a job the agent itself knows better.
+    pub(super) fn disk_of(&self, i: usize, resumed: bool) -> Result<DiskFacts, String> {
+        let place = &self.places[i];
+        let disk = place.row.disk.clone().ok_or("the plan names no disk")?;
+        let view = self
+            .console
+            .roster
+            .view(place.id())
+            .map_err(|error| error.message)?;
+        let same = |now: &DiskFacts| {
+            now.path == disk.path && now.serial == disk.serial && now.size == disk.size
+        };
+        if resumed || view.facts.disks.iter().any(same) {
+            return Ok(disk);
+        }
+        let has = view
+            .facts
+            .disks
+            .iter()
+            .map(DiskFacts::title)
+            .collect::<Vec<_>>()
+            .join("; ");
+        Err(format!(
+            "the disk that was confirmed ({}) is not there any more; the machine has: {has}",
+            disk.title()
+        ))
+    }
+
+    pub(super) async fn connected(
+        &mut self,
+        target: &str,
+        instance: &str,
+        unfinished: Option<Unfinished>,
+    ) {
+        let Some(&i) = self.index.get(target) else {
+            if unfinished.is_some() {
+                self.refuse(target, "this target is not in the job");
+            }
+            return;
+        };
+        if self.state == JobState::Waiting {
+            return;
+        }
+        let known = self.places[i].row.instance.clone();
+        let same = known.as_deref() == Some(instance);
+        match unfinished {
+            Some(_) if !same => {
+                self.refuse(target, "another agent has this target's place in the job");
+                self.restarted(i).await;
+            }
+            Some(held) if held.root != self.row.root => {
+                self.refuse(target, "the job is about another image");
+                self.end(
+                    i,
+                    TargetState::Failed,
+                    "the agent holds another image under this job's number",
+                )
+                .await;
+            }
+            Some(Unfinished {
+                outcome: Some(outcome),
+                ..
+            }) => self.outcome(i, outcome).await,
+            Some(held) => match self.places[i].state() {
+                TargetState::Done | TargetState::Failed => self.recorded(i),
+                TargetState::Dropped => self.refuse(target, "the target was dropped from the job"),
+                _ => self.resume(i, held.state).await,
+            },
+            None if self.places[i].is_final() => {}
+            // It comes late, or its order was lost with the connection.
+            None if known.is_none() || same => {
+                if self.have_session().await {
+                    self.order(i, None).await;
+                }
+            }
+            None => self.restarted(i).await,
+        }
+    }
+
+    pub(super) async fn restarted(&mut self, i: usize) {
+        if !self.places[i].is_final() {
+            self.end(
+                i,
+                TargetState::Lost,
+                "the agent was started again in the middle of the job",
+            )
+            .await;
+        }
+    }
+
+    /// A target goes on where it was; also one that was given up as lost, as long as the job runs.
+    pub(super) async fn resume(&mut self, i: usize, state: TargetState) {
+        let id = self.places[i].id().to_owned();
+        if self
+            .console
+            .roster
+            .claim(&self.id_text, std::slice::from_ref(&id), state)
+            .is_err()
+        {
+            return self.refuse(&id, "the target is in another job now");
+        }
+        if !self.have_session().await {
+            return;
+        }
+        let name = self.places[i].name().to_owned();
+        self.places[i].row.view.reason = None;
+        self.log(format!("{name} is back"));
+        let state = if state.is_final() {
+            TargetState::Joined
+        } else {
+            state
+        };
+        self.order(i, Some(state)).await;
+    }
+
+    /// After a restart of the console the session begins with the first target that needs it.
+    pub(super) async fn have_session(&mut self) -> bool {
+        if self.session.is_some() {
+            return true;
+        }
+        self.state = JobState::Running;
+        self.started.get_or_insert_with(now_text);
+        self.store_job().await;
+        self.open_session().await
+    }
+
+    pub(super) fn disconnected(&mut self, target: &str) {
+        let now = self.now();
+        if let Some(&i) = self.index.get(target)
+            && !self.places[i].is_final()
+            && self.state != JobState::Waiting
+            // The word of a reconnect may overtake the word of the end before it.
+            && self.console.roster.connection(target).is_none()
+        {
+            let place = &mut self.places[i];
+            place.ordered = false;
+            place.gone_since.get_or_insert(now);
+            place.row.view.note = Some("connection lost".to_owned());
+            // Nobody waits for it: when it is back it says anew what it lacks.
+            if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
+                sending.remove_receiver(receiver(i));
+            }
+        }
+    }
+
+    pub(super) async fn look_for_lost(&mut self) {
+        let now = self.now();
+        // A target of the plan that never came may still come while anybody is at work.
+        let working = self
+            .places
+            .iter()
+            .any(|place| !place.is_final() && place.row.instance.is_some());
+        for i in 0..self.places.len() {
+            let place = &self.places[i];
+            let never_came = place.row.instance.is_none();
+            let gone = place
+                .gone_since
+                .is_some_and(|since| now.saturating_sub(since) > self.grace);
+            if place.is_final() || !gone || (never_came && working) {
+                continue;
+            }
+            let reason = if never_came {
+                "it did not connect while the job ran".to_owned()
+            } else {
+                format!(
+                    "its connection ended and it did not come back within {} s",
+                    self.grace.as_secs()
+                )
+            };
+            self.end(i, TargetState::Lost, &reason).await;
+        }
+        let patience = self.console.settings.patience;
+        if now > patience.recover_after {
+            self.grace = patience.lost_after;
+        }
+    }
+
+    pub(super) fn refuse(&self, target: &str, reason: &str) {
+        let message = ConsoleMessage::Cancel {
+            job: self.id_text.clone(),
+            reason: reason.to_owned(),
+        };
+        self.console.roster.send(target, message);
+    }
+
+    /// Tells an agent that its outcome is safe.
+    pub(super) fn recorded(&self, i: usize) {
+        let place = &self.places[i];
+        // Only a proven machine restarts by itself: a technician wants to look at the others.
+        let after = if place.state() == TargetState::Done {
+            self.row.request.end
+        } else {
+            EndAction::None
+        };
+        self.console.roster.send(
+            place.id(),
+            ConsoleMessage::Recorded {
+                job: self.id_text.clone(),
+                after,
+            },
+        );
+    }
+
+    pub(super) async fn outcome(&mut self, i: usize, outcome: Outcome) {
+        let open = !matches!(
+            self.places[i].state(),
+            TargetState::Done | TargetState::Failed
+        );
+        let proven = place::judge(&outcome, &self.row.root).0 == TargetState::Done;
+        // What was proven stays proven, even when the word of it came after the target was given up or dropped.
+        if open && (proven || self.places[i].state() != TargetState::Dropped) {
+            let root = self.row.root.clone();
+            self.places[i].outcome(outcome, &root);
+            let row = self.places[i].row.clone();
+            if let Err(error) = self.console.store.save_job_target(self.id, i, row).await {
+                self.log(format!(
+                    "{}: the result could not be stored: {error}",
+                    self.places[i].name()
+                ));
+            }
+            self.recorded(i);
+            self.left(i).await;
+        } else {
+            self.recorded(i);
+        }
+    }
+
+    /// Ends a place without the agent's word.
+    pub(super) async fn end(&mut self, i: usize, state: TargetState, reason: &str) {
+        if self.places[i].is_final() {
+            return;
+        }
+        let now = self.now();
+        self.places[i].end(now, state, reason);
+        self.left(i).await;
+    }
+
+    /// A place has become final: it needs nothing from the session any more.
+    pub(super) async fn left(&mut self, i: usize) {
+        self.changed(i).await;
+        let place = &mut self.places[i];
+        place.ordered = false;
+        self.shared.drop_token(i);
+        if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
+            sending.remove_receiver(receiver(i));
+        }
+        self.console
+            .roster
+            .release(self.places[i].id(), &self.id_text);
+    }
+}

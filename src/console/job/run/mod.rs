@@ -1,0 +1,380 @@
+//! The owner of a job: waits for its start, runs its session, and ends it.
+//!
+//! ```text
+//! waiting --start rule--> running --every place final--> done | failed | cancelled
+//!                            ^ first target back
+//! interrupted ---------------+   (the console was started again)
+//! ```
+//!
+//! What always holds: every change of a place's state is published, stored and shown together ([`JobRun::changed`]); an agent
+//! is told `recorded` only after its outcome went to the store; the job ends when each place is final and not before.
+
+mod end;
+mod members;
+mod start;
+
+use super::folder::{Folder, Journal};
+use super::meter::Meter;
+use super::order::{self, Session};
+use super::place::Place;
+use super::{Input, JobShared, log_event};
+use crate::console::api::{Event, JobState, JobView, SessionView, StartRule};
+use crate::console::context::Console;
+use crate::console::store::{JobRow, NewJob};
+use crate::console::time::now_text;
+use crate::net::control::ConsoleMessage;
+use crate::net::sending::SendingEvent;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often the job looks at its clock.
+const TICK: Duration = Duration::from_millis(250);
+/// Image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
+const BLOCKS_PER_MESSAGE: usize = 4096;
+/// Lines one target may put into the log of a job.
+const MAX_LOG_LINES: u32 = 2000;
+
+/// Whether the job was there before the console was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Recovery {
+    /// A new job, or one that still waits for its start.
+    New,
+    /// It ran when the last console ended: its targets may come back.
+    Interrupted,
+}
+
+/// The task's state.
+pub struct JobRun {
+    console: Arc<Console>,
+    shared: Arc<JobShared>,
+    inputs: mpsc::Receiver<Input>,
+    row: NewJob,
+    id: u64,
+    id_text: String,
+    state: JobState,
+    started: Option<String>,
+    ended: Option<String>,
+    places: Vec<Place>,
+    index: HashMap<String, usize>,
+    session: Option<Session>,
+    session_view: SessionView,
+    wire: Meter,
+    journal: Journal,
+    folder: Folder,
+    epoch: Instant,
+    ticks: u64,
+    grace: Duration,
+    cancelled: bool,
+}
+
+impl JobRun {
+    /// A job out of the store, with the image it sends.
+    pub fn new(
+        console: Arc<Console>,
+        row: JobRow,
+        shared: Arc<JobShared>,
+        inputs: mpsc::Receiver<Input>,
+        recovery: Recovery,
+    ) -> Self {
+        let folder = Folder::of(&console.settings.data_dir, row.id);
+        let mut places: Vec<Place> = row.job.targets.iter().cloned().map(Place::new).collect();
+        if recovery == Recovery::Interrupted {
+            for place in places.iter_mut().filter(|place| !place.is_final()) {
+                place.gone_since = Some(Duration::ZERO);
+            }
+        }
+        Self {
+            index: places
+                .iter()
+                .enumerate()
+                .map(|(i, place)| (place.id().to_owned(), i))
+                .collect(),
+            journal: Journal::start(folder.clone()),
+            grace: match recovery {
+                Recovery::New => console.settings.patience.lost_after,
+                Recovery::Interrupted => console.settings.patience.recover_after,
+            },
+            id: row.id,
+            id_text: row.id.to_string(),
+            state: row.job.state,
+            started: row.started,
+            ended: None,
+            session: None,
+            wire: Meter::default(),
+            session_view: row.session,
+            row: row.job,
+            epoch: Instant::now(),
+            ticks: 0,
+            cancelled: false,
+            console,
+            shared,
+            inputs,
+            places,
+            folder,
+        }
+    }
+
+    /// Runs the job to its end, or until the console ends.
+    pub async fn run(mut self) {
+        match self.state {
+            JobState::Interrupted => {
+                self.log(
+                    "the console was started again; waiting for the targets to come back"
+                        .to_owned(),
+                );
+            }
+            _ => self.log(format!(
+                "job {} for {} targets: {}",
+                self.id,
+                self.places.len(),
+                self.row.request.image
+            )),
+        }
+        for i in 0..self.places.len() {
+            if self.places[i].is_final() && self.state == JobState::Waiting {
+                self.changed(i).await;
+            }
+        }
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.places.iter().all(Place::is_final) || self.awaits_more() {
+            tokio::select! {
+                input = self.inputs.recv() => match input {
+                    Some(Input::Shutdown) | None => return self.interrupt().await,
+                    Some(input) => self.handle(input).await,
+                },
+                event = next_event(&mut self.session) => self.sent(event).await,
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+        self.finish().await;
+    }
+
+    /// A job that waits for a number of targets may still get some.
+    fn awaits_more(&self) -> bool {
+        self.state == JobState::Waiting
+            && !self.cancelled
+            && matches!(self.row.request.start, StartRule::Count(_))
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn log(&mut self, text: String) {
+        tracing::info!(job = self.id, "{text}");
+        let event = log_event(&self.id_text, text);
+        self.journal.write(&event);
+        self.shared.events.publish(event);
+    }
+
+    async fn handle(&mut self, input: Input) {
+        match input {
+            Input::Connected {
+                target,
+                instance,
+                unfinished,
+            } => self.connected(&target, &instance, unfinished).await,
+            Input::Disconnected { target } => self.disconnected(&target),
+            Input::Status {
+                target,
+                session,
+                status,
+            } => {
+                if let (Some(&i), Some(own)) = (self.index.get(&target), &self.session)
+                    && own.id() == session
+                    && self.places[i].ordered
+                    && let Some(sending) = own.sending()
+                {
+                    sending.status(receiver(i), *status);
+                }
+            }
+            Input::Progress { target, progress } => {
+                if let Some(&i) = self.index.get(&target) {
+                    let now = self.now();
+                    if self.places[i].ordered && self.places[i].progress(now, progress) {
+                        self.changed(i).await;
+                    }
+                }
+            }
+            Input::Outcome { target, outcome } => {
+                if let Some(&i) = self.index.get(&target) {
+                    self.outcome(i, *outcome).await;
+                }
+            }
+            Input::Log { target, text } => {
+                if let Some(&i) = self.index.get(&target) {
+                    let place = &mut self.places[i];
+                    place.log_lines = place.log_lines.saturating_add(1);
+                    let name = place.name().to_owned();
+                    match place.log_lines {
+                        n if n < MAX_LOG_LINES => self.log(format!("{name}: {text}")),
+                        MAX_LOG_LINES => self.log(format!(
+                            "{name}: more than {MAX_LOG_LINES} lines; the rest is left out"
+                        )),
+                        _ => {}
+                    }
+                }
+            }
+            Input::Start(answer) => {
+                let result = self.start_by_hand().await;
+                // The one who asked may have gone.
+                let _ = answer.send(result);
+            }
+            Input::Cancel(request, answer) => {
+                let result = self.cancel(&request).await;
+                let _ = answer.send(result);
+            }
+            Input::Shutdown => {}
+        }
+        self.show();
+    }
+
+    async fn tick(&mut self) {
+        self.ticks += 1;
+        match self.state {
+            JobState::Waiting => self.wait().await,
+            JobState::Running | JobState::Interrupted => self.look_for_lost().await,
+            JobState::Done | JobState::Failed | JobState::Cancelled => {}
+        }
+        let now = self.now();
+        self.places.iter_mut().for_each(|place| place.refresh(now));
+        self.read_counters();
+        self.show();
+        if self.ticks.is_multiple_of(2) && self.state != JobState::Waiting {
+            self.shared.events.publish(Event::Progress {
+                job: self.id_text.clone(),
+                view: Box::new(self.shared.view()),
+            });
+        }
+    }
+
+    /// Publishes, stores and shows a place's state.
+    async fn changed(&mut self, i: usize) {
+        let now = self.now();
+        self.places[i].refresh(now);
+        let place = &self.places[i];
+        self.console
+            .roster
+            .set_job_state(place.id(), &self.id_text, place.state());
+        let event = Event::State {
+            job: self.id_text.clone(),
+            time: now_text(),
+            target: Box::new(place.row.view.clone()),
+        };
+        self.console
+            .store
+            .post_job_target(self.id, i, place.row.clone())
+            .await;
+        self.journal.write(&event);
+        self.show();
+        self.shared.events.publish(event);
+    }
+
+    async fn store_job(&mut self) {
+        let (started, ended) = (self.started.clone(), self.ended.clone());
+        let view = self.session_view.clone();
+        if let Err(error) = self
+            .console
+            .store
+            .update_job(self.id, self.state, started, ended, view)
+            .await
+        {
+            self.log(format!(
+                "the state of job {} could not be stored: {error}",
+                self.id
+            ));
+        }
+    }
+
+    async fn sent(&mut self, event: SendingEvent) {
+        match event {
+            SendingEvent::Complete(_) => {}
+            SendingEvent::UseBulk { receiver, blocks } => {
+                if let Some(place) = usize::try_from(receiver)
+                    .ok()
+                    .and_then(|i| self.places.get(i))
+                {
+                    self.use_bulk(place, &blocks);
+                }
+            }
+            SendingEvent::Note(text) => self.log(text),
+            SendingEvent::Failed(reason) => {
+                self.log(format!(
+                    "multicast has stopped ({reason}); targets go on over TCP 5003"
+                ));
+                let all: Vec<u32> = (0..self.shared.image.image_blocks()).collect();
+                for place in self.places.iter().filter(|place| place.ordered) {
+                    self.use_bulk(place, &all);
+                }
+            }
+        }
+    }
+
+    fn use_bulk(&self, place: &Place, blocks: &[u32]) {
+        for blocks in blocks.chunks(BLOCKS_PER_MESSAGE) {
+            let message = ConsoleMessage::UseBulk {
+                job: self.id_text.clone(),
+                blocks: blocks.to_vec(),
+            };
+            self.console.roster.send(place.id(), message);
+        }
+    }
+
+    fn read_counters(&mut self) {
+        let now = self.now();
+        self.session_view.bulk_bytes = self.shared.bulk_bytes.load(Ordering::Relaxed);
+        let Some(session) = &self.session else { return };
+        if let Some(sending) = session.sending() {
+            let counted = order::view(&sending.snapshot());
+            self.wire.record(now, counted.wire_bytes);
+            // What really went out: the sender's own rate is what it would send if anybody lacked something.
+            let rate = self.wire.rate_bytes_per_s(now);
+            self.console.throttle.set(self.id, session.known_cap, rate);
+            let bulk_bytes = self.session_view.bulk_bytes;
+            self.session_view = SessionView {
+                bulk_bytes,
+                rate_bytes_per_s: rate,
+                ..counted
+            };
+        }
+    }
+
+    /// Lets the API see the job as it is now.
+    fn show(&self) {
+        let mut targets: Vec<_> = self
+            .places
+            .iter()
+            .map(|place| place.row.view.clone())
+            .collect();
+        targets.sort_by(|a, b| a.name.cmp(&b.name));
+        self.shared.set_view(JobView {
+            id: self.id_text.clone(),
+            state: self.state,
+            created: self.row.created.clone(),
+            started: self.started.clone(),
+            ended: self.ended.clone(),
+            image: self.row.request.image.clone(),
+            root: self.row.root.clone(),
+            retry_of: self.row.retry_of.map(|id| id.to_string()),
+            targets,
+            session: self.session_view.clone(),
+        });
+    }
+}
+
+/// The receiver number of a place in the session.
+fn receiver(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
+async fn next_event(session: &mut Option<Session>) -> SendingEvent {
+    match session {
+        Some(session) => session.next_event().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,165 @@
+//! A job before its session: start rules, newcomers, and the moment it begins.
+
+use super::JobRun;
+use crate::console::api::{ApiError, ErrorCode, JobState, StartRule};
+use crate::console::job::order::Session;
+use crate::console::job::place::Place;
+use crate::console::jobs::place_row;
+use crate::console::plan::{self, PlanImage};
+use crate::console::time::{now_text, until};
+use crate::target::TargetState;
+
+impl JobRun {
+    pub(super) async fn wait(&mut self) {
+        for i in 0..self.places.len() {
+            let connected = self
+                .console
+                .roster
+                .connection(self.places[i].id())
+                .is_some();
+            let state = if connected {
+                TargetState::Ready
+            } else {
+                TargetState::Discovered
+            };
+            if !self.places[i].is_final() && self.places[i].state() != state {
+                self.places[i].row.view.state = state;
+                self.changed(i).await;
+            }
+        }
+        // Once a second is soon enough to notice a machine that was switched on.
+        if matches!(self.row.request.start, StartRule::Count(_)) && self.ticks.is_multiple_of(4) {
+            self.admit_newcomers().await;
+        }
+        let waiting = self.places.iter().filter(|place| !place.is_final());
+        let ready = self
+            .places
+            .iter()
+            .filter(|place| place.state() == TargetState::Ready)
+            .count();
+        let due = match &self.row.request.start {
+            StartRule::All => ready == waiting.count(),
+            StartRule::Now => true,
+            StartRule::Count(count) => ready >= usize::try_from(*count).unwrap_or(usize::MAX),
+            StartRule::At(time) => until(time).is_none_or(|left| left.is_zero()),
+            StartRule::Manual => false,
+        };
+        if due {
+            self.begin().await;
+        }
+    }
+
+    /// `--start N` was said before the room was switched on: machines that match and come later belong to it.
+    pub(super) async fn admit_newcomers(&mut self) {
+        let image = PlanImage {
+            summary: self.shared.image.summary(),
+            table: self.shared.image.table(),
+        };
+        let candidates: Vec<_> = self
+            .console
+            .roster
+            .candidates()
+            .into_iter()
+            .filter(|candidate| {
+                candidate.view.connected && !self.index.contains_key(&candidate.view.id)
+            })
+            .collect();
+        let Ok(plan) = plan::make(&self.row.request, &image, &candidates, None) else {
+            return;
+        };
+        for target in plan
+            .targets
+            .into_iter()
+            .filter(|target| target.refused.is_none())
+        {
+            let ids = [target.id.clone()];
+            if self
+                .console
+                .roster
+                .claim(&self.id_text, &ids, TargetState::Ready)
+                .is_err()
+            {
+                continue;
+            }
+            let mut row = place_row(&target, self.shared.image.summary().used_bytes);
+            row.view.state = TargetState::Ready;
+            self.index.insert(target.id.clone(), self.places.len());
+            self.places.push(Place::new(row));
+            self.log(format!(
+                "{} joins: it matches {}",
+                target.name, self.row.request.targets
+            ));
+            self.changed(self.places.len() - 1).await;
+        }
+    }
+
+    pub(super) async fn start_by_hand(&mut self) -> Result<(), ApiError> {
+        if self.state != JobState::Waiting {
+            let message = format!("job {} is not waiting for its start", self.id);
+            return Err(ApiError::new(ErrorCode::Refused, message));
+        }
+        let ready = |place: &Place| {
+            !place.is_final() && self.console.roster.connection(place.id()).is_some()
+        };
+        if !self.places.iter().any(ready) {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("no target of job {} is ready", self.id),
+            )
+            .hint("diskcast target list shows who is connected"));
+        }
+        self.begin().await;
+        Ok(())
+    }
+
+    /// The session starts with everyone who is there; a target of the plan that comes later still joins.
+    pub(super) async fn begin(&mut self) {
+        self.state = JobState::Running;
+        self.started = Some(now_text());
+        self.store_job().await;
+        if !self.open_session().await {
+            return;
+        }
+        for i in 0..self.places.len() {
+            if !self.places[i].is_final() {
+                self.order(i, None).await;
+            }
+        }
+    }
+
+    /// False when there is no session and everyone has failed.
+    pub(super) async fn open_session(&mut self) -> bool {
+        let roster = &self.console.roster;
+        let facts: Vec<_> = self
+            .places
+            .iter()
+            .filter_map(|place| roster.view(place.id()).ok())
+            .map(|view| view.facts)
+            .collect();
+        match Session::open(&self.console, &self.shared.image, &self.row.request, &facts) {
+            Ok((session, fault)) => {
+                let (main, second) = (session.main, session.second);
+                match fault {
+                    None => self.log(format!("session on {main} and {second}")),
+                    Some(fault) => self.log(format!(
+                        "no multicast ({fault}); targets are served over TCP 5003"
+                    )),
+                }
+                self.session = Some(session);
+                true
+            }
+            Err(reason) => {
+                self.log(format!("the session cannot start: {reason}"));
+                for i in 0..self.places.len() {
+                    self.end(
+                        i,
+                        TargetState::Failed,
+                        &format!("the session could not start: {reason}"),
+                    )
+                    .await;
+                }
+                false
+            }
+        }
+    }
+}
