@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 
 /// A receiver that said nothing for so long is not sent to until it speaks again.
 pub(crate) const SILENT: Duration = Duration::from_secs(3);
+/// A receiver that speaks but has seen nothing new for so long, while heartbeats went out
+/// fifty times a second, has no multicast.
+const DEAF: Duration = Duration::from_secs(2);
 /// Blocks in a row whose repair one receiver alone made dearer before it is set aside.
 const DEMOTE_STRIKES: u32 = 10;
 /// How much dearer, in percent of a block: what one receiver may cost all others.
@@ -24,6 +27,9 @@ pub(crate) struct Peer {
     pub(crate) last_status_at: Instant,
     pub(crate) sequence: Option<u64>,
     pub(crate) image_open: bool,
+    /// The shell says that multicast does not reach it.
+    pub(crate) bulk_only: bool,
+    heard_at: Instant,
     pub(crate) seen: Seen,
     pub(crate) free_buffers: u32,
     pub(crate) disk_bytes_per_s: u64,
@@ -54,6 +60,8 @@ impl Peer {
             last_status_at: now,
             sequence: None,
             image_open: false,
+            bulk_only: false,
+            heard_at: now,
             seen: PerLane::default(),
             free_buffers: 0,
             disk_bytes_per_s: 0,
@@ -80,9 +88,13 @@ impl Peer {
     ) -> Progressed {
         self.last_status_at = now;
         self.sequence = Some(status.sequence);
+        let before = self.seen;
         for lane in Lane::ALL {
             let highest = sent.get(lane).checked_sub(1);
             *self.seen.get_mut(lane) = status.lane(lane).seen.min(highest);
+        }
+        if self.seen != before {
+            self.heard_at = now;
         }
         self.free_buffers = status.free_buffers;
         self.disk_bytes_per_s = status.disk_bytes_per_s;
@@ -110,6 +122,11 @@ impl Peer {
         self.lost = lost;
         self.kernel_drops = status.kernel_drops;
         progressed
+    }
+
+    /// Whether multicast does not reach it.
+    pub(crate) fn is_deaf(&self, now: Instant) -> bool {
+        self.bulk_only || now.saturating_since(self.heard_at) >= DEAF
     }
 
     /// Whether its deficits and losses count for others.

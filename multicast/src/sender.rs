@@ -409,9 +409,15 @@ impl Sender {
         }
         if status.full || !known {
             self.take_picture(ObjectId::Manifest, id, status, &seen);
+            if self.peers.get(&id).is_some_and(|peer| peer.bulk_only) {
+                self.all_to_bulk(ObjectId::Manifest, id);
+            }
         }
         if opened {
             self.take_picture(ObjectId::Image, id, status, &seen);
+            if self.peers.get(&id).is_some_and(|peer| peer.is_deaf(now)) {
+                self.all_to_bulk(ObjectId::Image, id);
+            }
         } else if status.full {
             // A new life of the receiver, which has not read the manifest yet.
             self.image.wants.remove(id);
@@ -422,6 +428,18 @@ impl Sender {
         self.check_complete(id);
         self.answer(now);
         self.judge_room(now);
+    }
+
+    /// Multicast does not reach the receiver (or reaches it again): everything it lacks, now
+    /// and later, comes by bulk.
+    pub fn set_bulk_only(&mut self, id: ReceiverId, bulk_only: bool) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.bulk_only = bulk_only;
+        }
+        if bulk_only {
+            self.all_to_bulk(ObjectId::Manifest, id);
+            self.all_to_bulk(ObjectId::Image, id);
+        }
     }
 
     /// The receiver cannot fetch by bulk: what was given to it is sent again.
@@ -472,7 +490,9 @@ impl Sender {
         if busy {
             at = at.min(self.pacer.ready_at());
         }
-        if let Some(end) = self.room.hold_end() {
+        if let Some(end) = self.room.hold_end()
+            && !self.image.wants.wanted().is_empty()
+        {
             at = at.min(end);
         }
         let period = self.heartbeat_period();
@@ -737,13 +757,26 @@ impl Sender {
     }
 
     fn judge_room(&mut self, now: Instant) {
-        let Self { peers, room, .. } = self;
+        let Self {
+            peers, room, image, ..
+        } = self;
         let estimates: Vec<u32> = peers
-            .values()
-            .filter(|peer| !peer.silent && !peer.complete && peer.image_open)
-            .map(|peer| room.estimate(peer.free_buffers, peer.seen.main))
+            .iter()
+            .filter(|(id, peer)| {
+                !peer.silent && peer.image_open && image.wants.open_count(**id) > 0
+            })
+            .map(|(_, peer)| room.estimate(peer.free_buffers, peer.seen.main))
             .collect();
         room.judge(now, estimates.into_iter());
+    }
+
+    fn all_to_bulk(&mut self, object: ObjectId, id: ReceiverId) {
+        let blocks = self.object_mut(object).wants.assign_all_to_bulk(id);
+        let blocks = blocks
+            .into_iter()
+            .map(|index| BlockKey { object, index })
+            .collect();
+        self.use_bulk(id, blocks);
     }
 
     fn use_bulk(&mut self, receiver: ReceiverId, blocks: Vec<BlockKey>) {
@@ -771,12 +804,12 @@ impl Sender {
         }
         self.answer(now);
         self.judge_room(now);
-        self.settle();
+        self.settle(now);
     }
 
     /// At the end of a pass: what is still lacking goes by bulk or out again.
-    fn settle(&mut self) {
-        self.settle_object(ObjectId::Manifest);
+    fn settle(&mut self, now: Instant) {
+        self.settle_object(now, ObjectId::Manifest);
         if self.image.has_source() {
             self.pass_open = true;
             return;
@@ -786,7 +819,7 @@ impl Sender {
                 peer.restore();
             }
         }
-        let again = self.settle_object(ObjectId::Image);
+        let again = self.settle_object(now, ObjectId::Image);
         if self.pass_open && (again > 0 || self.image.ledger.is_quiet()) {
             self.events.push_back(SenderEvent::PassEnded {
                 pass: self.pass,
@@ -799,7 +832,7 @@ impl Sender {
         }
     }
 
-    fn settle_object(&mut self, id: ObjectId) -> u32 {
+    fn settle_object(&mut self, now: Instant, id: ObjectId) -> u32 {
         let bulk_receivers = self.config.bulk_receivers;
         let object = match id {
             ObjectId::Manifest => &mut self.manifest,
@@ -809,6 +842,7 @@ impl Sender {
             return 0;
         }
         let settled = settle::settle(
+            now,
             id,
             &self.peers,
             &object.wants,

@@ -4,12 +4,15 @@
 //! works on it nor can be mended by parity, needs its source symbols once more. When few need
 //! a block, their own connections bring it; when many do, it goes out again.
 //!
+//! A receiver that multicast does not reach gets everything by bulk and is not waited for.
+//!
 //! Never decides about a block while somebody's answer on it is still on its way.
 
 use crate::layout::{BlockKey, ObjectId};
 use crate::ledger::Ledger;
 use crate::peer::Peer;
 use crate::sender::ReceiverId;
+use crate::time::Instant;
 use crate::wants::Wants;
 use std::collections::BTreeMap;
 
@@ -31,12 +34,14 @@ enum Need {
 }
 
 pub(crate) fn settle(
+    now: Instant,
     object: ObjectId,
     peers: &BTreeMap<ReceiverId, Peer>,
     wants: &Wants,
     ledger: &Ledger,
     bulk_receivers: usize,
 ) -> Settled {
+    let mut settled = Settled::default();
     let mut needs: BTreeMap<u32, Need> = BTreeMap::new();
     for (id, peer) in peers {
         if peer.silent || !peer.wants(object) {
@@ -44,6 +49,12 @@ pub(crate) fn settle(
         }
         for index in wants.offered_missing(*id) {
             let block = BlockKey { object, index };
+            if peer.is_deaf(now) {
+                if !peer.holds(block) {
+                    settled.bulk.push((*id, index));
+                }
+                continue;
+            }
             let mendable = peer
                 .deficits
                 .get(&block)
@@ -58,7 +69,6 @@ pub(crate) fn settle(
             }
         }
     }
-    let mut settled = Settled::default();
     for (index, need) in needs {
         let Need::By(ids) = need else { continue };
         let bulk = ids.len() <= bulk_receivers || ledger.goes(index) >= MAX_GOES;

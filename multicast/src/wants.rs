@@ -114,6 +114,18 @@ impl Wants {
             .is_some_and(|peer| peer.missing.contains(block) && peer.bulk.insert(block))
     }
 
+    /// Everything it lacks comes by bulk; the blocks that did not before.
+    pub(crate) fn assign_all_to_bulk(&mut self, id: ReceiverId) -> Vec<u32> {
+        let missing: Vec<u32> = self
+            .peers
+            .get(&id)
+            .map_or_else(Vec::new, |peer| peer.missing.iter().collect());
+        missing
+            .into_iter()
+            .filter(|block| self.assign_bulk(id, *block))
+            .collect()
+    }
+
     /// Its bulk connection does not work: everything given to it is owed again.
     pub(crate) fn return_bulk(&mut self, id: ReceiverId) {
         let Some(peer) = self.peers.get_mut(&id) else {

@@ -74,6 +74,30 @@ fn a_killed_target_costs_the_others_nothing() {
 }
 
 #[test]
+fn a_deaf_target_gets_the_rest_by_bulk() {
+    // Story: IGMP snooping forgets a port in the middle of a job. The machine still speaks over
+    // TCP, sees nothing new, and must neither hang nor keep the others.
+    for from in [0, 1_000_000] {
+        let setup = Setup::new(8, 10, 200).each(|index, node| {
+            if index == 9 {
+                node.partition_us = Some((from, u64::MAX));
+            }
+        });
+        let pass = crate::world::pass_seconds(&setup);
+        let outcome = World::new(setup).run();
+        for index in 0..9 {
+            assert!(
+                outcome.done_s[index] <= pass * 1.03 + 0.1,
+                "{from}: {outcome:?}"
+            );
+        }
+        assert!(outcome.tau <= 1.05, "{from}: {outcome:?}");
+        assert!(outcome.bulk_blocks[9] > 50, "{from}: {outcome:?}");
+        assert!(outcome.done_s[9] <= 8.0, "{from}: {outcome:?}");
+    }
+}
+
+#[test]
 fn a_late_target_gets_what_is_left_and_then_the_rest() {
     let setup = Setup::new(6, 10, 300).each(|index, node| {
         if index == 9 {
