@@ -99,16 +99,7 @@ impl<R: ReadAt> Image<R> {
     pub fn summary(volumes: Vec<Volume<R>>) -> Result<Summary> {
         let store = Store { volumes };
         let prologue = store.prologue()?;
-        let (trailer, _) = store.trailer(&prologue)?;
-        Ok(Summary {
-            geometry: prologue.geometry,
-            image_uuid: prologue.image_uuid,
-            encrypted: prologue.encrypted(),
-            root: trailer.root,
-            chunks: trailer.chunks,
-            used_bytes: trailer.used_bytes,
-            bytes: trailer.total_len,
-        })
+        summarize(&store, &prologue)
     }
 
     /// The manifest.
@@ -249,6 +240,20 @@ impl<R: ReadAt> Image<R> {
     }
 }
 
+/// What prologue and trailer say.
+pub(crate) fn summarize<R: ReadAt>(store: &Store<R>, prologue: &Prologue) -> Result<Summary> {
+    let (trailer, _) = store.trailer(prologue)?;
+    Ok(Summary {
+        geometry: prologue.geometry,
+        image_uuid: prologue.image_uuid,
+        encrypted: prologue.encrypted(),
+        root: trailer.root,
+        chunks: trailer.chunks,
+        used_bytes: trailer.used_bytes,
+        bytes: trailer.total_len,
+    })
+}
+
 /// Keys of the image, or why there are none.
 pub(crate) fn unlock(
     prologue: &Prologue,
@@ -258,7 +263,7 @@ pub(crate) fn unlock(
         return Ok(None);
     }
     let password = password.ok_or(FormatError::PasswordNeeded)?;
-    Ok(Some(Arc::new(Keys::derive(open_slots(
+    Ok(Some(Arc::new(Keys::derive(&open_slots(
         &prologue.slots,
         password,
         &prologue.identity(),

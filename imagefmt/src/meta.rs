@@ -177,6 +177,6 @@ pub(crate) fn inside(
     length: u64,
     geometry: &Geometry,
 ) -> Result<()> {
-    let end = start.checked_add(length).unwrap_or(u64::MAX);
+    let end = start.saturating_add(length);
     at_most(what, end, geometry.disk_size)
 }

@@ -241,7 +241,6 @@ pub(crate) fn open_slots(
 /// Keys of an open image.
 #[derive(Clone)]
 pub(crate) struct Keys {
-    pub(crate) image: Zeroizing<[u8; 32]>,
     pub(crate) id: IdKey,
     nonce: Zeroizing<[u8; 32]>,
     cipher: XChaCha20Poly1305,
@@ -254,14 +253,13 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    pub(crate) fn derive(image: Zeroizing<[u8; 32]>) -> Self {
+    pub(crate) fn derive(image: &Zeroizing<[u8; 32]>) -> Self {
         let derive = |context| Zeroizing::new(blake3::derive_key(context, image.as_slice()));
         let record = derive("diskcast image record key 1");
         Self {
             id: IdKey::from_bytes(*derive("diskcast image content id key 1")),
             nonce: derive("diskcast image nonce key 1"),
             cipher: XChaCha20Poly1305::new((&*record).into()),
-            image,
         }
     }
 

@@ -137,9 +137,20 @@ impl<R: ReadAt> Store<R> {
         Ok(header)
     }
 
-    /// Stored bytes of the record with this header.
+    /// Stored bytes of the record with this header. Its padding is looked at too, so that no byte of a file is
+    /// covered by nothing.
     pub(crate) fn stored(&self, header: &Header, at: Position, out: &mut Vec<u8>) -> Result<()> {
-        self.read_vec(body_at(at), header.stored_len, out)
+        let stored = to_usize(header.stored_len, "length of a record")?;
+        let len = header.record_len().saturating_sub(HEADER_BYTES as u64);
+        self.read_vec(body_at(at), len, out)?;
+        if out
+            .get(stored..)
+            .is_none_or(|padding| padding.iter().any(|&byte| byte != 0))
+        {
+            return Err(header.damaged(at.offset, "the bytes that fill it up are not zero"));
+        }
+        out.truncate(stored);
+        Ok(())
     }
 
     /// The trailer, and where it stands.

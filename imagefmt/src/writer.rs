@@ -178,7 +178,7 @@ impl<W: Write> Writer<W> {
                     kdf,
                     &identity(&geometry, &image_uuid, true),
                 )?],
-                Some(Arc::new(Keys::derive(Zeroizing::new(new.key)))),
+                Some(Arc::new(Keys::derive(&Zeroizing::new(new.key)))),
             ),
             None => (Vec::new(), None),
         };

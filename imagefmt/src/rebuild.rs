@@ -1,0 +1,251 @@
+//! Saving what is there when trailer or index is gone: each chunk whose record is whole survives.
+//!
+//! Reads every record once, decodes every chunk and proves it by its id, then makes a manifest of what held. The
+//! result reads like an opened image. Its root is that of what survived: equal to the original's exactly when nothing
+//! was lost. One thread; a rescue may take its time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use positioned_io::ReadAt;
+
+use crate::codec::Decoder;
+use crate::error::{Result, narrow, to_usize};
+use crate::id::content_id;
+use crate::image::{read_index, unlock};
+use crate::prologue::Prologue;
+use crate::record::{Header, RecordKind};
+use crate::scan::{Gap, Scan};
+use crate::seal::{Keys, Password};
+use crate::store::{Store, Volume};
+use crate::{ChunkId, Entry, Image, Manifest, Mask, Meta, Position, Region, table};
+
+/// What a rebuild saved, and what it could not.
+#[derive(Debug)]
+pub struct Rebuilt<R> {
+    /// The image of all chunks that are whole.
+    pub image: Image<R>,
+    /// Chunks whose record was found but does not hold, ascending.
+    pub damaged: Vec<ChunkId>,
+    /// Chunks an index still lists and that are not among the saved, ascending; `None` when no index survived, so that
+    /// nobody can tell.
+    pub missing: Option<Vec<ChunkId>>,
+    /// Parts of the file where no record stands.
+    pub gaps: Vec<Gap>,
+    /// No description was found; the image has an empty one.
+    pub meta_lost: bool,
+    /// No partition table record was found, although writers always make one when the disk has a table.
+    pub table_lost: bool,
+}
+
+impl<R: ReadAt> Image<R> {
+    /// Opens what is left of an image in one piece whose trailer or index is gone.
+    ///
+    /// # Errors
+    /// What a broken prologue or a wrong password gives in [`Image::open`]; damage behind the prologue is no error but
+    /// the report's content.
+    pub fn rebuild(reader: R, len: u64, password: Option<&Password>) -> Result<Rebuilt<R>> {
+        Self::rebuild_volumes(vec![Volume { reader, len }], password)
+    }
+
+    /// As [`Image::rebuild`], from the volumes of a divided image that are there: the first, and those that follow it
+    /// without a hole.
+    ///
+    /// # Errors
+    /// As [`Image::rebuild`], and [`crate::FormatError::VolumeMismatch`].
+    pub fn rebuild_volumes(
+        volumes: Vec<Volume<R>>,
+        password: Option<&Password>,
+    ) -> Result<Rebuilt<R>> {
+        let store = Store { volumes };
+        let prologue = store.prologue()?;
+        let keys = unlock(&prologue, password)?;
+        let mut saved = Saved::new(keys)?;
+        let mut scan = Scan::new(&store, &prologue);
+        while let Some((at, header)) = scan.next_record() {
+            saved.take(&store, &prologue, at, &header);
+        }
+        let gaps = scan.gaps;
+        saved.finish(store, prologue, gaps)
+    }
+}
+
+/// What was found so far.
+struct Saved {
+    keys: Option<Arc<Keys>>,
+    decoder: Decoder,
+    body: Vec<u8>,
+    plain: Vec<u8>,
+    meta: Option<Vec<u8>>,
+    table: Option<Vec<Region>>,
+    index: Option<Manifest>,
+    chunks: BTreeMap<ChunkId, (Entry, Position)>,
+    damaged: BTreeSet<ChunkId>,
+}
+
+impl Saved {
+    fn new(keys: Option<Arc<Keys>>) -> Result<Self> {
+        Ok(Self {
+            decoder: Decoder::new(None)?,
+            keys,
+            body: Vec::new(),
+            plain: Vec::new(),
+            meta: None,
+            table: None,
+            index: None,
+            chunks: BTreeMap::new(),
+            damaged: BTreeSet::new(),
+        })
+    }
+
+    /// Takes what holds of one record.
+    fn take<R: ReadAt>(
+        &mut self,
+        store: &Store<R>,
+        prologue: &Prologue,
+        at: Position,
+        header: &Header,
+    ) {
+        let geometry = &prologue.geometry;
+        match header.kind {
+            RecordKind::Chunk => {
+                match self.chunk(store, geometry.chunk_len(header.chunk), at, header) {
+                    // Writers make a chunk once; should there be two, both are proven and the first will do.
+                    Ok(entry) if entry.validate(geometry).is_ok() => {
+                        self.chunks.entry(entry.chunk).or_insert((entry, at));
+                    }
+                    _ => {
+                        self.damaged.insert(header.chunk);
+                    }
+                }
+            }
+            // Written again with more to say, the last one counts.
+            RecordKind::Meta => {
+                if let Ok(json) = self.other(store, at, header)
+                    && Meta::from_json(&json, geometry).is_ok()
+                {
+                    self.meta = Some(json);
+                }
+            }
+            RecordKind::Table => {
+                if let Ok(bytes) = self.other(store, at, header)
+                    && let Ok(table) = table::decode(&bytes, geometry)
+                {
+                    self.table = Some(table);
+                }
+            }
+            RecordKind::Index => {
+                if let Ok((manifest, _, _)) = read_index(store, prologue, self.keys.as_deref(), at)
+                {
+                    self.index = Some(manifest);
+                }
+            }
+            RecordKind::Signature | RecordKind::Trailer => {}
+        }
+    }
+
+    /// The plain body of a record that is not a chunk.
+    fn other<R: ReadAt>(&self, store: &Store<R>, at: Position, header: &Header) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        store.stored(header, at, &mut body)?;
+        header.open_body(self.keys.as_deref(), &mut body, at.offset)?;
+        header.plain(body, self.keys.as_ref().map(|keys| &keys.id), at.offset)
+    }
+
+    /// The entry of a chunk, made from its record alone and proven by its id.
+    fn chunk<R: ReadAt>(
+        &mut self,
+        store: &Store<R>,
+        chunk_len: u32,
+        at: Position,
+        header: &Header,
+    ) -> Result<Entry> {
+        store.stored(header, at, &mut self.body)?;
+        header.open_body(self.keys.as_deref(), &mut self.body, at.offset)?;
+        let damaged = || header.damaged(at.offset, "its content does not match its id");
+        let plain = self
+            .decoder
+            .unpack(
+                header.codec,
+                &self.body,
+                to_usize(header.plain_len, "length of a chunk")?,
+                &mut self.plain,
+            )
+            .ok_or_else(damaged)?;
+        let (used, mask) = if header.masked {
+            let cut = plain.len().checked_sub(Mask::byte_len(chunk_len));
+            let (used, mask) = plain.split_at(cut.ok_or_else(damaged)?);
+            (used, Mask::from_bytes(chunk_len, mask)?)
+        } else {
+            (plain, Mask::full(chunk_len))
+        };
+        if used.len() != mask.used_bytes() as usize
+            || header.masked == mask.is_full()
+            || content_id(self.keys.as_ref().map(|keys| &keys.id), &mask, used)
+                != header.content_id()
+        {
+            return Err(damaged());
+        }
+        Ok(Entry {
+            chunk: header.chunk,
+            codec: header.codec,
+            body_len: narrow(self.body.len(), "chunk body")?,
+            mask,
+            id: header.content_id(),
+        })
+    }
+
+    fn finish<R: ReadAt>(
+        mut self,
+        store: Store<R>,
+        prologue: Prologue,
+        gaps: Vec<Gap>,
+    ) -> Result<Rebuilt<R>> {
+        let (meta_lost, table_lost) = (
+            self.meta.is_none() && self.index.is_none(),
+            self.table.is_none() && self.index.is_none(),
+        );
+        // The index holds a second copy of both.
+        let (index_meta, index_table, listed) = match self.index.take() {
+            Some(index) => {
+                let json = index.meta_json().to_vec();
+                let listed: Vec<ChunkId> = index.entries.iter().map(|entry| entry.chunk).collect();
+                (Some(json), Some(index.table), Some(listed))
+            }
+            None => (None, None, None),
+        };
+        let meta_json = match index_meta.or(self.meta) {
+            Some(json) => json,
+            None => Meta::default().to_json(&prologue.geometry)?,
+        };
+        let (entries, positions): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.chunks).into_values().unzip();
+        let manifest = Manifest::assemble(
+            prologue.geometry,
+            prologue.image_uuid,
+            prologue.encrypted(),
+            meta_json,
+            index_table.or(self.table).unwrap_or_default(),
+            entries,
+        )?;
+        let saved = |chunk: &ChunkId| manifest.find(*chunk).is_some();
+        let damaged = self.damaged.into_iter().filter(|c| !saved(c)).collect();
+        let missing = listed.map(|listed| listed.into_iter().filter(|c| !saved(c)).collect());
+        Ok(Rebuilt {
+            damaged,
+            missing,
+            gaps,
+            meta_lost,
+            table_lost,
+            image: Image {
+                root: manifest.root(),
+                store,
+                prologue,
+                keys: self.keys,
+                manifest,
+                positions,
+                tail: None,
+            },
+        })
+    }
+}

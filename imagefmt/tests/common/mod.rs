@@ -1,0 +1,169 @@
+//! Small images for the tests of this crate, the same every time.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part"
+)]
+
+use imagefmt::*;
+
+/// splitmix64: bytes that do not compress, from a seed.
+pub struct Noise(pub u64);
+
+impl Noise {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len.div_ceil(8))
+            .flat_map(|_| self.next().to_le_bytes())
+            .take(len)
+            .collect()
+    }
+}
+
+pub fn text(len: usize) -> Vec<u8> {
+    b"the quick brown fox jumps over the lazy dog. "
+        .iter()
+        .copied()
+        .cycle()
+        .take(len)
+        .collect()
+}
+
+/// A chunk as the capture would hand it over.
+#[derive(Clone)]
+pub struct Chunk {
+    pub id: ChunkId,
+    pub mask: Mask,
+    pub used: Vec<u8>,
+}
+
+impl Chunk {
+    pub fn new(id: u32, mask: Mask, fill: impl FnOnce(usize) -> Vec<u8>) -> Self {
+        let used = fill(mask.used_bytes() as usize);
+        Self {
+            id: ChunkId(id),
+            mask,
+            used,
+        }
+    }
+}
+
+pub fn meta(geometry: &Geometry) -> Meta {
+    Meta {
+        tool: "diskcast test".into(),
+        created: "2026-01-02T03:04:05Z".into(),
+        source: SourceDisk {
+            path: "/dev/sda".into(),
+            size: geometry.disk_size,
+            ..SourceDisk::default()
+        },
+        table_kind: "gpt".into(),
+        partitions: vec![PartitionMeta {
+            number: 1,
+            start: 512,
+            length: 4096,
+            ..PartitionMeta::default()
+        }],
+        ..Meta::default()
+    }
+}
+
+pub fn table() -> Vec<Region> {
+    vec![
+        Region {
+            offset: 0,
+            bytes: text(512),
+        },
+        Region {
+            offset: 1024,
+            bytes: Noise(7).bytes(512),
+        },
+    ]
+}
+
+pub fn password(word: &str) -> NewPassword {
+    NewPassword {
+        password: Password::new(word),
+        salt: [1; 16],
+        key: [2; 32],
+        nonce_seed: [3; 32],
+    }
+}
+
+/// Cheap argon2: these tests are not about its cost.
+pub const CHEAP: KdfCost = KdfCost {
+    memory_kib: 8,
+    passes: 1,
+    lanes: 1,
+};
+
+pub fn options(geometry: Geometry, word: Option<&str>) -> WriterOptions {
+    WriterOptions {
+        password: word.map(password),
+        kdf: CHEAP,
+        ..WriterOptions::new(geometry, *b"0123456789abcdef")
+    }
+}
+
+pub fn write(
+    geometry: Geometry,
+    chunks: &[Chunk],
+    word: Option<&str>,
+) -> (Vec<u8>, Written<Vec<u8>>) {
+    let mut writer = Writer::create(Vec::new(), options(geometry, word)).unwrap();
+    let mut encoder = Encoder::new(3, writer.id_key()).unwrap();
+    writer.meta(&meta(&geometry)).unwrap();
+    writer.table(&table()).unwrap();
+    for chunk in chunks {
+        let body = encoder.encode(&chunk.mask, &chunk.used).unwrap();
+        writer.chunk(chunk.id, &chunk.mask, &body).unwrap();
+    }
+    let mut written = writer.finish().unwrap();
+    let bytes = std::mem::take(&mut written.sink);
+    assert_eq!(bytes.len() as u64, written.bytes);
+    (bytes, written)
+}
+
+pub fn open<'a>(bytes: &'a [u8], word: Option<&str>) -> Result<Image<&'a [u8]>> {
+    let password = word.map(Password::new);
+    Image::open(bytes, bytes.len() as u64, password.as_ref())
+}
+
+/// Every chunk of the image, decoded.
+pub fn contents(image: &Image<&[u8]>) -> Result<Vec<(ChunkId, Vec<u8>)>> {
+    let mut decoder = image.decoder()?;
+    let (mut body, mut out) = (Vec::new(), Vec::new());
+    (0..image.manifest().entries.len())
+        .map(|i| {
+            let used = image
+                .read_chunk(i, &mut decoder, &mut body, &mut out)?
+                .to_vec();
+            Ok((image.manifest().entries[i].chunk, used))
+        })
+        .collect()
+}
+
+/// A disk of 3 chunks and a bit with every kind of chunk in it: text, noise, zeros, holes.
+pub fn mixed(geometry: &Geometry) -> Vec<Chunk> {
+    let len = |n| geometry.chunk_len(ChunkId(n));
+    let holes = |n| {
+        let mut mask = Mask::empty(len(n));
+        mask.set_range(0..5000);
+        mask.set_range(len(n) - 1..len(n));
+        mask
+    };
+    vec![
+        Chunk::new(0, Mask::full(len(0)), text),
+        Chunk::new(1, holes(1), |n| Noise(1).bytes(n)),
+        Chunk::new(2, holes(2), |n| vec![0; n]),
+        Chunk::new(3, Mask::full(len(3)), |n| vec![0; n]),
+    ]
+}
