@@ -1,9 +1,11 @@
 //! How fast to send.
 //!
 //! It is the technician's LAN and the cap is theirs, so this is not TCP-friendly: it starts
-//! near the cap, climbs while hardly anybody loses, and falls only when many lose at the same
-//! time, which is what a shared bottleneck looks like. One machine that loses is its own
-//! problem.
+//! near a cap that somebody vouched for, climbs while hardly anybody loses, and falls only
+//! when many lose at the same time, which is what a shared bottleneck looks like. One machine
+//! that loses is its own problem. A cap that is only what an interface claims may be fifty
+//! times what a switch passes; then it starts low and doubles each window until the first
+//! loss, which costs less than a second on a gigabit link.
 //!
 //! ```text
 //!            ┌──────── < 10 % of receivers above 0.5 % ───► climb 5 % of the cap a second
@@ -51,6 +53,11 @@ const NEAR_PERCENT: u64 = 95;
 const DRAIN_PERCENT: u64 = 2;
 /// Never below this share of the cap, in percent: a stuck measurement must not stop a job.
 const FLOOR_PERCENT: u64 = 2;
+/// Nor above this because of it, bytes a second: the slowest network anybody deploys on.
+const FLOOR_MOST: u64 = 1_250_000;
+/// A climb is at most this share of the rate in a second, in percent: a cap far above the
+/// network must not make the steps too large.
+const CLIMB_MOST_PERCENT: u64 = 10;
 /// A bottleneck seen longer ago than this may be gone.
 const BOTTLENECK_MEMORY: Duration = Duration::from_secs(30);
 /// A loss floor is tried again after this: what was a bad link may have become a bottleneck.
@@ -90,15 +97,20 @@ pub(crate) struct Rate {
     trial: Option<Trial>,
     bottleneck: Option<Remembered>,
     floor: Option<Remembered>,
+    /// Nothing was lost yet on the way up from a cautious start.
+    doubling: bool,
     falls: u64,
 }
 
 impl Rate {
-    pub(crate) fn new(now: Instant, cap: u64) -> Self {
+    /// Starts at `start`, or near the cap when that is less.
+    pub(crate) fn new(now: Instant, cap: u64, start: u64) -> Self {
         let cap = cap.max(1);
+        let near_cap = percent(cap, START_PERCENT);
         Self {
             cap,
-            rate: percent(cap, START_PERCENT).max(1),
+            rate: start.min(near_cap).max(1),
+            doubling: start < near_cap,
             window_from: now,
             samples: BTreeMap::new(),
             trial: None,
@@ -178,7 +190,7 @@ impl Rate {
         self.decide(now, length, &losses, kernel_heavy);
         self.rate = self
             .rate
-            .clamp(percent(self.cap, FLOOR_PERCENT).max(1), self.cap);
+            .clamp(percent(self.cap, FLOOR_PERCENT).clamp(1, FLOOR_MOST), self.cap);
         if self.rate != before {
             // What is still under way was sent at the old rate, and each receiver's next
             // status covers some of it: measure from after both.
@@ -214,6 +226,12 @@ impl Rate {
             self.bottleneck = None;
             return;
         }
+        if self.doubling && heavy * 100 < count * FALL_FROM_PERCENT && kernel_heavy * 2 <= count {
+            self.rate = self.rate.saturating_mul(2);
+            self.doubling = self.rate < self.cap;
+            return;
+        }
+        self.doubling = false;
         if kernel_heavy * 2 > count {
             // Most machines cannot read as fast as this: the same as a full switch.
             self.rate = percent(self.rate, 85);
@@ -250,11 +268,10 @@ impl Rate {
         } else {
             CLIMB_PERCENT * 10
         };
-        let step = self
-            .cap
-            .saturating_mul(permille)
-            .saturating_mul(length.as_micros().min(2 * MILLION))
-            / (1000 * MILLION);
+        let a_second = (self.cap.saturating_mul(permille) / 1000)
+            .min(percent(self.rate, CLIMB_MOST_PERCENT))
+            .max(1);
+        let step = a_second.saturating_mul(length.as_micros().min(2 * MILLION)) / MILLION;
         self.rate = self.rate.saturating_add(step);
     }
 }
@@ -290,7 +307,7 @@ mod tests {
 
     #[test]
     fn reaches_the_cap_and_never_passes_it() {
-        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
         run(&mut rate, 0, 3, |_, _| 0);
         assert_eq!(rate.rate(), CAP);
         rate.set_cap(1000);
@@ -298,15 +315,34 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_far_above_the_network_is_approached_by_doubling() {
+        let link = 25_000_000;
+        let overrun = |_, rate: u64| rate.saturating_sub(link) * MILLION / rate;
+        let mut rate = Rate::new(Instant::ZERO, 10 * CAP, link / 4);
+        let from = run(&mut rate, 0, 4, overrun);
+        assert!((link * 80 / 100..=link * 110 / 100).contains(&rate.rate()), "{}", rate.rate());
+        assert!(rate.falls() >= 1);
+        run(&mut rate, from, 60, overrun);
+        assert!((link * 85 / 100..=link * 115 / 100).contains(&rate.rate()), "{}", rate.rate());
+    }
+
+    #[test]
+    fn a_cautious_start_reaches_a_cap_that_holds() {
+        let mut rate = Rate::new(Instant::ZERO, CAP, CAP / 5);
+        run(&mut rate, 0, 3, |_, _| 0);
+        assert_eq!(rate.rate(), CAP);
+    }
+
+    #[test]
     fn few_losers_slow_nobody() {
-        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
         run(&mut rate, 0, 20, |id, _| if id < 4 { 300_000 } else { 0 });
         assert!(rate.rate() >= CAP * 98 / 100);
     }
 
     #[test]
     fn loss_that_does_not_go_away_slows_nobody() {
-        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
         let from = run(&mut rate, 0, 10, |_, _| 50_000);
         assert!(rate.rate() >= CAP * 98 / 100, "{}", rate.rate());
         run(&mut rate, from, 60, |_, _| 50_000);
@@ -324,7 +360,7 @@ mod tests {
                 0
             }
         };
-        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
         let from = run(&mut rate, 0, 2, overrun);
         assert!(rate.rate() <= link, "{}", rate.rate());
         let mut least = u64::MAX;
@@ -340,7 +376,7 @@ mod tests {
     fn a_bottleneck_behind_a_bad_link_is_still_found() {
         let link = 60_000_000;
         let both = |_, rate: u64| 50_000 + rate.saturating_sub(link) * 950_000 / rate;
-        let mut rate = Rate::new(Instant::ZERO, CAP);
+        let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
         run(&mut rate, 0, 20, both);
         assert!((link * 85 / 100..=link * 110 / 100).contains(&rate.rate()));
     }

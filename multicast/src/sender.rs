@@ -79,6 +79,9 @@ pub struct SenderConfig {
     pub image: Vec<u16>,
     /// Most bytes a second on the wire, framing included. Never exceeded.
     pub rate_cap_bytes_per_s: u64,
+    /// Where to start when the cap is not to be trusted; the rate doubles from there until the
+    /// first loss. At or above the cap: start there.
+    pub start_rate_bytes_per_s: u64,
     /// Most of the wire that repair may take while a pass runs, in percent.
     pub repair_share_percent: u8,
     /// Most proactive parity symbols of a block; 0 turns it off.
@@ -103,6 +106,7 @@ impl SenderConfig {
             manifest: manifest.symbol_counts(),
             image: image.symbol_counts(),
             rate_cap_bytes_per_s,
+            start_rate_bytes_per_s: rate_cap_bytes_per_s,
             repair_share_percent: 15,
             proactive_max: PROACTIVE_MAX,
             bulk_receivers: 2,
@@ -332,7 +336,7 @@ impl Sender {
     /// A sender without receivers.
     #[must_use]
     pub fn new(config: SenderConfig, now: Instant) -> Self {
-        let rate = Rate::new(now, config.rate_cap_bytes_per_s);
+        let rate = Rate::new(now, config.rate_cap_bytes_per_s, config.start_rate_bytes_per_s);
         Self {
             manifest: Object::new(ObjectId::Manifest, &config.manifest),
             image: Object::new(ObjectId::Image, &config.image),

@@ -55,9 +55,7 @@ fn nics() -> Vec<NicFacts> {
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
         let nic = found.entry(interface.name.clone()).or_insert_with(|| NicFacts {
             mac: text(&format!("/sys/class/net/{}/address", interface.name)).unwrap_or_default(),
-            speed_mbit_per_s: text(&format!("/sys/class/net/{}/speed", interface.name))
-                .and_then(|speed| speed.parse().ok())
-                .filter(|speed| *speed > 0),
+            speed_mbit_per_s: speed(&interface.name),
             name: interface.name.clone(),
             addresses: Vec::new(),
         });
@@ -67,6 +65,14 @@ fn nics() -> Vec<NicFacts> {
         found.remove("lo");
     }
     found.into_values().collect()
+}
+
+/// Virtual interfaces have no device behind them, and a speed that is made up: veth says 10000 whatever carries it.
+fn speed(name: &str) -> Option<u32> {
+    if !Path::new(&format!("/sys/class/net/{name}/device")).exists() {
+        return None;
+    }
+    text(&format!("/sys/class/net/{name}/speed"))?.parse().ok().filter(|speed| *speed > 0)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Longest sleep: bounds how long a command waits while no packet comes.
 const NAP: Duration = Duration::from_millis(5);
 
+/// Without a packet for so long, multicast does not reach this machine (DESIGN section 5).
+const SILENCE: multicast::Duration = multicast::Duration::from_secs(3);
+
 /// What a receiving thread needs to know.
 pub struct ReceivingSpec {
     /// Session number.
@@ -60,7 +63,7 @@ pub enum ReceivingEvent {
     },
     /// A report for the console is due.
     Status(Box<Status>),
-    /// Where reception stands; about once a second, and at once when multicast comes or goes.
+    /// Where reception stands; with each status, at least once a second, and at once when multicast comes or goes.
     Health(Health),
     /// The sockets failed; nothing more comes.
     Failed(io::Error),
@@ -193,13 +196,16 @@ fn run(
             state.events(event);
         }
         let now = clock.now();
-        if let Some(status) = state.receiver.poll_status(now) {
-            event(ReceivingEvent::Status(Box::new(status)));
-        }
+        let status = state.receiver.poll_status(now);
         let health = state.health(now);
-        if health.heard != said.heard || now.saturating_since(said_at) >= multicast::Duration::from_secs(1) {
+        let due = now.saturating_since(said_at) >= multicast::Duration::from_secs(1);
+        // With each status, so that the last one, which says that all is complete, comes with the last counters.
+        if status.is_some() || health.heard != said.heard || due {
             event(ReceivingEvent::Health(health));
             (said, said_at) = (health, now);
+        }
+        if let Some(status) = status {
+            event(ReceivingEvent::Status(Box::new(status)));
         }
         let nap = state.receiver.poll_timeout().map_or(NAP, |deadline| clock.until(deadline)).min(NAP);
         if let Err(error) = wait_readable(&[&sockets[0], &sockets[1]], nap) {
@@ -274,7 +280,8 @@ impl State {
     fn health(&self, now: Instant) -> Health {
         let (main, second) = (self.receiver.lane(Lane::Main), self.receiver.lane(Lane::Second));
         Health {
-            heard: self.receiver.heard(now),
+            // A thread that only just joined cannot have heard anything yet.
+            heard: self.receiver.heard(now) || now.saturating_since(Instant::ZERO) < SILENCE,
             received: main.received + second.received,
             lost: main.lost + second.lost,
             forged: self.forged,

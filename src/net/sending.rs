@@ -60,6 +60,8 @@ pub struct SendingSpec {
     pub ttl: u32,
     /// Most bytes per second on the wire, framing included.
     pub rate_cap_bytes_per_s: u64,
+    /// Where to start when nobody vouched for the cap; doubles from there until the first loss.
+    pub start_rate_bytes_per_s: u64,
 }
 
 /// What a session says.
@@ -124,6 +126,7 @@ impl Sending {
             spec.source.layout(ObjectId::Image),
             spec.rate_cap_bytes_per_s,
         );
+        config.start_rate_bytes_per_s = spec.start_rate_bytes_per_s;
         config.epoch = epoch;
         config.suite = spec.suite;
         let (commands, inbox) = channel();

@@ -14,6 +14,8 @@ pub const MAX_SESSIONS: u8 = 64;
 /// When nobody says how fast the slowest interface is: gigabit Ethernet, the slowest thing still sold. The session's own rate
 /// control goes down from there.
 const UNKNOWN_RATE_BYTES_PER_S: u64 = 125_000_000;
+/// 200 Mbit/s: a quarter of a second of it is less than a cheap switch drops at once, and doubling reaches a gigabit in two steps.
+const CAUTIOUS_START_BYTES_PER_S: u64 = 25_000_000;
 /// Share of a known link that a session may fill: reports and repair over TCP live in the rest.
 const LINK_SHARE_PERCENT: u64 = 97;
 /// A cap below this is a slip of the keyboard: an image would take months.
@@ -75,6 +77,13 @@ pub fn known_rate_cap<'f>(
 /// The cap a session starts with.
 pub fn rate_cap(known: Option<u64>) -> u64 {
     known.unwrap_or(UNKNOWN_RATE_BYTES_PER_S)
+}
+
+/// Where a session starts: at a cap the technician vouched for; otherwise low, since an interface knows nothing of the switch
+/// behind it. The rate doubles from there until the first loss.
+pub fn start_rate(request: &DeployRequest, known: Option<u64>) -> u64 {
+    let cap = rate_cap(known);
+    if request.rate_bits_per_s.is_some() { cap } else { cap.min(CAUTIOUS_START_BYTES_PER_S) }
 }
 
 /// Speed of an interface of this machine in Mbit/s, where the kernel knows it.
