@@ -12,6 +12,7 @@ fn room(seed: u64) -> Setup {
     let mut setup = Setup::new(seed, receivers, blocks);
     setup.buffers = u16::try_from(4 + rng.below(60)).unwrap();
     setup.cap = 20_000_000 + rng.below(200_000_000);
+    setup.start = setup.cap;
     setup.image = (0..blocks)
         .map(|_| match rng.below(4) {
             0 => u16::try_from(1 + rng.below(745)).unwrap(),

@@ -16,6 +16,21 @@ fn a_narrow_switch_is_found_and_used() {
 }
 
 #[test]
+fn a_cap_far_above_the_network_is_approached_from_below() {
+    // The interface claims 10 Gb/s, the room is on 400 Mb/s. Starting near the cap would lose
+    // most of the first half second.
+    let mut setup = Setup::new(4, 10, 400);
+    setup.bottleneck = Some((50_000_000, 200_000));
+    setup.cap = 1_250_000_000;
+    setup.start = 12_500_000;
+    let link_s = pass_seconds(&setup) * 25.0;
+    let outcome = World::new(setup).run();
+    let last = outcome.done_s.iter().copied().fold(0.0, f64::max);
+    assert!(outcome.tau <= 1.25, "{outcome:?}");
+    assert!(last <= link_s * 1.3 + 2.0, "{last} {link_s} {outcome:?}");
+}
+
+#[test]
 fn loss_that_no_rate_cures_slows_nobody() {
     // Story: rate control made for congestion reads 5 % of random loss at every machine as a
     // full network and creeps. Parity mends 5 %; the rate must come back.

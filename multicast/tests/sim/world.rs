@@ -27,6 +27,7 @@ pub(crate) struct Setup {
     pub(crate) manifest: Vec<u16>,
     pub(crate) image: Vec<u16>,
     pub(crate) cap: u64,
+    pub(crate) start: u64,
     pub(crate) buffers: u16,
     pub(crate) nodes: Vec<NodeSetup>,
     /// A switch port that all packets share: bytes a second and bytes of queue.
@@ -70,6 +71,7 @@ impl Setup {
             manifest: vec![200],
             image: vec![745; blocks],
             cap: 125_000_000,
+            start: 125_000_000,
             buffers: 64,
             nodes: vec![NodeSetup::default(); receivers],
             bottleneck: None,
@@ -156,6 +158,7 @@ impl World {
             manifest: setup.manifest.clone(),
             image: setup.image.clone(),
             rate_cap_bytes_per_s: setup.cap,
+            start_rate_bytes_per_s: setup.start,
             repair_share_percent: 15,
             proactive_max: 64,
             bulk_receivers: 2,
