@@ -103,8 +103,8 @@ impl Drop for Mount {
         for _ in 0..20 {
             if Command::new("umount")
                 .arg(self.folder.path())
-                .status()
-                .is_ok_and(|status| status.success())
+                .output()
+                .is_ok_and(|ended| ended.status.success())
             {
                 return;
             }
