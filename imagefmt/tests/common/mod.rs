@@ -167,3 +167,73 @@ pub fn mixed(geometry: &Geometry) -> Vec<Chunk> {
         Chunk::new(3, Mask::full(len(3)), |n| vec![0; n]),
     ]
 }
+
+/// Three chunks in few bytes, so that a test can try something at every byte of the file: noise, text in a short last
+/// chunk, zeros with holes.
+pub fn small() -> (Geometry, Vec<Chunk>) {
+    let geometry = Geometry::new((2 << 18) + 4096, 512, 18).unwrap();
+    let block = |range| {
+        let mut mask = Mask::empty(1 << 18);
+        mask.set_range(range);
+        mask
+    };
+    let chunks = vec![
+        Chunk::new(0, block(4096..8192), |n| Noise(5).bytes(n)),
+        Chunk::new(1, block(0..4096), |n| vec![0; n]),
+        Chunk::new(2, Mask::full(4096), text),
+    ];
+    (geometry, chunks)
+}
+
+pub fn volume(bytes: &[u8]) -> Vec<Volume<&[u8]>> {
+    vec![Volume {
+        reader: bytes,
+        len: bytes.len() as u64,
+    }]
+}
+
+pub fn rebuild<'a>(bytes: &'a [u8], word: Option<&str>) -> Result<Rebuilt<&'a [u8]>> {
+    let password = word.map(Password::new);
+    Image::rebuild(bytes, bytes.len() as u64, password.as_ref())
+}
+
+/// The standard check, without a password: `false` when anything at all is noticed.
+pub fn passes_standard(bytes: &[u8]) -> bool {
+    let Ok(records) = Records::walk(volume(bytes)) else {
+        return false;
+    };
+    let mut scratch = Vec::new();
+    records.gaps().is_empty()
+        && records.summary().is_ok()
+        && records
+            .records()
+            .iter()
+            .all(|record| records.check(record.position, &mut scratch).is_ok())
+}
+
+/// Makes the prologue's hash, every header's CRC and every stored hash fit again, so that what lies behind those
+/// checks is reached by a changed image too.
+pub fn reseal(bytes: &mut [u8]) {
+    if bytes.len() < 4096 {
+        return;
+    }
+    let hash = blake3::hash(&bytes[..4064]);
+    bytes[4064..4096].copy_from_slice(hash.as_bytes());
+    let mut at = 4096;
+    while at + 128 <= bytes.len() {
+        if bytes[at..].starts_with(b"\xd1DCR\r\n\x1a\xd8") {
+            let len = u64::from_le_bytes(bytes[at + 24..at + 32].try_into().unwrap());
+            if let Some(end) = usize::try_from(len)
+                .ok()
+                .and_then(|n| n.checked_add(at + 128))
+                && let Some(body) = bytes.get(at + 128..end)
+            {
+                let hash = blake3::hash(body);
+                bytes[at + 96..at + 112].copy_from_slice(&hash.as_bytes()[..16]);
+            }
+            let crc = crc32fast::hash(&bytes[at..at + 124]);
+            bytes[at + 124..at + 128].copy_from_slice(&crc.to_le_bytes());
+        }
+        at += 64;
+    }
+}
