@@ -243,9 +243,9 @@ type Lines = mpsc::Sender<std::io::Result<Bytes>>;
 async fn events(State(console): Shared, Path(id): Path<String>) -> Result<Response, ApiError> {
     let id = parse_id(&id)?;
     let (lines, waiting) = mpsc::channel(WATCH_QUEUE);
-    match console.jobs.handle(id) {
-        Some(handle) => {
-            tokio::spawn(async move { watch(&handle.shared, &lines).await });
+    match console.jobs.shared(id) {
+        Some(shared) => {
+            tokio::spawn(async move { watch(&shared, &lines).await });
         }
         None => {
             let view = console.job_view(id).await?;

@@ -264,6 +264,10 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             };
             (job, Input::Log { target, text })
         }
+        AgentMessage::BeaconHeard => {
+            console.roster.beacon_heard(id);
+            return;
+        }
         AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };

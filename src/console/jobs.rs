@@ -30,6 +30,8 @@ const MAX_LISTED: u32 = 500;
 #[derive(Default)]
 struct Inner {
     running: BTreeMap<u64, (JobHandle, Option<JoinHandle<()>>)>,
+    /// Jobs that are over and whose result the disk did not take yet.
+    unstored: BTreeMap<u64, Arc<JobShared>>,
     slots: BTreeSet<u8>,
     /// Numbers the claims of jobs that have no number yet.
     drafts: u64,
@@ -53,6 +55,23 @@ impl Jobs {
             .running
             .get(&id)
             .map(|(handle, _)| handle.clone())
+    }
+
+    /// A job that is shown from memory: its task runs, or its result is not stored yet.
+    pub fn shared(&self, id: u64) -> Option<Arc<JobShared>> {
+        let inner = self.lock();
+        let running = inner.running.get(&id).map(|(handle, _)| &handle.shared);
+        running.or_else(|| inner.unstored.get(&id)).cloned()
+    }
+
+    /// Shows a job from memory until its result is stored.
+    pub fn keep(&self, shared: Arc<JobShared>) {
+        self.lock().unstored.insert(shared.id, shared);
+    }
+
+    /// The result of a job is stored.
+    pub fn forget(&self, id: u64) {
+        self.lock().unstored.remove(&id);
     }
 
     /// The task of a job is about to end.
@@ -307,7 +326,7 @@ impl Console {
             .jobs(MAX_LISTED)
             .await
             .map_err(|error| store_error(&error))?;
-        let live = |row: &JobRow| self.jobs.handle(row.id).map(|handle| handle.shared.view());
+        let live = |row: &JobRow| self.jobs.shared(row.id).map(|shared| shared.view());
         Ok(rows
             .iter()
             .map(|row| live(row).unwrap_or_else(|| job::view_of(row)))
@@ -326,8 +345,8 @@ impl Console {
 
     /// One job as it stands.
     pub async fn job_view(&self, id: u64) -> Result<JobView, ApiError> {
-        match self.jobs.handle(id) {
-            Some(handle) => Ok(handle.shared.view()),
+        match self.jobs.shared(id) {
+            Some(shared) => Ok(shared.view()),
             None => Ok(job::view_of(&self.job_row(id).await?)),
         }
     }
@@ -355,6 +374,17 @@ impl Console {
         id: u64,
         retry: RetryRequest,
     ) -> Result<JobView, ApiError> {
+        if self
+            .jobs
+            .shared(id)
+            .is_some_and(|shared| shared.view().state.is_final())
+        {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("the result of job {id} is not stored yet"),
+            )
+            .hint("is the disk of the data directory full?"));
+        }
         if self.jobs.handle(id).is_some() {
             return Err(
                 ApiError::new(ErrorCode::Refused, format!("job {id} is not over")).hint(format!(

@@ -6,18 +6,16 @@
 //! memory is the manifest and one block a reader, whatever the image's size.
 
 use super::api::{ApiError, ErrorCode, ImageSummary};
+use crate::disk::restore::open_volumes;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
 use diskmap::PartitionTable;
-use imagefmt::{FormatError, Image, Password, Volume, volume_name};
+use imagefmt::{FormatError, Image, Password};
 use multicast::{BlockKey, Layout, ObjectId};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use tokio_util::bytes::Bytes;
-
-/// Volumes of one image: 4 TiB at the default cut.
-const MAX_VOLUMES: u32 = 1024;
 
 /// An image that is ready to be sent.
 pub struct MasterImage {
@@ -212,36 +210,6 @@ fn wrong_block(index: u32) -> io::Error {
         io::ErrorKind::InvalidData,
         format!("block {index} is not in the image as its index says"),
     )
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the console is the edge that opens image files"
-)]
-fn open_volumes(path: &Path) -> io::Result<Vec<Volume<File>>> {
-    let first = path
-        .to_str()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "path is not UTF-8"))?;
-    let mut volumes = Vec::new();
-    for number in 1..=MAX_VOLUMES {
-        let reader = match File::open(volume_name(first, number)) {
-            Ok(file) => file,
-            Err(error) if number > 1 && error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
-        let metadata = reader.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
-        volumes.push(Volume {
-            reader,
-            len: metadata.len(),
-        });
-    }
-    Ok(volumes)
 }
 
 fn format_error(path: &Path, error: &FormatError) -> ApiError {

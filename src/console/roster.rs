@@ -172,6 +172,13 @@ impl Roster {
         })
     }
 
+    /// Multicast reaches this target.
+    pub fn beacon_heard(&self, id: &str) {
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.beacon_heard = true;
+        }
+    }
+
     /// A connection ended. Answers the row to store and the job that has to hear of it; nothing when a newer connection
     /// took over.
     pub fn leave(&self, id: &str, link: u64) -> Option<Joined> {
@@ -279,6 +286,13 @@ impl Roster {
             && let Some((_, current)) = entry.job.as_mut().filter(|(own, _)| own == job)
         {
             *current = state;
+        }
+    }
+
+    /// Packets of a session reach the target.
+    pub fn hears_multicast(&self, id: &str) {
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.beacon_heard = true;
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Place {
     pub(super) gone_since: Option<Duration>,
     /// When its first order went out.
     pub(super) began: Option<Duration>,
+    /// It has reported packets of the session.
+    pub(super) hears: bool,
     /// Lines it has put into the log.
     pub(super) log_lines: u32,
     meter: Meter,
@@ -35,6 +37,7 @@ impl Place {
             ordered: false,
             gone_since: None,
             began: None,
+            hears: false,
             log_lines: 0,
             meter: Meter::default(),
         }

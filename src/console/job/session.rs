@@ -83,7 +83,11 @@ pub fn rate_cap(known: Option<u64>) -> u64 {
 /// behind it. The rate doubles from there until the first loss.
 pub fn start_rate(request: &DeployRequest, known: Option<u64>) -> u64 {
     let cap = rate_cap(known);
-    if request.rate_bits_per_s.is_some() { cap } else { cap.min(CAUTIOUS_START_BYTES_PER_S) }
+    if request.rate_bits_per_s.is_some() {
+        cap
+    } else {
+        cap.min(CAUTIOUS_START_BYTES_PER_S)
+    }
 }
 
 /// Speed of an interface of this machine in Mbit/s, where the kernel knows it.

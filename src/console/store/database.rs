@@ -215,12 +215,7 @@ impl Database {
         ended: Option<&str>,
         session: &SessionView,
     ) -> Result<(), StoreError> {
-        self.connection.execute(
-            "UPDATE job SET state = ?2, started = coalesce(?3, started), ended = coalesce(?4, ended), session = ?5
-             WHERE id = ?1",
-            params![signed(id)?, word(&state)?, started, ended, text("job.session", session)?],
-        )?;
-        Ok(())
+        put_job(&self.connection, id, state, (started, ended), session)
     }
 
     /// Records where a target of a job stands.
@@ -231,6 +226,24 @@ impl Database {
         row: &JobTargetRow,
     ) -> Result<(), StoreError> {
         put_job_target(&self.connection, id, position, row)
+    }
+
+    /// Records where a job and all its targets stand, together.
+    pub fn save_job(
+        &mut self,
+        id: u64,
+        state: JobState,
+        times: (Option<&str>, Option<&str>),
+        session: &SessionView,
+        targets: &[JobTargetRow],
+    ) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction()?;
+        for (position, row) in targets.iter().enumerate() {
+            put_job_target(&transaction, id, position, row)?;
+        }
+        put_job(&transaction, id, state, times, session)?;
+        transaction.commit()?;
+        Ok(())
     }
 
     /// One job.
@@ -333,6 +346,21 @@ impl Database {
         }
         Ok(targets)
     }
+}
+
+fn put_job(
+    connection: &Connection,
+    id: u64,
+    state: JobState,
+    (started, ended): (Option<&str>, Option<&str>),
+    session: &SessionView,
+) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE job SET state = ?2, started = coalesce(?3, started), ended = coalesce(?4, ended), session = ?5
+         WHERE id = ?1",
+        params![signed(id)?, word(&state)?, started, ended, text("job.session", session)?],
+    )?;
+    Ok(())
 }
 
 fn put_job_target(

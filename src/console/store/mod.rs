@@ -9,7 +9,7 @@ mod schema;
 
 pub use database::{Database, JobRow, JobTargetRow, NewJob, StoreError, TargetRow};
 
-use super::api::{JobState, SessionView};
+use super::api::{JobState, JobView, SessionView};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
@@ -92,6 +92,20 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.call(move |db| {
             db.update_job(id, state, started.as_deref(), ended.as_deref(), &session)
+        })
+        .await
+    }
+
+    /// Records where a job and all its targets stand, together.
+    pub async fn save_job(
+        &self,
+        view: JobView,
+        id: u64,
+        targets: Vec<JobTargetRow>,
+    ) -> Result<(), StoreError> {
+        self.call(move |db| {
+            let times = (view.started.as_deref(), view.ended.as_deref());
+            db.save_job(id, view.state, times, &view.session, &targets)
         })
         .await
     }

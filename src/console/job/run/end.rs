@@ -4,11 +4,17 @@ use super::JobRun;
 use crate::console::api::{
     ApiError, CancelRequest, ErrorCode, Event, JobState, Report, SCHEMA_VERSION,
 };
+use crate::console::context::Console;
+use crate::console::job::JobShared;
+use crate::console::job::folder::Folder;
 use crate::console::job::summary_of;
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
+use crate::console::store::{JobTargetRow, StoreError};
 use crate::console::time::now_text;
 use crate::target::TargetState;
+use std::sync::Arc;
+use std::time::Duration;
 
 impl JobRun {
     pub(super) async fn cancel(&mut self, request: &CancelRequest) -> Result<(), ApiError> {
@@ -88,9 +94,23 @@ impl JobRun {
         self.session_view.rate_bytes_per_s = 0;
         let now = self.now();
         self.places.iter_mut().for_each(|place| place.refresh(now));
-        self.store_job().await;
         self.show();
         let view = self.shared.view();
+        let rows: Vec<_> = self.places.iter().map(|place| place.row.clone()).collect();
+        let unstored = match self
+            .console
+            .store
+            .save_job(view.clone(), self.id, rows.clone())
+            .await
+        {
+            Ok(()) => None,
+            Err(error) => {
+                self.log(format!(
+                    "the result could not be stored and is kept until it can: {error}"
+                ));
+                Some(rows)
+            }
+        };
         let summary = summary_of(&view, &self.folder.report());
         let report = Report {
             schema_version: SCHEMA_VERSION,
@@ -108,7 +128,41 @@ impl JobRun {
         self.journal.write(&event);
         self.journal.close().await;
         tracing::info!(job = self.id, state = ?self.state, "job over");
+        if let Some(rows) = unstored {
+            let (console, shared) = (Arc::clone(&self.console), Arc::clone(&self.shared));
+            self.console.jobs.keep(Arc::clone(&shared));
+            tokio::spawn(store_later(console, shared, rows));
+        }
         self.console.jobs.remove(self.id);
         self.shared.events.publish(event);
+    }
+}
+
+/// Between two tries to store a result on a disk that was full.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Until it works the result is in memory, and shown from there.
+async fn store_later(console: Arc<Console>, shared: Arc<JobShared>, rows: Vec<JobTargetRow>) {
+    loop {
+        tokio::time::sleep(STORE_AGAIN).await;
+        match console
+            .store
+            .save_job(shared.view(), shared.id, rows.clone())
+            .await
+        {
+            Ok(()) => break,
+            Err(StoreError::Stopped) => return,
+            Err(error) => tracing::debug!(job = shared.id, %error, "result still not stored"),
+        }
+    }
+    tracing::info!(job = shared.id, "the result is stored now");
+    console.jobs.forget(shared.id);
+    let folder = Folder::of(&console.settings.data_dir, shared.id);
+    let written = match console.report(shared.id).await {
+        Ok(report) => folder.write_report(&report).await,
+        Err(error) => Err(std::io::Error::other(error)),
+    };
+    if let Err(error) = written {
+        tracing::warn!(job = shared.id, %error, "the report could not be written");
     }
 }

@@ -124,6 +124,11 @@ impl JobRun {
             },
             None if self.places[i].is_final() => {}
             // It comes late, or its order was lost with the connection.
+            // The last console may have recorded its outcome without living to store it: no disk is written twice on a guess.
+            None if same && self.places[i].began.is_none() => {
+                let reason = "the console ended before this target's result was stored, and its agent holds the job no more";
+                self.end(i, TargetState::Lost, reason).await;
+            }
             None if known.is_none() || same => {
                 if self.have_session().await {
                     self.order(i, None).await;
@@ -275,7 +280,8 @@ impl JobRun {
                 ));
             }
             self.recorded(i);
-            self.left(i).await;
+            self.announce(i);
+            self.left(i);
         } else {
             self.recorded(i);
         }
@@ -288,12 +294,12 @@ impl JobRun {
         }
         let now = self.now();
         self.places[i].end(now, state, reason);
-        self.left(i).await;
+        self.changed(i).await;
+        self.left(i);
     }
 
     /// A place has become final: it needs nothing from the session any more.
-    pub(super) async fn left(&mut self, i: usize) {
-        self.changed(i).await;
+    pub(super) fn left(&mut self, i: usize) {
         let place = &mut self.places[i];
         place.ordered = false;
         self.shared.drop_token(i);

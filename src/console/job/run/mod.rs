@@ -190,6 +190,10 @@ impl JobRun {
                     && self.places[i].ordered
                     && let Some(sending) = own.sending()
                 {
+                    if !self.places[i].hears && status.main.received > 0 {
+                        self.places[i].hears = true;
+                        self.console.roster.hears_multicast(&target);
+                    }
                     sending.status(receiver(i), *status);
                 }
             }
@@ -255,6 +259,13 @@ impl JobRun {
 
     /// Publishes, stores and shows a place's state.
     async fn changed(&mut self, i: usize) {
+        let row = self.places[i].row.clone();
+        self.console.store.post_job_target(self.id, i, row).await;
+        self.announce(i);
+    }
+
+    /// The same for a state that is stored already.
+    fn announce(&mut self, i: usize) {
         let now = self.now();
         self.places[i].refresh(now);
         let place = &self.places[i];
@@ -266,10 +277,6 @@ impl JobRun {
             time: now_text(),
             target: Box::new(place.row.view.clone()),
         };
-        self.console
-            .store
-            .post_job_target(self.id, i, place.row.clone())
-            .await;
         self.journal.write(&event);
         self.show();
         self.shared.events.publish(event);
