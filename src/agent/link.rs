@@ -124,7 +124,7 @@ impl Link {
         if self.beacon_heard.load(Ordering::Relaxed) {
             return;
         }
-        let heard = Arc::clone(&self.beacon_heard);
+        let (heard, outbox) = (Arc::clone(&self.beacon_heard), self.outbox.clone());
         let (second, pin, interface) = (self.options.second, self.options.pin, self.options.interface);
         tokio::task::spawn_blocking(move || {
             let interface = match interface {
@@ -133,6 +133,7 @@ impl Link {
             };
             if let Ok(Some(_)) = beacon::listen(second, interface, Duration::from_secs(3), &|b| b.pin == pin.0) {
                 heard.store(true, Ordering::Relaxed);
+                let _ = outbox.send(AgentMessage::BeaconHeard);
             }
         });
     }

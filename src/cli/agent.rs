@@ -24,10 +24,10 @@ pub(super) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(super) struct RunArgs {
     /// The console, ADDRESS[:PORT] [default: found by its beacon]
-    #[arg(long, value_name = "ADDR", env = "DISKCAST_CONSOLE")]
+    #[arg(long, value_name = "ADDR", env = "DISKCAST_CONSOLE", hide_env_values = true)]
     console: Option<String>,
     /// Fingerprint of the console that may give orders (`console show`)
-    #[arg(long, value_name = "FINGERPRINT", env = "DISKCAST_PIN")]
+    #[arg(long, value_name = "FINGERPRINT", env = "DISKCAST_PIN", hide_env_values = true)]
     pin: Pin,
     /// Offer this disk and no other: a device, or FILE=SIZE (may be repeated)
     #[arg(long, value_name = "PATH[=SIZE]", value_parser = offer)]

@@ -42,6 +42,8 @@ pub enum AgentMessage {
         /// One line.
         text: String,
     },
+    /// A beacon of the console came by multicast after the hello was said.
+    BeaconHeard,
     /// Answer to `Ping`.
     Pong,
     /// A type this version does not know; ignored.
