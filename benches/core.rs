@@ -4,7 +4,10 @@
 //! what changed, not tests: nothing here passes or fails.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run should say so at once")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot run should say so at once"
+)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use diskcast::disk::capture::{CaptureOptions, capture};
@@ -14,8 +17,8 @@ use diskcast::disk::restore;
 use diskcast::disk::survey::SurveyOptions;
 use imagefmt::{ChunkId, Decoder, Encoder, Entry, Geometry, Mask};
 use multicast::{
-    BLOCK_BYTES, Epoch, Flags, Header, Lane, Opener, PACKET_BYTES, PacketKind, PacketNumber, SYMBOL_BYTES, Sealer,
-    SessionId, SessionSecret, Suite,
+    BLOCK_BYTES, Epoch, Flags, Header, Lane, Opener, PACKET_BYTES, PacketKind, PacketNumber,
+    SYMBOL_BYTES, Sealer, SessionId, SessionSecret, Suite,
 };
 use std::hint::black_box;
 use std::path::Path;
@@ -53,7 +56,13 @@ fn chunk_codec(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(MIB as u64));
     let mut encoder = Encoder::new(3, None).unwrap();
     group.bench_function("encode, level 3", |b| {
-        b.iter(|| encoder.encode(&mask, black_box(&plain)).unwrap().bytes.len());
+        b.iter(|| {
+            encoder
+                .encode(&mask, black_box(&plain))
+                .unwrap()
+                .bytes
+                .len()
+        });
     });
     let (entry, body) = {
         let body = encoder.encode(&mask, &plain).unwrap();
@@ -69,7 +78,12 @@ fn chunk_codec(c: &mut Criterion) {
     let mut decoder = Decoder::new(None).unwrap();
     let mut out = Vec::new();
     group.bench_function("decode and check", |b| {
-        b.iter(|| decoder.decode(&geometry, &entry, black_box(&body), &mut out).unwrap().len());
+        b.iter(|| {
+            decoder
+                .decode(&geometry, &entry, black_box(&body), &mut out)
+                .unwrap()
+                .len()
+        });
     });
     group.finish();
 }
@@ -79,7 +93,9 @@ fn parity(c: &mut Criterion) {
     let mut group = c.benchmark_group("parity, k=745");
     group.throughput(Throughput::Bytes(u64::from(BLOCK_BYTES)));
     let mut encoder = multicast::Encoder::new();
-    group.bench_function("encode 256", |b| b.iter(|| encoder.encode(black_box(&block)).unwrap()));
+    group.bench_function("encode 256", |b| {
+        b.iter(|| encoder.encode(black_box(&block)).unwrap())
+    });
     let parity = encoder.encode(&block).unwrap();
     for losses in [1u16, 32] {
         let mut assembly = multicast::Assembly::new(1);
@@ -92,7 +108,9 @@ fn parity(c: &mut Criterion) {
                     }
                 }
                 for index in 0..losses {
-                    assembly.store(0, 745 + index, parity.symbol(index).unwrap()).unwrap();
+                    assembly
+                        .store(0, 745 + index, parity.symbol(index).unwrap())
+                        .unwrap();
                 }
                 assembly.finish(0, BLOCK_BYTES).unwrap().len()
             });
@@ -104,7 +122,10 @@ fn parity(c: &mut Criterion) {
 fn seal(c: &mut Criterion) {
     let mut group = c.benchmark_group("packet");
     group.throughput(Throughput::Bytes(PACKET_BYTES as u64));
-    for (name, suite) in [("aes-128-gcm", Suite::Aes128Gcm), ("chacha20-poly1305", Suite::ChaCha20Poly1305)] {
+    for (name, suite) in [
+        ("aes-128-gcm", Suite::Aes128Gcm),
+        ("chacha20-poly1305", Suite::ChaCha20Poly1305),
+    ] {
         let secret = SessionSecret::from_bytes([7; 32]);
         let (session, epoch) = (SessionId(1), Epoch::new(0));
         let mut sealer = Sealer::new(&secret, suite, session, epoch).unwrap();
@@ -125,7 +146,9 @@ fn seal(c: &mut Criterion) {
                     k: 745,
                 };
                 number += 1;
-                sealer.seal(&header, black_box(&payload), &mut packet).unwrap()
+                sealer
+                    .seal(&header, black_box(&payload), &mut packet)
+                    .unwrap()
             });
         });
         group.bench_function(format!("open, {name}"), |b| {
@@ -155,13 +178,18 @@ fn capture_options() -> CaptureOptions {
 fn whole_disk(c: &mut Criterion) {
     const DISK: usize = 128 * MIB;
     let folder = tempfile::tempdir().unwrap();
-    let (disk, image) = (folder.path().join("disk"), folder.path().join("image.dcimg"));
+    let (disk, image) = (
+        folder.path().join("disk"),
+        folder.path().join("image.dcimg"),
+    );
     std::fs::write(&disk, sample(DISK)).unwrap();
     let options = capture_options();
     let take = |to: &Path| capture(&disk, to, &options, &|_, _| {}, &|| false).unwrap();
     take(&image);
     let mut group = c.benchmark_group("disk of 128 MiB");
-    group.throughput(Throughput::Bytes(DISK as u64)).sample_size(10);
+    group
+        .throughput(Throughput::Bytes(DISK as u64))
+        .sample_size(10);
     let again = folder.path().join("again.dcimg");
     group.bench_function("capture", |b| {
         b.iter(|| {
@@ -171,7 +199,11 @@ fn whole_disk(c: &mut Criterion) {
     });
     for depth in [Depth::Standard, Depth::Deep] {
         group.bench_function(format!("check, {}", depth.as_str()), |b| {
-            b.iter(|| check(&image, None, depth, options.threads, &|_, _| {}, &|| false).unwrap().chunks);
+            b.iter(|| {
+                check(&image, None, depth, options.threads, &|_, _| {}, &|| false)
+                    .unwrap()
+                    .chunks
+            });
         });
     }
     let target = folder.path().join("target");
@@ -181,7 +213,15 @@ fn whole_disk(c: &mut Criterion) {
             let facts = restore::target_facts(&target, DISK as u64).unwrap();
             let manifest = Arc::new(opened.manifest().clone());
             let deployment = Deployment::prepare(&facts, None, manifest, None, None).unwrap();
-            restore::restore(&opened, &image, &deployment, options.threads, &|_, _, _| {}, &|| false).unwrap()
+            restore::restore(
+                &opened,
+                &image,
+                &deployment,
+                options.threads,
+                &|_, _, _| {},
+                &|| false,
+            )
+            .unwrap()
         });
     });
     group.finish();

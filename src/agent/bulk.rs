@@ -60,9 +60,20 @@ pub(super) struct BulkClient {
 
 impl BulkClient {
     /// A client of the console at `console` (its control address) for one job. Connects when first used.
-    pub(super) fn new(console: SocketAddr, tls: Arc<ClientConfig>, order: &BulkOrder, job: &str) -> Self {
+    pub(super) fn new(
+        console: SocketAddr,
+        tls: Arc<ClientConfig>,
+        order: &BulkOrder,
+        job: &str,
+    ) -> Self {
         let address = SocketAddr::new(console.ip(), order.port);
-        Self { address, tls, token: order.token.clone(), job: job.to_owned(), connection: None }
+        Self {
+            address,
+            tls,
+            token: order.token.clone(),
+            job: job.to_owned(),
+            connection: None,
+        }
     }
 
     /// The encoded manifest, which the caller holds against its digest.
@@ -91,13 +102,18 @@ impl BulkClient {
         ranges: &[RangeInclusive<u32>],
         mut take: impl FnMut(u32, Vec<u8>),
     ) -> Result<(), BulkError> {
-        let list: Vec<String> = ranges.iter().map(|r| format!("{}-{}", r.start(), r.end())).collect();
+        let list: Vec<String> = ranges
+            .iter()
+            .map(|r| format!("{}-{}", r.start(), r.end()))
+            .collect();
         let path = format!("/v1/jobs/{}/blocks?ranges={}", self.job, list.join(","));
         let mut body = self.get(&path).await?.into_body();
         let mut buffer: Vec<u8> = Vec::new();
         let mut expected = ranges.iter().cloned().flatten();
         loop {
-            let Some(data) = next(&mut body).await? else { break };
+            let Some(data) = next(&mut body).await? else {
+                break;
+            };
             buffer.extend_from_slice(&data);
             while let Some((index, len)) = frame_head(&buffer)? {
                 if buffer.len() < FRAME_HEAD + len {
@@ -141,10 +157,17 @@ impl BulkClient {
     }
 
     async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, BulkError> {
-        let failed = |source| BulkError::Connect { address: self.address, source };
-        let stream = timed(TcpStream::connect(self.address)).await?.map_err(failed)?;
+        let failed = |source| BulkError::Connect {
+            address: self.address,
+            source,
+        };
+        let stream = timed(TcpStream::connect(self.address))
+            .await?
+            .map_err(failed)?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-        let stream = timed(connector.connect(tls::server_name(), stream)).await?.map_err(failed)?;
+        let stream = timed(connector.connect(tls::server_name(), stream))
+            .await?
+            .map_err(failed)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -156,10 +179,14 @@ impl BulkClient {
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> Result<T, BulkError> {
-    tokio::time::timeout(SILENCE, work).await.map_err(|_| BulkError::Silent)
+    tokio::time::timeout(SILENCE, work)
+        .await
+        .map_err(|_| BulkError::Silent)
 }
 
-async fn next<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(body: &mut B) -> Result<Option<Bytes>, BulkError> {
+async fn next<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(
+    body: &mut B,
+) -> Result<Option<Bytes>, BulkError> {
     loop {
         match timed(body.frame()).await? {
             None => return Ok(None),
@@ -174,7 +201,10 @@ async fn next<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(body: &mut B)
 
 /// Index and length of the block at the start of `buffer`, once both are there.
 fn frame_head(buffer: &[u8]) -> Result<Option<(u32, usize)>, BulkError> {
-    let (Some(index), Some(len)) = (buffer.first_chunk::<4>(), buffer.get(4..).and_then(|b| b.first_chunk::<4>())) else {
+    let (Some(index), Some(len)) = (
+        buffer.first_chunk::<4>(),
+        buffer.get(4..).and_then(|b| b.first_chunk::<4>()),
+    ) else {
         return Ok(None);
     };
     let len = u32::from_be_bytes(*len);
@@ -190,7 +220,10 @@ mod tests {
 
     #[test]
     fn a_declared_length_is_held_against_what_blocks_are() {
-        assert!(matches!(frame_head(&[0, 0, 0, 7, 0, 0, 0, 9]), Ok(Some((7, 9)))));
+        assert!(matches!(
+            frame_head(&[0, 0, 0, 7, 0, 0, 0, 9]),
+            Ok(Some((7, 9)))
+        ));
         assert!(matches!(frame_head(&[0, 0, 0, 7, 0, 0, 0]), Ok(None)));
         assert!(frame_head(&[0, 0, 0, 7, 0xff, 0xff, 0xff, 0xff]).is_err());
     }

@@ -10,8 +10,15 @@ use std::fs;
 use std::path::Path;
 
 /// SMBIOS strings that boards carry instead of a real value.
-const PLACEHOLDERS: [&str; 7] =
-    ["To be filled by O.E.M.", "Default string", "System Serial Number", "Not Specified", "None", "0", "123456789"];
+const PLACEHOLDERS: [&str; 7] = [
+    "To be filled by O.E.M.",
+    "Default string",
+    "System Serial Number",
+    "Not Specified",
+    "None",
+    "0",
+    "123456789",
+];
 
 /// Facts of this machine with these disks on offer; `None` offers every disk the kernel lists.
 pub fn gather(disks: Option<Vec<DiskFacts>>) -> Facts {
@@ -23,11 +30,18 @@ pub fn gather(disks: Option<Vec<DiskFacts>>) -> Facts {
             (Some(vendor), Some(product)) => Some(format!("{vendor} {product}")),
             (vendor, product) => vendor.or(product),
         },
-        firmware: if Path::new("/sys/firmware/efi").exists() { "uefi" } else { "bios" }.into(),
+        firmware: if Path::new("/sys/firmware/efi").exists() {
+            "uefi"
+        } else {
+            "bios"
+        }
+        .into(),
         memory_bytes: memory_bytes().unwrap_or(0),
-        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         aes: fs::read_to_string("/proc/cpuinfo").is_ok_and(|info| {
-            info.lines().any(|l| l.starts_with("flags") && l.split_whitespace().any(|flag| flag == "aes"))
+            info.lines()
+                .any(|l| l.starts_with("flags") && l.split_whitespace().any(|flag| flag == "aes"))
         }),
         nics: nics(),
         disks: disks.unwrap_or_else(device::list),
@@ -40,25 +54,33 @@ fn text(path: &str) -> Option<String> {
 }
 
 fn dmi(name: &str) -> Option<String> {
-    text(&format!("/sys/class/dmi/id/{name}")).filter(|value| !PLACEHOLDERS.contains(&value.as_str()))
+    text(&format!("/sys/class/dmi/id/{name}"))
+        .filter(|value| !PLACEHOLDERS.contains(&value.as_str()))
 }
 
 fn memory_bytes() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find(|l| l.starts_with("MemTotal:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 /// Interfaces that are up, by name; the loopback only when there is nothing else.
 fn nics() -> Vec<NicFacts> {
     let mut found: BTreeMap<String, NicFacts> = BTreeMap::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
-        let nic = found.entry(interface.name.clone()).or_insert_with(|| NicFacts {
-            mac: text(&format!("/sys/class/net/{}/address", interface.name)).unwrap_or_default(),
-            speed_mbit_per_s: speed(&interface.name),
-            name: interface.name.clone(),
-            addresses: Vec::new(),
-        });
+        let nic = found
+            .entry(interface.name.clone())
+            .or_insert_with(|| NicFacts {
+                mac: text(&format!("/sys/class/net/{}/address", interface.name))
+                    .unwrap_or_default(),
+                speed_mbit_per_s: speed(&interface.name),
+                name: interface.name.clone(),
+                addresses: Vec::new(),
+            });
         nic.addresses.push(interface.ip().to_string());
     }
     if found.len() > 1 {
@@ -72,7 +94,10 @@ fn speed(name: &str) -> Option<u32> {
     if !Path::new(&format!("/sys/class/net/{name}/device")).exists() {
         return None;
     }
-    text(&format!("/sys/class/net/{name}/speed"))?.parse().ok().filter(|speed| *speed > 0)
+    text(&format!("/sys/class/net/{name}/speed"))?
+        .parse()
+        .ok()
+        .filter(|speed| *speed > 0)
 }
 
 #[cfg(test)]

@@ -65,7 +65,11 @@ impl Fetcher {
     }
 }
 
-async fn manifest(client: &mut BulkClient, bytes: u64, fetched: &(impl Fn(Fetched) + Sync)) -> Result<(), String> {
+async fn manifest(
+    client: &mut BulkClient,
+    bytes: u64,
+    fetched: &(impl Fn(Fetched) + Sync),
+) -> Result<(), String> {
     let mut patience = Patience::default();
     loop {
         match client.manifest(bytes).await {
@@ -112,7 +116,9 @@ fn ranges(blocks: &[u32]) -> Vec<RangeInclusive<u32>> {
     let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
     for block in blocks {
         match ranges.last_mut() {
-            Some(last) if last.end().checked_add(1) == Some(*block) => *last = *last.start()..=*block,
+            Some(last) if last.end().checked_add(1) == Some(*block) => {
+                *last = *last.start()..=*block
+            }
             _ => ranges.push(*block..=*block),
         }
     }
@@ -126,7 +132,10 @@ struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { left: TRIES, wait: RETRY.0 }
+        Self {
+            left: TRIES,
+            wait: RETRY.0,
+        }
     }
 }
 

@@ -24,8 +24,8 @@ use crate::net::socket;
 use crate::target::{DiskFacts, TargetState};
 use imagefmt::{IdKey, Manifest};
 use multicast::{
-    BLOCK_BYTES, BlockBuffer, BlockKey, BlockOutcome, BlockSet, Decoder, Epoch, ImageBlocks, Layout, ObjectId,
-    SessionId, SessionSecret,
+    BLOCK_BYTES, BlockBuffer, BlockKey, BlockOutcome, BlockSet, Decoder, Epoch, ImageBlocks,
+    Layout, ObjectId, SessionId, SessionSecret,
 };
 use rustls::ClientConfig;
 use std::collections::{BTreeSet, HashMap};
@@ -121,8 +121,16 @@ impl Job {
             bulk_flying: BTreeSet::new(),
             corrupt: HashMap::new(),
         };
-        let job = Self { id, events, cancelled, shared, recorded: None };
-        let spawned = std::thread::Builder::new().name("job".into()).spawn(move || runner.run());
+        let job = Self {
+            id,
+            events,
+            cancelled,
+            shared,
+            recorded: None,
+        };
+        let spawned = std::thread::Builder::new()
+            .name("job".into())
+            .spawn(move || runner.run());
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread for the job");
         }
@@ -167,7 +175,10 @@ impl Job {
         let after = self.recorded?;
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = shared.outcome.as_ref()?;
-        Some(JobEnd { done: outcome.state == TargetState::Done, after })
+        Some(JobEnd {
+            done: outcome.state == TargetState::Done,
+            after,
+        })
     }
 }
 
@@ -258,7 +269,10 @@ impl Runner {
 
     fn work(&mut self) -> Result<String, Failure> {
         if self.order.manifest_bytes == 0 || self.order.manifest_bytes > MAX_MANIFEST {
-            return Err(Failure::Other(format!("the order has a manifest of {} bytes", self.order.manifest_bytes)));
+            return Err(Failure::Other(format!(
+                "the order has a manifest of {} bytes",
+                self.order.manifest_bytes
+            )));
         }
         self.reporter.state_is(TargetState::Joined);
         self.join_session()?;
@@ -266,7 +280,9 @@ impl Runner {
             match self.inbox.recv_timeout(Duration::from_millis(250)) {
                 Ok(event) => self.handle(event)?,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(Failure::Other("the agent is ending".into())),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::Other("the agent is ending".into()));
+                }
             }
             self.fetch_more();
             self.reporter.tick();
@@ -279,11 +295,15 @@ impl Runner {
 
     fn handle(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Receiving(generation, event) if generation == self.generation => self.received(event)?,
+            Event::Receiving(generation, event) if generation == self.generation => {
+                self.received(event)?
+            }
             // A session that was replaced: its buffers die with its thread.
             Event::Receiving(..) => {}
             Event::Written(finished) => self.written(finished)?,
-            Event::Fetched(generation, fetched) if generation == self.generation => self.fetched(fetched)?,
+            Event::Fetched(generation, fetched) if generation == self.generation => {
+                self.fetched(fetched)?
+            }
             Event::Fetched(..) => {}
             Event::Order(order, console) => self.rejoin(*order, console)?,
             Event::UseBulk(blocks) => self.want_bulk(blocks),
@@ -302,11 +322,16 @@ impl Runner {
         let bad = |what: &str| Failure::Other(format!("the order's {what} is unreadable"));
         let secret = hex::decode::<32>(&session.secret).map_err(|_| bad("session secret"))?;
         let epoch = Epoch::new(session.epoch);
-        let manifest_bytes = u32::try_from(self.order.manifest_bytes).map_err(|_| bad("manifest length"))?;
+        let manifest_bytes =
+            u32::try_from(self.order.manifest_bytes).map_err(|_| bad("manifest length"))?;
         let interface = match self.interface {
             Some(interface) => interface,
-            None => socket::local_address_towards(self.console)
-                .map_err(|e| Failure::Other(format!("finding the interface towards {}: {e}", self.console)))?,
+            None => socket::local_address_towards(self.console).map_err(|e| {
+                Failure::Other(format!(
+                    "finding the interface towards {}: {e}",
+                    self.console
+                ))
+            })?,
         };
         let image = self.image.as_ref().map(|image| ImageBlocks {
             symbol_counts: image.layout.symbol_counts(),
@@ -341,7 +366,12 @@ impl Runner {
                 None
             }
         };
-        let client = BulkClient::new(self.console, Arc::clone(&self.tls), &self.order.bulk, &self.order.job);
+        let client = BulkClient::new(
+            self.console,
+            Arc::clone(&self.tls),
+            &self.order.bulk,
+            &self.order.job,
+        );
         let events = self.events.clone();
         self.fetcher = Some(Fetcher::start(&self.runtime, client, move |fetched| {
             let _ = events.send(Event::Fetched(generation, fetched));
@@ -357,7 +387,9 @@ impl Runner {
     /// The console sent the order again: a reconnect, or a console that was restarted and has new keys.
     fn rejoin(&mut self, order: Order, console: SocketAddr) -> Result<(), Failure> {
         if order.root != self.order.root || order.manifest_digest != self.order.manifest_digest {
-            return Err(Failure::Other("the console changed the image in the middle of the job; deploy again".into()));
+            return Err(Failure::Other(
+                "the console changed the image in the middle of the job; deploy again".into(),
+            ));
         }
         let same_session = order.session.id == self.order.session.id
             && order.session.secret == self.order.session.secret
@@ -389,7 +421,11 @@ impl Runner {
             },
             ReceivingEvent::Status(status) => {
                 let (job, session) = (self.order.job.clone(), self.order.session.id);
-                let _ = self.outbox.send(AgentMessage::Status { job, session, status: *status });
+                let _ = self.outbox.send(AgentMessage::Status {
+                    job,
+                    session,
+                    status: *status,
+                });
             }
             ReceivingEvent::Health(health) => {
                 self.reporter.health(&health);
@@ -418,7 +454,12 @@ impl Runner {
             "no multicast arrives here, so the image comes over TCP 5003: check the switch for an IGMP querier".into(),
         ));
         if let Some(image) = &self.image {
-            self.bulk_wanted = image.done.complement().iter().filter(|b| !self.bulk_flying.contains(b)).collect();
+            self.bulk_wanted = image
+                .done
+                .complement()
+                .iter()
+                .filter(|b| !self.bulk_flying.contains(b))
+                .collect();
         }
     }
 
@@ -430,14 +471,23 @@ impl Runner {
 
     // -- manifest -----------------------------------------------------------------------------------------------
 
-    fn manifest_block(&mut self, key: BlockKey, slot: u16, mut buffer: BlockBuffer) -> Result<(), Failure> {
+    fn manifest_block(
+        &mut self,
+        key: BlockKey,
+        slot: u16,
+        mut buffer: BlockBuffer,
+    ) -> Result<(), Failure> {
         let layout = Layout::single(u32::try_from(self.order.manifest_bytes).unwrap_or(u32::MAX));
-        let len = layout.blocks().get(key.index as usize).map_or(0, |shape| shape.len);
+        let len = layout
+            .blocks()
+            .get(key.index as usize)
+            .map_or(0, |shape| shape.len);
         let at = key.index as usize * BLOCK_BYTES as usize;
         let mut outcome = BlockOutcome::Failed;
         if let Ok(bytes) = buffer.finish(&mut Decoder::new(), len) {
             // The order's length is bounded, so this allocation is.
-            self.manifest_bytes.resize(usize::try_from(self.order.manifest_bytes).unwrap_or(0), 0);
+            self.manifest_bytes
+                .resize(usize::try_from(self.order.manifest_bytes).unwrap_or(0), 0);
             if let Some(place) = self.manifest_bytes.get_mut(at..at + bytes.len()) {
                 place.copy_from_slice(bytes);
                 self.manifest_blocks += 1;
@@ -450,7 +500,9 @@ impl Runner {
             if hex::encode(blake3::hash(&bytes).as_bytes()) == self.order.manifest_digest {
                 self.open_image(&bytes)?;
             } else {
-                tracing::warn!("the manifest that came by multicast is not the console's; fetching it");
+                tracing::warn!(
+                    "the manifest that came by multicast is not the console's; fetching it"
+                );
                 self.ask_manifest();
             }
         }
@@ -466,7 +518,8 @@ impl Runner {
 
     /// The manifest is the console's: name the disk, refuse it or wipe it, and take the image.
     fn open_image(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let unreadable = |e: imagefmt::FormatError| Failure::Other(format!("reading the manifest: {e}"));
+        let unreadable =
+            |e: imagefmt::FormatError| Failure::Other(format!("reading the manifest: {e}"));
         let manifest = Arc::new(Manifest::decode(bytes).map_err(unreadable)?);
         if manifest.root().to_string() != self.order.root {
             return Err(Failure::Other(format!(
@@ -475,26 +528,34 @@ impl Runner {
                 self.order.root
             )));
         }
-        let layout = Arc::new(multicast::pack(manifest.entries.iter().map(|entry| entry.body_len)));
+        let layout = Arc::new(multicast::pack(
+            manifest.entries.iter().map(|entry| entry.body_len),
+        ));
         if layout.block_count() != self.order.image_blocks {
-            return Err(Failure::Other("console and agent cut the image differently: update the older one".into()));
+            return Err(Failure::Other(
+                "console and agent cut the image differently: update the older one".into(),
+            ));
         }
         let id_key = match &self.order.id_key {
             None => None,
-            Some(text) => Some(IdKey::from_bytes(
-                hex::decode(text).map_err(|_| Failure::Other("the order's image key is unreadable".into()))?,
-            )),
+            Some(text) => Some(IdKey::from_bytes(hex::decode(text).map_err(|_| {
+                Failure::Other("the order's image key is unreadable".into())
+            })?)),
         };
         let grow = match &self.order.grow {
             None => None,
-            Some(text) => Some(parse_grow(text).map_err(|e| Failure::Other(format!("grow {text}: {e}")))?),
+            Some(text) => {
+                Some(parse_grow(text).map_err(|e| Failure::Other(format!("grow {text}: {e}")))?)
+            }
         };
         let facts = self.chosen_disk()?;
         self.reporter.disk(&facts);
         let deployment = Arc::new(Deployment::prepare(&facts, None, manifest, id_key, grow)?);
         deployment.wipe()?;
         let events = self.events.clone();
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(MAX_WRITERS);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .min(MAX_WRITERS);
         let writers = Writers::start(&deployment, &layout, threads, move |finished| {
             let _ = events.send(Event::Written(finished));
         })
@@ -503,9 +564,18 @@ impl Runner {
         self.reporter.total(deployment.total_bytes());
         self.reporter.state_is(TargetState::Receiving);
         if let Some(receiving) = &self.receiving {
-            receiving.open_image(ImageBlocks { symbol_counts: layout.symbol_counts(), have: done.clone() });
+            receiving.open_image(ImageBlocks {
+                symbol_counts: layout.symbol_counts(),
+                have: done.clone(),
+            });
         }
-        self.image = Some(Open { deployment, layout, writers, done, written: 0 });
+        self.image = Some(Open {
+            deployment,
+            layout,
+            writers,
+            done,
+            written: 0,
+        });
         if !self.heard {
             self.no_multicast();
         }
@@ -518,7 +588,10 @@ impl Runner {
         if let Some(offers) = &self.offers
             && !offers.iter().any(|offer| offer.path == wanted.path)
         {
-            return Err(Failure::Other(format!("{} is not a disk this agent offers", wanted.path)));
+            return Err(Failure::Other(format!(
+                "{} is not a disk this agent offers",
+                wanted.path
+            )));
         }
         let facts = device::describe(std::path::Path::new(&wanted.path))?;
         if facts.size != wanted.size || facts.serial != wanted.serial {
@@ -536,11 +609,22 @@ impl Runner {
     // -- blocks -------------------------------------------------------------------------------------------------
 
     fn written(&mut self, finished: Finished) -> Result<(), Failure> {
-        let Finished { block, generation, slot, result } = finished;
+        let Finished {
+            block,
+            generation,
+            slot,
+            result,
+        } = finished;
         let key = BlockKey::image(block);
-        let outcome = if result.is_ok() { BlockOutcome::Ok } else { BlockOutcome::Failed };
+        let outcome = if result.is_ok() {
+            BlockOutcome::Ok
+        } else {
+            BlockOutcome::Failed
+        };
         match slot {
-            Some((slot, buffer)) if generation == self.generation => self.give_back(key, slot, buffer, outcome),
+            Some((slot, buffer)) if generation == self.generation => {
+                self.give_back(key, slot, buffer, outcome)
+            }
             // By bulk, or of a session that was replaced while the block was being written: news to this receiver.
             _ => {
                 self.bulk_flying.remove(&block);
@@ -578,7 +662,11 @@ impl Runner {
         }
         // A chunk that spans blocks is only as good as all of them.
         let blocks: BTreeSet<u32> = match &self.image {
-            Some(image) => image.layout.parts(block).flat_map(|part| image.layout.blocks_of(part.piece)).collect(),
+            Some(image) => image
+                .layout
+                .parts(block)
+                .flat_map(|part| image.layout.blocks_of(part.piece))
+                .collect(),
             None => BTreeSet::from([block]),
         };
         if let Some(image) = &mut self.image {
@@ -594,7 +682,9 @@ impl Runner {
         let Some(image) = &self.image else { return };
         let count = image.layout.block_count();
         self.bulk_wanted.extend(
-            blocks.into_iter().filter(|b| *b < count && !image.done.contains(*b) && !self.bulk_flying.contains(b)),
+            blocks.into_iter().filter(|b| {
+                *b < count && !image.done.contains(*b) && !self.bulk_flying.contains(b)
+            }),
         );
     }
 
@@ -617,7 +707,11 @@ impl Runner {
             }
         }
         let fetching = !self.bulk_flying.is_empty();
-        self.reporter.state_is(if fetching { TargetState::Repairing } else { TargetState::Receiving });
+        self.reporter.state_is(if fetching {
+            TargetState::Repairing
+        } else {
+            TargetState::Receiving
+        });
     }
 
     fn fetched(&mut self, fetched: Fetched) -> Result<(), Failure> {
@@ -625,7 +719,9 @@ impl Runner {
             Fetched::Manifest(_) if self.image.is_some() => {}
             Fetched::Manifest(bytes) => {
                 if hex::encode(blake3::hash(&bytes).as_bytes()) != self.order.manifest_digest {
-                    return Err(Failure::Other("the manifest fetched over TCP 5003 is not the one of the order".into()));
+                    return Err(Failure::Other(
+                        "the manifest fetched over TCP 5003 is not the one of the order".into(),
+                    ));
                 }
                 self.open_image(&bytes)?;
             }
@@ -633,7 +729,11 @@ impl Runner {
                 self.reporter.bulk_block();
                 if let Some(image) = &self.image {
                     let source = Source::Bulk(bytes);
-                    image.writers.push(Work { block, generation: self.generation, source });
+                    image.writers.push(Work {
+                        block,
+                        generation: self.generation,
+                        source,
+                    });
                 }
             }
             // Blocks leave `bulk_flying` as they are written.
@@ -652,7 +752,9 @@ impl Runner {
         self.fetcher = None;
         self.reporter.state_is(TargetState::Verifying);
         deployment.flush()?;
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(MAX_WRITERS);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .min(MAX_WRITERS);
         let reporter = &self.reporter;
         let proof = deployment.verify(threads, &|done, _| reporter.verified(done), &|| {
             self.cancelled.load(Ordering::Relaxed)
@@ -660,7 +762,10 @@ impl Runner {
         self.reporter.state_is(TargetState::Committing);
         deployment.commit(&proof)?;
         for note in deployment.notes() {
-            let _ = self.outbox.send(AgentMessage::Log { job: Some(self.order.job.clone()), text: note.clone() });
+            let _ = self.outbox.send(AgentMessage::Log {
+                job: Some(self.order.job.clone()),
+                text: note.clone(),
+            });
         }
         Ok(proof.root().to_string())
     }

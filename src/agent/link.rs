@@ -5,7 +5,7 @@
 
 use super::job::{Job, JobEnd};
 use super::{AgentOptions, Ended, facts};
-use crate::net::control::{AgentMessage, ConsoleMessage, EndAction, Hello, CONTROL_VERSION};
+use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, EndAction, Hello};
 use crate::net::frames::{self, FrameReader, FrameWriter};
 use crate::net::{beacon, socket, tls};
 use rustls::ClientConfig;
@@ -39,7 +39,15 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(options: AgentOptions, tls: Arc<ClientConfig>, instance: String) -> Self {
         let (outbox, outgoing) = unbounded_channel();
-        Self { options, tls, instance, beacon_heard: Arc::default(), job: None, outbox, outgoing }
+        Self {
+            options,
+            tls,
+            instance,
+            beacon_heard: Arc::default(),
+            job: None,
+            outbox,
+            outgoing,
+        }
     }
 
     /// Serves the console until the agent's work is over (`--once`), or for ever.
@@ -51,7 +59,9 @@ impl Link {
                     wait = RETRY.0;
                     match self.serve(address, reader, writer).await {
                         Served::Over(end) => return end,
-                        Served::Broken(reason) => tracing::warn!(console = %address, %reason, "lost the console; connecting again"),
+                        Served::Broken(reason) => {
+                            tracing::warn!(console = %address, %reason, "lost the console; connecting again")
+                        }
                     }
                 }
                 Err(reason) => {
@@ -66,10 +76,19 @@ impl Link {
 
     async fn connect(
         &mut self,
-    ) -> Result<(SocketAddr, FrameReader<Stream, ConsoleMessage>, FrameWriter<Stream, AgentMessage>), String> {
+    ) -> Result<
+        (
+            SocketAddr,
+            FrameReader<Stream, ConsoleMessage>,
+            FrameWriter<Stream, AgentMessage>,
+        ),
+        String,
+    > {
         let address = self.console_address().await?;
         let stream = tokio::time::timeout(CONNECT, async {
-            let stream = TcpStream::connect(address).await.map_err(|e| format!("connecting to {address}: {e}"))?;
+            let stream = TcpStream::connect(address)
+                .await
+                .map_err(|e| format!("connecting to {address}: {e}"))?;
             // Status reports are small and urgent.
             let _ = stream.set_nodelay(true);
             let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
@@ -89,11 +108,16 @@ impl Link {
             agent_version: env!("CARGO_PKG_VERSION").into(),
             instance: self.instance.clone(),
             name: self.options.name.clone(),
-            facts: tokio::task::spawn_blocking(move || facts::gather(disks)).await.map_err(|e| e.to_string())?,
+            facts: tokio::task::spawn_blocking(move || facts::gather(disks))
+                .await
+                .map_err(|e| e.to_string())?,
             beacon_heard: self.beacon_heard.load(Ordering::Relaxed),
             job: self.job.as_ref().map(Job::unfinished),
         };
-        writer.send(&AgentMessage::Hello(Box::new(hello))).await.map_err(|e| e.to_string())?;
+        writer
+            .send(&AgentMessage::Hello(Box::new(hello)))
+            .await
+            .map_err(|e| e.to_string())?;
         Ok((address, reader, writer))
     }
 
@@ -105,9 +129,18 @@ impl Link {
                 .find(SocketAddr::is_ipv4)
                 .ok_or_else(|| format!("{console} has no IPv4 address"));
         }
-        let (second, interface, pin) = (self.options.second, self.options.interface, self.options.pin);
+        let (second, interface, pin) = (
+            self.options.second,
+            self.options.interface,
+            self.options.pin,
+        );
         let found = tokio::task::spawn_blocking(move || {
-            beacon::listen(second, interface.unwrap_or(Ipv4Addr::UNSPECIFIED), DISCOVER, &|b| b.pin == pin.0)
+            beacon::listen(
+                second,
+                interface.unwrap_or(Ipv4Addr::UNSPECIFIED),
+                DISCOVER,
+                &|b| b.pin == pin.0,
+            )
         })
         .await
         .map_err(|e| e.to_string())?
@@ -125,13 +158,19 @@ impl Link {
             return;
         }
         let (heard, outbox) = (Arc::clone(&self.beacon_heard), self.outbox.clone());
-        let (second, pin, interface) = (self.options.second, self.options.pin, self.options.interface);
+        let (second, pin, interface) = (
+            self.options.second,
+            self.options.pin,
+            self.options.interface,
+        );
         tokio::task::spawn_blocking(move || {
             let interface = match interface {
                 Some(interface) => interface,
                 None => socket::local_address_towards(console).unwrap_or(Ipv4Addr::UNSPECIFIED),
             };
-            if let Ok(Some(_)) = beacon::listen(second, interface, Duration::from_secs(3), &|b| b.pin == pin.0) {
+            if let Ok(Some(_)) = beacon::listen(second, interface, Duration::from_secs(3), &|b| {
+                b.pin == pin.0
+            }) {
                 heard.store(true, Ordering::Relaxed);
                 let _ = outbox.send(AgentMessage::BeaconHeard);
             }
@@ -174,19 +213,31 @@ impl Link {
 
     fn handle(&mut self, console: SocketAddr, message: ConsoleMessage) -> Option<AgentMessage> {
         match message {
-            ConsoleMessage::Welcome { target, name, approved } => {
+            ConsoleMessage::Welcome {
+                target,
+                name,
+                approved,
+            } => {
                 tracing::info!(%target, %name, approved, "joined the console");
             }
-            ConsoleMessage::Order(order) => match self.job.as_mut().filter(|job| job.id() == order.job) {
-                Some(job) => job.order_again(*order, console),
-                None => {
-                    if let Some(old) = self.job.take() {
-                        old.cancel("a new job came");
+            ConsoleMessage::Order(order) => {
+                match self.job.as_mut().filter(|job| job.id() == order.job) {
+                    Some(job) => job.order_again(*order, console),
+                    None => {
+                        if let Some(old) = self.job.take() {
+                            old.cancel("a new job came");
+                        }
+                        let job = Job::start(
+                            *order,
+                            console,
+                            Arc::clone(&self.tls),
+                            &self.options,
+                            self.outbox.clone(),
+                        );
+                        self.job = Some(job);
                     }
-                    let job = Job::start(*order, console, Arc::clone(&self.tls), &self.options, self.outbox.clone());
-                    self.job = Some(job);
                 }
-            },
+            }
             ConsoleMessage::Cancel { job, reason } => {
                 if let Some(current) = self.job.as_ref().filter(|current| current.id() == job) {
                     current.cancel(&reason);
@@ -215,7 +266,9 @@ impl Link {
         if self.options.power && done && after != EndAction::None {
             super::power::act(after);
         }
-        self.options.once.then_some(if done { Ended::Done } else { Ended::Failed })
+        self.options
+            .once
+            .then_some(if done { Ended::Done } else { Ended::Failed })
     }
 
     /// What was meant for a line that is gone is stale: the next hello says where things stand.

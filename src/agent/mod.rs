@@ -91,14 +91,28 @@ impl DiskOffer {
             let facts = device::describe(&self.path)?;
             if !facts.file_backed || facts.size > size {
                 return Err(DiskError::Refused {
-                    message: format!("{} exists with {} bytes, not {size}", self.path.display(), facts.size),
+                    message: format!(
+                        "{} exists with {} bytes, not {size}",
+                        self.path.display(),
+                        facts.size
+                    ),
                     hint: Some("leave out =SIZE to use it as it is, or name another file".into()),
                 });
             }
         }
-        let io = |doing: &'static str| move |source| DiskError::Io { doing, path: self.path.clone(), source };
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).map_err(io("creating"))?;
+        let io = |doing: &'static str| {
+            move |source| DiskError::Io {
+                doing,
+                path: self.path.clone(),
+                source,
+            }
+        };
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .map_err(io("creating"))?;
         file.set_len(size).map_err(io("growing"))
     }
 }
@@ -123,7 +137,11 @@ pub async fn run(options: AgentOptions) -> Result<Ended, AgentError> {
     let tls = tls::client_config(options.pin).map_err(AgentError::Tls)?;
     let mut instance = [0u8; 16];
     getrandom::fill(&mut instance).map_err(|e| AgentError::Random(e.to_string()))?;
-    Ok(link::Link::new(options, tls, crate::net::hex::encode(&instance)).run().await)
+    Ok(
+        link::Link::new(options, tls, crate::net::hex::encode(&instance))
+            .run()
+            .await,
+    )
 }
 
 /// Why an agent could not start.

@@ -28,14 +28,19 @@ impl Pieces {
         });
         if !partial.parts.contains(&part.piece_offset) {
             let at = part.piece_offset as usize;
-            partial.bytes.get_mut(at..at.checked_add(bytes.len())?)?.copy_from_slice(bytes);
+            partial
+                .bytes
+                .get_mut(at..at.checked_add(bytes.len())?)?
+                .copy_from_slice(bytes);
             partial.parts.push(part.piece_offset);
             partial.filled += bytes.len();
         }
         if partial.filled < len {
             return None;
         }
-        self.partial.remove(&part.piece).map(|partial| partial.bytes)
+        self.partial
+            .remove(&part.piece)
+            .map(|partial| partial.bytes)
     }
 }
 
@@ -44,7 +49,12 @@ mod tests {
     use super::*;
 
     fn part(piece: u32, piece_offset: u32, len: u32) -> Part {
-        Part { piece, piece_offset, block_offset: 0, len }
+        Part {
+            piece,
+            piece_offset,
+            block_offset: 0,
+            len,
+        }
     }
 
     #[test]
@@ -52,7 +62,10 @@ mod tests {
         let mut pieces = Pieces::default();
         assert_eq!(pieces.add(&part(7, 3, 2), 5, b"de"), None);
         assert_eq!(pieces.add(&part(7, 3, 2), 5, b"de"), None);
-        assert_eq!(pieces.add(&part(7, 0, 3), 5, b"abc").as_deref(), Some(b"abcde".as_slice()));
+        assert_eq!(
+            pieces.add(&part(7, 0, 3), 5, b"abc").as_deref(),
+            Some(b"abcde".as_slice())
+        );
         assert_eq!(pieces.add(&part(7, 0, 3), 5, b"abc"), None);
     }
 

@@ -1,6 +1,9 @@
 //! What a target says of itself while it works: state, bytes, counters, about twice a second.
 
-#![expect(clippy::disallowed_methods, reason = "an agent reports seconds of real time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an agent reports seconds of real time"
+)]
 
 use super::job::Shared;
 use crate::net::control::{AgentMessage, Counters, Outcome, Progress};
@@ -28,7 +31,11 @@ struct View {
 }
 
 impl Reporter {
-    pub(super) fn new(job: String, outbox: UnboundedSender<AgentMessage>, shared: Arc<Mutex<Shared>>) -> Self {
+    pub(super) fn new(
+        job: String,
+        outbox: UnboundedSender<AgentMessage>,
+        shared: Arc<Mutex<Shared>>,
+    ) -> Self {
         let progress = Progress {
             job,
             state: TargetState::Joined,
@@ -37,7 +44,15 @@ impl Reporter {
             counters: Counters::default(),
             note: None,
         };
-        Self { outbox, shared, started: Instant::now(), view: Mutex::new(View { progress, said: None }) }
+        Self {
+            outbox,
+            shared,
+            started: Instant::now(),
+            view: Mutex::new(View {
+                progress,
+                said: None,
+            }),
+        }
     }
 
     /// Reports at once when the state is another than before.
@@ -50,7 +65,10 @@ impl Reporter {
             progress.state = state;
             changed
         });
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).state = state;
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .state = state;
     }
 
     pub(super) fn state(&self) -> TargetState {
@@ -97,7 +115,10 @@ impl Reporter {
 
     pub(super) fn disk(&self, disk: &DiskFacts) {
         let job = self.with(|view| view.progress.job.clone());
-        let _ = self.outbox.send(AgentMessage::Log { job: Some(job), text: format!("writing {}", disk.title()) });
+        let _ = self.outbox.send(AgentMessage::Log {
+            job: Some(job),
+            text: format!("writing {}", disk.title()),
+        });
     }
 
     pub(super) fn health(&self, health: &Health) {
@@ -132,7 +153,10 @@ impl Reporter {
 
     /// The last word on the job.
     pub(super) fn outcome(&self, outcome: Outcome) {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).conclude(outcome.clone());
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .conclude(outcome.clone());
         let _ = self.outbox.send(AgentMessage::Outcome(Box::new(outcome)));
     }
 

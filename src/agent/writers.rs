@@ -70,7 +70,9 @@ impl Writers {
                 parity: Decoder::new(),
             };
             let (work, done) = (Arc::clone(&work), done.clone());
-            std::thread::Builder::new().name(format!("write-{number}")).spawn(move || worker.run(&work, &done))?;
+            std::thread::Builder::new()
+                .name(format!("write-{number}"))
+                .spawn(move || worker.run(&work, &done))?;
         }
         Ok(Self { queue })
     }
@@ -95,19 +97,34 @@ impl Worker {
         let mut writer = deployment.writer();
         loop {
             let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Work { block, generation, source }) = next else { return };
+            let Ok(Work {
+                block,
+                generation,
+                source,
+            }) = next
+            else {
+                return;
+            };
             let (slot, result) = match (source, &mut writer) {
                 (Source::Slot(slot, mut buffer), Ok(writer)) => {
                     let result = self.from_symbols(writer, block, &mut buffer);
                     (Some((slot, buffer)), result)
                 }
                 (Source::Bulk(bytes), Ok(writer)) => (None, self.write(writer, block, &bytes)),
-                (Source::Slot(slot, buffer), Err(error)) => {
-                    (Some((slot, buffer)), Err(BlockFailure::Corrupt(error.to_string())))
+                (Source::Slot(slot, buffer), Err(error)) => (
+                    Some((slot, buffer)),
+                    Err(BlockFailure::Corrupt(error.to_string())),
+                ),
+                (Source::Bulk(_), Err(error)) => {
+                    (None, Err(BlockFailure::Corrupt(error.to_string())))
                 }
-                (Source::Bulk(_), Err(error)) => (None, Err(BlockFailure::Corrupt(error.to_string()))),
             };
-            done(Finished { block, generation, slot, result });
+            done(Finished {
+                block,
+                generation,
+                slot,
+                result,
+            });
         }
     }
 
@@ -117,7 +134,11 @@ impl Worker {
         block: u32,
         buffer: &mut BlockBuffer,
     ) -> Result<u64, BlockFailure> {
-        let len = self.layout.blocks().get(block as usize).map_or(0, |shape| shape.len);
+        let len = self
+            .layout
+            .blocks()
+            .get(block as usize)
+            .map_or(0, |shape| shape.len);
         let mut parity = std::mem::take(&mut self.parity);
         let result = match buffer.finish(&mut parity, len) {
             Ok(bytes) => self.write(writer, block, bytes),
@@ -127,19 +148,33 @@ impl Worker {
         result
     }
 
-    fn write(&self, writer: &mut ChunkWriter<'_>, block: u32, bytes: &[u8]) -> Result<u64, BlockFailure> {
+    fn write(
+        &self,
+        writer: &mut ChunkWriter<'_>,
+        block: u32,
+        bytes: &[u8],
+    ) -> Result<u64, BlockFailure> {
         let mut written = 0;
         let entries = &self.deployment.manifest().entries;
         for part in self.layout.parts(block) {
             let (at, len) = (part.block_offset as usize, part.len as usize);
             let Some(share) = at.checked_add(len).and_then(|end| bytes.get(at..end)) else {
-                return Err(BlockFailure::Corrupt(format!("block of {} bytes is too short", bytes.len())));
+                return Err(BlockFailure::Corrupt(format!(
+                    "block of {} bytes is too short",
+                    bytes.len()
+                )));
             };
-            let whole = entries.get(part.piece as usize).map_or(0, |entry| entry.body_len as usize);
+            let whole = entries
+                .get(part.piece as usize)
+                .map_or(0, |entry| entry.body_len as usize);
             let outcome = if part.len as usize == whole {
                 writer.write(part.piece as usize, share)
             } else {
-                let complete = self.pieces.lock().unwrap_or_else(PoisonError::into_inner).add(&part, whole, share);
+                let complete = self
+                    .pieces
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .add(&part, whole, share);
                 match complete {
                     Some(body) => writer.write(part.piece as usize, &body),
                     None => Ok(0),

@@ -24,10 +24,20 @@ pub(super) enum Command {
 #[derive(Clone, Debug, Args)]
 pub(super) struct RunArgs {
     /// The console, ADDRESS[:PORT] [default: found by its beacon]
-    #[arg(long, value_name = "ADDR", env = "DISKCAST_CONSOLE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "DISKCAST_CONSOLE",
+        hide_env_values = true
+    )]
     console: Option<String>,
     /// Fingerprint of the console that may give orders (`console show`)
-    #[arg(long, value_name = "FINGERPRINT", env = "DISKCAST_PIN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FINGERPRINT",
+        env = "DISKCAST_PIN",
+        hide_env_values = true
+    )]
     pin: Pin,
     /// Offer this disk and no other: a device, or FILE=SIZE (may be repeated)
     #[arg(long, value_name = "PATH[=SIZE]", value_parser = offer)]
@@ -127,20 +137,31 @@ fn interface(text: &str) -> Result<Ipv4Addr, ApiError> {
             _ => None,
         })
         .ok_or_else(|| {
-            ApiError::new(ErrorCode::Usage, format!("no interface {text} with an IPv4 address"))
-                .hint("`ip -4 addr` lists them")
+            ApiError::new(
+                ErrorCode::Usage,
+                format!("no interface {text} with an IPv4 address"),
+            )
+            .hint("`ip -4 addr` lists them")
         })
 }
 
 fn offer(text: &str) -> Result<DiskOffer, String> {
     match text.rsplit_once('=') {
-        None => Ok(DiskOffer { path: text.into(), size: None }),
+        None => Ok(DiskOffer {
+            path: text.into(),
+            size: None,
+        }),
         Some((path, size)) => {
             let size = units::parse_size(size)?;
             if size == 0 || !size.is_multiple_of(512) {
-                return Err(format!("a disk of {size} bytes: expected a multiple of 512"));
+                return Err(format!(
+                    "a disk of {size} bytes: expected a multiple of 512"
+                ));
             }
-            Ok(DiskOffer { path: path.into(), size: Some(size) })
+            Ok(DiskOffer {
+                path: path.into(),
+                size: Some(size),
+            })
         }
     }
 }
@@ -158,8 +179,20 @@ mod tests {
 
     #[test]
     fn disks_on_offer_are_paths_with_or_without_a_size() {
-        assert_eq!(offer("/dev/sda").unwrap(), DiskOffer { path: "/dev/sda".into(), size: None });
-        assert_eq!(offer("a=b.img=64M").unwrap(), DiskOffer { path: "a=b.img".into(), size: Some(64 << 20) });
+        assert_eq!(
+            offer("/dev/sda").unwrap(),
+            DiskOffer {
+                path: "/dev/sda".into(),
+                size: None
+            }
+        );
+        assert_eq!(
+            offer("a=b.img=64M").unwrap(),
+            DiskOffer {
+                path: "a=b.img".into(),
+                size: Some(64 << 20)
+            }
+        );
         assert!(offer("x=0").is_err());
         assert!(offer("x=1001").is_err());
         assert!(offer("x=lots").is_err());

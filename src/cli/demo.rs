@@ -4,12 +4,14 @@
 //! loopback interface, and one agent that loses one packet in a hundred.
 
 use super::exit::{Ended, failed, usage};
+use super::follow::{Show, follow, show_end};
 use super::image::api_error;
 use super::output::Output;
-use super::follow::{Show, follow, show_end};
 use super::units;
 use crate::agent::{self, AgentOptions, DiskOffer};
-use crate::console::api::{ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList};
+use crate::console::api::{
+    ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList,
+};
 use crate::console::client::Client;
 use crate::console::serve::{self, Approval, ConsoleOptions};
 use crate::disk::capture::{CaptureOptions, Captured, capture};
@@ -86,12 +88,17 @@ async fn demo(args: DemoArgs, out: &Output) -> Ended {
         image.display()
     ));
 
-    out.note("3. a console and four agents on the loopback interface; the last loses 1 % of its packets");
+    out.note(
+        "3. a console and four agents on the loopback interface; the last loses 1 % of its packets",
+    );
     let data_dir = folder.join("console");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let console = tokio::spawn(serve::run(console_options(&data_dir, args.control_port, args.bulk_port), async move {
-        let _ = stopped.await;
-    }));
+    let console = tokio::spawn(serve::run(
+        console_options(&data_dir, args.control_port, args.bulk_port),
+        async move {
+            let _ = stopped.await;
+        },
+    ));
     let client = Client::new(&data_dir);
     let (info, console) = console_ready(&client, console).await?;
     let agents = start_agents(&folder, &info, captured.disk_bytes)?;
@@ -100,7 +107,10 @@ async fn demo(args: DemoArgs, out: &Output) -> Ended {
     out.note("4. deploy");
     let exit = deploy_to_all(&client, &image, out).await?;
     for agent in agents {
-        agent.await.map_err(|error| failed("waiting for an agent", error))?.map_err(|e| failed("an agent", e))?;
+        agent
+            .await
+            .map_err(|error| failed("waiting for an agent", error))?
+            .map_err(|e| failed("an agent", e))?;
     }
 
     out.note("5. compare each disk with a local restore, byte by byte");
@@ -109,16 +119,23 @@ async fn demo(args: DemoArgs, out: &Output) -> Ended {
         move || compare(&folder, &image)
     })
     .await?;
-    out.line(format!("every disk equals a local restore of the image; all files are in {}", folder.display()));
+    out.line(format!(
+        "every disk equals a local restore of the image; all files are in {}",
+        folder.display()
+    ));
     let _ = stop.send(());
-    console.await.map_err(|error| failed("ending the console", error))??;
+    console
+        .await
+        .map_err(|error| failed("ending the console", error))??;
     Ok(exit)
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| failed("working", error))?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| failed("working", error))?
 }
 
 /// The demo's folder, empty but for the mark. A folder that is not the demo's is refused.
@@ -129,8 +146,11 @@ fn folder(asked: Option<PathBuf>) -> Result<PathBuf, ApiError> {
     if folder.exists() {
         let empty = std::fs::read_dir(&folder).map_err(doing)?.next().is_none();
         if !empty && !mark.exists() {
-            return Err(usage(format!("{} exists and is not a folder of the demo", folder.display()))
-                .hint("name another with --dir"));
+            return Err(usage(format!(
+                "{} exists and is not a folder of the demo",
+                folder.display()
+            ))
+            .hint("name another with --dir"));
         }
         std::fs::remove_dir_all(&folder).map_err(doing)?;
     }
@@ -143,7 +163,11 @@ fn folder(asked: Option<PathBuf>) -> Result<PathBuf, ApiError> {
 fn unpack(path: &Path) -> Result<(), ApiError> {
     let doing = |error: std::io::Error| failed(format!("unpacking {}", path.display()), error);
     let mut reader = zstd::Decoder::new(MASTER).map_err(doing)?;
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(doing)?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(doing)?;
     let mut block = vec![0u8; 1 << 20];
     let mut at = 0u64;
     loop {
@@ -174,12 +198,21 @@ fn capture_and_check(master: &Path, image: &Path) -> Result<Captured, ApiError> 
         sector_size: None,
         note: Some("diskcast demo".into()),
         password: None,
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string(),
         threads,
     };
     let captured = capture(master, image, &options, &|_, _| {}, &|| false).map_err(api_error)?;
-    let report =
-        check::check(image, None, check::Depth::Deep, threads, &|_, _| {}, &|| false).map_err(api_error)?;
+    let report = check::check(
+        image,
+        None,
+        check::Depth::Deep,
+        threads,
+        &|_, _| {},
+        &|| false,
+    )
+    .map_err(api_error)?;
     match report.faults.first() {
         None => Ok(captured),
         Some(fault) => Err(ApiError::new(ErrorCode::Integrity, fault.text.clone())),
@@ -201,7 +234,10 @@ fn console_options(data_dir: &Path, control_port: u16, bulk_port: u16) -> Consol
 type Console = JoinHandle<Result<(), ApiError>>;
 
 /// Waits until the console answers, or says why it cannot.
-async fn console_ready(client: &Client, mut console: Console) -> Result<(ConsoleInfo, Console), ApiError> {
+async fn console_ready(
+    client: &Client,
+    mut console: Console,
+) -> Result<(ConsoleInfo, Console), ApiError> {
     for _ in 0..200 {
         if let Ok(info) = client.get::<ConsoleInfo>("/v1/console").await {
             return Ok((info, console));
@@ -223,15 +259,28 @@ fn disk_of(folder: &Path, agent: usize) -> PathBuf {
 
 type Agent = JoinHandle<Result<agent::Ended, agent::AgentError>>;
 
-fn start_agents(folder: &Path, info: &ConsoleInfo, disk_bytes: u64) -> Result<Vec<Agent>, ApiError> {
-    let pin = info.pin.parse().map_err(|error| failed("reading the console's pin", error))?;
-    let second: SocketAddrV4 = info.second.parse().map_err(|error| failed("reading the second lane", error))?;
+fn start_agents(
+    folder: &Path,
+    info: &ConsoleInfo,
+    disk_bytes: u64,
+) -> Result<Vec<Agent>, ApiError> {
+    let pin = info
+        .pin
+        .parse()
+        .map_err(|error| failed("reading the console's pin", error))?;
+    let second: SocketAddrV4 = info
+        .second
+        .parse()
+        .map_err(|error| failed("reading the second lane", error))?;
     Ok((1..=AGENTS)
         .map(|number| {
             tokio::spawn(agent::run(AgentOptions {
                 console: Some(info.control.clone()),
                 pin,
-                disks: vec![DiskOffer { path: disk_of(folder, number), size: Some(disk_bytes) }],
+                disks: vec![DiskOffer {
+                    path: disk_of(folder, number),
+                    size: Some(disk_bytes),
+                }],
                 once: true,
                 power: false,
                 interface: Some(Ipv4Addr::LOCALHOST),
@@ -247,13 +296,21 @@ async fn wait_for_agents(client: &Client) -> Result<(), ApiError> {
     let ready = async {
         loop {
             let list: TargetList = client.get("/v1/targets").await?;
-            if list.targets.iter().filter(|target| target.state == TargetState::Ready).count() == AGENTS {
+            if list
+                .targets
+                .iter()
+                .filter(|target| target.state == TargetState::Ready)
+                .count()
+                == AGENTS
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, ready).await.map_err(|_| failed("waiting for the agents", "not all appeared"))?
+    tokio::time::timeout(PATIENCE, ready)
+        .await
+        .map_err(|_| failed("waiting for the agents", "not all appeared"))?
 }
 
 async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
@@ -268,8 +325,20 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         end: Default::default(),
     };
     let plan: Plan = client.post("/v1/plan", &request).await?;
-    let expect_targets = plan.targets.iter().map(|target| target.id.clone()).collect();
-    let job: JobView = client.post("/v1/jobs", &CreateJob { request, expect_targets }).await?;
+    let expect_targets = plan
+        .targets
+        .iter()
+        .map(|target| target.id.clone())
+        .collect();
+    let job: JobView = client
+        .post(
+            "/v1/jobs",
+            &CreateJob {
+                request,
+                expect_targets,
+            },
+        )
+        .await?;
     let summary = follow(client, &job.id, out, Show::Everything, None).await?;
     Ok(show_end(&summary, out))
 }
@@ -278,10 +347,12 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
 fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
     let local = folder.join("local-restore.disk");
     let image = restore::open_image(image_path, None).map_err(api_error)?;
-    let facts = restore::target_facts(&local, image.manifest().geometry.disk_size).map_err(api_error)?;
+    let facts =
+        restore::target_facts(&local, image.manifest().geometry.disk_size).map_err(api_error)?;
     let manifest = Arc::new(image.manifest().clone());
     let deployment = Deployment::prepare(&facts, None, manifest, None, None).map_err(api_error)?;
-    restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false).map_err(api_error)?;
+    restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false)
+        .map_err(api_error)?;
     let expected = digest(&local)?;
     for number in 1..=AGENTS {
         let disk = disk_of(folder, number);
@@ -297,7 +368,10 @@ fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
 
 fn digest(path: &Path) -> Result<blake3::Hash, ApiError> {
     let doing = |error: std::io::Error| failed(format!("reading {}", path.display()), error);
-    let mut file = std::fs::OpenOptions::new().read(true).open(path).map_err(doing)?;
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .open(path)
+        .map_err(doing)?;
     let mut hasher = blake3::Hasher::new();
     std::io::copy(&mut file, &mut hasher).map_err(doing)?;
     Ok(hasher.finalize())

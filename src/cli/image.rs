@@ -15,8 +15,8 @@ use diskmap::Grow;
 use imagefmt::{FormatError, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// `diskcast image ...`
 #[derive(Debug, Subcommand)]
@@ -25,7 +25,9 @@ pub enum Command {
     ///
     /// Reads only what its file systems use. A disk that was not shut down
     /// cleanly is refused by name, because an image of it would lose data.
-    #[command(after_help = "Examples:\n  diskcast image capture /dev/sda lab.dcimg\n  diskcast image capture disk.raw lab.dcimg --note \"Lab A, spring\"\n  diskcast image capture /dev/sda - | ssh store 'cat > lab.dcimg'")]
+    #[command(
+        after_help = "Examples:\n  diskcast image capture /dev/sda lab.dcimg\n  diskcast image capture disk.raw lab.dcimg --note \"Lab A, spring\"\n  diskcast image capture /dev/sda - | ssh store 'cat > lab.dcimg'"
+    )]
     Capture(CaptureArgs),
     /// Show what an image holds
     Info(InfoArgs),
@@ -35,7 +37,9 @@ pub enum Command {
     /// no password is needed for that.
     Check(CheckArgs),
     /// Restore an image onto a disk or file of this machine
-    #[command(after_help = "Examples:\n  diskcast image restore lab.dcimg /dev/sdb\n  diskcast image restore lab.dcimg copy.raw --yes")]
+    #[command(
+        after_help = "Examples:\n  diskcast image restore lab.dcimg /dev/sdb\n  diskcast image restore lab.dcimg copy.raw --yes"
+    )]
     Restore(RestoreArgs),
 }
 
@@ -141,16 +145,24 @@ pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
 fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
     let to_pipe = args.image == Path::new("-");
     if to_pipe && out.json() {
-        return Err(ApiError::new(ErrorCode::Usage, "the image and --json cannot both go to standard output"));
+        return Err(ApiError::new(
+            ErrorCode::Usage,
+            "the image and --json cannot both go to standard output",
+        ));
     }
     let options = CaptureOptions {
-        survey: SurveyOptions { raw_partitions: args.raw_partition.clone(), keep_page_files: args.keep_page_files },
+        survey: SurveyOptions {
+            raw_partitions: args.raw_partition.clone(),
+            keep_page_files: args.keep_page_files,
+        },
         level: args.level,
         chunk_log2: args.chunk_size,
         sector_size: args.sector_size,
         note: args.note.clone(),
         password: read_password(args.password_file.as_deref())?,
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string(),
         threads: threads(args.threads),
     };
     let interrupt = Interrupt::listen();
@@ -188,7 +200,13 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         });
         return Ok(());
     }
-    let say = |line: String| if to_pipe { out.note(line) } else { out.line(line) };
+    let say = |line: String| {
+        if to_pipe {
+            out.note(line)
+        } else {
+            out.line(line)
+        }
+    };
     for line in partition_lines(&captured.meta) {
         say(line);
     }
@@ -239,11 +257,15 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     if let Some(note) = &meta.note {
         out.line(format!("note       {note}"));
     }
-    let source = [meta.source.path.as_str(), &meta.source.model, &meta.source.serial]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join(", ");
+    let source = [
+        meta.source.path.as_str(),
+        &meta.source.model,
+        &meta.source.serial,
+    ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
+    .join(", ");
     out.line(format!("master     {source}"));
     out.line(format!(
         "disk       {}, sectors of {} bytes, {} table",
@@ -256,7 +278,11 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
         units::bytes(manifest.used_bytes()),
         manifest.entries.len(),
         units::bytes(file_bytes),
-        if image.id_key().is_some() { ", encrypted" } else { "" }
+        if image.id_key().is_some() {
+            ", encrypted"
+        } else {
+            ""
+        }
     ));
     out.line(format!("root       {}", image.root()));
     for line in partition_lines(meta) {
@@ -288,26 +314,37 @@ pub fn partition_lines(meta: &Meta) -> Vec<String> {
     meta.partitions
         .iter()
         .map(|p| {
-            let fs = p.fs.as_ref().map_or("unknown content", |fs| fs.kind.as_str());
-            let label = p
-                .fs
-                .as_ref()
-                .and_then(|fs| fs.label.as_deref())
-                .filter(|label| !label.is_empty())
-                .map(|label| format!(" \"{label}\""))
-                .unwrap_or_default();
+            let fs =
+                p.fs.as_ref()
+                    .map_or("unknown content", |fs| fs.kind.as_str());
+            let label =
+                p.fs.as_ref()
+                    .and_then(|fs| fs.label.as_deref())
+                    .filter(|label| !label.is_empty())
+                    .map(|label| format!(" \"{label}\""))
+                    .unwrap_or_default();
             let taken = match (&p.reason, p.capture.as_str()) {
                 (Some(reason), "raw") => format!("taken whole: {reason}"),
                 _ => format!("{} used", units::bytes(p.used_bytes)),
             };
             let excluded: u64 = p.excluded.iter().map(|e| e.length).sum();
             let left_out = if excluded > 0 {
-                format!(", {} of page and hibernation files left out", units::bytes(excluded))
+                format!(
+                    ", {} of page and hibernation files left out",
+                    units::bytes(excluded)
+                )
             } else {
                 String::new()
             };
-            let name = if p.number == 0 { "whole disk ".to_owned() } else { format!("partition {}", p.number) };
-            format!("{name} {fs}{label}, {}, {taken}{left_out}", units::bytes(p.length))
+            let name = if p.number == 0 {
+                "whole disk ".to_owned()
+            } else {
+                format!("partition {}", p.number)
+            };
+            format!(
+                "{name} {fs}{label}, {}, {taken}{left_out}",
+                units::bytes(p.length)
+            )
         })
         .collect()
 }
@@ -348,7 +385,12 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
     }
     if report.faults.is_empty() {
         if !out.json() {
-            out.line(format!("{}: no damage found ({} check, {} chunks)", args.image.display(), depth.as_str(), report.chunks));
+            out.line(format!(
+                "{}: no damage found ({} check, {} chunks)",
+                args.image.display(),
+                depth.as_str(),
+                report.chunks
+            ));
         }
         return Ok(());
     }
@@ -357,7 +399,7 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
     }
     Err(ApiError::new(
         ErrorCode::Integrity,
-        format!("{} is damaged: {} of {} chunks", args.image.display(), report.faults.len(), report.chunks),
+        format!("{} is damaged: {}", args.image.display(), report.damage()),
     )
     .hint("copy it again from where it was stored, or capture the master again"))
 }
@@ -382,16 +424,34 @@ fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
     if !is_new {
         let facts = crate::disk::device::describe(&args.target).map_err(api_error)?;
         // Refuse what cannot work before anybody is asked to agree to it.
-        let sector = if facts.file_backed { args.sector_size.unwrap_or(geometry.sector_size) } else { facts.logical_sector };
-        deployment::plan_for(image.manifest(), &args.target, facts.size, sector, args.grow).map_err(api_error)?;
+        let sector = if facts.file_backed {
+            args.sector_size.unwrap_or(geometry.sector_size)
+        } else {
+            facts.logical_sector
+        };
+        deployment::plan_for(
+            image.manifest(),
+            &args.target,
+            facts.size,
+            sector,
+            args.grow,
+        )
+        .map_err(api_error)?;
         if !facts.holders.is_empty() {
-            return Err(api_error(DiskError::InUse { path: args.target.clone(), holders: facts.holders }));
+            return Err(api_error(DiskError::InUse {
+                path: args.target.clone(),
+                holders: facts.holders,
+            }));
         }
         out.note(format!("This erases {}.", facts.title()));
         for line in &facts.contents {
             out.note(format!("  on it now: {line}"));
         }
-        out.confirm(&format!("Everything on {} will be lost.", args.target.display()), "yes", args.yes)?;
+        out.confirm(
+            &format!("Everything on {} will be lost.", args.target.display()),
+            "yes",
+            args.yes,
+        )?;
     }
     let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
     let deployment = Deployment::prepare(
@@ -411,7 +471,9 @@ fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         &deployment,
         threads(args.threads),
         &|stage, done, total| {
-            let mut slot = stage_bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut slot = stage_bar
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             if slot.as_ref().is_none_or(|(shown, _)| *shown != stage) {
                 let label = match stage {
                     Stage::Writing => "write",
@@ -432,13 +494,19 @@ fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         if is_new || error.hint.is_some() {
             error
         } else {
-            error.hint(format!("{} has no partition table now; restore again", args.target.display()))
+            error.hint(format!(
+                "{} has no partition table now; restore again",
+                args.target.display()
+            ))
         }
     })?;
     for note in &restored.notes {
         out.note(note);
     }
-    started.finish(format!("restored and read back in {}", units::span(started.seconds())));
+    started.finish(format!(
+        "restored and read back in {}",
+        units::span(started.seconds())
+    ));
     if out.json() {
         out.result_json(&RestoreResult {
             r#type: "summary",
@@ -480,7 +548,9 @@ pub fn api_error(error: DiskError) -> ApiError {
         DiskError::Image { source, .. } => match source {
             FormatError::PasswordNeeded => ErrorCode::Usage,
             FormatError::WrongPassword => ErrorCode::Unreachable,
-            FormatError::UnsupportedVersion { .. } | FormatError::UnknownFeature { .. } => ErrorCode::Refused,
+            FormatError::UnsupportedVersion { .. } | FormatError::UnknownFeature { .. } => {
+                ErrorCode::Refused
+            }
             FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
             _ => ErrorCode::Integrity,
         },
@@ -502,16 +572,25 @@ pub fn api_error(error: DiskError) -> ApiError {
 /// `Usage` when it cannot be read or is empty.
 pub fn read_password(path: Option<&Path>) -> Result<Option<String>, ApiError> {
     let Some(path) = path else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| ApiError::new(ErrorCode::Usage, format!("reading the password in {}: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        ApiError::new(
+            ErrorCode::Usage,
+            format!("reading the password in {}: {e}", path.display()),
+        )
+    })?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(Some(line.to_owned())),
-        None => Err(ApiError::new(ErrorCode::Usage, format!("{} holds no password", path.display()))),
+        None => Err(ApiError::new(
+            ErrorCode::Usage,
+            format!("{} holds no password", path.display()),
+        )),
     }
 }
 
 fn threads(asked: Option<usize>) -> usize {
-    asked.filter(|n| *n > 0).unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
+    asked
+        .filter(|n| *n > 0)
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
 }
 
 fn chunk_log2(text: &str) -> Result<u8, String> {

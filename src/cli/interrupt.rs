@@ -16,7 +16,12 @@ impl Interrupt {
         let interrupt = Self::default();
         let asked = Arc::clone(&interrupt.asked);
         std::thread::spawn(move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+            else {
+                return;
+            };
             runtime.block_on(async {
                 wait().await;
                 asked.store(true, Ordering::Relaxed);

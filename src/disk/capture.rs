@@ -9,8 +9,8 @@ use super::survey::{Survey, SurveyOptions, blank, survey};
 use super::{Cancelled, DiskError, OnProgress, device};
 use diskmap::{ReadAt, TableKind};
 use imagefmt::{
-    ChunkId, EncodedChunk, Encoder, Geometry, Mask, Meta, NewPassword, Password, RecordSealer, Region, Root,
-    SourceDisk, Writer, WriterOptions,
+    ChunkId, EncodedChunk, Encoder, Geometry, Mask, Meta, NewPassword, Password, RecordSealer,
+    Region, Root, SourceDisk, Writer, WriterOptions,
 };
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -77,13 +77,23 @@ pub fn capture(
     let facts = device::describe(source)?;
     let writers = device::writers_of(source);
     if !writers.is_empty() {
-        return Err(DiskError::InUse { path: source.to_owned(), holders: writers });
+        return Err(DiskError::InUse {
+            path: source.to_owned(),
+            holders: writers,
+        });
     }
-    let file = OpenOptions::new().read(true).open(source).map_err(|e| DiskError::io("opening", source, e))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .open(source)
+        .map_err(|e| DiskError::io("opening", source, e))?;
     let sector_size = options.sector_size.unwrap_or(facts.logical_sector);
     if !facts.file_backed && sector_size != facts.logical_sector {
         return Err(DiskError::refused(
-            format!("{} has sectors of {} bytes, not {sector_size}", source.display(), facts.logical_sector),
+            format!(
+                "{} has sectors of {} bytes, not {sector_size}",
+                source.display(),
+                facts.logical_sector
+            ),
             "leave out --sector-size for a real disk",
         ));
     }
@@ -113,11 +123,23 @@ pub fn capture(
         warnings: survey.warnings.clone(),
     };
     let mut output = ImageOutput::create(image)?;
-    let job = Job { file: &file, path: source, geometry, survey: &survey, options };
+    let job = Job {
+        file: &file,
+        path: source,
+        geometry,
+        survey: &survey,
+        options,
+    };
     match job.run(&mut output, image, &meta, progress, cancelled) {
         Ok((root, file_bytes, used_bytes)) => {
             output.finish()?;
-            Ok(Captured { root, file_bytes, used_bytes, disk_bytes: facts.size, meta })
+            Ok(Captured {
+                root,
+                file_bytes,
+                used_bytes,
+                disk_bytes: facts.size,
+                meta,
+            })
         }
         Err(error) => {
             output.discard();
@@ -144,13 +166,24 @@ impl Job<'_> {
         cancelled: Cancelled,
     ) -> Result<(Root, u64, u64), DiskError> {
         let chunks = self.chunks();
-        let used: u64 = chunks.iter().map(|(_, mask)| u64::from(mask.used_bytes())).sum();
+        let used: u64 = chunks
+            .iter()
+            .map(|(_, mask)| u64::from(mask.used_bytes()))
+            .sum();
         self.check_space(output, image, &chunks, used)?;
         let bad = |e| DiskError::image(image, e);
         let mut writer = Writer::create(output, self.writer_options()?).map_err(bad)?;
         writer.meta(meta).map_err(bad)?;
-        let regions: Vec<Region> =
-            self.survey.table.regions.iter().map(|r| Region { offset: r.offset, bytes: r.bytes.clone() }).collect();
+        let regions: Vec<Region> = self
+            .survey
+            .table
+            .regions
+            .iter()
+            .map(|r| Region {
+                offset: r.offset,
+                bytes: r.bytes.clone(),
+            })
+            .collect();
         writer.table(&regions).map_err(bad)?;
         let sealer = writer.sealer();
 
@@ -187,15 +220,19 @@ impl Job<'_> {
         for extent in self.survey.used.iter() {
             let mut at = extent.start;
             while at < extent.end {
-                let Some(chunk) = self.geometry.chunk_at(at) else { break };
+                let Some(chunk) = self.geometry.chunk_at(at) else {
+                    break;
+                };
                 let base = self.geometry.chunk_offset(chunk);
                 let end = extent.end.min(base + size);
                 if chunks.last().is_none_or(|(last, _)| *last != chunk) {
                     chunks.push((chunk, Mask::empty(self.geometry.chunk_len(chunk))));
                 }
-                if let (Some((_, mask)), Ok(from), Ok(to)) =
-                    (chunks.last_mut(), u32::try_from(at - base), u32::try_from(end - base))
-                {
+                if let (Some((_, mask)), Ok(from), Ok(to)) = (
+                    chunks.last_mut(),
+                    u32::try_from(at - base),
+                    u32::try_from(end - base),
+                ) {
                     mask.set_range(from..to);
                 }
                 at = end;
@@ -212,13 +249,18 @@ impl Job<'_> {
         chunks: &[(ChunkId, Mask)],
         used: u64,
     ) -> Result<(), DiskError> {
-        let Some(free) = output.free_bytes().filter(|free| *free < used) else { return Ok(()) };
-        let mut encoder = Encoder::new(self.options.level, None).map_err(|e| DiskError::image(image, e))?;
+        let Some(free) = output.free_bytes().filter(|free| *free < used) else {
+            return Ok(());
+        };
+        let mut encoder =
+            Encoder::new(self.options.level, None).map_err(|e| DiskError::image(image, e))?;
         let mut buffer = Vec::new();
         let (mut plain, mut stored) = (0u64, 0u64);
         for (chunk, mask) in chunks.iter().step_by((chunks.len() / SAMPLES).max(1)) {
             self.read_chunk(*chunk, mask, &mut buffer)?;
-            let body = encoder.encode(mask, &buffer).map_err(|e| DiskError::image(image, e))?;
+            let body = encoder
+                .encode(mask, &buffer)
+                .map_err(|e| DiskError::image(image, e))?;
             plain += buffer.len() as u64;
             stored += body.bytes.len() as u64;
         }
@@ -226,7 +268,10 @@ impl Job<'_> {
         let expected = u128::from(used) * u128::from(stored) / u128::from(plain.max(1));
         if expected * 3 / 4 > u128::from(free) {
             return Err(DiskError::refused(
-                format!("the image needs about {expected} bytes, {} has {free} free", image.display()),
+                format!(
+                    "the image needs about {expected} bytes, {} has {free} free",
+                    image.display()
+                ),
                 "free some space, or write it elsewhere",
             ));
         }
@@ -243,10 +288,18 @@ impl Job<'_> {
                 random(&mut salt, self.path)?;
                 random(&mut key, self.path)?;
                 random(&mut nonce_seed, self.path)?;
-                Some(NewPassword { password: Password::new(password.as_bytes()), salt, key, nonce_seed })
+                Some(NewPassword {
+                    password: Password::new(password.as_bytes()),
+                    salt,
+                    key,
+                    nonce_seed,
+                })
             }
         };
-        Ok(WriterOptions { password, ..WriterOptions::new(self.geometry, image_uuid) })
+        Ok(WriterOptions {
+            password,
+            ..WriterOptions::new(self.geometry, image_uuid)
+        })
     }
 
     fn work(
@@ -269,7 +322,9 @@ impl Job<'_> {
         let mut buffer = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((chunk, mask)) = chunks.get(index) else { return };
+            let Some((chunk, mask)) = chunks.get(index) else {
+                return;
+            };
             if !gate.wait_for(index) {
                 return;
             }
@@ -289,18 +344,25 @@ impl Job<'_> {
     }
 
     /// The used blocks of a chunk, table sectors blanked.
-    fn read_chunk(&self, chunk: ChunkId, mask: &Mask, buffer: &mut Vec<u8>) -> Result<(), DiskError> {
+    fn read_chunk(
+        &self,
+        chunk: ChunkId,
+        mask: &Mask,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), DiskError> {
         let base = self.geometry.chunk_offset(chunk);
         buffer.resize(mask.used_bytes() as usize, 0);
         let mut rest = buffer.as_mut_slice();
         for run in mask.runs() {
             let (part, tail) = rest.split_at_mut((run.end - run.start) as usize);
             let at = base + u64::from(run.start);
-            self.file.read_exact_at(at, part).map_err(|source| DiskError::Read {
-                path: self.path.to_owned(),
-                offset: at,
-                source,
-            })?;
+            self.file
+                .read_exact_at(at, part)
+                .map_err(|source| DiskError::Read {
+                    path: self.path.to_owned(),
+                    offset: at,
+                    source,
+                })?;
             for region in &self.survey.table.regions {
                 blank(part, at, region.offset, region.bytes.len());
             }
@@ -323,7 +385,9 @@ fn write_in_order<W: Write>(
     for (index, encoded) in receiver {
         waiting.insert(index, encoded?);
         while let Some(chunk) = waiting.remove(&next) {
-            writer.write(&chunk).map_err(|e| DiskError::image(image, e))?;
+            writer
+                .write(&chunk)
+                .map_err(|e| DiskError::image(image, e))?;
             next += 1;
             gate.advance(next);
         }
@@ -359,16 +423,23 @@ impl Gate {
     }
 
     fn advance(&self, written: usize) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).written = written;
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .written = written;
         self.moved.notify_all();
     }
 
     fn open(&self) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open = true;
         self.moved.notify_all();
     }
 }
 
 fn random(bytes: &mut [u8], path: &Path) -> Result<(), DiskError> {
-    getrandom::fill(bytes).map_err(|e| DiskError::io("drawing random bytes for", path, std::io::Error::other(e)))
+    getrandom::fill(bytes)
+        .map_err(|e| DiskError::io("drawing random bytes for", path, std::io::Error::other(e)))
 }

@@ -11,9 +11,9 @@
 use super::buffer::{ALIGNMENT, AlignedBuffer};
 use super::target_disk::TargetDisk;
 use super::{Cancelled, DiskError, OnProgress};
+use crate::target::DiskFacts;
 use diskmap::{CommitPlan, Grow, Partition, plan_commit, table_from_regions};
 use imagefmt::{Codec, ContentId, Decoder, Entry, FormatError, IdKey, Manifest, Root, content_id};
-use crate::target::DiskFacts;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -73,8 +73,19 @@ impl Deployment {
             facts.logical_sector = sector_size.unwrap_or(manifest.geometry.sector_size);
         }
         let target = TargetDisk::open(&facts)?;
-        let plan = plan_for(&manifest, target.path(), target.size(), target.sector_size(), grow)?;
-        Ok(Self { target, manifest, id_key, plan })
+        let plan = plan_for(
+            &manifest,
+            target.path(),
+            target.size(),
+            target.sector_size(),
+            grow,
+        )?;
+        Ok(Self {
+            target,
+            manifest,
+            id_key,
+            plan,
+        })
     }
 
     /// Partitions as they will be, growth included.
@@ -122,7 +133,11 @@ impl Deployment {
         let decoder = Decoder::new(self.id_key.clone()).map_err(ChunkFailure::Corrupt)?;
         let chunk = self.manifest.geometry.chunk_size() as usize;
         // The mask of a chunk follows its bytes: 32 to 128 bytes.
-        Ok(ChunkWriter { deployment: self, decoder, used: AlignedBuffer::new(chunk + ALIGNMENT) })
+        Ok(ChunkWriter {
+            deployment: self,
+            decoder,
+            used: AlignedBuffer::new(chunk + ALIGNMENT),
+        })
     }
 
     /// Writes are on the medium when this returns.
@@ -137,7 +152,12 @@ impl Deployment {
     ///
     /// # Errors
     /// [`DiskError::Mismatch`] with the chunk, [`DiskError::Read`], [`DiskError::Cancelled`].
-    pub fn verify(&self, threads: usize, progress: OnProgress, cancelled: Cancelled) -> Result<Proof, DiskError> {
+    pub fn verify(
+        &self,
+        threads: usize,
+        progress: OnProgress,
+        cancelled: Cancelled,
+    ) -> Result<Proof, DiskError> {
         let total = self.total_bytes();
         let done = AtomicU64::new(0);
         let next = AtomicUsize::new(0);
@@ -147,8 +167,13 @@ impl Deployment {
                 .map(|_| {
                     scope.spawn(|| {
                         let mut ids = Vec::new();
-                        let mut buffer = AlignedBuffer::new(self.manifest.geometry.chunk_size() as usize);
-                        while let Some(entry) = self.manifest.entries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let mut buffer =
+                            AlignedBuffer::new(self.manifest.geometry.chunk_size() as usize);
+                        while let Some(entry) = self
+                            .manifest
+                            .entries
+                            .get(next.fetch_add(1, Ordering::Relaxed))
+                        {
                             if cancelled() {
                                 record(&failure, DiskError::Cancelled);
                             }
@@ -166,16 +191,25 @@ impl Deployment {
                     })
                 })
                 .collect();
-            workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+            workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap_or_default())
+                .collect()
         });
-        if let Some(error) = failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        if let Some(error) = failure
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
             return Err(error);
         }
         ids.sort_unstable_by_key(|(chunk, _)| *chunk);
         let root = self.manifest.root_of(ids.iter().copied());
         if root != self.manifest.root() {
             return Err(DiskError::refused(
-                format!("read-back root {root} is not the image's {}", self.manifest.root()),
+                format!(
+                    "read-back root {root} is not the image's {}",
+                    self.manifest.root()
+                ),
                 "the disk stays without a partition table; deploy again",
             ));
         }
@@ -212,7 +246,10 @@ impl Deployment {
     /// [`DiskError::Write`], [`DiskError::TableMismatch`].
     pub fn commit(&self, proof: &Proof) -> Result<(), DiskError> {
         // A proof of another deployment would be our own mistake, not the world's.
-        assert!(proof.root == self.manifest.root(), "commit with a proof of another image");
+        assert!(
+            proof.root == self.manifest.root(),
+            "commit with a proof of another image"
+        );
         for stage in &self.plan.stages {
             for (offset, bytes) in stage {
                 self.target.write_at(*offset, bytes)?;
@@ -224,7 +261,10 @@ impl Deployment {
             read.resize(bytes.len(), 0);
             self.target.read_at(*offset, &mut read)?;
             if &read != bytes {
-                return Err(DiskError::TableMismatch { path: self.target.path().to_owned(), offset: *offset });
+                return Err(DiskError::TableMismatch {
+                    path: self.target.path().to_owned(),
+                    offset: *offset,
+                });
             }
         }
         self.target.reread_partitions();
@@ -286,20 +326,35 @@ pub fn plan_for(
     sector_size: u32,
     grow: Option<Grow>,
 ) -> Result<CommitPlan, DiskError> {
-    let regions = manifest.table.iter().map(|region| (region.offset, region.bytes.as_slice()));
+    let regions = manifest
+        .table
+        .iter()
+        .map(|region| (region.offset, region.bytes.as_slice()));
     let geometry = manifest.geometry;
-    let table = table_from_regions(regions, geometry.disk_size, geometry.sector_size)
-        .map_err(|source| DiskError::Table { path: path.to_owned(), source })?;
-    let plan = plan_commit(&table, size, sector_size, grow)
-        .map_err(|source| DiskError::DoesNotFit { path: path.to_owned(), source })?;
+    let table = table_from_regions(regions, geometry.disk_size, geometry.sector_size).map_err(
+        |source| DiskError::Table {
+            path: path.to_owned(),
+            source,
+        },
+    )?;
+    let plan =
+        plan_commit(&table, size, sector_size, grow).map_err(|source| DiskError::DoesNotFit {
+            path: path.to_owned(),
+            source,
+        })?;
     let needed = manifest
         .entries
         .last()
         .and_then(|entry| Some((entry, entry.mask.runs().last()?)))
-        .map_or(0, |(entry, run)| geometry.chunk_offset(entry.chunk) + u64::from(run.end));
+        .map_or(0, |(entry, run)| {
+            geometry.chunk_offset(entry.chunk) + u64::from(run.end)
+        });
     if needed > size {
         return Err(DiskError::refused(
-            format!("{} holds {size} bytes, the image has data up to byte {needed}", path.display()),
+            format!(
+                "{} holds {size} bytes, the image has data up to byte {needed}",
+                path.display()
+            ),
             "use a disk at least as large as the master",
         ));
     }
@@ -313,14 +368,21 @@ pub fn plan_for(
 pub fn parse_grow(text: &str) -> Result<Grow, String> {
     match text {
         "last" => Ok(Grow::Last),
-        number => number.parse().map(Grow::Number).map_err(|_| "expected `last` or a partition number".into()),
+        number => number
+            .parse()
+            .map(Grow::Number)
+            .map_err(|_| "expected `last` or a partition number".into()),
     }
 }
 
 fn record(slot: &Mutex<Option<DiskError>>, error: DiskError) {
-    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+    slot.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .get_or_insert(error);
 }
 
 fn is_set(slot: &Mutex<Option<DiskError>>) -> bool {
-    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some()
+    slot.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .is_some()
 }

@@ -31,14 +31,20 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
             physical_sector: FILE_SECTOR,
             read_only: meta.permissions().readonly(),
             file_backed: true,
-            holders: loops_backed_by(&meta).into_iter().map(|l| format!("loop device /dev/{l} is attached to it")).collect(),
+            holders: loops_backed_by(&meta)
+                .into_iter()
+                .map(|l| format!("loop device /dev/{l} is attached to it"))
+                .collect(),
             contents: contents(path, meta.len(), FILE_SECTOR),
             ..DiskFacts::default()
         });
     }
     if !meta.file_type().is_block_device() {
         return Err(DiskError::refused(
-            format!("{} is neither a block device nor a regular file", path.display()),
+            format!(
+                "{} is neither a block device nor a regular file",
+                path.display()
+            ),
             "name a whole disk, such as /dev/sda",
         ));
     }
@@ -47,7 +53,9 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
         .map_err(|e| DiskError::io("looking up in /sys", path, e))?;
     let logical = read_number(&sys.join("queue/logical_block_size")).unwrap_or(512);
     let logical_sector = u32::try_from(logical).unwrap_or(512);
-    let size = read_number(&sys.join("size")).unwrap_or(0).saturating_mul(512);
+    let size = read_number(&sys.join("size"))
+        .unwrap_or(0)
+        .saturating_mul(512);
     Ok(DiskFacts {
         path: path.display().to_string(),
         model: model(&sys),
@@ -67,8 +75,13 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
 
 /// The disks of this machine that could be a target, in kernel order. Loops, memory and optical drives are left out.
 pub fn list() -> Vec<DiskFacts> {
-    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
-    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    let Ok(entries) = fs::read_dir("/sys/block") else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
     names.sort_by_key(|n| (n.len(), n.clone()));
     names
         .iter()
@@ -93,7 +106,8 @@ fn read_number(path: &Path) -> Option<u64> {
 }
 
 fn model(sys: &Path) -> Option<String> {
-    let vendor = read_text(&sys.join("device/vendor")).filter(|v| v != "ATA" && !v.starts_with("0x"));
+    let vendor =
+        read_text(&sys.join("device/vendor")).filter(|v| v != "ATA" && !v.starts_with("0x"));
     match (vendor, read_text(&sys.join("device/model"))) {
         (Some(vendor), Some(model)) => Some(format!("{vendor} {model}")),
         (None, Some(model)) => Some(model),
@@ -103,11 +117,15 @@ fn model(sys: &Path) -> Option<String> {
 
 /// NVMe and virtio put the serial beside the device; SATA and SAS disks carry it in VPD page 0x80.
 fn serial(sys: &Path) -> Option<String> {
-    read_text(&sys.join("serial")).or_else(|| read_text(&sys.join("device/serial"))).or_else(|| {
-        let page = fs::read(sys.join("device/vpd_pg80")).ok()?;
-        let text = String::from_utf8_lossy(page.get(4..)?).trim_matches(['\0', ' ']).to_owned();
-        (!text.is_empty()).then_some(text)
-    })
+    read_text(&sys.join("serial"))
+        .or_else(|| read_text(&sys.join("device/serial")))
+        .or_else(|| {
+            let page = fs::read(sys.join("device/vpd_pg80")).ok()?;
+            let text = String::from_utf8_lossy(page.get(4..)?)
+                .trim_matches(['\0', ' '])
+                .to_owned();
+            (!text.is_empty()).then_some(text)
+        })
 }
 
 fn is_removable(sys: &Path) -> bool {
@@ -118,14 +136,24 @@ fn is_removable(sys: &Path) -> bool {
 fn holders(sys: &Path) -> Vec<String> {
     let mut devices = vec![sys.to_owned()];
     if let Ok(entries) = fs::read_dir(sys) {
-        devices.extend(entries.flatten().map(|e| e.path()).filter(|p| p.join("partition").exists()));
+        devices.extend(
+            entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.join("partition").exists()),
+        );
     }
     let mut found = BTreeSet::new();
     for device in devices {
-        let Some(name) = device.file_name().map(|n| n.to_string_lossy().into_owned()) else { continue };
+        let Some(name) = device.file_name().map(|n| n.to_string_lossy().into_owned()) else {
+            continue;
+        };
         if let Ok(stacked) = fs::read_dir(device.join("holders")) {
             for holder in stacked.flatten() {
-                found.insert(format!("{name} is held by {}", holder.file_name().to_string_lossy()));
+                found.insert(format!(
+                    "{name} is held by {}",
+                    holder.file_name().to_string_lossy()
+                ));
             }
         }
         if let Some(number) = read_text(&device.join("dev")) {
@@ -142,7 +170,9 @@ fn holders(sys: &Path) -> Vec<String> {
 
 /// Mount points of a device number, from `/proc/self/mountinfo` (proc(5): field 3 is major:minor, field 5 the place).
 fn mounts_of(number: &str) -> Vec<String> {
-    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else { return Vec::new() };
+    let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else {
+        return Vec::new();
+    };
     text.lines()
         .filter_map(|line| {
             let mut fields = line.split(' ');
@@ -153,26 +183,44 @@ fn mounts_of(number: &str) -> Vec<String> {
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo`.
 fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (code, plain)| {
+        text.replace(code, plain)
+    })
 }
 
 fn swap_devices() -> Vec<String> {
-    let Ok(text) = fs::read_to_string("/proc/swaps") else { return Vec::new() };
+    let Ok(text) = fs::read_to_string("/proc/swaps") else {
+        return Vec::new();
+    };
     text.lines()
         .skip(1)
-        .filter_map(|l| Path::new(l.split_whitespace().next()?).file_name()?.to_str().map(str::to_owned))
+        .filter_map(|l| {
+            Path::new(l.split_whitespace().next()?)
+                .file_name()?
+                .to_str()
+                .map(str::to_owned)
+        })
         .collect()
 }
 
 /// Who may be changing the disk or file at `path` while it is read: mounts and everything else that holds it, or a loop
 /// device on it. A loop device that nobody uses is no danger to a reader.
 pub fn writers_of(path: &Path) -> Vec<String> {
-    let Ok(meta) = fs::metadata(path) else { return Vec::new() };
+    let Ok(meta) = fs::metadata(path) else {
+        return Vec::new();
+    };
     if meta.is_file() {
         let loops = loops_backed_by(&meta).into_iter();
-        return loops.flat_map(|name| holders(&Path::new("/sys/block").join(name))).collect();
+        return loops
+            .flat_map(|name| holders(&Path::new("/sys/block").join(name)))
+            .collect();
     }
     fs::canonicalize(format!("/sys/dev/block/{}", device_number(meta.rdev())))
         .map(|sys| holders(&sys))
@@ -181,7 +229,9 @@ pub fn writers_of(path: &Path) -> Vec<String> {
 
 /// Loop devices whose backing file is this one: a mounted image file must not be written under its mount.
 fn loops_backed_by(file: &fs::Metadata) -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/sys/block") else {
+        return Vec::new();
+    };
     entries
         .flatten()
         .filter_map(|e| {
@@ -225,7 +275,12 @@ mod tests {
     fn a_directory_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let error = describe(dir.path()).unwrap_err();
-        assert!(error.to_string().contains("neither a block device nor a regular file"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("neither a block device nor a regular file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -127,15 +127,25 @@ fn dirty_message(partitions: &[DirtyPartition]) -> String {
 
 impl DiskError {
     pub(super) fn io(doing: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::Io { doing, path: path.to_owned(), source }
+        Self::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(super) fn image(path: &Path, source: imagefmt::FormatError) -> Self {
-        Self::Image { path: path.to_owned(), source }
+        Self::Image {
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(super) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Refused { message: message.into(), hint: Some(hint.into()) }
+        Self::Refused {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
     }
 
     /// What to try next, where there is something.

@@ -58,7 +58,11 @@ impl ImageOutput {
     pub fn create(path: &Path) -> Result<Self, DiskError> {
         if path == Path::new("-") {
             let writer = io::BufWriter::with_capacity(WRITE_BUFFER, Sink::Pipe(io::stdout()));
-            return Ok(Self { writer, partial: None, path: path.to_owned() });
+            return Ok(Self {
+                writer,
+                partial: None,
+                path: path.to_owned(),
+            });
         }
         refuse_existing(path)?;
         let mut name = OsString::from(path);
@@ -70,21 +74,30 @@ impl ImageOutput {
             .truncate(false)
             .open(&partial)
             .map_err(|e| DiskError::io("creating", &partial, e))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            DiskError::refused(
-                format!("another capture is writing {}", partial.display()),
-                "wait for it, or choose another name",
-            )
-        })?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+            |_| {
+                DiskError::refused(
+                    format!("another capture is writing {}", partial.display()),
+                    "wait for it, or choose another name",
+                )
+            },
+        )?;
         // What a killed capture left is worth nothing without its end; it is replaced, now that it is surely nobody's.
-        file.set_len(0).map_err(|e| DiskError::io("emptying", &partial, e))?;
+        file.set_len(0)
+            .map_err(|e| DiskError::io("emptying", &partial, e))?;
         let writer = io::BufWriter::with_capacity(WRITE_BUFFER, Sink::File(file));
-        Ok(Self { writer, partial: Some(partial), path: path.to_owned() })
+        Ok(Self {
+            writer,
+            partial: Some(partial),
+            path: path.to_owned(),
+        })
     }
 
     /// Bytes free where the image goes; `None` for a pipe.
     pub fn free_bytes(&self) -> Option<u64> {
-        let Sink::File(file) = self.writer.get_ref() else { return None };
+        let Sink::File(file) = self.writer.get_ref() else {
+            return None;
+        };
         let stat = rustix::fs::fstatvfs(file).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
@@ -102,21 +115,37 @@ impl ImageOutput {
     }
 
     fn publish(&mut self) -> Result<(), DiskError> {
-        self.writer.flush().map_err(|e| DiskError::io("writing", &self.path, e))?;
-        let (Some(partial), Sink::File(file)) = (&self.partial, self.writer.get_ref()) else { return Ok(()) };
-        file.sync_all().map_err(|e| DiskError::io("syncing", partial, e))?;
+        self.writer
+            .flush()
+            .map_err(|e| DiskError::io("writing", &self.path, e))?;
+        let (Some(partial), Sink::File(file)) = (&self.partial, self.writer.get_ref()) else {
+            return Ok(());
+        };
+        file.sync_all()
+            .map_err(|e| DiskError::io("syncing", partial, e))?;
         let here = rustix::fs::CWD;
-        let renamed = rustix::fs::renameat_with(here, partial, here, &self.path, rustix::fs::RenameFlags::NOREPLACE);
+        let renamed = rustix::fs::renameat_with(
+            here,
+            partial,
+            here,
+            &self.path,
+            rustix::fs::RenameFlags::NOREPLACE,
+        );
         match renamed {
             Err(rustix::io::Errno::EXIST) => return refuse_existing(&self.path),
             // File systems without RENAME_NOREPLACE (some network shares): look, then rename.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
                 refuse_existing(&self.path)?;
-                std::fs::rename(partial, &self.path).map_err(|e| DiskError::io("renaming", partial, e))?;
+                std::fs::rename(partial, &self.path)
+                    .map_err(|e| DiskError::io("renaming", partial, e))?;
             }
             other => other.map_err(|e| DiskError::io("renaming", partial, e.into()))?,
         }
-        let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = self
+            .path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         OpenOptions::new()
             .read(true)
             .open(directory)

@@ -7,7 +7,9 @@
 use super::DiskError;
 use super::error::DirtyPartition;
 use diskmap::usedmap::{MapOptions, Mapping, Window, identify, map_partition};
-use diskmap::{ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table};
+use diskmap::{
+    ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table,
+};
 use imagefmt::{ExcludedRange, FsMeta, PartitionMeta};
 use std::io;
 use std::ops::Range;
@@ -52,31 +54,45 @@ pub fn survey(
     path: &Path,
     options: &SurveyOptions,
 ) -> Result<Survey, DiskError> {
-    let table = read_table(dev, size, sector_size)
-        .map_err(|source| DiskError::Table { path: path.to_owned(), source })?;
+    let table = read_table(dev, size, sector_size).map_err(|source| DiskError::Table {
+        path: path.to_owned(),
+        source,
+    })?;
     let mut warnings = table.warnings.clone();
     warnings.extend(diskmap::cross_check(&table, dev));
     let areas = data_areas(&table, size);
     for number in &options.raw_partitions {
         if !areas.iter().any(|area| area.number == *number) {
             return Err(DiskError::refused(
-                format!("--raw-partition {number}: {} has no such partition", path.display()),
+                format!(
+                    "--raw-partition {number}: {} has no such partition",
+                    path.display()
+                ),
                 format!("it has {}", numbers(&areas)),
             ));
         }
     }
 
-    let mut used = gaps(dev, &table, size)
-        .map_err(|source| DiskError::Read { path: path.to_owned(), offset: 0, source })?;
+    let mut used = gaps(dev, &table, size).map_err(|source| DiskError::Read {
+        path: path.to_owned(),
+        offset: 0,
+        source,
+    })?;
     let mut partitions = Vec::new();
     let mut dirty = Vec::new();
     for area in areas {
         let mut meta = area.meta();
         let raw_asked = options.raw_partitions.contains(&area.number);
         let window = Window::new(dev, area.range.start, area.len());
-        let map_options = MapOptions { keep_page_files: options.keep_page_files };
-        let mapping = map_partition(&window, area.len(), &map_options)
-            .map_err(|source| DiskError::Read { path: path.to_owned(), offset: area.range.start, source })?;
+        let map_options = MapOptions {
+            keep_page_files: options.keep_page_files,
+        };
+        let mapping =
+            map_partition(&window, area.len(), &map_options).map_err(|source| DiskError::Read {
+                path: path.to_owned(),
+                offset: area.range.start,
+                source,
+            })?;
         meta.fs = mapping.fs().map(|fs| FsMeta {
             kind: fs.kind.name().to_owned(),
             label: fs.label.clone(),
@@ -84,7 +100,12 @@ pub fn survey(
             block_size: fs.block_size,
         });
         match mapping {
-            _ if raw_asked => take_raw(&mut used, &mut meta, &area.range, "asked for with --raw-partition".into()),
+            _ if raw_asked => take_raw(
+                &mut used,
+                &mut meta,
+                &area.range,
+                "asked for with --raw-partition".into(),
+            ),
             Mapping::Used(map) => {
                 for extent in &map.extents {
                     used.insert(area.range.start + extent.start..area.range.start + extent.end);
@@ -103,13 +124,23 @@ pub fn survey(
             }
             Mapping::Raw { reason, .. } => take_raw(&mut used, &mut meta, &area.range, reason),
             Mapping::Refused { fs, reason, hint } => {
-                dirty.push(DirtyPartition { number: area.number, fs: fs.kind.name().to_owned(), reason, hint });
+                dirty.push(DirtyPartition {
+                    number: area.number,
+                    fs: fs.kind.name().to_owned(),
+                    reason,
+                    hint,
+                });
             }
         }
         partitions.push(meta);
     }
     if dirty.is_empty() {
-        Ok(Survey { table, used, partitions, warnings })
+        Ok(Survey {
+            table,
+            used,
+            partitions,
+            warnings,
+        })
     } else {
         Err(DiskError::Dirty(dirty))
     }
@@ -136,8 +167,15 @@ pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<S
             None if table.kind == TableKind::None => continue,
             None => "no known file system".into(),
         };
-        let name = area.name.map(|name| format!(" ({name})")).unwrap_or_default();
-        lines.push(format!("{}: {what}, {:.1} GB{name}", area.number, (area.range.end - area.range.start) as f64 / 1e9));
+        let name = area
+            .name
+            .map(|name| format!(" ({name})"))
+            .unwrap_or_default();
+        lines.push(format!(
+            "{}: {what}, {:.1} GB{name}",
+            area.number,
+            (area.range.end - area.range.start) as f64 / 1e9
+        ));
     }
     Ok(lines)
 }
@@ -192,7 +230,12 @@ fn data_areas(table: &PartitionTable, size: u64) -> Vec<Area> {
             logical: false,
         }];
     }
-    table.partitions.iter().filter(|p| p.kind != PartitionKind::Extended).map(area_of).collect()
+    table
+        .partitions
+        .iter()
+        .filter(|p| p.kind != PartitionKind::Extended)
+        .map(area_of)
+        .collect()
 }
 
 fn area_of(partition: &Partition) -> Area {
@@ -213,7 +256,11 @@ fn area_of(partition: &Partition) -> Area {
 
 fn numbers(areas: &[Area]) -> String {
     let list: Vec<String> = areas.iter().map(|a| a.number.to_string()).collect();
-    if list.is_empty() { "none".into() } else { list.join(", ") }
+    if list.is_empty() {
+        "none".into()
+    } else {
+        list.join(", ")
+    }
 }
 
 fn take_raw(used: &mut ExtentSet, meta: &mut PartitionMeta, range: &Range<u64>, reason: String) {
@@ -231,7 +278,11 @@ fn gaps(dev: &dyn ReadAt, table: &PartitionTable, size: u64) -> io::Result<Exten
     if table.kind == TableKind::None {
         covered.insert(0..size);
     }
-    for partition in table.partitions.iter().filter(|p| p.kind != PartitionKind::Extended) {
+    for partition in table
+        .partitions
+        .iter()
+        .filter(|p| p.kind != PartitionKind::Extended)
+    {
         covered.insert(partition.start..partition.start.saturating_add(partition.length).min(size));
     }
     let mut whole = ExtentSet::new();
@@ -241,7 +292,10 @@ fn gaps(dev: &dyn ReadAt, table: &PartitionTable, size: u64) -> io::Result<Exten
         let parts = if gap.end - gap.start <= 2 * GAP_BYTES {
             vec![gap.clone()]
         } else {
-            vec![gap.start..gap.start + GAP_BYTES, gap.end - GAP_BYTES..gap.end]
+            vec![
+                gap.start..gap.start + GAP_BYTES,
+                gap.end - GAP_BYTES..gap.end,
+            ]
         };
         for part in parts {
             if part.start == 0 {
@@ -312,7 +366,14 @@ mod tests {
     #[test]
     fn a_disk_of_unknown_bytes_is_taken_whole() {
         let disk = vec![0x5a_u8; 1 << 20];
-        let survey = survey(&disk, 1 << 20, 512, Path::new("disk"), &SurveyOptions::default()).unwrap();
+        let survey = survey(
+            &disk,
+            1 << 20,
+            512,
+            Path::new("disk"),
+            &SurveyOptions::default(),
+        )
+        .unwrap();
         assert_eq!(survey.used.total(), 1 << 20);
         assert_eq!(survey.partitions.len(), 1);
         assert_eq!(survey.partitions[0].capture, "raw");
@@ -321,7 +382,10 @@ mod tests {
     #[test]
     fn a_raw_partition_that_does_not_exist_is_refused() {
         let disk = vec![0u8; 1 << 20];
-        let options = SurveyOptions { raw_partitions: vec![3], ..Default::default() };
+        let options = SurveyOptions {
+            raw_partitions: vec![3],
+            ..Default::default()
+        };
         let error = survey(&disk, 1 << 20, 512, Path::new("disk"), &options).unwrap_err();
         assert!(matches!(error, DiskError::Refused { .. }), "{error}");
     }

@@ -36,27 +36,47 @@ impl TargetDisk {
     pub fn open(facts: &DiskFacts) -> Result<Self, DiskError> {
         let path = Path::new(&facts.path);
         if !facts.holders.is_empty() {
-            return Err(DiskError::InUse { path: path.to_owned(), holders: facts.holders.clone() });
+            return Err(DiskError::InUse {
+                path: path.to_owned(),
+                holders: facts.holders.clone(),
+            });
         }
         if facts.read_only {
-            return Err(DiskError::refused(format!("{} is read-only", path.display()), "check the write protection"));
+            return Err(DiskError::refused(
+                format!("{} is read-only", path.display()),
+                "check the write protection",
+            ));
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         // O_EXCL on a block device asks the kernel for exclusive use: it fails with EBUSY when a file system or
         // another program got in since we looked.
-        let exclusive = if facts.file_backed { 0 } else { rustix::fs::OFlags::EXCL.bits().cast_signed() };
-        let file = options.clone().custom_flags(exclusive).open(path).map_err(|source| {
-            if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
-                DiskError::InUse { path: path.to_owned(), holders: vec!["the kernel says it is busy".into()] }
-            } else {
-                DiskError::io("opening", path, source)
-            }
-        })?;
+        let exclusive = if facts.file_backed {
+            0
+        } else {
+            rustix::fs::OFlags::EXCL.bits().cast_signed()
+        };
+        let file = options
+            .clone()
+            .custom_flags(exclusive)
+            .open(path)
+            .map_err(|source| {
+                if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) {
+                    DiskError::InUse {
+                        path: path.to_owned(),
+                        holders: vec!["the kernel says it is busy".into()],
+                    }
+                } else {
+                    DiskError::io("opening", path, source)
+                }
+            })?;
         let direct = if facts.file_backed {
             None
         } else {
-            options.custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed()).open(path).ok()
+            options
+                .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+                .open(path)
+                .ok()
         };
         Ok(Self {
             path: path.to_owned(),
@@ -88,11 +108,25 @@ impl TargetDisk {
     /// # Errors
     /// [`DiskError::Write`] with the offset.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let failed = |source| DiskError::Write { path: self.path.clone(), offset, source };
-        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.size) {
-            return Err(failed(io::Error::other(format!("beyond the end of the disk ({} bytes)", self.size))));
+        let failed = |source| DiskError::Write {
+            path: self.path.clone(),
+            offset,
+            source,
+        };
+        if offset
+            .checked_add(bytes.len() as u64)
+            .is_none_or(|end| end > self.size)
+        {
+            return Err(failed(io::Error::other(format!(
+                "beyond the end of the disk ({} bytes)",
+                self.size
+            ))));
         }
-        let Some(direct) = self.direct.as_ref().filter(|_| self.is_aligned(offset, bytes.len())) else {
+        let Some(direct) = self
+            .direct
+            .as_ref()
+            .filter(|_| self.is_aligned(offset, bytes.len()))
+        else {
             return self.file.write_all_at(bytes, offset).map_err(failed);
         };
         if is_page_aligned(bytes.as_ptr()) {
@@ -108,15 +142,25 @@ impl TargetDisk {
     /// # Errors
     /// [`DiskError::Read`] with the offset.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
-        let failed = |source| DiskError::Read { path: self.path.clone(), offset, source };
-        let Some(direct) = self.direct.as_ref().filter(|_| self.is_aligned(offset, into.len())) else {
+        let failed = |source| DiskError::Read {
+            path: self.path.clone(),
+            offset,
+            source,
+        };
+        let Some(direct) = self
+            .direct
+            .as_ref()
+            .filter(|_| self.is_aligned(offset, into.len()))
+        else {
             return self.file.read_exact_at(into, offset).map_err(failed);
         };
         if is_page_aligned(into.as_ptr()) {
             return direct.read_exact_at(into, offset).map_err(failed);
         }
         let mut copy = AlignedBuffer::new(into.len());
-        direct.read_exact_at(copy.bytes_mut(), offset).map_err(failed)?;
+        direct
+            .read_exact_at(copy.bytes_mut(), offset)
+            .map_err(failed)?;
         into.copy_from_slice(copy.bytes());
         Ok(())
     }
@@ -127,7 +171,9 @@ impl TargetDisk {
     /// [`DiskError::Write`] with the offset.
     pub fn zero(&self, range: Range<u64>) -> Result<(), DiskError> {
         let end = range.end.min(self.size);
-        let Some(len) = end.checked_sub(range.start).filter(|len| *len > 0) else { return Ok(()) };
+        let Some(len) = end.checked_sub(range.start).filter(|len| *len > 0) else {
+            return Ok(());
+        };
         let flags = if self.file_backed {
             FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE
         } else {
@@ -140,12 +186,16 @@ impl TargetDisk {
         let zeros = vec![0u8; IO_BYTES.min(usize::try_from(len).unwrap_or(IO_BYTES))];
         let mut at = range.start;
         while at < end {
-            let part = usize::try_from(end - at).unwrap_or(IO_BYTES).min(zeros.len());
-            self.file.write_all_at(&zeros[..part], at).map_err(|source| DiskError::Write {
-                path: self.path.clone(),
-                offset: at,
-                source,
-            })?;
+            let part = usize::try_from(end - at)
+                .unwrap_or(IO_BYTES)
+                .min(zeros.len());
+            self.file
+                .write_all_at(&zeros[..part], at)
+                .map_err(|source| DiskError::Write {
+                    path: self.path.clone(),
+                    offset: at,
+                    source,
+                })?;
             at += part as u64;
         }
         Ok(())
@@ -156,7 +206,9 @@ impl TargetDisk {
     /// # Errors
     /// [`DiskError::Io`]: the device reported a write error at the latest here.
     pub fn flush(&self) -> Result<(), DiskError> {
-        self.file.sync_all().map_err(|e| DiskError::io("flushing", &self.path, e))?;
+        self.file
+            .sync_all()
+            .map_err(|e| DiskError::io("flushing", &self.path, e))?;
         // Only clean pages are dropped, and all are clean now. A hint: when it fails, the read-back is merely from memory.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
         Ok(())

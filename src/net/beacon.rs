@@ -23,7 +23,12 @@ impl Beacons {
     ///
     /// # Errors
     /// When the interface cannot send multicast.
-    pub fn start(beacon: &Beacon, second: SocketAddrV4, interface: Ipv4Addr, ttl: u32) -> io::Result<Self> {
+    pub fn start(
+        beacon: &Beacon,
+        second: SocketAddrV4,
+        interface: Ipv4Addr,
+        ttl: u32,
+    ) -> io::Result<Self> {
         let socket = SendSocket::open(interface, ttl)?;
         let packet = beacon.emit();
         let (stop, stopped) = channel();
@@ -59,7 +64,8 @@ pub fn listen(
 ) -> io::Result<Option<(Beacon, Ipv4Addr)>> {
     let clock = super::clock::Clock::start();
     let mut socket = ReceiveSocket::join(second, interface)?;
-    let deadline = multicast::Instant::from_micros(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
+    let deadline =
+        multicast::Instant::from_micros(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
     loop {
         let left = clock.until(deadline);
         if left.is_zero() {

@@ -6,8 +6,9 @@
 use super::clock::Clock;
 use super::socket::{ReceiveSocket, wait_readable};
 use multicast::{
-    Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane, Layout,
-    OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent, ReplayWindow, SessionSecret, Status,
+    Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane,
+    Layout, OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent,
+    ReplayWindow, SessionSecret, Status,
 };
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -102,9 +103,12 @@ impl Receiving {
     ///
     /// # Errors
     /// When a group cannot be joined or the keys are refused.
-    pub fn start(spec: ReceivingSpec, event: impl Fn(ReceivingEvent) + Send + 'static) -> io::Result<Self> {
-        let opener =
-            Opener::new(&spec.secret, spec.suite, spec.session, spec.epoch).map_err(io::Error::other)?;
+    pub fn start(
+        spec: ReceivingSpec,
+        event: impl Fn(ReceivingEvent) + Send + 'static,
+    ) -> io::Result<Self> {
+        let opener = Opener::new(&spec.secret, spec.suite, spec.session, spec.epoch)
+            .map_err(io::Error::other)?;
         let main = ReceiveSocket::join(spec.main, spec.interface)?;
         let second = ReceiveSocket::join(spec.second, spec.interface)?;
         let clock = Clock::start();
@@ -207,7 +211,11 @@ fn run(
         if let Some(status) = status {
             event(ReceivingEvent::Status(Box::new(status)));
         }
-        let nap = state.receiver.poll_timeout().map_or(NAP, |deadline| clock.until(deadline)).min(NAP);
+        let nap = state
+            .receiver
+            .poll_timeout()
+            .map_or(NAP, |deadline| clock.until(deadline))
+            .min(NAP);
         if let Err(error) = wait_readable(&[&sockets[0], &sockets[1]], nap) {
             return event(ReceivingEvent::Failed(error));
         }
@@ -257,8 +265,12 @@ impl State {
             Disposition::Store { slot, first } => {
                 // Slots are the receiver's, indexes were checked by it: an error here would be our own mistake, and
                 // costs one symbol that parity replaces.
-                let stored = if first { self.assembly.begin(slot, header.k) } else { Ok(()) }
-                    .and_then(|()| self.assembly.store(slot, header.symbol, payload));
+                let stored = if first {
+                    self.assembly.begin(slot, header.k)
+                } else {
+                    Ok(())
+                }
+                .and_then(|()| self.assembly.store(slot, header.symbol, payload));
                 if let Err(error) = stored {
                     tracing::debug!(%error, "symbol not stored");
                 }
@@ -272,13 +284,20 @@ impl State {
             if let ReceiverEvent::BlockReady { block, slot, .. } = happened
                 && let Some(buffer) = self.assembly.detach(slot)
             {
-                event(ReceivingEvent::Block { key: block, slot, buffer });
+                event(ReceivingEvent::Block {
+                    key: block,
+                    slot,
+                    buffer,
+                });
             }
         }
     }
 
     fn health(&self, now: Instant) -> Health {
-        let (main, second) = (self.receiver.lane(Lane::Main), self.receiver.lane(Lane::Second));
+        let (main, second) = (
+            self.receiver.lane(Lane::Main),
+            self.receiver.lane(Lane::Second),
+        );
         Health {
             // A thread that only just joined cannot have heard anything yet.
             heard: self.receiver.heard(now) || now.saturating_since(Instant::ZERO) < SILENCE,
@@ -300,8 +319,15 @@ impl Loss {
     fn new(share: f64, seed: u64) -> Self {
         // A share of the 32-bit range; 1.0 is everything.
         let threshold = (share.clamp(0.0, 1.0) * 4_294_967_296.0).round();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=2^32 above")]
-        Self { threshold: threshold as u64, state: seed | 1 }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 0..=2^32 above"
+        )]
+        Self {
+            threshold: threshold as u64,
+            state: seed | 1,
+        }
     }
 
     fn strikes(&mut self) -> bool {
@@ -322,7 +348,12 @@ mod tests {
 
     #[test]
     fn injected_loss_is_about_what_was_asked() {
-        for (share, low, high) in [(0.0, 0, 0), (0.01, 700, 1300), (0.5, 49_000, 51_000), (1.0, 100_000, 100_000)] {
+        for (share, low, high) in [
+            (0.0, 0, 0),
+            (0.01, 700, 1300),
+            (0.5, 49_000, 51_000),
+            (1.0, 100_000, 100_000),
+        ] {
             let mut loss = Loss::new(share, 7);
             let lost = (0..100_000).filter(|_| loss.strikes()).count();
             assert!((low..=high).contains(&lost), "{share}: {lost} of 100000");

@@ -7,8 +7,9 @@
 use super::clock::Clock;
 use super::socket::SendSocket;
 use multicast::{
-    BlockKey, Encoder, Epoch, Lane, Layout, ObjectId, PACKET_BYTES, Parity, ReceiverId, SYMBOL_BYTES, Sealer, Sender,
-    SenderConfig, SenderCounters, SenderEvent, SessionId, SessionSecret, Status, Suite, Transmit, source_symbol,
+    BlockKey, Encoder, Epoch, Lane, Layout, ObjectId, PACKET_BYTES, Parity, ReceiverId,
+    SYMBOL_BYTES, Sealer, Sender, SenderConfig, SenderCounters, SenderEvent, SessionId,
+    SessionSecret, Status, Suite, Transmit, source_symbol,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -143,12 +144,18 @@ impl Sending {
             batch: Batch::default(),
         };
         let shared = Arc::clone(&snapshot);
-        std::thread::Builder::new().name("send".into()).spawn(move || {
-            if let Err(error) = run(state, clock, &inbox, &say, &shared) {
-                let _ = say.send(SendingEvent::Failed(error));
-            }
-        })?;
-        Ok(Self { commands, events: Some(events), snapshot })
+        std::thread::Builder::new()
+            .name("send".into())
+            .spawn(move || {
+                if let Err(error) = run(state, clock, &inbox, &say, &shared) {
+                    let _ = say.send(SendingEvent::Failed(error));
+                }
+            })?;
+        Ok(Self {
+            commands,
+            events: Some(events),
+            snapshot,
+        })
     }
 
     /// The session's events; given out once.
@@ -222,7 +229,11 @@ fn run(
             rate_bytes_per_s: state.sender.rate_bytes_per_s(),
             passes: state.sender.progress().pass.saturating_add(1),
         };
-        let nap = state.sender.poll_timeout().map_or(NAP, |deadline| clock.until(deadline)).min(NAP);
+        let nap = state
+            .sender
+            .poll_timeout()
+            .map_or(NAP, |deadline| clock.until(deadline))
+            .min(NAP);
         match inbox.recv_timeout(nap) {
             Ok(command) => {
                 state.obey(command, &clock);
@@ -252,7 +263,9 @@ impl State {
     fn send_what_is_due(&mut self, clock: &Clock) -> Result<(), String> {
         // Two bursts at most before commands are looked at again.
         for _ in 0..2 * BATCH {
-            let Some(transmit) = self.sender.poll_transmit(clock.now()) else { break };
+            let Some(transmit) = self.sender.poll_transmit(clock.now()) else {
+                break;
+            };
             self.queue(&transmit)?;
         }
         self.flush()
@@ -298,11 +311,16 @@ fn translate(event: SenderEvent) -> Option<SendingEvent> {
         SenderEvent::ReceiverComplete(id) => SendingEvent::Complete(id.0),
         SenderEvent::UseBulk { receiver, blocks } => SendingEvent::UseBulk {
             receiver: receiver.0,
-            blocks: blocks.iter().filter(|b| b.object == ObjectId::Image).map(|b| b.index).collect(),
+            blocks: blocks
+                .iter()
+                .filter(|b| b.object == ObjectId::Image)
+                .map(|b| b.index)
+                .collect(),
         },
-        SenderEvent::PassEnded { pass, again } => {
-            SendingEvent::Note(format!("pass {} ended, {again} blocks go out again", pass + 1))
-        }
+        SenderEvent::PassEnded { pass, again } => SendingEvent::Note(format!(
+            "pass {} ended, {again} blocks go out again",
+            pass + 1
+        )),
         _ => return None,
     })
 }
@@ -347,11 +365,20 @@ struct Blocks {
 
 impl Blocks {
     fn new(source: Arc<dyn BlockSource>) -> Self {
-        Self { source, encoder: Encoder::new(), blocks: VecDeque::new(), parity: VecDeque::new() }
+        Self {
+            source,
+            encoder: Encoder::new(),
+            blocks: VecDeque::new(),
+            parity: VecDeque::new(),
+        }
     }
 
     /// The payload of a packet.
-    fn symbol(&mut self, transmit: &Transmit, payload: &mut [u8; SYMBOL_BYTES]) -> Result<(), String> {
+    fn symbol(
+        &mut self,
+        transmit: &Transmit,
+        payload: &mut [u8; SYMBOL_BYTES],
+    ) -> Result<(), String> {
         let key = transmit.block;
         match transmit.symbol.checked_sub(transmit.k) {
             None => {
@@ -360,7 +387,11 @@ impl Blocks {
             Some(index) => {
                 if !self.parity.iter().any(|(kept, _)| *kept == key) {
                     self.block(key)?;
-                    let block = self.blocks.front().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
+                    let block = self
+                        .blocks
+                        .front()
+                        .map(|(_, bytes)| bytes.as_slice())
+                        .unwrap_or_default();
                     let parity = self.encoder.encode(block).map_err(|e| e.to_string())?;
                     self.parity.truncate(KEPT_PARITY - 1);
                     self.parity.push_front((key, parity));
@@ -381,7 +412,11 @@ impl Blocks {
             Some(at) => self.blocks.remove(at).map(|(_, bytes)| bytes),
             None => {
                 let mut bytes = match self.blocks.len() {
-                    KEPT_BLOCKS.. => self.blocks.pop_back().map(|(_, bytes)| bytes).unwrap_or_default(),
+                    KEPT_BLOCKS.. => self
+                        .blocks
+                        .pop_back()
+                        .map(|(_, bytes)| bytes)
+                        .unwrap_or_default(),
                     _ => Vec::new(),
                 };
                 self.source
@@ -393,7 +428,11 @@ impl Blocks {
         if let Some(bytes) = bytes {
             self.blocks.push_front((key, bytes));
         }
-        Ok(self.blocks.front().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default())
+        Ok(self
+            .blocks
+            .front()
+            .map(|(_, bytes)| bytes.as_slice())
+            .unwrap_or_default())
     }
 }
 

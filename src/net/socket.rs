@@ -3,7 +3,10 @@
 //! Owns socket creation and the calls that move datagrams. Never looks into a packet. Segmentation offload
 //! (`quinn-udp`) sends up to 40 packets in one call, and receives as many.
 
-#![expect(clippy::disallowed_methods, reason = "this is where session sockets are made")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is where session sockets are made"
+)]
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
@@ -70,11 +73,19 @@ impl SendSocket {
             loop {
                 match self.state.try_send((&self.socket).into(), &transmit) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        wait(&self.socket, rustix::event::PollFlags::OUT, Duration::from_millis(50))?;
+                        wait(
+                            &self.socket,
+                            rustix::event::PollFlags::OUT,
+                            Duration::from_millis(50),
+                        )?;
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     // No buffers in a driver is congestion, which the session repairs.
-                    Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) => break,
+                    Err(e)
+                        if e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) =>
+                    {
+                        break;
+                    }
                     other => {
                         other?;
                         break;
@@ -114,7 +125,11 @@ impl ReceiveSocket {
         join_on(&socket, *group.ip(), interface)?;
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { socket, state, buffers: vec![vec![0; MESSAGE_BYTES]; MESSAGES] })
+        Ok(Self {
+            socket,
+            state,
+            buffers: vec![vec![0; MESSAGE_BYTES]; MESSAGES],
+        })
     }
 
     /// Hands every datagram waiting in the socket (up to a bound) and its sender's address to `take`, which may
@@ -127,15 +142,33 @@ impl ReceiveSocket {
         let mut datagrams = 0;
         // A bound, so that a flood on one lane does not starve the other.
         for _ in 0..8 {
-            let mut slices: Vec<IoSliceMut> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
-            let count = match self.state.recv((&self.socket).into(), &mut slices, &mut metas) {
+            let mut slices: Vec<IoSliceMut> = self
+                .buffers
+                .iter_mut()
+                .map(|b| IoSliceMut::new(b))
+                .collect();
+            let count = match self
+                .state
+                .recv((&self.socket).into(), &mut slices, &mut metas)
+            {
                 Ok(count) => count,
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) =>
+                {
+                    break;
+                }
                 Err(e) => return Err(e),
             };
             for (buffer, meta) in self.buffers.iter_mut().zip(&metas).take(count) {
-                let Some(received) = buffer.get_mut(..meta.len) else { continue };
-                let IpAddr::V4(from) = meta.addr.ip().to_canonical() else { continue };
+                let Some(received) = buffer.get_mut(..meta.len) else {
+                    continue;
+                };
+                let IpAddr::V4(from) = meta.addr.ip().to_canonical() else {
+                    continue;
+                };
                 for datagram in received.chunks_mut(meta.stride.max(1)) {
                     datagrams += 1;
                     take(datagram, from);
