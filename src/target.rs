@@ -111,7 +111,10 @@ impl DiskFacts {
     /// One line that names the disk so that nobody takes it for another: path, model, serial, size.
     pub fn title(&self) -> String {
         let mut line = self.path.clone();
-        for part in [self.model.as_deref(), self.serial.as_deref().map(|s| s.trim())] {
+        for part in [
+            self.model.as_deref(),
+            self.serial.as_deref().map(|s| s.trim()),
+        ] {
             if let Some(part) = part.filter(|p| !p.is_empty()) {
                 line.push_str(", ");
                 line.push_str(part);

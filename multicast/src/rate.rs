@@ -188,9 +188,10 @@ impl Rate {
         losses.sort_unstable();
         let before = self.rate;
         self.decide(now, length, &losses, kernel_heavy);
-        self.rate = self
-            .rate
-            .clamp(percent(self.cap, FLOOR_PERCENT).clamp(1, FLOOR_MOST), self.cap);
+        self.rate = self.rate.clamp(
+            percent(self.cap, FLOOR_PERCENT).clamp(1, FLOOR_MOST),
+            self.cap,
+        );
         if self.rate != before {
             // What is still under way was sent at the old rate, and each receiver's next
             // status covers some of it: measure from after both.
@@ -320,10 +321,18 @@ mod tests {
         let overrun = |_, rate: u64| rate.saturating_sub(link) * MILLION / rate;
         let mut rate = Rate::new(Instant::ZERO, 10 * CAP, link / 4);
         let from = run(&mut rate, 0, 4, overrun);
-        assert!((link * 80 / 100..=link * 110 / 100).contains(&rate.rate()), "{}", rate.rate());
+        assert!(
+            (link * 80 / 100..=link * 110 / 100).contains(&rate.rate()),
+            "{}",
+            rate.rate()
+        );
         assert!(rate.falls() >= 1);
         run(&mut rate, from, 60, overrun);
-        assert!((link * 85 / 100..=link * 115 / 100).contains(&rate.rate()), "{}", rate.rate());
+        assert!(
+            (link * 85 / 100..=link * 115 / 100).contains(&rate.rate()),
+            "{}",
+            rate.rate()
+        );
     }
 
     #[test]

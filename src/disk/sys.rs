@@ -1,6 +1,9 @@
 //! The ioctls, and the only `unsafe` of this package.
 
-#![expect(unsafe_code, reason = "ioctls have no safe wrapper; each block says what makes it sound")]
+#![expect(
+    unsafe_code,
+    reason = "ioctls have no safe wrapper; each block says what makes it sound"
+)]
 
 use rustix::fd::AsFd;
 use rustix::ioctl::{NoArg, ioctl, opcode};
