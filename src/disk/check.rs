@@ -1,9 +1,18 @@
 //! `image check` on all processors, cancellable, naming what is damaged and which partition it hits.
+//!
+//! An image that opens is checked chunk by chunk, by its index; what lies around the chunks by a walk over the records'
+//! headers. The walk alone serves where the image does not open: it is encrypted and nobody gave the password, or index
+//! or trailer are damaged. Then the report says how many chunks are still whole. Never writes.
 
-use super::restore::open_image;
+use super::restore::open_volumes;
 use super::{Cancelled, DiskError, OnProgress};
-use imagefmt::{ChunkId, FormatError, Image, Manifest, Root};
+use imagefmt::{
+    ChunkId, Decoder, FormatError, Geometry, Image, Manifest, Password, ReadAt, RecordKind,
+    Records, Root, Volume,
+};
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 /// How deep a check goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Depth {
-    /// Structure: prologue, index, trailer, META.
+    /// Structure: prologue, trailer and, unless a password is missing, index.
     Quick,
     /// Every stored byte against its hash; needs no password.
     Standard,
@@ -33,28 +42,51 @@ impl Depth {
 /// What a check found.
 #[derive(Debug)]
 pub struct Report {
-    /// Root of the image, when its index could be read.
+    /// Root of the image, when index or trailer could be read.
     pub root: Option<Root>,
     /// Chunks looked at.
     pub chunks: u64,
-    /// Damaged chunks, in disk order.
+    /// What is damaged: the structure first, then chunks in disk order.
     pub faults: Vec<Fault>,
 }
 
-/// A damaged chunk.
+/// One thing that is damaged.
 #[derive(Debug)]
 pub struct Fault {
-    /// Chunk.
-    pub chunk: ChunkId,
-    /// What is damaged, where on the disk, and which partition that is.
+    /// Chunk; `None` for what is not a chunk.
+    pub chunk: Option<ChunkId>,
+    /// What is damaged and, for a chunk, where on the disk and which partition that is.
     pub text: String,
 }
 
-/// Checks the image at `path` on `threads` threads.
+impl Report {
+    /// How much is damaged, in words.
+    pub fn damage(&self) -> String {
+        let hit: BTreeSet<_> = self.faults.iter().filter_map(|fault| fault.chunk).collect();
+        let whole = self.chunks.saturating_sub(hit.len() as u64);
+        match (
+            hit.len(),
+            self.faults.iter().any(|fault| fault.chunk.is_none()),
+        ) {
+            (0, _) => format!(
+                "its structure; all {} chunks found in it are whole",
+                self.chunks
+            ),
+            (count, false) => format!("{count} of {} chunks", self.chunks),
+            (_, true) => format!(
+                "its structure; {whole} of {} chunks found in it are whole",
+                self.chunks
+            ),
+        }
+    }
+}
+
+/// Checks the image at `path`, with all its volumes, on `threads` threads.
 ///
 /// # Errors
-/// [`DiskError::Image`] when the structure itself is damaged, [`DiskError::Cancelled`]. Damaged chunks are not an
-/// error here but the report's content.
+/// [`DiskError::Io`] for a file that cannot be read; [`DiskError::Image`] for one that is no image, needs a password
+/// for this depth, or (quick) has a damaged structure; [`DiskError::Cancelled`]. Damage is otherwise not an error but
+/// the report's content.
 pub fn check(
     path: &Path,
     password: Option<&str>,
@@ -63,69 +95,365 @@ pub fn check(
     progress: OnProgress,
     cancelled: Cancelled,
 ) -> Result<Report, DiskError> {
-    let image = open_image(path, password)?;
-    let manifest = image.manifest();
-    let chunks = manifest.entries.len() as u64;
-    let mut faults = Vec::new();
-    if depth != Depth::Quick {
-        faults = check_chunks(&image, depth, threads, progress, cancelled)?;
+    let wrong = |error| DiskError::image(path, error);
+    let volumes = || open_volumes(path).map_err(|e| DiskError::io("opening", path, e));
+    let password = password.map(Password::new);
+    let (image, damage) = match Image::open_volumes(volumes()?, password.as_ref()) {
+        Ok(image) => (Some(image), None),
+        Err(FormatError::PasswordNeeded) if depth != Depth::Deep => (None, None),
+        Err(error) if depth != Depth::Quick && is_damage(&error) => (None, Some(error)),
+        Err(error) => return Err(wrong(error)),
+    };
+    if depth == Depth::Quick {
+        let (root, chunks) = match &image {
+            Some(image) => (image.root(), image.manifest().entries.len() as u64),
+            None => Image::summary(volumes()?)
+                .map(|known| (known.root, known.chunks))
+                .map_err(wrong)?,
+        };
+        return Ok(Report {
+            root: Some(root),
+            chunks,
+            faults: Vec::new(),
+        });
     }
+    if let (Some(damage), Depth::Deep) = (&damage, depth) {
+        return rescue(volumes()?, password.as_ref(), damage, progress, cancelled)?.map_err(wrong);
+    }
+    // A prologue that does not hold leaves nothing to go by: then the reason the image does not open is the answer.
+    let records = match (Records::walk(volumes()?), damage.as_ref()) {
+        (Ok(records), _) => records,
+        (Err(error), _) => return Err(wrong(damage.unwrap_or(error))),
+    };
+    let subject = Subject {
+        image: image.as_ref(),
+        records: &records,
+        depth,
+    };
+    let mut faults = subject.structure(damage.as_ref());
+    faults.extend(subject.check(threads, progress, cancelled)?);
     faults.sort_by_key(|fault| fault.chunk);
-    Ok(Report { root: Some(image.root()), chunks, faults })
+    let summary = records.summary();
+    let chunks = match (&image, &summary) {
+        (Some(image), _) => image.manifest().entries.len() as u64,
+        (None, Ok(summary)) => summary.chunks,
+        (None, Err(_)) => records
+            .records()
+            .iter()
+            .filter(|record| record.kind == RecordKind::Chunk)
+            .count() as u64,
+    };
+    Ok(Report {
+        root: summary.ok().map(|summary| summary.root),
+        chunks,
+        faults,
+    })
 }
 
-fn check_chunks(
-    image: &Image<File>,
+/// Whether it says that bytes are not what was written, rather than that the file or the password is not the right one.
+fn is_damage(error: &FormatError) -> bool {
+    use FormatError as E;
+    matches!(
+        error,
+        E::Truncated { .. }
+            | E::Damaged { .. }
+            | E::ChunkDamaged { .. }
+            | E::LimitExceeded { .. }
+            | E::Meta(_)
+            | E::VolumeMissing { .. }
+    )
+}
+
+/// What is being checked.
+struct Subject<'a> {
+    /// When it opens.
+    image: Option<&'a Image<File>>,
+    records: &'a Records<File>,
     depth: Depth,
-    threads: usize,
+}
+
+/// One piece of the work.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// Entry of the index.
+    Entry(usize),
+    /// Record that no entry of the index names.
+    Record(usize),
+}
+
+impl Subject<'_> {
+    fn manifest(&self) -> Option<&Manifest> {
+        self.image.map(Image::manifest)
+    }
+
+    /// What the headers and their places tell.
+    fn structure(&self, damage: Option<&FormatError>) -> Vec<Fault> {
+        let mut known = self
+            .image
+            .map(|image| image.positions().to_vec())
+            .unwrap_or_default();
+        known.sort_unstable();
+        let holes = self.records.gaps().iter().filter(|gap| {
+            // A chunk the index places in the hole is named as damaged by itself.
+            let next = known.get(known.partition_point(|position| *position < gap.position));
+            next.is_none_or(|next| {
+                next.volume != gap.position.volume || next.offset - gap.position.offset >= gap.bytes
+            })
+        });
+        let hole = |gap: &imagefmt::Gap| {
+            let (volume, start) = (gap.position.volume.saturating_add(1), gap.position.offset);
+            format!(
+                "no record in bytes {start}..{} of volume {volume}",
+                start.saturating_add(gap.bytes)
+            )
+        };
+        let mut texts: Vec<String> = damage.map(full_text).into_iter().collect();
+        texts.extend(holes.map(hole));
+        if let (None, None, Err(error)) = (damage, self.image, self.records.summary()) {
+            texts.push(full_text(&error));
+        }
+        texts
+            .into_iter()
+            .map(|text| Fault { chunk: None, text })
+            .collect()
+    }
+
+    /// The work, and the bytes each piece stands for.
+    fn pieces(&self) -> Vec<(Piece, u64)> {
+        let mut pieces = Vec::new();
+        if let Some(manifest) = self.manifest() {
+            let entries = manifest.entries.iter().enumerate();
+            pieces.extend(
+                entries.map(|(i, entry)| (Piece::Entry(i), u64::from(entry.mask.used_bytes()))),
+            );
+        }
+        let named = |record: &imagefmt::Record| {
+            let image = self.image?;
+            let (index, _) = image.manifest().find(record.chunk)?;
+            (record.kind == RecordKind::Chunk
+                && image.positions().get(index) == Some(&record.position))
+            .then_some(())
+        };
+        let others = self
+            .records
+            .records()
+            .iter()
+            .enumerate()
+            .filter(|(_, record)| named(record).is_none());
+        pieces.extend(others.map(|(i, record)| (Piece::Record(i), record.bytes)));
+        pieces
+    }
+
+    fn check(
+        &self,
+        threads: usize,
+        progress: OnProgress,
+        cancelled: Cancelled,
+    ) -> Result<Vec<Fault>, DiskError> {
+        let pieces = self.pieces();
+        let total = pieces.iter().map(|(_, bytes)| bytes).sum();
+        let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let faults = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..threads.max(1) {
+                scope.spawn(|| {
+                    let mut scratch = Scratch::default();
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((piece, bytes)) = pieces.get(index).filter(|_| !cancelled())
+                        else {
+                            return;
+                        };
+                        if let Some(fault) = self.check_piece(*piece, &mut scratch) {
+                            faults
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .push(fault);
+                        }
+                        progress(done.fetch_add(*bytes, Ordering::Relaxed) + bytes, total);
+                    }
+                });
+            }
+        });
+        if cancelled() {
+            return Err(DiskError::Cancelled);
+        }
+        Ok(faults.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check_piece(&self, piece: Piece, scratch: &mut Scratch) -> Option<Fault> {
+        match piece {
+            Piece::Entry(index) => {
+                let image = self.image?;
+                let entry = image.manifest().entries.get(index)?;
+                let error = self.check_entry(image, index, scratch).err()?;
+                let text = describe(
+                    image.manifest().geometry,
+                    self.manifest(),
+                    entry.chunk,
+                    &error,
+                );
+                Some(Fault {
+                    chunk: Some(entry.chunk),
+                    text,
+                })
+            }
+            Piece::Record(index) => {
+                let record = self.records.records().get(index)?;
+                let error = self
+                    .records
+                    .check(record.position, &mut scratch.body)
+                    .err()?;
+                if record.kind != RecordKind::Chunk {
+                    return Some(Fault {
+                        chunk: None,
+                        text: full_text(&error),
+                    });
+                }
+                let text = describe(
+                    self.records.geometry(),
+                    self.manifest(),
+                    record.chunk,
+                    &error,
+                );
+                Some(Fault {
+                    chunk: Some(record.chunk),
+                    text,
+                })
+            }
+        }
+    }
+
+    fn check_entry(
+        &self,
+        image: &Image<File>,
+        index: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), FormatError> {
+        if self.depth != Depth::Deep {
+            return image.read_body(index, &mut scratch.body);
+        }
+        let decoder = match &mut scratch.decoder {
+            Some(decoder) => decoder,
+            none => none.insert(image.decoder()?),
+        };
+        image
+            .read_chunk(index, decoder, &mut scratch.body, &mut scratch.plain)
+            .map(drop)
+    }
+}
+
+/// Room of one thread.
+#[derive(Default)]
+struct Scratch {
+    decoder: Option<Decoder>,
+    body: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// A deep check of an image that does not open: which chunks decode, by their records alone.
+fn rescue(
+    volumes: Vec<Volume<File>>,
+    password: Option<&Password>,
+    damage: &FormatError,
     progress: OnProgress,
     cancelled: Cancelled,
-) -> Result<Vec<Fault>, DiskError> {
-    let manifest = image.manifest();
-    let total = manifest.used_bytes();
-    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
-    let faults = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                let mut decoder = image.decoder();
-                let (mut body, mut plain) = (Vec::new(), Vec::new());
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(entry) = manifest.entries.get(index).filter(|_| !cancelled()) else { return };
-                    let outcome = match (&mut decoder, depth) {
-                        (Ok(decoder), Depth::Deep) => {
-                            image.read_chunk(index, decoder, &mut body, &mut plain).map(drop)
-                        }
-                        _ => image.read_body(index, &mut body),
-                    };
-                    if let Err(error) = outcome {
-                        let fault = Fault { chunk: entry.chunk, text: describe(manifest, entry.chunk, &error) };
-                        faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
-                    }
-                    let bytes = u64::from(entry.mask.used_bytes());
-                    progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
-                }
-            });
-        }
+) -> Result<Result<Report, FormatError>, DiskError> {
+    let total = volumes.iter().map(|volume| volume.len).sum();
+    let mut before = 0;
+    let volumes = volumes.into_iter().map(|Volume { reader, len }| {
+        let reader = Watched {
+            reader,
+            before,
+            total,
+            progress,
+            cancelled,
+        };
+        before += len;
+        Volume { reader, len }
     });
+    let rebuilt = Image::rebuild_volumes(volumes.collect(), password);
     if cancelled() {
         return Err(DiskError::Cancelled);
     }
-    Ok(faults.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(rebuilt.map(|rebuilt| {
+        let manifest = rebuilt.image.manifest();
+        let structure = |text| Fault { chunk: None, text };
+        let mut faults = vec![structure(full_text(damage))];
+        if rebuilt.meta_lost {
+            faults.push(structure("its description (META) is lost".into()));
+        }
+        if rebuilt.table_lost {
+            faults.push(structure("its partition table (TABLE) is lost".into()));
+        }
+        let mut lost: BTreeSet<ChunkId> = rebuilt.damaged.iter().copied().collect();
+        lost.extend(rebuilt.missing.iter().flatten());
+        faults.extend(lost.iter().map(|&chunk| {
+            let error = FormatError::ChunkDamaged {
+                chunk,
+                reason: "no whole record of it is left",
+            };
+            Fault {
+                chunk: Some(chunk),
+                text: describe(manifest.geometry, Some(manifest), chunk, &error),
+            }
+        }));
+        Report {
+            root: None,
+            chunks: (manifest.entries.len() + lost.len()) as u64,
+            faults,
+        }
+    }))
 }
 
-/// The fault in words: chunk, disk range, and whose data that is.
-fn describe(manifest: &Manifest, chunk: ChunkId, error: &FormatError) -> String {
-    let start = manifest.geometry.chunk_offset(chunk);
-    let end = start + u64::from(manifest.geometry.chunk_len(chunk));
+/// A volume whose reads show progress, and fail once the work is cancelled: the rescue then runs out by itself.
+struct Watched<'a> {
+    reader: File,
+    before: u64,
+    total: u64,
+    progress: OnProgress<'a>,
+    cancelled: Cancelled<'a>,
+}
+
+impl ReadAt for Watched<'_> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        if (self.cancelled)() {
+            return Err(io::Error::other("cancelled"));
+        }
+        (self.progress)(self.before.saturating_add(offset), self.total);
+        self.reader.read_at(offset, buffer)
+    }
+}
+
+fn full_text(error: &FormatError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// The fault in words: chunk, disk range and, where the description is readable, whose data that is.
+fn describe(
+    geometry: Geometry,
+    manifest: Option<&Manifest>,
+    chunk: ChunkId,
+    error: &FormatError,
+) -> String {
+    let start = geometry.chunk_offset(chunk);
+    let end = start + u64::from(geometry.chunk_len(chunk));
+    let range = format!("{}: disk bytes {start}..{end}", full_text(error));
+    let Some(manifest) = manifest else {
+        return range;
+    };
     let hit: Vec<String> = manifest
         .meta
         .partitions
         .iter()
         .filter(|p| p.start < end && start < p.start.saturating_add(p.length))
         .map(|p| {
-            let fs = p.fs.as_ref().map_or("unknown content", |fs| fs.kind.as_str());
+            let fs =
+                p.fs.as_ref()
+                    .map_or("unknown content", |fs| fs.kind.as_str());
             let (from, to) = (start.saturating_sub(p.start), (end - p.start).min(p.length));
             match p.number {
                 0 => format!("the disk's {fs}, bytes {from}..{to}"),
@@ -133,6 +461,159 @@ fn describe(manifest: &Manifest, chunk: ChunkId, error: &FormatError) -> String 
             }
         })
         .collect();
-    let place = if hit.is_empty() { "outside partitions".to_owned() } else { hit.join("; ") };
-    format!("{error}: disk bytes {start}..{end}, {place}")
+    let place = if hit.is_empty() {
+        "outside partitions".to_owned()
+    } else {
+        hit.join("; ")
+    };
+    format!("{range}, {place}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imagefmt::{Encoder, KdfCost, Mask, Meta, NewPassword, Writer, WriterOptions};
+    use std::fs;
+
+    /// Three chunks of noise, written to `path`; returns where each record starts.
+    fn image(path: &Path, word: Option<&str>) -> Vec<u64> {
+        let geometry = Geometry::new(3 << 18, 512, 18).unwrap();
+        let options = WriterOptions {
+            password: word.map(|word| NewPassword {
+                password: Password::new(word),
+                salt: [1; 16],
+                key: [2; 32],
+                nonce_seed: [3; 32],
+            }),
+            kdf: KdfCost {
+                memory_kib: 8,
+                passes: 1,
+                lanes: 1,
+            },
+            ..WriterOptions::new(geometry, [7; 16])
+        };
+        let mut writer = Writer::create(
+            fs::File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)
+                .unwrap(),
+            options,
+        )
+        .unwrap();
+        let mut encoder = Encoder::new(1, writer.id_key()).unwrap();
+        writer.meta(&Meta::default()).unwrap();
+        let mask = Mask::full(1 << 18);
+        for chunk in 0..3_u8 {
+            let mut used = vec![0; 1 << 18];
+            blake3::Hasher::new_keyed(&[chunk; 32])
+                .finalize_xof()
+                .fill(&mut used);
+            let body = encoder.encode(&mask, &used).unwrap();
+            writer.chunk(ChunkId(chunk.into()), &mask, &body).unwrap();
+        }
+        writer.finish().unwrap();
+        let records = Records::walk(open_volumes(path).unwrap()).unwrap();
+        records
+            .records()
+            .iter()
+            .map(|record| record.position.offset)
+            .collect()
+    }
+
+    fn run(path: &Path, word: Option<&str>, depth: Depth) -> Result<Report, DiskError> {
+        check(path, word, depth, 2, &|_, _| {}, &|| false)
+    }
+
+    fn damage(path: &Path, at: u64) {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[usize::try_from(at).unwrap()] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// The console may store images whose password only the operator has; decay must show there all the same.
+    #[test]
+    fn a_locked_image_is_checked_without_its_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.dcimg");
+        let records = image(&path, Some("secret"));
+        for depth in [Depth::Quick, Depth::Standard] {
+            let report = run(&path, None, depth).unwrap();
+            assert_eq!((report.faults.len(), report.chunks), (0, 3));
+            assert_eq!(report.root, run(&path, Some("secret"), depth).unwrap().root);
+        }
+        let locked = run(&path, None, Depth::Deep);
+        assert!(matches!(
+            locked,
+            Err(DiskError::Image {
+                source: FormatError::PasswordNeeded,
+                ..
+            })
+        ));
+        assert!(
+            run(&path, Some("secret"), Depth::Deep)
+                .unwrap()
+                .faults
+                .is_empty()
+        );
+        damage(&path, records[2] + 5000);
+        for word in [None, Some("secret")] {
+            let report = run(&path, word, Depth::Standard).unwrap();
+            let hit: Vec<_> = report.faults.iter().map(|fault| fault.chunk).collect();
+            assert_eq!(hit, [Some(ChunkId(1))]);
+            assert!(
+                report.faults[0].text.contains("disk bytes 262144..524288"),
+                "{}",
+                report.faults[0].text
+            );
+            assert_eq!(report.damage(), "1 of 3 chunks");
+        }
+    }
+
+    #[test]
+    fn a_cut_image_says_what_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.dcimg");
+        for word in [None, Some("secret")] {
+            let records = image(&path, word);
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, &whole[..usize::try_from(records[3] + 1000).unwrap()]).unwrap();
+            assert!(run(&path, word, Depth::Quick).is_err());
+            for depth in [Depth::Standard, Depth::Deep] {
+                let report = run(&path, word, depth).unwrap();
+                assert_eq!(
+                    report.damage(),
+                    "its structure; all 2 chunks found in it are whole"
+                );
+                assert!(
+                    report.faults[0].text.contains("cut short"),
+                    "{}",
+                    report.faults[0].text
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_named_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.dcimg");
+        let records = image(&path, None);
+        damage(&path, records[1] + 30);
+        for depth in [Depth::Standard, Depth::Deep] {
+            let report = run(&path, None, depth).unwrap();
+            let hit: Vec<_> = report.faults.iter().map(|fault| fault.chunk).collect();
+            assert_eq!(hit, [Some(ChunkId(0))]);
+        }
+        // The description has a second copy in the index, so that the image opens; the check tells nevertheless.
+        image(&path, None);
+        damage(&path, records[0] + 30);
+        let report = run(&path, None, Depth::Standard).unwrap();
+        assert_eq!(report.faults.len(), 1);
+        assert_eq!(
+            report.damage(),
+            "its structure; all 3 chunks found in it are whole"
+        );
+    }
 }

@@ -2,8 +2,9 @@
 
 use super::deployment::{ChunkFailure, Deployment};
 use super::{Cancelled, DiskError, OnProgress, device};
-use imagefmt::{Image, Password, Root};
+use imagefmt::{Image, Password, Root, Volume, volume_name};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -30,15 +31,48 @@ pub struct Restored {
     pub notes: Vec<String>,
 }
 
-/// Opens an image file.
+/// Most volumes of one image: 4 TiB at the default cut.
+const VOLUMES_MAX: u32 = 1024;
+
+/// Opens an image with all its volumes.
 ///
 /// # Errors
-/// [`DiskError::Image`] for anything that is not a whole, readable image.
+/// [`DiskError::Io`] for a file that cannot be read, [`DiskError::Image`] for anything that is not a whole, readable
+/// image.
 pub fn open_image(path: &Path, password: Option<&str>) -> Result<Image<File>, DiskError> {
-    let file = OpenOptions::new().read(true).open(path).map_err(|e| DiskError::io("opening", path, e))?;
-    let len = file.metadata().map_err(|e| DiskError::io("looking at", path, e))?.len();
+    let volumes = open_volumes(path).map_err(|e| DiskError::io("opening", path, e))?;
     let password = password.map(Password::new);
-    Image::open(file, len, password.as_ref()).map_err(|e| DiskError::image(path, e))
+    Image::open_volumes(volumes, password.as_ref()).map_err(|e| DiskError::image(path, e))
+}
+
+/// Opens the file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
+///
+/// # Errors
+/// When one of them cannot be opened or is not a regular file.
+pub fn open_volumes(path: &Path) -> io::Result<Vec<Volume<File>>> {
+    let mut volumes = Vec::new();
+    for number in 1..=VOLUMES_MAX {
+        // Appended to the path as the system has it: it need not be text.
+        let mut name = path.as_os_str().to_owned();
+        name.push(volume_name("", number));
+        let reader = match OpenOptions::new().read(true).open(name) {
+            Ok(file) => file,
+            Err(error) if number > 1 && error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        let metadata = reader.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        volumes.push(Volume {
+            reader,
+            len: metadata.len(),
+        });
+    }
+    Ok(volumes)
 }
 
 /// Makes the target ready to be opened: a path that does not exist becomes a sparse file of the master's size.
@@ -52,7 +86,8 @@ pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFa
             .create_new(true)
             .open(path)
             .map_err(|e| DiskError::io("creating", path, e))?;
-        file.set_len(disk_size).map_err(|e| DiskError::io("growing", path, e))?;
+        file.set_len(disk_size)
+            .map_err(|e| DiskError::io("growing", path, e))?;
     }
     device::describe(path)
 }
@@ -70,14 +105,28 @@ pub fn restore(
     cancelled: Cancelled,
 ) -> Result<Restored, DiskError> {
     deployment.wipe()?;
-    let bytes_written =
-        write_all(image, image_path, deployment, threads, &|done, total| progress(Stage::Writing, done, total), cancelled)?;
+    let bytes_written = write_all(
+        image,
+        image_path,
+        deployment,
+        threads,
+        &|done, total| progress(Stage::Writing, done, total),
+        cancelled,
+    )?;
     deployment.flush()?;
-    let proof = deployment.verify(threads, &|done, total| progress(Stage::Verifying, done, total), cancelled)?;
+    let proof = deployment.verify(
+        threads,
+        &|done, total| progress(Stage::Verifying, done, total),
+        cancelled,
+    )?;
     progress(Stage::Committing, 0, 1);
     deployment.commit(&proof)?;
     progress(Stage::Committing, 1, 1);
-    Ok(Restored { root: proof.root(), bytes_written, notes: deployment.notes().to_vec() })
+    Ok(Restored {
+        root: proof.root(),
+        bytes_written,
+        notes: deployment.notes().to_vec(),
+    })
 }
 
 fn write_all(
@@ -93,7 +142,10 @@ fn write_all(
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let failure: Mutex<Option<DiskError>> = Mutex::new(None);
     let fail = |error| {
-        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
     };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -105,7 +157,12 @@ fn write_all(
                 let mut body = Vec::new();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= entries || failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                    if index >= entries
+                        || failure
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .is_some()
+                    {
                         return;
                     }
                     if cancelled() {
@@ -116,7 +173,9 @@ fn write_all(
                         .map_err(ChunkFailure::Corrupt)
                         .and_then(|()| writer.write(index, &body));
                     match outcome {
-                        Ok(bytes) => progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total),
+                        Ok(bytes) => {
+                            progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total)
+                        }
                         Err(failure) => return fail(disk_error(failure, image_path)),
                     }
                 }
