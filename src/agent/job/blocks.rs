@@ -1,0 +1,148 @@
+//! What becomes of image blocks: written, corrupt, or fetched over TCP 5003.
+
+use super::{BATCH, CORRUPT_TRIES, Failure, Runner};
+use crate::agent::fetch::Fetched;
+use crate::agent::writers::{BlockFailure, Finished, Source, Work};
+use crate::net::hex;
+use crate::target::TargetState;
+use multicast::{BlockKey, BlockOutcome};
+use std::collections::BTreeSet;
+
+impl Runner {
+    pub(super) fn written(&mut self, finished: Finished) -> Result<(), Failure> {
+        let Finished {
+            block,
+            generation,
+            slot,
+            result,
+        } = finished;
+        let key = BlockKey::image(block);
+        let outcome = if result.is_ok() {
+            BlockOutcome::Ok
+        } else {
+            BlockOutcome::Failed
+        };
+        match slot {
+            Some((slot, buffer)) if generation == self.generation => {
+                self.give_back(key, slot, buffer, outcome)
+            }
+            // By bulk, or of a session that was replaced while the block was being written: news to this receiver.
+            _ => {
+                self.bulk_flying.remove(&block);
+                if let Some(receiving) = self.receiving.as_ref().filter(|_| result.is_ok()) {
+                    receiving.bulk_done(key);
+                }
+            }
+        }
+        match result {
+            Ok(bytes) => {
+                self.bulk_wanted.remove(&block);
+                if let Some(image) = &mut self.image
+                    && image.done.insert(block)
+                {
+                    image.written += bytes;
+                    self.reporter.done(image.written);
+                }
+                Ok(())
+            }
+            Err(BlockFailure::Disk(error)) => Err(error.into()),
+            Err(BlockFailure::Corrupt(reason)) => self.corrupt_block(block, &reason),
+        }
+    }
+
+    /// A block that authenticated but is not what the manifest promises: never written, fetched over TCP 5003 instead.
+    pub(super) fn corrupt_block(&mut self, block: u32, reason: &str) -> Result<(), Failure> {
+        tracing::warn!(block, %reason, "block does not match the manifest; fetching it over TCP 5003");
+        self.reporter.corrupt();
+        let tries = self.corrupt.entry(block).or_default();
+        *tries += 1;
+        if *tries >= CORRUPT_TRIES {
+            return Err(Failure::Other(format!(
+                "block {block} came damaged {tries} times ({reason}); run `diskcast image check --deep` on the console"
+            )));
+        }
+        // A chunk that spans blocks is only as good as all of them.
+        let blocks: BTreeSet<u32> = match &self.image {
+            Some(image) => image
+                .layout
+                .parts(block)
+                .flat_map(|part| image.layout.blocks_of(part.piece))
+                .collect(),
+            None => BTreeSet::from([block]),
+        };
+        if let Some(image) = &mut self.image {
+            for block in &blocks {
+                image.done.remove(*block);
+            }
+        }
+        self.bulk_wanted.extend(blocks.iter().chain([&block]));
+        Ok(())
+    }
+
+    pub(super) fn want_bulk(&mut self, blocks: Vec<u32>) {
+        let Some(image) = &self.image else { return };
+        let count = image.layout.block_count();
+        self.bulk_wanted.extend(
+            blocks.into_iter().filter(|b| {
+                *b < count && !image.done.contains(*b) && !self.bulk_flying.contains(b)
+            }),
+        );
+    }
+
+    /// Keeps one batch on its way while anything is wanted over TCP 5003.
+    pub(super) fn fetch_more(&mut self) {
+        if self.image.is_none() {
+            if !self.heard {
+                self.ask_manifest();
+            }
+            return;
+        }
+        if self.bulk_flying.is_empty()
+            && let Some(fetcher) = &self.fetcher
+        {
+            let batch: Vec<u32> = self.bulk_wanted.iter().copied().take(BATCH).collect();
+            if !batch.is_empty() {
+                self.bulk_wanted.retain(|b| !batch.contains(b));
+                self.bulk_flying.extend(&batch);
+                fetcher.blocks(batch);
+            }
+        }
+        let fetching = !self.bulk_flying.is_empty();
+        self.reporter.state_is(if fetching {
+            TargetState::Repairing
+        } else {
+            TargetState::Receiving
+        });
+    }
+
+    pub(super) fn fetched(&mut self, fetched: Fetched) -> Result<(), Failure> {
+        match fetched {
+            Fetched::Manifest(_) if self.image.is_some() => {}
+            Fetched::Manifest(bytes) => {
+                if hex::encode(blake3::hash(&bytes).as_bytes()) != self.order.manifest_digest {
+                    return Err(Failure::Other(
+                        "the manifest fetched over TCP 5003 is not the one of the order".into(),
+                    ));
+                }
+                self.open_image(&bytes)?;
+            }
+            Fetched::Block(block, bytes) => {
+                self.reporter.bulk_block();
+                if let Some(image) = &self.image {
+                    let source = Source::Bulk(bytes);
+                    image.writers.push(Work {
+                        block,
+                        generation: self.generation,
+                        source,
+                    });
+                }
+            }
+            // Blocks leave `bulk_flying` as they are written.
+            Fetched::BatchEnd => {}
+            Fetched::Failed(reason) => {
+                return Err(Failure::Other(format!("fetching over TCP 5003: {reason}")));
+            }
+        }
+        Ok(())
+    }
+}

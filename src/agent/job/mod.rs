@@ -1,0 +1,341 @@
+//! One job on one target, from order to outcome.
+//!
+//! Owns the thread that walks the states, and the handle by which the link reaches it. Everything that happens comes
+//! to that thread as an event, so there is one place that knows where the target stands.
+//!
+//! ```text
+//! joined ---- manifest proven, disk named and free, wiped ----> receiving <--> repairing (TCP 5003)
+//!                                                                  | every block written
+//!                                                               verifying -> committing -> done
+//!   anything wrong, at any point: failed, with a reason; the disk stays without a partition table
+//! ```
+
+mod blocks;
+mod manifest;
+mod session;
+
+use super::AgentOptions;
+use super::fetch::{Fetched, Fetcher};
+use super::progress::Reporter;
+use super::writers::{Finished, Writers};
+use crate::disk::DiskError;
+use crate::disk::deployment::Deployment;
+use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
+use crate::net::receiving::{Receiving, ReceivingEvent};
+use crate::target::{DiskFacts, TargetState};
+use multicast::{BlockSet, Layout};
+use rustls::ClientConfig;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Block buffers of a session: 64 MiB, about half a second of a gigabit link.
+const BUFFERS: u16 = 64;
+/// Blocks asked for over TCP 5003 at once.
+const BATCH: usize = 16;
+/// A block that does not match the manifest so many times is damaged at the console.
+const CORRUPT_TRIES: u32 = 3;
+/// Longest manifest accepted: 16 TiB of used 1 MiB chunks.
+const MAX_MANIFEST: u64 = 1 << 30;
+/// Threads that restore, decompress and write.
+const MAX_WRITERS: usize = 4;
+
+/// The link's handle on a job.
+pub(super) struct Job {
+    id: String,
+    events: Sender<Event>,
+    cancelled: Arc<AtomicBool>,
+    shared: Arc<Mutex<Shared>>,
+    recorded: Option<EndAction>,
+}
+
+/// What the link may know of a running job.
+pub(super) struct Shared {
+    pub(super) state: TargetState,
+    root: String,
+    outcome: Option<Outcome>,
+}
+
+/// How a job ended, once the console recorded it.
+pub(super) struct JobEnd {
+    pub(super) done: bool,
+    pub(super) after: EndAction,
+}
+
+enum Event {
+    Receiving(u64, ReceivingEvent),
+    Written(Finished),
+    Fetched(u64, Fetched),
+    Order(Box<Order>, SocketAddr),
+    UseBulk(Vec<u32>),
+    Cancel(String),
+}
+
+impl Job {
+    /// Starts work on an order.
+    pub(super) fn start(
+        order: Order,
+        console: SocketAddr,
+        tls: Arc<ClientConfig>,
+        options: &AgentOptions,
+        outbox: UnboundedSender<AgentMessage>,
+    ) -> Self {
+        let (events, inbox) = channel();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Mutex::new(Shared {
+            state: TargetState::Joined,
+            root: order.root.clone(),
+            outcome: None,
+        }));
+        let id = order.job.clone();
+        let reporter = Reporter::new(order.job.clone(), outbox.clone(), Arc::clone(&shared));
+        let runner = Runner {
+            order,
+            console,
+            tls,
+            runtime: tokio::runtime::Handle::current(),
+            offers: options.offers(),
+            interface: options.interface,
+            inject_loss: options.inject_loss,
+            outbox,
+            events: events.clone(),
+            inbox,
+            cancelled: Arc::clone(&cancelled),
+            reporter,
+            receiving: None,
+            generation: 0,
+            fetcher: None,
+            image: None,
+            manifest_bytes: Vec::new(),
+            manifest_blocks: 0,
+            heard: true,
+            manifest_asked: false,
+            bulk_wanted: BTreeSet::new(),
+            bulk_flying: BTreeSet::new(),
+            corrupt: HashMap::new(),
+        };
+        let job = Self {
+            id,
+            events,
+            cancelled,
+            shared,
+            recorded: None,
+        };
+        let spawned = std::thread::Builder::new()
+            .name("job".into())
+            .spawn(move || runner.run());
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread for the job");
+        }
+        job
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// For the hello of a new connection.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Unfinished {
+            job: self.id.clone(),
+            root: shared.root.clone(),
+            state: shared.state,
+            outcome: shared.outcome.clone(),
+        }
+    }
+
+    /// The console (perhaps a new one after a restart) sent the order again: go on with what is there.
+    pub(super) fn order_again(&mut self, order: Order, console: SocketAddr) {
+        let _ = self.events.send(Event::Order(Box::new(order), console));
+    }
+
+    pub(super) fn cancel(&self, reason: &str) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        let _ = self.events.send(Event::Cancel(reason.to_owned()));
+    }
+
+    pub(super) fn use_bulk(&self, blocks: Vec<u32>) {
+        let _ = self.events.send(Event::UseBulk(blocks));
+    }
+
+    pub(super) fn recorded(&mut self, after: EndAction) {
+        self.recorded = Some(after);
+    }
+
+    /// Present once the outcome was recorded by the console.
+    pub(super) fn end(&self) -> Option<JobEnd> {
+        let after = self.recorded?;
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = shared.outcome.as_ref()?;
+        Some(JobEnd {
+            done: outcome.state == TargetState::Done,
+            after,
+        })
+    }
+}
+
+/// Why a job ended without being done.
+enum Failure {
+    Disk(DiskError),
+    Other(String),
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl Failure {
+    fn reason(&self) -> String {
+        match self {
+            Self::Other(text) => text.clone(),
+            Self::Disk(error) => match error.hint() {
+                Some(hint) => format!("{} ({hint})", error.full()),
+                None => error.full(),
+            },
+        }
+    }
+}
+
+/// The image once its manifest is proven and the disk is wiped for it.
+struct Open {
+    deployment: Arc<Deployment>,
+    layout: Arc<Layout>,
+    writers: Writers,
+    done: BlockSet,
+    written: u64,
+}
+
+struct Runner {
+    order: Order,
+    console: SocketAddr,
+    tls: Arc<ClientConfig>,
+    runtime: tokio::runtime::Handle,
+    offers: Option<Vec<DiskFacts>>,
+    interface: Option<Ipv4Addr>,
+    inject_loss: f64,
+    outbox: UnboundedSender<AgentMessage>,
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+    cancelled: Arc<AtomicBool>,
+    reporter: Reporter,
+    receiving: Option<Receiving>,
+    /// Counts sessions: events of an earlier one are stale.
+    generation: u64,
+    fetcher: Option<Fetcher>,
+    image: Option<Open>,
+    manifest_bytes: Vec<u8>,
+    manifest_blocks: u32,
+    heard: bool,
+    manifest_asked: bool,
+    bulk_wanted: BTreeSet<u32>,
+    bulk_flying: BTreeSet<u32>,
+    corrupt: HashMap<u32, u32>,
+}
+
+impl Runner {
+    fn run(mut self) {
+        let disk = self.order.disk.path.clone();
+        let result = self.work();
+        // Leave the groups before anything slow.
+        self.receiving = None;
+        let written = self.image.as_ref().map_or(0, |image| image.written);
+        let (state, reason, root) = match result {
+            Ok(root) => (TargetState::Done, None, Some(root)),
+            Err(failure) => (TargetState::Failed, Some(failure.reason()), None),
+        };
+        let outcome = Outcome {
+            job: self.order.job.clone(),
+            state,
+            step: reason.is_some().then(|| self.reporter.state()),
+            reason,
+            disk,
+            bytes_written: written,
+            seconds: self.reporter.seconds(),
+            root,
+            counters: self.reporter.counters(),
+        };
+        self.reporter.outcome(outcome);
+    }
+
+    fn work(&mut self) -> Result<String, Failure> {
+        if self.order.manifest_bytes == 0 || self.order.manifest_bytes > MAX_MANIFEST {
+            return Err(Failure::Other(format!(
+                "the order has a manifest of {} bytes",
+                self.order.manifest_bytes
+            )));
+        }
+        self.reporter.state_is(TargetState::Joined);
+        self.join_session()?;
+        loop {
+            match self.inbox.recv_timeout(Duration::from_millis(250)) {
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::Other("the agent is ending".into()));
+                }
+            }
+            self.fetch_more();
+            self.reporter.tick();
+            if let Some(image) = self.image.as_ref().filter(|image| image.done.is_full()) {
+                let deployment = Arc::clone(&image.deployment);
+                return self.prove_and_commit(&deployment);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Receiving(generation, event) if generation == self.generation => {
+                self.received(event)?
+            }
+            // A session that was replaced: its buffers die with its thread.
+            Event::Receiving(..) => {}
+            Event::Written(finished) => self.written(finished)?,
+            Event::Fetched(generation, fetched) if generation == self.generation => {
+                self.fetched(fetched)?
+            }
+            Event::Fetched(..) => {}
+            Event::Order(order, console) => self.rejoin(*order, console)?,
+            Event::UseBulk(blocks) => self.want_bulk(blocks),
+            Event::Cancel(reason) => return Err(Failure::Other(format!("cancelled: {reason}"))),
+        }
+        Ok(())
+    }
+
+    fn prove_and_commit(&mut self, deployment: &Deployment) -> Result<String, Failure> {
+        self.receiving = None;
+        self.fetcher = None;
+        self.reporter.state_is(TargetState::Verifying);
+        deployment.flush()?;
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .min(MAX_WRITERS);
+        let reporter = &self.reporter;
+        let proof = deployment.verify(threads, &|done, _| reporter.verified(done), &|| {
+            self.cancelled.load(Ordering::Relaxed)
+        })?;
+        self.reporter.state_is(TargetState::Committing);
+        deployment.commit(&proof)?;
+        for note in deployment.notes() {
+            let _ = self.outbox.send(AgentMessage::Log {
+                job: Some(self.order.job.clone()),
+                text: note.clone(),
+            });
+        }
+        Ok(proof.root().to_string())
+    }
+}
+
+impl Shared {
+    pub(super) fn conclude(&mut self, outcome: Outcome) {
+        self.state = outcome.state;
+        self.outcome = Some(outcome);
+    }
+}
