@@ -2,6 +2,7 @@
 
 use super::interrupt::Interrupt;
 use super::output::Output;
+use super::secret::read_password;
 use super::units;
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::capture::{CaptureOptions, capture};
@@ -17,6 +18,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use zeroize::Zeroizing;
 
 /// `diskcast image ...`
 #[derive(Debug, Subcommand)]
@@ -62,7 +64,7 @@ pub struct CaptureArgs {
     /// A remark kept in the image
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// Encrypt with the password in this file (first line)
+    /// Encrypt with the password in this file
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Bytes of a piece that is hashed and written alone: 256K, 512K, 1M, 2M or 4M
@@ -81,7 +83,7 @@ pub struct CaptureArgs {
 pub struct InfoArgs {
     /// Image
     image: PathBuf,
-    /// Password of an encrypted image (first line of the file)
+    /// Password of an encrypted image
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
@@ -118,7 +120,7 @@ pub struct RestoreArgs {
     /// Do it without asking
     #[arg(short, long)]
     yes: bool,
-    /// Password of an encrypted image (first line of the file)
+    /// Password of an encrypted image
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Logical sector size of a file that stands for a disk [default: the image's]
@@ -159,7 +161,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         chunk_log2: args.chunk_size,
         sector_size: args.sector_size,
         note: args.note.clone(),
-        password: read_password(args.password_file.as_deref())?,
+        password: password(args.password_file.as_deref())?,
         created: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
@@ -231,8 +233,9 @@ struct CaptureResult<'a> {
 }
 
 fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
-    let password = read_password(args.password_file.as_deref())?;
-    let image = restore::open_image(&args.image, password.as_deref()).map_err(api_error)?;
+    let password = password(args.password_file.as_deref())?;
+    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
+        .map_err(api_error)?;
     let manifest = image.manifest();
     let meta = &manifest.meta;
     let file_bytes = std::fs::metadata(&args.image).map_or(0, |m| m.len());
@@ -355,12 +358,12 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
         (_, true) => Depth::Deep,
         _ => Depth::Standard,
     };
-    let password = read_password(args.password_file.as_deref())?;
+    let password = password(args.password_file.as_deref())?;
     let interrupt = Interrupt::listen();
     let progress = out.progress("check", None);
     let report = check(
         &args.image,
-        password.as_deref(),
+        password.as_ref().map(|p| p.as_str()),
         depth,
         threads(args.threads),
         &|done, total| {
@@ -417,8 +420,9 @@ struct CheckResult {
 }
 
 fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
-    let password = read_password(args.password_file.as_deref())?;
-    let image = restore::open_image(&args.image, password.as_deref()).map_err(api_error)?;
+    let password = password(args.password_file.as_deref())?;
+    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
+        .map_err(api_error)?;
     let geometry = image.manifest().geometry;
     let is_new = !args.target.exists();
     if !is_new {
@@ -566,25 +570,8 @@ pub fn api_error(error: DiskError) -> ApiError {
     }
 }
 
-/// The first line of a password file.
-///
-/// # Errors
-/// `Usage` when it cannot be read or is empty.
-pub fn read_password(path: Option<&Path>) -> Result<Option<String>, ApiError> {
-    let Some(path) = path else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        ApiError::new(
-            ErrorCode::Usage,
-            format!("reading the password in {}: {e}", path.display()),
-        )
-    })?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Some(line.to_owned())),
-        None => Err(ApiError::new(
-            ErrorCode::Usage,
-            format!("{} holds no password", path.display()),
-        )),
-    }
+fn password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, ApiError> {
+    file.map(read_password).transpose()
 }
 
 fn threads(asked: Option<usize>) -> usize {

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// Chunks between the writer and the foremost worker: enough to hide a slow chunk, 64 MiB at most with 1 MiB chunks.
 const AHEAD: usize = 32;
@@ -40,7 +41,7 @@ pub struct CaptureOptions {
     /// The technician's remark.
     pub note: Option<String>,
     /// Encrypt with this password.
-    pub password: Option<String>,
+    pub password: Option<Zeroizing<String>>,
     /// Date for the description, RFC 3339.
     pub created: String,
     /// Worker threads.
