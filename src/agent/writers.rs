@@ -107,7 +107,7 @@ impl Worker {
             };
             let (slot, result) = match (source, &mut writer) {
                 (Source::Slot(slot, mut buffer), Ok(writer)) => {
-                    let result = self.from_symbols(writer, block, &mut buffer);
+                    let result = self.write_symbols(writer, block, &mut buffer);
                     (Some((slot, buffer)), result)
                 }
                 (Source::Bulk(bytes), Ok(writer)) => (None, self.write(writer, block, &bytes)),
@@ -128,7 +128,7 @@ impl Worker {
         }
     }
 
-    fn from_symbols(
+    fn write_symbols(
         &mut self,
         writer: &mut ChunkWriter<'_>,
         block: u32,

@@ -333,12 +333,15 @@ fn insert_nonzero(
 
 /// Zeroes the part of `bytes` (which lie at device offset `at`) that belongs to a table region.
 pub(super) fn blank(bytes: &mut [u8], at: u64, region_offset: u64, region_len: usize) {
-    let end = at + bytes.len() as u64;
-    let from = region_offset.max(at);
-    let to = (region_offset + region_len as u64).min(end);
+    let region_end = region_offset.saturating_add(region_len as u64);
+    // Positions within `bytes`; one that does not fit a usize lies behind it.
+    let within = |place: u64| {
+        usize::try_from(place.saturating_sub(at))
+            .unwrap_or(usize::MAX)
+            .min(bytes.len())
+    };
+    let (from, to) = (within(region_offset), within(region_end));
     if from < to {
-        // Both lie within `bytes`, whose length is a usize.
-        let (from, to) = ((from - at) as usize, (to - at) as usize);
         bytes[from..to].fill(0);
     }
 }
