@@ -38,5 +38,8 @@ fuzz_target!(|data: &[u8]| {
     // A status can at most ask for everything anew, with all the parity there is, and a
     // heartbeat now and then.
     let everything: u64 = 5 * (745 + 256) + 100;
-    assert!(sent <= (statuses + 1) * everything + 40, "{sent} packets for {statuses} statuses");
+    assert!(
+        sent <= (statuses + 1) * everything + 40,
+        "{sent} packets for {statuses} statuses"
+    );
 });

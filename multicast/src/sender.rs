@@ -336,7 +336,11 @@ impl Sender {
     /// A sender without receivers.
     #[must_use]
     pub fn new(config: SenderConfig, now: Instant) -> Self {
-        let rate = Rate::new(now, config.rate_cap_bytes_per_s, config.start_rate_bytes_per_s);
+        let rate = Rate::new(
+            now,
+            config.rate_cap_bytes_per_s,
+            config.start_rate_bytes_per_s,
+        );
         Self {
             manifest: Object::new(ObjectId::Manifest, &config.manifest),
             image: Object::new(ObjectId::Image, &config.image),

@@ -188,3 +188,98 @@ impl Worker {
         Ok(written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::capture::{CaptureOptions, capture};
+    use crate::disk::survey::SurveyOptions;
+    use crate::disk::{device, restore};
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const DISK: usize = 3 << 20;
+
+    /// A block can pass the session's seal and still be wrong: an insider has the key. It must not reach the disk.
+    #[test]
+    fn a_block_that_is_not_what_the_manifest_says_is_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let [master, image, target] = ["master", "image", "target"].map(|n| folder.path().join(n));
+        let content: Vec<u8> = (0..DISK)
+            .map(|at| (at * 31 % 251).to_le_bytes()[0])
+            .collect();
+        std::fs::write(&master, &content).unwrap();
+        std::fs::write(&target, vec![0xa5; DISK]).unwrap();
+        let options = CaptureOptions {
+            survey: SurveyOptions::default(),
+            level: 3,
+            chunk_log2: 20,
+            sector_size: None,
+            note: None,
+            password: None,
+            created: "2026-01-01T00:00:00Z".into(),
+            threads: 1,
+        };
+        capture(&master, &image, &options, &|_, _| {}, &|| false).unwrap();
+        let image = restore::open_image(&image, None).unwrap();
+        let manifest = Arc::new(image.manifest().clone());
+        let facts = device::describe(&target).unwrap();
+        let deployment =
+            Arc::new(Deployment::prepare(&facts, None, Arc::clone(&manifest), None, None).unwrap());
+        deployment.wipe().unwrap();
+        let blank = std::fs::read(&target).unwrap();
+
+        let layout = Arc::new(multicast::pack(manifest.entries.iter().map(|e| e.body_len)));
+        assert_eq!(
+            layout.block_count(),
+            1,
+            "the sample compresses into one block"
+        );
+        let mut block = Vec::new();
+        let mut body = Vec::new();
+        for index in 0..manifest.entries.len() {
+            image.read_body(index, &mut body).unwrap();
+            block.extend_from_slice(&body);
+        }
+        let (report, finished) = channel();
+        let writers = Writers::start(&deployment, &layout, 2, move |done| {
+            let _ = report.send(done);
+        })
+        .unwrap();
+        let mut offer = |bytes: Vec<u8>| {
+            writers.push(Work {
+                block: 0,
+                generation: 1,
+                source: Source::Bulk(bytes),
+            });
+            finished
+                .recv_timeout(Duration::from_secs(20))
+                .unwrap()
+                .result
+        };
+        let first = manifest.entries[0].body_len as usize;
+        let mut wrong = block.clone();
+        wrong[first / 2] ^= 1;
+        assert!(matches!(offer(wrong), Err(BlockFailure::Corrupt(_))));
+        assert!(matches!(
+            offer(block[..first / 2].to_vec()),
+            Err(BlockFailure::Corrupt(_))
+        ));
+        assert!(
+            std::fs::read(&target).unwrap() == blank,
+            "bytes of a wrong block are on the disk"
+        );
+
+        assert!(matches!(offer(block), Ok(bytes) if bytes == DISK as u64));
+        let written = std::fs::read(&target).unwrap();
+        assert!(
+            written[512..] == content[512..],
+            "the right block is not on the disk"
+        );
+        assert_eq!(
+            written[..512],
+            [0; 512],
+            "the boot sector came before the commit"
+        );
+    }
+}

@@ -29,6 +29,7 @@ const NEEDS: &[Need] = &[
     need("fsck.fat", "dosfstools", "FAT"),
     need("mkfs.exfat", "exfatprogs", "exFAT"),
     need("fsck.exfat", "exfatprogs", "exFAT"),
+    need("mount.exfat-fuse", "exfat-fuse", "exFAT through FUSE"),
     need("mke2fs", "e2fsprogs", "ext2, ext3, ext4"),
     need("e2fsck", "e2fsprogs", "ext2, ext3, ext4"),
     need("debugfs", "e2fsprogs", "ext2, ext3, ext4"),

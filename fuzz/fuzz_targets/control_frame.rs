@@ -1,0 +1,19 @@
+//! Any frame from a peer on TCP 5001, in both directions: a message or a refusal, never a panic; what was understood
+//! can be said again and is understood again.
+#![no_main]
+
+use diskcast::net::control::{AgentMessage, ConsoleMessage, decode, encode};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(message) = decode::<AgentMessage>(data)
+        && let Ok(words) = encode(&message)
+    {
+        decode::<AgentMessage>(&words).expect("what this program wrote, it reads");
+    }
+    if let Ok(message) = decode::<ConsoleMessage>(data)
+        && let Ok(words) = encode(&message)
+    {
+        decode::<ConsoleMessage>(&words).expect("what this program wrote, it reads");
+    }
+});
