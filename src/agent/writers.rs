@@ -246,7 +246,7 @@ mod tests {
             let _ = report.send(done);
         })
         .unwrap();
-        let mut offer = |bytes: Vec<u8>| {
+        let offer = |bytes: Vec<u8>| {
             writers.push(Work {
                 block: 0,
                 generation: 1,
