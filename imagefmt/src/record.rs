@@ -30,6 +30,7 @@ use crate::error::{FormatError, Result, at_most};
 use crate::id::stored_hash;
 use crate::manifest::Entry;
 use crate::meta::META_MAX;
+use crate::prologue::identity;
 use crate::seal::{Keys, NONCE_BYTES, TAG_BYTES};
 use crate::{ChunkId, ContentId, Geometry, IdKey, Mask, index, table};
 
@@ -300,6 +301,8 @@ pub struct RecordSealer {
 pub struct EncodedChunk {
     pub(crate) entry: Entry,
     pub(crate) record: Vec<u8>,
+    /// Identity of the image it was sealed for.
+    pub(crate) image: [u8; 32],
 }
 
 impl EncodedChunk {
@@ -338,6 +341,11 @@ impl RecordSealer {
     #[must_use]
     pub fn id_key(&self) -> Option<&IdKey> {
         self.keys.as_ref().map(|keys| &keys.id)
+    }
+
+    /// Geometry, UUID and encryption of the image this seals for, as one hash.
+    pub(crate) fn identity(&self) -> [u8; 32] {
+        identity(&self.geometry, &self.image_uuid, self.keys.is_some())
     }
 
     /// Seals one chunk.
@@ -393,7 +401,11 @@ impl RecordSealer {
             },
             &mut record,
         )?;
-        Ok(EncodedChunk { entry, record })
+        Ok(EncodedChunk {
+            entry,
+            record,
+            image: self.identity(),
+        })
     }
 
     /// A record of any other type, compressed when that pays.

@@ -84,8 +84,9 @@ impl Default for KdfCost {
     }
 }
 
-/// A password for an image about to be written, with the randomness it takes.
-#[derive(Debug, Clone)]
+/// A password for an image about to be written, with the randomness it takes. Key and seed are wiped when dropped and
+/// never printed: options holding them end up in logs.
+#[derive(Clone)]
 pub struct NewPassword {
     /// The password.
     pub password: Password,
@@ -100,6 +101,13 @@ pub struct NewPassword {
 impl Drop for NewPassword {
     fn drop(&mut self) {
         self.key.zeroize();
+        self.nonce_seed.zeroize();
+    }
+}
+
+impl std::fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewPassword(secret)")
     }
 }
 

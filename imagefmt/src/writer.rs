@@ -272,9 +272,14 @@ impl<W: Write> Writer<W> {
     /// Writes a chunk that a [`RecordSealer`] of this writer sealed.
     ///
     /// # Errors
-    /// [`FormatError::ChunkDamaged`] when this chunk was written before, [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] when it was sealed for another image, [`FormatError::ChunkDamaged`] when this chunk was written before, [`FormatError::Io`].
     pub fn write(&mut self, sealed: &EncodedChunk) -> Result<()> {
         let chunk = sealed.entry.chunk;
+        if sealed.image != self.sealer.identity() {
+            return Err(FormatError::Unwritable {
+                what: "a chunk was sealed for another image",
+            });
+        }
         if self.chunks.contains_key(&chunk) {
             return Err(FormatError::ChunkDamaged {
                 chunk,

@@ -151,6 +151,55 @@ fn what_cannot_be_read_again_is_not_written() {
 }
 
 #[test]
+fn a_chunk_sealed_for_another_image_is_refused() {
+    let geometry = Geometry::new(3 << 20, 512, 20).unwrap();
+    let own = options(geometry, Some("pw"));
+    let mut writer = Writer::create(Vec::new(), own.clone()).unwrap();
+    let (mask, used) = (Mask::full(1 << 20), text(1 << 20));
+    let strangers = [
+        options(geometry, None),
+        WriterOptions {
+            image_uuid: [7; 16],
+            ..own.clone()
+        },
+        WriterOptions {
+            geometry: Geometry::new(2 << 20, 512, 20).unwrap(),
+            ..own
+        },
+    ];
+    for options in strangers {
+        let other = Writer::create(Vec::new(), options).unwrap();
+        let mut encoder = Encoder::new(1, other.id_key()).unwrap();
+        let body = encoder.encode(&mask, &used).unwrap();
+        let sealed = other.sealer().seal(ChunkId(0), &mask, &body).unwrap();
+        assert!(matches!(
+            writer.write(&sealed),
+            Err(FormatError::Unwritable { .. })
+        ));
+    }
+}
+
+/// The options of a capture are logged; `NewPassword` once derived `Debug` and would have put the image key there.
+#[test]
+fn secrets_are_not_printed() {
+    let geometry = Geometry::new(3 << 20, 512, 20).unwrap();
+    let secret = NewPassword {
+        password: Password::new("hunter2"),
+        salt: [1; 16],
+        key: [0xab; 32],
+        nonce_seed: [0xcd; 32],
+    };
+    let options = WriterOptions {
+        password: Some(secret),
+        ..WriterOptions::new(geometry, [0; 16])
+    };
+    let printed = format!("{options:?}");
+    for part in ["171", "205", "hunter2", "104, 117"] {
+        assert!(!printed.contains(part), "{printed}");
+    }
+}
+
+#[test]
 fn amended_description_counts() {
     let geometry = Geometry::new(3 << 20, 512, 20).unwrap();
     let mut writer = Writer::create(Vec::new(), options(geometry, None)).unwrap();
