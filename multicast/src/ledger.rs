@@ -213,13 +213,15 @@ impl Ledger {
                 .is_some_and(|account| account.last.main.is_none() || seen.main > account.last.main)
     }
 
-    /// Whether the block is on its way and somebody who has seen that much will see all of it.
-    pub(crate) fn starts_after(&self, block: u32, seen: &Seen) -> bool {
+    /// Whether somebody who has seen that much has not seen the end of the block's source yet:
+    /// all of it is still to come, or it is just going by and what it becomes is not said.
+    pub(crate) fn is_coming(&self, block: u32, seen: &Seen) -> bool {
         self.account(block).is_some_and(|account| {
-            account.stage != Stage::Unsent
-                && account.first.is_some_and(|(lane, counter)| {
-                    seen.get(lane).is_some_and(|seen| seen < counter)
+            account.first.is_some_and(|(lane, _)| {
+                seen.get(lane).is_some_and(|seen| {
+                    account.stage == Stage::Sending || Some(seen) <= *account.last.get(lane)
                 })
+            })
         })
     }
 

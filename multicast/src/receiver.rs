@@ -48,6 +48,11 @@ pub struct ImageBlocks {
     pub symbol_counts: Vec<u16>,
     /// Blocks that the disk already holds.
     pub have: BlockSet,
+    /// Blocks that the disk may hold: the agent looks for them and says of each what it found
+    /// ([`Receiver::handle_kept_block`], [`Receiver::handle_wanted_block`]). Nothing is sent for
+    /// this receiver alone before that; what comes is taken. None when empty or when it is a set
+    /// over another number of blocks.
+    pub undecided: BlockSet,
 }
 
 /// What a receiver must know from the start.
@@ -153,6 +158,8 @@ pub struct ReceiverCounters {
     pub failed: u64,
     /// Blocks that came by bulk.
     pub bulk: u64,
+    /// Blocks found on the disk after the image was opened.
+    pub kept: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -160,25 +167,39 @@ struct Object {
     id: ObjectId,
     symbol_counts: Vec<u16>,
     complete: BlockSet,
+    /// Not complete, and looked for on the disk.
+    undecided: BlockSet,
     /// Complete, not yet said.
     unsaid: BlockSet,
     announced: bool,
 }
 
 impl Object {
-    fn new(id: ObjectId, symbol_counts: Vec<u16>, have: Option<BlockSet>) -> Self {
+    fn new(id: ObjectId, symbol_counts: Vec<u16>) -> Self {
         let len = u32::try_from(symbol_counts.len()).unwrap_or(u32::MAX);
-        // A have-set of another image would claim blocks that are not there.
-        let complete = have
-            .filter(|have| have.len() == len)
-            .unwrap_or_else(|| BlockSet::empty(len));
         Self {
             id,
             symbol_counts,
-            unsaid: complete.clone(),
-            complete,
+            unsaid: BlockSet::empty(len),
+            undecided: BlockSet::empty(len),
+            complete: BlockSet::empty(len),
             announced: false,
         }
+    }
+
+    fn image(image: ImageBlocks) -> Self {
+        let mut object = Self::new(ObjectId::Image, image.symbol_counts);
+        // Sets of another image would claim blocks that are not there.
+        let len = object.complete.len();
+        if image.have.len() == len {
+            object.unsaid = image.have.clone();
+            object.complete = image.have;
+        }
+        if image.undecided.len() == len {
+            object.undecided = image.undecided;
+            object.undecided.subtract(&object.complete);
+        }
+        object
     }
 }
 
@@ -220,7 +241,7 @@ impl Receiver {
     pub fn new(config: ReceiverConfig, now: Instant) -> Self {
         let mut receiver = Self {
             session: config.session,
-            manifest: Object::new(ObjectId::Manifest, config.manifest, None),
+            manifest: Object::new(ObjectId::Manifest, config.manifest),
             image: None,
             slots: Slots::new(config.buffers),
             buffers: u32::from(config.buffers),
@@ -256,11 +277,7 @@ impl Receiver {
         if self.image.is_some() {
             return;
         }
-        self.image = Some(Object::new(
-            ObjectId::Image,
-            image.symbol_counts,
-            Some(image.have),
-        ));
+        self.image = Some(Object::image(image));
         self.full = true;
         self.check_complete(ObjectId::Image);
         self.hurry();
@@ -329,6 +346,22 @@ impl Receiver {
         self.slots.abandon(block);
         self.counters.bulk += 1;
         self.complete(block);
+    }
+
+    /// A block was found on the disk and proven: it is complete. What came of it is given up.
+    pub fn handle_kept_block(&mut self, _now: Instant, block: BlockKey) {
+        if self.is_complete(block) {
+            return;
+        }
+        self.slots.abandon(block);
+        self.decided(block);
+        self.complete(block);
+        self.counters.kept += u64::from(self.is_complete(block));
+    }
+
+    /// A block was looked for on the disk and is not there: it is wanted from now on.
+    pub fn handle_wanted_block(&mut self, _now: Instant, block: BlockKey) {
+        self.decided(block);
     }
 
     /// The kernel dropped `count` more datagrams because nobody read them in time.
@@ -419,6 +452,14 @@ impl Receiver {
                 .image
                 .as_ref()
                 .is_some_and(|image| image.complete.is_full())
+    }
+
+    /// Blocks of the image that the agent still looks for on its disk.
+    #[must_use]
+    pub fn undecided(&self) -> u32 {
+        self.image
+            .as_ref()
+            .map_or(0, |image| image.undecided.count())
     }
 
     /// Blocks of an object that are not complete, ascending.
@@ -570,6 +611,7 @@ impl Receiver {
         let Some(object) = self.object_mut(block.object) else {
             return;
         };
+        object.undecided.remove(block.index);
         if object.complete.insert(block.index) {
             object.unsaid.insert(block.index);
         }
@@ -589,6 +631,16 @@ impl Receiver {
         object.announced = true;
         self.events.push_back(ReceiverEvent::ObjectComplete(id));
         true
+    }
+
+    /// A look is over; after the last one the sender should hear at once what is wanted.
+    fn decided(&mut self, block: BlockKey) {
+        if let Some(object) = self.object_mut(block.object)
+            && object.undecided.remove(block.index)
+            && object.undecided.is_empty()
+        {
+            self.hurry();
+        }
     }
 
     fn hurry(&mut self) {
@@ -619,6 +671,15 @@ impl Receiver {
                 completed.push(BlockRange::new(object.id, run));
             }
         }
+        let undecided = self.image.as_ref().map_or_else(Vec::new, |image| {
+            // What is complete and does not fit into this status is not wanted either.
+            let mut open = image.undecided.clone();
+            open.unite(&image.unsaid);
+            open.runs()
+                .take(MAX_RANGES)
+                .map(|run| BlockRange::new(image.id, run))
+                .collect()
+        });
         let coming = self.coming;
         let deficits = self
             .slots
@@ -663,6 +724,7 @@ impl Receiver {
             disk_bytes_per_s: self.disk_bytes_per_s,
             deficits,
             held,
+            undecided,
             completed,
             bad,
             skipped: self.counters.skipped,

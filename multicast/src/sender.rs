@@ -259,6 +259,8 @@ pub struct Progress {
 pub struct ReceiverProgress {
     /// Blocks of the image that it lacks, those left to bulk included.
     pub missing: u32,
+    /// Of those, blocks it still looks for on its own disk.
+    pub undecided: u32,
     /// It has everything.
     pub complete: bool,
     /// It said nothing for a while.
@@ -431,6 +433,9 @@ impl Sender {
             self.image.wants.remove(id);
         }
         self.take_completed(id, status);
+        if !opened {
+            self.take_undecided(now, id, status, &seen);
+        }
         self.take_bad(id, status);
         self.take_deficits(now, id, &seen);
         self.check_complete(id);
@@ -580,6 +585,7 @@ impl Sender {
             } else {
                 self.image.ledger.len()
             },
+            undecided: self.image.wants.undecided_count(id),
             complete: peer.complete,
             silent: peer.silent,
             demoted: peer.demoted,
@@ -612,10 +618,40 @@ impl Sender {
                 have.insert_range(range.blocks());
             }
         }
-        wants.reset(id, &have, |index| {
+        let undecided = undecided(object, ledger.len(), status);
+        wants.reset(id, &have, undecided, |index| {
             let key = BlockKey { object, index };
-            deficits.contains_key(&key) || held.holds(key) || ledger.starts_after(index, seen)
+            deficits.contains_key(&key) || held.holds(key) || ledger.is_coming(index, seen)
         });
+    }
+
+    /// What it still looks for. A block it looks for no more and does not have is wanted like
+    /// any other: owed, unless it has begun it or is about to.
+    fn take_undecided(&mut self, now: Instant, id: ReceiverId, status: &Status, seen: &Seen) {
+        let object = ObjectId::Image;
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        let Object { wants, ledger, .. } = &mut self.image;
+        if status.undecided.is_empty() && wants.undecided_count(id) == 0 {
+            return;
+        }
+        let decided = wants.decide(id, undecided(object, ledger.len(), status));
+        let mut bulk = Vec::new();
+        for index in decided.iter() {
+            let block = BlockKey { object, index };
+            if peer.is_deaf(now) {
+                if wants.assign_bulk(id, index) {
+                    bulk.push(block);
+                }
+            } else if !(peer.deficits.contains_key(&block)
+                || peer.holds(block)
+                || ledger.is_coming(index, seen))
+            {
+                wants.owe(id, index);
+            }
+        }
+        self.use_bulk(id, bulk);
     }
 
     fn take_completed(&mut self, id: ReceiverId, status: &Status) {
@@ -828,7 +864,13 @@ impl Sender {
             }
         }
         let again = self.settle_object(now, ObjectId::Image);
-        if self.pass_open && (again > 0 || self.image.ledger.is_quiet()) {
+        // While somebody looks through its disk, more may be wanted any time: an idle wire is
+        // not the end.
+        let looking = self
+            .peers
+            .iter()
+            .any(|(id, peer)| !peer.silent && self.image.wants.undecided_count(*id) > 0);
+        if self.pass_open && (again > 0 || !looking && self.image.ledger.is_quiet()) {
             self.events.push_back(SenderEvent::PassEnded {
                 pass: self.pass,
                 again,
@@ -1062,6 +1104,21 @@ impl Sender {
             .any(|peer| !peer.complete && !peer.silent);
         if waiting { HEARTBEAT } else { IDLE_HEARTBEAT }
     }
+}
+
+/// The blocks of an object that a status says are looked for. Ranges that do not ascend are a
+/// mistake and left out, so that hostile ones cost no more than honest ones.
+fn undecided(object: ObjectId, len: u32, status: &Status) -> BlockSet {
+    let mut set = BlockSet::empty(len);
+    let mut from = 0;
+    for range in status.undecided.iter().take(MAX_RANGES) {
+        let blocks = range.blocks();
+        if range.object() == Some(object) && blocks.start >= from {
+            from = blocks.end;
+            set.insert_range(blocks);
+        }
+    }
+    set
 }
 
 impl Object {

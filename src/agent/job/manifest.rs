@@ -109,6 +109,7 @@ impl Runner {
             receiving.open_image(ImageBlocks {
                 symbol_counts: layout.symbol_counts(),
                 have: done.clone(),
+                undecided: BlockSet::empty(0),
             });
         }
         self.image = Some(Open {

@@ -8,7 +8,7 @@ use crate::net::control::{AgentMessage, Order};
 use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
 use crate::net::{hex, socket};
 use multicast::{
-    BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
+    BlockBuffer, BlockKey, BlockOutcome, BlockSet, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ impl Runner {
         let image = self.image.as_ref().map(|image| ImageBlocks {
             symbol_counts: image.layout.symbol_counts(),
             have: image.done.clone(),
+            undecided: BlockSet::empty(0),
         });
         let mut seed = [0u8; 8];
         getrandom::fill(&mut seed).map_err(|e| Failure::Other(format!("drawing a seed: {e}")))?;
