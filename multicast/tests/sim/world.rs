@@ -36,6 +36,9 @@ pub(crate) struct Setup {
     pub(crate) proactive_max: Option<u16>,
 }
 
+/// Time for a block, and which blocks the disk does not hold.
+type Look = (u64, fn(u32) -> bool);
+
 #[derive(Clone, Debug)]
 pub(crate) struct NodeSetup {
     pub(crate) faults: Faults,
@@ -49,7 +52,7 @@ pub(crate) struct NodeSetup {
     /// Blocks whose first check fails, in parts per million.
     pub(crate) bad_ppm: u64,
     /// Looks through its disk first: time for a block, and which blocks it will not find.
-    pub(crate) look: Option<(u64, fn(u32) -> bool)>,
+    pub(crate) look: Option<Look>,
 }
 
 impl Default for NodeSetup {
