@@ -8,7 +8,8 @@ use crate::net::control::{AgentMessage, Order};
 use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
 use crate::net::{hex, socket};
 use multicast::{
-    BlockBuffer, BlockKey, BlockOutcome, BlockSet, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
+    BlockBuffer, BlockKey, BlockOutcome, BlockSet, Epoch, ImageBlocks, ObjectId, SessionId,
+    SessionSecret,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
