@@ -154,7 +154,8 @@ impl Receiver {
             self.moved_on(key);
         }
         let Some(block) = key else {
-            if header.flags.has(Flags::END_OF_PASS) {
+            // The image waits for everybody's manifest, too.
+            if header.flags.has(Flags::END_OF_PASS) || !self.manifest.complete.is_full() {
                 self.speak_up(now);
             }
             return Disposition::Ignore(Ignored::Heartbeat);
