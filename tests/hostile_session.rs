@@ -192,6 +192,7 @@ fn a_flood_with_a_wrong_key_changes_nothing_that_arrives() {
                     receiving.open_image(ImageBlocks {
                         symbol_counts: made.image.symbol_counts(),
                         have: BlockSet::empty(12),
+                        undecided: multicast::BlockSet::empty(0),
                     });
                 }
             }

@@ -88,6 +88,8 @@ pub struct Health {
 enum Command {
     Done(BlockKey, u16, BlockBuffer, BlockOutcome),
     Bulk(BlockKey),
+    Kept(BlockKey),
+    Wanted(BlockKey),
     OpenImage(ImageBlocks),
     FullStatus,
     DiskRate(u64),
@@ -143,6 +145,16 @@ impl Receiving {
     /// A block came over TCP 5003 and is written.
     pub fn bulk_done(&self, key: BlockKey) {
         self.tell(Command::Bulk(key));
+    }
+
+    /// A block was found on the disk.
+    pub fn kept(&self, key: BlockKey) {
+        self.tell(Command::Kept(key));
+    }
+
+    /// A block was looked for on the disk and is not there.
+    pub fn wanted(&self, key: BlockKey) {
+        self.tell(Command::Wanted(key));
     }
 
     /// The manifest is read and the disk is ready: image blocks are wanted now.
@@ -230,6 +242,8 @@ impl State {
                 self.receiver.handle_block_done(now, key, outcome);
             }
             Command::Bulk(key) => self.receiver.handle_bulk_block(now, key),
+            Command::Kept(key) => self.receiver.handle_kept_block(now, key),
+            Command::Wanted(key) => self.receiver.handle_wanted_block(now, key),
             Command::OpenImage(image) => self.receiver.open_image(image),
             Command::FullStatus => self.receiver.full_status(now),
             Command::DiskRate(rate) => self.receiver.set_disk_rate(rate),

@@ -8,7 +8,7 @@ use crate::net::control::{AgentMessage, Order};
 use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
 use crate::net::{hex, socket};
 use multicast::{
-    BlockBuffer, BlockKey, BlockOutcome, BlockSet, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
+    BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Runner {
         let image = self.image.as_ref().map(|image| ImageBlocks {
             symbol_counts: image.layout.symbol_counts(),
             have: image.done.clone(),
-            undecided: BlockSet::empty(0),
+            undecided: image.search.undecided(image.layout.block_count()),
         });
         let mut seed = [0u8; 8];
         getrandom::fill(&mut seed).map_err(|e| Failure::Other(format!("drawing a seed: {e}")))?;
@@ -155,11 +155,12 @@ impl Runner {
             "no multicast arrives here, so the image comes over TCP 5003: check the switch for an IGMP querier".into(),
         ));
         if let Some(image) = &self.image {
+            let undecided = image.search.undecided(image.layout.block_count());
             self.bulk_wanted = image
                 .done
                 .complement()
                 .iter()
-                .filter(|b| !self.bulk_flying.contains(b))
+                .filter(|b| !self.bulk_flying.contains(b) && !undecided.contains(*b))
                 .collect();
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub(super) hears: bool,
     /// Lines it has put into the log.
     pub(super) log_lines: u32,
+    /// Times its machine was started again in the middle of the job.
+    pub(super) restarts: u32,
     meter: Meter,
 }
 
@@ -39,6 +41,7 @@ impl Place {
             began: None,
             hears: false,
             log_lines: 0,
+            restarts: 0,
             meter: Meter::default(),
         }
     }
@@ -86,6 +89,7 @@ impl Place {
         view.total_bytes = progress.total_bytes.min(i64::MAX as u64);
         view.counters = bounded(progress.counters);
         view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        view.bottleneck = progress.bottleneck;
         view.loss = loss(&view.counters);
         changed
     }
@@ -107,6 +111,7 @@ impl Place {
         view.counters = bounded(outcome.counters);
         view.loss = loss(&view.counters);
         view.note = None;
+        view.bottleneck = None;
         if state == TargetState::Done {
             view.done_bytes = view.total_bytes;
         }
@@ -122,6 +127,7 @@ impl Place {
         view.state = state;
         view.reason = Some(reason.to_owned());
         view.note = None;
+        view.bottleneck = None;
         view.seconds = self
             .began
             .map_or(0.0, |began| now.saturating_sub(began).as_secs_f64());
@@ -195,6 +201,8 @@ fn bounded(counters: Counters) -> Counters {
         blocks_repaired: fit(counters.blocks_repaired),
         blocks_bulk: fit(counters.blocks_bulk),
         blocks_corrupt: fit(counters.blocks_corrupt),
+        blocks_kept: fit(counters.blocks_kept),
+        blocks_skipped: fit(counters.blocks_skipped),
     }
 }
 

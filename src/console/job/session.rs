@@ -115,6 +115,7 @@ mod tests {
             targets: "all".to_owned(),
             disk: None,
             grow: None,
+            reuse: Default::default(),
             start: StartRule::All,
             rate_bits_per_s: rate,
             end: Default::default(),
