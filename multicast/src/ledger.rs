@@ -204,13 +204,15 @@ impl Ledger {
         })
     }
 
-    /// Whether somebody who has seen that much has seen something after the block's last
-    /// symbol on the main lane: only then is a block it does not mention one it does not hold.
+    /// Whether somebody who has seen that much has seen something after the block's last symbol
+    /// on the lane of its source: only then is a block it does not mention one it does not hold.
     pub(crate) fn has_left(&self, block: u32, seen: &Seen) -> bool {
         self.has_passed(block, seen)
-            && self
-                .account(block)
-                .is_some_and(|account| account.last.main.is_none() || seen.main > account.last.main)
+            && self.account(block).is_some_and(|account| {
+                account
+                    .first
+                    .is_none_or(|(lane, _)| seen.get(lane) > account.last.get(lane))
+            })
     }
 
     /// Whether somebody who has seen that much has not seen the end of the block's source yet:

@@ -212,8 +212,8 @@ pub struct Receiver {
     slots: Slots,
     buffers: u32,
     meters: PerLane<LaneMeter>,
-    /// The block that the newest packet of the main lane belongs to: its symbols are still
-    /// coming, so its deficit means nothing yet.
+    /// The block whose source is going by on the main lane or the slow lane: its symbols are
+    /// still coming, so its deficit means nothing yet.
     coming: Option<BlockKey>,
     /// The block being passed over, per lane, so that it is counted once and left alone.
     skipping: PerLane<Option<BlockKey>>,
@@ -295,7 +295,10 @@ impl Receiver {
         let newest = self.meters.get(lane).status().seen < Some(counter);
         self.meters.get_mut(lane).count(counter);
         let key = header.block_key();
-        if lane == Lane::Main && newest {
+        // Repair on the second lane says nothing about the source that goes by beside it; a
+        // heartbeat is sent only when none does.
+        let source = lane == Lane::Main || header.flags.has(Flags::SLOW_LANE);
+        if newest && (source || key.is_none()) {
             self.moved_on(key);
         }
         let Some(block) = key else {
@@ -574,7 +577,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The main lane carries something else now: a block that parity cannot mend any more
+    /// Other source goes by now: a block that parity cannot mend any more
     /// gives its slot back and waits for the next pass.
     fn moved_on(&mut self, to: Option<BlockKey>) {
         if self.coming == to {

@@ -4,7 +4,7 @@
 //! a lane is used once.
 
 use super::{Sender, Transmit, TransmitKind};
-use crate::layout::{BlockKey, ObjectId};
+use crate::layout::{BlockKey, ObjectId, SYMBOL_BYTES};
 use crate::ledger::Repair;
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Lane, PacketNumber};
@@ -35,9 +35,9 @@ impl Sender {
             let block = self.manifest.carousel.next(self.manifest.wants.wanted())?;
             let (share, least) = MANIFEST_PARITY;
             let proactive = self.manifest.ledger.k(block) / share + least;
-            self.manifest.start(block, proactive);
+            self.manifest.start(block, proactive, Lane::Second);
         }
-        let transmit = self.continue_run(ObjectId::Manifest, Lane::Second)?;
+        let transmit = self.continue_run(ObjectId::Manifest)?;
         self.counters.manifest += 1;
         Some(transmit)
     }
@@ -54,12 +54,22 @@ impl Sender {
             let block = self.image.carousel.next(self.image.wants.wanted())?;
             let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
             let proactive = self.proactive.symbols(healthy);
-            self.image.start(block, proactive);
-            self.room.started(self.next_number.main);
+            // What went out before is for the slow and the late: those who have everything
+            // may have left the main lane by now.
+            let lane = if self.image.ledger.goes(block) == 0 {
+                Lane::Main
+            } else {
+                Lane::Second
+            };
+            self.image.start(block, proactive, lane);
+            self.room.started(lane, *self.next_number.get(lane));
+            self.sent.blocks = self.sent.blocks.saturating_add(1);
         }
-        let transmit = self.continue_run(ObjectId::Image, Lane::Main)?;
+        let transmit = self.continue_run(ObjectId::Image)?;
         if transmit.kind == TransmitKind::Source {
             self.counters.source += 1;
+            self.counters.slow_lane += u64::from(transmit.lane == Lane::Second);
+            self.sent.bytes = self.sent.bytes.saturating_add(SYMBOL_BYTES as u64);
             let share = u64::from(self.config.repair_share_percent.min(99));
             let most = MAX_REPAIR_CREDIT * (100 - share);
             self.repair_credit = (self.repair_credit + share).min(most);
@@ -87,7 +97,8 @@ impl Sender {
     }
 
     /// The next symbol of the block that is going out; source first, then proactive parity.
-    fn continue_run(&mut self, id: ObjectId, lane: Lane) -> Option<Transmit> {
+    fn continue_run(&mut self, id: ObjectId) -> Option<Transmit> {
+        let lane = self.object_mut(id).run?.lane;
         let number = self.number(lane);
         let object = self.object_mut(id);
         let run = object.run.as_mut()?;
@@ -110,6 +121,9 @@ impl Sender {
         let mut flags = Flags::NONE;
         if kind == TransmitKind::Proactive {
             flags = flags.with(Flags::PROACTIVE);
+        }
+        if id == ObjectId::Image && lane == Lane::Second {
+            flags = flags.with(Flags::SLOW_LANE);
         }
         if last {
             flags = flags.with(Flags::LAST_OF_BLOCK);

@@ -11,6 +11,20 @@ const PROACTIVE_MAX: u16 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiverId(pub u32);
 
+/// What the room's speed goes by when disks differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pace {
+    /// The fastest: new blocks wait only while nobody has room for one.
+    Fastest,
+    /// The slower half: while most have no room there is no sense in sending; a minority skips
+    /// blocks and gets them afterwards.
+    #[default]
+    Balanced,
+    /// The slowest: new blocks wait for everyone who counts, except those that had no room for
+    /// two seconds on end.
+    Everyone,
+}
+
 /// What a sender must know from the start.
 #[derive(Clone, Debug)]
 pub struct SenderConfig {
@@ -35,6 +49,8 @@ pub struct SenderConfig {
     pub proactive_max: u16,
     /// Blocks that so few receivers lack after they were sent go by bulk.
     pub bulk_receivers: usize,
+    /// What the room's speed goes by when disks differ.
+    pub pace: Pace,
 }
 
 impl SenderConfig {
@@ -57,6 +73,7 @@ impl SenderConfig {
             repair_share_percent: 15,
             proactive_max: PROACTIVE_MAX,
             bulk_receivers: 2,
+            pace: Pace::default(),
         }
     }
 }

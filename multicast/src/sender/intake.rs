@@ -5,11 +5,13 @@
 //! bound.
 
 use super::object::Object;
-use super::{ReceiverId, Sender, SenderEvent};
+use super::{Pace, ReceiverId, Sender, SenderEvent};
 use crate::blockset::BlockSet;
 use crate::layout::{BlockKey, ObjectId};
 use crate::ledger::{Answer, Claim, Seen};
 use crate::peer::MAX_BAD_BLOCKS;
+use crate::room::HOLD_LIMIT;
+use crate::standing::Change;
 use crate::status::{MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status, status_interval};
 use crate::time::{Duration, Instant};
 use crate::wire::PerLane;
@@ -43,6 +45,10 @@ impl Sender {
         }
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.image_open = status.image_open || (peer.image_open && !status.full);
+            if known {
+                peer.standing
+                    .count(progressed.received, progressed.lost, progressed.skipped);
+            }
             if peer.is_healthy() && known {
                 self.rate.sample(
                     now,
@@ -177,7 +183,7 @@ impl Sender {
             return;
         };
         // A receiver set aside is repaired only when no pass is delayed by it.
-        if peer.demoted && self.image.has_source() {
+        if peer.standing.is_lossy() && self.image.has_source() {
             return;
         }
         let claims: Vec<(BlockKey, u16)> = peer
@@ -259,13 +265,25 @@ impl Sender {
         if healthy < 2 {
             return;
         }
+        let gap = answer.deficit.saturating_sub(answer.runner_up);
+        let usual = self.rate.usual_loss();
         if let Some(worst) = answer.worst
             && let Some(peer) = self.peers.get_mut(&worst)
-            && peer.strike(answer.deficit.saturating_sub(answer.runner_up), answer.k)
+            && let Some(change) = peer.standing.strike(gap, answer.k, usual)
         {
-            self.rate.forget(worst);
-            self.events.push_back(SenderEvent::Demoted(worst));
+            self.standing_changed(worst, change);
         }
+    }
+
+    /// Somebody is set aside, or counts again.
+    pub(super) fn standing_changed(&mut self, receiver: ReceiverId, change: Change) {
+        self.events.push_back(match change {
+            Change::Demoted(reason) => {
+                self.rate.forget(receiver);
+                SenderEvent::Demoted { receiver, reason }
+            }
+            Change::Promoted => SenderEvent::Promoted(receiver),
+        });
     }
 
     /// How long deficits of a block are gathered at most: every receiver speaks within one
@@ -279,13 +297,23 @@ impl Sender {
         let Self {
             peers, room, image, ..
         } = self;
-        let estimates: Vec<u32> = peers
-            .iter()
-            .filter(|(id, peer)| {
-                !peer.silent && peer.image_open && image.wants.open_count(**id) > 0
-            })
-            .map(|(_, peer)| room.estimate(peer.free_buffers, peer.seen.main))
-            .collect();
+        let everyone = self.config.pace == Pace::Everyone;
+        let mut estimates = Vec::with_capacity(peers.len());
+        for (id, peer) in peers.iter_mut() {
+            if peer.silent || !peer.image_open || image.wants.open_count(*id) == 0 {
+                continue;
+            }
+            let free = room.estimate(peer.free_buffers, &peer.seen);
+            // Without room for as long as a hold lasts: its disk hangs. A pace that goes by
+            // everyone does not go by that one, nor by one whose buffers wait for repair that
+            // it is not given.
+            let since = (free == 0).then(|| peer.full_since.unwrap_or(now));
+            peer.full_since = since;
+            let hangs = since.is_some_and(|since| now.saturating_since(since) >= HOLD_LIMIT);
+            if !(everyone && (hangs || peer.standing.is_lossy())) {
+                estimates.push(free);
+            }
+        }
         room.judge(now, estimates.into_iter());
     }
 

@@ -13,7 +13,8 @@
 //!
 //! 1. manifest source, to whoever lacks it (nobody can use the image without it);
 //! 2. repair of blocks that receivers reported incomplete, within its share while a pass runs;
-//! 3. image source in carousel order, each block followed by its proactive parity;
+//! 3. image source in carousel order, each block followed by its proactive parity: on the main
+//!    lane the first time, on the second, as slow lane, for those who lack it still;
 //! 4. a heartbeat on a lane that was quiet, so that the loss of its last packets is seen.
 //!
 //! Always holds: each parity index of a block goes out at most once between two sendings of
@@ -32,7 +33,7 @@ mod object;
 mod output;
 mod passes;
 
-pub use config::{ReceiverId, SenderConfig};
+pub use config::{Pace, ReceiverId, SenderConfig};
 pub use output::{Progress, ReceiverProgress, SenderCounters, SenderEvent, Transmit, TransmitKind};
 
 use crate::layout::{ObjectId, PARITY_SYMBOLS};
@@ -41,6 +42,7 @@ use crate::peer::Peer;
 use crate::proactive::Proactive;
 use crate::rate::Rate;
 use crate::room::Room;
+use crate::standing::Sent;
 use crate::time::{Duration, Instant};
 use crate::wire::{Lane, PerLane};
 use object::Object;
@@ -64,6 +66,7 @@ pub struct Sender {
     room: Room,
     proactive: Proactive,
     repair_credit: u64,
+    sent: Sent,
     /// When the first receiver was ready for the image, and whether it has begun.
     first_ready_at: Option<Instant>,
     started: bool,
@@ -94,9 +97,10 @@ impl Sender {
             },
             pacer: Pacer::new(rate.rate()),
             rate,
-            room: Room::default(),
+            room: Room::new(config.pace),
             proactive: Proactive::new(config.proactive_max.min(PARITY_SYMBOLS)),
             repair_credit: 0,
+            sent: Sent::default(),
             first_ready_at: None,
             started: false,
             pass: 0,
@@ -267,7 +271,7 @@ impl Sender {
             undecided: self.image.wants.undecided_count(id),
             complete: peer.complete,
             silent: peer.silent,
-            demoted: peer.demoted,
+            demoted: peer.standing.aside().is_some(),
             skipped: peer.skipped,
             free_buffers: peer.free_buffers,
             disk_bytes_per_s: peer.disk_bytes_per_s,

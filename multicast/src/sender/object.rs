@@ -4,6 +4,7 @@ use crate::carousel::Carousel;
 use crate::layout::ObjectId;
 use crate::ledger::Ledger;
 use crate::wants::Wants;
+use crate::wire::Lane;
 
 /// A block whose symbols are going out.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,7 @@ pub(super) struct Run {
     pub(super) k: u16,
     pub(super) next: u16,
     pub(super) proactive: u16,
+    pub(super) lane: Lane,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ impl Object {
     }
 
     /// The block goes out now.
-    pub(super) fn start(&mut self, block: u32, proactive: u16) {
+    pub(super) fn start(&mut self, block: u32, proactive: u16, lane: Lane) {
         self.wants.offered(block);
         self.ledger.begin(block);
         self.run = Some(Run {
@@ -48,6 +50,7 @@ impl Object {
             k: self.ledger.k(block),
             next: 0,
             proactive,
+            lane,
         });
     }
 }

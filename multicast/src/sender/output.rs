@@ -3,6 +3,7 @@
 use super::config::ReceiverId;
 use crate::layout::{BlockKey, ObjectId};
 use crate::pacer::WIRE_BYTES;
+use crate::standing::Demotion;
 use crate::wire::{
     Epoch, FRAMING_BYTES, Flags, HEADER_BYTES, Header, Lane, PacketKind, PacketNumber, SessionId,
     TAG_BYTES,
@@ -85,8 +86,16 @@ pub enum SenderEvent {
         /// What, ascending.
         blocks: Vec<BlockKey>,
     },
-    /// It costs the others too much: its deficits do not count until the pass is over.
-    Demoted(ReceiverId),
+    /// It would cost the others too much and is set aside until it does better or the pass is
+    /// over.
+    Demoted {
+        /// Who.
+        receiver: ReceiverId,
+        /// Why.
+        reason: Demotion,
+    },
+    /// It counts like the others again.
+    Promoted(ReceiverId),
     /// It said nothing for three seconds: nothing is sent for it alone.
     ReceiverSilent(ReceiverId),
     /// It speaks again.
@@ -103,8 +112,10 @@ pub enum SenderEvent {
 /// What was sent and heard, counted from the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderCounters {
-    /// Source packets of the image.
+    /// Source packets of the image, slow lane included.
     pub source: u64,
+    /// Of those, packets of the slow lane: blocks that had gone out before.
+    pub slow_lane: u64,
     /// Source and repair packets of the manifest.
     pub manifest: u64,
     /// Proactive parity packets.
@@ -159,7 +170,7 @@ pub struct ReceiverProgress {
     pub complete: bool,
     /// It said nothing for a while.
     pub silent: bool,
-    /// Its deficits do not count until the pass is over.
+    /// It is set aside.
     pub demoted: bool,
     /// Blocks that it passed over for want of a buffer.
     pub skipped: u64,

@@ -23,9 +23,28 @@ impl Sender {
         if self.rate.evaluate(now, status_interval(self.peers.len())) {
             self.pacer.set_rate(self.rate.rate());
         }
+        self.judge_standing(now);
         self.answer(now);
         self.judge_room(now);
         self.settle(now);
+    }
+
+    /// Who passes over too much is set aside, who keeps up again counts again.
+    fn judge_standing(&mut self, now: Instant) {
+        let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
+        let (sent, usual) = (self.sent, self.rate.usual_loss());
+        let mut changes = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if peer.silent || peer.complete || !peer.image_open {
+                continue;
+            }
+            if let Some(change) = peer.standing.judge(now, sent, usual, healthy > 1) {
+                changes.push((*id, change));
+            }
+        }
+        for (id, change) in changes {
+            self.standing_changed(id, change);
+        }
     }
 
     /// At the end of a pass: what is still lacking goes by bulk or out again.
@@ -36,8 +55,13 @@ impl Sender {
             return;
         }
         if self.pass_open {
-            for peer in self.peers.values_mut() {
-                peer.restore();
+            let restored: Vec<_> = self
+                .peers
+                .iter_mut()
+                .filter_map(|(id, peer)| Some((*id, peer.standing.restore()?)))
+                .collect();
+            for (id, change) in restored {
+                self.standing_changed(id, change);
             }
         }
         let again = self.settle_object(now, ObjectId::Image);

@@ -172,6 +172,7 @@ impl World {
             repair_share_percent: 15,
             proactive_max: 64,
             bulk_receivers: 2,
+            pace: multicast::Pace::default(),
         };
         if let Some(most) = setup.proactive_max {
             config.proactive_max = most;

@@ -310,6 +310,16 @@ impl JobRun {
                 }
             }
             SendingEvent::Note(text) => self.log(text),
+            SendingEvent::Demoted { receiver, reason } => {
+                self.log(format!("receiver {receiver} {reason}"));
+            }
+            SendingEvent::Promoted(receiver) => {
+                self.log(format!("receiver {receiver} counts again"));
+            }
+            SendingEvent::Silent(receiver) => {
+                self.log(format!("receiver {receiver} is silent"));
+            }
+            SendingEvent::Back(receiver) => self.log(format!("receiver {receiver} reports again")),
             SendingEvent::Failed(reason) => {
                 self.log(format!(
                     "multicast has stopped ({reason}); targets go on over TCP 5003"
