@@ -127,6 +127,7 @@ impl Reporter {
             counters.packets_received = health.received;
             counters.packets_lost = health.lost;
             counters.packets_forged = health.forged;
+            counters.kernel_drops = health.kernel_drops;
             counters.blocks_repaired = health.counters.restored;
             false
         });

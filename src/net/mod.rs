@@ -8,6 +8,7 @@
 //! | [`hex`] | keys and digests as text |
 //! | [`clock`] | the one clock of a session |
 //! | [`socket`] | multicast sockets, batched |
+//! | [`kernel_drops`] | what the kernel threw away |
 //! | [`beacon`] | the console's announcement, sent and heard |
 //! | [`sending`], [`receiving`] | the two ends of a session, each one thread |
 //!
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod control;
 pub mod frames;
 pub mod hex;
+pub mod kernel_drops;
 pub mod receiving;
 pub mod sending;
 pub mod socket;
