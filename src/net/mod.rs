@@ -10,6 +10,7 @@
 //! | [`socket`] | multicast sockets, batched |
 //! | [`kernel_drops`] | what the kernel threw away |
 //! | [`beacon`] | the console's announcement, sent and heard |
+//! | [`igmp`], [`igmp_querier`], [`igmp_watch`] | is there a querier: packets, rules, the thread |
 //! | [`sending`], [`receiving`] | the two ends of a session, each one thread |
 //!
 //! The loops are shells: when one starts deciding something, the decision belongs into `multicast`.
@@ -19,6 +20,9 @@ pub mod clock;
 pub mod control;
 pub mod frames;
 pub mod hex;
+pub mod igmp;
+pub mod igmp_querier;
+pub mod igmp_watch;
 pub mod kernel_drops;
 pub mod receiving;
 pub mod sending;

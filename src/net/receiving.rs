@@ -4,6 +4,8 @@
 //! block leaves with its buffer as an event, and the buffer comes back with [`Receiving::block_done`].
 
 use super::clock::Clock;
+use super::igmp_querier::Role;
+use super::igmp_watch::IgmpWatch;
 use super::kernel_drops;
 use super::socket::{ReceiveSocket, short_buffer, wait_readable};
 use multicast::{
@@ -106,6 +108,8 @@ enum Command {
 pub struct Receiving {
     commands: Sender<Command>,
     short_buffer: Option<String>,
+    /// Keeps the memberships alive where no querier does.
+    _member: IgmpWatch,
 }
 
 impl Receiving {
@@ -148,9 +152,11 @@ impl Receiving {
         std::thread::Builder::new()
             .name("receive".into())
             .spawn(move || run(state, [main, second], clock, &inbox, &event))?;
+        let groups = vec![*spec.main.ip(), *spec.second.ip()];
         Ok(Self {
             commands,
             short_buffer,
+            _member: IgmpWatch::start(spec.interface, Role::Member { groups }),
         })
     }
 

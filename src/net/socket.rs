@@ -13,6 +13,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Receive buffer asked for: about 170 ms of a gigabit link with the kernel's bookkeeping (transport.md 3.10).
@@ -226,6 +227,15 @@ pub fn wait_readable(sockets: &[&ReceiveSocket], timeout: Duration) -> io::Resul
         .map(|s| rustix::event::PollFd::new(&s.socket, rustix::event::PollFlags::IN))
         .collect();
     poll(&mut polls, timeout)
+}
+
+/// Waits until a socket of another kind has something, or the time is over.
+///
+/// # Errors
+/// When polling fails.
+pub fn wait_until_readable(socket: &impl AsFd, timeout: Duration) -> io::Result<()> {
+    let flags = rustix::event::PollFlags::IN;
+    poll(&mut [rustix::event::PollFd::new(socket, flags)], timeout)
 }
 
 fn wait(socket: &UdpSocket, flags: rustix::event::PollFlags, timeout: Duration) -> io::Result<()> {
