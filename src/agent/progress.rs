@@ -133,6 +133,7 @@ impl Reporter {
             counters.packets_received = health.received;
             counters.packets_lost = health.lost;
             counters.packets_forged = health.forged;
+            counters.kernel_drops = health.kernel_drops;
             counters.blocks_repaired = health.counters.restored;
             counters.blocks_skipped = health.counters.skipped;
             false

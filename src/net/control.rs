@@ -335,6 +335,26 @@ pub struct DiskOrder {
     pub size: u64,
 }
 
+/// What is known of the IGMP querier on an interface.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuerierFacts {
+    /// Interface.
+    pub interface: String,
+    /// Why it is not known at all, for example for want of a raw socket.
+    pub unchecked: Option<String>,
+    /// How long it has been listened.
+    pub listening_seconds: u64,
+    /// Address of the querier heard within 130 s.
+    pub heard: Option<String>,
+    /// When it was heard last.
+    pub heard_seconds_ago: u64,
+    /// Nobody has asked for so long, and it is longer than 130 s.
+    pub silent_seconds: Option<u64>,
+    /// This machine is the querier.
+    pub own: bool,
+}
+
 /// Why a frame was not understood.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -60,7 +60,15 @@ impl Runner {
         self.receiving = match Receiving::start(spec, move |event| {
             let _ = events.send(Event::Receiving(generation, event));
         }) {
-            Ok(receiving) => Some(receiving),
+            Ok(receiving) => {
+                if let Some(text) = receiving.short_buffer() {
+                    let _ = self.outbox.send(AgentMessage::Log {
+                        job: Some(self.order.job.clone()),
+                        text: text.to_owned(),
+                    });
+                }
+                Some(receiving)
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot join the session's groups");
                 self.no_multicast();
