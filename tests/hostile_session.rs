@@ -143,6 +143,7 @@ fn a_flood_with_a_wrong_key_changes_nothing_that_arrives() {
         ttl: 1,
         rate_cap_bytes_per_s: 40_000_000,
         start_rate_bytes_per_s: 40_000_000,
+        pace: multicast::Pace::default(),
     })
     .unwrap();
     let mut said = sending.events().unwrap();
@@ -192,7 +193,7 @@ fn a_flood_with_a_wrong_key_changes_nothing_that_arrives() {
                     receiving.open_image(ImageBlocks {
                         symbol_counts: made.image.symbol_counts(),
                         have: BlockSet::empty(12),
-                        undecided: multicast::BlockSet::empty(0),
+                        undecided: BlockSet::empty(0),
                     });
                 }
             }

@@ -321,6 +321,7 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         disk: None,
         grow: None,
         reuse: Default::default(),
+        pace: Default::default(),
         start: Default::default(),
         rate_bits_per_s: None,
         end: Default::default(),

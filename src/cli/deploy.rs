@@ -12,6 +12,7 @@ use crate::console::api::{
 };
 use crate::net::control::{EndAction, Reuse};
 use clap::{Args, ValueEnum};
+use multicast::Pace;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -49,6 +50,9 @@ pub(super) struct DeployArgs {
     /// Look for the image on each target's disk, and send only what differs
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     reuse: ReuseWhen,
+    /// Whom the session waits for when disks differ
+    #[arg(long, value_name = "POLICY", default_value = "balanced")]
+    pace: PacePolicy,
     /// What each machine does once it is done
     #[arg(long, value_name = "ACTION", default_value = "none")]
     end: End,
@@ -91,6 +95,27 @@ impl From<ReuseWhen> for Reuse {
             ReuseWhen::Auto => Self::Auto,
             ReuseWhen::Always => Self::Always,
             ReuseWhen::Never => Self::Never,
+        }
+    }
+}
+
+/// `--pace`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PacePolicy {
+    /// For nobody, while anybody has room
+    Fastest,
+    /// For the slower half; a slow few get the rest afterwards
+    Balanced,
+    /// For the slowest
+    Everyone,
+}
+
+impl From<PacePolicy> for Pace {
+    fn from(policy: PacePolicy) -> Self {
+        match policy {
+            PacePolicy::Fastest => Self::Fastest,
+            PacePolicy::Balanced => Self::Balanced,
+            PacePolicy::Everyone => Self::Everyone,
         }
     }
 }
@@ -239,6 +264,7 @@ fn request(args: &DeployArgs, context: &Context) -> Result<DeployRequest, ApiErr
         disk: args.disk.clone(),
         grow: args.grow.clone(),
         reuse: args.reuse.into(),
+        pace: args.pace.into(),
         start: args.start.clone(),
         rate_bits_per_s: rate,
         end: args.end.into(),

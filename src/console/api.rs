@@ -178,6 +178,9 @@ pub struct DeployRequest {
     /// Whether targets look for the image on their disks first.
     #[serde(default)]
     pub reuse: Reuse,
+    /// Whom the session waits for when disks differ.
+    #[serde(default)]
+    pub pace: multicast::Pace,
     /// When to start.
     #[serde(default)]
     pub start: StartRule,

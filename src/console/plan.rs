@@ -286,6 +286,7 @@ mod tests {
             disk: None,
             grow: None,
             reuse: Default::default(),
+            pace: Default::default(),
             start: StartRule::All,
             rate_bits_per_s: None,
             end: EndAction::None,

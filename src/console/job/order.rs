@@ -84,7 +84,7 @@ impl Session {
             ttl: settings.ttl,
             rate_cap_bytes_per_s: session::rate_cap(known_cap),
             start_rate_bytes_per_s: session::start_rate(request, known_cap),
-            pace: multicast::Pace::default(),
+            pace: request.pace,
         };
         let (sending, events, fault) = match Sending::start(spec) {
             Ok(mut sending) => {

@@ -29,6 +29,8 @@ pub(super) struct Place {
     pub(super) log_lines: u32,
     /// Times its machine was started again in the middle of the job.
     pub(super) restarts: u32,
+    /// Why the session does not wait for it, while it does not.
+    pub(super) aside: Option<String>,
     meter: Meter,
 }
 
@@ -42,6 +44,7 @@ impl Place {
             hears: false,
             log_lines: 0,
             restarts: 0,
+            aside: None,
             meter: Meter::default(),
         }
     }
@@ -88,7 +91,8 @@ impl Place {
         view.done_bytes = progress.done_bytes.min(i64::MAX as u64);
         view.total_bytes = progress.total_bytes.min(i64::MAX as u64);
         view.counters = bounded(progress.counters);
-        view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        let said = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        view.note = said.or_else(|| self.aside.clone());
         view.bottleneck = progress.bottleneck;
         view.loss = loss(&view.counters);
         changed
@@ -110,7 +114,10 @@ impl Place {
         view.root = outcome.root.map(|root| clean_line(&root, 64));
         view.counters = bounded(outcome.counters);
         view.loss = loss(&view.counters);
-        view.note = None;
+        view.note = (view.counters.blocks_kept > 0).then(|| {
+            let kept = view.counters.blocks_kept;
+            format!("{kept} blocks were on the disk already")
+        });
         view.bottleneck = None;
         if state == TargetState::Done {
             view.done_bytes = view.total_bytes;

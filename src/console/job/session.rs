@@ -116,6 +116,7 @@ mod tests {
             disk: None,
             grow: None,
             reuse: Default::default(),
+            pace: Default::default(),
             start: StartRule::All,
             rate_bits_per_s: rate,
             end: Default::default(),

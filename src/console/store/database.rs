@@ -446,6 +446,7 @@ mod tests {
             disk: None,
             grow: None,
             reuse: Default::default(),
+            pace: Default::default(),
             start: StartRule::Count(2),
             rate_bits_per_s: None,
             end: EndAction::Restart,
