@@ -58,7 +58,7 @@ pub use layout::{
 pub use parity::{Encoder, Parity, ParityError, source_symbol};
 pub use receiver::{
     BlockOutcome, Disposition, Ignored, ImageBlocks, Receiver, ReceiverConfig, ReceiverCounters,
-    ReceiverEvent,
+    ReceiverEvent, Stored,
 };
 pub use replay::{ReplayWindow, Replayed};
 pub use seal::{OpenError, Opener, SealError, Sealer, SessionSecret, Suite};
