@@ -21,7 +21,7 @@ use super::writers::{Finished, Writers};
 use crate::disk::DiskError;
 use crate::disk::deployment::Deployment;
 use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
-use crate::net::receiving::{Receiving, ReceivingEvent};
+use crate::net::receiving::{InjectedLoss, Receiving, ReceivingEvent};
 use crate::target::{DiskFacts, TargetState};
 use multicast::{BlockSet, Layout};
 use rustls::ClientConfig;
@@ -100,7 +100,7 @@ impl Job {
             runtime: tokio::runtime::Handle::current(),
             offers: options.offers(),
             interface: options.interface,
-            inject_loss: options.inject_loss,
+            inject: options.inject,
             outbox,
             events: events.clone(),
             inbox,
@@ -219,7 +219,7 @@ struct Runner {
     runtime: tokio::runtime::Handle,
     offers: Option<Vec<DiskFacts>>,
     interface: Option<Ipv4Addr>,
-    inject_loss: f64,
+    inject: InjectedLoss,
     outbox: UnboundedSender<AgentMessage>,
     events: Sender<Event>,
     inbox: Receiver<Event>,
