@@ -18,6 +18,7 @@ use crate::disk::capture::{CaptureOptions, Captured, capture};
 use crate::disk::deployment::Deployment;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{check, restore};
+use crate::net::receiving::InjectedLoss;
 use crate::target::TargetState;
 use clap::Args;
 use std::io::Read;
@@ -286,7 +287,10 @@ fn start_agents(
                 interface: Some(Ipv4Addr::LOCALHOST),
                 name: Some(format!("pc-{number}")),
                 second,
-                inject_loss: if number == AGENTS { LOSS } else { 0.0 },
+                inject: InjectedLoss {
+                    share: if number == AGENTS { LOSS } else { 0.0 },
+                    ..InjectedLoss::NONE
+                },
             }))
         })
         .collect())

@@ -56,8 +56,25 @@ pub struct ReceivingSpec {
     pub receivers: usize,
     /// Seed of the status jitter and of injected loss.
     pub seed: u64,
-    /// Share of packets to drop on purpose (rehearsals).
-    pub inject_loss: f64,
+    /// Loss on purpose (rehearsals).
+    pub inject: InjectedLoss,
+}
+
+/// Loss on purpose, for rehearsals.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InjectedLoss {
+    /// Share of session packets to drop, 0 to 1.
+    pub share: f64,
+    /// Mean packets lost in a row, from 1: switches with a full queue lose bursts.
+    pub burst: u32,
+}
+
+impl InjectedLoss {
+    /// Nothing is dropped.
+    pub const NONE: Self = Self {
+        share: 0.0,
+        burst: 1,
+    };
 }
 
 /// What a receiving thread says.
@@ -142,7 +159,7 @@ impl Receiving {
             opener,
             replay: [ReplayWindow::new(), ReplayWindow::new()],
             forged: 0,
-            loss: Loss::new(spec.inject_loss, spec.seed),
+            loss: Loss::new(spec.inject, spec.seed),
             drops: Drops {
                 total: 0,
                 lost: 0,
@@ -388,36 +405,60 @@ impl State {
     }
 }
 
-/// Loss on purpose, for rehearsals: each datagram is dropped with the same chance.
+/// The dice behind [`InjectedLoss`]: a burst begins with one chance at each datagram and ends with another.
 struct Loss {
-    threshold: u64,
+    /// Chance of a burst to begin, of the 32-bit range.
+    begin: u64,
+    /// Chance of a burst to end after the datagram it took.
+    end: u64,
+    inside: bool,
     state: u64,
 }
 
 impl Loss {
-    fn new(share: f64, seed: u64) -> Self {
-        // A share of the 32-bit range; 1.0 is everything.
-        let threshold = (share.clamp(0.0, 1.0) * 4_294_967_296.0).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to 0..=2^32 above"
-        )]
+    fn new(inject: InjectedLoss, seed: u64) -> Self {
+        let share = inject.share.clamp(0.0, 1.0);
+        let burst = f64::from(inject.burst.max(1));
+        // A burst takes `burst` datagrams, and (1 - begin) / begin pass between two of them on average.
+        let begin = share / (burst * (1.0 - share) + share);
         Self {
-            threshold: threshold as u64,
+            begin: of_32_bits(begin),
+            end: of_32_bits(1.0 / burst),
+            inside: false,
             state: seed | 1,
         }
     }
 
     fn strikes(&mut self) -> bool {
-        if self.threshold == 0 {
+        if self.begin == 0 {
             return false;
         }
+        if !self.inside && self.dice() >= self.begin {
+            return false;
+        }
+        self.inside = self.dice() >= self.end;
+        true
+    }
+
+    /// 0 to 2^32 - 1.
+    fn dice(&mut self) -> u64 {
         // xorshift64: plenty for dice.
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        self.state >> 32 < self.threshold
+        self.state >> 32
+    }
+}
+
+/// A chance as a threshold in the 32-bit range; 1.0 is everything.
+fn of_32_bits(chance: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 0..=2^32"
+    )]
+    {
+        (chance.clamp(0.0, 1.0) * 4_294_967_296.0).round() as u64
     }
 }
 
@@ -427,15 +468,38 @@ mod tests {
 
     #[test]
     fn injected_loss_is_about_what_was_asked() {
-        for (share, low, high) in [
-            (0.0, 0, 0),
-            (0.01, 700, 1300),
-            (0.5, 49_000, 51_000),
-            (1.0, 100_000, 100_000),
+        for (share, burst, low, high) in [
+            (0.0, 1, 0, 0),
+            (0.01, 1, 700, 1300),
+            (0.01, 32, 300, 2200),
+            (0.5, 1, 49_000, 51_000),
+            (0.5, 32, 44_000, 56_000),
+            (1.0, 1, 100_000, 100_000),
+            (1.0, 8, 100_000, 100_000),
         ] {
-            let mut loss = Loss::new(share, 7);
+            let mut loss = Loss::new(InjectedLoss { share, burst }, 7);
             let lost = (0..100_000).filter(|_| loss.strikes()).count();
-            assert!((low..=high).contains(&lost), "{share}: {lost} of 100000");
+            assert!(
+                (low..=high).contains(&lost),
+                "{share} in {burst}: {lost} of 100000"
+            );
+        }
+    }
+
+    #[test]
+    fn bursts_are_about_as_long_as_asked() {
+        for (burst, low, high) in [(1, 1.0, 1.03), (32, 26.0, 38.0)] {
+            let inject = InjectedLoss { share: 0.01, burst };
+            let mut loss = Loss::new(inject, 7);
+            let (mut lost, mut bursts, mut inside) = (0u32, 0u32, false);
+            for _ in 0..4_000_000 {
+                let strikes = loss.strikes();
+                lost += u32::from(strikes);
+                bursts += u32::from(strikes && !inside);
+                inside = strikes;
+            }
+            let mean = f64::from(lost) / f64::from(bursts);
+            assert!((low..=high).contains(&mean), "{burst}: {mean}");
         }
     }
 }

@@ -10,10 +10,11 @@
 //! tail as a real one does. Loss is an iptables rule in each target: UDP only, a different draw for each. The kernel
 //! here may lack netem, so there is no delay and no reordering; the session's simulator has both.
 //!
-//! Three facts that cost a day each when unknown: a bridge floods every group until its own querier has run for one
+//! Facts that cost a day each when unknown: a bridge floods every group until its own querier has run for one
 //! response interval, so the interval is made short before the querier starts; veth passes 64 KiB segments through
-//! the shaper unless GSO is switched off; and a peer that asks DNS for a name waits ten seconds where no server
-//! answers, so every machine has a hosts file.
+//! the shaper unless GSO is switched off; a peer that asks DNS for a name waits ten seconds where no server
+//! answers, so every machine has a hosts file; and where br_netfilter is loaded every frame on every port runs through
+//! iptables, which no switch does, so it is switched off for this one.
 //!
 //! Included by the black-box tests and, by path, by `xtask`: only `std`, only text.
 
@@ -54,7 +55,10 @@ pub(crate) fn switch(prefix: &str) -> String {
             mcast_startup_query_interval 50 mcast_query_use_ifaddr 1 mcast_snooping 1
          ip -n {switch} link set br0 type bridge mcast_querier 1
          ip -n {switch} addr add 10.77.255.254/16 dev br0
-         ip -n {switch} link set br0 up\n"
+         ip -n {switch} link set br0 up
+         for setting in $(ls /proc/sys/net/bridge/bridge-nf-call-* 2>/dev/null); do
+           ip netns exec {switch} bash -c \"echo 0 > $setting\"
+         done\n"
     )
 }
 

@@ -24,7 +24,7 @@ use crate::disk::DiskError;
 use crate::disk::deployment::Deployment;
 use crate::disk::readback::ReadBack;
 use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
-use crate::net::receiving::{Receiving, ReceivingEvent};
+use crate::net::receiving::{InjectedLoss, Receiving, ReceivingEvent};
 use crate::target::{DiskFacts, TargetState};
 use multicast::{BlockSet, Layout};
 use reuse::Search;
@@ -107,7 +107,7 @@ impl Job {
             runtime: tokio::runtime::Handle::current(),
             offers: options.offers(),
             interface: options.interface,
-            inject_loss: options.inject_loss,
+            inject: options.inject,
             outbox,
             events: events.clone(),
             inbox,
@@ -234,7 +234,7 @@ struct Runner {
     runtime: tokio::runtime::Handle,
     offers: Option<Vec<DiskFacts>>,
     interface: Option<Ipv4Addr>,
-    inject_loss: f64,
+    inject: InjectedLoss,
     outbox: UnboundedSender<AgentMessage>,
     events: Sender<Event>,
     inbox: Receiver<Event>,

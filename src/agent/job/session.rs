@@ -53,7 +53,7 @@ impl Runner {
             buffers: BUFFERS,
             receivers: session.receivers as usize,
             seed: u64::from_be_bytes(seed),
-            inject_loss: self.inject_loss,
+            inject: self.inject,
         };
         let events = self.events.clone();
         self.heard = true;
