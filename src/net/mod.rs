@@ -8,6 +8,7 @@
 //! | [`hex`] | keys and digests as text |
 //! | [`clock`] | the one clock of a session |
 //! | [`socket`] | multicast sockets, batched |
+//! | [`sources`] | who sends on a session |
 //! | [`kernel_drops`] | what the kernel threw away |
 //! | [`beacon`] | the console's announcement, sent and heard |
 //! | [`igmp`], [`igmp_querier`], [`igmp_watch`] | is there a querier: packets, rules, the thread |
@@ -27,4 +28,5 @@ pub mod kernel_drops;
 pub mod receiving;
 pub mod sending;
 pub mod socket;
+pub mod sources;
 pub mod tls;
