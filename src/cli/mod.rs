@@ -27,6 +27,7 @@ mod plan_text;
 pub mod progress;
 mod rate;
 pub mod secret;
+mod simulate;
 mod table;
 mod target;
 pub mod units;
