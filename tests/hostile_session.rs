@@ -146,6 +146,7 @@ fn a_flood_with_a_wrong_key_changes_nothing_that_arrives() {
         ttl: 1,
         rate_cap_bytes_per_s: 40_000_000,
         start_rate_bytes_per_s: 40_000_000,
+        pace: multicast::Pace::default(),
     })
     .unwrap();
     let mut said = sending.events().unwrap();
@@ -195,6 +196,7 @@ fn a_flood_with_a_wrong_key_changes_nothing_that_arrives() {
                     receiving.open_image(ImageBlocks {
                         symbol_counts: made.image.symbol_counts(),
                         have: BlockSet::empty(12),
+                        undecided: BlockSet::empty(0),
                     });
                 }
             }

@@ -102,8 +102,49 @@ impl BlockSet {
 
     /// Puts a range in; what lies past the end is left out.
     pub fn insert_range(&mut self, range: Range<u32>) {
-        for index in range.start..range.end.min(self.len) {
-            self.insert(index);
+        let (start, end) = (range.start, range.end.min(self.len));
+        if start >= end {
+            return;
+        }
+        let (first, last) = (start / WORD_BITS, (end - 1) / WORD_BITS);
+        for (number, word) in (first..=last).zip(self.words.iter_mut().skip(first as usize)) {
+            let mut mask = u64::MAX;
+            if number == first {
+                mask &= u64::MAX << (start % WORD_BITS);
+            }
+            if number == last {
+                mask &= u64::MAX >> (WORD_BITS - 1 - (end - 1) % WORD_BITS);
+            }
+            self.count += (mask & !*word).count_ones();
+            *word |= mask;
+        }
+    }
+
+    /// Takes out whatever is in `other`, a set over the same blocks.
+    pub fn subtract(&mut self, other: &Self) {
+        for (word, taken) in self.words.iter_mut().zip(&other.words) {
+            self.count -= (*word & taken).count_ones();
+            *word &= !taken;
+        }
+    }
+
+    /// Keeps only what is also in `other`, a set over the same blocks.
+    pub fn intersect(&mut self, other: &Self) {
+        for (at, word) in self.words.iter_mut().enumerate() {
+            let kept = *word & other.words.get(at).copied().unwrap_or(0);
+            self.count -= (*word ^ kept).count_ones();
+            *word = kept;
+        }
+    }
+
+    /// Puts in whatever is in `other`, a set over the same blocks.
+    pub fn unite(&mut self, other: &Self) {
+        if other.len != self.len {
+            return;
+        }
+        for (word, more) in self.words.iter_mut().zip(&other.words) {
+            self.count += (more & !*word).count_ones();
+            *word |= more;
         }
     }
 
@@ -153,9 +194,7 @@ impl BlockSet {
     #[must_use]
     pub fn complement(&self) -> Self {
         let mut other = Self::full(self.len);
-        for index in self.iter() {
-            other.remove(index);
-        }
+        other.subtract(self);
         other
     }
 }
@@ -177,6 +216,52 @@ mod tests {
             assert!(!set.insert(len));
             assert_eq!(set.next(0), None);
         }
+    }
+
+    #[test]
+    fn whole_sets_behave_as_their_members() {
+        let len = 200;
+        let ranges = [
+            0..0,
+            0..1,
+            5..64,
+            63..65,
+            64..128,
+            100..300,
+            199..200,
+            250..260,
+        ];
+        for one in &ranges {
+            for other in &ranges {
+                let set = |range: &Range<u32>| {
+                    let mut set = BlockSet::empty(len);
+                    set.insert_range(range.clone());
+                    set
+                };
+                let (a, b) = (set(one), set(other));
+                let members = |keep: &dyn Fn(u32) -> bool| {
+                    let mut set = BlockSet::empty(len);
+                    for index in (0..len).filter(|index| keep(*index)) {
+                        set.insert(index);
+                    }
+                    set
+                };
+                assert_eq!(a, members(&|index| one.contains(&index)));
+                let (mut less, mut both, mut either) = (a.clone(), a.clone(), a.clone());
+                less.subtract(&b);
+                both.intersect(&b);
+                either.unite(&b);
+                let (ina, inb) = (|i| one.contains(&i), |i| other.contains(&i));
+                assert_eq!(less, members(&|index| ina(index) && !inb(index)));
+                assert_eq!(both, members(&|index| ina(index) && inb(index)));
+                assert_eq!(either, members(&|index| ina(index) || inb(index)));
+            }
+        }
+        // Sets over different objects have nothing in common.
+        let mut set = BlockSet::full(10);
+        set.unite(&BlockSet::full(200));
+        set.intersect(&BlockSet::empty(0));
+        assert_eq!((set.len(), set.count()), (10, 0));
     }
 
     #[test]

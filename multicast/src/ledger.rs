@@ -204,22 +204,26 @@ impl Ledger {
         })
     }
 
-    /// Whether somebody who has seen that much has seen something after the block's last
-    /// symbol on the main lane: only then is a block it does not mention one it does not hold.
+    /// Whether somebody who has seen that much has seen something after the block's last symbol
+    /// on the lane of its source: only then is a block it does not mention one it does not hold.
     pub(crate) fn has_left(&self, block: u32, seen: &Seen) -> bool {
         self.has_passed(block, seen)
-            && self
-                .account(block)
-                .is_some_and(|account| account.last.main.is_none() || seen.main > account.last.main)
+            && self.account(block).is_some_and(|account| {
+                account
+                    .first
+                    .is_none_or(|(lane, _)| seen.get(lane) > account.last.get(lane))
+            })
     }
 
-    /// Whether the block is on its way and somebody who has seen that much will see all of it.
-    pub(crate) fn starts_after(&self, block: u32, seen: &Seen) -> bool {
+    /// Whether somebody who has seen that much has not seen the end of the block's source yet:
+    /// all of it is still to come, or it is just going by and what it becomes is not said.
+    pub(crate) fn is_coming(&self, block: u32, seen: &Seen) -> bool {
         self.account(block).is_some_and(|account| {
-            account.stage != Stage::Unsent
-                && account.first.is_some_and(|(lane, counter)| {
-                    seen.get(lane).is_some_and(|seen| seen < counter)
+            account.first.is_some_and(|(lane, _)| {
+                seen.get(lane).is_some_and(|seen| {
+                    account.stage == Stage::Sending || Some(seen) <= *account.last.get(lane)
                 })
+            })
         })
     }
 

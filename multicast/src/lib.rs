@@ -9,10 +9,10 @@
 //!  layout ── wire ── seal, replay            bytes
 //!     │        └──── parity, assembly        bytes of blocks
 //!     │
-//!  sender ── carousel, wants, ledger, rate, pacer, room     numbers only
+//!  sender ── carousel, wants, ledger, rate, pacer, room, standing   numbers only
 //!     ▲ Status          │ Transmit
 //!     │                 ▼
-//!  receiver ── meter, slots                                 numbers only
+//!  receiver ── meter, slots                                         numbers only
 //! ```
 //!
 //! Each machine offers getters, `handle_*` for what happened, commands for what the caller
@@ -43,6 +43,7 @@ pub mod seal;
 pub mod sender;
 mod settle;
 mod slots;
+mod standing;
 pub mod status;
 mod time;
 mod wants;
@@ -57,14 +58,15 @@ pub use layout::{
 pub use parity::{Encoder, Parity, ParityError, source_symbol};
 pub use receiver::{
     BlockOutcome, Disposition, Ignored, ImageBlocks, Receiver, ReceiverConfig, ReceiverCounters,
-    ReceiverEvent,
+    ReceiverEvent, Stored,
 };
 pub use replay::{ReplayWindow, Replayed};
 pub use seal::{OpenError, Opener, SealError, Sealer, SessionSecret, Suite};
 pub use sender::{
-    Progress, ReceiverId, ReceiverProgress, Sender, SenderConfig, SenderCounters, SenderEvent,
-    Transmit, TransmitKind,
+    Pace, Progress, ReceiverId, ReceiverProgress, Sender, SenderConfig, SenderCounters,
+    SenderEvent, Transmit, TransmitKind,
 };
+pub use standing::Demotion;
 pub use status::{Status, status_interval};
 pub use time::{Duration, Instant};
 pub use wire::{

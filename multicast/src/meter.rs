@@ -22,6 +22,33 @@ impl LaneMeter {
         self.status
     }
 
+    /// Counts `count` packets in a row when `counter` is just the one after the highest seen;
+    /// otherwise nothing is counted and the answer is false.
+    pub(crate) fn count_next(&mut self, counter: u64, count: u64) -> bool {
+        let Some(seen) = self.status.seen else {
+            return false;
+        };
+        let Some(last) = counter.checked_add(count.saturating_sub(1)) else {
+            return false;
+        };
+        if seen.checked_add(1) != Some(counter) || count == 0 {
+            return false;
+        }
+        let passed = if count < REORDER {
+            let out = self.recent >> (REORDER - count);
+            self.recent = self.recent << count | ((1 << count) - 1);
+            count - u64::from(out.count_ones())
+        } else {
+            let out = REORDER - u64::from(self.recent.count_ones());
+            self.recent = u64::MAX;
+            out
+        };
+        self.status.lost = self.status.lost.saturating_add(passed);
+        self.status.received = self.status.received.saturating_add(count);
+        self.status.seen = Some(last);
+        true
+    }
+
     /// Counts a packet; the caller lets each number through once.
     pub(crate) fn count(&mut self, counter: u64) {
         let Some(seen) = self.status.seen else {

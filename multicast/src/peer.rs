@@ -5,6 +5,7 @@
 
 use crate::layout::{BlockKey, ObjectId};
 use crate::ledger::Seen;
+use crate::standing::Standing;
 use crate::status::{BlockRange, MAX_DEFICITS, MAX_RANGES, Status};
 use crate::time::{Duration, Instant};
 use crate::wire::{Lane, PerLane};
@@ -15,10 +16,6 @@ pub(crate) const SILENT: Duration = Duration::from_secs(3);
 /// A receiver that speaks but has seen nothing new for so long, while heartbeats went out
 /// fifty times a second, has no multicast.
 const DEAF: Duration = Duration::from_secs(2);
-/// Blocks in a row whose repair one receiver alone made dearer before it is set aside.
-const DEMOTE_STRIKES: u32 = 10;
-/// How much dearer, in percent of a block: what one receiver may cost all others.
-const DEMOTE_PERCENT: u32 = 5;
 /// Failed blocks for which a receiver is given bulk without further thought.
 pub(crate) const MAX_BAD_BLOCKS: u32 = 100_000;
 
@@ -37,13 +34,14 @@ pub(crate) struct Peer {
     pub(crate) deficits: BTreeMap<BlockKey, u16>,
     pub(crate) held: Vec<BlockRange>,
     pub(crate) silent: bool,
-    pub(crate) demoted: bool,
+    pub(crate) standing: Standing,
     pub(crate) complete: bool,
+    /// Since when it has had no room for another block.
+    pub(crate) full_since: Option<Instant>,
     pub(crate) bad_blocks: u32,
     received: u64,
     lost: u64,
     kernel_drops: u64,
-    strikes: u32,
 }
 
 /// What was counted since the status before.
@@ -52,6 +50,7 @@ pub(crate) struct Progressed {
     pub(crate) received: u64,
     pub(crate) lost: u64,
     pub(crate) kernel: u64,
+    pub(crate) skipped: u64,
 }
 
 impl Peer {
@@ -69,13 +68,13 @@ impl Peer {
             deficits: BTreeMap::new(),
             held: Vec::new(),
             silent: false,
-            demoted: false,
+            standing: Standing::default(),
             complete: false,
+            full_since: None,
             bad_blocks: 0,
             received: 0,
             lost: 0,
             kernel_drops: 0,
-            strikes: 0,
         }
     }
 
@@ -98,7 +97,6 @@ impl Peer {
         }
         self.free_buffers = status.free_buffers;
         self.disk_bytes_per_s = status.disk_bytes_per_s;
-        self.skipped = status.skipped;
         self.deficits = status
             .deficits
             .iter()
@@ -114,12 +112,14 @@ impl Peer {
                 received: received - self.received,
                 lost: lost.saturating_sub(self.lost),
                 kernel: status.kernel_drops.saturating_sub(self.kernel_drops),
+                skipped: status.skipped.saturating_sub(self.skipped),
             }
         } else {
             Progressed::default()
         };
         self.received = received;
         self.lost = lost;
+        self.skipped = status.skipped;
         self.kernel_drops = status.kernel_drops;
         progressed
     }
@@ -129,9 +129,9 @@ impl Peer {
         self.bulk_only || now.saturating_since(self.heard_at) >= DEAF
     }
 
-    /// Whether its deficits and losses count for others.
+    /// Whether its reports are waited for and its losses count.
     pub(crate) fn is_healthy(&self) -> bool {
-        !self.silent && !self.demoted && !self.complete
+        !self.silent && self.standing.aside().is_none() && !self.complete
     }
 
     /// Whether it holds all symbols of the block and is busy with it.
@@ -147,26 +147,5 @@ impl Peer {
             ObjectId::Manifest => self.sequence.is_some(),
             ObjectId::Image => self.image_open,
         }
-    }
-
-    /// It needed the most of a block, `gap` symbols of `k` more than anybody else did. True
-    /// when it has done so too often and is set aside now.
-    pub(crate) fn strike(&mut self, gap: u16, k: u16) -> bool {
-        if u32::from(gap) * 100 <= u32::from(k) * DEMOTE_PERCENT {
-            self.strikes = 0;
-            return false;
-        }
-        self.strikes += 1;
-        if self.strikes < DEMOTE_STRIKES || self.demoted {
-            return false;
-        }
-        self.demoted = true;
-        true
-    }
-
-    /// It counts again.
-    pub(crate) fn restore(&mut self) {
-        self.demoted = false;
-        self.strikes = 0;
     }
 }

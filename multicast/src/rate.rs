@@ -29,7 +29,7 @@ use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 
 /// Loss in parts per million.
-type Ppm = u64;
+pub(crate) type Ppm = u64;
 const MILLION: u64 = 1_000_000;
 
 /// Above this a receiver counts as seeing loss.
@@ -100,6 +100,8 @@ pub(crate) struct Rate {
     /// Nothing was lost yet on the way up from a cautious start.
     doubling: bool,
     falls: u64,
+    /// Loss of the median receiver in the last window.
+    usual: Ppm,
 }
 
 impl Rate {
@@ -117,6 +119,7 @@ impl Rate {
             bottleneck: None,
             floor: None,
             falls: 0,
+            usual: 0,
         }
     }
 
@@ -131,6 +134,11 @@ impl Rate {
     /// Times it fell.
     pub(crate) fn falls(&self) -> u64 {
         self.falls
+    }
+
+    /// Loss of the median receiver in the last window.
+    pub(crate) fn usual_loss(&self) -> Ppm {
+        self.usual
     }
 
     pub(crate) fn set_cap(&mut self, cap: u64) {
@@ -186,6 +194,7 @@ impl Rate {
             return false;
         }
         losses.sort_unstable();
+        self.usual = losses.get(losses.len() / 2).copied().unwrap_or(0);
         let before = self.rate;
         self.decide(now, length, &losses, kernel_heavy);
         self.rate = self.rate.clamp(
@@ -212,7 +221,7 @@ impl Rate {
         let above = |limit: Ppm| losses.iter().filter(|loss| **loss > limit).count() as u64;
         let heavy = above(floor + LOSS_HEAVY);
         let seen = above(floor + LOSS_SEEN);
-        let median = losses.get(losses.len() / 2).copied().unwrap_or(0);
+        let median = self.usual;
 
         if let Some(trial) = self.trial.take()
             && median > LOSS_SEEN
@@ -347,6 +356,28 @@ mod tests {
         let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
         run(&mut rate, 0, 20, |id, _| if id < 4 { 300_000 } else { 0 });
         assert!(rate.rate() >= CAP * 98 / 100);
+    }
+
+    #[test]
+    fn kernel_drops_of_one_machine_are_its_own_and_those_of_most_slow_the_room() {
+        // The network lost nothing: what is missing never left the machine's own queue.
+        let room = |droppers: u32, of: u32| {
+            let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
+            for tick in 0..100 {
+                let now = Instant::from_micros(tick * 100_000);
+                for id in 0..of {
+                    let dropped = if id < droppers { 2_000 } else { 0 };
+                    rate.sample(now, ReceiverId(id), 8_000 - dropped, dropped, dropped);
+                }
+                rate.evaluate(now, INTERVAL);
+            }
+            (rate.rate(), rate.falls(), rate.usual_loss())
+        };
+        assert_eq!(room(1, 2), (CAP, 0, 0));
+        assert_eq!(room(1, 20), (CAP, 0, 0));
+        assert_eq!(room(10, 20), (CAP, 0, 0));
+        let (rate, falls, _) = room(11, 20);
+        assert!(rate < CAP * 3 / 4 && falls >= 2, "{rate} {falls}");
     }
 
     #[test]

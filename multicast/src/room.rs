@@ -2,7 +2,9 @@
 //!
 //! Bytes that nobody can take should not be sent: while more than half of the active
 //! receivers have no free buffer, new source blocks are held back. A minority without room is
-//! never waited for; it skips blocks and gets them later.
+//! never waited for; it skips blocks and gets them later. So it is at the balanced [`Pace`]; at
+//! the fastest only a room in which nobody has room holds, and when the pace goes by everyone a
+//! single receiver does.
 //!
 //! A block that some take and others skip must be sent twice, so once blocks are held they
 //! stay held until nearly everybody has room again, or the rest was given [`PATIENCE`]; and
@@ -15,7 +17,10 @@
 //! ends after [`HOLD_LIMIT`] in any case, for one block, so that reports that stopped coming
 //! cannot stop the session.
 
+use crate::ledger::Seen;
+use crate::sender::Pace;
 use crate::time::{Duration, Instant};
+use crate::wire::{Lane, PerLane};
 use std::collections::VecDeque;
 
 /// Longest hold: one block in two seconds is less than 1 % of a gigabit link.
@@ -31,8 +36,9 @@ const MAX_STARTS: usize = 8192;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Room {
-    /// Main-lane counters at which blocks were started, ascending.
-    starts: VecDeque<u64>,
+    pace: Pace,
+    /// Counters at which blocks were started, ascending.
+    starts: PerLane<VecDeque<u64>>,
     held_since: Option<Instant>,
     /// The last hold ended with nearly everybody having room.
     in_step: bool,
@@ -40,21 +46,33 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// A new block starts with packet `counter` of the main lane.
-    pub(crate) fn started(&mut self, counter: u64) {
-        if self.starts.len() >= MAX_STARTS {
-            self.starts.pop_front();
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            ..Self::default()
         }
-        self.starts.push_back(counter);
+    }
+
+    /// A new block starts with packet `counter` of a lane.
+    pub(crate) fn started(&mut self, lane: Lane, counter: u64) {
+        let starts = self.starts.get_mut(lane);
+        if starts.len() >= MAX_STARTS {
+            starts.pop_front();
+        }
+        starts.push_back(counter);
     }
 
     /// Free buffers left at a receiver that reported `free` having seen `seen`.
-    pub(crate) fn estimate(&self, free: u32, seen: Option<u64>) -> u32 {
-        let known = seen.map_or(0, |seen| {
-            self.starts.partition_point(|start| *start <= seen)
-        });
-        let since = u32::try_from(self.starts.len() - known).unwrap_or(u32::MAX);
-        free.saturating_sub(since)
+    pub(crate) fn estimate(&self, free: u32, seen: &Seen) -> u32 {
+        let since = |lane| {
+            let starts = self.starts.get(lane);
+            let known = seen
+                .get(lane)
+                .map_or(0, |seen| starts.partition_point(|start| *start <= seen));
+            u32::try_from(starts.len() - known).unwrap_or(u32::MAX)
+        };
+        free.saturating_sub(since(Lane::Main))
+            .saturating_sub(since(Lane::Second))
     }
 
     /// Looks at the estimates of all active receivers; true while blocks are held back.
@@ -66,19 +84,25 @@ impl Room {
         }
         let above =
             |percent: u32| u64::from(without) * 100 > u64::from(active) * u64::from(percent);
-        match self.held_since {
-            None => {
+        let nobody_has = active > 0 && without == active;
+        match (self.pace, self.held_since) {
+            (Pace::Fastest, None) if nobody_has => self.held_since = Some(now),
+            (Pace::Fastest, Some(_)) if !nobody_has => self.release(now),
+            (Pace::Everyone, None) if without > 0 => self.held_since = Some(now),
+            (Pace::Everyone, Some(_)) if without == 0 => self.release(now),
+            (Pace::Balanced, None) => {
                 if above(if self.in_step { IN_STEP_PERCENT } else { 50 }) {
                     self.held_since = Some(now);
                 }
             }
-            Some(since) => {
+            (Pace::Balanced, Some(since)) => {
                 let patient = now.saturating_since(since) < PATIENCE;
                 if !above(FEW_PERCENT) || (!above(50) && !patient) {
                     self.in_step = !above(FEW_PERCENT);
                     self.release(now);
                 }
             }
+            (Pace::Fastest | Pace::Everyone, _) => {}
         }
         self.held_since.is_some()
     }
@@ -124,13 +148,45 @@ mod tests {
     fn blocks_started_since_take_room() {
         let mut room = Room::default();
         for start in [0, 745, 1490] {
-            room.started(start);
+            room.started(Lane::Main, start);
         }
-        assert_eq!(room.estimate(10, None), 7);
-        assert_eq!(room.estimate(10, Some(0)), 8);
-        assert_eq!(room.estimate(10, Some(1489)), 9);
-        assert_eq!(room.estimate(10, Some(1490)), 10);
-        assert_eq!(room.estimate(1, None), 0);
+        let seen = |main, second| PerLane { main, second };
+        assert_eq!(room.estimate(10, &seen(None, None)), 7);
+        assert_eq!(room.estimate(10, &seen(Some(0), None)), 8);
+        assert_eq!(room.estimate(10, &seen(Some(1489), None)), 9);
+        assert_eq!(room.estimate(10, &seen(Some(1490), None)), 10);
+        assert_eq!(room.estimate(1, &seen(None, None)), 0);
+        room.started(Lane::Second, 5);
+        assert_eq!(room.estimate(10, &seen(Some(1490), Some(4))), 9);
+        assert_eq!(room.estimate(10, &seen(Some(1490), Some(5))), 10);
+    }
+
+    #[test]
+    fn the_pace_says_whose_room_counts() {
+        let now = Instant::ZERO;
+        let held = |pace, estimates: &[u32]| {
+            let mut room = Room::new(pace);
+            room.judge(now, estimates.iter().copied())
+        };
+        for (estimates, fastest, balanced, everyone) in [
+            (&[0, 0, 0, 0][..], true, true, true),
+            (&[0, 0, 0, 1], false, true, true),
+            (&[0, 0, 1, 1], false, false, true),
+            (&[0, 1, 1, 1], false, false, true),
+            (&[1, 1, 1, 1], false, false, false),
+            (&[], false, false, false),
+        ] {
+            assert_eq!(held(Pace::Fastest, estimates), fastest, "{estimates:?}");
+            assert_eq!(held(Pace::Balanced, estimates), balanced, "{estimates:?}");
+            assert_eq!(held(Pace::Everyone, estimates), everyone, "{estimates:?}");
+        }
+        // Released as soon as the condition is gone, and never later than the limit.
+        for pace in [Pace::Fastest, Pace::Everyone] {
+            let mut room = Room::new(pace);
+            assert!(room.judge(now, [0, 0].into_iter()));
+            assert!(!room.is_held(now + HOLD_LIMIT));
+            assert!(!room.judge(now, [1, 1].into_iter()));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::layout::{BlockKey, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS};
 use crate::time::Instant;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 const SYMBOL_WORDS: usize = 16;
 const _: () = assert!(SYMBOL_WORDS * 64 >= (MAX_SOURCE_SYMBOLS + PARITY_SYMBOLS) as usize);
@@ -31,9 +32,37 @@ pub(crate) enum Filled {
     Whole { needs_parity: bool },
 }
 
+/// The words that symbols in a row lie in, and which bits of each.
+fn words(symbols: &Range<u16>) -> impl Iterator<Item = (usize, u64)> + use<> {
+    let (start, end) = (symbols.start, symbols.end);
+    let last = if start < end { (end - 1) / 64 + 1 } else { 0 };
+    (start / 64..last).map(move |word| {
+        let from = start.max(word * 64) - word * 64;
+        let to = (end - word * 64).min(64);
+        let mask = u64::MAX << from & u64::MAX >> (64 - to);
+        (usize::from(word), mask)
+    })
+}
+
 impl Filling {
     pub(crate) fn missing(&self) -> u16 {
         self.k.saturating_sub(self.count)
+    }
+
+    /// Whether none of the symbols is there and all of them can be.
+    fn lacks_row(&self, symbols: &Range<u16>) -> bool {
+        words(symbols).all(|(at, mask)| self.have.get(at).is_some_and(|word| word & mask == 0))
+    }
+
+    fn take_row(&mut self, now: Instant, symbols: Range<u16>) {
+        for (at, mask) in words(&symbols) {
+            if let Some(word) = self.have.get_mut(at) {
+                *word |= mask;
+            }
+        }
+        self.last_symbol_at = now;
+        self.count += symbols.end - symbols.start;
+        self.source_count += symbols.end.min(self.k) - symbols.start.min(self.k);
     }
 
     fn take(&mut self, now: Instant, symbol: u16) -> Filled {
@@ -134,6 +163,24 @@ impl Slots {
             self.whole.insert(block, slot);
         }
         Some((slot, filled))
+    }
+
+    /// Takes symbols in a row of a block of `k` that is being filled, when all of them are new
+    /// and leave something missing; otherwise nothing is taken. The slot.
+    pub(crate) fn take_row(
+        &mut self,
+        now: Instant,
+        block: BlockKey,
+        k: u16,
+        symbols: Range<u16>,
+    ) -> Option<u16> {
+        let filling = self.filling.get_mut(&block)?;
+        let count = symbols.end.checked_sub(symbols.start)?;
+        if filling.k != k || count >= filling.missing() || !filling.lacks_row(&symbols) {
+            return None;
+        }
+        filling.take_row(now, symbols);
+        Some(filling.slot)
     }
 
     /// Forgets a block that is being filled; true when there was one.

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most deficits in one status, oldest block first. More than any pool of buffers holds.
 pub const MAX_DEFICITS: usize = 512;
-/// Most completed or held ranges in one status: the rest follows in the next.
+/// Most ranges of one kind in one status: the rest of the completed ones follows in the next,
+/// the rest of the undecided ones counts as wanted.
 pub const MAX_RANGES: usize = 4096;
 /// Most failed blocks in one status.
 pub const MAX_BAD: usize = 64;
@@ -88,6 +89,9 @@ pub struct Status {
     pub deficits: Vec<Deficit>,
     /// Blocks whose symbols are all in, being checked or written.
     pub held: Vec<BlockRange>,
+    /// Blocks it still looks for on its own disk: not to be sent for it alone. The present
+    /// state with every status, ascending; what is not in here, and not done, is wanted.
+    pub undecided: Vec<BlockRange>,
     /// Blocks done since the last status.
     pub completed: Vec<BlockRange>,
     /// Blocks whose bytes did not match their hashes: wanted again, by bulk.

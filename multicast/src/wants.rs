@@ -4,10 +4,12 @@
 //! *Owed*, of those: their source symbols must be sent for it, because it was not there when
 //! they were, passed them over, or parity could not mend them. *Bulk*, of those missing: it
 //! gets them over its own connection, so nobody sends them. And for each block how many
-//! receivers it is owed to, which is what the carousel goes by.
+//! receivers it is owed to, which is what the carousel goes by. *Undecided*, of those
+//! missing: it looks for them on its own disk, so nothing is sent for it alone, and it may
+//! still take what others are sent.
 //!
-//! Always holds: owed and bulk are disjoint subsets of missing; `wanted` holds exactly the
-//! blocks owed to at least one active receiver.
+//! Always holds: owed, bulk and undecided are disjoint subsets of missing; `wanted` holds
+//! exactly the blocks owed to at least one active receiver.
 
 use crate::blockset::BlockSet;
 use crate::sender::ReceiverId;
@@ -18,6 +20,7 @@ struct PeerWants {
     missing: BlockSet,
     owed: BlockSet,
     bulk: BlockSet,
+    undecided: BlockSet,
     active: bool,
 }
 
@@ -39,13 +42,21 @@ impl Wants {
         }
     }
 
-    /// Takes a receiver's whole picture anew: it has `have`; of what it lacks, all is owed
-    /// except where `offered` says that its symbols are on their way or begun.
-    pub(crate) fn reset(&mut self, id: ReceiverId, have: &BlockSet, offered: impl Fn(u32) -> bool) {
+    /// Takes a receiver's whole picture anew: it has `have` and looks for `undecided`; of the
+    /// rest all is owed except where `offered` says that its symbols are on their way or begun.
+    pub(crate) fn reset(
+        &mut self,
+        id: ReceiverId,
+        have: &BlockSet,
+        mut undecided: BlockSet,
+        offered: impl Fn(u32) -> bool,
+    ) {
         self.remove(id);
         let missing = have.complement();
+        undecided.intersect(&missing);
         let mut owed = missing.clone();
-        for block in missing.iter().filter(|block| offered(*block)) {
+        owed.subtract(&undecided);
+        for block in owed.clone().iter().filter(|block| offered(*block)) {
             owed.remove(block);
         }
         for block in owed.iter() {
@@ -57,9 +68,29 @@ impl Wants {
                 missing,
                 owed,
                 bulk: BlockSet::empty(self.len),
+                undecided,
                 active: true,
             },
         );
+    }
+
+    /// It looks for `undecided` now, and for nothing else any more. What it was looking for and
+    /// still lacks is wanted from now on: those blocks are given back, and not yet owed.
+    pub(crate) fn decide(&mut self, id: ReceiverId, mut undecided: BlockSet) -> BlockSet {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return BlockSet::empty(self.len);
+        };
+        undecided.intersect(&peer.missing);
+        undecided.subtract(&peer.bulk);
+        let mut owed_before = peer.owed.clone();
+        owed_before.intersect(&undecided);
+        let mut decided = std::mem::replace(&mut peer.undecided, undecided);
+        decided.subtract(&peer.undecided);
+        decided.intersect(&peer.missing);
+        for block in owed_before.iter() {
+            self.clear_owed(id, block);
+        }
+        decided
     }
 
     pub(crate) fn remove(&mut self, id: ReceiverId) {
@@ -92,6 +123,7 @@ impl Wants {
             return false;
         };
         peer.bulk.remove(block);
+        peer.undecided.remove(block);
         peer.missing.remove(block)
     }
 
@@ -109,17 +141,20 @@ impl Wants {
     /// It gets the missing block by bulk; true when it did not before.
     pub(crate) fn assign_bulk(&mut self, id: ReceiverId, block: u32) -> bool {
         self.clear_owed(id, block);
-        self.peers
-            .get_mut(&id)
-            .is_some_and(|peer| peer.missing.contains(block) && peer.bulk.insert(block))
+        self.peers.get_mut(&id).is_some_and(|peer| {
+            peer.undecided.remove(block);
+            peer.missing.contains(block) && peer.bulk.insert(block)
+        })
     }
 
-    /// Everything it lacks comes by bulk; the blocks that did not before.
+    /// Everything it lacks comes by bulk, except what it may have itself; the blocks that did
+    /// not before.
     pub(crate) fn assign_all_to_bulk(&mut self, id: ReceiverId) -> Vec<u32> {
-        let missing: Vec<u32> = self
-            .peers
-            .get(&id)
-            .map_or_else(Vec::new, |peer| peer.missing.iter().collect());
+        let missing: Vec<u32> = self.peers.get(&id).map_or_else(Vec::new, |peer| {
+            let mut missing = peer.missing.clone();
+            missing.subtract(&peer.undecided);
+            missing.iter().collect()
+        });
         missing
             .into_iter()
             .filter(|block| self.assign_bulk(id, *block))
@@ -142,6 +177,7 @@ impl Wants {
         if let Some(peer) = self.peers.get_mut(&id)
             && peer.missing.contains(block)
             && !peer.bulk.contains(block)
+            && !peer.undecided.contains(block)
             && peer.owed.insert(block)
             && peer.active
         {
@@ -181,20 +217,30 @@ impl Wants {
         self.peers.get(&id).map_or(0, |peer| peer.missing.count())
     }
 
-    /// Blocks it lacks that nobody else brings it.
+    /// Blocks it lacks and needs from the session: neither left to bulk nor looked for.
     pub(crate) fn open_count(&self, id: ReceiverId) -> u32 {
         self.peers.get(&id).map_or(0, |peer| {
-            peer.missing.count().saturating_sub(peer.bulk.count())
+            peer.missing
+                .count()
+                .saturating_sub(peer.bulk.count())
+                .saturating_sub(peer.undecided.count())
         })
     }
 
-    /// The blocks it lacks, neither left to bulk nor owed: offered, and still not complete.
+    /// Blocks it lacks and looks for on its own disk.
+    pub(crate) fn undecided_count(&self, id: ReceiverId) -> u32 {
+        self.peers.get(&id).map_or(0, |peer| peer.undecided.count())
+    }
+
+    /// The blocks it lacks, neither left to bulk nor owed nor looked for: offered, and still
+    /// not complete.
     pub(crate) fn offered_missing(&self, id: ReceiverId) -> Vec<u32> {
         self.peers.get(&id).map_or_else(Vec::new, |peer| {
-            peer.missing
-                .iter()
-                .filter(|block| !peer.bulk.contains(*block) && !peer.owed.contains(*block))
-                .collect()
+            let mut offered = peer.missing.clone();
+            offered.subtract(&peer.bulk);
+            offered.subtract(&peer.owed);
+            offered.subtract(&peer.undecided);
+            offered.iter().collect()
         })
     }
 
@@ -238,8 +284,10 @@ mod tests {
     #[test]
     fn owed_until_offered_missing_until_complete() {
         let mut wants = Wants::new(4);
-        wants.reset(A, &BlockSet::empty(4), |_| false);
-        wants.reset(B, &BlockSet::empty(4), |block| block == 3);
+        wants.reset(A, &BlockSet::empty(4), BlockSet::empty(4), |_| false);
+        wants.reset(B, &BlockSet::empty(4), BlockSet::empty(4), |block| {
+            block == 3
+        });
         assert_eq!(wanted(&wants), [0, 1, 2, 3]);
         wants.offered(0);
         assert!(wants.complete(A, 1));
@@ -257,7 +305,7 @@ mod tests {
     #[test]
     fn bulk_takes_a_block_out_and_its_failure_brings_it_back() {
         let mut wants = Wants::new(2);
-        wants.reset(A, &BlockSet::empty(2), |_| false);
+        wants.reset(A, &BlockSet::empty(2), BlockSet::empty(2), |_| false);
         assert!(wants.assign_bulk(A, 0));
         assert!(!wants.assign_bulk(A, 0));
         assert_eq!(wanted(&wants), [1]);
@@ -270,10 +318,44 @@ mod tests {
         assert_eq!((wants.missing_count(A), wants.open_count(A)), (2, 1));
     }
 
+    fn set(len: u32, blocks: &[u32]) -> BlockSet {
+        let mut set = BlockSet::empty(len);
+        for block in blocks {
+            set.insert(*block);
+        }
+        set
+    }
+
+    #[test]
+    fn what_is_looked_for_is_owed_only_when_it_is_not_there() {
+        let mut wants = Wants::new(6);
+        wants.reset(A, &set(6, &[0]), set(6, &[0, 1, 2, 3]), |_| false);
+        assert_eq!(wanted(&wants), [4, 5]);
+        assert_eq!((wants.missing_count(A), wants.open_count(A)), (5, 2));
+        // Found, not there, still looking; and one that was owed is looked for after all.
+        assert!(wants.complete(A, 1));
+        let decided = wants.decide(A, set(6, &[0, 3, 4]));
+        assert_eq!(decided.iter().collect::<Vec<_>>(), [2]);
+        assert_eq!(wanted(&wants), [5]);
+        wants.owe(A, 2);
+        wants.owe(A, 3);
+        assert_eq!(wanted(&wants), [2, 5]);
+        wants.offered(2);
+        assert_eq!(wants.offered_missing(A), [2]);
+        // Bulk is for what it needs; what it looks for is decided first.
+        assert_eq!(wants.assign_all_to_bulk(A), [2, 5]);
+        assert_eq!(wants.undecided_count(A), 2);
+        assert!(wants.assign_bulk(A, 3));
+        let decided = wants.decide(A, set(6, &[2, 3, 4]));
+        assert!(decided.is_empty());
+        assert_eq!(wants.undecided_count(A), 1);
+        assert!(wants.decide(B, set(6, &[1])).is_empty());
+    }
+
     #[test]
     fn the_silent_are_not_sent_to() {
         let mut wants = Wants::new(3);
-        wants.reset(A, &BlockSet::empty(3), |_| false);
+        wants.reset(A, &BlockSet::empty(3), BlockSet::empty(3), |_| false);
         wants.set_active(A, false);
         wants.set_active(A, false);
         assert!(wants.wanted().is_empty());

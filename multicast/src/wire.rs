@@ -145,6 +145,12 @@ impl PacketNumber {
         }
     }
 
+    /// The number `count` packets later in the lane.
+    #[must_use]
+    pub const fn later(self, count: u64) -> Self {
+        Self::new(self.lane(), self.counter().saturating_add(count))
+    }
+
     /// The count within the lane, from 0.
     #[must_use]
     pub const fn counter(self) -> u64 {

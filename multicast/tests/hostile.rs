@@ -51,6 +51,7 @@ prop_compose! {
             0..600,
         ),
         held in ranges(),
+        undecided in ranges(),
         completed in ranges(),
         bad in ranges(),
         counts in any::<[u64; 3]>(),
@@ -60,7 +61,7 @@ prop_compose! {
             kernel_drops: counts[0],
             free_buffers,
             disk_bytes_per_s: counts[1],
-            deficits, held, completed, bad,
+            deficits, held, undecided, completed, bad,
             skipped: counts[2],
         }
     }

@@ -16,6 +16,7 @@ pub mod facts;
 mod fetch;
 mod job;
 mod link;
+mod load;
 mod pieces;
 mod power;
 mod progress;

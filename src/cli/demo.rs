@@ -324,6 +324,8 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         targets: "all".into(),
         disk: None,
         grow: None,
+        reuse: Default::default(),
+        pace: Default::default(),
         start: Default::default(),
         rate_bits_per_s: None,
         end: Default::default(),
@@ -354,7 +356,9 @@ fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
     let facts =
         restore::target_facts(&local, image.manifest().geometry.disk_size).map_err(api_error)?;
     let manifest = Arc::new(image.manifest().clone());
-    let deployment = Deployment::prepare(&facts, None, manifest, None, None).map_err(api_error)?;
+    let deployment = std::sync::Arc::new(
+        Deployment::prepare(&facts, None, manifest, None, None).map_err(api_error)?,
+    );
     restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false)
         .map_err(api_error)?;
     let expected = digest(&local)?;

@@ -10,8 +10,9 @@ use super::{Context, paths, plan_text, secret, table, units};
 use crate::console::api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
 };
-use crate::net::control::EndAction;
+use crate::net::control::{EndAction, Reuse};
 use clap::{Args, ValueEnum};
+use multicast::Pace;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -46,6 +47,12 @@ pub(super) struct DeployArgs {
     /// Most the multicast may take of the network, for example 400mbit
     #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
     rate: Option<u64>,
+    /// Look for the image on each target's disk, and send only what differs
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    reuse: ReuseWhen,
+    /// Whom the session waits for when disks differ
+    #[arg(long, value_name = "POLICY", default_value = "balanced")]
+    pace: PacePolicy,
     /// What each machine does once it is done
     #[arg(long, value_name = "ACTION", default_value = "none")]
     end: End,
@@ -69,6 +76,48 @@ pub(super) struct DeployArgs {
     /// Start the job and return at once
     #[arg(long, conflicts_with = "dry_run")]
     detach: bool,
+}
+
+/// `--reuse`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ReuseWhen {
+    /// Where a sample of it is there
+    Auto,
+    /// In any case
+    Always,
+    /// Send and write everything
+    Never,
+}
+
+impl From<ReuseWhen> for Reuse {
+    fn from(when: ReuseWhen) -> Self {
+        match when {
+            ReuseWhen::Auto => Self::Auto,
+            ReuseWhen::Always => Self::Always,
+            ReuseWhen::Never => Self::Never,
+        }
+    }
+}
+
+/// `--pace`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PacePolicy {
+    /// For nobody, while anybody has room
+    Fastest,
+    /// For the slower half; a slow few get the rest afterwards
+    Balanced,
+    /// For the slowest
+    Everyone,
+}
+
+impl From<PacePolicy> for Pace {
+    fn from(policy: PacePolicy) -> Self {
+        match policy {
+            PacePolicy::Fastest => Self::Fastest,
+            PacePolicy::Balanced => Self::Balanced,
+            PacePolicy::Everyone => Self::Everyone,
+        }
+    }
 }
 
 /// `--end`.
@@ -214,6 +263,8 @@ fn request(args: &DeployArgs, context: &Context) -> Result<DeployRequest, ApiErr
         targets: args.targets.clone(),
         disk: args.disk.clone(),
         grow: args.grow.clone(),
+        reuse: args.reuse.into(),
+        pace: args.pace.into(),
         start: args.start.clone(),
         rate_bits_per_s: rate,
         end: args.end.into(),

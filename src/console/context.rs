@@ -4,6 +4,7 @@ use super::jobs::Jobs;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
+use crate::net::igmp_watch::IgmpWatch;
 use crate::net::tls::Pin;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
@@ -67,4 +68,6 @@ pub struct Console {
     pub jobs: Jobs,
     /// What bulk may take of the wire.
     pub throttle: Throttle,
+    /// Who asks for memberships on the console's interface.
+    pub igmp: IgmpWatch,
 }

@@ -166,6 +166,7 @@ async fn attend(
             None => console.late(&id, &instance, held).await,
         }
     }
+    let job = job.or_else(|| console.jobs.missing(&id));
     if let Some(job) = job.filter(|job| Some(job) != held_here.as_ref())
         && let Some(handle) = parse_id(&job).ok().and_then(|job| console.jobs.handle(job))
     {

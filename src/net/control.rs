@@ -4,7 +4,7 @@
 //! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
 //! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
 
-use crate::target::{Facts, TargetState};
+use crate::target::{Bottleneck, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
@@ -112,6 +112,12 @@ pub struct Counters {
     /// Blocks that authenticated but did not match the manifest.
     #[serde(default)]
     pub blocks_corrupt: u64,
+    /// Blocks that were on the disk already.
+    #[serde(default)]
+    pub blocks_kept: u64,
+    /// Blocks passed over because the machine had no buffer free.
+    #[serde(default)]
+    pub blocks_skipped: u64,
 }
 
 /// Where a target stands in a job.
@@ -131,6 +137,9 @@ pub struct Progress {
     /// A short remark for the row, for example that no multicast arrives.
     #[serde(default)]
     pub note: Option<String>,
+    /// What holds the target back.
+    #[serde(default)]
+    pub bottleneck: Option<Bottleneck>,
 }
 
 /// How a target ended.
@@ -227,6 +236,30 @@ pub enum Verify {
     Full,
 }
 
+/// Whether a target looks for the image on its own disk before it asks for it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reuse {
+    /// When a sample of it is there.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Everything is sent and written.
+    Never,
+}
+
+impl Reuse {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// Everything an agent needs to take part in a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
@@ -257,6 +290,9 @@ pub struct Order {
     /// Read-back policy.
     #[serde(default)]
     pub verify: Verify,
+    /// Whether what the disk holds already is looked for.
+    #[serde(default)]
+    pub reuse: Reuse,
 }
 
 /// Keys and groups of one session.
@@ -297,6 +333,26 @@ pub struct DiskOrder {
     pub serial: Option<String>,
     /// Bytes at planning time.
     pub size: u64,
+}
+
+/// What is known of the IGMP querier on an interface.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuerierFacts {
+    /// Interface.
+    pub interface: String,
+    /// Why it is not known at all, for example for want of a raw socket.
+    pub unchecked: Option<String>,
+    /// How long it has been listened.
+    pub listening_seconds: u64,
+    /// Address of the querier heard within 130 s.
+    pub heard: Option<String>,
+    /// When it was heard last.
+    pub heard_seconds_ago: u64,
+    /// Nobody has asked for so long, and it is longer than 130 s.
+    pub silent_seconds: Option<u64>,
+    /// This machine is the querier.
+    pub own: bool,
 }
 
 /// Why a frame was not understood.

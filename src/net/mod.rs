@@ -8,7 +8,9 @@
 //! | [`hex`] | keys and digests as text |
 //! | [`clock`] | the one clock of a session |
 //! | [`socket`] | multicast sockets, batched |
+//! | [`kernel_drops`] | what the kernel threw away |
 //! | [`beacon`] | the console's announcement, sent and heard |
+//! | [`igmp`], [`igmp_querier`], [`igmp_watch`] | is there a querier: packets, rules, the thread |
 //! | [`sending`], [`receiving`] | the two ends of a session, each one thread |
 //!
 //! The loops are shells: when one starts deciding something, the decision belongs into `multicast`.
@@ -18,6 +20,10 @@ pub mod clock;
 pub mod control;
 pub mod frames;
 pub mod hex;
+pub mod igmp;
+pub mod igmp_querier;
+pub mod igmp_watch;
+pub mod kernel_drops;
 pub mod receiving;
 pub mod sending;
 pub mod socket;

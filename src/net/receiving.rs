@@ -4,7 +4,10 @@
 //! block leaves with its buffer as an event, and the buffer comes back with [`Receiving::block_done`].
 
 use super::clock::Clock;
-use super::socket::{ReceiveSocket, wait_readable};
+use super::igmp_querier::Role;
+use super::igmp_watch::IgmpWatch;
+use super::kernel_drops;
+use super::socket::{ReceiveSocket, short_buffer, wait_readable};
 use multicast::{
     Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane,
     Layout, OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent,
@@ -20,6 +23,12 @@ const NAP: Duration = Duration::from_millis(5);
 
 /// Without a packet for so long, multicast does not reach this machine (DESIGN section 5).
 const SILENCE: multicast::Duration = multicast::Duration::from_secs(3);
+
+/// Between two looks at the kernel's own count of drops; sooner, but not more often than this second value, when packets go missing.
+const DROPS_EVERY: (multicast::Duration, multicast::Duration) = (
+    multicast::Duration::from_secs(1),
+    multicast::Duration::from_millis(100),
+);
 
 /// What a receiving thread needs to know.
 pub struct ReceivingSpec {
@@ -98,6 +107,8 @@ pub struct Health {
     pub lost: u64,
     /// Packets of the session that failed authentication or were replayed.
     pub forged: u64,
+    /// Packets the kernel dropped because this machine did not read them in time; among `lost`.
+    pub kernel_drops: u64,
     /// The receiver's own counters.
     pub counters: ReceiverCounters,
 }
@@ -105,6 +116,8 @@ pub struct Health {
 enum Command {
     Done(BlockKey, u16, BlockBuffer, BlockOutcome),
     Bulk(BlockKey),
+    Kept(BlockKey),
+    Wanted(BlockKey),
     OpenImage(ImageBlocks),
     FullStatus,
     DiskRate(u64),
@@ -113,6 +126,9 @@ enum Command {
 /// A running receiving thread. Dropping it leaves the groups.
 pub struct Receiving {
     commands: Sender<Command>,
+    short_buffer: Option<String>,
+    /// Keeps the memberships alive where no querier does.
+    _member: IgmpWatch,
 }
 
 impl Receiving {
@@ -144,12 +160,28 @@ impl Receiving {
             replay: [ReplayWindow::new(), ReplayWindow::new()],
             forged: 0,
             loss: Loss::new(spec.inject, spec.seed),
+            drops: Drops {
+                total: 0,
+                lost: 0,
+                looked_at: clock.now(),
+            },
         };
+        let short_buffer = short_buffer(main.receive_buffer());
         let (commands, inbox) = channel();
         std::thread::Builder::new()
             .name("receive".into())
             .spawn(move || run(state, [main, second], clock, &inbox, &event))?;
-        Ok(Self { commands })
+        let groups = vec![*spec.main.ip(), *spec.second.ip()];
+        Ok(Self {
+            commands,
+            short_buffer,
+            _member: IgmpWatch::start(spec.interface, Role::Member { groups }),
+        })
+    }
+
+    /// What to say when the kernel granted far less than the receive buffer that was asked for.
+    pub fn short_buffer(&self) -> Option<&str> {
+        self.short_buffer.as_deref()
     }
 
     /// Gives a block's buffer back and says what became of it.
@@ -160,6 +192,16 @@ impl Receiving {
     /// A block came over TCP 5003 and is written.
     pub fn bulk_done(&self, key: BlockKey) {
         self.tell(Command::Bulk(key));
+    }
+
+    /// A block was found on the disk.
+    pub fn kept(&self, key: BlockKey) {
+        self.tell(Command::Kept(key));
+    }
+
+    /// A block was looked for on the disk and is not there.
+    pub fn wanted(&self, key: BlockKey) {
+        self.tell(Command::Wanted(key));
     }
 
     /// The manifest is read and the disk is ready: image blocks are wanted now.
@@ -190,6 +232,15 @@ struct State {
     replay: [ReplayWindow; 2],
     forged: u64,
     loss: Loss,
+    drops: Drops,
+}
+
+/// What is known of the kernel's drops.
+struct Drops {
+    total: u64,
+    /// Packets missing when it was last looked at.
+    lost: u64,
+    looked_at: Instant,
 }
 
 fn run(
@@ -217,6 +268,7 @@ fn run(
             state.events(event);
         }
         let now = clock.now();
+        state.count_kernel_drops(&mut sockets, now);
         let status = state.receiver.poll_status(now);
         let health = state.health(now);
         let due = now.saturating_since(said_at) >= multicast::Duration::from_secs(1);
@@ -247,6 +299,8 @@ impl State {
                 self.receiver.handle_block_done(now, key, outcome);
             }
             Command::Bulk(key) => self.receiver.handle_bulk_block(now, key),
+            Command::Kept(key) => self.receiver.handle_kept_block(now, key),
+            Command::Wanted(key) => self.receiver.handle_wanted_block(now, key),
             Command::OpenImage(image) => self.receiver.open_image(image),
             Command::FullStatus => self.receiver.full_status(now),
             Command::DiskRate(rate) => self.receiver.set_disk_rate(rate),
@@ -296,6 +350,30 @@ impl State {
         }
     }
 
+    /// Once a second, and soon after packets went missing: then it matters whether the wire or this machine lost them.
+    fn count_kernel_drops(&mut self, sockets: &mut [ReceiveSocket; 2], now: Instant) {
+        let lost = self.receiver.lane(Lane::Main).lost + self.receiver.lane(Lane::Second).lost;
+        let every = if lost > self.drops.lost {
+            DROPS_EVERY.1
+        } else {
+            DROPS_EVERY.0
+        };
+        if now.saturating_since(self.drops.looked_at) < every {
+            return;
+        }
+        let table = kernel_drops::table();
+        let new: u64 = sockets
+            .iter_mut()
+            .map(|socket| socket.new_kernel_drops(&table))
+            .sum();
+        self.receiver.handle_kernel_drops(new);
+        self.drops = Drops {
+            total: self.drops.total + new,
+            lost,
+            looked_at: now,
+        };
+    }
+
     fn events(&mut self, event: &impl Fn(ReceivingEvent)) {
         while let Some(happened) = self.receiver.poll_event() {
             if let ReceiverEvent::BlockReady { block, slot, .. } = happened
@@ -321,6 +399,7 @@ impl State {
             received: main.received + second.received,
             lost: main.lost + second.lost,
             forged: self.forged,
+            kernel_drops: self.drops.total,
             counters: self.receiver.counters(),
         }
     }

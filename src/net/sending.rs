@@ -7,8 +7,8 @@
 use super::clock::Clock;
 use super::socket::SendSocket;
 use multicast::{
-    BlockKey, Encoder, Epoch, Lane, Layout, ObjectId, PACKET_BYTES, Parity, ReceiverId,
-    SYMBOL_BYTES, Sealer, Sender, SenderConfig, SenderCounters, SenderEvent, SessionId,
+    BlockKey, Demotion, Encoder, Epoch, Lane, Layout, ObjectId, PACKET_BYTES, Pace, Parity,
+    ReceiverId, SYMBOL_BYTES, Sealer, Sender, SenderConfig, SenderCounters, SenderEvent, SessionId,
     SessionSecret, Status, Suite, Transmit, source_symbol,
 };
 use std::collections::VecDeque;
@@ -63,6 +63,8 @@ pub struct SendingSpec {
     pub rate_cap_bytes_per_s: u64,
     /// Where to start when nobody vouched for the cap; doubles from there until the first loss.
     pub start_rate_bytes_per_s: u64,
+    /// What the room's speed goes by when disks differ.
+    pub pace: Pace,
 }
 
 /// What a session says.
@@ -77,6 +79,19 @@ pub enum SendingEvent {
         /// Image blocks.
         blocks: Vec<u32>,
     },
+    /// A receiver would cost the others too much and is set aside for now.
+    Demoted {
+        /// Receiver.
+        receiver: u32,
+        /// Why, in words for its row.
+        reason: String,
+    },
+    /// A receiver that was set aside counts like the others again.
+    Promoted(u32),
+    /// A receiver has not reported for three seconds; nothing is sent for it alone.
+    Silent(u32),
+    /// A receiver that was silent reports again.
+    Back(u32),
     /// A remark for the job's log.
     Note(String),
     /// The session cannot go on.
@@ -129,6 +144,7 @@ impl Sending {
         );
         config.start_rate_bytes_per_s = spec.start_rate_bytes_per_s;
         config.epoch = epoch;
+        config.pace = spec.pace;
         config.suite = spec.suite;
         let (commands, inbox) = channel();
         let (say, events) = unbounded_channel();
@@ -317,12 +333,44 @@ fn translate(event: SenderEvent) -> Option<SendingEvent> {
                 .map(|b| b.index)
                 .collect(),
         },
+        SenderEvent::Demoted { receiver, reason } => SendingEvent::Demoted {
+            receiver: receiver.0,
+            reason: in_words(reason),
+        },
+        SenderEvent::Promoted(id) => SendingEvent::Promoted(id.0),
+        SenderEvent::ReceiverSilent(id) => SendingEvent::Silent(id.0),
+        SenderEvent::ReceiverBack(id) => SendingEvent::Back(id.0),
         SenderEvent::PassEnded { pass, again } => SendingEvent::Note(format!(
             "pass {} ended, {again} blocks go out again",
             pass + 1
         )),
         _ => return None,
     })
+}
+
+/// Why a receiver is set aside, for a technician.
+fn in_words(reason: Demotion) -> String {
+    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    let percent = |ppm: u64| format!("{}.{}", ppm / 10_000, ppm / 1_000 % 10);
+    match reason {
+        Demotion::Slow {
+            takes_bytes_per_s,
+            room_bytes_per_s,
+        } => format!(
+            "set aside: its disk takes {} MB/s, the room runs at {} MB/s; it gets the rest afterwards",
+            megabytes(takes_bytes_per_s),
+            megabytes(room_bytes_per_s)
+        ),
+        Demotion::Lossy {
+            lost_ppm,
+            usual_ppm,
+        } => format!(
+            "set aside: it loses {} % of the packets, the room {} %; it gets the rest afterwards; look at its cable and switch port",
+            percent(lost_ppm),
+            percent(usual_ppm)
+        ),
+        _ => "set aside: it gets the rest afterwards".into(),
+    }
 }
 
 /// Packets of one size to one group, waiting to leave together.
@@ -439,6 +487,23 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_technician_reads_why_a_target_is_set_aside() {
+        let slow = Demotion::Slow {
+            takes_bytes_per_s: 37_500_000,
+            room_bytes_per_s: 110_000_000,
+        };
+        assert_eq!(
+            in_words(slow),
+            "set aside: its disk takes 38 MB/s, the room runs at 110 MB/s; it gets the rest afterwards"
+        );
+        let lossy = Demotion::Lossy {
+            lost_ppm: 124_000,
+            usual_ppm: 3_900,
+        };
+        assert!(in_words(lossy).contains("it loses 12.4 % of the packets, the room 0.3 %"));
+    }
 
     #[test]
     fn a_batch_holds_one_group_and_ends_with_a_shorter_packet() {

@@ -237,6 +237,7 @@ impl Agent {
                     self.receiver.open_image(ImageBlocks {
                         symbol_counts: source.image.0.symbol_counts(),
                         have: BlockSet::empty(source.image.0.block_count()),
+                        undecided: BlockSet::empty(0),
                     });
                 }
                 _ => {}

@@ -9,6 +9,7 @@
 mod bytes;
 mod faults;
 mod link;
+mod looking;
 mod network;
 mod repair;
 mod rng;

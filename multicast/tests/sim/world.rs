@@ -36,6 +36,9 @@ pub(crate) struct Setup {
     pub(crate) proactive_max: Option<u16>,
 }
 
+/// Time for a block, and which blocks the disk does not hold.
+type Look = (u64, fn(u32) -> bool);
+
 #[derive(Clone, Debug)]
 pub(crate) struct NodeSetup {
     pub(crate) faults: Faults,
@@ -48,6 +51,8 @@ pub(crate) struct NodeSetup {
     pub(crate) partition_us: Option<(u64, u64)>,
     /// Blocks whose first check fails, in parts per million.
     pub(crate) bad_ppm: u64,
+    /// Looks through its disk first: time for a block, and which blocks it will not find.
+    pub(crate) look: Option<Look>,
 }
 
 impl Default for NodeSetup {
@@ -59,6 +64,7 @@ impl Default for NodeSetup {
             crash_us: None,
             partition_us: None,
             bad_ppm: 0,
+            look: None,
         }
     }
 }
@@ -98,6 +104,7 @@ enum Event {
     Open(usize, u32),
     Written(usize, u32, BlockKey),
     Bulk(usize, u32, BlockKey),
+    Looked(usize, u32, BlockKey),
 }
 
 struct Node {
@@ -133,6 +140,7 @@ pub(crate) struct World {
     first_source_us: Option<u64>,
     last_source_us: u64,
     complete: BTreeSet<ReceiverId>,
+    passes_noted: u64,
 }
 
 /// What a run came to.
@@ -147,6 +155,8 @@ pub(crate) struct Outcome {
     pub(crate) counters: multicast::SenderCounters,
     pub(crate) rate: u64,
     pub(crate) skipped: u64,
+    /// Times the end of a pass was noted.
+    pub(crate) passes_noted: u64,
 }
 
 impl World {
@@ -162,6 +172,7 @@ impl World {
             repair_share_percent: 15,
             proactive_max: 64,
             bulk_receivers: 2,
+            pace: multicast::Pace::default(),
         };
         if let Some(most) = setup.proactive_max {
             config.proactive_max = most;
@@ -199,6 +210,7 @@ impl World {
             first_source_us: None,
             last_source_us: 0,
             complete: BTreeSet::new(),
+            passes_noted: 0,
             setup,
         };
         for index in 0..world.nodes.len() {
@@ -315,6 +327,7 @@ impl World {
                     self.check(whole, "sender takes a receiver for complete that is not");
                     self.complete.insert(id);
                 }
+                SenderEvent::PassEnded { .. } => self.passes_noted += 1,
                 SenderEvent::UseBulk { receiver, blocks } => {
                     let index = receiver.0 as usize;
                     let life = self.nodes[index].life;
@@ -411,6 +424,7 @@ impl World {
                 }
             }
             Event::Open(index, life) => self.open(index, life),
+            Event::Looked(index, life, block) => self.looked(index, life, block),
             Event::Written(index, life, block) => self.written(index, life, block),
             Event::Bulk(index, life, block) => {
                 if self.nodes[index].life != life {
@@ -465,11 +479,22 @@ impl World {
                 have.insert(block.index);
             }
         }
+        let undecided = match node.setup.look {
+            Some(_) => BlockSet::full(len),
+            None => BlockSet::empty(0),
+        };
         if let Some(receiver) = &mut node.receiver {
             receiver.open_image(ImageBlocks {
                 symbol_counts: self.setup.image.clone(),
                 have,
+                undecided,
             });
+        }
+        if let Some((look_us, _)) = node.setup.look {
+            for block in 0..len {
+                let at = look_us * u64::from(block + 1);
+                self.after(at, Event::Looked(index, life, BlockKey::image(block)));
+            }
         }
         self.drive_node(index);
     }
@@ -630,6 +655,27 @@ impl World {
         self.drive_node(index);
     }
 
+    fn looked(&mut self, index: usize, life: u32, block: BlockKey) {
+        let now = self.now();
+        let node = &mut self.nodes[index];
+        if node.life != life {
+            return;
+        }
+        let differs = node
+            .setup
+            .look
+            .is_some_and(|(_, differs)| differs(block.index));
+        if let Some(receiver) = &mut node.receiver {
+            if differs {
+                receiver.handle_wanted_block(now, block);
+            } else {
+                node.disk.insert(block);
+                receiver.handle_kept_block(now, block);
+            }
+        }
+        self.drive_node(index);
+    }
+
     fn outcome(self) -> Outcome {
         let counters = self.sender.counters();
         let symbols: u64 = self.setup.image.iter().map(|k| u64::from(*k)).sum();
@@ -646,6 +692,7 @@ impl World {
             bulk_blocks: self.nodes.iter().map(|node| node.bulk_blocks).collect(),
             counters,
             rate: self.sender.rate_bytes_per_s(),
+            passes_noted: self.passes_noted,
             skipped: self
                 .nodes
                 .iter()

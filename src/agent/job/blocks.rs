@@ -41,7 +41,7 @@ impl Runner {
                     && image.done.insert(block)
                 {
                     image.written += bytes;
-                    self.reporter.done(image.written);
+                    self.reporter.done(image.written + image.kept_bytes);
                 }
                 Ok(())
             }

@@ -36,6 +36,7 @@ impl Runner {
         let image = self.image.as_ref().map(|image| ImageBlocks {
             symbol_counts: image.layout.symbol_counts(),
             have: image.done.clone(),
+            undecided: image.search.undecided(image.layout.block_count()),
         });
         let mut seed = [0u8; 8];
         getrandom::fill(&mut seed).map_err(|e| Failure::Other(format!("drawing a seed: {e}")))?;
@@ -59,7 +60,15 @@ impl Runner {
         self.receiving = match Receiving::start(spec, move |event| {
             let _ = events.send(Event::Receiving(generation, event));
         }) {
-            Ok(receiving) => Some(receiving),
+            Ok(receiving) => {
+                if let Some(text) = receiving.short_buffer() {
+                    let _ = self.outbox.send(AgentMessage::Log {
+                        job: Some(self.order.job.clone()),
+                        text: text.to_owned(),
+                    });
+                }
+                Some(receiving)
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot join the session's groups");
                 self.no_multicast();
@@ -154,11 +163,12 @@ impl Runner {
             "no multicast arrives here, so the image comes over TCP 5003: check the switch for an IGMP querier".into(),
         ));
         if let Some(image) = &self.image {
+            let undecided = image.search.undecided(image.layout.block_count());
             self.bulk_wanted = image
                 .done
                 .complement()
                 .iter()
-                .filter(|b| !self.bulk_flying.contains(b))
+                .filter(|b| !self.bulk_flying.contains(b) && !undecided.contains(*b))
                 .collect();
         }
     }

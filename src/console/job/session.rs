@@ -115,6 +115,8 @@ mod tests {
             targets: "all".to_owned(),
             disk: None,
             grow: None,
+            reuse: Default::default(),
+            pace: Default::default(),
             start: StartRule::All,
             rate_bits_per_s: rate,
             end: Default::default(),

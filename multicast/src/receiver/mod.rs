@@ -19,14 +19,23 @@
 //! block only after `k` distinct symbols of it were stored, or got it by bulk. No call
 //! allocates by what a packet claims.
 
-use crate::blockset::BlockSet;
+mod object;
+mod report;
+mod runs;
+mod types;
+
+pub use types::{
+    BlockOutcome, Disposition, Ignored, ImageBlocks, ReceiverConfig, ReceiverCounters,
+    ReceiverEvent, Stored,
+};
+
 use crate::layout::{BlockKey, ObjectId, PARITY_SYMBOLS};
 use crate::meter::LaneMeter;
 use crate::rng::Jitter;
 use crate::slots::{Filled, Slots};
-use crate::status::{BlockRange, Deficit, MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status};
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Header, Lane, PerLane, SessionId};
+use object::Object;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A session from which nothing came for so long has no multicast here.
@@ -41,147 +50,6 @@ const URGENT_GAP: Duration = Duration::from_millis(5);
 /// Status interval once all is complete and said: only to be known alive.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the image looks like to a receiver, once the manifest is read.
-#[derive(Clone, Debug)]
-pub struct ImageBlocks {
-    /// Source symbols of each block ([`crate::Layout::symbol_counts`]).
-    pub symbol_counts: Vec<u16>,
-    /// Blocks that the disk already holds.
-    pub have: BlockSet,
-}
-
-/// What a receiver must know from the start.
-#[derive(Clone, Debug)]
-pub struct ReceiverConfig {
-    /// The session, from the job message.
-    pub session: SessionId,
-    /// Source symbols of each block of the manifest ([`crate::Layout::single`] of its length).
-    pub manifest: Vec<u16>,
-    /// The image's blocks when the manifest is known already; otherwise
-    /// [`Receiver::open_image`] brings them.
-    pub image: Option<ImageBlocks>,
-    /// Block buffers, one a slot.
-    pub buffers: u16,
-    /// Mean time between statuses ([`crate::status_interval`]).
-    pub status_interval: Duration,
-    /// Seed of the jitter, different for each receiver.
-    pub seed: u64,
-}
-
-/// Why a packet is not stored. None of these is a fault by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Ignored {
-    /// Carries no symbol.
-    Heartbeat,
-    /// Another session's.
-    OtherSession,
-    /// The image is not opened yet.
-    NotOpen,
-    /// A block that the object does not have, or not with that `k`.
-    Shape,
-    /// The block is complete.
-    Complete,
-    /// The block has all symbols it needs and is being checked or written.
-    Whole,
-    /// The symbol is there already.
-    Duplicate,
-    /// Parity of a block that was never begun.
-    NotBegun,
-    /// Too many symbols of the block went by before this one.
-    TooLate,
-    /// No buffer is free: the block is skipped whole.
-    NoBuffer,
-}
-
-/// Where a packet's payload goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disposition {
-    /// Into a slot, as symbol `header.symbol` of a block of `header.k`.
-    Store {
-        /// The slot.
-        slot: u16,
-        /// The block begins with this symbol: forget what was in the slot
-        /// ([`crate::Assembly::begin`]).
-        first: bool,
-    },
-    /// Nowhere.
-    Ignore(Ignored),
-}
-
-/// What the shell must do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReceiverEvent {
-    /// A block has `k` distinct symbols: restore, check and write it, then
-    /// [`Receiver::handle_block_done`]. Its slot stays taken until then.
-    BlockReady {
-        /// The block.
-        block: BlockKey,
-        /// The slot it lies in.
-        slot: u16,
-        /// Some of its symbols are parity: it must be restored first.
-        needs_parity: bool,
-    },
-    /// Every block of an object is complete.
-    ObjectComplete(ObjectId),
-}
-
-/// How a block ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockOutcome {
-    /// Its bytes matched their hashes and are safe.
-    Ok,
-    /// They did not match, or could not be used: the block is wanted again.
-    Failed,
-}
-
-/// What went through a receiver, counted from its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReceiverCounters {
-    /// Symbols stored.
-    pub stored: u64,
-    /// Symbols that were there already, or of blocks that needed none.
-    pub duplicate: u64,
-    /// Blocks restored from parity.
-    pub restored: u64,
-    /// Blocks passed over for want of a buffer.
-    pub skipped: u64,
-    /// Blocks begun and given up.
-    pub abandoned: u64,
-    /// Blocks that failed their check.
-    pub failed: u64,
-    /// Blocks that came by bulk.
-    pub bulk: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Object {
-    id: ObjectId,
-    symbol_counts: Vec<u16>,
-    complete: BlockSet,
-    /// Complete, not yet said.
-    unsaid: BlockSet,
-    announced: bool,
-}
-
-impl Object {
-    fn new(id: ObjectId, symbol_counts: Vec<u16>, have: Option<BlockSet>) -> Self {
-        let len = u32::try_from(symbol_counts.len()).unwrap_or(u32::MAX);
-        // A have-set of another image would claim blocks that are not there.
-        let complete = have
-            .filter(|have| have.len() == len)
-            .unwrap_or_else(|| BlockSet::empty(len));
-        Self {
-            id,
-            symbol_counts,
-            unsaid: complete.clone(),
-            complete,
-            announced: false,
-        }
-    }
-}
-
 /// The receiving state machine.
 #[derive(Clone, Debug)]
 pub struct Receiver {
@@ -191,8 +59,8 @@ pub struct Receiver {
     slots: Slots,
     buffers: u32,
     meters: PerLane<LaneMeter>,
-    /// The block that the newest packet of the main lane belongs to: its symbols are still
-    /// coming, so its deficit means nothing yet.
+    /// The block whose source is going by on the main lane or the slow lane: its symbols are
+    /// still coming, so its deficit means nothing yet.
     coming: Option<BlockKey>,
     /// The block being passed over, per lane, so that it is counted once and left alone.
     skipping: PerLane<Option<BlockKey>>,
@@ -220,7 +88,7 @@ impl Receiver {
     pub fn new(config: ReceiverConfig, now: Instant) -> Self {
         let mut receiver = Self {
             session: config.session,
-            manifest: Object::new(ObjectId::Manifest, config.manifest, None),
+            manifest: Object::new(ObjectId::Manifest, config.manifest),
             image: None,
             slots: Slots::new(config.buffers),
             buffers: u32::from(config.buffers),
@@ -256,11 +124,7 @@ impl Receiver {
         if self.image.is_some() {
             return;
         }
-        self.image = Some(Object::new(
-            ObjectId::Image,
-            image.symbol_counts,
-            Some(image.have),
-        ));
+        self.image = Some(Object::image(image));
         self.full = true;
         self.check_complete(ObjectId::Image);
         self.hurry();
@@ -278,7 +142,10 @@ impl Receiver {
         let newest = self.meters.get(lane).status().seen < Some(counter);
         self.meters.get_mut(lane).count(counter);
         let key = header.block_key();
-        if lane == Lane::Main && newest {
+        // Repair on the second lane says nothing about the source that goes by beside it; a
+        // heartbeat is sent only when none does.
+        let source = lane == Lane::Main || header.flags.has(Flags::SLOW_LANE);
+        if newest && (source || key.is_none()) {
             self.moved_on(key);
         }
         let Some(block) = key else {
@@ -331,6 +198,22 @@ impl Receiver {
         self.complete(block);
     }
 
+    /// A block was found on the disk and proven: it is complete. What came of it is given up.
+    pub fn handle_kept_block(&mut self, _now: Instant, block: BlockKey) {
+        if self.is_complete(block) {
+            return;
+        }
+        self.slots.abandon(block);
+        self.decided(block);
+        self.complete(block);
+        self.counters.kept += u64::from(self.is_complete(block));
+    }
+
+    /// A block was looked for on the disk and is not there: it is wanted from now on.
+    pub fn handle_wanted_block(&mut self, _now: Instant, block: BlockKey) {
+        self.decided(block);
+    }
+
     /// The kernel dropped `count` more datagrams because nobody read them in time.
     pub fn handle_kernel_drops(&mut self, count: u64) {
         self.kernel_drops = self.kernel_drops.saturating_add(count);
@@ -346,48 +229,9 @@ impl Receiver {
         self.interval = interval;
     }
 
-    /// The control connection is new: the next status, due now, holds the whole picture.
-    pub fn full_status(&mut self, now: Instant) {
-        self.full = true;
-        self.next_status_at = now;
-    }
-
     /// What the shell must do next.
     pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
         self.events.pop_front()
-    }
-
-    /// The status to send now, if one is due.
-    pub fn poll_status(&mut self, now: Instant) -> Option<Status> {
-        if self.poll_timeout()? > now {
-            return None;
-        }
-        let status = self.status();
-        let rest = status.full || self.has_unsaid();
-        let interval = if self.is_all_complete() && !rest {
-            IDLE_INTERVAL
-        } else {
-            self.interval
-        };
-        // 50 % to 150 % of the interval, so that reports of many do not come together.
-        let half = interval.as_micros() / 2;
-        self.next_status_at =
-            now + Duration::from_micros(half + self.jitter.below(half.saturating_mul(2)));
-        self.urgent = self.has_unsaid();
-        self.last_status_at = Some(now);
-        self.said_free = status.free_buffers;
-        self.sequence += 1;
-        Some(status)
-    }
-
-    /// When to ask for a status again.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let urgent_at = self.urgent.then(|| {
-            self.last_status_at
-                .map_or(Instant::ZERO, |at| at + URGENT_GAP)
-        });
-        Some(urgent_at.map_or(self.next_status_at, |at| at.min(self.next_status_at)))
     }
 
     /// Whether any packet of the session came within the last three seconds.
@@ -419,6 +263,14 @@ impl Receiver {
                 .image
                 .as_ref()
                 .is_some_and(|image| image.complete.is_full())
+    }
+
+    /// Blocks of the image that the agent still looks for on its disk.
+    #[must_use]
+    pub fn undecided(&self) -> u32 {
+        self.image
+            .as_ref()
+            .map_or(0, |image| image.undecided.count())
     }
 
     /// Blocks of an object that are not complete, ascending.
@@ -533,7 +385,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The main lane carries something else now: a block that parity cannot mend any more
+    /// Other source goes by now: a block that parity cannot mend any more
     /// gives its slot back and waits for the next pass.
     fn moved_on(&mut self, to: Option<BlockKey>) {
         if self.coming == to {
@@ -551,25 +403,12 @@ impl Receiver {
         self.coming = to;
     }
 
-    /// The wire is free and waits for reports: whoever still needs something and has news
-    /// speaks soon, spread over a tenth of the interval, rather than in its turn.
-    fn speak_up(&mut self, now: Instant) {
-        if self.is_all_complete() || self.last_symbol_at <= self.last_status_at {
-            return;
-        }
-        let spread = self.interval.as_micros() / 10;
-        let soon = now + Duration::from_micros(self.jitter.below(spread));
-        let earliest = self.last_status_at.map_or(Instant::ZERO, |at| {
-            at + Duration::from_micros(self.interval.as_micros() / 4)
-        });
-        self.next_status_at = self.next_status_at.min(soon.max(earliest));
-    }
-
     fn complete(&mut self, block: BlockKey) {
         self.bad.remove(&block);
         let Some(object) = self.object_mut(block.object) else {
             return;
         };
+        object.undecided.remove(block.index);
         if object.complete.insert(block.index) {
             object.unsaid.insert(block.index);
         }
@@ -591,81 +430,13 @@ impl Receiver {
         true
     }
 
-    fn hurry(&mut self) {
-        self.urgent = true;
-    }
-
-    fn has_unsaid(&self) -> bool {
-        let unsaid = |object: &Object| object.complete.is_full() && !object.unsaid.is_empty();
-        unsaid(&self.manifest) || self.image.as_ref().is_some_and(unsaid) || !self.bad.is_empty()
-    }
-
-    fn status(&mut self) -> Status {
-        let full = std::mem::take(&mut self.full);
-        let mut completed = Vec::new();
-        for object in [Some(&mut self.manifest), self.image.as_mut()]
-            .into_iter()
-            .flatten()
+    /// A look is over; after the last one the sender should hear at once what is wanted.
+    fn decided(&mut self, block: BlockKey) {
+        if let Some(object) = self.object_mut(block.object)
+            && object.undecided.remove(block.index)
+            && object.undecided.is_empty()
         {
-            if full {
-                object.unsaid = object.complete.clone();
-            }
-            let room = MAX_RANGES.saturating_sub(completed.len());
-            let runs: Vec<_> = object.unsaid.runs().take(room).collect();
-            for run in runs {
-                for index in run.clone() {
-                    object.unsaid.remove(index);
-                }
-                completed.push(BlockRange::new(object.id, run));
-            }
-        }
-        let coming = self.coming;
-        let deficits = self
-            .slots
-            .oldest_first()
-            .into_iter()
-            .filter(|(block, _)| Some(*block) != coming)
-            .take(MAX_DEFICITS)
-            .map(|(block, filling)| Deficit::new(block, filling.missing()))
-            .collect();
-        let mut held: Vec<BlockRange> = Vec::new();
-        for block in self.slots.whole().take(MAX_RANGES) {
-            match held.last_mut() {
-                Some(last)
-                    if last.object() == Some(block.object) && last.blocks().end == block.index =>
-                {
-                    last.2 = last.2.saturating_add(1);
-                }
-                _ => held.push(BlockRange::new(
-                    block.object,
-                    block.index..block.index.saturating_add(1),
-                )),
-            }
-        }
-        let mut bad = Vec::new();
-        while bad.len() < MAX_BAD {
-            let Some(block) = self.bad.pop_first() else {
-                break;
-            };
-            bad.push(BlockRange::new(
-                block.object,
-                block.index..block.index.saturating_add(1),
-            ));
-        }
-        Status {
-            sequence: self.sequence,
-            full,
-            image_open: self.image.is_some(),
-            main: self.meters.main.status(),
-            second: self.meters.second.status(),
-            kernel_drops: self.kernel_drops,
-            free_buffers: self.slots.free_count(),
-            disk_bytes_per_s: self.disk_bytes_per_s,
-            deficits,
-            held,
-            completed,
-            bad,
-            skipped: self.counters.skipped,
+            self.hurry();
         }
     }
 }

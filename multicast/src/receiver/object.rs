@@ -1,0 +1,46 @@
+//! One object at a receiver: which blocks are complete, said, or still looked for.
+
+use super::types::ImageBlocks;
+use crate::blockset::BlockSet;
+use crate::layout::ObjectId;
+
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) id: ObjectId,
+    pub(super) symbol_counts: Vec<u16>,
+    pub(super) complete: BlockSet,
+    /// Not complete, and looked for on the disk.
+    pub(super) undecided: BlockSet,
+    /// Complete, not yet said.
+    pub(super) unsaid: BlockSet,
+    pub(super) announced: bool,
+}
+
+impl Object {
+    pub(super) fn new(id: ObjectId, symbol_counts: Vec<u16>) -> Self {
+        let len = u32::try_from(symbol_counts.len()).unwrap_or(u32::MAX);
+        Self {
+            id,
+            symbol_counts,
+            unsaid: BlockSet::empty(len),
+            undecided: BlockSet::empty(len),
+            complete: BlockSet::empty(len),
+            announced: false,
+        }
+    }
+
+    pub(super) fn image(image: ImageBlocks) -> Self {
+        let mut object = Self::new(ObjectId::Image, image.symbol_counts);
+        // Sets of another image would claim blocks that are not there.
+        let len = object.complete.len();
+        if image.have.len() == len {
+            object.unsaid = image.have.clone();
+            object.complete = image.have;
+        }
+        if image.undecided.len() == len {
+            object.undecided = image.undecided;
+            object.undecided.subtract(&object.complete);
+        }
+        object
+    }
+}

@@ -1,0 +1,56 @@
+//! One object on its way: who lacks what of it, what was asked, and the block going out.
+
+use crate::carousel::Carousel;
+use crate::layout::ObjectId;
+use crate::ledger::Ledger;
+use crate::wants::Wants;
+use crate::wire::Lane;
+
+/// A block whose symbols are going out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) block: u32,
+    pub(super) k: u16,
+    pub(super) next: u16,
+    pub(super) proactive: u16,
+    pub(super) lane: Lane,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    pub(super) id: ObjectId,
+    pub(super) wants: Wants,
+    pub(super) ledger: Ledger,
+    pub(super) carousel: Carousel,
+    pub(super) run: Option<Run>,
+}
+
+impl Object {
+    pub(super) fn new(id: ObjectId, symbol_counts: &[u16]) -> Self {
+        let ledger = Ledger::new(symbol_counts);
+        Self {
+            id,
+            wants: Wants::new(ledger.len()),
+            ledger,
+            carousel: Carousel::default(),
+            run: None,
+        }
+    }
+
+    pub(super) fn has_source(&self) -> bool {
+        self.run.is_some() || !self.wants.wanted().is_empty()
+    }
+
+    /// The block goes out now.
+    pub(super) fn start(&mut self, block: u32, proactive: u16, lane: Lane) {
+        self.wants.offered(block);
+        self.ledger.begin(block);
+        self.run = Some(Run {
+            block,
+            k: self.ledger.k(block),
+            next: 0,
+            proactive,
+            lane,
+        });
+    }
+}

@@ -1,0 +1,284 @@
+//! Whether a receiver counts for the others, and why not.
+//!
+//! Two kinds are set aside while a pass runs. *Lossy*: block after block it needs far more
+//! repair than anybody else; its deficits do not count. *Slow*: it passes over a good part of
+//! the blocks for want of room; what it takes is repaired like anybody's, but nobody waits for
+//! its reports and its losses do not slow the room. Both keep listening and get the rest in the
+//! tail of the session.
+//!
+//! Hysteresis: ten blocks running or a whole [`WINDOW`] to be set aside, a whole window clearly
+//! better to count again, and the end of a pass in any case. So a receiver that swings costs the
+//! others at most ten repairs in five seconds.
+
+use crate::rate::Ppm;
+use crate::time::{Duration, Instant};
+
+/// How long a receiver is watched before it is judged by its disk or its loss.
+pub(crate) const WINDOW: Duration = Duration::from_secs(5);
+/// Blocks in a row whose repair one receiver alone made dearer before it is set aside.
+const STRIKES: u32 = 10;
+/// How much dearer, in percent of a block: what one receiver may cost all others.
+const STRIKE_PERCENT: u32 = 5;
+/// Passing over so many of the blocks that went out, in percent, is slow.
+const SLOW_PERCENT: u64 = 30;
+/// Passing over at most so many is not slow any more.
+const QUICK_PERCENT: u64 = 10;
+/// Fewer blocks than this in a window say nothing about a disk.
+const MIN_BLOCKS: u64 = 20;
+/// Fewer packets than this in a window say nothing about loss.
+const MIN_PACKETS: u64 = 1_000;
+/// Losing no more than this beyond what is usual in the room is not lossy any more.
+const USUAL_MARGIN: Ppm = 20_000;
+
+/// Why a receiver is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Demotion {
+    /// It needs far more repair than anybody else.
+    Lossy {
+        /// Share of the packets that it loses, in parts per million, as far as it was watched.
+        lost_ppm: u64,
+        /// The same of the room's median receiver.
+        usual_ppm: u64,
+    },
+    /// It passes over blocks: its disk is slower than the room.
+    Slow {
+        /// What it takes of the image, in bytes a second as they are sent.
+        takes_bytes_per_s: u64,
+        /// What goes out in that time.
+        room_bytes_per_s: u64,
+    },
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Demoted(Demotion),
+    Promoted,
+}
+
+/// What went out in the session so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Blocks of the image begun.
+    pub(crate) blocks: u64,
+    /// Bytes of source symbols of the image.
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    aside: Option<Demotion>,
+    strikes: u32,
+    from: Option<(Instant, Sent)>,
+    skipped: u64,
+    received: u64,
+    lost: u64,
+}
+
+impl Standing {
+    pub(crate) fn aside(&self) -> Option<Demotion> {
+        self.aside
+    }
+
+    /// Its deficits do not count while a pass runs.
+    pub(crate) fn is_lossy(&self) -> bool {
+        matches!(self.aside, Some(Demotion::Lossy { .. }))
+    }
+
+    /// What it counted since its last status.
+    pub(crate) fn count(&mut self, received: u64, lost: u64, skipped: u64) {
+        self.received = self.received.saturating_add(received);
+        self.lost = self.lost.saturating_add(lost);
+        self.skipped = self.skipped.saturating_add(skipped);
+    }
+
+    /// It needed the most of a block, `gap` symbols of `k` more than anybody else did. True
+    /// when it has done so too often and is set aside now.
+    pub(crate) fn strike(&mut self, gap: u16, k: u16, usual_ppm: Ppm) -> Option<Change> {
+        if u32::from(gap) * 100 <= u32::from(k) * STRIKE_PERCENT {
+            self.strikes = 0;
+            return None;
+        }
+        self.strikes = self.strikes.saturating_add(1);
+        if self.strikes < STRIKES || self.is_lossy() {
+            return None;
+        }
+        self.aside = Some(Demotion::Lossy {
+            lost_ppm: self.lost_ppm(),
+            usual_ppm,
+        });
+        self.start_window();
+        self.aside.map(Change::Demoted)
+    }
+
+    /// Judges a whole window; `others` says whether anybody else counts, since nobody is
+    /// slowed by a receiver that is alone.
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        sent: Sent,
+        usual_ppm: Ppm,
+        others: bool,
+    ) -> Option<Change> {
+        let Some((from, sent_before)) = self.from else {
+            self.start_window();
+            self.from = Some((now, sent));
+            return None;
+        };
+        let length = now.saturating_since(from);
+        if length < WINDOW {
+            return None;
+        }
+        let blocks = sent.blocks.saturating_sub(sent_before.blocks);
+        let bytes = sent.bytes.saturating_sub(sent_before.bytes);
+        let skipped = self.skipped.min(blocks);
+        let above = |percent: u64| skipped.saturating_mul(100) > blocks.saturating_mul(percent);
+        let change = match self.aside {
+            None if others && blocks >= MIN_BLOCKS && above(SLOW_PERCENT) => {
+                let a_second = |bytes: u64| {
+                    bytes
+                        .saturating_mul(1_000_000)
+                        .checked_div(length.as_micros())
+                        .unwrap_or(0)
+                };
+                let taken = bytes / blocks.max(1) * (blocks - skipped);
+                self.aside = Some(Demotion::Slow {
+                    takes_bytes_per_s: a_second(taken),
+                    room_bytes_per_s: a_second(bytes),
+                });
+                self.aside.map(Change::Demoted)
+            }
+            Some(Demotion::Slow { .. }) if blocks >= MIN_BLOCKS && !above(QUICK_PERCENT) => {
+                Some(self.promote())
+            }
+            Some(Demotion::Lossy { .. })
+                if self.received.saturating_add(self.lost) >= MIN_PACKETS
+                    && self.lost_ppm() <= usual_ppm.saturating_add(USUAL_MARGIN) =>
+            {
+                Some(self.promote())
+            }
+            _ => None,
+        };
+        self.start_window();
+        self.from = Some((now, sent));
+        change
+    }
+
+    /// A pass is over: it counts again.
+    pub(crate) fn restore(&mut self) -> Option<Change> {
+        self.strikes = 0;
+        self.aside.is_some().then(|| self.promote())
+    }
+
+    fn promote(&mut self) -> Change {
+        self.aside = None;
+        self.strikes = 0;
+        Change::Promoted
+    }
+
+    fn start_window(&mut self) {
+        (self.received, self.lost, self.skipped, self.from) = (0, 0, 0, None);
+    }
+
+    fn lost_ppm(&self) -> Ppm {
+        self.lost
+            .saturating_mul(1_000_000)
+            .checked_div(self.received.saturating_add(self.lost))
+            .unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(at: u64) -> Instant {
+        Instant::from_micros(at * 1_000_000)
+    }
+
+    fn sent(blocks: u64) -> Sent {
+        Sent {
+            blocks,
+            bytes: blocks * 1_000_000,
+        }
+    }
+
+    #[test]
+    fn a_disk_at_a_third_of_the_room_is_set_aside_and_comes_back_when_it_keeps_up() {
+        let mut standing = Standing::default();
+        assert_eq!(standing.judge(second(0), sent(0), 0, true), None);
+        standing.count(0, 0, 400);
+        assert_eq!(standing.judge(second(4), sent(480), 0, true), None);
+        assert_eq!(
+            standing.judge(second(5), sent(600), 0, true),
+            Some(Change::Demoted(Demotion::Slow {
+                takes_bytes_per_s: 40_000_000,
+                room_bytes_per_s: 120_000_000
+            }))
+        );
+        // Better, but not clearly; then clearly.
+        standing.count(0, 0, 100);
+        assert_eq!(standing.judge(second(10), sent(1_200), 0, true), None);
+        assert!(standing.aside().is_some() && !standing.is_lossy());
+        standing.count(0, 0, 10);
+        assert_eq!(
+            standing.judge(second(15), sent(1_800), 0, true),
+            Some(Change::Promoted)
+        );
+    }
+
+    #[test]
+    fn nobody_is_slow_alone_or_by_a_few_blocks() {
+        let mut standing = Standing::default();
+        standing.judge(second(0), sent(0), 0, false);
+        standing.count(0, 0, 500);
+        assert_eq!(standing.judge(second(5), sent(600), 0, false), None);
+        standing.count(0, 0, 19);
+        assert_eq!(standing.judge(second(10), sent(619), 0, true), None);
+        // More skipped than was sent is a lie.
+        standing.count(0, 0, u64::MAX);
+        assert!(matches!(
+            standing.judge(second(15), sent(719), 0, true),
+            Some(Change::Demoted(Demotion::Slow {
+                takes_bytes_per_s: 0,
+                ..
+            }))
+        ));
+    }
+
+    #[test]
+    fn ten_dear_blocks_set_aside_and_a_good_window_brings_back() {
+        let mut standing = Standing::default();
+        standing.judge(second(0), sent(0), 0, true);
+        standing.count(800, 200, 0);
+        for _ in 0..9 {
+            assert_eq!(standing.strike(100, 745, 10_000), None);
+        }
+        assert_eq!(standing.strike(10, 745, 10_000), None);
+        for _ in 0..9 {
+            assert_eq!(standing.strike(100, 745, 10_000), None);
+        }
+        assert_eq!(
+            standing.strike(100, 745, 10_000),
+            Some(Change::Demoted(Demotion::Lossy {
+                lost_ppm: 200_000,
+                usual_ppm: 10_000
+            }))
+        );
+        assert!(standing.is_lossy());
+        standing.judge(second(1), sent(0), 10_000, true);
+        standing.count(9_000, 1_000, 0);
+        assert_eq!(standing.judge(second(6), sent(0), 10_000, true), None);
+        standing.count(9_800, 200, 0);
+        assert_eq!(
+            standing.judge(second(11), sent(0), 10_000, true),
+            Some(Change::Promoted)
+        );
+        for _ in 0..10 {
+            standing.strike(745, 745, 0);
+        }
+        assert_eq!(standing.restore(), Some(Change::Promoted));
+        assert_eq!(standing.restore(), None);
+    }
+}
