@@ -43,6 +43,8 @@ pub(crate) struct Deployed {
     pub(crate) wall_s: f64,
     /// As the job's summary tells, from its start to the last target's end.
     pub(crate) job_s: f64,
+    /// From starting the command until the last target had all bytes.
+    pub(crate) received_s: Option<f64>,
     /// Bytes that left the console's interface.
     pub(crate) sent_bytes: u64,
     pub(crate) console: Cpu,
@@ -271,11 +273,16 @@ impl<'a> Service<'a> {
         }
         let (mut summary, mut last) = (Value::Null, Value::Null);
         let mut result = Ok(());
+        let mut received_s = None;
         loop {
             match inbox.recv_timeout(Duration::from_millis(200)) {
                 Ok(line) => {
                     let value: Value = serde_json::from_str(&line).unwrap_or_default();
                     match value["type"].as_str() {
+                        Some("state") if value["target"]["state"] == "verifying" => {
+                            let now = start.elapsed().as_secs_f64();
+                            received_s = Some(now);
+                        }
                         Some("summary") => summary = value,
                         Some("progress") if result.is_ok() => {
                             result = midway(self, &value["view"]);
@@ -324,6 +331,7 @@ impl<'a> Service<'a> {
         Ok(Deployed {
             wall_s,
             job_s,
+            received_s,
             sent_bytes: sent_after - sent_before,
             console: cpu_after.since(cpu_before),
             console_peak_bytes,
