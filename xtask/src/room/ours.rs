@@ -43,6 +43,8 @@ pub(crate) struct Deployed {
     pub(crate) wall_s: f64,
     /// As the job's summary tells, from its start to the last target's end.
     pub(crate) job_s: f64,
+    /// From starting the command until the last target had all bytes.
+    pub(crate) received_s: Option<f64>,
     /// Bytes that left the console's interface.
     pub(crate) sent_bytes: u64,
     pub(crate) console: Cpu,
@@ -269,16 +271,22 @@ impl<'a> Service<'a> {
                 }
             });
         }
-        let mut summary = Value::Null;
+        let (mut summary, mut last) = (Value::Null, Value::Null);
         let mut result = Ok(());
+        let mut received_s = None;
         loop {
             match inbox.recv_timeout(Duration::from_millis(200)) {
                 Ok(line) => {
                     let value: Value = serde_json::from_str(&line).unwrap_or_default();
                     match value["type"].as_str() {
+                        Some("state") if value["target"]["state"] == "verifying" => {
+                            let now = start.elapsed().as_secs_f64();
+                            received_s = Some(now);
+                        }
                         Some("summary") => summary = value,
                         Some("progress") if result.is_ok() => {
                             result = midway(self, &value["view"]);
+                            last = value;
                         }
                         _ => {}
                     }
@@ -291,8 +299,10 @@ impl<'a> Service<'a> {
             }
             if result.is_ok() && start.elapsed() > limit {
                 result = Err(Failure::new(format!(
-                    "deploy did not end within {} s",
-                    limit.as_secs()
+                    "deploy did not end within {} s; last seen: {}; the logs are in {}",
+                    limit.as_secs(),
+                    picture(&last["view"]),
+                    self.keep_logs(&last)
                 )));
             }
             if result.is_err() {
@@ -321,12 +331,33 @@ impl<'a> Service<'a> {
         Ok(Deployed {
             wall_s,
             job_s,
+            received_s,
             sent_bytes: sent_after - sent_before,
             console: cpu_after.since(cpu_before),
             console_peak_bytes,
             agents,
             targets,
         })
+    }
+
+    /// Saves the logs and the last picture of the job from the folder that is about to go; says where.
+    fn keep_logs(&self, last: &Value) -> String {
+        let to = std::env::temp_dir().join(format!("diskcast-room-logs-{}", std::process::id()));
+        let keep = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&to)?;
+            std::fs::write(to.join("last.json"), last.to_string())?;
+            for entry in std::fs::read_dir(&self.folder)? {
+                let entry = entry?;
+                if entry.path().extension().is_some_and(|e| e == "log") {
+                    std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+                }
+            }
+            Ok(())
+        };
+        match keep() {
+            Ok(()) => text(&to),
+            Err(error) => format!("nowhere ({error})"),
+        }
     }
 
     /// What is wrong with these agents after a deployment: not done, or a disk unlike a local restore.
@@ -352,6 +383,24 @@ impl<'a> Service<'a> {
             })
             .collect()
     }
+}
+
+/// Where everyone stands, in one line.
+fn picture(view: &Value) -> String {
+    let all: Vec<String> = view["targets"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|target| {
+            format!(
+                "{} {} {:.0} %",
+                target["name"].as_str().unwrap_or_default(),
+                target["state"].as_str().unwrap_or_default(),
+                share(target) * 100.0
+            )
+        })
+        .collect();
+    all.join(", ")
 }
 
 /// The entry of an agent in a job's view or summary.

@@ -114,6 +114,7 @@ fn patience(bytes: u64, rate_bits_per_s: u64) -> Duration {
 
 const ELAPSED: &str = "elapsed, s";
 const JOB: &str = "of that, start of the job to the last target's end, s";
+const RECEIVED: &str = "last target has all bytes after, s";
 const OVER_LIMIT: &str = "(elapsed - 2 s) / (Bc / 0.930 R)";
 const WIRE: &str = "bytes sent / payload";
 const CONSOLE_CPU: &str = "CPU of the console, s";
@@ -496,6 +497,9 @@ impl<'a> Bench<'a> {
 }
 
 fn costs(report: &mut Report, done: &Deployed) {
+    if let Some(last) = done.received_s {
+        report.ours(RECEIVED, last);
+    }
     report.ours(CONSOLE_CPU, done.console.total_s());
     report.ours(TARGET_CPU, done.agent_cpu_s().1);
 }
