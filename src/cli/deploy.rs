@@ -3,10 +3,10 @@
 //! Decides nothing about targets or disks: the console plans, and refuses to start when the room changed between the
 //! plan and the confirmation.
 
-use super::simulate::{Deployment as Rehearsed, SimulateArgs};
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::output::Output;
+use super::simulate::{Deployment as Rehearsed, SimulateArgs};
 use super::{Context, paths, plan_text, secret, table, units};
 use crate::console::api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
@@ -34,11 +34,7 @@ pub(super) struct DeployArgs {
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
     /// Which targets
-    #[arg(
-        long,
-        value_name = "SELECTOR",
-        required_unless_present = "simulate",
-    )]
+    #[arg(long, value_name = "SELECTOR", required_unless_present = "simulate")]
     targets: Option<String>,
     /// Disk of each target: first, largest, smallest, path:P or serial:S
     #[arg(long, value_name = "RULE")]

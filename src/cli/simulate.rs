@@ -175,7 +175,11 @@ fn room(
             } else {
                 args.disk_rate
             }),
-            join_us: if is_late(args, count, index) { late_us } else { 0 },
+            join_us: if is_late(args, count, index) {
+                late_us
+            } else {
+                0
+            },
             ..Target::default()
         })
         .collect();
