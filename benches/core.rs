@@ -212,7 +212,8 @@ fn whole_disk(c: &mut Criterion) {
             let opened = restore::open_image(&image, None).unwrap();
             let facts = restore::target_facts(&target, DISK as u64).unwrap();
             let manifest = Arc::new(opened.manifest().clone());
-            let deployment = Deployment::prepare(&facts, None, manifest, None, None).unwrap();
+            let deployment =
+                Arc::new(Deployment::prepare(&facts, None, manifest, None, None).unwrap());
             restore::restore(
                 &opened,
                 &image,

@@ -72,6 +72,32 @@ impl std::fmt::Display for TargetState {
     }
 }
 
+/// What holds a target back just now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bottleneck {
+    /// It takes all that comes.
+    Network,
+    /// Its processors: restoring, decompressing, checking.
+    Decompress,
+    /// Its disk.
+    Disk,
+    /// Nothing comes that it lacks.
+    Waiting,
+}
+
+impl Bottleneck {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Decompress => "decompress",
+            Self::Disk => "disk",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 /// One disk of a target, as its agent sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct DiskFacts {

@@ -7,7 +7,7 @@
     reason = "tests are the edge: they wait, and fail by panicking"
 )]
 
-use diskcast::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
+use diskcast::net::receiving::{InjectedLoss, Receiving, ReceivingEvent, ReceivingSpec};
 use diskcast::net::sending::{BlockSource, Sending, SendingEvent, SendingSpec};
 use diskcast::net::socket::SendSocket;
 use multicast::{
@@ -119,7 +119,10 @@ fn a_flood_with_a_wrong_key_changes_nothing_that_arrives() {
             buffers: 16,
             receivers: 1,
             seed: 5,
-            inject_loss: 0.02,
+            inject: InjectedLoss {
+                share: 0.02,
+                ..InjectedLoss::NONE
+            },
         },
         move |happened| {
             let _ = event.send(happened);

@@ -373,3 +373,195 @@ fn a_console_killed_midway_and_started_again_never_tells_a_lie() {
         lab.proven(last, agent);
     }
 }
+
+/// Waits until the target with this disk has so much of the image, in percent.
+fn wait_share(console: &Console, disk: &Path, percent: u64) {
+    common::process::wait_for("the target's share", Duration::from_mins(1), || {
+        let jobs = console.jobs();
+        let all = jobs.first()?["targets"].as_array()?.clone();
+        let target = all
+            .iter()
+            .find(|t| t["disk"].as_str().is_some_and(|d| d.contains(text(disk))))?;
+        let number = |name: &str| target[name].as_u64().unwrap_or(0);
+        (number("done_bytes") * 100 >= number("total_bytes").max(1) * percent).then_some(())
+    });
+}
+
+#[test]
+fn a_machine_that_restarts_midway_asks_for_the_rest_and_trusts_nothing() {
+    let mut lab = Lab::new("e", 4, 0.0, 40);
+    let log = lab.folder.path().join("deploy.json");
+    let mut deploy = lab
+        .console
+        .cli_daemon(&lab.deploy_words(&["--rate", "60mbit"]), &log);
+    let disk = lab.agents[2].disk.clone();
+    wait_share(&lab.console, &disk, 60);
+    lab.agents[2].daemon.kill();
+    let head = common::disk::bytes_at(&disk, 0, 1024);
+    assert!(head.iter().all(|b| *b == 0), "a half-written disk is blank");
+    // What was written rots before the machine is back: the journal still names it.
+    common::fill::poison_range(&disk, 10 * MIB, MIB, 0x77);
+    lab.agents[2] = Agent::start(
+        Place::Namespace(&lab.room.target(3)),
+        &lab.console,
+        &disk,
+        DISK,
+        &[],
+    );
+    let code = deploy.ends(Duration::from_mins(2));
+    let told = stories(&lab.console, &lab.agents);
+    assert_eq!(code, Some(0), "{}\n{told}", deploy.said());
+    let job = lab.console.job();
+    for agent in &lab.agents {
+        lab.proven(&job, agent);
+    }
+    let target = target_of(&job, &disk);
+    let number = |name: &str| target["counters"][name].as_u64().unwrap_or(0);
+    let again = number("packets_received") * 1408;
+    let image = std::fs::metadata(&lab.image).expect("the image").len();
+    let share = again as f64 / image as f64;
+    eprintln!(
+        "restarted at 60 %: {:.1} % of the image received again, {} blocks kept",
+        share * 100.0,
+        number("blocks_kept")
+    );
+    assert!(number("blocks_kept") > 0, "{target:#}\n{told}");
+    // Nothing of the journal's and the machine would receive what the others still get, and the rest again: all of it.
+    assert!(share < 0.65, "{target:#}\n{told}");
+}
+
+#[test]
+fn a_room_that_holds_the_image_is_sent_what_differs() {
+    let mut lab = Lab::new("f", 4, 0.0, 40);
+    let first = lab
+        .console
+        .cli(&lab.deploy_words(&["--rate", "180mbit"]))
+        .ok();
+    let all = sent(&first.last_of("summary"));
+    for agent in &lab.agents {
+        lab.proven(&first.last_of("summary"), agent);
+    }
+
+    // The master changes in one place; every machine in another.
+    let folder = lab.folder.path().to_owned();
+    let (image, reference, root) = master_changed(&folder);
+    (lab.image, lab.reference, lab.root) = (image, reference, root);
+    for (i, (disk, number)) in lab
+        .agents
+        .iter()
+        .map(|agent| agent.disk.clone())
+        .zip(1..)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .enumerate()
+    {
+        common::fill::poison_range(&disk, (12 + 2 * i as u64) * MIB, 4096, 0x55);
+        lab.agents[i] = Agent::start(
+            Place::Namespace(&lab.room.target(number)),
+            &lab.console,
+            &disk,
+            DISK,
+            &[],
+        );
+    }
+    lab.console.wait_ready(4);
+    let again = lab
+        .console
+        .cli(&lab.deploy_words(&["--rate", "180mbit"]))
+        .ok();
+    let summary = again.last_of("summary");
+    for agent in &lab.agents {
+        lab.proven(&summary, agent);
+    }
+    let (some, share) = (sent(&summary), sent(&summary) as f64 / all as f64);
+    eprintln!("sent again: {some} of {all} bytes, {:.1} %", share * 100.0);
+    // One changed chunk for all, one for each machine, the manifest.
+    assert!(some <= 7 * MIB, "{some} of {all} bytes sent again");
+    assert!(summary["targets"].as_array().is_some_and(|all| {
+        all.iter().all(|t| {
+            t["counters"]["blocks_kept"]
+                .as_u64()
+                .is_some_and(|n| n > 30)
+        })
+    }));
+}
+
+/// The master with 4 KiB of its content changed: image, what a target must hold, root.
+fn master_changed(folder: &Path) -> (PathBuf, PathBuf, String) {
+    let disk = folder.join("master.raw");
+    common::fill::poison_range(&disk, 20 * MIB, 4096, 0x33);
+    let image = folder.join("changed.dcimg");
+    capture(&disk, &image, &[]).ok();
+    let reference = folder.join("changed-reference.raw");
+    poisoned(&reference, DISK, TARGET_POISON);
+    restore(&image, &reference, &[]).ok();
+    let root = info(&image)["root"].as_str().expect("a root").to_owned();
+    (image, reference, root)
+}
+
+/// Bytes of the image that multicast and TCP 5003 carried.
+fn sent(summary: &Value) -> u64 {
+    ["source_bytes", "parity_bytes", "bulk_bytes"]
+        .iter()
+        .map(|name| summary["session"][name].as_u64().expect("a counter"))
+        .sum()
+}
+
+/// A file system that is full half-way is a disk that returns errors half-way.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path, bytes: u64) -> Self {
+        let place = folder.join("small");
+        bash(&format!(
+            "mkdir {0} && mount -t tmpfs -o size={bytes} none {0}",
+            text(&place)
+        ));
+        Self(place)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .args(["-l", text(&self.0)])
+            .output();
+    }
+}
+
+#[test]
+fn a_disk_that_fails_halfway_fails_alone_and_says_why() {
+    let mut lab = Lab::new("g", 3, 0.0, 24);
+    let small = SmallDisk::mount(lab.folder.path(), 12 * MIB);
+    let disk = small.0.join("target.raw");
+    lab.agents[1].daemon.kill();
+    lab.agents[1] = Agent::start(
+        Place::Namespace(&lab.room.target(2)),
+        &lab.console,
+        &disk,
+        DISK,
+        &[],
+    );
+    common::process::wait_for("the new disk", Duration::from_secs(20), || {
+        let all = lab.console.targets();
+        all.iter()
+            .any(|t| t["facts"]["disks"].to_string().contains(text(&disk)))
+            .then_some(())
+    });
+    let done = lab.console.cli(&lab.deploy_words(&["--rate", "100mbit"]));
+    let told = format!("{}\n{}", done.story(), stories(&lab.console, &lab.agents));
+    assert_eq!(done.code, Some(3), "{told}");
+    let summary = done.last_of("summary");
+    for (i, agent) in lab.agents.iter().enumerate() {
+        if i != 1 {
+            lab.proven(&summary, agent);
+        }
+    }
+    let target = target_of(&summary, &disk);
+    assert_eq!(target["state"], "failed", "{target:#}\n{told}");
+    let reason = target["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("writing") && reason.contains("No space left"),
+        "{reason}"
+    );
+}

@@ -12,16 +12,20 @@
 //! [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
+mod doctor;
+mod doctor_facts;
 pub mod facts;
 mod fetch;
 mod job;
 mod link;
+mod load;
 mod pieces;
 mod power;
 mod progress;
 mod writers;
 
 use crate::disk::{DiskError, device};
+use crate::net::receiving::InjectedLoss;
 use crate::net::tls::{self, Pin};
 use crate::target::DiskFacts;
 use std::fs::OpenOptions;
@@ -47,8 +51,8 @@ pub struct AgentOptions {
     pub name: Option<String>,
     /// Second lane, for beacons.
     pub second: SocketAddrV4,
-    /// Share of session packets to drop on purpose, for rehearsals (0 to 1).
-    pub inject_loss: f64,
+    /// Session packets to drop on purpose, for rehearsals.
+    pub inject: InjectedLoss,
 }
 
 /// A disk on offer: a device, or a regular file with the size it is to have.

@@ -8,7 +8,7 @@
 use super::job::Shared;
 use crate::net::control::{AgentMessage, Counters, Outcome, Progress};
 use crate::net::receiving::Health;
-use crate::target::{DiskFacts, TargetState};
+use crate::target::{Bottleneck, DiskFacts, TargetState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -43,6 +43,7 @@ impl Reporter {
             total_bytes: 0,
             counters: Counters::default(),
             note: None,
+            bottleneck: None,
         };
         Self {
             outbox,
@@ -92,7 +93,7 @@ impl Reporter {
 
     pub(super) fn done(&self, bytes: u64) {
         self.update(|progress| {
-            progress.done_bytes = bytes;
+            progress.done_bytes = bytes.min(progress.total_bytes);
             false
         });
     }
@@ -114,10 +115,15 @@ impl Reporter {
     }
 
     pub(super) fn disk(&self, disk: &DiskFacts) {
+        self.log(format!("writing {}", disk.title()));
+    }
+
+    /// A line for the job's log.
+    pub(super) fn log(&self, text: String) {
         let job = self.with(|view| view.progress.job.clone());
         let _ = self.outbox.send(AgentMessage::Log {
             job: Some(job),
-            text: format!("writing {}", disk.title()),
+            text,
         });
     }
 
@@ -127,7 +133,26 @@ impl Reporter {
             counters.packets_received = health.received;
             counters.packets_lost = health.lost;
             counters.packets_forged = health.forged;
+            counters.kernel_drops = health.kernel_drops;
             counters.blocks_repaired = health.counters.restored;
+            counters.blocks_skipped = health.counters.skipped;
+            false
+        });
+    }
+
+    /// What holds the machine back.
+    pub(super) fn bottleneck(&self, bottleneck: Bottleneck) {
+        self.update(|progress| {
+            progress.bottleneck = Some(bottleneck);
+            false
+        });
+    }
+
+    /// A block was on the disk already; `bytes` of the image are there now.
+    pub(super) fn kept(&self, bytes: u64, news: bool) {
+        self.update(|progress| {
+            progress.done_bytes = bytes.min(progress.total_bytes);
+            progress.counters.blocks_kept += u64::from(news);
             false
         });
     }
@@ -139,11 +164,13 @@ impl Reporter {
         });
     }
 
-    pub(super) fn corrupt(&self) {
+    /// A block was not what the manifest promises; answers how many were so far.
+    pub(super) fn corrupt(&self) -> u64 {
         self.update(|progress| {
             progress.counters.blocks_corrupt += 1;
             false
         });
+        self.counters().blocks_corrupt
     }
 
     /// Reports when it is time.

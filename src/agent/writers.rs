@@ -1,17 +1,18 @@
 //! The threads between received blocks and the disk: restore from parity, decompress, check, write.
 //!
-//! Owns the worker threads of one job. A block goes in as received symbols or as plain bytes, and comes out as written,
-//! corrupt (nothing of it was written that should not be), or a disk error.
+//! Owns the worker threads of one job and the queue before them. A block goes in as received symbols or as plain
+//! bytes, and comes out as written, corrupt (nothing of it was written that should not be), or a disk error. Blocks
+//! leave the queue in the order of the disk, round and round, so that repairs that come late do not send a hard disk's
+//! head back and forth; as many writes are in flight as there are workers.
 
+use super::load::Load;
 use super::pieces::Pieces;
 use crate::disk::DiskError;
 use crate::disk::deployment::{ChunkFailure, ChunkWriter, Deployment};
+use crate::disk::readback::ReadBack;
 use multicast::{BlockBuffer, Decoder, Layout};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// Blocks waiting for a worker; beyond that the job waits, and the receiver runs out of buffers and says so.
-const QUEUE: usize = 64;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What a block is made of.
 pub(super) enum Source {
@@ -46,65 +47,140 @@ pub(super) enum BlockFailure {
     Disk(DiskError),
 }
 
+/// Blocks waiting for a worker. Bounded by who fills it: the receiver's slots, and one batch of TCP 5003.
+#[derive(Default)]
+struct Queue {
+    inner: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    blocks: BTreeMap<(u32, u64), Work>,
+    pushed: u64,
+    /// Where the workers are on the disk.
+    position: u32,
+    closed: bool,
+}
+
+impl Waiting {
+    /// The next block at or behind the position, from the start again when there is none.
+    fn next(&mut self) -> Option<Work> {
+        let key = *self
+            .blocks
+            .range((self.position, 0)..)
+            .next()
+            .or_else(|| self.blocks.iter().next())?
+            .0;
+        self.position = key.0;
+        self.blocks.remove(&key)
+    }
+}
+
+impl Queue {
+    /// Waits for work; none when the job is over.
+    fn take(&self, load: &Load) -> Option<Work> {
+        let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(work) = waiting.next() {
+                load.queued(waiting.blocks.len());
+                return Some(work);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self
+                .changed
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// The worker threads of one job; they end when this is dropped.
 pub(super) struct Writers {
-    queue: SyncSender<Work>,
+    queue: Arc<Queue>,
 }
 
 impl Writers {
-    /// Starts `threads` workers that report to `done`.
+    /// Starts `threads` workers that report to `done`, and tell `read_back` what is to be read back.
     pub(super) fn start(
         deployment: &Arc<Deployment>,
         layout: &Arc<Layout>,
+        read_back: &Arc<ReadBack>,
+        load: &Arc<Load>,
         threads: usize,
         done: impl Fn(Finished) + Send + Clone + 'static,
     ) -> std::io::Result<Self> {
-        let (queue, work) = sync_channel(QUEUE);
-        let work = Arc::new(Mutex::new(work));
+        let writers = Self {
+            queue: Arc::default(),
+        };
         let pieces = Arc::new(Mutex::new(Pieces::default()));
         for number in 0..threads.max(1) {
             let worker = Worker {
                 deployment: Arc::clone(deployment),
                 layout: Arc::clone(layout),
+                read_back: Arc::clone(read_back),
+                load: Arc::clone(load),
                 pieces: Arc::clone(&pieces),
                 parity: Decoder::new(),
             };
-            let (work, done) = (Arc::clone(&work), done.clone());
+            let (queue, done) = (Arc::clone(&writers.queue), done.clone());
             std::thread::Builder::new()
                 .name(format!("write-{number}"))
-                .spawn(move || worker.run(&work, &done))?;
+                .spawn(move || worker.run(&queue, &done))?;
         }
-        Ok(Self { queue })
+        Ok(writers)
     }
 
-    /// Hands a block over; blocks while all workers are busy and the queue is full.
+    /// Hands a block over.
     pub(super) fn push(&self, work: Work) {
-        // The workers live as long as the queue's sender, which is `self`.
-        let _ = self.queue.send(work);
+        let mut waiting = self
+            .queue
+            .inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.pushed += 1;
+        let key = (work.block, waiting.pushed);
+        waiting.blocks.insert(key, work);
+        self.queue.changed.notify_one();
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        let mut waiting = self
+            .queue
+            .inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.closed = true;
+        waiting.blocks.clear();
+        self.queue.changed.notify_all();
     }
 }
 
 struct Worker {
     deployment: Arc<Deployment>,
     layout: Arc<Layout>,
+    read_back: Arc<ReadBack>,
+    load: Arc<Load>,
     pieces: Arc<Mutex<Pieces>>,
     parity: Decoder,
 }
 
 impl Worker {
-    fn run(mut self, work: &Mutex<Receiver<Work>>, done: &impl Fn(Finished)) {
+    fn run(mut self, queue: &Queue, done: &impl Fn(Finished)) {
         let deployment = Arc::clone(&self.deployment);
         let mut writer = deployment.writer();
-        loop {
-            let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(Work {
+        while let Some(work) = queue.take(&self.load) {
+            let Work {
                 block,
                 generation,
                 source,
-            }) = next
-            else {
-                return;
-            };
+            } = work;
+            let load = Arc::clone(&self.load);
+            let busy = load.begin();
             let (slot, result) = match (source, &mut writer) {
                 (Source::Slot(slot, mut buffer), Ok(writer)) => {
                     let result = self.write_symbols(writer, block, &mut buffer);
@@ -119,6 +195,15 @@ impl Worker {
                     (None, Err(BlockFailure::Corrupt(error.to_string())))
                 }
             };
+            let stored = self
+                .layout
+                .blocks()
+                .get(block as usize)
+                .map_or(0, |shape| shape.len);
+            let on_disk = writer
+                .as_mut()
+                .map_or_else(|_| Default::default(), ChunkWriter::take_disk_time);
+            busy.end(u64::from(stored), on_disk);
             done(Finished {
                 block,
                 generation,
@@ -168,7 +253,7 @@ impl Worker {
                 .get(part.piece as usize)
                 .map_or(0, |entry| entry.body_len as usize);
             let outcome = if part.len as usize == whole {
-                writer.write(part.piece as usize, share)
+                self.put(writer, part.piece as usize, share)
             } else {
                 let complete = self
                     .pieces
@@ -176,7 +261,7 @@ impl Worker {
                     .unwrap_or_else(PoisonError::into_inner)
                     .add(&part, whole, share);
                 match complete {
-                    Some(body) => writer.write(part.piece as usize, &body),
+                    Some(body) => self.put(writer, part.piece as usize, &body),
                     None => Ok(0),
                 }
             };
@@ -185,6 +270,17 @@ impl Worker {
                 ChunkFailure::Disk(error) => BlockFailure::Disk(error),
             })?;
         }
+        Ok(written)
+    }
+
+    fn put(
+        &self,
+        writer: &mut ChunkWriter<'_>,
+        piece: usize,
+        body: &[u8],
+    ) -> Result<u64, ChunkFailure> {
+        let written = writer.write(piece, body)?;
+        self.read_back.written(piece);
         Ok(written)
     }
 }
@@ -242,10 +338,13 @@ mod tests {
             block.extend_from_slice(&body);
         }
         let (report, finished) = channel();
-        let writers = Writers::start(&deployment, &layout, 2, move |done| {
+        let read_back =
+            ReadBack::start(&deployment, 1, None, Vec::new(), Box::new(|_, _| {})).unwrap();
+        let (read_back, load) = (Arc::new(read_back), Arc::new(Load::default()));
+        let report = move |done| {
             let _ = report.send(done);
-        })
-        .unwrap();
+        };
+        let writers = Writers::start(&deployment, &layout, &read_back, &load, 2, report).unwrap();
         let offer = |bytes: Vec<u8>| {
             writers.push(Work {
                 block: 0,
@@ -271,6 +370,8 @@ mod tests {
         );
 
         assert!(matches!(offer(block), Ok(bytes) if bytes == DISK as u64));
+        let proof = read_back.finish(&|_, _| {}, &|| false).unwrap();
+        assert_eq!(proof.root(), manifest.root());
         let written = std::fs::read(&target).unwrap();
         assert!(
             written[512..] == content[512..],

@@ -6,6 +6,7 @@ use super::output::Output;
 use super::units;
 use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
 use crate::console::api::{ApiError, ErrorCode};
+use crate::net::receiving::InjectedLoss;
 use crate::net::tls::Pin;
 use clap::{Args, Subcommand};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -61,6 +62,9 @@ pub(super) struct RunArgs {
     /// Rehearsal: drop this share of session packets, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     inject_loss: f64,
+    /// Rehearsal: drop so many packets in a row on average
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    inject_burst: u32,
 }
 
 /// Port of the control channel where `--console` names none.
@@ -112,7 +116,10 @@ impl RunArgs {
             interface,
             name: self.name,
             second: self.second,
-            inject_loss: self.inject_loss,
+            inject: InjectedLoss {
+                share: self.inject_loss,
+                burst: self.inject_burst,
+            },
         })
     }
 }

@@ -1,12 +1,13 @@
 //! `diskcast console`: run the service, and show the one that runs.
 
 use super::exit::{Ended, Exit, failed};
-use super::{Context, interrupt};
+use super::{Context, interrupt, units};
 use crate::console::api::{ConsoleInfo, ErrorCode};
 use crate::console::serve::{self, ConsoleOptions};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddrV4};
+use std::time::Duration;
 
 /// `diskcast console ...`
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,7 @@ pub(super) enum Command {
 Examples:
   diskcast console run --iface eth0
   diskcast console run --iface 10.0.0.1 --approval manual
+  diskcast console run --iface eth0 --querier
   diskcast --data-dir /srv/diskcast console run --json >console.ndjson")]
     Run(RunArgs),
     /// Show the running console: address, pin, groups
@@ -90,6 +92,15 @@ pub(super) struct RunArgs {
     /// Routers multicast may pass; 1 keeps it on this network
     #[arg(long, value_name = "HOPS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255), env = "DISKCAST_TTL", hide_env_values = true)]
     ttl: u32,
+    /// Ask for IGMP memberships where no switch or router does (needs root)
+    ///
+    /// Without a querier a switch with IGMP snooping forgets who wants the
+    /// image after 260 s. Stops while one with a lower address is heard.
+    #[arg(long, env = "DISKCAST_QUERIER", hide_env_values = true)]
+    querier: bool,
+    /// Between two queries of --querier
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = query_interval, env = "DISKCAST_QUERY_INTERVAL", hide_env_values = true)]
+    query_interval: Duration,
     /// Who may take part
     #[arg(
         long,
@@ -155,6 +166,7 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
         main: args.main,
         second: args.second,
         ttl: args.ttl,
+        querier: args.querier.then_some(args.query_interval),
         approval: match args.approval {
             Approval::Auto => serve::Approval::Auto,
             Approval::Manual => serve::Approval::Manual,
@@ -182,6 +194,16 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
     // Reads of an image on a share that hangs must not keep the process.
     runtime.shutdown_background();
     ended.map(|()| Exit::OK)
+}
+
+/// Long enough for everyone to answer, short enough that memberships (260 s) outlive one lost query.
+fn query_interval(text: &str) -> Result<Duration, String> {
+    let interval = units::parse_duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(125)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("expected 1s to 125s".to_owned())
+    }
 }
 
 /// Returns at the first Ctrl-C or SIGTERM; the second does not wait for the end.

@@ -18,6 +18,7 @@ use crate::disk::capture::{CaptureOptions, Captured, capture};
 use crate::disk::deployment::Deployment;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{check, restore};
+use crate::net::receiving::InjectedLoss;
 use crate::target::TargetState;
 use clap::Args;
 use std::io::Read;
@@ -286,7 +287,10 @@ fn start_agents(
                 interface: Some(Ipv4Addr::LOCALHOST),
                 name: Some(format!("pc-{number}")),
                 second,
-                inject_loss: if number == AGENTS { LOSS } else { 0.0 },
+                inject: InjectedLoss {
+                    share: if number == AGENTS { LOSS } else { 0.0 },
+                    ..InjectedLoss::NONE
+                },
             }))
         })
         .collect())
@@ -320,6 +324,8 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         targets: "all".into(),
         disk: None,
         grow: None,
+        reuse: Default::default(),
+        pace: Default::default(),
         start: Default::default(),
         rate_bits_per_s: None,
         end: Default::default(),
@@ -350,7 +356,9 @@ fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
     let facts =
         restore::target_facts(&local, image.manifest().geometry.disk_size).map_err(api_error)?;
     let manifest = Arc::new(image.manifest().clone());
-    let deployment = Deployment::prepare(&facts, None, manifest, None, None).map_err(api_error)?;
+    let deployment = std::sync::Arc::new(
+        Deployment::prepare(&facts, None, manifest, None, None).map_err(api_error)?,
+    );
     restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false)
         .map_err(api_error)?;
     let expected = digest(&local)?;

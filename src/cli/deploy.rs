@@ -6,12 +6,14 @@
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::output::Output;
+use super::simulate::{Deployment as Rehearsed, SimulateArgs};
 use super::{Context, paths, plan_text, secret, table, units};
 use crate::console::api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
 };
-use crate::net::control::EndAction;
+use crate::net::control::{EndAction, Reuse};
 use clap::{Args, ValueEnum};
+use multicast::Pace;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -25,14 +27,15 @@ Examples:
   diskcast deploy --image lab.dcimg --targets all --dry-run
   diskcast deploy --image lab.dcimg --targets 'lab-*' --grow last --end restart
   diskcast deploy --image lab.dcimg --targets all --start 20 --rate 400mbit
-  diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson")]
+  diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson
+  diskcast deploy --image lab.dcimg --simulate 300 --loss 1% --slow 10")]
 pub(super) struct DeployArgs {
     /// Master image to deploy
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
     /// Which targets
-    #[arg(long, value_name = "SELECTOR")]
-    targets: String,
+    #[arg(long, value_name = "SELECTOR", required_unless_present = "simulate")]
+    targets: Option<String>,
     /// Disk of each target: first, largest, smallest, path:P or serial:S
     #[arg(long, value_name = "RULE")]
     disk: Option<String>,
@@ -46,6 +49,12 @@ pub(super) struct DeployArgs {
     /// Most the multicast may take of the network, for example 400mbit
     #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
     rate: Option<u64>,
+    /// Look for the image on each target's disk, and send only what differs
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    reuse: ReuseWhen,
+    /// Whom the session waits for when disks differ
+    #[arg(long, value_name = "POLICY", default_value = "balanced")]
+    pace: PacePolicy,
     /// What each machine does once it is done
     #[arg(long, value_name = "ACTION", default_value = "none")]
     end: End,
@@ -69,6 +78,50 @@ pub(super) struct DeployArgs {
     /// Start the job and return at once
     #[arg(long, conflicts_with = "dry_run")]
     detach: bool,
+    #[command(flatten)]
+    rehearsal: SimulateArgs,
+}
+
+/// `--reuse`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ReuseWhen {
+    /// Where a sample of it is there
+    Auto,
+    /// In any case
+    Always,
+    /// Send and write everything
+    Never,
+}
+
+impl From<ReuseWhen> for Reuse {
+    fn from(when: ReuseWhen) -> Self {
+        match when {
+            ReuseWhen::Auto => Self::Auto,
+            ReuseWhen::Always => Self::Always,
+            ReuseWhen::Never => Self::Never,
+        }
+    }
+}
+
+/// `--pace`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum PacePolicy {
+    /// For nobody, while anybody has room
+    Fastest,
+    /// For the slower half; a slow few get the rest afterwards
+    Balanced,
+    /// For the slowest
+    Everyone,
+}
+
+impl From<PacePolicy> for Pace {
+    fn from(policy: PacePolicy) -> Self {
+        match policy {
+            PacePolicy::Fastest => Self::Fastest,
+            PacePolicy::Balanced => Self::Balanced,
+            PacePolicy::Everyone => Self::Everyone,
+        }
+    }
 }
 
 /// `--end`.
@@ -106,6 +159,15 @@ struct Started<'a> {
 /// # Errors
 /// As the exit codes say.
 pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
+    if args.rehearsal.targets().is_some() {
+        let deployment = Rehearsed {
+            image: &args.image,
+            password_file: args.password_file.as_deref(),
+            rate: args.rate,
+            pace: args.pace,
+        };
+        return super::simulate::run(&args.rehearsal, &deployment, context);
+    }
     let out = &context.out;
     let client = context.client();
     let request = request(&args, context)?;
@@ -211,9 +273,11 @@ fn request(args: &DeployArgs, context: &Context) -> Result<DeployRequest, ApiErr
             .ok_or_else(|| usage(format!("path {} is not UTF-8", image.display())))?
             .to_owned(),
         password: password.map(|password| password.to_string()),
-        targets: args.targets.clone(),
+        targets: args.targets.clone().unwrap_or_default(),
         disk: args.disk.clone(),
         grow: args.grow.clone(),
+        reuse: args.reuse.into(),
+        pace: args.pace.into(),
         start: args.start.clone(),
         rate_bits_per_s: rate,
         end: args.end.into(),

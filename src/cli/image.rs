@@ -458,14 +458,16 @@ fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         )?;
     }
     let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
-    let deployment = Deployment::prepare(
-        &facts,
-        args.sector_size,
-        Arc::new(image.manifest().clone()),
-        image.id_key().cloned(),
-        args.grow,
-    )
-    .map_err(api_error)?;
+    let deployment = Arc::new(
+        Deployment::prepare(
+            &facts,
+            args.sector_size,
+            Arc::new(image.manifest().clone()),
+            image.id_key().cloned(),
+            args.grow,
+        )
+        .map_err(api_error)?,
+    );
     let interrupt = Interrupt::listen();
     let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);
     let started = out.progress("restore", None);

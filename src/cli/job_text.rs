@@ -36,7 +36,8 @@ pub(super) fn name_width(targets: &[JobTarget]) -> usize {
         .min(24)
 }
 
-/// `pc-07  receiving   42 % [######----------]  118 MB/s  lost 0.02 %  3:10 left`.
+/// `pc-07  receiving   42 % [######----------]  118 MB/s  network  lost 0.02 %  3:10 left`: the word after the rate is what
+/// holds the target back.
 pub(super) fn row(target: &JobTarget, width: usize) -> String {
     let head = format!("{:width$}  {:<10}", clean(&target.name), target.state);
     let tail = match target.state {
@@ -54,6 +55,9 @@ pub(super) fn row(target: &JobTarget, width: usize) -> String {
                     "  {}",
                     units::bytes_per_s(target.rate_bytes_per_s)
                 ));
+            }
+            if let Some(bottleneck) = target.bottleneck {
+                text.push_str(&format!("  {}", bottleneck.as_str()));
             }
             text.push_str(&format!("  lost {}", units::share(target.loss)));
             if let Some(eta) = target.eta_seconds {
@@ -361,7 +365,7 @@ pub(super) mod tests {
             target(
                 "pc-01",
                 "receiving",
-                json!({"done_bytes": 420, "total_bytes": 1000, "rate_bytes_per_s": 118_000_000, "loss": 0.0002, "eta_seconds": 190.0}),
+                json!({"done_bytes": 420, "total_bytes": 1000, "rate_bytes_per_s": 118_000_000, "bottleneck": "disk", "loss": 0.0002, "eta_seconds": 190.0}),
             ),
             target(
                 "pc-02",
@@ -406,7 +410,7 @@ pub(super) mod tests {
         assert_eq!(
             rows,
             [
-                "pc-01   receiving    42 % [######----------]  118 MB/s  lost 0.02 %  3:10 left",
+                "pc-01   receiving    42 % [######----------]  118 MB/s  disk  lost 0.02 %  3:10 left",
                 "pc-02   verifying    50 % [########--------]  lost 0.00 %  0:20 left  no multicast",
                 "pc-03   done        100 %  1.20 GB in 12.5 s",
                 "lab-14  failed      write error at byte 4096 of /dev/sda?[31m",

@@ -6,7 +6,8 @@
 use super::table::{Align, Columns, clean, count, or_dash};
 use super::units;
 use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
-use crate::net::control::EndAction;
+use crate::net::control::{EndAction, Reuse};
+use multicast::Pace;
 
 /// The targets that will be written, and those that cannot take the image.
 pub(super) fn split(plan: &Plan) -> (Vec<&PlannedTarget>, Vec<&PlannedTarget>) {
@@ -112,6 +113,16 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
     }
     if let Some(rate) = request.rate_bits_per_s {
         lines.push(format!("rate    at most {}", units::bits_per_s(rate)));
+    }
+    match request.reuse {
+        Reuse::Auto => {}
+        Reuse::Always => lines.push("reuse   what the disks hold of it already".to_owned()),
+        Reuse::Never => lines.push("reuse   nothing: everything is sent and written".to_owned()),
+    }
+    match request.pace {
+        Pace::Balanced => {}
+        Pace::Fastest => lines.push("pace    that of the fastest disk".to_owned()),
+        Pace::Everyone => lines.push("pace    that of the slowest disk".to_owned()),
     }
     match request.end {
         EndAction::None => {}

@@ -3,8 +3,8 @@
 //! HTTP/1.1 with JSON over a Unix socket `console.sock` in the data directory. Errors carry `code`, `message` and
 //! `hint`; the CLI turns `code` into its exit code. Long commands read `GET /v1/jobs/ID/events`, one JSON object a line.
 
-use crate::net::control::{Counters, EndAction};
-use crate::target::{DiskFacts, Facts, TargetState};
+use crate::net::control::{Counters, EndAction, Reuse};
+use crate::target::{Bottleneck, DiskFacts, Facts, TargetState};
 use serde::{Deserialize, Serialize};
 
 /// Raised when a document changes its meaning.
@@ -175,6 +175,12 @@ pub struct DeployRequest {
     /// `last` or a partition number.
     #[serde(default)]
     pub grow: Option<String>,
+    /// Whether targets look for the image on their disks first.
+    #[serde(default)]
+    pub reuse: Reuse,
+    /// Whom the session waits for when disks differ.
+    #[serde(default)]
+    pub pace: multicast::Pace,
     /// When to start.
     #[serde(default)]
     pub start: StartRule,
@@ -290,6 +296,9 @@ pub struct JobTarget {
     /// Remark.
     #[serde(default)]
     pub note: Option<String>,
+    /// What holds it back just now.
+    #[serde(default)]
+    pub bottleneck: Option<Bottleneck>,
     /// Counters.
     #[serde(default)]
     pub counters: Counters,

@@ -1,9 +1,11 @@
 //! What the parts of a running console share.
 
+use super::doctor::Doctor;
 use super::jobs::Jobs;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
+use crate::net::igmp_watch::IgmpWatch;
 use crate::net::tls::Pin;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
@@ -67,4 +69,8 @@ pub struct Console {
     pub jobs: Jobs,
     /// What bulk may take of the wire.
     pub throttle: Throttle,
+    /// Who asks for memberships on the console's interface.
+    pub igmp: IgmpWatch,
+    /// The run of `doctor` that may be under way.
+    pub doctor: Doctor,
 }

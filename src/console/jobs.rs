@@ -57,6 +57,22 @@ impl Jobs {
             .map(|(handle, _)| handle.clone())
     }
 
+    /// A running job that gave a target up as lost: when it comes back, it goes on.
+    pub fn missing(&self, target: &str) -> Option<String> {
+        let is_missing = |shared: &JobShared| {
+            shared
+                .view()
+                .targets
+                .iter()
+                .any(|place| place.id == target && place.state == TargetState::Lost)
+        };
+        self.lock()
+            .running
+            .iter()
+            .find(|(_, (handle, _))| is_missing(&handle.shared))
+            .map(|(id, _)| id.to_string())
+    }
+
     /// A job that is shown from memory: its task runs, or its result is not stored yet.
     pub fn shared(&self, id: u64) -> Option<Arc<JobShared>> {
         let inner = self.lock();
@@ -142,6 +158,7 @@ pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
             root: None,
             step: None,
             note: None,
+            bottleneck: None,
             counters: Counters::default(),
         },
         instance: None,

@@ -285,6 +285,8 @@ mod tests {
             targets: targets.to_owned(),
             disk: None,
             grow: None,
+            reuse: Default::default(),
+            pace: Default::default(),
             start: StartRule::All,
             rate_bits_per_s: None,
             end: EndAction::None,

@@ -10,6 +10,7 @@
 
 use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
 use super::context::{Console, Patience, Settings};
+use super::doctor::Doctor;
 use super::interface;
 use super::jobs::Jobs;
 use super::roster::Roster;
@@ -17,6 +18,8 @@ use super::store::Store;
 use super::throttle::Throttle;
 use super::{api_server, bulk_server, control_server, port};
 use crate::net::beacon::Beacons;
+use crate::net::igmp_querier::Role;
+use crate::net::igmp_watch::IgmpWatch;
 use crate::net::tls::Identity;
 use multicast::Beacon;
 use std::fs::{File, OpenOptions};
@@ -56,6 +59,8 @@ pub struct ConsoleOptions {
     pub second: SocketAddrV4,
     /// Multicast hops.
     pub ttl: u32,
+    /// Be the IGMP querier of last resort, asking this often.
+    pub querier: Option<std::time::Duration>,
     /// Who may take part.
     pub approval: Approval,
     /// How long a target may be away.
@@ -79,6 +84,7 @@ impl Default for ConsoleOptions {
             main: SocketAddrV4::new(Ipv4Addr::new(239, 254, 1, 1), 5002),
             second: SocketAddrV4::new(Ipv4Addr::new(239, 254, 1, 2), 5004),
             ttl: 1,
+            querier: None,
             approval: Approval::Auto,
             patience: Patience::default(),
             on_ready: None,
@@ -109,6 +115,7 @@ pub async fn run(
         }
     }
     let chosen = interface::choose(options.iface.as_deref())?;
+    let igmp = watch_igmp(&chosen, options.querier)?;
     let control = port::listen(options.listen, options.control_port, "control")?;
     let bulk = port::listen(options.listen, options.bulk_port, "bulk")?;
     let local_port = |listener: &tokio::net::TcpListener, asked| {
@@ -137,6 +144,8 @@ pub async fn run(
         roster: Roster::new(targets, options.approval == Approval::Auto),
         jobs: Jobs::default(),
         throttle: Throttle::default(),
+        igmp,
+        doctor: Doctor::default(),
         store,
     });
     console
@@ -197,6 +206,35 @@ impl Console {
             data_dir: settings.data_dir.display().to_string(),
             pid: std::process::id(),
         }
+    }
+}
+
+/// Listens for queriers where it may. A querier that was asked for and cannot be is an error; a watch that cannot is a note.
+fn watch_igmp(
+    chosen: &interface::Interface,
+    querier: Option<std::time::Duration>,
+) -> Result<IgmpWatch, ApiError> {
+    let role = querier.map_or(Role::Listener, |interval| Role::Querier {
+        interval: multicast::Duration::from_micros(
+            u64::try_from(interval.as_micros()).unwrap_or(u64::MAX),
+        ),
+    });
+    let igmp = IgmpWatch::start(chosen.address, role);
+    match (igmp.unchecked(), querier) {
+        (Some(why), Some(_)) => Err(ApiError::new(
+            ErrorCode::Refused,
+            format!("--querier cannot work on {}: {why}", chosen.name),
+        )
+        .hint("run the console as root, or leave --querier out and switch on the switch's own")),
+        (Some(why), None) => {
+            tracing::debug!(
+                interface = chosen.name,
+                why,
+                "IGMP queriers are not listened for"
+            );
+            Ok(igmp)
+        }
+        (None, _) => Ok(igmp),
     }
 }
 

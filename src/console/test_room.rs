@@ -253,6 +253,8 @@ pub(super) fn request(image: &Path) -> DeployRequest {
         targets: "all".to_owned(),
         disk: None,
         grow: None,
+        reuse: Default::default(),
+        pace: Default::default(),
         start: StartRule::All,
         rate_bits_per_s: Some(80_000_000),
         end: EndAction::None,

@@ -1,23 +1,31 @@
 //! One image going onto one disk: the order of writes that `image restore` and every agent share.
 //!
 //! ```text
-//! prepare (nothing written) -> wipe -> ChunkWriter::write, any order, many threads -> flush -> verify -> commit
+//! prepare (nothing written) -> wipe -> ChunkWriter::write, any order, many threads -> commit
+//!                                         '-> ReadBack, behind the writers: flush, read, compare -> Proof --^
 //! ```
 //!
 //! Owns that order. What always holds: until `commit` the disk has no partition table and no boot sector, because
 //! `wipe` removed them and chunk content has zeros in their place; `commit` is only reachable through a
-//! [`Proof`], which only a complete read-back makes.
+//! [`Proof`], which only a complete read-back ([`super::readback`]) makes.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "how long a disk takes is measured where it is written"
+)]
 
 use super::buffer::{ALIGNMENT, AlignedBuffer};
+use super::front::{self, FRONT_BYTES, Front};
+use super::journal::Bitmap;
 use super::target_disk::TargetDisk;
-use super::{Cancelled, DiskError, OnProgress};
+use super::{Cancelled, DiskError};
 use crate::target::DiskFacts;
-use diskmap::{CommitPlan, Grow, Partition, plan_commit, table_from_regions};
-use imagefmt::{Codec, ContentId, Decoder, Entry, FormatError, IdKey, Manifest, Root, content_id};
+use diskmap::{CommitPlan, ExtentSet, Grow, Partition, plan_commit, table_from_regions};
+use imagefmt::{Codec, Decoder, FormatError, IdKey, Manifest, Root, content_id};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Zero runs at least this long are left to the device's own zeroing; shorter ones are cheaper written.
 const ZERO_BY_DEVICE: usize = 256 << 10;
@@ -28,6 +36,8 @@ pub struct Deployment {
     manifest: Arc<Manifest>,
     id_key: Option<IdKey>,
     plan: CommitPlan,
+    front: Front,
+    front_entries: Range<usize>,
 }
 
 /// Every chunk was read back and matches the manifest.
@@ -81,6 +91,8 @@ impl Deployment {
             grow,
         )?;
         Ok(Self {
+            front: Front::default(),
+            front_entries: front::entries(&manifest),
             target,
             manifest,
             id_key,
@@ -137,6 +149,7 @@ impl Deployment {
             deployment: self,
             decoder,
             used: AlignedBuffer::new(chunk + ALIGNMENT),
+            disk_time: Duration::ZERO,
         })
     }
 
@@ -148,76 +161,53 @@ impl Deployment {
         self.target.flush()
     }
 
-    /// Reads every chunk back from the disk and compares it with the manifest, on `threads` threads.
-    ///
-    /// # Errors
-    /// [`DiskError::Mismatch`] with the chunk, [`DiskError::Read`], [`DiskError::Cancelled`].
-    pub fn verify(
-        &self,
-        threads: usize,
-        progress: OnProgress,
-        cancelled: Cancelled,
-    ) -> Result<Proof, DiskError> {
-        let total = self.total_bytes();
-        let done = AtomicU64::new(0);
-        let next = AtomicUsize::new(0);
-        let failure: Mutex<Option<DiskError>> = Mutex::new(None);
-        let mut ids: Vec<(imagefmt::ChunkId, ContentId)> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.max(1))
-                .map(|_| {
-                    scope.spawn(|| {
-                        let mut ids = Vec::new();
-                        let mut buffer =
-                            AlignedBuffer::new(self.manifest.geometry.chunk_size() as usize);
-                        while let Some(entry) = self
-                            .manifest
-                            .entries
-                            .get(next.fetch_add(1, Ordering::Relaxed))
-                        {
-                            if cancelled() {
-                                record(&failure, DiskError::Cancelled);
-                            }
-                            if is_set(&failure) {
-                                break;
-                            }
-                            match self.verify_chunk(entry, buffer.bytes_mut()) {
-                                Ok(id) => ids.push((entry.chunk, id)),
-                                Err(error) => record(&failure, error),
-                            }
-                            let bytes = u64::from(entry.mask.used_bytes());
-                            progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total);
-                        }
-                        ids
-                    })
-                })
-                .collect();
-            workers
-                .into_iter()
-                .flat_map(|worker| worker.join().unwrap_or_default())
-                .collect()
-        });
-        if let Some(error) = failure
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-        {
-            return Err(error);
-        }
-        ids.sort_unstable_by_key(|(chunk, _)| *chunk);
-        let root = self.manifest.root_of(ids.iter().copied());
-        if root != self.manifest.root() {
-            return Err(DiskError::refused(
-                format!(
-                    "read-back root {root} is not the image's {}",
-                    self.manifest.root()
-                ),
-                "the disk stays without a partition table; deploy again",
-            ));
-        }
-        Ok(Proof { root })
+    /// Entries of the manifest whose chunks begin in the first MiB: [`ChunkWriter`] holds them back.
+    pub fn front_entries(&self) -> Range<usize> {
+        self.front_entries.clone()
     }
 
-    /// Reads one chunk back and compares it.
-    fn verify_chunk(&self, entry: &Entry, buffer: &mut [u8]) -> Result<ContentId, DiskError> {
+    /// Looks whether the disk holds a chunk of the first MiB already, and keeps it in memory when it does. To be asked
+    /// after [`Deployment::wipe`] and before the journal takes the place.
+    ///
+    /// # Errors
+    /// As [`Deployment::read_back`].
+    pub fn keep_front(&self, index: usize) -> Result<bool, DiskError> {
+        let mut buffer = AlignedBuffer::new(self.manifest.geometry.chunk_size() as usize);
+        let kept =
+            self.front_entries.contains(&index) && self.read_back(index, buffer.bytes_mut())?;
+        if kept {
+            let used = usize::try_from(self.entry_bytes(index)).unwrap_or(0);
+            self.front
+                .hold(index, buffer.bytes().get(..used).unwrap_or_default());
+        }
+        Ok(kept)
+    }
+
+    /// Puts the chunks of the first MiB on the disk, over the journal.
+    ///
+    /// # Errors
+    /// [`DiskError::Write`].
+    pub(super) fn write_front(&self) -> Result<(), DiskError> {
+        self.front.write(&self.target, &self.manifest)
+    }
+
+    /// Device bytes of an entry.
+    pub fn entry_bytes(&self, index: usize) -> u64 {
+        self.manifest
+            .entries
+            .get(index)
+            .map_or(0, |entry| u64::from(entry.mask.used_bytes()))
+    }
+
+    /// Reads the chunk of an entry from the disk, into a buffer of a chunk's size, and says whether it is what the
+    /// manifest promises.
+    ///
+    /// # Errors
+    /// [`DiskError::Read`].
+    pub fn read_back(&self, index: usize, buffer: &mut [u8]) -> Result<bool, DiskError> {
+        let Some(entry) = self.manifest.entries.get(index) else {
+            return Ok(false);
+        };
         let offset = self.manifest.geometry.chunk_offset(entry.chunk);
         // A mask never counts more bytes than a chunk has, and the buffer holds a chunk.
         let used = &mut buffer[..entry.mask.used_bytes() as usize];
@@ -227,16 +217,83 @@ impl Deployment {
             self.target.read_at(offset + u64::from(run.start), part)?;
             rest = tail;
         }
-        let id = content_id(self.id_key.as_ref(), &entry.mask, used);
-        if id == entry.id {
-            return Ok(id);
-        }
-        Err(DiskError::Mismatch {
+        Ok(content_id(self.id_key.as_ref(), &entry.mask, used) == entry.id)
+    }
+
+    /// The error for a chunk that was written and reads back as something else.
+    pub(super) fn mismatch(&self, index: usize) -> DiskError {
+        let geometry = &self.manifest.geometry;
+        let (chunk, offset, len) = self.manifest.entries.get(index).map_or((0, 0, 0), |entry| {
+            (
+                entry.chunk.0,
+                geometry.chunk_offset(entry.chunk),
+                entry.mask.chunk_len(),
+            )
+        });
+        DiskError::Mismatch {
             path: self.target.path().to_owned(),
-            chunk: entry.chunk.0,
+            chunk,
             offset,
-            end: offset + u64::from(entry.mask.chunk_len()),
-        })
+            end: offset + u64::from(len),
+        }
+    }
+
+    /// The proof, when every entry is among those that were read back and equal.
+    pub(super) fn proof(&self, proven: &Bitmap) -> Result<Proof, DiskError> {
+        let entries = &self.manifest.entries;
+        let unproven = entries.len() - proven.count();
+        // Each of these ids is what was read, compared one by one.
+        let ids = entries
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| proven.contains(*index))
+            .map(|(_, entry)| (entry.chunk, entry.id));
+        let root = self.manifest.root_of(ids);
+        if unproven > 0 || root != self.manifest.root() {
+            return Err(DiskError::refused(
+                format!(
+                    "{unproven} of {} chunks were not read back; root {root}, the image's is {}",
+                    entries.len(),
+                    self.manifest.root()
+                ),
+                "the disk stays without a partition table; deploy again",
+            ));
+        }
+        Ok(Proof { root })
+    }
+
+    /// Tells the device that nothing is stored where the image has nothing, where it listens to that. Answers the
+    /// bytes discarded.
+    ///
+    /// # Errors
+    /// [`DiskError::Write`] when the device refuses; nothing is lost by it.
+    pub fn discard_free(&self, cancelled: Cancelled) -> Result<u64, DiskError> {
+        if !self.target.discards() {
+            return Ok(0);
+        }
+        let geometry = &self.manifest.geometry;
+        let mut used = ExtentSet::default();
+        used.insert(0..FRONT_BYTES);
+        for entry in &self.manifest.entries {
+            let offset = geometry.chunk_offset(entry.chunk);
+            for run in entry.mask.runs() {
+                used.insert(offset + u64::from(run.start)..offset + u64::from(run.end));
+            }
+        }
+        for (offset, bytes) in self.plan.stages.iter().flatten() {
+            used.insert(*offset..offset + bytes.len() as u64);
+        }
+        let mut all = ExtentSet::default();
+        all.insert(0..self.target.size());
+        let mut discarded = 0;
+        for range in all.subtract(&used.aligned_outwards(FRONT_BYTES)).iter() {
+            if cancelled() {
+                return Err(DiskError::Cancelled);
+            }
+            self.target.discard(range.clone())?;
+            discarded += range.end - range.start;
+        }
+        Ok(discarded)
     }
 
     /// Writes the sectors that make the disk bootable, backup table first and LBA 0 last, with a flush after each
@@ -277,6 +334,7 @@ pub struct ChunkWriter<'a> {
     deployment: &'a Deployment,
     decoder: Decoder,
     used: AlignedBuffer,
+    disk_time: Duration,
 }
 
 impl ChunkWriter<'_> {
@@ -298,7 +356,12 @@ impl ChunkWriter<'_> {
             .decode_into(&manifest.geometry, entry, body, self.used.bytes_mut())
             .map_err(ChunkFailure::Corrupt)?;
         let used = self.used.bytes().get(..used).unwrap_or_default();
+        if self.deployment.front_entries.contains(&index) {
+            self.deployment.front.hold(index, used);
+            return Ok(used.len() as u64);
+        }
         let offset = manifest.geometry.chunk_offset(entry.chunk);
+        let began = Instant::now();
         let mut rest = used;
         for run in entry.mask.runs() {
             let (part, tail) = rest.split_at((run.end - run.start) as usize);
@@ -311,7 +374,13 @@ impl ChunkWriter<'_> {
             outcome.map_err(ChunkFailure::Disk)?;
             rest = tail;
         }
+        self.disk_time += began.elapsed();
         Ok(used.len() as u64)
+    }
+
+    /// Time spent waiting for the disk since this was asked last.
+    pub fn take_disk_time(&mut self) -> Duration {
+        std::mem::take(&mut self.disk_time)
     }
 }
 
@@ -373,16 +442,4 @@ pub fn parse_grow(text: &str) -> Result<Grow, String> {
             .map(Grow::Number)
             .map_err(|_| "expected `last` or a partition number".into()),
     }
-}
-
-fn record(slot: &Mutex<Option<DiskError>>, error: DiskError) {
-    slot.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .get_or_insert(error);
-}
-
-fn is_set(slot: &Mutex<Option<DiskError>>) -> bool {
-    slot.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .is_some()
 }

@@ -91,6 +91,19 @@ pub fn list() -> Vec<DiskFacts> {
         .collect()
 }
 
+/// Whether a block device is flash or thin, and takes discards. False for anything else.
+pub(super) fn discards(device: &fs::File) -> bool {
+    let Ok(meta) = device.metadata() else {
+        return false;
+    };
+    let queue = PathBuf::from(format!(
+        "/sys/dev/block/{}/queue",
+        device_number(meta.rdev())
+    ));
+    read_number(&queue.join("rotational")) == Some(0)
+        && read_number(&queue.join("discard_max_bytes")).is_some_and(|most| most > 0)
+}
+
 /// `major:minor` of a device id.
 fn device_number(id: u64) -> String {
     format!("{}:{}", rustix::fs::major(id), rustix::fs::minor(id))

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! capture:  survey (table, used maps) -> chunks in parallel -> imagefmt::Writer -> .partial -> fsync -> rename
-//! deploy:   wipe -> chunks in any order -> flush -> read back -> commit backup table, primary table, LBA 0
+//! deploy:   wipe -> chunks in any order, read back behind the writers -> commit backup table, primary table, LBA 0
 //! ```
 
 pub mod buffer;
@@ -16,7 +16,10 @@ pub mod check;
 pub mod deployment;
 pub mod device;
 pub mod error;
+mod front;
+pub mod journal;
 pub mod output;
+pub mod readback;
 pub mod restore;
 pub mod survey;
 mod sys;

@@ -1,13 +1,14 @@
 //! `image restore`: an image onto a disk or file of this machine, by the same writer the agents use.
 
 use super::deployment::{ChunkFailure, Deployment};
+use super::readback::ReadBack;
 use super::{Cancelled, DiskError, OnProgress, device};
 use imagefmt::{Image, Password, Root, Volume, volume_name};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the work stands, for the progress line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,23 +100,24 @@ pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFa
 pub fn restore(
     image: &Image<File>,
     image_path: &Path,
-    deployment: &Deployment,
+    deployment: &Arc<Deployment>,
     threads: usize,
     progress: &(dyn Fn(Stage, u64, u64) + Sync),
     cancelled: Cancelled,
 ) -> Result<Restored, DiskError> {
     deployment.wipe()?;
+    let read_back = ReadBack::start(deployment, threads, None, Vec::new(), Box::new(|_, _| {}))
+        .map_err(|e| DiskError::io("starting to read back", deployment.target().path(), e))?;
     let bytes_written = write_all(
         image,
         image_path,
         deployment,
+        &read_back,
         threads,
         &|done, total| progress(Stage::Writing, done, total),
         cancelled,
     )?;
-    deployment.flush()?;
-    let proof = deployment.verify(
-        threads,
+    let proof = read_back.finish(
         &|done, total| progress(Stage::Verifying, done, total),
         cancelled,
     )?;
@@ -133,6 +135,7 @@ fn write_all(
     image: &Image<File>,
     image_path: &Path,
     deployment: &Deployment,
+    read_back: &ReadBack,
     threads: usize,
     progress: OnProgress,
     cancelled: Cancelled,
@@ -174,6 +177,10 @@ fn write_all(
                         .and_then(|()| writer.write(index, &body));
                     match outcome {
                         Ok(bytes) => {
+                            read_back.written(index);
+                            if let Some(error) = read_back.take_failure() {
+                                return fail(error);
+                            }
                             progress(done.fetch_add(bytes, Ordering::Relaxed) + bytes, total)
                         }
                         Err(failure) => return fail(disk_error(failure, image_path)),

@@ -1,11 +1,12 @@
 //! A disk being written: opened exclusively, written at offsets from many threads, flushed, read back.
 //!
-//! Owns the file descriptors of one target disk. Never decides what goes where. Block devices are written and read
-//! with `O_DIRECT`, so that a read-back comes from the device and not from memory; regular files (rehearsals, and
-//! `image restore` to a file) go through the page cache and are synced and dropped from it before they are read back.
+//! Owns the file descriptors of one target disk. Never decides what goes where. Everything that is aligned is written
+//! and read with `O_DIRECT`, so that a read-back comes from the device and not from memory; the rest, and files on
+//! file systems without direct I/O, go through the page cache and are synced and dropped from it before they are read
+//! back.
 
 use super::buffer::AlignedBuffer;
-use super::{DiskError, sys};
+use super::{DiskError, device, sys};
 use crate::target::DiskFacts;
 use rustix::fs::{Advice, FallocateFlags};
 use std::fs::{File, OpenOptions};
@@ -21,7 +22,7 @@ const IO_BYTES: usize = 1 << 20;
 pub struct TargetDisk {
     path: PathBuf,
     file: File,
-    /// The same device opened with `O_DIRECT`, where it allows that.
+    /// The same device or file opened with `O_DIRECT`, where it allows that.
     direct: Option<File>,
     size: u64,
     sector_size: u32,
@@ -70,14 +71,11 @@ impl TargetDisk {
                     DiskError::io("opening", path, source)
                 }
             })?;
-        let direct = if facts.file_backed {
-            None
-        } else {
-            options
-                .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
-                .open(path)
-                .ok()
-        };
+        // Some file systems have no direct I/O; then the page cache is synced and dropped instead.
+        let direct = options
+            .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+            .open(path)
+            .ok();
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -207,7 +205,7 @@ impl TargetDisk {
     /// [`DiskError::Io`]: the device reported a write error at the latest here.
     pub fn flush(&self) -> Result<(), DiskError> {
         self.file
-            .sync_all()
+            .sync_data()
             .map_err(|e| DiskError::io("flushing", &self.path, e))?;
         // Only clean pages are dropped, and all are clean now. A hint: when it fails, the read-back is merely from memory.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
@@ -223,8 +221,30 @@ impl TargetDisk {
         }
     }
 
+    /// Whether the device is one that gains by being told what is free: flash, or a thin disk.
+    pub fn discards(&self) -> bool {
+        !self.file_backed && device::discards(&self.file)
+    }
+
+    /// Tells the device that nothing is stored in a range any more. What is read there afterwards is undefined.
+    ///
+    /// # Errors
+    /// [`DiskError::Write`] with the offset.
+    pub fn discard(&self, range: Range<u64>) -> Result<(), DiskError> {
+        sys::discard(&self.file, range.clone()).map_err(|error| DiskError::Write {
+            path: self.path.clone(),
+            offset: range.start,
+            source: error.into(),
+        })
+    }
+
     fn is_aligned(&self, offset: u64, len: usize) -> bool {
-        let sector = u64::from(self.sector_size);
+        // What a file's own disk asks for is not said anywhere: a page suits all of them.
+        let sector = if self.file_backed {
+            super::buffer::ALIGNMENT as u64
+        } else {
+            u64::from(self.sector_size)
+        };
         offset.is_multiple_of(sector) && (len as u64).is_multiple_of(sector)
     }
 }

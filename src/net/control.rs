@@ -4,7 +4,10 @@
 //! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
 //! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
 
-use crate::target::{Facts, TargetState};
+pub use super::control_doctor::{
+    DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
+};
+use crate::target::{Bottleneck, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
@@ -44,6 +47,15 @@ pub enum AgentMessage {
     },
     /// A beacon of the console came by multicast after the hello was said.
     BeaconHeard,
+    /// Both groups of a doctor's probe are joined: the stream may begin.
+    DoctorReady {
+        /// Run, as in the request.
+        id: String,
+        /// The agent's clock, microseconds since 1970.
+        time_us: i64,
+    },
+    /// What the agent found.
+    DoctorAnswer(Box<DoctorAnswer>),
     /// Answer to `Ping`.
     Pong,
     /// A type this version does not know; ignored.
@@ -112,6 +124,12 @@ pub struct Counters {
     /// Blocks that authenticated but did not match the manifest.
     #[serde(default)]
     pub blocks_corrupt: u64,
+    /// Blocks that were on the disk already.
+    #[serde(default)]
+    pub blocks_kept: u64,
+    /// Blocks passed over because the machine had no buffer free.
+    #[serde(default)]
+    pub blocks_skipped: u64,
 }
 
 /// Where a target stands in a job.
@@ -131,6 +149,9 @@ pub struct Progress {
     /// A short remark for the row, for example that no multicast arrives.
     #[serde(default)]
     pub note: Option<String>,
+    /// What holds the target back.
+    #[serde(default)]
+    pub bottleneck: Option<Bottleneck>,
 }
 
 /// How a target ended.
@@ -198,6 +219,10 @@ pub enum ConsoleMessage {
         /// What to do with the machine now.
         after: EndAction,
     },
+    /// Look at yourself and at what arrives; answered by `DoctorReady`, then `DoctorAnswer`.
+    Doctor(DoctorRequest),
+    /// The whole probe is sent: no need to wait for its end on the wire.
+    DoctorEnd,
     /// Are you there? Sent every few seconds; the agent answers `Pong`.
     Ping,
     /// A type this version does not know; ignored.
@@ -225,6 +250,30 @@ pub enum Verify {
     /// Every chunk: the only mode that ends in `done`.
     #[default]
     Full,
+}
+
+/// Whether a target looks for the image on its own disk before it asks for it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reuse {
+    /// When a sample of it is there.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Everything is sent and written.
+    Never,
+}
+
+impl Reuse {
+    /// The word used everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// Everything an agent needs to take part in a job.
@@ -257,6 +306,9 @@ pub struct Order {
     /// Read-back policy.
     #[serde(default)]
     pub verify: Verify,
+    /// Whether what the disk holds already is looked for.
+    #[serde(default)]
+    pub reuse: Reuse,
 }
 
 /// Keys and groups of one session.

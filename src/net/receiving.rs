@@ -4,7 +4,11 @@
 //! block leaves with its buffer as an event, and the buffer comes back with [`Receiving::block_done`].
 
 use super::clock::Clock;
-use super::socket::{ReceiveSocket, wait_readable};
+use super::igmp_querier::Role;
+use super::igmp_watch::IgmpWatch;
+use super::kernel_drops;
+use super::socket::{ReceiveSocket, short_buffer, wait_readable};
+use super::sources::Sources;
 use multicast::{
     Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane,
     Layout, OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent,
@@ -20,6 +24,12 @@ const NAP: Duration = Duration::from_millis(5);
 
 /// Without a packet for so long, multicast does not reach this machine (DESIGN section 5).
 const SILENCE: multicast::Duration = multicast::Duration::from_secs(3);
+
+/// Between two looks at the kernel's own count of drops; sooner, but not more often than this second value, when packets go missing.
+const DROPS_EVERY: (multicast::Duration, multicast::Duration) = (
+    multicast::Duration::from_secs(1),
+    multicast::Duration::from_millis(100),
+);
 
 /// What a receiving thread needs to know.
 pub struct ReceivingSpec {
@@ -47,8 +57,25 @@ pub struct ReceivingSpec {
     pub receivers: usize,
     /// Seed of the status jitter and of injected loss.
     pub seed: u64,
-    /// Share of packets to drop on purpose (rehearsals).
-    pub inject_loss: f64,
+    /// Loss on purpose (rehearsals).
+    pub inject: InjectedLoss,
+}
+
+/// Loss on purpose, for rehearsals.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InjectedLoss {
+    /// Share of session packets to drop, 0 to 1.
+    pub share: f64,
+    /// Mean packets lost in a row, from 1: switches with a full queue lose bursts.
+    pub burst: u32,
+}
+
+impl InjectedLoss {
+    /// Nothing is dropped.
+    pub const NONE: Self = Self {
+        share: 0.0,
+        burst: 1,
+    };
 }
 
 /// What a receiving thread says.
@@ -81,6 +108,10 @@ pub struct Health {
     pub lost: u64,
     /// Packets of the session that failed authentication or were replayed.
     pub forged: u64,
+    /// Packets the kernel dropped because this machine did not read them in time; among `lost`.
+    pub kernel_drops: u64,
+    /// Where authenticated packets came from.
+    pub sources: Sources,
     /// The receiver's own counters.
     pub counters: ReceiverCounters,
 }
@@ -88,6 +119,8 @@ pub struct Health {
 enum Command {
     Done(BlockKey, u16, BlockBuffer, BlockOutcome),
     Bulk(BlockKey),
+    Kept(BlockKey),
+    Wanted(BlockKey),
     OpenImage(ImageBlocks),
     FullStatus,
     DiskRate(u64),
@@ -96,6 +129,9 @@ enum Command {
 /// A running receiving thread. Dropping it leaves the groups.
 pub struct Receiving {
     commands: Sender<Command>,
+    short_buffer: Option<String>,
+    /// Keeps the memberships alive where no querier does.
+    _member: IgmpWatch,
 }
 
 impl Receiving {
@@ -126,13 +162,30 @@ impl Receiving {
             opener,
             replay: [ReplayWindow::new(), ReplayWindow::new()],
             forged: 0,
-            loss: Loss::new(spec.inject_loss, spec.seed),
+            sources: Sources::default(),
+            loss: Loss::new(spec.inject, spec.seed),
+            drops: Drops {
+                total: 0,
+                lost: 0,
+                looked_at: clock.now(),
+            },
         };
+        let short_buffer = short_buffer(main.receive_buffer());
         let (commands, inbox) = channel();
         std::thread::Builder::new()
             .name("receive".into())
             .spawn(move || run(state, [main, second], clock, &inbox, &event))?;
-        Ok(Self { commands })
+        let groups = vec![*spec.main.ip(), *spec.second.ip()];
+        Ok(Self {
+            commands,
+            short_buffer,
+            _member: IgmpWatch::start(spec.interface, Role::Member { groups }),
+        })
+    }
+
+    /// What to say when the kernel granted far less than the receive buffer that was asked for.
+    pub fn short_buffer(&self) -> Option<&str> {
+        self.short_buffer.as_deref()
     }
 
     /// Gives a block's buffer back and says what became of it.
@@ -143,6 +196,16 @@ impl Receiving {
     /// A block came over TCP 5003 and is written.
     pub fn bulk_done(&self, key: BlockKey) {
         self.tell(Command::Bulk(key));
+    }
+
+    /// A block was found on the disk.
+    pub fn kept(&self, key: BlockKey) {
+        self.tell(Command::Kept(key));
+    }
+
+    /// A block was looked for on the disk and is not there.
+    pub fn wanted(&self, key: BlockKey) {
+        self.tell(Command::Wanted(key));
     }
 
     /// The manifest is read and the disk is ready: image blocks are wanted now.
@@ -172,7 +235,17 @@ struct State {
     opener: Opener,
     replay: [ReplayWindow; 2],
     forged: u64,
+    sources: Sources,
     loss: Loss,
+    drops: Drops,
+}
+
+/// What is known of the kernel's drops.
+struct Drops {
+    total: u64,
+    /// Packets missing when it was last looked at.
+    lost: u64,
+    looked_at: Instant,
 }
 
 fn run(
@@ -194,12 +267,13 @@ fn run(
         }
         for socket in &mut sockets {
             let now = clock.now();
-            if let Err(error) = socket.drain(|datagram, _| state.packet(datagram, now)) {
+            if let Err(error) = socket.drain(|datagram, from| state.packet(datagram, from, now)) {
                 return event(ReceivingEvent::Failed(error));
             }
             state.events(event);
         }
         let now = clock.now();
+        state.count_kernel_drops(&mut sockets, now);
         let status = state.receiver.poll_status(now);
         let health = state.health(now);
         let due = now.saturating_since(said_at) >= multicast::Duration::from_secs(1);
@@ -230,13 +304,15 @@ impl State {
                 self.receiver.handle_block_done(now, key, outcome);
             }
             Command::Bulk(key) => self.receiver.handle_bulk_block(now, key),
+            Command::Kept(key) => self.receiver.handle_kept_block(now, key),
+            Command::Wanted(key) => self.receiver.handle_wanted_block(now, key),
             Command::OpenImage(image) => self.receiver.open_image(image),
             Command::FullStatus => self.receiver.full_status(now),
             Command::DiskRate(rate) => self.receiver.set_disk_rate(rate),
         }
     }
 
-    fn packet(&mut self, datagram: &mut [u8], now: Instant) {
+    fn packet(&mut self, datagram: &mut [u8], from: Ipv4Addr, now: Instant) {
         if self.loss.strikes() {
             return;
         }
@@ -257,6 +333,7 @@ impl State {
             self.forged += 1;
             return;
         }
+        self.sources.count(from);
         self.store(&header, payload, now);
     }
 
@@ -277,6 +354,30 @@ impl State {
             }
             Disposition::Ignore(_) => {}
         }
+    }
+
+    /// Once a second, and soon after packets went missing: then it matters whether the wire or this machine lost them.
+    fn count_kernel_drops(&mut self, sockets: &mut [ReceiveSocket; 2], now: Instant) {
+        let lost = self.receiver.lane(Lane::Main).lost + self.receiver.lane(Lane::Second).lost;
+        let every = if lost > self.drops.lost {
+            DROPS_EVERY.1
+        } else {
+            DROPS_EVERY.0
+        };
+        if now.saturating_since(self.drops.looked_at) < every {
+            return;
+        }
+        let table = kernel_drops::table();
+        let new: u64 = sockets
+            .iter_mut()
+            .map(|socket| socket.new_kernel_drops(&table))
+            .sum();
+        self.receiver.handle_kernel_drops(new);
+        self.drops = Drops {
+            total: self.drops.total + new,
+            lost,
+            looked_at: now,
+        };
     }
 
     fn events(&mut self, event: &impl Fn(ReceivingEvent)) {
@@ -304,41 +405,67 @@ impl State {
             received: main.received + second.received,
             lost: main.lost + second.lost,
             forged: self.forged,
+            kernel_drops: self.drops.total,
+            sources: self.sources,
             counters: self.receiver.counters(),
         }
     }
 }
 
-/// Loss on purpose, for rehearsals: each datagram is dropped with the same chance.
+/// The dice behind [`InjectedLoss`]: a burst begins with one chance at each datagram and ends with another.
 struct Loss {
-    threshold: u64,
+    /// Chance of a burst to begin, of the 32-bit range.
+    begin: u64,
+    /// Chance of a burst to end after the datagram it took.
+    end: u64,
+    inside: bool,
     state: u64,
 }
 
 impl Loss {
-    fn new(share: f64, seed: u64) -> Self {
-        // A share of the 32-bit range; 1.0 is everything.
-        let threshold = (share.clamp(0.0, 1.0) * 4_294_967_296.0).round();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to 0..=2^32 above"
-        )]
+    fn new(inject: InjectedLoss, seed: u64) -> Self {
+        let share = inject.share.clamp(0.0, 1.0);
+        let burst = f64::from(inject.burst.max(1));
+        // A burst takes `burst` datagrams, and (1 - begin) / begin pass between two of them on average.
+        let begin = share / (burst * (1.0 - share) + share);
         Self {
-            threshold: threshold as u64,
+            begin: of_32_bits(begin),
+            end: of_32_bits(1.0 / burst),
+            inside: false,
             state: seed | 1,
         }
     }
 
     fn strikes(&mut self) -> bool {
-        if self.threshold == 0 {
+        if self.begin == 0 {
             return false;
         }
+        if !self.inside && self.dice() >= self.begin {
+            return false;
+        }
+        self.inside = self.dice() >= self.end;
+        true
+    }
+
+    /// 0 to 2^32 - 1.
+    fn dice(&mut self) -> u64 {
         // xorshift64: plenty for dice.
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        self.state >> 32 < self.threshold
+        self.state >> 32
+    }
+}
+
+/// A chance as a threshold in the 32-bit range; 1.0 is everything.
+fn of_32_bits(chance: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 0..=2^32"
+    )]
+    {
+        (chance.clamp(0.0, 1.0) * 4_294_967_296.0).round() as u64
     }
 }
 
@@ -348,15 +475,38 @@ mod tests {
 
     #[test]
     fn injected_loss_is_about_what_was_asked() {
-        for (share, low, high) in [
-            (0.0, 0, 0),
-            (0.01, 700, 1300),
-            (0.5, 49_000, 51_000),
-            (1.0, 100_000, 100_000),
+        for (share, burst, low, high) in [
+            (0.0, 1, 0, 0),
+            (0.01, 1, 700, 1300),
+            (0.01, 32, 300, 2200),
+            (0.5, 1, 49_000, 51_000),
+            (0.5, 32, 44_000, 56_000),
+            (1.0, 1, 100_000, 100_000),
+            (1.0, 8, 100_000, 100_000),
         ] {
-            let mut loss = Loss::new(share, 7);
+            let mut loss = Loss::new(InjectedLoss { share, burst }, 7);
             let lost = (0..100_000).filter(|_| loss.strikes()).count();
-            assert!((low..=high).contains(&lost), "{share}: {lost} of 100000");
+            assert!(
+                (low..=high).contains(&lost),
+                "{share} in {burst}: {lost} of 100000"
+            );
+        }
+    }
+
+    #[test]
+    fn bursts_are_about_as_long_as_asked() {
+        for (burst, low, high) in [(1, 1.0, 1.03), (32, 26.0, 38.0)] {
+            let inject = InjectedLoss { share: 0.01, burst };
+            let mut loss = Loss::new(inject, 7);
+            let (mut lost, mut bursts, mut inside) = (0u32, 0u32, false);
+            for _ in 0..4_000_000 {
+                let strikes = loss.strikes();
+                lost += u32::from(strikes);
+                bursts += u32::from(strikes && !inside);
+                inside = strikes;
+            }
+            let mean = f64::from(lost) / f64::from(bursts);
+            assert!((low..=high).contains(&mean), "{burst}: {mean}");
         }
     }
 }

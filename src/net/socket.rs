@@ -8,14 +8,16 @@
     reason = "this is where session sockets are made"
 )]
 
+use super::kernel_drops::KernelDrops;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Receive buffer asked for: about 170 ms of a gigabit link with the kernel's bookkeeping (transport.md 3.10).
-const RECEIVE_BUFFER: usize = 32 << 20;
+pub const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// Send buffer: a few bursts, so that a full queue blocks us and not a switch.
 const SEND_BUFFER: usize = 1 << 20;
@@ -102,6 +104,8 @@ pub struct ReceiveSocket {
     socket: UdpSocket,
     state: UdpSocketState,
     buffers: Vec<Vec<u8>>,
+    drops: KernelDrops,
+    receive_buffer: usize,
 }
 
 impl ReceiveSocket {
@@ -122,14 +126,29 @@ impl ReceiveSocket {
                 let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
             }
         }
+        // The kernel doubles what it grants, for its own bookkeeping.
+        let receive_buffer = socket.recv_buffer_size().unwrap_or(0) / 2;
         join_on(&socket, *group.ip(), interface)?;
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
         Ok(Self {
+            drops: KernelDrops::of(&socket),
+            receive_buffer,
             socket,
             state,
             buffers: vec![vec![0; MESSAGE_BYTES]; MESSAGES],
         })
+    }
+
+    /// Bytes the kernel keeps for us until we read; [`RECEIVE_BUFFER`] was asked for.
+    pub fn receive_buffer(&self) -> usize {
+        self.receive_buffer
+    }
+
+    /// Datagrams the kernel dropped since the last call because we did not read in time; `table` is
+    /// [`super::kernel_drops::table`].
+    pub fn new_kernel_drops(&mut self, table: &str) -> u64 {
+        self.drops.update(table)
     }
 
     /// Hands every datagram waiting in the socket (up to a bound) and its sender's address to `take`, which may
@@ -182,6 +201,18 @@ impl ReceiveSocket {
     }
 }
 
+/// What to say of a receive buffer far below what was asked for, and what to set; nothing when it is large enough.
+pub fn short_buffer(bytes: usize) -> Option<String> {
+    (bytes < RECEIVE_BUFFER / 2).then(|| {
+        format!(
+            "the kernel grants a receive buffer of {} KiB, {} KiB were asked for: a burst while this machine is busy is lost; \
+             run the agent as root, or set sysctl net.core.rmem_max={RECEIVE_BUFFER}",
+            bytes >> 10,
+            RECEIVE_BUFFER >> 10
+        )
+    })
+}
+
 fn join_on(socket: &Socket, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
     socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Address(interface))
 }
@@ -196,6 +227,15 @@ pub fn wait_readable(sockets: &[&ReceiveSocket], timeout: Duration) -> io::Resul
         .map(|s| rustix::event::PollFd::new(&s.socket, rustix::event::PollFlags::IN))
         .collect();
     poll(&mut polls, timeout)
+}
+
+/// Waits until a socket of another kind has something, or the time is over.
+///
+/// # Errors
+/// When polling fails.
+pub fn wait_until_readable(socket: &impl AsFd, timeout: Duration) -> io::Result<()> {
+    let flags = rustix::event::PollFlags::IN;
+    poll(&mut [rustix::event::PollFd::new(socket, flags)], timeout)
 }
 
 fn wait(socket: &UdpSocket, flags: rustix::event::PollFlags, timeout: Duration) -> io::Result<()> {
@@ -252,6 +292,45 @@ mod tests {
             }
             assert_eq!(seen, (0..40u8).map(|n| (n, 1448)).collect::<Vec<_>>());
         }
+    }
+
+    /// A buffer that is never read overflows, and the kernel's count of it reaches us.
+    #[test]
+    fn what_nobody_reads_is_dropped_and_counted() {
+        let group = SocketAddrV4::new(Ipv4Addr::new(239, 254, 77, 2), 45_803);
+        let mut receiver = ReceiveSocket::join(group, Ipv4Addr::LOCALHOST).unwrap();
+        assert!(receiver.receive_buffer() > 0);
+        socket2::SockRef::from(&receiver.socket)
+            .set_recv_buffer_size(64 << 10)
+            .unwrap();
+        assert_eq!(
+            receiver.new_kernel_drops(&super::super::kernel_drops::table()),
+            0
+        );
+        let sender = SendSocket::open(Ipv4Addr::LOCALHOST, 1).unwrap();
+        for _ in 0..10 {
+            sender.send(group, &[7; 40 * 1448], 1448).unwrap();
+        }
+        let dropped = receiver.new_kernel_drops(&super::super::kernel_drops::table());
+        assert!(dropped > 0);
+        let mut read = 0;
+        receiver.drain(|_, _| read += 1).unwrap();
+        assert_eq!(
+            receiver.new_kernel_drops(&super::super::kernel_drops::table()),
+            0,
+            "only what is new"
+        );
+        assert!(read < 400, "{read} of 400 read, {dropped} dropped");
+    }
+
+    #[test]
+    fn a_short_buffer_names_the_sysctl() {
+        assert_eq!(short_buffer(RECEIVE_BUFFER), None);
+        let text = short_buffer(212_992).unwrap();
+        assert!(
+            text.contains("208 KiB") && text.contains("net.core.rmem_max=33554432"),
+            "{text}"
+        );
     }
 
     #[test]

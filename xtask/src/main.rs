@@ -1,11 +1,12 @@
 //! `cargo xtask`: what the project does to itself.
 //!
 //! `test` is the whole proof on a fresh Debian machine: it installs what is missing, says so, and runs
-//! every step in order. `bench peers` measures diskcast beside partclone and zstd in one run.
+//! every step in order. `bench peers` measures diskcast beside partclone and zstd in one run,
+//! `bench room` deployments in a room of namespaces beside uftp and udpcast.
 //!
 //! Holds always: nothing is skipped silently (what cannot run is a failed step with its reason), every
 //! step has a time limit, and the exit code is zero only when every step passed.
-//! Owns no test itself and depends on nothing but std, so that it compiles in a second.
+//! Owns no test itself and depends on std and a JSON reader only, so that it compiles in seconds.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -21,6 +22,7 @@ mod fuzz;
 mod machine;
 mod options;
 mod packages;
+mod room;
 mod scratch;
 mod seeds;
 mod shell;
@@ -47,6 +49,23 @@ cargo xtask: set-up and proof of diskcast
       --runs   runs of each side (default 3)
       --dir    where the disks go (default: the system's temporary folder)
 
+  cargo xtask bench room [--scenario NAME ...] [--agents N] [--rate 200mbit]
+                         [--payload 128M] [--files 1070M] [--runs K] [--dir DIR]
+                         [--deploy WORD ...] [--bin DIR] [--no-peers] [--json]
+      Deployments in a room of network namespaces, each figure beside its limit
+      and beside uftp, udpcast, or udpcast with zstd and partclone. As root.
+      --scenario  transport-0, transport-1, transport-5, burst, end-to-end-50,
+                  end-to-end-200, flat, slow-one, kill-one, reboot, reuse, memory
+                  (default: all; may be repeated, or a list with commas)
+      --agents    instead of what the scenario asks for
+      --rate      of every link, instead of what the scenario asks for
+      --payload   incompressible disk (default 128M)
+      --files     bytes in files on the NTFS disk of end-to-end (default 1070M)
+      --runs      runs of each side, interleaved (default 3)
+      --dir       where images and target disks go
+      --deploy    one more word for every `deploy`, for example --pace=fastest
+      --bin       folder with built programs, instead of building them
+
   cargo xtask help
 ";
 
@@ -56,6 +75,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test", rest @ ..] => options::Test::parse(rest).and_then(|o| test::run(&o)),
         ["bench", "peers", rest @ ..] => options::Bench::parse(rest).and_then(|o| bench::peers(&o)),
+        ["bench", "room", rest @ ..] => room::Options::parse(rest).and_then(|o| room::run(&o)),
         [] | ["help" | "--help" | "-h", ..] => {
             print!("{HELP}");
             Ok(true)

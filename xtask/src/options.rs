@@ -77,7 +77,7 @@ impl Bench {
 }
 
 /// `512M`, `4G`, `1048576`.
-fn parse_size(text: &str) -> Result<u64, Failure> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, Failure> {
     let bad = || Failure::usage(format!("a size looks like 512M, not {text}"));
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'K' | 'k')) => (&text[..at], 10),

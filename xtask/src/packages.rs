@@ -54,16 +54,42 @@ const NEEDS: &[Need] = &[
     need("timeout", "coreutils", "time limits of steps"),
 ];
 
+/// Peers that only `bench room` runs.
+const PEERS: &[Need] = &[
+    need(
+        "udp-sender",
+        "udpcast",
+        "the peer under Clonezilla SE and FOG",
+    ),
+    need("uftp", "uftp", "the fastest peer"),
+];
+
+/// Tries to install the peers of `bench room`; a peer that stays away is left out of the figures by name.
+pub(crate) fn ensure_peers() {
+    for peer in PEERS.iter().filter(|peer| !has(peer.program)) {
+        eprintln!(
+            "packages: {} is missing ({}): {}",
+            peer.program, peer.why, peer.package
+        );
+        let quiet: &[(&str, &str)] = &[("DEBIAN_FRONTEND", "noninteractive")];
+        let words = ["apt-get", "-q", "-y", "--no-install-recommends", "install"];
+        let words: Vec<&str> = words.into_iter().chain([peer.package]).collect();
+        if let Err(failure) = watch(&words, quiet, 300, |_| {}) {
+            eprintln!("packages: {failure}");
+        }
+    }
+}
+
 /// Installs what is missing, saying what and why. Touches nothing when nothing is missing.
 pub(crate) fn ensure() -> Result<(), Failure> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !has(need.program)).collect();
     if missing.is_empty() {
-        println!("packages: all {} programs are here", NEEDS.len());
+        eprintln!("packages: all {} programs are here", NEEDS.len());
         return Ok(());
     }
     let mut names: Vec<&str> = Vec::new();
     for need in &missing {
-        println!(
+        eprintln!(
             "packages: {} is missing ({}): {}",
             need.program, need.why, need.package
         );
@@ -77,7 +103,7 @@ pub(crate) fn ensure() -> Result<(), Failure> {
             names.join(" ")
         )));
     }
-    println!("packages: installing {}", names.join(" "));
+    eprintln!("packages: installing {}", names.join(" "));
     let quiet: &[(&str, &str)] = &[("DEBIAN_FRONTEND", "noninteractive")];
     watch(&["apt-get", "-q", "update"], quiet, 300, |_| {})?;
     let mut words = vec!["apt-get", "-q", "-y", "--no-install-recommends", "install"];
@@ -103,7 +129,7 @@ pub(crate) fn ensure_cargo_fuzz() -> Result<(), Failure> {
     if output("cargo", &["fuzz", "--version"]).is_ok() {
         return Ok(());
     }
-    println!("packages: cargo-fuzz is missing: cargo install cargo-fuzz --locked");
+    eprintln!("packages: cargo-fuzz is missing: cargo install cargo-fuzz --locked");
     watch(
         &["cargo", "install", "cargo-fuzz", "--locked", "--quiet"],
         &[],

@@ -3,6 +3,7 @@
 use crate::layout::Layout;
 use crate::seal::Suite;
 use crate::wire::{Epoch, SessionId};
+use serde::{Deserialize, Serialize};
 
 /// Default cap of proactive parity: what 5 % loss at 200 receivers needs.
 const PROACTIVE_MAX: u16 = 64;
@@ -12,7 +13,10 @@ const PROACTIVE_MAX: u16 = 64;
 pub struct ReceiverId(pub u32);
 
 /// What the room's speed goes by when disks differ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pace {
     /// The fastest: new blocks wait only while nobody has room for one.
     Fastest,

@@ -1,9 +1,13 @@
 //! From manifest to wiped disk: everything that is proven before the first byte is written.
 
-use super::{Event, Failure, MAX_WRITERS, Open, Runner};
+use super::reuse::Search;
+use super::{Event, Failure, MAX_READERS, MAX_WRITERS, Open, Runner};
+use crate::agent::load::{Load, Mark};
 use crate::agent::writers::Writers;
 use crate::disk::deployment::{Deployment, parse_grow};
 use crate::disk::device;
+use crate::disk::journal::Journal;
+use crate::disk::readback::ReadBack;
 use crate::net::hex;
 use crate::target::{DiskFacts, TargetState};
 use imagefmt::{IdKey, Manifest};
@@ -11,6 +15,8 @@ use multicast::{
     BLOCK_BYTES, BlockBuffer, BlockKey, BlockOutcome, BlockSet, Decoder, ImageBlocks, Layout,
 };
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
 impl Runner {
     pub(super) fn manifest_block(
@@ -93,36 +99,88 @@ impl Runner {
         let facts = self.chosen_disk()?;
         self.reporter.disk(&facts);
         let deployment = Arc::new(Deployment::prepare(&facts, None, manifest, id_key, grow)?);
+        // Read before the wipe, which must not touch it and does not.
+        let earlier = Journal::load(deployment.target(), deployment.manifest());
         deployment.wipe()?;
-        let events = self.events.clone();
+        let mut search = self.search(&deployment, &layout, earlier.as_ref());
+        if let Some(said) = search_note(&search, earlier.is_some(), layout.block_count()) {
+            self.reporter.log(said);
+        }
+        let journal = Journal::begin(deployment.target(), deployment.manifest())?;
         let threads = std::thread::available_parallelism()
             .map_or(2, usize::from)
             .min(MAX_WRITERS);
-        let writers = Writers::start(&deployment, &layout, threads, move |finished| {
+        let starting = |e| Failure::Other(format!("starting the writers: {e}"));
+        let events = self.events.clone();
+        let read_back = ReadBack::start(
+            &deployment,
+            threads.min(MAX_READERS),
+            journal,
+            std::mem::take(&mut search.entries),
+            Box::new(move |entry, there| {
+                let _ = events.send(Event::Looked(entry, there));
+            }),
+        );
+        let read_back = Arc::new(read_back.map_err(starting)?);
+        let load = Arc::new(Load::default());
+        let events = self.events.clone();
+        let report = move |finished| {
             let _ = events.send(Event::Written(finished));
-        })
-        .map_err(|e| Failure::Other(format!("starting the writers: {e}")))?;
-        let done = BlockSet::empty(layout.block_count());
+        };
+        let writers = Writers::start(&deployment, &layout, &read_back, &load, threads, report)
+            .map_err(starting)?;
         self.reporter.total(deployment.total_bytes());
         self.reporter.state_is(TargetState::Receiving);
-        if let Some(receiving) = &self.receiving {
-            receiving.open_image(ImageBlocks {
-                symbol_counts: layout.symbol_counts(),
-                have: done.clone(),
-                undecided: BlockSet::empty(0),
-            });
-        }
-        self.image = Some(Open {
+        let undecided = search.undecided(layout.block_count());
+        let kept = std::mem::take(&mut search.kept);
+        let mut image = Open {
+            discard: self.start_discard(&deployment),
+            done: BlockSet::empty(layout.block_count()),
             deployment,
             layout,
             writers,
-            done,
+            read_back,
+            load,
+            mark: Mark::default(),
+            search,
             written: 0,
-        });
+            kept_bytes: 0,
+        };
+        for block in kept {
+            let news = image.keep(block);
+            self.reporter.kept(image.kept_bytes, news);
+        }
+        if let Some(receiving) = &self.receiving {
+            receiving.open_image(ImageBlocks {
+                symbol_counts: image.layout.symbol_counts(),
+                have: image.done.clone(),
+                undecided,
+            });
+        }
+        self.image = Some(image);
         if !self.heard {
             self.no_multicast();
         }
         Ok(())
+    }
+
+    /// Discards what the image does not use, beside everything else: large disks take seconds for it.
+    fn start_discard(&self, deployment: &Arc<Deployment>) -> Option<JoinHandle<()>> {
+        let (deployment, cancelled) = (Arc::clone(deployment), Arc::clone(&self.cancelled));
+        if !deployment.target().discards() {
+            return None;
+        }
+        let discard = move || {
+            let stop = || cancelled.load(Ordering::Relaxed);
+            match deployment.discard_free(&stop) {
+                Ok(bytes) => tracing::debug!(bytes, "free space discarded"),
+                Err(error) => tracing::debug!(error = %error.full(), "free space not discarded"),
+            }
+        };
+        std::thread::Builder::new()
+            .name("discard".into())
+            .spawn(discard)
+            .ok()
     }
 
     /// The disk of the order, and no other: offered by this agent, and still what the plan showed.
@@ -148,4 +206,17 @@ impl Runner {
         }
         Ok(facts)
     }
+}
+
+/// A line for the job's log when not everything is asked for.
+fn search_note(search: &Search, journal: bool, blocks: u32) -> Option<String> {
+    let count = search.undecided(blocks).count() + u32::try_from(search.kept.len()).unwrap_or(0);
+    (count > 0).then(|| {
+        let why = if journal {
+            "a deployment of this image was cut off here"
+        } else {
+            "the disk holds some of this image"
+        };
+        format!("{why}: {count} of {blocks} blocks are looked for before they are asked for")
+    })
 }

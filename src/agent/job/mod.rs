@@ -12,18 +12,23 @@
 
 mod blocks;
 mod manifest;
+mod reuse;
 mod session;
 
 use super::AgentOptions;
 use super::fetch::{Fetched, Fetcher};
+use super::load::{Load, Mark};
 use super::progress::Reporter;
 use super::writers::{Finished, Writers};
 use crate::disk::DiskError;
 use crate::disk::deployment::Deployment;
+use crate::disk::readback::ReadBack;
 use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
-use crate::net::receiving::{Receiving, ReceivingEvent};
+use crate::net::receiving::{InjectedLoss, Receiving, ReceivingEvent};
+use crate::net::sources::Sources;
 use crate::target::{DiskFacts, TargetState};
 use multicast::{BlockSet, Layout};
+use reuse::Search;
 use rustls::ClientConfig;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +48,8 @@ const CORRUPT_TRIES: u32 = 3;
 const MAX_MANIFEST: u64 = 1 << 30;
 /// Threads that restore, decompress and write.
 const MAX_WRITERS: usize = 4;
+/// Threads that read back.
+const MAX_READERS: usize = 2;
 
 /// The link's handle on a job.
 pub(super) struct Job {
@@ -69,6 +76,7 @@ pub(super) struct JobEnd {
 enum Event {
     Receiving(u64, ReceivingEvent),
     Written(Finished),
+    Looked(usize, bool),
     Fetched(u64, Fetched),
     Order(Box<Order>, SocketAddr),
     UseBulk(Vec<u32>),
@@ -100,7 +108,7 @@ impl Job {
             runtime: tokio::runtime::Handle::current(),
             offers: options.offers(),
             interface: options.interface,
-            inject_loss: options.inject_loss,
+            inject: options.inject,
             outbox,
             events: events.clone(),
             inbox,
@@ -117,6 +125,7 @@ impl Job {
             bulk_wanted: BTreeSet::new(),
             bulk_flying: BTreeSet::new(),
             corrupt: HashMap::new(),
+            sources: Sources::default(),
         };
         let job = Self {
             id,
@@ -208,8 +217,16 @@ struct Open {
     deployment: Arc<Deployment>,
     layout: Arc<Layout>,
     writers: Writers,
+    read_back: Arc<ReadBack>,
+    load: Arc<Load>,
+    /// The counters at the last look at them.
+    mark: Mark,
+    search: Search,
     done: BlockSet,
     written: u64,
+    kept_bytes: u64,
+    /// Ends when the free space is discarded; the commit waits for it.
+    discard: Option<std::thread::JoinHandle<()>>,
 }
 
 struct Runner {
@@ -219,7 +236,7 @@ struct Runner {
     runtime: tokio::runtime::Handle,
     offers: Option<Vec<DiskFacts>>,
     interface: Option<Ipv4Addr>,
-    inject_loss: f64,
+    inject: InjectedLoss,
     outbox: UnboundedSender<AgentMessage>,
     events: Sender<Event>,
     inbox: Receiver<Event>,
@@ -237,6 +254,8 @@ struct Runner {
     bulk_wanted: BTreeSet<u32>,
     bulk_flying: BTreeSet<u32>,
     corrupt: HashMap<u32, u32>,
+    /// Who sends on the session.
+    sources: Sources,
 }
 
 impl Runner {
@@ -282,10 +301,15 @@ impl Runner {
                 }
             }
             self.fetch_more();
+            self.judge_load();
             self.reporter.tick();
-            if let Some(image) = self.image.as_ref().filter(|image| image.done.is_full()) {
-                let deployment = Arc::clone(&image.deployment);
-                return self.prove_and_commit(&deployment);
+            if let Some(image) = &self.image {
+                if let Some(error) = image.read_back.take_failure() {
+                    return Err(error.into());
+                }
+                if image.done.is_full() {
+                    return self.prove_and_commit();
+                }
             }
         }
     }
@@ -298,6 +322,7 @@ impl Runner {
             // A session that was replaced: its buffers die with its thread.
             Event::Receiving(..) => {}
             Event::Written(finished) => self.written(finished)?,
+            Event::Looked(entry, there) => self.looked(entry, there),
             Event::Fetched(generation, fetched) if generation == self.generation => {
                 self.fetched(fetched)?
             }
@@ -309,27 +334,48 @@ impl Runner {
         Ok(())
     }
 
-    fn prove_and_commit(&mut self, deployment: &Deployment) -> Result<String, Failure> {
+    /// Everything is written and most of it read back: the rest, and then the sectors that make the disk bootable.
+    fn prove_and_commit(&mut self) -> Result<String, Failure> {
         self.receiving = None;
         self.fetcher = None;
+        let Some(image) = &mut self.image else {
+            return Err(Failure::Other("there is no image".into()));
+        };
         self.reporter.state_is(TargetState::Verifying);
-        deployment.flush()?;
-        let threads = std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .min(MAX_WRITERS);
         let reporter = &self.reporter;
-        let proof = deployment.verify(threads, &|done, _| reporter.verified(done), &|| {
-            self.cancelled.load(Ordering::Relaxed)
-        })?;
+        let proof = image
+            .read_back
+            .finish(&|done, _| reporter.verified(done), &|| {
+                self.cancelled.load(Ordering::Relaxed)
+            })?;
+        if let Some(discard) = image.discard.take() {
+            // It ends by itself, and what it failed at is nothing that was asked for.
+            let _ = discard.join();
+        }
         self.reporter.state_is(TargetState::Committing);
-        deployment.commit(&proof)?;
-        for note in deployment.notes() {
+        image.deployment.commit(&proof)?;
+        for note in image.deployment.notes() {
             let _ = self.outbox.send(AgentMessage::Log {
                 job: Some(self.order.job.clone()),
                 text: note.clone(),
             });
         }
         Ok(proof.root().to_string())
+    }
+
+    /// Twice a second: what holds this machine back, for its row and for the sender.
+    fn judge_load(&mut self) {
+        let Some(image) = &mut self.image else { return };
+        if !image.mark.is_due() {
+            return;
+        }
+        let judgement = image
+            .load
+            .judge(&mut image.mark, self.reporter.counters().packets_received);
+        self.reporter.bottleneck(judgement.bottleneck);
+        if let Some(receiving) = &self.receiving {
+            receiving.disk_rate(judgement.takes_bytes_per_s);
+        }
     }
 }
 

@@ -8,8 +8,7 @@ use crate::net::control::{AgentMessage, Order};
 use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
 use crate::net::{hex, socket};
 use multicast::{
-    BlockBuffer, BlockKey, BlockOutcome, BlockSet, Epoch, ImageBlocks, ObjectId, SessionId,
-    SessionSecret,
+    BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +36,7 @@ impl Runner {
         let image = self.image.as_ref().map(|image| ImageBlocks {
             symbol_counts: image.layout.symbol_counts(),
             have: image.done.clone(),
-            undecided: BlockSet::empty(0),
+            undecided: image.search.undecided(image.layout.block_count()),
         });
         let mut seed = [0u8; 8];
         getrandom::fill(&mut seed).map_err(|e| Failure::Other(format!("drawing a seed: {e}")))?;
@@ -54,14 +53,22 @@ impl Runner {
             buffers: BUFFERS,
             receivers: session.receivers as usize,
             seed: u64::from_be_bytes(seed),
-            inject_loss: self.inject_loss,
+            inject: self.inject,
         };
         let events = self.events.clone();
         self.heard = true;
         self.receiving = match Receiving::start(spec, move |event| {
             let _ = events.send(Event::Receiving(generation, event));
         }) {
-            Ok(receiving) => Some(receiving),
+            Ok(receiving) => {
+                if let Some(text) = receiving.short_buffer() {
+                    let _ = self.outbox.send(AgentMessage::Log {
+                        job: Some(self.order.job.clone()),
+                        text: text.to_owned(),
+                    });
+                }
+                Some(receiving)
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot join the session's groups");
                 self.no_multicast();
@@ -131,6 +138,7 @@ impl Runner {
             }
             ReceivingEvent::Health(health) => {
                 self.reporter.health(&health);
+                self.sources = health.sources;
                 if health.heard && !self.heard {
                     self.heard = true;
                     self.reporter.note(None);
@@ -156,11 +164,12 @@ impl Runner {
             "no multicast arrives here, so the image comes over TCP 5003: check the switch for an IGMP querier".into(),
         ));
         if let Some(image) = &self.image {
+            let undecided = image.search.undecided(image.layout.block_count());
             self.bulk_wanted = image
                 .done
                 .complement()
                 .iter()
-                .filter(|b| !self.bulk_flying.contains(b))
+                .filter(|b| !self.bulk_flying.contains(b) && !undecided.contains(*b))
                 .collect();
         }
     }

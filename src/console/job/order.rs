@@ -6,7 +6,7 @@ use super::session;
 use crate::console::api::{DeployRequest, SessionView};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
-use crate::net::control::{BulkOrder, DiskOrder, Order, SessionOrder, Verify};
+use crate::net::control::{BulkOrder, DiskOrder, Order, Reuse, SessionOrder, Verify};
 use crate::net::hex;
 use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
 use crate::target::{DiskFacts, Facts};
@@ -41,6 +41,7 @@ pub(super) struct Member<'a> {
     /// Receivers in the session.
     pub(super) receivers: usize,
     pub(super) grow: Option<String>,
+    pub(super) reuse: Reuse,
 }
 
 /// Random bytes of the operating system.
@@ -83,7 +84,7 @@ impl Session {
             ttl: settings.ttl,
             rate_cap_bytes_per_s: session::rate_cap(known_cap),
             start_rate_bytes_per_s: session::start_rate(request, known_cap),
-            pace: multicast::Pace::default(),
+            pace: request.pace,
         };
         let (sending, events, fault) = match Sending::start(spec) {
             Ok(mut sending) => {
@@ -169,6 +170,7 @@ impl Session {
             },
             grow: member.grow,
             verify: Verify::Full,
+            reuse: member.reuse,
         };
         Ok((order, secret))
     }

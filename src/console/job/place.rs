@@ -27,6 +27,10 @@ pub(super) struct Place {
     pub(super) hears: bool,
     /// Lines it has put into the log.
     pub(super) log_lines: u32,
+    /// Times its machine was started again in the middle of the job.
+    pub(super) restarts: u32,
+    /// Why the session does not wait for it, while it does not.
+    pub(super) aside: Option<String>,
     meter: Meter,
 }
 
@@ -39,6 +43,8 @@ impl Place {
             began: None,
             hears: false,
             log_lines: 0,
+            restarts: 0,
+            aside: None,
             meter: Meter::default(),
         }
     }
@@ -85,7 +91,9 @@ impl Place {
         view.done_bytes = progress.done_bytes.min(i64::MAX as u64);
         view.total_bytes = progress.total_bytes.min(i64::MAX as u64);
         view.counters = bounded(progress.counters);
-        view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        let said = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        view.note = said.or_else(|| self.aside.clone());
+        view.bottleneck = progress.bottleneck;
         view.loss = loss(&view.counters);
         changed
     }
@@ -106,7 +114,11 @@ impl Place {
         view.root = outcome.root.map(|root| clean_line(&root, 64));
         view.counters = bounded(outcome.counters);
         view.loss = loss(&view.counters);
-        view.note = None;
+        view.note = (view.counters.blocks_kept > 0).then(|| {
+            let kept = view.counters.blocks_kept;
+            format!("{kept} blocks were on the disk already")
+        });
+        view.bottleneck = None;
         if state == TargetState::Done {
             view.done_bytes = view.total_bytes;
         }
@@ -122,6 +134,7 @@ impl Place {
         view.state = state;
         view.reason = Some(reason.to_owned());
         view.note = None;
+        view.bottleneck = None;
         view.seconds = self
             .began
             .map_or(0.0, |began| now.saturating_sub(began).as_secs_f64());
@@ -195,6 +208,8 @@ fn bounded(counters: Counters) -> Counters {
         blocks_repaired: fit(counters.blocks_repaired),
         blocks_bulk: fit(counters.blocks_bulk),
         blocks_corrupt: fit(counters.blocks_corrupt),
+        blocks_kept: fit(counters.blocks_kept),
+        blocks_skipped: fit(counters.blocks_skipped),
     }
 }
 

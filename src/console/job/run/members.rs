@@ -8,6 +8,9 @@ use crate::console::time::now_text;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::{DiskFacts, TargetState};
 
+/// Times a target may start again in one job: one that does so more often dies of the job itself.
+const MAX_RESTARTS: u32 = 5;
+
 impl JobRun {
     /// Sends a target its order. `resumed` is the state in which it goes on after a reconnect.
     pub(super) async fn order(&mut self, i: usize, resumed: Option<TargetState>) {
@@ -30,6 +33,7 @@ impl JobRun {
             bulk_port: self.console.settings.bulk_port,
             receivers,
             grow: self.row.request.grow.clone(),
+            reuse: self.row.request.reuse,
         };
         let (order, secret) = match session.order(&self.shared.image, member) {
             Ok(order) => order,
@@ -102,7 +106,7 @@ impl JobRun {
         match unfinished {
             Some(_) if !same => {
                 self.refuse(target, "another agent has this target's place in the job");
-                self.restarted(i).await;
+                self.give_up(i).await;
             }
             Some(held) if held.root != self.row.root => {
                 self.refuse(target, "the job is about another image");
@@ -122,7 +126,7 @@ impl JobRun {
                 TargetState::Dropped => self.refuse(target, "the target was dropped from the job"),
                 _ => self.resume(i, held.state).await,
             },
-            None if self.places[i].is_final() => {}
+            None if self.places[i].is_final() && self.places[i].state() != TargetState::Lost => {}
             // It comes late, or its order was lost with the connection.
             // The last console may have recorded its outcome without living to store it: no disk is written twice on a guess.
             None if same && self.places[i].began.is_none() => {
@@ -138,15 +142,34 @@ impl JobRun {
         }
     }
 
-    pub(super) async fn restarted(&mut self, i: usize) {
-        if !self.places[i].is_final() {
-            self.end(
-                i,
-                TargetState::Lost,
-                "the agent was started again in the middle of the job",
-            )
-            .await;
+    async fn give_up(&mut self, i: usize) {
+        let reason = "the agent was started again in the middle of the job";
+        self.end(i, TargetState::Lost, reason).await;
+    }
+
+    /// The machine restarted and holds nothing: it gets its order again, and asks for what its disk lacks. Also one
+    /// that was given up as lost meanwhile, since booting takes longer than a connection is waited for.
+    async fn restarted(&mut self, i: usize) {
+        let id = self.places[i].id().to_owned();
+        if self.places[i].restarts >= MAX_RESTARTS {
+            return self.give_up(i).await;
         }
+        let claimed = self.console.roster.claim(
+            &self.id_text,
+            std::slice::from_ref(&id),
+            TargetState::Joined,
+        );
+        if claimed.is_err() || !self.have_session().await {
+            return;
+        }
+        self.places[i].restarts += 1;
+        self.places[i].row.view.reason = None;
+        self.places[i].row.view.step = None;
+        let name = self.places[i].name().to_owned();
+        self.log(format!(
+            "{name} was started again; it goes on with what its disk holds"
+        ));
+        self.order(i, None).await;
     }
 
     /// A target goes on where it was; also one that was given up as lost, as long as the job runs.

@@ -310,16 +310,13 @@ impl JobRun {
                 }
             }
             SendingEvent::Note(text) => self.log(text),
-            SendingEvent::Demoted { receiver, reason } => {
-                self.log(format!("receiver {receiver} {reason}"));
-            }
-            SendingEvent::Promoted(receiver) => {
-                self.log(format!("receiver {receiver} counts again"));
-            }
+            SendingEvent::Demoted { receiver, reason } => self.set_aside(receiver, Some(reason)),
+            SendingEvent::Promoted(receiver) => self.set_aside(receiver, None),
             SendingEvent::Silent(receiver) => {
-                self.log(format!("receiver {receiver} is silent"));
+                let silent = "it says nothing; the room goes on without it";
+                self.set_aside(receiver, Some(silent.to_owned()));
             }
-            SendingEvent::Back(receiver) => self.log(format!("receiver {receiver} reports again")),
+            SendingEvent::Back(receiver) => self.set_aside(receiver, None),
             SendingEvent::Failed(reason) => {
                 self.log(format!(
                     "multicast has stopped ({reason}); targets go on over TCP 5003"
@@ -330,6 +327,24 @@ impl JobRun {
                 }
             }
         }
+    }
+
+    /// A target that the session does not wait for, and why; none when it counts again. Stands in its row until then.
+    fn set_aside(&mut self, receiver: u32, reason: Option<String>) {
+        let place = usize::try_from(receiver)
+            .ok()
+            .and_then(|i| self.places.get_mut(i));
+        let Some(place) = place.filter(|place| !place.is_final()) else {
+            return;
+        };
+        let line = match &reason {
+            Some(reason) => format!("{}: {reason}", place.name()),
+            None => format!("{}: counts like the others again", place.name()),
+        };
+        place.row.view.note.clone_from(&reason);
+        place.aside = reason;
+        self.log(line);
+        self.show();
     }
 
     fn use_bulk(&self, place: &Place, blocks: &[u32]) {

@@ -145,6 +145,9 @@ impl JobRun {
                         "no multicast ({fault}); targets are served over TCP 5003"
                     )),
                 }
+                if let Some(warning) = self.console.igmp.warning() {
+                    self.log(warning);
+                }
                 self.session = Some(session);
                 true
             }

@@ -1,0 +1,222 @@
+//! What the disk holds of the image already: after an earlier deployment, or after a restart in the middle of this one.
+//!
+//! ```text
+//! journal of this image ----> its chunks are looked for, the rest is asked for at once      (resume)
+//! a sample matches ---------> every chunk is looked for, only what differs is asked for     (reuse)
+//! neither ------------------> everything is asked for
+//! ```
+//!
+//! Looking is reading and hashing ([`crate::disk::readback`]), in the background and in the order of the disk; what is
+//! found counts as read back. Owns which blocks are still being looked for. What always holds: a block counts as kept
+//! only when every chunk in it was found.
+
+use super::{Open, Runner};
+use crate::disk::deployment::Deployment;
+use crate::disk::journal::Bitmap;
+use crate::net::control::Reuse;
+use imagefmt::Codec;
+use multicast::{BlockKey, BlockSet, Layout};
+use std::collections::HashMap;
+
+/// Chunks looked at to decide whether looking at all is worth it.
+const SAMPLES: usize = 16;
+/// So many of them must be there.
+const SAMPLES_FOUND: usize = 2;
+
+/// Blocks that are being looked for, and how many of their chunks are not decided yet.
+#[derive(Default)]
+pub(super) struct Search {
+    /// Entries to look for, ascending.
+    pub(super) entries: Vec<usize>,
+    /// Chunks of each block that are not decided.
+    open: HashMap<u32, u32>,
+    /// Blocks that need no looking: the first MiB is in memory already.
+    pub(super) kept: Vec<u32>,
+}
+
+impl Search {
+    /// Everything of `believed` is looked for; what is in `held` is known to be there.
+    fn new(
+        layout: &Layout,
+        believed: impl Fn(usize) -> bool,
+        held: impl Fn(usize) -> bool,
+    ) -> Self {
+        let mut search = Self::default();
+        for block in 0..layout.block_count() {
+            let pieces = || layout.parts(block).map(|part| part.piece as usize);
+            if !pieces().all(|piece| believed(piece) || held(piece)) {
+                continue;
+            }
+            let looked = pieces().filter(|piece| !held(*piece));
+            let before = search.entries.len();
+            for piece in looked {
+                // A chunk larger than a block comes up once for each of its blocks.
+                if search.entries.last() != Some(&piece) {
+                    search.entries.push(piece);
+                }
+            }
+            let count = pieces().filter(|piece| !held(*piece)).count();
+            debug_assert!(count >= search.entries.len() - before);
+            match u32::try_from(count).unwrap_or(u32::MAX) {
+                0 => search.kept.push(block),
+                count => {
+                    search.open.insert(block, count);
+                }
+            }
+        }
+        search
+    }
+
+    /// Blocks that are not decided.
+    pub(super) fn undecided(&self, blocks: u32) -> BlockSet {
+        let mut set = BlockSet::empty(blocks);
+        for block in self.open.keys() {
+            set.insert(*block);
+        }
+        set
+    }
+
+    /// A chunk of the block was found or not; says what that makes of the block: kept, wanted, or nothing yet.
+    fn decide(&mut self, block: u32, there: bool) -> Option<bool> {
+        let open = self.open.get_mut(&block)?;
+        *open = open.saturating_sub(1);
+        if there && *open > 0 {
+            return None;
+        }
+        self.open.remove(&block);
+        Some(there)
+    }
+}
+
+impl Runner {
+    /// What to look for on a disk that was wiped of its table and of nothing else.
+    pub(super) fn search(
+        &self,
+        deployment: &Deployment,
+        layout: &Layout,
+        journal: Option<&Bitmap>,
+    ) -> Search {
+        let journal = journal.filter(|journal| journal.count() > 0);
+        let reuse = self.order.reuse;
+        if let Some(journal) = journal.filter(|_| reuse != Reuse::Never) {
+            return Search::new(layout, |entry| journal.contains(entry), |_| false);
+        }
+        let look = match reuse {
+            Reuse::Never => false,
+            Reuse::Always => true,
+            Reuse::Auto => worth_looking(deployment),
+        };
+        if !look {
+            return Search::default();
+        }
+        let front = deployment.front_entries();
+        let mut held = Bitmap::empty(front.end);
+        for entry in front.clone() {
+            // What cannot be read is not there.
+            if deployment.keep_front(entry).unwrap_or(false) {
+                held.insert(entry);
+            }
+        }
+        Search::new(
+            layout,
+            |entry| !front.contains(&entry),
+            |entry| held.contains(entry),
+        )
+    }
+
+    /// A chunk was looked for.
+    pub(super) fn looked(&mut self, entry: usize, there: bool) {
+        let Some(image) = &mut self.image else { return };
+        let piece = u32::try_from(entry).unwrap_or(u32::MAX);
+        for block in image.layout.blocks_of(piece) {
+            match image.search.decide(block, there) {
+                None => {}
+                Some(true) => {
+                    let kept = image.keep(block);
+                    self.reporter.kept(image.written + image.kept_bytes, kept);
+                    if let Some(receiving) = &self.receiving {
+                        receiving.kept(BlockKey::image(block));
+                    }
+                }
+                Some(false) => {
+                    if let Some(receiving) = &self.receiving {
+                        receiving.wanted(BlockKey::image(block));
+                    }
+                    if !self.heard && !image.done.contains(block) {
+                        self.bulk_wanted.insert(block);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Open {
+    /// The block is on the disk already; true when that is news.
+    pub(super) fn keep(&mut self, block: u32) -> bool {
+        let news = self.done.insert(block);
+        if news {
+            self.kept_bytes += self
+                .layout
+                .parts(block)
+                .filter(|part| part.piece_offset == 0)
+                .map(|part| self.deployment.entry_bytes(part.piece as usize))
+                .sum::<u64>();
+        }
+        news
+    }
+}
+
+/// Whether a sample of chunks, spread over the image, is on the disk. Chunks of zeros are on every new disk, and
+/// those of the first MiB were just wiped.
+fn worth_looking(deployment: &Deployment) -> bool {
+    let manifest = deployment.manifest();
+    let front = deployment.front_entries().end;
+    let candidates: Vec<usize> = (front..manifest.entries.len())
+        .filter(|index| {
+            manifest
+                .entries
+                .get(*index)
+                .is_some_and(|entry| entry.codec != Codec::Zero)
+        })
+        .collect();
+    let step = candidates.len().div_ceil(SAMPLES).max(1);
+    let samples: Vec<usize> = candidates.into_iter().step_by(step).collect();
+    let mut buffer =
+        crate::disk::buffer::AlignedBuffer::new(manifest.geometry.chunk_size() as usize);
+    let needed = SAMPLES_FOUND.min(samples.len()).max(1);
+    let found = samples
+        .into_iter()
+        .filter(|index| matches!(deployment.read_back(*index, buffer.bytes_mut()), Ok(true)))
+        .take(needed)
+        .count();
+    found >= needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_kept_when_all_its_chunks_are_found_and_wanted_at_the_first_that_is_not() {
+        // Two blocks of two chunks, then a chunk of two blocks.
+        let layout = multicast::pack([500_000, 500_000, 500_000, 500_000, 2_000_000]);
+        assert_eq!(layout.block_count(), 4);
+        let mut search = Search::new(&layout, |entry| entry != 3, |_| false);
+        assert_eq!(search.entries, [0, 1, 4]);
+        assert_eq!(search.undecided(4).iter().collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(search.decide(0, true), None);
+        assert_eq!(search.decide(0, true), Some(true));
+        assert_eq!(search.decide(0, true), None, "decided once");
+        assert_eq!(search.decide(2, false), Some(false));
+        assert_eq!(search.decide(1, true), None, "never looked for");
+        assert_eq!(search.undecided(4).iter().collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn what_is_held_in_memory_needs_no_looking() {
+        let layout = multicast::pack([1_000_000, 1_000_000]);
+        let search = Search::new(&layout, |entry| entry > 0, |entry| entry == 0);
+        assert_eq!((search.kept, search.entries), (vec![0], vec![1]));
+    }
+}
