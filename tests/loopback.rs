@@ -229,7 +229,16 @@ fn nonsense_on_the_ports_hurts_nobody() {
         ],
         &log,
     );
-    // While it runs: strangers on both TCP ports, and packets of our shape with a key nobody has.
+    // While it runs: a thousand connections that never finish their handshake, strangers on both TCP ports, and packets of
+    // our shape with a key nobody has.
+    let silent: Vec<TcpStream> = (0..1000)
+        .filter_map(|n| TcpStream::connect(("127.0.0.1", [5001, 5003][n % 2])).ok())
+        .collect();
+    assert!(silent.len() > 900, "only {} connections", silent.len());
+    let late = folder.path().join("late.raw");
+    poisoned(&late, DISK, TARGET_POISON);
+    let newcomer = Agent::start(Place::Here, &console, &late, DISK, &[]);
+    console.wait_ready(1);
     for port in [5001, 5003] {
         for bytes in [
             &b"GET / HTTP/1.0\r\n\r\n"[..],
@@ -263,6 +272,7 @@ fn nonsense_on_the_ports_hurts_nobody() {
         deploy.said(),
         stories(&console, &agents)
     );
+    drop((silent, newcomer));
     let job = console.job();
     for agent in &agents {
         proven(&job, agent, &root, &reference);

@@ -506,3 +506,62 @@ fn sent(summary: &Value) -> u64 {
         .map(|name| summary["session"][name].as_u64().expect("a counter"))
         .sum()
 }
+
+/// A file system that is full half-way is a disk that returns errors half-way.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path, bytes: u64) -> Self {
+        let place = folder.join("small");
+        bash(&format!(
+            "mkdir {0} && mount -t tmpfs -o size={bytes} none {0}",
+            text(&place)
+        ));
+        Self(place)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .args(["-l", text(&self.0)])
+            .output();
+    }
+}
+
+#[test]
+fn a_disk_that_fails_halfway_fails_alone_and_says_why() {
+    let mut lab = Lab::new("g", 3, 0.0, 24);
+    let small = SmallDisk::mount(lab.folder.path(), 12 * MIB);
+    let disk = small.0.join("target.raw");
+    lab.agents[1].daemon.kill();
+    lab.agents[1] = Agent::start(
+        Place::Namespace(&lab.room.target(2)),
+        &lab.console,
+        &disk,
+        DISK,
+        &[],
+    );
+    common::process::wait_for("the new disk", Duration::from_secs(20), || {
+        let all = lab.console.targets();
+        all.iter()
+            .any(|t| t["facts"]["disks"].to_string().contains(text(&disk)))
+            .then_some(())
+    });
+    let done = lab.console.cli(&lab.deploy_words(&["--rate", "100mbit"]));
+    let told = format!("{}\n{}", done.story(), stories(&lab.console, &lab.agents));
+    assert_eq!(done.code, Some(3), "{told}");
+    let summary = done.last_of("summary");
+    for (i, agent) in lab.agents.iter().enumerate() {
+        if i != 1 {
+            lab.proven(&summary, agent);
+        }
+    }
+    let target = target_of(&summary, &disk);
+    assert_eq!(target["state"], "failed", "{target:#}\n{told}");
+    let reason = target["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("writing") && reason.contains("No space left"),
+        "{reason}"
+    );
+}

@@ -4,9 +4,11 @@
 //! said by the hello of the next connection.
 
 use super::job::{Job, JobEnd};
-use super::{AgentOptions, Ended, facts};
+use super::{AgentOptions, Ended, doctor, facts};
 use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, EndAction, Hello};
 use crate::net::frames::{self, FrameReader, FrameWriter};
+use crate::net::igmp_querier::Role;
+use crate::net::igmp_watch::IgmpWatch;
 use crate::net::{beacon, socket, tls};
 use rustls::ClientConfig;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +33,10 @@ pub(super) struct Link {
     tls: Arc<ClientConfig>,
     instance: String,
     beacon_heard: Arc<AtomicBool>,
+    /// Who asks for memberships here; begins with the first connection, when the interface is known.
+    igmp: Option<IgmpWatch>,
+    /// The check of `doctor` that may be under way.
+    check: Arc<doctor::Check>,
     job: Option<Job>,
     outbox: UnboundedSender<AgentMessage>,
     outgoing: UnboundedReceiver<AgentMessage>,
@@ -44,6 +50,8 @@ impl Link {
             tls,
             instance,
             beacon_heard: Arc::default(),
+            igmp: None,
+            check: Arc::default(),
             job: None,
             outbox,
             outgoing,
@@ -100,6 +108,11 @@ impl Link {
         .await
         .map_err(|_| format!("{address} does not answer"))??;
         self.listen_for_beacons(address);
+        if self.igmp.is_none()
+            && let Some(interface) = self.interface_towards(address)
+        {
+            self.igmp = Some(IgmpWatch::start(interface, Role::Listener));
+        }
         let (reader, mut writer) = frames::split(stream);
         self.discard_outgoing();
         let disks = self.options.offers();
@@ -152,22 +165,23 @@ impl Link {
         Ok(SocketAddr::from((from, beacon.control_port)))
     }
 
+    fn interface_towards(&self, console: SocketAddr) -> Option<Ipv4Addr> {
+        self.options
+            .interface
+            .or_else(|| socket::local_address_towards(console).ok())
+    }
+
     /// Learns whether multicast reaches this machine while it waits for work.
     fn listen_for_beacons(&self, console: SocketAddr) {
         if self.beacon_heard.load(Ordering::Relaxed) {
             return;
         }
         let (heard, outbox) = (Arc::clone(&self.beacon_heard), self.outbox.clone());
-        let (second, pin, interface) = (
-            self.options.second,
-            self.options.pin,
-            self.options.interface,
-        );
+        let (second, pin) = (self.options.second, self.options.pin);
+        let interface = self
+            .interface_towards(console)
+            .unwrap_or(Ipv4Addr::UNSPECIFIED);
         tokio::task::spawn_blocking(move || {
-            let interface = match interface {
-                Some(interface) => interface,
-                None => socket::local_address_towards(console).unwrap_or(Ipv4Addr::UNSPECIFIED),
-            };
             if let Ok(Some(_)) = beacon::listen(second, interface, Duration::from_secs(3), &|b| {
                 b.pin == pin.0
             }) {
@@ -253,6 +267,20 @@ impl Link {
                     current.recorded(after);
                 }
             }
+            ConsoleMessage::Doctor(request) => {
+                if let Some(job) = &self.job {
+                    return Some(doctor::busy(&request, format!("in job {}", job.id())));
+                }
+                let surroundings = doctor::Surroundings {
+                    options: self.options.clone(),
+                    console,
+                    beacon_heard: Arc::clone(&self.beacon_heard),
+                    querier: self.igmp.as_ref().map(IgmpWatch::facts).unwrap_or_default(),
+                    outbox: self.outbox.clone(),
+                };
+                return doctor::start(request, surroundings, &self.check);
+            }
+            ConsoleMessage::DoctorEnd => self.check.end(),
             ConsoleMessage::Ping => return Some(AgentMessage::Pong),
             ConsoleMessage::Unknown => tracing::debug!("message of a newer console ignored"),
         }

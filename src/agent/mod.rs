@@ -12,6 +12,8 @@
 //! [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
+mod doctor;
+mod doctor_facts;
 pub mod facts;
 mod fetch;
 mod job;

@@ -164,11 +164,13 @@ impl Reporter {
         });
     }
 
-    pub(super) fn corrupt(&self) {
+    /// A block was not what the manifest promises; answers how many were so far.
+    pub(super) fn corrupt(&self) -> u64 {
         self.update(|progress| {
             progress.counters.blocks_corrupt += 1;
             false
         });
+        self.counters().blocks_corrupt
     }
 
     /// Reports when it is time.

@@ -6,6 +6,7 @@
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::output::Output;
+use super::simulate::{Deployment as Rehearsed, SimulateArgs};
 use super::{Context, paths, plan_text, secret, table, units};
 use crate::console::api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
@@ -26,14 +27,15 @@ Examples:
   diskcast deploy --image lab.dcimg --targets all --dry-run
   diskcast deploy --image lab.dcimg --targets 'lab-*' --grow last --end restart
   diskcast deploy --image lab.dcimg --targets all --start 20 --rate 400mbit
-  diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson")]
+  diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson
+  diskcast deploy --image lab.dcimg --simulate 300 --loss 1% --slow 10")]
 pub(super) struct DeployArgs {
     /// Master image to deploy
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
     /// Which targets
-    #[arg(long, value_name = "SELECTOR")]
-    targets: String,
+    #[arg(long, value_name = "SELECTOR", required_unless_present = "simulate")]
+    targets: Option<String>,
     /// Disk of each target: first, largest, smallest, path:P or serial:S
     #[arg(long, value_name = "RULE")]
     disk: Option<String>,
@@ -76,6 +78,8 @@ pub(super) struct DeployArgs {
     /// Start the job and return at once
     #[arg(long, conflicts_with = "dry_run")]
     detach: bool,
+    #[command(flatten)]
+    rehearsal: SimulateArgs,
 }
 
 /// `--reuse`.
@@ -101,7 +105,7 @@ impl From<ReuseWhen> for Reuse {
 
 /// `--pace`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum PacePolicy {
+pub(super) enum PacePolicy {
     /// For nobody, while anybody has room
     Fastest,
     /// For the slower half; a slow few get the rest afterwards
@@ -155,6 +159,15 @@ struct Started<'a> {
 /// # Errors
 /// As the exit codes say.
 pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
+    if args.rehearsal.targets().is_some() {
+        let deployment = Rehearsed {
+            image: &args.image,
+            password_file: args.password_file.as_deref(),
+            rate: args.rate,
+            pace: args.pace,
+        };
+        return super::simulate::run(&args.rehearsal, &deployment, context);
+    }
     let out = &context.out;
     let client = context.client();
     let request = request(&args, context)?;
@@ -260,7 +273,7 @@ fn request(args: &DeployArgs, context: &Context) -> Result<DeployRequest, ApiErr
             .ok_or_else(|| usage(format!("path {} is not UTF-8", image.display())))?
             .to_owned(),
         password: password.map(|password| password.to_string()),
-        targets: args.targets.clone(),
+        targets: args.targets.clone().unwrap_or_default(),
         disk: args.disk.clone(),
         grow: args.grow.clone(),
         reuse: args.reuse.into(),

@@ -13,6 +13,7 @@ mod agent;
 mod console;
 mod demo;
 mod deploy;
+mod doctor;
 pub mod exit;
 mod follow;
 pub mod image;
@@ -27,6 +28,7 @@ mod plan_text;
 pub mod progress;
 mod rate;
 pub mod secret;
+mod simulate;
 mod table;
 mod target;
 pub mod units;
@@ -97,6 +99,8 @@ enum Command {
     /// Running and past deployments
     #[command(subcommand)]
     Job(job::Command),
+    /// Check the room before a deployment: multicast, loss, links, disks
+    Doctor(doctor::DoctorArgs),
     /// The target side, as `diskcast-agent` has it
     #[command(subcommand, hide = true)]
     Agent(agent::Command),
@@ -282,6 +286,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
+        Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
         Command::Agent(command) => agent::run(command, out),
     }
 }

@@ -9,6 +9,7 @@
 //! GET  /v1/jobs/{id}                     JobView              GET  /v1/jobs/{id}/events      Event, one a line
 //! POST /v1/jobs/{id}/start               JobView              POST /v1/jobs/{id}/cancel      CancelRequest -> JobView
 //! POST /v1/jobs/{id}/retry               RetryRequest -> JobView
+//! POST /v1/doctor                        DoctorOptions -> DoctorReport
 //! GET  /v1/jobs/{id}/report              Report               GET  /v1/jobs/{id}/log         text
 //! ```
 //!
@@ -19,6 +20,7 @@ use super::api::{
     JobView, Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
 };
 use super::context::Console;
+use super::doctor_report::DoctorReport;
 use super::job::folder::Folder;
 use super::job::{self, Input};
 use super::jobs::parse_id;
@@ -60,6 +62,7 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/targets/{id}/forget", post(forget))
         .route("/v1/targets/{id}/rename", post(rename))
         .route("/v1/plan", post(plan))
+        .route("/v1/doctor", post(doctor))
         .route("/v1/jobs", get(jobs).post(create))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/events", get(events))
@@ -148,6 +151,10 @@ fn not_stored(error: super::store::StoreError) -> ApiError {
 async fn plan(State(console): Shared, body: Bytes) -> Answer<Plan> {
     let request: DeployRequest = parse(&body)?;
     console.plan(request).await.map(Json)
+}
+
+async fn doctor(State(console): Shared, body: Bytes) -> Answer<DoctorReport> {
+    console.examine(parse(&body)?).await.map(Json)
 }
 
 async fn create(State(console): Shared, body: Bytes) -> Answer<JobView> {

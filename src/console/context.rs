@@ -1,5 +1,6 @@
 //! What the parts of a running console share.
 
+use super::doctor::Doctor;
 use super::jobs::Jobs;
 use super::roster::Roster;
 use super::store::Store;
@@ -70,4 +71,6 @@ pub struct Console {
     pub throttle: Throttle,
     /// Who asks for memberships on the console's interface.
     pub igmp: IgmpWatch,
+    /// The run of `doctor` that may be under way.
+    pub doctor: Doctor,
 }

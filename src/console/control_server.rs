@@ -8,6 +8,7 @@
 //! warning with its address and is closed; queues to agents are bounded, and who does not read is disconnected.
 
 use super::context::Console;
+use super::doctor::Word;
 use super::handshakes::Handshakes;
 use super::job::Input;
 use super::jobs::parse_id;
@@ -267,6 +268,15 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
         }
         AgentMessage::BeaconHeard => {
             console.roster.beacon_heard(id);
+            return;
+        }
+        AgentMessage::DoctorReady { id: run, time_us } => {
+            console.doctor.heard(id, &run, Word::Ready(time_us));
+            return;
+        }
+        AgentMessage::DoctorAnswer(answer) => {
+            let run = answer.id.clone();
+            console.doctor.heard(id, &run, Word::Answer(answer));
             return;
         }
         AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,

@@ -7,6 +7,7 @@
 //! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
 //! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
 //! | [`store`], [`master`] | what survives a restart; the image as a session sends it |
+//! | [`doctor`], [`doctor_report`] | what `doctor` asks and says |
 //! | [`select`], [`plan`], [`naming`] | pure: which targets, which disks, who is who |
 //! | [`interface`], [`port`], [`time`] | the machine the console runs on |
 
@@ -16,6 +17,10 @@ pub mod bulk_server;
 pub mod client;
 pub mod context;
 pub mod control_server;
+pub mod doctor;
+mod doctor_judge;
+pub mod doctor_report;
+mod doctor_self;
 pub mod handshakes;
 pub mod interface;
 pub mod job;

@@ -10,6 +10,7 @@
 
 use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
 use super::context::{Console, Patience, Settings};
+use super::doctor::Doctor;
 use super::interface;
 use super::jobs::Jobs;
 use super::roster::Roster;
@@ -144,6 +145,7 @@ pub async fn run(
         jobs: Jobs::default(),
         throttle: Throttle::default(),
         igmp,
+        doctor: Doctor::default(),
         store,
     });
     console

@@ -4,6 +4,9 @@
 //! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
 //! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
 
+pub use super::control_doctor::{
+    DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
+};
 use crate::target::{Bottleneck, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
@@ -44,6 +47,15 @@ pub enum AgentMessage {
     },
     /// A beacon of the console came by multicast after the hello was said.
     BeaconHeard,
+    /// Both groups of a doctor's probe are joined: the stream may begin.
+    DoctorReady {
+        /// Run, as in the request.
+        id: String,
+        /// The agent's clock, microseconds since 1970.
+        time_us: i64,
+    },
+    /// What the agent found.
+    DoctorAnswer(Box<DoctorAnswer>),
     /// Answer to `Ping`.
     Pong,
     /// A type this version does not know; ignored.
@@ -207,6 +219,10 @@ pub enum ConsoleMessage {
         /// What to do with the machine now.
         after: EndAction,
     },
+    /// Look at yourself and at what arrives; answered by `DoctorReady`, then `DoctorAnswer`.
+    Doctor(DoctorRequest),
+    /// The whole probe is sent: no need to wait for its end on the wire.
+    DoctorEnd,
     /// Are you there? Sent every few seconds; the agent answers `Pong`.
     Ping,
     /// A type this version does not know; ignored.
@@ -333,26 +349,6 @@ pub struct DiskOrder {
     pub serial: Option<String>,
     /// Bytes at planning time.
     pub size: u64,
-}
-
-/// What is known of the IGMP querier on an interface.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct QuerierFacts {
-    /// Interface.
-    pub interface: String,
-    /// Why it is not known at all, for example for want of a raw socket.
-    pub unchecked: Option<String>,
-    /// How long it has been listened.
-    pub listening_seconds: u64,
-    /// Address of the querier heard within 130 s.
-    pub heard: Option<String>,
-    /// When it was heard last.
-    pub heard_seconds_ago: u64,
-    /// Nobody has asked for so long, and it is longer than 130 s.
-    pub silent_seconds: Option<u64>,
-    /// This machine is the querier.
-    pub own: bool,
 }
 
 /// Why a frame was not understood.

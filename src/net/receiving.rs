@@ -8,6 +8,7 @@ use super::igmp_querier::Role;
 use super::igmp_watch::IgmpWatch;
 use super::kernel_drops;
 use super::socket::{ReceiveSocket, short_buffer, wait_readable};
+use super::sources::Sources;
 use multicast::{
     Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane,
     Layout, OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent,
@@ -109,6 +110,8 @@ pub struct Health {
     pub forged: u64,
     /// Packets the kernel dropped because this machine did not read them in time; among `lost`.
     pub kernel_drops: u64,
+    /// Where authenticated packets came from.
+    pub sources: Sources,
     /// The receiver's own counters.
     pub counters: ReceiverCounters,
 }
@@ -159,6 +162,7 @@ impl Receiving {
             opener,
             replay: [ReplayWindow::new(), ReplayWindow::new()],
             forged: 0,
+            sources: Sources::default(),
             loss: Loss::new(spec.inject, spec.seed),
             drops: Drops {
                 total: 0,
@@ -231,6 +235,7 @@ struct State {
     opener: Opener,
     replay: [ReplayWindow; 2],
     forged: u64,
+    sources: Sources,
     loss: Loss,
     drops: Drops,
 }
@@ -262,7 +267,7 @@ fn run(
         }
         for socket in &mut sockets {
             let now = clock.now();
-            if let Err(error) = socket.drain(|datagram, _| state.packet(datagram, now)) {
+            if let Err(error) = socket.drain(|datagram, from| state.packet(datagram, from, now)) {
                 return event(ReceivingEvent::Failed(error));
             }
             state.events(event);
@@ -307,7 +312,7 @@ impl State {
         }
     }
 
-    fn packet(&mut self, datagram: &mut [u8], now: Instant) {
+    fn packet(&mut self, datagram: &mut [u8], from: Ipv4Addr, now: Instant) {
         if self.loss.strikes() {
             return;
         }
@@ -328,6 +333,7 @@ impl State {
             self.forged += 1;
             return;
         }
+        self.sources.count(from);
         self.store(&header, payload, now);
     }
 
@@ -400,6 +406,7 @@ impl State {
             lost: main.lost + second.lost,
             forged: self.forged,
             kernel_drops: self.drops.total,
+            sources: self.sources,
             counters: self.receiver.counters(),
         }
     }

@@ -229,6 +229,12 @@ impl Receiver {
         self.interval = interval;
     }
 
+    /// Whether [`Receiver::poll_event`] has something to give.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// What the shell must do next.
     pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
         self.events.pop_front()

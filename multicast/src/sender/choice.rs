@@ -50,6 +50,11 @@ impl Sender {
             if !self.may_start(now) {
                 return None;
             }
+            // Reports come now and then; blocks that were started since take room too.
+            self.judge_room(now);
+            if self.room.is_held(now) {
+                return None;
+            }
             self.room.let_through(now);
             let block = self.image.carousel.next(self.image.wants.wanted())?;
             let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();

@@ -4,6 +4,7 @@ use super::{BATCH, CORRUPT_TRIES, Failure, Runner};
 use crate::agent::fetch::Fetched;
 use crate::agent::writers::{BlockFailure, Finished, Source, Work};
 use crate::net::hex;
+use crate::net::sources::Sources;
 use crate::target::TargetState;
 use multicast::{BlockKey, BlockOutcome};
 use std::collections::BTreeSet;
@@ -53,7 +54,9 @@ impl Runner {
     /// A block that authenticated but is not what the manifest promises: never written, fetched over TCP 5003 instead.
     pub(super) fn corrupt_block(&mut self, block: u32, reason: &str) -> Result<(), Failure> {
         tracing::warn!(block, %reason, "block does not match the manifest; fetching it over TCP 5003");
-        self.reporter.corrupt();
+        if self.reporter.corrupt() == 1 {
+            self.reporter.log(accusation(block, reason, &self.sources));
+        }
         let tries = self.corrupt.entry(block).or_default();
         *tries += 1;
         if *tries >= CORRUPT_TRIES {
@@ -145,4 +148,21 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// What the log says of the first wrong block, and whom a technician should look at.
+fn accusation(block: u32, reason: &str, sources: &Sources) -> String {
+    let strangers: Vec<String> = sources.strangers().map(|a| a.to_string()).collect();
+    let who = if strangers.is_empty() {
+        "all packets came from the console's address".to_owned()
+    } else {
+        format!(
+            "packets with the session's key also came from {}: look at that machine",
+            strangers.join(", ")
+        )
+    };
+    format!(
+        "block {block} authenticated but is not what the manifest promises ({reason}); nothing of it was written, and it \
+         comes over TCP 5003; {who}"
+    )
 }

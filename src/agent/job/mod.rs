@@ -25,6 +25,7 @@ use crate::disk::deployment::Deployment;
 use crate::disk::readback::ReadBack;
 use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
 use crate::net::receiving::{InjectedLoss, Receiving, ReceivingEvent};
+use crate::net::sources::Sources;
 use crate::target::{DiskFacts, TargetState};
 use multicast::{BlockSet, Layout};
 use reuse::Search;
@@ -124,6 +125,7 @@ impl Job {
             bulk_wanted: BTreeSet::new(),
             bulk_flying: BTreeSet::new(),
             corrupt: HashMap::new(),
+            sources: Sources::default(),
         };
         let job = Self {
             id,
@@ -252,6 +254,8 @@ struct Runner {
     bulk_wanted: BTreeSet<u32>,
     bulk_flying: BTreeSet<u32>,
     corrupt: HashMap<u32, u32>,
+    /// Who sends on the session.
+    sources: Sources,
 }
 
 impl Runner {

@@ -138,6 +138,7 @@ impl Runner {
             }
             ReceivingEvent::Health(health) => {
                 self.reporter.health(&health);
+                self.sources = health.sources;
                 if health.heard && !self.heard {
                     self.heard = true;
                     self.reporter.note(None);

@@ -82,8 +82,12 @@ pub fn rate_cap(known: Option<u64>) -> u64 {
 /// Where a session starts: at a cap the technician vouched for; otherwise low, since an interface knows nothing of the switch
 /// behind it. The rate doubles from there until the first loss.
 pub fn start_rate(request: &DeployRequest, known: Option<u64>) -> u64 {
-    let cap = rate_cap(known);
-    if request.rate_bits_per_s.is_some() {
+    first_rate(request.rate_bits_per_s.is_some(), rate_cap(known))
+}
+
+/// The same, of a cap that a technician vouched for or not.
+pub fn first_rate(vouched: bool, cap: u64) -> u64 {
+    if vouched {
         cap
     } else {
         cap.min(CAUTIOUS_START_BYTES_PER_S)

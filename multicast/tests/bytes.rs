@@ -1,7 +1,10 @@
 //! The whole way with real bytes: pieces, blocks, parity, seal, loss, damage, replay, opening,
 //! restoring, and the same pieces at the end.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "lengths of a few megabytes"
+)]
 
-use crate::rng::Rng;
 use multicast::{
     Assembly, BlockKey, BlockOutcome, BlockSet, Disposition, Encoder, Epoch, ImageBlocks, Instant,
     Layout, ObjectId, OpenError, Opener, PACKET_BYTES, Parity, ReceiverConfig, ReceiverEvent,
@@ -11,6 +14,31 @@ use multicast::{
 use std::collections::BTreeMap;
 
 const SESSION: SessionId = SessionId(0xbeef);
+
+/// SplitMix64: one seed, every decision of a run.
+struct Rng(u64);
+
+impl Rng {
+    fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound.max(1)
+    }
+
+    fn chance(&mut self, ppm: u64) -> bool {
+        self.below(1_000_000) < ppm
+    }
+}
 
 struct Source {
     manifest: (Layout, Vec<u8>),

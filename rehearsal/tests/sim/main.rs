@@ -1,0 +1,71 @@
+//! The session in a rehearsed room: first faults, with nothing wrong ever accepted; then, once
+//! they stop or are survived, everybody finishes. A failure prints its seed.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "ratios for assertions, not offsets"
+)]
+
+mod closed_form;
+mod faults;
+mod looking;
+mod network;
+mod pace;
+mod repair;
+mod restarts;
+mod scale;
+mod slow;
+
+use multicast::BlockSet;
+use rehearsal::{Look, Report, Room, Target, rehearse};
+use std::sync::Arc;
+
+/// `targets` like ones, `blocks` full blocks, 1 Gb/s.
+fn room(seed: u64, targets: usize, blocks: usize) -> Room {
+    Room::new(seed, vec![745; blocks], vec![Target::default(); targets])
+}
+
+fn each(mut room: Room, change: impl Fn(usize, &mut Target)) -> Room {
+    for (index, target) in room.targets.iter_mut().enumerate() {
+        change(index, target);
+    }
+    room
+}
+
+fn run(room: &Room) -> Report {
+    rehearse(room).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// Seconds in which the image goes out once.
+fn pass_s(room: &Room) -> f64 {
+    room.pass_us() as f64 / 1e6
+}
+
+/// When a target had everything, in seconds.
+fn done_s(report: &Report, target: usize) -> f64 {
+    report.targets[target].done_us as f64 / 1e6
+}
+
+fn elapsed_s(report: &Report) -> f64 {
+    report.elapsed_us as f64 / 1e6
+}
+
+/// The rate of a disk that takes so long for a full block.
+fn disk(block_us: u64) -> u64 {
+    (745 * 1408 * 1_000_000_u64)
+        .checked_div(block_us)
+        .unwrap_or(u64::MAX)
+}
+
+/// A disk on which all blocks are found that do not differ.
+fn look(block_us: u64, blocks: u32, differs: impl Fn(u32) -> bool) -> Option<Look> {
+    let mut set = BlockSet::empty(blocks);
+    for block in (0..blocks).filter(|block| differs(*block)) {
+        set.insert(block);
+    }
+    Some(Look {
+        block_us,
+        differs: Arc::new(set),
+    })
+}
