@@ -14,6 +14,8 @@
 //! response interval, so the interval is made short before the querier starts; and veth passes 64 KiB segments through
 //! the shaper unless GSO is switched off.
 
+use std::os::fd::AsFd;
+
 use super::process::bash;
 
 /// The room; taken down when dropped.
@@ -90,6 +92,26 @@ impl Room {
     /// Target `number` from 1.
     pub(crate) fn target(&self, number: usize) -> String {
         self.name(&format!("t{number}"))
+    }
+
+    /// The switch: its ports have the names of the machines (`con`, `t1`, ...).
+    pub(crate) fn switch(&self) -> String {
+        self.name("sw")
+    }
+
+    /// Runs `work` on a thread that lives in a machine of the room.
+    pub(crate) fn inside<T: Send + 'static>(
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let file = std::fs::File::open(format!("/var/run/netns/{namespace}"))
+            .unwrap_or_else(|e| panic!("namespace {namespace}: {e}"));
+        std::thread::spawn(move || {
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))
+                .expect("root enters a network namespace");
+            work()
+        })
     }
 
     /// Bytes that a machine has sent: headers of Ethernet included.
