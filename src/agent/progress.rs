@@ -43,6 +43,7 @@ impl Reporter {
             total_bytes: 0,
             counters: Counters::default(),
             note: None,
+            deaf: false,
         };
         Self {
             outbox,
@@ -109,6 +110,15 @@ impl Reporter {
         self.update(|progress| {
             let changed = progress.note != note;
             progress.note = note;
+            changed
+        });
+    }
+
+    /// Whether multicast arrives here; said at once, since the console sends to nobody otherwise.
+    pub(super) fn deaf(&self, deaf: bool) {
+        self.update(|progress| {
+            let changed = progress.deaf != deaf;
+            progress.deaf = deaf;
             changed
         });
     }

@@ -49,6 +49,7 @@ async fn a_job_ends_with_what_each_agent_proved() {
         total_bytes: 1,
         counters: Default::default(),
         note: None,
+        deaf: false,
     }))
     .await;
     drop(dead);

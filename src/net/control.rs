@@ -143,6 +143,9 @@ pub struct Progress {
     /// A short remark for the row, for example that no multicast arrives.
     #[serde(default)]
     pub note: Option<String>,
+    /// Nothing of the session arrives by multicast: what is sent is not for this target.
+    #[serde(default)]
+    pub deaf: bool,
 }
 
 /// How a target ended.

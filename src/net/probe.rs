@@ -154,7 +154,8 @@ pub struct LaneTally {
     pub jumbo: u64,
     /// How long the stream was, once its end has come.
     pub sent: Option<u64>,
-    highest: Option<u64>,
+    /// Highest number of the stream that came.
+    pub highest: Option<u64>,
 }
 
 /// Counts the probes of one run.
