@@ -9,17 +9,15 @@
 
 mod common;
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use common::fill::{TARGET_POISON, noise, poisoned};
 use common::images::capture;
+use common::intruders::{DhcpServers, hold_port, stray_query};
 use common::process::{Run, bash, diskcast, text, wait_for};
 use common::room::Room;
 use common::scratch;
@@ -117,61 +115,6 @@ fn says(holder: &Value, check: &str, words: &[&str]) {
     let text = found(holder, check).unwrap_or_else(|| panic!("nothing about {check}: {holder:#}"));
     for word in words {
         assert!(text.contains(word), "{word:?} is not in {text}");
-    }
-}
-
-/// A program on the machine that wants the agent's port for itself.
-fn hold_port(namespace: &str, port: u16) -> UdpSocket {
-    Room::inside(namespace, move || {
-        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port")
-    })
-    .join()
-    .expect("the port is held")
-}
-
-/// Two DHCP servers and a ProxyDHCP server in one: answers each question three times.
-struct DhcpServers {
-    stop: Arc<AtomicBool>,
-}
-
-impl DhcpServers {
-    fn start(namespace: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        Room::inside(namespace, move || {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).expect("port 67");
-            socket.set_broadcast(true).expect("broadcast");
-            let _ = socket.set_read_timeout(Some(Duration::from_millis(100)));
-            let mut question = [0; 1500];
-            while !stopped.load(Ordering::Relaxed) {
-                let Ok(bytes) = socket.recv(&mut question) else {
-                    continue;
-                };
-                if bytes < 240 || question[0] != 1 {
-                    continue;
-                }
-                for (server, leases) in [(66, true), (67, true), (68, false)] {
-                    let mut answer = question[..240].to_vec();
-                    answer[0] = 2;
-                    if leases {
-                        answer[16..20].copy_from_slice(&[10, 77, 9, 9]);
-                    }
-                    answer.extend([53, 1, 2, 54, 4, 10, 77, 5, server]);
-                    if !leases {
-                        answer.extend(b"\x3c\x09PXEClient");
-                    }
-                    answer.push(255);
-                    let _ = socket.send_to(&answer, (Ipv4Addr::BROADCAST, 68));
-                }
-            }
-        });
-        Self { stop }
-    }
-}
-
-impl Drop for DhcpServers {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -374,20 +317,6 @@ fn a_small_buffer_and_what_it_costs_are_named() {
     assert_eq!(found(large, "receive-buffer"), None);
 }
 
-/// IGMPv2 general query, as RFC 2236 has it, to be answered within 0.1 s.
-fn stray_query(namespace: &str) {
-    Room::inside(namespace, || {
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(2))).expect("root");
-        let to = SocketAddrV4::new(Ipv4Addr::new(224, 0, 0, 1), 0);
-        socket.set_multicast_ttl_v4(1).expect("TTL");
-        socket
-            .send_to(&[0x11, 1, 0xee, 0xfe, 0, 0, 0, 0], &to.into())
-            .expect("a query");
-    })
-    .join()
-    .expect("sent");
-}
-
 /// The switch of this test asks nobody, forgets members after two seconds (260 in the field), and floods nothing, because it heard a
 /// querier once: the router that was there is gone.
 fn forgetful_switch(lab: &Lab) {
@@ -430,7 +359,7 @@ fn without_a_querier_multicast_dies_and_with_ours_it_lives() {
     says(
         target(&without, "t1"),
         "multicast",
-        &["and then no more", "--querier"],
+        &["multicast stopped for", "--querier"],
     );
     assert!(
         loss(&with) < 0.01,

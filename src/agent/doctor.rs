@@ -188,7 +188,7 @@ fn counts(heard: &ProbeHeard, lane: Lane) -> LaneCounts {
         received: tally.received,
         duplicates: tally.duplicates,
         reordered: tally.reordered,
-        until: tally.highest.map_or(0, |highest| highest.saturating_add(1)),
+        silent_ms: tally.silent.as_micros() / 1_000,
         small: tally.small,
         jumbo: tally.jumbo,
         kernel_drops: *heard.kernel_drops.get(lane),

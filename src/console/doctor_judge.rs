@@ -10,8 +10,8 @@ use crate::net::socket::short_buffer;
 
 /// Loss that is named, and loss that is bad: parity covers 2 % at 2 % more time, and nobody has a cable that loses so much.
 const LOSS: (f64, f64) = (0.001, 0.02);
-/// Of the stream this share was reached, and nearly all until then: it stopped.
-const STOPPED: (f64, f64) = (0.9, 0.95);
+/// Pauses that explain this share of the loss are its reason.
+const STOPPED: f64 = 0.8;
 /// Share of packets that came twice or late, from which it is named.
 const ODD_SHARE: f64 = 0.01;
 /// A clock further off makes logs useless.
@@ -154,26 +154,8 @@ fn reach(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>) 
             ));
             false
         }
-        _ => !stopped(answer, probe, findings),
+        _ => true,
     }
-}
-
-/// It came, and then came no more: a switch that forgot its members, rather than a wire that loses.
-fn stopped(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>) -> bool {
-    let (main, sent) = (&answer.main, probe.main_packets);
-    let early = (main.until as f64) < STOPPED.0 * sent as f64;
-    let whole_before = main.received as f64 >= STOPPED.1 * main.until as f64;
-    if !early || !whole_before || main.until == 0 {
-        return false;
-    }
-    let seconds = probe.seconds * main.until as f64 / sent.max(1) as f64;
-    findings.push(finding(
-        Verdict::Bad,
-        "multicast",
-        format!("multicast arrived for {seconds:.1} s and then no more: a switch between forgot that this machine wants it; {SERVED_BY_TCP}"),
-        "switch on an IGMP querier (on the switch, or `console run --querier`), or switch IGMP snooping off",
-    ));
-    true
 }
 
 fn no_multicast_advice(answer: &DoctorAnswer) -> String {
@@ -225,6 +207,8 @@ fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>)
                 format!("{percent:.1} % of the packets are lost at {rate:.0} Mbit/s, {dropped} of {lost} in this machine itself, which reads too slowly"),
                 "let nothing else run on it; give it a larger receive buffer (root, or sysctl net.core.rmem_max); lower --rate",
             ));
+        } else if let Some(pause) = pause(answer, probe, share) {
+            findings.push(pause);
         } else {
             let slow = answer
                 .speed_mbit_per_s
@@ -273,6 +257,22 @@ fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>)
             "let a bonded link send a flow over one of its cables (hash by address, not round robin)",
         ));
     }
+}
+
+/// It came, and came no more, perhaps several times: a switch that forgot a member, rather than a wire that loses.
+fn pause(answer: &DoctorAnswer, probe: &ProbeView, share: f64) -> Option<Finding> {
+    let silent = answer.main.silent_ms.max(answer.second.silent_ms) as f64 / 1e3;
+    (silent > 0.0 && silent >= STOPPED * share * probe.seconds).then(|| {
+        finding(
+            Verdict::Bad,
+            "multicast",
+            format!(
+                "multicast stopped for {silent:.1} of {:.1} s: a switch between forgot that this machine wants it, or its link went down; {SERVED_BY_TCP}",
+                probe.seconds
+            ),
+            "switch on an IGMP querier (on the switch, or `console run --querier`), or switch IGMP snooping off; look at the cable",
+        )
+    })
 }
 
 fn jumbo(
@@ -426,241 +426,4 @@ pub(super) fn room(targets: &[TargetHealth]) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::control::{DiskSpeed, QuerierFacts};
-
-    const SENT: u64 = 10_000;
-
-    fn probe() -> ProbeView {
-        ProbeView {
-            main: "239.254.1.1:5002".to_owned(),
-            second: "239.254.1.2:5004".to_owned(),
-            rate_bits_per_s: 200_000_000,
-            reached_bits_per_s: 200_000_000,
-            seconds: 3.0,
-            main_packets: SENT,
-            second_packets: 500,
-            jumbo: true,
-        }
-    }
-
-    fn lane(received: u64) -> LaneCounts {
-        LaneCounts {
-            received,
-            until: if received == 0 { 0 } else { SENT },
-            small: if received == 0 { 0 } else { 5 },
-            ..LaneCounts::default()
-        }
-    }
-
-    fn well() -> DoctorAnswer {
-        DoctorAnswer {
-            interface: "eth0".to_owned(),
-            mtu: Some(1500),
-            receive_buffer: 32 << 20,
-            main: lane(SENT),
-            second: lane(500),
-            beacon_heard: true,
-            memory_available: Some(1 << 30),
-            ..DoctorAnswer::default()
-        }
-    }
-
-    fn judged(change: impl FnOnce(&mut DoctorAnswer)) -> TargetHealth {
-        let mut answer = well();
-        change(&mut answer);
-        let mut health = TargetHealth {
-            answer: Some(answer),
-            ..TargetHealth::default()
-        };
-        let probe = probe();
-        let measured = Measured {
-            probe: Some(&probe),
-            console_mtu: Some(9000),
-            fastest_link: Some(1000),
-        };
-        target(&mut health, measured);
-        health
-    }
-
-    /// Each fault alone: its check, its verdict, and a word of the cure.
-    #[test]
-    fn each_fault_has_its_name_and_its_cure() {
-        assert_eq!(judged(|_| {}).findings, []);
-        type Change = fn(&mut DoctorAnswer);
-        let cases: &[(Change, &str, Verdict, &str)] = &[
-            (
-                |a| (a.main, a.second) = (lane(0), lane(0)),
-                "multicast",
-                Verdict::Bad,
-                "querier",
-            ),
-            (
-                |a| a.main = lane(0),
-                "multicast",
-                Verdict::Bad,
-                "max-groups",
-            ),
-            (
-                |a| a.second = lane(0),
-                "multicast",
-                Verdict::Bad,
-                "max-groups",
-            ),
-            (
-                |a| (a.main.received, a.main.until) = (3_000, 3_050),
-                "multicast",
-                Verdict::Bad,
-                "snooping",
-            ),
-            (|a| a.main.received = 0, "mtu", Verdict::Bad, "1500"),
-            (|a| a.main.received = 9_400, "loss", Verdict::Bad, "cable"),
-            (|a| a.main.received = 9_950, "loss", Verdict::Warn, "cable"),
-            (
-                |a| (a.main.received, a.main.kernel_drops) = (9_400, 590),
-                "loss",
-                Verdict::Bad,
-                "rmem_max",
-            ),
-            (
-                |a| a.main.kernel_drops = 3,
-                "kernel-drops",
-                Verdict::Warn,
-                "rmem_max",
-            ),
-            (
-                |a| a.main.duplicates = 5_000,
-                "duplicates",
-                Verdict::Warn,
-                "loop",
-            ),
-            (
-                |a| a.second.reordered = 400,
-                "reordering",
-                Verdict::Warn,
-                "bonded",
-            ),
-            (|a| a.mtu = Some(9000), "mtu", Verdict::Warn, "jumbo"),
-            (|a| a.mtu = Some(1400), "mtu", Verdict::Bad, "1500"),
-            (
-                |a| a.receive_buffer = 212_992,
-                "receive-buffer",
-                Verdict::Warn,
-                "net.core.rmem_max",
-            ),
-            (
-                |a| a.duplex = Some("half".into()),
-                "link",
-                Verdict::Bad,
-                "negotiate",
-            ),
-            (
-                |a| a.speed_mbit_per_s = Some(100),
-                "link",
-                Verdict::Warn,
-                "cable",
-            ),
-            (
-                |a| a.memory_available = Some(64 << 20),
-                "memory",
-                Verdict::Warn,
-                "runs there",
-            ),
-            (
-                |a| a.disks = vec![disk(10_000_000, None)],
-                "disk",
-                Verdict::Warn,
-                "SMART",
-            ),
-            (
-                |a| a.disks = vec![disk(0, Some("I/O error"))],
-                "disk",
-                Verdict::Bad,
-                "replace",
-            ),
-            (
-                |a| a.querier = silent(),
-                "querier",
-                Verdict::Warn,
-                "--querier",
-            ),
-            (
-                |a| a.join_error = Some("UDP port 5002 is in use by x (pid 1)".into()),
-                "port",
-                Verdict::Bad,
-                "--main",
-            ),
-            (
-                |a| a.consoles = vec![Default::default()],
-                "console",
-                Verdict::Warn,
-                "--main",
-            ),
-        ];
-        for (number, (change, check, verdict, cure)) in cases.iter().enumerate() {
-            let health = judged(*change);
-            let [only] = &health.findings[..] else {
-                panic!("case {number}, {check}: {:#?}", health.findings)
-            };
-            assert_eq!(
-                (only.check.as_str(), only.verdict, health.verdict),
-                (*check, *verdict, *verdict),
-                "case {number}"
-            );
-            assert!(
-                only.advice.contains(cure),
-                "case {number}, {check}: {}",
-                only.advice
-            );
-        }
-    }
-
-    fn disk(bytes_per_s: u64, error: Option<&str>) -> DiskSpeed {
-        DiskSpeed {
-            path: "/dev/sda".to_owned(),
-            bytes_per_s,
-            error: error.map(str::to_owned),
-        }
-    }
-
-    fn silent() -> QuerierFacts {
-        QuerierFacts {
-            interface: "eth0".to_owned(),
-            silent_seconds: Some(140),
-            ..QuerierFacts::default()
-        }
-    }
-
-    #[test]
-    fn a_busy_agent_and_a_wrong_clock() {
-        let busy = judged(|a| {
-            a.busy = Some("in job 7".to_owned());
-            a.main = lane(0);
-        });
-        assert_eq!(busy.findings.len(), 1);
-        assert_eq!((busy.verdict, busy.main_loss), (Verdict::Warn, None));
-        let mut late = TargetHealth {
-            answer: Some(well()),
-            clock_offset_s: Some(-3600.0),
-            ..TargetHealth::default()
-        };
-        target(&mut late, Measured::default());
-        assert!(
-            late.findings[0].text.contains("-3600.0 s"),
-            "{:?}",
-            late.findings
-        );
-    }
-
-    #[test]
-    fn what_most_have_in_common_is_said_of_the_room() {
-        let deaf = || judged(|a| (a.main, a.second) = (lane(0), lane(0)));
-        let losing = || judged(|a| a.main.received = 9_000);
-        let all_well = || judged(|_| {});
-        assert_eq!(room(&[deaf(), all_well(), all_well()]), []);
-        assert_eq!(room(&[deaf(), deaf()]), [], "two may be an accident");
-        assert_eq!(room(&[deaf(), deaf(), all_well()])[0].check, "multicast");
-        assert_eq!(room(&[losing(), losing(), all_well()])[0].check, "loss");
-    }
-}
+mod tests;
