@@ -39,11 +39,11 @@ impl Reporter {
         let progress = Progress {
             job,
             state: TargetState::Joined,
+            deaf: false,
             done_bytes: 0,
             total_bytes: 0,
             counters: Counters::default(),
             note: None,
-            deaf: false,
         };
         Self {
             outbox,

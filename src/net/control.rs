@@ -133,6 +133,9 @@ pub struct Progress {
     pub job: String,
     /// State.
     pub state: TargetState,
+    /// Nothing of the session arrives by multicast: what is sent is not for this target.
+    #[serde(default)]
+    pub deaf: bool,
     /// Device bytes written so far (receiving, repairing) or read back so far (verifying).
     pub done_bytes: u64,
     /// Device bytes the image holds.
@@ -143,9 +146,6 @@ pub struct Progress {
     /// A short remark for the row, for example that no multicast arrives.
     #[serde(default)]
     pub note: Option<String>,
-    /// Nothing of the session arrives by multicast: what is sent is not for this target.
-    #[serde(default)]
-    pub deaf: bool,
 }
 
 /// How a target ended.
