@@ -62,7 +62,7 @@ pub(super) struct RunArgs {
     /// Rehearsal: drop this share of session packets, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     inject_loss: f64,
-    /// Rehearsal: drop so many packets in a row on average
+    /// Rehearsal: drop so many packets at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     inject_burst: u32,
 }

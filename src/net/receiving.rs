@@ -66,7 +66,7 @@ pub struct ReceivingSpec {
 pub struct InjectedLoss {
     /// Share of session packets to drop, 0 to 1.
     pub share: f64,
-    /// Mean packets lost in a row, from 1: switches with a full queue lose bursts.
+    /// Packets lost at a time, from 1: switches with a full queue lose bursts.
     pub burst: u32,
 }
 
@@ -412,13 +412,14 @@ impl State {
     }
 }
 
-/// The dice behind [`InjectedLoss`]: a burst begins with one chance at each datagram and ends with another.
+/// The dice behind [`InjectedLoss`]: a burst begins with the same chance at each datagram outside one.
 struct Loss {
     /// Chance of a burst to begin, of the 32-bit range.
     begin: u64,
-    /// Chance of a burst to end after the datagram it took.
-    end: u64,
-    inside: bool,
+    /// Datagrams of a burst.
+    burst: u32,
+    /// Datagrams this burst still takes.
+    left: u32,
     state: u64,
 }
 
@@ -430,8 +431,8 @@ impl Loss {
         let begin = share / (burst * (1.0 - share) + share);
         Self {
             begin: of_32_bits(begin),
-            end: of_32_bits(1.0 / burst),
-            inside: false,
+            burst: inject.burst.max(1),
+            left: 0,
             state: seed | 1,
         }
     }
@@ -440,10 +441,13 @@ impl Loss {
         if self.begin == 0 {
             return false;
         }
-        if !self.inside && self.dice() >= self.begin {
-            return false;
+        if self.left == 0 {
+            if self.dice() >= self.begin {
+                return false;
+            }
+            self.left = self.burst;
         }
-        self.inside = self.dice() >= self.end;
+        self.left -= 1;
         true
     }
 
@@ -494,8 +498,9 @@ mod tests {
     }
 
     #[test]
-    fn bursts_are_about_as_long_as_asked() {
-        for (burst, low, high) in [(1, 1.0, 1.03), (32, 26.0, 38.0)] {
+    fn bursts_are_as_long_as_asked() {
+        // Now and then one begins right where another ends.
+        for (burst, low, high) in [(1, 1.0, 1.03), (32, 32.0, 33.0)] {
             let inject = InjectedLoss { share: 0.01, burst };
             let mut loss = Loss::new(inject, 7);
             let (mut lost, mut bursts, mut inside) = (0u32, 0u32, false);

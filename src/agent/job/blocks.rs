@@ -1,6 +1,6 @@
 //! What becomes of image blocks: written, corrupt, or fetched over TCP 5003.
 
-use super::{BATCH, CORRUPT_TRIES, Failure, Runner};
+use super::{BATCH, CORRUPT_TRIES, Failure, Runner, STALL_SECONDS};
 use crate::agent::fetch::Fetched;
 use crate::agent::writers::{BlockFailure, Finished, Source, Work};
 use crate::net::hex;
@@ -42,6 +42,7 @@ impl Runner {
                     && image.done.insert(block)
                 {
                     image.written += bytes;
+                    self.news_at = self.reporter.seconds();
                     self.reporter.done(image.written + image.kept_bytes);
                 }
                 Ok(())
@@ -94,11 +95,25 @@ impl Runner {
 
     /// Keeps one batch on its way while anything is wanted over TCP 5003.
     pub(super) fn fetch_more(&mut self) {
-        if self.image.is_none() {
-            if !self.heard {
+        let stalled = self.reporter.seconds() - self.news_at > STALL_SECONDS;
+        let Some(image) = &self.image else {
+            if !self.heard || stalled {
                 self.ask_manifest();
             }
             return;
+        };
+        if stalled && self.bulk_wanted.is_empty() && self.bulk_flying.is_empty() {
+            let undecided = image.search.undecided(image.layout.block_count());
+            let missing = image.done.complement();
+            let missing = missing.iter().filter(|block| !undecided.contains(*block));
+            self.bulk_wanted = missing.take(BATCH).collect();
+            if !self.bulk_wanted.is_empty() {
+                self.news_at = self.reporter.seconds();
+                self.reporter.log(format!(
+                    "no new block for {STALL_SECONDS} s: fetching {} over TCP 5003",
+                    self.bulk_wanted.len()
+                ));
+            }
         }
         if self.bulk_flying.is_empty()
             && let Some(fetcher) = &self.fetcher

@@ -264,7 +264,7 @@ impl<'a> Bench<'a> {
     fn burst(&mut self, report: &mut Report, agents: usize, rate: u64) -> Result<(), Failure> {
         let image = self.random()?;
         let network = Network::up(agents, rate)?;
-        report.note("Loss is made inside the agents: 1 % of packets, 32 in a row on average.");
+        report.note("Loss is made inside the agents: 1 % of packets, 32 at a time.");
         for _ in self.runs("burst") {
             let words = ["--inject-loss", "0.01", "--inject-burst", "32"];
             let done = self.once(report, &network, &image, self.plan(agents, &words))?;
