@@ -19,8 +19,12 @@ pub(crate) enum Event {
     Crash(u32),
     ConsoleRestart,
     Rejoin(u32),
-    /// A burst reaches everybody.
-    Burst {
+    /// What a life of the console sent in the last moments reaches everybody.
+    Parcel {
+        console: u32,
+    },
+    /// Packets of an earlier life of the console reach everybody.
+    Stale {
         console: u32,
         rows: Vec<Row>,
     },

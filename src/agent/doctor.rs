@@ -188,6 +188,7 @@ fn counts(heard: &ProbeHeard, lane: Lane) -> LaneCounts {
         received: tally.received,
         duplicates: tally.duplicates,
         reordered: tally.reordered,
+        silent_ms: tally.silent.as_micros() / 1_000,
         small: tally.small,
         jumbo: tally.jumbo,
         kernel_drops: *heard.kernel_drops.get(lane),

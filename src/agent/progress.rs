@@ -39,6 +39,7 @@ impl Reporter {
         let progress = Progress {
             job,
             state: TargetState::Joined,
+            deaf: false,
             done_bytes: 0,
             total_bytes: 0,
             counters: Counters::default(),
@@ -110,6 +111,15 @@ impl Reporter {
         self.update(|progress| {
             let changed = progress.note != note;
             progress.note = note;
+            changed
+        });
+    }
+
+    /// Whether multicast arrives here; said at once, since the console sends to nobody otherwise.
+    pub(super) fn deaf(&self, deaf: bool) {
+        self.update(|progress| {
+            let changed = progress.deaf != deaf;
+            progress.deaf = deaf;
             changed
         });
     }

@@ -248,7 +248,7 @@ fn target_table(targets: &[TargetHealth]) -> String {
             cell(
                 target
                     .clock_offset_s
-                    .map(|offset| format!("{offset:+.2} s")),
+                    .map(|offset| format!("{:+.2} s", (offset * 100.0).round() / 100.0 + 0.0)),
             ),
             cell(answer.map(|a| querier(&a.querier))),
         ]);
@@ -313,7 +313,7 @@ mod tests {
             "probe": {"main": "239.254.1.1:5002", "second": "239.254.1.2:5004", "rate_bits_per_s": 200_000_000_u64,
                       "reached_bits_per_s": 199_000_000_u64, "seconds": 3.0, "main_packets": 47_000, "second_packets": 2_500},
             "targets": [
-                {"id": "a", "name": "lab-01", "verdict": "ok", "findings": [], "main_loss": 0.0, "clock_offset_s": 0.001,
+                {"id": "a", "name": "lab-01", "verdict": "ok", "findings": [], "main_loss": 0.0, "clock_offset_s": -0.001,
                  "answer": {"id": "1", "mtu": 1500, "speed_mbit_per_s": 1000, "duplex": "full", "receive_buffer": 33_554_432,
                             "querier": {"heard": "10.0.0.254"}, "disks": [{"path": "/dev/sda", "bytes_per_s": 500_000_000}]}},
                 {"id": "b", "name": "lab-02\u{1b}[2J", "verdict": "bad", "main_loss": 1.0,

@@ -265,15 +265,15 @@ fn text(args: &SimulateArgs, deployment: &Deployment<'_>, result: &Rehearsal) ->
         ),
         format!(
             "  the network alone    {}",
-            units::clock(result.limit_seconds)
+            units::span(result.limit_seconds)
         ),
         format!(
             "  half of them         {}",
-            units::clock(result.half_seconds)
+            units::span(result.half_seconds)
         ),
         format!(
             "  nine tenths          {}",
-            units::clock(result.nine_tenths_seconds)
+            units::span(result.nine_tenths_seconds)
         ),
     ];
     if args.slow + args.late > 0 && result.punctual_seconds > 0.0 {
@@ -284,12 +284,12 @@ fn text(args: &SimulateArgs, deployment: &Deployment<'_>, result: &Rehearsal) ->
         };
         lines.push(format!(
             "  {except} {}",
-            units::clock(result.punctual_seconds)
+            units::span(result.punctual_seconds)
         ));
     }
     lines.push(format!(
         "  all                  {}",
-        units::clock(result.all_seconds)
+        units::span(result.all_seconds)
     ));
     lines.push(format!(
         "{:.3} packets sent for each of the image, {} on the wire, {}{}{}",

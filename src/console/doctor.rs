@@ -432,6 +432,7 @@ fn clean(mut answer: DoctorAnswer) -> DoctorAnswer {
             &mut lane.received,
             &mut lane.duplicates,
             &mut lane.reordered,
+            &mut lane.silent_ms,
             &mut lane.small,
             &mut lane.jumbo,
             &mut lane.kernel_drops,

@@ -10,6 +10,8 @@ use crate::net::socket::short_buffer;
 
 /// Loss that is named, and loss that is bad: parity covers 2 % at 2 % more time, and nobody has a cable that loses so much.
 const LOSS: (f64, f64) = (0.001, 0.02);
+/// Pauses that explain this share of the loss are its reason.
+const STOPPED: f64 = 0.8;
 /// Share of packets that came twice or late, from which it is named.
 const ODD_SHARE: f64 = 0.01;
 /// A clock further off makes logs useless.
@@ -205,6 +207,8 @@ fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>)
                 format!("{percent:.1} % of the packets are lost at {rate:.0} Mbit/s, {dropped} of {lost} in this machine itself, which reads too slowly"),
                 "let nothing else run on it; give it a larger receive buffer (root, or sysctl net.core.rmem_max); lower --rate",
             ));
+        } else if let Some(pause) = pause(answer, probe, share) {
+            findings.push(pause);
         } else {
             let slow = answer
                 .speed_mbit_per_s
@@ -253,6 +257,22 @@ fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>)
             "let a bonded link send a flow over one of its cables (hash by address, not round robin)",
         ));
     }
+}
+
+/// It came, and came no more, perhaps several times: a switch that forgot a member, rather than a wire that loses.
+fn pause(answer: &DoctorAnswer, probe: &ProbeView, share: f64) -> Option<Finding> {
+    let silent = answer.main.silent_ms.max(answer.second.silent_ms) as f64 / 1e3;
+    (silent > 0.0 && silent >= STOPPED * share * probe.seconds).then(|| {
+        finding(
+            Verdict::Bad,
+            "multicast",
+            format!(
+                "multicast stopped for {silent:.1} of {:.1} s: a switch between forgot that this machine wants it, or its link went down; {SERVED_BY_TCP}",
+                probe.seconds
+            ),
+            "switch on an IGMP querier (on the switch, or `console run --querier`), or switch IGMP snooping off; look at the cable",
+        )
+    })
 }
 
 fn jumbo(
@@ -404,3 +424,6 @@ pub(super) fn room(targets: &[TargetHealth]) -> Vec<Finding> {
     }
     findings
 }
+
+#[cfg(test)]
+mod tests;

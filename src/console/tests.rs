@@ -45,6 +45,7 @@ async fn a_job_ends_with_what_each_agent_proved() {
     good.send(AgentMessage::Progress(Progress {
         job: job.id.clone(),
         state: TargetState::Done,
+        deaf: false,
         done_bytes: 1,
         total_bytes: 1,
         counters: Default::default(),

@@ -177,8 +177,9 @@ fn emit(generation: u64, root: Root, disk: u64, entries: usize, written: &Bitmap
     bytes
 }
 
-/// A slot, when it is whole and about this image on this disk. The bytes are whatever was on the disk.
-fn parse(bytes: &[u8], root: Root, disk: u64, entries: usize) -> Option<(u64, Bitmap)> {
+/// Generation and bitmap of a slot, when it is whole and about this image on a disk of `disk` bytes. The bytes are
+/// whatever was on the disk.
+pub fn parse(bytes: &[u8], root: Root, disk: u64, entries: usize) -> Option<(u64, Bitmap)> {
     let number = |at: usize| -> Option<u64> {
         Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
     };

@@ -139,6 +139,9 @@ pub struct Progress {
     pub job: String,
     /// State.
     pub state: TargetState,
+    /// Nothing of the session arrives by multicast: what is sent is not for this target.
+    #[serde(default)]
+    pub deaf: bool,
     /// Device bytes written so far (receiving, repairing) or read back so far (verifying).
     pub done_bytes: u64,
     /// Device bytes the image holds.

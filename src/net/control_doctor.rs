@@ -70,6 +70,8 @@ pub struct LaneCounts {
     pub duplicates: u64,
     /// Packets overtaken by a later one.
     pub reordered: u64,
+    /// Time without any packet, in pauses of a second or more, milliseconds.
+    pub silent_ms: u64,
     /// Small packets, of 5.
     pub small: u64,
     /// Jumbo packets, of 5 when they were sent.

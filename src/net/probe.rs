@@ -11,7 +11,7 @@
 //! not counted by accident.
 
 use multicast::wire::PerLane;
-use multicast::{Lane, PACKET_BYTES, PacketNumber, ReplayWindow};
+use multicast::{Duration, Instant, Lane, PACKET_BYTES, PacketNumber, ReplayWindow};
 use thiserror::Error;
 
 /// First bytes of every probe.
@@ -24,6 +24,9 @@ pub const SMALL_BYTES: usize = 24;
 pub const FULL_BYTES: usize = PACKET_BYTES;
 /// 9000 bytes of IP.
 pub const JUMBO_BYTES: usize = 9000 - 28;
+
+/// A stream that rests so long was stopped: losses of a wire are shorter.
+pub const PAUSE: Duration = Duration::from_secs(1);
 
 const AT_VERSION: usize = 2;
 const AT_LANE: usize = AT_VERSION + 1;
@@ -154,7 +157,23 @@ pub struct LaneTally {
     pub jumbo: u64,
     /// How long the stream was, once its end has come.
     pub sent: Option<u64>,
+    /// Time without any packet of the stream, in pauses of [`PAUSE`] or more.
+    pub silent: Duration,
     highest: Option<u64>,
+    last_at: Option<Instant>,
+}
+
+impl LaneTally {
+    /// Something of the stream came, or it is over.
+    fn pause_ends(&mut self, now: Instant) {
+        if let Some(at) = self.last_at {
+            let pause = now.saturating_since(at);
+            if pause >= PAUSE {
+                self.silent = self.silent + pause;
+            }
+        }
+        self.last_at = Some(now);
+    }
 }
 
 /// Counts the probes of one run.
@@ -176,7 +195,7 @@ impl Tally {
     }
 
     /// Counts a datagram that came in on `lane`, when it is a probe of this run.
-    pub fn take(&mut self, lane: Lane, datagram: &[u8]) {
+    pub fn take(&mut self, now: Instant, lane: Lane, datagram: &[u8]) {
         let Ok(probe) = Probe::parse(datagram) else {
             return;
         };
@@ -200,8 +219,16 @@ impl Tally {
                         counted.reordered += 1;
                     }
                     counted.highest = counted.highest.max(Some(probe.number));
+                    counted.pause_ends(now);
                 }
             },
+        }
+    }
+
+    /// Nothing more is counted: the time since the last packet was silence, too.
+    pub fn finish(&mut self, now: Instant) {
+        for lane in Lane::ALL {
+            self.lanes.get_mut(lane).pause_ends(now);
         }
     }
 
@@ -221,6 +248,10 @@ mod tests {
     use super::*;
     use multicast::{Beacon, Header, WireError};
     use proptest::prelude::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
 
     fn packet(lane: Lane, kind: Kind, number: u64) -> Vec<u8> {
         let mut out = Vec::new();
@@ -274,14 +305,14 @@ mod tests {
     fn gaps_repeats_and_overtaking_are_counted() {
         let mut tally = Tally::new(7);
         for number in [0, 1, 3, 2, 3, 5] {
-            tally.take(Lane::Main, &packet(Lane::Main, Kind::Stream, number));
+            tally.take(at(0), Lane::Main, &packet(Lane::Main, Kind::Stream, number));
         }
-        tally.take(Lane::Second, &packet(Lane::Main, Kind::Stream, 9));
-        tally.take(Lane::Second, &packet(Lane::Second, Kind::Stream, 0));
-        tally.take(Lane::Main, &packet(Lane::Main, Kind::Small, 0));
+        tally.take(at(0), Lane::Second, &packet(Lane::Main, Kind::Stream, 9));
+        tally.take(at(0), Lane::Second, &packet(Lane::Second, Kind::Stream, 0));
+        tally.take(at(0), Lane::Main, &packet(Lane::Main, Kind::Small, 0));
         assert!(!tally.is_over());
-        tally.take(Lane::Main, &packet(Lane::Main, Kind::End, 6));
-        tally.take(Lane::Second, &packet(Lane::Second, Kind::End, 1));
+        tally.take(at(0), Lane::Main, &packet(Lane::Main, Kind::End, 6));
+        tally.take(at(0), Lane::Second, &packet(Lane::Second, Kind::End, 1));
         assert!(tally.is_over());
         let main = tally.lane(Lane::Main);
         assert_eq!(
@@ -296,18 +327,41 @@ mod tests {
         );
         assert_eq!(tally.lane(Lane::Second).received, 1);
         let mut stranger = Tally::new(8);
-        stranger.take(Lane::Main, &packet(Lane::Main, Kind::Stream, 0));
+        stranger.take(at(0), Lane::Main, &packet(Lane::Main, Kind::Stream, 0));
         assert_eq!(stranger.lane(Lane::Main), &LaneTally::default());
+    }
+
+    /// A switch that forgets a member and is reminded: pauses are time, not packets.
+    #[test]
+    fn pauses_are_added_up() {
+        let mut tally = Tally::new(7);
+        for (number, ms) in [(0, 0), (1, 900), (2, 3_000), (3, 3_100)] {
+            tally.take(
+                at(ms),
+                Lane::Main,
+                &packet(Lane::Main, Kind::Stream, number),
+            );
+        }
+        tally.finish(at(5_100));
+        assert_eq!(
+            tally.lane(Lane::Main).silent,
+            Duration::from_millis(2_100 + 2_000)
+        );
+        assert_eq!(
+            tally.lane(Lane::Second).silent,
+            Duration::default(),
+            "nothing came, nothing stopped"
+        );
     }
 
     proptest! {
         #[test]
-        fn any_bytes(bytes: Vec<u8>, at in 0usize..24, bits: u8) {
+        fn any_bytes(bytes: Vec<u8>, place in 0usize..24, bits: u8) {
             let mut tally = Tally::new(7);
-            tally.take(Lane::Main, &bytes);
+            tally.take(at(0), Lane::Main, &bytes);
             let mut bent = packet(Lane::Main, Kind::Stream, u64::MAX);
-            bent[at] ^= bits;
-            tally.take(Lane::Main, &bent);
+            bent[place] ^= bits;
+            tally.take(at(0), Lane::Main, &bent);
         }
     }
 }

@@ -238,15 +238,17 @@ impl ProbeListener {
             let last = left.is_zero() || over.load(Ordering::Relaxed);
             let [main, second] = &mut self.sockets;
             wait_readable(&[&*main, &*second], left.min(Duration::from_millis(50)))?;
-            main.drain(|datagram, _| heard.tally.take(Lane::Main, datagram))?;
+            let now = clock.now();
+            main.drain(|datagram, _| heard.tally.take(now, Lane::Main, datagram))?;
             second.drain(|datagram, from| {
-                heard.tally.take(Lane::Second, datagram);
+                heard.tally.take(now, Lane::Second, datagram);
                 note_beacon(&mut heard.beacons, datagram, from);
             })?;
             if last {
                 break;
             }
         }
+        heard.tally.finish(clock.now());
         let table = kernel_drops::table();
         let [main, second] = &mut self.sockets;
         heard.kernel_drops = PerLane {

@@ -114,6 +114,7 @@ enum Command {
     Remove(u32),
     Status(u32, Box<Status>),
     BulkFailed(u32),
+    BulkOnly(u32, bool),
     RateCap(u64),
 }
 
@@ -199,6 +200,12 @@ impl Sending {
         self.tell(Command::BulkFailed(receiver));
     }
 
+    /// Multicast does not reach a receiver: nothing is sent for it, and it is told to fetch what it lacks. When it is reached again,
+    /// what it has not fetched yet is sent.
+    pub fn set_bulk_only(&self, receiver: u32, bulk_only: bool) {
+        self.tell(Command::BulkOnly(receiver, bulk_only));
+    }
+
     /// Changes the cap.
     pub fn set_rate_cap(&self, bytes_per_s: u64) {
         self.tell(Command::RateCap(bytes_per_s));
@@ -271,6 +278,13 @@ impl State {
             Command::Remove(id) => self.sender.remove_receiver(ReceiverId(id)),
             Command::Status(id, status) => self.sender.handle_status(now, ReceiverId(id), &status),
             Command::BulkFailed(id) => self.sender.handle_bulk_failed(ReceiverId(id)),
+            Command::BulkOnly(id, bulk_only) => {
+                self.sender.set_bulk_only(ReceiverId(id), bulk_only);
+                if !bulk_only {
+                    // It has dropped its list of blocks to fetch: they are owed to it again.
+                    self.sender.handle_bulk_failed(ReceiverId(id));
+                }
+            }
             Command::RateCap(rate) => self.sender.set_rate_cap(rate),
         }
     }

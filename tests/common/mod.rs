@@ -13,6 +13,7 @@
 pub(crate) mod disk;
 pub(crate) mod fill;
 pub(crate) mod images;
+pub(crate) mod intruders;
 pub(crate) mod process;
 pub(crate) mod room;
 pub(crate) mod room_script;

@@ -2,6 +2,8 @@
 //!
 //! `room_script` says how it is built and which facts about Linux it rests on; here it is run, and taken down.
 
+use std::os::fd::AsFd;
+
 use super::process::bash;
 use super::room_script as script;
 
@@ -45,6 +47,26 @@ impl Room {
     /// Target `number` from 1.
     pub(crate) fn target(&self, number: usize) -> String {
         script::namespace(&self.prefix, &script::who(number))
+    }
+
+    /// The switch: its ports have the names of the machines (`con`, `t1`, ...).
+    pub(crate) fn switch(&self) -> String {
+        self.name("sw")
+    }
+
+    /// Runs `work` on a thread that lives in a machine of the room.
+    pub(crate) fn inside<T: Send + 'static>(
+        namespace: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let file = std::fs::File::open(format!("/var/run/netns/{namespace}"))
+            .unwrap_or_else(|e| panic!("namespace {namespace}: {e}"));
+        std::thread::spawn(move || {
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))
+                .expect("root enters a network namespace");
+            work()
+        })
     }
 
     /// Bytes that a machine has sent: headers of Ethernet included.

@@ -16,6 +16,8 @@ use super::process::{
 pub(crate) enum Place<'a> {
     Here,
     Namespace(&'a str),
+    /// There, and without the right to go beyond the limits of the kernel (CAP_NET_ADMIN).
+    Limited(&'a str),
 }
 
 impl Place<'_> {
@@ -26,6 +28,12 @@ impl Place<'_> {
             Self::Namespace(name) => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", name, program]);
+                command
+            }
+            Self::Limited(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name, "setpriv"]);
+                command.args(["--bounding-set", "-net_admin", program]);
                 command
             }
         };
@@ -73,6 +81,13 @@ impl Daemon {
             self.log.display(),
             lines[from..].join("\n")
         )
+    }
+
+    /// Sends a signal by its name, for example `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let _ = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
     }
 
     /// Ended by SIGKILL: nothing gets a chance to tidy up.

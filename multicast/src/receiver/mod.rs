@@ -80,6 +80,9 @@ pub struct Receiver {
     next_status_at: Instant,
     /// Free buffers as last said.
     said_free: u32,
+    /// Blocks begun since then, and how many are reason to speak.
+    begun: u32,
+    begun_most: u32,
 }
 
 impl Receiver {
@@ -110,6 +113,8 @@ impl Receiver {
             last_status_at: None,
             next_status_at: now,
             said_free: u32::from(config.buffers),
+            begun: 0,
+            begun_most: u32::from(config.buffers) / 2,
         };
         receiver.check_complete(ObjectId::Manifest);
         if let Some(image) = config.image {
@@ -149,7 +154,8 @@ impl Receiver {
             self.moved_on(key);
         }
         let Some(block) = key else {
-            if header.flags.has(Flags::END_OF_PASS) {
+            // The image waits for everybody's manifest, too.
+            if header.flags.has(Flags::END_OF_PASS) || !self.manifest.complete.is_full() {
                 self.speak_up(now);
             }
             return Disposition::Ignore(Ignored::Heartbeat);
@@ -186,7 +192,8 @@ impl Receiver {
             }
         }
         // A sender that holds back for want of room should hear of room before disks idle.
-        if self.said_free <= self.buffers / 4 && self.slots.free_count() >= self.buffers / 2 {
+        let (said, half) = (self.said_free, self.buffers / 2);
+        if said <= half && self.slots.free_count() >= half.max(said.saturating_mul(2)) {
             self.hurry();
         }
     }
@@ -388,6 +395,12 @@ impl Receiver {
             return Err(Ignored::NoBuffer);
         }
         *self.skipping.get_mut(lane) = None;
+        // The sender counts every block against the room last told: before that looks used up,
+        // it should hear of what is free.
+        self.begun = self.begun.saturating_add(1);
+        if self.begun == self.begun_most && self.slots.free_count() > self.said_free / 2 {
+            self.hurry();
+        }
         Ok(())
     }
 

@@ -31,6 +31,12 @@ impl Receiver {
         self.urgent = self.has_unsaid();
         self.last_status_at = Some(now);
         self.said_free = status.free_buffers;
+        self.begun = 0;
+        // A third to two thirds, so that a large room does not speak all at once.
+        let third = u64::from(status.free_buffers) / 3;
+        self.begun_most = u32::try_from(third + self.jitter.below(third))
+            .unwrap_or(u32::MAX)
+            .max(1);
         self.sequence += 1;
         Some(status)
     }

@@ -221,10 +221,10 @@ impl Sender {
     }
 
     pub(super) fn heartbeat_period(&self) -> Duration {
-        let waiting = self
-            .peers
-            .values()
-            .any(|peer| !peer.complete && !peer.silent);
-        if waiting { HEARTBEAT } else { IDLE_HEARTBEAT }
+        if self.waiting > 0 {
+            HEARTBEAT
+        } else {
+            IDLE_HEARTBEAT
+        }
     }
 }

@@ -39,6 +39,7 @@ impl Sender {
         let seen = peer.seen;
         if peer.silent {
             peer.silent = false;
+            self.waiting += usize::from(!peer.complete);
             self.manifest.wants.set_active(id, true);
             self.image.wants.set_active(id, true);
             self.events.push_back(SenderEvent::ReceiverBack(id));
@@ -81,6 +82,15 @@ impl Sender {
         self.take_bad(id, status);
         self.take_deficits(now, id, &seen);
         self.check_complete(id);
+        self.news = true;
+    }
+
+    /// What statuses came to since the last time: answers, and whether there is room. It looks at
+    /// every receiver, so in a large room it is not done for each status.
+    pub(super) fn digest(&mut self, now: Instant) {
+        self.news = false;
+        let rest = Duration::from_micros(self.peers.len() as u64);
+        self.digest_at = now + rest;
         self.answer(now);
         self.judge_room(now);
     }
@@ -219,6 +229,13 @@ impl Sender {
         if done && !peer.complete {
             self.events.push_back(SenderEvent::ReceiverComplete(id));
             self.rate.forget(id);
+        }
+        if done != peer.complete && !peer.silent {
+            if done {
+                self.waiting = self.waiting.saturating_sub(1);
+            } else {
+                self.waiting += 1;
+            }
         }
         peer.complete = done;
     }

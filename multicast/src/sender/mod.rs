@@ -73,6 +73,11 @@ pub struct Sender {
     pass: u32,
     pass_open: bool,
     next_tick: Instant,
+    /// Statuses came that were not looked at together yet, and when that is due.
+    news: bool,
+    digest_at: Instant,
+    /// Receivers that are neither complete nor silent.
+    waiting: usize,
     counters: SenderCounters,
 }
 
@@ -106,6 +111,9 @@ impl Sender {
             pass: 0,
             pass_open: false,
             next_tick: now + TICK,
+            news: false,
+            digest_at: now,
+            waiting: 0,
             counters: SenderCounters::default(),
             config,
         }
@@ -116,11 +124,15 @@ impl Sender {
     pub fn add_receiver(&mut self, now: Instant, id: ReceiverId) {
         self.remove_receiver(id);
         self.peers.insert(id, Peer::new(now));
+        self.waiting += 1;
     }
 
     /// Lets a receiver go; nothing is sent for it any more.
     pub fn remove_receiver(&mut self, id: ReceiverId) {
-        self.peers.remove(&id);
+        if let Some(peer) = self.peers.remove(&id) {
+            let waited = !peer.complete && !peer.silent;
+            self.waiting = self.waiting.saturating_sub(usize::from(waited));
+        }
         self.manifest.wants.remove(id);
         self.image.wants.remove(id);
         self.rate.forget(id);
@@ -155,6 +167,9 @@ impl Sender {
         if now >= self.next_tick {
             self.tick(now);
         }
+        if self.news && now >= self.digest_at {
+            self.digest(now);
+        }
         if !self.pacer.is_ready(now) {
             return None;
         }
@@ -176,6 +191,9 @@ impl Sender {
             return None;
         }
         let mut at = self.next_tick;
+        if self.news {
+            at = at.min(self.digest_at);
+        }
         let busy = self.manifest.has_source()
             || self.image.run.is_some()
             || (self.started

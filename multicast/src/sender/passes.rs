@@ -14,6 +14,7 @@ impl Sender {
         for (id, peer) in &mut self.peers {
             if !peer.silent && now.saturating_since(peer.last_status_at) >= SILENT {
                 peer.silent = true;
+                self.waiting = self.waiting.saturating_sub(usize::from(!peer.complete));
                 self.manifest.wants.set_active(*id, false);
                 self.image.wants.set_active(*id, false);
                 self.rate.forget(*id);
@@ -24,8 +25,7 @@ impl Sender {
             self.pacer.set_rate(self.rate.rate());
         }
         self.judge_standing(now);
-        self.answer(now);
-        self.judge_room(now);
+        self.digest(now);
         self.settle(now);
     }
 

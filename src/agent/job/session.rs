@@ -142,6 +142,7 @@ impl Runner {
                 if health.heard && !self.heard {
                     self.heard = true;
                     self.reporter.note(None);
+                    self.reporter.deaf(false);
                     // Multicast is back: what is not on its way already comes cheaper that way.
                     self.bulk_wanted.clear();
                 } else if !health.heard && self.heard {
@@ -160,6 +161,7 @@ impl Runner {
     /// Nothing of the session arrives: say so, and take everything over TCP 5003.
     pub(super) fn no_multicast(&mut self) {
         self.heard = false;
+        self.reporter.deaf(true);
         self.reporter.note(Some(
             "no multicast arrives here, so the image comes over TCP 5003: check the switch for an IGMP querier".into(),
         ));

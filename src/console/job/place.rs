@@ -25,6 +25,8 @@ pub(super) struct Place {
     pub(super) began: Option<Duration>,
     /// It has reported packets of the session.
     pub(super) hears: bool,
+    /// It says that nothing of the session reaches it.
+    pub(super) deaf: bool,
     /// Lines it has put into the log.
     pub(super) log_lines: u32,
     /// Times its machine was started again in the middle of the job.
@@ -42,6 +44,7 @@ impl Place {
             gone_since: None,
             began: None,
             hears: false,
+            deaf: false,
             log_lines: 0,
             restarts: 0,
             aside: None,

@@ -54,6 +54,7 @@ impl JobRun {
             && let Some(sending) = session.sending()
         {
             sending.add_receiver(receiver(i));
+            place.deaf = false;
         }
         self.changed(i).await;
     }

@@ -200,8 +200,11 @@ impl JobRun {
             Input::Progress { target, progress } => {
                 if let Some(&i) = self.index.get(&target) {
                     let now = self.now();
-                    if self.places[i].ordered && self.places[i].progress(now, progress) {
-                        self.changed(i).await;
+                    if self.places[i].ordered {
+                        self.hears(i, !progress.deaf);
+                        if self.places[i].progress(now, progress) {
+                            self.changed(i).await;
+                        }
                     }
                 }
             }
@@ -236,6 +239,16 @@ impl JobRun {
             Input::Shutdown => {}
         }
         self.show();
+    }
+
+    /// Nothing is sent for a target that multicast does not reach, until it does again.
+    fn hears(&mut self, i: usize, hears: bool) {
+        if self.places[i].deaf == hears {
+            self.places[i].deaf = !hears;
+            if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
+                sending.set_bulk_only(receiver(i), !hears);
+            }
+        }
     }
 
     async fn tick(&mut self) {

@@ -1,0 +1,24 @@
+//! Any bytes that a target's disk may hold where a journal would be: a bitmap of the right length or nothing, never a panic.
+#![no_main]
+
+use diskcast::disk::journal::parse;
+use imagefmt::Root;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    // The head says what it is about; asking for just that gets past the comparisons.
+    let number = |at: usize| {
+        data.get(at..at + 8)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
+    };
+    let mut root = [0; 32];
+    if let Some(bytes) = data.get(16..48) {
+        root.copy_from_slice(bytes);
+    }
+    let entries = usize::try_from(number(56) % 4_000_000).unwrap_or(0);
+    if let Some((_, bitmap)) = parse(data, Root(root), number(48), entries) {
+        assert!(bitmap.count() <= entries);
+        assert!(!bitmap.contains(entries));
+    }
+});
