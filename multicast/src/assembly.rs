@@ -9,6 +9,7 @@
 //! checks and writes it while packets keep coming, and [put back](Assembly::attach) after.
 //! Nothing here panics, whatever indexes come in.
 
+use crate::few::{self, FewLost};
 use crate::layout::{BLOCK_BYTES, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS, SYMBOL_BYTES};
 use reed_solomon_simd::ReedSolomonDecoder;
 use thiserror::Error;
@@ -58,6 +59,7 @@ pub enum AssemblyError {
 #[derive(Default)]
 pub struct Decoder {
     code: Option<ReedSolomonDecoder>,
+    few: FewLost,
 }
 
 impl Decoder {
@@ -155,11 +157,28 @@ impl BlockBuffer {
                     k: self.k,
                 });
             }
-            self.restore(decoder)?;
+            if !self.restore_few(decoder)? {
+                self.restore(decoder)?;
+            }
+            self.is_whole();
         }
         self.source
             .get(..len_bytes)
             .ok_or(AssemblyError::Length { len, k: self.k })
+    }
+
+    /// Restores a block that lacks a few symbols; false when it lacks too many for that.
+    fn restore_few(&mut self, decoder: &mut Decoder) -> Result<bool, AssemblyError> {
+        let missing = usize::from(self.k - self.source_count);
+        if missing > few::MOST {
+            return Ok(false);
+        }
+        let lost: Vec<u16> = (0..self.k).filter(|symbol| !self.has(*symbol)).collect();
+        let (payloads, _) = self.parity.as_chunks::<SYMBOL_BYTES>();
+        let parity = self.parity_index.iter().copied().zip(payloads);
+        let k = usize::from(self.k);
+        let parity = parity.take(missing);
+        Ok(decoder.few.restore(k, &mut self.source, &lost, parity)?)
     }
 
     fn restore(&mut self, decoder: &mut Decoder) -> Result<(), AssemblyError> {
@@ -196,14 +215,17 @@ impl BlockBuffer {
                 to.copy_from_slice(from);
             }
         }
-        // The block is whole now: asking again costs nothing.
+        Ok(())
+    }
+
+    /// The block is whole now: asking again costs nothing.
+    fn is_whole(&mut self) {
         for symbol in 0..self.k {
             if let Some(word) = self.have.get_mut(usize::from(symbol / 64)) {
                 *word |= 1 << (symbol % 64);
             }
         }
         self.source_count = self.k;
-        Ok(())
     }
 }
 

@@ -27,6 +27,7 @@
 pub mod assembly;
 pub mod blockset;
 mod carousel;
+mod few;
 pub mod layout;
 mod ledger;
 mod meter;
