@@ -181,3 +181,22 @@ fn accusation(block: u32, reason: &str, sources: &Sources) -> String {
          comes over TCP 5003; {who}"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn an_insider_is_named_by_the_address_it_sends_from() {
+        let mut sources = Sources::default();
+        for _ in 0..50 {
+            sources.count(Ipv4Addr::new(10, 77, 0, 1));
+        }
+        let alone = accusation(7, "content id differs", &sources);
+        assert!(alone.contains("block 7") && alone.contains("the console's address"));
+        sources.count(Ipv4Addr::new(10, 77, 1, 9));
+        let named = accusation(7, "content id differs", &sources);
+        assert!(named.contains("also came from 10.77.1.9: look at that machine"));
+    }
+}

@@ -385,12 +385,13 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Where everyone stands, in one line.
+/// Where the first few stand, in one line.
 fn picture(view: &Value) -> String {
     let all: Vec<String> = view["targets"]
         .as_array()
         .into_iter()
         .flatten()
+        .take(16)
         .map(|target| {
             format!(
                 "{} {} {:.0} %",

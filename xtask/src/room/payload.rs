@@ -48,8 +48,13 @@ impl Image {
 }
 
 /// A disk of random bytes: nothing to compress, nothing to leave out.
-pub(crate) fn random(scratch: &Scratch, programs: &Programs, bytes: u64) -> Result<Image, Failure> {
-    let disk = PathBuf::from(scratch.file("random.raw"));
+pub(crate) fn random(
+    scratch: &Scratch,
+    programs: &Programs,
+    name: &str,
+    bytes: u64,
+) -> Result<Image, Failure> {
+    let disk = PathBuf::from(scratch.file(name));
     bash(&format!(
         "head -c {bytes} /dev/urandom > {}",
         disk.display()
