@@ -8,20 +8,12 @@ use crate::blockset::BlockSet;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Carousel {
     position: u32,
-    rounds: u32,
 }
 
 impl Carousel {
     /// The next wanted block at or after the position, going round at the end.
     pub(crate) fn next(&mut self, wanted: &BlockSet) -> Option<u32> {
-        let block = match wanted.next(self.position) {
-            Some(block) => block,
-            None => {
-                let block = wanted.next(0)?;
-                self.rounds = self.rounds.saturating_add(1);
-                block
-            }
-        };
+        let block = wanted.next(self.position).or_else(|| wanted.next(0))?;
         self.position = block.saturating_add(1);
         Some(block)
     }
@@ -31,11 +23,6 @@ impl Carousel {
         let start = self.position;
         let from_here = wanted.iter_from(start);
         from_here.chain(wanted.iter().take_while(move |block| *block < start))
-    }
-
-    /// Times it went round.
-    pub(crate) fn rounds(&self) -> u32 {
-        self.rounds
     }
 }
 
@@ -52,11 +39,9 @@ mod tests {
         wanted.remove(2);
         wanted.remove(4);
         assert_eq!(carousel.next(&wanted), Some(3));
-        assert_eq!(carousel.rounds(), 0);
         assert_eq!(carousel.upcoming(&wanted).collect::<Vec<_>>(), [0, 1, 3]);
         assert_eq!(carousel.next(&wanted), Some(0));
         assert_eq!(carousel.upcoming(&wanted).collect::<Vec<_>>(), [1, 3, 0]);
-        assert_eq!(carousel.rounds(), 1);
         assert_eq!(carousel.next(&BlockSet::empty(5)), None);
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Standing {
     skipped: u64,
     received: u64,
     lost: u64,
+    /// What it lost in the window before, while this one is too short to tell.
+    lost_before_ppm: Ppm,
 }
 
 impl Standing {
@@ -178,14 +180,16 @@ impl Standing {
     }
 
     fn start_window(&mut self) {
+        self.lost_before_ppm = self.lost_ppm();
         (self.received, self.lost, self.skipped, self.from) = (0, 0, 0, None);
     }
 
     fn lost_ppm(&self) -> Ppm {
-        self.lost
-            .saturating_mul(1_000_000)
-            .checked_div(self.received.saturating_add(self.lost))
-            .unwrap_or(0)
+        let all = self.received.saturating_add(self.lost);
+        if all < MIN_PACKETS {
+            return self.lost_before_ppm;
+        }
+        self.lost.saturating_mul(1_000_000) / all
     }
 }
 
@@ -252,6 +256,8 @@ mod tests {
         let mut standing = Standing::default();
         standing.judge(second(0), sent(0), 0, true);
         standing.count(800, 200, 0);
+        // A new window begins with what is known from the one before.
+        standing.judge(second(5), sent(0), 10_000, true);
         for _ in 0..9 {
             assert_eq!(standing.strike(100, 745, 10_000), None);
         }
@@ -267,12 +273,12 @@ mod tests {
             }))
         );
         assert!(standing.is_lossy());
-        standing.judge(second(1), sent(0), 10_000, true);
+        standing.judge(second(6), sent(0), 10_000, true);
         standing.count(9_000, 1_000, 0);
-        assert_eq!(standing.judge(second(6), sent(0), 10_000, true), None);
+        assert_eq!(standing.judge(second(11), sent(0), 10_000, true), None);
         standing.count(9_800, 200, 0);
         assert_eq!(
-            standing.judge(second(11), sent(0), 10_000, true),
+            standing.judge(second(16), sent(0), 10_000, true),
             Some(Change::Promoted)
         );
         for _ in 0..10 {

@@ -213,7 +213,7 @@ impl Flags {
     pub const REPAIR: Self = Self(1);
     /// Parity sent before anybody asked.
     pub const PROACTIVE: Self = Self(1 << 1);
-    /// Sent for demoted receivers.
+    /// Source of a block that went out before, for those who lack it still.
     pub const SLOW_LANE: Self = Self(1 << 2);
     /// The last symbol of this block for now: what is missing after it is lost.
     pub const LAST_OF_BLOCK: Self = Self(1 << 3);

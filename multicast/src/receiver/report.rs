@@ -60,7 +60,7 @@ impl Receiver {
         let spread = self.interval.as_micros() / 10;
         let soon = now + Duration::from_micros(self.jitter.below(spread));
         let earliest = self.last_status_at.map_or(Instant::ZERO, |at| {
-            at + Duration::from_micros(self.interval.as_micros() / 4)
+            at + Duration::from_micros(self.interval.as_micros() / 10)
         });
         self.next_status_at = self.next_status_at.min(soon.max(earliest));
     }

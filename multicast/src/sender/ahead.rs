@@ -31,7 +31,6 @@ impl Sender {
                 parity: true,
             }));
         }
-        let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
         for object in [&self.manifest, &self.image] {
             if let Some(run) = &object.run {
                 upcoming.push(Upcoming {
@@ -43,7 +42,8 @@ impl Sender {
                     parity: run.proactive > 0,
                 });
             }
-            let parity = object.id == ObjectId::Manifest || self.proactive.symbols(healthy) > 0;
+            let parity =
+                object.id == ObjectId::Manifest || self.proactive.symbols(self.waiting) > 0;
             let blocks = object.carousel.upcoming(object.wants.wanted()).take(most);
             upcoming.extend(blocks.map(|index| Upcoming {
                 block: BlockKey {

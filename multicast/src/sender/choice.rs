@@ -67,6 +67,7 @@ impl Sender {
                 Lane::Second
             };
             self.image.start(block, proactive, lane);
+            self.most_goes = self.most_goes.max(self.image.ledger.goes(block));
             self.room.started(lane, *self.next_number.get(lane));
             self.sent.blocks = self.sent.blocks.saturating_add(1);
         }

@@ -74,6 +74,8 @@ pub struct Sender {
     first_ready_at: Option<Instant>,
     started: bool,
     pass: u32,
+    /// Times the block that went out most often did.
+    most_goes: u16,
     pass_open: bool,
     next_tick: Instant,
     /// Statuses came that were not looked at together yet, and when that is due.
@@ -112,6 +114,7 @@ impl Sender {
             first_ready_at: None,
             started: false,
             pass: 0,
+            most_goes: 0,
             pass_open: false,
             next_tick: now + TICK,
             news: false,
@@ -273,7 +276,7 @@ impl Sender {
         Progress {
             blocks: self.image.ledger.len(),
             owed: self.image.wants.wanted().count(),
-            pass: self.pass.max(self.image.carousel.rounds()),
+            pass: self.pass.max(u32::from(self.most_goes.saturating_sub(1))),
             receivers: count(self.peers.len()),
             complete: count(self.peers.values().filter(|peer| peer.complete).count()),
         }

@@ -16,6 +16,8 @@ fn one_slow_disk_slows_nobody() {
             "{index}: {report:?}"
         );
     }
+    // Want of buffers is not loss of the network, and no rate cures it.
+    assert_eq!(report.counters.rate_falls, 0, "{report:?}");
     // Blocks that only it lacks go by bulk: nothing is sent to all for its sake.
     assert!(report.transmissions() <= 1.01, "{report:?}");
     // Its own disk: 400 blocks at 27 ms, less those that came by bulk, which this room does not
@@ -45,6 +47,7 @@ fn when_all_disks_are_slow_little_is_sent_in_vain() {
         });
         let report = run(&room);
         assert!(report.transmissions() <= 1.02, "{spread}: {report:?}");
+        assert_eq!(report.counters.rate_falls, 0, "{spread}: {report:?}");
         let skipped: u64 = report.targets.iter().map(|target| target.skipped).sum();
         assert!(skipped <= 100, "{spread}: {report:?}");
         assert!(
