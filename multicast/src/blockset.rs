@@ -168,7 +168,12 @@ impl BlockSet {
 
     /// The members, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut from = 0;
+        self.iter_from(0)
+    }
+
+    /// The members at or after `from`, ascending.
+    pub fn iter_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
+        let mut from = from;
         std::iter::from_fn(move || {
             let found = self.next(from)?;
             from = found + 1;

@@ -26,6 +26,13 @@ impl Carousel {
         Some(block)
     }
 
+    /// What comes next, if nothing else is wanted meanwhile.
+    pub(crate) fn upcoming<'a>(&self, wanted: &'a BlockSet) -> impl Iterator<Item = u32> + use<'a> {
+        let start = self.position;
+        let from_here = wanted.iter_from(start);
+        from_here.chain(wanted.iter().take_while(move |block| *block < start))
+    }
+
     /// Times it went round.
     pub(crate) fn rounds(&self) -> u32 {
         self.rounds
@@ -46,7 +53,9 @@ mod tests {
         wanted.remove(4);
         assert_eq!(carousel.next(&wanted), Some(3));
         assert_eq!(carousel.rounds(), 0);
+        assert_eq!(carousel.upcoming(&wanted).collect::<Vec<_>>(), [0, 1, 3]);
         assert_eq!(carousel.next(&wanted), Some(0));
+        assert_eq!(carousel.upcoming(&wanted).collect::<Vec<_>>(), [1, 3, 0]);
         assert_eq!(carousel.rounds(), 1);
         assert_eq!(carousel.next(&BlockSet::empty(5)), None);
     }

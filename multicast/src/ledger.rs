@@ -326,6 +326,14 @@ impl Ledger {
         !self.queue.is_empty()
     }
 
+    /// Blocks with repair queued, oldest answer first.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = u32> + '_ {
+        self.queue.iter().copied().filter(|block| {
+            self.account(*block)
+                .is_some_and(|account| account.pending > 0 && account.stage == Stage::Sent)
+        })
+    }
+
     /// Whether a repair is queued.
     pub(crate) fn has_repair(&mut self) -> bool {
         while let Some(block) = self.queue.front() {

@@ -64,7 +64,7 @@ pub use replay::{ReplayWindow, Replayed};
 pub use seal::{OpenError, Opener, SealError, Sealer, SessionSecret, Suite};
 pub use sender::{
     Pace, Progress, ReceiverId, ReceiverProgress, Sender, SenderConfig, SenderCounters,
-    SenderEvent, Transmit, TransmitKind,
+    SenderEvent, Transmit, TransmitKind, Upcoming,
 };
 pub use standing::Demotion;
 pub use status::{Status, status_interval};

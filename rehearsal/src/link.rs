@@ -6,6 +6,7 @@
 //! allows.
 
 use crate::rng::Rng;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Probabilities in parts per million, for each packet by itself.
@@ -52,6 +53,17 @@ impl Faults {
 /// Table entries of a distance.
 const REACH: usize = 2048;
 
+/// The tables of a room: links that lose alike share theirs.
+#[derive(Debug, Default)]
+pub(crate) struct Tables(BTreeMap<u64, Distance>);
+
+impl Tables {
+    fn distance(&mut self, ppm: u64) -> Distance {
+        let table = self.0.entry(ppm).or_insert_with(|| Distance::new(ppm));
+        table.clone()
+    }
+}
+
 /// Distances to the next event of a probability.
 #[derive(Clone, Debug)]
 struct Distance {
@@ -95,8 +107,8 @@ struct Strikes {
 }
 
 impl Strikes {
-    fn new(ppm: u64, rng: &mut Rng) -> Self {
-        let distance = (ppm > 0).then(|| Distance::new(ppm));
+    fn new(ppm: u64, tables: &mut Tables, rng: &mut Rng) -> Self {
+        let distance = (ppm > 0).then(|| tables.distance(ppm));
         let left = distance
             .as_ref()
             .map_or(u64::MAX, |distance| distance.draw(rng));
@@ -141,7 +153,7 @@ pub(crate) enum Fate {
 pub(crate) type Arrivals = [Option<u64>; 2];
 
 impl Link {
-    pub(crate) fn new(faults: Faults, seed: u64) -> Self {
+    pub(crate) fn new(faults: Faults, tables: &mut Tables, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let lost = faults.loss_ppm.min(1_000_000);
         let spoilt = faults.corrupt_ppm.min(1_000_000);
@@ -149,10 +161,10 @@ impl Link {
         let either = lost + spoilt - lost * spoilt / 1_000_000;
         Self {
             faults,
-            loss: Strikes::new(either, &mut rng),
-            kernel: Strikes::new(faults.kernel_ppm, &mut rng),
-            burst: Strikes::new(faults.burst_enter_ppm, &mut rng),
-            burst_end: Strikes::new(faults.burst_leave_ppm, &mut rng),
+            loss: Strikes::new(either, tables, &mut rng),
+            kernel: Strikes::new(faults.kernel_ppm, tables, &mut rng),
+            burst: Strikes::new(faults.burst_enter_ppm, tables, &mut rng),
+            burst_end: Strikes::new(faults.burst_leave_ppm, tables, &mut rng),
             in_burst: false,
             rng,
         }
@@ -221,7 +233,7 @@ mod tests {
 
     /// Packets lost out of a million, and how many losses came in a row on average.
     fn count(faults: Faults) -> (u64, u64) {
-        let mut link = Link::new(faults, 5);
+        let mut link = Link::new(faults, &mut Tables::default(), 5);
         let (mut left, mut lost, mut bursts, mut in_burst) = (1_000_000, 0, 0, false);
         while left > 0 {
             match link.next(left.min(20)) {

@@ -2,7 +2,7 @@
 
 use crate::check::{self, SlotWatch, Wrong};
 use crate::events::{Event, Queue, Row};
-use crate::link::{Fate, Link};
+use crate::link::{Fate, Link, Tables};
 use crate::report::TargetReport;
 use crate::rng::Rng;
 use crate::room::Target;
@@ -83,13 +83,19 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(index: u32, target: Target, shared: &Shared, rng: &mut Rng) -> Self {
+    pub(crate) fn new(
+        index: u32,
+        target: Target,
+        shared: &Shared,
+        tables: &mut Tables,
+        rng: &mut Rng,
+    ) -> Self {
         Self {
             index,
             life: 0,
             receiver: None,
             replay: ReplayWindow::new(),
-            link: Link::new(target.faults, rng.draw()),
+            link: Link::new(target.faults, tables, rng.draw()),
             slots: vec![SlotWatch::default(); usize::from(shared.buffers)],
             disk_free_us: 0,
             disk: BlockSet::empty(shared.blocks()),

@@ -2,6 +2,7 @@
 
 use crate::check::{SenderWatch, Wrong};
 use crate::events::{Event, Queue, Row};
+use crate::link::Tables;
 use crate::node::{Moment, Node, Shared};
 use crate::report::{Failure, Report};
 use crate::rng::Rng;
@@ -67,6 +68,7 @@ impl World {
         };
         let mut queue = Queue::default();
         let mut quiet_from_us = 0;
+        let mut tables = Tables::default();
         let mut nodes = Vec::with_capacity(room.targets.len());
         for (index, target) in (0..).zip(&room.targets) {
             queue.push(target.join_us, Event::Join(index));
@@ -75,7 +77,13 @@ impl World {
                 queue.push(back.max(crash), Event::Join(index));
                 quiet_from_us = quiet_from_us.max(back);
             }
-            nodes.push(Node::new(index, target.clone(), &shared, &mut rng));
+            nodes.push(Node::new(
+                index,
+                target.clone(),
+                &shared,
+                &mut tables,
+                &mut rng,
+            ));
         }
         for at in &room.console_restarts_us {
             queue.push(*at, Event::ConsoleRestart);

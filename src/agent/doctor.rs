@@ -8,11 +8,9 @@
 //! slow.
 
 use super::{AgentOptions, doctor_facts};
-use crate::net::control::{
-    AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
-};
+use crate::net::control::{AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole};
 use crate::net::control_doctor::MAX_SECONDS;
-use crate::net::igmp_watch::interface_name;
+use crate::net::igmp_watch::{IgmpWatch, interface_name};
 use crate::net::probe_run::{ProbeHeard, ProbeListener};
 use crate::net::tls::Pin;
 use crate::net::{hex, port_owner, socket};
@@ -33,7 +31,7 @@ pub(super) struct Surroundings {
     pub(super) options: AgentOptions,
     pub(super) console: SocketAddr,
     pub(super) beacon_heard: Arc<AtomicBool>,
-    pub(super) querier: QuerierFacts,
+    pub(super) igmp: Option<Arc<IgmpWatch>>,
     pub(super) outbox: UnboundedSender<AgentMessage>,
 }
 
@@ -96,7 +94,6 @@ fn examine(request: DoctorRequest, around: Surroundings, over: &AtomicBool) -> D
         id: request.id.clone(),
         receive_buffer_asked: socket::RECEIVE_BUFFER as u64,
         beacon_heard: around.beacon_heard.load(Ordering::Relaxed),
-        querier: around.querier,
         ..DoctorAnswer::default()
     };
     let interface = around
@@ -131,6 +128,8 @@ fn examine(request: DoctorRequest, around: Surroundings, over: &AtomicBool) -> D
     doctor_facts::link(&name, &mut answer);
     answer.interface = name;
     answer.memory_available = doctor_facts::memory_available();
+    // Last, so that what was heard during the probe counts.
+    answer.querier = around.igmp.map(|igmp| igmp.facts()).unwrap_or_default();
     answer.disks = doctor_facts::disk_speeds(around.options.offers());
     answer
 }

@@ -34,7 +34,7 @@ pub(super) struct Link {
     instance: String,
     beacon_heard: Arc<AtomicBool>,
     /// Who asks for memberships here; begins with the first connection, when the interface is known.
-    igmp: Option<IgmpWatch>,
+    igmp: Option<Arc<IgmpWatch>>,
     /// The check of `doctor` that may be under way.
     check: Arc<doctor::Check>,
     job: Option<Job>,
@@ -111,7 +111,7 @@ impl Link {
         if self.igmp.is_none()
             && let Some(interface) = self.interface_towards(address)
         {
-            self.igmp = Some(IgmpWatch::start(interface, Role::Listener));
+            self.igmp = Some(Arc::new(IgmpWatch::start(interface, Role::Listener)));
         }
         let (reader, mut writer) = frames::split(stream);
         self.discard_outgoing();
@@ -275,7 +275,7 @@ impl Link {
                     options: self.options.clone(),
                     console,
                     beacon_heard: Arc::clone(&self.beacon_heard),
-                    querier: self.igmp.as_ref().map(IgmpWatch::facts).unwrap_or_default(),
+                    igmp: self.igmp.clone(),
                     outbox: self.outbox.clone(),
                 };
                 return doctor::start(request, surroundings, &self.check);

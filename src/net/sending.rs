@@ -1,17 +1,21 @@
 //! The console's data path: blocks from the image, seal, sockets, and the sender state machine, on one OS thread.
 //!
 //! A shell: decides nothing about what is sent. Packets the sender wants are sealed into one buffer as long as they go
-//! to the same group, and leave in one call. Blocks and their parity are kept in two small caches, so that memory is the same
-//! for an image of any size.
+//! to the same group, and leave in one call ([`batch`]). Blocks and their parity are read and made ahead of need by a
+//! second thread ([`ahead`]), so that a slow disk does not keep packets back that could leave.
+
+mod ahead;
+mod batch;
 
 use super::clock::Clock;
 use super::socket::SendSocket;
+use ahead::{AHEAD, ReadAhead};
+use batch::{BATCH, Batch};
 use multicast::{
-    BlockKey, Demotion, Encoder, Epoch, Lane, Layout, ObjectId, PACKET_BYTES, Pace, Parity,
-    ReceiverId, SYMBOL_BYTES, Sealer, Sender, SenderConfig, SenderCounters, SenderEvent, SessionId,
-    SessionSecret, Status, Suite, Transmit, source_symbol,
+    BlockKey, Demotion, Epoch, Lane, Layout, ObjectId, Pace, ReceiverId, SYMBOL_BYTES, Sealer,
+    Sender, SenderConfig, SenderCounters, SenderEvent, SessionId, SessionSecret, Status, Suite,
+    Transmit, source_symbol,
 };
-use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::mpsc::{Receiver as Commands, RecvTimeoutError, Sender as Channel, channel};
@@ -19,12 +23,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Packets in one call: what segmentation offload takes (40 x 1448 < 64 KiB), and one burst of the pacer.
-const BATCH: usize = 40;
-/// Blocks kept: the pass walks on, repairs go a few blocks back. 16 MiB.
-const KEPT_BLOCKS: usize = 16;
-/// Blocks whose parity is kept, 360 kB each: repairs of a lossy pass reach back about a second. 23 MiB.
-const KEPT_PARITY: usize = 64;
 /// Longest sleep: bounds how long a status waits.
 const NAP: Duration = Duration::from_millis(10);
 
@@ -136,6 +134,7 @@ impl Sending {
         let secret = SessionSecret::from_bytes(spec.secret);
         let sealer = Sealer::new(&secret, spec.suite, session, epoch).map_err(io::Error::other)?;
         let socket = SendSocket::open(spec.interface, spec.ttl)?;
+        let blocks = ReadAhead::start(Arc::clone(&spec.source))?;
         let clock = Clock::start();
         let mut config = SenderConfig::new(
             session,
@@ -157,8 +156,8 @@ impl Sending {
             sealer,
             socket,
             lanes: [spec.main, spec.second],
-            blocks: Blocks::new(spec.source),
-            batch: Batch::default(),
+            blocks,
+            batch: Batch::new(),
         };
         let shared = Arc::clone(&snapshot);
         std::thread::Builder::new()
@@ -229,7 +228,7 @@ struct State {
     sealer: Sealer,
     socket: SendSocket,
     lanes: [SocketAddrV4; 2],
-    blocks: Blocks,
+    blocks: ReadAhead,
     batch: Batch,
 }
 
@@ -291,6 +290,7 @@ impl State {
 
     /// Sends until the pacer or the carousel has nothing more for now.
     fn send_what_is_due(&mut self, clock: &Clock) -> Result<(), String> {
+        self.blocks.ask(self.sender.upcoming(AHEAD));
         // Two bursts at most before commands are looked at again.
         for _ in 0..2 * BATCH {
             let Some(transmit) = self.sender.poll_transmit(clock.now()) else {
@@ -302,35 +302,50 @@ impl State {
     }
 
     fn queue(&mut self, transmit: &Transmit) -> Result<(), String> {
-        let mut payload = [0u8; SYMBOL_BYTES];
-        let has_symbol = transmit.k > 0;
-        if has_symbol {
-            self.blocks.symbol(transmit, &mut payload)?;
-        }
-        let mut packet = [0u8; PACKET_BYTES];
-        let header = transmit.header(self.session, self.epoch);
-        let body: &[u8] = if has_symbol { &payload } else { &[] };
-        let len = self
-            .sealer
-            .seal(&header, body, &mut packet)
-            .map_err(|e| format!("sealing packet {}: {e}", transmit.packet_number.counter()))?;
         let lane = match transmit.lane {
             Lane::Main => 0,
             Lane::Second => 1,
         };
-        if !self.batch.takes(lane, len) {
+        if !self.batch.takes(lane) {
             self.flush()?;
         }
-        self.batch.push(lane, packet.get(..len).unwrap_or_default());
+        let mut padded;
+        let payload: &[u8] = if transmit.k == 0 {
+            &[]
+        } else if let Some(index) = transmit.symbol.checked_sub(transmit.k) {
+            let parity = self.blocks.parity(transmit.block)?;
+            parity.symbol(index).ok_or("a parity symbol that is none")?
+        } else {
+            let block = self.blocks.block(transmit.block)?;
+            let (whole, _) = block.as_chunks::<SYMBOL_BYTES>();
+            match whole.get(usize::from(transmit.symbol)) {
+                Some(symbol) => symbol,
+                None => {
+                    padded = [0u8; SYMBOL_BYTES];
+                    source_symbol(block, transmit.symbol, &mut padded);
+                    &padded
+                }
+            }
+        };
+        let header = transmit.header(self.session, self.epoch);
+        let room = self.batch.room().ok_or("a batch without room")?;
+        let len = self
+            .sealer
+            .seal(&header, payload, room)
+            .map_err(|e| format!("sealing packet {}: {e}", transmit.packet_number.counter()))?;
+        self.batch.push(lane, len);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), String> {
-        if self.batch.bytes.is_empty() {
+        if self.batch.contents().is_empty() {
             return Ok(());
         }
-        let to = self.lanes[self.batch.lane];
-        let sent = self.socket.send(to, &self.batch.bytes, self.batch.segment);
+        let [main, second] = self.lanes;
+        let to = if self.batch.lane() == 0 { main } else { second };
+        let sent = self
+            .socket
+            .send(to, self.batch.contents(), self.batch.segment());
         self.batch.clear();
         sent.map_err(|e| format!("sending to {to}: {e}; is the interface up?"))
     }
@@ -387,117 +402,6 @@ fn in_words(reason: Demotion) -> String {
     }
 }
 
-/// Packets of one size to one group, waiting to leave together.
-#[derive(Default)]
-struct Batch {
-    lane: usize,
-    segment: usize,
-    bytes: Vec<u8>,
-}
-
-impl Batch {
-    /// Whether a packet may join: same group, and only the last of a batch may be shorter.
-    fn takes(&self, lane: usize, len: usize) -> bool {
-        self.bytes.is_empty()
-            || (self.lane == lane
-                && len <= self.segment
-                && self.bytes.len().is_multiple_of(self.segment)
-                && self.bytes.len() < BATCH * self.segment)
-    }
-
-    fn push(&mut self, lane: usize, packet: &[u8]) {
-        if self.bytes.is_empty() {
-            (self.lane, self.segment) = (lane, packet.len());
-        }
-        self.bytes.extend_from_slice(packet);
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-    }
-}
-
-/// Recently used blocks and parity.
-struct Blocks {
-    source: Arc<dyn BlockSource>,
-    encoder: Encoder,
-    blocks: VecDeque<(BlockKey, Vec<u8>)>,
-    parity: VecDeque<(BlockKey, Parity)>,
-}
-
-impl Blocks {
-    fn new(source: Arc<dyn BlockSource>) -> Self {
-        Self {
-            source,
-            encoder: Encoder::new(),
-            blocks: VecDeque::new(),
-            parity: VecDeque::new(),
-        }
-    }
-
-    /// The payload of a packet.
-    fn symbol(
-        &mut self,
-        transmit: &Transmit,
-        payload: &mut [u8; SYMBOL_BYTES],
-    ) -> Result<(), String> {
-        let key = transmit.block;
-        match transmit.symbol.checked_sub(transmit.k) {
-            None => {
-                source_symbol(self.block(key)?, transmit.symbol, payload);
-            }
-            Some(index) => {
-                if !self.parity.iter().any(|(kept, _)| *kept == key) {
-                    self.block(key)?;
-                    let block = self
-                        .blocks
-                        .front()
-                        .map(|(_, bytes)| bytes.as_slice())
-                        .unwrap_or_default();
-                    let parity = self.encoder.encode(block).map_err(|e| e.to_string())?;
-                    self.parity.truncate(KEPT_PARITY - 1);
-                    self.parity.push_front((key, parity));
-                }
-                let kept = self.parity.iter().find(|(kept, _)| *kept == key);
-                if let Some(symbol) = kept.and_then(|(_, parity)| parity.symbol(index)) {
-                    payload.copy_from_slice(symbol);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The block's bytes, moved to the front of what is kept.
-    fn block(&mut self, key: BlockKey) -> Result<&[u8], String> {
-        let bytes = match self.blocks.iter().position(|(kept, _)| *kept == key) {
-            Some(0) => None,
-            Some(at) => self.blocks.remove(at).map(|(_, bytes)| bytes),
-            None => {
-                let mut bytes = match self.blocks.len() {
-                    KEPT_BLOCKS.. => self
-                        .blocks
-                        .pop_back()
-                        .map(|(_, bytes)| bytes)
-                        .unwrap_or_default(),
-                    _ => Vec::new(),
-                };
-                self.source
-                    .read_block(key, &mut bytes)
-                    .map_err(|e| format!("reading block {} of the image: {e}", key.index))?;
-                Some(bytes)
-            }
-        };
-        if let Some(bytes) = bytes {
-            self.blocks.push_front((key, bytes));
-        }
-        Ok(self
-            .blocks
-            .front()
-            .map(|(_, bytes)| bytes.as_slice())
-            .unwrap_or_default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -517,31 +421,5 @@ mod tests {
             usual_ppm: 3_900,
         };
         assert!(in_words(lossy).contains("it loses 12.4 % of the packets, the room 0.3 %"));
-    }
-
-    #[test]
-    fn a_batch_holds_one_group_and_ends_with_a_shorter_packet() {
-        let mut batch = Batch::default();
-        assert!(batch.takes(0, 1448));
-        batch.push(0, &[0; 1448]);
-        assert!(batch.takes(0, 1448));
-        assert!(!batch.takes(1, 1448));
-        assert!(batch.takes(0, 40));
-        batch.push(0, &[0; 40]);
-        assert!(!batch.takes(0, 1448), "nothing follows a shorter packet");
-        batch.clear();
-        batch.push(1, &[0; 40]);
-        assert!(!batch.takes(1, 1448), "nothing longer than the first");
-    }
-
-    #[test]
-    fn a_batch_is_never_longer_than_one_call_takes() {
-        let mut batch = Batch::default();
-        let mut packets = 0;
-        while batch.takes(0, 1448) {
-            batch.push(0, &[0; 1448]);
-            packets += 1;
-        }
-        assert_eq!(packets, BATCH);
     }
 }

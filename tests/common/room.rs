@@ -51,7 +51,7 @@ impl Room {
 
     /// The switch: its ports have the names of the machines (`con`, `t1`, ...).
     pub(crate) fn switch(&self) -> String {
-        self.name("sw")
+        script::namespace(&self.prefix, "sw")
     }
 
     /// Runs `work` on a thread that lives in a machine of the room.

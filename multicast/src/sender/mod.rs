@@ -24,8 +24,10 @@
 //! ```text
 //!  config   what it is told        intake   statuses        choice   the next packet
 //!  output   what it gives out      object   one object      passes   what time brings
+//!                                                           ahead    what comes after it
 //! ```
 
+mod ahead;
 mod choice;
 mod config;
 mod intake;
@@ -33,6 +35,7 @@ mod object;
 mod output;
 mod passes;
 
+pub use ahead::Upcoming;
 pub use config::{Pace, ReceiverId, SenderConfig};
 pub use output::{Progress, ReceiverProgress, SenderCounters, SenderEvent, Transmit, TransmitKind};
 

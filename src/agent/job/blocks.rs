@@ -1,6 +1,6 @@
 //! What becomes of image blocks: written, corrupt, or fetched over TCP 5003.
 
-use super::{BATCH, CORRUPT_TRIES, Failure, Runner};
+use super::{BATCH, CORRUPT_TRIES, Failure, Runner, STALL_SECONDS};
 use crate::agent::fetch::Fetched;
 use crate::agent::writers::{BlockFailure, Finished, Source, Work};
 use crate::net::hex;
@@ -42,6 +42,7 @@ impl Runner {
                     && image.done.insert(block)
                 {
                     image.written += bytes;
+                    self.news_at = self.reporter.seconds();
                     self.reporter.done(image.written + image.kept_bytes);
                 }
                 Ok(())
@@ -94,11 +95,25 @@ impl Runner {
 
     /// Keeps one batch on its way while anything is wanted over TCP 5003.
     pub(super) fn fetch_more(&mut self) {
-        if self.image.is_none() {
-            if !self.heard {
+        let stalled = self.reporter.seconds() - self.news_at > STALL_SECONDS;
+        let Some(image) = &self.image else {
+            if !self.heard || stalled {
                 self.ask_manifest();
             }
             return;
+        };
+        if stalled && self.bulk_wanted.is_empty() && self.bulk_flying.is_empty() {
+            let undecided = image.search.undecided(image.layout.block_count());
+            let missing = image.done.complement();
+            let missing = missing.iter().filter(|block| !undecided.contains(*block));
+            self.bulk_wanted = missing.take(BATCH).collect();
+            if !self.bulk_wanted.is_empty() {
+                self.news_at = self.reporter.seconds();
+                self.reporter.log(format!(
+                    "no new block for {STALL_SECONDS} s: fetching {} over TCP 5003",
+                    self.bulk_wanted.len()
+                ));
+            }
         }
         if self.bulk_flying.is_empty()
             && let Some(fetcher) = &self.fetcher
@@ -165,4 +180,23 @@ fn accusation(block: u32, reason: &str, sources: &Sources) -> String {
         "block {block} authenticated but is not what the manifest promises ({reason}); nothing of it was written, and it \
          comes over TCP 5003; {who}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn an_insider_is_named_by_the_address_it_sends_from() {
+        let mut sources = Sources::default();
+        for _ in 0..50 {
+            sources.count(Ipv4Addr::new(10, 77, 0, 1));
+        }
+        let alone = accusation(7, "content id differs", &sources);
+        assert!(alone.contains("block 7") && alone.contains("the console's address"));
+        sources.count(Ipv4Addr::new(10, 77, 1, 9));
+        let named = accusation(7, "content id differs", &sources);
+        assert!(named.contains("also came from 10.77.1.9: look at that machine"));
+    }
 }

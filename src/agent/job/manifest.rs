@@ -158,6 +158,7 @@ impl Runner {
             });
         }
         self.image = Some(image);
+        self.news_at = self.reporter.seconds();
         if !self.heard {
             self.no_multicast();
         }

@@ -46,6 +46,9 @@ const BATCH: usize = 16;
 const CORRUPT_TRIES: u32 = 3;
 /// Longest manifest accepted: 16 TiB of used 1 MiB chunks.
 const MAX_MANIFEST: u64 = 1 << 30;
+/// Seconds without a new block after which a batch of what is missing is fetched over TCP 5003: whatever the session
+/// waits for, this machine does not wait with it for ever.
+const STALL_SECONDS: f64 = 30.0;
 /// Threads that restore, decompress and write.
 const MAX_WRITERS: usize = 4;
 /// Threads that read back.
@@ -126,6 +129,7 @@ impl Job {
             bulk_flying: BTreeSet::new(),
             corrupt: HashMap::new(),
             sources: Sources::default(),
+            news_at: 0.0,
         };
         let job = Self {
             id,
@@ -256,6 +260,8 @@ struct Runner {
     corrupt: HashMap<u32, u32>,
     /// Who sends on the session.
     sources: Sources,
+    /// When the last block came, in seconds of the job.
+    news_at: f64,
 }
 
 impl Runner {
