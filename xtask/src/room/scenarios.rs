@@ -114,6 +114,11 @@ fn patience(bytes: u64, rate_bits_per_s: u64) -> Duration {
     Duration::from_secs_f64(60.0 + 5.0 * transfer_s(bytes, rate_bits_per_s))
 }
 
+/// The same for a peer: some of them hang under loss, and each hang costs the run this long.
+fn peer_patience(bytes: u64, rate_bits_per_s: u64) -> Duration {
+    Duration::from_secs_f64(30.0 + 3.0 * transfer_s(bytes, rate_bits_per_s))
+}
+
 const ELAPSED: &str = "elapsed, s";
 const JOB: &str = "of that, start of the job to the last target's end, s";
 const RECEIVED: &str = "last target has all bytes after, s";
@@ -251,7 +256,7 @@ impl<'a> Bench<'a> {
         for _ in self.runs(&format!("transport, loss {loss}")) {
             let done = self.once(report, &network, &image, self.plan(agents, &[]))?;
             sending(report, &done, &image, rate, over_limit, wire);
-            let limit = patience(image.bytes, rate);
+            let limit = peer_patience(image.bytes, rate);
             if uftp {
                 let run = peers::uftp(&network, folder, &image.path, limit)?;
                 peer_sending(report, "uftp", &run, image.bytes, rate);
@@ -325,7 +330,7 @@ impl<'a> Bench<'a> {
             let Some(peer_image) = peer_image.as_ref() else {
                 continue;
             };
-            let limit = patience(peer_image.bytes, rate);
+            let limit = peer_patience(peer_image.bytes, rate);
             let folder = self.folder.scratch.path();
             let run = peers::udpcast_partclone(&network, folder, peer_image, limit)?;
             if let Some(wall_s) = run.wall_s {
