@@ -151,7 +151,8 @@ fn write_all(
             .get_or_insert(error);
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
+        // A direct write keeps its thread waiting: two more keep the processors busy meanwhile.
+        for _ in 0..threads.max(1) + 2 {
             scope.spawn(|| {
                 let mut writer = match deployment.writer() {
                     Ok(writer) => writer,

@@ -108,7 +108,7 @@ impl Runner {
         }
         let journal = Journal::begin(deployment.target(), deployment.manifest())?;
         let threads = std::thread::available_parallelism()
-            .map_or(2, usize::from)
+            .map_or(4, |cores| cores.get() + 2)
             .min(MAX_WRITERS);
         let starting = |e| Failure::Other(format!("starting the writers: {e}"));
         let events = self.events.clone();

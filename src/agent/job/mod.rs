@@ -49,8 +49,8 @@ const MAX_MANIFEST: u64 = 1 << 30;
 /// Seconds without a new block after which a batch of what is missing is fetched over TCP 5003: whatever the session
 /// waits for, this machine does not wait with it for ever.
 const STALL_SECONDS: f64 = 30.0;
-/// Threads that restore, decompress and write.
-const MAX_WRITERS: usize = 4;
+/// Threads that restore, decompress and write: two more than processors, since a direct write keeps its thread waiting.
+const MAX_WRITERS: usize = 6;
 /// Threads that read back.
 const MAX_READERS: usize = 2;
 
