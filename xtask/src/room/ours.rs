@@ -47,6 +47,8 @@ pub(crate) struct Deployed {
     pub(crate) received_s: Option<f64>,
     /// Bytes that left the console's interface.
     pub(crate) sent_bytes: u64,
+    /// The session's own counters, as the summary has them.
+    session: Value,
     pub(crate) console: Cpu,
     pub(crate) console_peak_bytes: u64,
     pub(crate) agents: Vec<Option<End>>,
@@ -76,6 +78,11 @@ impl Deployed {
             all.iter().copied().fold(0.0, f64::max),
             sum / all.len().max(1) as f64,
         )
+    }
+
+    /// What the sender says of itself: `source_bytes`, `parity_bytes`, `bulk_bytes` (over TCP 5003).
+    pub(crate) fn sender(&self, counter: &str) -> f64 {
+        self.session[counter].as_f64().unwrap_or(0.0)
     }
 
     /// The most memory any agent held.
@@ -333,6 +340,7 @@ impl<'a> Service<'a> {
             job_s,
             received_s,
             sent_bytes: sent_after - sent_before,
+            session: summary["session"].clone(),
             console: cpu_after.since(cpu_before),
             console_peak_bytes,
             agents,

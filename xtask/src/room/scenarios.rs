@@ -124,6 +124,11 @@ const JOB: &str = "of that, start of the job to the last target's end, s";
 const RECEIVED: &str = "last target has all bytes after, s";
 const OVER_LIMIT: &str = "(elapsed - 2 s) / (Bc / 0.930 R)";
 const WIRE: &str = "bytes sent / payload";
+const SENDER: [(&str, &str); 3] = [
+    ("of that source symbols / payload", "source_bytes"),
+    ("of that parity / payload", "parity_bytes"),
+    ("of that over TCP 5003 / payload", "bulk_bytes"),
+];
 const CONSOLE_CPU: &str = "CPU of the console, s";
 const TARGET_CPU: &str = "CPU of one target (mean), s";
 const TARGET_CPU_MOST: &str = "CPU of one target (most), s";
@@ -378,6 +383,7 @@ impl<'a> Bench<'a> {
                 with.targets[0]["seconds"].as_f64().unwrap_or(0.0) / with.last_s(2..),
             );
             report.ours(WIRE, with.sent_bytes as f64 / image.bytes as f64);
+            sender(report, &with, image.bytes);
         }
         Ok(())
     }
@@ -479,6 +485,7 @@ impl<'a> Bench<'a> {
             report.ours("elapsed, first, s", first.wall_s);
             report.ours("elapsed, again, s", again.wall_s);
             report.limited(WIRE, again.sent_bytes as f64 / second.bytes as f64, 0.03);
+            sender(report, &again, second.bytes);
         }
         Ok(())
     }
@@ -515,6 +522,13 @@ fn costs(report: &mut Report, done: &Deployed) {
     report.ours(TARGET_CPU, done.agent_cpu_s().1);
 }
 
+/// What the bytes on the wire were; what is left is headers and control traffic.
+fn sender(report: &mut Report, done: &Deployed, payload: u64) {
+    for (name, counter) in SENDER {
+        report.ours(name, done.sender(counter) / payload as f64);
+    }
+}
+
 fn sending(
     report: &mut Report,
     done: &Deployed,
@@ -531,6 +545,7 @@ fn sending(
         over_limit,
     );
     report.limited(WIRE, done.sent_bytes as f64 / image.bytes as f64, wire);
+    sender(report, done, image.bytes);
     costs(report, done);
     report.limited(AGENT_MEMORY, mib(done.agent_peak_bytes()), 128.0);
     report.ours(CONSOLE_MEMORY, mib(done.console_peak_bytes));
