@@ -346,9 +346,9 @@ impl<'a> Bench<'a> {
                 } else {
                     report.limited(OVER_PEER, done.wall_s / wall_s, 0.6);
                 }
+                report.peer(WIRE, PEER, run.sent_bytes as f64 / peer_image.bytes as f64);
+                report.peer(TARGET_CPU, PEER, run.target_cpu_s);
             }
-            report.peer(WIRE, PEER, run.sent_bytes as f64 / peer_image.bytes as f64);
-            report.peer(TARGET_CPU, PEER, run.target_cpu_s);
             if let Some(blemish) = run.blemish() {
                 report.note(format!("{PEER}: {blemish}"));
             }
@@ -560,9 +560,10 @@ fn peer_sending(report: &mut Report, peer: &'static str, run: &PeerRun, bytes: u
             peer,
             (wall_s - FIXED_S) / transfer_s(bytes, rate),
         );
+        // A run that was cut has no figures, only a blemish.
+        report.peer(WIRE, peer, run.sent_bytes as f64 / bytes as f64);
+        report.peer(TARGET_CPU, peer, run.target_cpu_s);
     }
-    report.peer(WIRE, peer, run.sent_bytes as f64 / bytes as f64);
-    report.peer(TARGET_CPU, peer, run.target_cpu_s);
     if let Some(blemish) = run.blemish() {
         report.note(format!("{peer}: {blemish}"));
     }
