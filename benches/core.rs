@@ -97,7 +97,7 @@ fn parity(c: &mut Criterion) {
         b.iter(|| encoder.encode(black_box(&block)).unwrap())
     });
     let parity = encoder.encode(&block).unwrap();
-    for losses in [1u16, 32] {
+    for losses in [1u16, 7, 37, 64] {
         let mut assembly = multicast::Assembly::new(1);
         group.bench_function(format!("restore {losses} lost"), |b| {
             b.iter(|| {

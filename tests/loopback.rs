@@ -1,4 +1,4 @@
-//! The main job on loopback: no namespaces, no privileges, the real groups and ports.
+//! The main job on loopback: no namespaces, the real groups and ports; privileges only where a device is written.
 //!
 //! The console's ports are the contract's, so only one such console can run on a machine at a time: a lock file
 //! makes other test runs on the same machine wait instead of failing.
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use common::disk::{bytes_at, same_bytes};
+use common::disk::{Loop, bytes_at, same_bytes};
 use common::fill::{TARGET_POISON, poisoned};
 use common::images::{capture, info, restore};
 use common::process::{bash, text};
@@ -153,6 +153,66 @@ fn four_agents_on_one_machine_are_done_and_equal() {
     console.cli(&["job", "wait", &id]).ok();
     let report = console.cli(&["job", "report", &id]).ok();
     assert!(report.stdout.contains("done"), "{}", report.story());
+}
+
+/// A block device that gains by being told what is free: a loop device on memory counts as flash.
+#[test]
+fn a_device_is_written_and_what_the_image_does_not_use_is_discarded() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let (image, reference, root) = demo_image(folder.path());
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a file system in memory");
+    let backing = memory.path().join("flash.raw");
+    poisoned(&backing, DISK, TARGET_POISON);
+    let device = Loop::disk(&backing, 512);
+    let name = device.path().file_name().expect("a name").to_owned();
+    let queue = Path::new("/sys/block").join(name).join("queue");
+    let says = |what: &str| bash(&format!("cat {}", text(&queue.join(what))));
+    assert_eq!(says("rotational").trim(), "0");
+    assert_ne!(says("discard_max_bytes").trim(), "0");
+    let disk = folder.path().join("target");
+    std::os::unix::fs::symlink(device.path(), &disk).expect("a name for the device");
+
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let agent = Agent::start(Place::Here, &console, &disk, 0, &[]);
+    console.wait_ready(1);
+    let words = [
+        "deploy",
+        "--image",
+        text(&image),
+        "--targets",
+        "all",
+        "--yes",
+        "--json",
+    ];
+    let done = console.cli(&words);
+    let told = format!("{}\n{}", done.story(), agent.daemon.said());
+    assert_eq!(done.code, Some(0), "{told}");
+    let summary = done.last_of("summary");
+    let target = &summary["targets"][0];
+    assert_eq!(
+        (&target["state"], target["root"].as_str()),
+        (&"done".into(), Some(&*root))
+    );
+
+    let held =
+        std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&backing).expect("there")) * 512;
+    assert!(
+        held < DISK * 9 / 10,
+        "{held} of {DISK} bytes are still stored\n{told}"
+    );
+    drop(device);
+    // Whatever the image has is there; whatever it has not is as it was, or gone.
+    let (is, should) = [&backing, &reference]
+        .map(|file| std::fs::read(file).expect("readable"))
+        .into();
+    for (at, (is, should)) in is.chunks(4096).zip(should.chunks(4096)).enumerate() {
+        let unused = should.iter().all(|b| *b == TARGET_POISON);
+        assert!(
+            is == should || unused && is.iter().all(|b| *b == 0),
+            "4 KiB block {at} is neither the image's nor free"
+        );
+    }
 }
 
 #[test]

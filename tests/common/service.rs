@@ -279,7 +279,11 @@ impl Agent {
         more: &[&str],
     ) -> Self {
         let mut command = place.command(AGENT);
-        let offer = format!("{}={size}", text(disk));
+        // A device has the size it has.
+        let offer = match size {
+            0 => text(disk).to_owned(),
+            size => format!("{}={size}", text(disk)),
+        };
         command
             .args([
                 "run",
