@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 /// Zero runs at least this long are left to the device's own zeroing; shorter ones are cheaper written.
 const ZERO_BY_DEVICE: usize = 256 << 10;
 
+/// Discarded at once: a device that takes its time can be interrupted in between.
+const DISCARD_BYTES: u64 = 1 << 30;
+
 /// An image and the disk it goes onto, with the table sectors already worked out.
 pub struct Deployment {
     target: TargetDisk,
@@ -287,11 +290,16 @@ impl Deployment {
         all.insert(0..self.target.size());
         let mut discarded = 0;
         for range in all.subtract(&used.aligned_outwards(FRONT_BYTES)).iter() {
-            if cancelled() {
-                return Err(DiskError::Cancelled);
+            let mut start = range.start;
+            while start < range.end {
+                if cancelled() {
+                    return Err(DiskError::Cancelled);
+                }
+                let end = range.end.min(start + DISCARD_BYTES);
+                self.target.discard(start..end)?;
+                discarded += end - start;
+                start = end;
             }
-            self.target.discard(range.clone())?;
-            discarded += range.end - range.start;
         }
         Ok(discarded)
     }

@@ -270,6 +270,8 @@ impl Runner {
         let result = self.work();
         // Leave the groups before anything slow.
         self.receiving = None;
+        // A discard still under way must not keep the disk from the next job.
+        self.cancelled.store(true, Ordering::Relaxed);
         let written = self.image.as_ref().map_or(0, |image| image.written);
         let (state, reason, root) = match result {
             Ok(root) => (TargetState::Done, None, Some(root)),

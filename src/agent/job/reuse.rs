@@ -47,21 +47,18 @@ impl Search {
             if !pieces().all(|piece| believed(piece) || held(piece)) {
                 continue;
             }
-            let looked = pieces().filter(|piece| !held(*piece));
-            let before = search.entries.len();
-            for piece in looked {
+            let mut open = 0;
+            for piece in pieces().filter(|piece| !held(*piece)) {
+                open += 1;
                 // A chunk larger than a block comes up once for each of its blocks.
                 if search.entries.last() != Some(&piece) {
                     search.entries.push(piece);
                 }
             }
-            let count = pieces().filter(|piece| !held(*piece)).count();
-            debug_assert!(count >= search.entries.len() - before);
-            match u32::try_from(count).unwrap_or(u32::MAX) {
-                0 => search.kept.push(block),
-                count => {
-                    search.open.insert(block, count);
-                }
+            if open == 0 {
+                search.kept.push(block);
+            } else {
+                search.open.insert(block, open);
             }
         }
         search
