@@ -1,0 +1,1 @@
+//! The pre-OS: from Debian packages to a kernel and an initramfs.

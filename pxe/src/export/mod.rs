@@ -1,0 +1,1 @@
+//! What leaves the console for other boot servers and media.
