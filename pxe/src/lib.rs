@@ -3,6 +3,8 @@
 //! | module | what it is | pure |
 //! |---|---|---|
 //! | [`identity`] | what a machine is known by: MAC and UUID | yes |
+//! | [`machine`] | who boots, how far it came, what it is to do; the policy that is asked | yes |
+//! | [`decide`] | which machine gets what, with every quirk of firmware | yes |
 //! | [`dhcp`] | DHCP packets as values, for a server and for a client | yes |
 //! | [`bundle`] | the pre-OS: Debian packages to a kernel and an initramfs | reads packages, writes its cache |
 //! | [`export`] | a folder for somebody else's PXE server, an ISO | writes files |
@@ -10,6 +12,8 @@
 //! What always holds: nothing redistributable is part of this crate; a file that was not offered is never served.
 
 pub mod bundle;
+pub mod decide;
 pub mod dhcp;
 pub mod export;
 pub mod identity;
+pub mod machine;
