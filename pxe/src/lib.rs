@@ -6,6 +6,9 @@
 //! | [`machine`] | who boots, how far it came, what it is to do; the policy that is asked | yes |
 //! | [`decide`] | which machine gets what, with every quirk of firmware | yes |
 //! | [`dhcp`] | DHCP packets as values, for a server and for a client | yes |
+//! | [`lease`] | addresses for an isolated switch | yes |
+//! | [`tftp`] | TFTP transfers | yes |
+//! | [`script`] | scripts of iPXE and GRUB, the kernel command line | yes |
 //! | [`bundle`] | the pre-OS: Debian packages to a kernel and an initramfs | reads packages, writes its cache |
 //! | [`export`] | a folder for somebody else's PXE server, an ISO | writes files |
 //!
@@ -16,4 +19,7 @@ pub mod decide;
 pub mod dhcp;
 pub mod export;
 pub mod identity;
+pub mod lease;
 pub mod machine;
+pub mod script;
+pub mod tftp;
