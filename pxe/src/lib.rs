@@ -9,6 +9,7 @@
 //! | [`lease`] | addresses for an isolated switch | yes |
 //! | [`tftp`] | TFTP transfers | yes |
 //! | [`script`] | scripts of iPXE and GRUB, the kernel command line | yes |
+//! | [`serve`] | sockets around all that: DHCP, TFTP, HTTP | no |
 //! | [`bundle`] | the pre-OS: Debian packages to a kernel and an initramfs | reads packages, writes its cache |
 //! | [`export`] | a folder for somebody else's PXE server, an ISO | writes files |
 //!
@@ -22,4 +23,5 @@ pub mod identity;
 pub mod lease;
 pub mod machine;
 pub mod script;
+pub mod serve;
 pub mod tftp;

@@ -169,4 +169,6 @@ pub trait Policy: Send + Sync + 'static {
     fn words(&self, machine: &Machine) -> Words;
     /// Something happened to a machine.
     fn report(&self, report: Report);
+    /// A machine took an address from this DHCP server, which is not this service.
+    fn server_seen(&self, server: Ipv4Addr);
 }
