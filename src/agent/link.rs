@@ -3,6 +3,7 @@
 //! Owns the control connection and nothing else. A job goes on while the line is down; what could not be said then is
 //! said by the hello of the next connection.
 
+use super::desk::Line;
 use super::job::{Job, JobEnd};
 use super::{AgentOptions, Ended, doctor, facts};
 use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, EndAction, Hello};
@@ -65,15 +66,24 @@ impl Link {
             match self.connect().await {
                 Ok((address, reader, writer)) => {
                     wait = RETRY.0;
+                    self.options
+                        .desk
+                        .tell(|standing| standing.line = Line::Connected(address));
                     match self.serve(address, reader, writer).await {
                         Served::Over(end) => return end,
                         Served::Broken(reason) => {
-                            tracing::warn!(console = %address, %reason, "lost the console; connecting again")
+                            tracing::warn!(console = %address, %reason, "lost the console; connecting again");
+                            self.options.desk.tell(|standing| {
+                                standing.line = Line::Searching(format!("lost {address}: {reason}"))
+                            });
                         }
                     }
                 }
                 Err(reason) => {
                     tracing::info!(%reason, "no console yet");
+                    self.options
+                        .desk
+                        .tell(|standing| standing.line = Line::Searching(reason));
                     self.discard_outgoing();
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY.1);
@@ -162,6 +172,9 @@ impl Link {
             format!("no console with our pin announced itself on {second}: is it running, and is there an IGMP querier?")
         })?;
         self.beacon_heard.store(true, Ordering::Relaxed);
+        self.options
+            .desk
+            .tell(|standing| standing.beacon_heard = true);
         Ok(SocketAddr::from((from, beacon.control_port)))
     }
 
@@ -177,6 +190,7 @@ impl Link {
             return;
         }
         let (heard, outbox) = (Arc::clone(&self.beacon_heard), self.outbox.clone());
+        let desk = self.options.desk.clone();
         let (second, pin) = (self.options.second, self.options.pin);
         let interface = self
             .interface_towards(console)
@@ -186,6 +200,7 @@ impl Link {
                 b.pin == pin.0
             }) {
                 heard.store(true, Ordering::Relaxed);
+                desk.tell(|standing| standing.beacon_heard = true);
                 let _ = outbox.send(AgentMessage::BeaconHeard);
             }
         });
@@ -233,6 +248,13 @@ impl Link {
                 approved,
             } => {
                 tracing::info!(%target, %name, approved, "joined the console");
+                self.options.desk.tell(|standing| {
+                    standing.line = Line::Joined {
+                        console,
+                        name,
+                        approved,
+                    }
+                });
             }
             ConsoleMessage::Order(order) => {
                 match self.job.as_mut().filter(|job| job.id() == order.job) {
@@ -289,10 +311,13 @@ impl Link {
 
     /// After a recorded outcome: act on the machine, forget the job, and say whether the agent's work is over.
     fn over(&mut self) -> Option<Ended> {
-        let JobEnd { done, after } = self.job.as_ref()?.end()?;
+        let JobEnd { done, after, disk } = self.job.as_ref()?.end()?;
         self.job = None;
         if self.options.power && done && after != EndAction::None {
-            super::power::act(after);
+            match &self.options.on_end {
+                Some(on_end) => (on_end.0)(after, &disk),
+                None => super::power::act(after),
+            }
         }
         self.options
             .once

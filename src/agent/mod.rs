@@ -12,6 +12,7 @@
 //! [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
+pub mod desk;
 mod doctor;
 mod doctor_facts;
 pub mod facts;
@@ -25,12 +26,15 @@ mod progress;
 mod writers;
 
 use crate::disk::{DiskError, device};
+use crate::net::control::EndAction;
 use crate::net::receiving::InjectedLoss;
 use crate::net::tls::{self, Pin};
 use crate::target::DiskFacts;
+use desk::Desk;
 use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Settings of an agent.
 #[derive(Clone, Debug)]
@@ -53,6 +57,23 @@ pub struct AgentOptions {
     pub second: SocketAddrV4,
     /// Session packets to drop on purpose, for rehearsals.
     pub inject: InjectedLoss,
+    /// The screen beside this agent; empty where there is none.
+    pub desk: Desk,
+    /// Who restarts and switches off; the kernel itself where nobody is named.
+    pub on_end: Option<OnEnd>,
+}
+
+/// Obeys an end action on a machine whose disk (the path) was committed.
+pub type Obey = dyn Fn(EndAction, &Path) + Send + Sync;
+
+/// What a machine does after a job that ended `done`.
+#[derive(Clone)]
+pub struct OnEnd(pub Arc<Obey>);
+
+impl std::fmt::Debug for OnEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnEnd")
+    }
 }
 
 /// A disk on offer: a device, or a regular file with the size it is to have.

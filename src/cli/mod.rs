@@ -27,7 +27,7 @@ pub mod output;
 pub mod paths;
 mod plan_text;
 pub mod progress;
-mod rate;
+pub mod rate;
 pub mod secret;
 mod simulate;
 mod table;
