@@ -282,6 +282,9 @@ impl Link {
             }
             ConsoleMessage::DoctorEnd => self.check.end(),
             ConsoleMessage::Ping => return Some(AgentMessage::Pong),
+            ConsoleMessage::Capture(_)
+            | ConsoleMessage::Menu(_)
+            | ConsoleMessage::ChoiceAnswer(_) => {}
             ConsoleMessage::Unknown => tracing::debug!("message of a newer console ignored"),
         }
         None

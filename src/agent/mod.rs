@@ -12,6 +12,7 @@
 //! [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
+mod capture;
 mod doctor;
 mod doctor_facts;
 pub mod facts;
