@@ -14,12 +14,14 @@ mod run;
 mod upload;
 
 use super::AgentOptions;
+use super::desk::Work;
 use super::job::{JobEnd, Shared};
 use super::progress::Reporter;
 use crate::net::control::{AgentMessage, CaptureOrder, EndAction, Unfinished};
 use crate::target::{DiskFacts, TargetState};
 use rustls::ClientConfig;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
@@ -32,6 +34,7 @@ pub(super) struct Capture {
     events: Sender<Event>,
     cancelled: CancellationToken,
     shared: Arc<Mutex<Shared>>,
+    disk: PathBuf,
     recorded: Option<EndAction>,
 }
 
@@ -84,8 +87,22 @@ impl Capture {
         let shared = Arc::new(Mutex::new(Shared::new(String::new())));
         let access = Arc::new(Mutex::new(Access::of(&order, console)));
         let id = order.job.clone();
+        options.desk.tell(|standing| {
+            standing.work = Some(Work {
+                image: order.image.clone(),
+                disk: order.disk.path.clone(),
+                progress: None,
+                outcome: None,
+            });
+        });
+        let disk = order.disk.path.clone().into();
         let runner = Runner {
-            reporter: Reporter::new(id.clone(), outbox, Arc::clone(&shared)),
+            reporter: Reporter::new(
+                id.clone(),
+                outbox,
+                Arc::clone(&shared),
+                options.desk.clone(),
+            ),
             order,
             access: Arc::clone(&access),
             tls,
@@ -106,6 +123,7 @@ impl Capture {
             events,
             cancelled,
             shared,
+            disk,
             recorded: None,
         }
     }
@@ -151,6 +169,7 @@ impl Capture {
         Some(JobEnd {
             done: !failed,
             after,
+            disk: self.disk.clone(),
         })
     }
 }

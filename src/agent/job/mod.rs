@@ -16,6 +16,7 @@ mod reuse;
 mod session;
 
 use super::AgentOptions;
+use super::desk::Work;
 use super::fetch::{Fetched, Fetcher};
 use super::load::{Load, Mark};
 use super::progress::Reporter;
@@ -32,6 +33,7 @@ use reuse::Search;
 use rustls::ClientConfig;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -74,6 +76,8 @@ pub(super) struct Shared {
 pub(super) struct JobEnd {
     pub(super) done: bool,
     pub(super) after: EndAction,
+    /// The disk the order named.
+    pub(super) disk: PathBuf,
 }
 
 enum Event {
@@ -99,7 +103,16 @@ impl Job {
         let cancelled = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Mutex::new(Shared::new(order.root.clone())));
         let id = order.job.clone();
-        let reporter = Reporter::new(order.job.clone(), outbox.clone(), Arc::clone(&shared));
+        let desk = options.desk.clone();
+        desk.tell(|standing| {
+            standing.work = Some(Work {
+                image: order.image.clone(),
+                disk: order.disk.path.clone(),
+                progress: None,
+                outcome: None,
+            });
+        });
+        let reporter = Reporter::new(order.job.clone(), outbox.clone(), Arc::clone(&shared), desk);
         let runner = Runner {
             order,
             console,
@@ -184,6 +197,7 @@ impl Job {
         Some(JobEnd {
             done: outcome.state == TargetState::Done,
             after,
+            disk: outcome.disk.clone().into(),
         })
     }
 }
