@@ -26,6 +26,7 @@ pub mod output;
 pub mod paths;
 mod plan_text;
 pub mod progress;
+mod pxe;
 mod rate;
 pub mod secret;
 mod simulate;
@@ -101,6 +102,9 @@ enum Command {
     Job(job::Command),
     /// Check the room before a deployment: multicast, loss, links, disks
     Doctor(doctor::DoctorArgs),
+    /// Network boot: serve it, see who asked
+    #[command(subcommand)]
+    Pxe(pxe::Command),
     /// The target side, as `diskcast-agent` has it
     #[command(subcommand, hide = true)]
     Agent(agent::Command),
@@ -140,6 +144,7 @@ impl Command {
         match self {
             Self::Agent(_) => true,
             Self::Console(command) => command.is_service(),
+            Self::Pxe(command) => command.is_service(),
             _ => false,
         }
     }
@@ -287,6 +292,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
+        Command::Pxe(command) => pxe::run(command, &context()?),
         Command::Agent(command) => agent::run(command, out),
     }
 }
