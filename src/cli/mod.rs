@@ -27,6 +27,7 @@ pub mod output;
 pub mod paths;
 mod plan_text;
 pub mod progress;
+mod pxe;
 pub mod rate;
 pub mod secret;
 mod simulate;
@@ -105,6 +106,9 @@ enum Command {
     Job(job::Command),
     /// Check the room before a deployment: multicast, loss, links, disks
     Doctor(doctor::DoctorArgs),
+    /// Network boot: serve it, see who asked
+    #[command(subcommand)]
+    Pxe(pxe::Command),
     /// The target side, as `diskcast-agent` has it
     #[command(subcommand, hide = true)]
     Agent(agent::Command),
@@ -144,6 +148,7 @@ impl Command {
         match self {
             Self::Agent(_) => true,
             Self::Console(command) => command.is_service(),
+            Self::Pxe(command) => command.is_service(),
             _ => false,
         }
     }
@@ -292,6 +297,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Export(command) => block_on(export::run(command, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
+        Command::Pxe(command) => pxe::run(command, &context()?),
         Command::Agent(command) => agent::run(command, out),
     }
 }

@@ -1,5 +1,6 @@
 //! What the parts of a running console share.
 
+use super::boot::Boot;
 use super::doctor::Doctor;
 use super::jobs::Jobs;
 use super::roster::Roster;
@@ -73,4 +74,6 @@ pub struct Console {
     pub igmp: IgmpWatch,
     /// The run of `doctor` that may be under way.
     pub doctor: Doctor,
+    /// Network boot.
+    pub boot: Boot,
 }

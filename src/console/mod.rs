@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod api_server;
+pub mod boot;
 pub mod bulk_server;
 pub mod client;
 pub mod context;

@@ -4,7 +4,7 @@ use super::{ServeError, Settings, Shared, neighbours};
 use crate::decide::{self, Asker, Decision, Door, NoAsker};
 use crate::dhcp::{MAX_BYTES, MessageType, Op, Packet, code};
 use crate::lease::{Leases, Network, Outcome};
-use crate::machine::{Machine, Report, Stage};
+use crate::machine::{Machine, Report, Stage, Verdict};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -179,6 +179,10 @@ fn boot_answer(
             return None;
         }
     };
+    if question.options.user_class_is(super::DOCTOR) {
+        let decision = decide::decide(&asker, Verdict::Agent, &shared.server);
+        return Some((asker, decision));
+    }
     let address = match question.ciaddr {
         none if none.is_unspecified() => *from.ip(),
         address => address,

@@ -26,6 +26,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// User class of a console that asks who answers: it is answered, and is no machine that boots.
+pub const DOCTOR: &str = "diskcast-doctor";
 /// Between two looks at the boot folder.
 const REFRESH: Duration = Duration::from_secs(2);
 
