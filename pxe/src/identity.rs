@@ -54,7 +54,7 @@ impl FromStr for Mac {
 impl Uuid {
     /// From the bytes of SMBIOS and of DHCP option 97, whose first three fields have their lowest byte first (RFC 4578 section 2.3).
     ///
-    /// Nothing for a UUID of zeros or ones alone: boards that were never given one say so, and many of them would be one machine.
+    /// Nothing for the values of boards that were never given one: many of them would be one machine.
     pub fn from_firmware(bytes: [u8; 16]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h, rest @ ..] = bytes;
         let [i, j, k, l, m, n, o, p] = rest;
@@ -69,7 +69,9 @@ impl Uuid {
     }
 
     fn if_given(self) -> Option<Self> {
-        (self.0 != [0; 16] && self.0 != [0xff; 16]).then_some(self)
+        // AMI's sample value, on thousands of boards.
+        const SAMPLE: [u8; 16] = [3, 0, 2, 0, 4, 0, 5, 0, 0, 6, 0, 7, 0, 8, 0, 9];
+        (![[0; 16], [0xff; 16], SAMPLE].contains(&self.0)).then_some(self)
     }
 }
 

@@ -6,12 +6,16 @@
 //! job (one thread)   manifest -> prepare -> wipe -> image -> flush -> read back -> commit -> outcome
 //!   | blocks, statuses         | blocks to write
 //! net::receiving (one thread)  writers (a few threads)        bulk (tokio, on demand)
+//!
+//! capture (one thread)   survey -> read, compress, hash (a few threads) -> TCP 5003
+//! menu (tokio)           what the person at the screen may start, by way of the desk
 //! ```
 //!
 //! What always holds: the disk named in the order is the one written, or none; an outcome `done` is only made from a
 //! [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
+mod capture;
 pub mod desk;
 mod doctor;
 mod doctor_facts;
@@ -20,6 +24,7 @@ mod fetch;
 mod job;
 mod link;
 mod load;
+mod menu;
 mod pieces;
 mod power;
 mod progress;

@@ -69,7 +69,7 @@ pub(super) struct Job {
 pub(super) struct Shared {
     pub(super) state: TargetState,
     root: String,
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
 }
 
 /// How a job ended, once the console recorded it.
@@ -101,11 +101,7 @@ impl Job {
     ) -> Self {
         let (events, inbox) = channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Mutex::new(Shared {
-            state: TargetState::Joined,
-            root: order.root.clone(),
-            outcome: None,
-        }));
+        let shared = Arc::new(Mutex::new(Shared::new(order.root.clone())));
         let id = order.job.clone();
         let desk = options.desk.clone();
         desk.tell(|standing| {
@@ -402,6 +398,15 @@ impl Runner {
 }
 
 impl Shared {
+    /// A job that has just begun.
+    pub(super) fn new(root: String) -> Self {
+        Self {
+            state: TargetState::Joined,
+            root,
+            outcome: None,
+        }
+    }
+
     pub(super) fn conclude(&mut self, outcome: Outcome) {
         self.state = outcome.state;
         self.outcome = Some(outcome);
