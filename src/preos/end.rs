@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Time for the screen to say so, and for the last words to leave the serial line.
-const LAST_WORDS: Duration = Duration::from_millis(400);
+const LAST_WORDS: Duration = Duration::from_millis(800);
 /// A kernel that has not restarted the machine by then will not.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -21,6 +21,7 @@
 //! | [`efi`] | which boot entry is the deployed disk | all but vars |
 //! | [`event`] | stages, told to the boot service | |
 //! | [`end`] | restart and power off | |
+//! | [`shell`] | for those who build bundles | |
 //!
 //! What always holds: process 1 never ends; nothing is written to a disk here; a restart follows only a job that was proven, committed and recorded.
 
@@ -35,8 +36,10 @@ pub mod mounts;
 pub mod network;
 pub mod run;
 pub mod screen;
+pub mod shell;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Word by which process 1 starts the rest of itself.
@@ -44,7 +47,9 @@ const RUN: &str = "pre-os";
 
 /// Does the pre-OS's part, when this process has one: as process 1, as its child, or as the kernel's `modprobe`. Answers nothing otherwise.
 pub fn enter(arguments: &[OsString]) -> Option<ExitCode> {
-    if std::process::id() == 1 {
+    // In a container the agent is process 1 as well, under its own name.
+    let called = arguments.first().map(Path::new).and_then(Path::file_name);
+    if std::process::id() == 1 && called == Some(OsStr::new("init")) {
         first::be_first();
     }
     let words: Vec<&str> = arguments

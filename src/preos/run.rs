@@ -73,6 +73,9 @@ fn boot(
 ) -> Result<ExitCode, BootError> {
     let thread = BootError::Thread;
     screen::start(board.clone(), desk.clone(), serials, began).map_err(thread)?;
+    if settings.shell && !super::shell::start() {
+        board.remark("diskcast.shell: this pre-OS has no shell.".into());
+    }
     let own = facts::gather(Some(Vec::new()));
     board.change(|situation| {
         situation.machine = Machine {

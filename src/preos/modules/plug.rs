@@ -54,11 +54,14 @@ pub fn start(modules: Arc<Modules>) -> std::io::Result<Devices> {
                     None
                 }
             };
-            walk(&modules);
+            // The network first: it takes seconds to come up, and disks can do that at the same time.
+            walk(&modules, is_network);
+            walk(&modules, is_device);
             modules.load_always();
             // Drivers loaded for what was named brought new devices.
-            walk(&modules);
+            walk(&modules, is_device);
             settled.0.store(true, Ordering::Relaxed);
+            walk(&modules, is_anything);
             follow(&modules, announcements.as_ref());
         })?;
     Ok(devices)
@@ -75,23 +78,27 @@ fn announcements() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Loads for every device that is here; again as long as that made new ones appear.
-fn walk(modules: &Modules) {
-    // The network first and alone: it takes seconds to come up, and disks can do that at the same time. A driver's devices appear at the end of its own loading,
-    // mostly: three rounds are a bus, a controller and what hangs on it.
-    for wanted in [is_network as fn(&str) -> bool, |_| true] {
-        for _ in 0..3 {
-            let mut found = Vec::new();
-            collect(Path::new("/sys/devices"), 0, &mut found);
-            found.retain(|modalias| wanted(modalias));
-            // Faster ciphers for this processor can wait for disks.
-            found.sort_by_key(|modalias| modalias.starts_with("cpu:"));
-            found.dedup();
-            if found.iter().map(|m| modules.load_for(m)).sum::<usize>() == 0 {
-                break;
-            }
+/// Loads for every device that is here and is `wanted`; again as long as that made new ones appear.
+fn walk(modules: &Modules, wanted: fn(&str) -> bool) {
+    // A driver's devices appear at the end of its own loading, mostly: three rounds are a bus, a controller and what hangs on it.
+    for _ in 0..3 {
+        let mut found = Vec::new();
+        collect(Path::new("/sys/devices"), 0, &mut found);
+        found.retain(|modalias| wanted(modalias));
+        found.dedup();
+        if found.iter().map(|m| modules.load_for(m)).sum::<usize>() == 0 {
+            return;
         }
     }
+}
+
+/// Processors ask for quicker ciphers: nothing waits for those.
+fn is_device(modalias: &str) -> bool {
+    !modalias.starts_with("cpu:")
+}
+
+fn is_anything(_: &str) -> bool {
+    true
 }
 
 /// PCI class 02, and the bus that virtual machines have their card on.
@@ -134,7 +141,7 @@ fn follow(modules: &Modules, announcements: Option<&OwnedFd>) {
             .map(|socket| PollFd::new(*socket, PollFlags::IN))
             .collect();
         match poll(&mut waits, Some(&pause)) {
-            Ok(0) => walk(modules),
+            Ok(0) => walk(modules, is_device),
             Ok(_) => {
                 if let Some(socket) = announcements {
                     read(modules, socket, &mut buffer);
@@ -154,7 +161,7 @@ fn read(modules: &Modules, socket: &OwnedFd, buffer: &mut [u8]) {
                     modules.load_for(modalias);
                 }
             }
-            Err(rustix::io::Errno::NOBUFS) => walk(modules),
+            Err(rustix::io::Errno::NOBUFS) => walk(modules, is_device),
             Err(_) => return,
         }
     }

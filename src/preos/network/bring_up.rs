@@ -170,7 +170,9 @@ impl Keeper {
         let since = began.elapsed().as_secs();
         let mut buffer = [0; dhcp::MAX_BYTES];
         loop {
-            self.wait_for_link();
+            if self.wait_for_link() {
+                exchange.link_returned(began.elapsed());
+            }
             if self.has.is_none() {
                 self.show(CardState::Asking {
                     since,
@@ -255,8 +257,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Returns when there is a signal on the cable.
-    fn wait_for_link(&self) {
+    /// Returns when there is a signal on the cable; true when there was none at first.
+    fn wait_for_link(&self) -> bool {
         let since = self.plan.began.elapsed().as_secs();
         let mut waited = false;
         while self.card.has_link() != Some(true) {
@@ -268,6 +270,7 @@ impl Keeper {
         if waited {
             self.show_address();
         }
+        waited
     }
 
     fn show_address(&self) {

@@ -53,8 +53,18 @@ pub enum Event {
 #[derive(Debug)]
 enum State {
     Selecting,
-    Requesting { offer: Lease, left: u32 },
-    Bound { lease: Lease, since: Duration },
+    Requesting {
+        offer: Lease,
+        left: u32,
+    },
+    Bound {
+        lease: Lease,
+        since: Duration,
+        /// From when on it is renewed: T1, or the moment the cable was put back.
+        renew_from: Duration,
+        /// The cable was put back: perhaps into another network, whose server is to say so.
+        moved: bool,
+    },
 }
 
 /// The client of one card.
@@ -129,7 +139,7 @@ impl Exchange {
         if now < self.next {
             return None;
         }
-        if let State::Bound { lease, since } = &self.state
+        if let State::Bound { lease, since, .. } = &self.state
             && now >= later(*since, secs(lease.seconds))
         {
             self.events.push(Event::Expired);
@@ -153,20 +163,28 @@ impl Exchange {
                 *left -= 1;
                 (client.request(xid, secs_field, offer), To::Everyone)
             }
-            State::Bound { lease, since } => {
-                let (renew, rebind, end) = times(lease);
+            State::Bound {
+                lease,
+                since,
+                moved,
+                ..
+            } => {
+                let (_, rebind, end) = times(lease);
                 let age = now.saturating_sub(*since);
-                let (to, until) = if age < rebind {
-                    (To::Server(lease.server), rebind)
-                } else {
-                    (To::Everyone, end)
+                let (to, until) = match (age < rebind, *moved) {
+                    (true, false) => (To::Server(lease.server), rebind),
+                    (true, true) => (To::Everyone, rebind),
+                    (false, _) => (To::Everyone, end),
                 };
                 // Half of what is left, but not more often than once a minute (RFC 2131 section 4.4.5).
                 let left = until.saturating_sub(age);
-                let pause = (left / 2)
-                    .max(RENEW_EVERY)
-                    .min(left.max(Duration::from_secs(1)));
-                debug_assert!(age >= renew);
+                // A port that just came up drops the first question: sooner again.
+                let pause = if *moved {
+                    LONGEST
+                } else {
+                    (left / 2).max(RENEW_EVERY)
+                };
+                let pause = pause.min(left.max(Duration::from_secs(1)));
                 let packet = client.renew(xid, secs_field, lease);
                 self.next = later(now, pause);
                 self.asked = self.asked.saturating_add(1);
@@ -178,6 +196,18 @@ impl Exchange {
         self.wait = (self.wait * 2).min(LONGEST);
         self.asked = self.asked.saturating_add(1);
         Some(out)
+    }
+
+    /// The cable was put back: the lease is asked for again at once, of any server.
+    pub fn link_returned(&mut self, now: Duration) {
+        if let State::Bound {
+            renew_from, moved, ..
+        } = &mut self.state
+        {
+            *renew_from = now;
+            *moved = true;
+        }
+        self.next = now;
     }
 
     /// A packet came. What is not for this exchange is ignored.
@@ -204,9 +234,8 @@ impl Exchange {
                     self.bind(now, lease);
                 }
             }
-            (Some(MessageType::Ack), State::Bound { since, lease: old }) => {
-                let renewing = now >= later(*since, times(old).0);
-                if let (true, Some(lease)) = (renewing, Lease::read(packet, self.mac, self.xid)) {
+            (Some(MessageType::Ack), State::Bound { renew_from, .. }) if now >= *renew_from => {
+                if let Some(lease) = Lease::read(packet, self.mac, self.xid) {
                     self.bind(now, lease);
                 }
             }
@@ -219,9 +248,12 @@ impl Exchange {
                 self.next = later(now, rest);
                 self.wait = (rest * 2).min(LONGEST);
             }
-            (Some(MessageType::Nak), State::Bound { since, lease })
-                if now >= later(*since, times(lease).0) =>
-            {
+            (
+                Some(MessageType::Nak),
+                State::Bound {
+                    lease, renew_from, ..
+                },
+            ) if now >= *renew_from => {
                 let server = lease.server;
                 self.events.push(Event::Refused(server));
                 self.select(now);
@@ -231,10 +263,16 @@ impl Exchange {
     }
 
     fn bind(&mut self, now: Duration, lease: Lease) {
-        self.next = later(now, times(&lease).0);
+        let renew_from = later(now, times(&lease).0);
+        self.next = renew_from;
         self.asked = 0;
         self.events.push(Event::Bound(lease.clone()));
-        self.state = State::Bound { lease, since: now };
+        self.state = State::Bound {
+            lease,
+            since: now,
+            renew_from,
+            moved: false,
+        };
         // Renewals are a new exchange.
         self.xid = self.draw_xid();
         self.started = self.next;
@@ -377,6 +415,19 @@ mod tests {
         exchange.handle_packet(now, &answer(&renew, MessageType::Ack, 800));
         assert!(matches!(exchange.poll_event(), Some(Event::Bound(_))));
         assert_eq!(exchange.poll_timeout(), now + Duration::from_secs(400));
+    }
+
+    #[test]
+    fn a_cable_put_into_another_network_gets_another_address() {
+        let mut exchange = exchange();
+        let now = bound(&mut exchange, 800) + Duration::from_secs(50);
+        exchange.link_returned(now);
+        let (question, to) = exchange.poll_transmit(now).unwrap();
+        assert_eq!((question.ciaddr, to), (ADDRESS, To::Everyone));
+        exchange.handle_packet(now, &question.answer(MessageType::Nak, SERVER));
+        assert_eq!(exchange.poll_event(), Some(Event::Refused(SERVER)));
+        let (question, _) = exchange.poll_transmit(now).unwrap();
+        assert_eq!(question.message_type(), Some(MessageType::Discover));
     }
 
     #[test]
