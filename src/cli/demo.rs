@@ -348,7 +348,7 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         )
         .await?;
     let summary = follow(client, &job.id, out, Show::Everything, None).await?;
-    Ok(show_end(&summary, out))
+    show_end(&summary, out)
 }
 
 /// Restores the image to a file of its own and holds every agent's disk against it.

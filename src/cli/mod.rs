@@ -10,6 +10,7 @@
 //! ```
 
 mod agent;
+mod capture_target;
 mod console;
 mod demo;
 mod deploy;
@@ -23,6 +24,7 @@ mod job;
 mod job_text;
 mod live;
 mod logging;
+mod offer;
 pub mod output;
 pub mod paths;
 mod plan_text;
@@ -101,7 +103,10 @@ enum Command {
     /// The pre-OS for other boot servers, media and machines
     #[command(subcommand)]
     Export(export::Command),
-    /// Running and past deployments
+    /// What people at the targets may start themselves
+    #[command(subcommand)]
+    Offer(offer::Command),
+    /// Running and past deployments and captures
     #[command(subcommand)]
     Job(job::Command),
     /// Check the room before a deployment: multicast, loss, links, disks
@@ -289,7 +294,11 @@ fn run(cli: Cli, out: &Output) -> Ended {
     // Made only where it is needed: images are worked on without a console, so no data directory has to be found.
     let context = || Context::new(out.clone(), &cli.global);
     match cli.command {
-        Command::Image(command) => image::run(command, out).map(|()| Exit::OK),
+        Command::Image(command) => match command.remote() {
+            Some(args) => block_on(capture_target::run(args, &context()?)),
+            None => image::run(command, out).map(|()| Exit::OK),
+        },
+        Command::Offer(command) => block_on(offer::run(command, &context()?)),
         Command::Demo(args) => demo::run(args, out),
         Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),

@@ -93,7 +93,14 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
                 (false, true) => out.note(
                     "no targets yet; an agent that finds this console appears here by itself",
                 ),
-                (false, false) => out.line(target_table(&list.targets)),
+                (false, false) => {
+                    out.line(target_table(&list.targets));
+                    for target in &list.targets {
+                        if let Some(asks) = &target.asks {
+                            out.note(clean(&format!("{} {asks}", target.name)));
+                        }
+                    }
+                }
             }
             // Machines that asked for a boot and never joined are no targets yet; somebody waits for them all the same.
             if !out.json() && args.selector.is_none() && !list.machines.is_empty() {
@@ -307,6 +314,7 @@ fn target_text(target: &TargetView) -> String {
             .to_owned(),
         ),
         ("job", or_dash(target.job.as_deref())),
+        ("asks", or_dash(target.asks.as_deref())),
         ("host", or_dash(Some(&facts.hostname))),
         ("model", or_dash(facts.model.as_deref())),
         ("serial", or_dash(facts.serial.as_deref())),

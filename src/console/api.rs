@@ -3,6 +3,9 @@
 //! HTTP/1.1 with JSON over a Unix socket `console.sock` in the data directory. Errors carry `code`, `message` and
 //! `hint`; the CLI turns `code` into its exit code. Long commands read `GET /v1/jobs/ID/events`, one JSON object a line.
 
+pub use super::api_capture::{
+    CaptureRequest, CaptureView, Offer, OfferAction, OfferList, OfferRequest,
+};
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
 use crate::target::{Bottleneck, DiskFacts, Facts, TargetState};
@@ -132,6 +135,9 @@ pub struct TargetView {
     pub job: Option<String>,
     /// When it was last seen, RFC 3339.
     pub last_seen: String,
+    /// What a person at the target asks for, and how it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
     /// The machine.
     pub facts: Facts,
     /// How its last network boot went, when it booted here.
@@ -508,6 +514,9 @@ pub struct JobView {
     /// Session counters.
     #[serde(default)]
     pub session: SessionView,
+    /// What is captured, when the job is a capture; `image` is where it goes then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Box<CaptureView>>,
 }
 
 /// Counters of the sending side.
@@ -583,6 +592,9 @@ pub struct Summary {
     pub seconds: f64,
     /// Session counters.
     pub session: SessionView,
+    /// What was captured, when the job was a capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Box<CaptureView>>,
     /// Where the log and the report are.
     pub report: String,
 }

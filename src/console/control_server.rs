@@ -280,12 +280,10 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             console.doctor.heard(id, &run, Word::Answer(answer));
             return;
         }
-        AgentMessage::MenuRequest
-        | AgentMessage::BackupRequest(_)
-        | AgentMessage::TakeOffer(_)
-        | AgentMessage::Hello(_)
-        | AgentMessage::Pong
-        | AgentMessage::Unknown => return,
+        AgentMessage::MenuRequest => return console.menu_asked(id),
+        AgentMessage::BackupRequest(request) => return console.backup_asked(id, &request),
+        AgentMessage::TakeOffer(choice) => return console.offer_taken(id, *choice).await,
+        AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };
     match (console.jobs.handle(number), input) {

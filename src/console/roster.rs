@@ -73,6 +73,7 @@ impl Entry {
             multicast: self.link.is_some() && self.beacon_heard,
             job: self.job.as_ref().map(|(job, _)| job.clone()),
             last_seen: self.row.last_seen.clone(),
+            asks: None,
             facts: self.row.facts.clone(),
             boot: None,
         }

@@ -11,10 +11,12 @@
 use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
 use super::boot::service::{self, BootOptions, InConsole};
 use super::boot::{Boot, BootPolicy};
+use super::capture::Requests;
 use super::context::{Console, Patience, Settings};
 use super::doctor::Doctor;
 use super::interface;
 use super::jobs::Jobs;
+use super::offers::Offers;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
@@ -135,6 +137,7 @@ pub async fn run(
         .targets()
         .await
         .map_err(|error| store_failed(&error))?;
+    let offers = store.offers().await.map_err(|error| store_failed(&error))?;
     let console = Arc::new(Console {
         settings: Settings {
             interface: chosen.name,
@@ -151,6 +154,8 @@ pub async fn run(
         pin: identity.pin(),
         roster: Roster::new(targets, options.approval == Approval::Auto),
         jobs: Jobs::default(),
+        requests: Requests::default(),
+        offers: Offers::new(offers),
         throttle: Throttle::default(),
         igmp,
         doctor: Doctor::default(),

@@ -23,10 +23,6 @@ pub struct CaptureOrder {
     /// How.
     #[serde(default)]
     pub wishes: CaptureWishes,
-    /// Key of content ids when the image is to be encrypted, 64 hex digits. It names content and opens nothing; the image's own
-    /// key and the password stay on the console.
-    #[serde(default)]
-    pub id_key: Option<String>,
     /// Where TCP 5003 is and what opens it for this capture alone.
     pub bulk: BulkOrder,
 }
@@ -106,6 +102,10 @@ pub struct CaptureBegun {
     pub held: u64,
     /// BLAKE3 over number (u32 BE) and content id of each of them in order, 64 hex digits.
     pub held_digest: String,
+    /// Key of content ids when the image is encrypted, 64 hex digits. It names content and opens nothing; the image's own key and
+    /// the password stay on the console.
+    #[serde(default)]
+    pub id_key: Option<String>,
     /// Why it begins anew, when there was something to go on with.
     #[serde(default)]
     pub note: Option<String>,

@@ -147,12 +147,6 @@ impl Runner {
     fn open(&self) -> Result<Source, Failure> {
         let order = &self.order;
         let facts = self.offered()?;
-        let id_key = match &order.id_key {
-            None => None,
-            Some(text) => Some(IdKey::from_bytes(hex::decode(text).map_err(|_| {
-                Failure::Other("the order's key of content ids is no key".to_owned())
-            })?)),
-        };
         self.reporter.log(format!("reading {}", facts.title()));
         let options = MasterOptions {
             survey: SurveyOptions {
@@ -185,7 +179,7 @@ impl Runner {
         Ok(Source {
             disk,
             begin,
-            id_key,
+            id_key: None,
             ids: Vec::new(),
         })
     }
@@ -221,6 +215,19 @@ impl Runner {
         let mut uploader = Uploader::new(access, std::sync::Arc::clone(&self.tls), &self.order.job);
         let begun = self.wait_on(uploader.begin(&source.begin))??;
         source.begin.fresh = None;
+        let id_key = match &begun.id_key {
+            None => None,
+            Some(text) => Some(IdKey::from_bytes(hex::decode(text).map_err(|_| {
+                Cut::Over(Failure::Other(
+                    "the console's key of content ids is no key".into(),
+                ))
+            })?)),
+        };
+        if id_key != source.id_key {
+            // Another image: what is known was named by another key.
+            source.ids.clear();
+            source.id_key = id_key;
+        }
         self.reporter.state_is(TargetState::Capturing);
         if let Some(note) = &begun.note {
             tracing::info!(note, "the capture begins anew");
