@@ -287,6 +287,8 @@ fn start_agents(
                 interface: Some(Ipv4Addr::LOCALHOST),
                 name: Some(format!("pc-{number}")),
                 second,
+                desk: Default::default(),
+                on_end: None,
                 inject: InjectedLoss {
                     share: if number == AGENTS { LOSS } else { 0.0 },
                     ..InjectedLoss::NONE

@@ -15,6 +15,7 @@ mod demo;
 mod deploy;
 mod doctor;
 pub mod exit;
+mod export;
 mod follow;
 pub mod image;
 pub mod interrupt;
@@ -27,7 +28,7 @@ pub mod paths;
 mod plan_text;
 pub mod progress;
 mod pxe;
-mod rate;
+pub mod rate;
 pub mod secret;
 mod simulate;
 mod table;
@@ -97,6 +98,9 @@ enum Command {
     Image(image::Command),
     /// Put an image on targets
     Deploy(deploy::DeployArgs),
+    /// The pre-OS for other boot servers, media and machines
+    #[command(subcommand)]
+    Export(export::Command),
     /// Running and past deployments
     #[command(subcommand)]
     Job(job::Command),
@@ -290,6 +294,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
+        Command::Export(command) => block_on(export::run(command, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
         Command::Pxe(command) => pxe::run(command, &context()?),

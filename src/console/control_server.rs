@@ -280,7 +280,12 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             console.doctor.heard(id, &run, Word::Answer(answer));
             return;
         }
-        AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
+        AgentMessage::MenuRequest
+        | AgentMessage::BackupRequest(_)
+        | AgentMessage::TakeOffer(_)
+        | AgentMessage::Hello(_)
+        | AgentMessage::Pong
+        | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };
     match (console.jobs.handle(number), input) {
