@@ -177,7 +177,7 @@ async fn serve(args: ServeArgs, context: &Context) -> Ended {
     let client = context.client();
     let console: ConsoleInfo = client.get("/v1/console").await?;
     let report: BootReport = client.get("/v1/boot").await?;
-    if let Some(other) = report.service.filter(|other| is_running(other.pid)) {
+    if let Some(other) = report.service {
         return Err(ApiError::new(
             ErrorCode::Refused,
             format!(
@@ -230,10 +230,6 @@ async fn serve(args: ServeArgs, context: &Context) -> Ended {
             _ = &mut told_to_end => return Ok(Exit::OK),
         }
     }
-}
-
-fn is_running(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).is_dir()
 }
 
 /// A table of machines.
