@@ -9,7 +9,7 @@
 //! Owns: every quirk of firmware that asks for a boot, each where it arises. What always holds: iPXE is never given a loader again, so no chain can
 //! loop; a machine is given what fits the firmware it says it has, or nothing; nobody is answered who did not ask for a boot.
 
-use crate::dhcp::{Arch, CLIENT_PORT, MessageType, Op, Packet, SERVER_PORT, code};
+use crate::dhcp::{Arch, MessageType, Op, Packet, SERVER_PORT, code};
 use crate::machine::{Machine, Verdict};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -322,14 +322,7 @@ pub fn destination(
         none if none.is_unspecified() || question.broadcast => Ipv4Addr::BROADCAST,
         address => address,
     };
-    SocketAddrV4::new(
-        address,
-        if client_port == 0 {
-            CLIENT_PORT
-        } else {
-            client_port
-        },
-    )
+    SocketAddrV4::new(address, client_port)
 }
 
 #[cfg(test)]

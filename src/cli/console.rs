@@ -185,6 +185,9 @@ pub(super) fn run(command: Command, context: &Context) -> Ended {
 }
 
 fn serve(args: RunArgs, context: &Context) -> Ended {
+    if args.pxe {
+        args.network.prepare(context)?;
+    }
     let out = context.out.clone();
     let options = ConsoleOptions {
         data_dir: context.data_dir.clone(),

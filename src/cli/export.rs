@@ -127,6 +127,49 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
     }
 }
 
+/// The boot folder this console serves, made with the usual settings when there is none. Its scripts are for other servers; this console makes its own.
+///
+/// # Errors
+/// As for `export pxe`.
+pub(super) fn ensure_boot_folder(target: &Path, context: &Context) -> Result<(), ApiError> {
+    if target.exists() {
+        return Ok(());
+    }
+    let failed = |error: &dyn std::fmt::Display| {
+        ApiError::new(
+            ErrorCode::Refused,
+            format!("boot folder {}: {error}", target.display()),
+        )
+    };
+    // As the console itself makes it when it starts.
+    let identity = Identity::load_or_create(&context.data_dir.join("identity"))
+        .map_err(|error| failed(&error))?;
+    let options = FolderOptions {
+        bundle: BundleOptions {
+            profile: Profile::Full,
+            agent: agent(None)?,
+            shell: false,
+            source: PackageSource::Apt,
+            cache: context.data_dir.join("preos"),
+        },
+        words: Words {
+            pin: identity.pin().to_string(),
+            ..Words::default()
+        },
+        ipxe: None,
+    };
+    let folder = target.display();
+    context.out.note(format!(
+        "making the boot folder {folder}: packages are fetched once, which takes minutes"
+    ));
+    let done = with_bars(&context.out, |report| boot_folder(target, &options, report)).map_err(|mut error| {
+        error.hint.get_or_insert_with(|| format!("`diskcast export pxe {folder}` has options for other drivers, packages and agents"));
+        error
+    })?;
+    tell_bundle(&context.out, &done.bundle);
+    Ok(())
+}
+
 async fn pxe_folder(args: PxeArgs, context: &Context) -> Ended {
     let out = &context.out;
     let target = absolute(&args.folder)?;

@@ -59,7 +59,8 @@ pub(super) struct BootArgs {
         hide_env_values = true
     )]
     uefi: Uefi,
-    /// Folder of boot files [default: boot in the data directory]
+    /// Folder of boot files [default: boot in the data directory, made of
+    /// Debian packages when it is not there]
     #[arg(
         long,
         value_name = "DIR",
@@ -107,6 +108,17 @@ pub(super) struct ServeArgs {
 }
 
 impl BootArgs {
+    /// Makes the boot folder when it is the usual one and is not there; a folder that was named has to be.
+    pub(super) fn prepare(&self, context: &Context) -> Result<(), ApiError> {
+        match self.boot_files {
+            Some(_) => Ok(()),
+            None => super::export::ensure_boot_folder(
+                &context.data_dir.join(service::BOOT_FOLDER),
+                context,
+            ),
+        }
+    }
+
     /// As the services take them.
     pub(super) fn options(self) -> BootOptions {
         BootOptions {
@@ -142,6 +154,7 @@ fn range(text: &str) -> Result<Range, BadRange> {
 pub(super) fn run(command: Command, context: &Context) -> Ended {
     match command {
         Command::Serve(args) => {
+            args.boot.prepare(context)?;
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()
@@ -164,7 +177,7 @@ async fn serve(args: ServeArgs, context: &Context) -> Ended {
     let client = context.client();
     let console: ConsoleInfo = client.get("/v1/console").await?;
     let report: BootReport = client.get("/v1/boot").await?;
-    if let Some(other) = report.service.filter(|other| is_running(other.pid)) {
+    if let Some(other) = report.service {
         return Err(ApiError::new(
             ErrorCode::Refused,
             format!(
@@ -217,10 +230,6 @@ async fn serve(args: ServeArgs, context: &Context) -> Ended {
             _ = &mut told_to_end => return Ok(Exit::OK),
         }
     }
-}
-
-fn is_running(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).is_dir()
 }
 
 /// A table of machines.

@@ -15,6 +15,7 @@ pub(crate) mod fill;
 pub(crate) mod images;
 pub(crate) mod intruders;
 pub(crate) mod process;
+pub(crate) mod pxe_client;
 pub(crate) mod room;
 pub(crate) mod room_script;
 pub(crate) mod service;

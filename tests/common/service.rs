@@ -22,7 +22,7 @@ pub(crate) enum Place<'a> {
 
 impl Place<'_> {
     /// `ip netns exec` replaces itself by the program, so the child's pid is the program's own.
-    fn command(self, program: &str) -> Command {
+    pub(crate) fn command(self, program: &str) -> Command {
         let mut command = match self {
             Self::Here => Command::new(program),
             Self::Namespace(name) => {
@@ -50,7 +50,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    fn start(mut command: Command, what: &str, log: &Path) -> Self {
+    pub(crate) fn start(mut command: Command, what: &str, log: &Path) -> Self {
         let open = || {
             fs::OpenOptions::new()
                 .create(true)

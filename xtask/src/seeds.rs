@@ -61,6 +61,9 @@ const RECIPES: &[(&str, &str, &str)] = &[
     ("diskmap_patch", "gpt", PATCH_GPT),
     ("diskmap_mbr", "logical", MBR),
     ("diskmap_patch", "mbr", PATCH_MBR),
+    ("pxe_dhcp", "uefi", DHCP_UEFI),
+    ("pxe_dhcp", "request", DHCP_REQUEST),
+    ("pxe_tftp", "ovmf", TFTP),
     ("imagefmt_open", "image", IMAGE),
     ("imagefmt_rebuild", "image", IMAGE),
 ];
@@ -81,6 +84,18 @@ const PATCH_GPT: &str = "truncate -s 256K d; sgdisk -a 1 -n 1:40:60 -n 7:64:80 d
 const PATCH_MBR: &str = "truncate -s 256K d
     printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread d
     { printf '\\000\\100\\000\\000\\004\\000\\000\\000\\000\\000\\377'; head -c 130560 d; } > x";
+
+// A DISCOVER of UEFI firmware, and a REQUEST for a lease: 28 bytes of fixed part, a card, names, the cookie, options.
+const DHCP_UEFI: &str = "{ printf '\\001\\001\\006\\000abcd\\000\\000\\200\\000'; head -c 16 /dev/zero
+      printf '\\122\\124\\000\\000\\000\\001'; head -c 202 /dev/zero
+      printf '\\143\\202\\123\\143\\065\\001\\001\\067\\003\\001\\003\\006\\135\\002\\000\\007\\136\\003\\001\\003\\020'
+      printf '\\141\\021\\0000123456789abcdef\\074\\040PXEClient:Arch:00007:UNDI:003016\\377'; } > x";
+const DHCP_REQUEST: &str = "{ printf '\\001\\001\\006\\000abcd\\000\\000\\200\\000'; head -c 16 /dev/zero
+      printf '\\122\\124\\000\\000\\000\\001'; head -c 202 /dev/zero
+      printf '\\143\\202\\123\\143\\065\\001\\003\\062\\004\\012\\000\\000\\012\\066\\004\\012\\000\\000\\002\\377'; } > x";
+// The length of the request, the request as OVMF makes it, then begin, the options answered, and two windows.
+const TFTP: &str = "{ printf '\\064shimx64.efi\\000octet\\000tsize\\0000\\000blksize\\0001468\\000windowsize\\0004\\000'
+      printf '\\000\\000\\000\\000\\000\\002\\000\\000\\000\\002\\000\\004\\000\\002\\000\\010'; } > x";
 
 /// The product's own writer, when it has been built; a fuzz run alone works without.
 const IMAGE: &str = "truncate -s 1M d; mke2fs -q -F -t ext2 -b 1024 -N 16 d

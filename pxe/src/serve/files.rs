@@ -6,6 +6,7 @@
 use crate::machine::Stage;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
@@ -60,6 +61,8 @@ pub enum FileError {
 struct Held {
     bytes: Bytes,
     modified: Option<SystemTime>,
+    /// A file that was put in its place by renaming has another one, also where lengths and times are set to be the same.
+    inode: u64,
 }
 
 /// The files.
@@ -145,9 +148,11 @@ fn read(
         Err(error) => return Err(failed(error)),
     };
     let modified = facts.modified().ok();
-    if known
-        .is_some_and(|known| known.bytes.len() as u64 == facts.len() && known.modified == modified)
-    {
+    if known.is_some_and(|known| {
+        known.bytes.len() as u64 == facts.len()
+            && known.modified == modified
+            && known.inode == facts.ino()
+    }) {
         return Ok(None);
     }
     if facts.len() > MAX_BYTES {
@@ -155,7 +160,12 @@ fn read(
         return Err(FileError::Large { path, bytes });
     }
     let bytes = Bytes::from(std::fs::read(&path).map_err(failed)?);
-    Ok(Some(Held { bytes, modified }))
+    let inode = facts.ino();
+    Ok(Some(Held {
+        bytes,
+        modified,
+        inode,
+    }))
 }
 
 /// How far a machine is that has this file.

@@ -224,11 +224,19 @@ impl Console {
         BootReport {
             schema_version: super::api::SCHEMA_VERSION,
             policy: self.boot.policy,
-            service: inner.service.clone(),
+            // Another process may have been killed without a word.
+            service: inner
+                .service
+                .clone()
+                .filter(|service| is_running(service.pid)),
             machines: inner.log.views(),
             address_servers: inner.servers.iter().map(Ipv4Addr::to_string).collect(),
             rivals: found,
             not_checked,
         }
     }
+}
+
+fn is_running(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).is_dir()
 }
