@@ -17,6 +17,8 @@ pub enum TargetState {
     Ready,
     /// Accepted a job; has not received anything yet.
     Joined,
+    /// Its disk is read into a new image on the console.
+    Capturing,
     /// Takes the image from the multicast session.
     Receiving,
     /// Takes what it lacks over TCP 5003.
@@ -52,6 +54,7 @@ impl TargetState {
             Self::WaitingApproval => "waiting-approval",
             Self::Ready => "ready",
             Self::Joined => "joined",
+            Self::Capturing => "capturing",
             Self::Receiving => "receiving",
             Self::Repairing => "repairing",
             Self::Verifying => "verifying",

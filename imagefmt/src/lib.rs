@@ -29,6 +29,7 @@ mod prologue;
 mod rebuild;
 mod record;
 mod records;
+mod resume;
 mod scan;
 mod seal;
 mod sign;
@@ -51,6 +52,7 @@ pub use meta::{ExcludedRange, FsMeta, META_MAX, Meta, PARTITIONS_MAX, PartitionM
 pub use rebuild::Rebuilt;
 pub use record::{EncodedChunk, RecordKind, RecordSealer};
 pub use records::{Record, Records};
+pub use resume::Unfinished;
 pub use scan::Gap;
 pub use seal::{KdfCost, NewPassword, Password};
 pub use sign::{SigningKey, VerifyingKey};

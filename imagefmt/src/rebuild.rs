@@ -70,8 +70,15 @@ impl<R: ReadAt> Image<R> {
     }
 }
 
+/// META, TABLE and chunks with their places.
+pub(crate) type Parts = (
+    Option<Vec<u8>>,
+    Vec<Region>,
+    BTreeMap<ChunkId, (Entry, Position)>,
+);
+
 /// What was found so far.
-struct Saved {
+pub(crate) struct Saved {
     keys: Option<Arc<Keys>>,
     decoder: Decoder,
     body: Vec<u8>,
@@ -84,7 +91,7 @@ struct Saved {
 }
 
 impl Saved {
-    fn new(keys: Option<Arc<Keys>>) -> Result<Self> {
+    pub(crate) fn new(keys: Option<Arc<Keys>>) -> Result<Self> {
         Ok(Self {
             decoder: Decoder::new(None)?,
             keys,
@@ -142,6 +149,29 @@ impl Saved {
             }
             RecordKind::Signature | RecordKind::Trailer => {}
         }
+    }
+
+    /// Takes a META, TABLE or CHUNK record; false when it does not hold.
+    pub(crate) fn takes<R: ReadAt>(
+        &mut self,
+        store: &Store<R>,
+        prologue: &Prologue,
+        at: Position,
+        header: &Header,
+    ) -> bool {
+        let count = |saved: &Self| {
+            let others = usize::from(saved.meta.is_some()) + usize::from(saved.table.is_some());
+            saved.chunks.len() + others
+        };
+        // Each is written once: one that was there before holds as well, and counts as not taken.
+        let before = count(self);
+        self.take(store, prologue, at, header);
+        count(self) > before
+    }
+
+    /// META, TABLE and chunks, for a writer to go on with.
+    pub(crate) fn into_parts(self) -> Parts {
+        (self.meta, self.table.unwrap_or_default(), self.chunks)
     }
 
     /// The plain body of a record that is not a chunk.

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::codec::DEFAULT_LEVEL;
 use crate::error::{FormatError, Result};
 use crate::prologue::{PROLOGUE_BYTES, Prologue, identity};
+use crate::rebuild::Parts;
 use crate::record::{EncodedChunk, RecordKind, RecordSealer};
 use crate::seal::{KdfCost, KeySlot, Keys, NewPassword};
 use crate::sign::SIGNATURE_RECORD_BYTES;
@@ -109,14 +110,14 @@ pub struct Writer<W> {
     volumes: Option<Box<dyn VolumeSink<W> + Send>>,
     volume_bytes: u64,
     prologue: Prologue,
-    sealer: RecordSealer,
+    pub(crate) sealer: RecordSealer,
     level: i32,
     position: Position,
     /// Bytes of the volumes before this one.
     before: u64,
-    meta_json: Option<Vec<u8>>,
-    table: Vec<Region>,
-    chunks: BTreeMap<ChunkId, (Entry, Position)>,
+    pub(crate) meta_json: Option<Vec<u8>>,
+    pub(crate) table: Vec<Region>,
+    pub(crate) chunks: BTreeMap<ChunkId, (Entry, Position)>,
     scratch: Vec<u8>,
 }
 
@@ -126,6 +127,49 @@ impl<W> std::fmt::Debug for Writer<W> {
             .field("position", &self.position)
             .field("chunks", &self.chunks.len())
             .finish()
+    }
+}
+
+impl<W> Writer<W> {
+    /// A writer in the middle of an image: its prologue and these records lie in front of `position`.
+    pub(crate) fn going_on(
+        sink: W,
+        prologue: Prologue,
+        level: i32,
+        position: Position,
+        keys: Option<Arc<Keys>>,
+        (meta_json, table, chunks): Parts,
+    ) -> Self {
+        Self {
+            sink: Some(sink),
+            volumes: None,
+            volume_bytes: DEFAULT_VOLUME_BYTES,
+            sealer: RecordSealer {
+                geometry: prologue.geometry,
+                image_uuid: prologue.image_uuid,
+                keys,
+            },
+            prologue,
+            level,
+            position,
+            before: 0,
+            meta_json,
+            table,
+            chunks,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The same with another sink.
+    pub(crate) fn with_sink<V>(self, sink: V) -> Writer<V> {
+        Writer::going_on(
+            sink,
+            self.prologue,
+            self.level,
+            self.position,
+            self.sealer.keys,
+            (self.meta_json, self.table, self.chunks),
+        )
     }
 }
 

@@ -21,6 +21,9 @@ use tokio::net::TcpStream;
 /// A console that says nothing for this long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// What was sent and is not acknowledged for so long never will be.
+const STALL: Duration = Duration::from_secs(60);
+
 /// Bytes in front of each block: index and length.
 const FRAME_HEAD: usize = 8;
 
@@ -137,7 +140,7 @@ impl BulkClient {
     async fn get(&mut self, path: &str) -> Result<Response<Incoming>, BulkError> {
         let mut connection = match self.connection.take().filter(|c| !c.is_closed()) {
             Some(connection) => connection,
-            None => self.connect().await?,
+            None => connect(self.address, &self.tls).await?,
         };
         let request = Request::get(path)
             .header(header::HOST, "diskcast")
@@ -155,27 +158,35 @@ impl BulkClient {
         self.connection = Some(connection);
         Ok(answer)
     }
+}
 
-    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, BulkError> {
-        let failed = |source| BulkError::Connect {
-            address: self.address,
-            source,
-        };
-        let stream = timed(TcpStream::connect(self.address))
-            .await?
-            .map_err(failed)?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-        let stream = timed(connector.connect(tls::server_name(), stream))
-            .await?
-            .map_err(failed)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "bulk connection ended");
-            }
-        });
-        Ok(sender)
-    }
+/// A connection to the console's bulk service.
+///
+/// # Errors
+/// [`BulkError`].
+pub(super) async fn connect<B>(
+    address: SocketAddr,
+    tls: &Arc<ClientConfig>,
+) -> Result<SendRequest<B>, BulkError>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let failed = |source| BulkError::Connect { address, source };
+    let stream = timed(TcpStream::connect(address)).await?.map_err(failed)?;
+    // A console that vanished without a word is noticed by the kernel, whatever is being sent.
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(STALL));
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
+    let stream = timed(connector.connect(tls::server_name(), stream))
+        .await?
+        .map_err(failed)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "bulk connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> Result<T, BulkError> {

@@ -3,7 +3,10 @@
 //! Owns the control connection and nothing else. A job goes on while the line is down; what could not be said then is
 //! said by the hello of the next connection.
 
+use super::capture::Capture;
+use super::desk::Line;
 use super::job::{Job, JobEnd};
+use super::menu::{self, Heard, MenuLink};
 use super::{AgentOptions, Ended, doctor, facts};
 use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, EndAction, Hello};
 use crate::net::frames::{self, FrameReader, FrameWriter};
@@ -38,6 +41,9 @@ pub(super) struct Link {
     /// The check of `doctor` that may be under way.
     check: Arc<doctor::Check>,
     job: Option<Job>,
+    capture: Option<Capture>,
+    /// What the person at the screen may start.
+    menu: MenuLink,
     outbox: UnboundedSender<AgentMessage>,
     outgoing: UnboundedReceiver<AgentMessage>,
 }
@@ -45,6 +51,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(options: AgentOptions, tls: Arc<ClientConfig>, instance: String) -> Self {
         let (outbox, outgoing) = unbounded_channel();
+        let menu = menu::start(options.desk.clone(), outbox.clone());
         Self {
             options,
             tls,
@@ -53,6 +60,8 @@ impl Link {
             igmp: None,
             check: Arc::default(),
             job: None,
+            capture: None,
+            menu,
             outbox,
             outgoing,
         }
@@ -65,15 +74,25 @@ impl Link {
             match self.connect().await {
                 Ok((address, reader, writer)) => {
                     wait = RETRY.0;
+                    self.options
+                        .desk
+                        .tell(|standing| standing.line = Line::Connected(address));
                     match self.serve(address, reader, writer).await {
                         Served::Over(end) => return end,
                         Served::Broken(reason) => {
-                            tracing::warn!(console = %address, %reason, "lost the console; connecting again")
+                            tracing::warn!(console = %address, %reason, "lost the console; connecting again");
+                            self.menu.free(false);
+                            self.options.desk.tell(|standing| {
+                                standing.line = Line::Searching(format!("lost {address}: {reason}"))
+                            });
                         }
                     }
                 }
                 Err(reason) => {
                     tracing::info!(%reason, "no console yet");
+                    self.options
+                        .desk
+                        .tell(|standing| standing.line = Line::Searching(reason));
                     self.discard_outgoing();
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY.1);
@@ -125,7 +144,11 @@ impl Link {
                 .await
                 .map_err(|e| e.to_string())?,
             beacon_heard: self.beacon_heard.load(Ordering::Relaxed),
-            job: self.job.as_ref().map(Job::unfinished),
+            job: self
+                .job
+                .as_ref()
+                .map(Job::unfinished)
+                .or_else(|| self.capture.as_ref().map(Capture::unfinished)),
         };
         writer
             .send(&AgentMessage::Hello(Box::new(hello)))
@@ -162,6 +185,9 @@ impl Link {
             format!("no console with our pin announced itself on {second}: is it running, and is there an IGMP querier?")
         })?;
         self.beacon_heard.store(true, Ordering::Relaxed);
+        self.options
+            .desk
+            .tell(|standing| standing.beacon_heard = true);
         Ok(SocketAddr::from((from, beacon.control_port)))
     }
 
@@ -177,6 +203,7 @@ impl Link {
             return;
         }
         let (heard, outbox) = (Arc::clone(&self.beacon_heard), self.outbox.clone());
+        let desk = self.options.desk.clone();
         let (second, pin) = (self.options.second, self.options.pin);
         let interface = self
             .interface_towards(console)
@@ -186,6 +213,7 @@ impl Link {
                 b.pin == pin.0
             }) {
                 heard.store(true, Ordering::Relaxed);
+                desk.tell(|standing| standing.beacon_heard = true);
                 let _ = outbox.send(AgentMessage::BeaconHeard);
             }
         });
@@ -233,14 +261,24 @@ impl Link {
                 approved,
             } => {
                 tracing::info!(%target, %name, approved, "joined the console");
+                self.menu.free(approved && self.busy_with().is_none());
+                self.options.desk.tell(|standing| {
+                    standing.line = Line::Joined {
+                        console,
+                        name,
+                        approved,
+                    }
+                });
             }
             ConsoleMessage::Order(order) => {
+                self.menu.free(false);
                 match self.job.as_mut().filter(|job| job.id() == order.job) {
                     Some(job) => job.order_again(*order, console),
                     None => {
                         if let Some(old) = self.job.take() {
                             old.cancel("a new job came");
                         }
+                        self.capture = None;
                         let job = Job::start(
                             *order,
                             console,
@@ -256,6 +294,9 @@ impl Link {
                 if let Some(current) = self.job.as_ref().filter(|current| current.id() == job) {
                     current.cancel(&reason);
                 }
+                if let Some(current) = self.capture.as_ref().filter(|own| own.id() == job) {
+                    current.cancel(&reason);
+                }
             }
             ConsoleMessage::UseBulk { job, blocks } => {
                 if let Some(current) = self.job.as_ref().filter(|current| current.id() == job) {
@@ -266,10 +307,13 @@ impl Link {
                 if let Some(current) = self.job.as_mut().filter(|current| current.id() == job) {
                     current.recorded(after);
                 }
+                if let Some(current) = self.capture.as_mut().filter(|own| own.id() == job) {
+                    current.recorded(after);
+                }
             }
             ConsoleMessage::Doctor(request) => {
-                if let Some(job) = &self.job {
-                    return Some(doctor::busy(&request, format!("in job {}", job.id())));
+                if let Some(job) = self.busy_with() {
+                    return Some(doctor::busy(&request, format!("in job {job}")));
                 }
                 let surroundings = doctor::Surroundings {
                     options: self.options.clone(),
@@ -282,17 +326,54 @@ impl Link {
             }
             ConsoleMessage::DoctorEnd => self.check.end(),
             ConsoleMessage::Ping => return Some(AgentMessage::Pong),
+            ConsoleMessage::Capture(order) => {
+                self.menu.free(false);
+                match self.capture.as_mut().filter(|own| own.id() == order.job) {
+                    Some(capture) => capture.order_again(&order, console),
+                    None => {
+                        if let Some(old) = self.job.take() {
+                            old.cancel("a capture came");
+                        }
+                        self.capture = Some(Capture::start(
+                            *order,
+                            console,
+                            Arc::clone(&self.tls),
+                            &self.options,
+                            self.outbox.clone(),
+                        ));
+                    }
+                }
+            }
+            ConsoleMessage::Menu(menu) => self.menu.heard(Heard::Menu(*menu)),
+            ConsoleMessage::ChoiceAnswer(answer) => self.menu.heard(Heard::Answer(answer)),
             ConsoleMessage::Unknown => tracing::debug!("message of a newer console ignored"),
         }
         None
     }
 
+    /// The job or capture that is not over.
+    fn busy_with(&self) -> Option<&str> {
+        let job = self.job.as_ref().map(Job::id);
+        job.or(self.capture.as_ref().map(Capture::id))
+    }
+
     /// After a recorded outcome: act on the machine, forget the job, and say whether the agent's work is over.
     fn over(&mut self) -> Option<Ended> {
-        let JobEnd { done, after } = self.job.as_ref()?.end()?;
-        self.job = None;
+        let deployed = self.job.as_ref().and_then(Job::end);
+        let captured = self.capture.as_ref().and_then(Capture::end);
+        if deployed.is_some() {
+            self.job = None;
+        }
+        if captured.is_some() {
+            self.capture = None;
+        }
+        let JobEnd { done, after, disk } = deployed.or(captured)?;
+        self.menu.free(self.busy_with().is_none());
         if self.options.power && done && after != EndAction::None {
-            super::power::act(after);
+            match &self.options.on_end {
+                Some(on_end) => (on_end.0)(after, &disk),
+                None => super::power::act(after),
+            }
         }
         self.options
             .once

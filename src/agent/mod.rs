@@ -6,12 +6,17 @@
 //! job (one thread)   manifest -> prepare -> wipe -> image -> flush -> read back -> commit -> outcome
 //!   | blocks, statuses         | blocks to write
 //! net::receiving (one thread)  writers (a few threads)        bulk (tokio, on demand)
+//!
+//! capture (one thread)   survey -> read, compress, hash (a few threads) -> TCP 5003
+//! menu (tokio)           what the person at the screen may start, by way of the desk
 //! ```
 //!
 //! What always holds: the disk named in the order is the one written, or none; an outcome `done` is only made from a
 //! [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
+mod capture;
+pub mod desk;
 mod doctor;
 mod doctor_facts;
 pub mod facts;
@@ -19,18 +24,22 @@ mod fetch;
 mod job;
 mod link;
 mod load;
+mod menu;
 mod pieces;
 mod power;
 mod progress;
 mod writers;
 
 use crate::disk::{DiskError, device};
+use crate::net::control::EndAction;
 use crate::net::receiving::InjectedLoss;
 use crate::net::tls::{self, Pin};
 use crate::target::DiskFacts;
+use desk::Desk;
 use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Settings of an agent.
 #[derive(Clone, Debug)]
@@ -53,6 +62,23 @@ pub struct AgentOptions {
     pub second: SocketAddrV4,
     /// Session packets to drop on purpose, for rehearsals.
     pub inject: InjectedLoss,
+    /// The screen beside this agent; empty where there is none.
+    pub desk: Desk,
+    /// Who restarts and switches off; the kernel itself where nobody is named.
+    pub on_end: Option<OnEnd>,
+}
+
+/// Obeys an end action on a machine whose disk (the path) was committed.
+pub type Obey = dyn Fn(EndAction, &Path) + Send + Sync;
+
+/// What a machine does after a job that ended `done`.
+#[derive(Clone)]
+pub struct OnEnd(pub Arc<Obey>);
+
+impl std::fmt::Debug for OnEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnEnd")
+    }
 }
 
 /// A disk on offer: a device, or a regular file with the size it is to have.

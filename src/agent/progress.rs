@@ -5,6 +5,7 @@
     reason = "an agent reports seconds of real time"
 )]
 
+use super::desk::{Desk, Work};
 use super::job::Shared;
 use crate::net::control::{AgentMessage, Counters, Outcome, Progress};
 use crate::net::receiving::Health;
@@ -20,6 +21,7 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Reporter {
     outbox: UnboundedSender<AgentMessage>,
     shared: Arc<Mutex<Shared>>,
+    desk: Desk,
     started: Instant,
     view: Mutex<View>,
 }
@@ -35,6 +37,7 @@ impl Reporter {
         job: String,
         outbox: UnboundedSender<AgentMessage>,
         shared: Arc<Mutex<Shared>>,
+        desk: Desk,
     ) -> Self {
         let progress = Progress {
             job,
@@ -49,6 +52,7 @@ impl Reporter {
         Self {
             outbox,
             shared,
+            desk,
             started: Instant::now(),
             view: Mutex::new(View {
                 progress,
@@ -125,7 +129,9 @@ impl Reporter {
     }
 
     pub(super) fn disk(&self, disk: &DiskFacts) {
-        self.log(format!("writing {}", disk.title()));
+        let title = disk.title();
+        self.log(format!("writing {title}"));
+        self.tell(|work| work.disk = title);
     }
 
     /// A line for the job's log.
@@ -194,7 +200,17 @@ impl Reporter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .conclude(outcome.clone());
+        self.tell(|work| work.outcome = Some(outcome.clone()));
         let _ = self.outbox.send(AgentMessage::Outcome(Box::new(outcome)));
+    }
+
+    /// Shows it on this machine's own screen.
+    fn tell(&self, change: impl FnOnce(&mut Work)) {
+        self.desk.tell(|standing| {
+            if let Some(work) = &mut standing.work {
+                change(work);
+            }
+        });
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut View) -> T) -> T {
@@ -212,6 +228,7 @@ impl Reporter {
             })
         });
         if let Some(progress) = message {
+            self.tell(|work| work.progress = Some(progress.clone()));
             let _ = self.outbox.send(AgentMessage::Progress(progress));
         }
     }

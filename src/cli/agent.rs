@@ -4,6 +4,7 @@ use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
 use super::output::Output;
 use super::units;
+use crate::agent::desk::Desk;
 use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
 use crate::console::api::{ApiError, ErrorCode};
 use crate::net::receiving::InjectedLoss;
@@ -120,6 +121,8 @@ impl RunArgs {
                 share: self.inject_loss,
                 burst: self.inject_burst,
             },
+            desk: Desk::default(),
+            on_end: None,
         })
     }
 }

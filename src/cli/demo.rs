@@ -287,6 +287,8 @@ fn start_agents(
                 interface: Some(Ipv4Addr::LOCALHOST),
                 name: Some(format!("pc-{number}")),
                 second,
+                desk: Default::default(),
+                on_end: None,
                 inject: InjectedLoss {
                     share: if number == AGENTS { LOSS } else { 0.0 },
                     ..InjectedLoss::NONE
@@ -346,7 +348,7 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         )
         .await?;
     let summary = follow(client, &job.id, out, Show::Everything, None).await?;
-    Ok(show_end(&summary, out))
+    show_end(&summary, out)
 }
 
 /// Restores the image to a file of its own and holds every agent's disk against it.

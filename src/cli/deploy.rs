@@ -126,7 +126,7 @@ impl From<PacePolicy> for Pace {
 
 /// `--end`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum End {
+pub enum End {
     /// Stay in the pre-OS
     None,
     /// Restart from the disk
@@ -234,10 +234,10 @@ pub(super) async fn watch_new(
         ));
     }
     let summary = follow(&context.client(), &job.id, out, Show::Everything, None).await?;
-    Ok(show_end(&summary, out))
+    show_end(&summary, out)
 }
 
-fn started(job: &JobView, out: &Output) {
+pub(super) fn started(job: &JobView, out: &Output) {
     if out.json() {
         out.result_json(&Started {
             r#type: "job",
@@ -305,7 +305,7 @@ fn refusal(plan: &Plan) -> ApiError {
     }
 }
 
-fn grow(text: &str) -> Result<String, String> {
+pub(super) fn grow(text: &str) -> Result<String, String> {
     if text == "last" || text.parse::<u32>().is_ok_and(|number| number > 0) {
         Ok(text.to_owned())
     } else {
@@ -329,7 +329,7 @@ fn start_rule(text: &str) -> Result<StartRule, String> {
 }
 
 /// RFC 3339 from RFC 3339, or from a local time without an offset.
-fn start_time(text: &str) -> Result<String, String> {
+pub(super) fn start_time(text: &str) -> Result<String, String> {
     let bad =
         |_| format!("`{text}` is not a time; write it as 2026-01-31T18:30 or 2026-01-31T18:30:00Z");
     if let Ok(time) = text.parse::<jiff::Timestamp>() {

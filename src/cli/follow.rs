@@ -3,7 +3,7 @@
 //! Owns: which form is used, when a plain line is due, and waiting for a console that was restarted. Ctrl-C only ends
 //! the watching: the job belongs to the console and goes on.
 
-use super::exit::Exit;
+use super::exit::{Ended, Exit};
 use super::interrupt;
 use super::job_text;
 use super::live::Live;
@@ -61,7 +61,17 @@ pub(super) async fn follow(
 }
 
 /// Shows how a job ended: the last JSON line, or the table and what to do about the failed ones.
-pub(super) fn show_end(summary: &Summary, out: &Output) -> Exit {
+///
+/// # Errors
+/// Why a capture has no image.
+pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
+    if summary.capture.is_some() {
+        return super::capture_target::show_end(summary, out);
+    }
+    Ok(show_deployed(summary, out))
+}
+
+fn show_deployed(summary: &Summary, out: &Output) -> Exit {
     let exit = exit_of(summary);
     if out.json() {
         out.result_json(&Event::Summary(Box::new(summary.clone())));
@@ -302,7 +312,7 @@ mod tests {
     fn the_end_is_a_table_or_the_last_json_line() {
         let summary = sample_summary();
         let (out, results, _) = captured(OutputOptions::default());
-        assert_eq!(show_end(&summary, &out), Exit(3));
+        assert_eq!(show_end(&summary, &out).unwrap(), Exit(3));
         assert!(
             results.text().ends_with(
                 "report: /var/lib/diskcast/jobs/7\nto try the others again: diskcast job retry 7\n"
@@ -315,7 +325,7 @@ mod tests {
             json: true,
             ..Default::default()
         });
-        assert_eq!(show_end(&summary, &out), Exit(3));
+        assert_eq!(show_end(&summary, &out).unwrap(), Exit(3));
         let last: serde_json::Value = serde_json::from_str(results.text().trim()).unwrap();
         assert_eq!(
             (last["type"].as_str(), last["targets"][0]["state"].as_str()),

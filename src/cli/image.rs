@@ -1,5 +1,6 @@
 //! `diskcast image`: capture, look at, check and restore master images on this machine.
 
+use super::deploy::End;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::secret::read_password;
@@ -27,8 +28,12 @@ pub enum Command {
     ///
     /// Reads only what its file systems use. A disk that was not shut down
     /// cleanly is refused by name, because an image of it would lose data.
+    ///
+    /// With --target the master is another machine that runs the agent: it
+    /// reads and compresses, the console takes the image into its image
+    /// folder. A capture that was cut goes on where it was.
     #[command(
-        after_help = "Examples:\n  diskcast image capture /dev/sda lab.dcimg\n  diskcast image capture disk.raw lab.dcimg --note \"Lab A, spring\"\n  diskcast image capture /dev/sda - | ssh store 'cat > lab.dcimg'"
+        after_help = "Examples:\n  diskcast image capture /dev/sda lab.dcimg\n  diskcast image capture --target lab-01 --disk first --name lab-master\n  diskcast image capture disk.raw lab.dcimg --note \"Lab A, spring\"\n  diskcast image capture /dev/sda - | ssh store 'cat > lab.dcimg'"
     )]
     Capture(CaptureArgs),
     /// Show what an image holds
@@ -49,33 +54,67 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct CaptureArgs {
     /// Master disk: a block device, or a file that holds a whole disk
-    source: PathBuf,
+    #[arg(required_unless_present = "target", conflicts_with = "target")]
+    source: Option<PathBuf>,
     /// Image to make; `-` writes to standard output
-    image: PathBuf,
+    #[arg(required_unless_present = "target")]
+    image: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) remote: RemoteArgs,
     /// Compression, 1 (fast) to 12 (small)
     #[arg(long, default_value_t = imagefmt::DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=12), value_name = "N")]
-    level: i32,
+    pub(super) level: i32,
     /// Capture this partition whole, whatever is in it (may be repeated)
     #[arg(long, value_name = "N")]
-    raw_partition: Vec<u32>,
+    pub(super) raw_partition: Vec<u32>,
     /// Keep the contents of Windows page and hibernation files
     #[arg(long)]
-    keep_page_files: bool,
+    pub(super) keep_page_files: bool,
     /// A remark kept in the image
     #[arg(long, value_name = "TEXT")]
-    note: Option<String>,
+    pub(super) note: Option<String>,
     /// Encrypt with the password in this file
     #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
+    pub(super) password_file: Option<PathBuf>,
     /// Bytes of a piece that is hashed and written alone: 256K, 512K, 1M, 2M or 4M
     #[arg(long, default_value = "1M", value_parser = chunk_log2, value_name = "SIZE")]
-    chunk_size: u8,
+    pub(super) chunk_size: u8,
     /// Logical sector size of the disk a file was copied from
     #[arg(long, value_parser = clap::value_parser!(u32), value_name = "BYTES")]
-    sector_size: Option<u32>,
+    pub(super) sector_size: Option<u32>,
     /// Worker threads [default: all processors]
     #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    pub(super) threads: Option<usize>,
+}
+
+/// Options of `image capture` from another machine.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "From another machine")]
+pub struct RemoteArgs {
+    /// The master: exactly one target of the console
+    #[arg(long, value_name = "SELECTOR")]
+    pub(super) target: Option<String>,
+    /// Its disk: first, largest, smallest, path:P or serial:S [default: first,
+    /// or what was asked for at the target]
+    #[arg(long, value_name = "RULE", requires = "target")]
+    pub(super) disk: Option<String>,
+    /// Name of the image in the console's image folder
+    #[arg(long, value_name = "NAME", requires = "target")]
+    pub(super) name: Option<String>,
+    /// What the machine does once the image is stored
+    #[arg(
+        long,
+        value_name = "ACTION",
+        default_value = "none",
+        requires = "target"
+    )]
+    pub(super) end: End,
+    /// Start the capture and return at once
+    #[arg(long, requires = "target")]
+    pub(super) detach: bool,
+    /// Say no to the backup that is asked for at the target
+    #[arg(long, requires = "target", conflicts_with_all = ["disk", "name", "detach"])]
+    pub(super) decline: bool,
 }
 
 /// Options of `image info`.
@@ -144,8 +183,24 @@ pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
     }
 }
 
+impl Command {
+    /// The options of a capture that the console has to do.
+    pub(super) fn remote(&self) -> Option<&CaptureArgs> {
+        match self {
+            Self::Capture(args) if args.remote.target.is_some() => Some(args),
+            _ => None,
+        }
+    }
+}
+
 fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
-    let to_pipe = args.image == Path::new("-");
+    let (Some(source), Some(target)) = (&args.source, &args.image) else {
+        return Err(ApiError::new(
+            ErrorCode::Usage,
+            "a capture needs a master disk and an image",
+        ));
+    };
+    let to_pipe = target == Path::new("-");
     if to_pipe && out.json() {
         return Err(ApiError::new(
             ErrorCode::Usage,
@@ -171,8 +226,8 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
     let progress = out.progress("capture", None);
     let foremost = AtomicU64::new(0);
     let captured = capture(
-        &args.source,
-        &args.image,
+        source,
+        target,
         &options,
         &|done, total| {
             progress.set_total(total);
@@ -192,7 +247,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         out.result_json(&CaptureResult {
             r#type: "summary",
             schema_version: SCHEMA_VERSION,
-            image: args.image.display().to_string(),
+            image: target.display().to_string(),
             root: captured.root.to_string(),
             file_bytes: captured.file_bytes,
             used_bytes: captured.used_bytes,
@@ -572,7 +627,7 @@ pub fn api_error(error: DiskError) -> ApiError {
     }
 }
 
-fn password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, ApiError> {
+pub(super) fn password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, ApiError> {
     file.map(read_password).transpose()
 }
 

@@ -131,11 +131,11 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         Command::Show(args) => show(&client.get(&path(&args.id, "")).await?, context),
         Command::Watch(args) => {
             let summary = follow(&client, &args.id, out, Show::Everything, None).await?;
-            Ok(show_end(&summary, out))
+            show_end(&summary, out)
         }
         Command::Wait(args) => {
             let summary = follow(&client, &args.id, out, Show::End, args.timeout).await?;
-            Ok(show_end(&summary, out))
+            show_end(&summary, out)
         }
         Command::Start(args) => show(
             &client
@@ -161,10 +161,11 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
                 return Ok(Exit::OK);
             }
             match &report.summary {
+                Some(summary) if summary.capture.is_some() => return show_end(summary, out),
                 Some(summary) => {
                     out.line(super::plan_text::plan_text(&report.plan));
                     out.line("");
-                    show_end(summary, out);
+                    show_end(summary, out)?;
                 }
                 None => out.line(job_text::job_text(&report.job)),
             }
@@ -203,7 +204,12 @@ async fn cancel(args: CancelArgs, context: &Context) -> Ended {
             job_text::state_counts(&view.targets)
         ),
     };
-    let question = format!("{}: targets being written stay blank.", table::clean(&what));
+    let what = table::clean(&what);
+    let question = if view.capture.is_some() {
+        format!("{what}: what was captured so far is removed.")
+    } else {
+        format!("{what}: targets being written stay blank.")
+    };
     context.out.confirm(&question, &view.id, args.yes)?;
     let request = CancelRequest {
         targets: args.targets,
@@ -263,11 +269,13 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
             ));
         }
     }
-    let question = format!(
-        "Erase and write {} again?",
-        table::count(again.len(), "disk")
-    );
-    out.confirm(&question, &again.len().to_string(), args.yes)?;
+    if view.capture.is_none() {
+        let question = format!(
+            "Erase and write {} again?",
+            table::count(again.len(), "disk")
+        );
+        out.confirm(&question, &again.len().to_string(), args.yes)?;
+    }
     let password = args
         .password_file
         .as_deref()

@@ -59,7 +59,9 @@ pub(super) fn row(target: &JobTarget, width: usize) -> String {
             if let Some(bottleneck) = target.bottleneck {
                 text.push_str(&format!("  {}", bottleneck.as_str()));
             }
-            text.push_str(&format!("  lost {}", units::share(target.loss)));
+            if target.counters.packets_received > 0 || target.state != TargetState::Capturing {
+                text.push_str(&format!("  lost {}", units::share(target.loss)));
+            }
             if let Some(eta) = target.eta_seconds {
                 text.push_str(&format!("  {} left", units::clock(eta)));
             }
@@ -263,7 +265,7 @@ pub(super) fn job_text(view: &JobView) -> String {
         }
     }
     lines.push(String::new());
-    if view.state.is_final() {
+    if view.state.is_final() && view.capture.is_none() {
         lines.push(end_table(&view.targets, &view.root));
     } else {
         let width = name_width(&view.targets);
@@ -295,7 +297,7 @@ pub(super) fn overall_percent(view: &JobView) -> u8 {
     for target in &view.targets {
         let part = u64::from(units::percent(target.done_bytes, target.total_bytes));
         done += match target.state {
-            TargetState::Receiving | TargetState::Repairing => part,
+            TargetState::Capturing | TargetState::Receiving | TargetState::Repairing => part,
             TargetState::Verifying => 100 + part.min(98),
             TargetState::Applying | TargetState::Committing => 199,
             state if state.is_final() || state == TargetState::Rebooting => 200,

@@ -10,6 +10,7 @@
 //! ```
 
 mod agent;
+mod capture_target;
 mod console;
 mod demo;
 mod deploy;
@@ -23,11 +24,13 @@ mod job;
 mod job_text;
 mod live;
 mod logging;
+mod offer;
 pub mod output;
 pub mod paths;
 mod plan_text;
 pub mod progress;
-mod rate;
+mod pxe;
+pub mod rate;
 pub mod secret;
 mod simulate;
 mod table;
@@ -100,11 +103,17 @@ enum Command {
     /// The pre-OS for other boot servers, media and machines
     #[command(subcommand)]
     Export(export::Command),
-    /// Running and past deployments
+    /// What people at the targets may start themselves
+    #[command(subcommand)]
+    Offer(offer::Command),
+    /// Running and past deployments and captures
     #[command(subcommand)]
     Job(job::Command),
     /// Check the room before a deployment: multicast, loss, links, disks
     Doctor(doctor::DoctorArgs),
+    /// Network boot: serve it, see who asked
+    #[command(subcommand)]
+    Pxe(pxe::Command),
     /// The target side, as `diskcast-agent` has it
     #[command(subcommand, hide = true)]
     Agent(agent::Command),
@@ -144,6 +153,7 @@ impl Command {
         match self {
             Self::Agent(_) => true,
             Self::Console(command) => command.is_service(),
+            Self::Pxe(command) => command.is_service(),
             _ => false,
         }
     }
@@ -284,7 +294,11 @@ fn run(cli: Cli, out: &Output) -> Ended {
     // Made only where it is needed: images are worked on without a console, so no data directory has to be found.
     let context = || Context::new(out.clone(), &cli.global);
     match cli.command {
-        Command::Image(command) => image::run(command, out).map(|()| Exit::OK),
+        Command::Image(command) => match command.remote() {
+            Some(args) => block_on(capture_target::run(args, &context()?)),
+            None => image::run(command, out).map(|()| Exit::OK),
+        },
+        Command::Offer(command) => block_on(offer::run(command, &context()?)),
         Command::Demo(args) => demo::run(args, out),
         Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),
@@ -292,6 +306,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Export(command) => block_on(export::run(command, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
+        Command::Pxe(command) => pxe::run(command, &context()?),
         Command::Agent(command) => agent::run(command, out),
     }
 }

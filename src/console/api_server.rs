@@ -4,6 +4,9 @@
 //! GET  /v1/console                       ConsoleInfo
 //! GET  /v1/targets                       TargetList           GET  /v1/targets/{id}          TargetView
 //! POST /v1/targets/{id}/approve|forget   TargetView           POST /v1/targets/{id}/rename   RenameRequest -> TargetView
+//! POST /v1/targets/{id}/wake             TargetView
+//! GET  /v1/boot                          BootReport           POST /v1/boot/check            BootReport
+//! POST /v1/boot/sync                     BootSync -> BootOrders
 //! POST /v1/plan                          DeployRequest -> Plan
 //! POST /v1/jobs                          CreateJob -> JobView GET  /v1/jobs                  JobList
 //! GET  /v1/jobs/{id}                     JobView              GET  /v1/jobs/{id}/events      Event, one a line
@@ -11,13 +14,18 @@
 //! POST /v1/jobs/{id}/retry               RetryRequest -> JobView
 //! POST /v1/doctor                        DoctorOptions -> DoctorReport
 //! GET  /v1/jobs/{id}/report              Report               GET  /v1/jobs/{id}/log         text
+//! POST /v1/captures                      CaptureRequest -> JobView
+//! POST /v1/targets/{id}/decline          TargetView           (a backup asked for at the target)
+//! GET  /v1/offers                        OfferList            POST /v1/offers                OfferRequest -> Offer
+//! POST /v1/offers/{name}/remove          Offer
 //! ```
 //!
 //! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
 
 use super::api::{
-    ApiError, CancelRequest, CreateJob, DeployRequest, ErrorCode, Event, JobList, JobState,
-    JobView, Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
+    ApiError, BootOrders, BootReport, CancelRequest, CreateJob, DeployRequest, ErrorCode, Event,
+    JobList, JobState, JobView, Offer, OfferList, Plan, RenameRequest, Report, RetryRequest,
+    SCHEMA_VERSION, TargetList, TargetView,
 };
 use super::context::Console;
 use super::doctor_report::DoctorReport;
@@ -61,8 +69,19 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/targets/{id}/approve", post(approve))
         .route("/v1/targets/{id}/forget", post(forget))
         .route("/v1/targets/{id}/rename", post(rename))
+        .route("/v1/targets/{id}/wake", post(wake))
+        .route(
+            "/v1/boot",
+            get(async |State(console): Shared| Json(console.boot_report(Vec::new(), Vec::new()))),
+        )
+        .route("/v1/boot/check", post(check_boot))
+        .route("/v1/boot/sync", post(sync_boot))
         .route("/v1/plan", post(plan))
         .route("/v1/doctor", post(doctor))
+        .route("/v1/captures", post(capture))
+        .route("/v1/targets/{id}/decline", post(decline))
+        .route("/v1/offers", get(offers).post(add_offer))
+        .route("/v1/offers/{name}/remove", post(remove_offer))
         .route("/v1/jobs", get(jobs).post(create))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/events", get(events))
@@ -98,14 +117,61 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
 }
 
 async fn targets(State(console): Shared) -> Json<TargetList> {
+    let targets = console
+        .roster
+        .views()
+        .into_iter()
+        .map(|mut view| {
+            view.asks = console.asks(&view);
+            console.with_boot(view)
+        })
+        .collect();
     Json(TargetList {
         schema_version: SCHEMA_VERSION,
-        targets: console.roster.views(),
+        targets,
+        machines: console.strangers(),
     })
 }
 
 async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
-    console.roster.view(&id).map(Json)
+    let mut view = console.roster.view(&id)?;
+    view.asks = console.asks(&view);
+    Ok(Json(console.with_boot(view)))
+}
+
+async fn wake(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
+    console.wake(&id).map(Json)
+}
+
+async fn check_boot(State(console): Shared) -> Json<BootReport> {
+    Json(console.check_boot().await)
+}
+
+async fn sync_boot(State(console): Shared, body: Bytes) -> Answer<BootOrders> {
+    Ok(Json(console.boot_sync(parse(&body)?)))
+}
+
+async fn capture(State(console): Shared, body: Bytes) -> Answer<JobView> {
+    console.create_capture(parse(&body)?).await.map(Json)
+}
+
+async fn decline(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
+    console.decline(&id).map(Json)
+}
+
+async fn offers(State(console): Shared) -> Json<OfferList> {
+    Json(OfferList {
+        schema_version: SCHEMA_VERSION,
+        offers: console.offers.list(),
+    })
+}
+
+async fn add_offer(State(console): Shared, body: Bytes) -> Answer<Offer> {
+    console.add_offer(parse(&body)?).await.map(Json)
+}
+
+async fn remove_offer(State(console): Shared, Path(name): Path<String>) -> Answer<Offer> {
+    console.remove_offer(&name).await.map(Json)
 }
 
 async fn approve(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {

@@ -3,6 +3,7 @@
 //! ```text
 //! GET /v1/jobs/J/manifest             the encoded manifest
 //! GET /v1/jobs/J/blocks?ranges=0-3,7  [u32 BE index][u32 BE length][bytes] ... in the order asked, at most 4096 blocks
+//! POST /v1/captures/J/begin|chunks|end    see [`super::capture`]
 //! Authorization: Bearer TOKEN         one for each target and job, compared in constant time
 //! ```
 //!
@@ -12,8 +13,9 @@
 
 use super::context::Console;
 use super::handshakes::Handshakes;
-use super::job::{JobHandle, JobShared};
+use super::job::JobShared;
 use super::jobs::parse_id;
+use super::master::MasterImage;
 use super::throttle::SLICE_BYTES;
 use crate::net::sending::BlockSource;
 use axum::Router;
@@ -60,6 +62,7 @@ struct Hangup(CancellationToken);
 
 /// Serves targets until it is dropped.
 pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAcceptor) {
+    let uploads = Arc::clone(&console);
     let bulk = Bulk {
         console,
         memory: Arc::new(Semaphore::new(MAX_BLOCKS_IN_MEMORY)),
@@ -67,7 +70,8 @@ pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAccepto
     let app = Router::new()
         .route("/v1/jobs/{job}/manifest", get(manifest))
         .route("/v1/jobs/{job}/blocks", get(blocks))
-        .with_state(bulk);
+        .with_state(bulk)
+        .merge(super::capture::routes(uploads));
     let handshakes = Handshakes::default();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -128,12 +132,17 @@ async fn handshake(
     tls.accept(stream).await
 }
 
-type Refusal = (StatusCode, &'static str);
+pub(super) type Refusal = (StatusCode, &'static str);
+
+/// The same answer whether the job or the token is wrong.
+pub(super) const NO: Refusal = (StatusCode::FORBIDDEN, "this token does not open this job\n");
 
 /// The job, and the place in it that the token opens.
-fn admit(bulk: &Bulk, job: &str, headers: &HeaderMap) -> Result<(JobHandle, usize), Refusal> {
-    // The same answer whether the job or the token is wrong.
-    const NO: Refusal = (StatusCode::FORBIDDEN, "this token does not open this job\n");
+pub(super) fn admit_to_job(
+    console: &Console,
+    job: &str,
+    headers: &HeaderMap,
+) -> Result<(Arc<JobShared>, usize), Refusal> {
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -141,10 +150,21 @@ fn admit(bulk: &Bulk, job: &str, headers: &HeaderMap) -> Result<(JobHandle, usiz
         .ok_or((StatusCode::UNAUTHORIZED, "a bearer token is needed\n"))?;
     let handle = parse_id(job)
         .ok()
-        .and_then(|id| bulk.console.jobs.handle(id))
+        .and_then(|id| console.jobs.handle(id))
         .ok_or(NO)?;
     let place = handle.shared.place_of_token(token).ok_or(NO)?;
-    Ok((handle, place))
+    Ok((handle.shared, place))
+}
+
+/// The same for a job that sends an image.
+fn admit(
+    bulk: &Bulk,
+    job: &str,
+    headers: &HeaderMap,
+) -> Result<(Arc<JobShared>, Arc<MasterImage>, usize), Refusal> {
+    let (job, place) = admit_to_job(&bulk.console, job, headers)?;
+    let image = job.image().cloned().ok_or(NO)?;
+    Ok((job, image, place))
 }
 
 async fn manifest(
@@ -154,7 +174,7 @@ async fn manifest(
     headers: HeaderMap,
 ) -> Response {
     match admit(&bulk, &job, &headers) {
-        Ok((handle, place)) => respond(bulk, handle.shared, place, hangup, Wanted::Manifest),
+        Ok((job, image, place)) => respond(bulk, job, image, place, hangup, Wanted::Manifest),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -171,12 +191,12 @@ async fn blocks(
     Query(query): Query<BlocksQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let (handle, place) = match admit(&bulk, &job, &headers) {
+    let (job, image, place) = match admit(&bulk, &job, &headers) {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    match parse_ranges(&query.ranges, handle.shared.image.image_blocks()) {
-        Ok(wanted) => respond(bulk, handle.shared, place, hangup, Wanted::Blocks(wanted)),
+    match parse_ranges(&query.ranges, image.image_blocks()) {
+        Ok(wanted) => respond(bulk, job, image, place, hangup, Wanted::Blocks(wanted)),
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     }
 }
@@ -254,6 +274,7 @@ impl AsRef<[u8]> for Held {
 fn respond(
     bulk: Bulk,
     job: Arc<JobShared>,
+    image: Arc<MasterImage>,
     place: usize,
     hangup: Hangup,
     wanted: Wanted,
@@ -270,6 +291,7 @@ fn respond(
         let answer = Answer {
             bulk,
             job,
+            image,
             place,
             slices,
         };
@@ -292,13 +314,14 @@ struct Stalled;
 struct Answer {
     bulk: Bulk,
     job: Arc<JobShared>,
+    image: Arc<MasterImage>,
     place: usize,
     slices: mpsc::Sender<std::io::Result<Bytes>>,
 }
 
 impl Answer {
     async fn manifest(&self) -> Result<(), Stalled> {
-        self.send(self.job.image.shared_manifest()).await.map(drop)
+        self.send(self.image.shared_manifest()).await.map(drop)
     }
 
     async fn blocks(&self, blocks: &[u32]) -> Result<(), Stalled> {
@@ -307,10 +330,10 @@ impl Answer {
             let Ok(permit) = Arc::clone(&self.bulk.memory).acquire_owned().await else {
                 return Ok(());
             };
-            let (job, index) = (Arc::clone(&self.job), *index);
+            let (image, index) = (Arc::clone(&self.image), *index);
             let reading = tokio::task::spawn_blocking(move || {
                 let mut bytes = Vec::new();
-                job.image
+                image
                     .read_block(BlockKey::image(index), &mut bytes)
                     .map(|()| bytes)
             });

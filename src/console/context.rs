@@ -1,7 +1,10 @@
 //! What the parts of a running console share.
 
+use super::boot::Boot;
+use super::capture::Requests;
 use super::doctor::Doctor;
 use super::jobs::Jobs;
+use super::offers::Offers;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
@@ -67,10 +70,16 @@ pub struct Console {
     pub roster: Roster,
     /// Jobs that are not over.
     pub jobs: Jobs,
+    /// Backups that people at targets ask for.
+    pub requests: Requests,
+    /// Deployments that people at targets may start.
+    pub offers: Offers,
     /// What bulk may take of the wire.
     pub throttle: Throttle,
     /// Who asks for memberships on the console's interface.
     pub igmp: IgmpWatch,
     /// The run of `doctor` that may be under way.
     pub doctor: Doctor,
+    /// Network boot.
+    pub boot: Boot,
 }

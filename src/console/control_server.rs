@@ -136,6 +136,7 @@ async fn attend(
     };
     let Joined { row, job } = joined;
     tracing::info!(target = row.name, id = row.id, %address, "agent connected");
+    console.boot.joined(&row.id, &row.facts);
     link.send(ConsoleMessage::Welcome {
         target: row.id.clone(),
         name: row.name.clone(),
@@ -279,6 +280,9 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             console.doctor.heard(id, &run, Word::Answer(answer));
             return;
         }
+        AgentMessage::MenuRequest => return console.menu_asked(id),
+        AgentMessage::BackupRequest(request) => return console.backup_asked(id, &request),
+        AgentMessage::TakeOffer(choice) => return console.offer_taken(id, *choice).await,
         AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };

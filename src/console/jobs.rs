@@ -10,7 +10,7 @@ use super::api::{
 };
 use super::context::Console;
 use super::job::folder::Folder;
-use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, session};
+use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Work, session};
 use super::master::MasterImage;
 use super::plan::{self, PlanImage};
 use super::select::Selector;
@@ -93,6 +93,38 @@ impl Jobs {
     /// The task of a job is about to end.
     pub fn remove(&self, id: u64) {
         self.lock().running.remove(&id);
+    }
+
+    /// Lists a job and starts its task.
+    pub(super) fn start(
+        &self,
+        id: u64,
+        handle: JobHandle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        // Listed before it runs: a job that ends at once takes itself off the list.
+        self.lock().running.insert(id, (handle, None));
+        let task = tokio::spawn(task);
+        if let Some((_, place)) = self.lock().running.get_mut(&id) {
+            *place = Some(task);
+        }
+    }
+
+    /// Every job whose task runs.
+    pub fn running(&self) -> Vec<JobHandle> {
+        let inner = self.lock();
+        inner
+            .running
+            .values()
+            .map(|(handle, _)| handle.clone())
+            .collect()
+    }
+
+    /// A word to claim targets under, for a job that has no number yet.
+    pub(super) fn draft(&self) -> String {
+        let mut inner = self.lock();
+        inner.drafts += 1;
+        format!("draft-{}", inner.drafts)
     }
 
     /// Groups for another session.
@@ -271,11 +303,7 @@ impl Console {
             .filter(|t| t.refused.is_none())
             .map(|t| t.id.clone())
             .collect();
-        let draft = {
-            let mut inner = self.jobs.lock();
-            inner.drafts += 1;
-            format!("draft-{}", inner.drafts)
-        };
+        let draft = self.jobs.draft();
         // From here on no other job can take them.
         self.roster.claim(&draft, &ids, TargetState::Ready)?;
         let total = image.summary().used_bytes;
@@ -292,6 +320,7 @@ impl Console {
             encrypted: image.encrypted(),
             created: now_text(),
             retry_of,
+            capture: None,
         };
         let created = self.store.create_job(job.clone()).await;
         let id = match created {
@@ -320,19 +349,15 @@ impl Console {
         recovery: Recovery,
     ) -> Arc<JobShared> {
         let id = row.id;
-        let shared = Arc::new(JobShared::new(&row, image));
+        let shared = Arc::new(JobShared::new(&row, Work::Deploy(Arc::clone(&image))));
         let (inputs, inbox) = mpsc::channel(job::INPUT_QUEUE);
         let handle = JobHandle {
             shared: Arc::clone(&shared),
             inputs,
         };
-        let run = JobRun::new(Arc::clone(self), row, Arc::clone(&shared), inbox, recovery);
-        // Listed before it runs: a job that ends at once takes itself off the list.
-        self.jobs.lock().running.insert(id, (handle, None));
-        let task = tokio::spawn(run.run());
-        if let Some((_, place)) = self.jobs.lock().running.get_mut(&id) {
-            *place = Some(task);
-        }
+        let (console, seen) = (Arc::clone(self), Arc::clone(&shared));
+        let run = JobRun::new(console, row, seen, image, inbox, recovery);
+        self.jobs.start(id, handle, run.run());
         shared
     }
 
@@ -410,6 +435,10 @@ impl Console {
             );
         }
         let row = self.job_row(id).await?;
+        if let Some(capture) = &row.job.capture {
+            let request = capture.request.clone();
+            return self.retry_capture(row, request, retry.password).await;
+        }
         let narrow: Option<Selector> = retry
             .targets
             .as_deref()

@@ -3,17 +3,21 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`serve`] | the service: lock, identity, interface, ports, recovery, ready, end |
-//! | [`api`], [`client`], [`api_server`] | the local API: its types, the CLI's end, the console's end |
+//! | [`api`], [`api_capture`], [`client`], [`api_server`] | the local API: its types, the CLI's end, the console's end |
 //! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
 //! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
 //! | [`store`], [`master`] | what survives a restart; the image as a session sends it |
 //! | [`doctor`], [`doctor_report`] | what `doctor` asks and says |
+//! | [`capture`], [`offers`] | images that targets upload; what people at targets may start themselves |
 //! | [`select`], [`plan`], [`naming`] | pure: which targets, which disks, who is who |
 //! | [`interface`], [`port`], [`time`] | the machine the console runs on |
 
 pub mod api;
+pub mod api_capture;
 pub mod api_server;
+pub mod boot;
 pub mod bulk_server;
+pub mod capture;
 pub mod client;
 pub mod context;
 pub mod control_server;
@@ -27,6 +31,7 @@ pub mod job;
 pub mod jobs;
 pub mod master;
 pub mod naming;
+pub mod offers;
 pub mod plan;
 pub mod port;
 mod recovery;

@@ -75,7 +75,7 @@ impl FromStr for DiskRule {
 
 impl DiskRule {
     /// The disk the rule means, or why there is none.
-    fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
+    pub fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
         // What hangs on USB or cannot be written is never meant by a rule that does not name it.
         let mut internal = disks
             .iter()
@@ -269,6 +269,8 @@ mod tests {
                 multicast: true,
                 job: None,
                 last_seen: String::new(),
+                boot: None,
+                asks: None,
                 facts: Facts {
                     disks,
                     ..Facts::default()

@@ -8,10 +8,12 @@ use super::context::Console;
 use super::job::folder::{Folder, Journal};
 use super::job::{self, Recovery};
 use super::jobs::{open_image, parse_id, store_error};
-use super::store::{JobRow, StoreError};
+use super::store::{JobRow, JobTargetRow, StoreError};
 use super::time::now_text;
+use crate::disk::output::partial_of;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::TargetState;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Console {
@@ -38,6 +40,9 @@ impl Console {
     }
 
     async fn recover(self: &Arc<Self>, row: JobRow) -> Result<(), String> {
+        if row.job.capture.is_some() {
+            return self.recover_capture(row).await;
+        }
         let id = row.id;
         let opened = if row.job.encrypted {
             Err("the image has a password, which is never stored".to_owned())
@@ -128,6 +133,13 @@ impl Console {
                 self.store.post_job_target(id, position, target).await;
             }
         }
+        if row.job.capture.is_some() {
+            // A technician who cancels wants nothing left of it.
+            let partial = partial_of(Path::new(&row.job.request.image));
+            if let Err(error) = tokio::fs::remove_file(&partial).await {
+                tracing::debug!(file = %partial.display(), %error, "no unfinished image removed");
+            }
+        }
         let ended = Some(now_text());
         let update = self
             .store
@@ -146,6 +158,21 @@ impl Console {
             }),
             Err(_) => None,
         };
+        let captured = row.as_ref().is_some_and(|row| {
+            let mut places = row.job.targets.iter();
+            let done = |place: &&JobTargetRow| {
+                place.view.id == target && place.view.state == TargetState::Done
+            };
+            row.job.capture.is_some() && places.any(|place| done(&place))
+        });
+        if let (true, Some(row)) = (captured, &row) {
+            // The image is stored; the agent only did not hear it.
+            let after = row.job.request.end;
+            let job = held.job;
+            self.roster
+                .send(target, ConsoleMessage::Recorded { job, after });
+            return;
+        }
         let place = row.as_ref().and_then(|row| {
             row.job.targets.iter().position(|place| {
                 place.view.id == target

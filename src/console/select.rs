@@ -238,6 +238,8 @@ mod tests {
             multicast: true,
             job: None,
             last_seen: String::new(),
+            boot: None,
+            asks: None,
             facts: Facts {
                 nics: vec![NicFacts {
                     mac: format!("52:54:00:00:00:{:02x}", name.len()),

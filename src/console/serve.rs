@@ -9,10 +9,14 @@
 //! the last console are found again before the first agent can connect.
 
 use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
+use super::boot::service::{self, BootOptions, InConsole};
+use super::boot::{Boot, BootPolicy};
+use super::capture::Requests;
 use super::context::{Console, Patience, Settings};
 use super::doctor::Doctor;
 use super::interface;
 use super::jobs::Jobs;
+use super::offers::Offers;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
@@ -65,6 +69,10 @@ pub struct ConsoleOptions {
     pub approval: Approval,
     /// How long a target may be away.
     pub patience: Patience,
+    /// Who gets the agent by network boot.
+    pub boot_policy: BootPolicy,
+    /// Serve network boot in this process.
+    pub pxe: Option<BootOptions>,
     /// Called once when agents and commands can connect.
     pub on_ready: Option<OnReady>,
 }
@@ -87,6 +95,8 @@ impl Default for ConsoleOptions {
             querier: None,
             approval: Approval::Auto,
             patience: Patience::default(),
+            boot_policy: BootPolicy::default(),
+            pxe: None,
             on_ready: None,
         }
     }
@@ -127,6 +137,7 @@ pub async fn run(
         .targets()
         .await
         .map_err(|error| store_failed(&error))?;
+    let offers = store.offers().await.map_err(|error| store_failed(&error))?;
     let console = Arc::new(Console {
         settings: Settings {
             interface: chosen.name,
@@ -143,9 +154,12 @@ pub async fn run(
         pin: identity.pin(),
         roster: Roster::new(targets, options.approval == Approval::Auto),
         jobs: Jobs::default(),
+        requests: Requests::default(),
+        offers: Offers::new(offers),
         throttle: Throttle::default(),
         igmp,
         doctor: Doctor::default(),
+        boot: Boot::new(options.boot_policy),
         store,
     });
     console
@@ -154,6 +168,17 @@ pub async fn run(
         .map_err(|error| store_failed(&error))?;
     let socket_path = console.settings.data_dir.join(SOCKET_NAME);
     let socket = open_socket(&socket_path)?;
+    let _network_boot = match options.pxe {
+        Some(boot) => {
+            let settings = &console.settings;
+            let at = (settings.interface.as_str(), settings.interface_address);
+            let policy = Arc::new(InConsole(Arc::clone(&console)));
+            let (service, view) = service::start(boot, at, &settings.data_dir, policy).await?;
+            console.boot.set_service(Some(view));
+            Some(service)
+        }
+        None => None,
+    };
     let _beacons = start_beacons(&console);
     let mut services = tokio::task::JoinSet::new();
     services.spawn(control_server::serve(

@@ -134,7 +134,8 @@ impl DiskError {
         }
     }
 
-    pub(super) fn image(path: &Path, source: imagefmt::FormatError) -> Self {
+    /// A failure of the image format, with the file or disk it is about.
+    pub fn image(path: &Path, source: imagefmt::FormatError) -> Self {
         Self::Image {
             path: path.to_owned(),
             source,

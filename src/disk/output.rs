@@ -6,7 +6,7 @@
 use super::DiskError;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Buffer between records and the file: large writes, few system calls.
@@ -64,25 +64,8 @@ impl ImageOutput {
                 path: path.to_owned(),
             });
         }
-        refuse_existing(path)?;
-        let mut name = OsString::from(path);
-        name.push(".partial");
-        let partial = PathBuf::from(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
-            .map_err(|e| DiskError::io("creating", &partial, e))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |_| {
-                DiskError::refused(
-                    format!("another capture is writing {}", partial.display()),
-                    "wait for it, or choose another name",
-                )
-            },
-        )?;
-        // What a killed capture left is worth nothing without its end; it is replaced, now that it is surely nobody's.
+        let (file, partial) = claim(path)?;
+        // What a killed capture left here is nothing anybody goes on with; it is replaced, now that it is surely nobody's.
         file.set_len(0)
             .map_err(|e| DiskError::io("emptying", &partial, e))?;
         let writer = io::BufWriter::with_capacity(WRITE_BUFFER, Sink::File(file));
@@ -91,6 +74,60 @@ impl ImageOutput {
             partial: Some(partial),
             path: path.to_owned(),
         })
+    }
+
+    /// Opens what a cut capture left of the image at `path`, to be gone on with; `None` when there is nothing. Nothing of it
+    /// is changed before [`ImageOutput::cut`].
+    ///
+    /// # Errors
+    /// [`DiskError::Refused`] when `path` exists or another capture is writing to it.
+    pub fn reopen(path: &Path) -> Result<Option<(Self, File, u64)>, DiskError> {
+        if !partial_of(path).exists() {
+            return Ok(None);
+        }
+        let (file, partial) = claim(path)?;
+        let io = |e| DiskError::io("opening", &partial, e);
+        let reader = OpenOptions::new().read(true).open(&partial).map_err(io)?;
+        let len = reader.metadata().map_err(io)?.len();
+        let writer = io::BufWriter::with_capacity(WRITE_BUFFER, Sink::File(file));
+        let output = Self {
+            writer,
+            partial: Some(partial),
+            path: path.to_owned(),
+        };
+        Ok(Some((output, reader, len)))
+    }
+
+    /// Cuts the file to its first `len` bytes and goes on behind them.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    pub fn cut(&mut self, len: u64) -> Result<(), DiskError> {
+        let Sink::File(file) = self.writer.get_mut() else {
+            return Ok(());
+        };
+        file.set_len(len)
+            .and_then(|()| file.seek(SeekFrom::Start(len)))
+            .map(drop)
+            .map_err(|e| DiskError::io("cutting", &self.path, e))
+    }
+
+    /// Where the image is before it has its name.
+    pub fn partial(&self) -> Option<&Path> {
+        self.partial.as_deref()
+    }
+
+    /// Everything written so far is on the medium.
+    ///
+    /// # Errors
+    /// When the medium is full or fails.
+    pub fn sync(&mut self) -> Result<(), DiskError> {
+        let io = |e| DiskError::io("syncing", &self.path, e);
+        self.writer.flush().map_err(io)?;
+        match self.writer.get_ref() {
+            Sink::File(file) => file.sync_all().map_err(io),
+            Sink::Pipe(_) => Ok(()),
+        }
     }
 
     /// Bytes free where the image goes; `None` for a pipe.
@@ -163,7 +200,39 @@ impl ImageOutput {
     }
 }
 
-fn refuse_existing(path: &Path) -> Result<(), DiskError> {
+/// Where an image is before it has its name.
+pub fn partial_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Opens or makes `PATH.partial` for this process alone.
+fn claim(path: &Path) -> Result<(File, PathBuf), DiskError> {
+    refuse_existing(path)?;
+    let partial = partial_of(path);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&partial)
+        .map_err(|e| DiskError::io("creating", &partial, e))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+        |_| {
+            DiskError::refused(
+                format!("another capture is writing {}", partial.display()),
+                "wait for it, or choose another name",
+            )
+        },
+    )?;
+    Ok((file, partial))
+}
+
+/// Refuses a name that is taken: images are never overwritten.
+///
+/// # Errors
+/// [`DiskError::Refused`].
+pub fn refuse_existing(path: &Path) -> Result<(), DiskError> {
     if path.symlink_metadata().is_ok() {
         return Err(DiskError::refused(
             format!("{} exists already", path.display()),

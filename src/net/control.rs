@@ -4,6 +4,10 @@
 //! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
 //! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
 
+pub use super::control_capture::{
+    BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, CaptureWishes, ChoiceAnswer, Menu,
+    MenuDisk, MenuOffer, TableSectors, TakeOffer,
+};
 pub use super::control_doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
@@ -56,6 +60,12 @@ pub enum AgentMessage {
     },
     /// What the agent found.
     DoctorAnswer(Box<DoctorAnswer>),
+    /// A person at the target wants to see what may be done; answered by `Menu`.
+    MenuRequest,
+    /// A person at the target asks for a backup; answered by `ChoiceAnswer`.
+    BackupRequest(Box<BackupRequest>),
+    /// A person at the target takes an offer; answered by `ChoiceAnswer`.
+    TakeOffer(Box<TakeOffer>),
     /// Answer to `Ping`.
     Pong,
     /// A type this version does not know; ignored.
@@ -222,6 +232,12 @@ pub enum ConsoleMessage {
         /// What to do with the machine now.
         after: EndAction,
     },
+    /// Capture a disk and upload it. Sent again after a reconnect; an agent that already reads goes on.
+    Capture(Box<CaptureOrder>),
+    /// What a person at the target may choose from.
+    Menu(Box<Menu>),
+    /// What became of a choice.
+    ChoiceAnswer(ChoiceAnswer),
     /// Look at yourself and at what arrives; answered by `DoctorReady`, then `DoctorAnswer`.
     Doctor(DoctorRequest),
     /// The whole probe is sent: no need to wait for its end on the wire.

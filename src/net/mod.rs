@@ -21,6 +21,7 @@
 pub mod beacon;
 pub mod clock;
 pub mod control;
+pub mod control_capture;
 pub mod control_doctor;
 pub mod frames;
 pub mod hex;

@@ -16,6 +16,7 @@ mod reuse;
 mod session;
 
 use super::AgentOptions;
+use super::desk::Work;
 use super::fetch::{Fetched, Fetcher};
 use super::load::{Load, Mark};
 use super::progress::Reporter;
@@ -32,6 +33,7 @@ use reuse::Search;
 use rustls::ClientConfig;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,13 +69,15 @@ pub(super) struct Job {
 pub(super) struct Shared {
     pub(super) state: TargetState,
     root: String,
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
 }
 
 /// How a job ended, once the console recorded it.
 pub(super) struct JobEnd {
     pub(super) done: bool,
     pub(super) after: EndAction,
+    /// The disk the order named.
+    pub(super) disk: PathBuf,
 }
 
 enum Event {
@@ -97,13 +101,18 @@ impl Job {
     ) -> Self {
         let (events, inbox) = channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let shared = Arc::new(Mutex::new(Shared {
-            state: TargetState::Joined,
-            root: order.root.clone(),
-            outcome: None,
-        }));
+        let shared = Arc::new(Mutex::new(Shared::new(order.root.clone())));
         let id = order.job.clone();
-        let reporter = Reporter::new(order.job.clone(), outbox.clone(), Arc::clone(&shared));
+        let desk = options.desk.clone();
+        desk.tell(|standing| {
+            standing.work = Some(Work {
+                image: order.image.clone(),
+                disk: order.disk.path.clone(),
+                progress: None,
+                outcome: None,
+            });
+        });
+        let reporter = Reporter::new(order.job.clone(), outbox.clone(), Arc::clone(&shared), desk);
         let runner = Runner {
             order,
             console,
@@ -188,6 +197,7 @@ impl Job {
         Some(JobEnd {
             done: outcome.state == TargetState::Done,
             after,
+            disk: outcome.disk.clone().into(),
         })
     }
 }
@@ -388,6 +398,15 @@ impl Runner {
 }
 
 impl Shared {
+    /// A job that has just begun.
+    pub(super) fn new(root: String) -> Self {
+        Self {
+            state: TargetState::Joined,
+            root,
+            outcome: None,
+        }
+    }
+
     pub(super) fn conclude(&mut self, outcome: Outcome) {
         self.state = outcome.state;
         self.outcome = Some(outcome);

@@ -95,6 +95,7 @@ mod tests {
             failed: 0,
             seconds: 0.0,
             session: Default::default(),
+            capture: None,
             report: String::new(),
         }))
     }

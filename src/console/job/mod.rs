@@ -21,6 +21,7 @@ pub use run::{JobRun, Recovery};
 use super::api::{
     ApiError, CancelRequest, Event, JobView, Plan, SCHEMA_VERSION, SessionView, Summary,
 };
+use super::capture::Upload;
 use super::master::MasterImage;
 use super::store::{JobRow, JobTargetRow};
 use super::time;
@@ -96,8 +97,8 @@ pub struct JobShared {
     pub id: u64,
     /// What was confirmed.
     pub plan: Plan,
-    /// The image it sends.
-    pub image: Arc<MasterImage>,
+    /// What it works with on TCP 5003.
+    pub work: Work,
     /// What happened so far, and what happens.
     pub events: EventHub,
     /// Payload bytes served over TCP 5003.
@@ -105,6 +106,14 @@ pub struct JobShared {
     view: Mutex<JobView>,
     tokens: Mutex<BTreeMap<usize, blake3::Hash>>,
     answers: Mutex<BTreeMap<usize, u32>>,
+}
+
+/// What a job works with.
+pub enum Work {
+    /// It sends this image.
+    Deploy(Arc<MasterImage>),
+    /// It takes in this one.
+    Capture(Arc<Upload>),
 }
 
 /// An answer of the bulk service under way to one target; ends when dropped.
@@ -128,16 +137,32 @@ impl Drop for Turn {
 
 impl JobShared {
     /// A job as it stands in the store.
-    pub fn new(row: &JobRow, image: Arc<MasterImage>) -> Self {
+    pub fn new(row: &JobRow, work: Work) -> Self {
         Self {
             id: row.id,
             plan: row.job.plan.clone(),
-            image,
+            work,
             events: EventHub::default(),
             bulk_bytes: AtomicU64::new(0),
             view: Mutex::new(view_of(row)),
             tokens: Mutex::new(BTreeMap::new()),
             answers: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// The image it sends, unless it is a capture.
+    pub fn image(&self) -> Option<&Arc<MasterImage>> {
+        match &self.work {
+            Work::Deploy(image) => Some(image),
+            Work::Capture(_) => None,
+        }
+    }
+
+    /// The image it takes in, when it is a capture.
+    pub fn upload(&self) -> Option<&Arc<Upload>> {
+        match &self.work {
+            Work::Capture(upload) => Some(upload),
+            Work::Deploy(_) => None,
         }
     }
 
@@ -162,7 +187,7 @@ impl JobShared {
             .clone()
     }
 
-    fn set_view(&self, view: JobView) {
+    pub(super) fn set_view(&self, view: JobView) {
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
@@ -174,12 +199,12 @@ impl JobShared {
         (*tokens.get(&place)? == blake3::hash(secret.as_bytes())).then_some(place)
     }
 
-    fn set_token(&self, place: usize, secret: &str) {
+    pub(super) fn set_token(&self, place: usize, secret: &str) {
         let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.insert(place, blake3::hash(secret.as_bytes()));
     }
 
-    fn drop_token(&self, place: usize) {
+    pub(super) fn drop_token(&self, place: usize) {
         self.tokens
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -216,6 +241,11 @@ pub fn view_of(row: &JobRow) -> JobView {
         retry_of: row.job.retry_of.map(|id| id.to_string()),
         targets,
         session: row.session.clone(),
+        capture: row
+            .job
+            .capture
+            .as_ref()
+            .map(|capture| Box::new(capture.view.clone())),
     }
 }
 
@@ -245,6 +275,7 @@ pub fn summary_of(view: &JobView, report: &Path) -> Summary {
             rate_bytes_per_s: 0,
             ..view.session.clone()
         },
+        capture: view.capture.clone(),
         report: report.display().to_string(),
     }
 }

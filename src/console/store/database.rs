@@ -5,10 +5,12 @@
 //! What always holds: a job and its targets appear together; a row that does not parse is an error that names it.
 
 use super::schema;
-use crate::console::api::{DeployRequest, JobState, JobTarget, Plan, SessionView};
+use crate::console::api::{
+    CaptureRequest, CaptureView, DeployRequest, JobState, JobTarget, Offer, Plan, SessionView,
+};
 use crate::target::{DiskFacts, Facts, TargetState};
 use rusqlite::{Connection, Row, params};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::Path;
 
 /// Why the store did not do what it was asked.
@@ -92,6 +94,29 @@ pub struct NewJob {
     pub retry_of: Option<u64>,
     /// Targets.
     pub targets: Vec<JobTargetRow>,
+    /// Present when the job is a capture: `request` and `plan` name the image and the target then, and nothing else.
+    pub capture: Option<CaptureRecord>,
+}
+
+/// What is kept of a capture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaptureRecord {
+    /// What was asked for; the password is left out whatever it says.
+    pub request: CaptureRequest,
+    /// Hash of the survey the chunks in the unfinished image belong to.
+    #[serde(default)]
+    pub survey: Option<String>,
+    /// Where it stands.
+    #[serde(default)]
+    pub view: CaptureView,
+}
+
+impl CaptureRecord {
+    fn without_password(&self) -> Self {
+        let mut record = self.clone();
+        record.request.password = None;
+        record
+    }
 }
 
 /// A job as it is kept.
@@ -185,8 +210,8 @@ impl Database {
         };
         let transaction = self.connection.transaction()?;
         transaction.execute(
-            "INSERT INTO job (state, request, plan, root, encrypted, created, retry_of, session)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO job (state, request, plan, root, encrypted, created, retry_of, session, capture)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 word(&job.state)?,
                 text("job.request", &request)?,
@@ -196,6 +221,7 @@ impl Database {
                 job.created,
                 job.retry_of.map(signed).transpose()?,
                 text("job.session", &SessionView::default())?,
+                capture_text(job.capture.as_ref())?,
             ],
         )?;
         let id = unsigned(transaction.last_insert_rowid());
@@ -246,6 +272,58 @@ impl Database {
         Ok(())
     }
 
+    /// Records where a capture stands, and the root of its image once there is one.
+    pub fn save_capture(
+        &self,
+        id: u64,
+        root: &str,
+        record: &CaptureRecord,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE job SET root = ?2, capture = ?3 WHERE id = ?1",
+            params![signed(id)?, root, capture_text(Some(record))?],
+        )?;
+        Ok(())
+    }
+
+    /// The newest capture into this image.
+    pub fn last_capture(&self, image: &str) -> Result<Option<CaptureRecord>, StoreError> {
+        let rows = self.select_jobs(
+            "WHERE capture IS NOT NULL AND json_extract(request, '$.image') = ?1 ORDER BY id DESC LIMIT 1",
+            image,
+        )?;
+        Ok(rows.into_iter().next().and_then(|row| row.job.capture))
+    }
+
+    /// Every offer, by name.
+    pub fn offers(&self) -> Result<Vec<Offer>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT offer FROM offer ORDER BY name")?;
+        let mut rows = statement.query([])?;
+        let mut offers = Vec::new();
+        while let Some(row) = rows.next()? {
+            offers.push(json(row, 0, "offer.offer")?);
+        }
+        Ok(offers)
+    }
+
+    /// Adds an offer or replaces it.
+    pub fn save_offer(&self, offer: &Offer) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO offer (name, offer) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET offer = ?2",
+            params![offer.name, text("offer.offer", offer)?],
+        )?;
+        Ok(())
+    }
+
+    /// Takes an offer away.
+    pub fn delete_offer(&self, name: &str) -> Result<(), StoreError> {
+        self.connection
+            .execute("DELETE FROM offer WHERE name = ?1", [name])?;
+        Ok(())
+    }
+
     /// One job.
     pub fn job(&self, id: u64) -> Result<Option<JobRow>, StoreError> {
         Ok(self.select_jobs("WHERE id = ?1", signed(id)?)?.pop())
@@ -273,9 +351,14 @@ impl Database {
         Ok(())
     }
 
-    fn select_jobs(&self, which: &str, argument: i64) -> Result<Vec<JobRow>, StoreError> {
+    fn select_jobs(
+        &self,
+        which: &str,
+        argument: impl rusqlite::ToSql,
+    ) -> Result<Vec<JobRow>, StoreError> {
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT id, state, request, plan, root, encrypted, created, started, ended, retry_of, session FROM job {which}"
+            "SELECT id, state, request, plan, root, encrypted, created, started, ended, retry_of, session,
+                    capture FROM job {which}"
         ))?;
         let mut rows = statement.query([argument])?;
         let mut jobs = Vec::new();
@@ -292,6 +375,15 @@ impl Database {
                     created: row.get(6)?,
                     retry_of: row.get::<_, Option<i64>>(9)?.map(unsigned),
                     targets: self.job_targets(id)?,
+                    capture: row
+                        .get::<_, Option<String>>(11)?
+                        .map(|text| {
+                            serde_json::from_str(&text).map_err(|source| StoreError::Damaged {
+                                column: "job.capture",
+                                source,
+                            })
+                        })
+                        .transpose()?,
                 },
                 started: row.get(7)?,
                 ended: row.get(8)?,
@@ -347,6 +439,12 @@ impl Database {
         }
         Ok(targets)
     }
+}
+
+fn capture_text(record: Option<&CaptureRecord>) -> Result<Option<String>, StoreError> {
+    record
+        .map(|record| text("job.capture", &record.without_password()))
+        .transpose()
 }
 
 fn put_job(
@@ -482,6 +580,7 @@ mod tests {
                 target("t-1", TargetState::Joined),
                 target("t-2", TargetState::Receiving),
             ],
+            capture: None,
         }
     }
 

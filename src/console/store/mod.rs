@@ -7,9 +7,9 @@
 mod database;
 mod schema;
 
-pub use database::{Database, JobRow, JobTargetRow, NewJob, StoreError, TargetRow};
+pub use database::{CaptureRecord, Database, JobRow, JobTargetRow, NewJob, StoreError, TargetRow};
 
-use super::api::{JobState, JobView, SessionView};
+use super::api::{JobState, JobView, Offer, SessionView};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
@@ -131,6 +131,37 @@ impl Store {
         if self.calls.send(call).await.is_err() {
             tracing::error!(job = id, "state not recorded: the store has stopped");
         }
+    }
+
+    /// Records where a capture stands, and the root of its image once there is one.
+    pub async fn save_capture(
+        &self,
+        id: u64,
+        root: String,
+        record: CaptureRecord,
+    ) -> Result<(), StoreError> {
+        self.call(move |db| db.save_capture(id, &root, &record))
+            .await
+    }
+
+    /// The newest capture into this image.
+    pub async fn last_capture(&self, image: String) -> Result<Option<CaptureRecord>, StoreError> {
+        self.call(move |db| db.last_capture(&image)).await
+    }
+
+    /// Every offer, by name.
+    pub async fn offers(&self) -> Result<Vec<Offer>, StoreError> {
+        self.call(|db| db.offers()).await
+    }
+
+    /// Adds an offer or replaces it.
+    pub async fn save_offer(&self, offer: Offer) -> Result<(), StoreError> {
+        self.call(move |db| db.save_offer(&offer)).await
+    }
+
+    /// Takes an offer away.
+    pub async fn delete_offer(&self, name: String) -> Result<(), StoreError> {
+        self.call(move |db| db.delete_offer(&name)).await
     }
 
     /// One job.

@@ -6,7 +6,8 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
         name      TEXT NOT NULL UNIQUE,
@@ -52,7 +53,17 @@ const STEPS: [&str; 1] = ["
     ) STRICT, WITHOUT ROWID;
 
     CREATE INDEX job_state ON job(state);
-"];
+",
+    // Captures are jobs; offers are deployments that people at the targets start.
+    "
+    ALTER TABLE job ADD COLUMN capture TEXT;
+
+    CREATE TABLE offer (
+        name  TEXT PRIMARY KEY,
+        offer TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Brings the tables up to date. Errors: a database that a newer console made.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {

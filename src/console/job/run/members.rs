@@ -35,7 +35,7 @@ impl JobRun {
             grow: self.row.request.grow.clone(),
             reuse: self.row.request.reuse,
         };
-        let (order, secret) = match session.order(&self.shared.image, member) {
+        let (order, secret) = match session.order(&self.image, member) {
             Ok(order) => order,
             Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
         };

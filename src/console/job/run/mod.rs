@@ -20,6 +20,7 @@ use super::place::Place;
 use super::{Input, JobShared, log_event};
 use crate::console::api::{Event, JobState, JobView, SessionView, StartRule};
 use crate::console::context::Console;
+use crate::console::master::MasterImage;
 use crate::console::store::{JobRow, NewJob};
 use crate::console::time::now_text;
 use crate::net::control::ConsoleMessage;
@@ -51,6 +52,7 @@ pub enum Recovery {
 pub struct JobRun {
     console: Arc<Console>,
     shared: Arc<JobShared>,
+    image: Arc<MasterImage>,
     inputs: mpsc::Receiver<Input>,
     row: NewJob,
     id: u64,
@@ -77,6 +79,7 @@ impl JobRun {
         console: Arc<Console>,
         row: JobRow,
         shared: Arc<JobShared>,
+        image: Arc<MasterImage>,
         inputs: mpsc::Receiver<Input>,
         recovery: Recovery,
     ) -> Self {
@@ -112,6 +115,7 @@ impl JobRun {
             cancelled: false,
             console,
             shared,
+            image,
             inputs,
             places,
             folder,
@@ -334,7 +338,7 @@ impl JobRun {
                 self.log(format!(
                     "multicast has stopped ({reason}); targets go on over TCP 5003"
                 ));
-                let all: Vec<u32> = (0..self.shared.image.image_blocks()).collect();
+                let all: Vec<u32> = (0..self.image.image_blocks()).collect();
                 for place in self.places.iter().filter(|place| place.ordered) {
                     self.use_bulk(place, &all);
                 }
@@ -408,6 +412,7 @@ impl JobRun {
             retry_of: self.row.retry_of.map(|id| id.to_string()),
             targets,
             session: self.session_view.clone(),
+            capture: None,
         });
     }
 }

@@ -52,8 +52,8 @@ impl JobRun {
     /// `--start N` was said before the room was switched on: machines that match and come later belong to it.
     pub(super) async fn admit_newcomers(&mut self) {
         let image = PlanImage {
-            summary: self.shared.image.summary(),
-            table: self.shared.image.table(),
+            summary: self.image.summary(),
+            table: self.image.table(),
         };
         let candidates: Vec<_> = self
             .console
@@ -81,7 +81,7 @@ impl JobRun {
             {
                 continue;
             }
-            let mut row = place_row(&target, self.shared.image.summary().used_bytes);
+            let mut row = place_row(&target, self.image.summary().used_bytes);
             row.view.state = TargetState::Ready;
             self.index.insert(target.id.clone(), self.places.len());
             self.places.push(Place::new(row));
@@ -136,7 +136,7 @@ impl JobRun {
             .filter_map(|place| roster.view(place.id()).ok())
             .map(|view| view.facts)
             .collect();
-        match Session::open(&self.console, &self.shared.image, &self.row.request, &facts) {
+        match Session::open(&self.console, &self.image, &self.row.request, &facts) {
             Ok((session, fault)) => {
                 let (main, second) = (session.main, session.second);
                 match fault {

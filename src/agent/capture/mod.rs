@@ -1,0 +1,182 @@
+//! One capture on one target, from order to the console's word that the image is stored.
+//!
+//! Owns the thread that reads the disk, and the handle by which the link reaches it. The disk is only ever read. What always
+//! holds: every chunk of the finished image was read in this very process, sent, or read again and found to be what the console
+//! holds; so the image is the disk as it is now, however often the capture was cut.
+//!
+//! ```text
+//! joined -- disk named, found free, surveyed; console has room --> capturing <--> connection lost, tried again
+//!                                                                    | all chunks there
+//!                                                        console checks and names the image --> recorded
+//! ```
+
+mod run;
+mod upload;
+
+use super::AgentOptions;
+use super::desk::Work;
+use super::job::{JobEnd, Shared};
+use super::progress::Reporter;
+use crate::net::control::{AgentMessage, CaptureOrder, EndAction, Unfinished};
+use crate::target::{DiskFacts, TargetState};
+use rustls::ClientConfig;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+/// The link's handle on a capture.
+pub(super) struct Capture {
+    id: String,
+    access: Arc<Mutex<Access>>,
+    events: Sender<Event>,
+    cancelled: CancellationToken,
+    shared: Arc<Mutex<Shared>>,
+    disk: PathBuf,
+    recorded: Option<EndAction>,
+}
+
+/// Where TCP 5003 is and what opens it: each order brings it anew.
+#[derive(Clone)]
+struct Access {
+    address: SocketAddr,
+    token: String,
+}
+
+impl Access {
+    fn of(order: &CaptureOrder, console: SocketAddr) -> Self {
+        Self {
+            address: SocketAddr::new(console.ip(), order.bulk.port),
+            token: order.bulk.token.clone(),
+        }
+    }
+}
+
+enum Event {
+    /// The order came again: another token, perhaps another console.
+    Order,
+    Cancel(String),
+    Recorded,
+}
+
+/// The thread's state.
+struct Runner {
+    order: CaptureOrder,
+    access: Arc<Mutex<Access>>,
+    tls: Arc<ClientConfig>,
+    runtime: tokio::runtime::Handle,
+    offers: Option<Vec<DiskFacts>>,
+    inbox: Receiver<Event>,
+    cancelled: CancellationToken,
+    reporter: Reporter,
+}
+
+impl Capture {
+    /// Starts work on an order.
+    pub(super) fn start(
+        order: CaptureOrder,
+        console: SocketAddr,
+        tls: Arc<ClientConfig>,
+        options: &AgentOptions,
+        outbox: UnboundedSender<AgentMessage>,
+    ) -> Self {
+        let (events, inbox) = channel();
+        let cancelled = CancellationToken::new();
+        let shared = Arc::new(Mutex::new(Shared::new(String::new())));
+        let access = Arc::new(Mutex::new(Access::of(&order, console)));
+        let id = order.job.clone();
+        options.desk.tell(|standing| {
+            standing.work = Some(Work {
+                image: order.image.clone(),
+                disk: order.disk.path.clone(),
+                progress: None,
+                outcome: None,
+            });
+        });
+        let disk = order.disk.path.clone().into();
+        let runner = Runner {
+            reporter: Reporter::new(
+                id.clone(),
+                outbox,
+                Arc::clone(&shared),
+                options.desk.clone(),
+            ),
+            order,
+            access: Arc::clone(&access),
+            tls,
+            runtime: tokio::runtime::Handle::current(),
+            offers: options.offers(),
+            inbox,
+            cancelled: cancelled.clone(),
+        };
+        let spawned = std::thread::Builder::new()
+            .name("capture".into())
+            .spawn(move || runner.run());
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread for the capture");
+        }
+        Self {
+            id,
+            access,
+            events,
+            cancelled,
+            shared,
+            disk,
+            recorded: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// For the hello of a new connection.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Unfinished {
+            job: self.id.clone(),
+            root: String::new(),
+            state: shared.state,
+            outcome: shared.outcome.clone(),
+        }
+    }
+
+    /// The console (perhaps a new one after a restart) sent the order again: go on with what is there.
+    pub(super) fn order_again(&mut self, order: &CaptureOrder, console: SocketAddr) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Access::of(order, console);
+        // A thread that has ended hears nothing; its outcome is on its way.
+        let _ = self.events.send(Event::Order);
+    }
+
+    pub(super) fn cancel(&self, reason: &str) {
+        let _ = self.events.send(Event::Cancel(reason.to_owned()));
+        self.cancelled.cancel();
+    }
+
+    pub(super) fn recorded(&mut self, after: EndAction) {
+        self.recorded = Some(after);
+        let _ = self.events.send(Event::Recorded);
+    }
+
+    /// Present once the console said that the end is recorded.
+    pub(super) fn end(&self) -> Option<JobEnd> {
+        let after = self.recorded?;
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed =
+            matches!(&shared.outcome, Some(outcome) if outcome.state == TargetState::Failed);
+        Some(JobEnd {
+            done: !failed,
+            after,
+            disk: self.disk.clone(),
+        })
+    }
+}
+
+impl Drop for Capture {
+    /// Whatever takes its place, the thread does not go on reading.
+    fn drop(&mut self) {
+        self.cancelled.cancel();
+    }
+}

@@ -1,0 +1,436 @@
+//! The thread of a capture: survey, then as many attempts as it takes, then the console's word.
+
+use super::upload::{UploadError, Uploader};
+use super::{Event, Runner};
+use crate::disk::master::{MasterDisk, MasterOptions};
+use crate::disk::survey::SurveyOptions;
+use crate::disk::{DiskError, device, pipeline};
+use crate::net::control::{CaptureBegin, CaptureBegun, Outcome, TableSectors};
+use crate::net::control_capture::{frame, hold};
+use crate::net::hex;
+use crate::target::{DiskFacts, TargetState};
+use hyper::body::Bytes;
+use imagefmt::{ContentId, Encoder, Entry, IdKey, content_id};
+use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{PoisonError, mpsc::TryRecvError};
+use std::time::Duration;
+use tokio::sync::mpsc::channel;
+
+/// Frames on their way from the disk to the network: with what the pipeline holds, 40 MiB at most for 1 MiB chunks.
+const IN_FLIGHT: usize = 4;
+/// Between two attempts, growing to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
+/// Attempts in a row that brought nothing forward before it is given up: about half an hour.
+const TRIES: u32 = 400;
+
+/// Why a capture ended without an image.
+enum Failure {
+    Disk(DiskError),
+    Other(String),
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl Failure {
+    fn reason(&self) -> String {
+        match self {
+            Self::Other(text) => text.clone(),
+            Self::Disk(error) => match error.hint() {
+                Some(hint) => format!("{} ({hint})", error.full()),
+                None => error.full(),
+            },
+        }
+    }
+}
+
+/// How an attempt ended early.
+enum Cut {
+    /// The line broke: try again.
+    Lost(String),
+    /// What the console holds is not what the disk holds: at once again, from the start.
+    Differs,
+    /// No attempt will do.
+    Over(Failure),
+}
+
+impl From<UploadError> for Cut {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Lost(reason) => Self::Lost(reason),
+            UploadError::Refused(reason) => Self::Over(Failure::Other(reason)),
+        }
+    }
+}
+
+impl From<DiskError> for Cut {
+    fn from(error: DiskError) -> Self {
+        Self::Over(error.into())
+    }
+}
+
+/// The disk, and what is known of it so far.
+struct Source {
+    disk: MasterDisk,
+    begin: CaptureBegin,
+    id_key: Option<IdKey>,
+    /// Names of the first chunks, in device order, as this process read them.
+    ids: Vec<ContentId>,
+}
+
+impl Runner {
+    pub(super) fn run(mut self) {
+        self.reporter.state_is(TargetState::Joined);
+        if let Err(failure) = self.work() {
+            let reason = failure.reason();
+            tracing::warn!(job = self.order.job, reason, "the capture ends");
+            self.reporter.outcome(Outcome {
+                job: self.order.job.clone(),
+                state: TargetState::Failed,
+                reason: Some(reason),
+                step: Some(self.reporter.state()),
+                disk: String::new(),
+                bytes_written: 0,
+                seconds: self.reporter.seconds(),
+                root: None,
+                counters: self.reporter.counters(),
+            });
+        }
+    }
+
+    fn work(&mut self) -> Result<(), Failure> {
+        let mut source = self.open()?;
+        self.reporter.total(source.disk.used_bytes());
+        let (mut wait, mut tries, mut known) = (RETRY.0, TRIES, 0);
+        loop {
+            match self.attempt(&mut source) {
+                Ok(()) => {
+                    if self.wait_for_word()? {
+                        return Ok(());
+                    }
+                    // Another console took over before the image had its name: it asks what it lacks.
+                    (wait, tries) = (RETRY.0, TRIES);
+                }
+                Err(Cut::Differs) => {
+                    source.begin.fresh =
+                        Some("what was read before is not what the disk holds now".to_owned());
+                    source.ids.clear();
+                    known = 0;
+                }
+                Err(Cut::Over(failure)) => return Err(failure),
+                Err(Cut::Lost(reason)) => {
+                    if source.ids.len() > known {
+                        known = source.ids.len();
+                        (wait, tries) = (RETRY.0, TRIES);
+                    }
+                    tries = tries.saturating_sub(1);
+                    if tries == 0 {
+                        return Err(Failure::Other(format!("the upload is given up: {reason}")));
+                    }
+                    tracing::info!(%reason, "the upload is tried again");
+                    self.reporter
+                        .note(Some(format!("uploading again: {reason}")));
+                    if self.pause(wait)? {
+                        return Ok(());
+                    }
+                    wait = (wait * 2).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// Finds the disk of the order, and surveys it.
+    fn open(&self) -> Result<Source, Failure> {
+        let order = &self.order;
+        let facts = self.offered()?;
+        self.reporter.log(format!("reading {}", facts.title()));
+        let options = MasterOptions {
+            survey: SurveyOptions {
+                raw_partitions: order.wishes.raw_partitions.clone(),
+                keep_page_files: order.wishes.keep_page_files,
+            },
+            chunk_log2: order.wishes.chunk_log2,
+            sector_size: order.wishes.sector_size,
+        };
+        let disk = MasterDisk::open(Path::new(&facts.path), &options)?;
+        let begin = CaptureBegin {
+            survey: disk.digest()?.to_hex().to_string(),
+            disk_bytes: disk.geometry().disk_size,
+            sector_size: disk.geometry().sector_size,
+            chunk_log2: disk.geometry().chunk_log2,
+            chunks: disk.chunks().len() as u64,
+            used_bytes: disk.used_bytes(),
+            expected_bytes: disk.estimate(order.wishes.level)?,
+            meta: disk.meta().clone(),
+            table: disk
+                .regions()
+                .iter()
+                .map(|region| TableSectors {
+                    offset: region.offset,
+                    bytes: hex::encode(&region.bytes),
+                })
+                .collect(),
+            fresh: None,
+        };
+        Ok(Source {
+            disk,
+            begin,
+            id_key: None,
+            ids: Vec::new(),
+        })
+    }
+
+    /// The disk of the order among those on offer; a restart may have given it another path, never another serial or size.
+    fn offered(&self) -> Result<DiskFacts, Failure> {
+        let wanted = &self.order.disk;
+        let disks = self.offers.clone().unwrap_or_else(device::list);
+        let same = |disk: &&DiskFacts| disk.serial == wanted.serial && disk.size == wanted.size;
+        let by_path = disks.iter().find(|disk| disk.path == wanted.path);
+        let found = by_path.filter(same).or_else(|| {
+            wanted.serial.as_ref()?;
+            disks.iter().find(same)
+        });
+        found.cloned().ok_or_else(|| {
+            let has: Vec<String> = disks.iter().map(DiskFacts::title).collect();
+            let path = &wanted.path;
+            Failure::Other(format!(
+                "the disk that was chosen ({path}, {} bytes) is not there; this machine has: {}",
+                wanted.size,
+                has.join("; ")
+            ))
+        })
+    }
+
+    /// One upload: what the console holds is read again, the rest is sent.
+    fn attempt(&self, source: &mut Source) -> Result<(), Cut> {
+        let access = self
+            .access
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut uploader = Uploader::new(access, std::sync::Arc::clone(&self.tls), &self.order.job);
+        let begun = self.wait_on(uploader.begin(&source.begin))??;
+        source.begin.fresh = None;
+        let id_key = match &begun.id_key {
+            None => None,
+            Some(text) => Some(IdKey::from_bytes(hex::decode(text).map_err(|_| {
+                Cut::Over(Failure::Other(
+                    "the console's key of content ids is no key".into(),
+                ))
+            })?)),
+        };
+        if id_key != source.id_key {
+            // Another image: what is known was named by another key.
+            source.ids.clear();
+            source.id_key = id_key;
+        }
+        self.reporter.state_is(TargetState::Capturing);
+        if let Some(note) = &begun.note {
+            tracing::info!(note, "the capture begins anew");
+        }
+        let held = self.prove_held(source, &begun)?;
+        self.reporter.note(None);
+        let uploader = self.send(source, uploader, begun.upload, held)?;
+        let mut uploader = uploader;
+        self.wait_on(uploader.end(begun.upload))??;
+        self.reporter
+            .note(Some("sent; the console checks".to_owned()));
+        Ok(())
+    }
+
+    /// What the console holds is what this disk holds: read again where this process has not read it yet. Answers how many
+    /// chunks that are.
+    fn prove_held(&self, source: &mut Source, begun: &CaptureBegun) -> Result<usize, Cut> {
+        let held = usize::try_from(begun.held).unwrap_or(usize::MAX);
+        if held > source.disk.chunks().len() {
+            return Err(Cut::Differs);
+        }
+        let known = source.ids.len().min(held);
+        if known < held {
+            self.reporter
+                .note(Some("reading again what the console holds".to_owned()));
+        }
+        let Source {
+            disk, id_key, ids, ..
+        } = source;
+        let disk = &*disk;
+        let mut done = used(disk, known);
+        let worker = || {
+            let mut buffer = Vec::new();
+            let id_key = id_key.clone();
+            Ok(move |index: usize| {
+                disk.read_chunk(index, &mut buffer)?;
+                let mask = &disk.chunks()[index].1;
+                Ok::<_, Cut>(content_id(id_key.as_ref(), mask, &buffer))
+            })
+        };
+        let take = |index: usize, id| {
+            self.is_wanted().map_err(Cut::Over)?;
+            ids.push(id);
+            done += u64::from(disk.chunks()[index].1.used_bytes());
+            self.reporter.done(done);
+            Ok(())
+        };
+        pipeline::in_order(known..held, self.threads(), worker, take)?;
+        let mut digest = blake3::Hasher::new();
+        for ((chunk, _), id) in disk.chunks().iter().zip(ids.iter()).take(held) {
+            hold(&mut digest, *chunk, *id);
+        }
+        if digest.finalize().to_hex().as_str() != begun.held_digest {
+            return Err(Cut::Differs);
+        }
+        self.reporter.done(used(disk, held));
+        Ok(held)
+    }
+
+    /// Sends chunks from number `from` on.
+    fn send(
+        &self,
+        source: &mut Source,
+        mut uploader: Uploader,
+        upload: u64,
+        from: usize,
+    ) -> Result<Uploader, Cut> {
+        let Source {
+            disk, id_key, ids, ..
+        } = source;
+        let disk = &*disk;
+        ids.truncate(from);
+        let (frames, stream) = channel::<Bytes>(IN_FLIGHT);
+        let cancelled = self.cancelled.clone();
+        let sending = self.runtime.spawn(async move {
+            let sent = tokio::select! {
+                sent = uploader.chunks(upload, stream) => sent,
+                () = cancelled.cancelled() => Err(UploadError::Lost("cancelled".to_owned())),
+            };
+            (uploader, sent)
+        });
+        let level = self.order.wishes.level;
+        let worker = || {
+            let wrong = |error| DiskError::image(disk.path(), error);
+            let mut encoder = Encoder::new(level, id_key.clone()).map_err(wrong)?;
+            let mut buffer = Vec::new();
+            Ok(move |index: usize| {
+                disk.read_chunk(index, &mut buffer)?;
+                let (chunk, mask) = &disk.chunks()[index];
+                let body = encoder
+                    .encode(mask, &buffer)
+                    .map_err(|error| DiskError::image(disk.path(), error))?;
+                let entry = Entry {
+                    chunk: *chunk,
+                    codec: body.codec,
+                    // No longer than a chunk and its mask: it fits.
+                    body_len: u32::try_from(body.bytes.len()).unwrap_or(u32::MAX),
+                    mask: mask.clone(),
+                    id: body.id,
+                };
+                Ok::<_, Cut>((body.id, frame(&entry, body.bytes)))
+            })
+        };
+        let mut done = used(disk, from);
+        let take = |index: usize, (id, bytes): (ContentId, Vec<u8>)| {
+            // The stream ends when the console refuses or the line breaks: which, the request says.
+            frames
+                .blocking_send(bytes.into())
+                .map_err(|_| Cut::Lost(String::new()))?;
+            ids.push(id);
+            done += u64::from(disk.chunks()[index].1.used_bytes());
+            self.reporter.done(done);
+            Ok(())
+        };
+        let count = disk.chunks().len();
+        let read = pipeline::in_order(from..count, self.threads(), worker, take);
+        drop(frames);
+        let (uploader, sent) = self
+            .runtime
+            .block_on(sending)
+            .map_err(|error| Cut::Lost(error.to_string()))?;
+        self.is_wanted().map_err(Cut::Over)?;
+        match (read, sent) {
+            (Err(Cut::Over(failure)), _) => Err(Cut::Over(failure)),
+            (_, Err(error)) => Err(error.into()),
+            (Err(cut), Ok(())) => Err(cut),
+            (Ok(()), Ok(())) => Ok(uploader),
+        }
+    }
+
+    fn threads(&self) -> usize {
+        let asked = self.order.wishes.threads.filter(|n| *n > 0);
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        // Each holds a chunk and its compressed form: more than processors only costs memory.
+        asked
+            .unwrap_or(processors)
+            .min(processors.saturating_mul(2))
+    }
+
+    /// A request, unless the capture is cancelled meanwhile.
+    fn wait_on<T>(
+        &self,
+        work: impl Future<Output = Result<T, UploadError>>,
+    ) -> Result<Result<T, UploadError>, Cut> {
+        let cancelled = self.cancelled.clone();
+        let done = self.runtime.block_on(async {
+            tokio::select! {
+                done = work => Some(done),
+                () = cancelled.cancelled() => None,
+            }
+        });
+        match done {
+            Some(done) => Ok(done),
+            None => {
+                self.is_wanted().map_err(Cut::Over)?;
+                Err(Cut::Over(Failure::Other("cancelled".to_owned())))
+            }
+        }
+    }
+
+    /// An error when the capture was cancelled.
+    fn is_wanted(&self) -> Result<(), Failure> {
+        if !self.cancelled.is_cancelled() {
+            return Ok(());
+        }
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Event::Cancel(reason)) => {
+                    return Err(Failure::Other(format!("cancelled: {reason}")));
+                }
+                Ok(_) => {}
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    return Err(Failure::Other("cancelled".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Waits before another attempt; a new order ends the wait. True when the console recorded the end meanwhile.
+    fn pause(&self, wait: Duration) -> Result<bool, Failure> {
+        match self.inbox.recv_timeout(wait) {
+            Ok(Event::Cancel(reason)) => Err(Failure::Other(format!("cancelled: {reason}"))),
+            Ok(Event::Recorded) => Ok(true),
+            Ok(Event::Order) | Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Failure::Other("the agent is ending".to_owned()))
+            }
+        }
+    }
+
+    /// Everything is sent: true when the console recorded the end, false when it asks again.
+    fn wait_for_word(&self) -> Result<bool, Failure> {
+        match self.inbox.recv() {
+            Ok(Event::Recorded) => Ok(true),
+            Ok(Event::Order) => Ok(false),
+            Ok(Event::Cancel(reason)) => Err(Failure::Other(format!("cancelled: {reason}"))),
+            Err(_) => Err(Failure::Other("the agent is ending".to_owned())),
+        }
+    }
+}
+
+/// Used bytes of the first `count` chunks.
+fn used(disk: &MasterDisk, count: usize) -> u64 {
+    let bytes = disk.chunks().iter().take(count);
+    bytes.map(|(_, mask)| u64::from(mask.used_bytes())).sum()
+}

@@ -1,0 +1,204 @@
+//! `diskcast image capture --target`: a capture that another machine and the console do.
+//!
+//! Asks the console for the job and watches it. Ctrl-C ends the capture, as it does for one on this machine; who wants it to go on
+//! without the terminal says `--detach`. Decides nothing about disks.
+
+use super::exit::{Ended, Exit, usage};
+use super::follow::{Show, exit_of, follow};
+use super::image::{CaptureArgs, partition_lines, password};
+use super::output::Output;
+use super::{Context, deploy, interrupt, table, units};
+use crate::console::api::{
+    ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobView, SCHEMA_VERSION,
+    Summary, TargetView,
+};
+use crate::console::client::{Client, segment};
+use crate::net::control::CaptureWishes;
+use crate::target::TargetState;
+use serde::Serialize;
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
+    let remote = &args.remote;
+    let Some(target) = remote.target.clone() else {
+        return Err(usage("--target names the master"));
+    };
+    let (out, client) = (&context.out, context.client());
+    if remote.decline {
+        let path = format!("/v1/targets/{}/decline", segment(&target));
+        let view: TargetView = client.post(&path, &serde_json::json!({})).await?;
+        out.note(format!("{}: declined", table::clean(&view.name)));
+        return Ok(Exit::OK);
+    }
+    let word = password(args.password_file.as_deref())?;
+    let request = CaptureRequest {
+        target,
+        disk: remote.disk.clone(),
+        name: remote.name.clone(),
+        note: args.note.clone(),
+        password: word.map(|word| word.to_string()),
+        wishes: CaptureWishes {
+            level: args.level,
+            chunk_log2: args.chunk_size,
+            raw_partitions: args.raw_partition.clone(),
+            keep_page_files: args.keep_page_files,
+            sector_size: args.sector_size,
+            threads: args.threads,
+        },
+        end: remote.end.into(),
+    };
+    let job: JobView = client.post("/v1/captures", &request).await?;
+    if remote.detach {
+        deploy::started(&job, out);
+        return Ok(Exit::OK);
+    }
+    let id = table::clean(&job.id);
+    out.note(format!(
+        "job {id}: `diskcast job watch {id}` shows it from elsewhere"
+    ));
+    let summary = match follow(&client, &job.id, out, Show::Everything, None).await {
+        Err(error) if error.code == ErrorCode::Interrupted && !out.is_closed() => {
+            return Err(cancelled(&client, &job.id).await);
+        }
+        ended => ended?,
+    };
+    show_end(&summary, out)
+}
+
+/// Ctrl-C: the capture ends, and a second one ends the waiting for that.
+async fn cancelled(client: &Client, id: &str) -> ApiError {
+    let request = CancelRequest {
+        targets: None,
+        reason: Some("interrupted".to_owned()),
+    };
+    let path = format!("/v1/jobs/{}/cancel", segment(id));
+    let asked = tokio::select! {
+        asked = client.post::<_, JobView>(&path, &request) => asked,
+        () = interrupt::wait() => {
+            return ApiError::new(ErrorCode::Interrupted, format!("job {id} may still run"))
+                .hint(format!("diskcast job watch {id}"));
+        }
+    };
+    match asked {
+        Ok(_) => ApiError::new(
+            ErrorCode::Interrupted,
+            format!("job {id} cancelled; no image was made"),
+        ),
+        Err(error) => error,
+    }
+}
+
+/// What a capture ends with under `--json`: the fields of a local capture, and where it came from.
+#[derive(Serialize)]
+struct CaptureResult<'a> {
+    r#type: &'static str,
+    schema_version: u32,
+    job: &'a str,
+    target: &'a str,
+    image: &'a str,
+    root: &'a str,
+    file_bytes: u64,
+    used_bytes: u64,
+    disk_bytes: u64,
+    received_bytes: u64,
+    received_chunks: u64,
+    kept_chunks: u64,
+    seconds: f64,
+    meta: Option<&'a imagefmt::Meta>,
+}
+
+/// Shows how a capture ended.
+///
+/// # Errors
+/// `Refused` when nothing was read, `TargetsFailed` when it ended early.
+pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
+    let (Some(target), Some(view)) = (summary.targets.first(), &summary.capture) else {
+        return Ok(exit_of(summary));
+    };
+    if target.state != TargetState::Done {
+        return Err(failure(summary));
+    }
+    if out.json() {
+        out.result_json(&CaptureResult {
+            r#type: "summary",
+            schema_version: SCHEMA_VERSION,
+            job: &summary.job,
+            target: &target.name,
+            image: &summary.image,
+            root: &summary.root,
+            file_bytes: view.file_bytes,
+            used_bytes: view.used_bytes,
+            disk_bytes: view.disk_bytes,
+            received_bytes: view.received_bytes,
+            received_chunks: view.received_chunks,
+            kept_chunks: view.kept_chunks,
+            seconds: target.seconds,
+            meta: view.meta.as_ref(),
+        });
+        return Ok(Exit::OK);
+    }
+    out.note(end_line(summary, view));
+    if let Some(meta) = &view.meta {
+        // From a machine that may say anything: no control characters reach the terminal.
+        for line in partition_lines(meta) {
+            out.line(table::clean(&line));
+        }
+        for warning in &meta.warnings {
+            out.warn(table::clean(warning));
+        }
+    }
+    out.line(format!("image {}", table::clean(&summary.image)));
+    out.line(format!("root {}", table::clean(&summary.root)));
+    Ok(Exit::OK)
+}
+
+/// The end in one line.
+pub(super) fn end_line(summary: &Summary, view: &CaptureView) -> String {
+    let Some(target) = summary.targets.first() else {
+        return String::new();
+    };
+    let kept = if view.kept_chunks > 0 {
+        format!(
+            ", {} of them were there from before",
+            table::count(count(view.kept_chunks), "chunk")
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "captured {} of {} in {}, {} on disk, read back: {}{kept}",
+        units::bytes(view.used_bytes),
+        table::clean(&target.name),
+        units::span(target.seconds),
+        units::bytes(view.file_bytes),
+        table::count(count(view.chunks), "chunk"),
+    )
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Why there is no image, with what to do.
+fn failure(summary: &Summary) -> ApiError {
+    let Some(target) = summary.targets.first() else {
+        return ApiError::new(ErrorCode::TargetsFailed, "the capture had no target");
+    };
+    let reason = table::clean(target.reason.as_deref().unwrap_or("no reason was given"));
+    let name = table::clean(&target.name);
+    let id = table::clean(&summary.job);
+    if target.step == Some(TargetState::Joined) {
+        return ApiError::new(ErrorCode::Refused, format!("{name}: {reason}"))
+            .hint("nothing was captured");
+    }
+    ApiError::new(
+        ErrorCode::TargetsFailed,
+        format!("{name}: {}: {reason}", target.state),
+    )
+    .hint(format!(
+        "what was taken in is kept: diskcast job retry {id} goes on with it"
+    ))
+}

@@ -1,0 +1,169 @@
+//! `diskcast offer`: deployments that people at the targets may start themselves.
+
+use super::deploy::{End, grow, start_time};
+use super::exit::{Ended, Exit};
+use super::table::{Align, Columns, clean, or_dash};
+use super::{Context, paths};
+use crate::console::api::{
+    DeployRequest, Offer, OfferAction, OfferList, OfferRequest, SCHEMA_VERSION, StartRule,
+};
+use crate::console::client::segment;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `diskcast offer ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Publish a deployment for people at the targets
+    ///
+    /// The screen of each target that may take it shows the offer. Whoever
+    /// sits there picks it and confirms the disk by model and serial number;
+    /// the console checks every limit again and makes an ordinary job for that
+    /// machine alone.
+    #[command(
+        after_help = "Examples:\n  diskcast offer add office --image office.dcimg --targets 'room-4-*' --end restart\n  diskcast offer add exam --image exam.dcimg --limit 20 --until 2026-06-01T18:00"
+    )]
+    Add(AddArgs),
+    /// List offers
+    List,
+    /// Take an offer back; jobs that came of it go on
+    Remove(NameArgs),
+}
+
+/// Options of `offer add`.
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// Name in the menu: letters, digits, - _ and .
+    name: String,
+    /// Master image to deploy; it must not have a password
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// What it is, for the person at the target [default: the image's name]
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Who may take it
+    #[arg(long, value_name = "SELECTOR", default_value = "all")]
+    targets: String,
+    /// Disk that is erased: first, largest, smallest, path:P or serial:S
+    #[arg(long, value_name = "RULE")]
+    disk: Option<String>,
+    /// Grow this partition's entry into the free space: last or its number
+    #[arg(long, value_name = "last|N", value_parser = grow)]
+    grow: Option<String>,
+    /// What each machine does once it is done
+    #[arg(long, value_name = "ACTION", default_value = "none")]
+    end: End,
+    /// How often it may be taken in all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Until when
+    #[arg(long, value_name = "TIME", value_parser = start_time)]
+    until: Option<String>,
+}
+
+/// Which offer.
+#[derive(Debug, Args)]
+pub(super) struct NameArgs {
+    /// Name
+    name: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) async fn run(command: Command, context: &Context) -> Ended {
+    let (out, client) = (&context.out, context.client());
+    let offers = match command {
+        Command::List => {
+            let list: OfferList = client.get("/v1/offers").await?;
+            if list.offers.is_empty() && !out.json() {
+                out.note("no offers; `diskcast offer add` publishes one");
+                return Ok(Exit::OK);
+            }
+            list.offers
+        }
+        Command::Add(args) => vec![client.post("/v1/offers", &request(args)?).await?],
+        Command::Remove(args) => {
+            let path = format!("/v1/offers/{}/remove", segment(&args.name));
+            vec![client.post(&path, &serde_json::json!({})).await?]
+        }
+    };
+    if out.json() {
+        out.result_json(&OfferList {
+            schema_version: SCHEMA_VERSION,
+            offers,
+        });
+    } else {
+        out.line(offer_table(&offers));
+    }
+    Ok(Exit::OK)
+}
+
+fn request(args: AddArgs) -> Result<OfferRequest, crate::console::api::ApiError> {
+    let image = paths::absolute(&args.image)?;
+    Ok(OfferRequest {
+        name: args.name,
+        note: args.note,
+        request: DeployRequest {
+            image: image.to_string_lossy().into_owned(),
+            password: None,
+            targets: args.targets,
+            disk: args.disk,
+            grow: args.grow,
+            reuse: Default::default(),
+            pace: Default::default(),
+            start: StartRule::Now,
+            rate_bits_per_s: None,
+            end: args.end.into(),
+        },
+        limit: args.limit,
+        until: args.until,
+    })
+}
+
+fn offer_table(offers: &[Offer]) -> String {
+    let mut columns = Columns::new(&[
+        ("OFFER", Align::Left),
+        ("TARGETS", Align::Left),
+        ("TAKEN", Align::Left),
+        ("UNTIL", Align::Left),
+        ("DISK", Align::Left),
+        ("IMAGE", Align::Left),
+    ]);
+    for offer in offers {
+        let OfferAction::Deploy { request, .. } = &offer.action;
+        let taken = match offer.limit {
+            Some(limit) => format!("{} of {limit}", offer.taken),
+            None => offer.taken.to_string(),
+        };
+        columns.row([
+            offer.name.clone(),
+            clean(&offer.targets),
+            taken,
+            or_dash(offer.until.as_deref()),
+            request.disk.clone().unwrap_or_else(|| "first".to_owned()),
+            clean(&request.image),
+        ]);
+    }
+    columns.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list() {
+        let offer: Offer = serde_json::from_value(serde_json::json!({
+            "name": "exam", "targets": "lab-*", "limit": 20, "taken": 3, "created": "",
+            "action": {"kind": "deploy", "root": "ab", "request": {"image": "/i/exam.dcimg", "targets": "lab-*"}}
+        }))
+        .unwrap();
+        assert_eq!(
+            offer_table(&[offer]),
+            "OFFER  TARGETS  TAKEN    UNTIL  DISK   IMAGE\n\
+             exam   lab-*    3 of 20  -      first  /i/exam.dcimg"
+        );
+    }
+}

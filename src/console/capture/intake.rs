@@ -1,0 +1,317 @@
+//! The image being taken in: `NAME.dcimg.partial`, and what is proven of it.
+//!
+//! Owns every check between a frame off the network and the file. What always holds: a chunk is written only after its bytes
+//! decode to what its id names, in device order, once, and within what the survey announced; what is refused changes nothing.
+//! Blocks: call it where blocking is allowed.
+
+use crate::console::api::CaptureRequest;
+use crate::disk::DiskError;
+use crate::disk::capture::{new_image, refuse_shortage};
+use crate::disk::check::{Depth, check};
+use crate::disk::output::ImageOutput;
+use crate::net::control::{CaptureBegin, CaptureBegun};
+use crate::net::control_capture::hold;
+use crate::net::hex;
+use imagefmt::{
+    ChunkId, Decoder, Entry, FormatError, Geometry, Manifest, Meta, Password, RecordSealer, Region,
+    Root, Unfinished, Writer,
+};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// zstd level of what is not a chunk.
+const LEVEL: i32 = imagefmt::DEFAULT_LEVEL;
+/// Threads of the last check: the rest of the console goes on beside it.
+const CHECKERS: usize = 2;
+
+/// Why something was not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// The agent is wrong: what it sent cannot be.
+    Nonsense(String),
+    /// It came at the wrong time: asking again may help.
+    Untimely(String),
+    /// The console cannot: disk full, image exists.
+    Here(DiskError),
+}
+
+impl From<DiskError> for Refused {
+    fn from(error: DiskError) -> Self {
+        Self::Here(error)
+    }
+}
+
+/// What every image of this capture is to be.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Where it goes in the end.
+    pub image: PathBuf,
+    /// Date for the description, RFC 3339.
+    pub created: String,
+    /// What was asked for; no password in it.
+    pub request: CaptureRequest,
+    /// Encrypt with this password.
+    pub password: Option<Zeroizing<String>>,
+}
+
+/// An image being taken in.
+#[derive(Debug)]
+pub(super) struct Intake {
+    image: PathBuf,
+    writer: Writer<ImageOutput>,
+    sealer: RecordSealer,
+    decoder: Decoder,
+    geometry: Geometry,
+    last: Option<ChunkId>,
+    chunks: u64,
+    used: u64,
+    digest: blake3::Hasher,
+    plain: Vec<u8>,
+    record: Vec<u8>,
+    /// Chunks and bytes that were announced; nothing is taken before.
+    announced: Option<(u64, u64)>,
+}
+
+/// A finished image.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it is.
+    pub root: Root,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+impl Intake {
+    /// What an earlier upload left of the image; `None` when there is nothing to go on with.
+    ///
+    /// # Errors
+    /// [`DiskError::Refused`] when the image exists or another process writes it, [`DiskError::Image`] for a wrong password.
+    pub(super) fn resume(wanted: &Wanted) -> Result<Option<Self>, DiskError> {
+        let Some((mut output, reader, len)) = ImageOutput::reopen(&wanted.image)? else {
+            return Ok(None);
+        };
+        let password = wanted
+            .password
+            .as_ref()
+            .map(|word| Password::new(word.as_bytes()));
+        let unfinished = match Unfinished::read(reader, len, password.as_ref(), LEVEL) {
+            Ok(unfinished) => unfinished,
+            Err(error @ (FormatError::PasswordNeeded | FormatError::WrongPassword)) => {
+                return Err(DiskError::image(&wanted.image, error));
+            }
+            Err(error) => {
+                tracing::info!(image = %wanted.image.display(), %error, "nothing to go on with");
+                return Ok(None);
+            }
+        };
+        output.cut(unfinished.end())?;
+        let writer = unfinished.into_writer(output);
+        // The table is written right before the first chunk: without a chunk there is nothing to go on with.
+        if writer.description().is_none() || writer.written().next().is_none() {
+            return Ok(None);
+        }
+        if writer.id_key().is_some() != wanted.password.is_some() {
+            return Ok(None);
+        }
+        Self::around(writer, &wanted.image).map(Some)
+    }
+
+    /// A new image for what was surveyed.
+    ///
+    /// # Errors
+    /// [`Refused`]: a survey that does not hold together, an image that exists, a disk without room.
+    pub(super) fn create(wanted: &Wanted, begin: &CaptureBegin) -> Result<Self, Refused> {
+        let bad = |error| DiskError::image(&wanted.image, error);
+        let nonsense = |error: FormatError| Refused::Nonsense(error.to_string());
+        let geometry = geometry(begin)?;
+        let regions: Vec<Region> = begin
+            .table
+            .iter()
+            .map(|sectors| {
+                let bytes = hex::decode_any(&sectors.bytes)
+                    .ok_or_else(|| Refused::Nonsense("table sectors that are no bytes".into()))?;
+                Ok(Region {
+                    offset: sectors.offset,
+                    bytes,
+                })
+            })
+            .collect::<Result<_, Refused>>()?;
+        let meta = Meta {
+            created: wanted.created.clone(),
+            note: wanted.request.note.clone(),
+            ..begin.meta.clone()
+        };
+        let output = ImageOutput::create(&wanted.image)?;
+        if let Some(free) = output.free_bytes() {
+            refuse_shortage(begin.expected_bytes, free, &wanted.image)?;
+        }
+        let password = wanted.password.as_ref().map(|word| word.as_bytes());
+        let mut writer = Writer::create(output, new_image(geometry, password)?).map_err(bad)?;
+        writer.meta(&meta).map_err(nonsense)?;
+        writer.table(&regions).map_err(nonsense)?;
+        Ok(Self::around(writer, &wanted.image)?)
+    }
+
+    fn around(writer: Writer<ImageOutput>, image: &Path) -> Result<Self, DiskError> {
+        let (mut digest, mut chunks, mut last) = (blake3::Hasher::new(), 0, None);
+        for (chunk, id) in writer.written() {
+            hold(&mut digest, chunk, id);
+            chunks += 1;
+            last = Some(chunk);
+        }
+        Ok(Self {
+            decoder: Decoder::new(writer.id_key()).map_err(|e| DiskError::image(image, e))?,
+            geometry: writer.geometry(),
+            used: writer.used_bytes(),
+            sealer: writer.sealer(),
+            image: image.to_owned(),
+            writer,
+            last,
+            chunks,
+            digest,
+            plain: Vec::new(),
+            record: Vec::new(),
+            announced: None,
+        })
+    }
+
+    /// Opens it for the chunks of this survey; they go on behind those that are there.
+    ///
+    /// # Errors
+    /// [`Refused`] for numbers that cannot be, or no room for the rest.
+    pub(super) fn announce(&mut self, begin: &CaptureBegin) -> Result<(), Refused> {
+        if geometry(begin)? != self.geometry {
+            return Err(Refused::Nonsense("another disk than before".into()));
+        }
+        let fits = begin.chunks <= u64::from(self.geometry.chunk_count())
+            && begin.used_bytes <= self.geometry.disk_size
+            && begin.chunks >= self.chunks
+            && begin.used_bytes >= self.used;
+        if !fits {
+            return Err(Refused::Nonsense(
+                "more chunks or bytes than the disk has".into(),
+            ));
+        }
+        self.announced = Some((begin.chunks, begin.used_bytes));
+        Ok(())
+    }
+
+    /// What the agent is told to go on from.
+    pub(super) fn begun(&self, upload: u64, note: Option<String>) -> CaptureBegun {
+        CaptureBegun {
+            upload,
+            held: self.chunks,
+            held_digest: self.digest.finalize().to_hex().to_string(),
+            id_key: self
+                .writer
+                .id_key()
+                .map(|key| hex::encode(Zeroizing::new(key.to_bytes()).as_slice())),
+            note,
+        }
+    }
+
+    /// Chunks and used bytes that are there.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.chunks, self.used)
+    }
+
+    /// Disk, sectors, chunks.
+    pub(super) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Proves a chunk and writes it.
+    ///
+    /// # Errors
+    /// [`Refused::Nonsense`] and nothing has changed; [`Refused::Here`] and the file has to be read anew before anything more is
+    /// taken.
+    pub(super) fn store(&mut self, entry: Entry, body: &[u8]) -> Result<(), Refused> {
+        let nonsense = |text: String| Err(Refused::Nonsense(text));
+        let chunk = entry.chunk;
+        let used = u64::from(entry.mask.used_bytes());
+        let Some((chunks, bytes)) = self.announced else {
+            return Err(Refused::Untimely("no survey came before".into()));
+        };
+        if self.last.is_some_and(|last| chunk <= last) {
+            return nonsense(format!("chunk {chunk} came twice or out of order"));
+        }
+        if self.chunks >= chunks || self.used.saturating_add(used) > bytes {
+            return nonsense(format!("chunk {chunk} is more than was announced"));
+        }
+        let id = entry.id;
+        if let Err(error) = self
+            .decoder
+            .decode(&self.geometry, &entry, body, &mut self.plain)
+        {
+            return nonsense(error.to_string());
+        }
+        let record = std::mem::take(&mut self.record);
+        let bad = |error| Refused::Here(DiskError::image(&self.image, error));
+        let sealed = self.sealer.seal_entry(entry, body, record).map_err(bad)?;
+        self.writer.write(&sealed).map_err(bad)?;
+        self.record = sealed.into_buffer();
+        hold(&mut self.digest, chunk, id);
+        self.last = Some(chunk);
+        self.chunks += 1;
+        self.used += used;
+        Ok(())
+    }
+
+    /// Whether all that was announced is there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.announced == Some((self.chunks, self.used))
+    }
+
+    /// Ends the image, reads it back against its stored hashes, and gives it its name.
+    ///
+    /// # Errors
+    /// [`DiskError::Image`] and friends; the unfinished file stays, except that one which does not read back as it was written
+    /// is removed.
+    pub(super) fn finish(
+        self,
+        progress: crate::disk::OnProgress,
+        cancelled: crate::disk::Cancelled,
+    ) -> Result<Finished, DiskError> {
+        let image = self.image;
+        let written = self
+            .writer
+            .finish()
+            .map_err(|error| DiskError::image(&image, error))?;
+        let mut output = written.sink;
+        output.sync()?;
+        if let Some(partial) = output.partial().map(Path::to_owned) {
+            let report = check(
+                &partial,
+                None,
+                Depth::Standard,
+                CHECKERS,
+                progress,
+                cancelled,
+            )?;
+            if let Some(fault) = report.faults.first() {
+                let text = fault.text.clone();
+                output.discard();
+                return Err(DiskError::Refused {
+                    message: format!(
+                        "{} does not read back as it was written: {text}",
+                        partial.display()
+                    ),
+                    hint: Some("check the console's disk, then capture again".to_owned()),
+                });
+            }
+        }
+        output.finish()?;
+        Ok(Finished {
+            root: written.root,
+            file_bytes: written.bytes,
+            manifest: written.manifest,
+        })
+    }
+}
+
+fn geometry(begin: &CaptureBegin) -> Result<Geometry, Refused> {
+    Geometry::new(begin.disk_bytes, begin.sector_size, begin.chunk_log2)
+        .map_err(|error| Refused::Nonsense(error.to_string()))
+}

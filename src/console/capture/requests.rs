@@ -1,0 +1,161 @@
+//! "Back up this computer": what people at targets ask for, until a technician says yes or nobody does.
+//!
+//! Owns the requests, in memory. What always holds: one a target and a bounded number in all; a target that asks again and again
+//! is answered from the last one; nothing is read because of a request. Takes the time as an argument.
+
+use crate::target::DiskFacts;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Requests that wait at once: a room whose people all ask.
+const MAX_WAITING: usize = 256;
+/// A request nobody confirmed is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Between two requests of one target.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What one target asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Asked {
+    /// Disk rule that means the disk the person chose.
+    pub disk: String,
+    /// The disk in one line.
+    pub title: String,
+    /// Name suggested for the image.
+    pub name: Option<String>,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NotTaken {
+    /// The same target asked a moment ago.
+    TooSoon,
+    /// Too many wait.
+    Full,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    waiting: BTreeMap<String, (Duration, Asked)>,
+    /// When a target asked last, also when it was answered since.
+    last: BTreeMap<String, Duration>,
+}
+
+/// Requests of all targets.
+#[derive(Debug)]
+pub struct Requests {
+    epoch: tokio::time::Instant,
+    inner: Mutex<Inner>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            epoch: tokio::time::Instant::now(),
+            inner: Mutex::default(),
+        }
+    }
+}
+
+impl Requests {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.epoch.elapsed();
+        inner.forget(now);
+        inner
+    }
+
+    /// A target asks.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn ask(&self, target: &str, asked: Asked) -> Result<(), NotTaken> {
+        let now = self.epoch.elapsed();
+        self.lock().ask(now, target, asked)
+    }
+
+    /// What a target asks for now.
+    pub fn of(&self, target: &str) -> Option<Asked> {
+        self.lock()
+            .waiting
+            .get(target)
+            .map(|(_, asked)| asked.clone())
+    }
+
+    /// A technician decided: it waits no more.
+    pub fn answered(&self, target: &str) -> Option<Asked> {
+        self.lock().waiting.remove(target).map(|(_, asked)| asked)
+    }
+}
+
+impl Inner {
+    fn forget(&mut self, now: Duration) {
+        let old = |since: Duration, age| now.saturating_sub(since) >= age;
+        self.waiting
+            .retain(|_, (since, _)| !old(*since, FORGOTTEN_AFTER));
+        self.last.retain(|_, since| !old(*since, PAUSE));
+    }
+
+    fn ask(&mut self, now: Duration, target: &str, asked: Asked) -> Result<(), NotTaken> {
+        if self.last.contains_key(target) {
+            return Err(NotTaken::TooSoon);
+        }
+        if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(target) {
+            return Err(NotTaken::Full);
+        }
+        self.last.insert(target.to_owned(), now);
+        self.waiting.insert(target.to_owned(), (now, asked));
+        Ok(())
+    }
+}
+
+impl Asked {
+    /// The request for this disk.
+    pub fn new(disk: &DiskFacts, name: Option<String>) -> Self {
+        let rule = match disk.serial.as_deref().map(str::trim) {
+            Some(serial) if !serial.is_empty() => format!("serial:{serial}"),
+            _ => format!("path:{}", disk.path),
+        };
+        Self {
+            disk: rule,
+            title: disk.title(),
+            name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(name: &str) -> Asked {
+        Asked {
+            disk: "first".to_owned(),
+            title: String::new(),
+            name: Some(name.to_owned()),
+        }
+    }
+
+    #[test]
+    fn one_a_target_bounded_in_all_and_forgotten_in_the_end() {
+        let mut inner = Inner::default();
+        let at = Duration::from_secs;
+        assert_eq!(inner.ask(at(0), "a", asked("1")), Ok(()));
+        inner.forget(at(4));
+        assert_eq!(inner.ask(at(4), "a", asked("2")), Err(NotTaken::TooSoon));
+        inner.forget(at(5));
+        assert_eq!(inner.ask(at(5), "a", asked("3")), Ok(()));
+        assert_eq!(inner.waiting.len(), 1);
+        for n in 0..1000 {
+            let _ = inner.ask(at(6), &format!("t-{n}"), asked("x"));
+        }
+        assert_eq!(
+            (inner.waiting.len(), inner.last.len()),
+            (MAX_WAITING, MAX_WAITING)
+        );
+        assert_eq!(inner.ask(at(6), "another", asked("x")), Err(NotTaken::Full));
+        inner.forget(at(6) + FORGOTTEN_AFTER);
+        assert!(inner.waiting.is_empty() && inner.last.is_empty());
+    }
+}

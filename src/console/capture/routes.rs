@@ -1,0 +1,267 @@
+//! TCP 5003, the routes of a capture: hostile bytes on their way to [`Upload`].
+//!
+//! ```text
+//! POST /v1/captures/J/begin             CaptureBegin -> CaptureBegun
+//! POST /v1/captures/J/chunks?upload=N   frames, for as long as they come
+//! POST /v1/captures/J/end?upload=N
+//! Authorization: Bearer TOKEN           of this capture alone
+//! 403 not (any more) this token; 409 not now; 422 what was sent cannot be; 507 the console cannot
+//! ```
+//!
+//! What always holds: one chunk of a connection is in memory at a time; a connection that sends nothing for a minute is let go;
+//! a token has at most two requests under way.
+
+use super::intake::Refused;
+use super::upload::Upload;
+use crate::console::bulk_server::{NO, Refusal, admit_to_job};
+use crate::console::context::Console;
+use crate::console::job::{JobShared, Turn};
+use crate::console::naming::clean_line;
+use crate::net::control::CaptureBegin;
+use crate::net::control_capture::{FRAME_HEAD_BYTES, FrameHead};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http_body_util::{BodyExt, Limited};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A sender that sends nothing for so long is gone.
+const STALL: Duration = Duration::from_secs(60);
+/// Description and table sectors as text: 16 MiB of META, 4 MiB of table in hex.
+const MAX_BEGIN_BYTES: usize = 26 << 20;
+/// Requests under way for one capture: a stream, and the beginning of the one that takes over.
+const MAX_REQUESTS: u32 = 2;
+/// Longest refusal that is said, in characters.
+const MAX_TEXT: usize = 500;
+
+/// The routes; merged into those of the bulk service.
+pub fn routes(console: Arc<Console>) -> Router {
+    Router::new()
+        .route("/v1/captures/{job}/begin", post(begin))
+        .route("/v1/captures/{job}/chunks", post(chunks))
+        .route("/v1/captures/{job}/end", post(end))
+        .with_state(console)
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, text) = match self {
+            Self::Nonsense(text) => (StatusCode::UNPROCESSABLE_ENTITY, text),
+            Self::Untimely(text) => (StatusCode::CONFLICT, text),
+            Self::Here(error) => {
+                let text = match error.hint() {
+                    Some(hint) => format!("the console: {} ({hint})", error.full()),
+                    None => format!("the console: {}", error.full()),
+                };
+                (StatusCode::INSUFFICIENT_STORAGE, text)
+            }
+        };
+        (status, format!("{}\n", clean_line(&text, MAX_TEXT))).into_response()
+    }
+}
+
+/// The capture a token opens.
+fn admit(
+    console: &Console,
+    job: &str,
+    headers: &HeaderMap,
+) -> Result<(Arc<JobShared>, Arc<Upload>, Turn), Refusal> {
+    let (job, place) = admit_to_job(console, job, headers)?;
+    let upload = job.upload().cloned().ok_or(NO)?;
+    let turn = job.begin_answer(place, MAX_REQUESTS).ok_or((
+        StatusCode::TOO_MANY_REQUESTS,
+        "requests are under way already\n",
+    ))?;
+    Ok((job, upload, turn))
+}
+
+/// Disk work on a thread for it. A panic there is ours, and is said as such.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Refused::Untimely(error.to_string())))
+}
+
+async fn begin(
+    State(console): State<Arc<Console>>,
+    Path(job): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (job, upload, _turn) = match admit(&console, &job, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let read = Limited::new(body, MAX_BEGIN_BYTES).collect();
+    let bytes = match tokio::time::timeout(STALL, read).await {
+        Ok(Ok(bytes)) => bytes.to_bytes(),
+        Ok(Err(error)) => return Refused::Nonsense(error.to_string()).into_response(),
+        Err(_) => return stalled(),
+    };
+    let begin: CaptureBegin = match serde_json::from_slice(&bytes) {
+        Ok(begin) => begin,
+        Err(error) => return refuse(&job, Refused::Nonsense(error.to_string())),
+    };
+    drop(bytes);
+    let opening = Arc::clone(&upload);
+    let begun = match blocking(move || opening.begin(&begin)).await {
+        Ok(begun) => begun,
+        Err(refused) => return refuse(&job, refused),
+    };
+    // Before the first chunk: a console started again has to know what its file belongs to.
+    if let Err(error) = super::record(&console, &job).await {
+        tracing::error!(job = job.id, %error, "survey not recorded");
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the console's store fails\n",
+        )
+            .into_response();
+    }
+    if let Some(note) = &begun.note {
+        let target = job.view().targets.first().map(|place| place.id.clone());
+        if let (Some(handle), Some(target)) = (console.jobs.handle(job.id), target) {
+            super::say(&handle, &target, note.clone());
+        }
+    }
+    Json(begun).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct Turns {
+    upload: u64,
+}
+
+async fn chunks(
+    State(console): State<Arc<Console>>,
+    Path(job): Path<String>,
+    Query(turn): Query<Turns>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let (job, upload, _turn) = match admit(&console, &job, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match take_chunks(&upload, turn.upload, body).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(Stop::Refused(refused)) => refuse(&job, refused),
+        Err(Stop::Gone(error)) => {
+            tracing::debug!(job = job.id, error, "upload cut");
+            StatusCode::BAD_REQUEST.into_response()
+        }
+        Err(Stop::Stalled) => stalled(),
+    }
+}
+
+async fn end(
+    State(console): State<Arc<Console>>,
+    Path(job): Path<String>,
+    Query(turn): Query<Turns>,
+    headers: HeaderMap,
+) -> Response {
+    let (job, upload, _turn) = match admit(&console, &job, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match upload.end(turn.upload) {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(refused) => refuse(&job, refused),
+    }
+}
+
+fn refuse(job: &JobShared, refused: Refused) -> Response {
+    if let Refused::Nonsense(text) = &refused {
+        let text = clean_line(text, MAX_TEXT);
+        tracing::warn!(job = job.id, text, "upload refused");
+    }
+    refused.into_response()
+}
+
+fn stalled() -> Response {
+    (StatusCode::REQUEST_TIMEOUT, "nothing came for a minute\n").into_response()
+}
+
+/// Why a stream of chunks ended early.
+enum Stop {
+    Refused(Refused),
+    Gone(String),
+    Stalled,
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+async fn take_chunks(upload: &Arc<Upload>, turn: u64, body: Body) -> Result<(), Stop> {
+    let geometry = upload.geometry(turn)?;
+    let nonsense = |text: &str| Stop::Refused(Refused::Nonsense(text.to_owned()));
+    let mut stream = Stream {
+        body,
+        piece: Bytes::new(),
+    };
+    let mut rest = Vec::new();
+    loop {
+        let mut head = [0; FRAME_HEAD_BYTES];
+        match stream.fill(&mut head).await? {
+            0 => return Ok(()),
+            FRAME_HEAD_BYTES => {}
+            _ => return Err(Stop::Gone("in the head of a frame".to_owned())),
+        }
+        let head = FrameHead::parse(&head, &geometry).map_err(|error| nonsense(error.0))?;
+        // Bounded by the size of a chunk: the head was held against the disk.
+        rest.resize(head.rest(), 0);
+        if stream.fill(&mut rest).await? != rest.len() {
+            return Err(Stop::Gone("in the middle of a chunk".to_owned()));
+        }
+        let upload = Arc::clone(upload);
+        rest = blocking(move || {
+            let (entry, body) = head
+                .entry(&rest)
+                .map_err(|error| Refused::Nonsense(error.0.to_owned()))?;
+            upload.store(turn, entry, body)?;
+            Ok(rest)
+        })
+        .await?;
+    }
+}
+
+/// A body as a stream of bytes.
+struct Stream {
+    body: Body,
+    piece: Bytes,
+}
+
+impl Stream {
+    /// Fills the buffer; fewer bytes only at the end of the body.
+    async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Stop> {
+        let mut filled = 0;
+        while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+            if self.piece.is_empty() {
+                let frame = tokio::time::timeout(STALL, self.body.frame()).await;
+                match frame.map_err(|_| Stop::Stalled)? {
+                    None => break,
+                    Some(Err(error)) => return Err(Stop::Gone(error.to_string())),
+                    Some(Ok(frame)) => {
+                        self.piece = frame.into_data().unwrap_or_default();
+                        continue;
+                    }
+                }
+            }
+            let count = room.len().min(self.piece.len());
+            let from = self.piece.split_to(count);
+            if let Some(to) = room.get_mut(..count) {
+                to.copy_from_slice(&from);
+            }
+            filled += count;
+        }
+        Ok(filled)
+    }
+}

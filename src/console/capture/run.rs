@@ -1,0 +1,755 @@
+//! The owner of a capture: waits for its target, orders it to read, and ends with an image or a reason.
+//!
+//! ```text
+//! waiting --target connected--> running: joined -> capturing -> verifying (the console reads its file back) --> done
+//!              ^  connection lost, restarted: ordered again  |        failed | lost | cancelled <-- anything wrong
+//!              +--------------------------------------------+
+//! ```
+//!
+//! What always holds: `done` is said only after the image was read back and has its name; what was taken in stays for a retry
+//! unless a technician cancelled; the agent is told the end.
+
+use super::intake::Finished;
+use super::upload::Upload;
+use super::{believable, choose_disk};
+use crate::console::api::{
+    ApiError, CancelRequest, ErrorCode, Event, JobState, JobView, Report, SCHEMA_VERSION,
+};
+use crate::console::context::Console;
+use crate::console::job::folder::{Folder, Journal};
+use crate::console::job::meter::Meter;
+use crate::console::job::{Input, JobShared, Recovery, log_event, summary_of};
+use crate::console::naming::clean_line;
+use crate::console::plan::DiskRule;
+use crate::console::select::Selector;
+use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
+use crate::console::time::now_text;
+use crate::disk::DiskError;
+use crate::net::control::{
+    BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, EndAction, Outcome, Progress, Unfinished,
+};
+use crate::net::hex;
+use crate::target::{DiskFacts, TargetState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often the job looks at its clock.
+const TICK: Duration = Duration::from_millis(250);
+/// A master that went away in the middle is waited for so long: it may be booting again. What was taken in stays in any case.
+const LOST_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Longest reason or remark kept, in characters.
+const MAX_TEXT: usize = 500;
+/// Lines the target may put into the log.
+const MAX_LOG_LINES: u32 = 2000;
+
+/// Work of the console's own disk.
+enum Busy {
+    Nothing,
+    /// Reading what an earlier upload left.
+    Preparing(JoinHandle<Result<u64, DiskError>>),
+    /// Reading the finished image back.
+    Finishing(JoinHandle<Result<Box<Finished>, DiskError>>),
+}
+
+enum Did {
+    Prepared(Result<u64, DiskError>),
+    Finished(Result<Box<Finished>, DiskError>),
+}
+
+/// How far the last check is.
+#[derive(Default)]
+struct Checking {
+    done: AtomicU64,
+    total: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// The task's state.
+pub(super) struct CaptureRun {
+    console: Arc<Console>,
+    shared: Arc<JobShared>,
+    upload: Arc<Upload>,
+    inputs: mpsc::Receiver<Input>,
+    row: NewJob,
+    place: JobTargetRow,
+    id: u64,
+    id_text: String,
+    state: JobState,
+    started: Option<String>,
+    ended: Option<String>,
+    finished: Option<Box<Finished>>,
+    busy: Busy,
+    checking: Arc<Checking>,
+    journal: Journal,
+    folder: Folder,
+    meter: Meter,
+    epoch: Instant,
+    began: Option<Duration>,
+    gone_since: Option<Duration>,
+    ordered: bool,
+    cancelled: bool,
+    ticks: u64,
+    log_lines: u32,
+}
+
+impl CaptureRun {
+    /// A capture out of the store.
+    pub(super) fn new(
+        console: Arc<Console>,
+        row: JobRow,
+        place: JobTargetRow,
+        shared: Arc<JobShared>,
+        upload: Arc<Upload>,
+        inputs: mpsc::Receiver<Input>,
+        recovery: Recovery,
+    ) -> Self {
+        let folder = Folder::of(&console.settings.data_dir, row.id);
+        let preparing = Arc::clone(&upload);
+        Self {
+            busy: Busy::Preparing(tokio::task::spawn_blocking(move || preparing.prepare())),
+            journal: Journal::start(folder.clone()),
+            id: row.id,
+            id_text: row.id.to_string(),
+            state: row.job.state,
+            started: row.started,
+            ended: None,
+            finished: None,
+            row: row.job,
+            place,
+            checking: Arc::default(),
+            folder,
+            meter: Meter::default(),
+            epoch: Instant::now(),
+            began: None,
+            gone_since: (recovery == Recovery::Interrupted).then_some(Duration::ZERO),
+            ordered: false,
+            cancelled: false,
+            ticks: 0,
+            log_lines: 0,
+            console,
+            shared,
+            upload,
+            inputs,
+        }
+    }
+
+    /// Runs the capture to its end, or until the console ends.
+    pub(super) async fn run(mut self) {
+        let (name, image) = (self.place.view.name.clone(), self.row.request.image.clone());
+        match self.state {
+            JobState::Waiting => {
+                self.log(format!("job {}: capture of {name} into {image}", self.id))
+            }
+            _ => self.log("the console was started again; waiting for the master".to_owned()),
+        }
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let upload = Arc::clone(&self.upload);
+        while !self.is_over() {
+            tokio::select! {
+                input = self.inputs.recv() => match input {
+                    Some(Input::Shutdown) | None => return self.interrupt().await,
+                    Some(input) => self.handle(input).await,
+                },
+                did = next(&mut self.busy) => self.did(did).await,
+                () = upload.changed.notified() => self.look_at_upload().await,
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+        self.finish().await;
+    }
+
+    fn is_over(&self) -> bool {
+        self.place.view.state.is_final()
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn log(&mut self, text: String) {
+        tracing::info!(job = self.id, "{text}");
+        let event = log_event(&self.id_text, text);
+        self.journal.write(&event);
+        self.shared.events.publish(event);
+    }
+
+    async fn handle(&mut self, input: Input) {
+        match input {
+            Input::Connected {
+                target,
+                unfinished,
+                instance,
+            } if target == self.place.view.id => self.connected(&instance, unfinished).await,
+            Input::Connected {
+                target,
+                unfinished: Some(_),
+                ..
+            } => self.refuse(&target, "this target is not in the job"),
+            Input::Disconnected { target } if target == self.place.view.id => {
+                // The word of a reconnect may overtake the word of the end before it.
+                if self.console.roster.connection(&target).is_none() && self.ordered {
+                    let now = self.now();
+                    self.ordered = false;
+                    self.gone_since.get_or_insert(now);
+                    self.place.view.note = Some("connection lost; waiting for it".to_owned());
+                    self.log(format!("{}: connection lost", self.place.view.name));
+                }
+            }
+            Input::Progress { progress, .. } => self.progress(progress).await,
+            Input::Outcome { outcome, .. } => self.outcome(&outcome).await,
+            Input::Log { text, .. } => {
+                self.log_lines = self.log_lines.saturating_add(1);
+                if self.log_lines <= MAX_LOG_LINES {
+                    self.log(format!("{}: {text}", self.place.view.name));
+                }
+            }
+            Input::Start(answer) => {
+                let error = ApiError::new(ErrorCode::Refused, "a capture starts by itself");
+                // The one who asked may have gone.
+                let _ = answer.send(Err(error));
+            }
+            Input::Cancel(request, answer) => {
+                let result = self.cancel(&request).await;
+                let _ = answer.send(result);
+            }
+            Input::Connected { .. }
+            | Input::Disconnected { .. }
+            | Input::Status { .. }
+            | Input::Shutdown => {}
+        }
+        self.show();
+    }
+
+    async fn connected(&mut self, instance: &str, unfinished: Option<Unfinished>) {
+        match unfinished.and_then(|held| held.outcome) {
+            Some(outcome) => self.outcome(&outcome).await,
+            None => {
+                if self
+                    .place
+                    .instance
+                    .as_deref()
+                    .is_some_and(|known| known != instance)
+                {
+                    let name = self.place.view.name.clone();
+                    self.log(format!("{name} was started again"));
+                }
+                self.order().await;
+            }
+        }
+    }
+
+    /// Sends the order, when the target is there and the console knows what it holds.
+    async fn order(&mut self) {
+        if !matches!(self.busy, Busy::Nothing) || self.is_over() {
+            return;
+        }
+        let id = self.place.view.id.clone();
+        let Some((link, instance, held)) = self.console.roster.connection(&id) else {
+            return;
+        };
+        let disk = match self.disk() {
+            Ok(disk) => disk,
+            Err(reason) => {
+                return self
+                    .end(TargetState::Failed, &reason, Some(TargetState::Joined))
+                    .await;
+            }
+        };
+        let mut secret = [0u8; 32];
+        if let Err(error) = getrandom::fill(&mut secret) {
+            let reason = format!("drawing random bytes: {error}");
+            return self.end(TargetState::Failed, &reason, None).await;
+        }
+        let secret = hex::encode(&secret);
+        self.shared.set_token(0, &secret);
+        self.upload.open(disk.size);
+        let order = CaptureOrder {
+            job: self.id_text.clone(),
+            image: self
+                .upload
+                .wanted()
+                .request
+                .name
+                .clone()
+                .unwrap_or_default(),
+            disk: DiskOrder {
+                path: disk.path.clone(),
+                serial: disk.serial.clone(),
+                size: disk.size,
+            },
+            wishes: self.upload.wanted().request.wishes.clone(),
+            bulk: BulkOrder {
+                port: self.console.settings.bulk_port,
+                token: format!("0.{secret}"),
+            },
+        };
+        if let Some(other) = held.filter(|held| *held != self.id_text) {
+            let reason = format!("job {} takes its place", self.id);
+            link.send(ConsoleMessage::Cancel { job: other, reason });
+        }
+        self.ordered = link.send(ConsoleMessage::Capture(Box::new(order)));
+        if !self.ordered {
+            return;
+        }
+        let now = self.now();
+        let first = self.began.is_none();
+        self.began.get_or_insert(now);
+        self.gone_since = None;
+        self.place.instance = Some(instance);
+        self.place.view.disk = disk.title();
+        self.place.disk = Some(disk);
+        self.place.view.note = None;
+        if self.state != JobState::Running {
+            self.state = JobState::Running;
+            self.started.get_or_insert_with(now_text);
+            self.store_job().await;
+        }
+        if first || !believable(self.place.view.state) {
+            self.place.view.state = TargetState::Joined;
+            self.changed().await;
+        }
+    }
+
+    /// The disk that was chosen, as the target names it now; by rule the first time.
+    fn disk(&self) -> Result<DiskFacts, String> {
+        let view = self
+            .console
+            .roster
+            .view(&self.place.view.id)
+            .map_err(|error| error.message)?;
+        let Some(chosen) = &self.place.disk else {
+            let rule = self.upload.wanted().request.disk.as_deref();
+            let rule: DiskRule = rule
+                .map_or(Ok(DiskRule::First), str::parse)
+                .map_err(|error: ApiError| error.message)?;
+            return choose_disk(&rule, &view).map_err(|error| error.message);
+        };
+        let like = |disk: &&DiskFacts| disk.serial == chosen.serial && disk.size == chosen.size;
+        let disks = &view.facts.disks;
+        let by_path = disks.iter().find(|disk| disk.path == chosen.path);
+        // A restart may have given it another path, never another serial number or size.
+        let found = by_path.filter(like).or_else(|| {
+            disks
+                .iter()
+                .find(|disk| chosen.serial.is_some() && like(disk))
+        });
+        found.cloned().ok_or_else(|| {
+            let has: Vec<String> = disks.iter().map(DiskFacts::title).collect();
+            format!(
+                "the disk that was chosen ({}) is not there any more; the machine has: {}",
+                chosen.title(),
+                has.join("; ")
+            )
+        })
+    }
+
+    async fn progress(&mut self, progress: Progress) {
+        if !self.ordered || !believable(progress.state) {
+            return;
+        }
+        // While the console reads the image back, the target has nothing to say.
+        if matches!(self.busy, Busy::Finishing(_)) {
+            return;
+        }
+        self.place.view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+        if self.place.view.state != progress.state {
+            self.place.view.state = progress.state;
+            self.changed().await;
+        }
+    }
+
+    async fn outcome(&mut self, outcome: &Outcome) {
+        if self.is_over() {
+            return;
+        }
+        // An agent never says that an image is done: the console knows.
+        let reason = outcome
+            .reason
+            .as_deref()
+            .map(|reason| clean_line(reason, MAX_TEXT))
+            .filter(|reason| !reason.is_empty())
+            .unwrap_or_else(|| "the agent gave no reason".to_owned());
+        let step = outcome.step.filter(|step| believable(*step));
+        self.stop_checking().await;
+        self.end(TargetState::Failed, &reason, step).await;
+    }
+
+    async fn did(&mut self, did: Did) {
+        self.busy = Busy::Nothing;
+        match did {
+            Did::Prepared(Ok(kept)) => {
+                if kept > 0 {
+                    self.log(format!("{kept} chunks are there from before"));
+                }
+                self.order().await;
+            }
+            Did::Prepared(Err(error)) | Did::Finished(Err(error)) => self.failed(&error).await,
+            Did::Finished(Ok(finished)) => self.done(finished).await,
+        }
+        self.show();
+    }
+
+    /// Something happened on TCP 5003.
+    async fn look_at_upload(&mut self) {
+        if let Some(error) = self.upload.take_failure() {
+            return self.failed(&error).await;
+        }
+        if !self.upload.standing().complete || !matches!(self.busy, Busy::Nothing) {
+            return;
+        }
+        self.read_standing();
+        self.place.view.state = TargetState::Verifying;
+        self.place.view.note = None;
+        self.meter.reset();
+        let (upload, checking) = (Arc::clone(&self.upload), Arc::clone(&self.checking));
+        self.busy = Busy::Finishing(tokio::task::spawn_blocking(move || {
+            let progress = |done, total| {
+                checking.total.store(total, Ordering::Relaxed);
+                checking.done.fetch_max(done, Ordering::Relaxed);
+            };
+            upload
+                .finish(&progress, &|| checking.stop.load(Ordering::Relaxed))
+                .map(Box::new)
+        }));
+        self.changed().await;
+    }
+
+    async fn failed(&mut self, error: &DiskError) {
+        let reason = match error.hint() {
+            Some(hint) => format!("the console: {} ({hint})", error.full()),
+            None => format!("the console: {}", error.full()),
+        };
+        let step = self.place.view.state;
+        self.end(TargetState::Failed, &reason, Some(step)).await;
+    }
+
+    async fn done(&mut self, finished: Box<Finished>) {
+        let now = self.now();
+        let view = &mut self.place.view;
+        view.state = TargetState::Done;
+        view.root = Some(finished.root.to_string());
+        view.bytes_written = finished.file_bytes;
+        view.done_bytes = view.total_bytes;
+        view.note = None;
+        view.reason = None;
+        view.seconds = seconds(self.began, now);
+        self.row.root = finished.root.to_string();
+        self.finished = Some(finished);
+        self.changed().await;
+    }
+
+    /// Ends the target's part without an image.
+    async fn end(&mut self, state: TargetState, reason: &str, step: Option<TargetState>) {
+        if self.is_over() {
+            return;
+        }
+        self.read_standing();
+        let now = self.now();
+        let view = &mut self.place.view;
+        view.state = state;
+        view.reason = Some(reason.to_owned());
+        view.step = step.filter(|_| state == TargetState::Failed);
+        view.note = None;
+        view.seconds = seconds(self.began, now);
+        self.changed().await;
+    }
+
+    async fn cancel(&mut self, request: &CancelRequest) -> Result<(), ApiError> {
+        if let Some(text) = &request.targets {
+            let selector: Selector = text
+                .parse()
+                .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
+            let view = self.console.roster.view(&self.place.view.id);
+            if !view.is_ok_and(|mut view| {
+                view.connected = true;
+                selector.matches(&view)
+            }) {
+                let message = format!("no unfinished target of job {} matches {text:?}", self.id);
+                return Err(ApiError::new(ErrorCode::NothingMatched, message));
+            }
+        }
+        if let Some(finished) = self.stop_checking().await {
+            self.done(finished).await;
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("job {} is done", self.id),
+            ));
+        }
+        let reason = request.reason.as_deref().map_or_else(
+            || "cancelled by a technician".to_owned(),
+            |reason| format!("cancelled by a technician: {}", clean_line(reason, 200)),
+        );
+        self.cancelled = true;
+        self.refuse(&self.place.view.id, &reason);
+        self.log(reason.clone());
+        self.end(TargetState::Dropped, &reason, None).await;
+        Ok(())
+    }
+
+    /// Stops reading the image back; answers the image when it has its name already.
+    async fn stop_checking(&mut self) -> Option<Box<Finished>> {
+        self.checking.stop.store(true, Ordering::Relaxed);
+        match std::mem::replace(&mut self.busy, Busy::Nothing) {
+            Busy::Finishing(handle) => handle.await.ok()?.ok(),
+            // Reads only, and ends by itself.
+            Busy::Preparing(_) | Busy::Nothing => None,
+        }
+    }
+
+    async fn tick(&mut self) {
+        self.ticks += 1;
+        let now = self.now();
+        let lost = self
+            .gone_since
+            .is_some_and(|since| now.saturating_sub(since) > LOST_AFTER);
+        if lost && matches!(self.busy, Busy::Nothing) {
+            let minutes = LOST_AFTER.as_secs() / 60;
+            let reason =
+                format!("its connection ended and it did not come back within {minutes} min");
+            self.end(TargetState::Lost, &reason, None).await;
+        }
+        if !self.ordered && self.gone_since.is_none() {
+            self.wait().await;
+        }
+        self.read_standing();
+        self.show();
+        if self.ticks.is_multiple_of(2) && self.state != JobState::Waiting {
+            self.shared.events.publish(Event::Progress {
+                job: self.id_text.clone(),
+                view: Box::new(self.shared.view()),
+            });
+        }
+    }
+
+    /// The target was not connected when the capture was made: it starts as soon as it is.
+    async fn wait(&mut self) {
+        let connected = self
+            .console
+            .roster
+            .connection(&self.place.view.id)
+            .is_some();
+        let state = if connected {
+            TargetState::Ready
+        } else {
+            TargetState::Discovered
+        };
+        if self.place.view.state != state && self.state == JobState::Waiting {
+            self.place.view.state = state;
+            self.place.view.note =
+                (!connected).then(|| "waiting for the machine to start its agent".to_owned());
+            self.changed().await;
+        }
+        if connected {
+            self.order().await;
+        }
+    }
+
+    /// Bytes, rate and time left, from what the console itself has.
+    fn read_standing(&mut self) {
+        let now = self.now();
+        let (done, total) = match self.busy {
+            Busy::Finishing(_) => (
+                self.checking.done.load(Ordering::Relaxed),
+                self.checking.total.load(Ordering::Relaxed),
+            ),
+            _ => {
+                let standing = self.upload.standing();
+                (standing.held.1, standing.total.1)
+            }
+        };
+        if total == 0 || self.is_over() {
+            self.place.view.rate_bytes_per_s = 0;
+            self.place.view.eta_seconds = None;
+            return;
+        }
+        self.meter.record(now, done);
+        let view = &mut self.place.view;
+        (view.done_bytes, view.total_bytes) = (done, total);
+        view.rate_bytes_per_s = self.meter.rate_bytes_per_s(now);
+        view.eta_seconds = self.meter.eta_seconds(now, total);
+    }
+
+    /// Publishes, stores and shows the target's state.
+    async fn changed(&mut self) {
+        let row = self.place.clone();
+        self.console.store.post_job_target(self.id, 0, row).await;
+        let view = self.place.view.clone();
+        self.console
+            .roster
+            .set_job_state(&view.id, &self.id_text, view.state);
+        let event = Event::State {
+            job: self.id_text.clone(),
+            time: now_text(),
+            target: Box::new(view),
+        };
+        self.journal.write(&event);
+        self.show();
+        self.shared.events.publish(event);
+    }
+
+    async fn store_job(&mut self) {
+        let (started, ended) = (self.started.clone(), self.ended.clone());
+        let update =
+            self.console
+                .store
+                .update_job(self.id, self.state, started, ended, Default::default());
+        if let Err(error) = update.await {
+            self.log(format!(
+                "the state of job {} could not be stored: {error}",
+                self.id
+            ));
+        }
+    }
+
+    fn refuse(&self, target: &str, reason: &str) {
+        let message = ConsoleMessage::Cancel {
+            job: self.id_text.clone(),
+            reason: reason.to_owned(),
+        };
+        self.console.roster.send(target, message);
+    }
+
+    /// What is kept and shown of the capture.
+    fn record(&self) -> CaptureRecord {
+        let mut record = self.upload.record();
+        if let Some(finished) = &self.finished {
+            record.survey = None;
+            record.view.disk_bytes = finished.manifest.geometry.disk_size;
+            record.view.file_bytes = finished.file_bytes;
+            record.view.meta = Some(finished.manifest.meta.clone());
+        }
+        record
+    }
+
+    /// Lets the API see the job as it is now.
+    fn show(&self) {
+        self.shared.set_view(JobView {
+            id: self.id_text.clone(),
+            state: self.state,
+            created: self.row.created.clone(),
+            started: self.started.clone(),
+            ended: self.ended.clone(),
+            image: self.row.request.image.clone(),
+            root: self.row.root.clone(),
+            retry_of: self.row.retry_of.map(|id| id.to_string()),
+            targets: vec![self.place.view.clone()],
+            session: Default::default(),
+            capture: Some(Box::new(self.record().view)),
+        });
+    }
+
+    /// The console ends; the store says what the next one finds.
+    async fn interrupt(mut self) {
+        if let Some(finished) = self.stop_checking().await {
+            self.done(finished).await;
+            return self.finish().await;
+        }
+        if self.state != JobState::Waiting {
+            self.state = JobState::Interrupted;
+            self.log("the console ends; the capture goes on when it is started again".to_owned());
+        }
+        self.upload.close(false);
+        self.store_job().await;
+        self.journal.close().await;
+    }
+
+    async fn finish(mut self) {
+        let state = self.place.view.state;
+        self.state = match (state, self.cancelled) {
+            (TargetState::Done, _) => JobState::Done,
+            (_, true) => JobState::Cancelled,
+            (_, false) => JobState::Failed,
+        };
+        self.ended = Some(now_text());
+        let record = self.record();
+        // A technician who cancels wants nothing left; what else ended may be tried again.
+        self.upload.close(self.cancelled);
+        self.shared.drop_token(0);
+        self.show();
+        let mut view = self.shared.view();
+        view.capture = Some(Box::new(record.view.clone()));
+        self.shared.set_view(view.clone());
+        let root = self.row.root.clone();
+        let stored = self.console.store.save_capture(self.id, root, record).await;
+        let rows = vec![self.place.clone()];
+        let stored = match stored {
+            Ok(()) => {
+                self.console
+                    .store
+                    .save_job(view.clone(), self.id, rows)
+                    .await
+            }
+            error => error,
+        };
+        if let Err(error) = stored {
+            self.log(format!("the result could not be stored: {error}"));
+        }
+        let summary = summary_of(&view, &self.folder.report());
+        let report = Report {
+            schema_version: SCHEMA_VERSION,
+            job: view,
+            plan: self.shared.plan.clone(),
+            summary: Some(summary.clone()),
+        };
+        if let Err(error) = self.folder.write_report(&report).await {
+            self.log(format!(
+                "the report could not be written to {}: {error}",
+                self.folder.report().display()
+            ));
+        }
+        self.tell_agent(state);
+        self.console
+            .roster
+            .release(&self.place.view.id, &self.id_text);
+        let event = Event::Summary(Box::new(summary));
+        self.journal.write(&event);
+        self.journal.close().await;
+        tracing::info!(job = self.id, state = ?self.state, "capture over");
+        self.console.jobs.remove(self.id);
+        self.shared.events.publish(event);
+    }
+
+    /// The agent hears how it ended.
+    fn tell_agent(&self, state: TargetState) {
+        let id = &self.place.view.id;
+        if state != TargetState::Done {
+            // Whether it failed there or here: what it still does for this job ends.
+            let reason = self.place.view.reason.clone().unwrap_or_default();
+            self.refuse(id, &reason);
+        }
+        let after = if state == TargetState::Done {
+            self.row.request.end
+        } else {
+            EndAction::None
+        };
+        let job = self.id_text.clone();
+        self.console
+            .roster
+            .send(id, ConsoleMessage::Recorded { job, after });
+    }
+}
+
+async fn next(busy: &mut Busy) -> Did {
+    let crashed = |error: tokio::task::JoinError| DiskError::Refused {
+        message: format!("the console's own work failed: {error}"),
+        hint: None,
+    };
+    match busy {
+        Busy::Nothing => std::future::pending().await,
+        Busy::Preparing(handle) => {
+            Did::Prepared(handle.await.unwrap_or_else(|error| Err(crashed(error))))
+        }
+        Busy::Finishing(handle) => {
+            Did::Finished(handle.await.unwrap_or_else(|error| Err(crashed(error))))
+        }
+    }
+}
+
+fn seconds(began: Option<Duration>, now: Duration) -> f64 {
+    began.map_or(0.0, |began| now.saturating_sub(began).as_secs_f64())
+}

@@ -1,0 +1,349 @@
+//! What connections on TCP 5003 and the task of a capture share: the intake, and who may write to it now.
+//!
+//! Owns the turn: one upload at a time, the newest; an older one that is still on the wire is refused from the moment the next
+//! begins. What always holds: the survey is recorded before the first of its chunks is taken, so that a console started again
+//! knows what its file belongs to.
+
+use super::intake::{Finished, Intake, Refused, Wanted};
+use crate::console::api::CaptureView;
+use crate::console::store::CaptureRecord;
+use crate::disk::DiskError;
+use crate::disk::output::partial_of;
+use crate::net::control::{CaptureBegin, CaptureBegun};
+use imagefmt::{Entry, Geometry};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// The side of a capture that takes chunks in.
+#[derive(Debug)]
+pub struct Upload {
+    wanted: Wanted,
+    inner: Mutex<Inner>,
+    /// What may be looked at without waiting for a disk.
+    seen: Mutex<Standing>,
+    /// Something happened that the task has to see.
+    pub(super) changed: Notify,
+    received_chunks: AtomicU64,
+    received_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    intake: Option<Intake>,
+    /// Size of the disk that was ordered; nothing is taken before.
+    disk_bytes: Option<u64>,
+    /// Survey the intake belongs to.
+    survey: Option<String>,
+    upload: u64,
+    state: State,
+    kept: u64,
+    total: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Open,
+    /// Everything is there.
+    Complete,
+    /// The console's own disk failed.
+    Failed(DiskError),
+    /// Over.
+    Closed,
+}
+
+/// Where an upload stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Chunks and used bytes that will come in all.
+    pub total: (u64, u64),
+    /// Chunks and used bytes that are there.
+    pub held: (u64, u64),
+    /// Chunks and bytes that came over the network.
+    pub received: (u64, u64),
+    /// Chunks that were there when the last upload began.
+    pub kept: u64,
+    /// Survey they belong to.
+    pub survey: Option<String>,
+    /// Bytes of the disk; 0 before it was surveyed.
+    pub disk_bytes: u64,
+    /// Nothing more is to come.
+    pub complete: bool,
+}
+
+impl Upload {
+    /// Nothing was taken in yet; `survey` is what an unfinished file belongs to.
+    pub fn new(wanted: Wanted, survey: Option<String>) -> Self {
+        Self {
+            wanted,
+            inner: Mutex::new(Inner {
+                survey,
+                ..Inner::default()
+            }),
+            seen: Mutex::default(),
+            changed: Notify::new(),
+            received_chunks: AtomicU64::new(0),
+            received_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic between two changes is ours; what the intake says of itself is still checked by the agent.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Standing> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others see it as it is now.
+    fn show(&self, inner: &Inner) {
+        let mut seen = self.seen();
+        seen.total = inner.total;
+        seen.kept = inner.kept;
+        seen.survey.clone_from(&inner.survey);
+        seen.complete = matches!(inner.state, State::Complete);
+        if let Some(intake) = &inner.intake {
+            seen.held = intake.held();
+            seen.disk_bytes = intake.geometry().disk_size;
+        }
+    }
+
+    /// What is to be made.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Looks at what an earlier capture left, when it is known what that belongs to. Blocks for as long as reading it takes.
+    ///
+    /// # Errors
+    /// As [`Intake::resume`].
+    pub fn prepare(&self) -> Result<u64, DiskError> {
+        if self.lock().survey.is_none() {
+            return Ok(0);
+        }
+        // Without the lock: it may take minutes, and nobody begins before it is over.
+        let resumed = Intake::resume(&self.wanted)?;
+        let mut inner = self.lock();
+        if !matches!(inner.state, State::Open) || inner.intake.is_some() {
+            return Ok(0);
+        }
+        inner.intake = resumed;
+        if inner.intake.is_none() {
+            inner.survey = None;
+        }
+        self.show(&inner);
+        Ok(inner.intake.as_ref().map_or(0, |intake| intake.held().0))
+    }
+
+    /// Takes chunks of a disk of this size only.
+    pub fn open(&self, disk_bytes: u64) {
+        self.lock().disk_bytes = Some(disk_bytes);
+    }
+
+    /// A survey came: the newest upload takes the turn. Blocks.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn begin(&self, begin: &CaptureBegin) -> Result<CaptureBegun, Refused> {
+        let mut inner = self.lock();
+        inner.open()?;
+        if inner.disk_bytes != Some(begin.disk_bytes) {
+            return Err(Refused::Nonsense("another disk than was ordered".into()));
+        }
+        if begin.survey.len() != 64 {
+            return Err(Refused::Nonsense("a survey without its hash".into()));
+        }
+        let survey = Some(begin.survey.clone());
+        let stale = match (&begin.fresh, &inner.survey) {
+            (Some(why), Some(_)) => Some(why.chars().take(200).collect()),
+            (None, known) if known.is_some() && *known != survey => {
+                Some("the disk is not as it was surveyed before".to_owned())
+            }
+            _ => None,
+        };
+        let note = match (stale, &inner.intake) {
+            (Some(why), Some(_)) => Some(format!("{why}: it begins anew")),
+            _ => None,
+        };
+        if note.is_some() {
+            inner.intake = None;
+        }
+        let mut intake = match inner.intake.take() {
+            Some(intake) => intake,
+            None => Intake::create(&self.wanted, begin)?,
+        };
+        if let Err(refused) = intake.announce(begin) {
+            // What is there stays for an agent that knows its disk.
+            inner.intake = Some(intake);
+            return Err(refused);
+        }
+        inner.upload += 1;
+        inner.survey = survey;
+        inner.kept = intake.held().0;
+        inner.total = (begin.chunks, begin.used_bytes);
+        let begun = intake.begun(inner.upload, note);
+        inner.intake = Some(intake);
+        self.show(&inner);
+        Ok(begun)
+    }
+
+    /// The geometry chunks of this upload have.
+    ///
+    /// # Errors
+    /// [`Refused::Untimely`] when another upload has the turn.
+    pub fn geometry(&self, upload: u64) -> Result<Geometry, Refused> {
+        let mut inner = self.lock();
+        Ok(inner.turn(upload)?.geometry())
+    }
+
+    /// A chunk came. Blocks.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was changed by it.
+    pub fn store(&self, upload: u64, entry: Entry, body: &[u8]) -> Result<(), Refused> {
+        let mut inner = self.lock();
+        match inner.turn(upload)?.store(entry, body) {
+            Ok(()) => {
+                self.show(&inner);
+                self.received_chunks.fetch_add(1, Ordering::Relaxed);
+                self.received_bytes
+                    .fetch_add(body.len() as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(Refused::Here(error)) => {
+                let text = error.full();
+                // The file has to be read anew before it is believed again.
+                inner.intake = None;
+                inner.state = State::Failed(error);
+                drop(inner);
+                self.changed.notify_one();
+                Err(Refused::Untimely(text))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// The agent says that this was all.
+    ///
+    /// # Errors
+    /// [`Refused`] when it is not.
+    pub fn end(&self, upload: u64) -> Result<(), Refused> {
+        let mut inner = self.lock();
+        let intake = inner.turn(upload)?;
+        if !intake.is_complete() {
+            let (chunks, _) = intake.held();
+            let text = format!("only {chunks} chunks came, more were announced");
+            return Err(Refused::Nonsense(text));
+        }
+        inner.state = State::Complete;
+        self.show(&inner);
+        drop(inner);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        let mut standing = self.seen().clone();
+        standing.received = (
+            self.received_chunks.load(Ordering::Relaxed),
+            self.received_bytes.load(Ordering::Relaxed),
+        );
+        standing
+    }
+
+    /// What is kept of the capture.
+    pub fn record(&self) -> CaptureRecord {
+        let standing = self.standing();
+        CaptureRecord {
+            request: self.wanted.request.clone(),
+            view: CaptureView {
+                encrypted: self.wanted.password.is_some(),
+                disk_bytes: standing.disk_bytes,
+                used_bytes: standing.total.1,
+                chunks: standing.total.0,
+                received_chunks: standing.received.0,
+                received_bytes: standing.received.1,
+                kept_chunks: standing.kept,
+                file_bytes: 0,
+                meta: None,
+            },
+            survey: standing.survey,
+        }
+    }
+
+    /// The error of the console's own disk, once.
+    pub fn take_failure(&self) -> Option<DiskError> {
+        let mut inner = self.lock();
+        match std::mem::take(&mut inner.state) {
+            State::Failed(error) => {
+                inner.state = State::Closed;
+                Some(error)
+            }
+            other => {
+                inner.state = other;
+                None
+            }
+        }
+    }
+
+    /// Finishes the image. Blocks for as long as reading it back takes.
+    ///
+    /// # Errors
+    /// As [`Intake::finish`].
+    pub fn finish(
+        &self,
+        progress: crate::disk::OnProgress,
+        cancelled: crate::disk::Cancelled,
+    ) -> Result<Finished, DiskError> {
+        let intake = {
+            let mut inner = self.lock();
+            inner.state = State::Closed;
+            inner.intake.take()
+        };
+        match intake {
+            Some(intake) => intake.finish(progress, cancelled),
+            None => Err(DiskError::Cancelled),
+        }
+    }
+
+    /// Takes nothing more; with `remove` what was taken in goes as well.
+    pub fn close(&self, remove: bool) {
+        let mut inner = self.lock();
+        let held = inner.intake.take().is_some() || inner.survey.is_some();
+        inner.state = State::Closed;
+        if remove && held {
+            let partial = partial_of(&self.wanted.image);
+            match std::fs::remove_file(&partial) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(file = %partial.display(), %error, "could not remove the unfinished image");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn open(&self) -> Result<(), Refused> {
+        match &self.state {
+            State::Open => Ok(()),
+            State::Complete => Err(Refused::Untimely("the image is being checked".into())),
+            State::Failed(error) => Err(Refused::Untimely(error.full())),
+            State::Closed => Err(Refused::Untimely("the capture is over".into())),
+        }
+    }
+
+    /// The intake, when this upload has the turn.
+    fn turn(&mut self, upload: u64) -> Result<&mut Intake, Refused> {
+        self.open()?;
+        if upload == 0 || upload != self.upload {
+            return Err(Refused::Untimely("another upload has taken over".into()));
+        }
+        self.intake
+            .as_mut()
+            .ok_or_else(|| Refused::Untimely("no survey came before".into()))
+    }
+}

@@ -1,0 +1,249 @@
+//! A master disk opened for capture: surveyed, described, its chunks listed; read from as many threads as wanted.
+//!
+//! Owns every refusal before the first chunk is read, and reading a chunk as an image holds it: used blocks only, table
+//! sectors blanked. Shared by the capture on this machine and the one an agent does for a console. Never writes.
+
+use super::survey::{Survey, SurveyOptions, blank, survey};
+use super::{DiskError, device};
+use diskmap::{ReadAt, TableKind};
+use imagefmt::{ChunkId, Encoder, Geometry, Mask, Meta, Region, SourceDisk};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// Chunks compressed before the capture starts, to foresee whether the image fits.
+const SAMPLES: usize = 16;
+
+/// What of a disk is captured, and in which pieces.
+#[derive(Clone, Debug)]
+pub struct MasterOptions {
+    /// What to take.
+    pub survey: SurveyOptions,
+    /// Chunk size as a power of two, 18 to 22.
+    pub chunk_log2: u8,
+    /// Logical sector size; needed only for a regular file that holds the copy of a 4096-byte-sector disk.
+    pub sector_size: Option<u32>,
+}
+
+/// A master disk, open and understood.
+#[derive(Debug)]
+pub struct MasterDisk {
+    file: File,
+    path: PathBuf,
+    geometry: Geometry,
+    survey: Survey,
+    chunks: Vec<(ChunkId, Mask)>,
+    meta: Meta,
+}
+
+impl MasterDisk {
+    /// Opens and surveys the disk at `path`. `created` and `note` of its description are empty.
+    ///
+    /// # Errors
+    /// Everything [`survey`] refuses; [`DiskError::InUse`] for a mounted disk; [`DiskError::Refused`] for a sector size it
+    /// has not.
+    pub fn open(path: &Path, options: &MasterOptions) -> Result<Self, DiskError> {
+        let facts = device::describe(path)?;
+        let writers = device::writers_of(path);
+        if !writers.is_empty() {
+            return Err(DiskError::InUse {
+                path: path.to_owned(),
+                holders: writers,
+            });
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .open(path)
+            .map_err(|e| DiskError::io("opening", path, e))?;
+        let sector_size = options.sector_size.unwrap_or(facts.logical_sector);
+        if !facts.file_backed && sector_size != facts.logical_sector {
+            return Err(DiskError::refused(
+                format!(
+                    "{} has sectors of {} bytes, not {sector_size}",
+                    path.display(),
+                    facts.logical_sector
+                ),
+                "leave out --sector-size for a real disk",
+            ));
+        }
+        let geometry = Geometry::new(facts.size, sector_size, options.chunk_log2)
+            .map_err(|error| DiskError::image(path, error))?;
+        let survey = survey(&file, facts.size, sector_size, path, &options.survey)?;
+        let meta = Meta {
+            tool: concat!("diskcast ", env!("CARGO_PKG_VERSION")).into(),
+            created: String::new(),
+            note: None,
+            source: SourceDisk {
+                path: facts.path.clone(),
+                model: facts.model.clone().unwrap_or_default(),
+                serial: facts.serial.clone().unwrap_or_default(),
+                size: facts.size,
+                logical_sector: sector_size,
+                physical_sector: facts.physical_sector.max(sector_size),
+            },
+            table_kind: match survey.table.kind {
+                TableKind::Gpt => "gpt",
+                TableKind::Mbr => "mbr",
+                TableKind::None => "none",
+            }
+            .into(),
+            firmware: None,
+            partitions: survey.partitions.clone(),
+            warnings: survey.warnings.clone(),
+        };
+        Ok(Self {
+            chunks: chunks(&survey, &geometry),
+            file,
+            path: path.to_owned(),
+            geometry,
+            survey,
+            meta,
+        })
+    }
+
+    /// Device or file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Disk, sectors, chunks.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// What the image will say of the disk.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Chunks that hold anything, with their masks, in device order.
+    pub fn chunks(&self) -> &[(ChunkId, Mask)] {
+        &self.chunks
+    }
+
+    /// Device bytes the image will hold.
+    pub fn used_bytes(&self) -> u64 {
+        let used = |(_, mask): &(ChunkId, Mask)| u64::from(mask.used_bytes());
+        self.chunks.iter().map(used).sum()
+    }
+
+    /// Sectors of the partition table.
+    pub fn regions(&self) -> Vec<Region> {
+        let regions = self.survey.table.regions.iter();
+        regions
+            .map(|region| Region {
+                offset: region.offset,
+                bytes: region.bytes.clone(),
+            })
+            .collect()
+    }
+
+    /// One hash over what the survey found: size, table, description, and which blocks are in use. The same disk has the
+    /// same one until anything of that changes.
+    ///
+    /// # Errors
+    /// [`DiskError::Image`] for a description beyond the limits of an image.
+    pub fn digest(&self) -> Result<blake3::Hash, DiskError> {
+        // The path may be another after a restart; the disk is told by model, serial number and size.
+        let mut meta = self.meta.clone();
+        meta.source.path.clear();
+        let json = meta
+            .to_json(&self.geometry)
+            .map_err(|error| DiskError::image(&self.path, error))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(&self.geometry.disk_size.to_le_bytes());
+        part(&self.geometry.sector_size.to_le_bytes());
+        part(&[self.geometry.chunk_log2]);
+        part(&json);
+        for region in &self.survey.table.regions {
+            part(&region.offset.to_le_bytes());
+            part(&region.bytes);
+        }
+        for (chunk, mask) in &self.chunks {
+            part(&chunk.0.to_le_bytes());
+            part(&mask.to_bytes());
+        }
+        Ok(hasher.finalize())
+    }
+
+    /// Bytes the image will need: a few chunks spread over the disk are read and compressed.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn estimate(&self, level: i32) -> Result<u64, DiskError> {
+        let bad = |error| DiskError::image(&self.path, error);
+        let mut encoder = Encoder::new(level, None).map_err(bad)?;
+        let mut buffer = Vec::new();
+        let (mut plain, mut stored) = (0u64, 0u64);
+        let step = (self.chunks.len() / SAMPLES).max(1);
+        for (index, (_, mask)) in self.chunks.iter().enumerate().step_by(step) {
+            self.read_chunk(index, &mut buffer)?;
+            let body = encoder.encode(mask, &buffer).map_err(bad)?;
+            plain += buffer.len() as u64;
+            stored += body.bytes.len() as u64;
+        }
+        let expected =
+            u128::from(self.used_bytes()) * u128::from(stored) / u128::from(plain.max(1));
+        Ok(u64::try_from(expected).unwrap_or(u64::MAX))
+    }
+
+    /// The used blocks of the chunk at this place of [`MasterDisk::chunks`], table sectors blanked.
+    ///
+    /// # Errors
+    /// [`DiskError::Read`].
+    pub fn read_chunk(&self, index: usize, buffer: &mut Vec<u8>) -> Result<(), DiskError> {
+        buffer.clear();
+        let Some((chunk, mask)) = self.chunks.get(index) else {
+            return Ok(());
+        };
+        let base = self.geometry.chunk_offset(*chunk);
+        buffer.resize(mask.used_bytes() as usize, 0);
+        let mut rest = buffer.as_mut_slice();
+        for run in mask.runs() {
+            let (part, tail) = rest.split_at_mut((run.end - run.start) as usize);
+            let at = base + u64::from(run.start);
+            self.file
+                .read_exact_at(at, part)
+                .map_err(|source| DiskError::Read {
+                    path: self.path.clone(),
+                    offset: at,
+                    source,
+                })?;
+            for region in &self.survey.table.regions {
+                blank(part, at, region.offset, region.bytes.len());
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
+}
+
+fn chunks(survey: &Survey, geometry: &Geometry) -> Vec<(ChunkId, Mask)> {
+    let mut chunks: Vec<(ChunkId, Mask)> = Vec::new();
+    let size = u64::from(geometry.chunk_size());
+    for extent in survey.used.iter() {
+        let mut at = extent.start;
+        while at < extent.end {
+            let Some(chunk) = geometry.chunk_at(at) else {
+                break;
+            };
+            let base = geometry.chunk_offset(chunk);
+            let end = extent.end.min(base + size);
+            if chunks.last().is_none_or(|(last, _)| *last != chunk) {
+                chunks.push((chunk, Mask::empty(geometry.chunk_len(chunk))));
+            }
+            if let (Some((_, mask)), Ok(from), Ok(to)) = (
+                chunks.last_mut(),
+                u32::try_from(at - base),
+                u32::try_from(end - base),
+            ) {
+                mask.set_range(from..to);
+            }
+            at = end;
+        }
+    }
+    chunks
+}

@@ -1,0 +1,367 @@
+//! What console and agent say about a capture, and about work that a person at the target starts (TCP 5001 and 5003).
+//!
+//! Values and the frame of a chunk on its way to the console. Never touches a socket. What always holds: a frame's lengths are
+//! held against the disk's geometry before anything is allocated by them; what cannot be a chunk of that disk is refused.
+//!
+//! ```text
+//! frame: chunk u32 BE | codec u8 | mask bytes u8 | 0 u16 | body bytes u32 BE | content id 32 | mask | body
+//! ```
+
+use super::control::{BulkOrder, DiskOrder};
+use imagefmt::{ChunkId, Codec, ContentId, Entry, Geometry, Mask, Meta};
+use serde::{Deserialize, Serialize};
+
+/// Capture this disk: sent when the capture starts, and again after every reconnect.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaptureOrder {
+    /// Job.
+    pub job: String,
+    /// Name of the image, for the target's screen.
+    pub image: String,
+    /// The disk to read: exactly this one.
+    pub disk: DiskOrder,
+    /// How.
+    #[serde(default)]
+    pub wishes: CaptureWishes,
+    /// Where TCP 5003 is and what opens it for this capture alone.
+    pub bulk: BulkOrder,
+}
+
+/// Choices of a capture, as `image capture` has them.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaptureWishes {
+    /// zstd level, 1 to 12.
+    pub level: i32,
+    /// Chunk size as a power of two, 18 to 22.
+    pub chunk_log2: u8,
+    /// Partitions to take whole.
+    pub raw_partitions: Vec<u32>,
+    /// Keep contents of page and hibernation files.
+    pub keep_page_files: bool,
+    /// Logical sector size of a file that stands for a disk.
+    pub sector_size: Option<u32>,
+    /// Worker threads on the target; its processors when absent.
+    pub threads: Option<usize>,
+}
+
+impl Default for CaptureWishes {
+    fn default() -> Self {
+        Self {
+            level: imagefmt::DEFAULT_LEVEL,
+            chunk_log2: imagefmt::DEFAULT_CHUNK_LOG2,
+            raw_partitions: Vec::new(),
+            keep_page_files: false,
+            sector_size: None,
+            threads: None,
+        }
+    }
+}
+
+/// `POST /v1/captures/JOB/begin`: what was surveyed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaptureBegin {
+    /// Hash over the whole survey, 64 hex digits: the same as long as the disk is the same.
+    pub survey: String,
+    /// Bytes of the disk.
+    pub disk_bytes: u64,
+    /// Bytes of a logical sector.
+    pub sector_size: u32,
+    /// Chunk size as a power of two.
+    pub chunk_log2: u8,
+    /// Chunks that will come.
+    pub chunks: u64,
+    /// Device bytes in them.
+    pub used_bytes: u64,
+    /// Bytes the image is expected to need.
+    pub expected_bytes: u64,
+    /// Description; date and note are the console's.
+    pub meta: Meta,
+    /// Sectors of the partition table.
+    pub table: Vec<TableSectors>,
+    /// Why what the console holds is not to be gone on with.
+    #[serde(default)]
+    pub fresh: Option<String>,
+}
+
+/// Sectors of a partition table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TableSectors {
+    /// First device byte.
+    pub offset: u64,
+    /// Their bytes, as hex digits.
+    pub bytes: String,
+}
+
+/// The answer: from where the upload goes on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaptureBegun {
+    /// Number of this upload; an earlier one ends with it.
+    pub upload: u64,
+    /// Chunks the console holds and has proven: the first ones, in device order.
+    pub held: u64,
+    /// BLAKE3 over number (u32 BE) and content id of each of them in order, 64 hex digits.
+    pub held_digest: String,
+    /// Key of content ids when the image is encrypted, 64 hex digits. It names content and opens nothing; the image's own key and
+    /// the password stay on the console.
+    #[serde(default)]
+    pub id_key: Option<String>,
+    /// Why it begins anew, when there was something to go on with.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// One more chunk in the digest of those held.
+pub fn hold(digest: &mut blake3::Hasher, chunk: ChunkId, id: ContentId) {
+    digest.update(&chunk.0.to_be_bytes());
+    digest.update(&id.0);
+}
+
+/// What a person at a target may choose from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Menu {
+    /// Offers this machine may take now.
+    #[serde(default)]
+    pub offers: Vec<MenuOffer>,
+    /// Disks that may be backed up.
+    #[serde(default)]
+    pub disks: Vec<MenuDisk>,
+}
+
+/// An offer as one target sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MenuOffer {
+    /// Name.
+    pub name: String,
+    /// What it does, one line.
+    pub text: String,
+    /// The disk it would erase.
+    pub disk: MenuDisk,
+}
+
+/// A disk by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MenuDisk {
+    /// Which.
+    pub disk: DiskOrder,
+    /// Path, model, serial, size in one line.
+    pub title: String,
+    /// What is on it, one line a partition.
+    #[serde(default)]
+    pub contents: Vec<String>,
+}
+
+/// "Back up this computer": nothing is read before a technician confirms it on the console.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackupRequest {
+    /// The disk the person chose.
+    pub disk: DiskOrder,
+    /// Name suggested for the image.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// "Deploy this here": confirmed at the target by the person who sits there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TakeOffer {
+    /// Offer.
+    pub offer: String,
+    /// The disk the person confirmed, as the menu named it.
+    pub disk: DiskOrder,
+}
+
+/// What became of a choice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChoiceAnswer {
+    /// It was accepted.
+    pub accepted: bool,
+    /// For the person: one sentence.
+    pub text: String,
+}
+
+/// Bytes in front of a chunk's mask and body.
+pub const FRAME_HEAD_BYTES: usize = 44;
+
+/// The head of a frame, held against the disk it belongs to.
+#[derive(Clone, Debug)]
+pub struct FrameHead {
+    chunk: ChunkId,
+    chunk_len: u32,
+    codec: Codec,
+    mask_len: usize,
+    body_len: u32,
+    id: ContentId,
+}
+
+/// Why a frame is no chunk of the disk.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct FrameRefused(pub &'static str);
+
+impl FrameHead {
+    /// Reads a head. Never panics, whatever the bytes.
+    ///
+    /// # Errors
+    /// [`FrameRefused`] for what cannot be a chunk of a disk of this geometry.
+    pub fn parse(
+        bytes: &[u8; FRAME_HEAD_BYTES],
+        geometry: &Geometry,
+    ) -> Result<Self, FrameRefused> {
+        let [a, b, c, d, codec, mask_len, z0, z1, e, f, g, h, id @ ..] = *bytes;
+        let chunk = ChunkId(u32::from_be_bytes([a, b, c, d]));
+        let chunk_len = geometry.chunk_len(chunk);
+        if chunk_len == 0 {
+            return Err(FrameRefused("a chunk beyond the end of the disk"));
+        }
+        let codec = match codec {
+            0 => Codec::Raw,
+            1 => Codec::Zstd,
+            2 => Codec::Zero,
+            _ => return Err(FrameRefused("a codec that does not exist")),
+        };
+        let mask_len = usize::from(mask_len);
+        if (mask_len != 0 && mask_len != Mask::byte_len(chunk_len)) || (z0, z1) != (0, 0) {
+            return Err(FrameRefused("a mask that does not fit the chunk"));
+        }
+        let body_len = u32::from_be_bytes([e, f, g, h]);
+        // What does not shrink is sent as it is, so nothing is longer than the chunk and its mask.
+        if body_len as usize > chunk_len as usize + mask_len {
+            return Err(FrameRefused("a body longer than its chunk"));
+        }
+        Ok(Self {
+            chunk,
+            chunk_len,
+            codec,
+            mask_len,
+            body_len,
+            id: ContentId(id),
+        })
+    }
+
+    /// Bytes of mask and body that follow.
+    pub fn rest(&self) -> usize {
+        self.mask_len + self.body_len as usize
+    }
+
+    /// The entry this frame claims to be, and its body; `rest` holds [`FrameHead::rest`] bytes.
+    ///
+    /// # Errors
+    /// [`FrameRefused`] for a mask with bits outside the chunk, or an empty one.
+    pub fn entry(self, rest: &[u8]) -> Result<(Entry, &[u8]), FrameRefused> {
+        let (mask, body) = rest
+            .split_at_checked(self.mask_len)
+            .ok_or(FrameRefused("a frame that ends early"))?;
+        let mask = if mask.is_empty() {
+            Mask::full(self.chunk_len)
+        } else {
+            Mask::from_bytes(self.chunk_len, mask)
+                .ok()
+                .filter(|mask| !mask.is_empty() && !mask.is_full())
+                .ok_or(FrameRefused("a mask that does not fit the chunk"))?
+        };
+        let entry = Entry {
+            chunk: self.chunk,
+            codec: self.codec,
+            body_len: self.body_len,
+            mask,
+            id: self.id,
+        };
+        Ok((entry, body))
+    }
+}
+
+/// A chunk as a frame.
+pub fn frame(entry: &Entry, body: &[u8]) -> Vec<u8> {
+    let mask = if entry.mask.is_full() {
+        Vec::new()
+    } else {
+        entry.mask.to_bytes()
+    };
+    let mut out = Vec::with_capacity(FRAME_HEAD_BYTES + mask.len() + body.len());
+    out.extend_from_slice(&entry.chunk.0.to_be_bytes());
+    out.push(match entry.codec {
+        Codec::Raw => 0,
+        Codec::Zstd => 1,
+        Codec::Zero => 2,
+    });
+    // At most 128 bytes: 4 MiB of 4 KiB blocks.
+    out.push(u8::try_from(mask.len()).unwrap_or(u8::MAX));
+    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&entry.body_len.to_be_bytes());
+    out.extend_from_slice(&entry.id.0);
+    out.extend_from_slice(&mask);
+    out.extend_from_slice(body);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use imagefmt::Encoder;
+
+    fn geometry() -> Geometry {
+        Geometry::new((2 << 20) + 8192, 512, 20).unwrap()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<(Entry, Vec<u8>), FrameRefused> {
+        let head = bytes.first_chunk().ok_or(FrameRefused("short"))?;
+        let head = FrameHead::parse(head, &geometry())?;
+        let rest = bytes
+            .get(FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + head.rest())
+            .ok_or(FrameRefused("short"))?;
+        head.entry(rest).map(|(entry, body)| (entry, body.to_vec()))
+    }
+
+    #[test]
+    fn what_was_made_is_read_again() {
+        let geometry = geometry();
+        let mut encoder = Encoder::new(3, None).unwrap();
+        for (chunk, used, byte) in [(0u32, 0..1 << 20, 7u8), (1, 4096..8192, 0), (2, 0..8192, 9)] {
+            let chunk = ChunkId(chunk);
+            let mut mask = Mask::empty(geometry.chunk_len(chunk));
+            mask.set_range(used);
+            let plain = vec![byte; mask.used_bytes() as usize];
+            let body = encoder.encode(&mask, &plain).unwrap();
+            let entry = Entry {
+                chunk,
+                codec: body.codec,
+                body_len: u32::try_from(body.bytes.len()).unwrap(),
+                mask: mask.clone(),
+                id: body.id,
+            };
+            let (read, bytes) = parse(&frame(&entry, body.bytes)).unwrap();
+            assert_eq!((&read, bytes.as_slice()), (&entry, body.bytes));
+        }
+    }
+
+    #[test]
+    fn what_is_no_chunk_of_the_disk_is_refused_before_it_is_believed() {
+        let head = |chunk: u32, codec: u8, mask: u8, body: u32| {
+            let mut bytes = [0; FRAME_HEAD_BYTES];
+            bytes[..4].copy_from_slice(&chunk.to_be_bytes());
+            (bytes[4], bytes[5]) = (codec, mask);
+            bytes[8..12].copy_from_slice(&body.to_be_bytes());
+            FrameHead::parse(&bytes, &geometry()).map(|head| head.rest())
+        };
+        assert_eq!(head(0, 1, 32, 1 << 20), Ok((1 << 20) + 32));
+        for (chunk, codec, mask, body) in [
+            (3, 1, 0, 1),
+            (u32::MAX, 1, 0, 1),
+            (0, 3, 0, 1),
+            (0, 1, 31, 1),
+            (2, 1, 32, 1),
+            (0, 1, 0, (1 << 20) + 1),
+            (0, 0, 32, u32::MAX),
+        ] {
+            assert!(
+                head(chunk, codec, mask, body).is_err(),
+                "{chunk} {codec} {mask} {body}"
+            );
+        }
+        let mut frame = vec![0; FRAME_HEAD_BYTES + 32];
+        frame[5] = 32;
+        assert!(parse(&frame).is_err(), "an empty mask");
+        frame[FRAME_HEAD_BYTES..].fill(0xff);
+        assert!(parse(&frame).is_err(), "a full one is not sent");
+    }
+}
