@@ -12,7 +12,7 @@ use crate::net::tls::{Identity, Pin};
 use clap::{Args, Subcommand, ValueEnum};
 use pxe::bundle::{Bundle, BundleError, BundleOptions, PackageSource, Profile, Progress};
 use pxe::export::words::{CONTROL_PORT, checked_word};
-use pxe::export::{BootFolder, FolderOptions, Words, boot_folder};
+use pxe::export::{BootFolder, ExportedAgent, FolderOptions, Iso, IsoOptions, Words, boot_folder};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,24 @@ Examples:
   diskcast export pxe boot --profile desktop --console 10.0.0.1 --pin 4f2a...
   diskcast export pxe boot --from-debs packages/ --agent diskcast-agent-static")]
     Pxe(PxeArgs),
+    /// One file for CD and USB stick, BIOS, UEFI and Secure Boot
+    ///
+    /// A machine started from it offers itself to the console. Needs xorriso
+    /// and grub-mkimage on this machine; everything else comes from packages.
+    #[command(after_help = "\
+Examples:
+  diskcast export iso diskcast.iso
+  diskcast export iso lab.iso --console 10.0.0.1 --word diskcast.ip=dhcp
+  dd if=diskcast.iso of=/dev/STICK bs=4M conv=fsync")]
+    Iso(IsoArgs),
+    /// The agent for a machine that already runs some Linux
+    ///
+    /// Writes the program, and FILE.sh that starts it for this console.
+    #[command(after_help = "\
+Examples:
+  diskcast export agent diskcast-agent
+  diskcast export agent /srv/www/agent --console 10.0.0.1")]
+    Agent(AgentArgs),
 }
 
 /// What goes into the pre-OS.
@@ -95,6 +113,37 @@ pub(super) struct PxeArgs {
     ipxe_dir: Option<PathBuf>,
 }
 
+/// Options of `export iso`.
+#[derive(Debug, Args)]
+pub(super) struct IsoArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    console: ConsoleArgs,
+    #[command(flatten)]
+    bundle: BundleArgs,
+}
+
+/// Options of `export agent`.
+#[derive(Debug, Args)]
+pub(super) struct AgentArgs {
+    /// The file to write
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The console's address [default: that of the running console; without
+    /// one the agent finds it by its beacon]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address)]
+    console: Option<SocketAddr>,
+    /// The console's pin [default: that of the console of the data directory]
+    #[arg(long, value_name = "PIN")]
+    pin: Option<Pin>,
+    /// The agent to export [default: diskcast-agent-static beside this
+    /// program, else diskcast-agent]
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+}
+
 /// [`Profile`] as clap shows it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ProfileWord {
@@ -124,6 +173,8 @@ impl From<ProfileWord> for Profile {
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     match command {
         Command::Pxe(args) => pxe_folder(args, context).await,
+        Command::Iso(args) => iso_file(args, context).await,
+        Command::Agent(args) => agent_file(args, context).await,
     }
 }
 
@@ -170,6 +221,85 @@ pub(super) fn ensure_boot_folder(target: &Path, context: &Context) -> Result<(),
     Ok(())
 }
 
+async fn iso_file(args: IsoArgs, context: &Context) -> Ended {
+    let out = &context.out;
+    let target = absolute(&args.file)?;
+    let options = IsoOptions {
+        words: words(args.console, context).await?,
+        bundle: bundle_options(args.bundle, context)?,
+    };
+    let done = with_bars(out, |report| pxe::export::iso(&target, &options, report))?;
+    tell_bundle(out, &done.bundle);
+    if out.json() {
+        out.result_json(&IsoLine {
+            r#type: "summary",
+            iso: &done,
+            words: options.words.line(),
+        });
+    } else {
+        out.line(format!(
+            "ISO         {}, {}\n{}{}",
+            done.file.display(),
+            units::bytes(done.bytes),
+            bundle_lines(&done.bundle),
+            console_lines(&options.words)
+        ));
+    }
+    Ok(Exit::OK)
+}
+
+#[derive(Serialize)]
+struct IsoLine<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    iso: &'a Iso,
+    words: String,
+}
+
+async fn agent_file(args: AgentArgs, context: &Context) -> Ended {
+    let out = &context.out;
+    let target = absolute(&args.file)?;
+    let console = ConsoleArgs {
+        console: args.console,
+        pin: args.pin,
+        word: Vec::new(),
+    };
+    let words = words(console, context).await?;
+    let agent = agent(args.agent)?;
+    let done = pxe::export::agent(&target, &agent, &words).map_err(|error| api_error(&error))?;
+    if !done.static_agent {
+        out.warn(
+            "this agent needs the libraries of this machine; `cargo xtask agent` builds one that needs none",
+        );
+    }
+    if out.json() {
+        out.result_json(&AgentLine {
+            r#type: "summary",
+            agent: &done,
+            pin: &words.pin,
+            console: words.console.map(|console| console.to_string()),
+        });
+    } else {
+        out.line(format!(
+            "agent       {}, {}\nscript      {}\n{}",
+            done.file.display(),
+            units::bytes(done.bytes),
+            done.script.display(),
+            console_lines(&words)
+        ));
+    }
+    Ok(Exit::OK)
+}
+
+#[derive(Serialize)]
+struct AgentLine<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    agent: &'a ExportedAgent,
+    pin: &'a str,
+    console: Option<String>,
+}
+
 async fn pxe_folder(args: PxeArgs, context: &Context) -> Ended {
     let out = &context.out;
     let target = absolute(&args.folder)?;
@@ -212,12 +342,21 @@ fn folder_text(done: &BootFolder, words: &Words) -> String {
             units::bytes(file.bytes)
         ));
     }
-    text.push_str(&format!(
-        "kernel      {} with {} modules, {} firmware files\n",
-        done.bundle.kernel_version, done.bundle.modules, done.bundle.firmware
-    ));
+    text.push_str(&bundle_lines(&done.bundle));
     text.push_str(&console_lines(words));
     text
+}
+
+fn bundle_lines(bundle: &Bundle) -> String {
+    let agent = if bundle.static_agent {
+        "static"
+    } else {
+        "with its libraries"
+    };
+    format!(
+        "kernel      {} with {} modules, {} firmware files\nagent       {agent}\n",
+        bundle.kernel_version, bundle.modules, bundle.firmware
+    )
 }
 
 fn console_lines(words: &Words) -> String {

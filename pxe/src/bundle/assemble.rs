@@ -2,7 +2,6 @@
 
 use super::PackageSource;
 use super::deb::{Kind, hex, invalid};
-use super::elf::Needs;
 use super::error::{BundleError, at};
 use super::files::Files;
 use super::gather::{Gathered, Package, Wanted, gather};
@@ -13,7 +12,7 @@ use super::progress::{Progress, Report, Step};
 use super::root::{Content, Root};
 use super::sources::{PackageUsed, sources_text};
 use super::spool::{Spool, plain, read_bounded};
-use super::userland::Closure;
+use super::userland::{Closure, needs_no_libraries};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,13 +229,7 @@ impl Work<'_> {
         let mut spool = Spool::new(folder).map_err(at("making a file in", folder))?;
         let mut root = Root::new();
         // The agent first: what is wrong with it is said before a minute of unpacking.
-        let static_agent = Needs::of(agent)
-            .map_err(|error| BundleError::WouldNotRun {
-                program: self.options.agent.display().to_string(),
-                what: error.to_string(),
-                hint: super::userland::STATIC_AGENT_HINT.to_owned(),
-            })?
-            .is_static();
+        let static_agent = needs_no_libraries(&self.options.agent, agent)?;
         root.file("init", 0o755, Content::Bytes(agent.into()));
         self.tools(agent, static_agent, &mut root, report)?;
         let kernel = self.kernel(&mut spool, report)?;

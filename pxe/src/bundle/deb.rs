@@ -352,3 +352,184 @@ impl<R: Read> Read for Counted<'_, '_, R> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One file for [`tar_of`]: type, name, link target, bytes.
+    type Member<'a> = (tar::EntryType, &'a str, &'a str, &'a [u8]);
+
+    fn tar_of(members: &[Member<'_>]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (kind, name, link, bytes) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(bytes.len() as u64);
+            // Written into the field itself: the builder refuses the names a hostile package would have.
+            let field = &mut header.as_old_mut().name;
+            field[..name.len()].copy_from_slice(name.as_bytes());
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_cksum();
+            archive.append(&header, *bytes).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    fn ar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut ar = AR_MAGIC.to_vec();
+        for (name, bytes) in members {
+            let header = format!(
+                "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+                0,
+                0,
+                0,
+                644,
+                bytes.len()
+            );
+            ar.extend(header.as_bytes());
+            ar.extend(*bytes);
+            ar.extend(vec![b'\n'; bytes.len() % 2]);
+        }
+        ar
+    }
+
+    fn names(deb: &[u8], limits: Limits) -> io::Result<Vec<(String, Kind)>> {
+        let mut seen = Vec::new();
+        unpack(deb, limits, &mut |entry| {
+            seen.push((entry.path, entry.kind));
+            Ok(())
+        })?;
+        Ok(seen)
+    }
+
+    #[test]
+    fn names_that_leave_the_root_and_devices_are_passed_over() {
+        use tar::EntryType;
+        let data = tar_of(&[
+            (EntryType::Regular, "./usr/bin/good", "", b"1"),
+            (EntryType::Regular, "../../etc/passwd", "", b"2"),
+            (EntryType::Regular, "/sbin/absolute", "", b"3"),
+            (EntryType::Regular, "usr/../../x", "", b"4"),
+            (EntryType::Char, "dev/mem", "", b""),
+            (EntryType::Link, "usr/bin/same", "../../etc/shadow", b""),
+            (EntryType::Link, "usr/bin/twin", "./usr/bin/good", b""),
+            (
+                EntryType::Symlink,
+                "usr/bin/link",
+                "../../../etc/shadow",
+                b"",
+            ),
+        ]);
+        let deb = ar_of(&[("debian-binary", b"2.0\n"), ("data.tar/", &data)]);
+        assert_eq!(
+            names(&deb, Limits::PACKAGE).unwrap(),
+            [
+                ("usr/bin/good".to_owned(), Kind::File),
+                ("usr/sbin/absolute".to_owned(), Kind::File),
+                (
+                    "usr/bin/twin".to_owned(),
+                    Kind::Same("usr/bin/good".to_owned())
+                ),
+                // Kept as it says; whoever follows it is stopped by `path::follow`.
+                (
+                    "usr/bin/link".to_owned(),
+                    Kind::Link("../../../etc/shadow".to_owned())
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn limits_hold_for_bytes_and_entries() {
+        let zeros = vec![0; 1 << 20];
+        let data = tar_of(&[
+            (tar::EntryType::Regular, "a", "", &zeros),
+            (tar::EntryType::Regular, "b", "", &zeros),
+        ]);
+        let packed = zstd::bulk::compress(&data, 3).unwrap();
+        assert!(packed.len() < 2000, "a bomb: {}", packed.len());
+        let deb = ar_of(&[("data.tar.zst", &packed)]);
+        let limits = |unpacked_bytes, entries| Limits {
+            unpacked_bytes,
+            entries,
+        };
+        assert_eq!(names(&deb, limits(3 << 20, 2)).unwrap().len(), 2);
+        for (limits, said) in [
+            (limits(1 << 20, 2), "more than a package may"),
+            (limits(3 << 20, 1), "more than 1 entries"),
+        ] {
+            let error = names(&deb, limits).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_package_is_said_so() {
+        let data = tar_of(&[]);
+        for (bytes, said) in [
+            (b"PK\x03\x04 a zip file".to_vec(), "does not begin as an ar"),
+            (ar_of(&[("debian-binary", b"2.0\n")]), ""),
+            (ar_of(&[("data.tar.lzma", &data)]), "compression unknown"),
+            (ar_of(&[("data.tar.xz", b"not xz")]), ""),
+        ] {
+            let error = names(&bytes, Limits::PACKAGE).unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Damage anywhere gives an error or other entries; never a panic, never a name outside.
+        #[test]
+        fn damaged_packages_do_no_harm(
+            at in 0_usize..4000,
+            byte: u8,
+            cut in 0_usize..4000,
+            ending in prop::sample::select(vec!["", ".xz", ".gz", ".zst"]),
+        ) {
+            let data = tar_of(&[
+                (tar::EntryType::Regular, "usr/bin/a", "", b"some bytes"),
+                (tar::EntryType::Symlink, "usr/bin/b", "a", b""),
+            ]);
+            let data = match ending {
+                ".zst" => zstd::bulk::compress(&data, 1).unwrap(),
+                ".gz" => {
+                    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                    io::Write::write_all(&mut out, &data).unwrap();
+                    out.finish().unwrap()
+                }
+                ".xz" => {
+                    let options = lzma_rust2::XzOptions::with_preset(1);
+                    let mut out = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+                    io::Write::write_all(&mut out, &data).unwrap();
+                    out.finish().unwrap()
+                }
+                _ => data,
+            };
+            let whole = ar_of(&[("control.tar", b""), (&format!("data.tar{ending}"), &data)]);
+            let undamaged = names(&whole, Limits::PACKAGE).unwrap();
+            prop_assert_eq!(undamaged.len(), 2);
+            let mut damaged = whole.clone();
+            let len = damaged.len();
+            damaged[at % len] ^= byte;
+            damaged.truncate(len - cut % len);
+            for (path, _) in names(&damaged, Limits::PACKAGE).unwrap_or_default() {
+                prop_assert!(!path.starts_with('/') && !path.split('/').any(|part| part == ".."));
+            }
+            let _ = control(damaged.as_slice());
+        }
+
+        #[test]
+        fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let mut deb = AR_MAGIC.to_vec();
+            deb.extend(&bytes);
+            let _ = names(&deb, Limits::PACKAGE);
+            let _ = Stanza::parse_all(&String::from_utf8_lossy(&bytes));
+            let _ = super::super::elf::Needs::of(&bytes);
+            let _ = super::super::modinfo::Modinfo::of(&bytes);
+        }
+    }
+}

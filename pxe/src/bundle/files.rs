@@ -93,6 +93,16 @@ impl Files {
         None
     }
 
+    /// All files, without links, in the order of their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.stored
+            .iter()
+            .filter_map(|(path, stored)| match stored {
+                Stored::File { bytes, .. } => Some((path.as_str(), &bytes[..])),
+                Stored::Link(_) => None,
+            })
+    }
+
     /// The name with its nearest linked folder replaced by where the link leads.
     fn through_folder(&self, name: &str) -> Option<String> {
         name.rmatch_indices('/').find_map(|(at, _)| {

@@ -56,3 +56,4 @@ pub use gather::{Gathered, Package, Wanted, gather};
 pub use profile::Profile;
 pub use progress::{Progress, Report, Step};
 pub use sources::{PackageUsed, sources_text};
+pub(crate) use userland::needs_no_libraries;

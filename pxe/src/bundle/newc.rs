@@ -116,3 +116,40 @@ impl<W: Write> Newc<W> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of one entry, written down from the format's description. The whole archive is held against cpio in
+    /// `tests/export.rs`.
+    #[test]
+    fn an_entry_byte_by_byte() {
+        let mut newc = Newc::new(Vec::new());
+        newc.file("init", 0o755, b"hello").unwrap();
+        newc.character("dev/console", 0o600, (5, 1)).unwrap();
+        let bytes = newc.finish().unwrap();
+        let first = "070701\
+                     00000001\
+                     000081ED\
+                     0000000000000000\
+                     00000001\
+                     00000000\
+                     00000005\
+                     0000000000000000\
+                     0000000000000000\
+                     00000005\
+                     00000000\
+                     init\0\0\
+                     hello\0\0\0\
+                     070701\
+                     00000002\
+                     00002180";
+        // 110 bytes of header and 5 of name are padded to 116, 5 of data to 124.
+        assert_eq!(String::from_utf8_lossy(&bytes[..first.len()]), first);
+        let device = &bytes[124 + 6 + 8 * 9..][..16];
+        assert_eq!(device, b"0000000500000001");
+        assert_eq!(bytes.len() % 4, 0);
+        assert!(bytes.ends_with(b"TRAILER!!!\0\0\0\0"));
+    }
+}

@@ -8,12 +8,13 @@ use super::error::BundleError;
 use super::files::{Files, Found};
 use super::path;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Where libraries are looked for, in the form of `path::clean`.
 const LIBRARY_FOLDERS: [&str; 3] = ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
 
 /// What to do about an agent that does not fit the packages.
-pub(crate) const STATIC_AGENT_HINT: &str =
+const STATIC_AGENT_HINT: &str =
     "build an agent that needs no libraries with `cargo xtask agent`, and name it with --agent";
 
 /// Programs and libraries to be placed.
@@ -106,6 +107,12 @@ impl Closure {
         }
         Ok(())
     }
+}
+
+/// Does the agent start without libraries? An error when it is no program at all.
+pub(crate) fn needs_no_libraries(agent: &Path, bytes: &[u8]) -> Result<bool, BundleError> {
+    let needs = needs(&agent.display().to_string(), bytes, STATIC_AGENT_HINT)?;
+    Ok(needs.is_static())
 }
 
 fn library_file(files: &Files, library: &str) -> Option<(String, Found)> {

@@ -49,6 +49,26 @@ pub(super) const NETWORK: &[Loader] = &[
     ),
 ];
 
+/// Loaders on the ESP of a medium, by their paths there. Firmware starts `BOOTX64.EFI`; shim looks for the others beside
+/// itself. This GRUB finds its settings on the medium instead of on the network.
+pub(super) const MEDIUM: &[Loader] = &[
+    loader(
+        "EFI/BOOT/BOOTX64.EFI",
+        "shim-signed",
+        "usr/lib/shim/shimx64.efi.signed",
+    ),
+    loader(
+        "EFI/BOOT/mmx64.efi",
+        "shim-helpers-amd64-signed",
+        "usr/lib/shim/mmx64.efi.signed",
+    ),
+    loader(
+        "EFI/BOOT/grubx64.efi",
+        "grub-efi-amd64-signed",
+        "usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
+    ),
+];
+
 /// The packages of some loaders.
 pub(super) fn wanted(loaders: &[Loader]) -> Vec<Wanted> {
     let packages: BTreeSet<&str> = loaders.iter().map(|loader| loader.package).collect();

@@ -35,13 +35,15 @@ pub fn dnsmasq(folder: &Path, words: &Words) -> String {
          pxe-service=tag:ipxe,X86-64_EFI,\"diskcast\",boot.ipxe\n\
          pxe-service=tag:ipxe,BC_EFI,\"diskcast\",boot.ipxe\n\
          \n\
-         # Firmware gets a loader: iPXE in BIOS machines; shim and GRUB under UEFI, with or without Secure Boot.\n\
-         # Machines whose firmware loads GRUB slowly, and have no Secure Boot: snponly.efi instead of shimx64.efi.\n\
+         # Firmware gets a loader: iPXE. It is not signed: Secure Boot has to be off.\n\
+         # For Secure Boot put shimx64.efi for snponly.efi, and make the DHCP server that is there name this machine as\n\
+         # next server (siaddr): Debian's signed GRUB asks the server of its lease for everything, whatever a ProxyDHCP\n\
+         # says. Where dnsmasq is the DHCP server itself (last line), it does.\n\
          dhcp-boot=tag:!ipxe,tag:bios,undionly.kpxe\n\
-         dhcp-boot=tag:!ipxe,tag:uefi,shimx64.efi\n\
+         dhcp-boot=tag:!ipxe,tag:uefi,snponly.efi\n\
          pxe-service=tag:!ipxe,x86PC,\"diskcast\",undionly.kpxe\n\
-         pxe-service=tag:!ipxe,X86-64_EFI,\"diskcast\",shimx64.efi\n\
-         pxe-service=tag:!ipxe,BC_EFI,\"diskcast\",shimx64.efi\n\
+         pxe-service=tag:!ipxe,X86-64_EFI,\"diskcast\",snponly.efi\n\
+         pxe-service=tag:!ipxe,BC_EFI,\"diskcast\",snponly.efi\n\
          \n\
          # On a switch of its own, without another DHCP server: instead of the `proxy` line above\n\
          # dhcp-range=10.0.0.100,10.0.0.199,1h\n",
