@@ -182,8 +182,9 @@ pub fn ansi(rows: &[Row], columns: usize, lines: usize) -> String {
             Paint::Mood(Tone::Bad) => "0;1;31",
         };
         let text: String = text.chars().take(columns).collect();
+        // Erased first: after a row as wide as the screen the cursor still stands on its last column, and erasing from there would take the letter.
         out.push_str(&format!(
-            "\x1b[{};1H\x1b[{code}m{text}\x1b[0m\x1b[K",
+            "\x1b[{};1H\x1b[0m\x1b[2K\x1b[{code}m{text}\x1b[0m",
             index + 1
         ));
     }

@@ -128,7 +128,10 @@ impl View {
             }
             Some(EndAction::None) | None => {}
         }
-        if let Some(work) = &standing.work {
+        // What a job came to stays on the screen until something else begins.
+        if let Some(work) = &standing.work
+            && (work.outcome.is_none() || standing.doing.is_none())
+        {
             return self.judge_work(work, standing, rate);
         }
         if let Some(doing) = &standing.doing {
@@ -260,7 +263,7 @@ impl View {
         self.say(Tone::Calm, "CONSOLE", "Looking for the console.");
         if let Line::Searching(reason) = &standing.line {
             self.tone = Tone::Bad;
-            self.advice.push(format!("{reason}."));
+            self.advice.push(sentence(reason));
             self.advice.push(match situation.console {
                 Some(console) => format!("Is the console running at {console}, and does its fingerprint begin like the one below?"),
                 None => "Is the console running on this network (diskcast console run)? Where multicast is blocked, name it: diskcast.console=ADDRESS.".into(),
@@ -398,6 +401,21 @@ fn facts(situation: &Situation, standing: &Standing) -> Vec<(&'static str, Strin
     facts
 }
 
+/// A reason from elsewhere as a sentence of its own.
+fn sentence(reason: &str) -> String {
+    let mut letters = reason.chars();
+    let mut text: String = letters
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .chain(letters)
+        .collect();
+    if !text.ends_with(['.', '?', '!']) {
+        text.push('.');
+    }
+    text
+}
+
 /// Groups of eight digits can be compared by eye.
 fn grouped(digits: &str) -> String {
     let mut text = String::new();
@@ -498,7 +516,10 @@ mod tests {
         assert!(advice.contains("for 15 s"), "{advice}");
         let (headline, _, advice) = of(&situation(Some(ready())), &searching());
         assert_eq!(headline, "CONSOLE");
-        assert!(advice.contains("no console with our pin"), "{advice}");
+        assert!(
+            advice.contains("No console with our pin announced itself."),
+            "{advice}"
+        );
         let mut unpinned = situation(Some(ready()));
         unpinned.pin = None;
         assert_eq!(of(&unpinned, &nobody).0, "NO CONSOLE");
