@@ -164,7 +164,8 @@ impl Runner {
             chunk_log2: disk.geometry().chunk_log2,
             chunks: disk.chunks().len() as u64,
             used_bytes: disk.used_bytes(),
-            expected_bytes: disk.estimate(order.wishes.level)?,
+            // A slow level costs seconds here and saves a few percent: too much is foreseen rather than too little.
+            expected_bytes: disk.estimate(order.wishes.level.min(imagefmt::DEFAULT_LEVEL))?,
             meta: disk.meta().clone(),
             table: disk
                 .regions()

@@ -18,6 +18,9 @@ mod routes;
 mod run;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use requests::{Asked, NotTaken, Requests};
 pub use routes::routes;
 pub use upload::Upload;
