@@ -416,7 +416,7 @@ fn a_running_job_is_left_alone() {
     );
 }
 
-/// A job of 24 MiB of noise that takes ten seconds at its rate, with one target.
+/// A job of 48 MiB of noise that takes ten seconds at its rate, with one target.
 struct SlowJob {
     lab: Lab,
     image_bytes: u64,
@@ -428,7 +428,7 @@ impl SlowJob {
     fn start(label: &str) -> Self {
         let lab = Lab::new(label, 1, &[]);
         let disk = lab.folder.path().join("master.raw");
-        std::fs::write(&disk, noise("deaf", 24 << 20)).expect("a master disk");
+        std::fs::write(&disk, noise("deaf", 48 << 20)).expect("a master disk");
         bash(&format!("sgdisk -n 1:0:0 {} > /dev/null", text(&disk)));
         let image = lab.folder.path().join("master.dcimg");
         capture(&disk, &image, &[]).ok();
@@ -442,7 +442,7 @@ impl SlowJob {
             "--yes",
             "--json",
             "--rate",
-            "20mbit",
+            "40mbit",
         ];
         let job = lab.console.cli_daemon(&words, &log);
         let image_bytes = std::fs::metadata(&image).expect("image").len();

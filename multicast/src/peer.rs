@@ -85,6 +85,7 @@ impl Peer {
         status: &Status,
         sent: &PerLane<u64>,
     ) -> Progressed {
+        let was_deaf = self.is_deaf(now);
         self.last_status_at = now;
         self.sequence = Some(status.sequence);
         let before = self.seen;
@@ -110,7 +111,12 @@ impl Peer {
         let progressed = if received >= self.received {
             Progressed {
                 received: received - self.received,
-                lost: lost.saturating_sub(self.lost),
+                // The gap behind a time without multicast says nothing about the rate, nor about the machine.
+                lost: if was_deaf {
+                    0
+                } else {
+                    lost.saturating_sub(self.lost)
+                },
                 kernel: status.kernel_drops.saturating_sub(self.kernel_drops),
                 skipped: status.skipped.saturating_sub(self.skipped),
             }

@@ -66,6 +66,8 @@ const FLOOR_MEMORY: Duration = Duration::from_secs(120);
 const MIN_PACKETS: u64 = 50;
 /// Shortest window of measurement.
 const MIN_WINDOW: Duration = Duration::from_millis(400);
+/// Longest: at the floor of a cap of 100 KB/s, [`MIN_PACKETS`] take 37 s.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
@@ -187,6 +189,11 @@ impl Rate {
             let network = sample.lost.saturating_sub(sample.kernel);
             losses.push(ppm(network, total));
             kernel_heavy += u64::from(ppm(sample.kernel.min(total), total) > LOSS_HEAVY);
+        }
+        if losses.is_empty() && length < LONGEST_WINDOW {
+            // At a low rate a window is as long as it takes to count enough packets: one that ended
+            // without an answer each time would keep the rate low for ever.
+            return false;
         }
         self.samples.clear();
         self.window_from = now;
@@ -410,6 +417,17 @@ mod tests {
             least = least.min(rate.rate());
         }
         assert!(least >= link * 90 / 100, "{least}");
+    }
+
+    #[test]
+    fn a_low_cap_is_reached_again_from_the_floor() {
+        // 50 KB/s, the floor, is thirteen packets in the shortest window.
+        let cap = 2_500_000;
+        let mut rate = Rate::new(Instant::ZERO, cap, cap);
+        let from = run(&mut rate, 0, 2, |_, _| 990_000);
+        assert!(rate.rate() < cap / 4, "{}", rate.rate());
+        run(&mut rate, from, 120, |_, _| 0);
+        assert!(rate.rate() > cap * 9 / 10, "{}", rate.rate());
     }
 
     #[test]

@@ -1,7 +1,11 @@
-//! The target side: runs on the machine whose disk is written.
+//! The target side: runs on the machine whose disk is written; as process 1 it is the pre-OS.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    diskcast::cli::diskcast_agent(std::env::args_os()).into()
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match diskcast::preos::enter(&arguments) {
+        Some(code) => code,
+        None => diskcast::cli::diskcast_agent(arguments).into(),
+    }
 }

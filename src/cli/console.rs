@@ -1,8 +1,10 @@
 //! `diskcast console`: run the service, and show the one that runs.
 
 use super::exit::{Ended, Exit, failed};
+use super::pxe::BootArgs;
 use super::{Context, interrupt, units};
 use crate::console::api::{ConsoleInfo, ErrorCode};
+use crate::console::boot;
 use crate::console::serve::{self, ConsoleOptions};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -22,6 +24,8 @@ Examples:
   diskcast console run --iface eth0
   diskcast console run --iface 10.0.0.1 --approval manual
   diskcast console run --iface eth0 --querier
+  diskcast console run --iface eth0 --pxe
+  diskcast console run --iface eth1 --pxe --dhcp 10.0.0.100-10.0.0.200
   diskcast --data-dir /srv/diskcast console run --json >console.ndjson")]
     Run(RunArgs),
     /// Show the running console: address, pin, groups
@@ -110,6 +114,31 @@ pub(super) struct RunArgs {
         hide_env_values = true
     )]
     approval: Approval,
+    /// Serve network boot too: machines need no other server (needs root)
+    #[arg(long, env = "DISKCAST_PXE", hide_env_values = true)]
+    pxe: bool,
+    /// Who gets the agent by network boot; all others boot their own disk
+    #[arg(
+        long,
+        value_name = "WHO",
+        default_value = "unknown",
+        env = "DISKCAST_BOOT",
+        hide_env_values = true
+    )]
+    boot: BootPolicy,
+    #[command(flatten)]
+    network: BootArgs,
+}
+
+/// `--boot`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BootPolicy {
+    /// Machines never seen before, and those a job or `target wake` wants
+    Unknown,
+    /// Those a job or `target wake` wants
+    Wanted,
+    /// Everyone
+    Always,
 }
 
 /// `--approval`.
@@ -171,6 +200,12 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
             Approval::Auto => serve::Approval::Auto,
             Approval::Manual => serve::Approval::Manual,
         },
+        boot_policy: match args.boot {
+            BootPolicy::Unknown => boot::BootPolicy::Unknown,
+            BootPolicy::Wanted => boot::BootPolicy::Wanted,
+            BootPolicy::Always => boot::BootPolicy::Always,
+        },
+        pxe: args.pxe.then(|| args.network.options()),
         on_ready: Some(Box::new(move |info| {
             if out.json() {
                 out.result_json(&Ready {

@@ -16,6 +16,7 @@ mod demo;
 mod deploy;
 mod doctor;
 pub mod exit;
+mod export;
 mod follow;
 pub mod image;
 pub mod interrupt;
@@ -28,7 +29,8 @@ pub mod output;
 pub mod paths;
 mod plan_text;
 pub mod progress;
-mod rate;
+mod pxe;
+pub mod rate;
 pub mod secret;
 mod simulate;
 mod table;
@@ -98,6 +100,9 @@ enum Command {
     Image(image::Command),
     /// Put an image on targets
     Deploy(deploy::DeployArgs),
+    /// The pre-OS for other boot servers, media and machines
+    #[command(subcommand)]
+    Export(export::Command),
     /// What people at the targets may start themselves
     #[command(subcommand)]
     Offer(offer::Command),
@@ -106,6 +111,9 @@ enum Command {
     Job(job::Command),
     /// Check the room before a deployment: multicast, loss, links, disks
     Doctor(doctor::DoctorArgs),
+    /// Network boot: serve it, see who asked
+    #[command(subcommand)]
+    Pxe(pxe::Command),
     /// The target side, as `diskcast-agent` has it
     #[command(subcommand, hide = true)]
     Agent(agent::Command),
@@ -145,6 +153,7 @@ impl Command {
         match self {
             Self::Agent(_) => true,
             Self::Console(command) => command.is_service(),
+            Self::Pxe(command) => command.is_service(),
             _ => false,
         }
     }
@@ -294,8 +303,10 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
+        Command::Export(command) => block_on(export::run(command, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
+        Command::Pxe(command) => pxe::run(command, &context()?),
         Command::Agent(command) => agent::run(command, out),
     }
 }

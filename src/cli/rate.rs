@@ -13,13 +13,13 @@ const SPACING: Duration = Duration::from_millis(100);
 
 /// Bytes done at points in time, newest last.
 #[derive(Debug, Default)]
-pub(super) struct RateWindow {
+pub struct RateWindow {
     samples: VecDeque<(Duration, u64)>,
 }
 
 impl RateWindow {
     /// Notes that `done` bytes were done at `now` (since the start; never goes back).
-    pub(super) fn note(&mut self, now: Duration, done: u64) {
+    pub fn note(&mut self, now: Duration, done: u64) {
         // The last two: the newest is replaced while it is close to the one before, so samples stay SPACING apart.
         let count = self.samples.len();
         if count >= 2
@@ -40,7 +40,7 @@ impl RateWindow {
     }
 
     /// Bytes per second over the window; 0 before there is anything to compare.
-    pub(super) fn bytes_per_s(&self) -> u64 {
+    pub fn bytes_per_s(&self) -> u64 {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return 0;
         };
@@ -53,7 +53,7 @@ impl RateWindow {
     }
 
     /// Seconds until `total`, when there is a speed to tell it from.
-    pub(super) fn eta_seconds(&self, total: u64) -> Option<f64> {
+    pub fn eta_seconds(&self, total: u64) -> Option<f64> {
         let (rate, done) = (self.bytes_per_s(), self.samples.back()?.1);
         (rate > 0).then(|| total.saturating_sub(done) as f64 / rate as f64)
     }

@@ -2,15 +2,17 @@
 
 use super::exit::{Ended, Exit};
 use super::output::Output;
+use super::pxe::{about, machine_table};
 use super::table::{Align, Columns, clean, count, or_dash};
 use super::{Context, units};
 use crate::console::api::{
-    ApiError, ErrorCode, RenameRequest, SCHEMA_VERSION, TargetList, TargetView,
+    ApiError, ErrorCode, MachineView, RenameRequest, SCHEMA_VERSION, TargetList, TargetView,
 };
 use crate::console::client::{Client, segment};
 use crate::console::select::{Selector, SelectorError};
 use crate::target::TargetState;
 use clap::{Args, Subcommand};
+use pxe::machine::Stage;
 
 /// `diskcast target ...`
 #[derive(Debug, Subcommand)]
@@ -31,6 +33,10 @@ pub(super) enum Command {
     Rename(RenameArgs),
     /// Forget targets that are gone
     Forget(TargetsArgs),
+    /// Start machines by Wake-on-LAN; booting from the network they get the
+    /// agent, for an hour
+    #[command(after_help = "Examples:\n  diskcast target wake lab-01 lab-02")]
+    Wake(TargetsArgs),
 }
 
 /// Which target.
@@ -96,6 +102,11 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
                     }
                 }
             }
+            // Machines that asked for a boot and never joined are no targets yet; somebody waits for them all the same.
+            if !out.json() && args.selector.is_none() && !list.machines.is_empty() {
+                let table = machine_table(&list.machines);
+                out.line(format!("\nbooting, not joined:\n{table}"));
+            }
             Ok(Exit::OK)
         }
         Command::Show(args) => {
@@ -126,6 +137,10 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         Command::Forget(args) => {
             let known = list(&client).await?.targets;
             each(&client, out, &select(&known, &args.selectors)?, "forget").await
+        }
+        Command::Wake(args) => {
+            let known = list(&client).await?.targets;
+            each(&client, out, &select(&known, &args.selectors)?, "wake").await
         }
         Command::Rename(args) => {
             let known = list(&client).await?.targets;
@@ -171,6 +186,7 @@ fn show_changed(out: &Output, targets: Vec<TargetView>) {
         out.result_json(&TargetList {
             schema_version: SCHEMA_VERSION,
             targets,
+            machines: Vec::new(),
         });
     } else {
         out.line(target_table(&targets));
@@ -241,7 +257,7 @@ fn target_table(targets: &[TargetView]) -> String {
             .collect();
         columns.row([
             target.name.clone(),
-            target.state.to_string(),
+            state_text(target),
             or_dash(target.job.as_deref()),
             or_dash(target.address.as_deref()),
             or_dash(target.facts.nics.first().map(|nic| nic.mac.as_str())),
@@ -258,6 +274,18 @@ fn target_table(targets: &[TargetView]) -> String {
         ]);
     }
     columns.text()
+}
+
+/// The state; of one that is away and boots, how far it is.
+fn state_text(target: &TargetView) -> String {
+    let booting = |machine: &&MachineView| !matches!(machine.stage, Stage::Joined | Stage::Local);
+    match target.boot.as_ref().filter(booting) {
+        Some(machine) if !target.connected && machine.error.is_some() => {
+            format!("{} (boot failed)", target.state)
+        }
+        Some(machine) if !target.connected => format!("{} (boot: {})", target.state, machine.stage),
+        _ => target.state.to_string(),
+    }
 }
 
 /// Everything about one target, a line a fact.
@@ -298,6 +326,16 @@ fn target_text(target: &TargetView) -> String {
             format!("{}{}", facts.cpus, if facts.aes { ", AES" } else { "" }),
         ),
     ];
+    if let Some(boot) = &target.boot {
+        let firmware = boot.firmware.as_deref().unwrap_or("firmware unknown");
+        lines.push((
+            "boot",
+            format!("{} at {} ({firmware}, {})", boot.stage, boot.time, boot.mac),
+        ));
+        if boot.error.is_some() || boot.detail.is_some() {
+            lines.push(("", about(boot)));
+        }
+    }
     for nic in &facts.nics {
         let speed = nic
             .speed_mbit_per_s

@@ -6,9 +6,12 @@
 pub use super::api_capture::{
     CaptureRequest, CaptureView, Offer, OfferAction, OfferList, OfferRequest,
 };
+use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
 use crate::target::{Bottleneck, DiskFacts, Facts, TargetState};
+use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 
 /// Raised when a document changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -137,6 +140,9 @@ pub struct TargetView {
     pub asks: Option<String>,
     /// The machine.
     pub facts: Facts,
+    /// How its last network boot went, when it booted here.
+    #[serde(default)]
+    pub boot: Option<MachineView>,
 }
 
 /// `GET /v1/targets`.
@@ -146,6 +152,152 @@ pub struct TargetList {
     pub schema_version: u32,
     /// By name.
     pub targets: Vec<TargetView>,
+    /// Machines that asked for a network boot and belong to no target, the last first.
+    #[serde(default)]
+    pub machines: Vec<MachineView>,
+}
+
+/// How far a machine came that boots over the network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MachineView {
+    /// The card that boots.
+    pub mac: String,
+    /// SMBIOS UUID, where its firmware says it.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// `BIOS`, `UEFI` or `UEFI HTTP`.
+    #[serde(default)]
+    pub firmware: Option<String>,
+    /// Its address.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// How far it came.
+    pub stage: Stage,
+    /// When it was heard of last, RFC 3339.
+    pub time: String,
+    /// More about the stage.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// What went wrong last, until a boot goes well.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// When, RFC 3339.
+    #[serde(default)]
+    pub error_time: Option<String>,
+}
+
+/// The services of network boot as they run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootService {
+    /// Interface.
+    pub interface: String,
+    /// `address:port` of HTTP boot.
+    pub http: String,
+    /// Boot folder.
+    pub boot_files: String,
+    /// Names of the contract that are not in it.
+    #[serde(default)]
+    pub missing: Vec<String>,
+    /// Addresses handed out, when they are.
+    #[serde(default)]
+    pub dhcp: Option<String>,
+    /// Process.
+    pub pid: u32,
+}
+
+/// `GET /v1/boot`, and `POST /v1/boot/check` which asks the wire for other servers first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootReport {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Who gets the agent.
+    pub policy: BootPolicy,
+    /// The services; absent when none run.
+    #[serde(default)]
+    pub service: Option<BootService>,
+    /// Who asked, the last first.
+    pub machines: Vec<MachineView>,
+    /// DHCP servers that machines took their addresses from.
+    #[serde(default)]
+    pub address_servers: Vec<String>,
+    /// Servers that answered when asked, one line each.
+    #[serde(default)]
+    pub rivals: Vec<String>,
+    /// What could not be looked at, and why.
+    #[serde(default)]
+    pub not_checked: Vec<String>,
+}
+
+/// Something that happened to a machine, from `pxe serve`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootEvent {
+    /// Card.
+    pub mac: String,
+    /// Machine.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// How far it came.
+    #[serde(default)]
+    pub stage: Option<Stage>,
+    /// Firmware.
+    #[serde(default)]
+    pub firmware: Option<String>,
+    /// Address.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// More.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// Something went wrong.
+    #[serde(default)]
+    pub failed: bool,
+}
+
+/// `POST /v1/boot/sync`: what `pxe serve` tells.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BootSync {
+    /// What happened since.
+    #[serde(default)]
+    pub events: Vec<BootEvent>,
+    /// DHCP servers that machines took their addresses from.
+    #[serde(default)]
+    pub servers: Vec<Ipv4Addr>,
+    /// The services.
+    #[serde(default)]
+    pub service: Option<BootService>,
+}
+
+/// A target, as far as booting goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootKnown {
+    /// Target.
+    pub id: String,
+    /// SMBIOS UUID.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// Its cards.
+    #[serde(default)]
+    pub macs: Vec<String>,
+    /// Something waits for it and is not over for it.
+    pub wanted: bool,
+}
+
+/// The answer: who is to do what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootOrders {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Who gets the agent.
+    pub policy: BootPolicy,
+    /// Every target.
+    pub known: Vec<BootKnown>,
+    /// `address:port` agents connect to.
+    pub console: String,
+    /// What they pin.
+    pub pin: String,
+    /// Second lane, when it is not the usual one.
+    #[serde(default)]
+    pub second: Option<String>,
 }
 
 /// When a session starts.

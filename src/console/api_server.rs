@@ -4,6 +4,9 @@
 //! GET  /v1/console                       ConsoleInfo
 //! GET  /v1/targets                       TargetList           GET  /v1/targets/{id}          TargetView
 //! POST /v1/targets/{id}/approve|forget   TargetView           POST /v1/targets/{id}/rename   RenameRequest -> TargetView
+//! POST /v1/targets/{id}/wake             TargetView
+//! GET  /v1/boot                          BootReport           POST /v1/boot/check            BootReport
+//! POST /v1/boot/sync                     BootSync -> BootOrders
 //! POST /v1/plan                          DeployRequest -> Plan
 //! POST /v1/jobs                          CreateJob -> JobView GET  /v1/jobs                  JobList
 //! GET  /v1/jobs/{id}                     JobView              GET  /v1/jobs/{id}/events      Event, one a line
@@ -20,9 +23,9 @@
 //! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
 
 use super::api::{
-    ApiError, CancelRequest, CreateJob, DeployRequest, ErrorCode, Event, JobList, JobState,
-    JobView, Offer, OfferList, Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION,
-    TargetList, TargetView,
+    ApiError, BootOrders, BootReport, CancelRequest, CreateJob, DeployRequest, ErrorCode, Event,
+    JobList, JobState, JobView, Offer, OfferList, Plan, RenameRequest, Report, RetryRequest,
+    SCHEMA_VERSION, TargetList, TargetView,
 };
 use super::context::Console;
 use super::doctor_report::DoctorReport;
@@ -66,6 +69,13 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/targets/{id}/approve", post(approve))
         .route("/v1/targets/{id}/forget", post(forget))
         .route("/v1/targets/{id}/rename", post(rename))
+        .route("/v1/targets/{id}/wake", post(wake))
+        .route(
+            "/v1/boot",
+            get(async |State(console): Shared| Json(console.boot_report(Vec::new(), Vec::new()))),
+        )
+        .route("/v1/boot/check", post(check_boot))
+        .route("/v1/boot/sync", post(sync_boot))
         .route("/v1/plan", post(plan))
         .route("/v1/doctor", post(doctor))
         .route("/v1/captures", post(capture))
@@ -107,20 +117,38 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
 }
 
 async fn targets(State(console): Shared) -> Json<TargetList> {
-    let mut targets = console.roster.views();
-    for view in &mut targets {
-        view.asks = console.asks(view);
-    }
+    let targets = console
+        .roster
+        .views()
+        .into_iter()
+        .map(|mut view| {
+            view.asks = console.asks(&view);
+            console.with_boot(view)
+        })
+        .collect();
     Json(TargetList {
         schema_version: SCHEMA_VERSION,
         targets,
+        machines: console.strangers(),
     })
 }
 
 async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
     let mut view = console.roster.view(&id)?;
     view.asks = console.asks(&view);
-    Ok(Json(view))
+    Ok(Json(console.with_boot(view)))
+}
+
+async fn wake(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
+    console.wake(&id).map(Json)
+}
+
+async fn check_boot(State(console): Shared) -> Json<BootReport> {
+    Json(console.check_boot().await)
+}
+
+async fn sync_boot(State(console): Shared, body: Bytes) -> Answer<BootOrders> {
+    Ok(Json(console.boot_sync(parse(&body)?)))
 }
 
 async fn capture(State(console): Shared, body: Bytes) -> Answer<JobView> {

@@ -1,5 +1,6 @@
 //! What the parts of a running console share.
 
+use super::boot::Boot;
 use super::capture::Requests;
 use super::doctor::Doctor;
 use super::jobs::Jobs;
@@ -79,4 +80,6 @@ pub struct Console {
     pub igmp: IgmpWatch,
     /// The run of `doctor` that may be under way.
     pub doctor: Doctor,
+    /// Network boot.
+    pub boot: Boot,
 }

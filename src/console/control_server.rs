@@ -136,6 +136,7 @@ async fn attend(
     };
     let Joined { row, job } = joined;
     tracing::info!(target = row.name, id = row.id, %address, "agent connected");
+    console.boot.joined(&row.id, &row.facts);
     link.send(ConsoleMessage::Welcome {
         target: row.id.clone(),
         name: row.name.clone(),

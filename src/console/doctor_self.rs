@@ -36,6 +36,7 @@ pub(super) struct Own {
 pub(super) fn questions(console: &Console) -> impl FnOnce() -> Own + Send + 'static {
     let settings = console.settings.clone();
     let pin = console.pin;
+    let own_leases = console.boot.hands_out_addresses();
     move || {
         let name = settings.interface.as_str();
         let health = ConsoleHealth {
@@ -83,7 +84,11 @@ pub(super) fn questions(console: &Console) -> impl FnOnce() -> Own + Send + 'sta
             Err(error) => own.not_checked.push(format!("other consoles: {error}")),
         }
         match dhcp.join() {
-            Ok(Ok(servers)) => judge_dhcp(&servers, settings.interface_address, &mut own.health),
+            Ok(Ok(servers)) => judge_dhcp(
+                &servers,
+                (settings.interface_address, own_leases),
+                &mut own.health,
+            ),
             Ok(Err(why)) => own.not_checked.push(format!("other DHCP servers: {why}")),
             Err(_) => {}
         }
@@ -203,7 +208,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
-fn ask_dhcp(interface: &str, loopback: bool) -> Result<Vec<DhcpServer>, String> {
+pub(super) fn ask_dhcp(interface: &str, loopback: bool) -> Result<Vec<DhcpServer>, String> {
     if loopback {
         return Err("loopback has no DHCP".to_owned());
     }
@@ -224,12 +229,25 @@ fn ask_dhcp(interface: &str, loopback: bool) -> Result<Vec<DhcpServer>, String> 
     })
 }
 
-fn judge_dhcp(servers: &[DhcpServer], own: Ipv4Addr, health: &mut ConsoleHealth) {
+/// `own` is this console's address, and whether it hands out addresses itself: it does not answer its own question.
+fn judge_dhcp(
+    servers: &[DhcpServer],
+    (own, own_leases): (Ipv4Addr, bool),
+    health: &mut ConsoleHealth,
+) {
     let list = |servers: &[&DhcpServer]| {
         let addresses: Vec<String> = servers.iter().map(|s| s.address.to_string()).collect();
         addresses.join(", ")
     };
-    let leasing: Vec<&DhcpServer> = servers.iter().filter(|server| server.leases).collect();
+    let mut leasing: Vec<&DhcpServer> = servers.iter().filter(|server| server.leases).collect();
+    let this = DhcpServer {
+        address: own,
+        leases: true,
+        boots: true,
+    };
+    if own_leases && leasing.iter().all(|server| server.address != own) {
+        leasing.push(&this);
+    }
     if leasing.len() > 1 {
         health.findings.push(finding(
             Verdict::Bad,

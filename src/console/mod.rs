@@ -15,6 +15,7 @@
 pub mod api;
 pub mod api_capture;
 pub mod api_server;
+pub mod boot;
 pub mod bulk_server;
 pub mod capture;
 pub mod client;

@@ -269,6 +269,7 @@ mod tests {
                 multicast: true,
                 job: None,
                 last_seen: String::new(),
+                boot: None,
                 asks: None,
                 facts: Facts {
                     disks,

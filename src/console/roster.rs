@@ -75,6 +75,7 @@ impl Entry {
             last_seen: self.row.last_seen.clone(),
             asks: None,
             facts: self.row.facts.clone(),
+            boot: None,
         }
     }
 }
@@ -214,6 +215,13 @@ impl Roster {
         let mut views: Vec<TargetView> = self.lock().values().map(Entry::view).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
+    }
+
+    /// Shows every target and its state in the job it is in.
+    pub fn each(&self, mut look: impl FnMut(&TargetRow, Option<TargetState>)) {
+        for entry in self.lock().values() {
+            look(&entry.row, entry.job.as_ref().map(|(_, state)| *state));
+        }
     }
 
     /// Every target as plans need it.

@@ -238,6 +238,7 @@ mod tests {
             multicast: true,
             job: None,
             last_seen: String::new(),
+            boot: None,
             asks: None,
             facts: Facts {
                 nics: vec![NicFacts {

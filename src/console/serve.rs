@@ -9,6 +9,8 @@
 //! the last console are found again before the first agent can connect.
 
 use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
+use super::boot::service::{self, BootOptions, InConsole};
+use super::boot::{Boot, BootPolicy};
 use super::capture::Requests;
 use super::context::{Console, Patience, Settings};
 use super::doctor::Doctor;
@@ -67,6 +69,10 @@ pub struct ConsoleOptions {
     pub approval: Approval,
     /// How long a target may be away.
     pub patience: Patience,
+    /// Who gets the agent by network boot.
+    pub boot_policy: BootPolicy,
+    /// Serve network boot in this process.
+    pub pxe: Option<BootOptions>,
     /// Called once when agents and commands can connect.
     pub on_ready: Option<OnReady>,
 }
@@ -89,6 +95,8 @@ impl Default for ConsoleOptions {
             querier: None,
             approval: Approval::Auto,
             patience: Patience::default(),
+            boot_policy: BootPolicy::default(),
+            pxe: None,
             on_ready: None,
         }
     }
@@ -151,6 +159,7 @@ pub async fn run(
         throttle: Throttle::default(),
         igmp,
         doctor: Doctor::default(),
+        boot: Boot::new(options.boot_policy),
         store,
     });
     console
@@ -159,6 +168,17 @@ pub async fn run(
         .map_err(|error| store_failed(&error))?;
     let socket_path = console.settings.data_dir.join(SOCKET_NAME);
     let socket = open_socket(&socket_path)?;
+    let _network_boot = match options.pxe {
+        Some(boot) => {
+            let settings = &console.settings;
+            let at = (settings.interface.as_str(), settings.interface_address);
+            let policy = Arc::new(InConsole(Arc::clone(&console)));
+            let (service, view) = service::start(boot, at, &settings.data_dir, policy).await?;
+            console.boot.set_service(Some(view));
+            Some(service)
+        }
+        None => None,
+    };
     let _beacons = start_beacons(&console);
     let mut services = tokio::task::JoinSet::new();
     services.spawn(control_server::serve(

@@ -12,6 +12,7 @@
 use super::clock::Clock;
 use super::socket::wait_until_readable;
 use multicast::Instant;
+use pxe::serve::DOCTOR;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -28,6 +29,8 @@ const AT_COOKIE: usize = 236;
 const AT_OPTIONS: usize = 240;
 
 const OPTION_PAD: u8 = 0;
+const OPTION_USER_CLASS: u8 = 77;
+const OPTION_ARCH: u8 = 93;
 const OPTION_END: u8 = 255;
 const OPTION_TYPE: u8 = 53;
 const OPTION_SERVER: u8 = 54;
@@ -113,6 +116,10 @@ pub fn discover(mac: [u8; 6], xid: u32) -> Vec<u8> {
     let class = b"PXEClient:Arch:00007:UNDI:003016";
     packet.extend([OPTION_CLASS, 32]);
     packet.extend(class);
+    // UEFI x64, without which no boot service answers; and who asks, so that a console of ours does not take the question for a machine.
+    packet.extend([OPTION_ARCH, 2, 0, 7]);
+    packet.extend([OPTION_USER_CLASS, u8::try_from(DOCTOR.len()).unwrap_or(0)]);
+    packet.extend(DOCTOR.as_bytes());
     packet.push(OPTION_END);
     // BOOTP relays and some servers drop what is shorter than 300 bytes.
     packet.resize(packet.len().max(300), OPTION_PAD);

@@ -71,6 +71,13 @@ impl Daemon {
         }
     }
 
+    /// Any program, left running, its output in a file.
+    pub(crate) fn run(place: Place<'_>, program: &str, words: &[&str], log: &Path) -> Self {
+        let mut command = place.command(program);
+        command.args(words);
+        Self::start(command, program, log)
+    }
+
     pub(crate) fn said(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

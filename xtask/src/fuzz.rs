@@ -1,4 +1,4 @@
-//! Each fuzz target for a few seconds: one build of all, then one run each.
+//! Each fuzz target for a few seconds: one build of all, then one run each, as many at a time as there are processors.
 //!
 //! Built without a sanitizer: the crates forbid `unsafe`, so what fuzzing looks for is panics, overflow,
 //! endless loops and allocations by a declared size, which libFuzzer sees by itself and finds more of
@@ -6,11 +6,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use crate::packages;
 use crate::seeds;
 use crate::shell::{Failure, output, watch};
-use crate::steps::{Count, Steps};
+use crate::steps::{Count, Outcome, Steps};
 
 const SECONDS: u32 = 8;
 const SECONDS_FULL: u32 = 120;
@@ -86,17 +87,46 @@ pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
         Ok::<Count, Failure>(Count::ONE)
     });
     let seconds = if full { SECONDS_FULL } else { SECONDS };
-    for target in chosen {
-        let name = format!("fuzz {target}");
-        if built {
-            steps.run(&name, || run_one(target, seconds));
-        } else {
-            steps.blocked(&name, "fuzz build");
-        }
+    if chosen.is_empty() {
+        return;
+    }
+    if built {
+        steps.run("fuzz", || run_all(chosen, seconds));
+    } else {
+        steps.blocked("fuzz", "fuzz build");
     }
 }
 
-fn run_one(target: &str, seconds: u32) -> Result<Count, Failure> {
+/// A fuzzer is one thread: as many at a time as there are processors.
+fn run_all(chosen: &[String], seconds: u32) -> Outcome {
+    let waiting = Mutex::new(chosen.iter());
+    let failures = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = waiting.lock().ok().and_then(|mut queue| queue.next());
+                    let Some(target) = next else { return };
+                    if let (Err(failure), Ok(mut all)) = (run_one(target, seconds), failures.lock())
+                    {
+                        all.push(format!("{target}: {failure}"));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    Outcome {
+        count: Count {
+            passed: chosen.len() - failures.len(),
+            failed: failures.len(),
+        },
+        failure: (!failures.is_empty()).then(|| Failure::new(failures.join("; "))),
+    }
+}
+
+fn run_one(target: &str, seconds: u32) -> Result<(), Failure> {
     let total = format!("-max_total_time={seconds}");
     let words = [
         "cargo",
@@ -119,8 +149,7 @@ fn run_one(target: &str, seconds: u32) -> Result<Count, Failure> {
         Failure::new(format!(
             "{failure}; the input is in fuzz/artifacts/{target}/: commit it as a test"
         ))
-    })?;
-    Ok(Count::ONE)
+    })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@
     reason = "a driver of processes: it times them, waits for them and makes scratch files"
 )]
 
+mod agent;
 mod bench;
 mod fuzz;
 mod machine;
@@ -66,6 +67,10 @@ cargo xtask: set-up and proof of diskcast
       --deploy    one more word for every `deploy`, for example --pace=fastest
       --bin       folder with built programs, instead of building them
 
+  cargo xtask agent
+      The agent that needs no libraries, as diskcast-agent-static beside the usual
+      one: what `diskcast export` puts into the pre-OS.
+
   cargo xtask help
 ";
 
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["test", rest @ ..] => options::Test::parse(rest).and_then(|o| test::run(&o)),
+        ["agent"] => agent::run(),
         ["bench", "peers", rest @ ..] => options::Bench::parse(rest).and_then(|o| bench::peers(&o)),
         ["bench", "room", rest @ ..] => room::Options::parse(rest).and_then(|o| room::run(&o)),
         [] | ["help" | "--help" | "-h", ..] => {

@@ -2,8 +2,9 @@
 
 use crate::shell::{Failure, has, output, watch};
 
-/// One program that a test runs, and the package that brings it.
+/// One program that a test runs, or file that it reads, and the package that brings it.
 struct Need {
+    /// A name on the path, or a whole path.
     program: &'static str,
     package: &'static str,
     why: &'static str,
@@ -52,6 +53,37 @@ const NEEDS: &[Need] = &[
     need("mount", "mount", "file systems and tmpfs"),
     need("fusermount", "fuse3", "NTFS through FUSE"),
     need("timeout", "coreutils", "time limits of steps"),
+    need("cpio", "cpio", "holds the initramfs to account"),
+    need("dnsmasq", "dnsmasq-base", "somebody else's DHCP server"),
+    need("mmdebstrap", "mmdebstrap", "a master system that boots"),
+    need("qemu-system-x86_64", "qemu-system-x86", "PCs"),
+    need(
+        "/usr/lib/ipxe/qemu/pxe-virtio.rom",
+        "ipxe-qemu",
+        "network cards that boot under BIOS",
+    ),
+    need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf", "UEFI"),
+    need("xorriso", "xorriso", "the ISO"),
+    need(
+        "grub-mkimage",
+        "grub-common",
+        "the ISO and the master system",
+    ),
+    need(
+        "/usr/lib/grub/i386-pc/boot.img",
+        "grub-pc-bin",
+        "GRUB for BIOS",
+    ),
+    need(
+        "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+        "grub-efi-amd64-signed",
+        "GRUB for UEFI",
+    ),
+    need(
+        "/usr/lib/shim/shimx64.efi.signed",
+        "shim-signed",
+        "Secure Boot",
+    ),
 ];
 
 /// Peers that only `bench room` runs.
@@ -84,7 +116,7 @@ pub(crate) fn ensure_peers() {
 pub(crate) fn ensure() -> Result<(), Failure> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !has(need.program)).collect();
     if missing.is_empty() {
-        eprintln!("packages: all {} programs are here", NEEDS.len());
+        eprintln!("packages: all {} are here", NEEDS.len());
         return Ok(());
     }
     let mut names: Vec<&str> = Vec::new();

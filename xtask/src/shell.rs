@@ -65,8 +65,11 @@ pub(crate) fn bash(script: &str) -> Result<String, Failure> {
     output("bash", &["-euo", "pipefail", "-c", script])
 }
 
-/// Is a program on the path, or in the folders where Debian keeps tools for root?
+/// Is a program on the path, or in the folders where Debian keeps tools for root? A whole path is looked for as it is.
 pub(crate) fn has(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).is_file();
+    }
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
         .chain(["/usr/sbin", "/sbin"])

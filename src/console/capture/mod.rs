@@ -263,31 +263,6 @@ impl Console {
         Ok(())
     }
 
-    /// Whether a capture or a deployment that runs wants this machine to boot its agent.
-    pub fn wants(&self, uuid: Option<&str>, macs: &[String]) -> bool {
-        let is_it = |view: &TargetView| {
-            let same_uuid = match (uuid, &view.facts.uuid) {
-                (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-                _ => false,
-            };
-            let same_mac = |mac: &String| {
-                let nics = view.facts.nics.iter();
-                nics.map(|nic| nic.mac.replace('-', ":"))
-                    .any(|own| own.eq_ignore_ascii_case(&mac.replace('-', ":")))
-            };
-            same_uuid || macs.iter().any(same_mac)
-        };
-        let wanted = |handle: &JobHandle| {
-            let view = handle.shared.view();
-            let mut places = view.targets.into_iter();
-            places.any(|place| {
-                !place.state.is_final()
-                    && self.roster.view(&place.id).is_ok_and(|view| is_it(&view))
-            })
-        };
-        self.jobs.running().iter().any(wanted)
-    }
-
     /// The one target a selector means.
     fn the_target(&self, text: &str) -> Result<TargetView, ApiError> {
         let selector: Selector = text

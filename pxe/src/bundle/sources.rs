@@ -1,0 +1,69 @@
+//! `SOURCES.txt`: what a pre-OS or an export is made of, and where the source of it is.
+//!
+//! Kernel, loaders and tools are under their own licences (most of them the GPL); whoever passes the result on has to be
+//! able to name the source. Nothing of it is part of diskcast.
+
+use super::gather::Package;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+
+/// A package that something was taken from.
+#[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
+pub struct PackageUsed {
+    /// Binary package.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its file, hex.
+    pub sha256: String,
+    /// Source package.
+    pub source: String,
+    /// Its version.
+    pub source_version: String,
+}
+
+impl From<&Package> for PackageUsed {
+    fn from(package: &Package) -> Self {
+        let (source, source_version) = package.deb.source.clone();
+        Self {
+            package: package.deb.package.clone(),
+            version: package.deb.version.clone(),
+            sha256: package.sha256.clone(),
+            source,
+            source_version,
+        }
+    }
+}
+
+/// The text of `SOURCES.txt`. `notes` are lines at its end.
+pub fn sources_text(used: &[PackageUsed], notes: &[String]) -> String {
+    let mut text = String::from(
+        "What this is made of\n\
+         \n\
+         Files were taken as they are from these Debian packages (amd64). The SHA-256 is that of the .deb file.\n\
+         Each package's licence is in it, at /usr/share/doc/PACKAGE/copyright.\n\n",
+    );
+    for package in used {
+        let _ = writeln!(
+            text,
+            "{} {}\n    sha256 {}\n    source {} {}",
+            package.package,
+            package.version,
+            package.sha256,
+            package.source,
+            package.source_version
+        );
+    }
+    text.push_str(
+        "\nSource: `apt-get source SOURCE=VERSION` with deb-src lines of the same release; Debian's snapshot archive \
+         keeps every\nversion that ever was. Signed packages (names with `signed`) are built from the source of the \
+         same name without it.\n",
+    );
+    if !notes.is_empty() {
+        text.push('\n');
+        for note in notes {
+            let _ = writeln!(text, "{note}");
+        }
+    }
+    text
+}

@@ -1,0 +1,242 @@
+//! The boot folder in memory.
+//!
+//! Owns: which names are served (those of the contract, nothing else), and noticing that a file was replaced. What always holds: what is served is a whole file as it
+//! was read at one time; a name that is not in the list is never looked up on the disk, whatever it looks like.
+
+use crate::machine::Stage;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+use std::time::SystemTime;
+
+/// Every name that is served from the folder. Scripts are made for each machine instead.
+pub const NAMES: [&str; 8] = [
+    "vmlinuz",
+    "initrd.img",
+    "undionly.kpxe",
+    "snponly.efi",
+    "ipxe.efi",
+    "shimx64.efi",
+    "grubx64.efi",
+    "mmx64.efi",
+];
+/// Without these nothing boots.
+pub const ESSENTIAL: [&str; 2] = ["vmlinuz", "initrd.img"];
+/// Largest file that is held: the largest pre-OS there is has 60 MB.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Why the boot folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The pre-OS is not there.
+    #[error("{name} is not in the boot folder {}", folder.display())]
+    Missing {
+        /// Name.
+        name: &'static str,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{} has {bytes} bytes, at most {MAX_BYTES} are served", path.display())]
+    Large {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    bytes: Bytes,
+    modified: Option<SystemTime>,
+}
+
+/// The files.
+#[derive(Debug)]
+pub struct Files {
+    folder: PathBuf,
+    held: RwLock<BTreeMap<&'static str, Held>>,
+}
+
+impl Files {
+    /// Reads the folder.
+    ///
+    /// # Errors
+    /// When the pre-OS is missing or something cannot be read.
+    pub fn load(folder: &Path) -> Result<Self, FileError> {
+        let mut held = BTreeMap::new();
+        for name in NAMES {
+            match read(folder, name, None)? {
+                Some(file) => {
+                    held.insert(name, file);
+                }
+                None if ESSENTIAL.contains(&name) => {
+                    let folder = folder.to_path_buf();
+                    return Err(FileError::Missing { name, folder });
+                }
+                None => {}
+            }
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            held: RwLock::new(held),
+        })
+    }
+
+    /// Names that are not there.
+    pub fn missing(&self) -> Vec<&'static str> {
+        NAMES
+            .into_iter()
+            .filter(|name| self.get(name).is_none())
+            .collect()
+    }
+
+    /// A file by its name.
+    pub fn get(&self, name: &str) -> Option<Bytes> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.get(name).map(|file| file.bytes.clone())
+    }
+
+    /// Takes up what has changed. A file that cannot be read is served as it was.
+    pub fn refresh(&self) {
+        for name in NAMES {
+            let known = {
+                let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+                held.get(name).cloned()
+            };
+            match read(&self.folder, name, known.as_ref()) {
+                Ok(Some(file)) => {
+                    tracing::info!(name, bytes = file.bytes.len(), "boot file changed");
+                    let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+                    held.insert(name, file);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "boot file"),
+            }
+        }
+    }
+}
+
+/// Reads a file; nothing when it is not there or is as `known`.
+fn read(
+    folder: &Path,
+    name: &'static str,
+    known: Option<&Held>,
+) -> Result<Option<Held>, FileError> {
+    let path = folder.join(name);
+    let failed = |source| FileError::Read {
+        path: path.clone(),
+        source,
+    };
+    let facts = match std::fs::metadata(&path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let modified = facts.modified().ok();
+    if known
+        .is_some_and(|known| known.bytes.len() as u64 == facts.len() && known.modified == modified)
+    {
+        return Ok(None);
+    }
+    if facts.len() > MAX_BYTES {
+        let bytes = facts.len();
+        return Err(FileError::Large { path, bytes });
+    }
+    let bytes = Bytes::from(std::fs::read(&path).map_err(failed)?);
+    Ok(Some(Held { bytes, modified }))
+}
+
+/// How far a machine is that has this file.
+pub(super) fn stage_of(name: &str) -> Option<Stage> {
+    match name {
+        "vmlinuz" => Some(Stage::Kernel),
+        "initrd.img" => Some(Stage::Initramfs),
+        "undionly.kpxe" | "snponly.efi" | "ipxe.efi" | "shimx64.efi" => Some(Stage::Loader),
+        _ => None,
+    }
+}
+
+/// A name as clients write it, in one form: no leading slash, slashes that lean forward. Nothing when it leads upwards.
+pub(super) fn plain_name(name: &str) -> Option<String> {
+    // Some ROMs put an 0xff behind the name they were given.
+    let name = name.trim_end_matches(['\u{fffd}', ' ']).replace('\\', "/");
+    let parts: Vec<&str> = name
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
+    (!parts.contains(&"..") && !parts.is_empty()).then(|| parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_names_of_the_contract_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            Files::load(folder.path()),
+            Err(FileError::Missing {
+                name: "vmlinuz",
+                ..
+            })
+        ));
+        for name in ["vmlinuz", "initrd.img", "secret", "boot.ipxe"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let files = Files::load(folder.path()).unwrap();
+        assert_eq!(files.get("vmlinuz").as_deref(), Some(&b"vmlinuz"[..]));
+        for name in [
+            "secret",
+            "boot.ipxe",
+            "./vmlinuz",
+            "../vmlinuz",
+            "",
+            "VMLINUZ",
+        ] {
+            assert_eq!(files.get(name), None, "{name}");
+        }
+        assert!(files.missing().contains(&"shimx64.efi"));
+        // Replaced as an export replaces it.
+        std::fs::write(folder.path().join("new"), "a newer kernel").unwrap();
+        std::fs::rename(folder.path().join("new"), folder.path().join("vmlinuz")).unwrap();
+        std::fs::write(folder.path().join("shimx64.efi"), "shim").unwrap();
+        files.refresh();
+        assert_eq!(
+            files.get("vmlinuz").as_deref(),
+            Some(&b"a newer kernel"[..])
+        );
+        assert!(!files.missing().contains(&"shimx64.efi"));
+        // Gone for a moment while somebody replaces it: served as it was.
+        std::fs::remove_file(folder.path().join("vmlinuz")).unwrap();
+        files.refresh();
+        assert!(files.get("vmlinuz").is_some());
+    }
+
+    #[test]
+    fn names_in_one_form() {
+        for (name, plain) in [
+            ("/grub/grub.cfg", Some("grub/grub.cfg")),
+            ("\\grubx64.efi", Some("grubx64.efi")),
+            ("//./shimx64.efi", Some("shimx64.efi")),
+            ("undionly.kpxe\u{fffd}", Some("undionly.kpxe")),
+            ("../etc/shadow", None),
+            ("grub/..\\..\\x", None),
+            ("/", None),
+        ] {
+            assert_eq!(plain_name(name).as_deref(), plain, "{name}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The sockets of the services.
+//!
+//! Port 67 is shared (SO_REUSEADDR): a broadcast reaches every program that has it, so a DHCP server on the same machine goes on as it was. The others are ours
+//! alone, because of what is sent to one machine only one program hears. Everything is bound to one interface where the right to do so is there.
+
+use super::{ServeError, Settings};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use tokio::net::{TcpListener, UdpSocket};
+
+/// Bytes of packets the kernel keeps for us while a room is switched on at once.
+const BUFFER_BYTES: usize = 4 << 20;
+/// Connections the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) dhcp: UdpSocket,
+    pub(super) pxe: UdpSocket,
+    pub(super) tftp: UdpSocket,
+    /// All transfers share it: clients are told apart by their address and port, and a flood of requests costs no file.
+    pub(super) transfers: UdpSocket,
+    pub(super) http: TcpListener,
+}
+
+impl Sockets {
+    pub(super) fn open(settings: &Settings) -> Result<Self, ServeError> {
+        let ports = settings.ports;
+        let udp = |port: u16, what: &'static str, any: bool| {
+            let address = if any {
+                Ipv4Addr::UNSPECIFIED
+            } else {
+                settings.address
+            };
+            let socket = udp(settings, SocketAddrV4::new(address, port), any);
+            socket.map_err(|source| ServeError::Port {
+                protocol: "UDP",
+                port,
+                what,
+                source,
+            })
+        };
+        Ok(Self {
+            // Questions come by broadcast.
+            dhcp: udp(ports.dhcp, "DHCP", true)?,
+            pxe: udp(ports.pxe, "PXE", false)?,
+            tftp: udp(ports.tftp, "TFTP", false)?,
+            transfers: udp(0, "TFTP transfers", false)?,
+            http: tcp(settings).map_err(|source| ServeError::Port {
+                protocol: "TCP",
+                port: ports.http,
+                what: "HTTP boot",
+                source,
+            })?,
+        })
+    }
+}
+
+fn udp(settings: &Settings, at: SocketAddrV4, shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if shared {
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_broadcast(true)?;
+    // Larger where the kernel allows; packets that do not fit are asked for again.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    bind(&socket, settings, &at.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn tcp(settings: &Settings) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // Connections of an earlier run that linger must not keep the port; a listener does.
+    socket.set_reuse_address(true)?;
+    let at = SocketAddrV4::new(settings.address, settings.ports.http);
+    bind(&socket, settings, &at.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn bind(socket: &Socket, settings: &Settings, at: &SockAddr) -> io::Result<()> {
+    if let Some(interface) = &settings.interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    socket.bind(at)
+}

@@ -1,0 +1,331 @@
+//! `diskcast export`: the pre-OS for other boot servers, media and machines.
+//!
+//! Owns: which console is baked in, which agent is taken, and how the work is shown. What is written is `pxe::export`'s.
+
+use super::exit::{Ended, Exit, usage};
+use super::output::Output;
+use super::paths::absolute;
+use super::progress::Progress as Bar;
+use super::{Context, units};
+use crate::console::api::{ApiError, ConsoleInfo, ErrorCode};
+use crate::net::tls::{Identity, Pin};
+use clap::{Args, Subcommand, ValueEnum};
+use pxe::bundle::{Bundle, BundleError, BundleOptions, PackageSource, Profile, Progress};
+use pxe::export::words::{CONTROL_PORT, checked_word};
+use pxe::export::{BootFolder, FolderOptions, Words, boot_folder};
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The usual second lane (DESIGN section 4): not worth a word.
+const SECOND_LANE: &str = "239.254.1.2:5004";
+/// Names of a static agent and of any agent beside this program.
+const STATIC_AGENT: &str = "diskcast-agent-static";
+const AGENT: &str = "diskcast-agent";
+
+/// `diskcast export ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// A boot folder for another PXE server
+    ///
+    /// Kernel, initramfs, loaders and scripts, with settings for dnsmasq,
+    /// Tftpd64 and the DHCP server of Windows. Made of Debian packages, which
+    /// apt fetches once; nothing is installed. An older export is replaced.
+    #[command(after_help = "\
+Examples:
+  diskcast export pxe /srv/tftp
+  diskcast export pxe boot --profile desktop --console 10.0.0.1 --pin 4f2a...
+  diskcast export pxe boot --from-debs packages/ --agent diskcast-agent-static")]
+    Pxe(PxeArgs),
+}
+
+/// What goes into the pre-OS.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Pre-OS")]
+struct BundleArgs {
+    /// Which drivers
+    #[arg(long, value_enum, default_value_t = ProfileWord::Full)]
+    profile: ProfileWord,
+    /// Take Debian packages from this folder instead of from apt
+    #[arg(long, value_name = "DIR")]
+    from_debs: Option<PathBuf>,
+    /// The agent to boot into [default: diskcast-agent-static beside this
+    /// program, else diskcast-agent]
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// Include a shell, started by the kernel word diskcast.shell
+    #[arg(long)]
+    shell: bool,
+    /// Folder for packages and finished bundles [default: preos in the data
+    /// directory]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+/// Whom the agent follows.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Console")]
+struct ConsoleArgs {
+    /// The console's address [default: that of the running console; without
+    /// one agents find it by its beacon]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address)]
+    console: Option<SocketAddr>,
+    /// The console's pin [default: that of the console of the data directory]
+    #[arg(long, value_name = "PIN")]
+    pin: Option<Pin>,
+    /// One more word for the kernel's command line, such as
+    /// diskcast.log=debug; may be repeated
+    #[arg(long, value_name = "WORD", value_parser = checked_word)]
+    word: Vec<String>,
+}
+
+/// Options of `export pxe`.
+#[derive(Debug, Args)]
+pub(super) struct PxeArgs {
+    /// The folder to write
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    console: ConsoleArgs,
+    #[command(flatten)]
+    bundle: BundleArgs,
+    /// Take undionly.kpxe, snponly.efi and ipxe.efi from here where they are
+    /// there: an iPXE newer than the package
+    #[arg(long, value_name = "DIR")]
+    ipxe_dir: Option<PathBuf>,
+}
+
+/// [`Profile`] as clap shows it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProfileWord {
+    /// Every wired network card, disk controller and keyboard
+    Full,
+    /// Common PCs; smaller
+    Desktop,
+    /// Virtual machines; smallest and quickest
+    Vm,
+}
+
+impl From<ProfileWord> for Profile {
+    fn from(word: ProfileWord) -> Self {
+        match word {
+            ProfileWord::Full => Self::Full,
+            ProfileWord::Desktop => Self::Desktop,
+            ProfileWord::Vm => Self::Vm,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// `Usage` when no console is known to bake in, `Refused` for a place that is not ours or packages that are not to be
+/// had.
+pub(super) async fn run(command: Command, context: &Context) -> Ended {
+    match command {
+        Command::Pxe(args) => pxe_folder(args, context).await,
+    }
+}
+
+async fn pxe_folder(args: PxeArgs, context: &Context) -> Ended {
+    let out = &context.out;
+    let target = absolute(&args.folder)?;
+    let words = words(args.console, context).await?;
+    let options = FolderOptions {
+        bundle: bundle_options(args.bundle, context)?,
+        words,
+        ipxe: args.ipxe_dir,
+    };
+    let done = with_bars(out, |report| boot_folder(&target, &options, report))?;
+    tell_bundle(out, &done.bundle);
+    if out.json() {
+        out.result_json(&FolderLine {
+            r#type: "summary",
+            folder: &done,
+            words: options.words.line(),
+        });
+    } else {
+        out.line(folder_text(&done, &options.words));
+    }
+    Ok(Exit::OK)
+}
+
+#[derive(Serialize)]
+struct FolderLine<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    folder: &'a BootFolder,
+    words: String,
+}
+
+fn folder_text(done: &BootFolder, words: &Words) -> String {
+    let width = done.files.iter().map(|file| file.name.len()).max();
+    let width = width.unwrap_or(0);
+    let mut text = format!("boot folder {}\n", done.folder.display());
+    for file in &done.files {
+        text.push_str(&format!(
+            "  {:width$}  {:>9}\n",
+            file.name,
+            units::bytes(file.bytes)
+        ));
+    }
+    text.push_str(&format!(
+        "kernel      {} with {} modules, {} firmware files\n",
+        done.bundle.kernel_version, done.bundle.modules, done.bundle.firmware
+    ));
+    text.push_str(&console_lines(words));
+    text
+}
+
+fn console_lines(words: &Words) -> String {
+    let console = words
+        .console
+        .map_or_else(|| "found by its beacon".to_owned(), |c| c.to_string());
+    format!("console     {console}\npin         {}", words.pin)
+}
+
+/// Remarks on what is not in the pre-OS.
+fn tell_bundle(out: &Output, bundle: &Bundle) {
+    for note in bundle.notes() {
+        out.note(note);
+    }
+}
+
+/// Shows each stage of the work as a bar of its own.
+fn with_bars<T>(
+    out: &Output,
+    work: impl FnOnce(&mut dyn FnMut(Progress<'_>)) -> Result<T, BundleError>,
+) -> Result<T, ApiError> {
+    let mut now: Option<(String, Bar)> = None;
+    let done = work(&mut |progress| {
+        let label = match progress.step {
+            // Files of the last step are many and small.
+            pxe::bundle::Step::Writing => progress.step.word().to_owned(),
+            step => format!("{} {}", step.word(), progress.what),
+        };
+        if now.as_ref().is_none_or(|(of, _)| *of != label) {
+            if let Some((_, bar)) = now.take() {
+                bar.finish("");
+            }
+            out.detail(&label);
+            now = Some((label.clone(), out.progress(&label, progress.total)));
+        }
+        if let Some((_, bar)) = &now {
+            progress.total.inspect(|total| bar.set_total(*total));
+            bar.set(progress.done);
+        }
+    });
+    if let Some((_, bar)) = now.take().filter(|_| done.is_ok()) {
+        bar.finish("");
+    }
+    done.map_err(|error| api_error(&error))
+}
+
+fn api_error(error: &BundleError) -> ApiError {
+    let code = match error {
+        BundleError::Io { .. } | BundleError::Program { .. } => ErrorCode::Unexpected,
+        _ => ErrorCode::Refused,
+    };
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        message.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    let api = ApiError::new(code, message);
+    match error.hint() {
+        Some(hint) => api.hint(hint),
+        None => api,
+    }
+}
+
+fn bundle_options(args: BundleArgs, context: &Context) -> Result<BundleOptions, ApiError> {
+    let source = match args.from_debs {
+        Some(folder) => PackageSource::Folder(folder),
+        None => PackageSource::Apt,
+    };
+    Ok(BundleOptions {
+        profile: args.profile.into(),
+        agent: agent(args.agent)?,
+        shell: args.shell,
+        source,
+        cache: match args.cache {
+            Some(folder) => absolute(&folder)?,
+            None => context.data_dir.join("preos"),
+        },
+    })
+}
+
+/// The agent to boot into: the one that was named, else a static one beside this program, else the one beside it.
+fn agent(named: Option<PathBuf>) -> Result<PathBuf, ApiError> {
+    if let Some(path) = named {
+        return Ok(path);
+    }
+    let here = std::env::current_exe().ok();
+    let folder = here.as_deref().and_then(Path::parent);
+    folder
+        .into_iter()
+        .flat_map(|folder| [folder.join(STATIC_AGENT), folder.join(AGENT)])
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            usage("no agent to boot into: none is beside this program")
+                .hint("name one with --agent; `cargo xtask agent` builds it")
+        })
+}
+
+/// Whom the agent follows: what was said, else the running console, else the console of the data directory.
+async fn words(args: ConsoleArgs, context: &Context) -> Result<Words, ApiError> {
+    let mut words = Words {
+        more: args.word,
+        ..Words::default()
+    };
+    let mut pin = args.pin;
+    words.console = args.console;
+    // A pin that was given belongs to another console than the one that may run here.
+    if pin.is_none() {
+        match context.client().get::<ConsoleInfo>("/v1/console").await {
+            Ok(info) => {
+                pin = info.pin.parse().ok();
+                let control = info.control.parse::<SocketAddr>().ok();
+                words.console = words
+                    .console
+                    .or(control.filter(|a| !a.ip().is_unspecified()));
+                if info.second != SECOND_LANE {
+                    words.second = info.second.parse().ok();
+                }
+            }
+            Err(_) => pin = stored_pin(&context.data_dir),
+        }
+    }
+    let Some(pin) = pin else {
+        return Err(usage(format!(
+            "no console to bake in: none runs with {}, and none ever did",
+            context.data_dir.display()
+        ))
+        .hint("start it once with `diskcast console run`, or give --pin (and --console)"));
+    };
+    words.pin = pin.to_string();
+    if words.console.is_none() {
+        context
+            .out
+            .note("no console address is baked in: agents will listen for its beacon");
+    }
+    Ok(words)
+}
+
+/// The pin of the console whose data directory this is; never makes an identity.
+fn stored_pin(data_dir: &Path) -> Option<Pin> {
+    let folder = data_dir.join("identity");
+    let there = std::fs::read_dir(&folder).ok()?.next().is_some();
+    let identity = there.then(|| Identity::load_or_create(&folder).ok())??;
+    Some(identity.pin())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(address);
+    }
+    let ip: Result<IpAddr, _> = text.parse();
+    ip.map(|ip| SocketAddr::new(ip, CONTROL_PORT))
+        .map_err(|_| "expected an address such as 10.0.0.1 or 10.0.0.1:5001; names are not looked up by agents".to_owned())
+}

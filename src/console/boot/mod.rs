@@ -1,0 +1,234 @@
+//! Network boot as the console sees it: which machine gets the agent, how far each came, and waking them.
+//!
+//! ```text
+//! pxe::serve (in this process, or `diskcast pxe serve`) --verdict?--> policy <-- roster: known? in a job? woken?
+//!                                                       --report----> log    --> target list, target show, pxe check
+//! ```
+//!
+//! Owns: the policy of `console run --boot`, the log of machines, and who was asked for by `target wake`. What always holds: a machine whose part in a job is over
+//! is sent to its own disk; the log is bounded whatever the wire says.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`policy`] | pure: who gets what |
+//! | [`log`] | pure: how far machines came |
+//! | [`service`] | the services inside the console |
+//! | [`orders`] | what `diskcast pxe serve` asks and tells |
+//! | `check` | who else answers |
+//! | [`wake`] | Wake-on-LAN |
+
+mod check;
+pub mod log;
+pub mod orders;
+pub mod policy;
+pub mod service;
+pub mod wake;
+
+use super::api::{ApiError, BootReport, BootService, ErrorCode, MachineView, TargetView};
+use super::context::Console;
+use super::time::now_text;
+use crate::target::Facts;
+use log::Log;
+use policy::{Standing, is_same};
+use pxe::identity::Uuid;
+use pxe::machine::{Machine, Report, Verdict, Words};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub use policy::BootPolicy;
+
+/// How long `target wake` asks for a machine.
+const WANTED_FOR: Duration = Duration::from_secs(3600);
+/// DHCP servers remembered.
+const MAX_SERVERS: usize = 16;
+
+/// State of network boot; the lock never crosses an await.
+#[derive(Debug, Default)]
+pub struct Boot {
+    policy: BootPolicy,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    log: Log,
+    /// Targets asked for, and until when.
+    woken: BTreeMap<String, Instant>,
+    /// DHCP servers machines took addresses from.
+    servers: BTreeSet<Ipv4Addr>,
+    /// The services as they run, here or in another process.
+    service: Option<BootService>,
+}
+
+impl Boot {
+    /// Nothing has asked yet.
+    pub fn new(policy: BootPolicy) -> Self {
+        Self {
+            policy,
+            inner: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No change of it can stop half-way, so a poisoned one is still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The services run like this.
+    pub fn set_service(&self, service: Option<BootService>) {
+        self.lock().service = service;
+    }
+
+    /// The services hand out addresses.
+    pub fn hands_out_addresses(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .service
+            .as_ref()
+            .is_some_and(|service| service.dhcp.is_some())
+    }
+
+    /// Something happened to a machine.
+    pub fn report(&self, report: &Report) {
+        self.lock().log.note(report, &now_text());
+    }
+
+    /// A machine took an address from this server.
+    pub fn server_seen(&self, server: Ipv4Addr) {
+        let mut inner = self.lock();
+        if inner.servers.len() < MAX_SERVERS {
+            inner.servers.insert(server);
+        }
+    }
+
+    /// A target said hello: it is no longer asked for.
+    pub fn joined(&self, id: &str, facts: &Facts) {
+        let mut inner = self.lock();
+        inner.woken.remove(id);
+        let time = now_text();
+        for machine in machines_of(facts) {
+            inner.log.joined(&machine, &time);
+        }
+    }
+
+    fn is_woken(&self, id: &str) -> bool {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        inner.woken.retain(|_, until| now < *until);
+        inner.woken.contains_key(id)
+    }
+
+    fn want(&self, id: &str) {
+        self.lock()
+            .woken
+            .insert(id.to_owned(), Instant::now() + WANTED_FOR);
+    }
+}
+
+/// The cards of a machine, with its UUID.
+fn machines_of(facts: &Facts) -> impl Iterator<Item = Machine> {
+    let uuid = facts
+        .uuid
+        .as_deref()
+        .and_then(|text| text.parse::<Uuid>().ok());
+    let cards = facts.nics.iter().filter_map(|nic| nic.mac.parse().ok());
+    cards.map(move |mac| Machine { mac, uuid })
+}
+
+impl Console {
+    /// What a machine that boots is to do now.
+    pub fn boot_verdict(&self, machine: &Machine) -> Verdict {
+        policy::verdict(self.boot.policy, self.standing(machine))
+    }
+
+    fn standing(&self, machine: &Machine) -> Standing {
+        let mut standing = Standing::default();
+        let mut ids = Vec::new();
+        self.roster.each(|row, job| {
+            if is_same(machine, &row.facts) {
+                standing.known = true;
+                standing.wanted |= job.is_some_and(|state| !state.is_final());
+                ids.push(row.id.clone());
+            }
+        });
+        standing.wanted |= ids.iter().any(|id| self.boot.is_woken(id));
+        standing
+    }
+
+    /// What the kernel of every machine is told.
+    pub fn boot_words(&self) -> Words {
+        let usual = super::serve::ConsoleOptions::default().second;
+        let second = self.settings.second;
+        Words {
+            console: Some(self.info().control),
+            pin: Some(self.pin.to_string()),
+            second: (second != usual).then(|| second.to_string()),
+            extra: String::new(),
+        }
+    }
+
+    /// Wakes a target, and gives it the agent when it boots from the network within the hour.
+    pub fn wake(&self, id: &str) -> Result<TargetView, ApiError> {
+        let view = self.roster.view(id)?;
+        let cards: Vec<_> = machines_of(&view.facts)
+            .map(|machine| machine.mac)
+            .collect();
+        if cards.is_empty() {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("no hardware address of {} is known", view.name),
+            )
+            .hint("it has to join once before it can be woken"));
+        }
+        self.boot.want(&view.id);
+        wake::send(&self.settings, &cards).map_err(|error| {
+            ApiError::new(
+                ErrorCode::Refused,
+                format!(
+                    "waking {} by way of {}: {error}",
+                    view.name, self.settings.interface
+                ),
+            )
+        })?;
+        Ok(self.with_boot(view))
+    }
+
+    /// A target with how far its machine came.
+    pub fn with_boot(&self, mut view: TargetView) -> TargetView {
+        let inner = self.boot.lock();
+        view.boot = inner.log.of(&view.facts);
+        drop(inner);
+        view
+    }
+
+    /// Machines that asked and belong to no target.
+    pub fn strangers(&self) -> Vec<MachineView> {
+        let all = self.boot.lock().log.views();
+        let mut known = vec![false; all.len()];
+        self.roster.each(|row, _| {
+            for (machine, known) in all.iter().zip(&mut known) {
+                *known |=
+                    log::machine_of(machine).is_some_and(|machine| is_same(&machine, &row.facts));
+            }
+        });
+        let strangers = all.into_iter().zip(known).filter(|(_, known)| !known);
+        strangers.map(|(machine, _)| machine).collect()
+    }
+
+    /// Everything about network boot; `servers` are those found by asking.
+    pub fn boot_report(&self, found: Vec<String>, not_checked: Vec<String>) -> BootReport {
+        let inner = self.boot.lock();
+        BootReport {
+            schema_version: super::api::SCHEMA_VERSION,
+            policy: self.boot.policy,
+            service: inner.service.clone(),
+            machines: inner.log.views(),
+            address_servers: inner.servers.iter().map(Ipv4Addr::to_string).collect(),
+            rivals: found,
+            not_checked,
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The file systems of the pre-OS.
+//!
+//! Owns what is mounted at the start. What is mounted already (a kernel with devtmpfs by itself) is left as it is.
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs;
+use std::path::Path;
+
+/// Kind, place. `/run` and `/tmp` are memory, as everything here.
+const ALL: [(&str, &str); 6] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("devpts", "/dev/pts"),
+    ("tmpfs", "/run"),
+    ("tmpfs", "/tmp"),
+];
+/// Where firmware variables are.
+pub const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
+/// Kinds that hold nothing of anybody's.
+const VIRTUAL: [&str; 9] = [
+    "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "rootfs", "ramfs", "efivarfs", "cgroup2",
+];
+
+/// Mounts everything; says what could not be.
+pub fn mount_all() -> Vec<String> {
+    let mut problems = Vec::new();
+    for (kind, place) in ALL {
+        let _ = fs::create_dir_all(place);
+        if let Err(error) = add(kind, kind, place, MountFlags::NOSUID) {
+            problems.push(format!("mounting {kind} at {place}: {error}"));
+        }
+    }
+    // Programs expect these; without them `/dev/stdin` and process substitution are missing.
+    for (link, to) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+    ] {
+        let _ = std::os::unix::fs::symlink(to, link);
+    }
+    problems
+}
+
+/// Mounts one file system, unless something is mounted there of the same source.
+///
+/// # Errors
+/// What the kernel says.
+pub fn add(kind: &str, source: &str, place: &str, flags: MountFlags) -> rustix::io::Result<()> {
+    match mount(source, place, kind, flags, None::<&std::ffi::CStr>) {
+        Err(Errno::BUSY) => Ok(()),
+        other => other,
+    }
+}
+
+/// Unmounts what holds somebody's data, the latest first; what is in use is unmounted once it no longer is.
+pub fn unmount_data() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for line in mounts.lines().rev() {
+        let mut fields = line.split(' ');
+        let (Some(place), Some(kind)) = (fields.nth(1), fields.next()) else {
+            continue;
+        };
+        if VIRTUAL.contains(&kind) || place == "/" {
+            continue;
+        }
+        // The kernel writes blanks and the like as octal numbers; places of ours have none.
+        if let Err(error) = unmount(Path::new(place), UnmountFlags::empty()) {
+            tracing::warn!(place, %error, "still in use; unmounted when it no longer is");
+            let _ = unmount(Path::new(place), UnmountFlags::DETACH);
+        }
+    }
+}

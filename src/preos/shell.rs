@@ -1,0 +1,45 @@
+//! A shell on the second console (Alt-F2), for those who build bundles.
+//!
+//! Only with `diskcast.shell` on the command line, and only when the bundle has one: whoever wrote the command line could have booted anything else as well.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a terminal is a device, and a shell that ended is started again after a moment"
+)]
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const SHELL: &str = "/bin/sh";
+const TERMINAL: &str = "/dev/tty2";
+
+/// Starts it, and again when it ends, on a thread of its own; answers false when the bundle has no shell.
+pub fn start() -> bool {
+    if !Path::new(SHELL).exists() {
+        return false;
+    }
+    let spawned = std::thread::Builder::new().name("shell".into()).spawn(|| {
+        loop {
+            if let Err(error) = run() {
+                tracing::warn!(%error, "no shell on {TERMINAL}");
+                return;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
+    spawned.is_ok()
+}
+
+fn run() -> std::io::Result<()> {
+    let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL)?;
+    Command::new(SHELL)
+        .arg("-i")
+        .env("TERM", "linux")
+        .stdin(Stdio::from(terminal.try_clone()?))
+        .stdout(Stdio::from(terminal.try_clone()?))
+        .stderr(Stdio::from(terminal))
+        .status()
+        .map(drop)
+}

@@ -1,0 +1,150 @@
+//! Real firmware, real kernels, real disks: a PC boots over the network into the agent, gets a master image, and comes up from its own
+//! disk, with nothing stopped by hand.
+//!
+//! Everything runs under QEMU's emulation in network namespaces. What it proves is what a person at the PC would see: words on the
+//! serial line. The cases beyond the first three run with `cargo xtask test --full`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests are the edge: they open files, wait and tell what they saw"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod machine;
+mod scene;
+
+use std::time::Duration;
+
+use common::process::text;
+use machine::{Bus, Firmware, Machine, Medium};
+use scene::{Scene, export, prepare};
+
+/// A boot takes half a minute here; on a busy machine several times that.
+const BOOT: Duration = Duration::from_mins(4);
+
+/// What the pre-OS says on the serial line when it runs, and the master's own words.
+const AGENT_RUNS: &str = "diskcast-agent";
+const OWN_DISK: &str = "GRUB of the master disk";
+const LOGIN: &str = "master login:";
+
+fn own_disk_to_login(machine: &mut Machine) {
+    machine.says("own disk", OWN_DISK, BOOT);
+    machine.says("login", LOGIN, BOOT);
+    eprintln!("netboot: {}", machine.times());
+}
+
+/// Cases 1, 2 and 6: BIOS with virtio and UEFI with NVMe at once, beside somebody else's DHCP server, from one session.
+#[test]
+fn two_machines_over_pxe_come_up_from_their_own_disks() {
+    let (boot, _) = prepare("vm");
+    let scene = Scene::new("nb", &["--pxe", "--boot-files", text(&boot)]);
+    let mut bios = scene.power_on(
+        1,
+        "bios",
+        Firmware::Bios,
+        Bus::Virtio,
+        "virtio-net-pci",
+        None,
+    );
+    let mut uefi = scene.power_on(2, "uefi", Firmware::Uefi, Bus::Nvme, "virtio-net-pci", None);
+    bios.says("agent", AGENT_RUNS, BOOT);
+    uefi.says("agent", AGENT_RUNS, BOOT);
+    let ready = scene.wait_ready(2, &[&bios, &uefi], BOOT);
+    let firmware = |word: &str| ready.iter().any(|t| t["facts"]["firmware"] == word);
+    assert!(firmware("bios") && firmware("uefi"), "{ready:#?}");
+    let summary = scene.deploy(&[&bios, &uefi]);
+    eprintln!("netboot: both deployed in {} s", summary["seconds"]);
+    own_disk_to_login(&mut bios);
+    own_disk_to_login(&mut uefi);
+    // They did so with PXE still being served.
+    let check = scene.console.cli(&["pxe", "check", "--json"]).json();
+    let machines = check["machines"].as_array().expect("machines");
+    assert_eq!(machines.len(), 2, "{check:#}");
+    let stage_of = |mac: &str| {
+        machines
+            .iter()
+            .find(|m| m["mac"] == mac)
+            .unwrap_or_else(|| panic!("no {mac} in {check:#}"))["stage"]
+            .clone()
+    };
+    assert_eq!(
+        stage_of(&bios.mac),
+        "local",
+        "the server sent it to its disk"
+    );
+}
+
+/// Case 4: one ISO, as a CD under BIOS and as a USB stick under UEFI; the console is found by its beacon.
+#[test]
+fn one_iso_starts_the_agent_under_bios_and_uefi() {
+    prepare("vm");
+    let scene = Scene::new("ni", &[]);
+    let iso = scene.folder.path().join("diskcast.iso");
+    export(&[
+        "iso",
+        text(&iso),
+        "--profile",
+        "vm",
+        "--pin",
+        &scene.console.pin,
+    ]);
+    let mut bios = scene.power_on(
+        1,
+        "cd",
+        Firmware::Bios,
+        Bus::Virtio,
+        "virtio-net-pci",
+        Some(Medium::Cd(&iso)),
+    );
+    let mut uefi = scene.power_on(
+        2,
+        "usb",
+        Firmware::Uefi,
+        Bus::Virtio,
+        "virtio-net-pci",
+        Some(Medium::Usb(&iso)),
+    );
+    bios.says("agent", AGENT_RUNS, BOOT);
+    uefi.says("agent", AGENT_RUNS, BOOT);
+    scene.wait_ready(2, &[&bios, &uefi], BOOT);
+    eprintln!("netboot: {}; {}", bios.times(), uefi.times());
+}
+
+/// Case 3.
+#[test]
+fn under_secure_boot_the_whole_way_is_signed() {
+    if !common::full() {
+        return eprintln!("netboot: Secure Boot runs with --full");
+    }
+    let (boot, _) = prepare("vm");
+    let scene = Scene::new("ns", &["--pxe", "--boot-files", text(&boot)]);
+    let mut machine = scene.power_on(
+        1,
+        "secure",
+        Firmware::SecureBoot,
+        Bus::Virtio,
+        "virtio-net-pci",
+        None,
+    );
+    machine.says("agent", AGENT_RUNS, BOOT);
+    scene.wait_ready(1, &[&machine], BOOT);
+    scene.deploy(&[&machine]);
+    own_disk_to_login(&mut machine);
+}
+
+/// Case 5: what PCs have, on the kernel for PCs. The master's own kernel is the small one without SATA: GRUB from the disk is the proof.
+#[test]
+fn sata_and_e1000e_with_the_kernel_for_pcs() {
+    if !common::full() {
+        return eprintln!("netboot: SATA and e1000e run with --full");
+    }
+    let (boot, _) = prepare("full");
+    let scene = Scene::new("np", &["--pxe", "--boot-files", text(&boot)]);
+    let mut machine = scene.power_on(1, "pc", Firmware::Bios, Bus::Sata, "e1000e", None);
+    machine.says("agent", AGENT_RUNS, BOOT);
+    scene.wait_ready(1, &[&machine], BOOT);
+    scene.deploy(&[&machine]);
+    machine.says("own disk", OWN_DISK, BOOT);
+    eprintln!("netboot: {}", machine.times());
+}

@@ -1,0 +1,223 @@
+//! What every case needs: the master image, the boot folder, a switch with somebody else's DHCP server, a console with `--pxe`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::images::capture;
+use crate::common::process::{bash, diskcast_command, run_within, text, tool};
+use crate::common::room::Room;
+use crate::common::scratch;
+use crate::common::service::{Console, Daemon, Place};
+use crate::machine::{Bus, Firmware, Hardware, Machine, Medium};
+
+/// Two processors carry two emulated machines, not four.
+static ONE_SCENE: Mutex<()> = Mutex::new(());
+
+/// Kept between runs: packages and the master disk are minutes of work and depend on nothing that is tested here.
+fn kept() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("netboot");
+    fs::create_dir_all(&folder).expect("a folder for what is kept");
+    folder
+}
+
+/// The master image: Debian that boots under BIOS and UEFI, captured by diskcast. Made once a run.
+fn master() -> &'static Path {
+    static MASTER: OnceLock<PathBuf> = OnceLock::new();
+    MASTER.get_or_init(|| {
+        let kept = kept();
+        let script = kept.join("master.sh");
+        fs::write(&script, include_str!("master.sh")).expect("the script");
+        let start = Instant::now();
+        tool(&["bash", text(&script), text(&kept)]).ok();
+        let image = kept.join("master.dcimg");
+        let _ = fs::remove_file(&image);
+        capture(&kept.join("master.raw"), &image, &[]).ok();
+        eprintln!(
+            "netboot: the master image in {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
+        image
+    })
+}
+
+/// The static agent, as `cargo xtask agent` leaves it.
+fn static_agent() -> &'static Path {
+    static AGENT: OnceLock<PathBuf> = OnceLock::new();
+    AGENT.get_or_init(|| {
+        let out = kept().join("agent");
+        let _ = fs::remove_file(&out);
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        tool(&[&cargo, "xtask", "agent", "--out", text(&out)]).ok();
+        out
+    })
+}
+
+/// A boot folder with this kernel.
+pub(crate) fn boot_folder(profile: &str) -> PathBuf {
+    static MADE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let folder = kept().join(format!("boot-{profile}"));
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !made.iter().any(|p| p == profile) {
+        let start = Instant::now();
+        let _ = fs::remove_dir_all(&folder);
+        export(&[
+            "pxe",
+            text(&folder),
+            "--profile",
+            profile,
+            "--console",
+            "10.77.0.1",
+            "--pin",
+            &"0".repeat(64),
+        ]);
+        eprintln!(
+            "netboot: the boot folder ({profile}) in {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
+        made.push(profile.to_owned());
+    }
+    folder
+}
+
+/// `diskcast export ...` with the static agent and a cache that is kept.
+pub(crate) fn export(words: &[&str]) {
+    let kept = kept();
+    let data = kept.join("data");
+    let mut all = vec!["--data-dir", text(&data), "export"];
+    all.extend(words);
+    all.extend(["--agent", text(static_agent())]);
+    run_within(&mut diskcast_command(all), Duration::from_mins(10)).ok();
+}
+
+/// A switch, a DHCP server that knows nothing of diskcast, a console that boots machines.
+pub(crate) struct Scene {
+    pub(crate) console: Console,
+    _dhcp: Daemon,
+    room: Room,
+    pub(crate) folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Scene {
+    pub(crate) fn new(label: &str, console_words: &[&str]) -> Self {
+        let alone = ONE_SCENE.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = scratch();
+        let room = Room::new(label, 1, "1000mbit", 0.0);
+        let dhcp = Daemon::run(
+            Place::Namespace(&room.target(1)),
+            "dnsmasq",
+            &[
+                "--keep-in-foreground",
+                "--port=0",
+                "--no-ping",
+                "--log-facility=-",
+                "--conf-file=/dev/null",
+                "--leasefile-ro",
+                "--dhcp-range=10.77.2.1,10.77.2.250,255.255.0.0,1h",
+                "--interface=eth0",
+            ],
+            &folder.path().join("dnsmasq.log"),
+        );
+        let console = Console::start(
+            Place::Namespace(&room.console()),
+            folder.path(),
+            "eth0",
+            console_words,
+        );
+        Self {
+            console,
+            _dhcp: dhcp,
+            room,
+            folder,
+            _alone: alone,
+        }
+    }
+
+    pub(crate) fn power_on(
+        &self,
+        number: u8,
+        name: &str,
+        firmware: Firmware,
+        bus: Bus,
+        card: &str,
+        medium: Option<Medium<'_>>,
+    ) -> Machine {
+        let disk = self.disk(name);
+        if !disk.exists() {
+            bash(&format!("truncate -s 1200M {}", text(&disk)));
+        }
+        let hardware = Hardware {
+            name,
+            firmware,
+            bus,
+            card,
+            disk: &disk,
+            medium,
+        };
+        Machine::start(self.folder.path(), &self.room.switch(), number, &hardware)
+    }
+
+    pub(crate) fn disk(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.raw"))
+    }
+
+    /// Waits until so many machines are `ready`, while those that boot still run.
+    #[track_caller]
+    pub(crate) fn wait_ready(
+        &self,
+        count: usize,
+        machines: &[&Machine],
+        limit: Duration,
+    ) -> Vec<Value> {
+        let start = Instant::now();
+        loop {
+            let targets = self.console.targets();
+            if targets.iter().filter(|t| t["state"] == "ready").count() >= count {
+                return targets;
+            }
+            assert!(
+                start.elapsed() < limit,
+                "{count} targets are not ready within {limit:?}: {targets:#?}\n{}\n{}",
+                self.console.daemon.said(),
+                machines.iter().map(|m| m.story()).collect::<String>()
+            );
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    /// Deploys the master image to all and returns the summary; every target must be done.
+    #[track_caller]
+    pub(crate) fn deploy(&self, machines: &[&Machine]) -> Value {
+        let words = [
+            "deploy",
+            "--image",
+            text(master()),
+            "--targets",
+            "all",
+            "--end",
+            "restart",
+            "--yes",
+            "--json",
+        ];
+        let run = self.console.cli_within(&words, Duration::from_mins(6));
+        assert_eq!(
+            run.code,
+            Some(0),
+            "{}\n{}\n{}",
+            run.story(),
+            self.console.daemon.said(),
+            machines.iter().map(|m| m.story()).collect::<String>()
+        );
+        run.last_of("summary")
+    }
+}
+
+/// Made before the clock of a case runs.
+pub(crate) fn prepare(profile: &str) -> (PathBuf, &'static Path) {
+    let image = master();
+    (boot_folder(profile), image)
+}
