@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`cli`] | words and tables a technician sees; the only user of clap and indicatif | everything below |
 //! | [`console`] | a job from plan to report; roster of agents; store; local API | `net`, `disk` |
-//! | [`agent`] | the target side: facts, join, receive, write, read back, commit | `net`, `disk` |
+//! | [`agent`] | the target side: facts, join, receive, write, read back, commit; capture and upload | `net`, `disk` |
 //! | [`preos`] | the agent as the only process between the kernel and the console | `agent`, `net`, words of `cli` |
 //! | [`net`] | sockets, TLS, clock, control frames, and the loops that drive a session | `multicast` |
 //! | [`disk`] | block devices, capture, writing, read-back, commit; `sys.rs` has the ioctls | `diskmap`, `imagefmt` |

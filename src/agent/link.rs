@@ -367,6 +367,10 @@ impl Link {
         if captured.is_some() {
             self.capture = None;
         }
+        let good = match &deployed {
+            Some(_) => Ended::Done,
+            None => Ended::Captured,
+        };
         let JobEnd { done, after, disk } = deployed.or(captured)?;
         self.menu.free(self.busy_with().is_none());
         if self.options.power && done && after != EndAction::None {
@@ -377,7 +381,7 @@ impl Link {
         }
         self.options
             .once
-            .then_some(if done { Ended::Done } else { Ended::Failed })
+            .then_some(if done { good } else { Ended::Failed })
     }
 
     /// What was meant for a line that is gone is stale: the next hello says where things stand.

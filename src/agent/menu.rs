@@ -168,7 +168,9 @@ impl Talk {
             offer: offer.name.clone(),
             disk: offer.disk.disk.clone(),
         };
-        self.answer(AgentMessage::TakeOffer(Box::new(take))).await
+        // What was accepted shows on the screen as the job it is.
+        let answer = self.answer(AgentMessage::TakeOffer(Box::new(take))).await;
+        answer.filter(|answer| !answer.accepted).map(|no| no.text)
     }
 
     async fn back_up(&mut self, disks: Vec<MenuDisk>) -> Option<String> {
@@ -195,8 +197,8 @@ impl Talk {
             disk: disk.disk.clone(),
             name: None,
         };
-        self.answer(AgentMessage::BackupRequest(Box::new(request)))
-            .await
+        let answer = self.answer(AgentMessage::BackupRequest(Box::new(request)));
+        answer.await.map(|answer| answer.text)
     }
 
     /// The place of the line that was picked.
@@ -220,10 +222,13 @@ impl Talk {
         }
     }
 
-    async fn answer(&mut self, message: AgentMessage) -> Option<String> {
+    async fn answer(&mut self, message: AgentMessage) -> Option<ChoiceAnswer> {
         Some(match self.say(message).await {
-            Some(Heard::Answer(answer)) => answer.text,
-            _ => "The console does not answer.".to_owned(),
+            Some(Heard::Answer(answer)) => answer,
+            _ => ChoiceAnswer {
+                accepted: false,
+                text: "The console does not answer.".to_owned(),
+            },
         })
     }
 

@@ -152,6 +152,8 @@ impl DiskOffer {
 pub enum Ended {
     /// Its job was done and recorded.
     Done,
+    /// Its disk was captured, and the image is stored.
+    Captured,
     /// Its job failed, was cancelled or dropped.
     Failed,
 }

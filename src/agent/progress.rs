@@ -204,6 +204,11 @@ impl Reporter {
         let _ = self.outbox.send(AgentMessage::Outcome(Box::new(outcome)));
     }
 
+    /// The end of work whose outcome is the console's to say: on this machine's own screen only.
+    pub(super) fn shown(&self, outcome: Outcome) {
+        self.tell(|work| work.outcome = Some(outcome));
+    }
+
     /// Shows it on this machine's own screen.
     fn tell(&self, change: impl FnOnce(&mut Work)) {
         self.desk.tell(|standing| {

@@ -97,6 +97,10 @@ pub(super) fn run(command: Command, out: &Output) -> Ended {
             out.note("done: the disk was read back and matches the master image");
             Ok(Exit::OK)
         }
+        agent::Ended::Captured => {
+            out.note("done: the disk was captured and the console has the image");
+            Ok(Exit::OK)
+        }
         agent::Ended::Failed => Ok(ErrorCode::TargetsFailed.into()),
     }
 }

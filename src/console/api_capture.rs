@@ -42,11 +42,11 @@ pub struct CaptureView {
     pub used_bytes: u64,
     /// Chunks it will hold.
     pub chunks: u64,
-    /// Chunks that came over the network since the job began.
+    /// Chunks that came over the network since the console took up the job.
     pub received_chunks: u64,
     /// Bytes that came with them.
     pub received_bytes: u64,
-    /// Chunks that were there already when the last upload began.
+    /// Chunks that were there already then.
     pub kept_chunks: u64,
     /// Bytes of the finished image.
     pub file_bytes: u64,

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`control`], [`control_doctor`] | the messages of TCP 5001 |
+//! | [`control`], [`control_capture`], [`control_doctor`] | the messages of TCP 5001 |
 //! | [`frames`] | those messages on a byte stream |
 //! | [`tls`] | the console's identity, its pin, TLS settings of both ends |
 //! | [`hex`] | keys and digests as text |

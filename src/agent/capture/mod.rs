@@ -164,10 +164,11 @@ impl Capture {
     pub(super) fn end(&self) -> Option<JobEnd> {
         let after = self.recorded?;
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed =
-            matches!(&shared.outcome, Some(outcome) if outcome.state == TargetState::Failed);
+        let failed = shared.outcome.as_ref().map(|outcome| outcome.state);
+        // The thread of a cancelled capture may still be on its way to saying so.
+        let done = failed != Some(TargetState::Failed) && !self.cancelled.is_cancelled();
         Some(JobEnd {
-            done: !failed,
+            done,
             after,
             disk: self.disk.clone(),
         })

@@ -85,20 +85,30 @@ struct Source {
 impl Runner {
     pub(super) fn run(mut self) {
         self.reporter.state_is(TargetState::Joined);
-        if let Err(failure) = self.work() {
-            let reason = failure.reason();
-            tracing::warn!(job = self.order.job, reason, "the capture ends");
-            self.reporter.outcome(Outcome {
-                job: self.order.job.clone(),
-                state: TargetState::Failed,
-                reason: Some(reason),
-                step: Some(self.reporter.state()),
-                disk: String::new(),
-                bytes_written: 0,
-                seconds: self.reporter.seconds(),
-                root: None,
-                counters: self.reporter.counters(),
-            });
+        let ended = self.work();
+        let reason = ended.as_ref().err().map(Failure::reason);
+        let outcome = Outcome {
+            job: self.order.job.clone(),
+            state: if reason.is_some() {
+                TargetState::Failed
+            } else {
+                TargetState::Done
+            },
+            step: reason.is_some().then(|| self.reporter.state()),
+            reason: reason.clone(),
+            disk: self.order.disk.path.clone(),
+            bytes_written: 0,
+            seconds: self.reporter.seconds(),
+            root: None,
+            counters: self.reporter.counters(),
+        };
+        match reason {
+            Some(reason) => {
+                tracing::warn!(job = self.order.job, reason, "the capture ends");
+                self.reporter.outcome(outcome);
+            }
+            // The console said so, and knows what it stored.
+            None => self.reporter.shown(outcome),
         }
     }
 
@@ -164,7 +174,8 @@ impl Runner {
             chunk_log2: disk.geometry().chunk_log2,
             chunks: disk.chunks().len() as u64,
             used_bytes: disk.used_bytes(),
-            expected_bytes: disk.estimate(order.wishes.level)?,
+            // A slow level costs seconds here and saves a few percent: too much is foreseen rather than too little.
+            expected_bytes: disk.estimate(order.wishes.level.min(imagefmt::DEFAULT_LEVEL))?,
             meta: disk.meta().clone(),
             table: disk
                 .regions()

@@ -18,6 +18,9 @@ mod routes;
 mod run;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub use requests::{Asked, NotTaken, Requests};
 pub use routes::routes;
 pub use upload::Upload;
@@ -258,31 +261,6 @@ impl Console {
         };
         self.spawn_capture(row, place, None, recovery);
         Ok(())
-    }
-
-    /// Whether a capture or a deployment that runs wants this machine to boot its agent.
-    pub fn wants(&self, uuid: Option<&str>, macs: &[String]) -> bool {
-        let is_it = |view: &TargetView| {
-            let same_uuid = match (uuid, &view.facts.uuid) {
-                (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-                _ => false,
-            };
-            let same_mac = |mac: &String| {
-                let nics = view.facts.nics.iter();
-                nics.map(|nic| nic.mac.replace('-', ":"))
-                    .any(|own| own.eq_ignore_ascii_case(&mac.replace('-', ":")))
-            };
-            same_uuid || macs.iter().any(same_mac)
-        };
-        let wanted = |handle: &JobHandle| {
-            let view = handle.shared.view();
-            let mut places = view.targets.into_iter();
-            places.any(|place| {
-                !place.state.is_final()
-                    && self.roster.view(&place.id).is_ok_and(|view| is_it(&view))
-            })
-        };
-        self.jobs.running().iter().any(wanted)
     }
 
     /// The one target a selector means.

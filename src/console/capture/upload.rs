@@ -62,7 +62,7 @@ pub struct Standing {
     pub held: (u64, u64),
     /// Chunks and bytes that came over the network.
     pub received: (u64, u64),
-    /// Chunks that were there when the last upload began.
+    /// Chunks that were there before this console took any in.
     pub kept: u64,
     /// Survey they belong to.
     pub survey: Option<String>,
@@ -130,11 +130,12 @@ impl Upload {
             return Ok(0);
         }
         inner.intake = resumed;
+        inner.kept = inner.intake.as_ref().map_or(0, |intake| intake.held().0);
         if inner.intake.is_none() {
             inner.survey = None;
         }
         self.show(&inner);
-        Ok(inner.intake.as_ref().map_or(0, |intake| intake.held().0))
+        Ok(inner.kept)
     }
 
     /// Takes chunks of a disk of this size only.
@@ -169,6 +170,7 @@ impl Upload {
         };
         if note.is_some() {
             inner.intake = None;
+            inner.kept = 0;
         }
         let mut intake = match inner.intake.take() {
             Some(intake) => intake,
@@ -181,7 +183,6 @@ impl Upload {
         }
         inner.upload += 1;
         inner.survey = survey;
-        inner.kept = intake.held().0;
         inner.total = (begin.chunks, begin.used_bytes);
         let begun = intake.begun(inner.upload, note);
         inner.intake = Some(intake);
