@@ -50,15 +50,18 @@ pub(super) struct BootArgs {
     /// without a DHCP server
     #[arg(long, value_name = "RANGE", value_parser = range, env = "DISKCAST_DHCP", hide_env_values = true)]
     dhcp: Option<Range>,
-    /// What UEFI machines begin with
+    /// What UEFI machines begin with [default: shim with --dhcp, else ipxe]
+    ///
+    /// Debian's signed GRUB asks the DHCP server of its lease for the rest, not
+    /// us: shim works where that server is this one, or names this one as its
+    /// next server.
     #[arg(
         long,
         value_name = "LOADER",
-        default_value = "shim",
         env = "DISKCAST_UEFI",
         hide_env_values = true
     )]
-    uefi: Uefi,
+    uefi: Option<Uefi>,
     /// Folder of boot files [default: boot in the data directory, made of
     /// Debian packages when it is not there]
     #[arg(
@@ -122,11 +125,11 @@ impl BootArgs {
     /// As the services take them.
     pub(super) fn options(self) -> BootOptions {
         BootOptions {
-            dhcp: self.dhcp,
-            uefi: match self.uefi {
-                Uefi::Shim => UefiLoader::Shim,
-                Uefi::Ipxe => UefiLoader::Ipxe,
+            uefi: match (self.uefi, self.dhcp) {
+                (Some(Uefi::Shim), _) | (None, Some(_)) => UefiLoader::Shim,
+                (Some(Uefi::Ipxe), _) | (None, None) => UefiLoader::Ipxe,
             },
+            dhcp: self.dhcp,
             files: self.boot_files,
             ports: Ports {
                 http: self.http_port,
