@@ -440,6 +440,7 @@ mod tests {
             job: None,
             last_seen: String::new(),
             asks: None,
+            boot: Default::default(),
             facts: Facts {
                 disks: vec![DiskFacts {
                     path: "/dev/sda".to_owned(),

@@ -35,6 +35,9 @@ const STALL: Duration = Duration::from_secs(60);
 const MAX_BEGIN_BYTES: usize = 26 << 20;
 /// Requests under way for one capture: a stream, and the beginning of the one that takes over.
 const MAX_REQUESTS: u32 = 2;
+/// What is read of a stream after it was refused, and for how long.
+const DRAIN_BYTES: usize = 16 << 20;
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Longest refusal that is said, in characters.
 const MAX_TEXT: usize = 500;
 
@@ -148,9 +151,16 @@ async fn chunks(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    match take_chunks(&upload, turn.upload, body).await {
+    let mut stream = Stream {
+        body,
+        piece: Bytes::new(),
+    };
+    match take_chunks(&upload, turn.upload, &mut stream).await {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(Stop::Refused(refused)) => refuse(&job, refused),
+        Err(Stop::Refused(refused)) => {
+            stream.drain().await;
+            refuse(&job, refused)
+        }
         Err(Stop::Gone(error)) => {
             tracing::debug!(job = job.id, error, "upload cut");
             StatusCode::BAD_REQUEST.into_response()
@@ -200,13 +210,9 @@ impl From<Refused> for Stop {
     }
 }
 
-async fn take_chunks(upload: &Arc<Upload>, turn: u64, body: Body) -> Result<(), Stop> {
+async fn take_chunks(upload: &Arc<Upload>, turn: u64, stream: &mut Stream) -> Result<(), Stop> {
     let geometry = upload.geometry(turn)?;
     let nonsense = |text: &str| Stop::Refused(Refused::Nonsense(text.to_owned()));
-    let mut stream = Stream {
-        body,
-        piece: Bytes::new(),
-    };
     let mut rest = Vec::new();
     loop {
         let mut head = [0; FRAME_HEAD_BYTES];
@@ -240,6 +246,22 @@ struct Stream {
 }
 
 impl Stream {
+    /// Takes what is on its way already, so that a refusal is read by a sender that is still sending; bounded.
+    async fn drain(&mut self) {
+        let mut left = DRAIN_BYTES;
+        let work = async {
+            while let Some(Ok(frame)) = self.body.frame().await {
+                let taken = frame.data_ref().map_or(0, Bytes::len);
+                left = left.saturating_sub(taken);
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // Whoever still has something to say after that is cut off.
+        let _ = tokio::time::timeout(DRAIN_WITHIN, work).await;
+    }
+
     /// Fills the buffer; fewer bytes only at the end of the body.
     async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Stop> {
         let mut filled = 0;

@@ -172,13 +172,17 @@ impl Upload {
             inner.intake = None;
             inner.kept = 0;
         }
-        let mut intake = match inner.intake.take() {
+        let known = inner.intake.take();
+        let was_there = known.is_some();
+        let mut intake = match known {
             Some(intake) => intake,
             None => Intake::create(&self.wanted, begin)?,
         };
         if let Err(refused) = intake.announce(begin) {
-            // What is there stays for an agent that knows its disk.
-            inner.intake = Some(intake);
+            // What was there stays for an agent that knows its disk; what this survey began goes with it.
+            if was_there {
+                inner.intake = Some(intake);
+            }
             return Err(refused);
         }
         inner.upload += 1;
