@@ -297,8 +297,12 @@ fn boot_fields(packet: &mut Packet, decision: &Decision, server: &Server) -> Opt
             packet.set_server_name(&server.address.to_string());
             packet.set_boot_file(name);
         }
-        // No next server: iPXE and HTTP Boot would take it for the URL's.
-        Decision::Url { url, .. } => packet.set_boot_file(url),
+        // A whole URL names its server. Yet without a next server too iPXE takes a proxy's offer for one without a file, and asks on (measured with
+        // Debian 12's: nothing to boot).
+        Decision::Url { url, .. } => {
+            packet.siaddr = server.address;
+            packet.set_boot_file(url);
+        }
     }
     Some(())
 }

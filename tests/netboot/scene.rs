@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,14 @@ fn static_agent() -> &'static Path {
     static AGENT: OnceLock<PathBuf> = OnceLock::new();
     AGENT.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let run = tool(&[&cargo, "xtask", "agent"]).ok();
+        // A cargo that believes itself inside this package builds ring and everything behind it again.
+        let bare = ["env", "-u", "CARGO_MANIFEST_DIR", "-u", "CARGO_MANIFEST_PATH"];
+        let words: Vec<&str> = bare.into_iter().chain([&*cargo, "xtask", "agent"]).collect();
+        let run = run_within(
+            Command::new(words[0]).args(&words[1..]),
+            Duration::from_mins(5),
+        )
+        .ok();
         PathBuf::from(run.stdout.lines().last().expect("the agent's path"))
     })
 }

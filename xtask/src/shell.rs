@@ -35,9 +35,17 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What cargo tells this program of itself. A build script that looks at it (ring's does) would run again in a cargo started from here, and
+/// everything behind it be compiled again.
+const OWN: [&str; 2] = ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"];
+
 /// Runs a program to its end and returns its stdout; its stderr becomes the reason when it fails.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
-    let done = Command::new(program)
+    let mut command = Command::new(program);
+    for name in OWN {
+        command.env_remove(name);
+    }
+    let done = command
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -89,6 +97,9 @@ pub(crate) fn watch(
 ) -> Result<(), Failure> {
     let limit = limit_s.to_string();
     let mut command = Command::new("timeout");
+    for name in OWN {
+        command.env_remove(name);
+    }
     command
         .args(["--kill-after=10", &limit])
         .args(words)

@@ -125,6 +125,8 @@ fn ipxe_never_gets_a_loader() {
                         "{url}"
                     );
                     assert_eq!(local, sent_away);
+                    // Else it takes the offer for one without a file.
+                    assert_eq!(answered(&packet, door).siaddr, US);
                 }
             }
         }
