@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use common::process::text;
 use machine::{Bus, Firmware, Machine, Medium};
-use scene::{Scene, export, prepare};
+use scene::{Addresses, Scene, export, master_disk, prepare};
 
 /// A boot takes half a minute here; on a busy machine several times that.
 const BOOT: Duration = Duration::from_mins(4);
 
-/// What the pre-OS says on the serial line when it runs, and the master's own words.
-const AGENT_RUNS: &str = "diskcast-agent";
+/// What the agent says on the serial line, and the master's own words.
+const JOINED: &str = "joined the console";
 const OWN_DISK: &str = "GRUB of the master disk";
 const LOGIN: &str = "master login:";
 
@@ -38,7 +38,11 @@ fn own_disk_to_login(machine: &mut Machine) {
 #[test]
 fn two_machines_over_pxe_come_up_from_their_own_disks() {
     let (boot, _) = prepare("vm");
-    let scene = Scene::new("nb", &["--pxe", "--boot-files", text(&boot)]);
+    let scene = Scene::new(
+        "nb",
+        Addresses::Theirs,
+        &["--pxe", "--boot-files", text(&boot)],
+    );
     let mut bios = scene.power_on(
         1,
         "bios",
@@ -48,8 +52,8 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
         None,
     );
     let mut uefi = scene.power_on(2, "uefi", Firmware::Uefi, Bus::Nvme, "virtio-net-pci", None);
-    bios.says("agent", AGENT_RUNS, BOOT);
-    uefi.says("agent", AGENT_RUNS, BOOT);
+    bios.says("agent joined", JOINED, BOOT);
+    uefi.says("agent joined", JOINED, BOOT);
     let ready = scene.wait_ready(2, &[&bios, &uefi], BOOT);
     let firmware = |word: &str| ready.iter().any(|t| t["facts"]["firmware"] == word);
     assert!(firmware("bios") && firmware("uefi"), "{ready:#?}");
@@ -79,7 +83,7 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
 #[test]
 fn one_iso_starts_the_agent_under_bios_and_uefi() {
     prepare("vm");
-    let scene = Scene::new("ni", &[]);
+    let scene = Scene::new("ni", Addresses::Theirs, &[]);
     let iso = scene.folder.path().join("diskcast.iso");
     export(&[
         "iso",
@@ -105,20 +109,27 @@ fn one_iso_starts_the_agent_under_bios_and_uefi() {
         "virtio-net-pci",
         Some(Medium::Usb(&iso)),
     );
-    bios.says("agent", AGENT_RUNS, BOOT);
-    uefi.says("agent", AGENT_RUNS, BOOT);
+    bios.says("agent joined", JOINED, BOOT);
+    uefi.says("agent joined", JOINED, BOOT);
     scene.wait_ready(2, &[&bios, &uefi], BOOT);
     eprintln!("netboot: {}; {}", bios.times(), uefi.times());
 }
 
-/// Case 3.
+/// Case 3, on a switch of its own: Debian's signed GRUB asks the DHCP server of its lease for the rest, so that has to be ours.
 #[test]
 fn under_secure_boot_the_whole_way_is_signed() {
     if !common::full() {
         return eprintln!("netboot: Secure Boot runs with --full");
     }
     let (boot, _) = prepare("vm");
-    let scene = Scene::new("ns", &["--pxe", "--boot-files", text(&boot)]);
+    let words = [
+        "--pxe",
+        "--dhcp",
+        "10.77.3.1-10.77.3.200",
+        "--boot-files",
+        text(&boot),
+    ];
+    let scene = Scene::new("ns", Addresses::Ours, &words);
     let mut machine = scene.power_on(
         1,
         "secure",
@@ -127,7 +138,7 @@ fn under_secure_boot_the_whole_way_is_signed() {
         "virtio-net-pci",
         None,
     );
-    machine.says("agent", AGENT_RUNS, BOOT);
+    machine.says("agent joined", JOINED, BOOT);
     scene.wait_ready(1, &[&machine], BOOT);
     scene.deploy(&[&machine]);
     own_disk_to_login(&mut machine);
@@ -140,11 +151,59 @@ fn sata_and_e1000e_with_the_kernel_for_pcs() {
         return eprintln!("netboot: SATA and e1000e run with --full");
     }
     let (boot, _) = prepare("full");
-    let scene = Scene::new("np", &["--pxe", "--boot-files", text(&boot)]);
+    let scene = Scene::new(
+        "np",
+        Addresses::Theirs,
+        &["--pxe", "--boot-files", text(&boot)],
+    );
     let mut machine = scene.power_on(1, "pc", Firmware::Bios, Bus::Sata, "e1000e", None);
-    machine.says("agent", AGENT_RUNS, BOOT);
+    machine.says("agent joined", JOINED, BOOT);
     scene.wait_ready(1, &[&machine], BOOT);
     scene.deploy(&[&machine]);
     machine.says("own disk", OWN_DISK, BOOT);
     eprintln!("netboot: {}", machine.times());
+}
+
+/// Case 7: a master machine is booted over the network, captured, and its image makes another machine that boots.
+#[test]
+fn what_is_captured_from_a_booted_machine_boots_elsewhere() {
+    if !common::full() {
+        return eprintln!("netboot: capture from a booted machine runs with --full");
+    }
+    let (boot, _) = prepare("vm");
+    let scene = Scene::new(
+        "nc",
+        Addresses::Theirs,
+        &["--pxe", "--boot-files", text(&boot)],
+    );
+    std::fs::copy(master_disk(), scene.disk("master")).expect("the master's disk");
+    let mut master = scene.power_on(
+        1,
+        "master",
+        Firmware::Bios,
+        Bus::Virtio,
+        "virtio-net-pci",
+        None,
+    );
+    master.says("agent joined", JOINED, BOOT);
+    scene.wait_ready(1, &[&master], BOOT);
+    let words = [
+        "image", "capture", "--target", "all", "--disk", "first", "--name", "golden",
+    ];
+    let run = scene.console.cli_within(&words, Duration::from_mins(5));
+    assert_eq!(run.code, Some(0), "{}\n{}", run.story(), master.story());
+    drop(master);
+    let image = scene.console.data_dir.join("images/golden.dcimg");
+    let mut copy = scene.power_on(
+        2,
+        "copy",
+        Firmware::Uefi,
+        Bus::Virtio,
+        "virtio-net-pci",
+        None,
+    );
+    copy.says("agent joined", JOINED, BOOT);
+    scene.wait_ready(1, &[&copy], BOOT);
+    scene.deploy_image(&image, &[&copy]);
+    own_disk_to_login(&mut copy);
 }

@@ -51,13 +51,14 @@ fn static_agent() -> &'static Path {
     AGENT.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         // A cargo that believes itself inside this package builds ring and everything behind it again.
-        let bare = ["env", "-u", "CARGO_MANIFEST_DIR", "-u", "CARGO_MANIFEST_PATH"];
-        let words: Vec<&str> = bare.into_iter().chain([&*cargo, "xtask", "agent"]).collect();
-        let run = run_within(
-            Command::new(words[0]).args(&words[1..]),
-            Duration::from_mins(5),
-        )
-        .ok();
+        let mut command = Command::new(cargo);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
+        let run = run_within(command.args(["xtask", "agent"]), Duration::from_mins(5)).ok();
         PathBuf::from(run.stdout.lines().last().expect("the agent's path"))
     })
 }
@@ -99,35 +100,51 @@ pub(crate) fn export(words: &[&str]) {
     run_within(&mut diskcast_command(all), Duration::from_mins(10)).ok();
 }
 
-/// A switch, a DHCP server that knows nothing of diskcast, a console that boots machines.
+/// The disk the master image was captured from.
+pub(crate) fn master_disk() -> PathBuf {
+    kept().join("master.raw")
+}
+
+/// Who hands out addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Addresses {
+    /// A DHCP server that knows nothing of diskcast.
+    Theirs,
+    /// The console: it is told to by its own words.
+    Ours,
+}
+
+/// A switch, perhaps somebody else's DHCP server, a console that boots machines.
 pub(crate) struct Scene {
     pub(crate) console: Console,
-    _dhcp: Daemon,
+    _dhcp: Option<Daemon>,
     room: Room,
     pub(crate) folder: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Scene {
-    pub(crate) fn new(label: &str, console_words: &[&str]) -> Self {
+    pub(crate) fn new(label: &str, addresses: Addresses, console_words: &[&str]) -> Self {
         let alone = ONE_SCENE.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = scratch();
         let room = Room::new(label, 1, "1000mbit", 0.0);
-        let dhcp = Daemon::run(
-            Place::Namespace(&room.target(1)),
-            "dnsmasq",
-            &[
-                "--keep-in-foreground",
-                "--port=0",
-                "--no-ping",
-                "--log-facility=-",
-                "--conf-file=/dev/null",
-                "--leasefile-ro",
-                "--dhcp-range=10.77.2.1,10.77.2.250,255.255.0.0,1h",
-                "--interface=eth0",
-            ],
-            &folder.path().join("dnsmasq.log"),
-        );
+        let dhcp = (addresses == Addresses::Theirs).then(|| {
+            Daemon::run(
+                Place::Namespace(&room.target(1)),
+                "dnsmasq",
+                &[
+                    "--keep-in-foreground",
+                    "--port=0",
+                    "--no-ping",
+                    "--log-facility=-",
+                    "--conf-file=/dev/null",
+                    "--leasefile-ro",
+                    "--dhcp-range=10.77.2.1,10.77.2.250,255.255.0.0,1h",
+                    "--interface=eth0",
+                ],
+                &folder.path().join("dnsmasq.log"),
+            )
+        });
         let console = Console::start(
             Place::Namespace(&room.console()),
             folder.path(),
@@ -182,7 +199,7 @@ impl Scene {
         let start = Instant::now();
         loop {
             let targets = self.console.targets();
-            if targets.iter().filter(|t| t["state"] == "ready").count() >= count {
+            if targets.iter().filter(|t| t["state"] == "ready").count() == count {
                 return targets;
             }
             assert!(
@@ -198,12 +215,17 @@ impl Scene {
     /// Deploys the master image to all and returns the summary; every target must be done.
     #[track_caller]
     pub(crate) fn deploy(&self, machines: &[&Machine]) -> Value {
+        self.deploy_image(master(), machines)
+    }
+
+    #[track_caller]
+    pub(crate) fn deploy_image(&self, image: &Path, machines: &[&Machine]) -> Value {
         let words = [
             "deploy",
             "--image",
-            text(master()),
+            text(image),
             "--targets",
-            "all",
+            "state:ready",
             "--end",
             "restart",
             "--yes",

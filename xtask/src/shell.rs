@@ -35,17 +35,22 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What cargo tells this program of itself. A build script that looks at it (ring's does) would run again in a cargo started from here, and
-/// everything behind it be compiled again.
-const OWN: [&str; 2] = ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"];
+/// Takes away what cargo tells this program of itself. Build scripts that look at it (ring's does) would run again in a cargo started from here, and
+/// everything behind them be compiled again.
+fn without_own(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
 
 /// Runs a program to its end and returns its stdout; its stderr becomes the reason when it fails.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new(program);
-    for name in OWN {
-        command.env_remove(name);
-    }
-    let done = command
+    let done = without_own(&mut command)
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -97,10 +102,7 @@ pub(crate) fn watch(
 ) -> Result<(), Failure> {
     let limit = limit_s.to_string();
     let mut command = Command::new("timeout");
-    for name in OWN {
-        command.env_remove(name);
-    }
-    command
+    without_own(&mut command)
         .args(["--kill-after=10", &limit])
         .args(words)
         .envs(environment.iter().copied())
