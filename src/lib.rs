@@ -3,15 +3,16 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`cli`] | words and tables a technician sees; the only user of clap and indicatif | everything below |
-//! | [`console`] | a job from plan to report; roster of agents; store; local API | `net`, `disk` |
+//! | [`console`] | a job from plan to report; roster of agents; store; local API; who boots what | `net`, `disk`, `pxe` |
 //! | [`agent`] | the target side: facts, join, receive, write, read back, commit; capture and upload | `net`, `disk` |
-//! | [`preos`] | the agent as the only process between the kernel and the console | `agent`, `net`, words of `cli` |
+//! | [`preos`] | the agent as the only process between the kernel and the console | `agent`, `net`, `pxe` |
 //! | [`net`] | sockets, TLS, clock, control frames, and the loops that drive a session | `multicast` |
 //! | [`disk`] | block devices, capture, writing, read-back, commit; `sys.rs` has the ioctls | `diskmap`, `imagefmt` |
 //! | [`target`] | words shared by all of them: facts and states of a target | - |
+//! | [`units`], [`speed`] | sizes, rates and times as people read and type them; how fast it is now | - |
 //!
 //! `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests prove that no socket,
-//! clock or file can enter them.
+//! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not.
 
 pub mod agent;
 pub mod cli;
@@ -19,4 +20,6 @@ pub mod console;
 pub mod disk;
 pub mod net;
 pub mod preos;
+pub mod speed;
 pub mod target;
+pub mod units;

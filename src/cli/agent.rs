@@ -3,12 +3,12 @@
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
 use super::output::Output;
-use super::units;
 use crate::agent::desk::Desk;
 use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
 use crate::console::api::{ApiError, ErrorCode};
 use crate::net::receiving::InjectedLoss;
 use crate::net::tls::Pin;
+use crate::units;
 use clap::{Args, Subcommand};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 

@@ -7,7 +7,7 @@ use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, exit_of, follow};
 use super::image::{CaptureArgs, partition_lines, password};
 use super::output::Output;
-use super::{Context, deploy, interrupt, table, units};
+use super::{Context, deploy, interrupt, table};
 use crate::console::api::{
     ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobView, SCHEMA_VERSION,
     Summary, TargetView,
@@ -15,6 +15,7 @@ use crate::console::api::{
 use crate::console::client::{Client, segment};
 use crate::net::control::CaptureWishes;
 use crate::target::TargetState;
+use crate::units;
 use serde::Serialize;
 
 /// Runs the command.

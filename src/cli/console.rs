@@ -2,10 +2,11 @@
 
 use super::exit::{Ended, Exit, failed};
 use super::pxe::BootArgs;
-use super::{Context, interrupt, units};
+use super::{Context, interrupt};
 use crate::console::api::{ConsoleInfo, ErrorCode};
 use crate::console::boot;
 use crate::console::serve::{self, ConsoleOptions};
+use crate::units;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddrV4};

@@ -7,7 +7,6 @@ use super::exit::{Ended, failed, usage};
 use super::follow::{Show, follow, show_end};
 use super::image::api_error;
 use super::output::Output;
-use super::units;
 use crate::agent::{self, AgentOptions, DiskOffer};
 use crate::console::api::{
     ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList,
@@ -20,6 +19,7 @@ use crate::disk::survey::SurveyOptions;
 use crate::disk::{check, restore};
 use crate::net::receiving::InjectedLoss;
 use crate::target::TargetState;
+use crate::units;
 use clap::Args;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -7,11 +7,12 @@ use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::output::Output;
 use super::simulate::{Deployment as Rehearsed, SimulateArgs};
-use super::{Context, paths, plan_text, secret, table, units};
+use super::{Context, paths, plan_text, secret, table};
 use crate::console::api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
 };
 use crate::net::control::{EndAction, Reuse};
+use crate::units;
 use clap::{Args, ValueEnum};
 use multicast::Pace;
 use serde::Serialize;

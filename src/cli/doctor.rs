@@ -1,8 +1,8 @@
 //! `diskcast doctor`: is the room fit for a deployment, and if not, what is to be set?
 
+use super::Context;
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, count, or_dash};
-use super::{Context, units};
 use crate::console::api::{ApiError, ErrorCode};
 use crate::console::doctor_report::{
     ConsoleHealth, DoctorOptions, DoctorReport, Finding, TargetHealth, Verdict,
@@ -10,6 +10,7 @@ use crate::console::doctor_report::{
 use crate::console::select::{Selector, SelectorError};
 use crate::net::control::QuerierFacts;
 use crate::net::port_owner;
+use crate::units;
 use clap::Args;
 use std::time::Duration;
 

@@ -2,13 +2,14 @@
 //!
 //! Owns: which console is baked in, which agent is taken, and how the work is shown. What is written is `pxe::export`'s.
 
+use super::Context;
 use super::exit::{Ended, Exit, usage};
 use super::output::Output;
 use super::paths::absolute;
 use super::progress::Progress as Bar;
-use super::{Context, units};
 use crate::console::api::{ApiError, ConsoleInfo, ErrorCode};
 use crate::net::tls::{Identity, Pin};
+use crate::units;
 use clap::{Args, Subcommand, ValueEnum};
 use pxe::bundle::{Bundle, BundleError, BundleOptions, PackageSource, Profile, Progress};
 use pxe::export::words::{CONTROL_PORT, checked_word};

@@ -53,7 +53,7 @@ pub(super) async fn follow(
         ended = until_summary(client, job, out, &mut view) => ended,
         () = interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, format!("no longer watching job {job}; it goes on"))
             .hint(format!("`diskcast job watch {job}` shows it again, `diskcast job cancel {job}` ends it"))),
-        () = sleep_for(limit) => Err(ApiError::new(ErrorCode::TimedOut, format!("job {job} is not over after {}", super::units::span(limit.unwrap_or_default().as_secs_f64())))
+        () = sleep_for(limit) => Err(ApiError::new(ErrorCode::TimedOut, format!("job {job} is not over after {}", crate::units::span(limit.unwrap_or_default().as_secs_f64())))
             .hint(format!("it goes on; `diskcast job watch {job}` shows it"))),
     };
     drop(view);

@@ -3,7 +3,7 @@
 use super::deploy::watch_new;
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
-use super::{Context, job_text, secret, table, units};
+use super::{Context, job_text, secret, table};
 use crate::console::api::{
     ApiError, CancelRequest, ErrorCode, JobList, JobTarget, JobView, Report, RetryRequest,
     TargetList,
@@ -11,6 +11,7 @@ use crate::console::api::{
 use crate::console::client::segment;
 use crate::console::select::{Selector, SelectorError};
 use crate::target::TargetState;
+use crate::units;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;

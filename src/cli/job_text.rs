@@ -4,9 +4,9 @@
 //! say the same. Every number has its unit or its label.
 
 use super::table::{Align, Columns, clean, count, or_dash};
-use super::units;
 use crate::console::api::{JobState, JobTarget, JobView, Summary};
 use crate::target::TargetState;
+use crate::units;
 use std::collections::BTreeMap;
 
 /// Characters of a bar.

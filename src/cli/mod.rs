@@ -30,12 +30,10 @@ pub mod paths;
 mod plan_text;
 pub mod progress;
 mod pxe;
-pub mod rate;
 pub mod secret;
 mod simulate;
 mod table;
 mod target;
-pub mod units;
 
 use crate::console::api::ApiError;
 use crate::console::client::Client;

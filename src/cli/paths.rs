@@ -132,7 +132,7 @@ impl Config {
                 }
                 "iface" => config.iface = Some(value),
                 _ => {
-                    super::units::parse_rate(&value)
+                    crate::units::parse_rate(&value)
                         .map_err(|error| usage(format!("{}: {error}", file.display())))?;
                     config.rate = Some(value);
                 }

@@ -4,9 +4,9 @@
 //! last chance to see that it is the wrong one.
 
 use super::table::{Align, Columns, clean, count, or_dash};
-use super::units;
 use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
 use crate::net::control::{EndAction, Reuse};
+use crate::units;
 use multicast::Pace;
 
 /// The targets that will be written, and those that cannot take the image.

@@ -10,8 +10,8 @@
 )]
 
 use super::output::Output;
-use super::rate::RateWindow;
-use super::units;
+use crate::speed::RateWindow;
+use crate::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};

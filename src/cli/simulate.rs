@@ -7,10 +7,11 @@
 use super::deploy::PacePolicy;
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
-use super::{Context, secret, table, units};
+use super::{Context, secret, table};
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::console::job::session;
 use crate::disk::restore;
+use crate::units;
 use clap::Args;
 use multicast::Layout;
 use rehearsal::{Faults, Report, Room, Target};

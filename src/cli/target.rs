@@ -1,16 +1,17 @@
 //! `diskcast target`: the machines the console knows.
 
+use super::Context;
 use super::exit::{Ended, Exit};
 use super::output::Output;
 use super::pxe::{about, machine_table};
 use super::table::{Align, Columns, clean, count, or_dash};
-use super::{Context, units};
 use crate::console::api::{
     ApiError, ErrorCode, MachineView, RenameRequest, SCHEMA_VERSION, TargetList, TargetView,
 };
 use crate::console::client::{Client, segment};
 use crate::console::select::{Selector, SelectorError};
 use crate::target::TargetState;
+use crate::units;
 use clap::{Args, Subcommand};
 use pxe::machine::Stage;
 

@@ -34,6 +34,14 @@ fn own_disk_to_login(machine: &mut Machine) {
     eprintln!("netboot: {}", machine.times());
 }
 
+/// Watches two machines at once, so that each has times of its own.
+fn both(one: &mut Machine, other: &mut Machine, watch: impl Fn(&mut Machine) + Sync) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch(one));
+        watch(other);
+    });
+}
+
 /// Cases 1, 2 and 6: BIOS with virtio and UEFI with NVMe at once, beside somebody else's DHCP server, from one session.
 #[test]
 fn two_machines_over_pxe_come_up_from_their_own_disks() {
@@ -52,15 +60,15 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
         None,
     );
     let mut uefi = scene.power_on(2, "uefi", Firmware::Uefi, Bus::Nvme, "virtio-net-pci", None);
-    bios.says("agent joined", JOINED, BOOT);
-    uefi.says("agent joined", JOINED, BOOT);
+    both(&mut bios, &mut uefi, |machine| {
+        machine.says("agent joined", JOINED, BOOT)
+    });
     let ready = scene.wait_ready(2, &[&bios, &uefi], BOOT);
     let firmware = |word: &str| ready.iter().any(|t| t["facts"]["firmware"] == word);
     assert!(firmware("bios") && firmware("uefi"), "{ready:#?}");
     let summary = scene.deploy(&[&bios, &uefi]);
     eprintln!("netboot: both deployed in {} s", summary["seconds"]);
-    own_disk_to_login(&mut bios);
-    own_disk_to_login(&mut uefi);
+    both(&mut bios, &mut uefi, own_disk_to_login);
     // They did so with PXE still being served.
     let check = scene.console.cli(&["pxe", "check", "--json"]).json();
     let machines = check["machines"].as_array().expect("machines");
@@ -109,8 +117,9 @@ fn one_iso_starts_the_agent_under_bios_and_uefi() {
         "virtio-net-pci",
         Some(Medium::Usb(&iso)),
     );
-    bios.says("agent joined", JOINED, BOOT);
-    uefi.says("agent joined", JOINED, BOOT);
+    both(&mut bios, &mut uefi, |machine| {
+        machine.says("agent joined", JOINED, BOOT)
+    });
     scene.wait_ready(2, &[&bios, &uefi], BOOT);
     eprintln!("netboot: {}; {}", bios.times(), uefi.times());
 }

@@ -1,7 +1,7 @@
 //! What goes to serial consoles: plain lines, only when there is something new. Pure.
 
 use super::view::{Menu, View};
-use crate::cli::units;
+use crate::units;
 
 /// Remembers what was said.
 #[derive(Debug, Default)]

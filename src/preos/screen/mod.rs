@@ -19,8 +19,8 @@ pub mod terminals;
 pub mod view;
 
 use crate::agent::desk::{Desk, Question, Standing};
-use crate::cli::rate::RateWindow;
 use crate::preos::board::Board;
+use crate::speed::RateWindow;
 use keys::{Chooser, Key, Pressed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -4,11 +4,11 @@
 //! missing and what a person in the room can do about it.
 
 use crate::agent::desk::{Line, Question, Standing, Work};
-use crate::cli::units;
 use crate::net::control::{EndAction, Progress};
 use crate::net::hex;
 use crate::preos::board::{CardState, Situation};
 use crate::target::TargetState;
+use crate::units;
 
 /// Seconds without an answer after which the screen says what to check: less is how long things take.
 const PATIENCE: u64 = 6;
