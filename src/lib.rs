@@ -15,7 +15,9 @@
 //! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not.
 
 pub mod agent;
+#[cfg(feature = "console")]
 pub mod cli;
+#[cfg(feature = "console")]
 pub mod console;
 pub mod disk;
 pub mod net;
