@@ -9,24 +9,23 @@
 //! What always holds: `done` is said only after the image was read back and has its name; what was taken in stays for a retry
 //! unless a technician cancelled; the agent is told the end.
 
+mod end;
+
 use super::intake::Finished;
 use super::upload::Upload;
 use super::{believable, choose_disk};
-use crate::console::api::{
-    ApiError, CancelRequest, ErrorCode, Event, JobState, JobView, Report, SCHEMA_VERSION,
-};
+use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView};
 use crate::console::context::Console;
 use crate::console::job::folder::{Folder, Journal};
 use crate::console::job::meter::Meter;
-use crate::console::job::{Input, JobShared, Recovery, log_event, summary_of};
+use crate::console::job::{Input, JobShared, Recovery, log_event};
 use crate::console::naming::clean_line;
 use crate::console::plan::DiskRule;
-use crate::console::select::Selector;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 use crate::console::time::now_text;
 use crate::disk::DiskError;
 use crate::net::control::{
-    BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, EndAction, Outcome, Progress, Unfinished,
+    BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, Outcome, Progress, Unfinished,
 };
 use crate::net::hex;
 use crate::target::{DiskFacts, TargetState};
@@ -443,64 +442,6 @@ impl CaptureRun {
         self.changed().await;
     }
 
-    /// Ends the target's part without an image.
-    async fn end(&mut self, state: TargetState, reason: &str, step: Option<TargetState>) {
-        if self.is_over() {
-            return;
-        }
-        self.read_standing();
-        let now = self.now();
-        let view = &mut self.place.view;
-        view.state = state;
-        view.reason = Some(reason.to_owned());
-        view.step = step.filter(|_| state == TargetState::Failed);
-        view.note = None;
-        view.seconds = seconds(self.began, now);
-        self.changed().await;
-    }
-
-    async fn cancel(&mut self, request: &CancelRequest) -> Result<(), ApiError> {
-        if let Some(text) = &request.targets {
-            let selector: Selector = text
-                .parse()
-                .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
-            let view = self.console.roster.view(&self.place.view.id);
-            if !view.is_ok_and(|mut view| {
-                view.connected = true;
-                selector.matches(&view)
-            }) {
-                let message = format!("no unfinished target of job {} matches {text:?}", self.id);
-                return Err(ApiError::new(ErrorCode::NothingMatched, message));
-            }
-        }
-        if let Some(finished) = self.stop_checking().await {
-            self.done(finished).await;
-            return Err(ApiError::new(
-                ErrorCode::Refused,
-                format!("job {} is done", self.id),
-            ));
-        }
-        let reason = request.reason.as_deref().map_or_else(
-            || "cancelled by a technician".to_owned(),
-            |reason| format!("cancelled by a technician: {}", clean_line(reason, 200)),
-        );
-        self.cancelled = true;
-        self.refuse(&self.place.view.id, &reason);
-        self.log(reason.clone());
-        self.end(TargetState::Dropped, &reason, None).await;
-        Ok(())
-    }
-
-    /// Stops reading the image back; answers the image when it has its name already.
-    async fn stop_checking(&mut self) -> Option<Box<Finished>> {
-        self.checking.stop.store(true, Ordering::Relaxed);
-        match std::mem::replace(&mut self.busy, Busy::Nothing) {
-            Busy::Finishing(handle) => handle.await.ok()?.ok(),
-            // Reads only, and ends by itself.
-            Busy::Preparing(_) | Busy::Nothing => None,
-        }
-    }
-
     async fn tick(&mut self) {
         self.ticks += 1;
         let now = self.now();
@@ -641,96 +582,6 @@ impl CaptureRun {
             session: Default::default(),
             capture: Some(Box::new(self.record().view)),
         });
-    }
-
-    /// The console ends; the store says what the next one finds.
-    async fn interrupt(mut self) {
-        if let Some(finished) = self.stop_checking().await {
-            self.done(finished).await;
-            return self.finish().await;
-        }
-        if self.state != JobState::Waiting {
-            self.state = JobState::Interrupted;
-            self.log("the console ends; the capture goes on when it is started again".to_owned());
-        }
-        self.upload.close(false);
-        self.store_job().await;
-        self.journal.close().await;
-    }
-
-    async fn finish(mut self) {
-        let state = self.place.view.state;
-        self.state = match (state, self.cancelled) {
-            (TargetState::Done, _) => JobState::Done,
-            (_, true) => JobState::Cancelled,
-            (_, false) => JobState::Failed,
-        };
-        self.ended = Some(now_text());
-        let record = self.record();
-        // A technician who cancels wants nothing left; what else ended may be tried again.
-        self.upload.close(self.cancelled);
-        self.shared.drop_token(0);
-        self.show();
-        let mut view = self.shared.view();
-        view.capture = Some(Box::new(record.view.clone()));
-        self.shared.set_view(view.clone());
-        let root = self.row.root.clone();
-        let stored = self.console.store.save_capture(self.id, root, record).await;
-        let rows = vec![self.place.clone()];
-        let stored = match stored {
-            Ok(()) => {
-                self.console
-                    .store
-                    .save_job(view.clone(), self.id, rows)
-                    .await
-            }
-            error => error,
-        };
-        if let Err(error) = stored {
-            self.log(format!("the result could not be stored: {error}"));
-        }
-        let summary = summary_of(&view, &self.folder.report());
-        let report = Report {
-            schema_version: SCHEMA_VERSION,
-            job: view,
-            plan: self.shared.plan.clone(),
-            summary: Some(summary.clone()),
-        };
-        if let Err(error) = self.folder.write_report(&report).await {
-            self.log(format!(
-                "the report could not be written to {}: {error}",
-                self.folder.report().display()
-            ));
-        }
-        self.tell_agent(state);
-        self.console
-            .roster
-            .release(&self.place.view.id, &self.id_text);
-        let event = Event::Summary(Box::new(summary));
-        self.journal.write(&event);
-        self.journal.close().await;
-        tracing::info!(job = self.id, state = ?self.state, "capture over");
-        self.console.jobs.remove(self.id);
-        self.shared.events.publish(event);
-    }
-
-    /// The agent hears how it ended.
-    fn tell_agent(&self, state: TargetState) {
-        let id = &self.place.view.id;
-        if state != TargetState::Done {
-            // Whether it failed there or here: what it still does for this job ends.
-            let reason = self.place.view.reason.clone().unwrap_or_default();
-            self.refuse(id, &reason);
-        }
-        let after = if state == TargetState::Done {
-            self.row.request.end
-        } else {
-            EndAction::None
-        };
-        let job = self.id_text.clone();
-        self.console
-            .roster
-            .send(id, ConsoleMessage::Recorded { job, after });
     }
 }
 

@@ -4,13 +4,12 @@
 //! recorded. `synchronous=FULL`: neither does one that loses power, and a state change is rare beside the image itself.
 //! What always holds: a job and its targets appear together; a row that does not parse is an error that names it.
 
+use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 use super::schema;
-use crate::console::api::{
-    CaptureRequest, CaptureView, DeployRequest, JobState, JobTarget, Offer, Plan, SessionView,
-};
-use crate::target::{DiskFacts, Facts, TargetState};
+use crate::console::api::{DeployRequest, JobState, JobTarget, Offer, Plan, SessionView};
+use crate::target::TargetState;
 use rusqlite::{Connection, Row, params};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
 /// Why the store did not do what it was asked.
@@ -45,93 +44,6 @@ pub enum StoreError {
     /// The store has ended.
     #[error("the store has stopped")]
     Stopped,
-}
-
-/// A target as it is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TargetRow {
-    /// Stable identity.
-    pub id: String,
-    /// Unique name.
-    pub name: String,
-    /// Instance of the agent that was last connected.
-    pub instance: String,
-    /// The machine.
-    pub facts: Facts,
-    /// Let in.
-    pub approved: bool,
-    /// RFC 3339.
-    pub last_seen: String,
-}
-
-/// A target of a job as it is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobTargetRow {
-    /// As shown.
-    pub view: JobTarget,
-    /// Instance of the agent that holds the job; only the same one may go on with it.
-    pub instance: Option<String>,
-    /// The disk that was confirmed.
-    pub disk: Option<DiskFacts>,
-}
-
-/// A job before it has a number.
-#[derive(Clone, Debug)]
-pub struct NewJob {
-    /// State it begins in.
-    pub state: JobState,
-    /// What was asked for; the password is left out whatever it says.
-    pub request: DeployRequest,
-    /// What was confirmed.
-    pub plan: Plan,
-    /// Root of the image.
-    pub root: String,
-    /// The image needs a password, which is not kept.
-    pub encrypted: bool,
-    /// RFC 3339.
-    pub created: String,
-    /// Job it retries.
-    pub retry_of: Option<u64>,
-    /// Targets.
-    pub targets: Vec<JobTargetRow>,
-    /// Present when the job is a capture: `request` and `plan` name the image and the target then, and nothing else.
-    pub capture: Option<CaptureRecord>,
-}
-
-/// What is kept of a capture.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CaptureRecord {
-    /// What was asked for; the password is left out whatever it says.
-    pub request: CaptureRequest,
-    /// Hash of the survey the chunks in the unfinished image belong to.
-    #[serde(default)]
-    pub survey: Option<String>,
-    /// Where it stands.
-    #[serde(default)]
-    pub view: CaptureView,
-}
-
-impl CaptureRecord {
-    fn without_password(&self) -> Self {
-        let mut record = self.clone();
-        record.request.password = None;
-        record
-    }
-}
-
-/// A job as it is kept.
-#[derive(Clone, Debug)]
-pub struct JobRow {
-    /// Number.
-    pub id: u64,
-    /// What was recorded when it was made (`state` is the state now).
-    pub job: NewJob,
-    /// When its session began.
-    pub started: Option<String>,
-    /// When it ended.
-    pub ended: Option<String>,
-    /// Counters of the sending side.
-    pub session: SessionView,
 }
 
 /// The database, used by one thread at a time.
@@ -535,6 +447,7 @@ mod tests {
     use super::*;
     use crate::console::api::{ImageSummary, StartRule};
     use crate::net::control::EndAction;
+    use crate::target::{DiskFacts, Facts};
 
     fn new_job(state: JobState) -> NewJob {
         let request = DeployRequest {

@@ -5,9 +5,11 @@
 //! Always holds: at most `QUEUE` calls wait; a call that cannot be carried out says so and changes nothing.
 
 mod database;
+mod rows;
 mod schema;
 
-pub use database::{CaptureRecord, Database, JobRow, JobTargetRow, NewJob, StoreError, TargetRow};
+pub use database::{Database, StoreError};
+pub use rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 
 use super::api::{JobState, JobView, Offer, SessionView};
 use std::path::Path;
