@@ -107,7 +107,7 @@ fn expected() -> [Vec<u8>; 2] {
 /// 64 machines switched on at once, beside a real DHCP server: all of them have kernel and initramfs, none is turned away.
 #[test]
 fn a_room_switched_on_at_once_comes_up() {
-    let lab = Lab::new("px", 2, &["--pxe"]);
+    let lab = Lab::new("px", 2, &["--pxe", "--uefi", "shim"]);
     let addresses: String = (1..=64)
         .map(|n| {
             format!(
@@ -347,7 +347,7 @@ fn memory(lab: &Lab) -> u64 {
 /// A machine that the console knows boots its own disk, in each of the ways there are, until somebody wants it; and a machine it never saw gets the agent.
 #[test]
 fn who_is_known_boots_its_own_disk_until_it_is_wanted() {
-    let lab = Lab::new("pw", 2, &["--pxe"]);
+    let lab = Lab::new("pw", 2, &["--pxe", "--uefi", "shim"]);
     let disk = lab.folder.path().join("disk.raw");
     let agent = Agent::start(
         Place::Namespace(&lab.room.target(2)),

@@ -10,7 +10,7 @@ rm -rf tree esp.img core.img master.raw.new
     --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-    bookworm root.tar.new
+    --format=tar bookworm root.tar.new
   mv root.tar.new root.tar
 }
 mkdir tree
