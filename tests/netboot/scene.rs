@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::common::images::capture;
-use crate::common::process::{bash, diskcast_command, run_within, text, tool};
+use crate::common::process::{AGENT, bash, diskcast_command, run_within, text, tool};
 use crate::common::room::Room;
-use crate::common::scratch;
 use crate::common::service::{Console, Daemon, Place};
+use crate::common::{full, scratch};
 use crate::machine::{Bus, Firmware, Hardware, Machine, Medium};
 
 /// Two processors carry two emulated machines, not four.
@@ -45,10 +45,14 @@ fn master() -> &'static Path {
     })
 }
 
-/// The static agent, as `cargo xtask agent` leaves it; a second's work after a build.
-fn static_agent() -> &'static Path {
-    static AGENT: OnceLock<PathBuf> = OnceLock::new();
-    AGENT.get_or_init(|| {
+/// The agent as cargo built it for this run, which gets its libraries from the packages; with `--full` the static one, as `cargo xtask agent` leaves it
+/// (which compiles much again: cargo gives a package on its own other features than the whole workspace).
+fn agent() -> &'static Path {
+    if !full() {
+        return Path::new(AGENT);
+    }
+    static STATIC: OnceLock<PathBuf> = OnceLock::new();
+    STATIC.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         // A cargo that believes itself inside this package builds ring and everything behind it again.
         let mut command = Command::new(cargo);
@@ -58,7 +62,7 @@ fn static_agent() -> &'static Path {
                 command.env_remove(&name);
             }
         }
-        let run = run_within(command.args(["xtask", "agent"]), Duration::from_mins(5)).ok();
+        let run = run_within(command.args(["xtask", "agent"]), Duration::from_mins(20)).ok();
         PathBuf::from(run.stdout.lines().last().expect("the agent's path"))
     })
 }
@@ -90,13 +94,13 @@ pub(crate) fn boot_folder(profile: &str) -> PathBuf {
     folder
 }
 
-/// `diskcast export ...` with the static agent and a cache that is kept.
+/// `diskcast export ...` with this run's agent and a cache that is kept.
 pub(crate) fn export(words: &[&str]) {
     let kept = kept();
     let data = kept.join("data");
     let mut all = vec!["--data-dir", text(&data), "export"];
     all.extend(words);
-    all.extend(["--agent", text(static_agent())]);
+    all.extend(["--agent", text(agent())]);
     run_within(&mut diskcast_command(all), Duration::from_mins(10)).ok();
 }
 

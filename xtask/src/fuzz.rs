@@ -13,7 +13,7 @@ use crate::seeds;
 use crate::shell::{Failure, output, watch};
 use crate::steps::{Count, Outcome, Steps};
 
-const SECONDS: u32 = 8;
+const SECONDS: u32 = 6;
 const SECONDS_FULL: u32 = 120;
 const LIMIT_BUILD_S: u32 = 1500;
 
