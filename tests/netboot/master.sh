@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$1"
 uuid=11111111-2222-3333-4444-555555555555
-rm -rf tree esp.img core.img master.raw.new
+rm -rf tree esp.img core.img master.raw.new root.tar.new
 # Documentation and translations would be half of what goes over the network.
 [ -f root.tar ] || {
   mmdebstrap --quiet --variant=minbase --include=systemd-sysv,udev,linux-image-cloud-amd64 \
