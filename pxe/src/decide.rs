@@ -60,10 +60,10 @@ impl std::fmt::Display for Firmware {
 /// The loader UEFI machines begin with.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UefiLoader {
-    /// shim and signed GRUB, by TFTP: works with Secure Boot.
+    /// shim and signed GRUB, by TFTP: works with Secure Boot, where the lease's server is this one.
     #[default]
     Shim,
-    /// iPXE, then HTTP: faster, refused by Secure Boot.
+    /// iPXE, then HTTP: refused by Secure Boot.
     Ipxe,
 }
 

@@ -20,6 +20,7 @@ pub mod desk;
 mod doctor;
 mod doctor_facts;
 pub mod facts;
+mod failure;
 mod fetch;
 mod job;
 mod link;

@@ -212,7 +212,7 @@ pub(super) fn ensure_boot_folder(target: &Path, context: &Context) -> Result<(),
     };
     let folder = target.display();
     context.out.note(format!(
-        "making the boot folder {folder}: packages are fetched once, which takes minutes"
+        "making the boot folder {folder}: packages are fetched once, which may take a minute"
     ));
     let done = with_bars(&context.out, |report| boot_folder(target, &options, report)).map_err(|mut error| {
         error.hint.get_or_insert_with(|| format!("`diskcast export pxe {folder}` has options for other drivers, packages and agents"));

@@ -87,7 +87,7 @@ pub(super) struct BootArgs {
 enum Uefi {
     /// Signed shim and GRUB: works with Secure Boot
     Shim,
-    /// iPXE: faster, Secure Boot has to be off
+    /// iPXE, then HTTP: Secure Boot has to be off
     Ipxe,
 }
 

@@ -167,7 +167,7 @@ const SERVER: Rules = Rules {
 };
 
 /// Loaded always, because no alias of a device leads to them. In this order: tables before file systems.
-const ALWAYS_COMMON: &[&str] = &[
+const ALWAYS: &[&str] = &[
     "sd_mod",
     "efivarfs",
     "loop",
@@ -180,21 +180,7 @@ const ALWAYS_COMMON: &[&str] = &[
     "vfat",
     "exfat",
 ];
-const ALWAYS_FULL: &[&str] = &[
-    "sd_mod",
-    "efivarfs",
-    "loop",
-    "fuse",
-    "nls_cp437",
-    "nls_ascii",
-    "nls_iso8859_1",
-    "nls_utf8",
-    "ext4",
-    "vfat",
-    "exfat",
-    "xfs",
-    "btrfs",
-];
+const ALWAYS_FULL_TOO: &[&str] = &["xfs", "btrfs"];
 
 /// Programs in every pre-OS for templates: growing and mending file systems.
 const TOOLS: &[Tool] = &[
@@ -283,7 +269,9 @@ impl Profile {
             Self::Vm => (&[&COMMON], &[&COMMON]),
         };
         let below = |list: &[&str]| list.iter().any(|part| path.starts_with(part));
-        if all.iter().any(|rules| rules.names.contains(&name)) || self.always().contains(&name) {
+        if all.iter().any(|rules| rules.names.contains(&name))
+            || self.always().any(|known| known == name)
+        {
             return true;
         }
         all.iter().any(|rules| below(rules.folders))
@@ -291,11 +279,12 @@ impl Profile {
     }
 
     /// Modules for `/etc/diskcast/modules`.
-    pub(crate) fn always(self) -> &'static [&'static str] {
-        match self {
-            Self::Full => ALWAYS_FULL,
-            Self::Desktop | Self::Vm => ALWAYS_COMMON,
-        }
+    pub(crate) fn always(self) -> impl Iterator<Item = &'static str> {
+        let too = match self {
+            Self::Full => ALWAYS_FULL_TOO,
+            Self::Desktop | Self::Vm => &[],
+        };
+        ALWAYS.iter().chain(too).copied()
     }
 
     /// Packages of programs, with the programs.

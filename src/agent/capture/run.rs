@@ -2,6 +2,7 @@
 
 use super::upload::{UploadError, Uploader};
 use super::{Event, Runner};
+use crate::agent::failure::Failure;
 use crate::disk::master::{MasterDisk, MasterOptions};
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{DiskError, device, pipeline};
@@ -23,30 +24,6 @@ const IN_FLIGHT: usize = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// Attempts in a row that brought nothing forward before it is given up: about half an hour.
 const TRIES: u32 = 400;
-
-/// Why a capture ended without an image.
-enum Failure {
-    Disk(DiskError),
-    Other(String),
-}
-
-impl From<DiskError> for Failure {
-    fn from(error: DiskError) -> Self {
-        Self::Disk(error)
-    }
-}
-
-impl Failure {
-    fn reason(&self) -> String {
-        match self {
-            Self::Other(text) => text.clone(),
-            Self::Disk(error) => match error.hint() {
-                Some(hint) => format!("{} ({hint})", error.full()),
-                None => error.full(),
-            },
-        }
-    }
-}
 
 /// How an attempt ended early.
 enum Cut {

@@ -17,11 +17,11 @@ mod session;
 
 use super::AgentOptions;
 use super::desk::Work;
+use super::failure::Failure;
 use super::fetch::{Fetched, Fetcher};
 use super::load::{Load, Mark};
 use super::progress::Reporter;
 use super::writers::{Finished, Writers};
-use crate::disk::DiskError;
 use crate::disk::deployment::Deployment;
 use crate::disk::readback::ReadBack;
 use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
@@ -199,30 +199,6 @@ impl Job {
             after,
             disk: outcome.disk.clone().into(),
         })
-    }
-}
-
-/// Why a job ended without being done.
-enum Failure {
-    Disk(DiskError),
-    Other(String),
-}
-
-impl From<DiskError> for Failure {
-    fn from(error: DiskError) -> Self {
-        Self::Disk(error)
-    }
-}
-
-impl Failure {
-    fn reason(&self) -> String {
-        match self {
-            Self::Other(text) => text.clone(),
-            Self::Disk(error) => match error.hint() {
-                Some(hint) => format!("{} ({hint})", error.full()),
-                None => error.full(),
-            },
-        }
     }
 }
 
