@@ -99,6 +99,22 @@ impl Lab {
         words
     }
 
+    /// The first place from `from` on where the image holds all of `length` bytes: the file system decides where its
+    /// free blocks lie, and what is free is nobody's to bring back.
+    #[track_caller]
+    fn used_near(&self, from: u64, length: u64) -> u64 {
+        let reference = common::disk::bytes_at(&self.reference, from, DISK - from);
+        let pages: Vec<bool> = reference
+            .chunks(4096)
+            .map(|page| page.iter().any(|byte| *byte != TARGET_POISON))
+            .collect();
+        let first = pages
+            .windows(length.div_ceil(4096) as usize)
+            .position(|run| run.iter().all(|used| *used))
+            .expect("the image holds so much in one place");
+        from + first as u64 * 4096
+    }
+
     /// Promise 1: a target that is called done holds the master image, byte for byte, and said so itself.
     #[track_caller]
     fn proven(&self, job: &Value, agent: &Agent) {
@@ -400,7 +416,8 @@ fn a_machine_that_restarts_midway_asks_for_the_rest_and_trusts_nothing() {
     let head = common::disk::bytes_at(&disk, 0, 1024);
     assert!(head.iter().all(|b| *b == 0), "a half-written disk is blank");
     // What was written rots before the machine is back: the journal still names it.
-    common::fill::poison_range(&disk, 10 * MIB, MIB, 0x77);
+    let rotten = lab.used_near(10 * MIB, MIB);
+    common::fill::poison_range(&disk, rotten, MIB, 0x77);
     lab.agents[2] = Agent::start(
         Place::Namespace(&lab.room.target(3)),
         &lab.console,
@@ -444,7 +461,8 @@ fn a_room_that_holds_the_image_is_sent_what_differs() {
 
     // The master changes in one place; every machine in another.
     let folder = lab.folder.path().to_owned();
-    let (image, reference, root) = master_changed(&folder);
+    let place = lab.used_near(20 * MIB, 4096);
+    let (image, reference, root) = master_changed(&folder, place);
     (lab.image, lab.reference, lab.root) = (image, reference, root);
     for (i, (disk, number)) in lab
         .agents
@@ -455,7 +473,8 @@ fn a_room_that_holds_the_image_is_sent_what_differs() {
         .into_iter()
         .enumerate()
     {
-        common::fill::poison_range(&disk, (12 + 2 * i as u64) * MIB, 4096, 0x55);
+        let changed = lab.used_near((12 + 2 * i as u64) * MIB, 4096);
+        common::fill::poison_range(&disk, changed, 4096, 0x55);
         lab.agents[i] = Agent::start(
             Place::Namespace(&lab.room.target(number)),
             &lab.console,
@@ -487,9 +506,9 @@ fn a_room_that_holds_the_image_is_sent_what_differs() {
 }
 
 /// The master with 4 KiB of its content changed: image, what a target must hold, root.
-fn master_changed(folder: &Path) -> (PathBuf, PathBuf, String) {
+fn master_changed(folder: &Path, place: u64) -> (PathBuf, PathBuf, String) {
     let disk = folder.join("master.raw");
-    common::fill::poison_range(&disk, 20 * MIB, 4096, 0x33);
+    common::fill::poison_range(&disk, place, 4096, 0x33);
     let image = folder.join("changed.dcimg");
     capture(&disk, &image, &[]).ok();
     let reference = folder.join("changed-reference.raw");

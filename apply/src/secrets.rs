@@ -1,0 +1,34 @@
+//! Values of secrets, for as long as steps are applied.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use template::step::SecretName;
+
+/// Values by name. Never shown: not by `Debug`, not in an error.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(BTreeMap<SecretName, String>);
+
+impl Secrets {
+    /// Adds one.
+    pub fn insert(&mut self, name: SecretName, value: String) {
+        self.0.insert(name, value);
+    }
+
+    /// Its value.
+    pub fn get(&self, name: &SecretName) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,1 @@
+//! The job a machine finishes by itself after its first start.

@@ -1,0 +1,237 @@
+//! What inspection says of an image: the systems on it, and what keeps them from being changed.
+//!
+//! Values only. `inspect` fills them in from the bytes of partitions, plans are made from them.
+
+use crate::step::FileSystem;
+use serde::{Deserialize, Serialize};
+
+/// Everything found on the partitions of one disk or image.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    /// One a partition, by number.
+    pub partitions: Vec<PartitionFindings>,
+    /// Every system found, by partition.
+    pub systems: Vec<System>,
+}
+
+/// One partition.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PartitionFindings {
+    /// Number in the table.
+    pub number: u32,
+    /// What lies in it; `None` when nobody knows.
+    #[serde(default)]
+    pub file_system: Option<FileSystem>,
+    /// Volume label.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Why nothing may be changed in it.
+    #[serde(default)]
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Why a volume or a system cannot be changed.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// `-FVE-FS-`: the volume is encrypted by BitLocker.
+    BitLocker,
+    /// The volume is encrypted by LUKS.
+    Luks,
+    /// `hiberfil.sys` holds a session.
+    Hibernated,
+    /// The volume's dirty flag is set.
+    DirtyVolume,
+    /// A hive is dirty and its logs do not apply.
+    DirtyHive {
+        /// Its file name.
+        hive: String,
+        /// Why they do not apply.
+        reason: String,
+    },
+    /// A hive fails its validator.
+    DamagedHive {
+        /// Its file name.
+        hive: String,
+        /// The first faults.
+        reason: String,
+    },
+    /// A file or structure that has to be there cannot be read.
+    Unreadable {
+        /// What.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A system that can be made itself.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "family", rename_all = "kebab-case")]
+pub enum System {
+    /// Windows.
+    Windows(Box<WindowsFindings>),
+    /// Linux.
+    Linux(Box<LinuxFindings>),
+}
+
+/// Processor architecture of a system.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arch {
+    /// 32-bit Intel.
+    X86,
+    /// 64-bit Intel.
+    X64,
+    /// 64-bit ARM.
+    Arm64,
+    /// Anything else.
+    Other,
+}
+
+/// A Windows installation.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct WindowsFindings {
+    /// Partition it lies in.
+    pub partition: u32,
+    /// Its folder, as the file system spells it: `Windows`.
+    pub folder: String,
+    /// `ProductName`.
+    pub product: String,
+    /// `EditionID`.
+    #[serde(default)]
+    pub edition: Option<String>,
+    /// Major and minor version: 5.1 XP, 6.1 Windows 7, 6.3 Windows 8.1, 10.0.
+    pub version: (u32, u32),
+    /// Build number.
+    pub build: u32,
+    /// Architecture.
+    pub arch: Arch,
+    /// Sysprep has generalised it.
+    pub generalised: bool,
+    /// `Select\Current`.
+    pub control_set: u32,
+    /// `Select\LastKnownGood`, when it is another set that exists.
+    #[serde(default)]
+    pub last_known_good: Option<u32>,
+    /// NetBIOS name of the master.
+    pub computer_name: String,
+    /// DNS name of the domain the master is a member of.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// It is a domain controller.
+    #[serde(default)]
+    pub domain_controller: bool,
+    /// `S-1-5-21-a-b-c` of SAM and SECURITY; `None` when they cannot be read or disagree.
+    #[serde(default)]
+    pub machine_sid: Option<String>,
+    /// Names of local accounts, as SAM has them.
+    #[serde(default)]
+    pub accounts: Vec<String>,
+    /// Network cards the master knew.
+    #[serde(default)]
+    pub interfaces: Vec<WindowsInterface>,
+    /// Services of disk controllers that are installed: name, `Start`, and whether `StartOverride` demotes it.
+    #[serde(default)]
+    pub storage_services: Vec<StorageService>,
+    /// It has a DriverDatabase (8 and later) rather than a CriticalDeviceDatabase.
+    pub driver_database: bool,
+    /// Answer file in place already, as a path below the volume.
+    #[serde(default)]
+    pub answer_file: Option<String>,
+    /// Why it cannot be changed.
+    #[serde(default)]
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// A network card of a Windows master.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct WindowsInterface {
+    /// `{GUID}` of the interface, braces included.
+    pub guid: String,
+    /// Name of the connection.
+    #[serde(default)]
+    pub name: String,
+    /// Plug and play instance.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// MAC address the instance carries, `aa:bb:cc:dd:ee:ff`.
+    #[serde(default)]
+    pub mac: Option<String>,
+}
+
+/// A boot-start candidate among the services.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct StorageService {
+    /// Key name below `Services`.
+    pub name: String,
+    /// `Start`: 0 boot .. 4 disabled.
+    pub start: u32,
+    /// `StartOverride` has a value other than 0.
+    #[serde(default)]
+    pub overridden: bool,
+}
+
+/// What configures the network of a Linux system.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Renderer {
+    /// netplan.
+    Netplan,
+    /// NetworkManager.
+    NetworkManager,
+    /// systemd-networkd.
+    Networkd,
+    /// ifupdown, `/etc/network/interfaces`.
+    Ifupdown,
+    /// `/etc/sysconfig/network-scripts/ifcfg-*`.
+    Ifcfg,
+}
+
+/// A Linux installation.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct LinuxFindings {
+    /// Partition of its root.
+    pub partition: u32,
+    /// `ID` of os-release.
+    pub id: String,
+    /// `PRETTY_NAME`.
+    pub pretty_name: String,
+    /// `VERSION_ID`.
+    #[serde(default)]
+    pub version: String,
+    /// Architecture, from the header of a program.
+    pub arch: Arch,
+    /// Name of the master.
+    #[serde(default)]
+    pub hostname: String,
+    /// systemd is its first process.
+    pub systemd: bool,
+    /// What configures its network, the one in charge first; empty when nobody knows.
+    #[serde(default)]
+    pub renderers: Vec<Renderer>,
+    /// cloud-init is installed and not disabled.
+    #[serde(default)]
+    pub cloud_init: bool,
+    /// `ENCRYPT_METHOD` of login.defs, lower case.
+    #[serde(default)]
+    pub encrypt_method: Option<String>,
+    /// Group that may use sudo: `sudo` or `wheel`, when it exists.
+    #[serde(default)]
+    pub admin_group: Option<String>,
+    /// SELinux is enforcing.
+    #[serde(default)]
+    pub selinux_enforcing: bool,
+    /// An SSH server is installed.
+    #[serde(default)]
+    pub ssh_server: bool,
+    /// Account names of passwd with a UID that login.defs gives to people, and root.
+    #[serde(default)]
+    pub accounts: Vec<String>,
+    /// Programs for joining a domain that are installed: `realm`, `adcli`.
+    #[serde(default)]
+    pub join_tools: Vec<String>,
+    /// Why it cannot be changed.
+    #[serde(default)]
+    pub obstacles: Vec<Obstacle>,
+}

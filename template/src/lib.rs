@@ -1,0 +1,8 @@
+//! Saved templates, and what they come to on one machine.
+//!
+//! Owns: the file format and its mistakes ([`schema`]), names and addresses handed out, and the plan: findings of an image,
+//! a machine's facts and a template give ordered [`step`]s, or reasons to refuse. Never touches a file, a clock or a
+//! socket. What always holds: the same input gives the same plan, and no plan holds a secret.
+
+pub mod findings;
+pub mod step;
