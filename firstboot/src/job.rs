@@ -46,7 +46,7 @@
 //! ```
 //!
 //! A secret is `=` and its value. Wiped, every byte of it, the `=` too, is overwritten with `*` where it lies: the text keeps
-//! its length and can be read at every moment of that ([`Secret::Wiped`]).
+//! its length, and can be read at every moment of that: what begins with `*` is wiped ([`Secret::Wiped`]).
 
 use std::fmt;
 use std::net::Ipv4Addr;

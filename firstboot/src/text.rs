@@ -196,26 +196,49 @@ pub(crate) fn parse(text: &str) -> Result<Job, JobError> {
     reader.finish()
 }
 
+/// A line of a secret: how long its key is with the space behind it.
+fn secret_key(line: &[u8]) -> Option<usize> {
+    let keys: [&[u8]; 2] = [b"password ", b"blob "];
+    keys.iter()
+        .find(|key| line.starts_with(key))
+        .map(|key| key.len())
+}
+
 /// Where the secrets of a text lie: the id of the step and the bytes to be overwritten. Follows the lines only, so that it also
 /// finds them in a text that is no valid job.
-pub(crate) fn secret_spans(text: &str) -> Vec<(String, Range<usize>)> {
+pub(crate) fn secret_spans(text: &[u8]) -> Vec<(String, Range<usize>)> {
     let mut spans = Vec::new();
     let mut step = String::new();
     let mut offset = 0_usize;
-    for line in text.split('\n') {
-        if let Some((key, value)) = line.split_once(' ') {
-            match key {
-                "step" => step = value.split(' ').next().unwrap_or_default().to_string(),
-                "password" | "blob" => {
-                    let start = offset + key.len() + 1;
-                    spans.push((step.clone(), start..start + value.len()));
-                }
-                _ => {}
-            }
+    for line in text.split(|byte| *byte == b'\n') {
+        let end = offset + line.len();
+        if let Some(rest) = line.strip_prefix(b"step ") {
+            let id = rest.split(|byte| *byte == b' ').next().unwrap_or_default();
+            step = String::from_utf8_lossy(id).into_owned();
+        } else if let Some(key) = secret_key(line) {
+            spans.push((step.clone(), offset + key..end));
         }
-        offset += line.len() + 1;
+        offset = end + 1;
     }
     spans
+}
+
+/// The text of a file. A power cut in the middle of wiping leaves half of an escape or of a character behind the `*`: what follows a
+/// `*` there means nothing.
+pub(crate) fn decode(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
+    let mut text = String::with_capacity(bytes.len());
+    for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        if at > 0 {
+            text.push('\n');
+        }
+        let wiped = secret_key(line).filter(|key| line.get(*key) == Some(&b'*'));
+        let line = match wiped {
+            Some(key) => line.get(..=key).unwrap_or_default(),
+            None => line,
+        };
+        text.push_str(std::str::from_utf8(line)?);
+    }
+    Ok(text)
 }
 
 /// One step as it is being read: which keys occurred, with their values.
@@ -488,7 +511,7 @@ fn read_secret(value: &str) -> Result<Secret, String> {
     if let Some(value) = value.strip_prefix('=') {
         return Ok(Secret::new(value));
     }
-    if !value.is_empty() && value.bytes().all(|c| c == b'*') {
+    if value.starts_with('*') {
         return Ok(Secret::Wiped);
     }
     Err("a secret begins with '='".into())
