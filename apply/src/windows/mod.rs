@@ -1,5 +1,13 @@
 //! Steps on a Windows volume.
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the step that uses it comes with the hives")
+)]
+mod ntfs;
+#[cfg(test)]
+mod testing;
+
 use crate::engine::Task;
 use crate::guest::Guest;
 use template::step::{Action, FirstBootJob};
