@@ -6,6 +6,7 @@
 )]
 mod ntfs;
 #[cfg(test)]
+#[path = "../../../inspect/tests/support/volume.rs"]
 mod testing;
 
 use crate::engine::Task;

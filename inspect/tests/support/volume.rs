@@ -1,11 +1,18 @@
 //! NTFS volumes for tests: made by mkntfs, mounted by ntfs-3g, unmounted whatever happens.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "shared by the tests of several crates: each uses a part, and all touch files"
+)]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A fresh volume of `bytes` in `dir`.
-pub(crate) fn new_volume(dir: &Path, bytes: u64) -> PathBuf {
+pub fn new_volume(dir: &Path, bytes: u64) -> PathBuf {
     let image = dir.join("volume.img");
     File::create(&image).unwrap().set_len(bytes).unwrap();
     let made = Command::new("mkntfs")
@@ -20,11 +27,11 @@ pub(crate) fn new_volume(dir: &Path, bytes: u64) -> PathBuf {
 }
 
 /// A volume mounted beside its image.
-pub(crate) struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
     /// Mounts it.
-    pub(crate) fn new(image: &Path) -> Self {
+    pub fn new(image: &Path) -> Self {
         let point = image.with_extension("mnt");
         std::fs::create_dir_all(&point).unwrap();
         let status = Command::new("ntfs-3g")
@@ -36,8 +43,15 @@ impl Mounted {
         Self(point)
     }
 
+    /// Writes a file and the folders above it; `/` between them.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let path = self.0.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
     /// Where it is mounted.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }
