@@ -9,6 +9,7 @@
 
 use crate::device::Loop;
 use crate::guest::Guest;
+use crate::linux::fstab::{self, Name};
 use crate::mount::{Mount, Wanted};
 use crate::{Payloads, Secrets, Slot, Target, Watcher};
 use diskmap::ReadAt;
@@ -20,6 +21,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use template::step::{Action, FileSystem, MachinePlan, Payload, SecretName};
+
+/// Largest `/etc/fstab` that is read.
+const MAX_FSTAB: u64 = 1 << 20;
 
 /// What is asked of volumes now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +40,8 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Volume {
     guest: Option<Rc<Guest>>,
+    /// What a Linux system mounts over this root, with the partition it lies in; `None` when nobody asked.
+    inner: Option<Vec<(u32, Mount)>>,
     mount: Option<Mount>,
     writable: bool,
     device: Option<Loop>,
@@ -133,24 +139,122 @@ impl<'a> Context<'a> {
         Ok(path)
     }
 
+    /// Root of a Linux system, with the other partitions it mounts (`/var`, `/home`) in their places.
+    pub(crate) fn linux_root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
+        let guest = self.root(partition)?;
+        let root = self.mounted_at(partition)?;
+        if let Some(volume) = self.volumes.get(&partition)
+            && volume.inner.is_some()
+        {
+            return Ok(guest);
+        }
+        let fstab = guest.read("/etc/fstab", MAX_FSTAB)?.unwrap_or_default();
+        let fstab = String::from_utf8_lossy(&fstab);
+        let mut covered = Vec::new();
+        let mut inner = Vec::new();
+        for entry in fstab::entries(&fstab) {
+            let found = match entry.subvolume {
+                true => None,
+                false => self.volume_named(&entry.volume)?,
+            };
+            let Some((number, file_system)) = found else {
+                covered.push(entry.path);
+                continue;
+            };
+            let at = match guest.real_folder(&entry.path)? {
+                Some(at) if number != partition && at.starts_with(&root) && at != root => at,
+                _ => continue,
+            };
+            let device = self.device(number)?;
+            let wanted = Wanted {
+                writable: self.phase == Phase::Apply,
+                discard_hibernation: false,
+            };
+            let mount = Mount::new(&device, file_system, &at, wanted)
+                .map_err(|reason| format!("partition {number}, {}: {reason}", entry.path))?;
+            inner.push((number, mount));
+        }
+        let guest = Rc::new(guest.with_covered(covered)?);
+        let volume = self.volumes.entry(partition).or_default();
+        volume.inner = Some(inner);
+        volume.guest = Some(Rc::clone(&guest));
+        Ok(guest)
+    }
+
+    /// The partition whose file system has this name, of those the kernel mounts for Linux.
+    fn volume_named(&self, name: &Name) -> Result<Option<(u32, FileSystem)>, String> {
+        for slot in self.target.partitions {
+            let Some(info) = self.identify(slot.number)? else {
+                continue;
+            };
+            let same = match name {
+                Name::Uuid(uuid) => info
+                    .uuid
+                    .as_ref()
+                    .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
+                Name::Label(label) => info.label.as_ref() == Some(label),
+                Name::Other(_) => false,
+            };
+            if let (true, Some(kind @ (FileSystem::Ext | FileSystem::Xfs))) =
+                (same, changeable(info.kind))
+            {
+                return Ok(Some((slot.number, kind)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Folder a partition is mounted at, for programs that work on mounted volumes.
+    pub(crate) fn mounted_at(&self, partition: u32) -> Result<PathBuf, String> {
+        self.volumes
+            .get(&partition)
+            .and_then(|volume| volume.mount.as_ref())
+            .map(|mount| mount.path().to_owned())
+            .ok_or_else(|| format!("partition {partition} is not mounted"))
+    }
+
     /// Unmounts a partition, everything written; not mounted is fine.
     pub(crate) fn unmount(&mut self, partition: u32) -> Result<(), String> {
+        let hosts: Vec<u32> = self
+            .volumes
+            .iter()
+            .filter(|(_, volume)| {
+                volume
+                    .inner
+                    .iter()
+                    .flatten()
+                    .any(|(inner, _)| *inner == partition)
+            })
+            .map(|(host, _)| *host)
+            .collect();
+        for host in hosts {
+            self.unmount_one(host)?;
+        }
+        self.unmount_one(partition)
+    }
+
+    fn unmount_one(&mut self, partition: u32) -> Result<(), String> {
         let Some(volume) = self.volumes.get_mut(&partition) else {
             return Ok(());
         };
         volume.guest = None;
         volume.writable = false;
-        match volume.mount.take() {
-            None => Ok(()),
-            Some(mount) => {
-                let at = mount.path().to_owned();
-                mount
-                    .unmount()
-                    .map_err(|reason| format!("partition {partition}: {reason}"))?;
-                remove_folder(&at);
-                Ok(())
+        let mut first = Ok(());
+        for (number, mount) in volume.inner.take().unwrap_or_default().into_iter().rev() {
+            let result = mount.unmount();
+            if first.is_ok() {
+                first = result.map_err(|reason| format!("partition {number}: {reason}"));
             }
         }
+        if let Some(mount) = volume.mount.take() {
+            let at = mount.path().to_owned();
+            let result = mount.unmount();
+            remove_folder(&at);
+            if first.is_ok() {
+                first = result.map_err(|reason| format!("partition {partition}: {reason}"));
+            }
+        }
+        first
     }
 
     /// What lies in a partition now, read from the disk; `None` when nobody knows.
@@ -164,15 +268,9 @@ impl<'a> Context<'a> {
 
     /// The kind of file system in a partition, of those that can be changed.
     pub(crate) fn file_system(&self, partition: u32) -> Result<Option<FileSystem>, String> {
-        Ok(self.identify(partition)?.and_then(|info| match info.kind {
-            FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => Some(FileSystem::Ext),
-            FsKind::Ntfs => Some(FileSystem::Ntfs),
-            FsKind::Fat12 | FsKind::Fat16 | FsKind::Fat32 => Some(FileSystem::Fat),
-            FsKind::ExFat => Some(FileSystem::Exfat),
-            FsKind::Xfs => Some(FileSystem::Xfs),
-            FsKind::Btrfs => Some(FileSystem::Btrfs),
-            _ => None,
-        }))
+        Ok(self
+            .identify(partition)?
+            .and_then(|info| changeable(info.kind)))
     }
 
     /// True for an NTFS volume: paths of steps on it are Windows paths.
@@ -291,6 +389,19 @@ impl Drop for Context<'_> {
         if let Err(reason) = self.close() {
             tracing::warn!("{reason}");
         }
+    }
+}
+
+/// Kinds that can be changed.
+fn changeable(kind: FsKind) -> Option<FileSystem> {
+    match kind {
+        FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => Some(FileSystem::Ext),
+        FsKind::Ntfs => Some(FileSystem::Ntfs),
+        FsKind::Fat12 | FsKind::Fat16 | FsKind::Fat32 => Some(FileSystem::Fat),
+        FsKind::ExFat => Some(FileSystem::Exfat),
+        FsKind::Xfs => Some(FileSystem::Xfs),
+        FsKind::Btrfs => Some(FileSystem::Btrfs),
+        _ => None,
     }
 }
 

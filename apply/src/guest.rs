@@ -13,7 +13,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 /// Owner and mode of something new. What is there already keeps its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,6 +75,8 @@ const MAX_ENTRIES: usize = 100_000;
 #[derive(Debug)]
 pub(crate) struct Guest {
     root: OwnedFd,
+    /// Folders another file system is mounted over when the system runs, one that could not be mounted here.
+    covered: Vec<String>,
 }
 
 impl Guest {
@@ -85,7 +88,44 @@ impl Guest {
             Mode::empty(),
         )
         .map_err(|error| format!("{}: {}", at.display(), io::Error::from(error)))?;
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            covered: Vec::new(),
+        })
+    }
+
+    /// The same root, with folders that must not be written to.
+    pub(crate) fn with_covered(&self, covered: Vec<String>) -> Result<Self, String> {
+        let root = rustix::io::dup(&self.root).map_err(|error| named("/", error))?;
+        Ok(Self { root, covered })
+    }
+
+    /// Refuses a path that the running system would not see.
+    pub(crate) fn check_reachable(&self, path: &str) -> Result<(), String> {
+        let hidden = self.covered.iter().find(|folder| {
+            path.strip_prefix(folder.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        });
+        match hidden {
+            None => Ok(()),
+            Some(folder) => Err(format!(
+                "{path}: the system mounts another file system at {folder}, which is not an ext or XFS partition of this \
+                 disk named in /etc/fstab by UUID or label; name it so on the master"
+            )),
+        }
+    }
+
+    /// Where a folder really lies, as the kernel has it; `None` when there is none.
+    pub(crate) fn real_folder(&self, path: &str) -> Result<Option<PathBuf>, String> {
+        let folder = match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(named(path, error)),
+        };
+        let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        std::fs::read_link(&link)
+            .map(Some)
+            .map_err(|error| format!("{path}: {error}"))
     }
 
     /// Content of a regular file, symbolic links followed inside the root; `None` when there is none.
