@@ -3,8 +3,27 @@
 //! Owns: every effect of a template on a disk. Decides nothing: what is to be done is in the plan. What always holds: a
 //! step is applied only when its check says that it is not so already, and has failed unless its verification, which reads
 //! the disk again, agrees.
+//!
+//! ```text
+//!  each step: check (mounted read-only) -> apply (writable), when it is not so
+//!  all steps: unmounted, flushed, cache dropped -> mounted read-only -> verify, each step -> unmounted
+//! ```
+//!
+//! Where what lies: `engine` order and failure; `context` what a step may use; `device` loop devices; `mount`
+//! mounts; `guest` files below a mounted root, which no symbolic link of it can leave; `linux`, `windows`, `grow`, `copy`
+//! the steps themselves.
 
+mod context;
+mod copy;
+mod device;
+mod engine;
+mod grow;
+mod guest;
+mod linux;
+mod mount;
+mod program;
 mod secrets;
+mod windows;
 
 pub use secrets::Secrets;
 
@@ -66,7 +85,7 @@ pub enum Outcome {
 /// What was done.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Every offline step and answer file, in order: id and outcome.
+    /// Every step of the plan, in order: id and outcome.
     pub steps: Vec<(String, Outcome)>,
     /// What the technician should know.
     pub notes: Vec<String>,
@@ -76,13 +95,14 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 #[error("step {step}: {reason}")]
 pub struct ApplyError {
-    /// Id of the step, or `mount` and `unmount`.
+    /// Id of the step, or `plan`, `cancelled`, `unmount`.
     pub step: String,
     /// What went wrong, where, and what to try.
     pub reason: String,
 }
 
-/// Carries out the offline steps of a plan, in order.
+/// Carries out the steps of a plan, in order. Steps that take effect later (answer file, first boot) are prepared
+/// here like every other one.
 ///
 /// # Errors
 /// The step that failed and why. Everything is unmounted then; the disk must not be committed.
@@ -94,12 +114,5 @@ pub fn run(
     cancelled: &AtomicBool,
     watcher: &mut dyn Watcher,
 ) -> Result<Report, ApplyError> {
-    let _ = (target, secrets, payloads, cancelled, watcher);
-    match plan.steps.first() {
-        None => Ok(Report::default()),
-        Some(step) => Err(ApplyError {
-            step: step.id.clone(),
-            reason: "this build applies no steps".into(),
-        }),
-    }
+    engine::run(target, plan, secrets, payloads, cancelled, watcher)
 }

@@ -1,0 +1,433 @@
+//! What a step may use: volumes, secrets, payloads, the log.
+//!
+//! Owns: which partition is attached and mounted, and how. What always holds: a volume is mounted at most once and on
+//! demand, read-only until a step really has something to change; nothing is left attached after [`Context::close`] or a drop.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the edge: the disk itself is opened to look at it and to flush it"
+)]
+
+use crate::device::Loop;
+use crate::guest::Guest;
+use crate::linux::fstab::{self, Name};
+use crate::mount::{Mount, Wanted};
+use crate::{Payloads, Secrets, Slot, Target, Watcher};
+use diskmap::ReadAt;
+use diskmap::usedmap::{FsInfo, FsKind, identify};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use template::step::{Action, FileSystem, MachinePlan, Payload, SecretName};
+
+/// Largest `/etc/fstab` that is read.
+const MAX_FSTAB: u64 = 1 << 20;
+
+/// What is asked of volumes now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// Read-only unless it is writable already.
+    Check,
+    /// Writable.
+    Apply,
+    /// Read-only, the device too.
+    Verify,
+}
+
+/// A partition in use. Fields in the order they have to go: handle, mount, device.
+#[derive(Debug, Default)]
+struct Volume {
+    guest: Option<Rc<Guest>>,
+    /// What a Linux system mounts over this root, with the partition it lies in; `None` when nobody asked.
+    inner: Option<Vec<(u32, Mount)>>,
+    mount: Option<Mount>,
+    writable: bool,
+    device: Option<Loop>,
+}
+
+/// What a step may use.
+pub(crate) struct Context<'a> {
+    target: &'a Target<'a>,
+    secrets: &'a Secrets,
+    payloads: &'a dyn Payloads,
+    cancelled: &'a AtomicBool,
+    watcher: &'a mut dyn Watcher,
+    /// Partitions whose hibernated session the plan gives up.
+    discard_hibernation: BTreeSet<u32>,
+    volumes: BTreeMap<u32, Volume>,
+    phase: Phase,
+    notes: Vec<String>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        target: &'a Target<'a>,
+        plan: &MachinePlan,
+        secrets: &'a Secrets,
+        payloads: &'a dyn Payloads,
+        cancelled: &'a AtomicBool,
+        watcher: &'a mut dyn Watcher,
+    ) -> Self {
+        let discard_hibernation = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step.action {
+                Action::WindowsDiscardHibernation { partition } => Some(partition),
+                _ => None,
+            })
+            .collect();
+        Self {
+            target,
+            secrets,
+            payloads,
+            cancelled,
+            watcher,
+            discard_hibernation,
+            volumes: BTreeMap::new(),
+            phase: Phase::Check,
+            notes: Vec::new(),
+        }
+    }
+
+    // What a step may use.
+
+    /// Root of a partition's file system, mounted on demand. Not to be kept after the call of the task that asked.
+    pub(crate) fn root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
+        let writable = self.phase == Phase::Apply;
+        if let Some(volume) = self.volumes.get(&partition)
+            && let Some(guest) = &volume.guest
+            && (volume.writable || !writable)
+        {
+            return Ok(Rc::clone(guest));
+        }
+        self.unmount(partition)?;
+        let file_system = self.file_system(partition)?.ok_or_else(|| {
+            format!("partition {partition} holds no file system that can be mounted here")
+        })?;
+        let device = self.device(partition)?;
+        let at = self.target.work.join(format!("partition-{partition}"));
+        fs::create_dir_all(&at).map_err(|error| format!("{}: {error}", at.display()))?;
+        let wanted = Wanted {
+            writable,
+            discard_hibernation: self.discard_hibernation.contains(&partition),
+        };
+        let mount = Mount::new(&device, file_system, &at, wanted)
+            .map_err(|reason| format!("partition {partition}: {reason}"))?;
+        let guest = Rc::new(Guest::new(mount.path())?);
+        let volume = self.volumes.entry(partition).or_default();
+        volume.mount = Some(mount);
+        volume.guest = Some(Rc::clone(&guest));
+        volume.writable = writable;
+        Ok(guest)
+    }
+
+    /// The partition as a block device that ends where it ends, for work below the file system; unmounted first. Writable
+    /// except while verifying.
+    pub(crate) fn device(&mut self, partition: u32) -> Result<PathBuf, String> {
+        self.unmount(partition)?;
+        let slot = self.slot(partition)?;
+        let read_only = self.phase == Phase::Verify;
+        let volume = self.volumes.entry(partition).or_default();
+        if let Some(device) = &volume.device {
+            return Ok(device.path().to_owned());
+        }
+        let device = Loop::attach(self.target, slot, read_only)?;
+        let path = device.path().to_owned();
+        volume.device = Some(device);
+        Ok(path)
+    }
+
+    /// Root of a Linux system, with the other partitions it mounts (`/var`, `/home`) in their places.
+    pub(crate) fn linux_root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
+        let guest = self.root(partition)?;
+        let root = self.mounted_at(partition)?;
+        if let Some(volume) = self.volumes.get(&partition)
+            && volume.inner.is_some()
+        {
+            return Ok(guest);
+        }
+        let fstab = guest.read("/etc/fstab", MAX_FSTAB)?.unwrap_or_default();
+        let fstab = String::from_utf8_lossy(&fstab);
+        let mut covered = Vec::new();
+        let mut inner = Vec::new();
+        for entry in fstab::entries(&fstab) {
+            let found = match entry.subvolume {
+                true => None,
+                false => self.volume_named(&entry.volume)?,
+            };
+            let Some((number, file_system)) = found else {
+                covered.push(entry.path);
+                continue;
+            };
+            let at = match guest.real_folder(&entry.path)? {
+                Some(at) if number != partition && at.starts_with(&root) && at != root => at,
+                _ => continue,
+            };
+            let device = self.device(number)?;
+            let wanted = Wanted {
+                writable: self.phase == Phase::Apply,
+                discard_hibernation: false,
+            };
+            let mount = Mount::new(&device, file_system, &at, wanted)
+                .map_err(|reason| format!("partition {number}, {}: {reason}", entry.path))?;
+            inner.push((number, mount));
+        }
+        let guest = Rc::new(guest.with_covered(covered)?);
+        let volume = self.volumes.entry(partition).or_default();
+        volume.inner = Some(inner);
+        volume.guest = Some(Rc::clone(&guest));
+        Ok(guest)
+    }
+
+    /// The partition whose file system has this name, of those the kernel mounts for Linux.
+    fn volume_named(&self, name: &Name) -> Result<Option<(u32, FileSystem)>, String> {
+        for slot in self.target.partitions {
+            let Some(info) = self.identify(slot.number)? else {
+                continue;
+            };
+            let same = match name {
+                Name::Uuid(uuid) => info
+                    .uuid
+                    .as_ref()
+                    .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
+                Name::Label(label) => info.label.as_ref() == Some(label),
+                Name::Other(_) => false,
+            };
+            if let (true, Some(kind @ (FileSystem::Ext | FileSystem::Xfs))) =
+                (same, changeable(info.kind))
+            {
+                return Ok(Some((slot.number, kind)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Folder a partition is mounted at, for programs that work on mounted volumes.
+    pub(crate) fn mounted_at(&self, partition: u32) -> Result<PathBuf, String> {
+        self.volumes
+            .get(&partition)
+            .and_then(|volume| volume.mount.as_ref())
+            .map(|mount| mount.path().to_owned())
+            .ok_or_else(|| format!("partition {partition} is not mounted"))
+    }
+
+    /// Unmounts a partition, everything written; not mounted is fine.
+    pub(crate) fn unmount(&mut self, partition: u32) -> Result<(), String> {
+        let hosts: Vec<u32> = self
+            .volumes
+            .iter()
+            .filter(|(_, volume)| {
+                volume
+                    .inner
+                    .iter()
+                    .flatten()
+                    .any(|(inner, _)| *inner == partition)
+            })
+            .map(|(host, _)| *host)
+            .collect();
+        for host in hosts {
+            self.unmount_one(host)?;
+        }
+        self.unmount_one(partition)
+    }
+
+    fn unmount_one(&mut self, partition: u32) -> Result<(), String> {
+        let Some(volume) = self.volumes.get_mut(&partition) else {
+            return Ok(());
+        };
+        volume.guest = None;
+        volume.writable = false;
+        let mut first = Ok(());
+        for (number, mount) in volume.inner.take().unwrap_or_default().into_iter().rev() {
+            let result = mount.unmount();
+            if first.is_ok() {
+                first = result.map_err(|reason| format!("partition {number}: {reason}"));
+            }
+        }
+        if let Some(mount) = volume.mount.take() {
+            let at = mount.path().to_owned();
+            let result = mount.unmount();
+            remove_folder(&at);
+            if first.is_ok() {
+                first = result.map_err(|reason| format!("partition {partition}: {reason}"));
+            }
+        }
+        first
+    }
+
+    /// What lies in a partition now, read from the disk; `None` when nobody knows.
+    pub(crate) fn identify(&self, partition: u32) -> Result<Option<FsInfo>, String> {
+        let slot = self.slot(partition)?;
+        let disk = File::open(self.target.disk)
+            .map_err(|error| format!("{}: {error}", self.target.disk.display()))?;
+        let slice = Slice { disk, slot };
+        identify(&slice, slot.length).map_err(|error| format!("partition {partition}: {error}"))
+    }
+
+    /// The kind of file system in a partition, of those that can be changed.
+    pub(crate) fn file_system(&self, partition: u32) -> Result<Option<FileSystem>, String> {
+        Ok(self
+            .identify(partition)?
+            .and_then(|info| changeable(info.kind)))
+    }
+
+    /// True for an NTFS volume: paths of steps on it are Windows paths.
+    pub(crate) fn is_ntfs(&self, partition: u32) -> Result<bool, String> {
+        Ok(self.file_system(partition)? == Some(FileSystem::Ntfs))
+    }
+
+    /// Place of a partition.
+    pub(crate) fn slot(&self, partition: u32) -> Result<Slot, String> {
+        self.target
+            .partitions
+            .iter()
+            .copied()
+            .find(|slot| slot.number == partition)
+            .ok_or_else(|| format!("the disk has no partition {partition}"))
+    }
+
+    /// Value of a secret. Never to be put into an error, a log line or an argument of a program.
+    pub(crate) fn secret(&self, name: &SecretName) -> Result<&'a str, String> {
+        self.secrets
+            .get(name)
+            .ok_or_else(|| format!("the secret {} did not come with the order", name.0))
+    }
+
+    /// A file of the console. Whoever reads it holds it against its hash.
+    pub(crate) fn payload(&self, payload: &Payload) -> Result<Box<dyn Read + 'a>, String> {
+        self.payloads
+            .open(payload)
+            .map_err(|error| format!("fetching {} from the console: {error}", payload.name))
+    }
+
+    /// Folder for temporary files; steps remove theirs.
+    pub(crate) fn work(&self) -> &'a Path {
+        self.target.work
+    }
+
+    /// True when the job was cancelled: long work should end.
+    pub(crate) fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// A line for the job's log, without secrets.
+    pub(crate) fn log(&mut self, line: &str) {
+        self.watcher.log(line);
+    }
+
+    /// Something the technician should know, kept in the report.
+    pub(crate) fn note(&mut self, line: String) {
+        if !self.notes.contains(&line) {
+            self.watcher.log(&line);
+            self.notes.push(line);
+        }
+    }
+
+    // What the engine uses.
+
+    pub(crate) fn begin(&mut self, index: usize, count: usize, what: &str) {
+        self.watcher.step(index, count, what);
+    }
+
+    pub(crate) fn read_only(&mut self) {
+        self.phase = Phase::Check;
+    }
+
+    pub(crate) fn writable(&mut self) {
+        self.phase = Phase::Apply;
+    }
+
+    pub(crate) fn verifying(&mut self) {
+        self.phase = Phase::Verify;
+    }
+
+    pub(crate) fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Unmounts and detaches everything, flushes the disk and drops what its cache holds of the partitions.
+    pub(crate) fn close(&mut self) -> Result<(), String> {
+        let mut first = Ok(());
+        let mut keep = |result: Result<(), String>| {
+            if first.is_ok() {
+                first = result;
+            }
+        };
+        let partitions: Vec<u32> = self.volumes.keys().copied().collect();
+        for partition in &partitions {
+            keep(self.unmount(*partition));
+        }
+        for (_, volume) in std::mem::take(&mut self.volumes) {
+            if let Some(device) = volume.device {
+                keep(device.detach());
+            }
+        }
+        if !partitions.is_empty() {
+            keep(self.flush());
+            remove_folder(self.target.work);
+        }
+        first
+    }
+
+    fn flush(&self) -> Result<(), String> {
+        let told = |error: io::Error| format!("flushing {}: {error}", self.target.disk.display());
+        let disk = File::open(self.target.disk).map_err(told)?;
+        disk.sync_all().map_err(told)?;
+        for slot in self.target.partitions {
+            let length = std::num::NonZeroU64::new(slot.length);
+            rustix::fs::fadvise(&disk, slot.offset, length, rustix::fs::Advice::DontNeed)
+                .map_err(|error| told(error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Context<'_> {
+    fn drop(&mut self) {
+        if let Err(reason) = self.close() {
+            tracing::warn!("{reason}");
+        }
+    }
+}
+
+/// Kinds that can be changed.
+fn changeable(kind: FsKind) -> Option<FileSystem> {
+    match kind {
+        FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => Some(FileSystem::Ext),
+        FsKind::Ntfs => Some(FileSystem::Ntfs),
+        FsKind::Fat12 | FsKind::Fat16 | FsKind::Fat32 => Some(FileSystem::Fat),
+        FsKind::ExFat => Some(FileSystem::Exfat),
+        FsKind::Xfs => Some(FileSystem::Xfs),
+        FsKind::Btrfs => Some(FileSystem::Btrfs),
+        _ => None,
+    }
+}
+
+/// Best effort: a folder that is not empty holds something of somebody else's.
+fn remove_folder(folder: &Path) {
+    let _ = fs::remove_dir(folder);
+}
+
+/// A partition of the open disk.
+struct Slice {
+    disk: File,
+    slot: Slot,
+}
+
+impl ReadAt for Slice {
+    fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.slot.length.saturating_sub(position);
+        let room = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let place = self
+            .slot
+            .offset
+            .checked_add(position)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let buffer = buffer.get_mut(..room).unwrap_or_default();
+        std::os::unix::fs::FileExt::read_at(&self.disk, buffer, place)
+    }
+}

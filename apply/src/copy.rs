@@ -1,0 +1,160 @@
+//! A file of the console, put on a volume.
+//!
+//! What always holds: a file has its name only when its BLAKE3 is the one the plan names; it is written under a temporary
+//! name until then. Free space is looked at first.
+
+use crate::context::Context;
+use crate::engine::{State, Task};
+use crate::guest::{Guest, Owner};
+use crate::windows;
+use std::io::{Read, Write};
+use template::step::Payload;
+
+/// Room that stays free beside a file, for what the file system needs to note it.
+const SPARE: u64 = 1 << 20;
+
+/// Copies one file.
+pub(crate) struct Copy<'a> {
+    partition: u32,
+    payload: &'a Payload,
+    to: &'a str,
+}
+
+impl<'a> Copy<'a> {
+    pub(crate) fn new(partition: u32, payload: &'a Payload, to: &'a str) -> Self {
+        Self {
+            partition,
+            payload,
+            to,
+        }
+    }
+
+    /// The path below the root of the volume.
+    fn path(&self, context: &Context<'_>, guest: &Guest) -> Result<String, String> {
+        if context.is_ntfs(self.partition)? {
+            return windows::guest_path(guest, self.to);
+        }
+        if !self.to.starts_with('/') {
+            return Err(format!("{}: a path on Linux begins with /", self.to));
+        }
+        Ok(self.to.to_owned())
+    }
+}
+
+impl Task for Copy<'_> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        let guest = context.root(self.partition)?;
+        let path = self.path(context, &guest)?;
+        Ok(match lies_there(&guest, &path, self.payload)? {
+            true => State::Done,
+            false => State::Needed(format!("{} is not there, or is another one", self.to)),
+        })
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        let guest = context.root(self.partition)?;
+        let path = self.path(context, &guest)?;
+        let mode = if path.starts_with("/etc/") {
+            0o600
+        } else {
+            0o755
+        };
+        let source = context.payload(self.payload)?;
+        put(
+            &guest,
+            &path,
+            self.payload,
+            source,
+            Owner::root(mode),
+            &|| context.cancelled(),
+        )
+    }
+}
+
+/// True when a file of that content lies there.
+pub(crate) fn lies_there(guest: &Guest, path: &str, payload: &Payload) -> Result<bool, String> {
+    let Some(mut file) = guest.open(path)? else {
+        return Ok(false);
+    };
+    let length = file
+        .metadata()
+        .map_err(|error| format!("{path}: {error}"))?
+        .len();
+    if length != payload.bytes {
+        return Ok(false);
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher
+        .update_reader(&mut file)
+        .map_err(|error| format!("reading {path}: {error}"))?;
+    Ok(same_hash(&hasher, payload))
+}
+
+/// Writes a payload to a path whose folders are made when they are missing.
+pub(crate) fn put(
+    guest: &Guest,
+    path: &str,
+    payload: &Payload,
+    source: Box<dyn Read + '_>,
+    owner: Owner,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(), String> {
+    let folder = match path.rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((folder, _)) => folder,
+    };
+    guest.create_directories(folder, Owner::root(0o755))?;
+    let free = guest.free_bytes(folder)?;
+    if free < payload.bytes.saturating_add(SPARE) {
+        return Err(format!(
+            "{path}: {} has {} bytes and the volume has {free} bytes free; free some on the master, or let the \
+             partition grow",
+            payload.name, payload.bytes
+        ));
+    }
+    let mut new = guest.create(path, owner)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0_u8; 256 * 1024];
+    let mut left = payload.bytes;
+    // One byte more than declared is asked for, so that a longer file is noticed and not cut.
+    let mut source = source.take(payload.bytes.saturating_add(1));
+    loop {
+        if cancelled() {
+            return Err("the job was cancelled".into());
+        }
+        let count = source
+            .read(&mut buffer)
+            .map_err(|error| format!("receiving {}: {error}", payload.name))?;
+        if count == 0 {
+            break;
+        }
+        let part = buffer.get(..count).unwrap_or_default();
+        let length = u64::try_from(count).unwrap_or(u64::MAX);
+        left = left.checked_sub(length).ok_or_else(|| {
+            format!(
+                "{} is longer than the {} bytes the plan names",
+                payload.name, payload.bytes
+            )
+        })?;
+        hasher.update(part);
+        new.file
+            .write_all(part)
+            .map_err(|error| format!("{path}: {error}"))?;
+    }
+    if left != 0 {
+        return Err(format!("{} ended {left} bytes early", payload.name));
+    }
+    if !same_hash(&hasher, payload) {
+        return Err(format!(
+            "{} is not the file the plan names: its BLAKE3 is {} instead of {}",
+            payload.name,
+            hasher.finalize().to_hex(),
+            payload.blake3
+        ));
+    }
+    new.finish()
+}
+
+fn same_hash(hasher: &blake3::Hasher, payload: &Payload) -> bool {
+    hasher.finalize().to_hex().as_str() == payload.blake3.to_ascii_lowercase()
+}

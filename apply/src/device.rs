@@ -1,0 +1,87 @@
+//! Partitions as loop devices: the table that would make them partitions is not written yet.
+//!
+//! Owns: attaching and detaching. What always holds: a device that was attached here is detached when its value is
+//! dropped, and its last byte is the partition's last byte, so that nothing run on it can reach a neighbour.
+
+use crate::program::{self, SHORT};
+use crate::{Slot, Target};
+use std::path::{Path, PathBuf};
+
+/// An attached loop device.
+#[derive(Debug)]
+pub(crate) struct Loop {
+    path: PathBuf,
+}
+
+impl Loop {
+    /// Attaches one over a partition.
+    pub(crate) fn attach(target: &Target<'_>, slot: Slot, read_only: bool) -> Result<Self, String> {
+        let disk = target
+            .disk
+            .to_str()
+            .ok_or_else(|| format!("{}: the path is not UTF-8", target.disk.display()))?;
+        let offset = slot.offset.to_string();
+        let length = slot.length.to_string();
+        let sector = target.sector_size.to_string();
+        let mut arguments = vec![
+            "--find",
+            "--show",
+            "--offset",
+            &offset,
+            "--sizelimit",
+            &length,
+            "--sector-size",
+            &sector,
+        ];
+        if read_only {
+            arguments.push("--read-only");
+        }
+        // Past the page cache where the backing store can do it (tmpfs and odd offsets cannot).
+        let mut direct = arguments.clone();
+        direct.push("--direct-io=on");
+        direct.push(disk);
+        arguments.push(disk);
+        let said = program::run("losetup", &direct, SHORT)?
+            .success("losetup")
+            .or_else(|_| program::run("losetup", &arguments, SHORT)?.success("losetup"))
+            .map_err(|reason| {
+                format!(
+                    "partition {} of {disk} cannot be reached as a loop device: {reason}",
+                    slot.number
+                )
+            })?;
+        let path = said.trim();
+        if !path.starts_with("/dev/loop") {
+            return Err(format!("losetup named no device: {path:?}"));
+        }
+        Ok(Self { path: path.into() })
+    }
+
+    /// `/dev/loopN`.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Detaches it, and says when that fails.
+    pub(crate) fn detach(mut self) -> Result<(), String> {
+        let path = std::mem::take(&mut self.path);
+        detach(&path)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            if let Err(reason) = detach(&self.path) {
+                tracing::warn!("{reason}");
+            }
+        }
+    }
+}
+
+fn detach(path: &Path) -> Result<(), String> {
+    let text = path.display().to_string();
+    program::run("losetup", &["--detach", &text], SHORT)?
+        .success("losetup --detach")
+        .map(drop)
+}

@@ -1,0 +1,200 @@
+//! The order of things: check, apply, and, when everything is applied, verify from the disk.
+//!
+//! Owns: which task carries out which action, and that everything is unmounted however it ends. Never knows what a step
+//! does. What always holds: no step is reported before its verification agreed on a volume that was mounted again,
+//! read-only, after its cache was dropped.
+
+use crate::context::Context;
+use crate::{
+    ApplyError, Outcome, Payloads, Report, Secrets, Target, Watcher, copy, grow, linux, windows,
+};
+use std::sync::atomic::AtomicBool;
+use template::step::{Action, MachinePlan, Step};
+
+/// Whether a step is so already.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    /// Nothing to do.
+    Done,
+    /// What is not so yet, for the log: without secrets.
+    Needed(String),
+}
+
+/// What carries out one step. Errors say what, where, and what to try; they never hold a secret.
+///
+/// A task keeps no [`crate::guest::Guest`] between calls: a volume that is held cannot be unmounted.
+pub(crate) trait Task {
+    /// Is it so already? Volumes are mounted read-only here unless an earlier step made them writable.
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String>;
+
+    /// Makes it so. Called after `check` said that it is needed.
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String>;
+
+    /// Reads the disk again, in fresh read-only mounts. Anything but `Done` fails the step.
+    fn verify(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        self.check(context)
+    }
+}
+
+/// As [`crate::run`].
+pub(crate) fn run(
+    target: &Target<'_>,
+    plan: &MachinePlan,
+    secrets: &Secrets,
+    payloads: &dyn Payloads,
+    cancelled: &AtomicBool,
+    watcher: &mut dyn Watcher,
+) -> Result<Report, ApplyError> {
+    if let Some(reason) = plan.refused.first() {
+        return Err(fault("plan", format!("this machine is refused: {reason}")));
+    }
+    if plan.steps.is_empty() {
+        return Ok(Report::default());
+    }
+    let mut context = Context::new(target, plan, secrets, payloads, cancelled, watcher);
+    let result = all_steps(&mut context, &plan.steps);
+    let closed = context.close();
+    let steps = result?;
+    closed.map_err(|reason| fault("unmount", reason))?;
+    Ok(Report {
+        steps,
+        notes: context.take_notes(),
+    })
+}
+
+fn all_steps(
+    context: &mut Context<'_>,
+    steps: &[Step],
+) -> Result<Vec<(String, Outcome)>, ApplyError> {
+    let mut tasks = Vec::with_capacity(steps.len());
+    let mut outcomes = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        stop_if_cancelled(context)?;
+        context.begin(index, steps.len(), &step.what);
+        let mut task = task_of(step).map_err(|reason| fault(&step.id, reason))?;
+        let outcome =
+            one_step(context, step, task.as_mut()).map_err(|reason| fault(&step.id, reason))?;
+        outcomes.push((step.id.clone(), outcome));
+        tasks.push((step, task));
+    }
+    context.close().map_err(|reason| fault("unmount", reason))?;
+    context.verifying();
+    for (step, task) in &mut tasks {
+        stop_if_cancelled(context)?;
+        match task.verify(context) {
+            Ok(State::Done) => {}
+            Ok(State::Needed(what)) => {
+                return Err(fault(&step.id, format!("read back from the disk: {what}")));
+            }
+            Err(reason) => return Err(fault(&step.id, format!("reading it back: {reason}"))),
+        }
+    }
+    Ok(outcomes)
+}
+
+fn one_step(
+    context: &mut Context<'_>,
+    step: &Step,
+    task: &mut dyn Task,
+) -> Result<Outcome, String> {
+    context.read_only();
+    let needed = match task.check(context)? {
+        State::Done => {
+            context.log(&format!("{}: so already", step.id));
+            return Ok(Outcome::Unchanged);
+        }
+        State::Needed(what) => what,
+    };
+    context.log(&format!("{}: {needed}", step.id));
+    context.writable();
+    task.apply(context)?;
+    Ok(Outcome::Applied)
+}
+
+fn stop_if_cancelled(context: &Context<'_>) -> Result<(), ApplyError> {
+    if context.cancelled() {
+        return Err(fault("cancelled", "the job was cancelled".into()));
+    }
+    Ok(())
+}
+
+fn fault(step: &str, reason: String) -> ApplyError {
+    ApplyError {
+        step: step.to_owned(),
+        reason,
+    }
+}
+
+/// What carries out a step.
+fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
+    match &step.action {
+        Action::GrowFileSystem {
+            partition,
+            file_system,
+        } => Ok(Box::new(grow::Grow::new(*partition, *file_system))),
+        Action::CopyFile {
+            partition,
+            payload,
+            to,
+        } => Ok(Box::new(copy::Copy::new(*partition, payload, to))),
+        Action::LinuxHostname { .. }
+        | Action::LinuxMachineId { .. }
+        | Action::LinuxSshHostKeys { .. }
+        | Action::LinuxNetwork { .. }
+        | Action::LinuxUser { .. }
+        | Action::LinuxCloudInit { .. } => linux::task(&step.action),
+        Action::WindowsName { .. }
+        | Action::WindowsWorkgroup { .. }
+        | Action::WindowsTcpip { .. }
+        | Action::WindowsIdentifiers { .. }
+        | Action::WindowsStorage { .. }
+        | Action::WindowsBootDriver { .. }
+        | Action::WindowsStageDriver { .. }
+        | Action::WindowsSid { .. }
+        | Action::WindowsDiscardHibernation { .. }
+        | Action::WindowsAnswerFile { .. } => windows::task(&step.action),
+        Action::FirstBoot { partition, job } => Ok(Box::new(FirstBoot {
+            partition: *partition,
+            job,
+            task: None,
+        })),
+    }
+}
+
+/// First boot by the system that lies in the partition, which only its file system tells.
+struct FirstBoot<'a> {
+    partition: u32,
+    job: &'a template::step::FirstBootJob,
+    task: Option<Box<dyn Task + 'a>>,
+}
+
+impl FirstBoot<'_> {
+    fn task(&mut self, context: &mut Context<'_>) -> Result<&mut (dyn Task + '_), String> {
+        if self.task.is_none() {
+            let windows = context.is_ntfs(self.partition)?;
+            self.task = Some(if windows {
+                windows::first_boot(self.partition, self.job)?
+            } else {
+                linux::first_boot(self.partition, self.job)
+            });
+        }
+        match self.task.as_deref_mut() {
+            Some(task) => Ok(task),
+            None => Err("first boot has no task".into()),
+        }
+    }
+}
+
+impl Task for FirstBoot<'_> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        self.task(context)?.check(context)
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        self.task(context)?.apply(context)
+    }
+
+    fn verify(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        self.task(context)?.verify(context)
+    }
+}

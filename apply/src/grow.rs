@@ -1,0 +1,135 @@
+//! A file system takes the room its partition has.
+//!
+//! ext by `e2fsck` and `resize2fs`, NTFS by `ntfsresize`, both unmounted; XFS and btrfs by their own programs, mounted. FAT and
+//! exFAT cannot be grown in place: that is noted, and they stay as they are. The check reads what the file system says of
+//! its own size.
+
+use crate::context::Context;
+use crate::engine::{State, Task};
+use crate::program::{self, LONG, SHORT};
+use diskmap::usedmap::FsInfo;
+use template::step::FileSystem;
+
+/// What may stay unused at the end: NTFS keeps its backup boot sector there, ext ends on a whole block, btrfs on 64 KiB
+/// and a whole sector of its own, XFS leaves the tail of an allocation group that would be too small.
+const SLACK: u64 = 4 << 20;
+
+/// Grows one file system.
+pub(crate) struct Grow {
+    partition: u32,
+    file_system: FileSystem,
+}
+
+impl Grow {
+    pub(crate) fn new(partition: u32, file_system: FileSystem) -> Self {
+        Self {
+            partition,
+            file_system,
+        }
+    }
+
+    fn found(&self, context: &Context<'_>) -> Result<FsInfo, String> {
+        let found = context.file_system(self.partition)?;
+        if found != Some(self.file_system) {
+            return Err(format!(
+                "partition {} holds {found:?} and not {:?}",
+                self.partition, self.file_system
+            ));
+        }
+        context
+            .identify(self.partition)?
+            .ok_or_else(|| format!("partition {} holds nothing that is known", self.partition))
+    }
+}
+
+impl Task for Grow {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        // What is mounted may be on its way to the disk only.
+        context.unmount(self.partition)?;
+        if matches!(self.file_system, FileSystem::Fat | FileSystem::Exfat) {
+            context.note(format!(
+                "partition {}: {:?} cannot be grown in place; the rest of the partition stays unused",
+                self.partition, self.file_system
+            ));
+            return Ok(State::Done);
+        }
+        let info = self.found(context)?;
+        let room = context.slot(self.partition)?.length;
+        let unused = room.saturating_sub(info.size);
+        // A block of NTFS or of ext with 64 KiB clusters is far below the slack; a whole allocation group of XFS is not.
+        Ok(if unused <= SLACK {
+            State::Done
+        } else {
+            State::Needed(format!(
+                "partition {}: the file system has {} bytes of {room}",
+                self.partition, info.size
+            ))
+        })
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        match self.file_system {
+            FileSystem::Ext => self.ext(context),
+            FileSystem::Ntfs => self.ntfs(context),
+            FileSystem::Xfs => self.mounted(context, "xfs_growfs", &["-d"]),
+            FileSystem::Btrfs => self.mounted(context, "btrfs", &["filesystem", "resize", "max"]),
+            FileSystem::Fat | FileSystem::Exfat => Ok(()),
+        }
+    }
+}
+
+impl Grow {
+    fn ext(&self, context: &mut Context<'_>) -> Result<(), String> {
+        let device = context.device(self.partition)?.display().to_string();
+        // e2fsck(8): 0 clean, 1 corrected; resize2fs asks for a check that is newer than the last mount.
+        let done = program::run("e2fsck", &["-f", "-p", &device], LONG)?;
+        if !matches!(done.code, Some(0 | 1)) {
+            return Err(format!(
+                "the file system is damaged; repair it on the master and capture it again: {}",
+                done.failure("e2fsck")
+            ));
+        }
+        program::run("resize2fs", &[&device], LONG)?
+            .success("resize2fs")
+            .map(drop)
+    }
+
+    fn ntfs(&self, context: &mut Context<'_>) -> Result<(), String> {
+        let device = context.device(self.partition)?.display().to_string();
+        // A trial run first: it finds what would stop it half-way (bad clusters, an unclean volume).
+        // `--force` twice: no questions, and no stop at the check a resize before this one has scheduled.
+        for arguments in [
+            [
+                "--force",
+                "--force",
+                "--no-progress-bar",
+                "--no-action",
+                &device,
+            ]
+            .as_slice(),
+            ["--force", "--force", "--no-progress-bar", &device].as_slice(),
+        ] {
+            program::run("ntfsresize", arguments, LONG)?.success("ntfsresize")?;
+        }
+        context.note(format!(
+            "partition {}: Windows checks the volume once at its first start, because it was resized",
+            self.partition
+        ));
+        Ok(())
+    }
+
+    fn mounted(
+        &self,
+        context: &mut Context<'_>,
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<(), String> {
+        drop(context.root(self.partition)?);
+        let at = context.mounted_at(self.partition)?.display().to_string();
+        let mut arguments = arguments.to_vec();
+        arguments.push(&at);
+        program::run(program, &arguments, SHORT)?
+            .success(program)
+            .map(drop)
+    }
+}

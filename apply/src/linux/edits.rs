@@ -1,0 +1,346 @@
+//! The changes that are missing in a guest, found first and carried out afterwards.
+//!
+//! Each method says how something shall be and notes a change only when it is not so. What always holds: what is found
+//! depends on the guest alone, so that asking again after [`Edits::carry_out`] finds nothing.
+
+use crate::engine::State;
+use crate::guest::{Guest, Kind, Owner};
+
+/// Largest configuration file that is read.
+const MAX_TEXT: u64 = 8 << 20;
+
+/// Deepest folder of a tree that is copied or removed.
+const MAX_DEPTH: usize = 16;
+
+/// Most files of one tree.
+const MAX_TREE: usize = 10_000;
+
+/// Where configuration of the master goes that would fight with ours.
+pub(super) const SET_ASIDE: &str = "/etc/diskcast/set-aside";
+
+/// One change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Change {
+    Directories {
+        path: String,
+        owner: Owner,
+    },
+    Write {
+        path: String,
+        content: Vec<u8>,
+        owner: Owner,
+    },
+    Link {
+        path: String,
+        target: String,
+    },
+    Move {
+        from: String,
+        to: String,
+    },
+    Remove {
+        path: String,
+    },
+    Own {
+        path: String,
+        owner: Owner,
+    },
+}
+
+/// Changes found so far.
+pub(crate) struct Edits<'g> {
+    guest: &'g Guest,
+    changes: Vec<Change>,
+}
+
+impl<'g> Edits<'g> {
+    pub(super) fn new(guest: &'g Guest) -> Self {
+        Self {
+            guest,
+            changes: Vec::new(),
+        }
+    }
+
+    // Looking.
+
+    /// A configuration file; `None` when there is none.
+    pub(super) fn text(&self, path: &str) -> Result<Option<String>, String> {
+        let Some(content) = self.guest.read(path, MAX_TEXT)? else {
+            return Ok(None);
+        };
+        String::from_utf8(content).map(Some).map_err(|_| {
+            format!("{path} is not UTF-8 and would be damaged; convert it on the master")
+        })
+    }
+
+    pub(super) fn exists(&self, path: &str) -> Result<bool, String> {
+        self.guest.exists(path)
+    }
+
+    pub(super) fn is(&self, path: &str, kind: Kind) -> Result<bool, String> {
+        Ok(self
+            .guest
+            .metadata(path)?
+            .is_some_and(|found| found.kind == kind))
+    }
+
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>, String> {
+        self.guest.list(folder)
+    }
+
+    /// True when systemd is its first process.
+    pub(super) fn has_systemd(&self) -> Result<bool, String> {
+        Ok(self.exists("/usr/lib/systemd/systemd")? || self.exists("/lib/systemd/systemd")?)
+    }
+
+    // How it shall be.
+
+    /// A file has this content. One that is there keeps owner and mode.
+    pub(super) fn file(&mut self, path: &str, content: &str, new: Owner) -> Result<(), String> {
+        if self.text(path)?.as_deref() != Some(content) {
+            self.folder_of(path)?;
+            self.write(path, content.as_bytes().to_vec(), new)?;
+        }
+        Ok(())
+    }
+
+    /// A regular file has this content, this owner and this mode.
+    pub(super) fn exact_file(
+        &mut self,
+        path: &str,
+        content: &str,
+        owner: Owner,
+    ) -> Result<(), String> {
+        let found = self.guest.metadata(path)?;
+        let regular = found.is_some_and(|found| found.kind == Kind::File);
+        let same = regular && self.text(path)?.as_deref() == Some(content);
+        if !same {
+            self.folder_of(path)?;
+            self.write(path, content.as_bytes().to_vec(), owner)?;
+        }
+        if !same || found.is_some_and(|found| found.owner != owner) {
+            self.push(Change::Own {
+                path: path.to_owned(),
+                owner,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A folder is there.
+    pub(super) fn folder(&mut self, path: &str, owner: Owner) -> Result<(), String> {
+        if !self.exists(path)? {
+            self.push(Change::Directories {
+                path: path.to_owned(),
+                owner,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A symbolic link is there.
+    pub(super) fn link(&mut self, path: &str, target: &str) -> Result<(), String> {
+        if self.guest.link_target(path)?.as_deref() != Some(target) {
+            self.folder_of(path)?;
+            self.push(Change::Link {
+                path: path.to_owned(),
+                target: target.to_owned(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// No file or symbolic link is there. A directory stays.
+    pub(super) fn gone(&mut self, path: &str) -> Result<(), String> {
+        match self.guest.metadata(path)? {
+            Some(found) if found.kind != Kind::Directory => self.push(Change::Remove {
+                path: path.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// No file of a folder is there whose name fits.
+    pub(super) fn gone_where(
+        &mut self,
+        folder: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
+        for name in self.list(folder)? {
+            if fits(&name) {
+                self.gone(&format!("{folder}/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of the master is out of the way, kept below [`SET_ASIDE`].
+    pub(super) fn set_aside(&mut self, path: &str) -> Result<(), String> {
+        match self.guest.metadata(path)? {
+            None => Ok(()),
+            Some(found) if found.kind == Kind::Directory => Ok(()),
+            Some(_) => {
+                let to = format!("{SET_ASIDE}{path}");
+                self.folder_of(&to)?;
+                self.push(Change::Move {
+                    from: path.to_owned(),
+                    to,
+                })
+            }
+        }
+    }
+
+    /// A new folder with the content of another one, everything of one owner; modes come from the source, but for the
+    /// folder itself. Symbolic links are copied as they are, anything but files and folders is left out.
+    pub(super) fn copied_tree(&mut self, from: &str, to: &str, owner: Owner) -> Result<(), String> {
+        self.folder(to, owner)?;
+        self.push(Change::Own {
+            path: to.to_owned(),
+            owner,
+        })?;
+        let mut folders = vec![(from.to_owned(), to.to_owned(), 0_usize)];
+        let mut count = 0_usize;
+        while let Some((from, to, depth)) = folders.pop() {
+            for name in self.list(&from)? {
+                count = count.saturating_add(1);
+                if count > MAX_TREE || depth > MAX_DEPTH {
+                    return Err(format!("{from} is too large a tree to copy"));
+                }
+                let (source, path) = (format!("{from}/{name}"), format!("{to}/{name}"));
+                let Some(found) = self.guest.metadata(&source)? else {
+                    continue;
+                };
+                let owner = Owner {
+                    mode: found.owner.mode & 0o777,
+                    ..owner
+                };
+                match found.kind {
+                    Kind::File => {
+                        let content = self.guest.read(&source, MAX_TEXT)?.unwrap_or_default();
+                        self.write(&path, content, owner)?;
+                    }
+                    Kind::Directory => {
+                        self.push(Change::Directories {
+                            path: path.clone(),
+                            owner,
+                        })?;
+                        folders.push((source, path, depth.saturating_add(1)));
+                    }
+                    Kind::Link => {
+                        let target = self.guest.link_target(&source)?.unwrap_or_default();
+                        self.push(Change::Link { path, target })?;
+                    }
+                    Kind::Other => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, path: &str, content: Vec<u8>, owner: Owner) -> Result<(), String> {
+        self.push(Change::Write {
+            path: path.to_owned(),
+            content,
+            owner,
+        })
+    }
+
+    fn folder_of(&mut self, path: &str) -> Result<(), String> {
+        match path.rsplit_once('/') {
+            None | Some(("", _)) => Ok(()),
+            Some((folder, _)) => self.folder(folder, Owner::root(0o755)),
+        }
+    }
+
+    fn push(&mut self, change: Change) -> Result<(), String> {
+        self.guest.check_reachable(change.path())?;
+        if !self.changes.contains(&change) {
+            self.changes.push(change);
+        }
+        Ok(())
+    }
+
+    // What comes of it.
+
+    /// Whether anything is missing.
+    pub(super) fn state(&self) -> State {
+        match self.changes.first() {
+            None => State::Done,
+            Some(first) => State::Needed(match self.changes.len() {
+                1 => first.describe(),
+                count => format!("{} and {} more", first.describe(), count.saturating_sub(1)),
+            }),
+        }
+    }
+
+    /// Carries the changes out.
+    pub(super) fn carry_out(mut self) -> Result<(), String> {
+        if !self.changes.is_empty() && self.relabels()? && !self.exists("/.autorelabel")? {
+            self.changes.insert(
+                0,
+                Change::Write {
+                    path: "/.autorelabel".into(),
+                    content: Vec::new(),
+                    owner: Owner::root(0o644),
+                },
+            );
+        }
+        for change in &self.changes {
+            change.carry_out(self.guest)?;
+        }
+        Ok(())
+    }
+
+    /// SELinux is enforcing: what is new here has a guessed label, and the system gives the right ones at its next start.
+    fn relabels(&self) -> Result<bool, String> {
+        let config = self.text("/etc/selinux/config")?.unwrap_or_default();
+        Ok(config.lines().any(|line| {
+            line.trim()
+                .strip_prefix("SELINUX=")
+                .is_some_and(|value| value.trim().eq_ignore_ascii_case("enforcing"))
+        }))
+    }
+}
+
+impl Change {
+    fn path(&self) -> &str {
+        match self {
+            Self::Directories { path, .. }
+            | Self::Write { path, .. }
+            | Self::Link { path, .. }
+            | Self::Remove { path }
+            | Self::Own { path, .. } => path,
+            Self::Move { from, .. } => from,
+        }
+    }
+
+    /// For the log: never the content.
+    fn describe(&self) -> String {
+        match self {
+            Self::Directories { path, .. } => format!("{path} is missing"),
+            Self::Write { path, .. } => format!("{path} says something else"),
+            Self::Link { path, target } => format!("{path} does not point to {target}"),
+            Self::Move { from, .. } => format!("{from} is in the way"),
+            Self::Remove { path } => format!("{path} is there"),
+            Self::Own { path, owner } => format!(
+                "{path} does not belong to {}:{} with mode {:o}",
+                owner.uid, owner.gid, owner.mode
+            ),
+        }
+    }
+
+    fn carry_out(&self, guest: &Guest) -> Result<(), String> {
+        match self {
+            Self::Directories { path, owner } => guest.create_directories(path, *owner),
+            Self::Write {
+                path,
+                content,
+                owner,
+            } => guest.write(path, content, *owner),
+            Self::Link { path, target } => guest.link(path, target),
+            Self::Move { from, to } => guest.rename(from, to),
+            Self::Remove { path } => guest.remove(path),
+            Self::Own { path, owner } => guest.own(path, *owner),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What a Linux machine finishes by itself: a script and the unit that runs it.
+
+use super::edits::Edits;
+use super::identity::UNITS;
+use super::script::{self, FOLDER, SCRIPT, UNIT};
+use crate::guest::Owner;
+use template::step::FirstBootJob;
+
+/// Notes what is missing.
+pub(super) fn missing(edits: &mut Edits<'_>, job: &FirstBootJob) -> Result<(), String> {
+    if job.steps.is_empty() && job.end == template::step::FirstBootEnd::None {
+        return Ok(());
+    }
+    if !edits.has_systemd()? {
+        return Err(
+            "the image has no systemd, so nothing would run the first-boot job; leave [[run]] out of the template"
+                .into(),
+        );
+    }
+    edits.folder(FOLDER, Owner::root(0o700))?;
+    // Left by the first boot of the master: its marks would be taken for ours.
+    for folder in ["done", "begun"] {
+        edits.gone_where(&format!("{FOLDER}/{folder}"), |_| true)?;
+    }
+    edits.gone(&format!("{FOLDER}/failed"))?;
+    edits.exact_file(SCRIPT, &script::script(job)?, Owner::root(0o700))?;
+    let unit = format!("{UNITS}/{UNIT}");
+    edits.exact_file(&unit, &script::unit(), Owner::root(0o644))?;
+    edits.link(&format!("{UNITS}/multi-user.target.wants/{UNIT}"), &unit)
+}

@@ -1,0 +1,112 @@
+//! Steps on a Linux root.
+//!
+//! Every step is a function from what the guest's files say now to the changes that are missing. Its check asks whether there
+//! are any, its application carries them out, and its verification asks again in fresh mounts: a second run finds nothing to
+//! do by construction. What files have to say is in pure functions; [`edits`] has the effects.
+
+mod accounts;
+mod cloud_init;
+mod edits;
+mod first_boot;
+pub(crate) mod fstab;
+mod hostname;
+mod identity;
+mod network;
+mod renderers;
+mod script;
+mod users;
+
+use crate::context::Context;
+use crate::engine::{State, Task};
+use edits::Edits;
+use std::cell::Cell;
+use template::step::{Action, FirstBootJob};
+
+/// Finds the changes that are missing.
+type Missing<'a> = Box<dyn Fn(&mut Edits<'_>, &mut Context<'_>) -> Result<(), String> + 'a>;
+
+/// One step on a Linux root.
+struct LinuxTask<'a> {
+    partition: u32,
+    missing: Missing<'a>,
+}
+
+/// What carries out a Linux step.
+pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
+    let (partition, missing): (u32, Missing<'_>) = match action {
+        Action::LinuxHostname {
+            partition,
+            name,
+            fqdn,
+        } => (
+            *partition,
+            Box::new(move |edits, _| hostname::missing(edits, name, fqdn.as_deref())),
+        ),
+        Action::LinuxMachineId { partition } => {
+            (*partition, Box::new(|edits, _| identity::machine_id(edits)))
+        }
+        Action::LinuxSshHostKeys { partition } => (
+            *partition,
+            Box::new(|edits, _| identity::ssh_host_keys(edits)),
+        ),
+        Action::LinuxNetwork {
+            partition,
+            renderer,
+            nics,
+        } => (
+            *partition,
+            Box::new(move |edits, context| network::missing(edits, context, *renderer, nics)),
+        ),
+        Action::LinuxUser { partition, user } => {
+            let created = Cell::new(false);
+            (
+                *partition,
+                Box::new(move |edits, context| users::missing(edits, context, user, &created)),
+            )
+        }
+        Action::LinuxCloudInit {
+            partition,
+            hostname,
+            fqdn,
+            nics,
+            instance_id,
+        } => (
+            *partition,
+            Box::new(move |edits, _| {
+                cloud_init::missing(
+                    edits,
+                    hostname.as_deref(),
+                    fqdn.as_deref(),
+                    nics,
+                    instance_id,
+                )
+            }),
+        ),
+        _ => return Err("not a step on a Linux root".into()),
+    };
+    Ok(Box::new(LinuxTask { partition, missing }))
+}
+
+/// What leaves the first-boot unit on a Linux root.
+pub(crate) fn first_boot(partition: u32, job: &FirstBootJob) -> Box<dyn Task + '_> {
+    Box::new(LinuxTask {
+        partition,
+        missing: Box::new(move |edits, _| first_boot::missing(edits, job)),
+    })
+}
+
+impl Task for LinuxTask<'_> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        let guest = context.linux_root(self.partition)?;
+        let mut edits = Edits::new(&guest);
+        (self.missing)(&mut edits, context)?;
+        Ok(edits.state())
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        let guest = context.linux_root(self.partition)?;
+        let mut edits = Edits::new(&guest);
+        (self.missing)(&mut edits, context)?;
+        edits.carry_out()
+    }
+}

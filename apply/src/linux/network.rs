@@ -1,0 +1,239 @@
+//! The network of a machine: our file for the renderer in charge, the master's out of its way.
+//!
+//! What is set aside lies below [`super::edits::SET_ASIDE`] afterwards. Leases, DHCP ids and the master's names for its cards
+//! are removed: two machines that show the same id are given the same address.
+
+use super::edits::Edits;
+use super::renderers::{self, Card};
+use crate::context::Context;
+use crate::guest::{Kind, Owner};
+use template::findings::Renderer;
+use template::step::Nic;
+
+const NETPLAN: &str = "/etc/netplan";
+const NETPLAN_OURS: &str = "90-diskcast.yaml";
+const PROFILES: &str = "/etc/NetworkManager/system-connections";
+const NETWORKD: &str = "/etc/systemd/network";
+const INTERFACES: &str = "/etc/network/interfaces";
+const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
+
+/// Begins the names of our files for networkd and udev: they come before all others that do not begin with less.
+const FIRST: &str = "05-diskcast-";
+
+/// Notes what is missing.
+pub(super) fn missing(
+    edits: &mut Edits<'_>,
+    context: &mut Context<'_>,
+    renderer: Renderer,
+    nics: &[Nic],
+) -> Result<(), String> {
+    let cards = nics.iter().map(Card::new).collect::<Result<Vec<_>, _>>()?;
+    match renderer {
+        Renderer::Netplan => netplan(edits, context, &cards)?,
+        Renderer::NetworkManager => network_manager(edits, &cards)?,
+        Renderer::Networkd => networkd(edits, &cards)?,
+        Renderer::Ifupdown => ifupdown(edits, context, &cards)?,
+        Renderer::Ifcfg => ifcfg(edits, &cards)?,
+    }
+    if edits.exists("/etc/cloud/cloud.cfg")? {
+        edits.file(
+            "/etc/cloud/cloud.cfg.d/99-diskcast-network.cfg",
+            "# Written by diskcast: the network is configured already.\nnetwork: {config: disabled}\n",
+            Owner::root(0o644),
+        )?;
+    }
+    old_traces(edits)
+}
+
+fn netplan(
+    edits: &mut Edits<'_>,
+    context: &mut Context<'_>,
+    cards: &[Card<'_>],
+) -> Result<(), String> {
+    let ours = format!("{NETPLAN}/{NETPLAN_OURS}");
+    // Ours names what the master's had named, once they are set aside.
+    let mut renderer = match edits.text(&ours)? {
+        Some(text) => renderers::netplan_renderer(&text),
+        None => None,
+    };
+    for name in edits.list(NETPLAN)? {
+        if !name.ends_with(".yaml") || name == NETPLAN_OURS {
+            continue;
+        }
+        let path = format!("{NETPLAN}/{name}");
+        let text = edits.text(&path)?.unwrap_or_default();
+        renderer = renderer.or_else(|| renderers::netplan_renderer(&text));
+        if renderers::netplan_has_ethernets(&text) {
+            if text.contains("wifis:") || text.contains("bridges:") || text.contains("bonds:") {
+                context.note(format!(
+                    "{path} of the master also configures more than wired cards; all of it is set aside"
+                ));
+            }
+            edits.set_aside(&path)?;
+        }
+    }
+    edits.exact_file(
+        &ours,
+        &renderers::netplan(cards, renderer),
+        Owner::root(0o600),
+    )
+}
+
+fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+    let ours: Vec<String> = cards
+        .iter()
+        .map(|card| format!("diskcast-{}.nmconnection", card.id()))
+        .collect();
+    for name in edits.list(PROFILES)? {
+        let path = format!("{PROFILES}/{name}");
+        if !ours.contains(&name)
+            && edits.is(&path, Kind::File)?
+            && renderers::is_wired_profile(&edits.text(&path)?.unwrap_or_default())
+        {
+            edits.set_aside(&path)?;
+        }
+    }
+    // Profiles of the older kind are read as well.
+    set_aside_ifcfg(edits, &[])?;
+    for (card, name) in cards.iter().zip(&ours) {
+        edits.exact_file(
+            &format!("{PROFILES}/{name}"),
+            &renderers::network_manager(card),
+            Owner::root(0o600),
+        )?;
+    }
+    Ok(())
+}
+
+fn networkd(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+    let ours: Vec<String> = cards
+        .iter()
+        .map(|card| format!("{FIRST}{}.network", card.id()))
+        .collect();
+    set_aside_before_ours(edits, ".network", &ours)?;
+    for (card, name) in cards.iter().zip(&ours) {
+        edits.exact_file(
+            &format!("{NETWORKD}/{name}"),
+            &renderers::networkd(card),
+            Owner::root(0o644),
+        )?;
+    }
+    Ok(())
+}
+
+fn ifupdown(
+    edits: &mut Edits<'_>,
+    context: &mut Context<'_>,
+    cards: &[Card<'_>],
+) -> Result<(), String> {
+    if !edits.has_systemd()? && !edits.exists("/lib/systemd/systemd-udevd")? {
+        return Err(
+            "ifupdown knows cards by name only, and without systemd's udev none can be named by its MAC".into(),
+        );
+    }
+    let text = renderers::ifupdown(cards);
+    if edits.text(INTERFACES)?.as_deref() != Some(&text) {
+        edits.set_aside(INTERFACES)?;
+    }
+    for name in edits.list("/etc/network/interfaces.d")? {
+        edits.set_aside(&format!("/etc/network/interfaces.d/{name}"))?;
+    }
+    edits.exact_file(INTERFACES, &text, Owner::root(0o644))?;
+    let ours: Vec<String> = cards
+        .iter()
+        .map(|card| format!("{FIRST}{}.link", card.id()))
+        .collect();
+    set_aside_before_ours(edits, ".link", &ours)?;
+    for ((card, name), number) in cards.iter().zip(&ours).zip(0_u32..) {
+        edits.exact_file(
+            &format!("{NETWORKD}/{name}"),
+            &renderers::link(card, &format!("lan{number}")),
+            Owner::root(0o644),
+        )?;
+    }
+    if let Some(text) = renderers::resolv_conf(cards) {
+        if edits.is("/etc/resolv.conf", Kind::Link)? {
+            context.note(
+                "/etc/resolv.conf is a symbolic link: whoever it leads to learns the name servers from ifupdown".into(),
+            );
+        } else {
+            edits.file("/etc/resolv.conf", &text, Owner::root(0o644))?;
+        }
+    }
+    Ok(())
+}
+
+fn ifcfg(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+    let ours: Vec<String> = cards
+        .iter()
+        .map(|card| format!("ifcfg-diskcast-{}", card.id()))
+        .collect();
+    set_aside_ifcfg(edits, &ours)?;
+    for (card, name) in cards.iter().zip(&ours) {
+        edits.exact_file(
+            &format!("{SCRIPTS}/{name}"),
+            &renderers::ifcfg(card),
+            Owner::root(0o644),
+        )?;
+    }
+    Ok(())
+}
+
+fn set_aside_ifcfg(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String> {
+    for name in edits.list(SCRIPTS)? {
+        let path = format!("{SCRIPTS}/{name}");
+        if name.starts_with("ifcfg-")
+            && name != "ifcfg-lo"
+            && !ours.contains(&name)
+            && edits.is(&path, Kind::File)?
+            && renderers::is_wired_ifcfg(&edits.text(&path)?.unwrap_or_default())
+        {
+            edits.set_aside(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first file that matches a card is the one that counts (systemd.network(5), systemd.link(5)), so only what comes
+/// before ours can fight with it; of ours, those for cards of an earlier plan.
+fn set_aside_before_ours(
+    edits: &mut Edits<'_>,
+    suffix: &str,
+    ours: &[String],
+) -> Result<(), String> {
+    for name in edits.list(NETWORKD)? {
+        let before = ours.iter().any(|ours| name < *ours);
+        let stale = name.starts_with(FIRST);
+        if name.ends_with(suffix) && (before || stale) && !ours.contains(&name) {
+            edits.set_aside(&format!("{NETWORKD}/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Leases, ids and names that belong to the master.
+fn old_traces(edits: &mut Edits<'_>) -> Result<(), String> {
+    edits.gone("/etc/udev/rules.d/70-persistent-net.rules")?;
+    for file in [
+        "/var/lib/NetworkManager/secret_key",
+        "/var/lib/dhcpcd/duid",
+        "/etc/dhcpcd.duid",
+        "/var/lib/wicked/duid.xml",
+        "/var/lib/wicked/iaid.xml",
+    ] {
+        edits.gone(file)?;
+    }
+    for folder in [
+        "/var/lib/dhcp",
+        "/var/lib/dhcp3",
+        "/var/lib/dhclient",
+        "/var/lib/dhcpcd",
+        "/var/lib/NetworkManager",
+        "/var/lib/wicked",
+    ] {
+        edits.gone_where(folder, |name| {
+            name.ends_with(".lease") || name.ends_with(".leases") || name.starts_with("lease-")
+        })?;
+    }
+    Ok(())
+}

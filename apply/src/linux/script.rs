@@ -1,0 +1,241 @@
+//! The shell script of first boot: a job in, text out.
+//!
+//! What always holds of the script: a step that was done is not done again after a restart; one that was cut off is begun
+//! again at most [`ATTEMPTS`] times; what is left behind is a log and what came of it, never the job itself.
+
+use std::fmt::Write as _;
+use template::step::{FirstBootAction, FirstBootEnd, FirstBootJob, OnError};
+
+/// Folder of the job on the machine.
+pub(super) const FOLDER: &str = "/var/lib/diskcast";
+
+/// The script.
+pub(super) const SCRIPT: &str = "/var/lib/diskcast/firstboot.sh";
+
+/// What it says.
+pub(super) const LOG: &str = "/var/log/diskcast-firstboot.log";
+
+/// Its unit.
+pub(super) const UNIT: &str = "diskcast-firstboot.service";
+
+/// How often a step is begun that the machine did not come back from.
+const ATTEMPTS: u32 = 3;
+
+/// Seconds new host keys may take on a slow machine without entropy.
+const KEYS_SECONDS: u32 = 600;
+
+/// The script of a job.
+pub(super) fn script(job: &FirstBootJob) -> Result<String, String> {
+    let mut text = head();
+    for (number, step) in (1_u32..).zip(&job.steps) {
+        check_id(&step.id)?;
+        let marker = format!("{number:03}.{}", step.id);
+        match &step.action {
+            FirstBootAction::SshHostKeys => {
+                let command =
+                    "ssh-keygen -A && { systemctl try-restart ssh.service sshd.service || true; }";
+                let _ = writeln!(
+                    text,
+                    "run {marker} {KEYS_SECONDS} stop ' 0 ' ' ' {}",
+                    quoted(command)?
+                );
+            }
+            FirstBootAction::Run {
+                command,
+                timeout_seconds,
+                ok_codes,
+                reboot_codes,
+                on_error,
+            } => {
+                let on_error = match on_error {
+                    OnError::Stop => "stop",
+                    OnError::Continue => "continue",
+                };
+                let _ = writeln!(
+                    text,
+                    "run {marker} {timeout_seconds} {on_error} '{}' '{}' {}",
+                    codes(ok_codes),
+                    codes(reboot_codes),
+                    quoted(command)?
+                );
+            }
+            FirstBootAction::Network(_)
+            | FirstBootAction::User(_)
+            | FirstBootAction::Join { .. }
+            | FirstBootAction::InstallDrivers => {
+                return Err(format!("first-boot step {} is for Windows", step.id));
+            }
+        }
+    }
+    let end = match job.end {
+        FirstBootEnd::None => "",
+        FirstBootEnd::Restart => "systemctl --no-block reboot\n",
+        FirstBootEnd::Shutdown => "systemctl --no-block poweroff\n",
+    };
+    let _ = write!(text, "\nnote 'first boot is over'\nclean_up\n{end}exit 0\n");
+    Ok(text)
+}
+
+/// What every script begins with.
+fn head() -> String {
+    format!(
+        r#"#!/bin/sh
+# Written by diskcast: what this machine finishes by itself after its first start.
+folder={FOLDER}
+umask 077
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HOME=/root
+mkdir -p "$folder/done" "$folder/begun" || exit 1
+exec </dev/null >>{LOG} 2>&1
+
+note() {{
+    printf '%s %s\n' "$(date -u '+%Y-%m-%dT%H:%M:%SZ')" "$1"
+}}
+
+clean_up() {{
+    rm -f /etc/systemd/system/multi-user.target.wants/{UNIT} /etc/systemd/system/{UNIT}
+    rm -rf "$folder/begun" "$folder/secrets" "$folder/firstboot.sh"
+    sync
+}}
+
+give_up() {{
+    note "$1; the steps after it are left out"
+    printf '%s\n' "$1" >"$folder/failed"
+    clean_up
+    exit 1
+}}
+
+# run MARKER SECONDS stop|continue OK_CODES REBOOT_CODES COMMAND
+run() {{
+    if [ -e "$folder/done/$1" ]; then
+        return 0
+    fi
+    count=$(wc -l 2>/dev/null <"$folder/begun/$1" || echo 0)
+    if [ "$count" -ge {ATTEMPTS} ]; then
+        code='none: it never ended'
+    else
+        echo begun >>"$folder/begun/$1"
+        sync
+        note "$1 begins"
+        timeout -k 30 "$2" /bin/sh -c "$6"
+        code=$?
+        case "$5" in
+        *" $code "*)
+            note "$1 is done, exit code $code: restarting"
+            : >"$folder/done/$1"
+            sync
+            systemctl --no-block reboot
+            exit 0
+            ;;
+        esac
+        case "$4" in
+        *" $code "*)
+            note "$1 is done, exit code $code"
+            : >"$folder/done/$1"
+            sync
+            return 0
+            ;;
+        esac
+    fi
+    if [ "$3" = stop ]; then
+        give_up "$1 failed, exit code $code"
+    fi
+    note "$1 failed, exit code $code: going on"
+    printf '%s\n' "$1 failed, exit code $code" >>"$folder/failed"
+    : >"$folder/done/$1"
+}}
+
+note 'first boot goes to work'
+"#
+    )
+}
+
+/// The unit that runs it. `simple`, so that the boot and its login prompt do not wait for an hour of installation.
+pub(super) fn unit() -> String {
+    format!(
+        "# Written by diskcast. Goes when its work is done.\n\
+         [Unit]\n\
+         Description=diskcast first boot\n\
+         ConditionPathExists={SCRIPT}\n\
+         Wants=network-online.target\n\
+         After=network-online.target ssh.service sshd.service\n\
+         \n\
+         [Service]\n\
+         Type=simple\n\
+         ExecStart=/bin/sh {SCRIPT}\n\
+         \n\
+         [Install]\n\
+         WantedBy=multi-user.target\n"
+    )
+}
+
+/// Exit codes between blanks, so that ` 1 ` is not found in ` 10 `.
+fn codes(codes: &[i32]) -> String {
+    let mut text = String::from(" ");
+    for code in codes {
+        let _ = write!(text, "{code} ");
+    }
+    text
+}
+
+/// One word of the shell, whatever it holds.
+fn quoted(text: &str) -> Result<String, String> {
+    if text.contains('\0') {
+        return Err("a command holds a zero byte".into());
+    }
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+fn check_id(id: &str) -> Result<(), String> {
+    let plain = id.bytes().all(|byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-')
+    });
+    if id.is_empty() || id.len() > 64 || !plain {
+        return Err(format!("{id:?} cannot be the id of a first-boot step"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use template::step::FirstBootStep;
+
+    fn run(command: &str) -> FirstBootAction {
+        FirstBootAction::Run {
+            command: command.into(),
+            timeout_seconds: 5,
+            ok_codes: vec![0],
+            reboot_codes: vec![],
+            on_error: OnError::Stop,
+        }
+    }
+
+    fn job(id: &str, action: FirstBootAction) -> FirstBootJob {
+        FirstBootJob {
+            steps: vec![FirstBootStep {
+                id: id.into(),
+                action,
+            }],
+            end: FirstBootEnd::None,
+        }
+    }
+
+    #[test]
+    fn a_command_is_one_word_whatever_it_holds() {
+        let text = script(&job("run.1", run("echo 'a b' \"$HOME\"\nexit 3"))).unwrap();
+        assert!(
+            text.contains(
+                "run 001.run.1 5 stop ' 0 ' ' ' 'echo '\\''a b'\\'' \"$HOME\"\nexit 3'\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_for_windows_or_no_id_is_refused() {
+        assert!(script(&job("a", FirstBootAction::InstallDrivers)).is_err());
+        assert!(script(&job("a;b", run("true"))).is_err());
+        assert!(script(&job("a", run("a\0b"))).is_err());
+    }
+}

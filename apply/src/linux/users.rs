@@ -1,0 +1,309 @@
+//! An account of a Linux system.
+//!
+//! The files are locked by nobody here: the system that would lock them is not running.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the edge: shadow keeps the day of a password"
+)]
+
+use super::accounts::{self, Account, Policy};
+use super::edits::Edits;
+use crate::context::Context;
+use crate::guest::{Kind, Owner};
+use std::cell::Cell;
+use template::step::{Group, OnExists, User};
+
+/// 2024-01-01 in days since 1970: a clock before that is not set.
+const CLOCK_IS_SET: u64 = 19_723;
+
+/// Where rights for a group that has none are written.
+const SUDOERS: &str = "/etc/sudoers.d/diskcast";
+
+/// The text of every file an account is in.
+struct Files {
+    passwd: String,
+    shadow: String,
+    group: String,
+    gshadow: Option<String>,
+    subuid: Option<String>,
+    subgid: Option<String>,
+}
+
+/// Notes what is missing. `created` is set once the account was found missing: from then on it is ours, and `on_exists` is
+/// about accounts of the master.
+pub(super) fn missing(
+    edits: &mut Edits<'_>,
+    context: &mut Context<'_>,
+    user: &User,
+    created: &Cell<bool>,
+) -> Result<(), String> {
+    accounts::check_name(&user.name)?;
+    if let Some(full_name) = &user.full_name {
+        accounts::check_full_name(full_name)?;
+    }
+    let hash = user
+        .password
+        .as_ref()
+        .map(|name| context.secret(name))
+        .transpose()?;
+    if let Some(hash) = hash {
+        accounts::check_hash(hash)?;
+    }
+    let login_defs = match edits.text("/etc/login.defs")? {
+        Some(text) => text,
+        None => edits.text("/usr/etc/login.defs")?.unwrap_or_default(),
+    };
+    let policy = Policy::new(
+        &login_defs,
+        &edits.text("/etc/default/useradd")?.unwrap_or_default(),
+    );
+    let mut files = Files::read(edits)?;
+    let found = accounts::account(&files.passwd, &user.name);
+    if found.is_none() && accounts::line_of(&files.passwd, &user.name).is_some() {
+        return Err(format!(
+            "the line of {} in /etc/passwd is damaged",
+            user.name
+        ));
+    }
+    if found.is_none() {
+        created.set(true);
+    }
+    if let Some(found) = &found {
+        if found.uid != 0 && !(policy.uids.0..=policy.uids.1).contains(&found.uid) {
+            return Err(format!(
+                "{} is an account of the system itself (UID {})",
+                user.name, found.uid
+            ));
+        }
+        match user.on_exists {
+            OnExists::Skip if !created.get() => {
+                context.note(format!(
+                    "the account {} is there already and stays as it is",
+                    user.name
+                ));
+                return Ok(());
+            }
+            OnExists::Fail if !created.get() => {
+                return Err(format!(
+                    "the account {} is there already; choose another name, or on_exists = \"update\"",
+                    user.name
+                ));
+            }
+            OnExists::Update | OnExists::Skip | OnExists::Fail => {}
+        }
+    }
+    let account = match found {
+        Some(found) => found,
+        None => files.add(edits, user, &policy)?,
+    };
+    if let Some(full_name) = &user.full_name {
+        files.passwd = accounts::with_field(&files.passwd, &user.name, 4, full_name);
+    }
+    if let Some(hash) = hash {
+        if accounts::line_of(&files.shadow, &user.name).is_none() {
+            files.shadow =
+                accounts::with_line(&files.shadow, &format!("{}:*::0:99999:7:::", user.name));
+        }
+        files.passwd = accounts::with_field(&files.passwd, &user.name, 1, "x");
+        files.shadow = accounts::with_hash(&files.shadow, &user.name, hash, &today());
+    }
+    for group in &user.groups {
+        files.join(edits, context, user, group)?;
+    }
+    files.write(edits)?;
+    if created.get() && !edits.exists(&account.home)? {
+        let owner = Owner {
+            uid: account.uid,
+            gid: account.gid,
+            mode: policy.home_mode,
+        };
+        edits.copied_tree("/etc/skel", &account.home, owner)?;
+    }
+    Ok(())
+}
+
+/// Days since 1970; nothing, which means no ageing, when the clock is not set.
+fn today() -> String {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .ok()
+        .map(|since| since.as_secs() / 86_400)
+        .filter(|day| *day >= CLOCK_IS_SET)
+        .map_or_else(String::new, |day| day.to_string())
+}
+
+impl Files {
+    fn read(edits: &Edits<'_>) -> Result<Self, String> {
+        let needed = |path: &str| {
+            edits.text(path)?.ok_or_else(|| {
+                format!("{path} is missing: no Linux system that accounts can be made on")
+            })
+        };
+        Ok(Self {
+            passwd: needed("/etc/passwd")?,
+            shadow: needed("/etc/shadow")?,
+            group: needed("/etc/group")?,
+            gshadow: edits.text("/etc/gshadow")?,
+            subuid: edits.text("/etc/subuid")?,
+            subgid: edits.text("/etc/subgid")?,
+        })
+    }
+
+    fn write(&self, edits: &mut Edits<'_>) -> Result<(), String> {
+        // Owner and mode stay: Debian has shadow as root:shadow 0640, Fedora as root:root 0000.
+        edits.file("/etc/group", &self.group, Owner::root(0o644))?;
+        if let Some(gshadow) = &self.gshadow {
+            edits.file("/etc/gshadow", gshadow, Owner::root(0o600))?;
+        }
+        for (path, text) in [("/etc/subuid", &self.subuid), ("/etc/subgid", &self.subgid)] {
+            if let Some(text) = text {
+                edits.file(path, text, Owner::root(0o644))?;
+            }
+        }
+        edits.file("/etc/shadow", &self.shadow, Owner::root(0o600))?;
+        edits.file("/etc/passwd", &self.passwd, Owner::root(0o644))
+    }
+
+    /// A new account, without a password, with its group, its home's name and its subordinate ids.
+    fn add(&mut self, edits: &Edits<'_>, user: &User, policy: &Policy) -> Result<Account, String> {
+        let name = &user.name;
+        let (uid, mut gid) = accounts::free_ids(&self.passwd, &self.group, policy)?;
+        if policy.own_group {
+            match accounts::group_id(&self.group, name) {
+                Some(there) => gid = there,
+                None => {
+                    self.group = accounts::with_line(&self.group, &format!("{name}:x:{gid}:"));
+                    if let Some(gshadow) = &mut self.gshadow {
+                        *gshadow = accounts::with_line(gshadow, &format!("{name}:!::"));
+                    }
+                }
+            }
+        }
+        let home = format!("/home/{name}");
+        let shell = if edits.exists("/bin/bash")? {
+            "/bin/bash"
+        } else {
+            "/bin/sh"
+        };
+        self.passwd = accounts::with_line(
+            &self.passwd,
+            &format!("{name}:x:{uid}:{gid}::{home}:{shell}"),
+        );
+        // `*`: no password fits, and the account is not locked for keys.
+        if accounts::line_of(&self.shadow, name).is_none() {
+            self.shadow =
+                accounts::with_line(&self.shadow, &format!("{name}:*:{}:0:99999:7:::", today()));
+        }
+        for subordinate in [&mut self.subuid, &mut self.subgid].into_iter().flatten() {
+            *subordinate = accounts::with_subordinate(subordinate, name, policy);
+        }
+        Ok(Account { uid, gid, home })
+    }
+
+    fn join(
+        &mut self,
+        edits: &mut Edits<'_>,
+        context: &mut Context<'_>,
+        user: &User,
+        group: &Group,
+    ) -> Result<(), String> {
+        let known = |name: &&str| accounts::line_of(&self.group, name).is_some();
+        let name = match group {
+            Group::Administrators => match ["sudo", "wheel"].iter().copied().find(known) {
+                Some(name) => {
+                    may_use_sudo(edits, context, &format!("%{name}"))?;
+                    name
+                }
+                None => return may_use_sudo(edits, context, &user.name),
+            },
+            Group::Users => match Some("users").filter(known) {
+                Some(name) => name,
+                None => return Ok(()),
+            },
+            Group::PowerUsers | Group::RemoteDesktop => {
+                context.note(format!(
+                    "{}: a Linux system has no group of power users or remote desktop users",
+                    user.name
+                ));
+                return Ok(());
+            }
+            Group::Named(name) if known(&name.as_str()) => name,
+            Group::Named(name) => return Err(format!("the image has no group {name}")),
+        };
+        self.group = accounts::with_member(&self.group, name, &user.name);
+        if let Some(gshadow) = &mut self.gshadow {
+            *gshadow = accounts::with_member(gshadow, name, &user.name);
+        }
+        Ok(())
+    }
+}
+
+/// Sees to it that sudo lets `who` (`%group` or an account) do everything. Arch and SUSE have `wheel`, and do not.
+fn may_use_sudo(edits: &mut Edits<'_>, context: &mut Context<'_>, who: &str) -> Result<(), String> {
+    let Some(sudoers) = edits.text("/etc/sudoers")? else {
+        context.note(format!(
+            "the image has no sudo: {who} cannot act as an administrator"
+        ));
+        return Ok(());
+    };
+    let mut granted = grants(&sudoers, who);
+    for name in edits.list("/etc/sudoers.d")? {
+        let path = format!("/etc/sudoers.d/{name}");
+        // sudoers(5): names with a dot or a tilde at the end are not read.
+        if path != SUDOERS
+            && !name.contains('.')
+            && !name.ends_with('~')
+            && edits.is(&path, Kind::File)?
+        {
+            granted |= edits.text(&path)?.is_some_and(|text| grants(&text, who));
+        }
+    }
+    if granted {
+        return Ok(());
+    }
+    let includes = sudoers.lines().map(str::trim).any(|line| {
+        line.starts_with("@includedir /etc/sudoers.d")
+            || line.starts_with("#includedir /etc/sudoers.d")
+    });
+    if !includes {
+        return Err(format!(
+            "/etc/sudoers does not read /etc/sudoers.d and does not let {who} use sudo"
+        ));
+    }
+    let old = edits.text(SUDOERS)?.unwrap_or_default();
+    let line = format!("{who} ALL=(ALL:ALL) ALL");
+    let text = if old.lines().any(|have| have == line) {
+        old
+    } else {
+        accounts::with_line(&old, &line)
+    };
+    edits.exact_file(SUDOERS, &text, Owner::root(0o440))
+}
+
+/// True when a line of sudoers gives `who` every command as everybody.
+fn grants(sudoers: &str, who: &str) -> bool {
+    sudoers.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let rest: String = match words.next() {
+            Some(first) if first == who => words.collect(),
+            _ => return false,
+        };
+        rest.starts_with("ALL=") && rest.ends_with("ALL")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudoers_lines_that_count() {
+        assert!(grants(
+            "root ALL=(ALL) ALL\n%sudo\tALL=(ALL:ALL) ALL\n",
+            "%sudo"
+        ));
+        assert!(grants("%wheel ALL = (ALL) NOPASSWD: ALL\n", "%wheel"));
+        assert!(!grants("# %wheel ALL=(ALL:ALL) ALL\n", "%wheel"));
+        assert!(!grants("%wheelers ALL=(ALL:ALL) ALL\n", "%wheel"));
+    }
+}

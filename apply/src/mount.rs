@@ -1,0 +1,248 @@
+//! One mounted file system.
+//!
+//! Owns: mounting and unmounting. ext, XFS and btrfs by the kernel, FAT and exFAT too, NTFS by `ntfs-3g`, which runs as our
+//! own child so that its end, and with it the last write, can be waited for. Never trusts an exit code: `ntfs-3g` exits
+//! with 0 and mounts read-only when Windows is hibernated, so `/proc/self/mountinfo` has the word. What always holds:
+//! nothing of a guest is a device, runs, or gains a privilege here (`nodev,noexec,nosuid`).
+
+use crate::program::{self, SHORT};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::thread::JoinHandle;
+use template::step::FileSystem;
+
+/// How a volume is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Wanted {
+    /// Writable rather than read-only.
+    pub(crate) writable: bool,
+    /// The plan gives up the session in `hiberfil.sys`.
+    pub(crate) discard_hibernation: bool,
+}
+
+/// A mounted file system; unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    at: PathBuf,
+    server: Option<Server>,
+    mounted: bool,
+}
+
+/// The process that serves a FUSE volume.
+#[derive(Debug)]
+struct Server {
+    child: Child,
+    output: Vec<JoinHandle<String>>,
+}
+
+impl Mount {
+    /// Mounts a device at a folder that exists.
+    pub(crate) fn new(
+        device: &Path,
+        file_system: FileSystem,
+        at: &Path,
+        wanted: Wanted,
+    ) -> Result<Self, String> {
+        let mut this = Self {
+            at: at.to_owned(),
+            server: None,
+            mounted: false,
+        };
+        match kernel_type(file_system) {
+            Some(kind) => this.by_kernel(device, kind, wanted)?,
+            None => this.by_ntfs_3g(device, wanted)?,
+        }
+        match mount_options(&this.at)? {
+            None => Err(format!("{} is not mounted after all", device.display())),
+            Some(options) if wanted.writable && !is_writable(&options) => Err(
+                "the volume can only be mounted read-only: Windows is hibernated or was shut down by fast startup, \
+                 or the volume is damaged; shut the master down fully and capture it again, or set \
+                 windows.discard_hibernation"
+                    .into(),
+            ),
+            Some(_) => Ok(this),
+        }
+    }
+
+    fn by_kernel(&mut self, device: &Path, kind: &str, wanted: Wanted) -> Result<(), String> {
+        let mut flags =
+            MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NOATIME;
+        if !wanted.writable {
+            flags |= MountFlags::RDONLY;
+        }
+        mount(device, &self.at, kind, flags, None).map_err(|error| {
+            format!(
+                "the {kind} volume cannot be mounted: {}; is the kernel module {kind} in the pre-OS, and is the \
+                 volume sound?",
+                io::Error::from(error)
+            )
+        })?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn by_ntfs_3g(&mut self, device: &Path, wanted: Wanted) -> Result<(), String> {
+        // norecover: a journal that Windows has to replay is not thrown away here.
+        let mut options =
+            String::from("no_detach,norecover,noatime,nodev,nosuid,noexec,windows_names");
+        options.push_str(if wanted.writable { ",rw" } else { ",ro" });
+        if wanted.writable && wanted.discard_hibernation {
+            options.push_str(",remove_hiberfile");
+        }
+        let device = device.display().to_string();
+        let at = self.at.display().to_string();
+        let mut child = program::spawn("ntfs-3g", &["-o", &options, &device, &at])?;
+        let mut output = Vec::new();
+        if let Some(pipe) = child.stdout.take() {
+            output.push(std::thread::spawn(move || program::drain(pipe)));
+        }
+        if let Some(pipe) = child.stderr.take() {
+            output.push(std::thread::spawn(move || program::drain(pipe)));
+        }
+        let mut server = Server { child, output };
+        let mut ended = false;
+        let path = self.at.clone();
+        let up = program::until(SHORT, || {
+            ended = matches!(server.child.try_wait(), Ok(Some(_)) | Err(_));
+            ended || matches!(mount_options(&path), Ok(Some(_)))
+        });
+        if up && !ended {
+            self.server = Some(server);
+            self.mounted = true;
+            return Ok(());
+        }
+        let _ = server.child.kill();
+        let _ = server.child.wait();
+        let said: Vec<String> = server
+            .output
+            .into_iter()
+            .map(|reader| reader.join().unwrap_or_default())
+            .collect();
+        let said = said.join(" ");
+        let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        Err(format!(
+            "ntfs-3g cannot mount the volume: {}",
+            said.chars().take(600).collect::<String>()
+        ))
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.at
+    }
+
+    /// Unmounts it, with everything written.
+    pub(crate) fn unmount(mut self) -> Result<(), String> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        if self.mounted {
+            // A process that only looks (a disk monitor, udev) lets go within a moment.
+            let mut last = Ok(());
+            program::until(std::time::Duration::from_secs(10), || {
+                last = unmount(&self.at, UnmountFlags::NOFOLLOW);
+                last != Err(rustix::io::Errno::BUSY)
+            });
+            if let Err(error) = last {
+                // Not served any longer, whatever holds it; said as a failure all the same.
+                let _ = unmount(&self.at, UnmountFlags::DETACH);
+                self.mounted = false;
+                return Err(format!(
+                    "{} cannot be unmounted: {}",
+                    self.at.display(),
+                    io::Error::from(error)
+                ));
+            }
+            self.mounted = false;
+        }
+        if let Some(mut server) = self.server.take() {
+            // Its last writes are on their way until it is gone.
+            let status = program::wait(&mut server.child, SHORT);
+            if status.is_none() {
+                let _ = server.child.kill();
+                let _ = server.child.wait();
+                return Err("ntfs-3g did not end after its volume was unmounted".into());
+            }
+            if !status.is_some_and(|status| status.success()) {
+                let said: Vec<String> = server
+                    .output
+                    .into_iter()
+                    .map(|reader| reader.join().unwrap_or_default())
+                    .collect();
+                return Err(format!("ntfs-3g ended badly: {}", said.join(" ").trim()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(reason) = self.end() {
+            tracing::warn!("{reason}");
+        }
+    }
+}
+
+/// Name the kernel has for it; `None` for NTFS, which `ntfs-3g` serves.
+fn kernel_type(file_system: FileSystem) -> Option<&'static str> {
+    match file_system {
+        FileSystem::Ext => Some("ext4"),
+        FileSystem::Fat => Some("vfat"),
+        FileSystem::Exfat => Some("exfat"),
+        FileSystem::Xfs => Some("xfs"),
+        FileSystem::Btrfs => Some("btrfs"),
+        FileSystem::Ntfs => None,
+    }
+}
+
+/// Options of what is mounted at a path: those of the mount and of the super block. `None` when nothing is.
+fn mount_options(at: &Path) -> Result<Option<Vec<String>>, String> {
+    #[expect(clippy::disallowed_methods, reason = "the edge: the kernel's own list")]
+    let file = fs::File::open("/proc/self/mountinfo")
+        .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
+    let text =
+        io::read_to_string(file).map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
+    Ok(options_of(&text, &at.to_string_lossy()))
+}
+
+/// The last line of mountinfo whose fifth field is the path: mount options, and super options after ` - type source`.
+fn options_of(mountinfo: &str, at: &str) -> Option<Vec<String>> {
+    let escaped = at.replace('\\', "\\134").replace(' ', "\\040");
+    let line = mountinfo
+        .lines()
+        .rev()
+        .find(|line| line.split(' ').nth(4) == Some(escaped.as_str()))?;
+    let own = line.split(' ').nth(5)?;
+    let superblock = line.split(" - ").nth(1)?.split(' ').nth(2)?;
+    Some(
+        own.split(',')
+            .chain(superblock.split(','))
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+fn is_writable(options: &[String]) -> bool {
+    !options.iter().any(|option| option == "ro")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_tells_the_last_mount_of_a_path() {
+        let text = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+                    40 22 7:0 / /a\\040b rw,nosuid - fuseblk /dev/loop0 ro,user_id=0\n\
+                    41 22 7:1 / /c rw - ext4 /dev/loop1 rw\n";
+        let options = options_of(text, "/a b").unwrap();
+        assert!(!is_writable(&options), "{options:?}");
+        assert!(is_writable(&options_of(text, "/c").unwrap()));
+        assert_eq!(options_of(text, "/nowhere"), None);
+    }
+}

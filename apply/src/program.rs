@@ -1,0 +1,191 @@
+//! Programs of the pre-OS, run with an end in sight.
+//!
+//! Owns: starting a program without a shell, its time limit, and what it said. Never passes a secret as an argument.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the edge: a running program is waited for, against the clock"
+)]
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// For programs that only look or attach.
+pub(crate) const SHORT: Duration = Duration::from_secs(60);
+
+/// For programs that walk a whole file system: hours on a full disk of many TB, never for ever.
+pub(crate) const LONG: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// What a program says is kept up to here; the rest is read and dropped.
+const MAX_OUTPUT: usize = 64 * 1024;
+
+/// How often a running program is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// What became of a program.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Exit code; `None` when a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard output and error, for messages.
+    pub(crate) said: String,
+}
+
+impl Finished {
+    /// Output when it exited with 0.
+    pub(crate) fn success(self, program: &str) -> Result<String, String> {
+        if self.code == Some(0) {
+            return Ok(self.stdout);
+        }
+        Err(self.failure(program))
+    }
+
+    /// One line: program, exit code, last words.
+    pub(crate) fn failure(&self, program: &str) -> String {
+        let code = self.code.map_or_else(
+            || "was ended by a signal".to_owned(),
+            |code| format!("exit code {code}"),
+        );
+        format!("{program}: {code}: {}", last_words(&self.said))
+    }
+}
+
+/// Runs a program to its end.
+pub(crate) fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<Finished, String> {
+    let mut child = spawn(program, arguments)?;
+    let mut readers = Vec::new();
+    if let Some(pipe) = child.stdout.take() {
+        readers.push(thread::spawn(move || drain(pipe)));
+    }
+    if let Some(pipe) = child.stderr.take() {
+        readers.push(thread::spawn(move || drain(pipe)));
+    }
+    let status = wait(&mut child, limit);
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let mut output = readers
+        .into_iter()
+        .map(|reader| reader.join().unwrap_or_default());
+    let stdout = output.next().unwrap_or_default();
+    let stderr = output.next().unwrap_or_default();
+    let said = format!("{stdout}\n{stderr}");
+    match status {
+        Some(status) => Ok(Finished {
+            code: status.code(),
+            stdout,
+            said,
+        }),
+        None => Err(format!(
+            "{program} did not end within {} s and was killed: {}",
+            limit.as_secs(),
+            last_words(&said)
+        )),
+    }
+}
+
+/// Starts a program with its output in pipes and nothing to read.
+pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Result<Child, String> {
+    Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{program} cannot be started: {error}; does the pre-OS have it?"))
+}
+
+/// Waits for a child; `None` when the time is up.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let end = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < end => thread::sleep(POLL),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+/// Asks `done` again and again until it says so; false when the time is up.
+pub(crate) fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Everything a pipe gives, its beginning kept.
+pub(crate) fn drain(mut pipe: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    while let Ok(count) = pipe.read(&mut buffer) {
+        if count == 0 {
+            break;
+        }
+        let room = MAX_OUTPUT.saturating_sub(kept.len()).min(count);
+        kept.extend(buffer.iter().take(room));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// The last lines that say something, on one line.
+fn last_words(said: &str) -> String {
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines.len().saturating_sub(4);
+    let words = lines.get(from..).unwrap_or_default().join("; ");
+    if words.is_empty() {
+        return "it said nothing".into();
+    }
+    words.chars().take(600).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_and_exit_code_come_back() {
+        let done = run("sh", &["-c", "echo out; echo err >&2; exit 3"], SHORT).unwrap();
+        assert_eq!((done.code, done.stdout.as_str()), (Some(3), "out\n"));
+        assert_eq!(done.failure("sh"), "sh: exit code 3: out; err");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_and_a_missing_one_is_named() {
+        let error = run("sleep", &["60"], Duration::from_millis(50)).unwrap_err();
+        assert!(error.contains("did not end"), "{error}");
+        let error = run("no-such-program-here", &[], SHORT).unwrap_err();
+        assert!(
+            error.contains("no-such-program-here cannot be started"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_flood_of_output_is_bounded() {
+        let done = run(
+            "sh",
+            &["-c", "head -c 1000000 /dev/zero | tr '\\0' x"],
+            SHORT,
+        )
+        .unwrap();
+        assert_eq!(done.stdout.len(), MAX_OUTPUT);
+    }
+}

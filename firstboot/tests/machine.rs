@@ -1,0 +1,518 @@
+//! A job on a machine that is a recording: order, restarts, power cuts at every moment, failures, secrets.
+
+use firstboot::job::{Action, End, Group, OnError, OnExists, Run, Secret, Step, User};
+use firstboot::machine::{self, Executor, Outcome, Pause, ATTEMPTS, SPARE_BOOTS};
+use firstboot::{Entry, Job, Journal};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io;
+
+/// What was done to the machine, in order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Did {
+    Performed(String),
+    Wiped(String),
+    Waited(u32),
+    Restarted,
+    Removed,
+    Ended(End),
+}
+
+/// What survives a power cut, and what the programs on it answer.
+struct Machine {
+    job: Job,
+    journal: String,
+    did: Vec<Did>,
+    log: Vec<String>,
+    /// Answers of a step, the last one for good; without any: done.
+    answers: BTreeMap<String, Vec<Outcome>>,
+    /// Secrets that are still in the job file.
+    secrets: Vec<String>,
+    job_file: bool,
+    /// Effects until the power is cut; `None`: never.
+    cut_after: Option<usize>,
+    powered: bool,
+    journal_full: bool,
+    wipe_fails: bool,
+    stop_asked: bool,
+}
+
+impl Machine {
+    fn new(job: Job) -> Self {
+        let secrets = job.steps.iter().filter(|step| step.id.contains("secret"));
+        Self {
+            secrets: secrets.map(|step| step.id.clone()).collect(),
+            job,
+            journal: String::new(),
+            did: Vec::new(),
+            log: Vec::new(),
+            answers: BTreeMap::new(),
+            job_file: true,
+            cut_after: None,
+            powered: true,
+            journal_full: false,
+            wipe_fails: false,
+            stop_asked: false,
+        }
+    }
+
+    fn answer(mut self, id: &str, answers: &[Outcome]) -> Self {
+        self.answers.insert(id.into(), answers.to_vec());
+        self
+    }
+
+    /// One start. `Err` also when the power was cut.
+    fn start(&mut self) -> io::Result<Pause> {
+        self.powered = true;
+        let job = self.job.clone();
+        let mut journal = Journal::parse(&self.journal);
+        machine::run(&job, &mut journal, self)
+    }
+
+    /// Starts until the job is over or `most` starts are through.
+    fn starts(&mut self, most: usize) -> (usize, Option<Pause>) {
+        for count in 1..=most {
+            if let Ok(pause @ (Pause::Finished | Pause::Stopped)) = self.start() {
+                return (count, Some(pause));
+            }
+        }
+        (most, None)
+    }
+
+    /// An effect happens, unless the power is gone; then nothing does any more.
+    fn effect(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.cut_after {
+            if *left == 0 {
+                self.powered = false;
+            } else {
+                *left -= 1;
+            }
+        }
+        if self.powered {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::Other, "no power"))
+        }
+    }
+
+    fn performed(&self, id: &str) -> usize {
+        self.did
+            .iter()
+            .filter(|did| **did == Did::Performed(id.into()))
+            .count()
+    }
+}
+
+impl Executor for Machine {
+    fn record(&mut self, entry: &Entry) -> io::Result<()> {
+        if self.journal_full {
+            return Err(io::Error::new(io::ErrorKind::Other, "disk full"));
+        }
+        let line = entry.line();
+        if let Err(error) = self.effect() {
+            // The power goes in the middle of the line, once.
+            if self.cut_after.take().is_some() {
+                self.journal.push_str(&line[..line.len() / 2]);
+            }
+            return Err(error);
+        }
+        if !self.journal.is_empty() && !self.journal.ends_with('\n') {
+            self.journal.push('\n');
+        }
+        self.journal.push_str(&line);
+        Ok(())
+    }
+
+    fn perform(&mut self, step: &Step) -> Outcome {
+        if self.effect().is_ok() {
+            self.did.push(Did::Performed(step.id.clone()));
+        }
+        match self.answers.get_mut(&step.id) {
+            Some(answers) if answers.len() > 1 => answers.remove(0),
+            Some(answers) => answers[0].clone(),
+            None => Outcome::Done,
+        }
+    }
+
+    fn wipe(&mut self, ids: &[&str]) -> io::Result<()> {
+        self.effect()?;
+        if self.wipe_fails {
+            return Err(io::Error::new(io::ErrorKind::Other, "read-only"));
+        }
+        self.secrets.retain(|id| !ids.contains(&id.as_str()));
+        self.did
+            .extend(ids.iter().map(|id| Did::Wiped((*id).into())));
+        Ok(())
+    }
+
+    fn wait(&mut self, seconds: u32) {
+        self.did.push(Did::Waited(seconds));
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop_asked
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.effect()?;
+        self.did.push(Did::Restarted);
+        Ok(())
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        self.effect()?;
+        self.did.push(Did::Removed);
+        self.job_file = false;
+        self.secrets.clear();
+        Ok(())
+    }
+
+    fn end(&mut self, end: End) -> io::Result<()> {
+        self.effect()?;
+        self.did.push(Did::Ended(end));
+        Ok(())
+    }
+
+    fn log(&mut self, line: &str) {
+        self.log.push(line.into());
+    }
+}
+
+fn program(id: &str, on_error: OnError) -> Step {
+    Step {
+        id: id.into(),
+        action: Action::Run(Run {
+            command: "setup.exe".into(),
+            timeout_seconds: 60,
+            ok_codes: vec![0],
+            reboot_codes: vec![3010],
+            on_error,
+        }),
+    }
+}
+
+fn user(id: &str) -> Step {
+    Step {
+        id: id.into(),
+        action: Action::User(User {
+            name: "labadmin".into(),
+            full_name: None,
+            groups: vec![Group::Sid(Group::ADMINISTRATORS.into())],
+            password: Some(Secret::new("correct horse")),
+            on_exists: OnExists::Update,
+        }),
+    }
+}
+
+fn join(id: &str) -> Step {
+    Step {
+        id: id.into(),
+        action: Action::Join {
+            blob: Secret::new("QUJDRA=="),
+        },
+    }
+}
+
+fn drivers() -> Step {
+    Step {
+        id: "drivers".into(),
+        action: Action::InstallDrivers {
+            folder: r"C:\drivers".into(),
+        },
+    }
+}
+
+/// Drivers, a join that wants a restart, a user, two programs of which the first wants one too.
+fn lab() -> Machine {
+    Machine::new(Job {
+        steps: vec![
+            drivers(),
+            join("secret.join"),
+            user("secret.user"),
+            program("run.1", OnError::Stop),
+            program("run.2", OnError::Stop),
+        ],
+        end: End::Shutdown,
+    })
+    .answer("secret.join", &[Outcome::DoneRestart])
+    .answer("run.1", &[Outcome::DoneRestart])
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed(reason.into())
+}
+
+#[test]
+fn a_job_goes_through_its_restarts_in_order() {
+    let mut machine = lab();
+    assert_eq!(machine.starts(9), (3, Some(Pause::Finished)));
+    let performed = |id: &str| Did::Performed(id.into());
+    let wiped = |id: &str| Did::Wiped(id.into());
+    let expected = vec![
+        performed("drivers"),
+        performed("secret.join"),
+        wiped("secret.join"),
+        Did::Restarted,
+        performed("secret.user"),
+        wiped("secret.user"),
+        performed("run.1"),
+        Did::Restarted,
+        performed("run.2"),
+        Did::Removed,
+        Did::Ended(End::Shutdown),
+    ];
+    assert_eq!(machine.did, expected);
+    // A service that could not be removed is started again: it removes itself, and the machine stays up.
+    machine.did.clear();
+    assert_eq!(machine.start().unwrap(), Pause::Finished);
+    assert_eq!(machine.did, vec![Did::Removed]);
+}
+
+/// The power is cut before every single effect, half-way through every line of the journal. Whatever was half done, the job ends the same.
+#[test]
+fn a_power_cut_at_every_moment_changes_nothing_in_the_end() {
+    let mut effects = 0;
+    loop {
+        let mut machine = lab();
+        machine.cut_after = Some(effects);
+        let (starts, pause) = machine.starts(9);
+        let uncut = machine.cut_after.is_some() && machine.powered;
+        assert_eq!(pause, Some(Pause::Finished), "cut before effect {effects}");
+        assert!(starts <= 5, "cut before effect {effects}: {starts} starts");
+        assert!(machine.secrets.is_empty() && !machine.job_file);
+        for id in ["drivers", "secret.join", "secret.user", "run.1", "run.2"] {
+            let times = machine.performed(id);
+            assert!(
+                (1..=2).contains(&times),
+                "cut before effect {effects}: {id} {times} times"
+            );
+        }
+        let ends = machine
+            .did
+            .iter()
+            .filter(|did| matches!(did, Did::Ended(_)))
+            .count();
+        assert!(ends <= 1, "cut before effect {effects}: {ends} end actions");
+        let order: Vec<&Did> = machine
+            .did
+            .iter()
+            .filter(|did| matches!(did, Did::Performed(_)))
+            .collect();
+        let mut sorted = order.clone();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 5, "cut before effect {effects}: {order:?}");
+        if uncut {
+            break;
+        }
+        effects += 1;
+    }
+    // What the uncut job does: the loop went through all of it.
+    assert_eq!(effects, 30);
+}
+
+#[test]
+fn a_step_that_fails_is_tried_again_and_then_stops_the_job() {
+    let mut machine = lab().answer("secret.join", &[failed("no such file")]);
+    assert_eq!(machine.start().unwrap(), Pause::Stopped);
+    assert_eq!(machine.performed("secret.join"), ATTEMPTS as usize);
+    assert_eq!(machine.performed("secret.user"), 0);
+    let waits: Vec<&Did> = machine
+        .did
+        .iter()
+        .filter(|did| matches!(did, Did::Waited(_)))
+        .collect();
+    assert_eq!(waits, [&Did::Waited(5), &Did::Waited(20), &Did::Waited(60)]);
+    // Secrets of steps that never had their turn go too; no end action: somebody has to look.
+    assert!(machine.secrets.is_empty());
+    assert!(!machine.did.iter().any(|did| matches!(did, Did::Ended(_))));
+    assert_eq!(machine.did.last(), Some(&Did::Removed));
+    assert!(machine
+        .journal
+        .contains("stopped secret.join: no such file ."));
+}
+
+#[test]
+fn a_step_that_succeeds_at_last_is_done() {
+    let mut machine = lab().answer(
+        "secret.user",
+        &[failed("not ready"), failed("not ready"), Outcome::Done],
+    );
+    assert_eq!(machine.starts(9), (3, Some(Pause::Finished)));
+    assert_eq!(machine.performed("secret.user"), 3);
+}
+
+#[test]
+fn a_program_that_failed_is_not_run_again() {
+    let mut machine = lab().answer("run.1", &[failed("exit code 1603")]);
+    assert_eq!(machine.starts(9).1, Some(Pause::Stopped));
+    assert_eq!(machine.performed("run.1"), 1);
+    assert_eq!(machine.performed("run.2"), 0);
+
+    let mut machine = lab().answer("run.1", &[failed("exit code 1603")]);
+    machine.job.steps[3] = program("run.1", OnError::Continue);
+    assert_eq!(machine.starts(9).1, Some(Pause::Finished));
+    assert_eq!(
+        (machine.performed("run.1"), machine.performed("run.2")),
+        (1, 1)
+    );
+    assert_eq!(machine.did.last(), Some(&Did::Ended(End::Shutdown)));
+}
+
+/// A technician restarts the machine in the middle of a program: that is no failure of it.
+#[test]
+fn a_program_that_was_interrupted_has_its_turn_again() {
+    let mut machine = lab().answer("run.2", &[Outcome::Interrupted, Outcome::Done]);
+    assert_eq!(machine.starts(9), (4, Some(Pause::Finished)));
+    assert_eq!(machine.performed("run.2"), 2);
+}
+
+/// An installer that restarts the machine by itself never gives an answer.
+#[test]
+fn a_program_that_restarts_the_machine_is_given_up_after_some_starts() {
+    let mut machine = lab();
+    machine.journal = "boot .\nbegin drivers .\ndone drivers .\n".into();
+    machine.job.steps.truncate(1);
+    machine.job.steps.push(program("run.1", OnError::Stop));
+    for _ in 0..ATTEMPTS {
+        machine.journal.push_str("boot .\nbegin run.1 .\n");
+    }
+    assert_eq!(machine.start().unwrap(), Pause::Stopped);
+    assert!(
+        machine
+            .journal
+            .contains("stopped run.1: interrupted 4 times ."),
+        "{}",
+        machine.journal
+    );
+}
+
+#[test]
+fn secrets_go_after_too_many_starts() {
+    // Every start is cut right after the boot entry: the job never comes to anything.
+    let mut machine = lab();
+    let limit = machine.job.steps.len() + SPARE_BOOTS;
+    machine.journal = "boot .\n".repeat(limit);
+    assert_eq!(machine.start().unwrap(), Pause::Stopped);
+    assert!(machine.secrets.is_empty());
+    assert!(machine
+        .did
+        .iter()
+        .all(|did| !matches!(did, Did::Performed(_) | Did::Restarted)));
+    assert!(machine
+        .journal
+        .contains("stopped the machine was started 16 times"));
+}
+
+#[test]
+fn nothing_is_done_without_the_journal() {
+    let mut machine = lab();
+    machine.journal_full = true;
+    assert!(machine.start().is_err());
+    assert!(machine.did.is_empty());
+}
+
+#[test]
+fn secrets_that_cannot_be_wiped_are_told_and_go_with_the_file() {
+    let mut machine = lab();
+    machine.wipe_fails = true;
+    assert_eq!(machine.starts(9).1, Some(Pause::Finished));
+    assert!(machine.secrets.is_empty() && !machine.job_file);
+    assert!(machine
+        .log
+        .iter()
+        .any(|line| line.contains("wiping secrets failed: read-only")));
+    assert!(machine.journal.contains("not-wiped secret.join ."));
+}
+
+#[test]
+fn a_service_that_is_being_stopped_begins_nothing() {
+    let mut machine = lab();
+    machine.stop_asked = true;
+    assert_eq!(machine.start().unwrap(), Pause::Restart);
+    assert!(machine.did.is_empty());
+    machine.stop_asked = false;
+    assert_eq!(machine.starts(9).1, Some(Pause::Finished));
+}
+
+/// A system that repeats a command line in its error message would put the password into the log.
+#[test]
+fn no_secret_reaches_log_or_journal() {
+    let mut machine = lab().answer(
+        "secret.user",
+        &[failed("net user labadmin correct horse: denied")],
+    );
+    machine.starts(9);
+    let all = format!("{}{}", machine.journal, machine.log.join("\n"));
+    assert!(!all.contains("correct horse"), "{all}");
+    assert!(all.contains("net user labadmin ***: denied"), "{all}");
+}
+
+#[test]
+fn an_empty_job_removes_itself() {
+    let mut machine = Machine::new(Job::default());
+    assert_eq!(machine.start().unwrap(), Pause::Finished);
+    assert_eq!(machine.did, vec![Did::Removed]);
+}
+
+#[test]
+fn a_cut_line_is_not_taken_for_a_shorter_one() {
+    let whole = "boot .\nbegin run.10 .\ndone run.10 .\n";
+    for length in 0..whole.len() {
+        let journal = Journal::parse(&whole[..length]);
+        assert!(!journal.step("run.1").done);
+        assert!(!journal.step("run.10").done, "{length}");
+        // Closed by a line end at the next start, the cut line stays unreadable.
+        let closed = Journal::parse(&format!("{}\nboot .\n", &whole[..length]));
+        let complete = length == whole.len() - 1;
+        assert_eq!(closed.step("run.10").done, complete, "{length}");
+        assert!(!closed.step("run.1").done);
+    }
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let id = "[a-z0-9.-]{1,64}";
+    prop_oneof![
+        Just(Entry::Boot),
+        Just(Entry::Restart),
+        Just(Entry::Finished),
+        Just(Entry::Ended),
+        id.prop_map(Entry::Begin),
+        id.prop_map(Entry::Done),
+        id.prop_map(Entry::DoneRestart),
+        id.prop_map(Entry::Wiped),
+        id.prop_map(Entry::NotWiped),
+        (id, "\\PC{0,40}").prop_map(|(id, reason)| Entry::Failed {
+            id,
+            reason: reason.trim().into()
+        }),
+        "\\PC{0,40}x".prop_map(|reason| Entry::Stopped {
+            reason: reason.trim().into()
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn entries_are_read_as_they_were_written(entries in proptest::collection::vec(entry(), 0..20)) {
+        let text: String = entries.iter().map(Entry::line).collect();
+        let journal = Journal::parse(&text);
+        prop_assert_eq!(journal.entries(), entries.as_slice());
+    }
+
+    /// Whatever is in a journal, by accident or malice: the job ends after a bounded number of actions, and no secret is left.
+    #[test]
+    fn any_journal_comes_to_an_end(
+        entries in proptest::collection::vec(
+            prop_oneof![
+                Just("boot ."), Just("restart ."), Just("begin drivers ."), Just("done drivers ."), Just("begin secret.join ."),
+                Just("done-restart secret.join ."), Just("failed secret.user why ."), Just("begin secret.user ."),
+                Just("wiped secret.user ."), Just("done run.2 ."), Just("failed run.1 x ."), Just("nonsense")
+            ], 0..30)
+    ) {
+        let mut machine = lab();
+        machine.journal = entries.iter().map(|line| format!("{line}\n")).collect();
+        let (_, pause) = machine.starts(SPARE_BOOTS + 10);
+        prop_assert!(pause.is_some());
+        prop_assert!(machine.secrets.is_empty() && !machine.job_file);
+    }
+}

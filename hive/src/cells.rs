@@ -1,0 +1,146 @@
+//! Bins and cells: where each cell begins, and its bytes.
+//!
+//! Bins cover the hive without a gap and cells cover each bin behind its header of 32 bytes, regf "Hive
+//! bin" and "Cell". That is checked once, at opening; afterwards a cell's declared length is known to be
+//! inside its bin. The map is one bit for every 8 bytes: a hive of 150 MB needs 2.3 MB for it.
+
+use crate::base::BLOCK;
+use crate::error::{HiveError, damaged};
+use crate::scan::{Scan, index, u32_at};
+
+/// Length of a bin's header.
+pub(crate) const BIN_HEADER: u32 = 32;
+/// No cell: what a key without values has for a list, for instance.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+/// Above this bit offsets mean cells in memory of a running Windows.
+pub(crate) const VOLATILE: u32 = 1 << 31;
+
+/// Which multiples of 8 are taken.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bits(Vec<u64>);
+
+impl Bits {
+    /// For offsets below `len`.
+    pub(crate) fn new(len: u32) -> Bits {
+        Bits(vec![0; index(len).div_ceil(512)])
+    }
+
+    fn place(offset: u32) -> (usize, u64) {
+        (index(offset / 512), 1 << (offset / 8 % 64))
+    }
+
+    pub(crate) fn has(&self, offset: u32) -> bool {
+        let (word, bit) = Bits::place(offset);
+        offset.is_multiple_of(8) && self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// False when it was there already.
+    pub(crate) fn add(&mut self, offset: u32) -> bool {
+        let (word, bit) = Bits::place(offset);
+        let Some(word) = self.0.get_mut(word) else {
+            return false;
+        };
+        let new = *word & bit == 0;
+        *word |= bit;
+        new
+    }
+}
+
+/// The bytes of a hive and the map of its cells.
+#[derive(Clone, Debug)]
+pub(crate) struct Cells {
+    /// Base block, bins, and what lies behind them.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) bins_len: u32,
+    pub(crate) starts: Bits,
+}
+
+/// One bin, as its header says.
+pub(crate) struct Bin {
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+/// The bin whose header is at `offset`, checked against the bins' end.
+pub(crate) fn bin_at(bins: &[u8], offset: u32) -> Result<Bin, HiveError> {
+    let bad = |why| damaged("bin", offset, why);
+    let mut scan = Scan(bins.get(index(offset)..).unwrap_or_default());
+    if scan.take(4) != Some(b"hbin") {
+        return Err(bad("no signature"));
+    }
+    if scan.u32() != Some(offset) {
+        return Err(bad("it names another offset"));
+    }
+    let len = scan.u32().unwrap_or(0);
+    let room = bins.len() - index(offset);
+    if len == 0 || !index(len).is_multiple_of(BLOCK) || index(len) > room {
+        return Err(bad("its length is wrong"));
+    }
+    Ok(Bin { offset, len })
+}
+
+impl Cells {
+    /// Maps every cell. `bins_len` is the length the base block declares.
+    pub(crate) fn map(bytes: Vec<u8>, bins_len: u32) -> Result<Cells, HiveError> {
+        let whole = bins_len != 0 && index(bins_len).is_multiple_of(BLOCK) && bins_len < VOLATILE;
+        let bins = bytes
+            .get(BLOCK..BLOCK + if whole { index(bins_len) } else { 0 })
+            .filter(|bins| !bins.is_empty());
+        let Some(bins) = bins else {
+            return Err(damaged("base block", 0, "the bins do not fit the file"));
+        };
+        let mut starts = Bits::new(bins_len);
+        let mut offset = 0;
+        while offset < bins_len {
+            let bin = bin_at(bins, offset)?;
+            let end = bin.offset + bin.len;
+            let mut at = offset + BIN_HEADER;
+            while at < end {
+                let size = u32_at(bins, index(at))
+                    .unwrap_or(0)
+                    .cast_signed()
+                    .unsigned_abs();
+                if size < 8 || !size.is_multiple_of(8) || size > end - at {
+                    return Err(damaged("cell", at, "its length is wrong"));
+                }
+                starts.add(at);
+                at += size;
+            }
+            offset = end;
+        }
+        Ok(Cells {
+            bytes,
+            bins_len,
+            starts,
+        })
+    }
+
+    /// All bins.
+    pub(crate) fn bins(&self) -> &[u8] {
+        self.bytes
+            .get(BLOCK..BLOCK + index(self.bins_len))
+            .unwrap_or_default()
+    }
+
+    /// Length of the cell that begins at `at` and whether it is allocated. `None`: no cell begins there.
+    pub(crate) fn size(&self, at: u32) -> Option<(u32, bool)> {
+        if !self.starts.has(at) {
+            return None;
+        }
+        let size = u32_at(self.bytes.get(BLOCK..)?, index(at))?.cast_signed();
+        Some((size.unsigned_abs(), size < 0))
+    }
+
+    /// What the allocated cell at `at` holds, with the padding at its end. `what` is who points there.
+    pub(crate) fn get(&self, at: u32, what: &'static str) -> Result<&[u8], HiveError> {
+        match self.size(at) {
+            Some((size, true)) => {
+                let start = BLOCK + index(at) + 4;
+                let cell = self.bytes.get(start..start + index(size) - 4);
+                cell.ok_or(damaged(what, at, "it is outside the file"))
+            }
+            Some((_, false)) => Err(damaged(what, at, "its cell is free")),
+            None => Err(damaged(what, at, "no cell begins there")),
+        }
+    }
+}

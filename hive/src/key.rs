@@ -1,0 +1,85 @@
+//! Keys (`nk` cells), regf "Key node".
+//!
+//! ```text
+//!  0 "nk"  2 flags   4 time of last write  12 access bits  16 parent
+//! 20 subkeys  24 volatile subkeys  28 their list  32 volatile list
+//! 36 values   40 their list   44 security   48 class name
+//! 52 longest subkey name (low 16 bits; Windows keeps flags above)  56 longest class below
+//! 60 longest value name  64 largest value  68 unused  72 name bytes  74 class bytes  76 name
+//! ```
+//!
+//! What concerns volatile subkeys is left of a Windows that was running: it is ignored and kept.
+
+use crate::cells::Cells;
+use crate::error::{HiveError, damaged};
+use crate::name::Name;
+use crate::scan::Scan;
+
+pub(crate) mod flag {
+    /// The root of a hive.
+    pub(crate) const ROOT: u16 = 0x0004;
+    /// The name is stored in one byte a unit.
+    pub(crate) const COMPRESSED: u16 = 0x0020;
+}
+
+/// A key's fields and name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key<'a> {
+    pub(crate) flags: u16,
+    pub(crate) parent: u32,
+    pub(crate) subkeys: u32,
+    pub(crate) subkey_list: u32,
+    pub(crate) values: u32,
+    pub(crate) value_list: u32,
+    pub(crate) security: u32,
+    pub(crate) class: u32,
+    pub(crate) class_len: u16,
+    pub(crate) name: Name<'a>,
+}
+
+impl<'a> Key<'a> {
+    fn parse(cell: &'a [u8]) -> Option<Key<'a>> {
+        let mut scan = Scan(cell);
+        scan.signature(*b"nk")?;
+        let flags = scan.u16()?;
+        scan.take(12)?;
+        let parent = scan.u32()?;
+        let subkeys = scan.u32()?;
+        scan.take(4)?;
+        let subkey_list = scan.u32()?;
+        scan.take(4)?;
+        let values = scan.u32()?;
+        let value_list = scan.u32()?;
+        let security = scan.u32()?;
+        let class = scan.u32()?;
+        scan.take(20)?;
+        let name_len = scan.u16()?;
+        let class_len = scan.u16()?;
+        let compressed = flags & flag::COMPRESSED != 0;
+        let bytes = scan.take(usize::from(name_len))?;
+        if !compressed && !bytes.len().is_multiple_of(2) {
+            return None;
+        }
+        Some(Key {
+            flags,
+            parent,
+            subkeys,
+            subkey_list,
+            values,
+            value_list,
+            security,
+            class,
+            class_len,
+            name: Name { bytes, compressed },
+        })
+    }
+
+    /// The key at `at`. `what` is who points there.
+    pub(crate) fn read(
+        cells: &'a Cells,
+        at: u32,
+        what: &'static str,
+    ) -> Result<Key<'a>, HiveError> {
+        Key::parse(cells.get(at, what)?).ok_or(damaged(what, at, "it is no key"))
+    }
+}
