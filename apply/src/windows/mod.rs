@@ -1,5 +1,14 @@
 //! Steps on a Windows volume.
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the step that uses it comes with the hives")
+)]
+mod ntfs;
+#[cfg(test)]
+#[path = "../../../inspect/tests/support/volume.rs"]
+mod testing;
+
 use crate::engine::Task;
 use crate::guest::Guest;
 use template::step::{Action, FirstBootJob};

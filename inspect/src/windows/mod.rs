@@ -1,13 +1,195 @@
 //! A Windows installation in an NTFS volume.
+//!
+//! Owns: what its hives and a few of its files say. Never writes. What always holds: a hive is believed only when it is
+//! complete (its logs applied) and its validator finds no fault; otherwise it is an obstacle with its name.
+//!
+//! `volume` finds files, `system` reads SYSTEM, `identity` reads SAM and SECURITY, `product` says which Windows it is.
+
+mod identity;
+mod product;
+mod system;
+mod volume;
 
 use crate::source::Source;
-use template::findings::{PartitionFindings, WindowsFindings};
+use crate::unreadable;
+use hive::{Hive, HiveError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use template::findings::{Obstacle, PartitionFindings, WindowsFindings};
+use volume::Volume;
+
+/// Largest hive that is taken in; SOFTWARE of an old installation has some 150 MiB.
+const MOST_HIVE_BYTES: u64 = 256 << 20;
+/// Largest transaction log; Windows keeps them below its hive's size.
+const MOST_LOG_BYTES: u64 = 64 << 20;
 
 /// The system in the volume; `None` when there is none. What cannot be read is noted with the partition.
 pub(crate) fn inspect(
     source: Source,
     partition: &mut PartitionFindings,
 ) -> Option<WindowsFindings> {
-    let _ = (source, partition);
-    None
+    let number = partition.number;
+    let mut obstacles = Vec::new();
+    // The reader of NTFS is a library that was not written for hostile volumes: a panic in it means an unreadable one.
+    let found = catch_unwind(AssertUnwindSafe(|| look(source, number, &mut obstacles)));
+    partition.obstacles.append(&mut obstacles);
+    match found {
+        Ok(Ok(found)) => found,
+        Ok(Err(reason)) => {
+            partition
+                .obstacles
+                .push(unreadable("the NTFS volume", &reason));
+            None
+        }
+        Err(_) => {
+            let reason =
+                "its structures make no sense; have Windows check it (chkdsk /f) in the master";
+            partition
+                .obstacles
+                .push(unreadable("the NTFS volume", &reason));
+            None
+        }
+    }
+}
+
+fn look(
+    source: Source,
+    number: u32,
+    obstacles: &mut Vec<Obstacle>,
+) -> Result<Option<WindowsFindings>, String> {
+    let mut volume = Volume::open(source)?;
+    if volume.is_dirty()? {
+        obstacles.push(Obstacle::DirtyVolume);
+    }
+    if volume.is_hibernated()? {
+        obstacles.push(Obstacle::Hibernated);
+    }
+    let Some(folder) = volume
+        .spelling(&["Windows"])?
+        .or(volume.spelling(&["WINNT"])?)
+    else {
+        return Ok(None);
+    };
+    let mut found = WindowsFindings {
+        partition: number,
+        folder,
+        product: String::new(),
+        edition: None,
+        version: (0, 0),
+        build: 0,
+        arch: template::findings::Arch::Other,
+        generalised: false,
+        control_set: 1,
+        last_known_good: None,
+        computer_name: String::new(),
+        domain: None,
+        domain_controller: false,
+        machine_sid: None,
+        accounts: Vec::new(),
+        interfaces: Vec::new(),
+        storage_services: Vec::new(),
+        driver_database: false,
+        answer_file: None,
+        obstacles: Vec::new(),
+    };
+    let Some(system) = volume.read(&config(&found.folder, "SYSTEM"), MOST_HIVE_BYTES)? else {
+        return Ok(None);
+    };
+    let system = open_hive(&mut volume, &mut found, "SYSTEM", system)?;
+    let software = read_hive(&mut volume, &mut found, "SOFTWARE")?;
+    let sam = read_hive(&mut volume, &mut found, "SAM")?;
+    let security = read_hive(&mut volume, &mut found, "SECURITY")?;
+    let set = system
+        .as_ref()
+        .and_then(|system| system::fill(system, &mut found));
+    product::fill(
+        &mut volume,
+        system.as_ref().zip(set),
+        software.as_ref(),
+        &mut found,
+    )?;
+    identity::fill(sam.as_ref(), security.as_ref(), &mut found);
+    for path in ANSWER_FILES {
+        let mut parts = vec![found.folder.as_str()];
+        parts.extend(path);
+        if volume.exists(&parts)? {
+            found.answer_file = Some(parts.join("\\"));
+            break;
+        }
+    }
+    Ok(Some(found))
+}
+
+/// Where Windows Setup looks for answers, first one first.
+const ANSWER_FILES: [&[&str]; 4] = [
+    &["Panther", "Unattend", "Unattend.xml"],
+    &["Panther", "Unattend.xml"],
+    &["System32", "Sysprep", "Unattend.xml"],
+    &["System32", "Sysprep", "Panther", "Unattend.xml"],
+];
+
+fn config<'a>(folder: &'a str, name: &'a str) -> [&'a str; 4] {
+    [folder, "System32", "config", name]
+}
+
+/// A hive beside SYSTEM, when it is there and sound.
+fn read_hive(
+    volume: &mut Volume,
+    found: &mut WindowsFindings,
+    name: &str,
+) -> Result<Option<Hive>, String> {
+    match volume.read(&config(&found.folder, name), MOST_HIVE_BYTES) {
+        Ok(Some(bytes)) => open_hive(volume, found, name, bytes),
+        Ok(None) => Ok(None),
+        Err(reason) => {
+            found.obstacles.push(unreadable(name, &reason));
+            Ok(None)
+        }
+    }
+}
+
+/// Completes a hive from its logs and validates it; `None`, and an obstacle, when that fails.
+fn open_hive(
+    volume: &mut Volume,
+    found: &mut WindowsFindings,
+    name: &str,
+    bytes: Vec<u8>,
+) -> Result<Option<Hive>, String> {
+    let mut logs = Vec::new();
+    for suffix in [".LOG", ".LOG1", ".LOG2"] {
+        let log = format!("{name}{suffix}");
+        logs.extend(volume.read(&config(&found.folder, &log), MOST_LOG_BYTES)?);
+    }
+    let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
+    let hive = name.to_owned();
+    let obstacle = match Hive::open(bytes, &logs) {
+        Ok((opened, _)) => return Ok(Some(opened)),
+        Err(HiveError::Dirty { why }) => Obstacle::DirtyHive {
+            hive,
+            reason: why.to_owned(),
+        },
+        Err(error) => Obstacle::DamagedHive {
+            hive,
+            reason: error.to_string(),
+        },
+    };
+    found.obstacles.push(obstacle);
+    Ok(None)
+}
+
+/// Text of a value; `None` when it is not there or no text.
+fn text(hive: &Hive, path: &str, name: &str) -> Option<String> {
+    let key = hive.find(path).ok()??;
+    hive.value(key, name).ok()??.as_string()
+}
+
+/// Number of a value; `None` when it is not there or no number.
+fn number(hive: &Hive, path: &str, name: &str) -> Option<u32> {
+    let key = hive.find(path).ok()??;
+    hive.value(key, name).ok()??.as_u32()
+}
+
+/// Data of a key's default value.
+fn default_data(hive: &Hive, path: &str) -> Option<Vec<u8>> {
+    let key = hive.find(path).ok()??;
+    Some(hive.value(key, "").ok()??.data)
 }

@@ -1,0 +1,334 @@
+//! Volumes made by mkntfs, filled through ntfs-3g, rewritten here, and audited by ntfs-3g's own `ntfssecaudit`.
+
+use super::record::{Body, Record, kind};
+use super::stream::Mft;
+use super::volume::Volume;
+use super::*;
+use crate::windows::testing::{Mounted, new_volume};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+
+const OLD: MachinePart = [0x11, 1, 1, 1, 0x22, 2, 2, 2, 0x33, 3, 3, 3];
+const NEW: MachinePart = [0x41, 4, 4, 4, 0x52, 5, 5, 5, 0x63, 6, 6, 6];
+const OTHER: MachinePart = [0x77; 12];
+
+/// `S-1-5-21-part-rid`.
+fn account(part: &MachinePart, rid: u32) -> Vec<u8> {
+    let mut sid = vec![1, 5, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
+    sid.extend(part);
+    sid.extend(rid.to_le_bytes());
+    sid
+}
+
+/// A self-relative descriptor: owner, group, and one allowed account.
+fn descriptor_of(owner: &[u8], allowed: &[u8]) -> Vec<u8> {
+    let ace = 8 + allowed.len();
+    let acl = 8 + ace;
+    let (owner_at, group_at) = (20 + acl, 20 + acl + owner.len());
+    let mut sd = vec![1, 0, 4, 0x80];
+    for at in [owner_at, group_at, 0, 20] {
+        sd.extend(u32::try_from(at).unwrap().to_le_bytes());
+    }
+    sd.extend([2, 0]);
+    sd.extend(u16::try_from(acl).unwrap().to_le_bytes());
+    sd.extend([1, 0, 0, 0, 0, 3]);
+    sd.extend(u16::try_from(ace).unwrap().to_le_bytes());
+    sd.extend(0x001f_01ff_u32.to_le_bytes());
+    sd.extend(allowed);
+    sd.extend(owner);
+    sd.extend(owner);
+    sd
+}
+
+fn acl_of(path: &Path) -> Vec<u8> {
+    let mut buffer = vec![0; 65536];
+    let length = getxattr(path, "system.ntfs_acl", &mut buffer[..]).unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+fn set_acl(path: &Path, sd: &[u8]) {
+    setxattr(path, "system.ntfs_acl", sd, XattrFlags::empty()).unwrap();
+}
+
+fn audit_by_ntfs_3g(image: &Path) -> usize {
+    let out = Command::new("ntfssecaudit")
+        .arg("-a")
+        .arg(image)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}");
+    assert!(text.contains("No errors were found"), "{text}");
+    assert!(text.contains("All keys are present in all lists"), "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.contains("entries in $SDS-1"))
+        .unwrap();
+    line.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn open(image: &Path) -> File {
+    File::options().read(true).write(true).open(image).unwrap()
+}
+
+fn holds(image: &Path, part: &MachinePart) -> usize {
+    let bytes = std::fs::read(image).unwrap();
+    descriptor::places(&bytes, part).count()
+}
+
+/// Enough descriptors that both trees have levels of blocks below their root, over both halves of `$SDS`.
+#[test]
+fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
+    const FILES: u32 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let image = new_volume(dir.path(), 32 << 20);
+    let administrators = [&[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0][..], &[0x20, 2, 0, 0]].concat();
+    let foreign = descriptor_of(&administrators, &account(&OTHER, 1001));
+    {
+        let mounted = Mounted::new(&image);
+        for index in 0..FILES {
+            let path = mounted.path().join(format!("f{index}"));
+            File::create_new(&path).unwrap();
+            set_acl(
+                &path,
+                &descriptor_of(&administrators, &account(&OLD, 1000 + index)),
+            );
+        }
+        File::create_new(mounted.path().join("foreign")).unwrap();
+        set_acl(&mounted.path().join("foreign"), &foreign);
+    }
+    // A descriptor beside its file, as volumes of NT 4 have them: in the record of the root folder, mirrored or not.
+    let volume = open(&image);
+    let sd = descriptor_of(&account(&OLD, 500), &account(&OLD, 501));
+    let own = plant_own_descriptor(&volume, &sd);
+    let before = audit_by_ntfs_3g(&image);
+    assert!(before > FILES as usize);
+
+    let planned = plan(&volume, &OLD, &NEW).unwrap();
+    assert_eq!(planned.shared, FILES as usize);
+    assert_eq!(planned.own, usize::from(own));
+    write(&volume, &planned, &OLD, &NEW).unwrap();
+
+    assert_eq!(audit_by_ntfs_3g(&image), before);
+    assert_eq!(
+        holds(&image, &OLD),
+        0,
+        "no trace of the old SID anywhere on the volume"
+    );
+    assert!(
+        plan(&volume, &OLD, &NEW).unwrap().is_empty(),
+        "a second run has nothing to do"
+    );
+    {
+        let mounted = Mounted::new(&image);
+        for index in [0, 1, 77, FILES - 1] {
+            let found = acl_of(&mounted.path().join(format!("f{index}")));
+            let expected = descriptor_of(&administrators, &account(&NEW, 1000 + index));
+            assert_eq!(found, expected, "f{index}");
+        }
+        assert_eq!(acl_of(&mounted.path().join("foreign")), foreign);
+        // The driver looks a known descriptor up by hash in $SDH: a tree in the wrong order makes it add another.
+        for index in (0..FILES).step_by(7) {
+            let path = mounted.path().join(format!("again{index}"));
+            File::create_new(&path).unwrap();
+            set_acl(
+                &path,
+                &descriptor_of(&administrators, &account(&NEW, 1000 + index)),
+            );
+        }
+    }
+    assert_eq!(
+        audit_by_ntfs_3g(&image),
+        before,
+        "every descriptor was found again by its hash"
+    );
+    let clean = Command::new("ntfsfix")
+        .arg("-n")
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(
+        clean.status.success(),
+        "{}",
+        String::from_utf8_lossy(&clean.stdout)
+    );
+}
+
+/// Puts `sd` into the first resident descriptor of a system file that is large enough. False when there is none.
+fn plant_own_descriptor(volume: &File, sd: &[u8]) -> bool {
+    let mft = Mft::open(volume).unwrap();
+    for number in 0..11 {
+        let mut record = mft.record(volume, number).unwrap();
+        for attribute in record.attributes().unwrap() {
+            let Body::Resident(range) = attribute.body else {
+                continue;
+            };
+            if attribute.kind == kind::SECURITY_DESCRIPTOR && range.len() >= sd.len() {
+                record.bytes[range.start..range.start + sd.len()].copy_from_slice(sd);
+                let records = BTreeMap::from([(number, record)]);
+                let mut planned = Planned::default();
+                scan::write_records(volume, &mft, &records, &mut planned).unwrap();
+                for (place, bytes) in planned.writes {
+                    volume.write_all_at(&bytes, place).unwrap();
+                }
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn small_volume(dir: &Path) -> std::path::PathBuf {
+    let image = new_volume(dir, 3 << 20);
+    let mounted = Mounted::new(&image);
+    for index in 0..120 {
+        let path = mounted.path().join(format!("f{index}"));
+        File::create_new(&path).unwrap();
+        set_acl(
+            &path,
+            &descriptor_of(&account(&OLD, index), &account(&OLD, 1000 + index)),
+        );
+    }
+    image
+}
+
+fn refused(volume: &dyn Volume) -> String {
+    match plan(volume, &OLD, &NEW) {
+        Ok(_) => panic!("it has to be refused"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn unclean_volumes_are_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = small_volume(dir.path());
+    let pristine = std::fs::read(&image).unwrap();
+
+    // A session in hiberfil.sys, whatever the case of the name.
+    {
+        let mounted = Mounted::new(&image);
+        std::fs::write(mounted.path().join("HiberFil.sys"), b"HIBR and more").unwrap();
+    }
+    let error = refused(&open(&image));
+    assert!(error.contains("hiberfil.sys holds a session"), "{error}");
+    {
+        // ntfs-3g mounts it read-only now, so the test goes on with the copy.
+        std::fs::write(&image, &pristine).unwrap();
+        let mounted = Mounted::new(&image);
+        std::fs::write(mounted.path().join("hiberfil.sys"), vec![0; 8192]).unwrap();
+    }
+    plan(&open(&image), &OLD, &NEW).unwrap();
+
+    // ntfsfix sets the dirty flag, so that Windows checks the volume.
+    let fix = Command::new("ntfsfix").arg(&image).output().unwrap();
+    assert!(fix.status.success(), "{fix:?}");
+    let error = refused(&open(&image));
+    assert!(error.contains("dirty flag"), "{error}");
+
+    let memory = Memory(RefCell::new(pristine));
+    memory.0.borrow_mut()[3..11].copy_from_slice(b"-FVE-FS-");
+    assert!(refused(&memory).contains("BitLocker"));
+}
+
+/// A volume in memory that counts its writes.
+struct Memory(RefCell<Vec<u8>>);
+
+impl Volume for Memory {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let bytes = self.0.borrow();
+        let found = usize::try_from(offset)
+            .ok()
+            .and_then(|at| bytes.get(at..at.checked_add(buffer.len())?));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap();
+        self.0.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Flips bits where they hurt: boot sector, MFT records, `$SDS`, index blocks. Never a panic, never an endless walk; and
+/// whatever is not refused gives a plan that stays inside the volume and whose result passes the audit.
+#[test]
+fn damaged_structures_are_refused_or_rewritten_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let pristine = std::fs::read(small_volume(dir.path())).unwrap();
+    let interesting: Vec<usize> = {
+        let memory = Memory(RefCell::new(pristine.clone()));
+        let mft = Mft::open(&memory).unwrap();
+        let at = usize::try_from(mft.geometry.mft * mft.geometry.cluster).unwrap();
+        let blocks = pristine.windows(4).enumerate();
+        let blocks = blocks.filter_map(|(at, magic)| (magic == b"INDX").then_some(at));
+        blocks
+            .chain((at..at + 10 * 1024).step_by(1024))
+            .chain([0])
+            .collect()
+    };
+    assert!(interesting.len() > 13, "there are index blocks");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    let (mut refused, mut rewritten) = (0, 0);
+    let memory = Memory(RefCell::new(pristine.clone()));
+    for round in 0..1500 {
+        let area = interesting[random(interesting.len())];
+        // Headers of records and blocks are dense at their beginning.
+        let at = area + random(if round % 2 == 0 { 0x60 } else { 1024 });
+        let flipped = pristine[at] ^ 1 << random(8);
+        memory.0.borrow_mut()[at] = flipped;
+        match plan(&memory, &OLD, &NEW) {
+            Err(_) => refused += 1,
+            Ok(planned) => {
+                rewritten += 1;
+                if round % 50 == 0 {
+                    write(&memory, &planned, &OLD, &NEW).unwrap();
+                    memory.0.borrow_mut().copy_from_slice(&pristine);
+                }
+            }
+        }
+        memory.0.borrow_mut()[at] = pristine[at];
+        assert!(*memory.0.borrow() == pristine, "planning writes nothing");
+    }
+    assert!(
+        refused > 100 && rewritten > 100,
+        "{refused} refused, {rewritten} not"
+    );
+}
+
+#[test]
+fn torn_records_are_none() {
+    let mut bytes = vec![0; 1024];
+    bytes[..4].copy_from_slice(b"FILE");
+    bytes[4] = 0x30;
+    bytes[6] = 3;
+    bytes[0x30..0x32].copy_from_slice(&7u16.to_le_bytes());
+    assert!(
+        Record::decode(1, bytes.clone()).is_none(),
+        "strides do not end in 7"
+    );
+    for end in [510, 1022] {
+        bytes[end..end + 2].copy_from_slice(&7u16.to_le_bytes());
+    }
+    bytes[0x32..0x36].copy_from_slice(&[1, 2, 3, 4]);
+    let record = Record::decode(1, bytes).unwrap();
+    assert_eq!((record.bytes[510], record.bytes[1023]), (1, 4));
+    let again = Record::decode(1, record.encode()).unwrap();
+    assert_eq!(again.bytes[0x32..], record.bytes[0x32..]);
+}

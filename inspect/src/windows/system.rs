@@ -1,0 +1,159 @@
+//! What the SYSTEM hive says.
+
+use super::{number, text};
+use hive::{Hive, KeyId};
+use template::findings::{Arch, StorageService, WindowsFindings, WindowsInterface};
+
+/// Setup class of network adapters.
+const NETWORK_CLASS: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
+/// Groups of services that start disks.
+const STORAGE_GROUPS: [&str; 2] = ["scsi miniport", "scsi class"];
+/// Services of controllers and of buses that controllers sit on, whatever their group.
+const STORAGE_SERVICES: [&str; 15] = [
+    "ahcix64s",
+    "atapi",
+    "iastorac",
+    "iastorv",
+    "iastoravc",
+    "iastorvd",
+    "intelide",
+    "msahci",
+    "pciide",
+    "storahci",
+    "stornvme",
+    "storflt",
+    "storvsc",
+    "vmbus",
+    "vmd",
+];
+
+/// Fills in what SYSTEM says; gives the path of the control set that starts.
+pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
+    let current = number(hive, "Select", "Current").unwrap_or(1);
+    let set = control_set(hive, current)?;
+    found.control_set = current;
+    found.last_known_good = number(hive, "Select", "LastKnownGood")
+        .filter(|good| *good != current && control_set(hive, *good).is_some());
+    let parameters = format!(r"{set}\Services\Tcpip\Parameters");
+    found.computer_name = text(
+        hive,
+        &format!(r"{set}\Control\ComputerName\ComputerName"),
+        "ComputerName",
+    )
+    .or_else(|| text(hive, &parameters, "Hostname"))
+    .unwrap_or_default();
+    found.domain_controller = text(
+        hive,
+        &format!(r"{set}\Control\ProductOptions"),
+        "ProductType",
+    )
+    .is_some_and(|kind| kind.eq_ignore_ascii_case("LanmanNT"));
+    // A workgroup machine may have a suffix too; only members have Netlogon started. SECURITY has the last word.
+    let member = number(hive, &format!(r"{set}\Services\Netlogon"), "Start") == Some(2);
+    found.domain = text(hive, &parameters, "Domain")
+        .or_else(|| text(hive, &parameters, "NV Domain"))
+        .filter(|domain| member && !domain.is_empty());
+    let environment = format!(r"{set}\Control\Session Manager\Environment");
+    found.arch = match text(hive, &environment, "PROCESSOR_ARCHITECTURE") {
+        Some(arch) if arch.eq_ignore_ascii_case("x86") => Arch::X86,
+        Some(arch) if arch.eq_ignore_ascii_case("AMD64") => Arch::X64,
+        Some(arch) if arch.eq_ignore_ascii_case("ARM64") => Arch::Arm64,
+        _ => Arch::Other,
+    };
+    found.driver_database = matches!(hive.find("DriverDatabase"), Ok(Some(_)));
+    found.interfaces = interfaces(hive, &set).unwrap_or_default();
+    found.storage_services = storage_services(hive, &set).unwrap_or_default();
+    Some(set)
+}
+
+fn control_set(hive: &Hive, number: u32) -> Option<String> {
+    let name = format!("ControlSet{number:03}");
+    matches!(hive.find(&name), Ok(Some(_))).then_some(name)
+}
+
+/// Cards with a TCP/IP configuration, in the order of their keys.
+fn interfaces(hive: &Hive, set: &str) -> Option<Vec<WindowsInterface>> {
+    let network = hive
+        .find(&format!(r"{set}\Control\Network\{NETWORK_CLASS}"))
+        .ok()??;
+    let tcpip = format!(r"{set}\Services\Tcpip\Parameters\Interfaces");
+    let mut found = Vec::new();
+    for key in hive.subkeys(network).ok()? {
+        let Ok(guid) = hive.name(key) else { continue };
+        let configured = matches!(hive.find(&format!(r"{tcpip}\{guid}")), Ok(Some(_)));
+        let Ok(Some(connection)) = hive.find_below(key, "Connection") else {
+            continue;
+        };
+        if !configured || !guid.starts_with('{') {
+            continue;
+        }
+        let value = |name| hive.value(connection, name).ok()??.as_string();
+        let instance = value("PnpInstanceID");
+        found.push(WindowsInterface {
+            guid,
+            name: value("Name").unwrap_or_default(),
+            mac: instance.as_deref().and_then(mac_of),
+            instance,
+        });
+    }
+    Some(found)
+}
+
+/// The address in a plug and play instance: PCIe cards have a serial number made of it, FF-FF in its middle and 00
+/// behind it.
+pub(super) fn mac_of(instance: &str) -> Option<String> {
+    let serial = instance.rsplit('\\').next()?;
+    if serial.len() != 18 || !serial.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let (maker, rest) = serial.split_at_checked(6)?;
+    let (middle, rest) = rest.split_at_checked(4)?;
+    let (own, end) = rest.split_at_checked(6)?;
+    if !middle.eq_ignore_ascii_case("FFFF") || end != "00" {
+        return None;
+    }
+    let digits = format!("{maker}{own}").to_ascii_lowercase();
+    let pairs: Vec<&str> = (0..6)
+        .filter_map(|pair| digits.get(pair * 2..pair * 2 + 2))
+        .collect();
+    // Nobody's card is all zeros, and a card's own address is never one of a group.
+    let first = u8::from_str_radix(pairs.first()?, 16).ok()?;
+    (first & 1 == 0 && digits != "000000000000").then(|| pairs.join(":"))
+}
+
+fn storage_services(hive: &Hive, set: &str) -> Option<Vec<StorageService>> {
+    let services = hive.find(&format!(r"{set}\Services")).ok()??;
+    let mut found = Vec::new();
+    for key in hive.subkeys(services).ok()? {
+        let Ok(name) = hive.name(key) else { continue };
+        let value = |name: &str| hive.value(key, name).ok().flatten();
+        let Some(start) = value("Start").and_then(|value| value.as_u32()) else {
+            continue;
+        };
+        let group = value("Group")
+            .and_then(|value| value.as_string())
+            .unwrap_or_default();
+        let driver = value("Type").and_then(|value| value.as_u32()) == Some(1);
+        let storage = STORAGE_GROUPS.contains(&group.to_ascii_lowercase().as_str())
+            || STORAGE_SERVICES.contains(&name.to_ascii_lowercase().as_str());
+        if driver && storage {
+            found.push(StorageService {
+                overridden: is_overridden(hive, key),
+                name,
+                start,
+            });
+        }
+    }
+    Some(found)
+}
+
+/// `StartOverride` demotes it: any of its values is other than 0.
+fn is_overridden(hive: &Hive, service: KeyId) -> bool {
+    let Ok(Some(key)) = hive.find_below(service, "StartOverride") else {
+        return false;
+    };
+    let values = hive.values(key).unwrap_or_default();
+    values
+        .iter()
+        .any(|value| value.as_u32().is_some_and(|start| start != 0))
+}

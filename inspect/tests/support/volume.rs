@@ -1,0 +1,67 @@
+//! NTFS volumes for tests: made by mkntfs, mounted by ntfs-3g, unmounted whatever happens.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "shared by the tests of several crates: each uses a part, and all touch files"
+)]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A fresh volume of `bytes` in `dir`.
+pub fn new_volume(dir: &Path, bytes: u64) -> PathBuf {
+    let image = dir.join("volume.img");
+    File::create(&image).unwrap().set_len(bytes).unwrap();
+    let made = Command::new("mkntfs")
+        .args([
+            "-q", "-F", "-f", "-s", "512", "-p", "0", "-H", "1", "-S", "1",
+        ])
+        .arg(&image)
+        .output()
+        .expect("mkntfs, of Debian's ntfs-3g");
+    assert!(made.status.success(), "{made:?}");
+    image
+}
+
+/// A volume mounted beside its image.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Mounts it.
+    pub fn new(image: &Path) -> Self {
+        let point = image.with_extension("mnt");
+        std::fs::create_dir_all(&point).unwrap();
+        let status = Command::new("ntfs-3g")
+            .args(["-o", "efs_raw,no_def_opts,silent"])
+            .args([image, &point])
+            .status()
+            .expect("ntfs-3g");
+        assert!(status.success(), "mounting {}", image.display());
+        Self(point)
+    }
+
+    /// Writes a file and the folders above it; `/` between them.
+    pub fn put(&self, path: &str, content: &[u8]) {
+        let path = self.0.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        let done = unmounted.is_ok_and(|status| status.success());
+        if !done && !std::thread::panicking() {
+            panic!("{} stays mounted", self.0.display());
+        }
+    }
+}
