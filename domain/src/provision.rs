@@ -3,6 +3,8 @@
 //! Owns: one run of that program, with a time limit, a configuration of its own in a folder that is gone afterwards, and its password over
 //! stdin. Nothing of the console's own Samba is read or changed.
 //!
+//! Samba logs on by NTLM first and by Kerberos for LDAP, sealed. Untested: domains that allow no NTLM at all.
+//!
 //! An account that is there already is taken over: its password is set anew, and a machine that uses it is out of the domain until it has the
 //! new blob. That is what a deployment wants, and what Samba 4.17 does, asked for or not.
 #![expect(

@@ -283,6 +283,8 @@ fn a_domain_controller_makes_blobs_that_its_machines_can_use() {
     let Some(controller) = Controller::start() else {
         return;
     };
+    // What a controller does by itself after a while: then LDAP goes by Kerberos, as in the field.
+    controller.samba_tool(&["spn", "add", "ldap/dc1.corp.example", "DC1$"]);
     controller.samba_tool(&["ou", "create", "OU=Labs"]);
     controller.samba_tool(&["user", "create", "joiner", JOINER]);
     controller.samba_tool(&["group", "addmembers", "Account Operators", "joiner"]);
