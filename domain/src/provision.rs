@@ -15,6 +15,7 @@
 use crate::blob::{Blob, BlobError, validate_blob};
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -139,6 +140,7 @@ impl Provision {
         self.check()?;
         let folder = tempfile::Builder::new()
             .prefix("diskcast-join-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|source| self.failed(source))?;
         let answer = self
@@ -325,6 +327,7 @@ impl Provision {
             .or_else(|| all.lines().rev().find(|line| !line.trim().is_empty()))
             .unwrap_or("nothing");
         let said = said.replace(&self.credential.password, "***");
+        let said = said.replace(char::is_control, " ");
         DomainError::Refused {
             machine: self.machine.clone(),
             domain: self.domain.clone(),
