@@ -155,6 +155,7 @@ fn the_program_under_wine() {
     };
     programs_restarts_and_limits(&wine);
     users_and_their_secrets(&wine);
+    a_card_is_found_by_its_address(&wine);
     a_failure_stops_and_wipes(&wine);
     a_job_nobody_can_read_is_removed(&wine);
     the_service_does_its_job_and_is_gone(&wine);
@@ -235,6 +236,36 @@ fn users_and_their_secrets(wine: &Wine) {
     );
     assert!(!log.contains("horse"), "{}", log);
     assert_eq!(log.matches("user, attempt").count(), 2 + 5, "{}", log);
+}
+
+/// Which card has the MAC address, and where the registry keeps its settings. Wine's `netsh` answers yes and does nothing.
+fn a_card_is_found_by_its_address(wine: &Wine) {
+    let cards = std::fs::read_dir("/sys/class/net").unwrap().flatten();
+    let macs =
+        cards.map(|card| std::fs::read_to_string(card.path().join("address")).unwrap_or_default());
+    let mac = match macs
+        .into_iter()
+        .find(|mac| mac.trim().len() == 17 && !mac.starts_with("00:00:00:00"))
+    {
+        Some(mac) => mac,
+        None => {
+            println!("did not run: this machine has no network card but loopback");
+            return;
+        }
+    };
+    let net = format!(
+        "step net.1 network\nmac {}\naddress 10.20.0.50/24\ndns 10.20.0.2\nsuffix lab.example\nsearch corp.example\n",
+        mac.trim()
+    );
+    wine.lay(&job("none", &[&net]));
+    assert_eq!(wine.start(), 0, "{}", wine.text("firstboot.log"));
+    let key = r"HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters";
+    let (_, parameters) = wine.run(&["wine", "reg", "query", key, "/s"], 30);
+    assert!(
+        parameters.contains("lab.example") && parameters.contains("corp.example"),
+        "{}",
+        parameters
+    );
 }
 
 fn a_failure_stops_and_wipes(wine: &Wine) {
