@@ -266,7 +266,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     let key = hive.create_path(root, r"one\two", NOW).unwrap();
     let before = hive.clone().into_bytes(NOW);
     let long = "n".repeat(256);
-    for name in ["", "a\\b", &long] {
+    for name in ["", "a\\b", "a\0b", &long] {
         assert!(matches!(
             hive.create_key(root, name, NOW),
             Err(HiveError::Name { .. })
