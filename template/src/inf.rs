@@ -7,12 +7,15 @@
 
 use crate::findings::Arch;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// Largest `.inf`; the largest of display drivers stay below 2 MiB.
 pub const MAX_INF_BYTES: usize = 8 * 1024 * 1024;
-/// Most hardware ids that are kept.
+/// Most lines and hardware ids of models that are looked at; the largest real packages have a few thousand.
 const MAX_IDS: usize = 20_000;
+/// Most bytes that strings in place may add: a small file could otherwise ask for gigabytes.
+const MAX_EXPANSION: usize = 4 * MAX_INF_BYTES;
 
 /// Why an `.inf` cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -114,7 +117,8 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
             inf.catalogs.push(file.clone());
         }
     }
-    let mut kept = 0;
+    let mut looked_at = 0;
+    let mut services: BTreeMap<(String, Arch), Option<InfService>> = BTreeMap::new();
     for maker in &sections.get("manufacturer").entries {
         // `%Name% = Models [, decoration]...`, or the name alone, which is the section then.
         let (base, decorations) = match maker.values.split_first() {
@@ -132,13 +136,13 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
                 continue;
             };
             for line in &sections.get(&name).entries {
+                looked_at += 1 + line.values.len();
+                if looked_at > MAX_IDS {
+                    return Ok(inf);
+                }
                 let Some((install, ids)) = line.values.split_first() else {
                     continue;
                 };
-                kept += ids.len();
-                if kept > MAX_IDS {
-                    return Ok(inf);
-                }
                 let ids: Vec<String> = ids
                     .iter()
                     .filter(|id| !id.is_empty())
@@ -149,7 +153,10 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
                         arch,
                         version,
                         hardware_ids: ids,
-                        service: sections.service(install, arch),
+                        service: services
+                            .entry((install.to_lowercase(), arch))
+                            .or_insert_with(|| sections.service(install, arch))
+                            .clone(),
                     });
                 }
             }
@@ -252,13 +259,14 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Section {
     entries: Vec<Entry>,
+    /// Where each key comes first.
+    first: BTreeMap<String, usize>,
 }
 
 impl Section {
     fn value(&self, key: &str) -> Option<String> {
         self.entries
-            .iter()
-            .find(|entry| entry.key == key)?
+            .get(*self.first.get(key)?)?
             .values
             .first()
             .cloned()
@@ -270,12 +278,13 @@ struct Sections(BTreeMap<String, Section>);
 
 static EMPTY: Section = Section {
     entries: Vec::new(),
+    first: BTreeMap::new(),
 };
 
 impl Sections {
     fn of(text: &str) -> Self {
         let lines = logical_lines(text);
-        let strings = strings(&lines);
+        let strings = Strings::of(&lines);
         let mut sections: BTreeMap<String, Section> = BTreeMap::new();
         let mut current = String::new();
         for line in &lines {
@@ -289,19 +298,22 @@ impl Sections {
                 continue;
             }
             let (key, value) = split_key(line);
-            let key = expand(key.trim(), &strings);
+            let key = strings.expand(key.trim());
             let values = value.map_or_else(Vec::new, |value| {
                 fields(value)
                     .iter()
-                    .map(|field| expand(field, &strings))
+                    .map(|field| strings.expand(field))
                     .collect()
             });
             if let Some(section) = sections.get_mut(&current) {
-                section.entries.push(Entry {
+                let entry = Entry {
                     key: key.to_lowercase(),
                     raw_key: key,
                     values,
-                });
+                };
+                let index = section.entries.len();
+                section.first.entry(entry.key.clone()).or_insert(index);
+                section.entries.push(entry);
             }
         }
         Self(sections)
@@ -432,42 +444,58 @@ fn fields(text: &str) -> Vec<String> {
 }
 
 /// `[Strings]`, by key in small letters. Translations (`[Strings.0407]`) name the same devices and are left.
-fn strings(lines: &[String]) -> BTreeMap<String, String> {
-    let mut strings = BTreeMap::new();
-    let mut inside = false;
-    for line in lines {
-        if let Some(name) = heading(line) {
-            inside = name == "strings";
-        } else if inside && let (key, Some(value)) = split_key(line) {
-            let value = fields(value).into_iter().next().unwrap_or_default();
-            strings.entry(key.to_lowercase()).or_insert(value);
-        }
-    }
-    strings
+struct Strings {
+    values: BTreeMap<String, String>,
+    /// Bytes that may still be put in place.
+    room: Cell<usize>,
 }
 
-/// `%key%` put in place, once: strings do not hold strings. What is no key stays, such as `%12%`.
-fn expand(text: &str, strings: &BTreeMap<String, String>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, tail)) = rest.split_once('%') {
-        out.push_str(before);
-        let found = tail
-            .split_once('%')
-            .and_then(|(key, after)| Some((strings.get(&key.to_lowercase())?, after)));
-        match found {
-            Some((value, after)) => {
-                out.push_str(value);
-                rest = after;
-            }
-            None => {
-                out.push('%');
-                rest = tail;
+impl Strings {
+    fn of(lines: &[String]) -> Self {
+        let mut values = BTreeMap::new();
+        let mut inside = false;
+        for line in lines {
+            if let Some(name) = heading(line) {
+                inside = name == "strings";
+            } else if inside && let (key, Some(value)) = split_key(line) {
+                let value = fields(value).into_iter().next().unwrap_or_default();
+                values.entry(key.to_lowercase()).or_insert(value);
             }
         }
+        Self {
+            values,
+            room: Cell::new(MAX_EXPANSION),
+        }
     }
-    out.push_str(rest);
-    out
+
+    /// `%key%` put in place, once: strings do not hold strings. What is no key stays, such as `%12%`.
+    fn expand(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, tail)) = rest.split_once('%') {
+            out.push_str(before);
+            match self.found(tail) {
+                Some((value, after)) => {
+                    out.push_str(value);
+                    rest = after;
+                }
+                None => {
+                    out.push('%');
+                    rest = tail;
+                }
+            }
+        }
+        out.push_str(rest);
+        out
+    }
+
+    /// The string a text begins with the key of, up to its `%`, and what follows.
+    fn found<'t>(&self, text: &'t str) -> Option<(&str, &'t str)> {
+        let (key, after) = text.split_once('%')?;
+        let value = self.values.get(&key.to_lowercase())?;
+        self.room.set(self.room.get().checked_sub(value.len())?);
+        Some((value, after))
+    }
 }
 
 #[cfg(test)]

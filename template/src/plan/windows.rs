@@ -91,10 +91,8 @@ fn disks(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
             continue;
         }
         let found = controller.services(windows);
-        if !windows.driver_database
-            && let Some(service) = found.first()
-        {
-            for entry in controller.critical(service) {
+        if !windows.driver_database {
+            for entry in controller.critical(&found) {
                 if !critical.contains(&entry) {
                     critical.push(entry);
                 }
