@@ -1,10 +1,10 @@
 //! The steps of a Linux system: name, identities, network, accounts, files, first boot.
 
-use super::{Draft, files, identity, linux_title, network, obstacles, secrets};
+use super::{Draft, files, identity, linux_title, network, obstacles};
 use crate::findings::LinuxFindings;
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
-use crate::schema::{LinuxMethod, Regenerate, User, group_name};
+use crate::schema::{LinuxMethod, Regenerate, User, group_name, password_name};
 use crate::step::{Action, FirstBootAction, Group, Nic, OnExists};
 
 pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
@@ -213,10 +213,7 @@ fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: us
                 name: user.name.clone(),
                 full_name: user.full_name.clone(),
                 groups,
-                password: user
-                    .password
-                    .as_ref()
-                    .map(|_| secrets::password(&user.name)),
+                password: user.password.as_ref().map(|_| password_name(&user.name)),
                 on_exists: user.on_exists,
             },
         },

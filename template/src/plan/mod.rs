@@ -18,7 +18,7 @@ mod storage;
 mod text;
 mod windows;
 
-pub use secrets::{SecretForm, SecretNeed, secrets};
+pub use secrets::{SecretForm, join_blob_name, secrets};
 pub use text::lines;
 
 use crate::bind::Binding;

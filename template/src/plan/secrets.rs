@@ -1,95 +1,57 @@
-//! Which secrets a plan names, and what the console has to send for each.
+//! Which secrets a plan names, and in which form each travels.
 
-use crate::findings::{Findings, System};
-use crate::schema::Template;
-use crate::step::{Action, FirstBootAction, MachinePlan, SecretName, User};
-use crate::values::SecretRef;
+use crate::step::{Action, FirstBootAction, MachinePlan, SecretName};
 
 /// In which form a secret travels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SecretForm {
     /// As it is: Windows hashes it itself.
     Password,
-    /// As a crypt hash, made on the console: yescrypt where the image's login.defs says so, sha512 otherwise.
-    CryptHash {
-        /// yescrypt, rather than sha512.
-        yescrypt: bool,
-    },
-    /// The offline-join blob of the machine, base64.
+    /// As a crypt hash made on the console: yescrypt where the image's login.defs says so, sha512 otherwise.
+    CryptHash,
+    /// The offline-join blob of this machine, base64.
     JoinBlob,
 }
 
-/// One secret of a plan.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SecretNeed {
-    /// The name the plan has for it.
-    pub name: SecretName,
-    /// Its form.
-    pub form: SecretForm,
-    /// Where it comes from; `None` for a join blob, which is of the machine and not of the template.
-    pub source: Option<SecretRef>,
-}
-
-/// The plan's name for the join blob.
-pub(super) fn join_blob() -> SecretName {
+/// What plans call the offline-join blob of their machine.
+pub fn join_blob_name() -> SecretName {
     SecretName("join.blob".into())
 }
 
-/// The plan's name for the password of an account.
-pub(super) fn password(user: &str) -> SecretName {
-    SecretName(format!("user.{user}.password"))
-}
-
-/// Every secret the plan names, once each, in the order of the plan.
-pub fn secrets(plan: &MachinePlan, template: &Template, findings: &Findings) -> Vec<SecretNeed> {
-    let mut needs: Vec<SecretNeed> = Vec::new();
-    let mut need = |name: &SecretName, form| {
-        if needs.iter().any(|need| need.name == *name) {
-            return;
-        }
-        let source = template
-            .users
-            .iter()
-            .find(|user| password(&user.name) == *name)
-            .and_then(|user| user.password.clone());
-        needs.push(SecretNeed {
-            name: name.clone(),
-            form,
-            source,
-        });
-    };
-    let of = |user: &User| user.password.clone();
+/// Every secret the plan names, in its order; one that is used twice is named twice.
+pub fn secrets(plan: &MachinePlan) -> Vec<(&SecretName, SecretForm)> {
+    let mut needs = Vec::new();
     for step in &plan.steps {
         match &step.action {
-            Action::LinuxUser { partition, user } => {
-                let yescrypt = findings.systems.iter().any(|system| {
-                    matches!(system, System::Linux(linux) if linux.partition == *partition
-                        && linux.encrypt_method.as_deref() == Some("yescrypt"))
-                });
-                if let Some(name) = of(user) {
-                    need(&name, SecretForm::CryptHash { yescrypt });
-                }
+            Action::LinuxUser { user, .. } => {
+                needs.extend(
+                    user.password
+                        .iter()
+                        .map(|name| (name, SecretForm::CryptHash)),
+                );
             }
             Action::WindowsAnswerFile { answers, .. } => {
-                for name in answers.users.iter().filter_map(of) {
-                    need(&name, SecretForm::Password);
-                }
-                if let Some(name) = &answers.join_blob {
-                    need(name, SecretForm::JoinBlob);
-                }
+                let passwords = answers
+                    .users
+                    .iter()
+                    .filter_map(|user| user.password.as_ref());
+                needs.extend(passwords.map(|name| (name, SecretForm::Password)));
+                needs.extend(
+                    answers
+                        .join_blob
+                        .iter()
+                        .map(|name| (name, SecretForm::JoinBlob)),
+                );
             }
             Action::FirstBoot { job, .. } => {
-                for step in &job.steps {
-                    match &step.action {
-                        FirstBootAction::User(user) => {
-                            if let Some(name) = of(user) {
-                                need(&name, SecretForm::Password);
-                            }
-                        }
-                        FirstBootAction::Join { blob } => need(blob, SecretForm::JoinBlob),
-                        _ => {}
+                needs.extend(job.steps.iter().filter_map(|step| match &step.action {
+                    FirstBootAction::User(user) => {
+                        let name = user.password.as_ref()?;
+                        Some((name, SecretForm::Password))
                     }
-                }
+                    FirstBootAction::Join { blob } => Some((blob, SecretForm::JoinBlob)),
+                    _ => None,
+                }));
             }
             _ => {}
         }

@@ -3,11 +3,12 @@
 //! A generalised image is told by an answer file, because Windows Setup would undo what is edited before it; any other
 //! is edited offline, and does the rest itself at first boot. Disk drivers are offline in both. Untested on real Windows.
 
-use super::{Draft, drivers, files, identity, network, obstacles, secrets, storage, windows_title};
+use super::{Draft, drivers, files, identity, network, obstacles, storage, windows_title};
 use crate::findings::{Arch, WindowsFindings};
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
-use crate::schema::{SidChoice, User, Windows};
+use crate::plan::join_blob_name;
+use crate::schema::{SidChoice, User, Windows, password_name};
 use crate::step::{Action, Answers, FirstBootAction, Nic, OnExists, SecretName, Step, When};
 
 /// Since this build (Windows 11 24H2, Server 2025) machines with equal SIDs refuse each other.
@@ -195,7 +196,7 @@ fn membership(
             "{title}: joining {domain} by a blob needs Windows 7 or later"
         ));
     }
-    Some(secrets::join_blob())
+    Some(join_blob_name())
 }
 
 /// The accounts of the template that the image can have, with their numbers.
@@ -232,10 +233,7 @@ fn accounts(
                 name: user.name.clone(),
                 full_name: user.full_name.clone(),
                 groups: user.groups.clone(),
-                password: user
-                    .password
-                    .as_ref()
-                    .map(|_| secrets::password(&user.name)),
+                password: user.password.as_ref().map(|_| password_name(&user.name)),
                 on_exists: user.on_exists,
             },
         ));

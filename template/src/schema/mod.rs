@@ -8,10 +8,12 @@
 mod check;
 mod read;
 mod reader;
+mod secrets;
 mod summary;
 mod words;
 
 pub use read::{Checks, parse, parse_with, set};
+pub use secrets::{SecretUse, credential_name, password_name};
 pub use summary::{Line, summary};
 pub use words::{
     DriverMatch, End, JoinMethod, LinuxMethod, NetworkMode, Pace, Phase, Regenerate, Reuse,
