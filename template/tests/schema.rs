@@ -162,18 +162,30 @@ fn keys_are_set_by_path_and_win() {
 }
 
 #[test]
-fn secrets_are_listed_by_key() {
+fn secrets_are_listed_without_their_values() {
     let template = parse(GOOD[1]).unwrap();
     let found: Vec<String> = template
-        .secret_refs()
+        .secrets()
         .iter()
-        .map(|(key, secret)| format!("{key} {secret}"))
+        .map(|secret| format!("{} {}: {}", secret.name.0, secret.reference, secret.what))
         .collect();
     let want = [
-        "membership.credential ref:join-corp",
-        "user.1.password ref:labadmin",
+        "user.labadmin.password ref:labadmin: password of labadmin",
+        "membership.credential ref:join-corp: credential for making machine accounts",
     ];
     assert_eq!(found, want);
+}
+
+#[test]
+fn a_mark_and_other_line_ends_change_nothing() {
+    let windows = format!("\u{feff}{}", GOOD[1].replace('\n', "\r\n"));
+    assert_eq!(parse(&windows), parse(GOOD[1]));
+    let mistakes = parse("\u{feff}schema = 1\r\nedn = 'none'\r\n").unwrap_err();
+    assert_eq!((mistakes[0].line, mistakes[0].column), (2, 1));
+    // A number where people write a number.
+    let number = parse("schema = 1\ngrow = 2").unwrap();
+    assert_eq!(number.grow.as_deref(), Some("2"));
+    assert!(parse("schema = 1\ngrow = 0").is_err());
 }
 
 #[test]

@@ -417,6 +417,9 @@ fn answers(
     if users.is_empty() {
         draft.note("the template has no user: Windows Setup asks for one on the screen");
     }
+    if nics.is_empty() && draft.template().network.suffix.is_some() {
+        draft.note("network.suffix is left out: Windows Setup takes it with network.mode = \"dhcp\" or \"static\" only");
+    }
     // Setup asks DHCP on every card it finds.
     let nics: Vec<Nic> = nics
         .into_iter()

@@ -129,21 +129,6 @@ impl Template {
         self.identity.names() || self.network.mode == NetworkMode::Static
     }
 
-    /// Every secret it refers to, with the path of the key, so that they can be fetched or asked for before anything starts.
-    pub fn secret_refs(&self) -> Vec<(String, &SecretRef)> {
-        let credential = self.membership.credential.as_ref();
-        let users = (1..)
-            .zip(&self.users)
-            .filter_map(|(number, user): (usize, &User)| {
-                Some((format!("user.{number}.password"), user.password.as_ref()?))
-            });
-        credential
-            .map(|secret| ("membership.credential".to_owned(), secret))
-            .into_iter()
-            .chain(users)
-            .collect()
-    }
-
     /// True when anything of the system on the image is to change. Without it a template is an image and a way to send it,
     /// and any image will do. `[windows]` and `[linux]` count when they are there, even with nothing but defaults.
     pub fn personalises(&self) -> bool {

@@ -8,8 +8,7 @@ use case::*;
 use std::fmt::Write as _;
 use template::findings::{Arch, Findings, Obstacle, StorageService, System, WindowsFindings};
 use template::machine::{CopiedFile, Files, Machine, PciDevice};
-use template::plan::{SecretForm, lines, secrets};
-use template::schema::parse;
+use template::plan::{lines, secrets};
 use template::step::{Action, AfterApply, FirstBootEnd, MachinePlan};
 
 /// Everything at once.
@@ -625,36 +624,35 @@ fn the_end_action_goes_where_the_last_step_is() {
 
 #[test]
 fn secrets_are_named_and_never_held() {
+    let named = |case: &Case| -> Vec<String> {
+        let plan = case.fine();
+        assert!(!serde_json::to_string(&plan).unwrap().contains("ref:"));
+        secrets(&plan)
+            .iter()
+            .map(|(name, form)| format!("{} {form:?}", name.0))
+            .collect()
+    };
     let template = format!("{NAME}{DOMAIN}{USER}");
-    let case = on_windows(&template);
-    let parsed = parse(&format!("schema = 1\n{template}")).unwrap();
-    let plan = case.fine();
-    let found: Vec<String> = secrets(&plan, &parsed, &case.findings)
-        .iter()
-        .map(|need| {
-            format!(
-                "{} {:?} {:?}",
-                need.name.0,
-                need.form,
-                need.source.as_ref().map(ToString::to_string)
-            )
-        })
-        .collect();
     assert_eq!(
-        found,
-        [
-            "join.blob JoinBlob None",
-            "user.labadmin.password Password Some(\"ref:labadmin\")"
-        ]
+        named(&on_windows(&template)),
+        ["join.blob JoinBlob", "user.labadmin.password Password"]
     );
-    let generalised = with_windows(&template, |w| w.generalised = true);
     assert_eq!(
-        secrets(&generalised.fine(), &parsed, &case.findings).len(),
-        2
+        named(&with_windows(&template, |w| w.generalised = true)),
+        ["user.labadmin.password Password", "join.blob JoinBlob"]
     );
-    let users = format!("schema = 1\n{}", USER.replace(", 'Technicians'", ""));
-    let parsed = parse(&users).unwrap();
-    let case = on_linux(users.trim_start_matches("schema = 1\n"));
-    let needs = secrets(&case.fine(), &parsed, &case.findings);
-    assert_eq!(needs[0].form, SecretForm::CryptHash { yescrypt: true });
+    assert_eq!(named(&on_linux(USER)), ["user.labadmin.password CryptHash"]);
+}
+
+#[test]
+fn a_suffix_needs_a_place_to_be() {
+    let suffix = "[network]\nsuffix = 'lab.example'\n";
+    // Without a name the master's stays.
+    let plan = on_windows(suffix).fine();
+    let named = plan.steps.iter().any(|step| {
+        matches!(&step.action, Action::WindowsName { name, suffix: Some(_), .. } if name == "MASTER")
+    });
+    assert!(named);
+    with_windows(suffix, |w| w.generalised = true).noted("network.suffix is left out");
+    on_linux(suffix).noted("network.suffix is left out");
 }
