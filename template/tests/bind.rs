@@ -344,6 +344,61 @@ fn a_changed_template_keeps_numbers_and_moves_addresses() {
     assert_eq!(short(&got), ["room-002 10.0.1.10", "room-001 10.0.1.11"]);
 }
 
+#[test]
+fn what_a_template_does_not_hand_out_stays_with_the_machine() {
+    let first = Case::of(&lab()).bind(&[machine(1), machine(2)]).unwrap();
+    let dhcp = named("other-{n}");
+    let case = Case {
+        existing: &first,
+        ..Case::of(&dhcp)
+    };
+    let second = case.bind(&[machine(2)]).unwrap();
+    assert_eq!(short(&second), ["other-2 10.0.0.11"]);
+    let addresses = parse(
+        "schema = 1\n[network]\nmode = 'static'\nprefix = 24\nrange = '10.0.0.10-10.0.0.14'\n",
+    )
+    .unwrap();
+    let case = Case {
+        existing: &first,
+        ..Case::of(&addresses)
+    };
+    assert_eq!(case.bind(&[machine(2)]).unwrap(), first[1..]);
+}
+
+#[test]
+fn what_was_imported_wins_over_pattern_and_range() {
+    let template = lab();
+    let imported = [Binding {
+        macs: vec![Mac([0x52, 0x54, 0, 0, 0, 2])],
+        name: Some("Teacher".into()),
+        address: Some(Ipv4Addr::new(10, 0, 0, 200)),
+        imported: true,
+        seed: [9; 12],
+        ..Binding::default()
+    }];
+    let case = Case {
+        existing: &imported,
+        ..Case::of(&template)
+    };
+    let got = case.bind(&[machine(1), machine(2)]).unwrap();
+    assert_eq!(short(&got), ["LAB-01 10.0.0.10", "Teacher 10.0.0.200"]);
+    assert!(got[1].imported && got[1].seed == [9; 12]);
+    let taken = [(Ipv4Addr::new(10, 0, 0, 200), "this console".to_owned())];
+    let names = ["teacher".to_owned()];
+    let case = Case {
+        taken: &taken,
+        taken_names: &names,
+        ..case
+    };
+    let faults = case.bind(&[machine(2)]).unwrap_err();
+    assert!(faults.contains(
+        &"pc2: 10.0.0.200 was imported for it, and is taken: this console; import another".into()
+    ));
+    assert!(faults.contains(
+        &"pc2: Teacher was imported for it, and another machine has it; import another".into()
+    ));
+}
+
 proptest! {
     #[test]
     fn nothing_is_handed_out_twice_and_a_second_run_changes_nothing(
