@@ -1,6 +1,7 @@
 //! A disk file with a GPT and real ext4 file systems, made by Debian's own tools, and what they say of it afterwards.
 #![allow(
     dead_code,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "the edge: tests make files and run programs; each test uses its part"
 )]
@@ -278,14 +279,19 @@ impl Disk {
             !mounts.contains(&*work.to_string_lossy()),
             "something is left mounted"
         );
-        let loops = tool(
-            "losetup",
-            &["--list", "--noheadings", "--output", "BACK-FILE"],
-        );
-        assert!(
-            !loops.contains(&*self.file.to_string_lossy()),
-            "a loop device is left"
-        );
+        // Another test may be listing the devices, and holds them for that long.
+        let attached = || {
+            let list = ["--list", "--noheadings", "--output", "BACK-FILE"];
+            tool("losetup", &list).contains(&*self.file.to_string_lossy())
+        };
+        let left = (0..100).all(|_| {
+            let left = attached();
+            if left {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            left
+        });
+        assert!(!left, "a loop device is left");
         result
     }
 }
