@@ -169,6 +169,17 @@ pub struct NicFacts {
     pub speed_mbit_per_s: Option<u32>,
 }
 
+/// A device on the PCI bus that templates may need a driver for.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PciFacts {
+    /// Vendor.
+    pub vendor: u16,
+    /// Device.
+    pub device: u16,
+    /// Class, subclass and programming interface: 0x010802 is an NVMe controller.
+    pub class: u32,
+}
+
 /// What an agent says about its machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
@@ -181,6 +192,9 @@ pub struct Facts {
     /// SMBIOS system serial number.
     #[serde(default)]
     pub serial: Option<String>,
+    /// SMBIOS asset tag of the chassis.
+    #[serde(default)]
+    pub asset: Option<String>,
     /// SMBIOS vendor and product.
     #[serde(default)]
     pub model: Option<String>,
@@ -202,4 +216,7 @@ pub struct Facts {
     /// Disks the agent offers.
     #[serde(default)]
     pub disks: Vec<DiskFacts>,
+    /// Disk controllers, network cards and displays on the PCI bus.
+    #[serde(default)]
+    pub pci: Vec<PciFacts>,
 }

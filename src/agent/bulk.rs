@@ -17,6 +17,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// A console that says nothing for this long is gone.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -135,6 +136,26 @@ impl BulkClient {
         } else {
             Err(BulkError::Nonsense("fewer blocks than were asked for"))
         }
+    }
+
+    /// A file of the job from byte `from` on, piece by piece, until nobody takes them. Who does holds it against its hash.
+    ///
+    /// # Errors
+    /// [`BulkError`]; pieces handed over before stay valid.
+    pub(super) async fn file(
+        &mut self,
+        blake3: &str,
+        from: u64,
+        pieces: &mpsc::Sender<Result<Bytes, BulkError>>,
+    ) -> Result<(), BulkError> {
+        let path = format!("/v1/jobs/{}/files/{blake3}?from={from}", self.job);
+        let mut body = self.get(&path).await?.into_body();
+        while let Some(data) = next(&mut body).await? {
+            if pieces.send(Ok(data)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn get(&mut self, path: &str) -> Result<Response<Incoming>, BulkError> {

@@ -4,7 +4,7 @@
 //! never keeps an agent from joining.
 
 use crate::disk::device;
-use crate::target::{DiskFacts, Facts, NicFacts};
+use crate::target::{DiskFacts, Facts, NicFacts, PciFacts};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -26,6 +26,7 @@ pub fn gather(disks: Option<Vec<DiskFacts>>) -> Facts {
         hostname: text("/proc/sys/kernel/hostname").unwrap_or_default(),
         uuid: dmi("product_uuid").map(|uuid| uuid.to_lowercase()),
         serial: dmi("product_serial"),
+        asset: dmi("chassis_asset_tag"),
         model: match (dmi("sys_vendor"), dmi("product_name")) {
             (Some(vendor), Some(product)) => Some(format!("{vendor} {product}")),
             (vendor, product) => vendor.or(product),
@@ -45,7 +46,42 @@ pub fn gather(disks: Option<Vec<DiskFacts>>) -> Facts {
         }),
         nics: nics(),
         disks: disks.unwrap_or_else(device::list),
+        pci: pci(),
     }
+}
+
+/// Devices of the classes templates have drivers for: mass storage, network, display.
+fn pci() -> Vec<PciFacts> {
+    let mut found: Vec<(String, PciFacts)> = Vec::new();
+    for entry in fs::read_dir("/sys/bus/pci/devices")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let number = |name: &str| {
+            let text = fs::read_to_string(entry.path().join(name)).ok()?;
+            u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()
+        };
+        let short = |name: &str| number(name).and_then(|id| u16::try_from(id).ok());
+        if let (Some(vendor), Some(device), Some(class)) =
+            (short("vendor"), short("device"), number("class"))
+            && (1..=3).contains(&(class >> 16))
+        {
+            let place = entry.file_name().to_string_lossy().into_owned();
+            found.push((
+                place,
+                PciFacts {
+                    vendor,
+                    device,
+                    class,
+                },
+            ));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    // More than any machine has is somebody's invention, and the hello has a limit.
+    found.truncate(256);
+    found.into_iter().map(|(_, facts)| facts).collect()
 }
 
 fn text(path: &str) -> Option<String> {

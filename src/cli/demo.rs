@@ -322,15 +322,8 @@ async fn wait_for_agents(client: &Client) -> Result<(), ApiError> {
 async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
     let request = DeployRequest {
         image: image.display().to_string(),
-        password: None,
         targets: "all".into(),
-        disk: None,
-        grow: None,
-        reuse: Default::default(),
-        pace: Default::default(),
-        start: Default::default(),
-        rate_bits_per_s: None,
-        end: Default::default(),
+        ..DeployRequest::default()
     };
     let plan: Plan = client.post("/v1/plan", &request).await?;
     let expect_targets = plan

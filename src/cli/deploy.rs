@@ -7,16 +7,20 @@ use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::output::Output;
 use super::simulate::{Deployment as Rehearsed, SimulateArgs};
+use super::template::key_value;
+use super::template_file::{self, Found};
 use super::{Context, paths, plan_text, secret, table};
 use crate::console::api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
+    ApiError, CreateJob, DeployRequest, ErrorCode, GivenSecrets, JobView, Plan, SCHEMA_VERSION,
+    StartRule,
 };
 use crate::net::control::{EndAction, Reuse};
 use crate::units;
 use clap::{Args, ValueEnum};
 use multicast::Pace;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use template::schema;
 
 /// Options of `deploy`.
 #[derive(Debug, Args)]
@@ -29,36 +33,50 @@ Examples:
   diskcast deploy --image lab.dcimg --targets 'lab-*' --grow last --end restart
   diskcast deploy --image lab.dcimg --targets all --start 20 --rate 400mbit
   diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson
+  diskcast deploy --template lab
+  diskcast deploy --template lab --targets 'lab-0*' --set network.mode=dhcp
   diskcast deploy --image lab.dcimg --simulate 300 --loss 1% --slow 10")]
 pub(super) struct DeployArgs {
     /// Master image to deploy
-    #[arg(long, value_name = "FILE")]
-    image: PathBuf,
-    /// Which targets
-    #[arg(long, value_name = "SELECTOR", required_unless_present = "simulate")]
+    #[arg(long, value_name = "FILE", required_unless_present = "template")]
+    image: Option<PathBuf>,
+    /// Saved template to deploy: its name, or the path of its file
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
+    /// Set a key of the template for this deployment, for example
+    /// identity.hostname=LAB-{nn}; more than once for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Keep all of this as a template under this name
+    #[arg(long, value_name = "NAME")]
+    save_template: Option<String>,
+    /// Which targets [default with a template: those that are ready now]
+    #[arg(long, value_name = "SELECTOR", required_unless_present_any = ["simulate", "template"])]
     targets: Option<String>,
     /// Disk of each target: first, largest, smallest, path:P or serial:S
     #[arg(long, value_name = "RULE")]
     disk: Option<String>,
-    /// Grow this partition's entry into the free space: last or its number
+    /// Grow this partition into the free space: last or its number
     #[arg(long, value_name = "last|N", value_parser = grow)]
     grow: Option<String>,
     /// When to start: all (all are ready), now, N (N are ready), at=TIME,
-    /// manual
-    #[arg(long, value_name = "WHEN", default_value = "all", value_parser = start_rule)]
-    start: StartRule,
+    /// manual [default: all]
+    #[arg(long, value_name = "WHEN", value_parser = start_text)]
+    start: Option<String>,
     /// Most the multicast may take of the network, for example 400mbit
     #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
     rate: Option<u64>,
     /// Look for the image on each target's disk, and send only what differs
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    reuse: ReuseWhen,
-    /// Whom the session waits for when disks differ
-    #[arg(long, value_name = "POLICY", default_value = "balanced")]
-    pace: PacePolicy,
-    /// What each machine does once it is done
-    #[arg(long, value_name = "ACTION", default_value = "none")]
-    end: End,
+    /// [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    reuse: Option<ReuseWhen>,
+    /// Whom the session waits for when disks differ [default: balanced]
+    #[arg(long, value_name = "POLICY")]
+    pace: Option<PacePolicy>,
+    /// What each machine does once it is done [default: none; a template's own
+    /// default is shutdown]
+    #[arg(long, value_name = "ACTION")]
+    end: Option<End>,
     /// File with the password of an encrypted image; - is stdin
     #[arg(
         long,
@@ -160,23 +178,29 @@ struct Started<'a> {
 /// # Errors
 /// As the exit codes say.
 pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
+    let found = template(&args, context)?;
+    let request = request(&args, found.as_ref(), context)?;
     if args.rehearsal.targets().is_some() {
         let deployment = Rehearsed {
-            image: &args.image,
+            image: Path::new(&request.image),
             password_file: args.password_file.as_deref(),
-            rate: args.rate,
-            pace: args.pace,
+            rate: request.rate_bits_per_s,
+            pace: request.pace,
         };
         return super::simulate::run(&args.rehearsal, &deployment, context);
     }
     let out = &context.out;
     let client = context.client();
-    let request = request(&args, context)?;
+    let starts_by_hand = request.start == StartRule::Manual;
     let plan: Plan = client.post("/v1/plan", &request).await?;
     if out.json() {
         out.result_json(&plan);
     } else {
         out.line(plan_text::plan_text(&plan));
+    }
+    if let (Some(name), Some(found)) = (&args.save_template, &found) {
+        let path = template_file::save(context, name, &found.template, false)?;
+        out.note(format!("saved as {}", path.display()));
     }
     let (taken, refused) = plan_text::split(&plan);
     if args.dry_run {
@@ -208,7 +232,7 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
             },
         )
         .await?;
-    watch_new(&job, args.detach, args.start == StartRule::Manual, context).await
+    watch_new(&job, args.detach, starts_by_hand, context).await
 }
 
 /// Follows a job that was just made, or says how to.
@@ -255,34 +279,134 @@ pub(super) fn started(job: &JobView, out: &Output) {
     }
 }
 
-fn request(args: &DeployArgs, context: &Context) -> Result<DeployRequest, ApiError> {
+/// The template that is deployed: a saved one, or what the options come to when they are to be saved or set keys.
+fn template(args: &DeployArgs, context: &Context) -> Result<Option<Found>, ApiError> {
+    let mut set = args.set.clone();
+    if let Some(image) = &args.image {
+        set.push(("image".to_owned(), text_of(&paths::absolute(image)?)?));
+    }
+    let options = [
+        ("disk", args.disk.clone()),
+        ("grow", args.grow.clone()),
+        ("start", args.start.clone()),
+        ("rate", args.rate.map(|rate| format!("{rate}bit"))),
+        ("reuse", args.reuse.map(word)),
+        ("pace", args.pace.map(word)),
+        ("end", args.end.map(word)),
+    ];
+    // Text stays text, also where it looks like a number.
+    let quoted = |value: String| toml::Value::String(value).to_string();
+    set.extend(
+        options
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), quoted(value?)))),
+    );
+    if let Some(name) = &args.template {
+        return template_file::load(context, name, &set).map(Some);
+    }
+    if args.set.is_empty() && args.save_template.is_none() {
+        return Ok(None);
+    }
+    if args.end.is_none() {
+        set.push(("end".to_owned(), word(End::None)));
+    }
+    template_file::of_options(args.save_template.as_deref(), &set).map(Some)
+}
+
+fn word(choice: impl ValueEnum) -> String {
+    choice
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+fn text_of(path: &Path) -> Result<String, ApiError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| usage(format!("path {} is not UTF-8", path.display())))
+}
+
+fn request(
+    args: &DeployArgs,
+    found: Option<&Found>,
+    context: &Context,
+) -> Result<DeployRequest, ApiError> {
     let password = args
         .password_file
         .as_deref()
         .map(secret::read_password)
         .transpose()?;
-    let rate = match (&args.rate, &context.config.rate) {
-        (Some(rate), _) => Some(*rate),
+    let usual_rate = || match &context.config.rate {
         // The file was checked when it was read.
-        (None, Some(text)) => Some(units::parse_rate(text).map_err(usage)?),
-        (None, None) => None,
+        Some(text) => units::parse_rate(text).map(Some).map_err(usage),
+        None => Ok(None),
     };
-    let image = paths::absolute(&args.image)?;
+    let targets = |usual: &str| args.targets.clone().unwrap_or_else(|| usual.to_owned());
+    let password = password.map(|password| password.to_string());
+    let Some(found) = found else {
+        let image = args.image.as_deref().unwrap_or(Path::new(""));
+        return Ok(DeployRequest {
+            image: text_of(&paths::absolute(image)?)?,
+            password,
+            targets: targets(""),
+            disk: args.disk.clone(),
+            grow: args.grow.clone(),
+            reuse: args.reuse.map(Into::into).unwrap_or_default(),
+            pace: args.pace.unwrap_or(PacePolicy::Balanced).into(),
+            start: start_of(args.start.as_deref())?,
+            rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
+            end: args.end.unwrap_or(End::None).into(),
+            ..DeployRequest::default()
+        });
+    };
+    let template = &found.template;
+    let image = template.image.as_deref().ok_or_else(|| {
+        usage(format!("template {} names no image", found.name)).hint("say which with --image FILE")
+    })?;
+    let rate = template.rate.as_deref().map(units::parse_rate);
     Ok(DeployRequest {
-        image: image
-            .to_str()
-            .ok_or_else(|| usage(format!("path {} is not UTF-8", image.display())))?
-            .to_owned(),
-        password: password.map(|password| password.to_string()),
-        targets: args.targets.clone().unwrap_or_default(),
-        disk: args.disk.clone(),
-        grow: args.grow.clone(),
-        reuse: args.reuse.into(),
-        pace: args.pace.into(),
-        start: args.start.clone(),
-        rate_bits_per_s: rate,
-        end: args.end.into(),
+        image: text_of(&found.folder.join(image))?,
+        password,
+        // The machines connected now, not those of the last run.
+        targets: targets("state:ready"),
+        disk: template.disk.clone(),
+        grow: template.grow.clone(),
+        reuse: match template.reuse {
+            schema::Reuse::Auto => Reuse::Auto,
+            schema::Reuse::Always => Reuse::Always,
+            schema::Reuse::Never => Reuse::Never,
+        },
+        pace: match template.pace {
+            schema::Pace::Fastest => Pace::Fastest,
+            schema::Pace::Balanced => Pace::Balanced,
+            schema::Pace::Everyone => Pace::Everyone,
+        },
+        start: start_of(template.start.as_deref())?,
+        rate_bits_per_s: match rate {
+            Some(rate) => Some(rate.map_err(usage)?),
+            None => usual_rate()?,
+        },
+        end: match template.end {
+            schema::End::Shutdown => EndAction::Shutdown,
+            schema::End::Restart => EndAction::Restart,
+            schema::End::None => EndAction::None,
+        },
+        template: Some(found.to_use()),
+        secrets: if args.dry_run {
+            GivenSecrets::default()
+        } else {
+            found.secrets(context)?
+        },
     })
+}
+
+fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {
+    text.map_or(Ok(StartRule::All), |text| start_rule(text).map_err(usage))
+}
+
+/// The text of a start rule that can be read.
+fn start_text(text: &str) -> Result<String, String> {
+    start_rule(text).map(|_| text.to_owned())
 }
 
 /// Every refusal by name; nothing was touched.
@@ -314,7 +438,7 @@ pub(super) fn grow(text: &str) -> Result<String, String> {
     }
 }
 
-fn start_rule(text: &str) -> Result<StartRule, String> {
+pub(super) fn start_rule(text: &str) -> Result<StartRule, String> {
     if let Some(time) = text.strip_prefix("at=") {
         return start_time(time).map(StartRule::At);
     }

@@ -10,6 +10,8 @@
 //! ```
 
 mod agent;
+mod ask;
+mod binding;
 mod capture_target;
 mod console;
 mod demo;
@@ -34,6 +36,10 @@ pub mod secret;
 mod simulate;
 mod table;
 mod target;
+mod template;
+mod template_file;
+mod template_new;
+mod vault;
 
 use crate::console::api::ApiError;
 use crate::console::client::Client;
@@ -98,6 +104,15 @@ enum Command {
     Image(image::Command),
     /// Put an image on targets
     Deploy(deploy::DeployArgs),
+    /// Saved deployments, and what makes each machine itself
+    #[command(subcommand)]
+    Template(template::Command),
+    /// Names and addresses that templates handed out
+    #[command(subcommand)]
+    Binding(binding::Command),
+    /// Passwords that templates refer to
+    #[command(subcommand)]
+    Secret(vault::Command),
     /// The pre-OS for other boot servers, media and machines
     #[command(subcommand)]
     Export(export::Command),
@@ -301,6 +316,9 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
+        Command::Template(command) => template::run(command, &context()?),
+        Command::Binding(command) => block_on(binding::run(command, &context()?)),
+        Command::Secret(command) => block_on(vault::run(command, &context()?)),
         Command::Export(command) => block_on(export::run(command, &context()?)),
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),

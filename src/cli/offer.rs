@@ -107,15 +107,12 @@ fn request(args: AddArgs) -> Result<OfferRequest, crate::console::api::ApiError>
         note: args.note,
         request: DeployRequest {
             image: image.to_string_lossy().into_owned(),
-            password: None,
             targets: args.targets,
             disk: args.disk,
             grow: args.grow,
-            reuse: Default::default(),
-            pace: Default::default(),
             start: StartRule::Now,
-            rate_bits_per_s: None,
             end: args.end.into(),
+            ..DeployRequest::default()
         },
         limit: args.limit,
         until: args.until,

@@ -258,7 +258,7 @@ impl Output {
         });
     }
 
-    fn ask(&self, question: &str) {
+    pub(super) fn ask(&self, question: &str) {
         let mut err = self
             .inner
             .err

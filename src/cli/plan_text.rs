@@ -25,6 +25,7 @@ pub(super) fn plan_text(plan: &Plan) -> String {
         lines.push(String::new());
         lines.push(disk_table(&taken));
     }
+    lines.extend(personal_lines(&taken));
     if !refused.is_empty() {
         lines.push(String::new());
         lines.push(format!(
@@ -100,7 +101,12 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
         StartRule::At(time) => format!("at {}", clean(time)),
         StartRule::Manual => "when someone says `diskcast job start`".to_owned(),
     };
-    let mut lines = vec![format!("start   {start}")];
+    let template = request.template.as_ref();
+    let mut lines: Vec<String> = template
+        .map(|template| format!("as      template {}", clean(&template.name)))
+        .into_iter()
+        .collect();
+    lines.push(format!("start   {start}"));
     if let Some(grow) = &request.grow {
         lines.push(format!(
             "grow    {} into the free space",
@@ -128,6 +134,21 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
         EndAction::None => {}
         EndAction::Restart => lines.push("end     restart each machine that is done".to_owned()),
         EndAction::Shutdown => lines.push("end     power off each machine that is done".to_owned()),
+    }
+    lines
+}
+
+/// What makes each target itself: every step of every machine, because each is another.
+fn personal_lines(targets: &[&PlannedTarget]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for target in targets {
+        let Some(plan) = &target.personal else {
+            continue;
+        };
+        lines.push(String::new());
+        lines.push(clean(&target.name));
+        let own = template::plan::lines(plan);
+        lines.extend(own.iter().map(|line| format!("  {}", clean(line))));
     }
     lines
 }

@@ -4,7 +4,6 @@
 //! translation of options into a room; no console, no target and no network is needed. What is not rehearsed is said:
 //! planning, proof and commit cost about two seconds more.
 
-use super::deploy::PacePolicy;
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
 use super::{Context, secret, table};
@@ -59,7 +58,7 @@ pub(super) struct Deployment<'a> {
     pub(super) password_file: Option<&'a Path>,
     /// Bits a second, when the technician said so.
     pub(super) rate: Option<u64>,
-    pub(super) pace: PacePolicy,
+    pub(super) pace: multicast::Pace,
 }
 
 /// What a rehearsal came to, as `--json` shows it.
@@ -162,7 +161,7 @@ fn room(
     room.manifest = Layout::single(manifest_len).symbol_counts();
     room.rate_cap_bytes_per_s = cap;
     room.start_rate_bytes_per_s = start;
-    room.pace = deployment.pace.into();
+    room.pace = deployment.pace;
     room.limit_us = LIMIT_US;
     let late_us = room.pass_us() / 3;
     room.targets = (0..count)

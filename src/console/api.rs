@@ -6,12 +6,17 @@
 pub use super::api_capture::{
     CaptureRequest, CaptureView, Offer, OfferAction, OfferList, OfferRequest,
 };
+pub use super::api_template::{
+    BindingList, GivenSecrets, ImportRequest, PlannedFile, SecretList, SecretRequest, SecretView,
+    TemplateUse,
+};
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
 use crate::target::{Bottleneck, DiskFacts, Facts, TargetState};
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use template::step::{AfterApply, MachinePlan};
 
 /// Raised when a document changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -318,7 +323,7 @@ pub enum StartRule {
 }
 
 /// What a technician asks for with `deploy`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DeployRequest {
     /// Absolute path of the image on the console's machine.
     pub image: String,
@@ -348,6 +353,23 @@ pub struct DeployRequest {
     /// What the machines do afterwards.
     #[serde(default)]
     pub end: EndAction,
+    /// What makes each machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateUse>,
+    /// Values of secrets the template refers to and the command knows. Never stored in the clear, never logged.
+    #[serde(default)]
+    pub secrets: GivenSecrets,
+}
+
+impl DeployRequest {
+    /// The same without the password and without secrets: for everything that is kept or shown.
+    pub fn without_secrets(&self) -> Self {
+        Self {
+            password: None,
+            secrets: GivenSecrets::default(),
+            ..self.clone()
+        }
+    }
 }
 
 /// What a deployment would do (DESIGN promise 5).
@@ -366,6 +388,31 @@ pub struct Plan {
     /// Seconds the transfer takes at the rate cap without loss, when a cap is known.
     #[serde(default)]
     pub expected_seconds: Option<f64>,
+    /// Files the machines get over TCP 5003.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PlannedFile>,
+}
+
+impl Plan {
+    /// The file with this BLAKE3.
+    pub fn file(&self, blake3: &str) -> Option<&PlannedFile> {
+        self.files.iter().find(|file| file.payload.blake3 == blake3)
+    }
+
+    /// What a proven target does: `end`, unless it has work of its own left and does that after it.
+    pub fn after(&self, id: &str, end: EndAction) -> EndAction {
+        let own = self.personal(id).map(|plan| plan.after);
+        match (end, own) {
+            (EndAction::Shutdown, Some(AfterApply::RestartForFirstBoot)) => EndAction::Restart,
+            _ => end,
+        }
+    }
+
+    /// What makes this target itself.
+    pub fn personal(&self, id: &str) -> Option<&MachinePlan> {
+        let target = self.targets.iter().find(|target| target.id == id)?;
+        target.personal.as_ref()
+    }
 }
 
 /// An image in a plan.
@@ -407,6 +454,9 @@ pub struct PlannedTarget {
     /// Why this target cannot take the image.
     #[serde(default)]
     pub refused: Option<String>,
+    /// What makes it itself, when the deployment has a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personal: Option<MachinePlan>,
 }
 
 /// A target in a job.

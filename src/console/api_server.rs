@@ -18,6 +18,10 @@
 //! POST /v1/targets/{id}/decline          TargetView           (a backup asked for at the target)
 //! GET  /v1/offers                        OfferList            POST /v1/offers                OfferRequest -> Offer
 //! POST /v1/offers/{name}/remove          Offer
+//! GET  /v1/bindings                      BindingList          POST /v1/bindings/import       ImportRequest -> BindingList
+//! POST /v1/bindings/{machine}/release    BindingList
+//! GET  /v1/secrets                       SecretList           POST /v1/secrets               SecretRequest -> SecretView
+//! POST /v1/secrets/{name}/remove         {}
 //! ```
 //!
 //! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
@@ -82,6 +86,7 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/targets/{id}/decline", post(decline))
         .route("/v1/offers", get(offers).post(add_offer))
         .route("/v1/offers/{name}/remove", post(remove_offer))
+        .merge(super::personal::api())
         .route("/v1/jobs", get(jobs).post(create))
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/events", get(events))

@@ -3,6 +3,7 @@
 //! ```text
 //! GET /v1/jobs/J/manifest             the encoded manifest
 //! GET /v1/jobs/J/blocks?ranges=0-3,7  [u32 BE index][u32 BE length][bytes] ... in the order asked, at most 4096 blocks
+//! GET /v1/jobs/J/files/HASH?from=N     a file of the job's template, by its BLAKE3, from byte N on
 //! POST /v1/captures/J/begin|chunks|end    see [`super::capture`]
 //! Authorization: Bearer TOKEN         one for each target and job, compared in constant time
 //! ```
@@ -16,6 +17,7 @@ use super::handshakes::Handshakes;
 use super::job::JobShared;
 use super::jobs::parse_id;
 use super::master::MasterImage;
+use super::personal::PartOf;
 use super::throttle::SLICE_BYTES;
 use crate::net::sending::BlockSource;
 use axum::Router;
@@ -70,6 +72,7 @@ pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAccepto
     let app = Router::new()
         .route("/v1/jobs/{job}/manifest", get(manifest))
         .route("/v1/jobs/{job}/blocks", get(blocks))
+        .route("/v1/jobs/{job}/files/{blake3}", get(file))
         .with_state(bulk)
         .merge(super::capture::routes(uploads));
     let handshakes = Handshakes::default();
@@ -201,6 +204,36 @@ async fn blocks(
     }
 }
 
+#[derive(serde::Deserialize)]
+struct FileQuery {
+    #[serde(default)]
+    from: u64,
+}
+
+async fn file(
+    State(bulk): State<Bulk>,
+    Extension(hangup): Extension<Hangup>,
+    Path((job, blake3)): Path<(String, String)>,
+    Query(query): Query<FileQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let (job, image, place) = match admit(&bulk, &job, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    // Only what the plan of this job names; a path never comes from outside.
+    let Some(planned) = job.plan.file(&blake3) else {
+        return (StatusCode::NOT_FOUND, "the job has no such file\n").into_response();
+    };
+    match PartOf::open(&planned.path, planned.payload.bytes, query.from).await {
+        Ok(part) => respond(bulk, job, image, place, hangup, Wanted::File(part)),
+        Err(error) => {
+            tracing::error!(job = job.id, file = %planned.path.display(), %error, "file of the template cannot be read");
+            (StatusCode::GONE, format!("{error}\n")).into_response()
+        }
+    }
+}
+
 /// Why ranges were refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RangeError {
@@ -257,6 +290,7 @@ pub fn parse_ranges(text: &str, blocks: u32) -> Result<Vec<u32>, RangeError> {
 enum Wanted {
     Manifest,
     Blocks(Vec<u32>),
+    File(PartOf),
 }
 
 /// A block in memory together with the permission to be there: both end when the last slice of it was sent.
@@ -298,6 +332,7 @@ fn respond(
         let stalled = match wanted {
             Wanted::Manifest => answer.manifest().await,
             Wanted::Blocks(blocks) => answer.blocks(&blocks).await,
+            Wanted::File(part) => answer.file(part).await,
         };
         if stalled.is_err() {
             hangup.0.cancel();
@@ -359,6 +394,20 @@ impl Answer {
             }
         }
         Ok(())
+    }
+
+    async fn file(&self, mut part: PartOf) -> Result<(), Stalled> {
+        loop {
+            match part.next().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(bytes)) => {
+                    if !self.send(bytes).await? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return self.broken(error).await,
+            }
+        }
     }
 
     /// The image cannot be read: the connection ends in the middle, so that nobody takes a part for the whole.

@@ -5,6 +5,7 @@ use super::capture::Requests;
 use super::doctor::Doctor;
 use super::jobs::Jobs;
 use super::offers::Offers;
+use super::personal::Personal;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
@@ -82,4 +83,6 @@ pub struct Console {
     pub doctor: Doctor,
     /// Network boot.
     pub boot: Boot,
+    /// What templates need: secrets, inspection of images, hashes of files.
+    pub personal: Personal,
 }

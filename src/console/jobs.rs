@@ -12,6 +12,7 @@ use super::context::Console;
 use super::job::folder::Folder;
 use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Work, session};
 use super::master::MasterImage;
+use super::personal::{JobSecrets, Personalised};
 use super::plan::{self, PlanImage};
 use super::select::Selector;
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
@@ -262,14 +263,18 @@ impl Console {
     /// What a request would do.
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
         let image = open_image(&request.image, request.password.take()).await?;
-        self.make_plan(&request, &image)
+        let mut plan = self.make_plan(&request, &image)?;
+        self.personalise(&request, &image, &mut plan).await?;
+        Ok(plan)
     }
 
     /// Makes and starts a job, when the plan still comes to the targets that were confirmed.
     pub async fn create_job(self: &Arc<Self>, create: CreateJob) -> Result<JobView, ApiError> {
         let mut request = create.request;
         let image = open_image(&request.image, request.password.take()).await?;
-        let plan = self.make_plan(&request, &image)?;
+        let _turn = self.personal.binding.lock().await;
+        let mut plan = self.make_plan(&request, &image)?;
+        let personal = self.personalise(&request, &image, &mut plan).await?;
         let planned: BTreeSet<&str> = plan
             .targets
             .iter()
@@ -287,7 +292,7 @@ impl Console {
             )
             .hint("look at the plan again and confirm it"));
         }
-        self.make_job(request, plan, image, None).await
+        self.make_job(request, plan, image, personal, None).await
     }
 
     async fn make_job(
@@ -295,8 +300,14 @@ impl Console {
         request: DeployRequest,
         plan: Plan,
         image: Arc<MasterImage>,
+        personal: Option<Personalised>,
         retry_of: Option<u64>,
     ) -> Result<JobView, ApiError> {
+        // Names are handed out and secrets looked up before anything is claimed: what is missing is said now.
+        let secrets = match personal {
+            Some(personal) => self.settle(&request, &plan, personal).await?,
+            None => JobSecrets::default(),
+        };
         let ids: Vec<String> = plan
             .targets
             .iter()
@@ -331,6 +342,13 @@ impl Console {
             }
         };
         self.roster.rename_claim(&draft, &id.to_string());
+        if let Err(error) = self.keep_secrets(id, &secrets).await {
+            tracing::warn!(
+                job = id,
+                reason = error.message,
+                "secrets not kept: after a restart of the console the job has to be started anew"
+            );
+        }
         let row = JobRow {
             id,
             job,
@@ -338,7 +356,7 @@ impl Console {
             ended: None,
             session: Default::default(),
         };
-        let shared = self.spawn(row, image, Recovery::New);
+        let shared = self.spawn(row, image, secrets, Recovery::New);
         Ok(shared.view())
     }
 
@@ -346,10 +364,12 @@ impl Console {
         self: &Arc<Self>,
         row: JobRow,
         image: Arc<MasterImage>,
+        secrets: JobSecrets,
         recovery: Recovery,
     ) -> Arc<JobShared> {
         let id = row.id;
-        let shared = Arc::new(JobShared::new(&row, Work::Deploy(Arc::clone(&image))));
+        let work = Work::Deploy(Arc::clone(&image));
+        let shared = Arc::new(JobShared::new(&row, work, secrets));
         let (inputs, inbox) = mpsc::channel(job::INPUT_QUEUE);
         let handle = JobHandle {
             shared: Arc::clone(&shared),
@@ -482,11 +502,17 @@ impl Console {
             )
             .hint("deploy it anew if that is what you want"));
         }
-        let plan = self.make_plan(&request, &image)?;
+        let _turn = self.personal.binding.lock().await;
+        request.secrets = self.given_to_job(id).await;
+        let mut plan = self.make_plan(&request, &image)?;
+        let personal = self.personalise(&request, &image, &mut plan).await?;
         if plan.targets.iter().all(|target| target.refused.is_some()) {
             return Err(all_refused(&plan));
         }
-        let view = self.make_job(request, plan, image, Some(id)).await?;
+        let view = self
+            .make_job(request, plan, image, personal, Some(id))
+            .await?;
+        self.store.forget_job_secrets(id).await;
         if row.job.state == JobState::Interrupted {
             self.close_interrupted(row, &view.id).await;
         }

@@ -15,11 +15,12 @@ use multicast::{BlockKey, Layout, ObjectId};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use tokio_util::bytes::Bytes;
 
 /// An image that is ready to be sent.
 pub struct MasterImage {
-    image: Image<File>,
+    image: Arc<Image<File>>,
     manifest: Bytes,
     manifest_layout: Layout,
     image_layout: Layout,
@@ -96,13 +97,18 @@ impl MasterImage {
             manifest: Bytes::from(encoded),
             summary,
             table,
-            image,
+            image: Arc::new(image),
         })
     }
 
     /// As plans show it.
     pub fn summary(&self) -> &ImageSummary {
         &self.summary
+    }
+
+    /// The opened file.
+    pub fn image(&self) -> &Arc<Image<File>> {
+        &self.image
     }
 
     /// Its partition table, for size checks.

@@ -15,6 +15,7 @@
 pub mod api;
 pub mod api_capture;
 pub mod api_server;
+pub mod api_template;
 pub mod boot;
 pub mod bulk_server;
 pub mod capture;
@@ -32,6 +33,7 @@ pub mod jobs;
 pub mod master;
 pub mod naming;
 pub mod offers;
+pub mod personal;
 pub mod plan;
 pub mod port;
 mod recovery;

@@ -174,13 +174,11 @@ pub fn make(
     Ok(Plan {
         r#type: "plan".to_owned(),
         schema_version: SCHEMA_VERSION,
-        request: DeployRequest {
-            password: None,
-            ..request.clone()
-        },
+        request: request.without_secrets(),
         image: image.summary.clone(),
         targets,
         expected_seconds,
+        files: Vec::new(),
     })
 }
 
@@ -198,6 +196,7 @@ fn plan_target(
         mac: naming::first_mac(&view.facts),
         disk: None,
         refused: None,
+        personal: None,
     };
     match rule.choose(&view.facts.disks) {
         Ok(disk) => {
@@ -244,7 +243,6 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, table: &PartitionTable) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::control::EndAction;
     use crate::target::Facts;
 
     const GIB: u64 = 1 << 30;
@@ -285,13 +283,7 @@ mod tests {
             image: "/images/lab.dcimg".to_owned(),
             password: Some("secret".to_owned()),
             targets: targets.to_owned(),
-            disk: None,
-            grow: None,
-            reuse: Default::default(),
-            pace: Default::default(),
-            start: StartRule::All,
-            rate_bits_per_s: None,
-            end: EndAction::None,
+            ..DeployRequest::default()
         }
     }
 

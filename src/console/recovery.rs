@@ -44,6 +44,7 @@ impl Console {
             return self.recover_capture(row).await;
         }
         let id = row.id;
+        let secrets = self.secrets_of_job(id).await;
         let opened = if row.job.encrypted {
             Err("the image has a password, which is never stored".to_owned())
         } else {
@@ -53,8 +54,9 @@ impl Console {
                 Err(error) => Err(error.message),
             }
         };
-        let image = match opened {
-            Ok(image) => image,
+        let image = opened.and_then(|image| Ok((image, secrets?)));
+        let (image, secrets) = match image {
+            Ok(both) => both,
             Err(reason) => {
                 let view = row.session.clone();
                 if let Err(error) = self
@@ -89,7 +91,7 @@ impl Console {
         } else {
             Recovery::Interrupted
         };
-        self.spawn(row, image, recovery);
+        self.spawn(row, image, secrets, recovery);
         Ok(())
     }
 
@@ -233,7 +235,7 @@ impl Console {
             self.rewrite(id).await;
         }
         let after = if takes && proven || state == TargetState::Done {
-            end
+            row.job.plan.after(&heard.view.id, end)
         } else {
             EndAction::None
         };

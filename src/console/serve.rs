@@ -17,6 +17,7 @@ use super::doctor::Doctor;
 use super::interface;
 use super::jobs::Jobs;
 use super::offers::Offers;
+use super::personal::Personal;
 use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
@@ -138,6 +139,8 @@ pub async fn run(
         .await
         .map_err(|error| store_failed(&error))?;
     let offers = store.offers().await.map_err(|error| store_failed(&error))?;
+    let personal = Personal::open(&options.data_dir)
+        .map_err(|error| ApiError::new(ErrorCode::Refused, error.to_string()))?;
     let console = Arc::new(Console {
         settings: Settings {
             interface: chosen.name,
@@ -160,6 +163,7 @@ pub async fn run(
         igmp,
         doctor: Doctor::default(),
         boot: Boot::new(options.boot_policy),
+        personal,
         store,
     });
     console

@@ -1,6 +1,6 @@
 //! A console in this process and agents that are nothing but a control connection: for tests only.
 
-use super::api::{CreateJob, DeployRequest, JobView, Plan, StartRule, Summary};
+use super::api::{CreateJob, DeployRequest, JobView, Plan, Summary};
 use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
 use crate::console::api::{ApiError, ConsoleInfo};
@@ -249,15 +249,9 @@ pub(super) fn unfinished(order: &Order, outcome: Option<Outcome>) -> Unfinished 
 pub(super) fn request(image: &Path) -> DeployRequest {
     DeployRequest {
         image: image.display().to_string(),
-        password: None,
         targets: "all".to_owned(),
-        disk: None,
-        grow: None,
-        reuse: Default::default(),
-        pace: Default::default(),
-        start: StartRule::All,
         rate_bits_per_s: Some(80_000_000),
-        end: EndAction::None,
+        ..DeployRequest::default()
     }
 }
 

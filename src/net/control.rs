@@ -4,6 +4,7 @@
 //! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
 //! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
 
+pub use super::control_apply::ApplyOrder;
 pub use super::control_capture::{
     BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, CaptureWishes, ChoiceAnswer, Menu,
     MenuDisk, MenuOffer, TableSectors, TakeOffer,
@@ -328,6 +329,9 @@ pub struct Order {
     /// Whether what the disk holds already is looked for.
     #[serde(default)]
     pub reuse: Reuse,
+    /// What makes the machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Box<ApplyOrder>>,
 }
 
 /// Keys and groups of one session.

@@ -21,6 +21,7 @@
 pub mod beacon;
 pub mod clock;
 pub mod control;
+mod control_apply;
 pub mod control_capture;
 pub mod control_doctor;
 pub mod frames;

@@ -190,6 +190,7 @@ const TOOLS: &[Tool] = &[
         &["e2fsck", "resize2fs", "tune2fs", "mke2fs", "dumpe2fs"],
     ),
     Tool::new("dosfstools", &["fsck.fat", "mkfs.fat"]),
+    Tool::new("mount", &["losetup"]),
 ];
 
 /// A shell for `diskcast.shell`.

@@ -6,12 +6,13 @@
 //! ```text
 //! joined ---- manifest proven, disk named and free, wiped ----> receiving <--> repairing (TCP 5003)
 //!                                                                  | every block written
-//!                                                               verifying -> committing -> done
+//!                                             verifying -> applying (template) -> committing -> done
 //!   anything wrong, at any point: failed, with a reason; the disk stays without a partition table
 //! ```
 
 mod blocks;
 mod manifest;
+mod personal;
 mod reuse;
 mod session;
 
@@ -346,9 +347,11 @@ impl Runner {
             // It ends by itself, and what it failed at is nothing that was asked for.
             let _ = discard.join();
         }
+        let deployment = Arc::clone(&image.deployment);
+        self.make_itself(&deployment)?;
         self.reporter.state_is(TargetState::Committing);
-        image.deployment.commit(&proof)?;
-        for note in image.deployment.notes() {
+        deployment.commit(&proof)?;
+        for note in deployment.notes() {
             let _ = self.outbox.send(AgentMessage::Log {
                 job: Some(self.order.job.clone()),
                 text: note.clone(),

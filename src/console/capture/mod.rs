@@ -33,6 +33,7 @@ use super::context::Console;
 use super::job::{INPUT_QUEUE, Input, JobHandle, JobShared, Recovery, Work};
 use super::jobs::{place_row, store_error};
 use super::naming;
+use super::personal::JobSecrets;
 use super::plan::DiskRule;
 use super::select::Selector;
 use super::store::{CaptureRecord, JobRow, JobTargetRow, NewJob, StoreError};
@@ -153,15 +154,10 @@ impl Console {
         let encrypted = password.is_some();
         let deploy = DeployRequest {
             image: text,
-            password: None,
             targets: request.target.clone(),
             disk: request.disk.clone(),
-            grow: None,
-            reuse: Default::default(),
-            pace: Default::default(),
-            start: Default::default(),
-            rate_bits_per_s: None,
             end: request.end,
+            ..DeployRequest::default()
         };
         let planned = PlannedTarget {
             id: target.id.clone(),
@@ -169,6 +165,7 @@ impl Console {
             mac: naming::first_mac(&target.facts),
             disk,
             refused: None,
+            personal: None,
         };
         let place = place_row(&planned, 0);
         let job = NewJob {
@@ -221,7 +218,11 @@ impl Console {
             password,
         };
         let upload = Arc::new(Upload::new(wanted, survey));
-        let shared = Arc::new(JobShared::new(&row, Work::Capture(Arc::clone(&upload))));
+        let shared = Arc::new(JobShared::new(
+            &row,
+            Work::Capture(Arc::clone(&upload)),
+            JobSecrets::default(),
+        ));
         let (inputs, inbox) = mpsc::channel(INPUT_QUEUE);
         let handle = JobHandle {
             shared: Arc::clone(&shared),
@@ -390,6 +391,7 @@ fn new_job(
             image,
             targets: vec![planned],
             expected_seconds: None,
+            files: Vec::new(),
         },
         request: deploy,
         root: String::new(),

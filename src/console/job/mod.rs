@@ -23,6 +23,7 @@ use super::api::{
 };
 use super::capture::Upload;
 use super::master::MasterImage;
+use super::personal::JobSecrets;
 use super::store::{JobRow, JobTargetRow};
 use super::time;
 use crate::net::control::{Outcome, Progress, Unfinished};
@@ -103,6 +104,8 @@ pub struct JobShared {
     pub events: EventHub,
     /// Payload bytes served over TCP 5003.
     pub bulk_bytes: AtomicU64,
+    /// What its targets may need to know.
+    pub(super) secrets: JobSecrets,
     view: Mutex<JobView>,
     tokens: Mutex<BTreeMap<usize, blake3::Hash>>,
     answers: Mutex<BTreeMap<usize, u32>>,
@@ -137,13 +140,14 @@ impl Drop for Turn {
 
 impl JobShared {
     /// A job as it stands in the store.
-    pub fn new(row: &JobRow, work: Work) -> Self {
+    pub fn new(row: &JobRow, work: Work, secrets: JobSecrets) -> Self {
         Self {
             id: row.id,
             plan: row.job.plan.clone(),
             work,
             events: EventHub::default(),
             bulk_bytes: AtomicU64::new(0),
+            secrets,
             view: Mutex::new(view_of(row)),
             tokens: Mutex::new(BTreeMap::new()),
             answers: Mutex::new(BTreeMap::new()),

@@ -6,7 +6,7 @@ use super::session;
 use crate::console::api::{DeployRequest, SessionView};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
-use crate::net::control::{BulkOrder, DiskOrder, Order, Reuse, SessionOrder, Verify};
+use crate::net::control::{ApplyOrder, BulkOrder, DiskOrder, Order, Reuse, SessionOrder, Verify};
 use crate::net::hex;
 use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
 use crate::target::{DiskFacts, Facts};
@@ -42,6 +42,8 @@ pub(super) struct Member<'a> {
     pub(super) receivers: usize,
     pub(super) grow: Option<String>,
     pub(super) reuse: Reuse,
+    /// What makes it itself.
+    pub(super) apply: Option<ApplyOrder>,
 }
 
 /// Random bytes of the operating system.
@@ -171,6 +173,7 @@ impl Session {
             grow: member.grow,
             verify: Verify::Full,
             reuse: member.reuse,
+            apply: member.apply.map(Box::new),
         };
         Ok((order, secret))
     }

@@ -109,21 +109,13 @@ pub fn interface_speed(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::api::StartRule;
     use crate::target::NicFacts;
 
     fn request(rate: Option<u64>) -> DeployRequest {
         DeployRequest {
-            image: String::new(),
-            password: None,
             targets: "all".to_owned(),
-            disk: None,
-            grow: None,
-            reuse: Default::default(),
-            pace: Default::default(),
-            start: StartRule::All,
             rate_bits_per_s: rate,
-            end: Default::default(),
+            ..DeployRequest::default()
         }
     }
 

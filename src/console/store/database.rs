@@ -6,7 +6,7 @@
 
 use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 use super::schema;
-use crate::console::api::{DeployRequest, JobState, JobTarget, Offer, Plan, SessionView};
+use crate::console::api::{JobState, JobTarget, Offer, Plan, SessionView};
 use crate::target::TargetState;
 use rusqlite::{Connection, Row, params};
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,7 +48,7 @@ pub enum StoreError {
 
 /// The database, used by one thread at a time.
 pub struct Database {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Database {
@@ -112,10 +112,7 @@ impl Database {
 
     /// Records a job with all its targets and gives it its number.
     pub fn create_job(&mut self, job: &NewJob) -> Result<u64, StoreError> {
-        let request = DeployRequest {
-            password: None,
-            ..job.request.clone()
-        };
+        let request = job.request.without_secrets();
         let plan = Plan {
             request: request.clone(),
             ..job.plan.clone()
@@ -410,11 +407,11 @@ fn put_job_target(
     Ok(())
 }
 
-fn text<T: Serialize>(column: &'static str, value: &T) -> Result<String, StoreError> {
+pub(super) fn text<T: Serialize>(column: &'static str, value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|source| StoreError::Damaged { column, source })
 }
 
-fn json<T: DeserializeOwned>(
+pub(super) fn json<T: DeserializeOwned>(
     row: &Row<'_>,
     index: usize,
     column: &'static str,
@@ -445,6 +442,7 @@ fn unsigned(value: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::api::DeployRequest;
     use crate::console::api::{ImageSummary, StartRule};
     use crate::net::control::EndAction;
     use crate::target::{DiskFacts, Facts};
@@ -454,13 +452,9 @@ mod tests {
             image: "/i.dcimg".to_owned(),
             password: Some("hunter2".to_owned()),
             targets: "all".to_owned(),
-            disk: None,
-            grow: None,
-            reuse: Default::default(),
-            pace: Default::default(),
             start: StartRule::Count(2),
-            rate_bits_per_s: None,
             end: EndAction::Restart,
+            ..DeployRequest::default()
         };
         let image = ImageSummary {
             path: "/i.dcimg".to_owned(),
@@ -480,6 +474,7 @@ mod tests {
             image,
             targets: vec![],
             expected_seconds: None,
+            files: vec![],
         };
         NewJob {
             state,

@@ -5,10 +5,12 @@
 //! Always holds: at most `QUEUE` calls wait; a call that cannot be carried out says so and changes nothing.
 
 mod database;
+mod personal;
 mod rows;
 mod schema;
 
 pub use database::{Database, StoreError};
+pub use personal::SecretRow;
 pub use rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 
 use super::api::{JobState, JobView, Offer, SessionView};

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
@@ -61,6 +61,30 @@ const STEPS: [&str; 2] = [
     CREATE TABLE offer (
         name  TEXT PRIMARY KEY,
         offer TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    // Templates: names and addresses that were handed out, secrets, what was found in images.
+    "
+    CREATE TABLE binding (
+        machine TEXT PRIMARY KEY,
+        binding TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE secret (
+        name    TEXT PRIMARY KEY,
+        sealed  BLOB NOT NULL,
+        changed TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE job_secret (
+        job    INTEGER PRIMARY KEY REFERENCES job(id),
+        sealed BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE inspection (
+        root     TEXT PRIMARY KEY,
+        version  INTEGER NOT NULL,
+        findings TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
 ];

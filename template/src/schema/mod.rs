@@ -8,9 +8,11 @@
 mod check;
 mod read;
 mod reader;
+mod secrets;
 mod summary;
 
 pub use read::{Checks, parse, parse_with, set};
+pub use secrets::{SecretUse, credential_name, password_name};
 pub use summary::{Line, summary};
 
 use crate::names::{Case, Pattern};

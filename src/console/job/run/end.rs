@@ -133,6 +133,10 @@ impl JobRun {
             self.console.jobs.keep(Arc::clone(&shared));
             tokio::spawn(store_later(console, shared, rows));
         }
+        if self.state != JobState::Failed {
+            // Of a job that failed they are kept: a retry must not ask again.
+            self.console.store.forget_job_secrets(self.id).await;
+        }
         self.console.jobs.remove(self.id);
         self.shared.events.publish(event);
     }

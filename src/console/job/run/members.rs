@@ -26,6 +26,14 @@ impl JobRun {
         };
         let Some(session) = &self.session else { return };
         let receivers = self.places.iter().filter(|place| !place.is_final()).count();
+        let apply = self.shared.plan.personal(&id);
+        let apply = match apply
+            .map(|plan| self.shared.secrets.order(&id, plan))
+            .transpose()
+        {
+            Ok(apply) => apply,
+            Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
+        };
         let member = Member {
             job: self.id,
             place: i,
@@ -34,6 +42,7 @@ impl JobRun {
             receivers,
             grow: self.row.request.grow.clone(),
             reuse: self.row.request.reuse,
+            apply,
         };
         let (order, secret) = match session.order(&self.image, member) {
             Ok(order) => order,
@@ -273,7 +282,7 @@ impl JobRun {
         let place = &self.places[i];
         // Only a proven machine restarts by itself: a technician wants to look at the others.
         let after = if place.state() == TargetState::Done {
-            self.row.request.end
+            self.shared.plan.after(place.id(), self.row.request.end)
         } else {
             EndAction::None
         };

@@ -1,0 +1,252 @@
+//! Template files: where they lie, how one is found, and every mistake in one.
+//!
+//! Templates are read here and sent as text: the console needs no file of the technician's. Paths in a template begin at the folder
+//! it lies in.
+
+use super::deploy::start_rule;
+use super::exit::{failed, usage};
+use super::{ask, paths};
+use crate::cli::Context;
+use crate::console::api::{ApiError, GivenSecrets, TemplateUse};
+use crate::units;
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use template::mistake::Mistake;
+use template::schema::{Checks, Template, parse_with, to_toml};
+use template::values::SecretRef;
+
+/// Largest template that is read; real ones have a few kilobytes.
+const MAX_BYTES: u64 = 1 << 20;
+/// The file in the data directory that says where templates lie, when that is not the usual place.
+const FOLDER_FILE: &str = "templates.path";
+
+/// A template as it was found.
+pub(super) struct Found {
+    /// What it says.
+    pub(super) template: Template,
+    /// Its name in lists.
+    pub(super) name: String,
+    /// Where its paths begin.
+    pub(super) folder: PathBuf,
+}
+
+/// Where templates lie.
+///
+/// # Errors
+/// When the file that says so cannot be read.
+pub(super) fn folder(context: &Context) -> Result<PathBuf, ApiError> {
+    let file = context.data_dir.join(FOLDER_FILE);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(PathBuf::from(text.trim_end_matches('\n'))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(context.data_dir.join("templates"))
+        }
+        Err(error) => Err(failed(format!("reading {}", file.display()), error)),
+    }
+}
+
+/// Templates lie in `folder` from now on.
+///
+/// # Errors
+/// `Usage` for a folder that is none; when it cannot be noted.
+pub(super) fn set_folder(context: &Context, folder: &Path) -> Result<PathBuf, ApiError> {
+    let folder = paths::absolute(folder)?;
+    if !folder.is_dir() {
+        return Err(usage(format!("{} is no folder", folder.display())));
+    }
+    let text = folder
+        .to_str()
+        .filter(|text| !text.contains('\n'))
+        .ok_or_else(|| usage("the path of the folder is not plain text"))?;
+    let file = context.data_dir.join(FOLDER_FILE);
+    std::fs::create_dir_all(&context.data_dir)
+        .and_then(|()| std::fs::write(&file, format!("{text}\n")))
+        .map_err(|error| failed(format!("writing {}", file.display()), error))?;
+    Ok(folder)
+}
+
+/// The file that a name or a path means.
+///
+/// # Errors
+/// As [`folder`].
+pub(super) fn path_of(context: &Context, name: &str) -> Result<PathBuf, ApiError> {
+    if name.contains('/') || name.ends_with(".toml") {
+        return paths::absolute(Path::new(name));
+    }
+    Ok(folder(context)?.join(format!("{name}.toml")))
+}
+
+/// Names of the templates in the folder, in order.
+///
+/// # Errors
+/// When the folder cannot be read; one that is not there yet has none.
+pub(super) fn names(context: &Context) -> Result<Vec<String>, ApiError> {
+    let folder = folder(context)?;
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(format!("reading {}", folder.display()), error)),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            Some(name.strip_suffix(".toml")?.to_owned())
+        })
+        .filter(|name| !name.is_empty() && !name.starts_with('.'))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Reads a template, with keys set on the command line.
+///
+/// # Errors
+/// `Usage` with every mistake, one a line.
+pub(super) fn load(
+    context: &Context,
+    name: &str,
+    set: &[(String, String)],
+) -> Result<Found, ApiError> {
+    let path = path_of(context, name)?;
+    let mut text = String::new();
+    let opened = OpenOptions::new().read(true).open(&path);
+    opened
+        .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
+        .map_err(|error| {
+            let message = format!("template {}: {error}", path.display());
+            let hint = match names(context) {
+                Ok(names) if !names.is_empty() => format!("there are {}", names.join(", ")),
+                _ => "diskcast template new makes one".to_owned(),
+            };
+            usage(message).hint(hint)
+        })?;
+    let template =
+        parse_with(&text, set, &checks()).map_err(|mistakes| refused(&path, &mistakes))?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(Found {
+        name: template.name.clone().unwrap_or_else(|| stem.into_owned()),
+        folder: path.parent().unwrap_or(Path::new("/")).to_owned(),
+        template,
+    })
+}
+
+/// The template that options alone come to.
+///
+/// # Errors
+/// `Usage` with every mistake.
+pub(super) fn of_options(name: Option<&str>, set: &[(String, String)]) -> Result<Found, ApiError> {
+    let name = name.unwrap_or("command line");
+    let text = to_toml(&Template::default());
+    let template = parse_with(&text, set, &checks())
+        .map_err(|mistakes| refused(Path::new(name), &mistakes))?;
+    Ok(Found {
+        template,
+        name: Path::new(name)
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        folder: paths::absolute(Path::new("."))?,
+    })
+}
+
+/// The words that only the options of `deploy` know.
+pub(super) fn checks() -> Checks<'static> {
+    Checks {
+        rate: &|text| units::parse_rate(text).map(drop),
+        start: &|text| start_rule(text).map(drop),
+    }
+}
+
+/// Every mistake of a file.
+pub(super) fn refused(path: &Path, mistakes: &[Mistake]) -> ApiError {
+    let lines: Vec<String> = mistakes
+        .iter()
+        .map(|mistake| format!("  {mistake}"))
+        .collect();
+    let number = match mistakes.len() {
+        1 => "1 mistake".to_owned(),
+        number => format!("{number} mistakes"),
+    };
+    usage(format!(
+        "template {}: {number}\n{}",
+        path.display(),
+        lines.join("\n")
+    ))
+}
+
+/// Writes a template under a name; a file that is there already stays unless `replace`.
+///
+/// # Errors
+/// `Usage` when it is there; when it cannot be written.
+pub(super) fn save(
+    context: &Context,
+    name: &str,
+    template: &Template,
+    replace: bool,
+) -> Result<PathBuf, ApiError> {
+    let path = path_of(context, name)?;
+    if path.exists() && !replace {
+        return Err(
+            usage(format!("there is a template {} already", path.display()))
+                .hint("take another name, or remove that file"),
+        );
+    }
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let written = || -> std::io::Result<()> {
+        std::fs::create_dir_all(parent)?;
+        let mut file = tempfile_in(parent, &path)?;
+        file.1.write_all(to_toml(template).as_bytes())?;
+        file.1.sync_all()?;
+        std::fs::rename(&file.0, &path)
+    };
+    written().map_err(|error| failed(format!("writing {}", path.display()), error))?;
+    Ok(path)
+}
+
+/// A new file beside the one it will replace.
+fn tempfile_in(folder: &Path, path: &Path) -> std::io::Result<(PathBuf, std::fs::File)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!(".{name}.{}", std::process::id()));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&beside)?;
+    Ok((beside, file))
+}
+
+impl Found {
+    /// As it goes to the console.
+    pub(super) fn to_use(&self) -> TemplateUse {
+        TemplateUse {
+            name: self.name.clone(),
+            text: to_toml(&self.template),
+            folder: self.folder.clone(),
+        }
+    }
+
+    /// Secrets that only this command can know: from its environment, and from the person in front of it.
+    ///
+    /// # Errors
+    /// `Usage` for a variable that is not set, or when nobody is there to be asked.
+    pub(super) fn secrets(&self, context: &Context) -> Result<GivenSecrets, ApiError> {
+        let mut given = GivenSecrets::default();
+        for wanted in self.template.secrets() {
+            let what = &wanted.what;
+            let value = match wanted.reference {
+                SecretRef::Ref(_) | SecretRef::File(_) => continue,
+                SecretRef::Env(variable) => std::env::var(variable).map_err(|_| {
+                    usage(format!(
+                        "{what}: environment variable {variable} is not set"
+                    ))
+                })?,
+                SecretRef::Ask => ask::secret(&context.out, what)?.to_string(),
+            };
+            given.0.insert(wanted.name.0, value);
+        }
+        Ok(given)
+    }
+}

@@ -1,0 +1,232 @@
+//! `template new` at a terminal: every choice asked for, in the order of the summary page.
+//!
+//! Nothing is decided here: each answer is given to the template's own reader, which says what is wrong with it, and the
+//! question comes again.
+
+use super::ask;
+use super::output::Output;
+use super::template_file::checks;
+use crate::console::api::ApiError;
+use template::schema::{Template, parse_with, to_toml};
+
+/// A question and the key its answer sets. An empty answer leaves the key as it is.
+struct Question {
+    key: &'static str,
+    text: &'static str,
+    /// Shown in brackets: what an empty answer comes to.
+    usual: &'static str,
+}
+
+const fn question(key: &'static str, text: &'static str, usual: &'static str) -> Question {
+    Question { key, text, usual }
+}
+
+const FIRST: &[Question] = &[
+    question("image", "Master image, path of the .dcimg", "none"),
+    question(
+        "disk",
+        "Disk of each machine (first, largest, smallest, path:P, serial:S)",
+        "first",
+    ),
+    question(
+        "grow",
+        "Partition that grows into the free space (last, or its number)",
+        "none",
+    ),
+    question(
+        "identity.hostname",
+        "Names, for example LAB-{nn}",
+        "as the image has it",
+    ),
+    question("network.mode", "Addresses (keep, dhcp, static)", "keep"),
+];
+const STATIC: &[Question] = &[
+    question(
+        "network.range",
+        "Addresses to hand out, for example 10.20.0.50-10.20.0.99",
+        "",
+    ),
+    question("network.prefix", "Bits of the network, for example 24", ""),
+    question("network.gateway", "Router", "none"),
+    question(
+        "network.dns",
+        "Name servers, for example [\"10.20.0.2\"]",
+        "none",
+    ),
+];
+const MEMBERSHIP: &[Question] = &[
+    question(
+        "membership.workgroup",
+        "Windows workgroup",
+        "as the image has it",
+    ),
+    question("membership.domain", "Domain to join", "none"),
+];
+const WINDOWS: &[Question] = &[question(
+    "windows.sid",
+    "Windows: machine SID (keep, sysprep, rewrite)",
+    "keep",
+)];
+const LAST: &[Question] = &[question(
+    "end",
+    "When everything is done (shutdown, restart, none)",
+    "shutdown",
+)];
+
+/// Asks for everything.
+///
+/// # Errors
+/// `Usage` when nobody is at a terminal, or the input ends.
+pub(super) fn ask_all(out: &Output) -> Result<Template, ApiError> {
+    let mut form = Form {
+        out,
+        template: Template::default(),
+        set: Vec::new(),
+    };
+    form.ask(FIRST)?;
+    if form.answer("network.mode").as_deref() == Some("static") {
+        form.ask_together(STATIC)?;
+    }
+    form.ask(MEMBERSHIP)?;
+    form.ask(WINDOWS)?;
+    form.ask_list(
+        "user",
+        "Name of a local account (empty: no more)",
+        &[
+            question(
+                "groups",
+                "  its groups, for example [\"administrators\"]",
+                "none",
+            ),
+            question(
+                "password",
+                "  its password (ref:NAME of the console's store, env:NAME, file:PATH, ask)",
+                "no login by password",
+            ),
+        ],
+        "name",
+    )?;
+    form.ask_list(
+        "copy",
+        "File that goes to every machine (empty: no more)",
+        &[
+            question(
+                "to",
+                "  where it lies there, for example C:\\Deploy\\app.msi",
+                "",
+            ),
+            question("execute", "  run it at first boot (true, false)", "false"),
+        ],
+        "from",
+    )?;
+    form.ask_list(
+        "run",
+        "Command that runs at first boot (empty: no more)",
+        &[],
+        "command",
+    )?;
+    form.ask(LAST)?;
+    Ok(form.template)
+}
+
+struct Form<'o> {
+    out: &'o Output,
+    template: Template,
+    set: Vec<(String, String)>,
+}
+
+impl Form<'_> {
+    fn answer(&self, key: &str) -> Option<String> {
+        let answers = self.set.iter().rev();
+        answers
+            .into_iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, value)| value.clone())
+    }
+
+    /// Takes answers that hold together, or says what is wrong with them.
+    fn take(&mut self, answers: &[(String, String)]) -> bool {
+        match parse_with(&to_toml(&self.template), answers, &checks()) {
+            Ok(template) => {
+                self.template = template;
+                self.set.extend_from_slice(answers);
+                true
+            }
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.out.note(format!("  {mistake}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn put(&self, prefix: &str, question: &Question) -> Result<Option<(String, String)>, ApiError> {
+        let usual = if question.usual.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", question.usual)
+        };
+        let typed = ask::line(self.out, &format!("{}{usual}: ", question.text))?;
+        let typed = typed.trim();
+        Ok((!typed.is_empty()).then(|| (format!("{prefix}{}", question.key), typed.to_owned())))
+    }
+
+    fn ask(&mut self, questions: &[Question]) -> Result<(), ApiError> {
+        for question in questions {
+            loop {
+                match self.put("", question)? {
+                    None => break,
+                    // What follows makes it whole: a static network without a range is no network yet.
+                    Some((key, value)) if key == "network.mode" && value == "static" => {
+                        self.set.push((key, value));
+                        break;
+                    }
+                    Some(answer) => {
+                        if self.take(&[answer]) {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers that only make sense together.
+    fn ask_together(&mut self, questions: &[Question]) -> Result<(), ApiError> {
+        loop {
+            let mut answers = vec![("network.mode".to_owned(), "static".to_owned())];
+            for question in questions {
+                answers.extend(self.put("", question)?);
+            }
+            if self.take(&answers) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Entries of a list until an empty answer.
+    fn ask_list(
+        &mut self,
+        list: &str,
+        first: &'static str,
+        rest: &[Question],
+        key: &'static str,
+    ) -> Result<(), ApiError> {
+        let mut number = 1;
+        loop {
+            let prefix = format!("{list}.{number}.");
+            let Some(head) = self.put(&prefix, &question(key, first, ""))? else {
+                return Ok(());
+            };
+            let mut answers = vec![head];
+            for question in rest {
+                answers.extend(self.put(&prefix, question)?);
+            }
+            if self.take(&answers) {
+                number += 1;
+            }
+        }
+    }
+}

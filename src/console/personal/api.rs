@@ -1,0 +1,67 @@
+//! The local API's part about bindings and secrets.
+
+use crate::console::api::{
+    ApiError, BindingList, ErrorCode, ImportRequest, SecretList, SecretRequest, SecretView,
+};
+use crate::console::context::Console;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+type Shared = State<Arc<Console>>;
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// Routes, to be merged into the others.
+pub fn api() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/v1/bindings", get(bindings))
+        .route("/v1/bindings/import", post(import))
+        .route("/v1/bindings/{machine}/release", post(release))
+        .route("/v1/secrets", get(secrets).post(set_secret))
+        .route("/v1/secrets/{name}/remove", post(remove_secret))
+}
+
+/// The document in a body. The error never repeats it: it may hold a secret.
+fn document<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|_| {
+        ApiError::new(
+            ErrorCode::Usage,
+            "the request is not what this address takes",
+        )
+    })
+}
+
+async fn bindings(State(console): Shared) -> Answer<BindingList> {
+    console.list_bindings().await.map(Json)
+}
+
+async fn import(State(console): Shared, body: Bytes) -> Answer<BindingList> {
+    let request: ImportRequest = document(&body)?;
+    console.import_bindings(&request.text).await.map(Json)
+}
+
+async fn release(State(console): Shared, Path(machine): Path<String>) -> Answer<BindingList> {
+    console.release_binding(&machine).await.map(Json)
+}
+
+async fn secrets(State(console): Shared) -> Answer<SecretList> {
+    console.list_secrets().await.map(Json)
+}
+
+async fn set_secret(State(console): Shared, body: Bytes) -> Answer<SecretView> {
+    console
+        .set_secret(document::<SecretRequest>(&body)?)
+        .await
+        .map(Json)
+}
+
+async fn remove_secret(
+    State(console): Shared,
+    Path(name): Path<String>,
+) -> Answer<serde_json::Value> {
+    console.remove_secret(&name).await?;
+    Ok(Json(serde_json::json!({})))
+}

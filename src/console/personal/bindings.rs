@@ -1,0 +1,254 @@
+//! Names and addresses that are handed out, and who has them.
+
+use crate::console::api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION, TemplateUse};
+use crate::console::context::Console;
+use crate::console::jobs::store_error;
+use crate::target::Facts;
+use std::net::{IpAddr, Ipv4Addr};
+use template::bind::{BindRequest, Binding, bind};
+use template::findings::{Findings, System};
+use template::import::{ListKey, Listed, parse_list};
+use template::machine::{Firmware, Machine, PciDevice};
+use template::names::NameRules;
+use template::schema::Template;
+use template::values::Mac;
+
+/// A machine as templates see it. `address` is that of its control connection: the card that has it is the one it
+/// was booted through.
+pub(super) fn machine_of(
+    name: &str,
+    facts: &Facts,
+    address: Option<&str>,
+    seed: [u8; 12],
+) -> Machine {
+    let host = address.map(host_of);
+    let boot = facts
+        .nics
+        .iter()
+        .find(|nic| host.is_some_and(|host| nic.addresses.iter().any(|own| own == host)));
+    let mac = |text: &str| text.parse::<Mac>().ok();
+    Machine {
+        id: name.to_owned(),
+        uuid: facts.uuid.clone(),
+        serial: facts.serial.clone(),
+        asset: facts.asset.clone(),
+        model: facts.model.clone(),
+        firmware: match facts.firmware.as_str() {
+            "uefi" => Firmware::Uefi,
+            "bios" => Firmware::Bios,
+            _ => Firmware::Unknown,
+        },
+        macs: facts.nics.iter().filter_map(|nic| mac(&nic.mac)).collect(),
+        boot_mac: boot.and_then(|nic| mac(&nic.mac)),
+        pci: facts
+            .pci
+            .iter()
+            .map(|device| PciDevice {
+                vendor: device.vendor,
+                device: device.device,
+                class: device.class,
+                ..PciDevice::default()
+            })
+            .collect(),
+        seed,
+    }
+}
+
+/// The address without a port.
+fn host_of(address: &str) -> &str {
+    match address.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.contains(':') => {
+            host
+        }
+        _ => address,
+    }
+}
+
+/// Names follow the stricter rules when a Windows is among the systems, or nobody knows.
+fn rules(findings: &Findings) -> NameRules {
+    let linux_only = !findings.systems.is_empty()
+        && findings
+            .systems
+            .iter()
+            .all(|system| matches!(system, System::Linux(_)));
+    if linux_only {
+        NameRules::Dns
+    } else {
+        NameRules::Windows
+    }
+}
+
+fn usage(message: String) -> ApiError {
+    ApiError::new(ErrorCode::Usage, message)
+}
+
+fn listed(text: &str, name: &str) -> Result<Vec<Listed>, ApiError> {
+    parse_list(text).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        usage(format!("{name}: {}", lines.join("; ")))
+    })
+}
+
+impl Console {
+    /// Names and addresses for these machines, in their order. Nothing is kept yet.
+    pub(super) async fn bind(
+        &self,
+        template: &Template,
+        source: &TemplateUse,
+        machines: &[Machine],
+        findings: &Findings,
+        plan: &Plan,
+    ) -> Result<Vec<Binding>, ApiError> {
+        let existing = self.store.bindings().await;
+        let existing = existing.map_err(|error| store_error(&error))?;
+        let list = match &template.identity.list {
+            None => Vec::new(),
+            Some(list) => {
+                let path = source.folder.join(list);
+                let text = tokio::fs::read_to_string(&path).await.map_err(|error| {
+                    ApiError::new(
+                        ErrorCode::Refused,
+                        format!("list of names {}: {error}", path.display()),
+                    )
+                })?;
+                listed(&text, &path.display().to_string())?
+            }
+        };
+        let mut taken: Vec<(Ipv4Addr, String)> =
+            vec![(self.settings.interface_address, "this console".to_owned())];
+        if let IpAddr::V4(address) = self.settings.listen
+            && !address.is_unspecified()
+        {
+            taken.push((address, "this console".to_owned()));
+        }
+        bind(&BindRequest {
+            template,
+            template_name: &source.name,
+            machines,
+            existing: &existing,
+            list: &list,
+            taken: &taken,
+            taken_names: &[],
+            rules: rules(findings),
+        })
+        .map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            ApiError::new(
+                ErrorCode::Refused,
+                format!("{}: {}", plan.image.path, lines.join("; ")),
+            )
+            .hint("nothing was handed out; diskcast binding list shows who has which name")
+        })
+    }
+
+    /// Every binding, by name.
+    pub async fn list_bindings(&self) -> Result<BindingList, ApiError> {
+        let bindings = self.store.bindings().await;
+        Ok(list_of(bindings.map_err(|error| store_error(&error))?))
+    }
+
+    /// Takes names and addresses from a list; all of it or nothing.
+    pub async fn import_bindings(&self, text: &str) -> Result<BindingList, ApiError> {
+        let _turn = self.personal.binding.lock().await;
+        let list = listed(text, "the list")?;
+        let mut all = self
+            .store
+            .bindings()
+            .await
+            .map_err(|error| store_error(&error))?;
+        let mut changed = Vec::new();
+        for line in list {
+            let (macs, uuid) = match &line.key {
+                ListKey::Mac(mac) => (vec![*mac], None),
+                ListKey::Uuid(uuid) => (Vec::new(), Some(uuid.clone())),
+            };
+            let known = all.iter().position(|old| {
+                old.macs.iter().any(|mac| macs.contains(mac)) || uuid.is_some() && old.uuid == uuid
+            });
+            for (index, other) in all.iter().enumerate() {
+                if Some(index) == known {
+                    continue;
+                }
+                let same_name = match (&line.name, &other.name) {
+                    (Some(new), Some(old)) => new.eq_ignore_ascii_case(old),
+                    _ => false,
+                };
+                if same_name || line.address.is_some() && line.address == other.address {
+                    let who = other.name.clone().unwrap_or_default();
+                    return Err(ApiError::new(
+                        ErrorCode::Refused,
+                        format!("line {}: {who} has this name or address already", line.line),
+                    )
+                    .hint(format!("diskcast binding release {who} gives it back")));
+                }
+            }
+            let mut binding = match known.and_then(|index| all.get(index)) {
+                Some(old) => old.clone(),
+                None => {
+                    let mut seed = [0; 12];
+                    getrandom::fill(&mut seed)
+                        .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+                    Binding {
+                        macs,
+                        uuid,
+                        seed,
+                        ..Binding::default()
+                    }
+                }
+            };
+            binding.name = line.name.or(binding.name);
+            binding.address = line.address.or(binding.address);
+            match known.and_then(|index| all.get_mut(index)) {
+                Some(place) => *place = binding.clone(),
+                None => all.push(binding.clone()),
+            }
+            changed.push(binding);
+        }
+        self.store
+            .save_bindings(changed.clone())
+            .await
+            .map_err(|error| store_error(&error))?;
+        tracing::info!(machines = changed.len(), "names and addresses imported");
+        Ok(list_of(changed))
+    }
+
+    /// Gives a machine's name and address back; answers with what it was.
+    pub async fn release_binding(&self, machine: &str) -> Result<BindingList, ApiError> {
+        let _turn = self.personal.binding.lock().await;
+        let mac = machine.parse::<Mac>().ok();
+        let all = self
+            .store
+            .bindings()
+            .await
+            .map_err(|error| store_error(&error))?;
+        let found = all.into_iter().find(|binding| {
+            mac.is_some_and(|mac| binding.macs.contains(&mac))
+                || binding.uuid.as_deref() == Some(machine)
+                || binding
+                    .name
+                    .as_deref()
+                    .is_some_and(|name| name.eq_ignore_ascii_case(machine))
+        });
+        let binding = found.ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::NothingMatched,
+                format!("no machine {machine:?} has a name or an address from here"),
+            )
+            .hint("diskcast binding list shows them")
+        })?;
+        self.store
+            .delete_binding(binding.clone())
+            .await
+            .map_err(|error| store_error(&error))?;
+        tracing::info!(machine, "name and address released");
+        Ok(list_of(vec![binding]))
+    }
+}
+
+fn list_of(mut bindings: Vec<Binding>) -> BindingList {
+    bindings.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.macs.cmp(&b.macs)));
+    BindingList {
+        schema_version: SCHEMA_VERSION,
+        bindings,
+    }
+}

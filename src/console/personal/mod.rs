@@ -1,0 +1,239 @@
+//! What makes each machine of a deployment itself: the console's side.
+//!
+//! ```text
+//! template text -> lint -> image inspected -> files hashed -> names and addresses -> one plan a machine   (personalise)
+//! confirmed -> bindings kept -> secrets and join blobs looked up -> sealed with the job                  (settle)
+//! order to a machine = its plan + the values of just the secrets it names                               (JobSecrets)
+//! ```
+//!
+//! Owns: the joining of the pure parts with files, store and secrets. Decides nothing about a system: `template` does. What always
+//! holds: what is only planned changes nothing and hands nothing out.
+
+mod api;
+mod bindings;
+mod crypt;
+mod files;
+mod image_disk;
+mod inspection;
+mod join;
+mod payloads;
+mod secrets;
+mod values;
+mod vault;
+
+pub use api::api;
+pub use files::{Hashes, PartOf};
+pub use values::JobSecrets;
+pub use vault::{Vault, VaultError};
+
+use super::api::{
+    ApiError, DeployRequest, ErrorCode, GivenSecrets, Plan, PlannedTarget, TemplateUse,
+};
+use super::context::Console;
+use super::jobs::store_error;
+use super::master::MasterImage;
+use bindings::machine_of;
+use std::path::Path;
+use std::sync::Arc;
+use template::bind::Binding;
+use template::findings::{Findings, System};
+use template::machine::Machine;
+use template::plan::PlanRequest;
+use template::schema::{Template, parse};
+
+/// What the console keeps for templates while it runs.
+pub struct Personal {
+    /// Secrets at rest.
+    pub vault: Vault,
+    /// Hashes of files that were looked at.
+    pub hashes: Arc<Hashes>,
+    /// One image is inspected at a time.
+    pub inspecting: tokio::sync::Mutex<()>,
+    /// Names are planned and handed out by one at a time.
+    pub binding: tokio::sync::Mutex<()>,
+}
+
+impl Personal {
+    /// With the key in `data_dir`.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub fn open(data_dir: &Path) -> Result<Self, VaultError> {
+        Ok(Self {
+            vault: Vault::open(&data_dir.join("secrets.key"))?,
+            hashes: Arc::default(),
+            inspecting: tokio::sync::Mutex::default(),
+            binding: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+/// What planning found out and carrying out needs.
+pub struct Personalised {
+    template: Template,
+    source: TemplateUse,
+    findings: Findings,
+    bindings: Vec<Binding>,
+}
+
+impl Console {
+    /// Adds what makes each target itself to a plan. `None` when the request has no template, or one that changes nothing.
+    pub(super) async fn personalise(
+        &self,
+        request: &DeployRequest,
+        image: &Arc<MasterImage>,
+        plan: &mut Plan,
+    ) -> Result<Option<Personalised>, ApiError> {
+        let Some(source) = &request.template else {
+            return Ok(None);
+        };
+        let template = parse(&source.text).map_err(|mistakes| {
+            let list: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+            let text = format!("template {}: {}", source.name, list.join("; "));
+            ApiError::new(ErrorCode::Usage, text)
+        })?;
+        let grown = request
+            .grow
+            .as_deref()
+            .and_then(|grow| grown_partition(grow, image));
+        if !template.personalises() && grown.is_none() {
+            return Ok(None);
+        }
+        let findings = self.inspect(image).await?;
+        let (files, planned_files) = self.files_of(&template, &source.folder).await?;
+        let chosen: Vec<usize> = (0..plan.targets.len())
+            .filter(|i| plan.targets.get(*i).is_some_and(|t| t.refused.is_none()))
+            .collect();
+        let mut machines = Vec::new();
+        for target in chosen.iter().filter_map(|i| plan.targets.get(*i)) {
+            machines.push(self.machine(target)?);
+        }
+        let bindings = if template.binds() {
+            self.bind(&template, source, &machines, &findings, plan)
+                .await?
+        } else {
+            Vec::new()
+        };
+        self.check_secrets(&template, &source.folder).await?;
+        for (at, (index, machine)) in chosen.iter().zip(&machines).enumerate() {
+            let own = template::plan::plan(&PlanRequest {
+                template: &template,
+                machine,
+                binding: bindings.get(at),
+                findings: &findings,
+                files: &files,
+                grown,
+            });
+            let Some(target) = plan.targets.get_mut(*index) else {
+                continue;
+            };
+            if !own.refused.is_empty() {
+                target.refused = Some(own.refused.join("; "));
+            }
+            target.personal = Some(own);
+        }
+        plan.files = planned_files;
+        Ok(Some(Personalised {
+            template,
+            source: source.clone(),
+            findings,
+            bindings,
+        }))
+    }
+
+    /// A planned target as templates see it.
+    fn machine(&self, target: &PlannedTarget) -> Result<Machine, ApiError> {
+        let view = self.roster.view(&target.id)?;
+        let mut seed = [0; 12];
+        getrandom::fill(&mut seed)
+            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+        Ok(machine_of(
+            &target.name,
+            &view.facts,
+            view.address.as_deref(),
+            seed,
+        ))
+    }
+
+    /// Carries out what was only planned: hands names out, looks secrets up, makes join blobs. Before the first order.
+    pub(super) async fn settle(
+        &self,
+        request: &DeployRequest,
+        plan: &Plan,
+        personal: Personalised,
+    ) -> Result<JobSecrets, ApiError> {
+        let method = personal.findings.systems.iter().find_map(|system| {
+            let System::Linux(linux) = system else {
+                return None;
+            };
+            linux.encrypt_method.clone()
+        });
+        let mut secrets = JobSecrets::new(method);
+        let Personalised {
+            template, source, ..
+        } = &personal;
+        for use_of in template.secrets() {
+            let value = self
+                .secret_value(&use_of, &request.secrets, &source.folder)
+                .await?;
+            secrets.insert(use_of.name, &value);
+        }
+        self.join_blobs(&personal, plan, &mut secrets).await?;
+        self.store
+            .save_bindings(personal.bindings)
+            .await
+            .map_err(|error| store_error(&error))?;
+        Ok(secrets)
+    }
+
+    /// Keeps the secrets of a job for the console that may come after this one.
+    pub(super) async fn keep_secrets(
+        &self,
+        job: u64,
+        secrets: &JobSecrets,
+    ) -> Result<(), ApiError> {
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        let sealed = secrets
+            .seal(&self.personal.vault, job)
+            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+        self.store
+            .save_job_secrets(job, sealed)
+            .await
+            .map_err(|error| store_error(&error))
+    }
+
+    /// The secrets an earlier console kept with a job.
+    pub(super) async fn secrets_of_job(&self, job: u64) -> Result<JobSecrets, String> {
+        let sealed = self.store.job_secrets(job).await;
+        match sealed.map_err(|error| error.to_string())? {
+            None => Ok(JobSecrets::default()),
+            Some(sealed) => JobSecrets::unseal(&self.personal.vault, job, &sealed)
+                .map_err(|error| error.to_string()),
+        }
+    }
+
+    /// What was given to a job when it was started, for its retry.
+    pub(super) async fn given_to_job(&self, job: u64) -> GivenSecrets {
+        match self.secrets_of_job(job).await {
+            Ok(secrets) => secrets.given(),
+            Err(reason) => {
+                tracing::warn!(job, reason, "secrets of the job are not there any more");
+                GivenSecrets::default()
+            }
+        }
+    }
+}
+
+/// The partition that `last` or a number means in the image.
+fn grown_partition(grow: &str, image: &MasterImage) -> Option<u32> {
+    let partitions = &image.image().manifest().meta.partitions;
+    match grow {
+        "last" => partitions
+            .iter()
+            .max_by_key(|partition| partition.start)
+            .map(|partition| partition.number),
+        number => number.parse().ok(),
+    }
+}

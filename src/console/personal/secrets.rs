@@ -1,0 +1,162 @@
+//! Secrets of templates: set, listed, found again.
+
+use super::vault::MAX_SECRET_BYTES;
+use crate::console::api::{
+    ApiError, ErrorCode, GivenSecrets, SCHEMA_VERSION, SecretList, SecretRequest, SecretView,
+};
+use crate::console::context::Console;
+use crate::console::jobs::store_error;
+use crate::console::naming;
+use crate::console::store::SecretRow;
+use crate::console::time::now_text;
+use std::path::Path;
+use template::schema::{SecretUse, Template};
+use template::values::SecretRef;
+use zeroize::Zeroizing;
+
+fn purpose(name: &str) -> String {
+    format!("secret {name}")
+}
+
+impl Console {
+    /// Every secret, without values.
+    pub async fn list_secrets(&self) -> Result<SecretList, ApiError> {
+        let rows = self.store.secrets().await;
+        Ok(SecretList {
+            schema_version: SCHEMA_VERSION,
+            secrets: rows
+                .map_err(|error| store_error(&error))?
+                .into_iter()
+                .map(|row| SecretView {
+                    name: row.name,
+                    changed: row.changed,
+                })
+                .collect(),
+        })
+    }
+
+    /// Sets a secret, or replaces it.
+    pub async fn set_secret(&self, request: SecretRequest) -> Result<SecretView, ApiError> {
+        let value = Zeroizing::new(request.value);
+        let usage = |text: String| ApiError::new(ErrorCode::Usage, text);
+        if !naming::is_valid_name(&request.name) {
+            return Err(usage(format!("{:?} is no name for a secret", request.name))
+                .hint("1 to 63 of letters, digits, -, _ and ."));
+        }
+        if value.is_empty() || value.len() > MAX_SECRET_BYTES {
+            return Err(usage(format!("a secret has 1 to {MAX_SECRET_BYTES} bytes")));
+        }
+        let sealed = self
+            .personal
+            .vault
+            .seal(&purpose(&request.name), value.as_bytes())
+            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+        let row = SecretRow {
+            name: request.name,
+            changed: now_text(),
+        };
+        self.store
+            .save_secret(row.clone(), sealed)
+            .await
+            .map_err(|error| store_error(&error))?;
+        tracing::info!(secret = row.name, "secret set");
+        Ok(SecretView {
+            name: row.name,
+            changed: row.changed,
+        })
+    }
+
+    /// Forgets a secret.
+    pub async fn remove_secret(&self, name: &str) -> Result<(), ApiError> {
+        let removed = self.store.delete_secret(name.to_owned()).await;
+        if !removed.map_err(|error| store_error(&error))? {
+            return Err(no_such_secret(name));
+        }
+        tracing::info!(secret = name, "secret removed");
+        Ok(())
+    }
+
+    /// The value a template refers to. Errors name the reference, never the value.
+    pub(super) async fn secret_value(
+        &self,
+        wanted: &SecretUse<'_>,
+        given: &GivenSecrets,
+        folder: &Path,
+    ) -> Result<Zeroizing<String>, ApiError> {
+        if let Some(value) = given.0.get(&wanted.name.0) {
+            return Ok(Zeroizing::new(value.clone()));
+        }
+        match wanted.reference {
+            SecretRef::Ref(name) => self.stored_secret(name).await,
+            SecretRef::File(path) => file_secret(&folder.join(path)).await,
+            SecretRef::Env(_) | SecretRef::Ask => Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("{} was not given", wanted.what),
+            )
+            .hint("diskcast deploy asks for it; an offer or a retry after a restart of the console cannot: keep it with diskcast secret set, and write ref:NAME")),
+        }
+    }
+
+    async fn stored_secret(&self, name: &str) -> Result<Zeroizing<String>, ApiError> {
+        let sealed = self
+            .store
+            .sealed_secret(name.to_owned())
+            .await
+            .map_err(|error| store_error(&error))?
+            .ok_or_else(|| no_such_secret(name))?;
+        let value = self
+            .personal
+            .vault
+            .unseal(&purpose(name), &sealed)
+            .map_err(|error| ApiError::new(ErrorCode::Refused, error.to_string()))?;
+        let text = std::str::from_utf8(&value)
+            .map_err(|_| ApiError::new(ErrorCode::Refused, format!("secret {name} is not text")))?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Whether every secret is where the template says, while nothing is confirmed yet. What a person is still to be asked is
+    /// taken to be known by then.
+    pub(super) async fn check_secrets(
+        &self,
+        template: &Template,
+        folder: &Path,
+    ) -> Result<(), ApiError> {
+        for wanted in template.secrets() {
+            match wanted.reference {
+                SecretRef::Ref(name) => self.stored_secret(name).await.map(drop)?,
+                SecretRef::File(path) => file_secret(&folder.join(path)).await.map(drop)?,
+                SecretRef::Env(_) | SecretRef::Ask => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The one line of a file.
+async fn file_secret(path: &Path) -> Result<Zeroizing<String>, ApiError> {
+    let refused =
+        |error: String| ApiError::new(ErrorCode::Refused, format!("{}: {error}", path.display()));
+    let bytes = tokio::fs::read(path)
+        .await
+        .map(Zeroizing::new)
+        .map_err(|error| refused(error.to_string()))?;
+    if bytes.len() > MAX_SECRET_BYTES {
+        return Err(refused(format!("longer than {MAX_SECRET_BYTES} bytes")));
+    }
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| refused("the secret in it is not UTF-8".to_owned()))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(refused("it is empty".to_owned()));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn no_such_secret(name: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Refused,
+        format!("the console has no secret {name}"),
+    )
+    .hint(format!("diskcast secret set {name}"))
+}

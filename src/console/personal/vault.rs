@@ -1,0 +1,156 @@
+//! Secrets at rest.
+//!
+//! Owns: the key, in a file of its own that only the console's user may read, and sealing with it (AES-256-GCM; what a
+//! value is for is authenticated with it). A copy of the database or of its backup opens nothing without that file; whoever can read
+//! the whole data directory can read the secrets. Values are wiped when they are dropped, and never logged.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+const KEY_BYTES: usize = 32;
+/// Largest value: an offline-join blob is a few kilobytes.
+pub(super) const MAX_SECRET_BYTES: usize = 64 << 10;
+
+/// Why a value cannot be sealed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The key file.
+    #[error("key of the secrets {path}")]
+    Key {
+        /// File.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// Sealed with another key, for another purpose, or damaged.
+    #[error("the stored value of {0} does not open: was secrets.key replaced?")]
+    Damaged(String),
+}
+
+/// Seals and opens.
+pub struct Vault {
+    key: LessSafeKey,
+}
+
+impl Vault {
+    /// Reads the key file, or makes one.
+    ///
+    /// # Errors
+    /// [`VaultError::Key`].
+    pub fn open(path: &Path) -> Result<Self, VaultError> {
+        let failed = |source| VaultError::Key {
+            path: path.display().to_string(),
+            source,
+        };
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        match created {
+            Ok(mut file) => {
+                getrandom::fill(bytes.as_mut_slice()).map_err(VaultError::Random)?;
+                file.write_all(bytes.as_slice()).map_err(failed)?;
+                file.sync_all().map_err(failed)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let mut file = OpenOptions::new().read(true).open(path).map_err(failed)?;
+                file.read_exact(bytes.as_mut_slice()).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        Self::with_key(&bytes)
+    }
+
+    fn with_key(bytes: &[u8; KEY_BYTES]) -> Result<Self, VaultError> {
+        let key = UnboundKey::new(&AES_256_GCM, bytes)
+            .map_err(|_| VaultError::Damaged("secrets.key".to_owned()))?;
+        Ok(Self {
+            key: LessSafeKey::new(key),
+        })
+    }
+
+    /// Seals `value` for `purpose`.
+    ///
+    /// # Errors
+    /// [`VaultError::Random`].
+    pub fn seal(&self, purpose: &str, value: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).map_err(VaultError::Random)?;
+        let mut sealed = nonce.to_vec();
+        let mut body = value.to_vec();
+        self.key
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(purpose),
+                &mut body,
+            )
+            .map_err(|_| VaultError::Damaged(purpose.to_owned()))?;
+        sealed.append(&mut body);
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed for `purpose`.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`].
+    pub fn unseal(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let damaged = || VaultError::Damaged(purpose.to_owned());
+        let (nonce, body) = sealed
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or_else(damaged)?;
+        let mut body = Zeroizing::new(body.to_vec());
+        let plain = self
+            .key
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(purpose),
+                body.as_mut_slice(),
+            )
+            .map_err(|_| damaged())?
+            .len();
+        body.truncate(plain);
+        Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn what_is_sealed_opens_for_its_purpose_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.key");
+        let sealed = Vault::open(&path)
+            .unwrap()
+            .seal("secret lab", b"hunter2")
+            .unwrap();
+        assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
+        let again = Vault::open(&path).unwrap();
+        assert_eq!(
+            again.unseal("secret lab", &sealed).unwrap().as_slice(),
+            b"hunter2"
+        );
+        assert!(again.unseal("secret other", &sealed).is_err());
+        for byte in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[byte] ^= 1;
+            assert!(again.unseal("secret lab", &damaged).is_err());
+        }
+        assert!(again.unseal("secret lab", &sealed[..5]).is_err());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let other = Vault::open(&folder.path().join("other.key")).unwrap();
+        assert!(other.unseal("secret lab", &sealed).is_err());
+    }
+}

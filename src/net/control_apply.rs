@@ -1,0 +1,15 @@
+//! What makes a target itself, as it travels in its order.
+
+use apply::Secrets;
+use serde::{Deserialize, Serialize};
+use template::step::MachinePlan;
+
+/// The steps for one machine, and the values of the secrets they name. Only ever inside that machine's TLS connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApplyOrder {
+    /// What was confirmed at the console.
+    pub plan: MachinePlan,
+    /// Values; `Debug` shows names only.
+    #[serde(default)]
+    pub secrets: Secrets,
+}

@@ -1,0 +1,242 @@
+//! The steps of a Linux system: name, identities, network, accounts, files, first boot.
+
+use super::{Draft, files, identity, linux_title, network, obstacles};
+use crate::findings::LinuxFindings;
+use crate::names::{NameRules, check};
+use crate::paths::Shape;
+use crate::schema::{LinuxMethod, Regenerate, User, group_name, password_name};
+use crate::step::{Action, FirstBootAction, Group, Nic, OnExists};
+
+pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
+    let title = linux_title(linux);
+    if !obstacles::passes(draft, &title, linux.partition, &linux.obstacles, false) {
+        return;
+    }
+    let settings = draft.template().linux.clone().unwrap_or_default();
+    let cloud_init = match settings.method {
+        LinuxMethod::Auto => linux.cloud_init,
+        LinuxMethod::CloudInit => {
+            if !linux.cloud_init {
+                draft.refuse(format!(
+                    "{title}: linux.method is cloud-init, and the image has none that is enabled; use method = \"auto\""
+                ));
+            }
+            true
+        }
+        LinuxMethod::Files => {
+            if linux.cloud_init {
+                draft.note("cloud-init is enabled on the image and may undo name and network at the next start");
+            }
+            false
+        }
+    };
+    draft.grow();
+    let name = hostname(draft);
+    let nics = network::nics(draft);
+    if !cloud_init && let Some((name, fqdn)) = &name {
+        draft.offline(
+            "linux.hostname",
+            format!("its name is {}", fqdn.as_ref().unwrap_or(name)),
+            Action::LinuxHostname {
+                partition: linux.partition,
+                name: name.clone(),
+                fqdn: fqdn.clone(),
+            },
+        );
+    }
+    if settings.regenerate.contains(&Regenerate::MachineId) {
+        draft.offline(
+            "linux.machine-id",
+            "machine-id and random seeds are drawn anew",
+            Action::LinuxMachineId {
+                partition: linux.partition,
+            },
+        );
+    }
+    let keys = settings.regenerate.contains(&Regenerate::SshHostKeys) && linux.ssh_server;
+    if keys {
+        draft.offline(
+            "linux.ssh-host-keys",
+            "the master's SSH host keys are gone",
+            Action::LinuxSshHostKeys {
+                partition: linux.partition,
+            },
+        );
+        draft.first_boot("ssh-host-keys", FirstBootAction::SshHostKeys);
+    }
+    if cloud_init {
+        seed(draft, linux, name, nics);
+    } else {
+        cards(draft, linux, &title, nics);
+    }
+    for (number, user) in (1usize..).zip(&draft.template().users) {
+        account(draft, linux, &title, number, user);
+    }
+    files::copies(draft, Shape::Linux, linux.partition);
+    files::programs(draft, Shape::Linux);
+    if !draft.job.is_empty() && !linux.systemd {
+        let steps: Vec<&str> = draft.job.iter().map(|step| step.id.as_str()).collect();
+        let steps = steps.join(", ");
+        draft.refuse(format!(
+            "{title}: it has no systemd, so nothing can run at first boot ({steps}); leave that out of the template{}",
+            if keys { ", and ssh-host-keys out of linux.regenerate" } else { "" }
+        ));
+    }
+    ignored(draft, linux, &title);
+}
+
+/// First label and full name.
+fn hostname(draft: &mut Draft<'_>) -> Option<(String, Option<String>)> {
+    let name = draft.hostname()?;
+    if let Err(message) = check(name, NameRules::Dns) {
+        draft.refuse(format!("identity.hostname: {message}"));
+    }
+    let template = draft.template();
+    let fqdn = template
+        .network
+        .suffix
+        .as_ref()
+        .map(|suffix| format!("{name}.{suffix}"));
+    Some((name.to_owned(), fqdn))
+}
+
+/// Where cloud-init is at home everything it would set again goes through it.
+fn seed(
+    draft: &mut Draft<'_>,
+    linux: &LinuxFindings,
+    name: Option<(String, Option<String>)>,
+    nics: Vec<Nic>,
+) {
+    if name.is_none() && nics.is_empty() {
+        return;
+    }
+    let (hostname, fqdn) = name.map_or((None, None), |(name, fqdn)| (Some(name), fqdn));
+    let mut what: Vec<String> = Vec::new();
+    what.extend(
+        hostname
+            .as_ref()
+            .map(|name| format!("its name is {}", fqdn.as_ref().unwrap_or(name))),
+    );
+    what.extend(
+        nics.iter()
+            .map(|nic| format!("card {} gets {}", nic.mac, network::describe(&nic.config))),
+    );
+    draft.offline(
+        "linux.cloud-init",
+        format!("by cloud-init: {}", what.join(", ")),
+        Action::LinuxCloudInit {
+            partition: linux.partition,
+            hostname,
+            fqdn,
+            nics,
+            instance_id: identity::instance_id(&draft.seed()),
+        },
+    );
+}
+
+fn cards(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, nics: Vec<Nic>) {
+    if nics.is_empty() {
+        return;
+    }
+    let Some(renderer) = linux.renderers.first() else {
+        draft.refuse(format!(
+            "{title}: nothing known configures its network (netplan, NetworkManager, networkd, ifupdown, ifcfg); use \
+             network.mode = \"keep\" and a [[run]]"
+        ));
+        return;
+    };
+    let what: Vec<String> = nics
+        .iter()
+        .map(|nic| format!("card {} gets {}", nic.mac, network::describe(&nic.config)))
+        .collect();
+    draft.offline(
+        "linux.network",
+        what.join(", "),
+        Action::LinuxNetwork {
+            partition: linux.partition,
+            renderer: *renderer,
+            nics,
+        },
+    );
+}
+
+fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: usize, user: &User) {
+    // useradd's own rule (shadow, `is_valid_user_name`), and utmp's 32 bytes.
+    let mut letters = user.name.chars();
+    let good = letters
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'))
+        && user.name.len() <= 32;
+    if !good {
+        draft.refuse(format!(
+            "user {number}: {} cannot be an account of Linux: small letters, digits, `-` and `_`, at most 32, a letter first",
+            user.name
+        ));
+    }
+    if linux.accounts.contains(&user.name) {
+        match user.on_exists {
+            OnExists::Update => {}
+            OnExists::Skip => return draft.note(format!("account {} is there already and stays as it is", user.name)),
+            OnExists::Fail => draft.refuse(format!(
+                "user {number}: {title} has an account {} already; use on_exists = \"update\" or \"skip\"",
+                user.name
+            )),
+        }
+    }
+    let mut groups = Vec::new();
+    for group in &user.groups {
+        match group {
+            Group::Administrators => match &linux.admin_group {
+                Some(admin) => groups.push(Group::Named(admin.clone())),
+                None => draft.refuse(format!(
+                    "user {number}: {title} has neither a group sudo nor wheel, so nobody can be in administrators; install sudo \
+                     on the master, or name a group of its own"
+                )),
+            },
+            Group::Named(name) => groups.push(Group::Named(name.clone())),
+            // Every account of Linux is a user.
+            Group::Users => {}
+            Group::PowerUsers | Group::RemoteDesktop => draft.note(format!(
+                "account {}: Linux has no group {}; it is left out",
+                user.name,
+                group_name(group)
+            )),
+        }
+    }
+    draft.offline(
+        format!("linux.user.{number}"),
+        format!("account {}", user.name),
+        Action::LinuxUser {
+            partition: linux.partition,
+            user: crate::step::User {
+                name: user.name.clone(),
+                full_name: user.full_name.clone(),
+                groups,
+                password: user.password.as_ref().map(|_| password_name(&user.name)),
+                on_exists: user.on_exists,
+            },
+        },
+    );
+}
+
+/// What a template says that Linux cannot do.
+fn ignored(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
+    let membership = &draft.template().membership;
+    if let Some(domain) = &membership.domain {
+        let advice = if linux.join_tools.is_empty() {
+            "install realmd or adcli on the master, and join with a [[run]]"
+        } else {
+            "join with a [[run]]: an offline-join blob is for Windows only"
+        };
+        draft.refuse(format!("{title}: it is not joined to {domain}; {advice}"));
+    }
+    if let Some(workgroup) = &membership.workgroup {
+        draft.note(format!(
+            "the workgroup {workgroup} is for Windows; it is left out"
+        ));
+    }
+    if !draft.template().drivers.is_empty() {
+        draft.note("driver packages are for Windows; they are left out");
+    }
+}

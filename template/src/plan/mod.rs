@@ -1,0 +1,324 @@
+//! What a template comes to on one machine.
+//!
+//! Pure: template, machine, binding, findings of the image and the resolved files give ordered steps, or every reason to
+//! refuse. Order: growth, then the system's own steps, then files, then what first boot carries out, an answer file
+//! last, as `docs/templates.md` has it. What always holds: a refused plan has no steps; the same input gives the same plan,
+//! identities drawn anew included, which come from the binding's seed; no plan holds a secret.
+//!
+//! A template that personalises nothing fits any image. One that does needs exactly one system it can mean.
+
+mod drivers;
+mod files;
+mod identity;
+mod linux;
+mod network;
+mod obstacles;
+mod secrets;
+mod storage;
+mod text;
+mod windows;
+
+pub use secrets::{SecretForm, join_blob_name, secrets};
+pub use text::lines;
+
+use crate::bind::Binding;
+use crate::findings::{Findings, LinuxFindings, PartitionFindings, System, WindowsFindings};
+use crate::machine::{Files, Machine};
+use crate::schema::{End, NetworkMode, Template};
+use crate::step::{
+    Action, AfterApply, FileSystem, FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep,
+    MachinePlan, Step, When,
+};
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanRequest<'a> {
+    /// Template, command line already in it.
+    pub template: &'a Template,
+    /// Machine.
+    pub machine: &'a Machine,
+    /// What it was given; `None` where the template [binds](Template::binds) nothing.
+    pub binding: Option<&'a Binding>,
+    /// What lies on the image.
+    pub findings: &'a Findings,
+    /// The template's files, resolved.
+    pub files: &'a Files,
+    /// Number of the partition that `grow` means on this image and disk.
+    pub grown: Option<u32>,
+}
+
+/// The plan of one machine.
+pub fn plan(request: &PlanRequest<'_>) -> MachinePlan {
+    let mut draft = Draft::new(request);
+    if request.template.personalises() {
+        match system(request) {
+            Ok(System::Windows(windows)) => {
+                windows::plan(&mut draft, windows);
+                draft.finish_first_boot(windows.partition);
+                draft.steps.append(&mut draft.last);
+            }
+            Ok(System::Linux(linux)) => {
+                linux::plan(&mut draft, linux);
+                draft.finish_first_boot(linux.partition);
+            }
+            Err(message) => draft.refuse(message),
+        }
+    } else {
+        draft.grow();
+    }
+    draft.finish()
+}
+
+/// A plan being made.
+struct Draft<'a> {
+    request: &'a PlanRequest<'a>,
+    steps: Vec<Step>,
+    /// Steps that come after first boot was laid down.
+    last: Vec<Step>,
+    job: Vec<FirstBootStep>,
+    refused: Vec<String>,
+    notes: Vec<String>,
+    after: AfterApply,
+}
+
+impl<'a> Draft<'a> {
+    fn new(request: &'a PlanRequest<'a>) -> Self {
+        Self {
+            request,
+            steps: Vec::new(),
+            last: Vec::new(),
+            job: Vec::new(),
+            refused: Vec::new(),
+            notes: Vec::new(),
+            after: AfterApply::EndAction,
+        }
+    }
+
+    fn template(&self) -> &'a Template {
+        self.request.template
+    }
+
+    /// What identities are drawn from.
+    fn seed(&self) -> [u8; 12] {
+        self.request
+            .binding
+            .map_or(self.request.machine.seed, |binding| binding.seed)
+    }
+
+    fn refuse(&mut self, message: impl Into<String>) {
+        let message = message.into();
+        if !self.refused.contains(&message) {
+            self.refused.push(message);
+        }
+    }
+
+    fn note(&mut self, message: impl Into<String>) {
+        self.notes.push(message.into());
+    }
+
+    fn offline(&mut self, id: impl Into<String>, what: impl Into<String>, action: Action) {
+        self.steps.push(Step {
+            id: id.into(),
+            what: what.into(),
+            when: When::Offline,
+            action,
+        });
+    }
+
+    fn first_boot(&mut self, id: impl Into<String>, action: FirstBootAction) {
+        self.job.push(FirstBootStep {
+            id: id.into(),
+            action,
+        });
+    }
+
+    /// The name the machine is to have; a refusal when the template gives one and it was not handed out.
+    fn hostname(&mut self) -> Option<&'a str> {
+        let name = self
+            .request
+            .binding
+            .and_then(|binding| binding.name.as_deref());
+        if name.is_none() && self.template().identity.names() {
+            self.refuse("no name was handed out to this machine; bind it first");
+        }
+        name.filter(|_| self.template().identity.names())
+    }
+
+    /// The file system of the partition that grew takes the room.
+    fn grow(&mut self) {
+        let Some(number) = self.request.grown else {
+            return;
+        };
+        let found = self
+            .request
+            .findings
+            .partitions
+            .iter()
+            .find(|partition| partition.number == number);
+        match found.map(growable) {
+            Some(Ok(file_system)) => self.offline(
+                "grow",
+                format!("the file system of partition {number} takes the room"),
+                Action::GrowFileSystem {
+                    partition: number,
+                    file_system,
+                },
+            ),
+            Some(Err(why)) => self.note(format!(
+                "partition {number} grows, what lies in it keeps its size: {why}"
+            )),
+            None => self.note(format!(
+                "partition {number} grows, what lies in it keeps its size: it was not looked at"
+            )),
+        }
+    }
+
+    /// Lays down what first boot carries out, with the end action after it.
+    fn finish_first_boot(&mut self, partition: u32) {
+        if self.job.is_empty() {
+            return;
+        }
+        let steps = std::mem::take(&mut self.job);
+        let end = match self.template().end {
+            End::Shutdown => FirstBootEnd::Shutdown,
+            End::Restart => FirstBootEnd::Restart,
+            End::None => FirstBootEnd::None,
+        };
+        let list: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
+        let what = format!("at first boot: {}", list.join(", "));
+        self.steps.push(Step {
+            id: "firstboot".into(),
+            what,
+            when: When::FirstBoot,
+            action: Action::FirstBoot {
+                partition,
+                job: FirstBootJob { steps, end },
+            },
+        });
+        self.after = AfterApply::RestartForFirstBoot;
+    }
+
+    fn finish(self) -> MachinePlan {
+        let template = self.template();
+        let binding = self.request.binding;
+        let fine = self.refused.is_empty();
+        MachinePlan {
+            hostname: binding
+                .and_then(|binding| binding.name.clone())
+                .filter(|_| template.identity.names()),
+            address: binding
+                .and_then(|binding| binding.address)
+                .filter(|_| template.network.mode == NetworkMode::Static),
+            steps: if fine { self.steps } else { Vec::new() },
+            refused: self.refused,
+            notes: self.notes,
+            after: if fine {
+                self.after
+            } else {
+                AfterApply::EndAction
+            },
+        }
+    }
+}
+
+/// The kind of a file system that can take more room, or why this one cannot.
+fn growable(partition: &PartitionFindings) -> Result<FileSystem, String> {
+    if let Some(obstacle) = partition.obstacles.first() {
+        return Err(obstacles::what(obstacle));
+    }
+    match partition.file_system {
+        Some(kind @ (FileSystem::Ext | FileSystem::Ntfs | FileSystem::Xfs | FileSystem::Btrfs)) => {
+            Ok(kind)
+        }
+        Some(FileSystem::Fat) => Err("FAT cannot be made larger in place".into()),
+        Some(FileSystem::Exfat) => Err("exFAT cannot be made larger in place".into()),
+        None => Err("it is no file system that is known".into()),
+    }
+}
+
+/// The one system the template means.
+fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, String> {
+    let template = request.template;
+    let windows = template
+        .windows
+        .as_ref()
+        .and_then(|windows| windows.partition);
+    let linux = template.linux.as_ref().and_then(|linux| linux.partition);
+    let systems = &request.findings.systems;
+    let found = if systems.is_empty() {
+        "none was found".to_owned()
+    } else {
+        let names: Vec<String> = systems.iter().map(title).collect();
+        format!("found: {}", names.join("; "))
+    };
+    let named: Vec<&System> = systems
+        .iter()
+        .filter(|system| match system {
+            System::Windows(system) => windows == Some(system.partition),
+            System::Linux(system) => linux == Some(system.partition),
+        })
+        .collect();
+    match named.as_slice() {
+        [only] => return Ok(only),
+        [] => {}
+        _ => {
+            return Err(format!(
+                "windows.partition and linux.partition name a system each, and one machine becomes itself in one of them; {found}"
+            ));
+        }
+    }
+    match systems.as_slice() {
+        [] => Err(format!(
+            "no system was found on the image, and the template changes one; use an image of Windows or Linux, or a template \
+             without names, addresses, users, files and programs{}",
+            unread(request.findings)
+        )),
+        [only] => {
+            let (key, wanted) = match only {
+                System::Windows(_) => ("windows", windows),
+                System::Linux(_) => ("linux", linux),
+            };
+            match wanted {
+                None => Ok(only),
+                Some(number) => Err(format!(
+                    "{key}.partition is {number}, and no such system is there; {found}"
+                )),
+            }
+        }
+        _ => Err(format!(
+            "more than one system is on the image; say which with windows.partition or linux.partition; {found}"
+        )),
+    }
+}
+
+/// What may hide a system.
+fn unread(findings: &Findings) -> String {
+    let hidden: Vec<String> = findings
+        .partitions
+        .iter()
+        .filter_map(|partition| {
+            let obstacle = partition.obstacles.first()?;
+            Some(format!(
+                "; partition {}: {}",
+                partition.number,
+                obstacles::what(obstacle)
+            ))
+        })
+        .collect();
+    hidden.concat()
+}
+
+fn title(system: &System) -> String {
+    match system {
+        System::Windows(windows) => windows_title(windows),
+        System::Linux(linux) => linux_title(linux),
+    }
+}
+
+fn windows_title(windows: &WindowsFindings) -> String {
+    format!("partition {} ({})", windows.partition, windows.product)
+}
+
+fn linux_title(linux: &LinuxFindings) -> String {
+    format!("partition {} ({})", linux.partition, linux.pretty_name)
+}

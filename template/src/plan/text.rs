@@ -1,0 +1,63 @@
+//! A plan for people.
+
+use crate::step::{
+    Action, AfterApply, FirstBootAction, FirstBootEnd, FirstBootStep, MachinePlan, When,
+};
+
+/// The plan, a line each: name and address, refusals, steps, notes, and what comes after.
+pub fn lines(plan: &MachinePlan) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(name) = &plan.hostname {
+        lines.push(format!("name     {name}"));
+    }
+    if let Some(address) = plan.address {
+        lines.push(format!("address  {address}"));
+    }
+    for reason in &plan.refused {
+        lines.push(format!("refused  {reason}"));
+    }
+    for step in &plan.steps {
+        let when = match step.when {
+            When::Offline => "offline",
+            When::AnswerFile => "answers",
+            When::FirstBoot => "boot",
+        };
+        lines.push(format!("{when:<8} {}: {}", step.id, step.what));
+        if let Action::FirstBoot { job, .. } = &step.action {
+            lines.extend(job.steps.iter().map(first_boot));
+            lines.push(format!(
+                "         then {}",
+                match job.end {
+                    FirstBootEnd::None => "stay up",
+                    FirstBootEnd::Restart => "restart",
+                    FirstBootEnd::Shutdown => "shut down",
+                }
+            ));
+        }
+    }
+    for note in &plan.notes {
+        lines.push(format!("note     {note}"));
+    }
+    if plan.after == AfterApply::RestartForFirstBoot {
+        lines.push("after    restart into first boot".into());
+    }
+    lines
+}
+
+fn first_boot(step: &FirstBootStep) -> String {
+    let what = match &step.action {
+        FirstBootAction::Network(nic) => {
+            format!(
+                "card {} gets {}",
+                nic.mac,
+                super::network::describe(&nic.config)
+            )
+        }
+        FirstBootAction::User(user) => format!("account {}", user.name),
+        FirstBootAction::Join { .. } => "join the domain, restart".into(),
+        FirstBootAction::InstallDrivers => "install the drivers".into(),
+        FirstBootAction::SshHostKeys => "make new SSH host keys".into(),
+        FirstBootAction::Run { command, .. } => format!("run {command}"),
+    };
+    format!("         {}: {what}", step.id)
+}

@@ -1,0 +1,485 @@
+//! The steps of a Windows system.
+//!
+//! A generalised image is told by an answer file, because Windows Setup would undo what is edited before it; any other
+//! is edited offline, and does the rest itself at first boot. Disk drivers are offline in both. Untested on real Windows.
+
+use super::{Draft, drivers, files, identity, network, obstacles, storage, windows_title};
+use crate::findings::{Arch, WindowsFindings};
+use crate::names::{NameRules, check};
+use crate::paths::Shape;
+use crate::plan::join_blob_name;
+use crate::schema::{SidChoice, User, Windows, password_name};
+use crate::step::{Action, Answers, FirstBootAction, Nic, OnExists, SecretName, Step, When};
+
+/// Since this build (Windows 11 24H2, Server 2025) machines with equal SIDs refuse each other.
+const UNIQUE_SID_BUILD: u32 = 26_100;
+/// The first version `djoin /requestODJ` is in, and the first the first-boot program runs on: Windows 7.
+const WINDOWS_7: (u32, u32) = (6, 1);
+
+pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) {
+    let title = windows_title(windows);
+    let settings = draft.template().windows.clone().unwrap_or_default();
+    if !obstacles::passes(
+        draft,
+        &title,
+        windows.partition,
+        &windows.obstacles,
+        settings.discard_hibernation,
+    ) {
+        return;
+    }
+    if settings.discard_hibernation
+        && obstacles::hibernated(draft, windows.partition, &windows.obstacles)
+    {
+        draft.offline(
+            "windows.hibernation",
+            "the hibernated session is thrown away",
+            Action::WindowsDiscardHibernation {
+                partition: windows.partition,
+            },
+        );
+    }
+    draft.grow();
+    disks(draft, windows, &title);
+    let name = draft.hostname().map(str::to_owned);
+    if let Some(Err(message)) = name.as_deref().map(|name| check(name, NameRules::Windows)) {
+        draft.refuse(format!("identity.hostname: {message}"));
+    }
+    let nics = network::nics(draft);
+    let blob = membership(draft, windows, &title, name.as_deref());
+    let users = accounts(draft, windows, &title);
+    sid_choice(draft, windows, &settings, &title);
+    if windows.generalised {
+        answers(draft, windows, &settings, &title, name, nics, users, blob);
+    } else {
+        edits(draft, windows, &settings, name, nics);
+        if let Some(blob) = blob {
+            draft.first_boot("join", FirstBootAction::Join { blob });
+        }
+        for (number, user) in users {
+            draft.first_boot(format!("user.{number}"), FirstBootAction::User(user));
+        }
+    }
+    files::copies(draft, Shape::Windows, windows.partition);
+    files::programs(draft, Shape::Windows);
+    if !draft.job.is_empty() && (windows.arch != Arch::X64 || windows.version < WINDOWS_7) {
+        let steps: Vec<&str> = draft.job.iter().map(|step| step.id.as_str()).collect();
+        let steps = steps.join(", ");
+        draft.refuse(format!(
+            "{title}: the first-boot program needs 64-bit Windows 7 or later for Intel, so nothing can be left to first boot \
+             ({steps}); leave that out of the template"
+        ));
+    }
+}
+
+/// Everything the machine needs to reach its disk.
+fn disks(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
+    let covered = drivers::plan(draft, windows);
+    let machine = draft.request.machine;
+    if machine.pci.is_empty() && machine.model.is_none() {
+        draft.note("the machine's disk controllers are not known; the image's disk drivers stay as they are");
+        return;
+    }
+    let controllers = storage::controllers(machine, windows);
+    let mut services: Vec<String> = Vec::new();
+    let mut critical = Vec::new();
+    let mut unserved = Vec::new();
+    for controller in &controllers {
+        if controller
+            .device
+            .is_some_and(|device| covered.contains(&device))
+        {
+            continue;
+        }
+        let found = controller.services(windows);
+        if !windows.driver_database
+            && let Some(service) = found.first()
+        {
+            for entry in controller.critical(service) {
+                if !critical.contains(&entry) {
+                    critical.push(entry);
+                }
+            }
+        }
+        if found.is_empty() {
+            unserved.push(controller);
+        }
+        for service in found {
+            if !services.contains(&service) {
+                services.push(service);
+            }
+        }
+    }
+    // The controller of the target disk has to be served. Where it is not known which that is, one that is served may be it.
+    let on_target = |controller: &&storage::Controller| {
+        controller.device.is_some_and(|device| device.target_disk)
+    };
+    let target_known = controllers.iter().any(|controller| on_target(&controller));
+    let none_served = unserved.len() == controllers.len();
+    for controller in unserved {
+        if on_target(&controller) || (!target_known && none_served) {
+            draft.refuse(format!(
+                "{title}: it has no driver for this machine's {}{}; add the vendor's package as a [[driver]] with boot_critical = true",
+                controller.title,
+                known_gap(controller, windows),
+            ));
+        } else {
+            draft.note(format!(
+                "{title} has no driver for this machine's {}; disks on it are not seen until one is installed",
+                controller.title
+            ));
+        }
+    }
+    if !services.is_empty() {
+        draft.offline(
+            "windows.storage",
+            format!("these disk drivers start at boot: {}", services.join(", ")),
+            Action::WindowsStorage {
+                partition: windows.partition,
+                services,
+                critical_devices: critical,
+            },
+        );
+    }
+}
+
+/// Why some Windows cannot have the driver.
+fn known_gap(controller: &storage::Controller, windows: &WindowsFindings) -> &'static str {
+    let class = controller.device.map_or(0, |device| device.class >> 8);
+    match (class, windows.version) {
+        (0x0108, version) if version < (6, 2) => {
+            " (Windows 7 came without NVMe, KB2990941 brought it)"
+        }
+        (0x0106, version) if version < (6, 0) => {
+            " (XP came without AHCI; IDE mode in the firmware's setup is another way)"
+        }
+        _ if controller.is_foreign() => " (Windows comes with none for it)",
+        _ => "",
+    }
+}
+
+/// What a template may not ask of this master, and the join blob.
+fn membership(
+    draft: &mut Draft<'_>,
+    windows: &WindowsFindings,
+    title: &str,
+    name: Option<&str>,
+) -> Option<SecretName> {
+    let wanted = &draft.template().membership;
+    let changes = name.is_some() || wanted.workgroup.is_some() || wanted.domain.is_some();
+    if windows.domain_controller && changes {
+        draft.refuse(format!(
+            "{title}: it is a domain controller, whose name and domain cannot be changed by a copy; demote the master and capture again"
+        ));
+    } else if let Some(domain) = &windows.domain
+        && !windows.generalised
+    {
+        if changes {
+            draft.refuse(format!(
+                "{title}: the master is a member of {domain}, and a copy of its trust would be void under another name; move the \
+                 master into a workgroup and capture again"
+            ));
+        } else {
+            draft.note(format!("every copy shares the master's account in {domain}, and loses it when one of them renews it"));
+        }
+    }
+    let domain = wanted.domain.as_ref()?;
+    if let Some(edition) = windows
+        .edition
+        .as_deref()
+        .filter(|edition| edition.starts_with("Core"))
+    {
+        draft.refuse(format!(
+            "{title}: this edition ({edition}, Home) cannot join a domain; use a Pro, Enterprise or Education master"
+        ));
+    }
+    if windows.version < WINDOWS_7 {
+        draft.refuse(format!(
+            "{title}: joining {domain} by a blob needs Windows 7 or later"
+        ));
+    }
+    Some(join_blob_name())
+}
+
+/// The accounts of the template that the image can have, with their numbers.
+fn accounts(
+    draft: &mut Draft<'_>,
+    windows: &WindowsFindings,
+    title: &str,
+) -> Vec<(usize, crate::step::User)> {
+    let mut accounts = Vec::new();
+    for (number, user) in (1usize..).zip(&draft.template().users) {
+        if let Some(fault) =
+            account_fault(user, draft.request.binding.and_then(|b| b.name.as_deref()))
+        {
+            draft.refuse(format!("user {number}: {fault}"));
+        }
+        let there = windows
+            .accounts
+            .iter()
+            .any(|account| account.to_lowercase() == user.name.to_lowercase());
+        match (there, user.on_exists) {
+            (true, OnExists::Skip) => {
+                draft.note(format!("account {} is there already and stays as it is", user.name));
+                continue;
+            }
+            (true, OnExists::Fail) => draft.refuse(format!(
+                "user {number}: {title} has an account {} already; use on_exists = \"update\" or \"skip\"",
+                user.name
+            )),
+            _ => {}
+        }
+        accounts.push((
+            number,
+            crate::step::User {
+                name: user.name.clone(),
+                full_name: user.full_name.clone(),
+                groups: user.groups.clone(),
+                password: user.password.as_ref().map(|_| password_name(&user.name)),
+                on_exists: user.on_exists,
+            },
+        ));
+    }
+    accounts
+}
+
+/// Rules of `NetUserAdd`.
+fn account_fault(user: &User, computer: Option<&str>) -> Option<String> {
+    let name = &user.name;
+    if name.chars().count() > 20 {
+        return Some(format!(
+            "{name} has {} characters, Windows takes 20",
+            name.chars().count()
+        ));
+    }
+    if name.ends_with('.') || name.chars().all(|c| matches!(c, '.' | ' ')) {
+        return Some(format!(
+            "{name:?} ends with a dot or has nothing but dots and spaces"
+        ));
+    }
+    computer
+        .filter(|computer| computer.eq_ignore_ascii_case(name))
+        .map(|_| {
+            format!(
+                "{name} is the name of the machine, and Windows does not take it for an account too"
+            )
+        })
+}
+
+/// Refusals and warnings about the machine SID; the step itself is among the [edits].
+fn sid_choice(draft: &mut Draft<'_>, windows: &WindowsFindings, settings: &Windows, title: &str) {
+    match settings.sid {
+        SidChoice::Sysprep if !windows.generalised => draft.refuse(format!(
+            "{title}: windows.sid is sysprep, and the image is not generalised; run `sysprep /generalize /oobe /shutdown` on the \
+             master and capture again, or use sid = \"rewrite\""
+        )),
+        SidChoice::Rewrite if windows.domain_controller => draft.refuse(format!(
+            "{title}: it is a domain controller, whose SID is its domain's; use sid = \"keep\""
+        )),
+        SidChoice::Rewrite if windows.generalised => {
+            draft.note("the image is generalised: Windows Setup draws a new SID, nothing has to be rewritten");
+        }
+        SidChoice::Rewrite if windows.machine_sid.is_none() => draft.refuse(format!(
+            "{title}: its SID cannot be read from SAM and SECURITY, or they disagree, so it cannot be rewritten; use sid = \"keep\" \
+             or a generalised image"
+        )),
+        SidChoice::Keep if !windows.generalised && windows.build >= UNIQUE_SID_BUILD => {
+            if settings.allow_duplicate_sid {
+                draft.note("all copies share one SID: Windows 11 24H2 and Server 2025 refuse each other then (KB5065426)");
+            } else {
+                draft.refuse(format!(
+                    "{title}: it is not generalised, and copies with one SID refuse each other since build {UNIQUE_SID_BUILD} \
+                     (KB5065426); use windows.sid = \"rewrite\", a generalised image, or windows.allow_duplicate_sid = true"
+                ));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Name, workgroup, addresses, identities and SID of an image that is not generalised.
+fn edits(
+    draft: &mut Draft<'_>,
+    windows: &WindowsFindings,
+    settings: &Windows,
+    name: Option<String>,
+    nics: Vec<Nic>,
+) {
+    let partition = windows.partition;
+    let suffix = draft.template().network.suffix.clone();
+    if name.is_some() || suffix.is_some() {
+        let dns_name = name.unwrap_or_else(|| windows.computer_name.clone());
+        draft.offline(
+            "windows.name",
+            match &suffix {
+                Some(suffix) => format!("its name is {dns_name}.{suffix}"),
+                None => format!("its name is {dns_name}"),
+            },
+            Action::WindowsName {
+                partition,
+                name: dns_name.to_ascii_uppercase(),
+                dns_name,
+                suffix,
+            },
+        );
+    }
+    if let Some(workgroup) = &draft.template().membership.workgroup {
+        draft.offline(
+            "windows.workgroup",
+            format!("its workgroup is {workgroup}"),
+            Action::WindowsWorkgroup {
+                partition,
+                name: workgroup.clone(),
+            },
+        );
+    }
+    for (number, nic) in (1usize..).zip(nics) {
+        let known = windows.interfaces.iter().find(|interface| {
+            interface
+                .mac
+                .as_deref()
+                .is_some_and(|mac| mac.eq_ignore_ascii_case(&nic.mac))
+        });
+        match known {
+            Some(interface) => draft.offline(
+                format!("windows.tcpip.{number}"),
+                format!(
+                    "card {} ({}) gets {}",
+                    nic.mac,
+                    interface.name,
+                    network::describe(&nic.config)
+                ),
+                Action::WindowsTcpip {
+                    partition,
+                    interface: interface.guid.clone(),
+                    config: nic.config,
+                },
+            ),
+            // Windows asks DHCP on any card it has not seen.
+            None if network::is_plain_dhcp(&nic.config) => {}
+            None => draft.first_boot(format!("network.{number}"), FirstBootAction::Network(nic)),
+        }
+    }
+    let seed = draft.seed();
+    if settings.regenerate_ids {
+        draft.offline(
+            "windows.ids",
+            "MachineGuid, update, telemetry and DHCPv6 identities are drawn anew",
+            Action::WindowsIdentifiers {
+                partition,
+                machine_guid: identity::machine_guid(&seed),
+            },
+        );
+    }
+    if let (SidChoice::Rewrite, Some(old)) = (settings.sid, &windows.machine_sid) {
+        let new = identity::sid(&seed, old);
+        draft.offline(
+            "windows.sid",
+            format!("its SID is {new} (experimental: untested on real Windows)"),
+            Action::WindowsSid {
+                partition,
+                old: old.clone(),
+                new,
+            },
+        );
+    }
+    if settings.locale.is_some() {
+        draft.note("windows.locale is for generalised images; it is left out");
+    }
+}
+
+/// What Windows Setup is told about a generalised image.
+#[expect(clippy::too_many_arguments, reason = "what was decided above, once")]
+fn answers(
+    draft: &mut Draft<'_>,
+    windows: &WindowsFindings,
+    settings: &Windows,
+    title: &str,
+    name: Option<String>,
+    nics: Vec<Nic>,
+    users: Vec<(usize, crate::step::User)>,
+    join_blob: Option<SecretName>,
+) {
+    let architecture = match windows.arch {
+        Arch::X86 => "x86",
+        Arch::X64 => "amd64",
+        Arch::Arm64 => "arm64",
+        Arch::Other => "",
+    };
+    if architecture.is_empty() || windows.version < (6, 0) {
+        draft.refuse(format!(
+            "{title}: it is generalised, and answer files are known for Windows Vista and later on Intel and ARM only; use a \
+             master that is not generalised"
+        ));
+        return;
+    }
+    if name.is_none() {
+        draft.note("the template gives no name: Windows Setup draws one");
+    }
+    if users.is_empty() {
+        draft.note("the template has no user: Windows Setup asks for one on the screen");
+    }
+    // Setup asks DHCP on every card it finds.
+    let nics: Vec<Nic> = nics
+        .into_iter()
+        .filter(|nic| !network::is_plain_dhcp(&nic.config))
+        .collect();
+    let mut what: Vec<String> = Vec::new();
+    what.extend(name.as_ref().map(|name| format!("name {name}")));
+    what.extend(
+        nics.iter()
+            .map(|nic| format!("card {} gets {}", nic.mac, network::describe(&nic.config))),
+    );
+    what.extend(
+        draft
+            .template()
+            .membership
+            .workgroup
+            .as_ref()
+            .map(|name| format!("workgroup {name}")),
+    );
+    what.extend(
+        draft
+            .template()
+            .membership
+            .domain
+            .as_ref()
+            .map(|name| format!("joins {name}")),
+    );
+    what.extend(
+        users
+            .iter()
+            .map(|(_, user)| format!("account {}", user.name)),
+    );
+    what.extend(
+        settings
+            .locale
+            .as_ref()
+            .map(|locale| format!("locale {locale}")),
+    );
+    if what.is_empty() {
+        what.push("nothing but to go on without questions".into());
+    }
+    if let Some(file) = &windows.answer_file {
+        draft.note(format!(
+            "the image has an answer file, {file}: ours is merged with it"
+        ));
+    }
+    draft.last.push(Step {
+        id: "windows.answers".into(),
+        what: format!("Windows Setup is told: {}", what.join(", ")),
+        when: When::AnswerFile,
+        action: Action::WindowsAnswerFile {
+            partition: windows.partition,
+            answers: Box::new(Answers {
+                architecture: architecture.into(),
+                computer_name: name,
+                workgroup: draft.template().membership.workgroup.clone(),
+                nics,
+                users: users.into_iter().map(|(_, user)| user).collect(),
+                join_blob,
+                locale: settings.locale.clone(),
+            }),
+        },
+    });
+}

@@ -1,0 +1,49 @@
+//! The secrets a template refers to.
+
+use super::Template;
+use crate::step::SecretName;
+use crate::values::SecretRef;
+
+/// A secret, where it comes from and what it is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SecretUse<'t> {
+    /// What steps call it.
+    pub name: SecretName,
+    /// For people: `password of labadmin`.
+    pub what: String,
+    /// Where it comes from.
+    pub reference: &'t SecretRef,
+}
+
+/// What steps call the password of an account.
+pub fn password_name(user: &str) -> SecretName {
+    SecretName(format!("user.{user}.password"))
+}
+
+/// What the console calls the password machine accounts are made with; no step names it.
+pub fn credential_name() -> SecretName {
+    SecretName("membership.credential".to_owned())
+}
+
+impl Template {
+    /// Every secret it refers to, in its order.
+    pub fn secrets(&self) -> Vec<SecretUse<'_>> {
+        let passwords = self.users.iter().filter_map(|user| {
+            Some(SecretUse {
+                name: password_name(&user.name),
+                what: format!("password of {}", user.name),
+                reference: user.password.as_ref()?,
+            })
+        });
+        let credential = self
+            .membership
+            .credential
+            .as_ref()
+            .map(|reference| SecretUse {
+                name: credential_name(),
+                what: "credential for making machine accounts".to_owned(),
+                reference,
+            });
+        passwords.chain(credential).collect()
+    }
+}

@@ -1,0 +1,444 @@
+//! Templates from file to machine: a room is deployed from one image, and every machine is itself; again, and it is the same;
+//! a template that is wrong says everything that is wrong; a step that fails leaves a blank disk.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests are the edge: they wait, read files and tell what they saw"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use common::disk::{Loop, Mount, bytes_at, part};
+use common::fill::{TARGET_POISON, poisoned};
+use common::images::capture;
+use common::process::{Run, bash, text, tool};
+use common::room::Room;
+use common::scratch;
+use common::service::{Agent, Console, Place, stories, target_of};
+
+const MIB: u64 = 1 << 20;
+const MASTER: u64 = 48 * MIB;
+/// Larger than the master, so that there is room to grow into.
+const DISK: u64 = 64 * MIB;
+
+/// A small Debian: what inspection looks for and steps change. Its programs are this machine's own.
+const TREE: &str = r#"
+set -e
+mkdir -p "$1" && cd "$1"
+mkdir -p etc/ssh etc/systemd/network etc/systemd/system/multi-user.target.wants etc/skel root home var/lib/systemd var/log run tmp
+mkdir -p usr/bin usr/sbin usr/lib/systemd
+ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib
+cp /bin/true usr/bin/sh; cp /bin/true usr/lib/systemd/systemd; cp /bin/true usr/sbin/sshd; cp /bin/true usr/lib/systemd/systemd-networkd
+ln -s usr/lib/systemd/systemd sbin/init
+ln -s /lib/systemd/system/systemd-networkd.service etc/systemd/system/multi-user.target.wants/
+printf 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n' > usr/lib/os-release
+ln -s ../usr/lib/os-release etc/os-release
+echo master > etc/hostname
+printf '127.0.0.1\tlocalhost\n127.0.1.1\tmaster\n' > etc/hosts
+echo 0123456789abcdef0123456789abcdef > etc/machine-id
+printf '[Match]\nName=*\n\n[Network]\nDHCP=yes\n' > etc/systemd/network/80-dhcp.network
+echo 'private of the master' > etc/ssh/ssh_host_ed25519_key; echo 'public' > etc/ssh/ssh_host_ed25519_key.pub
+printf 'root:x:0:0:root:/root:/bin/sh\n' > etc/passwd; printf 'root:*:19000:0:99999:7:::\n' > etc/shadow; chmod 640 etc/shadow
+printf 'root:x:0:\nsudo:x:27:\nusers:x:100:\n' > etc/group; printf 'root:*::\nsudo:*::\nusers:*::\n' > etc/gshadow
+printf 'UID_MIN 1000\nUID_MAX 60000\nGID_MIN 1000\nGID_MAX 60000\nENCRYPT_METHOD YESCRYPT\n' > etc/login.defs
+echo 'hello' > etc/skel/.profile
+"#;
+
+const TEMPLATE: &str = r#"
+schema = 1
+image = "master.dcimg"
+grow = "last"
+end = "shutdown"
+
+[identity]
+hostname = "LAB-{nn}"
+case = "lower"
+
+[network]
+mode = "static"
+range = "10.20.0.50-10.20.0.59"
+prefix = 24
+gateway = "10.20.0.1"
+dns = ["10.20.0.2"]
+suffix = "lab.example"
+
+[linux]
+
+[[user]]
+name = "labadmin"
+full_name = "Lab"
+groups = ["administrators"]
+password = "ref:labadmin"
+
+[[copy]]
+from = "payload"
+to = "/opt/payload"
+
+[[run]]
+command = "echo hello"
+"#;
+
+/// A room with a console, agents that are ready, and a template in its folder.
+struct Lab {
+    agents: Vec<Agent>,
+    console: Console,
+    _room: Room,
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new(label: &str, count: usize) -> Self {
+        let folder = scratch();
+        master(folder.path());
+        let room = Room::new(label, count, "1000mbit", 0.0);
+        let console = Console::start(
+            Place::Namespace(&room.console()),
+            folder.path(),
+            "eth0",
+            &[],
+        );
+        let agents = (1..=count)
+            .map(|i| {
+                let disk = folder.path().join(format!("target-{i}.raw"));
+                poisoned(&disk, DISK, TARGET_POISON);
+                Agent::start(
+                    Place::Namespace(&room.target(i)),
+                    &console,
+                    &disk,
+                    DISK,
+                    &[],
+                )
+            })
+            .collect();
+        let lab = Self {
+            agents,
+            console,
+            _room: room,
+            folder,
+        };
+        lab.console.wait_ready(count);
+        lab
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+
+    fn deploy(&self, template: &Path, more: &[&str]) -> Run {
+        let words = ["deploy", "--template", text(template), "--json"];
+        self.console.cli(&[&words[..], more].concat())
+    }
+
+    fn secret(&self, value: &str) {
+        let file = self.file("password.txt", value);
+        self.console
+            .cli(&["secret", "set", "labadmin", "--file", text(&file)])
+            .ok();
+    }
+}
+
+fn master(folder: &Path) {
+    let disk = folder.join("master.raw");
+    bash(&format!(
+        "bash -c '{}' tree {}",
+        TREE.replace('\'', "'\\''"),
+        text(&folder.join("tree"))
+    ));
+    bash(&format!(
+        "truncate -s {MASTER} {0} && sgdisk -n 1:2048:0 -t 1:8300 {0} >/dev/null",
+        text(&disk)
+    ));
+    let root = part(&disk, 512, 1);
+    bash(&format!(
+        "mke2fs -q -t ext4 -E offset={} -d {} {} {}k 2>/dev/null",
+        root.start,
+        text(&folder.join("tree")),
+        text(&disk),
+        root.length / 1024
+    ));
+    capture(&disk, &folder.join("master.dcimg"), &[]).ok();
+    std::fs::write(folder.join("payload"), vec![7; 300_000]).expect("a payload");
+}
+
+/// Looks into the system of a deployed disk, mounted read-only.
+fn inside<T>(disk: &Path, look: impl FnOnce(&Path) -> T) -> T {
+    let root = part(disk, 512, 1);
+    let device = Loop::part(disk, &root, 512);
+    tool(&["e2fsck", "-fn", device.text()]).ok();
+    let mounted = Mount::new("ext4", device.path(), "ro");
+    look(mounted.path())
+}
+
+fn read(root: &Path, name: &str) -> String {
+    std::fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+#[track_caller]
+fn all_done(lab: &Lab, run: &Run) -> Value {
+    assert_eq!(
+        run.code,
+        Some(0),
+        "{}\n{}",
+        run.story(),
+        stories(&lab.console, &lab.agents)
+    );
+    run.last_of("summary")
+}
+
+#[test]
+fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
+    let mut lab = Lab::new("ta", 2);
+    let template = lab.file("lab.toml", TEMPLATE);
+    // Without the password nothing begins, and nothing is handed out.
+    let refused = lab.deploy(&template, &["--yes"]);
+    refused.code(5).says(&["labadmin", "secret set"]);
+    lab.secret("correct horse battery\n");
+    let plan = lab.deploy(&template, &["--dry-run"]).ok();
+    for word in ["lab-01", "lab-02", "10.20.0.50", "10.20.0.51"] {
+        assert!(plan.stdout.contains(word), "{word}: {}", plan.story());
+    }
+    assert!(!plan.stdout.contains("correct horse"), "{}", plan.story());
+    let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
+    assert_eq!(
+        bound["bindings"],
+        serde_json::json!([]),
+        "a dry run hands nothing out"
+    );
+
+    let run = lab.deploy(&template, &["--yes"]);
+    let summary = all_done(&lab, &run);
+    let mut seen = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
+    for agent in &lab.agents {
+        assert_eq!(
+            target_of(&summary, &agent.disk)["state"],
+            "done",
+            "{summary:#}"
+        );
+        inside(&agent.disk, |root| {
+            let name = read(root, "etc/hostname").trim().to_owned();
+            assert!(name.starts_with("lab-0"), "{name}");
+            assert!(read(root, "etc/hosts").contains(&name));
+            assert_eq!(
+                read(root, "etc/machine-id").trim(),
+                "",
+                "drawn at the first start"
+            );
+            assert!(!root.join("etc/ssh/ssh_host_ed25519_key").exists());
+            let network = std::fs::read_dir(root.join("etc/systemd/network"))
+                .expect("networks")
+                .flatten()
+                .filter(|entry| entry.file_name().to_string_lossy().ends_with(".network"))
+                .map(|entry| std::fs::read_to_string(entry.path()).unwrap_or_default())
+                .collect::<String>();
+            let address = network
+                .lines()
+                .find_map(|line| line.strip_prefix("Address="))
+                .unwrap_or_else(|| panic!("{network}"))
+                .to_owned();
+            assert!(network.to_lowercase().contains("macaddress="), "{network}");
+            assert!(!network.contains("DHCP=yes"), "{network}");
+            let shadow = read(root, "etc/shadow");
+            let line = shadow.lines().find(|l| l.starts_with("labadmin:"));
+            let hash = line
+                .and_then(|l| l.split(':').nth(1))
+                .expect("a password")
+                .to_owned();
+            assert!(hash.starts_with("$y$"), "{hash}");
+            let login = "exit(crypt($ARGV[0], $ARGV[1]) eq $ARGV[1] ? 0 : 1)";
+            tool(&["perl", "-e", login, "correct horse battery", &hash]).ok();
+            assert!(
+                read(root, "etc/group")
+                    .lines()
+                    .any(|l| l.starts_with("sudo:") && l.ends_with("labadmin"))
+            );
+            assert_eq!(
+                std::fs::read(root.join("opt/payload")).expect("the file"),
+                vec![7; 300_000]
+            );
+            let unit = read(root, "etc/systemd/system/diskcast-firstboot.service");
+            assert!(unit.contains("ExecStart="), "{unit}");
+            let script = read(root, "var/lib/diskcast/firstboot.sh");
+            assert!(script.contains("echo hello"), "{script}");
+            // The file system took the room its partition got.
+            let size = rustix_size(root);
+            assert!(size > 50 * MIB, "{size} bytes");
+            seen[0].insert(name);
+            seen[1].insert(address);
+            seen[2].insert(hash);
+        });
+    }
+    for set in &seen {
+        assert_eq!(set.len(), 2, "every machine has its own: {seen:?}");
+    }
+    nowhere(&lab, "correct horse battery");
+
+    // The same machines again, in another order: the same names.
+    let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
+    assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(2));
+    for number in [2, 1] {
+        let disk = lab.agents[number - 1].disk.clone();
+        lab.agents[number - 1] = Agent::start(
+            Place::Namespace(&lab._room.target(number)),
+            &lab.console,
+            &disk,
+            DISK,
+            &[],
+        );
+    }
+    lab.console.wait_ready(2);
+    let before: Vec<String> = lab.agents.iter().map(|a| name_of(&a.disk)).collect();
+    let run = lab.deploy(&template, &["--yes"]);
+    all_done(&lab, &run);
+    let after: Vec<String> = lab.agents.iter().map(|a| name_of(&a.disk)).collect();
+    assert_eq!(before, after);
+}
+
+fn name_of(disk: &Path) -> String {
+    inside(disk, |root| read(root, "etc/hostname"))
+}
+
+/// Bytes of the mounted file system.
+fn rustix_size(root: &Path) -> u64 {
+    let said = tool(&["stat", "-f", "-c", "%b %S", text(root)]).ok().stdout;
+    said.split_whitespace()
+        .map(|number| number.parse::<u64>().expect("a number"))
+        .product()
+}
+
+/// A password is in no file the console or an agent wrote.
+#[track_caller]
+fn nowhere(lab: &Lab, secret: &str) {
+    let found = common::process::run(
+        std::process::Command::new("grep")
+            .args(["-rlaF", "--exclude=password.txt", secret])
+            .arg(lab.folder.path()),
+    );
+    assert_eq!(found.stdout, "", "the password lies about in the clear");
+}
+
+#[test]
+fn a_template_with_ten_mistakes_says_ten() {
+    let folder = scratch();
+    let file = folder.path().join("wrong.toml");
+    let wrong = "schema = 1\nimge = \"x.dcimg\"\ndisk = \"second\"\nend = \"sleep\"\n[identity]\nhostname = \"LAB_{zz}\"\n\
+        [network]\nmode = \"statik\"\nprefix = 99\ngateway = \"10.20.0\"\n[[user]]\nname = \"a\"\npassword = \"hunter2\"\n\
+        [[run]]\ncommand = 7\n[windows]\nsid = \"new\"\n";
+    std::fs::write(&file, wrong).expect("a file");
+    let data = folder.path().join("data");
+    let run =
+        common::process::diskcast(["--data-dir", text(&data), "template", "check", text(&file)])
+            .code(2)
+            .says(&[
+                "did you mean `image`",
+                "line 2",
+                "line 3",
+                "line 4",
+                "line 6",
+                "line 8",
+                "line 9",
+                "line 10",
+                "line 13",
+                "line 15",
+                "line 17",
+            ]);
+    let lines = run
+        .stderr
+        .lines()
+        .filter(|line| line.trim_start().starts_with("line "))
+        .count();
+    assert_eq!(lines, 10, "{}", run.story());
+    assert!(
+        !run.stderr.contains("hunter2"),
+        "a literal password is not repeated"
+    );
+}
+
+#[test]
+fn a_template_is_made_shown_listed_and_saved_without_a_console() {
+    let folder = scratch();
+    let data = folder.path().join("data");
+    let cli =
+        |words: &[&str]| common::process::diskcast([&["--data-dir", text(&data)], words].concat());
+    cli(&["template", "list"]).ok();
+    let made = cli(&[
+        "template",
+        "new",
+        "lab",
+        "--set",
+        "image=/srv/lab.dcimg",
+        "--set",
+        "identity.hostname=LAB-{nn}",
+        "--set",
+        "user.1.name=kim",
+    ]);
+    let made = made.ok();
+    assert!(
+        made.stdout.contains("LAB-{nn}") && made.stdout.contains("kim"),
+        "{}",
+        made.story()
+    );
+    cli(&["template", "new", "lab", "--set", "disk=first"])
+        .code(2)
+        .says(&["--replace"]);
+    let list = cli(&["template", "list"]).ok();
+    assert!(list.stdout.contains("LAB-{nn}"), "{}", list.story());
+    cli(&["template", "check", "lab"]).ok();
+    cli(&["template", "check", "lab", "--set", "network.mod=dhcp"])
+        .code(2)
+        .says(&["network.mod", "mode"]);
+    let shown = cli(&["template", "show", "lab", "--json"]).ok().json();
+    assert_eq!(shown["template"]["identity"]["hostname"], "LAB-{nn}");
+    let schema = cli(&["template", "schema"]).ok().json();
+    assert!(schema["properties"]["identity"].is_object(), "{schema:#}");
+    let other = folder.path().join("elsewhere");
+    std::fs::create_dir(&other).expect("a folder");
+    cli(&["template", "path", text(&other)]).ok();
+    let path = cli(&["template", "path"]).ok();
+    assert!(path.stdout.contains("elsewhere"), "{}", path.story());
+    cli(&["template", "show", "lab"])
+        .code(2)
+        .says(&["lab.toml"]);
+    cli(&["template", "path", "/nonexistent"]).code(2);
+    // At no terminal nothing is asked, and nothing is written.
+    cli(&["template", "new", "asked"]).code(2);
+    assert!(!other.join("asked.toml").exists());
+}
+
+#[test]
+fn a_step_that_fails_leaves_a_blank_disk_and_names_itself() {
+    let lab = Lab::new("tb", 1);
+    lab.secret("x\n");
+    let template = lab.file(
+        "fails.toml",
+        "schema = 1\nimage = \"master.dcimg\"\n[linux]\nregenerate = []\n[[user]]\nname = \"root\"\npassword = \"ref:labadmin\"\non_exists = \"fail\"\n",
+    );
+    let run = lab.deploy(&template, &["--yes"]);
+    assert!(matches!(run.code, Some(3 | 5)), "{}", run.story());
+    if run.code == Some(3) {
+        let summary = run.last_of("summary");
+        let target = target_of(&summary, &lab.agents[0].disk);
+        assert_eq!(target["state"], "failed");
+        assert_eq!(target["step"], "applying", "{target:#}");
+        let reason = target["reason"].as_str().unwrap_or_default();
+        assert!(
+            reason.contains("user") && reason.contains("root"),
+            "{reason}"
+        );
+        let head = bytes_at(&lab.agents[0].disk, 0, 1024);
+        assert!(head.iter().all(|b| *b == 0), "a half-made disk is blank");
+    }
+
+    // What a template names and the console does not have is refused before anything is touched.
+    let template = lab.file(
+        "vanished.toml",
+        "schema = 1\nimage = \"master.dcimg\"\n[[copy]]\nfrom = \"gone\"\nto = \"/opt/gone\"\n",
+    );
+    lab.deploy(&template, &["--yes"]).code(5).says(&["gone"]);
+}
