@@ -146,6 +146,8 @@ pub enum Outcome {
     DoneRestart,
     /// It failed: why, and what to try.
     Failed(String),
+    /// The service is being stopped in the middle of it: it has its turn again with the next start.
+    Interrupted,
 }
 
 /// The machine the job runs on.
@@ -230,7 +232,9 @@ pub fn run(job: &Job, journal: &mut Journal, executor: &mut impl Executor) -> io
                         .log("the service is being stopped: the job goes on with the next start");
                     return Ok(Pause::Restart);
                 }
-                steps.perform(step)?;
+                if steps.perform(step)? == Flow::Stop {
+                    return Ok(Pause::Restart);
+                }
             }
             Next::Restart => {
                 steps.record(Entry::Restart)?;
@@ -261,6 +265,13 @@ pub fn run(job: &Job, journal: &mut Journal, executor: &mut impl Executor) -> io
     }
 }
 
+/// Does this start go on?
+#[derive(Eq, PartialEq)]
+enum Flow {
+    On,
+    Stop,
+}
+
 struct Steps<'a, E> {
     job: &'a Job,
     journal: &'a mut Journal,
@@ -285,7 +296,7 @@ impl<E: Executor> Steps<'_, E> {
         }
     }
 
-    fn perform(&mut self, step: &Step) -> io::Result<()> {
+    fn perform(&mut self, step: &Step) -> io::Result<Flow> {
         let attempt = self.journal.step(&step.id).begun.saturating_add(1);
         let kind = kind(&step.action);
         self.record(Entry::Begin(step.id.clone()))?;
@@ -307,8 +318,13 @@ impl<E: Executor> Steps<'_, E> {
                 self.executor.log(&format!("step {id}: failed: {reason}"));
                 Entry::Failed { id, reason }
             }
+            Outcome::Interrupted => {
+                self.executor.log(&format!("step {id}: interrupted"));
+                return Ok(Flow::Stop);
+            }
         };
-        self.record(entry)
+        self.record(entry)?;
+        Ok(Flow::On)
     }
 
     fn wipe(&mut self, of: &[&Step]) -> io::Result<()> {

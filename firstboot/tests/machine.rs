@@ -358,6 +358,14 @@ fn a_program_that_failed_is_not_run_again() {
     assert_eq!(machine.did.last(), Some(&Did::Ended(End::Shutdown)));
 }
 
+/// A technician restarts the machine in the middle of a program: that is no failure of it.
+#[test]
+fn a_program_that_was_interrupted_has_its_turn_again() {
+    let mut machine = lab().answer("run.2", &[Outcome::Interrupted, Outcome::Done]);
+    assert_eq!(machine.starts(9), (4, Some(Pause::Finished)));
+    assert_eq!(machine.performed("run.2"), 2);
+}
+
 /// An installer that restarts the machine by itself never gives an answer.
 #[test]
 fn a_program_that_restarts_the_machine_is_given_up_after_some_starts() {

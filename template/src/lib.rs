@@ -5,4 +5,9 @@
 //! socket. What always holds: the same input gives the same plan, and no plan holds a secret.
 
 pub mod findings;
+pub mod mistake;
+pub mod names;
+mod paths;
+pub mod schema;
 pub mod step;
+pub mod values;

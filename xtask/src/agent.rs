@@ -82,7 +82,8 @@ fn needs_no_libraries(agent: &Path) -> Result<(), Failure> {
     output(&path, &["--version"]).map(|_| ())
 }
 
-fn release_folder() -> Result<PathBuf, Failure> {
+/// Where finished programs lie.
+pub(crate) fn release_folder() -> Result<PathBuf, Failure> {
     let text = output("cargo", &["metadata", "--format-version=1", "--no-deps"])?;
     let metadata: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| Failure::new(format!("cargo metadata: {error}")))?;

@@ -19,6 +19,7 @@
 
 mod agent;
 mod bench;
+mod firstboot;
 mod fuzz;
 mod machine;
 mod options;
@@ -71,6 +72,10 @@ cargo xtask: set-up and proof of diskcast
       The agent that needs no libraries, as diskcast-agent-static beside the usual
       one: what `diskcast export` puts into the pre-OS.
 
+  cargo xtask firstboot
+      diskcast-firstboot.exe beside the agent: what a Windows target finishes itself
+      with. Fetches Debian's compiler for Windows into the target folder.
+
   cargo xtask help
 ";
 
@@ -80,6 +85,7 @@ fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         ["test", rest @ ..] => options::Test::parse(rest).and_then(|o| test::run(&o)),
         ["agent"] => agent::run(),
+        ["firstboot"] => firstboot::run(),
         ["bench", "peers", rest @ ..] => options::Bench::parse(rest).and_then(|o| bench::peers(&o)),
         ["bench", "room", rest @ ..] => room::Options::parse(rest).and_then(|o| room::run(&o)),
         [] | ["help" | "--help" | "-h", ..] => {

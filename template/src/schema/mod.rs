@@ -1,0 +1,608 @@
+//! The template file, schema 1.
+//!
+//! Owns: what a template holds, reading it with every mistake at once ([`parse`]), writing it back ([`to_toml`]), its
+//! JSON Schema, and its summary page. Top-level keys are the long options of `deploy`; `disk`, `grow`, `rate` and
+//! `start` keep the option's own text. Never holds a secret: see [`SecretRef`]. What always holds: what [`parse`]
+//! returned is free of contradictions, and reading what [`to_toml`] wrote gives the same template.
+
+mod check;
+mod read;
+mod reader;
+mod summary;
+
+pub use read::{Checks, parse, parse_with, set};
+pub use summary::{Line, summary};
+
+use crate::names::{Case, Pattern};
+use crate::step::{Group, OnError, OnExists};
+use crate::values::{AddressRange, NicChoice, SecretRef, Timeout, Word};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// The schema this version reads and writes.
+pub const SCHEMA: u32 = 1;
+
+/// Declares a choice of words for the file: an enum, its serde and schema form, and its word list.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$doc])* $variant),+ }
+
+        impl $name {
+            /// The word of the file.
+            pub fn as_str(self) -> &'static str {
+                self.word()
+            }
+        }
+
+        impl Word for $name {
+            const ALL: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
+        }
+    };
+}
+
+words! {
+    /// Whether the image is looked for on each target's disk first.
+    Reuse {
+        /// Where a sample of it is there.
+        #[default]
+        Auto = "auto",
+        /// In any case.
+        Always = "always",
+        /// Everything is sent and written.
+        Never = "never",
+    }
+}
+
+words! {
+    /// Whom the session waits for when disks differ.
+    Pace {
+        /// For nobody, while anybody has room.
+        Fastest = "fastest",
+        /// For the slower half; a slow few get the rest afterwards.
+        #[default]
+        Balanced = "balanced",
+        /// For the slowest.
+        Everyone = "everyone",
+    }
+}
+
+words! {
+    /// What each machine does once everything else is done.
+    End {
+        /// Powers off.
+        #[default]
+        Shutdown = "shutdown",
+        /// Restarts from its disk.
+        Restart = "restart",
+        /// Stays up.
+        None = "none",
+    }
+}
+
+words! {
+    /// Where addresses come from.
+    NetworkMode {
+        /// As the image has it.
+        #[default]
+        Keep = "keep",
+        /// From a DHCP server.
+        Dhcp = "dhcp",
+        /// One for each machine, from `range` or the list.
+        Static = "static",
+    }
+}
+
+words! {
+    /// Where the offline-join blob of a machine comes from.
+    JoinMethod {
+        /// `NAME.blob` in the folder `blobs`, one for each machine.
+        #[default]
+        Blob = "blob",
+        /// Made on the console by Samba's `net offlinejoin provision`.
+        Samba = "samba",
+    }
+}
+
+words! {
+    /// The machine SID.
+    SidChoice {
+        /// As the image has it.
+        #[default]
+        Keep = "keep",
+        /// Drawn anew by Windows Setup; the image has to be generalised.
+        Sysprep = "sysprep",
+        /// Rewritten everywhere, offline.
+        Rewrite = "rewrite",
+    }
+}
+
+words! {
+    /// How a Linux system is made itself.
+    LinuxMethod {
+        /// By cloud-init where the image has it, by files otherwise.
+        #[default]
+        Auto = "auto",
+        /// By files.
+        Files = "files",
+        /// By a NoCloud seed for cloud-init.
+        CloudInit = "cloud-init",
+    }
+}
+
+words! {
+    /// What a Linux clone must not share with its master.
+    Regenerate {
+        /// `/etc/machine-id` and the seeds beside it.
+        #[default]
+        MachineId = "machine-id",
+        /// The host keys of its SSH server.
+        SshHostKeys = "ssh-host-keys",
+    }
+}
+
+words! {
+    /// Where a driver goes.
+    DriverMatch {
+        /// Only where the machine has such a device.
+        #[default]
+        Auto = "auto",
+        /// Everywhere.
+        Always = "always",
+    }
+}
+
+words! {
+    /// When a program runs.
+    Phase {
+        /// By the machine itself, after its first start.
+        #[default]
+        Firstboot = "firstboot",
+    }
+}
+
+impl Word for OnExists {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("update", Self::Update),
+        ("skip", Self::Skip),
+        ("fail", Self::Fail),
+    ];
+}
+
+impl Word for OnError {
+    const ALL: &'static [(&'static str, Self)] =
+        &[("stop", Self::Stop), ("continue", Self::Continue)];
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A saved template: a master image, and what makes each machine itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Version of this file format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub schema: u32,
+    /// Name of the template; the file's name otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Master image; beside the template unless absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Disk of each machine: `first`, `largest`, `smallest`, `path:P` or `serial:S`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
+    /// Partition that grows into the free space: `last` or its number; left out, none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "text_or_number")]
+    pub grow: Option<String>,
+    /// Whether the image is looked for on each machine's disk first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reuse: Reuse,
+    /// Whom the session waits for when disks differ.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pace: Pace,
+    /// Most the multicast may take of the network: `400mbit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// When to start: `all`, `now`, a number of machines, `at=TIME`, `manual`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// What each machine does once everything else is done.
+    #[serde(default)]
+    pub end: End,
+    /// Names.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub identity: Identity,
+    /// Addresses.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub network: Network,
+    /// Workgroup or domain.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub membership: Membership,
+    /// What only Windows has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
+    /// What only Linux has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<Linux>,
+    /// Local accounts.
+    #[serde(default, rename = "user", skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// Windows driver packages.
+    #[serde(default, rename = "driver", skip_serializing_if = "Vec::is_empty")]
+    pub drivers: Vec<Driver>,
+    /// Files that lie on each machine.
+    #[serde(default, rename = "copy", skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<Copy>,
+    /// Programs that run on each machine.
+    #[serde(default, rename = "run", skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<Run>,
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA,
+            name: None,
+            image: None,
+            disk: None,
+            grow: None,
+            reuse: Reuse::default(),
+            pace: Pace::default(),
+            rate: None,
+            start: None,
+            end: End::default(),
+            identity: Identity::default(),
+            network: Network::default(),
+            membership: Membership::default(),
+            windows: None,
+            linux: None,
+            users: Vec::new(),
+            drivers: Vec::new(),
+            copies: Vec::new(),
+            runs: Vec::new(),
+        }
+    }
+}
+
+impl Template {
+    /// True when machines get a name or an address from it, and so have to be bound.
+    pub fn binds(&self) -> bool {
+        self.identity.names() || self.network.mode == NetworkMode::Static
+    }
+
+    /// True when anything of the system on the image is to change. Without it a template is an image and a way to send it,
+    /// and any image will do. `[windows]` and `[linux]` count when they are there, even with nothing but defaults.
+    pub fn personalises(&self) -> bool {
+        self.binds()
+            || self.network.mode != NetworkMode::Keep
+            || self.network.suffix.is_some()
+            || self.membership != Membership::default()
+            || self.windows.is_some()
+            || self.linux.is_some()
+            || !self.users.is_empty()
+            || !self.drivers.is_empty()
+            || !self.copies.is_empty()
+            || !self.runs.is_empty()
+    }
+}
+
+/// Names of the machines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Pattern of the names: `LAB-{nn}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<Pattern>,
+    /// The first number.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 999_999))]
+    pub start: u32,
+    /// Letters of the names.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub case: Case,
+    /// CSV file beside the template: MAC or UUID, name, address. What it says wins over `hostname` and `range`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            hostname: None,
+            start: 1,
+            case: Case::default(),
+            list: None,
+        }
+    }
+}
+
+impl Identity {
+    /// True when machines get a name.
+    pub fn names(&self) -> bool {
+        self.hostname.is_some() || self.list.is_some()
+    }
+}
+
+/// Addresses of the machines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Where addresses come from.
+    #[serde(default)]
+    pub mode: NetworkMode,
+    /// Addresses to hand out, both ends included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<AddressRange>,
+    /// Bits of the network, 1 to 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 30))]
+    pub prefix: Option<u8>,
+    /// Router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub gateway: Option<Ipv4Addr>,
+    /// Name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub dns: Vec<Ipv4Addr>,
+    /// DNS suffix of the machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
+    /// DNS search list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// Which network cards.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nic: NicChoice,
+}
+
+/// Workgroup or domain; neither keeps what the image has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    /// Windows workgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workgroup: Option<String>,
+    /// DNS name of the domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Where new machine accounts go: `OU=Labs,DC=corp,DC=example`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ou: Option<String>,
+    /// Where the offline-join blob of each machine comes from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub method: JoinMethod,
+    /// Folder of `NAME.blob` files, beside the template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs: Option<String>,
+    /// Password for making machine accounts; only the console uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<SecretRef>,
+}
+
+/// What only Windows has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Windows {
+    /// Partition of the system, where an image has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub partition: Option<u32>,
+    /// The machine SID.
+    #[serde(default)]
+    pub sid: SidChoice,
+    /// Go on although Windows 11 24H2 and Server 2025 refuse each other with equal SIDs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub allow_duplicate_sid: bool,
+    /// MachineGuid, update, telemetry and DHCPv6 identities are drawn anew.
+    #[serde(default = "yes")]
+    pub regenerate_ids: bool,
+    /// Throw away the session of a hibernated image.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub discard_hibernation: bool,
+    /// Language and formats of a generalised image: `en-US`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            partition: None,
+            sid: SidChoice::default(),
+            allow_duplicate_sid: false,
+            regenerate_ids: true,
+            discard_hibernation: false,
+            locale: None,
+        }
+    }
+}
+
+/// What only Linux has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Linux {
+    /// Partition of the system's root, where an image has more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub partition: Option<u32>,
+    /// How the system is made itself.
+    #[serde(default)]
+    pub method: LinuxMethod,
+    /// What is drawn anew.
+    #[serde(default = "everything")]
+    pub regenerate: Vec<Regenerate>,
+}
+
+fn everything() -> Vec<Regenerate> {
+    vec![Regenerate::MachineId, Regenerate::SshHostKeys]
+}
+
+impl Default for Linux {
+    fn default() -> Self {
+        Self {
+            partition: None,
+            method: LinuxMethod::default(),
+            regenerate: everything(),
+        }
+    }
+}
+
+/// A local account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_name: Option<String>,
+    /// `administrators`, `users`, `power-users`, `remote-desktop`, or names of the image's own groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "group_names")]
+    #[schemars(with = "Vec<String>")]
+    pub groups: Vec<Group>,
+    /// Where its password comes from; left out, it cannot log in by password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// What happens when the account is there already.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_exists: OnExists,
+}
+
+/// Groups as their names in the file.
+mod group_names {
+    use super::{Group, group, group_name};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        groups: &[Group],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let names: Vec<&str> = groups.iter().map(group_name).collect();
+        names.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Group>, D::Error> {
+        let names = Vec::<String>::deserialize(deserializer)?;
+        Ok(names.into_iter().map(group).collect())
+    }
+}
+
+/// A group by its name in the file.
+pub(crate) fn group(name: String) -> Group {
+    match name.as_str() {
+        "administrators" => Group::Administrators,
+        "users" => Group::Users,
+        "power-users" => Group::PowerUsers,
+        "remote-desktop" => Group::RemoteDesktop,
+        _ => Group::Named(name),
+    }
+}
+
+/// The name of a group in the file.
+pub fn group_name(group: &Group) -> &str {
+    match group {
+        Group::Administrators => "administrators",
+        Group::Users => "users",
+        Group::PowerUsers => "power-users",
+        Group::RemoteDesktop => "remote-desktop",
+        Group::Named(name) => name,
+    }
+}
+
+/// A Windows driver package.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Driver {
+    /// Folder with the `.inf` and what it names, beside the template.
+    pub path: String,
+    /// Without it the machine does not start: it is put in offline.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub boot_critical: bool,
+    /// Where it goes.
+    #[serde(default, rename = "match", skip_serializing_if = "is_default")]
+    pub when: DriverMatch,
+}
+
+/// A file or folder that lies on each machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    /// File or folder of the console, beside the template unless absolute.
+    pub from: String,
+    /// Where it lies on the machine: `C:\Deploy\app.msi`, `/opt/app.deb`.
+    pub to: String,
+    /// Run it at first boot, after everything is there.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub execute: bool,
+    /// What it is run with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arguments: String,
+}
+
+/// A program that runs on each machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// When.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Command line, for `cmd.exe /c` on Windows and `/bin/sh -c` on Linux.
+    pub command: String,
+    /// After this long it is ended, and has failed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeout: Timeout,
+    /// Exit codes that are success.
+    #[serde(default = "ok_codes")]
+    pub ok_codes: Vec<i32>,
+    /// Exit codes after which the machine restarts and goes on.
+    #[serde(default = "reboot_codes")]
+    pub reboot_codes: Vec<i32>,
+    /// What a failure does to what follows.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_error: OnError,
+}
+
+/// 3010 is `ERROR_SUCCESS_REBOOT_REQUIRED`, what every Windows installer ends with that wants a restart. No Linux program
+/// can end with it.
+pub(crate) fn ok_codes() -> Vec<i32> {
+    vec![0, 3010]
+}
+
+/// See [`ok_codes`].
+pub(crate) fn reboot_codes() -> Vec<i32> {
+    vec![3010]
+}
+
+/// The template as a file.
+pub fn to_toml(template: &Template) -> String {
+    // Keys are names of fields and values are text, small numbers, booleans and lists of them: all of TOML's.
+    toml::to_string(template).expect("a template holds nothing TOML cannot say")
+}
+
+fn text_or_number(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["string", "integer"] })
+}
+
+/// JSON Schema of the file, for editors.
+pub fn json_schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Template);
+    schema.insert("title".into(), "diskcast template".into());
+    schema.to_value()
+}

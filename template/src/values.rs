@@ -1,0 +1,506 @@
+//! The small values of a template: each a type that cannot hold nonsense, with one text form.
+//!
+//! Text in, value out, and back. Errors are one sentence: what is wrong and what is accepted. The same text form
+//! serves the file, JSON and `--set`.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+/// Serde and JSON Schema by way of `FromStr` and `Display`.
+macro_rules! as_text {
+    ($type:ty, $name:literal, $describe:literal) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+            fn inline_schema() -> bool {
+                true
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "description": $describe })
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
+/// A choice of words.
+pub(crate) trait Word: Copy + PartialEq + 'static {
+    /// Every word with what it means, in the order they are listed for people.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The word.
+    fn word(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, value)| *value == self)
+            .map_or("", |(word, _)| word)
+    }
+
+    /// What a word means.
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// An Ethernet address. Text: `aa:bb:cc:dd:ee:ff`; `-`, `.` and no separator are read too.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Mac(pub [u8; 6]);
+
+impl FromStr for Mac {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a MAC address; write it as aa:bb:cc:dd:ee:ff");
+        let digits: String = text
+            .chars()
+            .filter(|c| !matches!(c, ':' | '-' | '.'))
+            .collect();
+        let pairs = text.split([':', '-']).collect::<Vec<_>>();
+        let shaped = match pairs.len() {
+            // aabbccddeeff, aabb.ccdd.eeff
+            1 => digits.len() == 12,
+            6 => pairs.iter().all(|pair| pair.len() == 2),
+            _ => false,
+        };
+        if !shaped || digits.len() != 12 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad());
+        }
+        let number = u64::from_str_radix(&digits, 16).map_err(|_| bad())?;
+        let [_, _, bytes @ ..] = number.to_be_bytes();
+        if bytes == [0; 6] || bytes == [0xff; 6] {
+            return Err(format!("`{text}` is the address of no card"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+as_text!(
+    Mac,
+    "Mac",
+    "Address of a network card, `aa:bb:cc:dd:ee:ff`."
+);
+
+/// Most addresses one range may hold: a /16.
+pub const MAX_RANGE: u32 = 65_536;
+
+/// Consecutive addresses, both ends included. Text: `10.20.0.50-10.20.0.99`, or one address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AddressRange {
+    /// First.
+    pub first: Ipv4Addr,
+    /// Last; not before the first.
+    pub last: Ipv4Addr,
+}
+
+impl AddressRange {
+    /// Number of addresses, 1..=[`MAX_RANGE`].
+    pub fn count(&self) -> u32 {
+        (u32::from(self.last) - u32::from(self.first)).saturating_add(1)
+    }
+
+    /// Every address, lowest first.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
+    }
+
+    /// True when the address lies in it.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let first = parse_host(first.trim())?;
+        let last = parse_host(last.trim())?;
+        if last < first {
+            return Err(format!("the range ends at {last}, before it begins"));
+        }
+        let range = Self { first, last };
+        if range.count() > MAX_RANGE {
+            return Err(format!(
+                "the range holds {} addresses; {MAX_RANGE} are the most",
+                range.count()
+            ));
+        }
+        Ok(range)
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+as_text!(
+    AddressRange,
+    "AddressRange",
+    "First and last address, `10.20.0.50-10.20.0.99`."
+);
+
+/// An address a machine may have.
+pub(crate) fn parse_host(text: &str) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not an IPv4 address; write it as 10.20.0.1"))?;
+    let [first, ..] = address.octets();
+    if first == 0 || first == 127 || first >= 224 {
+        return Err(format!("{address} is not an address of a machine"));
+    }
+    Ok(address)
+}
+
+/// Which network cards are configured. Text: `boot`, `all`, `mac:aa:bb:cc:dd:ee:ff`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum NicChoice {
+    /// The card the machine was deployed through.
+    #[default]
+    Boot,
+    /// Every card the machine has.
+    All,
+    /// The card with this address.
+    Mac(Mac),
+}
+
+impl FromStr for NicChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "boot" => Ok(Self::Boot),
+            "all" => Ok(Self::All),
+            other => match other.strip_prefix("mac:") {
+                Some(mac) => mac.parse().map(Self::Mac),
+                None => Err(format!(
+                    "`{other}` is not one of boot, all, mac:aa:bb:cc:dd:ee:ff"
+                )),
+            },
+        }
+    }
+}
+
+impl fmt::Display for NicChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot => f.write_str("boot"),
+            Self::All => f.write_str("all"),
+            Self::Mac(mac) => write!(f, "mac:{mac}"),
+        }
+    }
+}
+
+as_text!(
+    NicChoice,
+    "NicChoice",
+    "Which network cards: `boot` (the one the machine was deployed through), `all`, or `mac:aa:bb:cc:dd:ee:ff`."
+);
+
+/// How long a program may run. Text: `90s`, `20m`, `1h30m`; 1 second to 24 hours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeout(u32);
+
+impl Timeout {
+    /// Seconds.
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self(20 * 60)
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a duration; write it as 90s, 20m or 1h30m");
+        let mut total: u32 = 0;
+        let mut digits = String::new();
+        for letter in text.chars() {
+            let unit = match letter {
+                '0'..='9' => {
+                    digits.push(letter);
+                    continue;
+                }
+                's' => 1,
+                'm' => 60,
+                'h' => 3600,
+                _ => return Err(bad()),
+            };
+            let count: u32 = digits.parse().map_err(|_| bad())?;
+            total = count
+                .checked_mul(unit)
+                .and_then(|part| total.checked_add(part))
+                .ok_or_else(bad)?;
+            digits.clear();
+        }
+        if !digits.is_empty() || text.is_empty() {
+            return Err(bad());
+        }
+        if !(1..=86_400).contains(&total) {
+            return Err(format!(
+                "`{text}` is out of range; 1s is the least and 24h the most"
+            ));
+        }
+        Ok(Self(total))
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hours, minutes, seconds) = (self.0 / 3600, self.0 / 60 % 60, self.0 % 60);
+        for (count, unit) in [(hours, 'h'), (minutes, 'm'), (seconds, 's')] {
+            if count > 0 {
+                write!(f, "{count}{unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+as_text!(
+    Timeout,
+    "Timeout",
+    "How long it may take: `90s`, `20m`, `1h30m`; at most 24 hours."
+);
+
+/// Where a secret comes from; never the secret itself. Text: `ref:NAME`, `env:NAME`, `file:PATH`, `ask`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum SecretRef {
+    /// The console's encrypted store.
+    Ref(String),
+    /// An environment variable of the command that starts the deployment.
+    Env(String),
+    /// The first line of a file.
+    File(String),
+    /// Asked for when the deployment starts.
+    Ask,
+}
+
+impl FromStr for SecretRef {
+    type Err = String;
+
+    /// The error never repeats the text: it may be the password itself.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "ask" {
+            return Ok(Self::Ask);
+        }
+        let Some((kind @ ("ref" | "env" | "file"), value)) = text.split_once(':') else {
+            return Err(
+                "a password is never written into a template, where everyone who may read the file reads it; keep it \
+                 in the console's store and write ref:NAME, or use env:NAME, file:PATH or ask"
+                    .into(),
+            );
+        };
+        let named = !value.is_empty()
+            && value.len() <= 64
+            && value
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        match kind {
+            "file" if value.is_empty() || value.chars().any(char::is_control) => {
+                Err("file: needs the path of a file".into())
+            }
+            "file" => Ok(Self::File(value.into())),
+            _ if !named => Err(format!(
+                "{kind}: needs a name of letters, digits, `-`, `_` and `.`, at most 64 characters"
+            )),
+            "env" => Ok(Self::Env(value.into())),
+            _ => Ok(Self::Ref(value.into())),
+        }
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ref(name) => write!(f, "ref:{name}"),
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Ask => f.write_str("ask"),
+        }
+    }
+}
+
+as_text!(
+    SecretRef,
+    "SecretRef",
+    "Where a secret comes from: `ref:NAME` (the console's store), `env:NAME`, `file:PATH` or `ask`. Never the secret itself."
+);
+
+/// Bits of a network that a machine with neighbours can have.
+pub(crate) const PREFIXES: std::ops::RangeInclusive<i64> = 1..=30;
+
+/// A network: an address inside it and its bits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Net {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Net {
+    pub(crate) fn new(address: Ipv4Addr, prefix: u8) -> Self {
+        Self {
+            address,
+            prefix: prefix.min(32),
+        }
+    }
+
+    fn mask(self) -> u32 {
+        u32::MAX
+            .checked_shl(32 - u32::from(self.prefix))
+            .unwrap_or(0)
+    }
+
+    /// The address that names the network.
+    pub(crate) fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address) & self.mask())
+    }
+
+    /// The address that means everybody.
+    pub(crate) fn broadcast(self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address) | !self.mask())
+    }
+
+    /// True when the address lies in the network.
+    pub(crate) fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & self.mask() == u32::from(self.network())
+    }
+}
+
+impl fmt::Display for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network(), self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_are_read_in_every_spelling() {
+        for text in [
+            "AA:bb:0c:dd:ee:0f",
+            "aa-bb-0c-dd-ee-0f",
+            "aabb.0cdd.ee0f",
+            "aabb0cddee0f",
+        ] {
+            assert_eq!(
+                text.parse::<Mac>().unwrap().to_string(),
+                "aa:bb:0c:dd:ee:0f"
+            );
+        }
+        for text in [
+            "",
+            "aa:bb:cc:dd:ee",
+            "aa:bb:cc:dd:ee:fg",
+            "aab:bc:cd:de:ef:f",
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+            "aä:bb:cc:dd:ee:f",
+        ] {
+            assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_have_both_ends() {
+        let range: AddressRange = "10.0.0.9 - 10.0.0.11".parse().unwrap();
+        assert_eq!(
+            (range.count(), range.to_string().as_str()),
+            (3, "10.0.0.9-10.0.0.11")
+        );
+        assert_eq!(range.addresses().count(), 3);
+        assert_eq!("10.0.0.9".parse::<AddressRange>().unwrap().count(), 1);
+        for text in [
+            "",
+            "10.0.0.9-",
+            "10.0.0.9-10.0.0.1",
+            "1.0.0.0-200.0.0.0",
+            "127.0.0.1",
+            "10.0.0.300",
+        ] {
+            assert!(text.parse::<AddressRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn timeouts() {
+        for (text, seconds, back) in [
+            ("90s", 90, "1m30s"),
+            ("20m", 1200, "20m"),
+            ("1h30m", 5400, "1h30m"),
+            ("24h", 86_400, "24h"),
+        ] {
+            let timeout: Timeout = text.parse().unwrap();
+            assert_eq!(
+                (timeout.seconds(), timeout.to_string().as_str()),
+                (seconds, back)
+            );
+        }
+        for text in ["", "20", "m", "0s", "25h", "5d", "-1m", "99999999999h"] {
+            assert!(text.parse::<Timeout>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_literal_password_is_refused_and_not_repeated() {
+        for text in [
+            "hunter2",
+            "plain:hunter2",
+            "ref:",
+            "ref:a b hunter2",
+            "file:",
+        ] {
+            let error = text.parse::<SecretRef>().unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        for text in ["ref:lab-admin", "env:PW", "file:/run/pw", "ask"] {
+            assert_eq!(text.parse::<SecretRef>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn networks() {
+        let net = Net::new(Ipv4Addr::new(10, 20, 0, 77), 24);
+        assert_eq!(net.to_string(), "10.20.0.0/24");
+        assert_eq!(net.broadcast(), Ipv4Addr::new(10, 20, 0, 255));
+        assert!(!net.contains(Ipv4Addr::new(10, 20, 1, 0)));
+        assert_eq!(
+            Net::new(Ipv4Addr::new(10, 0, 0, 1), 0).network(),
+            Ipv4Addr::UNSPECIFIED
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! Text snapshots: what a test printed when somebody last looked at it.
+//!
+//! `UPDATE_SNAPSHOTS=1 cargo test -p template` writes them anew; the change is then read in the diff.
+
+use std::path::Path;
+
+/// Holds `got` against the file below `tests/`.
+pub fn hold(file: &str, got: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(file);
+    let got = format!("{}\n", got.trim_end());
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, &got).unwrap();
+    }
+    let want = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        want == got,
+        "{file} is not what is printed now (UPDATE_SNAPSHOTS=1 writes it):\n{got}"
+    );
+}
