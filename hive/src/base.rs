@@ -105,6 +105,19 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     }
 }
 
+/// The block of a new hive without bins, whose root will be its first cell. [`seal`] afterwards.
+pub(crate) fn new_block(minor: u32, time: FileTime) -> Vec<u8> {
+    let mut bytes = vec![0; BLOCK];
+    put(&mut bytes, 0, b"regf");
+    set_time(&mut bytes, time);
+    // Version 1.minor, a primary file, format 1, the root behind the first bin's header; clustering 1.
+    let fields = [1, minor, file_type::PRIMARY, 1, 32, 0, 1];
+    for (place, field) in (20..).step_by(4).zip(fields) {
+        put(&mut bytes, place, &u32::to_le_bytes(field));
+    }
+    bytes
+}
+
 fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     if let Some(place) = bytes.get_mut(at..at + field.len()) {
         place.copy_from_slice(field);

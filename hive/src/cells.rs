@@ -7,6 +7,7 @@
 use crate::base::BLOCK;
 use crate::error::{HiveError, damaged};
 use crate::scan::{Scan, index, u32_at};
+use crate::space::Space;
 
 /// Length of a bin's header.
 pub(crate) const BIN_HEADER: u32 = 32;
@@ -44,15 +45,52 @@ impl Bits {
         *word |= bit;
         new
     }
+
+    pub(crate) fn remove(&mut self, offset: u32) {
+        let (word, bit) = Bits::place(offset);
+        if let Some(word) = self.0.get_mut(word) {
+            *word &= !bit;
+        }
+    }
+
+    /// The last one below `offset`.
+    pub(crate) fn last_before(&self, offset: u32) -> Option<u32> {
+        let (mut place, bit) = Bits::place(offset);
+        let mut word = self.0.get(place).map_or(0, |word| word & (bit - 1));
+        while word == 0 {
+            place = place.checked_sub(1)?;
+            word = self.0.get(place).copied().unwrap_or(0);
+        }
+        u32::try_from(place)
+            .ok()?
+            .checked_mul(512)?
+            .checked_add(8 * (63 - word.leading_zeros()))
+    }
+
+    /// Each one, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        let words = (0..).step_by(512).zip(&self.0);
+        words.flat_map(|(first, word)| {
+            (0..64)
+                .filter(move |bit| word >> bit & 1 == 1)
+                .map(move |bit| first + 8 * bit)
+        })
+    }
+
+    /// Makes room for offsets below `len`, or forgets those from there on.
+    pub(crate) fn resize(&mut self, len: u32) {
+        self.0.resize(index(len).div_ceil(512), 0);
+    }
 }
 
-/// The bytes of a hive and the map of its cells.
-#[derive(Clone, Debug)]
+/// The bytes of a hive and the map of its cells. `space.rs` changes them.
+#[derive(Clone)]
 pub(crate) struct Cells {
     /// Base block, bins, and what lies behind them.
     pub(crate) bytes: Vec<u8>,
     pub(crate) bins_len: u32,
     pub(crate) starts: Bits,
+    pub(crate) space: Space,
 }
 
 /// One bin, as its header says.
@@ -112,7 +150,18 @@ impl Cells {
             bytes,
             bins_len,
             starts,
+            space: Space::default(),
         })
+    }
+
+    /// No bin yet; `block` is the base block.
+    pub(crate) fn empty(block: Vec<u8>) -> Cells {
+        Cells {
+            bytes: block,
+            bins_len: 0,
+            starts: Bits::default(),
+            space: Space::default(),
+        }
     }
 
     /// All bins.

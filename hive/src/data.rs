@@ -10,7 +10,7 @@
 
 use crate::cells::Cells;
 use crate::error::{HiveError, damaged};
-use crate::name::Name;
+use crate::name::{self, Name};
 use crate::scan::{Scan, index};
 
 /// Data bytes in a segment; what is longer needs a `db` (Windows: `CM_KEY_VALUE_BIG`).
@@ -23,6 +23,13 @@ pub(crate) const INLINE: u32 = 1 << 31;
 pub(crate) mod flag {
     /// The name is stored in one byte a unit.
     pub(crate) const COMPRESSED: u16 = 0x0001;
+}
+
+/// Where its fields are, for those who write them.
+pub(crate) mod field {
+    pub(crate) const SIZE: usize = 4;
+    pub(crate) const DATA: usize = 8;
+    pub(crate) const KIND: usize = 12;
 }
 
 /// A value's fields and name.
@@ -42,6 +49,11 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// Whether a cell holds what should be segments.
+    pub(crate) fn is_long_cell(self, minor: u32) -> bool {
+        matches!(self, Place::Cell { len, .. } if minor >= BIG_SINCE && len > SEGMENT)
+    }
+
     pub(crate) fn len(self) -> u32 {
         match self {
             Place::Inline { len, .. } => u32::try_from(len).unwrap_or(0),
@@ -183,4 +195,29 @@ pub(crate) fn read(cells: &Cells, place: Place) -> Result<Vec<u8>, HiveError> {
             Ok(data)
         }
     }
+}
+
+/// The bytes of a new `vk`.
+pub(crate) fn entry_bytes(
+    name: &str,
+    size: u32,
+    word: u32,
+    kind: u32,
+) -> Result<Vec<u8>, HiveError> {
+    let (stored, compressed) = name::stored(name);
+    // Windows says neither of a name that is not there.
+    let compressed = compressed && !stored.is_empty();
+    let name_len = u16::try_from(stored.len());
+    let name_len = name_len.map_err(|_| HiveError::Name {
+        why: "it is too long",
+    })?;
+    let mut bytes = b"vk".to_vec();
+    bytes.extend_from_slice(&name_len.to_le_bytes());
+    bytes.extend_from_slice(&size.to_le_bytes());
+    bytes.extend_from_slice(&word.to_le_bytes());
+    bytes.extend_from_slice(&kind.to_le_bytes());
+    bytes.extend_from_slice(&u16::from(compressed).to_le_bytes());
+    bytes.extend_from_slice(&[0; 2]);
+    bytes.extend_from_slice(&stored);
+    Ok(bytes)
 }

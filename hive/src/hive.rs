@@ -1,5 +1,8 @@
 //! A hive that is open, and everything that reads it.
 
+use std::fmt;
+use std::sync::OnceLock;
+
 use crate::base::{BLOCK, Base};
 use crate::cells::{Cells, NOWHERE};
 use crate::data::{self, Entry};
@@ -17,13 +20,26 @@ use crate::value::Value;
 pub struct KeyId(pub(crate) u32);
 
 /// A registry hive, in memory as a whole.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hive {
     pub(crate) cells: Cells,
     pub(crate) root: u32,
     pub(crate) minor: u32,
-    /// The bytes are not those of the file any more.
-    pub(crate) changed: bool,
+    /// Completed from the logs.
+    replayed: bool,
+    /// Some edit changed something.
+    pub(crate) edited: bool,
+    /// Set once a validation found no fault.
+    pub(crate) sound: OnceLock<()>,
+}
+
+impl fmt::Debug for Hive {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut to = to.debug_struct("Hive");
+        to.field("bins_len", &self.cells.bins_len)
+            .field("edited", &self.edited)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Hive {
@@ -53,12 +69,13 @@ impl Hive {
         })?;
         base.check_primary()?;
         let cells = Cells::map(bytes, base.bins_len)?;
-        let changed = recovery.entries > 0;
         let hive = Hive {
             cells,
             root: base.root,
             minor: base.minor,
-            changed,
+            replayed: recovery.entries > 0,
+            edited: false,
+            sound: OnceLock::new(),
         };
         hive.key(hive.root())?;
         Ok((hive, recovery))
@@ -73,7 +90,7 @@ impl Hive {
     /// Whether the bytes are not those of the file any more: edited, or completed from the logs.
     #[must_use]
     pub fn is_changed(&self) -> bool {
-        self.changed
+        self.replayed || self.edited
     }
 
     pub(crate) fn key(&self, key: KeyId) -> Result<Key<'_>, HiveError> {
@@ -242,12 +259,5 @@ impl Hive {
         Ok(Security::read(&self.cells, key.security)?
             .descriptor
             .to_vec())
-    }
-
-    /// The file to write. Nothing changed: the bytes as they came.
-    #[must_use]
-    pub fn into_bytes(self, now: crate::FileTime) -> Vec<u8> {
-        let _ = now;
-        self.cells.bytes
     }
 }

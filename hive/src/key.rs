@@ -18,8 +18,30 @@ use crate::scan::Scan;
 pub(crate) mod flag {
     /// The root of a hive.
     pub(crate) const ROOT: u16 = 0x0004;
+    /// Windows does not delete it. The root has it.
+    pub(crate) const NO_DELETE: u16 = 0x0008;
     /// The name is stored in one byte a unit.
     pub(crate) const COMPRESSED: u16 = 0x0020;
+}
+
+/// Where its fields are, for those who write them.
+pub(crate) mod field {
+    pub(crate) const FLAGS: usize = 2;
+    pub(crate) const TIME: usize = 4;
+    pub(crate) const PARENT: usize = 16;
+    pub(crate) const SUBKEYS: usize = 20;
+    pub(crate) const SUBKEY_LIST: usize = 28;
+    pub(crate) const VOLATILE_LIST: usize = 32;
+    pub(crate) const VALUES: usize = 36;
+    pub(crate) const VALUE_LIST: usize = 40;
+    pub(crate) const SECURITY: usize = 44;
+    pub(crate) const CLASS: usize = 48;
+    pub(crate) const LONGEST_SUBKEY: usize = 52;
+    pub(crate) const LONGEST_CLASS: usize = 56;
+    pub(crate) const LONGEST_VALUE: usize = 60;
+    pub(crate) const LARGEST_DATA: usize = 64;
+    pub(crate) const NAME_LEN: usize = 72;
+    pub(crate) const NAME: usize = 76;
 }
 
 /// A key's fields and name.
@@ -33,6 +55,11 @@ pub(crate) struct Key<'a> {
     pub(crate) value_list: u32,
     pub(crate) security: u32,
     pub(crate) class: u32,
+    /// Bytes of the longest name below, as UTF-16.
+    pub(crate) longest_subkey: u16,
+    pub(crate) longest_class: u32,
+    pub(crate) longest_value: u32,
+    pub(crate) largest_data: u32,
     pub(crate) class_len: u16,
     pub(crate) name: Name<'a>,
 }
@@ -52,7 +79,12 @@ impl<'a> Key<'a> {
         let value_list = scan.u32()?;
         let security = scan.u32()?;
         let class = scan.u32()?;
-        scan.take(20)?;
+        let longest_subkey = scan.u16()?;
+        scan.take(2)?;
+        let longest_class = scan.u32()?;
+        let longest_value = scan.u32()?;
+        let largest_data = scan.u32()?;
+        scan.take(4)?;
         let name_len = scan.u16()?;
         let class_len = scan.u16()?;
         let compressed = flags & flag::COMPRESSED != 0;
@@ -69,6 +101,10 @@ impl<'a> Key<'a> {
             value_list,
             security,
             class,
+            longest_subkey,
+            longest_class,
+            longest_value,
+            largest_data,
             class_len,
             name: Name { bytes, compressed },
         })

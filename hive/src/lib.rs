@@ -28,24 +28,31 @@
 //! The format: "Windows registry file format specification" by M. Suhanov, cited here as `regf`.
 
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "the edits that use the rest come next")]
 
 mod base;
 mod cells;
 mod data;
+mod edit;
+mod empty;
 mod error;
 mod hive;
 mod key;
 mod list;
+mod list_edit;
 mod log;
 mod name;
 mod scan;
 mod security;
+pub mod sid;
+mod space;
+mod validate;
 mod value;
+mod value_edit;
 
-pub use error::HiveError;
+pub use error::{Fault, HiveError};
 pub use hive::{Hive, KeyId};
 pub use log::{Recovery, Stop};
+pub use validate::Census;
 pub use value::{Value, dword, kind, multi_sz, qword, sz};
 
 /// A point in time as the registry counts it: 100 ns steps since the start of 1601, UTC.

@@ -34,6 +34,14 @@ impl Leaf {
         }
     }
 
+    pub(crate) const fn signature(self) -> [u8; 2] {
+        match self {
+            Leaf::Plain => *b"li",
+            Leaf::Letters => *b"lf",
+            Leaf::Hash => *b"lh",
+        }
+    }
+
     /// Bytes an entry takes.
     pub(crate) const fn entry_len(self) -> usize {
         match self {

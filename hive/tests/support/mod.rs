@@ -33,7 +33,7 @@ pub(crate) fn unpack(folder: &std::path::Path, name: &str) -> Vec<u8> {
 }
 
 /// Every hive of the folder, each with its logs.
-pub(crate) const HIVES: [(&str, &[&str]); 12] = [
+pub(crate) const HIVES: [(&str, &[&str]); 14] = [
     ("bcd-efi/BCD", &[]),
     (
         "log-replay-1/NewDirtyHive",
@@ -57,6 +57,8 @@ pub(crate) const HIVES: [(&str, &[&str]); 12] = [
     ("win81-student-pc8/NTUSER.DAT", &[]),
     ("win81-student-pc8/SAM", &[]),
     ("win81-student-pc8/SECURITY", &[]),
+    ("xp-m57-pat/SAM", &[]),
+    ("xp-m57-pat/SECURITY", &[]),
     ("xp-m57-pat/SYSTEM", &[]),
 ];
 
