@@ -75,12 +75,22 @@ fn short(number: usize) -> [u8; 2] {
 /// Gives a file that is being written its descriptor, before its content.
 pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<(), String> {
     let descriptor = access.descriptor(false);
-    rustix::fs::fsetxattr(&file.file, ATTRIBUTE, &descriptor, rustix::fs::XattrFlags::empty())
-        .map_err(|error| format!("{path}: its access rights: {}", io::Error::from(error)))
+    rustix::fs::fsetxattr(
+        &file.file,
+        ATTRIBUTE,
+        &descriptor,
+        rustix::fs::XattrFlags::empty(),
+    )
+    .map_err(|error| format!("{path}: its access rights: {}", io::Error::from(error)))
 }
 
 /// Writes a whole file with that access.
-pub(crate) fn write(guest: &Guest, path: &str, content: &[u8], access: Access) -> Result<(), String> {
+pub(crate) fn write(
+    guest: &Guest,
+    path: &str,
+    content: &[u8],
+    access: Access,
+) -> Result<(), String> {
     let mut file = guest.create(path, Owner::root(0o600))?;
     dress(&file, path, access)?;
     io::Write::write_all(&mut file.file, content).map_err(|error| format!("{path}: {error}"))?;

@@ -60,7 +60,7 @@ impl Task for StageDriver<'_> {
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
         let guest = context.root(self.partition)?;
         for (path, payload) in self.places(&guest)? {
-            put(context, &guest, &path, payload)?;
+            put(context, &guest, &path, payload, Access::Private)?;
         }
         Ok(())
     }
@@ -69,7 +69,9 @@ impl Task for StageDriver<'_> {
 fn missing(guest: &Guest, places: &[(String, &Payload)]) -> Result<State, String> {
     for (path, payload) in places {
         if !lies_there(guest, path, payload)? {
-            return Ok(State::Needed(format!("{path} is not there, or is another one")));
+            return Ok(State::Needed(format!(
+                "{path} is not there, or is another one"
+            )));
         }
     }
     Ok(State::Done)
@@ -81,13 +83,14 @@ pub(super) fn put(
     guest: &Guest,
     path: &str,
     payload: &Payload,
+    access: Access,
 ) -> Result<(), String> {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
-    acl::create_folders(guest, folder, Access::Ordinary)?;
+    acl::create_folders(guest, folder, access)?;
     let source = context.payload(payload)?;
     let owner = crate::guest::Owner::root(0o600);
     crate::copy::put(guest, path, payload, source, owner, &|| context.cancelled())?;
-    guest.set_attribute(path, acl::ATTRIBUTE, &Access::Ordinary.descriptor(false))
+    guest.set_attribute(path, acl::ATTRIBUTE, &access.descriptor(false))
 }
 
 /// A driver without which the machine does not start.
@@ -104,9 +107,15 @@ impl BootDriver<'_> {
     fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
         let mut places = staged(guest, self.service, self.files)?;
         let name = |file: &DriverFile| file.name.rsplit('/').next().unwrap_or("").to_owned();
-        let driver = self.files.iter().find(|file| name(file).eq_ignore_ascii_case(self.binary));
+        let driver = self
+            .files
+            .iter()
+            .find(|file| name(file).eq_ignore_ascii_case(self.binary));
         let driver = driver.ok_or_else(|| {
-            format!("the driver package of {} has no {}", self.service, self.binary)
+            format!(
+                "the driver package of {} has no {}",
+                self.service, self.binary
+            )
         })?;
         paths::check_name(self.binary).map_err(|why| format!("{:?}: {why}", self.binary))?;
         let windows = paths::windows_folder(guest)?;
@@ -117,9 +126,13 @@ impl BootDriver<'_> {
 
     /// Name of the package's `.inf`, lower case as Windows keys it.
     fn inf(&self) -> Result<String, String> {
-        let mut names = self.files.iter().filter_map(|file| file.name.rsplit('/').next());
+        let mut names = self
+            .files
+            .iter()
+            .filter_map(|file| file.name.rsplit('/').next());
         let inf = names.find(|name| name.to_ascii_lowercase().ends_with(".inf"));
-        let inf = inf.ok_or_else(|| format!("the driver package of {} has no .inf", self.service))?;
+        let inf =
+            inf.ok_or_else(|| format!("the driver package of {} has no .inf", self.service))?;
         Ok(inf.to_ascii_lowercase())
     }
 
@@ -132,7 +145,10 @@ impl BootDriver<'_> {
                 ("Start", dword(0)),
                 ("ErrorControl", dword(1)),
                 ("Group", sz("SCSI miniport")),
-                ("ImagePath", expand_sz(&format!(r"system32\drivers\{}", self.binary))),
+                (
+                    "ImagePath",
+                    expand_sz(&format!(r"system32\drivers\{}", self.binary)),
+                ),
             ] {
                 hives.set("SYSTEM", &service, name, value)?;
             }
@@ -161,7 +177,12 @@ impl BootDriver<'_> {
         let file = format!(r"DriverDatabase\DriverInfFiles\{inf}");
         hives.set("SYSTEM", &file, "", multi_sz(&[&label]))?;
         hives.set("SYSTEM", &file, "Active", sz(&label))?;
-        hives.set("SYSTEM", &file, "Configurations", multi_sz(&[CONFIGURATION]))?;
+        hives.set(
+            "SYSTEM",
+            &file,
+            "Configurations",
+            multi_sz(&[CONFIGURATION]),
+        )?;
         let package = format!(r"DriverDatabase\DriverPackages\{label}");
         hives.set("SYSTEM", &package, "Version", binary(&version()))?;
         let configuration = format!(r"{package}\Configurations\{CONFIGURATION}");
@@ -191,7 +212,8 @@ fn version() -> [u8; 48] {
     let mut bytes = [0; 48];
     bytes[..8].copy_from_slice(&[0, 0xff, 9, 0, 0, 0, 0, 0]);
     bytes[8..24].copy_from_slice(&[
-        0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03, 0x18,
+        0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03,
+        0x18,
     ]);
     bytes
 }
@@ -209,7 +231,13 @@ impl Task for BootDriver<'_> {
         let guest = context.root(self.partition)?;
         for (path, payload) in self.places(&guest)? {
             if !lies_there(&guest, &path, payload)? {
-                put(context, &guest, &path, payload)?;
+                let staged = path.to_ascii_lowercase().starts_with("/programdata/");
+                let access = if staged {
+                    Access::Private
+                } else {
+                    Access::Ordinary
+                };
+                put(context, &guest, &path, payload, access)?;
             }
         }
         drop(guest);

@@ -32,10 +32,12 @@ impl Discard {
         io::Read::read_to_end(&mut io::Read::take(file, 4), &mut magic)
             .map_err(|error| format!("{path}: {error}"))?;
         magic.make_ascii_lowercase();
-        Ok(SESSIONS.iter().any(|session| magic == *session).then_some(path))
+        Ok(SESSIONS
+            .iter()
+            .any(|session| magic == *session)
+            .then_some(path))
     }
 }
-
 
 impl Task for Discard {
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {

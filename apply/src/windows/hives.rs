@@ -123,7 +123,9 @@ impl Hives {
     /// True when a key is there.
     pub(crate) fn has(&mut self, name: &str, key: &str) -> Result<bool, String> {
         let found = self.get(name)?.find(key);
-        Ok(found.map_err(|error| format!("{name}\\{key}: {error}"))?.is_some())
+        Ok(found
+            .map_err(|error| format!("{name}\\{key}: {error}"))?
+            .is_some())
     }
 
     /// Sets a value of a key, which is made when it is missing.
@@ -194,7 +196,12 @@ impl Hives {
         let mut changes = Vec::new();
         for (path, opened) in &self.open {
             let name = path.rsplit('/').next().unwrap_or(path);
-            changes.extend(opened.changes.iter().map(|change| format!("{name}: {change}")));
+            changes.extend(
+                opened
+                    .changes
+                    .iter()
+                    .map(|change| format!("{name}: {change}")),
+            );
         }
         match changes.as_slice() {
             [] => State::Done,
@@ -262,7 +269,10 @@ fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
 fn validate(hive: &Hive) -> Result<(), String> {
     hive.validate().map(|_| ()).map_err(|faults| {
         let first: Vec<String> = faults.iter().take(3).map(ToString::to_string).collect();
-        format!("the hive is damaged ({}); repair the master", first.join("; "))
+        format!(
+            "the hive is damaged ({}); repair the master",
+            first.join("; ")
+        )
     })
 }
 
@@ -335,7 +345,9 @@ fn now() -> FileTime {
     #[expect(clippy::disallowed_methods, reason = "the edge: edits are dated")]
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // From 1601 to 1970 there are 11,644,473,600 seconds.
-    let seconds = since.map_or(0, |since| since.as_secs()).saturating_add(11_644_473_600);
+    let seconds = since
+        .map_or(0, |since| since.as_secs())
+        .saturating_add(11_644_473_600);
     FileTime(seconds.saturating_mul(10_000_000))
 }
 

@@ -22,10 +22,14 @@ pub(crate) fn task(partition: u32, machine_guid: &str) -> Box<dyn Task + '_> {
         let update = r"Microsoft\Windows\CurrentVersion\WindowsUpdate";
         hives.remove_values("SOFTWARE", update, |name| is_one_of(name, &UPDATE))?;
         let telemetry = r"Microsoft\SQMClient";
-        hives.remove_values("SOFTWARE", telemetry, |name| is_one_of(name, &["MachineId"]))?;
+        hives.remove_values("SOFTWARE", telemetry, |name| {
+            is_one_of(name, &["MachineId"])
+        })?;
         for set in hives.control_sets()? {
             let parameters = format!(r"{set}\Services\Tcpip6\Parameters");
-            hives.remove_values("SYSTEM", &parameters, |name| is_one_of(name, &["Dhcpv6DUID"]))?;
+            hives.remove_values("SYSTEM", &parameters, |name| {
+                is_one_of(name, &["Dhcpv6DUID"])
+            })?;
         }
         Ok(())
     });

@@ -48,7 +48,12 @@ pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
                     .into(),
             );
         }
-        hives.set("SECURITY", r"Policy\PolPrDmN", "", (kind::NONE, counted(name)?))
+        hives.set(
+            "SECURITY",
+            r"Policy\PolPrDmN",
+            "",
+            (kind::NONE, counted(name)?),
+        )
     }))
 }
 

@@ -85,7 +85,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.ends_with(['.', ' ']) {
         return Err("a name in it ends with a dot or a space");
     }
-    let stem = name.split('.').next().unwrap_or(name).trim_end().to_ascii_uppercase();
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or(name)
+        .trim_end()
+        .to_ascii_uppercase();
     let numbered = stem.strip_prefix("COM").or(stem.strip_prefix("LPT"));
     let numbered = numbered.is_some_and(|n| n.len() == 1 && n.chars().all(|c| c.is_ascii_digit()));
     if DEVICES.contains(&stem.as_str()) || numbered {
@@ -111,7 +116,10 @@ mod tests {
         let guest = guest(dir.path());
         for (path, found) in [
             (r"C:\deploy\App.msi", "/Deploy/App.msi"),
-            (r"c:/WINDOWS/system32/CONFIG/x", "/Windows/System32/config/x"),
+            (
+                r"c:/WINDOWS/system32/CONFIG/x",
+                "/Windows/System32/config/x",
+            ),
             (r"C:\New\Folder\file", "/New/Folder/file"),
         ] {
             assert_eq!(guest_path(&guest, path).unwrap(), found);

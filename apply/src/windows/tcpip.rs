@@ -43,7 +43,9 @@ pub(crate) fn task<'a>(
         }
         match known {
             true => Ok(()),
-            false => Err(format!("the master does not know the interface {interface}")),
+            false => Err(format!(
+                "the master does not know the interface {interface}"
+            )),
         }
     }))
 }
@@ -83,7 +85,12 @@ fn configure(hives: &mut Hives, key: &str, config: &NicConfig) -> Result<(), Str
             }
         }
     }
-    hives.set("SYSTEM", key, "NameServer", sz(&texts(&config.dns).join(",")))?;
+    hives.set(
+        "SYSTEM",
+        key,
+        "NameServer",
+        sz(&texts(&config.dns).join(",")),
+    )?;
     match &config.suffix {
         Some(suffix) => hives.set("SYSTEM", key, "Domain", sz(suffix)),
         None => Ok(()),
