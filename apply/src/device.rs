@@ -79,9 +79,21 @@ impl Drop for Loop {
     }
 }
 
+/// Whoever looks at the device in that moment (udev, a list of disks) keeps it for as long: waited for.
 fn detach(path: &Path) -> Result<(), String> {
     let text = path.display().to_string();
-    program::run("losetup", &["--detach", &text], SHORT)?
-        .success("losetup --detach")
-        .map(drop)
+    let before = backing(path);
+    program::run("losetup", &["--detach", &text], SHORT)?.success("losetup --detach")?;
+    // The number may be somebody else's by then.
+    if program::until(SHORT, || backing(path) != before || before.is_none()) {
+        return Ok(());
+    }
+    Err(format!("{text} is still in use after it was detached"))
+}
+
+/// File and offset behind a loop device.
+fn backing(path: &Path) -> Option<(String, String)> {
+    let folder = Path::new("/sys/block").join(path.file_name()?).join("loop");
+    let read = |name| std::fs::read_to_string(folder.join(name)).ok();
+    Some((read("backing_file")?, read("offset")?))
 }

@@ -1,10 +1,15 @@
 //! Saved templates, and what they come to on one machine.
 //!
-//! Owns: the file format and its mistakes ([`schema`]), names and addresses handed out, and the plan: findings of an image,
-//! a machine's facts and a template give ordered [`step`]s, or reasons to refuse. Never touches a file, a clock or a
-//! socket. What always holds: the same input gives the same plan, and no plan holds a secret.
+//! Owns: the file format and its mistakes ([`schema`]), names and addresses handed out ([`names`], [`bind`], [`import`]),
+//! driver packages as far as plans need them ([`inf`]), and the plan: findings of an image, a machine's facts and
+//! a template give ordered [`step`]s, or reasons to refuse. Never touches a file, a clock or a socket. What always holds:
+//! the same input gives the same plan, and no plan holds a secret.
 
+pub mod bind;
 pub mod findings;
+pub mod import;
+pub mod inf;
+pub mod machine;
 pub mod mistake;
 pub mod names;
 mod paths;

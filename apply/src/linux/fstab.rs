@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn what_hides_a_part_of_the_root() {
         let found = entries(
-            "# /etc/fstab\nUUID=a / ext4 defaults 0 1\nLABEL=\"var log\" /var/log/ ext4 defaults 0 2\n\
+            "# /etc/fstab\nUUID=a / ext4 defaults 0 1\nLABEL=var\\040log /var/log/ ext4 defaults 0 2\n\
              UUID=b /var ext4 defaults 0 2\nUUID=c none swap sw 0 0\ntmpfs /tmp tmpfs x 0 0\n\
              /dev/mapper/x /home xfs defaults 0 0\nUUID=d /mnt/usb ext4 noauto 0 0\n\
              UUID=e /opt btrfs subvol=@opt 0 0\nbroken\n",

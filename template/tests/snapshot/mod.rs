@@ -5,7 +5,7 @@
 use std::path::Path;
 
 /// Holds `got` against the file below `tests/`.
-pub fn hold(file: &str, got: &str) {
+pub(crate) fn hold(file: &str, got: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
         .join(file);

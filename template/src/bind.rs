@@ -1,0 +1,568 @@
+//! Which machine gets which name and address.
+//!
+//! Pure: what is remembered, who is there and what is taken come in, bindings or every reason against come out. What
+//! always holds: nothing is handed out twice, whatever the case of its letters; a machine that is known keeps its number,
+//! name and address as long as the template still allows them; the same input gives the same bindings.
+//!
+//! A machine is known by its network cards. The SMBIOS UUID comes second, and only while it is the machine's own: boards
+//! are sold by the thousand with one UUID, or with `03000200-0400-0500-0006-000700080009`.
+
+use crate::import::Listed;
+use crate::machine::Machine;
+use crate::names::{NameFacts, NameRules, check};
+use crate::schema::{NetworkMode, Template};
+use crate::values::Mac;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::Ipv4Addr;
+
+/// Highest number handed out.
+const MAX_NUMBER: u32 = 999_999;
+
+/// What one machine was given, remembered by the console.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The cards it is known by; the one it was first deployed through comes first.
+    pub macs: Vec<Mac>,
+    /// Its SMBIOS UUID, where it is its own.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// Name of the template that gave it.
+    pub template: String,
+    /// Number in the names of that template.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its address.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// Source of its SID and other identities, drawn once.
+    pub seed: [u8; 12],
+}
+
+/// What names and addresses are handed out from.
+#[derive(Clone, Copy, Debug)]
+pub struct BindRequest<'a> {
+    /// Template.
+    pub template: &'a Template,
+    /// Its name.
+    pub template_name: &'a str,
+    /// Who is to be bound, in the order numbers are given. `seed` of each is kept for a machine that is new.
+    pub machines: &'a [Machine],
+    /// Every binding of the store.
+    pub existing: &'a [Binding],
+    /// The list of `identity.list`.
+    pub list: &'a [Listed],
+    /// Addresses nobody gets, with what they are: `console`, `answers to ARP`. Gateway and name servers of the template need
+    /// not be among them.
+    pub taken: &'a [(Ipv4Addr, String)],
+    /// Names nobody gets, such as those of other machines in the roster.
+    pub taken_names: &'a [String],
+    /// What a name may be on the image's system.
+    pub rules: NameRules,
+}
+
+/// Why a machine, or all of them, cannot be bound.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct BindFault {
+    /// Machine by the console's name for it; `None` when it concerns all.
+    pub machine: Option<String>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for BindFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.machine {
+            Some(machine) => write!(f, "{machine}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+/// Values many boards share instead of a UUID of their own.
+const JUNK_UUIDS: [&str; 4] = [
+    "03000200-0400-0500-0006-000700080009",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+    "fefefefe-fefe-fefe-fefe-fefefefefefe",
+    "00020003-0004-0005-0006-000700080009",
+];
+
+/// A UUID in small letters, unless it cannot be one machine's own.
+pub fn usable_uuid(uuid: &str) -> Option<String> {
+    let uuid = uuid.trim().to_ascii_lowercase();
+    let digits: Vec<u8> = uuid.bytes().filter(|b| *b != b'-').collect();
+    let shaped = digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit);
+    let varied = digits.iter().any(|digit| Some(digit) != digits.first());
+    (shaped && varied && !JUNK_UUIDS.contains(&uuid.as_str())).then_some(uuid)
+}
+
+/// Names and addresses for every machine of the request, in their order. The result replaces what the store has of these
+/// machines.
+///
+/// # Errors
+/// Every reason against; then nothing is to be stored.
+pub fn bind(request: &BindRequest<'_>) -> Result<Vec<Binding>, Vec<BindFault>> {
+    let mut faults = Vec::new();
+    let known = recognise(request, &mut faults);
+    let mut desk = Desk::new(request, &known);
+    let mut given = vec![Given::default(); known.len()];
+    // First those who have a right to something, so that nobody new takes it.
+    for (known, given) in known.iter().zip(&mut given) {
+        desk.renew(known, given, &mut faults);
+    }
+    let missing = desk.addresses(&known, &mut given, &mut faults);
+    if missing > 0 {
+        faults.push(BindFault {
+            machine: None,
+            message: desk.exhausted(missing),
+        });
+    }
+    for (known, given) in known.iter().zip(&mut given) {
+        desk.name(known, given, &mut faults);
+    }
+    desk.longest(&known, &mut faults);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(known
+        .into_iter()
+        .zip(given)
+        .map(|(known, given)| known.binding(given, request.template_name))
+        .collect())
+}
+
+/// A machine with what is remembered and listed of it.
+struct Known<'a> {
+    machine: &'a Machine,
+    macs: Vec<Mac>,
+    uuid: Option<String>,
+    old: Option<&'a Binding>,
+    listed: Option<&'a Listed>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Given {
+    number: Option<u32>,
+    name: Option<String>,
+    address: Option<Ipv4Addr>,
+}
+
+impl Known<'_> {
+    fn binding(self, given: Given, template: &str) -> Binding {
+        // Cards that were taken out stay: the machine may come back through them.
+        let mut macs = self.old.map(|old| old.macs.clone()).unwrap_or_default();
+        for mac in self.macs {
+            if !macs.contains(&mac) {
+                macs.push(mac);
+            }
+        }
+        Binding {
+            macs,
+            uuid: self.uuid,
+            template: template.to_owned(),
+            number: given.number,
+            name: given.name,
+            address: given.address,
+            seed: self.old.map_or(self.machine.seed, |old| old.seed),
+        }
+    }
+
+    fn fault(&self, message: String) -> BindFault {
+        BindFault {
+            machine: Some(self.machine.id.clone()),
+            message,
+        }
+    }
+}
+
+/// Who each machine is.
+fn recognise<'a>(request: &BindRequest<'a>, faults: &mut Vec<BindFault>) -> Vec<Known<'a>> {
+    let mut uuids: BTreeMap<String, usize> = BTreeMap::new();
+    for uuid in request
+        .machines
+        .iter()
+        .filter_map(|machine| machine.uuid.as_deref())
+    {
+        if let Some(uuid) = usable_uuid(uuid) {
+            *uuids.entry(uuid).or_default() += 1;
+        }
+    }
+    let mut owners: BTreeMap<Mac, &str> = BTreeMap::new();
+    let mut claimed: BTreeMap<usize, &str> = BTreeMap::new();
+    let mut known = Vec::new();
+    for machine in request.machines {
+        let macs = machine.all_macs();
+        let uuid = machine
+            .uuid
+            .as_deref()
+            .and_then(usable_uuid)
+            .filter(|uuid| uuids.get(uuid) == Some(&1));
+        let mut this = Known {
+            machine,
+            macs,
+            uuid,
+            old: None,
+            listed: None,
+        };
+        if this.macs.is_empty() && this.uuid.is_none() {
+            faults.push(this.fault(
+                "it has no network card and no UUID of its own, so it could not be recognised again".into(),
+            ));
+        }
+        for mac in &this.macs {
+            if let Some(other) = owners.insert(*mac, &machine.id) {
+                faults.push(this.fault(format!("{other} has a card with the same address, {mac}")));
+            }
+        }
+        let old = remembered(&this, request.existing);
+        if let Some(index) = old {
+            match claimed.insert(index, &machine.id) {
+                None => this.old = request.existing.get(index),
+                Some(other) => faults.push(this.fault(format!(
+                    "{other} and it are both remembered as {}; a card was moved between them: release that binding",
+                    request.existing.get(index).and_then(|old| old.name.as_deref()).unwrap_or("one machine"),
+                ))),
+            }
+        }
+        this.listed = request
+            .list
+            .iter()
+            .find(|line| line.means(&this.macs, this.uuid.as_deref()));
+        known.push(this);
+    }
+    known
+}
+
+/// Index of the binding of a machine: by the card it booted through, by another card, by its UUID.
+fn remembered(known: &Known<'_>, existing: &[Binding]) -> Option<usize> {
+    known
+        .macs
+        .iter()
+        .find_map(|mac| existing.iter().position(|old| old.macs.contains(mac)))
+        .or_else(|| {
+            let uuid = known.uuid.as_deref()?;
+            let mut same = existing.iter().enumerate().filter(|(_, old)| {
+                old.uuid.as_deref().and_then(usable_uuid).as_deref() == Some(uuid)
+            });
+            let (index, _) = same.next()?;
+            // Remembered of two machines it is nobody's own.
+            same.next().is_none().then_some(index)
+        })
+}
+
+/// What is free.
+struct Desk<'a> {
+    request: &'a BindRequest<'a>,
+    names: BTreeSet<String>,
+    numbers: BTreeSet<u32>,
+    addresses: BTreeMap<Ipv4Addr, String>,
+    /// Where the search for the lowest free one goes on; nothing is freed during a run.
+    next_number: u32,
+}
+
+impl<'a> Desk<'a> {
+    fn new(request: &'a BindRequest<'a>, known: &[Known<'_>]) -> Self {
+        let mut desk = Self {
+            request,
+            names: request
+                .taken_names
+                .iter()
+                .map(|name| name.to_lowercase())
+                .collect(),
+            numbers: BTreeSet::new(),
+            addresses: request.taken.iter().cloned().collect(),
+            next_number: request.template.identity.start,
+        };
+        let network = &request.template.network;
+        for (address, what) in network
+            .gateway
+            .iter()
+            .map(|gateway| (*gateway, "gateway"))
+            .chain(network.dns.iter().map(|server| (*server, "name server")))
+        {
+            desk.addresses.entry(address).or_insert_with(|| what.into());
+        }
+        // What machines outside this request have stays theirs.
+        for old in request.existing {
+            if known
+                .iter()
+                .any(|known| known.old.is_some_and(|mine| std::ptr::eq(mine, old)))
+            {
+                continue;
+            }
+            let whose = old.name.clone().unwrap_or_else(|| "another machine".into());
+            if let Some(address) = old.address {
+                desk.addresses.entry(address).or_insert(whose);
+            }
+            desk.names
+                .extend(old.name.as_deref().map(str::to_lowercase));
+            if old.template == request.template_name {
+                desk.numbers.extend(old.number);
+            }
+        }
+        // The list speaks for machines that are not here yet, too.
+        for line in request.list {
+            if known
+                .iter()
+                .any(|known| known.listed.is_some_and(|mine| std::ptr::eq(mine, line)))
+            {
+                continue;
+            }
+            desk.names
+                .extend(line.name.as_deref().map(str::to_lowercase));
+            if let Some(address) = line.address {
+                desk.addresses
+                    .entry(address)
+                    .or_insert_with(|| format!("line {} of the list", line.line));
+            }
+        }
+        desk
+    }
+
+    /// What the list says, and what the machine had and may keep.
+    fn renew(&mut self, known: &Known<'_>, given: &mut Given, faults: &mut Vec<BindFault>) {
+        let template = self.request.template;
+        if let Some(listed) = known.listed {
+            if let Some(name) = &listed.name {
+                let name = template.identity.case.apply(name);
+                if self.names.insert(name.to_lowercase()) {
+                    given.name = Some(name);
+                } else {
+                    faults.push(known.fault(format!(
+                        "line {} of the list names it {name}, which another machine has",
+                        listed.line
+                    )));
+                }
+            }
+            if let Some(address) = listed.address {
+                match self.addresses.get(&address) {
+                    Some(whose) => faults.push(known.fault(format!(
+                        "line {} of the list gives it {address}, which is taken: {whose}",
+                        listed.line
+                    ))),
+                    None => {
+                        self.addresses.insert(address, known.machine.id.clone());
+                        given.address = Some(address);
+                    }
+                }
+            }
+        }
+        let Some(old) = known.old else { return };
+        if let (None, Some(address)) = (given.address, old.address)
+            && template.network.mode == NetworkMode::Static
+            && template
+                .network
+                .range
+                .is_some_and(|range| range.contains(address))
+            && !self.addresses.contains_key(&address)
+        {
+            self.addresses.insert(address, known.machine.id.clone());
+            given.address = Some(address);
+        }
+        let numbered = template
+            .identity
+            .hostname
+            .as_ref()
+            .is_some_and(|pattern| pattern.numbered());
+        if let (None, Some(number)) = (&given.name, old.number)
+            && numbered
+            && number >= template.identity.start
+            && self.numbers.insert(number)
+        {
+            given.number = Some(number);
+        }
+    }
+
+    /// The lowest free address for everybody without one. Returns how many there were too few.
+    fn addresses(
+        &mut self,
+        known: &[Known<'_>],
+        given: &mut [Given],
+        faults: &mut Vec<BindFault>,
+    ) -> usize {
+        let network = &self.request.template.network;
+        if network.mode != NetworkMode::Static {
+            // A list may carry addresses that this template does not use.
+            for given in given {
+                given.address = None;
+            }
+            return 0;
+        }
+        let mut missing = 0;
+        let mut free = network.range.iter().flat_map(|range| range.addresses());
+        for (known, given) in known.iter().zip(given) {
+            if given.address.is_some() {
+                continue;
+            }
+            if network.range.is_none() {
+                faults.push(known.fault(
+                    "the list has no address for it, and the template has no range; add it to the list".into(),
+                ));
+                continue;
+            }
+            match free.find(|address| !self.addresses.contains_key(address)) {
+                Some(address) => {
+                    self.addresses.insert(address, known.machine.id.clone());
+                    given.address = Some(address);
+                }
+                None => missing += 1,
+            }
+        }
+        missing
+    }
+
+    fn exhausted(&self, missing: usize) -> String {
+        let Some(range) = self.request.template.network.range else {
+            return String::new();
+        };
+        let inside = self
+            .addresses
+            .keys()
+            .filter(|address| range.contains(**address))
+            .count();
+        format!(
+            "the range {range} is exhausted: {missing} more {} needed ({} in it, {inside} taken); make it larger, or release bindings of machines that are gone",
+            if missing == 1 {
+                "address is"
+            } else {
+                "addresses are"
+            },
+            range.count(),
+        )
+    }
+
+    /// The name, with the lowest free number where the pattern has one.
+    fn name(&mut self, known: &Known<'_>, given: &mut Given, faults: &mut Vec<BindFault>) {
+        let identity = &self.request.template.identity;
+        if given.name.is_none() {
+            let Some(pattern) = &identity.hostname else {
+                if identity.list.is_some() {
+                    faults.push(known.fault(
+                        "the list has no name for it, and the template has no hostname; add it to the list".into(),
+                    ));
+                }
+                return;
+            };
+            if pattern.needs_address() && given.address.is_none() {
+                // Why it has none was told.
+                return;
+            }
+            let name = if pattern.numbered() {
+                match self.numbered(known, given) {
+                    Ok(name) => name,
+                    Err(message) => return faults.push(known.fault(message)),
+                }
+            } else {
+                match self.expand(known, given, None) {
+                    Ok(name) => name,
+                    Err(message) => return faults.push(known.fault(message)),
+                }
+            };
+            if !pattern.numbered() && !self.names.insert(name.to_lowercase()) {
+                return faults.push(known.fault(format!(
+                    "its name would be {name}, which another machine has; put {{nn}} into identity.hostname, or use a list"
+                )));
+            }
+            given.name = Some(name);
+        }
+        if let Some(Err(message)) = given
+            .name
+            .as_deref()
+            .map(|name| check(name, self.request.rules))
+        {
+            faults.push(known.fault(message));
+        }
+    }
+
+    /// The name by the number it had, or by the lowest free one.
+    fn numbered(&mut self, known: &Known<'_>, given: &mut Given) -> Result<String, String> {
+        if let Some(number) = given.number {
+            let name = self.expand(known, given, Some(number))?;
+            if self.names.insert(name.to_lowercase()) {
+                return Ok(name);
+            }
+        }
+        while self.next_number <= MAX_NUMBER {
+            let number = self.next_number;
+            self.next_number += 1;
+            if self.numbers.contains(&number) {
+                continue;
+            }
+            let name = self.expand(known, given, Some(number))?;
+            if self.names.insert(name.to_lowercase()) {
+                self.numbers.insert(number);
+                given.number = Some(number);
+                return Ok(name);
+            }
+        }
+        Err(format!("no number up to {MAX_NUMBER} is free for its name"))
+    }
+
+    fn expand(
+        &self,
+        known: &Known<'_>,
+        given: &Given,
+        number: Option<u32>,
+    ) -> Result<String, String> {
+        let identity = &self.request.template.identity;
+        let Some(pattern) = &identity.hostname else {
+            return Ok(String::new());
+        };
+        let facts = NameFacts {
+            number,
+            mac: known.macs.first().copied(),
+            serial: known.machine.serial.as_deref(),
+            asset: known.machine.asset.as_deref(),
+            uuid: known.uuid.as_deref(),
+            address: given.address,
+        };
+        Ok(identity.case.apply(&pattern.expand(&facts)?))
+    }
+
+    /// A pattern that is too long only for the last machines of a room is refused for all of them by name, not found out
+    /// machine by machine over years: with the largest number of the batch.
+    fn longest(&self, known: &[Known<'_>], faults: &mut Vec<BindFault>) {
+        let identity = &self.request.template.identity;
+        let Some(pattern) = identity
+            .hostname
+            .as_ref()
+            .filter(|pattern| pattern.numbered())
+        else {
+            return;
+        };
+        let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        let last = identity.start.saturating_add(count.saturating_sub(1));
+        let largest = self.numbers.last().copied().unwrap_or(last).max(last);
+        for known in known {
+            if known.listed.is_some_and(|line| line.name.is_some()) {
+                continue;
+            }
+            let facts = NameFacts {
+                number: Some(largest),
+                mac: known.macs.first().copied(),
+                serial: known.machine.serial.as_deref(),
+                asset: known.machine.asset.as_deref(),
+                uuid: known.uuid.as_deref(),
+                address: Some(Ipv4Addr::new(255, 255, 255, 255))
+                    .filter(|_| pattern.needs_address()),
+            };
+            if let Ok(name) = pattern.expand(&facts)
+                && let Err(message) = check(&name, self.request.rules)
+            {
+                let message = format!(
+                    "{message}, with the largest number {largest}; shorten identity.hostname"
+                );
+                if !faults.iter().any(|fault| fault.message == message) {
+                    faults.push(BindFault {
+                        machine: None,
+                        message,
+                    });
+                }
+            }
+        }
+    }
+}

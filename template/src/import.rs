@@ -1,0 +1,273 @@
+//! The list of machines: `MAC or UUID,name,address`, a line each.
+//!
+//! Text in, lines out, every mistake with its line. `;` and tabs part fields too, as office programs write them; quotes
+//! around a field are taken off; `#` begins a comment; a heading is known by naming its columns.
+
+use crate::bind::usable_uuid;
+use crate::values::{Mac, parse_host};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// Most machines of a list.
+const MAX_LINES: usize = 65_536;
+/// Most mistakes that are told.
+const MAX_MISTAKES: usize = 200;
+
+/// One machine of a list.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its line in the file, from 1.
+    pub line: usize,
+    /// Which machine.
+    pub key: ListKey,
+    /// The name it gets.
+    pub name: Option<String>,
+    /// The address it gets.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// Which machine a line means.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListKey {
+    /// The one with this card.
+    Mac(Mac),
+    /// The one with this SMBIOS UUID, in small letters.
+    Uuid(String),
+}
+
+impl Listed {
+    /// True when the line means the machine with these cards and this UUID.
+    pub fn means(&self, macs: &[Mac], uuid: Option<&str>) -> bool {
+        match &self.key {
+            ListKey::Mac(mac) => macs.contains(mac),
+            ListKey::Uuid(own) => uuid == Some(own),
+        }
+    }
+}
+
+/// A mistake of a list.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ListMistake {
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl std::fmt::Display for ListMistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+/// Reads a list.
+///
+/// # Errors
+/// Every mistake, by line.
+pub fn parse_list(text: &str) -> Result<Vec<Listed>, Vec<ListMistake>> {
+    let mut lines = Vec::new();
+    let mut mistakes = Vec::new();
+    // Office programs begin the file with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut first = true;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fields = fields(line);
+        if std::mem::take(&mut first) && is_heading(&fields) {
+            continue;
+        }
+        match listed(number, &fields) {
+            Ok(found) => lines.push(found),
+            Err(messages) => mistakes.extend(messages.into_iter().map(|message| ListMistake {
+                line: number,
+                message,
+            })),
+        }
+        if mistakes.len() > MAX_MISTAKES || lines.len() > MAX_LINES {
+            mistakes.push(ListMistake {
+                line: number,
+                message: format!("reading stops here; {MAX_LINES} machines and {MAX_MISTAKES} mistakes are the most"),
+            });
+            break;
+        }
+    }
+    mistakes.extend(twice(&lines));
+    mistakes.sort_by_key(|mistake| mistake.line);
+    if mistakes.is_empty() {
+        Ok(lines)
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn fields(line: &str) -> Vec<&str> {
+    let separator = [';', '\t', ',']
+        .into_iter()
+        .find(|c| line.contains(*c))
+        .unwrap_or(',');
+    line.split(separator)
+        .map(|field| {
+            let field = field.trim();
+            field
+                .strip_prefix('"')
+                .and_then(|field| field.strip_suffix('"'))
+                .unwrap_or(field)
+                .trim()
+        })
+        .collect()
+}
+
+fn is_heading(fields: &[&str]) -> bool {
+    fields.first().is_some_and(|first| {
+        let first = first.to_lowercase();
+        first.contains("mac") || first == "uuid"
+    })
+}
+
+fn listed(line: usize, fields: &[&str]) -> Result<Listed, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut rest = fields.iter().copied();
+    let mut field = || rest.next().filter(|field| !field.is_empty());
+    let key = match field() {
+        None => Err("the MAC address or UUID is missing".to_owned()),
+        // No MAC address has as many characters as a UUID.
+        Some(text) if text.len() >= 32 => usable_uuid(text)
+            .map(ListKey::Uuid)
+            .ok_or_else(|| format!("`{text}` is not the UUID of one machine")),
+        Some(text) => text.parse().map(ListKey::Mac),
+    };
+    let key = key.map_err(|message| faults.push(message)).ok();
+    let name = field().map(str::to_owned);
+    if let Some(name) = &name
+        && let Some(bad) = name
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || *c == '-'))
+    {
+        faults.push(format!("{bad:?} cannot be in the name of a machine"));
+    }
+    let address = field().and_then(|text| {
+        parse_host(text)
+            .map_err(|message| faults.push(message))
+            .ok()
+    });
+    if let Some(more) = rest.find(|field| !field.is_empty()) {
+        faults.push(format!(
+            "`{more}` is one field too many; a line is MAC or UUID, name, address"
+        ));
+    }
+    match key {
+        Some(key) if faults.is_empty() => {
+            if name.is_none() && fields.get(2).is_none_or(|field| field.is_empty()) {
+                return Err(vec!["neither a name nor an address is given".into()]);
+            }
+            Ok(Listed {
+                line,
+                key,
+                name,
+                address,
+            })
+        }
+        _ => Err(faults),
+    }
+}
+
+/// What stands in the list more than once.
+fn twice(lines: &[Listed]) -> Vec<ListMistake> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for listed in lines {
+        let key = match &listed.key {
+            ListKey::Mac(mac) => format!("the machine {mac}"),
+            ListKey::Uuid(uuid) => format!("the machine {uuid}"),
+        };
+        let name = listed
+            .name
+            .as_ref()
+            .map(|name| format!("the name {}", name.to_lowercase()));
+        let address = listed
+            .address
+            .map(|address| format!("the address {address}"));
+        for what in [Some(key), name, address].into_iter().flatten() {
+            if let Some(first) = seen.get(&what) {
+                mistakes.push(ListMistake {
+                    line: listed.line,
+                    message: format!("{what} is in line {first} already"),
+                });
+            } else {
+                seen.insert(what, listed.line);
+            }
+        }
+    }
+    mistakes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lists_as_people_write_them() {
+        let text = "\u{feff}MAC;Name;IP\r\n# room 1\r\n52-54-00-00-00-01;\"LAB-01\";10.0.0.5\r\n\r\n\
+                    a1b2c3d4-0000-1111-2222-333344445555;lab-02\r\n525400000003;;10.0.0.7\r\n";
+        let lines = parse_list(text).unwrap();
+        assert_eq!(lines.len(), 3);
+        assert_eq!(
+            (lines[0].line, lines[0].name.as_deref()),
+            (3, Some("LAB-01"))
+        );
+        assert_eq!(
+            lines[1].key,
+            ListKey::Uuid("a1b2c3d4-0000-1111-2222-333344445555".into())
+        );
+        assert_eq!(
+            (lines[2].name.as_deref(), lines[2].address),
+            (None, Some(Ipv4Addr::new(10, 0, 0, 7)))
+        );
+        assert!(lines[0].means(&["52:54:00:00:00:01".parse().unwrap()], None));
+        assert_eq!(parse_list("").unwrap(), []);
+    }
+
+    #[test]
+    fn every_mistake_has_its_line() {
+        let text = "52:54:00:00:00:01,a,10.0.0.5\n\
+                    nonsense,b_c,10.0.0.999\n\
+                    52:54:00:00:00:01,A,10.0.0.5\n\
+                    ,d,\n\
+                    52:54:00:00:00:02\n\
+                    52:54:00:00:00:03,e,10.0.0.6,f\n\
+                    00000000-0000-0000-0000-000000000000,g,\n";
+        let mistakes: Vec<String> = parse_list(text)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            mistakes,
+            [
+                "line 2: `nonsense` is not a MAC address; write it as aa:bb:cc:dd:ee:ff",
+                "line 2: '_' cannot be in the name of a machine",
+                "line 2: `10.0.0.999` is not an IPv4 address; write it as 10.20.0.1",
+                "line 3: the machine 52:54:00:00:00:01 is in line 1 already",
+                "line 3: the name a is in line 1 already",
+                "line 3: the address 10.0.0.5 is in line 1 already",
+                "line 4: the MAC address or UUID is missing",
+                "line 5: neither a name nor an address is given",
+                "line 6: `f` is one field too many; a line is MAC or UUID, name, address",
+                "line 7: `00000000-0000-0000-0000-000000000000` is not the UUID of one machine",
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_list_or_mistakes(text in "\\PC{0,100}|[0-9a-f:;,\n\"]{0,100}") {
+            let _ = parse_list(&text);
+        }
+    }
+}

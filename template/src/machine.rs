@@ -1,0 +1,129 @@
+//! What is known of a machine when names are handed out and its plan is made, and the files its template names.
+//!
+//! Values only; the console fills them in from an agent's facts and from its own disk.
+
+use crate::inf::Inf;
+use crate::step::Payload;
+use crate::values::Mac;
+use serde::{Deserialize, Serialize};
+
+/// How the machine starts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+/// A PCI function.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PciDevice {
+    /// Vendor.
+    pub vendor: u16,
+    /// Device.
+    pub device: u16,
+    /// Base class, subclass and programming interface, as sysfs has it: `0x010802`.
+    pub class: u32,
+    /// Subsystem vendor and device.
+    #[serde(default)]
+    pub subsystem: Option<(u16, u16)>,
+    /// The disk that is deployed to hangs below it.
+    #[serde(default)]
+    pub target_disk: bool,
+}
+
+/// One machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// What the console calls it, for messages.
+    pub id: String,
+    /// SMBIOS UUID.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// SMBIOS serial number.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// SMBIOS asset tag.
+    #[serde(default)]
+    pub asset: Option<String>,
+    /// SMBIOS vendor and product.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// How it starts.
+    #[serde(default)]
+    pub firmware: Firmware,
+    /// Every network card.
+    #[serde(default)]
+    pub macs: Vec<Mac>,
+    /// The card it was booted and deployed through.
+    #[serde(default)]
+    pub boot_mac: Option<Mac>,
+    /// PCI functions; empty when nobody knows.
+    #[serde(default)]
+    pub pci: Vec<PciDevice>,
+    /// Twelve random bytes: the source of identities for a machine that has no binding yet.
+    #[serde(default)]
+    pub seed: [u8; 12],
+}
+
+impl Machine {
+    /// The card the machine is known by: the one it booted through, its first otherwise.
+    pub fn mac(&self) -> Option<Mac> {
+        self.boot_mac.or_else(|| self.macs.first().copied())
+    }
+
+    /// Every card, the one it booted through first.
+    pub fn all_macs(&self) -> Vec<Mac> {
+        let mut all: Vec<Mac> = self.boot_mac.into_iter().collect();
+        for mac in &self.macs {
+            if !all.contains(mac) {
+                all.push(*mac);
+            }
+        }
+        all
+    }
+}
+
+/// The files of a template, resolved by the console: one entry for each `[[copy]]` and `[[driver]]`, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Files {
+    /// Files of each copy; of a folder every file below it.
+    pub copies: Vec<Vec<CopiedFile>>,
+    /// Each driver package.
+    pub drivers: Vec<DriverPackage>,
+}
+
+/// A file of a copy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CopiedFile {
+    /// Path below the copied folder, `/` between folders; empty when the copy is this one file.
+    pub relative: String,
+    /// Content.
+    pub payload: Payload,
+}
+
+/// A driver package.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DriverPackage {
+    /// Every file of the folder.
+    pub files: Vec<PackageFile>,
+    /// Every `.inf`, read, with its name inside the package.
+    pub infs: Vec<(String, Inf)>,
+}
+
+/// A file of a driver package.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PackageFile {
+    /// Name inside the package, `/` between folders.
+    pub name: String,
+    /// Content.
+    pub payload: Payload,
+    /// It carries a signature ([`crate::inf::is_signed`]); `None` for what is no program.
+    #[serde(default)]
+    pub signed: Option<bool>,
+}
