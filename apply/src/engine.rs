@@ -153,9 +153,14 @@ fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
         | Action::WindowsSid { .. }
         | Action::WindowsDiscardHibernation { .. }
         | Action::WindowsAnswerFile { .. } => windows::task(&step.action),
-        Action::FirstBoot { partition, job } => Ok(Box::new(FirstBoot {
+        Action::FirstBoot {
+            partition,
+            job,
+            executable,
+        } => Ok(Box::new(FirstBoot {
             partition: *partition,
             job,
+            executable: executable.as_ref(),
             task: None,
         })),
     }
@@ -165,6 +170,7 @@ fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
 struct FirstBoot<'a> {
     partition: u32,
     job: &'a template::step::FirstBootJob,
+    executable: Option<&'a template::step::Payload>,
     task: Option<Box<dyn Task + 'a>>,
 }
 
@@ -173,7 +179,7 @@ impl FirstBoot<'_> {
         if self.task.is_none() {
             let windows = context.is_ntfs(self.partition)?;
             self.task = Some(if windows {
-                windows::first_boot(self.partition, self.job)?
+                windows::first_boot(self.partition, self.job, self.executable)?
             } else {
                 linux::first_boot(self.partition, self.job)
             });
