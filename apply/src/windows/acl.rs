@@ -110,6 +110,29 @@ pub(crate) fn create_folders(guest: &Guest, path: &str, access: Access) -> Resul
     Ok(())
 }
 
+/// What a file gets that takes the place of another, or is new.
+pub(crate) struct Rights(Vec<u8>);
+
+impl Rights {
+    /// Those of the file that lies there, or ordinary ones; folders that are missing are made.
+    pub(crate) fn prepare(guest: &Guest, path: &str) -> Result<Self, String> {
+        let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        create_folders(guest, folder, Access::Ordinary)?;
+        let there = match guest.exists(path)? {
+            true => guest.attribute(path, ATTRIBUTE)?,
+            false => None,
+        };
+        Ok(Self(
+            there.unwrap_or_else(|| Access::Ordinary.descriptor(false)),
+        ))
+    }
+
+    /// Gives them to the file that lies there now.
+    pub(crate) fn give(&self, guest: &Guest, path: &str) -> Result<(), String> {
+        guest.set_attribute(path, ATTRIBUTE, &self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

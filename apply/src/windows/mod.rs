@@ -25,6 +25,7 @@ mod tcpip;
 #[path = "../../../inspect/tests/support/volume.rs"]
 mod testing;
 
+pub(crate) use acl::Rights;
 pub(crate) use paths::guest_path;
 
 use crate::engine::Task;

@@ -1,9 +1,15 @@
 //! A Windows volume in a disk image with a GPT, and readers of it that share no code with what wrote it.
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "shared by two tests, each uses a part; a test is an edge, and says what it did not do"
+)]
 
 #[path = "../../../inspect/tests/support/hives.rs"]
-pub mod hives;
+pub(crate) mod hives;
 #[path = "../../../inspect/tests/support/volume.rs"]
-pub mod volume;
+pub(crate) mod volume;
 
 use apply::{ApplyError, Outcome, Payloads, Report, Secrets, Slot, Target, Watcher};
 use std::collections::BTreeMap;
@@ -16,18 +22,18 @@ use template::step::{Action, MachinePlan, Payload, SecretName, Step, When};
 use volume::{Mounted, new_volume};
 
 /// Partition the volume lies in.
-pub const PARTITION: u32 = 3;
+pub(crate) const PARTITION: u32 = 3;
 /// First byte of it.
 const OFFSET: u64 = 5 << 20;
 
 /// A disk, and what comes with the order.
-pub struct Lab {
-    pub dir: tempfile::TempDir,
+pub(crate) struct Lab {
+    pub(crate) dir: tempfile::TempDir,
     disk: PathBuf,
     length: u64,
-    pub secrets: Secrets,
+    pub(crate) secrets: Secrets,
     payloads: Files,
-    pub said: Vec<String>,
+    pub(crate) said: Vec<String>,
 }
 
 #[derive(Default)]
@@ -55,8 +61,8 @@ impl Watcher for Heard<'_> {
 }
 
 impl Lab {
-    /// A disk with a volume of `mib` MiB, filled by `fill` and then seen by `after` while it is not mounted.
-    pub fn new(mib: u64, fill: impl FnOnce(&Mounted)) -> Self {
+    /// A disk with a volume of `mib` MiB, filled by `fill`.
+    pub(crate) fn new(mib: u64, fill: impl FnOnce(&Mounted)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let length = mib << 20;
         let image = new_volume(dir.path(), length);
@@ -97,7 +103,7 @@ impl Lab {
     }
 
     /// Adds a file of the console.
-    pub fn payload(&mut self, name: &str, bytes: &[u8]) -> Payload {
+    pub(crate) fn payload(&mut self, name: &str, bytes: &[u8]) -> Payload {
         let blake3 = blake3::hash(bytes).to_hex().to_string();
         self.payloads.0.insert(blake3.clone(), bytes.to_vec());
         Payload {
@@ -108,14 +114,14 @@ impl Lab {
     }
 
     /// Adds a secret.
-    pub fn secret(&mut self, name: &str, value: &str) -> SecretName {
+    pub(crate) fn secret(&mut self, name: &str, value: &str) -> SecretName {
         let name = SecretName(name.to_owned());
         self.secrets.insert(name.clone(), value.to_owned());
         name
     }
 
     /// Applies these actions.
-    pub fn run(&mut self, actions: &[Action]) -> Result<Report, ApplyError> {
+    pub(crate) fn run(&mut self, actions: &[Action]) -> Result<Report, ApplyError> {
         let steps = (1..).zip(actions).map(|(number, action)| Step {
             id: format!("step.{number}"),
             what: format!("step {number}"),
@@ -150,7 +156,7 @@ impl Lab {
     }
 
     /// Applies these actions; every one of them has to have this outcome.
-    pub fn all(&mut self, actions: &[Action], outcome: Outcome) -> Report {
+    pub(crate) fn all(&mut self, actions: &[Action], outcome: Outcome) -> Report {
         let report = self
             .run(actions)
             .unwrap_or_else(|error| panic!("{error}\n{:#?}", self.said));
@@ -161,7 +167,7 @@ impl Lab {
     }
 
     /// The volume as a file of its own, for tools that take one.
-    pub fn volume(&self) -> PathBuf {
+    pub(crate) fn volume(&self) -> PathBuf {
         let path = self.dir.path().join("volume.img");
         let mut from = File::open(&self.disk).unwrap();
         from.seek(SeekFrom::Start(OFFSET)).unwrap();
@@ -174,7 +180,7 @@ impl Lab {
     }
 
     /// Content of a file, by ntfscat.
-    pub fn cat(&self, volume: &Path, path: &str) -> Vec<u8> {
+    pub(crate) fn cat(&self, volume: &Path, path: &str) -> Vec<u8> {
         let out = Command::new("ntfscat")
             .args(["-q"])
             .arg(volume)
@@ -190,7 +196,7 @@ impl Lab {
     }
 
     /// A hive of `System32\config`, by ntfscat, as a file.
-    pub fn hive(&self, volume: &Path, name: &str) -> PathBuf {
+    pub(crate) fn hive(&self, volume: &Path, name: &str) -> PathBuf {
         let path = self.dir.path().join(format!("read-{name}"));
         std::fs::write(
             &path,
@@ -201,7 +207,7 @@ impl Lab {
     }
 
     /// ntfs-3g's own audit of `$Secure` and the journal.
-    pub fn audit(&self, volume: &Path) {
+    pub(crate) fn audit(&self, volume: &Path) {
         let out = Command::new("ntfssecaudit")
             .arg("-a")
             .arg(volume)
@@ -237,21 +243,21 @@ impl Lab {
 }
 
 /// What a program says.
-pub fn said(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn said(program: &str, arguments: &[&str]) -> String {
     let out = Command::new(program).args(arguments).output();
     let out = out.unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 /// A string value, by hivexget.
-pub fn hivexget(hive: &Path, key: &str, value: &str) -> String {
+pub(crate) fn hivexget(hive: &Path, key: &str, value: &str) -> String {
     said("hivexget", &[&hive.display().to_string(), key, value])
         .trim_end()
         .to_owned()
 }
 
 /// Keys and values below a path, by reglookup, without the times.
-pub fn reglookup(hive: &Path, path: &str) -> Vec<String> {
+pub(crate) fn reglookup(hive: &Path, path: &str) -> Vec<String> {
     let text = said(
         "reglookup",
         &["-H", "-p", path, &hive.display().to_string()],
@@ -266,7 +272,7 @@ pub fn reglookup(hive: &Path, path: &str) -> Vec<String> {
 }
 
 /// What a Python script says, when this machine has a Python with these modules: that of DISKCAST_PYTHON, or python3.
-pub fn python(modules: &str, script: &str, arguments: &[&Path]) -> Option<String> {
+pub(crate) fn python(modules: &str, script: &str, arguments: &[&Path]) -> Option<String> {
     let python = std::env::var("DISKCAST_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python)
         .args(["-c", &format!("import {modules}")])
