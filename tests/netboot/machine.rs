@@ -170,6 +170,23 @@ impl Machine {
     }
 
     /// The end of its serial line, for the message of a failing test.
+    /// Waits until it has switched itself off.
+    #[track_caller]
+    pub(crate) fn is_off(&mut self, limit: Duration) {
+        let start = Instant::now();
+        while !matches!(self.child.try_wait(), Ok(Some(_))) {
+            assert!(
+                start.elapsed() < limit,
+                "{} did not switch itself off\n{}",
+                self.name,
+                self.story()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.stages
+            .push(("off".to_owned(), self.started.elapsed().as_secs_f64()));
+    }
+
     pub(crate) fn story(&self) -> String {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();

@@ -34,6 +34,16 @@ fn own_disk_to_login(machine: &mut Machine) {
     eprintln!("netboot: {}", machine.times());
 }
 
+/// What the first start says.
+const ITSELF: &str = "first boot: ";
+
+fn own_disk_to_itself(machine: &mut Machine) {
+    machine.says("own disk", OWN_DISK, BOOT);
+    machine.says("first start", ITSELF, BOOT);
+    machine.is_off(BOOT);
+    eprintln!("netboot: {}", machine.times());
+}
+
 /// Watches two machines at once, so that each has times of its own.
 fn both(one: &mut Machine, other: &mut Machine, watch: impl Fn(&mut Machine) + Sync) {
     std::thread::scope(|scope| {
@@ -41,6 +51,25 @@ fn both(one: &mut Machine, other: &mut Machine, watch: impl Fn(&mut Machine) + S
         watch(other);
     });
 }
+
+/// What makes each machine itself. Its first start proves it on the serial line, and then it switches itself off.
+const TEMPLATE: &str = r#"
+schema = 1
+end = "shutdown"
+[identity]
+hostname = "ROOM-{nn}"
+case = "lower"
+[network]
+mode = "static"
+range = "10.77.9.1-10.77.9.9"
+prefix = 16
+[linux]
+[[user]]
+name = "kim"
+groups = ["administrators"]
+[[run]]
+command = 'echo "first boot: $(hostname) $(hostname -I) $(id -Gn kim) $(test -s /etc/machine-id && echo own-id)" >/dev/ttyS0'
+"#;
 
 /// Cases 1, 2 and 6: BIOS with virtio and UEFI with NVMe at once, beside somebody else's DHCP server, from one session.
 #[test]
@@ -66,9 +95,21 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
     let ready = scene.wait_ready(2, &[&bios, &uefi], BOOT);
     let firmware = |word: &str| ready.iter().any(|t| t["facts"]["firmware"] == word);
     assert!(firmware("bios") && firmware("uefi"), "{ready:#?}");
-    let summary = scene.deploy(&[&bios, &uefi]);
+    let summary = scene.deploy_template(TEMPLATE, &[&bios, &uefi]);
     eprintln!("netboot: both deployed in {} s", summary["seconds"]);
-    both(&mut bios, &mut uefi, own_disk_to_login);
+    both(&mut bios, &mut uefi, own_disk_to_itself);
+    // Each is another machine now, and says so itself.
+    let said = [&bios, &uefi].map(|machine| {
+        let said = machine.said();
+        let at = said.rfind(ITSELF).unwrap_or_default();
+        let line = said.get(at..).unwrap_or_default();
+        line.lines().next().unwrap_or_default().to_owned()
+    });
+    for number in 1..=2 {
+        let own = format!("{ITSELF}room-0{number} 10.77.9.{number} kim sudo");
+        let fits = |line: &String| line.starts_with(&own) && line.contains("own-id");
+        assert!(said.iter().any(fits), "{own}: {said:#?}");
+    }
     // They did so with PXE still being served.
     let check = scene.console.cli(&["pxe", "check", "--json"]).json();
     let machines = check["machines"].as_array().expect("machines");

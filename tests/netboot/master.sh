@@ -22,6 +22,11 @@ for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_re
     dpkg-db-backup.timer systemd-pstore.service; do
   ln -sf /dev/null "tree/etc/systemd/system/$unit"
 done
+# Its network comes by DHCP, from systemd-networkd.
+mkdir -p tree/etc/systemd/system/{multi-user.target.wants,network-online.target.wants}
+ln -sf /lib/systemd/system/systemd-networkd.service tree/etc/systemd/system/multi-user.target.wants/
+ln -sf /lib/systemd/system/systemd-networkd-wait-online.service tree/etc/systemd/system/network-online.target.wants/
+printf '[Match]\nType=ether\n\n[Network]\nDHCP=yes\n' > tree/etc/systemd/network/80-dhcp.network
 mkdir -p tree/boot/grub
 cat > tree/boot/grub/grub.cfg <<END
 serial --unit=0 --speed=115200

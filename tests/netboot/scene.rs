@@ -225,16 +225,30 @@ impl Scene {
     #[track_caller]
     pub(crate) fn deploy_image(&self, image: &Path, machines: &[&Machine]) -> Value {
         let words = [
-            "deploy",
             "--image",
             text(image),
             "--targets",
             "state:ready",
             "--end",
             "restart",
-            "--yes",
-            "--json",
         ];
+        self.deploy_words(&words, machines)
+    }
+
+    /// Deploys the master image as a template says, to the machines that are ready.
+    #[track_caller]
+    pub(crate) fn deploy_template(&self, template: &str, machines: &[&Machine]) -> Value {
+        let file = self.folder.path().join("room.toml");
+        fs::write(&file, template).expect("the template");
+        self.deploy_words(
+            &["--template", text(&file), "--image", text(master())],
+            machines,
+        )
+    }
+
+    #[track_caller]
+    fn deploy_words(&self, words: &[&str], machines: &[&Machine]) -> Value {
+        let words = [&["deploy", "--yes", "--json"], words].concat();
         let run = self.console.cli_within(&words, Duration::from_mins(6));
         assert_eq!(
             run.code,

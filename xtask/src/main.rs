@@ -24,6 +24,7 @@ mod fuzz;
 mod machine;
 mod options;
 mod packages;
+mod python;
 mod room;
 mod scratch;
 mod seeds;

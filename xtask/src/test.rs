@@ -10,8 +10,10 @@ use crate::fuzz;
 use crate::machine;
 use crate::options::Test;
 use crate::packages;
+use crate::python;
 use crate::shell::{Failure, output, watch};
 use crate::steps::{Count, Outcome, Steps, parse_test_result};
+use std::path::Path;
 
 /// Seconds; each several times what the step needs on two cores from a cold start.
 const LIMIT_LINT_S: u32 = 1500;
@@ -108,7 +110,18 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
     }
     if choice.wants("test") {
         if ready {
-            steps.run("test", || tests(choice.test_filter, options.full));
+            steps.run("windows program", || {
+                crate::firstboot::build().map(|_| Count::ONE)
+            });
+            // Without them the tests say what they were not held against.
+            let mut python = None;
+            steps.run("oracles", || {
+                python = Some(python::ensure()?);
+                Ok::<Count, Failure>(Count::ONE)
+            });
+            steps.run("test", || {
+                tests(choice.test_filter, options.full, python.as_deref())
+            });
         } else {
             steps.blocked("test", "packages or machine");
         }
@@ -149,7 +162,7 @@ fn toolchain() -> Result<Count, Failure> {
 }
 
 /// Everything that cargo calls a test, counted from what it prints.
-fn tests(filter: Option<&str>, full: bool) -> Outcome {
+fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
     let mut words = vec![
         "cargo",
         "test",
@@ -159,13 +172,12 @@ fn tests(filter: Option<&str>, full: bool) -> Outcome {
         "--no-fail-fast",
     ];
     words.extend(filter);
-    let environment: &[(&str, &str)] = if full {
-        &[("DISKCAST_TEST_FULL", "1")]
-    } else {
-        &[]
-    };
+    let python = python.map(Path::to_string_lossy);
+    let mut environment: Vec<(&str, &str)> = Vec::new();
+    environment.extend(python.as_deref().map(|python| ("DISKCAST_PYTHON", python)));
+    environment.extend(full.then_some(("DISKCAST_TEST_FULL", "1")));
     let mut count = Count::default();
-    let result = watch(&words, environment, LIMIT_TEST_S, |line| {
+    let result = watch(&words, &environment, LIMIT_TEST_S, |line| {
         if let Some(more) = parse_test_result(line) {
             count.passed += more.passed;
             count.failed += more.failed;

@@ -1,0 +1,29 @@
+//! Python's readers of Windows hives, which tests are held against: regipy and impacket, in an environment of their own.
+
+use crate::shell::{Failure, output, watch};
+use std::path::{Path, PathBuf};
+
+const MODULES: &str = "import regipy, impacket";
+const PACKAGES: [&str; 2] = ["regipy", "impacket"];
+
+/// The interpreter of the environment; made when it is missing. Without it the tests say what they were not held against.
+pub(crate) fn ensure() -> Result<PathBuf, Failure> {
+    let folder = Path::new("target/oracles");
+    let python = folder.join("bin/python3");
+    let there = |python: &Path| {
+        let name = python.to_string_lossy();
+        output(&name, &["-c", MODULES]).is_ok()
+    };
+    if !there(&python) {
+        let name = folder.to_string_lossy();
+        watch(&["python3", "-m", "venv", &name], &[], 120, |_| {})?;
+        let pip = python.to_string_lossy();
+        let mut words = vec![&*pip, "-m", "pip", "install", "--quiet"];
+        words.extend(PACKAGES);
+        watch(&words, &[], 300, |_| {})?;
+        if !there(&python) {
+            return Err(Failure::new("regipy and impacket are installed and cannot be used"));
+        }
+    }
+    std::path::absolute(&python).map_err(|error| Failure::new(error.to_string()))
+}
