@@ -193,6 +193,26 @@ fn apply(hive: &mut Hive, model: &mut Node, path: &[String], edit: &Edit) {
     }
 }
 
+/// Whether two free cells lie side by side in a bin, which should have become one.
+fn has_free_neighbours(bytes: &[u8]) -> bool {
+    let word = |at: usize| i32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let mut bin = 4096;
+    while bin < bytes.len() {
+        let end = bin + usize::try_from(word(bin + 8)).unwrap();
+        let (mut at, mut last_free) = (bin + 32, false);
+        while at < end {
+            let size = word(at);
+            if size > 0 && last_free {
+                return true;
+            }
+            last_free = size > 0;
+            at += usize::try_from(size.unsigned_abs()).unwrap();
+        }
+        bin = end;
+    }
+    false
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -212,6 +232,7 @@ proptest! {
             })?;
             prop_assert_eq!(census.note_count, 0, "{:?}", census.notes);
         }
+        prop_assert!(!has_free_neighbours(&hive.clone().into_bytes(NOW)));
         prop_assert_eq!(&Node::of(&hive, hive.root()), &model);
         let (again, _) = Hive::open(hive.clone().into_bytes(NOW), &[]).unwrap();
         prop_assert_eq!(&Node::of(&again, again.root()), &model);

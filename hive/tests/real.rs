@@ -99,3 +99,22 @@ fn descriptors_change_their_machine() {
         "all but the base block and the first time"
     );
 }
+
+/// Class names go with their keys: here four that hold the boot key.
+#[test]
+fn a_deleted_key_takes_its_class_name_along() {
+    let Some(folder) = folder() else { return };
+    let mut hive = open(&folder, "xp-m57-pat/SYSTEM");
+    let before = hive.validate().unwrap();
+    let lsa = hive.find(r"ControlSet001\Control\Lsa").unwrap().unwrap();
+    let part = hive.find_below(lsa, "JD").unwrap().unwrap();
+    let class = hive.class_name(part).unwrap();
+    let part = hive
+        .rename_key(part, "JD under another and longer name", NOW)
+        .unwrap();
+    assert_eq!(hive.class_name(part).unwrap(), class);
+    hive.delete_key(lsa).unwrap();
+    let after = hive.validate().unwrap();
+    assert_eq!(after.classes, before.classes - 4);
+    assert_eq!(after.lost_cells, before.lost_cells);
+}
