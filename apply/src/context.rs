@@ -113,8 +113,10 @@ impl<'a> Context<'a> {
             writable,
             discard_hibernation: self.discard_hibernation.contains(&partition),
         };
-        let mount = Mount::new(&device, file_system, &at, wanted)
-            .map_err(|reason| format!("partition {partition}: {reason}"))?;
+        let mount = Mount::new(&device, file_system, &at, wanted).map_err(|reason| {
+            remove_folder(&at);
+            format!("partition {partition}: {reason}")
+        })?;
         let guest = Rc::new(Guest::new(mount.path())?);
         let volume = self.volumes.entry(partition).or_default();
         volume.mount = Some(mount);
@@ -259,11 +261,17 @@ impl<'a> Context<'a> {
 
     /// What lies in a partition now, read from the disk; `None` when nobody knows.
     pub(crate) fn identify(&self, partition: u32) -> Result<Option<FsInfo>, String> {
+        let slice = self.bytes(partition)?;
+        let length = slice.slot.length;
+        identify(&slice, length).map_err(|error| format!("partition {partition}: {error}"))
+    }
+
+    /// The bytes of a partition, as they are on the disk now.
+    pub(crate) fn bytes(&self, partition: u32) -> Result<Slice, String> {
         let slot = self.slot(partition)?;
         let disk = File::open(self.target.disk)
             .map_err(|error| format!("{}: {error}", self.target.disk.display()))?;
-        let slice = Slice { disk, slot };
-        identify(&slice, slot.length).map_err(|error| format!("partition {partition}: {error}"))
+        Ok(Slice { disk, slot })
     }
 
     /// The kind of file system in a partition, of those that can be changed.
@@ -300,11 +308,6 @@ impl<'a> Context<'a> {
         self.payloads
             .open(payload)
             .map_err(|error| format!("fetching {} from the console: {error}", payload.name))
-    }
-
-    /// Folder for temporary files; steps remove theirs.
-    pub(crate) fn work(&self) -> &'a Path {
-        self.target.work
     }
 
     /// True when the job was cancelled: long work should end.
@@ -411,7 +414,7 @@ fn remove_folder(folder: &Path) {
 }
 
 /// A partition of the open disk.
-struct Slice {
+pub(crate) struct Slice {
     disk: File,
     slot: Slot,
 }

@@ -59,6 +59,10 @@ impl Task for Copy<'_> {
         } else {
             0o755
         };
+        let rights = match context.is_ntfs(self.partition)? {
+            true => Some(windows::Rights::prepare(&guest, &path)?),
+            false => None,
+        };
         let source = context.payload(self.payload)?;
         put(
             &guest,
@@ -67,7 +71,11 @@ impl Task for Copy<'_> {
             source,
             Owner::root(mode),
             &|| context.cancelled(),
-        )
+        )?;
+        match rights {
+            Some(rights) => rights.give(&guest, &path),
+            None => Ok(()),
+        }
     }
 }
 

@@ -71,10 +71,10 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() {
-            if let Err(reason) = detach(&self.path) {
-                tracing::warn!("{reason}");
-            }
+        if !self.path.as_os_str().is_empty()
+            && let Err(reason) = detach(&self.path)
+        {
+            tracing::warn!("{reason}");
         }
     }
 }

@@ -7,7 +7,8 @@
 use crate::context::Context;
 use crate::engine::{State, Task};
 use crate::program::{self, LONG, SHORT};
-use diskmap::usedmap::FsInfo;
+use diskmap::ReadAt;
+use std::io;
 use template::step::FileSystem;
 
 /// What may stay unused at the end: NTFS keeps its backup boot sector there, ext ends on a whole block, btrfs on 64 KiB
@@ -28,7 +29,8 @@ impl Grow {
         }
     }
 
-    fn found(&self, context: &Context<'_>) -> Result<FsInfo, String> {
+    /// Bytes the file system gives itself.
+    fn size(&self, context: &Context<'_>) -> Result<u64, String> {
         let found = context.file_system(self.partition)?;
         if found != Some(self.file_system) {
             return Err(format!(
@@ -36,9 +38,29 @@ impl Grow {
                 self.partition, self.file_system
             ));
         }
-        context
-            .identify(self.partition)?
-            .ok_or_else(|| format!("partition {} holds nothing that is known", self.partition))
+        let bytes = context.bytes(self.partition)?;
+        let told = |error: io::Error| format!("partition {}: {error}", self.partition);
+        let field = |at: u64, length: usize| {
+            let mut field = [0_u8; 8];
+            let place = field.get_mut(..length).unwrap_or_default();
+            bytes.read_exact_at(at, place).map_err(told)?;
+            Ok::<_, String>(field)
+        };
+        match self.file_system {
+            // sb_blocksize (4 bytes) at 4 and sb_dblocks at 8, big-endian.
+            FileSystem::Xfs => {
+                let block = u64::from_be_bytes(field(4, 4)?) >> 32;
+                Ok(u64::from_be_bytes(field(8, 8)?).saturating_mul(block))
+            }
+            // total_bytes of the superblock at 64 KiB.
+            FileSystem::Btrfs => Ok(u64::from_le_bytes(field(0x1_0000 + 0x70, 8)?)),
+            _ => {
+                let info = context.identify(self.partition)?;
+                info.map(|info| info.size).ok_or_else(|| {
+                    format!("partition {} holds nothing that is known", self.partition)
+                })
+            }
+        }
     }
 }
 
@@ -53,16 +75,16 @@ impl Task for Grow {
             ));
             return Ok(State::Done);
         }
-        let info = self.found(context)?;
+        let size = self.size(context)?;
         let room = context.slot(self.partition)?.length;
-        let unused = room.saturating_sub(info.size);
+        let unused = room.saturating_sub(size);
         // A block of NTFS or of ext with 64 KiB clusters is far below the slack; a whole allocation group of XFS is not.
         Ok(if unused <= SLACK {
             State::Done
         } else {
             State::Needed(format!(
-                "partition {}: the file system has {} bytes of {room}",
-                self.partition, info.size
+                "partition {}: the file system has {size} bytes of {room}",
+                self.partition
             ))
         })
     }

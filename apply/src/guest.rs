@@ -215,24 +215,6 @@ impl Guest {
         Ok(names)
     }
 
-    /// The path with every component spelt as the volume spells it; components that do not exist stay as they are.
-    pub(crate) fn spelt_as_found(&self, path: &str) -> Result<String, String> {
-        let mut found = String::new();
-        for wanted in components(path)? {
-            let folder = if found.is_empty() { "/" } else { &found };
-            let exact = format!("{found}/{wanted}");
-            found = if self.metadata(&exact)?.is_some() {
-                exact
-            } else {
-                let names = self.list(folder)?;
-                let folded = wanted.to_uppercase();
-                let name = names.into_iter().find(|name| name.to_uppercase() == folded);
-                format!("{found}/{}", name.as_deref().unwrap_or(wanted))
-            };
-        }
-        Ok(found)
-    }
-
     /// Begins a file that takes its place when it is finished.
     pub(crate) fn create(&self, path: &str, new: Owner) -> Result<NewFile, String> {
         let (parent, name) = self

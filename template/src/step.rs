@@ -224,6 +224,9 @@ pub enum Action {
         partition: u32,
         /// What it does.
         job: FirstBootJob,
+        /// Windows: the program that does it, `diskcast-firstboot.exe`.
+        #[serde(default)]
+        executable: Option<Payload>,
     },
 }
 

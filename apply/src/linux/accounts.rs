@@ -64,7 +64,7 @@ pub(super) fn value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
         .filter_map(|line| line.trim().strip_prefix(key))
         .filter(|rest| rest.starts_with([' ', '\t']))
         .filter_map(|rest| rest.split_whitespace().next())
-        .last()
+        .next_back()
 }
 
 /// A line of passwd.

@@ -221,6 +221,159 @@ mod tests {
         }
     }
 
+    /// A machine that is a folder: its script, a `systemctl` that notes what it was asked for, and what is left.
+    struct Machine {
+        folder: tempfile::TempDir,
+        text: String,
+    }
+
+    impl Machine {
+        fn new(job: &FirstBootJob) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let at = folder.path().display().to_string();
+            let text = script(job)
+                .unwrap()
+                .replace("/var/log", &at)
+                .replace(FOLDER, &at)
+                .replace("/etc/systemd/system", &at)
+                .replace("PATH=/usr/local/sbin", &format!("PATH={at}/bin"));
+            let this = Self { folder, text };
+            std::fs::create_dir(this.path("bin")).unwrap();
+            let systemctl = format!("#!/bin/sh\necho \"$*\" >>{at}/asked\n");
+            std::fs::write(this.path("bin/systemctl"), systemctl).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(this.path("bin/systemctl"), mode).unwrap();
+            std::fs::write(this.path("firstboot.sh"), &this.text).unwrap();
+            std::fs::write(this.path(UNIT), "unit").unwrap();
+            this
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn text_of(&self, name: &str) -> String {
+            std::fs::read_to_string(self.path(name)).unwrap_or_default()
+        }
+
+        /// One start of the machine.
+        fn start(&self) -> Option<i32> {
+            let path = self.path("firstboot.sh").display().to_string();
+            crate::program::run("sh", &[&path], crate::program::SHORT)
+                .unwrap()
+                .code
+        }
+
+        fn over(&self) -> bool {
+            !self.path("firstboot.sh").exists() && !self.path(UNIT).exists()
+        }
+    }
+
+    fn step(id: &str, command: &str, on_error: OnError) -> FirstBootStep {
+        FirstBootStep {
+            id: id.into(),
+            action: FirstBootAction::Run {
+                command: command.into(),
+                timeout_seconds: if command.contains("sleep") { 1 } else { 60 },
+                ok_codes: vec![0, 5],
+                reboot_codes: vec![9],
+                on_error,
+            },
+        }
+    }
+
+    #[test]
+    fn steps_run_once_restarts_go_on_and_the_end_comes_last() {
+        let job = FirstBootJob {
+            steps: vec![
+                step("one", "echo \"one's\"; exit 5", OnError::Stop),
+                step("two", "echo two; exit 9", OnError::Stop),
+                step("three", "echo three", OnError::Stop),
+            ],
+            end: FirstBootEnd::Shutdown,
+        };
+        let machine = Machine::new(&job);
+        let code = machine.start();
+        assert_eq!(
+            code,
+            Some(0),
+            "{}",
+            machine.text_of("diskcast-firstboot.log")
+        );
+        assert_eq!(machine.text_of("asked"), "--no-block reboot\n");
+        assert!(!machine.over());
+        assert_eq!(machine.start(), Some(0));
+        assert_eq!(
+            machine.text_of("asked"),
+            "--no-block reboot\n--no-block poweroff\n"
+        );
+        assert!(machine.over());
+        let log = machine.text_of("diskcast-firstboot.log");
+        for said in ["one's", "two", "three"] {
+            assert_eq!(log.lines().filter(|line| *line == said).count(), 1, "{log}");
+        }
+        assert!(!machine.path("failed").exists());
+    }
+
+    #[test]
+    fn a_failure_stops_or_is_passed_over_and_leaves_no_job_behind() {
+        let job = |on_error| FirstBootJob {
+            steps: vec![
+                step("bad", "exit 1", on_error),
+                step("next", "echo next", OnError::Stop),
+            ],
+            end: FirstBootEnd::Restart,
+        };
+        let machine = Machine::new(&job(OnError::Stop));
+        assert_eq!(machine.start(), Some(1));
+        assert!(machine.over());
+        assert_eq!(machine.text_of("asked"), "");
+        assert_eq!(machine.text_of("failed"), "001.bad failed, exit code 1\n");
+        assert!(
+            !machine
+                .text_of("diskcast-firstboot.log")
+                .contains("\nnext\n")
+        );
+        let machine = Machine::new(&job(OnError::Continue));
+        assert_eq!(machine.start(), Some(0));
+        assert_eq!(machine.text_of("asked"), "--no-block reboot\n");
+        assert!(
+            machine
+                .text_of("diskcast-firstboot.log")
+                .contains("\nnext\n")
+        );
+        assert!(machine.over());
+    }
+
+    #[test]
+    fn what_hangs_is_ended_and_what_never_comes_back_is_given_up() {
+        let machine = Machine::new(&FirstBootJob {
+            steps: vec![step("hangs", "exec sleep 600", OnError::Stop)],
+            end: FirstBootEnd::None,
+        });
+        assert_eq!(machine.start(), Some(1));
+        assert_eq!(
+            machine.text_of("failed"),
+            "001.hangs failed, exit code 124\n"
+        );
+        // A step that takes the machine down with it, before its end.
+        let machine = Machine::new(&FirstBootJob {
+            steps: vec![step(
+                "dies",
+                "kill -9 $PPID $(ps -o ppid= -p $PPID)",
+                OnError::Stop,
+            )],
+            end: FirstBootEnd::None,
+        });
+        for _ in 0..ATTEMPTS {
+            assert_eq!(machine.start(), None);
+            assert!(!machine.over());
+        }
+        assert_eq!(machine.start(), Some(1));
+        assert!(machine.text_of("failed").contains("it never ended"));
+        assert!(machine.over());
+    }
+
     #[test]
     fn a_command_is_one_word_whatever_it_holds() {
         let text = script(&job("run.1", run("echo 'a b' \"$HOME\"\nexit 3"))).unwrap();

@@ -162,7 +162,16 @@ fn open_hive(
     let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
     let hive = name.to_owned();
     let obstacle = match Hive::open(bytes, &logs) {
-        Ok((opened, _)) => return Ok(Some(opened)),
+        Ok((opened, _)) => match opened.validate() {
+            Ok(_) => return Ok(Some(opened)),
+            Err(faults) => {
+                let first: Vec<String> = faults.iter().take(3).map(ToString::to_string).collect();
+                Obstacle::DamagedHive {
+                    hive,
+                    reason: first.join("; "),
+                }
+            }
+        },
         Err(HiveError::Dirty { why }) => Obstacle::DirtyHive {
             hive,
             reason: why.to_owned(),

@@ -200,6 +200,7 @@ impl<'a> Draft<'a> {
             action: Action::FirstBoot {
                 partition,
                 job: FirstBootJob { steps, end },
+                executable: None,
             },
         });
         self.after = AfterApply::RestartForFirstBoot;

@@ -7,7 +7,7 @@
 //! A cut in the middle of the writes leaves a volume with descriptors of both SIDs; its disk is blank then, and is
 //! written anew.
 //!
-//! Left alone, because Windows does not judge access by them: the owners of `$Extend\$Quota`.
+//! Left alone, because Windows does not judge access by them: the owners of `$Extend\$Quota`, and those an encrypted file (EFS) names.
 
 mod descriptor;
 mod index;

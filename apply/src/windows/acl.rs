@@ -1,0 +1,155 @@
+//! Security descriptors for what is created on a Windows volume.
+//!
+//! ntfs-3g gives everything it creates to Everyone. So whatever is created here gets a descriptor of its own, before it
+//! gets its content.
+
+use crate::guest::{Guest, NewFile, Owner};
+use std::io;
+
+/// Attribute through which ntfs-3g shows and takes a self-relative descriptor.
+pub(crate) const ATTRIBUTE: &str = "system.ntfs_acl";
+
+const SYSTEM: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
+const ADMINISTRATORS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0];
+const USERS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x21, 2, 0, 0];
+const FULL: u32 = 0x001f_01ff;
+const READ_AND_EXECUTE: u32 = 0x0012_00a9;
+/// Self-relative, with a list, which inherits nothing from above.
+const CONTROL: u16 = 0x9004;
+/// Files and folders below inherit it.
+const INHERITED: u8 = 3;
+
+/// Who may what.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Access {
+    /// SYSTEM and Administrators everything, nobody else anything: for what holds secrets.
+    Private,
+    /// Besides, users may read and execute.
+    Ordinary,
+}
+
+impl Access {
+    /// The descriptor of a file or folder.
+    pub(crate) fn descriptor(self, folder: bool) -> Vec<u8> {
+        let flags = if folder { INHERITED } else { 0 };
+        let mut entries = vec![(SYSTEM, FULL), (ADMINISTRATORS, FULL)];
+        if self == Self::Ordinary {
+            entries.push((USERS, READ_AND_EXECUTE));
+        }
+        let mut list = Vec::new();
+        for (sid, rights) in &entries {
+            list.extend([0, flags]);
+            list.extend(short(8 + sid.len()));
+            list.extend(rights.to_le_bytes());
+            list.extend(*sid);
+        }
+        let list_len = 8 + list.len();
+        let owner = 20 + list_len;
+        let mut bytes = vec![1, 0];
+        bytes.extend(CONTROL.to_le_bytes());
+        for offset in [owner, owner + ADMINISTRATORS.len(), 0, 20] {
+            bytes.extend(short(offset));
+            bytes.extend([0, 0]);
+        }
+        bytes.extend([2, 0]);
+        bytes.extend(short(list_len));
+        bytes.extend(short(entries.len()));
+        bytes.extend([0, 0]);
+        bytes.extend(list);
+        bytes.extend(ADMINISTRATORS);
+        bytes.extend(SYSTEM);
+        bytes
+    }
+
+    /// True when the file or folder has just that.
+    pub(crate) fn is_set(self, guest: &Guest, path: &str, folder: bool) -> Result<bool, String> {
+        Ok(guest.attribute(path, ATTRIBUTE)? == Some(self.descriptor(folder)))
+    }
+}
+
+/// Descriptors here are some hundred bytes long.
+fn short(number: usize) -> [u8; 2] {
+    u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// Gives a file that is being written its descriptor, before its content.
+pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<(), String> {
+    let descriptor = access.descriptor(false);
+    rustix::fs::fsetxattr(
+        &file.file,
+        ATTRIBUTE,
+        &descriptor,
+        rustix::fs::XattrFlags::empty(),
+    )
+    .map_err(|error| format!("{path}: its access rights: {}", io::Error::from(error)))
+}
+
+/// Writes a whole file with that access.
+pub(crate) fn write(
+    guest: &Guest,
+    path: &str,
+    content: &[u8],
+    access: Access,
+) -> Result<(), String> {
+    let mut file = guest.create(path, Owner::root(0o600))?;
+    dress(&file, path, access)?;
+    io::Write::write_all(&mut file.file, content).map_err(|error| format!("{path}: {error}"))?;
+    file.finish()
+}
+
+/// Makes the folders of a path that are missing, with that access; the others stay as they are.
+pub(crate) fn create_folders(guest: &Guest, path: &str, access: Access) -> Result<(), String> {
+    let mut so_far = String::new();
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        so_far = format!("{so_far}/{name}");
+        if !guest.exists(&so_far)? {
+            guest.create_directories(&so_far, Owner::root(0o700))?;
+            guest.set_attribute(&so_far, ATTRIBUTE, &access.descriptor(true))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file gets that takes the place of another, or is new.
+pub(crate) struct Rights(Vec<u8>);
+
+impl Rights {
+    /// Those of the file that lies there, or ordinary ones; folders that are missing are made.
+    pub(crate) fn prepare(guest: &Guest, path: &str) -> Result<Self, String> {
+        let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        create_folders(guest, folder, Access::Ordinary)?;
+        let there = match guest.exists(path)? {
+            true => guest.attribute(path, ATTRIBUTE)?,
+            false => None,
+        };
+        Ok(Self(
+            there.unwrap_or_else(|| Access::Ordinary.descriptor(false)),
+        ))
+    }
+
+    /// Gives them to the file that lies there now.
+    pub(crate) fn give(&self, guest: &Guest, path: &str) -> Result<(), String> {
+        guest.set_attribute(path, ATTRIBUTE, &self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_what_windows_writes_for_them() {
+        // O:BAG:SYD:P(A;;FA;;;SY)(A;;FA;;;BA)
+        let bytes = Access::Private.descriptor(false);
+        assert_eq!(bytes.len(), 20 + 8 + 20 + 24 + 16 + 12);
+        assert_eq!(bytes[..4], [1, 0, 4, 0x90]);
+        assert_eq!(bytes[4..8], [72, 0, 0, 0]);
+        assert_eq!(bytes[20..28], [2, 0, 52, 0, 2, 0, 0, 0]);
+        assert_eq!(bytes[28..36], [0, 0, 20, 0, 0xff, 1, 0x1f, 0]);
+        assert_eq!(&bytes[72..88], ADMINISTRATORS);
+        assert_eq!(&bytes[88..], SYSTEM);
+        let folder = Access::Ordinary.descriptor(true);
+        assert_eq!(folder.len(), bytes.len() + 24);
+        assert_eq!(folder[29], 3);
+    }
+}

@@ -1,0 +1,246 @@
+//! Driver packages: staged for first boot, and the one a machine needs to start at all.
+//!
+//! A boot driver is what the kernel needs before it can read its disk: the `.sys`, its service, and the entry that ties the
+//! device to the service; the package itself is installed at first boot. Which values Windows 8 and later needs in its
+//! DriverDatabase was found by libguestfs for its virtio drivers. Untested on real Windows.
+
+use super::acl::{self, Access};
+use super::hives::{Hives, binary, dword, expand_sz, multi_sz, sz};
+use super::paths;
+use super::storage::critical_device;
+use crate::context::Context;
+use crate::copy::lies_there;
+use crate::engine::{State, Task};
+use crate::guest::Guest;
+use template::step::{CriticalDevice, DriverFile, Payload};
+
+/// Folder first boot looks for packages in.
+const STAGE: &str = r"C:\ProgramData\diskcast\drivers";
+/// Setup class of SCSI and RAID controllers.
+const SCSI_CLASS: &str = "{4D36E97B-E325-11CE-BFC1-08002BE10318}";
+/// `01 ff 00 00`: the device is served by the package.
+const SERVED: [u8; 4] = [0x01, 0xff, 0, 0];
+/// The configuration in the driver database.
+const CONFIGURATION: &str = "diskcast";
+
+/// A package, for first boot to install.
+pub(crate) struct StageDriver<'a> {
+    pub(crate) partition: u32,
+    pub(crate) name: &'a str,
+    pub(crate) files: &'a [DriverFile],
+}
+
+impl StageDriver<'_> {
+    /// Every file with its place.
+    fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
+        staged(guest, self.name, self.files)
+    }
+}
+
+fn staged<'a>(
+    guest: &Guest,
+    name: &str,
+    files: &'a [DriverFile],
+) -> Result<Vec<(String, &'a Payload)>, String> {
+    let mut found = Vec::new();
+    for file in files {
+        let below = file.name.replace('/', r"\");
+        let path = paths::guest_path(guest, &format!(r"{STAGE}\{name}\{below}"))?;
+        found.push((path, &file.payload));
+    }
+    Ok(found)
+}
+
+impl Task for StageDriver<'_> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        let guest = context.root(self.partition)?;
+        missing(&guest, &self.places(&guest)?)
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        let guest = context.root(self.partition)?;
+        for (path, payload) in self.places(&guest)? {
+            put(context, &guest, &path, payload, Access::Private)?;
+        }
+        Ok(())
+    }
+}
+
+fn missing(guest: &Guest, places: &[(String, &Payload)]) -> Result<State, String> {
+    for (path, payload) in places {
+        if !lies_there(guest, path, payload)? {
+            return Ok(State::Needed(format!(
+                "{path} is not there, or is another one"
+            )));
+        }
+    }
+    Ok(State::Done)
+}
+
+/// Puts a file where only administrators can change it.
+pub(super) fn put(
+    context: &Context<'_>,
+    guest: &Guest,
+    path: &str,
+    payload: &Payload,
+    access: Access,
+) -> Result<(), String> {
+    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    acl::create_folders(guest, folder, access)?;
+    let source = context.payload(payload)?;
+    let owner = crate::guest::Owner::root(0o600);
+    crate::copy::put(guest, path, payload, source, owner, &|| context.cancelled())?;
+    guest.set_attribute(path, acl::ATTRIBUTE, &access.descriptor(false))
+}
+
+/// A driver without which the machine does not start.
+pub(crate) struct BootDriver<'a> {
+    pub(crate) partition: u32,
+    pub(crate) files: &'a [DriverFile],
+    pub(crate) service: &'a str,
+    pub(crate) binary: &'a str,
+    pub(crate) hardware_ids: &'a [String],
+}
+
+impl BootDriver<'_> {
+    /// Every file with its place: the package staged, its `.sys` with the other drivers.
+    fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
+        let mut places = staged(guest, self.service, self.files)?;
+        let name = |file: &DriverFile| file.name.rsplit('/').next().unwrap_or("").to_owned();
+        let driver = self
+            .files
+            .iter()
+            .find(|file| name(file).eq_ignore_ascii_case(self.binary));
+        let driver = driver.ok_or_else(|| {
+            format!(
+                "the driver package of {} has no {}",
+                self.service, self.binary
+            )
+        })?;
+        paths::check_name(self.binary).map_err(|why| format!("{:?}: {why}", self.binary))?;
+        let windows = paths::windows_folder(guest)?;
+        let path = paths::walk(guest, &windows, &["System32", "drivers", self.binary])?;
+        places.push((path, &driver.payload));
+        Ok(places)
+    }
+
+    /// Name of the package's `.inf`, lower case as Windows keys it.
+    fn inf(&self) -> Result<String, String> {
+        let mut names = self
+            .files
+            .iter()
+            .filter_map(|file| file.name.rsplit('/').next());
+        let inf = names.find(|name| name.to_ascii_lowercase().ends_with(".inf"));
+        let inf =
+            inf.ok_or_else(|| format!("the driver package of {} has no .inf", self.service))?;
+        Ok(inf.to_ascii_lowercase())
+    }
+
+    fn edit(&self, hives: &mut Hives) -> Result<(), String> {
+        let sets = hives.control_sets()?;
+        for set in &sets {
+            let service = format!(r"{set}\Services\{}", self.service);
+            for (name, value) in [
+                ("Type", dword(1)),
+                ("Start", dword(0)),
+                ("ErrorControl", dword(1)),
+                ("Group", sz("SCSI miniport")),
+                (
+                    "ImagePath",
+                    expand_sz(&format!(r"system32\drivers\{}", self.binary)),
+                ),
+            ] {
+                hives.set("SYSTEM", &service, name, value)?;
+            }
+            hives.remove_key("SYSTEM", &format!(r"{service}\StartOverride"))?;
+        }
+        if hives.has("SYSTEM", "DriverDatabase")? {
+            return self.driver_database(hives);
+        }
+        for set in &sets {
+            for id in self.hardware_ids {
+                let device = CriticalDevice {
+                    id: id.replace('\\', "#"),
+                    service: self.service.to_owned(),
+                    class_guid: SCSI_CLASS.to_owned(),
+                };
+                critical_device(hives, set, &device)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn driver_database(&self, hives: &mut Hives) -> Result<(), String> {
+        let inf = self.inf()?;
+        // Not `oemN.inf_hash`: Windows names it so itself when first boot installs the package.
+        let label = format!("{inf}_diskcast");
+        let file = format!(r"DriverDatabase\DriverInfFiles\{inf}");
+        hives.set("SYSTEM", &file, "", multi_sz(&[&label]))?;
+        hives.set("SYSTEM", &file, "Active", sz(&label))?;
+        hives.set(
+            "SYSTEM",
+            &file,
+            "Configurations",
+            multi_sz(&[CONFIGURATION]),
+        )?;
+        let package = format!(r"DriverDatabase\DriverPackages\{label}");
+        hives.set("SYSTEM", &package, "Version", binary(&version()))?;
+        let configuration = format!(r"{package}\Configurations\{CONFIGURATION}");
+        hives.set("SYSTEM", &configuration, "ConfigFlags", dword(0))?;
+        hives.set("SYSTEM", &configuration, "Service", sz(self.service))?;
+        for id in self.hardware_ids {
+            let (bus, device) = id.split_once('\\').ok_or_else(|| {
+                format!("{id}: a hardware id has the form PCI\\VEN_1AF4&DEV_1042")
+            })?;
+            let device_id = format!(r"DriverDatabase\DeviceIds\{bus}\{device}");
+            hives.set("SYSTEM", &device_id, &inf, binary(&SERVED))?;
+            let descriptor = format!(r"{package}\Descriptors\{bus}\{device}");
+            hives.set("SYSTEM", &descriptor, "Configuration", sz(CONFIGURATION))?;
+        }
+        Ok(())
+    }
+
+    fn edited(&self, context: &mut Context<'_>) -> Result<Hives, String> {
+        let mut hives = Hives::new(context.root(self.partition)?)?;
+        self.edit(&mut hives)?;
+        Ok(hives)
+    }
+}
+
+/// 48 bytes Windows 10 and later wants with a package: flags, the setup class, and no date and version.
+fn version() -> [u8; 48] {
+    let mut bytes = [0; 48];
+    bytes[..8].copy_from_slice(&[0, 0xff, 9, 0, 0, 0, 0, 0]);
+    bytes[8..24].copy_from_slice(&[
+        0x7b, 0xe9, 0x36, 0x4d, 0x25, 0xe3, 0xce, 0x11, 0xbf, 0xc1, 0x08, 0x00, 0x2b, 0xe1, 0x03,
+        0x18,
+    ]);
+    bytes
+}
+
+impl Task for BootDriver<'_> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        let guest = context.root(self.partition)?;
+        match missing(&guest, &self.places(&guest)?)? {
+            State::Done => Ok(self.edited(context)?.state()),
+            needed => Ok(needed),
+        }
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        let guest = context.root(self.partition)?;
+        for (path, payload) in self.places(&guest)? {
+            if !lies_there(&guest, &path, payload)? {
+                let staged = path.to_ascii_lowercase().starts_with("/programdata/");
+                let access = if staged {
+                    Access::Private
+                } else {
+                    Access::Ordinary
+                };
+                put(context, &guest, &path, payload, access)?;
+            }
+        }
+        drop(guest);
+        self.edited(context)?.save()
+    }
+}

@@ -1,0 +1,240 @@
+//! The job a Windows machine finishes after its first start: text, program, service.
+//!
+//! The job holds passwords and a join blob. Its folder and itself are for SYSTEM and Administrators alone, and get that
+//! descriptor before any content. Whatever a folder of that name held on the master (a journal of another deployment) is gone.
+
+use super::acl::{self, Access};
+use super::hives::{Hives, dword, expand_sz, sz};
+use super::paths;
+use crate::context::Context;
+use crate::copy::lies_there;
+use crate::engine::{State, Task};
+use crate::guest::Guest;
+use firstboot::job::{self, Job, Secret, StaticAddress};
+use template::step::{
+    FirstBootAction, FirstBootEnd, FirstBootJob, Group, Ipv4Config, Nic, OnError, OnExists,
+    Payload, SecretName, User,
+};
+
+const FOLDER: &str = r"C:\ProgramData\diskcast";
+const JOB: &str = "firstboot.job";
+/// What a run leaves beside the job.
+const LEFT: [&str; 2] = ["firstboot.journal", "firstboot.log"];
+const PROGRAM: &str = "diskcast-firstboot.exe";
+const SERVICE: &str = "diskcast-firstboot";
+const DRIVERS: &str = r"C:\ProgramData\diskcast\drivers";
+
+/// What leaves the first-boot job on a Windows volume.
+pub(crate) fn task<'a>(
+    partition: u32,
+    job: &'a FirstBootJob,
+    executable: Option<&'a Payload>,
+) -> Result<Box<dyn Task + 'a>, String> {
+    let executable = executable.ok_or_else(|| {
+        format!("the plan has no {PROGRAM}: the console needs it for first boot of Windows")
+    })?;
+    Ok(Box::new(FirstBoot {
+        partition,
+        job,
+        executable,
+    }))
+}
+
+struct FirstBoot<'a> {
+    partition: u32,
+    job: &'a FirstBootJob,
+    executable: &'a Payload,
+}
+
+impl FirstBoot<'_> {
+    fn edited(&self, context: &mut Context<'_>) -> Result<Hives, String> {
+        let mut hives = Hives::new(context.root(self.partition)?)?;
+        for set in hives.control_sets()? {
+            let key = format!(r"{set}\Services\{SERVICE}");
+            for (name, value) in [
+                ("Type", dword(0x10)),
+                ("Start", dword(2)),
+                // A failure is noted, and stops nothing.
+                ("ErrorControl", dword(1)),
+                ("ObjectName", sz("LocalSystem")),
+                ("DisplayName", sz("diskcast first boot")),
+                (
+                    "ImagePath",
+                    expand_sz(&format!(r"%SystemDrive%\ProgramData\diskcast\{PROGRAM}")),
+                ),
+            ] {
+                hives.set("SYSTEM", &key, name, value)?;
+            }
+        }
+        Ok(hives)
+    }
+
+    fn text(&self, context: &Context<'_>) -> Result<String, String> {
+        let secret = |name: &SecretName| context.secret(name).map(str::to_owned);
+        job_of(self.job, &secret)?
+            .encode()
+            .map_err(|error| error.to_string())
+    }
+
+    /// Why the files are not as they have to be.
+    fn files(&self, context: &Context<'_>, guest: &Guest) -> Result<Option<String>, String> {
+        let folder = paths::guest_path(guest, FOLDER)?;
+        if !guest.exists(&folder)? {
+            return Ok(Some(format!("{folder} is not there")));
+        }
+        let job = paths::below(guest, &folder, JOB)?;
+        let text = self.text(context)?;
+        let there = guest.read(&job, job::MAX_TEXT_BYTES as u64)?;
+        if there.as_deref() != Some(text.as_bytes()) {
+            return Ok(Some(format!("{job} is not there, or is another one")));
+        }
+        for name in LEFT {
+            if guest.exists(&paths::below(guest, &folder, name)?)? {
+                return Ok(Some(format!("{name} of another deployment is there")));
+            }
+        }
+        let program = paths::below(guest, &folder, PROGRAM)?;
+        if !lies_there(guest, &program, self.executable)? {
+            return Ok(Some(format!("{program} is not there, or is another one")));
+        }
+        for (path, is_folder) in [(&folder, true), (&job, false), (&program, false)] {
+            if !Access::Private.is_set(guest, path, is_folder)? {
+                return Ok(Some(format!("others than administrators may use {path}")));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Task for FirstBoot<'_> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        let guest = context.root(self.partition)?;
+        match self.files(context, &guest)? {
+            Some(why) => Ok(State::Needed(why)),
+            None => Ok(self.edited(context)?.state()),
+        }
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        let text = self.text(context)?;
+        let guest = context.root(self.partition)?;
+        let folder = paths::guest_path(&guest, FOLDER)?;
+        acl::create_folders(&guest, &folder, Access::Private)?;
+        guest.set_attribute(&folder, acl::ATTRIBUTE, &Access::Private.descriptor(true))?;
+        for name in LEFT {
+            guest.remove(&paths::below(&guest, &folder, name)?)?;
+        }
+        let program = paths::below(&guest, &folder, PROGRAM)?;
+        super::drivers::put(context, &guest, &program, self.executable, Access::Private)?;
+        let job = paths::below(&guest, &folder, JOB)?;
+        acl::write(&guest, &job, text.as_bytes(), Access::Private)?;
+        drop(guest);
+        self.edited(context)?.save()
+    }
+}
+
+/// The job as the service reads it, with the values of its secrets.
+fn job_of(
+    plan: &FirstBootJob,
+    secret: &dyn Fn(&SecretName) -> Result<String, String>,
+) -> Result<Job, String> {
+    let mut steps = Vec::new();
+    for step in &plan.steps {
+        let action = match &step.action {
+            FirstBootAction::Network(nic) => job::Action::Network(network(nic)?),
+            FirstBootAction::User(user) => job::Action::User(account(user, secret)?),
+            FirstBootAction::Join { blob } => {
+                // As `djoin` leaves it: it may come with line ends, and with a zero behind it.
+                let blob = secret(blob)?;
+                let blob: String = blob.chars().filter(char::is_ascii_graphic).collect();
+                job::Action::Join {
+                    blob: Secret::new(blob),
+                }
+            }
+            FirstBootAction::InstallDrivers => job::Action::InstallDrivers {
+                folder: DRIVERS.to_owned(),
+            },
+            FirstBootAction::SshHostKeys => {
+                return Err(format!("{}: host keys are a step of Linux", step.id));
+            }
+            FirstBootAction::Run {
+                command,
+                timeout_seconds,
+                ok_codes,
+                reboot_codes,
+                on_error,
+            } => job::Action::Run(job::Run {
+                command: command.clone(),
+                timeout_seconds: *timeout_seconds,
+                ok_codes: ok_codes.clone(),
+                reboot_codes: reboot_codes.clone(),
+                on_error: match on_error {
+                    OnError::Stop => job::OnError::Stop,
+                    OnError::Continue => job::OnError::Continue,
+                },
+            }),
+        };
+        steps.push(job::Step {
+            id: step.id.clone(),
+            action,
+        });
+    }
+    Ok(Job {
+        steps,
+        end: match plan.end {
+            FirstBootEnd::None => job::End::None,
+            FirstBootEnd::Restart => job::End::Restart,
+            FirstBootEnd::Shutdown => job::End::Shutdown,
+        },
+    })
+}
+
+fn network(nic: &Nic) -> Result<job::Network, String> {
+    let address = match &nic.config.ipv4 {
+        Ipv4Config::Dhcp => None,
+        Ipv4Config::Static {
+            address,
+            prefix,
+            gateway,
+        } => Some(StaticAddress {
+            address: *address,
+            prefix: *prefix,
+            gateway: *gateway,
+        }),
+    };
+    Ok(job::Network {
+        mac: nic
+            .mac
+            .parse()
+            .map_err(|()| format!("{} is no MAC address", nic.mac))?,
+        address,
+        dns: nic.config.dns.clone(),
+        suffix: nic.config.suffix.clone(),
+        search: nic.config.search.clone(),
+    })
+}
+
+fn account(
+    user: &User,
+    secret: &dyn Fn(&SecretName) -> Result<String, String>,
+) -> Result<job::User, String> {
+    let password = user.password.as_ref().map(secret).transpose()?;
+    let groups = user.groups.iter().map(|group| match group {
+        Group::Administrators => job::Group::Sid(job::Group::ADMINISTRATORS.to_owned()),
+        Group::Users => job::Group::Sid(job::Group::USERS.to_owned()),
+        Group::PowerUsers => job::Group::Sid(job::Group::POWER_USERS.to_owned()),
+        Group::RemoteDesktop => job::Group::Sid(job::Group::REMOTE_DESKTOP.to_owned()),
+        Group::Named(name) => job::Group::Named(name.clone()),
+    });
+    Ok(job::User {
+        name: user.name.clone(),
+        full_name: user.full_name.clone(),
+        groups: groups.collect(),
+        password: password.map(Secret::new),
+        on_exists: match user.on_exists {
+            OnExists::Update => job::OnExists::Update,
+            OnExists::Skip => job::OnExists::Skip,
+            OnExists::Fail => job::OnExists::Fail,
+        },
+    })
+}

@@ -1,0 +1,388 @@
+//! Hives of a mounted Windows, edited in memory and written back in place.
+//!
+//! Owns: opening with logs, validation before and after, the copy beside it, the write. What always holds: nothing is written
+//! unless the hive was complete and sound before and is after; it is written over itself, so that NTFS keeps its security
+//! descriptor; what it was lies beside it as `NAME.predeploy`, from the first run.
+//!
+//! Everything that can be foreseen (a fault, too little room) fails before the first byte. A device that fails in the middle of the
+//! write leaves a broken hive: its target stays blank then, is never committed, and is written anew.
+
+use super::acl;
+use super::paths;
+use crate::engine::State;
+use crate::guest::{Guest, Owner};
+use hive::{FileTime, Hive, KeyId, kind};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+
+/// Largest hive that is taken in.
+const MOST_HIVE_BYTES: u64 = 256 << 20;
+/// Largest log that is taken in.
+const MOST_LOG_BYTES: u64 = 64 << 20;
+/// Room that stays free beside what is written.
+const SPARE: u64 = 1 << 20;
+const LOGS: [&str; 3] = [".LOG", ".LOG1", ".LOG2"];
+
+/// The hives of one Windows.
+pub(crate) struct Hives {
+    guest: Rc<Guest>,
+    windows: String,
+    open: BTreeMap<String, Opened>,
+    now: FileTime,
+}
+
+struct Opened {
+    hive: Hive,
+    /// Bytes of the file.
+    length: u64,
+    /// What was changed, for the log.
+    changes: Vec<String>,
+}
+
+impl Hives {
+    /// Finds Windows on a volume.
+    pub(crate) fn new(guest: Rc<Guest>) -> Result<Self, String> {
+        let windows = paths::windows_folder(&guest)?;
+        Ok(Self {
+            guest,
+            windows,
+            open: BTreeMap::new(),
+            now: now(),
+        })
+    }
+
+    /// The volume.
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// The folder of Windows.
+    pub(crate) fn windows(&self) -> &str {
+        &self.windows
+    }
+
+    /// When edits happen.
+    pub(crate) fn now(&self) -> FileTime {
+        self.now
+    }
+
+    /// Path of a hive in `System32\config`.
+    pub(crate) fn config(&self, name: &str) -> Result<String, String> {
+        paths::walk(&self.guest, &self.windows, &["System32", "config", name])
+    }
+
+    /// A hive of `System32\config`, which has to be there.
+    pub(crate) fn get(&mut self, name: &str) -> Result<&mut Hive, String> {
+        let path = self.config(name)?;
+        self.at(&path)
+    }
+
+    /// A hive by its path below the root, which has to be there.
+    pub(crate) fn at(&mut self, path: &str) -> Result<&mut Hive, String> {
+        if !self.open.contains_key(path) {
+            let opened = open(&self.guest, path)?;
+            self.open.insert(path.to_owned(), opened);
+        }
+        match self.open.get_mut(path) {
+            Some(opened) => Ok(&mut opened.hive),
+            None => Err(format!("{path} is not open")),
+        }
+    }
+
+    /// Notes that a hive was edited.
+    pub(crate) fn changed(&mut self, path: &str, what: String) {
+        if let Some(opened) = self.open.get_mut(path) {
+            opened.changes.push(what);
+        }
+    }
+
+    /// Control sets that may start, as keys of SYSTEM: the current one, and the last known good one when it is another.
+    pub(crate) fn control_sets(&mut self) -> Result<Vec<String>, String> {
+        let system = self.get("SYSTEM")?;
+        let told = |error: hive::HiveError| format!("SYSTEM: {error}");
+        let select = system.find("Select").map_err(told)?;
+        let select = select.ok_or("SYSTEM has no key Select: it starts no control set")?;
+        let mut sets = Vec::new();
+        for name in ["Current", "LastKnownGood"] {
+            let value = system.value(select, name).map_err(told)?;
+            let Some(number) = value.and_then(|value| value.as_u32()) else {
+                continue;
+            };
+            let set = format!("ControlSet{number:03}");
+            if !sets.contains(&set) && system.find(&set).map_err(told)?.is_some() {
+                sets.push(set);
+            }
+        }
+        match sets.is_empty() {
+            true => Err("SYSTEM has no control set that Select names".into()),
+            false => Ok(sets),
+        }
+    }
+
+    /// True when a key is there.
+    pub(crate) fn has(&mut self, name: &str, key: &str) -> Result<bool, String> {
+        let found = self.get(name)?.find(key);
+        Ok(found
+            .map_err(|error| format!("{name}\\{key}: {error}"))?
+            .is_some())
+    }
+
+    /// Sets a value of a key, which is made when it is missing.
+    pub(crate) fn set(
+        &mut self,
+        name: &str,
+        key: &str,
+        value: &str,
+        (kind, data): (u32, Vec<u8>),
+    ) -> Result<(), String> {
+        let now = self.now;
+        let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
+        let hive = self.get(name)?;
+        let found = hive.find(key).map_err(told)?;
+        let made = found.is_none();
+        let id = match found {
+            Some(id) => id,
+            None => hive.create_path(hive.root(), key, now).map_err(told)?,
+        };
+        if hive.set_value(id, value, kind, &data, now).map_err(told)? || made {
+            let path = self.config(name)?;
+            self.changed(&path, format!("{key} @{value}"));
+        }
+        Ok(())
+    }
+
+    /// Removes values of a key; a key or value that is not there is fine.
+    pub(crate) fn remove_values(
+        &mut self,
+        name: &str,
+        key: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
+        let now = self.now;
+        let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
+        let hive = self.get(name)?;
+        let Some(id) = hive.find(key).map_err(told)? else {
+            return Ok(());
+        };
+        let values = hive.values(id).map_err(told)?;
+        let mut removed = Vec::new();
+        for value in values.into_iter().filter(|value| wanted(&value.name)) {
+            if hive.delete_value(id, &value.name, now).map_err(told)? {
+                removed.push(value.name);
+            }
+        }
+        let path = self.config(name)?;
+        for value in removed {
+            self.changed(&path, format!("{key} without @{value}"));
+        }
+        Ok(())
+    }
+
+    /// Removes a key with all below it; one that is not there is fine.
+    pub(crate) fn remove_key(&mut self, name: &str, key: &str) -> Result<(), String> {
+        let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
+        let hive = self.get(name)?;
+        if let Some(id) = hive.find(key).map_err(told)? {
+            hive.delete_key(id).map_err(told)?;
+            let path = self.config(name)?;
+            self.changed(&path, format!("no {key}"));
+        }
+        Ok(())
+    }
+
+    /// Whether the edits made so far changed anything.
+    pub(crate) fn state(&self) -> State {
+        let mut changes = Vec::new();
+        for (path, opened) in &self.open {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            changes.extend(
+                opened
+                    .changes
+                    .iter()
+                    .map(|change| format!("{name}: {change}")),
+            );
+        }
+        match changes.as_slice() {
+            [] => State::Done,
+            [one] => State::Needed(one.clone()),
+            [first, .., last] => {
+                State::Needed(format!("{} changes, from {first} to {last}", changes.len()))
+            }
+        }
+    }
+
+    /// Writes every edited hive back. Nothing is written when one of them has a fault or there is too little room.
+    pub(crate) fn save(self) -> Result<(), String> {
+        let mut ready = Vec::new();
+        let mut room = SPARE;
+        for (path, opened) in self.open {
+            if opened.changes.is_empty() {
+                continue;
+            }
+            let bytes = finished(opened.hive, self.now).map_err(|why| format!("{path}: {why}"))?;
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let copy = !self.guest.exists(&predeploy(&path))?;
+            room = room
+                .saturating_add(length.saturating_sub(opened.length))
+                .saturating_add(if copy { opened.length } else { 0 });
+            ready.push((path, bytes, copy));
+        }
+        let free = self.guest.free_bytes(&self.windows)?;
+        if !ready.is_empty() && free < room {
+            return Err(format!(
+                "the Windows volume has {free} bytes free, and {room} are needed to change its registry; free some on \
+                 the master, or let the partition grow"
+            ));
+        }
+        for (path, bytes, copy) in &ready {
+            if *copy {
+                keep(&self.guest, path)?;
+            }
+            self.guest.overwrite(path, bytes)?;
+            silence_logs(&self.guest, path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a hive with its logs; refuses one that is incomplete or has a fault.
+fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
+    let bytes = guest
+        .read(path, MOST_HIVE_BYTES)?
+        .ok_or_else(|| format!("{path} is not there"))?;
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let mut logs = Vec::new();
+    for log in logs_of(guest, path)? {
+        logs.extend(guest.read(&log, MOST_LOG_BYTES)?);
+    }
+    let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
+    let (hive, _) = Hive::open(bytes, &logs).map_err(|error| format!("{path}: {error}"))?;
+    validate(&hive).map_err(|why| format!("{path}: {why}"))?;
+    Ok(Opened {
+        hive,
+        length,
+        changes: Vec::new(),
+    })
+}
+
+fn validate(hive: &Hive) -> Result<(), String> {
+    hive.validate().map(|_| ()).map_err(|faults| {
+        let first: Vec<String> = faults.iter().take(3).map(ToString::to_string).collect();
+        format!(
+            "the hive is damaged ({}); repair the master",
+            first.join("; ")
+        )
+    })
+}
+
+/// The bytes to write, opened once more and validated.
+fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, String> {
+    let bytes = hive.into_bytes(now);
+    let (again, _) = Hive::open(bytes, &[]).map_err(|error| format!("after the edit: {error}"))?;
+    validate(&again).map_err(|why| format!("after the edit: {why}"))?;
+    Ok(again.into_bytes(now))
+}
+
+fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>, String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let mut found = Vec::new();
+    for suffix in LOGS {
+        let log = paths::below(guest, folder, &format!("{name}{suffix}"))?;
+        if guest.exists(&log)? {
+            found.push(log);
+        }
+    }
+    Ok(found)
+}
+
+fn predeploy(path: &str) -> String {
+    format!("{path}.predeploy")
+}
+
+/// Copies a hive and the logs that complete it beside themselves, once, each with its own descriptor.
+fn keep(guest: &Guest, path: &str) -> Result<(), String> {
+    let mut logs = logs_of(guest, path)?;
+    // The hive last: that its copy is there means that the logs' copies are.
+    logs.push(path.to_owned());
+    for file in logs {
+        let copy = predeploy(&file);
+        let Some(mut from) = guest.open(&file)? else {
+            continue;
+        };
+        let mut to = guest.create(&copy, Owner::root(0o600))?;
+        if let Some(descriptor) = guest.attribute(&file, acl::ATTRIBUTE)? {
+            rustix::fs::fsetxattr(
+                &to.file,
+                acl::ATTRIBUTE,
+                &descriptor,
+                rustix::fs::XattrFlags::empty(),
+            )
+            .map_err(|error| format!("{copy}: its access rights: {}", io::Error::from(error)))?;
+        }
+        io::copy(&mut from, &mut to.file).map_err(|error| format!("{copy}: {error}"))?;
+        to.finish()?;
+    }
+    Ok(())
+}
+
+/// Empties the logs of a hive that is complete. Windows ignores them as long as it is; but the next time it is not, entries left in
+/// them with higher numbers could be taken for newer ones.
+fn silence_logs(guest: &Guest, path: &str) -> Result<(), String> {
+    for log in logs_of(guest, path)? {
+        let length = guest.metadata(&log)?.map_or(0, |found| found.length);
+        if length > MOST_LOG_BYTES {
+            return Err(format!("{log} is larger than {MOST_LOG_BYTES} bytes"));
+        }
+        let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
+        guest.overwrite(&log, &zeros)?;
+    }
+    Ok(())
+}
+
+/// The date of the edits.
+fn now() -> FileTime {
+    #[expect(clippy::disallowed_methods, reason = "the edge: edits are dated")]
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // From 1601 to 1970 there are 11,644,473,600 seconds.
+    let seconds = since
+        .map_or(0, |since| since.as_secs())
+        .saturating_add(11_644_473_600);
+    FileTime(seconds.saturating_mul(10_000_000))
+}
+
+/// A string for [`Hives::set`].
+pub(crate) fn sz(text: &str) -> (u32, Vec<u8>) {
+    (kind::SZ, hive::sz(text))
+}
+
+/// A string with variables for [`Hives::set`].
+pub(crate) fn expand_sz(text: &str) -> (u32, Vec<u8>) {
+    (kind::EXPAND_SZ, hive::sz(text))
+}
+
+/// Strings for [`Hives::set`].
+pub(crate) fn multi_sz<S: AsRef<str>>(texts: &[S]) -> (u32, Vec<u8>) {
+    (kind::MULTI_SZ, hive::multi_sz(texts))
+}
+
+/// A number for [`Hives::set`].
+pub(crate) fn dword(number: u32) -> (u32, Vec<u8>) {
+    (kind::DWORD, hive::dword(number))
+}
+
+/// Bytes for [`Hives::set`].
+pub(crate) fn binary(bytes: &[u8]) -> (u32, Vec<u8>) {
+    (kind::BINARY, bytes.to_vec())
+}
+
+/// Every key of a hive, those above before those below.
+pub(crate) fn all_keys(hive: &Hive) -> Result<Vec<KeyId>, hive::HiveError> {
+    let mut keys = vec![hive.root()];
+    let mut next = 0;
+    while let Some(key) = keys.get(next) {
+        keys.extend(hive.subkeys(*key)?);
+        next += 1;
+    }
+    Ok(keys)
+}

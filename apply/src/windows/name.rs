@@ -1,0 +1,70 @@
+//! The computer's name, and its workgroup.
+
+use super::hives::{Hives, sz};
+use super::registry::Registry;
+use crate::engine::Task;
+use hive::kind;
+
+/// Computer name and DNS host name, in every control set that may start.
+pub(crate) fn task<'a>(
+    partition: u32,
+    name: &'a str,
+    dns_name: &'a str,
+    suffix: Option<&'a str>,
+) -> Box<dyn Task + 'a> {
+    Box::new(Registry::new(partition, move |hives: &mut Hives| {
+        for set in hives.control_sets()? {
+            let computer = format!(r"{set}\Control\ComputerName\ComputerName");
+            hives.set("SYSTEM", &computer, "ComputerName", sz(name))?;
+            let tcpip = format!(r"{set}\Services\Tcpip\Parameters");
+            for value in ["Hostname", "NV Hostname"] {
+                hives.set("SYSTEM", &tcpip, value, sz(dns_name))?;
+            }
+            for value in ["Domain", "NV Domain"] {
+                if let Some(suffix) = suffix {
+                    hives.set("SYSTEM", &tcpip, value, sz(suffix))?;
+                }
+            }
+        }
+        Ok(())
+    }))
+}
+
+/// The workgroup of a machine that is in no domain.
+pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
+    Box::new(Registry::new(partition, move |hives: &mut Hives| {
+        let told = |error: hive::HiveError| format!("SECURITY: {error}");
+        let security = hives.get("SECURITY")?;
+        let domain = security.find(r"Policy\PolPrDmS").map_err(told)?;
+        let sid = match domain {
+            Some(key) => security.value(key, "").map_err(told)?,
+            None => None,
+        };
+        // A SID is 24 bytes here; without a domain there is none, or an empty one.
+        if sid.is_some_and(|sid| sid.data.len() >= 24 && sid.data.first() == Some(&1)) {
+            return Err(
+                "the master is a member of a domain: a workgroup cannot be set over it; take the master out of its \
+                 domain and capture it again"
+                    .into(),
+            );
+        }
+        hives.set(
+            "SECURITY",
+            r"Policy\PolPrDmN",
+            "",
+            (kind::NONE, counted(name)?),
+        )
+    }))
+}
+
+/// LSA's string: length, room and offset, then UTF-16 with room for a zero that is not there.
+fn counted(name: &str) -> Result<Vec<u8>, String> {
+    let text: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let length = u16::try_from(text.len()).map_err(|_| format!("{name}: too long a name"))?;
+    let mut data = Vec::new();
+    data.extend(length.to_le_bytes());
+    data.extend(length.saturating_add(2).to_le_bytes());
+    data.extend(8_u32.to_le_bytes());
+    data.extend(text);
+    Ok(data)
+}

@@ -1,0 +1,153 @@
+//! Windows paths on a mounted volume.
+//!
+//! What always holds: a path stays on its volume, names nothing that Windows would read as something else, and is spelt as
+//! the folders that exist are spelt. A name that two entries of a folder answer to is refused: which one Windows means
+//! cannot be known.
+
+use crate::guest::Guest;
+
+/// Characters Windows allows in no name, besides control characters.
+const FORBIDDEN: [char; 8] = ['<', '>', ':', '"', '/', '|', '?', '*'];
+/// Names that are devices, whatever their extension.
+const DEVICES: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
+/// Longest name of NTFS, in UTF-16 units.
+const LONGEST_NAME: usize = 255;
+
+/// Where `C:\Deploy\app.msi` lies below the root of the volume, spelt as the folders that exist are spelt.
+pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String, String> {
+    let bad = |why: &str| format!("{path:?}: {why}");
+    let rest = match path.split_once(':') {
+        Some((drive, rest)) if drive.eq_ignore_ascii_case("C") => rest,
+        Some(_) => return Err(bad("only drive C: of the deployed system can be written")),
+        None => return Err(bad(r"a path on Windows begins with C:\")),
+    };
+    let Some(rest) = rest.strip_prefix(['\\', '/']) else {
+        return Err(bad(r"a path on Windows begins with C:\"));
+    };
+    let mut found = String::new();
+    for name in rest.split(['\\', '/']) {
+        check_name(name).map_err(bad)?;
+        found = below(guest, &found, name)?;
+    }
+    Ok(found)
+}
+
+/// A name in a folder, as it is spelt there; as it is asked for when it is not there.
+pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String, String> {
+    let listed = if folder.is_empty() { "/" } else { folder };
+    let folded = name.to_uppercase();
+    let names = guest.list(listed)?;
+    let mut same = names.iter().filter(|entry| entry.to_uppercase() == folded);
+    match (same.next(), same.next()) {
+        (Some(one), Some(other)) => Err(format!(
+            "{folder}/{one} and {folder}/{other} differ in case alone; remove one of them on the master"
+        )),
+        (Some(one), None) => Ok(format!("{folder}/{one}")),
+        _ => Ok(format!("{folder}/{name}")),
+    }
+}
+
+/// Names below a folder in turn, each as it is spelt there.
+pub(crate) fn walk(guest: &Guest, folder: &str, names: &[&str]) -> Result<String, String> {
+    let mut found = folder.to_owned();
+    for name in names {
+        found = below(guest, &found, name)?;
+    }
+    Ok(found)
+}
+
+/// The folder of Windows, as it is spelt.
+pub(crate) fn windows_folder(guest: &Guest) -> Result<String, String> {
+    for name in ["Windows", "WINNT"] {
+        let folder = below(guest, "", name)?;
+        if guest.exists(&walk(guest, &folder, &["System32", "config", "SYSTEM"])?)? {
+            return Ok(folder);
+        }
+    }
+    Err("the volume holds no Windows: \\Windows\\System32\\config\\SYSTEM is not there".into())
+}
+
+/// Why Windows takes a name as no plain one.
+pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("a name in it is empty");
+    }
+    if name == "." || name == ".." {
+        return Err("it must not contain . or ..");
+    }
+    if name.encode_utf16().count() > LONGEST_NAME {
+        return Err("a name in it is longer than 255 characters");
+    }
+    if name.contains(FORBIDDEN) || name.contains('\\') || name.chars().any(char::is_control) {
+        return Err("a name in it has a character Windows forbids");
+    }
+    // Windows drops them: `file.` would be written here and never be found there.
+    if name.ends_with(['.', ' ']) {
+        return Err("a name in it ends with a dot or a space");
+    }
+    let stem = name
+        .split('.')
+        .next()
+        .unwrap_or(name)
+        .trim_end()
+        .to_ascii_uppercase();
+    let numbered = stem.strip_prefix("COM").or(stem.strip_prefix("LPT"));
+    let numbered = numbered.is_some_and(|n| n.len() == 1 && n.chars().all(|c| c.is_ascii_digit()));
+    if DEVICES.contains(&stem.as_str()) || numbered {
+        return Err("a name in it is that of a device");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(dir: &std::path::Path) -> Guest {
+        for folder in ["Windows/System32/config", "Deploy", "Twice", "TWICE"] {
+            std::fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        Guest::new(dir).unwrap()
+    }
+
+    #[test]
+    fn paths_are_spelt_as_the_volume_spells_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let guest = guest(dir.path());
+        for (path, found) in [
+            (r"C:\deploy\App.msi", "/Deploy/App.msi"),
+            (
+                r"c:/WINDOWS/system32/CONFIG/x",
+                "/Windows/System32/config/x",
+            ),
+            (r"C:\New\Folder\file", "/New/Folder/file"),
+        ] {
+            assert_eq!(guest_path(&guest, path).unwrap(), found);
+        }
+    }
+
+    #[test]
+    fn what_leaves_the_volume_or_means_something_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let guest = guest(dir.path());
+        for (path, why) in [
+            (r"D:\x", "only drive C:"),
+            (r"\x", r"begins with C:\"),
+            (r"C:x", r"begins with C:\"),
+            (r"C:\a\..\b", ". or .."),
+            (r"C:\a\.\b", ". or .."),
+            (r"C:\a\\b", "is empty"),
+            (r"C:\", "is empty"),
+            (r"C:\file:stream", "forbids"),
+            (r"C:\a*", "forbids"),
+            (r"C:\dot.", "dot or a space"),
+            (r"C:\a\nul.txt", "device"),
+            (r"C:\COM1", "device"),
+            (r"C:\twice\x", "differ in case alone"),
+        ] {
+            let error = guest_path(&guest, path).unwrap_err();
+            assert!(error.contains(why), "{path}: {error}");
+        }
+        guest_path(&guest, r"C:\COMMON\nulls.txt").unwrap();
+    }
+}

@@ -1,0 +1,35 @@
+//! A step that is nothing but edits of hives.
+//!
+//! Check, apply and verify make the same edits in memory; only apply writes them. What is so already changes nothing.
+
+use super::hives::Hives;
+use crate::context::Context;
+use crate::engine::{State, Task};
+
+/// Edits of the hives of a volume.
+pub(crate) struct Registry<F> {
+    partition: u32,
+    edit: F,
+}
+
+impl<F: Fn(&mut Hives) -> Result<(), String>> Registry<F> {
+    pub(crate) fn new(partition: u32, edit: F) -> Self {
+        Self { partition, edit }
+    }
+
+    fn edited(&self, context: &mut Context<'_>) -> Result<Hives, String> {
+        let mut hives = Hives::new(context.root(self.partition)?)?;
+        (self.edit)(&mut hives)?;
+        Ok(hives)
+    }
+}
+
+impl<F: Fn(&mut Hives) -> Result<(), String>> Task for Registry<F> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+        Ok(self.edited(context)?.state())
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+        self.edited(context)?.save()
+    }
+}

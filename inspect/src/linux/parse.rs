@@ -1,0 +1,130 @@
+//! What single files of a Linux system say. Pure.
+
+use template::findings::Arch;
+
+/// Names that are kept: more accounts than a technician reads.
+const MAX_ACCOUNTS: usize = 1000;
+
+/// Value of a line `KEY=value`, quotes taken off (os-release(5)).
+pub(super) fn assignment(text: &str, key: &str) -> Option<String> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
+        .map(|value| value.trim().trim_matches(['"', '\'']).to_owned())
+        .next_back()
+}
+
+/// First word of a file that may have comments.
+pub(super) fn first_word(text: &str) -> Option<String> {
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#'))
+        .and_then(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+}
+
+/// First line, without blanks around it.
+pub(super) fn first_line(text: &str) -> Option<&str> {
+    text.lines().next().map(str::trim)
+}
+
+/// Value of a key of login.defs(5).
+pub(super) fn login_def<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix(key))
+        .filter(|rest| rest.starts_with([' ', '\t']))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .next_back()
+}
+
+/// True when a line of passwd or group is of that name.
+pub(super) fn has_name(text: &str, name: &str) -> bool {
+    text.lines()
+        .any(|line| line.split(':').next() == Some(name))
+}
+
+/// root, and accounts with a UID that login.defs gives to people.
+pub(super) fn accounts(passwd: &str, login_defs: &str) -> Vec<String> {
+    let number = |key, default: u32| {
+        login_def(login_defs, key)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
+    };
+    let people = number("UID_MIN", 1000)..=number("UID_MAX", 60_000);
+    passwd
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next().filter(|name| !name.is_empty())?;
+            let uid: u32 = fields.nth(1)?.parse().ok()?;
+            (uid == 0 || people.contains(&uid)).then(|| name.to_owned())
+        })
+        .take(MAX_ACCOUNTS)
+        .collect()
+}
+
+/// True when an interfaces(5) file configures anything but the loopback.
+pub(super) fn configures_cards(interfaces: &str) -> bool {
+    interfaces.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("iface") && words.next().is_some_and(|name| name != "lo")
+    })
+}
+
+/// Architecture from the first 20 bytes of an ELF file (`e_machine`, System V ABI).
+pub(super) fn elf_machine(header: &[u8; 20]) -> Arch {
+    let [.., low, high] = *header;
+    // EI_DATA: 1 is little-endian, as all of those below are.
+    match (header.get(5), u16::from_le_bytes([low, high])) {
+        (Some(1), 3) => Arch::X86,
+        (Some(1), 62) => Arch::X64,
+        (Some(1), 183) => Arch::Arm64,
+        _ => Arch::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assignments_with_and_without_quotes() {
+        let text = "# ID=x\nID=debian\nVERSION_ID=\"13\"\nIDS=no\nNAME='a b'\n";
+        assert_eq!(assignment(text, "ID").as_deref(), Some("debian"));
+        assert_eq!(assignment(text, "VERSION_ID").as_deref(), Some("13"));
+        assert_eq!(assignment(text, "NAME").as_deref(), Some("a b"));
+        assert_eq!(assignment(text, "NONE"), None);
+    }
+
+    #[test]
+    fn people_and_root() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nbin:x:1:1::/:/x\nann:x:1000:1::/:/x\nbroken\n:x:1001::\nz:x:99999:1::/:/x\n";
+        assert_eq!(accounts(passwd, ""), ["root", "ann"]);
+        assert_eq!(accounts(passwd, "UID_MIN\t1\nUID_MAX 2\n"), ["root", "bin"]);
+    }
+
+    #[test]
+    fn interfaces_beyond_the_loopback() {
+        assert!(!configures_cards(
+            "auto lo\niface lo inet loopback\n# iface eth0 inet dhcp\n"
+        ));
+        assert!(configures_cards("  iface eth0 inet dhcp\n"));
+    }
+
+    #[test]
+    fn machines() {
+        let mut header = [0_u8; 20];
+        header[5] = 1;
+        for (machine, arch) in [
+            (3, Arch::X86),
+            (62, Arch::X64),
+            (183, Arch::Arm64),
+            (8, Arch::Other),
+        ] {
+            header[18] = machine;
+            assert_eq!(elf_machine(&header), arch);
+        }
+        header[5] = 2;
+        header[18] = 62;
+        assert_eq!(elf_machine(&header), Arch::Other);
+    }
+}

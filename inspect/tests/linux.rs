@@ -1,0 +1,238 @@
+//! Linux systems in real ext file systems made by mke2fs, and what becomes of damaged ones.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the edge: tests make files and run programs"
+)]
+
+use inspect::Slice;
+use std::fs;
+use std::io::Cursor;
+use std::process::Command;
+use template::findings::{Arch, LinuxFindings, Obstacle, PartitionFindings, Renderer, System};
+use template::step::FileSystem;
+
+/// Header of a 64-bit ARM program.
+const ARM_ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\xb7\0";
+
+/// The bytes of an ext file system with a tree in it.
+fn ext(kind: &str, tree: &[(&str, &[u8])]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    for (path, content) in tree {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match content.strip_prefix(b"-> ") {
+            Some(target) => {
+                let target = std::str::from_utf8(target).unwrap();
+                std::os::unix::fs::symlink(target, &path).unwrap();
+            }
+            None => fs::write(&path, content).unwrap(),
+        }
+    }
+    let image = folder.path().join("image");
+    let output = Command::new("mke2fs")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .args(["-q", "-F", "-t", kind, "-L", "system", "-d"])
+        .args([&root, &image])
+        .arg("4m")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    fs::read(image).unwrap()
+}
+
+fn inspect(bytes: Vec<u8>) -> (PartitionFindings, Option<LinuxFindings>) {
+    let (partition, system) = inspect::partition(Slice {
+        number: 3,
+        length: u64::try_from(bytes.len()).unwrap(),
+        reader: Box::new(Cursor::new(bytes)),
+    });
+    match system {
+        Some(System::Linux(linux)) => (partition, Some(*linux)),
+        Some(System::Windows(_)) => panic!("taken for Windows"),
+        None => (partition, None),
+    }
+}
+
+fn ubuntu() -> Vec<(&'static str, &'static [u8])> {
+    vec![
+        ("etc/os-release", b"-> ../usr/lib/os-release"),
+        (
+            "usr/lib/os-release",
+            b"PRETTY_NAME=\"Ubuntu 24.04.1 LTS\"\nID=ubuntu\nVERSION_ID=\"24.04\"\n",
+        ),
+        ("etc/hostname", b"master\n"),
+        (
+            "etc/passwd",
+            b"root:x:0:0::/root:/bin/sh\nsshd:x:110:1::/:/x\nann:x:1000:1000::/home/ann:/bin/sh\n",
+        ),
+        ("etc/group", b"root:x:0:\nsudo:x:27:ann\n"),
+        ("etc/login.defs", b"UID_MIN 1000\nENCRYPT_METHOD SHA512\n"),
+        ("etc/netplan/00-installer.yaml", b"network:\n  version: 2\n"),
+        ("usr/sbin/netplan", b""),
+        ("usr/lib/systemd/systemd", ARM_ELF),
+        ("usr/lib/systemd/systemd-networkd", b""),
+        ("usr/sbin/NetworkManager", b""),
+        (
+            "etc/systemd/system/multi-user.target.wants/NetworkManager.service",
+            b"-> /usr/lib/systemd/system/NetworkManager.service",
+        ),
+        ("usr/bin/cloud-init", b""),
+        ("etc/cloud/cloud.cfg", b""),
+        ("usr/sbin/sshd", b""),
+        ("usr/sbin/realm", b""),
+        ("etc/selinux/config", b"SELINUX=permissive\n"),
+    ]
+}
+
+#[test]
+fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
+    let (partition, linux) = inspect(ext("ext4", &ubuntu()));
+    assert_eq!(partition.file_system, Some(FileSystem::Ext));
+    assert_eq!(partition.label.as_deref(), Some("system"));
+    assert_eq!(partition.obstacles, []);
+    assert_eq!(
+        linux.unwrap(),
+        LinuxFindings {
+            partition: 3,
+            id: "ubuntu".into(),
+            pretty_name: "Ubuntu 24.04.1 LTS".into(),
+            version: "24.04".into(),
+            arch: Arch::Arm64,
+            hostname: "master".into(),
+            systemd: true,
+            renderers: vec![Renderer::Netplan, Renderer::NetworkManager],
+            cloud_init: true,
+            encrypt_method: Some("sha512".into()),
+            admin_group: Some("sudo".into()),
+            selinux_enforcing: false,
+            ssh_server: true,
+            accounts: vec!["root".into(), "ann".into()],
+            join_tools: vec!["realm".into()],
+            obstacles: vec![],
+        }
+    );
+}
+
+#[test]
+fn ext2_and_ext3_are_read_too() {
+    for kind in ["ext2", "ext3"] {
+        let (partition, linux) = inspect(ext(kind, &ubuntu()));
+        assert_eq!(partition.obstacles, [], "{kind}");
+        assert_eq!(linux.unwrap().hostname, "master", "{kind}");
+    }
+}
+
+#[test]
+fn what_is_in_charge_of_the_network_comes_first() {
+    let base: Vec<(&str, &[u8])> = vec![("etc/os-release", b"ID=debian\n"), ("etc/passwd", b"")];
+    let manager: Vec<(&str, &[u8])> = vec![
+        ("usr/sbin/NetworkManager", b""),
+        (
+            "etc/systemd/system/multi-user.target.wants/NetworkManager.service",
+            b"",
+        ),
+    ];
+    let ifupdown = |interfaces: &'static [u8]| -> Vec<(&'static str, &'static [u8])> {
+        vec![
+            ("usr/sbin/ifup", b""),
+            ("etc/network/interfaces", interfaces),
+        ]
+    };
+    let renderers = |parts: &[Vec<(&'static str, &'static [u8])>]| {
+        let tree = parts.concat();
+        inspect(ext("ext4", &tree)).1.unwrap().renderers
+    };
+    let wired = ifupdown(b"iface eth0 inet dhcp\n");
+    let lo = ifupdown(b"iface lo inet loopback\n");
+    assert_eq!(
+        renderers(&[base.clone(), manager.clone(), wired]),
+        [Renderer::Ifupdown, Renderer::NetworkManager]
+    );
+    assert_eq!(
+        renderers(&[base.clone(), manager, lo]),
+        [Renderer::NetworkManager, Renderer::Ifupdown]
+    );
+    let rhel: Vec<(&str, &[u8])> = vec![("etc/sysconfig/network-scripts/ifup-eth", b"")];
+    assert_eq!(renderers(&[base.clone(), rhel]), [Renderer::Ifcfg]);
+    assert_eq!(renderers(&[base]), []);
+}
+
+#[test]
+fn a_volume_without_a_system_and_encrypted_ones_are_told_apart() {
+    let (partition, linux) = inspect(ext("ext4", &[("ann/photo", b"x")]));
+    assert_eq!(
+        (partition.file_system, linux),
+        (Some(FileSystem::Ext), None)
+    );
+    let mut luks = vec![0_u8; 2 << 20];
+    luks[..8].copy_from_slice(b"LUKS\xba\xbe\0\x02");
+    assert_eq!(inspect(luks).0.obstacles, [Obstacle::Luks]);
+    let mut bitlocker = vec![0_u8; 1 << 20];
+    bitlocker[..11].copy_from_slice(b"\xeb\x58\x90-FVE-FS-");
+    bitlocker[510..512].copy_from_slice(b"\x55\xaa");
+    assert_eq!(inspect(bitlocker).0.obstacles, [Obstacle::BitLocker]);
+    let (partition, linux) = inspect(vec![0; 1 << 20]);
+    assert_eq!((partition.file_system, linux), (None, None));
+}
+
+#[test]
+fn a_volume_with_errors_says_so() {
+    let mut bytes = ext("ext4", &ubuntu());
+    // s_state of the superblock: has errors. Without metadata checksums in the way, identify reads it either way.
+    bytes[1024 + 0x3a] |= 2;
+    let (partition, _) = inspect(bytes);
+    assert!(!partition.obstacles.is_empty());
+}
+
+#[test]
+fn damage_is_an_answer_and_never_a_panic() {
+    // The older one has no checksums that would stop damage at the door.
+    for kind in ["ext3", "ext4"] {
+        damage(&ext(kind, &ubuntu()));
+    }
+}
+
+/// Damaged copies of each volume.
+const ROUNDS: usize = 300;
+
+fn damage(sound: &[u8]) {
+    // A fixed sequence (xorshift), so that a failure comes back.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 20).unwrap()
+    };
+    for round in 0..ROUNDS {
+        let mut bytes = sound.to_vec();
+        // Most of what is not zero lies in the first blocks; every fourth round hits the superblock alone.
+        let reach = if round % 4 == 0 { 2048 } else { bytes.len() };
+        for _ in 0..=next() % 24 {
+            let at = next() % reach;
+            bytes[at] = u8::try_from(next() % 256).unwrap();
+        }
+        if round % 10 == 0 {
+            bytes.truncate(next() % sound.len());
+        }
+        let _ = inspect(bytes);
+    }
+    // Sizes nobody can have, past the checksum.
+    for (at, value) in [
+        (4, u32::MAX),
+        (0x20, 1),
+        (0x18, 40),
+        (0x28, u32::MAX),
+        (0x58, u32::MAX),
+    ] {
+        let mut bytes = sound.to_vec();
+        let place = 1024 + at;
+        bytes[place..place + 4].copy_from_slice(&value.to_le_bytes());
+        let _ = inspect(bytes);
+    }
+}
