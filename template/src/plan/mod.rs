@@ -22,7 +22,9 @@ pub use secrets::{SecretForm, join_blob_name, secrets};
 pub use text::lines;
 
 use crate::bind::Binding;
-use crate::findings::{Findings, LinuxFindings, PartitionFindings, System, WindowsFindings};
+use crate::findings::{
+    Findings, LinuxFindings, Obstacle, PartitionFindings, System, WindowsFindings,
+};
 use crate::machine::{Files, Machine};
 use crate::schema::{End, NetworkMode, Template};
 use crate::step::{
@@ -155,7 +157,12 @@ impl<'a> Draft<'a> {
             .partitions
             .iter()
             .find(|partition| partition.number == number);
-        match found.map(growable) {
+        let discard = self
+            .template()
+            .windows
+            .as_ref()
+            .is_some_and(|windows| windows.discard_hibernation);
+        match found.map(|partition| growable(partition, discard)) {
             Some(Ok(file_system)) => self.offline(
                 "grow",
                 format!("the file system of partition {number} takes the room"),
@@ -222,9 +229,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The kind of a file system that can take more room, or why this one cannot.
-fn growable(partition: &PartitionFindings) -> Result<FileSystem, String> {
-    if let Some(obstacle) = partition.obstacles.first() {
+/// The kind of a file system that can take more room, or why this one cannot. A hibernated session is no obstacle once it
+/// is thrown away, which comes before.
+fn growable(partition: &PartitionFindings, discard: bool) -> Result<FileSystem, String> {
+    let stays = |obstacle: &&Obstacle| !(discard && **obstacle == Obstacle::Hibernated);
+    if let Some(obstacle) = partition.obstacles.iter().find(stays) {
         return Err(obstacles::what(obstacle));
     }
     match partition.file_system {

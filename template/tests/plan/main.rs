@@ -224,6 +224,13 @@ fn volumes_and_hives_that_may_not_be_touched() {
     let discard = format!("{NAME}[windows]\ndiscard_hibernation = true\n");
     let case = with_windows(&discard, |w| w.obstacles.push(Obstacle::Hibernated));
     assert_eq!(case.ids()[0], "windows.hibernation");
+    // Once it is gone the volume may grow.
+    let mut case = on_windows(&discard);
+    case.findings.partitions[2]
+        .obstacles
+        .push(Obstacle::Hibernated);
+    case.grown = Some(3);
+    assert_eq!(case.ids()[..2], ["windows.hibernation", "grow"]);
     assert!(
         !on_windows(&discard)
             .ids()
