@@ -22,7 +22,9 @@ pub use secrets::{SecretForm, join_blob_name, secrets};
 pub use text::lines;
 
 use crate::bind::Binding;
-use crate::findings::{Findings, LinuxFindings, PartitionFindings, System, WindowsFindings};
+use crate::findings::{
+    Findings, LinuxFindings, Obstacle, PartitionFindings, System, WindowsFindings,
+};
 use crate::machine::{Files, Machine};
 use crate::schema::{End, NetworkMode, Template};
 use crate::step::{
@@ -224,7 +226,12 @@ impl<'a> Draft<'a> {
 
 /// The kind of a file system that can take more room, or why this one cannot.
 fn growable(partition: &PartitionFindings) -> Result<FileSystem, String> {
-    if let Some(obstacle) = partition.obstacles.first() {
+    // What the console cannot read, an XFS volume above all, still grows by its own programs.
+    let in_the_way = partition
+        .obstacles
+        .iter()
+        .find(|obstacle| !matches!(obstacle, Obstacle::Unreadable { .. }));
+    if let Some(obstacle) = in_the_way {
         return Err(obstacles::what(obstacle));
     }
     match partition.file_system {
