@@ -108,7 +108,10 @@ impl<'a> Context<'a> {
         })?;
         let device = self.device(partition)?;
         let at = self.target.work.join(format!("partition-{partition}"));
-        fs::create_dir_all(&at).map_err(|error| format!("{}: {error}", at.display()))?;
+        // As the kernel will spell it in its list of mounts.
+        let at = fs::create_dir_all(&at)
+            .and_then(|()| fs::canonicalize(&at))
+            .map_err(|error| format!("{}: {error}", at.display()))?;
         let wanted = Wanted {
             writable,
             discard_hibernation: self.discard_hibernation.contains(&partition),
@@ -150,11 +153,30 @@ impl<'a> Context<'a> {
         {
             return Ok(guest);
         }
-        let fstab = guest.read("/etc/fstab", MAX_FSTAB)?.unwrap_or_default();
-        let fstab = String::from_utf8_lossy(&fstab);
         let mut covered = Vec::new();
         let mut inner = Vec::new();
-        for entry in fstab::entries(&fstab) {
+        if let Err(reason) = self.mount_inner(partition, &guest, &root, &mut covered, &mut inner) {
+            // The innermost first: what lies in another one keeps that busy.
+            while inner.pop().is_some() {}
+            return Err(reason);
+        }
+        let guest = Rc::new(guest.with_covered(covered)?);
+        let volume = self.volumes.entry(partition).or_default();
+        volume.inner = Some(inner);
+        volume.guest = Some(Rc::clone(&guest));
+        Ok(guest)
+    }
+
+    fn mount_inner(
+        &mut self,
+        partition: u32,
+        guest: &Guest,
+        root: &Path,
+        covered: &mut Vec<String>,
+        inner: &mut Vec<(u32, Mount)>,
+    ) -> Result<(), String> {
+        let fstab = guest.read("/etc/fstab", MAX_FSTAB)?.unwrap_or_default();
+        for entry in fstab::entries(&String::from_utf8_lossy(&fstab)) {
             let found = match entry.subvolume {
                 true => None,
                 false => self.volume_named(&entry.volume)?,
@@ -164,9 +186,12 @@ impl<'a> Context<'a> {
                 continue;
             };
             let at = match guest.real_folder(&entry.path)? {
-                Some(at) if number != partition && at.starts_with(&root) && at != root => at,
+                Some(at) if number != partition && at.starts_with(root) && at != root => at,
                 _ => continue,
             };
+            if inner.iter().any(|(mounted, _)| *mounted == number) {
+                continue;
+            }
             let device = self.device(number)?;
             let wanted = Wanted {
                 writable: self.phase == Phase::Apply,
@@ -176,11 +201,7 @@ impl<'a> Context<'a> {
                 .map_err(|reason| format!("partition {number}, {}: {reason}", entry.path))?;
             inner.push((number, mount));
         }
-        let guest = Rc::new(guest.with_covered(covered)?);
-        let volume = self.volumes.entry(partition).or_default();
-        volume.inner = Some(inner);
-        volume.guest = Some(Rc::clone(&guest));
-        Ok(guest)
+        Ok(())
     }
 
     /// The partition whose file system has this name, of those the kernel mounts for Linux.

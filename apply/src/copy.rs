@@ -8,6 +8,7 @@ use crate::engine::{State, Task};
 use crate::guest::{Guest, Owner};
 use crate::windows;
 use std::io::{Read, Write};
+use std::rc::Rc;
 use template::step::Payload;
 
 /// Room that stays free beside a file, for what the file system needs to note it.
@@ -29,22 +30,25 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// The path below the root of the volume.
-    fn path(&self, context: &Context<'_>, guest: &Guest) -> Result<String, String> {
+    /// The root of the volume, and the path below it.
+    fn place(&self, context: &mut Context<'_>) -> Result<(Rc<Guest>, String), String> {
         if context.is_ntfs(self.partition)? {
-            return windows::guest_path(guest, self.to);
+            let guest = context.root(self.partition)?;
+            let path = windows::guest_path(&guest, self.to)?;
+            return Ok((guest, path));
         }
         if !self.to.starts_with('/') {
             return Err(format!("{}: a path on Linux begins with /", self.to));
         }
-        Ok(self.to.to_owned())
+        let guest = context.linux_root(self.partition)?;
+        guest.check_reachable(self.to)?;
+        Ok((guest, self.to.to_owned()))
     }
 }
 
 impl Task for Copy<'_> {
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
-        let guest = context.root(self.partition)?;
-        let path = self.path(context, &guest)?;
+        let (guest, path) = self.place(context)?;
         Ok(match lies_there(&guest, &path, self.payload)? {
             true => State::Done,
             false => State::Needed(format!("{} is not there, or is another one", self.to)),
@@ -52,8 +56,7 @@ impl Task for Copy<'_> {
     }
 
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
-        let guest = context.root(self.partition)?;
-        let path = self.path(context, &guest)?;
+        let (guest, path) = self.place(context)?;
         let mode = if path.starts_with("/etc/") {
             0o600
         } else {

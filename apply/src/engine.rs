@@ -272,11 +272,11 @@ mod tests {
         }
     }
 
+    /// What came of all steps.
+    type Outcomes = Result<Vec<(String, Outcome)>, ApplyError>;
+
     /// Runs steps of these names: `so` is so already, `lost` does not hold, `fails` cannot be applied.
-    fn run_all(
-        names: &[&str],
-        cancelled: bool,
-    ) -> (Result<Vec<(String, Outcome)>, ApplyError>, Vec<String>) {
+    fn run_all(names: &[&str], cancelled: bool) -> (Outcomes, Vec<String>) {
         let steps: Vec<Step> = names
             .iter()
             .map(|name| Step {

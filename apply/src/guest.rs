@@ -566,3 +566,86 @@ fn no_room(path: &str) -> String {
         "{path}: no room left on the volume; free some on the master, or let the partition grow"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn me(mode: u32) -> Owner {
+        Owner {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            mode,
+        }
+    }
+
+    #[test]
+    fn no_link_leads_out_and_one_in_a_files_place_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(folder.path().join("outside"), "host").unwrap();
+        symlink("../../outside", root.join("etc/up")).unwrap();
+        symlink(folder.path().join("outside"), root.join("etc/absolute")).unwrap();
+        symlink("/proc/self/root", root.join("etc/magic")).unwrap();
+        symlink(folder.path(), root.join("folder")).unwrap();
+        let guest = Guest::new(&root).unwrap();
+        for path in [
+            "/etc/up",
+            "/etc/absolute",
+            "/etc/magic/etc/passwd",
+            "/folder/outside",
+        ] {
+            assert_eq!(guest.read(path, 100), Ok(None), "{path}");
+        }
+        assert_eq!(guest.read("/../outside", 100), Ok(None));
+        guest.write("/etc/up", b"guest", me(0o640)).unwrap();
+        guest.remove("/etc/absolute").unwrap();
+        assert!(guest.write("/folder/outside", b"x", me(0o644)).is_err());
+        assert!(guest.own("/etc/magic", me(0o777)).is_err());
+        assert_eq!(fs::read(folder.path().join("outside")).unwrap(), b"host");
+        assert_eq!(guest.read("/etc/up", 100), Ok(Some(b"guest".to_vec())));
+        assert_eq!(guest.metadata("/etc/up").unwrap().unwrap().owner, me(0o640));
+        assert!(guest.write("/etc/../x", b"x", me(0o644)).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let guest = Guest::new(folder.path()).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("pipe"), Mode::RUSR).unwrap();
+        fs::write(folder.path().join("file"), "12345").unwrap();
+        assert!(
+            guest
+                .read("/pipe", 10)
+                .unwrap_err()
+                .contains("not a regular file")
+        );
+        assert!(guest.read("/", 10).is_err());
+        assert!(
+            guest
+                .read("/file", 4)
+                .unwrap_err()
+                .contains("larger than 4 bytes")
+        );
+        assert_eq!(guest.read("/file", 5), Ok(Some(b"12345".to_vec())));
+        assert_eq!(guest.read("/none/file", 5), Ok(None));
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing_and_one_left_earlier_is_no_hindrance() {
+        let folder = tempfile::tempdir().unwrap();
+        let guest = Guest::new(folder.path()).unwrap();
+        fs::write(folder.path().join(".diskcast-new.file"), "cut off").unwrap();
+        fs::write(folder.path().join("file"), "old").unwrap();
+        let mut new = guest.create("/file", me(0o600)).unwrap();
+        new.file.write_all(b"half").unwrap();
+        drop(new);
+        assert_eq!(guest.list("/"), Ok(vec!["file".to_owned()]));
+        assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"old");
+        guest.overwrite("/file", b"n").unwrap();
+        assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"n");
+    }
+}

@@ -327,7 +327,16 @@ fn a_home_on_another_partition_is_found_by_its_uuid_and_an_unknown_one_is_refuse
             user: user("labadmin"),
         }]
     };
-    disk.run(step(), &secrets(), &Files::default()).unwrap();
+    let mut files = Files::default();
+    let copy = Action::CopyFile {
+        partition: 1,
+        payload: files.add("notes", b"for everybody"),
+        to: "/home/shared/notes".into(),
+    };
+    let mut steps = step();
+    steps.push(copy.clone());
+    disk.run(steps, &secrets(), &files).unwrap();
+    assert_eq!(disk.cat(2, "/shared/notes"), "for everybody");
     assert_eq!(disk.cat(2, "/labadmin/.profile"), "# profile\n");
     assert_eq!(disk.cat(2, "/ann/keep"), "mine\n");
     assert!(!disk.has(1, "/home/labadmin"));
@@ -343,6 +352,13 @@ fn a_home_on_another_partition_is_found_by_its_uuid_and_an_unknown_one_is_refuse
         "{error}"
     );
     assert!(!disk.cat(1, "/etc/passwd").contains("labadmin"));
+    let error = disk
+        .run(vec![copy], &Secrets::default(), &files)
+        .unwrap_err();
+    assert!(
+        error.reason.contains("mounts another file system at /home"),
+        "{error}"
+    );
 }
 
 #[test]

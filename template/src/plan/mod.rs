@@ -230,10 +230,14 @@ impl<'a> Draft<'a> {
 }
 
 /// The kind of a file system that can take more room, or why this one cannot. A hibernated session is no obstacle once it
-/// is thrown away, which comes before.
+/// is thrown away, which comes before; what the console cannot read, an XFS volume above all, still grows by its own programs.
 fn growable(partition: &PartitionFindings, discard: bool) -> Result<FileSystem, String> {
-    let stays = |obstacle: &&Obstacle| !(discard && **obstacle == Obstacle::Hibernated);
-    if let Some(obstacle) = partition.obstacles.iter().find(stays) {
+    let in_the_way = partition.obstacles.iter().find(|obstacle| match obstacle {
+        Obstacle::Hibernated => !discard,
+        Obstacle::Unreadable { .. } => false,
+        _ => true,
+    });
+    if let Some(obstacle) = in_the_way {
         return Err(obstacles::what(obstacle));
     }
     match partition.file_system {
