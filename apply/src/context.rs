@@ -113,8 +113,10 @@ impl<'a> Context<'a> {
             writable,
             discard_hibernation: self.discard_hibernation.contains(&partition),
         };
-        let mount = Mount::new(&device, file_system, &at, wanted)
-            .map_err(|reason| format!("partition {partition}: {reason}"))?;
+        let mount = Mount::new(&device, file_system, &at, wanted).map_err(|reason| {
+            remove_folder(&at);
+            format!("partition {partition}: {reason}")
+        })?;
         let guest = Rc::new(Guest::new(mount.path())?);
         let volume = self.volumes.entry(partition).or_default();
         volume.mount = Some(mount);

@@ -52,7 +52,7 @@ pub(crate) fn run(
         return Ok(Report::default());
     }
     let mut context = Context::new(target, plan, secrets, payloads, cancelled, watcher);
-    let result = all_steps(&mut context, &plan.steps);
+    let result = all_steps(&mut context, &plan.steps, task_of);
     let closed = context.close();
     let steps = result?;
     closed.map_err(|reason| fault("unmount", reason))?;
@@ -62,9 +62,10 @@ pub(crate) fn run(
     })
 }
 
-fn all_steps(
+fn all_steps<'s>(
     context: &mut Context<'_>,
-    steps: &[Step],
+    steps: &'s [Step],
+    task_of: impl Fn(&'s Step) -> Result<Box<dyn Task + 's>, String>,
 ) -> Result<Vec<(String, Outcome)>, ApplyError> {
     let mut tasks = Vec::with_capacity(steps.len());
     let mut outcomes = Vec::with_capacity(steps.len());
@@ -202,5 +203,155 @@ impl Task for FirstBoot<'_> {
 
     fn verify(&mut self, context: &mut Context<'_>) -> Result<State, String> {
         self.task(context)?.verify(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::path::Path;
+    use std::rc::Rc;
+    use template::step::When;
+
+    struct Nothing;
+
+    impl Payloads for Nothing {
+        fn open(
+            &self,
+            _: &template::step::Payload,
+        ) -> std::io::Result<Box<dyn std::io::Read + '_>> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
+
+    impl Watcher for Nothing {
+        fn step(&mut self, _: usize, _: usize, _: &str) {}
+        fn log(&mut self, _: &str) {}
+    }
+
+    /// Says what it is told to say, and notes that it was called.
+    struct Scripted {
+        id: String,
+        calls: Rc<RefCell<Vec<String>>>,
+        is_so: bool,
+        holds: bool,
+    }
+
+    impl Scripted {
+        fn called(&self, what: &str) {
+            self.calls.borrow_mut().push(format!("{what} {}", self.id));
+        }
+    }
+
+    impl Task for Scripted {
+        fn check(&mut self, _: &mut Context<'_>) -> Result<State, String> {
+            self.called("check");
+            Ok(if self.is_so {
+                State::Done
+            } else {
+                State::Needed("not so".into())
+            })
+        }
+
+        fn apply(&mut self, _: &mut Context<'_>) -> Result<(), String> {
+            self.called("apply");
+            if self.id == "fails" {
+                return Err("no room".into());
+            }
+            Ok(())
+        }
+
+        fn verify(&mut self, _: &mut Context<'_>) -> Result<State, String> {
+            self.called("verify");
+            Ok(if self.holds {
+                State::Done
+            } else {
+                State::Needed("it reads otherwise".into())
+            })
+        }
+    }
+
+    /// Runs steps of these names: `so` is so already, `lost` does not hold, `fails` cannot be applied.
+    fn run_all(
+        names: &[&str],
+        cancelled: bool,
+    ) -> (Result<Vec<(String, Outcome)>, ApplyError>, Vec<String>) {
+        let steps: Vec<Step> = names
+            .iter()
+            .map(|name| Step {
+                id: (*name).to_owned(),
+                what: String::new(),
+                when: When::Offline,
+                action: Action::LinuxMachineId { partition: 1 },
+            })
+            .collect();
+        let target = Target {
+            disk: Path::new("/dev/null"),
+            sector_size: 512,
+            partitions: &[],
+            work: Path::new("/nowhere"),
+        };
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let (secrets, cancelled) = (Secrets::default(), AtomicBool::new(cancelled));
+        let mut watcher = Nothing;
+        let plan = MachinePlan::default();
+        let mut context =
+            Context::new(&target, &plan, &secrets, &Nothing, &cancelled, &mut watcher);
+        let result = all_steps(&mut context, &steps, |step| {
+            Ok(Box::new(Scripted {
+                id: step.id.clone(),
+                calls: Rc::clone(&calls),
+                is_so: step.id == "so",
+                holds: step.id != "lost",
+            }))
+        });
+        let calls = calls.borrow().clone();
+        (result, calls)
+    }
+
+    #[test]
+    fn what_is_so_is_left_and_everything_is_read_back_after_the_last_step() {
+        let (result, calls) = run_all(&["one", "so"], false);
+        assert_eq!(
+            result.unwrap(),
+            [
+                ("one".into(), Outcome::Applied),
+                ("so".into(), Outcome::Unchanged)
+            ]
+        );
+        assert_eq!(
+            calls,
+            [
+                "check one",
+                "apply one",
+                "check so",
+                "verify one",
+                "verify so"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_step_that_does_not_hold_has_failed() {
+        let error = run_all(&["one", "lost"], false).0.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "step lost: read back from the disk: it reads otherwise"
+        );
+    }
+
+    #[test]
+    fn the_first_failure_ends_it() {
+        let (result, calls) = run_all(&["fails", "one"], false);
+        assert_eq!(result.unwrap_err().to_string(), "step fails: no room");
+        assert_eq!(calls, ["check fails", "apply fails"]);
+    }
+
+    #[test]
+    fn nothing_begins_after_a_cancellation() {
+        let (result, calls) = run_all(&["one"], true);
+        assert_eq!(result.unwrap_err().step, "cancelled");
+        assert!(calls.is_empty());
     }
 }

@@ -6,6 +6,7 @@
 //! nothing of a guest is a device, runs, or gains a privilege here (`nodev,noexec,nosuid`).
 
 use crate::program::{self, SHORT};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
 use std::io;
@@ -73,12 +74,13 @@ impl Mount {
         if !wanted.writable {
             flags |= MountFlags::RDONLY;
         }
-        mount(device, &self.at, kind, flags, None).map_err(|error| {
-            format!(
-                "the {kind} volume cannot be mounted: {}; is the kernel module {kind} in the pre-OS, and is the \
-                 volume sound?",
+        mount(device, &self.at, kind, flags, None).map_err(|error| match error {
+            Errno::ROFS | Errno::ACCESS => "the disk itself is read-only; is it write-protected?".into(),
+            Errno::NODEV => format!("the kernel of the pre-OS does not know {kind}; its module is missing"),
+            _ => format!(
+                "the {kind} volume cannot be mounted: {}; is it sound? Check it on the master and capture it again",
                 io::Error::from(error)
-            )
+            ),
         })?;
         self.mounted = true;
         Ok(())
@@ -145,7 +147,7 @@ impl Mount {
             let mut last = Ok(());
             program::until(std::time::Duration::from_secs(10), || {
                 last = unmount(&self.at, UnmountFlags::NOFOLLOW);
-                last != Err(rustix::io::Errno::BUSY)
+                last != Err(Errno::BUSY)
             });
             if let Err(error) = last {
                 // Not served any longer, whatever holds it; said as a failure all the same.

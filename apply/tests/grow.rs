@@ -7,48 +7,10 @@
 mod ext_disk;
 
 use apply::{Outcome, Secrets};
-use ext_disk::{Disk, Files, MIB, may_mount, tool};
+use ext_disk::{Attached, Disk, Files, MIB, may_mount, tool};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use template::step::{Action, FileSystem};
-
-/// A partition as a loop device, for tools that know nothing of offsets.
-struct Attached(String);
-
-impl Attached {
-    fn new(disk: &Disk, number: u32) -> Self {
-        let slot = disk
-            .slots
-            .iter()
-            .find(|slot| slot.number == number)
-            .unwrap();
-        let (offset, length) = (slot.offset.to_string(), slot.length.to_string());
-        let file = disk.file.display().to_string();
-        let arguments = [
-            "--find",
-            "--show",
-            "--offset",
-            &offset,
-            "--sizelimit",
-            &length,
-            &file,
-        ];
-        Self(tool("losetup", &arguments).trim().to_owned())
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let mut arguments = arguments.to_vec();
-        arguments.push(&self.0);
-        tool(program, &arguments)
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        // Waits for nobody else: the numbers of loop devices are shared with the other tests.
-        tool("losetup", &["--detach", &self.0]);
-    }
-}
 
 /// Hash of what a file system would change in passing: the first MiB of each, where superblocks and journals lie.
 fn content(disk: &Disk) -> blake3::Hash {

@@ -104,6 +104,7 @@ fn a_debian_machine_is_made_itself_and_a_second_run_changes_no_byte() {
         Action::FirstBoot {
             partition,
             job: first_boot(),
+            executable: None,
         },
     ];
     let secrets = secrets();
@@ -609,6 +610,7 @@ fn what_cannot_be_done_names_its_step_and_reason() {
         Action::FirstBoot {
             partition: 1,
             job: first_boot(),
+            executable: None,
         },
         "no systemd",
     );
@@ -632,4 +634,62 @@ fn what_cannot_be_done_names_its_step_and_reason() {
         .unwrap_err();
     assert!(error.reason.contains("no address is left"), "{error}");
     assert!(disk.cat(1, "/etc/machine-id").starts_with("0123"));
+}
+
+#[test]
+fn a_full_volume_says_so_and_keeps_its_files() {
+    if !may_mount() {
+        return;
+    }
+    let disk = Disk::new(&[16]);
+    disk.ext4(1, &debian_tree(), 16, &["-m", "0", "-b", "1024"]);
+    // Filled to the last block; what a file needs beside its content makes it fall short at first.
+    let filler = disk.folder.path().join("filler");
+    for name in ["a", "b", "c", "d"] {
+        let stats = disk.debugfs(1, "stats -h");
+        let free: usize = stats
+            .lines()
+            .find_map(|line| line.strip_prefix("Free blocks:"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let room = if free > 64 { free - free / 16 } else { free };
+        fs::write(&filler, vec![1_u8; room * 1024]).unwrap();
+        let request = format!("write {} {name}", filler.display());
+        tool("debugfs", &["-w", "-R", &request, &disk.place(1)]);
+    }
+    let step = || {
+        vec![Action::LinuxHostname {
+            partition: 1,
+            name: "pc-07".into(),
+            fqdn: None,
+        }]
+    };
+    let error = disk
+        .run(step(), &Secrets::default(), &Files::default())
+        .unwrap_err();
+    assert!(
+        error.reason.contains("no room left on the volume"),
+        "{error}"
+    );
+    assert_eq!(disk.cat(1, "/etc/hostname"), "master\n");
+    let listed = disk.debugfs(1, "ls /etc");
+    assert!(!listed.contains("diskcast"), "{listed}");
+    disk.assert_clean(1);
+}
+
+#[test]
+fn disks_with_sectors_of_4096_bytes_work_the_same() {
+    if !may_mount() {
+        return;
+    }
+    let mut disk = Disk::new(&[16]);
+    disk.sector_size = 4096;
+    disk.ext4(1, &debian_tree(), 16, &["-b", "4096"]);
+    let steps = vec![Action::LinuxMachineId { partition: 1 }];
+    disk.run(steps, &Secrets::default(), &Files::default())
+        .unwrap();
+    assert_eq!(disk.cat(1, "/etc/machine-id"), "");
+    disk.assert_clean(1);
 }

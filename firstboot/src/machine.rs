@@ -25,11 +25,11 @@ use std::borrow::Cow;
 use std::io;
 
 /// How often a step is begun at most.
-pub const ATTEMPTS: u32 = 4;
+pub const ATTEMPTS: u32 = 5;
 /// Starts of the machine beyond one for each step.
 pub const SPARE_BOOTS: usize = 10;
-/// Seconds before the second, third and fourth attempt within one start.
-pub const WAITS_SECONDS: [u32; 3] = [5, 20, 60];
+/// Seconds before the second and later attempts within one start: Windows may still be installing the card it is to configure.
+pub const WAITS_SECONDS: [u32; 4] = [5, 20, 60, 120];
 
 /// What comes next.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -7,7 +7,7 @@
 use crate::journal::{Entry, Journal};
 use crate::text::{decode, secret_spans};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, ErrorKind::InvalidData, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// More is no journal of ours: a job of 256 steps that fails in every way stays below 1 MiB.
@@ -45,9 +45,9 @@ impl Store {
     /// The text of the job, for [`crate::Job::parse`].
     ///
     /// # Errors
-    /// When it cannot be read, or is longer than any job.
+    /// `InvalidData` when it is no text or longer than any job; otherwise why it cannot be read.
     pub fn read_job(&self) -> io::Result<String> {
-        decode(&self.job_bytes()?).map_err(|error| at("job", &self.job, &error))
+        decode(&self.job_bytes()?).map_err(|error| at(InvalidData, "job", &self.job, &error))
     }
 
     fn job_bytes(&self) -> io::Result<Vec<u8>> {
@@ -62,7 +62,7 @@ impl Store {
     pub fn read_journal(&self) -> io::Result<Journal> {
         match read_bytes(&self.journal, MAX_JOURNAL_BYTES) {
             Ok(bytes) => Ok(Journal::parse(&String::from_utf8_lossy(&bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Journal::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Journal::default()),
             Err(error) => Err(error),
         }
     }
@@ -78,7 +78,7 @@ impl Store {
             .read(true)
             .write(true)
             .open(&self.journal)
-            .map_err(|error| at("journal", &self.journal, &error))?;
+            .map_err(|error| at(error.kind(), "journal", &self.journal, &error))?;
         let mut line = String::new();
         if file.seek(SeekFrom::End(0))? > 0 {
             // A line that was cut is closed first: it stays unreadable, and ours stands alone.
@@ -116,7 +116,7 @@ impl Store {
         };
         if secret_spans(&bytes).into_iter().any(stays) {
             return Err(io::Error::new(
-                io::ErrorKind::Other,
+                ErrorKind::Other,
                 "a secret is still in the job file",
             ));
         }
@@ -131,8 +131,8 @@ impl Store {
     pub fn remove_job(&self) -> io::Result<()> {
         let mut file = match OpenOptions::new().write(true).open(&self.job) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(at("job", &self.job, &error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(at(error.kind(), "job", &self.job, &error)),
         };
         let mut left = file.metadata()?.len();
         let zeros = [0_u8; 4096];
@@ -155,14 +155,16 @@ fn read_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        return Err(at("file", path, &format!("longer than {most} bytes")));
+        return Err(at(
+            InvalidData,
+            "file",
+            path,
+            &format!("longer than {most} bytes"),
+        ));
     }
     Ok(bytes)
 }
 
-fn at(what: &str, path: &Path, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Other,
-        format!("{what} {}: {error}", path.display()),
-    )
+fn at(kind: ErrorKind, what: &str, path: &Path, error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(kind, format!("{what} {}: {error}", path.display()))
 }

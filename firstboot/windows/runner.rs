@@ -38,7 +38,11 @@ impl Runner {
 
     /// Returns the exit code of `--run`.
     pub(crate) fn start(mut self) -> i32 {
-        self.log.line(concat!("diskcast-firstboot ", env!("DISKCAST_VERSION"), ": start"));
+        self.log.line(concat!(
+            "diskcast-firstboot ",
+            env!("DISKCAST_VERSION"),
+            ": start"
+        ));
         match self.carry_on() {
             Ok(Pause::Finished) => 0,
             Ok(Pause::Stopped) => 1,
@@ -59,17 +63,29 @@ impl Runner {
             return machine::run(&Job::default(), &mut journal, self);
         }
         let job = match self.store.read_job() {
-            Ok(text) => Job::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error)),
+            Ok(text) => {
+                Job::parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            }
             Err(error) => Err(error),
         };
         match job {
             Ok(job) => machine::run(&job, &mut journal, self),
+            // A disk that has trouble just now may have none at the next start.
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+                ) =>
+            {
+                Err(error)
+            }
             Err(error) => {
                 // Nobody can repair it here, and it may hold secrets.
                 self.log.line(&format!("no job can be done: {}", error));
                 let removed = self.remove();
                 if let Err(error) = removed {
-                    self.log.line(&format!("removing the service failed: {}", error));
+                    self.log
+                        .line(&format!("removing the service failed: {}", error));
                 }
                 Err(error)
             }
@@ -81,7 +97,8 @@ impl Runner {
         if self.mode == Mode::Console || !sys::setup_is_running() {
             return;
         }
-        self.log.line("Windows Setup is still running: waiting for its end");
+        self.log
+            .line("Windows Setup is still running: waiting for its end");
         while sys::setup_is_running() && !sys::service::stopping() {
             sys::sleep(Duration::from_secs(5));
         }
@@ -103,7 +120,9 @@ impl Executor for Runner {
             Action::Network(network) => steps::network(network, &self.log),
             Action::User(user) => steps::user(user, &self.log),
             Action::Join { blob } => steps::join(blob, self.store.job_path(), &self.log),
-            Action::InstallDrivers { folder } => steps::install_drivers(Path::new(folder), &self.log),
+            Action::InstallDrivers { folder } => {
+                steps::install_drivers(Path::new(folder), &self.log)
+            }
             Action::Run(run) => steps::run(run, &self.log),
         }
     }
@@ -162,7 +181,9 @@ impl Runner {
         loop {
             match sys::shut_down(restart) {
                 Ok(()) => return Ok(()),
-                Err(error) if attempt >= RESTART_ATTEMPTS || sys::service::stopping() => return Err(error),
+                Err(error) if attempt >= RESTART_ATTEMPTS || sys::service::stopping() => {
+                    return Err(error)
+                }
                 Err(_) => sys::sleep(Duration::from_secs(5)),
             }
             attempt += 1;

@@ -22,12 +22,18 @@ const ERROR_SUCCESS_REBOOT_REQUIRED: i32 = 3010;
 
 pub(crate) fn run(run: &Run, log: &Log) -> Outcome {
     // `/s`: exactly the outer quotes are taken away, whatever the command holds.
-    let line = format!("\"{}\" /d /s /c \"{}\"", system32("cmd.exe").display(), run.command);
+    let line = format!(
+        "\"{}\" /d /s /c \"{}\"",
+        system32("cmd.exe").display(),
+        run.command
+    );
     let limit = Duration::from_secs(u64::from(run.timeout_seconds));
     match execute(&line, limit, log) {
         Ok(Ended::Exit(code)) if run.reboot_codes.contains(&code) => Outcome::DoneRestart,
         Ok(Ended::Exit(code)) if run.ok_codes.contains(&code) => Outcome::Done,
-        Ok(Ended::Exit(code)) => Outcome::Failed(format!("exit code {}; its output is in the log", code)),
+        Ok(Ended::Exit(code)) => {
+            Outcome::Failed(format!("exit code {}; its output is in the log", code))
+        }
         Ok(Ended::TimedOut) => Outcome::Failed(format!(
             "not at its end after {} s, and was ended with all it started",
             run.timeout_seconds
@@ -49,7 +55,11 @@ pub(crate) fn install_drivers(folder: &Path, log: &Log) -> Outcome {
     let pnputil = system32("pnputil.exe");
     let lines: Vec<String> = if sys::windows_build() >= NEW_PNPUTIL_BUILD {
         let all = folder.join("*.inf");
-        vec![format!("\"{}\" /add-driver \"{}\" /subdirs /install", pnputil.display(), all.display())]
+        vec![format!(
+            "\"{}\" /add-driver \"{}\" /subdirs /install",
+            pnputil.display(),
+            all.display()
+        )]
     } else {
         let line = |inf: &PathBuf| format!("\"{}\" -i -a \"{}\"", pnputil.display(), inf.display());
         infs.iter().map(line).collect()
@@ -59,7 +69,9 @@ pub(crate) fn install_drivers(folder: &Path, log: &Log) -> Outcome {
         match execute(&line, DRIVERS, log) {
             // 259: nothing here is newer than what the devices have, or no device wants it.
             Ok(Ended::Exit(0 | ERROR_NO_MORE_ITEMS)) => {}
-            Ok(Ended::Exit(ERROR_SUCCESS_REBOOT_REQUIRED | ERROR_SUCCESS_REBOOT_INITIATED)) => restart = true,
+            Ok(Ended::Exit(ERROR_SUCCESS_REBOOT_REQUIRED | ERROR_SUCCESS_REBOOT_INITIATED)) => {
+                restart = true
+            }
             other => return not_ended_well("pnputil", other),
         }
     }
@@ -81,7 +93,10 @@ fn inf_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
                 if depth < 8 {
                     folders.push((path, depth + 1));
                 }
-            } else if path.extension().map_or(false, |it| it.eq_ignore_ascii_case("inf")) {
+            } else if path
+                .extension()
+                .map_or(false, |it| it.eq_ignore_ascii_case("inf"))
+            {
                 found.push(path);
             }
         }
@@ -108,7 +123,9 @@ pub(crate) fn join(blob: &Secret, job: &Path, log: &Log) -> Outcome {
     });
     let gone = wipe_file(&file);
     match (result, gone) {
-        (_, Err(error)) => Outcome::Failed(format!("{} cannot be wiped: {}", file.display(), error)),
+        (_, Err(error)) => {
+            Outcome::Failed(format!("{} cannot be wiped: {}", file.display(), error))
+        }
         (Ok(Ended::Exit(0)), Ok(())) => Outcome::DoneRestart,
         (other, Ok(())) => not_ended_well("djoin", other),
     }
@@ -116,9 +133,15 @@ pub(crate) fn join(blob: &Secret, job: &Path, log: &Log) -> Outcome {
 
 /// As `djoin /provision` writes it: UTF-16 with a byte order mark and a zero at its end.
 fn write_blob(path: &Path, blob: &str) -> io::Result<()> {
-    let units = std::iter::once(0xFEFF).chain(blob.encode_utf16()).chain(std::iter::once(0));
+    let units = std::iter::once(0xFEFF)
+        .chain(blob.encode_utf16())
+        .chain(std::iter::once(0));
     let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .open(path)?;
     file.write_all(&bytes)?;
     file.sync_all()
 }
@@ -173,7 +196,8 @@ fn make_user(user: &User, log: &Log) -> Result<(), String> {
             Group::Sid(sid) => sys::users::name_of_sid(sid)?,
             Group::Named(name) => name.clone(),
         };
-        sys::users::join_group(&user.name, &name).map_err(|reason| format!("group {}: {}", name, reason))?;
+        sys::users::join_group(&user.name, &name)
+            .map_err(|reason| format!("group {}: {}", name, reason))?;
     }
     Ok(())
 }
@@ -187,16 +211,29 @@ pub(crate) fn network(network: &Network, log: &Log) -> Outcome {
 
 fn set_network(network: &Network, log: &Log) -> Result<(), String> {
     let cards = sys::net::cards().map_err(|error| format!("listing network cards: {}", error))?;
-    let card = cards.iter().find(|card| card.mac == network.mac.0).ok_or_else(|| {
-        let here: Vec<String> = cards.iter().map(|card| firstboot::job::Mac(card.mac).to_string()).collect();
-        format!("no card has the address {}; here are: {}", network.mac, here.join(", "))
-    })?;
+    let card = cards
+        .iter()
+        .find(|card| card.mac == network.mac.0)
+        .ok_or_else(|| {
+            let here: Vec<String> = cards
+                .iter()
+                .map(|card| firstboot::job::Mac(card.mac).to_string())
+                .collect();
+            format!(
+                "no card has the address {}; here are: {}",
+                network.mac,
+                here.join(", ")
+            )
+        })?;
     let netsh = |words: String| netsh(&words, log);
     // Cards are named by their index: names are in the language of Windows, and people change them.
     let index = card.index;
     match &network.address {
         None if card.has_dhcp() => log.line("the card asks a DHCP server already"),
-        None => netsh(format!("interface ipv4 set address name={} source=dhcp", index))?,
+        None => netsh(format!(
+            "interface ipv4 set address name={} source=dhcp",
+            index
+        ))?,
         Some(fixed) => {
             let gateway = match fixed.gateway {
                 Some(gateway) => format!("gateway={} gwmetric=1", gateway),
@@ -213,7 +250,10 @@ fn set_network(network: &Network, log: &Log) -> Result<(), String> {
     }
     match network.dns.split_first() {
         None if !card.has_name_servers() => {}
-        None => netsh(format!("interface ipv4 set dnsservers name={} source=dhcp", index))?,
+        None => netsh(format!(
+            "interface ipv4 set dnsservers name={} source=dhcp",
+            index
+        ))?,
         Some((first, others)) => {
             netsh(format!(
                 "interface ipv4 set dnsservers name={} source=static address={} register=primary validate=no",
@@ -231,7 +271,8 @@ fn set_network(network: &Network, log: &Log) -> Result<(), String> {
     }
     const PARAMETERS: &str = r"SYSTEM\CurrentControlSet\Services\Tcpip\Parameters";
     let set = |key: &str, name: &str, value: &str| {
-        sys::set_registry_text(key, name, value).map_err(|error| format!("registry, {} {}: {}", key, name, error))
+        sys::set_registry_text(key, name, value)
+            .map_err(|error| format!("registry, {} {}: {}", key, name, error))
     };
     if let Some(suffix) = &network.suffix {
         set(&card.key(), "Domain", suffix)?;
@@ -243,7 +284,9 @@ fn set_network(network: &Network, log: &Log) -> Result<(), String> {
 }
 
 fn mask(prefix: u8) -> std::net::Ipv4Addr {
-    let bits = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    let bits = u32::MAX
+        .checked_shl(32 - u32::from(prefix.min(32)))
+        .unwrap_or(0);
     bits.into()
 }
 
@@ -251,7 +294,10 @@ fn netsh(words: &str, log: &Log) -> Result<(), String> {
     let line = format!("\"{}\" {}", system32("netsh.exe").display(), words);
     match execute(&line, OWN_PROGRAM, log) {
         Ok(Ended::Exit(0)) => Ok(()),
-        Ok(Ended::Exit(code)) => Err(format!("netsh {}: exit code {}; its message is in the log", words, code)),
+        Ok(Ended::Exit(code)) => Err(format!(
+            "netsh {}: exit code {}; its message is in the log",
+            words, code
+        )),
         Ok(_) => Err(format!("netsh {}: no answer", words)),
         Err(error) => Err(format!("netsh: {}", error)),
     }

@@ -15,7 +15,10 @@ type Wide = *const u16;
 
 /// A string for Windows.
 fn wide(text: impl AsRef<OsStr>) -> Vec<u16> {
-    text.as_ref().encode_wide().chain(std::iter::once(0)).collect()
+    text.as_ref()
+        .encode_wide()
+        .chain(std::iter::once(0))
+        .collect()
 }
 
 /// Result of a function that answers 0 for failure and keeps the reason aside.
@@ -88,7 +91,9 @@ fn computer_name() -> io::Result<String> {
     let mut units = buffer.len() as u32;
     // SAFETY: buffer and length are ours and agree.
     checked(unsafe { GetComputerNameW(buffer.as_mut_ptr(), &mut units) })?;
-    Ok(String::from_utf16_lossy(buffer.get(..units as usize).unwrap_or(&[])))
+    Ok(String::from_utf16_lossy(
+        buffer.get(..units as usize).unwrap_or(&[]),
+    ))
 }
 
 /// A running program cannot remove its own file; Windows does at its next start.
@@ -144,7 +149,14 @@ extern "system" {
         data: *mut c_void,
         bytes: *mut u32,
     ) -> u32;
-    fn RegSetKeyValueW(root: RawHandle, key: Wide, name: Wide, kind: u32, data: *const c_void, bytes: u32) -> u32;
+    fn RegSetKeyValueW(
+        root: RawHandle,
+        key: Wide,
+        name: Wide,
+        kind: u32,
+        data: *const c_void,
+        bytes: u32,
+    ) -> u32;
     fn OpenProcessToken(process: RawHandle, access: u32, token: *mut RawHandle) -> i32;
     fn LookupPrivilegeValueW(system: Wide, name: Wide, luid: *mut u64) -> i32;
     fn AdjustTokenPrivileges(
@@ -174,7 +186,10 @@ pub(crate) fn random_password() -> Result<String, String> {
         return Err("no random numbers for its password".into());
     }
     // 64 characters: no remainder, every one as likely.
-    let random: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect();
+    let random: String = bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 64)]))
+        .collect();
     Ok(format!("{}aA1-", random))
 }
 
@@ -228,7 +243,14 @@ pub(crate) fn set_registry_text(key: &str, name: &str, value: &str) -> io::Resul
     let bytes = (value.len() * 2) as u32;
     // SAFETY: all strings are zero-ended and live, and the value has as many bytes as said.
     status(unsafe {
-        RegSetKeyValueW(LOCAL_MACHINE, key.as_ptr(), name.as_ptr(), REG_SZ, value.as_ptr().cast(), bytes)
+        RegSetKeyValueW(
+            LOCAL_MACHINE,
+            key.as_ptr(),
+            name.as_ptr(),
+            REG_SZ,
+            value.as_ptr().cast(),
+            bytes,
+        )
     })
 }
 
@@ -257,7 +279,13 @@ pub(crate) fn shut_down(restart: bool) -> io::Result<()> {
     let name = wide("SeShutdownPrivilege");
     let mut token = std::ptr::null_mut();
     // SAFETY: the pseudo handle of this process needs no closing; the token is closed by `Handle`.
-    checked(unsafe { OpenProcessToken(GetCurrentProcess(), TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY, &mut token) })?;
+    checked(unsafe {
+        OpenProcessToken(
+            GetCurrentProcess(),
+            TOKEN_ADJUST_PRIVILEGES | TOKEN_QUERY,
+            &mut token,
+        )
+    })?;
     let token = Handle(token);
     let mut luid = 0_u64;
     // SAFETY: the name is zero-ended and lives; a LUID has eight bytes.
@@ -269,7 +297,14 @@ pub(crate) fn shut_down(restart: bool) -> io::Result<()> {
     };
     // SAFETY: the structure is TOKEN_PRIVILEGES with one entry; nothing is asked back.
     checked(unsafe {
-        AdjustTokenPrivileges(token.0, 0, &privilege, 0, std::ptr::null_mut(), std::ptr::null_mut())
+        AdjustTokenPrivileges(
+            token.0,
+            0,
+            &privilege,
+            0,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
     })?;
     // SAFETY: no machine is this one, no message is none.
     checked(unsafe {
@@ -347,7 +382,12 @@ pub(crate) mod process {
     const KILLED: u32 = 1;
 
     /// Runs a command line to its end. Its output goes to a file. What it leaves running when it ends in time stays.
-    pub(crate) fn run(line: &str, folder: &Path, output: &File, limit: Duration) -> io::Result<Ended> {
+    pub(crate) fn run(
+        line: &str,
+        folder: &Path,
+        output: &File,
+        limit: Duration,
+    ) -> io::Result<Ended> {
         let null = OpenOptions::new().read(true).open("NUL")?;
         let (process, job) = start(line, folder, &null, output)?;
         let end = Instant::now() + limit;
@@ -376,11 +416,19 @@ pub(crate) mod process {
     }
 
     /// Starts it suspended, so that nothing it starts can be outside of the job.
-    fn start(line: &str, folder: &Path, null: &File, output: &File) -> io::Result<(Handle, Handle)> {
+    fn start(
+        line: &str,
+        folder: &Path,
+        null: &File,
+        output: &File,
+    ) -> io::Result<(Handle, Handle)> {
         const STARTF_USESTDHANDLES: u32 = 0x100;
         const CREATE_SUSPENDED: u32 = 4;
         const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-        let (null, output) = (null.as_raw_handle() as RawHandle, output.as_raw_handle() as RawHandle);
+        let (null, output) = (
+            null.as_raw_handle() as RawHandle,
+            output.as_raw_handle() as RawHandle,
+        );
         let startup = StartupInfo {
             size: std::mem::size_of::<StartupInfo>() as u32,
             reserved: std::ptr::null_mut(),
@@ -412,7 +460,9 @@ pub(crate) mod process {
         const HANDLE_FLAG_INHERIT: u32 = 1;
         for handle in [null, output] {
             // SAFETY: the files of the caller are open.
-            checked(unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT) })?;
+            checked(unsafe {
+                SetHandleInformation(handle, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT)
+            })?;
         }
         // SAFETY: the line may be written to and is zero-ended; the structures are STARTUPINFOW and PROCESS_INFORMATION.
         checked(unsafe {
@@ -467,8 +517,20 @@ pub(crate) mod users {
     extern "system" {
         fn NetUserAdd(server: Wide, level: u32, data: *const c_void, wrong: *mut u32) -> u32;
         fn NetUserGetInfo(server: Wide, name: Wide, level: u32, data: *mut *mut c_void) -> u32;
-        fn NetUserSetInfo(server: Wide, name: Wide, level: u32, data: *const c_void, wrong: *mut u32) -> u32;
-        fn NetLocalGroupAddMembers(server: Wide, group: Wide, level: u32, data: *const c_void, count: u32) -> u32;
+        fn NetUserSetInfo(
+            server: Wide,
+            name: Wide,
+            level: u32,
+            data: *const c_void,
+            wrong: *mut u32,
+        ) -> u32;
+        fn NetLocalGroupAddMembers(
+            server: Wide,
+            group: Wide,
+            level: u32,
+            data: *const c_void,
+            count: u32,
+        ) -> u32;
         fn NetApiBufferFree(buffer: *mut c_void) -> u32;
     }
 
@@ -488,6 +550,8 @@ pub(crate) mod users {
 
     const USER_NOT_FOUND: u32 = 2221;
     const MEMBER_IN_GROUP: u32 = 1378;
+    const NO_SUCH_MEMBER: u32 = 1387;
+    const NONE_MAPPED: u32 = 1332;
 
     /// Codes of lmerr.h have no text in the system's own table.
     fn said(code: u32) -> Result<(), String> {
@@ -497,7 +561,10 @@ pub(crate) mod users {
             2220 => "there is no such group".into(),
             2221 => "there is no such account".into(),
             2224 => "the account is there already".into(),
-            2245 => "the password is shorter, simpler or older than the policy of this machine allows".into(),
+            2245 => {
+                "the password is shorter, simpler or older than the policy of this machine allows"
+                    .into()
+            }
             code => io::Error::from_raw_os_error(code as i32).to_string(),
         };
         Err(format!("{} (code {})", text, code))
@@ -538,7 +605,14 @@ pub(crate) mod users {
             script: std::ptr::null(),
         };
         // SAFETY: the structure is USER_INFO_1 of level 1, its strings are zero-ended and live.
-        said(unsafe { NetUserAdd(std::ptr::null(), 1, (&user as *const NewUser).cast(), std::ptr::null_mut()) })
+        said(unsafe {
+            NetUserAdd(
+                std::ptr::null(),
+                1,
+                (&user as *const NewUser).cast(),
+                std::ptr::null_mut(),
+            )
+        })
     }
 
     pub(crate) fn set_password(name: &str, password: &str) -> Result<(), String> {
@@ -555,22 +629,36 @@ pub(crate) mod users {
         let data: [Wide; 1] = [text.as_ptr()];
         // SAFETY: the structure is one pointer to a zero-ended string that lives.
         said(unsafe {
-            NetUserSetInfo(std::ptr::null(), name.as_ptr(), level, data.as_ptr().cast(), std::ptr::null_mut())
+            NetUserSetInfo(
+                std::ptr::null(),
+                name.as_ptr(),
+                level,
+                data.as_ptr().cast(),
+                std::ptr::null_mut(),
+            )
         })
     }
 
     /// Adds a local account to a local group; a member already is no error.
     pub(crate) fn join_group(user: &str, group: &str) -> Result<(), String> {
-        // With the name of the machine: in a domain, the bare name might be somebody else.
+        // With the name of the machine: in a domain, the bare name might be somebody else. Bare where that name is so new that the
+        // account database does not know it yet.
         let computer = computer_name().map_err(|error| error.to_string())?;
-        let (member, group) = (wide(format!(r"{}\{}", computer, user)), wide(group));
+        match add_member(&format!(r"{}\{}", computer, user), group) {
+            NO_SUCH_MEMBER | NONE_MAPPED => said(add_member(user, group)),
+            code => said(code),
+        }
+    }
+
+    fn add_member(member: &str, group: &str) -> u32 {
+        let (member, group) = (wide(member), wide(group));
         let data: [Wide; 1] = [member.as_ptr()];
         // SAFETY: LOCALGROUP_MEMBERS_INFO_3 is one pointer to a zero-ended string that lives; one is handed over.
-        let code =
-            unsafe { NetLocalGroupAddMembers(std::ptr::null(), group.as_ptr(), 3, data.as_ptr().cast(), 1) };
-        match code {
-            MEMBER_IN_GROUP => Ok(()),
-            code => said(code),
+        match unsafe {
+            NetLocalGroupAddMembers(std::ptr::null(), group.as_ptr(), 3, data.as_ptr().cast(), 1)
+        } {
+            MEMBER_IN_GROUP => 0,
+            code => code,
         }
     }
 
@@ -606,7 +694,9 @@ pub(crate) mod users {
         if good == 0 {
             return Err(error);
         }
-        Ok(String::from_utf16_lossy(name.get(..name_units as usize).unwrap_or(&[])))
+        Ok(String::from_utf16_lossy(
+            name.get(..name_units as usize).unwrap_or(&[]),
+        ))
     }
 }
 
@@ -632,7 +722,10 @@ pub(crate) mod net {
 
         /// Where Windows keeps its addresses.
         pub(crate) fn key(&self) -> String {
-            format!(r"SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\{}", self.guid)
+            format!(
+                r"SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\{}",
+                self.guid
+            )
         }
 
         /// It asks a DHCP server already: `netsh` calls it a failure to be told so again.
@@ -773,7 +866,10 @@ pub(crate) mod service {
     /// From RegisterServiceCtrlHandlerExW; never closed.
     static HANDLE: AtomicIsize = AtomicIsize::new(0);
     /// What the service does, for the thread that Windows starts.
-    static WORK: Mutex<Option<(&'static str, fn())>> = Mutex::new(None);
+    static WORK: Mutex<Option<Work>> = Mutex::new(None);
+
+    /// Name of the service, and what it does.
+    type Work = (&'static str, fn());
 
     /// The service is being stopped, or the machine.
     pub(crate) fn stopping() -> bool {
@@ -806,8 +902,9 @@ pub(crate) mod service {
             _ => return,
         };
         let name = wide(name);
+        let none = std::ptr::null_mut();
         // SAFETY: the name is zero-ended and lives; the handler needs no context.
-        let handle = unsafe { RegisterServiceCtrlHandlerExW(name.as_ptr(), handler, std::ptr::null_mut()) };
+        let handle = unsafe { RegisterServiceCtrlHandlerExW(name.as_ptr(), handler, none) };
         HANDLE.store(handle as isize, Ordering::SeqCst);
         tell(SERVICE_RUNNING);
         work();
@@ -840,11 +937,19 @@ pub(crate) mod service {
         let status = Status {
             kind: SERVICE_WIN32_OWN_PROCESS,
             state,
-            accepted: if state == SERVICE_RUNNING { ACCEPT_STOP_AND_SHUTDOWN } else { 0 },
+            accepted: if state == SERVICE_RUNNING {
+                ACCEPT_STOP_AND_SHUTDOWN
+            } else {
+                0
+            },
             exit_code: 0,
             specific_code: 0,
             check_point: 0,
-            wait_hint: if state == SERVICE_STOP_PENDING { 15_000 } else { 0 },
+            wait_hint: if state == SERVICE_STOP_PENDING {
+                15_000
+            } else {
+                0
+            },
         };
         // SAFETY: the handle is the one of this service; the structure is SERVICE_STATUS.
         unsafe {
@@ -860,11 +965,15 @@ pub(crate) mod service {
         const ERROR_SERVICE_MARKED_FOR_DELETE: i32 = 1072;
         let name = wide(name);
         // SAFETY: this machine, its usual database.
-        let manager = Open::new(unsafe { OpenSCManagerW(std::ptr::null(), std::ptr::null(), SC_MANAGER_CONNECT) })?;
+        let manager = Open::new(unsafe {
+            OpenSCManagerW(std::ptr::null(), std::ptr::null(), SC_MANAGER_CONNECT)
+        })?;
         // SAFETY: the manager is open; the name is zero-ended and lives.
         let service = Open::new(unsafe { OpenServiceW(manager.0, name.as_ptr(), DELETE) });
-        // SAFETY: the service is open.
-        let deleted = service.and_then(|service| checked(unsafe { DeleteService(service.0) }));
+        let deleted = service.and_then(|service| {
+            // SAFETY: the service is open.
+            checked(unsafe { DeleteService(service.0) })
+        });
         match deleted.as_ref().map_err(io::Error::raw_os_error) {
             Err(Some(ERROR_SERVICE_DOES_NOT_EXIST | ERROR_SERVICE_MARKED_FOR_DELETE)) => Ok(()),
             _ => deleted,

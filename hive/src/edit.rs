@@ -20,6 +20,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), HiveError> {
         "a key's name has at most 255 characters"
     } else if name.contains('\\') {
         "a key's name has no backslash"
+    } else if name.contains('\0') {
+        "a name has no zero: Windows' own programs could not find it"
     } else {
         return Ok(());
     };

@@ -77,10 +77,21 @@ pub(crate) fn replay(
     if !new.is_empty() {
         return replay_new(bytes, base, &new);
     }
-    let old = heads.iter().find(|(head, _)| {
+    let whole = |(head, _): &&(Base, &[u8])| {
         file_type::LOG_OLD.contains(&head.file_type) && head.sequence_1 == head.sequence_2
-    });
-    let &(head, log) = old.ok_or(dirty("no log was written completely"))?;
+    };
+    let mut old = heads.iter().filter(whole).peekable();
+    if old.peek().is_none() {
+        return Err(dirty("no log was written completely"));
+    }
+    // A torn base block has no time to go by; the first bin keeps a copy.
+    let time = if base.checksum_fits {
+        Some(base.time)
+    } else {
+        bytes.get(BLOCK + 20..).and_then(|bin| Scan(bin).u64())
+    };
+    let belongs = old.find(|(head, _)| time == Some(head.time));
+    let &(head, log) = belongs.ok_or(dirty("the log belongs to another write"))?;
     replay_old(bytes, base, head, log)
 }
 
@@ -239,15 +250,6 @@ fn replay_old(
     log: &[u8],
 ) -> Result<Recovery, HiveError> {
     let dirty = |why| HiveError::Dirty { why };
-    // A torn base block has no time to go by; the first bin keeps a copy.
-    let time = if base.checksum_fits {
-        Some(base.time)
-    } else {
-        bytes.get(BLOCK + 20..).and_then(|bin| Scan(bin).u64())
-    };
-    if time != Some(head.time) {
-        return Err(dirty("the log belongs to another write"));
-    }
     let fits = head.bins_len != 0 && index(head.bins_len).is_multiple_of(BLOCK);
     if !fits || head.bins_len >= VOLATILE {
         return Err(dirty("the log's length of bins is wrong"));
@@ -291,7 +293,12 @@ fn replay_old(
         return Err(dirty("the log's pages make no bins"));
     }
     restore_base(bytes, log);
-    base::seal(bytes, base.sequence_1.max(head.sequence_1).wrapping_add(1));
+    let known = if base.checksum_fits {
+        base.sequence_1
+    } else {
+        0
+    };
+    base::seal(bytes, known.max(head.sequence_1).wrapping_add(1));
     let count = u32::try_from(dirty_pages.len()).unwrap_or(u32::MAX);
     Ok(Recovery {
         entries: 1,

@@ -35,6 +35,11 @@ impl Hive {
                 why: "a value's name has at most 16383 characters",
             });
         }
+        if name.contains('\0') {
+            return Err(HiveError::Name {
+                why: "a name has no zero: Windows' own programs could not find it",
+            });
+        }
         let most = if self.minor >= BIG_SINCE {
             DATA_MAX
         } else {

@@ -108,7 +108,7 @@ fn exercise(bytes: Vec<u8>, logs: &[&[u8]], edits: &[u8], seen: &mut Seen) {
 fn damaged_hives_neither_panic_nor_loop() {
     let mut numbers = Numbers(0x1234_5678_9abc_def1);
     let mut seen = Seen::default();
-    for round in 0..1500 {
+    for round in 0..1000 {
         let script = numbers.bytes(300);
         let mut bytes = build(&mut Script(&script)).into_bytes(NOW);
         if round % 10 != 0 {
@@ -124,7 +124,7 @@ fn damaged_hives_neither_panic_nor_loop() {
         sound,
     } = seen;
     assert!(
-        refused > 100 && faulty > 100 && sound > 150,
+        refused > 60 && faulty > 100 && sound > 100,
         "{refused} {faulty} {sound}"
     );
 }
@@ -244,6 +244,15 @@ fn logs_of_both_formats_complete_a_hive() {
         let (hive, recovery) = Hive::open(dirty.clone(), &[&old]).unwrap();
         assert_eq!(recovery.entries, 1);
         assert_is(hive, &third, 11);
+        // Of two logs the one of the same time counts.
+        let mut older = old_log(&first, &second, 9);
+        older[12] ^= 1;
+        seal(&mut older);
+        assert_is(
+            Hive::open(dirty.clone(), &[&older, &old]).unwrap().0,
+            &third,
+            11,
+        );
         let cut = Hive::open(dirty.clone(), &[&old[..old.len() - 1]]).map(|(_, recovery)| recovery);
         assert!(matches!(cut, Err(HiveError::Dirty { .. })), "{cut:?}");
         let mut other = old.clone();
@@ -258,7 +267,7 @@ fn logs_of_both_formats_complete_a_hive() {
 fn damaged_logs_neither_panic_nor_loop() {
     let mut numbers = Numbers(0x7777_5678_9abc_def1);
     let mut seen = Seen::default();
-    for round in 0..600 {
+    for round in 0..300 {
         let [second, third, first] = states(&mut numbers);
         let mut dirty = first.clone();
         make_dirty(&mut dirty);
@@ -278,5 +287,5 @@ fn damaged_logs_neither_panic_nor_loop() {
         faulty,
         sound,
     } = seen;
-    assert!(refused > 50 && sound > 100, "{refused} {faulty} {sound}");
+    assert!(refused > 25 && sound > 50, "{refused} {faulty} {sound}");
 }

@@ -266,7 +266,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     let key = hive.create_path(root, r"one\two", NOW).unwrap();
     let before = hive.clone().into_bytes(NOW);
     let long = "n".repeat(256);
-    for name in ["", "a\\b", &long] {
+    for name in ["", "a\\b", "a\0b", &long] {
         assert!(matches!(
             hive.create_key(root, name, NOW),
             Err(HiveError::Name { .. })
@@ -319,4 +319,66 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     let top = hive.find("d").unwrap().unwrap();
     hive.delete_key(top).unwrap();
     hive.validate().unwrap();
+}
+
+/// No hive at hand has an `li`; Windows 2000 wrote them. An `lh` of three keys is turned into one.
+#[test]
+fn a_list_without_hashes_is_read_and_edited() {
+    let mut hive = Hive::empty(5, "root", NOW).unwrap();
+    for name in ["a", "c", "d"] {
+        hive.create_key(hive.root(), name, NOW).unwrap();
+    }
+    let mut bytes = hive.into_bytes(NOW);
+    let at = bytes
+        .windows(4)
+        .position(|head| head == b"lh\x03\x00")
+        .unwrap();
+    bytes[at + 1] = b'i';
+    for entry in 1..3 {
+        bytes.copy_within(at + 4 + entry * 8..at + 8 + entry * 8, at + 4 + entry * 4);
+    }
+    let mut hive = Hive::open(bytes, &[]).unwrap().0;
+    hive.validate().unwrap();
+    let middle = hive.create_key(hive.root(), "B", NOW).unwrap();
+    hive.validate().unwrap();
+    assert_eq!(
+        hive.subkey_names(hive.root()).unwrap(),
+        ["a", "B", "c", "d"]
+    );
+    hive.rename_key(middle, "e", NOW).unwrap();
+    let first = hive.find("A").unwrap().unwrap();
+    hive.delete_key(first).unwrap();
+    hive.validate().unwrap();
+    assert_eq!(hive.subkey_names(hive.root()).unwrap(), ["c", "d", "e"]);
+    assert!(
+        hive.into_bytes(NOW)
+            .windows(4)
+            .any(|head| head == b"li\x03\x00")
+    );
+}
+
+/// What is given back is taken again, whatever the order: the file does not creep.
+#[test]
+fn a_thousand_rewrites_do_not_lengthen_the_file() {
+    let mut hive = Hive::empty(5, "root", NOW).unwrap();
+    let root = hive.root();
+    let round = |hive: &mut Hive, round: usize| {
+        for value in 0..8_usize {
+            let len = (round * 7919 + value * 104_729) % 40_000;
+            hive.set_value(root, &format!("v{value}"), 3, &data(len), NOW)
+                .unwrap();
+        }
+        let key = hive.create_path(root, r"some\path", NOW).unwrap();
+        hive.set_value(key, "v", 1, &data(round % 300), NOW)
+            .unwrap();
+        let key = hive.find("some").unwrap().unwrap();
+        hive.delete_key(key).unwrap();
+    };
+    (0..20).for_each(|number| round(&mut hive, number));
+    let early = hive.clone().into_bytes(NOW).len();
+    (20..150).for_each(|number| round(&mut hive, number));
+    let census = hive.validate().unwrap();
+    let late = hive.into_bytes(NOW).len();
+    assert!(late <= early * 2, "{early} bytes became {late}");
+    assert_eq!(census.lost_cells, 0);
 }

@@ -32,21 +32,19 @@ fn data(len: usize) -> Vec<u8> {
 
 /// The lines `other.py` prints, by our reader.
 fn dump(hive: &Hive) -> Vec<String> {
-    let digest = |data: &[u8]| {
-        data.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+    let hex = |data: &[u8]| {
+        let digit = |number: u8| char::from(b"0123456789abcdef"[usize::from(number)]);
+        data.iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+            .collect::<String>()
     };
     let mut lines = Vec::new();
     let mut waiting = vec![(hive.root(), String::new())];
     while let Some((key, path)) = waiting.pop() {
         lines.push(format!("{path}\\"));
         for value in hive.values(key).unwrap() {
-            let (len, digest) = (value.data.len(), digest(&value.data));
-            lines.push(format!(
-                "{path}\\|{}|{}|{len}|{digest:016x}",
-                value.name, value.kind
-            ));
+            let hex = hex(&value.data);
+            lines.push(format!("{path}\\|{}|{}|{hex}", value.name, value.kind));
         }
         for child in hive.subkeys(key).unwrap() {
             waiting.push((child, format!("{path}\\{}", hive.name(child).unwrap())));
@@ -189,7 +187,6 @@ fn hivex_makes_the_same_of_the_same_edits_of_windows_hives() {
         "bcd-efi/BCD",
         "win81-student-pc8/NTUSER.DAT",
         "xp-m57-pat/SYSTEM",
-        "win10-19041-desktop-m3oshqu/SYSTEM",
     ];
     for (seed, name) in (10..).zip(hives) {
         compare(unpack(&folder, name), seed, 300);

@@ -39,6 +39,9 @@ pub struct Binding {
     /// Its address.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// Name and address were imported: they are kept as they are, whatever a template's pattern and range give.
+    #[serde(default)]
+    pub imported: bool,
     /// Source of its SID and other identities, drawn once.
     pub seed: [u8; 12],
 }
@@ -131,7 +134,7 @@ pub fn bind(request: &BindRequest<'_>) -> Result<Vec<Binding>, Vec<BindFault>> {
     Ok(known
         .into_iter()
         .zip(given)
-        .map(|(known, given)| known.binding(given, request.template_name))
+        .map(|(known, given)| known.binding(given, request))
         .collect())
 }
 
@@ -152,22 +155,39 @@ struct Given {
 }
 
 impl Known<'_> {
-    fn binding(self, given: Given, template: &str) -> Binding {
+    /// What a template does not hand out stays with the machine: an address is still its own after a deployment by DHCP.
+    fn binding(self, given: Given, request: &BindRequest<'_>) -> Binding {
+        let old = self.old.cloned();
+        let seed = old.as_ref().map_or(self.machine.seed, |old| old.seed);
+        let old = old.unwrap_or_else(|| Binding {
+            template: request.template_name.to_owned(),
+            ..Binding::default()
+        });
         // Cards that were taken out stay: the machine may come back through them.
-        let mut macs = self.old.map(|old| old.macs.clone()).unwrap_or_default();
+        let mut macs = old.macs;
         for mac in self.macs {
             if !macs.contains(&mac) {
                 macs.push(mac);
             }
         }
+        let (template, number, name) = if request.template.identity.names() {
+            (request.template_name.to_owned(), given.number, given.name)
+        } else {
+            (old.template, old.number, old.name)
+        };
+        let address = match request.template.network.mode {
+            NetworkMode::Static => given.address,
+            NetworkMode::Keep | NetworkMode::Dhcp => old.address,
+        };
         Binding {
             macs,
             uuid: self.uuid,
-            template: template.to_owned(),
-            number: given.number,
-            name: given.name,
-            address: given.address,
-            seed: self.old.map_or(self.machine.seed, |old| old.seed),
+            template,
+            number,
+            name,
+            address,
+            imported: old.imported,
+            seed,
         }
     }
 
@@ -354,14 +374,31 @@ impl<'a> Desk<'a> {
         let Some(old) = known.old else { return };
         if let (None, Some(address)) = (given.address, old.address)
             && template.network.mode == NetworkMode::Static
-            && template
-                .network
-                .range
-                .is_some_and(|range| range.contains(address))
-            && !self.addresses.contains_key(&address)
         {
-            self.addresses.insert(address, known.machine.id.clone());
-            given.address = Some(address);
+            let range = template.network.range;
+            let whose = self.addresses.get(&address);
+            if let (true, Some(whose)) = (old.imported, whose) {
+                faults.push(known.fault(format!(
+                    "{address} was imported for it, and is taken: {whose}; import another"
+                )));
+            }
+            if whose.is_none()
+                && (old.imported || range.is_some_and(|range| range.contains(address)))
+            {
+                self.addresses.insert(address, known.machine.id.clone());
+                given.address = Some(address);
+            }
+        }
+        if let (None, true, Some(name)) = (&given.name, old.imported, &old.name)
+            && template.identity.names()
+        {
+            if self.names.insert(name.to_lowercase()) {
+                given.name = Some(name.clone());
+            } else {
+                faults.push(known.fault(format!(
+                    "{name} was imported for it, and another machine has it; import another"
+                )));
+            }
         }
         let numbered = template
             .identity
@@ -386,10 +423,6 @@ impl<'a> Desk<'a> {
     ) -> usize {
         let network = &self.request.template.network;
         if network.mode != NetworkMode::Static {
-            // A list may carry addresses that this template does not use.
-            for given in given {
-                given.address = None;
-            }
             return 0;
         }
         let mut missing = 0;
@@ -538,7 +571,12 @@ impl<'a> Desk<'a> {
         let last = identity.start.saturating_add(count.saturating_sub(1));
         let largest = self.numbers.last().copied().unwrap_or(last).max(last);
         for known in known {
-            if known.listed.is_some_and(|line| line.name.is_some()) {
+            let own = known.listed.is_some_and(|line| line.name.is_some());
+            if own
+                || known
+                    .old
+                    .is_some_and(|old| old.imported && old.name.is_some())
+            {
                 continue;
             }
             let facts = NameFacts {

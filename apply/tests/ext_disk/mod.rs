@@ -114,6 +114,8 @@ pub(crate) struct Disk {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) file: PathBuf,
     pub(crate) slots: Vec<Slot>,
+    /// Bytes of a logical sector.
+    pub(crate) sector_size: u32,
 }
 
 impl Disk {
@@ -152,6 +154,7 @@ impl Disk {
             folder,
             file,
             slots,
+            sector_size: 512,
         }
     }
 
@@ -260,7 +263,7 @@ impl Disk {
         let work = self.folder.path().join("work");
         let target = Target {
             disk: &self.file,
-            sector_size: 512,
+            sector_size: self.sector_size,
             partitions: &self.slots,
             work: &work,
         };
@@ -293,6 +296,44 @@ impl Disk {
         });
         assert!(!left, "a loop device is left");
         result
+    }
+}
+
+/// A partition as a loop device, for tools that know nothing of offsets.
+pub(crate) struct Attached(pub(crate) String);
+
+impl Attached {
+    pub(crate) fn new(disk: &Disk, number: u32) -> Self {
+        let slot = disk
+            .slots
+            .iter()
+            .find(|slot| slot.number == number)
+            .unwrap();
+        let (offset, length) = (slot.offset.to_string(), slot.length.to_string());
+        let file = disk.file.display().to_string();
+        let arguments = [
+            "--find",
+            "--show",
+            "--offset",
+            &offset,
+            "--sizelimit",
+            &length,
+            &file,
+        ];
+        Self(tool("losetup", &arguments).trim().to_owned())
+    }
+
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let mut arguments = arguments.to_vec();
+        arguments.push(&self.0);
+        tool(program, &arguments)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Waits for nobody else: the numbers of loop devices are shared with the other tests.
+        tool("losetup", &["--detach", &self.0]);
     }
 }
 

@@ -13,14 +13,6 @@ def data(length):
     return bytes((at * 7 + length) % 251 for at in range(length))
 
 
-def digest(value):
-    # FNV-1a, short enough to write in both languages; whole values would make long lines.
-    total = 0xCBF29CE484222325
-    for byte in value:
-        total = ((total ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return total
-
-
 def dump(hive):
     lines = []
     waiting = [(hive.root(), "")]
@@ -29,7 +21,7 @@ def dump(hive):
         lines.append(f"{path}\\")
         for value in hive.node_values(node):
             kind, content = hive.value_value(value)
-            lines.append(f"{path}\\|{hive.value_key(value)}|{kind}|{len(content)}|{digest(content):016x}")
+            lines.append(f"{path}\\|{hive.value_key(value)}|{kind}|{content.hex()}")
         for child in hive.node_children(node):
             waiting.append((child, f"{path}\\{hive.node_name(child)}"))
     lines.sort(key=lambda line: line.encode())

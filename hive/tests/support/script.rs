@@ -42,7 +42,7 @@ impl Script<'_> {
             "",
         ];
         let name = names[self.small(8)];
-        if self.byte() % 4 == 0 {
+        if self.byte().is_multiple_of(4) {
             format!("{name}{}", self.byte())
         } else {
             name.to_owned()

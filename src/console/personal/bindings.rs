@@ -198,6 +198,7 @@ impl Console {
             };
             binding.name = line.name.or(binding.name);
             binding.address = line.address.or(binding.address);
+            binding.imported = true;
             match known.and_then(|index| all.get_mut(index)) {
                 Some(place) => *place = binding.clone(),
                 None => all.push(binding.clone()),

@@ -13,6 +13,7 @@ mod api;
 mod bindings;
 mod crypt;
 mod files;
+mod first_boot;
 mod image_disk;
 mod inspection;
 mod join;
@@ -37,7 +38,7 @@ use std::path::Path;
 use std::sync::Arc;
 use template::bind::Binding;
 use template::findings::{Findings, System};
-use template::machine::Machine;
+use template::machine::{Files, Machine};
 use template::plan::PlanRequest;
 use template::schema::{Template, parse};
 
@@ -85,7 +86,7 @@ impl Console {
         plan: &mut Plan,
     ) -> Result<Option<Personalised>, ApiError> {
         let Some(source) = &request.template else {
-            return Ok(None);
+            return self.grow_only(request, image, plan).await.map(|()| None);
         };
         let template = parse(&source.text).map_err(|mistakes| {
             let list: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
@@ -100,7 +101,9 @@ impl Console {
             return Ok(None);
         }
         let findings = self.inspect(image).await?;
-        let (files, planned_files) = self.files_of(&template, &source.folder).await?;
+        let (files, mut planned_files) = self.files_of(&template, &source.folder).await?;
+        let program = first_boot::find(&findings, &self.settings.data_dir, &self.personal.hashes)?;
+        let mut program_used = false;
         let chosen: Vec<usize> = (0..plan.targets.len())
             .filter(|i| plan.targets.get(*i).is_some_and(|t| t.refused.is_none()))
             .collect();
@@ -116,7 +119,7 @@ impl Console {
         };
         self.check_secrets(&template, &source.folder).await?;
         for (at, (index, machine)) in chosen.iter().zip(&machines).enumerate() {
-            let own = template::plan::plan(&PlanRequest {
+            let mut own = template::plan::plan(&PlanRequest {
                 template: &template,
                 machine,
                 binding: bindings.get(at),
@@ -124,6 +127,8 @@ impl Console {
                 files: &files,
                 grown,
             });
+            let payload = program.as_ref().map(|program| &program.payload);
+            program_used |= first_boot::complete(&mut own, &findings, payload)?;
             let Some(target) = plan.targets.get_mut(*index) else {
                 continue;
             };
@@ -132,6 +137,7 @@ impl Console {
             }
             target.personal = Some(own);
         }
+        planned_files.extend(program.filter(|_| program_used));
         plan.files = planned_files;
         Ok(Some(Personalised {
             template,
@@ -139,6 +145,36 @@ impl Console {
             findings,
             bindings,
         }))
+    }
+
+    /// `--grow` without a template: what lies in the partition takes the room too. A file that stands for a disk is written
+    /// without privileges, and keeps its file system as it is.
+    async fn grow_only(
+        &self,
+        request: &DeployRequest,
+        image: &Arc<MasterImage>,
+        plan: &mut Plan,
+    ) -> Result<(), ApiError> {
+        let real = |target: &PlannedTarget| {
+            target.refused.is_none() && target.disk.as_ref().is_some_and(|d| !d.file_backed)
+        };
+        let grown = request.grow.as_deref();
+        let grown = grown.and_then(|grow| grown_partition(grow, image));
+        if grown.is_none() || !plan.targets.iter().any(real) {
+            return Ok(());
+        }
+        let findings = self.inspect(image).await?;
+        for target in plan.targets.iter_mut().filter(|target| real(target)) {
+            target.personal = Some(template::plan::plan(&PlanRequest {
+                template: &Template::default(),
+                machine: &Machine::default(),
+                binding: None,
+                findings: &findings,
+                files: &Files::default(),
+                grown,
+            }));
+        }
+        Ok(())
     }
 
     /// A planned target as templates see it.

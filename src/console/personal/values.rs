@@ -55,6 +55,11 @@ impl JobSecrets {
         self.values.insert(name, value.to_owned());
     }
 
+    /// One of them.
+    pub fn value(&self, name: &SecretName) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
     /// Adds the join blob of a target.
     pub fn insert_blob(&mut self, target: &str, blob: String) {
         self.blobs.insert(target.to_owned(), blob);

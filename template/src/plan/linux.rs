@@ -33,6 +33,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
     draft.grow();
     let name = hostname(draft);
     let nics = network::nics(draft);
+    if name.is_none() && nics.is_empty() && draft.template().network.suffix.is_some() {
+        draft.note("network.suffix is left out: it goes with a name, or with network.mode = \"dhcp\" or \"static\"");
+    }
     if !cloud_init && let Some((name, fqdn)) = &name {
         draft.offline(
             "linux.hostname",

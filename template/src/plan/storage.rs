@@ -27,8 +27,8 @@ pub(super) struct Controller {
     all: &'static [&'static str],
     /// Setup class.
     class: &'static str,
-    /// `PCI#CC_0106`, where a driver serves the whole class.
-    class_id: Option<&'static str>,
+    /// `PCI#CC_0106` and the driver that serves the whole class.
+    class_id: Option<(&'static str, &'static str)>,
 }
 
 impl Controller {
@@ -50,22 +50,24 @@ impl Controller {
         services
     }
 
-    /// Entries for Windows without a DriverDatabase.
-    pub(super) fn critical(&self, service: &str) -> Vec<CriticalDevice> {
-        let entry = |id: String| CriticalDevice {
+    /// Entries for Windows without a DriverDatabase, out of the services that serve it.
+    pub(super) fn critical(&self, services: &[String]) -> Vec<CriticalDevice> {
+        let entry = |id: String, service: &String| CriticalDevice {
             id,
-            service: service.to_owned(),
+            service: service.clone(),
             class_guid: self.class.to_owned(),
         };
-        let own = self.device.map(|device| {
-            entry(format!(
-                "PCI#VEN_{:04X}&DEV_{:04X}",
-                device.vendor, device.device
-            ))
+        let own = self.device.zip(services.first()).map(|(device, service)| {
+            let id = format!("PCI#VEN_{:04X}&DEV_{:04X}", device.vendor, device.device);
+            entry(id, service)
         });
-        own.into_iter()
-            .chain(self.class_id.map(|id| entry(id.to_owned())))
-            .collect()
+        let class = self.class_id.and_then(|(id, serves)| {
+            let service = services
+                .iter()
+                .find(|name| name.eq_ignore_ascii_case(serves))?;
+            Some(entry(id.to_owned(), service))
+        });
+        own.into_iter().chain(class).collect()
     }
 
     /// True when nothing is known that could serve it, on any Windows.
@@ -152,7 +154,7 @@ fn controller(device: PciDevice, version: (u32, u32)) -> Option<Controller> {
             },
             &["atapi"],
             CLASS_IDE,
-            Some("PCI#CC_0101"),
+            Some(("PCI#CC_0101", "pciide")),
         ),
         (vendor, _, 0x0104) => ("RAID controller", raid(vendor), &[], CLASS_SCSI, None),
         (_, _, 0x0106) if since_8 => (
@@ -160,7 +162,7 @@ fn controller(device: PciDevice, version: (u32, u32)) -> Option<Controller> {
             vec!["storahci"],
             &[],
             CLASS_IDE,
-            Some("PCI#CC_0106"),
+            Some(("PCI#CC_0106", "msahci")),
         ),
         (vendor, _, 0x0106) => {
             let mut any = vec!["msahci"];
@@ -169,7 +171,13 @@ fn controller(device: PciDevice, version: (u32, u32)) -> Option<Controller> {
                 0x1022 | 0x1002 => &["amdsata"],
                 _ => &[],
             });
-            ("AHCI controller", any, &[], CLASS_IDE, Some("PCI#CC_0106"))
+            (
+                "AHCI controller",
+                any,
+                &[],
+                CLASS_IDE,
+                Some(("PCI#CC_0106", "msahci")),
+            )
         }
         (vendor, _, 0x0107) => ("SAS controller", sas(vendor), &[], CLASS_SCSI, None),
         (_, _, 0x0108) => ("NVMe controller", vec!["stornvme"], &[], CLASS_SCSI, None),

@@ -92,10 +92,8 @@ fn disks(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
             continue;
         }
         let found = controller.services(windows);
-        if !windows.driver_database
-            && let Some(service) = found.first()
-        {
-            for entry in controller.critical(service) {
+        if !windows.driver_database {
+            for entry in controller.critical(&found) {
                 if !critical.contains(&entry) {
                     critical.push(entry);
                 }
@@ -418,6 +416,9 @@ fn answers(
     }
     if users.is_empty() {
         draft.note("the template has no user: Windows Setup asks for one on the screen");
+    }
+    if nics.is_empty() && draft.template().network.suffix.is_some() {
+        draft.note("network.suffix is left out: Windows Setup takes it with network.mode = \"dhcp\" or \"static\" only");
     }
     // Setup asks DHCP on every card it finds.
     let nics: Vec<Nic> = nics

@@ -117,15 +117,6 @@ fn static_addresses(template: &Template, network: &Network, faults: &mut Faults)
         );
     }
     let Some(range) = network.range else { return };
-    for server in &network.dns {
-        if range.contains(*server) {
-            fault(
-                faults,
-                "network.dns",
-                format!("{server} lies in the range {range} and would be handed out"),
-            );
-        }
-    }
     let net = Net::new(range.first, prefix);
     if !net.contains(range.last) {
         fault(

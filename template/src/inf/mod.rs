@@ -5,13 +5,16 @@
 //! syntax rules for INF files", "INF Models section", "INF AddService directive" of the Windows driver documentation.
 //! Not read: `Include`/`Needs`, `LayoutFile`, and the many directives that only Windows carries out.
 
+mod sections;
+
 use crate::findings::Arch;
+use sections::{Entry, Sections, decode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Largest `.inf`; the largest of display drivers stay below 2 MiB.
 pub const MAX_INF_BYTES: usize = 8 * 1024 * 1024;
-/// Most hardware ids that are kept.
+/// Most lines and hardware ids of models that are looked at; the largest real packages have a few thousand.
 const MAX_IDS: usize = 20_000;
 
 /// Why an `.inf` cannot be used.
@@ -114,7 +117,8 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
             inf.catalogs.push(file.clone());
         }
     }
-    let mut kept = 0;
+    let mut looked_at = 0;
+    let mut services: BTreeMap<(String, Arch), Option<InfService>> = BTreeMap::new();
     for maker in &sections.get("manufacturer").entries {
         // `%Name% = Models [, decoration]...`, or the name alone, which is the section then.
         let (base, decorations) = match maker.values.split_first() {
@@ -132,13 +136,13 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
                 continue;
             };
             for line in &sections.get(&name).entries {
+                looked_at += 1 + line.values.len();
+                if looked_at > MAX_IDS {
+                    return Ok(inf);
+                }
                 let Some((install, ids)) = line.values.split_first() else {
                     continue;
                 };
-                kept += ids.len();
-                if kept > MAX_IDS {
-                    return Ok(inf);
-                }
                 let ids: Vec<String> = ids
                     .iter()
                     .filter(|id| !id.is_empty())
@@ -149,7 +153,10 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
                         arch,
                         version,
                         hardware_ids: ids,
-                        service: sections.service(install, arch),
+                        service: services
+                            .entry((install.to_lowercase(), arch))
+                            .or_insert_with(|| service(&sections, install, arch))
+                            .clone(),
                     });
                 }
             }
@@ -219,139 +226,46 @@ fn target(decoration: &str) -> Option<(Arch, (u32, u32, u32))> {
     Some((arch, (number(0), number(1), number(4))))
 }
 
-fn decode(bytes: &[u8]) -> String {
-    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = bytes
-            .chunks_exact(2)
-            .filter_map(|pair| pair.try_into().ok().map(unit))
-            .collect();
-        String::from_utf16_lossy(&units)
+/// The service that an install section makes the device's own: flag 2 of `AddService`, or the only one it adds.
+fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService> {
+    let decoration = match arch {
+        Arch::X86 => ".ntx86",
+        Arch::X64 => ".ntamd64",
+        Arch::Arm64 => ".ntarm64",
+        Arch::Other => "",
     };
-    match bytes {
-        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        // Some are saved without the mark: every second byte of ASCII is then zero.
-        [_, 0, _, 0, ..] => wide(bytes, u16::from_le_bytes),
-        _ => match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => bytes.iter().copied().map(char::from).collect(),
-        },
-    }
-}
-
-/// `key = value, value`; strings are in place.
-#[derive(Debug)]
-struct Entry {
-    /// Small letters.
-    key: String,
-    raw_key: String,
-    values: Vec<String>,
-}
-
-#[derive(Debug, Default)]
-struct Section {
-    entries: Vec<Entry>,
-}
-
-impl Section {
-    fn value(&self, key: &str) -> Option<String> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)?
+    let section = [decoration, ".nt", ""]
+        .iter()
+        .map(|middle| sections.get(&format!("{install}{middle}.services")))
+        .find(|section| !section.entries.is_empty())?;
+    let added: Vec<&Entry> = section
+        .entries
+        .iter()
+        .filter(|entry| entry.key == "addservice")
+        .collect();
+    let own = added.iter().find(|entry| {
+        entry
             .values
-            .first()
-            .cloned()
-    }
-}
-
-/// Sections by name in small letters; sections of one name are one.
-struct Sections(BTreeMap<String, Section>);
-
-static EMPTY: Section = Section {
-    entries: Vec::new(),
-};
-
-impl Sections {
-    fn of(text: &str) -> Self {
-        let lines = logical_lines(text);
-        let strings = strings(&lines);
-        let mut sections: BTreeMap<String, Section> = BTreeMap::new();
-        let mut current = String::new();
-        for line in &lines {
-            if let Some(name) = heading(line) {
-                current = name;
-                sections.entry(current.clone()).or_default();
-                continue;
-            }
-            // `[Strings]` is used up already, and translations of it are long.
-            if current == "strings" || current.starts_with("strings.") {
-                continue;
-            }
-            let (key, value) = split_key(line);
-            let key = expand(key.trim(), &strings);
-            let values = value.map_or_else(Vec::new, |value| {
-                fields(value)
-                    .iter()
-                    .map(|field| expand(field, &strings))
-                    .collect()
-            });
-            if let Some(section) = sections.get_mut(&current) {
-                section.entries.push(Entry {
-                    key: key.to_lowercase(),
-                    raw_key: key,
-                    values,
-                });
-            }
-        }
-        Self(sections)
-    }
-
-    fn get(&self, name: &str) -> &Section {
-        self.0.get(&name.to_lowercase()).unwrap_or(&EMPTY)
-    }
-
-    /// The service that an install section makes the device's own: flag 2 of `AddService`, or the only one it adds.
-    fn service(&self, install: &str, arch: Arch) -> Option<InfService> {
-        let decoration = match arch {
-            Arch::X86 => ".ntx86",
-            Arch::X64 => ".ntamd64",
-            Arch::Arm64 => ".ntarm64",
-            Arch::Other => "",
-        };
-        let section = [decoration, ".nt", ""]
-            .iter()
-            .map(|middle| self.get(&format!("{install}{middle}.services")))
-            .find(|section| !section.entries.is_empty())?;
-        let added: Vec<&Entry> = section
-            .entries
-            .iter()
-            .filter(|entry| entry.key == "addservice")
-            .collect();
-        let own = added.iter().find(|entry| {
-            entry
-                .values
-                .get(1)
-                .and_then(|flags| flag(flags))
-                .is_some_and(|flags| flags & 2 != 0)
-        });
-        let entry = match (own, added.as_slice()) {
-            (Some(own), _) => own,
-            (None, [only]) => only,
-            _ => return None,
-        };
-        let name = entry.values.first().filter(|name| !name.is_empty())?;
-        let details = self.get(entry.values.get(2)?);
-        let path = details.value("servicebinary")?;
-        let binary = path
-            .rsplit(['\\', '/', '%'])
-            .next()
-            .filter(|name| !name.is_empty())?;
-        Some(InfService {
-            name: name.clone(),
-            binary: binary.to_owned(),
-        })
-    }
+            .get(1)
+            .and_then(|flags| flag(flags))
+            .is_some_and(|flags| flags & 2 != 0)
+    });
+    let entry = match (own, added.as_slice()) {
+        (Some(own), _) => own,
+        (None, [only]) => only,
+        _ => return None,
+    };
+    let name = entry.values.first().filter(|name| !name.is_empty())?;
+    let details = sections.get(entry.values.get(2)?);
+    let path = details.value("servicebinary")?;
+    let binary = path
+        .rsplit(['\\', '/', '%'])
+        .next()
+        .filter(|name| !name.is_empty())?;
+    Some(InfService {
+        name: name.clone(),
+        binary: binary.to_owned(),
+    })
 }
 
 /// A number as flags are written: `2`, `0x00000002`.
@@ -361,113 +275,6 @@ fn flag(text: &str) -> Option<u32> {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
     }
-}
-
-/// Lines without comments, those that end with `\` joined with the next.
-fn logical_lines(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut open = String::new();
-    for line in text.lines() {
-        let mut quoted = false;
-        let end = line
-            .char_indices()
-            .find(|(_, c)| {
-                quoted ^= *c == '"';
-                *c == ';' && !quoted
-            })
-            .map_or(line.len(), |(at, _)| at);
-        let line = line.get(..end).unwrap_or_default().trim();
-        match line.strip_suffix('\\') {
-            // A folder at the end of a value ends so too; only after a separator it means that the line goes on.
-            Some(part) if part.trim_end().ends_with(',') || part.is_empty() => open.push_str(part),
-            _ => {
-                open.push_str(line);
-                if !open.is_empty() {
-                    lines.push(std::mem::take(&mut open));
-                }
-            }
-        }
-    }
-    if !open.is_empty() {
-        lines.push(open);
-    }
-    lines
-}
-
-fn heading(line: &str) -> Option<String> {
-    let name = line.strip_prefix('[')?.split(']').next()?;
-    Some(name.trim().trim_matches('"').to_lowercase())
-}
-
-/// Key and the rest; a quoted key may have `=` in it.
-fn split_key(line: &str) -> (&str, Option<&str>) {
-    let mut quoted = false;
-    let at = line.char_indices().find(|(_, c)| {
-        quoted ^= *c == '"';
-        *c == '=' && !quoted
-    });
-    match at {
-        Some((at, _)) => (
-            line.get(..at).unwrap_or_default().trim().trim_matches('"'),
-            line.get(at + 1..),
-        ),
-        None => (line.trim_matches('"'), None),
-    }
-}
-
-/// Values between commas, quotes taken off.
-fn fields(text: &str) -> Vec<String> {
-    let mut fields = Vec::new();
-    let mut field = String::new();
-    let mut quoted = false;
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted = !quoted,
-            ',' if !quoted => fields.push(std::mem::take(&mut field).trim().to_owned()),
-            other => field.push(other),
-        }
-    }
-    fields.push(field.trim().to_owned());
-    fields
-}
-
-/// `[Strings]`, by key in small letters. Translations (`[Strings.0407]`) name the same devices and are left.
-fn strings(lines: &[String]) -> BTreeMap<String, String> {
-    let mut strings = BTreeMap::new();
-    let mut inside = false;
-    for line in lines {
-        if let Some(name) = heading(line) {
-            inside = name == "strings";
-        } else if inside && let (key, Some(value)) = split_key(line) {
-            let value = fields(value).into_iter().next().unwrap_or_default();
-            strings.entry(key.to_lowercase()).or_insert(value);
-        }
-    }
-    strings
-}
-
-/// `%key%` put in place, once: strings do not hold strings. What is no key stays, such as `%12%`.
-fn expand(text: &str, strings: &BTreeMap<String, String>) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, tail)) = rest.split_once('%') {
-        out.push_str(before);
-        let found = tail
-            .split_once('%')
-            .and_then(|(key, after)| Some((strings.get(&key.to_lowercase())?, after)));
-        match found {
-            Some((value, after)) => {
-                out.push_str(value);
-                rest = after;
-            }
-            None => {
-                out.push('%');
-                rest = tail;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]

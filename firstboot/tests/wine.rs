@@ -1,0 +1,375 @@
+//! `diskcast-firstboot.exe` under Wine: what of it can be seen without Windows.
+//!
+//! Needs `wine` and the program (`cargo xtask firstboot`); without them it says so and returns. Seen here: programs with their exit
+//! codes, limits and output, restarts, users as far as Wine keeps them, wiping, the service from start to its own removal. Wine has no
+//! `NetUserSetInfo`, forgets accounts when the program ends, answers yes to every group, and has no djoin, pnputil and real netsh.
+#![allow(clippy::print_stdout, clippy::disallowed_methods)] // A test that tells why it did not run, and drives processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A Windows of our own: a folder, and programs that are ended with it.
+struct Wine {
+    prefix: PathBuf,
+    folder: PathBuf,
+    exe: PathBuf,
+}
+
+impl Wine {
+    /// `None`, and the reason printed: this machine lacks something.
+    fn new() -> Option<Self> {
+        let release = std::env::current_exe()
+            .ok()?
+            .parent()?
+            .parent()?
+            .to_path_buf();
+        let exe = match std::env::var_os("DISKCAST_FIRSTBOOT_EXE") {
+            Some(exe) => PathBuf::from(exe),
+            None => release.join("diskcast-firstboot.exe"),
+        };
+        if !exe.is_file() {
+            println!(
+                "did not run: {} is missing; cargo xtask firstboot makes it",
+                exe.display()
+            );
+            return None;
+        }
+        let there = Command::new("wine").arg("--version").output();
+        if !there.map_or(false, |it| it.status.success()) {
+            println!("did not run: wine is missing; apt-get install wine wine64");
+            return None;
+        }
+        // Kept for the next run: making it takes longer than the test.
+        let prefix = release.join("wine-prefix");
+        let folder = prefix.join("drive_c/ProgramData/diskcast");
+        let wine = Self {
+            prefix,
+            folder,
+            exe,
+        };
+        std::fs::create_dir_all(&wine.prefix).unwrap();
+        wine.restart();
+        Some(wine)
+    }
+
+    /// Runs something in it for at most some seconds; returns exit code and output.
+    fn run(&self, words: &[&str], limit_s: u32) -> (Option<i32>, String) {
+        // Not a pipe: the processes Wine leaves behind would keep it open, and us waiting.
+        let said = self.prefix.join("said");
+        let status = Command::new("timeout")
+            .arg("--kill-after=5")
+            .arg(limit_s.to_string())
+            .args(words)
+            .current_dir(&self.prefix)
+            .env("WINEPREFIX", &self.prefix)
+            .env("WINEDEBUG", "-all")
+            .env("WINEDLLOVERRIDES", "mscoree=;mshtml=")
+            .env_remove("DISPLAY")
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(&said).unwrap())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        let said = std::fs::read(&said).unwrap();
+        (status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// What stands for a restart of the machine: everything ends, and Windows starts.
+    fn restart(&self) {
+        self.run(&["wineserver", "-k"], 20);
+        self.run(&["wineserver", "-w"], 20);
+        self.run(&["wineserver", "-p"], 20);
+        self.run(&["wine", "cmd", "/c", "exit"], 90);
+    }
+
+    /// An empty folder of the product with the program and a job.
+    fn lay(&self, job: &str) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+        std::fs::create_dir_all(&self.folder).unwrap();
+        std::fs::copy(&self.exe, self.file("diskcast-firstboot.exe")).unwrap();
+        std::fs::write(self.file("firstboot.job"), job).unwrap();
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = std::fs::read(self.file(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// `--run`; the exit code, of which a Unix keeps eight bits.
+    fn start(&self) -> i32 {
+        let exe = r"C:\ProgramData\diskcast\diskcast-firstboot.exe";
+        let job = r"C:\ProgramData\diskcast\firstboot.job";
+        self.run(&["wine", exe, "--run", job], 60).0.unwrap()
+    }
+}
+
+impl Drop for Wine {
+    fn drop(&mut self) {
+        self.run(&["wineserver", "-k"], 10);
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+const WANTS_RESTART: i32 = 3010 & 0xff;
+
+fn job(end: &str, steps: &[&str]) -> String {
+    let text = format!(
+        "diskcast-firstboot 1\nend {}\n\n{}\nsteps {}\n",
+        end,
+        steps.join("\n"),
+        steps.len()
+    );
+    firstboot::Job::parse(&text).unwrap();
+    text
+}
+
+fn run_step(id: &str, command: &str, more: &str) -> String {
+    format!(
+        "step {} run\ncommand {}\n{}\n",
+        id,
+        command.replace('\\', "\\\\"),
+        more
+    )
+}
+
+const OK: &str = "timeout 30\nok 0\non-error stop";
+const ADMIN: &str = "\
+step user.1 user
+name labadmin
+group S-1-5-32-544
+password =Correct-horse-1
+on-exists update
+";
+
+/// One after the other: they share one Wine.
+#[test]
+fn the_program_under_wine() {
+    let wine = match Wine::new() {
+        Some(wine) => wine,
+        None => return,
+    };
+    programs_restarts_and_limits(&wine);
+    users_and_their_secrets(&wine);
+    a_card_is_found_by_its_address(&wine);
+    a_failure_stops_and_wipes(&wine);
+    a_job_nobody_can_read_is_removed(&wine);
+    the_service_does_its_job_and_is_gone(&wine);
+}
+
+fn programs_restarts_and_limits(wine: &Wine) {
+    wine.lay(&job(
+        "shutdown",
+        &[
+            &run_step(
+                "run.1",
+                r#"echo "one two" & echo 1>> C:\ProgramData\diskcast\count"#,
+                OK,
+            ),
+            &run_step(
+                "run.2",
+                "exit 10",
+                "timeout 30\nok 0\nreboot 10\non-error stop",
+            ),
+            &run_step(
+                "run.3",
+                "ping -n 60 127.0.0.1",
+                "timeout 1\nok 0\non-error continue",
+            ),
+            &run_step("run.4", "exit -5", "timeout 30\nok -5\non-error stop"),
+        ],
+    ));
+    assert_eq!(wine.start(), WANTS_RESTART);
+    assert!(wine
+        .text("firstboot.journal")
+        .ends_with("done-restart run.2 .\nrestart .\n"));
+    assert_eq!(wine.start(), 0);
+    let log = wine.text("firstboot.log");
+    assert!(log.contains("\"one two\""), "{}", log);
+    assert!(
+        log.contains("step run.3: failed: not at its end after 1 s"),
+        "{}",
+        log
+    );
+    assert!(log.contains("step run.4: done"), "{}", log);
+    // Once, over both starts; and the program that was ended is no longer there.
+    assert_eq!(wine.text("count").lines().count(), 1);
+    assert!(!running(wine, "ping"), "the program outlived its limit");
+    assert!(wine
+        .text("firstboot.journal")
+        .ends_with("finished .\nended .\n"));
+    assert!(!wine.file("firstboot.job").exists());
+}
+
+fn users_and_their_secrets(wine: &Wine) {
+    wine.lay(&job(
+        "none",
+        &[
+            ADMIN,
+            &run_step(
+                "run.1",
+                r"copy C:\ProgramData\diskcast\firstboot.job C:\ProgramData\diskcast\seen",
+                OK,
+            ),
+            &ADMIN
+                .replace("user.1", "user.2")
+                .replace("on-exists update", "on-exists skip"),
+            &ADMIN
+                .replace("user.1", "user.3")
+                .replace("on-exists update", "on-exists fail"),
+        ],
+    ));
+    assert_eq!(wine.start(), 1);
+    let seen = wine.text("seen");
+    assert_eq!(seen.matches("Correct-horse-1").count(), 2, "{}", seen);
+    assert!(seen.contains("password ****************\n"), "{}", seen);
+    let log = wine.text("firstboot.log");
+    assert!(log.contains("left as it is"), "{}", log);
+    assert!(
+        log.contains("stopped: user.3: account labadmin: is there already"),
+        "{}",
+        log
+    );
+    assert!(!log.contains("horse"), "{}", log);
+    assert_eq!(log.matches("user, attempt").count(), 2 + 5, "{}", log);
+}
+
+/// Which card has the MAC address, and where the registry keeps its settings. Wine's `netsh` answers yes and does nothing.
+fn a_card_is_found_by_its_address(wine: &Wine) {
+    let cards = std::fs::read_dir("/sys/class/net").unwrap().flatten();
+    let macs =
+        cards.map(|card| std::fs::read_to_string(card.path().join("address")).unwrap_or_default());
+    let mac = match macs
+        .into_iter()
+        .find(|mac| mac.trim().len() == 17 && !mac.starts_with("00:00:00:00"))
+    {
+        Some(mac) => mac,
+        None => {
+            println!("did not run: this machine has no network card but loopback");
+            return;
+        }
+    };
+    let net = format!(
+        "step net.1 network\nmac {}\naddress 10.20.0.50/24\ndns 10.20.0.2\nsuffix lab.example\nsearch corp.example\n",
+        mac.trim()
+    );
+    wine.lay(&job("none", &[&net]));
+    assert_eq!(wine.start(), 0, "{}", wine.text("firstboot.log"));
+    let key = r"HKLM\SYSTEM\CurrentControlSet\Services\Tcpip\Parameters";
+    let (_, parameters) = wine.run(&["wine", "reg", "query", key, "/s"], 30);
+    assert!(
+        parameters.contains("lab.example") && parameters.contains("corp.example"),
+        "{}",
+        parameters
+    );
+}
+
+fn a_failure_stops_and_wipes(wine: &Wine) {
+    let net = "step net.1 network\nmac 02:00:00:00:00:99\naddress 10.20.0.50/24\n";
+    wine.lay(&job("none", &[net, ADMIN]));
+    assert_eq!(wine.start(), 1);
+    let journal = wine.text("firstboot.journal");
+    assert!(
+        journal.contains("stopped net.1: no card has the address 02:00:00:00:00:99; here are: "),
+        "{}",
+        journal
+    );
+    assert!(journal.contains("wiped user.1 ."), "{}", journal);
+    assert!(!wine.file("firstboot.job").exists());
+
+    wine.lay(&job("none", &[&run_step("run.1", "exit 1603", OK)]));
+    assert_eq!(wine.start(), 1);
+    assert!(wine
+        .text("firstboot.journal")
+        .contains("stopped run.1: exit code 1603"));
+}
+
+fn a_job_nobody_can_read_is_removed(wine: &Wine) {
+    wine.lay("diskcast-firstboot 7\npassword =Correct-horse-1\n");
+    assert_eq!(wine.start(), 2);
+    assert!(!wine.file("firstboot.job").exists());
+    let log = wine.text("firstboot.log");
+    assert!(
+        log.contains("version \"7\"") && !log.contains("horse"),
+        "{}",
+        log
+    );
+}
+
+fn the_service_does_its_job_and_is_gone(wine: &Wine) {
+    const KEY: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\diskcast-firstboot";
+    wine.lay(&job(
+        "none",
+        &[
+            &run_step(
+                "run.1",
+                "exit 10",
+                "timeout 30\nok 0\nreboot 10\non-error stop",
+            ),
+            ADMIN,
+        ],
+    ));
+    let exe = r"binPath=C:\ProgramData\diskcast\diskcast-firstboot.exe";
+    // Left behind by a test that failed; it is gone for good with the next start.
+    wine.run(&["wine", "sc", "delete", "diskcast-firstboot"], 30);
+    wine.restart();
+    let create = [
+        "wine",
+        "sc",
+        "create",
+        "diskcast-firstboot",
+        exe,
+        "start=auto",
+    ];
+    let (created, said) = wine.run(&create, 30);
+    assert_eq!(created, Some(0), "{}", said);
+    assert_eq!(wine.run(&["wine", "reg", "query", KEY], 30).0, Some(0));
+    let (started, said) = wine.run(&["wine", "net", "start", "diskcast-firstboot"], 30);
+    assert_eq!(started, Some(0), "{}", said);
+    wait_for(wine, "restart .\n");
+    // It asked Wine for a restart, and Wine ends then. The service goes on by itself with the next start.
+    wine.restart();
+    wait_for(wine, "ended .\n");
+    assert!(!wine.file("firstboot.job").exists());
+    let log = wine.text("firstboot.log");
+    assert!(!log.contains("removing the service failed"), "{}", log);
+    assert_ne!(
+        wine.run(&["wine", "reg", "query", KEY], 30).0,
+        Some(0),
+        "the service is still registered"
+    );
+    // Its own file goes with the next start of Windows.
+    wine.restart();
+    assert!(!wine.file("diskcast-firstboot.exe").exists());
+    assert!(wine.file("firstboot.log").exists());
+}
+
+fn wait_for(wine: &Wine, end: &str) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !wine.text("firstboot.journal").ends_with(end) {
+        assert!(
+            Instant::now() < until,
+            "no {:?}: {}{}",
+            end,
+            wine.text("firstboot.journal"),
+            wine.text("firstboot.log")
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Is a program of this Wine running?
+fn running(wine: &Wine, name: &str) -> bool {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let prefix = format!("WINEPREFIX={}", wine.prefix.display());
+    entries.flatten().any(|entry| {
+        let read =
+            |file: &str| std::fs::read(Path::new(&entry.path()).join(file)).unwrap_or_default();
+        let words = String::from_utf8_lossy(&read("cmdline")).into_owned();
+        words.contains(name) && String::from_utf8_lossy(&read("environ")).contains(&prefix)
+    })
+}

@@ -1,0 +1,22 @@
+//! A template file: any text is a template, which is written back and read the same, or mistakes inside the text.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use template::schema::{parse, summary, to_toml};
+
+fuzz_target!(|text: &str| {
+    match parse(text) {
+        Ok(template) => {
+            assert_eq!(parse(&to_toml(&template)), Ok(template.clone()));
+            let _ = summary(&template);
+        }
+        Err(mistakes) => {
+            assert!(!mistakes.is_empty());
+            for mistake in mistakes {
+                assert!(text.get(mistake.span.clone()).is_some());
+                let _ = mistake.to_string();
+            }
+        }
+    }
+});
