@@ -408,6 +408,47 @@ impl Volume for Memory {
     }
 }
 
+/// Loses every write from the one with this number on.
+struct Forgetful(Memory, std::cell::Cell<usize>);
+
+impl Volume for Forgetful {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(left) = self.1.get().checked_sub(1) else {
+            return Ok(());
+        };
+        self.1.set(left);
+        self.0.write_at(offset, bytes)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A device that takes writes and keeps none, or only the first ones, is found out: nothing says done that was not read back.
+#[test]
+fn a_device_that_loses_writes_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let pristine = std::fs::read(small_volume(dir.path())).unwrap();
+    let memory = Memory(RefCell::new(pristine.clone()));
+    let planned = plan(&memory, &OLD, &NEW).unwrap();
+    let count = planned.writes.len();
+    for kept in [0, 1, count / 2, count - 1] {
+        let forgetful = Forgetful(Memory(RefCell::new(pristine.clone())), kept.into());
+        let error = write(&forgetful, &planned, &OLD, &NEW).unwrap_err();
+        assert!(
+            matches!(error, NtfsError::ReadBack { .. }),
+            "{kept} of {count}: {error}"
+        );
+    }
+    let forgetful = Forgetful(Memory(RefCell::new(pristine)), count.into());
+    write(&forgetful, &planned, &OLD, &NEW).unwrap();
+}
+
 /// Flips bits where they hurt: boot sector, MFT records, `$SDS`, index blocks. Never a panic, never an endless walk; and
 /// whatever is not refused gives a plan that stays inside the volume and whose result passes the audit.
 #[test]
