@@ -172,6 +172,16 @@ fn rights(mounted: &Mounted, path: &str) -> Vec<u8> {
     bytes
 }
 
+fn set_rights(path: &Path, descriptor: &[u8]) {
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path, "system.ntfs_acl", descriptor, flags).unwrap();
+}
+
+/// Number of a file's MFT record.
+fn number(mounted: &Mounted, path: &str) -> u64 {
+    rustix::fs::stat(mounted.path().join(path)).unwrap().st_ino
+}
+
 fn names(descriptor: &[u8], sid: &[u8]) -> bool {
     descriptor.windows(sid.len()).any(|window| window == sid)
 }
@@ -182,18 +192,18 @@ const USERS: [u8; 16] = [1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x21, 2, 0, 0];
 
 #[test]
 fn a_machine_that_was_not_generalised_becomes_another() {
+    let mut inode = 0;
     let mut lab = workstation(24, |mounted| {
         mounted.put(&format!("$Recycle.Bin/{OLD_SID}-1000/desktop.ini"), b"d");
         mounted.put("Users/someone/mine.txt", b"m");
         let sd = hives::descriptor(&hives::sid(MACHINE, Some(1000)));
         let path = mounted.path().join("Users/someone/mine.txt");
-        rustix::fs::setxattr(
-            path,
-            "system.ntfs_acl",
-            &sd,
-            rustix::fs::XattrFlags::empty(),
-        )
-        .unwrap();
+        set_rights(&path, &sd);
+        set_rights(
+            &mounted.path().join(CONFIG).join("SYSTEM"),
+            &hives::descriptor(&USERS),
+        );
+        inode = number(mounted, &format!("{CONFIG}/SYSTEM"));
     });
     let actions = [
         name("Lab-01"),
@@ -284,6 +294,12 @@ fn a_machine_that_was_not_generalised_becomes_another() {
         let mounted = Mounted::new(&volume);
         let sd = hives::descriptor(&hives::sid(NEW, Some(1000)));
         assert_eq!(rights(&mounted, "Users/someone/mine.txt"), sd);
+        // Written in place: the same file with the same rights, and so has its copy.
+        assert_eq!(number(&mounted, &format!("{CONFIG}/SYSTEM")), inode);
+        for name in ["SYSTEM", "SYSTEM.predeploy"] {
+            let found = rights(&mounted, &format!("{CONFIG}/{name}"));
+            assert_eq!(found, hives::descriptor(&USERS), "{name}");
+        }
     }
     let log = lab.cat(&volume, &format!("{CONFIG}/SYSTEM.LOG1"));
     assert_eq!(log, [0; 4096], "a stale log is emptied");

@@ -13,12 +13,16 @@ use std::process::Command;
 
 /// A fresh volume of `bytes` in `dir`.
 pub fn new_volume(dir: &Path, bytes: u64) -> PathBuf {
+    new_volume_with(dir, bytes, &["-s", "512"])
+}
+
+/// A fresh volume made with these options: sectors, clusters.
+pub fn new_volume_with(dir: &Path, bytes: u64, options: &[&str]) -> PathBuf {
     let image = dir.join("volume.img");
     File::create(&image).unwrap().set_len(bytes).unwrap();
     let made = Command::new("mkntfs")
-        .args([
-            "-q", "-F", "-f", "-s", "512", "-p", "0", "-H", "1", "-S", "1",
-        ])
+        .args(["-q", "-F", "-f", "-p", "0", "-H", "1", "-S", "1"])
+        .args(options)
         .arg(&image)
         .output()
         .expect("mkntfs, of Debian's ntfs-3g");

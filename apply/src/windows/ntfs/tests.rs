@@ -1,10 +1,10 @@
 //! Volumes made by mkntfs, filled through ntfs-3g, rewritten here, and audited by ntfs-3g's own `ntfssecaudit`.
 
-use super::record::{Body, Record, kind};
-use super::stream::Mft;
+use super::record::{Record, kind};
+use super::stream::{Found, Mft};
 use super::volume::Volume;
 use super::*;
-use crate::windows::testing::{Mounted, new_volume};
+use crate::windows::testing::{Mounted, new_volume, new_volume_with};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use std::cell::RefCell;
 use std::fs::File;
@@ -102,16 +102,18 @@ fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
         File::create_new(mounted.path().join("foreign")).unwrap();
         set_acl(&mounted.path().join("foreign"), &foreign);
     }
-    // A descriptor beside its file, as volumes of NT 4 have them: in the record of the root folder, mirrored or not.
+    // Descriptors beside their file, as volumes of NT 4 have them: one in a record that the MFT's mirror has too, one in clusters.
     let volume = open(&image);
-    let sd = descriptor_of(&account(&OLD, 500), &account(&OLD, 501));
-    let own = plant_own_descriptor(&volume, &sd);
+    plant_own_descriptors(
+        &volume,
+        &descriptor_of(&account(&OLD, 500), &account(&OLD, 501)),
+    );
     let before = audit_by_ntfs_3g(&image);
     assert!(before > FILES as usize);
 
     let planned = plan(&volume, &OLD, &NEW).unwrap();
     assert_eq!(planned.shared, FILES as usize);
-    assert_eq!(planned.own, usize::from(own));
+    assert_eq!(planned.own, 2);
     write(&volume, &planned, &OLD, &NEW).unwrap();
 
     assert_eq!(audit_by_ntfs_3g(&image), before);
@@ -159,28 +161,174 @@ fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
     );
 }
 
-/// Puts `sd` into the first resident descriptor of a system file that is large enough. False when there is none.
-fn plant_own_descriptor(volume: &File, sd: &[u8]) -> bool {
+/// Clusters smaller and larger than an index block, records of 4096 bytes; with large clusters the MFT's mirror holds `$Secure` too.
+#[test]
+fn every_size_of_clusters_and_records() {
+    for options in [
+        &["-s", "512", "-c", "512"][..],
+        &["-s", "512", "-c", "65536"],
+        &["-s", "4096"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let image = new_volume_with(dir.path(), 24 << 20, options);
+        {
+            let mounted = Mounted::new(&image);
+            for index in 0..200 {
+                let path = mounted.path().join(format!("f{index}"));
+                File::create_new(&path).unwrap();
+                set_acl(
+                    &path,
+                    &descriptor_of(&account(&OLD, 1), &account(&OLD, index)),
+                );
+            }
+        }
+        let before = audit_by_ntfs_3g(&image);
+        let volume = open(&image);
+        let planned = plan(&volume, &OLD, &NEW).unwrap();
+        assert_eq!(planned.shared, 200, "{options:?}");
+        write(&volume, &planned, &OLD, &NEW).unwrap();
+        assert_eq!(audit_by_ntfs_3g(&image), before, "{options:?}");
+        assert_eq!(holds(&image, &OLD), 0, "{options:?}");
+        // ntfsfix compares the MFT with its mirror.
+        let clean = Command::new("ntfsfix")
+            .arg("-n")
+            .arg(&image)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&clean.stdout);
+        assert!(clean.status.success(), "{options:?}: {said}");
+        let mounted = Mounted::new(&image);
+        let found = acl_of(&mounted.path().join("f7"));
+        assert_eq!(
+            found,
+            descriptor_of(&account(&NEW, 1), &account(&NEW, 7)),
+            "{options:?}"
+        );
+    }
+}
+
+/// On old volumes the attributes of `$Secure` do not fit into one record any more: an attribute list leads to the others.
+#[test]
+fn trees_in_another_record_are_found_through_the_attribute_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = small_volume(dir.path());
+    let before = audit_by_ntfs_3g(&image);
+    let volume = open(&image);
+    move_trees(&volume, 12);
+    assert_eq!(
+        audit_by_ntfs_3g(&image),
+        before,
+        "ntfs-3g reads what was crafted"
+    );
+    let planned = plan(&volume, &OLD, &NEW).unwrap();
+    assert_eq!(planned.shared, 120);
+    write(&volume, &planned, &OLD, &NEW).unwrap();
+    assert_eq!(audit_by_ntfs_3g(&image), before);
+    assert_eq!(holds(&image, &OLD), 0);
+    let mounted = Mounted::new(&image);
+    let found = acl_of(&mounted.path().join("f7"));
+    assert_eq!(
+        found,
+        descriptor_of(&account(&NEW, 7), &account(&NEW, 1007))
+    );
+}
+
+/// Moves the indexes of `$Secure` into record `to`, one of those kept back for such use.
+fn move_trees(volume: &File, to: u64) {
     let mft = Mft::open(volume).unwrap();
-    for number in 0..11 {
+    let mut base = mft.record(volume, 9).unwrap();
+    let mut other = mft.record(volume, to).unwrap();
+    let at = usize::from(u16::from_le_bytes(
+        base.bytes[0x14..0x16].try_into().unwrap(),
+    ));
+    let long = |bytes: &[u8], at: usize| {
+        usize::try_from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
+    };
+    let reference = |record: &Record| {
+        let sequence = u64::from(u16::from_le_bytes(
+            record.bytes[0x10..0x12].try_into().unwrap(),
+        ));
+        record.number | sequence << 48
+    };
+    let (mut stay, mut go, mut list) = (Vec::new(), Vec::new(), Vec::new());
+    let mut next = at;
+    while long(&base.bytes, next) != 0xffff_ffff {
+        let attribute = base.bytes[next..next + long(&base.bytes, next + 4)].to_vec();
+        next += attribute.len();
+        let moved = attribute[0] >= 0x90;
+        let name_len = usize::from(attribute[9]);
+        let name_at = usize::from(attribute[10]);
+        let mut entry = attribute[..4].to_vec();
+        let length = (26 + name_len * 2).next_multiple_of(8);
+        entry.extend(u16::try_from(length).unwrap().to_le_bytes());
+        entry.extend([attribute[9], 26]);
+        entry.extend([0; 8]);
+        entry.extend(reference(if moved { &other } else { &base }).to_le_bytes());
+        entry.extend(&attribute[14..16]);
+        entry.extend(&attribute[name_at..name_at + name_len * 2]);
+        entry.resize(length, 0);
+        list.extend(entry);
+        if moved { &mut go } else { &mut stay }.push(attribute);
+    }
+    // Resident, nameless, behind $STANDARD_INFORMATION: attributes are in the order of their types.
+    let mut own = vec![0x20, 0, 0, 0];
+    own.extend(u32::try_from(24 + list.len()).unwrap().to_le_bytes());
+    own.extend([0, 0, 24, 0, 0, 0, 0x70, 0]);
+    own.extend(u32::try_from(list.len()).unwrap().to_le_bytes());
+    own.extend([24, 0, 0, 0]);
+    own.extend(list);
+    stay.insert(1, own);
+    let base_reference = reference(&base);
+    other.bytes[0x20..0x28].copy_from_slice(&base_reference.to_le_bytes());
+    other.bytes[0x12..0x14].copy_from_slice(&[0, 0]);
+    for (record, attributes) in [(&mut base, stay), (&mut other, go)] {
+        let mut bytes = attributes.concat();
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let used = u32::try_from(at + bytes.len()).unwrap();
+        record.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
+        record.bytes[0x18..0x1c].copy_from_slice(&used.to_le_bytes());
+        record.bytes[0x28..0x2a].copy_from_slice(&[0x71, 0]);
+    }
+    let records = BTreeMap::from([(9, base), (to, other)]);
+    let mut planned = Planned::default();
+    scan::write_records(volume, &mft, &records, &mut planned).unwrap();
+    for (place, bytes) in planned.writes {
+        volume.write_all_at(&bytes, place).unwrap();
+    }
+}
+
+/// Puts `sd` over the descriptors mkntfs gave `$Volume`, without its group, and the root folder.
+fn plant_own_descriptors(volume: &File, sd: &[u8]) {
+    let mft = Mft::open(volume).unwrap();
+    let (mut resident, mut in_clusters) = (false, false);
+    for number in [3, 5] {
         let mut record = mft.record(volume, number).unwrap();
-        for attribute in record.attributes().unwrap() {
-            let Body::Resident(range) = attribute.body else {
-                continue;
-            };
-            if attribute.kind == kind::SECURITY_DESCRIPTOR && range.len() >= sd.len() {
-                record.bytes[range.start..range.start + sd.len()].copy_from_slice(sd);
+        match mft
+            .find(volume, &record, kind::SECURITY_DESCRIPTOR, "")
+            .unwrap()
+        {
+            Some(Found::Resident(holder, range)) => {
+                assert_eq!(holder, number);
+                let length = range.len().min(sd.len());
+                record.bytes[range.start..range.start + length].copy_from_slice(&sd[..length]);
                 let records = BTreeMap::from([(number, record)]);
                 let mut planned = Planned::default();
                 scan::write_records(volume, &mft, &records, &mut planned).unwrap();
+                assert_eq!(planned.writes.len(), 2, "with its mirror");
                 for (place, bytes) in planned.writes {
                     volume.write_all_at(&bytes, place).unwrap();
                 }
-                return true;
+                resident = true;
             }
+            Some(Found::Stream(stream)) => {
+                let place = stream.pieces(0, sd.len()).unwrap()[0].0.unwrap();
+                volume.write_all_at(sd, place).unwrap();
+                in_clusters = true;
+            }
+            None => {}
         }
     }
-    false
+    assert!(resident && in_clusters, "mkntfs made both kinds");
 }
 
 fn small_volume(dir: &Path) -> std::path::PathBuf {
@@ -258,6 +406,47 @@ impl Volume for Memory {
     fn flush(&self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Loses every write from the one with this number on.
+struct Forgetful(Memory, std::cell::Cell<usize>);
+
+impl Volume for Forgetful {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(left) = self.1.get().checked_sub(1) else {
+            return Ok(());
+        };
+        self.1.set(left);
+        self.0.write_at(offset, bytes)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A device that takes writes and keeps none, or only the first ones, is found out: nothing says done that was not read back.
+#[test]
+fn a_device_that_loses_writes_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let pristine = std::fs::read(small_volume(dir.path())).unwrap();
+    let memory = Memory(RefCell::new(pristine.clone()));
+    let planned = plan(&memory, &OLD, &NEW).unwrap();
+    let count = planned.writes.len();
+    for kept in [0, 1, count / 2, count - 1] {
+        let forgetful = Forgetful(Memory(RefCell::new(pristine.clone())), kept.into());
+        let error = write(&forgetful, &planned, &OLD, &NEW).unwrap_err();
+        assert!(
+            matches!(error, NtfsError::ReadBack { .. }),
+            "{kept} of {count}: {error}"
+        );
+    }
+    let forgetful = Forgetful(Memory(RefCell::new(pristine)), count.into());
+    write(&forgetful, &planned, &OLD, &NEW).unwrap();
 }
 
 /// Flips bits where they hurt: boot sector, MFT records, `$SDS`, index blocks. Never a panic, never an endless walk; and

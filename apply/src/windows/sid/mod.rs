@@ -14,14 +14,17 @@
 //! Not supported by Microsoft. Untested on real Windows: proven is that no trace of the old SID is left in what is named here,
 //! that administrators stay administrators, and that passwords stay the same.
 
-use super::hives::{Hives, all_keys};
+mod content;
+
+use super::hives::Hives;
 use super::ntfs;
 use super::paths;
 use crate::context::Context;
 use crate::engine::{State, Task};
 use crate::guest::{Guest, Kind};
+use content::{account, rewrite, traces, unreplaced};
+use hive::HiveError;
 use hive::sid::{self, Machine};
-use hive::{FileTime, Hive, HiveError, KeyId, kind};
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
@@ -64,8 +67,6 @@ const PROFILE_FOLDERS: [&[&str]; 4] = [
 const ROOT_FOLDERS: [&str; 2] = ["$Recycle.Bin", "RECYCLER"];
 /// Largest hive that is looked into.
 const MOST_HIVE_BYTES: u64 = 256 << 20;
-/// Where SAM keeps the machine's numbers without a SID around them.
-const SAM_ACCOUNT: &str = r"SAM\Domains\Account";
 
 /// Rewrites the SID.
 pub(crate) struct Rewrite {
@@ -83,14 +84,14 @@ impl Rewrite {
         })
     }
 
-    /// Hives edited in memory, and folders that have to be renamed: from, to.
-    fn files(&self, guest: Rc<Guest>) -> Result<(Hives, Vec<(String, String)>), String> {
+    /// Hives edited in memory, and what else there is to do.
+    fn files(&self, guest: Rc<Guest>) -> Result<Work, String> {
         let mut hives = Hives::new(guest)?;
         self.refuse_others(&mut hives)?;
         let profiles = profiles(&hives)?;
-        let mut renames = Vec::new();
+        let (mut renames, mut left) = (Vec::new(), Vec::new());
         for path in hive_paths(&hives, &profiles)? {
-            self.one_hive(&mut hives, &path)?;
+            left.extend(self.one_hive(&mut hives, &path)?);
         }
         let guest = hives.guest();
         let mut parents = Vec::new();
@@ -114,7 +115,11 @@ impl Rewrite {
                 }
             }
         }
-        Ok((hives, renames))
+        Ok(Work {
+            hives,
+            renames,
+            left,
+        })
     }
 
     /// The plan names the SID the master has; a machine that has neither is another one. A domain controller is none of these.
@@ -147,9 +152,10 @@ impl Rewrite {
         }
     }
 
-    fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<(), String> {
+    /// Edits a hive; gives the values that have to be left.
+    fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<Vec<String>, String> {
         if !mentions(hives.guest(), path, self.old)? {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let now = hives.now();
         let told = |error: HiveError| format!("{path}: {error}");
@@ -158,14 +164,20 @@ impl Rewrite {
         if count > 0 {
             hives.changed(path, format!("{count} places with the old SID"));
         }
-        let left = traces(hives.at(path)?, self.old).map_err(told)?;
-        match left.as_slice() {
-            [] => Ok(()),
-            [first, ..] => Err(format!(
-                "{path}: {} places would still hold the old SID, the first is {first}",
-                left.len()
-            )),
+        let hive = hives.at(path)?;
+        match traces(hive, self.old).map_err(told)?.as_slice() {
+            [] => {}
+            [first, ..] => {
+                return Err(format!(
+                    "{path}: the old SID would be left in {first}, and perhaps elsewhere"
+                ));
+            }
         }
+        let left = unreplaced(hive, self.old).map_err(told)?;
+        Ok(left
+            .into_iter()
+            .map(|value| format!("{path}: {value}"))
+            .collect())
     }
 
     fn volume(
@@ -182,9 +194,19 @@ impl Rewrite {
     }
 }
 
+/// What a rewrite comes to, besides NTFS.
+struct Work {
+    /// Edited in memory.
+    hives: Hives,
+    /// Folders: from, to.
+    renames: Vec<(String, String)>,
+    /// Values that spell the old SID and cannot be changed.
+    left: Vec<String>,
+}
+
 impl Task for Rewrite {
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
-        let (hives, renames) = self.files(context.root(self.partition)?)?;
+        let Work { hives, renames, .. } = self.files(context.root(self.partition)?)?;
         if let State::Needed(what) = hives.state() {
             return Ok(State::Needed(what));
         }
@@ -205,7 +227,11 @@ impl Task for Rewrite {
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
         // The volume first, without a change: what it refuses should be refused before the registry says otherwise.
         self.volume(context, false)?;
-        let (hives, renames) = self.files(context.root(self.partition)?)?;
+        let Work {
+            hives,
+            renames,
+            left,
+        } = self.files(context.root(self.partition)?)?;
         let guest = context.root(self.partition)?;
         hives.save()?;
         for (from, to) in renames {
@@ -227,6 +253,12 @@ impl Task for Rewrite {
             "{} shared and {} own security descriptors have the new SID",
             planned.shared, planned.own
         ));
+        if let [first, ..] = left.as_slice() {
+            context.note(format!(
+                "{} binary values spell the old SID in a form of another length, and were left, the first is {first}",
+                left.len()
+            ));
+        }
         context.note(
             "the new SID cuts local accounts off from what they had encrypted with DPAPI (saved passwords, EFS, certificates), and \
              store apps may have to be registered anew; a SID rewrite is not supported by Microsoft"
@@ -346,145 +378,6 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     false
 }
 
-/// The value that ends in the machine's numbers: key, data, numbers.
-fn account(sam: &Hive) -> Result<Option<(KeyId, hive::Value, Machine)>, HiveError> {
-    let Some(key) = sam.find(SAM_ACCOUNT)? else {
-        return Ok(None);
-    };
-    let Some(value) = sam.value(key, "V")? else {
-        return Ok(None);
-    };
-    let part: Option<[u8; 12]> = value.data.last_chunk().copied();
-    Ok(part.map(|part| (key, value, Machine::from_bytes(&part))))
-}
-
-/// Replaces the SID in a hive; how many places there were.
-pub(super) fn rewrite(
-    hive: &mut Hive,
-    old: Machine,
-    new: Machine,
-    now: FileTime,
-) -> Result<usize, HiveError> {
-    let mut count = 0;
-    if let Some((key, mut value, machine)) = account(hive)?
-        && machine == old
-    {
-        let at = value.data.len().saturating_sub(12);
-        sid::replace_at(&mut value.data, at, old, new);
-        hive.set_value(key, "V", value.kind, &value.data, now)?;
-        count += 1;
-    }
-    let keys = all_keys(hive)?;
-    for key in &keys {
-        for value in hive.values(*key)? {
-            let data = replaced(&value, old, new);
-            let name = sid::replace_text(&value.name, old, new);
-            if data.is_none() && name.is_none() {
-                continue;
-            }
-            count += 1;
-            let data = data.unwrap_or(value.data);
-            if let Some(name) = &name {
-                hive.delete_value(*key, &value.name, now)?;
-                hive.set_value(*key, name, value.kind, &data, now)?;
-            } else {
-                hive.set_value(*key, &value.name, value.kind, &data, now)?;
-            }
-        }
-    }
-    // Those below first: a key that is renamed gets another id.
-    for key in keys.iter().rev() {
-        if let Some(name) = sid::replace_text(&hive.name(*key)?, old, new) {
-            hive.rename_key(*key, &name, now)?;
-            count += 1;
-        }
-    }
-    let mut descriptor = |bytes: &mut [u8]| sid::replace(bytes, old, new) > 0;
-    count += usize::try_from(hive.rewrite_security(&mut descriptor)?).unwrap_or(usize::MAX);
-    Ok(count)
-}
-
-/// The data with the new SID; `None` when it does not name the old one.
-fn replaced(value: &hive::Value, old: Machine, new: Machine) -> Option<Vec<u8>> {
-    let mut data = value.data.clone();
-    let binary = sid::replace(&mut data, old, new) > 0;
-    let textual = match value.kind {
-        kind::SZ | kind::EXPAND_SZ | kind::MULTI_SZ => replaced_text(&data, old, new),
-        _ => replaced_in_place(&data, old, new),
-    };
-    textual.or(binary.then_some(data))
-}
-
-/// UTF-16 whose length may change.
-fn replaced_text(data: &[u8], old: Machine, new: Machine) -> Option<Vec<u8>> {
-    let units: Vec<u16> = data
-        .chunks_exact(2)
-        .map(|u| u16::from_le_bytes([u[0], u[1]]))
-        .collect();
-    // Broken UTF-16 is left alone: it would not come out as it went in.
-    let text = String::from_utf16(&units).ok()?;
-    let text = sid::replace_text(&text, old, new)?;
-    Some(text.encode_utf16().flat_map(u16::to_le_bytes).collect())
-}
-
-/// Text inside of binary data, UTF-16 or not, whose length must not change.
-fn replaced_in_place(data: &[u8], old: Machine, new: Machine) -> Option<Vec<u8>> {
-    let (from, to) = (old.to_string(), new.to_string());
-    if from.len() != to.len() {
-        return None;
-    }
-    let wide = |text: &str| -> Vec<u8> { text.bytes().flat_map(|byte| [byte, 0]).collect() };
-    let mut data = data.to_vec();
-    let mut found = false;
-    for (from, to, step) in [
-        (wide(&from), wide(&to), 2),
-        (from.clone().into_bytes(), to.clone().into_bytes(), 1),
-    ] {
-        let mut at = 0;
-        while let Some(place) = data.get(at..at + from.len()) {
-            let digit = data.get(at + from.len()).is_some_and(u8::is_ascii_digit);
-            if place.eq_ignore_ascii_case(&from) && !digit {
-                // The first letter keeps its case.
-                if let Some(place) = data.get_mut(at + step..at + from.len()) {
-                    place.copy_from_slice(to.get(step..).unwrap_or_default());
-                }
-                found = true;
-            }
-            at += 1;
-        }
-    }
-    found.then_some(data)
-}
-
-/// Where a hive still holds the SID: every value, name and descriptor that does.
-pub(super) fn traces(hive: &Hive, old: Machine) -> Result<Vec<String>, HiveError> {
-    let nothing = Machine([0; 3]);
-    let mut found = Vec::new();
-    for key in all_keys(hive)? {
-        let name = hive.name(key)?;
-        if sid::replace_text(&name, old, nothing).is_some() {
-            found.push(format!("key {name}"));
-        }
-        for value in hive.values(key)? {
-            let mut data = value.data.clone();
-            let text = sid::replace_text(&value.name, old, nothing).is_some()
-                || replaced_text(&value.data, old, nothing).is_some();
-            if text || sid::replace(&mut data, old, nothing) > 0 {
-                found.push(format!("value {} of {name}", value.name));
-            }
-        }
-        if sid::replace(&mut hive.security(key)?, old, nothing) > 0 {
-            found.push(format!("security descriptor of {name}"));
-        }
-    }
-    if let Some((_, _, machine)) = account(hive)?
-        && machine == old
-    {
-        found.push("the account domain of SAM".into());
-    }
-    Ok(found)
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the edge: the volume itself, unmounted"
@@ -495,4 +388,30 @@ fn open(device: &Path, writable: bool) -> Result<File, String> {
         false => File::open(device),
     };
     opened.map_err(|error| format!("{}: {error}", device.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_machine_sid_is_taken() {
+        assert_eq!(machine("S-1-5-21-11-22-33").unwrap(), Machine([11, 22, 33]));
+        for text in [
+            "S-1-5-21-11-22",
+            "S-1-5-21-11-22-33-500",
+            "S-1-5-32-544",
+            "s-1-5-21-11-22-33",
+            "",
+            "x",
+        ] {
+            assert!(machine(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_found() {
+        assert!(contains(b"aab", b"ab") && contains(b"ab", b"ab") && !contains(b"aa", b"ab"));
+        assert!(!contains(b"", b"a") && !contains(b"a", b""));
+    }
 }
