@@ -33,7 +33,7 @@ mkdir -p "$1" && cd "$1"
 mkdir -p etc/ssh etc/systemd/network etc/systemd/system/multi-user.target.wants etc/skel root home var/lib/systemd var/log run tmp
 mkdir -p usr/bin usr/sbin usr/lib/systemd
 ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib
-cp /bin/true usr/bin/sh; cp /bin/true usr/lib/systemd/systemd; cp /bin/true usr/sbin/sshd; cp /bin/true usr/lib/systemd/systemd-networkd
+cp /bin/true usr/bin/sh; cp /bin/true usr/lib/systemd/systemd; cp /bin/true usr/sbin/sshd; cp /bin/true usr/bin/ssh-keygen; cp /bin/true usr/lib/systemd/systemd-networkd
 ln -s usr/lib/systemd/systemd sbin/init
 ln -s /lib/systemd/system/systemd-networkd.service etc/systemd/system/multi-user.target.wants/
 printf 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n' > usr/lib/os-release

@@ -98,7 +98,7 @@ pub enum Action {
         /// Root of the system.
         partition: u32,
     },
-    /// The host keys are gone, and made anew at first boot.
+    /// The host keys are gone, and made anew before the server starts for the first time.
     LinuxSshHostKeys {
         /// Root of the system.
         partition: u32,
@@ -435,8 +435,6 @@ pub enum FirstBootAction {
     },
     /// Windows: `pnputil` on every staged package.
     InstallDrivers,
-    /// Linux: new host keys.
-    SshHostKeys,
     /// A program.
     Run {
         /// Command line: `cmd.exe /c` on Windows, `/bin/sh -c` on Linux.

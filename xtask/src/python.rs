@@ -22,7 +22,9 @@ pub(crate) fn ensure() -> Result<PathBuf, Failure> {
         words.extend(PACKAGES);
         watch(&words, &[], 300, |_| {})?;
         if !there(&python) {
-            return Err(Failure::new("regipy and impacket are installed and cannot be used"));
+            return Err(Failure::new(
+                "regipy and impacket are installed and cannot be used",
+            ));
         }
     }
     std::path::absolute(&python).map_err(|error| Failure::new(error.to_string()))

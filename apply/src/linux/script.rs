@@ -21,8 +21,6 @@ pub(super) const UNIT: &str = "diskcast-firstboot.service";
 /// How often a step is begun that the machine did not come back from.
 const ATTEMPTS: u32 = 3;
 
-/// Seconds new host keys may take on a slow machine without entropy.
-const KEYS_SECONDS: u32 = 600;
 
 /// The script of a job.
 pub(super) fn script(job: &FirstBootJob) -> Result<String, String> {
@@ -31,15 +29,6 @@ pub(super) fn script(job: &FirstBootJob) -> Result<String, String> {
         check_id(&step.id)?;
         let marker = format!("{number:03}.{}", step.id);
         match &step.action {
-            FirstBootAction::SshHostKeys => {
-                let command =
-                    "ssh-keygen -A && { systemctl try-restart ssh.service sshd.service || true; }";
-                let _ = writeln!(
-                    text,
-                    "run {marker} {KEYS_SECONDS} stop ' 0 ' ' ' {}",
-                    quoted(command)?
-                );
-            }
             FirstBootAction::Run {
                 command,
                 timeout_seconds,

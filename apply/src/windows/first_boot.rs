@@ -154,9 +154,6 @@ fn job_of(
             FirstBootAction::InstallDrivers => job::Action::InstallDrivers {
                 folder: DRIVERS.to_owned(),
             },
-            FirstBootAction::SshHostKeys => {
-                return Err(format!("{}: host keys are a step of Linux", step.id));
-            }
             FirstBootAction::Run {
                 command,
                 timeout_seconds,

@@ -5,7 +5,7 @@ use crate::findings::LinuxFindings;
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
 use crate::schema::{LinuxMethod, Regenerate, User, group_name, password_name};
-use crate::step::{Action, FirstBootAction, Group, Nic, OnExists};
+use crate::step::{Action, Group, Nic, OnExists};
 
 pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
     let title = linux_title(linux);
@@ -60,12 +60,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
     if keys {
         draft.offline(
             "linux.ssh-host-keys",
-            "the master's SSH host keys are gone",
+            "the master's SSH host keys are gone, its own are made before its server starts",
             Action::LinuxSshHostKeys {
                 partition: linux.partition,
             },
         );
-        draft.first_boot("ssh-host-keys", FirstBootAction::SshHostKeys);
     }
     if cloud_init {
         seed(draft, linux, name, nics);

@@ -56,7 +56,6 @@ fn first_boot(step: &FirstBootStep) -> String {
         FirstBootAction::User(user) => format!("account {}", user.name),
         FirstBootAction::Join { .. } => "join the domain, restart".into(),
         FirstBootAction::InstallDrivers => "install the drivers".into(),
-        FirstBootAction::SshHostKeys => "make new SSH host keys".into(),
         FirstBootAction::Run { command, .. } => format!("run {command}"),
     };
     format!("         {}: {what}", step.id)

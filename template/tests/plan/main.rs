@@ -550,7 +550,7 @@ fn files_and_programs() {
         with(on_linux(&copy("/x", "")), vec![part("a"), part("A")])
             .ids()
             .len(),
-        5
+        4
     );
     with(
         on_linux(&copy("/x", "execute = true\n")),
