@@ -109,7 +109,7 @@ impl Lab {
             .map(|page| page.iter().any(|byte| *byte != TARGET_POISON))
             .collect();
         let first = pages
-            .windows(length.div_ceil(4096) as usize)
+            .windows(usize::try_from(length.div_ceil(4096)).expect("fits memory"))
             .position(|run| run.iter().all(|used| *used))
             .expect("the image holds so much in one place");
         from + first as u64 * 4096

@@ -11,8 +11,7 @@ use super::template::key_value;
 use super::template_file::{self, Found};
 use super::{Context, paths, plan_text, secret, table};
 use crate::console::api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, GivenSecrets, JobView, Plan, SCHEMA_VERSION,
-    StartRule,
+    ApiError, CreateJob, DeployRequest, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
 };
 use crate::net::control::{EndAction, Reuse};
 use crate::units;
@@ -359,6 +358,24 @@ fn request(
             ..DeployRequest::default()
         });
     };
+    let mut request = template_request(found, usual_rate()?)?;
+    // The machines connected now, not those of the last run.
+    request.targets = targets("state:ready");
+    request.password = password;
+    if !args.dry_run {
+        request.secrets = found.secrets(context)?;
+    }
+    Ok(request)
+}
+
+/// What a template alone asks for; whom it is for is the caller's to say.
+///
+/// # Errors
+/// `Usage` when it names no image.
+pub(super) fn template_request(
+    found: &Found,
+    usual_rate: Option<u64>,
+) -> Result<DeployRequest, ApiError> {
     let template = &found.template;
     let image = template.image.as_deref().ok_or_else(|| {
         usage(format!("template {} names no image", found.name)).hint("say which with --image FILE")
@@ -366,9 +383,6 @@ fn request(
     let rate = template.rate.as_deref().map(units::parse_rate);
     Ok(DeployRequest {
         image: text_of(&found.folder.join(image))?,
-        password,
-        // The machines connected now, not those of the last run.
-        targets: targets("state:ready"),
         disk: template.disk.clone(),
         grow: template.grow.clone(),
         reuse: match template.reuse {
@@ -384,7 +398,7 @@ fn request(
         start: start_of(template.start.as_deref())?,
         rate_bits_per_s: match rate {
             Some(rate) => Some(rate.map_err(usage)?),
-            None => usual_rate()?,
+            None => usual_rate,
         },
         end: match template.end {
             schema::End::Shutdown => EndAction::Shutdown,
@@ -392,11 +406,7 @@ fn request(
             schema::End::None => EndAction::None,
         },
         template: Some(found.to_use()),
-        secrets: if args.dry_run {
-            GivenSecrets::default()
-        } else {
-            found.secrets(context)?
-        },
+        ..DeployRequest::default()
     })
 }
 

@@ -1,11 +1,11 @@
 //! `diskcast offer`: deployments that people at the targets may start themselves.
 
-use super::deploy::{End, grow, start_time};
+use super::deploy::{End, grow, start_time, template_request};
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, or_dash};
-use super::{Context, paths};
+use super::{Context, paths, template_file};
 use crate::console::api::{
-    DeployRequest, Offer, OfferAction, OfferList, OfferRequest, SCHEMA_VERSION, StartRule,
+    ApiError, DeployRequest, Offer, OfferAction, OfferList, OfferRequest, SCHEMA_VERSION, StartRule,
 };
 use crate::console::client::segment;
 use clap::{Args, Subcommand};
@@ -21,7 +21,7 @@ pub(super) enum Command {
     /// the console checks every limit again and makes an ordinary job for that
     /// machine alone.
     #[command(
-        after_help = "Examples:\n  diskcast offer add office --image office.dcimg --targets 'room-4-*' --end restart\n  diskcast offer add exam --image exam.dcimg --limit 20 --until 2026-06-01T18:00"
+        after_help = "Examples:\n  diskcast offer add office --image office.dcimg --targets 'room-4-*' --end restart\n  diskcast offer add exam --image exam.dcimg --limit 20 --until 2026-06-01T18:00\n  diskcast offer add lab --template lab --targets 'lab-*'"
     )]
     Add(AddArgs),
     /// List offers
@@ -36,8 +36,11 @@ pub(super) struct AddArgs {
     /// Name in the menu: letters, digits, - _ and .
     name: String,
     /// Master image to deploy; it must not have a password
-    #[arg(long, value_name = "FILE")]
-    image: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "template")]
+    image: Option<PathBuf>,
+    /// Saved template to offer; what the other options say wins over it
+    #[arg(long, value_name = "NAME")]
+    template: Option<String>,
     /// What it is, for the person at the target [default: the image's name]
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -51,8 +54,9 @@ pub(super) struct AddArgs {
     #[arg(long, value_name = "last|N", value_parser = grow)]
     grow: Option<String>,
     /// What each machine does once it is done
-    #[arg(long, value_name = "ACTION", default_value = "none")]
-    end: End,
+    /// [default: none; a template's own default is shutdown]
+    #[arg(long, value_name = "ACTION")]
+    end: Option<End>,
     /// How often it may be taken in all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -83,7 +87,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
             }
             list.offers
         }
-        Command::Add(args) => vec![client.post("/v1/offers", &request(args)?).await?],
+        Command::Add(args) => vec![client.post("/v1/offers", &request(args, context)?).await?],
         Command::Remove(args) => {
             let path = format!("/v1/offers/{}/remove", segment(&args.name));
             vec![client.post(&path, &serde_json::json!({})).await?]
@@ -100,20 +104,24 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
     Ok(Exit::OK)
 }
 
-fn request(args: AddArgs) -> Result<OfferRequest, crate::console::api::ApiError> {
-    let image = paths::absolute(&args.image)?;
+fn request(args: AddArgs, context: &Context) -> Result<OfferRequest, ApiError> {
+    let mut request = match &args.template {
+        Some(name) => template_request(&template_file::load(context, name, &[])?, None)?,
+        None => DeployRequest::default(),
+    };
+    if let Some(image) = &args.image {
+        let image = paths::absolute(image)?;
+        request.image = image.to_string_lossy().into_owned();
+    }
+    request.targets = args.targets;
+    request.disk = args.disk.or(request.disk);
+    request.grow = args.grow.or(request.grow);
+    request.start = StartRule::Now;
+    request.end = args.end.map_or(request.end, Into::into);
     Ok(OfferRequest {
         name: args.name,
         note: args.note,
-        request: DeployRequest {
-            image: image.to_string_lossy().into_owned(),
-            targets: args.targets,
-            disk: args.disk,
-            grow: args.grow,
-            start: StartRule::Now,
-            end: args.end.into(),
-            ..DeployRequest::default()
-        },
+        request,
         limit: args.limit,
         until: args.until,
     })

@@ -156,6 +156,9 @@ impl Console {
             return Err(usage(format!("{time:?} is no time to come"))
                 .hint("for example 2026-05-04T22:00:00+02:00"));
         }
+        if let Some(template) = &asked.request.template {
+            self.check_offered(template).await?;
+        }
         let image = open_image(&asked.request.image, asked.request.password.clone()).await?;
         if image.encrypted() {
             return Err(ApiError::new(

@@ -21,7 +21,6 @@ pub(super) const UNIT: &str = "diskcast-firstboot.service";
 /// How often a step is begun that the machine did not come back from.
 const ATTEMPTS: u32 = 3;
 
-
 /// The script of a job.
 pub(super) fn script(job: &FirstBootJob) -> Result<String, String> {
     let mut text = head();

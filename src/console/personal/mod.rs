@@ -41,6 +41,7 @@ use template::findings::{Findings, System};
 use template::machine::{Files, Machine};
 use template::plan::PlanRequest;
 use template::schema::{Template, parse};
+use template::values::SecretRef;
 
 /// What the console keeps for templates while it runs.
 pub struct Personal {
@@ -88,11 +89,7 @@ impl Console {
         let Some(source) = &request.template else {
             return self.grow_only(request, image, plan).await.map(|()| None);
         };
-        let template = parse(&source.text).map_err(|mistakes| {
-            let list: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-            let text = format!("template {}: {}", source.name, list.join("; "));
-            ApiError::new(ErrorCode::Usage, text)
-        })?;
+        let template = read(source)?;
         let grown = request
             .grow
             .as_deref()
@@ -175,6 +172,19 @@ impl Console {
             }));
         }
         Ok(())
+    }
+
+    /// Whether a template may be offered to people at the targets: nobody is there to type its secrets.
+    pub(super) async fn check_offered(&self, source: &TemplateUse) -> Result<(), ApiError> {
+        let template = read(source)?;
+        for wanted in template.secrets() {
+            if matches!(wanted.reference, SecretRef::Env(_) | SecretRef::Ask) {
+                let text = format!("{} would have to be typed at each start", wanted.what);
+                return Err(ApiError::new(ErrorCode::Refused, text)
+                    .hint("keep it with diskcast secret set, and write ref:NAME"));
+            }
+        }
+        self.check_secrets(&template, &source.folder).await
     }
 
     /// A planned target as templates see it.
@@ -260,6 +270,14 @@ impl Console {
             }
         }
     }
+}
+
+fn read(source: &TemplateUse) -> Result<Template, ApiError> {
+    parse(&source.text).map_err(|mistakes| {
+        let list: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let text = format!("template {}: {}", source.name, list.join("; "));
+        ApiError::new(ErrorCode::Usage, text)
+    })
 }
 
 /// The partition that `last` or a number means in the image.
