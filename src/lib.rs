@@ -12,7 +12,9 @@
 //! | [`units`], [`speed`] | sizes, rates and times as people read and type them; how fast it is now | - |
 //!
 //! `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests prove that no socket,
-//! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not.
+//! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not. So are the
+//! crates behind templates (`docs/templates.md`): `template`, `hive` and `inspect` are pure; `apply` changes disks, `domain` asks a
+//! domain, and `firstboot` is what a machine finishes by itself.
 
 pub mod agent;
 #[cfg(feature = "console")]

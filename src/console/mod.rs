@@ -9,6 +9,7 @@
 //! | [`store`], [`master`] | what survives a restart; the image as a session sends it |
 //! | [`doctor`], [`doctor_report`] | what `doctor` asks and says |
 //! | [`capture`], [`offers`] | images that targets upload; what people at targets may start themselves |
+//! | [`personal`], [`api_template`] | templates: secrets, names handed out, images inspected, plans made whole |
 //! | [`select`], [`plan`], [`naming`] | pure: which targets, which disks, who is who |
 //! | [`interface`], [`port`], [`time`] | the machine the console runs on |
 
