@@ -119,6 +119,9 @@ impl Room {
             P=dosfstools
             for t in fsck.fat mkfs.fat; do cp tool $t; into $P usr/sbin $t; done
             deb $P none
+            P=mount
+            cp tool losetup; into $P sbin losetup
+            deb $P none
             P=libneeded1
             mkdir -p tree/$P/usr/lib/x86_64-linux-gnu
             cp old.so tree/$P/usr/lib/x86_64-linux-gnu/libneeded.so.1.0

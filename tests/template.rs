@@ -93,8 +93,13 @@ struct Lab {
 
 impl Lab {
     fn new(label: &str, count: usize) -> Self {
+        Self::with(label, count, master)
+    }
+
+    /// `make` leaves `master.dcimg` in the folder.
+    fn with(label: &str, count: usize, make: impl FnOnce(&Path)) -> Self {
         let folder = scratch();
-        master(folder.path());
+        make(folder.path());
         let room = Room::new(label, count, "1000mbit", 0.0);
         let console = Console::start(
             Place::Namespace(&room.console()),
@@ -449,4 +454,93 @@ fn a_step_that_fails_leaves_a_blank_disk_and_names_itself() {
     );
     let refused = lab.deploy(&template, &["--yes"]).code(5);
     assert!(refused.stdout.contains("gone"), "{}", refused.story());
+}
+
+/// What the console and its agents make of real hives: those of an XP, on NTFS, on two machines at once.
+#[test]
+fn two_windows_machines_get_names_and_sids_of_their_own() {
+    let Some(hives) = std::env::var_os("DISKCAST_HIVES").map(PathBuf::from) else {
+        return eprintln!("did not run: DISKCAST_HIVES is not set");
+    };
+    let lab = Lab::with("tw", 2, |folder| windows_master(folder, &hives));
+    let template = lab.file(
+        "xp.toml",
+        "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n[identity]\nhostname = \"LAB-{nn}\"\n\
+         [membership]\nworkgroup = \"TECHLAB\"\n[windows]\nsid = \"rewrite\"\n",
+    );
+    let run = lab.deploy(&template, &["--yes"]);
+    let summary = all_done(&lab, &run);
+    let mut names = BTreeSet::new();
+    let mut sids = BTreeSet::new();
+    for agent in &lab.agents {
+        assert_eq!(
+            target_of(&summary, &agent.disk)["state"],
+            "done",
+            "{summary:#}"
+        );
+        let root = part(&agent.disk, 512, 1);
+        let device = Loop::part(&agent.disk, &root, 512);
+        tool(&["ntfsfix", "-n", device.text()]).ok();
+        let hive = |name: &str| {
+            let file = lab.folder.path().join(format!("read-{name}"));
+            bash(&format!(
+                "ntfscat {} Windows/System32/config/{name} > {}",
+                device.text(),
+                text(&file)
+            ));
+            file
+        };
+        let (system, sam, security) = (hive("SYSTEM"), hive("SAM"), hive("SECURITY"));
+        let key = "ControlSet001\\Control\\ComputerName\\ComputerName";
+        let name = tool(&["hivexget", text(&system), key, "ComputerName"])
+            .ok()
+            .stdout;
+        names.insert(name.trim().to_owned());
+        // No trace of the master's machine SID, and its administrators still are some.
+        let old: Vec<u8> = [1_292_428_093_u32, 1_645_522_239, 1_547_161_642]
+            .iter()
+            .flat_map(|part| part.to_le_bytes())
+            .collect();
+        for file in [&sam, &security] {
+            let bytes = std::fs::read(file).expect("a hive");
+            assert!(
+                !bytes.windows(12).any(|window| window == old),
+                "{}",
+                file.display()
+            );
+        }
+        let accounts =
+            common::process::run(std::process::Command::new("chntpw").args(["-l", text(&sam)]));
+        for admin in ["Administrator", "Pat"] {
+            let is = |line: &str| line.contains(admin) && line.contains("ADMIN");
+            assert!(accounts.stdout.lines().any(is), "{}", accounts.story());
+        }
+        sids.insert(std::fs::read(&sam).expect("a hive"));
+    }
+    assert_eq!(
+        names,
+        BTreeSet::from(["LAB-01".to_owned(), "LAB-02".to_owned()])
+    );
+    assert_eq!(sids.len(), 2, "every machine has a SID of its own");
+}
+
+fn windows_master(folder: &Path, hives: &Path) {
+    let disk = folder.join("master.raw");
+    bash(&format!(
+        "truncate -s {MASTER} {0} && sgdisk -n 1:2048:0 -t 1:0700 {0} >/dev/null",
+        text(&disk)
+    ));
+    let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
+    tool(&["mkntfs", "-q", "-F", "-Q", device.text()]).ok();
+    let mounted = Mount::new("ntfs-3g", device.path(), "rw");
+    for name in ["SYSTEM", "SAM", "SECURITY"] {
+        bash(&format!(
+            "mkdir -p {0} && xz -dc {1}/xp-m57-pat/{name}.xz > {0}/{name}",
+            text(&mounted.path().join("Windows/System32/config")),
+            text(hives)
+        ));
+    }
+    drop(mounted);
+    drop(device);
+    capture(&disk, &folder.join("master.dcimg"), &[]).ok();
 }

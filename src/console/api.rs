@@ -6,17 +6,17 @@
 pub use super::api_capture::{
     CaptureRequest, CaptureView, Offer, OfferAction, OfferList, OfferRequest,
 };
+pub use super::api_plan::{ImageSummary, Plan, PlannedTarget};
 pub use super::api_template::{
     BindingList, GivenSecrets, ImportRequest, PlannedFile, SecretList, SecretRequest, SecretView,
     TemplateUse,
 };
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
-use crate::target::{Bottleneck, DiskFacts, Facts, TargetState};
+use crate::target::{Bottleneck, Facts, TargetState};
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
-use template::step::{AfterApply, MachinePlan};
 
 /// Raised when a document changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -370,93 +370,6 @@ impl DeployRequest {
             ..self.clone()
         }
     }
-}
-
-/// What a deployment would do (DESIGN promise 5).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Plan {
-    /// `plan`, so that a `--json` stream can be read by type.
-    pub r#type: String,
-    /// `SCHEMA_VERSION`.
-    pub schema_version: u32,
-    /// The request it answers, without the password.
-    pub request: DeployRequest,
-    /// The image.
-    pub image: ImageSummary,
-    /// One entry a target, by name.
-    pub targets: Vec<PlannedTarget>,
-    /// Seconds the transfer takes at the rate cap without loss, when a cap is known.
-    #[serde(default)]
-    pub expected_seconds: Option<f64>,
-    /// Files the machines get over TCP 5003.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<PlannedFile>,
-}
-
-impl Plan {
-    /// The file with this BLAKE3.
-    pub fn file(&self, blake3: &str) -> Option<&PlannedFile> {
-        self.files.iter().find(|file| file.payload.blake3 == blake3)
-    }
-
-    /// What a proven target does: `end`, unless it has work of its own left and does that after it.
-    pub fn after(&self, id: &str, end: EndAction) -> EndAction {
-        let own = self.personal(id).map(|plan| plan.after);
-        match (end, own) {
-            (EndAction::Shutdown, Some(AfterApply::RestartForFirstBoot)) => EndAction::Restart,
-            _ => end,
-        }
-    }
-
-    /// What makes this target itself.
-    pub fn personal(&self, id: &str) -> Option<&MachinePlan> {
-        let target = self.targets.iter().find(|target| target.id == id)?;
-        target.personal.as_ref()
-    }
-}
-
-/// An image in a plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ImageSummary {
-    /// Path.
-    pub path: String,
-    /// Root, 64 hex digits.
-    pub root: String,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// Bytes of the master disk.
-    pub disk_bytes: u64,
-    /// Bytes of the logical sector.
-    pub sector_size: u32,
-    /// Bytes written to each target.
-    pub used_bytes: u64,
-    /// Compressed bytes on the wire, headers left out.
-    pub wire_bytes: u64,
-    /// When it was captured, RFC 3339.
-    pub created: String,
-    /// One line a partition.
-    pub partitions: Vec<String>,
-}
-
-/// A target in a plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PlannedTarget {
-    /// Target.
-    pub id: String,
-    /// Name.
-    pub name: String,
-    /// First MAC address.
-    #[serde(default)]
-    pub mac: Option<String>,
-    /// The disk that would be written.
-    #[serde(default)]
-    pub disk: Option<DiskFacts>,
-    /// Why this target cannot take the image.
-    #[serde(default)]
-    pub refused: Option<String>,
-    /// What makes it itself, when the deployment has a template.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub personal: Option<MachinePlan>,
 }
 
 /// A target in a job.

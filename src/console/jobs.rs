@@ -308,6 +308,8 @@ impl Console {
             Some(personal) => self.settle(&request, &plan, personal).await?,
             None => JobSecrets::default(),
         };
+        // They are looked up: nothing that is kept or shown holds them.
+        let request = request.without_secrets();
         let ids: Vec<String> = plan
             .targets
             .iter()

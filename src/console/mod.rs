@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`serve`] | the service: lock, identity, interface, ports, recovery, ready, end |
-//! | [`api`], [`api_capture`], [`client`], [`api_server`] | the local API: its types, the CLI's end, the console's end |
+//! | [`api`], [`api_plan`], [`api_capture`], [`client`], [`api_server`] | the local API: its types, the CLI's end, the console's end |
 //! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
 //! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
 //! | [`store`], [`master`] | what survives a restart; the image as a session sends it |
@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod api_capture;
+pub mod api_plan;
 pub mod api_server;
 pub mod api_template;
 pub mod boot;

@@ -41,6 +41,14 @@ fn own_disk_to_itself(machine: &mut Machine) {
     machine.says("own disk", OWN_DISK, BOOT);
     machine.says("first start", ITSELF, BOOT);
     machine.is_off(BOOT);
+    // Before or after what first boot says: that is systemd's to choose.
+    let said = machine.said();
+    let prompt = said.lines().find(|line| line.starts_with("room-0"));
+    assert!(
+        prompt.is_some_and(|line| line.contains("login:")),
+        "no login prompt under its new name\n{}",
+        machine.story()
+    );
     eprintln!("netboot: {}", machine.times());
 }
 
@@ -52,7 +60,8 @@ fn both(one: &mut Machine, other: &mut Machine, watch: impl Fn(&mut Machine) + S
     });
 }
 
-/// What makes each machine itself. Its first start proves it on the serial line, and then it switches itself off.
+/// What makes each machine itself. Its first start proves it on the serial line, leaves the login prompt its time, and switches
+/// the machine off.
 const TEMPLATE: &str = r#"
 schema = 1
 end = "shutdown"
@@ -68,7 +77,7 @@ prefix = 16
 name = "kim"
 groups = ["administrators"]
 [[run]]
-command = 'echo "first boot: $(hostname) $(hostname -I) $(id -Gn kim) $(test -s /etc/machine-id && echo own-id)" >/dev/ttyS0'
+command = 'echo "first boot: $(hostname) $(hostname -I) $(id -Gn kim) $(test -s /etc/machine-id && echo own-id)" >/dev/ttyS0; sleep 10'
 "#;
 
 /// Cases 1, 2 and 6: BIOS with virtio and UEFI with NVMe at once, beside somebody else's DHCP server, from one session.
