@@ -128,6 +128,10 @@ pub struct DiskFacts {
     /// A regular file standing in for a disk.
     #[serde(default)]
     pub file_backed: bool,
+    /// PCI functions between the processor and the disk, the nearest to the disk last (`0000:00:17.0`). A disk behind Intel VMD
+    /// has two; a file has none.
+    #[serde(default)]
+    pub controllers: Vec<String>,
     /// Who uses it now (mount points, swap, device-mapper holders); empty when free.
     #[serde(default)]
     pub holders: Vec<String>,
@@ -172,12 +176,18 @@ pub struct NicFacts {
 /// A device on the PCI bus that templates may need a driver for.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PciFacts {
+    /// Domain, bus, device and function: `0000:00:17.0`.
+    #[serde(default)]
+    pub address: String,
     /// Vendor.
     pub vendor: u16,
     /// Device.
     pub device: u16,
     /// Class, subclass and programming interface: 0x010802 is an NVMe controller.
     pub class: u32,
+    /// Vendor and device of the board it sits on.
+    #[serde(default)]
+    pub subsystem: Option<(u16, u16)>,
 }
 
 /// What an agent says about its machine.

@@ -52,7 +52,7 @@ pub fn gather(disks: Option<Vec<DiskFacts>>) -> Facts {
 
 /// Devices of the classes templates have drivers for: mass storage, network, display.
 fn pci() -> Vec<PciFacts> {
-    let mut found: Vec<(String, PciFacts)> = Vec::new();
+    let mut found: Vec<PciFacts> = Vec::new();
     for entry in fs::read_dir("/sys/bus/pci/devices")
         .into_iter()
         .flatten()
@@ -67,21 +67,19 @@ fn pci() -> Vec<PciFacts> {
             (short("vendor"), short("device"), number("class"))
             && (1..=3).contains(&(class >> 16))
         {
-            let place = entry.file_name().to_string_lossy().into_owned();
-            found.push((
-                place,
-                PciFacts {
-                    vendor,
-                    device,
-                    class,
-                },
-            ));
+            found.push(PciFacts {
+                address: entry.file_name().to_string_lossy().into_owned(),
+                vendor,
+                device,
+                class,
+                subsystem: short("subsystem_vendor").zip(short("subsystem_device")),
+            });
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by(|a, b| a.address.cmp(&b.address));
     // More than any machine has is somebody's invention, and the hello has a limit.
     found.truncate(256);
-    found.into_iter().map(|(_, facts)| facts).collect()
+    found
 }
 
 fn text(path: &str) -> Option<String> {

@@ -68,6 +68,7 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
         removable: is_removable(&sys),
         read_only: read_number(&sys.join("ro")) == Some(1),
         file_backed: false,
+        controllers: pci_functions(&sys),
         holders: holders(&sys),
         contents: contents(path, size, logical_sector),
     })
@@ -116,6 +117,47 @@ fn read_text(path: &Path) -> Option<String> {
 
 fn read_number(path: &Path) -> Option<u64> {
     read_text(path)?.parse().ok()
+}
+
+/// PCI functions on the way to a disk. A disk of several paths hangs below none itself: its controllers stand beside it, and the
+/// first is as good as any, because they are of one kind.
+fn pci_functions(sys: &Path) -> Vec<String> {
+    let below = |path: &Path| -> Vec<String> {
+        path.iter()
+            .filter_map(|part| part.to_str())
+            .filter(|part| is_pci_function(part))
+            .map(str::to_owned)
+            .collect()
+    };
+    let own = below(sys);
+    if !own.is_empty() {
+        return own;
+    }
+    let beside = sys
+        .parent()
+        .and_then(|subsystem| fs::read_dir(subsystem).ok());
+    beside
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::canonicalize(entry.path()).ok())
+        .map(|path| below(&path))
+        .find(|functions| !functions.is_empty())
+        .unwrap_or_default()
+}
+
+/// Whether a name in `/sys` is domain, bus, device and function: `0000:00:1f.2`. Domains of VMD have five digits.
+fn is_pci_function(name: &str) -> bool {
+    let hex = |text: &str, digits: std::ops::RangeInclusive<usize>| {
+        digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    let Some((place, function)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let parts: Vec<&str> = place.split(':').collect();
+    matches!(parts.as_slice(), [domain, bus, device]
+        if hex(domain, 4..=8) && hex(bus, 2..=2) && hex(device, 2..=2))
+        && hex(function, 1..=1)
 }
 
 fn model(sys: &Path) -> Option<String> {
@@ -294,6 +336,27 @@ mod tests {
                 .contains("neither a block device nor a regular file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn pci_functions_are_read_off_the_place_in_sys() {
+        let place = Path::new(
+            "/sys/devices/pci0000:00/0000:00:0e.0/pci10000:e0/10000:e1:00.0/nvme/nvme0/nvme0n1",
+        );
+        assert_eq!(pci_functions(place), ["0000:00:0e.0", "10000:e1:00.0"]);
+        assert!(!is_pci_function("0:0:0:0") && !is_pci_function("00:1f.2"));
+
+        // A multipath disk stands beside its paths.
+        let sys = tempfile::tempdir().unwrap();
+        let path = sys
+            .path()
+            .join("pci0000:00/0000:00:1d.0/0000:02:00.0/nvme/nvme0");
+        let head = sys.path().join("virtual/nvme-subsys0/nvme0n1");
+        fs::create_dir_all(&path).unwrap();
+        fs::create_dir_all(&head).unwrap();
+        std::os::unix::fs::symlink(&path, head.parent().unwrap().join("nvme0")).unwrap();
+        assert_eq!(pci_functions(&head), ["0000:00:1d.0", "0000:02:00.0"]);
+        assert!(pci_functions(Path::new("/sys/devices/virtual/block/zram0")).is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod scene;
 use std::time::Duration;
 
 use common::process::text;
+use common::windows;
 use machine::{Bus, Firmware, Machine, Medium};
 use scene::{Addresses, Scene, export, master_disk, prepare};
 
@@ -267,4 +268,61 @@ fn what_is_captured_from_a_booted_machine_boots_elsewhere() {
     scene.wait_ready(1, &[&copy], BOOT);
     scene.deploy_image(&image, &[&copy]);
     own_disk_to_login(&mut copy);
+}
+
+/// A Windows of real hives on a machine whose disk hangs on a controller the master never saw: what the agent does to NTFS, it does
+/// with what the pre-OS has. Whether Windows then starts is not shown here.
+#[test]
+fn a_windows_is_made_itself_by_the_booted_agent() {
+    if !common::full() {
+        return eprintln!("netboot: Windows on a booted machine runs with --full");
+    }
+    let Some(hives) = windows::hives::real() else {
+        return;
+    };
+    let (boot, _) = prepare("vm");
+    let scene = Scene::new(
+        "nw",
+        Addresses::Theirs,
+        &["--pxe", "--boot-files", text(&boot)],
+    );
+    let folder = scene.folder.path();
+    windows::TEN.capture(folder, &hives);
+    let ids = [r"PCI\VEN_1AF4&DEV_1001", r"PCI\VEN_1AF4&DEV_1042"];
+    windows::driver(&folder.join("viostor"), &ids, Some("viostor"));
+    let mut machine = scene.power_on(
+        1,
+        "windows",
+        Firmware::Bios,
+        Bus::Virtio,
+        "virtio-net-pci",
+        None,
+    );
+    machine.says("agent joined", JOINED, BOOT);
+    scene.wait_ready(1, &[&machine], BOOT);
+    let template = |driver: &str| {
+        format!(
+            "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n[identity]\nhostname = \"ROOM-{{nn}}\"\n[windows]\n\
+             sid = \"rewrite\"\n{driver}"
+        )
+    };
+    // The machine itself knows which controller its disk hangs on.
+    let refused = scene.refuse_template(&template(""));
+    assert!(refused.contains("virtio disk 1af4:"), "{refused}");
+    let driver = "[[driver]]\npath = \"viostor\"\nboot_critical = true\n";
+    scene.deploy_template_alone(&template(driver), &[&machine]);
+    drop(machine);
+    let system = windows::hive(&scene.disk("windows"), "SYSTEM", folder);
+    let get = |key: &str, value: &str| {
+        let said = common::process::tool(&["hivexget", text(&system), key, value]).ok();
+        said.stdout.trim().to_owned()
+    };
+    let set = "ControlSet001";
+    let name = get(
+        &format!(r"{set}\Control\ComputerName\ComputerName"),
+        "ComputerName",
+    );
+    assert_eq!(name, "ROOM-01");
+    let image = get(&format!(r"{set}\Services\viostor"), "ImagePath");
+    assert!(image.ends_with(r"drivers\test.sys"), "{image}");
 }

@@ -246,6 +246,24 @@ impl Scene {
         )
     }
 
+    /// The same with the image the template names.
+    #[track_caller]
+    pub(crate) fn deploy_template_alone(&self, template: &str, machines: &[&Machine]) -> Value {
+        let file = self.folder.path().join("alone.toml");
+        fs::write(&file, template).expect("the template");
+        self.deploy_words(&["--template", text(&file)], machines)
+    }
+
+    /// What is said when nothing can be deployed as a template says.
+    #[track_caller]
+    pub(crate) fn refuse_template(&self, template: &str) -> String {
+        let file = self.folder.path().join("refused.toml");
+        fs::write(&file, template).expect("the template");
+        let words = ["deploy", "--yes", "--json", "--template", text(&file)];
+        let run = self.console.cli(&words).code(5);
+        run.stdout + &run.stderr
+    }
+
     #[track_caller]
     fn deploy_words(&self, words: &[&str], machines: &[&Machine]) -> Value {
         let words = [&["deploy", "--yes", "--json"], words].concat();

@@ -3,7 +3,7 @@
 use crate::console::api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION, TemplateUse};
 use crate::console::context::Console;
 use crate::console::jobs::store_error;
-use crate::target::Facts;
+use crate::target::{DiskFacts, Facts, PciFacts};
 use std::net::{IpAddr, Ipv4Addr};
 use template::bind::{BindRequest, Binding, bind};
 use template::findings::{Findings, System};
@@ -13,14 +13,21 @@ use template::names::NameRules;
 use template::schema::Template;
 use template::values::Mac;
 
+/// Base class of the PCI code and ID assignment specification.
+const CLASS_STORAGE: u32 = 1;
+
 /// A machine as templates see it. `address` is that of its control connection: the card that has it is the one it
-/// was booted through.
+/// was booted through. A file that stands for a `disk` hangs on no controller of the machine, so none of them needs a driver.
 pub(super) fn machine_of(
     name: &str,
     facts: &Facts,
+    disk: Option<&DiskFacts>,
     address: Option<&str>,
     seed: [u8; 12],
 ) -> Machine {
+    let rehearsal = disk.is_some_and(|disk| disk.file_backed);
+    let leads_to_disk =
+        |device: &PciFacts| disk.is_some_and(|disk| disk.controllers.contains(&device.address));
     let host = address.map(host_of);
     let boot = facts
         .nics
@@ -43,11 +50,13 @@ pub(super) fn machine_of(
         pci: facts
             .pci
             .iter()
+            .filter(|device| !(rehearsal && device.class >> 16 == CLASS_STORAGE))
             .map(|device| PciDevice {
                 vendor: device.vendor,
                 device: device.device,
                 class: device.class,
-                ..PciDevice::default()
+                subsystem: device.subsystem,
+                target_disk: leads_to_disk(device),
             })
             .collect(),
         seed,
@@ -251,5 +260,56 @@ fn list_of(mut bindings: Vec<Binding>) -> BindingList {
     BindingList {
         schema_version: SCHEMA_VERSION,
         bindings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(disk: &DiskFacts) -> Machine {
+        let device = |address: &str, class| PciFacts {
+            address: address.into(),
+            class,
+            subsystem: Some((0x1028, 0x0001)),
+            ..PciFacts::default()
+        };
+        let facts = Facts {
+            pci: vec![
+                device("0000:00:0e.0", 0x01_0400),
+                device("0000:00:17.0", 0x01_0601),
+                device("0000:00:1f.6", 0x02_0000),
+                device("10000:e1:00.0", 0x01_0802),
+            ],
+            ..Facts::default()
+        };
+        machine_of("pc-1", &facts, Some(disk), None, [0; 12])
+    }
+
+    #[test]
+    fn the_controllers_on_the_way_to_the_disk_are_known() {
+        let disk = DiskFacts {
+            controllers: vec!["0000:00:0e.0".into(), "10000:e1:00.0".into()],
+            ..DiskFacts::default()
+        };
+        let machine = machine(&disk);
+        let on_the_way: Vec<u32> = machine
+            .pci
+            .iter()
+            .filter(|device| device.target_disk)
+            .map(|device| device.class)
+            .collect();
+        assert_eq!(on_the_way, [0x01_0400, 0x01_0802]);
+        assert!(machine.pci.iter().all(|d| d.subsystem == Some((0x1028, 1))));
+    }
+
+    #[test]
+    fn a_file_hangs_on_no_controller() {
+        let disk = DiskFacts {
+            file_backed: true,
+            ..DiskFacts::default()
+        };
+        let classes: Vec<u32> = machine(&disk).pci.iter().map(|d| d.class).collect();
+        assert_eq!(classes, [0x02_0000]);
     }
 }

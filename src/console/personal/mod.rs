@@ -196,6 +196,7 @@ impl Console {
         Ok(machine_of(
             &target.name,
             &view.facts,
+            target.disk.as_ref(),
             view.address.as_deref(),
             seed,
         ))

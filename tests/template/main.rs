@@ -2,24 +2,23 @@
 //! a template that is wrong says everything that is wrong; a step that fails leaves a blank disk.
 #![allow(
     clippy::disallowed_methods,
-    clippy::print_stderr,
     reason = "tests are the edge: they wait, read files and tell what they saw"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod lab;
+mod windows;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use common::disk::{Loop, Mount, bytes_at, part};
-use common::fill::{TARGET_POISON, poisoned};
 use common::images::capture;
-use common::process::{Run, bash, text, tool};
-use common::room::Room;
+use common::process::{bash, text, tool};
 use common::scratch;
-use common::service::{Agent, Console, Place, stories, target_of};
+use common::service::target_of;
+use lab::Lab;
 
 const MIB: u64 = 1 << 20;
 const MASTER: u64 = 48 * MIB;
@@ -83,72 +82,6 @@ to = "/opt/payload"
 command = "echo hello"
 "#;
 
-/// A room with a console, agents that are ready, and a template in its folder.
-struct Lab {
-    agents: Vec<Agent>,
-    console: Console,
-    _room: Room,
-    folder: tempfile::TempDir,
-}
-
-impl Lab {
-    fn new(label: &str, count: usize) -> Self {
-        Self::with(label, count, master)
-    }
-
-    /// `make` leaves `master.dcimg` in the folder.
-    fn with(label: &str, count: usize, make: impl FnOnce(&Path)) -> Self {
-        let folder = scratch();
-        make(folder.path());
-        let room = Room::new(label, count, "1000mbit", 0.0);
-        let console = Console::start(
-            Place::Namespace(&room.console()),
-            folder.path(),
-            "eth0",
-            &[],
-        );
-        let agents = (1..=count)
-            .map(|i| {
-                let disk = folder.path().join(format!("target-{i}.raw"));
-                poisoned(&disk, DISK, TARGET_POISON);
-                Agent::start(
-                    Place::Namespace(&room.target(i)),
-                    &console,
-                    &disk,
-                    DISK,
-                    &[],
-                )
-            })
-            .collect();
-        let lab = Self {
-            agents,
-            console,
-            _room: room,
-            folder,
-        };
-        lab.console.wait_ready(count);
-        lab
-    }
-
-    fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, content).expect("a file");
-        path
-    }
-
-    fn deploy(&self, template: &Path, more: &[&str]) -> Run {
-        let words = ["deploy", "--template", text(template), "--json"];
-        self.console.cli(&[&words[..], more].concat())
-    }
-
-    fn secret(&self, value: &str) {
-        let file = self.file("password.txt", value);
-        self.console
-            .cli(&["secret", "set", "labadmin", "--file", text(&file)])
-            .ok();
-    }
-}
-
 fn master(folder: &Path) {
     let disk = folder.join("master.raw");
     bash(&format!(
@@ -185,21 +118,9 @@ fn read(root: &Path, name: &str) -> String {
     std::fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-#[track_caller]
-fn all_done(lab: &Lab, run: &Run) -> Value {
-    assert_eq!(
-        run.code,
-        Some(0),
-        "{}\n{}",
-        run.story(),
-        stories(&lab.console, &lab.agents)
-    );
-    run.last_of("summary")
-}
-
 #[test]
 fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
-    let mut lab = Lab::new("ta", 2);
+    let mut lab = Lab::new("ta", 2, DISK, master);
     let template = lab.file("lab.toml", TEMPLATE);
     // Without the password nothing begins, and nothing is handed out.
     let refused = lab.deploy(&template, &["--yes"]);
@@ -223,7 +144,7 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     );
 
     let run = lab.deploy(&template, &["--yes"]);
-    let summary = all_done(&lab, &run);
+    let summary = lab.all_done(&run);
     let mut seen = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
     for agent in &lab.agents {
         assert_eq!(
@@ -289,25 +210,15 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     for set in &seen {
         assert_eq!(set.len(), 2, "every machine has its own: {seen:?}");
     }
-    nowhere(&lab, "correct horse battery");
+    lab.nowhere("correct horse battery");
 
     // The same machines again, in another order: the same names.
     let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
     assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(2));
-    for number in [2, 1] {
-        let disk = lab.agents[number - 1].disk.clone();
-        lab.agents[number - 1] = Agent::start(
-            Place::Namespace(&lab._room.target(number)),
-            &lab.console,
-            &disk,
-            DISK,
-            &[],
-        );
-    }
-    lab.console.wait_ready(2);
+    lab.start_again();
     let before: Vec<String> = lab.agents.iter().map(|a| name_of(&a.disk)).collect();
     let run = lab.deploy(&template, &["--yes"]);
-    all_done(&lab, &run);
+    lab.all_done(&run);
     let after: Vec<String> = lab.agents.iter().map(|a| name_of(&a.disk)).collect();
     assert_eq!(before, after);
 }
@@ -322,17 +233,6 @@ fn rustix_size(root: &Path) -> u64 {
     said.split_whitespace()
         .map(|number| number.parse::<u64>().expect("a number"))
         .product()
-}
-
-/// A password is in no file the console or an agent wrote.
-#[track_caller]
-fn nowhere(lab: &Lab, secret: &str) {
-    let found = common::process::run(
-        std::process::Command::new("grep")
-            .args(["-rlaF", "--exclude=password.txt", secret])
-            .arg(lab.folder.path()),
-    );
-    assert_eq!(found.stdout, "", "the password lies about in the clear");
 }
 
 #[test]
@@ -425,7 +325,7 @@ fn a_template_is_made_shown_listed_and_saved_without_a_console() {
 
 #[test]
 fn a_step_that_fails_leaves_a_blank_disk_and_names_itself() {
-    let lab = Lab::new("tb", 1);
+    let lab = Lab::new("tb", 1, DISK, master);
     lab.secret("x\n");
     let template = lab.file(
         "fails.toml",
@@ -454,93 +354,4 @@ fn a_step_that_fails_leaves_a_blank_disk_and_names_itself() {
     );
     let refused = lab.deploy(&template, &["--yes"]).code(5);
     assert!(refused.stdout.contains("gone"), "{}", refused.story());
-}
-
-/// What the console and its agents make of real hives: those of an XP, on NTFS, on two machines at once.
-#[test]
-fn two_windows_machines_get_names_and_sids_of_their_own() {
-    let Some(hives) = std::env::var_os("DISKCAST_HIVES").map(PathBuf::from) else {
-        return eprintln!("did not run: DISKCAST_HIVES is not set");
-    };
-    let lab = Lab::with("tw", 2, |folder| windows_master(folder, &hives));
-    let template = lab.file(
-        "xp.toml",
-        "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n[identity]\nhostname = \"LAB-{nn}\"\n\
-         [membership]\nworkgroup = \"TECHLAB\"\n[windows]\nsid = \"rewrite\"\n",
-    );
-    let run = lab.deploy(&template, &["--yes"]);
-    let summary = all_done(&lab, &run);
-    let mut names = BTreeSet::new();
-    let mut sids = BTreeSet::new();
-    for agent in &lab.agents {
-        assert_eq!(
-            target_of(&summary, &agent.disk)["state"],
-            "done",
-            "{summary:#}"
-        );
-        let root = part(&agent.disk, 512, 1);
-        let device = Loop::part(&agent.disk, &root, 512);
-        tool(&["ntfsfix", "-n", device.text()]).ok();
-        let hive = |name: &str| {
-            let file = lab.folder.path().join(format!("read-{name}"));
-            bash(&format!(
-                "ntfscat {} Windows/System32/config/{name} > {}",
-                device.text(),
-                text(&file)
-            ));
-            file
-        };
-        let (system, sam, security) = (hive("SYSTEM"), hive("SAM"), hive("SECURITY"));
-        let key = "ControlSet001\\Control\\ComputerName\\ComputerName";
-        let name = tool(&["hivexget", text(&system), key, "ComputerName"])
-            .ok()
-            .stdout;
-        names.insert(name.trim().to_owned());
-        // No trace of the master's machine SID, and its administrators still are some.
-        let old: Vec<u8> = [1_292_428_093_u32, 1_645_522_239, 1_547_161_642]
-            .iter()
-            .flat_map(|part| part.to_le_bytes())
-            .collect();
-        for file in [&sam, &security] {
-            let bytes = std::fs::read(file).expect("a hive");
-            assert!(
-                !bytes.windows(12).any(|window| window == old),
-                "{}",
-                file.display()
-            );
-        }
-        let accounts =
-            common::process::run(std::process::Command::new("chntpw").args(["-l", text(&sam)]));
-        for admin in ["Administrator", "Pat"] {
-            let is = |line: &str| line.contains(admin) && line.contains("ADMIN");
-            assert!(accounts.stdout.lines().any(is), "{}", accounts.story());
-        }
-        sids.insert(std::fs::read(&sam).expect("a hive"));
-    }
-    assert_eq!(
-        names,
-        BTreeSet::from(["LAB-01".to_owned(), "LAB-02".to_owned()])
-    );
-    assert_eq!(sids.len(), 2, "every machine has a SID of its own");
-}
-
-fn windows_master(folder: &Path, hives: &Path) {
-    let disk = folder.join("master.raw");
-    bash(&format!(
-        "truncate -s {MASTER} {0} && sgdisk -n 1:2048:0 -t 1:0700 {0} >/dev/null",
-        text(&disk)
-    ));
-    let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
-    tool(&["mkntfs", "-q", "-F", "-Q", device.text()]).ok();
-    let mounted = Mount::new("ntfs-3g", device.path(), "rw");
-    for name in ["SYSTEM", "SAM", "SECURITY"] {
-        bash(&format!(
-            "mkdir -p {0} && xz -dc {1}/xp-m57-pat/{name}.xz > {0}/{name}",
-            text(&mounted.path().join("Windows/System32/config")),
-            text(hives)
-        ));
-    }
-    drop(mounted);
-    drop(device);
-    capture(&disk, &folder.join("master.dcimg"), &[]).ok();
 }

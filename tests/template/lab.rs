@@ -1,0 +1,124 @@
+//! A room of its own for each test: a console, agents whose disks are files, templates in their folder.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::common::fill::{TARGET_POISON, poisoned};
+use crate::common::process::{Run, run, text};
+use crate::common::room::Room;
+use crate::common::scratch;
+use crate::common::service::{Agent, Console, Place, stories};
+
+/// A room with a console, agents that are ready, and a template in its folder.
+pub(crate) struct Lab {
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) console: Console,
+    room: Room,
+    disk_bytes: u64,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Lab {
+    /// `make` leaves `master.dcimg` in the folder; the disks have `disk_bytes`.
+    pub(crate) fn new(
+        label: &str,
+        count: usize,
+        disk_bytes: u64,
+        make: impl FnOnce(&Path),
+    ) -> Self {
+        let folder = scratch();
+        make(folder.path());
+        let room = Room::new(label, count, "1000mbit", 0.0);
+        let console = Console::start(
+            Place::Namespace(&room.console()),
+            folder.path(),
+            "eth0",
+            &[],
+        );
+        let agents = (1..=count)
+            .map(|i| {
+                let disk = folder.path().join(format!("target-{i}.raw"));
+                poisoned(&disk, disk_bytes, TARGET_POISON);
+                Agent::start(
+                    Place::Namespace(&room.target(i)),
+                    &console,
+                    &disk,
+                    disk_bytes,
+                    &[],
+                )
+            })
+            .collect();
+        let lab = Self {
+            agents,
+            console,
+            room,
+            disk_bytes,
+            folder,
+        };
+        lab.console.wait_ready(count);
+        lab
+    }
+
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+
+    pub(crate) fn deploy(&self, template: &Path, more: &[&str]) -> Run {
+        let words = ["deploy", "--template", text(template), "--json"];
+        self.console.cli(&[&words[..], more].concat())
+    }
+
+    pub(crate) fn secret(&self, value: &str) {
+        let file = self.file("password.txt", value);
+        self.console
+            .cli(&["secret", "set", "labadmin", "--file", text(&file)])
+            .ok();
+    }
+
+    /// Every agent once more, as after a restart, in the other order.
+    pub(crate) fn start_again(&mut self) {
+        for index in (0..self.agents.len()).rev() {
+            let disk = self.agents[index].disk.clone();
+            let place = self.room.target(index + 1);
+            self.agents[index] = Agent::start(
+                Place::Namespace(&place),
+                &self.console,
+                &disk,
+                self.disk_bytes,
+                &[],
+            );
+        }
+        self.console.wait_ready(self.agents.len());
+    }
+
+    #[track_caller]
+    pub(crate) fn all_done(&self, run: &Run) -> Value {
+        assert_eq!(
+            run.code,
+            Some(0),
+            "{}\n{}",
+            run.story(),
+            stories(&self.console, &self.agents)
+        );
+        run.last_of("summary")
+    }
+
+    /// The address of the card an agent joined through.
+    pub(crate) fn agents_mac(&self, index: usize) -> String {
+        let targets = self.console.targets();
+        let mac = targets[index]["facts"]["nics"][0]["mac"].as_str();
+        mac.expect("a card").to_owned()
+    }
+
+    /// A password is in no file the console or an agent wrote.
+    #[track_caller]
+    pub(crate) fn nowhere(&self, secret: &str) {
+        let found = run(std::process::Command::new("grep")
+            .args(["-rlaF", "--exclude=password.txt", secret])
+            .arg(self.folder.path()));
+        assert_eq!(found.stdout, "", "the password lies about in the clear");
+    }
+}
