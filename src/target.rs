@@ -4,6 +4,7 @@
 //! appear in the CLI, JSON, logs and reports. Values only; nothing here looks anything up.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Where a target stands (DESIGN section 3). The text form is a contract with scripts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -135,6 +136,9 @@ pub struct DiskFacts {
     /// Who uses it now (mount points, swap, device-mapper holders); empty when free.
     #[serde(default)]
     pub holders: Vec<String>,
+    /// Its partitions that can hold a file system, by number.
+    #[serde(default)]
+    pub partitions: Vec<PartitionFacts>,
     /// What is on it, one line a partition, for the technician who is about to erase it.
     #[serde(default)]
     pub contents: Vec<String>,
@@ -155,6 +159,35 @@ impl DiskFacts {
         }
         line.push_str(&format!(", {:.1} GB", self.size as f64 / 1e9));
         line
+    }
+}
+
+/// A partition that is on a target's disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PartitionFacts {
+    /// As Linux numbers it.
+    pub number: u32,
+    /// First byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// Which part of an image goes where. The default is all of it, onto the whole disk.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Numbers of the image's partitions; none means all. The others are left out of the table.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub partitions: BTreeSet<u32>,
+    /// A partition of the target: the one that was chosen goes there, and everything else on the disk stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onto: Option<u32>,
+}
+
+impl Choice {
+    /// All of the image, onto the whole disk.
+    pub fn is_whole(&self) -> bool {
+        self.partitions.is_empty() && self.onto.is_none()
     }
 }
 

@@ -13,111 +13,19 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::disk::{
     Fs, Loop, bytes_at, part, parts, put_at, same_bytes, sfdisk_clean, sgdisk_clean,
 };
 use common::fill::{SOURCE_POISON, TARGET_POISON, noise, poison_range, poisoned, same_tree};
 use common::images::{capture, captured_used, check_all, info, partition, restore};
+use common::master::Master;
 use common::process::{bash, diskcast, text, tool};
 use common::{hash_file, scratch};
 
 const MIB: u64 = 1 << 20;
-
-/// A master disk and what a restored copy of it must show.
-struct Master {
-    folder: tempfile::TempDir,
-    disk: PathBuf,
-    sector_size: u32,
-    volumes: Vec<(u32, Fs, BTreeMap<String, String>)>,
-}
-
-impl Master {
-    /// A disk file of `size` bytes full of poison, partitioned by `partition` (a script; `$disk` is the device).
-    fn new(size: u64, sector_size: u32, script: &str) -> Self {
-        let folder = scratch();
-        let disk = folder.path().join("master.raw");
-        poisoned(&disk, size, SOURCE_POISON);
-        // A used-up disk is clean where tables go: sgdisk would rightly ask about the poison there.
-        poison_range(&disk, 0, MIB, 0);
-        poison_range(&disk, size - MIB, MIB, 0);
-        Self::partitioned(folder, disk, sector_size, script)
-    }
-
-    fn partitioned(
-        folder: tempfile::TempDir,
-        disk: PathBuf,
-        sector_size: u32,
-        script: &str,
-    ) -> Self {
-        let device = Loop::disk(&disk, sector_size);
-        bash(&format!("disk={}\n{script}\nsync", device.text()));
-        drop(device);
-        Self {
-            folder,
-            disk,
-            sector_size,
-            volumes: Vec::new(),
-        }
-    }
-
-    fn put(mut self, number: u32, fs: Fs, megabytes: usize) -> Self {
-        let device = Loop::part(
-            &self.disk,
-            &part(&self.disk, self.sector_size, number),
-            self.sector_size,
-        );
-        let tree = fs.make(&device, self.sector_size, &format!("v{number}"), megabytes);
-        fs.check(&device);
-        self.volumes.push((number, fs, tree));
-        self
-    }
-
-    fn size(&self) -> u64 {
-        fs::metadata(&self.disk).expect("the master disk").len()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A poisoned target file.
-    fn target(&self, name: &str, size: u64) -> PathBuf {
-        let target = self.file(name);
-        poisoned(&target, size, TARGET_POISON);
-        target
-    }
-
-    /// Captures and checks; returns the image.
-    fn image(&self) -> PathBuf {
-        let image = self.file("master.dcimg");
-        let sector = self.sector_size.to_string();
-        capture(&self.disk, &image, &["--sector-size", &sector]).ok();
-        check_all(&image);
-        image
-    }
-
-    /// Every volume of a restored disk: clean for its own checker, every file equal.
-    #[track_caller]
-    fn same_volumes(&self, restored: &Path) {
-        for (number, fs, tree) in &self.volumes {
-            let device = Loop::part(
-                restored,
-                &part(restored, self.sector_size, *number),
-                self.sector_size,
-            );
-            fs.check(&device);
-            same_tree(
-                &format!("partition {number} ({fs:?})"),
-                tree,
-                &fs.tree(&device),
-            );
-        }
-    }
-}
 
 /// ESP + ext4 + NTFS + swap, 160 MiB.
 fn common_disk() -> Master {

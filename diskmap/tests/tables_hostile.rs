@@ -7,7 +7,9 @@
     reason = "a test binary; sizes of test disks"
 )]
 
-use diskmap::{ExtentSet, Grow, PartitionTable, TableKind};
+use std::collections::BTreeSet;
+
+use diskmap::{ExtentSet, Grow, KeepError, PartitionTable, PatchError, TableKind};
 use proptest::prelude::*;
 
 /// A disk of 256 KiB: small enough that random LBAs meet each other.
@@ -168,6 +170,81 @@ fn promises(table: &PartitionTable, disk: &[u8]) {
     }
 }
 
+/// What must hold for every choice of partitions: a reason, or a table with exactly those that a plan puts
+/// on any disk it fits.
+fn keep_promises(table: &PartitionTable) {
+    let numbers: Vec<u32> = table.partitions.iter().map(|p| p.number).collect();
+    let masks = 0u32..1 << numbers.len().min(5);
+    for mask in masks {
+        let chosen: BTreeSet<u32> = numbers
+            .iter()
+            .zip(0..)
+            .filter(|(_, bit)| mask >> bit & 1 == 1)
+            .map(|(number, _)| *number)
+            .collect();
+        let left = match table.keep(&chosen) {
+            Ok(left) => left,
+            Err(KeepError::SelfCheck { detail }) => panic!("{chosen:?}: {detail}"),
+            Err(KeepError::NothingChosen) => {
+                assert!(chosen.is_empty());
+                continue;
+            }
+            Err(KeepError::LogicalTogether {
+                chosen: some,
+                others,
+            }) => {
+                assert!(!some.is_empty() && !others.is_empty());
+                let all = chosen.iter().copied().chain(others).collect();
+                assert!(table.keep(&all).is_ok(), "{chosen:?}: what it says helps");
+                continue;
+            }
+            Err(KeepError::NoTable) => {
+                assert_eq!(table.kind, TableKind::None);
+                continue;
+            }
+            Err(KeepError::Dynamic { left_out }) => {
+                assert!(!left_out.is_empty());
+                continue;
+            }
+            Err(other) => panic!("{chosen:?}: {other}"),
+        };
+        for number in &chosen {
+            assert_eq!(left.partition(*number), table.partition(*number));
+        }
+        if left.partitions.len() == numbers.len() {
+            assert_eq!(left.regions, table.regions, "all kept is nothing changed");
+        }
+        let again = left.keep(&chosen).unwrap();
+        assert_eq!(again.regions, left.regions, "a second time changes nothing");
+        let pieces = left
+            .regions
+            .iter()
+            .map(|region| (region.offset, &region.bytes[..]));
+        let agent = diskmap::table_from_regions(pieces, left.disk_size, left.sector_size).unwrap();
+        assert_eq!(agent.partitions, left.partitions);
+        assert_eq!(agent.regions, left.regions);
+        for size in [SIZE as u64 / 2, SIZE as u64, 1 << 30] {
+            for grow in [None, Some(Grow::Last)] {
+                match diskmap::plan_commit(&left, size, left.sector_size, grow) {
+                    Err(PatchError::SelfCheck { detail }) => {
+                        panic!("{chosen:?} {size} {grow:?}: {detail}")
+                    }
+                    Err(_) => {}
+                    Ok(plan) => {
+                        let wiped: ExtentSet = plan.wipe.into();
+                        let old = table.table_extents().within(0..size);
+                        assert!(old.iter().all(|range| wiped.contains(range)));
+                    }
+                }
+            }
+        }
+    }
+    assert!(matches!(
+        table.keep(&BTreeSet::from([0, u32::MAX])),
+        Err(KeepError::NoSuchPartition { .. } | KeepError::NoTable)
+    ));
+}
+
 /// Small numbers, edges of the disk, and anything.
 fn value() -> impl Strategy<Value = u64> {
     prop_oneof![
@@ -210,6 +287,7 @@ proptest! {
         if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, sector as u32) {
             prop_assert_eq!(table.kind, TableKind::Gpt);
             promises(&table, &disk);
+            keep_promises(&table);
         }
     }
 
@@ -224,6 +302,28 @@ proptest! {
         seal(&mut disk, 512);
         if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, 512) {
             promises(&table, &disk);
+            keep_promises(&table);
+        }
+    }
+
+    #[test]
+    fn spare_sectors_of_an_image(mbr in any::<bool>(), edits in proptest::collection::vec((any::<bool>(), 0usize..700, value(), 1usize..9), 0..3), spares in proptest::collection::vec((0u64..512, 1u64..40), 0..6)) {
+        // Sectors that the table does not need, before, between and inside partitions and damaged copies.
+        let mut disk = if mbr { mbr_disk(512) } else { gpt_disk(512) };
+        for (backup, at, value, len) in edits {
+            let place = if mbr { at.min(500) } else if backup { SIZE - 512 * 9 + at } else { 512 + at };
+            let len = len.min(disk.len() - place);
+            disk[place..place + len].copy_from_slice(&value.to_le_bytes()[..len]);
+        }
+        if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, 512) {
+            let mut given = table.table_extents();
+            for (lba, count) in spares {
+                given.insert(lba * 512..((lba + count) * 512).min(SIZE as u64));
+            }
+            let pieces = given.iter().map(|range| (range.start, &disk[range.start as usize..range.end as usize]));
+            if let Ok(table) = diskmap::table_from_regions(pieces, SIZE as u64, 512) {
+                keep_promises(&table);
+            }
         }
     }
 
@@ -238,6 +338,7 @@ proptest! {
         }
         if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, sector as u32) {
             promises(&table, &disk);
+            keep_promises(&table);
         }
     }
 }
@@ -250,9 +351,11 @@ fn the_disks_the_properties_start_from_are_good() {
         assert_eq!(table.warnings, Vec::<String>::new());
         assert_eq!(table.partitions.len(), 3);
         promises(&table, &disk);
+        keep_promises(&table);
         let disk = mbr_disk(sector);
         let table = diskmap::read_table(&disk, SIZE as u64, sector as u32).unwrap();
         assert_eq!(table.partitions.len(), 5);
         promises(&table, &disk);
+        keep_promises(&table);
     }
 }

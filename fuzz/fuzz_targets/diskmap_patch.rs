@@ -1,12 +1,12 @@
 //! A TABLE record as an image may hold it, put on a target of any size: the plan stays on the target, and
 //! a plan that does not read back as promised is our own fault.
 //!
-//! Input: mode, sizes, what to grow, then records of (sector number: 2 bytes, length in sectors: 1 byte,
-//! bytes).
+//! Input: mode (bit 1 the sector size, from bit 2 which partitions are kept, none for all), sizes, what to
+//! grow, then records of (sector number: 2 bytes, length in sectors: 1 byte, bytes).
 
 #![no_main]
 
-use diskmap::{Grow, PatchError};
+use diskmap::{Grow, KeepError, PatchError};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -29,9 +29,20 @@ fuzz_target!(|data: &[u8]| {
         regions.push((offset, bytes));
         rest = tail;
     }
-    let Ok(table) = diskmap::table_from_regions(regions, disk_size, sector) else {
+    let Ok(mut table) = diskmap::table_from_regions(regions, disk_size, sector) else {
         return;
     };
+    if head[0] >> 2 != 0 {
+        let chosen = (table.partitions.iter().enumerate())
+            .filter(|(index, _)| head[0] >> (2 + index % 6) & 1 == 1)
+            .map(|(_, partition)| partition.number)
+            .collect();
+        match table.keep(&chosen) {
+            Err(KeepError::SelfCheck { detail }) => panic!("{detail}"),
+            Err(_) => return,
+            Ok(left) => table = left,
+        }
+    }
     match diskmap::plan_commit(&table, target_size, sector, grow) {
         Err(PatchError::SelfCheck { detail }) => panic!("{detail}"),
         Err(_) => {}

@@ -279,6 +279,9 @@ impl Worker {
         piece: usize,
         body: &[u8],
     ) -> Result<u64, ChunkFailure> {
+        if !self.deployment.wants(piece) {
+            return Ok(0);
+        }
         let written = writer.write(piece, body)?;
         self.read_back.written(piece);
         Ok(written)
@@ -289,6 +292,7 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::disk::capture::{CaptureOptions, capture};
+    use crate::disk::fit::Fit;
     use crate::disk::survey::SurveyOptions;
     use crate::disk::{device, restore};
     use std::sync::mpsc::channel;
@@ -320,8 +324,9 @@ mod tests {
         let image = restore::open_image(&image, None).unwrap();
         let manifest = Arc::new(image.manifest().clone());
         let facts = device::describe(&target).unwrap();
-        let deployment =
-            Arc::new(Deployment::prepare(&facts, None, Arc::clone(&manifest), None, None).unwrap());
+        let deployment = Arc::new(
+            Deployment::prepare(&facts, Arc::clone(&manifest), None, &Fit::default()).unwrap(),
+        );
         deployment.wipe().unwrap();
         let blank = std::fs::read(&target).unwrap();
 

@@ -15,6 +15,7 @@ use crate::console::client::Client;
 use crate::console::serve::{self, Approval, ConsoleOptions};
 use crate::disk::capture::{CaptureOptions, Captured, capture};
 use crate::disk::deployment::Deployment;
+use crate::disk::fit::Fit;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{check, restore};
 use crate::net::receiving::InjectedLoss;
@@ -352,7 +353,7 @@ fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
         restore::target_facts(&local, image.manifest().geometry.disk_size).map_err(api_error)?;
     let manifest = Arc::new(image.manifest().clone());
     let deployment = std::sync::Arc::new(
-        Deployment::prepare(&facts, None, manifest, None, None).map_err(api_error)?,
+        Deployment::prepare(&facts, manifest, None, &Fit::default()).map_err(api_error)?,
     );
     restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false)
         .map_err(api_error)?;

@@ -1,24 +1,22 @@
 //! `diskcast image`: capture, look at, check and restore master images on this machine.
 
-use super::deploy::End;
+use super::deploy_options::End;
+use super::image_restore;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::secret::read_password;
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
+use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
 use crate::disk::check::{Depth, check};
-use crate::disk::deployment::Deployment;
-use crate::disk::restore::{self, Stage};
+use crate::disk::restore;
 use crate::disk::survey::SurveyOptions;
-use crate::disk::{DiskError, deployment};
 use crate::units;
 use clap::{Args, Subcommand};
-use diskmap::Grow;
 use imagefmt::{FormatError, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 /// `diskcast image ...`
@@ -45,9 +43,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Restore an image onto a disk or file of this machine
     #[command(
-        after_help = "Examples:\n  diskcast image restore lab.dcimg /dev/sdb\n  diskcast image restore lab.dcimg copy.raw --yes"
+        after_help = "Examples:\n  diskcast image restore lab.dcimg /dev/sdb\n  diskcast image restore lab.dcimg copy.raw --yes\n  diskcast image restore lab.dcimg /dev/sdb --partitions 3 --onto 3"
     )]
-    Restore(RestoreArgs),
+    Restore(image_restore::RestoreArgs),
 }
 
 /// Options of `image capture`.
@@ -146,30 +144,6 @@ pub struct CheckArgs {
     threads: Option<usize>,
 }
 
-/// Options of `image restore`.
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// Image
-    image: PathBuf,
-    /// Disk to overwrite, or file to make
-    target: PathBuf,
-    /// Grow this partition's entry into free space: `last` or a number
-    #[arg(long, value_parser = deployment::parse_grow, value_name = "WHICH")]
-    grow: Option<Grow>,
-    /// Do it without asking
-    #[arg(short, long)]
-    yes: bool,
-    /// Password of an encrypted image
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// Logical sector size of a file that stands for a disk [default: the image's]
-    #[arg(long, value_name = "BYTES")]
-    sector_size: Option<u32>,
-    /// Worker threads [default: all processors]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -179,7 +153,7 @@ pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
         Command::Capture(args) => run_capture(&args, out),
         Command::Info(args) => run_info(&args, out),
         Command::Check(args) => run_check(&args, out),
-        Command::Restore(args) => run_restore(&args, out),
+        Command::Restore(args) => image_restore::run(&args, out),
     }
 }
 
@@ -474,130 +448,6 @@ struct CheckResult {
     damaged: Vec<String>,
 }
 
-fn run_restore(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
-    let password = password(args.password_file.as_deref())?;
-    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
-        .map_err(api_error)?;
-    let geometry = image.manifest().geometry;
-    let is_new = !args.target.exists();
-    if !is_new {
-        let facts = crate::disk::device::describe(&args.target).map_err(api_error)?;
-        // Refuse what cannot work before anybody is asked to agree to it.
-        let sector = if facts.file_backed {
-            args.sector_size.unwrap_or(geometry.sector_size)
-        } else {
-            facts.logical_sector
-        };
-        deployment::plan_for(
-            image.manifest(),
-            &args.target,
-            facts.size,
-            sector,
-            args.grow,
-        )
-        .map_err(api_error)?;
-        if !facts.holders.is_empty() {
-            return Err(api_error(DiskError::InUse {
-                path: args.target.clone(),
-                holders: facts.holders,
-            }));
-        }
-        out.note(format!("This erases {}.", facts.title()));
-        for line in &facts.contents {
-            out.note(format!("  on it now: {line}"));
-        }
-        out.confirm(
-            &format!("Everything on {} will be lost.", args.target.display()),
-            "yes",
-            args.yes,
-        )?;
-    }
-    let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
-    let deployment = Arc::new(
-        Deployment::prepare(
-            &facts,
-            args.sector_size,
-            Arc::new(image.manifest().clone()),
-            image.id_key().cloned(),
-            args.grow,
-        )
-        .map_err(api_error)?,
-    );
-    let interrupt = Interrupt::listen();
-    let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);
-    let started = out.progress("restore", None);
-    let restored = restore::restore(
-        &image,
-        &args.image,
-        &deployment,
-        threads(args.threads),
-        &|stage, done, total| {
-            let mut slot = stage_bar
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            if slot.as_ref().is_none_or(|(shown, _)| *shown != stage) {
-                let label = match stage {
-                    Stage::Writing => "write",
-                    Stage::Verifying => "read back",
-                    Stage::Committing => "commit",
-                };
-                *slot = Some((stage, out.progress(label, Some(total))));
-            }
-            if let Some((_, bar)) = slot.as_ref() {
-                bar.set(done);
-            }
-        },
-        &|| interrupt.asked(),
-    );
-    drop(stage_bar);
-    let restored = restored.map_err(|error| {
-        let error = api_error(error);
-        if is_new || error.hint.is_some() {
-            error
-        } else {
-            error.hint(format!(
-                "{} has no partition table now; restore again",
-                args.target.display()
-            ))
-        }
-    })?;
-    for note in &restored.notes {
-        out.note(note);
-    }
-    started.finish(format!(
-        "restored and read back in {}",
-        units::span(started.seconds())
-    ));
-    if out.json() {
-        out.result_json(&RestoreResult {
-            r#type: "summary",
-            schema_version: SCHEMA_VERSION,
-            target: args.target.display().to_string(),
-            root: restored.root.to_string(),
-            bytes_written: restored.bytes_written,
-            seconds: started.seconds(),
-        });
-    } else {
-        out.line(format!(
-            "{}: {} written and read back, root {}",
-            args.target.display(),
-            units::bytes(restored.bytes_written),
-            restored.root
-        ));
-    }
-    Ok(())
-}
-
-#[derive(Serialize)]
-struct RestoreResult {
-    r#type: &'static str,
-    schema_version: u32,
-    target: String,
-    root: String,
-    bytes_written: u64,
-    seconds: f64,
-}
-
 /// A disk failure with its exit code.
 pub fn api_error(error: DiskError) -> ApiError {
     let code = match &error {
@@ -631,7 +481,7 @@ pub(super) fn password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>,
     file.map(read_password).transpose()
 }
 
-fn threads(asked: Option<usize>) -> usize {
+pub(super) fn threads(asked: Option<usize>) -> usize {
     asked
         .filter(|n| *n > 0)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))

@@ -16,11 +16,13 @@ mod capture_target;
 mod console;
 mod demo;
 mod deploy;
+mod deploy_options;
 mod doctor;
 pub mod exit;
 mod export;
 mod follow;
 pub mod image;
+mod image_restore;
 pub mod interrupt;
 mod job;
 mod job_text;
@@ -103,7 +105,7 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     /// Put an image on targets
-    Deploy(deploy::DeployArgs),
+    Deploy(deploy_options::DeployArgs),
     /// Saved deployments, and what makes each machine itself
     #[command(subcommand)]
     Template(template::Command),

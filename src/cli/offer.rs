@@ -1,6 +1,6 @@
 //! `diskcast offer`: deployments that people at the targets may start themselves.
 
-use super::deploy::{End, grow, start_time, template_request};
+use super::deploy_options::{End, grow, start_time, template_request};
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, or_dash};
 use super::{Context, paths, template_file};

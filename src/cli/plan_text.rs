@@ -6,6 +6,7 @@
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
 use crate::net::control::{EndAction, Reuse};
+use crate::target::DiskFacts;
 use crate::units;
 use multicast::Pace;
 
@@ -23,7 +24,7 @@ pub(super) fn plan_text(plan: &Plan) -> String {
     lines.extend(option_lines(&plan.request));
     if !taken.is_empty() {
         lines.push(String::new());
-        lines.push(disk_table(&taken));
+        lines.push(disk_table(&taken, plan.request.choice.onto));
     }
     lines.extend(personal_lines(&taken));
     if !refused.is_empty() {
@@ -39,6 +40,11 @@ pub(super) fn plan_text(plan: &Plan) -> String {
         );
     }
     lines.push(String::new());
+    lines.extend(
+        plan.notes
+            .iter()
+            .map(|note| format!("note: {}", clean(note))),
+    );
     lines.push(closing(plan, taken.len()));
     lines.join("\n")
 }
@@ -117,6 +123,23 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
             }
         ));
     }
+    let chosen: Vec<String> = request
+        .choice
+        .partitions
+        .iter()
+        .map(u32::to_string)
+        .collect();
+    match request.choice.onto {
+        _ if chosen.is_empty() => {}
+        None => lines.push(format!(
+            "parts   {} of the image; every other partition is cleared",
+            chosen.join(", ")
+        )),
+        Some(onto) => lines.push(format!(
+            "parts   {} of the image onto {onto} of each disk; everything else on it stays",
+            chosen.join(", ")
+        )),
+    }
     if let Some(rate) = request.rate_bits_per_s {
         lines.push(format!("rate    at most {}", units::bits_per_s(rate)));
     }
@@ -153,7 +176,7 @@ fn personal_lines(targets: &[&PlannedTarget]) -> Vec<String> {
     lines
 }
 
-fn disk_table(targets: &[&PlannedTarget]) -> String {
+fn disk_table(targets: &[&PlannedTarget], onto: Option<u32>) -> String {
     let mut columns = Columns::new(&[
         ("TARGET", Align::Left),
         ("MAC", Align::Left),
@@ -166,7 +189,7 @@ fn disk_table(targets: &[&PlannedTarget]) -> String {
     for target in targets {
         let disk = target.disk.as_ref();
         let contents = disk
-            .map(|disk| disk.contents.join("\n"))
+            .map(|disk| lost(disk, onto))
             .filter(|text| !text.trim().is_empty());
         columns.row([
             target.name.clone(),
@@ -181,11 +204,30 @@ fn disk_table(targets: &[&PlannedTarget]) -> String {
     columns.text()
 }
 
+/// What is on the disk now and will not be any more.
+fn lost(disk: &DiskFacts, onto: Option<u32>) -> String {
+    let own = |line: &&String| match onto {
+        None => true,
+        Some(number) => line.starts_with(&format!("{number}: ")),
+    };
+    let lines: Vec<&str> = disk
+        .contents
+        .iter()
+        .filter(own)
+        .map(String::as_str)
+        .collect();
+    lines.join("\n")
+}
+
 fn closing(plan: &Plan, taken: usize) -> String {
-    let mut text = match taken {
-        0 => return "No disk would be written.".to_owned(),
-        1 => "1 disk will be erased and written".to_owned(),
-        _ => format!("{taken} disks will be erased and written"),
+    let mut text = match (taken, plan.request.choice.onto) {
+        (0, _) => return "No disk would be written.".to_owned(),
+        (1, None) => "1 disk will be erased and written".to_owned(),
+        (_, None) => format!("{taken} disks will be erased and written"),
+        (_, Some(onto)) => format!(
+            "Partition {onto} of {} will be erased and written",
+            count(taken, "disk")
+        ),
     };
     if let Some(seconds) = plan.expected_seconds {
         text.push_str(&format!(

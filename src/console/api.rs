@@ -13,7 +13,7 @@ pub use super::api_template::{
 };
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
-use crate::target::{Bottleneck, Facts, TargetState};
+use crate::target::{Bottleneck, Choice, Facts, TargetState};
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -338,6 +338,9 @@ pub struct DeployRequest {
     /// `last` or a partition number.
     #[serde(default)]
     pub grow: Option<String>,
+    /// Which part of the image, and where to; all of it onto the whole disk by default.
+    #[serde(default)]
+    pub choice: Choice,
     /// Whether targets look for the image on their disks first.
     #[serde(default)]
     pub reuse: Reuse,

@@ -25,6 +25,9 @@ pub struct Plan {
     /// Files the machines get over TCP 5003.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PlannedFile>,
+    /// What a technician should know before saying yes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -70,6 +73,16 @@ pub struct ImageSummary {
     pub created: String,
     /// One line a partition.
     pub partitions: Vec<String>,
+    /// Root of the chosen partitions, 64 hex digits, when it is not all of the image that is deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_root: Option<String>,
+}
+
+impl ImageSummary {
+    /// What a target has to prove.
+    pub fn proof_root(&self) -> &str {
+        self.chosen_root.as_deref().unwrap_or(&self.root)
+    }
 }
 
 /// A target in a plan.

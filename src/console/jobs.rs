@@ -13,7 +13,7 @@ use super::job::folder::Folder;
 use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Work, session};
 use super::master::MasterImage;
 use super::personal::{JobSecrets, Personalised};
-use super::plan::{self, PlanImage};
+use super::plan;
 use super::select::Selector;
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
@@ -249,15 +249,7 @@ impl Console {
             .filter(|c| c.view.connected)
             .map(|candidate| &candidate.view.facts);
         let cap = session::known_rate_cap(request, facts, own_speed);
-        plan::make(
-            request,
-            &PlanImage {
-                summary: image.summary(),
-                table: image.table(),
-            },
-            &candidates,
-            cap,
-        )
+        plan::make(request, &image.chosen(&request.choice)?, &candidates, cap)
     }
 
     /// What a request would do.
@@ -319,7 +311,7 @@ impl Console {
         let draft = self.jobs.draft();
         // From here on no other job can take them.
         self.roster.claim(&draft, &ids, TargetState::Ready)?;
-        let total = image.summary().used_bytes;
+        let total = plan.image.used_bytes;
         let job = NewJob {
             state: JobState::Waiting,
             targets: plan

@@ -6,9 +6,12 @@
 //! memory is the manifest and one block a reader, whatever the image's size.
 
 use super::api::{ApiError, ErrorCode, ImageSummary};
+use super::plan::Chosen;
+use crate::disk::choice::{ChoiceError, root_of};
 use crate::disk::restore::open_volumes;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
+use crate::target::Choice;
 use diskmap::PartitionTable;
 use imagefmt::{FormatError, Image, Password};
 use multicast::{BlockKey, Layout, ObjectId};
@@ -90,6 +93,7 @@ impl MasterImage {
                 .iter()
                 .map(partition_line)
                 .collect(),
+            chosen_root: None,
         };
         Ok(Self {
             manifest_layout: Layout::single(manifest_len),
@@ -114,6 +118,45 @@ impl MasterImage {
     /// Its partition table, for size checks.
     pub fn table(&self) -> &PartitionTable {
         &self.table
+    }
+
+    /// What is deployed of it when a technician chose. Errors: `Usage` for a choice it cannot serve.
+    pub fn chosen(&self, choice: &Choice) -> Result<Chosen, ApiError> {
+        let usage = |error: ChoiceError| {
+            let text = format!("image {}: {error}", self.summary.path);
+            ApiError::new(ErrorCode::Usage, text)
+                .hint("diskcast image info shows the partitions of an image")
+        };
+        let table = choice.table(&self.table).map_err(usage)?;
+        let onto = choice.one(&self.table).map_err(usage)?.cloned();
+        let mut summary = self.summary.clone();
+        let mut notes = Vec::new();
+        if !choice.is_whole() {
+            let manifest = self.image.manifest();
+            let wanted = choice.wanted(manifest, &self.table);
+            let entries = || {
+                let all = manifest.entries.iter().enumerate();
+                all.filter(|(index, _)| wanted.contains(*index))
+                    .map(|(_, entry)| entry)
+            };
+            summary.chosen_root = Some(root_of(manifest, &wanted).to_string());
+            summary.used_bytes = entries().map(|e| u64::from(e.mask.used_bytes())).sum();
+            summary.wire_bytes =
+                entries().map(|e| u64::from(e.body_len)).sum::<u64>() + self.manifest.len() as u64;
+            let left_out = |number: &u32| table.partition(*number).is_none();
+            let started = self.table.starting_partitions();
+            for number in started.iter().filter(|n| onto.is_none() && left_out(n)) {
+                notes.push(format!(
+                    "partition {number} is what the master starts from, and it is left out: the machines may not start"
+                ));
+            }
+        }
+        Ok(Chosen {
+            summary,
+            table,
+            onto: onto.zip(choice.onto),
+            notes,
+        })
     }
 
     /// Root, 64 hex digits.

@@ -11,19 +11,24 @@ use super::api::{
 };
 use super::naming;
 use super::select::Selector;
+use crate::disk::fit::refuse_onto;
 use crate::target::{DiskFacts, TargetState};
-use diskmap::{Grow, PartitionTable, plan_commit};
+use diskmap::{Grow, Partition, PartitionTable, plan_commit};
 use std::str::FromStr;
 
 /// Share of the wire that is payload: 1408 of 1514 bytes (DESIGN section 11).
 const WIRE_EFFICIENCY: f64 = 0.930;
 
-/// The image a plan is made for.
-pub struct PlanImage<'a> {
-    /// As shown.
-    pub summary: &'a ImageSummary,
-    /// Its partition table.
-    pub table: &'a PartitionTable,
+/// What of an image a plan is made for.
+pub struct Chosen {
+    /// As shown: bytes are those of what was chosen.
+    pub summary: ImageSummary,
+    /// The table that is put on the disks.
+    pub table: PartitionTable,
+    /// The partition that goes onto this one of each disk, which keeps its table.
+    pub onto: Option<(Partition, u32)>,
+    /// What a technician should know of the choice.
+    pub notes: Vec<String>,
 }
 
 /// A target a plan may take.
@@ -135,7 +140,7 @@ pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
 /// matches nobody (`NothingMatched`). A target that cannot take the image is in the plan with its reason.
 pub fn make(
     request: &DeployRequest,
-    image: &PlanImage<'_>,
+    image: &Chosen,
     candidates: &[Candidate],
     rate_cap_bytes_per_s: Option<u64>,
 ) -> Result<Plan, ApiError> {
@@ -151,7 +156,7 @@ pub fn make(
     let mut targets: Vec<PlannedTarget> = candidates
         .iter()
         .filter(|candidate| selector.matches(&candidate.view))
-        .map(|candidate| plan_target(candidate, &rule, grow, image.table, &request.start))
+        .map(|candidate| plan_target(candidate, &rule, grow, image, &request.start))
         .collect();
     if targets.is_empty() {
         let known = candidates.len();
@@ -179,6 +184,7 @@ pub fn make(
         targets,
         expected_seconds,
         files: Vec::new(),
+        notes: image.notes.clone(),
     })
 }
 
@@ -186,7 +192,7 @@ fn plan_target(
     candidate: &Candidate,
     rule: &DiskRule,
     grow: Option<Grow>,
-    table: &PartitionTable,
+    image: &Chosen,
     start: &StartRule,
 ) -> PlannedTarget {
     let view = &candidate.view;
@@ -202,7 +208,7 @@ fn plan_target(
         Ok(disk) => {
             planned.disk = Some(disk.clone());
             planned.refused =
-                refuse_machine(candidate, start).or_else(|| refuse_disk(disk, grow, table));
+                refuse_machine(candidate, start).or_else(|| refuse_disk(disk, grow, image));
         }
         Err(reason) => planned.refused = Some(reason),
     }
@@ -223,7 +229,7 @@ fn refuse_machine(candidate: &Candidate, start: &StartRule) -> Option<String> {
     (!view.connected && *start == StartRule::Now).then(|| "not connected".to_owned())
 }
 
-fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, table: &PartitionTable) -> Option<String> {
+fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<String> {
     let title = disk.title();
     if disk.read_only {
         return Some(format!("{title} is read-only"));
@@ -234,10 +240,16 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, table: &PartitionTable) -> 
     if !disk.holders.is_empty() {
         return Some(format!("{title} is in use: {}", disk.holders.join(", ")));
     }
-    // The same function that will make the writes decides whether they fit.
-    plan_commit(table, disk.size, disk.logical_sector, grow)
+    // The same functions that will make the writes decide whether they fit.
+    let Some((source, onto)) = &image.onto else {
+        return plan_commit(&image.table, disk.size, disk.logical_sector, grow)
+            .err()
+            .map(|error| format!("{title}: {error}"));
+    };
+    let target = disk.partitions.iter().find(|p| p.number == *onto);
+    refuse_onto(source.number, source.length, *onto, target)
         .err()
-        .map(|error| format!("{title}: {error}"))
+        .map(|reason| format!("{title}: {reason}"))
 }
 
 #[cfg(test)]
@@ -299,6 +311,7 @@ mod tests {
             wire_bytes: 930_000_000,
             created: String::new(),
             partitions: Vec::new(),
+            chosen_root: None,
         };
         let zeros = vec![0; 512];
         let table = diskmap::table_from_regions([(0, zeros.as_slice())], 2 * GIB, 512).unwrap();
@@ -307,15 +320,13 @@ mod tests {
 
     fn plan(request: &DeployRequest, candidates: &[Candidate]) -> Result<Plan, ApiError> {
         let (summary, table) = image();
-        make(
-            request,
-            &PlanImage {
-                summary: &summary,
-                table: &table,
-            },
-            candidates,
-            Some(1_000_000_000),
-        )
+        let chosen = Chosen {
+            summary,
+            table,
+            onto: None,
+            notes: Vec::new(),
+        };
+        make(request, &chosen, candidates, Some(1_000_000_000))
     }
 
     fn refusal(candidate: Candidate, rule: Option<&str>) -> String {

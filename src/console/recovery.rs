@@ -216,7 +216,7 @@ impl Console {
         let id = row.id;
         let (state, end) = (target.view.state, row.job.request.end);
         let name = target.view.name.clone();
-        let heard = job::late_outcome(target.clone(), outcome, &row.job.root);
+        let heard = job::late_outcome(target.clone(), outcome, row.job.plan.image.proof_root());
         let proven = heard.view.state == TargetState::Done;
         // What was recorded of its own outcome stays; what was only assumed (lost, dropped) gives way to proof.
         let takes = !state.is_final()

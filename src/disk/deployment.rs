@@ -7,7 +7,8 @@
 //!
 //! Owns that order. What always holds: until `commit` the disk has no partition table and no boot sector, because
 //! `wipe` removed them and chunk content has zeros in their place; `commit` is only reachable through a
-//! [`Proof`], which only a complete read-back ([`super::readback`]) makes.
+//! [`Proof`], which only a complete read-back ([`super::readback`]) makes. Where one partition goes onto another, the disk's own table
+//! stays, and it is the partition that has no file system until everything else of it was read back.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,15 +16,18 @@
 )]
 
 use super::buffer::{ALIGNMENT, AlignedBuffer};
+use super::choice::root_of;
+use super::fit::{Disk, Fit, Fitted, fitted};
 use super::front::{self, FRONT_BYTES, Front};
-use super::journal::Bitmap;
+use super::journal::{self, Bitmap};
 use super::target_disk::TargetDisk;
 use super::{Cancelled, DiskError};
 use crate::target::DiskFacts;
-use diskmap::{CommitPlan, ExtentSet, Grow, Partition, plan_commit, table_from_regions};
-use imagefmt::{Codec, Decoder, FormatError, IdKey, Manifest, Root, content_id};
+use diskmap::{
+    ExtentSet, Partition, boot_sector_copy, boot_sector_is_last_too, relocate_boot_sector,
+};
+use imagefmt::{Codec, Decoder, Entry, FormatError, IdKey, Manifest, Root, content_id};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +42,14 @@ pub struct Deployment {
     target: TargetDisk,
     manifest: Arc<Manifest>,
     id_key: Option<IdKey>,
-    plan: CommitPlan,
+    fitted: Fitted,
+    /// What is proven in the end.
+    root: Root,
     front: Front,
     front_entries: Range<usize>,
 }
 
-/// Every chunk was read back and matches the manifest.
+/// Every wanted chunk was read back and matches the manifest.
 pub struct Proof {
     root: Root,
 }
@@ -69,48 +75,45 @@ pub enum ChunkFailure {
 impl Deployment {
     /// Opens the disk and works out what it will look like; refuses what does not fit. Nothing is written.
     ///
-    /// A regular file has no sectors of its own: it takes `sector_size`, or those of the image.
-    ///
     /// # Errors
     /// As [`TargetDisk::open`]; [`DiskError::DoesNotFit`], or [`DiskError::Refused`] when captured data lies beyond
-    /// the disk's end.
+    /// the disk's end, or the image or the disk has no such partition.
     pub fn prepare(
         facts: &DiskFacts,
-        sector_size: Option<u32>,
         manifest: Arc<Manifest>,
         id_key: Option<IdKey>,
-        grow: Option<Grow>,
+        fit: &Fit,
     ) -> Result<Self, DiskError> {
         let mut facts = facts.clone();
         if facts.file_backed {
-            facts.logical_sector = sector_size.unwrap_or(manifest.geometry.sector_size);
+            facts.logical_sector = fit.sector_size.unwrap_or(manifest.geometry.sector_size);
         }
         let target = TargetDisk::open(&facts)?;
-        let plan = plan_for(
-            &manifest,
-            target.path(),
-            target.size(),
-            target.sector_size(),
-            grow,
-        )?;
+        let disk = Disk {
+            path: target.path(),
+            size: target.size(),
+            sector_size: target.sector_size(),
+        };
+        let fitted = fitted(&manifest, disk, fit)?;
         Ok(Self {
             front: Front::default(),
-            front_entries: front::entries(&manifest),
+            front_entries: front::entries(&manifest, &fitted.place),
+            root: root_of(&manifest, &fitted.wanted),
             target,
             manifest,
             id_key,
-            plan,
+            fitted,
         })
     }
 
     /// Partitions as they will be, growth included.
     pub fn partitions(&self) -> &[Partition] {
-        &self.plan.partitions
+        &self.fitted.plan.partitions
     }
 
     /// Remarks of the planner for the technician.
     pub fn notes(&self) -> &[String] {
-        &self.plan.notes
+        &self.fitted.plan.notes
     }
 
     /// The disk.
@@ -125,16 +128,28 @@ impl Deployment {
 
     /// Device bytes that will be written.
     pub fn total_bytes(&self) -> u64 {
-        self.manifest.used_bytes()
+        (0..self.manifest.entries.len())
+            .map(|index| self.entry_bytes(index))
+            .sum()
     }
 
-    /// Makes the disk plainly blank: LBA 0, both partition tables, everything `commit` will write. From here on the
-    /// machine does not boot from it until `commit`.
+    /// Whether an entry is among what was chosen.
+    pub fn wants(&self, index: usize) -> bool {
+        self.fitted.wanted.contains(index)
+    }
+
+    /// Whether the first MiB of the disk may hold a journal: not where the disk keeps its table.
+    pub fn keeps_journal(&self) -> bool {
+        self.fitted.onto.is_none()
+    }
+
+    /// Makes the disk plainly blank: LBA 0, both partition tables, everything `commit` will write; of a partition that is
+    /// overwritten its first MiB. From here on the machine does not boot from it until `commit`.
     ///
     /// # Errors
     /// [`DiskError::Write`].
     pub fn wipe(&self) -> Result<(), DiskError> {
-        for range in &self.plan.wipe {
+        for range in &self.fitted.plan.wipe {
             self.target.zero(range.clone())?;
         }
         self.target.flush()
@@ -191,15 +206,41 @@ impl Deployment {
     /// # Errors
     /// [`DiskError::Write`].
     pub(super) fn write_front(&self) -> Result<(), DiskError> {
-        self.front.write(&self.target, &self.manifest)
+        if self.keeps_journal()
+            && let Some(area) = journal::area(self.target.size())
+        {
+            self.target.zero(area)?;
+        }
+        self.front.write(
+            &self.target,
+            &self.manifest,
+            &self.fitted.place,
+            self.front_entries(),
+        )
     }
 
-    /// Device bytes of an entry.
+    /// Device bytes of an entry; none of one that is not wanted.
     pub fn entry_bytes(&self, index: usize) -> u64 {
         self.manifest
             .entries
             .get(index)
+            .filter(|_| self.wants(index))
             .map_or(0, |entry| u64::from(entry.mask.used_bytes()))
+    }
+
+    /// The used bytes of an entry, run by run: how many, and where on the master disk.
+    fn runs<'e>(&self, entry: &'e Entry) -> impl Iterator<Item = (usize, Range<u64>)> + use<'e> {
+        let offset = self.manifest.geometry.chunk_offset(entry.chunk);
+        entry.mask.runs().map(move |run| {
+            let bytes = offset + u64::from(run.start)..offset + u64::from(run.end);
+            ((run.end - run.start) as usize, bytes)
+        })
+    }
+
+    /// Whether an entry has bytes that have no place on the target: those of its neighbours.
+    fn reaches_out(&self, entry: &Entry) -> bool {
+        self.runs(entry)
+            .any(|(_, run)| !self.fitted.place.holds(&run))
     }
 
     /// Reads the chunk of an entry from the disk, into a buffer of a chunk's size, and says whether it is what the
@@ -211,14 +252,20 @@ impl Deployment {
         let Some(entry) = self.manifest.entries.get(index) else {
             return Ok(false);
         };
-        let offset = self.manifest.geometry.chunk_offset(entry.chunk);
         // A mask never counts more bytes than a chunk has, and the buffer holds a chunk.
         let used = &mut buffer[..entry.mask.used_bytes() as usize];
+        if self.reaches_out(entry) && !self.front.copy(index, used) {
+            return Ok(false);
+        }
         let mut rest = &mut *used;
-        for run in entry.mask.runs() {
-            let (part, tail) = rest.split_at_mut((run.end - run.start) as usize);
-            self.target.read_at(offset + u64::from(run.start), part)?;
+        for (len, run) in self.runs(entry) {
+            let (bytes, tail) = rest.split_at_mut(len);
             rest = tail;
+            if let Some((part, at)) = self.fitted.place.of(run)
+                && let Some(bytes) = bytes.get_mut(part)
+            {
+                self.target.read_at(at, bytes)?;
+            }
         }
         Ok(content_id(self.id_key.as_ref(), &entry.mask, used) == entry.id)
     }
@@ -241,23 +288,24 @@ impl Deployment {
         }
     }
 
-    /// The proof, when every entry is among those that were read back and equal.
+    /// The proof, when every wanted entry is among those that were read back and equal.
     pub(super) fn proof(&self, proven: &Bitmap) -> Result<Proof, DiskError> {
         let entries = &self.manifest.entries;
-        let unproven = entries.len() - proven.count();
+        let wanted = (0..entries.len()).filter(|index| self.wants(*index));
+        let unproven = wanted.filter(|index| !proven.contains(*index)).count();
         // Each of these ids is what was read, compared one by one.
         let ids = entries
             .iter()
             .enumerate()
-            .filter(|(index, _)| proven.contains(*index))
+            .filter(|(index, _)| self.wants(*index) && proven.contains(*index))
             .map(|(_, entry)| (entry.chunk, entry.id));
         let root = self.manifest.root_of(ids);
-        if unproven > 0 || root != self.manifest.root() {
+        if unproven > 0 || root != self.root {
             return Err(DiskError::refused(
                 format!(
                     "{unproven} of {} chunks were not read back; root {root}, the image's is {}",
-                    entries.len(),
-                    self.manifest.root()
+                    self.fitted.wanted.count(),
+                    self.root
                 ),
                 "the disk stays without a partition table; deploy again",
             ));
@@ -274,20 +322,29 @@ impl Deployment {
         if !self.target.discards() {
             return Ok(0);
         }
-        let geometry = &self.manifest.geometry;
         let mut used = ExtentSet::default();
-        used.insert(0..FRONT_BYTES);
-        for entry in &self.manifest.entries {
-            let offset = geometry.chunk_offset(entry.chunk);
-            for run in entry.mask.runs() {
-                used.insert(offset + u64::from(run.start)..offset + u64::from(run.end));
+        let mut all = ExtentSet::default();
+        match &self.fitted.onto {
+            Some(onto) => {
+                all.insert(onto.clone());
+                used.insert(onto.start..onto.start + FRONT_BYTES);
+            }
+            None => {
+                all.insert(0..self.target.size());
+                used.insert(0..FRONT_BYTES);
             }
         }
-        for (offset, bytes) in self.plan.stages.iter().flatten() {
+        let entries = self.manifest.entries.iter().enumerate();
+        for (_, entry) in entries.filter(|(index, _)| self.wants(*index)) {
+            for (_, run) in self.runs(entry) {
+                if let Some((part, at)) = self.fitted.place.of(run) {
+                    used.insert(at..at + part.len() as u64);
+                }
+            }
+        }
+        for (offset, bytes) in self.fitted.plan.stages.iter().flatten() {
             used.insert(*offset..offset + bytes.len() as u64);
         }
-        let mut all = ExtentSet::default();
-        all.insert(0..self.target.size());
         let mut discarded = 0;
         for range in all.subtract(&used.aligned_outwards(FRONT_BYTES)).iter() {
             let mut start = range.start;
@@ -312,17 +369,20 @@ impl Deployment {
     pub fn commit(&self, proof: &Proof) -> Result<(), DiskError> {
         // A proof of another deployment would be our own mistake, not the world's.
         assert!(
-            proof.root == self.manifest.root(),
+            proof.root == self.root,
             "commit with a proof of another image"
         );
-        for stage in &self.plan.stages {
+        if let Some(onto) = &self.fitted.onto {
+            self.relocate(onto)?;
+        }
+        for stage in &self.fitted.plan.stages {
             for (offset, bytes) in stage {
                 self.target.write_at(*offset, bytes)?;
             }
             self.target.flush()?;
         }
         let mut read = Vec::new();
-        for (offset, bytes) in self.plan.stages.iter().flatten() {
+        for (offset, bytes) in self.fitted.plan.stages.iter().flatten() {
             read.resize(bytes.len(), 0);
             self.target.read_at(*offset, &mut read)?;
             if &read != bytes {
@@ -335,6 +395,43 @@ impl Deployment {
         self.target.reread_partitions();
         Ok(())
     }
+
+    /// Tells a file system that its partition begins elsewhere now, where it keeps that in its boot sector and a copy of it. After
+    /// the proof: these bytes are not the image's any more.
+    fn relocate(&self, onto: &Range<u64>) -> Result<(), DiskError> {
+        let (start, end) = (onto.start, onto.end);
+        let sector_size = u64::from(self.target.sector_size());
+        let lba = start / sector_size;
+        let mut first = vec![0; self.target.sector_size() as usize];
+        self.target.read_at(start, &mut first)?;
+        let copy = boot_sector_copy(&first).map(|copy| start.saturating_add(copy));
+        if relocate_boot_sector(&mut first, lba) {
+            self.target.write_at(start, &first)?;
+        }
+        if let Some(at) = copy.filter(|at| at.saturating_add(sector_size) <= end) {
+            let mut second = vec![0; first.len()];
+            self.target.read_at(at, &mut second)?;
+            if relocate_boot_sector(&mut second, lba) {
+                self.target.write_at(at, &second)?;
+            }
+        }
+        if boot_sector_is_last_too(&first) {
+            self.target.write_at(end - sector_size, &first)?;
+        }
+        self.target.flush()
+    }
+
+    /// Takes the file system away again that was put onto a partition: what was to be done to it failed. A disk whose table is not
+    /// written needs nothing of the kind.
+    ///
+    /// # Errors
+    /// [`DiskError::Write`].
+    pub fn give_up(&self) -> Result<(), DiskError> {
+        match self.fitted.onto {
+            Some(_) => self.wipe(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Decodes, checks and writes chunks; one to a thread.
@@ -346,7 +443,7 @@ pub struct ChunkWriter<'a> {
 }
 
 impl ChunkWriter<'_> {
-    /// Checks the body of entry `index` against the manifest and writes it. Answers the bytes written.
+    /// Checks the body of entry `index` against the manifest and writes what of it was chosen. Answers the bytes written.
     ///
     /// # Errors
     /// [`ChunkFailure::Corrupt`] before anything was written, [`ChunkFailure::Disk`] otherwise.
@@ -364,23 +461,29 @@ impl ChunkWriter<'_> {
             .decode_into(&manifest.geometry, entry, body, self.used.bytes_mut())
             .map_err(ChunkFailure::Corrupt)?;
         let used = self.used.bytes().get(..used).unwrap_or_default();
-        if self.deployment.front_entries.contains(&index) {
-            self.deployment.front.hold(index, used);
+        let deployment = self.deployment;
+        let is_front = deployment.front_entries.contains(&index);
+        if is_front || deployment.reaches_out(entry) {
+            deployment.front.hold(index, used);
+        }
+        if is_front {
             return Ok(used.len() as u64);
         }
-        let offset = manifest.geometry.chunk_offset(entry.chunk);
         let began = Instant::now();
         let mut rest = used;
-        for run in entry.mask.runs() {
-            let (part, tail) = rest.split_at((run.end - run.start) as usize);
-            let at = offset + u64::from(run.start);
-            let outcome = if entry.codec == Codec::Zero && part.len() >= ZERO_BY_DEVICE {
-                self.deployment.target.zero(at..at + part.len() as u64)
+        for (len, run) in deployment.runs(entry) {
+            let (bytes, tail) = rest.split_at(len);
+            rest = tail;
+            let Some((part, at)) = deployment.fitted.place.of(run) else {
+                continue;
+            };
+            let bytes = bytes.get(part).unwrap_or_default();
+            let outcome = if entry.codec == Codec::Zero && bytes.len() >= ZERO_BY_DEVICE {
+                deployment.target.zero(at..at + bytes.len() as u64)
             } else {
-                self.deployment.target.write_at(at, part)
+                deployment.target.write_at(at, bytes)
             };
             outcome.map_err(ChunkFailure::Disk)?;
-            rest = tail;
         }
         self.disk_time += began.elapsed();
         Ok(used.len() as u64)
@@ -389,65 +492,5 @@ impl ChunkWriter<'_> {
     /// Time spent waiting for the disk since this was asked last.
     pub fn take_disk_time(&mut self) -> Duration {
         std::mem::take(&mut self.disk_time)
-    }
-}
-
-/// The table sectors for a disk of this size, or why the image does not go onto it.
-///
-/// # Errors
-/// As [`Deployment::prepare`].
-pub fn plan_for(
-    manifest: &Manifest,
-    path: &Path,
-    size: u64,
-    sector_size: u32,
-    grow: Option<Grow>,
-) -> Result<CommitPlan, DiskError> {
-    let regions = manifest
-        .table
-        .iter()
-        .map(|region| (region.offset, region.bytes.as_slice()));
-    let geometry = manifest.geometry;
-    let table = table_from_regions(regions, geometry.disk_size, geometry.sector_size).map_err(
-        |source| DiskError::Table {
-            path: path.to_owned(),
-            source,
-        },
-    )?;
-    let plan =
-        plan_commit(&table, size, sector_size, grow).map_err(|source| DiskError::DoesNotFit {
-            path: path.to_owned(),
-            source,
-        })?;
-    let needed = manifest
-        .entries
-        .last()
-        .and_then(|entry| Some((entry, entry.mask.runs().last()?)))
-        .map_or(0, |(entry, run)| {
-            geometry.chunk_offset(entry.chunk) + u64::from(run.end)
-        });
-    if needed > size {
-        return Err(DiskError::refused(
-            format!(
-                "{} holds {size} bytes, the image has data up to byte {needed}",
-                path.display()
-            ),
-            "use a disk at least as large as the master",
-        ));
-    }
-    Ok(plan)
-}
-
-/// `last` or a partition number, as `--grow` and orders write it.
-///
-/// # Errors
-/// Says what was expected.
-pub fn parse_grow(text: &str) -> Result<Grow, String> {
-    match text {
-        "last" => Ok(Grow::Last),
-        number => number
-            .parse()
-            .map(Grow::Number)
-            .map_err(|_| "expected `last` or a partition number".into()),
     }
 }

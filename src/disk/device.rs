@@ -3,8 +3,8 @@
 //! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described afresh each time it is
 //! about to be written, because names change between boots and holders come and go.
 
-use super::DiskError;
-use crate::target::DiskFacts;
+use super::{DiskError, survey};
+use crate::target::{DiskFacts, PartitionFacts};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -23,6 +23,7 @@ pub const FILE_SECTOR: u32 = 512;
 pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
     let meta = fs::metadata(path).map_err(|e| DiskError::io("looking at", path, e))?;
     if meta.is_file() {
+        let (contents, partitions) = contents(path, meta.len(), FILE_SECTOR);
         return Ok(DiskFacts {
             path: path.display().to_string(),
             model: Some("regular file".into()),
@@ -35,7 +36,8 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
                 .into_iter()
                 .map(|l| format!("loop device /dev/{l} is attached to it"))
                 .collect(),
-            contents: contents(path, meta.len(), FILE_SECTOR),
+            contents,
+            partitions,
             ..DiskFacts::default()
         });
     }
@@ -56,6 +58,7 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
     let size = read_number(&sys.join("size"))
         .unwrap_or(0)
         .saturating_mul(512);
+    let (contents, partitions) = contents(path, size, logical_sector);
     Ok(DiskFacts {
         path: path.display().to_string(),
         model: model(&sys),
@@ -70,7 +73,8 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
         file_backed: false,
         controllers: pci_functions(&sys),
         holders: holders(&sys),
-        contents: contents(path, size, logical_sector),
+        contents,
+        partitions,
     })
 }
 
@@ -299,17 +303,19 @@ fn loops_backed_by(file: &fs::Metadata) -> Vec<String> {
 }
 
 /// One line a partition, for the person who is about to erase it. Best effort: an unreadable disk says so.
-fn contents(path: &Path, size: u64, sector: u32) -> Vec<String> {
+/// One line a partition, and the partitions.
+fn contents(path: &Path, size: u64, sector: u32) -> (Vec<String>, Vec<PartitionFacts>) {
     let Ok(file) = fs::OpenOptions::new().read(true).open(path) else {
-        return vec!["cannot be read without privileges".into()];
+        return (vec!["cannot be read without privileges".into()], Vec::new());
     };
     if size == 0 {
-        return Vec::new();
+        return Default::default();
     }
-    match super::survey::glance(&file, size, sector) {
-        Ok(lines) => lines,
-        Err(e) => vec![format!("unreadable: {e}")],
-    }
+    let lines = survey::glance(&file, size, sector);
+    (
+        lines.unwrap_or_else(|error| vec![format!("unreadable: {error}")]),
+        survey::partitions(&file, size, sector),
+    )
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The first MiB of a target disk, which belongs to diskcast until commit.
 //!
 //! The journal of a deployment lies there ([`super::journal`]), so what the image has in those bytes waits in memory
-//! and is written last, before the table. A disk that was cut off half-way has no boot loader core either.
+//! and is written last, before the table. A disk that was cut off half-way has no boot loader core either. Where one partition
+//! goes onto another there is no journal, and the first MiB of the partition waits in the same way: it has no file system until then.
 //!
-//! Owns the chunks that begin in the first MiB, decoded. What always holds: none of them is on the disk before
-//! [`Front::write`], and each has passed its check against the manifest.
+//! Owns the chunks of the first MiB, decoded. What always holds: none of them is on the disk before [`Front::write`], and each
+//! has passed its check against the manifest.
 
+use super::DiskError;
+use super::place::Place;
 use super::target_disk::TargetDisk;
-use super::{DiskError, journal};
 use imagefmt::Manifest;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,14 +18,15 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes at the start of a target disk that are diskcast's until commit.
 pub(super) const FRONT_BYTES: u64 = 1 << 20;
 
-/// Chunks of the first MiB, by their entry in the manifest.
+/// Used bytes of chunks, by their entry in the manifest: those of the first MiB, and those that have bytes which have no place on
+/// the target and cannot be read back from it.
 #[derive(Default)]
 pub(super) struct Front {
     held: Mutex<BTreeMap<usize, Vec<u8>>>,
 }
 
 impl Front {
-    /// Keeps the used bytes of a chunk until [`Front::write`].
+    /// Keeps the used bytes of a chunk.
     pub(super) fn hold(&self, entry: usize, used: &[u8]) {
         self.held
             .lock()
@@ -31,34 +34,53 @@ impl Front {
             .insert(entry, used.to_vec());
     }
 
-    /// Makes the journal's place blank and writes what was held.
-    pub(super) fn write(&self, target: &TargetDisk, manifest: &Manifest) -> Result<(), DiskError> {
-        if let Some(area) = journal::area(target.size()) {
-            target.zero(area)?;
+    /// Copies what is kept of a chunk; false when nothing is, or it has another length.
+    pub(super) fn copy(&self, entry: usize, into: &mut [u8]) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.get(&entry) {
+            Some(used) if used.len() == into.len() => {
+                into.copy_from_slice(used);
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// Writes what was kept of these entries.
+    pub(super) fn write(
+        &self,
+        target: &TargetDisk,
+        manifest: &Manifest,
+        place: &Place,
+        entries: Range<usize>,
+    ) -> Result<(), DiskError> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for (entry, used) in held
-            .iter()
+            .range(entries)
             .filter_map(|(index, used)| Some((manifest.entries.get(*index)?, used)))
         {
             let offset = manifest.geometry.chunk_offset(entry.chunk);
             let mut rest = used.as_slice();
             for run in entry.mask.runs() {
-                let (part, tail) = rest.split_at((run.end - run.start) as usize);
-                target.write_at(offset + u64::from(run.start), part)?;
+                let (bytes, tail) = rest.split_at((run.end - run.start) as usize);
                 rest = tail;
+                let run = offset + u64::from(run.start)..offset + u64::from(run.end);
+                if let Some((part, at)) = place.of(run) {
+                    target.write_at(at, bytes.get(part).unwrap_or_default())?;
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Entries whose chunks begin in the first MiB: the first ones, since entries ascend.
-pub(super) fn entries(manifest: &Manifest) -> Range<usize> {
-    let count = manifest
-        .entries
-        .iter()
-        .take_while(|entry| manifest.geometry.chunk_offset(entry.chunk) < FRONT_BYTES)
-        .count();
-    0..count
+/// Entries of the first MiB that has a place: those up to its end, since entries ascend.
+pub(super) fn entries(manifest: &Manifest, place: &Place) -> Range<usize> {
+    let front = place.front(FRONT_BYTES);
+    let chunk = u64::from(manifest.geometry.chunk_size());
+    let offset = |entry: &imagefmt::Entry| manifest.geometry.chunk_offset(entry.chunk);
+    let entries = &manifest.entries;
+    let from = entries.partition_point(|entry| offset(entry) + chunk <= front.start);
+    let to = entries.partition_point(|entry| offset(entry) < front.end);
+    from..to.max(from)
 }

@@ -13,14 +13,17 @@
 pub mod buffer;
 pub mod capture;
 pub mod check;
+pub mod choice;
 pub mod deployment;
 pub mod device;
 pub mod error;
+pub mod fit;
 mod front;
 pub mod journal;
 pub mod master;
 pub mod output;
 pub mod pipeline;
+mod place;
 pub mod readback;
 pub mod restore;
 pub mod survey;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Owns a few threads and the set of proven chunks. What always holds: a chunk is read back only after a flush that
-//! followed its writing; a [`Proof`] is made only when every chunk of the manifest was read by this process and had
+//! followed its writing; a [`Proof`] is made only when every chosen chunk of the manifest was read by this process and had
 //! the content id the manifest promises. So the proof is ready almost as soon as the last chunk is written: it costs
 //! no pass of its own.
 
@@ -151,7 +151,7 @@ impl ReadBack {
         deployment.write_front()?;
         {
             let mut state = self.shared.lock();
-            for index in deployment.front_entries() {
+            for index in deployment.front_entries().filter(|i| deployment.wants(*i)) {
                 state.wrote(&deployment, index);
             }
             state.closing = true;

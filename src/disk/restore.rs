@@ -172,6 +172,9 @@ fn write_all(
                     if cancelled() {
                         return fail(DiskError::Cancelled);
                     }
+                    if !deployment.wants(index) {
+                        continue;
+                    }
                     let outcome = image
                         .read_body(index, &mut body)
                         .map_err(ChunkFailure::Corrupt)

@@ -6,6 +6,7 @@
 
 use super::DiskError;
 use super::error::DirtyPartition;
+use crate::target::PartitionFacts;
 use diskmap::usedmap::{MapOptions, Mapping, Window, identify, map_partition};
 use diskmap::{
     ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table,
@@ -178,6 +179,19 @@ pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<S
         ));
     }
     Ok(lines)
+}
+
+/// The partitions of a disk that can hold a file system; none when it has no table that can be read.
+pub fn partitions(dev: &dyn ReadAt, size: u64, sector_size: u32) -> Vec<PartitionFacts> {
+    let table = read_table(dev, size, sector_size).ok();
+    let all = table.iter().flat_map(|table| &table.partitions);
+    all.filter(|partition| !partition.is_extended())
+        .map(|partition| PartitionFacts {
+            number: partition.number,
+            start: partition.start,
+            length: partition.length,
+        })
+        .collect()
 }
 
 /// A stretch of the disk that holds one file system: a partition, or the whole of a disk without a table.

@@ -12,7 +12,7 @@ pub use super::control_capture::{
 pub use super::control_doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
-use crate::target::{Bottleneck, Facts, TargetState};
+use crate::target::{Bottleneck, Choice, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
@@ -323,6 +323,9 @@ pub struct Order {
     /// `last` or a partition number: grow its entry into the free space.
     #[serde(default)]
     pub grow: Option<String>,
+    /// Which part of the image goes onto the disk; all of it, unless it says otherwise.
+    #[serde(default)]
+    pub choice: Choice,
     /// Read-back policy.
     #[serde(default)]
     pub verify: Verify,

@@ -189,6 +189,25 @@ fn a_mark_and_other_line_ends_change_nothing() {
 }
 
 #[test]
+fn partitions_are_numbers_and_one_goes_onto_one() {
+    let chosen = parse("schema = 1\npartitions = [3, 1]").unwrap();
+    assert_eq!(Vec::from_iter(chosen.partitions), [1, 3]);
+    let onto = parse("schema = 1\npartitions = [2]\nonto = 3").unwrap();
+    assert_eq!(onto.onto, Some(3));
+    for wrong in [
+        "partitions = [0]",
+        "partitions = [129]",
+        "partitions = [1, 1]",
+        "partitions = 1",
+        "onto = 3",
+        "partitions = [1, 2]\nonto = 3",
+    ] {
+        let mistakes = parse(&format!("schema = 1\n{wrong}")).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{wrong}: {mistakes:?}");
+    }
+}
+
+#[test]
 fn the_callers_own_checks_are_asked() {
     let rate = |_: &str| Err("not a rate".to_owned());
     let checks = Checks {

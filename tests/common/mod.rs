@@ -14,6 +14,7 @@ pub(crate) mod disk;
 pub(crate) mod fill;
 pub(crate) mod images;
 pub(crate) mod intruders;
+pub(crate) mod master;
 pub(crate) mod process;
 pub(crate) mod pxe_client;
 pub(crate) mod room;

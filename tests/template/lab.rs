@@ -27,6 +27,18 @@ impl Lab {
         disk_bytes: u64,
         make: impl FnOnce(&Path),
     ) -> Self {
+        Self::on(label, count, make, |disk| {
+            poisoned(disk, disk_bytes, TARGET_POISON)
+        })
+    }
+
+    /// The same on disks that `prepare` makes.
+    pub(crate) fn on(
+        label: &str,
+        count: usize,
+        make: impl FnOnce(&Path),
+        prepare: impl Fn(&Path),
+    ) -> Self {
         let folder = scratch();
         make(folder.path());
         let room = Room::new(label, count, "1000mbit", 0.0);
@@ -36,10 +48,12 @@ impl Lab {
             "eth0",
             &[],
         );
+        let mut disk_bytes = 0;
         let agents = (1..=count)
             .map(|i| {
                 let disk = folder.path().join(format!("target-{i}.raw"));
-                poisoned(&disk, disk_bytes, TARGET_POISON);
+                prepare(&disk);
+                disk_bytes = std::fs::metadata(&disk).expect("a disk").len();
                 Agent::start(
                     Place::Namespace(&room.target(i)),
                     &console,

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use common::disk::{Loop, Mount, bytes_at, part};
+use common::fill::{TARGET_POISON, poisoned};
 use common::images::capture;
 use common::process::{bash, text, tool};
 use common::scratch;
@@ -321,6 +322,67 @@ fn a_template_is_made_shown_listed_and_saved_without_a_console() {
     // At no terminal nothing is asked, and nothing is written.
     cli(&["template", "new", "asked"]).code(2);
     assert!(!other.join("asked.toml").exists());
+}
+
+/// Two partitions: one to be overwritten, larger than the master's, and one with somebody's data.
+fn disk_with_data(disk: &Path) {
+    poisoned(disk, DISK, TARGET_POISON);
+    bash(&format!(
+        "sgdisk -Z {0} >/dev/null; sgdisk -n 1:4096:+52M -t 1:8300 -n 2:0:0 -t 2:8300 {0} >/dev/null",
+        text(disk)
+    ));
+    let data = part(disk, 512, 2);
+    bash(&format!(
+        "mke2fs -q -t ext4 -L data -E offset={} {} {}k 2>/dev/null",
+        data.start,
+        text(disk),
+        data.length / 1024
+    ));
+}
+
+#[test]
+fn a_system_goes_onto_one_partition_and_the_data_beside_it_stays() {
+    let mut lab = Lab::on("tc", 1, master, disk_with_data);
+    let disk = lab.agents[0].disk.clone();
+    let data = part(&disk, 512, 2);
+    let before = bytes_at(&disk, data.start, data.length);
+    let table = bytes_at(&disk, 0, MIB);
+    let head = "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\npartitions = [1]\nonto = 1\n";
+    // A step that fails takes the file system away again, and nothing else.
+    let fails = lab.file(
+        "fails.toml",
+        &format!(
+            "{head}[linux]\nregenerate = []\n[[copy]]\nfrom = \"payload\"\nto = \"/etc/hostname/x\"\n"
+        ),
+    );
+    let run = lab.deploy(&fails, &["--yes"]).code(3);
+    let place = part(&disk, 512, 1);
+    let target = target_of(&run.last_of("summary"), &disk).clone();
+    assert_eq!(target["step"], "applying", "{target:#}");
+    let blank = bytes_at(&disk, place.start, MIB);
+    assert!(blank.iter().all(|byte| *byte == 0));
+    assert_eq!(bytes_at(&disk, 0, MIB), table);
+
+    lab.start_again();
+    let template = lab.file(
+        "onto.toml",
+        &format!("{head}grow = \"last\"\n[identity]\nhostname = \"lab-{{nn}}\"\ncase = \"keep\"\n"),
+    );
+    let run = lab.deploy(&template, &["--yes"]);
+    lab.all_done(&run);
+    assert_eq!(name_of(&disk).trim(), "lab-01");
+    let device = Loop::part(&disk, &place, 512);
+    let said = tool(&["dumpe2fs", "-h", device.text()]).ok().stdout;
+    let blocks = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Block count:"))
+        .and_then(|count| count.trim().parse::<u64>().ok())
+        .expect("a count of blocks");
+    // Of 1 KiB each, as mke2fs has them on so small a disk.
+    assert!(blocks > 51 * 1024, "{blocks} KiB: the partition has 52 MiB");
+    drop(device);
+    assert_eq!(bytes_at(&disk, 0, MIB), table);
+    assert!(bytes_at(&disk, data.start, data.length) == before);
 }
 
 #[test]

@@ -28,6 +28,13 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, at))
 }
 
+/// Clears `length` bytes at `at`.
+pub(super) fn zero(bytes: &mut [u8], at: usize, length: usize) {
+    if let Some(place) = bytes.get_mut(at..).and_then(|tail| tail.get_mut(..length)) {
+        place.fill(0);
+    }
+}
+
 /// Overwrites the bytes at `at`.
 pub(super) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     if let Some(place) = bytes

@@ -24,7 +24,7 @@ pub(super) const DISK_SIGNATURE: usize = 440;
 /// Position of the first entry in LBA 0 and in an EBR.
 const ENTRIES: usize = 446;
 /// Bytes of an entry.
-const ENTRY_SIZE: usize = 16;
+pub(super) const ENTRY_SIZE: usize = 16;
 /// Entries of a sector.
 const ENTRY_COUNT: usize = 4;
 /// Position of the system id in an entry.

@@ -3,6 +3,8 @@
 //! ```text
 //!   master disk --read_table--> PartitionTable --regions--> TABLE record of the image
 //!   TABLE record --table_from_regions--> PartitionTable --plan_commit--> CommitPlan --> target disk
+//!                                          |      ^
+//!                                          +-keep-+  only some of the partitions
 //! ```
 //!
 //! Owns the model and the decision which table a disk has: the protective entry of LBA 0 makes it
@@ -20,8 +22,10 @@ mod device;
 mod error;
 mod gpt;
 mod gpt_copy;
+mod keep;
 mod mbr;
 mod patch;
+mod starting;
 
 use std::fmt;
 use std::ops::Range;
@@ -31,6 +35,7 @@ use serde::Serialize;
 
 pub use cross_check::cross_check;
 pub use error::{GptFault, TableError};
+pub use keep::KeepError;
 pub use patch::{CommitPlan, Grow, PatchError, plan_commit};
 
 use crate::ExtentSet;
@@ -198,6 +203,9 @@ pub struct PartitionTable {
     pub disk_signature: Option<u32>,
     /// Where each entry came from, for the patcher.
     layout: Layout,
+    /// Places of table sectors that went with partitions which were left out: no table any more, never
+    /// written, but blanked like one. Empty for a table that was read.
+    vacated: ExtentSet,
 }
 
 /// What the patcher must know beyond the public model.
@@ -257,6 +265,7 @@ pub fn read_table(
         disk_guid: None,
         disk_signature: None,
         layout: Layout::None,
+        vacated: ExtentSet::new(),
     };
     match mbr::classify(&lba0, disk.sectors) {
         mbr::FirstSector::Other { why } => {
@@ -302,7 +311,6 @@ pub fn table_from_regions<'a>(
     }
     let mut table = read_table(&known, disk_size, sector_size)?;
     let given: ExtentSet = known.ranges().collect();
-    let parsed = table.table_extents();
     for region in &table.regions {
         if !given.contains(region.range()) {
             return Err(TableError::MissingRegion {
@@ -311,9 +319,16 @@ pub fn table_from_regions<'a>(
             });
         }
     }
-    for spare in given.subtract(&parsed) {
+    add_spares(&mut table, &known)?;
+    Ok(table)
+}
+
+/// Adds the known sectors that have no part in the table which was read from them.
+fn add_spares(table: &mut PartitionTable, known: &SparseDisk) -> Result<(), TableError> {
+    let given: ExtentSet = known.ranges().collect();
+    for spare in given.subtract(&table.table_extents()) {
         let length = spare.end - spare.start;
-        // Runs of `given` are bytes the caller handed over, so the allocation is one they already made.
+        // Runs of `known` are bytes the caller handed over, so the allocation is one they already made.
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         known
             .read_exact_at(spare.start, &mut bytes)
@@ -328,7 +343,7 @@ pub fn table_from_regions<'a>(
         });
     }
     table.regions.sort_by_key(|region| region.offset);
-    Ok(table)
+    Ok(())
 }
 
 /// A claim of one partition on sectors, for the checks both kinds of table share.

@@ -256,7 +256,7 @@ fn raw_stages(regions: &[Region], target: Target) -> [Vec<(u64, Vec<u8>)>; 3] {
 }
 
 /// What must be blank before data is written: the front and the tail, where an old GPT of the target may
-/// be, and every place the image's table has or will have.
+/// be, and every place the image's table has, had before partitions were left out, or will have.
 fn wipe(table: &PartitionTable, target: Target, draft: &Draft) -> Vec<Range<u64>> {
     let sector = u64::from(target.sector_size);
     let longest_array = table
@@ -269,7 +269,8 @@ fn wipe(table: &PartitionTable, target: Target, draft: &Draft) -> Vec<Range<u64>
     // LBA 0, header and array: 34 sectors of 512 or 6 of 4096, or what the image's array needs.
     let front = (2 * sector).saturating_add(longest_array).min(end);
     let tail = end.saturating_sub(sector.saturating_add(longest_array));
-    let mut places: ExtentSet = table.table_extents().within(0..end);
+    let old = table.table_extents().union(&table.vacated);
+    let mut places: ExtentSet = old.within(0..end);
     places.insert(0..front);
     places.insert(tail..end);
     for (offset, bytes) in draft.stages.iter().flatten() {
@@ -360,7 +361,7 @@ fn pick(table: &PartitionTable, grow: Grow) -> Result<&Partition, PatchError> {
 }
 
 /// Whether a partition belongs to a Windows dynamic disk.
-fn is_dynamic(partition: &Partition) -> bool {
+pub(super) fn is_dynamic(partition: &Partition) -> bool {
     match partition.type_id {
         TypeId::Mbr(id) => id == TYPE_LDM,
         TypeId::Gpt(guid) => LDM_GUIDS

@@ -50,6 +50,7 @@ use serde::{Deserialize, Serialize};
 use bits::Used;
 use volume::{Stop, Volume};
 
+pub(crate) use probe::boot_sector_kind;
 pub use volume::Window;
 
 /// What a capture asks of a used-block map.

@@ -63,6 +63,18 @@ pub(super) fn identify(volume: &Volume<'_>) -> Result<Content, Stop> {
     })
 }
 
+/// What a boot sector, and as much of what follows as is given, says it is; none when it is unknown, or more
+/// than one thing.
+pub(crate) fn boot_sector_kind(head: &[u8]) -> Option<FsKind> {
+    let mut kinds = Vec::new();
+    boot_sector(head, &mut kinds);
+    superblocks(head, &mut kinds);
+    match kinds.as_slice() {
+        [kind] => Some(*kind),
+        _ => None,
+    }
+}
+
 /// Whether `head` has `signature` at `at`.
 fn has(head: &[u8], at: usize, signature: &[u8]) -> bool {
     head.get(at..)

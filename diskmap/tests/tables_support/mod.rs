@@ -9,6 +9,7 @@
     reason = "a module of test binaries, each of which uses its part; tests are the edge that opens files"
 )]
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::ops::Range;
@@ -106,6 +107,23 @@ impl TestDisk {
         let disk = Self::blank(size, 512);
         disk.run_sgdisk(arguments);
         disk
+    }
+
+    /// Takes partitions away as a technician would with sfdisk.
+    pub fn sfdisk_delete(&self, numbers: &[&str]) {
+        let output = run(
+            tool("sfdisk")
+                .args(["--no-reread", "--no-tell-kernel", "--quiet", "--delete"])
+                .arg(self.path())
+                .args(numbers),
+            "fdisk",
+            None,
+        );
+        assert!(
+            output.status.success(),
+            "sfdisk --delete: {}",
+            text(&output)
+        );
     }
 
     pub fn run_sgdisk(&self, arguments: &[&str]) {
@@ -265,7 +283,36 @@ pub fn deploy(
     data: &[Range<u64>],
 ) -> Deployed {
     let table = travelled(&master.table().unwrap());
-    let plan = diskmap::plan_commit(&table, target_size, master.sector_size, grow).expect("a plan");
+    deploy_table(master, &table, target_size, grow, data)
+}
+
+/// Deploys only the partitions with these numbers.
+pub fn deploy_kept(
+    master: &TestDisk,
+    numbers: &[u32],
+    target_size: u64,
+    grow: Option<Grow>,
+) -> Deployed {
+    let whole = travelled(&master.table().unwrap());
+    let numbers: BTreeSet<u32> = numbers.iter().copied().collect();
+    let table = whole.keep(&numbers).expect("a choice");
+    let done = deploy_table(master, &table, target_size, grow, &[]);
+    // The table's older places are blanked too, whichever partition they were for.
+    let wiped: ExtentSet = done.plan.wipe.clone().into();
+    for range in whole.table_extents().within(0..target_size).iter() {
+        assert!(wiped.contains(range.clone()), "{range:?} is not wiped");
+    }
+    done
+}
+
+fn deploy_table(
+    master: &TestDisk,
+    table: &PartitionTable,
+    target_size: u64,
+    grow: Option<Grow>,
+    data: &[Range<u64>],
+) -> Deployed {
+    let plan = diskmap::plan_commit(table, target_size, master.sector_size, grow).expect("a plan");
     let target = TestDisk::fdisk(
         target_size,
         master.sector_size,

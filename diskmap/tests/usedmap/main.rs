@@ -10,6 +10,7 @@
     reason = "tests open the images they made, and know their sizes"
 )]
 
+mod boot_sector;
 mod exfat;
 mod ext;
 mod fat;

@@ -4,8 +4,9 @@ use super::reuse::Search;
 use super::{Event, Failure, MAX_READERS, MAX_WRITERS, Open, Runner};
 use crate::agent::load::{Load, Mark};
 use crate::agent::writers::Writers;
-use crate::disk::deployment::{Deployment, parse_grow};
+use crate::disk::deployment::Deployment;
 use crate::disk::device;
+use crate::disk::fit::{Fit, parse_grow};
 use crate::disk::journal::Journal;
 use crate::disk::readback::ReadBack;
 use crate::net::hex;
@@ -98,15 +99,26 @@ impl Runner {
         };
         let facts = self.chosen_disk()?;
         self.reporter.disk(&facts);
-        let deployment = Arc::new(Deployment::prepare(&facts, None, manifest, id_key, grow)?);
+        let fit = Fit {
+            sector_size: None,
+            grow,
+            choice: self.order.choice.clone(),
+        };
+        let deployment = Arc::new(Deployment::prepare(&facts, manifest, id_key, &fit)?);
         // Read before the wipe, which must not touch it and does not.
-        let earlier = Journal::load(deployment.target(), deployment.manifest());
+        let earlier = deployment
+            .keeps_journal()
+            .then(|| Journal::load(deployment.target(), deployment.manifest()))
+            .flatten();
         deployment.wipe()?;
         let mut search = self.search(&deployment, &layout, earlier.as_ref());
         if let Some(said) = search_note(&search, earlier.is_some(), layout.block_count()) {
             self.reporter.log(said);
         }
-        let journal = Journal::begin(deployment.target(), deployment.manifest())?;
+        let journal = match deployment.keeps_journal() {
+            true => Journal::begin(deployment.target(), deployment.manifest())?,
+            false => None,
+        };
         let threads = std::thread::available_parallelism()
             .map_or(4, |cores| cores.get() + 2)
             .min(MAX_WRITERS);
@@ -133,6 +145,7 @@ impl Runner {
         self.reporter.state_is(TargetState::Receiving);
         let undecided = search.undecided(layout.block_count());
         let kept = std::mem::take(&mut search.kept);
+        let unwanted = std::mem::take(&mut search.unwanted);
         let mut image = Open {
             discard: self.start_discard(&deployment),
             done: BlockSet::empty(layout.block_count()),
@@ -146,6 +159,9 @@ impl Runner {
             written: 0,
             kept_bytes: 0,
         };
+        for block in unwanted {
+            image.done.insert(block);
+        }
         for block in kept {
             let news = image.keep(block);
             self.reporter.kept(image.kept_bytes, news);

@@ -348,7 +348,10 @@ impl Runner {
             let _ = discard.join();
         }
         let deployment = Arc::clone(&image.deployment);
-        self.make_itself(&deployment)?;
+        if let Err(failure) = self.make_itself(&deployment) {
+            deployment.give_up()?;
+            return Err(failure);
+        }
         self.reporter.state_is(TargetState::Committing);
         deployment.commit(&proof)?;
         for note in deployment.notes() {

@@ -32,18 +32,28 @@ pub(super) struct Search {
     open: HashMap<u32, u32>,
     /// Blocks that need no looking: the first MiB is in memory already.
     pub(super) kept: Vec<u32>,
+    /// Blocks of partitions that were not chosen.
+    pub(super) unwanted: Vec<u32>,
 }
 
 impl Search {
-    /// Everything of `believed` is looked for; what is in `held` is known to be there.
+    /// Of what is `wanted`, everything of `believed` is looked for; what is in `held` is known to be there.
     fn new(
         layout: &Layout,
+        wanted: impl Fn(usize) -> bool,
         believed: impl Fn(usize) -> bool,
         held: impl Fn(usize) -> bool,
     ) -> Self {
         let mut search = Self::default();
         for block in 0..layout.block_count() {
-            let pieces = || layout.parts(block).map(|part| part.piece as usize);
+            let pieces = || {
+                let pieces = layout.parts(block).map(|part| part.piece as usize);
+                pieces.filter(|piece| wanted(*piece))
+            };
+            if pieces().next().is_none() {
+                search.unwanted.push(block);
+                continue;
+            }
             if !pieces().all(|piece| believed(piece) || held(piece)) {
                 continue;
             }
@@ -95,8 +105,9 @@ impl Runner {
     ) -> Search {
         let journal = journal.filter(|journal| journal.count() > 0);
         let reuse = self.order.reuse;
+        let wanted = |entry| deployment.wants(entry);
         if let Some(journal) = journal.filter(|_| reuse != Reuse::Never) {
-            return Search::new(layout, |entry| journal.contains(entry), |_| false);
+            return Search::new(layout, wanted, |entry| journal.contains(entry), |_| false);
         }
         let look = match reuse {
             Reuse::Never => false,
@@ -104,11 +115,11 @@ impl Runner {
             Reuse::Auto => worth_looking(deployment),
         };
         if !look {
-            return Search::default();
+            return Search::new(layout, wanted, |_| false, |_| false);
         }
         let front = deployment.front_entries();
         let mut held = Bitmap::empty(front.end);
-        for entry in front.clone() {
+        for entry in front.clone().filter(|entry| wanted(*entry)) {
             // What cannot be read is not there.
             if deployment.keep_front(entry).unwrap_or(false) {
                 held.insert(entry);
@@ -116,6 +127,7 @@ impl Runner {
         }
         Search::new(
             layout,
+            wanted,
             |entry| !front.contains(&entry),
             |entry| held.contains(entry),
         )
@@ -170,6 +182,7 @@ fn worth_looking(deployment: &Deployment) -> bool {
     let manifest = deployment.manifest();
     let front = deployment.front_entries().end;
     let candidates: Vec<usize> = (front..manifest.entries.len())
+        .filter(|index| deployment.wants(*index))
         .filter(|index| {
             manifest
                 .entries
@@ -199,7 +212,7 @@ mod tests {
         // Two blocks of two chunks, then a chunk of two blocks.
         let layout = multicast::pack([500_000, 500_000, 500_000, 500_000, 2_000_000]);
         assert_eq!(layout.block_count(), 4);
-        let mut search = Search::new(&layout, |entry| entry != 3, |_| false);
+        let mut search = Search::new(&layout, |_| true, |entry| entry != 3, |_| false);
         assert_eq!(search.entries, [0, 1, 4]);
         assert_eq!(search.undecided(4).iter().collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(search.decide(0, true), None);
@@ -213,7 +226,23 @@ mod tests {
     #[test]
     fn what_is_held_in_memory_needs_no_looking() {
         let layout = multicast::pack([1_000_000, 1_000_000]);
-        let search = Search::new(&layout, |entry| entry > 0, |entry| entry == 0);
+        let search = Search::new(&layout, |_| true, |entry| entry > 0, |entry| entry == 0);
         assert_eq!((search.kept, search.entries), (vec![0], vec![1]));
+    }
+
+    #[test]
+    fn what_was_not_chosen_is_never_looked_for() {
+        // Two chunks in one block, then one of two blocks, then one more.
+        let layout = multicast::pack([400_000, 400_000, 2_000_000, 1_000_000]);
+        assert_eq!(layout.block_count(), 4);
+        let search = Search::new(
+            &layout,
+            |entry| entry == 1 || entry == 3,
+            |_| true,
+            |_| false,
+        );
+        assert_eq!(search.entries, [1, 3]);
+        assert_eq!(search.unwanted, [1, 2]);
+        assert_eq!(search.undecided(4).iter().collect::<Vec<_>>(), [0, 3]);
     }
 }

@@ -381,6 +381,7 @@ fn new_job(
         wire_bytes: 0,
         created: String::new(),
         partitions: Vec::new(),
+        chosen_root: None,
     };
     NewJob {
         state: JobState::Waiting,
@@ -392,6 +393,7 @@ fn new_job(
             targets: vec![planned],
             expected_seconds: None,
             files: Vec::new(),
+            notes: Vec::new(),
         },
         request: deploy,
         root: String::new(),

@@ -9,7 +9,7 @@ use crate::console::master::MasterImage;
 use crate::net::control::{ApplyOrder, BulkOrder, DiskOrder, Order, Reuse, SessionOrder, Verify};
 use crate::net::hex;
 use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
-use crate::target::{DiskFacts, Facts};
+use crate::target::{Choice, DiskFacts, Facts};
 use multicast::{SYMBOL_BYTES, Suite};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ pub(super) struct Member<'a> {
     /// Receivers in the session.
     pub(super) receivers: usize,
     pub(super) grow: Option<String>,
+    pub(super) choice: Choice,
     pub(super) reuse: Reuse,
     /// What makes it itself.
     pub(super) apply: Option<ApplyOrder>,
@@ -171,6 +172,7 @@ impl Session {
                 size: member.disk.size,
             },
             grow: member.grow,
+            choice: member.choice,
             verify: Verify::Full,
             reuse: member.reuse,
             apply: member.apply.map(Box::new),

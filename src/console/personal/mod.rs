@@ -33,6 +33,7 @@ use super::api::{
 use super::context::Console;
 use super::jobs::store_error;
 use super::master::MasterImage;
+use crate::target::Choice;
 use bindings::machine_of;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,11 +94,13 @@ impl Console {
         let grown = request
             .grow
             .as_deref()
-            .and_then(|grow| grown_partition(grow, image));
+            .map(|grow| grown_partition(grow, image, &request.choice))
+            .transpose()?
+            .flatten();
         if !template.personalises() && grown.is_none() {
             return Ok(None);
         }
-        let findings = self.inspect(image).await?;
+        let findings = chosen(self.inspect(image).await?, image, &request.choice)?;
         let (files, mut planned_files) = self.files_of(&template, &source.folder).await?;
         let program = first_boot::find(&findings, &self.settings.data_dir, &self.personal.hashes)?;
         let mut program_used = false;
@@ -156,11 +159,14 @@ impl Console {
             target.refused.is_none() && target.disk.as_ref().is_some_and(|d| !d.file_backed)
         };
         let grown = request.grow.as_deref();
-        let grown = grown.and_then(|grow| grown_partition(grow, image));
+        let grown = grown
+            .map(|grow| grown_partition(grow, image, &request.choice))
+            .transpose()?
+            .flatten();
         if grown.is_none() || !plan.targets.iter().any(real) {
             return Ok(());
         }
-        let findings = self.inspect(image).await?;
+        let findings = chosen(self.inspect(image).await?, image, &request.choice)?;
         for target in plan.targets.iter_mut().filter(|target| real(target)) {
             target.personal = Some(template::plan::plan(&PlanRequest {
                 template: &Template::default(),
@@ -281,14 +287,43 @@ fn read(source: &TemplateUse) -> Result<Template, ApiError> {
     })
 }
 
-/// The partition that `last` or a number means in the image.
-fn grown_partition(grow: &str, image: &MasterImage) -> Option<u32> {
-    let partitions = &image.image().manifest().meta.partitions;
-    match grow {
+/// The partition that `last` or a number means in what was chosen of the image.
+fn grown_partition(
+    grow: &str,
+    image: &MasterImage,
+    choice: &Choice,
+) -> Result<Option<u32>, ApiError> {
+    let chosen = image.chosen(choice)?;
+    if let Some((partition, _)) = chosen.onto {
+        return Ok(Some(partition.number));
+    }
+    let partitions = chosen.table.partitions.iter();
+    Ok(match grow {
         "last" => partitions
-            .iter()
+            .filter(|partition| !partition.is_extended())
             .max_by_key(|partition| partition.start)
             .map(|partition| partition.number),
         number => number.parse().ok(),
+    })
+}
+
+/// What lies in partitions that are left out is nobody's.
+fn chosen(
+    mut findings: Findings,
+    image: &MasterImage,
+    choice: &Choice,
+) -> Result<Findings, ApiError> {
+    if choice.is_whole() {
+        return Ok(findings);
     }
+    let table = image.chosen(choice)?.table;
+    let stays = |number: u32| table.partition(number).is_some();
+    findings.partitions.retain(|found| stays(found.number));
+    findings.systems.retain(|system| {
+        stays(match system {
+            System::Windows(windows) => windows.partition,
+            System::Linux(linux) => linux.partition,
+        })
+    });
+    Ok(findings)
 }

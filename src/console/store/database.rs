@@ -466,6 +466,7 @@ mod tests {
             wire_bytes: 4,
             created: String::new(),
             partitions: vec![],
+            chosen_root: None,
         };
         let plan = Plan {
             r#type: "plan".to_owned(),
@@ -475,6 +476,7 @@ mod tests {
             targets: vec![],
             expected_seconds: None,
             files: vec![],
+            notes: vec![],
         };
         NewJob {
             state,

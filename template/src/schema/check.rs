@@ -23,6 +23,10 @@ type Faults = Vec<Contradiction>;
 /// Every contradiction of a template.
 pub(super) fn contradictions(template: &Template) -> Faults {
     let mut faults = Faults::new();
+    if template.onto.is_some() && template.partitions.len() != 1 {
+        let message = "needs the one partition of the image that goes there: partitions = [2]";
+        fault(&mut faults, "onto", message);
+    }
     network(template, &mut faults);
     identity(template, &mut faults);
     membership(template, &mut faults);
@@ -37,6 +41,7 @@ fn fault(faults: &mut Faults, key: &str, message: impl Into<String>) {
         "network.range" | "network.prefix" => &["network.mode", "network.prefix", "identity.list"],
         key if key.starts_with("network.") => &["network.mode", "network.prefix", "network.range"],
         "identity.hostname" => &["network.mode"],
+        "onto" => &["partitions"],
         "membership.domain" => &["identity.hostname", "identity.list"],
         key if key.starts_with("membership.") => &["membership.domain", "membership.method"],
         _ => &[],

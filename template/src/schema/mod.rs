@@ -24,6 +24,7 @@ use crate::names::{Case, Pattern};
 use crate::step::{Group, OnError, OnExists};
 use crate::values::{AddressRange, NicChoice, SecretRef, Timeout};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 /// The schema this version reads and writes.
@@ -53,6 +54,14 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text_or_number")]
     pub grow: Option<String>,
+    /// Partitions of the image that are deployed, by number; left out, all are. The others are left out of the table.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schemars(inner(range(min = 1, max = 128)))]
+    pub partitions: BTreeSet<u32>,
+    /// Partition of the disk that the one of `partitions` overwrites, while everything else on the disk stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 128))]
+    pub onto: Option<u32>,
     /// Whether the image is looked for on each machine's disk first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reuse: Reuse,
@@ -105,6 +114,8 @@ impl Default for Template {
             image: None,
             disk: None,
             grow: None,
+            partitions: BTreeSet::new(),
+            onto: None,
             reuse: Reuse::default(),
             pace: Pace::default(),
             rate: None,

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::mistake::Mistake;
 use crate::values::{PREFIXES, parse_host};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -124,6 +125,8 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
         image: root.line(reader, "image", "the path"),
         disk: option(reader, root, "disk", &disk_rule),
         grow: grow(reader, root),
+        partitions: partitions(reader, root),
+        onto: root.integer(reader, "onto", 1..=128),
         reuse: root.word(reader, "reuse").unwrap_or_default(),
         pace: root.word(reader, "pace").unwrap_or_default(),
         rate: option(reader, root, "rate", checks.rate),
@@ -186,6 +189,23 @@ fn grow(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Option<String> {
         }
     }
     None
+}
+
+fn partitions(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> BTreeSet<u32> {
+    let numbers = root.integers(reader, "partitions").unwrap_or_default();
+    let known = numbers
+        .iter()
+        .filter_map(|number| u32::try_from(*number).ok())
+        .filter(|number| (1..=128).contains(number));
+    let chosen: BTreeSet<u32> = known.collect();
+    if chosen.len() != numbers.len() {
+        root.wrong(
+            reader,
+            "partitions",
+            "use partition numbers, 1 to 128, each once",
+        );
+    }
+    chosen
 }
 
 fn identity(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Identity {

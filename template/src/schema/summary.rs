@@ -29,6 +29,18 @@ pub fn summary(template: &Template) -> Vec<Line> {
         template.disk.as_deref(),
         "first internal disk",
     );
+    let chosen: Vec<String> = template.partitions.iter().map(u32::to_string).collect();
+    page.add(
+        "Partitions",
+        match (chosen.join(", "), template.onto) {
+            (all, _) if all.is_empty() => "all of the image".into(),
+            (some, None) => format!("{some}; the others are cleared"),
+            (one, Some(onto)) => {
+                format!("{one} of the image onto {onto} of the disk; the others stay")
+            }
+        },
+        template.partitions.is_empty(),
+    );
     page.add(
         "Free space",
         match template.grow.as_deref() {

@@ -41,6 +41,7 @@ impl JobRun {
             bulk_port: self.console.settings.bulk_port,
             receivers,
             grow: self.row.request.grow.clone(),
+            choice: self.row.request.choice.clone(),
             reuse: self.row.request.reuse,
             apply,
         };
@@ -300,10 +301,10 @@ impl JobRun {
             self.places[i].state(),
             TargetState::Done | TargetState::Failed
         );
-        let proven = place::judge(&outcome, &self.row.root).0 == TargetState::Done;
+        let root = self.shared.plan.image.proof_root().to_owned();
+        let proven = place::judge(&outcome, &root).0 == TargetState::Done;
         // What was proven stays proven, even when the word of it came after the target was given up or dropped.
         if open && (proven || self.places[i].state() != TargetState::Dropped) {
-            let root = self.row.root.clone();
             self.places[i].outcome(outcome, &root);
             let row = self.places[i].row.clone();
             if let Err(error) = self.console.store.save_job_target(self.id, i, row).await {

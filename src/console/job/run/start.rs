@@ -5,7 +5,7 @@ use crate::console::api::{ApiError, ErrorCode, JobState, StartRule};
 use crate::console::job::order::Session;
 use crate::console::job::place::Place;
 use crate::console::jobs::place_row;
-use crate::console::plan::{self, PlanImage};
+use crate::console::plan;
 use crate::console::time::{now_text, until};
 use crate::target::TargetState;
 
@@ -51,9 +51,18 @@ impl JobRun {
 
     /// `--start N` was said before the room was switched on: machines that match and come later belong to it.
     pub(super) async fn admit_newcomers(&mut self) {
-        let image = PlanImage {
-            summary: self.image.summary(),
-            table: self.image.table(),
+        // A machine without a plan of its own would come out as a copy of the master.
+        if self
+            .shared
+            .plan
+            .targets
+            .iter()
+            .any(|t| t.personal.is_some())
+        {
+            return;
+        }
+        let Ok(image) = self.image.chosen(&self.row.request.choice) else {
+            return;
         };
         let candidates: Vec<_> = self
             .console
@@ -81,7 +90,7 @@ impl JobRun {
             {
                 continue;
             }
-            let mut row = place_row(&target, self.image.summary().used_bytes);
+            let mut row = place_row(&target, image.summary.used_bytes);
             row.view.state = TargetState::Ready;
             self.index.insert(target.id.clone(), self.places.len());
             self.places.push(Place::new(row));

@@ -1,0 +1,396 @@
+//! Options of `deploy`, and the request they and a template come to.
+
+use super::exit::usage;
+use super::simulate::SimulateArgs;
+use super::template::key_value;
+use super::template_file::{self, Found};
+use super::{Context, paths, secret};
+use crate::console::api::{ApiError, DeployRequest, StartRule};
+use crate::net::control::{EndAction, Reuse};
+use crate::target::Choice;
+use crate::units;
+use clap::{Args, ValueEnum};
+use multicast::Pace;
+use std::path::{Path, PathBuf};
+use template::schema;
+
+/// Options of `deploy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Targets: all, a name with * and ?, name:, id:, mac:, ip:CIDR, state:; a comma
+adds, ! takes away: 'lab-*,!lab-07'. An empty selection is an error, never all.
+
+Examples:
+  diskcast deploy --image lab.dcimg --targets all --dry-run
+  diskcast deploy --image lab.dcimg --targets 'lab-*' --grow last --end restart
+  diskcast deploy --image lab.dcimg --targets all --partitions 3 --onto 3
+  diskcast deploy --image lab.dcimg --targets all --start 20 --rate 400mbit
+  diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson
+  diskcast deploy --template lab
+  diskcast deploy --template lab --targets 'lab-0*' --set network.mode=dhcp
+  diskcast deploy --image lab.dcimg --simulate 300 --loss 1% --slow 10")]
+pub(super) struct DeployArgs {
+    /// Master image to deploy
+    #[arg(long, value_name = "FILE", required_unless_present = "template")]
+    pub(super) image: Option<PathBuf>,
+    /// Saved template to deploy: its name, or the path of its file
+    #[arg(long, value_name = "NAME")]
+    pub(super) template: Option<String>,
+    /// Set a key of the template for this deployment, for example
+    /// identity.hostname=LAB-{nn}; more than once for more
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(super) set: Vec<(String, String)>,
+    /// Keep all of this as a template under this name
+    #[arg(long, value_name = "NAME")]
+    pub(super) save_template: Option<String>,
+    /// Which targets [default with a template: those that are ready now]
+    #[arg(long, value_name = "SELECTOR", required_unless_present_any = ["simulate", "template"])]
+    pub(super) targets: Option<String>,
+    /// Disk of each target: first, largest, smallest, path:P or serial:S
+    #[arg(long, value_name = "RULE")]
+    pub(super) disk: Option<String>,
+    /// Grow this partition into the free space: last or its number
+    #[arg(long, value_name = "last|N", value_parser = grow)]
+    pub(super) grow: Option<String>,
+    /// Only these partitions of the image, for example 1,3; the others are left
+    /// out of the table [default: all]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(super) partitions: Vec<u32>,
+    /// Overwrite this partition of each disk with the one of --partitions, and
+    /// leave everything else on the disk as it is
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(super) onto: Option<u32>,
+    /// When to start: all (all are ready), now, N (N are ready), at=TIME,
+    /// manual [default: all]
+    #[arg(long, value_name = "WHEN", value_parser = start_text)]
+    pub(super) start: Option<String>,
+    /// Most the multicast may take of the network, for example 400mbit
+    #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
+    pub(super) rate: Option<u64>,
+    /// Look for the image on each target's disk, and send only what differs
+    /// [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub(super) reuse: Option<ReuseWhen>,
+    /// Whom the session waits for when disks differ [default: balanced]
+    #[arg(long, value_name = "POLICY")]
+    pub(super) pace: Option<PacePolicy>,
+    /// What each machine does once it is done [default: none; a template's own
+    /// default is shutdown]
+    #[arg(long, value_name = "ACTION")]
+    pub(super) end: Option<End>,
+    /// File with the password of an encrypted image; - is stdin
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DISKCAST_PASSWORD_FILE",
+        hide_env_values = true
+    )]
+    pub(super) password_file: Option<PathBuf>,
+    /// Leave out targets that cannot take the image, instead of refusing
+    #[arg(long)]
+    pub(super) skip_refused: bool,
+    /// Show the plan and touch nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    /// Start the job and return at once
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) detach: bool,
+    #[command(flatten)]
+    pub(super) rehearsal: SimulateArgs,
+}
+
+/// `--reuse`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ReuseWhen {
+    /// Where a sample of it is there
+    Auto,
+    /// In any case
+    Always,
+    /// Send and write everything
+    Never,
+}
+
+impl From<ReuseWhen> for Reuse {
+    fn from(when: ReuseWhen) -> Self {
+        match when {
+            ReuseWhen::Auto => Self::Auto,
+            ReuseWhen::Always => Self::Always,
+            ReuseWhen::Never => Self::Never,
+        }
+    }
+}
+
+/// `--pace`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum PacePolicy {
+    /// For nobody, while anybody has room
+    Fastest,
+    /// For the slower half; a slow few get the rest afterwards
+    Balanced,
+    /// For the slowest
+    Everyone,
+}
+
+impl From<PacePolicy> for Pace {
+    fn from(policy: PacePolicy) -> Self {
+        match policy {
+            PacePolicy::Fastest => Self::Fastest,
+            PacePolicy::Balanced => Self::Balanced,
+            PacePolicy::Everyone => Self::Everyone,
+        }
+    }
+}
+
+/// `--end`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum End {
+    /// Stay in the pre-OS
+    None,
+    /// Restart from the disk
+    Restart,
+    /// Power off
+    Shutdown,
+}
+
+impl From<End> for EndAction {
+    fn from(end: End) -> Self {
+        match end {
+            End::None => Self::None,
+            End::Restart => Self::Restart,
+            End::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
+/// The template that is deployed: a saved one, or what the options come to when they are to be saved or set keys.
+pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Found>, ApiError> {
+    let mut set = args.set.clone();
+    if let Some(image) = &args.image {
+        set.push(("image".to_owned(), text_of(&paths::absolute(image)?)?));
+    }
+    let options = [
+        ("disk", args.disk.clone()),
+        ("grow", args.grow.clone()),
+        ("start", args.start.clone()),
+        ("rate", args.rate.map(|rate| format!("{rate}bit"))),
+        ("reuse", args.reuse.map(word)),
+        ("pace", args.pace.map(word)),
+        ("end", args.end.map(word)),
+    ];
+    // Text stays text, also where it looks like a number.
+    let quoted = |value: String| toml::Value::String(value).to_string();
+    set.extend(
+        options
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), quoted(value?)))),
+    );
+    if !args.partitions.is_empty() {
+        set.push(("partitions".to_owned(), format!("{:?}", args.partitions)));
+    }
+    set.extend(args.onto.map(|onto| ("onto".to_owned(), onto.to_string())));
+    if let Some(name) = &args.template {
+        return template_file::load(context, name, &set).map(Some);
+    }
+    if args.set.is_empty() && args.save_template.is_none() {
+        return Ok(None);
+    }
+    if args.end.is_none() {
+        set.push(("end".to_owned(), word(End::None)));
+    }
+    template_file::of_options(args.save_template.as_deref(), &set).map(Some)
+}
+
+fn word(choice: impl ValueEnum) -> String {
+    choice
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+fn text_of(path: &Path) -> Result<String, ApiError> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| usage(format!("path {} is not UTF-8", path.display())))
+}
+
+/// What is asked of the console.
+///
+/// # Errors
+/// `Usage` for options that cannot be read, and what a template lacks.
+pub(super) fn request(
+    args: &DeployArgs,
+    found: Option<&Found>,
+    context: &Context,
+) -> Result<DeployRequest, ApiError> {
+    let password = args
+        .password_file
+        .as_deref()
+        .map(secret::read_password)
+        .transpose()?;
+    let usual_rate = || match &context.config.rate {
+        // The file was checked when it was read.
+        Some(text) => units::parse_rate(text).map(Some).map_err(usage),
+        None => Ok(None),
+    };
+    let targets = |usual: &str| args.targets.clone().unwrap_or_else(|| usual.to_owned());
+    let password = password.map(|password| password.to_string());
+    let Some(found) = found else {
+        let image = args.image.as_deref().unwrap_or(Path::new(""));
+        return Ok(DeployRequest {
+            image: text_of(&paths::absolute(image)?)?,
+            password,
+            targets: targets(""),
+            disk: args.disk.clone(),
+            grow: args.grow.clone(),
+            choice: Choice {
+                partitions: args.partitions.iter().copied().collect(),
+                onto: args.onto,
+            },
+            reuse: args.reuse.map(Into::into).unwrap_or_default(),
+            pace: args.pace.unwrap_or(PacePolicy::Balanced).into(),
+            start: start_of(args.start.as_deref())?,
+            rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
+            end: args.end.unwrap_or(End::None).into(),
+            ..DeployRequest::default()
+        });
+    };
+    let mut request = template_request(found, usual_rate()?)?;
+    // The machines connected now, not those of the last run.
+    request.targets = targets("state:ready");
+    request.password = password;
+    if !args.dry_run {
+        request.secrets = found.secrets(context)?;
+    }
+    Ok(request)
+}
+
+/// What a template alone asks for; whom it is for is the caller's to say.
+///
+/// # Errors
+/// `Usage` when it names no image.
+pub(super) fn template_request(
+    found: &Found,
+    usual_rate: Option<u64>,
+) -> Result<DeployRequest, ApiError> {
+    let template = &found.template;
+    let image = template.image.as_deref().ok_or_else(|| {
+        usage(format!("template {} names no image", found.name)).hint("say which with --image FILE")
+    })?;
+    let rate = template.rate.as_deref().map(units::parse_rate);
+    Ok(DeployRequest {
+        image: text_of(&found.folder.join(image))?,
+        disk: template.disk.clone(),
+        grow: template.grow.clone(),
+        choice: Choice {
+            partitions: template.partitions.clone(),
+            onto: template.onto,
+        },
+        reuse: match template.reuse {
+            schema::Reuse::Auto => Reuse::Auto,
+            schema::Reuse::Always => Reuse::Always,
+            schema::Reuse::Never => Reuse::Never,
+        },
+        pace: match template.pace {
+            schema::Pace::Fastest => Pace::Fastest,
+            schema::Pace::Balanced => Pace::Balanced,
+            schema::Pace::Everyone => Pace::Everyone,
+        },
+        start: start_of(template.start.as_deref())?,
+        rate_bits_per_s: match rate {
+            Some(rate) => Some(rate.map_err(usage)?),
+            None => usual_rate,
+        },
+        end: match template.end {
+            schema::End::Shutdown => EndAction::Shutdown,
+            schema::End::Restart => EndAction::Restart,
+            schema::End::None => EndAction::None,
+        },
+        template: Some(found.to_use()),
+        ..DeployRequest::default()
+    })
+}
+
+fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {
+    text.map_or(Ok(StartRule::All), |text| start_rule(text).map_err(usage))
+}
+
+/// The text of a start rule that can be read.
+fn start_text(text: &str) -> Result<String, String> {
+    start_rule(text).map(|_| text.to_owned())
+}
+
+pub(super) fn grow(text: &str) -> Result<String, String> {
+    if text == "last" || text.parse::<u32>().is_ok_and(|number| number > 0) {
+        Ok(text.to_owned())
+    } else {
+        Err("write `last` or a partition number".to_owned())
+    }
+}
+
+pub(super) fn start_rule(text: &str) -> Result<StartRule, String> {
+    if let Some(time) = text.strip_prefix("at=") {
+        return start_time(time).map(StartRule::At);
+    }
+    match text {
+        "all" => Ok(StartRule::All),
+        "now" => Ok(StartRule::Now),
+        "manual" => Ok(StartRule::Manual),
+        _ => match text.parse() {
+            Ok(number) if number > 0 => Ok(StartRule::Count(number)),
+            _ => Err("write all, now, manual, a number of targets, or at=TIME".to_owned()),
+        },
+    }
+}
+
+/// RFC 3339 from RFC 3339, or from a local time without an offset.
+pub(super) fn start_time(text: &str) -> Result<String, String> {
+    let bad =
+        |_| format!("`{text}` is not a time; write it as 2026-01-31T18:30 or 2026-01-31T18:30:00Z");
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time.to_string());
+    }
+    let local: jiff::civil::DateTime = text.parse().map_err(bad)?;
+    let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(bad)?;
+    Ok(zoned.timestamp().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_rules() {
+        assert_eq!(start_rule("all"), Ok(StartRule::All));
+        assert_eq!(start_rule("now"), Ok(StartRule::Now));
+        assert_eq!(start_rule("manual"), Ok(StartRule::Manual));
+        assert_eq!(start_rule("20"), Ok(StartRule::Count(20)));
+        assert_eq!(
+            start_rule("at=2026-01-31T18:30:00+01:00"),
+            Ok(StartRule::At("2026-01-31T17:30:00Z".into()))
+        );
+        let Ok(StartRule::At(local)) = start_rule("at=2026-01-31T18:30") else {
+            panic!("a local time is a time")
+        };
+        assert!(local.parse::<jiff::Timestamp>().is_ok());
+        for text in [
+            "",
+            "0",
+            "-1",
+            "soon",
+            "at=",
+            "at=tomorrow",
+            "at=2026-13-01T00:00",
+        ] {
+            assert!(start_rule(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn grow_rules() {
+        assert!(grow("last").is_ok() && grow("3").is_ok());
+        assert!(grow("0").is_err() && grow("first").is_err() && grow("-1").is_err());
+    }
+}

@@ -1,0 +1,185 @@
+//! `diskcast image restore`: an image onto a disk or file of this machine.
+
+use super::image::{api_error, password, threads};
+use super::interrupt::Interrupt;
+use super::output::Output;
+use crate::console::api::{ApiError, SCHEMA_VERSION};
+use crate::disk::deployment::Deployment;
+use crate::disk::fit::{Disk, Fit};
+use crate::disk::restore::{self, Stage};
+use crate::disk::{DiskError, fit};
+use crate::target::Choice;
+use crate::units;
+use clap::Args;
+use diskmap::Grow;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// Options of `image restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Image
+    image: PathBuf,
+    /// Disk to overwrite, or file to make
+    target: PathBuf,
+    /// Grow this partition's entry into free space: `last` or a number
+    #[arg(long, value_parser = fit::parse_grow, value_name = "WHICH")]
+    grow: Option<Grow>,
+    /// Only these partitions of the image, for example 1,3; the others are
+    /// left out of the table
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=128))]
+    partitions: Vec<u32>,
+    /// Overwrite this partition of the disk with the one of --partitions, and
+    /// leave everything else on the disk as it is
+    #[arg(long, value_name = "N", requires = "partitions", value_parser = clap::value_parser!(u32).range(1..=128))]
+    onto: Option<u32>,
+    /// Do it without asking
+    #[arg(short, long)]
+    yes: bool,
+    /// Password of an encrypted image
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Logical sector size of a file that stands for a disk [default: the image's]
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<u32>,
+    /// Worker threads [default: all processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
+    let password = password(args.password_file.as_deref())?;
+    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
+        .map_err(api_error)?;
+    let geometry = image.manifest().geometry;
+    let is_new = !args.target.exists();
+    let fit = Fit {
+        sector_size: args.sector_size,
+        grow: args.grow,
+        choice: Choice {
+            partitions: args.partitions.iter().copied().collect(),
+            onto: args.onto,
+        },
+    };
+    if !is_new {
+        let facts = crate::disk::device::describe(&args.target).map_err(api_error)?;
+        // Refuse what cannot work before anybody is asked to agree to it.
+        let sector = if facts.file_backed {
+            args.sector_size.unwrap_or(geometry.sector_size)
+        } else {
+            facts.logical_sector
+        };
+        let disk = Disk {
+            path: &args.target,
+            size: facts.size,
+            sector_size: sector,
+        };
+        fit::check(image.manifest(), disk, &fit).map_err(api_error)?;
+        if !facts.holders.is_empty() {
+            return Err(api_error(DiskError::InUse {
+                path: args.target.clone(),
+                holders: facts.holders,
+            }));
+        }
+        let lost = match args.onto {
+            None => format!("Everything on {}", args.target.display()),
+            Some(onto) => format!(
+                "Everything in partition {onto} of {}",
+                args.target.display()
+            ),
+        };
+        out.note(format!("This erases {}.", facts.title()));
+        let own = |line: &&String| match args.onto {
+            None => true,
+            Some(onto) => line.starts_with(&format!("{onto}: ")),
+        };
+        for line in facts.contents.iter().filter(own) {
+            out.note(format!("  on it now: {line}"));
+        }
+        out.confirm(&format!("{lost} will be lost."), "yes", args.yes)?;
+    }
+    let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
+    let deployment = Arc::new(
+        Deployment::prepare(
+            &facts,
+            Arc::new(image.manifest().clone()),
+            image.id_key().cloned(),
+            &fit,
+        )
+        .map_err(api_error)?,
+    );
+    let interrupt = Interrupt::listen();
+    let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);
+    let started = out.progress("restore", None);
+    let restored = restore::restore(
+        &image,
+        &args.image,
+        &deployment,
+        threads(args.threads),
+        &|stage, done, total| {
+            let mut slot = stage_bar
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if slot.as_ref().is_none_or(|(shown, _)| *shown != stage) {
+                let label = match stage {
+                    Stage::Writing => "write",
+                    Stage::Verifying => "read back",
+                    Stage::Committing => "commit",
+                };
+                *slot = Some((stage, out.progress(label, Some(total))));
+            }
+            if let Some((_, bar)) = slot.as_ref() {
+                bar.set(done);
+            }
+        },
+        &|| interrupt.asked(),
+    );
+    drop(stage_bar);
+    let restored = restored.map_err(|error| {
+        let error = api_error(error);
+        if is_new || error.hint.is_some() {
+            error
+        } else {
+            error.hint(format!(
+                "{} has no partition table now; restore again",
+                args.target.display()
+            ))
+        }
+    })?;
+    for note in &restored.notes {
+        out.note(note);
+    }
+    started.finish(format!(
+        "restored and read back in {}",
+        units::span(started.seconds())
+    ));
+    if out.json() {
+        out.result_json(&RestoreResult {
+            r#type: "summary",
+            schema_version: SCHEMA_VERSION,
+            target: args.target.display().to_string(),
+            root: restored.root.to_string(),
+            bytes_written: restored.bytes_written,
+            seconds: started.seconds(),
+        });
+    } else {
+        out.line(format!(
+            "{}: {} written and read back, root {}",
+            args.target.display(),
+            units::bytes(restored.bytes_written),
+            restored.root
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct RestoreResult {
+    r#type: &'static str,
+    schema_version: u32,
+    target: String,
+    root: String,
+    bytes_written: u64,
+    seconds: f64,
+}

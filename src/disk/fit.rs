@@ -1,0 +1,224 @@
+//! How an image is fitted onto a disk, before anything is written.
+//!
+//! Owns every reason why it does not go there. Reads the target's own table where one partition goes onto another, and writes
+//! nothing.
+
+use super::DiskError;
+use super::front::FRONT_BYTES;
+use super::journal::Bitmap;
+use super::place::Place;
+use crate::target::{Choice, PartitionFacts};
+use diskmap::{
+    CommitPlan, Grow, Partition, PartitionTable, plan_commit, read_table, table_from_regions,
+};
+use imagefmt::Manifest;
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::path::Path;
+
+/// What is asked of a deployment besides image and disk.
+#[derive(Clone, Debug, Default)]
+pub struct Fit {
+    /// Bytes of a logical sector of a regular file, which has none of its own; those of the image by default.
+    pub sector_size: Option<u32>,
+    /// Partition that takes the free space.
+    pub grow: Option<Grow>,
+    /// Which part of the image.
+    pub choice: Choice,
+}
+
+/// An image on a disk of a certain size.
+pub(super) struct Fitted {
+    /// What the ends of the disk become.
+    pub(super) plan: CommitPlan,
+    /// Where the image's bytes lie.
+    pub(super) place: Place,
+    /// Entries that are written.
+    pub(super) wanted: Bitmap,
+    /// The partition that is overwritten, while the disk's table stays.
+    pub(super) onto: Option<Range<u64>>,
+}
+
+/// The target disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk<'a> {
+    /// Path.
+    pub path: &'a Path,
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of a logical sector.
+    pub sector_size: u32,
+}
+
+/// Refuses what does not fit, without touching anything.
+///
+/// # Errors
+/// As [`super::deployment::Deployment::prepare`].
+pub fn check(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<(), DiskError> {
+    fitted(manifest, disk, fit).map(drop)
+}
+
+pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<Fitted, DiskError> {
+    let table = image_table(manifest, disk.path)?;
+    let refuse = |error: super::choice::ChoiceError| {
+        DiskError::refused(
+            error.to_string(),
+            "diskcast image info shows the partitions of an image",
+        )
+    };
+    let wanted = fit.choice.wanted(manifest, &table);
+    if let Some(source) = fit.choice.one(&table).map_err(refuse)? {
+        return onto_partition(source, disk, fit, wanted);
+    }
+    let kept = fit.choice.table(&table).map_err(refuse)?;
+    let plan = plan_commit(&kept, disk.size, disk.sector_size, fit.grow).map_err(|source| {
+        DiskError::DoesNotFit {
+            path: disk.path.to_owned(),
+            source,
+        }
+    })?;
+    let needed = end_of_data(manifest, &wanted);
+    if needed > disk.size {
+        return Err(DiskError::refused(
+            format!(
+                "{} holds {} bytes, the image has data up to byte {needed}",
+                disk.path.display(),
+                disk.size
+            ),
+            "use a disk at least as large as the master",
+        ));
+    }
+    Ok(Fitted {
+        plan,
+        place: Place::whole(),
+        wanted,
+        onto: None,
+    })
+}
+
+/// One partition of the image onto one of the disk, which keeps its table.
+fn onto_partition(
+    source: &Partition,
+    disk: Disk<'_>,
+    fit: &Fit,
+    wanted: Bitmap,
+) -> Result<Fitted, DiskError> {
+    let number = fit.choice.onto.unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .open(disk.path)
+        .map_err(|error| DiskError::io("opening", disk.path, error))?;
+    let own =
+        read_table(&file, disk.size, disk.sector_size).map_err(|source| DiskError::Table {
+            path: disk.path.to_owned(),
+            source,
+        })?;
+    let target = own.partition(number).filter(|p| !p.is_extended());
+    let facts = target.map(|p| PartitionFacts {
+        number,
+        start: p.start,
+        length: p.length,
+    });
+    refuse_onto(source.number, source.length, number, facts.as_ref()).map_err(|reason| {
+        DiskError::refused(
+            format!("{}: {reason}", disk.path.display()),
+            "choose a partition that is large enough, or deploy the whole disk",
+        )
+    })?;
+    let target = target.cloned().unwrap_or_else(|| source.clone());
+    let mut notes = vec![format!(
+        "partition {number} of the disk is overwritten with partition {} of the image; everything else stays",
+        source.number
+    )];
+    if target.type_id != source.type_id {
+        notes.push(format!(
+            "partition {number} keeps its type {}, the image's has {}",
+            target.type_id, source.type_id
+        ));
+    }
+    let front = target.start..target.start.saturating_add(FRONT_BYTES).min(target.end());
+    let filled = fit.grow.is_some() && target.length > source.length;
+    let length = if filled { target.length } else { source.length };
+    Ok(Fitted {
+        place: Place::partition(source.range(), target.start),
+        wanted,
+        onto: Some(target.range()),
+        plan: CommitPlan {
+            wipe: vec![front],
+            stages: Vec::new(),
+            // Steps know a partition by its number in the image.
+            partitions: vec![Partition {
+                start: target.start,
+                length,
+                ..source.clone()
+            }],
+            notes,
+        },
+    })
+}
+
+/// Why a partition of the image does not go onto one of a disk, as far as sizes tell.
+///
+/// # Errors
+/// The reason.
+pub fn refuse_onto(
+    source: u32,
+    length: u64,
+    onto: u32,
+    target: Option<&PartitionFacts>,
+) -> Result<(), String> {
+    let Some(target) = target else {
+        return Err(format!("it has no partition {onto}"));
+    };
+    if target.length < length {
+        return Err(format!(
+            "partition {onto} has {} bytes, partition {source} of the image {length}",
+            target.length
+        ));
+    }
+    Ok(())
+}
+
+/// The image's own table.
+pub(super) fn image_table(manifest: &Manifest, path: &Path) -> Result<PartitionTable, DiskError> {
+    let regions = manifest
+        .table
+        .iter()
+        .map(|region| (region.offset, region.bytes.as_slice()));
+    let geometry = manifest.geometry;
+    table_from_regions(regions, geometry.disk_size, geometry.sector_size).map_err(|source| {
+        DiskError::Table {
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+/// First byte behind everything that is written.
+fn end_of_data(manifest: &Manifest, wanted: &Bitmap) -> u64 {
+    manifest
+        .entries
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(index, _)| wanted.contains(*index))
+        .find_map(|(_, entry)| {
+            let run = entry.mask.runs().last()?;
+            Some(manifest.geometry.chunk_offset(entry.chunk) + u64::from(run.end))
+        })
+        .unwrap_or(0)
+}
+
+/// `last` or a partition number, as `--grow` and orders write it.
+///
+/// # Errors
+/// Says what was expected.
+pub fn parse_grow(text: &str) -> Result<Grow, String> {
+    match text {
+        "last" => Ok(Grow::Last),
+        number => number
+            .parse()
+            .map(Grow::Number)
+            .map_err(|_| "expected `last` or a partition number".into()),
+    }
+}
