@@ -13,6 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use diskcast::disk::capture::{CaptureOptions, capture};
 use diskcast::disk::check::{Depth, check};
 use diskcast::disk::deployment::Deployment;
+use diskcast::disk::fit::Fit;
 use diskcast::disk::restore;
 use diskcast::disk::survey::SurveyOptions;
 use imagefmt::{ChunkId, Decoder, Encoder, Entry, Geometry, Mask};
@@ -213,7 +214,7 @@ fn whole_disk(c: &mut Criterion) {
             let facts = restore::target_facts(&target, DISK as u64).unwrap();
             let manifest = Arc::new(opened.manifest().clone());
             let deployment =
-                Arc::new(Deployment::prepare(&facts, None, manifest, None, None).unwrap());
+                Arc::new(Deployment::prepare(&facts, manifest, None, &Fit::default()).unwrap());
             restore::restore(
                 &opened,
                 &image,
