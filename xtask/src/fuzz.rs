@@ -3,6 +3,9 @@
 //! Built without a sanitizer: the crates forbid `unsafe`, so what fuzzing looks for is panics, overflow,
 //! endless loops and allocations by a declared size, which libFuzzer sees by itself and finds more of
 //! in the same time.
+//!
+//! Targets behind the feature `control` need the whole root crate, minutes to build once more for the fuzzer: they run with
+//! `--full`, or by name. Damaged input of theirs is among the unit tests, which always run.
 
 use std::fs;
 use std::path::Path;
@@ -41,6 +44,14 @@ fn parse_targets(manifest: &str) -> Vec<String> {
     names
 }
 
+/// Names of those that need a feature.
+fn parse_heavy(manifest: &str) -> Vec<String> {
+    let bins = manifest.split("[[bin]]").skip(1);
+    bins.filter(|bin| bin.contains("required-features"))
+        .flat_map(|bin| parse_targets(&format!("[[bin]]{bin}")))
+        .collect()
+}
+
 /// A target file that no `[[bin]]` names would never run: that is a failure, not a gap.
 fn check_listed(all: &[String]) -> Result<(), Failure> {
     let entries = fs::read_dir("fuzz/fuzz_targets")
@@ -62,8 +73,23 @@ fn check_listed(all: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Builds all, then runs the chosen ones, one step each.
+/// Builds what is chosen, then runs it, one step each.
 pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
+    let manifest = fs::read_to_string("fuzz/Cargo.toml").unwrap_or_default();
+    let heavy = parse_heavy(&manifest);
+    let by_name = chosen.len() == 1;
+    let (chosen, later): (Vec<String>, Vec<String>) = chosen
+        .iter()
+        .cloned()
+        .partition(|target| full || by_name || !heavy.contains(target));
+    if !later.is_empty() {
+        eprintln!("fuzz: with --full only: {}", later.join(", "));
+    }
+    let features: &[&str] = if chosen.iter().any(|target| heavy.contains(target)) {
+        &["--features", "control"]
+    } else {
+        &[]
+    };
     let built = steps.run("fuzz build", || {
         output("cargo", &["+nightly", "--version"]).map_err(|failure| {
             Failure::new(format!(
@@ -72,17 +98,8 @@ pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
         })?;
         packages::ensure_cargo_fuzz()?;
         check_listed(&targets()?)?;
-        let words = [
-            "cargo",
-            "+nightly",
-            "fuzz",
-            "build",
-            "--sanitizer",
-            "none",
-            "--features",
-            "control",
-        ];
-        watch(&words, &[], LIMIT_BUILD_S, |_| {})?;
+        let words = ["cargo", "+nightly", "fuzz", "build", "--sanitizer", "none"];
+        watch(&[&words, features].concat(), &[], LIMIT_BUILD_S, |_| {})?;
         seeds::make(Path::new("fuzz/corpus"))?;
         Ok::<Count, Failure>(Count::ONE)
     });
@@ -91,14 +108,14 @@ pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
         return;
     }
     if built {
-        steps.run("fuzz", || run_all(chosen, seconds));
+        steps.run("fuzz", || run_all(&chosen, features, seconds));
     } else {
         steps.blocked("fuzz", "fuzz build");
     }
 }
 
 /// A fuzzer is one thread: as many at a time as there are processors.
-fn run_all(chosen: &[String], seconds: u32) -> Outcome {
+fn run_all(chosen: &[String], features: &[&str], seconds: u32) -> Outcome {
     let waiting = Mutex::new(chosen.iter());
     let failures = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -108,7 +125,8 @@ fn run_all(chosen: &[String], seconds: u32) -> Outcome {
                 loop {
                     let next = waiting.lock().ok().and_then(|mut queue| queue.next());
                     let Some(target) = next else { return };
-                    if let (Err(failure), Ok(mut all)) = (run_one(target, seconds), failures.lock())
+                    if let (Err(failure), Ok(mut all)) =
+                        (run_one(target, features, seconds), failures.lock())
                     {
                         all.push(format!("{target}: {failure}"));
                     }
@@ -126,17 +144,10 @@ fn run_all(chosen: &[String], seconds: u32) -> Outcome {
     }
 }
 
-fn run_one(target: &str, seconds: u32) -> Result<(), Failure> {
+fn run_one(target: &str, features: &[&str], seconds: u32) -> Result<(), Failure> {
     let total = format!("-max_total_time={seconds}");
+    let tool = ["cargo", "+nightly", "fuzz", "run", "--sanitizer", "none"];
     let words = [
-        "cargo",
-        "+nightly",
-        "fuzz",
-        "run",
-        "--sanitizer",
-        "none",
-        "--features",
-        "control",
         target,
         "--",
         &total,
@@ -145,6 +156,7 @@ fn run_one(target: &str, seconds: u32) -> Result<(), Failure> {
         "-print_final_stats=1",
         "-verbosity=0",
     ];
+    let words = [&tool, features, &words[..]].concat();
     watch(&words, &[], seconds + 120, |_| {}).map_err(|failure| {
         Failure::new(format!(
             "{failure}; the input is in fuzz/artifacts/{target}/: commit it as a test"
@@ -160,5 +172,7 @@ mod tests {
     fn names_come_from_bins_only() {
         let manifest = "[package]\nname = \"fuzz\"\n[[bin]]\nname = \"one\"\npath = \"x\"\n\n[dependencies]\nname = \"2\"\n[[bin]]\nname=\"two\"\n";
         assert_eq!(parse_targets(manifest), ["one", "two"]);
+        let heavy = format!("{manifest}required-features = [\"control\"]\n");
+        assert_eq!(parse_heavy(&heavy), ["two"]);
     }
 }
