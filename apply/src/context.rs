@@ -9,6 +9,7 @@
 
 use crate::device::Loop;
 use crate::guest::Guest;
+use crate::left_over;
 use crate::linux::fstab::{self, Name};
 use crate::mount::{Mount, Wanted};
 use crate::{Payloads, Secrets, Slot, Target, Watcher};
@@ -390,6 +391,7 @@ impl<'a> Context<'a> {
         }
         if !partitions.is_empty() {
             keep(self.flush());
+            left_over::forget(self.target.work);
             remove_folder(self.target.work);
         }
         first

@@ -3,6 +3,7 @@
 //! Owns: attaching and detaching. What always holds: a device that was attached here is detached when its value is
 //! dropped, and its last byte is the partition's last byte, so that nothing run on it can reach a neighbour.
 
+use crate::left_over;
 use crate::program::{self, SHORT};
 use crate::{Slot, Target};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,9 @@ impl Loop {
         if !path.starts_with("/dev/loop") {
             return Err(format!("losetup named no device: {path:?}"));
         }
-        Ok(Self { path: path.into() })
+        let attached = Self { path: path.into() };
+        left_over::record(target.work, &attached.path)?;
+        Ok(attached)
     }
 
     /// `/dev/loopN`.
@@ -80,7 +83,7 @@ impl Drop for Loop {
 }
 
 /// Whoever looks at the device in that moment (udev, a list of disks) keeps it for as long: waited for.
-fn detach(path: &Path) -> Result<(), String> {
+pub(crate) fn detach(path: &Path) -> Result<(), String> {
     let text = path.display().to_string();
     let before = backing(path);
     program::run("losetup", &["--detach", &text], SHORT)?.success("losetup --detach")?;
@@ -92,7 +95,7 @@ fn detach(path: &Path) -> Result<(), String> {
 }
 
 /// File and offset behind a loop device.
-fn backing(path: &Path) -> Option<(String, String)> {
+pub(crate) fn backing(path: &Path) -> Option<(String, String)> {
     let folder = Path::new("/sys/block").join(path.file_name()?).join("loop");
     let read = |name| std::fs::read_to_string(folder.join(name)).ok();
     Some((read("backing_file")?, read("offset")?))

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Where what lies: `engine` order and failure; `context` what a step may use; `device` loop devices; `mount`
-//! mounts; `guest` files below a mounted root, which no symbolic link of it can leave; `linux`, `windows`, `grow`, `copy`
+//! mounts; `left_over` what a killed process left; `guest` files below a mounted root, which no symbolic link of it can leave; `linux`, `windows`, `grow`, `copy`
 //! the steps themselves.
 
 mod context;
@@ -19,12 +19,14 @@ mod device;
 mod engine;
 mod grow;
 mod guest;
+mod left_over;
 mod linux;
 mod mount;
 mod program;
 mod secrets;
 mod windows;
 
+pub use left_over::clean_up;
 pub use secrets::Secrets;
 
 use std::io::Read;

@@ -212,6 +212,16 @@ fn mount_options(at: &Path) -> Result<Option<Vec<String>>, String> {
     Ok(options_of(&text, &at.to_string_lossy()))
 }
 
+/// Everything mounted at or below a folder, in the order it was mounted.
+pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|at| PathBuf::from(at.replace("\\040", " ").replace("\\134", "\\")))
+        .filter(|at| at.starts_with(folder))
+        .collect()
+}
+
 /// The last line of mountinfo whose fifth field is the path: mount options, and super options after ` - type source`.
 fn options_of(mountinfo: &str, at: &str) -> Option<Vec<String>> {
     let escaped = at.replace('\\', "\\134").replace(' ', "\\040");

@@ -164,6 +164,7 @@ pub enum Ended {
 /// # Errors
 /// When a disk on offer cannot be provided, or TLS cannot be set up.
 pub async fn run(options: AgentOptions) -> Result<Ended, AgentError> {
+    job::personal::clean_up();
     for offer in &options.disks {
         offer.provide()?;
     }

@@ -27,21 +27,22 @@ impl Lab {
         disk_bytes: u64,
         make: impl FnOnce(&Path),
     ) -> Self {
-        Self::on(label, count, make, |disk| {
+        Self::on(label, count, "1000mbit", make, |disk| {
             poisoned(disk, disk_bytes, TARGET_POISON)
         })
     }
 
-    /// The same on disks that `prepare` makes.
+    /// The same on disks that `prepare` makes, behind a link of this rate.
     pub(crate) fn on(
         label: &str,
         count: usize,
+        rate: &str,
         make: impl FnOnce(&Path),
         prepare: impl Fn(&Path),
     ) -> Self {
         let folder = scratch();
         make(folder.path());
-        let room = Room::new(label, count, "1000mbit", 0.0);
+        let room = Room::new(label, count, rate, 0.0);
         let console = Console::start(
             Place::Namespace(&room.console()),
             folder.path(),
@@ -94,6 +95,12 @@ impl Lab {
 
     /// Every agent once more, as after a restart, in the other order.
     pub(crate) fn start_again(&mut self) {
+        self.start_again_while_busy();
+        self.console.wait_ready(self.agents.len());
+    }
+
+    /// The same while a job runs.
+    pub(crate) fn start_again_while_busy(&mut self) {
         for index in (0..self.agents.len()).rev() {
             let disk = self.agents[index].disk.clone();
             let place = self.room.target(index + 1);
@@ -105,7 +112,6 @@ impl Lab {
                 &[],
             );
         }
-        self.console.wait_ready(self.agents.len());
     }
 
     #[track_caller]

@@ -342,7 +342,7 @@ fn disk_with_data(disk: &Path) {
 
 #[test]
 fn a_system_goes_onto_one_partition_and_the_data_beside_it_stays() {
-    let mut lab = Lab::on("tc", 1, master, disk_with_data);
+    let mut lab = Lab::on("tc", 1, "1000mbit", master, disk_with_data);
     let disk = lab.agents[0].disk.clone();
     let data = part(&disk, 512, 2);
     let before = bytes_at(&disk, data.start, data.length);
@@ -383,6 +383,65 @@ fn a_system_goes_onto_one_partition_and_the_data_beside_it_stays() {
     drop(device);
     assert_eq!(bytes_at(&disk, 0, MIB), table);
     assert!(bytes_at(&disk, data.start, data.length) == before);
+}
+
+/// Loop devices over a file, as the kernel has them.
+fn loops_over(disk: &Path) -> String {
+    bash(&format!(
+        "losetup --noheadings --output NAME --associated {}",
+        text(disk)
+    ))
+}
+
+#[test]
+fn an_agent_killed_in_the_middle_of_its_steps_is_cleaned_up_after() {
+    let mut lab = Lab::on("tk", 1, "40mbit", master, |disk| {
+        poisoned(disk, DISK, TARGET_POISON)
+    });
+    let disk = lab.agents[0].disk.clone();
+    // Seconds on this link: the moment is not missed.
+    std::fs::write(lab.folder.path().join("payload"), vec![7; 12 << 20]).expect("a file");
+    let template = lab.file(
+        "slow.toml",
+        "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n[identity]\nhostname = \"lab-{nn}\"\ncase = \"keep\"\n\
+         [[copy]]\nfrom = \"payload\"\nto = \"/opt/payload\"\n",
+    );
+    lab.deploy(&template, &["--yes", "--detach"]).ok();
+    let begun = std::time::Instant::now();
+    while lab.console.targets()[0]["state"] != "applying" || loops_over(&disk).is_empty() {
+        assert!(
+            begun.elapsed().as_secs() < 60,
+            "{:#?}",
+            lab.console.targets()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    lab.agents[0].daemon.kill();
+    assert!(!loops_over(&disk).is_empty(), "killed too late");
+    let head = bytes_at(&disk, 0, 1024);
+    assert!(
+        head.iter().all(|byte| *byte == 0),
+        "it does not boot half-made"
+    );
+    // The next agent undoes it, takes the job again, and is done.
+    lab.start_again_while_busy();
+    let job = lab.console.job()["id"].as_str().expect("a job").to_owned();
+    let run = lab.console.cli(&["job", "wait", &job]);
+    assert_eq!(
+        run.code,
+        Some(0),
+        "{}\n{}",
+        run.story(),
+        lab.agents[0].daemon.said()
+    );
+    assert!(
+        lab.agents[0]
+            .daemon
+            .said()
+            .contains("an agent was cut off here")
+    );
+    assert_eq!(loops_over(&disk), "");
+    assert_eq!(name_of(&disk).trim(), "lab-01");
 }
 
 #[test]

@@ -12,7 +12,7 @@
 
 mod blocks;
 mod manifest;
-mod personal;
+pub(super) mod personal;
 mod reuse;
 mod session;
 

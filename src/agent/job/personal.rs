@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -27,6 +28,26 @@ const PIECES: usize = 16;
 /// Tries without a single new byte, [`PAUSE`] apart, before a file is given up: a console may restart meanwhile.
 const TRIES: u32 = 24;
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Name of the folder for mounts, before the number of the process.
+const WORK: &str = "diskcast-apply-";
+
+/// Where nobody else may make folders; the pre-OS, in which nobody else is, may not have it.
+fn work_parent() -> PathBuf {
+    let run = PathBuf::from("/run");
+    if run.is_dir() {
+        run
+    } else {
+        std::env::temp_dir()
+    }
+}
+
+/// Unmounts and detaches what an agent that was killed in the middle of its steps left: its disk would stay in use.
+pub(in crate::agent) fn clean_up() {
+    for line in apply::clean_up(&work_parent(), WORK) {
+        tracing::warn!("an agent was cut off here: {line}");
+    }
+}
 
 impl Runner {
     /// Carries out the steps of the order, if it has any.
@@ -47,7 +68,7 @@ impl Runner {
                 length: partition.length,
             })
             .collect();
-        let work = std::env::temp_dir().join(format!("diskcast-apply-{}", std::process::id()));
+        let work = work_parent().join(format!("{WORK}{}", std::process::id()));
         let target = Target {
             disk: deployment.target().path(),
             sector_size: deployment.target().sector_size(),

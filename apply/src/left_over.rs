@@ -1,0 +1,107 @@
+//! What a process that was killed in the middle of its steps left mounted and attached.
+//!
+//! Owns: the record of attached devices in the work folder, and undoing what it says. What always holds: only what such a
+//! record or the kernel's list of mounts shows below the folder of a process that is gone is touched, and a device only while it
+//! still shows the very disk and offset of the record.
+
+use crate::device::{self, backing};
+use crate::mount::mounts_below;
+use rustix::mount::{UnmountFlags, unmount};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Name of the record.
+const RECORD: &str = "attached";
+/// Longest record that is believed: a line a partition.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// Notes that a device is attached.
+pub(crate) fn record(work: &Path, device: &Path) -> Result<(), String> {
+    let told = |error: std::io::Error| format!("{}: {error}", work.display());
+    fs::create_dir_all(work).map_err(told)?;
+    let Some((disk, offset)) = backing(device) else {
+        return Ok(());
+    };
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(work.join(RECORD))
+        .map_err(told)?;
+    let line = format!("{}\t{}\t{}\n", device.display(), offset.trim(), disk.trim());
+    file.write_all(line.as_bytes()).map_err(told)
+}
+
+/// Takes the record away: everything in it is detached.
+pub(crate) fn forget(work: &Path) {
+    let _ = fs::remove_file(work.join(RECORD));
+}
+
+/// Undoes what lies below `parent` in folders named `prefix` and the number of a process that is gone. Returns what was done, a
+/// line each, for a log.
+pub fn clean_up(parent: &Path, prefix: &str) -> Vec<String> {
+    let mut said = Vec::new();
+    for folder in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let process = name
+            .strip_prefix(prefix)
+            .and_then(|n| n.parse::<u32>().ok());
+        let gone = process.is_some_and(|number| !Path::new(&format!("/proc/{number}")).exists());
+        if gone && is_ours(&folder.path()) {
+            one(&folder.path(), &mut said);
+        }
+    }
+    said
+}
+
+/// Only what this user made, and nobody else can have filled.
+fn is_ours(folder: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(folder)
+        .is_ok_and(|found| found.is_dir() && found.uid() == own && found.mode() & 0o022 == 0)
+}
+
+fn one(folder: &Path, said: &mut Vec<String>) {
+    // The innermost first: they come last in the list.
+    let mounted = mounts_below(folder);
+    for at in mounted.iter().rev() {
+        let ended = unmount(at, UnmountFlags::NOFOLLOW)
+            .or_else(|_| unmount(at, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH));
+        said.push(match ended {
+            Ok(()) => format!("{} was still mounted: unmounted", at.display()),
+            Err(error) => format!("{} stays mounted: {error}", at.display()),
+        });
+    }
+    let record = folder.join(RECORD);
+    let short = fs::symlink_metadata(&record).is_ok_and(|f| f.is_file() && f.len() <= MOST_BYTES);
+    let text = short.then(|| fs::read_to_string(&record).unwrap_or_default());
+    for line in text.iter().flat_map(|text| text.lines()) {
+        let fields: Vec<&str> = line.splitn(3, '\t').collect();
+        let [path, offset, disk] = fields.as_slice() else {
+            continue;
+        };
+        let shown = backing(Path::new(path));
+        let same = |(now_disk, now_offset): (String, String)| {
+            now_disk.trim() == *disk && now_offset.trim() == *offset
+        };
+        if shown.is_some_and(same) {
+            said.push(match device::detach(Path::new(path)) {
+                Ok(()) => format!("{path} was still attached to {disk}: detached"),
+                Err(reason) => reason,
+            });
+        }
+    }
+    forget(folder);
+    let inside: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    for path in inside {
+        // Empty mount points; anything else is somebody's.
+        let _ = fs::remove_dir(path);
+    }
+    let _ = fs::remove_dir(folder);
+}
