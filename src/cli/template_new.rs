@@ -29,6 +29,18 @@ const FIRST: &[Question] = &[
         "first",
     ),
     question(
+        "partitions",
+        "Partitions of the image, for example [1, 3]; the others are cleared",
+        "all",
+    ),
+];
+const ONTO: &[Question] = &[question(
+    "onto",
+    "Partition of the disk it goes onto, while everything else there stays",
+    "none: the whole disk",
+)];
+const THEN: &[Question] = &[
+    question(
         "grow",
         "Partition that grows into the free space (last, or its number)",
         "none",
@@ -84,6 +96,10 @@ pub(super) fn ask_all(out: &Output) -> Result<Template, ApiError> {
         set: Vec::new(),
     };
     form.ask(FIRST)?;
+    if form.template.partitions.len() == 1 {
+        form.ask(ONTO)?;
+    }
+    form.ask(THEN)?;
     if form.answer("network.mode").as_deref() == Some("static") {
         form.ask_together(STATIC)?;
     }

@@ -7,7 +7,7 @@ use super::files::Files;
 use super::gather::{Gathered, Package, Wanted, gather};
 use super::modules::Modules;
 use super::path::base;
-use super::profile::{Profile, keeps};
+use super::profile::{Profile, is_library, keeps};
 use super::progress::{Progress, Report, Step};
 use super::root::{Content, Root};
 use super::sources::{PackageUsed, sources_text};
@@ -190,7 +190,7 @@ fn key(options: &BundleOptions, gathered: &Gathered, agent: &[u8]) -> String {
                 wanted == name
             }
         });
-        if ours || name.starts_with("lib") {
+        if ours || is_library(name) {
             hash.update(format!("{name} {}\n", package.sha256));
         }
     }
@@ -299,9 +299,7 @@ impl Work<'_> {
             .gathered
             .packages
             .iter()
-            .filter(|(name, _)| {
-                name.starts_with("lib") || tools.iter().any(|tool| tool.package == *name)
-            })
+            .filter(|(name, _)| is_library(name) || tools.iter().any(|tool| tool.package == *name))
             .map(|(_, package)| package)
             .collect();
         let mut files = Files::default();

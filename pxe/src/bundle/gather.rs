@@ -4,7 +4,7 @@ use super::catalog::{Catalog, PackageSource};
 use super::control::Stanza;
 use super::deb::Deb;
 use super::error::BundleError;
-use super::profile::Profile;
+use super::profile::{Profile, is_library};
 use super::progress::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -117,7 +117,7 @@ fn add_libraries(
             .flat_map(Stanza::depends)
             // The first alternative is the one Debian means.
             .filter_map(|group| group.into_iter().next())
-            .filter(|name| name.starts_with("lib") && !asked.contains(name))
+            .filter(|name| is_library(name) && !asked.contains(name))
             .collect();
         if candidates.is_empty() {
             break;

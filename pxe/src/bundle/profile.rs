@@ -193,6 +193,12 @@ const TOOLS: &[Tool] = &[
     Tool::new("mount", &["losetup"]),
 ];
 
+/// Programs for the file systems that only [`SERVER`] has modules for: they grow while they are mounted.
+const TOOLS_FULL_TOO: &[Tool] = &[
+    Tool::new("xfsprogs", &["xfs_growfs"]),
+    Tool::new("btrfs-progs", &["btrfs"]),
+];
+
 /// A shell for `diskcast.shell`.
 const SHELL: Tool = Tool::new("busybox-static", &["busybox"]);
 
@@ -290,7 +296,11 @@ impl Profile {
 
     /// Packages of programs, with the programs.
     pub(crate) fn tools(self, shell: bool) -> impl Iterator<Item = &'static Tool> {
-        TOOLS.iter().chain(shell.then_some(&SHELL))
+        let too = match self {
+            Self::Full => TOOLS_FULL_TOO,
+            Self::Desktop | Self::Vm => &[],
+        };
+        TOOLS.iter().chain(too).chain(shell.then_some(&SHELL))
     }
 
     /// Packages of firmware to be taken when they are there.
@@ -317,6 +327,11 @@ impl FromStr for Profile {
             .find(|profile| profile.word() == text)
             .ok_or_else(|| format!("`{text}` is no profile: full, desktop or vm"))
     }
+}
+
+/// A package of libraries, by its name: Debian's begin with `lib`, but for zlib.
+pub(crate) fn is_library(package: &str) -> bool {
+    package.starts_with("lib") || package == "zlib1g"
 }
 
 /// A file of a user-land package that is worth keeping while packages are read: programs, libraries, settings.
