@@ -36,7 +36,8 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = root.join("firstboot");
     let exe = release.join(NAME);
-    if is_newer(&exe, &[&sources.join("src"), &sources.join("windows")]) {
+    let folders = ["src", "windows", "windows/sys"].map(|name| sources.join(name));
+    if is_newer(&exe, &folders) {
         return Ok(exe);
     }
     if !has(LINKER) {
@@ -152,7 +153,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 /// Is a file newer than every source in these folders?
-fn is_newer(made: &Path, folders: &[&Path]) -> bool {
+fn is_newer(made: &Path, folders: &[PathBuf]) -> bool {
     let changed = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
     let Some(made) = changed(made) else {
         return false;
