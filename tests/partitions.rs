@@ -211,6 +211,8 @@ fn a_room_gets_one_partition_each_and_keeps_its_data() {
     let plan = run.last_of("plan");
     let bytes = |key: &str| plan["image"][key].as_u64().expect("bytes");
     assert!(bytes("wire_bytes") < bytes("file_bytes") / 2, "{plan:#}");
+    let sent = summary["session"]["wire_bytes"].as_u64().expect("bytes");
+    assert!(sent < bytes("file_bytes"), "{sent} of {plan:#}");
     for (agent, before) in agents.iter().zip(&before) {
         let target = target_of(&summary, &agent.disk);
         assert_eq!(target["state"], "done", "{target:#}");

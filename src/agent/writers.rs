@@ -241,7 +241,8 @@ impl Worker {
     ) -> Result<u64, BlockFailure> {
         let mut written = 0;
         let entries = &self.deployment.manifest().entries;
-        for part in self.layout.parts(block) {
+        let wanted = |piece: u32| self.deployment.wants(piece as usize);
+        for part in self.layout.parts(block).filter(|part| wanted(part.piece)) {
             let (at, len) = (part.block_offset as usize, part.len as usize);
             let Some(share) = at.checked_add(len).and_then(|end| bytes.get(at..end)) else {
                 return Err(BlockFailure::Corrupt(format!(
@@ -279,9 +280,6 @@ impl Worker {
         piece: usize,
         body: &[u8],
     ) -> Result<u64, ChunkFailure> {
-        if !self.deployment.wants(piece) {
-            return Ok(0);
-        }
         let written = writer.write(piece, body)?;
         self.read_back.written(piece);
         Ok(written)

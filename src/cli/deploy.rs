@@ -37,6 +37,7 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
             password_file: args.password_file.as_deref(),
             rate: request.rate_bits_per_s,
             pace: request.pace,
+            choice: &request.choice,
         };
         return super::simulate::run(&args.rehearsal, &deployment, context);
     }

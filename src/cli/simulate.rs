@@ -9,7 +9,9 @@ use super::image::api_error;
 use super::{Context, secret, table};
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::console::job::session;
+use crate::disk::fit::wanted;
 use crate::disk::restore;
+use crate::target::Choice;
 use crate::units;
 use clap::Args;
 use multicast::Layout;
@@ -59,6 +61,7 @@ pub(super) struct Deployment<'a> {
     /// Bits a second, when the technician said so.
     pub(super) rate: Option<u64>,
     pub(super) pace: multicast::Pace,
+    pub(super) choice: &'a Choice,
 }
 
 /// What a rehearsal came to, as `--json` shows it.
@@ -143,12 +146,22 @@ fn room(
     let password = password.as_ref().map(|password| password.as_str());
     let image = restore::open_image(deployment.image, password).map_err(api_error)?;
     let manifest = image.manifest();
-    let layout = multicast::pack(manifest.entries.iter().map(|entry| entry.body_len));
+    let wanted = wanted(manifest, deployment.image, deployment.choice).map_err(api_error)?;
+    let chosen = || {
+        let entries = manifest.entries.iter().enumerate();
+        entries.filter(|(index, _)| wanted.contains(*index))
+    };
+    let layout = multicast::pack(chosen().map(|(_, entry)| entry.body_len));
     let encoded = manifest
         .encode()
         .map_err(|error| failed("encoding the manifest", error))?;
     let manifest_len = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
-    let (sent, plain) = (layout.total_bytes(), manifest.used_bytes());
+    let (sent, plain) = (
+        layout.total_bytes(),
+        chosen()
+            .map(|(_, entry)| u64::from(entry.mask.used_bytes()))
+            .sum::<u64>(),
+    );
     // Disks write what was decompressed; the session counts what is sent.
     let in_sent = |rate: u64| {
         let scaled = u128::from(rate) * u128::from(sent.max(1)) / u128::from(plain.max(1));

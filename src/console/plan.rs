@@ -247,7 +247,7 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<S
             .map(|error| format!("{title}: {error}"));
     };
     let target = disk.partitions.iter().find(|p| p.number == *onto);
-    refuse_onto(source.number, source.length, *onto, target)
+    refuse_onto(source, *onto, grow, target)
         .err()
         .map(|reason| format!("{title}: {reason}"))
 }

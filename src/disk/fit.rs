@@ -4,6 +4,7 @@
 //! nothing.
 
 use super::DiskError;
+use super::choice::ChoiceError;
 use super::front::FRONT_BYTES;
 use super::journal::Bitmap;
 use super::place::Place;
@@ -58,14 +59,25 @@ pub fn check(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<(), DiskE
     fitted(manifest, disk, fit).map(drop)
 }
 
+/// Entries of an image that a choice is about. `path` is the image, for messages.
+///
+/// # Errors
+/// [`DiskError::Refused`] for a choice the image cannot serve, [`DiskError::Table`].
+pub fn wanted(manifest: &Manifest, path: &Path, choice: &Choice) -> Result<Bitmap, DiskError> {
+    let table = image_table(manifest, path)?;
+    choice.table(&table).map_err(refuse)?;
+    Ok(choice.wanted(manifest, &table))
+}
+
+fn refuse(error: ChoiceError) -> DiskError {
+    DiskError::refused(
+        error.to_string(),
+        "diskcast image info shows the partitions of an image",
+    )
+}
+
 pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<Fitted, DiskError> {
     let table = image_table(manifest, disk.path)?;
-    let refuse = |error: super::choice::ChoiceError| {
-        DiskError::refused(
-            error.to_string(),
-            "diskcast image info shows the partitions of an image",
-        )
-    };
     let wanted = fit.choice.wanted(manifest, &table);
     if let Some(source) = fit.choice.one(&table).map_err(refuse)? {
         return onto_partition(source, disk, fit, wanted);
@@ -119,7 +131,7 @@ fn onto_partition(
         start: p.start,
         length: p.length,
     });
-    refuse_onto(source.number, source.length, number, facts.as_ref()).map_err(|reason| {
+    refuse_onto(source, number, fit.grow, facts.as_ref()).map_err(|reason| {
         DiskError::refused(
             format!("{}: {reason}", disk.path.display()),
             "choose a partition that is large enough, or deploy the whole disk",
@@ -157,26 +169,32 @@ fn onto_partition(
     })
 }
 
-/// Why a partition of the image does not go onto one of a disk, as far as sizes tell.
+/// Why a partition of the image does not go onto one of a disk.
 ///
 /// # Errors
 /// The reason.
 pub fn refuse_onto(
-    source: u32,
-    length: u64,
+    source: &Partition,
     onto: u32,
+    grow: Option<Grow>,
     target: Option<&PartitionFacts>,
 ) -> Result<(), String> {
     let Some(target) = target else {
         return Err(format!("it has no partition {onto}"));
     };
-    if target.length < length {
+    let number = source.number;
+    if target.length < source.length {
         return Err(format!(
-            "partition {onto} has {} bytes, partition {source} of the image {length}",
-            target.length
+            "partition {onto} has {} bytes, partition {number} of the image {}",
+            target.length, source.length
         ));
     }
-    Ok(())
+    match grow {
+        Some(Grow::Number(other)) if other != number => Err(format!(
+            "partition {other} cannot grow: it is partition {number} of the image that goes onto the disk"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The image's own table.

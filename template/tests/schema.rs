@@ -361,6 +361,14 @@ fn validate(
                 let choices = rule.as_array().unwrap();
                 choices.iter().any(|one| validate(root, one, value).is_ok())
             }
+            "uniqueItems" => value.as_array().is_none_or(|all| {
+                let mut seen = Vec::new();
+                all.iter().all(|item| {
+                    let fresh = !seen.contains(&item);
+                    seen.push(item);
+                    fresh
+                })
+            }),
             "items" => {
                 for item in value.as_array().into_iter().flatten() {
                     validate(root, rule, item)?;

@@ -42,7 +42,7 @@ impl Lab {
     ) -> Self {
         let folder = scratch();
         make(folder.path());
-        let room = Room::new(label, count, rate, 0.0);
+        let room = Room::new(label, count + 1, rate, 0.0);
         let console = Console::start(
             Place::Namespace(&room.console()),
             folder.path(),
@@ -124,6 +124,21 @@ impl Lab {
             stories(&self.console, &self.agents)
         );
         run.last_of("summary")
+    }
+
+    /// A machine nobody has seen, in the place that was kept for it: its disk.
+    pub(crate) fn newcomer(&mut self) -> PathBuf {
+        let number = self.agents.len() + 1;
+        let disk = self.folder.path().join(format!("target-{number}.raw"));
+        poisoned(&disk, self.disk_bytes, TARGET_POISON);
+        self.agents.push(Agent::start(
+            Place::Namespace(&self.room.target(number)),
+            &self.console,
+            &disk,
+            self.disk_bytes,
+            &[],
+        ));
+        disk
     }
 
     /// The address of the card an agent joined through.

@@ -222,6 +222,17 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     lab.all_done(&run);
     let after: Vec<String> = lab.agents.iter().map(|a| name_of(&a.disk)).collect();
     assert_eq!(before, after);
+
+    // The template once more, when another machine is there and those are off: it gets what is free.
+    let disk = lab.newcomer();
+    lab.console.wait_ready(1);
+    let run = lab.deploy(&template, &["--yes"]);
+    let summary = lab.all_done(&run);
+    assert_eq!(summary["targets"].as_array().map(Vec::len), Some(1));
+    assert_eq!(name_of(&disk).trim(), "lab-03");
+    let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
+    assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(3));
+    assert_eq!(bound["bindings"][2]["address"], "10.20.0.52", "{bound:#}");
 }
 
 fn name_of(disk: &Path) -> String {
