@@ -13,6 +13,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use common::disk::{Fs, Loop, Part, bytes_at, part, parts, same_bytes, sfdisk_clean, sgdisk_clean};
 use common::fill::{TARGET_POISON, noise, poison_range, same_tree};
@@ -221,4 +222,69 @@ fn a_room_gets_one_partition_each_and_keeps_its_data() {
         nothing_else_changed(before, &agent.disk, &place);
         same_volume(&master, 3, &agent.disk, &place);
     }
+}
+
+#[test]
+fn a_target_cut_off_in_the_middle_keeps_its_data_and_goes_on() {
+    let master = master();
+    let image = master.image();
+    let folder = master.folder.path();
+    // Slow, so that there is a middle.
+    let room = Room::new("pc", 1, "20mbit", 0.0);
+    let console = Console::start(Place::Namespace(&room.console()), folder, "eth0", &[]);
+    let disk = used_disk(folder, "target.raw");
+    let before = master.file("before.raw");
+    fs::copy(&disk, &before).expect("a copy");
+    let place = part(&disk, 512, 2);
+    let target = room.target(1);
+    let start = || Agent::start(Place::Namespace(&target), &console, &disk, 100 * MIB, &[]);
+    let mut agent = start();
+    console.wait_ready(1);
+    let words = [
+        "deploy",
+        "--image",
+        text(&image),
+        "--targets",
+        "all",
+        "--partitions",
+        "2",
+        "--onto",
+        "2",
+        "--yes",
+        "--detach",
+    ];
+    console.cli(&words).ok();
+    let begun = Instant::now();
+    let done = || {
+        console.job()["targets"][0]["done_bytes"]
+            .as_u64()
+            .unwrap_or(0)
+    };
+    while done() < 2 * MIB {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{}",
+            console.daemon.said()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    agent.daemon.kill();
+    nothing_else_changed(&before, &disk, &place);
+    let head = bytes_at(&disk, place.start, MIB);
+    assert!(
+        head.iter().all(|byte| *byte == 0),
+        "a file system shows half-made"
+    );
+    let agent = start();
+    let job = console.job()["id"].as_str().expect("a job").to_owned();
+    let run = console.cli(&["job", "wait", &job]);
+    assert_eq!(
+        run.code,
+        Some(0),
+        "{}\n{}",
+        run.story(),
+        agent.daemon.said()
+    );
+    nothing_else_changed(&before, &disk, &place);
+    same_volume(&master, 2, &disk, &place);
 }
