@@ -434,7 +434,7 @@ fn an_agent_killed_in_the_middle_of_its_steps_is_cleaned_up_after() {
         head.iter().all(|byte| *byte == 0),
         "it does not boot half-made"
     );
-    // The next agent undoes it, takes the job again, and is done.
+    // The next agent of this machine (which may be another test's) undoes it; ours takes the job again, and is done.
     lab.start_again_while_busy();
     let job = lab.console.job()["id"].as_str().expect("a job").to_owned();
     let run = lab.console.cli(&["job", "wait", &job]);
@@ -444,12 +444,6 @@ fn an_agent_killed_in_the_middle_of_its_steps_is_cleaned_up_after() {
         "{}\n{}",
         run.story(),
         lab.agents[0].daemon.said()
-    );
-    assert!(
-        lab.agents[0]
-            .daemon
-            .said()
-            .contains("an agent was cut off here")
     );
     assert_eq!(loops_over(&disk), "");
     assert_eq!(name_of(&disk).trim(), "lab-01");

@@ -1,0 +1,78 @@
+//! What a killed process left is undone, and nothing else.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the edge: tests make files and run programs"
+)]
+
+mod ext_disk;
+
+use ext_disk::{Attached, Disk, may_mount, tool};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+/// No process has this number: it is beyond the kernel's own limit.
+const GONE: u32 = 4_194_305;
+
+/// Text of a command that may fail.
+fn said(program: &str, arguments: &[&str]) -> String {
+    let out = Command::new(program).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn is_attached(device: &str) -> bool {
+    said("losetup", &["--noheadings", "--output", "NAME"])
+        .lines()
+        .any(|line| line.trim() == device)
+}
+
+fn is_mounted(at: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    mounts.contains(&at.display().to_string())
+}
+
+#[test]
+fn mounts_and_devices_of_a_process_that_is_gone_are_undone() {
+    if !may_mount() {
+        return;
+    }
+    let disk = Disk::new(&[16, 16, 16]);
+    let parent = tempfile::tempdir().unwrap();
+    let folder = |number: u32| {
+        let folder = parent.path().join(format!("work-{number}"));
+        fs::create_dir_all(folder.join("partition-1")).unwrap();
+        folder
+    };
+    let (gone, alive) = (folder(GONE), folder(std::process::id()));
+    let others = folder(GONE + 1);
+    fs::set_permissions(&others, fs::Permissions::from_mode(0o777)).unwrap();
+
+    let devices = [1, 2, 3].map(|number| Attached::new(&disk, number));
+    let names = devices.each_ref().map(|device| device.0.clone());
+    tool("mke2fs", &["-q", "-F", &names[0]]);
+    let at = gone.join("partition-1");
+    tool("mount", &[&names[0], at.to_str().unwrap()]);
+    // As it is recorded when a device is attached; the second line is about a place the device does not show any more.
+    let offset = |index: usize| disk.slots[index].offset;
+    let file = disk.file.canonicalize().unwrap();
+    let line = |name: &str, offset: u64| format!("{name}\t{offset}\t{}\n", file.display());
+    let record = line(&names[0], offset(0)) + &line(&names[1], offset(1) + 512);
+    fs::write(gone.join("attached"), record).unwrap();
+    for other in [&alive, &others] {
+        fs::write(other.join("attached"), line(&names[2], offset(2))).unwrap();
+    }
+
+    let lines = apply::clean_up(parent.path(), "work-");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("unmounted") && lines[1].contains("detached"));
+    assert!(!is_mounted(&at) && !gone.exists());
+    let left = names.each_ref().map(|name| is_attached(name));
+    assert_eq!(left, [false, true, true]);
+    let [first, _second, _third] = devices;
+    // Detached by what is tested.
+    std::mem::forget(first);
+    assert!(alive.join("attached").exists() && others.join("attached").exists());
+    assert!(apply::clean_up(parent.path(), "work-").is_empty());
+    assert!(apply::clean_up(&parent.path().join("nowhere"), "work-").is_empty());
+}
