@@ -89,7 +89,10 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
                 args.target.display()
             ),
         };
-        out.note(format!("This erases {}.", facts.title()));
+        out.note(match args.onto {
+            None => format!("This erases {}.", facts.title()),
+            Some(onto) => format!("This erases partition {onto} of {}.", facts.title()),
+        });
         let own = |line: &&String| match args.onto {
             None => true,
             Some(onto) => line.starts_with(&format!("{onto}: ")),
