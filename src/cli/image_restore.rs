@@ -144,10 +144,11 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         if is_new || error.hint.is_some() {
             error
         } else {
-            error.hint(format!(
-                "{} has no partition table now; restore again",
-                args.target.display()
-            ))
+            let now = match args.onto {
+                None => "has no partition table now".to_owned(),
+                Some(onto) => format!("has no file system in partition {onto} now"),
+            };
+            error.hint(format!("{} {now}; restore again", args.target.display()))
         }
     })?;
     for note in &restored.notes {

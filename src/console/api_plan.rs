@@ -45,10 +45,16 @@ impl Plan {
         }
     }
 
-    /// What makes this target itself.
+    /// What makes this target itself. Without a template that is growth alone, the same for every machine: one that came after
+    /// the plan has it too.
     pub fn personal(&self, id: &str) -> Option<&MachinePlan> {
-        let target = self.targets.iter().find(|target| target.id == id)?;
-        target.personal.as_ref()
+        match self.targets.iter().find(|target| target.id == id) {
+            Some(target) => target.personal.as_ref(),
+            None if self.request.template.is_none() => {
+                self.targets.iter().find_map(|t| t.personal.as_ref())
+            }
+            None => None,
+        }
     }
 }
 

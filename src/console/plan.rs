@@ -31,6 +31,29 @@ pub struct Chosen {
     pub notes: Vec<String>,
 }
 
+impl Chosen {
+    /// Whether a partition of the image is among what was chosen.
+    pub fn holds(&self, number: u32) -> bool {
+        match &self.onto {
+            Some((partition, _)) => partition.number == number,
+            None => self.table.partition(number).is_some(),
+        }
+    }
+
+    /// The partition that `last` or a number means in it.
+    pub fn grown(&self, grow: &str) -> Option<u32> {
+        let partitions = self.table.partitions.iter();
+        match (&self.onto, grow) {
+            (Some((partition, _)), _) => Some(partition.number),
+            (None, "last") => partitions
+                .filter(|partition| !partition.is_extended())
+                .max_by_key(|partition| partition.start)
+                .map(|partition| partition.number),
+            (None, number) => number.parse().ok(),
+        }
+    }
+}
+
 /// A target a plan may take.
 pub struct Candidate {
     /// As shown in lists.
@@ -446,6 +469,41 @@ mod tests {
         let names: Vec<_> = plan.targets.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["pc-1", "pc-2"]);
         assert!((plan.expected_seconds.unwrap() - 1.0).abs() < 1e-9);
+    }
+
+    /// Two partitions in an MBR.
+    fn two_partitions() -> PartitionTable {
+        let mut sector = vec![0; 512];
+        for (slot, start) in [2048_u32, 1 << 20].into_iter().enumerate() {
+            let at = 446 + 16 * slot;
+            sector[at + 4] = 0x83;
+            sector[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
+            sector[at + 12..at + 16].copy_from_slice(&4096_u32.to_le_bytes());
+        }
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        diskmap::table_from_regions([(0, sector.as_slice())], 2 * GIB, 512).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_chosen_is_neither_looked_at_nor_grown() {
+        let (summary, _) = image();
+        let table = two_partitions();
+        let whole = Chosen {
+            summary,
+            table: table.clone(),
+            onto: None,
+            notes: Vec::new(),
+        };
+        assert!(whole.holds(1) && whole.holds(2) && !whole.holds(3));
+        assert_eq!(whole.grown("last"), Some(2));
+        // The table of the disk stays, and with it no other system of the image comes along.
+        let first = table.partition(1).unwrap().clone();
+        let onto = Chosen {
+            onto: Some((first, 7)),
+            ..whole
+        };
+        assert!(onto.holds(1) && !onto.holds(2));
+        assert_eq!(onto.grown("last"), Some(1));
     }
 
     #[test]

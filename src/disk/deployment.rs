@@ -307,7 +307,7 @@ impl Deployment {
                     self.fitted.wanted.count(),
                     self.root
                 ),
-                "the disk stays without a partition table; deploy again",
+                "nothing of it starts as it is; deploy again",
             ));
         }
         Ok(Proof { root })

@@ -349,7 +349,13 @@ impl Runner {
         }
         let deployment = Arc::clone(&image.deployment);
         if let Err(failure) = self.make_itself(&deployment) {
-            deployment.give_up()?;
+            // Why it failed is what the technician has to know; that it could not be undone comes beside it.
+            if let Err(error) = deployment.give_up() {
+                self.reporter.log(format!(
+                    "the partition could not be blanked: {}",
+                    error.full()
+                ));
+            }
             return Err(failure);
         }
         self.reporter.state_is(TargetState::Committing);

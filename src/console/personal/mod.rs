@@ -33,7 +33,7 @@ use super::api::{
 use super::context::Console;
 use super::jobs::store_error;
 use super::master::MasterImage;
-use crate::target::Choice;
+use super::plan::Chosen;
 use bindings::machine_of;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,16 +91,12 @@ impl Console {
             return self.grow_only(request, image, plan).await.map(|()| None);
         };
         let template = read(source)?;
-        let grown = request
-            .grow
-            .as_deref()
-            .map(|grow| grown_partition(grow, image, &request.choice))
-            .transpose()?
-            .flatten();
+        let part = image.chosen(&request.choice)?;
+        let grown = request.grow.as_deref().and_then(|grow| part.grown(grow));
         if !template.personalises() && grown.is_none() {
             return Ok(None);
         }
-        let findings = chosen(self.inspect(image).await?, image, &request.choice)?;
+        let findings = within(self.inspect(image).await?, &part);
         let (files, mut planned_files) = self.files_of(&template, &source.folder).await?;
         let program = first_boot::find(&findings, &self.settings.data_dir, &self.personal.hashes)?;
         let mut program_used = false;
@@ -158,15 +154,13 @@ impl Console {
         let real = |target: &PlannedTarget| {
             target.refused.is_none() && target.disk.as_ref().is_some_and(|d| !d.file_backed)
         };
+        let part = image.chosen(&request.choice)?;
         let grown = request.grow.as_deref();
-        let grown = grown
-            .map(|grow| grown_partition(grow, image, &request.choice))
-            .transpose()?
-            .flatten();
+        let grown = grown.and_then(|grow| part.grown(grow));
         if grown.is_none() || !plan.targets.iter().any(real) {
             return Ok(());
         }
-        let findings = chosen(self.inspect(image).await?, image, &request.choice)?;
+        let findings = within(self.inspect(image).await?, &part);
         for target in plan.targets.iter_mut().filter(|target| real(target)) {
             target.personal = Some(template::plan::plan(&PlanRequest {
                 template: &Template::default(),
@@ -287,43 +281,16 @@ fn read(source: &TemplateUse) -> Result<Template, ApiError> {
     })
 }
 
-/// The partition that `last` or a number means in what was chosen of the image.
-fn grown_partition(
-    grow: &str,
-    image: &MasterImage,
-    choice: &Choice,
-) -> Result<Option<u32>, ApiError> {
-    let chosen = image.chosen(choice)?;
-    if let Some((partition, _)) = chosen.onto {
-        return Ok(Some(partition.number));
-    }
-    let partitions = chosen.table.partitions.iter();
-    Ok(match grow {
-        "last" => partitions
-            .filter(|partition| !partition.is_extended())
-            .max_by_key(|partition| partition.start)
-            .map(|partition| partition.number),
-        number => number.parse().ok(),
-    })
-}
-
 /// What lies in partitions that are left out is nobody's.
-fn chosen(
-    mut findings: Findings,
-    image: &MasterImage,
-    choice: &Choice,
-) -> Result<Findings, ApiError> {
-    if choice.is_whole() {
-        return Ok(findings);
-    }
-    let table = image.chosen(choice)?.table;
-    let stays = |number: u32| table.partition(number).is_some();
-    findings.partitions.retain(|found| stays(found.number));
+fn within(mut findings: Findings, chosen: &Chosen) -> Findings {
+    findings
+        .partitions
+        .retain(|found| chosen.holds(found.number));
     findings.systems.retain(|system| {
-        stays(match system {
+        chosen.holds(match system {
             System::Windows(windows) => windows.partition,
             System::Linux(linux) => linux.partition,
         })
     });
-    Ok(findings)
+    findings
 }

@@ -51,14 +51,10 @@ impl JobRun {
 
     /// `--start N` was said before the room was switched on: machines that match and come later belong to it.
     pub(super) async fn admit_newcomers(&mut self) {
-        // A machine without a plan of its own would come out as a copy of the master.
-        if self
-            .shared
-            .plan
-            .targets
-            .iter()
-            .any(|t| t.personal.is_some())
-        {
+        // With a template each machine has a plan of its own; without one it would come out as a copy of the master.
+        let plan = &self.shared.plan;
+        let own = plan.targets.iter().any(|target| target.personal.is_some());
+        if plan.request.template.is_some() && own {
             return;
         }
         let Ok(image) = self.image.chosen(&self.row.request.choice) else {
