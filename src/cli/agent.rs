@@ -87,7 +87,7 @@ pub(super) fn run(command: Command, out: &Output) -> Ended {
         tokio::select! {
             ended = agent::run(options) => ended.map_err(agent_error),
             () = super::interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, "interrupted")
-                .hint("a disk that was being written stays without a partition table")),
+                .hint("what was being written to a disk does not start as it is")),
         }
     });
     // Threads of a job may sit in a disk call; they end with the process.

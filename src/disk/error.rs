@@ -162,7 +162,7 @@ impl DiskError {
                     .join("; "),
             ),
             Self::Mismatch { .. } | Self::TableMismatch { .. } => {
-                Some("the disk stays without a partition table; check its cable and health, then deploy again".into())
+                Some("what was written does not start as it is; check its cable and health, then deploy again".into())
             }
             Self::Image { source, .. } => match source {
                 imagefmt::FormatError::Truncated { .. } => {

@@ -7,7 +7,7 @@
 //! joined ---- manifest proven, disk named and free, wiped ----> receiving <--> repairing (TCP 5003)
 //!                                                                  | every block written
 //!                                             verifying -> applying (template) -> committing -> done
-//!   anything wrong, at any point: failed, with a reason; the disk stays without a partition table
+//!   anything wrong, at any point: failed, with a reason; the disk stays without a partition table (the partition without a file system)
 //! ```
 
 mod blocks;

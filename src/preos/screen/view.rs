@@ -294,7 +294,7 @@ impl View {
                         .clone()
                         .unwrap_or_else(|| "No reason was given.".into()),
                 );
-                self.advice.push("The disk has no partition table now. After mending the cause, deploy again: this machine stays ready.".into());
+                self.advice.push("What was being written does not start now. After mending the cause, deploy again: this machine stays ready.".into());
             }
             return;
         }
