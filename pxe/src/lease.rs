@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Owns: the table and its rules (RFC 2131 section 4.3). Pure: time is the date in seconds, as an argument, because a lease outlives the process. What always
-//! holds: an address has one client at most; the table is no longer than the range; nobody's lease is given to another before its time is over.
+//! holds: an address has one client at most; the table is no longer than the range; nobody's lease is given to another before its time is over; no entry ends later
+//! than a full term from now, so a clock that was wrong once (2099, and right again) locks no address.
 
 use crate::dhcp::{MessageType, Op, Packet, code};
 use crate::identity::Mac;
@@ -135,6 +136,16 @@ impl Holder {
         }
     }
 
+    /// Ends no later than a full term that begins now.
+    fn shorten(&mut self, now: u64) {
+        let (until, term) = match self {
+            Self::Offered { until, .. } => (until, OFFER_S),
+            Self::Leased { until, .. } => (until, LEASE_S),
+            Self::Conflict { until } => (until, CONFLICT_S),
+        };
+        *until = (*until).min(now.saturating_add(term));
+    }
+
     fn client(&self) -> Option<&str> {
         match self {
             Self::Offered { client, .. } | Self::Leased { client, .. } => Some(client),
@@ -161,6 +172,8 @@ pub struct Leases {
     network: Network,
     table: BTreeMap<Ipv4Addr, Holder>,
     changed: bool,
+    /// The date of the last question. An earlier date means that the clock was set back, or was wrong before a restart.
+    latest: u64,
 }
 
 impl Leases {
@@ -180,7 +193,18 @@ impl Leases {
             network,
             table,
             changed: false,
+            latest: u64::MAX,
         }
+    }
+
+    /// Called with each date before it is compared with what is in the table.
+    fn follow_clock(&mut self, now: u64) {
+        if now < self.latest {
+            for holder in self.table.values_mut() {
+                holder.shorten(now);
+            }
+        }
+        self.latest = now;
     }
 
     /// The table as text when leases have changed since it was asked last. To be kept before the answer is sent: then no restart hands an address out twice.
@@ -212,6 +236,7 @@ impl Leases {
         if question.op != Op::Request || !question.mac.is_card() {
             return Outcome::Silent;
         }
+        self.follow_clock(now);
         let client = client_of(question);
         let options = &question.options;
         let to_us = options

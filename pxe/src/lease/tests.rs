@@ -145,6 +145,43 @@ fn a_restart_hands_nothing_out_twice() {
     );
 }
 
+/// The console of a school ran with its clock at 2099 for an afternoon. Once the clock was right again, its range was full for 73 years.
+#[test]
+fn a_clock_that_was_wrong_and_is_right_again_locks_no_address() {
+    const YEAR_2099: u64 = 4_070_908_800;
+    const TODAY: u64 = 1_795_000_000;
+    let fill = |leases: &mut Leases| {
+        for card in 1..=2 {
+            assert!(take(leases, card, YEAR_2099).is_some());
+        }
+    };
+    let range = || "10.0.0.10-10.0.0.11".parse().unwrap();
+    let newcomer = |leases: &mut Leases, now| {
+        leases.handle(&ask(MessageType::Discover, 3), now, nobody) != Outcome::Full
+    };
+    // The clock is set right while the service runs, or between two runs.
+    let mut running = leases(11);
+    fill(&mut running);
+    let mut restarted = Leases::new(range(), NETWORK, Some(&running.to_json()));
+    for leases in [&mut running, &mut restarted] {
+        assert!(!newcomer(leases, TODAY), "leases of this hour are kept");
+        assert!(!newcomer(leases, TODAY + LEASE_S - 1));
+        assert!(newcomer(leases, TODAY + LEASE_S + 1), "and end with it");
+    }
+    // Those who hold a lease renew it and keep it meanwhile.
+    let mut renewed = leases(11);
+    fill(&mut renewed);
+    assert_eq!(take(&mut renewed, 1, TODAY), Some(host(10)));
+    assert_eq!(take(&mut renewed, 1, TODAY + LEASE_S - 1), Some(host(10)));
+    assert!(newcomer(&mut renewed, TODAY + LEASE_S + 1), "the other's");
+    // An address on which somebody else was found rests no longer either.
+    let mut rested = leases(10);
+    let first = rested.handle(&ask(MessageType::Discover, 1), YEAR_2099, |_, _| true);
+    assert_eq!(first, Outcome::Full);
+    assert!(!newcomer(&mut rested, TODAY));
+    assert!(newcomer(&mut rested, TODAY + CONFLICT_S + 1));
+}
+
 #[test]
 fn somebody_else_on_an_address_is_noticed() {
     let mut leases = leases(12);
