@@ -29,7 +29,7 @@ use crate::seal::{KeySlot, SLOT_BYTES, SLOTS};
 /// Bytes of the prologue.
 pub(crate) const PROLOGUE_BYTES: usize = 4096;
 /// First bytes of every volume.
-pub(crate) const MAGIC: [u8; 8] = *b"\x89DCI\r\n\x1a\n";
+pub const MAGIC: [u8; 8] = *b"\x89DCI\r\n\x1a\n";
 /// Newest layout this program reads and the one it writes.
 pub(crate) const MAJOR: u16 = 1;
 const MINOR: u16 = 0;

@@ -115,6 +115,7 @@ impl DiskOffer {
     /// # Errors
     /// When it cannot be, or a size was given for a block device or would cut an existing file.
     pub fn provide(&self) -> Result<(), DiskError> {
+        crate::disk::ground::refuse_image_as_disk(&self.path)?;
         let Some(size) = self.size else {
             return device::describe(&self.path).map(drop);
         };

@@ -3,11 +3,11 @@
 use super::image::{api_error, password, threads};
 use super::interrupt::Interrupt;
 use super::output::Output;
-use crate::console::api::{ApiError, SCHEMA_VERSION};
+use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::deployment::Deployment;
 use crate::disk::fit::{Disk, Fit};
 use crate::disk::restore::{self, Stage};
-use crate::disk::{DiskError, fit};
+use crate::disk::{DiskError, fit, ground};
 use crate::target::Choice;
 use crate::units;
 use clap::Args;
@@ -54,6 +54,10 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         .map_err(api_error)?;
     let geometry = image.manifest().geometry;
     let is_new = !args.target.exists();
+    let volumes = restore::volume_paths(&args.image);
+    let inputs = volumes.iter().chain(&args.password_file);
+    ground::keep_inputs(&args.target, inputs.map(PathBuf::as_path)).map_err(api_error)?;
+    ground::refuse_image_as_disk(&args.target).map_err(api_error)?;
     let fit = Fit {
         sector_size: args.sector_size,
         grow: args.grow,
@@ -62,7 +66,23 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             onto: args.onto,
         },
     };
-    if !is_new {
+    if is_new {
+        if args.onto.is_some() {
+            let text = format!(
+                "{} is not there: --onto needs a disk",
+                args.target.display()
+            );
+            return Err(ApiError::new(ErrorCode::Refused, text)
+                .hint("lsblk shows the disks of this machine"));
+        }
+        // No file is made for what would be refused.
+        let disk = Disk {
+            path: &args.target,
+            size: geometry.disk_size,
+            sector_size: args.sector_size.unwrap_or(geometry.sector_size),
+        };
+        fit::check(image.manifest(), disk, &fit).map_err(api_error)?;
+    } else {
         let facts = crate::disk::device::describe(&args.target).map_err(api_error)?;
         // Refuse what cannot work before anybody is asked to agree to it.
         let sector = if facts.file_backed {
@@ -110,7 +130,13 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             image.id_key().cloned(),
             &fit,
         )
-        .map_err(api_error)?,
+        .map_err(|error| {
+            // Nothing was written: a file that was made for this is not left behind.
+            if is_new && let Err(error) = std::fs::remove_file(&args.target) {
+                tracing::warn!(file = %args.target.display(), %error, "could not remove the empty file");
+            }
+            api_error(error)
+        })?,
     );
     let interrupt = Interrupt::listen();
     let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);

@@ -10,7 +10,7 @@ use super::job::{self, Recovery};
 use super::jobs::{open_image, parse_id, store_error};
 use super::store::{JobRow, JobTargetRow, StoreError};
 use super::time::now_text;
-use crate::disk::output::partial_of;
+use crate::disk::output::remove_unfinished;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::TargetState;
 use std::path::Path;
@@ -137,9 +137,8 @@ impl Console {
         }
         if row.job.capture.is_some() {
             // A technician who cancels wants nothing left of it.
-            let partial = partial_of(Path::new(&row.job.request.image));
-            if let Err(error) = tokio::fs::remove_file(&partial).await {
-                tracing::debug!(file = %partial.display(), %error, "no unfinished image removed");
+            if let Err(error) = remove_unfinished(Path::new(&row.job.request.image)) {
+                tracing::warn!(job = id, error = %error.full(), "no unfinished image removed");
             }
         }
         let ended = Some(now_text());

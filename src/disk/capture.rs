@@ -4,7 +4,7 @@
 //! records in order ([`pipeline`]). What is captured is [`MasterDisk`]'s to know.
 
 use super::master::{MasterDisk, MasterOptions};
-use super::output::ImageOutput;
+use super::output::{ImageOutput, keep_source};
 use super::pipeline;
 use super::survey::SurveyOptions;
 use super::{Cancelled, DiskError, OnProgress};
@@ -63,6 +63,7 @@ pub fn capture(
     progress: OnProgress,
     cancelled: Cancelled,
 ) -> Result<Captured, DiskError> {
+    keep_source(source, image)?;
     let disk = MasterDisk::open(
         source,
         &MasterOptions {

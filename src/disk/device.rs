@@ -3,7 +3,7 @@
 //! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described afresh each time it is
 //! about to be written, because names change between boots and holders come and go.
 
-use super::{DiskError, survey};
+use super::{DiskError, ground, survey};
 use crate::target::{DiskFacts, PartitionFacts};
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
             physical_sector: FILE_SECTOR,
             read_only: meta.permissions().readonly(),
             file_backed: true,
-            holders: loops_backed_by(&meta)
+            holders: ground::loops_on(&meta)
                 .into_iter()
                 .map(|l| format!("loop device /dev/{l} is attached to it"))
                 .collect(),
@@ -241,7 +241,7 @@ fn mounts_of(number: &str) -> Vec<String> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo`.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     [
         ("\\040", " "),
         ("\\011", "\t"),
@@ -276,7 +276,7 @@ pub fn writers_of(path: &Path) -> Vec<String> {
         return Vec::new();
     };
     if meta.is_file() {
-        let loops = loops_backed_by(&meta).into_iter();
+        let loops = ground::loops_on(&meta).into_iter();
         return loops
             .flat_map(|name| holders(&Path::new("/sys/block").join(name)))
             .collect();
@@ -284,22 +284,6 @@ pub fn writers_of(path: &Path) -> Vec<String> {
     fs::canonicalize(format!("/sys/dev/block/{}", device_number(meta.rdev())))
         .map(|sys| holders(&sys))
         .unwrap_or_default()
-}
-
-/// Loop devices whose backing file is this one: a mounted image file must not be written under its mount.
-fn loops_backed_by(file: &fs::Metadata) -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/sys/block") else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|e| {
-            let backing = read_text(&e.path().join("loop/backing_file"))?;
-            let meta = fs::metadata(PathBuf::from(backing)).ok()?;
-            (meta.dev() == file.dev() && meta.ino() == file.ino())
-                .then(|| e.file_name().to_string_lossy().into_owned())
-        })
-        .collect()
 }
 
 /// One line a partition, for the person who is about to erase it. Best effort: an unreadable disk says so.

@@ -19,6 +19,7 @@ pub mod device;
 pub mod error;
 pub mod fit;
 mod front;
+pub mod ground;
 pub mod journal;
 pub mod master;
 pub mod output;

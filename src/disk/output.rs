@@ -1,12 +1,14 @@
 //! Where an image goes: a file that appears whole or not at all, or a pipe.
 //!
 //! Owns the `.partial` file. What always holds: the final name is never overwritten and never names an unfinished
-//! image; a failed capture removes its `.partial`, a killed one leaves it to be replaced by the next.
+//! image; a failed capture removes its `.partial`, a killed one leaves it to be replaced by the next. A file of that name
+//! that no capture left there is refused, never emptied or removed.
 
-use super::DiskError;
+use super::{DiskError, ground, restore};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Buffer between records and the file: large writes, few system calls.
@@ -65,6 +67,7 @@ impl ImageOutput {
             });
         }
         let (file, partial) = claim(path)?;
+        refuse_whole(&partial)?;
         // What a killed capture left here is nothing anybody goes on with; it is replaced, now that it is surely nobody's.
         file.set_len(0)
             .map_err(|e| DiskError::io("emptying", &partial, e))?;
@@ -160,6 +163,12 @@ impl ImageOutput {
         };
         file.sync_all()
             .map_err(|e| DiskError::io("syncing", partial, e))?;
+        if !is_at(file, partial) {
+            return Err(DiskError::refused(
+                format!("{} was replaced while it was written", partial.display()),
+                "capture again under another name",
+            ));
+        }
         let here = rustix::fs::CWD;
         let renamed = rustix::fs::renameat_with(
             here,
@@ -192,9 +201,15 @@ impl ImageOutput {
 
     /// Removes the `.partial` after a failure.
     pub fn discard(&mut self) {
-        if let Some(partial) = self.partial.take()
-            && let Err(error) = std::fs::remove_file(&partial)
-        {
+        let Some(partial) = self.partial.take() else {
+            return;
+        };
+        let removed = match self.writer.get_ref() {
+            Sink::File(file) if is_at(file, &partial) => std::fs::remove_file(&partial),
+            // The name leads to something else by now, which is not ours to remove.
+            _ => Ok(()),
+        };
+        if let Err(error) = removed {
             tracing::warn!(file = %partial.display(), %error, "could not remove the unfinished image");
         }
     }
@@ -207,25 +222,158 @@ pub fn partial_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Removes what a capture left of the image at `path`, when there is anything and a capture did leave it.
+///
+/// # Errors
+/// [`DiskError::Refused`] for a file that is not of a capture, or that a capture is writing.
+pub fn remove_unfinished(path: &Path) -> Result<(), DiskError> {
+    let partial = partial_of(path);
+    match open_partial(&partial, false) {
+        Ok(_claimed) => {
+            std::fs::remove_file(&partial).map_err(|e| DiskError::io("removing", &partial, e))
+        }
+        Err(DiskError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens or makes `PATH.partial` for this process alone.
 fn claim(path: &Path) -> Result<(File, PathBuf), DiskError> {
     refuse_existing(path)?;
     let partial = partial_of(path);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&partial)
-        .map_err(|e| DiskError::io("creating", &partial, e))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-        |_| {
-            DiskError::refused(
-                format!("another capture is writing {}", partial.display()),
-                "wait for it, or choose another name",
-            )
-        },
-    )?;
+    let file = open_partial(&partial, true)?;
+    // Between the first look and the lock another capture may have given its image the name.
+    refuse_existing(path)?;
     Ok((file, partial))
+}
+
+/// Opens an unfinished image for this process alone. What is there already has to be of a capture: empty, or with the
+/// signature of an image; and it goes by no other name.
+fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
+    // A symbolic link is not followed, and a FIFO does not keep us waiting.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .custom_flags(flags.bits().cast_signed())
+        .open(partial);
+    let file = match opened {
+        Ok(file) => file,
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+                || error.kind() == io::ErrorKind::IsADirectory =>
+        {
+            return Err(foreign(partial, "is no regular file"));
+        }
+        Err(error) => return Err(DiskError::io("creating", partial, error)),
+    };
+    let meta = file
+        .metadata()
+        .map_err(|e| DiskError::io("looking at", partial, e))?;
+    if !meta.is_file() {
+        return Err(foreign(partial, "is no regular file"));
+    }
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(DiskError::refused(
+            format!("another capture is writing {}", partial.display()),
+            "wait for it, or choose another name",
+        ));
+    }
+    // Whoever held the lock before may have renamed or removed it.
+    if !is_at(&file, partial) {
+        return Err(DiskError::refused(
+            format!("another capture has just ended with {}", partial.display()),
+            "look whether the image is there now, or capture again",
+        ));
+    }
+    if meta.nlink() > 1 {
+        return Err(foreign(
+            partial,
+            "has another name, which would lose its content",
+        ));
+    }
+    if meta.len() > 0 && !is_beginning(&file) {
+        return Err(foreign(
+            partial,
+            "is there and is not what a capture left behind",
+        ));
+    }
+    Ok(file)
+}
+
+/// Whether a file begins as an image does, were it only with the first bytes of the signature.
+fn is_beginning(file: &File) -> bool {
+    let mut head = [0; imagefmt::SIGNATURE.len()];
+    let read = file.read_at(&mut head, 0).unwrap_or(0);
+    imagefmt::SIGNATURE.starts_with(&head[..read])
+}
+
+/// Whether `path` leads to this very file.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+fn foreign(partial: &Path, why: &str) -> DiskError {
+    DiskError::refused(
+        format!(
+            "{} {why}; an image of this name would be written there first",
+            partial.display()
+        ),
+        "choose another name for the image, or move the file away",
+    )
+}
+
+/// Refuses to begin anew over a whole image that only lacks its name.
+fn refuse_whole(partial: &Path) -> Result<(), DiskError> {
+    let whole = restore::open_volumes(partial)
+        .ok()
+        .and_then(|volumes| imagefmt::Image::summary(volumes).ok());
+    let Some(whole) = whole else {
+        return Ok(());
+    };
+    Err(DiskError::refused(
+        format!(
+            "{} is a whole image (root {}), which would be overwritten",
+            partial.display(),
+            whole.root
+        ),
+        "give it a name without .partial to keep it, or remove it",
+    ))
+}
+
+/// Refuses to write the image of `source` over the source, or onto the disk that is read.
+///
+/// # Errors
+/// [`DiskError::Refused`] with both names.
+pub fn keep_source(source: &Path, image: &Path) -> Result<(), DiskError> {
+    if image == Path::new("-") {
+        return ground::keep_inputs(Path::new("/proc/self/fd/1"), [source]);
+    }
+    for place in [image.to_owned(), partial_of(image)] {
+        ground::keep_inputs(&place, [source])?;
+    }
+    let folder = match image.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // The folder is no file of the source; the disk below it may be.
+    let below = ground::Ground::below(folder).unwrap_or_default();
+    if ground::Ground::of(source).is_ok_and(|read| read.shares(&below)) {
+        return Err(DiskError::refused(
+            format!(
+                "{} would lie on {}, the disk that is captured",
+                image.display(),
+                source.display()
+            ),
+            "write the image to another disk",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses a name that is taken: images are never overwritten.
@@ -269,6 +417,46 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
         assert!(!dir.path().join("a.dcimg.partial").exists());
         assert!(ImageOutput::create(&path).is_err());
+    }
+
+    #[test]
+    fn a_partial_file_that_is_not_of_a_capture_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("a.dcimg"), dir.path().join("other"));
+        let partial = dir.path().join("a.dcimg.partial");
+        let refused = |what: &str| {
+            let error = ImageOutput::create(&path).map(drop).unwrap_err();
+            assert!(
+                matches!(error, DiskError::Refused { .. }),
+                "{what}: {error}"
+            );
+            assert!(error.to_string().contains(".partial"), "{what}: {error}");
+            assert!(remove_unfinished(&path).is_err(), "{what}");
+            assert!(partial.symlink_metadata().is_ok(), "{what} was removed");
+        };
+        std::fs::write(&partial, b"a disk, or a thesis").unwrap();
+        refused("a file of somebody");
+        assert_eq!(std::fs::read(&partial).unwrap(), b"a disk, or a thesis");
+        std::fs::remove_file(&partial).unwrap();
+
+        std::fs::write(&other, imagefmt::SIGNATURE).unwrap();
+        std::os::unix::fs::symlink(&other, &partial).unwrap();
+        refused("a symbolic link");
+        std::fs::remove_file(&partial).unwrap();
+        std::fs::hard_link(&other, &partial).unwrap();
+        refused("a hard link");
+        assert_eq!(std::fs::read(&other).unwrap(), imagefmt::SIGNATURE);
+        std::fs::remove_file(&partial).unwrap();
+        std::fs::create_dir(&partial).unwrap();
+        refused("a folder");
+        std::fs::remove_dir(&partial).unwrap();
+
+        // What a killed capture leaves is replaced or removed.
+        std::fs::write(&partial, imagefmt::SIGNATURE).unwrap();
+        ImageOutput::create(&path).unwrap();
+        remove_unfinished(&path).unwrap();
+        assert!(!partial.exists());
+        remove_unfinished(&path).unwrap();
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Cancelled, DiskError, OnProgress, device};
 use imagefmt::{Image, Password, Root, Volume, volume_name};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,21 +46,29 @@ pub fn open_image(path: &Path, password: Option<&str>) -> Result<Image<File>, Di
     Image::open_volumes(volumes, password.as_ref()).map_err(|e| DiskError::image(path, e))
 }
 
+/// The file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
+pub fn volume_paths(path: &Path) -> Vec<PathBuf> {
+    let further = (2..=VOLUMES_MAX).map(|number| volume_path(path, number));
+    let there = further.take_while(|path| path.symlink_metadata().is_ok());
+    std::iter::once(path.to_owned()).chain(there).collect()
+}
+
+/// Where the volume of this number lies; 1 is the image itself.
+pub fn volume_path(path: &Path, number: u32) -> PathBuf {
+    // Appended to the path as the system has it: it need not be text.
+    let mut name = path.as_os_str().to_owned();
+    name.push(volume_name("", number));
+    name.into()
+}
+
 /// Opens the file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
 ///
 /// # Errors
 /// When one of them cannot be opened or is not a regular file.
 pub fn open_volumes(path: &Path) -> io::Result<Vec<Volume<File>>> {
     let mut volumes = Vec::new();
-    for number in 1..=VOLUMES_MAX {
-        // Appended to the path as the system has it: it need not be text.
-        let mut name = path.as_os_str().to_owned();
-        name.push(volume_name("", number));
-        let reader = match OpenOptions::new().read(true).open(name) {
-            Ok(file) => file,
-            Err(error) if number > 1 && error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
+    for path in volume_paths(path) {
+        let reader = OpenOptions::new().read(true).open(path)?;
         let metadata = reader.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(

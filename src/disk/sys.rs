@@ -6,7 +6,7 @@
 )]
 
 use rustix::fd::AsFd;
-use rustix::ioctl::{NoArg, Setter, ioctl, opcode};
+use rustix::ioctl::{Getter, NoArg, Setter, ioctl, opcode};
 use std::ops::Range;
 
 /// `BLKRRPART` (linux/fs.h): `_IO(0x12, 95)`.
@@ -14,6 +14,28 @@ const BLKRRPART: rustix::ioctl::Opcode = opcode::none(0x12, 95);
 
 /// `BLKDISCARD` (linux/fs.h): `_IO(0x12, 119)`, with two 64-bit numbers: first byte, bytes.
 const BLKDISCARD: rustix::ioctl::Opcode = opcode::none(0x12, 119);
+
+/// `LOOP_GET_STATUS64` (linux/loop.h): `0x4C05`, which fills a `struct loop_info64`.
+const LOOP_GET_STATUS64: rustix::ioctl::Opcode = opcode::none(0x4c, 5);
+
+/// `struct loop_info64` in 64-bit words: 5 numbers, 4 half ones, 160 bytes of names and keys, 2 numbers.
+const LOOP_INFO_WORDS: usize = 29;
+
+/// Device and inode of the file behind a loop device.
+///
+/// # Errors
+/// `ENXIO` for a loop device without a file, `ENOTTY` and others for what is no loop device.
+pub(super) fn loop_backing(device: impl AsFd) -> rustix::io::Result<(u64, u64)> {
+    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64` behind the pointer, 232 bytes with the alignment of a
+    // 64-bit number, which is what this array has; every bit pattern is a valid number.
+    let info = unsafe {
+        ioctl(
+            device,
+            Getter::<LOOP_GET_STATUS64, [u64; LOOP_INFO_WORDS]>::new(),
+        )
+    }?;
+    Ok((info[0], info[1]))
+}
 
 /// Tells a block device that nothing is stored in `range` any more.
 ///

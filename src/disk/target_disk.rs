@@ -6,7 +6,7 @@
 //! back.
 
 use super::buffer::AlignedBuffer;
-use super::{DiskError, device, sys};
+use super::{DiskError, device, ground, sys};
 use crate::target::DiskFacts;
 use rustix::fs::{Advice, FallocateFlags};
 use std::fs::{File, OpenOptions};
@@ -47,6 +47,9 @@ impl TargetDisk {
                 format!("{} is read-only", path.display()),
                 "check the write protection",
             ));
+        }
+        if facts.file_backed {
+            ground::refuse_image_as_disk(path)?;
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true);

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// By this line a script is known as ours.
 const MARK: &str = "# Written by `diskcast export agent`.";
 
+/// Every agent contains its own name.
+const NAME: &[u8] = b"diskcast";
+
 /// An exported agent on disk.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportedAgent {
@@ -30,7 +33,11 @@ pub struct ExportedAgent {
 /// [`BundleError::Refused`] for a place that holds something else; [`BundleError::WouldNotRun`] for what is no program.
 pub fn agent(target: &Path, agent: &Path, words: &Words) -> Result<ExportedAgent, BundleError> {
     let script = PathBuf::from(format!("{}.sh", target.display()));
-    refuse_foreign(target, |bytes| bytes.starts_with(b"\x7fELF"))?;
+    // Any program is an ELF file: one of ours also says its own name.
+    refuse_foreign(target, |bytes| {
+        let mut words = bytes.windows(NAME.len());
+        bytes.starts_with(b"\x7fELF") && words.any(|word| word == NAME)
+    })?;
     refuse_foreign(&script, |bytes| {
         String::from_utf8_lossy(bytes)
             .lines()
@@ -116,6 +123,8 @@ mod tests {
         let error = agent(&target, Path::new("/proc/self/exe"), &Words::default()).unwrap_err();
         assert!(matches!(error, BundleError::Refused { .. }), "{error}");
         assert_eq!(std::fs::read(&target).unwrap(), b"my notes");
+        std::fs::write(&target, b"\x7fELF another program").unwrap();
+        assert!(agent(&target, Path::new("/proc/self/exe"), &Words::default()).is_err());
         std::fs::remove_file(&target).unwrap();
         for _ in 0..2 {
             let done = agent(&target, Path::new("/proc/self/exe"), &Words::default()).unwrap();

@@ -8,7 +8,7 @@ use super::intake::{Finished, Intake, Refused, Wanted};
 use crate::console::api::CaptureView;
 use crate::console::store::CaptureRecord;
 use crate::disk::DiskError;
-use crate::disk::output::partial_of;
+use crate::disk::output::remove_unfinished;
 use crate::net::control::{CaptureBegin, CaptureBegun};
 use imagefmt::{Entry, Geometry};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -319,14 +319,11 @@ impl Upload {
         let mut inner = self.lock();
         let held = inner.intake.take().is_some() || inner.survey.is_some();
         inner.state = State::Closed;
-        if remove && held {
-            let partial = partial_of(&self.wanted.image);
-            match std::fs::remove_file(&partial) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(file = %partial.display(), %error, "could not remove the unfinished image");
-                }
-                _ => {}
-            }
+        if remove
+            && held
+            && let Err(error) = remove_unfinished(&self.wanted.image)
+        {
+            tracing::warn!(error = %error.full(), "could not remove the unfinished image");
         }
     }
 }

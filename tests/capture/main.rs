@@ -1,0 +1,40 @@
+//! Captures of masters that do not lie still, do not read everywhere, or do not fit where their image goes; and images that
+//! would be written over what they are made of.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are the edge: they wait and make files"
+)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "test arithmetic on small sizes"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod own_input;
+
+use common::disk::{Loop, part};
+use common::fill::{noise, put_noise_file};
+use common::process::{text, tool};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MIB: u64 = 1 << 20;
+
+/// A disk of one ext4 partition with `megabytes` of noise on it.
+fn master(folder: &Path, megabytes: u64) -> PathBuf {
+    let disk = folder.join("master.raw");
+    fs::File::create(&disk)
+        .and_then(|f| f.set_len(48 * MIB + megabytes * 2 * MIB))
+        .expect("a disk");
+    tool(&["sgdisk", "-n", "1:0:0", text(&disk)]);
+    let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
+    tool(&["mke2fs", "-q", "-F", "-t", "ext4", device.text()]);
+    put_noise_file(
+        &device,
+        "noise.bin",
+        &noise("capture", (megabytes * MIB) as usize),
+    );
+    disk
+}
