@@ -8,6 +8,8 @@
 )]
 
 mod common;
+#[path = "loopback_parts/image_check.rs"]
+mod image_check;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -8,9 +8,9 @@ use super::exit::{Ended, Exit};
 use super::follow::{Show, follow, show_end};
 use super::output::Output;
 use super::simulate::Deployment as Rehearsed;
-use super::{Context, plan_text, table, template_file};
+use super::{Context, image_check, plan_text, table, template_file};
 use crate::console::api::{
-    ApiError, CreateJob, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
+    ApiError, CheckRequest, CreateJob, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
 };
 use serde::Serialize;
 use std::path::Path;
@@ -44,7 +44,17 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
     let out = &context.out;
     let client = context.client();
     let starts_by_hand = request.start == StartRule::Manual;
-    let plan: Plan = client.post("/v1/plan", &request).await?;
+    let mut plan: Plan = client.post("/v1/plan", &request).await?;
+    if plan.image.checked.is_none() && !request.no_check {
+        let wanted = CheckRequest {
+            image: request.image.clone(),
+            password: request.password.clone(),
+            choice: request.choice.clone(),
+        };
+        image_check::checked(&client, &wanted, out).await?;
+        // It may have taken its time: what is on the disks is asked again.
+        plan = client.post("/v1/plan", &request).await?;
+    }
     if out.json() {
         out.result_json(&plan);
     } else {

@@ -86,6 +86,9 @@ pub(super) struct DeployArgs {
         hide_env_values = true
     )]
     pub(super) password_file: Option<PathBuf>,
+    /// Send the image without checking it before any disk is touched
+    #[arg(long)]
+    pub(super) no_check: bool,
     /// Leave out targets that cannot take the image, instead of refusing
     #[arg(long)]
     pub(super) skip_refused: bool,
@@ -254,6 +257,7 @@ pub(super) fn request(
             start: start_of(args.start.as_deref())?,
             rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
             end: args.end.unwrap_or(End::None).into(),
+            no_check: args.no_check,
             ..DeployRequest::default()
         });
     };
@@ -261,6 +265,7 @@ pub(super) fn request(
     // The machines connected now, not those of the last run.
     request.targets = targets("state:ready");
     request.password = password;
+    request.no_check = args.no_check;
     if !args.dry_run {
         request.secrets = found.secrets(context)?;
     }

@@ -90,7 +90,7 @@ fn show_deployed(summary: &Summary, out: &Output) -> Exit {
     exit
 }
 
-/// 0 only when every target is proven.
+/// 0 only when every target is proven; a damaged image is said before its targets.
 pub(super) fn exit_of(summary: &Summary) -> Exit {
     let proven = summary
         .targets
@@ -102,6 +102,8 @@ pub(super) fn exit_of(summary: &Summary) -> Exit {
         && !summary.targets.is_empty()
     {
         Exit::OK
+    } else if summary.session.damage.is_some() {
+        ErrorCode::Integrity.into()
     } else {
         ErrorCode::TargetsFailed.into()
     }

@@ -3,10 +3,10 @@
 use super::deploy::watch_new;
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
-use super::{Context, job_text, secret, table};
+use super::{Context, image_check, job_text, secret, table};
 use crate::console::api::{
-    ApiError, CancelRequest, ErrorCode, JobList, JobTarget, JobView, Report, RetryRequest,
-    TargetList,
+    ApiError, CancelRequest, CheckRequest, ErrorCode, JobList, JobTarget, JobView, Report,
+    RetryRequest, TargetList,
 };
 use crate::console::client::segment;
 use crate::console::select::{Selector, SelectorError};
@@ -282,6 +282,15 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
         .as_deref()
         .map(secret::read_password)
         .transpose()?;
+    if view.capture.is_none() {
+        let report: Report = client.get(&path(&args.id, "/report")).await?;
+        let wanted = CheckRequest {
+            image: view.image.clone(),
+            password: password.as_ref().map(|password| password.to_string()),
+            choice: report.plan.request.choice,
+        };
+        image_check::checked(&client, &wanted, out).await?;
+    }
     let request = RetryRequest {
         password: password.map(|password| password.to_string()),
         targets: args.targets,

@@ -4,7 +4,7 @@
 //! say the same. Every number has its unit or its label.
 
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::console::api::{JobState, JobTarget, JobView, Summary};
+use crate::console::api::{ImageCheck, JobState, JobTarget, JobView, Summary};
 use crate::target::TargetState;
 use crate::units;
 use std::collections::BTreeMap;
@@ -83,6 +83,14 @@ pub(super) fn header(view: &JobView) -> String {
         view.state.word(),
         overall_percent(view)
     );
+    if let Some(ImageCheck::Checking {
+        done_bytes,
+        total_bytes,
+    }) = &view.image_check
+    {
+        let percent = units::percent(*done_bytes, *total_bytes);
+        text.push_str(&format!("  checking the image {percent} %"));
+    }
     if let Some(eta) = eta(&view.targets) {
         text.push_str(&format!("  {} left", units::clock(eta)));
     }

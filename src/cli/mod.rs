@@ -22,6 +22,7 @@ pub mod exit;
 mod export;
 mod follow;
 pub mod image;
+mod image_check;
 mod image_restore;
 pub mod interrupt;
 mod job;

@@ -3,9 +3,10 @@
 use super::deploy_options::{End, grow, start_time, template_request};
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, or_dash};
-use super::{Context, paths, template_file};
+use super::{Context, image_check, paths, template_file};
 use crate::console::api::{
-    ApiError, DeployRequest, Offer, OfferAction, OfferList, OfferRequest, SCHEMA_VERSION, StartRule,
+    ApiError, CheckRequest, DeployRequest, Offer, OfferAction, OfferList, OfferRequest,
+    SCHEMA_VERSION, StartRule,
 };
 use crate::console::client::segment;
 use clap::{Args, Subcommand};
@@ -87,7 +88,17 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
             }
             list.offers
         }
-        Command::Add(args) => vec![client.post("/v1/offers", &request(args, context)?).await?],
+        Command::Add(args) => {
+            let wanted = request(args, context)?;
+            let check = CheckRequest {
+                image: wanted.request.image.clone(),
+                password: None,
+                choice: wanted.request.choice.clone(),
+            };
+            // Now, while a technician looks, and not when somebody at a target takes it.
+            image_check::checked(&client, &check, out).await?;
+            vec![client.post("/v1/offers", &wanted).await?]
+        }
         Command::Remove(args) => {
             let path = format!("/v1/offers/{}/remove", segment(&args.name));
             vec![client.post(&path, &serde_json::json!({})).await?]

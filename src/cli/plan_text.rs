@@ -89,6 +89,11 @@ fn image_lines(plan: &Plan) -> Vec<String> {
             .iter()
             .map(|partition| format!("        {}", clean(partition))),
     );
+    lines.push(match (&image.checked, plan.request.no_check) {
+        (Some(checked), _) => format!("check   every stored byte was whole, {}", clean(checked)),
+        (None, true) => "check   none: --no-check".to_owned(),
+        (None, false) => "check   before any disk is touched".to_owned(),
+    });
     lines
 }
 
@@ -249,7 +254,7 @@ pub(super) mod tests {
             "type": "plan", "schema_version": 1,
             "request": {"image": "/srv/lab.dcimg", "targets": "all", "grow": "last", "rate_bits_per_s": 200_000_000, "end": "restart", "start": {"when": "count", "value": 2}},
             "image": {"path": "/srv/lab.dcimg", "root": "aabb", "file_bytes": 1, "disk_bytes": 64_000_000_000_u64, "sector_size": 512, "used_bytes": 20_000_000_000_u64,
-                      "wire_bytes": 11_000_000_000_u64, "created": "2026-11-20T10:00:00Z", "partitions": ["1 EFI vfat 100 MB", "2 Windows ntfs 63.9 GB"]},
+                      "wire_bytes": 11_000_000_000_u64, "created": "2026-11-20T10:00:00Z", "checked": "2026-11-20T11:00:00Z", "partitions": ["1 EFI vfat 100 MB", "2 Windows ntfs 63.9 GB"]},
             "targets": [
                 {"id": "1", "name": "pc-01", "mac": "52:54:00:00:00:01", "disk": {"path": "/dev/nvme0n1", "model": "Samsung 980", "serial": "S1", "size": 256_000_000_000_u64,
                  "logical_sector": 512, "contents": ["1 ESP vfat", "2 ntfs \"Daten\""]}},
@@ -271,6 +276,7 @@ pub(super) mod tests {
         20.0 GB to write, 11.0 GB to send
         1 EFI vfat 100 MB
         2 Windows ntfs 63.9 GB
+check   every stored byte was whole, 2026-11-20T11:00:00Z
 start   when 2 targets are ready
 grow    the last partition into the free space
 rate    at most 200 Mbit/s

@@ -359,6 +359,9 @@ pub struct DeployRequest {
     /// What makes each machine itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateUse>,
+    /// The image is sent without a look at its stored hashes before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_check: bool,
     /// Values of secrets the template refers to and the command knows. Never stored in the clear, never logged.
     #[serde(default)]
     pub secrets: GivenSecrets,
@@ -373,6 +376,37 @@ impl DeployRequest {
             ..self.clone()
         }
     }
+}
+
+/// `POST /v1/images/check`: the answer, an `ImageCheck`, comes within about a second; who waits asks again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CheckRequest {
+    /// Absolute path of the image on the console's machine.
+    pub image: String,
+    /// Password of an encrypted image. Never stored, never logged.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Which part of it has to be whole.
+    #[serde(default)]
+    pub choice: Choice,
+}
+
+/// How far the check of an image is; damage is an error with the code `integrity`.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum ImageCheck {
+    /// Every stored byte was held against its hash.
+    Checked {
+        /// When, RFC 3339.
+        checked: String,
+    },
+    /// Under way.
+    Checking {
+        /// Stored bytes looked at.
+        done_bytes: u64,
+        /// Stored bytes there are.
+        total_bytes: u64,
+    },
 }
 
 /// A target in a job.
@@ -480,6 +514,9 @@ pub struct JobView {
     /// Session counters.
     #[serde(default)]
     pub session: SessionView,
+    /// How far the check of the image is that the job waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_check: Option<ImageCheck>,
     /// What is captured, when the job is a capture; `image` is where it goes then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Box<CaptureView>>,
@@ -500,6 +537,9 @@ pub struct SessionView {
     pub rate_bytes_per_s: u64,
     /// Passes begun.
     pub passes: u32,
+    /// Why nothing can be sent any more: what of the image is damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// One line of `GET /v1/jobs/ID/events` and of `deploy --json`.

@@ -7,6 +7,7 @@
 //! POST /v1/targets/{id}/wake             TargetView
 //! GET  /v1/boot                          BootReport           POST /v1/boot/check            BootReport
 //! POST /v1/boot/sync                     BootSync -> BootOrders
+//! POST /v1/images/check                  CheckRequest -> ImageCheck
 //! POST /v1/plan                          DeployRequest -> Plan
 //! POST /v1/jobs                          CreateJob -> JobView GET  /v1/jobs                  JobList
 //! GET  /v1/jobs/{id}                     JobView              GET  /v1/jobs/{id}/events      Event, one a line
@@ -27,9 +28,9 @@
 //! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
 
 use super::api::{
-    ApiError, BootOrders, BootReport, CancelRequest, CreateJob, DeployRequest, ErrorCode, Event,
-    JobList, JobState, JobView, Offer, OfferList, Plan, RenameRequest, Report, RetryRequest,
-    SCHEMA_VERSION, TargetList, TargetView,
+    ApiError, BootOrders, BootReport, CancelRequest, CheckRequest, CreateJob, DeployRequest,
+    ErrorCode, Event, ImageCheck, JobList, JobState, JobView, Offer, OfferList, Plan,
+    RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
 };
 use super::context::Console;
 use super::doctor_report::DoctorReport;
@@ -80,6 +81,7 @@ fn router(console: Arc<Console>) -> Router {
         )
         .route("/v1/boot/check", post(check_boot))
         .route("/v1/boot/sync", post(sync_boot))
+        .route("/v1/images/check", post(check_image))
         .route("/v1/plan", post(plan))
         .route("/v1/doctor", post(doctor))
         .route("/v1/captures", post(capture))
@@ -222,6 +224,14 @@ fn not_stored(error: super::store::StoreError) -> ApiError {
 async fn plan(State(console): Shared, body: Bytes) -> Answer<Plan> {
     let request: DeployRequest = parse(&body)?;
     console.plan(request).await.map(Json)
+}
+
+async fn check_image(State(console): Shared, body: Bytes) -> Answer<ImageCheck> {
+    let request: CheckRequest = parse(&body)?;
+    console
+        .check_image(&request.image, request.password, &request.choice)
+        .await
+        .map(Json)
 }
 
 async fn doctor(State(console): Shared, body: Bytes) -> Answer<DoctorReport> {

@@ -14,7 +14,7 @@
 
 use super::context::Console;
 use super::handshakes::Handshakes;
-use super::job::JobShared;
+use super::job::{Input, JobShared};
 use super::jobs::parse_id;
 use super::master::MasterImage;
 use super::personal::PartOf;
@@ -374,8 +374,8 @@ impl Answer {
             });
             let bytes = match reading.await {
                 Ok(Ok(bytes)) => bytes,
-                Ok(Err(error)) => return self.broken(error).await,
-                Err(error) => return self.broken(std::io::Error::other(error)).await,
+                Ok(Err(error)) => return self.unreadable(error).await,
+                Err(error) => return self.unreadable(std::io::Error::other(error)).await,
             };
             let mut head = Vec::with_capacity(8);
             head.extend_from_slice(&index.to_be_bytes());
@@ -405,14 +405,29 @@ impl Answer {
                         return Ok(());
                     }
                 }
-                Err(error) => return self.broken(error).await,
+                Err(error) => {
+                    tracing::error!(job = self.job.id, place = self.place, %error, "file of the template cannot be read");
+                    return self.broken(error).await;
+                }
             }
         }
     }
 
-    /// The image cannot be read: the connection ends in the middle, so that nobody takes a part for the whole.
+    /// The image is not what it was: the job is told, and ends.
+    async fn unreadable(&self, error: std::io::Error) -> Result<(), Stalled> {
+        if let Some(handle) = self.bulk.console.jobs.handle(self.job.id) {
+            // A job that has just ended needs no image.
+            let _ = handle
+                .inputs
+                .send(Input::Unreadable(error.to_string()))
+                .await;
+        }
+        self.broken(error).await
+    }
+
+    /// Something cannot be read: the connection ends in the middle, so that nobody takes a part for the whole.
     async fn broken(&self, error: std::io::Error) -> Result<(), Stalled> {
-        tracing::error!(job = self.job.id, place = self.place, %error, "image cannot be read");
+        tracing::debug!(job = self.job.id, place = self.place, %error, "answer cut short");
         let _ = self.slices.send_timeout(Err(error), STALL).await;
         Ok(())
     }

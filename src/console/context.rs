@@ -3,6 +3,7 @@
 use super::boot::Boot;
 use super::capture::Requests;
 use super::doctor::Doctor;
+use super::image_check::Checks;
 use super::jobs::Jobs;
 use super::offers::Offers;
 use super::personal::Personal;
@@ -83,6 +84,8 @@ pub struct Console {
     pub doctor: Doctor,
     /// Network boot.
     pub boot: Boot,
+    /// Images that are being checked.
+    pub checks: Checks,
     /// What templates need: secrets, inspection of images, hashes of files.
     pub personal: Personal,
 }

@@ -256,6 +256,7 @@ impl Console {
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
         let image = open_image(&request.image, request.password.take()).await?;
         let mut plan = self.make_plan(&request, &image)?;
+        plan.image.checked = self.recorded_check(&image).await;
         self.personalise(&request, &image, &mut plan).await?;
         Ok(plan)
     }
@@ -266,6 +267,7 @@ impl Console {
         let image = open_image(&request.image, request.password.take()).await?;
         let _turn = self.personal.binding.lock().await;
         let mut plan = self.make_plan(&request, &image)?;
+        plan.image.checked = self.recorded_check(&image).await;
         let personal = self.personalise(&request, &image, &mut plan).await?;
         let planned: BTreeSet<&str> = plan
             .targets
@@ -483,6 +485,8 @@ impl Console {
         let mut request = row.job.request.clone();
         request.targets = again.join(",");
         request.start = StartRule::Now;
+        // Said by hand for one job, not for the next.
+        request.no_check = false;
         let image = open_image(&request.image, retry.password).await?;
         if image.root() != row.job.root {
             return Err(ApiError::new(
@@ -499,6 +503,7 @@ impl Console {
         let _turn = self.personal.binding.lock().await;
         request.secrets = self.given_to_job(id).await;
         let mut plan = self.make_plan(&request, &image)?;
+        plan.image.checked = self.recorded_check(&image).await;
         let personal = self.personalise(&request, &image, &mut plan).await?;
         if plan.targets.iter().all(|target| target.refused.is_some()) {
             return Err(all_refused(&plan));

@@ -6,14 +6,16 @@
 //! memory is the manifest and one block a reader, whatever the image's size.
 
 use super::api::{ApiError, ErrorCode, ImageSummary};
+use super::image_check::FileStamp;
 use super::plan::Chosen;
+use crate::disk::check::{describe, full_text};
 use crate::disk::choice::{ChoiceError, root_of};
 use crate::disk::restore::open_volumes;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
 use crate::target::Choice;
 use diskmap::PartitionTable;
-use imagefmt::{FormatError, Image, Password};
+use imagefmt::{ChunkId, FormatError, Image, Password};
 use multicast::{BlockKey, Layout, ObjectId};
 use std::fs::File;
 use std::io;
@@ -29,6 +31,30 @@ pub struct MasterImage {
     image_layout: Layout,
     summary: ImageSummary,
     table: PartitionTable,
+    /// The same files once more, to ask what they are now.
+    volumes: Vec<File>,
+}
+
+/// A chunk that cannot be sent.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct ChunkFault {
+    /// Which; none when it is the image as a whole.
+    pub chunk: Option<ChunkId>,
+    /// `image damaged, chunk 19: ...`, with its place on the disk and the partition.
+    pub text: String,
+    index: Option<usize>,
+}
+
+impl ChunkFault {
+    /// The image as a whole.
+    pub fn of_image(text: String) -> Self {
+        Self {
+            chunk: None,
+            text,
+            index: None,
+        }
+    }
 }
 
 impl MasterImage {
@@ -44,13 +70,15 @@ impl MasterImage {
             .hint("the path is one on the console's machine, readable by the console")
         };
         let volumes = open_volumes(path).map_err(unreadable)?;
+        let again = volumes.iter().map(|volume| volume.reader.try_clone());
+        let files = again.collect::<io::Result<_>>().map_err(unreadable)?;
         let password = password.map(Password::new);
         let image = Image::open_volumes(volumes, password.as_ref())
             .map_err(|error| format_error(path, &error))?;
-        Self::of(image, path)
+        Self::of(image, files, path)
     }
 
-    fn of(image: Image<File>, path: &Path) -> Result<Self, ApiError> {
+    fn of(image: Image<File>, volumes: Vec<File>, path: &Path) -> Result<Self, ApiError> {
         let manifest = image.manifest();
         let encoded = manifest
             .encode()
@@ -94,6 +122,7 @@ impl MasterImage {
                 .map(partition_line)
                 .collect(),
             chosen_root: None,
+            checked: None,
         };
         Ok(Self {
             manifest_layout: Layout::single(manifest_len),
@@ -101,6 +130,7 @@ impl MasterImage {
             manifest: Bytes::from(encoded),
             summary,
             table,
+            volumes,
             image: Arc::new(image),
         })
     }
@@ -205,11 +235,67 @@ impl MasterImage {
             .map(|shape| shape.len)
     }
 
+    /// Its files as they are now; one that cannot be asked is like no other.
+    pub fn files(&self) -> Vec<FileStamp> {
+        let stamps = self.volumes.iter().map(File::metadata);
+        stamps
+            .map(|metadata| metadata.map(|metadata| FileStamp::of(&metadata)))
+            .collect::<Result<_, _>>()
+            .unwrap_or_default()
+    }
+
+    /// Reads the body of an entry as it is sent. Errors: a chunk whose stored bytes are not what they were.
+    pub fn read_chunk_body(&self, index: usize, body: &mut Vec<u8>) -> Result<(), ChunkFault> {
+        self.image
+            .read_body(index, body)
+            .map_err(|error| self.fault(index, &error))
+    }
+
+    fn fault(&self, index: usize, error: &FormatError) -> ChunkFault {
+        let manifest = self.image.manifest();
+        let what = match error {
+            FormatError::Io { .. } => "image cannot be read",
+            _ => "image damaged",
+        };
+        let chunk = manifest.entries.get(index).map(|entry| entry.chunk);
+        let text = match (chunk, error) {
+            (None, _) => format!("{what}: {}", full_text(error)),
+            (Some(chunk), FormatError::ChunkDamaged { reason, .. }) => {
+                let place = describe(manifest.geometry, Some(manifest), chunk);
+                format!("{what}, chunk {chunk}: {reason}: {place}")
+            }
+            (Some(chunk), _) => {
+                let place = describe(manifest.geometry, Some(manifest), chunk);
+                format!("{what}, chunk {chunk}: {}: {place}", full_text(error))
+            }
+        };
+        ChunkFault {
+            chunk,
+            text,
+            index: Some(index),
+        }
+    }
+
+    /// What of these faults a choice meets, in words: the first, and how many more.
+    pub fn damage_of(&self, choice: &Choice, faults: &[ChunkFault]) -> Option<String> {
+        let wanted =
+            (!choice.is_whole()).then(|| choice.wanted(self.image.manifest(), &self.table));
+        let mut hit = faults.iter().filter(|fault| match (&wanted, fault.index) {
+            (Some(wanted), Some(index)) => wanted.contains(index),
+            _ => true,
+        });
+        let first = hit.next()?;
+        Some(match hit.count() {
+            0 => first.text.clone(),
+            1 => format!("{}; and another chunk", first.text),
+            more => format!("{}; and {more} more chunks", first.text),
+        })
+    }
+
     fn read_image_block(&self, index: u32, out: &mut Vec<u8>) -> io::Result<()> {
         let mut body = Vec::new();
         for part in self.image_layout.parts(index) {
-            self.image
-                .read_body(part.piece as usize, &mut body)
+            self.read_chunk_body(part.piece as usize, &mut body)
                 .map_err(io::Error::other)?;
             let from = part.piece_offset as usize;
             let bytes = from

@@ -6,7 +6,7 @@
 //! | [`api`], [`api_plan`], [`api_capture`], [`client`], [`api_server`] | the local API: its types, the CLI's end, the console's end |
 //! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
 //! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
-//! | [`store`], [`master`] | what survives a restart; the image as a session sends it |
+//! | [`store`], [`master`], [`image_check`] | what survives a restart; the image as a session sends it; proven before it is |
 //! | [`doctor`], [`doctor_report`] | what `doctor` asks and says |
 //! | [`capture`], [`offers`] | images that targets upload; what people at targets may start themselves |
 //! | [`personal`], [`api_template`] | templates: secrets, names handed out, images inspected, plans made whole |
@@ -29,6 +29,7 @@ mod doctor_judge;
 pub mod doctor_report;
 mod doctor_self;
 pub mod handshakes;
+pub mod image_check;
 pub mod interface;
 pub mod job;
 pub mod jobs;

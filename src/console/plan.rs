@@ -335,6 +335,7 @@ mod tests {
             created: String::new(),
             partitions: Vec::new(),
             chosen_root: None,
+            checked: None,
         };
         let zeros = vec![0; 512];
         let table = diskmap::table_from_regions([(0, zeros.as_slice())], 2 * GIB, 512).unwrap();

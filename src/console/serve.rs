@@ -163,6 +163,7 @@ pub async fn run(
         igmp,
         doctor: Doctor::default(),
         boot: Boot::new(options.boot_policy),
+        checks: Default::default(),
         personal,
         store,
     });

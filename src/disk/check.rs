@@ -287,7 +287,7 @@ impl Subject<'_> {
                 let image = self.image?;
                 let entry = image.manifest().entries.get(index)?;
                 let error = self.check_entry(image, index, scratch).err()?;
-                let text = describe(
+                let text = words(
                     image.manifest().geometry,
                     self.manifest(),
                     entry.chunk,
@@ -310,7 +310,7 @@ impl Subject<'_> {
                         text: full_text(&error),
                     });
                 }
-                let text = describe(
+                let text = words(
                     self.records.geometry(),
                     self.manifest(),
                     record.chunk,
@@ -395,7 +395,7 @@ fn rescue(
             };
             Fault {
                 chunk: Some(chunk),
-                text: describe(manifest.geometry, Some(manifest), chunk, &error),
+                text: words(manifest.geometry, Some(manifest), chunk, &error),
             }
         }));
         Report {
@@ -425,23 +425,33 @@ impl ReadAt for Watched<'_> {
     }
 }
 
-fn full_text(error: &FormatError) -> String {
+/// An error with its cause.
+pub fn full_text(error: &FormatError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
 }
 
-/// The fault in words: chunk, disk range and, where the description is readable, whose data that is.
-fn describe(
+/// The fault in words: what it is, and whose data that is.
+fn words(
     geometry: Geometry,
     manifest: Option<&Manifest>,
     chunk: ChunkId,
     error: &FormatError,
 ) -> String {
+    format!(
+        "{}: {}",
+        full_text(error),
+        describe(geometry, manifest, chunk)
+    )
+}
+
+/// The place of a chunk in words: bytes of the disk and, where the description is readable, whose data that is.
+pub fn describe(geometry: Geometry, manifest: Option<&Manifest>, chunk: ChunkId) -> String {
     let start = geometry.chunk_offset(chunk);
     let end = start + u64::from(geometry.chunk_len(chunk));
-    let range = format!("{}: disk bytes {start}..{end}", full_text(error));
+    let range = format!("disk bytes {start}..{end}");
     let Some(manifest) = manifest else {
         return range;
     };

@@ -94,8 +94,27 @@ pub enum SendingEvent {
     Back(u32),
     /// A remark for the job's log.
     Note(String),
-    /// The session cannot go on.
+    /// The session cannot go on: nothing can be sent.
     Failed(String),
+    /// The session cannot go on: the image cannot be read, or is not what was stored.
+    Unreadable(String),
+}
+
+/// Why a session ended by itself.
+enum Fault {
+    /// Of the wire.
+    Wire(String),
+    /// Of what is sent.
+    Source(String),
+}
+
+impl From<Fault> for SendingEvent {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Wire(reason) => Self::Failed(reason),
+            Fault::Source(reason) => Self::Unreadable(reason),
+        }
+    }
 }
 
 /// Counters and rate, for reports.
@@ -167,8 +186,8 @@ impl Sending {
             .spawn(move || {
                 // Linux gives a niceness to each thread. Without the privilege the room is as fast as this machine is idle.
                 let _ = rustix::process::setpriority_process(None, NICENESS);
-                if let Err(error) = run(state, clock, &inbox, &say, &shared) {
-                    let _ = say.send(SendingEvent::Failed(error));
+                if let Err(fault) = run(state, clock, &inbox, &say, &shared) {
+                    let _ = say.send(fault.into());
                 }
             })?;
         Ok(Self {
@@ -242,7 +261,7 @@ fn run(
     inbox: &Commands<Command>,
     say: &UnboundedSender<SendingEvent>,
     shared: &Mutex<SendingSnapshot>,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     loop {
         state.send_what_is_due(&clock)?;
         while let Some(event) = state.sender.poll_event() {
@@ -293,7 +312,7 @@ impl State {
     }
 
     /// Sends until the pacer or the carousel has nothing more for now.
-    fn send_what_is_due(&mut self, clock: &Clock) -> Result<(), String> {
+    fn send_what_is_due(&mut self, clock: &Clock) -> Result<(), Fault> {
         self.blocks.ask(self.sender.upcoming(AHEAD));
         // Two bursts at most before commands are looked at again.
         for _ in 0..2 * BATCH {
@@ -305,7 +324,7 @@ impl State {
         self.flush()
     }
 
-    fn queue(&mut self, transmit: &Transmit) -> Result<(), String> {
+    fn queue(&mut self, transmit: &Transmit) -> Result<(), Fault> {
         let lane = match transmit.lane {
             Lane::Main => 0,
             Lane::Second => 1,
@@ -317,10 +336,12 @@ impl State {
         let payload: &[u8] = if transmit.k == 0 {
             &[]
         } else if let Some(index) = transmit.symbol.checked_sub(transmit.k) {
-            let parity = self.blocks.parity(transmit.block)?;
-            parity.symbol(index).ok_or("a parity symbol that is none")?
+            let parity = self.blocks.parity(transmit.block).map_err(Fault::Source)?;
+            parity
+                .symbol(index)
+                .ok_or_else(|| Fault::Wire("a parity symbol that is none".into()))?
         } else {
-            let block = self.blocks.block(transmit.block)?;
+            let block = self.blocks.block(transmit.block).map_err(Fault::Source)?;
             let (whole, _) = block.as_chunks::<SYMBOL_BYTES>();
             match whole.get(usize::from(transmit.symbol)) {
                 Some(symbol) => symbol,
@@ -332,16 +353,19 @@ impl State {
             }
         };
         let header = transmit.header(self.session, self.epoch);
-        let room = self.batch.room().ok_or("a batch without room")?;
-        let len = self
-            .sealer
-            .seal(&header, payload, room)
-            .map_err(|e| format!("sealing packet {}: {e}", transmit.packet_number.counter()))?;
+        let room = self
+            .batch
+            .room()
+            .ok_or_else(|| Fault::Wire("a batch without room".into()))?;
+        let len = self.sealer.seal(&header, payload, room).map_err(|e| {
+            let number = transmit.packet_number.counter();
+            Fault::Wire(format!("sealing packet {number}: {e}"))
+        })?;
         self.batch.push(lane, len);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self) -> Result<(), Fault> {
         if self.batch.contents().is_empty() {
             return Ok(());
         }
@@ -351,7 +375,7 @@ impl State {
             .socket
             .send(to, self.batch.contents(), self.batch.segment());
         self.batch.clear();
-        sent.map_err(|e| format!("sending to {to}: {e}; is the interface up?"))
+        sent.map_err(|e| Fault::Wire(format!("sending to {to}: {e}; is the interface up?")))
     }
 }
 

@@ -382,6 +382,7 @@ fn new_job(
         created: String::new(),
         partitions: Vec::new(),
         chosen_root: None,
+        checked: None,
     };
     NewJob {
         state: JobState::Waiting,

@@ -219,6 +219,7 @@ impl CaptureRun {
             Input::Connected { .. }
             | Input::Disconnected { .. }
             | Input::Status { .. }
+            | Input::Unreadable(_)
             | Input::Shutdown => {}
         }
         self.show();
@@ -570,6 +571,7 @@ impl CaptureRun {
     /// Lets the API see the job as it is now.
     fn show(&self) {
         self.shared.set_view(JobView {
+            image_check: None,
             id: self.id_text.clone(),
             state: self.state,
             created: self.row.created.clone(),

@@ -88,6 +88,8 @@ pub enum Input {
     Start(oneshot::Sender<Result<(), ApiError>>),
     /// Drop some targets or all.
     Cancel(CancelRequest, oneshot::Sender<Result<(), ApiError>>),
+    /// The image cannot be read, or is not what was stored.
+    Unreadable(String),
     /// The console ends; the job goes on with the next one.
     Shutdown,
 }
@@ -245,6 +247,7 @@ pub fn view_of(row: &JobRow) -> JobView {
         retry_of: row.job.retry_of.map(|id| id.to_string()),
         targets,
         session: row.session.clone(),
+        image_check: None,
         capture: row
             .job
             .capture

@@ -198,5 +198,6 @@ pub(super) fn view(now: &SendingSnapshot) -> SessionView {
         bulk_bytes: 0,
         rate_bytes_per_s: 0,
         passes: now.passes,
+        damage: None,
     }
 }

@@ -467,6 +467,7 @@ mod tests {
             created: String::new(),
             partitions: vec![],
             chosen_root: None,
+            checked: None,
         };
         let plan = Plan {
             r#type: "plan".to_owned(),

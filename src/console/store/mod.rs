@@ -4,6 +4,7 @@
 //! write made before it, and no async task ever waits for a disk on a runtime thread. Never decides anything.
 //! Always holds: at most `QUEUE` calls wait; a call that cannot be carried out says so and changes nothing.
 
+mod checks;
 mod database;
 mod personal;
 mod rows;

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
@@ -85,6 +85,15 @@ const STEPS: [&str; 3] = [
         root     TEXT PRIMARY KEY,
         version  INTEGER NOT NULL,
         findings TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    // Image files whose stored bytes were found whole: by path, for the files as they were then.
+    "
+    CREATE TABLE image_check (
+        path    TEXT PRIMARY KEY,
+        root    TEXT NOT NULL,
+        files   TEXT NOT NULL,
+        checked TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
 ];

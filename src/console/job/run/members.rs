@@ -112,6 +112,13 @@ impl JobRun {
         if self.state == JobState::Waiting {
             return;
         }
+        let told = unfinished
+            .as_ref()
+            .is_some_and(|held| held.outcome.is_some());
+        if !told && !self.places[i].is_final() && !self.may_order().await {
+            self.wait_for_image(i, target, instance, unfinished).await;
+            return;
+        }
         let known = self.places[i].row.instance.clone();
         let same = known.as_deref() == Some(instance);
         match unfinished {

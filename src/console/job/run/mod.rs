@@ -10,6 +10,7 @@
 //! is told `recorded` only after its outcome went to the store; the job ends when each place is final and not before.
 
 mod end;
+mod image;
 mod members;
 mod start;
 
@@ -25,6 +26,7 @@ use crate::console::store::{JobRow, NewJob};
 use crate::console::time::now_text;
 use crate::net::control::ConsoleMessage;
 use crate::net::sending::SendingEvent;
+use image::Gate;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,6 +73,11 @@ pub struct JobRun {
     ticks: u64,
     grace: Duration,
     cancelled: bool,
+    gate: Gate,
+    /// The start was due while the image was being checked.
+    start_asked: bool,
+    /// Targets that came back meanwhile.
+    held_back: Vec<Input>,
 }
 
 impl JobRun {
@@ -113,6 +120,9 @@ impl JobRun {
             epoch: Instant::now(),
             ticks: 0,
             cancelled: false,
+            gate: Gate::default(),
+            start_asked: false,
+            held_back: Vec::new(),
             console,
             shared,
             image,
@@ -162,6 +172,7 @@ impl JobRun {
     fn awaits_more(&self) -> bool {
         self.state == JobState::Waiting
             && !self.cancelled
+            && self.session_view.damage.is_none()
             && matches!(self.row.request.start, StartRule::Count(_))
     }
 
@@ -240,6 +251,7 @@ impl JobRun {
                 let result = self.cancel(&request).await;
                 let _ = answer.send(result);
             }
+            Input::Unreadable(text) => self.unreadable(text).await,
             Input::Shutdown => {}
         }
         self.show();
@@ -257,6 +269,7 @@ impl JobRun {
 
     async fn tick(&mut self) {
         self.ticks += 1;
+        self.look_at_check().await;
         match self.state {
             JobState::Waiting => self.wait().await,
             JobState::Running | JobState::Interrupted => self.look_for_lost().await,
@@ -266,7 +279,8 @@ impl JobRun {
         self.places.iter_mut().for_each(|place| place.refresh(now));
         self.read_counters();
         self.show();
-        if self.ticks.is_multiple_of(2) && self.state != JobState::Waiting {
+        let checking = matches!(self.gate, Gate::Checking(_));
+        if self.ticks.is_multiple_of(2) && (self.state != JobState::Waiting || checking) {
             self.shared.events.publish(Event::Progress {
                 job: self.id_text.clone(),
                 view: Box::new(self.shared.view()),
@@ -334,6 +348,7 @@ impl JobRun {
                 self.set_aside(receiver, Some(silent.to_owned()));
             }
             SendingEvent::Back(receiver) => self.set_aside(receiver, None),
+            SendingEvent::Unreadable(reason) => self.unreadable(reason).await,
             SendingEvent::Failed(reason) => {
                 self.log(format!(
                     "multicast has stopped ({reason}); targets go on over TCP 5003"
@@ -387,6 +402,7 @@ impl JobRun {
             let bulk_bytes = self.session_view.bulk_bytes;
             self.session_view = SessionView {
                 bulk_bytes,
+                damage: self.session_view.damage.take(),
                 rate_bytes_per_s: rate,
                 ..counted
             };
@@ -412,6 +428,7 @@ impl JobRun {
             retry_of: self.row.retry_of.map(|id| id.to_string()),
             targets,
             session: self.session_view.clone(),
+            image_check: self.check_view(),
             capture: None,
         });
     }

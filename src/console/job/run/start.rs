@@ -119,6 +119,10 @@ impl JobRun {
 
     /// The session starts with everyone who is there; a target of the plan that comes later still joins.
     pub(super) async fn begin(&mut self) {
+        self.start_asked = true;
+        if !self.may_order().await {
+            return;
+        }
         self.state = JobState::Running;
         self.started = Some(now_text());
         self.store_job().await;

@@ -1,0 +1,129 @@
+//! The image of a job: proven before the first order goes out, and the end of the job when it cannot be sent.
+
+use super::JobRun;
+use crate::console::api::{ImageCheck, JobState};
+use crate::console::image_check::RunningCheck;
+use crate::console::job::Input;
+use crate::net::control::Unfinished;
+use crate::target::TargetState;
+use std::sync::Arc;
+
+/// What a job knows of its image.
+#[derive(Default)]
+pub(super) enum Gate {
+    /// Nobody looked yet.
+    #[default]
+    Closed,
+    /// A check is under way.
+    Checking(Arc<RunningCheck>),
+    /// Orders may go out.
+    Open,
+}
+
+impl JobRun {
+    /// Whether targets may be ordered to wipe: the image was checked as it is now. Begins a check otherwise.
+    pub(super) async fn may_order(&mut self) -> bool {
+        match &self.gate {
+            Gate::Open => return self.session_view.damage.is_none(),
+            Gate::Checking(_) => return false,
+            Gate::Closed => {}
+        }
+        if self.row.request.no_check {
+            self.log("the image is not checked before: --no-check".to_owned());
+            self.gate = Gate::Open;
+        } else if self.console.recorded_check(&self.image).await.is_some() {
+            self.gate = Gate::Open;
+        } else {
+            self.log("checking the image before any disk is touched".to_owned());
+            self.gate = Gate::Checking(self.console.begin_check(&self.image));
+        }
+        matches!(self.gate, Gate::Open)
+    }
+
+    /// Looks after the check that is under way; what waited for it goes on.
+    pub(super) async fn look_at_check(&mut self) {
+        let Gate::Checking(check) = &self.gate else {
+            return;
+        };
+        match check.verdict(&self.image, &self.row.request.choice) {
+            None => {}
+            Some(Ok(_)) => {
+                self.gate = Gate::Open;
+                self.log("the image is whole".to_owned());
+                if self.state == JobState::Waiting && self.start_asked {
+                    self.begin().await;
+                }
+                for input in std::mem::take(&mut self.held_back) {
+                    if let Input::Connected {
+                        target,
+                        instance,
+                        unfinished,
+                    } = input
+                    {
+                        self.connected(&target, &instance, unfinished).await;
+                    }
+                }
+            }
+            Some(Err(text)) => {
+                self.gate = Gate::Open;
+                self.unreadable(text).await;
+            }
+        }
+    }
+
+    /// A target came back before the image was proven, or after it was found damaged.
+    pub(super) async fn wait_for_image(
+        &mut self,
+        i: usize,
+        target: &str,
+        instance: &str,
+        unfinished: Option<Unfinished>,
+    ) {
+        if let Some(text) = self.session_view.damage.clone() {
+            self.refuse(target, &text);
+            return self.end(i, TargetState::Failed, &text).await;
+        }
+        // It is there: nobody gives it up meanwhile.
+        self.places[i].gone_since = None;
+        self.held_back.push(Input::Connected {
+            target: target.to_owned(),
+            instance: instance.to_owned(),
+            unfinished,
+        });
+    }
+
+    /// How far the check is, for the view.
+    pub(super) fn check_view(&self) -> Option<ImageCheck> {
+        match &self.gate {
+            Gate::Checking(check) => {
+                let (done_bytes, total_bytes) = check.progress();
+                Some(ImageCheck::Checking {
+                    done_bytes,
+                    total_bytes,
+                })
+            }
+            Gate::Closed | Gate::Open => None,
+        }
+    }
+
+    /// The image cannot be sent: every target that still needs it has failed, at once and for this reason.
+    pub(super) async fn unreadable(&mut self, text: String) {
+        if self.session_view.damage.is_some() {
+            return;
+        }
+        self.log(format!("{text}; the job ends"));
+        self.session_view.damage = Some(text.clone());
+        self.console.forget_check(&self.image).await;
+        for i in 0..self.places.len() {
+            // What has every block proves and commits it without the console.
+            let needs_nothing = matches!(
+                self.places[i].state(),
+                TargetState::Verifying | TargetState::Applying | TargetState::Committing
+            );
+            if !self.places[i].is_final() && !needs_nothing {
+                self.refuse(self.places[i].id(), &text);
+                self.end(i, TargetState::Failed, &text).await;
+            }
+        }
+    }
+}

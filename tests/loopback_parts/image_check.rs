@@ -1,0 +1,241 @@
+//! A master image that is damaged: found before the first wipe, and the end of the job when it rots in the middle.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::common::disk::{Loop, bytes_at, part};
+use super::common::fill::{TARGET_POISON, noise, poisoned, put_noise_file};
+use super::common::images::capture;
+use super::common::process::{Run, bash, text, wait_for};
+use super::common::scratch;
+use super::common::service::{Agent, Console, Place, states, stories};
+use super::the_ports;
+
+const MIB: u64 = 1 << 20;
+const DISK: u64 = 28 * MIB;
+
+/// A disk with one ext4 partition from 1 MiB on that is full of noise, captured.
+fn master(folder: &Path) -> PathBuf {
+    let disk = folder.join("master.raw");
+    poisoned(&disk, DISK, 0);
+    bash(&format!(
+        "sgdisk -n 1:2048:0 -t 1:8300 {} > /dev/null",
+        text(&disk)
+    ));
+    let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
+    bash(&format!("mkfs.ext4 -q -L master {}", text(device.path())));
+    put_noise_file(&device, "bulk.bin", &noise("check", 16 << 20));
+    drop(device);
+    let image = folder.join("master.dcimg");
+    capture(&disk, &image, &[]).ok();
+    image
+}
+
+/// Spoils eight bytes in the second half of the file, among its chunks.
+fn spoil(image: &Path) {
+    let size = std::fs::metadata(image).expect("there").len();
+    let file = OpenOptions::new()
+        .write(true)
+        .open(image)
+        .expect("writable");
+    file.write_all_at(b"XXXXXXXX", size * 7 / 10)
+        .expect("written");
+}
+
+fn agents(console: &Console, folder: &Path, count: usize, more: &[&str]) -> Vec<Agent> {
+    let agents = (1..=count)
+        .map(|i| {
+            let disk = folder.join(format!("target-{i}.raw"));
+            poisoned(&disk, DISK, TARGET_POISON);
+            Agent::start(Place::Here, console, &disk, DISK, more)
+        })
+        .collect();
+    console.wait_ready(count);
+    agents
+}
+
+#[track_caller]
+fn untouched(agents: &[Agent]) {
+    for agent in agents {
+        let bytes = bytes_at(&agent.disk, 0, DISK);
+        assert!(
+            bytes.iter().all(|byte| *byte == TARGET_POISON),
+            "{} was written to",
+            agent.disk.display()
+        );
+    }
+}
+
+/// Refused with 7 by chunk, partition and bytes.
+#[track_caller]
+fn names_the_damage(run: &Run) {
+    assert_eq!(run.code, Some(7), "{}", run.story());
+    for words in [
+        "image damaged, chunk ",
+        "partition 1 (ext4), bytes ",
+        "nothing was written",
+    ] {
+        assert!(
+            run.stderr.contains(words) || run.stdout.contains(words),
+            "{words}: {}",
+            run.story()
+        );
+    }
+}
+
+/// Dry run said nothing, the disks were wiped, and the console logged an error every three seconds for ever.
+#[test]
+fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let image = master(folder.path());
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let agents = agents(&console, folder.path(), 2, &[]);
+    let deploy = |words: &[&str]| {
+        let base = [
+            "deploy",
+            "--image",
+            text(&image),
+            "--targets",
+            "all",
+            "--json",
+        ];
+        console.cli(&[&base[..], words].concat())
+    };
+    // Whole: checked once, remembered, and said; a touch is another file.
+    let plan = |run: &Run| run.last_of("plan")["image"]["checked"].clone();
+    let first = plan(&deploy(&["--dry-run"]).ok());
+    assert!(
+        first.is_string(),
+        "the plan does not say that the image was checked"
+    );
+    assert_eq!(
+        plan(&deploy(&["--dry-run"]).ok()),
+        first,
+        "it was checked twice"
+    );
+    bash(&format!("touch {}", text(&image)));
+    let again = plan(&deploy(&["--dry-run"]).ok());
+    assert!(again.is_string() && again != first, "{again} after {first}");
+
+    spoil(&image);
+    names_the_damage(&deploy(&["--dry-run"]));
+    names_the_damage(&deploy(&["--yes"]));
+    assert!(console.jobs().is_empty(), "{:#?}", console.jobs());
+    let offered = console.cli(&[
+        "offer",
+        "add",
+        "exam",
+        "--image",
+        text(&image),
+        "--targets",
+        "all",
+    ]);
+    names_the_damage(&offered);
+    let template = console.cli(&[
+        "deploy",
+        "--image",
+        text(&image),
+        "--targets",
+        "all",
+        "--dry-run",
+        "--save-template",
+        "lab",
+        "--no-check",
+    ]);
+    assert!(template.ok().stdout.contains("check   none: --no-check"));
+    names_the_damage(&console.cli(&["deploy", "--template", "lab", "--targets", "all", "--yes"]));
+
+    // Whoever speaks to the console without our command is stopped by the job itself.
+    let ids: Vec<String> = console
+        .targets()
+        .iter()
+        .map(|t| t["id"].to_string())
+        .collect();
+    let body = format!(
+        "{{\"request\":{{\"image\":{:?},\"targets\":\"all\"}},\"expect_targets\":[{}]}}",
+        text(&image),
+        ids.join(",")
+    );
+    bash(&format!(
+        "curl -sf --unix-socket {} -d '{body}' http://c/v1/jobs > /dev/null",
+        text(&console.data_dir.join("console.sock"))
+    ));
+    let id = console.job()["id"].as_str().expect("an id").to_owned();
+    let ended = console.cli(&["job", "wait", &id, "--json"]);
+    assert_eq!(ended.code, Some(7), "{}", ended.story());
+    assert_eq!(states(&console.job())["failed"], 2);
+    names_the_damage(&console.cli(&["job", "retry", &id, "--yes"]));
+    untouched(&agents);
+}
+
+/// Half-way, and the rest of the image is not what it was.
+fn rots(more: &[&str], of_agents: &[&str]) {
+    let _ports = the_ports();
+    let folder = scratch();
+    let image = master(folder.path());
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let agents = agents(&console, folder.path(), 2, of_agents);
+    let base = [
+        "deploy",
+        "--image",
+        text(&image),
+        "--targets",
+        "all",
+        "--yes",
+        "--rate",
+        "20mbit",
+        "--reuse",
+        "never",
+    ];
+    let log = folder.path().join("deploy.log");
+    let mut deploy = console.cli_daemon(&[&base[..], more].concat(), &log);
+    wait_for("something written", Duration::from_secs(40), || {
+        let job = console.jobs().first().cloned()?;
+        let all = job["targets"].as_array()?.clone();
+        all.iter()
+            .all(|target| target["done_bytes"].as_u64() > Some(MIB))
+            .then_some(())
+    });
+    spoil(&image);
+    let begun = Instant::now();
+    let code = deploy.ends(Duration::from_secs(60));
+    let told = format!("{}\n{}", deploy.said(), stories(&console, &agents));
+    assert_eq!(code, Some(7), "{told}");
+    let job = console.job();
+    assert_eq!(states(&job)["failed"], 2, "{job:#}\n{told}");
+    for target in job["targets"].as_array().expect("targets") {
+        let reason = target["reason"].as_str().expect("a reason");
+        assert!(
+            reason.starts_with("image damaged, chunk "),
+            "{reason}\n{told}"
+        );
+        assert!(reason.contains("partition 1 (ext4), bytes "), "{reason}");
+    }
+    // Said once or twice, not for ever.
+    let said = std::fs::read_to_string(folder.path().join("console.log")).expect("a log");
+    let times = said.matches("image damaged").count();
+    assert!(times < 10, "{times} lines in {:?}", begun.elapsed());
+    for agent in &agents {
+        let head = bytes_at(&agent.disk, 0, 1024);
+        assert!(
+            head.iter().all(|byte| *byte == 0),
+            "a half-written disk shows a table"
+        );
+    }
+    // What was recorded of the file counts no more.
+    let again = console.cli(&[&base[..], &["--dry-run"]].concat());
+    assert_eq!(again.code, Some(7), "{}", again.story());
+}
+
+#[test]
+fn an_image_that_rots_in_mid_job_ends_it_for_all() {
+    rots(&[], &[]);
+}
+
+#[test]
+fn an_image_that_rots_while_it_is_fetched_ends_the_job_too() {
+    rots(&[], &["--inject-loss", "1"]);
+}
