@@ -22,6 +22,7 @@ pub mod cli;
 #[cfg(feature = "console")]
 pub mod console;
 pub mod disk;
+pub mod look;
 pub mod net;
 pub mod preos;
 pub mod speed;

@@ -142,9 +142,20 @@ pub struct DiskFacts {
     /// What is on it, one line a partition, for the technician who is about to erase it.
     #[serde(default)]
     pub contents: Vec<String>,
+    /// Nothing is on it: zeros at its front, at its end and wherever it was sampled. An agent that cannot tell says nothing.
+    #[serde(default)]
+    pub blank: bool,
 }
 
 impl DiskFacts {
+    /// Whether this is the same piece of hardware, by everything that names it. Not what is on it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.path == other.path
+            && self.model == other.model
+            && self.serial == other.serial
+            && self.size == other.size
+    }
+
     /// One line that names the disk so that nobody takes it for another: path, model, serial, size.
     pub fn title(&self) -> String {
         let mut line = self.path.clone();

@@ -12,6 +12,7 @@ use crate::console::api::{
     ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList,
 };
 use crate::console::client::Client;
+use crate::console::confirm;
 use crate::console::serve::{self, Approval, ConsoleOptions};
 use crate::disk::capture::{CaptureOptions, Captured, capture};
 use crate::disk::deployment::Deployment;
@@ -327,6 +328,7 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
         ..DeployRequest::default()
     };
     let plan: Plan = client.post("/v1/plan", &request).await?;
+    let expect_disks = confirm::disks(&plan);
     let expect_targets = plan
         .targets
         .iter()
@@ -338,6 +340,7 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
             &CreateJob {
                 request,
                 expect_targets,
+                expect_disks,
             },
         )
         .await?;

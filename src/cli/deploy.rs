@@ -12,6 +12,7 @@ use super::{Context, image_check, plan_text, table, template_file};
 use crate::console::api::{
     ApiError, CheckRequest, CreateJob, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
 };
+use crate::console::confirm;
 use serde::Serialize;
 use std::path::Path;
 
@@ -77,22 +78,33 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
     }
     let expect_targets: Vec<String> = taken.iter().map(|target| target.id.clone()).collect();
     let number = expect_targets.len().to_string();
-    let disks = table::count(expect_targets.len(), "disk");
-    let question = match plan.request.choice.onto {
-        None => format!("Erase and write {disks}?"),
-        Some(onto) => format!("Erase and write partition {onto} of {disks}?"),
-    };
-    out.confirm(&question, &number, args.yes)?;
+    out.confirm(&question(&plan), &number, args.yes)?;
     let job: JobView = client
         .post(
             "/v1/jobs",
             &CreateJob {
                 request,
                 expect_targets,
+                expect_disks: confirm::disks(&plan),
             },
         )
         .await?;
     watch_new(&job, args.detach, starts_by_hand, context).await
+}
+
+/// What a technician confirms.
+pub(super) fn question(plan: &Plan) -> String {
+    let (taken, _) = plan_text::split(plan);
+    let disks = table::count(taken.len(), "disk");
+    let part = match plan.request.choice.onto {
+        None => String::new(),
+        Some(onto) => format!("partition {onto} of "),
+    };
+    let later = match plan_text::also_new(&plan.request) {
+        None => String::new(),
+        Some(rule) => format!(", and {rule}"),
+    };
+    format!("Erase and write {part}{disks}{later}?")
 }
 
 /// Follows a job that was just made, or says how to.
@@ -140,7 +152,7 @@ pub(super) fn started(job: &JobView, out: &Output) {
 }
 
 /// Every refusal by name; nothing was touched.
-fn refusal(plan: &Plan) -> ApiError {
+pub(super) fn refusal(plan: &Plan) -> ApiError {
     let (taken, refused) = plan_text::split(plan);
     let list: Vec<String> = refused
         .iter()
@@ -267,7 +279,8 @@ mod tests {
             requests[0]
         );
         assert!(
-            requests[1].ends_with("\"expect_targets\":[\"1\",\"2\"]}"),
+            requests[1]
+                .contains("\"expect_targets\":[\"1\",\"2\"],\"expect_disks\":{\"1\":\"/dev/"),
             "{}",
             requests[1]
         );

@@ -64,6 +64,10 @@ pub(super) struct DeployArgs {
     /// manual [default: all]
     #[arg(long, value_name = "WHEN", value_parser = start_text)]
     pub(super) start: Option<String>,
+    /// Erase blank disks of machines that match and come before the start too,
+    /// without asking again
+    #[arg(long, requires = "start")]
+    pub(super) also_new: bool,
     /// Most the multicast may take of the network, for example 400mbit
     #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
     pub(super) rate: Option<u64>,
@@ -255,6 +259,7 @@ pub(super) fn request(
             reuse: args.reuse.map(Into::into).unwrap_or_default(),
             pace: args.pace.unwrap_or(PacePolicy::Balanced).into(),
             start: start_of(args.start.as_deref())?,
+            also_new: args.also_new,
             rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
             end: args.end.unwrap_or(End::None).into(),
             no_check: args.no_check,
@@ -264,6 +269,7 @@ pub(super) fn request(
     let mut request = template_request(found, usual_rate()?)?;
     // The machines connected now, not those of the last run.
     request.targets = targets("state:ready");
+    request.also_new = args.also_new;
     request.password = password;
     request.no_check = args.no_check;
     if !args.dry_run {

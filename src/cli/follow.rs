@@ -5,6 +5,7 @@
 
 use super::exit::{Ended, Exit};
 use super::interrupt;
+use super::job_add::Told;
 use super::job_text;
 use super::live::Live;
 use super::output::Output;
@@ -221,6 +222,7 @@ struct Plain {
     root: String,
     last: Option<Instant>,
     job_state: Option<JobState>,
+    told: Told,
 }
 
 impl Plain {
@@ -243,6 +245,9 @@ impl Plain {
             if self.states.insert(target.id.clone(), target.state) != Some(target.state) {
                 out.note(job_text::state_line(target, &view.root));
             }
+        }
+        for line in self.told.news(view) {
+            out.note(line);
         }
         let due = self
             .last

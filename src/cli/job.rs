@@ -3,6 +3,7 @@
 use super::deploy::watch_new;
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
+use super::job_add::AddArgs;
 use super::{Context, image_check, job_text, secret, table};
 use crate::console::api::{
     ApiError, CancelRequest, CheckRequest, ErrorCode, JobList, JobTarget, JobView, Report,
@@ -31,6 +32,13 @@ pub(super) enum Command {
     /// Wait for the end of a job without showing its progress
     #[command(after_help = "Examples:\n  diskcast job wait 7 --timeout 30m && echo proven")]
     Wait(WaitArgs),
+    /// Confirm targets that came after a job was made, and add them to it
+    ///
+    /// Shows each disk and what is on it, and asks before anything is erased.
+    #[command(
+        after_help = "Examples:\n  diskcast job add 7 --targets lab-03\n  diskcast job add 7 --targets 'lab-*' --yes"
+    )]
+    Add(AddArgs),
     /// Start a job that waits
     Start(JobArgs),
     /// End a job, or take targets out of it
@@ -138,6 +146,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
             let summary = follow(&client, &args.id, out, Show::End, args.timeout).await?;
             show_end(&summary, out)
         }
+        Command::Add(args) => super::job_add::run(args, context).await,
         Command::Start(args) => show(
             &client
                 .post(&path(&args.id, "/start"), &serde_json::json!({}))

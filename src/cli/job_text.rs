@@ -3,6 +3,7 @@
 //! Values in, text out: bars, plain lines and the end table all come from here, so an attended and an unattended run
 //! say the same. Every number has its unit or its label.
 
+use super::job_add::newcomer_line;
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{ImageCheck, JobState, JobTarget, JobView, Summary};
 use crate::target::TargetState;
@@ -272,6 +273,7 @@ pub(super) fn job_text(view: &JobView) -> String {
             lines.push(format!("{label}{}", clean(value)));
         }
     }
+    lines.extend(view.newcomers.iter().map(newcomer_line));
     lines.push(String::new());
     if view.state.is_final() && view.capture.is_none() {
         lines.push(end_table(&view.targets, &view.root));

@@ -26,6 +26,7 @@ mod image_check;
 mod image_restore;
 pub mod interrupt;
 mod job;
+mod job_add;
 mod job_text;
 mod live;
 mod logging;

@@ -5,6 +5,7 @@
 
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
+use crate::look::contents as contents_of;
 use crate::net::control::{EndAction, Reuse};
 use crate::target::DiskFacts;
 use crate::units;
@@ -118,6 +119,17 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
         .into_iter()
         .collect();
     lines.push(format!("start   {start}"));
+    lines.push(match also_new(request) {
+        Some(rule) => format!("new     {rule}"),
+        None => match request.start {
+            StartRule::Count(_) | StartRule::At(_) | StartRule::Manual => {
+                "new     machines that come later wait until `diskcast job add` confirms them"
+                    .to_owned()
+            }
+            StartRule::All | StartRule::Now => String::new(),
+        },
+    });
+    lines.retain(|line| !line.is_empty());
     if let Some(grow) = &request.grow {
         lines.push(format!(
             "grow    {} into the free space",
@@ -166,6 +178,18 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
     lines
 }
 
+/// Which machines nobody has seen yet would be written to, when the request says so.
+pub(super) fn also_new(request: &DeployRequest) -> Option<String> {
+    let disk = request.disk.as_deref().unwrap_or("first");
+    request.also_new.then(|| {
+        format!(
+            "the {} disk of every machine that matches {} and comes before the start, when that disk is blank",
+            clean(disk),
+            clean(&request.targets)
+        )
+    })
+}
+
 /// What makes each target itself: every step of every machine, because each is another.
 fn personal_lines(targets: &[&PlannedTarget]) -> Vec<String> {
     let mut lines = Vec::new();
@@ -203,7 +227,8 @@ fn disk_table(targets: &[&PlannedTarget], onto: Option<u32>) -> String {
             or_dash(disk.and_then(|disk| disk.model.as_deref())),
             or_dash(disk.and_then(|disk| disk.serial.as_deref())),
             disk.map_or_else(|| "-".to_owned(), |disk| units::bytes(disk.size)),
-            contents.unwrap_or_else(|| "nothing known".to_owned()),
+            contents
+                .unwrap_or_else(|| disk.map_or_else(|| "nothing known".to_owned(), contents_of)),
         ]);
     }
     columns.text()
@@ -278,6 +303,7 @@ pub(super) mod tests {
         2 Windows ntfs 63.9 GB
 check   every stored byte was whole, 2026-11-20T11:00:00Z
 start   when 2 targets are ready
+new     machines that come later wait until `diskcast job add` confirms them
 grow    the last partition into the free space
 rate    at most 200 Mbit/s
 end     restart each machine that is done
@@ -285,7 +311,7 @@ end     restart each machine that is done
 TARGET  MAC                DISK          MODEL        SERIAL    SIZE  NOW ON IT
 pc-01   52:54:00:00:00:01  /dev/nvme0n1  Samsung 980  S1      256 GB  1 ESP vfat
                                                                       2 ntfs "Daten"
-pc-02   -                  /dev/sda      -            -       128 GB  nothing known
+pc-02   -                  /dev/sda      -            -       128 GB  no table or file system that is known
 
 1 target cannot take the image:
   pc-03 (/dev/sda, X9, 10.0 GB): disk is too small

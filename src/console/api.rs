@@ -16,6 +16,7 @@ use crate::net::control::{Counters, EndAction, Reuse};
 use crate::target::{Bottleneck, Choice, Facts, TargetState};
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 /// Raised when a document changes its meaning.
@@ -350,6 +351,9 @@ pub struct DeployRequest {
     /// When to start.
     #[serde(default)]
     pub start: StartRule,
+    /// Machines that match and come before the start join too, when their disk is blank.
+    #[serde(default)]
+    pub also_new: bool,
     /// Cap on the wire, bits per second.
     #[serde(default)]
     pub rate_bits_per_s: Option<u64>,
@@ -487,6 +491,21 @@ impl JobState {
     }
 }
 
+/// A machine that came after a job was confirmed: nothing on it is touched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Newcomer {
+    /// Target.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// The disk that would be written, one line.
+    pub disk: String,
+    /// What is on it.
+    pub contents: String,
+    /// Why it waits, and what lets it in.
+    pub reason: String,
+}
+
 /// `job show`, and each entry of `job list`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobView {
@@ -511,6 +530,9 @@ pub struct JobView {
     pub retry_of: Option<String>,
     /// Targets, by name.
     pub targets: Vec<JobTarget>,
+    /// Machines that match, came after the confirmation, and wait until a technician confirms them too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newcomers: Vec<Newcomer>,
     /// Session counters.
     #[serde(default)]
     pub session: SessionView,
@@ -625,6 +647,29 @@ pub struct CreateJob {
     /// Ids of the targets the technician confirmed: those of the `Plan` without a refusal. The console plans again and
     /// refuses (exit code 5) when it now comes to other targets.
     pub expect_targets: Vec<String>,
+    /// What the plan showed of the disk of each of them, as `confirm::shown` words it. The console refuses when a disk, or what
+    /// is on it, is another by now.
+    #[serde(default)]
+    pub expect_disks: BTreeMap<String, String>,
+}
+
+/// `POST /v1/jobs/{id}/add-plan`; the answer is the `Plan` of the targets that would join the job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddPlan {
+    /// Selector of targets that are not in the job.
+    pub targets: String,
+}
+
+/// `POST /v1/jobs/{id}/add`; the answer is the `JobView`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddRequest {
+    /// Selector, as in the plan.
+    pub targets: String,
+    /// Ids of the targets the technician confirmed.
+    pub expect_targets: Vec<String>,
+    /// What the plan showed of the disk of each of them.
+    #[serde(default)]
+    pub expect_disks: BTreeMap<String, String>,
 }
 
 /// `GET /v1/jobs`.

@@ -93,6 +93,8 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/jobs/{id}", get(show))
         .route("/v1/jobs/{id}/events", get(events))
         .route("/v1/jobs/{id}/start", post(start))
+        .route("/v1/jobs/{id}/add-plan", post(plan_add))
+        .route("/v1/jobs/{id}/add", post(add))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/jobs/{id}/retry", post(retry))
         .route("/v1/jobs/{id}/report", get(report))
@@ -287,6 +289,16 @@ async fn ask(
 
 async fn start(State(console): Shared, Path(id): Path<String>) -> Answer<JobView> {
     ask(&console, parse_id(&id)?, Input::Start).await.map(Json)
+}
+
+async fn plan_add(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<Plan> {
+    let asked = parse(&body)?;
+    console.plan_add(parse_id(&id)?, asked).await.map(Json)
+}
+
+async fn add(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
+    let asked = parse(&body)?;
+    console.add_to_job(parse_id(&id)?, asked).await.map(Json)
 }
 
 async fn cancel(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {

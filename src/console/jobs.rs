@@ -8,6 +8,7 @@ use super::api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, JobState, JobTarget, JobView, Plan,
     PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
 };
+use super::confirm;
 use super::context::Console;
 use super::job::folder::Folder;
 use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Work, session};
@@ -72,6 +73,13 @@ impl Jobs {
             .iter()
             .find(|(_, (handle, _))| is_missing(&handle.shared))
             .map(|(id, _)| id.to_string())
+    }
+
+    /// Why a target waits beside a job, when it came after the confirmation.
+    pub fn waits(&self, target: &str) -> Option<String> {
+        let inner = self.lock();
+        let mut running = inner.running.values();
+        running.find_map(|(handle, _)| handle.shared.waits(target))
     }
 
     /// A job that is shown from memory: its task runs, or its result is not stored yet.
@@ -234,6 +242,13 @@ impl Console {
                     "a session of 0 targets never starts",
                 ));
             }
+            StartRule::All | StartRule::Now if request.also_new => {
+                return Err(ApiError::new(
+                    ErrorCode::Usage,
+                    "--also-new is for machines that come before the start, and this starts at once",
+                )
+                .hint("say with --start when it starts: a number of targets, at=TIME or manual"));
+            }
             StartRule::At(time) if until(time).is_none() => {
                 return Err(
                     ApiError::new(ErrorCode::Usage, format!("{time:?} is no date"))
@@ -269,23 +284,7 @@ impl Console {
         let mut plan = self.make_plan(&request, &image)?;
         plan.image.checked = self.recorded_check(&image).await;
         let personal = self.personalise(&request, &image, &mut plan).await?;
-        let planned: BTreeSet<&str> = plan
-            .targets
-            .iter()
-            .filter(|t| t.refused.is_none())
-            .map(|target| target.id.as_str())
-            .collect();
-        let expected: BTreeSet<&str> = create.expect_targets.iter().map(String::as_str).collect();
-        if planned.is_empty() {
-            return Err(all_refused(&plan));
-        }
-        if planned != expected {
-            return Err(ApiError::new(
-                ErrorCode::Refused,
-                changed_since(&plan, &planned, &expected),
-            )
-            .hint("look at the plan again and confirm it"));
-        }
+        confirm::check(&plan, &create.expect_targets, &create.expect_disks)?;
         self.make_job(request, plan, image, personal, None).await
     }
 
@@ -504,9 +503,10 @@ impl Console {
         request.secrets = self.given_to_job(id).await;
         let mut plan = self.make_plan(&request, &image)?;
         plan.image.checked = self.recorded_check(&image).await;
+        confirm::hold_to(&row.job.targets, &image.partitions(), &mut plan);
         let personal = self.personalise(&request, &image, &mut plan).await?;
         if plan.targets.iter().all(|target| target.refused.is_some()) {
-            return Err(all_refused(&plan));
+            return Err(confirm::all_refused(&plan));
         }
         let view = self
             .make_job(request, plan, image, personal, Some(id))
@@ -517,47 +517,4 @@ impl Console {
         }
         Ok(view)
     }
-}
-
-fn all_refused(plan: &Plan) -> ApiError {
-    let reasons: Vec<String> = plan
-        .targets
-        .iter()
-        .filter_map(|target| {
-            target
-                .refused
-                .as_ref()
-                .map(|reason| format!("{}: {reason}", target.name))
-        })
-        .collect();
-    ApiError::new(
-        ErrorCode::Refused,
-        format!("no target can take the image: {}", reasons.join("; ")),
-    )
-}
-
-fn changed_since(plan: &Plan, planned: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> String {
-    let name = |id: &str| {
-        plan.targets
-            .iter()
-            .find(|target| target.id == id)
-            .map_or(id, |target| target.name.as_str())
-            .to_owned()
-    };
-    let list = |ids: Vec<&&str>| {
-        ids.into_iter()
-            .map(|id| name(id))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let mut text = "the targets changed since the plan was confirmed:".to_owned();
-    let new = list(planned.difference(expected).collect());
-    let gone = list(expected.difference(planned).collect());
-    if !new.is_empty() {
-        text.push_str(&format!(" new: {new};"));
-    }
-    if !gone.is_empty() {
-        text.push_str(&format!(" gone: {gone};"));
-    }
-    text.trim_end_matches(';').to_owned()
 }

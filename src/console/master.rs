@@ -13,7 +13,7 @@ use crate::disk::choice::{ChoiceError, root_of};
 use crate::disk::restore::open_volumes;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
-use crate::target::Choice;
+use crate::target::{Choice, PartitionFacts};
 use diskmap::PartitionTable;
 use imagefmt::{ChunkId, FormatError, Image, Password};
 use multicast::{BlockKey, Layout, ObjectId};
@@ -148,6 +148,18 @@ impl MasterImage {
     /// Its partition table, for size checks.
     pub fn table(&self) -> &PartitionTable {
         &self.table
+    }
+
+    /// Its partitions that can hold a file system, as a disk that carries it shows them.
+    pub fn partitions(&self) -> Vec<PartitionFacts> {
+        let all = self.table.partitions.iter();
+        all.filter(|partition| !partition.is_extended())
+            .map(|partition| PartitionFacts {
+                number: partition.number,
+                start: partition.start,
+                length: partition.length,
+            })
+            .collect()
     }
 
     /// What is deployed of it when a technician chose. Errors: `Usage` for a choice it cannot serve.

@@ -22,6 +22,7 @@ pub mod boot;
 pub mod bulk_server;
 pub mod capture;
 pub mod client;
+pub mod confirm;
 pub mod context;
 pub mod control_server;
 pub mod doctor;
@@ -32,6 +33,7 @@ pub mod handshakes;
 pub mod image_check;
 pub mod interface;
 pub mod job;
+mod job_add;
 pub mod jobs;
 pub mod master;
 pub mod naming;
@@ -51,3 +53,5 @@ pub mod time;
 mod test_room;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_confirm;

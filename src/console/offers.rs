@@ -9,6 +9,7 @@ use super::api::{
     TargetView,
 };
 use super::capture::{Asked, NotTaken, say};
+use super::confirm::shown;
 use super::context::Console;
 use super::jobs::{open_image, parse_id, store_error};
 use super::naming;
@@ -90,24 +91,12 @@ fn disk_of<'t>(offer: &Offer, target: &'t TargetView) -> Result<&'t DiskFacts, S
     rule.choose(&target.facts.disks)
 }
 
-fn order_of(disk: &DiskFacts) -> DiskOrder {
-    DiskOrder {
-        path: disk.path.clone(),
-        serial: disk.serial.clone(),
-        size: disk.size,
-    }
-}
-
 fn menu_disk(disk: &DiskFacts) -> MenuDisk {
     MenuDisk {
-        disk: order_of(disk),
+        disk: DiskOrder::naming(disk),
         title: disk.title(),
         contents: disk.contents.clone(),
     }
-}
-
-fn is(disk: &DiskFacts, order: &DiskOrder) -> bool {
-    disk.path == order.path && disk.serial == order.serial && disk.size == order.size
 }
 
 /// What an offer does, in one line for the person at the target.
@@ -314,7 +303,7 @@ impl Console {
             return Err(reason);
         }
         let disk = disk_of(&offer, &view)?;
-        if !is(disk, &choice.disk) {
+        if !choice.disk.names(disk) {
             return Err(format!(
                 "{} was confirmed, the offer is for {}",
                 naming::clean_line(&choice.disk.path, 200),
@@ -336,6 +325,7 @@ impl Console {
                 ..request.clone()
             },
             expect_targets: vec![id.to_owned()],
+            expect_disks: BTreeMap::from([(id.to_owned(), shown(disk))]),
         };
         let job = self
             .create_job(create)
@@ -388,7 +378,7 @@ impl Console {
             .facts
             .disks
             .iter()
-            .find(|disk| is(disk, &request.disk))
+            .find(|disk| request.disk.names(disk))
             .ok_or("this computer has no such disk")?;
         let name = request
             .name
@@ -420,6 +410,9 @@ impl Console {
 
     /// What a target asks for, for lists.
     pub(super) fn asks(&self, view: &TargetView) -> Option<String> {
+        if let Some(waits) = self.jobs.waits(&view.id) {
+            return Some(waits);
+        }
         let asked = self.requests.of(&view.id)?;
         Some(format!(
             "asks for a backup of {}; diskcast image capture --target {} confirms it",
@@ -487,11 +480,16 @@ mod tests {
         let (offer, lab) = (offer(), target("lab-1"));
         assert_eq!(text_of(&offer), "lab, then restarts");
         let disk = disk_of(&offer, &lab).unwrap();
-        assert!(is(disk, &order_of(disk)));
+        assert!(DiskOrder::naming(disk).names(disk));
         let other = DiskOrder {
             serial: Some("X".to_owned()),
-            ..order_of(disk)
+            ..DiskOrder::naming(disk)
         };
-        assert!(!is(disk, &other), "another disk under the same path");
+        assert!(!other.names(disk), "another disk under the same path");
+        let model = DiskOrder {
+            model: Some("another".to_owned()),
+            ..DiskOrder::naming(disk)
+        };
+        assert!(!model.names(disk), "a disk of another make");
     }
 }

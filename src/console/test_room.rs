@@ -1,6 +1,7 @@
 //! A console in this process and agents that are nothing but a control connection: for tests only.
 
-use super::api::{CreateJob, DeployRequest, JobView, Plan, Summary};
+use super::api::{AddPlan, AddRequest, CreateJob, DeployRequest, JobView, Plan, Summary};
+use super::confirm;
 use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
 use crate::console::api::{ApiError, ConsoleInfo};
@@ -89,6 +90,7 @@ impl Room {
     /// Plans, confirms what was planned, and makes the job.
     pub(super) async fn deploy(&self, request: &DeployRequest) -> Result<JobView, ApiError> {
         let plan: Plan = self.client.post("/v1/plan", request).await?;
+        let expect_disks = confirm::disks(&plan);
         let expect_targets = plan
             .targets
             .iter()
@@ -101,9 +103,26 @@ impl Room {
                 &CreateJob {
                     request: request.clone(),
                     expect_targets,
+                    expect_disks,
                 },
             )
             .await
+    }
+
+    /// Plans to add targets to a job, confirms what was planned, and adds them.
+    pub(super) async fn add(&self, id: &str, targets: &str) -> Result<JobView, ApiError> {
+        let asked = AddPlan {
+            targets: targets.to_owned(),
+        };
+        let path = |rest: &str| format!("/v1/jobs/{id}/{rest}");
+        let plan: Plan = self.client.post(&path("add-plan"), &asked).await?;
+        let expect_disks = confirm::disks(&plan);
+        let request = AddRequest {
+            targets: asked.targets,
+            expect_targets: expect_disks.keys().cloned().collect(),
+            expect_disks,
+        };
+        self.client.post(&path("add"), &request).await
     }
 
     pub(super) async fn job(&self, id: &str) -> JobView {

@@ -292,7 +292,7 @@ async fn start_rules_and_cancelling() {
     let image = image(data.path(), None);
     let room = Room::open(data.path()).await;
     let mut a = FakeAgent::join(&room, hello(1)).await;
-    // Two are wanted and one is there: the second belongs to it as soon as it comes.
+    // Two are wanted and one is there: the second belongs to it once a technician has confirmed it.
     let mut two = request(&image);
     two.start = StartRule::Count(2);
     let job = room.deploy(&two).await.unwrap();
@@ -303,6 +303,7 @@ async fn start_rules_and_cancelling() {
         ErrorCode::Refused
     );
     let mut b = FakeAgent::join(&room, hello(2)).await;
+    room.add(&job.id, "pc-2").await.unwrap();
     a.order().await;
     let order = b.order().await;
     // One is dropped, the other goes on.

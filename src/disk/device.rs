@@ -3,7 +3,7 @@
 //! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described afresh each time it is
 //! about to be written, because names change between boots and holders come and go.
 
-use super::{DiskError, ground, survey};
+use super::{DiskError, blank, ground, survey};
 use crate::target::{DiskFacts, PartitionFacts};
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,6 +38,7 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
                 .collect(),
             contents,
             partitions,
+            blank: is_blank(path, meta.len()),
             ..DiskFacts::default()
         });
     }
@@ -75,6 +76,7 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
         holders: holders(&sys),
         contents,
         partitions,
+        blank: is_blank(path, size),
     })
 }
 
@@ -300,6 +302,15 @@ fn contents(path: &Path, size: u64, sector: u32) -> (Vec<String>, Vec<PartitionF
         lines.unwrap_or_else(|error| vec![format!("unreadable: {error}")]),
         survey::partitions(&file, size, sector),
     )
+}
+
+/// Whether nothing is on the disk. One that cannot be read is not called blank.
+fn is_blank(path: &Path, size: u64) -> bool {
+    fs::OpenOptions::new()
+        .read(true)
+        .open(path)
+        .and_then(|disk| blank::is_blank(&disk, size))
+        .unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! deploy:   wipe -> chunks in any order, read back behind the writers -> commit backup table, primary table, LBA 0
 //! ```
 
+mod blank;
 pub mod buffer;
 pub mod capture;
 pub mod check;

@@ -12,7 +12,8 @@ pub use super::control_capture::{
 pub use super::control_doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
-use crate::target::{Bottleneck, Choice, Facts, TargetState};
+use crate::look::Look;
+use crate::target::{Bottleneck, Choice, DiskFacts, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
@@ -375,6 +376,32 @@ pub struct DiskOrder {
     pub serial: Option<String>,
     /// Bytes at planning time.
     pub size: u64,
+    /// Model at planning time.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// What may be on it; anything else is refused before the first write.
+    #[serde(default)]
+    pub look: Look,
+}
+
+impl DiskOrder {
+    /// This very disk, whatever is on it: to be read, or to be named.
+    pub fn naming(disk: &DiskFacts) -> Self {
+        Self {
+            path: disk.path.clone(),
+            serial: disk.serial.clone(),
+            size: disk.size,
+            model: disk.model.clone(),
+            look: Look::Any,
+        }
+    }
+
+    /// Whether this is the disk the order names. Not what is on it.
+    pub fn names(&self, disk: &DiskFacts) -> bool {
+        // A console or agent of an earlier version says no model.
+        let model = self.model.is_none() || self.model == disk.model;
+        self.path == disk.path && self.serial == disk.serial && self.size == disk.size && model
+    }
 }
 
 /// Why a frame was not understood.

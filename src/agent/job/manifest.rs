@@ -212,14 +212,18 @@ impl Runner {
             )));
         }
         let facts = device::describe(std::path::Path::new(&wanted.path))?;
-        if facts.size != wanted.size || facts.serial != wanted.serial {
+        if !wanted.names(&facts) {
             return Err(Failure::Other(format!(
-                "{} is not the disk of the plan any more: planned {} bytes, serial {}; now {}",
+                "{} is not the disk of the plan any more: planned {} bytes, model {}, serial {}; now {}",
                 wanted.path,
                 wanted.size,
+                wanted.model.as_deref().unwrap_or("none"),
                 wanted.serial.as_deref().unwrap_or("none"),
                 facts.title()
             )));
+        }
+        if let Some(reason) = wanted.look.refusal(&facts) {
+            return Err(Failure::Other(reason));
         }
         Ok(facts)
     }

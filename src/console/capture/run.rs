@@ -212,6 +212,10 @@ impl CaptureRun {
                 // The one who asked may have gone.
                 let _ = answer.send(Err(error));
             }
+            Input::Add(_, answer) => {
+                let error = ApiError::new(ErrorCode::Refused, "a capture has one target");
+                let _ = answer.send(Err(error));
+            }
             Input::Cancel(request, answer) => {
                 let result = self.cancel(&request).await;
                 let _ = answer.send(result);
@@ -277,11 +281,7 @@ impl CaptureRun {
                 .name
                 .clone()
                 .unwrap_or_default(),
-            disk: DiskOrder {
-                path: disk.path.clone(),
-                serial: disk.serial.clone(),
-                size: disk.size,
-            },
+            disk: DiskOrder::naming(&disk),
             wishes: self.upload.wanted().request.wishes.clone(),
             bulk: BulkOrder {
                 port: self.console.settings.bulk_port,
@@ -329,7 +329,9 @@ impl CaptureRun {
                 .map_err(|error: ApiError| error.message)?;
             return choose_disk(&rule, &view).map_err(|error| error.message);
         };
-        let like = |disk: &&DiskFacts| disk.serial == chosen.serial && disk.size == chosen.size;
+        let like = |disk: &&DiskFacts| {
+            disk.serial == chosen.serial && disk.size == chosen.size && disk.model == chosen.model
+        };
         let disks = &view.facts.disks;
         let by_path = disks.iter().find(|disk| disk.path == chosen.path);
         // A restart may have given it another path, never another serial number or size.
@@ -581,6 +583,7 @@ impl CaptureRun {
             root: self.row.root.clone(),
             retry_of: self.row.retry_of.map(|id| id.to_string()),
             targets: vec![self.place.view.clone()],
+            newcomers: Vec::new(),
             session: Default::default(),
             capture: Some(Box::new(self.record().view)),
         });

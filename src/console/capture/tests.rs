@@ -3,6 +3,7 @@
 use crate::console::api::{CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
 use crate::console::serve::Approval;
 use crate::console::test_room::{DISK_BYTES, FakeAgent, Room, hello, image, options, request};
+use crate::look::Look;
 use crate::net::control::{
     AgentMessage, BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, ChoiceAnswer,
     ConsoleMessage, DiskOrder, EndAction, Menu, TableSectors, TakeOffer,
@@ -269,6 +270,8 @@ async fn choices_made_at_a_target_are_checked_again() {
         path: "/dev/sda".to_owned(),
         serial: None,
         size: DISK_BYTES,
+        model: None,
+        look: Look::Any,
     };
     let backup = |disk: &DiskOrder| {
         AgentMessage::BackupRequest(Box::new(BackupRequest {

@@ -19,7 +19,8 @@ pub mod session;
 pub use run::{JobRun, Recovery};
 
 use super::api::{
-    ApiError, CancelRequest, Event, JobView, Plan, SCHEMA_VERSION, SessionView, Summary,
+    ApiError, CancelRequest, Event, JobView, Plan, PlannedTarget, SCHEMA_VERSION, SessionView,
+    Summary,
 };
 use super::capture::Upload;
 use super::master::MasterImage;
@@ -86,6 +87,8 @@ pub enum Input {
     },
     /// Start now whatever the rule says.
     Start(oneshot::Sender<Result<(), ApiError>>),
+    /// A technician confirmed further targets.
+    Add(Vec<PlannedTarget>, oneshot::Sender<Result<(), ApiError>>),
     /// Drop some targets or all.
     Cancel(CancelRequest, oneshot::Sender<Result<(), ApiError>>),
     /// The image cannot be read, or is not what was stored.
@@ -154,6 +157,13 @@ impl JobShared {
             tokens: Mutex::new(BTreeMap::new()),
             answers: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    /// Why a target waits beside the job, when it came after the confirmation.
+    pub fn waits(&self, target: &str) -> Option<String> {
+        let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = view.newcomers.iter().find(|one| one.id == target);
+        found.map(|one| format!("job {}: {}", view.id, one.reason))
     }
 
     /// The image it sends, unless it is a capture.
@@ -246,6 +256,7 @@ pub fn view_of(row: &JobRow) -> JobView {
         root: row.job.root.clone(),
         retry_of: row.job.retry_of.map(|id| id.to_string()),
         targets,
+        newcomers: Vec::new(),
         session: row.session.clone(),
         image_check: None,
         capture: row

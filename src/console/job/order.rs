@@ -6,6 +6,7 @@ use super::session;
 use crate::console::api::{DeployRequest, SessionView};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
+use crate::look::Look;
 use crate::net::control::{ApplyOrder, BulkOrder, DiskOrder, Order, Reuse, SessionOrder, Verify};
 use crate::net::hex;
 use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
@@ -37,6 +38,8 @@ pub(super) struct Member<'a> {
     pub(super) place: usize,
     /// The disk that was confirmed.
     pub(super) disk: &'a DiskFacts,
+    /// What may be on it.
+    pub(super) look: Look,
     pub(super) bulk_port: u16,
     /// Receivers in the session.
     pub(super) receivers: usize,
@@ -167,9 +170,8 @@ impl Session {
             },
             id_key: image.id_key(),
             disk: DiskOrder {
-                path: member.disk.path.clone(),
-                serial: member.disk.serial.clone(),
-                size: member.disk.size,
+                look: member.look,
+                ..DiskOrder::naming(member.disk)
             },
             grow: member.grow,
             choice: member.choice,

@@ -5,6 +5,7 @@ use crate::console::api::JobState;
 use crate::console::job::order::{Member, Session};
 use crate::console::job::place;
 use crate::console::time::now_text;
+use crate::look::Look;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::{DiskFacts, TargetState};
 
@@ -20,8 +21,8 @@ impl JobRun {
             self.places[i].gone_since.get_or_insert(now);
             return;
         };
-        let disk = match self.disk_of(i, resumed.is_some()) {
-            Ok(disk) => disk,
+        let (disk, look) = match self.disk_of(i, resumed.is_some()) {
+            Ok(found) => found,
             Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
         };
         let Some(session) = &self.session else { return };
@@ -38,6 +39,7 @@ impl JobRun {
             job: self.id,
             place: i,
             disk: &disk,
+            look,
             bulk_port: self.console.settings.bulk_port,
             receivers,
             grow: self.row.request.grow.clone(),
@@ -69,8 +71,9 @@ impl JobRun {
         self.changed(i).await;
     }
 
-    /// The disk that was confirmed, when the machine still has it. In the middle of a job the agent itself knows better.
-    pub(super) fn disk_of(&self, i: usize, resumed: bool) -> Result<DiskFacts, String> {
+    /// The disk that was confirmed, and what may be on it, when the machine still has it so. In the middle of a job the agent
+    /// itself knows better; it looks at its disk again in any case.
+    pub(super) fn disk_of(&self, i: usize, resumed: bool) -> Result<(DiskFacts, Look), String> {
         let place = &self.places[i];
         let disk = place.row.disk.clone().ok_or("the plan names no disk")?;
         let view = self
@@ -78,11 +81,22 @@ impl JobRun {
             .roster
             .view(place.id())
             .map_err(|error| error.message)?;
-        let same = |now: &DiskFacts| {
-            now.path == disk.path && now.serial == disk.serial && now.size == disk.size
+        let look = match &place.row.instance {
+            None => Look::planned(&disk),
+            // It had an order before: what was on its disk may be gone by now.
+            Some(_) => Look::Resumed {
+                partitions: disk.partitions.clone(),
+                image: self.image.partitions(),
+            },
         };
-        if resumed || view.facts.disks.iter().any(same) {
-            return Ok(disk);
+        if resumed {
+            return Ok((disk, look));
+        }
+        if let Some(now) = view.facts.disks.iter().find(|now| now.is_same(&disk)) {
+            return match look.refusal(now) {
+                None => Ok((disk, look)),
+                Some(reason) => Err(reason),
+            };
         }
         let has = view
             .facts

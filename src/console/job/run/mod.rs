@@ -12,6 +12,7 @@
 mod end;
 mod image;
 mod members;
+mod newcomers;
 mod start;
 
 use super::folder::{Folder, Journal};
@@ -19,7 +20,7 @@ use super::meter::Meter;
 use super::order::{self, Session};
 use super::place::Place;
 use super::{Input, JobShared, log_event};
-use crate::console::api::{Event, JobState, JobView, SessionView, StartRule};
+use crate::console::api::{Event, JobState, JobView, Newcomer, SessionView, StartRule};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
 use crate::console::store::{JobRow, NewJob};
@@ -64,6 +65,8 @@ pub struct JobRun {
     ended: Option<String>,
     places: Vec<Place>,
     index: HashMap<String, usize>,
+    /// Machines that came after the confirmation and wait.
+    newcomers: Vec<Newcomer>,
     session: Option<Session>,
     session_view: SessionView,
     wire: Meter,
@@ -103,6 +106,7 @@ impl JobRun {
                 .enumerate()
                 .map(|(i, place)| (place.id().to_owned(), i))
                 .collect(),
+            newcomers: Vec::new(),
             journal: Journal::start(folder.clone()),
             grace: match recovery {
                 Recovery::New => console.settings.patience.lost_after,
@@ -245,6 +249,10 @@ impl JobRun {
             Input::Start(answer) => {
                 let result = self.start_by_hand().await;
                 // The one who asked may have gone.
+                let _ = answer.send(result);
+            }
+            Input::Add(targets, answer) => {
+                let result = self.add(targets).await;
                 let _ = answer.send(result);
             }
             Input::Cancel(request, answer) => {
@@ -427,6 +435,7 @@ impl JobRun {
             root: self.row.root.clone(),
             retry_of: self.row.retry_of.map(|id| id.to_string()),
             targets,
+            newcomers: self.newcomers.clone(),
             session: self.session_view.clone(),
             image_check: self.check_view(),
             capture: None,

@@ -1,11 +1,9 @@
-//! A job before its session: start rules, newcomers, and the moment it begins.
+//! A job before its session: start rules, and the moment it begins.
 
 use super::JobRun;
 use crate::console::api::{ApiError, ErrorCode, JobState, StartRule};
 use crate::console::job::order::Session;
 use crate::console::job::place::Place;
-use crate::console::jobs::place_row;
-use crate::console::plan;
 use crate::console::time::{now_text, until};
 use crate::target::TargetState;
 
@@ -28,8 +26,8 @@ impl JobRun {
             }
         }
         // Once a second is soon enough to notice a machine that was switched on.
-        if matches!(self.row.request.start, StartRule::Count(_)) && self.ticks.is_multiple_of(4) {
-            self.admit_newcomers().await;
+        if self.ticks.is_multiple_of(4) {
+            self.look_for_newcomers().await;
         }
         let waiting = self.places.iter().filter(|place| !place.is_final());
         let ready = self
@@ -46,55 +44,6 @@ impl JobRun {
         };
         if due {
             self.begin().await;
-        }
-    }
-
-    /// `--start N` was said before the room was switched on: machines that match and come later belong to it.
-    pub(super) async fn admit_newcomers(&mut self) {
-        // With a template each machine has a plan of its own; without one it would come out as a copy of the master.
-        let plan = &self.shared.plan;
-        let own = plan.targets.iter().any(|target| target.personal.is_some());
-        if plan.request.template.is_some() && own {
-            return;
-        }
-        let Ok(image) = self.image.chosen(&self.row.request.choice) else {
-            return;
-        };
-        let candidates: Vec<_> = self
-            .console
-            .roster
-            .candidates()
-            .into_iter()
-            .filter(|candidate| {
-                candidate.view.connected && !self.index.contains_key(&candidate.view.id)
-            })
-            .collect();
-        let Ok(plan) = plan::make(&self.row.request, &image, &candidates, None) else {
-            return;
-        };
-        for target in plan
-            .targets
-            .into_iter()
-            .filter(|target| target.refused.is_none())
-        {
-            let ids = [target.id.clone()];
-            if self
-                .console
-                .roster
-                .claim(&self.id_text, &ids, TargetState::Ready)
-                .is_err()
-            {
-                continue;
-            }
-            let mut row = place_row(&target, image.summary.used_bytes);
-            row.view.state = TargetState::Ready;
-            self.index.insert(target.id.clone(), self.places.len());
-            self.places.push(Place::new(row));
-            self.log(format!(
-                "{} joins: it matches {}",
-                target.name, self.row.request.targets
-            ));
-            self.changed(self.places.len() - 1).await;
         }
     }
 
@@ -124,6 +73,7 @@ impl JobRun {
             return;
         }
         self.state = JobState::Running;
+        self.newcomers.clear();
         self.started = Some(now_text());
         self.store_job().await;
         if !self.open_session().await {

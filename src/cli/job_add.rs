@@ -1,0 +1,87 @@
+//! `diskcast job add`: machines that came after a job was confirmed are shown and confirmed themselves.
+
+use super::deploy::{question, refusal};
+use super::exit::{Ended, Exit};
+use super::{Context, job_text, plan_text, table};
+use crate::console::api::{AddPlan, AddRequest, JobView, Newcomer, Plan};
+use crate::console::client::segment;
+use crate::console::confirm;
+use clap::Args;
+use std::collections::BTreeSet;
+
+/// Options of `job add`.
+#[derive(Debug, Args)]
+pub(super) struct AddArgs {
+    /// Job number
+    #[arg(value_name = "JOB")]
+    id: String,
+    /// Which targets that are not in the job
+    #[arg(long, value_name = "SELECTOR")]
+    targets: String,
+    /// Leave out targets that cannot take the image, instead of refusing
+    #[arg(long)]
+    skip_refused: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// As the exit codes say.
+pub(super) async fn run(args: AddArgs, context: &Context) -> Ended {
+    let out = &context.out;
+    let client = context.client();
+    let path = |rest: &str| format!("/v1/jobs/{}/{rest}", segment(&args.id));
+    let asked = AddPlan {
+        targets: args.targets.clone(),
+    };
+    let plan: Plan = client.post(&path("add-plan"), &asked).await?;
+    if out.json() {
+        out.result_json(&plan);
+    } else {
+        out.line(plan_text::plan_text(&plan));
+    }
+    let (taken, refused) = plan_text::split(&plan);
+    if taken.is_empty() || (!refused.is_empty() && !args.skip_refused) {
+        return Err(refusal(&plan));
+    }
+    let ids: Vec<String> = taken.iter().map(|target| target.id.clone()).collect();
+    out.confirm(&question(&plan), &ids.len().to_string(), args.yes)?;
+    let request = AddRequest {
+        targets: args.targets,
+        expect_targets: ids,
+        expect_disks: confirm::disks(&plan),
+    };
+    let view: JobView = client.post(&path("add"), &request).await?;
+    if out.json() {
+        out.result_json(&view);
+    } else {
+        out.line(job_text::job_text(&view));
+    }
+    Ok(Exit::OK)
+}
+
+/// One line for a machine that waits beside a job.
+pub(super) fn newcomer_line(newcomer: &Newcomer) -> String {
+    table::clean(&format!(
+        "{}: {} ({}: {})",
+        newcomer.name, newcomer.reason, newcomer.disk, newcomer.contents
+    ))
+}
+
+/// Which of them a watcher has heard of.
+#[derive(Default)]
+pub(super) struct Told(BTreeSet<String>);
+
+impl Told {
+    /// Lines for those that are new.
+    pub(super) fn news(&mut self, view: &JobView) -> Vec<String> {
+        view.newcomers
+            .iter()
+            .filter(|one| self.0.insert(one.id.clone()))
+            .map(newcomer_line)
+            .collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! What a technician confirmed, held against what is there now.
+//!
+//! Owns: the words by which a disk is confirmed. Pure. What always holds: a target is let into a job only with the disk, and
+//! with the contents of it, that somebody saw.
+
+use super::api::{ApiError, ErrorCode, Plan};
+use super::store::JobTargetRow;
+use crate::look::{self, Look};
+use crate::target::{DiskFacts, PartitionFacts};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A disk as a plan shows it: what names it, and what is on it.
+pub fn shown(disk: &DiskFacts) -> String {
+    format!("{}: {}", disk.title(), look::contents(disk))
+}
+
+/// What is confirmed with a plan: the disk of each target that would be written, by id.
+pub fn disks(plan: &Plan) -> BTreeMap<String, String> {
+    plan.targets
+        .iter()
+        .filter(|target| target.refused.is_none())
+        .filter_map(|target| Some((target.id.clone(), shown(target.disk.as_ref()?))))
+        .collect()
+}
+
+/// Holds a fresh plan against what was confirmed.
+///
+/// # Errors
+/// `Refused` when it comes to other targets, to other disks, or to disks with something else on them.
+pub(super) fn check(
+    plan: &Plan,
+    targets: &[String],
+    disks_seen: &BTreeMap<String, String>,
+) -> Result<(), ApiError> {
+    let now = disks(plan);
+    let planned: BTreeSet<&str> = now.keys().map(String::as_str).collect();
+    let expected: BTreeSet<&str> = targets.iter().map(String::as_str).collect();
+    let again = |message| {
+        Err(ApiError::new(ErrorCode::Refused, message)
+            .hint("look at the plan again and confirm it"))
+    };
+    if planned.is_empty() {
+        return Err(all_refused(plan));
+    }
+    if planned != expected {
+        return again(changed_since(plan, &planned, &expected));
+    }
+    let other: Vec<String> = now
+        .iter()
+        .filter(|(id, disk)| disks_seen.get(*id) != Some(disk))
+        .map(|(id, disk)| {
+            let name = name(plan, id);
+            match disks_seen.get(id) {
+                Some(seen) => format!("{name}: the plan showed {seen}; now it is {disk}"),
+                None => format!("{name}: the disk was not confirmed; it is {disk}"),
+            }
+        })
+        .collect();
+    if !other.is_empty() {
+        return again(format!(
+            "the disks changed since the plan was confirmed: {}",
+            other.join("; ")
+        ));
+    }
+    Ok(())
+}
+
+/// A retry may write to the disks that were confirmed for the job, and to nothing else that the rule means by now.
+pub(super) fn hold_to(seen: &[JobTargetRow], image: &[PartitionFacts], plan: &mut Plan) {
+    for target in &mut plan.targets {
+        let Some(now) = target.disk.as_ref().filter(|_| target.refused.is_none()) else {
+            continue;
+        };
+        let before = seen.iter().find(|row| row.view.id == target.id);
+        let refused = match before.and_then(|row| Some((row, row.disk.as_ref()?))) {
+            None => Some("no disk of it was shown with this job; deploy to it anew".to_owned()),
+            Some((_, disk)) if !disk.is_same(now) => Some(format!(
+                "{} was confirmed, and now it would be {}; deploy again to see it and confirm it",
+                disk.title(),
+                now.title()
+            )),
+            Some((row, disk)) => match row.instance {
+                None => Look::planned(disk).refusal(now),
+                Some(_) => Look::Resumed {
+                    partitions: disk.partitions.clone(),
+                    image: image.to_vec(),
+                }
+                .refusal(now),
+            },
+        };
+        target.refused = refused;
+    }
+}
+
+fn name(plan: &Plan, id: &str) -> String {
+    plan.targets
+        .iter()
+        .find(|target| target.id == id)
+        .map_or(id, |target| target.name.as_str())
+        .to_owned()
+}
+
+/// Nobody is left to deploy to.
+pub(super) fn all_refused(plan: &Plan) -> ApiError {
+    let reasons: Vec<String> = plan
+        .targets
+        .iter()
+        .filter_map(|target| {
+            target
+                .refused
+                .as_ref()
+                .map(|reason| format!("{}: {reason}", target.name))
+        })
+        .collect();
+    ApiError::new(
+        ErrorCode::Refused,
+        format!("no target can take the image: {}", reasons.join("; ")),
+    )
+}
+
+fn changed_since(plan: &Plan, planned: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> String {
+    let list = |ids: Vec<&&str>| {
+        ids.into_iter()
+            .map(|id| name(plan, id))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut text = "the targets changed since the plan was confirmed:".to_owned();
+    let new = list(planned.difference(expected).collect());
+    let gone = list(expected.difference(planned).collect());
+    if !new.is_empty() {
+        text.push_str(&format!(" new: {new};"));
+    }
+    if !gone.is_empty() {
+        text.push_str(&format!(" gone: {gone};"));
+    }
+    text.trim_end_matches(';').to_owned()
+}

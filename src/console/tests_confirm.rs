@@ -1,0 +1,202 @@
+//! Only what a technician saw and confirmed is erased: real ports, real TLS, fake agents.
+
+use super::api::{
+    CreateJob, ErrorCode, JobState, JobView, Plan, RetryRequest, StartRule, TargetView,
+};
+use super::confirm;
+use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
+use crate::look::Look;
+use crate::net::control::{AgentMessage, Hello};
+use crate::target::{PartitionFacts, TargetState};
+use std::time::Duration;
+
+/// A machine with somebody's disk.
+fn used(number: u8) -> Hello {
+    let mut hello = hello(number);
+    hello.facts.disks[0].contents = vec!["1: ntfs \"Windows\", 0.0 GB".to_owned()];
+    hello.facts.disks[0].partitions = vec![PartitionFacts {
+        number: 1,
+        start: 1 << 20,
+        length: 4 << 20,
+    }];
+    hello
+}
+
+fn blank(number: u8) -> Hello {
+    let mut hello = hello(number);
+    hello.facts.disks[0].blank = true;
+    hello
+}
+
+/// The job, once these machines wait beside it.
+async fn with_newcomers(room: &Room, job: &str, names: &[&str]) -> JobView {
+    for _ in 0..100 {
+        let view = room.job(job).await;
+        let waiting: Vec<&str> = view.newcomers.iter().map(|one| one.name.as_str()).collect();
+        if waiting == names {
+            return view;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{names:?} do not wait: {:?}", room.job(job).await.newcomers);
+}
+
+/// `deploy --targets all --start 3` with two machines asked for two disks; the third was wiped without having been shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_comes_later_waits_until_it_is_confirmed() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut one = FakeAgent::join(&room, hello(1)).await;
+    let mut two = FakeAgent::join(&room, hello(2)).await;
+    let mut request = request(&image);
+    request.start = StartRule::Count(3);
+    let job = room.deploy(&request).await.unwrap();
+    let mut late = FakeAgent::join(&room, used(3)).await;
+
+    let view = with_newcomers(&room, &job.id, &["pc-3"]).await;
+    assert_eq!((view.state, view.targets.len()), (JobState::Waiting, 2));
+    assert!(view.newcomers[0].contents.contains("Windows"));
+    assert!(
+        view.newcomers[0]
+            .reason
+            .contains(&format!("diskcast job add {} --targets pc-3", job.id))
+    );
+    let target: TargetView = room.client.get("/v1/targets/pc-3").await.unwrap();
+    assert_eq!((target.state, target.job), (TargetState::Ready, None));
+    assert!(target.asks.unwrap().contains("waits for confirmation"));
+    // However long it is there, nothing begins.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(room.job(&job.id).await.state, JobState::Waiting);
+
+    room.add(&job.id, "pc-3").await.unwrap();
+    one.order().await;
+    two.order().await;
+    let order = late.order().await;
+    let planned = Look::planned(&used(3).facts.disks[0]);
+    assert_eq!(order.disk.look, planned, "the agent looks again");
+    for agent in [&mut one, &mut two, &mut late] {
+        agent.finish(&job.id, &order.root).await;
+    }
+    let summary = room.summary(&job.id).await;
+    assert_eq!((summary.state, summary.done), (JobState::Done, 3));
+    assert_eq!(
+        room.add(&job.id, "pc-3").await.unwrap_err().code,
+        ErrorCode::Refused
+    );
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn also_new_takes_blank_disks_and_no_others() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut one = FakeAgent::join(&room, hello(1)).await;
+    let mut request = request(&image);
+    request.also_new = true;
+    // It starts at once: nobody can come before.
+    assert_eq!(
+        room.deploy(&request).await.unwrap_err().code,
+        ErrorCode::Usage
+    );
+    request.start = StartRule::Count(2);
+    let job = room.deploy(&request).await.unwrap();
+    let _used = FakeAgent::join(&room, used(2)).await;
+    let view = with_newcomers(&room, &job.id, &["pc-2"]).await;
+    assert_eq!(view.state, JobState::Waiting);
+    assert!(view.newcomers[0].reason.contains("its disk is not blank"));
+    let mut fresh = FakeAgent::join(&room, blank(3)).await;
+    one.order().await;
+    let order = fresh.order().await;
+    // What the console heard may be old: the agent writes to a blank disk or to none.
+    assert!(order.disk.look.refusal(&used(3).facts.disks[0]).is_some());
+    assert!(order.disk.look.refusal(&blank(3).facts.disks[0]).is_none());
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmation_is_for_the_disk_that_was_shown() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let agent = FakeAgent::join(&room, used(1)).await;
+    let mut request = request(&image);
+    request.start = StartRule::Manual;
+    let plan: Plan = room.client.post("/v1/plan", &request).await.unwrap();
+    let create = CreateJob {
+        request: request.clone(),
+        expect_targets: vec![agent.target.clone()],
+        expect_disks: confirm::disks(&plan),
+    };
+    let unseen = CreateJob {
+        expect_disks: Default::default(),
+        ..create.clone()
+    };
+    let error = room.client.post::<_, JobView>("/v1/jobs", &unseen).await;
+    assert_eq!(error.unwrap_err().code, ErrorCode::Refused);
+
+    // The same path and size, of another make.
+    drop(agent);
+    let mut swapped = used(1);
+    swapped.facts.disks[0].model = Some("Other 8 MB".to_owned());
+    swapped.instance = format!("{:032x}", 9);
+    let agent = FakeAgent::join(&room, swapped).await;
+    let error = room.client.post::<_, JobView>("/v1/jobs", &create).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(error.message.contains("Other 8 MB"), "{}", error.message);
+
+    // Confirmed while it waits for its start, and somebody makes a second partition meanwhile.
+    let job = room.deploy(&request).await.unwrap();
+    drop(agent);
+    let mut reused = used(1);
+    reused.facts.disks[0].model = Some("Other 8 MB".to_owned());
+    reused.facts.disks[0].partitions.push(PartitionFacts {
+        number: 2,
+        start: 5 << 20,
+        length: 1 << 20,
+    });
+    let _agent = FakeAgent::join(&room, reused).await;
+    let start = format!("/v1/jobs/{}/start", job.id);
+    let _: JobView = room.client.post(&start, &()).await.unwrap();
+    let summary = room.summary(&job.id).await;
+    let target = &summary.targets[0];
+    assert_eq!(target.state, TargetState::Failed);
+    let reason = target.reason.as_deref().unwrap();
+    assert!(
+        reason.contains("changed since the plan was confirmed"),
+        "{reason}"
+    );
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_is_for_the_disks_of_the_job() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, used(1)).await;
+    let job = room.deploy(&request(&image)).await.unwrap();
+    agent.order().await;
+    let mut failed = outcome(&job.id, "");
+    failed.state = TargetState::Failed;
+    failed.root = None;
+    agent.send(AgentMessage::Outcome(Box::new(failed))).await;
+    agent.recorded().await;
+    room.summary(&job.id).await;
+    // A disk was put in before the old one: the rule means that one now, and nobody has seen it.
+    drop(agent);
+    let mut other = used(1);
+    let mut new = other.facts.disks[0].clone();
+    new.serial = Some("NEW".to_owned());
+    other.facts.disks.insert(0, new);
+    let _agent = FakeAgent::join(&room, other).await;
+    let nothing = RetryRequest::default();
+    let retry = format!("/v1/jobs/{}/retry", job.id);
+    let again = room.client.post::<_, JobView>(&retry, &nothing);
+    let error = again.await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(error.message.contains("NEW"), "{}", error.message);
+    room.close().await;
+}

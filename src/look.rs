@@ -1,0 +1,182 @@
+//! What a disk has to look like when the order to erase it is carried out.
+//!
+//! A technician confirms a disk as the plan shows it. Between that moment and the first write hours may pass: the agent looks
+//! again, and writes only to a disk that still looks so. Values only; the agent and the console use the same rule.
+
+use crate::target::{DiskFacts, PartitionFacts};
+use serde::{Deserialize, Serialize};
+
+/// What was confirmed of a disk's contents.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "as")]
+pub enum Look {
+    /// Nothing: the order does not write to it.
+    #[default]
+    Any,
+    /// The disk as the plan showed it. A disk that is blank by now has nothing left to lose.
+    Planned {
+        /// Its partitions.
+        #[serde(default)]
+        partitions: Vec<PartitionFacts>,
+        /// Nothing was on it.
+        #[serde(default)]
+        blank: bool,
+    },
+    /// The same after the job was at work on it: its table may be gone by now, or be the image's.
+    Resumed {
+        /// The partitions the plan showed.
+        #[serde(default)]
+        partitions: Vec<PartitionFacts>,
+        /// Those of the image.
+        #[serde(default)]
+        image: Vec<PartitionFacts>,
+    },
+    /// A rule of a newer console; no disk fits it.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Look {
+    /// A disk as a plan shows it.
+    pub fn planned(disk: &DiskFacts) -> Self {
+        Self::Planned {
+            partitions: disk.partitions.clone(),
+            blank: disk.blank,
+        }
+    }
+
+    /// Why a disk that looks like `now` is not the one that was confirmed; `None` when it is.
+    pub fn refusal(&self, now: &DiskFacts) -> Option<String> {
+        let (fits, then) = match self {
+            Self::Any => (true, String::new()),
+            Self::Planned { partitions, blank } => (
+                now.blank || (!*blank && now.partitions == *partitions),
+                if *blank {
+                    "a blank disk".to_owned()
+                } else {
+                    places(partitions)
+                },
+            ),
+            Self::Resumed { partitions, image } => (
+                now.blank
+                    || now.partitions.is_empty()
+                    || begins(&now.partitions) == begins(partitions)
+                    || begins(&now.partitions) == begins(image),
+                places(partitions),
+            ),
+            Self::Unknown => (
+                false,
+                "something this agent is too old to compare".to_owned(),
+            ),
+        };
+        (!fits).then(|| {
+            format!(
+                "what is on {} changed since the plan was confirmed: the plan showed {then}, now it has {}; deploy again to see it and confirm it",
+                now.title(),
+                contents(now)
+            )
+        })
+    }
+}
+
+/// Number and first byte: a partition that grew is still the same one.
+fn begins(partitions: &[PartitionFacts]) -> Vec<(u32, u64)> {
+    partitions
+        .iter()
+        .map(|partition| (partition.number, partition.start))
+        .collect()
+}
+
+fn places(partitions: &[PartitionFacts]) -> String {
+    let numbers: Vec<String> = partitions
+        .iter()
+        .map(|partition| partition.number.to_string())
+        .collect();
+    match numbers.as_slice() {
+        [] => "no partitions".to_owned(),
+        [one] => format!("partition {one}"),
+        all => format!("partitions {}", all.join(", ")),
+    }
+}
+
+/// What is on a disk, in a few words.
+pub fn contents(disk: &DiskFacts) -> String {
+    if disk.blank {
+        "blank".to_owned()
+    } else if disk.contents.is_empty() {
+        "no table or file system that is known".to_owned()
+    } else {
+        disk.contents.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(starts: &[u64]) -> DiskFacts {
+        DiskFacts {
+            path: "/dev/sda".to_owned(),
+            partitions: (1..)
+                .zip(starts)
+                .map(|(number, start)| PartitionFacts {
+                    number,
+                    start: *start,
+                    length: 4096,
+                })
+                .collect(),
+            ..DiskFacts::default()
+        }
+    }
+
+    fn blank() -> DiskFacts {
+        DiskFacts {
+            blank: true,
+            ..disk(&[])
+        }
+    }
+
+    #[test]
+    fn only_what_was_shown_may_go() {
+        let (windows, other, raw) = (disk(&[1, 9]), disk(&[1, 8]), disk(&[]));
+        let cases = [
+            (&windows, &windows, true),
+            (&windows, &other, false),
+            (&windows, &raw, false),
+            (&windows, &blank(), true),
+            (&blank(), &blank(), true),
+            // It was blank when it was confirmed, and somebody used it since.
+            (&blank(), &windows, false),
+            (&blank(), &raw, false),
+            (&raw, &raw, true),
+        ];
+        for (n, (then, now, fits)) in cases.into_iter().enumerate() {
+            let refusal = Look::planned(then).refusal(now);
+            assert_eq!(refusal.is_none(), fits, "case {n}: {refusal:?}");
+        }
+        assert!(Look::Any.refusal(&windows).is_none());
+        assert!(Look::Unknown.refusal(&blank()).is_some());
+    }
+
+    #[test]
+    fn a_job_that_goes_on_finds_what_it_left() {
+        let (planned, image) = (disk(&[1, 9]), disk(&[2, 7]));
+        let look = Look::Resumed {
+            partitions: planned.partitions.clone(),
+            image: image.partitions.clone(),
+        };
+        let mut grown = image.clone();
+        grown.partitions[1].length *= 10;
+        for fits in [&planned, &image, &grown, &disk(&[]), &blank()] {
+            assert!(look.refusal(fits).is_none(), "{fits:?}");
+        }
+        let other = look.refusal(&disk(&[1, 9, 20])).unwrap();
+        assert!(other.contains("the plan showed partitions 1, 2"), "{other}");
+    }
+
+    #[test]
+    fn an_order_of_a_newer_console_fits_no_disk() {
+        let look: Look = serde_json::from_str(r#"{"as":"by-fingerprint","value":7}"#).unwrap();
+        assert_eq!(look, Look::Unknown);
+    }
+}
