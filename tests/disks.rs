@@ -472,3 +472,43 @@ fn a_restored_disk_can_be_captured_again_and_gives_the_same_chunks() {
     assert_eq!(one["chunks"], two["chunks"]);
     tool(&["sync"]);
 }
+
+#[test]
+fn loaders_far_into_the_front_come_along_and_what_does_not_is_named() {
+    // The U-Boot of a board at 8 MiB was left behind without a word, and the copy did not start.
+    let folder = scratch();
+    let file = |name: &str| folder.path().join(name);
+    let (disk, image) = (file("master.raw"), file("master.dcimg"));
+    let size = 512 * MIB;
+    fs::File::create(&disk)
+        .and_then(|f| f.set_len(size))
+        .expect("a sparse disk");
+    tool(&["sgdisk", "-n", "1:96M:+4M", "-n", "2:300M:+4M", text(&disk)]);
+    let loader = noise("u-boot", 1_000_000);
+    put_at(&disk, 8 * MIB, &loader);
+    put_at(&disk, 80 * MIB, &noise("beyond 64 MiB", 8192));
+    put_at(&disk, 200 * MIB, &noise("between", 4096));
+    let named = [
+        "8.19 kB before partition 1",
+        "from byte 83886080 on",
+        "4.10 kB between partitions 1 and 2",
+        "--all-gaps",
+    ];
+    capture(&disk, &image, &[]).ok().says(&named);
+    let shown = diskcast(["image", "info", text(&image)]).ok();
+    for word in named {
+        assert!(shown.stdout.contains(word), "{}", shown.story());
+    }
+    let copy = file("copy.raw");
+    restore(&image, &copy, &[]).ok().says(&named);
+    same_bytes("the loader", &disk, &copy, 8 * MIB, loader.len() as u64);
+    let left_out = &info(&image)["meta"]["left_out"];
+    assert_eq!(left_out[1]["bytes"], 4096, "{left_out:#}");
+
+    let whole = file("whole.dcimg");
+    let said = capture(&disk, &whole, &["--all-gaps"]).ok();
+    assert!(!said.stderr.contains("left out"), "{}", said.story());
+    let copy = file("whole.raw");
+    restore(&whole, &copy, &[]).ok();
+    same_bytes("the disk", &disk, &copy, 0, size);
+}

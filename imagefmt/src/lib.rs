@@ -48,7 +48,9 @@ pub use image::{Image, Summary};
 pub use index::Position;
 pub use manifest::{Entry, Manifest};
 pub use mask::{Mask, Runs};
-pub use meta::{ExcludedRange, FsMeta, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta, SourceDisk};
+pub use meta::{
+    ExcludedRange, FsMeta, LeftOut, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta, SourceDisk,
+};
 pub use prologue::MAGIC as SIGNATURE;
 pub use rebuild::Rebuilt;
 pub use record::{EncodedChunk, RecordKind, RecordSealer};

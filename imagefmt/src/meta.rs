@@ -35,6 +35,9 @@ pub struct Meta {
     pub partitions: Vec<PartitionMeta>,
     /// What the technician should know before deploying.
     pub warnings: Vec<String>,
+    /// Bytes that may be data and are not in the image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
 }
 
 /// The disk an image was taken from.
@@ -121,6 +124,25 @@ pub struct ExcludedRange {
     pub length: u64,
 }
 
+/// A stretch of the disk of which something was left out because nobody asked for it: a gap between partitions, or what lies behind
+/// a file system in its partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeftOut {
+    /// Where it is, in words: `behind partition 2`.
+    pub place: String,
+    /// First device byte of the stretch.
+    pub start: u64,
+    /// Bytes of the stretch.
+    pub length: u64,
+    /// First device byte left out that is not zero; the end of the stretch when none is known.
+    pub first: u64,
+    /// Bytes left out in blocks that are not zero.
+    pub bytes: u64,
+    /// Bytes left out that were not read.
+    pub unread: u64,
+}
+
 impl Meta {
     /// The JSON bytes META stores.
     ///
@@ -150,6 +172,20 @@ impl Meta {
             self.partitions.len() as u64,
             PARTITIONS_MAX,
         )?;
+        // One gap before and one behind each partition, and what lies in it behind its file system.
+        at_most(
+            "number of stretches left out",
+            self.left_out.len() as u64,
+            3 * PARTITIONS_MAX,
+        )?;
+        for stretch in &self.left_out {
+            inside(
+                "end of a stretch left out",
+                stretch.start,
+                stretch.length,
+                geometry,
+            )?;
+        }
         for partition in &self.partitions {
             inside(
                 "end of a partition",

@@ -13,6 +13,7 @@ use crate::console::api::{
     Summary, TargetView,
 };
 use crate::console::client::{Client, segment};
+use crate::disk::gaps::left_out_lines;
 use crate::net::control::CaptureWishes;
 use crate::target::TargetState;
 use crate::units;
@@ -46,6 +47,7 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
             chunk_log2: args.chunk_size,
             raw_partitions: args.raw_partition.clone(),
             keep_page_files: args.keep_page_files,
+            all_gaps: args.all_gaps,
             sector_size: args.sector_size,
             threads: args.threads,
         },
@@ -147,7 +149,7 @@ pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
         for line in partition_lines(meta) {
             out.line(table::clean(&line));
         }
-        for warning in &meta.warnings {
+        for warning in meta.warnings.iter().chain(&left_out_lines(meta)) {
             out.warn(table::clean(warning));
         }
     }

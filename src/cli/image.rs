@@ -9,6 +9,7 @@ use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
 use crate::disk::check::{Depth, check};
+use crate::disk::gaps::left_out_lines;
 use crate::disk::restore;
 use crate::disk::survey::SurveyOptions;
 use crate::units;
@@ -68,6 +69,13 @@ pub struct CaptureArgs {
     /// Keep the contents of Windows page and hibernation files
     #[arg(long)]
     pub(super) keep_page_files: bool,
+    /// Take everything that is not zero outside partitions
+    ///
+    /// Without it that is what lies before the first partition, up to 64 MiB,
+    /// and in the first and last MiB of every other gap. What is left out is
+    /// named.
+    #[arg(long)]
+    pub(super) all_gaps: bool,
     /// A remark kept in the image
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
@@ -185,6 +193,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         survey: SurveyOptions {
             raw_partitions: args.raw_partition.clone(),
             keep_page_files: args.keep_page_files,
+            all_gaps: args.all_gaps,
         },
         level: args.level,
         chunk_log2: args.chunk_size,
@@ -244,6 +253,9 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
     say(format!("root {}", captured.root));
     for warning in &captured.meta.warnings {
         out.warn(warning);
+    }
+    for line in left_out_lines(&captured.meta) {
+        out.warn(line);
     }
     Ok(())
 }
@@ -322,6 +334,9 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     }
     for warning in &meta.warnings {
         out.line(format!("warning    {warning}"));
+    }
+    for line in left_out_lines(meta) {
+        out.line(format!("warning    {line}"));
     }
     Ok(())
 }

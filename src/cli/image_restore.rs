@@ -6,6 +6,7 @@ use super::output::Output;
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::deployment::Deployment;
 use crate::disk::fit::{Disk, Fit};
+use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::{self, Stage};
 use crate::disk::{DiskError, fit, ground};
 use crate::target::Choice;
@@ -121,6 +122,11 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             out.note(format!("  on it now: {line}"));
         }
         out.confirm(&format!("{lost} will be lost."), "yes", args.yes)?;
+    }
+    if args.onto.is_none() {
+        for line in left_out_lines(&image.manifest().meta) {
+            out.note(line);
+        }
     }
     let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
     let deployment = Arc::new(

@@ -10,6 +10,7 @@ use super::image_check::FileStamp;
 use super::plan::Chosen;
 use crate::disk::check::{describe, full_text};
 use crate::disk::choice::{ChoiceError, root_of};
+use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::open_volumes;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
@@ -172,7 +173,11 @@ impl MasterImage {
         let table = choice.table(&self.table).map_err(usage)?;
         let onto = choice.one(&self.table).map_err(usage)?.cloned();
         let mut summary = self.summary.clone();
-        let mut notes = Vec::new();
+        // One partition takes nothing that lies outside it.
+        let mut notes = match onto {
+            Some(_) => Vec::new(),
+            None => left_out_lines(&self.image.manifest().meta),
+        };
         if !choice.is_whole() {
             let manifest = self.image.manifest();
             let wanted = choice.wanted(manifest, &self.table);

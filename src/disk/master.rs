@@ -3,6 +3,7 @@
 //! Owns every refusal before the first chunk is read, and reading a chunk as an image holds it: used blocks only, table
 //! sectors blanked. Shared by the capture on this machine and the one an agent does for a console. Never writes.
 
+use super::holes::Holes;
 use super::survey::{Survey, SurveyOptions, blank, survey};
 use super::{DiskError, device};
 use diskmap::{ReadAt, TableKind};
@@ -67,7 +68,19 @@ impl MasterDisk {
         }
         let geometry = Geometry::new(facts.size, sector_size, options.chunk_log2)
             .map_err(|error| DiskError::image(path, error))?;
-        let survey = survey(&file, facts.size, sector_size, path, &options.survey)?;
+        let holes = if facts.file_backed {
+            Holes::of_file(&file, facts.size)
+        } else {
+            Holes::default()
+        };
+        let survey = survey(
+            &file,
+            &holes,
+            facts.size,
+            sector_size,
+            path,
+            &options.survey,
+        )?;
         let meta = Meta {
             tool: concat!("diskcast ", env!("CARGO_PKG_VERSION")).into(),
             created: String::new(),
@@ -89,6 +102,7 @@ impl MasterDisk {
             firmware: None,
             partitions: survey.partitions.clone(),
             warnings: survey.warnings.clone(),
+            left_out: survey.left_out.clone(),
         };
         Ok(Self {
             chunks: chunks(&survey, &geometry),

@@ -6,20 +6,17 @@
 
 use super::DiskError;
 use super::error::DirtyPartition;
+use super::gaps;
+use super::holes::Holes;
 use crate::target::PartitionFacts;
 use diskmap::usedmap::{MapOptions, Mapping, Window, identify, map_partition};
 use diskmap::{
     ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table,
 };
-use imagefmt::{ExcludedRange, FsMeta, PartitionMeta};
+use imagefmt::{ExcludedRange, FsMeta, LeftOut, PartitionMeta};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-
-/// Gaps outside partitions up to this size are captured whole: MBR gap, GRUB core image, alignment. Of a larger
-/// gap, which is free space, only this much at either end: loaders sit at the front of a disk, and LDM and RAID
-/// metadata at its back.
-const GAP_BYTES: u64 = 1 << 20;
 
 /// Choices of a capture that change what is taken.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +25,8 @@ pub struct SurveyOptions {
     pub raw_partitions: Vec<u32>,
     /// Keep contents of page and hibernation files of clean NTFS volumes.
     pub keep_page_files: bool,
+    /// Everything that is not zero outside partitions, however far from them.
+    pub all_gaps: bool,
 }
 
 /// A master disk, understood.
@@ -41,15 +40,18 @@ pub struct Survey {
     pub partitions: Vec<PartitionMeta>,
     /// Things the technician should know that are not errors.
     pub warnings: Vec<String>,
+    /// What may be data and is not taken.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// Surveys a whole disk.
+/// Surveys a whole disk. Its holes are not read.
 ///
 /// # Errors
 /// [`DiskError::Table`] for a table that cannot be read, [`DiskError::Dirty`] naming every partition that was not
 /// closed cleanly, [`DiskError::Refused`] for a `--raw-partition` that does not exist.
-pub fn survey(
+pub(super) fn survey(
     dev: &dyn ReadAt,
+    holes: &Holes,
     size: u64,
     sector_size: u32,
     path: &Path,
@@ -74,11 +76,14 @@ pub fn survey(
         }
     }
 
-    let mut used = gaps(dev, &table, size).map_err(|source| DiskError::Read {
-        path: path.to_owned(),
-        offset: 0,
-        source,
+    let outside = gaps::scan(dev, &table, size, holes, options.all_gaps).map_err(|source| {
+        DiskError::Read {
+            path: path.to_owned(),
+            offset: 0,
+            source,
+        }
     })?;
+    let (mut used, left_out) = (outside.taken, outside.left_out);
     let mut partitions = Vec::new();
     let mut dirty = Vec::new();
     for area in areas {
@@ -141,6 +146,7 @@ pub fn survey(
             used,
             partitions,
             warnings,
+            left_out,
         })
     } else {
         Err(DiskError::Dirty(dirty))
@@ -284,67 +290,6 @@ fn take_raw(used: &mut ExtentSet, meta: &mut PartitionMeta, range: &Range<u64>, 
     meta.reason = Some(reason);
 }
 
-/// What lies outside partitions and may matter. The gap in front of the first partition is taken as it is, so that
-/// stale loader code of a target's former life does not survive; of the others only what is not zero, so that an
-/// image still fits a disk that is smaller by nothing but free space.
-fn gaps(dev: &dyn ReadAt, table: &PartitionTable, size: u64) -> io::Result<ExtentSet> {
-    let mut covered = ExtentSet::new();
-    if table.kind == TableKind::None {
-        covered.insert(0..size);
-    }
-    for partition in table
-        .partitions
-        .iter()
-        .filter(|p| p.kind != PartitionKind::Extended)
-    {
-        covered.insert(partition.start..partition.start.saturating_add(partition.length).min(size));
-    }
-    let mut whole = ExtentSet::new();
-    whole.insert(0..size);
-    let mut taken = ExtentSet::new();
-    for gap in whole.subtract(&covered).iter() {
-        let parts = if gap.end - gap.start <= 2 * GAP_BYTES {
-            vec![gap.clone()]
-        } else {
-            vec![
-                gap.start..gap.start + GAP_BYTES,
-                gap.end - GAP_BYTES..gap.end,
-            ]
-        };
-        for part in parts {
-            if part.start == 0 {
-                taken.insert(part);
-            } else {
-                insert_nonzero(dev, table, part, &mut taken)?;
-            }
-        }
-    }
-    Ok(taken)
-}
-
-/// Adds the blocks of `range` (at most two megabytes) that hold anything but zeros and table sectors.
-fn insert_nonzero(
-    dev: &dyn ReadAt,
-    table: &PartitionTable,
-    range: Range<u64>,
-    taken: &mut ExtentSet,
-) -> io::Result<()> {
-    let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-    let mut bytes = vec![0u8; len];
-    dev.read_exact_at(range.start, &mut bytes)?;
-    for region in &table.regions {
-        blank(&mut bytes, range.start, region.offset, region.bytes.len());
-    }
-    let mut at = range.start;
-    for block in bytes.chunks(imagefmt::MASK_BLOCK as usize) {
-        if block.iter().any(|byte| *byte != 0) {
-            taken.insert(at..at + block.len() as u64);
-        }
-        at += block.len() as u64;
-    }
-    Ok(())
-}
-
 /// Zeroes the part of `bytes` (which lie at device offset `at`) that belongs to a table region.
 pub(super) fn blank(bytes: &mut [u8], at: u64, region_offset: u64, region_len: usize) {
     let region_end = region_offset.saturating_add(region_len as u64);
@@ -385,6 +330,7 @@ mod tests {
         let disk = vec![0x5a_u8; 1 << 20];
         let survey = survey(
             &disk,
+            &Holes::default(),
             1 << 20,
             512,
             Path::new("disk"),
@@ -403,7 +349,8 @@ mod tests {
             raw_partitions: vec![3],
             ..Default::default()
         };
-        let error = survey(&disk, 1 << 20, 512, Path::new("disk"), &options).unwrap_err();
+        let holes = Holes::default();
+        let error = survey(&disk, &holes, 1 << 20, 512, Path::new("disk"), &options).unwrap_err();
         assert!(matches!(error, DiskError::Refused { .. }), "{error}");
     }
 }

@@ -39,6 +39,8 @@ pub struct CaptureWishes {
     pub raw_partitions: Vec<u32>,
     /// Keep contents of page and hibernation files.
     pub keep_page_files: bool,
+    /// Everything that is not zero outside partitions.
+    pub all_gaps: bool,
     /// Logical sector size of a file that stands for a disk.
     pub sector_size: Option<u32>,
     /// Worker threads on the target; its processors when absent.
@@ -52,6 +54,7 @@ impl Default for CaptureWishes {
             chunk_log2: imagefmt::DEFAULT_CHUNK_LOG2,
             raw_partitions: Vec::new(),
             keep_page_files: false,
+            all_gaps: false,
             sector_size: None,
             threads: None,
         }
