@@ -225,6 +225,7 @@ fn plan_target(
         mac: naming::first_mac(&view.facts),
         disk: None,
         refused: None,
+        facts_age_seconds: None,
         personal: None,
     };
     match rule.choose(&view.facts.disks) {
@@ -304,6 +305,7 @@ mod tests {
                 last_seen: String::new(),
                 boot: None,
                 asks: None,
+                facts_time: String::new(),
                 facts: Facts {
                     disks,
                     ..Facts::default()
