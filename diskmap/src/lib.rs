@@ -1,10 +1,11 @@
 //! What is on a disk: its partition table, and which of its bytes are in use.
 //!
-//! Two halves that share [`extents::ExtentSet`], and a small third:
+//! Two halves that share [`extents::ExtentSet`], and two small parts:
 //!
 //! - [`table`] reads GPT and MBR tables, keeps the raw sectors they came from, and plans how to put
 //!   them back on a target ([`plan_commit`]): values in, a list of writes out.
 //! - [`usedmap`] asks a file system which bytes of a partition hold data.
+//! - [`signature`] finds what claims a whole disk beside its partition table.
 //! - [`boot_sector`] tells a file system where its partition starts now.
 //!
 //! The crate owns the meaning of on-disk bytes. It never opens a device, never writes one, and has
@@ -17,6 +18,7 @@
 pub mod boot_sector;
 pub mod extents;
 pub mod guid;
+pub mod signature;
 pub mod table;
 pub mod usedmap;
 

@@ -135,12 +135,40 @@ fn one_sector_too_small_is_refused_with_the_numbers() {
             target: 4096
         })
     ));
-    let empty = TestDisk::sgdisk(64 * MIB, &["-o"]).table().unwrap();
-    assert!(diskmap::plan_commit(&empty, 20 * MIB, 512, None).is_ok());
-    assert!(matches!(
-        diskmap::plan_commit(&empty, 30 * 512, 512, None),
-        Err(PatchError::DiskTooSmall { .. })
-    ));
+}
+
+#[test]
+fn a_table_without_entries_is_no_table_and_comes_back_as_it_was() {
+    for empty in [
+        TestDisk::sgdisk(64 * MIB, &["-o"]),
+        TestDisk::sfdisk(64 * MIB, "label: dos\n"),
+    ] {
+        let table = empty.table().unwrap();
+        assert_eq!(table.kind, TableKind::None);
+        assert!(table.warnings[0].contains("empty"), "{:?}", table.warnings);
+        let table = travelled(&table);
+        assert!(matches!(
+            diskmap::plan_commit(&table, 20 * MIB, 512, None),
+            Err(PatchError::DiskTooSmall { .. })
+        ));
+        let rest = [34 * 512..64 * MIB - 33 * 512];
+        let done = deploy(&empty, 64 * MIB, None, &rest);
+        assert_eq!(done.target.read(0..17408), empty.read(0..17408));
+    }
+}
+
+#[test]
+fn a_protective_entry_counts_whatever_its_size() {
+    let disk = sparse_numbers();
+    let whole = disk.table().unwrap();
+    disk.write(458, &[0; 4]);
+    let table = disk.table().unwrap();
+    assert_eq!(table.kind, TableKind::Gpt);
+    assert_eq!(table.partitions, whole.partitions);
+    travelled(&table);
+    // Firmware and kernel do not ask for the boot flags of the others either.
+    disk.write(446 + 16, &[0x17]);
+    assert_eq!(disk.table().unwrap().kind, TableKind::Gpt);
 }
 
 #[test]

@@ -365,7 +365,7 @@ fn file_systems_on_the_whole_disk_are_no_table() {
         let table = disk.table().unwrap();
         assert_eq!(table.kind, TableKind::None, "{arguments:?}");
         assert_eq!(table.regions.len(), 1);
-        assert!(table.warnings[0].contains("FAT"), "{:?}", table.warnings);
+        assert!(table.warnings[0].contains("fat"), "{:?}", table.warnings);
         // LBA 0 is still what makes the disk recognisable, and still goes last.
         let plan = diskmap::plan_commit(&travelled(&table), 80 * MIB, 512, None).unwrap();
         assert_eq!(plan.stages, [vec![], vec![], vec![(0, disk.read(0..512))]]);
@@ -377,6 +377,15 @@ fn file_systems_on_the_whole_disk_are_no_table() {
             diskmap::plan_commit(&table, 80 * MIB, 512, Some(Grow::Last)),
             Err(PatchError::NothingToGrow)
         ));
+    }
+    // The parameters say what it is, whatever the text beside them.
+    for text in [&b"        "[..], b"fat32   ", b"MSWIN4.1", &[0; 8]] {
+        let disk = TestDisk::blank(64 * MIB, 512);
+        disk.mkfs_fat(&["-F", "32"]);
+        disk.write(82, text);
+        let table = disk.table().unwrap();
+        assert_eq!(table.kind, TableKind::None);
+        assert!(table.warnings[0].contains("fat32"), "{:?}", table.warnings);
     }
     // Windows has text where the entries would be.
     let disk = TestDisk::blank(64 * MIB, 512);

@@ -15,6 +15,7 @@ pub mod buffer;
 pub mod capture;
 pub mod check;
 pub mod choice;
+mod claims;
 pub mod deployment;
 pub mod device;
 pub mod error;

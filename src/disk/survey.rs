@@ -5,11 +5,13 @@
 //! under-capture is data loss, so every doubt widens the set.
 
 use super::DiskError;
+use super::claims::Claims;
 use super::error::DirtyPartition;
 use super::gaps;
 use super::holes::Holes;
 use crate::target::PartitionFacts;
-use diskmap::usedmap::{MapOptions, Mapping, Window, identify, map_partition};
+use diskmap::signature::beside_table;
+use diskmap::usedmap::{MapOptions, Mapping, Window, identify, kinds, map_partition};
 use diskmap::{
     ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table,
 };
@@ -76,6 +78,8 @@ pub(super) fn survey(
         }
     }
 
+    let claims = Claims::look(dev, &table, path)?;
+    warnings.extend(claims.warnings);
     let outside = gaps::scan(dev, &table, size, holes, options.all_gaps).map_err(|source| {
         DiskError::Read {
             path: path.to_owned(),
@@ -83,12 +87,17 @@ pub(super) fn survey(
             source,
         }
     })?;
-    let (mut used, left_out) = (outside.taken, outside.left_out);
+    let (mut used, mut left_out) = (outside.taken, outside.left_out);
     let mut partitions = Vec::new();
     let mut dirty = Vec::new();
     for area in areas {
         let mut meta = area.meta();
         let raw_asked = options.raw_partitions.contains(&area.number);
+        let raw_reason = if raw_asked {
+            Some("asked for with --raw-partition".into())
+        } else {
+            claims.everything.clone()
+        };
         let window = Window::new(dev, area.range.start, area.len());
         let map_options = MapOptions {
             keep_page_files: options.keep_page_files,
@@ -105,14 +114,20 @@ pub(super) fn survey(
             uuid: fs.uuid.clone(),
             block_size: fs.block_size,
         });
-        match mapping {
-            _ if raw_asked => take_raw(
-                &mut used,
-                &mut meta,
-                &area.range,
-                "asked for with --raw-partition".into(),
-            ),
-            Mapping::Used(map) => {
+        match (mapping, raw_reason) {
+            (Mapping::Refused { fs, reason, hint }, _) if !raw_asked => {
+                dirty.push(DirtyPartition {
+                    number: area.number,
+                    fs: fs.kind.name().to_owned(),
+                    reason,
+                    hint,
+                });
+            }
+            (_, Some(reason))
+            | (Mapping::Raw { reason, .. } | Mapping::Refused { reason, .. }, None) => {
+                take_raw(&mut used, &mut meta, &area.range, reason);
+            }
+            (Mapping::Used(map), None) => {
                 for extent in &map.extents {
                     used.insert(area.range.start + extent.start..area.range.start + extent.end);
                 }
@@ -128,17 +143,12 @@ pub(super) fn survey(
                     })
                     .collect();
             }
-            Mapping::Raw { reason, .. } => take_raw(&mut used, &mut meta, &area.range, reason),
-            Mapping::Refused { fs, reason, hint } => {
-                dirty.push(DirtyPartition {
-                    number: area.number,
-                    fs: fs.kind.name().to_owned(),
-                    reason,
-                    hint,
-                });
-            }
         }
         partitions.push(meta);
+    }
+    if claims.everything.is_some() {
+        used.insert(0..size);
+        left_out.clear();
     }
     if dirty.is_empty() {
         Ok(Survey {
@@ -162,15 +172,23 @@ pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<S
         Ok(table) => table,
         Err(error) => return Ok(vec![format!("partition table damaged: {error}")]),
     };
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> = beside_table(dev, &table)?
+        .iter()
+        .map(|claim| format!("the whole disk: {} at byte {}", claim.kind, claim.at))
+        .collect();
     for area in data_areas(&table, size) {
         let window = Window::new(dev, area.range.start, area.len());
         let fs = identify(&window, area.len())?;
+        let several = kinds(&window, area.len())?;
         let what = match fs {
             Some(fs) => match fs.label.filter(|label| !label.is_empty()) {
                 Some(label) => format!("{} \"{label}\"", fs.kind.name()),
                 None => fs.kind.name().to_owned(),
             },
+            None if several.len() > 1 => {
+                let names: Vec<&str> = several.iter().map(|kind| kind.name()).collect();
+                format!("signatures of {}", names.join(" and "))
+            }
             None if table.kind == TableKind::None => continue,
             None => "no known file system".into(),
         };

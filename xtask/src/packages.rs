@@ -43,6 +43,13 @@ const NEEDS: &[Need] = &[
         "partclone",
         "the peer: oracle of tests and benches",
     ),
+    need("mkfs.btrfs", "btrfs-progs", "a file system on a whole disk"),
+    need("pvcreate", "lvm2", "a disk that LVM holds whole"),
+    need(
+        "cryptsetup",
+        "cryptsetup-bin",
+        "a disk that LUKS holds whole",
+    ),
     need("mcopy", "mtools", "files on FAT without the kernel"),
     need("zstd", "zstd", "fixtures and the peer"),
     need("xz", "xz-utils", "packages in the tests of exports"),

@@ -43,7 +43,11 @@ pub enum KeepError {
     #[error("no partition was chosen")]
     NothingChosen,
     /// Numbers that the table does not have.
-    #[error("there is no partition {}; {}", list(missing), existing_text(existing))]
+    #[error(
+        "there is no partition {}; the table has {}",
+        list(missing),
+        list(existing)
+    )]
     NoSuchPartition {
         /// Those asked for in vain.
         missing: Vec<u32>,
@@ -87,14 +91,6 @@ fn list(numbers: &[u32]) -> String {
         text.push(format!("{more} more"));
     }
     text.join(", ")
-}
-
-fn existing_text(existing: &[u32]) -> String {
-    if existing.is_empty() {
-        "the table is empty".to_owned()
-    } else {
-        format!("the table has {}", list(existing))
-    }
 }
 
 impl PartitionTable {

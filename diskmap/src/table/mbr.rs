@@ -18,6 +18,7 @@ use super::{
     Claim, Layout, Partition, PartitionKind, PartitionTable, Region, Role, TableError, TypeId,
     check_claims, check_regions,
 };
+use crate::usedmap::boot_sector;
 
 /// Position of the disk signature in LBA 0.
 pub(super) const DISK_SIGNATURE: usize = 440;
@@ -115,43 +116,55 @@ pub(super) enum FirstSector {
 
 /// Tells an MBR from a protective MBR and from the boot sector of a file system on the whole disk.
 ///
+/// A sector is a table only when an entry is used: 55AA alone ends the boot code of many file systems too,
+/// and a table that was made and never filled stands before whatever the disk was given to as a whole. An
+/// entry of type EE counts whatever its size (the kernel and firmware go by type and start), and the GPT
+/// headers then decide.
+///
 /// A boot flag other than 00 and 80 rules an MBR out, as in the kernel. A file-system signature does
 /// so only when the entries are no table either: GRUB keeps the 90 bytes after the first jump when it
-/// installs itself, so a real MBR may carry the old "FAT32" of a stick. mkfs.fat writes an entry that
+/// installs itself, so a real MBR may carry the old parameters of a stick. mkfs.fat writes an entry that
 /// starts at LBA 0, and most boot sectors have text or zeros there.
 pub(super) fn classify(lba0: &[u8], disk_sectors: u64) -> FirstSector {
     if !has_signature(lba0) {
         return FirstSector::Other { why: None };
     }
     let entries = entries(lba0);
-    if entries.iter().any(|entry| !matches!(entry.flag, 0 | 0x80)) {
-        let why = file_system(lba0).is_none().then(|| {
-            "LBA 0 ends in 55AA but its entries have no boot flag of a partition table: taken as a disk without a table"
-                .to_owned()
-        });
-        return FirstSector::Other { why };
-    }
+    let file_system = boot_sector(lba0);
+    let protective = |entry: &MbrEntry| entry.type_id == TYPE_PROTECTIVE;
     let used = || entries.iter().filter(|entry| entry.is_used());
-    if let Some(file_system) = file_system(lba0) {
-        let plausible = used().next().is_some()
-            && used().all(|entry| {
-                entry.start > 0
-                    && u64::from(entry.start) + u64::from(entry.sectors) <= disk_sectors
-                    && entry.type_id != 0
-            });
-        // The protective entry of a 2 TiB disk may say 0xFFFFFFFF; only its type matters.
-        let protective = used().any(|entry| entry.type_id == TYPE_PROTECTIVE && entry.start == 1);
-        if !plausible && !protective {
-            return FirstSector::Other {
-                why: Some(format!(
-                    "LBA 0 is the boot sector of a {file_system} file system on the whole disk"
-                )),
-            };
-        }
-    }
-    if used().any(|entry| entry.type_id == TYPE_PROTECTIVE) {
-        let hybrid = used().any(|entry| entry.type_id != TYPE_PROTECTIVE && entry.type_id != 0);
+    let flagged = entries.iter().all(|entry| matches!(entry.flag, 0 | 0x80));
+    // UEFI 2.10, 5.2.3: the entry starts at LBA 1. One that starts elsewhere is believed in a sector that is
+    // nothing else.
+    let announced = entries
+        .iter()
+        .any(|entry| protective(entry) && (entry.start == 1 || (flagged && file_system.is_none())));
+    if announced {
+        let hybrid = used().any(|entry| !protective(entry) && entry.type_id != 0);
         return FirstSector::Protective { hybrid };
+    }
+    let whole_disk = |file_system| {
+        format!("LBA 0 is the boot sector of a file system on the whole disk ({file_system})")
+    };
+    let no_table = |reason: &str| format!("{reason}: taken as a disk without a table");
+    let why = match file_system {
+        Some(file_system) => {
+            let plausible = used().next().is_some()
+                && used().all(|entry| {
+                    entry.start > 0
+                        && u64::from(entry.start) + u64::from(entry.sectors) <= disk_sectors
+                        && entry.type_id != 0
+                });
+            (!flagged || !plausible).then(|| whole_disk(file_system))
+        }
+        None if !flagged => Some(no_table(
+            "LBA 0 ends in 55AA but its entries have no boot flag of a partition table",
+        )),
+        None if used().next().is_none() => Some(no_table("the partition table in LBA 0 is empty")),
+        None => None,
+    };
+    if why.is_some() {
+        return FirstSector::Other { why };
     }
     let warnings = entries
         .iter()
@@ -160,26 +173,6 @@ pub(super) fn classify(lba0: &[u8], disk_sectors: u64) -> FirstSector {
         .map(|(_, number): (_, u32)| format!("partition {number} has a size but type 00"))
         .collect();
     FirstSector::Mbr { warnings }
-}
-
-/// Name of the file system whose boot sector this is, by its signature.
-fn file_system(sector: &[u8]) -> Option<&'static str> {
-    match &array_at::<8>(sector, 3) {
-        b"NTFS    " => return Some("NTFS"),
-        b"EXFAT   " => return Some("exFAT"),
-        b"-FVE-FS-" => return Some("BitLocker"),
-        b"ReFS\0\0\0\0" => return Some("ReFS"),
-        _ => {}
-    }
-    if &array_at::<8>(sector, 82) == b"FAT32   " {
-        return Some("FAT32");
-    }
-    match &array_at::<8>(sector, 54) {
-        b"FAT12   " => Some("FAT12"),
-        b"FAT16   " => Some("FAT16"),
-        b"FAT     " => Some("FAT"),
-        _ => None,
-    }
 }
 
 /// One extended boot record.

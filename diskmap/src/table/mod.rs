@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Owns the model and the decision which table a disk has: the protective entry of LBA 0 makes it
-//! GPT, other entries MBR, anything else none. Never writes and never repairs by guessing: a
+//! GPT, other used entries MBR, anything else none; a GPT in which no entry is used is none either. Never writes and never repairs by guessing: a
 //! partition that leaves the disk, overlaps another or covers the table itself is an error, never
 //! clamped, because a clamped partition is a silently shortened file system.
 //!
@@ -46,7 +46,7 @@ use device::{Disk, SparseDisk};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableKind {
-    /// No table: blank, or a file system on the whole disk.
+    /// No table, or an empty one: blank, or one thing on the whole disk.
     None,
     /// Four primary entries in LBA 0, logical partitions in a chain of extended boot records.
     Mbr,
@@ -231,6 +231,19 @@ impl PartitionTable {
             .find(|partition| partition.number == number)
     }
 
+    /// Makes it a disk without a table. Its sectors stay, so that reading them again ends here again.
+    fn forget(&mut self, why: &str) {
+        self.kind = TableKind::None;
+        self.disk_guid = None;
+        self.layout = Layout::None;
+        self.warnings = vec![why.to_owned()];
+        for region in &mut self.regions {
+            if region.role != Role::Lba0 {
+                region.role = Role::Other;
+            }
+        }
+    }
+
     /// Whole sectors of the disk.
     #[must_use]
     pub fn sectors(&self) -> u64 {
@@ -289,6 +302,9 @@ pub fn read_table(
     }
     table.partitions.sort_by_key(|partition| partition.number);
     table.regions.sort_by_key(|region| region.offset);
+    if table.kind == TableKind::Gpt && table.partitions.is_empty() {
+        table.forget("the GPT is empty: taken as a disk without a table");
+    }
     Ok(table)
 }
 

@@ -50,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use bits::Used;
 use volume::{Stop, Volume};
 
-pub(crate) use probe::boot_sector_kind;
+pub(crate) use probe::{MD_MAGIC, Signature, boot_sector, boot_sector_kind};
 pub use volume::Window;
 
 /// What a capture asks of a used-block map.
@@ -106,6 +106,10 @@ pub enum FsKind {
     MdRaid,
     /// Member of a ZFS pool.
     Zfs,
+    /// Device of bcache: a cache, or what is cached.
+    Bcache,
+    /// Member of an array that the firmware of a board or controller made (Intel, DDF).
+    BiosRaid,
 }
 
 impl FsKind {
@@ -133,6 +137,8 @@ impl FsKind {
             Self::LvmPv => "lvm2",
             Self::MdRaid => "md",
             Self::Zfs => "zfs",
+            Self::Bcache => "bcache",
+            Self::BiosRaid => "bios-raid",
         }
     }
 }
@@ -322,6 +328,41 @@ pub fn identify(dev: &dyn ReadAt, length: u64) -> Result<Option<FsInfo>, io::Err
             other => FsInfo::opaque(other, length),
         }),
     })
+}
+
+/// Every kind of content a partition has a signature of: more than one where something was made over an
+/// older thing whose traces survived.
+///
+/// # Errors
+///
+/// Only for a device that cannot be read.
+pub fn kinds(dev: &dyn ReadAt, length: u64) -> Result<Vec<FsKind>, io::Error> {
+    match probe::identify(&Volume::new(dev, length)) {
+        Err(Stop::Io(error)) => Err(error),
+        Err(_) | Ok(probe::Content::Unknown) => Ok(Vec::new()),
+        Ok(probe::Content::Several(kinds)) => Ok(kinds),
+        Ok(probe::Content::Opaque(kind, _) | probe::Content::One(kind)) => Ok(vec![kind]),
+    }
+}
+
+/// Signatures of what fills the whole of `dev`, with their places; of an ext file system only one whose
+/// superblock makes sense, because two bytes of a boot loader may look like its mark.
+///
+/// # Errors
+///
+/// Only for a device that cannot be read.
+pub(crate) fn signatures(dev: &dyn ReadAt, length: u64) -> Result<Vec<Signature>, io::Error> {
+    let volume = Volume::new(dev, length);
+    let mut found = match probe::signatures(&volume) {
+        Ok(found) => found,
+        Err(Stop::Io(error)) => return Err(error),
+        Err(_) => Vec::new(),
+    };
+    let is_ext = |kind| matches!(kind, FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4);
+    if found.iter().any(|signature| is_ext(signature.kind)) && ext::Ext::open(&volume).is_err() {
+        found.retain(|signature| !is_ext(signature.kind));
+    }
+    Ok(found)
 }
 
 /// Runs one reader and completes its answer with what lies outside the file system.

@@ -14,9 +14,12 @@
 //!   1024        H+ HX, 0xF2F52010            HFS+, F2FS
 //!   1080        0xEF53                       ext2/3/4
 //!   0, 4096     0xA92B4EFC                   md 1.1, 1.2; 1.0 and 0.90 near the end
+//!   4120        GUID of bcache               bcache
 //!   65600       _BHRfS_M                     btrfs
 //!   128 KiB     0x00BAB10C in any 1 KiB      ZFS label 0
 //!   page - 10   SWAPSPACE2 and relatives     swap, hibernation images
+//!   end - 1024  Intel Raid ISM Cfg Sig.      member of a RAID that the firmware made (Intel)
+//!   end - 512   DE 11 DE 11                  the same, of the DDF standard
 //! ```
 
 use super::FsKind;
@@ -35,23 +38,24 @@ pub(super) enum Content {
     One(FsKind),
 }
 
-const MD_MAGIC: u32 = 0xA92B_4EFC;
+pub(crate) const MD_MAGIC: u32 = 0xA92B_4EFC;
+
+/// A signature that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Signature {
+    /// What it says is there.
+    pub(crate) kind: FsKind,
+    /// Its first byte.
+    pub(crate) at: u64,
+}
 
 /// Looks at every place a signature can be.
 pub(super) fn identify(volume: &Volume<'_>) -> Result<Content, Stop> {
-    // Covers everything up to the btrfs superblock at 64 KiB and the largest swap page.
-    let head = volume.read_available(0, 128 << 10)?;
-    let mut kinds = Vec::new();
-    boot_sector(&head, &mut kinds);
-    superblocks(&head, &mut kinds);
-    if swap::signature(&head).is_some() {
-        kinds.push(FsKind::Swap);
-    }
-    if md_member(volume, &head)? {
-        kinds.push(FsKind::MdRaid);
-    }
-    if zfs_label(volume)? {
-        kinds.push(FsKind::Zfs);
+    let mut kinds: Vec<FsKind> = Vec::new();
+    for signature in signatures(volume)? {
+        if !kinds.contains(&signature.kind) {
+            kinds.push(signature.kind);
+        }
     }
     Ok(match kinds.as_slice() {
         [] => Content::Unknown,
@@ -63,14 +67,36 @@ pub(super) fn identify(volume: &Volume<'_>) -> Result<Content, Stop> {
     })
 }
 
+/// Every signature there is, with its place.
+pub(super) fn signatures(volume: &Volume<'_>) -> Result<Vec<Signature>, Stop> {
+    // Covers everything up to the btrfs superblock at 64 KiB and the largest swap page.
+    let head = volume.read_available(0, 128 << 10)?;
+    let mut found = Vec::new();
+    found.extend(boot_sector(&head).map(|kind| Signature { kind, at: 0 }));
+    superblocks(&head, &mut found);
+    if let Some(signature) = swap::signature(&head) {
+        found.push(Signature {
+            kind: FsKind::Swap,
+            at: u64::from(signature.page_size).saturating_sub(10),
+        });
+    }
+    let kind = FsKind::MdRaid;
+    found.extend(md_places(volume, &head)?.map(|at| Signature { kind, at }));
+    let kind = FsKind::Zfs;
+    found.extend(zfs_label(volume)?.map(|at| Signature { kind, at }));
+    let kind = FsKind::BiosRaid;
+    found.extend(bios_raid(volume)?.map(|at| Signature { kind, at }));
+    Ok(found)
+}
+
 /// What a boot sector, and as much of what follows as is given, says it is; none when it is unknown, or more
 /// than one thing.
 pub(crate) fn boot_sector_kind(head: &[u8]) -> Option<FsKind> {
-    let mut kinds = Vec::new();
-    boot_sector(head, &mut kinds);
-    superblocks(head, &mut kinds);
-    match kinds.as_slice() {
-        [kind] => Some(*kind),
+    let mut found = Vec::new();
+    superblocks(head, &mut found);
+    match (boot_sector(head), found.as_slice()) {
+        (Some(kind), []) => Some(kind),
+        (None, [one]) => Some(one.kind),
         _ => None,
     }
 }
@@ -82,28 +108,33 @@ fn has(head: &[u8], at: usize, signature: &[u8]) -> bool {
 }
 
 /// Boot sectors of the Microsoft family. They exclude each other by where their name stands.
-fn boot_sector(head: &[u8], kinds: &mut Vec<FsKind>) {
+///
+/// The first sector is enough.
+pub(crate) fn boot_sector(head: &[u8]) -> Option<FsKind> {
     /// BitLocker To Go looks like FAT32 but for this GUID, 4967d63b-2e29-4ad8-8399-f6a339e3d001.
     const TO_GO: &[u8] = &[
         0x3B, 0xD6, 0x67, 0x49, 0x29, 0x2E, 0xD8, 0x4A, 0x83, 0x99, 0xF6, 0xA3, 0x39, 0xE3, 0xD0,
         0x01,
     ];
     if has(head, 3, b"-FVE-FS-") || has(head, 424, TO_GO) {
-        kinds.push(FsKind::BitLocker);
+        Some(FsKind::BitLocker)
     } else if has(head, 3, b"NTFS    ") {
-        kinds.push(FsKind::Ntfs);
+        Some(FsKind::Ntfs)
     } else if has(head, 3, b"EXFAT   ") {
-        kinds.push(FsKind::ExFat);
+        Some(FsKind::ExFat)
     } else if has(head, 3, b"ReFS\0\0\0\0") {
-        kinds.push(FsKind::ReFs);
+        Some(FsKind::ReFs)
     } else if is_fat(head).unwrap_or(false) {
         // The reader counts clusters to tell 12 from 16 bits.
         let is_32 = has(head, 22, &[0, 0]);
-        kinds.push(if is_32 { FsKind::Fat32 } else { FsKind::Fat16 });
+        Some(if is_32 { FsKind::Fat32 } else { FsKind::Fat16 })
+    } else {
+        None
     }
 }
 
-/// FAT has no magic: a jump, a sane parameter block and the boot mark together stand for one.
+/// FAT has no magic: a jump, a sane parameter block and the boot mark together stand for one. The text that
+/// names the type "is informational only and does not determine the FAT type" (Microsoft FAT specification).
 fn is_fat(head: &[u8]) -> Result<bool, Stop> {
     let boot = Fields(head);
     let sector = boot.u16(11)?;
@@ -115,10 +146,13 @@ fn is_fat(head: &[u8]) -> Result<bool, Stop> {
         && cluster.is_power_of_two()
         && boot.u16(14)? != 0
         && (1..=2).contains(&boot.u8(16)?)
-        && (boot.u8(21)? == 0xF0 || boot.u8(21)? >= 0xF8))
+        && (boot.u8(21)? == 0xF0 || boot.u8(21)? >= 0xF8)
+        // Sectors, and sectors of a table: 16 bits, or 32 where those are zero.
+        && (boot.u16(19)? != 0 || boot.u32(32)? != 0)
+        && (boot.u16(22)? != 0 || boot.u32(36)? != 0))
 }
 
-fn superblocks(head: &[u8], kinds: &mut Vec<FsKind>) {
+fn superblocks(head: &[u8], found: &mut Vec<Signature>) {
     let table: &[(FsKind, usize, &[u8])] = &[
         (FsKind::Luks, 0, b"LUKS\xBA\xBE"),
         (FsKind::Xfs, 0, b"XFSB"),
@@ -129,48 +163,78 @@ fn superblocks(head: &[u8], kinds: &mut Vec<FsKind>) {
         (FsKind::F2fs, 1024, &[0x10, 0x20, 0xF5, 0xF2]),
         (FsKind::Ext4, 1080, &[0x53, 0xEF]),
         (FsKind::Btrfs, 65_600, b"_BHRfS_M"),
+        // The GUID c68573f6-4e1a-45ca-8265-f57f48ba6d81, for a cache and for what it caches.
+        (
+            FsKind::Bcache,
+            4120,
+            b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+        ),
     ];
     for (kind, at, signature) in table {
         if has(head, *at, signature) {
-            kinds.push(*kind);
+            found.push(Signature {
+                kind: *kind,
+                at: *at as u64,
+            });
         }
     }
-    let lvm = (0..4).any(|sector| {
-        has(head, sector * 512, b"LABELONE") && has(head, sector * 512 + 24, b"LVM2 001")
-    });
-    if lvm {
-        kinds.push(FsKind::LvmPv);
-    }
+    let lvm = (0..4usize)
+        .map(|sector| sector * 512)
+        .find(|at| has(head, *at, b"LABELONE") && has(head, at.saturating_add(24), b"LVM2 001"));
+    found.extend(lvm.map(|at| Signature {
+        kind: FsKind::LvmPv,
+        at: at as u64,
+    }));
 }
 
 /// md superblocks: 1.1 and 1.2 at the front, 1.0 and 0.90 near the end of the member.
-fn md_member(volume: &Volume<'_>, head: &[u8]) -> Result<bool, Stop> {
+fn md_places(volume: &Volume<'_>, head: &[u8]) -> Result<impl Iterator<Item = u64>, Stop> {
     let magic = MD_MAGIC.to_le_bytes();
-    if has(head, 0, &magic) || has(head, 4096, &magic) {
-        return Ok(true);
-    }
+    let mut found: Vec<u64> = [0usize, 4096]
+        .into_iter()
+        .filter(|at| has(head, *at, &magic))
+        .map(|at| at as u64)
+        .collect();
     let length = volume.length();
     let sectors = length / 512;
     let version_1_0 = sectors.checked_sub(16).map(|sector| (sector & !7) * 512);
     let version_0_90 = (length & !0xFFFF).checked_sub(0x1_0000);
     for at in [version_1_0, version_0_90].into_iter().flatten() {
-        let found = volume.read_available(at, 4)?;
+        let bytes = volume.read_available(at, 4)?;
         // 0.90 is in the byte order of the machine that made it.
-        if found == magic || found == MD_MAGIC.to_be_bytes() {
-            return Ok(true);
+        let named = bytes == magic || bytes == MD_MAGIC.to_be_bytes();
+        // In a small member a place at the end can be one at the front.
+        if named && !found.contains(&at) {
+            found.push(at);
         }
     }
-    Ok(false)
+    Ok(found.into_iter())
 }
 
 /// The uberblock array of ZFS label 0: 128 KiB of slots, any of them may be the live one.
-fn zfs_label(volume: &Volume<'_>) -> Result<bool, Stop> {
+fn zfs_label(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     const UBERBLOCK: u64 = 0x00BA_B10C;
-    let ring = volume.read_available(128 << 10, 128 << 10)?;
-    let found = ring.chunks_exact(1024).any(|slot| {
+    const RING: u64 = 128 << 10;
+    let ring = volume.read_available(RING, 128 << 10)?;
+    let slot = ring.chunks_exact(1024).position(|slot| {
         slot.starts_with(&UBERBLOCK.to_le_bytes()) || slot.starts_with(&UBERBLOCK.to_be_bytes())
     });
-    Ok(found)
+    Ok(slot.map(|slot| RING + slot as u64 * 1024))
+}
+
+/// What the firmware of a board or controller keeps at the end of the disks of its arrays.
+fn bios_raid(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
+    let Some(at) = (volume.length() & !511).checked_sub(1024) else {
+        return Ok(None);
+    };
+    let tail = volume.read_available(at, 1024)?;
+    Ok(if has(&tail, 0, b"Intel Raid ISM Cfg Sig. ") {
+        Some(at)
+    } else if has(&tail, 512, &[0xDE, 0x11, 0xDE, 0x11]) {
+        Some(at.saturating_add(512))
+    } else {
+        None
+    })
 }
 
 /// Why content of this kind is captured whole, with what that means for the operator.
@@ -190,6 +254,10 @@ fn opaque_reason(kind: FsKind, length: u64) -> Option<String> {
         }
         FsKind::MdRaid => format!("member of an md array: all {mib} MiB are captured"),
         FsKind::Zfs => format!("member of a ZFS pool: all {mib} MiB are captured"),
+        FsKind::Bcache => format!("bcache device: all {mib} MiB are captured"),
+        FsKind::BiosRaid => {
+            format!("member of a RAID that the firmware made: all {mib} MiB are captured")
+        }
         FsKind::Xfs
         | FsKind::Btrfs
         | FsKind::ReFs

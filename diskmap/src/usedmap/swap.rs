@@ -14,7 +14,7 @@ const PAGE_SIZES: [u32; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 /// What the end of the first page says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
-    page_size: u32,
+    pub(super) page_size: u32,
     state: State,
 }
 
