@@ -11,6 +11,7 @@
 //! | [`target`] | words shared by all of them: facts and states of a target | - |
 //! | [`units`], [`speed`] | sizes, rates and times as people read and type them; how fast it is now | - |
 //!
+//! `facts` has the words that all crates share, and the rule that says who a machine is.
 //! `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests prove that no socket,
 //! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not. So are the
 //! crates behind templates (`docs/templates.md`): `template`, `hive` and `inspect` are pure; `apply` changes disks, `domain` asks a

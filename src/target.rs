@@ -14,6 +14,8 @@ pub enum TargetState {
     Discovered,
     /// Connected; a technician has to let it in.
     WaitingApproval,
+    /// Connected; a technician has to say which machine it is.
+    Unidentified,
     /// Connected and idle.
     Ready,
     /// Accepted a job; has not received anything yet.
@@ -53,6 +55,7 @@ impl TargetState {
         match self {
             Self::Discovered => "discovered",
             Self::WaitingApproval => "waiting-approval",
+            Self::Unidentified => "unidentified",
             Self::Ready => "ready",
             Self::Joined => "joined",
             Self::Capturing => "capturing",

@@ -11,8 +11,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use facts::Mac;
 use pxe::dhcp::{Lease, MessageType, code};
-use pxe::identity::Mac;
 use serde_json::Value;
 
 use common::fill::noise;

@@ -10,7 +10,7 @@
 //! than a full term from now, so a clock that was wrong once (2099, and right again) locks no address.
 
 use crate::dhcp::{MessageType, Op, Packet, code};
-use crate::identity::Mac;
+use facts::Mac;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -2,7 +2,6 @@
 //!
 //! | module | what it is | pure |
 //! |---|---|---|
-//! | [`identity`] | what a machine is known by: MAC and UUID | yes |
 //! | [`machine`] | who boots, how far it came, what it is to do; the policy that is asked | yes |
 //! | [`decide`] | which machine gets what, with every quirk of firmware | yes |
 //! | [`dhcp`] | DHCP packets as values, for a server and for a client | yes |
@@ -19,7 +18,6 @@ pub mod bundle;
 pub mod decide;
 pub mod dhcp;
 pub mod export;
-pub mod identity;
 pub mod lease;
 pub mod machine;
 pub mod script;

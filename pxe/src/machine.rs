@@ -2,7 +2,7 @@
 //!
 //! Owns: the words of the contract in `docs/network-boot.md`. Which machine gets what is decided by whoever implements [`Policy`]: this crate only asks.
 
-use crate::identity::{Mac, Uuid};
+use facts::{Mac, Uuid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;

@@ -3,8 +3,8 @@
 //! Owns: their text, and the kernel's command line as `docs/network-boot.md` has it. Pure. What always holds: nothing that came from the wire stands in a
 //! script except addresses and UUIDs that were parsed and written again, so no machine can put words into another's mouth.
 
-use crate::identity::Mac;
 use crate::machine::{Machine, Verdict, Words};
+use facts::Mac;
 use std::net::Ipv4Addr;
 
 /// Screens of the kernel: the graphical one and the first serial line.

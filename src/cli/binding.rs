@@ -85,7 +85,7 @@ fn binding_table(bindings: &[Binding]) -> String {
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(" "),
-            or_dash(binding.uuid.as_deref()),
+            or_dash(binding.uuid.map(|uuid| uuid.to_string()).as_deref()),
             clean(&binding.template),
         ]);
     }

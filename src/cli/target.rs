@@ -6,7 +6,8 @@ use super::output::Output;
 use super::pxe::{about, machine_table};
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{
-    ApiError, ErrorCode, MachineView, RenameRequest, SCHEMA_VERSION, TargetList, TargetView,
+    ApiError, ErrorCode, IdentifyRequest, MachineView, RenameRequest, SCHEMA_VERSION, TargetList,
+    TargetView,
 };
 use crate::console::client::{Client, segment};
 use crate::console::select::{Selector, SelectorError};
@@ -32,6 +33,15 @@ pub(super) enum Command {
     Approve(TargetsArgs),
     /// Give a target another name
     Rename(RenameArgs),
+    /// Say which machine a target is that is unidentified
+    ///
+    /// A machine with a new card or a new board looks like another one with
+    /// the same UUID or serial number. It waits as unidentified until a
+    /// technician says which it is; nobody loses a name or address meanwhile.
+    #[command(
+        after_help = "Examples:\n  diskcast target identify lab-07-2 --is lab-07   a part of lab-07 was changed\n  diskcast target identify lab-07-2 --new         another machine"
+    )]
+    Identify(IdentifyArgs),
     /// Forget targets that are gone
     Forget(TargetsArgs),
     /// Start machines by Wake-on-LAN; booting from the network they get the
@@ -61,6 +71,19 @@ pub(super) struct TargetsArgs {
     /// Which ones, by name or selector
     #[arg(required = true, value_name = "SELECTOR", value_parser = selector)]
     selectors: Vec<Selector>,
+}
+
+/// Options of `target identify`.
+#[derive(Debug, Args)]
+pub(super) struct IdentifyArgs {
+    /// Name or id of the target in question
+    target: String,
+    /// It is this one: it gets back its name, id and address
+    #[arg(long, value_name = "TARGET", required_unless_present = "new")]
+    is: Option<String>,
+    /// It is a machine of its own
+    #[arg(long, conflicts_with = "is")]
+    new: bool,
 }
 
 /// Options of `target rename`.
@@ -97,8 +120,11 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
                 (false, false) => {
                     out.line(target_table(&list.targets));
                     for target in &list.targets {
-                        if let Some(asks) = &target.asks {
-                            out.note(clean(&format!("{} {asks}", target.name)));
+                        for note in [target.asks.clone(), target.question()]
+                            .into_iter()
+                            .flatten()
+                        {
+                            out.note(clean(&format!("{} {note}", target.name)));
                         }
                     }
                 }
@@ -142,6 +168,18 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         Command::Wake(args) => {
             let known = list(&client).await?.targets;
             each(&client, out, &select(&known, &args.selectors)?, "wake").await
+        }
+        Command::Identify(args) => {
+            let known = list(&client).await?.targets;
+            let id = find(&known, &args.target)?.id.clone();
+            let is = match &args.is {
+                Some(is) => Some(find(&known, is)?.id.clone()),
+                None => None,
+            };
+            let path = format!("/v1/targets/{}/identify", segment(&id));
+            let view: TargetView = client.post(&path, &IdentifyRequest { is }).await?;
+            show_changed(out, vec![view]);
+            Ok(Exit::OK)
         }
         Command::Rename(args) => {
             let known = list(&client).await?.targets;
@@ -327,6 +365,15 @@ fn target_text(target: &TargetView) -> String {
             format!("{}{}", facts.cpus, if facts.aes { ", AES" } else { "" }),
         ),
     ];
+    if let Some(question) = target.question() {
+        lines.push(("identity", question));
+    }
+    for value in &target.identity.not_unique {
+        lines.push((
+            "not unique",
+            format!("{value}: other machines have it too, so it decides nothing"),
+        ));
+    }
     if let Some(boot) = &target.boot {
         let firmware = boot.firmware.as_deref().unwrap_or("firmware unknown");
         lines.push((

@@ -14,6 +14,7 @@ pub use super::api_template::{
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
 use crate::target::{Bottleneck, Choice, Facts, TargetState};
+use facts::identity::{Record, Shared};
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,14 +145,37 @@ pub struct TargetView {
     /// What a person at the target asks for, and how it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<String>,
+    /// What is known of who it is.
+    #[serde(default)]
+    pub identity: IdentityView,
     /// The machine.
     pub facts: Facts,
-    /// When it said so, RFC 3339.
-    #[serde(default)]
-    pub facts_time: String,
     /// How its last network boot went, when it booted here.
     #[serde(default)]
     pub boot: Option<MachineView>,
+}
+
+impl TargetView {
+    /// The question who it is, with how a technician answers it; none when it is known.
+    pub fn question(&self) -> Option<String> {
+        let name = &self.name;
+        let old = self.identity.may_be.first()?;
+        let all = self.identity.may_be.join(" or ");
+        Some(format!(
+            "may be {all} with a part changed, or another machine: diskcast target identify {name} --is {old}, or --new"
+        ))
+    }
+}
+
+/// What is known of who a machine is.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct IdentityView {
+    /// Names of targets it may be, with a part changed; `POST /v1/targets/{id}/identify` answers it.
+    #[serde(default)]
+    pub may_be: Vec<String>,
+    /// What it says that other machines say too, so that it decides nothing.
+    #[serde(default)]
+    pub not_unique: Vec<String>,
 }
 
 /// `GET /v1/targets`.
@@ -281,12 +305,8 @@ pub struct BootSync {
 pub struct BootKnown {
     /// Target.
     pub id: String,
-    /// SMBIOS UUID.
-    #[serde(default)]
-    pub uuid: Option<String>,
-    /// Its cards.
-    #[serde(default)]
-    pub macs: Vec<String>,
+    /// What it is known by.
+    pub record: Record,
     /// Something waits for it and is not over for it.
     pub wanted: bool,
 }
@@ -300,6 +320,9 @@ pub struct BootOrders {
     pub policy: BootPolicy,
     /// Every target.
     pub known: Vec<BootKnown>,
+    /// What several machines have, so that it decides nothing.
+    #[serde(default)]
+    pub shared: Shared,
     /// `address:port` agents connect to.
     pub console: String,
     /// What they pin.
@@ -632,6 +655,14 @@ pub struct Summary {
 
 /// File name of the API's socket in the data directory.
 pub const SOCKET_NAME: &str = "console.sock";
+
+/// `POST /v1/targets/{id}/identify`; the answer is the `TargetView` of the machine as it is known then.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IdentifyRequest {
+    /// Id or name of the target it is; none when it is a machine of its own.
+    #[serde(default)]
+    pub is: Option<String>,
+}
 
 /// `POST /v1/targets/{id}/rename`; the answer is the `TargetView`.
 ///

@@ -4,6 +4,7 @@
 //! GET  /v1/console                       ConsoleInfo
 //! GET  /v1/targets                       TargetList           GET  /v1/targets/{id}          TargetView
 //! POST /v1/targets/{id}/approve|forget   TargetView           POST /v1/targets/{id}/rename   RenameRequest -> TargetView
+//! POST /v1/targets/{id}/identify         IdentifyRequest -> TargetView
 //! POST /v1/targets/{id}/wake             TargetView
 //! GET  /v1/boot                          BootReport           POST /v1/boot/check            BootReport
 //! POST /v1/boot/sync                     BootSync -> BootOrders
@@ -29,8 +30,8 @@
 
 use super::api::{
     ApiError, BootOrders, BootReport, CancelRequest, CheckRequest, CreateJob, DeployRequest,
-    ErrorCode, Event, ImageCheck, JobList, JobState, JobView, Offer, OfferList, Plan,
-    RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
+    ErrorCode, Event, IdentifyRequest, ImageCheck, JobList, JobState, JobView, Offer, OfferList,
+    Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
 };
 use super::context::Console;
 use super::doctor_report::DoctorReport;
@@ -74,6 +75,7 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/targets/{id}/approve", post(approve))
         .route("/v1/targets/{id}/forget", post(forget))
         .route("/v1/targets/{id}/rename", post(rename))
+        .route("/v1/targets/{id}/identify", post(identify))
         .route("/v1/targets/{id}/wake", post(wake))
         .route(
             "/v1/boot",
@@ -143,9 +145,7 @@ async fn targets(State(console): Shared) -> Json<TargetList> {
 }
 
 async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
-    let known = console.roster.view(&id)?;
-    console.refresh_facts(&format!("id:{}", known.id)).await;
-    let mut view = console.roster.view(&known.id)?;
+    let mut view = console.roster.view(&id)?;
     view.asks = console.asks(&view);
     Ok(Json(console.with_boot(view)))
 }
@@ -204,6 +204,28 @@ async fn rename(State(console): Shared, Path(id): Path<String>, body: Bytes) -> 
     let row = console.roster.rename(&id, &request.name)?;
     let id = row.id.clone();
     console.store.save_target(row).await.map_err(not_stored)?;
+    console.roster.view(&id).map(Json)
+}
+
+async fn identify(
+    State(console): Shared,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Answer<TargetView> {
+    let request: IdentifyRequest = parse(&body)?;
+    let identified = console.roster.identify(&id, request.is.as_deref())?;
+    let id = identified.row.id.clone();
+    let kept = async {
+        let store = &console.store;
+        store.save_target(identified.row).await?;
+        store.save_identities(identified.identity).await
+    };
+    let kept = kept.await;
+    // Its agent comes back at once, as the target it is.
+    if let Some(link) = identified.close {
+        link.close.cancel();
+    }
+    kept.map_err(not_stored)?;
     console.roster.view(&id).map(Json)
 }
 

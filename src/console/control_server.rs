@@ -134,8 +134,16 @@ async fn attend(
             return;
         }
     };
-    let Joined { row, job } = joined;
+    let Joined { row, job, identity } = joined;
     tracing::info!(target = row.name, id = row.id, %address, "agent connected");
+    if let Some(question) = console
+        .roster
+        .view(&row.id)
+        .ok()
+        .and_then(|view| view.question())
+    {
+        tracing::warn!(target = row.name, "{question}");
+    }
     console.boot.joined(&row.id, &row.facts);
     link.send(ConsoleMessage::Welcome {
         target: row.id.clone(),
@@ -146,6 +154,9 @@ async fn attend(
     let id = row.id.clone();
     if let Err(error) = console.store.save_target(row).await {
         tracing::error!(target = id, %error, "target not recorded");
+    }
+    if let Err(error) = console.store.save_identities(identity).await {
+        tracing::error!(target = id, %error, "what it is known by is not recorded");
     }
     let held_here = held.as_ref().map(|held| held.job.clone());
     if let Some(held) = held {
@@ -185,7 +196,7 @@ async fn attend(
 
     let ended = read(console, &id, &mut reader, &close).await;
     close.cancel();
-    if let Some(Joined { row, job }) = console.roster.leave(&id, number) {
+    if let Some(Joined { row, job, .. }) = console.roster.leave(&id, number) {
         let name = row.name.clone();
         match ended {
             Ended::Nonsense(error) => {
@@ -280,26 +291,9 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             console.doctor.heard(id, &run, Word::Answer(answer));
             return;
         }
-        AgentMessage::Facts(facts) => {
-            if let Some(row) = console.roster.renew(id, *facts)
-                && let Err(error) = console.store.save_target(row).await
-            {
-                tracing::error!(target = id, %error, "target not recorded");
-            }
-            return;
-        }
-        // What it has to say of its disks comes over this very connection: nobody may wait here for it.
-        AgentMessage::MenuRequest => {
-            let console = Arc::clone(console);
-            tokio::spawn(async move { console.menu_asked(&target).await });
-            return;
-        }
+        AgentMessage::MenuRequest => return console.menu_asked(id),
         AgentMessage::BackupRequest(request) => return console.backup_asked(id, &request),
-        AgentMessage::TakeOffer(choice) => {
-            let console = Arc::clone(console);
-            tokio::spawn(async move { console.offer_taken(&target, *choice).await });
-            return;
-        }
+        AgentMessage::TakeOffer(choice) => return console.offer_taken(id, *choice).await,
         AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };

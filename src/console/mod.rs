@@ -29,7 +29,6 @@ pub mod doctor;
 mod doctor_judge;
 pub mod doctor_report;
 mod doctor_self;
-mod freshness;
 pub mod handshakes;
 pub mod image_check;
 pub mod interface;
@@ -50,6 +49,8 @@ pub mod store;
 pub mod throttle;
 pub mod time;
 
+#[cfg(test)]
+mod identity_tests;
 #[cfg(test)]
 mod test_room;
 #[cfg(test)]

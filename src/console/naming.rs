@@ -1,10 +1,12 @@
 //! Who a target is: a stable identity and a unique name out of what an agent says about its machine.
 //!
-//! Owns: which facts identify a machine, which values of them are nonsense, and cleaning facts before anything keeps
-//! or shows them. Pure. What always holds: the same machine gets the same key on every boot; cleaned facts carry no
+//! Owns: ids and names, and cleaning facts before anything keeps or shows them; who a machine is, is decided by
+//! [`facts::identity`]. Pure. What always holds: cleaned facts carry no
 //! control character (they reach terminals) and a bounded number of short strings (they reach the store).
 
 use crate::target::Facts;
+use facts::Mac;
+use facts::identity::{Evidence, Shared, Value};
 
 /// Longest text kept from any fact, in characters. Real models and serial numbers stay under 64.
 const MAX_FACT_CHARS: usize = 256;
@@ -12,24 +14,6 @@ const MAX_FACT_CHARS: usize = 256;
 const MAX_FACT_ENTRIES: usize = 128;
 /// Longest name: a DNS label.
 const MAX_NAME_CHARS: usize = 63;
-
-/// Serial numbers that firmware makers forgot to fill in, in lower case.
-const NONSENSE_SERIALS: [&str; 14] = [
-    "to be filled by o.e.m.",
-    "default string",
-    "system serial number",
-    "not specified",
-    "not applicable",
-    "not available",
-    "none",
-    "n/a",
-    "unknown",
-    "invalid",
-    "empty",
-    "oem",
-    "0123456789",
-    "123456789",
-];
 
 /// Facts with control characters taken out and lengths and numbers of entries bounded.
 pub fn clean(mut facts: Facts) -> Facts {
@@ -83,26 +67,25 @@ pub fn clean_line(text: &str, max: usize) -> String {
         .collect()
 }
 
-/// What makes the machine this machine: SMBIOS UUID, else serial number, else first MAC address, else host name.
-/// File-backed disks add their paths, because then several agents live on one machine.
-pub fn machine_key(facts: &Facts) -> String {
-    let mut key = if let Some(uuid) = facts.uuid.as_deref().and_then(useful_uuid) {
-        format!("uuid:{uuid}")
-    } else if let Some(serial) = facts.serial.as_deref().and_then(useful_serial) {
-        format!("serial:{serial}")
-    } else if let Some(mac) = first_mac(facts) {
-        format!("mac:{mac}")
-    } else {
-        format!("host:{}", facts.hostname)
+/// What a machine says of its identity. Agents with files for disks are told apart by their paths.
+pub fn evidence(facts: &Facts) -> Evidence {
+    let cards = facts.nics.iter().map(|nic| nic.mac.as_str());
+    let files = facts.disks.iter().filter(|disk| disk.file_backed);
+    Evidence::read(facts.uuid.as_deref(), facts.serial.as_deref(), cards)
+        .with_files(files.map(|disk| disk.path.as_str()))
+        .or_host(&facts.hostname)
+}
+
+/// The text a new id is made from: the first value the machine has for itself, and its files.
+pub fn machine_key(evidence: &Evidence, shared: &Shared) -> String {
+    let own = evidence.values().find(|value| !shared.has(value));
+    let mut key = match own {
+        Some(Value::Uuid(uuid)) => format!("uuid:{}", uuid.to_string().replace('-', "")),
+        Some(Value::Serial(serial)) => format!("serial:{serial}"),
+        Some(Value::Card(mac)) => format!("mac:{mac}"),
+        None => format!("host:{}", evidence.host.as_deref().unwrap_or_default()),
     };
-    let mut files: Vec<&str> = facts
-        .disks
-        .iter()
-        .filter(|disk| disk.file_backed)
-        .map(|disk| disk.path.as_str())
-        .collect();
-    files.sort_unstable();
-    for file in files {
+    for file in &evidence.files {
         // A path holds no NUL, so two lists of paths never run together into one key.
         key.push('\0');
         key.push_str(file);
@@ -123,40 +106,11 @@ pub fn target_id(key: &str, copy: u32) -> String {
 
 /// First real MAC address, lower case with colons.
 pub fn first_mac(facts: &Facts) -> Option<String> {
-    facts
-        .nics
-        .iter()
-        .map(|nic| nic.mac.to_ascii_lowercase().replace('-', ":"))
-        .find(|mac| {
-            let digits: Vec<char> = mac.chars().filter(|c| *c != ':').collect();
-            digits.len() == 12
-                && digits.iter().all(char::is_ascii_hexdigit)
-                && digits.iter().any(|c| *c != digits[0])
-        })
-}
-
-fn useful_uuid(uuid: &str) -> Option<String> {
-    let digits: String = uuid
-        .chars()
-        .filter(|c| *c != '-')
-        .collect::<String>()
-        .to_ascii_lowercase();
-    let first = digits.chars().next()?;
-    let real = digits.len() == 32
-        && digits.chars().all(|c| c.is_ascii_hexdigit())
-        && digits.chars().any(|c| c != first)
-        // AMI's sample value, on thousands of boards.
-        && digits != "03000200040005000006000700080009";
-    real.then_some(digits)
-}
-
-fn useful_serial(serial: &str) -> Option<String> {
-    let serial = serial.trim().to_ascii_lowercase();
-    let first = serial.chars().next()?;
-    let real = serial.chars().count() >= 4
-        && serial.chars().any(|c| c != first)
-        && !NONSENSE_SERIALS.contains(&serial.as_str());
-    real.then_some(serial)
+    let cards = facts.nics.iter().filter_map(|nic| nic.mac.parse().ok());
+    cards
+        .filter(|mac: &Mac| mac.is_card())
+        .map(|mac| mac.to_string())
+        .next()
 }
 
 /// True for a name a technician may give.
@@ -219,9 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_falls_through_to_the_next_fact() {
+    fn an_id_comes_from_the_first_value_of_its_own() {
         let mac = "52:54:00:aa:bb:cc";
         let real = "4C4C4544-0042-3510-8052-B4C04F564433";
+        let shared: Shared = [Value::Serial("default string".to_owned())]
+            .into_iter()
+            .collect();
         for (uuid, serial, expected) in [
             (real, "ABC1234", "uuid:4c4c454400423510"),
             (
@@ -234,17 +191,13 @@ mod tests {
                 "Default string",
                 "mac:52:54",
             ),
-            (
-                "03000200-0400-0500-0006-000700080009",
-                "To be filled by O.E.M.",
-                "mac:52:54",
-            ),
             ("Not Settable", "0000000", "mac:52:54"),
         ] {
-            let key = machine_key(&facts(uuid, serial, mac));
+            let key = machine_key(&evidence(&facts(uuid, serial, mac)), &shared);
             assert!(key.starts_with(expected), "{uuid} {serial}: {key}");
         }
-        assert_eq!(machine_key(&facts("", "", "00:00:00:00:00:00")), "host:h");
+        let nothing = evidence(&facts("", "", "00:00:00:00:00:00"));
+        assert_eq!(machine_key(&nothing, &shared), "host:h");
     }
 
     #[test]
@@ -254,26 +207,21 @@ mod tests {
             file_backed: true,
             ..DiskFacts::default()
         };
+        let key = |facts: &Facts| machine_key(&evidence(facts), &Shared::default());
         let mut a = facts("", "ABC1234", "");
         let mut b = a.clone();
         a.disks = vec![disk("/a"), disk("/b")];
         b.disks = vec![disk("/b"), disk("/a")];
-        assert_eq!(
-            target_id(&machine_key(&a), 1),
-            target_id(&machine_key(&b), 1)
-        );
+        assert_eq!(target_id(&key(&a), 1), target_id(&key(&b), 1));
         b.disks = vec![disk("/b")];
-        assert_ne!(
-            target_id(&machine_key(&a), 1),
-            target_id(&machine_key(&b), 1)
-        );
+        assert_ne!(target_id(&key(&a), 1), target_id(&key(&b), 1));
         // A real disk says nothing: it may be swapped and the machine stays the machine.
-        let whole = machine_key(&facts("", "ABC1234", ""));
+        let whole = key(&facts("", "ABC1234", ""));
         b.disks = vec![DiskFacts {
             path: "/dev/sda".to_owned(),
             ..DiskFacts::default()
         }];
-        assert_eq!(machine_key(&b), whole);
+        assert_eq!(key(&b), whole);
     }
 
     #[test]

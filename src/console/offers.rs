@@ -229,6 +229,9 @@ impl Console {
         let view = self.roster.view(id).map_err(|error| error.message)?;
         match (view.state, &view.job) {
             (TargetState::WaitingApproval, _) => Err("this computer is not let in yet".to_owned()),
+            (TargetState::Unidentified, _) => {
+                Err("a technician has to say which computer this is".to_owned())
+            }
             (_, Some(job)) => Err(format!("this computer is in job {job}")),
             (TargetState::Ready, None) => Ok(view),
             _ => Err("this computer is not connected".to_owned()),
@@ -236,8 +239,7 @@ impl Console {
     }
 
     /// A person at a target wants to see what may be done.
-    pub(super) async fn menu_asked(&self, id: &str) {
-        self.refresh_facts(&format!("id:{id}")).await;
+    pub(super) fn menu_asked(&self, id: &str) {
         let menu = match self.may_choose(id) {
             Ok(view) => Menu {
                 offers: self.offers_for(&view),
@@ -297,7 +299,6 @@ impl Console {
 
     async fn take_offer(self: &Arc<Self>, id: &str, choice: &TakeOffer) -> Result<String, String> {
         let _turn = self.offers.turn.lock().await;
-        self.refresh_facts(&format!("id:{id}")).await;
         let view = self.may_choose(id)?;
         let known = self.offers.lock().get(&choice.offer).cloned();
         let mut offer = known.ok_or("there is no such offer any more")?;
@@ -439,8 +440,8 @@ mod tests {
             job: None,
             last_seen: String::new(),
             asks: None,
+            identity: Default::default(),
             boot: Default::default(),
-            facts_time: String::new(),
             facts: Facts {
                 disks: vec![DiskFacts {
                     path: "/dev/sda".to_owned(),

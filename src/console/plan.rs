@@ -225,7 +225,6 @@ fn plan_target(
         mac: naming::first_mac(&view.facts),
         disk: None,
         refused: None,
-        facts_age_seconds: None,
         personal: None,
     };
     match rule.choose(&view.facts.disks) {
@@ -241,6 +240,9 @@ fn plan_target(
 
 fn refuse_machine(candidate: &Candidate, start: &StartRule) -> Option<String> {
     let view = &candidate.view;
+    if let Some(question) = view.question() {
+        return Some(question);
+    }
     if !candidate.approved || view.state == TargetState::WaitingApproval {
         return Some(format!(
             "not approved yet; diskcast target approve {}",
@@ -305,7 +307,7 @@ mod tests {
                 last_seen: String::new(),
                 boot: None,
                 asks: None,
-                facts_time: String::new(),
+                identity: Default::default(),
                 facts: Facts {
                     disks,
                     ..Facts::default()

@@ -4,24 +4,26 @@
 //! name belong to one target; a target is in one job at most; nobody takes the place of a connected target. Reads and
 //! changes are short and in memory; what has to survive is handed back as a row for the store.
 
-use super::api::{ApiError, ErrorCode, TargetView};
+mod identity;
+
+use super::api::{ApiError, ErrorCode, IdentityView, TargetView};
 use super::naming;
 use super::plan::Candidate;
-use super::store::TargetRow;
+use super::store::{IdentityRows, TargetRow};
 use super::time::now_text;
 use crate::net::control::{ConsoleMessage, Hello};
-use crate::target::{Facts, TargetState};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::target::TargetState;
+use facts::identity::{Record, Register, Shared};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+pub use identity::Identified;
 
 /// Targets remembered. A school has hundreds; somebody inventing machines stops here.
 const MAX_TARGETS: usize = 10_000;
-/// Machines that may claim the same identity at once.
-const MAX_COPIES: u32 = 256;
 
 /// The console's end of a control connection.
 #[derive(Clone, Debug)]
@@ -51,10 +53,6 @@ struct Entry {
     row: TargetRow,
     link: Option<Link>,
     beacon_heard: bool,
-    /// When it said last what is on its disks, RFC 3339.
-    facts_time: String,
-    /// Times it was said.
-    facts_said: u64,
     /// The job it is in and its state there.
     job: Option<(String, TargetState)>,
     /// The job its agent still holds, whoever gave it.
@@ -62,9 +60,10 @@ struct Entry {
 }
 
 impl Entry {
-    fn view(&self) -> TargetView {
+    fn view(&self, identity: IdentityView) -> TargetView {
         let state = match (&self.link, &self.job) {
             (_, Some((_, state))) => *state,
+            (Some(_), None) if !identity.may_be.is_empty() => TargetState::Unidentified,
             (Some(_), None) if self.row.approved => TargetState::Ready,
             (Some(_), None) => TargetState::WaitingApproval,
             (None, None) => TargetState::Discovered,
@@ -79,8 +78,8 @@ impl Entry {
             job: self.job.as_ref().map(|(job, _)| job.clone()),
             last_seen: self.row.last_seen.clone(),
             asks: None,
+            identity,
             facts: self.row.facts.clone(),
-            facts_time: self.facts_time.clone(),
             boot: None,
         }
     }
@@ -93,28 +92,31 @@ pub struct Joined {
     pub row: TargetRow,
     /// The job it is in, for the job to hear of the new connection.
     pub job: Option<String>,
+    /// What changed about who is who: to be stored.
+    pub identity: IdentityRows,
 }
 
 /// The roster. Clones of views leave it; the lock never crosses an await.
 pub struct Roster {
     entries: Mutex<BTreeMap<String, Entry>>,
+    register: Mutex<Register>,
     approve_all: bool,
-    /// Told whenever a target says what is on its disks.
-    news: Notify,
 }
 
 impl Roster {
     /// The roster as the store remembers it. `approve_all`: new targets need no technician.
-    pub fn new(rows: Vec<TargetRow>, approve_all: bool) -> Self {
+    pub fn new(
+        rows: Vec<TargetRow>,
+        (records, shared): (Vec<(String, Record)>, Shared),
+        approve_all: bool,
+    ) -> Self {
+        let register = identity::register_of(&rows, records, shared);
         let entries = rows
             .into_iter()
             .map(|row| {
                 (
                     row.id.clone(),
                     Entry {
-                        // Not known better: it was there then.
-                        facts_time: row.last_seen.clone(),
-                        facts_said: 0,
                         row,
                         link: None,
                         beacon_heard: false,
@@ -126,8 +128,8 @@ impl Roster {
             .collect();
         Self {
             entries: Mutex::new(entries),
+            register: Mutex::new(register),
             approve_all,
-            news: Notify::new(),
         }
     }
 
@@ -139,11 +141,12 @@ impl Roster {
     /// An agent said hello. Finds or makes its target and connects it; an older connection of the same agent is ended.
     pub fn join(&self, hello: Hello, link: Link) -> Result<Joined, String> {
         let facts = naming::clean(hello.facts);
-        let key = naming::machine_key(&facts);
+        let seen = naming::evidence(&facts);
         let mut entries = self.lock();
-        let id = place(&entries, &key, &hello.instance)?;
+        let (id, identity) = self.recognise(&entries, &seen, &hello.instance);
         if !entries.contains_key(&id) {
             if entries.len() >= MAX_TARGETS {
+                self.forget_identity(&id);
                 return Err(format!(
                     "the roster is full ({MAX_TARGETS} targets); forget some"
                 ));
@@ -164,8 +167,6 @@ impl Roster {
                     row,
                     link: None,
                     beacon_heard: false,
-                    facts_time: String::new(),
-                    facts_said: 0,
                     job: None,
                     held: None,
                 },
@@ -180,56 +181,13 @@ impl Roster {
         entry.row.instance = hello.instance;
         entry.row.facts = facts;
         entry.row.last_seen = now_text();
-        entry.facts_time.clone_from(&entry.row.last_seen);
-        entry.facts_said += 1;
-        self.news.notify_waiters();
         entry.beacon_heard = hello.beacon_heard;
         entry.held = hello.job.map(|unfinished| unfinished.job);
         Ok(Joined {
             row: entry.row.clone(),
             job: entry.job.as_ref().map(|(job, _)| job.clone()),
+            identity,
         })
-    }
-
-    /// Asks targets that are connected what is on their disks; who was asked, and how often each had said so before.
-    pub fn ask_facts(&self, wanted: impl Fn(&TargetView) -> bool) -> BTreeMap<String, u64> {
-        let entries = self.lock();
-        let all = entries.values();
-        all.filter_map(|entry| Some((entry, entry.link.as_ref()?)))
-            .filter(|(entry, _)| wanted(&entry.view()))
-            .filter(|(_, link)| link.send(ConsoleMessage::AskFacts))
-            .map(|(entry, _)| (entry.row.id.clone(), entry.facts_said))
-            .collect()
-    }
-
-    /// Who of those that were asked has answered.
-    pub fn answered(&self, asked: &BTreeMap<String, u64>) -> BTreeSet<String> {
-        let entries = self.lock();
-        let said = |id: &String, before: u64| {
-            entries
-                .get(id)
-                .is_some_and(|entry| entry.facts_said > before)
-        };
-        let answered = asked.iter().filter(|(id, before)| said(id, **before));
-        answered.map(|(id, _)| id.clone()).collect()
-    }
-
-    /// Ends when any target says what is on its disks.
-    pub fn renewed(&self) -> Notified<'_> {
-        self.news.notified()
-    }
-
-    /// A target says what is on its disks. Who it is was said by its hello, and stays. The row to store, when anything changed.
-    pub fn renew(&self, id: &str, facts: Facts) -> Option<TargetRow> {
-        let disks = naming::clean(facts).disks;
-        let mut entries = self.lock();
-        let entry = entries.get_mut(id)?;
-        entry.facts_time = now_text();
-        entry.facts_said += 1;
-        let changed = entry.row.facts.disks != disks;
-        entry.row.facts.disks = disks;
-        self.news.notify_waiters();
-        changed.then(|| entry.row.clone())
     }
 
     /// Multicast reaches this target.
@@ -256,6 +214,7 @@ impl Roster {
         Some(Joined {
             row: entry.row.clone(),
             job: entry.job.as_ref().map(|(job, _)| job.clone()),
+            identity: IdentityRows::default(),
         })
     }
 
@@ -270,7 +229,12 @@ impl Roster {
 
     /// Every target, by name.
     pub fn views(&self) -> Vec<TargetView> {
-        let mut views: Vec<TargetView> = self.lock().values().map(Entry::view).collect();
+        let entries = self.lock();
+        let register = self.register();
+        let mut views: Vec<TargetView> = entries
+            .values()
+            .map(|entry| shown(&entries, &register, entry))
+            .collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
@@ -284,10 +248,12 @@ impl Roster {
 
     /// Every target as plans need it.
     pub fn candidates(&self) -> Vec<Candidate> {
-        self.lock()
+        let entries = self.lock();
+        let register = self.register();
+        entries
             .values()
             .map(|entry| Candidate {
-                view: entry.view(),
+                view: shown(&entries, &register, entry),
                 approved: entry.row.approved,
             })
             .collect()
@@ -295,7 +261,9 @@ impl Roster {
 
     /// One target by id, else by name.
     pub fn view(&self, id_or_name: &str) -> Result<TargetView, ApiError> {
-        find(&self.lock(), id_or_name).map(|entry| entry.view())
+        let entries = self.lock();
+        let register = self.register();
+        find(&entries, id_or_name).map(|entry| shown(&entries, &register, entry))
     }
 
     /// The connection, the agent's instance and the job it still holds, when the target is connected.
@@ -407,7 +375,7 @@ impl Roster {
     /// Forgets a target that is not connected and in no job.
     pub fn forget(&self, id_or_name: &str) -> Result<TargetView, ApiError> {
         let mut entries = self.lock();
-        let view = find(&entries, id_or_name)?.view();
+        let view = find(&entries, id_or_name)?.view(IdentityView::default());
         if let Some(job) = &view.job {
             return Err(ApiError::new(
                 ErrorCode::Refused,
@@ -422,23 +390,14 @@ impl Roster {
             );
         }
         entries.remove(&view.id);
+        self.forget_identity(&view.id);
         Ok(view)
     }
 }
 
-/// The id for an agent: the one it had, else the first of its machine that no connected agent has.
-fn place(entries: &BTreeMap<String, Entry>, key: &str, instance: &str) -> Result<String, String> {
-    let copies = || (1..=MAX_COPIES).map(|copy| naming::target_id(key, copy));
-    let own = |id: &String| {
-        entries
-            .get(id)
-            .is_some_and(|entry| entry.row.instance == instance)
-    };
-    let free = |id: &String| entries.get(id).is_none_or(|entry| entry.link.is_none());
-    copies()
-        .find(own)
-        .or_else(|| copies().find(free))
-        .ok_or_else(|| format!("{MAX_COPIES} connected machines claim the same identity"))
+/// A target with what is known of who it is.
+fn shown(entries: &BTreeMap<String, Entry>, register: &Register, entry: &Entry) -> TargetView {
+    entry.view(Roster::identity_view(entries, register, &entry.row.id))
 }
 
 fn not_found(id_or_name: &str) -> ApiError {
@@ -502,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_reconnect_is_the_same_target_and_a_twin_is_not() {
-        let roster = Roster::new(Vec::new(), true);
+        let roster = Roster::new(Vec::new(), Default::default(), true);
         let first = roster.join(hello("a", "SER-1"), link(1).0).unwrap().row;
         let old = roster.connection(&first.id).unwrap().0;
         let again = roster.join(hello("a", "SER-1"), link(2).0).unwrap().row;
@@ -525,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_target_is_in_one_job() {
-        let roster = Roster::new(Vec::new(), true);
+        let roster = Roster::new(Vec::new(), Default::default(), true);
         let a = roster.join(hello("a", "SER-1"), link(1).0).unwrap().row.id;
         let b = roster.join(hello("b", "SER-2"), link(2).0).unwrap().row.id;
         roster
@@ -550,7 +509,7 @@ mod tests {
 
     #[test]
     fn names_are_given_once_and_strangers_wait() {
-        let roster = Roster::new(Vec::new(), false);
+        let roster = Roster::new(Vec::new(), Default::default(), false);
         let (a, _inbox) = link(1);
         let id = roster.join(hello("a", "SER-1"), a).unwrap().row.id;
         assert_eq!(

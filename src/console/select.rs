@@ -240,7 +240,7 @@ mod tests {
             last_seen: String::new(),
             boot: None,
             asks: None,
-            facts_time: String::new(),
+            identity: Default::default(),
             facts: Facts {
                 nics: vec![NicFacts {
                     mac: format!("52:54:00:00:00:{:02x}", name.len()),

@@ -138,6 +138,10 @@ pub async fn run(
         .targets()
         .await
         .map_err(|error| store_failed(&error))?;
+    let identities = store
+        .identities()
+        .await
+        .map_err(|error| store_failed(&error))?;
     let offers = store.offers().await.map_err(|error| store_failed(&error))?;
     let personal = Personal::open(&options.data_dir)
         .map_err(|error| ApiError::new(ErrorCode::Refused, error.to_string()))?;
@@ -155,7 +159,7 @@ pub async fn run(
             data_dir: options.data_dir,
         },
         pin: identity.pin(),
-        roster: Roster::new(targets, options.approval == Approval::Auto),
+        roster: Roster::new(targets, identities, options.approval == Approval::Auto),
         jobs: Jobs::default(),
         requests: Requests::default(),
         offers: Offers::new(offers),

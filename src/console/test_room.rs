@@ -15,10 +15,9 @@ use crate::net::tls;
 use crate::target::{DiskFacts, Facts, TargetState};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -149,13 +148,11 @@ impl Room {
     }
 }
 
-/// A control connection that plays an agent. It answers pings, and questions about its disks, by itself.
+/// A control connection that plays an agent.
 pub(super) struct FakeAgent {
-    heard: mpsc::UnboundedReceiver<ConsoleMessage>,
-    said: mpsc::UnboundedSender<AgentMessage>,
+    reader: FrameReader<TlsStream<TcpStream>, ConsoleMessage>,
+    writer: FrameWriter<TlsStream<TcpStream>, AgentMessage>,
     pub(super) target: String,
-    /// What it says of itself; nothing, and it does not answer.
-    pub(super) facts: Arc<Mutex<Option<Facts>>>,
 }
 
 pub(super) fn hello(number: u8) -> Hello {
@@ -189,46 +186,11 @@ impl FakeAgent {
                 .connect(tls::server_name(), stream)
                 .await
                 .unwrap();
-            let (mut reader, mut writer): (
-                FrameReader<TlsStream<TcpStream>, ConsoleMessage>,
-                FrameWriter<TlsStream<TcpStream>, AgentMessage>,
-            ) = frames::split(stream);
-            let (said, mut outbox) = mpsc::unbounded_channel();
-            let (inbox, heard) = mpsc::unbounded_channel();
-            let facts = Arc::new(Mutex::new(Some(hello.facts.clone())));
-            let own = Arc::clone(&facts);
-            tokio::spawn(async move {
-                loop {
-                    let reply = tokio::select! {
-                        said = outbox.recv() => match said {
-                            Some(message) => Some(message),
-                            None => break,
-                        },
-                        heard = reader.recv() => match heard {
-                            Ok(Some(ConsoleMessage::Ping)) => Some(AgentMessage::Pong),
-                            Ok(Some(ConsoleMessage::AskFacts)) => {
-                                let facts = own.lock().unwrap().clone();
-                                facts.map(|facts| AgentMessage::Facts(Box::new(facts)))
-                            }
-                            Ok(Some(message)) => {
-                                let _ = inbox.send(message);
-                                None
-                            }
-                            Ok(None) | Err(_) => break,
-                        },
-                    };
-                    if let Some(reply) = reply
-                        && writer.send(&reply).await.is_err()
-                    {
-                        break;
-                    }
-                }
-            });
+            let (reader, writer) = frames::split(stream);
             let mut agent = Self {
-                heard,
-                said,
+                reader,
+                writer,
                 target: String::new(),
-                facts,
             };
             agent.send(AgentMessage::Hello(Box::new(hello))).await;
             match agent.next().await {
@@ -241,14 +203,23 @@ impl FakeAgent {
     }
 
     pub(super) async fn send(&mut self, message: AgentMessage) {
-        self.said.send(message).unwrap();
+        self.writer.send(&message).await.unwrap();
     }
 
-    /// The next message that it does not answer by itself; `None` when the console closed the connection.
+    /// The next message that is no ping; `None` when the console closed the connection.
     pub(super) async fn next(&mut self) -> Option<ConsoleMessage> {
-        tokio::time::timeout(LIMIT, self.heard.recv())
-            .await
-            .unwrap()
+        let work = async {
+            loop {
+                match self.reader.recv().await {
+                    Ok(Some(ConsoleMessage::Ping)) => {
+                        self.writer.send(&AgentMessage::Pong).await.ok()?
+                    }
+                    Ok(message) => return message,
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, work).await.unwrap()
     }
 
     pub(super) async fn order(&mut self) -> Order {

@@ -4,7 +4,7 @@
 
 use crate::net::control::EndAction;
 use crate::net::tls::Pin;
-use pxe::identity::Mac;
+use facts::Mac;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,7 +4,7 @@
 //! No call panics.
 
 use crate::net::tls::Pin;
-use pxe::identity::Mac;
+use facts::Mac;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Port of the control channel where `diskcast.console` names none.

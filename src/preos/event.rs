@@ -2,7 +2,7 @@
 //!
 //! Best effort: nothing waits for it, nothing depends on it, and a boot service that does not answer costs a log line. Owns one thread and a bounded queue.
 
-use pxe::identity::Mac;
+use facts::Mac;
 use serde::Serialize;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};

@@ -4,14 +4,15 @@
 //! always holds: nothing is handed out twice, whatever the case of its letters; a machine that is known keeps its number,
 //! name and address as long as the template still allows them; the same input gives the same bindings.
 //!
-//! A machine is known by its network cards. The SMBIOS UUID comes second, and only while it is the machine's own: boards
-//! are sold by the thousand with one UUID, or with `03000200-0400-0500-0006-000700080009`.
+//! Who a machine is was decided by the console, by the one rule of [`facts::identity`]; a binding is found by the console's id. What was
+//! imported for a machine that had not come yet, and what a forgotten one had, is found by the same rule.
 
 use crate::import::Listed;
 use crate::machine::Machine;
 use crate::names::{NameFacts, NameRules, check};
 use crate::schema::{NetworkMode, Template};
-use crate::values::Mac;
+use facts::identity::{self, Evidence, Relation, Shared, Value, Verdict, relate};
+use facts::{Mac, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -27,7 +28,13 @@ pub struct Binding {
     pub macs: Vec<Mac>,
     /// Its SMBIOS UUID, where it is its own.
     #[serde(default)]
-    pub uuid: Option<String>,
+    pub uuid: Option<Uuid>,
+    /// Its serial number, where it is its own.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// The console's id of it; none while it was only imported.
+    #[serde(default)]
+    pub target: Option<String>,
     /// Name of the template that gave it.
     pub template: String,
     /// Number in the names of that template.
@@ -44,6 +51,22 @@ pub struct Binding {
     pub imported: bool,
     /// Source of its SID and other identities, drawn once.
     pub seed: [u8; 12],
+}
+
+impl Binding {
+    /// What its machine is known by.
+    pub fn evidence(&self) -> Evidence {
+        Evidence {
+            uuid: self.uuid,
+            serial: self.serial.clone(),
+            cards: self.macs.clone(),
+            ..Evidence::default()
+        }
+    }
+
+    fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or("a machine without a name")
+    }
 }
 
 /// What names and addresses are handed out from.
@@ -66,6 +89,10 @@ pub struct BindRequest<'a> {
     pub taken_names: &'a [String],
     /// What a name may be on the image's system.
     pub rules: NameRules,
+    /// Ids of every target of the console: what one of them has is never another machine's.
+    pub targets: &'a BTreeSet<String>,
+    /// UUIDs, serial numbers and cards that several machines have.
+    pub shared: &'a Shared,
 }
 
 /// Why a machine, or all of them, cannot be bound.
@@ -84,23 +111,6 @@ impl fmt::Display for BindFault {
             None => f.write_str(&self.message),
         }
     }
-}
-
-/// Values many boards share instead of a UUID of their own.
-const JUNK_UUIDS: [&str; 4] = [
-    "03000200-0400-0500-0006-000700080009",
-    "12345678-1234-5678-90ab-cddeefaabbcc",
-    "fefefefe-fefe-fefe-fefe-fefefefefefe",
-    "00020003-0004-0005-0006-000700080009",
-];
-
-/// A UUID in small letters, unless it cannot be one machine's own.
-pub fn usable_uuid(uuid: &str) -> Option<String> {
-    let uuid = uuid.trim().to_ascii_lowercase();
-    let digits: Vec<u8> = uuid.bytes().filter(|b| *b != b'-').collect();
-    let shaped = digits.len() == 32 && digits.iter().all(u8::is_ascii_hexdigit);
-    let varied = digits.iter().any(|digit| Some(digit) != digits.first());
-    (shaped && varied && !JUNK_UUIDS.contains(&uuid.as_str())).then_some(uuid)
 }
 
 /// Names and addresses for every machine of the request, in their order. The result replaces what the store has of these
@@ -142,7 +152,8 @@ pub fn bind(request: &BindRequest<'_>) -> Result<Vec<Binding>, Vec<BindFault>> {
 struct Known<'a> {
     machine: &'a Machine,
     macs: Vec<Mac>,
-    uuid: Option<String>,
+    uuid: Option<Uuid>,
+    serial: Option<String>,
     old: Option<&'a Binding>,
     listed: Option<&'a Listed>,
 }
@@ -182,6 +193,8 @@ impl Known<'_> {
         Binding {
             macs,
             uuid: self.uuid,
+            serial: self.serial,
+            target: self.machine.target.clone().or(old.target),
             template,
             number,
             name,
@@ -201,77 +214,105 @@ impl Known<'_> {
 
 /// Who each machine is.
 fn recognise<'a>(request: &BindRequest<'a>, faults: &mut Vec<BindFault>) -> Vec<Known<'a>> {
-    let mut uuids: BTreeMap<String, usize> = BTreeMap::new();
-    for uuid in request
-        .machines
-        .iter()
-        .filter_map(|machine| machine.uuid.as_deref())
-    {
-        if let Some(uuid) = usable_uuid(uuid) {
-            *uuids.entry(uuid).or_default() += 1;
-        }
-    }
-    let mut owners: BTreeMap<Mac, &str> = BTreeMap::new();
+    let evidence: Vec<Evidence> = request.machines.iter().map(Machine::evidence).collect();
+    let shared = shared_by(request.shared, &evidence);
     let mut claimed: BTreeMap<usize, &str> = BTreeMap::new();
     let mut known = Vec::new();
-    for machine in request.machines {
-        let macs = machine.all_macs();
-        let uuid = machine
-            .uuid
-            .as_deref()
-            .and_then(usable_uuid)
-            .filter(|uuid| uuids.get(uuid) == Some(&1));
+    for (machine, evidence) in request.machines.iter().zip(evidence) {
+        let own = |value: &Value| !shared.has(value);
         let mut this = Known {
             machine,
-            macs,
-            uuid,
+            macs: machine.all_macs(),
+            uuid: evidence.uuid.filter(|uuid| own(&Value::Uuid(*uuid))),
+            serial: evidence
+                .serial
+                .clone()
+                .filter(|serial| own(&Value::Serial(serial.clone()))),
             old: None,
             listed: None,
         };
-        if this.macs.is_empty() && this.uuid.is_none() {
+        if machine.target.is_none() && !evidence.values().any(|value| own(&value)) {
             faults.push(this.fault(
-                "it has no network card and no UUID of its own, so it could not be recognised again".into(),
+                "it has no network card and no UUID or serial number of its own, so it could not be recognised again".into(),
             ));
         }
-        for mac in &this.macs {
-            if let Some(other) = owners.insert(*mac, &machine.id) {
-                faults.push(this.fault(format!("{other} has a card with the same address, {mac}")));
-            }
-        }
-        let old = remembered(&this, request.existing);
-        if let Some(index) = old {
-            match claimed.insert(index, &machine.id) {
+        match remembered(machine, &evidence, request, &shared) {
+            Ok(None) => {}
+            Ok(Some(index)) => match claimed.insert(index, &machine.id) {
                 None => this.old = request.existing.get(index),
                 Some(other) => faults.push(this.fault(format!(
                     "{other} and it are both remembered as {}; a card was moved between them: release that binding",
-                    request.existing.get(index).and_then(|old| old.name.as_deref()).unwrap_or("one machine"),
+                    request.existing.get(index).map_or("one machine", Binding::title),
                 ))),
+            },
+            Err(maybe) => {
+                let names: Vec<&str> = maybe.iter().map(|old| old.title()).collect();
+                let names = names.join(" or ");
+                faults.push(this.fault(format!(
+                    "it may be {names}, with a part changed, or another machine; release the binding of {names} if it is another"
+                )));
             }
         }
-        this.listed = request
-            .list
-            .iter()
-            .find(|line| line.means(&this.macs, this.uuid.as_deref()));
+        this.listed = request.list.iter().find(|line| {
+            let relation = relate(&line.evidence(), &evidence, &shared);
+            matches!(relation, Relation::Same(_))
+        });
         known.push(this);
     }
     known
 }
 
-/// Index of the binding of a machine: by the card it booted through, by another card, by its UUID.
-fn remembered(known: &Known<'_>, existing: &[Binding]) -> Option<usize> {
-    known
-        .macs
+/// What is shared already, and what two machines of this very request have.
+fn shared_by(shared: &Shared, machines: &[Evidence]) -> Shared {
+    let mut all = shared.clone();
+    let mut seen: BTreeSet<Value> = BTreeSet::new();
+    for value in machines.iter().flat_map(Evidence::values) {
+        if !seen.insert(value.clone()) {
+            all.insert(value);
+        }
+    }
+    all
+}
+
+/// Index of the binding of a machine.
+///
+/// # Errors
+/// Those it may be, when nothing decides.
+fn remembered<'a>(
+    machine: &Machine,
+    evidence: &Evidence,
+    request: &BindRequest<'a>,
+    shared: &Shared,
+) -> Result<Option<usize>, Vec<&'a Binding>> {
+    let mine = |old: &Binding| old.target.is_some() && old.target == machine.target;
+    if let Some(index) = request.existing.iter().position(mine) {
+        return Ok(Some(index));
+    }
+    let free: Vec<(usize, &Binding)> = request
+        .existing
         .iter()
-        .find_map(|mac| existing.iter().position(|old| old.macs.contains(mac)))
-        .or_else(|| {
-            let uuid = known.uuid.as_deref()?;
-            let mut same = existing.iter().enumerate().filter(|(_, old)| {
-                old.uuid.as_deref().and_then(usable_uuid).as_deref() == Some(uuid)
-            });
-            let (index, _) = same.next()?;
-            // Remembered of two machines it is nobody's own.
-            same.next().is_none().then_some(index)
+        .enumerate()
+        .filter(|(_, old)| {
+            let target = old.target.as_ref();
+            target.is_none_or(|target| !request.targets.contains(target))
         })
+        .collect();
+    let evidences: Vec<Evidence> = free.iter().map(|(_, old)| old.evidence()).collect();
+    let known: Vec<identity::Known<'_>> = evidences
+        .iter()
+        .map(|evidence| identity::Known {
+            evidence,
+            live: false,
+        })
+        .collect();
+    match identity::judge(&known, evidence, shared).0 {
+        Verdict::New => Ok(None),
+        Verdict::Known(at) => Ok(free.get(at).map(|(index, _)| *index)),
+        Verdict::Doubt(all) => Err(all
+            .into_iter()
+            .filter_map(|at| free.get(at).map(|(_, old)| *old))
+            .collect()),
+    }
 }
 
 /// What is free.
@@ -545,12 +586,13 @@ impl<'a> Desk<'a> {
         let Some(pattern) = &identity.hostname else {
             return Ok(String::new());
         };
+        let uuid = known.uuid.map(|uuid| uuid.to_string());
         let facts = NameFacts {
             number,
             mac: known.macs.first().copied(),
             serial: known.machine.serial.as_deref(),
             asset: known.machine.asset.as_deref(),
-            uuid: known.uuid.as_deref(),
+            uuid: uuid.as_deref(),
             address: given.address,
         };
         Ok(identity.case.apply(&pattern.expand(&facts)?))
@@ -579,12 +621,13 @@ impl<'a> Desk<'a> {
             {
                 continue;
             }
+            let uuid = known.uuid.map(|uuid| uuid.to_string());
             let facts = NameFacts {
                 number: Some(largest),
                 mac: known.macs.first().copied(),
                 serial: known.machine.serial.as_deref(),
                 asset: known.machine.asset.as_deref(),
-                uuid: known.uuid.as_deref(),
+                uuid: uuid.as_deref(),
                 address: Some(Ipv4Addr::new(255, 255, 255, 255))
                     .filter(|_| pattern.needs_address()),
             };

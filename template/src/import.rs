@@ -3,8 +3,9 @@
 //! Text in, lines out, every mistake with its line. `;` and tabs part fields too, as office programs write them; quotes
 //! around a field are taken off; `#` begins a comment; a heading is known by naming its columns.
 
-use crate::bind::usable_uuid;
-use crate::values::{Mac, parse_host};
+use crate::values::{card, parse_host};
+use facts::identity::Evidence;
+use facts::{Mac, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -33,16 +34,22 @@ pub struct Listed {
 pub enum ListKey {
     /// The one with this card.
     Mac(Mac),
-    /// The one with this SMBIOS UUID, in small letters.
-    Uuid(String),
+    /// The one with this SMBIOS UUID.
+    Uuid(Uuid),
 }
 
 impl Listed {
-    /// True when the line means the machine with these cards and this UUID.
-    pub fn means(&self, macs: &[Mac], uuid: Option<&str>) -> bool {
-        match &self.key {
-            ListKey::Mac(mac) => macs.contains(mac),
-            ListKey::Uuid(own) => uuid == Some(own),
+    /// What the line says of its machine.
+    pub fn evidence(&self) -> Evidence {
+        match self.key {
+            ListKey::Mac(mac) => Evidence {
+                cards: vec![mac],
+                ..Evidence::default()
+            },
+            ListKey::Uuid(uuid) => Evidence {
+                uuid: Some(uuid),
+                ..Evidence::default()
+            },
         }
     }
 }
@@ -136,10 +143,11 @@ fn listed(line: usize, fields: &[&str]) -> Result<Listed, Vec<String>> {
     let key = match field() {
         None => Err("the MAC address or UUID is missing".to_owned()),
         // No MAC address has as many characters as a UUID.
-        Some(text) if text.len() >= 32 => usable_uuid(text)
+        Some(text) if text.len() >= 32 => text
+            .parse()
             .map(ListKey::Uuid)
-            .ok_or_else(|| format!("`{text}` is not the UUID of one machine")),
-        Some(text) => text.parse().map(ListKey::Mac),
+            .map_err(|error: facts::uuid::BadUuid| error.to_string()),
+        Some(text) => card(text).map(ListKey::Mac),
     };
     let key = key.map_err(|message| faults.push(message)).ok();
     let name = field().map(str::to_owned);
@@ -223,13 +231,16 @@ mod tests {
         );
         assert_eq!(
             lines[1].key,
-            ListKey::Uuid("a1b2c3d4-0000-1111-2222-333344445555".into())
+            ListKey::Uuid("a1b2c3d4-0000-1111-2222-333344445555".parse().unwrap())
         );
         assert_eq!(
             (lines[2].name.as_deref(), lines[2].address),
             (None, Some(Ipv4Addr::new(10, 0, 0, 7)))
         );
-        assert!(lines[0].means(&["52:54:00:00:00:01".parse().unwrap()], None));
+        assert_eq!(
+            lines[0].evidence().cards,
+            ["52:54:00:00:00:01".parse().unwrap()]
+        );
         assert_eq!(parse_list("").unwrap(), []);
     }
 
@@ -259,7 +270,7 @@ mod tests {
                 "line 4: the MAC address or UUID is missing",
                 "line 5: neither a name nor an address is given",
                 "line 6: `f` is one field too many; a line is MAC or UUID, name, address",
-                "line 7: `00000000-0000-0000-0000-000000000000` is not the UUID of one machine",
+                "line 7: `00000000-0000-0000-0000-000000000000` is not the UUID of one machine, which has 32 hex digits, not all of them 0 or F",
             ]
         );
     }

@@ -4,7 +4,8 @@
 
 use crate::inf::Inf;
 use crate::step::Payload;
-use crate::values::Mac;
+use facts::Mac;
+use facts::identity::Evidence;
 use serde::{Deserialize, Serialize};
 
 /// How the machine starts.
@@ -42,6 +43,9 @@ pub struct PciDevice {
 pub struct Machine {
     /// What the console calls it, for messages.
     pub id: String,
+    /// The console's lasting id of it. Who a machine is was decided where it was given.
+    #[serde(default)]
+    pub target: Option<String>,
     /// SMBIOS UUID.
     #[serde(default)]
     pub uuid: Option<String>,
@@ -75,6 +79,13 @@ impl Machine {
     /// The card the machine is known by: the one it booted through, its first otherwise.
     pub fn mac(&self) -> Option<Mac> {
         self.boot_mac.or_else(|| self.macs.first().copied())
+    }
+
+    /// What it is known by.
+    pub fn evidence(&self) -> Evidence {
+        let cards: Vec<String> = self.all_macs().iter().map(Mac::to_string).collect();
+        let cards = cards.iter().map(String::as_str);
+        Evidence::read(self.uuid.as_deref(), self.serial.as_deref(), cards)
     }
 
     /// Every card, the one it booted through first.

@@ -2,7 +2,8 @@
 //!
 //! Pure. What always holds: a name that passes [`check`] is accepted by the system it was checked for, and by DNS.
 
-use crate::values::{Mac, Word, as_text};
+use crate::values::{Word, as_text};
+use facts::Mac;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;

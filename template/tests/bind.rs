@@ -1,14 +1,15 @@
 //! Who gets which name and address.
 
+use facts::Mac;
+use facts::identity::{Shared, Value};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use template::bind::{BindRequest, Binding, bind, usable_uuid};
+use template::bind::{BindRequest, Binding, bind};
 use template::import::{Listed, parse_list};
 use template::machine::Machine;
 use template::names::NameRules;
 use template::schema::{Template, parse};
-use template::values::Mac;
 
 fn lab() -> Template {
     parse(
@@ -39,6 +40,8 @@ struct Case<'a> {
     list: &'a [Listed],
     taken: &'a [(Ipv4Addr, String)],
     taken_names: &'a [String],
+    targets: BTreeSet<String>,
+    shared: Shared,
 }
 
 impl<'a> Case<'a> {
@@ -49,6 +52,8 @@ impl<'a> Case<'a> {
             list: &[],
             taken: &[],
             taken_names: &[],
+            targets: BTreeSet::new(),
+            shared: Shared::default(),
         }
     }
 
@@ -62,6 +67,8 @@ impl<'a> Case<'a> {
             taken: self.taken,
             taken_names: self.taken_names,
             rules: NameRules::Windows,
+            targets: &self.targets,
+            shared: &self.shared,
         })
         .map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
@@ -144,11 +151,87 @@ fn a_machine_is_known_by_its_other_card_or_its_uuid() {
             .as_deref(),
         Some("LAB-01")
     );
+    let mut no_card = machine(1);
+    (no_card.macs, no_card.boot_mac) = (vec![], None);
+    let got = case.bind(&[no_card]).unwrap();
+    assert_eq!(got[0].name.as_deref(), Some("LAB-01"));
+    assert_eq!(got[0].macs.len(), 2);
+    // The same UUID and a new card: a new card in this machine, or a board that shares its UUID.
     let mut new_card = machine(1);
     (new_card.macs, new_card.boot_mac) = (vec![], Some(Mac([2, 0, 0, 0, 0, 9])));
-    let got = case.bind(&[new_card]).unwrap();
-    assert_eq!(got[0].name.as_deref(), Some("LAB-01"));
-    assert_eq!(got[0].macs.len(), 3);
+    let faults = case.bind(&[new_card.clone()]).unwrap_err();
+    assert!(faults[0].contains("it may be LAB-01"), "{faults:?}");
+    // The console has decided who it is.
+    let known = [Binding {
+        target: Some("t-1".into()),
+        ..first[0].clone()
+    }];
+    let case = Case {
+        existing: &known,
+        targets: BTreeSet::from(["t-1".to_owned(), "t-2".to_owned()]),
+        ..Case::of(&template)
+    };
+    new_card.target = Some("t-1".into());
+    let got = case.bind(&[new_card.clone()]).unwrap();
+    assert_eq!(
+        (got[0].name.as_deref(), got[0].macs.len()),
+        (Some("LAB-01"), 3)
+    );
+    new_card.target = Some("t-2".into());
+    assert_eq!(
+        short(&case.bind(&[new_card]).unwrap()),
+        ["LAB-02 10.0.0.11"]
+    );
+}
+
+/// Three laptops were deployed one after the other through the one dock of the office: all three became LAB-01.
+#[test]
+fn a_dock_decides_nothing() {
+    let template = lab();
+    let on_the_dock = |number: u8| {
+        let mut laptop = machine(number);
+        (laptop.macs, laptop.boot_mac) = (vec![Mac([2, 0, 0, 0, 0, 7])], None);
+        laptop
+    };
+    let mut store: Vec<Binding> = Vec::new();
+    for (number, name) in [
+        (1, "LAB-01"),
+        (2, "LAB-02"),
+        (3, "LAB-03"),
+        (2, "LAB-02"),
+        (1, "LAB-01"),
+    ] {
+        let case = Case {
+            existing: &store,
+            ..Case::of(&template)
+        };
+        let got = case.bind(&[on_the_dock(number)]).unwrap().remove(0);
+        assert_eq!(got.name.as_deref(), Some(name));
+        store.retain(|old| old.name != got.name);
+        store.push(got);
+    }
+    // A laptop without a UUID could be any of them; it is none once the card is known to move.
+    let mut unknown = on_the_dock(9);
+    unknown.uuid = None;
+    let case = Case {
+        existing: &store,
+        ..Case::of(&template)
+    };
+    let faults = case.bind(&[unknown.clone()]).unwrap_err();
+    assert!(
+        faults[0].contains("it may be LAB-03 or LAB-02 or LAB-01"),
+        "{faults:?}"
+    );
+    unknown.target = Some("t-9".into());
+    let case = Case {
+        existing: &store,
+        shared: [Value::Card(Mac([2, 0, 0, 0, 0, 7]))].into_iter().collect(),
+        ..Case::of(&template)
+    };
+    assert_eq!(
+        case.bind(&[unknown]).unwrap()[0].name.as_deref(),
+        Some("LAB-04")
+    );
 }
 
 #[test]
@@ -161,21 +244,33 @@ fn a_uuid_of_many_is_nobodys() {
         .bind(&[machine(1), twin.clone()])
         .unwrap();
     assert_eq!(both[0].uuid, None);
-    // A board maker's UUID is forgotten at once.
-    for junk in [
-        "03000200-0400-0500-0006-000700080009",
-        "00000000-0000-0000-0000-000000000000",
-        "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
-        "not a uuid",
+    // A UUID that is known to be of several machines decides nothing, nor does one that is none.
+    for (junk, shared) in [
+        ("03000200-0400-0500-0006-000700080009", true),
+        ("00000000-0000-0000-0000-000000000000", false),
+        ("FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF", false),
+        ("not a uuid", false),
     ] {
-        assert_eq!(usable_uuid(junk), None);
+        let shared: Shared = junk
+            .parse()
+            .ok()
+            .filter(|_| shared)
+            .map(Value::Uuid)
+            .into_iter()
+            .collect();
         let mut one = machine(1);
         one.uuid = Some(junk.into());
-        let first = Case::of(&template).bind(&[one]).unwrap();
+        let case = Case {
+            shared: shared.clone(),
+            ..Case::of(&template)
+        };
+        let first = case.bind(&[one]).unwrap();
+        assert_eq!(first[0].uuid, None);
         let mut other = machine(2);
         other.uuid = Some(junk.into());
         let case = Case {
             existing: &first,
+            shared,
             ..Case::of(&template)
         };
         assert_eq!(
@@ -323,7 +418,7 @@ fn what_a_machine_lacks_is_said() {
         .bind(&[machine(1), machine(1)])
         .unwrap_err();
     assert!(
-        faults[0].contains("a card with the same address"),
+        faults[0].contains("no network card and no UUID or serial number of its own"),
         "{faults:?}"
     );
 }

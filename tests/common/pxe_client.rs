@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use facts::Mac;
 use pxe::dhcp::{MessageType, Packet, code};
-use pxe::identity::Mac;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How long an answer may take: machines ask again after a second or two, and so does this.

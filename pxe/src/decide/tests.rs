@@ -1,5 +1,5 @@
 use super::*;
-use crate::identity::Mac;
+use facts::Mac;
 
 const MAC: Mac = Mac([0x52, 0x54, 0, 1, 2, 3]);
 const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

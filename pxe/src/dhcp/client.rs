@@ -4,7 +4,7 @@
 //! to the server itself.
 
 use super::{MessageType, Op, Packet, code};
-use crate::identity::{Mac, Uuid};
+use facts::{Mac, Uuid};
 use std::net::Ipv4Addr;
 
 /// What a client wants to know: mask, routers, name servers, name, broadcast, lease times.

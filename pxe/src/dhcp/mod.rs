@@ -22,7 +22,7 @@ mod tests;
 pub use client::Lease;
 pub use options::{Arch, Options, code};
 
-use crate::identity::Mac;
+use facts::Mac;
 use std::net::Ipv4Addr;
 
 /// Port of servers.

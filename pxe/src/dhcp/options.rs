@@ -3,7 +3,7 @@
 //! What always holds: an option with the wrong length reads as absent; nothing here trusts a length.
 
 use super::{DhcpError, MessageType, bytes};
-use crate::identity::Uuid;
+use facts::Uuid;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 

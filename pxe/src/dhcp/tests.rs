@@ -1,6 +1,6 @@
 use super::client::Client;
 use super::*;
-use crate::identity::Uuid;
+use facts::Uuid;
 use proptest::prelude::*;
 
 const MAC: Mac = Mac([0x52, 0x54, 0, 1, 2, 3]);

@@ -9,10 +9,10 @@
 use super::Shared;
 use super::files::NAMES;
 use super::line::{FileBody, Line, Progress};
-use crate::identity::{Mac, Uuid};
 use crate::machine::{Machine, Report, Stage};
 use crate::script;
 use bytes::Bytes;
+use facts::{Mac, Uuid};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{

@@ -3,8 +3,8 @@
 //! Needed because TFTP and HTTP requests come from an address alone, and a script is asked for with a card alone. Bounded: a flood of made-up cards pushes out what
 //! was heard longest ago, and the worst that follows is a stage that is not shown.
 
-use crate::identity::{Mac, Uuid};
 use crate::machine::Machine;
+use facts::{Mac, Uuid};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 

@@ -1,6 +1,6 @@
 //! The kernel's table of neighbours: which card answers at which address.
 
-use crate::identity::Mac;
+use facts::Mac;
 use std::net::Ipv4Addr;
 
 /// The kernel asked, and was answered.

@@ -3,22 +3,16 @@
 //! What always holds: at most [`MAX_MACHINES`] machines; when there are more, the one heard of longest ago that never fetched anything goes first, so that made-up
 //! cards push out each other and not a room.
 
-use super::policy::is_same;
 use crate::console::api::MachineView;
-use crate::target::Facts;
-use pxe::identity::{Mac, Uuid};
+use facts::{Mac, Uuid};
 use pxe::machine::{Machine, Report, Stage};
 use std::collections::BTreeMap;
 
 /// Machines remembered.
 pub const MAX_MACHINES: usize = 2048;
 
-/// Key of a machine: its UUID first, else its card.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Key {
-    Uuid(Uuid),
-    Card(Mac),
-}
+/// Key of a machine: its card and its UUID. Boards may share a UUID and laptops a dock, so neither is enough alone.
+type Key = (Mac, Option<Uuid>);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -97,17 +91,18 @@ impl Log {
         }
     }
 
-    /// A card that was heard with a UUID before is that machine, also where a packet says the card alone.
+    /// A card that was heard with a UUID before is that machine, also where a packet says the card alone; the one heard of last, where several
+    /// machines had the card.
     fn key(&self, machine: &Machine) -> Key {
-        if let Some(uuid) = machine.uuid {
-            return Key::Uuid(uuid);
-        }
-        let mac = machine.mac.to_string();
-        let same = self
+        let of_card = self
             .machines
-            .iter()
-            .find(|(_, entry)| entry.view.mac == mac);
-        same.map_or(Key::Card(machine.mac), |(key, _)| *key)
+            .range((machine.mac, None)..)
+            .take_while(|(key, _)| key.0 == machine.mac);
+        let last = of_card.max_by_key(|(_, entry)| entry.heard);
+        match (machine.uuid, last) {
+            (None, Some((key, _))) => *key,
+            (uuid, _) => (machine.mac, uuid),
+        }
     }
 
     fn make_room(&mut self) {
@@ -133,11 +128,9 @@ impl Log {
             .collect()
     }
 
-    /// The machine with these facts, heard of last.
-    pub fn of(&self, facts: &Facts) -> Option<MachineView> {
-        let fits = |entry: &&Entry| {
-            machine_of(&entry.view).is_some_and(|machine| is_same(&machine, facts))
-        };
+    /// The machine that fits, heard of last.
+    pub fn of(&self, is: impl Fn(&Machine) -> bool) -> Option<MachineView> {
+        let fits = |entry: &&Entry| machine_of(&entry.view).is_some_and(|machine| is(&machine));
         let all = self.machines.values().filter(fits);
         all.max_by_key(|entry| entry.heard)
             .map(|entry| entry.view.clone())

@@ -28,9 +28,9 @@ use super::api::{ApiError, BootReport, BootService, ErrorCode, MachineView, Targ
 use super::context::Console;
 use super::time::now_text;
 use crate::target::Facts;
+use facts::Uuid;
 use log::Log;
-use policy::{Standing, is_same};
-use pxe::identity::Uuid;
+use policy::Standing;
 use pxe::machine::{Machine, Report, Verdict, Words};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -145,17 +145,16 @@ impl Console {
     }
 
     fn standing(&self, machine: &Machine) -> Standing {
-        let mut standing = Standing::default();
-        let mut ids = Vec::new();
+        let found = self.roster.boots(machine.mac, machine.uuid);
+        let mut waited_for = BTreeSet::new();
         self.roster.each(|row, job| {
-            if is_same(machine, &row.facts) {
-                standing.known = true;
-                standing.wanted |= job.is_some_and(|state| !state.is_final());
-                ids.push(row.id.clone());
+            if job.is_some_and(|state| !state.is_final()) {
+                waited_for.insert(row.id.clone());
             }
         });
-        standing.wanted |= ids.iter().any(|id| self.boot.is_woken(id));
-        standing
+        Standing::of(&found, |id| {
+            waited_for.contains(id) || self.boot.is_woken(id)
+        })
     }
 
     /// What the kernel of every machine is told.
@@ -199,7 +198,9 @@ impl Console {
     /// A target with how far its machine came.
     pub fn with_boot(&self, mut view: TargetView) -> TargetView {
         let inner = self.boot.lock();
-        view.boot = inner.log.of(&view.facts);
+        view.boot = inner
+            .log
+            .of(|machine| self.roster.is_boot_of(&view.id, machine.mac, machine.uuid));
         drop(inner);
         view
     }
@@ -207,15 +208,13 @@ impl Console {
     /// Machines that asked and belong to no target.
     pub fn strangers(&self) -> Vec<MachineView> {
         let all = self.boot.lock().log.views();
-        let mut known = vec![false; all.len()];
-        self.roster.each(|row, _| {
-            for (machine, known) in all.iter().zip(&mut known) {
-                *known |=
-                    log::machine_of(machine).is_some_and(|machine| is_same(&machine, &row.facts));
-            }
-        });
-        let strangers = all.into_iter().zip(known).filter(|(_, known)| !known);
-        strangers.map(|(machine, _)| machine).collect()
+        let is_stranger = |view: &MachineView| {
+            log::machine_of(view).is_none_or(|machine| {
+                let found = self.roster.boots(machine.mac, machine.uuid);
+                found.known.is_empty()
+            })
+        };
+        all.into_iter().filter(is_stranger).collect()
     }
 
     /// Everything about network boot; `servers` are those found by asking.

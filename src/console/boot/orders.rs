@@ -6,15 +6,15 @@
 //!
 //! Between two answers the last one is used; without a console nobody gets the agent, and everybody boots their own disk.
 
-use super::policy::{BootPolicy, Standing, is_same, verdict};
+use super::policy::{Standing, verdict};
 use crate::console::api::{
     ApiError, BootEvent, BootKnown, BootOrders, BootService, BootSync, SCHEMA_VERSION,
 };
 use crate::console::client::Client;
 use crate::console::context::Console;
-use crate::target::{Facts, NicFacts};
+use facts::identity::Register;
 use pxe::machine::{Machine, Policy, Report, Verdict, Words};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -33,12 +33,12 @@ impl Console {
             self.boot.server_seen(server);
         }
         self.boot.set_service(sync.service);
+        let (mut records, shared) = self.roster.identities();
         let mut known = Vec::new();
         self.roster.each(|row, job| {
             known.push(BootKnown {
                 id: row.id.clone(),
-                uuid: row.facts.uuid.clone(),
-                macs: row.facts.nics.iter().map(|nic| nic.mac.clone()).collect(),
+                record: records.remove(&row.id).unwrap_or_default(),
                 wanted: job.is_some_and(|state| !state.is_final()),
             });
         });
@@ -50,6 +50,7 @@ impl Console {
             schema_version: SCHEMA_VERSION,
             policy: self.boot.policy,
             known,
+            shared,
             console: words.console.unwrap_or_default(),
             pin: words.pin.unwrap_or_default(),
             second: words.second,
@@ -89,6 +90,10 @@ impl BootEvent {
 #[derive(Default)]
 struct Inner {
     orders: Option<BootOrders>,
+    /// Who is who, as the orders say.
+    register: Register,
+    /// What something waits for, by target.
+    wanted: BTreeMap<String, bool>,
     events: VecDeque<BootEvent>,
     servers: Vec<Ipv4Addr>,
     service: Option<BootService>,
@@ -129,6 +134,18 @@ impl FromConsole {
         let heard = told.events.len().min(inner.events.len());
         inner.events.drain(..heard);
         inner.any_wanted |= orders.known.iter().any(|target| target.wanted);
+        inner.register = Register::new(
+            orders
+                .known
+                .iter()
+                .map(|target| (target.id.clone(), target.record.clone())),
+            orders.shared.clone(),
+        );
+        inner.wanted = orders
+            .known
+            .iter()
+            .map(|target| (target.id.clone(), target.wanted))
+            .collect();
         inner.orders = Some(orders);
         Ok(())
     }
@@ -155,7 +172,11 @@ impl Policy for FromConsole {
         let Some(orders) = &inner.orders else {
             return Verdict::Local;
         };
-        standing(orders, machine)
+        let found = inner.register.boots(machine.mac, machine.uuid);
+        let standing = Standing::of(&found, |id| {
+            inner.wanted.get(id).is_some_and(|wanted| *wanted)
+        });
+        verdict(orders.policy, standing)
     }
 
     fn words(&self, _: &Machine) -> Words {
@@ -185,25 +206,4 @@ impl Policy for FromConsole {
             inner.servers.push(server);
         }
     }
-}
-
-fn standing(orders: &BootOrders, machine: &Machine) -> Verdict {
-    let mut standing = Standing::default();
-    for target in &orders.known {
-        let nic = |mac: &String| NicFacts {
-            mac: mac.clone(),
-            ..NicFacts::default()
-        };
-        let facts = Facts {
-            uuid: target.uuid.clone(),
-            nics: target.macs.iter().map(nic).collect(),
-            ..Facts::default()
-        };
-        if is_same(machine, &facts) {
-            standing.known = true;
-            standing.wanted |= target.wanted;
-        }
-    }
-    let policy: BootPolicy = orders.policy;
-    verdict(policy, standing)
 }

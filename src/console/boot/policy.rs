@@ -1,7 +1,7 @@
 //! Who gets the agent. Pure.
 
-use crate::target::Facts;
-use pxe::machine::{Machine, Verdict};
+use facts::identity::BootMatch;
+use pxe::machine::Verdict;
 use serde::{Deserialize, Serialize};
 
 /// `console run --boot`.
@@ -31,10 +31,22 @@ impl BootPolicy {
 /// What the console knows of a machine that asks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Standing {
-    /// It was a target before.
+    /// It was a target before, and surely this one.
     pub known: bool,
-    /// A job, a capture or `target wake` waits for it, and is not over for it.
+    /// A job, a capture or `target wake` waits for it, or for a target it may be, and is not over for it.
     pub wanted: bool,
+}
+
+impl Standing {
+    /// Of the machine with this card and UUID; `wanted` says which targets something waits for. Who may be one of several targets is not
+    /// known: a twin board, or a laptop on a dock, must not be sent to its own disk for what another machine did.
+    pub fn of(found: &BootMatch, wanted: impl Fn(&str) -> bool) -> Self {
+        let mut all = found.known.iter().chain(&found.unsure);
+        Self {
+            known: !found.known.is_empty(),
+            wanted: all.any(|id| wanted(id)),
+        }
+    }
 }
 
 /// What a machine is to do. Nobody is left without an answer: silence costs a machine up to a minute before it tries its own disk.
@@ -52,26 +64,9 @@ pub fn verdict(policy: BootPolicy, standing: Standing) -> Verdict {
     }
 }
 
-/// Whether these facts are of the machine that asks: by UUID where both have one, because docks and USB cards carry their address from machine to machine; else by
-/// the address of a card.
-pub fn is_same(machine: &Machine, facts: &Facts) -> bool {
-    let uuid = facts.uuid.as_deref().and_then(|text| text.parse().ok());
-    match (machine.uuid, uuid) {
-        (Some(asked), Some(known)) => {
-            let known: pxe::identity::Uuid = known;
-            asked == known
-        }
-        _ => facts
-            .nics
-            .iter()
-            .any(|nic| nic.mac.parse() == Ok(machine.mac)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::NicFacts;
 
     #[test]
     fn who_gets_the_agent() {
@@ -94,38 +89,18 @@ mod tests {
     }
 
     #[test]
-    fn a_dock_does_not_make_two_machines_one() {
-        let facts = |uuid: Option<&str>, mac: &str| Facts {
-            uuid: uuid.map(str::to_owned),
-            nics: vec![NicFacts {
-                mac: mac.to_owned(),
-                ..NicFacts::default()
-            }],
-            ..Facts::default()
+    fn who_may_be_another_gets_the_agent() {
+        let found = |known: &[&str], unsure: &[&str]| BootMatch {
+            known: known.iter().map(|id| (*id).to_owned()).collect(),
+            unsure: unsure.iter().map(|id| (*id).to_owned()).collect(),
         };
-        let (first, second) = (
-            "00112233-4455-6677-8899-AABBCCDDEEFF",
-            "10112233-4455-6677-8899-AABBCCDDEEFF",
-        );
-        let dock = "52:54:00:00:00:01";
-        let asks = |uuid: Option<&str>| Machine {
-            mac: dock.parse().unwrap(),
-            uuid: uuid.and_then(|text| text.parse().ok()),
-        };
-        assert!(is_same(
-            &asks(Some(first)),
-            &facts(Some(first), "52:54:00:00:00:09")
-        ));
-        assert!(
-            !is_same(&asks(Some(second)), &facts(Some(first), dock)),
-            "the dock moved"
-        );
-        // A ROM that says no UUID, and a board that has none: by the card.
-        assert!(is_same(&asks(None), &facts(Some(first), dock)));
-        assert!(is_same(
-            &asks(Some(first)),
-            &facts(Some("Not Settable"), "52-54-00-00-00-01")
-        ));
-        assert!(!is_same(&asks(None), &facts(None, "52:54:00:00:00:02")));
+        let standing = |found| Standing::of(&found, |id| id == "wanted");
+        let sure = standing(found(&["t"], &[]));
+        assert_eq!(verdict(BootPolicy::Unknown, sure), Verdict::Local);
+        let unsure = standing(found(&[], &["t"]));
+        assert_eq!(verdict(BootPolicy::Unknown, unsure), Verdict::Agent);
+        assert_eq!(verdict(BootPolicy::Wanted, unsure), Verdict::Local);
+        let perhaps_wanted = standing(found(&[], &["t", "wanted"]));
+        assert_eq!(verdict(BootPolicy::Wanted, perhaps_wanted), Verdict::Agent);
     }
 }

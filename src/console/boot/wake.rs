@@ -1,7 +1,7 @@
 //! Wake-on-LAN: the packet that starts a machine.
 
 use crate::console::context::Settings;
-use pxe::identity::Mac;
+use facts::Mac;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};

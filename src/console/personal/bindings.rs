@@ -4,6 +4,9 @@ use crate::console::api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION
 use crate::console::context::Console;
 use crate::console::jobs::store_error;
 use crate::target::{DiskFacts, Facts, PciFacts};
+use facts::identity::{self, Evidence, Shared, Verdict};
+use facts::{Mac, Uuid};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use template::bind::{BindRequest, Binding, bind};
 use template::findings::{Findings, System};
@@ -11,7 +14,6 @@ use template::import::{ListKey, Listed, parse_list};
 use template::machine::{Firmware, Machine, PciDevice};
 use template::names::NameRules;
 use template::schema::Template;
-use template::values::Mac;
 
 /// Base class of the PCI code and ID assignment specification.
 const CLASS_STORAGE: u32 = 1;
@@ -33,9 +35,10 @@ pub(super) fn machine_of(
         .nics
         .iter()
         .find(|nic| host.is_some_and(|host| nic.addresses.iter().any(|own| own == host)));
-    let mac = |text: &str| text.parse::<Mac>().ok();
+    let mac = |text: &str| text.parse().ok().filter(|mac: &Mac| mac.is_card());
     Machine {
         id: name.to_owned(),
+        target: None,
         uuid: facts.uuid.clone(),
         serial: facts.serial.clone(),
         asset: facts.asset.clone(),
@@ -130,6 +133,7 @@ impl Console {
         {
             taken.push((address, "this console".to_owned()));
         }
+        let (known, shared) = self.roster.identities();
         bind(&BindRequest {
             template,
             template_name: &source.name,
@@ -139,6 +143,8 @@ impl Console {
             taken: &taken,
             taken_names: &[],
             rules: rules(findings),
+            targets: &known.into_keys().collect(),
+            shared: &shared,
         })
         .map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -165,15 +171,14 @@ impl Console {
             .bindings()
             .await
             .map_err(|error| store_error(&error))?;
+        let (_, shared) = self.roster.identities();
         let mut changed = Vec::new();
         for line in list {
-            let (macs, uuid) = match &line.key {
-                ListKey::Mac(mac) => (vec![*mac], None),
-                ListKey::Uuid(uuid) => (Vec::new(), Some(uuid.clone())),
+            let (macs, uuid) = match line.key {
+                ListKey::Mac(mac) => (vec![mac], None),
+                ListKey::Uuid(uuid) => (Vec::new(), Some(uuid)),
             };
-            let known = all.iter().position(|old| {
-                old.macs.iter().any(|mac| macs.contains(mac)) || uuid.is_some() && old.uuid == uuid
-            });
+            let known = whose(&line, &all, &shared)?;
             for (index, other) in all.iter().enumerate() {
                 if Some(index) == known {
                     continue;
@@ -231,14 +236,25 @@ impl Console {
             .bindings()
             .await
             .map_err(|error| store_error(&error))?;
-        let found = all.into_iter().find(|binding| {
+        let uuid = machine.parse::<Uuid>().ok();
+        let mut found = all.into_iter().filter(|binding| {
             mac.is_some_and(|mac| binding.macs.contains(&mac))
-                || binding.uuid.as_deref() == Some(machine)
+                || uuid.is_some() && binding.uuid == uuid
                 || binding
                     .name
                     .as_deref()
                     .is_some_and(|name| name.eq_ignore_ascii_case(machine))
         });
+        let (found, another) = (found.next(), found.next());
+        if let (Some(one), Some(two)) = (&found, &another) {
+            let name = |of: &Binding| of.name.clone().unwrap_or_default();
+            return Err(usage(format!(
+                "{machine} is a card of {} and {}",
+                name(one),
+                name(two)
+            ))
+            .hint("say the name of the machine that is meant"));
+        }
         let binding = found.ok_or_else(|| {
             ApiError::new(
                 ErrorCode::NothingMatched,
@@ -252,6 +268,36 @@ impl Console {
             .map_err(|error| store_error(&error))?;
         tracing::info!(machine, "name and address released");
         Ok(list_of(vec![binding]))
+    }
+}
+
+/// Index of the binding of the machine a line means.
+fn whose(line: &Listed, all: &[Binding], shared: &Shared) -> Result<Option<usize>, ApiError> {
+    let said = line.evidence();
+    let refused = |why: String| {
+        let error = ApiError::new(ErrorCode::Refused, format!("line {}: {why}", line.line));
+        Err(error.hint("name the machine by another card, or by its UUID"))
+    };
+    if let Some(value) = said.values().find(|value| shared.has(value)) {
+        return refused(format!("several machines have {value}"));
+    }
+    let evidence: Vec<Evidence> = all.iter().map(Binding::evidence).collect();
+    let known: Vec<identity::Known<'_>> = evidence
+        .iter()
+        .map(|evidence| identity::Known {
+            evidence,
+            live: false,
+        })
+        .collect();
+    match identity::judge(&known, &said, shared).0 {
+        Verdict::Known(index) => Ok(Some(index)),
+        Verdict::New => Ok(None),
+        Verdict::Doubt(several) => {
+            let names = several.into_iter().filter_map(|index| all.get(index));
+            let names: BTreeSet<&str> = names.filter_map(|old| old.name.as_deref()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            refused(format!("it may mean {}", names.join(" or ")))
+        }
     }
 }
 

@@ -193,13 +193,17 @@ impl Console {
         let mut seed = [0; 12];
         getrandom::fill(&mut seed)
             .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
-        Ok(machine_of(
+        let machine = machine_of(
             &target.name,
             &view.facts,
             target.disk.as_ref(),
             view.address.as_deref(),
             seed,
-        ))
+        );
+        Ok(Machine {
+            target: Some(view.id),
+            ..machine
+        })
     }
 
     /// Carries out what was only planned: hands names out, looks secrets up, makes join blobs. Before the first order.

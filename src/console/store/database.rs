@@ -106,6 +106,8 @@ impl Database {
     /// Forgets a target.
     pub fn delete_target(&self, id: &str) -> Result<(), StoreError> {
         self.connection
+            .execute("DELETE FROM identity WHERE target = ?1", [id])?;
+        self.connection
             .execute("DELETE FROM target WHERE id = ?1", [id])?;
         Ok(())
     }

@@ -6,11 +6,13 @@
 
 mod checks;
 mod database;
+mod identity;
 mod personal;
 mod rows;
 mod schema;
 
 pub use database::{Database, StoreError};
+pub use identity::IdentityRows;
 pub use personal::SecretRow;
 pub use rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 

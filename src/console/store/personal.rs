@@ -38,7 +38,7 @@ impl Database {
         for binding in bindings {
             transaction.execute(
                 "INSERT INTO binding (machine, binding) VALUES (?1, ?2) ON CONFLICT (machine) DO UPDATE SET binding = ?2",
-                params![machine_of(binding), text("binding.binding", binding)?],
+                params![key_of(binding)?, text("binding.binding", binding)?],
             )?;
         }
         transaction.commit()?;
@@ -46,9 +46,8 @@ impl Database {
     }
 
     fn delete_binding(&self, binding: &Binding) -> Result<(), StoreError> {
-        let machine = machine_of(binding);
         self.connection
-            .execute("DELETE FROM binding WHERE machine = ?1", [machine])?;
+            .execute("DELETE FROM binding WHERE machine = ?1", [key_of(binding)?])?;
         Ok(())
     }
 
@@ -142,13 +141,9 @@ impl Database {
     }
 }
 
-/// What a machine is known by: its first card, which never changes, or its UUID.
-fn machine_of(binding: &Binding) -> String {
-    match (binding.macs.first(), &binding.uuid) {
-        (Some(mac), _) => mac.to_string(),
-        (None, Some(uuid)) => uuid.clone(),
-        (None, None) => String::new(),
-    }
+/// The bytes that were drawn once for this machine: cards and UUIDs change, and several machines may be known by one dock.
+fn key_of(binding: &Binding) -> Result<String, StoreError> {
+    text("binding.seed", &binding.seed)
 }
 
 fn number(job: u64) -> Result<i64, StoreError> {

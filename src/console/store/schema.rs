@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
@@ -95,6 +95,19 @@ const STEPS: [&str; 4] = [
         files   TEXT NOT NULL,
         checked TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+",
+    // Who a machine is. Several machines may be known by one card (a dock), so a binding is kept by its own random bytes.
+    "
+    CREATE TABLE identity (
+        target TEXT PRIMARY KEY,
+        record TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE shared_value (
+        value TEXT PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+
+    UPDATE OR REPLACE binding SET machine = json_extract(binding, '$.seed');
 ",
 ];
 

@@ -3,7 +3,7 @@
 //! The card that booted is the only one known to reach the boot server. "The first card" is whichever driver was quicker, so it is never taken: without a word about
 //! the card that booted, every wired card with a link is tried.
 
-use pxe::identity::Mac;
+use facts::Mac;
 use std::fs;
 use std::path::Path;
 

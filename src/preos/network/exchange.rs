@@ -11,9 +11,9 @@
 //! A lease that ends without a server is not given up: the address stays on the card while a new one is asked for. A server that died in the middle of a deployment
 //! would otherwise take every target with it, and the chance that it comes back and gives the address away within that time is the smaller harm.
 
+use facts::{Mac, Uuid};
 use pxe::dhcp::client::Client;
 use pxe::dhcp::{Lease, MessageType, Packet};
-use pxe::identity::{Mac, Uuid};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 

@@ -443,7 +443,7 @@ pub struct Menu {
 mod tests {
     use super::*;
     use crate::preos::board::CardView;
-    use pxe::identity::Mac;
+    use facts::Mac;
     use std::net::Ipv4Addr;
 
     fn situation(state: Option<CardState>) -> Situation {

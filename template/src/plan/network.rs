@@ -3,7 +3,8 @@
 use super::Draft;
 use crate::schema::NetworkMode;
 use crate::step::{Ipv4Config, Nic, NicConfig};
-use crate::values::{Mac, NicChoice};
+use crate::values::NicChoice;
+use facts::Mac;
 
 /// Cards with their addresses; empty when the network stays as the image has it, or when it is refused.
 pub(super) fn nics(draft: &mut Draft<'_>) -> Vec<Nic> {

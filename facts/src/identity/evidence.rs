@@ -1,0 +1,188 @@
+//! What a machine says of itself, and which of it several machines say.
+
+use crate::{Mac, Uuid};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Cards remembered of one machine; docks in a large house are fewer.
+const MAX_CARDS: usize = 64;
+/// Longest serial number that is kept, in characters.
+const MAX_SERIAL: usize = 256;
+/// Values remembered as shared. Beyond this a technician is asked again after a restart; nothing is ever merged for it.
+const MAX_SHARED: usize = 65_536;
+
+/// What is known of a machine's identity. A missing value decides nothing.
+#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Evidence {
+    /// SMBIOS UUID.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+    /// SMBIOS serial number, in small letters.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Network cards, those seen last first.
+    #[serde(default)]
+    pub cards: Vec<Mac>,
+    /// Regular files that stand for disks: agents with different files on one machine are different targets.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Host name, kept only when the machine says nothing else.
+    #[serde(default)]
+    pub host: Option<String>,
+}
+
+impl Evidence {
+    /// Reads what firmware and kernel say. Values that cannot be one machine's own (empty, all zeros, all F, a group's address) are missing.
+    pub fn read<'a>(
+        uuid: Option<&str>,
+        serial: Option<&str>,
+        cards: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let mut all = Self {
+            uuid: uuid.and_then(|text| text.trim().parse().ok()),
+            serial: serial.and_then(given_serial),
+            ..Self::default()
+        };
+        for card in cards.into_iter().filter_map(|text| text.parse().ok()) {
+            all.add_card(card);
+        }
+        all
+    }
+
+    fn add_card(&mut self, card: Mac) {
+        if card.is_card() && !self.cards.contains(&card) && self.cards.len() < MAX_CARDS {
+            self.cards.push(card);
+        }
+    }
+
+    /// With the files that stand for disks.
+    #[must_use]
+    pub fn with_files<'a>(mut self, files: impl IntoIterator<Item = &'a str>) -> Self {
+        self.files = files.into_iter().map(str::to_owned).collect();
+        self.files.sort_unstable();
+        self
+    }
+
+    /// With the host name, which counts when there is nothing else.
+    #[must_use]
+    pub fn or_host(mut self, host: &str) -> Self {
+        let nothing_else = self.values().next().is_none();
+        self.host = nothing_else.then(|| host.to_owned());
+        self
+    }
+
+    /// Every value.
+    pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
+        let uuid = self.uuid.map(Value::Uuid);
+        let serial = self.serial.clone().map(Value::Serial);
+        let cards = self.cards.iter().copied().map(Value::Card);
+        uuid.into_iter().chain(serial).chain(cards)
+    }
+
+    /// Takes over what the same machine says now; cards that were taken out stay, because the machine may come back through them.
+    pub fn learn(&mut self, seen: &Self) {
+        self.uuid = seen.uuid.or(self.uuid);
+        if seen.serial.is_some() {
+            self.serial.clone_from(&seen.serial);
+        }
+        let old = std::mem::replace(&mut self.cards, seen.cards.clone());
+        for card in old {
+            self.add_card(card);
+        }
+        if self.values().next().is_some() {
+            self.host = None;
+        }
+    }
+
+    /// True when both say the same, in whatever order.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let values = |of: &Self| of.values().collect::<BTreeSet<Value>>();
+        values(self) == values(other) && self.files == other.files && self.host == other.host
+    }
+
+    /// Values that both have.
+    pub fn common(&self, other: &Self) -> Vec<Value> {
+        let theirs: BTreeSet<Value> = other.values().collect();
+        self.values()
+            .filter(|value| theirs.contains(value))
+            .collect()
+    }
+}
+
+/// A serial number in one spelling; nothing where firmware has only filler of one kind.
+fn given_serial(text: &str) -> Option<String> {
+    let text: String = text
+        .trim()
+        .to_lowercase()
+        .chars()
+        .take(MAX_SERIAL)
+        .collect();
+    let mut letters = text.chars().filter(|c| c.is_alphanumeric());
+    let first = letters.next()?;
+    let filler = matches!(first, '0' | 'f') && letters.all(|c| c == first);
+    (!filler).then_some(text)
+}
+
+/// One value of a machine's evidence.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
+pub enum Value {
+    /// UUID.
+    Uuid(Uuid),
+    /// Serial number.
+    Serial(String),
+    /// Address of a card.
+    Card(Mac),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => write!(f, "UUID {uuid}"),
+            Self::Serial(serial) => write!(f, "serial number {serial:?}"),
+            Self::Card(mac) => write!(f, "network card {mac}"),
+        }
+    }
+}
+
+/// Values that more than one machine has. They decide nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Shared(BTreeSet<Value>);
+
+impl Shared {
+    /// True when several machines have it.
+    pub fn has(&self, value: &Value) -> bool {
+        self.0.contains(value)
+    }
+
+    /// Remembers a value; false when it is known already, or too many are.
+    pub fn insert(&mut self, value: Value) -> bool {
+        self.0.len() < MAX_SHARED && self.0.insert(value)
+    }
+
+    /// The value is one machine's own after all.
+    pub fn remove(&mut self, value: &Value) -> bool {
+        self.0.remove(value)
+    }
+
+    /// Every value.
+    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<Value> for Shared {
+    fn from_iter<I: IntoIterator<Item = Value>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+impl Extend<Value> for Shared {
+    fn extend<I: IntoIterator<Item = Value>>(&mut self, values: I) {
+        for value in values {
+            self.insert(value);
+        }
+    }
+}

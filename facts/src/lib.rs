@@ -1,0 +1,49 @@
+//! Words that every part of diskcast shares: values with one text form, and the rule that says who a machine is.
+//!
+//! Pure: no socket, clock or file. What a firmware, a packet or a person wrote is read into these types once, at the edge.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`mac`] | address of a network card |
+//! | [`uuid`] | UUID of a machine |
+//! | [`identity`] | who a machine is, for the roster, network boot, names and addresses alike |
+
+pub mod identity;
+pub mod mac;
+pub mod uuid;
+
+pub use mac::Mac;
+pub use uuid::Uuid;
+
+/// Pairs of hex digits with or without marks between them; at most `most` bytes.
+fn hex(text: &str, marks: &[char], most: usize) -> Option<Box<[u8]>> {
+    // Nothing longer can be right, so nothing longer is looked at.
+    if text.len() > 3 * most {
+        return None;
+    }
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| !marks.contains(c))
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect::<Option<_>>()?;
+    let (pairs, odd) = digits.as_chunks::<2>();
+    (odd.is_empty() && pairs.len() <= most).then(|| pairs.iter().map(|[a, b]| a << 4 | b).collect())
+}
+
+/// Serde by way of `FromStr` and `Display`.
+macro_rules! as_text {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+use as_text;

@@ -1,0 +1,264 @@
+//! Who is who through the real console: agents over TLS with made-up facts, restarts in between, and what network boot says of them.
+
+use super::api::{
+    ErrorCode, IdentifyRequest, ImportRequest, Plan, RenameRequest, TargetList, TargetView,
+};
+use super::boot::orders::FromConsole;
+use super::test_room::{FakeAgent, Room, hello, image, request};
+use crate::net::control::Hello;
+use crate::target::{NicFacts, TargetState};
+use pxe::machine::{Machine, Policy, Verdict};
+
+/// Seen on many boards.
+const TWIN: &str = "03020100-0504-0706-0809-0a0b0c0d0e0f";
+const JUNK: &str = "To be filled by O.E.M.";
+
+fn card(number: u8) -> String {
+    format!("52:54:00:00:00:{number:02x}")
+}
+
+/// A PC whose agent has just been started: each start is another instance.
+fn pc(start: u8, uuid: &str, serial: &str, cards: &[u8]) -> Hello {
+    let mut hello = hello(start);
+    hello.name = None;
+    hello.facts.hostname = "pre-os".to_owned();
+    hello.facts.uuid = Some(uuid.to_owned());
+    hello.facts.serial = Some(serial.to_owned());
+    hello.facts.nics = cards
+        .iter()
+        .map(|number| NicFacts {
+            mac: card(*number),
+            ..NicFacts::default()
+        })
+        .collect();
+    hello
+}
+
+async fn list(room: &Room) -> Vec<TargetView> {
+    let list: TargetList = room.client.get("/v1/targets").await.unwrap();
+    list.targets
+}
+
+async fn show(room: &Room, target: &str) -> TargetView {
+    let path = format!("/v1/targets/{target}");
+    room.client.get(&path).await.unwrap()
+}
+
+/// The console notices that an agent is gone.
+async fn gone(room: &Room, agent: FakeAgent) -> String {
+    let id = agent.target.clone();
+    drop(agent);
+    for _ in 0..200 {
+        if !show(room, &id).await.connected {
+            return id;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{id} is still connected");
+}
+
+async fn rename(room: &Room, target: &str, name: &str) {
+    let request = RenameRequest {
+        name: name.to_owned(),
+    };
+    let path = format!("/v1/targets/{target}/rename");
+    let _: TargetView = room.client.post(&path, &request).await.unwrap();
+}
+
+async fn identify(
+    room: &Room,
+    target: &str,
+    is: Option<&str>,
+) -> Result<TargetView, super::api::ApiError> {
+    let request = IdentifyRequest {
+        is: is.map(str::to_owned),
+    };
+    let path = format!("/v1/targets/{target}/identify");
+    room.client.post(&path, &request).await
+}
+
+/// The word of `diskcast pxe serve`, which is the console's.
+async fn boots(room: &Room, number: u8, uuid: &str) -> Verdict {
+    let policy = FromConsole::default();
+    policy.sync(&room.client).await.unwrap();
+    policy.verdict(&Machine {
+        mac: card(number).parse().unwrap(),
+        uuid: uuid.parse().ok(),
+    })
+}
+
+async fn restarted(room: Room, data: &std::path::Path) -> Room {
+    room.close().await;
+    Room::open(data).await
+}
+
+/// Two boards with one UUID and one serial number: after a restart, second first, they had each other's name, and `--targets lab-a` erased the other PC.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twin_boards_keep_their_names() {
+    let data = tempfile::tempdir().unwrap();
+    let mut room = Room::open(data.path()).await;
+    let image = image(data.path(), None);
+    let a = FakeAgent::join(&room, pc(1, TWIN, JUNK, &[1])).await;
+    let b = FakeAgent::join(&room, pc(2, TWIN, JUNK, &[2])).await;
+    assert_ne!(a.target, b.target);
+    rename(&room, &a.target, "lab-a").await;
+    rename(&room, &b.target, "lab-b").await;
+    let (id_a, id_b) = (a.target.clone(), b.target.clone());
+    let shown = show(&room, "lab-b").await;
+    assert_eq!(shown.state, TargetState::Ready);
+    assert_eq!(shown.identity.not_unique.len(), 2, "{:?}", shown.identity);
+    drop((a, b));
+    let mut start = 10;
+    for _ in 0..2 {
+        room = restarted(room, data.path()).await;
+        start += 2;
+        let b = FakeAgent::join(&room, pc(start, TWIN, JUNK, &[2])).await;
+        let a = FakeAgent::join(&room, pc(start + 1, TWIN, JUNK, &[1])).await;
+        assert_eq!((&a.target, &b.target), (&id_a, &id_b));
+        let mut wanted = request(&image);
+        wanted.targets = "lab-a".to_owned();
+        let plan: Plan = room.client.post("/v1/plan", &wanted).await.unwrap();
+        assert_eq!(plan.targets[0].mac, Some(card(1)));
+        // Both are over and done: to their own disks; a third board is new.
+        assert_eq!(boots(&room, 1, TWIN).await, Verdict::Local);
+        assert_eq!(boots(&room, 2, TWIN).await, Verdict::Local);
+        assert_eq!(boots(&room, 3, TWIN).await, Verdict::Agent);
+    }
+    room.close().await;
+}
+
+/// The second of two boards with one UUID was sent to its own disk and never joined.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_board_that_may_be_another_is_asked_about() {
+    let data = tempfile::tempdir().unwrap();
+    let room = Room::open(data.path()).await;
+    let image = image(data.path(), None);
+    let a = FakeAgent::join(&room, pc(1, TWIN, JUNK, &[1])).await;
+    rename(&room, &a.target, "lab-a").await;
+    let id_a = gone(&room, a).await;
+    assert_eq!(boots(&room, 1, TWIN).await, Verdict::Local);
+    assert_eq!(
+        boots(&room, 2, TWIN).await,
+        Verdict::Agent,
+        "a twin board, or a new card"
+    );
+
+    let b = FakeAgent::join(&room, pc(2, TWIN, JUNK, &[2])).await;
+    let shown = show(&room, &b.target).await;
+    assert_eq!(
+        (shown.state, shown.name.as_str()),
+        (TargetState::Unidentified, "pre-os")
+    );
+    assert_eq!(shown.identity.may_be, ["lab-a"]);
+    let plan: Plan = room
+        .client
+        .post("/v1/plan", &request(&image))
+        .await
+        .unwrap();
+    let refused = plan.targets[0].refused.clone().unwrap();
+    assert!(
+        refused.contains("diskcast target identify pre-os --is lab-a, or --new"),
+        "{refused}"
+    );
+
+    // A restart forgets no question, and a machine in question gets the agent.
+    drop(b);
+    let mut room = restarted(room, data.path()).await;
+    assert_eq!(boots(&room, 2, TWIN).await, Verdict::Agent);
+    let mut b = FakeAgent::join(&room, pc(3, TWIN, JUNK, &[2])).await;
+    assert_eq!(
+        show(&room, &b.target).await.state,
+        TargetState::Unidentified
+    );
+    let error = identify(&room, "pre-os", Some("nobody")).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::NothingMatched);
+    let error = identify(&room, "pre-os", Some("pre-os")).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+
+    // It is lab-a with another card: the agent comes back under its old name, and by either card.
+    let same = identify(&room, "pre-os", Some("lab-a")).await.unwrap();
+    assert_eq!(
+        (same.id.as_str(), same.name.as_str()),
+        (id_a.as_str(), "lab-a")
+    );
+    assert!(b.next().await.is_none(), "it has to come back");
+    assert_eq!(list(&room).await.len(), 1);
+    for (start, number) in [(3, 2), (4, 1), (5, 2)] {
+        let again = FakeAgent::join(&room, pc(start, TWIN, JUNK, &[number])).await;
+        assert_eq!(again.target, id_a);
+        assert_eq!(show(&room, "lab-a").await.state, TargetState::Ready);
+        drop(again);
+        room = restarted(room, data.path()).await;
+        assert_eq!(boots(&room, number, TWIN).await, Verdict::Local);
+    }
+
+    // Another twin, which is one: the next needs no question.
+    let c = FakeAgent::join(&room, pc(6, TWIN, JUNK, &[3])).await;
+    assert_eq!(
+        show(&room, &c.target).await.state,
+        TargetState::Unidentified
+    );
+    let id_c = identify(&room, &c.target, None).await.unwrap().id;
+    assert_eq!(show(&room, &id_c).await.state, TargetState::Ready);
+    assert_eq!(gone(&room, c).await, id_c);
+    let d = FakeAgent::join(&room, pc(7, TWIN, JUNK, &[4])).await;
+    assert_eq!(show(&room, &d.target).await.state, TargetState::Ready);
+    drop(d);
+    let room = restarted(room, data.path()).await;
+    let c = FakeAgent::join(&room, pc(8, TWIN, JUNK, &[3])).await;
+    assert_eq!(c.target, id_c);
+    let a = FakeAgent::join(&room, pc(9, TWIN, JUNK, &[1])).await;
+    assert_eq!(a.target, id_a);
+    // Both are here, so they are two.
+    let error = identify(&room, &id_c, Some("lab-a")).await.unwrap_err();
+    assert!(
+        error.message.contains("lab-a is connected"),
+        "{}",
+        error.message
+    );
+    room.close().await;
+}
+
+/// A school booted its laptops one after the other on the one dock of the office.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_laptops_on_one_dock_have_three_names() {
+    let data = tempfile::tempdir().unwrap();
+    let mut room = Room::open(data.path()).await;
+    let uuid = |number: u8| format!("4c4c4544-0042-3510-8052-b4c04f5644{number:02x}");
+    let laptop = |start: u8, number: u8| pc(start, &uuid(number), &format!("SER{number}"), &[7]);
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        assert_eq!(boots(&room, 7, &uuid(number)).await, Verdict::Agent);
+        let agent = FakeAgent::join(&room, laptop(number, number)).await;
+        assert_eq!(show(&room, &agent.target).await.state, TargetState::Ready);
+        rename(&room, &agent.target, &format!("laptop-{number}")).await;
+        ids.push(gone(&room, agent).await);
+    }
+    for (start, number) in [(11, 3), (12, 1), (13, 2), (14, 1)] {
+        room = restarted(room, data.path()).await;
+        assert_eq!(boots(&room, 7, &uuid(number)).await, Verdict::Local);
+        let agent = FakeAgent::join(&room, laptop(start, number)).await;
+        assert_eq!(agent.target, ids[usize::from(number) - 1]);
+        let shown = show(&room, &agent.target).await;
+        assert_eq!(shown.name, format!("laptop-{number}"));
+        assert_eq!(
+            shown.identity.not_unique,
+            [format!("network card {}", card(7))]
+        );
+    }
+    // A list that names a machine by the dock would name all of them.
+    let text = format!("{},LAB-01\n", card(7));
+    let imported: Result<super::api::BindingList, _> = room
+        .client
+        .post("/v1/bindings/import", &ImportRequest { text })
+        .await;
+    let error = imported.unwrap_err();
+    assert!(
+        error.message.contains("several machines have network card"),
+        "{}",
+        error.message
+    );
+    // A new board in laptop 1, on a card of its own, is asked about, and laptop 1 is not lost.
+    assert_eq!(list(&room).await.len(), 3);
+    room.close().await;
+}
