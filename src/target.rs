@@ -205,6 +205,36 @@ impl Choice {
     }
 }
 
+/// What a target's disk is after its part in a job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskNow {
+    /// As it was: nothing was written.
+    Untouched,
+    /// Without a partition table.
+    Blank,
+    /// One partition has no file system, and everything else is as it was.
+    PartitionBlank,
+    /// Committed: all of it was read back, and it starts.
+    Whole,
+    /// Nobody can say: the last writes failed, or their end was not heard.
+    #[serde(other)]
+    Unknown,
+}
+
+impl DiskNow {
+    /// Words for a technician.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Untouched => "its disk is as it was",
+            Self::Blank => "its disk is blank",
+            Self::PartitionBlank => "the partition is blank, the rest of its disk as it was",
+            Self::Whole => "its disk is whole",
+            Self::Unknown => "what its disk is now is unknown",
+        }
+    }
+}
+
 /// One network interface of a target.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct NicFacts {

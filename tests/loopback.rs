@@ -7,6 +7,8 @@
     reason = "tests are the edge: they wait and read files"
 )]
 
+#[path = "loopback_parts/commit.rs"]
+mod commit;
 mod common;
 #[path = "loopback_parts/image_check.rs"]
 mod image_check;

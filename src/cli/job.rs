@@ -43,7 +43,8 @@ pub(super) enum Command {
     Start(JobArgs),
     /// End a job, or take targets out of it
     ///
-    /// A target that was being written stays plainly blank.
+    /// A target that is being written stays plainly blank; one that writes its
+    /// last sectors ends that first. Each says what its disk is in the end.
     #[command(
         after_help = "Examples:\n  diskcast job cancel 7\n  diskcast job cancel 7 --targets lab-03 --reason 'power supply died'"
     )]

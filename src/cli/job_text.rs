@@ -6,7 +6,7 @@
 use super::job_add::newcomer_line;
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{ImageCheck, JobState, JobTarget, JobView, Summary};
-use crate::target::TargetState;
+use crate::target::{DiskNow, TargetState};
 use crate::units;
 use std::collections::BTreeMap;
 
@@ -341,8 +341,15 @@ fn mean_rate(target: &JobTarget) -> String {
     )
 }
 
+/// Why it ended, and what its disk is now.
 fn reason(target: &JobTarget) -> String {
-    clean(target.reason.as_deref().unwrap_or("no reason was given"))
+    let text = clean(target.reason.as_deref().unwrap_or("no reason was given"));
+    let unheard = matches!(target.state, TargetState::Dropped | TargetState::Lost);
+    match target.disk_now {
+        Some(now) => format!("{text}; {}", now.words()),
+        None if unheard => format!("{text}; {}", DiskNow::Unknown.words()),
+        None => text,
+    }
 }
 
 fn bar(percent: u8) -> String {

@@ -152,6 +152,9 @@ mod tests {
             time: "t".into(),
             target: Box::new(ended),
         });
-        assert_eq!(notes.text(), "pc-9: lost: connection ended\n");
+        assert_eq!(
+            notes.text(),
+            "pc-9: lost: connection ended; what its disk is now is unknown\n"
+        );
     }
 }

@@ -13,7 +13,7 @@ pub use super::api_template::{
 };
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
-use crate::target::{Bottleneck, Choice, Facts, TargetState};
+use crate::target::{Bottleneck, Choice, DiskNow, Facts, TargetState};
 use facts::identity::{Record, Shared};
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
@@ -463,6 +463,9 @@ pub struct JobTarget {
     /// Bytes written to the disk in the end.
     #[serde(default)]
     pub bytes_written: u64,
+    /// What its disk is now; absent while it works, and when nobody heard it say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_now: Option<DiskNow>,
     /// Seconds from order to end.
     #[serde(default)]
     pub seconds: f64,

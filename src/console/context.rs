@@ -49,6 +49,8 @@ pub struct Patience {
     pub lost_after: Duration,
     /// After the console was started again: every agent has to notice first (10 s of silence).
     pub recover_after: Duration,
+    /// An agent that is asked to leave its job ends the write or the step it is at, and then says what its disk is.
+    pub answer_within: Duration,
 }
 
 impl Default for Patience {
@@ -56,6 +58,7 @@ impl Default for Patience {
         Self {
             lost_after: Duration::from_secs(20),
             recover_after: Duration::from_secs(30),
+            answer_within: Duration::from_secs(30),
         }
     }
 }

@@ -10,7 +10,7 @@
 use super::context::Console;
 use super::doctor::Word;
 use super::handshakes::Handshakes;
-use super::job::Input;
+use super::job::{Input, JobHandle};
 use super::jobs::parse_id;
 use super::naming::clean_line;
 use super::roster::{Joined, Link};
@@ -167,7 +167,8 @@ async fn attend(
             Some(handle) => {
                 let (target, instance) = (id.clone(), instance.clone());
                 tell(
-                    &handle.inputs,
+                    console,
+                    &handle,
                     Input::Connected {
                         target,
                         instance,
@@ -184,7 +185,8 @@ async fn attend(
         && let Some(handle) = parse_id(&job).ok().and_then(|job| console.jobs.handle(job))
     {
         tell(
-            &handle.inputs,
+            console,
+            &handle,
             Input::Connected {
                 target: id.clone(),
                 instance,
@@ -213,7 +215,8 @@ async fn attend(
             .and_then(|job| parse_id(&job).ok())
             .and_then(|job| console.jobs.handle(job))
         {
-            tell(&handle.inputs, Input::Disconnected { target: id.clone() }).await;
+            let gone = Input::Disconnected { target: id.clone() };
+            tell(console, &handle, gone).await;
         }
         if let Err(error) = console.store.save_target(row).await {
             tracing::debug!(target = id, %error, "target not recorded");
@@ -297,33 +300,18 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
         AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };
-    match (console.jobs.handle(number), input) {
-        (Some(handle), input) => tell(&handle.inputs, input).await,
-        (None, Input::Outcome { target, outcome }) => {
-            // The job ended a moment ago: a target that was given up proves itself after all.
-            if let Ok(row) = console.job_row(number).await
-                && let Some(position) = row
-                    .job
-                    .targets
-                    .iter()
-                    .position(|place| place.view.id == target)
-                && let Some((_, instance, _)) = console.roster.connection(&target)
-                && row
-                    .job
-                    .targets
-                    .get(position)
-                    .is_some_and(|place| place.instance.as_ref() == Some(&instance))
-            {
-                console.late_outcome(row, position, *outcome).await;
-            }
-        }
-        (None, _) => tracing::debug!(target = id, job, "message for a job that is over"),
+    match console.jobs.handle(number) {
+        Some(handle) => tell(console, &handle, input).await,
+        None if console.after_the_end(number, input).await => {}
+        None => tracing::debug!(target = id, job, "message for a job that is over"),
     }
 }
 
-async fn tell(inputs: &mpsc::Sender<Input>, input: Input) {
-    // A job that has just ended hears nothing more.
-    let _ = inputs.send(input).await;
+/// Tells a job, also one that ends in this moment: what became of a disk is never lost.
+async fn tell(console: &Console, handle: &JobHandle, input: Input) {
+    if let Err(unheard) = handle.inputs.send(input).await {
+        console.after_the_end(handle.shared.id, unheard.0).await;
+    }
 }
 
 /// Sends what is queued, and pings.

@@ -19,7 +19,7 @@ use super::select::Selector;
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
 use crate::net::control::Counters;
-use crate::target::{DiskFacts, TargetState};
+use crate::target::{DiskFacts, DiskNow, TargetState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -192,6 +192,7 @@ pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
             done_bytes: 0,
             total_bytes,
             bytes_written: 0,
+            disk_now: refused.map(|_| DiskNow::Untouched),
             seconds: 0.0,
             rate_bytes_per_s: 0,
             loss: 0.0,

@@ -57,3 +57,5 @@ mod test_room;
 mod tests;
 #[cfg(test)]
 mod tests_confirm;
+#[cfg(test)]
+mod tests_end;

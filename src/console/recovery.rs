@@ -6,13 +6,13 @@
 use super::api::{ApiError, ErrorCode, Event, JobState, JobView};
 use super::context::Console;
 use super::job::folder::{Folder, Journal};
-use super::job::{self, Recovery};
+use super::job::{self, Input, Recovery};
 use super::jobs::{open_image, parse_id, store_error};
 use super::store::{JobRow, JobTargetRow, StoreError};
 use super::time::now_text;
 use crate::disk::output::remove_unfinished;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
-use crate::target::TargetState;
+use crate::target::{DiskNow, TargetState};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -100,6 +100,7 @@ impl Console {
         for (position, mut target) in row.job.targets.into_iter().enumerate() {
             if !target.view.state.is_final() {
                 target.view.state = TargetState::Lost;
+                target.view.disk_now = untouched(&target);
                 target.view.reason = Some(format!("the job was interrupted; job {by} took over"));
                 self.store.post_job_target(row.id, position, target).await;
             }
@@ -131,6 +132,7 @@ impl Console {
                 };
                 self.roster.send(&target.view.id, message);
                 target.view.state = TargetState::Dropped;
+                target.view.disk_now = untouched(&target);
                 target.view.reason = Some(reason.to_owned());
                 self.store.post_job_target(id, position, target).await;
             }
@@ -207,6 +209,43 @@ impl Console {
         // An interrupted job may still be retried: its agents keep what they have.
     }
 
+    /// What an agent says to a job that has just ended: its outcome is recorded, and it is answered. True for an outcome.
+    pub async fn after_the_end(&self, id: u64, input: Input) -> bool {
+        match input {
+            Input::Outcome { target, outcome } => {
+                self.outcome_after_end(id, &target, *outcome).await;
+                true
+            }
+            Input::Connected {
+                target,
+                instance,
+                unfinished: Some(held),
+            } => {
+                let told = held.outcome.is_some();
+                self.late(&target, &instance, held).await;
+                told
+            }
+            _ => false,
+        }
+    }
+
+    /// The outcome of an agent that still holds its place in a job that ended a moment ago.
+    pub async fn outcome_after_end(&self, id: u64, target: &str, outcome: Outcome) {
+        let Ok(row) = self.job_row(id).await else {
+            return;
+        };
+        let Some((_, instance, _)) = self.roster.connection(target) else {
+            return;
+        };
+        let mut places = row.job.targets.iter();
+        let own = places.position(|place| {
+            place.view.id == target && place.instance.as_ref() == Some(&instance)
+        });
+        if let Some(position) = own {
+            self.late_outcome(row, position, outcome).await;
+        }
+    }
+
     /// An outcome for a job without a task: heard after the job ended, or while it was interrupted.
     pub async fn late_outcome(&self, row: JobRow, position: usize, outcome: Outcome) {
         let Some(target) = row.job.targets.get(position) else {
@@ -217,10 +256,8 @@ impl Console {
         let name = target.view.name.clone();
         let heard = job::late_outcome(target.clone(), outcome, row.job.plan.image.proof_root());
         let proven = heard.view.state == TargetState::Done;
-        // What was recorded of its own outcome stays; what was only assumed (lost, dropped) gives way to proof.
-        let takes = !state.is_final()
-            || state == TargetState::Lost
-            || (state == TargetState::Dropped && proven);
+        // What was recorded of its own outcome stays; what was only assumed (lost, dropped) gives way to what the disk is.
+        let takes = job::awaits_word(target);
         if takes {
             tracing::info!(job = id, target = name, state = %heard.view.state, "outcome reported late");
             if let Err(error) = self
@@ -282,4 +319,9 @@ impl Console {
             tracing::error!(job = id, %error, "report not written");
         }
     }
+}
+
+/// A target that never got an order wrote nothing; of any other only its agent knows what its disk is.
+fn untouched(target: &JobTargetRow) -> Option<DiskNow> {
+    target.instance.is_none().then_some(DiskNow::Untouched)
 }

@@ -44,6 +44,7 @@ pub(super) fn options(data_dir: &Path) -> ConsoleOptions {
         patience: Patience {
             lost_after: Duration::from_secs(1),
             recover_after: Duration::from_secs(3),
+            answer_within: Duration::from_secs(1),
         },
         ..ConsoleOptions::default()
     }
@@ -249,6 +250,7 @@ pub(super) fn outcome(job: &str, root: &str) -> Outcome {
         reason: None,
         step: None,
         disk: "/dev/sda".to_owned(),
+        disk_now: None,
         bytes_written: 1 << 20,
         seconds: 1.5,
         root: Some(root.to_owned()),

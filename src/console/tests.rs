@@ -4,7 +4,7 @@ use super::api::{
     CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRule, TargetList,
 };
 use super::test_room::{FakeAgent, Room, hello, image, options, outcome, request, unfinished};
-use crate::net::control::{AgentMessage, ConsoleMessage, EndAction, Progress};
+use crate::net::control::{AgentMessage, ConsoleMessage, EndAction, Outcome, Progress};
 use crate::net::tls;
 use crate::target::TargetState;
 use std::time::Duration;
@@ -319,6 +319,14 @@ async fn start_rules_and_cancelling() {
     assert!(
         matches!(a.next().await, Some(ConsoleMessage::Cancel { reason, .. }) if reason.contains("smoke"))
     );
+    // An agent that leaves says so.
+    let left = Outcome {
+        state: TargetState::Dropped,
+        root: None,
+        ..outcome(&job.id, "")
+    };
+    a.send(AgentMessage::Outcome(Box::new(left))).await;
+    a.recorded().await;
     b.finish(&job.id, &order.root).await;
     let summary = room.summary(&job.id).await;
     assert_eq!(summary.targets[0].state, TargetState::Dropped);

@@ -13,7 +13,7 @@ pub use super::control_doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
 use crate::look::Look;
-use crate::target::{Bottleneck, Choice, DiskFacts, Facts, TargetState};
+use crate::target::{Bottleneck, Choice, DiskFacts, DiskNow, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
@@ -174,7 +174,7 @@ pub struct Progress {
 pub struct Outcome {
     /// Job.
     pub job: String,
-    /// `Done` or `Failed`.
+    /// `Done`, `Failed`, or `Dropped` when the console asked it to leave in time.
     pub state: TargetState,
     /// Why it failed; what to try is part of the sentence.
     #[serde(default)]
@@ -185,6 +185,9 @@ pub struct Outcome {
     /// Disk that was written, as `DiskFacts::title` names it.
     #[serde(default)]
     pub disk: String,
+    /// What the disk is now.
+    #[serde(default)]
+    pub disk_now: Option<DiskNow>,
     /// Bytes written to the disk.
     pub bytes_written: u64,
     /// Seconds from the order to the end.
@@ -213,7 +216,7 @@ pub enum ConsoleMessage {
     /// Deploy this. Sent again with a new session after a console restart; an agent that already holds the
     /// job keeps what it has written.
     Order(Box<Order>),
-    /// Leave the job; the disk stays plainly blank.
+    /// Leave the job; the disk stays plainly blank. Answered by an `Outcome`: `Dropped`, or `Done` when the commit had begun.
     Cancel {
         /// Job.
         job: String,

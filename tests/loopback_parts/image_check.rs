@@ -14,10 +14,10 @@ use super::common::service::{Agent, Console, Place, states, stories};
 use super::the_ports;
 
 const MIB: u64 = 1 << 20;
-const DISK: u64 = 28 * MIB;
+pub(super) const DISK: u64 = 28 * MIB;
 
 /// A disk with one ext4 partition from 1 MiB on that is full of noise, captured.
-fn master(folder: &Path) -> PathBuf {
+pub(super) fn master(folder: &Path, noise_mib: usize) -> PathBuf {
     let disk = folder.join("master.raw");
     poisoned(&disk, DISK, 0);
     bash(&format!(
@@ -26,7 +26,7 @@ fn master(folder: &Path) -> PathBuf {
     ));
     let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
     bash(&format!("mkfs.ext4 -q -L master {}", text(device.path())));
-    put_noise_file(&device, "bulk.bin", &noise("check", 16 << 20));
+    put_noise_file(&device, "bulk.bin", &noise("check", noise_mib << 20));
     drop(device);
     let image = folder.join("master.dcimg");
     capture(&disk, &image, &[]).ok();
@@ -90,7 +90,7 @@ fn names_the_damage(run: &Run) {
 fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
     let _ports = the_ports();
     let folder = scratch();
-    let image = master(folder.path());
+    let image = master(folder.path(), 16);
     let console = Console::start(Place::Here, folder.path(), "lo", &[]);
     let agents = agents(&console, folder.path(), 2, &[]);
     let deploy = |words: &[&str]| {
@@ -175,7 +175,7 @@ fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
 fn rots(more: &[&str], of_agents: &[&str]) {
     let _ports = the_ports();
     let folder = scratch();
-    let image = master(folder.path());
+    let image = master(folder.path(), 16);
     let console = Console::start(Place::Here, folder.path(), "lo", &[]);
     let agents = agents(&console, folder.path(), 2, of_agents);
     let base = [

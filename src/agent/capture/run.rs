@@ -74,6 +74,7 @@ impl Runner {
             step: reason.is_some().then(|| self.reporter.state()),
             reason: reason.clone(),
             disk: self.order.disk.path.clone(),
+            disk_now: None,
             bytes_written: 0,
             seconds: self.reporter.seconds(),
             root: None,

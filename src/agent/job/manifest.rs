@@ -10,7 +10,7 @@ use crate::disk::fit::{Fit, parse_grow};
 use crate::disk::journal::Journal;
 use crate::disk::readback::ReadBack;
 use crate::net::hex;
-use crate::target::{DiskFacts, TargetState};
+use crate::target::{DiskFacts, DiskNow, TargetState};
 use imagefmt::{IdKey, Manifest};
 use multicast::{
     BLOCK_BYTES, BlockBuffer, BlockKey, BlockOutcome, BlockSet, Decoder, ImageBlocks, Layout,
@@ -99,6 +99,7 @@ impl Runner {
         };
         let facts = self.chosen_disk()?;
         self.reporter.disk(&facts);
+        self.title = facts.title();
         let fit = Fit {
             sector_size: None,
             grow,
@@ -110,7 +111,12 @@ impl Runner {
             .keeps_journal()
             .then(|| Journal::load(deployment.target(), deployment.manifest()))
             .flatten();
+        self.disk_now = DiskNow::Unknown;
         deployment.wipe()?;
+        self.disk_now = match self.order.choice.onto {
+            Some(_) => DiskNow::PartitionBlank,
+            None => DiskNow::Blank,
+        };
         let mut search = self.search(&deployment, &layout, earlier.as_ref());
         if let Some(said) = search_note(&search, earlier.is_some(), layout.block_count()) {
             self.reporter.log(said);

@@ -28,7 +28,7 @@ use crate::disk::readback::ReadBack;
 use crate::net::control::{AgentMessage, EndAction, Order, Outcome, Unfinished};
 use crate::net::receiving::{InjectedLoss, Receiving, ReceivingEvent};
 use crate::net::sources::Sources;
-use crate::target::{DiskFacts, TargetState};
+use crate::target::{DiskFacts, DiskNow, TargetState};
 use multicast::{BlockSet, Layout};
 use reuse::Search;
 use rustls::ClientConfig;
@@ -64,12 +64,16 @@ pub(super) struct Job {
     cancelled: Arc<AtomicBool>,
     shared: Arc<Mutex<Shared>>,
     recorded: Option<EndAction>,
+    /// The disk the order named.
+    disk: PathBuf,
 }
 
 /// What the link may know of a running job.
 pub(super) struct Shared {
     pub(super) state: TargetState,
     root: String,
+    /// Why the console wants it to leave the job.
+    leave: Option<String>,
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -104,6 +108,7 @@ impl Job {
         let cancelled = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Mutex::new(Shared::new(order.root.clone())));
         let id = order.job.clone();
+        let disk = PathBuf::from(&order.disk.path);
         let desk = options.desk.clone();
         desk.tell(|standing| {
             standing.work = Some(Work {
@@ -140,6 +145,9 @@ impl Job {
             corrupt: HashMap::new(),
             sources: Sources::default(),
             news_at: 0.0,
+            disk_now: DiskNow::Untouched,
+            title: String::new(),
+            shared: Arc::clone(&shared),
         };
         let job = Self {
             id,
@@ -147,6 +155,7 @@ impl Job {
             cancelled,
             shared,
             recorded: None,
+            disk,
         };
         let spawned = std::thread::Builder::new()
             .name("job".into())
@@ -177,7 +186,12 @@ impl Job {
         let _ = self.events.send(Event::Order(Box::new(order), console));
     }
 
+    /// Asks it to leave the job. What has begun to commit ends that first: either way its outcome is the answer.
     pub(super) fn cancel(&self, reason: &str) {
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .leave = Some(reason.to_owned());
         self.cancelled.store(true, Ordering::Relaxed);
         let _ = self.events.send(Event::Cancel(reason.to_owned()));
     }
@@ -198,7 +212,7 @@ impl Job {
         Some(JobEnd {
             done: outcome.state == TargetState::Done,
             after,
-            disk: outcome.disk.clone().into(),
+            disk: self.disk.clone(),
         })
     }
 }
@@ -249,33 +263,67 @@ struct Runner {
     sources: Sources,
     /// When the last block came, in seconds of the job.
     news_at: f64,
+    /// What the disk is as of the last write.
+    disk_now: DiskNow,
+    /// The disk by model, serial and size, once it was looked at.
+    title: String,
+    shared: Arc<Mutex<Shared>>,
 }
 
 impl Runner {
     fn run(mut self) {
-        let disk = self.order.disk.path.clone();
         let result = self.work();
+        let leave = self
+            .shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .leave
+            .clone();
         // Leave the groups before anything slow.
         self.receiving = None;
         // A discard still under way must not keep the disk from the next job.
         self.cancelled.store(true, Ordering::Relaxed);
         let written = self.image.as_ref().map_or(0, |image| image.written);
-        let (state, reason, root) = match result {
-            Ok(root) => (TargetState::Done, None, Some(root)),
-            Err(failure) => (TargetState::Failed, Some(failure.reason()), None),
+        if result.is_err() {
+            self.blank_again();
+        }
+        let (state, reason, root) = match (result, leave) {
+            (Ok(root), _) => (TargetState::Done, None, Some(root)),
+            (Err(_), Some(reason)) => (TargetState::Dropped, Some(reason), None),
+            (Err(failure), None) => (TargetState::Failed, Some(failure.reason()), None),
         };
         let outcome = Outcome {
             job: self.order.job.clone(),
             state,
             step: reason.is_some().then(|| self.reporter.state()),
             reason,
-            disk,
+            disk: self.title.clone(),
+            disk_now: Some(self.disk_now),
             bytes_written: written,
             seconds: self.reporter.seconds(),
             root,
             counters: self.reporter.counters(),
         };
         self.reporter.outcome(outcome);
+    }
+
+    /// A partition that was overwritten has no table to hold back: what ended before its commit shows nothing of it.
+    fn blank_again(&mut self) {
+        let Some(image) = self
+            .image
+            .as_ref()
+            .filter(|_| self.disk_now == DiskNow::PartitionBlank)
+        else {
+            return;
+        };
+        // Why it failed is what the technician has to know; that it could not be undone comes beside it.
+        if let Err(error) = image.deployment.give_up() {
+            self.disk_now = DiskNow::Unknown;
+            self.reporter.log(format!(
+                "the partition could not be blanked: {}",
+                error.full()
+            ));
+        }
     }
 
     fn work(&mut self) -> Result<String, Failure> {
@@ -348,18 +396,15 @@ impl Runner {
             let _ = discard.join();
         }
         let deployment = Arc::clone(&image.deployment);
-        if let Err(failure) = self.make_itself(&deployment) {
-            // Why it failed is what the technician has to know; that it could not be undone comes beside it.
-            if let Err(error) = deployment.give_up() {
-                self.reporter.log(format!(
-                    "the partition could not be blanked: {}",
-                    error.full()
-                ));
-            }
-            return Err(failure);
+        self.make_itself(&deployment)?;
+        // From here on nobody can have it back: the console waits for what becomes of the disk.
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Failure::Other("cancelled".into()));
         }
+        self.disk_now = DiskNow::Unknown;
         self.reporter.state_is(TargetState::Committing);
         deployment.commit(&proof)?;
+        self.disk_now = DiskNow::Whole;
         for note in deployment.notes() {
             let _ = self.outbox.send(AgentMessage::Log {
                 job: Some(self.order.job.clone()),
@@ -391,6 +436,7 @@ impl Shared {
         Self {
             state: TargetState::Joined,
             root,
+            leave: None,
             outcome: None,
         }
     }

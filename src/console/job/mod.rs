@@ -307,6 +307,11 @@ pub fn log_event(job: &str, text: String) -> Event {
     }
 }
 
+/// Whether a place that is over takes an outcome: nobody has heard one from its agent.
+pub fn awaits_word(row: &JobTargetRow) -> bool {
+    place::awaits_word(row)
+}
+
 /// A place after an outcome that came when the job's task was gone.
 pub fn late_outcome(row: JobTargetRow, outcome: Outcome, image_root: &str) -> JobTargetRow {
     let mut place = place::Place::new(row);

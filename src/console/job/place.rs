@@ -7,7 +7,7 @@ use super::meter::Meter;
 use crate::console::naming::clean_line;
 use crate::console::store::JobTargetRow;
 use crate::net::control::{Counters, Outcome, Progress};
-use crate::target::TargetState;
+use crate::target::{DiskNow, TargetState};
 use std::time::Duration;
 
 /// Longest reason or remark kept, in characters.
@@ -33,7 +33,22 @@ pub(super) struct Place {
     pub(super) restarts: u32,
     /// Why the session does not wait for it, while it does not.
     pub(super) aside: Option<String>,
+    /// It was asked to leave, and its answer is awaited.
+    pub(super) leaving: Option<Leaving>,
+    /// Bytes it said it had written.
+    written: u64,
     meter: Meter,
+}
+
+/// A target that was asked to leave its job.
+#[derive(Clone)]
+pub(super) struct Leaving {
+    /// What it ends as, unless it proves its disk all the same.
+    pub(super) state: TargetState,
+    /// Why.
+    pub(super) reason: String,
+    /// When it was asked.
+    pub(super) since: Duration,
 }
 
 impl Place {
@@ -48,8 +63,21 @@ impl Place {
             log_lines: 0,
             restarts: 0,
             aside: None,
+            leaving: None,
+            written: 0,
             meter: Meter::default(),
         }
+    }
+
+    /// The row for the store: whom a technician took out stays out, should the console end before the agent's answer.
+    pub(super) fn stored(&self) -> JobTargetRow {
+        let mut row = self.row.clone();
+        if let Some(leaving) = &self.leaving {
+            row.view.state = leaving.state;
+            row.view.reason = Some(leaving.reason.clone());
+            row.view.note = None;
+        }
+        row
     }
 
     pub(super) fn state(&self) -> TargetState {
@@ -89,6 +117,12 @@ impl Place {
             self.meter.reset();
         }
         self.meter.record(now, progress.done_bytes);
+        if matches!(
+            progress.state,
+            TargetState::Receiving | TargetState::Repairing
+        ) {
+            self.written = progress.done_bytes.min(i64::MAX as u64);
+        }
         let view = &mut self.row.view;
         view.state = progress.state;
         view.done_bytes = progress.done_bytes.min(i64::MAX as u64);
@@ -103,9 +137,22 @@ impl Place {
 
     /// Takes an outcome: the state and the reason it comes to.
     pub(super) fn outcome(&mut self, outcome: Outcome, image_root: &str) {
+        let leaving = self.leaving.take();
         let view = &mut self.row.view;
-        let (state, reason) = judge(&outcome, image_root);
+        let (state, reason) = match (judge(&outcome, image_root), leaving, view.state) {
+            ((TargetState::Done, _), ..) => (TargetState::Done, None),
+            // What the console decided stays: the agent says what became of the disk.
+            (_, Some(leaving), _) => (leaving.state, Some(leaving.reason)),
+            (_, None, decided @ (TargetState::Dropped | TargetState::Failed)) => {
+                (decided, view.reason.take())
+            }
+            (own, None, _) => own,
+        };
         view.state = state;
+        view.disk_now = Some(match state {
+            TargetState::Done => DiskNow::Whole,
+            _ => outcome.disk_now.unwrap_or(DiskNow::Unknown),
+        });
         view.reason = reason;
         view.step = outcome.step.filter(|_| state == TargetState::Failed);
         view.bytes_written = outcome.bytes_written.min(i64::MAX as u64);
@@ -125,17 +172,22 @@ impl Place {
         if state == TargetState::Done {
             view.done_bytes = view.total_bytes;
         }
-        if !outcome.disk.is_empty() {
+        // The plan names the disk by model, serial and size, and the agent took no other.
+        if view.disk.is_empty() {
             view.disk = clean_line(&outcome.disk, MAX_TEXT);
         }
     }
 
     /// Ends the place without the agent's word.
     pub(super) fn end(&mut self, now: Duration, state: TargetState, reason: &str) {
+        self.leaving = None;
+        let never_ordered = self.row.instance.is_none();
         let view = &mut self.row.view;
         view.step = Some(view.state).filter(|_| state == TargetState::Failed);
         view.state = state;
         view.reason = Some(reason.to_owned());
+        view.disk_now = never_ordered.then_some(DiskNow::Untouched);
+        view.bytes_written = view.bytes_written.max(self.written);
         view.note = None;
         view.bottleneck = None;
         view.seconds = self
@@ -160,6 +212,11 @@ impl Place {
     }
 }
 
+/// Whether an outcome is news: a place that ended without its agent's word takes it whenever it comes.
+pub(super) fn awaits_word(row: &JobTargetRow) -> bool {
+    row.view.state != TargetState::Done && row.view.disk_now.is_none()
+}
+
 /// What an agent's outcome comes to. Promise 1: `done` only with the root of what was read back.
 pub(super) fn judge(outcome: &Outcome, image_root: &str) -> (TargetState, Option<String>) {
     let said = outcome
@@ -181,6 +238,10 @@ pub(super) fn judge(outcome: &Outcome, image_root: &str) -> (TargetState, Option
         (TargetState::Done, None) => (
             TargetState::Failed,
             Some("the agent said done without the root of what it read back".to_owned()),
+        ),
+        (TargetState::Dropped, _) => (
+            TargetState::Dropped,
+            Some(said.unwrap_or_else(|| "it left the job".to_owned())),
         ),
         _ => (
             TargetState::Failed,
@@ -227,6 +288,7 @@ mod tests {
             reason: None,
             step: None,
             disk: String::new(),
+            disk_now: None,
             bytes_written: u64::MAX,
             seconds: f64::NAN,
             root: root.map(str::to_owned),

@@ -307,7 +307,7 @@ impl Database {
     fn job_targets(&self, id: u64) -> Result<Vec<JobTargetRow>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT target, name, instance, state, reason, step, disk, disk_facts, done_bytes, total_bytes,
-                    bytes_written, seconds, root, note, counters
+                    bytes_written, seconds, root, note, counters, disk_now
              FROM job_target WHERE job = ?1 ORDER BY position",
         )?;
         let mut rows = statement.query([signed(id)?])?;
@@ -316,6 +316,7 @@ impl Database {
             let state: TargetState = unword(row.get(3)?, "job_target.state")?;
             let step: Option<String> = row.get(5)?;
             let disk: Option<String> = row.get(7)?;
+            let disk_now: Option<String> = row.get(15)?;
             targets.push(JobTargetRow {
                 view: JobTarget {
                     id: row.get(0)?,
@@ -329,6 +330,9 @@ impl Database {
                     done_bytes: unsigned(row.get(8)?),
                     total_bytes: unsigned(row.get(9)?),
                     bytes_written: unsigned(row.get(10)?),
+                    disk_now: disk_now
+                        .map(|now| unword(now, "job_target.disk_now"))
+                        .transpose()?,
                     seconds: row.get(11)?,
                     rate_bytes_per_s: 0,
                     loss: 0.0,
@@ -383,8 +387,8 @@ fn put_job_target(
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO job_target (job, position, target, name, instance, state, reason, step, disk,
-                disk_facts, done_bytes, total_bytes, bytes_written, seconds, root, note, counters)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                disk_facts, done_bytes, total_bytes, bytes_written, seconds, root, note, counters, disk_now)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         )?
         .execute(params![
             signed(id)?,
@@ -405,6 +409,7 @@ fn put_job_target(
             view.root,
             view.note,
             text("job_target.counters", &view.counters)?,
+            view.disk_now.as_ref().map(word).transpose()?,
         ])?;
     Ok(())
 }
@@ -423,8 +428,8 @@ pub(super) fn json<T: DeserializeOwned>(
 }
 
 /// The word of a unit variant, as serde and the API spell it.
-fn word(state: &JobState) -> Result<String, StoreError> {
-    Ok(text("job.state", state)?.trim_matches('"').to_owned())
+fn word<T: Serialize>(value: &T) -> Result<String, StoreError> {
+    Ok(text("a word", value)?.trim_matches('"').to_owned())
 }
 
 fn unword<T: DeserializeOwned>(word: String, column: &'static str) -> Result<T, StoreError> {
@@ -507,6 +512,7 @@ mod tests {
                 disk: "/d".to_owned(),
                 done_bytes: 5,
                 total_bytes: 10,
+                disk_now: None,
                 bytes_written: 0,
                 seconds: f64::NAN,
                 rate_bytes_per_s: 0,

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
@@ -108,6 +108,10 @@ const STEPS: [&str; 5] = [
     ) STRICT, WITHOUT ROWID;
 
     UPDATE OR REPLACE binding SET machine = json_extract(binding, '$.seed');
+",
+    // What a target's disk is after a job.
+    "
+    ALTER TABLE job_target ADD COLUMN disk_now TEXT;
 ",
 ];
 

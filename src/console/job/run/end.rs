@@ -5,9 +5,9 @@ use crate::console::api::{
     ApiError, CancelRequest, ErrorCode, Event, JobState, Report, SCHEMA_VERSION,
 };
 use crate::console::context::Console;
-use crate::console::job::JobShared;
 use crate::console::job::folder::Folder;
 use crate::console::job::summary_of;
+use crate::console::job::{Input, JobShared};
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
 use crate::console::store::{JobTargetRow, StoreError};
@@ -33,8 +33,7 @@ impl JobRun {
             self.log("cancelled by a technician".to_owned());
         }
         for i in chosen {
-            self.refuse(self.places[i].id(), &reason);
-            self.end(i, TargetState::Dropped, &reason).await;
+            self.ask_to_leave(i, TargetState::Dropped, &reason).await;
         }
         Ok(())
     }
@@ -75,7 +74,30 @@ impl JobRun {
         self.journal.close().await;
     }
 
+    /// Outcomes that came while the last place ended.
+    async fn hear_last_words(&mut self) {
+        while let Ok(input) = self.inputs.try_recv() {
+            if let Input::Outcome { target, outcome } = input
+                && let Some(&i) = self.index.get(&target)
+            {
+                self.outcome(i, *outcome).await;
+            }
+        }
+    }
+
+    /// From here on whoever speaks to this job is told that it is over; what was said before is not lost. True when it
+    /// changed anything.
+    async fn hear_late_words(&mut self) -> bool {
+        self.inputs.close();
+        let mut any = false;
+        while let Some(input) = self.inputs.recv().await {
+            any |= self.console.after_the_end(self.id, input).await;
+        }
+        any
+    }
+
     pub(super) async fn finish(mut self) {
+        self.hear_last_words().await;
         self.read_counters();
         if let Some(session) = self.session.take() {
             session.close(&self.console);
@@ -124,10 +146,6 @@ impl JobRun {
                 self.folder.report().display()
             ));
         }
-        let event = Event::Summary(Box::new(summary));
-        self.journal.write(&event);
-        self.journal.close().await;
-        tracing::info!(job = self.id, state = ?self.state, "job over");
         if let Some(rows) = unstored {
             let (console, shared) = (Arc::clone(&self.console), Arc::clone(&self.shared));
             self.console.jobs.keep(Arc::clone(&shared));
@@ -138,6 +156,18 @@ impl JobRun {
             self.console.store.forget_job_secrets(self.id).await;
         }
         self.console.jobs.remove(self.id);
+        let summary = match self.hear_late_words().await {
+            // The store and the report were put right with it.
+            true => match self.console.job_view(self.id).await {
+                Ok(view) => summary_of(&view, &self.folder.report()),
+                Err(_) => summary,
+            },
+            false => summary,
+        };
+        let event = Event::Summary(Box::new(summary));
+        self.journal.write(&event);
+        self.journal.close().await;
+        tracing::info!(job = self.id, state = ?self.state, "job over");
         self.shared.events.publish(event);
     }
 }

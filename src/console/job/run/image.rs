@@ -121,8 +121,7 @@ impl JobRun {
                 TargetState::Verifying | TargetState::Applying | TargetState::Committing
             );
             if !self.places[i].is_final() && !needs_nothing {
-                self.refuse(self.places[i].id(), &text);
-                self.end(i, TargetState::Failed, &text).await;
+                self.ask_to_leave(i, TargetState::Failed, &text).await;
             }
         }
     }

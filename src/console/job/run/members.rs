@@ -3,7 +3,7 @@
 use super::{JobRun, receiver};
 use crate::console::api::JobState;
 use crate::console::job::order::{Member, Session};
-use crate::console::job::place;
+use crate::console::job::place::{self, Leaving};
 use crate::console::time::now_text;
 use crate::look::Look;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
@@ -62,6 +62,7 @@ impl JobRun {
         place.ordered = link.send(ConsoleMessage::Order(Box::new(order)));
         place.gone_since = if place.ordered { None } else { Some(now) };
         place.row.view.state = resumed.unwrap_or(TargetState::Joined);
+        place.row.view.disk_now = None;
         if place.ordered
             && let Some(sending) = session.sending()
         {
@@ -135,6 +136,18 @@ impl JobRun {
         }
         let known = self.places[i].row.instance.clone();
         let same = known.as_deref() == Some(instance);
+        if let Some(leaving) = self.places[i].leaving.clone() {
+            match unfinished {
+                Some(Unfinished {
+                    outcome: Some(outcome),
+                    ..
+                }) if same => self.outcome(i, outcome).await,
+                Some(_) if same => self.refuse(target, &leaving.reason),
+                // It holds nothing of the job any more, and cannot say what it left.
+                _ => self.end(i, leaving.state, &leaving.reason).await,
+            }
+            return;
+        }
         match unfinished {
             Some(_) if !same => {
                 self.refuse(target, "another agent has this target's place in the job");
@@ -154,8 +167,10 @@ impl JobRun {
                 ..
             }) => self.outcome(i, outcome).await,
             Some(held) => match self.places[i].state() {
-                TargetState::Done | TargetState::Failed => self.recorded(i),
-                TargetState::Dropped => self.refuse(target, "the target was dropped from the job"),
+                TargetState::Done => self.recorded(i),
+                TargetState::Failed | TargetState::Dropped => {
+                    self.refuse(target, "the target was taken out of the job")
+                }
                 _ => self.resume(i, held.state).await,
             },
             None if self.places[i].is_final() && self.places[i].state() != TargetState::Lost => {}
@@ -318,14 +333,9 @@ impl JobRun {
     }
 
     pub(super) async fn outcome(&mut self, i: usize, outcome: Outcome) {
-        let open = !matches!(
-            self.places[i].state(),
-            TargetState::Done | TargetState::Failed
-        );
         let root = self.shared.plan.image.proof_root().to_owned();
-        let proven = place::judge(&outcome, &root).0 == TargetState::Done;
-        // What was proven stays proven, even when the word of it came after the target was given up or dropped.
-        if open && (proven || self.places[i].state() != TargetState::Dropped) {
+        // What its own agent said stays; what was only assumed gives way to what the disk is.
+        if place::awaits_word(&self.places[i].row) {
             self.places[i].outcome(outcome, &root);
             let row = self.places[i].row.clone();
             if let Err(error) = self.console.store.save_job_target(self.id, i, row).await {
@@ -339,6 +349,48 @@ impl JobRun {
             self.left(i);
         } else {
             self.recorded(i);
+        }
+    }
+
+    /// Takes a place out of the job: an agent at work is asked, and says what its disk is; for any other it is over at once.
+    pub(super) async fn ask_to_leave(&mut self, i: usize, state: TargetState, reason: &str) {
+        let since = self.now();
+        let place = &mut self.places[i];
+        if place.is_final() || place.leaving.is_some() {
+            return;
+        }
+        if !place.ordered {
+            return self.end(i, state, reason).await;
+        }
+        place.leaving = Some(Leaving {
+            state,
+            reason: reason.to_owned(),
+            since,
+        });
+        place.row.view.note = Some("asked to leave; waiting for what its disk is".to_owned());
+        self.refuse(self.places[i].id(), reason);
+        if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
+            sending.remove_receiver(receiver(i));
+        }
+        self.changed(i).await;
+    }
+
+    /// An agent that was asked to leave and does not answer is lost; what it says later is recorded all the same.
+    pub(super) async fn look_for_answers(&mut self) {
+        let now = self.now();
+        let patience = self.console.settings.patience.answer_within;
+        for i in 0..self.places.len() {
+            let Some(leaving) = self.places[i].leaving.clone() else {
+                continue;
+            };
+            if now.saturating_sub(leaving.since) > patience {
+                let reason = format!(
+                    "{}; it did not say within {} s what its disk is",
+                    leaving.reason,
+                    patience.as_secs()
+                );
+                self.end(i, TargetState::Lost, &reason).await;
+            }
         }
     }
 

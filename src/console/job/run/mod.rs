@@ -280,7 +280,10 @@ impl JobRun {
         self.look_at_check().await;
         match self.state {
             JobState::Waiting => self.wait().await,
-            JobState::Running | JobState::Interrupted => self.look_for_lost().await,
+            JobState::Running | JobState::Interrupted => {
+                self.look_for_answers().await;
+                self.look_for_lost().await;
+            }
             JobState::Done | JobState::Failed | JobState::Cancelled => {}
         }
         let now = self.now();
@@ -298,7 +301,7 @@ impl JobRun {
 
     /// Publishes, stores and shows a place's state.
     async fn changed(&mut self, i: usize) {
-        let row = self.places[i].row.clone();
+        let row = self.places[i].stored();
         self.console.store.post_job_target(self.id, i, row).await;
         self.announce(i);
     }

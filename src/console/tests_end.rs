@@ -1,0 +1,144 @@
+//! How targets end that a technician or the network takes out of a job in the middle: by fake agents.
+
+use super::api::{CancelRequest, JobState, JobView, Report};
+use super::test_room::{FakeAgent, Room, hello, image, outcome, request, unfinished};
+use crate::net::control::{AgentMessage, ConsoleMessage, Counters, EndAction, Outcome, Progress};
+use crate::target::{DiskNow, TargetState};
+
+fn committing(job: &str) -> AgentMessage {
+    AgentMessage::Progress(Progress {
+        job: job.to_owned(),
+        state: TargetState::Committing,
+        deaf: false,
+        done_bytes: 5 << 20,
+        total_bytes: 5 << 20,
+        counters: Counters::default(),
+        note: None,
+        bottleneck: None,
+    })
+}
+
+fn dropped(job: &str) -> Outcome {
+    Outcome {
+        state: TargetState::Dropped,
+        reason: Some("dropped by a technician".to_owned()),
+        disk_now: Some(DiskNow::Blank),
+        root: None,
+        ..outcome(job, "")
+    }
+}
+
+async fn cancel(room: &Room, job: &str) {
+    let path = format!("/v1/jobs/{job}/cancel");
+    let _: JobView = room
+        .client
+        .post(&path, &CancelRequest::default())
+        .await
+        .unwrap();
+}
+
+async fn report(room: &Room, job: &str) -> Report {
+    let path = format!("/v1/jobs/{job}/report");
+    room.client.get(&path).await.unwrap()
+}
+
+/// A disk that was committed is done, whoever cancelled meanwhile, and the machine does what was asked for afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_commits_cannot_be_dropped_any_more() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let mut wanted = request(&image);
+    wanted.end = EndAction::Restart;
+    let job = room.deploy(&wanted).await.unwrap();
+    let order = agent.order().await;
+    agent.send(committing(&job.id)).await;
+    cancel(&room, &job.id).await;
+    assert!(matches!(
+        agent.next().await,
+        Some(ConsoleMessage::Cancel { .. })
+    ));
+    assert!(!room.job(&job.id).await.targets[0].state.is_final());
+    agent.finish(&job.id, &order.root).await;
+    assert_eq!(agent.recorded().await, EndAction::Restart);
+    let summary = room.summary(&job.id).await;
+    assert_eq!((summary.state, summary.done), (JobState::Done, 1));
+    assert_eq!(summary.targets[0].disk_now, Some(DiskNow::Whole));
+    room.close().await;
+}
+
+/// The answer of an agent that takes its time corrects what was assumed: in store, view and report.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_late_is_recorded() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    for proven in [false, true] {
+        let mut agent = FakeAgent::join(&room, hello(1)).await;
+        let job = room.deploy(&request(&image)).await.unwrap();
+        let order = agent.order().await;
+        cancel(&room, &job.id).await;
+        let summary = room.summary(&job.id).await;
+        let lost = &summary.targets[0];
+        assert_eq!((lost.state, lost.disk_now), (TargetState::Lost, None));
+        assert!(
+            lost.reason
+                .as_ref()
+                .unwrap()
+                .contains("dropped by a technician; it did not say"),
+            "{lost:?}"
+        );
+        let word = match proven {
+            true => outcome(&job.id, &order.root),
+            false => dropped(&job.id),
+        };
+        assert!(matches!(
+            agent.next().await,
+            Some(ConsoleMessage::Cancel { .. })
+        ));
+        agent.send(AgentMessage::Outcome(Box::new(word))).await;
+        agent.recorded().await;
+        let should = match proven {
+            true => (TargetState::Done, Some(DiskNow::Whole)),
+            false => (TargetState::Dropped, Some(DiskNow::Blank)),
+        };
+        let (view, report) = (room.job(&job.id).await, report(&room, &job.id).await);
+        for target in [
+            &view.targets[0],
+            &report.job.targets[0],
+            &report.summary.unwrap().targets[0],
+        ] {
+            assert_eq!((target.state, target.disk_now), should);
+            assert_eq!(target.bytes_written, 1 << 20);
+        }
+        drop(agent);
+    }
+    room.close().await;
+}
+
+/// The connection is lost while it commits; the machine is back when the job is over, and its disk is whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let job = room.deploy(&request(&image)).await.unwrap();
+    let order = agent.order().await;
+    agent.send(committing(&job.id)).await;
+    // Heard, before the line breaks.
+    while room.job(&job.id).await.targets[0].state != TargetState::Committing {
+        tokio::task::yield_now().await;
+    }
+    drop(agent);
+    let summary = room.summary(&job.id).await;
+    assert_eq!(summary.targets[0].state, TargetState::Lost);
+    assert_eq!(summary.targets[0].disk_now, None);
+    let mut back = hello(1);
+    back.job = Some(unfinished(&order, Some(outcome(&job.id, &order.root))));
+    let mut agent = FakeAgent::join(&room, back).await;
+    agent.recorded().await;
+    assert_eq!(room.job(&job.id).await.state, JobState::Done);
+    room.close().await;
+}
