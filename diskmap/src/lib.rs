@@ -27,7 +27,8 @@ pub use extents::ExtentSet;
 pub use guid::Guid;
 pub use positioned_io::ReadAt;
 pub use table::{
-    CommitPlan, GptFault, Grow, KeepError, Partition, PartitionKind, PartitionTable, PatchError,
-    Region, Role, TableError, TableKind, TypeId, cross_check, plan_commit, read_table,
-    table_from_regions,
+    CommitPlan, GptFault, Grow, KeepError, PARTITIONS_MAX, Partition, PartitionKind,
+    PartitionTable, PatchError, Region, Role, TableError, TableKind, TypeId, cross_check,
+    is_dynamic, other_sector_size, plan_commit, read_table, table_from_regions, without_table,
+    without_table_from_regions,
 };

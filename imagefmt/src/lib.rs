@@ -49,7 +49,8 @@ pub use index::Position;
 pub use manifest::{Entry, Manifest};
 pub use mask::{Mask, Runs};
 pub use meta::{
-    ExcludedRange, FsMeta, LeftOut, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta, SourceDisk,
+    Droppable, ExcludedRange, FsMeta, LeftOut, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta,
+    SourceDisk,
 };
 pub use prologue::MAGIC as SIGNATURE;
 pub use rebuild::Rebuilt;

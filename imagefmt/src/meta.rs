@@ -33,6 +33,10 @@ pub struct Meta {
     pub firmware: Option<String>,
     /// Partitions, by number.
     pub partitions: Vec<PartitionMeta>,
+    /// What lies behind the last partition and belongs to nothing the image knows: a disk that ends before it may
+    /// do without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub droppable: Vec<Droppable>,
     /// What the technician should know before deploying.
     pub warnings: Vec<String>,
     /// Bytes that may be data and are not in the image.
@@ -94,6 +98,16 @@ pub struct PartitionMeta {
     pub reason: Option<String>,
     /// What was left out on purpose.
     pub excluded: Vec<ExcludedRange>,
+}
+
+/// Device bytes that are dropped where a disk is too small for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Droppable {
+    /// First device byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// A file system.
@@ -183,6 +197,14 @@ impl Meta {
                 "end of a stretch left out",
                 stretch.start,
                 stretch.length,
+                geometry,
+            )?;
+        }
+        for range in &self.droppable {
+            inside(
+                "end of droppable bytes",
+                range.start,
+                range.length,
                 geometry,
             )?;
         }

@@ -132,6 +132,7 @@ impl DiskOffer {
                 });
             }
         }
+        device::refuse_new_device(&self.path)?;
         let io = |doing: &'static str| {
             move |source| DiskError::Io {
                 doing,

@@ -48,6 +48,7 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
             raw_partitions: args.raw_partition.clone(),
             keep_page_files: args.keep_page_files,
             all_gaps: args.all_gaps,
+            raw: args.raw,
             sector_size: args.sector_size,
             threads: args.threads,
         },

@@ -54,11 +54,11 @@ pub(super) struct DeployArgs {
     pub(super) grow: Option<String>,
     /// Only these partitions of the image, for example 1,3; the others are left
     /// out of the table [default: all]
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=128))]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(diskmap::PARTITIONS_MAX)))]
     pub(super) partitions: Vec<u32>,
     /// Overwrite this partition of each disk with the one of --partitions, and
     /// leave everything else on the disk as it is
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(diskmap::PARTITIONS_MAX)))]
     pub(super) onto: Option<u32>,
     /// When to start: all (all are ready), now, N (N are ready), at=TIME,
     /// manual [default: all]

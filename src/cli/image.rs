@@ -66,6 +66,10 @@ pub struct CaptureArgs {
     /// Capture this partition whole, whatever is in it (may be repeated)
     #[arg(long, value_name = "N")]
     pub(super) raw_partition: Vec<u32>,
+    /// Capture the whole disk byte for byte, whatever its partition table or
+    /// its file systems are; it fits no smaller disk
+    #[arg(long, conflicts_with = "raw_partition")]
+    pub(super) raw: bool,
     /// Keep the contents of Windows page and hibernation files
     #[arg(long)]
     pub(super) keep_page_files: bool,
@@ -194,6 +198,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
             raw_partitions: args.raw_partition.clone(),
             keep_page_files: args.keep_page_files,
             all_gaps: args.all_gaps,
+            raw: args.raw,
         },
         level: args.level,
         chunk_log2: args.chunk_size,
@@ -470,7 +475,8 @@ pub fn api_error(error: DiskError) -> ApiError {
         | DiskError::Refused { .. }
         | DiskError::Dirty(_)
         | DiskError::DoesNotFit { .. }
-        | DiskError::Table { .. } => ErrorCode::Refused,
+        | DiskError::Table { .. }
+        | DiskError::SourceTable { .. } => ErrorCode::Refused,
         DiskError::Image { source, .. } => match source {
             FormatError::PasswordNeeded => ErrorCode::Usage,
             FormatError::WrongPassword => ErrorCode::Unreachable,

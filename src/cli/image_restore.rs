@@ -8,7 +8,7 @@ use crate::disk::deployment::Deployment;
 use crate::disk::fit::{Disk, Fit};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::{self, Stage};
-use crate::disk::{DiskError, fit, ground};
+use crate::disk::{DiskError, device, fit, ground};
 use crate::target::Choice;
 use crate::units;
 use clap::Args;
@@ -29,11 +29,11 @@ pub struct RestoreArgs {
     grow: Option<Grow>,
     /// Only these partitions of the image, for example 1,3; the others are
     /// left out of the table
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=128))]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(diskmap::PARTITIONS_MAX)))]
     partitions: Vec<u32>,
     /// Overwrite this partition of the disk with the one of --partitions, and
     /// leave everything else on the disk as it is
-    #[arg(long, value_name = "N", requires = "partitions", value_parser = clap::value_parser!(u32).range(1..=128))]
+    #[arg(long, value_name = "N", requires = "partitions", value_parser = clap::value_parser!(u32).range(1..=i64::from(diskmap::PARTITIONS_MAX)))]
     onto: Option<u32>,
     /// Do it without asking
     #[arg(short, long)]
@@ -68,6 +68,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         },
     };
     if is_new {
+        device::refuse_new_device(&args.target).map_err(api_error)?;
         if args.onto.is_some() {
             let text = format!(
                 "{} is not there: --onto needs a disk",
@@ -84,7 +85,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         };
         fit::check(image.manifest(), disk, &fit).map_err(api_error)?;
     } else {
-        let facts = crate::disk::device::describe(&args.target).map_err(api_error)?;
+        let facts = device::describe(&args.target).map_err(api_error)?;
         // Refuse what cannot work before anybody is asked to agree to it.
         let sector = if facts.file_backed {
             args.sector_size.unwrap_or(geometry.sector_size)

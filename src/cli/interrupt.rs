@@ -3,6 +3,8 @@
 use crate::console::api::ErrorCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Set once somebody pressed Ctrl-C or sent SIGTERM.
 #[derive(Clone, Default)]
@@ -23,9 +25,11 @@ impl Interrupt {
                 return;
             };
             runtime.block_on(async {
-                wait().await;
+                // One stream for both: a second signal must not be lost between two of them.
+                let mut signals = Signals::new();
+                signals.next().await;
                 asked.store(true, Ordering::Relaxed);
-                wait().await;
+                signals.next().await;
                 std::process::exit(i32::from(ErrorCode::Interrupted.exit_code()));
             });
         });
@@ -38,16 +42,36 @@ impl Interrupt {
     }
 }
 
-/// Returns at the next Ctrl-C or SIGTERM.
-pub async fn wait() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
+/// Ctrl-C and SIGTERM, from the moment it is made.
+struct Signals {
+    streams: Vec<Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+        Self {
+            streams: kinds
+                .into_iter()
+                .filter_map(|kind| signal(kind).ok())
+                .collect(),
         }
     }
+
+    /// Returns at the next one.
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let ready = |stream: &mut Signal| stream.poll_recv(context).is_ready();
+            match self.streams.iter_mut().any(ready) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// Returns at the next Ctrl-C or SIGTERM.
+pub async fn wait() {
+    Signals::new().next().await;
 }

@@ -8,8 +8,10 @@
 use super::api::{ApiError, ErrorCode, ImageSummary};
 use super::image_check::FileStamp;
 use super::plan::Chosen;
+use crate::disk::DiskError;
 use crate::disk::check::{describe, full_text};
 use crate::disk::choice::{ChoiceError, root_of};
+use crate::disk::fit::{file_system, table_of};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::open_volumes;
 use crate::net::hex;
@@ -70,7 +72,16 @@ impl MasterImage {
             )
             .hint("the path is one on the console's machine, readable by the console")
         };
-        let volumes = open_volumes(path).map_err(unreadable)?;
+        let volumes = open_volumes(path).map_err(|error| match error {
+            DiskError::Io { source, .. } => unreadable(source),
+            other => {
+                let refused = ApiError::new(ErrorCode::Refused, other.full());
+                match other.hint() {
+                    Some(hint) => refused.hint(hint),
+                    None => refused,
+                }
+            }
+        })?;
         let again = volumes.iter().map(|volume| volume.reader.try_clone());
         let files = again.collect::<io::Result<_>>().map_err(unreadable)?;
         let password = password.map(Password::new);
@@ -94,19 +105,14 @@ impl MasterImage {
                 ),
             )
         })?;
-        let regions = manifest
-            .table
-            .iter()
-            .map(|region| (region.offset, region.bytes.as_slice()));
         let geometry = manifest.geometry;
-        let table = diskmap::table_from_regions(regions, geometry.disk_size, geometry.sector_size)
-            .map_err(|error| {
-                ApiError::new(
-                    ErrorCode::Integrity,
-                    format!("partition table in {}: {error}", path.display()),
-                )
-                .hint("diskcast image check says more")
-            })?;
+        let table = table_of(manifest).map_err(|error| {
+            ApiError::new(
+                ErrorCode::Integrity,
+                format!("partition table in {}: {error}", path.display()),
+            )
+            .hint("diskcast image check says more")
+        })?;
         let summary = ImageSummary {
             path: path.display().to_string(),
             root: image.root().to_string(),
@@ -201,6 +207,9 @@ impl MasterImage {
         Ok(Chosen {
             summary,
             table,
+            onto_fs: onto
+                .as_ref()
+                .and_then(|source| file_system(self.image.manifest(), source.number)),
             onto: onto.zip(choice.onto),
             notes,
         })

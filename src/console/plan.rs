@@ -11,9 +11,10 @@ use super::api::{
 };
 use super::naming;
 use super::select::Selector;
-use crate::disk::fit::refuse_onto;
+use crate::disk::fit::{refuse_onto, refuse_sectors};
 use crate::target::{DiskFacts, TargetState};
 use diskmap::{Grow, Partition, PartitionTable, plan_commit};
+use imagefmt::FsMeta;
 use std::str::FromStr;
 
 /// Share of the wire that is payload: 1408 of 1514 bytes (DESIGN section 11).
@@ -27,6 +28,8 @@ pub struct Chosen {
     pub table: PartitionTable,
     /// The partition that goes onto this one of each disk, which keeps its table.
     pub onto: Option<(Partition, u32)>,
+    /// The file system in that partition of the image.
+    pub onto_fs: Option<FsMeta>,
     /// What a technician should know of the choice.
     pub notes: Vec<String>,
 }
@@ -274,6 +277,14 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<S
     };
     let target = disk.partitions.iter().find(|p| p.number == *onto);
     refuse_onto(source, *onto, grow, target)
+        .and_then(|()| {
+            // A file that stands for a disk has the sectors of the image.
+            let own = match disk.file_backed {
+                true => image.summary.sector_size,
+                false => disk.logical_sector,
+            };
+            refuse_sectors(image.onto_fs.as_ref(), image.summary.sector_size, own)
+        })
         .err()
         .map(|reason| format!("{title}: {reason}"))
 }
@@ -352,6 +363,7 @@ mod tests {
             summary,
             table,
             onto: None,
+            onto_fs: None,
             notes: Vec::new(),
         };
         make(request, &chosen, candidates, Some(1_000_000_000))
@@ -497,6 +509,7 @@ mod tests {
             summary,
             table: table.clone(),
             onto: None,
+            onto_fs: None,
             notes: Vec::new(),
         };
         assert!(whole.holds(1) && whole.holds(2) && !whole.holds(3));

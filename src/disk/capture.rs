@@ -7,7 +7,7 @@ use super::master::{MasterDisk, MasterOptions};
 use super::output::{ImageOutput, keep_source};
 use super::pipeline;
 use super::survey::SurveyOptions;
-use super::{Cancelled, DiskError, OnProgress};
+use super::{Cancelled, DiskError, OnProgress, device};
 use imagefmt::{
     EncodedChunk, Encoder, Geometry, Meta, NewPassword, Password, Root, Writer, WriterOptions,
 };
@@ -77,6 +77,9 @@ pub fn capture(
         note: options.note.clone(),
         ..disk.meta().clone()
     };
+    if image != Path::new("-") {
+        device::refuse_new_device(image)?;
+    }
     let mut output = ImageOutput::create(image)?;
     match write(
         &disk,

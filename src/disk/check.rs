@@ -96,7 +96,7 @@ pub fn check(
     cancelled: Cancelled,
 ) -> Result<Report, DiskError> {
     let wrong = |error| DiskError::image(path, error);
-    let volumes = || open_volumes(path).map_err(|e| DiskError::io("opening", path, e));
+    let volumes = || open_volumes(path);
     let password = password.map(Password::new);
     let (image, damage) = match Image::open_volumes(volumes()?, password.as_ref()) {
         Ok(image) => (Some(image), None),

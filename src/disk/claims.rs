@@ -16,6 +16,8 @@ pub(super) struct Claims {
     pub(super) warnings: Vec<String>,
     /// Why every byte of the disk has to be captured, where it has.
     pub(super) everything: Option<String>,
+    /// Something behind the last partition is part of an array, so it has to stay with the disk.
+    pub(super) pinned: bool,
 }
 
 impl Claims {
@@ -62,9 +64,12 @@ impl Claims {
             Needs::Signature if claim.kind == FsKind::Swap => {
                 self.warnings.push(format!("{found}: a leftover"));
             }
-            Needs::Signature => self.warnings.push(format!(
-                "{found}: a member of a mirror; a copy is one only on a disk of the same size"
-            )),
+            Needs::Signature => {
+                self.warnings.push(format!(
+                    "{found}: a member of a mirror; a copy is one only on a disk of the same size"
+                ));
+                self.pinned = true;
+            }
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described afresh each time it is
 //! about to be written, because names change between boots and holders come and go.
 
-use super::{DiskError, blank, ground, survey};
+use super::{DiskError, blank, container, ground, survey};
 use crate::target::{DiskFacts, PartitionFacts};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,10 @@ pub const FILE_SECTOR: u32 = 512;
 /// # Errors
 /// When it does not exist, is neither, or cannot be opened for reading.
 pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
-    let meta = fs::metadata(path).map_err(|e| DiskError::io("looking at", path, e))?;
+    let meta = fs::metadata(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound if is_below_dev(path) => no_such_device(path),
+        _ => DiskError::io("looking at", path, e),
+    })?;
     if meta.is_file() {
         let (contents, partitions) = contents(path, meta.len(), FILE_SECTOR);
         return Ok(DiskFacts {
@@ -42,6 +46,9 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
             ..DiskFacts::default()
         });
     }
+    if meta.is_dir() {
+        return Err(container::refuse_folder(path));
+    }
     if !meta.file_type().is_block_device() {
         return Err(DiskError::refused(
             format!(
@@ -54,7 +61,9 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
     let number = device_number(meta.rdev());
     let sys = fs::canonicalize(format!("/sys/dev/block/{number}"))
         .map_err(|e| DiskError::io("looking up in /sys", path, e))?;
-    let logical = read_number(&sys.join("queue/logical_block_size")).unwrap_or(512);
+    // A partition has the sectors, the name and the bus of its disk.
+    let disk = disk_of(&sys);
+    let logical = read_number(&disk.join("queue/logical_block_size")).unwrap_or(512);
     let logical_sector = u32::try_from(logical).unwrap_or(512);
     let size = read_number(&sys.join("size"))
         .unwrap_or(0)
@@ -62,14 +71,14 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
     let (contents, partitions) = contents(path, size, logical_sector);
     Ok(DiskFacts {
         path: path.display().to_string(),
-        model: model(&sys),
-        serial: serial(&sys),
+        model: model(&disk),
+        serial: serial(&disk),
         size,
         logical_sector,
-        physical_sector: read_number(&sys.join("queue/physical_block_size"))
+        physical_sector: read_number(&disk.join("queue/physical_block_size"))
             .and_then(|n| u32::try_from(n).ok())
             .unwrap_or(logical_sector),
-        removable: is_removable(&sys),
+        removable: is_removable(&disk),
         read_only: read_number(&sys.join("ro")) == Some(1),
         file_backed: false,
         controllers: pci_functions(&sys),
@@ -103,12 +112,75 @@ pub(super) fn discards(device: &fs::File) -> bool {
     let Ok(meta) = device.metadata() else {
         return false;
     };
-    let queue = PathBuf::from(format!(
-        "/sys/dev/block/{}/queue",
-        device_number(meta.rdev())
-    ));
+    let sys = fs::canonicalize(format!("/sys/dev/block/{}", device_number(meta.rdev())));
+    let Ok(queue) = sys.map(|sys| disk_of(&sys).join("queue")) else {
+        return false;
+    };
     read_number(&queue.join("rotational")) == Some(0)
         && read_number(&queue.join("discard_max_bytes")).is_some_and(|most| most > 0)
+}
+
+/// The disk a partition belongs to; any other device itself. Both are places in `/sys`.
+fn disk_of(sys: &Path) -> PathBuf {
+    match sys.parent() {
+        Some(parent) if sys.join("partition").exists() => parent.to_owned(),
+        _ => sys.to_owned(),
+    }
+}
+
+/// Whether a path lies in the folder of device nodes, links followed as far as they exist.
+fn is_below_dev(path: &Path) -> bool {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::canonicalize(parent)
+        .unwrap_or_else(|_| parent.to_owned())
+        .starts_with("/dev")
+}
+
+/// Refuses to make a file where device nodes are: the name of a disk was mistyped, and a file there lives in memory.
+///
+/// # Errors
+/// [`DiskError::Refused`] with the disks there are.
+pub fn refuse_new_device(path: &Path) -> Result<(), DiskError> {
+    if is_below_dev(path) && !path.exists() {
+        return Err(no_such_device(path));
+    }
+    Ok(())
+}
+
+/// Names more disks than a person reads are not listed.
+const NAMES_MAX: usize = 24;
+
+fn no_such_device(path: &Path) -> DiskError {
+    let names = names();
+    DiskError::refused(
+        format!("there is no device {}", path.display()),
+        if names.is_empty() {
+            "this machine has no disks".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
+        },
+    )
+}
+
+/// Device nodes of the disks of this machine that hold anything.
+fn names() -> Vec<String> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| read_number(&entry.path().join("size")).is_some_and(|size| size > 0))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| {
+            !["ram", "zram"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        })
+        .map(|name| format!("/dev/{}", name.replace('!', "/")))
+        .collect();
+    names.sort_by_key(|name| (name.len(), name.clone()));
+    names.truncate(NAMES_MAX);
+    names
 }
 
 /// `major:minor` of a device id.
@@ -196,6 +268,10 @@ fn is_removable(sys: &Path) -> bool {
 /// Everything that uses a disk or one of its partitions: mounts, swap, and what stacks on it in the kernel.
 fn holders(sys: &Path) -> Vec<String> {
     let mut devices = vec![sys.to_owned()];
+    // What holds a disk as a whole holds its partitions.
+    if disk_of(sys) != sys {
+        devices.push(disk_of(sys));
+    }
     if let Ok(entries) = fs::read_dir(sys) {
         devices.extend(
             entries
@@ -211,10 +287,7 @@ fn holders(sys: &Path) -> Vec<String> {
         };
         if let Ok(stacked) = fs::read_dir(device.join("holders")) {
             for holder in stacked.flatten() {
-                found.insert(format!(
-                    "{name} is held by {}",
-                    holder.file_name().to_string_lossy()
-                ));
+                found.insert(format!("{name} is held by {}", holder_name(&holder.path())));
             }
         }
         if let Some(number) = read_text(&device.join("dev")) {
@@ -227,6 +300,30 @@ fn holders(sys: &Path) -> Vec<String> {
         }
     }
     found.into_iter().collect()
+}
+
+/// The name of a device that stacks on another, with what it is where device mapper says so.
+fn holder_name(holder: &Path) -> String {
+    let name = holder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let field = |field: &str| read_text(&holder.join("dm").join(field)).unwrap_or_default();
+    match mapped(&field("uuid"), &field("name")) {
+        Some(what) => format!("{name} ({what})"),
+        None => name,
+    }
+}
+
+/// What device mapper's identity of a device says: its makers begin it with their name.
+fn mapped(uuid: &str, name: &str) -> Option<String> {
+    if uuid.starts_with("LVM-") {
+        Some(format!("LVM volume {name}"))
+    } else if uuid.starts_with("CRYPT-") {
+        Some(format!("encrypted volume {name}"))
+    } else {
+        None
+    }
 }
 
 /// Mount points of a device number, from `/proc/self/mountinfo` (proc(5): field 3 is major:minor, field 5 the place).
@@ -331,12 +428,33 @@ mod tests {
     fn a_directory_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let error = describe(dir.path()).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("neither a block device nor a regular file"),
-            "{error}"
+        assert!(error.to_string().contains("is a folder"), "{error}");
+        fs::write(dir.path().join("clonezilla-img"), "").unwrap();
+        let error = describe(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("Clonezilla"), "{error}");
+    }
+
+    #[test]
+    fn a_partition_takes_what_its_disk_says() {
+        let sys = tempfile::tempdir().unwrap();
+        let part = sys.path().join("sda/sda1");
+        fs::create_dir_all(&part).unwrap();
+        assert_eq!(disk_of(&part), part);
+        fs::write(part.join("partition"), "1").unwrap();
+        assert_eq!(disk_of(&part), sys.path().join("sda"));
+    }
+
+    #[test]
+    fn what_device_mapper_made_is_named() {
+        assert_eq!(
+            mapped("LVM-AbC", "vg-root").as_deref(),
+            Some("LVM volume vg-root")
         );
+        assert_eq!(
+            mapped("CRYPT-LUKS2-1", "home").as_deref(),
+            Some("encrypted volume home")
+        );
+        assert_eq!(mapped("", "mpatha"), None);
     }
 
     #[test]

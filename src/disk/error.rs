@@ -71,6 +71,14 @@ pub enum DiskError {
         /// Cause.
         source: diskmap::TableError,
     },
+    /// The partition table of a master cannot be followed.
+    #[error("the partition table of {} cannot be followed", path.display())]
+    SourceTable {
+        /// Disk.
+        path: PathBuf,
+        /// Cause.
+        source: diskmap::TableError,
+    },
     /// The image is damaged, foreign or locked.
     #[error("image {}", path.display())]
     Image {
@@ -117,6 +125,28 @@ pub struct DirtyPartition {
     pub hint: String,
 }
 
+/// How to let go of a disk, by what holds it.
+fn release(holders: &[String]) -> String {
+    let held = |word: &str| holders.iter().any(|holder| holder.contains(word));
+    let mut ways = Vec::new();
+    if held("LVM") {
+        ways.push("deactivate the volume group (vgchange -an)");
+    }
+    if held("encrypted volume") {
+        ways.push("close it (cryptsetup close)");
+    }
+    if held("held by md") {
+        ways.push("stop the array (mdadm --stop)");
+    }
+    if held("used as swap") {
+        ways.push("end the use as swap (swapoff)");
+    }
+    if ways.is_empty() || held("mounted") {
+        ways.insert(0, "unmount it");
+    }
+    format!("{}, or choose another disk", ways.join(", "))
+}
+
 fn dirty_message(partitions: &[DirtyPartition]) -> String {
     partitions
         .iter()
@@ -153,7 +183,15 @@ impl DiskError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),
-            Self::InUse { .. } => Some("unmount it, or choose another disk".into()),
+            Self::SourceTable { source, .. } => Some(match source {
+                diskmap::TableError::PastEnd { .. } => {
+                    "the disk is shorter than its table says: a copy that was cut off, or one that is not whole; copy it \
+                     again, or capture the whole disk as it is with --raw"
+                }
+                _ => "mend the table, or capture the whole disk as it is with --raw",
+            }
+            .into()),
+            Self::InUse { holders, .. } => Some(release(holders)),
             Self::Dirty(partitions) => Some(
                 partitions
                     .iter()
@@ -189,5 +227,29 @@ impl DiskError {
             cause = next.source();
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_in_use_says_how_to_let_go_of_it() {
+        let hint = |holder: &str| {
+            DiskError::InUse {
+                path: "/dev/sda".into(),
+                holders: vec![holder.to_owned()],
+            }
+            .hint()
+            .unwrap_or_default()
+        };
+        assert!(hint("sda2 is held by dm-0 (LVM volume vg-root)").contains("vgchange -an"));
+        assert!(hint("sda2 is held by md127").contains("mdadm --stop"));
+        assert!(hint("sda3 is used as swap").starts_with("end the use as swap"));
+        assert_eq!(
+            hint("sda1 is mounted on /mnt"),
+            "unmount it, or choose another disk"
+        );
     }
 }

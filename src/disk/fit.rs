@@ -7,12 +7,14 @@ use super::DiskError;
 use super::choice::ChoiceError;
 use super::front::FRONT_BYTES;
 use super::journal::Bitmap;
+use super::master::refuse_other_sectors;
 use super::place::Place;
 use crate::target::{Choice, PartitionFacts};
 use diskmap::{
-    CommitPlan, Grow, Partition, PartitionTable, plan_commit, read_table, table_from_regions,
+    CommitPlan, ExtentSet, Grow, Partition, PartitionTable, TableError, plan_commit, read_table,
+    table_from_regions, without_table_from_regions,
 };
-use imagefmt::Manifest;
+use imagefmt::{FsMeta, MASK_BLOCK, Manifest};
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::path::Path;
@@ -80,10 +82,10 @@ pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<F
     let table = image_table(manifest, disk.path)?;
     let wanted = fit.choice.wanted(manifest, &table);
     if let Some(source) = fit.choice.one(&table).map_err(refuse)? {
-        return onto_partition(source, disk, fit, wanted);
+        return onto_partition(manifest, source, disk, fit, wanted);
     }
     let kept = fit.choice.table(&table).map_err(refuse)?;
-    let plan = plan_commit(&kept, disk.size, disk.sector_size, fit.grow).map_err(|source| {
+    let mut plan = plan_commit(&kept, disk.size, disk.sector_size, fit.grow).map_err(|source| {
         DiskError::DoesNotFit {
             path: disk.path.to_owned(),
             source,
@@ -100,9 +102,21 @@ pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<F
             "use a disk at least as large as the master",
         ));
     }
+    let dropped = left_behind(manifest, &wanted, disk.size);
+    let place = if dropped.is_empty() {
+        Place::whole()
+    } else {
+        plan.notes.push(format!(
+            "{} bytes behind the last partition of the master (from byte {}) are left out: the disk is too small for them, \
+             and they belong to no partition",
+            dropped.total(),
+            dropped.iter().next().map_or(0, |range| range.start)
+        ));
+        Place::partition(0..disk.size, 0)
+    };
     Ok(Fitted {
         plan,
-        place: Place::whole(),
+        place,
         wanted,
         onto: None,
     })
@@ -110,6 +124,7 @@ pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<F
 
 /// One partition of the image onto one of the disk, which keeps its table.
 fn onto_partition(
+    manifest: &Manifest,
     source: &Partition,
     disk: Disk<'_>,
     fit: &Fit,
@@ -120,6 +135,7 @@ fn onto_partition(
         .read(true)
         .open(disk.path)
         .map_err(|error| DiskError::io("opening", disk.path, error))?;
+    refuse_other_sectors(disk.path, &file, disk.size, disk.sector_size)?;
     let own =
         read_table(&file, disk.size, disk.sector_size).map_err(|source| DiskError::Table {
             path: disk.path.to_owned(),
@@ -137,6 +153,15 @@ fn onto_partition(
             "choose a partition that is large enough, or deploy the whole disk",
         )
     })?;
+    let fs = file_system(manifest, source.number);
+    refuse_sectors(fs.as_ref(), manifest.geometry.sector_size, disk.sector_size).map_err(
+        |reason| {
+            DiskError::refused(
+                format!("{}: {reason}", disk.path.display()),
+                "capture it from a disk with sectors of the same size",
+            )
+        },
+    )?;
     let target = target.cloned().unwrap_or_else(|| source.clone());
     let mut notes = vec![format!(
         "partition {number} of the disk is overwritten with partition {} of the image; everything else stays",
@@ -197,33 +222,107 @@ pub fn refuse_onto(
     }
 }
 
-/// The image's own table.
+/// The file system an image has in a partition.
+pub fn file_system(manifest: &Manifest, number: u32) -> Option<FsMeta> {
+    let mut partitions = manifest.meta.partitions.iter();
+    partitions
+        .find(|partition| partition.number == number)
+        .and_then(|partition| partition.fs.clone())
+}
+
+/// Why what is in a partition does not work on a disk with sectors of another size. A file system that counts in sectors, or has
+/// blocks smaller than one, is not mounted there; of unknown content nothing is known.
+///
+/// # Errors
+/// The reason.
+pub fn refuse_sectors(fs: Option<&FsMeta>, image: u32, disk: u32) -> Result<(), String> {
+    let works = match fs.map(|fs| (fs.kind.as_str(), fs.block_size)) {
+        _ if image == disk => true,
+        Some(("ext2" | "ext3" | "ext4" | "swap", block)) => block >= disk,
+        // Its blocks have 4096 bytes at least.
+        Some(("btrfs", _)) => true,
+        _ => false,
+    };
+    if works {
+        return Ok(());
+    }
+    let what = fs.map_or("what it holds", |fs| fs.kind.as_str());
+    Err(format!(
+        "{what} was made for sectors of {image} bytes, the disk has sectors of {disk}"
+    ))
+}
+
+/// The image's own table, or none where it was captured without one.
 pub(super) fn image_table(manifest: &Manifest, path: &Path) -> Result<PartitionTable, DiskError> {
+    table_of(manifest).map_err(|source| DiskError::Table {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The table an image was captured with. What was taken as a disk without a table stays one, whatever its first sector looks like.
+///
+/// # Errors
+/// As [`table_from_regions`].
+pub fn table_of(manifest: &Manifest) -> Result<PartitionTable, TableError> {
     let regions = manifest
         .table
         .iter()
         .map(|region| (region.offset, region.bytes.as_slice()));
     let geometry = manifest.geometry;
-    table_from_regions(regions, geometry.disk_size, geometry.sector_size).map_err(|source| {
-        DiskError::Table {
-            path: path.to_owned(),
-            source,
-        }
-    })
+    if manifest.meta.table_kind == "none" {
+        without_table_from_regions(regions, geometry.disk_size, geometry.sector_size)
+    } else {
+        table_from_regions(regions, geometry.disk_size, geometry.sector_size)
+    }
 }
 
-/// First byte behind everything that is written.
-fn end_of_data(manifest: &Manifest, wanted: &Bitmap) -> u64 {
-    manifest
-        .entries
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(index, _)| wanted.contains(*index))
-        .find_map(|(_, entry)| {
-            let run = entry.mask.runs().last()?;
-            Some(manifest.geometry.chunk_offset(entry.chunk) + u64::from(run.end))
+/// What a disk of `size` bytes does without, of what it may do without.
+fn left_behind(manifest: &Manifest, wanted: &Bitmap, size: u64) -> ExtentSet {
+    let leftovers = leftovers(manifest);
+    let mut behind = ExtentSet::new();
+    for run in runs(manifest, wanted).filter(|run| run.end > size) {
+        let out = leftovers.within(run.start.max(size)..run.end);
+        for range in out.iter() {
+            behind.insert(range);
+        }
+    }
+    behind
+}
+
+/// Droppable bytes as masks count them: whole blocks. Bytes of a partition in such a block are in the disk, or its table does not fit.
+fn leftovers(manifest: &Manifest) -> ExtentSet {
+    let block = u64::from(MASK_BLOCK);
+    let ranges = manifest.meta.droppable.iter();
+    ranges
+        .map(|range| {
+            let end = range.start.saturating_add(range.length);
+            range.start - range.start % block..end.next_multiple_of(block)
         })
+        .collect()
+}
+
+/// The used bytes of the entries that are written, on the master's disk.
+fn runs<'m>(manifest: &'m Manifest, wanted: &'m Bitmap) -> impl Iterator<Item = Range<u64>> + 'm {
+    let entries = manifest.entries.iter().enumerate();
+    entries
+        .filter(|(index, _)| wanted.contains(*index))
+        .flat_map(|(_, entry)| {
+            let offset = manifest.geometry.chunk_offset(entry.chunk);
+            let runs = entry.mask.runs();
+            runs.map(move |run| offset + u64::from(run.start)..offset + u64::from(run.end))
+        })
+}
+
+/// First byte behind everything that has to be written.
+fn end_of_data(manifest: &Manifest, wanted: &Bitmap) -> u64 {
+    let leftovers = leftovers(manifest);
+    runs(manifest, wanted)
+        .map(|run| {
+            let needed = ExtentSet::from(run).subtract(&leftovers);
+            needed.iter().map(|range| range.end).max().unwrap_or(0)
+        })
+        .max()
         .unwrap_or(0)
 }
 

@@ -5,10 +5,11 @@
 
 use super::holes::Holes;
 use super::survey::{Survey, SurveyOptions, blank, survey};
-use super::{DiskError, device};
-use diskmap::{ReadAt, TableKind};
-use imagefmt::{ChunkId, Encoder, Geometry, Mask, Meta, Region, SourceDisk};
+use super::{DiskError, container, device};
+use diskmap::{ReadAt, TableKind, other_sector_size};
+use imagefmt::{ChunkId, Droppable, Encoder, Geometry, Mask, Meta, Region, SourceDisk};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Chunks compressed before the capture starts, to foresee whether the image fits.
@@ -55,6 +56,15 @@ impl MasterDisk {
             .read(true)
             .open(path)
             .map_err(|e| DiskError::io("opening", path, e))?;
+        if facts.size == 0 {
+            return Err(DiskError::refused(
+                format!("{} is empty: it has 0 bytes", path.display()),
+                "name a disk, or a file that holds one",
+            ));
+        }
+        if !options.survey.raw {
+            container::refuse_source(path, &file, facts.size)?;
+        }
         let sector_size = options.sector_size.unwrap_or(facts.logical_sector);
         if !facts.file_backed && sector_size != facts.logical_sector {
             return Err(DiskError::refused(
@@ -68,6 +78,9 @@ impl MasterDisk {
         }
         let geometry = Geometry::new(facts.size, sector_size, options.chunk_log2)
             .map_err(|error| DiskError::image(path, error))?;
+        if options.sector_size.is_none() && !options.survey.raw {
+            refuse_other_sectors(path, &file, facts.size, sector_size)?;
+        }
         let holes = if facts.file_backed {
             Holes::of_file(&file, facts.size)
         } else {
@@ -101,6 +114,14 @@ impl MasterDisk {
             .into(),
             firmware: None,
             partitions: survey.partitions.clone(),
+            droppable: survey
+                .leftovers
+                .iter()
+                .map(|range| Droppable {
+                    start: range.start,
+                    length: range.end - range.start,
+                })
+                .collect(),
             warnings: survey.warnings.clone(),
             left_out: survey.left_out.clone(),
         };
@@ -112,6 +133,25 @@ impl MasterDisk {
             survey,
             meta,
         })
+    }
+
+    /// A read that failed; one behind the end means that the disk became shorter since it was surveyed.
+    fn read_error(&self, offset: u64, source: io::Error) -> DiskError {
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            return DiskError::refused(
+                format!(
+                    "{} became shorter while it was read: it ends before byte {}",
+                    self.path.display(),
+                    self.geometry.disk_size
+                ),
+                "nothing may write to a disk or file while it is captured",
+            );
+        }
+        DiskError::Read {
+            path: self.path.clone(),
+            offset,
+            source,
+        }
     }
 
     /// Device or file.
@@ -221,17 +261,44 @@ impl MasterDisk {
             let at = base + u64::from(run.start);
             self.file
                 .read_exact_at(at, part)
-                .map_err(|source| DiskError::Read {
-                    path: self.path.clone(),
-                    offset: at,
-                    source,
-                })?;
+                .map_err(|source| self.read_error(at, source))?;
             for region in &self.survey.table.regions {
                 blank(part, at, region.offset, region.bytes.len());
+            }
+            for range in &self.survey.dropped {
+                let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                blank(part, at, range.start, length);
             }
             rest = tail;
         }
         Ok(())
+    }
+}
+
+/// Refuses a disk whose content was written for other sectors than it has, or than a file is taken to have.
+pub(super) fn refuse_other_sectors(
+    path: &Path,
+    file: &File,
+    size: u64,
+    assumed: u32,
+) -> Result<(), DiskError> {
+    let found = other_sector_size(file, size, assumed).map_err(|source| DiskError::Read {
+        path: path.to_owned(),
+        offset: 0,
+        source,
+    })?;
+    match found {
+        None => Ok(()),
+        Some(found) => Err(DiskError::refused(
+            format!(
+                "{} was partitioned in sectors of {found} bytes and is looked at in sectors of {assumed}",
+                path.display()
+            ),
+            format!(
+                "for a file say --sector-size {found}; a real disk shows its own sectors without the adapter it hangs on; \
+                 --sector-size {assumed} insists"
+            ),
+        )),
     }
 }
 

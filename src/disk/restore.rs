@@ -2,10 +2,10 @@
 
 use super::deployment::{ChunkFailure, Deployment};
 use super::readback::ReadBack;
-use super::{Cancelled, DiskError, OnProgress, device};
+use super::{Cancelled, DiskError, OnProgress, container, device};
 use imagefmt::{Image, Password, Root, Volume, volume_name};
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,9 +41,52 @@ const VOLUMES_MAX: u32 = 1024;
 /// [`DiskError::Io`] for a file that cannot be read, [`DiskError::Image`] for anything that is not a whole, readable
 /// image.
 pub fn open_image(path: &Path, password: Option<&str>) -> Result<Image<File>, DiskError> {
-    let volumes = open_volumes(path).map_err(|e| DiskError::io("opening", path, e))?;
+    let volumes = open_volumes(path)?;
     let password = password.map(Password::new);
-    Image::open_volumes(volumes, password.as_ref()).map_err(|e| DiskError::image(path, e))
+    Image::open_volumes(volumes, password.as_ref()).map_err(|e| not_an_image(path, e))
+}
+
+/// What a file is that is no image, where that is known.
+fn not_an_image(path: &Path, error: imagefmt::FormatError) -> DiskError {
+    let found = OpenOptions::new()
+        .read(true)
+        .open(path)
+        .ok()
+        .and_then(|file| {
+            let size = file.metadata().ok()?.len();
+            container::of_file(&file, size)
+        });
+    match found {
+        Some(found) if !found.is_ours() => DiskError::refused(
+            format!(
+                "{} is {}, not an image of diskcast",
+                path.display(),
+                found.name
+            ),
+            found.hint(path),
+        ),
+        _ => DiskError::image(path, error),
+    }
+}
+
+/// Refuses as an image what is no regular file. Asked before it is opened: opening a FIFO waits for whoever writes to it.
+fn refuse_odd_image(path: &Path, meta: &Metadata) -> Result<(), DiskError> {
+    let kind = meta.file_type();
+    let what = if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        "a folder"
+    } else if kind.is_fifo() {
+        "a FIFO, and images are read at many places"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "a device"
+    } else {
+        "a socket"
+    };
+    Err(DiskError::refused(
+        format!("{} is {what}", path.display()),
+        "name the file of an image",
+    ))
 }
 
 /// The file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
@@ -64,18 +107,15 @@ pub fn volume_path(path: &Path, number: u32) -> PathBuf {
 /// Opens the file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
 ///
 /// # Errors
-/// When one of them cannot be opened or is not a regular file.
-pub fn open_volumes(path: &Path) -> io::Result<Vec<Volume<File>>> {
+/// [`DiskError::Io`] for one that cannot be opened, [`DiskError::Refused`] for one that is not a regular file.
+pub fn open_volumes(path: &Path) -> Result<Vec<Volume<File>>, DiskError> {
     let mut volumes = Vec::new();
     for path in volume_paths(path) {
-        let reader = OpenOptions::new().read(true).open(path)?;
-        let metadata = reader.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
+        let failed = |error| DiskError::io("opening", &path, error);
+        let metadata = std::fs::metadata(&path).map_err(failed)?;
+        refuse_odd_image(&path, &metadata)?;
+        let reader = OpenOptions::new().read(true).open(&path).map_err(failed)?;
+        let metadata = reader.metadata().map_err(failed)?;
         volumes.push(Volume {
             reader,
             len: metadata.len(),
@@ -87,8 +127,10 @@ pub fn open_volumes(path: &Path) -> io::Result<Vec<Volume<File>>> {
 /// Makes the target ready to be opened: a path that does not exist becomes a sparse file of the master's size.
 ///
 /// # Errors
-/// When the file cannot be made, or the disk cannot be described.
+/// [`DiskError::Refused`] for a name among the devices that is none, and for a file that is a container of a disk; when the file
+/// cannot be made, or the disk cannot be described.
 pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFacts, DiskError> {
+    device::refuse_new_device(path)?;
     if !path.exists() {
         let file = OpenOptions::new()
             .write(true)
@@ -98,7 +140,11 @@ pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFa
         file.set_len(disk_size)
             .map_err(|e| DiskError::io("growing", path, e))?;
     }
-    device::describe(path)
+    let facts = device::describe(path)?;
+    if facts.file_backed {
+        container::refuse_target(path, facts.size)?;
+    }
+    Ok(facts)
 }
 
 /// Writes `image` onto `target`, reads it back and commits it.

@@ -4,16 +4,16 @@
 //! is understood; the gaps in which boot loaders live. Never writes. What always holds: over-capture is fine,
 //! under-capture is data loss, so every doubt widens the set.
 
-use super::DiskError;
 use super::claims::Claims;
 use super::error::DirtyPartition;
-use super::gaps;
 use super::holes::Holes;
+use super::{DiskError, gaps, leftovers};
 use crate::target::PartitionFacts;
 use diskmap::signature::beside_table;
 use diskmap::usedmap::{MapOptions, Mapping, Window, identify, kinds, map_partition};
 use diskmap::{
     ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table,
+    without_table,
 };
 use imagefmt::{ExcludedRange, FsMeta, LeftOut, PartitionMeta};
 use std::io;
@@ -29,6 +29,8 @@ pub struct SurveyOptions {
     pub keep_page_files: bool,
     /// Everything that is not zero outside partitions, however far from them.
     pub all_gaps: bool,
+    /// Take the whole disk as one stretch of bytes, whatever its table says.
+    pub raw: bool,
 }
 
 /// A master disk, understood.
@@ -44,12 +46,16 @@ pub struct Survey {
     pub warnings: Vec<String>,
     /// What may be data and is not taken.
     pub left_out: Vec<LeftOut>,
+    /// Bytes that a disk which is too small may do without.
+    pub leftovers: Vec<Range<u64>>,
+    /// Bytes that are zero in the image whatever the disk has there.
+    pub dropped: Vec<Range<u64>>,
 }
 
 /// Surveys a whole disk. Its holes are not read.
 ///
 /// # Errors
-/// [`DiskError::Table`] for a table that cannot be read, [`DiskError::Dirty`] naming every partition that was not
+/// [`DiskError::SourceTable`] for a table that cannot be read, [`DiskError::Dirty`] naming every partition that was not
 /// closed cleanly, [`DiskError::Refused`] for a `--raw-partition` that does not exist.
 pub(super) fn survey(
     dev: &dyn ReadAt,
@@ -59,10 +65,16 @@ pub(super) fn survey(
     path: &Path,
     options: &SurveyOptions,
 ) -> Result<Survey, DiskError> {
-    let table = read_table(dev, size, sector_size).map_err(|source| DiskError::Table {
+    let unreadable = |source| DiskError::SourceTable {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    if options.raw {
+        return without_table(dev, size, sector_size)
+            .map(raw)
+            .map_err(unreadable);
+    }
+    let table = read_table(dev, size, sector_size).map_err(unreadable)?;
     let mut warnings = table.warnings.clone();
     warnings.extend(diskmap::cross_check(&table, dev));
     let areas = data_areas(&table, size);
@@ -73,7 +85,7 @@ pub(super) fn survey(
                     "--raw-partition {number}: {} has no such partition",
                     path.display()
                 ),
-                format!("it has {}", numbers(&areas)),
+                format!("it has {}; --raw captures the whole disk", numbers(&areas)),
             ));
         }
     }
@@ -146,20 +158,60 @@ pub(super) fn survey(
         }
         partitions.push(meta);
     }
+    let mut dropped = Vec::new();
     if claims.everything.is_some() {
         used.insert(0..size);
         left_out.clear();
+    } else {
+        dropped = leftovers::stale_gpt(dev, &table);
+        warnings.extend(dropped.iter().map(|range| {
+            format!(
+                "a GPT header of an earlier table at byte {} is left out: the disk has an MBR",
+                range.start
+            )
+        }));
     }
+    let pinned = claims.pinned || claims.everything.is_some();
     if dirty.is_empty() {
         Ok(Survey {
+            leftovers: if pinned {
+                Vec::new()
+            } else {
+                leftovers::droppable(&table, &used)
+            },
             table,
             used,
             partitions,
             warnings,
             left_out,
+            dropped,
         })
     } else {
         Err(DiskError::Dirty(dirty))
+    }
+}
+
+/// A disk that is taken as it is.
+fn raw(table: PartitionTable) -> Survey {
+    let mut used = ExtentSet::new();
+    let size = table.disk_size;
+    let partitions = data_areas(&table, size)
+        .into_iter()
+        .map(|area| {
+            let mut meta = area.meta();
+            let reason = "asked for with --raw".into();
+            take_raw(&mut used, &mut meta, &area.range, reason);
+            meta
+        })
+        .collect();
+    Survey {
+        table,
+        used,
+        partitions,
+        warnings: Vec::new(),
+        leftovers: Vec::new(),
+        dropped: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 

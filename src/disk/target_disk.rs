@@ -79,6 +79,20 @@ impl TargetDisk {
             .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
             .open(path)
             .ok();
+        let direct = match direct {
+            Some(direct) if takes_sectors(&direct, facts) => Some(direct),
+            Some(_) if !facts.file_backed => {
+                return Err(DiskError::refused(
+                    format!(
+                        "{} does not take transfers of {} bytes: its sectors are larger",
+                        path.display(),
+                        facts.logical_sector
+                    ),
+                    "name the whole disk",
+                ));
+            }
+            _ => None,
+        };
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -250,6 +264,21 @@ impl TargetDisk {
         };
         offset.is_multiple_of(sector) && (len as u64).is_multiple_of(sector)
     }
+}
+
+/// Whether direct transfers of the size that will be used work: found out before anything is written. A sector that cannot be read
+/// may well be written.
+fn takes_sectors(direct: &File, facts: &DiskFacts) -> bool {
+    let len = match facts.file_backed {
+        true => super::buffer::ALIGNMENT,
+        false => facts.logical_sector as usize,
+    };
+    if facts.size < len as u64 {
+        return true;
+    }
+    let mut buffer = AlignedBuffer::new(len);
+    let read = direct.read_exact_at(buffer.bytes_mut(), 0);
+    !read.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()))
 }
 
 fn is_page_aligned(memory: *const u8) -> bool {

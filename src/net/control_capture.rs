@@ -41,6 +41,8 @@ pub struct CaptureWishes {
     pub keep_page_files: bool,
     /// Everything that is not zero outside partitions.
     pub all_gaps: bool,
+    /// Take the whole disk as one stretch of bytes.
+    pub raw: bool,
     /// Logical sector size of a file that stands for a disk.
     pub sector_size: Option<u32>,
     /// Worker threads on the target; its processors when absent.
@@ -55,6 +57,7 @@ impl Default for CaptureWishes {
             raw_partitions: Vec::new(),
             keep_page_files: false,
             all_gaps: false,
+            raw: false,
             sector_size: None,
             threads: None,
         }

@@ -50,6 +50,7 @@ const NEEDS: &[Need] = &[
         "cryptsetup-bin",
         "a disk that LUKS holds whole",
     ),
+    need("qemu-img", "qemu-utils", "virtual disks, which are refused"),
     need("mcopy", "mtools", "files on FAT without the kernel"),
     need("zstd", "zstd", "fixtures and the peer"),
     need("xz", "xz-utils", "packages in the tests of exports"),

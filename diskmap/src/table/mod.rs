@@ -25,6 +25,7 @@ mod gpt_copy;
 mod keep;
 mod mbr;
 mod patch;
+mod sectors;
 mod starting;
 
 use std::fmt;
@@ -36,11 +37,15 @@ use serde::Serialize;
 pub use cross_check::cross_check;
 pub use error::{GptFault, TableError};
 pub use keep::KeepError;
-pub use patch::{CommitPlan, Grow, PatchError, plan_commit};
+pub use patch::{CommitPlan, Grow, PatchError, is_dynamic, plan_commit};
+pub use sectors::other_sector_size;
 
 use crate::ExtentSet;
 use crate::guid::Guid;
 use device::{Disk, SparseDisk};
+
+/// Largest number of a partition: a GPT of 8192 entries is the largest that is read, and logical partitions of an MBR are fewer.
+pub const PARTITIONS_MAX: u32 = 8192;
 
 /// Which table a disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -217,6 +222,26 @@ enum Layout {
 }
 
 impl PartitionTable {
+    /// No table: LBA 0 and nothing else.
+    fn none(disk: &Disk<'_>, disk_size: u64, lba0: Vec<u8>) -> Self {
+        Self {
+            kind: TableKind::None,
+            sector_size: disk.sector_size,
+            disk_size,
+            partitions: Vec::new(),
+            regions: vec![Region {
+                offset: 0,
+                bytes: lba0,
+                role: Role::Lba0,
+            }],
+            warnings: Vec::new(),
+            disk_guid: None,
+            disk_signature: None,
+            layout: Layout::None,
+            vacated: ExtentSet::new(),
+        }
+    }
+
     /// Every byte that the table's own sectors hold: these are zero in chunk content, and written last.
     #[must_use]
     pub fn table_extents(&self) -> ExtentSet {
@@ -264,22 +289,7 @@ pub fn read_table(
     let lba0 = disk
         .read(0, 1)
         .map_err(|source| TableError::Io { offset: 0, source })?;
-    let mut table = PartitionTable {
-        kind: TableKind::None,
-        sector_size,
-        disk_size,
-        partitions: Vec::new(),
-        regions: vec![Region {
-            offset: 0,
-            bytes: lba0.clone(),
-            role: Role::Lba0,
-        }],
-        warnings: Vec::new(),
-        disk_guid: None,
-        disk_signature: None,
-        layout: Layout::None,
-        vacated: ExtentSet::new(),
-    };
+    let mut table = PartitionTable::none(&disk, disk_size, lba0.clone());
     match mbr::classify(&lba0, disk.sectors) {
         mbr::FirstSector::Other { why } => {
             table.warnings.extend(why);
@@ -308,6 +318,35 @@ pub fn read_table(
     Ok(table)
 }
 
+/// A disk that is taken as one stretch of bytes, whatever its first sector says: no table, and LBA 0 the only
+/// sector that is held back.
+///
+/// # Errors
+/// LBA 0 is unreadable, or there is none.
+pub fn without_table(
+    dev: &dyn ReadAt,
+    disk_size: u64,
+    sector_size: u32,
+) -> Result<PartitionTable, TableError> {
+    let disk = Disk::new(dev, disk_size, sector_size)?;
+    let lba0 = disk
+        .read(0, 1)
+        .map_err(|source| TableError::Io { offset: 0, source })?;
+    Ok(PartitionTable::none(&disk, disk_size, lba0))
+}
+
+/// As [`without_table`], out of the raw sectors that an image holds.
+///
+/// # Errors
+/// Sectors that leave the disk or overlap; no LBA 0 among them.
+pub fn without_table_from_regions<'a>(
+    regions: impl IntoIterator<Item = (u64, &'a [u8])>,
+    disk_size: u64,
+    sector_size: u32,
+) -> Result<PartitionTable, TableError> {
+    from_regions(regions, disk_size, sector_size, without_table)
+}
+
 /// Reads the partition table out of the raw sectors that an image holds.
 ///
 /// The sectors become a disk that is zero elsewhere and goes through [`read_table`], so an agent sees
@@ -321,11 +360,20 @@ pub fn table_from_regions<'a>(
     disk_size: u64,
     sector_size: u32,
 ) -> Result<PartitionTable, TableError> {
+    from_regions(regions, disk_size, sector_size, read_table)
+}
+
+fn from_regions<'a>(
+    regions: impl IntoIterator<Item = (u64, &'a [u8])>,
+    disk_size: u64,
+    sector_size: u32,
+    read: impl Fn(&dyn ReadAt, u64, u32) -> Result<PartitionTable, TableError>,
+) -> Result<PartitionTable, TableError> {
     let mut known = SparseDisk::new(disk_size);
     for (offset, bytes) in regions {
         known.insert(offset, bytes.to_vec())?;
     }
-    let mut table = read_table(&known, disk_size, sector_size)?;
+    let mut table = read(&known, disk_size, sector_size)?;
     let given: ExtentSet = known.ranges().collect();
     for region in &table.regions {
         if !given.contains(region.range()) {

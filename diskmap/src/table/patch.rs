@@ -361,7 +361,8 @@ fn pick(table: &PartitionTable, grow: Grow) -> Result<&Partition, PatchError> {
 }
 
 /// Whether a partition belongs to a Windows dynamic disk.
-pub(super) fn is_dynamic(partition: &Partition) -> bool {
+#[must_use]
+pub fn is_dynamic(partition: &Partition) -> bool {
     match partition.type_id {
         TypeId::Mbr(id) => id == TYPE_LDM,
         TypeId::Gpt(guid) => LDM_GUIDS

@@ -141,6 +141,7 @@ impl Runner {
                 raw_partitions: order.wishes.raw_partitions.clone(),
                 keep_page_files: order.wishes.keep_page_files,
                 all_gaps: order.wishes.all_gaps,
+                raw: order.wishes.raw,
             },
             chunk_log2: order.wishes.chunk_log2,
             sector_size: order.wishes.sector_size,

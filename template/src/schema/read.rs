@@ -126,7 +126,7 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
         disk: option(reader, root, "disk", &disk_rule),
         grow: grow(reader, root),
         partitions: partitions(reader, root),
-        onto: root.integer(reader, "onto", 1..=128),
+        onto: root.integer(reader, "onto", 1..=8192),
         reuse: root.word(reader, "reuse").unwrap_or_default(),
         pace: root.word(reader, "pace").unwrap_or_default(),
         rate: option(reader, root, "rate", checks.rate),
@@ -179,13 +179,13 @@ fn disk_rule(text: &str) -> Result<(), String> {
 fn grow(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Option<String> {
     if let Some(number) = root.number_or_text(reader, "grow") {
         match number {
-            Ok(number @ 1..=128) => return Some(number.to_string()),
+            Ok(number @ 1..=8192) => return Some(number.to_string()),
             Err(text)
-                if text == "last" || text.parse().is_ok_and(|n: u32| (1..=128).contains(&n)) =>
+                if text == "last" || text.parse().is_ok_and(|n: u32| (1..=8192).contains(&n)) =>
             {
                 return Some(text);
             }
-            _ => root.wrong(reader, "grow", "use last or a partition number, 1 to 128"),
+            _ => root.wrong(reader, "grow", "use last or a partition number, 1 to 8192"),
         }
     }
     None
@@ -196,13 +196,13 @@ fn partitions(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> BTreeSet<u
     let known = numbers
         .iter()
         .filter_map(|number| u32::try_from(*number).ok())
-        .filter(|number| (1..=128).contains(number));
+        .filter(|number| (1..=8192).contains(number));
     let chosen: BTreeSet<u32> = known.collect();
     if chosen.len() != numbers.len() {
         root.wrong(
             reader,
             "partitions",
-            "use partition numbers, 1 to 128, each once",
+            "use partition numbers, 1 to 8192, each once",
         );
     }
     chosen
@@ -295,7 +295,7 @@ fn membership(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Membersh
 fn windows(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<Windows> {
     let there = section.is_there();
     let windows = Windows {
-        partition: section.integer(reader, "partition", 1..=128),
+        partition: section.integer(reader, "partition", 1..=8192),
         sid: section.word(reader, "sid").unwrap_or_default(),
         allow_duplicate_sid: section
             .boolean(reader, "allow_duplicate_sid")
@@ -335,7 +335,7 @@ impl std::str::FromStr for Locale {
 fn linux(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<Linux> {
     let there = section.is_there();
     let linux = Linux {
-        partition: section.integer(reader, "partition", 1..=128),
+        partition: section.integer(reader, "partition", 1..=8192),
         method: section.word(reader, "method").unwrap_or_default(),
         regenerate: section
             .words(reader, "regenerate")

@@ -1,0 +1,50 @@
+//! What an earlier life of a disk left behind its last partition.
+//!
+//! A GPT backup beside an MBR, the boot sector of a volume before it was shrunk: bytes in the last mebibyte that no one
+//! looks for any more would pin an image to disks of the master's size. Owns which bytes those are, and the GPT headers
+//! that must not come back. Pure.
+
+use diskmap::{ExtentSet, PartitionTable, ReadAt, TableKind, is_dynamic};
+use std::ops::Range;
+
+/// Where leftovers are looked for: tables, boot sectors and arrays end within this of a disk's end.
+const TAIL_BYTES: u64 = 1 << 20;
+
+/// The start of a GPT header.
+const GPT_MAGIC: &[u8] = b"EFI PART";
+
+/// Bytes among `used` that a disk which is too small may do without. None of a Windows dynamic disk, whose database lies
+/// there, and none of a disk without a table.
+pub(super) fn droppable(table: &PartitionTable, used: &ExtentSet) -> Vec<Range<u64>> {
+    if table.kind == TableKind::None || table.partitions.iter().any(is_dynamic) {
+        return Vec::new();
+    }
+    let last = table.partitions.iter().map(|p| p.end()).max().unwrap_or(0);
+    let start = table.disk_size.saturating_sub(TAIL_BYTES).max(last);
+    if start >= table.disk_size {
+        return Vec::new();
+    }
+    used.within(start..table.disk_size).into_vec()
+}
+
+/// Sectors of GPT headers on a disk whose table is an MBR, outside its partitions: a program that repairs disks may take
+/// them for the truth.
+pub(super) fn stale_gpt(dev: &dyn ReadAt, table: &PartitionTable) -> Vec<Range<u64>> {
+    if table.kind != TableKind::Mbr {
+        return Vec::new();
+    }
+    let sector = u64::from(table.sector_size);
+    let last = table.sectors().saturating_sub(1);
+    [1, last]
+        .into_iter()
+        .map(|lba| lba.saturating_mul(sector)..lba.saturating_add(1).saturating_mul(sector))
+        .filter(|range| {
+            let mut magic = [0; 8];
+            let owned = table
+                .partitions
+                .iter()
+                .any(|p| p.start < range.end && range.start < p.end());
+            !owned && dev.read_exact_at(range.start, &mut magic).is_ok() && magic == GPT_MAGIC
+        })
+        .collect()
+}
