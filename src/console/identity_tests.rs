@@ -7,7 +7,13 @@ use super::boot::orders::FromConsole;
 use super::test_room::{FakeAgent, Room, hello, image, request};
 use crate::net::control::Hello;
 use crate::target::{NicFacts, TargetState};
-use pxe::machine::{Machine, Policy, Verdict};
+use pxe::decide::UefiLoader;
+use pxe::machine::Verdict;
+use pxe::serve::{Ports, Settings};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Seen on many boards.
 const TWIN: &str = "03020100-0504-0706-0809-0a0b0c0d0e0f";
@@ -77,14 +83,47 @@ async fn identify(
     room.client.post(&path, &request).await
 }
 
-/// The word of `diskcast pxe serve`, which is the console's.
+/// What `diskcast pxe serve` says to `GET /boot.ipxe?mac=...&uuid=...`: its services with the console's word, on free ports.
 async fn boots(room: &Room, number: u8, uuid: &str) -> Verdict {
     let policy = FromConsole::default();
     policy.sync(&room.client).await.unwrap();
-    policy.verdict(&Machine {
-        mac: card(number).parse().unwrap(),
-        uuid: uuid.parse().ok(),
-    })
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["vmlinuz", "initrd.img"] {
+        std::fs::write(folder.path().join(file), "a file").unwrap();
+    }
+    let settings = Settings {
+        interface: None,
+        address: Ipv4Addr::LOCALHOST,
+        prefix: 8,
+        ports: Ports {
+            dhcp: 0,
+            client: 0,
+            pxe: 0,
+            tftp: 0,
+            http: 0,
+        },
+        boot_files: folder.path().to_owned(),
+        uefi: UefiLoader::default(),
+        leases: None,
+    };
+    let service = pxe::serve::start(settings, Arc::new(policy)).await.unwrap();
+    let port = service.http.port();
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .unwrap();
+    let mac = card(number);
+    let question = format!(
+        "GET /boot.ipxe?mac={mac}&uuid={uuid}&arch=uefi HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(question.as_bytes()).await.unwrap();
+    let mut script = String::new();
+    stream.read_to_string(&mut script).await.unwrap();
+    assert!(script.contains("#!ipxe"), "{script}");
+    if script.contains("kernel ") {
+        Verdict::Agent
+    } else {
+        Verdict::Local
+    }
 }
 
 async fn restarted(room: Room, data: &std::path::Path) -> Room {
