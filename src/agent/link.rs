@@ -36,6 +36,8 @@ pub(super) struct Link {
     tls: Arc<ClientConfig>,
     instance: String,
     beacon_heard: Arc<AtomicBool>,
+    /// The disks are being looked at.
+    looking: Arc<AtomicBool>,
     /// Who asks for memberships here; begins with the first connection, when the interface is known.
     igmp: Option<Arc<IgmpWatch>>,
     /// The check of `doctor` that may be under way.
@@ -57,6 +59,7 @@ impl Link {
             tls,
             instance,
             beacon_heard: Arc::default(),
+            looking: Arc::default(),
             igmp: None,
             check: Arc::default(),
             job: None,
@@ -325,6 +328,7 @@ impl Link {
                 return doctor::start(request, surroundings, &self.check);
             }
             ConsoleMessage::DoctorEnd => self.check.end(),
+            ConsoleMessage::AskFacts => self.tell_facts(),
             ConsoleMessage::Ping => return Some(AgentMessage::Pong),
             ConsoleMessage::Capture(order) => {
                 self.menu.free(false);
@@ -351,6 +355,21 @@ impl Link {
         None
     }
 
+    /// Looks at the machine again and says what it is now. One look at a time: a disk that does not answer must not keep more
+    /// and more threads waiting.
+    fn tell_facts(&self) {
+        if self.looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (options, outbox) = (self.options.clone(), self.outbox.clone());
+        let looking = Arc::clone(&self.looking);
+        tokio::task::spawn_blocking(move || {
+            let facts = facts::gather(options.offers());
+            looking.store(false, Ordering::Relaxed);
+            let _ = outbox.send(AgentMessage::Facts(Box::new(facts)));
+        });
+    }
+
     /// The job or capture that is not over.
     fn busy_with(&self) -> Option<&str> {
         let job = self.job.as_ref().map(Job::id);
@@ -373,6 +392,8 @@ impl Link {
         };
         let JobEnd { done, after, disk } = deployed.or(captured)?;
         self.menu.free(self.busy_with().is_none());
+        // Another disk than the hello described.
+        self.tell_facts();
         if self.options.power && done && after != EndAction::None {
             match &self.options.on_end {
                 Some(on_end) => (on_end.0)(after, &disk),

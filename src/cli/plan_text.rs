@@ -227,11 +227,23 @@ fn disk_table(targets: &[&PlannedTarget], onto: Option<u32>) -> String {
             or_dash(disk.and_then(|disk| disk.model.as_deref())),
             or_dash(disk.and_then(|disk| disk.serial.as_deref())),
             disk.map_or_else(|| "-".to_owned(), |disk| units::bytes(disk.size)),
-            contents
-                .unwrap_or_else(|| disk.map_or_else(|| "nothing known".to_owned(), contents_of)),
+            age_of(
+                target,
+                contents.unwrap_or_else(|| {
+                    disk.map_or_else(|| "nothing known".to_owned(), contents_of)
+                }),
+            ),
         ]);
     }
     columns.text()
+}
+
+/// What is on a disk, with the age of that when the machine was not there to say it.
+fn age_of(target: &PlannedTarget, contents: String) -> String {
+    match target.facts_age_seconds {
+        Some(age) => format!("{contents} (said {} ago)", units::span(age)),
+        None => contents,
+    }
 }
 
 /// What is on the disk now and will not be any more.

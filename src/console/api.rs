@@ -150,6 +150,9 @@ pub struct TargetView {
     pub identity: IdentityView,
     /// The machine.
     pub facts: Facts,
+    /// When it said so, RFC 3339.
+    #[serde(default)]
+    pub facts_time: String,
     /// How its last network boot went, when it booted here.
     #[serde(default)]
     pub boot: Option<MachineView>,

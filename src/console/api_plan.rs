@@ -110,6 +110,9 @@ pub struct PlannedTarget {
     /// Why this target cannot take the image.
     #[serde(default)]
     pub refused: Option<String>,
+    /// Seconds since it said what is on its disks, when it did not answer before the plan was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts_age_seconds: Option<f64>,
     /// What makes it itself, when the deployment has a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal: Option<MachinePlan>,

@@ -145,7 +145,9 @@ async fn targets(State(console): Shared) -> Json<TargetList> {
 }
 
 async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
-    let mut view = console.roster.view(&id)?;
+    let known = console.roster.view(&id)?;
+    console.refresh_facts(&format!("id:{}", known.id)).await;
+    let mut view = console.roster.view(&known.id)?;
     view.asks = console.asks(&view);
     Ok(Json(console.with_boot(view)))
 }

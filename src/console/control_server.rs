@@ -294,9 +294,26 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             console.doctor.heard(id, &run, Word::Answer(answer));
             return;
         }
-        AgentMessage::MenuRequest => return console.menu_asked(id),
+        AgentMessage::Facts(facts) => {
+            if let Some(row) = console.roster.renew(id, *facts)
+                && let Err(error) = console.store.save_target(row).await
+            {
+                tracing::error!(target = id, %error, "target not recorded");
+            }
+            return;
+        }
+        // What it has to say of its disks comes over this very connection: nobody may wait here for it.
+        AgentMessage::MenuRequest => {
+            let console = Arc::clone(console);
+            tokio::spawn(async move { console.menu_asked(&target).await });
+            return;
+        }
         AgentMessage::BackupRequest(request) => return console.backup_asked(id, &request),
-        AgentMessage::TakeOffer(choice) => return console.offer_taken(id, *choice).await,
+        AgentMessage::TakeOffer(choice) => {
+            let console = Arc::clone(console);
+            tokio::spawn(async move { console.offer_taken(&target, *choice).await });
+            return;
+        }
         AgentMessage::Hello(_) | AgentMessage::Pong | AgentMessage::Unknown => return,
     };
     let Ok(number) = parse_id(&job) else { return };

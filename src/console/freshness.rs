@@ -3,7 +3,7 @@
 //! Facts of an agent are as old as its connection, or as the last time it was asked. Before each plan everyone whom the plan may
 //! be about is asked again; who does not answer in time is shown with the age of what is known.
 
-use super::api::Plan;
+use super::api::{Plan, TargetView};
 use super::context::Console;
 use super::select::Selector;
 use super::time::{now_text, seconds_between};
@@ -21,7 +21,17 @@ impl Console {
         let Ok(selector) = targets.parse::<Selector>() else {
             return BTreeSet::new();
         };
-        let asked = self.roster.ask_facts(|view| selector.matches(view));
+        let idle = |view: &TargetView| view.job.is_none() && selector.matches(view);
+        self.ask_facts(idle).await
+    }
+
+    /// The same for targets of a job that is about to begin.
+    pub(super) async fn renew_facts(&self, ids: &[String]) -> BTreeSet<String> {
+        self.ask_facts(|view| ids.contains(&view.id)).await
+    }
+
+    async fn ask_facts(&self, wanted: impl Fn(&TargetView) -> bool) -> BTreeSet<String> {
+        let asked = self.roster.ask_facts(wanted);
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
             let renewed = self.roster.renewed();

@@ -87,9 +87,13 @@ impl Console {
             start: StartRule::Now,
             ..asked.clone()
         };
+        let fresh = self.refresh_facts(&request.targets).await;
         let here = shared.view().targets;
         let mut candidates = self.roster.candidates();
         candidates.retain(|candidate| here.iter().all(|place| place.id != candidate.view.id));
-        plan::make(&request, &image.chosen(&request.choice)?, &candidates, None)
+        let part = image.chosen(&request.choice)?;
+        let mut plan = plan::make(&request, &part, &candidates, None)?;
+        self.date_facts(&mut plan, &fresh);
+        Ok(plan)
     }
 }

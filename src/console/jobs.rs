@@ -268,10 +268,22 @@ impl Console {
         plan::make(request, &image.chosen(&request.choice)?, &candidates, cap)
     }
 
+    /// A plan from what the machines say of their disks now.
+    async fn fresh_plan(
+        &self,
+        request: &DeployRequest,
+        image: &MasterImage,
+    ) -> Result<Plan, ApiError> {
+        let fresh = self.refresh_facts(&request.targets).await;
+        let mut plan = self.make_plan(request, image)?;
+        self.date_facts(&mut plan, &fresh);
+        Ok(plan)
+    }
+
     /// What a request would do.
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
         let image = open_image(&request.image, request.password.take()).await?;
-        let mut plan = self.make_plan(&request, &image)?;
+        let mut plan = self.fresh_plan(&request, &image).await?;
         plan.image.checked = self.recorded_check(&image).await;
         self.personalise(&request, &image, &mut plan).await?;
         Ok(plan)
@@ -282,7 +294,7 @@ impl Console {
         let mut request = create.request;
         let image = open_image(&request.image, request.password.take()).await?;
         let _turn = self.personal.binding.lock().await;
-        let mut plan = self.make_plan(&request, &image)?;
+        let mut plan = self.fresh_plan(&request, &image).await?;
         plan.image.checked = self.recorded_check(&image).await;
         let personal = self.personalise(&request, &image, &mut plan).await?;
         confirm::check(&plan, &create.expect_targets, &create.expect_disks)?;
@@ -502,7 +514,7 @@ impl Console {
         }
         let _turn = self.personal.binding.lock().await;
         request.secrets = self.given_to_job(id).await;
-        let mut plan = self.make_plan(&request, &image)?;
+        let mut plan = self.fresh_plan(&request, &image).await?;
         plan.image.checked = self.recorded_check(&image).await;
         confirm::hold_to(&row.job.targets, &image.partitions(), &mut plan);
         let personal = self.personalise(&request, &image, &mut plan).await?;

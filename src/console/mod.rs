@@ -29,6 +29,7 @@ pub mod doctor;
 mod doctor_judge;
 pub mod doctor_report;
 mod doctor_self;
+mod freshness;
 pub mod handshakes;
 pub mod image_check;
 pub mod interface;

@@ -239,7 +239,8 @@ impl Console {
     }
 
     /// A person at a target wants to see what may be done.
-    pub(super) fn menu_asked(&self, id: &str) {
+    pub(super) async fn menu_asked(&self, id: &str) {
+        self.refresh_facts(&format!("id:{id}")).await;
         let menu = match self.may_choose(id) {
             Ok(view) => Menu {
                 offers: self.offers_for(&view),
@@ -299,6 +300,7 @@ impl Console {
 
     async fn take_offer(self: &Arc<Self>, id: &str, choice: &TakeOffer) -> Result<String, String> {
         let _turn = self.offers.turn.lock().await;
+        self.refresh_facts(&format!("id:{id}")).await;
         let view = self.may_choose(id)?;
         let known = self.offers.lock().get(&choice.offer).cloned();
         let mut offer = known.ok_or("there is no such offer any more")?;
@@ -442,6 +444,7 @@ mod tests {
             asks: None,
             identity: Default::default(),
             boot: Default::default(),
+            facts_time: String::new(),
             facts: Facts {
                 disks: vec![DiskFacts {
                     path: "/dev/sda".to_owned(),

@@ -228,6 +228,7 @@ fn plan_target(
         mac: naming::first_mac(&view.facts),
         disk: None,
         refused: None,
+        facts_age_seconds: None,
         personal: None,
     };
     match rule.choose(&view.facts.disks) {
@@ -319,6 +320,7 @@ mod tests {
                 boot: None,
                 asks: None,
                 identity: Default::default(),
+                facts_time: String::new(),
                 facts: Facts {
                     disks,
                     ..Facts::default()

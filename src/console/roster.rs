@@ -12,12 +12,13 @@ use super::plan::Candidate;
 use super::store::{IdentityRows, TargetRow};
 use super::time::now_text;
 use crate::net::control::{ConsoleMessage, Hello};
-use crate::target::TargetState;
+use crate::target::{Facts, TargetState};
 use facts::identity::{Record, Register, Shared};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use identity::Identified;
@@ -53,6 +54,10 @@ struct Entry {
     row: TargetRow,
     link: Option<Link>,
     beacon_heard: bool,
+    /// When it said last what is on its disks, RFC 3339.
+    facts_time: String,
+    /// Times it was said.
+    facts_said: u64,
     /// The job it is in and its state there.
     job: Option<(String, TargetState)>,
     /// The job its agent still holds, whoever gave it.
@@ -80,6 +85,7 @@ impl Entry {
             asks: None,
             identity,
             facts: self.row.facts.clone(),
+            facts_time: self.facts_time.clone(),
             boot: None,
         }
     }
@@ -101,6 +107,8 @@ pub struct Roster {
     entries: Mutex<BTreeMap<String, Entry>>,
     register: Mutex<Register>,
     approve_all: bool,
+    /// Told whenever a target says what is on its disks.
+    news: Notify,
 }
 
 impl Roster {
@@ -117,6 +125,9 @@ impl Roster {
                 (
                     row.id.clone(),
                     Entry {
+                        // Not known better: it was there then.
+                        facts_time: row.last_seen.clone(),
+                        facts_said: 0,
                         row,
                         link: None,
                         beacon_heard: false,
@@ -130,6 +141,7 @@ impl Roster {
             entries: Mutex::new(entries),
             register: Mutex::new(register),
             approve_all,
+            news: Notify::new(),
         }
     }
 
@@ -167,6 +179,8 @@ impl Roster {
                     row,
                     link: None,
                     beacon_heard: false,
+                    facts_time: String::new(),
+                    facts_said: 0,
                     job: None,
                     held: None,
                 },
@@ -181,6 +195,9 @@ impl Roster {
         entry.row.instance = hello.instance;
         entry.row.facts = facts;
         entry.row.last_seen = now_text();
+        entry.facts_time.clone_from(&entry.row.last_seen);
+        entry.facts_said += 1;
+        self.news.notify_waiters();
         entry.beacon_heard = hello.beacon_heard;
         entry.held = hello.job.map(|unfinished| unfinished.job);
         Ok(Joined {
@@ -188,6 +205,48 @@ impl Roster {
             job: entry.job.as_ref().map(|(job, _)| job.clone()),
             identity,
         })
+    }
+
+    /// Asks targets that are connected what is on their disks; who was asked, and how often each had said so before.
+    pub fn ask_facts(&self, wanted: impl Fn(&TargetView) -> bool) -> BTreeMap<String, u64> {
+        let entries = self.lock();
+        let register = self.register();
+        let all = entries.values();
+        all.filter_map(|entry| Some((entry, entry.link.as_ref()?)))
+            .filter(|(entry, _)| wanted(&shown(&entries, &register, entry)))
+            .filter(|(_, link)| link.send(ConsoleMessage::AskFacts))
+            .map(|(entry, _)| (entry.row.id.clone(), entry.facts_said))
+            .collect()
+    }
+
+    /// Who of those that were asked has answered.
+    pub fn answered(&self, asked: &BTreeMap<String, u64>) -> BTreeSet<String> {
+        let entries = self.lock();
+        let said = |id: &String, before: u64| {
+            entries
+                .get(id)
+                .is_some_and(|entry| entry.facts_said > before)
+        };
+        let answered = asked.iter().filter(|(id, before)| said(id, **before));
+        answered.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ends when any target says what is on its disks.
+    pub fn renewed(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+
+    /// A target says what is on its disks. Who it is was said by its hello, and stays. The row to store, when anything changed.
+    pub fn renew(&self, id: &str, facts: Facts) -> Option<TargetRow> {
+        let disks = naming::clean(facts).disks;
+        let mut entries = self.lock();
+        let entry = entries.get_mut(id)?;
+        entry.facts_time = now_text();
+        entry.facts_said += 1;
+        let changed = entry.row.facts.disks != disks;
+        entry.row.facts.disks = disks;
+        self.news.notify_waiters();
+        changed.then(|| entry.row.clone())
     }
 
     /// Multicast reaches this target.

@@ -241,6 +241,7 @@ mod tests {
             boot: None,
             asks: None,
             identity: Default::default(),
+            facts_time: String::new(),
             facts: Facts {
                 nics: vec![NicFacts {
                     mac: format!("52:54:00:00:00:{:02x}", name.len()),

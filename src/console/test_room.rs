@@ -15,9 +15,10 @@ use crate::net::tls;
 use crate::target::{DiskFacts, Facts, TargetState};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -149,11 +150,13 @@ impl Room {
     }
 }
 
-/// A control connection that plays an agent.
+/// A control connection that plays an agent. It answers pings, and questions about its disks, by itself.
 pub(super) struct FakeAgent {
-    reader: FrameReader<TlsStream<TcpStream>, ConsoleMessage>,
-    writer: FrameWriter<TlsStream<TcpStream>, AgentMessage>,
+    heard: mpsc::UnboundedReceiver<ConsoleMessage>,
+    said: mpsc::UnboundedSender<AgentMessage>,
     pub(super) target: String,
+    /// What it says of itself; nothing, and it does not answer.
+    pub(super) facts: Arc<Mutex<Option<Facts>>>,
 }
 
 pub(super) fn hello(number: u8) -> Hello {
@@ -187,11 +190,46 @@ impl FakeAgent {
                 .connect(tls::server_name(), stream)
                 .await
                 .unwrap();
-            let (reader, writer) = frames::split(stream);
+            let (mut reader, mut writer): (
+                FrameReader<TlsStream<TcpStream>, ConsoleMessage>,
+                FrameWriter<TlsStream<TcpStream>, AgentMessage>,
+            ) = frames::split(stream);
+            let (said, mut outbox) = mpsc::unbounded_channel();
+            let (inbox, heard) = mpsc::unbounded_channel();
+            let facts = Arc::new(Mutex::new(Some(hello.facts.clone())));
+            let own = Arc::clone(&facts);
+            tokio::spawn(async move {
+                loop {
+                    let reply = tokio::select! {
+                        said = outbox.recv() => match said {
+                            Some(message) => Some(message),
+                            None => break,
+                        },
+                        heard = reader.recv() => match heard {
+                            Ok(Some(ConsoleMessage::Ping)) => Some(AgentMessage::Pong),
+                            Ok(Some(ConsoleMessage::AskFacts)) => {
+                                let facts = own.lock().unwrap().clone();
+                                facts.map(|facts| AgentMessage::Facts(Box::new(facts)))
+                            }
+                            Ok(Some(message)) => {
+                                let _ = inbox.send(message);
+                                None
+                            }
+                            Ok(None) | Err(_) => break,
+                        },
+                    };
+                    if let Some(reply) = reply
+                        && writer.send(&reply).await.is_err()
+                    {
+                        break;
+                    }
+                }
+            });
             let mut agent = Self {
-                reader,
-                writer,
+                heard,
+                said,
                 target: String::new(),
+                facts,
             };
             agent.send(AgentMessage::Hello(Box::new(hello))).await;
             match agent.next().await {
@@ -204,23 +242,14 @@ impl FakeAgent {
     }
 
     pub(super) async fn send(&mut self, message: AgentMessage) {
-        self.writer.send(&message).await.unwrap();
+        self.said.send(message).unwrap();
     }
 
-    /// The next message that is no ping; `None` when the console closed the connection.
+    /// The next message that it does not answer by itself; `None` when the console closed the connection.
     pub(super) async fn next(&mut self) -> Option<ConsoleMessage> {
-        let work = async {
-            loop {
-                match self.reader.recv().await {
-                    Ok(Some(ConsoleMessage::Ping)) => {
-                        self.writer.send(&AgentMessage::Pong).await.ok()?
-                    }
-                    Ok(message) => return message,
-                    Err(_) => return None,
-                }
-            }
-        };
-        tokio::time::timeout(LIMIT, work).await.unwrap()
+        tokio::time::timeout(LIMIT, self.heard.recv())
+            .await
+            .unwrap()
     }
 
     pub(super) async fn order(&mut self) -> Order {

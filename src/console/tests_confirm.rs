@@ -200,3 +200,66 @@ async fn a_retry_is_for_the_disks_of_the_job() {
     assert!(error.message.contains("NEW"), "{}", error.message);
     room.close().await;
 }
+
+/// Facts dated from the agent's connection: after a job the plan said "nothing known", after a cancel it listed partitions of a
+/// blank disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_says_what_is_on_the_disk_now() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let agent = FakeAgent::join(&room, used(1)).await;
+    let disk = |plan: &Plan| plan.targets[0].disk.clone().unwrap();
+    let request = request(&image);
+    *agent.facts.lock().unwrap() = Some(blank(1).facts);
+    let plan: Plan = room.client.post("/v1/plan", &request).await.unwrap();
+    assert!(disk(&plan).blank && disk(&plan).partitions.is_empty());
+    assert_eq!(plan.targets[0].facts_age_seconds, None);
+
+    // Somebody uses the disk between the plan and the answer.
+    let create = CreateJob {
+        request: request.clone(),
+        expect_targets: vec![agent.target.clone()],
+        expect_disks: confirm::disks(&plan),
+    };
+    *agent.facts.lock().unwrap() = Some(used(1).facts);
+    let error = room.client.post::<_, JobView>("/v1/jobs", &create).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(error.message.contains("Windows"), "{}", error.message);
+
+    // One that does not answer is shown with the age of what is known.
+    *agent.facts.lock().unwrap() = None;
+    let plan: Plan = room.client.post("/v1/plan", &request).await.unwrap();
+    let age = plan.targets[0].facts_age_seconds.unwrap();
+    assert!((1.0..60.0).contains(&age), "{age}");
+    assert_eq!(disk(&plan).partitions.len(), 1);
+
+    // Who it is was said by its hello: facts do not make it another machine.
+    let mut other = blank(1).facts;
+    other.serial = Some("SOMEBODY-ELSE".to_owned());
+    *agent.facts.lock().unwrap() = Some(other);
+    let path = format!("/v1/targets/{}", agent.target);
+    let view: TargetView = room.client.get(&path).await.unwrap();
+    assert!(view.facts.disks[0].blank, "target show asks too");
+    assert_eq!(view.facts.serial.as_deref(), Some("SERIAL-1"));
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_a_disk_is_asked_again_before_a_job_that_waited_begins() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let agent = FakeAgent::join(&room, blank(1)).await;
+    let mut request = request(&image);
+    request.start = StartRule::Manual;
+    let job = room.deploy(&request).await.unwrap();
+    *agent.facts.lock().unwrap() = Some(used(1).facts);
+    let start = format!("/v1/jobs/{}/start", job.id);
+    let _: JobView = room.client.post(&start, &()).await.unwrap();
+    let summary = room.summary(&job.id).await;
+    let reason = summary.targets[0].reason.clone().unwrap();
+    assert!(reason.contains("the plan showed a blank disk"), "{reason}");
+    room.close().await;
+}

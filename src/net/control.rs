@@ -62,6 +62,8 @@ pub enum AgentMessage {
     },
     /// What the agent found.
     DoctorAnswer(Box<DoctorAnswer>),
+    /// What this machine is and what is on its disks now: answer to `AskFacts`, and said by itself after each job.
+    Facts(Box<Facts>),
     /// A person at the target wants to see what may be done; answered by `Menu`.
     MenuRequest,
     /// A person at the target asks for a backup; answered by `ChoiceAnswer`.
@@ -247,6 +249,8 @@ pub enum ConsoleMessage {
     Doctor(DoctorRequest),
     /// The whole probe is sent: no need to wait for its end on the wire.
     DoctorEnd,
+    /// What is on your disks now? Answered by `Facts`; an agent of an earlier version says nothing.
+    AskFacts,
     /// Are you there? Sent every few seconds; the agent answers `Pong`.
     Ping,
     /// A type this version does not know; ignored.

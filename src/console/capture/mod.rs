@@ -63,6 +63,7 @@ impl Console {
         self: &Arc<Self>,
         mut request: CaptureRequest,
     ) -> Result<JobView, ApiError> {
+        self.refresh_facts(&request.target).await;
         let target = self.the_target(&request.target)?;
         if let Some(asked) = self.requests.of(&target.id) {
             // What the person at the target chose stands where nothing else is said.
@@ -97,6 +98,7 @@ impl Console {
                 .hint("give its password again with --password-file: it is never stored"));
         }
         request.password = password;
+        self.refresh_facts(&request.target).await;
         let target = self.the_target(&request.target)?;
         let image = PathBuf::from(&row.job.request.image);
         let id = row.id;
@@ -165,6 +167,7 @@ impl Console {
             mac: naming::first_mac(&target.facts),
             disk,
             refused: None,
+            facts_age_seconds: None,
             personal: None,
         };
         let place = place_row(&planned, 0);

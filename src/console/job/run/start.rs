@@ -79,6 +79,14 @@ impl JobRun {
         if !self.open_session().await {
             return;
         }
+        // They were confirmed a while ago: what is on their disks by now is asked before anybody is told to write.
+        let ids: Vec<String> = self
+            .places
+            .iter()
+            .filter(|place| !place.is_final())
+            .map(|place| place.id().to_owned())
+            .collect();
+        self.console.renew_facts(&ids).await;
         for i in 0..self.places.len() {
             if !self.places[i].is_final() {
                 self.order(i, None).await;
