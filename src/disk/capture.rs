@@ -151,6 +151,7 @@ fn write(
         Ok(())
     };
     pipeline::in_order(0..disk.chunks().len(), options.threads, worker, take)?;
+    disk.confirm_unchanged()?;
     let written = writer.finish().map_err(bad)?;
     Ok((written.root, written.bytes))
 }

@@ -151,6 +151,46 @@ fn loop_backing(sys: &Path) -> Option<Backing> {
     }
 }
 
+/// Files that hold the bytes of a block device, as far as their paths lead to them from here.
+pub(super) fn backing_files(device: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut number = fs::metadata(device).ok().map(|meta| meta.rdev());
+    // A file on a loop device on a file: followed while each lies whole on the next.
+    for _ in 0..DEPTH_MAX {
+        let Some(sys) = number.and_then(sys_folder) else {
+            break;
+        };
+        let whole = match sys.parent() {
+            Some(parent) if sys.join("partition").exists() => parent.to_owned(),
+            _ => sys,
+        };
+        let Ok(path) = fs::read_to_string(whole.join("loop/backing_file")) else {
+            break;
+        };
+        let path = PathBuf::from(path.trim_end_matches('\n'));
+        let Some(Backing::Known(meta)) = loop_backing(&whole) else {
+            break;
+        };
+        number = meta.file_type().is_block_device().then(|| meta.rdev());
+        if meta.is_file() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Whether two block devices are the same, or one is a partition of the other.
+pub(super) fn same_disk(one: u64, other: u64) -> bool {
+    let whole = |number| {
+        let sys = sys_folder(number)?;
+        let parent = sys.parent().filter(|_| sys.join("partition").exists());
+        parent.map_or(Some(number), number_of)
+    };
+    one == other
+        || (whole(one) == Some(other) && other != 0)
+        || (whole(other) == Some(one) && one != 0)
+}
+
 /// Names of the loop devices whose bytes lie in this file.
 pub(super) fn loops_on(file: &Metadata) -> Vec<String> {
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();

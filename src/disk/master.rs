@@ -3,12 +3,14 @@
 //! Owns every refusal before the first chunk is read, and reading a chunk as an image holds it: used blocks only, table
 //! sectors blanked. Shared by the capture on this machine and the one an agent does for a console. Never writes.
 
+use super::claim::{self, Claim};
+use super::heads::Heads;
 use super::holes::Holes;
 use super::survey::{Survey, SurveyOptions, blank, survey};
 use super::{DiskError, container, device};
 use diskmap::{ReadAt, TableKind, other_sector_size};
 use imagefmt::{ChunkId, Droppable, Encoder, Geometry, Mask, Meta, Region, SourceDisk};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +31,8 @@ pub struct MasterOptions {
 /// A master disk, open and understood.
 #[derive(Debug)]
 pub struct MasterDisk {
-    file: File,
+    claim: Claim,
+    heads: Heads,
     path: PathBuf,
     geometry: Geometry,
     survey: Survey,
@@ -44,18 +47,8 @@ impl MasterDisk {
     /// Everything [`survey`] refuses; [`DiskError::InUse`] for a mounted disk; [`DiskError::Refused`] for a sector size it
     /// has not.
     pub fn open(path: &Path, options: &MasterOptions) -> Result<Self, DiskError> {
+        let claim = Claim::take(path)?;
         let facts = device::describe(path)?;
-        let writers = device::writers_of(path);
-        if !writers.is_empty() {
-            return Err(DiskError::InUse {
-                path: path.to_owned(),
-                holders: writers,
-            });
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .open(path)
-            .map_err(|e| DiskError::io("opening", path, e))?;
         if facts.size == 0 {
             return Err(DiskError::refused(
                 format!("{} is empty: it has 0 bytes", path.display()),
@@ -63,7 +56,7 @@ impl MasterDisk {
             ));
         }
         if !options.survey.raw {
-            container::refuse_source(path, &file, facts.size)?;
+            container::refuse_source(path, claim.file(), facts.size)?;
         }
         let sector_size = options.sector_size.unwrap_or(facts.logical_sector);
         if !facts.file_backed && sector_size != facts.logical_sector {
@@ -79,21 +72,23 @@ impl MasterDisk {
         let geometry = Geometry::new(facts.size, sector_size, options.chunk_log2)
             .map_err(|error| DiskError::image(path, error))?;
         if options.sector_size.is_none() && !options.survey.raw {
-            refuse_other_sectors(path, &file, facts.size, sector_size)?;
+            refuse_other_sectors(path, claim.file(), facts.size, sector_size)?;
         }
         let holes = if facts.file_backed {
-            Holes::of_file(&file, facts.size)
+            Holes::of_file(claim.file(), facts.size)
         } else {
             Holes::default()
         };
-        let survey = survey(
-            &file,
+        let mut survey = survey(
+            claim.file(),
             &holes,
             facts.size,
             sector_size,
             path,
             &options.survey,
         )?;
+        survey.warnings.extend_from_slice(claim.notes());
+        let heads = Heads::read(claim.file(), facts.size, &survey.partitions);
         let meta = Meta {
             tool: concat!("diskcast ", env!("CARGO_PKG_VERSION")).into(),
             created: String::new(),
@@ -127,12 +122,33 @@ impl MasterDisk {
         };
         Ok(Self {
             chunks: chunks(&survey, &geometry),
-            file,
+            heads,
+            claim,
             path: path.to_owned(),
             geometry,
             survey,
             meta,
         })
+    }
+
+    /// The disk is what it was when it was opened: to be asked once everything was read.
+    ///
+    /// # Errors
+    /// [`DiskError::Refused`] when its size, its time or the head of one of its file systems changed.
+    pub fn confirm_unchanged(&self) -> Result<(), DiskError> {
+        self.claim.check()?;
+        let now = Heads::read(
+            self.claim.file(),
+            self.geometry.disk_size,
+            &self.survey.partitions,
+        );
+        match self.heads.difference(&now) {
+            None => Ok(()),
+            Some(what) => Err(claim::changed(
+                &self.path,
+                &format!("{what} is another now"),
+            )),
+        }
     }
 
     /// A read that failed; one behind the end means that the disk became shorter since it was surveyed.
@@ -259,7 +275,8 @@ impl MasterDisk {
         for run in mask.runs() {
             let (part, tail) = rest.split_at_mut((run.end - run.start) as usize);
             let at = base + u64::from(run.start);
-            self.file
+            self.claim
+                .file()
                 .read_exact_at(at, part)
                 .map_err(|source| self.read_error(at, source))?;
             for region in &self.survey.table.regions {

@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod in_use;
 mod own_input;
 
 use common::disk::{Loop, part};

@@ -34,6 +34,7 @@ mod ext_layout;
 mod fat;
 mod ntfs;
 mod ntfs_attr;
+mod ntfs_mirror;
 mod ntfs_scratch;
 mod probe;
 mod slack;

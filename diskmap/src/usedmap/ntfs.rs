@@ -14,6 +14,7 @@ use super::bits::{Used, set_runs};
 use super::ntfs_attr::{
     DATA, Geometry, Mft, STANDARD_INFORMATION, Stream, VOLUME_INFORMATION, VOLUME_NAME, undo_fixups,
 };
+use super::ntfs_mirror;
 use super::ntfs_scratch;
 use super::volume::{Fields, Stop, Volume, utf16};
 use super::{Found, FsInfo, FsKind, MapOptions, Reader};
@@ -133,18 +134,15 @@ impl Reader for Ntfs {
         ntfs_scratch::check_not_hibernated(self, volume, &scratch)?;
         let log = self.file(volume, RECORD_LOGFILE)?;
         check_log_closed(&self.geometry, volume, &log)?;
+        let mirror = self.file(volume, RECORD_MIRROR)?;
+        ntfs_mirror::check(self, volume, &mirror)?;
 
         let mut used = Used::new();
         let bitmap = self.file(volume, RECORD_BITMAP)?;
         self.read_bitmap(volume, &bitmap, &mut used)?;
 
         let mut metadata = ExtentSet::new();
-        let own = [
-            self.file(volume, RECORD_MIRROR)?,
-            self.file(volume, RECORD_BOOT)?,
-            log,
-            bitmap,
-        ];
+        let own = [mirror, self.file(volume, RECORD_BOOT)?, log, bitmap];
         for stream in own.iter().chain([&self.mft.stream]) {
             metadata.extend(stream.ranges(&self.geometry));
         }

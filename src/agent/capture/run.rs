@@ -227,6 +227,7 @@ impl Runner {
         self.reporter.note(None);
         let uploader = self.send(source, uploader, begun.upload, held)?;
         let mut uploader = uploader;
+        source.disk.confirm_unchanged()?;
         self.wait_on(uploader.end(begun.upload))??;
         self.reporter
             .note(Some("sent; the console checks".to_owned()));
