@@ -49,7 +49,7 @@ pub use index::Position;
 pub use manifest::{Entry, Manifest};
 pub use mask::{Mask, Runs};
 pub use meta::{
-    Droppable, ExcludedRange, FsMeta, LeftOut, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta,
+    Droppable, ExcludedRange, FsMeta, HOLES_MAX, Hole, LeftOut, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta,
     SourceDisk,
 };
 pub use prologue::MAGIC as SIGNATURE;

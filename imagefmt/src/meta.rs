@@ -12,6 +12,8 @@ use crate::error::{FormatError, Result, at_most};
 pub const META_MAX: u64 = 16 << 20;
 /// Most partitions META may list.
 pub const PARTITIONS_MAX: u64 = 4096;
+/// Most holes META may list.
+pub const HOLES_MAX: u64 = 65_536;
 
 /// Description of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,19 @@ pub struct Meta {
     /// Bytes that may be data and are not in the image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
+    /// Device bytes that could not be read and are zeros in the image, ascending; none in a usual image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holes: Vec<Hole>,
+}
+
+/// Device bytes of the master that could not be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hole {
+    /// First device byte.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
 }
 
 /// The disk an image was taken from.
@@ -207,6 +222,10 @@ impl Meta {
                 range.length,
                 geometry,
             )?;
+        }
+        at_most("number of holes", self.holes.len() as u64, HOLES_MAX)?;
+        for hole in &self.holes {
+            inside("end of a hole", hole.start, hole.length, geometry)?;
         }
         for partition in &self.partitions {
             inside(

@@ -93,6 +93,9 @@ pub(super) struct DeployArgs {
     /// Send the image without checking it before any disk is touched
     #[arg(long)]
     pub(super) no_check: bool,
+    /// Take an image with holes: its master could not be read everywhere
+    #[arg(long)]
+    pub(super) accept_holes: bool,
     /// Leave out targets that cannot take the image, instead of refusing
     #[arg(long)]
     pub(super) skip_refused: bool,
@@ -263,6 +266,7 @@ pub(super) fn request(
             rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
             end: args.end.unwrap_or(End::None).into(),
             no_check: args.no_check,
+            accept_holes: args.accept_holes,
             ..DeployRequest::default()
         });
     };
@@ -272,6 +276,7 @@ pub(super) fn request(
     request.also_new = args.also_new;
     request.password = password;
     request.no_check = args.no_check;
+    request.accept_holes = args.accept_holes;
     if !args.dry_run {
         request.secrets = found.secrets(context)?;
     }

@@ -10,10 +10,11 @@ use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
 use crate::disk::check::{Depth, check};
 use crate::disk::gaps::left_out_lines;
-use crate::disk::restore;
 use crate::disk::survey::SurveyOptions;
+use crate::disk::{missing, restore};
 use crate::units;
 use clap::{Args, Subcommand};
+use diskmap::usedmap::Excluded;
 use imagefmt::{FormatError, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -80,6 +81,10 @@ pub struct CaptureArgs {
     /// named.
     #[arg(long)]
     pub(super) all_gaps: bool,
+    /// Read on where the disk fails: what cannot be read is zeros, and the image
+    /// lists it
+    #[arg(long, conflicts_with = "target")]
+    rescue: bool,
     /// A remark kept in the image
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
@@ -199,6 +204,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
             keep_page_files: args.keep_page_files,
             all_gaps: args.all_gaps,
             raw: args.raw,
+            rescue: args.rescue,
         },
         level: args.level,
         chunk_log2: args.chunk_size,
@@ -256,7 +262,8 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         say(line);
     }
     say(format!("root {}", captured.root));
-    for warning in &captured.meta.warnings {
+    let holes = missing::lines(&captured.meta);
+    for warning in captured.meta.warnings.iter().chain(&holes) {
         out.warn(warning);
     }
     for line in left_out_lines(&captured.meta) {
@@ -337,7 +344,7 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     for line in partition_lines(meta) {
         out.line(line);
     }
-    for warning in &meta.warnings {
+    for warning in meta.warnings.iter().chain(&missing::lines(meta)) {
         out.line(format!("warning    {warning}"));
     }
     for line in left_out_lines(meta) {
@@ -379,15 +386,19 @@ pub fn partition_lines(meta: &Meta) -> Vec<String> {
                 (Some(reason), "raw") => format!("taken whole: {reason}"),
                 _ => format!("{} used", units::bytes(p.used_bytes)),
             };
-            let excluded: u64 = p.excluded.iter().map(|e| e.length).sum();
-            let left_out = if excluded > 0 {
-                format!(
-                    ", {} of page and hibernation files left out",
-                    units::bytes(excluded)
-                )
-            } else {
-                String::new()
+            let sum = |bad: bool| -> u64 {
+                let of = p
+                    .excluded
+                    .iter()
+                    .filter(|e| (e.what == Excluded::BAD) == bad);
+                of.map(|e| e.length).sum()
             };
+            let left = |bytes: u64, what: &str| match bytes {
+                0 => String::new(),
+                bytes => format!(", {} of {what} left out", units::bytes(bytes)),
+            };
+            let left_out =
+                left(sum(false), "page and hibernation files") + &left(sum(true), Excluded::BAD);
             let name = if p.number == 0 {
                 "whole disk ".to_owned()
             } else {
@@ -423,6 +434,9 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
     )
     .map_err(api_error)?;
     progress.finish("checked");
+    for line in &report.holes {
+        out.warn(line);
+    }
     if out.json() {
         out.result_json(&CheckResult {
             r#type: "summary",
@@ -432,6 +446,7 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
             ok: report.faults.is_empty(),
             root: report.root.as_ref().map(ToString::to_string),
             chunks: report.chunks,
+            holes: report.holes.clone(),
             damaged: report.faults.iter().map(|f| f.text.clone()).collect(),
         });
     }
@@ -465,6 +480,7 @@ struct CheckResult {
     ok: bool,
     root: Option<String>,
     chunks: u64,
+    holes: Vec<String>,
     damaged: Vec<String>,
 }
 

@@ -8,7 +8,7 @@ use crate::disk::deployment::Deployment;
 use crate::disk::fit::{Disk, Fit};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::{self, Stage};
-use crate::disk::{DiskError, device, fit, ground};
+use crate::disk::{DiskError, device, fit, ground, missing};
 use crate::target::Choice;
 use crate::units;
 use clap::Args;
@@ -38,6 +38,9 @@ pub struct RestoreArgs {
     /// Do it without asking
     #[arg(short, long)]
     yes: bool,
+    /// Take an image with holes: its master could not be read everywhere
+    #[arg(long)]
+    accept_holes: bool,
     /// Password of an encrypted image
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -54,6 +57,14 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
     let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
         .map_err(api_error)?;
     let geometry = image.manifest().geometry;
+    let holes = missing::lines(&image.manifest().meta);
+    for line in &holes {
+        out.warn(line);
+    }
+    if !holes.is_empty() && !args.accept_holes {
+        let text = format!("{} has holes: {}", args.image.display(), missing::SHORT);
+        return Err(ApiError::new(ErrorCode::Refused, text).hint(missing::HINT));
+    }
     let is_new = !args.target.exists();
     let volumes = restore::volume_paths(&args.image);
     let inputs = volumes.iter().chain(&args.password_file);

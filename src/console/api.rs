@@ -389,6 +389,9 @@ pub struct DeployRequest {
     /// What the machines do afterwards.
     #[serde(default)]
     pub end: EndAction,
+    /// Takes an image whose master could not be read everywhere.
+    #[serde(default)]
+    pub accept_holes: bool,
     /// What makes each machine itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<TemplateUse>,

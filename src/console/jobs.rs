@@ -18,6 +18,7 @@ use super::plan;
 use super::select::Selector;
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
+use crate::disk::missing;
 use crate::net::control::Counters;
 use crate::target::{DiskFacts, DiskNow, TargetState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -265,7 +266,16 @@ impl Console {
             .filter(|c| c.view.connected)
             .map(|candidate| &candidate.view.facts);
         let cap = session::known_rate_cap(request, facts, own_speed);
-        plan::make(request, &image.chosen(&request.choice)?, &candidates, cap)
+        let mut plan = plan::make(request, &image.chosen(&request.choice)?, &candidates, cap)?;
+        let holes = missing::lines(&image.image().manifest().meta);
+        if !holes.is_empty() && !request.accept_holes {
+            for target in &mut plan.targets {
+                let reason = format!("the image has holes, {}: --accept-holes", missing::SHORT);
+                target.refused.get_or_insert(reason);
+            }
+        }
+        plan.notes.extend(holes);
+        Ok(plan)
     }
 
     /// A plan from what the machines say of their disks now.

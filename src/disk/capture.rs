@@ -90,7 +90,7 @@ pub fn capture(
         progress,
         cancelled,
     ) {
-        Ok((root, file_bytes)) => {
+        Ok((root, file_bytes, meta)) => {
             output.finish()?;
             Ok(Captured {
                 root,
@@ -115,7 +115,7 @@ fn write(
     options: &CaptureOptions,
     progress: OnProgress,
     cancelled: Cancelled,
-) -> Result<(Root, u64), DiskError> {
+) -> Result<(Root, u64, Meta), DiskError> {
     let used = disk.used_bytes();
     if let Some(free) = output.free_bytes().filter(|free| *free < used) {
         refuse_shortage(disk.estimate(options.level)?, free, image)?;
@@ -152,8 +152,13 @@ fn write(
     };
     pipeline::in_order(0..disk.chunks().len(), options.threads, worker, take)?;
     disk.confirm_unchanged()?;
+    let mut meta = meta.clone();
+    meta.holes = disk.holes();
+    if !meta.holes.is_empty() {
+        writer.meta(&meta).map_err(bad)?;
+    }
     let written = writer.finish().map_err(bad)?;
-    Ok((written.root, written.bytes))
+    Ok((written.root, written.bytes, meta))
 }
 
 /// Refuses when the image surely does not fit: a sample may be off, so only when it would miss by more than a quarter.

@@ -5,7 +5,7 @@
 //! or trailer are damaged. Then the report says how many chunks are still whole. Never writes.
 
 use super::restore::open_volumes;
-use super::{Cancelled, DiskError, OnProgress};
+use super::{Cancelled, DiskError, OnProgress, missing};
 use imagefmt::{
     ChunkId, Decoder, FormatError, Geometry, Image, Manifest, Password, ReadAt, RecordKind,
     Records, Root, Volume,
@@ -46,6 +46,8 @@ pub struct Report {
     pub root: Option<Root>,
     /// Chunks looked at.
     pub chunks: u64,
+    /// What could not be read of the master, where the description can be read.
+    pub holes: Vec<String>,
     /// What is damaged: the structure first, then chunks in disk order.
     pub faults: Vec<Fault>,
 }
@@ -114,6 +116,7 @@ pub fn check(
         return Ok(Report {
             root: Some(root),
             chunks,
+            holes: holes_of(image.as_ref()),
             faults: Vec::new(),
         });
     }
@@ -146,8 +149,13 @@ pub fn check(
     Ok(Report {
         root: summary.ok().map(|summary| summary.root),
         chunks,
+        holes: holes_of(image.as_ref()),
         faults,
     })
+}
+
+fn holes_of(image: Option<&Image<File>>) -> Vec<String> {
+    image.map_or_else(Vec::new, |image| missing::lines(&image.manifest().meta))
 }
 
 /// Whether it says that bytes are not what was written, rather than that the file or the password is not the right one.
@@ -401,6 +409,7 @@ fn rescue(
         Report {
             root: None,
             chunks: (manifest.entries.len() + lost.len()) as u64,
+            holes: missing::lines(&manifest.meta),
             faults,
         }
     }))

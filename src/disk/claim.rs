@@ -15,14 +15,17 @@ use std::path::{Path, PathBuf};
 
 /// Kinds of file systems (statfs(2)) on which other machines or programs write without this kernel knowing.
 const REMOTE_FILE_SYSTEMS: [u64; 7] = [
+    FUSE_SUPER_MAGIC,
     0x6969,      // NFS
     0xfe53_4d42, // SMB2
     0xff53_4d42, // CIFS
     0x517b,      // SMB
     0x0102_1997, // 9P
-    0x6573_5546, // FUSE
     0x00c3_6400, // Ceph
 ];
+
+/// A FUSE server gives whatever time it likes; that of QEMU always says "now".
+const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
 
 /// Block devices whose other end is on the network.
 const REMOTE_DEVICES: [&str; 3] = ["nbd", "rbd", "drbd"];
@@ -43,14 +46,15 @@ pub(super) struct Claim {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stamp {
     len: u64,
-    changed: (i64, i64),
+    changed: Option<(i64, i64)>,
 }
 
 impl Stamp {
-    fn of(meta: &Metadata) -> Self {
+    /// Without the time where that of the file system says nothing.
+    fn of(meta: &Metadata, timed: bool) -> Self {
         Self {
             len: meta.len(),
-            changed: (meta.mtime(), meta.mtime_nsec()),
+            changed: timed.then(|| (meta.mtime(), meta.mtime_nsec())),
         }
     }
 }
@@ -137,7 +141,7 @@ impl Claim {
             let now = file
                 .metadata()
                 .map_err(|e| DiskError::io("looking at", path, e))?;
-            if Stamp::of(&now) != *before {
+            if Stamp::of(&now, before.changed.is_some()) != *before {
                 return Err(changed(&self.path, "its size or time is another now"));
             }
         }
@@ -180,11 +184,10 @@ impl Claim {
         if !file.eq(&self.path) {
             holders.extend(open_for_writing(&meta));
         }
-        if rustix::fs::fstatfs(&opened)
-            .is_ok_and(|stat| REMOTE_FILE_SYSTEMS.contains(&(stat.f_type.cast_unsigned())))
-        {
+        let kind = rustix::fs::fstatfs(&opened).map_or(0, |stat| stat.f_type.cast_unsigned());
+        if REMOTE_FILE_SYSTEMS.contains(&kind) {
             self.notes.push(format!(
-                "{} lies on a network or FUSE file system: what other machines write to it shows in its size and time alone",
+                "{} lies on a network or FUSE file system: not everything that is written to it meanwhile shows here",
                 file.display()
             ));
         }
@@ -193,7 +196,11 @@ impl Claim {
                 "without root it is not seen whether a program of another user has it open".into(),
             );
         }
-        self.still.push((file.to_owned(), opened, Stamp::of(&meta)));
+        self.still.push((
+            file.to_owned(),
+            opened,
+            Stamp::of(&meta, kind != FUSE_SUPER_MAGIC),
+        ));
     }
 
     fn note_remote_device(&mut self, meta: &Metadata) {

@@ -26,6 +26,18 @@ pub enum DiskError {
         /// Cause.
         source: std::io::Error,
     },
+    /// A master that cannot be read at a place.
+    #[error("reading {} at byte {offset} ({place})", path.display())]
+    Unreadable {
+        /// Disk or file.
+        path: PathBuf,
+        /// Byte offset.
+        offset: u64,
+        /// What lies there.
+        place: String,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// Writing at a place.
     #[error("writing {} at byte {offset}", path.display())]
     Write {
@@ -192,6 +204,9 @@ impl DiskError {
             }
             .into()),
             Self::InUse { holders, .. } => Some(release(holders)),
+            Self::Unreadable { .. } => Some(
+                "the disk fails; --rescue reads on around what cannot be read, and the image says what is missing".into(),
+            ),
             Self::Dirty(partitions) => Some(
                 partitions
                     .iter()

@@ -6,10 +6,13 @@
 use super::claim::{self, Claim};
 use super::heads::Heads;
 use super::holes::Holes;
+use super::missing;
+use super::source::Source;
 use super::survey::{Survey, SurveyOptions, blank, survey};
 use super::{DiskError, container, device};
-use diskmap::{ReadAt, TableKind, other_sector_size};
-use imagefmt::{ChunkId, Droppable, Encoder, Geometry, Mask, Meta, Region, SourceDisk};
+use diskmap::usedmap::Excluded;
+use diskmap::{TableKind, other_sector_size};
+use imagefmt::{ChunkId, Droppable, Encoder, Geometry, Hole, Mask, Meta, Region, SourceDisk};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,7 @@ pub struct MasterOptions {
 pub struct MasterDisk {
     claim: Claim,
     heads: Heads,
+    source: Source,
     path: PathBuf,
     geometry: Geometry,
     survey: Survey,
@@ -79,14 +83,29 @@ impl MasterDisk {
         } else {
             Holes::default()
         };
+        let rescue = options.survey.rescue;
+        let mut source = Source::new(claim.file(), path, facts.size, sector_size, rescue)
+            .map_err(|e| DiskError::io("opening", path, e))?;
+        if !options.survey.raw
+            && let Ok(table) = diskmap::read_table(&source, facts.size, sector_size)
+        {
+            source.knows(&table);
+        }
         let mut survey = survey(
-            claim.file(),
+            &source,
             &holes,
             facts.size,
             sector_size,
             path,
             &options.survey,
-        )?;
+        )
+        .map_err(|error| located(error, &source))?;
+        let excluded = survey.partitions.iter().flat_map(|part| &part.excluded);
+        let bad = excluded.filter(|range| range.what == Excluded::BAD);
+        source.surveyed(
+            bad.map(|range| range.start..range.start.saturating_add(range.length))
+                .collect(),
+        );
         survey.warnings.extend_from_slice(claim.notes());
         let heads = Heads::read(claim.file(), facts.size, &survey.partitions);
         let meta = Meta {
@@ -108,6 +127,7 @@ impl MasterDisk {
             }
             .into(),
             firmware: None,
+            holes: Vec::new(),
             partitions: survey.partitions.clone(),
             droppable: survey
                 .leftovers
@@ -123,6 +143,7 @@ impl MasterDisk {
         Ok(Self {
             chunks: chunks(&survey, &geometry),
             heads,
+            source,
             claim,
             path: path.to_owned(),
             geometry,
@@ -152,7 +173,7 @@ impl MasterDisk {
     }
 
     /// A read that failed; one behind the end means that the disk became shorter since it was surveyed.
-    fn read_error(&self, offset: u64, source: io::Error) -> DiskError {
+    fn read_error(&self, at: u64, source: io::Error) -> DiskError {
         if source.kind() == io::ErrorKind::UnexpectedEof {
             return DiskError::refused(
                 format!(
@@ -163,11 +184,25 @@ impl MasterDisk {
                 "nothing may write to a disk or file while it is captured",
             );
         }
-        DiskError::Read {
-            path: self.path.clone(),
-            offset,
-            source,
+        let path = self.path.clone();
+        match self.source.failed_at() {
+            Some(offset) => DiskError::Unreadable {
+                path,
+                offset,
+                place: missing::place(&self.meta, offset),
+                source,
+            },
+            None => DiskError::Read {
+                path,
+                offset: at,
+                source,
+            },
         }
+    }
+
+    /// What could not be read so far; nothing without `--rescue`.
+    pub fn holes(&self) -> Vec<Hole> {
+        missing::listed(self.source.holes())
     }
 
     /// Device or file.
@@ -275,9 +310,8 @@ impl MasterDisk {
         for run in mask.runs() {
             let (part, tail) = rest.split_at_mut((run.end - run.start) as usize);
             let at = base + u64::from(run.start);
-            self.claim
-                .file()
-                .read_exact_at(at, part)
+            self.source
+                .read(at, part)
                 .map_err(|source| self.read_error(at, source))?;
             for region in &self.survey.table.regions {
                 blank(part, at, region.offset, region.bytes.len());
@@ -316,6 +350,26 @@ pub(super) fn refuse_other_sectors(
                  --sector-size {assumed} insists"
             ),
         )),
+    }
+}
+
+/// An error of a survey with the byte that does not read.
+fn located(error: DiskError, source: &Source) -> DiskError {
+    match (error, source.failed_at()) {
+        (
+            DiskError::Read {
+                path,
+                source: cause,
+                ..
+            },
+            Some(offset),
+        ) => DiskError::Unreadable {
+            path,
+            offset,
+            place: "while looking for what is used".into(),
+            source: cause,
+        },
+        (error, _) => error,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct SurveyOptions {
     pub all_gaps: bool,
     /// Take the whole disk as one stretch of bytes, whatever its table says.
     pub raw: bool,
+    /// Take a partition whole whose map of used blocks cannot be read, instead of ending there.
+    pub rescue: bool,
 }
 
 /// A master disk, understood.
@@ -114,12 +116,21 @@ pub(super) fn survey(
         let map_options = MapOptions {
             keep_page_files: options.keep_page_files,
         };
-        let mapping =
-            map_partition(&window, area.len(), &map_options).map_err(|source| DiskError::Read {
+        let mapping = map_partition(&window, area.len(), &map_options).or_else(|error| {
+            let text = format!("partition {}: {error}", area.number);
+            if options.rescue {
+                // Its map may say "free" where it does not read: everything that reads is taken.
+                return Ok(Mapping::Raw {
+                    fs: None,
+                    reason: text,
+                });
+            }
+            Err(DiskError::Read {
                 path: path.to_owned(),
                 offset: area.range.start,
-                source,
-            })?;
+                source: io::Error::new(error.kind(), text),
+            })
+        })?;
         meta.fs = mapping.fs().map(|fs| FsMeta {
             kind: fs.kind.name().to_owned(),
             label: fs.label.clone(),

@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bad_sectors;
 mod in_use;
 mod own_input;
 

@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use super::bits::{Used, set_runs};
 use super::checksum::{crc16, crc32c};
+use super::ext_bad;
 use super::ext_layout::{Guard, Layout};
 use super::volume::{Fields, Stop, Volume};
 use super::{Found, FsInfo, MapOptions, Reader};
@@ -59,6 +60,7 @@ impl Reader for Ext {
         let per_block = self.layout.block_size / self.layout.descriptor_bytes;
         let size = usize::try_from(self.layout.descriptor_bytes)
             .map_err(|_| Stop::raw("ext descriptor size"))?;
+        let mut excluded = Vec::new();
         for index in 0..self.layout.descriptor_blocks() {
             let at = self.layout.descriptor_block(index);
             let bytes = volume.read(self.byte_of(at)?, self.layout.block_size)?;
@@ -66,12 +68,13 @@ impl Reader for Ext {
             for (group, bytes) in groups.zip(bytes.chunks_exact(size)) {
                 let descriptor = self.descriptor(group, bytes)?;
                 self.add_group(volume, group, &descriptor, &mut used)?;
+                if group == 0 {
+                    let table = self.byte_of(descriptor.inode_table)?;
+                    excluded = ext_bad::excluded(&self.layout, volume, table)?;
+                }
             }
         }
-        Ok(Found {
-            used,
-            excluded: Vec::new(),
-        })
+        Ok(Found { used, excluded })
     }
 }
 

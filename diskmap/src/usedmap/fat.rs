@@ -1,6 +1,6 @@
 //! Used clusters of FAT12, FAT16 and FAT32, from the file allocation table.
 //!
-//! Always holds: an entry that is not zero is used (bad marks too), everything before the data area
+//! Always holds: an entry that is not zero is used (bad marks too, which are left out), everything before the data area
 //! is used (reserved sectors, every table, the fixed root directory), and so is what lies behind
 //! the last cluster. The free counts of FAT32's information sector are a hint others may have
 //! left stale; they are not read.
@@ -14,7 +14,7 @@
 
 use super::bits::Used;
 use super::volume::{Fields, Stop, Volume};
-use super::{Found, FsInfo, FsKind, MapOptions, Reader};
+use super::{Excluded, Found, FsInfo, FsKind, MapOptions, Reader};
 
 /// Most clusters of a FAT12, and of a FAT16.
 const FAT12_CLUSTERS: u64 = 4084;
@@ -150,6 +150,7 @@ impl Reader for Fat {
         let end = self.data_at + self.clusters * self.cluster_bytes;
         used.add(end..self.info.size);
 
+        let (mut excluded, bad) = (Vec::new(), bad_mark(self.info.kind));
         let mut at = 0;
         let mut cluster = 0;
         while at < self.fat_bytes {
@@ -161,20 +162,21 @@ impl Reader for Fat {
                     return Err(Stop::raw("the two file allocation tables differ"));
                 }
             }
-            for taken in entries(self.info.kind, &table) {
+            for entry in entries(self.info.kind, &table) {
                 // Entries 0 and 1 are not clusters; those past the last one are padding.
-                if taken && (2..self.clusters + 2).contains(&cluster) {
+                if entry != 0 && (2..self.clusters + 2).contains(&cluster) {
                     let start = self.data_at + (cluster - 2) * self.cluster_bytes;
-                    used.add(start..start + self.cluster_bytes);
+                    let range = start..start + self.cluster_bytes;
+                    used.add(range.clone());
+                    if entry == bad && excluded.len() < Excluded::BAD_MAX {
+                        excluded.push(Excluded::bad(range));
+                    }
                 }
                 cluster += 1;
             }
             at += len;
         }
-        Ok(Found {
-            used,
-            excluded: Vec::new(),
-        })
+        Ok(Found { used, excluded })
     }
 }
 
@@ -219,22 +221,31 @@ impl Fat {
     }
 }
 
-/// Whether each entry of a piece of the table is taken, in order.
-fn entries(kind: FsKind, table: &[u8]) -> Box<dyn Iterator<Item = bool> + '_> {
+/// Each entry of a piece of the table, in order: 0 is free.
+fn entries(kind: FsKind, table: &[u8]) -> Box<dyn Iterator<Item = u32> + '_> {
     match kind {
         FsKind::Fat12 => Box::new(table.chunks(3).flat_map(|pair| {
-            let byte = |at: usize| pair.get(at).copied().unwrap_or(0);
-            [
-                byte(0) != 0 || byte(1) & 0x0F != 0,
-                byte(1) & 0xF0 != 0 || byte(2) != 0,
-            ]
+            let byte = |at: usize| u32::from(pair.get(at).copied().unwrap_or(0));
+            [byte(0) | (byte(1) & 0x0F) << 8, byte(1) >> 4 | byte(2) << 4]
         })),
-        FsKind::Fat16 => Box::new(table.chunks_exact(2).map(|entry| entry != [0, 0])),
+        FsKind::Fat16 => Box::new(table.chunks_exact(2).map(|entry| match entry {
+            [a, b] => u32::from(*a) | u32::from(*b) << 8,
+            _ => 1,
+        })),
         // The top four bits of a 32-bit entry are reserved and mean nothing.
         _ => Box::new(table.chunks_exact(4).map(|entry| match entry {
-            [a, b, c, d] => (a | b | c | d & 0x0F) != 0,
-            _ => true,
+            [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, d & 0x0F]),
+            _ => 1,
         })),
+    }
+}
+
+/// The entry of a cluster that cannot be read.
+const fn bad_mark(kind: FsKind) -> u32 {
+    match kind {
+        FsKind::Fat12 => 0xFF7,
+        FsKind::Fat16 => 0xFFF7,
+        _ => 0x0FFF_FFF7,
     }
 }
 
@@ -244,13 +255,21 @@ mod tests {
 
     #[test]
     fn entries_of_each_width() {
-        let taken = |kind, table: &[u8]| entries(kind, table).collect::<Vec<_>>();
+        let taken = |kind, table: &[u8]| {
+            entries(kind, table)
+                .map(|entry| entry != 0)
+                .collect::<Vec<_>>()
+        };
         // 12 bits: 0x000, 0xF00, 0x001, 0x000.
         assert_eq!(
             taken(FsKind::Fat12, &[0x00, 0x00, 0xF0, 0x01, 0x00, 0x00]),
             [false, true, true, false]
         );
         assert_eq!(taken(FsKind::Fat16, &[0, 0, 0, 1]), [false, true]);
+        assert_eq!(
+            entries(FsKind::Fat12, &[0xF7, 0x7F, 0xFF]).collect::<Vec<_>>(),
+            [bad_mark(FsKind::Fat12), bad_mark(FsKind::Fat12)]
+        );
         // A free FAT32 entry with its reserved bits set is free.
         assert_eq!(
             taken(FsKind::Fat32, &[0, 0, 0, 0xF0, 0xF7, 0xFF, 0xFF, 0x0F]),

@@ -30,10 +30,12 @@ mod bits;
 mod checksum;
 mod exfat;
 mod ext;
+mod ext_bad;
 mod ext_layout;
 mod fat;
 mod ntfs;
 mod ntfs_attr;
+mod ntfs_bad;
 mod ntfs_mirror;
 mod ntfs_scratch;
 mod probe;
@@ -185,6 +187,22 @@ pub struct Excluded {
     pub range: Range<u64>,
     /// What was there: a file name such as `pagefile.sys`.
     pub what: String,
+}
+
+impl Excluded {
+    /// What bad blocks and clusters are called.
+    pub const BAD: &str = "bad blocks";
+
+    /// Ranges of bad blocks that are left out at most; those beyond are read like any other.
+    const BAD_MAX: usize = 1 << 16;
+
+    /// Blocks the file system knows to be unreadable.
+    fn bad(range: Range<u64>) -> Self {
+        Self {
+            range,
+            what: Self::BAD.to_owned(),
+        }
+    }
 }
 
 /// The used bytes of a partition.
@@ -372,14 +390,17 @@ fn run<R: Reader>(
     volume: &Volume<'_>,
     options: &MapOptions,
 ) -> Result<Mapping, io::Error> {
-    let reader = match R::open(volume) {
+    let reader = match R::open(volume).map_err(|stop| stop.named("header", kind)) {
         Ok(reader) => reader,
         Err(stop) => return settle(Some(FsInfo::opaque(kind, volume.length())), stop),
     };
     let fs = reader.info();
-    let outcome = reader.used(volume, options).and_then(|found| {
+    let found = reader.used(volume, options);
+    let found = found.map_err(|stop| stop.named("map of used blocks", kind));
+    let outcome = found.and_then(|found| {
         let mut used = found.used;
-        slack::add(volume, fs.size, &mut used)?;
+        slack::add(volume, fs.size, &mut used)
+            .map_err(|stop| stop.named("space behind the end", kind))?;
         let mut extents = used.finish();
         for excluded in &found.excluded {
             extents.remove(excluded.range.clone());

@@ -14,6 +14,7 @@ use super::bits::{Used, set_runs};
 use super::ntfs_attr::{
     DATA, Geometry, Mft, STANDARD_INFORMATION, Stream, VOLUME_INFORMATION, VOLUME_NAME, undo_fixups,
 };
+use super::ntfs_bad;
 use super::ntfs_mirror;
 use super::ntfs_scratch;
 use super::volume::{Fields, Stop, Volume, utf16};
@@ -152,11 +153,11 @@ impl Reader for Ntfs {
                 free.start, free.end
             )));
         }
-        let excluded = if options.keep_page_files {
-            Vec::new()
-        } else {
-            ntfs_scratch::excluded(self, &scratch, &metadata, &mut used)?
-        };
+        let mut excluded = ntfs_bad::excluded(self, volume, &metadata, &mut used)?;
+        if !options.keep_page_files {
+            let scratch = ntfs_scratch::excluded(self, &scratch, &metadata, &mut used)?;
+            excluded.extend(scratch);
+        }
 
         // Sectors behind the last whole cluster have no bit; behind them is the backup boot sector.
         let end = self.info.size.saturating_add(self.sector_bytes);

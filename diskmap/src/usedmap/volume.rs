@@ -8,6 +8,8 @@ use std::io;
 
 use positioned_io::ReadAt;
 
+use super::FsKind;
+
 /// A stretch of a device as a device of its own: a partition of a disk.
 #[derive(Clone, Copy)]
 pub struct Window<'a> {
@@ -83,6 +85,19 @@ impl Stop {
             hint: format!(
                 "{what_to_do}, or capture this partition raw with --raw-partition NUMBER"
             ),
+        }
+    }
+}
+
+impl Stop {
+    /// An error of the device with the structure that lies there.
+    pub(super) fn named(self, structure: &str, kind: FsKind) -> Self {
+        match self {
+            Self::Io(error) => {
+                let text = format!("the {structure} of its {kind} file system: {error}");
+                Self::Io(io::Error::new(error.kind(), text))
+            }
+            other => other,
         }
     }
 }

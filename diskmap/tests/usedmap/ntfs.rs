@@ -565,3 +565,60 @@ fn damage_is_raw() {
     }
     used(&image);
 }
+
+/// The attribute of this kind that has a name.
+fn named_attribute_at(record: &[u8], kind: u8) -> (usize, usize) {
+    let mut at = u16_at(record, 0x14);
+    while record[at] != kind || record[at + 9] == 0 {
+        at += u16_at(record, at + 4);
+    }
+    (at, u16_at(record, at + 4))
+}
+
+#[test]
+fn bad_clusters_are_left_out() {
+    let bench = Bench::new();
+    let image = make(&bench, 24 * MIB, &["-c", "4096"]);
+    let tree = populate(&bench, &image);
+    let clusters = 24 * MIB / 4096 - 1;
+    let bad = 5000_u64;
+    assert!(
+        !ExtentSet::from(used(&image).extents).intersects(bad * 4096..(bad + 1) * 4096),
+        "the cluster has to be free"
+    );
+    // A drive found cluster 5000 unreadable: a run of one in $Bad, and its bit in $Bitmap.
+    let at = place(&image, "0") + 8 * 1024;
+    let mut record = peek(&image, at, 1024);
+    unfix(&mut record);
+    let (data, len) = named_attribute_at(&record, 0x80);
+    let runs_at = data + u16_at(&record, data + 32);
+    let word = |number: u64| u16::try_from(number).unwrap().to_le_bytes();
+    let mut runs = vec![0x02];
+    runs.extend(word(bad));
+    runs.extend([0x21, 1]);
+    runs.extend(word(bad));
+    runs.push(0x02);
+    runs.extend(word(clusters - bad - 1));
+    runs.push(0);
+    let mut changed = record[..runs_at].to_vec();
+    changed.extend(&runs);
+    changed.resize((changed.len() + 7) & !7, 0);
+    let new_len = changed.len() - data;
+    changed[data + 4..data + 8].copy_from_slice(&(new_len as u32).to_le_bytes());
+    changed.extend(&record[data + len..]);
+    changed.resize(1024, 0);
+    let in_use = u16_at(&record, 0x18) - len + new_len;
+    changed[0x18..0x1C].copy_from_slice(&(in_use as u32).to_le_bytes());
+    fix(&mut changed);
+    patch(&image, at, &changed);
+    let bit = place(&image, "6") + bad / 8;
+    let byte = peek(&image, bit, 1)[0];
+    patch(&image, bit, &[byte | 1 << (bad % 8)]);
+
+    let map = used(&image);
+    assert_eq!(map.excluded.len(), 1, "{:?}", map.excluded);
+    assert_eq!(map.excluded[0].what, "bad blocks");
+    assert_eq!(map.excluded[0].range, bad * 4096..(bad + 1) * 4096);
+    assert!(!ExtentSet::from(map.extents.clone()).intersects(bad * 4096..(bad + 1) * 4096));
+    check_copy(&bench, &image, &map, &tree);
+}

@@ -142,6 +142,7 @@ impl Runner {
                 keep_page_files: order.wishes.keep_page_files,
                 all_gaps: order.wishes.all_gaps,
                 raw: order.wishes.raw,
+                rescue: false,
             },
             chunk_log2: order.wishes.chunk_log2,
             sector_size: order.wishes.sector_size,

@@ -1,0 +1,38 @@
+//! `$BadClus`: the clusters a driver found unreadable, which `$Bitmap` marks used so that nobody takes them.
+
+use super::Excluded;
+use super::bits::Used;
+use super::ntfs::Ntfs;
+use super::ntfs_attr::DATA;
+use super::volume::{Stop, Volume};
+use crate::extents::ExtentSet;
+
+const RECORD_BAD_CLUSTERS: u64 = 8;
+
+/// `$Bad` in UTF-16: the stream that is as long as the volume, with a run for each bad cluster.
+const STREAM: &[u8] = b"$\0B\0a\0d\0";
+
+/// The bad clusters of a volume; none where the record says nothing that can be followed.
+pub(super) fn excluded(
+    ntfs: &Ntfs,
+    volume: &Volume<'_>,
+    metadata: &ExtentSet,
+    used: &mut Used,
+) -> Result<Vec<Excluded>, Stop> {
+    let geometry = &ntfs.geometry;
+    let found = ntfs
+        .mft
+        .record(volume, geometry, RECORD_BAD_CLUSTERS)
+        .and_then(|record| ntfs.mft.stream(volume, geometry, &record, DATA, STREAM));
+    let stream = match found {
+        Ok(Some(stream)) => stream,
+        Ok(None) | Err(Stop::Raw(_) | Stop::Refused { .. }) => return Ok(Vec::new()),
+        Err(error @ Stop::Io(_)) => return Err(error),
+    };
+    let bad = stream.ranges(geometry).filter(|range| {
+        // A stream that names metadata, or what the bitmap calls free, is not believed there.
+        let set = ExtentSet::from(range.clone());
+        !metadata.intersects(range.clone()) && used.first_missing(&set).is_none()
+    });
+    Ok(bad.take(Excluded::BAD_MAX).map(Excluded::bad).collect())
+}
