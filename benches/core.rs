@@ -172,6 +172,7 @@ fn capture_options() -> CaptureOptions {
         password: None,
         created: "2026-01-01T00:00:00Z".into(),
         threads: std::thread::available_parallelism().map_or(2, usize::from),
+        volume_bytes: None,
     }
 }
 

@@ -49,8 +49,8 @@ pub use index::Position;
 pub use manifest::{Entry, Manifest};
 pub use mask::{Mask, Runs};
 pub use meta::{
-    Droppable, ExcludedRange, FsMeta, HOLES_MAX, Hole, LeftOut, META_MAX, Meta, PARTITIONS_MAX, PartitionMeta,
-    SourceDisk,
+    Droppable, ExcludedRange, FsMeta, HOLES_MAX, Hole, LeftOut, META_MAX, Meta, PARTITIONS_MAX,
+    PartitionMeta, SourceDisk,
 };
 pub use prologue::MAGIC as SIGNATURE;
 pub use rebuild::Rebuilt;
@@ -60,7 +60,7 @@ pub use resume::Unfinished;
 pub use scan::Gap;
 pub use seal::{KdfCost, NewPassword, Password};
 pub use sign::{SigningKey, VerifyingKey};
-pub use store::Volume;
+pub use store::{Volume, is_divided};
 pub use table::{Region, TABLE_MAX};
 pub use writer::{DEFAULT_VOLUME_BYTES, VolumeSink, Writer, WriterOptions, Written, volume_name};
 

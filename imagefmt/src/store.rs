@@ -17,6 +17,15 @@ pub struct Volume<R> {
     pub len: u64,
 }
 
+/// Whether an image is cut into volumes, by the prologue of its first one of `len` bytes.
+///
+/// # Errors
+/// As for opening an image, about the prologue.
+pub fn is_divided<R: ReadAt>(reader: R, len: u64) -> Result<bool> {
+    let volumes = vec![Volume { reader, len }];
+    Ok(Store { volumes }.volume_prologue(0)?.divided)
+}
+
 #[derive(Debug)]
 pub(crate) struct Store<R> {
     pub(crate) volumes: Vec<Volume<R>>,

@@ -317,6 +317,7 @@ mod tests {
             password: None,
             created: "2026-01-01T00:00:00Z".into(),
             threads: 1,
+            volume_bytes: None,
         };
         capture(&master, &image, &options, &|_, _| {}, &|| false).unwrap();
         let image = restore::open_image(&image, None).unwrap();

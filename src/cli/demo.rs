@@ -205,6 +205,7 @@ fn capture_and_check(master: &Path, image: &Path) -> Result<Captured, ApiError> 
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
         threads,
+        volume_bytes: None,
     };
     let captured = capture(master, image, &options, &|_, _| {}, &|| false).map_err(api_error)?;
     let report = check::check(

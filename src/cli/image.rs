@@ -11,6 +11,7 @@ use crate::disk::capture::{CaptureOptions, capture};
 use crate::disk::check::{Depth, check};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::survey::SurveyOptions;
+use crate::disk::volumes::VOLUME_MIN;
 use crate::disk::{missing, restore};
 use crate::units;
 use clap::{Args, Subcommand};
@@ -85,6 +86,10 @@ pub struct CaptureArgs {
     /// lists it
     #[arg(long, conflicts_with = "target")]
     rescue: bool,
+    /// Cut the image into files of at most this size, for example 4G; on FAT32,
+    /// and under a file size limit, that is done anyway
+    #[arg(long, value_name = "SIZE", value_parser = volume_size, conflicts_with = "target")]
+    volume_size: Option<u64>,
     /// A remark kept in the image
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
@@ -192,6 +197,12 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         ));
     };
     let to_pipe = target == Path::new("-");
+    if to_pipe && args.volume_size.is_some() {
+        return Err(ApiError::new(
+            ErrorCode::Usage,
+            "standard output is one stream: --volume-size needs a file",
+        ));
+    }
     if to_pipe && out.json() {
         return Err(ApiError::new(
             ErrorCode::Usage,
@@ -215,6 +226,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
         threads: threads(args.threads),
+        volume_bytes: args.volume_size,
     };
     let interrupt = Interrupt::listen();
     let progress = out.progress("capture", None);
@@ -244,6 +256,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
             image: target.display().to_string(),
             root: captured.root.to_string(),
             file_bytes: captured.file_bytes,
+            volumes: captured.volumes,
             used_bytes: captured.used_bytes,
             disk_bytes: captured.disk_bytes,
             seconds,
@@ -260,6 +273,14 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
     };
     for line in partition_lines(&captured.meta) {
         say(line);
+    }
+    if captured.volumes > 1 {
+        let last = restore::volume_path(target, captured.volumes);
+        say(format!(
+            "in {} files, to {}; they belong together",
+            captured.volumes,
+            last.display()
+        ));
     }
     say(format!("root {}", captured.root));
     let holes = missing::lines(&captured.meta);
@@ -279,6 +300,7 @@ struct CaptureResult<'a> {
     image: String,
     root: String,
     file_bytes: u64,
+    volumes: u32,
     used_bytes: u64,
     disk_bytes: u64,
     seconds: f64,
@@ -291,7 +313,7 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
         .map_err(api_error)?;
     let manifest = image.manifest();
     let meta = &manifest.meta;
-    let file_bytes = std::fs::metadata(&args.image).map_or(0, |m| m.len());
+    let file_bytes = image.bytes();
     if out.json() {
         out.result_json(&InfoResult {
             schema_version: SCHEMA_VERSION,
@@ -529,4 +551,12 @@ fn chunk_log2(text: &str) -> Result<u8, String> {
     (imagefmt::MIN_CHUNK_LOG2..=imagefmt::MAX_CHUNK_LOG2)
         .find(|log2| bytes == 1 << log2)
         .ok_or_else(|| "expected 256K, 512K, 1M, 2M or 4M".into())
+}
+
+fn volume_size(text: &str) -> Result<u64, String> {
+    let bytes = units::parse_size(text)?;
+    if bytes < VOLUME_MIN {
+        return Err("a part has at least 16M".into());
+    }
+    Ok(bytes)
 }

@@ -381,6 +381,13 @@ fn format_error(path: &Path, error: &FormatError) -> ApiError {
         cause = source.source();
     }
     match error {
+        FormatError::VolumeMissing { number } => {
+            let part = crate::disk::restore::volume_path(path, *number);
+            ApiError::new(ErrorCode::Integrity, message).hint(format!(
+                "all parts of an image lie in one folder: {} is not there",
+                part.display()
+            ))
+        }
         FormatError::PasswordNeeded => {
             ApiError::new(ErrorCode::Usage, message).hint("give the password with --password-file")
         }

@@ -60,3 +60,5 @@ mod tests;
 mod tests_confirm;
 #[cfg(test)]
 mod tests_end;
+#[cfg(test)]
+mod tests_holes;

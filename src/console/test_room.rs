@@ -307,6 +307,11 @@ pub(super) fn request(image: &Path) -> DeployRequest {
 
 /// A small image of a disk without a partition table; `word` makes it one that needs a password.
 pub(super) fn image(folder: &Path, word: Option<&str>) -> PathBuf {
+    image_of(folder, word, Vec::new())
+}
+
+/// The same of a disk that could not be read in these places.
+pub(super) fn image_of(folder: &Path, word: Option<&str>, holes: Vec<imagefmt::Hole>) -> PathBuf {
     use imagefmt::{
         ChunkId, Encoder, Geometry, KdfCost, Mask, Meta, NewPassword, Password, Writer,
         WriterOptions,
@@ -328,6 +333,7 @@ pub(super) fn image(folder: &Path, word: Option<&str>) -> PathBuf {
     let meta = Meta {
         created: "2030-01-01T00:00:00Z".to_owned(),
         table_kind: "none".to_owned(),
+        holes,
         ..Meta::default()
     };
     writer.meta(&meta).unwrap();

@@ -4,9 +4,10 @@
 //! records in order ([`pipeline`]). What is captured is [`MasterDisk`]'s to know.
 
 use super::master::{MasterDisk, MasterOptions};
-use super::output::{ImageOutput, keep_source};
+use super::output::keep_source;
 use super::pipeline;
 use super::survey::SurveyOptions;
+use super::volumes::{PartWriter, Volumes};
 use super::{Cancelled, DiskError, OnProgress, device};
 use imagefmt::{
     EncodedChunk, Encoder, Geometry, Meta, NewPassword, Password, Root, Writer, WriterOptions,
@@ -34,6 +35,8 @@ pub struct CaptureOptions {
     pub created: String,
     /// Worker threads.
     pub threads: usize,
+    /// Cut the image into files of this many bytes; by itself only where files may not grow as they like.
+    pub volume_bytes: Option<u64>,
 }
 
 /// What a capture made.
@@ -41,8 +44,10 @@ pub struct CaptureOptions {
 pub struct Captured {
     /// Root of the image.
     pub root: Root,
-    /// Bytes of the image file.
+    /// Bytes of the image, all its files together.
     pub file_bytes: u64,
+    /// Files it is in.
+    pub volumes: u32,
     /// Device bytes it holds.
     pub used_bytes: u64,
     /// Bytes of the master disk.
@@ -80,19 +85,20 @@ pub fn capture(
     if image != Path::new("-") {
         device::refuse_new_device(image)?;
     }
-    let mut output = ImageOutput::create(image)?;
+    let (mut output, first) = Volumes::create(image, options.volume_bytes)?;
     match write(
         &disk,
         &meta,
-        &mut output,
+        (&output, first),
         image,
         options,
         progress,
         cancelled,
     ) {
         Ok((root, file_bytes, meta)) => {
-            output.finish()?;
+            let volumes = output.finish()?;
             Ok(Captured {
+                volumes,
                 root,
                 file_bytes,
                 used_bytes: disk.used_bytes(),
@@ -110,7 +116,7 @@ pub fn capture(
 fn write(
     disk: &MasterDisk,
     meta: &Meta,
-    output: &mut ImageOutput,
+    (output, first): (&Volumes, PartWriter),
     image: &Path,
     options: &CaptureOptions,
     progress: OnProgress,
@@ -122,7 +128,15 @@ fn write(
     }
     let bad = |e| DiskError::image(image, e);
     let password = options.password.as_ref().map(|word| word.as_bytes());
-    let mut writer = Writer::create(output, new_image(disk.geometry(), password)?).map_err(bad)?;
+    let mut wanted = new_image(disk.geometry(), password)?;
+    let writer = match output.cut() {
+        None => Writer::create(first, wanted),
+        Some(cut) => {
+            wanted.volume_bytes = cut;
+            Writer::create_divided(first, wanted, output.sink())
+        }
+    };
+    let mut writer = writer.map_err(bad)?;
     writer.meta(meta).map_err(bad)?;
     writer.table(&disk.regions()).map_err(bad)?;
     let sealer = writer.sealer();

@@ -4,7 +4,7 @@
 //! headers. The walk alone serves where the image does not open: it is encrypted and nobody gave the password, or index
 //! or trailer are damaged. Then the report says how many chunks are still whole. Never writes.
 
-use super::restore::open_volumes;
+use super::restore::{open_volumes, volume_path};
 use super::{Cancelled, DiskError, OnProgress, missing};
 use imagefmt::{
     ChunkId, Decoder, FormatError, Geometry, Image, Manifest, Password, ReadAt, RecordKind,
@@ -121,7 +121,13 @@ pub fn check(
         });
     }
     if let (Some(damage), Depth::Deep) = (&damage, depth) {
-        return rescue(volumes()?, password.as_ref(), damage, progress, cancelled)?.map_err(wrong);
+        let rescued = rescue(volumes()?, password.as_ref(), damage, progress, cancelled)?;
+        return rescued
+            .map(|mut report| {
+                report.faults.extend(missing_part(path, damage));
+                report
+            })
+            .map_err(wrong);
     }
     // A prologue that does not hold leaves nothing to go by: then the reason the image does not open is the answer.
     let records = match (Records::walk(volumes()?), damage.as_ref()) {
@@ -134,6 +140,7 @@ pub fn check(
         depth,
     };
     let mut faults = subject.structure(damage.as_ref());
+    faults.extend(damage.as_ref().and_then(|error| missing_part(path, error)));
     faults.extend(subject.check(threads, progress, cancelled)?);
     faults.sort_by_key(|fault| fault.chunk);
     let summary = records.summary();
@@ -151,6 +158,18 @@ pub fn check(
         chunks,
         holes: holes_of(image.as_ref()),
         faults,
+    })
+}
+
+/// The file of a part that is missing.
+fn missing_part(path: &Path, error: &FormatError) -> Option<Fault> {
+    let FormatError::VolumeMissing { number } = error else {
+        return None;
+    };
+    let part = volume_path(path, *number);
+    Some(Fault {
+        chunk: None,
+        text: format!("{} is not there", part.display()),
     })
 }
 

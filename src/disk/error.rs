@@ -217,7 +217,19 @@ impl DiskError {
             Self::Mismatch { .. } | Self::TableMismatch { .. } => {
                 Some("what was written does not start as it is; check its cable and health, then deploy again".into())
             }
-            Self::Image { source, .. } => match source {
+            Self::Image { path, source } => match source {
+                imagefmt::FormatError::VolumeMissing { number } => Some(format!(
+                    "all parts of an image lie in one folder: {} is not there",
+                    super::restore::volume_path(path, *number).display()
+                )),
+                imagefmt::FormatError::VolumeMismatch { expected: 1, .. } => {
+                    Some("name the first part, which ends in .dcimg".into())
+                }
+                imagefmt::FormatError::Io { source, .. }
+                    if source.kind() == std::io::ErrorKind::FileTooLarge =>
+                {
+                    Some("files may not grow so large there: --volume-size 4G cuts the image".into())
+                }
                 imagefmt::FormatError::Truncated { .. } => {
                     Some("the capture or copy did not finish; copy it again, or see what survives with `image check`".into())
                 }

@@ -3,7 +3,7 @@
 //! Owns every refusal before the first chunk is read, and reading a chunk as an image holds it: used blocks only, table
 //! sectors blanked. Shared by the capture on this machine and the one an agent does for a console. Never writes.
 
-use super::claim::{self, Claim};
+use super::exclusive::{self, Claim};
 use super::heads::Heads;
 use super::holes::Holes;
 use super::missing;
@@ -165,7 +165,7 @@ impl MasterDisk {
         );
         match self.heads.difference(&now) {
             None => Ok(()),
-            Some(what) => Err(claim::changed(
+            Some(what) => Err(exclusive::changed(
                 &self.path,
                 &format!("{what} is another now"),
             )),

@@ -17,10 +17,10 @@ pub mod check;
 pub mod choice;
 mod claims;
 mod container;
-mod claim;
 pub mod deployment;
 pub mod device;
 pub mod error;
+mod exclusive;
 pub mod fit;
 mod front;
 pub mod gaps;
@@ -36,10 +36,12 @@ pub mod pipeline;
 mod place;
 pub mod readback;
 pub mod restore;
+pub mod share;
 mod source;
 pub mod survey;
 mod sys;
 pub mod target_disk;
+pub mod volumes;
 
 pub use error::DiskError;
 

@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 const WRITE_BUFFER: usize = 1 << 20;
 
 /// An image being written.
+#[derive(Debug)]
 pub struct ImageOutput {
     writer: io::BufWriter<Sink>,
     partial: Option<PathBuf>,
     path: PathBuf,
 }
 
+#[derive(Debug)]
 enum Sink {
     File(File),
     Pipe(io::Stdout),
@@ -154,7 +156,11 @@ impl ImageOutput {
         result
     }
 
-    fn publish(&mut self) -> Result<(), DiskError> {
+    /// As [`ImageOutput::finish`], for one of several parts; nothing is removed when it fails.
+    ///
+    /// # Errors
+    /// When the medium is full or fails, or the name was taken.
+    pub(super) fn publish(&mut self) -> Result<(), DiskError> {
         self.writer
             .flush()
             .map_err(|e| DiskError::io("writing", &self.path, e))?;
@@ -197,6 +203,18 @@ impl ImageOutput {
             .open(directory)
             .and_then(|d| d.sync_all())
             .map_err(|e| DiskError::io("syncing", directory, e))
+    }
+
+    /// Removes a part, also when it has its name already: the others of its image could not be finished.
+    pub(super) fn withdraw(&mut self) {
+        let ours = match self.writer.get_ref() {
+            Sink::File(file) => is_at(file, &self.path),
+            Sink::Pipe(_) => false,
+        };
+        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(file = %self.path.display(), %error, "could not remove a part of an unfinished image");
+        }
+        self.discard();
     }
 
     /// Removes the `.partial` after a failure.

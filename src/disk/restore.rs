@@ -2,7 +2,7 @@
 
 use super::deployment::{ChunkFailure, Deployment};
 use super::readback::ReadBack;
-use super::{Cancelled, DiskError, OnProgress, container, device};
+use super::{Cancelled, DiskError, OnProgress, container, device, share};
 use imagefmt::{Image, Password, Root, Volume, volume_name};
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::FileTypeExt;
@@ -104,24 +104,46 @@ pub fn volume_path(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-/// Opens the file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
+/// Opens the image at `path`: its file and, when it is a divided one, the further parts that lie beside it, in order, up to
+/// the first that is not there or the one it ends with. What else lies beside it under such a name is nothing of it.
 ///
 /// # Errors
 /// [`DiskError::Io`] for one that cannot be opened, [`DiskError::Refused`] for one that is not a regular file.
 pub fn open_volumes(path: &Path) -> Result<Vec<Volume<File>>, DiskError> {
+    share::refuse_unmounted(path)?;
     let mut volumes = Vec::new();
     for path in volume_paths(path) {
-        let failed = |error| DiskError::io("opening", &path, error);
-        let metadata = std::fs::metadata(&path).map_err(failed)?;
-        refuse_odd_image(&path, &metadata)?;
-        let reader = OpenOptions::new().read(true).open(&path).map_err(failed)?;
-        let metadata = reader.metadata().map_err(failed)?;
-        volumes.push(Volume {
-            reader,
-            len: metadata.len(),
-        });
+        let volume = open_volume(&path)?;
+        let divided = imagefmt::is_divided(&volume.reader, volume.len);
+        volumes.push(volume);
+        let ends = match volumes.as_slice() {
+            [_] if matches!(divided, Ok(false)) => true,
+            all => Image::summary(all.iter().map(borrowed).collect()).is_ok(),
+        };
+        if ends {
+            break;
+        }
     }
     Ok(volumes)
+}
+
+fn open_volume(path: &Path) -> Result<Volume<File>, DiskError> {
+    let failed = |error| DiskError::io("opening", path, error);
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    refuse_odd_image(path, &metadata)?;
+    let reader = OpenOptions::new().read(true).open(path).map_err(failed)?;
+    let metadata = reader.metadata().map_err(failed)?;
+    Ok(Volume {
+        reader,
+        len: metadata.len(),
+    })
+}
+
+fn borrowed(volume: &Volume<File>) -> Volume<&File> {
+    Volume {
+        reader: &volume.reader,
+        len: volume.len,
+    }
 }
 
 /// Makes the target ready to be opened: a path that does not exist becomes a sparse file of the master's size.

@@ -15,6 +15,7 @@ mod common;
 mod bad_sectors;
 mod in_use;
 mod own_input;
+mod volumes;
 
 use common::disk::{Loop, part};
 use common::fill::{noise, put_noise_file};

@@ -51,6 +51,11 @@ const NEEDS: &[Need] = &[
         "a disk that LUKS holds whole",
     ),
     need("qemu-img", "qemu-utils", "virtual disks, which are refused"),
+    need(
+        "qemu-storage-daemon",
+        "qemu-system-common",
+        "disks with bad sectors",
+    ),
     need("mcopy", "mtools", "files on FAT without the kernel"),
     need("zstd", "zstd", "fixtures and the peer"),
     need("xz", "xz-utils", "packages in the tests of exports"),

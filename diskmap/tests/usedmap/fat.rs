@@ -144,14 +144,19 @@ fn fat32_of_few_clusters_is_still_fat32() {
 }
 
 #[test]
-fn bad_clusters_are_used() {
+fn bad_clusters_are_left_out() {
     let bench = Bench::new();
     let image = make(&bench, 16 * MIB, &["-F", "16", "-s", "4", "-f", "1"]);
     let before = used(&image);
     let reserved = u64::from(peek(&image, 14, 1)[0]);
     patch(&image, reserved * 512 + 2 * 3000, &[0xF7, 0xFF]);
     let after = used(&image);
-    assert_eq!(after.used_bytes(), before.used_bytes() + 2048);
+    assert_eq!(after.extents, before.extents);
+    let [bad] = after.excluded.as_slice() else {
+        panic!("{:?}", after.excluded);
+    };
+    assert_eq!(bad.what, "bad blocks");
+    assert_eq!(bad.range.end - bad.range.start, 2048);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::disk::DiskError;
 use crate::disk::capture::{new_image, refuse_shortage};
 use crate::disk::check::{Depth, check};
 use crate::disk::output::ImageOutput;
+use crate::disk::volumes::file_limit;
 use crate::net::control::{CaptureBegin, CaptureBegun};
 use crate::net::control_capture::hold;
 use crate::net::hex;
@@ -146,6 +147,17 @@ impl Intake {
         let output = ImageOutput::create(&wanted.image)?;
         if let Some(free) = output.free_bytes() {
             refuse_shortage(begin.expected_bytes, free, &wanted.image)?;
+        }
+        if let Some(limit) = file_limit(&wanted.image).filter(|limit| *limit < begin.expected_bytes)
+        {
+            return Err(Refused::Here(DiskError::Refused {
+                message: format!(
+                    "the image needs about {} bytes, and files beside {} stay below {limit}",
+                    begin.expected_bytes,
+                    wanted.image.display()
+                ),
+                hint: Some("choose an image folder on another file system (not FAT32)".into()),
+            }));
         }
         let password = wanted.password.as_ref().map(|word| word.as_bytes());
         let mut writer = Writer::create(output, new_image(geometry, password)?).map_err(bad)?;

@@ -1,0 +1,155 @@
+//! The files of an image being written: one, or several where a file may not grow large enough.
+//!
+//! Owns where an image is cut and the names of its parts while they are written. What always holds: the first part, by whose
+//! name an image goes, gets its name last; a failed capture removes every part it made and no other file.
+
+use super::output::{ImageOutput, refuse_existing, remove_unfinished};
+use super::restore::volume_path;
+use super::{DiskError, share};
+use imagefmt::{DEFAULT_VOLUME_BYTES, VolumeSink};
+use rustix::process::{Resource, getrlimit};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// FAT12, FAT16 and FAT32 by statfs(2): files of up to 4 GiB - 1.
+const MSDOS_SUPER_MAGIC: u64 = 0x4d44;
+
+/// Smallest part that makes sense, as the format says.
+pub const VOLUME_MIN: u64 = 16 << 20;
+
+type Part = Arc<Mutex<ImageOutput>>;
+
+/// The parts of one image.
+#[derive(Debug)]
+pub struct Volumes {
+    image: PathBuf,
+    parts: Arc<Mutex<Vec<Part>>>,
+    /// Bytes of a part; `None` for an image in one piece.
+    cut: Option<u64>,
+}
+
+/// The part that is being written.
+#[derive(Debug)]
+pub struct PartWriter(Part);
+
+impl Write for PartWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        lock(&self.0).flush()
+    }
+}
+
+impl Volumes {
+    /// Begins an image at `image`, cut at `asked` bytes, or by itself where files cannot grow as they like.
+    ///
+    /// # Errors
+    /// [`DiskError::Refused`] when the image or its second part exists, or where files stay below 16 MiB.
+    pub fn create(image: &Path, asked: Option<u64>) -> Result<(Self, PartWriter), DiskError> {
+        share::refuse_unmounted(image)?;
+        let limit = file_limit(image);
+        let cut = match (asked, limit) {
+            (Some(asked), Some(limit)) => Some(asked.min(limit)),
+            (asked, limit) => asked.or(limit),
+        };
+        if cut.is_some_and(|cut| cut < VOLUME_MIN) {
+            return Err(DiskError::refused(
+                format!("files beside {} may not grow to 16 MiB", image.display()),
+                "raise the limit (ulimit -f), or write the image elsewhere",
+            ));
+        }
+        if cut.is_some() {
+            refuse_existing(&volume_path(image, 2))?;
+        }
+        let first = Arc::new(Mutex::new(ImageOutput::create(image)?));
+        let volumes = Self {
+            image: image.to_owned(),
+            parts: Arc::new(Mutex::new(vec![Arc::clone(&first)])),
+            cut,
+        };
+        Ok((volumes, PartWriter(first)))
+    }
+
+    /// Where the image is cut, in bytes; `None` for an image in one piece.
+    pub fn cut(&self) -> Option<u64> {
+        self.cut
+    }
+
+    /// Bytes free where the image goes; `None` for a pipe.
+    pub fn free_bytes(&self) -> Option<u64> {
+        lock(&self.parts)
+            .first()
+            .and_then(|first| lock(first).free_bytes())
+    }
+
+    /// Opens the further parts, for the writer of the image.
+    pub fn sink(&self) -> impl VolumeSink<PartWriter> + Send + 'static {
+        let (image, parts) = (self.image.clone(), Arc::clone(&self.parts));
+        move |mut finished: PartWriter, number: u32| {
+            finished.flush()?;
+            let path = volume_path(&image, number);
+            let next = ImageOutput::create(&path).map_err(|e| io::Error::other(e.full()))?;
+            let next = Arc::new(Mutex::new(next));
+            lock(&parts).push(Arc::clone(&next));
+            Ok(PartWriter(next))
+        }
+    }
+
+    /// Gives every part its name, the first last, and removes what a killed capture left of further ones.
+    ///
+    /// # Errors
+    /// When the medium is full or fails, or a name was taken meanwhile; the parts that have no name yet are removed.
+    pub fn finish(self) -> Result<u32, DiskError> {
+        let parts = std::mem::take(&mut *lock(&self.parts));
+        let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        for part in parts.iter().rev() {
+            if let Err(error) = lock(part).publish() {
+                for part in &parts {
+                    lock(part).withdraw();
+                }
+                return Err(error);
+            }
+        }
+        let mut number = count.saturating_add(1).max(2);
+        while super::output::partial_of(&volume_path(&self.image, number)).exists() {
+            if remove_unfinished(&volume_path(&self.image, number)).is_err() {
+                break;
+            }
+            number += 1;
+        }
+        Ok(count)
+    }
+
+    /// Removes every part after a failure.
+    pub fn discard(&mut self) {
+        for part in lock(&self.parts).iter() {
+            lock(part).discard();
+        }
+    }
+}
+
+/// Bytes a file may have at `image`, when that is known to be limited.
+pub fn file_limit(image: &Path) -> Option<u64> {
+    if image == Path::new("-") {
+        return None;
+    }
+    let folder = match image.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let fat = rustix::fs::statfs(folder)
+        .is_ok_and(|stat| stat.f_type.cast_unsigned() == MSDOS_SUPER_MAGIC)
+        .then_some(DEFAULT_VOLUME_BYTES);
+    let process = getrlimit(Resource::Fsize).current;
+    match (fat, process) {
+        (Some(fat), Some(process)) => Some(fat.min(process)),
+        (fat, process) => fat.or(process),
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
