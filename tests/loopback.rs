@@ -375,3 +375,58 @@ fn a_busy_port_is_named() {
         said.story()
     );
 }
+
+/// What is on a disk dated from its agent's connection: right after a deployment the plan said "nothing known" and refused
+/// `--onto`, and after a cancel it listed partitions of a blank disk.
+#[test]
+fn a_plan_after_a_job_or_a_cancel_says_what_is_on_the_disk() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let (image, _, _) = demo_image(folder.path());
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let disk = folder.path().join("target.raw");
+    poisoned(&disk, DISK, TARGET_POISON);
+    let agent = Agent::start_staying(
+        Place::Here,
+        &console.control,
+        &console.pin,
+        &disk,
+        DISK,
+        &[],
+    );
+    console.wait_ready(1);
+    let words = ["deploy", "--image", text(&image), "--targets", "all"];
+    let plan = |more: &[&str]| {
+        let asked = console.cli(&[&words[..], &["--dry-run", "--json"], more].concat());
+        asked.code(0).last_of("plan")["targets"][0]["disk"].clone()
+    };
+    let partitions = |disk: &Value| disk["partitions"].as_array().map_or(0, Vec::len);
+    assert_eq!(partitions(&plan(&[])), 0);
+    let done = console.cli(&[&words[..], &["--yes", "--json"]].concat());
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{}\n{}",
+        done.story(),
+        agent.daemon.said()
+    );
+    let known = plan(&[]);
+    assert!(partitions(&known) > 0, "{known:#}");
+    let number = known["partitions"][0]["number"].to_string();
+    plan(&["--partitions", &number, "--onto", &number]);
+    assert!(console.targets()[0]["state"] == "ready");
+
+    // Slow enough to be cut off in the middle.
+    let slow = ["--yes", "--detach", "--reuse", "never", "--rate", "2mbit"];
+    console.cli(&[&words[..], &slow].concat()).ok();
+    common::process::wait_for("the second job to write", Duration::from_mins(1), || {
+        let jobs = console.jobs();
+        (jobs[0]["targets"][0]["state"] == "receiving").then_some(())
+    });
+    let id = console.jobs()[0]["id"].as_str().expect("an id").to_owned();
+    console.cli(&["job", "cancel", &id, "--yes"]).ok();
+    console.cli(&["job", "wait", &id]).code(3);
+    console.wait_ready(1);
+    let left = plan(&[]);
+    assert_eq!(partitions(&left), 0, "a blank disk: {left:#}");
+}

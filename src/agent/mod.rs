@@ -29,6 +29,7 @@ mod menu;
 mod pieces;
 mod power;
 mod progress;
+mod pulse;
 mod writers;
 
 use crate::disk::{DiskError, device};

@@ -48,6 +48,7 @@ impl Reporter {
             counters: Counters::default(),
             note: None,
             bottleneck: None,
+            beat: 0,
         };
         Self {
             outbox,
@@ -100,6 +101,14 @@ impl Reporter {
         self.update(|progress| {
             progress.done_bytes = bytes.min(progress.total_bytes);
             false
+        });
+    }
+
+    /// Work goes on, though there is nothing to count.
+    pub(super) fn beat(&self) {
+        self.update(|progress| {
+            progress.beat = progress.beat.wrapping_add(1);
+            true
         });
     }
 

@@ -39,6 +39,8 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
     let request = CaptureRequest {
         target,
         disk: remote.disk.clone(),
+        stall_limit_seconds: remote.stall_limit,
+        time_limit_seconds: remote.time_limit,
         name: remote.name.clone(),
         note: args.note.clone(),
         password: word.map(|word| word.to_string()),

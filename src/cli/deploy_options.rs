@@ -68,6 +68,12 @@ pub(super) struct DeployArgs {
     /// without asking again
     #[arg(long, requires = "start")]
     pub(super) also_new: bool,
+    /// Call a target failed that makes no progress for this long [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    pub(super) stall_limit: Option<u32>,
+    /// End the job this long after its session began [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    pub(super) time_limit: Option<u32>,
     /// Most the multicast may take of the network, for example 400mbit
     #[arg(long, value_name = "RATE", env = "DISKCAST_RATE", hide_env_values = true, value_parser = units::parse_rate)]
     pub(super) rate: Option<u64>,
@@ -263,6 +269,8 @@ pub(super) fn request(
             pace: args.pace.unwrap_or(PacePolicy::Balanced).into(),
             start: start_of(args.start.as_deref())?,
             also_new: args.also_new,
+            stall_limit_seconds: args.stall_limit,
+            time_limit_seconds: args.time_limit,
             rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
             end: args.end.unwrap_or(End::None).into(),
             no_check: args.no_check,
@@ -274,6 +282,8 @@ pub(super) fn request(
     // The machines connected now, not those of the last run.
     request.targets = targets("state:ready");
     request.also_new = args.also_new;
+    request.stall_limit_seconds = args.stall_limit;
+    request.time_limit_seconds = args.time_limit;
     request.password = password;
     request.no_check = args.no_check;
     request.accept_holes = args.accept_holes;
@@ -336,6 +346,17 @@ fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {
 /// The text of a start rule that can be read.
 fn start_text(text: &str) -> Result<String, String> {
     start_rule(text).map(|_| text.to_owned())
+}
+
+/// Whole seconds of a limit that is one.
+pub(super) fn limit(text: &str) -> Result<u32, String> {
+    let seconds = units::parse_duration(text)?.as_secs();
+    match u32::try_from(seconds) {
+        Ok(seconds) if seconds > 0 => Ok(seconds),
+        _ => Err(format!(
+            "`{text}` is no limit; write at least 1s, for example 10m or 2h"
+        )),
+    }
 }
 
 pub(super) fn grow(text: &str) -> Result<String, String> {

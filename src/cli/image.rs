@@ -1,6 +1,6 @@
 //! `diskcast image`: capture, look at, check and restore master images on this machine.
 
-use super::deploy_options::End;
+use super::deploy_options::{End, limit};
 use super::image_restore;
 use super::interrupt::Interrupt;
 use super::output::Output;
@@ -129,6 +129,12 @@ pub struct RemoteArgs {
         requires = "target"
     )]
     pub(super) end: End,
+    /// Give up when it makes no progress for this long [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = limit, requires = "target")]
+    pub(super) stall_limit: Option<u32>,
+    /// Give up this long after it began [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = limit, requires = "target")]
+    pub(super) time_limit: Option<u32>,
     /// Start the capture and return at once
     #[arg(long, requires = "target")]
     pub(super) detach: bool,

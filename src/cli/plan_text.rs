@@ -157,6 +157,18 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
             chosen.join(", ")
         )),
     }
+    if let Some(seconds) = request.stall_limit_seconds {
+        lines.push(format!(
+            "stall   a target without progress for {} has failed",
+            units::span(f64::from(seconds))
+        ));
+    }
+    if let Some(seconds) = request.time_limit_seconds {
+        lines.push(format!(
+            "limit   the job ends {} after its session began",
+            units::span(f64::from(seconds))
+        ));
+    }
     if let Some(rate) = request.rate_bits_per_s {
         lines.push(format!("rate    at most {}", units::bits_per_s(rate)));
     }

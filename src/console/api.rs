@@ -383,6 +383,12 @@ pub struct DeployRequest {
     /// Machines that match and come before the start join too, when their disk is blank.
     #[serde(default)]
     pub also_new: bool,
+    /// Seconds in which a target must get on by itself; 10 minutes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_limit_seconds: Option<u32>,
+    /// Seconds the job may take, from the start of its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_seconds: Option<u32>,
     /// Cap on the wire, bits per second.
     #[serde(default)]
     pub rate_bits_per_s: Option<u64>,

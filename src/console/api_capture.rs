@@ -28,6 +28,12 @@ pub struct CaptureRequest {
     /// What the machine does afterwards.
     #[serde(default)]
     pub end: EndAction,
+    /// Seconds in which the target must get on; 10 minutes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_limit_seconds: Option<u32>,
+    /// Seconds the capture may take, from its first order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_seconds: Option<u32>,
 }
 
 /// A capture in a job.

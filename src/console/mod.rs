@@ -62,3 +62,5 @@ mod tests_confirm;
 mod tests_end;
 #[cfg(test)]
 mod tests_holes;
+#[cfg(test)]
+mod tests_patience;

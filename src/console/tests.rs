@@ -51,6 +51,7 @@ async fn a_job_ends_with_what_each_agent_proved() {
         counters: Default::default(),
         note: None,
         bottleneck: None,
+        beat: 0,
     }))
     .await;
     drop(dead);

@@ -15,6 +15,7 @@ fn committing(job: &str) -> AgentMessage {
         counters: Counters::default(),
         note: None,
         bottleneck: None,
+        beat: 0,
     })
 }
 

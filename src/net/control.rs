@@ -169,6 +169,9 @@ pub struct Progress {
     /// What holds the target back.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,
+    /// Moves while work goes on that has no bytes to count.
+    #[serde(default)]
+    pub beat: u64,
 }
 
 /// How a target ended.

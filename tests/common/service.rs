@@ -285,6 +285,19 @@ impl Agent {
         size: u64,
         more: &[&str],
     ) -> Self {
+        let once = [&["--once"], more].concat();
+        Self::start_staying(place, control, pin, disk, size, &once)
+    }
+
+    /// An agent that goes on after its job.
+    pub(crate) fn start_staying(
+        place: Place<'_>,
+        control: &str,
+        pin: &str,
+        disk: &Path,
+        size: u64,
+        more: &[&str],
+    ) -> Self {
         let mut command = place.command(AGENT);
         // A device has the size it has.
         let offer = match size {
@@ -300,7 +313,6 @@ impl Agent {
                 pin,
                 "--disk",
                 &offer,
-                "--once",
                 "--no-power",
             ])
             .args(more);

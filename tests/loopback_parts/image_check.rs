@@ -149,16 +149,23 @@ fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
     names_the_damage(&console.cli(&["deploy", "--template", "lab", "--targets", "all", "--yes"]));
 
     // Whoever speaks to the console without our command is stopped by the job itself.
-    let ids: Vec<String> = console
+    let seen: std::collections::BTreeMap<String, String> = console
         .targets()
         .iter()
-        .map(|t| t["id"].to_string())
+        .map(|target| {
+            let id = target["id"].as_str().expect("an id").to_owned();
+            let disk = serde_json::from_value(target["facts"]["disks"][0].clone());
+            (
+                id,
+                diskcast::console::confirm::shown(&disk.expect("a disk")),
+            )
+        })
         .collect();
-    let body = format!(
-        "{{\"request\":{{\"image\":{:?},\"targets\":\"all\"}},\"expect_targets\":[{}]}}",
-        text(&image),
-        ids.join(",")
-    );
+    let body = serde_json::json!({
+        "request": {"image": text(&image), "targets": "all"},
+        "expect_targets": seen.keys().collect::<Vec<_>>(),
+        "expect_disks": seen,
+    });
     bash(&format!(
         "curl -sf --unix-socket {} -d '{body}' http://c/v1/jobs > /dev/null",
         text(&console.data_dir.join("console.sock"))

@@ -70,7 +70,7 @@ struct Runner {
     offers: Option<Vec<DiskFacts>>,
     inbox: Receiver<Event>,
     cancelled: CancellationToken,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
 }
 
 impl Capture {
@@ -97,12 +97,12 @@ impl Capture {
         });
         let disk = order.disk.path.clone().into();
         let runner = Runner {
-            reporter: Reporter::new(
+            reporter: Arc::new(Reporter::new(
                 id.clone(),
                 outbox,
                 Arc::clone(&shared),
                 options.desk.clone(),
-            ),
+            )),
             order,
             access: Arc::clone(&access),
             tls,

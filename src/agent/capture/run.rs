@@ -3,6 +3,7 @@
 use super::upload::{UploadError, Uploader};
 use super::{Event, Runner};
 use crate::agent::failure::Failure;
+use crate::agent::pulse::Pulse;
 use crate::disk::master::{MasterDisk, MasterOptions};
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{DiskError, device, pipeline};
@@ -136,6 +137,8 @@ impl Runner {
         let order = &self.order;
         let facts = self.offered()?;
         self.reporter.log(format!("reading {}", facts.title()));
+        // The survey of a large disk has no bytes to count.
+        let _pulse = Pulse::of_this_thread(&self.reporter, Path::new(&facts.path));
         let options = MasterOptions {
             survey: SurveyOptions {
                 raw_partitions: order.wishes.raw_partitions.clone(),

@@ -22,6 +22,7 @@ use super::failure::Failure;
 use super::fetch::{Fetched, Fetcher};
 use super::load::{Load, Mark};
 use super::progress::Reporter;
+use super::pulse::Pulse;
 use super::writers::{Finished, Writers};
 use crate::disk::deployment::Deployment;
 use crate::disk::readback::ReadBack;
@@ -118,7 +119,12 @@ impl Job {
                 outcome: None,
             });
         });
-        let reporter = Reporter::new(order.job.clone(), outbox.clone(), Arc::clone(&shared), desk);
+        let reporter = Arc::new(Reporter::new(
+            order.job.clone(),
+            outbox.clone(),
+            Arc::clone(&shared),
+            desk,
+        ));
         let runner = Runner {
             order,
             console,
@@ -246,7 +252,7 @@ struct Runner {
     events: Sender<Event>,
     inbox: Receiver<Event>,
     cancelled: Arc<AtomicBool>,
-    reporter: Reporter,
+    reporter: Arc<Reporter>,
     receiving: Option<Receiving>,
     /// Counts sessions: events of an earlier one are stale.
     generation: u64,
@@ -391,6 +397,8 @@ impl Runner {
             .finish(&|done, _| reporter.verified(done), &|| {
                 self.cancelled.load(Ordering::Relaxed)
             })?;
+        // From here on minutes may pass without a byte to count.
+        let _pulse = Pulse::of_this_thread(&self.reporter, image.deployment.target().path());
         if let Some(discard) = image.discard.take() {
             // It ends by itself, and what it failed at is nothing that was asked for.
             let _ = discard.join();

@@ -10,6 +10,7 @@
 //! unless a technician cancelled; the agent is told the end.
 
 mod end;
+mod patience;
 
 use super::intake::Finished;
 use super::upload::Upload;
@@ -18,6 +19,7 @@ use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView};
 use crate::console::context::Console;
 use crate::console::job::folder::{Folder, Journal};
 use crate::console::job::meter::Meter;
+use crate::console::job::stall::Stall;
 use crate::console::job::{Input, JobShared, Recovery, log_event};
 use crate::console::naming::clean_line;
 use crate::console::plan::DiskRule;
@@ -86,6 +88,10 @@ pub(super) struct CaptureRun {
     journal: Journal,
     folder: Folder,
     meter: Meter,
+    /// Since when its agent says the same.
+    said: Stall,
+    /// Since when nothing arrives.
+    arrived: Stall,
     epoch: Instant,
     began: Option<Duration>,
     gone_since: Option<Duration>,
@@ -122,6 +128,8 @@ impl CaptureRun {
             checking: Arc::default(),
             folder,
             meter: Meter::default(),
+            said: Stall::default(),
+            arrived: Stall::default(),
             epoch: Instant::now(),
             began: None,
             gone_since: (recovery == Recovery::Interrupted).then_some(Duration::ZERO),
@@ -300,6 +308,8 @@ impl CaptureRun {
         let first = self.began.is_none();
         self.began.get_or_insert(now);
         self.gone_since = None;
+        self.said.begin(now);
+        self.arrived.begin(now);
         self.place.instance = Some(instance);
         self.place.view.disk = disk.title();
         self.place.disk = Some(disk);
@@ -358,6 +368,8 @@ impl CaptureRun {
         if matches!(self.busy, Busy::Finishing(_)) {
             return;
         }
+        let now = self.now();
+        self.said.heard(now, &progress);
         self.place.view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
         if self.place.view.state != progress.state {
             self.place.view.state = progress.state;
@@ -460,6 +472,7 @@ impl CaptureRun {
         if !self.ordered && self.gone_since.is_none() {
             self.wait().await;
         }
+        self.look_for_stall().await;
         self.read_standing();
         self.show();
         if self.ticks.is_multiple_of(2) && self.state != JobState::Waiting {

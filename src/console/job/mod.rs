@@ -15,6 +15,7 @@ mod order;
 mod place;
 mod run;
 pub mod session;
+pub mod stall;
 
 pub use run::{JobRun, Recovery};
 

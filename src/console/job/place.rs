@@ -4,6 +4,7 @@
 //! root equals the image's makes a place `done`; nothing an agent says in a progress report does.
 
 use super::meter::Meter;
+use super::stall::Stall;
 use crate::console::naming::clean_line;
 use crate::console::store::JobTargetRow;
 use crate::net::control::{Counters, Outcome, Progress};
@@ -37,6 +38,8 @@ pub(super) struct Place {
     pub(super) leaving: Option<Leaving>,
     /// Bytes it said it had written.
     written: u64,
+    /// Since when nothing of its own moved.
+    pub(super) stall: Stall,
     meter: Meter,
 }
 
@@ -65,6 +68,7 @@ impl Place {
             aside: None,
             leaving: None,
             written: 0,
+            stall: Stall::default(),
             meter: Meter::default(),
         }
     }
@@ -111,6 +115,7 @@ impl Place {
         if !believable || self.is_final() {
             return false;
         }
+        self.stall.heard(now, &progress);
         let changed = self.state() != progress.state;
         // Repair goes on writing where receiving stopped; reading back begins anew.
         if changed && progress.state != TargetState::Repairing {

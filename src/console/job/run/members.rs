@@ -59,6 +59,7 @@ impl JobRun {
         let place = &mut self.places[i];
         place.row.instance = Some(instance);
         place.began.get_or_insert(now);
+        place.stall.begin(now);
         place.ordered = link.send(ConsoleMessage::Order(Box::new(order)));
         place.gone_since = if place.ordered { None } else { Some(now) };
         place.row.view.state = resumed.unwrap_or(TargetState::Joined);
@@ -250,6 +251,7 @@ impl JobRun {
             return true;
         }
         self.state = JobState::Running;
+        self.begun_at = self.now();
         self.started.get_or_insert_with(now_text);
         self.store_job().await;
         self.open_session().await

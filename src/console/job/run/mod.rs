@@ -13,6 +13,7 @@ mod end;
 mod image;
 mod members;
 mod newcomers;
+mod patience;
 mod start;
 
 use super::folder::{Folder, Journal};
@@ -73,6 +74,8 @@ pub struct JobRun {
     journal: Journal,
     folder: Folder,
     epoch: Instant,
+    /// When its session began here, by the job's clock: a console that was started again gives a job its whole time again.
+    begun_at: Duration,
     ticks: u64,
     grace: Duration,
     cancelled: bool,
@@ -122,6 +125,7 @@ impl JobRun {
             session_view: row.session,
             row: row.job,
             epoch: Instant::now(),
+            begun_at: Duration::ZERO,
             ticks: 0,
             cancelled: false,
             gate: Gate::default(),
@@ -283,6 +287,7 @@ impl JobRun {
             JobState::Running | JobState::Interrupted => {
                 self.look_for_answers().await;
                 self.look_for_lost().await;
+                self.look_for_stalled().await;
             }
             JobState::Done | JobState::Failed | JobState::Cancelled => {}
         }

@@ -73,6 +73,7 @@ impl JobRun {
             return;
         }
         self.state = JobState::Running;
+        self.begun_at = self.now();
         self.newcomers.clear();
         self.started = Some(now_text());
         self.store_job().await;

@@ -1,0 +1,51 @@
+//! The end of patience: targets that make no progress of their own, and jobs that take longer than they may.
+
+use super::JobRun;
+use crate::console::job::stall::{STALL_LIMIT, in_words};
+use crate::target::TargetState;
+use std::time::Duration;
+
+impl JobRun {
+    /// Ends what has had its time. A target without a connection is another rule's.
+    pub(super) async fn look_for_stalled(&mut self) {
+        let now = self.now();
+        let seconds = self.row.request.stall_limit_seconds;
+        let limit = seconds.map_or(STALL_LIMIT, |seconds| Duration::from_secs(seconds.into()));
+        for i in 0..self.places.len() {
+            let place = &self.places[i];
+            let away = !place.ordered || place.gone_since.is_some();
+            if place.is_final() || away || place.leaving.is_some() {
+                continue;
+            }
+            if let Some(verdict) = place.stall.verdict(now, limit) {
+                let state = place.state();
+                self.give_up_on(i, &format!("{verdict} while {state}"))
+                    .await;
+            }
+        }
+        self.look_at_time_limit().await;
+    }
+
+    async fn look_at_time_limit(&mut self) {
+        let limit = self.row.request.time_limit_seconds;
+        let limit = limit.map(|seconds| Duration::from_secs(seconds.into()));
+        let over = |limit: &Duration| self.now().saturating_sub(self.begun_at) > *limit;
+        let Some(limit) = limit.filter(over) else {
+            return;
+        };
+        let reason = format!("the job's time limit of {} is over", in_words(limit));
+        for i in 0..self.places.len() {
+            let place = &self.places[i];
+            // A commit is a matter of seconds, and cut off it would leave the question what the disk is.
+            if !place.is_final() && place.state() != TargetState::Committing {
+                self.ask_to_leave(i, TargetState::Failed, &reason).await;
+            }
+        }
+    }
+
+    /// Its agent is told as well: when it wakes up it leaves the job, and what it says of its disk is recorded then.
+    async fn give_up_on(&mut self, i: usize, reason: &str) {
+        self.refuse(self.places[i].id(), reason);
+        self.end(i, TargetState::Failed, reason).await;
+    }
+}

@@ -1,0 +1,136 @@
+//! Every target has a stall rule, every job an end: real ports, real TLS, fake agents that hang.
+
+use super::api::{CaptureRequest, JobState, JobView};
+use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
+use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Progress};
+use crate::target::TargetState;
+use std::time::Duration;
+
+fn progress(job: &str, state: TargetState, done_bytes: u64, beat: u64) -> AgentMessage {
+    AgentMessage::Progress(Progress {
+        job: job.to_owned(),
+        state,
+        deaf: false,
+        done_bytes,
+        total_bytes: 5 << 20,
+        counters: Counters {
+            // They arrive at a machine that hangs, too.
+            packets_received: done_bytes + beat + 1,
+            ..Counters::default()
+        },
+        note: None,
+        bottleneck: None,
+        beat,
+    })
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(250)).await;
+}
+
+/// A connected agent that answers pings and reports the same for ever kept its job running for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_does_not_get_on_has_failed_and_costs_the_others_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut good = FakeAgent::join(&room, hello(1)).await;
+    let mut hung = FakeAgent::join(&room, hello(2)).await;
+    let mut slow = FakeAgent::join(&room, hello(3)).await;
+    let mut request = request(&image);
+    request.stall_limit_seconds = Some(2);
+    let job = room.deploy(&request).await.unwrap();
+    let order = good.order().await;
+    hung.order().await;
+    slow.order().await;
+    for round in 0..20 {
+        good.send(progress(&job.id, TargetState::Receiving, round, 0))
+            .await;
+        hung.send(progress(&job.id, TargetState::Receiving, 7, 0))
+            .await;
+        // A step of its template that takes long, and says so.
+        slow.send(progress(&job.id, TargetState::Applying, 7, round))
+            .await;
+        pause().await;
+    }
+    match hung.next().await {
+        Some(ConsoleMessage::Cancel { reason, .. }) => {
+            assert!(reason.contains("no progress for 2 s"), "{reason}")
+        }
+        other => panic!("it was not told to leave: {other:?}"),
+    }
+    good.finish(&job.id, &order.root).await;
+    slow.finish(&job.id, &order.root).await;
+    let summary = room.summary(&job.id).await;
+    assert_eq!((summary.state, summary.done), (JobState::Failed, 2));
+    let failed = summary.targets.iter().find(|one| one.name == "pc-2");
+    let failed = failed.unwrap();
+    assert_eq!(failed.state, TargetState::Failed);
+    assert_eq!(
+        failed.reason.as_deref(),
+        Some("no progress for 2 s while receiving")
+    );
+    assert_eq!(failed.step, Some(TargetState::Receiving));
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_with_a_time_limit_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let mut request = request(&image);
+    request.time_limit_seconds = Some(1);
+    let job = room.deploy(&request).await.unwrap();
+    agent.order().await;
+    // It gets on, and not fast enough.
+    for round in 0..8 {
+        agent
+            .send(progress(&job.id, TargetState::Receiving, round, 0))
+            .await;
+        pause().await;
+    }
+    assert!(matches!(
+        agent.next().await,
+        Some(ConsoleMessage::Cancel { .. })
+    ));
+    let mut left = outcome(&job.id, "");
+    (left.state, left.root) = (TargetState::Failed, None);
+    left.reason = Some("cancelled".to_owned());
+    agent.send(AgentMessage::Outcome(Box::new(left))).await;
+    let summary = room.summary(&job.id).await;
+    assert_eq!(summary.targets[0].state, TargetState::Failed);
+    let reason = summary.targets[0].reason.as_deref().unwrap();
+    assert_eq!(reason, "the job's time limit of 1 s is over");
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_capture_whose_master_hangs_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let request = CaptureRequest {
+        target: "pc-1".to_owned(),
+        name: Some("hangs".to_owned()),
+        stall_limit_seconds: Some(1),
+        wishes: serde_json::from_str("{\"level\":3,\"chunk_log2\":20}").unwrap(),
+        ..CaptureRequest::default()
+    };
+    let job: JobView = room.client.post("/v1/captures", &request).await.unwrap();
+    assert!(matches!(
+        agent.next().await,
+        Some(ConsoleMessage::Capture(_))
+    ));
+    for _ in 0..8 {
+        agent
+            .send(progress(&job.id, TargetState::Joined, 0, 0))
+            .await;
+        pause().await;
+    }
+    let summary = room.summary(&job.id).await;
+    let reason = summary.targets[0].reason.as_deref().unwrap();
+    assert_eq!(reason, "no progress for 1 s while joined");
+    room.close().await;
+}
