@@ -64,6 +64,10 @@ pub(super) struct DeployArgs {
     /// manual [default: all]
     #[arg(long, value_name = "WHEN", value_parser = start_text)]
     pub(super) start: Option<String>,
+    /// How long after TIME the job may still begin by itself; later it is
+    /// `missed` and asks [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = limit, requires = "start")]
+    pub(super) start_window: Option<u32>,
     /// Erase blank disks of machines that match and come before the start too,
     /// without asking again
     #[arg(long, requires = "start")]
@@ -269,6 +273,7 @@ pub(super) fn request(
             pace: args.pace.unwrap_or(PacePolicy::Balanced).into(),
             start: start_of(args.start.as_deref())?,
             also_new: args.also_new,
+            start_window_seconds: args.start_window,
             stall_limit_seconds: args.stall_limit,
             time_limit_seconds: args.time_limit,
             rate_bits_per_s: args.rate.map_or_else(usual_rate, |rate| Ok(Some(rate)))?,
@@ -282,6 +287,7 @@ pub(super) fn request(
     // The machines connected now, not those of the last run.
     request.targets = targets("state:ready");
     request.also_new = args.also_new;
+    request.start_window_seconds = args.start_window;
     request.stall_limit_seconds = args.stall_limit;
     request.time_limit_seconds = args.time_limit;
     request.password = password;

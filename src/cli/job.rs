@@ -6,8 +6,8 @@ use super::follow::{Show, follow, show_end};
 use super::job_add::AddArgs;
 use super::{Context, image_check, job_text, secret, table};
 use crate::console::api::{
-    ApiError, CancelRequest, CheckRequest, ErrorCode, JobList, JobTarget, JobView, Report,
-    RetryRequest, TargetList,
+    ApiError, CancelRequest, CheckRequest, ErrorCode, JobList, JobState, JobTarget, JobView,
+    Report, RetryRequest, TargetList,
 };
 use crate::console::client::segment;
 use crate::console::select::{Selector, SelectorError};
@@ -40,7 +40,9 @@ pub(super) enum Command {
     )]
     Add(AddArgs),
     /// Start a job that waits
-    Start(JobArgs),
+    ///
+    /// One whose time was missed is shown, and asks first.
+    Start(StartArgs),
     /// End a job, or take targets out of it
     ///
     /// A target that is being written stays plainly blank; one that writes its
@@ -66,6 +68,17 @@ pub(super) struct JobArgs {
     /// Job number
     #[arg(value_name = "JOB")]
     id: String,
+}
+
+/// Options of `job start`.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    /// Job number
+    #[arg(value_name = "JOB")]
+    id: String,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
 }
 
 /// Options of `job wait`.
@@ -148,12 +161,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
             show_end(&summary, out)
         }
         Command::Add(args) => super::job_add::run(args, context).await,
-        Command::Start(args) => show(
-            &client
-                .post(&path(&args.id, "/start"), &serde_json::json!({}))
-                .await?,
-            context,
-        ),
+        Command::Start(args) => start(args, context).await,
         Command::Cancel(args) => cancel(args, context).await,
         Command::Retry(args) => retry(args, context).await,
         Command::Log(args) => {
@@ -196,6 +204,27 @@ fn show(view: &JobView, context: &Context) -> Ended {
         context.out.line(job_text::job_text(view));
     }
     Ok(Exit::OK)
+}
+
+async fn start(args: StartArgs, context: &Context) -> Ended {
+    let (out, client) = (&context.out, context.client());
+    let view: JobView = client.get(&path(&args.id, "")).await?;
+    if view.state == JobState::Missed {
+        if !out.json() {
+            out.line(job_text::job_text(&view));
+        }
+        let waiting = view.targets.iter().filter(|one| !one.state.is_final());
+        let number = waiting.count();
+        let question = format!(
+            "The time of job {} was missed. Erase and write {} now?",
+            table::clean(&view.id),
+            table::count(number, "disk")
+        );
+        out.confirm(&question, &number.to_string(), args.yes)?;
+    }
+    let nothing = serde_json::json!({});
+    let view: JobView = client.post(&path(&args.id, "/start"), &nothing).await?;
+    show(&view, context)
 }
 
 async fn cancel(args: CancelArgs, context: &Context) -> Ended {

@@ -18,6 +18,7 @@ impl JobState {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Missed => "missed",
             Self::Running => "running",
             Self::Interrupted => "interrupted",
             Self::Done => "done",

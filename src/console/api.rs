@@ -380,6 +380,9 @@ pub struct DeployRequest {
     /// When to start.
     #[serde(default)]
     pub start: StartRule,
+    /// Seconds after the time of `at` in which the job may still begin; 15 minutes when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_window_seconds: Option<u32>,
     /// Machines that match and come before the start join too, when their disk is blank.
     #[serde(default)]
     pub also_new: bool,
@@ -513,6 +516,8 @@ pub struct JobTarget {
 pub enum JobState {
     /// Waits for its start rule.
     Waiting,
+    /// Its time passed without it having begun: waits until a technician starts it.
+    Missed,
     /// Session runs.
     Running,
     /// The console ended while it ran; goes on by itself for targets that come back, or with `job retry`.

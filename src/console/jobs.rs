@@ -257,6 +257,13 @@ impl Console {
                         .hint("for example 2026-05-04T22:00:00+02:00"),
                 );
             }
+            StartRule::At(time) if until(time).is_none_or(|left| left.is_zero()) => {
+                return Err(ApiError::new(
+                    ErrorCode::Usage,
+                    format!("{time} is past: the console's clock says {}", now_text()),
+                )
+                .hint("name a time to come, or start it at once with --start now"));
+            }
             _ => {}
         }
         let candidates = self.roster.candidates();

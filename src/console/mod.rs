@@ -44,6 +44,7 @@ pub mod plan;
 pub mod port;
 mod recovery;
 pub mod roster;
+pub mod schedule;
 pub mod select;
 pub mod serve;
 pub mod store;

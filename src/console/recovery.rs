@@ -86,7 +86,7 @@ impl Console {
                 );
             }
         }
-        let recovery = if row.job.state == JobState::Waiting {
+        let recovery = if matches!(row.job.state, JobState::Waiting | JobState::Missed) {
             Recovery::New
         } else {
             Recovery::Interrupted

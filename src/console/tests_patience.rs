@@ -1,6 +1,6 @@
 //! Every target has a stall rule, every job an end: real ports, real TLS, fake agents that hang.
 
-use super::api::{CaptureRequest, JobState, JobView};
+use super::api::{CaptureRequest, ErrorCode, JobState, JobView, StartRule};
 use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
 use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Progress};
 use crate::target::TargetState;
@@ -132,5 +132,52 @@ async fn a_capture_whose_master_hangs_ends() {
     let summary = room.summary(&job.id).await;
     let reason = summary.targets[0].reason.as_deref().unwrap();
     assert_eq!(reason, "no progress for 1 s while joined");
+    room.close().await;
+}
+
+/// A job due while the console was off started when it was back, in the first lesson; `--start at=2020-01-01` was taken and started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_time_passed_unseen_asks_again() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let agent = FakeAgent::join(&room, hello(1)).await;
+    let mut request = request(&image);
+    request.start = StartRule::At("2020-01-01T00:00:00Z".to_owned());
+    let error = room.deploy(&request).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Usage);
+    assert!(error.message.contains("is past"), "{}", error.message);
+
+    let soon = super::time::now() + Duration::from_secs(3);
+    request.start = StartRule::At(soon.to_string());
+    request.start_window_seconds = Some(1);
+    let job = room.deploy(&request).await.unwrap();
+    drop(agent);
+    room.close().await;
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    for _ in 0..50 {
+        pause().await;
+        if room.job(&job.id).await.state == JobState::Missed {
+            break;
+        }
+    }
+    pause().await;
+    let view = room.job(&job.id).await;
+    assert_eq!(view.state, JobState::Missed);
+    assert_eq!(view.targets[0].state, TargetState::Ready);
+    // It is still missed after another restart, and starts when a technician says so.
+    drop(agent);
+    room.close().await;
+    let room = Room::open(data.path()).await;
+    agent = FakeAgent::join(&room, hello(1)).await;
+    assert_eq!(room.job(&job.id).await.state, JobState::Missed);
+    let start = format!("/v1/jobs/{}/start", job.id);
+    let _: JobView = room.client.post(&start, &()).await.unwrap();
+    let order = agent.order().await;
+    agent.finish(&job.id, &order.root).await;
+    assert_eq!(room.summary(&job.id).await.state, JobState::Done);
     room.close().await;
 }

@@ -7,6 +7,11 @@ pub fn now_text() -> String {
     format!("{:.3}", Timestamp::now())
 }
 
+/// Now.
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 /// How long until a date, RFC 3339; zero when it has passed. `None` when the text is no date.
 pub fn until(date: &str) -> Option<std::time::Duration> {
     let date: Timestamp = date.parse().ok()?;

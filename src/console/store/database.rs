@@ -248,7 +248,7 @@ impl Database {
     /// Jobs that are waiting or interrupted, oldest first.
     pub fn unfinished_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         self.select_jobs(
-            "WHERE state IN ('waiting', 'interrupted') AND id > ?1 ORDER BY id",
+            "WHERE state IN ('waiting', 'missed', 'interrupted') AND id > ?1 ORDER BY id",
             0,
         )
     }

@@ -63,7 +63,7 @@ impl JobRun {
 
     /// The console ends; the store says what the next one finds.
     pub(super) async fn interrupt(mut self) {
-        if self.state != JobState::Waiting {
+        if !self.is_before_start() {
             self.state = JobState::Interrupted;
             self.log("the console ends; the job goes on when it is started again".to_owned());
         }

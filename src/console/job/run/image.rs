@@ -1,7 +1,7 @@
 //! The image of a job: proven before the first order goes out, and the end of the job when it cannot be sent.
 
 use super::JobRun;
-use crate::console::api::{ImageCheck, JobState};
+use crate::console::api::ImageCheck;
 use crate::console::image_check::RunningCheck;
 use crate::console::job::Input;
 use crate::net::control::Unfinished;
@@ -50,7 +50,7 @@ impl JobRun {
             Some(Ok(_)) => {
                 self.gate = Gate::Open;
                 self.log("the image is whole".to_owned());
-                if self.state == JobState::Waiting && self.start_asked {
+                if self.is_before_start() && self.start_asked {
                     self.begin().await;
                 }
                 for input in std::mem::take(&mut self.held_back) {

@@ -125,7 +125,7 @@ impl JobRun {
             }
             return;
         };
-        if self.state == JobState::Waiting {
+        if self.is_before_start() {
             return;
         }
         let told = unfinished
@@ -261,7 +261,7 @@ impl JobRun {
         let now = self.now();
         if let Some(&i) = self.index.get(target)
             && !self.places[i].is_final()
-            && self.state != JobState::Waiting
+            && !self.is_before_start()
             // The word of a reconnect may overtake the word of the end before it.
             && self.console.roster.connection(target).is_none()
         {

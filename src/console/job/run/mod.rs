@@ -184,6 +184,11 @@ impl JobRun {
             && matches!(self.row.request.start, StartRule::Count(_))
     }
 
+    /// Nobody was ordered to do anything yet.
+    fn is_before_start(&self) -> bool {
+        matches!(self.state, JobState::Waiting | JobState::Missed)
+    }
+
     fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -283,7 +288,7 @@ impl JobRun {
         self.ticks += 1;
         self.look_at_check().await;
         match self.state {
-            JobState::Waiting => self.wait().await,
+            JobState::Waiting | JobState::Missed => self.wait().await,
             JobState::Running | JobState::Interrupted => {
                 self.look_for_answers().await;
                 self.look_for_lost().await;
@@ -296,7 +301,7 @@ impl JobRun {
         self.read_counters();
         self.show();
         let checking = matches!(self.gate, Gate::Checking(_));
-        if self.ticks.is_multiple_of(2) && (self.state != JobState::Waiting || checking) {
+        if self.ticks.is_multiple_of(2) && (!self.is_before_start() || checking) {
             self.shared.events.publish(Event::Progress {
                 job: self.id_text.clone(),
                 view: Box::new(self.shared.view()),

@@ -106,7 +106,8 @@ impl JobRun {
 
     /// A technician confirmed these targets.
     pub(super) async fn add(&mut self, targets: Vec<PlannedTarget>) -> Result<(), ApiError> {
-        if self.cancelled || !matches!(self.state, JobState::Waiting | JobState::Running) {
+        let open = self.is_before_start() || self.state == JobState::Running;
+        if self.cancelled || !open {
             return Err(ApiError::new(
                 ErrorCode::Refused,
                 format!("job {} takes no more targets", self.id),

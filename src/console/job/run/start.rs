@@ -1,11 +1,14 @@
 //! A job before its session: start rules, and the moment it begins.
 
 use super::JobRun;
-use crate::console::api::{ApiError, ErrorCode, JobState, StartRule};
+use crate::console::api::{ApiError, ErrorCode, Event, JobState, StartRule};
 use crate::console::job::order::Session;
 use crate::console::job::place::Place;
-use crate::console::time::{now_text, until};
+use crate::console::job::stall::in_words;
+use crate::console::schedule::{Due, START_WINDOW, judge};
+use crate::console::time::{now, now_text};
 use crate::target::TargetState;
+use std::time::Duration;
 
 impl JobRun {
     pub(super) async fn wait(&mut self) {
@@ -35,11 +38,12 @@ impl JobRun {
             .iter()
             .filter(|place| place.state() == TargetState::Ready)
             .count();
-        let due = match &self.row.request.start {
+        let start = self.row.request.start.clone();
+        let due = match &start {
             StartRule::All => ready == waiting.count(),
             StartRule::Now => true,
             StartRule::Count(count) => ready >= usize::try_from(*count).unwrap_or(usize::MAX),
-            StartRule::At(time) => until(time).is_none_or(|left| left.is_zero()),
+            StartRule::At(time) => self.is_due(time).await,
             StartRule::Manual => false,
         };
         if due {
@@ -47,8 +51,54 @@ impl JobRun {
         }
     }
 
+    /// Whether the time of a scheduled job has come. One whose window is over is missed, and begins by hand only.
+    async fn is_due(&mut self, at: &str) -> bool {
+        // It was due, and the image is being checked.
+        if self.start_asked {
+            return true;
+        }
+        let window = self.row.request.start_window_seconds;
+        let window = window.map_or(START_WINDOW, |seconds| Duration::from_secs(seconds.into()));
+        // A time that cannot be read was never stored; should it be there, the job waits for a technician.
+        let due = at
+            .parse()
+            .map_or(Due::Missed, |at| judge(now(), at, window));
+        match (due, self.state) {
+            (Due::Now, JobState::Waiting) => return true,
+            (Due::Missed, JobState::Waiting) => {
+                let id = self.id;
+                self.log(format!(
+                    "missed: {at} passed more than {} ago by the console's clock ({}) and the job had not begun; \
+                     nothing was touched, and diskcast job start {id} starts it now",
+                    in_words(window),
+                    now_text()
+                ));
+                self.becomes(JobState::Missed).await;
+            }
+            (Due::Early, JobState::Missed) => {
+                self.log(format!(
+                    "the console's clock was put right ({}): the job waits for {at}",
+                    now_text()
+                ));
+                self.becomes(JobState::Waiting).await;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    async fn becomes(&mut self, state: JobState) {
+        self.state = state;
+        self.store_job().await;
+        self.show();
+        self.shared.events.publish(Event::Progress {
+            job: self.id_text.clone(),
+            view: Box::new(self.shared.view()),
+        });
+    }
+
     pub(super) async fn start_by_hand(&mut self) -> Result<(), ApiError> {
-        if self.state != JobState::Waiting {
+        if !self.is_before_start() {
             let message = format!("job {} is not waiting for its start", self.id);
             return Err(ApiError::new(ErrorCode::Refused, message));
         }
