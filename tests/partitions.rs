@@ -214,6 +214,28 @@ fn a_room_gets_one_partition_each_and_keeps_its_data() {
     assert!(bytes("wire_bytes") < bytes("file_bytes") / 2, "{plan:#}");
     let sent = summary["session"]["wire_bytes"].as_u64().expect("bytes");
     assert!(sent < bytes("file_bytes"), "{sent} of {plan:#}");
+    // What was proven is the partition, and nobody compares it with the whole image.
+    assert_eq!(summary["chosen_root"], plan["image"]["chosen_root"]);
+    let job = summary["job"].as_str().expect("a number");
+    for words in [
+        ["job", "show", job],
+        ["job", "report", job],
+        ["job", "watch", job],
+    ] {
+        let shown = console.cli(&words).ok();
+        let rows = shown.stdout.matches("  matches  ").count();
+        assert!(
+            rows == 2 && !shown.stdout.contains("DIFFERS"),
+            "{}",
+            shown.story()
+        );
+        if words[1] == "watch" {
+            let proof = shown.stderr.matches("read back and equal to the image");
+            assert_eq!(proof.count(), 2, "{}", shown.story());
+        }
+    }
+    let report = console.cli(&["job", "report", job, "--json"]).ok().json();
+    assert_eq!(report["job"]["chosen_root"], summary["chosen_root"]);
     for (agent, before) in agents.iter().zip(&before) {
         let target = target_of(&summary, &agent.disk);
         assert_eq!(target["state"], "done", "{target:#}");

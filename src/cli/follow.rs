@@ -78,7 +78,7 @@ fn show_deployed(summary: &Summary, out: &Output) -> Exit {
         out.result_json(&Event::Summary(Box::new(summary.clone())));
         return exit;
     }
-    out.line(job_text::end_table(&summary.targets, &summary.root));
+    out.line(job_text::end_table(&summary.targets, summary.proof_root()));
     out.line("");
     out.line(job_text::end_line(summary));
     out.line(format!("report: {}", clean(&summary.report)));
@@ -239,11 +239,11 @@ impl Plain {
     }
 
     fn progress(&mut self, view: &JobView, now: Instant, out: &Output) {
-        self.root.clone_from(&view.root);
+        view.proof_root().clone_into(&mut self.root);
         // A stream begun in the middle has missed changes; the picture makes up for them.
         for target in &view.targets {
             if self.states.insert(target.id.clone(), target.state) != Some(target.state) {
-                out.note(job_text::state_line(target, &view.root));
+                out.note(job_text::state_line(target, view.proof_root()));
             }
         }
         for line in self.told.news(view) {

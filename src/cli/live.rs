@@ -49,7 +49,7 @@ impl Live {
     }
 
     fn progress(&mut self, view: &JobView) {
-        self.root.clone_from(&view.root);
+        view.proof_root().clone_into(&mut self.root);
         for line in self.told.news(view) {
             self.out.note(line);
         }

@@ -571,6 +571,9 @@ pub struct JobView {
     pub image: String,
     /// Image root.
     pub root: String,
+    /// Root of the chosen partitions, when it is not all of the image that is deployed: what its targets prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_root: Option<String>,
     /// Job it retries.
     #[serde(default)]
     pub retry_of: Option<String>,
@@ -588,6 +591,13 @@ pub struct JobView {
     /// What is captured, when the job is a capture; `image` is where it goes then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Box<CaptureView>>,
+}
+
+impl JobView {
+    /// What a target has to prove.
+    pub fn proof_root(&self) -> &str {
+        self.chosen_root.as_deref().unwrap_or(&self.root)
+    }
 }
 
 /// Counters of the sending side.
@@ -656,6 +666,9 @@ pub struct Summary {
     pub image: String,
     /// Root of the image.
     pub root: String,
+    /// Root of the chosen partitions, when it is not all of the image that is deployed: what its targets prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_root: Option<String>,
     /// One entry a target: `id`, `state`, `reason`, `bytes_written`, `seconds`, `root` and more.
     pub targets: Vec<JobTarget>,
     /// How many ended `done`.
@@ -671,6 +684,13 @@ pub struct Summary {
     pub capture: Option<Box<CaptureView>>,
     /// Where the log and the report are.
     pub report: String,
+}
+
+impl Summary {
+    /// What a target has to prove.
+    pub fn proof_root(&self) -> &str {
+        self.chosen_root.as_deref().unwrap_or(&self.root)
+    }
 }
 
 /// File name of the API's socket in the data directory.

@@ -586,6 +586,7 @@ impl CaptureRun {
     /// Lets the API see the job as it is now.
     fn show(&self) {
         self.shared.set_view(JobView {
+            chosen_root: None,
             image_check: None,
             id: self.id_text.clone(),
             state: self.state,

@@ -85,6 +85,7 @@ mod tests {
 
     fn summary() -> Event {
         Event::Summary(Box::new(Summary {
+            chosen_root: None,
             schema_version: 1,
             job: "1".to_owned(),
             state: JobState::Done,

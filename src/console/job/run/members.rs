@@ -15,6 +15,9 @@ const MAX_RESTARTS: u32 = 5;
 impl JobRun {
     /// Sends a target its order. `resumed` is the state in which it goes on after a reconnect.
     pub(super) async fn order(&mut self, i: usize, resumed: Option<TargetState>) {
+        if let Some(text) = self.session_view.damage.clone() {
+            return self.end(i, TargetState::Failed, &text).await;
+        }
         let now = self.now();
         let id = self.places[i].id().to_owned();
         let Some((link, instance, held)) = self.console.roster.connection(&id) else {

@@ -446,6 +446,7 @@ impl JobRun {
             ended: self.ended.clone(),
             image: self.row.request.image.clone(),
             root: self.row.root.clone(),
+            chosen_root: self.shared.plan.image.chosen_root.clone(),
             retry_of: self.row.retry_of.map(|id| id.to_string()),
             targets,
             newcomers: self.newcomers.clone(),
