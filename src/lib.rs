@@ -25,6 +25,7 @@ pub mod console;
 pub mod disk;
 pub mod look;
 pub mod net;
+pub mod partition_words;
 pub mod preos;
 pub mod speed;
 pub mod target;

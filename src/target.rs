@@ -3,6 +3,7 @@
 //! Owns: the facts an agent states about its machine, and the states a target passes through. The same words
 //! appear in the CLI, JSON, logs and reports. Values only; nothing here looks anything up.
 
+use crate::units;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -171,7 +172,7 @@ impl DiskFacts {
                 line.push_str(part);
             }
         }
-        line.push_str(&format!(", {:.1} GB", self.size as f64 / 1e9));
+        line.push_str(&format!(", {}", units::bytes(self.size)));
         line
     }
 }

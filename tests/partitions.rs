@@ -191,6 +191,21 @@ fn a_room_gets_one_partition_each_and_keeps_its_data() {
         "{}",
         plan.story()
     );
+    // The same words and units as `image info`, of the image and of what is on the disks.
+    let known = common::process::diskcast(["image", "info", text(&image)]).ok();
+    let lines: Vec<&str> = known
+        .stdout
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("partition "))
+        .collect();
+    assert_eq!(lines.len(), 3, "{}", known.story());
+    for line in lines {
+        assert!(plan.stdout.contains(line), "{line}\n{}", plan.story());
+    }
+    let now = plan.stdout.split("NOW ON IT").nth(1).unwrap_or_default();
+    assert!(now.contains("partition 2 "), "{}", plan.story());
+    assert!(!plan.stdout.contains("0.0 GB"), "{}", plan.story());
     let plan = deploy(&["--partitions", "3", "--onto", "2", "--dry-run"]).ok();
     assert!(
         plan.stdout

@@ -13,9 +13,9 @@ use crate::disk::gaps::left_out_lines;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::volumes::VOLUME_MIN;
 use crate::disk::{missing, restore};
+use crate::partition_words::partition_line;
 use crate::units;
 use clap::{Args, Subcommand};
-use diskmap::usedmap::Excluded;
 use imagefmt::{FormatError, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -398,46 +398,7 @@ struct InfoResult<'a> {
 
 /// One line a partition, the same in `info`, `capture` and plans.
 pub fn partition_lines(meta: &Meta) -> Vec<String> {
-    meta.partitions
-        .iter()
-        .map(|p| {
-            let fs =
-                p.fs.as_ref()
-                    .map_or("unknown content", |fs| fs.kind.as_str());
-            let label =
-                p.fs.as_ref()
-                    .and_then(|fs| fs.label.as_deref())
-                    .filter(|label| !label.is_empty())
-                    .map(|label| format!(" \"{label}\""))
-                    .unwrap_or_default();
-            let taken = match (&p.reason, p.capture.as_str()) {
-                (Some(reason), "raw") => format!("taken whole: {reason}"),
-                _ => format!("{} used", units::bytes(p.used_bytes)),
-            };
-            let sum = |bad: bool| -> u64 {
-                let of = p
-                    .excluded
-                    .iter()
-                    .filter(|e| (e.what == Excluded::BAD) == bad);
-                of.map(|e| e.length).sum()
-            };
-            let left = |bytes: u64, what: &str| match bytes {
-                0 => String::new(),
-                bytes => format!(", {} of {what} left out", units::bytes(bytes)),
-            };
-            let left_out =
-                left(sum(false), "page and hibernation files") + &left(sum(true), Excluded::BAD);
-            let name = if p.number == 0 {
-                "whole disk ".to_owned()
-            } else {
-                format!("partition {}", p.number)
-            };
-            format!(
-                "{name} {fs}{label}, {}, {taken}{left_out}",
-                units::bytes(p.length)
-            )
-        })
-        .collect()
+    meta.partitions.iter().map(partition_line).collect()
 }
 
 fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {

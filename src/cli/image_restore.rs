@@ -9,6 +9,7 @@ use crate::disk::fit::{Disk, Fit};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::{self, Stage};
 use crate::disk::{DiskError, device, fit, ground, missing};
+use crate::partition_words::is_about;
 use crate::target::Choice;
 use crate::units;
 use clap::Args;
@@ -128,7 +129,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         });
         let own = |line: &&String| match args.onto {
             None => true,
-            Some(onto) => line.starts_with(&format!("{onto}: ")),
+            Some(onto) => is_about(line, onto),
         };
         for line in facts.contents.iter().filter(own) {
             out.note(format!("  on it now: {line}"));

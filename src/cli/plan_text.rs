@@ -7,6 +7,7 @@ use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
 use crate::look::contents as contents_of;
 use crate::net::control::{EndAction, Reuse};
+use crate::partition_words::is_about;
 use crate::target::DiskFacts;
 use crate::units;
 use multicast::Pace;
@@ -262,7 +263,7 @@ fn age_of(target: &PlannedTarget, contents: String) -> String {
 fn lost(disk: &DiskFacts, onto: Option<u32>) -> String {
     let own = |line: &&String| match onto {
         None => true,
-        Some(number) => line.starts_with(&format!("{number}: ")),
+        Some(number) => is_about(line, number),
     };
     let lines: Vec<&str> = disk
         .contents

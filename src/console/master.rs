@@ -16,6 +16,7 @@ use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::open_volumes;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
+use crate::partition_words::partition_line;
 use crate::target::{Choice, PartitionFacts};
 use diskmap::PartitionTable;
 use imagefmt::{ChunkId, FormatError, Image, Password};
@@ -396,29 +397,4 @@ fn format_error(path: &Path, error: &FormatError) -> ApiError {
         _ => ApiError::new(ErrorCode::Integrity, message)
             .hint("diskcast image check says which part is damaged"),
     }
-}
-
-fn partition_line(partition: &imagefmt::PartitionMeta) -> String {
-    let mut line = format!(
-        "{}: {:.1} GB",
-        partition.number,
-        partition.length as f64 / 1e9
-    );
-    if let Some(fs) = &partition.fs {
-        line.push_str(&format!(" {}", fs.kind));
-        if let Some(label) = fs.label.as_deref().filter(|label| !label.is_empty()) {
-            line.push_str(&format!(" {label:?}"));
-        }
-    }
-    if let Some(name) = partition.name.as_deref().filter(|name| !name.is_empty()) {
-        line.push_str(&format!(" ({name})"));
-    }
-    line.push_str(&format!(
-        ", {:.1} GB used",
-        partition.used_bytes as f64 / 1e9
-    ));
-    if let Some(reason) = &partition.reason {
-        line.push_str(&format!(", captured raw: {reason}"));
-    }
-    line
 }

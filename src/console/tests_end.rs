@@ -143,3 +143,32 @@ async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
     assert_eq!(room.job(&job.id).await.state, JobState::Done);
     room.close().await;
 }
+
+/// What was erased is named as the plan named it: a path is another disk tomorrow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_report_names_the_disk_that_was_erased() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut named = hello(1);
+    named.facts.disks[0].model = Some("Samsung 980".to_owned());
+    named.facts.disks[0].serial = Some("S64DNX0R".to_owned());
+    let title = named.facts.disks[0].title();
+    assert!(title.starts_with("/dev/sda, Samsung 980, S64DNX0R, "));
+    let mut agent = FakeAgent::join(&room, named).await;
+    let job = room.deploy(&request(&image)).await.unwrap();
+    let order = agent.order().await;
+    agent.finish(&job.id, &order.root).await;
+    agent.recorded().await;
+    let summary = room.summary(&job.id).await;
+    let report = report(&room, &job.id).await;
+    for target in [
+        &summary.targets[0],
+        &room.job(&job.id).await.targets[0],
+        &report.job.targets[0],
+        &report.summary.unwrap().targets[0],
+    ] {
+        assert_eq!((target.state, &target.disk), (TargetState::Done, &title));
+    }
+    room.close().await;
+}

@@ -8,6 +8,7 @@ use super::claims::Claims;
 use super::error::DirtyPartition;
 use super::holes::Holes;
 use super::{DiskError, gaps, leftovers};
+use crate::partition_words::content_line;
 use crate::target::PartitionFacts;
 use diskmap::signature::beside_table;
 use diskmap::usedmap::{MapOptions, Mapping, Window, identify, kinds, map_partition};
@@ -243,26 +244,21 @@ pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<S
         let window = Window::new(dev, area.range.start, area.len());
         let fs = identify(&window, area.len())?;
         let several = kinds(&window, area.len())?;
-        let what = match fs {
-            Some(fs) => match fs.label.filter(|label| !label.is_empty()) {
-                Some(label) => format!("{} \"{label}\"", fs.kind.name()),
-                None => fs.kind.name().to_owned(),
-            },
+        let kind = match &fs {
+            Some(fs) => Some(fs.kind.name().to_owned()),
             None if several.len() > 1 => {
                 let names: Vec<&str> = several.iter().map(|kind| kind.name()).collect();
-                format!("signatures of {}", names.join(" and "))
+                Some(format!("signatures of {}", names.join(" and ")))
             }
             None if table.kind == TableKind::None => continue,
-            None => "no known file system".into(),
+            None => None,
         };
-        let name = area
-            .name
-            .map(|name| format!(" ({name})"))
-            .unwrap_or_default();
-        lines.push(format!(
-            "{}: {what}, {:.1} GB{name}",
+        lines.push(content_line(
             area.number,
-            (area.range.end - area.range.start) as f64 / 1e9
+            kind.as_deref(),
+            fs.as_ref().and_then(|fs| fs.label.as_deref()),
+            area.name.as_deref(),
+            area.len(),
         ));
     }
     Ok(lines)
