@@ -491,7 +491,9 @@ pub fn api_error(error: DiskError) -> ApiError {
             FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
             _ => ErrorCode::Integrity,
         },
-        DiskError::Mismatch { .. } | DiskError::TableMismatch { .. } => ErrorCode::Integrity,
+        DiskError::Mismatch { .. }
+        | DiskError::NotBlank { .. }
+        | DiskError::TableMismatch { .. } => ErrorCode::Integrity,
         DiskError::Cancelled => ErrorCode::Interrupted,
         _ => ErrorCode::Unexpected,
     };

@@ -20,6 +20,7 @@ use super::choice::root_of;
 use super::fit::{Disk, Fit, Fitted, fitted};
 use super::front::{self, FRONT_BYTES, Front};
 use super::journal::{self, Bitmap};
+use super::remains;
 use super::target_disk::TargetDisk;
 use super::{Cancelled, DiskError};
 use crate::target::DiskFacts;
@@ -34,6 +35,9 @@ use std::time::{Duration, Instant};
 /// Zero runs at least this long are left to the device's own zeroing; shorter ones are cheaper written.
 const ZERO_BY_DEVICE: usize = 256 << 10;
 
+/// Read at once of what became zero.
+const BLANK_READ_BYTES: usize = 1 << 20;
+
 /// Discarded at once: a device that takes its time can be interrupted in between.
 const DISCARD_BYTES: u64 = 1 << 30;
 
@@ -47,6 +51,10 @@ pub struct Deployment {
     root: Root,
     front: Front,
     front_entries: Range<usize>,
+    /// What the image and its table write, in bytes of the target.
+    written: ExtentSet,
+    /// What becomes zero, so that nothing of the target's former life is found there.
+    blank: ExtentSet,
 }
 
 /// Every wanted chunk was read back and matches the manifest.
@@ -95,7 +103,16 @@ impl Deployment {
             sector_size: target.sector_size(),
         };
         let fitted = fitted(&manifest, disk, fit)?;
+        let written = written(&manifest, &fitted);
+        let blank = remains::of(&remains::Target {
+            size: target.size(),
+            partitions: &fitted.plan.partitions,
+            onto: fitted.onto.as_ref(),
+            written: &written,
+        });
         Ok(Self {
+            written,
+            blank,
             front: Front::default(),
             front_entries: front::entries(&manifest, &fitted.place),
             root: root_of(&manifest, &fitted.wanted),
@@ -144,15 +161,64 @@ impl Deployment {
     }
 
     /// Makes the disk plainly blank: LBA 0, both partition tables, everything `commit` will write; of a partition that is
-    /// overwritten its first MiB. From here on the machine does not boot from it until `commit`.
+    /// overwritten its first MiB; and what the image leaves of signatures of former file systems ([`super::remains`]). From here on
+    /// the machine does not boot from it until `commit`.
     ///
     /// # Errors
     /// [`DiskError::Write`].
     pub fn wipe(&self) -> Result<(), DiskError> {
+        self.hide()?;
+        let mut blank = self.blank.clone();
+        // What an earlier agent noted there is still worth reading; it becomes zero with the first MiB.
+        if let Some(area) = self.journal_area() {
+            blank.remove(area);
+        }
+        for range in blank.iter() {
+            self.target.zero(range)?;
+        }
+        self.target.flush()
+    }
+
+    /// Takes table, boot sector and the front of a partition away.
+    fn hide(&self) -> Result<(), DiskError> {
         for range in &self.fitted.plan.wipe {
             self.target.zero(range.clone())?;
         }
         self.target.flush()
+    }
+
+    /// Where a journal may lie.
+    fn journal_area(&self) -> Option<Range<u64>> {
+        journal::area(self.target.size()).filter(|_| self.keeps_journal())
+    }
+
+    /// Reads back what became zero.
+    ///
+    /// # Errors
+    /// [`DiskError::NotBlank`] with the first byte that is something else, [`DiskError::Read`].
+    pub(super) fn prove_blank(&self, cancelled: Cancelled) -> Result<(), DiskError> {
+        self.target.flush()?;
+        let mut buffer = AlignedBuffer::new(BLANK_READ_BYTES);
+        for range in self.blank.iter() {
+            let mut at = range.start;
+            while at < range.end {
+                if cancelled() {
+                    return Err(DiskError::Cancelled);
+                }
+                let len = usize::try_from(range.end - at)
+                    .map_or(BLANK_READ_BYTES, |left| left.min(BLANK_READ_BYTES));
+                let bytes = &mut buffer.bytes_mut()[..len];
+                self.target.read_at(at, bytes)?;
+                if let Some(wrong) = bytes.iter().position(|byte| *byte != 0) {
+                    return Err(DiskError::NotBlank {
+                        path: self.target.path().to_owned(),
+                        offset: at + wrong as u64,
+                    });
+                }
+                at += len as u64;
+            }
+        }
+        Ok(())
     }
 
     /// A writer for one thread.
@@ -206,9 +272,7 @@ impl Deployment {
     /// # Errors
     /// [`DiskError::Write`].
     pub(super) fn write_front(&self) -> Result<(), DiskError> {
-        if self.keeps_journal()
-            && let Some(area) = journal::area(self.target.size())
-        {
+        if let Some(area) = self.journal_area() {
             self.target.zero(area)?;
         }
         self.front.write(
@@ -322,7 +386,8 @@ impl Deployment {
         if !self.target.discards() {
             return Ok(0);
         }
-        let mut used = ExtentSet::default();
+        // What a device gives back for what it discarded is undefined: nothing that is proven is among it.
+        let mut used = self.written.union(&self.blank);
         let mut all = ExtentSet::default();
         match &self.fitted.onto {
             Some(onto) => {
@@ -333,17 +398,6 @@ impl Deployment {
                 all.insert(0..self.target.size());
                 used.insert(0..FRONT_BYTES);
             }
-        }
-        let entries = self.manifest.entries.iter().enumerate();
-        for (_, entry) in entries.filter(|(index, _)| self.wants(*index)) {
-            for (_, run) in self.runs(entry) {
-                if let Some((part, at)) = self.fitted.place.of(run) {
-                    used.insert(at..at + part.len() as u64);
-                }
-            }
-        }
-        for (offset, bytes) in self.fitted.plan.stages.iter().flatten() {
-            used.insert(*offset..offset + bytes.len() as u64);
         }
         let mut discarded = 0;
         for range in all.subtract(&used.aligned_outwards(FRONT_BYTES)).iter() {
@@ -428,10 +482,31 @@ impl Deployment {
     /// [`DiskError::Write`].
     pub fn give_up(&self) -> Result<(), DiskError> {
         match self.fitted.onto {
-            Some(_) => self.wipe(),
+            Some(_) => self.hide(),
             None => Ok(()),
         }
     }
+}
+
+/// What is written of data and table, in bytes of the target.
+fn written(manifest: &Manifest, fitted: &Fitted) -> ExtentSet {
+    let mut written = ExtentSet::new();
+    for (index, entry) in manifest.entries.iter().enumerate() {
+        if !fitted.wanted.contains(index) {
+            continue;
+        }
+        let offset = manifest.geometry.chunk_offset(entry.chunk);
+        for run in entry.mask.runs() {
+            let run = offset + u64::from(run.start)..offset + u64::from(run.end);
+            if let Some((part, at)) = fitted.place.of(run) {
+                written.insert(at..at + part.len() as u64);
+            }
+        }
+    }
+    for (offset, bytes) in fitted.plan.stages.iter().flatten() {
+        written.insert(*offset..offset + bytes.len() as u64);
+    }
+    written
 }
 
 /// Decodes, checks and writes chunks; one to a thread.

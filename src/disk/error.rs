@@ -111,6 +111,14 @@ pub enum DiskError {
         /// End of the chunk.
         end: u64,
     },
+    /// A place that was made zero, because a former file system would be found there, reads back as something else.
+    #[error("read-back of {}: byte {offset} was made zero and is not, so what was there before would be found", path.display())]
+    NotBlank {
+        /// Target.
+        path: PathBuf,
+        /// Byte offset.
+        offset: u64,
+    },
     /// The table sectors did not read back as written.
     #[error("read-back of the partition table of {} differs at byte {offset}", path.display())]
     TableMismatch {
@@ -214,7 +222,7 @@ impl DiskError {
                     .collect::<Vec<_>>()
                     .join("; "),
             ),
-            Self::Mismatch { .. } | Self::TableMismatch { .. } => {
+            Self::Mismatch { .. } | Self::NotBlank { .. } | Self::TableMismatch { .. } => {
                 Some("what was written does not start as it is; check its cable and health, then deploy again".into())
             }
             Self::Image { path, source } => match source {

@@ -169,6 +169,7 @@ impl ReadBack {
         if let Some(failure) = state.failure.take() {
             return Err(failure);
         }
+        deployment.prove_blank(cancelled)?;
         progress(total, total);
         deployment.proof(&state.proven)
     }

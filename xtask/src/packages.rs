@@ -38,6 +38,18 @@ const NEEDS: &[Need] = &[
     need("ntfs-3g", "ntfs-3g", "NTFS through FUSE"),
     need("ntfsfix", "ntfs-3g", "NTFS"),
     need("mkfs.xfs", "xfsprogs", "a file system that is captured raw"),
+    need("mkfs.btrfs", "btrfs-progs", "what was on a target before"),
+    need(
+        "cryptsetup",
+        "cryptsetup-bin",
+        "what was on a target before",
+    ),
+    need("make-bcache", "bcache-tools", "what was on a target before"),
+    need(
+        "wipefs",
+        "util-linux",
+        "signatures of what was there before",
+    ),
     need(
         "partclone.ext4",
         "partclone",

@@ -1,0 +1,283 @@
+//! What was on a target before does not shine through a proven restore: every file system over every other signature, and Debian's
+//! `blkid` and `wipefs` find one owner of each partition and one table on the disk.
+//!
+//! The story: swap restored over LUKS2 was proven to the last byte and still said `crypto_LUKS`; NTFS over btrfs had two owners, so
+//! it was mounted by neither name; an md 0.90 superblock at the end of a disk made an array of it at the next start.
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "test arithmetic on small sizes"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests are the edge: they make files"
+)]
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::disk::{bytes_at, put_at};
+use common::images::{capture, restore};
+use common::process::{bash, run, text, tool};
+use common::{full, scratch};
+
+const MIB: u64 = 1 << 20;
+
+/// Bytes of every partition, the least in which blkid looks for ZFS, and where the first begins.
+const PART: u64 = 64 * MIB;
+const FIRST: u64 = MIB;
+
+/// What is restored, with the name blkid has for it.
+const FILE_SYSTEMS: [(&str, &str); 7] = [
+    ("ext4", "mke2fs -q -F -t ext4 $v"),
+    (
+        "ntfs",
+        "mkntfs -q -F -Q -p 2048 -H 255 -S 63 $v > /dev/null 2>&1",
+    ),
+    ("vfat", "mkfs.fat -F 32 -s 1 $v > /dev/null"),
+    ("exfat", "mkfs.exfat $v > /dev/null"),
+    ("swap", "mkswap -q $v"),
+    ("xfs", "mkfs.xfs -q --unsupported $v"),
+    ("btrfs", "mkfs.btrfs -q --mixed $v"),
+];
+
+/// What was there before, as blkid names it, and how it is made. Arrays and pools cannot be made in a container: their superblocks
+/// are written by hand, and blkid is asked before whether it takes them for what they are.
+const FORMER: [(&str, &str); 13] = [
+    (
+        "crypto_LUKS",
+        "cryptsetup -q luksFormat --type luks1 --pbkdf-force-iterations 1000 $v $k",
+    ),
+    (
+        "crypto_LUKS",
+        "cryptsetup -q luksFormat --type luks2 --luks2-metadata-size 4m --luks2-keyslots-size 4m --pbkdf pbkdf2 --pbkdf-force-iterations 1000 $v $k",
+    ),
+    ("linux_raid_member", "md090"),
+    ("linux_raid_member", "md1 $((PART - 8192)) 0"),
+    ("linux_raid_member", "md1 0 1"),
+    ("linux_raid_member", "md1 4096 2"),
+    ("LVM2_member", "lvm"),
+    ("bcache", "make-bcache --wipe-bcache -B $v > /dev/null"),
+    ("zfs_member", "zfs"),
+    ("btrfs", "mkfs.btrfs -q --mixed $v"),
+    ("xfs", "mkfs.xfs -q --unsupported $v"),
+    (
+        "ntfs",
+        "mkntfs -q -F -Q -p 2048 -H 255 -S 63 $v > /dev/null 2>&1",
+    ),
+    ("gpt", "sgdisk -n 1:2048:+4M $v > /dev/null"),
+];
+
+/// Those of the short form: LUKS2, both places of md at the end, LVM, ZFS, btrfs and GPT.
+const QUICK: [usize; 7] = [1, 2, 3, 6, 8, 9, 12];
+
+/// Shell functions that write superblocks by hand: md 0.90 and 1.x (Linux md(4)), LVM2 label (label_header of lib/label/label.h), and
+/// the uberblocks of the four labels of ZFS.
+const BY_HAND: &str = r#"
+put() { printf "$2" | dd of=$v bs=1 seek=$1 conv=notrunc status=none; }
+md090() { at=$(( (PART / 65536 - 1) * 65536 )); put $at '\xfc\x4e\x2b\xa9\0\0\0\0\x5a\0\0\0'; put $((at + 20)) 'abcd'; put $((at + 52)) 'efghijklmnop'; }
+md1() { put $1 '\xfc\x4e\x2b\xa9\1\0\0\0'; put $(($1 + 16)) 'abcdefghijklmnop'; put $(($1 + 144)) "$(printf '\\x%02x\\x%02x\\x%02x\\x%02x' $(($1 / 512 & 255)) $(($1 / 512 >> 8 & 255)) $(($1 / 512 >> 16 & 255)) 0)"; }
+lvm() { put 512 'LABELONE\1\0\0\0\0\0\0\0CRC!\x20\0\0\0LVM2 001abcdefghijklmnopqrstuvwxyz012345'; python3 - $v <<'PY'
+import struct, sys
+f = open(sys.argv[1], 'r+b'); f.seek(512); label = bytearray(f.read(512)); crc = 0xf597a6cf
+for byte in label[20:]:
+    crc ^= byte
+    for _ in range(8): crc = crc >> 1 ^ (0xedb88320 if crc & 1 else 0)
+label[16:20] = struct.pack('<I', crc); f.seek(512); f.write(label)
+PY
+}
+zfs() { for label in 0 262144 $((PART - 524288)) $((PART - 262144)); do for n in $(seq 0 31); do put $((label + 131072 + n * 1024)) '\x0c\xb1\xba\0\0\0\0\0'; done; done; }
+"#;
+
+/// A file of a partition's size with something in it.
+fn made(folder: &Path, name: &str, how: &str) -> PathBuf {
+    let file = folder.join(name);
+    bash(&format!(
+        "set -e; PART={PART}; v={}; k={}; echo secret > $k; truncate -s {PART} $v\n{BY_HAND}\n{how}",
+        text(&file),
+        text(&folder.join("key")),
+    ));
+    file
+}
+
+/// Copies what is not a hole of `file` to a place of `disk`.
+fn place(file: &Path, disk: &Path, at: u64) {
+    bash(&format!(
+        "dd if={} of={} bs=1M seek={} conv=notrunc,sparse status=none",
+        text(file),
+        text(disk),
+        at / MIB
+    ));
+}
+
+/// A disk with as many partitions as there are file systems.
+fn disk(file: &Path) {
+    fs::File::create(file)
+        .and_then(|f| f.set_len(FIRST + PART * FILE_SYSTEMS.len() as u64 + 4 * MIB))
+        .expect("a sparse disk");
+    let partitions: Vec<String> = (0..FILE_SYSTEMS.len() as u64)
+        .map(|n| format!("-n {}:{}:+64M", n + 1, (FIRST + n * PART) / 512))
+        .collect();
+    bash(&format!(
+        "sgdisk {} {} > /dev/null",
+        partitions.join(" "),
+        text(file)
+    ));
+}
+
+fn start(number: usize) -> u64 {
+    FIRST + PART * number as u64
+}
+
+/// All that blkid and wipefs find in a partition of a disk file, or the whole of it: names in order, each once.
+fn found(disk: &Path, at: u64, size: u64) -> (String, Vec<String>) {
+    let blkid = run(std::process::Command::new("blkid").args([
+        "-p",
+        "-o",
+        "export",
+        "-O",
+        &at.to_string(),
+        "-S",
+        &size.to_string(),
+        text(disk),
+    ]));
+    let value = |key: &str| {
+        let mut lines = blkid.stdout.lines();
+        lines.find_map(|line| line.strip_prefix(key).map(str::to_owned))
+    };
+    let one = match blkid.code {
+        Some(0) => value("TYPE=")
+            .or_else(|| value("PTTYPE="))
+            .unwrap_or_default(),
+        Some(8) => "ambivalent".to_owned(),
+        _ => String::new(),
+    };
+    // wipefs has no offset: a copy of what it looks at, sparse.
+    let folder = scratch();
+    let part = folder.path().join("part");
+    let copy = |from: u64, length: u64| {
+        let bytes = bytes_at(disk, at + from, length);
+        put_at(&part, from, &bytes);
+    };
+    fs::File::create(&part)
+        .and_then(|f| f.set_len(size))
+        .expect("a sparse file");
+    copy(0, 8 * MIB);
+    copy(size - 4 * MIB, 4 * MIB);
+    let listed = tool(&[
+        "wipefs",
+        "--noheadings",
+        "-O",
+        "TYPE",
+        "--parsable",
+        text(&part),
+    ])
+    .stdout;
+    let mut all: Vec<String> = listed.lines().map(|line| line.trim().to_owned()).collect();
+    all.dedup();
+    (one, all)
+}
+
+/// XFS and btrfs are taken whole, 64 MiB each, so nothing can be left in theirs: the longer form has them too.
+fn systems() -> &'static [(&'static str, &'static str)] {
+    &FILE_SYSTEMS[..if full() { 7 } else { 5 }]
+}
+
+#[test]
+fn no_file_system_shows_what_was_there_before_it() {
+    let folder = scratch();
+    let folder = folder.path();
+    let master = folder.join("master.raw");
+    disk(&master);
+    for (number, (name, how)) in systems().iter().enumerate() {
+        place(&made(folder, name, how), &master, start(number));
+    }
+    // What the tools say of it where nothing was before: wipefs takes the boot sectors of NTFS and exFAT for tables as well.
+    let alone: Vec<_> = (0..systems().len())
+        .map(|number| found(&master, start(number), PART))
+        .collect();
+    for ((one, all), (name, _)) in alone.iter().zip(systems()) {
+        assert_eq!(one, name, "{all:?}");
+    }
+    let image = folder.join("master.dcimg");
+    capture(&master, &image, &[]).ok();
+
+    let mut wrong = Vec::new();
+    for (index, (former, how)) in FORMER.iter().enumerate() {
+        if !full() && !QUICK.contains(&index) {
+            continue;
+        }
+        let before = made(folder, &format!("before-{index}"), how);
+        assert_eq!(found(&before, 0, PART).0, *former, "{how}");
+        let target = folder.join("target.raw");
+        disk(&target);
+        for number in 0..systems().len() {
+            place(&before, &target, start(number));
+        }
+        // The same all over the disk: what stands before its first partition, and at its end.
+        let size = fs::metadata(&target).expect("a disk").len();
+        put_at(&target, 0, &bytes_at(&before, 0, FIRST));
+        put_at(
+            &target,
+            size - 4 * MIB,
+            &bytes_at(&before, PART - 4 * MIB, 4 * MIB),
+        );
+        restore(&image, &target, &[]).ok();
+        for (number, (name, _)) in systems().iter().enumerate() {
+            let now = found(&target, start(number), PART);
+            if now != alone[number] {
+                wrong.push(format!("{name} over {former} ({how}): {now:?}"));
+            }
+        }
+        let now = found(&target, 0, size);
+        if now.0 != "gpt"
+            || now
+                .1
+                .iter()
+                .any(|name| !["gpt", "PMBR"].contains(&name.as_str()))
+        {
+            wrong.push(format!("the disk over {former} ({how}): {now:?}"));
+        }
+        fs::remove_file(before).expect("removed");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn onto_a_partition_nothing_is_left_in_it_and_nothing_else_is_touched() {
+    let folder = scratch();
+    let folder = folder.path();
+    let master = folder.join("master.raw");
+    disk(&master);
+    place(&made(folder, "swap", "mkswap -q $v"), &master, start(0));
+    let image = folder.join("master.dcimg");
+    capture(&master, &image, &[]).ok();
+
+    let target = folder.join("target.raw");
+    disk(&target);
+    let luks = made(folder, "luks", FORMER[1].1);
+    for number in 1..4 {
+        place(&luks, &target, start(number));
+        put_at(
+            &target,
+            start(number) + PART - 65536 * 2,
+            b"an md superblock at the end",
+        );
+    }
+    let before = folder.join("before.raw");
+    fs::copy(&target, &before).expect("a copy");
+    restore(&image, &target, &["--partitions", "1", "--onto", "3"]).ok();
+    assert_eq!(
+        found(&target, start(2), PART),
+        ("swap".to_owned(), vec!["swap".to_owned()])
+    );
+    let tail = bytes_at(&target, start(3) - 2 * MIB, 2 * MIB);
+    assert!(
+        tail.iter().all(|byte| *byte == 0),
+        "the end of the partition"
+    );
+    let end = fs::metadata(&target).expect("a disk").len();
+    for (from, to) in [(0, start(2)), (start(3), end)] {
+        common::disk::same_bytes("outside the partition", &before, &target, from, to - from);
+    }
+}
