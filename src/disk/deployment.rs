@@ -21,6 +21,7 @@ use super::fit::{Disk, Fit, Fitted, fitted};
 use super::front::{self, FRONT_BYTES, Front};
 use super::journal::{self, Bitmap};
 use super::remains;
+use super::spans::spans;
 use super::target_disk::TargetDisk;
 use super::{Cancelled, DiskError};
 use crate::target::DiskFacts;
@@ -233,6 +234,7 @@ impl Deployment {
             deployment: self,
             decoder,
             used: AlignedBuffer::new(chunk + ALIGNMENT),
+            spread: AlignedBuffer::new(chunk),
             disk_time: Duration::ZERO,
         })
     }
@@ -317,11 +319,22 @@ impl Deployment {
             return Ok(false);
         };
         // A mask never counts more bytes than a chunk has, and the buffer holds a chunk.
-        let used = &mut buffer[..entry.mask.used_bytes() as usize];
-        if self.reaches_out(entry) && !self.front.copy(index, used) {
-            return Ok(false);
+        let count = entry.mask.used_bytes() as usize;
+        if self.reaches_out(entry) {
+            if !self.front.copy(index, &mut buffer[..count]) {
+                return Ok(false);
+            }
+            self.read_runs(entry, &mut buffer[..count])?;
+        } else {
+            self.read_spans(entry, buffer)?;
         }
-        let mut rest = &mut *used;
+        let used = &buffer[..count];
+        Ok(content_id(self.id_key.as_ref(), &entry.mask, used) == entry.id)
+    }
+
+    /// Reads what has a place of the used bytes of an entry, run by run, over what is known of the others.
+    fn read_runs(&self, entry: &Entry, used: &mut [u8]) -> Result<(), DiskError> {
+        let mut rest = used;
         for (len, run) in self.runs(entry) {
             let (bytes, tail) = rest.split_at_mut(len);
             rest = tail;
@@ -331,7 +344,27 @@ impl Deployment {
                 self.target.read_at(at, bytes)?;
             }
         }
-        Ok(content_id(self.id_key.as_ref(), &entry.mask, used) == entry.id)
+        Ok(())
+    }
+
+    /// Reads the used bytes of an entry that lies within its place, in as few requests as pay, and moves them together.
+    fn read_spans(&self, entry: &Entry, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let offset = self.manifest.geometry.chunk_offset(entry.chunk);
+        for span in spans(entry.mask.runs()) {
+            let range = offset + u64::from(span.start)..offset + u64::from(span.end);
+            if let Some((_, at)) = self.fitted.place.of(range)
+                && let Some(bytes) = buffer.get_mut(span.start as usize..span.end as usize)
+            {
+                self.target.read_at(at, bytes)?;
+            }
+        }
+        let mut filled = 0;
+        for run in entry.mask.runs() {
+            let (start, end) = (run.start as usize, run.end as usize);
+            buffer.copy_within(start..end, filled);
+            filled += end - start;
+        }
+        Ok(())
     }
 
     /// The error for a chunk that was written and reads back as something else.
@@ -514,6 +547,8 @@ pub struct ChunkWriter<'a> {
     deployment: &'a Deployment,
     decoder: Decoder,
     used: AlignedBuffer,
+    /// Runs in their places, with zeros between them.
+    spread: AlignedBuffer,
     disk_time: Duration,
 }
 
@@ -545,11 +580,31 @@ impl ChunkWriter<'_> {
             return Ok(used.len() as u64);
         }
         let began = Instant::now();
+        let offset = manifest.geometry.chunk_offset(entry.chunk);
+        let mut runs = entry.mask.runs().peekable();
         let mut rest = used;
-        for (len, run) in deployment.runs(entry) {
-            let (bytes, tail) = rest.split_at(len);
-            rest = tail;
-            let Some((part, at)) = deployment.fitted.place.of(run) else {
+        for span in spans(entry.mask.runs()) {
+            // Whole spans go as they are; the free blocks of others are filled with zeros.
+            let mut filled = span.start;
+            let mut joined = None;
+            while let Some(run) = runs.next_if(|run| run.end <= span.end) {
+                let (bytes, tail) = rest.split_at((run.end - run.start) as usize);
+                rest = tail;
+                if run == span {
+                    joined = Some(bytes);
+                    break;
+                }
+                let place = &mut self.spread.bytes_mut()[..span.end as usize];
+                place[filled as usize..run.start as usize].fill(0);
+                place[run.start as usize..run.end as usize].copy_from_slice(bytes);
+                filled = run.end;
+            }
+            let bytes = match joined {
+                Some(bytes) => bytes,
+                None => &self.spread.bytes()[span.start as usize..span.end as usize],
+            };
+            let range = offset + u64::from(span.start)..offset + u64::from(span.end);
+            let Some((part, at)) = deployment.fitted.place.of(range) else {
                 continue;
             };
             let bytes = bytes.get(part).unwrap_or_default();

@@ -39,6 +39,7 @@ mod remains;
 pub mod restore;
 pub mod share;
 mod source;
+mod spans;
 pub mod survey;
 mod sys;
 pub mod target_disk;

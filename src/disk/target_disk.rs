@@ -1,6 +1,6 @@
 //! A disk being written: opened exclusively, written at offsets from many threads, flushed, read back.
 //!
-//! Owns the file descriptors of one target disk. Never decides what goes where. Everything that is aligned is written
+//! Owns the file descriptors of one target disk. Never decides what goes where. Everything that is large and aligned is written
 //! and read with `O_DIRECT`, so that a read-back comes from the device and not from memory; the rest, and files on
 //! file systems without direct I/O, go through the page cache and are synced and dropped from it before they are read
 //! back.
@@ -17,6 +17,10 @@ use std::path::{Path, PathBuf};
 
 /// Zeros written at once where the device cannot zero by itself.
 const IO_BYTES: usize = 1 << 20;
+
+/// Writes shorter than this go through the page cache, which sorts and joins thousands of them until the next flush; waiting for
+/// each of them alone takes a disk ten times as long.
+const SMALL_BYTES: usize = 64 << 10;
 
 /// An open target disk. All methods take `&self`: threads share it.
 pub struct TargetDisk {
@@ -137,11 +141,9 @@ impl TargetDisk {
                 self.size
             ))));
         }
-        let Some(direct) = self
-            .direct
-            .as_ref()
-            .filter(|_| self.is_aligned(offset, bytes.len()))
-        else {
+        let small = bytes.len() < SMALL_BYTES && is_pages(offset, bytes.len());
+        let direct = self.direct.as_ref();
+        let Some(direct) = direct.filter(|_| !small && self.is_aligned(offset, bytes.len())) else {
             return self.file.write_all_at(bytes, offset).map_err(failed);
         };
         if is_page_aligned(bytes.as_ptr()) {
@@ -279,6 +281,12 @@ fn takes_sectors(direct: &File, facts: &DiskFacts) -> bool {
     let mut buffer = AlignedBuffer::new(len);
     let read = direct.read_exact_at(buffer.bytes_mut(), 0);
     !read.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()))
+}
+
+/// Whole pages: the page cache needs nothing of what lies around them, so a direct write beside them meets no stale copy.
+fn is_pages(offset: u64, len: usize) -> bool {
+    let page = super::buffer::ALIGNMENT as u64;
+    offset.is_multiple_of(page) && (len as u64).is_multiple_of(page)
 }
 
 fn is_page_aligned(memory: *const u8) -> bool {
