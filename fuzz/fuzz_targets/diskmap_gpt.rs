@@ -25,6 +25,8 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, sector as u32) {
         let _ = diskmap::cross_check(&table, &disk);
+        let _ = diskmap::signature::beside_table(&disk, &table);
+        let _ = diskmap::other_sector_size(&disk, SIZE as u64, sector as u32);
         let pieces = table
             .regions
             .iter()
