@@ -38,12 +38,6 @@ const NEEDS: &[Need] = &[
     need("ntfs-3g", "ntfs-3g", "NTFS through FUSE"),
     need("ntfsfix", "ntfs-3g", "NTFS"),
     need("mkfs.xfs", "xfsprogs", "a file system that is captured raw"),
-    need("mkfs.btrfs", "btrfs-progs", "what was on a target before"),
-    need(
-        "cryptsetup",
-        "cryptsetup-bin",
-        "what was on a target before",
-    ),
     need("make-bcache", "bcache-tools", "what was on a target before"),
     need(
         "wipefs",
@@ -55,7 +49,11 @@ const NEEDS: &[Need] = &[
         "partclone",
         "the peer: oracle of tests and benches",
     ),
-    need("mkfs.btrfs", "btrfs-progs", "a file system on a whole disk"),
+    need(
+        "mkfs.btrfs",
+        "btrfs-progs",
+        "btrfs on a whole disk, and below a restore",
+    ),
     need("pvcreate", "lvm2", "a disk that LVM holds whole"),
     need(
         "cryptsetup",
@@ -174,15 +172,38 @@ pub(crate) fn ensure_peers() {
     }
 }
 
+/// Times that missing packages are installed. Installing one package may remove another that was in its way (a newer
+/// `qemu-utils` goes when Debian's own `qemu-system-x86` comes), which the second round brings back in a version that fits.
+const ROUNDS: usize = 2;
+
 /// Installs what is missing, saying what and why. Touches nothing when nothing is missing.
 pub(crate) fn ensure() -> Result<(), Failure> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !has(need.program)).collect();
-    if missing.is_empty() {
-        eprintln!("packages: all {} are here", NEEDS.len());
-        return Ok(());
+    for _ in 0..ROUNDS {
+        let missing = missing();
+        if missing.is_empty() {
+            eprintln!("packages: all {} are here", NEEDS.len());
+            return Ok(());
+        }
+        install(&missing)?;
     }
+    let still: Vec<&str> = missing().iter().map(|need| need.program).collect();
+    if still.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
+            "installed, and still missing: {}",
+            still.join(" ")
+        )))
+    }
+}
+
+fn missing() -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| !has(need.program)).collect()
+}
+
+fn install(missing: &[&Need]) -> Result<(), Failure> {
     let mut names: Vec<&str> = Vec::new();
-    for need in &missing {
+    for need in missing {
         eprintln!(
             "packages: {} is missing ({}): {}",
             need.program, need.why, need.package
@@ -202,20 +223,7 @@ pub(crate) fn ensure() -> Result<(), Failure> {
     watch(&["apt-get", "-q", "update"], quiet, 300, |_| {})?;
     let mut words = vec!["apt-get", "-q", "-y", "--no-install-recommends", "install"];
     words.extend(&names);
-    watch(&words, quiet, 900, |_| {})?;
-    let still: Vec<&str> = NEEDS
-        .iter()
-        .filter(|need| !has(need.program))
-        .map(|need| need.program)
-        .collect();
-    if still.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!(
-            "installed, and still missing: {}",
-            still.join(" ")
-        )))
-    }
+    watch(&words, quiet, 900, |_| {}).map(|_| ())
 }
 
 /// cargo-fuzz comes from the crate registry, not from Debian.
