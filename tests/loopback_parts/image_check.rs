@@ -232,7 +232,11 @@ fn rots(more: &[&str], of_agents: &[&str]) {
             "a half-written disk shows a table"
         );
     }
-    // What was recorded of the file counts no more.
+    // What was recorded of the file counts no more. The agents of the job have ended, as `--once` says.
+    let disk = folder.path().join("another.raw");
+    poisoned(&disk, DISK, TARGET_POISON);
+    let _another = Agent::start(Place::Here, &console, &disk, DISK, &[]);
+    console.wait_ready(1);
     let again = console.cli(&[&base[..], &["--dry-run"]].concat());
     assert_eq!(again.code, Some(7), "{}", again.story());
 }
