@@ -4,7 +4,8 @@
 //! makes other test runs on the same machine wait instead of failing.
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests are the edge: they wait and read files"
+    clippy::print_stderr,
+    reason = "tests are the edge: they wait, read files and tell what they saw"
 )]
 
 #[path = "loopback_parts/commit.rs"]
