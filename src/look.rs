@@ -1,4 +1,4 @@
-//! What a disk has to look like when the order to erase it is carried out.
+//! Contents a disk must have when the order to erase it is carried out.
 //!
 //! A technician confirms a disk as the plan shows it. Between that moment and the first write hours may pass: the agent looks
 //! again, and writes only to a disk that still looks so. Values only; the agent and the console use the same rule.
@@ -6,7 +6,7 @@
 use crate::target::{DiskFacts, PartitionFacts};
 use serde::{Deserialize, Serialize};
 
-/// What was confirmed of a disk's contents.
+/// Contents of a disk that were confirmed.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "as")]
 pub enum Look {
@@ -27,7 +27,7 @@ pub enum Look {
         /// The partitions the plan showed.
         #[serde(default)]
         partitions: Vec<PartitionFacts>,
-        /// Those of the image.
+        /// Partitions of the image.
         #[serde(default)]
         image: Vec<PartitionFacts>,
     },
@@ -99,7 +99,7 @@ fn places(partitions: &[PartitionFacts]) -> String {
     }
 }
 
-/// What is on a disk, in a few words.
+/// Contents of a disk in a few words.
 pub fn contents(disk: &DiskFacts) -> String {
     if disk.blank {
         "blank".to_owned()

@@ -29,7 +29,7 @@ pub fn partition_line(p: &PartitionMeta) -> String {
     format!("{head}, {taken}{left_out}")
 }
 
-/// What lies in a partition of a disk, or on a whole disk (number 0), without its used bytes: nobody counted them.
+/// Line on a partition of a disk, or on a whole disk (number 0), without its used bytes, which nobody has counted.
 pub fn content_line(
     number: u32,
     kind: Option<&str>,
@@ -53,7 +53,7 @@ pub fn content_line(
     )
 }
 
-/// Whether a line is about this partition.
+/// True if a line is about this partition.
 pub fn is_about(line: &str, number: u32) -> bool {
     line.starts_with(&format!("partition {number} "))
 }

@@ -152,7 +152,7 @@ pub struct DiskFacts {
 }
 
 impl DiskFacts {
-    /// Whether this is the same piece of hardware, by everything that names it. Not what is on it.
+    /// True if this is the same piece of hardware, by path, model, serial number and size. Contents are not compared.
     pub fn is_same(&self, other: &Self) -> bool {
         self.path == other.path
             && self.model == other.model
@@ -206,11 +206,11 @@ impl Choice {
     }
 }
 
-/// What a target's disk is after its part in a job.
+/// State of a target's disk after its part in a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskNow {
-    /// As it was: nothing was written.
+    /// The disk is as it was: nothing was written.
     Untouched,
     /// Without a partition table.
     Blank,

@@ -377,8 +377,8 @@ fn a_busy_port_is_named() {
     );
 }
 
-/// What is on a disk dated from its agent's connection: right after a deployment the plan said "nothing known" and refused
-/// `--onto`, and after a cancel it listed partitions of a blank disk.
+/// A plan after a job or a cancel shows the disk's present contents, not those of its agent's connection: right after a
+/// deployment the plan said "nothing known" and refused `--onto`, and after a cancel it listed partitions of a blank disk.
 #[test]
 fn a_plan_after_a_job_or_a_cancel_says_what_is_on_the_disk() {
     let _ports = the_ports();

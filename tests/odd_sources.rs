@@ -1,5 +1,5 @@
-//! What people name as a disk or an image and is none, or not of the kind it is taken for: refused by name, with the way
-//! on, and nothing is made, written or waited for.
+//! Sources that people name as a disk or an image although they are none, or not of the kind they are taken for: refused by
+//! name, with the way on, and nothing is made, written or waited for.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"

@@ -1,4 +1,4 @@
-//! What was on a target before does not shine through a proven restore: every file system over every other signature, and Debian's
+//! Former contents of a target do not shine through a proven restore: every file system over every other signature, and Debian's
 //! `blkid` and `wipefs` find one owner of each partition and one table on the disk.
 //!
 //! The story: swap restored over LUKS2 was proven to the last byte and still said `crypto_LUKS`; NTFS over btrfs had two owners, so
@@ -27,7 +27,7 @@ const MIB: u64 = 1 << 20;
 const PART: u64 = 64 * MIB;
 const FIRST: u64 = MIB;
 
-/// What is restored, with the name blkid has for it.
+/// File systems to restore: name in blkid, and command that makes it.
 const FILE_SYSTEMS: [(&str, &str); 7] = [
     ("ext4", "mke2fs -q -F -t ext4 $v"),
     (
@@ -41,8 +41,8 @@ const FILE_SYSTEMS: [(&str, &str); 7] = [
     ("btrfs", "mkfs.btrfs -q --mixed $v"),
 ];
 
-/// What was there before, as blkid names it, and how it is made. Arrays and pools cannot be made in a container: their superblocks
-/// are written by hand, and blkid is asked before whether it takes them for what they are.
+/// Signatures of former contents: name in blkid, and command that makes it. Arrays and pools cannot be made in a container:
+/// their superblocks are written by hand, and blkid is asked before whether it takes them for what they are.
 const FORMER: [(&str, &str); 13] = [
     (
         "crypto_LUKS",
@@ -68,7 +68,7 @@ const FORMER: [(&str, &str); 13] = [
     ("gpt", "sgdisk -n 1:2048:+4M $v > /dev/null"),
 ];
 
-/// Those of the short form: LUKS2, both places of md at the end, LVM, ZFS, btrfs and GPT.
+/// Indices of the former contents in the short form: LUKS2, both places of md at the end, LVM, ZFS, btrfs and GPT.
 const QUICK: [usize; 7] = [1, 2, 3, 6, 8, 9, 12];
 
 /// Shell functions that write superblocks by hand: md 0.90 and 1.x (Linux md(4)), LVM2 label (label_header of lib/label/label.h), and

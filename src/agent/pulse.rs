@@ -49,7 +49,7 @@ impl Pulse {
     }
 }
 
-/// What a thread and a disk have done so far, as numbers that only grow.
+/// Work counters of a thread and a disk: processor time, bytes moved, completed requests. They only grow.
 fn work(thread: Pid, disk: &Path) -> Vec<u64> {
     let task = format!("/proc/self/task/{}", thread.as_raw_nonzero());
     let read = |path: String| fs::read_to_string(path).unwrap_or_default();

@@ -92,7 +92,7 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
     watch_new(&job, args.detach, starts_by_hand, context).await
 }
 
-/// What a technician confirms.
+/// Question the technician answers before the job starts: the disks to erase and write.
 pub(super) fn question(plan: &Plan) -> String {
     let (taken, _) = plan_text::split(plan);
     let disks = table::count(taken.len(), "disk");

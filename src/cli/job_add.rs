@@ -29,7 +29,7 @@ pub(super) struct AddArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(args: AddArgs, context: &Context) -> Ended {
     let out = &context.out;
     let client = context.client();

@@ -251,7 +251,7 @@ fn disk_table(targets: &[&PlannedTarget], onto: Option<u32>) -> String {
     columns.text()
 }
 
-/// What is on a disk, with the age of that when the machine was not there to say it.
+/// Contents of a disk, with their age if the machine was not connected to report them.
 fn age_of(target: &PlannedTarget, contents: String) -> String {
     match target.facts_age_seconds {
         Some(age) => format!("{contents} (said {} ago)", units::span(age)),

@@ -145,7 +145,7 @@ pub struct TargetView {
     /// What a person at the target asks for, and how it is confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asks: Option<String>,
-    /// What is known of who it is.
+    /// Identity of the target: open questions and values that are not unique.
     #[serde(default)]
     pub identity: IdentityView,
     /// The machine.
@@ -170,13 +170,13 @@ impl TargetView {
     }
 }
 
-/// What is known of who a machine is.
+/// Identity of a machine as the console shows it: open questions and values that are not unique.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct IdentityView {
     /// Names of targets it may be, with a part changed; `POST /v1/targets/{id}/identify` answers it.
     #[serde(default)]
     pub may_be: Vec<String>,
-    /// What it says that other machines say too, so that it decides nothing.
+    /// Identity values of the machine that other machines report too, so that they decide nothing.
     #[serde(default)]
     pub not_unique: Vec<String>,
 }
@@ -308,7 +308,7 @@ pub struct BootSync {
 pub struct BootKnown {
     /// Target.
     pub id: String,
-    /// What it is known by.
+    /// Identity record of the target.
     pub record: Record,
     /// Something waits for it and is not over for it.
     pub wanted: bool,
@@ -323,7 +323,7 @@ pub struct BootOrders {
     pub policy: BootPolicy,
     /// Every target.
     pub known: Vec<BootKnown>,
-    /// What several machines have, so that it decides nothing.
+    /// Identity values that several machines have, so that they decide nothing.
     #[serde(default)]
     pub shared: Shared,
     /// `address:port` agents connect to.
@@ -478,7 +478,7 @@ pub struct JobTarget {
     /// Bytes written to the disk in the end.
     #[serde(default)]
     pub bytes_written: u64,
-    /// What its disk is now; absent while it works, and when nobody heard it say.
+    /// State of its disk; absent while it works, and when no agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_now: Option<DiskNow>,
     /// Seconds from order to end.
@@ -546,7 +546,7 @@ pub struct Newcomer {
     pub name: String,
     /// The disk that would be written, one line.
     pub disk: String,
-    /// What is on it.
+    /// Contents of that disk.
     pub contents: String,
     /// Why it waits, and what lets it in.
     pub reason: String,
@@ -594,7 +594,7 @@ pub struct JobView {
 }
 
 impl JobView {
-    /// What a target has to prove.
+    /// Root hash that a target must read back to be done.
     pub fn proof_root(&self) -> &str {
         self.chosen_root.as_deref().unwrap_or(&self.root)
     }
@@ -687,7 +687,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// What a target has to prove.
+    /// Root hash that a target must read back to be done.
     pub fn proof_root(&self) -> &str {
         self.chosen_root.as_deref().unwrap_or(&self.root)
     }
@@ -721,8 +721,8 @@ pub struct CreateJob {
     /// Ids of the targets the technician confirmed: those of the `Plan` without a refusal. The console plans again and
     /// refuses (exit code 5) when it now comes to other targets.
     pub expect_targets: Vec<String>,
-    /// What the plan showed of the disk of each of them, as `confirm::shown` words it. The console refuses when a disk, or what
-    /// is on it, is another by now.
+    /// Disk of each of these targets as the plan showed it, in the words of `confirm::shown`, by target id. The console refuses
+    /// when a disk or its contents have changed since.
     #[serde(default)]
     pub expect_disks: BTreeMap<String, String>,
 }
@@ -741,7 +741,7 @@ pub struct AddRequest {
     pub targets: String,
     /// Ids of the targets the technician confirmed.
     pub expect_targets: Vec<String>,
-    /// What the plan showed of the disk of each of them.
+    /// Disk of each of these targets as the plan showed it, by target id.
     #[serde(default)]
     pub expect_disks: BTreeMap<String, String>,
 }

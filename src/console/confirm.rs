@@ -1,4 +1,4 @@
-//! What a technician confirmed, held against what is there now.
+//! Comparison of the technician's confirmation with the disks and contents of now.
 //!
 //! Owns: the words by which a disk is confirmed. Pure. What always holds: a target is let into a job only with the disk, and
 //! with the contents of it, that somebody saw.
@@ -14,7 +14,7 @@ pub fn shown(disk: &DiskFacts) -> String {
     format!("{}: {}", disk.title(), look::contents(disk))
 }
 
-/// What is confirmed with a plan: the disk of each target that would be written, by id.
+/// Disks that a plan asks to confirm: the disk of each target that would be written, by target id.
 pub fn disks(plan: &Plan) -> BTreeMap<String, String> {
     plan.targets
         .iter()

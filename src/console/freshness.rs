@@ -1,4 +1,4 @@
-//! What is on the disks, asked when it matters.
+//! Fresh disk contents: agents are asked again before each plan.
 //!
 //! Facts of an agent are as old as its connection, or as the last time it was asked. Before each plan everyone whom the plan may
 //! be about is asked again; who does not answer in time is shown with the age of what is known.

@@ -83,7 +83,7 @@ async fn identify(
     room.client.post(&path, &request).await
 }
 
-/// What `diskcast pxe serve` says to `GET /boot.ipxe?mac=...&uuid=...`: its services with the console's word, on free ports.
+/// Answer of `diskcast pxe serve` to `GET /boot.ipxe?mac=...&uuid=...`, with the console's orders, on free ports.
 async fn boots(room: &Room, number: u8, uuid: &str) -> Verdict {
     let policy = FromConsole::default();
     policy.sync(&room.client).await.unwrap();

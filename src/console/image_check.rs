@@ -48,7 +48,7 @@ pub struct FileStamp {
 }
 
 impl FileStamp {
-    /// Of an open file.
+    /// Stamp of an open file.
     pub fn of(metadata: &std::fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -75,7 +75,7 @@ pub struct CheckRecord {
     pub checked: String,
 }
 
-/// What a check came to: when it ended, and what is damaged.
+/// Result of a check: when it ended, and the damage it found.
 #[derive(Clone, Debug)]
 struct Found {
     checked: String,
@@ -98,7 +98,7 @@ impl RunningCheck {
         (self.done_bytes.load(Ordering::Relaxed), self.total_bytes)
     }
 
-    /// Whether it has ended, and with what: damage of what `choice` takes, in words, or none.
+    /// Result of the check once it has ended: the time of the check, or in words the damage of the parts that `choice` takes.
     pub fn verdict(&self, image: &MasterImage, choice: &Choice) -> Option<Result<String, String>> {
         let found = self.found.borrow().clone()?;
         Some(match image.damage_of(choice, &found.faults) {

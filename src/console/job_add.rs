@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 impl Console {
-    /// What adding these targets to a job would do.
+    /// Plans the addition of these targets to a job; changes nothing.
     ///
     /// # Errors
     /// `Refused` for a job that is over, a capture, and one whose template makes each machine itself.
@@ -23,7 +23,7 @@ impl Console {
     /// Adds targets to a job, when the plan still comes to the ones, and to the disks, that were confirmed.
     ///
     /// # Errors
-    /// As [`Self::plan_add`]; `Refused` when anything is another by now.
+    /// The errors of [`Self::plan_add`]; `Refused` also when the plan has changed since it was confirmed.
     pub async fn add_to_job(&self, id: u64, asked: AddRequest) -> Result<JobView, ApiError> {
         let handle = self.open_job(id).await?;
         let plan = self.plan_of_added(&handle, asked.targets).await?;

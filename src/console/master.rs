@@ -303,7 +303,7 @@ impl MasterImage {
         }
     }
 
-    /// What of these faults a choice meets, in words: the first, and how many more.
+    /// Faults that touch the parts of a choice, in words: the first, and how many more. None if no fault touches them.
     pub fn damage_of(&self, choice: &Choice, faults: &[ChunkFault]) -> Option<String> {
         let wanted =
             (!choice.is_whole()).then(|| choice.wanted(self.image.manifest(), &self.table));

@@ -67,7 +67,7 @@ pub fn clean_line(text: &str, max: usize) -> String {
         .collect()
 }
 
-/// What a machine says of its identity. Agents with files for disks are told apart by their paths.
+/// Identity values that a machine reports. Agents with files for disks are told apart by the paths of those files.
 pub fn evidence(facts: &Facts) -> Evidence {
     let cards = facts.nics.iter().map(|nic| nic.mac.as_str());
     let files = facts.disks.iter().filter(|disk| disk.file_backed);

@@ -209,7 +209,8 @@ impl Console {
         // An interrupted job may still be retried: its agents keep what they have.
     }
 
-    /// What an agent says to a job that has just ended: its outcome is recorded, and it is answered. True for an outcome.
+    /// Handles a message of an agent to a job that has just ended: records an outcome and answers it.
+    /// Returns true for an outcome.
     pub async fn after_the_end(&self, id: u64, input: Input) -> bool {
         match input {
             Input::Outcome { target, outcome } => {

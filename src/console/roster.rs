@@ -98,7 +98,7 @@ pub struct Joined {
     pub row: TargetRow,
     /// The job it is in, for the job to hear of the new connection.
     pub job: Option<String>,
-    /// What changed about who is who: to be stored.
+    /// Changes of identities, to be stored.
     pub identity: IdentityRows,
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How late a job may begin, unless told otherwise: a restart of the console, a suspended laptop.
 pub const START_WINDOW: Duration = Duration::from_secs(15 * 60);
 
-/// What the clock says of a job.
+/// Standing of a scheduled job against the clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Due {
     /// Its time is to come.

@@ -155,7 +155,7 @@ pub(super) struct FakeAgent {
     heard: mpsc::UnboundedReceiver<ConsoleMessage>,
     said: mpsc::UnboundedSender<AgentMessage>,
     pub(super) target: String,
-    /// What it says of itself; nothing, and it does not answer.
+    /// Facts that the agent reports; with none it does not answer.
     pub(super) facts: Arc<Mutex<Option<Facts>>>,
 }
 

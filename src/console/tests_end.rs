@@ -144,7 +144,7 @@ async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
     room.close().await;
 }
 
-/// What was erased is named as the plan named it: a path is another disk tomorrow.
+/// The report names the erased disk as the plan named it: the same path is another disk tomorrow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_names_the_disk_that_was_erased() {
     let data = tempfile::tempdir().unwrap();

@@ -62,7 +62,7 @@ pub enum AgentMessage {
     },
     /// What the agent found.
     DoctorAnswer(Box<DoctorAnswer>),
-    /// What this machine is and what is on its disks now: answer to `AskFacts`, and said by itself after each job.
+    /// Facts of this machine and the present contents of its disks: the answer to `AskFacts`, and sent unasked after each job.
     Facts(Box<Facts>),
     /// A person at the target wants to see what may be done; answered by `Menu`.
     MenuRequest,
@@ -190,7 +190,7 @@ pub struct Outcome {
     /// Disk that was written, as `DiskFacts::title` names it.
     #[serde(default)]
     pub disk: String,
-    /// What the disk is now.
+    /// State of the disk at the end of the job.
     #[serde(default)]
     pub disk_now: Option<DiskNow>,
     /// Bytes written to the disk.
@@ -252,7 +252,7 @@ pub enum ConsoleMessage {
     Doctor(DoctorRequest),
     /// The whole probe is sent: no need to wait for its end on the wire.
     DoctorEnd,
-    /// What is on your disks now? Answered by `Facts`; an agent of an earlier version says nothing.
+    /// Request for the present contents of the disks. Answered by `Facts`; an agent of an earlier version does not answer.
     AskFacts,
     /// Are you there? Sent every few seconds; the agent answers `Pong`.
     Ping,
@@ -389,7 +389,7 @@ pub struct DiskOrder {
     /// Model at planning time.
     #[serde(default)]
     pub model: Option<String>,
-    /// What may be on it; anything else is refused before the first write.
+    /// Contents the disk may have; any others are refused before the first write.
     #[serde(default)]
     pub look: Look,
 }
@@ -406,7 +406,7 @@ impl DiskOrder {
         }
     }
 
-    /// Whether this is the disk the order names. Not what is on it.
+    /// True if this is the disk the order names, by path, serial number, size and model. Contents are not compared.
     pub fn names(&self, disk: &DiskFacts) -> bool {
         // A console or agent of an earlier version says no model.
         let model = self.model.is_none() || self.model == disk.model;

@@ -102,9 +102,9 @@ pub enum SendingEvent {
 
 /// Why a session ended by itself.
 enum Fault {
-    /// Of the wire.
+    /// Fault of the network.
     Wire(String),
-    /// Of what is sent.
+    /// Fault of the source that is sent.
     Source(String),
 }
 

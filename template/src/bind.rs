@@ -54,7 +54,7 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// What its machine is known by.
+    /// Identity values of the binding's machine.
     pub fn evidence(&self) -> Evidence {
         Evidence {
             uuid: self.uuid,
@@ -262,7 +262,7 @@ fn recognise<'a>(request: &BindRequest<'a>, faults: &mut Vec<BindFault>) -> Vec<
     known
 }
 
-/// What is shared already, and what two machines of this very request have.
+/// Shared identity values: those stored before, and those that two machines of this request have in common.
 fn shared_by(shared: &Shared, machines: &[Evidence]) -> Shared {
     let mut all = shared.clone();
     let mut seen: BTreeSet<Value> = BTreeSet::new();
@@ -277,7 +277,7 @@ fn shared_by(shared: &Shared, machines: &[Evidence]) -> Shared {
 /// Index of the binding of a machine.
 ///
 /// # Errors
-/// Those it may be, when nothing decides.
+/// The bindings that the machine may have, when nothing decides between them.
 fn remembered<'a>(
     machine: &Machine,
     evidence: &Evidence,

@@ -39,7 +39,7 @@ pub enum ListKey {
 }
 
 impl Listed {
-    /// What the line says of its machine.
+    /// Identity values that the line gives of its machine.
     pub fn evidence(&self) -> Evidence {
         match self.key {
             ListKey::Mac(mac) => Evidence {

@@ -81,7 +81,7 @@ impl Machine {
         self.boot_mac.or_else(|| self.macs.first().copied())
     }
 
-    /// What it is known by.
+    /// Identity values of the machine.
     pub fn evidence(&self) -> Evidence {
         let cards: Vec<String> = self.all_macs().iter().map(Mac::to_string).collect();
         let cards = cards.iter().map(String::as_str);

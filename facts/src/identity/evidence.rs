@@ -1,4 +1,4 @@
-//! What a machine says of itself, and which of it several machines say.
+//! Identity values that a machine reports, and the set of those that several machines report.
 
 use crate::{Mac, Uuid};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ const MAX_SERIAL: usize = 256;
 /// Values remembered as shared. Beyond this a technician is asked again after a restart; nothing is ever merged for it.
 const MAX_SHARED: usize = 65_536;
 
-/// What is known of a machine's identity. A missing value decides nothing.
+/// Known identity values of a machine. A missing value decides nothing.
 #[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Evidence {
     /// SMBIOS UUID.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A known machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// What it is known by.
+    /// Identity values of the machine.
     pub evidence: Evidence,
     /// Ids of machines it may be, until a person has said.
     #[serde(default)]
@@ -28,7 +28,7 @@ pub struct Mark {
     pub machines: [String; 2],
 }
 
-/// What has to be kept after a call.
+/// Changes of the register in one call, to be stored by the caller.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Change {
     /// Records that are new or different.
@@ -48,7 +48,7 @@ pub struct Sighting {
     pub id: String,
     /// It was not known under this id before.
     pub new: bool,
-    /// What has to be kept.
+    /// Changes to be stored.
     pub change: Change,
 }
 
@@ -84,7 +84,7 @@ pub struct Register {
 }
 
 impl Register {
-    /// What was kept. Questions about machines that were forgotten meanwhile are closed.
+    /// Builds the register from stored records and shared values. Open questions about forgotten machines are closed.
     pub fn new(records: impl IntoIterator<Item = (String, Record)>, shared: Shared) -> Self {
         let mut register = Self {
             records: records.into_iter().collect(),

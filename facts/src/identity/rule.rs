@@ -11,7 +11,7 @@ enum Match {
     Missing,
 }
 
-/// What a known machine is to a sighting.
+/// Result of comparing a known machine with a sighting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Relation {
     /// Nothing in common that decides anything.
@@ -77,8 +77,8 @@ fn compare(known: &Evidence, seen: &Evidence, shared: &dyn Fn(&Value) -> bool) -
     ]
 }
 
-/// What card and UUID of a machine that boots say about a known one: how many of them agree, and whether one differs. No packet tells the serial
-/// number, so a card that agrees beside a UUID that differs may be a new board as well as a dock.
+/// Compares card and UUID of a booting machine with a known one: how many of them agree, and whether one differs. No boot packet
+/// carries the serial number, so a card that agrees beside a UUID that differs may be a new board as well as a dock.
 pub(super) fn compare_boot(known: &Evidence, seen: &Evidence, shared: &Shared) -> (u8, bool) {
     let [uuid, _, cards] = compare(known, seen, &|value| shared.has(value));
     let agreeing = [uuid, cards]
@@ -116,7 +116,7 @@ fn cards(known: &[Mac], seen: &[Mac], moves: &dyn Fn(Mac) -> bool) -> Match {
 /// A known machine, for [`judge`].
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
-    /// What it is known by.
+    /// Identity values of the machine.
     pub evidence: &'a Evidence,
     /// It is connected now, so whoever else is seen is another machine.
     pub live: bool,

@@ -269,7 +269,7 @@ struct Runner {
     sources: Sources,
     /// When the last block came, in seconds of the job.
     news_at: f64,
-    /// What the disk is as of the last write.
+    /// State of the disk as of the last write.
     disk_now: DiskNow,
     /// The disk by model, serial and size, once it was looked at.
     title: String,

@@ -92,7 +92,7 @@ struct Inner {
     orders: Option<BootOrders>,
     /// Who is who, as the orders say.
     register: Register,
-    /// What something waits for, by target.
+    /// True for each target that a job, a capture or `target wake` waits for; by target id.
     wanted: BTreeMap<String, bool>,
     events: VecDeque<BootEvent>,
     servers: Vec<Ipv4Addr>,

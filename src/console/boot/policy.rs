@@ -38,8 +38,9 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Of the machine with this card and UUID; `wanted` says which targets something waits for. Who may be one of several targets is not
-    /// known: a twin board, or a laptop on a dock, must not be sent to its own disk for what another machine did.
+    /// Standing of the machine with this card and UUID; `wanted` tells whether something waits for a target. A machine
+    /// that may be one of several targets is not known: a twin board, or a laptop on a dock, must not be sent to its own disk
+    /// for what another machine did.
     pub fn of(found: &BootMatch, wanted: impl Fn(&str) -> bool) -> Self {
         let mut all = found.known.iter().chain(&found.unsure);
         Self {

@@ -310,7 +310,7 @@ pub fn log_event(job: &str, text: String) -> Event {
     }
 }
 
-/// Whether a place that is over takes an outcome: nobody has heard one from its agent.
+/// True if a place that ended still takes an outcome: its agent has not reported one.
 pub fn awaits_word(row: &JobTargetRow) -> bool {
     place::awaits_word(row)
 }

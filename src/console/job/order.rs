@@ -38,7 +38,7 @@ pub(super) struct Member<'a> {
     pub(super) place: usize,
     /// The disk that was confirmed.
     pub(super) disk: &'a DiskFacts,
-    /// What may be on it.
+    /// Contents the disk may have for the order to be carried out.
     pub(super) look: Look,
     pub(super) bulk_port: u16,
     /// Receivers in the session.

@@ -46,7 +46,7 @@ pub(super) struct Place {
 /// A target that was asked to leave its job.
 #[derive(Clone)]
 pub(super) struct Leaving {
-    /// What it ends as, unless it proves its disk all the same.
+    /// State the target ends in, unless it proves its disk all the same.
     pub(super) state: TargetState,
     /// Why.
     pub(super) reason: String,
@@ -217,7 +217,7 @@ impl Place {
     }
 }
 
-/// Whether an outcome is news: a place that ended without its agent's word takes it whenever it comes.
+/// True if an outcome is news: a place that ended without a report from its agent takes it whenever it comes.
 pub(super) fn awaits_word(row: &JobTargetRow) -> bool {
     row.view.state != TargetState::Done && row.view.disk_now.is_none()
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// retries a sector (minutes at most) and the reset of a controller.
 pub const STALL_LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// What moves when a target gets on.
+/// Progress values of a target; a change in any of them means that the target is not stalled.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Mark {
     state: Option<TargetState>,
@@ -60,7 +60,7 @@ impl Stall {
         );
     }
 
-    /// So many bytes of it arrived here: for work whose progress the console sees itself.
+    /// Notes progress that the console sees itself: the bytes that have arrived here.
     pub fn took(&mut self, now: Duration, state: TargetState, bytes: u64) {
         self.moved(
             now,

@@ -19,7 +19,7 @@ type Entries = BTreeMap<String, Entry>;
 pub struct Identified {
     /// The target that is left.
     pub row: TargetRow,
-    /// What has to be stored.
+    /// Changes of identities, to be stored.
     pub identity: IdentityRows,
     /// The agent's connection under the id that is gone: once it is closed the agent comes back as the target it is.
     pub close: Option<Link>,
@@ -88,7 +88,7 @@ impl Roster {
         self.register().forget(id);
     }
 
-    /// What is known of who a target is, with the names of those it may be.
+    /// Identity of a target as the API shows it, with the names of the targets it may be.
     pub(super) fn identity_view(entries: &Entries, register: &Register, id: &str) -> IdentityView {
         let Some(record) = register.record(id) else {
             return IdentityView::default();

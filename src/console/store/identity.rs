@@ -5,7 +5,7 @@ use super::database::{Database, StoreError, json, text};
 use facts::identity::{Record, Shared, Value};
 use rusqlite::params;
 
-/// What changed, to be kept together.
+/// Changes of identities, stored together.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityRows {
     /// Targets with what they are known by.
@@ -68,7 +68,7 @@ impl Database {
 }
 
 impl Store {
-    /// What every target is known by, and what several of them share.
+    /// Identity records of all targets, and the values that several of them share.
     pub async fn identities(&self) -> Result<(Vec<(String, Record)>, Shared), StoreError> {
         self.call(|db| db.identities()).await
     }

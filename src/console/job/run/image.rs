@@ -8,7 +8,7 @@ use crate::net::control::Unfinished;
 use crate::target::TargetState;
 use std::sync::Arc;
 
-/// What a job knows of its image.
+/// Progress of a job's image check, which orders wait for.
 #[derive(Default)]
 pub(super) enum Gate {
     /// Nobody looked yet.
@@ -21,7 +21,8 @@ pub(super) enum Gate {
 }
 
 impl JobRun {
-    /// Whether targets may be ordered to wipe: the image was checked as it is now. Begins a check otherwise.
+    /// Returns true if targets may be ordered to wipe: the image was checked in its present state, or `--no-check` skips it.
+    /// Begins a check otherwise.
     pub(super) async fn may_order(&mut self) -> bool {
         match &self.gate {
             Gate::Open => return self.session_view.damage.is_none(),

@@ -1,6 +1,6 @@
 //! Machines that come after a job was confirmed.
 //!
-//! What always holds: none of them is let in by itself. It waits, with the reason, until a technician has seen its disk and
+//! Invariant: none of them is let in by itself. It waits, with the reason, until a technician has seen its disk and
 //! confirms it (`job add`). Where the confirmation itself named the rule (`--also-new`), a machine joins when its disk is blank:
 //! with anything on it, it waits like the others. The order to its agent says `blank` too, and the agent looks again.
 

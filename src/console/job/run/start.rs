@@ -51,7 +51,7 @@ impl JobRun {
         }
     }
 
-    /// Whether the time of a scheduled job has come. One whose window is over is missed, and begins by hand only.
+    /// True if the start time of a scheduled job has come. A job whose window is over is missed, and begins by hand only.
     async fn is_due(&mut self, at: &str) -> bool {
         // It was due, and the image is being checked.
         if self.start_asked {
