@@ -1,4 +1,4 @@
-//! What claims a whole disk beside its partition table.
+//! Claims on a whole disk beside its partition table.
 //!
 //! A disk that is given to md, LVM, ZFS, bcache or LUKS as a whole may carry a table all the same: one that
 //! lies inside a mirror, one that somebody made over it, or the claim is what an earlier life left behind.
@@ -20,7 +20,7 @@ const MARK_BYTES: u64 = 24;
 /// The level of an md mirror, whose members each hold all of it.
 const MD_MIRROR: u32 = 1;
 
-/// Where the level is in an md superblock of version 1 and of 0.90.
+/// Byte offsets of the RAID level in an md superblock of version 1 and of version 0.90.
 const MD_LEVELS: [usize; 2] = [72, 28];
 
 /// How much of a disk a claim on it needs.
@@ -36,11 +36,11 @@ pub enum Needs {
 /// A claim on the whole of a disk that has a partition table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// What claims it.
+    /// Kind of the array, volume or file system that claims the disk.
     pub kind: FsKind,
     /// First byte of the signature.
     pub at: u64,
-    /// What of the disk it needs.
+    /// Part of the disk that a copy has to hold for the claim.
     pub needs: Needs,
 }
 
@@ -76,8 +76,8 @@ pub fn beside_table(dev: &dyn ReadAt, table: &PartitionTable) -> io::Result<Vec<
     Ok(claims)
 }
 
-/// What a boot sector says was weighed against the entries when the table was read: GRUB leaves the
-/// parameters of an older file system in LBA 0.
+/// True for the kinds whose signature is a boot sector. They are no claims: the boot sector was weighed
+/// against the entries when the table was read, as GRUB leaves the parameters of an older file system in LBA 0.
 fn is_boot_sector(kind: FsKind) -> bool {
     matches!(
         kind,
@@ -91,8 +91,9 @@ fn is_boot_sector(kind: FsKind) -> bool {
     )
 }
 
-/// Whether this is the superblock of a mirror that begins where the disk does: then the table and its
-/// partitions are the array's own. Behind a superblock at the front the data begins elsewhere.
+/// True for the superblock of an md mirror that lies behind its data. The array then begins at the first byte
+/// of the disk, so the table and its partitions are the array's own. With a superblock at the front the data
+/// begins elsewhere.
 fn is_mirror_behind_its_data(
     dev: &dyn ReadAt,
     at: u64,

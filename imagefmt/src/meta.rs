@@ -35,8 +35,8 @@ pub struct Meta {
     pub firmware: Option<String>,
     /// Partitions, by number.
     pub partitions: Vec<PartitionMeta>,
-    /// What lies behind the last partition and belongs to nothing the image knows: a disk that ends before it may
-    /// do without.
+    /// Captured bytes behind the last partition that belong to nothing the image knows. They are dropped on a disk
+    /// that is too small for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub droppable: Vec<Droppable>,
     /// What the technician should know before deploying.
@@ -158,7 +158,7 @@ pub struct ExcludedRange {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LeftOut {
-    /// Where it is, in words: `behind partition 2`.
+    /// Place of the stretch in words, such as `behind partition 2`.
     pub place: String,
     /// First device byte of the stretch.
     pub start: u64,

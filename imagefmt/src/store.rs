@@ -17,10 +17,10 @@ pub struct Volume<R> {
     pub len: u64,
 }
 
-/// Whether an image is cut into volumes, by the prologue of its first one of `len` bytes.
+/// True when an image is cut into volumes, by the prologue of its first volume, which has `len` bytes.
 ///
 /// # Errors
-/// As for opening an image, about the prologue.
+/// The prologue cannot be read, is truncated or is not valid.
 pub fn is_divided<R: ReadAt>(reader: R, len: u64) -> Result<bool> {
     let volumes = vec![Volume { reader, len }];
     Ok(Store { volumes }.volume_prologue(0)?.divided)

@@ -1,4 +1,4 @@
-//! Whether a disk is blank: new, or erased as a whole.
+//! Test for a blank disk: one that is new, or was erased as a whole.
 //!
 //! Only zeros count. A disk whose contents nobody recognises is not blank, because it may be somebody's all the same.
 
@@ -15,7 +15,7 @@ const SAMPLES: u64 = 32;
 /// Bytes of one look.
 const PIECE: usize = 64 << 10;
 
-/// Whether a disk of `size` bytes holds nothing but zeros at its front, at its end, and wherever it was sampled.
+/// True when a disk of `size` bytes holds nothing but zeros at its front, at its end and at every sampled place.
 pub(super) fn is_blank(disk: &File, size: u64) -> io::Result<bool> {
     let piece = PIECE as u64;
     let mut buffer = vec![0u8; PIECE];

@@ -46,7 +46,7 @@ pub struct Report {
     pub root: Option<Root>,
     /// Chunks looked at.
     pub chunks: u64,
-    /// What could not be read of the master, where the description can be read.
+    /// Lines on the bytes of the master that could not be read; empty when the image's description cannot be read.
     pub holes: Vec<String>,
     /// What is damaged: the structure first, then chunks in disk order.
     pub faults: Vec<Fault>,

@@ -1,6 +1,6 @@
-//! What claims a whole master disk beside its partition table, in the words of a capture.
+//! Claims on a whole master disk beside its partition table, in the words of a capture.
 //!
-//! Owns what a capture does about it: everything comes along where the claim may have data anywhere, and what lies
+//! Owns what a capture does about them: everything comes along where the claim may have data anywhere, and what lies
 //! behind the partitions stays where the claim is a mirror's own.
 
 use super::DiskError;

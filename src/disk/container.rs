@@ -25,7 +25,7 @@ enum Way {
 /// A container that was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Container {
-    /// What it is: `a qcow2 image`.
+    /// Name of the format with its article, such as `a qcow2 image`.
     pub(super) name: &'static str,
     way: Way,
 }
@@ -35,12 +35,12 @@ impl Container {
         Self { name, way }
     }
 
-    /// Whether it is an image of this program.
+    /// True for an image of this program.
     pub(super) fn is_ours(&self) -> bool {
         self.name == OURS
     }
 
-    /// What to do with the one at `path`.
+    /// Advice on how to capture the disk inside the container at `path`.
     pub(super) fn hint(&self, path: &Path) -> String {
         let path = path.display();
         match self.way {
@@ -59,7 +59,7 @@ impl Container {
     }
 }
 
-/// What an image of this program is called.
+/// Name of an image of this program, as a container.
 const OURS: &str = "a diskcast image";
 
 /// Signatures at a place in the first bytes.
@@ -218,7 +218,8 @@ const TAILS: &[(&[u8], Container)] = &[
     ),
 ];
 
-/// What a file that begins with `head` and ends with `tail` (512 bytes each, or all of it) is, besides the bytes of a disk.
+/// Recognises a container by its first bytes `head` and its last bytes `tail` (512 bytes each, or the whole file). `None` when
+/// no signature is found.
 pub(super) fn recognise(head: &[u8], tail: &[u8]) -> Option<Container> {
     let at = |bytes: &[u8], at: usize, mark: &[u8]| {
         bytes.get(at..).is_some_and(|rest| rest.starts_with(mark))
@@ -240,8 +241,8 @@ pub(super) fn recognise(head: &[u8], tail: &[u8]) -> Option<Container> {
         })
 }
 
-/// What an open file or device of `size` bytes is, besides the bytes of a disk. One that cannot be read is nothing known:
-/// whoever reads on will say so.
+/// Recognises the container in an open file or device of `size` bytes. `None` also when it cannot be read: the next read of the
+/// caller reports that.
 pub(super) fn of_file(file: &File, size: u64) -> Option<Container> {
     let read = |from: u64| {
         let len = size.saturating_sub(from).min(LOOK_BYTES);

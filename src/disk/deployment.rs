@@ -52,9 +52,9 @@ pub struct Deployment {
     root: Root,
     front: Front,
     front_entries: Range<usize>,
-    /// What the image and its table write, in bytes of the target.
+    /// Bytes of the target that the image and its table write.
     written: ExtentSet,
-    /// What becomes zero, so that nothing of the target's former life is found there.
+    /// Bytes of the target that are zeroed, so that no signature of its former content is found there.
     blank: ExtentSet,
 }
 
@@ -188,7 +188,7 @@ impl Deployment {
         self.target.flush()
     }
 
-    /// Where a journal may lie.
+    /// Bytes of the target where a journal may lie; `None` when the disk keeps its table or is too small.
     fn journal_area(&self) -> Option<Range<u64>> {
         journal::area(self.target.size()).filter(|_| self.keeps_journal())
     }
@@ -521,7 +521,7 @@ impl Deployment {
     }
 }
 
-/// What is written of data and table, in bytes of the target.
+/// Bytes of the target that data and table are written to.
 fn written(manifest: &Manifest, fitted: &Fitted) -> ExtentSet {
     let mut written = ExtentSet::new();
     for (index, entry) in manifest.entries.iter().enumerate() {

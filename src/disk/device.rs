@@ -128,7 +128,7 @@ fn disk_of(sys: &Path) -> PathBuf {
     }
 }
 
-/// Whether a path lies in the folder of device nodes, links followed as far as they exist.
+/// True when a path lies in the folder of device nodes, links followed as far as they exist.
 fn is_below_dev(path: &Path) -> bool {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -315,7 +315,7 @@ fn holder_name(holder: &Path) -> String {
     }
 }
 
-/// What device mapper's identity of a device says: its makers begin it with their name.
+/// Description of a device mapper device, by the prefix of its UUID, which names the program that made it.
 fn mapped(uuid: &str, name: &str) -> Option<String> {
     if uuid.starts_with("LVM-") {
         Some(format!("LVM volume {name}"))
@@ -401,7 +401,7 @@ fn contents(path: &Path, size: u64, sector: u32) -> (Vec<String>, Vec<PartitionF
     )
 }
 
-/// Whether nothing is on the disk. One that cannot be read is not called blank.
+/// True when the disk is blank. A disk that cannot be read is not called blank.
 fn is_blank(path: &Path, size: u64) -> bool {
     fs::OpenOptions::new()
         .read(true)

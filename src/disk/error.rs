@@ -33,7 +33,7 @@ pub enum DiskError {
         path: PathBuf,
         /// Byte offset.
         offset: u64,
-        /// What lies there.
+        /// Place of the byte in words (its partition, or outside the partitions), or the step that read it.
         place: String,
         /// Cause.
         source: std::io::Error,

@@ -122,12 +122,12 @@ impl Claim {
         }
     }
 
-    /// Where to read.
+    /// Open file through which the disk or file is read.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// What could not be excluded, in sentences.
+    /// Uses of the disk or file that could not be ruled out, one sentence each.
     pub(super) fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -287,7 +287,7 @@ fn open_for_writing(what: &Metadata) -> Vec<String> {
     found
 }
 
-/// Whether a descriptor of a process was opened for writing: the last octal digit of `flags` in proc_pid_fdinfo(5).
+/// True when a descriptor of a process was opened for writing: the last octal digit of `flags` in proc_pid_fdinfo(5).
 fn is_writable(process: &Path, handle: &std::ffi::OsStr) -> bool {
     let text = fs::read_to_string(process.join("fdinfo").join(handle)).unwrap_or_default();
     text.lines()

@@ -263,7 +263,7 @@ pub(super) fn image_table(manifest: &Manifest, path: &Path) -> Result<PartitionT
 /// The table an image was captured with. What was taken as a disk without a table stays one, whatever its first sector looks like.
 ///
 /// # Errors
-/// As [`table_from_regions`].
+/// The errors of [`table_from_regions`], or for a disk without a table those of [`without_table_from_regions`].
 pub fn table_of(manifest: &Manifest) -> Result<PartitionTable, TableError> {
     let regions = manifest
         .table
@@ -277,7 +277,7 @@ pub fn table_of(manifest: &Manifest) -> Result<PartitionTable, TableError> {
     }
 }
 
-/// What a disk of `size` bytes does without, of what it may do without.
+/// Droppable bytes among the wanted data that lie behind the end of a disk of `size` bytes.
 fn left_behind(manifest: &Manifest, wanted: &Bitmap, size: u64) -> ExtentSet {
     let leftovers = leftovers(manifest);
     let mut behind = ExtentSet::new();

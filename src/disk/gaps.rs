@@ -1,7 +1,8 @@
-//! What lies outside partitions: boot loaders at the front of a disk, metadata at its back, and things nobody would look for there.
+//! Gaps outside partitions: boot loaders at the front of a disk, metadata at its back, and things nobody would look for there.
 //!
-//! Owns the decision which of it an image holds, and the words for what it does not. What always holds: nothing that is not zero is
-//! left out without being named, with its bytes and the option that takes it; memory is one megabyte, whatever a gap's size.
+//! Owns the decision which of their bytes an image holds, and the words for the others. What always holds: nothing that is not
+//! zero is left out without being named, with its bytes and the option that takes it; memory is one megabyte, whatever a gap's
+//! size.
 //!
 //! ```text
 //!  0        1 MiB              64 MiB            first partition     end of the last partition       end of the disk
@@ -29,12 +30,12 @@ pub(super) const LOOK_BYTES: u64 = 1 << 30;
 /// Bytes read at once.
 const READ_BYTES: u64 = 1 << 20;
 
-/// What of the gaps an image holds.
+/// Bytes of the gaps that an image holds, and the gaps of which something is left out.
 #[derive(Debug, Default)]
 pub(super) struct GapScan {
     /// Device bytes that are taken.
     pub(super) taken: ExtentSet,
-    /// What is not, by gap.
+    /// Gaps with bytes that are not taken and are not zero or were not read, one entry a gap.
     pub(super) left_out: Vec<LeftOut>,
 }
 
@@ -89,11 +90,11 @@ pub(super) fn scan(
     Ok(found)
 }
 
-/// What of one gap comes along.
+/// Bytes of one gap that are captured.
 struct Reach {
     /// With its zeros, so that nothing of a target's former life is left among loaders.
     as_is: Range<u64>,
-    /// Where it is not zero.
+    /// Bytes that are captured where they are not zero.
     looked_for: ExtentSet,
 }
 
@@ -168,7 +169,7 @@ fn nonzero(
     Ok(())
 }
 
-/// Where a gap lies, in words.
+/// Place of a gap in words, such as `behind partition 2`.
 fn place(table: &PartitionTable, gap: &Range<u64>, size: u64) -> String {
     let partitions = || {
         let all = table.partitions.iter();
@@ -190,7 +191,7 @@ fn place(table: &PartitionTable, gap: &Range<u64>, size: u64) -> String {
     }
 }
 
-/// What an image does not hold although it may be data, one sentence each: the same in capture, info, plans and reports.
+/// Lines on bytes that may be data and are not in the image; capture, info, plans and reports show the same lines.
 pub fn left_out_lines(meta: &Meta) -> Vec<String> {
     let mut lines = Vec::new();
     for gap in &meta.left_out {

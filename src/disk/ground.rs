@@ -38,7 +38,7 @@ impl Ground {
         Ok(ground)
     }
 
-    /// As [`Ground::of`], and also the disks that hold the file system the file lies on.
+    /// Everything that [`Ground::of`] finds, and also the disks that hold the file system the file lies on.
     ///
     /// # Errors
     /// When the path cannot be looked at.
@@ -57,7 +57,7 @@ impl Ground {
         Ok(ground)
     }
 
-    /// Whether writing one may change the other.
+    /// True when writing to one of the two may change the other.
     pub fn shares(&self, other: &Self) -> bool {
         self.0.iter().any(|mine| {
             other.0.iter().any(|theirs| match (mine, theirs) {
@@ -128,8 +128,8 @@ enum Backing {
     Unseen { dev: u64, inode: u64 },
 }
 
-/// What is behind the block device of this folder in `/sys`, when it is a loop device in use. The kernel's own word
-/// counts: the path in `/sys` may be one of another mount namespace.
+/// File behind the block device of this folder in `/sys`, when it is a loop device in use. The kernel is asked for its
+/// device and inode too: the path in `/sys` may be one of another mount namespace.
 fn loop_backing(sys: &Path) -> Option<Backing> {
     let path = fs::read_to_string(sys.join("loop/backing_file")).ok()?;
     let meta = fs::metadata(path.trim_end_matches('\n'));
@@ -179,7 +179,7 @@ pub(super) fn backing_files(device: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether two block devices are the same, or one is a partition of the other.
+/// True when two block devices are the same, or one is a partition of the other.
 pub(super) fn same_disk(one: u64, other: u64) -> bool {
     let whole = |number| {
         let sys = sys_folder(number)?;
@@ -223,7 +223,7 @@ fn number_of(sys: &Path) -> Option<u64> {
     ))
 }
 
-/// What is mounted where this path lies: the source of the deepest mount that contains it.
+/// Source of the deepest mount that contains this path.
 fn mount_source(path: &Path) -> Option<PathBuf> {
     let path = fs::canonicalize(path).ok()?;
     let text = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -302,7 +302,7 @@ pub fn refuse_image_as_disk(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Whether a file begins as every volume of an image does.
+/// True when a file begins with the signature that every volume of an image has.
 pub(super) fn has_signature(file: &File) -> bool {
     let mut head = [0; imagefmt::SIGNATURE.len()];
     file.read_exact_at(&mut head, 0).is_ok() && head == imagefmt::SIGNATURE

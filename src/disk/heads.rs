@@ -1,6 +1,6 @@
 //! The heads of a disk and of its partitions, before and after a capture.
 //!
-//! Whoever mounts, writes or closes a file system changes its head: ext its superblock, FAT its dirty bits, btrfs and XFS
+//! Mounting, writing or closing a file system changes its head: ext its superblock, FAT its dirty bits, btrfs and XFS
 //! their superblocks, a partitioner the table. So heads that are the same afterwards catch what neither a claim nor the time
 //! of a file shows, such as another machine on a shared disk.
 

@@ -58,7 +58,7 @@ impl Holes {
         &self.set
     }
 
-    /// What of a range has to be read.
+    /// Bytes of a range that have to be read.
     pub(super) fn data_in(&self, range: Range<u64>) -> ExtentSet {
         let mut data = ExtentSet::new();
         data.insert(range.clone());

@@ -1,4 +1,4 @@
-//! What an earlier life of a disk left behind its last partition.
+//! Leftovers of an earlier use of a disk, behind its last partition.
 //!
 //! A GPT backup beside an MBR, the boot sector of a volume before it was shrunk: bytes in the last mebibyte that no one
 //! looks for any more would pin an image to disks of the master's size. Owns which bytes those are, and the GPT headers
@@ -7,7 +7,7 @@
 use diskmap::{ExtentSet, PartitionTable, ReadAt, TableKind, is_dynamic};
 use std::ops::Range;
 
-/// Where leftovers are looked for: tables, boot sectors and arrays end within this of a disk's end.
+/// Bytes at the end of a disk that may be leftovers: the ends of tables, boot sectors and arrays lie within them.
 const TAIL_BYTES: u64 = 1 << 20;
 
 /// The start of a GPT header.

@@ -200,7 +200,7 @@ impl MasterDisk {
         }
     }
 
-    /// What could not be read so far; nothing without `--rescue`.
+    /// Ranges that could not be read so far; none without `--rescue`.
     pub fn holes(&self) -> Vec<Hole> {
         missing::listed(self.source.holes())
     }

@@ -74,7 +74,7 @@ pub fn lines(meta: &Meta) -> Vec<String> {
     lines
 }
 
-/// What lies at a byte of the disk.
+/// Place of byte `at` of the disk in words: its partition and file system, or that it is outside the partitions.
 pub fn place(meta: &Meta, at: u64) -> String {
     let part = meta
         .partitions

@@ -156,7 +156,8 @@ impl ImageOutput {
         result
     }
 
-    /// As [`ImageOutput::finish`], for one of several parts; nothing is removed when it fails.
+    /// Syncs one of several parts, gives it its name and syncs the directory, like [`ImageOutput::finish`]. Nothing is removed
+    /// when it fails.
     ///
     /// # Errors
     /// When the medium is full or fails, or the name was taken.
@@ -321,14 +322,14 @@ fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
     Ok(file)
 }
 
-/// Whether a file begins as an image does, were it only with the first bytes of the signature.
+/// True when a file begins with the signature of an image, or ends within it after the right bytes.
 fn is_beginning(file: &File) -> bool {
     let mut head = [0; imagefmt::SIGNATURE.len()];
     let read = file.read_at(&mut head, 0).unwrap_or(0);
     imagefmt::SIGNATURE.starts_with(&head[..read])
 }
 
-/// Whether `path` leads to this very file.
+/// True when `path` is a name of this very file; a symbolic link to it is not.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), path.symlink_metadata()) {
         (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),

@@ -1,4 +1,4 @@
-//! What a target held before and an image does not overwrite, where it would still be found: signatures of former file systems.
+//! Signatures of former file systems on a target that an image does not overwrite and that would still be found.
 //!
 //! An image holds used blocks only. Swap is one page of them, so a LUKS header or its second copy behind that page would survive a
 //! restore that is proven to the last byte, and the machine would find two owners of one partition. The places in which such
@@ -26,7 +26,7 @@ pub(super) struct Target<'a> {
     pub(super) partitions: &'a [Partition],
     /// The partition that is overwritten while everything else stays.
     pub(super) onto: Option<&'a Range<u64>>,
-    /// What is written of data and table.
+    /// Bytes that data and table are written to.
     pub(super) written: &'a ExtentSet,
 }
 

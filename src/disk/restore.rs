@@ -46,7 +46,7 @@ pub fn open_image(path: &Path, password: Option<&str>) -> Result<Image<File>, Di
     Image::open_volumes(volumes, password.as_ref()).map_err(|e| not_an_image(path, e))
 }
 
-/// What a file is that is no image, where that is known.
+/// The error for a file that is not an image. It names the format of the file where that is known.
 fn not_an_image(path: &Path, error: imagefmt::FormatError) -> DiskError {
     let found = OpenOptions::new()
         .read(true)
@@ -96,7 +96,7 @@ pub fn volume_paths(path: &Path) -> Vec<PathBuf> {
     std::iter::once(path.to_owned()).chain(there).collect()
 }
 
-/// Where the volume of this number lies; 1 is the image itself.
+/// Path of the volume of this number; volume 1 is the image itself.
 pub fn volume_path(path: &Path, number: u32) -> PathBuf {
     // Appended to the path as the system has it: it need not be text.
     let mut name = path.as_os_str().to_owned();

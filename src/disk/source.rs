@@ -107,7 +107,7 @@ impl Source {
         holes.clone()
     }
 
-    /// Where the last read failed that ended in an error.
+    /// First unreadable byte of the last read that ended in a medium error.
     pub(super) fn failed_at(&self) -> Option<u64> {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +190,7 @@ impl Source {
         self.is_no_loss(at) || (self.rescue && !in_map())
     }
 
-    /// Whether nothing is lost by not reading there.
+    /// True when no data is lost if byte `at` is not read: it is part of the backup GPT or of a known bad block.
     fn is_no_loss(&self, at: u64) -> bool {
         self.backup.contains(&at) || self.known_bad.contains(at..at + 1)
     }

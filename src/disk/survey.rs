@@ -47,7 +47,7 @@ pub struct Survey {
     pub partitions: Vec<PartitionMeta>,
     /// Things the technician should know that are not errors.
     pub warnings: Vec<String>,
-    /// What may be data and is not taken.
+    /// Stretches of the disk with bytes that may be data and are not captured.
     pub left_out: Vec<LeftOut>,
     /// Bytes that a disk which is too small may do without.
     pub leftovers: Vec<Range<u64>>,

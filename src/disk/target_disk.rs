@@ -268,8 +268,8 @@ impl TargetDisk {
     }
 }
 
-/// Whether direct transfers of the size that will be used work: found out before anything is written. A sector that cannot be read
-/// may well be written.
+/// True when direct transfers of the size that will be used work, tried with a read before anything is written. A read error
+/// other than `EINVAL` counts as working: a sector that cannot be read may well be written.
 fn takes_sectors(direct: &File, facts: &DiskFacts) -> bool {
     let len = match facts.file_backed {
         true => super::buffer::ALIGNMENT,

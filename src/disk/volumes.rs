@@ -73,7 +73,7 @@ impl Volumes {
         Ok((volumes, PartWriter(first)))
     }
 
-    /// Where the image is cut, in bytes; `None` for an image in one piece.
+    /// Size in bytes at which the image is cut into volumes; `None` for an image in one piece.
     pub fn cut(&self) -> Option<u64> {
         self.cut
     }

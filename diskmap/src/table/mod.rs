@@ -335,7 +335,7 @@ pub fn without_table(
     Ok(PartitionTable::none(&disk, disk_size, lba0))
 }
 
-/// As [`without_table`], out of the raw sectors that an image holds.
+/// Makes the table of a disk without one, like [`without_table`], from the raw sectors that an image holds.
 ///
 /// # Errors
 /// Sectors that leave the disk or overlap; no LBA 0 among them.

@@ -19,7 +19,7 @@ use crate::usedmap::{Window, kinds};
 /// Sector sizes that disks have.
 const SIZES: [u32; 2] = [512, 4096];
 
-/// What speaks for a sector size.
+/// Evidence on the disk that a sector size is the right one.
 #[derive(Debug, PartialEq, Eq)]
 struct Evidence {
     /// A GPT header is where it belongs, and sound.

@@ -190,7 +190,7 @@ pub struct Excluded {
 }
 
 impl Excluded {
-    /// What bad blocks and clusters are called.
+    /// Value of `what` for bad blocks and clusters.
     pub const BAD: &str = "bad blocks";
 
     /// Ranges of bad blocks that are left out at most; those beyond are read like any other.

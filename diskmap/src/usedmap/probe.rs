@@ -43,7 +43,7 @@ pub(crate) const MD_MAGIC: u32 = 0xA92B_4EFC;
 /// A signature that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
-    /// What it says is there.
+    /// Kind of content that the signature stands for.
     pub(crate) kind: FsKind,
     /// Its first byte.
     pub(crate) at: u64,
@@ -222,7 +222,8 @@ fn zfs_label(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     Ok(slot.map(|slot| RING + slot as u64 * 1024))
 }
 
-/// What the firmware of a board or controller keeps at the end of the disks of its arrays.
+/// First byte of the RAID metadata that the firmware of a board or controller keeps at the end of the disks of
+/// its arrays.
 fn bios_raid(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     let Some(at) = (volume.length() & !511).checked_sub(1024) else {
         return Ok(None);
