@@ -19,6 +19,7 @@ use clap::{Args, Subcommand};
 use imagefmt::{FormatError, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
@@ -235,20 +236,30 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         volume_bytes: args.volume_size,
     };
     let interrupt = Interrupt::listen();
-    let progress = out.progress("capture", None);
+    let survey = out.progress("survey", None);
+    let progress = OnceLock::new();
     let foremost = AtomicU64::new(0);
     let captured = capture(
         source,
         target,
         &options,
         &|done, total| {
+            if total == 0 {
+                return survey.set(done);
+            }
+            let progress = progress.get_or_init(|| {
+                survey.finish("");
+                out.progress("capture", Some(total))
+            });
             progress.set_total(total);
             progress.set(foremost.fetch_max(done, Ordering::Relaxed).max(done));
         },
         &|| interrupt.asked(),
     )
     .map_err(api_error)?;
-    let seconds = progress.seconds();
+    survey.finish("");
+    let progress = progress.get_or_init(|| out.progress("capture", Some(captured.used_bytes)));
+    let seconds = survey.seconds();
     progress.finish(format!(
         "captured {} in {}, {} on disk",
         units::bytes(captured.used_bytes),

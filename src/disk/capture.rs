@@ -56,7 +56,8 @@ pub struct Captured {
     pub meta: Meta,
 }
 
-/// Captures the disk at `source` into a new image at `image` (`-` is standard output).
+/// Captures the disk at `source` into a new image at `image` (`-` is standard output). `progress` hears of a total of zero while the
+/// disk is surveyed.
 ///
 /// # Errors
 /// Everything [`MasterDisk::open`] refuses; [`DiskError::Refused`] when the image exists or would not fit;
@@ -76,6 +77,8 @@ pub fn capture(
             chunk_log2: options.chunk_log2,
             sector_size: options.sector_size,
         },
+        progress,
+        cancelled,
     )?;
     let meta = Meta {
         created: options.created.clone(),

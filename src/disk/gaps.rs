@@ -191,6 +191,23 @@ fn place(table: &PartitionTable, gap: &Range<u64>, size: u64) -> String {
     }
 }
 
+/// The part of a partition behind its file system that was not read.
+pub(super) fn unread_slack(
+    partition: &Range<u64>,
+    number: u32,
+    map: &diskmap::usedmap::UsedMap,
+) -> Option<LeftOut> {
+    let (first, last) = (map.unread.first()?, map.unread.last()?);
+    Some(LeftOut {
+        place: format!("behind the file system of partition {number}"),
+        start: partition.start + first.start,
+        length: last.end - first.start,
+        first: partition.start + last.end,
+        bytes: 0,
+        unread: map.unread.iter().map(|range| range.end - range.start).sum(),
+    })
+}
+
 /// Lines on bytes that may be data and are not in the image; capture, info, plans and reports show the same lines.
 pub fn left_out_lines(meta: &Meta) -> Vec<String> {
     let mut lines = Vec::new();

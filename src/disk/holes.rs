@@ -58,6 +58,15 @@ impl Holes {
         &self.set
     }
 
+    /// Holes behind `start`, counted from there: the holes of a partition.
+    pub(super) fn from(&self, start: u64) -> ExtentSet {
+        let mut holes = ExtentSet::new();
+        for hole in self.set.within(start..u64::MAX).iter() {
+            holes.insert(hole.start - start..hole.end - start);
+        }
+        holes
+    }
+
     /// Bytes of a range that have to be read.
     pub(super) fn data_in(&self, range: Range<u64>) -> ExtentSet {
         let mut data = ExtentSet::new();

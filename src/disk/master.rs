@@ -9,7 +9,8 @@ use super::holes::Holes;
 use super::missing;
 use super::source::Source;
 use super::survey::{Survey, SurveyOptions, blank, survey};
-use super::{DiskError, container, device};
+use super::watch::Watched;
+use super::{Cancelled, DiskError, OnProgress, container, device};
 use diskmap::usedmap::Excluded;
 use diskmap::{TableKind, other_sector_size};
 use imagefmt::{ChunkId, Droppable, Encoder, Geometry, Hole, Mask, Meta, Region, SourceDisk};
@@ -45,12 +46,17 @@ pub struct MasterDisk {
 }
 
 impl MasterDisk {
-    /// Opens and surveys the disk at `path`. `created` and `note` of its description are empty.
+    /// Opens and surveys the disk at `path`; `progress` hears of what is read for that. `created` and `note` of its description are empty.
     ///
     /// # Errors
     /// Everything [`survey`] refuses; [`DiskError::InUse`] for a mounted disk; [`DiskError::Refused`] for a sector size it
-    /// has not.
-    pub fn open(path: &Path, options: &MasterOptions) -> Result<Self, DiskError> {
+    /// has not; [`DiskError::Cancelled`].
+    pub fn open(
+        path: &Path,
+        options: &MasterOptions,
+        progress: OnProgress,
+        cancelled: Cancelled,
+    ) -> Result<Self, DiskError> {
         let claim = Claim::take(path)?;
         let facts = device::describe(path)?;
         if facts.size == 0 {
@@ -91,15 +97,19 @@ impl MasterDisk {
         {
             source.knows(&table);
         }
-        let mut survey = survey(
-            &source,
+        let watched = Watched::new(&source, progress, cancelled);
+        let survey = survey(
+            &watched,
             &holes,
             facts.size,
             sector_size,
             path,
             &options.survey,
-        )
-        .map_err(|error| located(error, &source))?;
+        );
+        if watched.is_stopped() {
+            return Err(DiskError::Cancelled);
+        }
+        let mut survey = survey.map_err(|error| located(error, &source))?;
         let excluded = survey.partitions.iter().flat_map(|part| &part.excluded);
         let bad = excluded.filter(|range| range.what == Excluded::BAD);
         source.surveyed(

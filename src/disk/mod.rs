@@ -44,10 +44,12 @@ pub mod survey;
 mod sys;
 pub mod target_disk;
 pub mod volumes;
+mod watch;
 
 pub use error::DiskError;
 
-/// Progress of long disk work: called with bytes done and bytes in all, from any thread, often.
+/// Progress of long disk work: called with bytes done and bytes in all, from any thread, often. A total of zero is one nobody knows yet:
+/// that of a survey.
 pub type OnProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// Asked between chunks; true ends the work with [`DiskError::Cancelled`].

@@ -28,7 +28,7 @@ pub struct SurveyOptions {
     pub raw_partitions: Vec<u32>,
     /// Keep contents of page and hibernation files of clean NTFS volumes.
     pub keep_page_files: bool,
-    /// Everything that is not zero outside partitions, however far from them.
+    /// Everything that is not zero outside partitions and behind file systems, however far from them.
     pub all_gaps: bool,
     /// Take the whole disk as one stretch of bytes, whatever its table says.
     pub raw: bool,
@@ -116,6 +116,8 @@ pub(super) fn survey(
         let window = Window::new(dev, area.range.start, area.len());
         let map_options = MapOptions {
             keep_page_files: options.keep_page_files,
+            all_slack: options.all_gaps,
+            holes: holes.from(area.range.start),
         };
         let mapping = map_partition(&window, area.len(), &map_options).or_else(|error| {
             let text = format!("partition {}: {error}", area.number);
@@ -152,6 +154,7 @@ pub(super) fn survey(
                 take_raw(&mut used, &mut meta, &area.range, reason);
             }
             (Mapping::Used(map), None) => {
+                left_out.extend(gaps::unread_slack(&area.range, area.number, &map));
                 for extent in &map.extents {
                     used.insert(area.range.start + extent.start..area.range.start + extent.end);
                 }

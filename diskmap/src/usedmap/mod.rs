@@ -50,6 +50,7 @@ use std::ops::Range;
 use positioned_io::ReadAt;
 use serde::{Deserialize, Serialize};
 
+use crate::ExtentSet;
 use bits::Used;
 use volume::{Stop, Volume};
 
@@ -62,6 +63,10 @@ pub struct MapOptions {
     /// Keep the contents of `pagefile.sys`, `swapfile.sys` and `hiberfil.sys` of a clean NTFS
     /// volume. They are left out unless this is set.
     pub keep_page_files: bool,
+    /// Read all that lies behind the file system's end, however much it is.
+    pub all_slack: bool,
+    /// Bytes of the partition that are zero without being read: holes of a file.
+    pub holes: ExtentSet,
 }
 
 /// A kind of content found in a partition.
@@ -214,6 +219,8 @@ pub struct UsedMap {
     pub extents: Vec<Range<u64>>,
     /// Allocated bytes left out on purpose; never in `extents`.
     pub excluded: Vec<Excluded>,
+    /// Bytes behind the file system that were neither read nor are in `extents`: too many to be looked at.
+    pub unread: Vec<Range<u64>>,
 }
 
 impl UsedMap {
@@ -399,7 +406,7 @@ fn run<R: Reader>(
     let found = found.map_err(|stop| stop.named("map of used blocks", kind));
     let outcome = found.and_then(|found| {
         let mut used = found.used;
-        slack::add(volume, fs.size, &mut used)
+        let unread = slack::add(volume, fs.size, options, &mut used)
             .map_err(|stop| stop.named("space behind the end", kind))?;
         let mut extents = used.finish();
         for excluded in &found.excluded {
@@ -418,13 +425,14 @@ fn run<R: Reader>(
             .filter(|excluded| excluded.range.start < excluded.range.end)
             .collect();
         let extents = extents.within(0..volume.length()).into_vec();
-        Ok((extents, excluded))
+        Ok((extents, excluded, unread))
     });
     match outcome {
-        Ok((extents, excluded)) => Ok(Mapping::Used(UsedMap {
+        Ok((extents, excluded, unread)) => Ok(Mapping::Used(UsedMap {
             fs,
             extents,
             excluded,
+            unread,
         })),
         Err(stop) => settle(Some(fs), stop),
     }

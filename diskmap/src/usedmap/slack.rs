@@ -6,8 +6,10 @@
 
 use std::ops::Range;
 
+use super::MapOptions;
 use super::bits::Used;
 use super::volume::{Stop, Volume};
+use crate::ExtentSet;
 
 /// Kept at the end of every partition: the reach of an md 0.90 superblock.
 const TAIL_BYTES: u64 = 64 << 10;
@@ -23,13 +25,50 @@ pub(super) const fn tail(length: u64) -> Range<u64> {
     length.saturating_sub(TAIL_BYTES)..length
 }
 
-/// Adds what is not zero between `end`, where the file system ends, and the end of the partition.
-pub(super) fn add(volume: &Volume<'_>, end: u64, used: &mut Used) -> Result<(), Stop> {
+/// Slack that is read at least at its end: labels of ZFS and of RAID controllers stand up to 1.51 MiB before it.
+const END_BYTES: u64 = 2 << 20;
+
+/// Slack read from its start at most, unless all of it is asked for: a boot sector's copy, and what a file system that was made
+/// smaller left there. What is neither that nor near the end is nobody's.
+const START_BYTES: u64 = 1 << 30;
+
+/// Adds what is not zero between `end`, where the file system ends, and the end of the partition. Answers what of it was not read.
+pub(super) fn add(
+    volume: &Volume<'_>,
+    end: u64,
+    options: &MapOptions,
+    used: &mut Used,
+) -> Result<Vec<Range<u64>>, Stop> {
     let tail = tail(volume.length());
-    let mut at = end;
-    while at < tail.start {
+    let mut slack = ExtentSet::new();
+    slack.insert(end..tail.start);
+    let slack = slack.subtract(&options.holes);
+    let last = tail.start.saturating_sub(END_BYTES);
+    let mut budget = if options.all_slack {
+        u64::MAX
+    } else {
+        START_BYTES
+    };
+    let mut unread = Vec::new();
+    for range in slack.iter() {
+        let near = range.end.min(range.start.saturating_add(budget));
+        budget -= near - range.start;
+        add_nonzero(volume, range.start..near, used)?;
+        let behind = near..range.end.min(last.max(near));
+        add_nonzero(volume, behind.end..range.end, used)?;
+        if !behind.is_empty() {
+            unread.push(behind);
+        }
+    }
+    Ok(unread)
+}
+
+/// Adds the pieces of a range that are not zero.
+fn add_nonzero(volume: &Volume<'_>, range: Range<u64>, used: &mut Used) -> Result<(), Stop> {
+    let mut at = range.start;
+    while at < range.end {
         // Reads are cut at multiples of their size, so pieces are aligned after the first.
-        let next = (at - at % READ_BYTES + READ_BYTES).min(tail.start);
+        let next = (at - at % READ_BYTES + READ_BYTES).min(range.end);
         let bytes = volume.read(at, next - at)?;
         if bytes.iter().any(|byte| *byte != 0) {
             let mut piece_at = at;
@@ -63,9 +102,38 @@ mod tests {
         let dev = bytes.as_slice();
         let volume = Volume::new(&dev, bytes.len() as u64);
         let mut used = Used::new();
-        add(&volume, 1_000_001, &mut used).unwrap();
+        let unread = add(&volume, 1_000_001, &MapOptions::default(), &mut used).unwrap();
+        assert_eq!(unread, []);
         let start = 1_500_000 / 4096 * 4096;
         assert_eq!(used.finish().into_vec(), vec![start..start + 4096]);
+    }
+
+    #[test]
+    fn of_a_terabyte_of_slack_only_its_start_and_end_are_read() {
+        /// Nothing but zeros, and a count of what is read of them.
+        struct Zeros(std::cell::Cell<u64>);
+        impl positioned_io::ReadAt for Zeros {
+            fn read_at(&self, _: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+                buf.fill(0);
+                self.0.set(self.0.get() + buf.len() as u64);
+                Ok(buf.len())
+            }
+        }
+        let (zeros, length) = (Zeros(std::cell::Cell::new(0)), 1 << 40);
+        let volume = Volume::new(&zeros, length);
+        let look = |options: &MapOptions| {
+            zeros.0.set(0);
+            let unread = add(&volume, 5 << 30, options, &mut Used::new()).unwrap();
+            (zeros.0.get(), unread)
+        };
+        let last = length - (64 << 10) - END_BYTES;
+        assert_eq!(
+            look(&MapOptions::default()),
+            (START_BYTES + END_BYTES, vec![6 << 30..last])
+        );
+        let mut options = MapOptions::default();
+        options.holes.insert(5 << 30..length - (100 << 20));
+        assert_eq!(look(&options), ((100 << 20) - (64 << 10), vec![]));
     }
 
     #[test]

@@ -231,6 +231,7 @@ fn page_files_of_a_clean_volume_are_left_out() {
             &image,
             &MapOptions {
                 keep_page_files: true,
+                ..MapOptions::default()
             },
         ) {
             Mapping::Used(all) => all,

@@ -11,9 +11,11 @@ use crate::net::control::{CaptureBegin, CaptureBegun, Outcome, TableSectors};
 use crate::net::control_capture::{frame, hold};
 use crate::net::hex;
 use crate::target::{DiskFacts, TargetState};
+use crate::units;
 use hyper::body::Bytes;
 use imagefmt::{ContentId, Encoder, Entry, IdKey, content_id};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{PoisonError, mpsc::TryRecvError};
 use std::time::Duration;
@@ -25,6 +27,9 @@ const IN_FLIGHT: usize = 4;
 const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
 /// Attempts in a row that brought nothing forward before it is given up: about half an hour.
 const TRIES: u32 = 400;
+
+/// The note about a survey is renewed after so much was read.
+const SURVEY_NOTE_BYTES: u64 = 64 << 20;
 
 /// How an attempt ended early.
 enum Cut {
@@ -150,7 +155,22 @@ impl Runner {
             chunk_log2: order.wishes.chunk_log2,
             sector_size: order.wishes.sector_size,
         };
-        let disk = MasterDisk::open(Path::new(&facts.path), &options)?;
+        let (said, reporter, token) = (AtomicU64::new(0), &self.reporter, &self.cancelled);
+        let progress = |read: u64, _| {
+            if read / SURVEY_NOTE_BYTES
+                > said.fetch_max(read / SURVEY_NOTE_BYTES, Ordering::Relaxed)
+            {
+                reporter.note(Some(format!(
+                    "looking at the disk: {} read",
+                    units::bytes(read)
+                )));
+            }
+        };
+        let stop = || token.is_cancelled();
+        let disk = MasterDisk::open(Path::new(&facts.path), &options, &progress, &stop);
+        self.is_wanted()?;
+        let disk = disk?;
+        self.reporter.note(None);
         let begin = CaptureBegin {
             survey: disk.digest()?.to_hex().to_string(),
             disk_bytes: disk.geometry().disk_size,
