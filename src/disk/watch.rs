@@ -72,6 +72,8 @@ mod tests {
             disk[1000] = 1;
             file.as_file().write_all_at(&disk, at).unwrap();
         }
+        // A file that somebody has open for writing is no master.
+        let file = file.into_temp_path();
         let options = MasterOptions {
             survey: SurveyOptions::default(),
             chunk_log2: 20,
@@ -80,7 +82,7 @@ mod tests {
         let open = |most: u64| {
             let read = AtomicU64::new(0);
             let opened = MasterDisk::open(
-                file.path(),
+                &file,
                 &options,
                 &|done, total| {
                     assert_eq!(total, 0);
