@@ -113,7 +113,7 @@ mod tests {
             size: 64 * MIB,
             partitions: &partitions(),
             onto: Some(&(10 * MIB..20 * MIB)),
-            written: &set(&[9 * MIB..11 * MIB]),
+            written: &set(std::slice::from_ref(&(9 * MIB..11 * MIB))),
         });
         assert_eq!(found, set(&[11 * MIB..15 * MIB, 18 * MIB..20 * MIB]));
     }
