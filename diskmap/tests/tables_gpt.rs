@@ -151,8 +151,8 @@ fn a_table_without_entries_is_no_table_and_comes_back_as_it_was() {
             diskmap::plan_commit(&table, 20 * MIB, 512, None),
             Err(PatchError::DiskTooSmall { .. })
         ));
-        let rest = [34 * 512..64 * MIB - 33 * 512];
-        let done = deploy(&empty, 64 * MIB, None, &rest);
+        let rest = 34 * 512..64 * MIB - 33 * 512;
+        let done = deploy(&empty, 64 * MIB, None, std::slice::from_ref(&rest));
         assert_eq!(done.target.read(0..17408), empty.read(0..17408));
     }
 }
