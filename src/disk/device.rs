@@ -22,10 +22,7 @@ pub const FILE_SECTOR: u32 = 512;
 /// # Errors
 /// When it does not exist, is neither, or cannot be opened for reading.
 pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
-    let meta = fs::metadata(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound if is_below_dev(path) => no_such_device(path),
-        _ => DiskError::io("looking at", path, e),
-    })?;
+    let meta = look(path)?;
     if meta.is_file() {
         let (contents, partitions) = contents(path, meta.len(), FILE_SECTOR);
         return Ok(DiskFacts {
@@ -45,18 +42,6 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
             blank: is_blank(path, meta.len()),
             ..DiskFacts::default()
         });
-    }
-    if meta.is_dir() {
-        return Err(container::refuse_folder(path));
-    }
-    if !meta.file_type().is_block_device() {
-        return Err(DiskError::refused(
-            format!(
-                "{} is neither a block device nor a regular file",
-                path.display()
-            ),
-            "name a whole disk, such as /dev/sda",
-        ));
     }
     let number = device_number(meta.rdev());
     let sys = fs::canonicalize(format!("/sys/dev/block/{number}"))
@@ -87,6 +72,31 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
         partitions,
         blank: is_blank(path, size),
     })
+}
+
+/// Metadata of a block device, or of a regular file that stands for a disk. Nothing is opened: opening a FIFO would wait for its
+/// writer.
+///
+/// # Errors
+/// [`DiskError::Refused`] for anything else, and for a device that does not exist.
+pub(super) fn look(path: &Path) -> Result<fs::Metadata, DiskError> {
+    let meta = fs::metadata(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound if is_below_dev(path) => no_such_device(path),
+        _ => DiskError::io("looking at", path, e),
+    })?;
+    if meta.is_dir() {
+        return Err(container::refuse_folder(path));
+    }
+    if !meta.is_file() && !meta.file_type().is_block_device() {
+        return Err(DiskError::refused(
+            format!(
+                "{} is neither a block device nor a regular file",
+                path.display()
+            ),
+            "name a whole disk, such as /dev/sda",
+        ));
+    }
+    Ok(meta)
 }
 
 /// The disks of this machine that could be a target, in kernel order. Loops, memory and optical drives are left out.

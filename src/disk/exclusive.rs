@@ -65,7 +65,7 @@ impl Claim {
     /// # Errors
     /// [`DiskError::InUse`] with everybody who is known to use it.
     pub(super) fn take(path: &Path) -> Result<Self, DiskError> {
-        let meta = fs::metadata(path).map_err(|e| DiskError::io("looking at", path, e))?;
+        let meta = device::look(path)?;
         let in_use = |holders| {
             Err(DiskError::InUse {
                 path: path.to_owned(),
