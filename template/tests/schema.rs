@@ -196,7 +196,7 @@ fn partitions_are_numbers_and_one_goes_onto_one() {
     assert_eq!(onto.onto, Some(3));
     for wrong in [
         "partitions = [0]",
-        "partitions = [129]",
+        "partitions = [8193]",
         "partitions = [1, 1]",
         "partitions = 1",
         "onto = 3",
