@@ -31,7 +31,7 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// Whether somebody asked to stop.
+    /// True once somebody asked to stop.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || (self.cancelled)()
     }
