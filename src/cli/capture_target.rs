@@ -4,13 +4,13 @@
 //! without the terminal says `--detach`. Decides nothing about disks.
 
 use super::exit::{Ended, Exit, usage};
-use super::follow::{Show, exit_of, follow};
+use super::follow::{self, Show, exit_of, follow};
 use super::image::{CaptureArgs, partition_lines, password};
 use super::output::Output;
 use super::{Context, deploy, interrupt, table};
 use crate::console::api::{
-    ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobView, SCHEMA_VERSION,
-    Summary, TargetView,
+    ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobState, JobView,
+    SCHEMA_VERSION, Summary, TargetView,
 };
 use crate::console::client::{Client, segment};
 use crate::disk::gaps::left_out_lines;
@@ -18,6 +18,10 @@ use crate::net::control::CaptureWishes;
 use crate::target::TargetState;
 use crate::units;
 use serde::Serialize;
+use std::time::Duration;
+
+/// A cancelled capture ends within this time, or the command says that it may still run.
+const CANCEL_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 ///
@@ -67,7 +71,7 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
     ));
     let summary = match follow(&client, &job.id, out, Show::Everything, None).await {
         Err(error) if error.code == ErrorCode::Interrupted && !out.is_closed() => {
-            return Err(cancelled(&client, &job.id).await);
+            return Err(cancelled(&client, &job.id, out).await);
         }
         ended => ended?,
     };
@@ -75,20 +79,29 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
 }
 
 /// Ctrl-C: the capture ends, and a second one ends the waiting for that.
-async fn cancelled(client: &Client, id: &str) -> ApiError {
+async fn cancelled(client: &Client, id: &str, out: &Output) -> ApiError {
     let request = CancelRequest {
         targets: None,
         reason: Some("interrupted".to_owned()),
     };
     let path = format!("/v1/jobs/{}/cancel", segment(id));
-    let asked = tokio::select! {
-        asked = client.post::<_, JobView>(&path, &request) => asked,
+    let ended = async {
+        client.post::<_, JobView>(&path, &request).await?;
+        // The console answers before the job has removed what it took in.
+        follow::until_end(client, id, out, CANCEL_WITHIN).await
+    };
+    let ended = tokio::select! {
+        ended = ended => ended,
         () = interrupt::wait() => {
             return ApiError::new(ErrorCode::Interrupted, format!("job {id} may still run"))
                 .hint(format!("diskcast job watch {id}"));
         }
     };
-    match asked {
+    match ended {
+        Ok(summary) if summary.state == JobState::Done => ApiError::new(
+            ErrorCode::Interrupted,
+            format!("job {id} was done before it could be cancelled; its image is there"),
+        ),
         Ok(_) => ApiError::new(
             ErrorCode::Interrupted,
             format!("job {id} cancelled; no image was made"),

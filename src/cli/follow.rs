@@ -54,8 +54,7 @@ pub(super) async fn follow(
         ended = until_summary(client, job, out, &mut view) => ended,
         () = interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, format!("no longer watching job {job}; it goes on"))
             .hint(format!("`diskcast job watch {job}` shows it again, `diskcast job cancel {job}` ends it"))),
-        () = sleep_for(limit) => Err(ApiError::new(ErrorCode::TimedOut, format!("job {job} is not over after {}", crate::units::span(limit.unwrap_or_default().as_secs_f64())))
-            .hint(format!("it goes on; `diskcast job watch {job}` shows it"))),
+        () = sleep_for(limit) => Err(still_running(job, limit.unwrap_or_default())),
     };
     drop(view);
     ended
@@ -108,6 +107,31 @@ pub(super) fn exit_of(summary: &Summary) -> Exit {
     } else {
         ErrorCode::TargetsFailed.into()
     }
+}
+
+/// Waits for the end of a job and shows nothing; the caller listens for Ctrl-C.
+///
+/// # Errors
+/// `TimedOut` after `within`; `Unreachable` when the console stays away.
+pub(super) async fn until_end(
+    client: &Client,
+    job: &str,
+    out: &Output,
+    within: Duration,
+) -> Result<Summary, ApiError> {
+    let mut nothing = View::Nothing;
+    tokio::time::timeout(within, until_summary(client, job, out, &mut nothing))
+        .await
+        .unwrap_or_else(|_| Err(still_running(job, within)))
+}
+
+fn still_running(job: &str, after: Duration) -> ApiError {
+    let after = crate::units::span(after.as_secs_f64());
+    ApiError::new(
+        ErrorCode::TimedOut,
+        format!("job {job} is not over after {after}"),
+    )
+    .hint(format!("it goes on; `diskcast job watch {job}` shows it"))
 }
 
 async fn sleep_for(limit: Option<Duration>) {
