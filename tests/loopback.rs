@@ -303,7 +303,7 @@ fn nonsense_on_the_ports_hurts_nobody() {
     let late = folder.path().join("late.raw");
     poisoned(&late, DISK, TARGET_POISON);
     let newcomer = Agent::start(Place::Here, &console, &late, DISK, &[]);
-    console.wait_ready(1);
+    console.wait_connected(3);
     for port in [5001, 5003] {
         for bytes in [
             &b"GET / HTTP/1.0\r\n\r\n"[..],

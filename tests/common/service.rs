@@ -240,6 +240,25 @@ impl Console {
         }
     }
 
+    /// Waits until `count` targets are connected, whatever they do: for tests in which a job may end meanwhile.
+    #[track_caller]
+    pub(crate) fn wait_connected(&self, count: usize) {
+        let start = Instant::now();
+        loop {
+            let targets = self.targets();
+            let connected = targets.iter().filter(|t| t["connected"] == true).count();
+            if connected == count {
+                return;
+            }
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "{connected} of {count} targets connected after 30 s: {targets:#?}\n{}",
+                self.daemon.said()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     /// `job list --json`: the entries, in whatever order the console gives them.
     #[track_caller]
     pub(crate) fn jobs(&self) -> Vec<Value> {
