@@ -14,12 +14,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::disk::{Fs, Loop, Mount, part};
 use common::fill::{TARGET_POISON, noise, poisoned, put_noise_file};
 use common::images::{capture, check, info, restore};
-use common::process::{AGENT, DISKCAST, bash, clean, diskcast, run, text, tool, wait_for};
+use common::process::{AGENT, DISKCAST, bash, clean, diskcast, held_when, run, text, tool};
 use common::{hash_file, scratch};
 
 const MIB: u64 = 1 << 20;
@@ -287,7 +286,7 @@ fn a_capture_that_is_killed_leaves_only_a_partial_file() {
     let image = folder.path().join("killed.dcimg");
     let mut command = Command::new(DISKCAST);
     clean(&mut command);
-    // Level 12 on one thread: seconds of work, so that the kill is midway.
+    // Level 12 on one thread: seconds of work. It stands still when it is killed, so that the kill is midway.
     let mut child = command
         .args([
             "image",
@@ -303,7 +302,7 @@ fn a_capture_that_is_killed_leaves_only_a_partial_file() {
         .stderr(Stdio::null())
         .spawn()
         .expect("started");
-    wait_for("a partial file", Duration::from_secs(20), || {
+    held_when(child.id(), "a partial file", || {
         assert!(
             child.try_wait().expect("asked").is_none(),
             "the capture was over before it could be killed"

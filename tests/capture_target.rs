@@ -9,7 +9,6 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use diskcast::agent::desk::Desk;
 use diskcast::agent::{AgentOptions, DiskOffer};
@@ -20,7 +19,7 @@ use serde_json::Value;
 use common::disk::{part, put_at, same_bytes};
 use common::fill::{TARGET_POISON, noise, poisoned, prose};
 use common::images::{capture, check_all, restore};
-use common::process::{bash, text};
+use common::process::{bash, text, wait_for};
 use common::scratch;
 use common::service::{Agent, Console, Place, stories};
 
@@ -107,7 +106,7 @@ fn a_capture_from_a_target_is_the_local_one_and_deploys() {
     let summary = done.last_of("summary");
     let image = images(&console).join("lab.dcimg");
     assert_eq!(summary["image"], text(&image));
-    assert_eq!(master.daemon.ends(Duration::from_secs(20)), Some(0));
+    assert_eq!(master.daemon.ends(), Some(0));
     check_all(&image);
     let (here, there) = (manifest(&local), manifest(&image));
     assert_eq!(here.entries.len(), there.entries.len());
@@ -228,24 +227,17 @@ fn held(view: &Value) -> (u64, u64) {
     (bytes >> 20, number(&view["capture"]["received_chunks"]))
 }
 
-/// Waits until so many chunks are there and more come, and says how many there are.
+/// Waits until so many chunks are there and more come, and says how many there are. The agent stands still then: its capture
+/// cannot end meanwhile.
 #[track_caller]
-fn wait_chunks(console: &Console, job: &str, at_least: u64, agent: &Agent) -> u64 {
-    let start = Instant::now();
-    loop {
+fn held_at(console: &Console, job: &str, at_least: u64, agent: &mut Agent) -> u64 {
+    agent.daemon.held_when("its chunks", || {
         let view = standing(console, job);
         let (there, _) = held(&view);
-        if there >= at_least && view["targets"][0]["state"] == "capturing" {
-            return there;
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(30) && view["state"] != "done",
-            "{there} chunks: {view:#}\n{}{}",
-            console.daemon.said(),
-            agent.daemon.said()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        assert_ne!(view["state"], "done", "{view:#}\n{}", console.daemon.said());
+        let capturing = view["targets"][0]["state"] == "capturing";
+        (there >= at_least && capturing).then_some(there)
+    })
 }
 
 #[test]
@@ -286,12 +278,12 @@ fn a_cut_capture_goes_on_and_sends_nothing_twice() {
     let job = made["job"].as_str().expect("a job").to_owned();
 
     // The agent dies; another instance of the same machine takes over.
-    let before = wait_chunks(&console, &job, 8, &agent);
+    let before = held_at(&console, &job, 8, &mut agent);
     agent.daemon.kill();
     let cut = standing(&console, &job);
     assert_eq!(cut["state"], "running", "{cut:#}");
     let mut agent = start(&console);
-    let after = wait_chunks(&console, &job, before + 12, &agent);
+    let after = held_at(&console, &job, before + 12, &mut agent);
     let (there, received) = held(&standing(&console, &job));
     assert!(
         there >= after && received <= there + 1,
@@ -316,7 +308,8 @@ fn a_cut_capture_goes_on_and_sends_nothing_twice() {
         "0",
     ];
     let console = Console::start(Place::Here, folder.path(), "lo", &same);
-    let done = console.cli_within(&["job", "wait", &job, "--json"], Duration::from_secs(60));
+    agent.daemon.signal("CONT");
+    let done = console.cli(&["job", "wait", &job, "--json"]);
     assert_eq!(
         done.code,
         Some(0),
@@ -338,7 +331,7 @@ fn a_cut_capture_goes_on_and_sends_nothing_twice() {
         Some(chunks),
         "{end:#}"
     );
-    assert_eq!(agent.daemon.ends(Duration::from_secs(20)), Some(0));
+    assert_eq!(agent.daemon.ends(), Some(0));
     let image = images(&console).join("big.dcimg");
     check_all(&image);
     let copy = folder.path().join("copy.raw");
@@ -379,14 +372,12 @@ fn a_disk_that_changed_meanwhile_is_captured_anew_and_a_cancelled_capture_leaves
     ];
     let made = console.cli(&[&words[..], &["a"]].concat()).ok().json();
     let job = made["job"].as_str().expect("a job");
-    wait_chunks(&console, job, 10, &agent);
+    held_at(&console, job, 10, &mut agent);
     agent.daemon.kill();
     // In a chunk that is stored already; no survey can see it.
     put_at(&disk, 3 << 20, b"changed while nobody looked");
     let mut agent = Agent::start(Place::Here, &console, &disk, 0, &[]);
-    console
-        .cli_within(&["job", "wait", job], Duration::from_secs(60))
-        .ok();
+    console.cli(&["job", "wait", job]).ok();
     let log = console.cli(&["job", "log", job]).ok();
     assert!(log.stdout.contains("begins anew"), "{}", log.story());
     let copy = folder.path().join("copy.raw");
@@ -398,7 +389,7 @@ fn a_disk_that_changed_meanwhile_is_captured_anew_and_a_cancelled_capture_leaves
         0,
         bytes.len() as u64,
     );
-    assert_eq!(agent.daemon.ends(Duration::from_secs(20)), Some(0));
+    assert_eq!(agent.daemon.ends(), Some(0));
 
     // Ctrl-C at the command that captures.
     let mut agent = Agent::start(Place::Here, &console, &disk, 0, &[]);
@@ -410,32 +401,21 @@ fn a_disk_that_changed_meanwhile_is_captured_anew_and_a_cancelled_capture_leaves
         .filter(|word| *word != "--detach")
         .collect();
     let mut command = console.cli_daemon(&[&words[..], &["b"]].concat(), &log);
-    let start = Instant::now();
-    while console.jobs().len() < 2 && start.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let jobs = console.jobs();
+    let jobs = wait_for("the second job", || {
+        Some(console.jobs()).filter(|jobs| jobs.len() == 2)
+    });
     let newest = jobs
         .iter()
         .filter_map(|j| j["id"].as_str())
         .max()
         .expect("a job")
         .to_owned();
-    wait_chunks(&console, &newest, 5, &agent);
+    held_at(&console, &newest, 5, &mut agent);
     command.signal("INT");
-    assert_eq!(
-        command.ends(Duration::from_secs(20)),
-        Some(130),
-        "{}",
-        command.said()
-    );
+    assert_eq!(command.ends(), Some(130), "{}", command.said());
     assert_eq!(standing(&console, &newest)["state"], "cancelled");
-    assert_eq!(
-        agent.daemon.ends(Duration::from_secs(20)),
-        Some(3),
-        "{}",
-        agent.daemon.said()
-    );
+    agent.daemon.signal("CONT");
+    assert_eq!(agent.daemon.ends(), Some(3), "{}", agent.daemon.said());
     let left: Vec<_> = fs::read_dir(images(&console))
         .expect("a folder")
         .flatten()
@@ -480,31 +460,18 @@ impl AtTheDesk {
     /// Picks from the menu as soon as it is there.
     #[track_caller]
     fn pick(&self, id: &str) {
-        let start = Instant::now();
-        while self.desk.menu().is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(20), "no menu");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_for("a menu", || (!self.desk.menu().is_empty()).then_some(()));
         self.desk.pick(id);
     }
 
     /// Answers the next question by the label of a choice; what was asked.
     #[track_caller]
     fn answer(&self, label: &str) -> String {
-        let start = Instant::now();
-        loop {
-            if let Some((number, question)) = self.desk.question() {
-                let choice = question.choices.iter().find(|c| c.label.contains(label));
-                let choice = choice.unwrap_or_else(|| panic!("no {label:?} in {question:?}"));
-                self.desk.answer(number, Some(choice.id.clone()));
-                return format!("{}\n{}", question.title, question.lines.join("\n"));
-            }
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "no question to answer {label:?}"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let (number, question) = wait_for("a question", || self.desk.question());
+        let choice = question.choices.iter().find(|c| c.label.contains(label));
+        let choice = choice.unwrap_or_else(|| panic!("no {label:?} in {question:?}"));
+        self.desk.answer(number, Some(choice.id.clone()));
+        format!("{}\n{}", question.title, question.lines.join("\n"))
     }
 }
 
@@ -555,10 +522,7 @@ fn people_at_targets_take_offers_within_limits_and_ask_for_backups() {
     person.pick("offers");
     person.answer("office");
     person.answer("Erase and write");
-    let start = Instant::now();
-    while console.jobs().is_empty() && start.elapsed() < Duration::from_secs(20) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("the job", || (!console.jobs().is_empty()).then_some(()));
     let job = console.job()["id"].as_str().expect("an id").to_owned();
     console.cli(&["job", "wait", &job]).ok();
     let log = console.cli(&["job", "log", &job]).ok();

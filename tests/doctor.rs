@@ -1,6 +1,7 @@
 //! `diskcast doctor` in rooms that are well and rooms that are not, and what a querier is good for.
 //!
-//! One room at a time: the tests share the machine's two cores, and what one room loses for want of CPU another would be blamed for.
+//! Rooms that send much are alone: the tests share the machine's two cores, and what one room loses for want of CPU another would be
+//! blamed for. Rooms that mostly wait run side by side.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -10,8 +11,7 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
 
@@ -26,31 +26,54 @@ use common::service::{Agent, Console, Daemon, Place, stories};
 const MIB: u64 = 1 << 20;
 const DISK: u64 = 64 * MIB;
 
-static ONE_ROOM: Mutex<()> = Mutex::new(());
+static ROOMS: RwLock<()> = RwLock::new(());
+
+/// Held while a room is there.
+#[derive(Default)]
+struct Turn {
+    _alone: Option<RwLockWriteGuard<'static, ()>>,
+    _beside: Option<RwLockReadGuard<'static, ()>>,
+}
+
+impl Turn {
+    fn alone() -> Self {
+        Self {
+            _alone: Some(ROOMS.write().unwrap_or_else(PoisonError::into_inner)),
+            ..Self::default()
+        }
+    }
+
+    fn beside_others() -> Self {
+        Self {
+            _beside: Some(ROOMS.read().unwrap_or_else(PoisonError::into_inner)),
+            ..Self::default()
+        }
+    }
+}
 
 struct Lab {
     agents: Vec<Agent>,
     console: Console,
     room: Room,
     folder: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Lab {
-    fn new(label: &str, count: usize, console_words: &[&str]) -> Self {
-        Self::with(label, count, console_words, |room, n| {
+    fn new(turn: Turn, label: &str, count: usize) -> Self {
+        Self::with(turn, label, count, &[], |room, n| {
             (n <= count).then(|| (room.target(n), false))
         })
     }
 
     /// `place` says where agent `n` runs, and whether it is limited there.
     fn with(
+        turn: Turn,
         label: &str,
         count: usize,
         console_words: &[&str],
         place: impl Fn(&Room, usize) -> Option<(String, bool)>,
     ) -> Self {
-        let alone = ONE_ROOM.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = scratch();
         let room = Room::new(label, count, "200mbit", 0.0);
         let console = Console::start(
@@ -79,7 +102,7 @@ impl Lab {
             console,
             room,
             folder,
-            _alone: alone,
+            _turn: turn,
         };
         lab.console.wait_ready(lab.agents.len());
         lab
@@ -121,7 +144,7 @@ fn says(holder: &Value, check: &str, words: &[&str]) {
 /// A room that is well has nothing to say; then each machine gets a fault of its own, and each fault is named for that machine alone.
 #[test]
 fn each_fault_is_named_for_its_machine() {
-    let lab = Lab::new("dr", 5, &[]);
+    let lab = Lab::new(Turn::alone(), "dr", 5);
     let probe = ["--rate", "100mbit", "--seconds", "2"];
     let well = lab.doctor(&probe);
     assert_eq!(well.code, Some(0), "{}\n{}", well.story(), lab.said());
@@ -151,22 +174,17 @@ fn each_fault_is_named_for_its_machine() {
         report["console"]
     );
     // The switch asks every ten seconds.
-    wait_for(
-        "the switch's querier to be heard",
-        Duration::from_secs(20),
-        || {
-            let report = lab.doctor(&["--seconds", "0.2"]).json();
-            let heard = |querier: &Value| querier["heard"] == "10.77.255.254";
-            let all =
-                (1..=5).all(|n| heard(&target(&report, &format!("t{n}"))["answer"]["querier"]));
-            (all && heard(&report["console"]["querier"])).then_some(())
-        },
-    );
+    wait_for("the switch's querier to be heard", || {
+        let report = lab.doctor(&["--seconds", "0.2"]).json();
+        let heard = |querier: &Value| querier["heard"] == "10.77.255.254";
+        let all = (1..=5).all(|n| heard(&target(&report, &format!("t{n}"))["answer"]["querier"]));
+        (all && heard(&report["console"]["querier"])).then_some(())
+    });
 
     bash(&format!(
         "ip netns exec {lossy} iptables -A INPUT -p udp -m statistic --mode random --probability 0.05 -j DROP
          ip netns exec {deaf} iptables -A INPUT -d 239.254.0.0/16 -j DROP
-         tc -n {switch} qdisc replace dev t4 root tbf rate 40mbit burst 100000 latency 50ms",
+         tc -n {switch} qdisc replace dev t4 root tbf rate 20mbit burst 100000 latency 50ms",
         lossy = lab.room.target(2),
         deaf = lab.room.target(3),
         switch = lab.room.switch(),
@@ -185,8 +203,12 @@ fn each_fault_is_named_for_its_machine() {
     let t = |n: u32| target(&report, &format!("t{n}"));
 
     let loss = |n| t(n)["main_loss"].as_f64().expect("a loss");
+    // A machine that does other work does not reach the rate that was asked for.
+    let reached = report["probe"]["reached_bits_per_s"].as_f64();
+    let reached = reached.expect("a rate") / 1e6;
+    let narrow = 1.0 - 20.0 / reached;
     eprintln!(
-        "doctor: 5 % gives {:.3}, 40 of 100 Mbit/s give {:.3}",
+        "doctor: 5 % gives {:.3}, 20 of {reached:.0} Mbit/s give {:.3}",
         loss(2),
         loss(4)
     );
@@ -204,7 +226,7 @@ fn each_fault_is_named_for_its_machine() {
             "firewall",
         ],
     );
-    assert!((0.45..0.75).contains(&loss(4)), "{}", loss(4));
+    assert!((loss(4) - narrow).abs() < 0.15, "{} {narrow}", loss(4));
     assert_eq!(t(4)["verdict"], "bad");
     says(t(4), "loss", &["speed"]);
     let holder = format!("(pid {})", std::process::id());
@@ -259,19 +281,29 @@ fn a_small_buffer_and_what_it_costs_are_named() {
         .trim()
         .parse()
         .expect("a number");
-    let lab = Lab::with("db", 2, &[], |room, n| Some((room.target(n), n == 1)));
+    let lab = Lab::with(Turn::alone(), "db", 2, &[], |room, n| {
+        Some((room.target(n), n == 1))
+    });
     let probe = ["doctor", "--json", "--rate", "150mbit", "--seconds", "4"];
     let log = lab.folder.path().join("doctor.json");
+    let console = lab.room.console();
+    let before = lab.room.sent_bytes(&console);
+    let sent = |what: &str, bytes: u64| {
+        wait_for(what, || {
+            (lab.room.sent_bytes(&console) > before + bytes).then_some(())
+        })
+    };
     let mut running = lab.console.cli_daemon(&probe, &log);
-    std::thread::sleep(Duration::from_millis(1800));
+    // Of the 75 MB of this probe more pass meanwhile than a small buffer holds, and less than a large one does.
+    sent("the beginning of the probe", 8 << 20);
     for agent in &lab.agents {
         agent.daemon.signal("STOP");
     }
-    std::thread::sleep(Duration::from_millis(1200));
+    sent("the middle of the probe", 20 << 20);
     for agent in &lab.agents {
         agent.daemon.signal("CONT");
     }
-    let code = running.ends(Duration::from_secs(30));
+    let code = running.ends();
     let text = std::fs::read_to_string(&log).expect("the report");
     let report: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
     let (small, large) = (target(&report, "t1"), target(&report, "t2"));
@@ -285,7 +317,7 @@ fn a_small_buffer_and_what_it_costs_are_named() {
         sent - t["answer"]["main"]["received"].as_u64().expect("received")
     };
     eprintln!(
-        "doctor: 1.2 s asleep: {} dropped of {} lost, {} with a large buffer",
+        "doctor: asleep for 12 MiB: {} dropped of {} lost, {} with a large buffer",
         dropped(small),
         lost(small),
         dropped(large)
@@ -334,21 +366,20 @@ fn long_probe(lab: &Lab) -> Value {
 
 #[test]
 fn without_a_querier_multicast_dies_and_with_ours_it_lives() {
-    let only_first = |room: &Room, n: usize| (n == 1).then(|| (room.target(1), false));
-    let without = {
-        let lab = Lab::with("dq", 2, &[], only_first);
+    let lab = |label: &str, words: &[&str]| {
+        let only_first = |room: &Room, n: usize| (n == 1).then(|| (room.target(1), false));
+        let lab = Lab::with(Turn::beside_others(), label, 2, words, only_first);
         forgetful_switch(&lab);
-        long_probe(&lab)
+        let report = long_probe(&lab);
+        (report, lab.said())
     };
+    let ours = ["--querier", "--query-interval", "1s"];
+    let ((without, _), (with, said)) = std::thread::scope(|scope| {
+        let without = scope.spawn(|| lab("dq", &[]));
+        let with = lab("dk", &ours);
+        (without.join().expect("a report"), with)
+    });
     let loss = |report: &Value| target(report, "t1")["main_loss"].as_f64().expect("a loss");
-    let lab = Lab::with(
-        "dk",
-        2,
-        &["--querier", "--query-interval", "1s"],
-        only_first,
-    );
-    forgetful_switch(&lab);
-    let with = long_probe(&lab);
     eprintln!(
         "querier: loss {:.3} without, {:.3} with ours",
         loss(&without),
@@ -361,12 +392,7 @@ fn without_a_querier_multicast_dies_and_with_ours_it_lives() {
         "multicast",
         &["multicast stopped for", "--querier"],
     );
-    assert!(
-        loss(&with) < 0.01,
-        "{:#}\n{}",
-        target(&with, "t1"),
-        lab.said()
-    );
+    assert!(loss(&with) < 0.01, "{:#}\n{}", target(&with, "t1"), said);
     assert_eq!(with["console"]["querier"]["own"], true);
     assert_eq!(
         target(&with, "t1")["answer"]["querier"]["heard"],
@@ -378,7 +404,7 @@ fn without_a_querier_multicast_dies_and_with_ours_it_lives() {
 /// A job is not disturbed: its agent says that it is busy, and no probe is sent.
 #[test]
 fn a_running_job_is_left_alone() {
-    let lab = Lab::new("dj", 1, &[]);
+    let lab = Lab::new(Turn::beside_others(), "dj", 1);
     let disk = lab.folder.path().join("master.raw");
     std::fs::write(&disk, noise("doctor", 12 << 20)).expect("a master disk");
     bash(&format!("sgdisk -n 1:0:0 {} > /dev/null", text(&disk)));
@@ -397,7 +423,7 @@ fn a_running_job_is_left_alone() {
     let _job = lab
         .console
         .cli_daemon(&words, &lab.folder.path().join("deploy.log"));
-    wait_for("the job to run", Duration::from_secs(20), || {
+    wait_for("the job to run", || {
         lab.console
             .jobs()
             .iter()
@@ -416,7 +442,7 @@ fn a_running_job_is_left_alone() {
     );
 }
 
-/// A job of 48 MiB of noise that takes ten seconds at its rate, with one target.
+/// A job of 32 MiB of noise that takes thirteen seconds at its rate, with one target.
 struct SlowJob {
     lab: Lab,
     image_bytes: u64,
@@ -426,9 +452,9 @@ struct SlowJob {
 
 impl SlowJob {
     fn start(label: &str) -> Self {
-        let lab = Lab::new(label, 1, &[]);
+        let lab = Lab::new(Turn::beside_others(), label, 1);
         let disk = lab.folder.path().join("master.raw");
-        std::fs::write(&disk, noise("deaf", 48 << 20)).expect("a master disk");
+        std::fs::write(&disk, noise("deaf", 32 << 20)).expect("a master disk");
         bash(&format!("sgdisk -n 1:0:0 {} > /dev/null", text(&disk)));
         let image = lab.folder.path().join("master.dcimg");
         capture(&disk, &image, &[]).ok();
@@ -442,7 +468,7 @@ impl SlowJob {
             "--yes",
             "--json",
             "--rate",
-            "40mbit",
+            "20mbit",
         ];
         let job = lab.console.cli_daemon(&words, &log);
         let image_bytes = std::fs::metadata(&image).expect("image").len();
@@ -452,15 +478,11 @@ impl SlowJob {
             job,
             log,
         };
-        wait_for(
-            "a fifth of the image to be sent",
-            Duration::from_secs(20),
-            || {
-                let jobs = slow.lab.console.jobs();
-                let sent = jobs.first()?["session"]["source_bytes"].as_u64()?;
-                (sent > image_bytes / 5).then_some(())
-            },
-        );
+        wait_for("a fifth of the image to be sent", || {
+            let jobs = slow.lab.console.jobs();
+            let sent = jobs.first()?["session"]["source_bytes"].as_u64()?;
+            (sent > image_bytes / 5).then_some(())
+        });
         slow
     }
 
@@ -474,7 +496,7 @@ impl SlowJob {
 
     /// The summary of a job that must have ended well.
     fn done(mut self) -> (Value, u64) {
-        let code = self.job.ends(Duration::from_secs(90));
+        let code = self.job.ends();
         let said = std::fs::read_to_string(&self.log).expect("what deploy said");
         assert_eq!(code, Some(0), "{said}\n{}", self.lab.said());
         let last: Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
@@ -503,19 +525,24 @@ fn nothing_is_sent_to_a_target_that_hears_nothing() {
 fn a_target_that_hears_again_is_sent_to_again() {
     let job = SlowJob::start("dg");
     job.deaf(true);
-    std::thread::sleep(Duration::from_secs(5));
+    let image = job.image_bytes;
+    wait_for("something over TCP 5003", || {
+        let jobs = job.lab.console.jobs();
+        let bulk = jobs.first()?["session"]["bulk_bytes"].as_u64()?;
+        (bulk > image / 50).then_some(())
+    });
     job.deaf(false);
     let (summary, image) = job.done();
     let session = &summary["session"];
     let bulk = session["bulk_bytes"].as_u64().expect("bulk") as f64 / image as f64;
-    eprintln!("deaf for 5 s: {bulk:.2} of the image came over TCP 5003");
+    eprintln!("deaf for a while: {bulk:.2} of the image came over TCP 5003");
     assert!((0.01..0.75).contains(&bulk), "{session:#}");
 }
 
 /// One machine, loopback, no privilege beyond a user's: what cannot be checked is said, and nothing is invented.
 #[test]
 fn on_loopback_all_is_well_and_nobody_is_four() {
-    let _alone = ONE_ROOM.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = Turn::beside_others();
     let folder = scratch();
     let words = [
         "--control-port",

@@ -15,7 +15,11 @@ mod common;
 mod image_check;
 
 use std::fs::File;
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -23,7 +27,7 @@ use serde_json::Value;
 use common::disk::{Loop, bytes_at, same_bytes};
 use common::fill::{TARGET_POISON, poisoned};
 use common::images::{capture, info, restore};
-use common::process::{bash, text};
+use common::process::{bash, text, wait_for};
 use common::scratch;
 use common::service::{Agent, Console, Place, states, stories, target_of};
 
@@ -144,12 +148,7 @@ fn four_agents_on_one_machine_are_done_and_equal() {
         proven(&summary, agent, &root, &reference);
     }
     for agent in &mut agents {
-        assert_eq!(
-            agent.daemon.ends(Duration::from_secs(20)),
-            Some(0),
-            "{}",
-            agent.daemon.said()
-        );
+        assert_eq!(agent.daemon.ends(), Some(0), "{}", agent.daemon.said());
     }
     // What is reported once stays reported: list, show, report of the same job agree.
     let job = console.job();
@@ -260,25 +259,45 @@ fn an_agent_with_another_pin_does_not_come_in() {
     poisoned(&disk, 1 << 20, TARGET_POISON);
     let wrong = "00".repeat(32);
     let mut agent = Agent::start_at(Place::Here, &console.control, &wrong, &disk, 1 << 20, &[]);
-    std::thread::sleep(Duration::from_secs(3));
+    wait_for("the agent to turn away", || {
+        let said = agent.daemon.said().to_lowercase();
+        (!agent.daemon.running() || said.contains("pin")).then_some(())
+    });
     assert!(console.targets().is_empty(), "{}", agent.daemon.said());
-    assert!(
-        !agent.daemon.running() || agent.daemon.said().to_lowercase().contains("pin"),
-        "{}",
-        agent.daemon.said()
-    );
+}
+
+/// Fills both groups with noise until told to stop; says how many packets that were.
+fn flood(over: &AtomicBool) -> u32 {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_multicast_loop_v4(true).expect("loop");
+    let packet = common::fill::noise("wrong key", 1448);
+    let mut sent = 0;
+    while !over.load(Ordering::Relaxed) {
+        for _ in 0..5 {
+            for group in ["239.254.1.1:5002", "239.254.1.2:5004"] {
+                let _ = socket.send_to(&packet, group);
+                sent += 1;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    sent
 }
 
 #[test]
 fn nonsense_on_the_ports_hurts_nobody() {
-    use std::io::Write;
-    use std::net::{TcpStream, UdpSocket};
     let _ports = the_ports();
     let folder = scratch();
     let (image, reference, root) = demo_image(folder.path());
     let mut console = Console::start(Place::Here, folder.path(), "lo", &[]);
     let agents = agents(&console, folder.path(), 2, &[]);
     console.wait_ready(2);
+    // Packets of our shape with a key nobody has, from before the job to its end.
+    let over = Arc::new(AtomicBool::new(false));
+    let flooding = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || flood(&over)
+    });
     let log = folder.path().join("deploy.json");
     let mut deploy = console.cli_daemon(
         &[
@@ -294,8 +313,9 @@ fn nonsense_on_the_ports_hurts_nobody() {
         ],
         &log,
     );
-    // While it runs: a thousand connections that never finish their handshake, strangers on both TCP ports, and packets of
-    // our shape with a key nobody has.
+    // Before that a newcomer would be another room than the one that was confirmed.
+    wait_for("the job", || (!console.jobs().is_empty()).then_some(()));
+    // A thousand connections that never finish their handshake, and strangers on both TCP ports.
     let silent: Vec<TcpStream> = (0..1000)
         .filter_map(|n| TcpStream::connect(("127.0.0.1", [5001, 5003][n % 2])).ok())
         .collect();
@@ -303,7 +323,10 @@ fn nonsense_on_the_ports_hurts_nobody() {
     let late = folder.path().join("late.raw");
     poisoned(&late, DISK, TARGET_POISON);
     let newcomer = Agent::start(Place::Here, &console, &late, DISK, &[]);
-    console.wait_connected(3);
+    wait_for("the newcomer among a thousand", || {
+        let has = |t: &Value| t["facts"]["disks"][0]["path"] == text(&late);
+        console.targets().iter().any(has).then_some(())
+    });
     for port in [5001, 5003] {
         for bytes in [
             &b"GET / HTTP/1.0\r\n\r\n"[..],
@@ -315,21 +338,10 @@ fn nonsense_on_the_ports_hurts_nobody() {
             }
         }
     }
-    let flood = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    flood.set_multicast_loop_v4(true).expect("loop");
-    let packet = common::fill::noise("wrong key", 1448);
-    for round in 0..2000u32 {
-        let group = if round % 2 == 0 {
-            "239.254.1.1:5002"
-        } else {
-            "239.254.1.2:5004"
-        };
-        let _ = flood.send_to(&packet, group);
-        if round % 100 == 0 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-    let code = deploy.ends(Duration::from_mins(2));
+    let code = deploy.ends();
+    over.store(true, Ordering::Relaxed);
+    let packets = flooding.join().expect("a flood");
+    assert!(packets > 1000, "only {packets} packets");
     assert_eq!(
         code,
         Some(0),
@@ -415,12 +427,12 @@ fn a_plan_after_a_job_or_a_cancel_says_what_is_on_the_disk() {
     assert!(partitions(&known) > 0, "{known:#}");
     let number = known["partitions"][0]["number"].to_string();
     plan(&["--partitions", &number, "--onto", &number]);
-    assert!(console.targets()[0]["state"] == "ready");
+    console.wait_ready(1);
 
-    // Slow enough to be cut off in the middle.
-    let slow = ["--yes", "--detach", "--reuse", "never", "--rate", "2mbit"];
+    // Slow enough to be cut off in the middle: it would take a minute.
+    let slow = ["--yes", "--detach", "--reuse", "never", "--rate", "0.5mbit"];
     console.cli(&[&words[..], &slow].concat()).ok();
-    common::process::wait_for("the second job to write", Duration::from_mins(1), || {
+    wait_for("the second job to write", || {
         let jobs = console.jobs();
         (jobs[0]["targets"][0]["state"] == "receiving").then_some(())
     });

@@ -13,7 +13,6 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use common::disk::{Fs, Loop, Part, bytes_at, part, parts, same_bytes, sfdisk_clean, sgdisk_clean};
 use common::fill::{TARGET_POISON, noise, poison_range, same_tree};
@@ -291,20 +290,12 @@ fn a_target_cut_off_in_the_middle_keeps_its_data_and_goes_on() {
         "--detach",
     ];
     console.cli(&words).ok();
-    let begun = Instant::now();
-    let done = || {
-        console.job()["targets"][0]["done_bytes"]
-            .as_u64()
-            .unwrap_or(0)
-    };
-    while done() < 2 * MIB {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "{}",
-            console.daemon.said()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    agent.daemon.held_when("2 MiB", || {
+        let job = console.job();
+        assert_ne!(job["state"], "done", "{job:#}");
+        let done = job["targets"][0]["done_bytes"].as_u64();
+        (done >= Some(2 * MIB)).then_some(())
+    });
     agent.daemon.kill();
     nothing_else_changed(&before, &disk, &place);
     let head = bytes_at(&disk, place.start, MIB);

@@ -144,7 +144,7 @@ impl Controller {
 
     /// Until it answers as a whole: a user is asked for over SMB.
     fn wait(&self) {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(2);
         loop {
             let done = self.tool(&["rpc", "user"], &self.member("probe"));
             if done.status.success() && text(&done).contains("Administrator") {
@@ -211,7 +211,7 @@ impl Controller {
                 password: password.into(),
             },
             program: self.path("net"),
-            limit: Duration::from_secs(60),
+            limit: Duration::from_mins(2),
         }
     }
 }

@@ -131,11 +131,19 @@ mod tests {
             let _ = wait.recv();
         });
         let thread = said.recv().unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        let before = work(thread, nowhere);
+        // It has come to its waiting when no more work is seen; a thread that works without end would never come here.
+        let mut before = work(thread, nowhere);
         assert!(!before.is_empty());
-        std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(work(thread, nowhere), before, "it only waits");
+        let begun = std::time::Instant::now();
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = work(thread, nowhere);
+            if now == before {
+                break;
+            }
+            before = now;
+            assert!(begun.elapsed() < Duration::from_secs(120), "it only waits");
+        }
         go.send(()).unwrap();
         said.recv().unwrap();
         assert_ne!(work(thread, nowhere), before, "it worked");

@@ -356,7 +356,7 @@ mod tests {
                 source: Source::Bulk(bytes),
             });
             finished
-                .recv_timeout(Duration::from_secs(20))
+                .recv_timeout(Duration::from_secs(120))
                 .unwrap()
                 .result
         };

@@ -4,7 +4,7 @@ use super::api::{
     ErrorCode, IdentifyRequest, ImportRequest, Plan, RenameRequest, TargetList, TargetView,
 };
 use super::boot::orders::FromConsole;
-use super::test_room::{FakeAgent, Room, hello, image, request};
+use super::test_room::{FakeAgent, LIMIT, Room, hello, image, request};
 use crate::net::control::Hello;
 use crate::target::{NicFacts, TargetState};
 use pxe::decide::UefiLoader;
@@ -54,13 +54,14 @@ async fn show(room: &Room, target: &str) -> TargetView {
 async fn gone(room: &Room, agent: FakeAgent) -> String {
     let id = agent.target.clone();
     drop(agent);
-    for _ in 0..200 {
-        if !show(room, &id).await.connected {
-            return id;
+    let work = async {
+        while show(room, &id).await.connected {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("{id} is still connected");
+    };
+    let waited = tokio::time::timeout(LIMIT, work).await;
+    assert!(waited.is_ok(), "{id} is still connected");
+    id
 }
 
 async fn rename(room: &Room, target: &str, name: &str) {

@@ -1,6 +1,6 @@
 //! A console in this process and agents that are nothing but a control connection: for tests only.
 
-use super::api::{AddPlan, AddRequest, CreateJob, DeployRequest, JobView, Plan, Summary};
+use super::api::{AddPlan, AddRequest, CreateJob, DeployRequest, JobState, JobView, Plan, Summary};
 use super::confirm;
 use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
@@ -23,8 +23,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Nothing in these tests takes longer than this unless it hangs.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Nothing in these tests takes longer than this unless it hangs, whatever else the machine does.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 pub(super) const DISK_BYTES: u64 = 8 << 20;
 
 /// A running console.
@@ -35,6 +35,7 @@ pub(super) struct Room {
     task: JoinHandle<Result<(), ApiError>>,
 }
 
+/// A console that waits for its agents, however slow this machine is.
 pub(super) fn options(data_dir: &Path) -> ConsoleOptions {
     ConsoleOptions {
         data_dir: data_dir.to_owned(),
@@ -43,17 +44,34 @@ pub(super) fn options(data_dir: &Path) -> ConsoleOptions {
         control_port: 0,
         bulk_port: 0,
         patience: Patience {
-            lost_after: Duration::from_secs(1),
-            recover_after: Duration::from_secs(3),
-            answer_within: Duration::from_secs(1),
+            lost_after: LIMIT,
+            recover_after: LIMIT,
+            answer_within: LIMIT,
         },
         ..ConsoleOptions::default()
     }
 }
 
+/// What is over after this time in tests that are about waiting in vain.
+const SOON: Duration = Duration::from_secs(1);
+
 impl Room {
     pub(super) async fn open(data_dir: &Path) -> Self {
         Self::with(options(data_dir)).await
+    }
+
+    /// Agents that are gone are lost soon.
+    pub(super) async fn losing(data_dir: &Path) -> Self {
+        let mut options = options(data_dir);
+        options.patience.lost_after = SOON;
+        Self::with(options).await
+    }
+
+    /// Agents that do not answer are given up soon.
+    pub(super) async fn impatient(data_dir: &Path) -> Self {
+        let mut options = options(data_dir);
+        options.patience.answer_within = SOON;
+        Self::with(options).await
     }
 
     pub(super) async fn with(mut options: ConsoleOptions) -> Self {
@@ -129,6 +147,20 @@ impl Room {
 
     pub(super) async fn job(&self, id: &str) -> JobView {
         self.client.get(&format!("/v1/jobs/{id}")).await.unwrap()
+    }
+
+    /// Waits until the job is in this state.
+    pub(super) async fn reaches(&self, id: &str, state: JobState) -> JobView {
+        let work = async {
+            loop {
+                let view = self.job(id).await;
+                if view.state == state {
+                    return view;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, work).await.unwrap()
     }
 
     /// Watches a job to its end.

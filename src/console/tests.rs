@@ -3,11 +3,12 @@
 use super::api::{
     CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRule, TargetList,
 };
-use super::test_room::{FakeAgent, Room, hello, image, options, outcome, request, unfinished};
+use super::test_room::{
+    FakeAgent, LIMIT, Room, hello, image, options, outcome, request, unfinished,
+};
 use crate::net::control::{AgentMessage, ConsoleMessage, EndAction, Outcome, Progress};
 use crate::net::tls;
 use crate::target::TargetState;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -15,7 +16,7 @@ use tokio_rustls::TlsConnector;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_ends_with_what_each_agent_proved() {
     let data = tempfile::tempdir().unwrap();
-    let room = Room::open(data.path()).await;
+    let room = Room::losing(data.path()).await;
     let image = image(data.path(), None);
     let mut good = FakeAgent::join(&room, hello(1)).await;
     let mut liar = FakeAgent::join(&room, hello(2)).await;
@@ -155,11 +156,10 @@ async fn nonsense_is_closed_and_disturbs_nobody() {
             .await
             .unwrap();
         stream.write_all(bytes).await.unwrap();
-        let ended =
-            tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+        let ended = tokio::time::timeout(LIMIT, stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "closed at once");
     }
-    // An agent whose second message is nonsense is gone; the first one is still served.
+    // A second greeting and a word about a job that is not there are passed over.
     let mut second = FakeAgent::join(&room, hello(2)).await;
     second.send(AgentMessage::Hello(Box::new(hello(2)))).await;
     second
@@ -291,7 +291,7 @@ async fn an_encrypted_job_waits_for_its_password() {
 async fn start_rules_and_cancelling() {
     let data = tempfile::tempdir().unwrap();
     let image = image(data.path(), None);
-    let room = Room::open(data.path()).await;
+    let room = Room::impatient(data.path()).await;
     let mut a = FakeAgent::join(&room, hello(1)).await;
     // Two are wanted and one is there: the second belongs to it once a technician has confirmed it.
     let mut two = request(&image);

@@ -4,7 +4,7 @@ use super::api::{
     CreateJob, ErrorCode, JobState, JobView, Plan, RetryRequest, StartRule, TargetView,
 };
 use super::confirm;
-use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
+use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
 use crate::look::Look;
 use crate::net::control::{AgentMessage, Hello};
 use crate::target::{PartitionFacts, TargetState};
@@ -30,15 +30,18 @@ fn blank(number: u8) -> Hello {
 
 /// The job, once these machines wait beside it.
 async fn with_newcomers(room: &Room, job: &str, names: &[&str]) -> JobView {
-    for _ in 0..100 {
-        let view = room.job(job).await;
-        let waiting: Vec<&str> = view.newcomers.iter().map(|one| one.name.as_str()).collect();
-        if waiting == names {
-            return view;
+    let work = async {
+        loop {
+            let view = room.job(job).await;
+            let waiting: Vec<&str> = view.newcomers.iter().map(|one| one.name.as_str()).collect();
+            if waiting == names {
+                return view;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("{names:?} do not wait: {:?}", room.job(job).await.newcomers);
+    };
+    let waited = tokio::time::timeout(LIMIT, work).await;
+    waited.unwrap_or_else(|_| panic!("{names:?} do not wait"))
 }
 
 /// `deploy --targets all --start 3` with two machines asked for two disks; the third was wiped without having been shown.
@@ -207,7 +210,7 @@ async fn a_retry_is_for_the_disks_of_the_job() {
 async fn a_plan_says_what_is_on_the_disk_now() {
     let data = tempfile::tempdir().unwrap();
     let image = image(data.path(), None);
-    let room = Room::open(data.path()).await;
+    let room = Room::impatient(data.path()).await;
     let agent = FakeAgent::join(&room, used(1)).await;
     let disk = |plan: &Plan| plan.targets[0].disk.clone().unwrap();
     let request = request(&image);

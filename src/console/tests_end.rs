@@ -74,7 +74,7 @@ async fn who_commits_cannot_be_dropped_any_more() {
 async fn an_answer_that_comes_late_is_recorded() {
     let data = tempfile::tempdir().unwrap();
     let image = image(data.path(), None);
-    let room = Room::open(data.path()).await;
+    let room = Room::impatient(data.path()).await;
     for proven in [false, true] {
         let mut agent = FakeAgent::join(&room, hello(1)).await;
         let job = room.deploy(&request(&image)).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_answer_that_comes_late_is_recorded() {
 async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
     let data = tempfile::tempdir().unwrap();
     let image = image(data.path(), None);
-    let room = Room::open(data.path()).await;
+    let room = Room::losing(data.path()).await;
     let mut agent = FakeAgent::join(&room, hello(1)).await;
     let job = room.deploy(&request(&image)).await.unwrap();
     let order = agent.order().await;

@@ -36,7 +36,7 @@ async fn pause() {
 async fn a_target_that_does_not_get_on_has_failed_and_costs_the_others_nothing() {
     let data = tempfile::tempdir().unwrap();
     let image = image(data.path(), None);
-    let room = Room::open(data.path()).await;
+    let room = Room::impatient(data.path()).await;
     let mut good = FakeAgent::join(&room, hello(1)).await;
     let mut hung = FakeAgent::join(&room, hello(2)).await;
     let mut slow = FakeAgent::join(&room, hello(3)).await;
@@ -46,7 +46,8 @@ async fn a_target_that_does_not_get_on_has_failed_and_costs_the_others_nothing()
     let order = good.order().await;
     hung.order().await;
     slow.order().await;
-    for round in 0..20 {
+    let mut round = 0;
+    let told = loop {
         good.send(progress(&job.id, TargetState::Receiving, round, 0))
             .await;
         hung.send(progress(&job.id, TargetState::Receiving, 7, 0))
@@ -54,9 +55,12 @@ async fn a_target_that_does_not_get_on_has_failed_and_costs_the_others_nothing()
         // A step of its template that takes long, and says so.
         slow.send(progress(&job.id, TargetState::Applying, 7, round))
             .await;
-        pause().await;
-    }
-    match hung.next().await {
+        round += 1;
+        if let Ok(told) = tokio::time::timeout(PAUSE, hung.next()).await {
+            break told;
+        }
+    };
+    match told {
         Some(ConsoleMessage::Cancel { reason, .. }) => {
             assert!(reason.contains("no progress for 2 s"), "{reason}")
         }
@@ -152,22 +156,19 @@ async fn a_job_whose_time_passed_unseen_asks_again() {
     assert_eq!(error.code, ErrorCode::Usage);
     assert!(error.message.contains("is past"), "{}", error.message);
 
-    let soon = super::time::now() + Duration::from_secs(3);
+    let soon = super::time::now() + Duration::from_secs(5);
     request.start = StartRule::At(soon.to_string());
     request.start_window_seconds = Some(1);
     let job = room.deploy(&request).await.unwrap();
     drop(agent);
     room.close().await;
-    tokio::time::sleep(Duration::from_millis(4500)).await;
+    while super::time::now() < soon + Duration::from_secs(2) {
+        pause().await;
+    }
 
     let room = Room::open(data.path()).await;
     let mut agent = FakeAgent::join(&room, hello(1)).await;
-    for _ in 0..50 {
-        pause().await;
-        if room.job(&job.id).await.state == JobState::Missed {
-            break;
-        }
-    }
+    room.reaches(&job.id, JobState::Missed).await;
     pause().await;
     let view = room.job(&job.id).await;
     assert_eq!(view.state, JobState::Missed);

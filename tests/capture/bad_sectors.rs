@@ -9,7 +9,6 @@ use super::{MIB, master};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::Duration;
 
 const SECTOR: u64 = 512;
 
@@ -44,7 +43,7 @@ impl Failing {
             .args(["--blockdev", &node.to_string(), "--export", &export])
             .spawn()
             .expect("qemu-storage-daemon");
-        wait_for("the FUSE file", Duration::from_secs(20), || {
+        wait_for("the FUSE file", || {
             fs::metadata(&path).ok().filter(|meta| meta.len() > 0)
         });
         Self { daemon, path }

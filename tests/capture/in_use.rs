@@ -2,14 +2,13 @@
 
 use super::common::disk::{Fs, Loop, bytes_at, part, put_at};
 use super::common::images::{capture, info};
-use super::common::process::{DISKCAST, bash, clean, text, tool, wait_for};
+use super::common::process::{DISKCAST, bash, clean, held_when, signal, text, tool, wait_for};
 use super::common::scratch;
 use super::{MIB, master};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// A script in a mount namespace of its own, which has come as far as `echo ready`. It ends when dropped: its standard
 /// input closes.
@@ -86,20 +85,19 @@ fn nobody_mounts_a_disk_while_it_is_captured() {
         .args([device.path(), at.as_path()])
         .output()
         .expect("mount");
-    let running = capturing.try_wait().expect("asked").is_none();
     if mounted.status.success() {
         bash(&format!("umount {}", text(&at)));
     }
-    assert!(running, "the capture was over before it could be disturbed");
+    signal(capturing.id(), "CONT");
     assert!(!mounted.status.success(), "a disk that is read was mounted");
     assert!(capturing.wait().expect("ended").success());
 }
 
-/// A capture that takes a while, and has begun to write its image.
+/// A capture that takes a while, and stands still after the beginning of its image.
 fn slow_capture(source: &Path, image: &Path) -> Child {
     let mut command = Command::new(DISKCAST);
     clean(&mut command);
-    let child = command
+    let mut child = command
         .args(["image", "capture", text(source), text(image)])
         .args(["--level", "12", "--threads", "1"])
         .stdout(Stdio::null())
@@ -107,8 +105,11 @@ fn slow_capture(source: &Path, image: &Path) -> Child {
         .spawn()
         .expect("started");
     let partial = format!("{}.partial", text(image));
-    wait_for("the beginning of an image", Duration::from_secs(30), || {
-        fs::metadata(&partial).ok().filter(|meta| meta.len() > 0)
+    held_when(child.id(), "the beginning of an image", || {
+        let begun = fs::metadata(&partial).is_ok_and(|meta| meta.len() > 0);
+        let running = child.try_wait().expect("asked").is_none();
+        assert!(running, "the capture was over before it could be disturbed");
+        begun.then_some(())
     });
     child
 }
@@ -121,6 +122,7 @@ fn a_file_that_changes_while_it_is_read_becomes_no_image() {
     let capturing = slow_capture(&disk, &image);
     // Opened, written and closed at once: nobody has it open before or after.
     put_at(&disk, 40 * MIB, b"written meanwhile");
+    signal(capturing.id(), "CONT");
     let ended = capturing.wait_with_output().expect("ended");
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(5), "{said}");
@@ -172,7 +174,7 @@ fn ntfs_mounted_through_fuse_is_seen_on_a_device_and_in_a_file() {
     nothing_left(&image);
     drop(elsewhere);
     // ntfs-3g closes the file a moment after its mount is gone.
-    wait_for("the end of ntfs-3g", Duration::from_secs(10), || {
+    wait_for("the end of ntfs-3g", || {
         (capture(&volume, &image, &[]).code == Some(0)).then_some(())
     });
 }
@@ -227,7 +229,7 @@ fn a_file_that_a_virtual_machine_may_write_is_in_use() {
         .args(["--export", "nbd,id=e,node-name=disk,writable=on"])
         .spawn()
         .expect("qemu-storage-daemon");
-    wait_for("its socket", Duration::from_secs(10), || {
+    wait_for("its socket", || {
         folder.path().join("nbd").exists().then_some(())
     });
     let said = capture(&disk, &image, &[]);

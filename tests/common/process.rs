@@ -12,6 +12,9 @@ pub(crate) const DISKCAST: &str = env!("CARGO_BIN_EXE_diskcast");
 /// The target side.
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_diskcast-agent");
 
+/// How long anything is waited for. A limit only ends a hang: a moment here is many seconds on a machine that does other work.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
 /// A program that has ended.
 pub(crate) struct Run {
     command: String,
@@ -222,15 +225,38 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("scratch paths are UTF-8")
 }
 
-/// Waits until `probe` gives something, at most `limit`.
+/// Waits until `probe` gives something.
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Lets a process run in short turns until `probe`, which is asked while it stands still, gives something. It is left standing, so
+/// that what was seen stays true however slow the rest of the test is.
+#[track_caller]
+pub(crate) fn held_when<T>(pid: u32, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        signal(pid, "STOP");
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        signal(pid, "CONT");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Sends a signal by its name, for example `STOP`.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let _ = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
 }

@@ -10,9 +10,12 @@ use facts::Mac;
 use pxe::dhcp::{MessageType, Packet, code};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::process::PATIENCE;
+
 /// How long an answer may take: machines ask again after a second or two, and so does this.
 const ANSWER: Duration = Duration::from_secs(2);
-const TRIES: u32 = 5;
+/// A service that has other work answers the later ones.
+const TRIES: u32 = 15;
 
 /// The machine.
 pub(crate) struct Firmware {
@@ -226,9 +229,7 @@ impl Firmware {
             .connect(&SocketAddrV4::new(self.server, port).into())
             .expect("HTTP answers");
         let mut stream: TcpStream = socket.into();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .expect("a timeout");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut bytes = Vec::new();
         // Servers may cut a connection they do not like.

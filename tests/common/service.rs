@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::process::{
-    AGENT, DISKCAST, Run, clean, diskcast_command, run, run_within, text, wait_for,
+    AGENT, DISKCAST, PATIENCE, Run, clean, diskcast_command, held_when, run, run_within, signal,
+    text, wait_for,
 };
 
 /// Where a program runs: here, or inside a network namespace.
@@ -92,9 +93,22 @@ impl Daemon {
 
     /// Sends a signal by its name, for example `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        let _ = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status();
+        signal(self.child.id(), name);
+    }
+
+    /// Lets it run in short turns until `probe` gives something, and leaves it standing still.
+    #[track_caller]
+    pub(crate) fn held_when<T>(&mut self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+        held_when(self.child.id(), what, || {
+            let found = probe();
+            assert!(
+                found.is_some() || self.running(),
+                "{} ended before {what}\n{}",
+                self.what,
+                self.said()
+            );
+            found
+        })
     }
 
     /// Ended by SIGKILL: nothing gets a chance to tidy up.
@@ -103,17 +117,17 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
-    /// Its exit code, when it ends by itself in time.
+    /// Its exit code, when it ends by itself.
     #[track_caller]
-    pub(crate) fn ends(&mut self, limit: Duration) -> Option<i32> {
+    pub(crate) fn ends(&mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return status.code();
             }
             assert!(
-                start.elapsed() < limit,
-                "{} still runs after {limit:?}\n{}",
+                start.elapsed() < PATIENCE,
+                "{} still runs after {PATIENCE:?}\n{}",
                 self.what,
                 self.said()
             );
@@ -168,7 +182,7 @@ impl Console {
             ])
             .args(more);
         let mut daemon = Daemon::start(command, "console", &folder.join("console.log"));
-        let shown = wait_for("the console to answer", Duration::from_secs(20), || {
+        let shown = wait_for("the console to answer", || {
             assert!(daemon.running(), "the console ended\n{}", daemon.said());
             let shown = run(&mut diskcast_command([
                 "--data-dir",
@@ -232,27 +246,8 @@ impl Console {
                 return targets;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "{ready} of {count} targets ready after 30 s: {targets:#?}\n{}",
-                self.daemon.said()
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// Waits until `count` targets are connected, whatever they do: for tests in which a job may end meanwhile.
-    #[track_caller]
-    pub(crate) fn wait_connected(&self, count: usize) {
-        let start = Instant::now();
-        loop {
-            let targets = self.targets();
-            let connected = targets.iter().filter(|t| t["connected"] == true).count();
-            if connected == count {
-                return;
-            }
-            assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "{connected} of {count} targets connected after 30 s: {targets:#?}\n{}",
+                start.elapsed() < PATIENCE,
+                "{ready} of {count} targets ready after {PATIENCE:?}: {targets:#?}\n{}",
                 self.daemon.said()
             );
             std::thread::sleep(Duration::from_millis(100));

@@ -3,12 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use super::common::disk::{bytes_at, same_bytes};
 use super::common::fill::{TARGET_POISON, poisoned};
 use super::common::images::restore;
-use super::common::process::text;
+use super::common::process::{PATIENCE, text};
 use super::common::scratch;
 use super::common::service::{Agent, Console, Place, stories, target_of};
 use super::image_check::{DISK, master};
@@ -21,7 +20,7 @@ fn cancel_at_commit(console: &Console, job: &str) {
     // Connected before it is needed: the window is a few milliseconds.
     let (mut watching, mut cancelling) = (connect(), connect());
     watching
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(PATIENCE))
         .expect("a time-out");
     write!(
         watching,
@@ -92,7 +91,7 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
         for agent in &mut agents {
             let is = told_and_true(&summary, agent, &reference, &told);
             told_and_true(&report["job"], agent, &reference, &told);
-            let code = agent.daemon.ends(Duration::from_secs(20));
+            let code = agent.daemon.ends();
             assert_eq!(code == Some(0), is, "what the agent itself says\n{told}");
             if is { whole += 1 } else { blank += 1 }
         }

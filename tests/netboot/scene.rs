@@ -96,6 +96,8 @@ pub(crate) fn boot_folder(profile: &str) -> PathBuf {
 
 /// `diskcast export ...` with this run's agent and a cache that is kept.
 pub(crate) fn export(words: &[&str]) {
+    static ONE_CACHE: Mutex<()> = Mutex::new(());
+    let _one = ONE_CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = kept();
     let data = kept.join("data");
     let mut all = vec!["--data-dir", text(&data), "export"];

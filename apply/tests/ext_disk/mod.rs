@@ -287,7 +287,7 @@ impl Disk {
             let list = ["--list", "--noheadings", "--output", "BACK-FILE"];
             tool("losetup", &list).contains(&*self.file.to_string_lossy())
         };
-        let left = (0..100).all(|_| {
+        let left = (0..3000).all(|_| {
             let left = attached();
             if left {
                 std::thread::sleep(std::time::Duration::from_millis(20));

@@ -267,7 +267,7 @@ impl Mounted {
             },
             Err(error) => panic!("ntfs-3g is needed by this test and could not be run: {error}"),
         };
-        for _ in 0..500 {
+        for _ in 0..6000 {
             if run("mountpoint", &["-q", str(&mounted.at)])
                 .status
                 .success()
