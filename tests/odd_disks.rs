@@ -14,22 +14,11 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::disk::{Loop, bytes_at, put_at, same_bytes};
+use common::disk::{Loop, MIB, blank, bytes_at, put_at, same_bytes};
 use common::fill::{TARGET_POISON, noise, poisoned};
 use common::images::{capture, info, partition, restore};
 use common::process::{bash, text, tool};
 use common::scratch;
-
-const MIB: u64 = 1 << 20;
-
-/// A sparse disk file.
-fn blank(folder: &Path, name: &str, size: u64) -> PathBuf {
-    let disk = folder.join(name);
-    fs::File::create(&disk)
-        .and_then(|file| file.set_len(size))
-        .expect("a disk");
-    disk
-}
 
 /// Captured and restored onto a used disk: every byte is what it was.
 #[track_caller]

@@ -14,23 +14,12 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::disk::{Fs, Loop, bytes_at, part, put_at, same_bytes};
+use common::disk::{Fs, Loop, MIB, blank, bytes_at, part, put_at, same_bytes};
 use common::fill::{TARGET_POISON, noise, poisoned};
 use common::images::{capture, check, info, partition, restore};
 use common::master::Master;
 use common::process::{DISKCAST, bash, diskcast, text, tool};
 use common::{hash_file, scratch};
-
-const MIB: u64 = 1 << 20;
-
-/// A sparse disk file.
-fn blank(folder: &Path, name: &str, size: u64) -> PathBuf {
-    let disk = folder.join(name);
-    fs::File::create(&disk)
-        .and_then(|file| file.set_len(size))
-        .expect("a disk");
-    disk
-}
 
 #[test]
 fn containers_are_refused_by_name_and_taken_as_bytes_only_on_request() {

@@ -1,62 +1,14 @@
-//! Masters that do not read everywhere: a FUSE file that really answers with EIO, by QEMU's storage daemon.
+//! Masters that do not read everywhere.
 
 use super::common::disk::{Loop, bytes_at, part, sgdisk_clean};
+use super::common::failing::{Failing, SECTOR};
 use super::common::fill::{TARGET_POISON, poisoned};
 use super::common::images::{capture, check, info, partition, restore};
-use super::common::process::{diskcast, text, tool, wait_for};
+use super::common::process::{diskcast, text, tool};
 use super::common::scratch;
 use super::{MIB, master};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-
-const SECTOR: u64 = 512;
-
-/// A disk file of which some sectors cannot be read.
-struct Failing {
-    daemon: Child,
-    path: PathBuf,
-}
-
-impl Failing {
-    fn new(disk: &Path, sectors: &[u64]) -> Self {
-        let path = disk.with_extension("failing");
-        fs::write(&path, b"").expect("a place to mount on");
-        let rules: Vec<_> = sectors
-            .iter()
-            .map(|sector| {
-                serde_json::json!({
-                    "event": "none", "iotype": "read", "errno": 5, "sector": sector, "once": false,
-                })
-            })
-            .collect();
-        let node = serde_json::json!({
-            "driver": "blkdebug", "node-name": "disk", "inject-error": rules,
-            "image": {"driver": "file", "filename": text(disk), "read-only": true},
-            "read-only": true,
-        });
-        let export = format!(
-            "type=fuse,id=e,node-name=disk,mountpoint={},writable=off",
-            text(&path)
-        );
-        let daemon = Command::new("qemu-storage-daemon")
-            .args(["--blockdev", &node.to_string(), "--export", &export])
-            .spawn()
-            .expect("qemu-storage-daemon");
-        wait_for("the FUSE file", || {
-            fs::metadata(&path).ok().filter(|meta| meta.len() > 0)
-        });
-        Self { daemon, path }
-    }
-}
-
-impl Drop for Failing {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.path).output();
-        let _ = self.daemon.kill();
-        let _ = self.daemon.wait();
-    }
-}
+use std::path::Path;
 
 /// The first sector of a file that lies on an ext4 partition of a disk.
 fn sector_of(disk: &Path, file: &str, block: u64) -> u64 {

@@ -9,6 +9,17 @@ use std::process::Command;
 use super::fill::hash_tree;
 use super::process::{bash, run, text, tool};
 
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// A sparse file of a folder that holds a disk without anything on it.
+pub(crate) fn blank(folder: &Path, name: &str, size: u64) -> PathBuf {
+    let disk = folder.join(name);
+    fs::File::create(&disk)
+        .and_then(|file| file.set_len(size))
+        .expect("a disk");
+    disk
+}
+
 /// A loop device; detached when dropped.
 pub(crate) struct Loop {
     device: PathBuf,

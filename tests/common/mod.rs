@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod disk;
+pub(crate) mod failing;
 pub(crate) mod fill;
 pub(crate) mod images;
 pub(crate) mod intruders;
