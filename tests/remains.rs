@@ -15,13 +15,19 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::disk::{bytes_at, put_at};
+use diskcast::disk::DiskError;
+use diskcast::disk::deployment::Deployment;
+use diskcast::disk::fit::Fit;
+use diskcast::disk::restore::{self as library, Stage};
+
+use common::disk::{MIB, blank, bytes_at, put_at};
 use common::images::{capture, restore};
 use common::process::{bash, run, text, tool};
+use common::service::{Agent, Console, Place, stories};
 use common::{full, scratch};
-
-const MIB: u64 = 1 << 20;
 
 /// Bytes of every partition, the least in which blkid looks for ZFS, and where the first begins.
 const PART: u64 = 64 * MIB;
@@ -110,13 +116,13 @@ fn place(file: &Path, disk: &Path, at: u64) {
     ));
 }
 
-/// A disk with as many partitions as there are file systems.
-fn disk(file: &Path) {
-    fs::File::create(file)
-        .and_then(|f| f.set_len(FIRST + PART * FILE_SYSTEMS.len() as u64 + 4 * MIB))
-        .expect("a sparse disk");
-    let partitions: Vec<String> = (0..FILE_SYSTEMS.len() as u64)
-        .map(|n| format!("-n {}:{}:+64M", n + 1, (FIRST + n * PART) / 512))
+/// A disk with so many partitions.
+fn disk(file: &Path, partitions: usize) {
+    let size = start(partitions) + 4 * MIB;
+    let (folder, name) = (file.parent().expect("a folder"), file.file_name());
+    blank(folder, &name.expect("a name").to_string_lossy(), size);
+    let partitions: Vec<String> = (0..partitions)
+        .map(|n| format!("-n {}:{}:+64M", n + 1, start(n) / 512))
         .collect();
     bash(&format!(
         "sgdisk {} {} > /dev/null",
@@ -178,6 +184,14 @@ fn found(disk: &Path, at: u64, size: u64) -> (String, Vec<String>) {
     (one, all)
 }
 
+/// A table, and nothing beside it.
+fn is_table((one, all): &(String, Vec<String>)) -> bool {
+    one == "gpt"
+        && all
+            .iter()
+            .all(|name| ["gpt", "PMBR"].contains(&name.as_str()))
+}
+
 /// XFS and btrfs are taken whole, 64 MiB each, so nothing can be left in theirs: the longer form has them too.
 fn systems() -> &'static [(&'static str, &'static str)] {
     &FILE_SYSTEMS[..if full() { 7 } else { 5 }]
@@ -188,7 +202,7 @@ fn no_file_system_shows_what_was_there_before_it() {
     let folder = scratch();
     let folder = folder.path();
     let master = folder.join("master.raw");
-    disk(&master);
+    disk(&master, systems().len());
     for (number, (name, how)) in systems().iter().enumerate() {
         place(&made(folder, name, how), &master, start(number));
     }
@@ -210,7 +224,7 @@ fn no_file_system_shows_what_was_there_before_it() {
         let before = made(folder, &format!("before-{index}"), how);
         assert_eq!(found(&before, 0, PART).0, *former, "{how}");
         let target = folder.join("target.raw");
-        disk(&target);
+        disk(&target, systems().len());
         for number in 0..systems().len() {
             place(&before, &target, start(number));
         }
@@ -230,12 +244,7 @@ fn no_file_system_shows_what_was_there_before_it() {
             }
         }
         let now = found(&target, 0, size);
-        if now.0 != "gpt"
-            || now
-                .1
-                .iter()
-                .any(|name| !["gpt", "PMBR"].contains(&name.as_str()))
-        {
+        if !is_table(&now) {
             wrong.push(format!("the disk over {former} ({how}): {now:?}"));
         }
         fs::remove_file(before).expect("removed");
@@ -248,13 +257,13 @@ fn onto_a_partition_nothing_is_left_in_it_and_nothing_else_is_touched() {
     let folder = scratch();
     let folder = folder.path();
     let master = folder.join("master.raw");
-    disk(&master);
+    disk(&master, 1);
     place(&made(folder, "swap", "mkswap -q $v"), &master, start(0));
     let image = folder.join("master.dcimg");
     capture(&master, &image, &[]).ok();
 
     let target = folder.join("target.raw");
-    disk(&target);
+    disk(&target, 4);
     let luks = made(folder, "luks", FORMER[1].1);
     for number in 1..4 {
         place(&luks, &target, start(number));
@@ -279,5 +288,110 @@ fn onto_a_partition_nothing_is_left_in_it_and_nothing_else_is_touched() {
     let end = fs::metadata(&target).expect("a disk").len();
     for (from, to) in [(0, start(2)), (start(3), end)] {
         common::disk::same_bytes("outside the partition", &before, &target, from, to - from);
+    }
+}
+
+#[test]
+fn an_agent_leaves_nothing_of_what_was_there_either() {
+    // The journal of the agent lies where btrfs has its superblock, and is read before that becomes zero.
+    let folder = scratch();
+    let folder = folder.path();
+    let master = folder.join("master.raw");
+    let systems = [4, 0, 1, 2].map(|index| FILE_SYSTEMS[index]);
+    disk(&master, systems.len());
+    for (number, (name, how)) in systems.iter().enumerate() {
+        place(&made(folder, name, how), &master, start(number));
+    }
+    let alone: Vec<_> = (0..systems.len())
+        .map(|number| found(&master, start(number), PART))
+        .collect();
+    let image = folder.join("master.dcimg");
+    capture(&master, &image, &[]).ok();
+
+    // LUKS2, md 1.0, ZFS and btrfs; on the disk itself the front of btrfs and the end of md 0.90.
+    let target = folder.join("target.raw");
+    disk(&target, systems.len());
+    for (number, former) in [1, 3, 8, 9].into_iter().enumerate() {
+        let before = made(folder, &format!("before-{former}"), FORMER[former].1);
+        assert_eq!(found(&before, 0, PART).0, FORMER[former].0);
+        place(&before, &target, start(number));
+    }
+    put_at(&target, 0, &bytes_at(&folder.join("before-9"), 0, FIRST));
+    let array = made(folder, "before-2", FORMER[2].1);
+    let size = fs::metadata(&target).expect("a disk").len();
+    let end = bytes_at(&array, PART - 4 * MIB, 4 * MIB);
+    put_at(&target, size - 4 * MIB, &end);
+
+    let free = [
+        "--listen",
+        "127.0.0.1",
+        "--control-port",
+        "0",
+        "--bulk-port",
+        "0",
+    ];
+    let console = Console::start(Place::Here, folder, "lo", &free);
+    let agent = Agent::start(Place::Here, &console, &target, 0, &[]);
+    console.wait_ready(1);
+    let words = ["--targets", "all", "--reuse", "never", "--yes"];
+    let done = console.cli(&[&["deploy", "--image", text(&image)][..], &words].concat());
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{}\n{}",
+        done.story(),
+        stories(&console, &[agent])
+    );
+    for (number, expected) in alone.iter().enumerate() {
+        let now = found(&target, start(number), PART);
+        assert_eq!(&now, expected, "partition {}", number + 1);
+    }
+    let whole = found(&target, 0, size);
+    assert!(is_table(&whole), "{whole:?}");
+}
+
+#[test]
+fn what_comes_back_where_it_was_made_zero_ends_the_restore() {
+    let folder = scratch();
+    let folder = folder.path();
+    let master = folder.join("master.raw");
+    disk(&master, 1);
+    place(&made(folder, "swap", "mkswap -q $v"), &master, start(0));
+    let file = folder.join("master.dcimg");
+    capture(&master, &file, &[]).ok();
+    let image = library::open_image(&file, None).expect("an image");
+    let size = image.manifest().geometry.disk_size;
+
+    // The second header of a LUKS2, the last MiB of a partition, and a superblock at the end of the disk.
+    let places = [start(0) + 4 * MIB, start(1) - MIB, size - 2 * MIB];
+    for lie in [None].into_iter().chain(places.map(Some)) {
+        let target = folder.join("target.raw");
+        let _ = fs::remove_file(&target);
+        let facts = library::target_facts(&target, size).expect("a target");
+        let manifest = Arc::new(image.manifest().clone());
+        let deployment = Deployment::prepare(&facts, manifest, None, &Fit::default());
+        let deployment = Arc::new(deployment.expect("it fits"));
+        // A disk that does not keep what it was told, seen from here: something else is there once the first chunk is written.
+        let lied = AtomicBool::new(lie.is_none());
+        let progress = |stage: Stage, _, _| {
+            if stage == Stage::Writing
+                && let (false, Some(at)) = (lied.swap(true, Ordering::Relaxed), lie)
+            {
+                put_at(&target, at, b"!");
+            }
+        };
+        let restored = library::restore(&image, &file, &deployment, 1, &progress, &|| false);
+        match (lie, restored) {
+            (None, restored) => drop(restored.expect("an honest disk")),
+            (Some(at), Err(error @ DiskError::NotBlank { offset, .. })) => {
+                assert_eq!(offset, at);
+                let said = error.to_string();
+                assert!(said.contains(text(&target)) && said.contains(&at.to_string()));
+                assert!(error.hint().is_some_and(|hint| hint.contains("cable")));
+                let front = bytes_at(&target, 0, FIRST);
+                assert!(front.iter().all(|byte| *byte == 0), "a table of a lie");
+            }
+            (lie, other) => panic!("{lie:?}: {other:?}"),
+        }
     }
 }
