@@ -1,6 +1,6 @@
 //! Masters that do not read everywhere.
 
-use super::common::disk::{Loop, bytes_at, part, sgdisk_clean};
+use super::common::disk::{Loop, bytes_at, part, put_at, sgdisk_clean};
 use super::common::failing::{Failing, SECTOR};
 use super::common::fill::{TARGET_POISON, poisoned};
 use super::common::images::{capture, check, info, partition, restore};
@@ -135,6 +135,20 @@ fn a_backup_table_that_does_not_read_is_made_anew() {
     }
 }
 
+/// Marks the cluster at a byte of a whole-disk exFAT as bad, as `chkdsk /r` does: in the table, and used in the bitmap, which
+/// mkfs.exfat puts into cluster 2.
+fn mark_bad_in_exfat(disk: &Path, at: u64) {
+    let boot = bytes_at(disk, 0, 512);
+    let word = |at: usize| {
+        let bytes = boot[at..at + 4].try_into().expect("four bytes");
+        u64::from(u32::from_le_bytes(bytes))
+    };
+    let (fat, heap) = (word(80) << boot[108], word(88) << boot[108]);
+    let cluster = (at - heap) >> (boot[108] + boot[109]);
+    put_at(disk, fat + (cluster + 2) * 4, &[0xf7, 0xff, 0xff, 0xff]);
+    put_at(disk, heap + cluster / 8, &[1 << (cluster % 8)]);
+}
+
 #[test]
 fn blocks_that_are_known_to_be_bad_are_not_read() {
     let folder = scratch();
@@ -142,7 +156,8 @@ fn blocks_that_are_known_to_be_bad_are_not_read() {
     let list = folder.path().join("list");
     fs::write(&list, "20000\n").expect("written");
     // mkfs.fat takes blocks of 1 KiB, mke2fs those of the file system.
-    let makes: [&[&str]; 3] = [
+    let makes: [&[&str]; 4] = [
+        &["mkfs.exfat", "-c", "4K"],
         &["mkfs.fat", "-F", "16", "-s", "4", "-l", text(&list)],
         &["mkfs.fat", "-F", "32", "-s", "1", "-l", text(&list)],
         &[
@@ -165,6 +180,9 @@ fn blocks_that_are_known_to_be_bad_are_not_read() {
         let mut words = words.to_vec();
         words.push(text(&disk));
         tool(&words);
+        if words[0] == "mkfs.exfat" {
+            mark_bad_in_exfat(&disk, 40_000 * SECTOR);
+        }
         let failing = Failing::new(&disk, &[40_000, 40_001]);
         capture(&failing.path, &image, &[]).ok();
         drop(failing);

@@ -78,12 +78,24 @@ impl Used {
     /// The first range of `wanted` that was not gathered, if any.
     pub(super) fn first_missing(&mut self, wanted: &ExtentSet) -> Option<Range<u64>> {
         self.join();
-        wanted.iter().find(|wanted| {
-            // The last run that begins at or before it is the only one that can cover it.
-            let after = self.runs.partition_point(|run| run.start <= wanted.start);
-            let covering = after.checked_sub(1).and_then(|at| self.runs.get(at));
-            covering.is_none_or(|run| run.end < wanted.end)
-        })
+        wanted.iter().find(|wanted| !self.covers(wanted))
+    }
+
+    /// The ranges of `wanted` that were gathered.
+    pub(super) fn gathered(
+        &mut self,
+        wanted: impl Iterator<Item = Range<u64>>,
+    ) -> impl Iterator<Item = Range<u64>> {
+        self.join();
+        wanted.filter(|wanted| self.covers(wanted))
+    }
+
+    /// True when one run has all of a range. Runs are joined.
+    fn covers(&self, wanted: &Range<u64>) -> bool {
+        // The last run that begins at or before it is the only one that can cover it.
+        let after = self.runs.partition_point(|run| run.start <= wanted.start);
+        let covering = after.checked_sub(1).and_then(|at| self.runs.get(at));
+        covering.is_some_and(|run| wanted.end <= run.end)
     }
 
     /// The gathered ranges as a set.

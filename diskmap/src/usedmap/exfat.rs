@@ -7,9 +7,11 @@
 //! specification" 1.00.
 
 use super::bits::{Used, set_runs};
+use super::exfat_bad;
 use super::volume::{Fields, Stop, Volume, utf16};
 use super::{Found, FsInfo, FsKind, MapOptions, Reader};
 use crate::extents::ExtentSet;
+use std::ops::Range;
 
 /// Bytes of a root directory that are walked: the specification ends it at 256 MiB.
 const MAX_DIRECTORY_BYTES: u64 = 256 << 20;
@@ -29,11 +31,11 @@ pub(super) struct ExFat {
 }
 
 /// Where clusters and table entries are.
-struct Geometry {
-    fat_at: u64,
-    heap_at: u64,
-    cluster_bytes: u64,
-    clusters: u32,
+pub(super) struct Geometry {
+    pub(super) fat_at: u64,
+    pub(super) heap_at: u64,
+    pub(super) cluster_bytes: u64,
+    pub(super) clusters: u32,
 }
 
 /// What the root directory says.
@@ -179,11 +181,9 @@ impl Reader for ExFat {
                 free.start, free.end
             )));
         }
+        let excluded = exfat_bad::excluded(volume, geometry, &self.root, &mut used);
         used.add(geometry.heap_at + clusters * geometry.cluster_bytes..self.info.size);
-        Ok(Found {
-            used,
-            excluded: Vec::new(),
-        })
+        Ok(Found { used, excluded })
     }
 }
 
@@ -218,9 +218,27 @@ impl Geometry {
         }
     }
 
+    /// Bytes of so many clusters in one piece.
+    pub(super) fn run(&self, first: u32, clusters: u64) -> Result<Range<u64>, Stop> {
+        let start = self.place(first)?;
+        let left = self.heap_at + u64::from(self.clusters) * self.cluster_bytes - start;
+        let bytes = clusters.checked_mul(self.cluster_bytes);
+        match bytes.filter(|bytes| *bytes <= left) {
+            Some(bytes) => Ok(start..start + bytes),
+            None => Err(Stop::raw(format!(
+                "exFAT file of {clusters} clusters from cluster {first}"
+            ))),
+        }
+    }
+
     /// Follows a chain in the table to its end; longer than `most_bytes` it is not believed. Entries
     /// are read by the page, and chains of metadata are contiguous but for a few places.
-    fn chain(&self, volume: &Volume<'_>, first: u32, most_bytes: u64) -> Result<Vec<u32>, Stop> {
+    pub(super) fn chain(
+        &self,
+        volume: &Volume<'_>,
+        first: u32,
+        most_bytes: u64,
+    ) -> Result<Vec<u32>, Stop> {
         const PAGE: u64 = 4096;
         const LAST: u32 = 0xFFFF_FFFF;
         let mut chain = Vec::new();

@@ -29,6 +29,7 @@
 mod bits;
 mod checksum;
 mod exfat;
+mod exfat_bad;
 mod ext;
 mod ext_bad;
 mod ext_layout;

@@ -29,10 +29,10 @@ pub(super) fn excluded(
         Ok(None) | Err(Stop::Raw(_) | Stop::Refused { .. }) => return Ok(Vec::new()),
         Err(error @ Stop::Io(_)) => return Err(error),
     };
-    let bad = stream.ranges(geometry).filter(|range| {
-        // A stream that names metadata, or what the bitmap calls free, is not believed there.
-        let set = ExtentSet::from(range.clone());
-        !metadata.intersects(range.clone()) && used.first_missing(&set).is_none()
-    });
+    // A stream that names metadata, or what the bitmap calls free, is not believed there.
+    let named = stream
+        .ranges(geometry)
+        .filter(|range| !metadata.intersects(range.clone()));
+    let bad = used.gathered(named);
     Ok(bad.take(Excluded::BAD_MAX).map(Excluded::bad).collect())
 }

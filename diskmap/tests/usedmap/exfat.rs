@@ -40,6 +40,11 @@ impl Layout {
         self.heap + (cluster - 2) * self.cluster
     }
 
+    fn mark_bad(&self, image: &Path, cluster: u64) {
+        let entry = 0xFFFF_FFF7_u32.to_le_bytes();
+        patch(image, self.fat + cluster * 4, &entry);
+    }
+
     fn take(&self, image: &Path, cluster: u64) {
         let bit = cluster - 2;
         let at = self.place(2) + bit / 8; // mkfs.exfat begins with the bitmap
@@ -48,12 +53,31 @@ impl Layout {
     }
 }
 
-/// A file of one cluster in the root directory: entry set with its checksum, NoFatChain.
+/// A file of one cluster in the root directory.
 fn add_file(image: &Path, layout: &Layout, cluster: u64, content: &[u8]) {
+    add_to(
+        image,
+        layout,
+        layout.place(layout.root),
+        0x20,
+        cluster,
+        content,
+    );
+}
+
+/// A file or folder of one cluster in the directory at a byte: entry set with its checksum, NoFatChain.
+fn add_to(
+    image: &Path,
+    layout: &Layout,
+    directory: u64,
+    attributes: u8,
+    cluster: u64,
+    content: &[u8],
+) {
     let mut set = vec![0u8; 96];
     set[0] = 0x85;
     set[1] = 2;
-    set[4] = 0x20;
+    set[4] = attributes;
     set[32] = 0xC0;
     set[33] = 3;
     set[35] = 1;
@@ -75,7 +99,6 @@ fn add_file(image: &Path, layout: &Layout, cluster: u64, content: &[u8]) {
             sum.rotate_right(1).wrapping_add(u16::from(*byte))
         });
     set[2..4].copy_from_slice(&sum.to_le_bytes());
-    let directory = layout.place(layout.root);
     let mut at = directory;
     while peek(image, at, 1)[0] != 0 {
         at += 32;
@@ -146,5 +169,58 @@ fn dirt_is_refused_and_damage_is_raw() {
         patch(&image, *at, bytes);
         assert!(raw(&image).contains(word), "{word}: {}", raw(&image));
         patch(&image, *at, &before);
+    }
+}
+
+#[test]
+fn bad_clusters_are_left_out_and_files_with_an_old_mark_are_not() {
+    let bench = Bench::new();
+    let image = make(&bench, 32 * MIB, &["-c", "4K"]);
+    let layout = Layout::of(&image);
+    // In one piece, so the table says nothing about them: what stands there is of an earlier volume.
+    let folder = vec![0; 4096];
+    add_to(
+        &image,
+        &layout,
+        layout.place(layout.root),
+        0x10,
+        300,
+        &folder,
+    );
+    add_to(
+        &image,
+        &layout,
+        layout.place(300),
+        0x20,
+        500,
+        &noise(5, 4096),
+    );
+    add_file(&image, &layout, 700, &noise(7, 4096));
+    ok("fsck.exfat", &["-n", str(&image)]);
+    for cluster in [300, 500, 700, 900, 901, 2000] {
+        layout.mark_bad(&image, cluster);
+    }
+    // 2000 stays free in the bitmap: nobody's, bad or not.
+    for cluster in [900, 901] {
+        layout.take(&image, cluster);
+    }
+    let map = used(&image);
+    let bad = map
+        .excluded
+        .iter()
+        .map(|bad| (bad.what.as_str(), bad.range.clone()));
+    let expected = layout.place(900)..layout.place(902);
+    assert_eq!(bad.collect::<Vec<_>>(), [("bad blocks", expected.clone())]);
+    let extents = ExtentSet::from(map.extents);
+    assert!(!extents.intersects(expected));
+    for cluster in [300, 500, 700] {
+        let range = layout.place(cluster)..layout.place(cluster + 1);
+        assert!(extents.contains(range), "{cluster} is lost");
+    }
+    // A folder that leads to itself, or out of the volume: nothing is called bad then.
+    patch(&image, layout.place(300) + 4, &[0x10]);
+    for cluster in [300_u32, 1 << 30] {
+        patch(&image, layout.place(300) + 52, &cluster.to_le_bytes());
+        assert_eq!(used(&image).excluded, [], "{cluster}");
     }
 }
