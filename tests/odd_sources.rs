@@ -12,9 +12,9 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::disk::{Fs, Loop, MIB, blank, bytes_at, part, put_at, same_bytes};
+use common::disk::{Fs, Loop, MIB, blank, bytes_at, mbr, part, put_at, same_bytes};
 use common::fill::{TARGET_POISON, noise, poisoned};
 use common::images::{capture, check, info, partition, restore};
 use common::master::Master;
@@ -292,18 +292,6 @@ fn the_copy_of_a_disk_with_4096_byte_sectors_is_recognised() {
     }
 }
 
-/// An MBR written by hand: type, first sector, sectors.
-fn mbr(disk: &Path, entries: &[(u8, u32, u32)]) {
-    put_at(disk, 510, &[0x55, 0xaa]);
-    for (slot, (kind, start, sectors)) in entries.iter().enumerate() {
-        let mut entry = [0u8; 16];
-        entry[4] = *kind;
-        entry[8..12].copy_from_slice(&start.to_le_bytes());
-        entry[12..].copy_from_slice(&sectors.to_le_bytes());
-        put_at(disk, 446 + 16 * slot as u64, &entry);
-    }
-}
-
 #[test]
 fn every_table_that_cannot_be_followed_names_raw_and_raw_takes_the_disk() {
     let folder = scratch();
@@ -387,6 +375,10 @@ fn what_an_earlier_table_left_behind_does_not_pin_an_image_to_its_size() {
     put_at(&disk, old, b"\xeb\x52\x90NTFS    ");
     let image = disk.with_extension("dcimg");
     capture(&disk, &image, &[]).ok();
+    let shown = diskcast(["image", "info", text(&image)]).ok().stdout;
+    let droppable = &info(&image)["meta"]["droppable"][0]["start"];
+    let line = format!("from byte {droppable} on, belong to no partition");
+    assert!(shown.contains(&line), "{line}: {shown}");
     let smaller = folder.path().join("smaller");
     for more in [&[][..], &["--partitions", "1"]] {
         poisoned(&smaller, 32 * MIB, TARGET_POISON);

@@ -4,7 +4,9 @@
 //! looks for any more would pin an image to disks of the master's size. Owns which bytes those are, and the GPT headers
 //! that must not come back. Pure.
 
+use crate::units;
 use diskmap::{ExtentSet, PartitionTable, ReadAt, TableKind, is_dynamic};
+use imagefmt::Meta;
 use std::ops::Range;
 
 /// Bytes at the end of a disk that may be leftovers: the ends of tables, boot sectors and arrays lie within them.
@@ -25,6 +27,16 @@ pub(super) fn droppable(table: &PartitionTable, used: &ExtentSet) -> Vec<Range<u
         return Vec::new();
     }
     used.within(start..table.disk_size).into_vec()
+}
+
+/// One line about the leftovers of an image; none for an image without.
+pub fn line(meta: &Meta) -> Option<String> {
+    let first = meta.droppable.iter().map(|range| range.start).min()?;
+    let bytes = meta.droppable.iter().map(|range| range.length).sum();
+    Some(format!(
+        "{} at the end of the disk, from byte {first} on, belong to no partition; a disk that is too small for them goes without",
+        units::bytes(bytes)
+    ))
 }
 
 /// Sectors of GPT headers on a disk whose table is an MBR, outside its partitions: a program that repairs disks may take

@@ -28,7 +28,7 @@ pub mod ground;
 mod heads;
 mod holes;
 pub mod journal;
-mod leftovers;
+pub mod leftovers;
 pub mod master;
 pub mod missing;
 pub mod output;
