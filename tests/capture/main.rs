@@ -13,7 +13,9 @@
 mod common;
 
 mod bad_sectors;
+mod extents;
 mod in_use;
+mod interrupt;
 mod own_input;
 mod volumes;
 
