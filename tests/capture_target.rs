@@ -1,11 +1,19 @@
 //! Images captured from a target, cut and gone on with, and work that a person at the target starts: on loopback, with files for
 //! disks.
 #![allow(
+    clippy::cast_possible_truncation,
+    reason = "test arithmetic on small sizes"
+)]
+#![allow(
     clippy::disallowed_methods,
     reason = "tests are the edge: they wait and read files"
 )]
 
 mod common;
+#[path = "capture_target_parts/failing.rs"]
+mod failing;
+#[path = "capture_target_parts/odd_masters.rs"]
+mod odd_masters;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 
 use super::exit::{Ended, Exit, usage};
 use super::follow::{self, Show, exit_of, follow};
-use super::image::{CaptureArgs, partition_lines, password};
+use super::image::{CaptureArgs, partition_lines, parts_line, password};
 use super::output::Output;
 use super::{Context, deploy, interrupt, table};
 use crate::console::api::{
@@ -14,10 +14,12 @@ use crate::console::api::{
 };
 use crate::console::client::{Client, segment};
 use crate::disk::gaps::left_out_lines;
+use crate::disk::missing;
 use crate::net::control::CaptureWishes;
 use crate::target::TargetState;
 use crate::units;
 use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 
 /// A cancelled capture ends within this time, or the command says that it may still run.
@@ -55,6 +57,7 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
             keep_page_files: args.keep_page_files,
             all_gaps: args.all_gaps,
             raw: args.raw,
+            rescue: args.rescue,
             sector_size: args.sector_size,
             threads: args.threads,
         },
@@ -120,6 +123,7 @@ struct CaptureResult<'a> {
     image: &'a str,
     root: &'a str,
     file_bytes: u64,
+    volumes: u32,
     used_bytes: u64,
     disk_bytes: u64,
     received_bytes: u64,
@@ -149,6 +153,7 @@ pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
             image: &summary.image,
             root: &summary.root,
             file_bytes: view.file_bytes,
+            volumes: view.volumes,
             used_bytes: view.used_bytes,
             disk_bytes: view.disk_bytes,
             received_bytes: view.received_bytes,
@@ -165,11 +170,15 @@ pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
         for line in partition_lines(meta) {
             out.line(table::clean(&line));
         }
-        for warning in meta.warnings.iter().chain(&left_out_lines(meta)) {
+        let (holes, left_out) = (missing::lines(meta), left_out_lines(meta));
+        for warning in meta.warnings.iter().chain(&holes).chain(&left_out) {
             out.warn(table::clean(warning));
         }
     }
     out.line(format!("image {}", table::clean(&summary.image)));
+    if let Some(line) = parts_line(Path::new(&summary.image), view.volumes) {
+        out.line(table::clean(&line));
+    }
     out.line(format!("root {}", table::clean(&summary.root)));
     Ok(Exit::OK)
 }

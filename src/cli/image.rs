@@ -12,7 +12,7 @@ use crate::disk::check::{Depth, check};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::volumes::VOLUME_MIN;
-use crate::disk::{missing, restore};
+use crate::disk::{leftovers, missing, restore};
 use crate::partition_words::partition_line;
 use crate::units;
 use clap::{Args, Subcommand};
@@ -85,8 +85,8 @@ pub struct CaptureArgs {
     pub(super) all_gaps: bool,
     /// Read on where the disk fails: what cannot be read is zeros, and the image
     /// lists it
-    #[arg(long, conflicts_with = "target")]
-    rescue: bool,
+    #[arg(long)]
+    pub(super) rescue: bool,
     /// Cut the image into files of at most this size, for example 4G; on FAT32,
     /// and under a file size limit, that is done anyway
     #[arg(long, value_name = "SIZE", value_parser = volume_size, conflicts_with = "target")]
@@ -291,13 +291,8 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
     for line in partition_lines(&captured.meta) {
         say(line);
     }
-    if captured.volumes > 1 {
-        let last = restore::volume_path(target, captured.volumes);
-        say(format!(
-            "in {} files, to {}; they belong together",
-            captured.volumes,
-            last.display()
-        ));
+    if let Some(line) = parts_line(target, captured.volumes) {
+        say(line);
     }
     say(format!("root {}", captured.root));
     let holes = missing::lines(&captured.meta);
@@ -383,6 +378,9 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     for line in partition_lines(meta) {
         out.line(line);
     }
+    if let Some(line) = leftovers::line(meta) {
+        out.line(format!("leftovers  {line}"));
+    }
     for warning in meta.warnings.iter().chain(&missing::lines(meta)) {
         out.line(format!("warning    {warning}"));
     }
@@ -410,6 +408,17 @@ struct InfoResult<'a> {
 /// One line a partition, the same in `info`, `capture` and plans.
 pub fn partition_lines(meta: &Meta) -> Vec<String> {
     meta.partitions.iter().map(partition_line).collect()
+}
+
+/// One line about the files of a divided image; none for one in a single file.
+pub(super) fn parts_line(image: &Path, volumes: u32) -> Option<String> {
+    let last = restore::volume_path(image, volumes);
+    (volumes > 1).then(|| {
+        format!(
+            "in {volumes} files, to {}; they belong together",
+            last.display()
+        )
+    })
 }
 
 fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {

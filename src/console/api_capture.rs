@@ -54,8 +54,10 @@ pub struct CaptureView {
     pub received_bytes: u64,
     /// Chunks that were there already then.
     pub kept_chunks: u64,
-    /// Bytes of the finished image.
+    /// Bytes of the finished image, all its files together.
     pub file_bytes: u64,
+    /// Files the finished image is in.
+    pub volumes: u32,
     /// Description of the finished image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<imagefmt::Meta>,

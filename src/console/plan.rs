@@ -105,42 +105,61 @@ impl FromStr for DiskRule {
 }
 
 impl DiskRule {
-    /// The disk the rule means, or why there is none.
+    /// The disk the rule means to write to, or why there is none.
     pub fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
-        // What hangs on USB or cannot be written is never meant by a rule that does not name it.
-        let mut internal = disks
-            .iter()
-            .filter(|disk| !disk.removable && !disk.read_only);
-        let found = match self {
+        self.choose_among(disks, |disk| !disk.read_only)
+            .ok_or_else(|| self.none_of(disks, " that can be written"))
+    }
+
+    /// The disk the rule means to read, or why there is none: one that cannot be written only where there is no other, because
+    /// a master that fails may not be writable any more.
+    pub fn choose_master<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
+        let writable = self.choose(disks).ok();
+        writable
+            .or_else(|| self.choose_among(disks, |_| true))
+            .ok_or_else(|| self.none_of(disks, ""))
+    }
+
+    fn choose_among<'d>(
+        &self,
+        disks: &'d [DiskFacts],
+        fit: impl Fn(&DiskFacts) -> bool,
+    ) -> Option<&'d DiskFacts> {
+        // What hangs on USB is never meant by a rule that does not name it.
+        let mut internal = disks.iter().filter(|disk| !disk.removable && fit(disk));
+        match self {
             Self::First => internal.next(),
             // The first of equals, so that the plan does not depend on anything but the agent's order.
             Self::Largest => internal.rev().max_by_key(|disk| disk.size),
             Self::Smallest => internal.min_by_key(|disk| disk.size),
             Self::Path(path) => disks.iter().find(|disk| disk.path == *path),
             Self::Serial(serial) => {
-                let matches = |disk: &&DiskFacts| {
-                    disk.serial.as_deref().map(str::trim) == Some(serial.trim())
-                };
-                let mut hits = disks.iter().filter(matches);
-                let first = hits.next();
-                if hits.next().is_some() {
-                    return Err(format!("more than one disk has serial {serial}"));
-                }
-                first
+                let mut hits = with_serial(disks, serial);
+                hits.next().filter(|_| hits.next().is_none())
             }
-        };
-        found.ok_or_else(|| match (self, disks) {
-            (_, []) => "no disk".to_owned(),
-            (Self::Path(path), _) => format!("no disk {path}; it has {}", titles(disks)),
-            (Self::Serial(serial), _) => {
-                format!("no disk with serial {serial}; it has {}", titles(disks))
-            }
-            _ => format!(
-                "no internal disk that can be written; it has {}",
-                titles(disks)
-            ),
-        })
+        }
     }
+
+    fn none_of(&self, disks: &[DiskFacts], kind: &str) -> String {
+        let has = titles(disks);
+        match self {
+            _ if disks.is_empty() => "no disk".to_owned(),
+            Self::Path(path) => format!("no disk {path}; it has {has}"),
+            Self::Serial(serial) if with_serial(disks, serial).next().is_some() => {
+                format!("more than one disk has serial {serial}")
+            }
+            Self::Serial(serial) => format!("no disk with serial {serial}; it has {has}"),
+            Self::First | Self::Largest | Self::Smallest => {
+                format!("no internal disk{kind}; it has {has}")
+            }
+        }
+    }
+}
+
+fn with_serial<'d>(disks: &'d [DiskFacts], serial: &str) -> impl Iterator<Item = &'d DiskFacts> {
+    disks
+        .iter()
+        .filter(move |disk| disk.serial.as_deref().map(str::trim) == Some(serial.trim()))
 }
 
 fn titles(disks: &[DiskFacts]) -> String {
@@ -462,6 +481,20 @@ mod tests {
             "second".parse::<DiskRule>().unwrap_err().code,
             ErrorCode::Usage
         );
+        // A master that fails is read also when it cannot be written any more; it is never written to.
+        let mut failing = disks.clone();
+        failing[0].read_only = true;
+        assert_eq!(
+            DiskRule::First.choose_master(&failing).unwrap().path,
+            "/dev/sdb"
+        );
+        let only = &failing[..1];
+        assert_eq!(
+            DiskRule::First.choose_master(only).unwrap().path,
+            "/dev/sda"
+        );
+        let refused = DiskRule::First.choose(only).unwrap_err();
+        assert!(refused.contains("can be written"), "{refused}");
         let mut twins = disks;
         for twin in &mut twins {
             twin.serial = Some("S".to_owned());

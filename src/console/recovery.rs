@@ -10,7 +10,7 @@ use super::job::{self, Input, Recovery};
 use super::jobs::{open_image, parse_id, store_error};
 use super::store::{JobRow, JobTargetRow, StoreError};
 use super::time::now_text;
-use crate::disk::output::remove_unfinished;
+use crate::disk::volumes::remove_unfinished_parts;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::{DiskNow, TargetState};
 use std::path::Path;
@@ -139,7 +139,7 @@ impl Console {
         }
         if row.job.capture.is_some() {
             // A technician who cancels wants nothing left of it.
-            if let Err(error) = remove_unfinished(Path::new(&row.job.request.image)) {
+            if let Err(error) = remove_unfinished_parts(Path::new(&row.job.request.image)) {
                 tracing::warn!(job = id, error = %error.full(), "no unfinished image removed");
             }
         }

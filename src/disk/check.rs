@@ -4,7 +4,7 @@
 //! headers. The walk alone serves where the image does not open: it is encrypted and nobody gave the password, or index
 //! or trailer are damaged. Then the report says how many chunks are still whole. Never writes.
 
-use super::restore::{open_volumes, volume_path};
+use super::restore::{open_volume, open_volumes, volume_path};
 use super::{Cancelled, DiskError, OnProgress, missing};
 use imagefmt::{
     ChunkId, Decoder, FormatError, Geometry, Image, Manifest, Password, ReadAt, RecordKind,
@@ -13,7 +13,7 @@ use imagefmt::{
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -97,10 +97,44 @@ pub fn check(
     progress: OnProgress,
     cancelled: Cancelled,
 ) -> Result<Report, DiskError> {
-    let wrong = |error| DiskError::image(path, error);
     let volumes = || open_volumes(path);
     let password = password.map(Password::new);
-    let (image, damage) = match Image::open_volumes(volumes()?, password.as_ref()) {
+    check_volumes(
+        path,
+        &volumes,
+        password.as_ref(),
+        depth,
+        threads,
+        (progress, cancelled),
+    )
+}
+
+/// Checks an image whose files have no names yet: `parts` in order, of the image that will be at `path`. No password.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_parts(
+    path: &Path,
+    parts: &[PathBuf],
+    depth: Depth,
+    threads: usize,
+    progress: OnProgress,
+    cancelled: Cancelled,
+) -> Result<Report, DiskError> {
+    let volumes = || parts.iter().map(|part| open_volume(part)).collect();
+    check_volumes(path, &volumes, None, depth, threads, (progress, cancelled))
+}
+
+fn check_volumes(
+    path: &Path,
+    volumes: &dyn Fn() -> Result<Vec<Volume<File>>, DiskError>,
+    password: Option<&Password>,
+    depth: Depth,
+    threads: usize,
+    (progress, cancelled): (OnProgress, Cancelled),
+) -> Result<Report, DiskError> {
+    let wrong = |error| DiskError::image(path, error);
+    let (image, damage) = match Image::open_volumes(volumes()?, password) {
         Ok(image) => (Some(image), None),
         Err(FormatError::PasswordNeeded) if depth != Depth::Deep => (None, None),
         Err(error) if depth != Depth::Quick && is_damage(&error) => (None, Some(error)),
@@ -121,7 +155,7 @@ pub fn check(
         });
     }
     if let (Some(damage), Depth::Deep) = (&damage, depth) {
-        let rescued = rescue(volumes()?, password.as_ref(), damage, progress, cancelled)?;
+        let rescued = rescue(volumes()?, password, damage, progress, cancelled)?;
         return rescued
             .map(|mut report| {
                 report.faults.extend(missing_part(path, damage));

@@ -127,7 +127,8 @@ pub fn open_volumes(path: &Path) -> Result<Vec<Volume<File>>, DiskError> {
     Ok(volumes)
 }
 
-fn open_volume(path: &Path) -> Result<Volume<File>, DiskError> {
+/// Opens one file of an image.
+pub(super) fn open_volume(path: &Path) -> Result<Volume<File>, DiskError> {
     let failed = |error| DiskError::io("opening", path, error);
     let metadata = std::fs::metadata(path).map_err(failed)?;
     refuse_odd_image(path, &metadata)?;

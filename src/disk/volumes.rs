@@ -3,11 +3,12 @@
 //! Owns where an image is cut and the names of its parts while they are written. What always holds: the first part, by whose
 //! name an image goes, gets its name last; a failed capture removes every part it made and no other file.
 
-use super::output::{ImageOutput, refuse_existing, remove_unfinished};
+use super::output::{ImageOutput, partial_of, refuse_existing, remove_unfinished};
 use super::restore::volume_path;
 use super::{DiskError, share};
 use imagefmt::{DEFAULT_VOLUME_BYTES, VolumeSink};
 use rustix::process::{Resource, getrlimit};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,16 @@ pub struct Volumes {
 #[derive(Debug)]
 pub struct PartWriter(Part);
 
+impl PartWriter {
+    /// Cuts the part to its first `len` bytes and goes on behind them.
+    ///
+    /// # Errors
+    /// When the medium fails.
+    pub fn cut(&mut self, len: u64) -> Result<(), DiskError> {
+        lock(&self.0).cut(len)
+    }
+}
+
 impl Write for PartWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         lock(&self.0).write(bytes)
@@ -50,11 +61,7 @@ impl Volumes {
     /// [`DiskError::Refused`] when the image or its second part exists, or where files stay below 16 MiB.
     pub fn create(image: &Path, asked: Option<u64>) -> Result<(Self, PartWriter), DiskError> {
         share::refuse_unmounted(image)?;
-        let limit = file_limit(image);
-        let cut = match (asked, limit) {
-            (Some(asked), Some(limit)) => Some(asked.min(limit)),
-            (asked, limit) => asked.or(limit),
-        };
+        let cut = [asked, file_limit(image)].into_iter().flatten().min();
         if cut.is_some_and(|cut| cut < VOLUME_MIN) {
             return Err(DiskError::refused(
                 format!("files beside {} may not grow to 16 MiB", image.display()),
@@ -71,6 +78,45 @@ impl Volumes {
             cut,
         };
         Ok((volumes, PartWriter(first)))
+    }
+
+    /// What an earlier capture left of an image in one piece, to go on with it: the file, opened once more for reading, and its
+    /// length. `None` when there is nothing, or where files cannot grow as they like.
+    ///
+    /// # Errors
+    /// As [`ImageOutput::reopen`].
+    pub fn reopen(image: &Path) -> Result<Option<(Self, PartWriter, File, u64)>, DiskError> {
+        if file_limit(image).is_some() {
+            return Ok(None);
+        }
+        let Some((first, reader, len)) = ImageOutput::reopen(image)? else {
+            return Ok(None);
+        };
+        let first = Arc::new(Mutex::new(first));
+        let volumes = Self {
+            image: image.to_owned(),
+            parts: Arc::new(Mutex::new(vec![Arc::clone(&first)])),
+            cut: None,
+        };
+        Ok(Some((volumes, PartWriter(first), reader, len)))
+    }
+
+    /// Everything written so far is on the medium.
+    ///
+    /// # Errors
+    /// When the medium is full or fails.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        let parts = lock(&self.parts);
+        parts.iter().try_for_each(|part| lock(part).sync())
+    }
+
+    /// Where the parts are before they have their names, in order.
+    pub fn unnamed(&self) -> Vec<PathBuf> {
+        let parts = lock(&self.parts);
+        let paths = parts
+            .iter()
+            .map(|part| lock(part).partial().map(Path::to_owned));
+        paths.flatten().collect()
     }
 
     /// Size in bytes at which the image is cut into volumes; `None` for an image in one piece.
@@ -113,13 +159,8 @@ impl Volumes {
                 return Err(error);
             }
         }
-        let mut number = count.saturating_add(1).max(2);
-        while super::output::partial_of(&volume_path(&self.image, number)).exists() {
-            if remove_unfinished(&volume_path(&self.image, number)).is_err() {
-                break;
-            }
-            number += 1;
-        }
+        // What cannot be removed is in nobody's way: it is not of this image.
+        let _ = remove_unfinished_from(&self.image, count.saturating_add(1).max(2));
         Ok(count)
     }
 
@@ -129,6 +170,22 @@ impl Volumes {
             lock(part).discard();
         }
     }
+}
+
+/// Removes what a capture left of the image at `image`, all its parts.
+///
+/// # Errors
+/// As [`remove_unfinished`].
+pub fn remove_unfinished_parts(image: &Path) -> Result<(), DiskError> {
+    remove_unfinished(image)?;
+    remove_unfinished_from(image, 2)
+}
+
+fn remove_unfinished_from(image: &Path, first: u32) -> Result<(), DiskError> {
+    let parts = (first..).map(|number| volume_path(image, number));
+    parts
+        .take_while(|part| partial_of(part).symlink_metadata().is_ok())
+        .try_for_each(|part| remove_unfinished(&part))
 }
 
 /// Bytes a file may have at `image`, when that is known to be limited.

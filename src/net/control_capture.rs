@@ -8,7 +8,7 @@
 //! ```
 
 use super::control::{BulkOrder, DiskOrder};
-use imagefmt::{ChunkId, Codec, ContentId, Entry, Geometry, Mask, Meta};
+use imagefmt::{ChunkId, Codec, ContentId, Entry, Geometry, HOLES_MAX, Hole, Mask, Meta};
 use serde::{Deserialize, Serialize};
 
 /// Capture this disk: sent when the capture starts, and again after every reconnect.
@@ -43,6 +43,8 @@ pub struct CaptureWishes {
     pub all_gaps: bool,
     /// Take the whole disk as one stretch of bytes.
     pub raw: bool,
+    /// Read on where the disk fails.
+    pub rescue: bool,
     /// Logical sector size of a file that stands for a disk.
     pub sector_size: Option<u32>,
     /// Worker threads on the target; its processors when absent.
@@ -58,6 +60,7 @@ impl Default for CaptureWishes {
             keep_page_files: false,
             all_gaps: false,
             raw: false,
+            rescue: false,
             sector_size: None,
             threads: None,
         }
@@ -115,6 +118,45 @@ pub struct CaptureBegun {
     /// Why it begins anew, when there was something to go on with.
     #[serde(default)]
     pub note: Option<String>,
+}
+
+/// `POST /v1/captures/JOB/end`: everything was sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CaptureEnd {
+    /// Device bytes that could not be read, ascending and apart from each other: some show only while chunks are read, so they are
+    /// told at the end. Empty unless the order asks for a rescue.
+    #[serde(default)]
+    pub holes: Vec<Hole>,
+}
+
+/// Most bytes of an end: as many holes as an image may list, 64 for each with the longest numbers.
+pub const END_MAX_BYTES: usize = (64 << 16) + 64;
+
+impl CaptureEnd {
+    /// Holds it against the order and the disk.
+    ///
+    /// # Errors
+    /// [`FrameRefused`] for holes nobody asked for, too many, out of order or outside the disk.
+    pub fn check(&self, wishes: &CaptureWishes, geometry: &Geometry) -> Result<(), FrameRefused> {
+        if self.holes.is_empty() {
+            return Ok(());
+        }
+        if !wishes.rescue {
+            return Err(FrameRefused("holes without a rescue"));
+        }
+        if self.holes.len() as u64 > HOLES_MAX {
+            return Err(FrameRefused("more holes than an image lists"));
+        }
+        let mut at = 0;
+        for hole in &self.holes {
+            let end = hole.start.checked_add(hole.length);
+            match end.filter(|end| *end <= geometry.disk_size && hole.length > 0) {
+                Some(end) if hole.start >= at => at = end,
+                _ => return Err(FrameRefused("a hole that cannot be")),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One more chunk in the digest of those held.
@@ -338,6 +380,40 @@ mod tests {
             let (read, bytes) = parse(&frame(&entry, body.bytes)).unwrap();
             assert_eq!((&read, bytes.as_slice()), (&entry, body.bytes));
         }
+    }
+
+    #[test]
+    fn holes_are_those_of_this_disk_and_of_a_rescue() {
+        let hole = |start, length| Hole { start, length };
+        let ends = |rescue, holes: Vec<Hole>| {
+            let wishes = CaptureWishes {
+                rescue,
+                ..CaptureWishes::default()
+            };
+            CaptureEnd { holes }.check(&wishes, &geometry()).is_ok()
+        };
+        assert!(ends(false, vec![]) && ends(true, vec![]));
+        assert!(ends(
+            true,
+            vec![hole(0, 512), hole(512, 512), hole(2 << 20, 8192)]
+        ));
+        assert!(!ends(false, vec![hole(0, 512)]), "nobody asked");
+        for wrong in [
+            vec![hole(512, 512), hole(0, 512)],
+            vec![hole(0, 1024), hole(512, 512)],
+            vec![hole(2 << 20, 8193)],
+            vec![hole(u64::MAX, 2)],
+            vec![hole(512, 0)],
+        ] {
+            assert!(!ends(true, wrong.clone()), "{wrong:?}");
+        }
+        let most = u64::MAX - 1;
+        let all = CaptureEnd {
+            holes: vec![hole(most, most); usize::try_from(HOLES_MAX).unwrap()],
+        };
+        assert!(serde_json::to_vec(&all).unwrap().len() <= END_MAX_BYTES);
+        let many = (0..=HOLES_MAX).map(|n| hole(n * 16, 8)).collect();
+        assert!(!ends(true, many));
     }
 
     #[test]

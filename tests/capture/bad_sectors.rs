@@ -1,7 +1,7 @@
 //! Masters that do not read everywhere.
 
 use super::common::disk::{Loop, bytes_at, part, put_at, sgdisk_clean};
-use super::common::failing::{Failing, SECTOR};
+use super::common::failing::{Failing, SECTOR, sector_of};
 use super::common::fill::{TARGET_POISON, poisoned};
 use super::common::images::{capture, check, info, partition, restore};
 use super::common::process::{diskcast, text, tool};
@@ -9,26 +9,6 @@ use super::common::scratch;
 use super::{MIB, master};
 use std::fs;
 use std::path::Path;
-
-/// The first sector of a file that lies on an ext4 partition of a disk.
-fn sector_of(disk: &Path, file: &str, block: u64) -> u64 {
-    let p = part(disk, 512, 1);
-    let device = Loop::part(disk, &p, 512);
-    let said = tool(&[
-        "debugfs",
-        "-R",
-        &format!("bmap {file} {block}"),
-        device.text(),
-    ]);
-    let block: u64 = said.stdout.trim().parse().expect("a block number");
-    let size = tool(&["dumpe2fs", "-h", device.text()]).stdout;
-    let line = size.lines().find(|line| line.starts_with("Block size"));
-    let size: u64 = line
-        .and_then(|line| line.split_whitespace().last())
-        .and_then(|word| word.parse().ok())
-        .expect("a block size");
-    (p.start + block * size) / SECTOR
-}
 
 #[test]
 fn an_error_is_named_and_rescue_reads_on_around_it() {

@@ -201,6 +201,18 @@ pub(crate) fn put_at(file: &Path, offset: u64, bytes: &[u8]) {
         .unwrap_or_else(|e| panic!("writing {} at {offset}: {e}", file.display()));
 }
 
+/// An MBR written by hand: type, first sector, sectors.
+pub(crate) fn mbr(disk: &Path, entries: &[(u8, u32, u32)]) {
+    put_at(disk, 510, &[0x55, 0xaa]);
+    for (slot, (kind, start, sectors)) in entries.iter().enumerate() {
+        let mut entry = [0u8; 16];
+        entry[4] = *kind;
+        entry[8..12].copy_from_slice(&start.to_le_bytes());
+        entry[12..].copy_from_slice(&sectors.to_le_bytes());
+        put_at(disk, 446 + 16 * slot as u64, &entry);
+    }
+}
+
 /// Two disks hold the same bytes in a range.
 #[track_caller]
 pub(crate) fn same_bytes(what: &str, one: &Path, other: &Path, start: u64, length: u64) {

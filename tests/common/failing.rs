@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use super::process::{text, wait_for};
+use super::disk::{Loop, part};
+use super::process::{text, tool, wait_for};
 
 /// Bytes of a sector, the least that fails.
 pub(crate) const SECTOR: u64 = 512;
@@ -17,6 +18,11 @@ pub(crate) struct Failing {
 
 impl Failing {
     pub(crate) fn new(disk: &Path, sectors: &[u64]) -> Self {
+        Self::slow(disk, sectors, 0)
+    }
+
+    /// One that reads so many bytes in a second; 0 for as fast as it can.
+    pub(crate) fn slow(disk: &Path, sectors: &[u64], rate: u64) -> Self {
         let path = disk.with_extension("failing");
         fs::write(&path, b"").expect("a place to mount on");
         let rules: Vec<_> = sectors
@@ -27,9 +33,19 @@ impl Failing {
                 })
             })
             .collect();
-        let node = serde_json::json!({
-            "driver": "blkdebug", "node-name": "disk", "inject-error": rules,
+        let mut node = serde_json::json!({
+            "driver": "blkdebug", "node-name": "failing", "read-only": true,
             "image": {"driver": "file", "filename": text(disk), "read-only": true},
+        });
+        // No empty lists.
+        if !rules.is_empty() {
+            node["inject-error"] = rules.into();
+        }
+        let limit = serde_json::json!({
+            "qom-type": "throttle-group", "id": "limit", "limits": {"bps-read": rate},
+        });
+        let throttle = serde_json::json!({
+            "driver": "throttle", "node-name": "disk", "throttle-group": "limit", "file": "failing",
             "read-only": true,
         });
         let export = format!(
@@ -37,7 +53,9 @@ impl Failing {
             text(&path)
         );
         let daemon = Command::new("qemu-storage-daemon")
-            .args(["--blockdev", &node.to_string(), "--export", &export])
+            .args(["--object", &limit.to_string()])
+            .args(["--blockdev", &node.to_string()])
+            .args(["--blockdev", &throttle.to_string(), "--export", &export])
             .spawn()
             .expect("qemu-storage-daemon");
         wait_for("the FUSE file", || {
@@ -53,4 +71,24 @@ impl Drop for Failing {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+/// The first sector of a file that lies on an ext4 partition of a disk.
+pub(crate) fn sector_of(disk: &Path, file: &str, block: u64) -> u64 {
+    let p = part(disk, 512, 1);
+    let device = Loop::part(disk, &p, 512);
+    let said = tool(&[
+        "debugfs",
+        "-R",
+        &format!("bmap {file} {block}"),
+        device.text(),
+    ]);
+    let block: u64 = said.stdout.trim().parse().expect("a block number");
+    let size = tool(&["dumpe2fs", "-h", device.text()]).stdout;
+    let line = size.lines().find(|line| line.starts_with("Block size"));
+    let size: u64 = line
+        .and_then(|line| line.split_whitespace().last())
+        .and_then(|word| word.parse().ok())
+        .expect("a block size");
+    (p.start + block * size) / SECTOR
 }

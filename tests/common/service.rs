@@ -91,15 +91,20 @@ impl Daemon {
         )
     }
 
+    /// Its process number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, for example `STOP`.
     pub(crate) fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
+        signal(self.pid(), name);
     }
 
     /// Lets it run in short turns until `probe` gives something, and leaves it standing still.
     #[track_caller]
     pub(crate) fn held_when<T>(&mut self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-        held_when(self.child.id(), what, || {
+        held_when(self.pid(), what, || {
             let found = probe();
             assert!(
                 found.is_some() || self.running(),

@@ -8,7 +8,7 @@ use crate::disk::master::{MasterDisk, MasterOptions};
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{DiskError, device, pipeline};
 use crate::net::control::{CaptureBegin, CaptureBegun, Outcome, TableSectors};
-use crate::net::control_capture::{frame, hold};
+use crate::net::control_capture::{CaptureEnd, frame, hold};
 use crate::net::hex;
 use crate::target::{DiskFacts, TargetState};
 use crate::units;
@@ -150,7 +150,7 @@ impl Runner {
                 keep_page_files: order.wishes.keep_page_files,
                 all_gaps: order.wishes.all_gaps,
                 raw: order.wishes.raw,
-                rescue: false,
+                rescue: order.wishes.rescue,
             },
             chunk_log2: order.wishes.chunk_log2,
             sector_size: order.wishes.sector_size,
@@ -222,6 +222,9 @@ impl Runner {
 
     /// One upload: what the console holds is read again, the rest is sent.
     fn attempt(&self, source: &mut Source) -> Result<(), Cut> {
+        // A disk that fails may take minutes for one sector and hours for one chunk.
+        let rescue = self.order.wishes.rescue;
+        let _pulse = rescue.then(|| Pulse::of_this_thread(&self.reporter, source.disk.path()));
         let access = self
             .access
             .lock()
@@ -252,7 +255,11 @@ impl Runner {
         let uploader = self.send(source, uploader, begun.upload, held)?;
         let mut uploader = uploader;
         source.disk.confirm_unchanged()?;
-        self.wait_on(uploader.end(begun.upload))??;
+        // This process has read every chunk by now, so it knows every hole, also of those that were sent by another.
+        let end = CaptureEnd {
+            holes: source.disk.holes(),
+        };
+        self.wait_on(uploader.end(begun.upload, &end))??;
         self.reporter
             .note(Some("sent; the console checks".to_owned()));
         Ok(())

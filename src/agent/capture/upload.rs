@@ -5,6 +5,7 @@
 use super::super::bulk;
 use super::Access;
 use crate::net::control::{CaptureBegin, CaptureBegun};
+use crate::net::control_capture::CaptureEnd;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -79,10 +80,11 @@ impl Uploader {
     }
 
     /// Says that this was all.
-    pub(super) async fn end(&mut self, upload: u64) -> Result<(), UploadError> {
-        let nothing = Full::new(Bytes::new()).boxed_unsync();
+    pub(super) async fn end(&mut self, upload: u64, end: &CaptureEnd) -> Result<(), UploadError> {
+        let body = serde_json::to_vec(end).map_err(|e| UploadError::Refused(e.to_string()))?;
         let path = format!("end?upload={upload}");
-        timed(self.post(&path, nothing)).await.map(drop)
+        let answer = self.post(&path, Full::new(body.into()).boxed_unsync());
+        timed(answer).await.map(drop)
     }
 
     async fn post(&mut self, what: &str, body: Sent) -> Result<Bytes, UploadError> {

@@ -1,4 +1,4 @@
-//! The image being taken in: `NAME.dcimg.partial`, and what is proven of it.
+//! The image being taken in: `NAME.dcimg.partial`, with further parts where a file may not grow, and what is proven of it.
 //!
 //! Owns every check between a frame off the network and the file. What always holds: a chunk is written only after its bytes
 //! decode to what its id names, in device order, once, and within what the survey announced; what is refused changes nothing.
@@ -7,15 +7,14 @@
 use crate::console::api::CaptureRequest;
 use crate::disk::DiskError;
 use crate::disk::capture::{new_image, refuse_shortage};
-use crate::disk::check::{Depth, check};
-use crate::disk::output::ImageOutput;
-use crate::disk::volumes::file_limit;
+use crate::disk::check::{Depth, check_parts};
+use crate::disk::volumes::{PartWriter, Volumes};
 use crate::net::control::{CaptureBegin, CaptureBegun};
 use crate::net::control_capture::hold;
 use crate::net::hex;
 use imagefmt::{
-    ChunkId, Decoder, Entry, FormatError, Geometry, Manifest, Meta, Password, RecordSealer, Region,
-    Root, Unfinished, Writer,
+    ChunkId, Decoder, Entry, FormatError, Geometry, Hole, Manifest, Meta, Password, RecordSealer,
+    Region, Root, Unfinished, Writer,
 };
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -59,7 +58,8 @@ pub struct Wanted {
 #[derive(Debug)]
 pub(super) struct Intake {
     image: PathBuf,
-    writer: Writer<ImageOutput>,
+    volumes: Volumes,
+    writer: Writer<PartWriter>,
     sealer: RecordSealer,
     decoder: Decoder,
     geometry: Geometry,
@@ -71,6 +71,8 @@ pub(super) struct Intake {
     record: Vec<u8>,
     /// Chunks and bytes that were announced; nothing is taken before.
     announced: Option<(u64, u64)>,
+    /// Device bytes that the agent could not read.
+    holes: Vec<Hole>,
 }
 
 /// A finished image.
@@ -78,8 +80,10 @@ pub(super) struct Intake {
 pub struct Finished {
     /// What it is.
     pub root: Root,
-    /// Bytes of the file.
+    /// Bytes of the image, all its files together.
     pub file_bytes: u64,
+    /// Files it is in.
+    pub volumes: u32,
     /// Its manifest.
     pub manifest: Manifest,
 }
@@ -90,7 +94,7 @@ impl Intake {
     /// # Errors
     /// [`DiskError::Refused`] when the image exists or another process writes it, [`DiskError::Image`] for a wrong password.
     pub(super) fn resume(wanted: &Wanted) -> Result<Option<Self>, DiskError> {
-        let Some((mut output, reader, len)) = ImageOutput::reopen(&wanted.image)? else {
+        let Some((volumes, mut output, reader, len)) = Volumes::reopen(&wanted.image)? else {
             return Ok(None);
         };
         let password = wanted
@@ -116,7 +120,7 @@ impl Intake {
         if writer.id_key().is_some() != wanted.password.is_some() {
             return Ok(None);
         }
-        Self::around(writer, &wanted.image).map(Some)
+        Self::around(volumes, writer, &wanted.image).map(Some)
     }
 
     /// A new image for what was surveyed.
@@ -142,31 +146,33 @@ impl Intake {
         let meta = Meta {
             created: wanted.created.clone(),
             note: wanted.request.note.clone(),
+            holes: Vec::new(),
             ..begin.meta.clone()
         };
-        let output = ImageOutput::create(&wanted.image)?;
-        if let Some(free) = output.free_bytes() {
+        let (volumes, output) = Volumes::create(&wanted.image, None)?;
+        if let Some(free) = volumes.free_bytes() {
             refuse_shortage(begin.expected_bytes, free, &wanted.image)?;
         }
-        if let Some(limit) = file_limit(&wanted.image).filter(|limit| *limit < begin.expected_bytes)
-        {
-            return Err(Refused::Here(DiskError::Refused {
-                message: format!(
-                    "the image needs about {} bytes, and files beside {} stay below {limit}",
-                    begin.expected_bytes,
-                    wanted.image.display()
-                ),
-                hint: Some("choose an image folder on another file system (not FAT32)".into()),
-            }));
-        }
         let password = wanted.password.as_ref().map(|word| word.as_bytes());
-        let mut writer = Writer::create(output, new_image(geometry, password)?).map_err(bad)?;
+        let mut options = new_image(geometry, password)?;
+        let writer = match volumes.cut() {
+            None => Writer::create(output, options),
+            Some(cut) => {
+                options.volume_bytes = cut;
+                Writer::create_divided(output, options, volumes.sink())
+            }
+        };
+        let mut writer = writer.map_err(bad)?;
         writer.meta(&meta).map_err(nonsense)?;
         writer.table(&regions).map_err(nonsense)?;
-        Ok(Self::around(writer, &wanted.image)?)
+        Ok(Self::around(volumes, writer, &wanted.image)?)
     }
 
-    fn around(writer: Writer<ImageOutput>, image: &Path) -> Result<Self, DiskError> {
+    fn around(
+        volumes: Volumes,
+        writer: Writer<PartWriter>,
+        image: &Path,
+    ) -> Result<Self, DiskError> {
         let (mut digest, mut chunks, mut last) = (blake3::Hasher::new(), 0, None);
         for (chunk, id) in writer.written() {
             hold(&mut digest, chunk, id);
@@ -179,6 +185,7 @@ impl Intake {
             used: writer.used_bytes(),
             sealer: writer.sealer(),
             image: image.to_owned(),
+            volumes,
             writer,
             last,
             chunks,
@@ -186,6 +193,7 @@ impl Intake {
             plain: Vec::new(),
             record: Vec::new(),
             announced: None,
+            holes: Vec::new(),
         })
     }
 
@@ -276,48 +284,67 @@ impl Intake {
         self.announced == Some((self.chunks, self.used))
     }
 
+    /// Learns what could not be read of the master; said with the end.
+    pub(super) fn has_holes(&mut self, holes: Vec<Hole>) {
+        self.holes = holes;
+    }
+
+    /// Writes the description again when it says something else of what could not be read.
+    fn describe_holes(&mut self) -> Result<(), FormatError> {
+        let known = self.writer.description();
+        match known.filter(|known| known.holes != self.holes) {
+            None => Ok(()),
+            Some(mut meta) => {
+                meta.holes = std::mem::take(&mut self.holes);
+                self.writer.meta(&meta)
+            }
+        }
+    }
+
     /// Ends the image, reads it back against its stored hashes, and gives it its name.
     ///
     /// # Errors
     /// [`DiskError::Image`] and friends; the unfinished file stays, except that one which does not read back as it was written
     /// is removed.
     pub(super) fn finish(
-        self,
+        mut self,
         progress: crate::disk::OnProgress,
         cancelled: crate::disk::Cancelled,
     ) -> Result<Finished, DiskError> {
+        self.describe_holes()
+            .map_err(|error| DiskError::image(&self.image, error))?;
         let image = self.image;
         let written = self
             .writer
             .finish()
             .map_err(|error| DiskError::image(&image, error))?;
-        let mut output = written.sink;
-        output.sync()?;
-        if let Some(partial) = output.partial().map(Path::to_owned) {
-            let report = check(
-                &partial,
-                None,
-                Depth::Standard,
-                CHECKERS,
-                progress,
-                cancelled,
-            )?;
-            if let Some(fault) = report.faults.first() {
-                let text = fault.text.clone();
-                output.discard();
-                return Err(DiskError::Refused {
-                    message: format!(
-                        "{} does not read back as it was written: {text}",
-                        partial.display()
-                    ),
-                    hint: Some("check the console's disk, then capture again".to_owned()),
-                });
-            }
+        let mut volumes = self.volumes;
+        volumes.sync()?;
+        let parts = volumes.unnamed();
+        let report = check_parts(
+            &image,
+            &parts,
+            Depth::Standard,
+            CHECKERS,
+            progress,
+            cancelled,
+        )?;
+        if let Some(fault) = report.faults.first() {
+            let text = fault.text.clone();
+            volumes.discard();
+            return Err(DiskError::Refused {
+                message: format!(
+                    "{} does not read back as it was written: {text}",
+                    image.display()
+                ),
+                hint: Some("check the console's disk, then capture again".to_owned()),
+            });
         }
-        output.finish()?;
+        let volumes = volumes.finish()?;
         Ok(Finished {
             root: written.root,
             file_bytes: written.bytes,
+            volumes,
             manifest: written.manifest,
         })
     }

@@ -355,7 +355,7 @@ fn check_wishes(request: &CaptureRequest) -> Result<(), ApiError> {
 fn choose_disk(rule: &DiskRule, target: &TargetView) -> Result<DiskFacts, ApiError> {
     let refused =
         |text: String| ApiError::new(ErrorCode::Refused, format!("{}: {text}", target.name));
-    let disk = rule.choose(&target.facts.disks).map_err(refused)?;
+    let disk = rule.choose_master(&target.facts.disks).map_err(refused)?;
     let busy: Vec<&str> = disk.holders.iter().map(String::as_str).collect();
     // A loop device on a file is no danger to a reader; the agent looks closer.
     if !busy.is_empty() && !disk.file_backed {

@@ -18,7 +18,7 @@ use crate::console::context::Console;
 use crate::console::job::{JobShared, Turn};
 use crate::console::naming::clean_line;
 use crate::net::control::CaptureBegin;
-use crate::net::control_capture::{FRAME_HEAD_BYTES, FrameHead};
+use crate::net::control_capture::{CaptureEnd, END_MAX_BYTES, FRAME_HEAD_BYTES, FrameHead};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -101,17 +101,10 @@ async fn begin(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    let read = Limited::new(body, MAX_BEGIN_BYTES).collect();
-    let bytes = match tokio::time::timeout(STALL, read).await {
-        Ok(Ok(bytes)) => bytes.to_bytes(),
-        Ok(Err(error)) => return Refused::Nonsense(error.to_string()).into_response(),
-        Err(_) => return stalled(),
-    };
-    let begin: CaptureBegin = match serde_json::from_slice(&bytes) {
+    let begin: CaptureBegin = match document(body, MAX_BEGIN_BYTES).await {
         Ok(begin) => begin,
-        Err(error) => return refuse(&job, Refused::Nonsense(error.to_string())),
+        Err(stop) => return stop.answer(&job),
     };
-    drop(bytes);
     let opening = Arc::clone(&upload);
     let begun = match blocking(move || opening.begin(&begin)).await {
         Ok(begun) => begun,
@@ -157,16 +150,24 @@ async fn chunks(
     };
     match take_chunks(&upload, turn.upload, &mut stream).await {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(Stop::Refused(refused)) => {
-            stream.drain().await;
-            refuse(&job, refused)
+        Err(stop) => {
+            if matches!(stop, Stop::Refused(_)) {
+                stream.drain().await;
+            }
+            stop.answer(&job)
         }
-        Err(Stop::Gone(error)) => {
-            tracing::debug!(job = job.id, error, "upload cut");
-            StatusCode::BAD_REQUEST.into_response()
-        }
-        Err(Stop::Stalled) => stalled(),
     }
+}
+
+/// A body of at most `most` bytes, as JSON.
+async fn document<T: serde::de::DeserializeOwned>(body: Body, most: usize) -> Result<T, Stop> {
+    let nonsense = |text: String| Stop::Refused(Refused::Nonsense(text));
+    let read = Limited::new(body, most).collect();
+    let bytes = tokio::time::timeout(STALL, read)
+        .await
+        .map_err(|_| Stop::Stalled)?
+        .map_err(|error| nonsense(error.to_string()))?;
+    serde_json::from_slice(&bytes.to_bytes()).map_err(|error| nonsense(error.to_string()))
 }
 
 async fn end(
@@ -174,12 +175,17 @@ async fn end(
     Path(job): Path<String>,
     Query(turn): Query<Turns>,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
     let (job, upload, _turn) = match admit(&console, &job, &headers) {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    match upload.end(turn.upload) {
+    let end: CaptureEnd = match document(body, END_MAX_BYTES).await {
+        Ok(end) => end,
+        Err(stop) => return stop.answer(&job),
+    };
+    match upload.end(turn.upload, end) {
         Ok(()) => StatusCode::OK.into_response(),
         Err(refused) => refuse(&job, refused),
     }
@@ -193,15 +199,27 @@ fn refuse(job: &JobShared, refused: Refused) -> Response {
     refused.into_response()
 }
 
-fn stalled() -> Response {
-    (StatusCode::REQUEST_TIMEOUT, "nothing came for a minute\n").into_response()
-}
-
 /// Why a stream of chunks ended early.
 enum Stop {
     Refused(Refused),
     Gone(String),
     Stalled,
+}
+
+impl Stop {
+    /// The answer to the agent.
+    fn answer(self, job: &JobShared) -> Response {
+        match self {
+            Self::Refused(refused) => refuse(job, refused),
+            Self::Gone(error) => {
+                tracing::debug!(job = job.id, error, "upload cut");
+                StatusCode::BAD_REQUEST.into_response()
+            }
+            Self::Stalled => {
+                (StatusCode::REQUEST_TIMEOUT, "nothing came for a minute\n").into_response()
+            }
+        }
+    }
 }
 
 impl From<Refused> for Stop {

@@ -578,6 +578,7 @@ impl CaptureRun {
             record.survey = None;
             record.view.disk_bytes = finished.manifest.geometry.disk_size;
             record.view.file_bytes = finished.file_bytes;
+            record.view.volumes = finished.volumes;
             record.view.meta = Some(finished.manifest.meta.clone());
         }
         record

@@ -140,7 +140,7 @@ async fn what_an_upload_must_not_do_changes_nothing() {
 
     // Before anything was begun, and by whom it may not be.
     assert_eq!(send("chunks?upload=1", framed(3)).await, 409);
-    assert_eq!(send("end?upload=0", Vec::new()).await, 409);
+    assert_eq!(send("end?upload=0", b"{}".to_vec()).await, 409);
     let path = format!("{base}/begin");
     let good = begin(|_| {});
     assert_eq!(post(&room, &path, None, good.clone()).await.0, 401);
@@ -202,7 +202,7 @@ async fn what_an_upload_must_not_do_changes_nothing() {
     for number in [3, 1] {
         assert_eq!(send(&chunks, framed(number)).await, 422);
     }
-    assert_eq!(send(&end, Vec::new()).await, 422);
+    assert_eq!(send(&end, b"{}".to_vec()).await, 422);
     // A good one in front of a bad one is kept, the bad one is not.
     let mut two = framed(5);
     two.extend(framed(4));
@@ -221,13 +221,15 @@ async fn what_an_upload_must_not_do_changes_nothing() {
         (again.held, again.held_digest.as_str()),
         (3, digest.finalize().to_hex().as_str())
     );
-    assert_eq!(send(&end, Vec::new()).await, 409);
+    assert_eq!(send(&end, b"{}".to_vec()).await, 409);
     let partial = data.path().join("images/m.dcimg.partial");
     assert!(partial.exists());
-    assert_eq!(
-        send(&format!("end?upload={}", again.upload), Vec::new()).await,
-        200
-    );
+    // Nobody asked for a rescue, so there are no holes.
+    let end = format!("end?upload={}", again.upload);
+    for wrong in ["", r#"{"holes":[{"start":0,"length":512}]}"#] {
+        assert_eq!(send(&end, wrong.into()).await, 422);
+    }
+    assert_eq!(send(&end, b"{}".to_vec()).await, 200);
     assert_eq!(agent.recorded().await, EndAction::Restart);
     let summary = room.summary(&job.id).await;
     assert_eq!((summary.state, summary.done), (JobState::Done, 1));

@@ -8,8 +8,9 @@ use super::intake::{Finished, Intake, Refused, Wanted};
 use crate::console::api::CaptureView;
 use crate::console::store::CaptureRecord;
 use crate::disk::DiskError;
-use crate::disk::output::remove_unfinished;
+use crate::disk::volumes::remove_unfinished_parts;
 use crate::net::control::{CaptureBegin, CaptureBegun};
+use crate::net::control_capture::CaptureEnd;
 use imagefmt::{Entry, Geometry};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -234,14 +235,17 @@ impl Upload {
     ///
     /// # Errors
     /// [`Refused`] when it is not.
-    pub fn end(&self, upload: u64) -> Result<(), Refused> {
+    pub fn end(&self, upload: u64, end: CaptureEnd) -> Result<(), Refused> {
         let mut inner = self.lock();
         let intake = inner.turn(upload)?;
+        end.check(&self.wanted.request.wishes, &intake.geometry())
+            .map_err(|error| Refused::Nonsense(error.to_string()))?;
         if !intake.is_complete() {
             let (chunks, _) = intake.held();
             let text = format!("only {chunks} chunks came, more were announced");
             return Err(Refused::Nonsense(text));
         }
+        intake.has_holes(end.holes);
         inner.state = State::Complete;
         self.show(&inner);
         drop(inner);
@@ -273,6 +277,7 @@ impl Upload {
                 received_bytes: standing.received.1,
                 kept_chunks: standing.kept,
                 file_bytes: 0,
+                volumes: 0,
                 meta: None,
             },
             survey: standing.survey,
@@ -321,7 +326,7 @@ impl Upload {
         inner.state = State::Closed;
         if remove
             && held
-            && let Err(error) = remove_unfinished(&self.wanted.image)
+            && let Err(error) = remove_unfinished_parts(&self.wanted.image)
         {
             tracing::warn!(error = %error.full(), "could not remove the unfinished image");
         }
