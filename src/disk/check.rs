@@ -4,18 +4,23 @@
 //! headers. The walk alone serves where the image does not open: it is encrypted and nobody gave the password, or index
 //! or trailer are damaged. Then the report says how many chunks are still whole. Never writes.
 
+mod salvage;
+mod words;
+
+pub use words::{describe, full_text};
+
 use super::restore::{open_volume, open_volumes, volume_path};
 use super::{Cancelled, DiskError, OnProgress, missing};
 use imagefmt::{
-    ChunkId, Decoder, FormatError, Geometry, Image, Manifest, Password, ReadAt, RecordKind,
-    Records, Root, Volume,
+    ChunkId, Decoder, FormatError, Image, Manifest, Password, RecordKind, Records, Root, Volume,
 };
+use salvage::salvage;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use words::words;
 
 /// How deep a check goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -155,7 +160,7 @@ fn check_volumes(
         });
     }
     if let (Some(damage), Depth::Deep) = (&damage, depth) {
-        let rescued = rescue(volumes()?, password, damage, progress, cancelled)?;
+        let rescued = salvage(volumes()?, password, damage, progress, cancelled)?;
         return rescued
             .map(|mut report| {
                 report.faults.extend(missing_part(path, damage));
@@ -412,139 +417,10 @@ struct Scratch {
     plain: Vec<u8>,
 }
 
-/// A deep check of an image that does not open: which chunks decode, by their records alone.
-fn rescue(
-    volumes: Vec<Volume<File>>,
-    password: Option<&Password>,
-    damage: &FormatError,
-    progress: OnProgress,
-    cancelled: Cancelled,
-) -> Result<Result<Report, FormatError>, DiskError> {
-    let total = volumes.iter().map(|volume| volume.len).sum();
-    let mut before = 0;
-    let volumes = volumes.into_iter().map(|Volume { reader, len }| {
-        let reader = Watched {
-            reader,
-            before,
-            total,
-            progress,
-            cancelled,
-        };
-        before += len;
-        Volume { reader, len }
-    });
-    let rebuilt = Image::rebuild_volumes(volumes.collect(), password);
-    if cancelled() {
-        return Err(DiskError::Cancelled);
-    }
-    Ok(rebuilt.map(|rebuilt| {
-        let manifest = rebuilt.image.manifest();
-        let structure = |text| Fault { chunk: None, text };
-        let mut faults = vec![structure(full_text(damage))];
-        if rebuilt.meta_lost {
-            faults.push(structure("its description (META) is lost".into()));
-        }
-        if rebuilt.table_lost {
-            faults.push(structure("its partition table (TABLE) is lost".into()));
-        }
-        let mut lost: BTreeSet<ChunkId> = rebuilt.damaged.iter().copied().collect();
-        lost.extend(rebuilt.missing.iter().flatten());
-        faults.extend(lost.iter().map(|&chunk| {
-            let error = FormatError::ChunkDamaged {
-                chunk,
-                reason: "no whole record of it is left",
-            };
-            Fault {
-                chunk: Some(chunk),
-                text: words(manifest.geometry, Some(manifest), chunk, &error),
-            }
-        }));
-        Report {
-            root: None,
-            chunks: (manifest.entries.len() + lost.len()) as u64,
-            holes: missing::lines(&manifest.meta),
-            faults,
-        }
-    }))
-}
-
-/// A volume whose reads show progress, and fail once the work is cancelled: the rescue then runs out by itself.
-struct Watched<'a> {
-    reader: File,
-    before: u64,
-    total: u64,
-    progress: OnProgress<'a>,
-    cancelled: Cancelled<'a>,
-}
-
-impl ReadAt for Watched<'_> {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        if (self.cancelled)() {
-            return Err(io::Error::other("cancelled"));
-        }
-        (self.progress)(self.before.saturating_add(offset), self.total);
-        self.reader.read_at(offset, buffer)
-    }
-}
-
-/// An error with its cause.
-pub fn full_text(error: &FormatError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
-}
-
-/// The fault in words: what it is, and whose data that is.
-fn words(
-    geometry: Geometry,
-    manifest: Option<&Manifest>,
-    chunk: ChunkId,
-    error: &FormatError,
-) -> String {
-    format!(
-        "{}: {}",
-        full_text(error),
-        describe(geometry, manifest, chunk)
-    )
-}
-
-/// The place of a chunk in words: bytes of the disk and, where the description is readable, whose data that is.
-pub fn describe(geometry: Geometry, manifest: Option<&Manifest>, chunk: ChunkId) -> String {
-    let start = geometry.chunk_offset(chunk);
-    let end = start + u64::from(geometry.chunk_len(chunk));
-    let range = format!("disk bytes {start}..{end}");
-    let Some(manifest) = manifest else {
-        return range;
-    };
-    let hit: Vec<String> = manifest
-        .meta
-        .partitions
-        .iter()
-        .filter(|p| p.start < end && start < p.start.saturating_add(p.length))
-        .map(|p| {
-            let fs =
-                p.fs.as_ref()
-                    .map_or("unknown content", |fs| fs.kind.as_str());
-            let (from, to) = (start.saturating_sub(p.start), (end - p.start).min(p.length));
-            match p.number {
-                0 => format!("the disk's {fs}, bytes {from}..{to}"),
-                number => format!("partition {number} ({fs}), bytes {from}..{to} of it"),
-            }
-        })
-        .collect();
-    let place = if hit.is_empty() {
-        "outside partitions".to_owned()
-    } else {
-        hit.join("; ")
-    };
-    format!("{range}, {place}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use imagefmt::{Encoder, KdfCost, Mask, Meta, NewPassword, Writer, WriterOptions};
+    use imagefmt::{Encoder, Geometry, KdfCost, Mask, Meta, NewPassword, Writer, WriterOptions};
     use std::fs;
 
     /// Three chunks of noise, written to `path`; returns where each record starts.

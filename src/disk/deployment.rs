@@ -10,12 +10,11 @@
 //! [`Proof`], which only a complete read-back ([`super::readback`]) makes. Where one partition goes onto another, the disk's own table
 //! stays, and it is the partition that has no file system until everything else of it was read back.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "how long a disk takes is measured where it is written"
-)]
+mod chunk_writer;
 
-use super::buffer::{ALIGNMENT, AlignedBuffer};
+pub use chunk_writer::{ChunkFailure, ChunkWriter};
+
+use super::buffer::AlignedBuffer;
 use super::choice::root_of;
 use super::fit::{Disk, Fit, Fitted, fitted};
 use super::front::{self, FRONT_BYTES, Front};
@@ -28,13 +27,9 @@ use crate::target::DiskFacts;
 use diskmap::{
     ExtentSet, Partition, boot_sector_copy, boot_sector_is_last_too, relocate_boot_sector,
 };
-use imagefmt::{Codec, Decoder, Entry, FormatError, IdKey, Manifest, Root, content_id};
+use imagefmt::{Entry, IdKey, Manifest, Root, content_id};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Zero runs at least this long are left to the device's own zeroing; shorter ones are cheaper written.
-const ZERO_BY_DEVICE: usize = 256 << 10;
 
 /// Read at once of what became zero.
 const BLANK_READ_BYTES: usize = 1 << 20;
@@ -68,17 +63,6 @@ impl Proof {
     pub fn root(&self) -> Root {
         self.root
     }
-}
-
-/// Why a chunk was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum ChunkFailure {
-    /// The bytes offered are not the chunk the manifest promises; nothing was written.
-    #[error(transparent)]
-    Corrupt(FormatError),
-    /// The disk did not take it.
-    #[error(transparent)]
-    Disk(DiskError),
 }
 
 impl Deployment {
@@ -220,23 +204,6 @@ impl Deployment {
             }
         }
         Ok(())
-    }
-
-    /// A writer for one thread.
-    ///
-    /// # Errors
-    /// [`ChunkFailure::Corrupt`] when the decompressor has no memory.
-    pub fn writer(&self) -> Result<ChunkWriter<'_>, ChunkFailure> {
-        let decoder = Decoder::new(self.id_key.clone()).map_err(ChunkFailure::Corrupt)?;
-        let chunk = self.manifest.geometry.chunk_size() as usize;
-        // The mask of a chunk follows its bytes: 32 to 128 bytes.
-        Ok(ChunkWriter {
-            deployment: self,
-            decoder,
-            used: AlignedBuffer::new(chunk + ALIGNMENT),
-            spread: AlignedBuffer::new(chunk),
-            disk_time: Duration::ZERO,
-        })
     }
 
     /// Writes are on the medium when this returns.
@@ -540,87 +507,4 @@ fn written(manifest: &Manifest, fitted: &Fitted) -> ExtentSet {
         written.insert(*offset..offset + bytes.len() as u64);
     }
     written
-}
-
-/// Decodes, checks and writes chunks; one to a thread.
-pub struct ChunkWriter<'a> {
-    deployment: &'a Deployment,
-    decoder: Decoder,
-    used: AlignedBuffer,
-    /// Runs in their places, with zeros between them.
-    spread: AlignedBuffer,
-    disk_time: Duration,
-}
-
-impl ChunkWriter<'_> {
-    /// Checks the body of entry `index` against the manifest and writes what of it was chosen. Answers the bytes written.
-    ///
-    /// # Errors
-    /// [`ChunkFailure::Corrupt`] before anything was written, [`ChunkFailure::Disk`] otherwise.
-    pub fn write(&mut self, index: usize, body: &[u8]) -> Result<u64, ChunkFailure> {
-        let manifest = &self.deployment.manifest;
-        let Some(entry) = manifest.entries.get(index) else {
-            return Err(ChunkFailure::Corrupt(FormatError::LimitExceeded {
-                what: "chunk entry",
-                value: index as u64,
-                limit: manifest.entries.len() as u64,
-            }));
-        };
-        let used = self
-            .decoder
-            .decode_into(&manifest.geometry, entry, body, self.used.bytes_mut())
-            .map_err(ChunkFailure::Corrupt)?;
-        let used = self.used.bytes().get(..used).unwrap_or_default();
-        let deployment = self.deployment;
-        let is_front = deployment.front_entries.contains(&index);
-        if is_front || deployment.reaches_out(entry) {
-            deployment.front.hold(index, used);
-        }
-        if is_front {
-            return Ok(used.len() as u64);
-        }
-        let began = Instant::now();
-        let offset = manifest.geometry.chunk_offset(entry.chunk);
-        let mut runs = entry.mask.runs().peekable();
-        let mut rest = used;
-        for span in spans(entry.mask.runs()) {
-            // Whole spans go as they are; the free blocks of others are filled with zeros.
-            let mut filled = span.start;
-            let mut joined = None;
-            while let Some(run) = runs.next_if(|run| run.end <= span.end) {
-                let (bytes, tail) = rest.split_at((run.end - run.start) as usize);
-                rest = tail;
-                if run == span {
-                    joined = Some(bytes);
-                    break;
-                }
-                let place = &mut self.spread.bytes_mut()[..span.end as usize];
-                place[filled as usize..run.start as usize].fill(0);
-                place[run.start as usize..run.end as usize].copy_from_slice(bytes);
-                filled = run.end;
-            }
-            let bytes = match joined {
-                Some(bytes) => bytes,
-                None => &self.spread.bytes()[span.start as usize..span.end as usize],
-            };
-            let range = offset + u64::from(span.start)..offset + u64::from(span.end);
-            let Some((part, at)) = deployment.fitted.place.of(range) else {
-                continue;
-            };
-            let bytes = bytes.get(part).unwrap_or_default();
-            let outcome = if entry.codec == Codec::Zero && bytes.len() >= ZERO_BY_DEVICE {
-                deployment.target.zero(at..at + bytes.len() as u64)
-            } else {
-                deployment.target.write_at(at, bytes)
-            };
-            outcome.map_err(ChunkFailure::Disk)?;
-        }
-        self.disk_time += began.elapsed();
-        Ok(used.len() as u64)
-    }
-
-    /// Time spent waiting for the disk since this was asked last.
-    pub fn take_disk_time(&mut self) -> Duration {
-        std::mem::take(&mut self.disk_time)
-    }
 }
