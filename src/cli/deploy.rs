@@ -100,7 +100,7 @@ pub(super) fn question(plan: &Plan) -> String {
         None => String::new(),
         Some(onto) => format!("partition {onto} of "),
     };
-    let later = match plan_text::also_new(&plan.request) {
+    let later = match plan_text::also_new(plan) {
         None => String::new(),
         Some(rule) => format!(", and {rule}"),
     };

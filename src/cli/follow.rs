@@ -5,9 +5,9 @@
 
 use super::exit::{Ended, Exit};
 use super::interrupt;
-use super::job_add::Told;
 use super::job_text;
 use super::live::Live;
+use super::newcomers::{Desk, Mode};
 use super::output::Output;
 use super::table::clean;
 use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView, Summary};
@@ -43,6 +43,11 @@ pub(super) async fn follow(
     show: Show,
     limit: Option<Duration>,
 ) -> Result<Summary, ApiError> {
+    let mode = match show {
+        Show::Everything if out.can_ask() => Mode::Ask,
+        Show::Everything if !out.json() => Mode::Say,
+        Show::Everything | Show::End => Mode::Silent,
+    };
     let mut view = match show {
         Show::End => View::Nothing,
         Show::Everything if out.quiet() => View::Nothing,
@@ -51,7 +56,7 @@ pub(super) async fn follow(
         Show::Everything => View::Plain(Plain::default()),
     };
     let ended = tokio::select! {
-        ended = until_summary(client, job, out, &mut view) => ended,
+        ended = until_summary(client, job, out, &mut view, mode) => ended,
         () = interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, format!("no longer watching job {job}; it goes on"))
             .hint(format!("`diskcast job watch {job}` shows it again, `diskcast job cancel {job}` ends it"))),
         () = sleep_for(limit) => Err(still_running(job, limit.unwrap_or_default())),
@@ -120,7 +125,7 @@ pub(super) async fn until_end(
     within: Duration,
 ) -> Result<Summary, ApiError> {
     let mut nothing = View::Nothing;
-    tokio::time::timeout(within, until_summary(client, job, out, &mut nothing))
+    tokio::time::timeout(within, until_summary(client, job, out, &mut nothing, Mode::Silent))
         .await
         .unwrap_or_else(|_| Err(still_running(job, within)))
 }
@@ -146,17 +151,38 @@ async fn until_summary(
     job: &str,
     out: &Output,
     view: &mut View,
+    mode: Mode,
 ) -> Result<Summary, ApiError> {
     let path = format!("/v1/jobs/{}/events", segment(job));
     let mut events = client.events(&path).await?;
     let mut shown = Shown::default();
+    let mut desk = Desk::new(client, job, out, mode);
     loop {
-        match events.next().await {
-            Some(Ok(Event::Summary(summary))) => return Ok(*summary),
+        let event = tokio::select! {
+            event = events.next() => event,
+            typed = desk.typed() => {
+                desk.answered(typed).await;
+                desk.kept().iter().for_each(|event| view.event(event, out));
+                desk.ask().await;
+                continue;
+            }
+        };
+        match event {
+            Some(Ok(Event::Summary(summary))) => {
+                desk.withdraw("the job is over");
+                desk.kept().iter().for_each(|event| view.event(event, out));
+                return Ok(*summary);
+            }
             Some(Ok(event)) if shown.is_old(&event) => {}
-            Some(Ok(event)) => view.event(&event, out),
+            Some(Ok(event)) => {
+                desk.hear(&event);
+                desk.keep(event);
+                desk.kept().iter().for_each(|event| view.event(event, out));
+                desk.ask().await;
+            }
             Some(Err(error)) if error.code != ErrorCode::Unreachable => return Err(error),
             _ => {
+                desk.withdraw("the console is gone");
                 events = come_back(client, &path, job, out).await?;
                 shown.begins_again();
             }
@@ -246,7 +272,6 @@ struct Plain {
     root: String,
     last: Option<Instant>,
     job_state: Option<JobState>,
-    told: Told,
 }
 
 impl Plain {
@@ -269,9 +294,6 @@ impl Plain {
             if self.states.insert(target.id.clone(), target.state) != Some(target.state) {
                 out.note(job_text::state_line(target, view.proof_root()));
             }
-        }
-        for line in self.told.news(view) {
-            out.note(line);
         }
         let due = self
             .last

@@ -7,7 +7,6 @@ use crate::console::api::{AddPlan, AddRequest, JobView, Newcomer, Plan};
 use crate::console::client::segment;
 use crate::console::confirm;
 use clap::Args;
-use std::collections::BTreeSet;
 
 /// Options of `job add`.
 #[derive(Debug, Args)]
@@ -47,13 +46,8 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> Ended {
     if taken.is_empty() || (!refused.is_empty() && !args.skip_refused) {
         return Err(refusal(&plan));
     }
-    let ids: Vec<String> = taken.iter().map(|target| target.id.clone()).collect();
-    out.confirm(&question(&plan), &ids.len().to_string(), args.yes)?;
-    let request = AddRequest {
-        targets: args.targets,
-        expect_targets: ids,
-        expect_disks: confirm::disks(&plan),
-    };
+    out.confirm(&question(&plan), &taken.len().to_string(), args.yes)?;
+    let request = confirmed(&plan, args.targets);
     let view: JobView = client.post(&path("add"), &request).await?;
     if out.json() {
         out.result_json(&view);
@@ -63,25 +57,20 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> Ended {
     Ok(Exit::OK)
 }
 
+/// What is asked once the disks of a plan are confirmed; `targets` as it was planned.
+pub(super) fn confirmed(plan: &Plan, targets: String) -> AddRequest {
+    let (taken, _) = plan_text::split(plan);
+    AddRequest {
+        targets,
+        expect_targets: taken.iter().map(|target| target.id.clone()).collect(),
+        expect_disks: confirm::disks(plan),
+    }
+}
+
 /// One line for a machine that waits beside a job.
 pub(super) fn newcomer_line(newcomer: &Newcomer) -> String {
     table::clean(&format!(
         "{}: {} ({}: {})",
         newcomer.name, newcomer.reason, newcomer.disk, newcomer.contents
     ))
-}
-
-/// Which of them a watcher has heard of.
-#[derive(Default)]
-pub(super) struct Told(BTreeSet<String>);
-
-impl Told {
-    /// Lines for those that are new.
-    pub(super) fn news(&mut self, view: &JobView) -> Vec<String> {
-        view.newcomers
-            .iter()
-            .filter(|one| self.0.insert(one.id.clone()))
-            .map(newcomer_line)
-            .collect()
-    }
 }

@@ -3,7 +3,6 @@
 //! Owns the bars. Up to [`ROWS`] targets have a row each; a larger room has the header and one bar for all, and what
 //! ends (done, failed, lost) scrolls by as lasting lines.
 
-use super::job_add::Told;
 use super::job_text;
 use super::output::Output;
 use super::table::clean;
@@ -20,7 +19,6 @@ pub(super) struct Live {
     rows: Vec<ProgressBar>,
     all: Option<ProgressBar>,
     root: String,
-    told: Told,
 }
 
 impl Live {
@@ -33,7 +31,6 @@ impl Live {
             rows: Vec::new(),
             all: None,
             root: String::new(),
-            told: Told::default(),
         }
     }
 
@@ -50,9 +47,6 @@ impl Live {
 
     fn progress(&mut self, view: &JobView) {
         view.proof_root().clone_into(&mut self.root);
-        for line in self.told.news(view) {
-            self.out.note(line);
-        }
         self.header.set_message(job_text::header(view));
         if view.targets.len() > ROWS {
             let all = self.all.get_or_insert_with(|| {

@@ -30,6 +30,7 @@ mod job_add;
 mod job_text;
 mod live;
 mod logging;
+mod newcomers;
 mod offer;
 pub mod output;
 pub mod paths;

@@ -55,6 +55,10 @@ struct ErrorLine<'a> {
     error: &'a ApiError,
 }
 
+fn bars_of_terminal() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(8)
+}
+
 impl Output {
     /// The process's own stdout and stderr. Honours `NO_COLOR`, `CLICOLOR_FORCE` and `TERM=dumb`.
     pub fn new(options: OutputOptions) -> Self {
@@ -70,7 +74,7 @@ impl Output {
         let interactive = std::io::stdin().is_terminal() && stderr.is_terminal();
         let bars =
             MultiProgress::with_draw_target(if terminal && !options.quiet && !options.json {
-                ProgressDrawTarget::stderr_with_hz(8)
+                bars_of_terminal()
             } else {
                 ProgressDrawTarget::hidden()
             });
@@ -141,6 +145,27 @@ impl Output {
     /// The bars of this output; hidden unless [`Output::draws_bars`].
     pub fn bars(&self) -> &MultiProgress {
         &self.inner.bars
+    }
+
+    /// Somebody is at a terminal who sees notes and can answer a question.
+    pub fn can_ask(&self) -> bool {
+        self.inner.interactive && !self.json() && !self.quiet()
+    }
+
+    /// Takes the bars off the terminal, so that a line can be typed on it.
+    pub(super) fn hide_bars(&self) {
+        // They are drawn again later; a terminal that cannot be cleared has one more line.
+        let _ = self.inner.bars.clear();
+        self.inner
+            .bars
+            .set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Draws the bars again.
+    pub(super) fn show_bars(&self) {
+        if self.draws_bars() {
+            self.inner.bars.set_draw_target(bars_of_terminal());
+        }
     }
 
     /// One JSON document on a line of stdout, with or without `--json`.

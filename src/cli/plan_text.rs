@@ -4,7 +4,7 @@
 //! last chance to see that it is the wrong one.
 
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::console::api::{DeployRequest, Plan, PlannedTarget, StartRule};
+use crate::console::api::{Plan, PlannedTarget, StartRule};
 use crate::look::contents as contents_of;
 use crate::net::control::{EndAction, Reuse};
 use crate::partition_words::is_about;
@@ -23,7 +23,7 @@ pub(super) fn split(plan: &Plan) -> (Vec<&PlannedTarget>, Vec<&PlannedTarget>) {
 pub(super) fn plan_text(plan: &Plan) -> String {
     let (taken, refused) = split(plan);
     let mut lines = image_lines(plan);
-    lines.extend(option_lines(&plan.request));
+    lines.extend(option_lines(plan));
     if !taken.is_empty() {
         lines.push(String::new());
         lines.push(disk_table(&taken, plan.request.choice.onto));
@@ -99,7 +99,8 @@ fn image_lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-fn option_lines(request: &DeployRequest) -> Vec<String> {
+fn option_lines(plan: &Plan) -> Vec<String> {
+    let request = &plan.request;
     let start = match &request.start {
         StartRule::All => "when every selected target is ready".to_owned(),
         StartRule::Now => "at once".to_owned(),
@@ -120,7 +121,7 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
         .into_iter()
         .collect();
     lines.push(format!("start   {start}"));
-    lines.push(match also_new(request) {
+    lines.push(match also_new(plan) {
         Some(rule) => format!("new     {rule}"),
         None => match request.start {
             StartRule::Count(_) | StartRule::At(_) | StartRule::Manual => {
@@ -191,20 +192,33 @@ fn option_lines(request: &DeployRequest) -> Vec<String> {
     lines
 }
 
-/// Which machines nobody has seen yet would be written to, when the request says so.
-pub(super) fn also_new(request: &DeployRequest) -> Option<String> {
+/// Machines nobody has seen yet that would be written to, when the request says so.
+pub(super) fn also_new(plan: &Plan) -> Option<String> {
+    let request = &plan.request;
     let disk = request.disk.as_deref().unwrap_or("first");
+    let named = |target: &PlannedTarget| {
+        let own = target.personal.as_ref();
+        own.is_some_and(|own| own.hostname.is_some())
+    };
+    let template = request.template.as_ref();
+    let name = template
+        .filter(|_| plan.targets.iter().any(named))
+        .map(|template| {
+            let name = clean(&template.name);
+            format!("; it gets the next free name of template {name}")
+        });
     request.also_new.then(|| {
         format!(
-            "the {} disk of every machine that matches {} and comes before the start, when that disk is blank",
+            "the {} disk of every machine that matches {} and comes before the start, when that disk is blank{}",
             clean(disk),
-            clean(&request.targets)
+            clean(&request.targets),
+            name.unwrap_or_default()
         )
     })
 }
 
 /// What makes each target itself: every step of every machine, because each is another.
-fn personal_lines(targets: &[&PlannedTarget]) -> Vec<String> {
+pub(super) fn personal_lines(targets: &[&PlannedTarget]) -> Vec<String> {
     let mut lines = Vec::new();
     for target in targets {
         let Some(plan) = &target.personal else {

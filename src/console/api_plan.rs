@@ -45,16 +45,12 @@ impl Plan {
         }
     }
 
-    /// What makes this target itself. Without a template that is growth alone, the same for every machine: one that came after
-    /// the plan has it too.
+    /// What makes this target itself.
     pub fn personal(&self, id: &str) -> Option<&MachinePlan> {
-        match self.targets.iter().find(|target| target.id == id) {
-            Some(target) => target.personal.as_ref(),
-            None if self.request.template.is_none() => {
-                self.targets.iter().find_map(|t| t.personal.as_ref())
-            }
-            None => None,
-        }
+        let mut targets = self.targets.iter();
+        targets
+            .find(|target| target.id == id)
+            .and_then(|target| target.personal.as_ref())
     }
 }
 

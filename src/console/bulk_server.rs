@@ -222,7 +222,8 @@ async fn file(
         Err(refusal) => return refusal.into_response(),
     };
     // Only what the plan of this job names; a path never comes from outside.
-    let Some(planned) = job.plan.file(&blake3) else {
+    let plan = job.plan();
+    let Some(planned) = plan.file(&blake3) else {
         return (StatusCode::NOT_FOUND, "the job has no such file\n").into_response();
     };
     match PartOf::open(&planned.path, planned.payload.bytes, query.from).await {

@@ -1,23 +1,33 @@
 //! Adding targets to a job that was made: they are planned and confirmed like those it began with.
+//!
+//! What always holds: a machine that joins is itself by the job's template, with a name and an address of its own, or it does not join.
 
 use super::api::{
     AddPlan, AddRequest, ApiError, DeployRequest, ErrorCode, JobView, Plan, StartRule,
 };
 use super::confirm;
 use super::context::Console;
-use super::job::{Input, JobHandle};
+use super::job::{Addition, ConfirmedBy, Input, JobHandle};
+use super::personal::{JobSecrets, Personalised};
 use super::plan;
-use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// A plan of targets that would join a job, and what carrying it out needs.
+struct Planned {
+    request: DeployRequest,
+    plan: Plan,
+    personal: Option<Personalised>,
+}
 
 impl Console {
     /// Plans the addition of these targets to a job; changes nothing.
     ///
     /// # Errors
-    /// `Refused` for a job that is over, a capture, and one whose template makes each machine itself.
+    /// `Refused` for a job that is over and a capture; what is wrong with the template, or with the names it has left.
     pub async fn plan_add(&self, id: u64, asked: AddPlan) -> Result<Plan, ApiError> {
         let handle = self.open_job(id).await?;
-        self.plan_of_added(&handle, asked.targets).await
+        let planned = self.plan_of_added(&handle, asked.targets).await?;
+        Ok(planned.plan)
     }
 
     /// Adds targets to a job, when the plan still comes to the ones, and to the disks, that were confirmed.
@@ -26,22 +36,70 @@ impl Console {
     /// The errors of [`Self::plan_add`]; `Refused` also when the plan has changed since it was confirmed.
     pub async fn add_to_job(&self, id: u64, asked: AddRequest) -> Result<JobView, ApiError> {
         let handle = self.open_job(id).await?;
-        let plan = self.plan_of_added(&handle, asked.targets).await?;
-        confirm::check(&plan, &asked.expect_targets, &asked.expect_disks)?;
-        let targets = plan
-            .targets
-            .into_iter()
-            .filter(|target| target.refused.is_none())
-            .collect();
-        let over = || ApiError::new(ErrorCode::Refused, format!("job {id} is over"));
+        let _turn = self.personal.binding.lock().await;
+        let planned = self.plan_of_added(&handle, asked.targets).await?;
+        confirm::check(&planned.plan, &asked.expect_targets, &asked.expect_disks)?;
+        self.join(&handle, planned, ConfirmedBy::Technician).await?;
+        Ok(handle.shared.view())
+    }
+
+    /// Adds a machine that `--also-new` means, while its disk is blank. The job hears why not.
+    pub(super) async fn add_by_rule(&self, handle: JobHandle, target: String) {
+        let added = async {
+            let _turn = self.personal.binding.lock().await;
+            let planned = self.plan_of_added(&handle, format!("id:{target}")).await?;
+            if let Some(reason) = planned.plan.targets.iter().find_map(|one| {
+                let blank = one.disk.as_ref().is_some_and(|disk| disk.blank);
+                let refused = one.refused.clone();
+                refused.or_else(|| (!blank).then(|| "its disk is not blank".to_owned()))
+            }) {
+                return Err(ApiError::new(ErrorCode::Refused, reason));
+            }
+            self.join(&handle, planned, ConfirmedBy::Rule).await
+        };
+        if let Err(error) = added.await {
+            let reason = error.message;
+            // A job that is over needs no word.
+            let _ = handle.inputs.send(Input::NotAdded { target, reason }).await;
+        }
+    }
+
+    /// Hands names and secrets out, and the targets to the job.
+    async fn join(
+        &self,
+        handle: &JobHandle,
+        planned: Planned,
+        by: ConfirmedBy,
+    ) -> Result<(), ApiError> {
+        let Planned {
+            mut request,
+            plan,
+            personal,
+        } = planned;
+        // What was typed for the job is not asked again.
+        request.secrets = handle.shared.secrets().given();
+        let secrets = match personal {
+            Some(personal) => self.settle(&request, &plan, personal).await?,
+            None => JobSecrets::default(),
+        };
+        let addition = Addition {
+            by,
+            targets: plan
+                .targets
+                .into_iter()
+                .filter(|target| target.refused.is_none())
+                .collect(),
+            files: plan.files,
+            secrets,
+        };
+        let id = handle.shared.id;
         let (answer, answered) = oneshot::channel();
         handle
             .inputs
-            .send(Input::Add(targets, answer))
+            .send(Input::Add(Box::new(addition), answer))
             .await
-            .map_err(|_| over())?;
-        answered.await.map_err(|_| over())??;
-        Ok(handle.shared.view())
+            .map_err(|_| over(id))?;
+        answered.await.map_err(|_| over(id))?
     }
 
     async fn open_job(&self, id: u64) -> Result<JobHandle, ApiError> {
@@ -50,42 +108,29 @@ impl Console {
             None => {
                 // Says so when there is no such job at all.
                 self.job_row(id).await?;
-                Err(ApiError::new(
-                    ErrorCode::Refused,
-                    format!("job {id} is over"),
-                ))
+                Err(over(id))
             }
         }
     }
 
-    async fn plan_of_added(&self, handle: &JobHandle, targets: String) -> Result<Plan, ApiError> {
-        let shared = Arc::clone(&handle.shared);
-        let id = shared.id;
+    async fn plan_of_added(
+        &self,
+        handle: &JobHandle,
+        targets: String,
+    ) -> Result<Planned, ApiError> {
+        let shared = &handle.shared;
         let Some(image) = shared.image() else {
             return Err(ApiError::new(
                 ErrorCode::Refused,
-                format!("job {id} is a capture: it has one target"),
+                format!("job {} is a capture: it has one target", shared.id),
             ));
         };
-        let asked = &shared.plan.request;
-        if let Some(template) = &asked.template
-            && shared.plan.targets.iter().any(|one| one.personal.is_some())
-        {
-            let name = &template.name;
-            return Err(ApiError::new(
-                ErrorCode::Refused,
-                format!("job {id} makes each machine itself by template {name}, and has no name for others"),
-            )
-            .hint(format!(
-                "give them a job of their own: diskcast deploy --template {name} --targets {targets}"
-            )));
-        }
         let request = DeployRequest {
             targets,
             also_new: false,
             // They are confirmed as they are now: who is not connected cannot be.
             start: StartRule::Now,
-            ..asked.clone()
+            ..shared.plan().request.clone()
         };
         let fresh = self.refresh_facts(&request.targets).await;
         let here = shared.view().targets;
@@ -94,6 +139,15 @@ impl Console {
         let part = image.chosen(&request.choice)?;
         let mut plan = plan::make(&request, &part, &candidates, None)?;
         self.date_facts(&mut plan, &fresh);
-        Ok(plan)
+        let personal = self.personalise(&request, image, &mut plan).await?;
+        Ok(Planned {
+            request,
+            plan,
+            personal,
+        })
     }
+}
+
+fn over(id: u64) -> ApiError {
+    ApiError::new(ErrorCode::Refused, format!("job {id} is over"))
 }

@@ -131,14 +131,33 @@ impl Lab {
         let number = self.agents.len() + 1;
         let disk = self.folder.path().join(format!("target-{number}.raw"));
         poisoned(&disk, self.disk_bytes, TARGET_POISON);
+        self.rejoin(&disk, number);
+        disk
+    }
+
+    /// The machine in this place once more, with the disk it has.
+    pub(crate) fn rejoin(&mut self, disk: &Path, place: usize) {
         self.agents.push(Agent::start(
-            Place::Namespace(&self.room.target(number)),
+            Place::Namespace(&self.room.target(place)),
             &self.console,
-            &disk,
+            disk,
             self.disk_bytes,
             &[],
         ));
-        disk
+    }
+
+    /// The console ends and is started again; agents that are there join it again.
+    pub(crate) fn restart_console(&mut self) {
+        let before = self.console.targets();
+        let connected = before.iter().filter(|t| t["connected"] == true).count();
+        self.console.daemon.kill();
+        self.console = Console::start(
+            Place::Namespace(&self.room.console()),
+            self.folder.path(),
+            "eth0",
+            &[],
+        );
+        self.console.wait_connected(connected);
     }
 
     /// The address of the card an agent joined through.

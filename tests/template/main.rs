@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod lab;
+mod newcomers;
 mod windows;
 
 use std::collections::BTreeSet;

@@ -231,6 +231,7 @@ impl CaptureRun {
             Input::Connected { .. }
             | Input::Disconnected { .. }
             | Input::Status { .. }
+            | Input::NotAdded { .. }
             | Input::Unreadable(_)
             | Input::Shutdown => {}
         }

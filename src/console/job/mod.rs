@@ -20,8 +20,8 @@ pub mod stall;
 pub use run::{JobRun, Recovery};
 
 use super::api::{
-    ApiError, CancelRequest, Event, JobView, Plan, PlannedTarget, SCHEMA_VERSION, SessionView,
-    Summary,
+    ApiError, CancelRequest, Event, JobView, Plan, PlannedFile, PlannedTarget, SCHEMA_VERSION,
+    SessionView, Summary,
 };
 use super::capture::Upload;
 use super::master::MasterImage;
@@ -88,8 +88,15 @@ pub enum Input {
     },
     /// Start now whatever the rule says.
     Start(oneshot::Sender<Result<(), ApiError>>),
-    /// A technician confirmed further targets.
-    Add(Vec<PlannedTarget>, oneshot::Sender<Result<(), ApiError>>),
+    /// Further targets were confirmed.
+    Add(Box<Addition>, oneshot::Sender<Result<(), ApiError>>),
+    /// A machine that `--also-new` means could not be taken in.
+    NotAdded {
+        /// Target.
+        target: String,
+        /// Why.
+        reason: String,
+    },
     /// Drop some targets or all.
     Cancel(CancelRequest, oneshot::Sender<Result<(), ApiError>>),
     /// The image cannot be read, or is not what was stored.
@@ -98,23 +105,48 @@ pub enum Input {
     Shutdown,
 }
 
+/// Targets that join a job that was made, planned like those it began with.
+pub struct Addition {
+    /// Who let them in.
+    pub by: ConfirmedBy,
+    /// Plan of each of them.
+    pub targets: Vec<PlannedTarget>,
+    /// Files that their plans name.
+    pub files: Vec<PlannedFile>,
+    /// Secrets that their plans name.
+    pub(super) secrets: JobSecrets,
+}
+
+/// Origin of a confirmation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConfirmedBy {
+    /// A technician saw the disk and confirmed it.
+    Technician,
+    /// `--also-new` was confirmed with the job, and the disk is blank.
+    Rule,
+}
+
 /// What others may see of a job while its task runs.
 pub struct JobShared {
     /// Number.
     pub id: u64,
-    /// What was confirmed.
-    pub plan: Plan,
     /// What it works with on TCP 5003.
     pub work: Work,
     /// What happened so far, and what happens.
     pub events: EventHub,
     /// Payload bytes served over TCP 5003.
     pub bulk_bytes: AtomicU64,
-    /// What its targets may need to know.
-    pub(super) secrets: JobSecrets,
+    confirmed: Mutex<Confirmed>,
     view: Mutex<JobView>,
     tokens: Mutex<BTreeMap<usize, blake3::Hash>>,
     answers: Mutex<BTreeMap<usize, u32>>,
+}
+
+/// What was confirmed, and what its targets may need to know; both grow with the targets that are added.
+#[derive(Clone)]
+struct Confirmed {
+    plan: Arc<Plan>,
+    secrets: Arc<JobSecrets>,
 }
 
 /// What a job works with.
@@ -149,15 +181,46 @@ impl JobShared {
     pub fn new(row: &JobRow, work: Work, secrets: JobSecrets) -> Self {
         Self {
             id: row.id,
-            plan: row.job.plan.clone(),
+            confirmed: Mutex::new(Confirmed {
+                plan: Arc::new(row.job.plan.clone()),
+                secrets: Arc::new(secrets),
+            }),
             work,
             events: EventHub::default(),
             bulk_bytes: AtomicU64::new(0),
-            secrets,
             view: Mutex::new(view_of(row)),
             tokens: Mutex::new(BTreeMap::new()),
             answers: Mutex::new(BTreeMap::new()),
         }
+    }
+
+    fn confirmed(&self) -> Confirmed {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The plan that was confirmed, with the targets that were added since.
+    pub fn plan(&self) -> Arc<Plan> {
+        self.confirmed().plan
+    }
+
+    /// Secrets of its targets.
+    pub(super) fn secrets(&self) -> Arc<JobSecrets> {
+        self.confirmed().secrets
+    }
+
+    /// Targets were added: what is confirmed from now on.
+    pub(super) fn confirm(&self, plan: Plan, secrets: JobSecrets) {
+        let mut confirmed = self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *confirmed = Confirmed {
+            plan: Arc::new(plan),
+            secrets: Arc::new(secrets),
+        };
     }
 
     /// Why a target waits beside the job, when it came after the confirmation.

@@ -65,6 +65,21 @@ impl JobSecrets {
         self.blobs.insert(target.to_owned(), blob);
     }
 
+    /// Adds those of targets that joined later. A value that is there stays: all targets of a job have the same.
+    pub fn add(&mut self, others: &Self) {
+        for (name, value) in &others.values {
+            self.values
+                .entry(name.clone())
+                .or_insert_with(|| value.clone());
+        }
+        for (target, blob) in &others.blobs {
+            self.blobs.insert(target.clone(), blob.clone());
+        }
+        if self.crypt_method.is_none() {
+            self.crypt_method.clone_from(&others.crypt_method);
+        }
+    }
+
     /// As a request brings them along.
     pub fn given(&self) -> GivenSecrets {
         let named = |(name, value): (&SecretName, &String)| (name.0.clone(), value.clone());

@@ -143,6 +143,19 @@ impl Database {
         Ok(id)
     }
 
+    /// Records the plan of a job that further targets have joined.
+    pub fn save_plan(&self, id: u64, plan: &Plan) -> Result<(), StoreError> {
+        let plan = Plan {
+            request: plan.request.without_secrets(),
+            ..plan.clone()
+        };
+        self.connection.execute(
+            "UPDATE job SET plan = ?2 WHERE id = ?1",
+            params![signed(id)?, text("job.plan", &plan)?],
+        )?;
+        Ok(())
+    }
+
     /// Records where a job stands; times that are `None` stay as they are.
     pub fn update_job(
         &self,

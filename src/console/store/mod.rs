@@ -16,7 +16,7 @@ pub use identity::IdentityRows;
 pub use personal::SecretRow;
 pub use rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 
-use super::api::{JobState, JobView, Offer, SessionView};
+use super::api::{JobState, JobView, Offer, Plan, SessionView};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
@@ -86,6 +86,11 @@ impl Store {
     /// Records a new job with its targets and gives it its number.
     pub async fn create_job(&self, job: NewJob) -> Result<u64, StoreError> {
         self.call(move |db| db.create_job(&job)).await
+    }
+
+    /// Records the plan of a job that further targets have joined.
+    pub async fn save_plan(&self, id: u64, plan: Plan) -> Result<(), StoreError> {
+        self.call(move |db| db.save_plan(id, &plan)).await
     }
 
     /// Records where a job stands.

@@ -5,7 +5,7 @@
 use super::super::intake::Finished;
 use super::{Busy, CaptureRun, seconds};
 use crate::console::api::{
-    ApiError, CancelRequest, ErrorCode, Event, JobState, Report, SCHEMA_VERSION,
+    ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION,
 };
 use crate::console::job::summary_of;
 use crate::console::naming::clean_line;
@@ -129,7 +129,7 @@ impl CaptureRun {
         let report = Report {
             schema_version: SCHEMA_VERSION,
             job: view,
-            plan: self.shared.plan.clone(),
+            plan: Plan::clone(&self.shared.plan()),
             summary: Some(summary.clone()),
         };
         if let Err(error) = self.folder.write_report(&report).await {

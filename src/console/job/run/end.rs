@@ -2,7 +2,7 @@
 
 use super::JobRun;
 use crate::console::api::{
-    ApiError, CancelRequest, ErrorCode, Event, JobState, Report, SCHEMA_VERSION,
+    ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION,
 };
 use crate::console::context::Console;
 use crate::console::job::folder::Folder;
@@ -137,7 +137,7 @@ impl JobRun {
         let report = Report {
             schema_version: SCHEMA_VERSION,
             job: view,
-            plan: self.shared.plan.clone(),
+            plan: Plan::clone(&self.shared.plan()),
             summary: Some(summary.clone()),
         };
         if let Err(error) = self.folder.write_report(&report).await {

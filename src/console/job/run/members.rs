@@ -30,9 +30,10 @@ impl JobRun {
         };
         let Some(session) = &self.session else { return };
         let receivers = self.places.iter().filter(|place| !place.is_final()).count();
-        let apply = self.shared.plan.personal(&id);
-        let apply = match apply
-            .map(|plan| self.shared.secrets.order(&id, plan))
+        let (plan, secrets) = (self.shared.plan(), self.shared.secrets());
+        let apply = match plan
+            .personal(&id)
+            .map(|plan| secrets.order(&id, plan))
             .transpose()
         {
             Ok(apply) => apply,
@@ -324,7 +325,7 @@ impl JobRun {
         let place = &self.places[i];
         // Only a proven machine restarts by itself: a technician wants to look at the others.
         let after = if place.state() == TargetState::Done {
-            self.shared.plan.after(place.id(), self.row.request.end)
+            self.shared.plan().after(place.id(), self.row.request.end)
         } else {
             EndAction::None
         };
@@ -338,7 +339,7 @@ impl JobRun {
     }
 
     pub(super) async fn outcome(&mut self, i: usize, outcome: Outcome) {
-        let root = self.shared.plan.image.proof_root().to_owned();
+        let root = self.shared.plan().image.proof_root().to_owned();
         // What its own agent said stays; what was only assumed gives way to what the disk is.
         if place::awaits_word(&self.places[i].row) {
             self.places[i].outcome(outcome, &root);

@@ -29,6 +29,7 @@ use crate::console::time::now_text;
 use crate::net::control::ConsoleMessage;
 use crate::net::sending::SendingEvent;
 use image::Gate;
+use newcomers::ByRule;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -68,6 +69,8 @@ pub struct JobRun {
     index: HashMap<String, usize>,
     /// Machines that came after the confirmation and wait.
     newcomers: Vec<Newcomer>,
+    /// Those among them that `--also-new` means, by id.
+    by_rule: HashMap<String, ByRule>,
     session: Option<Session>,
     session_view: SessionView,
     wire: Meter,
@@ -110,6 +113,7 @@ impl JobRun {
                 .map(|(i, place)| (place.id().to_owned(), i))
                 .collect(),
             newcomers: Vec::new(),
+            by_rule: HashMap::new(),
             journal: Journal::start(folder.clone()),
             grace: match recovery {
                 Recovery::New => console.settings.patience.lost_after,
@@ -260,8 +264,9 @@ impl JobRun {
                 // The one who asked may have gone.
                 let _ = answer.send(result);
             }
-            Input::Add(targets, answer) => {
-                let result = self.add(targets).await;
+            Input::NotAdded { target, reason } => self.not_added(target, reason),
+            Input::Add(addition, answer) => {
+                let result = self.add(*addition).await;
                 let _ = answer.send(result);
             }
             Input::Cancel(request, answer) => {
@@ -302,10 +307,7 @@ impl JobRun {
         self.show();
         let checking = matches!(self.gate, Gate::Checking(_));
         if self.ticks.is_multiple_of(2) && (!self.is_before_start() || checking) {
-            self.shared.events.publish(Event::Progress {
-                job: self.id_text.clone(),
-                view: Box::new(self.shared.view()),
-            });
+            self.show_progress();
         }
     }
 
@@ -446,7 +448,7 @@ impl JobRun {
             ended: self.ended.clone(),
             image: self.row.request.image.clone(),
             root: self.row.root.clone(),
-            chosen_root: self.shared.plan.image.chosen_root.clone(),
+            chosen_root: self.shared.plan().image.chosen_root.clone(),
             retry_of: self.row.retry_of.map(|id| id.to_string()),
             targets,
             newcomers: self.newcomers.clone(),

@@ -5,34 +5,47 @@
 //! with anything on it, it waits like the others. The order to its agent says `blank` too, and the agent looks again.
 
 use super::JobRun;
-use crate::console::api::{ApiError, ErrorCode, Event, JobState, Newcomer, PlannedTarget};
+use crate::console::api::{ApiError, ErrorCode, Event, JobState, Newcomer, Plan, PlannedTarget};
 use crate::console::confirm;
 use crate::console::job::place::Place;
-use crate::console::jobs::place_row;
+use crate::console::job::{Addition, ConfirmedBy};
+use crate::console::jobs::{place_row, store_error};
+use crate::console::personal::JobSecrets;
 use crate::console::plan;
 use crate::look;
 use crate::target::TargetState;
+use std::sync::Arc;
+
+/// A machine with a blank disk that `--also-new` means.
+pub(super) enum ByRule {
+    /// It is being planned.
+    Planned,
+    /// Why it could not be taken in.
+    Refused(String),
+}
 
 impl JobRun {
     /// Looks who is there that matches and was not confirmed.
     pub(super) async fn look_for_newcomers(&mut self) {
         let mut waiting = Vec::new();
-        for target in self.unconfirmed() {
+        let unconfirmed = self.unconfirmed();
+        // One that has gone is looked at anew when it comes back.
+        self.by_rule.retain(|id, state| {
+            matches!(state, ByRule::Planned) || unconfirmed.iter().any(|one| one.id == *id)
+        });
+        for target in unconfirmed {
             let Some(disk) = target.disk.as_ref() else {
                 continue;
             };
-            if self.row.request.also_new && disk.blank && self.admit(&target).is_ok() {
-                let (name, rule) = (target.name.clone(), self.row.request.targets.clone());
-                self.log(format!(
-                    "{name} joins with a blank disk, as --also-new said: it matches {rule}"
-                ));
-                self.changed(self.places.len() - 1).await;
-                continue;
-            }
-            let why = if self.row.request.also_new {
-                "its disk is not blank"
-            } else {
-                "it came after the confirmation"
+            let why = match self.by_rule.get(&target.id) {
+                _ if !self.row.request.also_new => "it came after the confirmation",
+                Some(ByRule::Planned) => continue,
+                Some(ByRule::Refused(reason)) => reason,
+                None if disk.blank => {
+                    self.take_by_rule(target.id);
+                    continue;
+                }
+                None => "its disk is not blank",
             };
             let (id, name) = (&self.id_text, &target.name);
             waiting.push(Newcomer {
@@ -60,6 +73,27 @@ impl JobRun {
             .collect();
         self.newcomers = waiting;
         news.into_iter().for_each(|line| self.log(line));
+        self.show_progress();
+    }
+
+    /// Plans a machine that the confirmation named by its rule; it comes back as an [`Addition`]. Apart from the job: a template may
+    /// ask the domain for an account.
+    fn take_by_rule(&mut self, id: String) {
+        let Some(handle) = self.console.jobs.handle(self.id) else {
+            return;
+        };
+        self.by_rule.insert(id.clone(), ByRule::Planned);
+        let console = Arc::clone(&self.console);
+        tokio::spawn(async move { console.add_by_rule(handle, id).await });
+    }
+
+    /// It waits like the others, with the reason.
+    pub(super) fn not_added(&mut self, target: String, reason: String) {
+        self.by_rule.insert(target, ByRule::Refused(reason));
+    }
+
+    /// Tells watchers the whole picture.
+    pub(super) fn show_progress(&self) {
         self.show();
         self.shared.events.publish(Event::Progress {
             job: self.id_text.clone(),
@@ -89,23 +123,8 @@ impl JobRun {
             .collect()
     }
 
-    /// Takes a target into the job. What it holds of its disk is what was seen.
-    fn admit(&mut self, target: &PlannedTarget) -> Result<(), ApiError> {
-        self.console.roster.claim(
-            &self.id_text,
-            std::slice::from_ref(&target.id),
-            TargetState::Ready,
-        )?;
-        let total = self.shared.plan.image.used_bytes;
-        let mut row = place_row(target, total);
-        row.view.state = TargetState::Ready;
-        self.index.insert(target.id.clone(), self.places.len());
-        self.places.push(Place::new(row));
-        Ok(())
-    }
-
-    /// A technician confirmed these targets.
-    pub(super) async fn add(&mut self, targets: Vec<PlannedTarget>) -> Result<(), ApiError> {
+    /// Takes targets into the job that were confirmed, by a technician or by the rule that came with the job.
+    pub(super) async fn add(&mut self, addition: Addition) -> Result<(), ApiError> {
         let open = self.is_before_start() || self.state == JobState::Running;
         if self.cancelled || !open {
             return Err(ApiError::new(
@@ -113,26 +132,75 @@ impl JobRun {
                 format!("job {} takes no more targets", self.id),
             ));
         }
+        let targets = &addition.targets;
         if let Some(known) = targets.iter().find(|one| self.index.contains_key(&one.id)) {
             return Err(ApiError::new(
                 ErrorCode::Refused,
                 format!("{} is in job {} already", known.name, self.id),
             ));
         }
-        for target in targets {
-            self.admit(&target)?;
-            let i = self.places.len() - 1;
-            let disk = target.disk.as_ref().map(confirm::shown).unwrap_or_default();
-            self.newcomers.retain(|one| one.id != target.id);
-            self.log(format!(
-                "{} joins: confirmed by a technician, {disk}",
-                target.name
-            ));
-            self.changed(i).await;
-            if self.state == JobState::Running {
-                self.order(i, None).await;
+        let ids: Vec<String> = targets.iter().map(|target| target.id.clone()).collect();
+        let roster = &self.console.roster;
+        roster.claim(&self.id_text, &ids, TargetState::Ready)?;
+        if let Err(error) = self.extend(&addition).await {
+            let roster = &self.console.roster;
+            ids.iter().for_each(|id| roster.release(id, &self.id_text));
+            return Err(error);
+        }
+        for target in &addition.targets {
+            self.admit(target, addition.by).await;
+        }
+        self.show_progress();
+        Ok(())
+    }
+
+    /// The plan and the secrets of the job are those of the new targets too; stored, because the next console has to make them
+    /// themselves as well.
+    async fn extend(&self, addition: &Addition) -> Result<(), ApiError> {
+        let mut plan = Plan::clone(&self.shared.plan());
+        plan.targets.extend_from_slice(&addition.targets);
+        plan.targets
+            .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
+        for file in &addition.files {
+            if plan.file(&file.payload.blake3).is_none() {
+                plan.files.push(file.clone());
             }
         }
+        let mut secrets = JobSecrets::clone(&self.shared.secrets());
+        secrets.add(&addition.secrets);
+        self.console.keep_secrets(self.id, &secrets).await?;
+        let stored = self.console.store.save_plan(self.id, plan.clone()).await;
+        stored.map_err(|error| store_error(&error))?;
+        self.shared.confirm(plan, secrets);
         Ok(())
+    }
+
+    /// Gives a target that was claimed its place. What it holds of its disk is what was seen.
+    async fn admit(&mut self, target: &PlannedTarget, by: ConfirmedBy) {
+        let total = self.shared.plan().image.used_bytes;
+        let mut row = place_row(target, total);
+        row.view.state = TargetState::Ready;
+        let i = self.places.len();
+        self.index.insert(target.id.clone(), i);
+        self.places.push(Place::new(row));
+        self.newcomers.retain(|one| one.id != target.id);
+        self.by_rule.remove(&target.id);
+        let own = target.personal.as_ref();
+        let own = own.and_then(|plan| plan.hostname.as_ref());
+        let own = own.map(|name| format!(" as {name}")).unwrap_or_default();
+        let disk = target.disk.as_ref().map(confirm::shown).unwrap_or_default();
+        let (name, rule) = (&target.name, &self.row.request.targets);
+        self.log(match by {
+            ConfirmedBy::Technician => {
+                format!("{name} joins{own}: confirmed by a technician, {disk}")
+            }
+            ConfirmedBy::Rule => format!(
+                "{name} joins{own} with a blank disk, as --also-new said: it matches {rule}"
+            ),
+        });
+        self.changed(i).await;
+        if self.state == JobState::Running {
+            self.order(i, None).await;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A job before its session: start rules, and the moment it begins.
 
 use super::JobRun;
-use crate::console::api::{ApiError, ErrorCode, Event, JobState, StartRule};
+use crate::console::api::{ApiError, ErrorCode, JobState, StartRule};
 use crate::console::job::order::Session;
 use crate::console::job::place::Place;
 use crate::console::job::stall::in_words;
@@ -90,11 +90,7 @@ impl JobRun {
     async fn becomes(&mut self, state: JobState) {
         self.state = state;
         self.store_job().await;
-        self.show();
-        self.shared.events.publish(Event::Progress {
-            job: self.id_text.clone(),
-            view: Box::new(self.shared.view()),
-        });
+        self.show_progress();
     }
 
     pub(super) async fn start_by_hand(&mut self) -> Result<(), ApiError> {
