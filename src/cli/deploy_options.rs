@@ -199,6 +199,14 @@ pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Fo
         ("reuse", args.reuse.map(word)),
         ("pace", args.pace.map(word)),
         ("end", args.end.map(word)),
+        (
+            "stall_limit",
+            args.stall_limit.map(|limit| format!("{limit}s")),
+        ),
+        (
+            "time_limit",
+            args.time_limit.map(|limit| format!("{limit}s")),
+        ),
     ];
     // Text stays text, also where it looks like a number.
     let quoted = |value: String| toml::Value::String(value).to_string();
@@ -211,6 +219,9 @@ pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Fo
         set.push(("partitions".to_owned(), format!("{:?}", args.partitions)));
     }
     set.extend(args.onto.map(|onto| ("onto".to_owned(), onto.to_string())));
+    if args.accept_holes {
+        set.push(("accept_holes".to_owned(), "true".to_owned()));
+    }
     if let Some(name) = &args.template {
         return template_file::load(context, name, &set).map(Some);
     }
@@ -288,11 +299,8 @@ pub(super) fn request(
     request.targets = targets("state:ready");
     request.also_new = args.also_new;
     request.start_window_seconds = args.start_window;
-    request.stall_limit_seconds = args.stall_limit;
-    request.time_limit_seconds = args.time_limit;
     request.password = password;
     request.no_check = args.no_check;
-    request.accept_holes = args.accept_holes;
     if !args.dry_run {
         request.secrets = found.secrets(context)?;
     }
@@ -312,6 +320,10 @@ pub(super) fn template_request(
         usage(format!("template {} names no image", found.name)).hint("say which with --image FILE")
     })?;
     let rate = template.rate.as_deref().map(units::parse_rate);
+    let seconds = |text: &Option<String>| {
+        let seconds = text.as_deref().map(limit);
+        seconds.transpose().map_err(usage)
+    };
     Ok(DeployRequest {
         image: text_of(&found.folder.join(image))?,
         disk: template.disk.clone(),
@@ -331,6 +343,9 @@ pub(super) fn template_request(
             schema::Pace::Everyone => Pace::Everyone,
         },
         start: start_of(template.start.as_deref())?,
+        stall_limit_seconds: seconds(&template.stall_limit)?,
+        time_limit_seconds: seconds(&template.time_limit)?,
+        accept_holes: template.accept_holes,
         rate_bits_per_s: match rate {
             Some(rate) => Some(rate.map_err(usage)?),
             None => usual_rate,

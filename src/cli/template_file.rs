@@ -3,7 +3,7 @@
 //! Templates are read here and sent as text: the console needs no file of the technician's. Paths in a template begin at the folder
 //! it lies in.
 
-use super::deploy_options::start_rule;
+use super::deploy_options::{limit, start_rule};
 use super::exit::{failed, usage};
 use super::{ask, paths};
 use crate::cli::Context;
@@ -157,6 +157,7 @@ pub(super) fn checks() -> Checks<'static> {
     Checks {
         rate: &|text| units::parse_rate(text).map(drop),
         start: &|text| start_rule(text).map(drop),
+        limit: &|text| limit(text).map(drop),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The template file, schema 1.
 //!
 //! Owns: what a template holds, reading it with every mistake at once ([`parse`]), writing it back ([`to_toml`]), its
-//! JSON Schema, and its summary page. Top-level keys are the long options of `deploy`; `disk`, `grow`, `rate` and
-//! `start` keep the option's own text. Never holds a secret: see [`SecretRef`]. What always holds: what [`parse`]
+//! JSON Schema, and its summary page. Top-level keys are the long options of `deploy`; `disk`, `grow`, `rate`, `start`,
+//! `stall_limit` and `time_limit` keep the option's own text. Never holds a secret: see [`SecretRef`]. What always holds: what [`parse`]
 //! returned is free of contradictions, and reading what [`to_toml`] wrote gives the same template.
 
 mod check;
@@ -56,11 +56,11 @@ pub struct Template {
     pub grow: Option<String>,
     /// Partitions of the image that are deployed, by number; left out, all are. The others are left out of the table.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schemars(inner(range(min = 1, max = 128)))]
+    #[schemars(inner(range(min = 1, max = 8192)))]
     pub partitions: BTreeSet<u32>,
     /// Partition of the disk that the one of `partitions` overwrites, while everything else on the disk stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 128))]
+    #[schemars(range(min = 1, max = 8192))]
     pub onto: Option<u32>,
     /// Whether the image is looked for on each machine's disk first.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -74,6 +74,15 @@ pub struct Template {
     /// When to start: `all`, `now`, a number of machines, `at=TIME`, `manual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
+    /// A machine that makes no progress for this long has failed: `10m`; left out, 10 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_limit: Option<String>,
+    /// The job ends this long after its session began: `2h`; left out, it has no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit: Option<String>,
+    /// An image is taken whose master could not be read everywhere.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub accept_holes: bool,
     /// What each machine does once everything else is done.
     #[serde(default)]
     pub end: End,
@@ -120,6 +129,9 @@ impl Default for Template {
             pace: Pace::default(),
             rate: None,
             start: None,
+            stall_limit: None,
+            time_limit: None,
+            accept_holes: false,
             end: End::default(),
             identity: Identity::default(),
             network: Network::default(),

@@ -24,6 +24,8 @@ pub struct Checks<'a> {
     pub rate: &'a dyn Fn(&str) -> Result<(), String>,
     /// `--start`.
     pub start: &'a dyn Fn(&str) -> Result<(), String>,
+    /// `--stall-limit` and `--time-limit`.
+    pub limit: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
 impl Default for Checks<'_> {
@@ -31,6 +33,7 @@ impl Default for Checks<'_> {
         Self {
             rate: &|_| Ok(()),
             start: &|_| Ok(()),
+            limit: &|_| Ok(()),
         }
     }
 }
@@ -131,6 +134,9 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
         pace: root.word(reader, "pace").unwrap_or_default(),
         rate: option(reader, root, "rate", checks.rate),
         start: option(reader, root, "start", checks.start),
+        stall_limit: option(reader, root, "stall_limit", checks.limit),
+        time_limit: option(reader, root, "time_limit", checks.limit),
+        accept_holes: root.boolean(reader, "accept_holes").unwrap_or(false),
         end: root.word(reader, "end").unwrap_or_default(),
         ..Template::default()
     };

@@ -77,6 +77,17 @@ pub fn summary(template: &Template) -> Vec<Line> {
         template.pace.as_str().into(),
         template.pace == super::Pace::default(),
     );
+    page.optional("Stall limit", template.stall_limit.as_deref(), "10m");
+    page.optional("Time limit", template.time_limit.as_deref(), "none");
+    page.add(
+        "Image with holes",
+        match template.accept_holes {
+            true => "taken",
+            false => "refused",
+        }
+        .into(),
+        !template.accept_holes,
+    );
     page.0
 }
 
