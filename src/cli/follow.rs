@@ -85,6 +85,9 @@ fn show_deployed(summary: &Summary, out: &Output) -> Exit {
     out.line(job_text::end_table(&summary.targets, summary.proof_root()));
     out.line("");
     out.line(job_text::end_line(summary));
+    if summary.unchecked {
+        out.line(job_text::UNCHECKED);
+    }
     out.line(format!("report: {}", clean(&summary.report)));
     if exit != Exit::OK {
         out.line(format!(
@@ -125,9 +128,12 @@ pub(super) async fn until_end(
     within: Duration,
 ) -> Result<Summary, ApiError> {
     let mut nothing = View::Nothing;
-    tokio::time::timeout(within, until_summary(client, job, out, &mut nothing, Mode::Silent))
-        .await
-        .unwrap_or_else(|_| Err(still_running(job, within)))
+    tokio::time::timeout(
+        within,
+        until_summary(client, job, out, &mut nothing, Mode::Silent),
+    )
+    .await
+    .unwrap_or_else(|_| Err(still_running(job, within)))
 }
 
 fn still_running(job: &str, after: Duration) -> ApiError {
@@ -372,6 +378,16 @@ mod tests {
             ),
             "{}",
             results.text()
+        );
+
+        let (out, results, _) = captured(OutputOptions::default());
+        let mut unchecked = summary.clone();
+        unchecked.unchecked = true;
+        show_end(&unchecked, &out).unwrap();
+        let text = results.text();
+        assert!(
+            text.lines().any(|line| line == job_text::UNCHECKED),
+            "{text}"
         );
 
         let (out, results, notes) = captured(OutputOptions {

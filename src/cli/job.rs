@@ -7,13 +7,15 @@ use super::job_add::AddArgs;
 use super::{Context, image_check, job_text, secret, table};
 use crate::console::api::{
     ApiError, CancelRequest, CheckRequest, ErrorCode, JobList, JobState, JobTarget, JobView,
-    Report, RetryRequest, TargetList,
+    Report, RetryRequest, StartRequest, TargetList,
 };
 use crate::console::client::segment;
+use crate::console::confirm;
 use crate::console::select::{Selector, SelectorError};
 use crate::target::TargetState;
 use crate::units;
 use clap::{Args, Subcommand};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -209,12 +211,27 @@ fn show(view: &JobView, context: &Context) -> Ended {
 async fn start(args: StartArgs, context: &Context) -> Ended {
     let (out, client) = (&context.out, context.client());
     let view: JobView = client.get(&path(&args.id, "")).await?;
+    let mut confirmed = StartRequest::default();
     if view.state == JobState::Missed {
+        let report: Report = client.get(&path(&args.id, "/report")).await?;
+        let open = view.targets.iter().filter(|one| !one.state.is_final());
+        let open: BTreeSet<&str> = open.map(|target| target.id.as_str()).collect();
+        let mut disks = confirm::disks(&report.plan);
+        disks.retain(|id, _| open.contains(id.as_str()));
         if !out.json() {
             out.line(job_text::job_text(&view));
+            for target in &report.plan.targets {
+                if let Some(disk) = disks.get(&target.id) {
+                    let name = table::clean(&target.name);
+                    out.line(format!("erases   {name}  {}", table::clean(disk)));
+                }
+            }
         }
-        let waiting = view.targets.iter().filter(|one| !one.state.is_final());
-        let number = waiting.count();
+        let number = disks.len();
+        confirmed = StartRequest {
+            expect_targets: disks.keys().cloned().collect(),
+            expect_disks: disks,
+        };
         let question = format!(
             "The time of job {} was missed. Erase and write {} now?",
             table::clean(&view.id),
@@ -222,8 +239,7 @@ async fn start(args: StartArgs, context: &Context) -> Ended {
         );
         out.confirm(&question, &number.to_string(), args.yes)?;
     }
-    let nothing = serde_json::json!({});
-    let view: JobView = client.post(&path(&args.id, "/start"), &nothing).await?;
+    let view: JobView = client.post(&path(&args.id, "/start"), &confirmed).await?;
     show(&view, context)
 }
 

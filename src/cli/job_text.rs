@@ -238,6 +238,9 @@ pub(super) fn end_line(summary: &Summary) -> String {
     text
 }
 
+/// The line for an image that nobody checked.
+pub(super) const UNCHECKED: &str = "the image was not checked before it was sent: --no-check";
+
 /// The table of `job list`.
 pub(super) fn job_table(jobs: &[JobView]) -> String {
     let mut columns = Columns::new(&[
@@ -275,6 +278,12 @@ pub(super) fn job_text(view: &JobView) -> String {
         if let Some(value) = value {
             lines.push(format!("{label}{}", clean(value)));
         }
+    }
+    if let Some(note) = &view.start_note {
+        lines.push(format!("start    {}", clean(note)));
+    }
+    if view.unchecked {
+        lines.push(format!("check    {UNCHECKED}"));
     }
     lines.extend(view.newcomers.iter().map(newcomer_line));
     lines.push(String::new());

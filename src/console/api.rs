@@ -585,6 +585,12 @@ pub struct JobView {
     /// Session counters.
     #[serde(default)]
     pub session: SessionView,
+    /// How its start differs from what was planned: missed, or late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_note: Option<String>,
+    /// The image was not held against its stored hashes before it was sent: `--no-check`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
     /// How far the check of the image is that the job waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_check: Option<ImageCheck>,
@@ -671,6 +677,9 @@ pub struct Summary {
     pub chosen_root: Option<String>,
     /// One entry a target: `id`, `state`, `reason`, `bytes_written`, `seconds`, `root` and more.
     pub targets: Vec<JobTarget>,
+    /// The image was not held against its stored hashes before it was sent: `--no-check`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
     /// How many ended `done`.
     pub done: u32,
     /// How many did not.
@@ -753,6 +762,17 @@ pub struct JobList {
     pub schema_version: u32,
     /// Newest first.
     pub jobs: Vec<JobView>,
+}
+
+/// `POST /v1/jobs/{id}/start`; the answer is the `JobView`. `{}` starts a job that waits; one that was missed is confirmed again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StartRequest {
+    /// Ids of the targets the technician confirmed: those of the job that have not ended.
+    #[serde(default)]
+    pub expect_targets: Vec<String>,
+    /// Disk of each of these targets as the job's plan shows it, by target id.
+    #[serde(default)]
+    pub expect_disks: BTreeMap<String, String>,
 }
 
 /// `POST /v1/jobs/{id}/cancel`; the answer is the `JobView`. `{}` cancels the whole job.

@@ -31,6 +31,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// True when the image is sent without anybody having held it against its stored hashes.
+    pub fn unchecked(&self) -> bool {
+        self.request.no_check && self.image.checked.is_none()
+    }
+
     /// The file with this BLAKE3.
     pub fn file(&self, blake3: &str) -> Option<&PlannedFile> {
         self.files.iter().find(|file| file.payload.blake3 == blake3)

@@ -12,7 +12,9 @@
 //! POST /v1/plan                          DeployRequest -> Plan
 //! POST /v1/jobs                          CreateJob -> JobView GET  /v1/jobs                  JobList
 //! GET  /v1/jobs/{id}                     JobView              GET  /v1/jobs/{id}/events      Event, one a line
-//! POST /v1/jobs/{id}/start               JobView              POST /v1/jobs/{id}/cancel      CancelRequest -> JobView
+//! POST /v1/jobs/{id}/start               StartRequest -> JobView
+//! POST /v1/jobs/{id}/add-plan            AddPlan -> Plan      POST /v1/jobs/{id}/add         AddRequest -> JobView
+//!                                                             POST /v1/jobs/{id}/cancel      CancelRequest -> JobView
 //! POST /v1/jobs/{id}/retry               RetryRequest -> JobView
 //! POST /v1/doctor                        DoctorOptions -> DoctorReport
 //! GET  /v1/jobs/{id}/report              Report               GET  /v1/jobs/{id}/log         text
@@ -31,7 +33,8 @@
 use super::api::{
     ApiError, BootOrders, BootReport, CancelRequest, CheckRequest, CreateJob, DeployRequest,
     ErrorCode, Event, IdentifyRequest, ImageCheck, JobList, JobState, JobView, Offer, OfferList,
-    Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, TargetList, TargetView,
+    Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, StartRequest, TargetList,
+    TargetView,
 };
 use super::context::Console;
 use super::doctor_report::DoctorReport;
@@ -313,8 +316,13 @@ async fn ask(
     Ok(handle.shared.view())
 }
 
-async fn start(State(console): Shared, Path(id): Path<String>) -> Answer<JobView> {
-    ask(&console, parse_id(&id)?, Input::Start).await.map(Json)
+async fn start(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
+    let confirmed: StartRequest = parse(&body)?;
+    ask(&console, parse_id(&id)?, |answer| {
+        Input::Start(confirmed, answer)
+    })
+    .await
+    .map(Json)
 }
 
 async fn plan_add(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<Plan> {
@@ -390,12 +398,23 @@ async fn send(lines: &Lines, event: &Event) -> Option<()> {
     lines.send(Ok(line.into())).await.ok()
 }
 
+async fn picture(shared: &job::JobShared, lines: &Lines) -> Option<()> {
+    let view = shared.view();
+    let event = Event::Progress {
+        job: view.id.clone(),
+        view: Box::new(view),
+    };
+    send(lines, &event).await
+}
+
 async fn watch(shared: &job::JobShared, lines: &Lines) -> Option<()> {
     let (past, live) = shared.events.watch();
     for event in past {
         send(lines, &event).await?;
     }
     let mut live = live?;
+    // A job that waits says nothing by itself: the picture as it is now.
+    picture(shared, lines).await?;
     let mut summarised = false;
     loop {
         match live.recv().await {
@@ -404,17 +423,7 @@ async fn watch(shared: &job::JobShared, lines: &Lines) -> Option<()> {
                 send(lines, &event).await?;
             }
             // Too slow for the live stream: the whole picture replaces what was missed.
-            Err(RecvError::Lagged(_)) => {
-                let view = shared.view();
-                send(
-                    lines,
-                    &Event::Progress {
-                        job: view.id.clone(),
-                        view: Box::new(view),
-                    },
-                )
-                .await?;
-            }
+            Err(RecvError::Lagged(_)) => picture(shared, lines).await?,
             Err(RecvError::Closed) => break,
         }
     }

@@ -3,7 +3,7 @@
 //! Owns: the words by which a disk is confirmed. Pure. What always holds: a target is let into a job only with the disk, and
 //! with the contents of it, that somebody saw.
 
-use super::api::{ApiError, ErrorCode, Plan};
+use super::api::{ApiError, ErrorCode, Plan, StartRequest};
 use super::store::JobTargetRow;
 use crate::look::{self, Look};
 use crate::target::{DiskFacts, PartitionFacts};
@@ -63,6 +63,36 @@ pub(super) fn check(
         ));
     }
     Ok(())
+}
+
+/// Holds the disks of a job whose time was missed against what was confirmed anew.
+///
+/// # Errors
+/// `Refused` when it is about other targets, or other disks.
+pub(super) fn check_missed<'r>(
+    job: u64,
+    rows: impl Iterator<Item = &'r JobTargetRow>,
+    confirmed: &StartRequest,
+) -> Result<(), ApiError> {
+    let open = rows.filter(|row| !row.view.state.is_final());
+    let disks: BTreeMap<&str, String> = open
+        .filter_map(|row| Some((row.view.id.as_str(), shown(row.disk.as_ref()?))))
+        .collect();
+    let seen = confirmed.expect_disks.iter();
+    let seen: BTreeMap<&str, String> = seen.map(|(id, disk)| (id.as_str(), disk.clone())).collect();
+    let targets: BTreeSet<&str> = confirmed
+        .expect_targets
+        .iter()
+        .map(String::as_str)
+        .collect();
+    if disks == seen && disks.keys().copied().eq(targets) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Refused,
+        format!("the time of job {job} was missed: the disks it erases have to be confirmed again"),
+    )
+    .hint(format!("diskcast job start {job} shows them and asks")))
 }
 
 /// A retry may write to the disks that were confirmed for the job, and to nothing else that the rule means by now.

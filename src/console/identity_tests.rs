@@ -1,10 +1,11 @@
 //! Who is who through the real console: agents over TLS with made-up facts, restarts in between, and what network boot says of them.
 
 use super::api::{
-    ErrorCode, IdentifyRequest, ImportRequest, Plan, RenameRequest, TargetList, TargetView,
+    BindingList, ErrorCode, IdentifyRequest, ImportRequest, Plan, RenameRequest, TargetList,
+    TargetView, TemplateUse,
 };
 use super::boot::orders::FromConsole;
-use super::test_room::{FakeAgent, LIMIT, Room, hello, image, request};
+use super::test_room::{FakeAgent, LIMIT, Room, hello, image, partitioned_image, request};
 use crate::net::control::Hello;
 use crate::target::{NicFacts, TargetState};
 use pxe::decide::UefiLoader;
@@ -300,5 +301,65 @@ async fn three_laptops_on_one_dock_have_three_names() {
     );
     // A new board in laptop 1, on a card of its own, is asked about, and laptop 1 is not lost.
     assert_eq!(list(&room).await.len(), 3);
+    room.close().await;
+}
+
+/// What inspection would say of the image: the small Linux in its partition.
+async fn found_linux(data: &std::path::Path, image: &std::path::Path) {
+    let found = serde_json::json!({
+        "partitions": [{"number": 1, "file_system": "ext"}],
+        "systems": [{
+            "family": "linux", "partition": 1, "id": "debian", "pretty_name": "Debian GNU/Linux 12 (bookworm)",
+            "arch": "x64", "systemd": true, "renderers": ["networkd"]
+        }]
+    });
+    let master = super::master::MasterImage::open(image, None).unwrap();
+    let store = super::store::Store::open(&data.join("console.db")).unwrap();
+    let found = serde_json::from_value(found).unwrap();
+    let root = master.root().to_owned();
+    store.save_findings(root, found).await.unwrap();
+}
+
+/// Each laptop on the dock was LAB-01: a name was looked up by the card.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_template_gives_three_laptops_on_one_dock_three_names() {
+    let data = tempfile::tempdir().unwrap();
+    let image = partitioned_image(data.path());
+    found_linux(data.path(), &image).await;
+    let mut room = Room::open(data.path()).await;
+    let mut request = request(&image);
+    request.targets = "state:ready".to_owned();
+    let text = "schema = 1\n[identity]\nhostname = \"LAB-{nn}\"\n\
+        [network]\nmode = \"static\"\nrange = \"10.20.0.50-10.20.0.59\"\nprefix = 24\n[linux]\n";
+    request.template = Some(TemplateUse {
+        name: "lab".to_owned(),
+        text: text.to_owned(),
+        folder: data.path().to_owned(),
+    });
+    let uuid = |number: u8| format!("4c4c4544-0042-3510-8052-b4c04f5644{number:02x}");
+    let laptop = |start: u8, number: u8| pc(start, &uuid(number), &format!("SER{number}"), &[7]);
+    // In turn; then again in another order, with another console in between.
+    for (start, number) in [(1, 1), (2, 2), (3, 3), (11, 3), (12, 1), (13, 2)] {
+        if start == 11 {
+            room = restarted(room, data.path()).await;
+        }
+        let mut agent = FakeAgent::join(&room, laptop(start, number)).await;
+        let job = room.deploy(&request).await.unwrap();
+        let order = agent.order().await;
+        let plan = &order.apply.as_ref().unwrap().plan;
+        assert_eq!(
+            plan.hostname,
+            Some(format!("LAB-0{number}")),
+            "start {start}"
+        );
+        let address = format!("10.20.0.{}", 49 + number);
+        assert_eq!(plan.address.map(|own| own.to_string()), Some(address));
+        agent.finish(&job.id, &order.root).await;
+        agent.recorded().await;
+        room.summary(&job.id).await;
+        gone(&room, agent).await;
+    }
+    let list: BindingList = room.client.get("/v1/bindings").await.unwrap();
+    assert_eq!(list.bindings.len(), 3);
     room.close().await;
 }

@@ -11,7 +11,7 @@ use super::api::{
 use super::confirm;
 use super::context::Console;
 use super::job::folder::Folder;
-use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Work, session};
+use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Unstored, Work, session};
 use super::master::MasterImage;
 use super::personal::{JobSecrets, Personalised};
 use super::plan;
@@ -34,7 +34,7 @@ const MAX_LISTED: u32 = 500;
 struct Inner {
     running: BTreeMap<u64, (JobHandle, Option<JoinHandle<()>>)>,
     /// Jobs that are over and whose result the disk did not take yet.
-    unstored: BTreeMap<u64, Arc<JobShared>>,
+    unstored: BTreeMap<u64, Arc<Unstored>>,
     slots: BTreeSet<u8>,
     /// Numbers the claims of jobs that have no number yet.
     drafts: u64,
@@ -87,12 +87,18 @@ impl Jobs {
     pub fn shared(&self, id: u64) -> Option<Arc<JobShared>> {
         let inner = self.lock();
         let running = inner.running.get(&id).map(|(handle, _)| &handle.shared);
-        running.or_else(|| inner.unstored.get(&id)).cloned()
+        let unstored = || inner.unstored.get(&id).map(|result| result.shared());
+        running.or_else(unstored).cloned()
     }
 
     /// Shows a job from memory until its result is stored.
-    pub fn keep(&self, shared: Arc<JobShared>) {
-        self.lock().unstored.insert(shared.id, shared);
+    pub fn keep(&self, result: Arc<Unstored>) {
+        self.lock().unstored.insert(result.shared().id, result);
+    }
+
+    /// The result of a job that is over, while it waits for the store.
+    pub fn unstored(&self, id: u64) -> Option<Arc<Unstored>> {
+        self.lock().unstored.get(&id).cloned()
     }
 
     /// The result of a job is stored.
@@ -420,14 +426,18 @@ impl Console {
             .collect())
     }
 
-    /// A stored job.
+    /// A job as it is known: stored, or with the result that waits for the store.
     pub async fn job_row(&self, id: u64) -> Result<JobRow, ApiError> {
         let row = self
             .store
             .job(id)
             .await
             .map_err(|error| store_error(&error))?;
-        row.ok_or_else(|| no_such_job(&id.to_string()))
+        let mut row = row.ok_or_else(|| no_such_job(&id.to_string()))?;
+        if let Some(result) = self.jobs.unstored(id) {
+            result.overlay(&mut row).await;
+        }
+        Ok(row)
     }
 
     /// One job as it stands.

@@ -155,10 +155,14 @@ impl Console {
     /// An agent says that it holds a job whose task is gone. An outcome that nobody heard is recorded now.
     pub async fn late(&self, target: &str, instance: &str, held: Unfinished) {
         let row = match parse_id(&held.job) {
-            Ok(id) => self.store.job(id).await.unwrap_or_else(|error| {
-                tracing::error!(job = held.job, %error, "cannot look the job up");
-                None
-            }),
+            Ok(id) => match self.job_row(id).await {
+                Ok(row) => Some(row),
+                Err(error) if error.code == ErrorCode::NothingMatched => None,
+                Err(error) => {
+                    tracing::error!(job = held.job, %error, "cannot look the job up");
+                    None
+                }
+            },
             Err(_) => None,
         };
         let captured = row.as_ref().is_some_and(|row| {
@@ -253,6 +257,9 @@ impl Console {
             return;
         };
         let id = row.id;
+        if self.late_for_unstored(id, &target.view.id, &outcome).await {
+            return;
+        }
         let (state, end) = (target.view.state, row.job.request.end);
         let name = target.view.name.clone();
         let heard = job::late_outcome(target.clone(), outcome, row.job.plan.image.proof_root());

@@ -54,8 +54,6 @@ struct Entry {
     row: TargetRow,
     link: Option<Link>,
     beacon_heard: bool,
-    /// When it said last what is on its disks, RFC 3339.
-    facts_time: String,
     /// Times it was said.
     facts_said: u64,
     /// The job it is in and its state there.
@@ -85,7 +83,7 @@ impl Entry {
             asks: None,
             identity,
             facts: self.row.facts.clone(),
-            facts_time: self.facts_time.clone(),
+            facts_time: self.row.facts_time.clone(),
             boot: None,
         }
     }
@@ -125,8 +123,6 @@ impl Roster {
                 (
                     row.id.clone(),
                     Entry {
-                        // Not known better: it was there then.
-                        facts_time: row.last_seen.clone(),
                         facts_said: 0,
                         row,
                         link: None,
@@ -172,6 +168,7 @@ impl Roster {
                 facts: facts.clone(),
                 approved: self.approve_all,
                 last_seen: String::new(),
+                facts_time: String::new(),
             };
             entries.insert(
                 id.clone(),
@@ -179,7 +176,6 @@ impl Roster {
                     row,
                     link: None,
                     beacon_heard: false,
-                    facts_time: String::new(),
                     facts_said: 0,
                     job: None,
                     held: None,
@@ -195,7 +191,7 @@ impl Roster {
         entry.row.instance = hello.instance;
         entry.row.facts = facts;
         entry.row.last_seen = now_text();
-        entry.facts_time.clone_from(&entry.row.last_seen);
+        entry.row.facts_time.clone_from(&entry.row.last_seen);
         entry.facts_said += 1;
         self.news.notify_waiters();
         entry.beacon_heard = hello.beacon_heard;
@@ -236,12 +232,13 @@ impl Roster {
         self.news.notified()
     }
 
-    /// A target says what is on its disks. Who it is was said by its hello, and stays. The row to store, when anything changed.
+    /// A target says what is on its disks. Who it is was said by its hello, and stays. The row to store, when anything changed:
+    /// the time alone is stored with the end of its connection, because a plan asks every target of a school.
     pub fn renew(&self, id: &str, facts: Facts) -> Option<TargetRow> {
         let disks = naming::clean(facts).disks;
         let mut entries = self.lock();
         let entry = entries.get_mut(id)?;
-        entry.facts_time = now_text();
+        entry.row.facts_time = now_text();
         entry.facts_said += 1;
         let changed = entry.row.facts.disks != disks;
         entry.row.facts.disks = disks;

@@ -4,11 +4,17 @@
 //! the clock is seen past it without the job having begun, the job was missed, and asks again. A clock put right afterwards, so
 //! that the time is still to come, makes it wait again.
 
+use super::api::{DeployRequest, JobState, StartRule};
+use super::job::stall::in_words;
+use crate::units;
 use jiff::Timestamp;
 use std::time::Duration;
 
 /// How late a job may begin, unless told otherwise: a restart of the console, a suspended laptop.
 pub const START_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// A start within this time after the one that was told is in time.
+const IN_TIME: Duration = Duration::from_secs(2);
 
 /// Standing of a scheduled job against the clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +39,40 @@ pub fn judge(now: Timestamp, at: Timestamp, window: Duration) -> Due {
     }
 }
 
+/// How late a job may begin by itself.
+pub fn window_of(request: &DeployRequest) -> Duration {
+    let seconds = request.start_window_seconds;
+    seconds.map_or(START_WINDOW, |seconds| Duration::from_secs(seconds.into()))
+}
+
+/// How late it is for a job that was told this time, when it is late at all.
+pub fn late_by(now: Timestamp, at: Timestamp) -> Option<Duration> {
+    let late: Duration = now.duration_since(at).try_into().ok()?;
+    (late > IN_TIME).then_some(late)
+}
+
+/// How the start of a scheduled job differs from what was planned: missed, or late.
+pub fn note(request: &DeployRequest, state: JobState, started: Option<&str>) -> Option<String> {
+    let StartRule::At(at) = &request.start else {
+        return None;
+    };
+    let window = in_words(window_of(request));
+    if state == JobState::Missed {
+        return Some(format!(
+            "missed: {at} passed more than {window} ago and the job had not begun; it waits to be started by hand"
+        ));
+    }
+    let late = late_by(started?.parse().ok()?, at.parse().ok()?)?;
+    let by_hand = match late > window_of(request) {
+        true => ", started by hand",
+        false => "",
+    };
+    Some(format!(
+        "began {} late{by_hand}: its time was {at}, its window {window}",
+        units::span(late.as_secs_f64())
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +94,38 @@ mod tests {
         for (now, due) in cases {
             assert_eq!(judge(now.parse().unwrap(), at, START_WINDOW), due, "{now}");
         }
+    }
+
+    #[test]
+    fn a_late_start_says_so() {
+        let request = DeployRequest {
+            start: StartRule::At("2026-11-30T22:00:00Z".to_owned()),
+            ..DeployRequest::default()
+        };
+        let at = |started| note(&request, JobState::Running, Some(started));
+        assert_eq!(at("2026-11-30T22:00:01Z"), None);
+        // A technician did not wait for it.
+        assert_eq!(at("2026-11-30T21:00:00Z"), None);
+        assert_eq!(
+            at("2026-11-30T22:03:20Z").unwrap(),
+            "began 3 min 20 s late: its time was 2026-11-30T22:00:00Z, its window 15 minutes"
+        );
+        let by_hand = at("2026-12-01T08:05:00Z").unwrap();
+        assert!(
+            by_hand.starts_with("began 10 h 05 min late, started by hand"),
+            "{by_hand}"
+        );
+        let missed = note(&request, JobState::Missed, None).unwrap();
+        assert!(missed.starts_with("missed: "), "{missed}");
+        assert_eq!(note(&request, JobState::Waiting, None), None);
+        assert_eq!(
+            note(
+                &DeployRequest::default(),
+                JobState::Running,
+                Some("2027-01-01T00:00:00Z")
+            ),
+            None
+        );
     }
 
     #[test]

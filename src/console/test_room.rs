@@ -13,6 +13,7 @@ use crate::net::control::{
 use crate::net::frames::{self, FrameReader, FrameWriter};
 use crate::net::tls;
 use crate::target::{DiskFacts, Facts, TargetState};
+use imagefmt::Meta;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -284,6 +285,11 @@ impl FakeAgent {
             .unwrap()
     }
 
+    /// True when no message waits that it does not answer by itself.
+    pub(super) fn heard_nothing(&mut self) -> bool {
+        self.heard.try_recv().is_err()
+    }
+
     pub(super) async fn order(&mut self) -> Order {
         match self.next().await {
             Some(ConsoleMessage::Order(order)) => *order,
@@ -344,9 +350,33 @@ pub(super) fn image(folder: &Path, word: Option<&str>) -> PathBuf {
 
 /// The same of a disk that could not be read in these places.
 pub(super) fn image_of(folder: &Path, word: Option<&str>, holes: Vec<imagefmt::Hole>) -> PathBuf {
+    let meta = Meta {
+        created: "2030-01-01T00:00:00Z".to_owned(),
+        table_kind: "none".to_owned(),
+        holes,
+        ..Meta::default()
+    };
+    image_from(folder, word, &meta, [0; 512])
+}
+
+/// The same of a disk with one Linux partition, number 1, in an MBR.
+pub(super) fn partitioned_image(folder: &Path) -> PathBuf {
+    let meta = Meta {
+        created: "2030-01-01T00:00:00Z".to_owned(),
+        table_kind: "mbr".to_owned(),
+        ..Meta::default()
+    };
+    let mut sector = [0; 512];
+    sector[450] = 0x83;
+    sector[454..458].copy_from_slice(&2048_u32.to_le_bytes());
+    sector[458..462].copy_from_slice(&8192_u32.to_le_bytes());
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    image_from(folder, None, &meta, sector)
+}
+
+fn image_from(folder: &Path, word: Option<&str>, meta: &Meta, sector: [u8; 512]) -> PathBuf {
     use imagefmt::{
-        ChunkId, Encoder, Geometry, KdfCost, Mask, Meta, NewPassword, Password, Writer,
-        WriterOptions,
+        ChunkId, Encoder, Geometry, KdfCost, Mask, NewPassword, Password, Writer, WriterOptions,
     };
     let geometry = Geometry::new(DISK_BYTES, 512, 20).unwrap();
     let mut options = WriterOptions::new(geometry, [7; 16]);
@@ -362,17 +392,11 @@ pub(super) fn image_of(folder: &Path, word: Option<&str>, holes: Vec<imagefmt::H
         nonce_seed: [3; 32],
     });
     let mut writer = Writer::create(Vec::new(), options).unwrap();
-    let meta = Meta {
-        created: "2030-01-01T00:00:00Z".to_owned(),
-        table_kind: "none".to_owned(),
-        holes,
-        ..Meta::default()
-    };
-    writer.meta(&meta).unwrap();
+    writer.meta(meta).unwrap();
     writer
         .table(&[imagefmt::Region {
             offset: 0,
-            bytes: vec![0; 512],
+            bytes: sector.to_vec(),
         }])
         .unwrap();
     let mut encoder = Encoder::new(1, writer.id_key()).unwrap();

@@ -1,7 +1,7 @@
 //! The console as its agents and the CLI see it: real ports, real TLS, fake agents.
 
 use super::api::{
-    CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRule, TargetList,
+    CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRequest, StartRule, TargetList,
 };
 use super::test_room::{
     FakeAgent, LIMIT, Room, hello, image, options, outcome, request, unfinished,
@@ -339,7 +339,10 @@ async fn start_rules_and_cancelling() {
     let job = room.deploy(&manual).await.unwrap();
     let _: JobView = room
         .client
-        .post(&format!("/v1/jobs/{}/start", job.id), &())
+        .post(
+            &format!("/v1/jobs/{}/start", job.id),
+            &StartRequest::default(),
+        )
         .await
         .unwrap();
     a.order().await;

@@ -1,7 +1,8 @@
 //! Only what a technician saw and confirmed is erased: real ports, real TLS, fake agents.
 
 use super::api::{
-    CreateJob, ErrorCode, JobState, JobView, Plan, RetryRequest, StartRule, TargetView,
+    CreateJob, ErrorCode, JobState, JobView, Plan, Report, RetryRequest, StartRequest, StartRule,
+    TargetView,
 };
 use super::confirm;
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
@@ -162,7 +163,11 @@ async fn a_confirmation_is_for_the_disk_that_was_shown() {
     });
     let _agent = FakeAgent::join(&room, reused).await;
     let start = format!("/v1/jobs/{}/start", job.id);
-    let _: JobView = room.client.post(&start, &()).await.unwrap();
+    let _: JobView = room
+        .client
+        .post(&start, &StartRequest::default())
+        .await
+        .unwrap();
     let summary = room.summary(&job.id).await;
     let target = &summary.targets[0];
     assert_eq!(target.state, TargetState::Failed);
@@ -260,9 +265,78 @@ async fn what_is_on_a_disk_is_asked_again_before_a_job_that_waited_begins() {
     let job = room.deploy(&request).await.unwrap();
     *agent.facts.lock().unwrap() = Some(used(1).facts);
     let start = format!("/v1/jobs/{}/start", job.id);
-    let _: JobView = room.client.post(&start, &()).await.unwrap();
+    let _: JobView = room
+        .client
+        .post(&start, &StartRequest::default())
+        .await
+        .unwrap();
     let summary = room.summary(&job.id).await;
     let reason = summary.targets[0].reason.clone().unwrap();
     assert!(reason.contains("the plan showed a blank disk"), "{reason}");
+    room.close().await;
+}
+
+/// After a restart of the console the facts were as young as the last word of any kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_age_of_what_is_known_outlives_the_console() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let agent = FakeAgent::join(&room, used(1)).await;
+    let path = format!("/v1/targets/{}", agent.target);
+    let joined: TargetView = room.client.get(&path).await.unwrap();
+    *agent.facts.lock().unwrap() = None;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    drop(agent);
+    let gone = loop {
+        let view: TargetView = room.client.get(&path).await.unwrap();
+        if !view.connected {
+            break view;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(gone.last_seen > joined.facts_time, "it was there longer");
+    assert_eq!(gone.facts_time, joined.facts_time);
+    room.close().await;
+    let room = Room::open(data.path()).await;
+    let known: TargetView = room.client.get(&path).await.unwrap();
+    assert_eq!(known.facts_time, joined.facts_time);
+    let mut wanted = request(&image);
+    wanted.targets = "pc-1".to_owned();
+    let plan: Plan = room.client.post("/v1/plan", &wanted).await.unwrap();
+    assert!(plan.targets[0].facts_age_seconds.unwrap() > 1.0);
+    room.close().await;
+}
+
+/// An image that nobody checked was said in the plan, and not where one looks when a room does not start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_image_was_not_checked_says_so_in_the_end() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    // Unchecked; checked by the job itself; checked before, so that `--no-check` skips nothing.
+    for (no_check, unchecked) in [(true, true), (false, false), (true, false)] {
+        let mut agent = FakeAgent::join(&room, hello(1)).await;
+        let mut request = request(&image);
+        request.no_check = no_check;
+        let job = room.deploy(&request).await.unwrap();
+        let order = agent.order().await;
+        agent.finish(&job.id, &order.root).await;
+        agent.recorded().await;
+        let summary = room.summary(&job.id).await;
+        let report: Report = room
+            .client
+            .get(&format!("/v1/jobs/{}/report", job.id))
+            .await
+            .unwrap();
+        for said in [
+            summary.unchecked,
+            report.summary.unwrap().unchecked,
+            report.job.unchecked,
+            room.job(&job.id).await.unchecked,
+        ] {
+            assert_eq!(said, unchecked, "job {}", job.id);
+        }
+    }
     room.close().await;
 }

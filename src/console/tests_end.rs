@@ -172,3 +172,122 @@ async fn the_report_names_the_disk_that_was_erased() {
     }
     room.close().await;
 }
+
+/// As a full disk does: no row of a job can be written until it is dropped.
+struct Full(rusqlite::Connection);
+
+impl Full {
+    fn of(data: &std::path::Path) -> Self {
+        let full = Self(rusqlite::Connection::open(data.join("console.db")).unwrap());
+        full.run(
+            "CREATE TRIGGER full_targets BEFORE INSERT ON job_target BEGIN SELECT RAISE(ABORT, 'disk is full'); END;
+             CREATE TRIGGER full_jobs BEFORE UPDATE ON job BEGIN SELECT RAISE(ABORT, 'disk is full'); END;",
+        );
+        full
+    }
+
+    fn run(&self, sql: &str) {
+        let patience = std::time::Duration::from_secs(10);
+        self.0.busy_timeout(patience).unwrap();
+        self.0.execute_batch(sql).unwrap();
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        self.run("DROP TRIGGER full_targets; DROP TRIGGER full_jobs;");
+    }
+}
+
+/// The result that waited for the disk was stored over what the agent said meanwhile, and the agent never heard `recorded`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::impatient(data.path()).await;
+    let mut jobs = Vec::new();
+    for while_full in [true, false] {
+        let mut agent = FakeAgent::join(&room, hello(1)).await;
+        let mut wanted = request(&image);
+        wanted.end = EndAction::Restart;
+        let job = room.deploy(&wanted).await.unwrap();
+        let order = agent.order().await;
+        let full = Full::of(data.path());
+        cancel(&room, &job.id).await;
+        let lost = &room.summary(&job.id).await.targets[0];
+        assert_eq!((lost.state, lost.disk_now), (TargetState::Lost, None));
+        assert!(matches!(
+            agent.next().await,
+            Some(ConsoleMessage::Cancel { .. })
+        ));
+        let mut full = Some(full);
+        if !while_full {
+            full = None;
+        }
+        agent.finish(&job.id, &order.root).await;
+        // Shown at once, wherever it is kept.
+        while room.job(&job.id).await.targets[0].state != TargetState::Done {
+            tokio::task::yield_now().await;
+        }
+        drop(full);
+        assert_eq!(agent.recorded().await, EndAction::Restart);
+        let report = report(&room, &job.id).await;
+        let target = &report.job.targets[0];
+        assert_eq!(
+            (target.state, target.disk_now),
+            (TargetState::Done, Some(DiskNow::Whole))
+        );
+        jobs.push(job.id);
+    }
+    room.close().await;
+    // What the next console finds is what was recorded.
+    let room = Room::open(data.path()).await;
+    for job in jobs {
+        let view = room.job(&job).await;
+        assert_eq!(view.state, JobState::Done);
+        assert_eq!(view.targets[0].state, TargetState::Done);
+    }
+    room.close().await;
+}
+
+/// An agent that is told `recorded` forgets its outcome: told before it was stored, a console that died lost it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_told_recorded_before_it_is() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut one = FakeAgent::join(&room, hello(1)).await;
+    let mut two = FakeAgent::join(&room, hello(2)).await;
+    let job = room.deploy(&request(&image)).await.unwrap();
+    let order = one.order().await;
+    two.order().await;
+    let full = Full::of(data.path());
+    one.finish(&job.id, &order.root).await;
+    while room.job(&job.id).await.targets[0].state != TargetState::Done {
+        tokio::task::yield_now().await;
+    }
+    // A plan asks what is on its disk: what the console said before has arrived when it answers.
+    let _: super::api::Plan = room
+        .client
+        .post("/v1/plan", &request(&image))
+        .await
+        .unwrap();
+    assert!(
+        one.heard_nothing(),
+        "it was told that its outcome is recorded"
+    );
+    // The console dies in this moment; the next one hears it again.
+    drop(one);
+    drop(two);
+    room.close().await;
+    drop(full);
+    let room = Room::open(data.path()).await;
+    for number in [1, 2] {
+        let mut back = hello(number);
+        back.job = Some(unfinished(&order, Some(outcome(&job.id, &order.root))));
+        let mut agent = FakeAgent::join(&room, back).await;
+        agent.recorded().await;
+    }
+    assert_eq!(room.summary(&job.id).await.state, JobState::Done);
+    room.close().await;
+}

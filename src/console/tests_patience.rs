@@ -1,6 +1,7 @@
 //! Every target has a stall rule, every job an end: real ports, real TLS, fake agents that hang.
 
-use super::api::{CaptureRequest, ErrorCode, JobState, JobView, StartRule};
+use super::api::{CaptureRequest, ErrorCode, JobState, JobView, Report, StartRequest, StartRule};
+use super::confirm;
 use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
 use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Progress};
 use crate::target::TargetState;
@@ -179,10 +180,69 @@ async fn a_job_whose_time_passed_unseen_asks_again() {
     let room = Room::open(data.path()).await;
     agent = FakeAgent::join(&room, hello(1)).await;
     assert_eq!(room.job(&job.id).await.state, JobState::Missed);
+    let note = room.job(&job.id).await.start_note.unwrap();
+    assert!(note.starts_with("missed: "), "{note}");
+    // It was confirmed for another day: who starts it says which disks he has seen.
     let start = format!("/v1/jobs/{}/start", job.id);
-    let _: JobView = room.client.post(&start, &()).await.unwrap();
+    let unseen = room
+        .client
+        .post::<_, JobView>(&start, &StartRequest::default())
+        .await;
+    let error = unseen.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(error.message.contains("was missed"), "{}", error.message);
+    let path = format!("/v1/jobs/{}/report", job.id);
+    let report: Report = room.client.get(&path).await.unwrap();
+    let disks = confirm::disks(&report.plan);
+    let mut confirmed = StartRequest {
+        expect_targets: disks.keys().cloned().collect(),
+        expect_disks: disks,
+    };
+    let seen = confirmed.expect_disks.clone();
+    for disk in confirmed.expect_disks.values_mut() {
+        disk.push_str(" and more");
+    }
+    let other = room.client.post::<_, JobView>(&start, &confirmed).await;
+    assert_eq!(other.unwrap_err().code, ErrorCode::Refused);
+    confirmed.expect_disks = seen;
+    let _: JobView = room.client.post(&start, &confirmed).await.unwrap();
     let order = agent.order().await;
     agent.finish(&job.id, &order.root).await;
     assert_eq!(room.summary(&job.id).await.state, JobState::Done);
+    room.close().await;
+}
+
+/// A job that began late within its window, after a restart of the console, did not say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_begins_late_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let agent = FakeAgent::join(&room, hello(1)).await;
+    let mut request = request(&image);
+    let at = super::time::now() + Duration::from_secs(2);
+    request.start = StartRule::At(at.to_string());
+    let job = room.deploy(&request).await.unwrap();
+    assert_eq!(job.start_note, None);
+    drop(agent);
+    room.close().await;
+    // The console is off at that time.
+    while super::schedule::late_by(super::time::now(), at).is_none() {
+        pause().await;
+    }
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let order = agent.order().await;
+    agent.finish(&job.id, &order.root).await;
+    let summary = room.summary(&job.id).await;
+    assert_eq!(summary.state, JobState::Done);
+    let note = room.job(&job.id).await.start_note.unwrap();
+    assert!(
+        note.starts_with("began ") && note.contains(" late: its time was "),
+        "{note}"
+    );
+    let log = room.client.text(&format!("/v1/jobs/{}/log", job.id)).await;
+    let log = log.unwrap();
+    assert!(log.contains("late: the console did not run at "), "{log}");
     room.close().await;
 }

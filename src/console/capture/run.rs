@@ -215,7 +215,7 @@ impl CaptureRun {
                     self.log(format!("{}: {text}", self.place.view.name));
                 }
             }
-            Input::Start(answer) => {
+            Input::Start(_, answer) => {
                 let error = ApiError::new(ErrorCode::Refused, "a capture starts by itself");
                 // The one who asked may have gone.
                 let _ = answer.send(Err(error));
@@ -589,6 +589,8 @@ impl CaptureRun {
     fn show(&self) {
         self.shared.set_view(JobView {
             chosen_root: None,
+            start_note: None,
+            unchecked: false,
             image_check: None,
             id: self.id_text.clone(),
             state: self.state,

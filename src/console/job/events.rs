@@ -86,6 +86,7 @@ mod tests {
     fn summary() -> Event {
         Event::Summary(Box::new(Summary {
             chosen_root: None,
+            unchecked: false,
             schema_version: 1,
             job: "1".to_owned(),
             state: JobState::Done,

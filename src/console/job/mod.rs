@@ -16,16 +16,19 @@ mod place;
 mod run;
 pub mod session;
 pub mod stall;
+mod unstored;
 
 pub use run::{JobRun, Recovery};
+pub use unstored::Unstored;
 
 use super::api::{
     ApiError, CancelRequest, Event, JobView, Plan, PlannedFile, PlannedTarget, SCHEMA_VERSION,
-    SessionView, Summary,
+    SessionView, StartRequest, Summary,
 };
 use super::capture::Upload;
 use super::master::MasterImage;
 use super::personal::JobSecrets;
+use super::schedule;
 use super::store::{JobRow, JobTargetRow};
 use super::time;
 use crate::net::control::{Outcome, Progress, Unfinished};
@@ -87,7 +90,7 @@ pub enum Input {
         text: String,
     },
     /// Start now whatever the rule says.
-    Start(oneshot::Sender<Result<(), ApiError>>),
+    Start(StartRequest, oneshot::Sender<Result<(), ApiError>>),
     /// Further targets were confirmed.
     Add(Box<Addition>, oneshot::Sender<Result<(), ApiError>>),
     /// A machine that `--also-new` means could not be taken in.
@@ -323,6 +326,8 @@ pub fn view_of(row: &JobRow) -> JobView {
         targets,
         newcomers: Vec::new(),
         session: row.session.clone(),
+        start_note: schedule::note(&row.job.request, row.job.state, row.started.as_deref()),
+        unchecked: row.job.plan.unchecked(),
         image_check: None,
         capture: row
             .job
@@ -349,6 +354,7 @@ pub fn summary_of(view: &JobView, report: &Path) -> Summary {
         root: view.root.clone(),
         chosen_root: view.chosen_root.clone(),
         targets: view.targets.clone(),
+        unchecked: view.unchecked,
         done: count(done),
         failed: count(view.targets.len() - done),
         seconds: view

@@ -36,6 +36,8 @@ pub(super) struct Place {
     pub(super) aside: Option<String>,
     /// It was asked to leave, and its answer is awaited.
     pub(super) leaving: Option<Leaving>,
+    /// Its outcome is not stored yet, and its agent has not heard that it is.
+    pub(super) owed: bool,
     /// Bytes it said it had written.
     written: u64,
     /// Since when nothing of its own moved.
@@ -67,6 +69,7 @@ impl Place {
             restarts: 0,
             aside: None,
             leaving: None,
+            owed: false,
             written: 0,
             stall: Stall::default(),
             meter: Meter::default(),
@@ -133,8 +136,11 @@ impl Place {
         view.done_bytes = progress.done_bytes.min(i64::MAX as u64);
         view.total_bytes = progress.total_bytes.min(i64::MAX as u64);
         view.counters = bounded(progress.counters);
-        let said = progress.note.map(|note| clean_line(&note, MAX_TEXT));
-        view.note = said.or_else(|| self.aside.clone());
+        // Who was asked to leave is shown as that, whatever it still says.
+        if self.leaving.is_none() {
+            let said = progress.note.map(|note| clean_line(&note, MAX_TEXT));
+            view.note = said.or_else(|| self.aside.clone());
+        }
         view.bottleneck = progress.bottleneck;
         view.loss = loss(&view.counters);
         changed

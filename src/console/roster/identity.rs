@@ -171,6 +171,7 @@ impl Roster {
         let gone = entries.remove(&row.id);
         let kept = entries.get_mut(&old_id).ok_or_else(|| not_found(is))?;
         kept.row.facts = row.facts;
+        kept.row.facts_time = row.facts_time;
         kept.row.last_seen = row.last_seen;
         Ok(Identified {
             row: kept.row.clone(),

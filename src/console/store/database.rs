@@ -76,7 +76,7 @@ impl Database {
     /// Every known target, by name.
     pub fn targets(&self) -> Result<Vec<TargetRow>, StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT id, name, instance, facts, approved, last_seen FROM target ORDER BY name",
+            "SELECT id, name, instance, facts, approved, last_seen, facts_time FROM target ORDER BY name",
         )?;
         let mut rows = statement.query([])?;
         let mut targets = Vec::new();
@@ -88,6 +88,7 @@ impl Database {
                 facts: json(row, 3, "target.facts")?,
                 approved: row.get(4)?,
                 last_seen: row.get(5)?,
+                facts_time: row.get(6)?,
             });
         }
         Ok(targets)
@@ -96,9 +97,18 @@ impl Database {
     /// Adds a target or replaces what is known of it.
     pub fn save_target(&self, row: &TargetRow) -> Result<(), StoreError> {
         self.connection.execute(
-            "INSERT INTO target (id, name, instance, facts, approved, last_seen) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (id) DO UPDATE SET name = ?2, instance = ?3, facts = ?4, approved = ?5, last_seen = ?6",
-            params![row.id, row.name, row.instance, text("target.facts", &row.facts)?, row.approved, row.last_seen],
+            "INSERT INTO target (id, name, instance, facts, approved, last_seen, facts_time) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (id) DO UPDATE
+             SET name = ?2, instance = ?3, facts = ?4, approved = ?5, last_seen = ?6, facts_time = ?7",
+            params![
+                row.id,
+                row.name,
+                row.instance,
+                text("target.facts", &row.facts)?,
+                row.approved,
+                row.last_seen,
+                row.facts_time,
+            ],
         )?;
         Ok(())
     }
@@ -622,6 +632,7 @@ mod tests {
             },
             approved: true,
             last_seen: "2030-01-01T00:00:00Z".to_owned(),
+            facts_time: "2029-12-31T00:00:00Z".to_owned(),
         }
     }
 

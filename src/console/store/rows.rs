@@ -23,6 +23,9 @@ pub struct TargetRow {
     pub approved: bool,
     /// RFC 3339.
     pub last_seen: String,
+    /// When it said what is on its disks, RFC 3339; stored with each change of them and with each end of its connection, so that
+    /// after a console that was killed the age of the facts is never understated.
+    pub facts_time: String,
 }
 
 /// A target of a job as it is kept.

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
@@ -112,6 +112,10 @@ const STEPS: [&str; 6] = [
     // What a target's disk is after a job.
     "
     ALTER TABLE job_target ADD COLUMN disk_now TEXT;
+",
+    // The age of what is known of a target's disks. Not known before: as old as it can be.
+    "
+    ALTER TABLE target ADD COLUMN facts_time TEXT NOT NULL DEFAULT '1970-01-01T00:00:00Z';
 ",
 ];
 

@@ -4,17 +4,12 @@ use super::JobRun;
 use crate::console::api::{
     ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION,
 };
-use crate::console::context::Console;
-use crate::console::job::folder::Folder;
-use crate::console::job::summary_of;
-use crate::console::job::{Input, JobShared};
+use crate::console::job::{Input, Unstored, summary_of};
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
-use crate::console::store::{JobTargetRow, StoreError};
 use crate::console::time::now_text;
 use crate::target::TargetState;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl JobRun {
     pub(super) async fn cancel(&mut self, request: &CancelRequest) -> Result<(), ApiError> {
@@ -125,7 +120,14 @@ impl JobRun {
             .save_job(view.clone(), self.id, rows.clone())
             .await
         {
-            Ok(()) => None,
+            Ok(()) => {
+                for i in 0..self.places.len() {
+                    if std::mem::take(&mut self.places[i].owed) {
+                        self.recorded(i);
+                    }
+                }
+                None
+            }
             Err(error) => {
                 self.log(format!(
                     "the result could not be stored and is kept until it can: {error}"
@@ -147,9 +149,10 @@ impl JobRun {
             ));
         }
         if let Some(rows) = unstored {
-            let (console, shared) = (Arc::clone(&self.console), Arc::clone(&self.shared));
-            self.console.jobs.keep(Arc::clone(&shared));
-            tokio::spawn(store_later(console, shared, rows));
+            let owed = self.places.iter().filter(|place| place.owed);
+            let owed = owed.map(|place| place.id().to_owned()).collect();
+            let result = Unstored::new(Arc::clone(&self.shared), rows, owed);
+            self.console.keep_result(result);
         }
         if self.state != JobState::Failed {
             // Of a job that failed they are kept: a retry must not ask again.
@@ -169,34 +172,5 @@ impl JobRun {
         self.journal.close().await;
         tracing::info!(job = self.id, state = ?self.state, "job over");
         self.shared.events.publish(event);
-    }
-}
-
-/// Between two tries to store a result on a disk that was full.
-const STORE_AGAIN: Duration = Duration::from_secs(5);
-
-/// Until it works the result is in memory, and shown from there.
-async fn store_later(console: Arc<Console>, shared: Arc<JobShared>, rows: Vec<JobTargetRow>) {
-    loop {
-        tokio::time::sleep(STORE_AGAIN).await;
-        match console
-            .store
-            .save_job(shared.view(), shared.id, rows.clone())
-            .await
-        {
-            Ok(()) => break,
-            Err(StoreError::Stopped) => return,
-            Err(error) => tracing::debug!(job = shared.id, %error, "result still not stored"),
-        }
-    }
-    tracing::info!(job = shared.id, "the result is stored now");
-    console.jobs.forget(shared.id);
-    let folder = Folder::of(&console.settings.data_dir, shared.id);
-    let written = match console.report(shared.id).await {
-        Ok(report) => folder.write_report(&report).await,
-        Err(error) => Err(std::io::Error::other(error)),
-    };
-    if let Err(error) = written {
-        tracing::warn!(job = shared.id, %error, "the report could not be written");
     }
 }

@@ -344,17 +344,41 @@ impl JobRun {
         if place::awaits_word(&self.places[i].row) {
             self.places[i].outcome(outcome, &root);
             let row = self.places[i].row.clone();
-            if let Err(error) = self.console.store.save_job_target(self.id, i, row).await {
-                self.log(format!(
-                    "{}: the result could not be stored: {error}",
-                    self.places[i].name()
-                ));
+            match self.console.store.save_job_target(self.id, i, row).await {
+                Ok(()) => self.recorded(i),
+                // Its agent keeps it until it is stored.
+                Err(error) => {
+                    self.places[i].owed = true;
+                    self.log(format!(
+                        "{}: the result could not be stored, which is tried again: {error}",
+                        self.places[i].name()
+                    ));
+                }
             }
-            self.recorded(i);
             self.announce(i);
             self.left(i);
-        } else {
+        } else if !self.places[i].owed {
             self.recorded(i);
+        }
+    }
+
+    /// Stores results that could not be stored when they came, and tells their agents.
+    pub(super) async fn store_again(&mut self) {
+        for i in 0..self.places.len() {
+            if !self.places[i].owed {
+                continue;
+            }
+            let row = self.places[i].row.clone();
+            if self
+                .console
+                .store
+                .save_job_target(self.id, i, row)
+                .await
+                .is_ok()
+            {
+                self.places[i].owed = false;
+                self.recorded(i);
+            }
         }
     }
 

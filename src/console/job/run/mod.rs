@@ -24,6 +24,7 @@ use super::{Input, JobShared, log_event};
 use crate::console::api::{Event, JobState, JobView, Newcomer, SessionView, StartRule};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
+use crate::console::schedule;
 use crate::console::store::{JobRow, NewJob};
 use crate::console::time::now_text;
 use crate::net::control::ConsoleMessage;
@@ -39,6 +40,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 /// How often the job looks at its clock.
 const TICK: Duration = Duration::from_millis(250);
+/// Ticks between two tries to store results on a disk that was full.
+const STORE_AGAIN: u64 = 20;
 /// Image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
 const BLOCKS_PER_MESSAGE: usize = 4096;
 /// Lines one target may put into the log of a job.
@@ -259,8 +262,8 @@ impl JobRun {
                     }
                 }
             }
-            Input::Start(answer) => {
-                let result = self.start_by_hand().await;
+            Input::Start(confirmed, answer) => {
+                let result = self.start_by_hand(&confirmed).await;
                 // The one who asked may have gone.
                 let _ = answer.send(result);
             }
@@ -298,6 +301,9 @@ impl JobRun {
                 self.look_for_answers().await;
                 self.look_for_lost().await;
                 self.look_for_stalled().await;
+                if self.ticks.is_multiple_of(STORE_AGAIN) {
+                    self.store_again().await;
+                }
             }
             JobState::Done | JobState::Failed | JobState::Cancelled => {}
         }
@@ -453,6 +459,8 @@ impl JobRun {
             targets,
             newcomers: self.newcomers.clone(),
             session: self.session_view.clone(),
+            start_note: schedule::note(&self.row.request, self.state, self.started.as_deref()),
+            unchecked: self.shared.plan().unchecked(),
             image_check: self.check_view(),
             capture: None,
         });

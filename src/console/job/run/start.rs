@@ -1,14 +1,15 @@
 //! A job before its session: start rules, and the moment it begins.
 
 use super::JobRun;
-use crate::console::api::{ApiError, ErrorCode, JobState, StartRule};
+use crate::console::api::{ApiError, ErrorCode, JobState, StartRequest, StartRule};
+use crate::console::confirm;
 use crate::console::job::order::Session;
 use crate::console::job::place::Place;
 use crate::console::job::stall::in_words;
-use crate::console::schedule::{Due, START_WINDOW, judge};
+use crate::console::schedule::{Due, judge, late_by, window_of};
 use crate::console::time::{now, now_text};
 use crate::target::TargetState;
-use std::time::Duration;
+use crate::units;
 
 impl JobRun {
     pub(super) async fn wait(&mut self) {
@@ -57,14 +58,22 @@ impl JobRun {
         if self.start_asked {
             return true;
         }
-        let window = self.row.request.start_window_seconds;
-        let window = window.map_or(START_WINDOW, |seconds| Duration::from_secs(seconds.into()));
+        let window = window_of(&self.row.request);
+        let now = now();
         // A time that cannot be read was never stored; should it be there, the job waits for a technician.
-        let due = at
-            .parse()
-            .map_or(Due::Missed, |at| judge(now(), at, window));
+        let due = at.parse().map_or(Due::Missed, |at| judge(now, at, window));
         match (due, self.state) {
-            (Due::Now, JobState::Waiting) => return true,
+            (Due::Now, JobState::Waiting) => {
+                if let Some(late) = at.parse().ok().and_then(|at| late_by(now, at)) {
+                    self.log(format!(
+                        "begins {} late: the console did not run at {at}, by its clock ({}), and may begin the job within {}",
+                        units::span(late.as_secs_f64()),
+                        now_text(),
+                        in_words(window)
+                    ));
+                }
+                return true;
+            }
             (Due::Missed, JobState::Waiting) => {
                 let id = self.id;
                 self.log(format!(
@@ -93,10 +102,14 @@ impl JobRun {
         self.show_progress();
     }
 
-    pub(super) async fn start_by_hand(&mut self) -> Result<(), ApiError> {
+    pub(super) async fn start_by_hand(&mut self, confirmed: &StartRequest) -> Result<(), ApiError> {
         if !self.is_before_start() {
             let message = format!("job {} is not waiting for its start", self.id);
             return Err(ApiError::new(ErrorCode::Refused, message));
+        }
+        if self.state == JobState::Missed {
+            let rows = self.places.iter().map(|place| &place.row);
+            confirm::check_missed(self.id, rows, confirmed)?;
         }
         let ready = |place: &Place| {
             !place.is_final() && self.console.roster.connection(place.id()).is_some()

@@ -1,0 +1,154 @@
+//! The result of a job that the data directory's disk did not take: kept, put right by outcomes that come late, stored once it can be.
+//!
+//! What always holds: while a result waits here it is the only truth about its job, so what an agent says late goes into it and is
+//! never overwritten by it; an agent hears `recorded` only when its outcome is in the store.
+
+use super::folder::Folder;
+use super::{JobShared, awaits_word, late_outcome};
+use crate::console::api::JobState;
+use crate::console::context::Console;
+use crate::console::store::{JobRow, JobTargetRow, StoreError};
+use crate::net::control::{ConsoleMessage, EndAction, Outcome};
+use crate::target::TargetState;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two tries to store a result on a disk that was full.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+
+/// A result that waits for the store.
+pub struct Unstored {
+    shared: Arc<JobShared>,
+    kept: tokio::sync::Mutex<Kept>,
+}
+
+struct Kept {
+    rows: Vec<JobTargetRow>,
+    /// Ids of targets whose agents wait for the word that their outcome is recorded.
+    owed: Vec<String>,
+}
+
+impl Unstored {
+    /// A result as it stands; the agents of `owed` wait for it to be stored.
+    pub fn new(shared: Arc<JobShared>, rows: Vec<JobTargetRow>, owed: Vec<String>) -> Self {
+        let kept = tokio::sync::Mutex::new(Kept { rows, owed });
+        Self { shared, kept }
+    }
+
+    /// The job as others see it.
+    pub fn shared(&self) -> &Arc<JobShared> {
+        &self.shared
+    }
+
+    /// Puts what is kept in the place of what the store has of the job.
+    pub async fn overlay(&self, row: &mut JobRow) {
+        let kept = self.kept.lock().await;
+        let view = self.shared.view();
+        row.job.targets.clone_from(&kept.rows);
+        row.job.state = view.state;
+        row.ended = view.ended;
+        row.session = view.session;
+    }
+}
+
+impl Console {
+    /// Keeps a result until it is stored.
+    pub(super) fn keep_result(self: &Arc<Self>, result: Unstored) {
+        let result = Arc::new(result);
+        self.jobs.keep(Arc::clone(&result));
+        let console = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(STORE_AGAIN).await;
+                let mut kept = result.kept.lock().await;
+                match console.store_result(&result.shared, &mut kept).await {
+                    Ok(()) | Err(StoreError::Stopped) => return,
+                    Err(error) => {
+                        tracing::debug!(job = result.shared.id, %error, "result still not stored");
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes an outcome into a result that waits for the store, and tries to store it. False when no result of the job waits.
+    pub(in crate::console) async fn late_for_unstored(
+        &self,
+        id: u64,
+        target: &str,
+        outcome: &Outcome,
+    ) -> bool {
+        let Some(result) = self.jobs.unstored(id) else {
+            return false;
+        };
+        let mut kept = result.kept.lock().await;
+        // It may have been stored meanwhile.
+        if self.jobs.unstored(id).is_none() {
+            return false;
+        }
+        let shared = &result.shared;
+        if let Some(row) = kept.rows.iter_mut().find(|row| row.view.id == target)
+            && awaits_word(row)
+        {
+            let plan = shared.plan();
+            let root = plan.image.proof_root();
+            *row = late_outcome(row.clone(), outcome.clone(), root);
+            tracing::info!(job = id, target, state = %row.view.state, "outcome reported late");
+        }
+        if !kept.owed.iter().any(|id| id == target) {
+            kept.owed.push(target.to_owned());
+        }
+        show(shared, &kept.rows);
+        if let Err(error) = self.store_result(shared, &mut kept).await {
+            tracing::warn!(job = id, target, %error, "late outcome kept until it can be stored");
+        }
+        true
+    }
+
+    async fn store_result(
+        &self,
+        shared: &Arc<JobShared>,
+        kept: &mut Kept,
+    ) -> Result<(), StoreError> {
+        // Another has stored it.
+        if self.jobs.unstored(shared.id).is_none() {
+            return Ok(());
+        }
+        let rows = kept.rows.clone();
+        self.store.save_job(shared.view(), shared.id, rows).await?;
+        self.jobs.forget(shared.id);
+        tracing::info!(job = shared.id, "the result is stored now");
+        let plan = shared.plan();
+        for target in kept.owed.drain(..) {
+            let mut rows = kept.rows.iter();
+            let done = rows.any(|row| row.view.id == target && row.view.state == TargetState::Done);
+            let after = match done {
+                true => plan.after(&target, plan.request.end),
+                false => EndAction::None,
+            };
+            let job = shared.id.to_string();
+            self.roster
+                .send(&target, ConsoleMessage::Recorded { job, after });
+        }
+        let folder = Folder::of(&self.settings.data_dir, shared.id);
+        let written = match self.report(shared.id).await {
+            Ok(report) => folder.write_report(&report).await,
+            Err(error) => Err(std::io::Error::other(error)),
+        };
+        if let Err(error) = written {
+            tracing::warn!(job = shared.id, %error, "the report could not be written");
+        }
+        Ok(())
+    }
+}
+
+/// Shows a job that is over with what its targets are by now.
+fn show(shared: &JobShared, rows: &[JobTargetRow]) {
+    let mut view = shared.view();
+    view.targets = rows.iter().map(|row| row.view.clone()).collect();
+    view.targets.sort_by(|a, b| a.name.cmp(&b.name));
+    if rows.iter().all(|row| row.view.state == TargetState::Done) {
+        view.state = JobState::Done;
+    }
+    shared.set_view(view);
+}
