@@ -8,11 +8,15 @@
     reason = "tests are the edge: they wait, read files and tell what they saw"
 )]
 
+#[path = "loopback_parts/blocked_disk.rs"]
+mod blocked_disk;
 #[path = "loopback_parts/commit.rs"]
 mod commit;
 mod common;
 #[path = "loopback_parts/image_check.rs"]
 mod image_check;
+#[path = "loopback_parts/newcomers.rs"]
+mod newcomers;
 
 use std::fs::File;
 use std::io::Write;

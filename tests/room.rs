@@ -442,6 +442,8 @@ fn a_room_that_holds_the_image_is_sent_what_differs() {
     {
         let changed = lab.used_near((12 + 2 * i as u64) * MIB, 4096);
         common::fill::poison_range(&disk, changed, 4096, 0x55);
+        // It ends after its job; beside it the next one would be another machine.
+        lab.agents[i].daemon.ends();
         lab.agents[i] = Agent::start(
             Place::Namespace(&lab.room.target(number)),
             &lab.console,

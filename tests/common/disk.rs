@@ -128,6 +128,56 @@ impl Drop for Mount {
     }
 }
 
+/// An ext4 of its own in a file, for disks of agents that are to hang.
+pub(crate) struct Volume {
+    mounted: Mount,
+    _device: Loop,
+}
+
+impl Volume {
+    #[track_caller]
+    pub(crate) fn new(file: &Path, bytes: u64) -> Self {
+        bash(&format!(
+            "truncate -s {bytes} {0} && mkfs.ext4 -q {0}",
+            text(file)
+        ));
+        let device = Loop::disk(file, 512);
+        Self {
+            mounted: Mount::new("ext4", device.path(), "noatime"),
+            _device: device,
+        }
+    }
+
+    /// A place for a disk in it, under a name outside: the log of an agent lies beside its disk, and must not hang.
+    #[track_caller]
+    pub(crate) fn disk(&self, outside: &Path) {
+        let inside = self
+            .mounted
+            .path()
+            .join(outside.file_name().expect("a name"));
+        std::os::unix::fs::symlink(inside, outside).expect("a link");
+    }
+
+    /// From here on whoever writes to it waits in the kernel.
+    #[track_caller]
+    pub(crate) fn freeze(&self) -> Frozen {
+        let frozen = Frozen(self.mounted.path().to_owned());
+        tool(&["fsfreeze", "--freeze", text(self.mounted.path())]);
+        frozen
+    }
+}
+
+/// A frozen file system; thawed when dropped, because whoever waits for it cannot be ended.
+pub(crate) struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze")
+            .args(["--unfreeze", text(&self.0)])
+            .status();
+    }
+}
+
 /// A partition in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {

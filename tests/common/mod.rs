@@ -21,6 +21,7 @@ pub(crate) mod pxe_client;
 pub(crate) mod room;
 pub(crate) mod room_script;
 pub(crate) mod service;
+pub(crate) mod terminal;
 pub(crate) mod windows;
 
 use std::path::Path;

@@ -259,6 +259,16 @@ impl Console {
         }
     }
 
+    /// Waits until `count` targets are connected, whatever they do.
+    #[track_caller]
+    pub(crate) fn wait_connected(&self, count: usize) {
+        wait_for(&format!("{count} connected targets"), || {
+            let targets = self.targets();
+            let connected = targets.iter().filter(|t| t["connected"] == true);
+            (connected.count() == count).then_some(())
+        });
+    }
+
     /// `job list --json`: the entries, in whatever order the console gives them.
     #[track_caller]
     pub(crate) fn jobs(&self) -> Vec<Value> {

@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::common::disk::{bytes_at, same_bytes};
+use super::common::disk::{Volume, bytes_at, same_bytes};
 use super::common::fill::{TARGET_POISON, poisoned};
 use super::common::images::restore;
-use super::common::process::{PATIENCE, text};
+use super::common::process::{PATIENCE, text, wait_for};
 use super::common::scratch;
 use super::common::service::{Agent, Console, Place, stories, target_of};
 use super::image_check::{DISK, master};
@@ -34,6 +34,12 @@ fn cancel_at_commit(console: &Console, job: &str) {
                 "POST /v1/jobs/{job}/cancel HTTP/1.1\r\nhost: c\r\ncontent-length: 2\r\n\r\n{{}}"
             );
             cancelling.write_all(head.as_bytes()).expect("sent");
+            // It answers when everyone has been told.
+            let mut answer = String::new();
+            BufReader::new(cancelling)
+                .read_line(&mut answer)
+                .expect("an answer");
+            assert!(answer.contains(" 200 "), "{answer}");
             return;
         }
         assert!(
@@ -48,19 +54,27 @@ fn cancel_at_commit(console: &Console, job: &str) {
 #[test]
 fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
     const TARGETS: usize = 8;
+    /// Disks of the last two stop before they are written, so that they cannot commit.
+    const HELD: usize = 2;
     let rounds = if super::common::full() { 20 } else { 1 };
     let _ports = the_ports();
     let folder = scratch();
-    let image = master(folder.path(), 4);
+    let image = master(folder.path(), 8);
     let reference = folder.path().join("reference.raw");
     poisoned(&reference, DISK, TARGET_POISON);
     restore(&image, &reference, &[]).ok();
     let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let volume = Volume::new(&folder.path().join("volume.raw"), 96 << 20);
     let (mut whole, mut blank) = (0, 0);
     for round in 0..rounds {
+        // Every other one is left to chance.
+        let holds = round % 2 == 0;
         let mut agents: Vec<Agent> = (1..=TARGETS)
             .map(|i| {
                 let disk = folder.path().join(format!("round-{round}-{i}.raw"));
+                if holds && i > TARGETS - HELD {
+                    volume.disk(&disk);
+                }
                 poisoned(&disk, DISK, TARGET_POISON);
                 // Some lose packets, so that not all of them commit at the same time.
                 let loss = if i % 2 == 0 { "0" } else { "0.2" };
@@ -78,12 +92,23 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
             "--detach",
             "--json",
         ];
-        let started = console.cli(&words).ok();
+        // Seconds at this rate: the moment to stop the disks is not missed.
+        let slow: &[&str] = if holds { &["--rate", "12mbit"] } else { &[] };
+        let started = console.cli(&[&words[..], slow].concat()).ok();
         let job = started.last_of("job")["job"]
             .as_str()
             .expect("a job")
             .to_owned();
+        let held = holds.then(|| {
+            wait_for("all to write", || {
+                let view = console.cli(&["job", "show", &job, "--json"]).ok().json();
+                let writes = |one: &serde_json::Value| one["done_bytes"].as_u64() > Some(0);
+                view["targets"].as_array()?.iter().all(writes).then_some(())
+            });
+            volume.freeze()
+        });
         cancel_at_commit(&console, &job);
+        drop(held);
         let ended = console.cli(&["job", "wait", &job, "--json"]);
         let told = format!("{}\n{}", ended.story(), stories(&console, &agents));
         let summary = ended.last_of("summary");
@@ -95,13 +120,24 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
             assert_eq!(code == Some(0), is, "what the agent itself says\n{told}");
             if is { whole += 1 } else { blank += 1 }
         }
-        let all = whole == TARGETS && round == 0;
-        let code = if all { 0 } else { 3 };
-        assert!(ended.code == Some(code) || round > 0, "{told}");
+        if holds {
+            for agent in &agents[TARGETS - HELD..] {
+                assert_eq!(
+                    target_of(&summary, &agent.disk)["state"],
+                    "dropped",
+                    "{told}"
+                );
+                // Through the link: there is room for two.
+                std::fs::write(&agent.disk, []).expect("emptied");
+            }
+        }
+        let code = if holds { Some(3) } else { ended.code };
+        assert_eq!(ended.code, code, "{told}");
     }
     eprintln!("cancelled at the first commit: {whole} done and whole, {blank} dropped and blank");
     assert_eq!(whole + blank, rounds * TARGETS);
     assert!(whole > 0, "the one that committed is whole");
+    assert!(blank >= HELD, "those that were held are blank");
 }
 
 /// Holds a target's row against its disk; answers whether it is whole.

@@ -184,7 +184,7 @@ fn rots(more: &[&str], of_agents: &[&str]) {
     let folder = scratch();
     let image = master(folder.path(), 16);
     let console = Console::start(Place::Here, folder.path(), "lo", &[]);
-    let agents = agents(&console, folder.path(), 2, of_agents);
+    let mut agents = agents(&console, folder.path(), 2, of_agents);
     let base = [
         "deploy",
         "--image",
@@ -235,7 +235,11 @@ fn rots(more: &[&str], of_agents: &[&str]) {
             "a half-written disk shows a table"
         );
     }
-    // What was recorded of the file counts no more. The agents of the job have ended, as `--once` says.
+    // What was recorded of the file counts no more. The agents of the job end, as `--once` says.
+    for agent in &mut agents {
+        agent.daemon.ends();
+    }
+    console.wait_connected(0);
     let disk = folder.path().join("another.raw");
     poisoned(&disk, DISK, TARGET_POISON);
     let _another = Agent::start(Place::Here, &console, &disk, DISK, &[]);
@@ -252,4 +256,102 @@ fn an_image_that_rots_in_mid_job_ends_it_for_all() {
 #[test]
 fn an_image_that_rots_while_it_is_fetched_ends_the_job_too() {
     rots(&[], &["--inject-loss", "1"]);
+}
+
+/// The check of what is encrypted, of what lies in several files, and of a part of an image.
+#[test]
+fn every_kind_of_image_is_checked_before_the_first_disk_is_touched() {
+    const TWO: u64 = 48 * MIB;
+    let _ports = the_ports();
+    let folder = scratch();
+    let path = |name: &str| folder.path().join(name);
+    // Two partitions, both full of noise: what is spoiled at the end of the file lies in the second one.
+    let disk = path("two.raw");
+    poisoned(&disk, TWO, 0);
+    bash(&format!(
+        "sgdisk -n 1:2048:+20M -t 1:8300 -n 2:0:0 -t 2:8300 {} > /dev/null",
+        text(&disk)
+    ));
+    for (number, name) in [(1, "first"), (2, "second")] {
+        let device = Loop::part(&disk, &part(&disk, 512, number), 512);
+        bash(&format!("mkfs.ext4 -q -L {name} {}", text(device.path())));
+        put_noise_file(&device, "bulk.bin", &noise(name, 12 << 20));
+    }
+    let password = path("password");
+    std::fs::write(&password, "correct horse\n").expect("a file");
+    let (plain, sealed, divided) = (path("plain.dcimg"), path("sealed.dcimg"), path("cut.dcimg"));
+    capture(&disk, &plain, &[]).ok();
+    capture(&disk, &sealed, &["--password-file", text(&password)]).ok();
+    capture(&disk, &divided, &["--volume-size", "16M"]).ok();
+
+    let console = Console::start(Place::Here, folder.path(), "lo", &[]);
+    let target = path("target.raw");
+    poisoned(&target, TWO, TARGET_POISON);
+    let mut agents = [Agent::start(Place::Here, &console, &target, TWO, &[])];
+    console.wait_ready(1);
+    let deploy = |image: &Path, more: &[&str]| {
+        let base = [
+            "deploy",
+            "--image",
+            text(image),
+            "--targets",
+            "all",
+            "--json",
+        ];
+        console.cli(&[&base[..], more].concat())
+    };
+    let checked = |image: &Path, more: &[&str]| {
+        let plan = deploy(image, &[more, &["--dry-run"]].concat())
+            .ok()
+            .last_of("plan");
+        assert!(plan["image"]["checked"].is_string(), "{plan:#}");
+    };
+    let locked = ["--password-file", text(&password)];
+    checked(&sealed, &locked);
+    checked(&divided, &[]);
+
+    let damaged = |run: &Run| {
+        assert_eq!(run.code, Some(7), "{}", run.story());
+        for words in ["image damaged, chunk ", "partition 2 (ext4), bytes "] {
+            assert!(run.stdout.contains(words), "{words}: {}", run.story());
+        }
+    };
+    let size = |path: &Path| std::fs::metadata(path).expect("there").len();
+    let spoil_at = |image: &Path, at: u64| {
+        let file = OpenOptions::new()
+            .write(true)
+            .open(image)
+            .expect("writable");
+        file.write_all_at(b"XXXXXXXX", at).expect("written");
+    };
+    spoil_at(&sealed, size(&sealed) * 8 / 10);
+    damaged(&deploy(&sealed, &[&locked[..], &["--yes"]].concat()));
+    // The last file of several.
+    let mut volumes: Vec<PathBuf> = std::fs::read_dir(folder.path())
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| text(path).contains("cut"))
+        .collect();
+    volumes.sort();
+    assert_eq!(volumes.len(), 2, "{volumes:?}");
+    let (first, second) = (size(&volumes[0]), size(&volumes[1]));
+    spoil_at(&volumes[usize::from(second < first)], first.min(second) / 2);
+    damaged(&deploy(&divided, &["--yes"]));
+    spoil_at(&plain, size(&plain) * 8 / 10);
+    damaged(&deploy(&plain, &["--yes"]));
+    damaged(&deploy(&plain, &["--partitions", "2", "--yes"]));
+    assert!(console.jobs().is_empty(), "{:#?}", console.jobs());
+    untouched(&agents);
+
+    // The part that is whole is whole: what is damaged is not sent.
+    let run = deploy(&plain, &["--partitions", "1", "--yes"]);
+    assert_eq!(
+        run.code,
+        Some(0),
+        "{}\n{}",
+        run.story(),
+        stories(&console, &agents)
+    );
+    assert_eq!(agents[0].daemon.ends(), Some(0));
 }

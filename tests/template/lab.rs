@@ -93,8 +93,18 @@ impl Lab {
             .ok();
     }
 
-    /// Every agent once more, as after a restart, in the other order.
+    /// Agents end after their job: waits until none is there any more.
+    #[track_caller]
+    pub(crate) fn all_leave(&mut self) {
+        for agent in &mut self.agents {
+            agent.daemon.ends();
+        }
+        self.console.wait_connected(0);
+    }
+
+    /// Every agent once more after its job, in the other order.
     pub(crate) fn start_again(&mut self) {
+        self.all_leave();
         self.start_again_while_busy();
         self.console.wait_ready(self.agents.len());
     }

@@ -1,7 +1,5 @@
 //! Machines that join a job with a template after it was made: each is itself, like those the job began with.
 
-use std::time::Duration;
-
 use crate::common::disk::bytes_at;
 use crate::common::process::wait_for;
 use crate::common::service::stories;
@@ -27,14 +25,14 @@ fn a_newcomer_gets_a_name_and_an_address_of_its_own() {
         .expect("a job")
         .to_owned();
     let second = lab.newcomer();
-    let waiting = wait_for(
-        "the newcomer to wait beside the job",
-        Duration::from_secs(30),
-        || {
-            let view = lab.console.cli(&["job", "show", &job, "--json"]).ok().json();
-            Some(view["newcomers"][0]["name"].as_str()?.to_owned())
-        },
-    );
+    let waiting = wait_for("the newcomer to wait beside the job", || {
+        let view = lab
+            .console
+            .cli(&["job", "show", &job, "--json"])
+            .ok()
+            .json();
+        Some(view["newcomers"][0]["name"].as_str()?.to_owned())
+    });
     let add = ["job", "add", &job, "--targets", &waiting];
     // Nobody is at a terminal: it is shown, and nothing is done.
     let shown = lab.console.cli(&add).code(2);
@@ -56,6 +54,7 @@ fn a_newcomer_gets_a_name_and_an_address_of_its_own() {
     lab.nowhere("correct horse battery");
 
     // The same by rule, on a blank disk: the confirmation said whose name it gets.
+    lab.all_leave();
     lab.agents.truncate(1);
     std::fs::File::create(&second)
         .and_then(|file| file.set_len(DISK))

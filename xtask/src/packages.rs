@@ -74,6 +74,8 @@ const NEEDS: &[Need] = &[
     need("iptables", "iptables", "loss at one receiver"),
     need("losetup", "util-linux", "loop devices"),
     need("mkswap", "util-linux", "swap"),
+    need("fsfreeze", "util-linux", "disks that hang"),
+    need("script", "bsdutils", "a terminal for commands that ask"),
     need("mount", "mount", "file systems and tmpfs"),
     need("fusermount", "fuse3", "NTFS through FUSE"),
     need("timeout", "coreutils", "time limits of steps"),
