@@ -14,12 +14,15 @@
 //!
 //! What always holds: nothing redistributable is part of this crate; a file that was not offered is never served.
 
+#[cfg(feature = "service")]
 pub mod bundle;
 pub mod decide;
 pub mod dhcp;
+#[cfg(feature = "service")]
 pub mod export;
 pub mod lease;
 pub mod machine;
 pub mod script;
+#[cfg(feature = "service")]
 pub mod serve;
 pub mod tftp;

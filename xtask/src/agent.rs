@@ -15,7 +15,7 @@ const LIMIT_S: u32 = 1800;
 
 /// Builds it. `Ok(true)` when it is there and needs no libraries.
 pub(crate) fn run() -> Result<bool, Failure> {
-    let release = release_folder()?;
+    let release = target_folder()?.join("release");
     let linked = link_static().and_then(|()| take(&release));
     // Tests and `diskcast demo` use the dynamic one; leaving it static would be found out much later.
     watch(
@@ -82,8 +82,8 @@ fn needs_no_libraries(agent: &Path) -> Result<(), Failure> {
     output(&path, &["--version"]).map(|_| ())
 }
 
-/// Where finished programs lie.
-pub(crate) fn release_folder() -> Result<PathBuf, Failure> {
+/// Where cargo builds; finished programs lie in the folder of their profile there.
+pub(crate) fn target_folder() -> Result<PathBuf, Failure> {
     let text = output("cargo", &["metadata", "--format-version=1", "--no-deps"])?;
     let metadata: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| Failure::new(format!("cargo metadata: {error}")))?;
@@ -91,5 +91,5 @@ pub(crate) fn release_folder() -> Result<PathBuf, Failure> {
         .get("target_directory")
         .and_then(|value| value.as_str());
     let folder = folder.ok_or_else(|| Failure::new("cargo metadata names no target folder"))?;
-    Ok(Path::new(folder).join("release"))
+    Ok(PathBuf::from(folder))
 }

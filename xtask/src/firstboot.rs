@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::shell::{Failure, has, output, watch};
 
-/// The program's name in `target/release`.
+/// The program's name beside the others of a profile.
 pub(crate) const NAME: &str = "diskcast-firstboot.exe";
 /// Compiler, its libraries, and the standard library for Windows, as Debian 12 calls them.
 const PACKAGES: [&str; 4] = [
@@ -24,18 +24,18 @@ const LINKER: &str = "x86_64-w64-mingw32-gcc";
 const FETCH_LIMIT_S: u32 = 300;
 const COMPILE_LIMIT_S: u32 = 300;
 
-/// Builds it, unless nothing changed since. `Ok(true)` when it is there.
+/// Builds it for people, unless nothing changed since. `Ok(true)` when it is there.
 pub(crate) fn run() -> Result<bool, Failure> {
-    println!("{}", build()?.display());
+    println!("{}", build("release")?.display());
     Ok(true)
 }
 
-/// Builds it, unless nothing changed since; returns where it is.
-pub(crate) fn build() -> Result<PathBuf, Failure> {
-    let release = crate::agent::release_folder()?;
+/// Builds it beside the programs of a cargo profile, unless nothing changed since; returns where it is.
+pub(crate) fn build(profile: &str) -> Result<PathBuf, Failure> {
+    let target = crate::agent::target_folder()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let sources = root.join("firstboot");
-    let exe = release.join(NAME);
+    let exe = target.join(profile).join(NAME);
     let folders = ["src", "windows", "windows/sys"].map(|name| sources.join(name));
     if is_newer(&exe, &folders) {
         return Ok(exe);
@@ -45,8 +45,8 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
             "{LINKER} is missing: apt-get install gcc-mingw-w64-x86-64-win32"
         )));
     }
-    let toolchain = toolchain(&release)?;
-    let work = release.join("firstboot-windows");
+    let toolchain = toolchain(&target)?;
+    let work = target.join(profile).join("firstboot-windows");
     make_folder(&work)?;
     let library = work.join("libfirstboot.rlib");
     let partial = work.join(NAME);
@@ -108,8 +108,8 @@ fn compile(toolchain: &Path, root: &Path, words: &[&str]) -> Result<(), Failure>
 }
 
 /// Debian's compiler, unpacked once; returns its `usr`.
-fn toolchain(release: &Path) -> Result<PathBuf, Failure> {
-    let folder = release.join("windows-toolchain");
+fn toolchain(target: &Path) -> Result<PathBuf, Failure> {
+    let folder = target.join("windows-toolchain");
     let usr = folder.join("usr");
     let complete = folder.join("complete");
     if complete.is_file() {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! toolchain, packages, machine      what a fresh machine lacks is installed or named
-//! fmt, clippy, build, test          one profile (release), so that nothing is compiled twice over
+//! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice over
+//! windows program, oracles          beside the build: they mostly wait for the network
 //! fuzz build, then each target      a few seconds each, with real inputs as seeds
 //! ```
 
@@ -12,8 +13,8 @@ use crate::options::Test;
 use crate::packages;
 use crate::python;
 use crate::shell::{Failure, output, watch};
-use crate::steps::{Count, Outcome, Steps, parse_test_result};
-use std::path::Path;
+use crate::steps::{Count, Outcome, Steps, Timed, parse_test_result};
+use std::path::{Path, PathBuf};
 
 /// Seconds; each several times what the step needs on two cores from a cold start.
 const LIMIT_LINT_S: u32 = 1500;
@@ -100,28 +101,25 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
             steps.blocked("clippy", "toolchain or packages");
         }
     }
-    if choice.wants("build") {
-        if packages {
-            // With the tests, not before them: cargo gives the package on its own other features, and would compile nearly everything twice.
-            steps.run("build", || cargo(BUILD, LIMIT_BUILD_S));
-        } else {
-            steps.blocked("build", "packages");
+    let testing = choice.wants("test") && ready;
+    let aids = std::thread::scope(|scope| {
+        let aids = testing.then(|| scope.spawn(Aids::make));
+        if choice.wants("build") {
+            if packages {
+                // With the tests, not before them: cargo gives the package on its own other features, and would compile nearly everything twice.
+                steps.run("build", || cargo(BUILD, LIMIT_BUILD_S));
+            } else {
+                steps.blocked("build", "packages");
+            }
         }
-    }
+        aids.and_then(|aids| aids.join().ok())
+    });
     if choice.wants("test") {
-        if ready {
-            steps.run("windows program", || {
-                crate::firstboot::build().map(|_| Count::ONE)
-            });
-            // Without them the tests say what they were not held against.
-            let mut python = None;
-            steps.run("oracles", || {
-                python = Some(python::ensure()?);
-                Ok::<Count, Failure>(Count::ONE)
-            });
-            steps.run("test", || {
-                tests(choice.test_filter, options.full, python.as_deref())
-            });
+        if let Some(aids) = aids {
+            steps.keep("windows program", aids.windows);
+            steps.keep("oracles", aids.oracles);
+            let python = aids.python.as_deref();
+            steps.run("test", || tests(choice.test_filter, options.full, python));
         } else {
             steps.blocked("test", "packages or machine");
         }
@@ -132,13 +130,48 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
     Ok(steps.close())
 }
 
-const BUILD: &[&str] = &["test", "--workspace", "--release", "--locked", "--no-run"];
+/// What the tests need beside what cargo builds.
+struct Aids {
+    windows: Timed,
+    oracles: Timed,
+    python: Option<PathBuf>,
+}
+
+impl Aids {
+    fn make() -> Self {
+        let windows = Timed::run(|| crate::firstboot::build(PROFILE).map(|_| Count::ONE));
+        // Without them the tests say what they were not held against.
+        let mut python = None;
+        let oracles = Timed::run(|| {
+            python = Some(python::ensure()?);
+            Ok::<Count, Failure>(Count::ONE)
+        });
+        Self {
+            windows,
+            oracles,
+            python,
+        }
+    }
+}
+
+/// The profile everything is built with; `Cargo.toml` says how it differs from release.
+const PROFILE: &str = "proof";
+
+const BUILD: &[&str] = &[
+    "test",
+    "--workspace",
+    "--profile",
+    PROFILE,
+    "--locked",
+    "--no-run",
+];
 
 const CLIPPY: &[&str] = &[
     "clippy",
     "--workspace",
     "--all-targets",
-    "--release",
+    "--profile",
+    PROFILE,
     "--locked",
     "--",
     "-D",
@@ -167,13 +200,18 @@ fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
         "cargo",
         "test",
         "--workspace",
-        "--release",
+        "--profile",
+        PROFILE,
         "--locked",
         "--no-fail-fast",
     ];
     words.extend(filter);
     let python = python.map(Path::to_string_lossy);
     let mut environment: Vec<(&str, &str)> = Vec::new();
+    // Most tests wait for what they started; those that fill the machine take turns.
+    let threads = std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get());
+    let threads = threads.to_string();
+    environment.push(("RUST_TEST_THREADS", &threads));
     environment.extend(python.as_deref().map(|python| ("DISKCAST_PYTHON", python)));
     environment.extend(full.then_some(("DISKCAST_TEST_FULL", "1")));
     let mut count = Count::default();
