@@ -10,6 +10,9 @@
 
 mod common;
 
+#[path = "image/rules.rs"]
+mod image_rules;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -455,6 +458,7 @@ fn every_command_has_help_that_fits_eighty_columns() {
         "image capture",
         "image info",
         "image check",
+        "image rebuild",
         "image restore",
         "deploy",
         "job list",

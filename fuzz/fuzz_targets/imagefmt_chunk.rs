@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&[form, chunk, s0, s1, l0, l1], body)) = data.split_first_chunk::<6>() else {
         return;
     };
-    let geometry = Geometry::new((2 << 18) + 5000, 512, 18).expect("a valid geometry");
+    let geometry = Geometry::new((2 << 18) + 5120, 512, 18).expect("a valid geometry");
     let chunk = ChunkId(u32::from(chunk % 4));
     let start = u32::from(u16::from_le_bytes([s0, s1])) * 8;
     let mut mask = Mask::empty(geometry.chunk_len(chunk));

@@ -23,6 +23,11 @@ fuzz_target!(|data: &[u8]| {
             assert!(record.position.offset + record.bytes <= bytes.len() as u64);
             let _ = records.check(record.position, &mut scratch);
         }
+        assert!(records.trailing() <= bytes.len() as u64);
+        let _ = (records.faults(), records.refused(), records.passed_over());
+        if let Ok(image) = Image::open_volumes(volumes(), None) {
+            let _ = image.disagreements(&records);
+        }
     }
     if let Ok(image) = Image::open_volumes(volumes(), None) {
         let _ = image.verify_signature(&VerifyingKey([1; 32]));

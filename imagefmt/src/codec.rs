@@ -12,9 +12,10 @@ use std::io;
 
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::error::{FormatError, Result};
+use crate::error::{FormatError, Result, unknown};
 use crate::id::content_id;
 use crate::manifest::Entry;
+use crate::names::Class;
 use crate::{ContentId, Geometry, IdKey, Mask};
 
 /// How a body is stored.
@@ -43,11 +44,7 @@ impl Codec {
             1 => Ok(Self::Zstd),
             2 => Ok(Self::Zero),
             // 3 is set aside for a reference to a base image.
-            code => Err(FormatError::LimitExceeded {
-                what: "codec number",
-                value: code.into(),
-                limit: 2,
-            }),
+            code => Err(unknown(Class::Codec, code)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! chunk, expected and found); the outermost layer adds what was being done and to which file.
 
 use crate::ChunkId;
+use crate::names::{Class, Name};
 
 /// Why an image, a manifest or a chunk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +22,26 @@ pub enum FormatError {
         supported: u16,
     },
     /// The image needs a feature this program does not have.
-    #[error("image uses features this program does not have (bits {bits:#x})")]
+    #[error("image needs features this program does not have: {names}; use a newer one")]
     UnknownFeature {
         /// The incompatible feature bits that are not understood.
         bits: u64,
+        /// The bits in words, with the names the image gives them.
+        names: String,
     },
-    /// The file ends too early. With `prologue` intact, [`crate::Image::rebuild`] may save what is there.
+    /// The image uses a record type, codec, cipher, hash or key slot that this program does not know.
+    #[error("{what} {number}{name} is not known to this program; use a newer one")]
+    Unknown {
+        /// Kind of the number.
+        what: &'static str,
+        /// The number.
+        number: u64,
+        /// Its name, where the image gives one.
+        name: Name,
+    },
+    /// The file ends too early. With a prologue intact, [`crate::Image::rebuild`] may save what is there.
     #[error(
-        "image is cut short: no trailer at the end of {len} bytes (capture or copy unfinished; rebuild its index to save what is there)"
+        "image is cut short: no trailer at the end of {len} bytes (capture or copy unfinished; `diskcast image rebuild` saves what is there)"
     )]
     Truncated {
         /// Bytes in the file (all volumes together).
@@ -67,6 +80,16 @@ pub enum FormatError {
         value: u64,
         /// The most (or least) that is accepted.
         limit: u64,
+    },
+    /// A number has to be a multiple of another.
+    #[error("{what} is {value}, which is no multiple of {of}")]
+    NotMultiple {
+        /// Which number.
+        what: &'static str,
+        /// What was declared.
+        value: u64,
+        /// What it has to be a multiple of.
+        of: u64,
     },
     /// A volume of a divided image was not supplied.
     #[error("volume {number} of the image is missing")]
@@ -115,6 +138,23 @@ pub enum FormatError {
 
 /// Result of every fallible call in this crate.
 pub type Result<T, E = FormatError> = std::result::Result<T, E>;
+
+/// A number nobody here knows; its name is looked up where the image's names are at hand.
+pub(crate) fn unknown(class: Class, number: impl Into<u64>) -> FormatError {
+    FormatError::Unknown {
+        what: class.word(),
+        number: number.into(),
+        name: Name::default(),
+    }
+}
+
+/// `Ok` when `value` is a multiple of `of`.
+pub(crate) fn multiple(what: &'static str, value: u64, of: u64) -> Result<()> {
+    if !value.is_multiple_of(of) {
+        return Err(FormatError::NotMultiple { what, value, of });
+    }
+    Ok(())
+}
 
 /// A length from outside as `usize`; only a 32-bit host can refuse it.
 pub(crate) fn to_usize(value: u64, what: &'static str) -> Result<usize> {

@@ -3,7 +3,7 @@
 //! Chunk `n` always covers device bytes `[n * S, (n + 1) * S)` with `S = 1 << chunk_log2`; only the last may be
 //! short. Nothing else in the format decides where a byte goes, so an agent can place any chunk alone.
 
-use crate::error::{FormatError, Result, at_most};
+use crate::error::{FormatError, Result, at_most, multiple};
 
 /// Smallest chunk: 256 KiB.
 pub const MIN_CHUNK_LOG2: u8 = 18;
@@ -37,7 +37,7 @@ impl Geometry {
     /// A geometry that holds together.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] as [`Geometry::validate`].
+    /// As [`Geometry::validate`].
     pub fn new(disk_size: u64, sector_size: u32, chunk_log2: u8) -> Result<Self> {
         let geometry = Self {
             disk_size,
@@ -52,7 +52,8 @@ impl Geometry {
     ///
     /// # Errors
     /// [`FormatError::LimitExceeded`] for a chunk size or sector size outside the format, for an empty disk, and
-    /// for a disk whose chunks do not fit in 32-bit numbers (4 PiB at 1 MiB).
+    /// for a disk whose chunks do not fit in 32-bit numbers (4 PiB at 1 MiB); [`FormatError::NotMultiple`] for one that is
+    /// no whole number of sectors.
     pub fn validate(&self) -> Result<()> {
         if !(MIN_CHUNK_LOG2..=MAX_CHUNK_LOG2).contains(&self.chunk_log2) {
             return Err(FormatError::LimitExceeded {
@@ -75,6 +76,7 @@ impl Geometry {
                 limit: 1,
             });
         }
+        multiple("disk size", self.disk_size, self.sector_size.into())?;
         at_most(
             "disk size",
             self.disk_size,
@@ -128,25 +130,27 @@ mod tests {
 
     #[test]
     fn lengths_of_first_last_and_beyond() {
-        let g = Geometry::new((3 << 20) + 5, 512, 20).unwrap();
+        let g = Geometry::new((3 << 20) + 512, 512, 20).unwrap();
         assert_eq!(g.chunk_count(), 4);
         assert_eq!(g.chunk_len(ChunkId(0)), 1 << 20);
-        assert_eq!(g.chunk_len(ChunkId(3)), 5);
+        assert_eq!(g.chunk_len(ChunkId(3)), 512);
         assert_eq!(g.chunk_len(ChunkId(4)), 0);
         assert_eq!(g.chunk_len(ChunkId(u32::MAX)), 0);
         assert_eq!(g.chunk_at((3 << 20) + 4), Some(ChunkId(3)));
-        assert_eq!(g.chunk_at((3 << 20) + 5), None);
+        assert_eq!(g.chunk_at((3 << 20) + 512), None);
     }
 
     #[test]
     fn nonsense_is_refused() {
         for (size, sector, log2) in [
             (0, 512, 20),
-            (1, 0, 20),
-            (1, 513, 20),
-            (1, 8192, 20),
-            (1, 512, 17),
-            (1, 512, 23),
+            (512, 0, 20),
+            (513, 513, 20),
+            (8192, 8192, 20),
+            (512, 512, 17),
+            (512, 512, 23),
+            (513, 512, 20),
+            (4096 + 512, 4096, 20),
             (u64::MAX, 512, 22),
         ] {
             assert!(

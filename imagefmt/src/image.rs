@@ -4,7 +4,7 @@ use positioned_io::ReadAt;
 
 use crate::error::{FormatError, Result};
 use crate::prologue::Prologue;
-use crate::record::{ALIGN, RecordKind, RecordSealer};
+use crate::record::{ALIGN, RecordKind, RecordSealer, chunk_name};
 use crate::seal::{Keys, Password, open_slots};
 use crate::store::{Store, Volume};
 use crate::{Decoder, IdKey, Manifest, Position, Root, VerifyingKey, index};
@@ -19,8 +19,8 @@ pub struct Image<R> {
     pub(crate) manifest: Manifest,
     pub(crate) positions: Vec<Position>,
     pub(crate) root: Root,
-    /// Index, signature, trailer: where the index starts. `None` after a rebuild.
-    pub(crate) tail: Option<Position>,
+    /// Keys whose signatures hold.
+    pub(crate) signers: Vec<VerifyingKey>,
 }
 
 /// What can be told about an image without its password.
@@ -40,6 +40,10 @@ pub struct Summary {
     pub used_bytes: u64,
     /// Bytes in all volumes.
     pub bytes: u64,
+    /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.
+    pub damaged_prologues: Vec<u32>,
+    /// Keys whose signatures over the root hold. Whether they are to be trusted is the caller's to know.
+    pub signers: Vec<VerifyingKey>,
 }
 
 impl<R: ReadAt> Image<R> {
@@ -48,7 +52,7 @@ impl<R: ReadAt> Image<R> {
     /// # Errors
     /// [`FormatError::NotAnImage`], [`FormatError::UnsupportedVersion`], [`FormatError::UnknownFeature`];
     /// [`FormatError::Truncated`] when there is no trailer (see [`Image::rebuild`]); [`FormatError::PasswordNeeded`],
-    /// [`FormatError::WrongPassword`]; [`FormatError::Damaged`] and [`FormatError::LimitExceeded`] for the rest.
+    /// [`FormatError::WrongPassword`]; [`FormatError::BadSignature`] when a signature does not hold; [`FormatError::Damaged`] and [`FormatError::LimitExceeded`] for the rest.
     pub fn open(reader: R, len: u64, password: Option<&Password>) -> Result<Self> {
         Self::open_volumes(vec![Volume { reader, len }], password)
     }
@@ -60,7 +64,7 @@ impl<R: ReadAt> Image<R> {
     pub fn open_volumes(volumes: Vec<Volume<R>>, password: Option<&Password>) -> Result<Self> {
         let store = Store { volumes };
         let prologue = store.prologue()?;
-        let (trailer, _) = store.trailer(&prologue)?;
+        let (trailer, trailer_at) = store.trailer(&prologue)?;
         let keys = unlock(&prologue, password)?;
         let (manifest, positions, record_len) =
             read_index(&store, &prologue, keys.as_deref(), trailer.index)?;
@@ -81,6 +85,7 @@ impl<R: ReadAt> Image<R> {
         {
             return damaged("its counts are not those in the trailer");
         }
+        let signers = store.signers(&prologue, &trailer, trailer_at, &root)?;
         Ok(Self {
             store,
             prologue,
@@ -88,7 +93,7 @@ impl<R: ReadAt> Image<R> {
             manifest,
             positions,
             root,
-            tail: Some(trailer.index),
+            signers,
         })
     }
 
@@ -172,7 +177,7 @@ impl<R: ReadAt> Image<R> {
         if header.kind != RecordKind::Chunk || header.chunk != entry.chunk {
             return damaged("another record stands in its place");
         }
-        if header.content_id() != entry.id
+        if header.id != chunk_name(self.id_key(), entry.chunk, &entry.id)
             || header.codec != entry.codec
             || header.masked == entry.mask.is_full()
         {
@@ -200,10 +205,12 @@ impl<R: ReadAt> Image<R> {
         out: &'a mut Vec<u8>,
     ) -> Result<&'a [u8]> {
         self.read_body(entry_index, body)?;
-        match self.manifest.entries.get(entry_index) {
-            Some(entry) => decoder.decode(&self.manifest.geometry, entry, body, out),
-            None => Ok(&[]),
-        }
+        let Some(entry) = self.manifest.entries.get(entry_index) else {
+            return Ok(&[]);
+        };
+        let used = decoder.decode(&self.manifest.geometry, entry, body, out)?;
+        self.manifest.refuse_table_bytes(entry, used)?;
+        Ok(used)
     }
 
     /// Makes records for a copy of this image (same geometry, identity and key).
@@ -216,34 +223,40 @@ impl<R: ReadAt> Image<R> {
         }
     }
 
-    /// Checks the image's signature against a key the caller trusts.
+    /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.
+    #[must_use]
+    pub fn damaged_prologues(&self) -> Vec<u32> {
+        self.store.damaged_prologues()
+    }
+
+    /// Keys whose signatures over the root hold.
+    #[must_use]
+    pub fn signers(&self) -> &[VerifyingKey] {
+        &self.signers
+    }
+
+    /// Whether a key the caller trusts signed the image.
     ///
     /// # Errors
-    /// [`FormatError::NotSigned`], [`FormatError::BadSignature`], and what reading the record can say.
+    /// [`FormatError::NotSigned`], [`FormatError::BadSignature`] when others signed it.
     pub fn verify_signature(&self, key: &VerifyingKey) -> Result<()> {
-        let Some(index) = self.tail else {
-            return Err(FormatError::NotSigned);
-        };
-        let after = self.store.header(&self.prologue, index)?.record_len();
-        let at = Position {
-            offset: index.offset.saturating_add(after),
-            ..index
-        };
-        let header = self.store.header(&self.prologue, at)?;
-        if header.kind != RecordKind::Signature {
+        if self.signers.is_empty() {
             return Err(FormatError::NotSigned);
         }
-        let mut body = Vec::new();
-        self.store.stored(&header, at, &mut body)?;
-        header.check_stored(&body, at.offset)?;
-        key.verify(&self.manifest, &header.plain(body, None, at.offset)?)
+        if !self.signers.contains(key) {
+            return Err(FormatError::BadSignature);
+        }
+        Ok(())
     }
 }
 
 /// What prologue and trailer say.
 pub(crate) fn summarize<R: ReadAt>(store: &Store<R>, prologue: &Prologue) -> Result<Summary> {
-    let (trailer, _) = store.trailer(prologue)?;
+    let (trailer, at) = store.trailer(prologue)?;
+    let signers = store.signers(prologue, &trailer, at, &trailer.root)?;
     Ok(Summary {
+        damaged_prologues: store.damaged_prologues(),
+        signers,
         geometry: prologue.geometry,
         image_uuid: prologue.image_uuid,
         encrypted: prologue.encrypted(),
@@ -262,12 +275,13 @@ pub(crate) fn unlock(
     if !prologue.encrypted() {
         return Ok(None);
     }
-    let password = password.ok_or(FormatError::PasswordNeeded)?;
-    Ok(Some(Arc::new(Keys::derive(&open_slots(
+    let key = open_slots(
         &prologue.slots,
+        &prologue.names,
         password,
         &prologue.identity(),
-    )?))))
+    )?;
+    Ok(Some(Arc::new(Keys::derive(&key))))
 }
 
 /// Reads the index record at this place: manifest, positions and the record's length.

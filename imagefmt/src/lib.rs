@@ -6,7 +6,7 @@
 //! byte map; the two change together.
 //!
 //! ```text
-//! prologue 4 KiB | META | TABLE | CHUNK CHUNK CHUNK ... | INDEX | SIG? | TRAILER 256 B
+//! prologue 4 KiB | META | TABLE | CHUNK CHUNK CHUNK ... | INDEX | SIG* | PROLOGUE | TRAILER
 //! ```
 //!
 //! What always holds: nothing read from outside can make these functions panic, run past a buffer or allocate by a
@@ -25,16 +25,20 @@ mod index;
 mod manifest;
 mod mask;
 mod meta;
+mod names;
 mod prologue;
 mod rebuild;
 mod record;
 mod records;
 mod resume;
+mod rewrite;
+mod rules;
 mod scan;
 mod seal;
 mod sign;
 mod store;
 mod table;
+mod tail;
 mod trailer;
 mod writer;
 
@@ -52,6 +56,7 @@ pub use meta::{
     Droppable, ExcludedRange, FsMeta, HOLES_MAX, Hole, LeftOut, META_MAX, Meta, PARTITIONS_MAX,
     PartitionMeta, SourceDisk,
 };
+pub use names::Name;
 pub use prologue::MAGIC as SIGNATURE;
 pub use rebuild::Rebuilt;
 pub use record::{EncodedChunk, RecordKind, RecordSealer};

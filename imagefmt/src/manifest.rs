@@ -5,7 +5,7 @@
 //!    0  magic 8 "DCMANI1\n"
 //!    8  image UUID 16
 //!   24  disk size u64
-//!   32  sector size u32, chunk exponent u8, flags u8 (1: ids are keyed), reserved 2
+//!   32  sector size u32, chunk exponent u8, flags u8 (1: ids are keyed), hash u8 (1 BLAKE3), used-block exponent u8 (12)
 //!   40  META length u32, TABLE length u32, entry count u32, reserved 4
 //!   56  META (JSON) | TABLE (see `table`) | entries
 //! entry: chunk u32, body length u32, codec u8 (bit 7: a mask follows), id 32 [, mask]
@@ -16,9 +16,10 @@
 
 use crate::bytes::Fields;
 use crate::codec::{self, Codec};
-use crate::error::{FormatError, Result, at_most, narrow};
+use crate::error::{FormatError, Result, at_most, narrow, unknown};
 use crate::mask::Mask;
-use crate::prologue::identity;
+use crate::names::Class;
+use crate::prologue::{BLOCK_LOG2, HASH_BLAKE3, identity};
 use crate::{ChunkId, ContentId, Geometry, Meta, Region, Root, table};
 
 const MAGIC: [u8; 8] = *b"DCMANI1\n";
@@ -196,11 +197,27 @@ impl Manifest {
     /// disk and compares with the root it was given. Any order will do.
     #[must_use]
     pub fn root_of(&self, ids: impl IntoIterator<Item = (ChunkId, ContentId)>) -> Root {
-        let mut ids: Vec<_> = ids.into_iter().collect();
-        ids.sort_unstable();
         let mut hasher = blake3::Hasher::new_derive_key("diskcast image root 1");
         hasher.update(&identity(&self.geometry, &self.image_uuid, self.keyed));
         hasher.update(blake3::hash(&self.meta_json).as_bytes());
+        hasher.update(&self.content_root_of(ids).0);
+        Root(hasher.finalize().into())
+    }
+
+    /// The disk's bytes and table sectors alone: the same for two captures of one disk in chunks of one size, whenever they
+    /// were made and whatever they say of it. Ids of an encrypted image are keyed, and so is this.
+    #[must_use]
+    pub fn content_root(&self) -> Root {
+        self.content_root_of(self.entries.iter().map(|entry| (entry.chunk, entry.id)))
+    }
+
+    fn content_root_of(&self, ids: impl IntoIterator<Item = (ChunkId, ContentId)>) -> Root {
+        let mut ids: Vec<_> = ids.into_iter().collect();
+        ids.sort_unstable();
+        let mut hasher = blake3::Hasher::new_derive_key("diskcast image content 1");
+        hasher.update(&self.geometry.disk_size.to_le_bytes());
+        hasher.update(&self.geometry.sector_size.to_le_bytes());
+        hasher.update(&[self.geometry.chunk_log2, u8::from(self.keyed)]);
         hasher.update(&table_hash(&self.table));
         for (chunk, id) in &ids {
             hasher.update(&chunk.0.to_le_bytes());
@@ -208,6 +225,46 @@ impl Manifest {
         }
         hasher.update(&(ids.len() as u64).to_le_bytes());
         Root(hasher.finalize().into())
+    }
+
+    /// Refuses a chunk with content where TABLE lies. Those bytes are written last, and by TABLE alone: what a chunk brings
+    /// there would make a disk boot that is not finished.
+    ///
+    /// # Errors
+    /// [`FormatError::ChunkDamaged`].
+    pub fn refuse_table_bytes(&self, entry: &Entry, used: &[u8]) -> Result<()> {
+        let base = self.geometry.chunk_offset(entry.chunk);
+        let end = base.saturating_add(self.geometry.chunk_len(entry.chunk).into());
+        let region_end = |region: &Region| region.offset.saturating_add(region.bytes.len() as u64);
+        let first = self.table.partition_point(|r| region_end(r) <= base);
+        let hit = || {
+            let later = self.table.get(first..).unwrap_or_default();
+            later.iter().take_while(|region| region.offset < end)
+        };
+        if hit().next().is_none() {
+            return Ok(());
+        }
+        let mut rest = used;
+        for run in entry.mask.runs() {
+            let len = (run.end - run.start) as usize;
+            let Some((bytes, tail)) = rest.split_at_checked(len) else {
+                break;
+            };
+            rest = tail;
+            let start = base + u64::from(run.start);
+            for region in hit() {
+                // Both ends lie inside the run, which is no longer than a chunk.
+                let within = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(len);
+                let part = within(region.offset).min(len)..within(region_end(region)).min(len);
+                if bytes.get(part).is_some_and(|b| b.iter().any(|&b| b != 0)) {
+                    return Err(FormatError::ChunkDamaged {
+                        chunk: entry.chunk,
+                        reason: "it is not zero where the partition table (TABLE) lies",
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The encoded form.
@@ -225,7 +282,7 @@ impl Manifest {
         out.extend_from_slice(&self.geometry.sector_size.to_le_bytes());
         out.push(self.geometry.chunk_log2);
         out.push(if self.keyed { FLAG_KEYED } else { 0 });
-        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&[HASH_BLAKE3, BLOCK_LOG2]);
         out.extend_from_slice(
             &narrow(self.meta_json.len(), "description (META) size")?.to_le_bytes(),
         );
@@ -285,7 +342,13 @@ impl Manifest {
         if flags & !FLAG_KEYED != 0 {
             return Err(fields.damaged("its flags are unknown"));
         }
-        fields.zeros(2)?;
+        let hash = fields.u8()?;
+        if hash != HASH_BLAKE3 {
+            return Err(unknown(Class::Hash, hash));
+        }
+        if fields.u8()? != BLOCK_LOG2 {
+            return Err(fields.damaged("its used blocks are not of 4096 bytes"));
+        }
         let meta_len = fields.u32()?;
         let table_len = fields.u32()?;
         let count = fields.u32()?;

@@ -12,18 +12,22 @@
 //!   32  incompatible u64           unknown bits forbid reading
 //!   40  image UUID 16
 //!   56  volume number u32          0 is the first
-//!   60  chunk exponent u8, key slots in use u8, reserved 2
+//!   60  chunk exponent u8, key slots in use u8
+//!   62  hash u8 (1 BLAKE3-256), used-block exponent u8 (12)
 //!   64  sector size u32, reserved 4
 //!   72  disk size u64
 //!   80  reserved 176
 //!  256  key slots 8 * 256
-//! 2304  reserved 1760
+//! 2304  names 24 * 32           see `names`
+//! 3072  reserved 992
 //! 4064  BLAKE3 of bytes 0..4064
 //! ```
 
 use crate::Geometry;
+use crate::MASK_BLOCK;
 use crate::bytes::Fields;
-use crate::error::{FormatError, Result};
+use crate::error::{FormatError, Result, unknown};
+use crate::names::{Class, NAMES_BYTES, Names};
 use crate::seal::{KeySlot, SLOT_BYTES, SLOTS};
 
 /// Bytes of the prologue.
@@ -40,8 +44,15 @@ pub(crate) const COMPAT_VOLUMES: u64 = 1;
 pub(crate) const INCOMPAT_ENCRYPTED: u64 = 1;
 const INCOMPAT_KNOWN: u64 = INCOMPAT_ENCRYPTED;
 
+/// Number of BLAKE3-256 wherever an image names the hash of its ids.
+pub(crate) const HASH_BLAKE3: u8 = 1;
+/// Used blocks of 4 KiB, as a power of two.
+pub(crate) const BLOCK_LOG2: u8 = 12;
+const _: () = assert!(1 << BLOCK_LOG2 == MASK_BLOCK);
+
 const UUID_AT: usize = 40;
 const SLOTS_AT: usize = 256;
+const NAMES_AT: usize = SLOTS_AT + SLOTS * SLOT_BYTES;
 const HASH_AT: usize = PROLOGUE_BYTES - 32;
 
 /// A prologue that holds together.
@@ -53,11 +64,21 @@ pub(crate) struct Prologue {
     pub(crate) divided: bool,
     /// Empty when the image is not encrypted.
     pub(crate) slots: Vec<KeySlot>,
+    /// Names of what later versions added.
+    pub(crate) names: Names,
 }
 
 impl Prologue {
     pub(crate) fn encrypted(&self) -> bool {
         !self.slots.is_empty()
+    }
+
+    /// The same as the first volume has it.
+    pub(crate) fn as_first(&self) -> Self {
+        Self {
+            volume: 0,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> [u8; PROLOGUE_BYTES] {
@@ -81,7 +102,7 @@ impl Prologue {
         out.extend_from_slice(&self.volume.to_le_bytes());
         out.push(self.geometry.chunk_log2);
         out.push(u8::try_from(self.slots.len()).unwrap_or(u8::MAX));
-        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&[HASH_BLAKE3, BLOCK_LOG2]);
         out.extend_from_slice(&self.geometry.sector_size.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.geometry.disk_size.to_le_bytes());
@@ -89,6 +110,8 @@ impl Prologue {
         for slot in self.slots.iter().take(SLOTS) {
             out.extend_from_slice(&slot.to_bytes());
         }
+        out.resize(NAMES_AT, 0);
+        out.extend_from_slice(&self.names.to_bytes());
         out.resize(HASH_AT, 0);
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
@@ -131,16 +154,30 @@ impl Prologue {
         let compat = fields.u64()?;
         let _read_only = fields.u64()?;
         let incompat = fields.u64()?;
-        if incompat & !INCOMPAT_KNOWN != 0 {
+        let names = Names::parse(&bytes[NAMES_AT..NAMES_AT + NAMES_BYTES]);
+        let bits = incompat & !INCOMPAT_KNOWN;
+        if bits != 0 {
             return Err(FormatError::UnknownFeature {
-                bits: incompat & !INCOMPAT_KNOWN,
+                bits,
+                names: names.features(bits),
             });
         }
         let image_uuid = fields.array()?;
         let volume = fields.u32()?;
         let chunk_log2 = fields.u8()?;
         let slot_count = usize::from(fields.u8()?);
-        let _reserved = fields.u16()?;
+        let hash = fields.u8()?;
+        if hash != HASH_BLAKE3 {
+            return Err(named(unknown(Class::Hash, hash), Class::Hash, &names));
+        }
+        let block_log2 = fields.u8()?;
+        if block_log2 != BLOCK_LOG2 {
+            return Err(FormatError::LimitExceeded {
+                what: "used-block size exponent",
+                value: block_log2.into(),
+                limit: BLOCK_LOG2.into(),
+            });
+        }
         let sector_size = fields.u32()?;
         let _reserved = fields.u32()?;
         let geometry = Geometry::new(fields.u64()?, sector_size, chunk_log2)?;
@@ -152,7 +189,7 @@ impl Prologue {
         }
         fields.take(SLOTS_AT - 80)?;
         let slots = (0..slot_count)
-            .map(|_| KeySlot::parse(fields.take(SLOT_BYTES)?))
+            .map(|_| KeySlot::parse(&fields.array()?))
             .collect::<Result<_>>()?;
         Ok(Self {
             geometry,
@@ -160,11 +197,24 @@ impl Prologue {
             volume,
             divided: compat & COMPAT_VOLUMES != 0,
             slots,
+            names,
         })
     }
 
     pub(crate) fn identity(&self) -> [u8; 32] {
         identity(&self.geometry, &self.image_uuid, self.encrypted())
+    }
+}
+
+/// The same error with the name the image has for the unknown number.
+pub(crate) fn named(error: FormatError, class: Class, names: &Names) -> FormatError {
+    match error {
+        FormatError::Unknown { what, number, .. } if what == class.word() => FormatError::Unknown {
+            what,
+            number,
+            name: names.name(class, number),
+        },
+        other => other,
     }
 }
 

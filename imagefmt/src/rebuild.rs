@@ -14,11 +14,11 @@ use crate::error::{Result, narrow, to_usize};
 use crate::id::content_id;
 use crate::image::{read_index, unlock};
 use crate::prologue::Prologue;
-use crate::record::{Header, RecordKind};
+use crate::record::{Header, RecordKind, chunk_name};
 use crate::scan::{Gap, Scan};
 use crate::seal::{Keys, Password};
 use crate::store::{Store, Volume};
-use crate::{ChunkId, Entry, Image, Manifest, Mask, Meta, Position, Region, table};
+use crate::{ChunkId, Entry, Geometry, Image, Manifest, Mask, Meta, Position, Region, table};
 
 /// What a rebuild saved, and what it could not.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Rebuilt<R> {
     pub gaps: Vec<Gap>,
     /// No description was found; the image has an empty one.
     pub meta_lost: bool,
-    /// No partition table record was found, although writers always make one when the disk has a table.
+    /// No partition table record was found; the image has an empty sector 0 in its place.
     pub table_lost: bool,
 }
 
@@ -147,7 +147,10 @@ impl Saved {
                     self.index = Some(manifest);
                 }
             }
-            RecordKind::Signature | RecordKind::Trailer => {}
+            RecordKind::Signature
+            | RecordKind::Prologue
+            | RecordKind::Trailer
+            | RecordKind::Other(_) => {}
         }
     }
 
@@ -209,11 +212,12 @@ impl Saved {
         } else {
             (plain, Mask::full(chunk_len))
         };
-        if used.len() != mask.used_bytes() as usize
-            || header.masked == mask.is_full()
-            || content_id(self.keys.as_ref().map(|keys| &keys.id), &mask, used)
-                != header.content_id()
-        {
+        if used.len() != mask.used_bytes() as usize || header.masked == mask.is_full() {
+            return Err(damaged());
+        }
+        let id_key = self.keys.as_ref().map(|keys| &keys.id);
+        let id = content_id(id_key, &mask, used);
+        if chunk_name(id_key, header.chunk, &id) != header.id {
             return Err(damaged());
         }
         Ok(Entry {
@@ -221,7 +225,7 @@ impl Saved {
             codec: header.codec,
             body_len: narrow(self.body.len(), "chunk body")?,
             mask,
-            id: header.content_id(),
+            id,
         })
     }
 
@@ -255,7 +259,9 @@ impl Saved {
             prologue.image_uuid,
             prologue.encrypted(),
             meta_json,
-            index_table.or(self.table).unwrap_or_default(),
+            index_table
+                .or(self.table)
+                .unwrap_or_else(|| blank_table(&prologue.geometry)),
             entries,
         )?;
         let saved = |chunk: &ChunkId| manifest.find(*chunk).is_some();
@@ -274,8 +280,16 @@ impl Saved {
                 keys: self.keys,
                 manifest,
                 positions,
-                tail: None,
+                signers: Vec::new(),
             },
         })
     }
+}
+
+/// An empty sector 0: nothing is known of the table.
+fn blank_table(geometry: &Geometry) -> Vec<Region> {
+    vec![Region {
+        offset: 0,
+        bytes: vec![0; geometry.sector_size as usize],
+    }]
 }

@@ -5,16 +5,18 @@
 //!
 //! ```text
 //!    0  sync magic 8               D1 44 43 52 0D 0A 1A D8
-//!    8  type u8                    1 META, 2 TABLE, 3 CHUNK, 4 INDEX, 5 SIG, 6 TRAILER
-//!    9  codec u8                   0 raw, 1 zstd, 2 zero, 3 reserved (reference to a base image)
-//!   10  flags u8                   1 encrypted, 2 body ends with a mask (CHUNK)
-//!   11  reserved 1
+//!    8  type u8                    1 META, 2 TABLE, 3 CHUNK, 4 INDEX, 5 SIG, 6 TRAILER, 7 PROLOGUE; from 128 passed over when unknown
+//!    9  codec u8                   0 raw, 1 zstd, 2 zero, 3 reserved (reference to a base image); bit 7: the plain form
+//!                                  ends with a mask (CHUNK)
+//!   10  cipher u8                  0 none, 1 XChaCha20-Poly1305
+//!   11  hash u8                    1 BLAKE3: id and stored hash
 //!   12  chunk number u32           0 when not a CHUNK
 //!   16  first 8 bytes of the image UUID
 //!   24  stored length u64          bytes after this header, tag included, padding not
 //!   32  plain length u64           after decompression
 //!   40  nonce 24                   zero when not encrypted
-//!   64  id 32                      CHUNK: content id; others: BLAKE3 of the plain body (keyed when encrypted)
+//!   64  id 32                      CHUNK: content id, in an encrypted image its sealed form; others: BLAKE3 of the plain
+//!                                  body (keyed when encrypted)
 //!   96  BLAKE3-128 of the stored bytes
 //!  112  reserved 12
 //!  124  CRC-32 (IEEE) of bytes 0..124
@@ -26,11 +28,12 @@ use std::sync::Arc;
 
 use crate::bytes::Fields;
 use crate::codec::{self, Body, Codec};
-use crate::error::{FormatError, Result, at_most};
+use crate::error::{FormatError, Result, at_most, unknown};
 use crate::id::stored_hash;
 use crate::manifest::Entry;
 use crate::meta::META_MAX;
-use crate::prologue::identity;
+use crate::names::Class;
+use crate::prologue::{HASH_BLAKE3, PROLOGUE_BYTES, identity};
 use crate::seal::{Keys, NONCE_BYTES, TAG_BYTES};
 use crate::{ChunkId, ContentId, Geometry, IdKey, Mask, index, table};
 
@@ -46,8 +49,11 @@ const NONCE_AT: usize = 40;
 const HASH_AT: usize = 96;
 const CRC_AT: usize = 124;
 
-const FLAG_ENCRYPTED: u8 = 1;
-const FLAG_MASK: u8 = 2;
+const MASK_FOLLOWS: u8 = 0x80;
+const CIPHER_NONE: u8 = 0;
+const CIPHER_XCHACHA: u8 = 1;
+/// Types from here on are passed over by a reader that does not know them.
+const OPTIONAL_FROM: u8 = 128;
 
 /// What a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +71,14 @@ pub enum RecordKind {
     Signature,
     /// Last record.
     Trailer,
+    /// Copy of the prologue, right before the trailer.
+    Prologue,
+    /// A type of a later version.
+    Other(u8),
 }
 
 impl RecordKind {
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Meta => 1,
             Self::Table => 2,
@@ -76,10 +86,19 @@ impl RecordKind {
             Self::Index => 4,
             Self::Signature => 5,
             Self::Trailer => 6,
+            Self::Prologue => 7,
+            Self::Other(code) => code,
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    /// Whether the image makes sense to a reader that does not know the type: true for known ones, and for those that later
+    /// versions set aside to be passed over.
+    #[must_use]
+    pub fn is_optional(self) -> bool {
+        !matches!(self, Self::Other(code) if code < OPTIONAL_FROM)
+    }
+
+    fn from_code(code: u8) -> Self {
         [
             Self::Meta,
             Self::Table,
@@ -87,9 +106,11 @@ impl RecordKind {
             Self::Index,
             Self::Signature,
             Self::Trailer,
+            Self::Prologue,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
+        .unwrap_or(Self::Other(code))
     }
 
     /// The word in messages.
@@ -101,6 +122,8 @@ impl RecordKind {
             Self::Index => "index",
             Self::Signature => "signature record",
             Self::Trailer => "trailer",
+            Self::Prologue => "copy of the prologue",
+            Self::Other(_) => "record of an unknown type",
         }
     }
 }
@@ -147,20 +170,29 @@ impl Header {
         if crc32fast::hash(covered).to_le_bytes() != *crc {
             return Err(damaged("its CRC does not match"));
         }
-        let kind = RecordKind::from_code(fields.u8()?).ok_or(damaged("its type is unknown"))?;
-        let codec = Codec::from_code(fields.u8()?)?;
-        let flags = fields.u8()?;
-        if flags & !(FLAG_ENCRYPTED | FLAG_MASK) != 0 {
-            return Err(damaged("its flags are unknown"));
+        let kind = RecordKind::from_code(fields.u8()?);
+        let form = fields.u8()?;
+        let (cipher, hash) = (fields.u8()?, fields.u8()?);
+        if hash != HASH_BLAKE3 {
+            return Err(unknown(Class::Hash, hash));
         }
-        fields.zeros(1)?;
+        // Codec and cipher of a record that nobody here opens are nobody's business here.
+        let foreign = matches!(kind, RecordKind::Other(_));
+        let codec = if foreign {
+            Codec::Raw
+        } else {
+            Codec::from_code(form & !MASK_FOLLOWS)?
+        };
+        if !foreign && !matches!(cipher, CIPHER_NONE | CIPHER_XCHACHA) {
+            return Err(unknown(Class::Cipher, cipher));
+        }
         let mut aad = [0; AAD_BYTES];
         aad.copy_from_slice(&bytes[..AAD_BYTES]);
         let header = Self {
             kind,
             codec,
-            encrypted: flags & FLAG_ENCRYPTED != 0,
-            masked: flags & FLAG_MASK != 0,
+            encrypted: cipher != CIPHER_NONE,
+            masked: !foreign && form & MASK_FOLLOWS != 0,
             chunk: ChunkId(fields.u32()?),
             uuid_prefix: fields.array()?,
             stored_len: fields.u64()?,
@@ -193,6 +225,9 @@ impl Header {
             RecordKind::Index => index::plain_max(geometry, self.stored_len),
             RecordKind::Signature => 4096,
             RecordKind::Trailer => 128,
+            RecordKind::Prologue => PROLOGUE_BYTES as u64,
+            // Only its length in the file counts, and that is held against the volume.
+            RecordKind::Other(_) => return Ok(()),
         };
         at_most("length of a record's plain form", self.plain_len, limit)?;
         at_most(
@@ -203,15 +238,59 @@ impl Header {
         if self.kind != RecordKind::Chunk && (self.codec == Codec::Zero || self.masked) {
             return Err(damaged("its codec does not fit its type"));
         }
-        if self.encrypted && self.stored_len < TAG_BYTES as u64 {
+        if self.kind != RecordKind::Chunk && self.chunk != ChunkId(0) {
+            return Err(damaged("it has a chunk number and is no chunk"));
+        }
+        if !self.encrypted && self.nonce != [0; NONCE_BYTES] {
+            return Err(damaged("it has a nonce and is not encrypted"));
+        }
+        let tag = if self.encrypted { TAG_BYTES as u64 } else { 0 };
+        let Some(body_len) = self.stored_len.checked_sub(tag) else {
             return Err(damaged("it is too short to be encrypted"));
+        };
+        let mask_len = match self.kind {
+            RecordKind::Chunk => {
+                let len = geometry.chunk_len(self.chunk);
+                let mask_len = if self.masked {
+                    Mask::byte_len(len) as u64
+                } else {
+                    0
+                };
+                if self.plain_len <= mask_len {
+                    return Err(damaged("it has no used blocks"));
+                }
+                let used = self.plain_len - mask_len;
+                if (used == u64::from(len)) == self.masked {
+                    return Err(damaged("its length does not fit its chunk"));
+                }
+                mask_len
+            }
+            _ => 0,
+        };
+        let fits = match self.codec {
+            Codec::Raw => body_len == self.plain_len,
+            Codec::Zstd => body_len <= self.plain_len,
+            Codec::Zero => body_len == mask_len,
+        };
+        if !fits {
+            return Err(damaged("its length does not fit its codec"));
         }
         Ok(())
     }
 
+    /// Used bytes of a chunk.
+    pub(crate) fn used_bytes(&self, geometry: &Geometry) -> u64 {
+        let mask = if self.masked {
+            Mask::byte_len(geometry.chunk_len(self.chunk)) as u64
+        } else {
+            0
+        };
+        self.plain_len.saturating_sub(mask)
+    }
+
     /// Bytes from the start of this record to the start of the next.
     pub(crate) fn record_len(&self) -> u64 {
-        padded(HEADER_BYTES as u64 + self.stored_len)
+        padded((HEADER_BYTES as u64).saturating_add(self.stored_len))
     }
 
     /// Checks the stored bytes, and leaves the body as it goes on the wire (decrypted, still compressed).
@@ -275,7 +354,21 @@ impl Header {
     }
 }
 
-/// Next multiple of [`ALIGN`]. Lengths are limited far below the wrap before they get here.
+/// Type of a header whose CRC holds, before anything is known of its image.
+pub(crate) fn raw_kind(bytes: &[u8; HEADER_BYTES]) -> Option<RecordKind> {
+    let (covered, crc) = bytes.split_at(CRC_AT);
+    let whole = bytes.starts_with(&SYNC) && crc32fast::hash(covered).to_le_bytes() == *crc;
+    whole.then(|| RecordKind::from_code(bytes[8]))
+}
+
+/// Stored length as a header declares it.
+pub(crate) fn stored_len(bytes: &[u8; HEADER_BYTES]) -> u64 {
+    let mut len = [0; 8];
+    len.copy_from_slice(&bytes[24..32]);
+    u64::from_le_bytes(len)
+}
+
+/// Next multiple of [`ALIGN`]; saturates near the wrap, which no volume reaches.
 pub(crate) fn padded(len: u64) -> u64 {
     len.saturating_add(ALIGN - 1) / ALIGN * ALIGN
 }
@@ -396,7 +489,7 @@ impl RecordSealer {
                 masked: !entry.mask.is_full(),
                 chunk: entry.chunk,
                 plain_len: codec::plain_len(&entry.mask) as u64,
-                id: entry.id.0,
+                id: chunk_name(self.id_key(), entry.chunk, &entry.id),
                 body,
             },
             &mut record,
@@ -436,7 +529,7 @@ impl RecordSealer {
         Ok(record)
     }
 
-    /// A record that stays readable without a password (SIG, TRAILER).
+    /// A record that stays readable without a password (SIG, PROLOGUE, TRAILER).
     pub(crate) fn pack_open(&self, kind: RecordKind, plain: &[u8]) -> Result<Vec<u8>> {
         let open = Self {
             keys: None,
@@ -464,9 +557,13 @@ impl RecordSealer {
         let mut header = [0; HEADER_BYTES];
         header[0..8].copy_from_slice(&SYNC);
         header[8] = new.kind.code();
-        header[9] = new.codec.code();
-        header[10] = if keys.is_some() { FLAG_ENCRYPTED } else { 0 }
-            | if new.masked { FLAG_MASK } else { 0 };
+        header[9] = new.codec.code() | if new.masked { MASK_FOLLOWS } else { 0 };
+        header[10] = if keys.is_some() {
+            CIPHER_XCHACHA
+        } else {
+            CIPHER_NONE
+        };
+        header[11] = HASH_BLAKE3;
         header[12..16].copy_from_slice(&new.chunk.0.to_le_bytes());
         header[16..24].copy_from_slice(&self.image_uuid[..8]);
         header[24..32].copy_from_slice(&(stored_len as u64).to_le_bytes());
@@ -492,9 +589,14 @@ impl RecordSealer {
     }
 }
 
-/// The id in a chunk's header as the manifest's type.
-impl Header {
-    pub(crate) fn content_id(&self) -> ContentId {
-        ContentId(self.id)
-    }
+/// The id a chunk's header carries: its content id. In an encrypted image that would show which chunks are equal, so it
+/// is hashed once more, with the number of the chunk.
+pub(crate) fn chunk_name(id_key: Option<&IdKey>, chunk: ChunkId, id: &ContentId) -> [u8; 32] {
+    let Some(key) = id_key else {
+        return id.0;
+    };
+    let mut hasher = blake3::Hasher::new_keyed(&key.to_bytes());
+    hasher.update(&id.0);
+    hasher.update(&chunk.0.to_le_bytes());
+    hasher.finalize().into()
 }

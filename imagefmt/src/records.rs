@@ -10,13 +10,17 @@
 //! An image is whole, as far as that can be told without a password, when there are no gaps, every record passes and
 //! [`Records::summary`] finds the trailer. Every single byte of the file is covered by one of the three.
 
+use std::collections::BTreeMap;
+
 use positioned_io::ReadAt;
 
-use crate::error::Result;
+use crate::error::{FormatError, Result};
 use crate::image::{Summary, summarize};
+use crate::names::{Class, Name};
 use crate::prologue::Prologue;
 use crate::scan::{Gap, Scan};
 use crate::store::{Store, Volume};
+use crate::trailer::TRAILER_BYTES;
 use crate::{ChunkId, Geometry, Position, RecordKind};
 
 /// A record as its header describes it.
@@ -30,6 +34,10 @@ pub struct Record {
     pub position: Position,
     /// Bytes of header, stored body and padding.
     pub bytes: u64,
+    /// Used bytes of a chunk.
+    pub(crate) used_bytes: u64,
+    /// Id in its header.
+    pub(crate) id: [u8; 32],
 }
 
 /// All records of an image, found by their headers.
@@ -39,6 +47,8 @@ pub struct Records<R> {
     prologue: Prologue,
     records: Vec<Record>,
     gaps: Vec<Gap>,
+    refused: Vec<(Position, FormatError)>,
+    trailing: u64,
 }
 
 impl<R: ReadAt> Records<R> {
@@ -60,14 +70,22 @@ impl<R: ReadAt> Records<R> {
                 chunk: header.chunk,
                 position,
                 bytes: header.record_len(),
+                used_bytes: match header.kind {
+                    RecordKind::Chunk => header.used_bytes(&prologue.geometry),
+                    _ => 0,
+                },
+                id: header.id,
             });
         }
-        let gaps = scan.gaps;
+        let (mut gaps, refused) = (scan.gaps, scan.refused);
+        let trailing = behind_the_end(&store, &prologue, &mut gaps);
         Ok(Self {
             store,
             prologue,
             records,
             gaps,
+            refused,
+            trailing,
         })
     }
 
@@ -81,6 +99,45 @@ impl<R: ReadAt> Records<R> {
     #[must_use]
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
+    }
+
+    /// Places in gaps at which a header stands that is what was written and breaks a rule of the format, with the rule.
+    #[must_use]
+    pub fn refused(&self) -> &[(Position, FormatError)] {
+        &self.refused
+    }
+
+    /// Bytes behind the end of the image or of its volumes that belong to nothing: a copy in whole blocks has them.
+    #[must_use]
+    pub fn trailing(&self) -> u64 {
+        self.trailing
+    }
+
+    /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.
+    #[must_use]
+    pub fn damaged_prologues(&self) -> Vec<u32> {
+        self.store.damaged_prologues()
+    }
+
+    /// Records of a type this program does not know and may pass over: type, name where the image gives one, and number of
+    /// them.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<(u8, Name, usize)> {
+        let mut counts = BTreeMap::new();
+        for record in &self.records {
+            if let RecordKind::Other(number) = record.kind
+                && record.kind.is_optional()
+            {
+                *counts.entry(number).or_default() += 1;
+            }
+        }
+        let names = &self.prologue.names;
+        let named = |(number, count)| (number, names.name(Class::Record, u64::from(number)), count);
+        counts.into_iter().map(named).collect()
+    }
+
+    pub(crate) fn prologue(&self) -> &Prologue {
+        &self.prologue
     }
 
     /// Disk, sectors, chunks.
@@ -114,4 +171,33 @@ impl<R: ReadAt> Records<R> {
         self.store.stored(&header, position, scratch)?;
         header.check_stored(scratch, position.offset)
     }
+}
+
+/// Takes out of the gaps those that lie behind the end of the image, and those at the ends of earlier volumes when they are
+/// exactly what these have grown by. Answers their bytes.
+fn behind_the_end<R: ReadAt>(store: &Store<R>, prologue: &Prologue, gaps: &mut Vec<Gap>) -> u64 {
+    let Ok((trailer, at)) = store.trailer(prologue) else {
+        return 0;
+    };
+    let end = at.offset.saturating_add(TRAILER_BYTES as u64);
+    let last = store.volume_len(at.volume).saturating_sub(end);
+    let grown = store
+        .total_len()
+        .saturating_sub(last)
+        .saturating_sub(trailer.total_len);
+    let ends_volume = |gap: &Gap| {
+        let end = gap.position.offset.saturating_add(gap.bytes);
+        gap.position.volume < at.volume && end == store.volume_len(gap.position.volume)
+    };
+    let earlier: u64 = gaps
+        .iter()
+        .filter(|gap| ends_volume(gap))
+        .map(|gap| gap.bytes)
+        .sum();
+    let explained = earlier == grown;
+    gaps.retain(|gap| {
+        let behind = gap.position.volume == at.volume && gap.position.offset >= end;
+        !(behind || explained && ends_volume(gap))
+    });
+    last.saturating_add(if explained { grown } else { 0 })
 }

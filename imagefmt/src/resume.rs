@@ -7,9 +7,10 @@
 
 use positioned_io::ReadAt;
 
-use crate::error::{FormatError, Result};
+use crate::error::{FormatError, Result, unknown};
 use crate::image::unlock;
-use crate::prologue::PROLOGUE_BYTES;
+use crate::names::Class;
+use crate::prologue::{PROLOGUE_BYTES, named};
 use crate::rebuild::Saved;
 use crate::record::RecordKind;
 use crate::store::{Store, Volume};
@@ -49,13 +50,29 @@ impl Unfinished {
             volume: 0,
             offset: PROLOGUE_BYTES as u64,
         };
+        let mut scratch = Vec::new();
         while let Ok(header) = store.header(&prologue, at) {
             let kept = match header.kind {
                 RecordKind::Meta | RecordKind::Table | RecordKind::Chunk => {
                     saved.takes(&store, &prologue, at, &header)
                 }
-                // The end of an image that only lacks its name, or of something newer.
-                RecordKind::Index | RecordKind::Signature | RecordKind::Trailer => false,
+                RecordKind::Other(number) if !header.kind.is_optional() => {
+                    return Err(named(
+                        unknown(Class::Record, number),
+                        Class::Record,
+                        &prologue.names,
+                    ));
+                }
+                // Passed over and kept, when it is whole.
+                RecordKind::Other(_) => store
+                    .stored(&header, at, &mut scratch)
+                    .and_then(|()| header.check_stored(&scratch, at.offset))
+                    .is_ok(),
+                // The end of an image that only lacks its name.
+                RecordKind::Index
+                | RecordKind::Signature
+                | RecordKind::Prologue
+                | RecordKind::Trailer => false,
             };
             if !kept {
                 break;

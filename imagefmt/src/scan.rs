@@ -10,12 +10,15 @@
 use positioned_io::ReadAt;
 
 use crate::Position;
+use crate::error::FormatError;
 use crate::prologue::{PROLOGUE_BYTES, Prologue};
-use crate::record::{ALIGN, Header, SYNC};
+use crate::record::{ALIGN, HEADER_BYTES, Header, SYNC, raw_kind};
 use crate::store::Store;
 
 /// Bytes searched at once.
 const WINDOW: u64 = 64 << 10;
+/// Headers that break a rule and are remembered.
+const REFUSED_MAX: usize = 256;
 /// How often a walk may go back into the record before a hole, in case bytes were lost from its middle and whole
 /// records now lie inside its declared length. Bounded, or a file of nested headers would be hashed over and over.
 const SEARCHES_BACK_MAX: u32 = 1024;
@@ -40,6 +43,8 @@ pub(crate) struct Scan<'a, R> {
     searches_back: u32,
     window: Vec<u8>,
     pub(crate) gaps: Vec<Gap>,
+    /// Headers that are what was written and break a rule.
+    pub(crate) refused: Vec<(Position, FormatError)>,
 }
 
 impl<'a, R: ReadAt> Scan<'a, R> {
@@ -52,6 +57,7 @@ impl<'a, R: ReadAt> Scan<'a, R> {
             searches_back: SEARCHES_BACK_MAX,
             window: Vec::new(),
             gaps: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -84,11 +90,28 @@ impl<'a, R: ReadAt> Scan<'a, R> {
     }
 
     /// The record at this place, when it is there with all its bytes.
-    fn whole(&self, at: Position) -> Option<(Position, Header)> {
+    fn whole(&mut self, at: Position) -> Option<(Position, Header)> {
         // An unreadable place is a place without a record: what lies behind it may still be read.
-        let header = self.store.header(self.prologue, at).ok()?;
+        let header = match self.store.header(self.prologue, at) {
+            Ok(header) => header,
+            Err(error) => {
+                self.refuse(at, error);
+                return None;
+            }
+        };
         let end = at.offset.checked_add(header.record_len())?;
         (end <= self.store.volume_len(at.volume)).then_some((at, header))
+    }
+
+    /// Remembers why a header whose CRC holds is none.
+    fn refuse(&mut self, at: Position, error: FormatError) {
+        let mut bytes = [0; HEADER_BYTES];
+        let whole = self.refused.len() < REFUSED_MAX
+            && self.store.read(at, &mut bytes).is_ok()
+            && raw_kind(&bytes).is_some();
+        if whole {
+            self.refused.push((at, error));
+        }
     }
 
     /// The next record of this volume by its sync magic.
@@ -111,11 +134,9 @@ impl<'a, R: ReadAt> Scan<'a, R> {
             // A window that cannot be read is passed over.
             if self.store.read_vec(at, size, &mut window).is_ok() {
                 let step = usize::try_from(ALIGN).unwrap_or(64);
-                found = window
-                    .chunks(step)
-                    .zip((at.offset..).step_by(step))
-                    .filter(|(piece, _)| piece.starts_with(&SYNC))
-                    .find_map(|(_, offset)| self.whole(Position { offset, ..at }));
+                let pieces = window.chunks(step).zip((at.offset..).step_by(step));
+                let mut places = pieces.filter(|(piece, _)| piece.starts_with(&SYNC));
+                found = places.find_map(|(_, offset)| self.whole(Position { offset, ..at }));
             }
             at.offset = at.offset.saturating_add(WINDOW);
         }

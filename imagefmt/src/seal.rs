@@ -11,7 +11,7 @@
 //! Slot layout, 256 bytes:
 //!
 //! ```text
-//!    0  kind u32 (1 argon2id), memory KiB u32, passes u32, lanes u32
+//!    0  kind u32 (0 empty, 1 argon2id; others are passed over), memory KiB u32, passes u32, lanes u32
 //!   16  salt 16
 //!   32  nonce 24
 //!   56  image key, encrypted 32
@@ -25,7 +25,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::IdKey;
 use crate::bytes::Fields;
-use crate::error::{FormatError, Result, at_most};
+use crate::error::{FormatError, Result, at_most, unknown};
+use crate::names::{Class, Names};
+use crate::prologue::named;
 
 /// Key slots in a prologue.
 pub(crate) const SLOTS: usize = 8;
@@ -36,6 +38,8 @@ pub(crate) const TAG_BYTES: usize = 16;
 /// Bytes of a nonce.
 pub(crate) const NONCE_BYTES: usize = 24;
 
+/// A slot nobody uses any more.
+const KIND_EMPTY: u32 = 0;
 const KIND_ARGON2ID: u32 = 1;
 /// A file must not be able to ask for more than 1 GiB ...
 const MEMORY_MAX_KIB: u64 = 1 << 20;
@@ -111,9 +115,34 @@ impl std::fmt::Debug for NewPassword {
     }
 }
 
-/// A wrapped image key.
+/// One way to the image key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeySlot {
+pub(crate) enum KeySlot {
+    /// By a password.
+    Password(PasswordSlot),
+    /// A kind of a later version, or an empty slot: kept as it is and passed over.
+    Other(u32, Box<[u8; SLOT_BYTES]>),
+}
+
+impl KeySlot {
+    pub(crate) fn parse(bytes: &[u8; SLOT_BYTES]) -> Result<Self> {
+        match Fields::new(bytes, "key slot").u32()? {
+            KIND_ARGON2ID => PasswordSlot::parse(bytes).map(Self::Password),
+            kind => Ok(Self::Other(kind, Box::new(*bytes))),
+        }
+    }
+
+    pub(crate) fn to_bytes(&self) -> [u8; SLOT_BYTES] {
+        match self {
+            Self::Password(slot) => slot.to_bytes(),
+            Self::Other(_, bytes) => **bytes,
+        }
+    }
+}
+
+/// The image key, wrapped by the key that argon2id makes from a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PasswordSlot {
     cost: KdfCost,
     salt: [u8; 16],
     nonce: [u8; NONCE_BYTES],
@@ -121,7 +150,7 @@ pub(crate) struct KeySlot {
     tag: [u8; TAG_BYTES],
 }
 
-impl KeySlot {
+impl PasswordSlot {
     /// Wraps the image key for one password.
     pub(crate) fn wrap(new: &NewPassword, cost: KdfCost, identity: &[u8; 32]) -> Result<Self> {
         let mut slot = Self {
@@ -199,7 +228,7 @@ impl KeySlot {
         aad
     }
 
-    pub(crate) fn to_bytes(&self) -> [u8; SLOT_BYTES] {
+    fn to_bytes(&self) -> [u8; SLOT_BYTES] {
         let mut out = [0; SLOT_BYTES];
         out[0..4].copy_from_slice(&KIND_ARGON2ID.to_le_bytes());
         out[4..8].copy_from_slice(&self.cost.memory_kib.to_le_bytes());
@@ -212,11 +241,9 @@ impl KeySlot {
         out
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+    fn parse(bytes: &[u8]) -> Result<Self> {
         let mut fields = Fields::new(bytes, "key slot");
-        if fields.u32()? != KIND_ARGON2ID {
-            return Err(fields.damaged("its kind is unknown"));
-        }
+        let _kind = fields.u32()?;
         let cost = KdfCost {
             memory_kib: fields.u32()?,
             passes: fields.u32()?,
@@ -232,18 +259,44 @@ impl KeySlot {
     }
 }
 
-/// Opens the first slot that the password fits.
+/// Opens the first slot that the password fits. Slots that cannot be tried stand in nobody's way.
 pub(crate) fn open_slots(
     slots: &[KeySlot],
-    password: &Password,
+    names: &Names,
+    password: Option<&Password>,
     identity: &[u8; 32],
 ) -> Result<Zeroizing<[u8; 32]>> {
-    for slot in slots {
-        if let Some(key) = slot.unwrap(password, identity)? {
-            return Ok(key);
+    let by_password: Vec<&PasswordSlot> = slots
+        .iter()
+        .filter_map(|slot| match slot {
+            KeySlot::Password(slot) => Some(slot),
+            KeySlot::Other(..) => None,
+        })
+        .collect();
+    let other = slots.iter().find_map(|slot| match slot {
+        KeySlot::Other(kind, _) if *kind != KIND_EMPTY => Some(*kind),
+        _ => None,
+    });
+    if by_password.is_empty() {
+        return Err(match other {
+            Some(kind) => named(unknown(Class::KeySlot, kind), Class::KeySlot, names),
+            None => FormatError::Damaged {
+                what: "prologue",
+                offset: 0,
+                reason: "no key slot opens the image",
+            },
+        });
+    }
+    let password = password.ok_or(FormatError::PasswordNeeded)?;
+    let mut refused = None;
+    for slot in by_password {
+        match slot.unwrap(password, identity) {
+            Ok(Some(key)) => return Ok(key),
+            Ok(None) => {}
+            Err(error) => refused = refused.or(Some(error)),
         }
     }
-    Err(FormatError::WrongPassword)
+    Err(refused.unwrap_or(FormatError::WrongPassword))
 }
 
 /// Keys of an open image.

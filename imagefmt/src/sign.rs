@@ -1,22 +1,25 @@
-//! Signatures: who vouches for an image. ed25519 over the root and META's hash, in an optional SIG record between
-//! index and trailer. An agent checks it before it wipes a disk, and then every chunk by its id.
+//! Signatures: who vouches for an image. Any number of SIG records between index and trailer, each over the root, which
+//! covers META, TABLE and content. An agent checks it before it wipes a disk, and then every chunk by its id.
 //!
 //! ```text
-//! public key 32 | signature 64
+//! algorithm u16 (1 ed25519) | key length u16 | signature length u16 | reserved 2 | public key | signature
 //! ```
 //!
 //! The public key in the record only tells which key to look for; trust comes from the key the caller passes.
 
 use ed25519_dalek::{Signature, Signer};
 
-use crate::Manifest;
+use crate::Root;
+use crate::bytes::Fields;
 use crate::error::{FormatError, Result};
 use crate::record::HEADER_BYTES;
 
 /// Bytes of the record: header and body, padded.
 pub(crate) const SIGNATURE_RECORD_BYTES: usize =
-    (HEADER_BYTES + SIGNATURE_BYTES).next_multiple_of(64);
-const SIGNATURE_BYTES: usize = 32 + 64;
+    (HEADER_BYTES + 8 + KEY_BYTES + SIGNATURE_BYTES).next_multiple_of(64);
+const ED25519: u16 = 1;
+const KEY_BYTES: usize = 32;
+const SIGNATURE_BYTES: usize = 64;
 
 /// The operator's private key.
 #[derive(Clone)]
@@ -41,9 +44,14 @@ impl SigningKey {
         VerifyingKey(self.0.verifying_key().to_bytes())
     }
 
-    pub(crate) fn sign(&self, manifest: &Manifest) -> Vec<u8> {
-        let mut body = self.public().0.to_vec();
-        body.extend_from_slice(&self.0.sign(&message(manifest)).to_bytes());
+    /// Body of a SIG record.
+    pub(crate) fn sign(&self, root: &Root) -> Vec<u8> {
+        let mut body = Vec::new();
+        for field in [ED25519, 32, 64, 0] {
+            body.extend_from_slice(&field.to_le_bytes());
+        }
+        body.extend_from_slice(&self.public().0);
+        body.extend_from_slice(&self.0.sign(&message(root)).to_bytes());
         body
     }
 }
@@ -52,30 +60,29 @@ impl SigningKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyingKey(pub [u8; 32]);
 
-impl VerifyingKey {
-    pub(crate) fn verify(&self, manifest: &Manifest, body: &[u8]) -> Result<()> {
-        let (Some(key), Some(signature)) = (
-            body.first_chunk::<32>(),
-            body.get(32..).and_then(|s| s.try_into().ok()),
-        ) else {
-            return Err(FormatError::BadSignature);
-        };
-        if *key != self.0 {
-            return Err(FormatError::BadSignature);
-        }
-        let signature: [u8; 64] = signature;
-        ed25519_dalek::VerifyingKey::from_bytes(&self.0)
-            .and_then(|key| {
-                key.verify_strict(&message(manifest), &Signature::from_bytes(&signature))
-            })
-            .map_err(|_| FormatError::BadSignature)
+/// Holds the body of a SIG record against the root by the key it brings; `None` for an algorithm of a later version.
+pub(crate) fn check(body: &[u8], root: &Root) -> Result<Option<VerifyingKey>> {
+    let mut fields = Fields::new(body, "signature record");
+    if fields.u16()? != ED25519 {
+        return Ok(None);
     }
+    let lengths = (fields.u16()?, fields.u16()?);
+    fields.zeros(2)?;
+    if (usize::from(lengths.0), usize::from(lengths.1)) != (KEY_BYTES, SIGNATURE_BYTES) {
+        return Err(fields.damaged("its lengths are not those of ed25519"));
+    }
+    let key = fields.array()?;
+    let signature = Signature::from_bytes(&fields.array()?);
+    fields.end()?;
+    ed25519_dalek::VerifyingKey::from_bytes(&key)
+        .and_then(|key| key.verify_strict(&message(root), &signature))
+        .map_err(|_| FormatError::BadSignature)?;
+    Ok(Some(VerifyingKey(key)))
 }
 
 /// What is signed. The context keeps the signature from meaning anything elsewhere.
-fn message(manifest: &Manifest) -> Vec<u8> {
+fn message(root: &Root) -> Vec<u8> {
     let mut message = b"diskcast image signature 1\0".to_vec();
-    message.extend_from_slice(&manifest.root().0);
-    message.extend_from_slice(blake3::hash(manifest.meta_json()).as_bytes());
+    message.extend_from_slice(&root.0);
     message
 }

@@ -3,9 +3,9 @@
 use positioned_io::ReadAt;
 
 use crate::error::{FormatError, Result, to_usize};
-use crate::prologue::{MAGIC, PROLOGUE_BYTES, Prologue};
+use crate::names::Class;
+use crate::prologue::{MAGIC, PROLOGUE_BYTES, Prologue, named};
 use crate::record::{HEADER_BYTES, Header};
-use crate::trailer::{BODY_BYTES, TRAILER_BYTES, Trailer};
 use crate::{Position, RecordKind};
 
 /// One volume and its length in bytes.
@@ -37,6 +37,11 @@ impl<R: ReadAt> Store<R> {
         self.volumes
             .iter()
             .fold(0, |sum, volume| sum.saturating_add(volume.len))
+    }
+
+    /// Number of volumes.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.volumes.len()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn volume_len(&self, volume: u32) -> u64 {
@@ -82,32 +87,6 @@ impl<R: ReadAt> Store<R> {
         self.read(at, out)
     }
 
-    /// The prologues, checked against each other.
-    pub(crate) fn prologue(&self) -> Result<Prologue> {
-        let first = self.volume_prologue(0)?;
-        if first.volume != 0 {
-            return Err(FormatError::VolumeMismatch {
-                expected: 1,
-                found: first.volume.saturating_add(1),
-            });
-        }
-        for number in 1..u32::try_from(self.volumes.len()).unwrap_or(u32::MAX) {
-            let next = self.volume_prologue(number)?;
-            if (Prologue {
-                volume: 0,
-                ..next.clone()
-            }) != first
-                || next.volume != number
-            {
-                return Err(FormatError::VolumeMismatch {
-                    expected: number + 1,
-                    found: next.volume.saturating_add(1),
-                });
-            }
-        }
-        Ok(first)
-    }
-
     pub(crate) fn volume_prologue(&self, number: u32) -> Result<Prologue> {
         let len = self.volume(number)?.len.min(PROLOGUE_BYTES as u64);
         let mut bytes = Vec::with_capacity(PROLOGUE_BYTES);
@@ -132,12 +111,20 @@ impl<R: ReadAt> Store<R> {
     pub(crate) fn header(&self, prologue: &Prologue, at: Position) -> Result<Header> {
         let mut bytes = [0; HEADER_BYTES];
         self.read(at, &mut bytes)?;
-        let header = Header::parse(&bytes, &prologue.geometry, at.offset)?;
+        let header = Header::parse(&bytes, &prologue.geometry, at.offset).map_err(|error| {
+            [Class::Codec, Class::Cipher, Class::Hash]
+                .into_iter()
+                .fold(error, |error, class| named(error, class, &prologue.names))
+        })?;
         if header.uuid_prefix != prologue.image_uuid[..8] {
             return Err(header.damaged(at.offset, "it belongs to another image"));
         }
-        let open = matches!(header.kind, RecordKind::Signature | RecordKind::Trailer);
-        if header.encrypted != (prologue.encrypted() && !open) {
+        let open = matches!(
+            header.kind,
+            RecordKind::Signature | RecordKind::Prologue | RecordKind::Trailer
+        );
+        let foreign = matches!(header.kind, RecordKind::Other(_));
+        if !foreign && header.encrypted != (prologue.encrypted() && !open) {
             return Err(header.damaged(
                 at.offset,
                 "it is encrypted and the image is not, or the other way round",
@@ -160,59 +147,6 @@ impl<R: ReadAt> Store<R> {
         }
         out.truncate(stored);
         Ok(())
-    }
-
-    /// The trailer, and where it stands.
-    pub(crate) fn trailer(&self, prologue: &Prologue) -> Result<(Trailer, Position)> {
-        let last = u32::try_from(self.volumes.len())
-            .unwrap_or(u32::MAX)
-            .saturating_sub(1);
-        let truncated = || {
-            if prologue.divided {
-                FormatError::VolumeMissing {
-                    number: last.saturating_add(2),
-                }
-            } else {
-                FormatError::Truncated {
-                    len: self.total_len(),
-                }
-            }
-        };
-        let len = self.volume_len(last);
-        let Some(offset) = len
-            .checked_sub(TRAILER_BYTES as u64)
-            .filter(|&at| at >= PROLOGUE_BYTES as u64)
-        else {
-            return Err(truncated());
-        };
-        let at = Position {
-            volume: last,
-            offset,
-        };
-        let mut sync = [0; 8];
-        self.read(at, &mut sync)?;
-        if sync != crate::record::SYNC {
-            return Err(truncated());
-        }
-        let header = self.header(prologue, at)?;
-        if header.kind != RecordKind::Trailer || header.stored_len != BODY_BYTES as u64 {
-            return Err(truncated());
-        }
-        let mut body = Vec::new();
-        self.stored(&header, at, &mut body)?;
-        header.check_stored(&body, offset)?;
-        let body = header.plain(body, None, offset)?;
-        let trailer = Trailer::parse(&body, offset)?;
-        if u64::from(trailer.volumes) != self.volumes.len() as u64
-            || trailer.total_len != self.total_len()
-        {
-            return Err(FormatError::Damaged {
-                what: "trailer",
-                offset,
-                reason: "volumes are missing, or bytes were lost or added in copying",
-            });
-        }
-        Ok((trailer, at))
     }
 }
 

@@ -1,7 +1,7 @@
 //! TABLE: partition table sectors as raw bytes, kept apart from chunks because they are written last.
 //!
-//! Regions are sorted, do not overlap, lie inside the disk and hold at most 4 MiB together. What they mean is the
-//! business of `diskmap`.
+//! Regions are whole sectors, sorted, do not overlap, lie inside the disk and hold at most 4 MiB together; the first holds
+//! sector 0. What they mean is the business of `diskmap`.
 //!
 //! ```text
 //! count u32 | { offset u64, length u32, bytes } * count          little-endian
@@ -9,7 +9,7 @@
 
 use crate::Geometry;
 use crate::bytes::Fields;
-use crate::error::{FormatError, Result, at_most, narrow};
+use crate::error::{FormatError, Result, at_most, multiple, narrow};
 use crate::meta::inside;
 
 /// Most bytes of table sectors in one image: 4 MiB.
@@ -80,17 +80,27 @@ fn validate(table: &[Region], geometry: &Geometry) -> Result<()> {
         table.len() as u64,
         TABLE_MAX / 512,
     )?;
+    let damaged = |offset, reason| FormatError::Damaged {
+        what: "partition table (TABLE)",
+        offset,
+        reason,
+    };
+    if table.first().is_none_or(|first| first.offset != 0) {
+        return Err(damaged(0, "it does not hold sector 0"));
+    }
+    let sector = u64::from(geometry.sector_size);
     let mut end = 0;
     for region in table {
         let len = region.bytes.len() as u64;
         inside("end of a table region", region.offset, len, geometry)?;
         if len == 0 || region.offset < end {
-            return Err(FormatError::Damaged {
-                what: "partition table (TABLE)",
-                offset: region.offset,
-                reason: "regions are empty, overlap or are out of order",
-            });
+            return Err(damaged(
+                region.offset,
+                "regions are empty, overlap or are out of order",
+            ));
         }
+        multiple("offset of a table region", region.offset, sector)?;
+        multiple("length of a table region", len, sector)?;
         // `inside` has shown that this does not wrap.
         end = region.offset + len;
     }

@@ -13,11 +13,13 @@ use zeroize::Zeroizing;
 
 use crate::codec::DEFAULT_LEVEL;
 use crate::error::{FormatError, Result};
+use crate::names::Names;
 use crate::prologue::{PROLOGUE_BYTES, Prologue, identity};
 use crate::rebuild::Parts;
 use crate::record::{EncodedChunk, RecordKind, RecordSealer};
-use crate::seal::{KdfCost, KeySlot, Keys, NewPassword};
+use crate::seal::{KdfCost, KeySlot, Keys, NewPassword, PasswordSlot};
 use crate::sign::SIGNATURE_RECORD_BYTES;
+use crate::tail::COPY_RECORD_BYTES;
 use crate::trailer::{TRAILER_BYTES, Trailer};
 use crate::{
     Body, ChunkId, Entry, Geometry, IdKey, Manifest, Mask, Meta, Position, Region, Root,
@@ -59,6 +61,23 @@ impl WriterOptions {
             volume_bytes: DEFAULT_VOLUME_BYTES,
         }
     }
+}
+
+/// Where every image starts.
+const START: Position = Position {
+    volume: 0,
+    offset: 0,
+};
+
+fn refuse_small(volume_bytes: u64) -> Result<()> {
+    if volume_bytes < VOLUME_MIN {
+        return Err(FormatError::LimitExceeded {
+            what: "volume size",
+            value: volume_bytes,
+            limit: VOLUME_MIN,
+        });
+    }
+    Ok(())
 }
 
 /// Gives a divided image its further volumes. Files are the caller's; this crate opens none.
@@ -191,14 +210,32 @@ impl<W: Write> Writer<W> {
         options: WriterOptions,
         volumes: impl VolumeSink<W> + Send + 'static,
     ) -> Result<Self> {
-        if options.volume_bytes < VOLUME_MIN {
-            return Err(FormatError::LimitExceeded {
-                what: "volume size",
-                value: options.volume_bytes,
-                limit: VOLUME_MIN,
-            });
-        }
+        refuse_small(options.volume_bytes)?;
         Self::start(sink, options, Some(Box::new(volumes)))
+    }
+
+    /// A writer of a copy: its prologue is `prologue`, and records are sealed as those of the original.
+    pub(crate) fn copying(
+        sink: W,
+        prologue: Prologue,
+        sealer: RecordSealer,
+        divided: Option<(u64, Box<dyn VolumeSink<W> + Send>)>,
+    ) -> Result<Self> {
+        let mut writer = Self::going_on(
+            sink,
+            prologue,
+            DEFAULT_LEVEL,
+            START,
+            sealer.keys,
+            (None, Vec::new(), BTreeMap::new()),
+        );
+        if let Some((volume_bytes, volumes)) = divided {
+            refuse_small(volume_bytes)?;
+            writer.volume_bytes = volume_bytes;
+            writer.volumes = Some(volumes);
+        }
+        writer.write_prologue()?;
+        Ok(writer)
     }
 
     fn start(
@@ -217,11 +254,11 @@ impl<W: Write> Writer<W> {
         geometry.validate()?;
         let (slots, keys) = match &password {
             Some(new) => (
-                vec![KeySlot::wrap(
+                vec![KeySlot::Password(PasswordSlot::wrap(
                     new,
                     kdf,
                     &identity(&geometry, &image_uuid, true),
-                )?],
+                )?)],
                 Some(Arc::new(Keys::derive(&Zeroizing::new(new.key)))),
             ),
             None => (Vec::new(), None),
@@ -234,6 +271,7 @@ impl<W: Write> Writer<W> {
                 volume: 0,
                 divided: volumes.is_some(),
                 slots,
+                names: Names::default(),
             },
             volumes,
             volume_bytes,
@@ -243,10 +281,7 @@ impl<W: Write> Writer<W> {
                 keys,
             },
             level,
-            position: Position {
-                volume: 0,
-                offset: 0,
-            },
+            position: START,
             before: 0,
             meta_json: None,
             table: Vec::new(),
@@ -280,19 +315,29 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// [`FormatError::LimitExceeded`] for a description that could not be read again, [`FormatError::Io`].
     pub fn meta(&mut self, meta: &Meta) -> Result<()> {
-        let json = meta.to_json(&self.sealer.geometry)?;
+        self.meta_bytes(meta.to_json(&self.sealer.geometry)?)
+    }
+
+    /// The same from bytes that were read as a description.
+    pub(crate) fn meta_bytes(&mut self, json: Vec<u8>) -> Result<()> {
         let record = self.sealer.pack(RecordKind::Meta, &json, self.level)?;
         self.append(&record, 0)?;
         self.meta_json = Some(json);
         Ok(())
     }
 
-    /// Writes the partition table sectors. Again: the last one counts.
+    /// Writes the partition table sectors, once.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] or [`FormatError::Damaged`] for regions that overlap, are out of order, lie
-    /// outside the disk or hold more than 4 MiB; [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] the second time; [`FormatError::LimitExceeded`], [`FormatError::NotMultiple`] or
+    /// [`FormatError::Damaged`] for regions that overlap, are out of order, are no whole sectors, lie outside the disk, hold
+    /// more than 4 MiB or not sector 0; [`FormatError::Io`].
     pub fn table(&mut self, table: &[Region]) -> Result<()> {
+        if !self.table.is_empty() {
+            return Err(FormatError::Unwritable {
+                what: "an image has one partition table (TABLE)",
+            });
+        }
         let bytes = table::encode(table, &self.sealer.geometry)?;
         let record = self.sealer.pack(RecordKind::Table, &bytes, self.level)?;
         self.append(&record, 0)?;
@@ -338,12 +383,12 @@ impl<W: Write> Writer<W> {
     /// Writes index and trailer and flushes.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] without META, [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] without META or TABLE, [`FormatError::Io`].
     pub fn finish(self) -> Result<Written<W>> {
         self.finish_with(None)
     }
 
-    /// As [`Writer::finish`], with a signature over the root and META.
+    /// As [`Writer::finish`], with a signature over the root.
     ///
     /// # Errors
     /// As [`Writer::finish`].
@@ -357,6 +402,11 @@ impl<W: Write> Writer<W> {
                 what: "an image needs its description (META)",
             });
         };
+        if self.table.is_empty() {
+            return Err(FormatError::Unwritable {
+                what: "an image needs its partition table sectors (TABLE)",
+            });
+        }
         let (entries, positions): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.chunks).into_values().unzip();
         let geometry = self.sealer.geometry;
@@ -377,13 +427,19 @@ impl<W: Write> Writer<W> {
             self.level,
         )?;
         // Index, signature and trailer stay together, so that the last volume opens the image.
-        let index = self.append(&record, (SIGNATURE_RECORD_BYTES + TRAILER_BYTES) as u64)?;
+        let index = self.append(
+            &record,
+            (SIGNATURE_RECORD_BYTES + COPY_RECORD_BYTES + TRAILER_BYTES) as u64,
+        )?;
         if let Some(key) = key {
             let signature = self
                 .sealer
-                .pack_open(RecordKind::Signature, &key.sign(&manifest))?;
-            self.append(&signature, TRAILER_BYTES as u64)?;
+                .pack_open(RecordKind::Signature, &key.sign(&root))?;
+            self.put(&signature)?;
         }
+        let copy = self.prologue.as_first().to_bytes();
+        let copy = self.sealer.pack_open(RecordKind::Prologue, &copy)?;
+        self.put(&copy)?;
         let trailer = Trailer {
             index,
             index_len: record.len() as u64,

@@ -30,7 +30,7 @@ fn go_on(
         writer.meta(&meta(geometry)).unwrap();
     }
     if writer.table_regions().is_empty() {
-        writer.table(&table()).unwrap();
+        writer.table(&table(geometry)).unwrap();
     }
     let mut encoder = Encoder::new(3, writer.id_key()).unwrap();
     for chunk in chunks.iter().filter(|chunk| !there.contains(&chunk.id)) {

@@ -11,7 +11,7 @@ fn check(geometry: Geometry, chunks: &[Chunk], word: Option<&str>) -> Root {
     let image = open(&bytes, word).unwrap();
     assert_eq!(image.root(), written.root);
     assert_eq!(image.manifest().meta, meta(&geometry));
-    assert_eq!(image.manifest().table, table());
+    assert_eq!(image.manifest().table, table(&geometry));
     assert_eq!(image.manifest(), &written.manifest);
     assert_eq!(
         Manifest::decode(&image.manifest().encode().unwrap()).unwrap(),
@@ -46,7 +46,8 @@ fn image_without_chunks_and_disk_of_one_sector() {
     check(geometry, &[], None);
     check(geometry, &[], Some("x"));
     let tiny = Geometry::new(8192, 512, 20).unwrap();
-    check(tiny, &[Chunk::new(0, Mask::full(8192), text)], None);
+    let blank_front = |n| [vec![0; 1536], text(n - 1536)].concat();
+    check(tiny, &[Chunk::new(0, Mask::full(8192), blank_front)], None);
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn worker_threads_seal_and_one_thread_writes() {
     let (_, expected) = write(geometry, &chunks, Some("pw"));
     let mut writer = Writer::create(Vec::new(), options(geometry, Some("pw"))).unwrap();
     writer.meta(&meta(&geometry)).unwrap();
-    writer.table(&table()).unwrap();
+    writer.table(&table(&geometry)).unwrap();
     let (send, receive) = std::sync::mpsc::channel::<EncodedChunk>();
     for chunk in chunks {
         let (sealer, send, key) = (writer.sealer(), send.clone(), writer.id_key());
@@ -128,7 +129,7 @@ fn what_cannot_be_read_again_is_not_written() {
         writer
             .table(&[Region {
                 offset: 3 << 20,
-                bytes: vec![1]
+                bytes: vec![1; 512]
             }])
             .is_err()
     );
@@ -136,12 +137,12 @@ fn what_cannot_be_read_again_is_not_written() {
         writer
             .table(&[
                 Region {
-                    offset: 512,
-                    bytes: vec![1]
+                    offset: 0,
+                    bytes: vec![1; 1024]
                 },
                 Region {
                     offset: 512,
-                    bytes: vec![1]
+                    bytes: vec![1; 512]
                 }
             ])
             .is_err()
@@ -209,6 +210,7 @@ fn amended_description_counts() {
         ..meta(&geometry)
     };
     writer.meta(&last).unwrap();
+    writer.table(&table(&geometry)).unwrap();
     let bytes = writer.finish().unwrap().sink;
     assert_eq!(open(&bytes, None).unwrap().manifest().meta, last);
 }
@@ -263,6 +265,7 @@ fn signature_binds_the_image_to_a_key() {
     let key = SigningKey::from_bytes(&[9; 32]);
     let mut writer = Writer::create(Vec::new(), options(geometry, None)).unwrap();
     writer.meta(&meta(&geometry)).unwrap();
+    writer.table(&table(&geometry)).unwrap();
     let bytes = writer.finish_signed(&key).unwrap().sink;
     let image = open(&bytes, None).unwrap();
     image.verify_signature(&key.public()).unwrap();

@@ -26,10 +26,15 @@ fn divided(chunks: u8, word: Option<&str>) -> (Vec<Vec<u8>>, Root) {
     let mut writer = Writer::create_divided(Vec::new(), options, sink).unwrap();
     let mut encoder = Encoder::new(1, writer.id_key()).unwrap();
     writer.meta(&meta(&geometry)).unwrap();
+    writer.table(&table(&geometry)).unwrap();
     let mut used = Noise(3).bytes(1 << 22);
     let mask = Mask::full(1 << 22);
     for chunk in 0..chunks {
         used[0] = chunk;
+        // Sector 0 and 2 are the table's.
+        if chunk == 0 {
+            used[..2048].fill(0);
+        }
         let body = encoder.encode(&mask, &used).unwrap();
         assert_eq!(body.codec, Codec::Raw);
         writer.chunk(ChunkId(chunk.into()), &mask, &body).unwrap();

@@ -1,10 +1,10 @@
 //! `diskcast image`: capture, look at, check and restore master images on this machine.
 
 use super::deploy_options::{End, limit};
-use super::image_restore;
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::secret::read_password;
+use super::{image_rebuild, image_restore};
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
@@ -45,6 +45,12 @@ pub enum Command {
     /// Without an option every stored byte is read and compared with its hash;
     /// no password is needed for that.
     Check(CheckArgs),
+    /// Save what a damaged image still holds into a new one
+    ///
+    /// Every chunk is proven by its content first. Where nothing is lost the new
+    /// image is the old one; otherwise what is lost is named, is zeros in the new
+    /// image and is listed there.
+    Rebuild(image_rebuild::RebuildArgs),
     /// Restore an image onto a disk or file of this machine
     #[command(
         after_help = "Examples:\n  diskcast image restore lab.dcimg /dev/sdb\n  diskcast image restore lab.dcimg copy.raw --yes\n  diskcast image restore lab.dcimg /dev/sdb --partitions 3 --onto 3"
@@ -182,6 +188,7 @@ pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
         Command::Capture(args) => run_capture(&args, out),
         Command::Info(args) => run_info(&args, out),
         Command::Check(args) => run_check(&args, out),
+        Command::Rebuild(args) => image_rebuild::run(&args, out),
         Command::Restore(args) => image_restore::run(&args, out),
     }
 }
@@ -443,7 +450,7 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
     )
     .map_err(api_error)?;
     progress.finish("checked");
-    for line in &report.holes {
+    for line in report.holes.iter().chain(&report.remarks) {
         out.warn(line);
     }
     if out.json() {
@@ -456,6 +463,7 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
             root: report.root.as_ref().map(ToString::to_string),
             chunks: report.chunks,
             holes: report.holes.clone(),
+            remarks: report.remarks.clone(),
             damaged: report.faults.iter().map(|f| f.text.clone()).collect(),
         });
     }
@@ -477,7 +485,7 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
         ErrorCode::Integrity,
         format!("{} is damaged: {}", args.image.display(), report.damage()),
     )
-    .hint("copy it again from where it was stored, or capture the master again"))
+    .hint("copy it again from where it was stored; `image rebuild` saves what it still holds"))
 }
 
 #[derive(Serialize)]
@@ -490,6 +498,7 @@ struct CheckResult {
     root: Option<String>,
     chunks: u64,
     holes: Vec<String>,
+    remarks: Vec<String>,
     damaged: Vec<String>,
 }
 
@@ -505,9 +514,9 @@ pub fn api_error(error: DiskError) -> ApiError {
         DiskError::Image { source, .. } => match source {
             FormatError::PasswordNeeded => ErrorCode::Usage,
             FormatError::WrongPassword => ErrorCode::Unreachable,
-            FormatError::UnsupportedVersion { .. } | FormatError::UnknownFeature { .. } => {
-                ErrorCode::Refused
-            }
+            FormatError::UnsupportedVersion { .. }
+            | FormatError::UnknownFeature { .. }
+            | FormatError::Unknown { .. } => ErrorCode::Refused,
             FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
             _ => ErrorCode::Integrity,
         },

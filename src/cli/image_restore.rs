@@ -142,6 +142,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         }
     }
     let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
+    let mut made = MadeFile(is_new.then(|| args.target.clone()));
     let deployment = Arc::new(
         Deployment::prepare(
             &facts,
@@ -149,13 +150,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             image.id_key().cloned(),
             &fit,
         )
-        .map_err(|error| {
-            // Nothing was written: a file that was made for this is not left behind.
-            if is_new && let Err(error) = std::fs::remove_file(&args.target) {
-                tracing::warn!(file = %args.target.display(), %error, "could not remove the empty file");
-            }
-            api_error(error)
-        })?,
+        .map_err(api_error)?,
     );
     let interrupt = Interrupt::listen();
     let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);
@@ -196,6 +191,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             error.hint(format!("{} {now}; restore again", args.target.display()))
         }
     })?;
+    made.0 = None;
     for note in &restored.notes {
         out.note(note);
     }
@@ -221,6 +217,19 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// File that a restore made. It is removed again unless the restore ends well: what is in it is no disk.
+struct MadeFile(Option<PathBuf>);
+
+impl Drop for MadeFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            tracing::warn!(file = %path.display(), %error, "could not remove the unfinished file");
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -23,6 +23,7 @@ mod export;
 mod follow;
 pub mod image;
 mod image_check;
+mod image_rebuild;
 mod image_restore;
 pub mod interrupt;
 mod job;

@@ -53,6 +53,8 @@ pub struct Report {
     pub chunks: u64,
     /// Lines on the bytes of the master that could not be read; empty when the image's description cannot be read.
     pub holes: Vec<String>,
+    /// What is no damage and is worth knowing: bytes behind the end, records of later versions.
+    pub remarks: Vec<String>,
     /// What is damaged: the structure first, then chunks in disk order.
     pub faults: Vec<Fault>,
 }
@@ -146,17 +148,13 @@ fn check_volumes(
         Err(error) => return Err(wrong(error)),
     };
     if depth == Depth::Quick {
-        let (root, chunks) = match &image {
-            Some(image) => (image.root(), image.manifest().entries.len() as u64),
-            None => Image::summary(volumes()?)
-                .map(|known| (known.root, known.chunks))
-                .map_err(wrong)?,
-        };
+        let known = Image::summary(volumes()?).map_err(wrong)?;
         return Ok(Report {
-            root: Some(root),
-            chunks,
+            root: Some(known.root),
+            chunks: known.chunks,
             holes: holes_of(image.as_ref()),
-            faults: Vec::new(),
+            remarks: Vec::new(),
+            faults: lost_prologues(&known.damaged_prologues),
         });
     }
     if let (Some(damage), Depth::Deep) = (&damage, depth) {
@@ -179,25 +177,57 @@ fn check_volumes(
         depth,
     };
     let mut faults = subject.structure(damage.as_ref());
+    faults.extend(lost_prologues(&records.damaged_prologues()));
     faults.extend(damage.as_ref().and_then(|error| missing_part(path, error)));
     faults.extend(subject.check(threads, progress, cancelled)?);
     faults.sort_by_key(|fault| fault.chunk);
     let summary = records.summary();
-    let chunks = match (&image, &summary) {
-        (Some(image), _) => image.manifest().entries.len() as u64,
-        (None, Ok(summary)) => summary.chunks,
-        (None, Err(_)) => records
-            .records()
-            .iter()
-            .filter(|record| record.kind == RecordKind::Chunk)
-            .count() as u64,
+    let chunks = match &image {
+        Some(image) => image.manifest().entries.len() as u64,
+        // What the trailer counts may not be there.
+        None => chunk_records(&records),
     };
     Ok(Report {
         root: summary.ok().map(|summary| summary.root),
         chunks,
         holes: holes_of(image.as_ref()),
+        remarks: remarks(&records),
         faults,
     })
+}
+
+fn chunk_records(records: &Records<File>) -> u64 {
+    let is_chunk = |record: &&imagefmt::Record| record.kind == RecordKind::Chunk;
+    records.records().iter().filter(is_chunk).count() as u64
+}
+
+/// Faults of volumes whose prologue had to be read elsewhere.
+fn lost_prologues(volumes: &[u32]) -> Vec<Fault> {
+    let fault = |number: &u32| Fault {
+        chunk: None,
+        text: format!(
+            "the prologue of volume {} is damaged; a copy of it was used",
+            number.saturating_add(1)
+        ),
+    };
+    volumes.iter().map(fault).collect()
+}
+
+/// What a check says of a whole image.
+fn remarks(records: &Records<File>) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if records.trailing() > 0 {
+        remarks.push(format!(
+            "{} bytes behind the end belong to nothing: it was copied in whole blocks, or something was added",
+            records.trailing()
+        ));
+    }
+    for (number, name, count) in records.passed_over() {
+        remarks.push(format!(
+            "{count} of its records are of type {number}{name}, which this program does not know and does not need"
+        ));
+    }
+    remarks
 }
 
 /// The file of a part that is missing.
@@ -226,6 +256,8 @@ fn is_damage(error: &FormatError) -> bool {
             | E::ChunkDamaged { .. }
             | E::LimitExceeded { .. }
             | E::Meta(_)
+            | E::NotMultiple { .. }
+            | E::BadSignature
             | E::VolumeMissing { .. }
     )
 }
@@ -259,7 +291,12 @@ impl Subject<'_> {
             .map(|image| image.positions().to_vec())
             .unwrap_or_default();
         known.sort_unstable();
+        let refused = self.records.refused();
         let holes = self.records.gaps().iter().filter(|gap| {
+            // A rule that is broken there says more.
+            if refused.iter().any(|(at, _)| *at == gap.position) {
+                return false;
+            }
             // A chunk the index places in the hole is named as damaged by itself.
             let next = known.get(known.partition_point(|position| *position < gap.position));
             next.is_none_or(|next| {
@@ -275,6 +312,25 @@ impl Subject<'_> {
         };
         let mut texts: Vec<String> = damage.map(full_text).into_iter().collect();
         texts.extend(holes.map(hole));
+        texts.extend(refused.iter().map(|(_, error)| full_text(error)));
+        texts.extend(self.records.faults().iter().map(full_text));
+        if let Some(image) = self.image {
+            let faults = image.disagreements(self.records);
+            texts.extend(faults.iter().map(full_text));
+        }
+        if let (None, false, Ok(summary)) = (
+            self.image,
+            self.records.gaps().is_empty(),
+            self.records.summary(),
+        ) {
+            let found = chunk_records(self.records);
+            if found != summary.chunks {
+                texts.push(format!(
+                    "{found} of the {} chunks its trailer counts were found",
+                    summary.chunks
+                ));
+            }
+        }
         if let (None, None, Err(error)) = (damage, self.image, self.records.summary()) {
             texts.push(full_text(&error));
         }
@@ -452,12 +508,21 @@ mod tests {
         .unwrap();
         let mut encoder = Encoder::new(1, writer.id_key()).unwrap();
         writer.meta(&Meta::default()).unwrap();
+        writer
+            .table(&[imagefmt::Region {
+                offset: 0,
+                bytes: vec![0; 512],
+            }])
+            .unwrap();
         let mask = Mask::full(1 << 18);
         for chunk in 0..3_u8 {
             let mut used = vec![0; 1 << 18];
             blake3::Hasher::new_keyed(&[chunk; 32])
                 .finalize_xof()
                 .fill(&mut used);
+            if chunk == 0 {
+                used[..512].fill(0);
+            }
             let body = encoder.encode(&mask, &used).unwrap();
             writer.chunk(ChunkId(chunk.into()), &mask, &body).unwrap();
         }
@@ -505,7 +570,7 @@ mod tests {
                 .faults
                 .is_empty()
         );
-        damage(&path, records[2] + 5000);
+        damage(&path, records[3] + 5000);
         for word in [None, Some("secret")] {
             let report = run(&path, word, Depth::Standard).unwrap();
             let hit: Vec<_> = report.faults.iter().map(|fault| fault.chunk).collect();
@@ -526,7 +591,7 @@ mod tests {
         for word in [None, Some("secret")] {
             let records = image(&path, word);
             let whole = fs::read(&path).unwrap();
-            fs::write(&path, &whole[..usize::try_from(records[3] + 1000).unwrap()]).unwrap();
+            fs::write(&path, &whole[..usize::try_from(records[4] + 1000).unwrap()]).unwrap();
             assert!(run(&path, word, Depth::Quick).is_err());
             for depth in [Depth::Standard, Depth::Deep] {
                 let report = run(&path, word, depth).unwrap();
@@ -548,7 +613,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.dcimg");
         let records = image(&path, None);
-        damage(&path, records[1] + 30);
+        damage(&path, records[2] + 30);
         for depth in [Depth::Standard, Depth::Deep] {
             let report = run(&path, None, depth).unwrap();
             let hit: Vec<_> = report.faults.iter().map(|fault| fault.chunk).collect();

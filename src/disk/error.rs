@@ -239,7 +239,7 @@ impl DiskError {
                     Some("files may not grow so large there: --volume-size 4G cuts the image".into())
                 }
                 imagefmt::FormatError::Truncated { .. } => {
-                    Some("the capture or copy did not finish; copy it again, or see what survives with `image check`".into())
+                    Some("the capture or copy did not finish; copy it again, or save what is there with `image rebuild`".into())
                 }
                 imagefmt::FormatError::PasswordNeeded => Some("give it with --password-file".into()),
                 imagefmt::FormatError::WrongPassword => Some("check the password file".into()),

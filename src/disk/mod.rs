@@ -35,6 +35,7 @@ pub mod output;
 pub mod pipeline;
 mod place;
 pub mod readback;
+pub mod rebuild;
 mod remains;
 pub mod restore;
 pub mod share;

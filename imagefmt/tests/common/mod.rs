@@ -76,15 +76,16 @@ pub fn meta(geometry: &Geometry) -> Meta {
     }
 }
 
-pub fn table() -> Vec<Region> {
+pub fn table(geometry: &Geometry) -> Vec<Region> {
+    let sector = geometry.sector_size as usize;
     vec![
         Region {
             offset: 0,
-            bytes: text(512),
+            bytes: text(sector),
         },
         Region {
-            offset: 1024,
-            bytes: Noise(7).bytes(512),
+            offset: 2 * sector as u64,
+            bytes: Noise(7).bytes(sector),
         },
     ]
 }
@@ -121,7 +122,7 @@ pub fn write(
     let mut writer = Writer::create(Vec::new(), options(geometry, word)).unwrap();
     let mut encoder = Encoder::new(3, writer.id_key()).unwrap();
     writer.meta(&meta(&geometry)).unwrap();
-    writer.table(&table()).unwrap();
+    writer.table(&table(&geometry)).unwrap();
     for chunk in chunks {
         let body = encoder.encode(&chunk.mask, &chunk.used).unwrap();
         writer.chunk(chunk.id, &chunk.mask, &body).unwrap();
@@ -161,7 +162,12 @@ pub fn mixed(geometry: &Geometry) -> Vec<Chunk> {
         mask
     };
     vec![
-        Chunk::new(0, Mask::full(len(0)), text),
+        Chunk::new(0, Mask::full(len(0)), |n| {
+            let mut bytes = text(n);
+            // The table lies there, and is no part of any chunk.
+            bytes[..3 * geometry.sector_size as usize].fill(0);
+            bytes
+        }),
         Chunk::new(1, holes(1), |n| Noise(1).bytes(n)),
         Chunk::new(2, holes(2), |n| vec![0; n]),
         Chunk::new(3, Mask::full(len(3)), |n| vec![0; n]),
@@ -204,6 +210,9 @@ pub fn passes_standard(bytes: &[u8]) -> bool {
     };
     let mut scratch = Vec::new();
     records.gaps().is_empty()
+        && records.damaged_prologues().is_empty()
+        && records.faults().is_empty()
+        && records.trailing() == 0
         && records.summary().is_ok()
         && records
             .records()

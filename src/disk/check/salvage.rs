@@ -59,6 +59,7 @@ pub(super) fn salvage(
             root: None,
             chunks: (manifest.entries.len() + lost.len()) as u64,
             holes: missing::lines(&manifest.meta),
+            remarks: Vec::new(),
             faults,
         }
     }))

@@ -77,6 +77,9 @@ impl ChunkWriter<'_> {
             .decode_into(&manifest.geometry, entry, body, self.used.bytes_mut())
             .map_err(ChunkFailure::Corrupt)?;
         let used = self.used.bytes().get(..used).unwrap_or_default();
+        manifest
+            .refuse_table_bytes(entry, used)
+            .map_err(ChunkFailure::Corrupt)?;
         let deployment = self.deployment;
         let is_front = deployment.front_entries.contains(&index);
         if is_front || deployment.reaches_out(entry) {

@@ -1,0 +1,76 @@
+//! What is added to a finished image: labels and signatures, with a new end.
+//!
+//! ```text
+//! ... | INDEX | PROLOGUE | TRAILER                                          as it was
+//! ... | INDEX | PROLOGUE | TRAILER | LABELS or SIG | PROLOGUE | TRAILER     afterwards
+//! ```
+//!
+//! Nothing that is there is touched. The last trailer that holds counts, so an addition that was cut leaves the image as it was.
+
+use positioned_io::ReadAt;
+
+use crate::codec::DEFAULT_LEVEL;
+use crate::error::{FormatError, Result};
+use crate::record::RecordKind;
+use crate::tail::COPY_RECORD_BYTES;
+use crate::trailer::{TRAILER_BYTES, Trailer};
+use crate::{Image, Labels, SigningKey};
+
+/// Bytes to write to a volume of an image; what lies there or behind belongs to nothing and is cut off first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addition {
+    /// Volume, 0 is the first.
+    pub volume: u32,
+    /// Where in it.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl<R: ReadAt> Image<R> {
+    /// The image with these labels in place of those it has.
+    ///
+    /// # Errors
+    /// [`FormatError::Unwritable`] for labels beyond their limits, or an image that was rebuilt in memory.
+    pub fn with_labels(&self, labels: &Labels) -> Result<Addition> {
+        let json = labels.to_json()?;
+        let record = self
+            .sealer()
+            .pack(RecordKind::Labels, &json, DEFAULT_LEVEL)?;
+        self.addition(record)
+    }
+
+    /// The image with one more signature over its root.
+    ///
+    /// # Errors
+    /// [`FormatError::Unwritable`] for an image that was rebuilt in memory.
+    pub fn with_signature(&self, key: &SigningKey) -> Result<Addition> {
+        let body = key.sign(&self.root);
+        self.addition(self.sealer().pack_open(RecordKind::Signature, &body)?)
+    }
+
+    fn addition(&self, record: Vec<u8>) -> Result<Addition> {
+        let Some((trailer, at)) = &self.end else {
+            return Err(FormatError::Unwritable {
+                what: "an image without an end has to be rebuilt first",
+            });
+        };
+        let sealer = self.sealer();
+        let mut bytes = record;
+        let copy = self.prologue.as_first().to_bytes();
+        bytes.extend(sealer.pack_open(RecordKind::Prologue, &copy)?);
+        debug_assert!(bytes.len() > COPY_RECORD_BYTES);
+        let trailer = Trailer {
+            total_len: trailer
+                .total_len
+                .saturating_add((bytes.len() + TRAILER_BYTES) as u64),
+            ..trailer.clone()
+        };
+        bytes.extend(sealer.pack_open(RecordKind::Trailer, &trailer.to_bytes())?);
+        Ok(Addition {
+            volume: at.volume,
+            offset: at.offset.saturating_add(TRAILER_BYTES as u64),
+            bytes,
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! The ends of an image: its last trailer, and the copies of its prologue.
+//!
+//! Owns what makes no record of an image the only one of its kind: the prologue is there once more right before the trailer
+//! and at the head of each volume, and the trailer is found when bytes were added behind it, as copies in whole blocks have
+//! them. What always holds: a trailer counts only where it says it ends, so one that lies in the content of another image is
+//! never taken for its own.
+
+use positioned_io::ReadAt;
+
+use crate::error::{FormatError, Result};
+use crate::prologue::{PROLOGUE_BYTES, Prologue};
+use crate::record::{ALIGN, HEADER_BYTES, RecordKind, SYNC, raw_kind, stored_len};
+use crate::sign::{self, VerifyingKey};
+use crate::store::Store;
+use crate::trailer::{BODY_BYTES, TRAILER_BYTES, Trailer};
+use crate::{Position, Root};
+
+/// Bytes of the record that holds the copy of the prologue. It ends where the trailer starts.
+pub(crate) const COPY_RECORD_BYTES: usize = HEADER_BYTES + PROLOGUE_BYTES;
+/// Bytes behind the end within which a trailer is still found.
+const SEARCH_MAX: u64 = 16 << 20;
+/// The same for a divided image: each of its volumes is asked whether it is the last.
+const SEARCH_MAX_DIVIDED: u64 = 1 << 20;
+/// Bytes looked at in one read.
+const WINDOW: u64 = 64 << 10;
+/// Records between index and trailer that are looked at; signatures and labels are few.
+const TAIL_RECORDS_MAX: usize = 4096;
+
+impl<R: ReadAt> Store<R> {
+    /// What all volumes say of the image, by the first prologue that holds: the first volume's own, its copy before the
+    /// trailer, or that of a later volume.
+    pub(crate) fn prologue(&self) -> Result<Prologue> {
+        let own = self.volume_prologue(0);
+        let first = match own {
+            Ok(first) => first,
+            Err(error) => self.other_prologue().ok_or(error)?,
+        };
+        if first.volume != 0 {
+            return Err(FormatError::VolumeMismatch {
+                expected: 1,
+                found: first.volume.saturating_add(1),
+            });
+        }
+        for number in 1..self.count() {
+            let next = match self.volume_prologue(number) {
+                Ok(next) => next,
+                // Only its prologue is damaged when a record of this image follows it.
+                Err(_) if self.header(&first, behind_prologue(number)).is_ok() => continue,
+                Err(error) => return Err(error),
+            };
+            if next.as_first() != first || next.volume != number {
+                return Err(FormatError::VolumeMismatch {
+                    expected: number + 1,
+                    found: next.volume.saturating_add(1),
+                });
+            }
+        }
+        Ok(first)
+    }
+
+    /// Volumes whose own prologue does not hold.
+    pub(crate) fn damaged_prologues(&self) -> Vec<u32> {
+        (0..self.count())
+            .filter(|&number| self.volume_prologue(number).is_err())
+            .collect()
+    }
+
+    /// A prologue that stands in for the first volume's own.
+    fn other_prologue(&self) -> Option<Prologue> {
+        let last = self.count().checked_sub(1)?;
+        let copy = self.search_trailer(last, SEARCH_MAX, |at| {
+            let at = Position {
+                offset: at.offset.checked_sub(COPY_RECORD_BYTES as u64)?,
+                ..at
+            };
+            let mut bytes = [0; COPY_RECORD_BYTES];
+            self.read(at, &mut bytes).ok()?;
+            let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+            let fits = raw_kind(header) == Some(RecordKind::Prologue)
+                && stored_len(header) == PROLOGUE_BYTES as u64;
+            // Its own hash says whether it is whole.
+            let prologue = fits.then(|| Prologue::parse(body).ok()).flatten()?;
+            self.header(&prologue, at).is_ok().then_some(prologue)
+        });
+        copy.or_else(|| {
+            (1..self.count()).find_map(|number| {
+                let prologue = self.volume_prologue(number).ok()?;
+                (prologue.volume == number).then(|| prologue.as_first())
+            })
+        })
+    }
+
+    /// The last trailer that holds, and where it stands.
+    pub(crate) fn trailer(&self, prologue: &Prologue) -> Result<(Trailer, Position)> {
+        let last = self.count().saturating_sub(1);
+        let limit = if prologue.divided {
+            SEARCH_MAX_DIVIDED
+        } else {
+            SEARCH_MAX
+        };
+        let mut refused = None;
+        let found = self.search_trailer(last, limit, |at| match self.trailer_at(prologue, at) {
+            Ok(trailer) => Some((trailer, at)),
+            Err(error) => {
+                refused = refused.take().or(Some(error));
+                None
+            }
+        });
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        Err(match refused {
+            Some(error) => error,
+            None if prologue.divided => FormatError::VolumeMissing {
+                number: last.saturating_add(2),
+            },
+            None => FormatError::Truncated {
+                len: self.total_len(),
+            },
+        })
+    }
+
+    fn trailer_at(&self, prologue: &Prologue, at: Position) -> Result<Trailer> {
+        let header = self.header(prologue, at)?;
+        let damaged = |reason| FormatError::Damaged {
+            what: "trailer",
+            offset: at.offset,
+            reason,
+        };
+        if header.stored_len != BODY_BYTES as u64 {
+            return Err(damaged("its length is wrong"));
+        }
+        let mut body = Vec::new();
+        self.stored(&header, at, &mut body)?;
+        header.check_stored(&body, at.offset)?;
+        let trailer = Trailer::parse(&header.plain(body, None, at.offset)?, at.offset)?;
+        let before = (0..at.volume).fold(0_u64, |sum, number| {
+            sum.saturating_add(self.volume_len(number))
+        });
+        let end = before
+            .saturating_add(at.offset)
+            .saturating_add(TRAILER_BYTES as u64);
+        // Volumes may have grown in copying, like the last.
+        let fits = match at.volume {
+            0 => end == trailer.total_len,
+            _ => end >= trailer.total_len,
+        };
+        if !fits || trailer.volumes != self.count() {
+            return Err(damaged(
+                "volumes are missing, or bytes were lost or added in copying",
+            ));
+        }
+        Ok(trailer)
+    }
+
+    /// Asks for each place at the end of a volume, last first, at which a trailer seems to stand.
+    fn search_trailer<T>(
+        &self,
+        volume: u32,
+        limit: u64,
+        mut ask: impl FnMut(Position) -> Option<T>,
+    ) -> Option<T> {
+        let len = self.volume_len(volume);
+        let behind = PROLOGUE_BYTES as u64;
+        let mut end = (len / ALIGN * ALIGN).max(behind);
+        let stop = len.saturating_sub(limit).max(behind);
+        let mut window = Vec::new();
+        while end > stop {
+            let start = end.saturating_sub(WINDOW).max(stop);
+            let start = start.next_multiple_of(ALIGN);
+            let at = Position {
+                volume,
+                offset: start,
+            };
+            // A window that cannot be read is passed over.
+            if start < end && self.read_vec(at, end - start, &mut window).is_ok() {
+                let step = usize::try_from(ALIGN).unwrap_or(64);
+                let places = window.chunks(step).enumerate().rev();
+                let found = places
+                    .filter(|(_, piece)| {
+                        piece.starts_with(&SYNC)
+                            && piece.get(8) == Some(&RecordKind::Trailer.code())
+                    })
+                    .find_map(|(index, _)| {
+                        let offset = start + index as u64 * ALIGN;
+                        ask(Position { volume, offset })
+                    });
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if start <= stop {
+                break;
+            }
+            end = start;
+        }
+        None
+    }
+
+    /// The keys that signed the image, each signature held against the root.
+    ///
+    /// # Errors
+    /// [`FormatError::BadSignature`] for one that does not fit. A record that is damaged counts as none: the check of
+    /// stored bytes names it.
+    pub(crate) fn signers(
+        &self,
+        prologue: &Prologue,
+        trailer: &Trailer,
+        trailer_at: Position,
+        root: &Root,
+    ) -> Result<Vec<VerifyingKey>> {
+        let mut at = Position {
+            offset: trailer.index.offset.saturating_add(trailer.index_len),
+            ..trailer.index
+        };
+        let mut signers = Vec::new();
+        let mut body = Vec::new();
+        for _ in 0..TAIL_RECORDS_MAX {
+            if at.volume != trailer_at.volume || at.offset >= trailer_at.offset {
+                break;
+            }
+            let Ok(header) = self.header(prologue, at) else {
+                break;
+            };
+            let whole = header.kind == RecordKind::Signature
+                && self.stored(&header, at, &mut body).is_ok()
+                && header.check_stored(&body, at.offset).is_ok();
+            if whole && let Some(key) = sign::check(&body, root)? {
+                signers.push(key);
+            }
+            at.offset = at.offset.saturating_add(header.record_len());
+        }
+        Ok(signers)
+    }
+}
+
+fn behind_prologue(volume: u32) -> Position {
+    Position {
+        volume,
+        offset: PROLOGUE_BYTES as u64,
+    }
+}
