@@ -458,6 +458,8 @@ fn every_command_has_help_that_fits_eighty_columns() {
         "image capture",
         "image info",
         "image check",
+        "image label",
+        "image sign",
         "image rebuild",
         "image restore",
         "deploy",

@@ -7,7 +7,8 @@ use crate::prologue::Prologue;
 use crate::record::{ALIGN, RecordKind, RecordSealer, chunk_name};
 use crate::seal::{Keys, Password, open_slots};
 use crate::store::{Store, Volume};
-use crate::{Decoder, IdKey, Manifest, Position, Root, VerifyingKey, index};
+use crate::trailer::Trailer;
+use crate::{Decoder, IdKey, Labels, Manifest, Position, Root, VerifyingKey, index};
 use std::sync::Arc;
 
 /// An open image. Every method takes `&self`: share it between threads when the reader allows it.
@@ -21,6 +22,11 @@ pub struct Image<R> {
     pub(crate) root: Root,
     /// Keys whose signatures hold.
     pub(crate) signers: Vec<VerifyingKey>,
+    /// Bodies of their records.
+    pub(crate) signatures: Vec<Vec<u8>>,
+    pub(crate) labels: Labels,
+    /// Trailer and its place; `None` after a rebuild.
+    pub(crate) end: Option<(Trailer, Position)>,
 }
 
 /// What can be told about an image without its password.
@@ -85,7 +91,11 @@ impl<R: ReadAt> Image<R> {
         {
             return damaged("its counts are not those in the trailer");
         }
-        let signers = store.signers(&prologue, &trailer, trailer_at, &root)?;
+        let tail = store.tail(&prologue, &trailer, trailer_at, &root)?;
+        let labels = tail
+            .labels
+            .map(|at| store.labels(&prologue, keys.as_deref(), at))
+            .unwrap_or_default();
         Ok(Self {
             store,
             prologue,
@@ -93,7 +103,10 @@ impl<R: ReadAt> Image<R> {
             manifest,
             positions,
             root,
-            signers,
+            signers: tail.signers(),
+            signatures: tail.signatures.into_iter().map(|(_, body)| body).collect(),
+            labels,
+            end: Some((trailer, trailer_at)),
         })
     }
 
@@ -229,6 +242,12 @@ impl<R: ReadAt> Image<R> {
         self.store.damaged_prologues()
     }
 
+    /// Words of the technician, which no root covers.
+    #[must_use]
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// Keys whose signatures over the root hold.
     #[must_use]
     pub fn signers(&self) -> &[VerifyingKey] {
@@ -253,7 +272,7 @@ impl<R: ReadAt> Image<R> {
 /// What prologue and trailer say.
 pub(crate) fn summarize<R: ReadAt>(store: &Store<R>, prologue: &Prologue) -> Result<Summary> {
     let (trailer, at) = store.trailer(prologue)?;
-    let signers = store.signers(prologue, &trailer, at, &trailer.root)?;
+    let signers = store.tail(prologue, &trailer, at, &trailer.root)?.signers();
     Ok(Summary {
         damaged_prologues: store.damaged_prologues(),
         signers,

@@ -6,7 +6,7 @@
 //! byte map; the two change together.
 //!
 //! ```text
-//! prologue 4 KiB | META | TABLE | CHUNK CHUNK CHUNK ... | INDEX | SIG* | PROLOGUE | TRAILER
+//! prologue 4 KiB | META | TABLE | CHUNK CHUNK CHUNK ... | INDEX | SIG* | LABELS? | PROLOGUE | TRAILER
 //! ```
 //!
 //! What always holds: nothing read from outside can make these functions panic, run past a buffer or allocate by a
@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod append;
 mod bytes;
 mod codec;
 mod error;
@@ -22,6 +23,7 @@ mod geometry;
 mod id;
 mod image;
 mod index;
+mod labels;
 mod manifest;
 mod mask;
 mod meta;
@@ -44,17 +46,19 @@ mod writer;
 
 pub use positioned_io::ReadAt;
 
+pub use append::Addition;
 pub use codec::{Body, Codec, DEFAULT_LEVEL, Decoder, Encoder, LEVELS};
 pub use error::{FormatError, Result};
 pub use geometry::{ChunkId, DEFAULT_CHUNK_LOG2, Geometry, MAX_CHUNK_LOG2, MIN_CHUNK_LOG2};
 pub use id::{ContentHasher, ContentId, IdKey, Root, content_id};
 pub use image::{Image, Summary};
 pub use index::Position;
+pub use labels::{LABELS_MAX, Labels};
 pub use manifest::{Entry, Manifest};
 pub use mask::{Mask, Runs};
 pub use meta::{
-    Droppable, ExcludedRange, FsMeta, HOLES_MAX, Hole, LeftOut, META_MAX, Meta, PARTITIONS_MAX,
-    PartitionMeta, SourceDisk,
+    DiskSet, Droppable, ExcludedRange, FsMeta, HOLES_MAX, Hole, LeftOut, META_MAX, META_SCHEMA,
+    Meta, Origin, PARTITIONS_MAX, PartitionMeta, SourceDisk,
 };
 pub use names::Name;
 pub use prologue::MAGIC as SIGNATURE;

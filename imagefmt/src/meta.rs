@@ -15,10 +15,15 @@ pub const PARTITIONS_MAX: u64 = 4096;
 /// Most holes META may list.
 pub const HOLES_MAX: u64 = 65_536;
 
+/// Version of the description's fields, as `docs/image-meta.schema.json` lists them.
+pub const META_SCHEMA: u32 = 1;
+
 /// Description of an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Meta {
+    /// Version of these fields: 1. A later one says more and keeps what is here.
+    pub schema: u32,
     /// Program and version that made the image.
     pub tool: String,
     /// When, as RFC 3339.
@@ -47,6 +52,38 @@ pub struct Meta {
     /// Device bytes that could not be read and are zeros in the image, ascending; none in a usual image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<Hole>,
+    /// Images this one was made from, the oldest first; none for a capture.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<Origin>,
+    /// Its place among the disks of one machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<DiskSet>,
+}
+
+/// An image that another was made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// What was done with it: `rebuild`; later versions have further words.
+    pub by: String,
+    /// Its root, 64 hexadecimal digits, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Program and version that did it.
+    pub tool: String,
+    /// When, as RFC 3339, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+}
+
+/// Images of several disks of one machine, taken together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskSet {
+    /// Name that all images of the set share.
+    pub id: String,
+    /// Number of this disk, from 1.
+    pub disk: u32,
 }
 
 /// Device bytes of the master that could not be read.
@@ -170,6 +207,27 @@ pub struct LeftOut {
     pub bytes: u64,
     /// Bytes left out that were not read.
     pub unread: u64,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            schema: META_SCHEMA,
+            tool: String::new(),
+            created: String::new(),
+            note: None,
+            source: SourceDisk::default(),
+            table_kind: String::new(),
+            firmware: None,
+            partitions: Vec::new(),
+            droppable: Vec::new(),
+            warnings: Vec::new(),
+            left_out: Vec::new(),
+            holes: Vec::new(),
+            lineage: Vec::new(),
+            set: None,
+        }
+    }
 }
 
 impl Meta {

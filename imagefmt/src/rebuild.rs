@@ -17,8 +17,11 @@ use crate::prologue::Prologue;
 use crate::record::{Header, RecordKind, chunk_name};
 use crate::scan::{Gap, Scan};
 use crate::seal::{Keys, Password};
+use crate::sign;
 use crate::store::{Store, Volume};
-use crate::{ChunkId, Entry, Geometry, Image, Manifest, Mask, Meta, Position, Region, table};
+use crate::{
+    ChunkId, Entry, Geometry, Image, Labels, Manifest, Mask, Meta, Position, Region, table,
+};
 
 /// What a rebuild saved, and what it could not.
 #[derive(Debug)]
@@ -70,6 +73,9 @@ impl<R: ReadAt> Image<R> {
     }
 }
 
+/// Signatures that are kept at most.
+const SIGNATURES_MAX: usize = 1024;
+
 /// META, TABLE and chunks with their places.
 pub(crate) type Parts = (
     Option<Vec<u8>>,
@@ -88,6 +94,8 @@ pub(crate) struct Saved {
     index: Option<Manifest>,
     chunks: BTreeMap<ChunkId, (Entry, Position)>,
     damaged: BTreeSet<ChunkId>,
+    labels: Labels,
+    signatures: Vec<Vec<u8>>,
 }
 
 impl Saved {
@@ -102,6 +110,8 @@ impl Saved {
             index: None,
             chunks: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            labels: Labels::default(),
+            signatures: Vec::new(),
         })
     }
 
@@ -147,10 +157,21 @@ impl Saved {
                     self.index = Some(manifest);
                 }
             }
-            RecordKind::Signature
-            | RecordKind::Prologue
-            | RecordKind::Trailer
-            | RecordKind::Other(_) => {}
+            RecordKind::Labels => {
+                let labels = self.other(store, at, header);
+                if let Ok(labels) = labels.and_then(|json| Labels::from_json(&json)) {
+                    self.labels = labels;
+                }
+            }
+            // Whether they fit is seen when the root is known.
+            RecordKind::Signature => {
+                if self.signatures.len() < SIGNATURES_MAX
+                    && let Ok(body) = self.other(store, at, header)
+                {
+                    self.signatures.push(body);
+                }
+            }
+            RecordKind::Prologue | RecordKind::Trailer | RecordKind::Other(_) => {}
         }
     }
 
@@ -182,7 +203,8 @@ impl Saved {
         let mut body = Vec::new();
         store.stored(header, at, &mut body)?;
         header.open_body(self.keys.as_deref(), &mut body, at.offset)?;
-        header.plain(body, self.keys.as_ref().map(|keys| &keys.id), at.offset)
+        let keys = self.keys.as_ref().filter(|_| header.encrypted);
+        header.plain(body, keys.map(|keys| &keys.id), at.offset)
     }
 
     /// The entry of a chunk, made from its record alone and proven by its id.
@@ -267,6 +289,12 @@ impl Saved {
         let saved = |chunk: &ChunkId| manifest.find(*chunk).is_some();
         let damaged = self.damaged.into_iter().filter(|c| !saved(c)).collect();
         let missing = listed.map(|listed| listed.into_iter().filter(|c| !saved(c)).collect());
+        let root = manifest.root();
+        let signed = self.signatures.into_iter().filter_map(|body| {
+            let key = sign::check(&body, &root).ok().flatten()?;
+            Some((key, body))
+        });
+        let (signers, signatures) = signed.unzip();
         Ok(Rebuilt {
             damaged,
             missing,
@@ -274,13 +302,16 @@ impl Saved {
             meta_lost,
             table_lost,
             image: Image {
-                root: manifest.root(),
+                root,
                 store,
                 prologue,
                 keys: self.keys,
                 manifest,
                 positions,
-                signers: Vec::new(),
+                signers,
+                signatures,
+                labels: self.labels,
+                end: None,
             },
         })
     }

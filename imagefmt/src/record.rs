@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!    0  sync magic 8               D1 44 43 52 0D 0A 1A D8
-//!    8  type u8                    1 META, 2 TABLE, 3 CHUNK, 4 INDEX, 5 SIG, 6 TRAILER, 7 PROLOGUE; from 128 passed over when unknown
+//!    8  type u8                    1 META, 2 TABLE, 3 CHUNK, 4 INDEX, 5 SIG, 6 TRAILER, 7 PROLOGUE, 8 LABELS; from 128 passed over when unknown
 //!    9  codec u8                   0 raw, 1 zstd, 2 zero, 3 reserved (reference to a base image); bit 7: the plain form
 //!                                  ends with a mask (CHUNK)
 //!   10  cipher u8                  0 none, 1 XChaCha20-Poly1305
@@ -30,6 +30,7 @@ use crate::bytes::Fields;
 use crate::codec::{self, Body, Codec};
 use crate::error::{FormatError, Result, at_most, unknown};
 use crate::id::stored_hash;
+use crate::labels::LABELS_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::meta::META_MAX;
 use crate::names::Class;
@@ -73,6 +74,8 @@ pub enum RecordKind {
     Trailer,
     /// Copy of the prologue, right before the trailer.
     Prologue,
+    /// Words that may change later.
+    Labels,
     /// A type of a later version.
     Other(u8),
 }
@@ -87,6 +90,7 @@ impl RecordKind {
             Self::Signature => 5,
             Self::Trailer => 6,
             Self::Prologue => 7,
+            Self::Labels => 8,
             Self::Other(code) => code,
         }
     }
@@ -107,6 +111,7 @@ impl RecordKind {
             Self::Signature,
             Self::Trailer,
             Self::Prologue,
+            Self::Labels,
         ]
         .into_iter()
         .find(|kind| kind.code() == code)
@@ -123,6 +128,7 @@ impl RecordKind {
             Self::Signature => "signature record",
             Self::Trailer => "trailer",
             Self::Prologue => "copy of the prologue",
+            Self::Labels => "labels",
             Self::Other(_) => "record of an unknown type",
         }
     }
@@ -226,6 +232,7 @@ impl Header {
             RecordKind::Signature => 4096,
             RecordKind::Trailer => 128,
             RecordKind::Prologue => PROLOGUE_BYTES as u64,
+            RecordKind::Labels => LABELS_BYTES_MAX,
             // Only its length in the file counts, and that is held against the volume.
             RecordKind::Other(_) => return Ok(()),
         };

@@ -72,6 +72,7 @@ impl Unfinished {
                 RecordKind::Index
                 | RecordKind::Signature
                 | RecordKind::Prologue
+                | RecordKind::Labels
                 | RecordKind::Trailer => false,
             };
             if !kept {

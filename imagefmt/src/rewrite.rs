@@ -51,7 +51,8 @@ impl<R: ReadAt> Image<R> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Copies the description as it is, or as `changed` says, the table, and every chunk of `image`. `progress` hears of the
+    /// Copies the description as it is, or as `changed` says, the table, the labels, every chunk of `image`, and the signatures
+    /// that fit what comes of it. `progress` hears of the
     /// number of chunks done and answers whether to go on.
     ///
     /// # Errors
@@ -69,6 +70,8 @@ impl<W: Write> Writer<W> {
             None => self.meta_bytes(manifest.meta_json().to_vec())?,
         }
         self.table(&manifest.table)?;
+        self.labels = image.labels().clone();
+        self.signatures.clone_from(&image.signatures);
         let sealer = image.sealer();
         let (mut body, mut record) = (Vec::new(), Vec::new());
         for (index, entry) in manifest.entries.iter().enumerate() {

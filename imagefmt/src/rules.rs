@@ -74,7 +74,10 @@ impl<R: ReadAt> Records<R> {
                         broken(record, "no copy of the prologue lies before it");
                     }
                 }
-                RecordKind::Meta | RecordKind::Signature | RecordKind::Other(_) => {}
+                RecordKind::Meta
+                | RecordKind::Signature
+                | RecordKind::Labels
+                | RecordKind::Other(_) => {}
             }
             if index == 0 && record.kind != RecordKind::Meta {
                 broken(record, "the first record is not the description (META)");

@@ -12,11 +12,7 @@ use ed25519_dalek::{Signature, Signer};
 use crate::Root;
 use crate::bytes::Fields;
 use crate::error::{FormatError, Result};
-use crate::record::HEADER_BYTES;
 
-/// Bytes of the record: header and body, padded.
-pub(crate) const SIGNATURE_RECORD_BYTES: usize =
-    (HEADER_BYTES + 8 + KEY_BYTES + SIGNATURE_BYTES).next_multiple_of(64);
 const ED25519: u16 = 1;
 const KEY_BYTES: usize = 32;
 const SIGNATURE_BYTES: usize = 64;

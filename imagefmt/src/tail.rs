@@ -10,10 +10,11 @@ use positioned_io::ReadAt;
 use crate::error::{FormatError, Result};
 use crate::prologue::{PROLOGUE_BYTES, Prologue};
 use crate::record::{ALIGN, HEADER_BYTES, RecordKind, SYNC, raw_kind, stored_len};
+use crate::seal::Keys;
 use crate::sign::{self, VerifyingKey};
 use crate::store::Store;
 use crate::trailer::{BODY_BYTES, TRAILER_BYTES, Trailer};
-use crate::{Position, Root};
+use crate::{Labels, Position, Root};
 
 /// Bytes of the record that holds the copy of the prologue. It ends where the trailer starts.
 pub(crate) const COPY_RECORD_BYTES: usize = HEADER_BYTES + PROLOGUE_BYTES;
@@ -197,23 +198,23 @@ impl<R: ReadAt> Store<R> {
         None
     }
 
-    /// The keys that signed the image, each signature held against the root.
+    /// What stands between the index and the end: signatures, each held against the root, and the last labels.
     ///
     /// # Errors
-    /// [`FormatError::BadSignature`] for one that does not fit. A record that is damaged counts as none: the check of
+    /// [`FormatError::BadSignature`] for a signature that does not fit. A record that is damaged counts as none: the check of
     /// stored bytes names it.
-    pub(crate) fn signers(
+    pub(crate) fn tail(
         &self,
         prologue: &Prologue,
         trailer: &Trailer,
         trailer_at: Position,
         root: &Root,
-    ) -> Result<Vec<VerifyingKey>> {
+    ) -> Result<Tail> {
         let mut at = Position {
             offset: trailer.index.offset.saturating_add(trailer.index_len),
             ..trailer.index
         };
-        let mut signers = Vec::new();
+        let mut tail = Tail::default();
         let mut body = Vec::new();
         for _ in 0..TAIL_RECORDS_MAX {
             if at.volume != trailer_at.volume || at.offset >= trailer_at.offset {
@@ -222,15 +223,44 @@ impl<R: ReadAt> Store<R> {
             let Ok(header) = self.header(prologue, at) else {
                 break;
             };
-            let whole = header.kind == RecordKind::Signature
+            let whole = matches!(header.kind, RecordKind::Signature | RecordKind::Labels)
                 && self.stored(&header, at, &mut body).is_ok()
                 && header.check_stored(&body, at.offset).is_ok();
-            if whole && let Some(key) = sign::check(&body, root)? {
-                signers.push(key);
+            if whole && header.kind == RecordKind::Labels {
+                tail.labels = Some(at);
+            } else if whole && let Some(key) = sign::check(&body, root)? {
+                tail.signatures.push((key, body.clone()));
             }
             at.offset = at.offset.saturating_add(header.record_len());
         }
-        Ok(signers)
+        Ok(tail)
+    }
+
+    /// The labels at this place; none where they make no sense, because nothing depends on them.
+    pub(crate) fn labels(&self, prologue: &Prologue, keys: Option<&Keys>, at: Position) -> Labels {
+        let read = || {
+            let header = self.header(prologue, at)?;
+            let mut body = Vec::new();
+            self.stored(&header, at, &mut body)?;
+            header.open_body(keys, &mut body, at.offset)?;
+            Labels::from_json(&header.plain(body, keys.map(|keys| &keys.id), at.offset)?)
+        };
+        read().unwrap_or_default()
+    }
+}
+
+/// Records between index and trailer.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// Keys with the bodies of their records.
+    pub(crate) signatures: Vec<(VerifyingKey, Vec<u8>)>,
+    /// Place of the labels that count.
+    pub(crate) labels: Option<Position>,
+}
+
+impl Tail {
+    pub(crate) fn signers(&self) -> Vec<VerifyingKey> {
+        self.signatures.iter().map(|(key, _)| *key).collect()
     }
 }
 

@@ -18,11 +18,11 @@ use crate::prologue::{PROLOGUE_BYTES, Prologue, identity};
 use crate::rebuild::Parts;
 use crate::record::{EncodedChunk, RecordKind, RecordSealer};
 use crate::seal::{KdfCost, KeySlot, Keys, NewPassword, PasswordSlot};
-use crate::sign::SIGNATURE_RECORD_BYTES;
+use crate::sign;
 use crate::tail::COPY_RECORD_BYTES;
 use crate::trailer::{TRAILER_BYTES, Trailer};
 use crate::{
-    Body, ChunkId, Entry, Geometry, IdKey, Manifest, Mask, Meta, Position, Region, Root,
+    Body, ChunkId, Entry, Geometry, IdKey, Labels, Manifest, Mask, Meta, Position, Region, Root,
     SigningKey, index, table,
 };
 
@@ -138,6 +138,9 @@ pub struct Writer<W> {
     pub(crate) table: Vec<Region>,
     pub(crate) chunks: BTreeMap<ChunkId, (Entry, Position)>,
     scratch: Vec<u8>,
+    pub(crate) labels: Labels,
+    /// Bodies of SIG records, written where they fit the root.
+    pub(crate) signatures: Vec<Vec<u8>>,
 }
 
 impl<W> std::fmt::Debug for Writer<W> {
@@ -176,6 +179,8 @@ impl<W> Writer<W> {
             table,
             chunks,
             scratch: Vec::new(),
+            labels: Labels::default(),
+            signatures: Vec::new(),
         }
     }
 
@@ -287,6 +292,8 @@ impl<W: Write> Writer<W> {
             table: Vec::new(),
             chunks: BTreeMap::new(),
             scratch: Vec::new(),
+            labels: Labels::default(),
+            signatures: Vec::new(),
         };
         writer.write_prologue()?;
         Ok(writer)
@@ -380,6 +387,11 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Labels of the image, which go behind the index.
+    pub fn set_labels(&mut self, labels: Labels) {
+        self.labels = labels;
+    }
+
     /// Writes index and trailer and flushes.
     ///
     /// # Errors
@@ -426,17 +438,22 @@ impl<W: Write> Writer<W> {
             &index::encode(&manifest, &positions)?,
             self.level,
         )?;
-        // Index, signature and trailer stay together, so that the last volume opens the image.
+        let mut tail = Vec::new();
+        let kept = std::mem::take(&mut self.signatures).into_iter();
+        let kept = kept.filter(|body| sign::check(body, &root).is_ok());
+        for body in kept.chain(key.map(|key| key.sign(&root))) {
+            tail.extend(self.sealer.pack_open(RecordKind::Signature, &body)?);
+        }
+        if !self.labels.is_empty() {
+            let json = self.labels.to_json()?;
+            tail.extend(self.sealer.pack(RecordKind::Labels, &json, self.level)?);
+        }
+        // Everything from the index on stays together, so that the last volume opens the image.
         let index = self.append(
             &record,
-            (SIGNATURE_RECORD_BYTES + COPY_RECORD_BYTES + TRAILER_BYTES) as u64,
+            (tail.len() + COPY_RECORD_BYTES + TRAILER_BYTES) as u64,
         )?;
-        if let Some(key) = key {
-            let signature = self
-                .sealer
-                .pack_open(RecordKind::Signature, &key.sign(&root))?;
-            self.put(&signature)?;
-        }
+        self.put(&tail)?;
         let copy = self.prologue.as_first().to_bytes();
         let copy = self.sealer.pack_open(RecordKind::Prologue, &copy)?;
         self.put(&copy)?;

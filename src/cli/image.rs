@@ -4,7 +4,7 @@ use super::deploy_options::{End, limit};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::secret::read_password;
-use super::{image_rebuild, image_restore};
+use super::{image_rebuild, image_restore, image_words};
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
@@ -12,11 +12,11 @@ use crate::disk::check::{Depth, check};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::volumes::VOLUME_MIN;
-use crate::disk::{leftovers, missing, restore};
+use crate::disk::{leftovers, missing, restore, signing};
 use crate::partition_words::partition_line;
 use crate::units;
 use clap::{Args, Subcommand};
-use imagefmt::{FormatError, Meta};
+use imagefmt::{FormatError, Labels, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -45,6 +45,18 @@ pub enum Command {
     /// Without an option every stored byte is read and compared with its hash;
     /// no password is needed for that.
     Check(CheckArgs),
+    /// Show or change the labels of an image
+    ///
+    /// Labels are words that may change later: the root of the image stays.
+    #[command(
+        after_help = "Examples:\n  diskcast image label lab.dcimg room='Lab A' state=tested\n  diskcast image label lab.dcimg state="
+    )]
+    Label(image_words::LabelArgs),
+    /// Sign an image, or make a key for that
+    #[command(
+        after_help = "Examples:\n  diskcast image sign --new-key lab.key\n  diskcast image sign lab.dcimg --key lab.key\n  diskcast image check lab.dcimg --signed-by dcpk1-..."
+    )]
+    Sign(image_words::SignArgs),
     /// Save what a damaged image still holds into a new one
     ///
     /// Every chunk is proven by its content first. Where nothing is lost the new
@@ -174,6 +186,10 @@ pub struct CheckArgs {
     /// Password of an encrypted image, for --quick and --deep
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Public key that has to have signed the image, or the file with it (may be
+    /// repeated)
+    #[arg(long, value_name = "KEY")]
+    signed_by: Vec<String>,
     /// Worker threads [default: all processors]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -188,6 +204,8 @@ pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
         Command::Capture(args) => run_capture(&args, out),
         Command::Info(args) => run_info(&args, out),
         Command::Check(args) => run_check(&args, out),
+        Command::Label(args) => image_words::label(&args, out),
+        Command::Sign(args) => image_words::sign(&args, out),
         Command::Rebuild(args) => image_rebuild::run(&args, out),
         Command::Restore(args) => image_restore::run(&args, out),
     }
@@ -345,6 +363,9 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
             chunks: manifest.entries.len(),
             used_bytes: manifest.used_bytes(),
             encrypted: image.id_key().is_some(),
+            content_root: manifest.content_root().to_string(),
+            signed_by: image.signers().iter().map(signing::public_text).collect(),
+            labels: image.labels(),
             meta,
         });
         return Ok(());
@@ -382,6 +403,20 @@ fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
         }
     ));
     out.line(format!("root       {}", image.root()));
+    out.line(format!("content    {}", manifest.content_root()));
+    if let Some(set) = &meta.set {
+        out.line(format!("set        {}, disk {}", set.id, set.disk));
+    }
+    for origin in &meta.lineage {
+        let root = origin.root.as_deref().unwrap_or("an image without its end");
+        out.line(format!("made by    {} of {root}", origin.by));
+    }
+    for key in image.signers() {
+        out.line(format!("signed by  {}", signing::public_text(key)));
+    }
+    for (name, text) in image.labels().iter() {
+        out.line(format!("label      {name} = {text}"));
+    }
     for line in partition_lines(meta) {
         out.line(line);
     }
@@ -409,6 +444,9 @@ struct InfoResult<'a> {
     chunks: usize,
     used_bytes: u64,
     encrypted: bool,
+    content_root: String,
+    signed_by: Vec<String>,
+    labels: &'a Labels,
     meta: &'a Meta,
 }
 
@@ -435,6 +473,7 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
         _ => Depth::Standard,
     };
     let password = password(args.password_file.as_deref())?;
+    refuse_unsigned(args)?;
     let interrupt = Interrupt::listen();
     let progress = out.progress("check", None);
     let report = check(
@@ -486,6 +525,31 @@ fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
         format!("{} is damaged: {}", args.image.display(), report.damage()),
     )
     .hint("copy it again from where it was stored; `image rebuild` saves what it still holds"))
+}
+
+/// Refuses an image that one of the keys asked for has not signed. No password is needed for that.
+fn refuse_unsigned(args: &CheckArgs) -> Result<(), ApiError> {
+    if args.signed_by.is_empty() {
+        return Ok(());
+    }
+    let keys = args.signed_by.iter().map(|text| signing::public_key(text));
+    let keys = keys.collect::<Result<Vec<_>, _>>().map_err(api_error)?;
+    let known = restore::summary(&args.image).map_err(api_error)?;
+    let Some(absent) = keys.iter().find(|key| !known.signers.contains(key)) else {
+        return Ok(());
+    };
+    let text = format!(
+        "{} is not signed by {}",
+        args.image.display(),
+        signing::public_text(absent)
+    );
+    let signers: Vec<_> = known.signers.iter().map(signing::public_text).collect();
+    Err(
+        ApiError::new(ErrorCode::Integrity, text).hint(match signers.as_slice() {
+            [] => "nobody signed it".to_owned(),
+            signers => format!("it is signed by {}", signers.join(", ")),
+        }),
+    )
 }
 
 #[derive(Serialize)]

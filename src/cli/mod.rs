@@ -25,6 +25,7 @@ pub mod image;
 mod image_check;
 mod image_rebuild;
 mod image_restore;
+mod image_words;
 pub mod interrupt;
 mod job;
 mod job_add;

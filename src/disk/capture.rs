@@ -217,7 +217,8 @@ pub fn new_image(geometry: Geometry, password: Option<&[u8]>) -> Result<WriterOp
     })
 }
 
-fn random(bytes: &mut [u8]) -> Result<(), DiskError> {
+/// Fills `bytes` from the kernel.
+pub(super) fn random(bytes: &mut [u8]) -> Result<(), DiskError> {
     let source = |error| std::io::Error::other(error);
     getrandom::fill(bytes).map_err(|e| {
         DiskError::io(

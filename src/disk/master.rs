@@ -120,8 +120,6 @@ impl MasterDisk {
         let heads = Heads::read(claim.file(), facts.size, &survey.partitions);
         let meta = Meta {
             tool: concat!("diskcast ", env!("CARGO_PKG_VERSION")).into(),
-            created: String::new(),
-            note: None,
             source: SourceDisk {
                 path: facts.path.clone(),
                 model: facts.model.clone().unwrap_or_default(),
@@ -136,8 +134,6 @@ impl MasterDisk {
                 TableKind::None => "none",
             }
             .into(),
-            firmware: None,
-            holes: Vec::new(),
             partitions: survey.partitions.clone(),
             droppable: survey
                 .leftovers
@@ -149,6 +145,7 @@ impl MasterDisk {
                 .collect(),
             warnings: survey.warnings.clone(),
             left_out: survey.left_out.clone(),
+            ..Meta::default()
         };
         Ok(Self {
             chunks: chunks(&survey, &geometry),

@@ -10,6 +10,7 @@
 //! deploy:   wipe -> chunks in any order, read back behind the writers -> commit backup table, primary table, LBA 0
 //! ```
 
+pub mod append;
 mod blank;
 pub mod buffer;
 pub mod capture;
@@ -39,6 +40,7 @@ pub mod rebuild;
 mod remains;
 pub mod restore;
 pub mod share;
+pub mod signing;
 mod source;
 mod spans;
 pub mod survey;

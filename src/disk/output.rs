@@ -294,12 +294,7 @@ fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
     if !meta.is_file() {
         return Err(foreign(partial, "is no regular file"));
     }
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(DiskError::refused(
-            format!("another capture is writing {}", partial.display()),
-            "wait for it, or choose another name",
-        ));
-    }
+    lock_alone(&file, partial)?;
     // Whoever held the lock before may have renamed or removed it.
     if !is_at(&file, partial) {
         return Err(DiskError::refused(
@@ -320,6 +315,20 @@ fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
         ));
     }
     Ok(file)
+}
+
+/// Locks a file for this process alone.
+///
+/// # Errors
+/// [`DiskError::Refused`] when another process has it.
+pub(super) fn lock_alone(file: &File, path: &Path) -> Result<(), DiskError> {
+    if rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(DiskError::refused(
+            format!("another process is writing {}", path.display()),
+            "wait for it, or choose another name",
+        ));
+    }
+    Ok(())
 }
 
 /// True when a file begins with the signature of an image, or ends within it after the right bytes.

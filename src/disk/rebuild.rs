@@ -9,7 +9,9 @@ use super::restore::{open_volumes, volume_paths};
 use super::volumes::Volumes;
 use super::{Cancelled, DiskError, OnProgress, ground, missing};
 use diskmap::ExtentSet;
-use imagefmt::{ChunkId, FormatError, Image, Manifest, Meta, Password, ReadAt, Rebuilt, Root};
+use imagefmt::{
+    ChunkId, FormatError, Image, Manifest, Meta, Origin, Password, ReadAt, Rebuilt, Root, Summary,
+};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -49,10 +51,8 @@ pub fn rebuild(
     if cancelled() {
         return Err(DiskError::Cancelled);
     }
-    let counted = Image::<File>::summary(open_volumes(image)?)
-        .ok()
-        .map(|summary| summary.chunks);
-    let losses = Losses::of(&rebuilt, counted);
+    let known = Image::<File>::summary(open_volumes(image)?).ok();
+    let losses = Losses::of(&rebuilt, known.as_ref());
     let manifest = rebuilt.image.manifest();
     if manifest.entries.is_empty() && (rebuilt.meta_lost || !losses.is_none()) {
         return Err(DiskError::refused(
@@ -121,17 +121,20 @@ struct Losses {
     unknown: bool,
     meta: bool,
     table: bool,
+    /// Root of the damaged image, where its trailer is left.
+    root: Option<Root>,
 }
 
 impl Losses {
-    fn of<R: ReadAt>(rebuilt: &Rebuilt<R>, counted: Option<u64>) -> Self {
+    fn of<R: ReadAt>(rebuilt: &Rebuilt<R>, known: Option<&Summary>) -> Self {
         let saved = rebuilt.image.manifest().entries.len() as u64;
         let listed = rebuilt.missing.iter().flatten();
         Self {
             chunks: rebuilt.damaged.iter().chain(listed).copied().collect(),
-            unknown: rebuilt.missing.is_none() && counted != Some(saved),
+            unknown: rebuilt.missing.is_none() && known.map(|known| known.chunks) != Some(saved),
             meta: rebuilt.meta_lost,
             table: rebuilt.table_lost,
+            root: known.map(|known| known.root),
         }
     }
 
@@ -142,6 +145,12 @@ impl Losses {
     /// The description of the new image.
     fn describe(&self, manifest: &Manifest) -> Meta {
         let mut meta = manifest.meta.clone();
+        meta.lineage.push(Origin {
+            by: "rebuild".into(),
+            root: self.root.map(|root| root.to_string()),
+            tool: concat!("diskcast ", env!("CARGO_PKG_VERSION")).into(),
+            time: None,
+        });
         meta.warnings.push(
             "rebuilt from a damaged image: what was lost of it is listed as not readable".into(),
         );
@@ -282,7 +291,7 @@ mod tests {
             folder.path().join("old.dcimg"),
             folder.path().join("new.dcimg"),
         );
-        image(&old);
+        let root = image(&old);
         let whole = fs::read(&old).unwrap();
         let mut bytes = whole.clone();
         bytes[place(&old, RecordKind::Chunk) + 5000] ^= 1;
@@ -305,6 +314,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(holes(&new), [(1 << 18, 1 << 18)]);
+        let image = Image::open_volumes(open_volumes(&new).unwrap(), None).unwrap();
+        let [origin] = &image.manifest().meta.lineage[..] else {
+            panic!("it says what it was made from");
+        };
+        assert_eq!(origin.root, Some(root.to_string()));
         assert!(run(&old, &new).is_err(), "an image is never overwritten");
         fs::remove_file(&new).unwrap();
 

@@ -3,7 +3,7 @@
 use super::deployment::{ChunkFailure, Deployment};
 use super::readback::ReadBack;
 use super::{Cancelled, DiskError, OnProgress, container, device, share};
-use imagefmt::{Image, Password, Root, Volume, volume_name};
+use imagefmt::{Image, Password, Root, Summary, Volume, volume_name};
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,14 @@ pub fn open_image(path: &Path, password: Option<&str>) -> Result<Image<File>, Di
     let volumes = open_volumes(path)?;
     let password = password.map(Password::new);
     Image::open_volumes(volumes, password.as_ref()).map_err(|e| not_an_image(path, e))
+}
+
+/// Everything about an image that needs no password.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn summary(path: &Path) -> Result<Summary, DiskError> {
+    Image::summary(open_volumes(path)?).map_err(|e| not_an_image(path, e))
 }
 
 /// The error for a file that is not an image. It names the format of the file where that is known.

@@ -114,3 +114,56 @@ fn a_rebuild_saves_what_is_there() {
     assert_eq!(code, Some(5));
     assert!(!raw.exists());
 }
+
+#[test]
+fn labels_and_signatures_leave_the_root_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.dcimg");
+    let image = path.to_str().unwrap();
+    let root = |image: &str| {
+        let (code, text) = said(&["image", "info", image]);
+        assert_eq!(code, Some(0), "{text}");
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("root"))
+            .unwrap()
+            .to_owned();
+        (line, text)
+    };
+    fs::copy(fixture("padded-copy"), &path).unwrap();
+    let (before, _) = root(image);
+    let (code, text) = said(&["image", "label", image, "room=Lab A", "state=new"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = said(&["image", "label", image, "state="]);
+    assert_eq!((code, text.trim()), (Some(0), "room = Lab A"));
+    let (code, _) = said(&["image", "label", image, "Bad Name=x"]);
+    assert_eq!(code, Some(2));
+
+    let key = folder.path().join("key");
+    let (code, public) = said(&["image", "sign", "--new-key", key.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{public}");
+    let public = public.trim();
+    let by = |key: &str| said(&["image", "check", image, "--signed-by", key]);
+    let (code, text) = by(public);
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("nobody signed it"), "{text}");
+    let sign = ["image", "sign", image, "--key", key.to_str().unwrap()];
+    assert_eq!(said(&sign).0, Some(0));
+    assert_eq!(said(&sign).0, Some(5), "once is enough");
+    assert_eq!(by(public).0, Some(0));
+    let (code, text) = by(&format!("dcpk1-{}", "0".repeat(64)));
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains(public), "{text}");
+    assert_eq!(by(key.to_str().unwrap()).0, Some(5), "that key signs");
+
+    let (after, text) = root(image);
+    assert_eq!(after, before);
+    assert!(
+        text.contains("label      room = Lab A") && text.contains(public),
+        "{text}"
+    );
+    // The padding is gone, and nothing else is wrong.
+    let (code, text) = said(&["image", "check", image]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("behind the end"), "{text}");
+}

@@ -1,10 +1,18 @@
-//! Python's readers of Windows hives, which tests are held against: regipy and impacket, in an environment of their own.
+//! Python's readers that tests are held against, in an environment of their own: regipy and impacket for Windows hives, and what the
+//! second reader of master images is made of.
 
 use crate::shell::{Failure, output, watch};
 use std::path::{Path, PathBuf};
 
-const MODULES: &str = "import regipy, impacket";
-const PACKAGES: [&str; 2] = ["regipy", "impacket"];
+const MODULES: &str = "import regipy, impacket, blake3, zstandard, nacl, argon2";
+const PACKAGES: [&str; 6] = [
+    "regipy",
+    "impacket",
+    "blake3",
+    "zstandard",
+    "pynacl",
+    "argon2-cffi",
+];
 
 /// The interpreter of the environment; made when it is missing. Without it the tests say what they were not held against.
 pub(crate) fn ensure() -> Result<PathBuf, Failure> {
@@ -23,7 +31,7 @@ pub(crate) fn ensure() -> Result<PathBuf, Failure> {
         watch(&words, &[], 300, |_| {})?;
         if !there(&python) {
             return Err(Failure::new(
-                "regipy and impacket are installed and cannot be used",
+                "the packages are installed and cannot be used",
             ));
         }
     }

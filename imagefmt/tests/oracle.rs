@@ -1,0 +1,210 @@
+//! A second reader, written in Python from the document alone (`reader.py`), says the same of every image.
+//!
+//! It is asked about every fixture, about images this crate writes in many forms, and about images with a flipped bit.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test"
+)]
+
+mod common;
+#[path = "common/forge.rs"]
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest")]
+mod forge;
+
+use common::*;
+use forge::{Forge, plain_record, signature};
+use imagefmt::*;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const MODULES: &str = "blake3, zstandard, nacl.signing, argon2.low_level";
+
+/// What this crate says of an image, in the words of the other reader.
+fn verdict(bytes: &[u8], word: Option<&str>) -> Value {
+    let Ok(image) = open(bytes, word) else {
+        return json!({ "opens": false });
+    };
+    let manifest = image.manifest();
+    let mut disk = vec![0; manifest.geometry.disk_size as usize];
+    let chunks = contents(&image).ok();
+    for (entry, (_, used)) in manifest.entries.iter().zip(chunks.iter().flatten()) {
+        let base = manifest.geometry.chunk_offset(entry.chunk) as usize;
+        let mut rest = used.as_slice();
+        for run in entry.mask.runs() {
+            let (piece, tail) = rest.split_at((run.end - run.start) as usize);
+            disk[base + run.start as usize..base + run.end as usize].copy_from_slice(piece);
+            rest = tail;
+        }
+    }
+    for region in &manifest.table {
+        let start = region.offset as usize;
+        disk[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
+    }
+    let records = Records::walk(volume(bytes)).unwrap();
+    let behind = records.trailing();
+    let mut scratch = Vec::new();
+    let whole = records.gaps().is_empty()
+        && records.damaged_prologues().is_empty()
+        && records.faults().is_empty()
+        && image.disagreements(&records).is_empty()
+        && chunks.is_some()
+        && records
+            .records()
+            .iter()
+            .all(|record| records.check(record.position, &mut scratch).is_ok());
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let labels: serde_json::Map<_, _> = image
+        .labels()
+        .iter()
+        .map(|(name, text)| (name.to_owned(), text.into()))
+        .collect();
+    json!({
+        "opens": true,
+        "root": image.root().to_string(),
+        "content": manifest.content_root().to_string(),
+        "chunks": manifest.entries.len(),
+        "used": manifest.used_bytes(),
+        "signers": image.signers().iter().map(|key| hex(&key.0)).collect::<Vec<_>>(),
+        "labels": labels,
+        "disk": chunks.map(|_| blake3::hash(&disk).to_string()),
+        "whole": whole,
+        // Where something is damaged there are gaps of another kind.
+        "behind": if whole { behind } else { 0 },
+    })
+}
+
+/// The Python to ask, when it has what the reader needs.
+fn python() -> Option<String> {
+    let python = std::env::var("DISKCAST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let import = format!("import {MODULES}");
+    let has = Command::new(&python).args(["-c", &import]).output();
+    if !has.is_ok_and(|out| out.status.success()) {
+        println!("not held against {MODULES}: {python} does not have them (see DISKCAST_PYTHON)");
+        return None;
+    }
+    Some(python)
+}
+
+/// Asks the other reader about these files at once, and holds each answer against ours.
+fn compare(python: &str, word: Option<&str>, images: &[(String, PathBuf)]) {
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader.py");
+    let out = Command::new(python)
+        .arg(reader)
+        .args(word.iter().flat_map(|word| ["--password", word]))
+        .args(images.iter().map(|(_, path)| path))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(out.stdout).unwrap();
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(said.lines().count(), images.len(), "{told}");
+    for ((name, path), line) in images.iter().zip(said.lines()) {
+        let theirs: Value = serde_json::from_str(line).unwrap();
+        let ours = verdict(&std::fs::read(path).unwrap(), word);
+        let mut held = theirs.clone();
+        if let Some(fields) = held.as_object_mut() {
+            fields.remove("why");
+            fields.remove("uuid");
+            if let Some(faults) = fields.remove("faults") {
+                let whole = faults == json!([]);
+                fields.insert("whole".into(), whole.into());
+                if !whole {
+                    fields.insert("behind".into(), 0.into());
+                }
+            }
+        }
+        assert_eq!(held, ours, "{name}: it says {theirs}");
+    }
+}
+
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> (String, PathBuf) {
+    let path = folder.join(format!("{name}.dcimg"));
+    std::fs::write(&path, bytes).unwrap();
+    (name.to_owned(), path)
+}
+
+#[test]
+fn every_fixture() {
+    let Some(python) = python() else {
+        return;
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/image");
+    let mut images: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.display().to_string(), path))
+        .collect();
+    images.sort();
+    assert!(images.len() > 30);
+    compare(&python, None, &images);
+}
+
+#[test]
+fn images_of_every_form() {
+    let Some(python) = python() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for word in [None, Some("päss wörd")] {
+        let mut images = Vec::new();
+        for (sector, log2) in [(512, 18), (1024, 18), (4096, 20)] {
+            let geometry = Geometry::new((3 << log2) + 4096, sector, log2).unwrap();
+            let mut chunks = mixed(&geometry);
+            chunks.reverse();
+            let (bytes, _) = write(geometry, &chunks, word);
+            let name = format!("{sector}-{log2}-{}", word.is_some());
+            images.push(put(folder.path(), &name, &bytes));
+        }
+        let (geometry, chunks) = small();
+        let (mut bytes, _) = write(geometry, &chunks, word);
+        let mut labels = Labels::default();
+        labels.set("room", "Lab Ä").unwrap();
+        for step in 0..3 {
+            let image = open(&bytes, word).unwrap();
+            let addition = match step {
+                0 => image.with_labels(&labels).unwrap(),
+                _ => image
+                    .with_signature(&SigningKey::from_bytes(&[step; 32]))
+                    .unwrap(),
+            };
+            bytes.extend_from_slice(&addition.bytes);
+        }
+        let name = format!("labelled-and-signed-{}", word.is_some());
+        images.push(put(folder.path(), &name, &bytes));
+        compare(&python, word, &images);
+        if word.is_some() {
+            compare(&python, Some("another word"), &images[..1]);
+            compare(&python, None, &images[..1]);
+        }
+    }
+}
+
+#[test]
+fn images_with_a_flipped_bit() {
+    let Some(python) = python() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (geometry, chunks) = small();
+    let signed = {
+        let mut forge = Forge::default();
+        let (body, _) = signature([5; 32], forge.root());
+        forge.behind.push(plain_record(5, &body));
+        forge.bytes()
+    };
+    let locked = write(geometry, &chunks, Some("secret")).0;
+    for (name, bytes, word) in [("plain", signed, None), ("locked", locked, Some("secret"))] {
+        let mut images = Vec::new();
+        for at in (0..bytes.len() * 8).step_by(1201) {
+            // The cost of a key slot may become what argon2 is asked to do: seconds, or more memory than there is.
+            if (256 * 8..512 * 8).contains(&at) {
+                continue;
+            }
+            let mut hurt = bytes.clone();
+            hurt[at / 8] ^= 1 << (at % 8);
+            images.push(put(folder.path(), &format!("{name}-bit-{at}"), &hurt));
+        }
+        compare(&python, word, &images);
+    }
+}

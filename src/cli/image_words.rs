@@ -1,0 +1,139 @@
+//! `diskcast image label` and `image sign`: what is added to an image that is there, without touching what it holds.
+
+use super::exit::usage;
+use super::image::{api_error, password};
+use super::output::Output;
+use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
+use crate::disk::{append::append, restore, signing};
+use clap::Args;
+use imagefmt::Labels;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Options of `image label`.
+#[derive(Debug, Args)]
+pub struct LabelArgs {
+    /// Image
+    image: PathBuf,
+    /// Labels to set; `NAME=` takes one away. Without any, they are shown
+    #[arg(value_name = "NAME=TEXT", value_parser = pair)]
+    labels: Vec<(String, String)>,
+    /// Password of an encrypted image
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// Options of `image sign`.
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// Image
+    #[arg(required_unless_present = "new_key")]
+    image: Option<PathBuf>,
+    /// File with the key
+    #[arg(long, value_name = "FILE", required_unless_present = "new_key")]
+    key: Option<PathBuf>,
+    /// Make a key in this file, and show the public key that belongs to it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "key", "password_file"])]
+    new_key: Option<PathBuf>,
+    /// Password of an encrypted image
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, text)) => Ok((name.to_owned(), text.to_owned())),
+        None => Err("expected NAME=TEXT".into()),
+    }
+}
+
+pub(super) fn label(args: &LabelArgs, out: &Output) -> Result<(), ApiError> {
+    let password = password(args.password_file.as_deref())?;
+    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
+        .map_err(api_error)?;
+    let mut labels = image.labels().clone();
+    for (name, text) in &args.labels {
+        labels
+            .set(name, text)
+            .map_err(|error| usage(format!("label {name}: {error}")))?;
+    }
+    if labels != *image.labels() {
+        let addition = image
+            .with_labels(&labels)
+            .map_err(|error| usage(error.to_string()))?;
+        append(&args.image, &addition).map_err(api_error)?;
+    }
+    if out.json() {
+        out.result_json(&LabelResult {
+            schema_version: SCHEMA_VERSION,
+            image: args.image.display().to_string(),
+            root: image.root().to_string(),
+            labels: &labels,
+        });
+        return Ok(());
+    }
+    for (name, text) in labels.iter() {
+        out.line(format!("{name} = {text}"));
+    }
+    Ok(())
+}
+
+pub(super) fn sign(args: &SignArgs, out: &Output) -> Result<(), ApiError> {
+    if let Some(path) = &args.new_key {
+        let public = signing::make_key(path).map_err(api_error)?;
+        return done(out, None, &public);
+    }
+    let (Some(path), Some(key)) = (&args.image, &args.key) else {
+        return Err(usage("a signature needs an image and a key"));
+    };
+    let key = signing::read_key(key).map_err(api_error)?;
+    let password = password(args.password_file.as_deref())?;
+    let image =
+        restore::open_image(path, password.as_ref().map(|p| p.as_str())).map_err(api_error)?;
+    if image.signers().contains(&key.public()) {
+        return Err(ApiError::new(
+            ErrorCode::Refused,
+            format!("{} is signed by this key already", path.display()),
+        ));
+    }
+    let addition = image
+        .with_signature(&key)
+        .map_err(|error| usage(error.to_string()))?;
+    append(path, &addition).map_err(api_error)?;
+    done(
+        out,
+        Some(image.root().to_string()),
+        &signing::public_text(&key.public()),
+    )
+}
+
+fn done(out: &Output, root: Option<String>, public: &str) -> Result<(), ApiError> {
+    if out.json() {
+        out.result_json(&SignResult {
+            schema_version: SCHEMA_VERSION,
+            root,
+            public_key: public.to_owned(),
+        });
+        return Ok(());
+    }
+    match root {
+        Some(root) => out.line(format!("root {root} signed by {public}")),
+        None => out.line(public.to_owned()),
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct LabelResult<'a> {
+    schema_version: u32,
+    image: String,
+    root: String,
+    labels: &'a Labels,
+}
+
+#[derive(Serialize)]
+struct SignResult {
+    schema_version: u32,
+    root: Option<String>,
+    public_key: String,
+}

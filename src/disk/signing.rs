@@ -1,0 +1,94 @@
+//! Keys for signatures of images, as text in files.
+//!
+//! `dcsk1-` and 64 hexadecimal digits is a key that signs, `dcpk1-` and 64 digits the public key that belongs to it: nobody
+//! mistakes one for the other.
+
+use super::DiskError;
+use crate::net::hex;
+use imagefmt::{SigningKey, VerifyingKey};
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+const SECRET: &str = "dcsk1-";
+const PUBLIC: &str = "dcpk1-";
+/// Longest key file that is read.
+const MAX_BYTES: u64 = 4096;
+
+/// Text of a public key.
+pub fn public_text(key: &VerifyingKey) -> String {
+    format!("{PUBLIC}{}", hex::encode(&key.0))
+}
+
+/// A public key from its text, or from the file of that name.
+///
+/// # Errors
+/// [`DiskError::Refused`] for what is no public key, [`DiskError::Io`] for a file that cannot be read.
+pub fn public_key(text: &str) -> Result<VerifyingKey, DiskError> {
+    let held;
+    let words = if text.starts_with(PUBLIC) {
+        text
+    } else {
+        held = read(Path::new(text))?;
+        held.trim()
+    };
+    let bytes = words.strip_prefix(PUBLIC).and_then(|t| hex::decode(t).ok());
+    bytes.map(VerifyingKey).ok_or_else(|| {
+        DiskError::refused(
+            format!("{text} is no public key"),
+            format!("a public key is {PUBLIC} and 64 hexadecimal digits, or a file with that"),
+        )
+    })
+}
+
+/// The key that signs, from its file.
+///
+/// # Errors
+/// [`DiskError::Refused`] for a file that holds none, [`DiskError::Io`].
+pub fn read_key(path: &Path) -> Result<SigningKey, DiskError> {
+    let text = read(path)?;
+    let bytes = text
+        .trim()
+        .strip_prefix(SECRET)
+        .and_then(|t| hex::decode::<32>(t).ok());
+    let bytes = bytes.map(Zeroizing::new).ok_or_else(|| {
+        DiskError::refused(
+            format!("{} holds no key that signs", path.display()),
+            "`diskcast image sign --new-key FILE` makes one",
+        )
+    })?;
+    Ok(SigningKey::from_bytes(&bytes))
+}
+
+/// Makes a key in a new file that only its owner may read; answers the text of its public key.
+///
+/// # Errors
+/// [`DiskError::Io`], also when the file is there already.
+pub fn make_key(path: &Path) -> Result<String, DiskError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    super::capture::random(secret.as_mut_slice())?;
+    let text = Zeroizing::new(format!("{SECRET}{}\n", hex::encode(secret.as_slice())));
+    let io = |doing| move |error| DiskError::io(doing, path, error);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(io("creating"))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(io("writing"))?;
+    Ok(public_text(&SigningKey::from_bytes(&secret).public()))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, DiskError> {
+    let mut text = Zeroizing::new(String::new());
+    OpenOptions::new()
+        .read(true)
+        .open(path)
+        .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
+        .map_err(|error| DiskError::io("reading", path, error))?;
+    Ok(text)
+}
