@@ -202,7 +202,16 @@ fn an_encrypted_image_needs_its_password() {
         .code_of(&[2, 5, 6, 7])
         .says(&["password"]);
     assert!(!target.exists() || fs::metadata(&target).expect("target").len() == 0);
-    // Stored bytes can be checked by someone who may not read them.
+    // Stored bytes can be checked by someone who may not read them, who also learns what is no secret.
+    let known = info(&image);
+    assert_eq!(
+        (&known["encrypted"], &known["meta"]),
+        (&true.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        known["disk_bytes"],
+        fs::metadata(&disk).expect("disk").len()
+    );
     check(&image, &[]).ok();
     check(&image, &["--deep", "--password-file", text(&right)]).ok();
     restore(&image, &target, &["--password-file", text(&right)]).ok();

@@ -21,6 +21,7 @@
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
+use unicode_normalization::UnicodeNormalization;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::IdKey;
@@ -50,13 +51,17 @@ const LANES_MAX: u64 = 16;
 
 /// What the operator types. Wiped when dropped, never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Password(Vec<u8>);
+pub struct Password(String);
 
 impl Password {
-    /// Takes the password's bytes (UTF-8 as typed, no newline).
+    /// Takes the password as typed, without the end of its line, and composes it (Unicode NFC): keyboards and systems differ
+    /// in how they write the same letter.
     #[must_use]
-    pub fn new(password: impl Into<Vec<u8>>) -> Self {
-        Self(password.into())
+    pub fn new(password: &str) -> Self {
+        // Room for the longest form, so that no part of it is left where the text grew: NFC takes at most three times the bytes.
+        let mut composed = String::with_capacity(password.len().saturating_mul(3));
+        composed.extend(password.nfc());
+        Self(composed)
     }
 }
 
@@ -211,7 +216,7 @@ impl PasswordSlot {
             .map_err(|_| bad("its argon2 parameters make no sense"))?;
         let mut key = Zeroizing::new([0; 32]);
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into(&password.0, &self.salt, key.as_mut_slice())
+            .hash_password_into(password.0.as_bytes(), &self.salt, key.as_mut_slice())
             .map_err(|error| match error {
                 argon2::Error::OutOfMemory => FormatError::Io {
                     offset: 0,

@@ -12,6 +12,7 @@ reader.py [--password WORD] IMAGE[,VOLUME2,...] ...      prints one line of JSON
 import json
 import struct
 import sys
+import unicodedata
 import zlib
 
 import blake3
@@ -515,7 +516,7 @@ def report(paths, word):
 def main(arguments):
     word = None
     if arguments[:1] == ["--password"]:
-        word, arguments = arguments[1].encode(), arguments[2:]
+        word, arguments = unicodedata.normalize("NFC", arguments[1]).encode(), arguments[2:]
     for argument in arguments:
         print(json.dumps(report(argument.split(","), word)))
 

@@ -280,3 +280,17 @@ fn signature_binds_the_image_to_a_key() {
         Err(FormatError::NotSigned)
     ));
 }
+
+/// One letter has several forms, and which of them a keyboard gives is nobody's choice.
+#[test]
+fn a_password_is_the_same_however_its_letters_are_composed() {
+    let geometry = Geometry::new(1 << 18, 512, 18).unwrap();
+    let (bytes, _) = write(geometry, &[], Some("p\u{e4}ss w\u{f6}rd"));
+    open(&bytes, Some("pa\u{308}ss wo\u{308}rd")).unwrap();
+    for other in ["pass word", "P\u{e4}ss w\u{f6}rd", "p\u{e4}ss w\u{f6}rd "] {
+        assert!(matches!(
+            open(&bytes, Some(other)),
+            Err(FormatError::WrongPassword)
+        ));
+    }
+}

@@ -4,7 +4,7 @@ use super::deploy_options::{End, limit};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::secret::read_password;
-use super::{image_rebuild, image_restore, image_words};
+use super::{image_locked, image_rebuild, image_restore, image_words};
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
@@ -346,8 +346,15 @@ struct CaptureResult<'a> {
 
 fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     let password = password(args.password_file.as_deref())?;
-    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
-        .map_err(api_error)?;
+    let opened = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()));
+    if let Err(DiskError::Image {
+        source: FormatError::PasswordNeeded,
+        ..
+    }) = opened
+    {
+        return image_locked::show(&args.image, out);
+    }
+    let image = opened.map_err(api_error)?;
     let manifest = image.manifest();
     let meta = &manifest.meta;
     let file_bytes = image.bytes();

@@ -23,6 +23,7 @@ mod export;
 mod follow;
 pub mod image;
 mod image_check;
+mod image_locked;
 mod image_rebuild;
 mod image_restore;
 mod image_words;

@@ -130,7 +130,7 @@ fn write(
         refuse_shortage(disk.estimate(options.level)?, free, image)?;
     }
     let bad = |e| DiskError::image(image, e);
-    let password = options.password.as_ref().map(|word| word.as_bytes());
+    let password = options.password.as_ref().map(|word| word.as_str());
     let mut wanted = new_image(disk.geometry(), password)?;
     let writer = match output.cut() {
         None => Writer::create(first, wanted),
@@ -193,7 +193,7 @@ pub fn refuse_shortage(expected: u64, free: u64, image: &Path) -> Result<(), Dis
 }
 
 /// A new image of this geometry with an identity and, when it has a password, a key of its own.
-pub fn new_image(geometry: Geometry, password: Option<&[u8]>) -> Result<WriterOptions, DiskError> {
+pub fn new_image(geometry: Geometry, password: Option<&str>) -> Result<WriterOptions, DiskError> {
     let mut image_uuid = [0u8; 16];
     random(&mut image_uuid)?;
     let password = match password {

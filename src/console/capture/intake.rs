@@ -100,7 +100,7 @@ impl Intake {
         let password = wanted
             .password
             .as_ref()
-            .map(|word| Password::new(word.as_bytes()));
+            .map(|word| Password::new(word.as_str()));
         let unfinished = match Unfinished::read(reader, len, password.as_ref(), LEVEL) {
             Ok(unfinished) => unfinished,
             Err(error @ (FormatError::PasswordNeeded | FormatError::WrongPassword)) => {
@@ -153,7 +153,7 @@ impl Intake {
         if let Some(free) = volumes.free_bytes() {
             refuse_shortage(begin.expected_bytes, free, &wanted.image)?;
         }
-        let password = wanted.password.as_ref().map(|word| word.as_bytes());
+        let password = wanted.password.as_ref().map(|word| word.as_str());
         let mut options = new_image(geometry, password)?;
         let writer = match volumes.cut() {
             None => Writer::create(output, options),
