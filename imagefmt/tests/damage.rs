@@ -6,41 +6,56 @@ mod common;
 use common::*;
 use imagefmt::*;
 
+/// Bits that are flipped one by one: all of them under `DISKCAST_TEST_FULL`, else one of each byte, and fewer where the
+/// prologue and its copy are empty.
+fn bits(bytes: &[u8]) -> Vec<(usize, u8)> {
+    let full = std::env::var_os("DISKCAST_TEST_FULL").is_some();
+    let copy = bytes.len() - 256 - 4096;
+    let empty = |at: usize| {
+        let mut heads = [0, copy].into_iter();
+        heads.any(|head| (head + 512..head + 4064).contains(&at))
+    };
+    (0..bytes.len())
+        .filter(|at| full || !empty(*at) || at % 32 == 0)
+        .flat_map(|at| (0..8_u8).map(move |bit| (at, bit)))
+        .filter(|(at, bit)| full || at % 8 == usize::from(*bit))
+        .map(|(at, bit)| (at, 1 << bit))
+        .collect()
+}
+
 #[test]
-fn every_flipped_byte_is_noticed_without_a_password() {
+fn every_flipped_bit_is_noticed_without_a_password() {
     let (geometry, chunks) = small();
     for word in [None, Some("secret")] {
         let (mut bytes, _) = write(geometry, &chunks, word);
         assert!(passes_standard(&bytes));
-        // The empty parts of the prologue and its copy are long and all alike.
-        let copy = bytes.len() - 256 - 4096;
-        let empty = |at: usize| {
-            [0, copy]
-                .iter()
-                .any(|head| (head + 512..head + 4064).contains(&at))
-        };
-        for at in (0..bytes.len()).filter(|at| !empty(*at) || at % 32 == 0) {
-            let flip = 1 << (at % 8);
-            bytes[at] ^= flip;
+        for (at, bit) in bits(&bytes) {
+            bytes[at] ^= bit;
             assert!(!passes_standard(&bytes), "byte {at} of {}", bytes.len());
-            bytes[at] ^= flip;
+            bytes[at] ^= bit;
         }
     }
 }
 
 #[test]
-fn no_flipped_byte_changes_what_is_read() {
+fn no_flipped_bit_changes_what_is_read() {
     let (geometry, chunks) = small();
-    let (mut bytes, _) = write(geometry, &chunks, None);
-    let expected = contents(&open(&bytes, None).unwrap()).unwrap();
-    for at in 0..bytes.len() {
-        bytes[at] ^= 0x40;
-        if let Ok(image) = open(&bytes, None)
-            && let Ok(found) = contents(&image)
-        {
-            assert_eq!(found, expected, "byte {at}");
+    for word in [None, Some("secret")] {
+        let (mut bytes, _) = write(geometry, &chunks, word);
+        let expected = contents(&open(&bytes, word).unwrap()).unwrap();
+        for (at, bit) in bits(&bytes) {
+            // The cost of a key slot may become what argon2 is asked to do: seconds, or more memory than there is.
+            if word.is_some() && (256..272).contains(&at) {
+                continue;
+            }
+            bytes[at] ^= bit;
+            if let Ok(image) = open(&bytes, word)
+                && let Ok(found) = contents(&image)
+            {
+                assert_eq!(found, expected, "byte {at}");
+            }
+            bytes[at] ^= bit;
         }
-        bytes[at] ^= 0x40;
     }
 }
 

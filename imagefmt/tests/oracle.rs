@@ -4,7 +4,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
-    reason = "a test"
+    clippy::print_stdout,
+    reason = "a test; it says what it was not held against"
 )]
 
 mod common;

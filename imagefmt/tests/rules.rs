@@ -572,3 +572,25 @@ fn copies_of_the_prologue_stand_in_for_the_first() {
     }
     assert_eq!(UUID, *b"0123456789abcdef");
 }
+
+/// The worked example of the document is the fixture, byte for byte.
+#[test]
+fn the_hex_in_the_document_is_that_of_the_fixture() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/image-format.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, example) = page.split_once("## A tiny image").unwrap();
+    let example = example.split("```").nth(1).unwrap();
+    let whole = Forge::default().bytes();
+    let mut lines = 0;
+    for line in example.lines().filter(|line| line.starts_with(' ')) {
+        let mut words = line.split_whitespace();
+        let at: usize = words.next().unwrap().parse().unwrap();
+        let bytes: Vec<u8> = line[8..line.len().min(55)]
+            .split_whitespace()
+            .map(|word| u8::from_str_radix(word, 16).unwrap())
+            .collect();
+        assert_eq!(bytes, whole[at..at + bytes.len()], "{line}");
+        lines += 1;
+    }
+    assert!(lines > 40, "{lines}");
+}

@@ -62,6 +62,31 @@ fn volumes_open_together_and_only_together() {
     assert!(walk.gaps().is_empty());
     assert_eq!(walk.summary().unwrap().root, root);
 
+    // Any prologue does for any other.
+    let ours = |volumes: &[Vec<u8>]| {
+        let image = Image::open_volumes(list(volumes), None).unwrap();
+        assert_eq!(image.root(), root);
+        image.damaged_prologues()
+    };
+    for number in 0..3 {
+        let mut hurt = volumes.clone();
+        hurt[number][..4096].fill(0);
+        assert_eq!(ours(&hurt), [u32::try_from(number).unwrap()]);
+    }
+    let mut hurt = volumes.clone();
+    hurt[0][..4096].fill(0);
+    let end = hurt[2].len() - 256;
+    hurt[2][end - 4224..end].fill(0);
+    assert_eq!(ours(&hurt), [0]);
+    let mut grown = volumes.clone();
+    for volume in &mut grown {
+        volume.resize(volume.len() + 70_000, 0);
+    }
+    assert!(ours(&grown).is_empty());
+    let walk = Records::walk(list(&grown)).unwrap();
+    assert!(walk.gaps().is_empty());
+    assert_eq!(walk.trailing(), 210_000);
+
     assert!(matches!(
         Image::open_volumes(list(&volumes[..2]), None),
         Err(FormatError::VolumeMissing { number: 3 })

@@ -118,7 +118,7 @@ fn done(out: &Output, root: Option<String>, public: &str) -> Result<(), ApiError
     }
     match root {
         Some(root) => out.line(format!("root {root} signed by {public}")),
-        None => out.line(public.to_owned()),
+        None => out.line(public),
     }
     Ok(())
 }

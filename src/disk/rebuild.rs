@@ -220,7 +220,8 @@ mod tests {
     fn image(path: &Path) -> Root {
         let geometry = Geometry::new(4 << 18, 512, 18).unwrap();
         let options = WriterOptions::new(geometry, [7; 16]);
-        let mut writer = Writer::create(File::create(path).unwrap(), options).unwrap();
+        let file = File::options().write(true).create_new(true).open(path);
+        let mut writer = Writer::create(file.unwrap(), options).unwrap();
         let mut encoder = Encoder::new(1, None).unwrap();
         writer.meta(&Meta::default()).unwrap();
         writer
@@ -267,15 +268,14 @@ mod tests {
         let root = image(&old);
         let whole = fs::read(&old).unwrap();
         let index = place(&old, RecordKind::Index);
-        let ends: [&dyn Fn(&mut Vec<u8>); 4] = [
-            &|bytes| bytes[0..4096].fill(0),
-            &|bytes| bytes[4096 + 130] ^= 1,
-            &|bytes| bytes[index + 200] ^= 1,
-            &|bytes| bytes.extend([0; 9000]),
-        ];
-        for change in ends {
+        for change in 0..4 {
             let mut bytes = whole.clone();
-            change(&mut bytes);
+            match change {
+                0 => bytes[..4096].fill(0),
+                1 => bytes[4096 + 130] ^= 1,
+                2 => bytes[index + 200] ^= 1,
+                _ => bytes.extend([0; 9000]),
+            }
             fs::write(&old, bytes).unwrap();
             let made = run(&old, &new).unwrap();
             assert_eq!((made.root, made.lost.len()), (root, 0), "{:?}", made.lost);
