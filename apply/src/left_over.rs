@@ -6,6 +6,7 @@
 
 use crate::device::{self, backing};
 use crate::mount::mounts_below;
+use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{UnmountFlags, unmount};
 use std::fs;
 use std::io::Write;
@@ -48,7 +49,13 @@ pub fn clean_up(parent: &Path, prefix: &str) -> Vec<String> {
             .strip_prefix(prefix)
             .and_then(|n| n.parse::<u32>().ok());
         let gone = process.is_some_and(|number| !Path::new(&format!("/proc/{number}")).exists());
-        if gone && is_ours(&folder.path()) {
+        if !gone || !is_ours(&folder.path()) {
+            continue;
+        }
+        // Another agent that starts in this moment may be at it. Whoever returns from here finds the disk free.
+        if let Ok(turn) = fs::OpenOptions::new().read(true).open(folder.path())
+            && flock(&turn, FlockOperation::LockExclusive).is_ok()
+        {
             one(&folder.path(), &mut said);
         }
     }
@@ -104,4 +111,33 @@ fn one(folder: &Path, said: &mut Vec<String>) {
         let _ = fs::remove_dir(path);
     }
     let _ = fs::remove_dir(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agent found the disk of its job in use: another one that started with it was still detaching what both had found.
+    #[test]
+    fn who_comes_second_waits_until_the_first_is_through() {
+        let parent = tempfile::tempdir().unwrap();
+        // Beyond the largest number of a process.
+        let folder = parent.path().join("work-4194305");
+        fs::create_dir(&folder).unwrap();
+        let first = fs::OpenOptions::new().read(true).open(&folder).unwrap();
+        flock(&first, FlockOperation::LockExclusive).unwrap();
+        let (told, hears) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                clean_up(parent.path(), "work-");
+                told.send(()).unwrap();
+            });
+            let early = hears.recv_timeout(std::time::Duration::from_millis(200));
+            assert!(early.is_err(), "it did not wait");
+            assert!(folder.exists());
+            drop(first);
+            hears.recv().unwrap();
+        });
+        assert!(!folder.exists());
+    }
 }
