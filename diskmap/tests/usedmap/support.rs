@@ -243,6 +243,8 @@ pub(crate) fn same_files(expected: &Path, actual: &Path) {
 /// A mounted file system; unmounted when dropped.
 pub(crate) struct Mounted {
     pub(crate) at: PathBuf,
+    /// The image, where the kernel mounts it through a loop device of its own.
+    looped: Option<PathBuf>,
     /// The FUSE daemon, which has to be gone before the image is whole.
     daemon: Option<Child>,
 }
@@ -251,7 +253,11 @@ impl Mounted {
     pub(crate) fn loopback(image: &Path, at: PathBuf, options: &str) -> Self {
         fs::create_dir_all(&at).unwrap();
         ok("mount", &["-o", options, str(image), str(&at)]);
-        Self { at, daemon: None }
+        Self {
+            at,
+            looped: Some(image.to_owned()),
+            daemon: None,
+        }
     }
 
     pub(crate) fn ntfs(image: &Path, at: PathBuf, options: &str) -> Self {
@@ -263,6 +269,7 @@ impl Mounted {
         let mut mounted = match daemon {
             Ok(daemon) => Self {
                 at,
+                looped: None,
                 daemon: Some(daemon),
             },
             Err(error) => panic!("ntfs-3g is needed by this test and could not be run: {error}"),
@@ -289,6 +296,16 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         run("umount", &[str(&self.at)]);
+        // A mount namespace made by anybody meanwhile keeps the file system until it ends, and the loop device with it.
+        if let Some(image) = &self.looped {
+            for _ in 0..1500 {
+                let devices = run("losetup", &["--associated", str(image)]);
+                if devices.stdout.is_empty() {
+                    break;
+                }
+                sleep(Duration::from_millis(20));
+            }
+        }
         if let Some(daemon) = &mut self.daemon {
             // A daemon whose mount never came up would be waited for in vain.
             if std::thread::panicking() {
