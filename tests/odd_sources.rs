@@ -176,6 +176,16 @@ fn sources_that_are_empty_cut_off_or_shrink_say_so() {
         .code(5)
         .says(&["cut off", "--raw"]);
 
+    // In the middle of a sector.
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&cut)
+        .and_then(|file| file.set_len(70 * MIB + 100))
+        .expect("cut off");
+    capture(&cut, &image, &["--raw"])
+        .code(5)
+        .says(&["no whole sectors", "truncate --size=%512"]);
+
     // Nobody takes what the capture writes until the source is shorter.
     let shrinks = folder.path().join("shrinks");
     fs::write(&shrinks, noise("shrinks", 96 * MIB as usize)).expect("a disk");

@@ -79,6 +79,19 @@ impl MasterDisk {
                 "leave out --sector-size for a real disk",
             ));
         }
+        if facts.file_backed && facts.size % u64::from(sector_size.max(1)) != 0 {
+            let file = path.display();
+            return Err(DiskError::refused(
+                format!(
+                    "{file} has {} bytes, which are no whole sectors of {sector_size}: a copy that was cut off",
+                    facts.size
+                ),
+                format!(
+                    "copy the disk again; to go on with this one add the rest of its last sector as zeros \
+                     (truncate --size=%{sector_size} {file})"
+                ),
+            ));
+        }
         let geometry = Geometry::new(facts.size, sector_size, options.chunk_log2)
             .map_err(|error| DiskError::image(path, error))?;
         if options.sector_size.is_none() && !options.survey.raw {
