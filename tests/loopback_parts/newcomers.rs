@@ -64,7 +64,6 @@ fn the_watch_asks_about_a_machine_that_comes_later() {
     agents.push(agent(4));
     deploy.shows("anything else to leave it out: ");
     console.cli(&["job", "start", &job]).ok();
-    deploy.shows("no longer waiting: ");
     assert_eq!(
         deploy.ends(),
         Some(0),
@@ -72,7 +71,10 @@ fn the_watch_asks_about_a_machine_that_comes_later() {
         deploy.text(),
         stories(&console, &agents)
     );
-    deploy.shows("2 of 2 targets proven");
+    let said = deploy.shows("2 of 2 targets proven");
+    // Which of them comes first depends on how fast the job is.
+    let withdrawn = ["no longer waiting: ", "the job is over: "];
+    assert!(withdrawn.iter().any(|why| said.contains(why)), "{said}");
     for (agent, written) in agents.iter().zip([true, false, true, false]) {
         let head = bytes_at(&agent.disk, 0, 512);
         let poison = head.iter().all(|byte| *byte == TARGET_POISON);
