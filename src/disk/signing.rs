@@ -7,7 +7,7 @@ use super::DiskError;
 use crate::net::hex;
 use imagefmt::{SigningKey, VerifyingKey};
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -31,8 +31,13 @@ pub fn public_key(text: &str) -> Result<VerifyingKey, DiskError> {
     let words = if text.starts_with(PUBLIC) {
         text
     } else {
-        held = read(Path::new(text))?;
-        held.trim()
+        match read(Path::new(text)) {
+            Err(DiskError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => "",
+            read => {
+                held = read?;
+                held.trim()
+            }
+        }
     };
     let bytes = words.strip_prefix(PUBLIC).and_then(|t| hex::decode(t).ok());
     bytes.map(VerifyingKey).ok_or_else(|| {
@@ -65,7 +70,7 @@ pub fn read_key(path: &Path) -> Result<SigningKey, DiskError> {
 /// Makes a key in a new file that only its owner may read; answers the text of its public key.
 ///
 /// # Errors
-/// [`DiskError::Io`], also when the file is there already.
+/// [`DiskError::Refused`] when the file is there already, [`DiskError::Io`].
 pub fn make_key(path: &Path) -> Result<String, DiskError> {
     let mut secret = Zeroizing::new([0; 32]);
     super::capture::random(secret.as_mut_slice())?;
@@ -76,7 +81,13 @@ pub fn make_key(path: &Path) -> Result<String, DiskError> {
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(io("creating"))?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => DiskError::refused(
+                format!("{} exists already", path.display()),
+                "choose another name: a key is never overwritten",
+            ),
+            _ => io("creating")(error),
+        })?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(io("writing"))?;

@@ -155,6 +155,12 @@ fn labels_and_signatures_leave_the_root_alone() {
     assert_eq!(code, Some(7), "{text}");
     assert!(text.contains(public), "{text}");
     assert_eq!(by(key.to_str().unwrap()).0, Some(5), "that key signs");
+    let (code, text) = by("nonsense");
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("no public key"), "{text}");
+    let (code, text) = said(&["image", "sign", "--new-key", key.to_str().unwrap()]);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("never overwritten"), "{text}");
 
     let (after, text) = root(image);
     assert_eq!(after, before);
