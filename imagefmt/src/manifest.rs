@@ -227,23 +227,30 @@ impl Manifest {
         Root(hasher.finalize().into())
     }
 
+    /// Whether TABLE has bytes within a chunk.
+    pub(crate) fn holds_table(&self, chunk: ChunkId) -> bool {
+        self.table_in(chunk).next().is_some()
+    }
+
+    /// Regions of TABLE that lie in a chunk, or reach into it.
+    fn table_in(&self, chunk: ChunkId) -> impl Iterator<Item = &Region> {
+        let base = self.geometry.chunk_offset(chunk);
+        let end = base.saturating_add(self.geometry.chunk_len(chunk).into());
+        let first = self.table.partition_point(|r| region_end(r) <= base);
+        let later = self.table.get(first..).unwrap_or_default();
+        later.iter().take_while(move |region| region.offset < end)
+    }
+
     /// Refuses a chunk with content where TABLE lies. Those bytes are written last, and by TABLE alone: what a chunk brings
     /// there would make a disk boot that is not finished.
     ///
     /// # Errors
     /// [`FormatError::ChunkDamaged`].
     pub fn refuse_table_bytes(&self, entry: &Entry, used: &[u8]) -> Result<()> {
-        let base = self.geometry.chunk_offset(entry.chunk);
-        let end = base.saturating_add(self.geometry.chunk_len(entry.chunk).into());
-        let region_end = |region: &Region| region.offset.saturating_add(region.bytes.len() as u64);
-        let first = self.table.partition_point(|r| region_end(r) <= base);
-        let hit = || {
-            let later = self.table.get(first..).unwrap_or_default();
-            later.iter().take_while(|region| region.offset < end)
-        };
-        if hit().next().is_none() {
+        if !self.holds_table(entry.chunk) {
             return Ok(());
         }
+        let base = self.geometry.chunk_offset(entry.chunk);
         let mut rest = used;
         for run in entry.mask.runs() {
             let len = (run.end - run.start) as usize;
@@ -252,7 +259,7 @@ impl Manifest {
             };
             rest = tail;
             let start = base + u64::from(run.start);
-            for region in hit() {
+            for region in self.table_in(entry.chunk) {
                 // Both ends lie inside the run, which is no longer than a chunk.
                 let within = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(len);
                 let part = within(region.offset).min(len)..within(region_end(region)).min(len);
@@ -427,4 +434,7 @@ fn table_hash(table: &[Region]) -> [u8; 32] {
         hasher.update(&region.bytes);
     }
     hasher.finalize().into()
+}
+fn region_end(region: &Region) -> u64 {
+    region.offset.saturating_add(region.bytes.len() as u64)
 }

@@ -126,7 +126,9 @@ impl Saved {
         let geometry = &prologue.geometry;
         match header.kind {
             RecordKind::Chunk => {
-                match self.chunk(store, geometry.chunk_len(header.chunk), at, header) {
+                let chunk_len = geometry.chunk_len(header.chunk);
+                let proven = self.chunk(store, chunk_len, at, header);
+                match proven.map(|(entry, _)| entry) {
                     // Writers make a chunk once; should there be two, both are proven and the first will do.
                     Ok(entry) if entry.validate(geometry).is_ok() => {
                         self.chunks.entry(entry.chunk).or_insert((entry, at));
@@ -207,14 +209,14 @@ impl Saved {
         header.plain(body, keys.map(|keys| &keys.id), at.offset)
     }
 
-    /// The entry of a chunk, made from its record alone and proven by its id.
+    /// The entry of a chunk, made from its record alone and proven by its id, and its used bytes.
     fn chunk<R: ReadAt>(
         &mut self,
         store: &Store<R>,
         chunk_len: u32,
         at: Position,
         header: &Header,
-    ) -> Result<Entry> {
+    ) -> Result<(Entry, &[u8])> {
         store.stored(header, at, &mut self.body)?;
         header.open_body(self.keys.as_deref(), &mut self.body, at.offset)?;
         let damaged = || header.damaged(at.offset, "its content does not match its id");
@@ -242,13 +244,39 @@ impl Saved {
         if chunk_name(id_key, header.chunk, &id) != header.id {
             return Err(damaged());
         }
-        Ok(Entry {
+        let entry = Entry {
             chunk: header.chunk,
             codec: header.codec,
             body_len: narrow(self.body.len(), "chunk body")?,
             mask,
             id,
-        })
+        };
+        Ok((entry, used))
+    }
+
+    /// Chunks that no reader would hand out, because they are not zero where the table lies.
+    fn refused<R: ReadAt>(
+        &mut self,
+        store: &Store<R>,
+        prologue: &Prologue,
+        manifest: &Manifest,
+        positions: &[Position],
+    ) -> BTreeSet<ChunkId> {
+        let mut refused = BTreeSet::new();
+        for (entry, at) in manifest.entries.iter().zip(positions) {
+            if !manifest.holds_table(entry.chunk) {
+                continue;
+            }
+            let chunk_len = prologue.geometry.chunk_len(entry.chunk);
+            let holds = store.header(prologue, *at).and_then(|header| {
+                let (_, used) = self.chunk(store, chunk_len, *at, &header)?;
+                manifest.refuse_table_bytes(entry, used)
+            });
+            if holds.is_err() {
+                refused.insert(entry.chunk);
+            }
+        }
+        refused
     }
 
     fn finish<R: ReadAt>(
@@ -270,22 +298,34 @@ impl Saved {
             }
             None => (None, None, None),
         };
-        let meta_json = match index_meta.or(self.meta) {
+        let meta_json = match index_meta.or(self.meta.take()) {
             Some(json) => json,
             None => Meta::default().to_json(&prologue.geometry)?,
         };
-        let (entries, positions): (Vec<_>, Vec<_>) =
+        let (mut entries, mut positions): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.chunks).into_values().unzip();
-        let manifest = Manifest::assemble(
-            prologue.geometry,
-            prologue.image_uuid,
-            prologue.encrypted(),
-            meta_json,
-            index_table
-                .or(self.table)
-                .unwrap_or_else(|| blank_table(&prologue.geometry)),
-            entries,
-        )?;
+        let table = index_table
+            .or(self.table.take())
+            .unwrap_or_else(|| blank_table(&prologue.geometry));
+        let assemble = |entries: Vec<Entry>| {
+            Manifest::assemble(
+                prologue.geometry,
+                prologue.image_uuid,
+                prologue.encrypted(),
+                meta_json.clone(),
+                table.clone(),
+                entries,
+            )
+        };
+        let mut manifest = assemble(entries.clone())?;
+        let refused = self.refused(&store, &prologue, &manifest, &positions);
+        if !refused.is_empty() {
+            let kept = |entry: &Entry| !refused.contains(&entry.chunk);
+            let pairs = entries.into_iter().zip(positions);
+            (entries, positions) = pairs.filter(|(entry, _)| kept(entry)).unzip();
+            manifest = assemble(entries)?;
+            self.damaged.extend(refused);
+        }
         let saved = |chunk: &ChunkId| manifest.find(*chunk).is_some();
         let damaged = self.damaged.into_iter().filter(|c| !saved(c)).collect();
         let missing = listed.map(|listed| listed.into_iter().filter(|c| !saved(c)).collect());

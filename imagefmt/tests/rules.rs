@@ -575,6 +575,16 @@ fn copies_of_the_prologue_stand_in_for_the_first() {
 
 /// The worked example of the document is the fixture, byte for byte.
 #[test]
+fn a_rebuild_lists_no_chunk_that_cannot_be_read() {
+    let bytes = std::fs::read(folder().join("table-bytes-in-a-chunk.dcimg")).unwrap();
+    let rebuilt = rebuild(&bytes, None).unwrap();
+    let before = open(&bytes, None).unwrap().manifest().entries.len();
+    assert_eq!(rebuilt.damaged, [ChunkId(0)]);
+    assert_eq!(rebuilt.image.manifest().entries.len(), before - 1);
+    assert_eq!(contents(&rebuilt.image).unwrap().len(), before - 1);
+}
+
+#[test]
 fn the_hex_in_the_document_is_that_of_the_fixture() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/image-format.md");
     let page = std::fs::read_to_string(page).unwrap();
