@@ -1,9 +1,11 @@
-//! Real inputs for the fuzzer: tiny disks and file systems made by Debian's own tools, at run time.
+//! Real inputs for the fuzzer: tiny disks and file systems made by Debian's own tools, at run time, and the
+//! fixtures of the image format.
 //!
 //! They are written next to what the fuzzer found itself, under names that start with `seed-`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use crate::scratch::Scratch;
 use crate::shell::{Failure, bash};
@@ -64,9 +66,10 @@ const RECIPES: &[(&str, &str, &str)] = &[
     ("pxe_dhcp", "uefi", DHCP_UEFI),
     ("pxe_dhcp", "request", DHCP_REQUEST),
     ("pxe_tftp", "ovmf", TFTP),
-    ("imagefmt_open", "image", IMAGE),
-    ("imagefmt_rebuild", "image", IMAGE),
 ];
+
+/// Targets that read a master image: the fixtures of every rule of the format are their seeds.
+const IMAGE_TARGETS: [&str; 2] = ["imagefmt_open", "imagefmt_rebuild"];
 
 // The table targets read a mode byte (1: make checksums or end marks right), then the front of a 256 KiB disk
 // and, for GPT, as much of its end.
@@ -97,39 +100,33 @@ const DHCP_REQUEST: &str = "{ printf '\\001\\001\\006\\000abcd\\000\\000\\200\\0
 const TFTP: &str = "{ printf '\\064shimx64.efi\\000octet\\000tsize\\0000\\000blksize\\0001468\\000windowsize\\0004\\000'
       printf '\\000\\000\\000\\000\\000\\002\\000\\000\\000\\002\\000\\004\\000\\002\\000\\010'; } > x";
 
-/// The product's own writer, when it has been built; a fuzz run alone works without.
-const IMAGE: &str = "truncate -s 1M d; mke2fs -q -F -t ext2 -b 1024 -N 16 d
-    \"$DISKCAST\" image capture d x.dcimg; mv x.dcimg x";
-
 /// Makes every seed that is not there yet.
 pub(crate) fn make(corpus: &Path) -> Result<(), Failure> {
-    let top =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let binary = fs::canonicalize(top.join("release/diskcast")).ok();
     for (target, name, recipe) in RECIPES {
         let seed = corpus.join(target).join(format!("seed-{name}"));
         if seed.exists() {
             continue;
         }
-        let mut prelude = String::new();
-        if *recipe == IMAGE {
-            let Some(binary) = &binary else {
-                println!(
-                    "seeds: no release build of diskcast: {target} starts without a real image"
-                );
-                continue;
-            };
-            prelude = format!("DISKCAST={}; ", binary.display());
-        }
         let scratch = Scratch::new(&std::env::temp_dir(), &format!("seed-{target}-{name}"))?;
-        bash(&format!(
-            "cd {}; {prelude}{recipe}",
-            scratch.path().display()
-        ))?;
+        bash(&format!("cd {}; {recipe}", scratch.path().display()))?;
         let made = seed.with_file_name("");
         fs::create_dir_all(&made)
             .and_then(|()| fs::copy(scratch.path().join("x"), &seed))
             .map_err(|error| Failure::new(format!("storing {}: {error}", seed.display())))?;
+    }
+    images(corpus).map_err(|error| Failure::new(format!("storing images as seeds: {error}")))
+}
+
+fn images(corpus: &Path) -> io::Result<()> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/image");
+    for target in IMAGE_TARGETS {
+        let folder = corpus.join(target);
+        fs::create_dir_all(&folder)?;
+        for fixture in fs::read_dir(&fixtures)? {
+            let fixture = fixture?;
+            let name = format!("seed-{}", fixture.file_name().display());
+            fs::copy(fixture.path(), folder.join(name))?;
+        }
     }
     Ok(())
 }
