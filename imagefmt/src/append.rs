@@ -1,4 +1,4 @@
-//! What is added to a finished image: labels and signatures, with a new end.
+//! Additions to a finished image: labels and signatures, with a new end.
 //!
 //! ```text
 //! ... | INDEX | PROLOGUE | TRAILER                                          as it was
@@ -21,7 +21,7 @@ use crate::{Image, Labels, SigningKey};
 pub struct Addition {
     /// Volume, 0 is the first.
     pub volume: u32,
-    /// Where in it.
+    /// Byte offset in the volume.
     pub offset: u64,
     /// The bytes.
     pub bytes: Vec<u8>,

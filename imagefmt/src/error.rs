@@ -76,7 +76,7 @@ pub enum FormatError {
     LimitExceeded {
         /// Which number.
         what: &'static str,
-        /// What was declared.
+        /// Declared value.
         value: u64,
         /// The most (or least) that is accepted.
         limit: u64,
@@ -86,9 +86,9 @@ pub enum FormatError {
     NotMultiple {
         /// Which number.
         what: &'static str,
-        /// What was declared.
+        /// Declared value.
         value: u64,
-        /// What it has to be a multiple of.
+        /// Required divisor.
         of: u64,
     },
     /// A volume of a divided image was not supplied.

@@ -21,7 +21,7 @@ const WINDOW: u64 = 1 << 20;
 /// Bytes of directories that are read at most; in a volume with more of them nothing is called bad.
 const DIRECTORIES_MAX: u64 = 64 << 20;
 
-/// What an entry of a directory allocates.
+/// Clusters that an entry of a directory allocates.
 #[derive(Clone, Copy)]
 struct Stream {
     first: u32,
@@ -70,7 +70,7 @@ fn marked(volume: &Volume<'_>, geometry: &Geometry, used: &mut Used) -> Result<E
     Ok(used.gathered(marked.into_iter()).collect())
 }
 
-/// What is left of the marked clusters without those of files in one piece; nothing where there are too many directories.
+/// Removes clusters of files in one piece from the marked ones; the result is empty where there are too many directories.
 fn without_files(
     volume: &Volume<'_>,
     geometry: &Geometry,
