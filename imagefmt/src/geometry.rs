@@ -37,7 +37,7 @@ impl Geometry {
     /// A geometry that holds together.
     ///
     /// # Errors
-    /// As [`Geometry::validate`].
+    /// The errors of [`Geometry::validate`].
     pub fn new(disk_size: u64, sector_size: u32, chunk_log2: u8) -> Result<Self> {
         let geometry = Self {
             disk_size,

@@ -254,7 +254,7 @@ impl<R: ReadAt> Image<R> {
         &self.signers
     }
 
-    /// Whether a key the caller trusts signed the image.
+    /// Succeeds when a key the caller trusts signed the image.
     ///
     /// # Errors
     /// [`FormatError::NotSigned`], [`FormatError::BadSignature`] when others signed it.

@@ -31,7 +31,7 @@ impl Labels {
             .map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// Whether there are none.
+    /// True without any label.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

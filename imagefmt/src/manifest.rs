@@ -227,7 +227,7 @@ impl Manifest {
         Root(hasher.finalize().into())
     }
 
-    /// Whether TABLE has bytes within a chunk.
+    /// True when TABLE has bytes within a chunk.
     pub(crate) fn holds_table(&self, chunk: ChunkId) -> bool {
         self.table_in(chunk).next().is_some()
     }

@@ -64,7 +64,7 @@ pub struct Meta {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Origin {
-    /// What was done with it: `rebuild`; later versions have further words.
+    /// Operation that made this image of it: `rebuild`; later versions have further words.
     pub by: String,
     /// Its root, 64 hexadecimal digits, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]

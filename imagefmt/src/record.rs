@@ -95,7 +95,7 @@ impl RecordKind {
         }
     }
 
-    /// Whether the image makes sense to a reader that does not know the type: true for known ones, and for those that later
+    /// True when the image makes sense to a reader that does not know the type: for known ones, and for those that later
     /// versions set aside to be passed over.
     #[must_use]
     pub fn is_optional(self) -> bool {

@@ -76,12 +76,15 @@ fn verdict(bytes: &[u8], word: Option<&str>) -> Value {
     })
 }
 
-/// The Python to ask, when it has what the reader needs.
+/// The Python to ask, when it has what the reader needs; the one that `DISKCAST_PYTHON` names has to.
 fn python() -> Option<String> {
-    let python = std::env::var("DISKCAST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let named = std::env::var("DISKCAST_PYTHON").ok();
+    let must = named.is_some();
+    let python = named.unwrap_or_else(|| "python3".into());
     let import = format!("import {MODULES}");
     let has = Command::new(&python).args(["-c", &import]).output();
     if !has.is_ok_and(|out| out.status.success()) {
+        assert!(!must, "DISKCAST_PYTHON: {python} does not have {MODULES}");
         println!("not held against {MODULES}: {python} does not have them (see DISKCAST_PYTHON)");
         return None;
     }

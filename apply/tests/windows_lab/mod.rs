@@ -271,13 +271,16 @@ pub(crate) fn reglookup(hive: &Path, path: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a Python script says, when this machine has a Python with these modules: that of DISKCAST_PYTHON, or python3.
+/// Output of a Python script, when python3 has these modules; the Python that DISKCAST_PYTHON names has to have them.
 pub(crate) fn python(modules: &str, script: &str, arguments: &[&Path]) -> Option<String> {
-    let python = std::env::var("DISKCAST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let named = std::env::var("DISKCAST_PYTHON").ok();
+    let must = named.is_some();
+    let python = named.unwrap_or_else(|| "python3".into());
     let has = Command::new(&python)
         .args(["-c", &format!("import {modules}")])
         .output();
     if !has.is_ok_and(|out| out.status.success()) {
+        assert!(!must, "DISKCAST_PYTHON: {python} does not have {modules}");
         println!("not held against {modules}: {python} does not have them (see DISKCAST_PYTHON)");
         return None;
     }
