@@ -1,0 +1,377 @@
+//! `cargo xtask bench peers`: diskcast beside partclone and zstd, same disk, same run, interleaved.
+//!
+//! ```text
+//! disks: GPT with one ext4 partition each
+//!   files     from this machine's /usr, some deleted again
+//!   extents   one file of 115,000 extents of one block
+//! rows
+//!   capture   diskcast image capture LOOP IMG         partclone.ext4 -c | zstd -3 -T2
+//!   check     diskcast image check IMG --deep         zstd -d | partclone.chkimg
+//!   restore   diskcast image restore IMG FILE --yes   zstd -d | partclone.restore, then sync
+//! ```
+//!
+//! Both sides read through loop devices on the same file, warmed by one untimed reading, and both restore into a sparse file (of the second
+//! disk also into one whose blocks are there, as on a disk) with data on stable storage at the end. Times are compared as ratios of medians
+//! of one run; absolute numbers belong to the machine. partclone ends only at the next refresh of its display (two seconds by default): it is
+//! asked for one, or small disks would flatter us.
+
+mod disks;
+
+use std::fs;
+use std::time::Instant;
+
+use crate::options::Bench;
+use crate::packages;
+use crate::scratch::Scratch;
+use crate::shell::{Failure, bash, output};
+use disks::Disk;
+
+/// Seconds on the wall and of CPU, of one command with its children.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    wall_s: f64,
+    cpu_s: f64,
+}
+
+/// One thing measured on both sides.
+struct Pair {
+    what: &'static str,
+    ours: Vec<Sample>,
+    theirs: Vec<Sample>,
+}
+
+/// Detached when dropped, so that a failing bench leaves no device behind.
+struct Loop(String);
+
+impl Loop {
+    fn attach(arguments: &str) -> Result<Self, Failure> {
+        let device = bash(&format!("losetup --find --show {arguments}"))?;
+        Ok(Self(device.trim().to_owned()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = output("losetup", &["--detach", &self.0]);
+    }
+}
+
+/// Measures and prints the table. `Ok(false)` never: a bench has no verdict, only errors.
+pub(crate) fn peers(options: &Bench) -> Result<bool, Failure> {
+    packages::ensure()?;
+    eprintln!("bench: building");
+    bash("cargo build --release --quiet --locked")?;
+    let top = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let diskcast = fs::canonicalize(format!("{top}/release/diskcast"))
+        .map_err(|error| Failure::new(format!("{top}/release/diskcast: {error}")))?;
+    let scratch = Scratch::new(&options.dir, "bench")?;
+    let diskcast = diskcast.display().to_string();
+    let bench = Peers {
+        diskcast: &diskcast,
+        scratch: &scratch,
+        runs: options.runs,
+    };
+    let disk = disks::files(&scratch, options.size)?;
+    bench.run(
+        &disk,
+        &format!("{} of files", mb(disk.used)),
+        &[Target::Sparse],
+    )?;
+    let disk = disks::small_extents(&scratch, SMALL_EXTENTS)?;
+    bench.run(
+        &disk,
+        &format!("{SMALL_EXTENTS} extents of one block"),
+        &[Target::Sparse, Target::Written],
+    )?;
+    Ok(true)
+}
+
+/// Extents of one block on the second disk: what the project saw on a real master.
+const SMALL_EXTENTS: u64 = 115_000;
+
+/// The file that a restore writes into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// It has no blocks yet.
+    Sparse,
+    /// Every block is there, as on a disk.
+    Written,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sparse => "restore, sparse file",
+            Self::Written => "restore, written file",
+        }
+    }
+
+    /// The commands that make such a file of `size` bytes at `path`.
+    fn prepare(self, path: &str, size: u64) -> String {
+        match self {
+            Self::Sparse => format!("rm -f {path}; truncate -s {size} {path}"),
+            Self::Written => format!("rm -f {path}; head -c {size} /dev/zero > {path}"),
+        }
+    }
+}
+
+/// What both sides make of a disk.
+struct Files {
+    our_image: String,
+    their_image: String,
+    our_disk: String,
+    their_disk: String,
+    log: String,
+}
+
+impl Files {
+    fn of(scratch: &Scratch) -> Self {
+        Self {
+            our_image: scratch.file("ours.dcimg"),
+            their_image: scratch.file("theirs.zst"),
+            our_disk: scratch.file("ours.disk"),
+            their_disk: scratch.file("theirs.disk"),
+            log: scratch.file("partclone.log"),
+        }
+    }
+
+    /// Figures of a restore that went wrong would be worth nothing.
+    fn verify(&self, disk: &Disk) -> Result<(), Failure> {
+        let Self {
+            our_disk,
+            their_disk,
+            ..
+        } = self;
+        bash(&format!(
+            "dd if={our_disk} of={our_disk}.part bs=1M iflag=skip_bytes,count_bytes skip={start} count={length} conv=sparse status=none
+             e2fsck -fn {our_disk}.part > /dev/null 2>&1; e2fsck -fn {their_disk} > /dev/null 2>&1
+             rm -f {our_disk}.part",
+            start = disk.start,
+            length = disk.length,
+        ))
+        .map(drop)
+        .map_err(|failure| Failure::new(format!("a restored file system is not clean: {failure}")))
+    }
+
+    fn remove(&self, disk: &Disk) -> Result<(), Failure> {
+        let Self {
+            our_image,
+            their_image,
+            our_disk,
+            their_disk,
+            log,
+        } = self;
+        bash(&format!(
+            "rm -f {our_image} {their_image} {our_disk} {their_disk} {log} {}",
+            disk.path
+        ))
+        .map(drop)
+    }
+}
+
+/// Both sides of one disk.
+struct Peers<'a> {
+    diskcast: &'a str,
+    scratch: &'a Scratch,
+    runs: usize,
+}
+
+/// One row of the table: what is run before (not timed) and what is timed, on both sides.
+struct Row {
+    what: &'static str,
+    our_before: String,
+    ours: String,
+    their_before: String,
+    theirs: String,
+}
+
+impl Peers<'_> {
+    /// Measures one disk and prints its table, headed by `name`. The disk and what came of it are removed.
+    fn run(&self, disk: &Disk, name: &str, targets: &[Target]) -> Result<(), Failure> {
+        let whole = Loop::attach(&format!("--read-only {}", disk.path))?;
+        let part = Loop::attach(&format!(
+            "--read-only --offset {} --sizelimit {} {}",
+            disk.start, disk.length, disk.path
+        ))?;
+        bash(&format!("cat {} {} > /dev/null", whole.0, part.0))?;
+        let files = Files::of(self.scratch);
+        let rows = self.rows(disk, &whole.0, &part.0, &files, targets);
+        let mut pairs: Vec<Pair> = rows
+            .iter()
+            .map(|row| Pair {
+                what: row.what,
+                ours: Vec::new(),
+                theirs: Vec::new(),
+            })
+            .collect();
+        for run in 1..=self.runs {
+            for (row, pair) in rows.iter().zip(&mut pairs) {
+                eprintln!("bench: run {run} of {}: {}", self.runs, row.what);
+                bash(&format!("{}\nsync", row.our_before))?;
+                pair.ours.push(timed(&row.ours)?);
+                bash(&format!("{}\nsync", row.their_before))?;
+                pair.theirs.push(timed(&row.theirs)?);
+            }
+        }
+        files.verify(disk)?;
+        let size = |path: &str| fs::metadata(path).map(|m| m.len()).unwrap_or(0);
+        print_table(
+            &pairs,
+            name,
+            size(&files.our_image),
+            size(&files.their_image),
+        );
+        files.remove(disk)
+    }
+
+    fn rows(
+        &self,
+        disk: &Disk,
+        whole: &str,
+        part: &str,
+        files: &Files,
+        targets: &[Target],
+    ) -> Vec<Row> {
+        let diskcast = self.diskcast;
+        let Files {
+            our_image,
+            their_image,
+            our_disk,
+            their_disk,
+            log,
+        } = files;
+        let mut rows = vec![
+            Row {
+                what: "capture",
+                our_before: format!("rm -f {our_image}"),
+                ours: format!(
+                    "{diskcast} image capture {whole} {our_image} -q && sync {our_image}"
+                ),
+                their_before: format!("rm -f {their_image}"),
+                theirs: format!(
+                    "partclone.ext4 -f 1 -c -s {part} -O - -L {log} 2>/dev/null | zstd -q -3 -T2 -o {their_image} && sync {their_image}"
+                ),
+            },
+            Row {
+                what: "check (deep)",
+                our_before: String::new(),
+                ours: format!("{diskcast} image check {our_image} --deep -q > /dev/null"),
+                their_before: String::new(),
+                theirs: format!(
+                    "zstd -dcq {their_image} | partclone.chkimg -f 1 -s - -L {log} 2>/dev/null"
+                ),
+            },
+        ];
+        for target in targets {
+            rows.push(Row {
+                what: target.name(),
+                our_before: target.prepare(our_disk, disk.size),
+                ours: format!(
+                    "{diskcast} image restore {our_image} {our_disk} --yes -q > /dev/null && sync {our_disk}"
+                ),
+                their_before: target.prepare(their_disk, disk.length),
+                theirs: format!(
+                    "zstd -dcq {their_image} | partclone.restore -f 1 -C -s - -O {their_disk} -L {log} 2>/dev/null && sync {their_disk}"
+                ),
+            });
+        }
+        rows
+    }
+}
+
+/// Runs a command line under bash's own `time`, which counts the CPU of every process of a pipe.
+fn timed(command: &str) -> Result<Sample, Failure> {
+    let start = Instant::now();
+    let said = bash(&format!(
+        "TIMEFORMAT='%U %S'; exec 3>&2; {{ time {{ {command}; }} 2>&3; }} 2>&1 1>/dev/null | tail -n 1"
+    ))?;
+    let wall_s = start.elapsed().as_secs_f64();
+    let cpu_s = said
+        .split_whitespace()
+        .filter_map(|word| word.parse::<f64>().ok())
+        .sum();
+    Ok(Sample { wall_s, cpu_s })
+}
+
+fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
+    let mut values: Vec<f64> = samples.iter().map(of).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+fn mb(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+fn print_table(pairs: &[Pair], name: &str, our_size: u64, their_size: u64) {
+    println!(
+        "ext4, {name}; medians of {} interleaved runs\n",
+        pairs.first().map_or(0, |p| p.ours.len())
+    );
+    println!(
+        "| what | diskcast s (range) | peer s (range) | faster by | CPU s diskcast | CPU s peer |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for pair in pairs {
+        let range = |samples: &[Sample]| {
+            let walls = samples.iter().map(|s| s.wall_s);
+            format!(
+                "{:.2} ({:.2}-{:.2})",
+                median(samples, |s| s.wall_s),
+                walls.clone().fold(f64::INFINITY, f64::min),
+                walls.fold(0.0, f64::max)
+            )
+        };
+        println!(
+            "| {} | {} | {} | {:.2} x | {:.2} | {:.2} |",
+            pair.what,
+            range(&pair.ours),
+            range(&pair.theirs),
+            median(&pair.theirs, |s| s.wall_s) / median(&pair.ours, |s| s.wall_s),
+            median(&pair.ours, |s| s.cpu_s),
+            median(&pair.theirs, |s| s.cpu_s),
+        );
+    }
+    let thousandths = (our_size * 1000).checked_div(their_size).unwrap_or(0);
+    println!(
+        "| image size | {} | {} | {}.{:03} x the peer's | | |",
+        mb(our_size),
+        mb(their_size),
+        thousandths / 1000,
+        thousandths % 1000
+    );
+    println!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let of = |values: &[f64]| {
+            let samples: Vec<Sample> = values
+                .iter()
+                .map(|v| Sample {
+                    wall_s: *v,
+                    cpu_s: 0.0,
+                })
+                .collect();
+            median(&samples, |s| s.wall_s)
+        };
+        assert!((of(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((of(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn cpu_of_all_processes_of_a_pipe() {
+        let sample = timed("head -c 30000000 /dev/zero | sha256sum | cat").unwrap();
+        assert!(sample.cpu_s > 0.0 && sample.wall_s > 0.0, "{sample:?}");
+        assert!(timed("false | cat").is_err());
+    }
+}
