@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! toolchain, packages, machine      what a fresh machine lacks is installed or named
-//! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice over
+//! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice over; a whole run
+//!                                   lints while it builds: clippy's driver is a compiler
 //! windows program, oracles          beside the build: they mostly wait for the network
 //! fuzz build, then each target      a few seconds each, with real inputs as seeds
 //! ```
@@ -82,21 +83,23 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
     let packages = steps.run("packages", || packages::ensure().map(|()| Count::ONE));
     let ready = packages && steps.run("machine", || machine::check().map(|()| Count::ONE));
 
-    let cargo = |words: &[&str], limit_s: u32| -> Result<Count, Failure> {
-        let mut all = vec!["cargo"];
-        all.extend(words);
-        watch(&all, &[], limit_s, |_| {}).map(|()| Count::ONE)
-    };
+    let cargo =
+        |words: &[&str], environment: &[(&str, &str)], limit_s: u32| -> Result<Count, Failure> {
+            let mut all = vec!["cargo"];
+            all.extend(words);
+            watch(&all, environment, limit_s, |_| {}).map(|()| Count::ONE)
+        };
     if choice.wants("fmt") {
         if tools {
-            steps.run("fmt", || cargo(&["fmt", "--all", "--check"], 120));
+            steps.run("fmt", || cargo(&["fmt", "--all", "--check"], &[], 120));
         } else {
             steps.blocked("fmt", "toolchain");
         }
     }
-    if choice.wants("clippy") {
+    // Alone it need not generate code; in a whole run the build lints.
+    if choice.filter == Some("clippy") {
         if tools && packages {
-            steps.run("clippy", || cargo(CLIPPY, LIMIT_LINT_S));
+            steps.run("clippy", || cargo(CLIPPY, &[], LIMIT_LINT_S));
         } else {
             steps.blocked("clippy", "toolchain or packages");
         }
@@ -105,11 +108,14 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
     let aids = std::thread::scope(|scope| {
         let aids = testing.then(|| scope.spawn(Aids::make));
         if choice.wants("build") {
-            if packages {
+            if tools && packages {
                 // With the tests, not before them: cargo gives the package on its own other features, and would compile nearly everything twice.
-                steps.run("build", || cargo(BUILD, LIMIT_BUILD_S));
+                steps.run("build and lint", || {
+                    let words = [&["test"], COMPILE, &["--all-targets", "--no-run"]].concat();
+                    cargo(&words, &[DENY_WARNINGS], LIMIT_BUILD_S)
+                });
             } else {
-                steps.blocked("build", "packages");
+                steps.blocked("build and lint", "toolchain or packages");
             }
         }
         aids.and_then(|aids| aids.join().ok())
@@ -157,14 +163,22 @@ impl Aids {
 /// The profile everything is built with; `Cargo.toml` says how it differs from release.
 const PROFILE: &str = "proof";
 
-const BUILD: &[&str] = &[
-    "test",
+/// Words of every `cargo` that compiles for the tests. Clippy's driver is the compiler with more lints: a separate `cargo clippy` would read and
+/// check every crate, dependencies too, a second time (two and a half minutes on two cores).
+const COMPILE: &[&str] = &[
     "--workspace",
     "--profile",
     PROFILE,
     "--locked",
-    "--no-run",
+    "--config",
+    "build.rustc-workspace-wrapper='clippy-driver'",
 ];
+
+/// `-D warnings` as the driver reads it: `cargo clippy` hands arguments over in this form.
+const DENY_WARNINGS: (&str, &str) = (
+    "CLIPPY_ARGS",
+    "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
+);
 
 const CLIPPY: &[&str] = &[
     "clippy",
@@ -196,18 +210,10 @@ fn toolchain() -> Result<Count, Failure> {
 
 /// Everything that cargo calls a test, counted from what it prints.
 fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
-    let mut words = vec![
-        "cargo",
-        "test",
-        "--workspace",
-        "--profile",
-        PROFILE,
-        "--locked",
-        "--no-fail-fast",
-    ];
+    let mut words = [&["cargo", "test"], COMPILE, &["--no-fail-fast"]].concat();
     words.extend(filter);
     let python = python.map(Path::to_string_lossy);
-    let mut environment: Vec<(&str, &str)> = Vec::new();
+    let mut environment = vec![DENY_WARNINGS];
     // Most tests wait for what they started; those that fill the machine take turns.
     let threads = std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get());
     let threads = threads.to_string();
