@@ -39,14 +39,14 @@ cargo xtask: set-up and proof of diskcast
 
   cargo xtask test [--full] [FILTER]
       Everything CI runs, on a Debian machine, as root: installs missing packages,
-      checks loop devices, FUSE and network namespaces, then fmt, clippy, build,
-      test and a short run of each fuzz target. Ends with 'N passed, N failed'.
+      checks loop devices, FUSE and network namespaces, then fmt, build with
+      clippy's lints, test and a short run of each fuzz target. Ends with 'N passed, N failed'.
       --full   longer fuzzing and the long forms of tests (DISKCAST_TEST_FULL=1)
       FILTER   one step (fmt, clippy, build, test, fuzz), one fuzz target, or else
                the tests whose name contains FILTER
 
   cargo xtask bench peers [--size SIZE] [--runs N] [--dir DIR]
-      Capture, restore and deep check of one generated disk, interleaved with
+      Capture, restore and deep check of two generated disks, interleaved with
       partclone and zstd; medians and ratios as a markdown table. As root.
       --size   bytes in files on the disk (default 1G; K, M, G)
       --runs   runs of each side (default 3)

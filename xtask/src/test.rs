@@ -164,7 +164,7 @@ impl Aids {
 const PROFILE: &str = "proof";
 
 /// Words of every `cargo` that compiles for the tests. Clippy's driver is the compiler with more lints: a separate `cargo clippy` would read and
-/// check every crate, dependencies too, a second time (two and a half minutes on two cores).
+/// check every crate, dependencies too, a second time.
 const COMPILE: &[&str] = &[
     "--workspace",
     "--profile",

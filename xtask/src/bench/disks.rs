@@ -8,7 +8,7 @@ pub(super) struct Disk {
     pub(super) path: String,
     /// Bytes.
     pub(super) size: u64,
-    /// Where the partition begins, in bytes.
+    /// First byte of the partition.
     pub(super) start: u64,
     /// Bytes of the partition.
     pub(super) length: u64,
@@ -16,7 +16,7 @@ pub(super) struct Disk {
     pub(super) used: u64,
 }
 
-/// A made partition of this many MiB in a file system made with `mke2fs`, filled by the lines of `fill`, which find it mounted at `$MOUNT`.
+/// Makes a disk with one ext4 of `mib` MiB and runs the shell lines of `fill` with it mounted at `$MOUNT`.
 fn make(scratch: &Scratch, name: &str, mib: u64, fill: &str) -> Result<Disk, Failure> {
     let path = scratch.file(name);
     let mount = scratch.file("mount");

@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use crate::options::Bench;
 use crate::packages;
+use crate::room::report;
 use crate::scratch::Scratch;
 use crate::shell::{Failure, bash, output};
 use disks::Disk;
@@ -115,7 +116,7 @@ impl Target {
     }
 }
 
-/// What both sides make of a disk.
+/// Images and restored disks of both sides.
 struct Files {
     our_image: String,
     their_image: String,
@@ -294,14 +295,8 @@ fn timed(command: &str) -> Result<Sample, Failure> {
 }
 
 fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
+    let values: Vec<f64> = samples.iter().map(of).collect();
+    report::median(&values)
 }
 
 fn mb(bytes: u64) -> String {
@@ -351,22 +346,6 @@ fn print_table(pairs: &[Pair], name: &str, our_size: u64, their_size: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians() {
-        let of = |values: &[f64]| {
-            let samples: Vec<Sample> = values
-                .iter()
-                .map(|v| Sample {
-                    wall_s: *v,
-                    cpu_s: 0.0,
-                })
-                .collect();
-            median(&samples, |s| s.wall_s)
-        };
-        assert!((of(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((of(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
-    }
 
     #[test]
     fn cpu_of_all_processes_of_a_pipe() {

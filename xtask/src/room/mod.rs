@@ -16,7 +16,7 @@ mod ours;
 mod payload;
 mod peers;
 mod process;
-mod report;
+pub(crate) mod report;
 mod scenarios;
 
 use std::fs;
