@@ -21,6 +21,7 @@ impl Loop {
             .disk
             .to_str()
             .ok_or_else(|| format!("{}: the path is not UTF-8", target.disk.display()))?;
+        left_over::record(target.work, target.disk, slot.offset)?;
         let offset = slot.offset.to_string();
         let length = slot.length.to_string();
         let sector = target.sector_size.to_string();
@@ -55,9 +56,7 @@ impl Loop {
         if !path.starts_with("/dev/loop") {
             return Err(format!("losetup named no device: {path:?}"));
         }
-        let attached = Self { path: path.into() };
-        left_over::record(target.work, &attached.path)?;
-        Ok(attached)
+        Ok(Self { path: path.into() })
     }
 
     /// `/dev/loopN`.

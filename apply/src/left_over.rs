@@ -1,8 +1,9 @@
 //! What a process that was killed in the middle of its steps left mounted and attached.
 //!
-//! Owns: the record of attached devices in the work folder, and undoing what it says. What always holds: only what such a
-//! record or the kernel's list of mounts shows below the folder of a process that is gone is touched, and a device only while it
-//! still shows the very disk and offset of the record.
+//! Owns: the record in the work folder of what is attached, and undoing what it says. What always holds: the record is
+//! written before the device exists, because a process can end between the two; only what such a record or the kernel's list
+//! of mounts shows below the folder of a process that is gone is touched, and only loop devices on the disk and offset of
+//! the record.
 
 use crate::device::{self, backing};
 use crate::mount::mounts_below;
@@ -18,19 +19,18 @@ const RECORD: &str = "attached";
 /// Longest record that is believed: a line a partition.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// Notes that a device is attached.
-pub(crate) fn record(work: &Path, device: &Path) -> Result<(), String> {
+/// Notes that a loop device is about to be attached to a disk at a byte offset.
+pub(crate) fn record(work: &Path, disk: &Path, offset: u64) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", work.display());
     fs::create_dir_all(work).map_err(told)?;
-    let Some((disk, offset)) = backing(device) else {
-        return Ok(());
-    };
+    // As the kernel will spell it.
+    let disk = fs::canonicalize(disk).map_err(|error| format!("{}: {error}", disk.display()))?;
     let mut file = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(work.join(RECORD))
         .map_err(told)?;
-    let line = format!("{}\t{}\t{}\n", device.display(), offset.trim(), disk.trim());
+    let line = format!("{offset}\t{}\n", disk.display());
     file.write_all(line.as_bytes()).map_err(told)
 }
 
@@ -84,17 +84,12 @@ fn one(folder: &Path, said: &mut Vec<String>) {
     let short = fs::symlink_metadata(&record).is_ok_and(|f| f.is_file() && f.len() <= MOST_BYTES);
     let text = short.then(|| fs::read_to_string(&record).unwrap_or_default());
     for line in text.iter().flat_map(|text| text.lines()) {
-        let fields: Vec<&str> = line.splitn(3, '\t').collect();
-        let [path, offset, disk] = fields.as_slice() else {
+        let Some((offset, disk)) = line.split_once('\t') else {
             continue;
         };
-        let shown = backing(Path::new(path));
-        let same = |(now_disk, now_offset): (String, String)| {
-            now_disk.trim() == *disk && now_offset.trim() == *offset
-        };
-        if shown.is_some_and(same) {
-            said.push(match device::detach(Path::new(path)) {
-                Ok(()) => format!("{path} was still attached to {disk}: detached"),
+        for path in loops_on(disk, offset) {
+            said.push(match device::detach(&path) {
+                Ok(()) => format!("{} was still attached to {disk}: detached", path.display()),
                 Err(reason) => reason,
             });
         }
@@ -113,9 +108,47 @@ fn one(folder: &Path, said: &mut Vec<String>) {
     let _ = fs::remove_dir(folder);
 }
 
+/// Loop devices that show a disk from this byte offset on.
+fn loops_on(disk: &str, offset: &str) -> Vec<PathBuf> {
+    fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| Path::new("/dev").join(entry.file_name()))
+        .filter(|path| {
+            backing(path).is_some_and(|(now_disk, now_offset)| {
+                now_disk.trim_end_matches('\n') == disk && now_offset.trim() == offset
+            })
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::{self, SHORT};
+
+    /// Kill -9 found the agent after `losetup` had attached the device and before the agent had heard its name.
+    #[test]
+    fn a_device_whose_name_the_process_never_learned_is_detached() {
+        let parent = tempfile::tempdir().unwrap();
+        let disk = parent.path().join("disk.raw");
+        fs::write(&disk, vec![0; 4 << 20]).unwrap();
+        let folder = parent.path().join("work-4194305");
+        record(&folder, &disk, 1 << 20).unwrap();
+        let attach = |offset: &str| {
+            let disk = disk.to_str().unwrap();
+            let said = program::run("losetup", &["-f", "--show", "-o", offset, disk], SHORT);
+            PathBuf::from(said.unwrap().success("losetup").unwrap().trim())
+        };
+        let [ours, other] = [attach("1048576"), attach("2097152")];
+        let said = clean_up(parent.path(), "work-");
+        let stays = backing(&other).is_some();
+        device::detach(&other).unwrap();
+        assert_eq!(backing(&ours), None, "{said:?}");
+        assert!(stays, "somebody else's");
+        assert!(!folder.exists());
+    }
 
     /// An agent found the disk of its job in use: another one that started with it was still detaching what both had found.
     #[test]
