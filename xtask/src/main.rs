@@ -45,12 +45,13 @@ cargo xtask: set-up and proof of diskcast
       FILTER   one step (fmt, clippy, build, test, fuzz), one fuzz target, or else
                the tests whose name contains FILTER
 
-  cargo xtask bench peers [--size SIZE] [--runs N] [--dir DIR]
+  cargo xtask bench peers [--size SIZE] [--runs N] [--earlier PROGRAM] [--dir DIR]
       Capture, restore and deep check of two generated disks, interleaved with
       partclone and zstd; medians and ratios as a markdown table. As root.
-      --size   bytes in files on the disk (default 1G; K, M, G)
-      --runs   runs of each side (default 3)
-      --dir    where the disks go (default: the system's temporary folder)
+      --size     bytes in files on the disk (default 1G; K, M, G)
+      --runs     runs of each side (default 3)
+      --earlier  an earlier build of diskcast, measured in the same turns
+      --dir      where the disks go (default: the system's temporary folder)
 
   cargo xtask bench room [--scenario NAME ...] [--agents N] [--rate 200mbit]
                          [--payload 128M] [--files 1070M] [--runs K] [--dir DIR]

@@ -38,6 +38,8 @@ pub(crate) struct Bench {
     /// Bytes of files on the generated disk.
     pub(crate) size: u64,
     pub(crate) runs: usize,
+    /// An earlier build of diskcast, measured beside this one.
+    pub(crate) earlier: Option<PathBuf>,
     pub(crate) dir: PathBuf,
 }
 
@@ -46,6 +48,7 @@ impl Bench {
         let mut options = Self {
             size: 1 << 30,
             runs: 3,
+            earlier: None,
             dir: std::env::temp_dir(),
         };
         let mut rest = words.iter();
@@ -68,6 +71,7 @@ impl Bench {
                             Failure::usage(format!("--runs {text}: a count from 1"))
                         })?;
                 }
+                "--earlier" => options.earlier = Some(PathBuf::from(value()?)),
                 "--dir" => options.dir = PathBuf::from(value()?),
                 other => return Err(Failure::usage(format!("unknown option {other}"))),
             }
@@ -116,8 +120,9 @@ mod tests {
 
     #[test]
     fn bench_words() {
-        let options = Bench::parse(&["--size=2M", "--runs", "5"]).unwrap();
+        let options = Bench::parse(&["--size=2M", "--runs", "5", "--earlier=old"]).unwrap();
         assert_eq!((options.size, options.runs), (2 << 20, 5));
+        assert_eq!(options.earlier, Some(PathBuf::from("old")));
         assert!(Bench::parse(&["--runs", "0"]).is_err());
         assert!(Bench::parse(&["--size"]).is_err());
     }

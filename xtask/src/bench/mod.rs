@@ -10,6 +10,8 @@
 //!   restore   diskcast image restore IMG FILE --yes   zstd -d | partclone.restore, then sync
 //! ```
 //!
+//! With `--earlier PROGRAM` an earlier build of diskcast runs the same commands in the same turns, with its own image.
+//!
 //! Both sides read through loop devices on the same file, warmed by one untimed reading, and both restore into a sparse file (of the second
 //! disk also into one whose blocks are there, as on a disk) with data on stable storage at the end. Times are compared as ratios of medians
 //! of one run; absolute numbers belong to the machine. partclone ends only at the next refresh of its display (two seconds by default): it is
@@ -34,11 +36,13 @@ struct Sample {
     cpu_s: f64,
 }
 
-/// One thing measured on both sides.
-struct Pair {
+/// One thing measured on all sides.
+struct Measured {
     what: &'static str,
     ours: Vec<Sample>,
     theirs: Vec<Sample>,
+    /// None without an earlier build.
+    earlier: Vec<Sample>,
 }
 
 /// Detached when dropped, so that a failing bench leaves no device behind.
@@ -67,8 +71,18 @@ pub(crate) fn peers(options: &Bench) -> Result<bool, Failure> {
         .map_err(|error| Failure::new(format!("{top}/release/diskcast: {error}")))?;
     let scratch = Scratch::new(&options.dir, "bench")?;
     let diskcast = diskcast.display().to_string();
+    let earlier = options
+        .earlier
+        .as_ref()
+        .map(|path| {
+            fs::canonicalize(path)
+                .map(|path| path.display().to_string())
+                .map_err(|error| Failure::usage(format!("--earlier {}: {error}", path.display())))
+        })
+        .transpose()?;
     let bench = Peers {
         diskcast: &diskcast,
+        earlier: earlier.as_deref(),
         scratch: &scratch,
         runs: options.runs,
     };
@@ -119,6 +133,7 @@ impl Target {
 /// Images and restored disks of both sides.
 struct Files {
     our_image: String,
+    earlier_image: String,
     their_image: String,
     our_disk: String,
     their_disk: String,
@@ -129,6 +144,7 @@ impl Files {
     fn of(scratch: &Scratch) -> Self {
         Self {
             our_image: scratch.file("ours.dcimg"),
+            earlier_image: scratch.file("earlier.dcimg"),
             their_image: scratch.file("theirs.zst"),
             our_disk: scratch.file("ours.disk"),
             their_disk: scratch.file("theirs.disk"),
@@ -157,13 +173,14 @@ impl Files {
     fn remove(&self, disk: &Disk) -> Result<(), Failure> {
         let Self {
             our_image,
+            earlier_image,
             their_image,
             our_disk,
             their_disk,
             log,
         } = self;
         bash(&format!(
-            "rm -f {our_image} {their_image} {our_disk} {their_disk} {log} {}",
+            "rm -f {our_image} {earlier_image} {their_image} {our_disk} {their_disk} {log} {}",
             disk.path
         ))
         .map(drop)
@@ -173,17 +190,30 @@ impl Files {
 /// Both sides of one disk.
 struct Peers<'a> {
     diskcast: &'a str,
+    earlier: Option<&'a str>,
     scratch: &'a Scratch,
     runs: usize,
 }
 
-/// One row of the table: what is run before (not timed) and what is timed, on both sides.
+/// What is run before (not timed) and what is timed.
+struct Side {
+    before: String,
+    timed: String,
+}
+
+impl Side {
+    fn measure(&self) -> Result<Sample, Failure> {
+        bash(&format!("{}\nsync", self.before))?;
+        timed(&self.timed)
+    }
+}
+
+/// One row of the table.
 struct Row {
     what: &'static str,
-    our_before: String,
-    ours: String,
-    their_before: String,
-    theirs: String,
+    ours: Side,
+    theirs: Side,
+    earlier: Option<Side>,
 }
 
 impl Peers<'_> {
@@ -197,27 +227,30 @@ impl Peers<'_> {
         bash(&format!("cat {} {} > /dev/null", whole.0, part.0))?;
         let files = Files::of(self.scratch);
         let rows = self.rows(disk, &whole.0, &part.0, &files, targets);
-        let mut pairs: Vec<Pair> = rows
+        let mut table: Vec<Measured> = rows
             .iter()
-            .map(|row| Pair {
+            .map(|row| Measured {
                 what: row.what,
                 ours: Vec::new(),
                 theirs: Vec::new(),
+                earlier: Vec::new(),
             })
             .collect();
         for run in 1..=self.runs {
-            for (row, pair) in rows.iter().zip(&mut pairs) {
+            for (row, measured) in rows.iter().zip(&mut table) {
                 eprintln!("bench: run {run} of {}: {}", self.runs, row.what);
-                bash(&format!("{}\nsync", row.our_before))?;
-                pair.ours.push(timed(&row.ours)?);
-                bash(&format!("{}\nsync", row.their_before))?;
-                pair.theirs.push(timed(&row.theirs)?);
+                // First, so that the disk that is verified is this build's.
+                if let Some(earlier) = &row.earlier {
+                    measured.earlier.push(earlier.measure()?);
+                }
+                measured.ours.push(row.ours.measure()?);
+                measured.theirs.push(row.theirs.measure()?);
             }
         }
         files.verify(disk)?;
         let size = |path: &str| fs::metadata(path).map(|m| m.len()).unwrap_or(0);
         print_table(
-            &pairs,
+            &table,
             name,
             size(&files.our_image),
             size(&files.their_image),
@@ -233,49 +266,65 @@ impl Peers<'_> {
         files: &Files,
         targets: &[Target],
     ) -> Vec<Row> {
-        let diskcast = self.diskcast;
         let Files {
             our_image,
+            earlier_image,
             their_image,
             our_disk,
             their_disk,
             log,
         } = files;
+        let row = |what, side: &dyn Fn(&str, &str) -> Side, theirs| Row {
+            what,
+            ours: side(self.diskcast, our_image),
+            theirs,
+            earlier: self.earlier.map(|program| side(program, earlier_image)),
+        };
         let mut rows = vec![
-            Row {
-                what: "capture",
-                our_before: format!("rm -f {our_image}"),
-                ours: format!(
-                    "{diskcast} image capture {whole} {our_image} -q && sync {our_image}"
-                ),
-                their_before: format!("rm -f {their_image}"),
-                theirs: format!(
-                    "partclone.ext4 -f 1 -c -s {part} -O - -L {log} 2>/dev/null | zstd -q -3 -T2 -o {their_image} && sync {their_image}"
-                ),
-            },
-            Row {
-                what: "check (deep)",
-                our_before: String::new(),
-                ours: format!("{diskcast} image check {our_image} --deep -q > /dev/null"),
-                their_before: String::new(),
-                theirs: format!(
-                    "zstd -dcq {their_image} | partclone.chkimg -f 1 -s - -L {log} 2>/dev/null"
-                ),
-            },
+            row(
+                "capture",
+                &|diskcast, image| Side {
+                    before: format!("rm -f {image}"),
+                    timed: format!("{diskcast} image capture {whole} {image} -q && sync {image}"),
+                },
+                Side {
+                    before: format!("rm -f {their_image}"),
+                    timed: format!(
+                        "partclone.ext4 -f 1 -c -s {part} -O - -L {log} 2>/dev/null | zstd -q -3 -T2 -o {their_image} && sync {their_image}"
+                    ),
+                },
+            ),
+            row(
+                "check (deep)",
+                &|diskcast, image| Side {
+                    before: String::new(),
+                    timed: format!("{diskcast} image check {image} --deep -q > /dev/null"),
+                },
+                Side {
+                    before: String::new(),
+                    timed: format!(
+                        "zstd -dcq {their_image} | partclone.chkimg -f 1 -s - -L {log} 2>/dev/null"
+                    ),
+                },
+            ),
         ];
-        for target in targets {
-            rows.push(Row {
-                what: target.name(),
-                our_before: target.prepare(our_disk, disk.size),
-                ours: format!(
-                    "{diskcast} image restore {our_image} {our_disk} --yes -q > /dev/null && sync {our_disk}"
-                ),
-                their_before: target.prepare(their_disk, disk.length),
-                theirs: format!(
-                    "zstd -dcq {their_image} | partclone.restore -f 1 -C -s - -O {their_disk} -L {log} 2>/dev/null && sync {their_disk}"
-                ),
-            });
-        }
+        rows.extend(targets.iter().map(|target| {
+            row(
+                target.name(),
+                &|diskcast, image| Side {
+                    before: target.prepare(our_disk, disk.size),
+                    timed: format!(
+                        "{diskcast} image restore {image} {our_disk} --yes -q > /dev/null && sync {our_disk}"
+                    ),
+                },
+                Side {
+                    before: target.prepare(their_disk, disk.length),
+                    timed: format!(
+                        "zstd -dcq {their_image} | partclone.restore -f 1 -C -s - -O {their_disk} -L {log} 2>/dev/null && sync {their_disk}"
+                    ),
+                },
+            )
+        }));
         rows
     }
 }
@@ -303,44 +352,68 @@ fn mb(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
 }
 
-fn print_table(pairs: &[Pair], name: &str, our_size: u64, their_size: u64) {
-    println!(
-        "ext4, {name}; medians of {} interleaved runs\n",
-        pairs.first().map_or(0, |p| p.ours.len())
-    );
+fn print_table(table: &[Measured], name: &str, our_size: u64, their_size: u64) {
+    let runs = table.first().map_or(0, |row| row.ours.len());
+    println!("ext4, {name}; medians of {runs} interleaved runs\n");
     println!(
         "| what | diskcast s (range) | peer s (range) | faster by | CPU s diskcast | CPU s peer |"
     );
     println!("|---|---|---|---|---|---|");
-    for pair in pairs {
-        let range = |samples: &[Sample]| {
-            let walls = samples.iter().map(|s| s.wall_s);
-            format!(
-                "{:.2} ({:.2}-{:.2})",
-                median(samples, |s| s.wall_s),
-                walls.clone().fold(f64::INFINITY, f64::min),
-                walls.fold(0.0, f64::max)
-            )
-        };
+    for row in table {
         println!(
-            "| {} | {} | {} | {:.2} x | {:.2} | {:.2} |",
-            pair.what,
-            range(&pair.ours),
-            range(&pair.theirs),
-            median(&pair.theirs, |s| s.wall_s) / median(&pair.ours, |s| s.wall_s),
-            median(&pair.ours, |s| s.cpu_s),
-            median(&pair.theirs, |s| s.cpu_s),
+            "| {} | {} | {} | {} | {:.2} | {:.2} |",
+            row.what,
+            range(&row.ours),
+            range(&row.theirs),
+            faster(&row.ours, &row.theirs),
+            median(&row.ours, |s| s.cpu_s),
+            median(&row.theirs, |s| s.cpu_s),
         );
     }
     let thousandths = (our_size * 1000).checked_div(their_size).unwrap_or(0);
     println!(
-        "| image size | {} | {} | {}.{:03} x the peer's | | |",
+        "| image size | {} | {} | {}.{:03} x the peer's | | |\n",
         mb(our_size),
         mb(their_size),
         thousandths / 1000,
         thousandths % 1000
     );
+    if table.iter().all(|row| row.earlier.is_empty()) {
+        return;
+    }
+    println!(
+        "| what | diskcast s (range) | earlier build s (range) | faster by | CPU s diskcast | CPU s earlier |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for row in table {
+        println!(
+            "| {} | {} | {} | {} | {:.2} | {:.2} |",
+            row.what,
+            range(&row.ours),
+            range(&row.earlier),
+            faster(&row.ours, &row.earlier),
+            median(&row.ours, |s| s.cpu_s),
+            median(&row.earlier, |s| s.cpu_s),
+        );
+    }
     println!();
+}
+
+/// Median and range of the seconds on the wall.
+fn range(samples: &[Sample]) -> String {
+    let walls = samples.iter().map(|s| s.wall_s);
+    format!(
+        "{:.2} ({:.2}-{:.2})",
+        median(samples, |s| s.wall_s),
+        walls.clone().fold(f64::INFINITY, f64::min),
+        walls.fold(0.0, f64::max)
+    )
+}
+
+/// Ratio of the medians.
+fn faster(ours: &[Sample], theirs: &[Sample]) -> String {
+    let ratio = median(theirs, |s| s.wall_s) / median(ours, |s| s.wall_s);
+    format!("{ratio:.2} x")
 }
 
 #[cfg(test)]
