@@ -38,11 +38,26 @@ pub(crate) enum PathFault {
     /// Windows cannot open it.
     #[error("Windows cannot have {0:?} in a path")]
     Unnameable(String),
+    /// What is written there is gone at the next start, or was never a file.
+    #[error(
+        "{0} is empty again at every start of the machine; choose a folder that stays, such as /opt or /var/lib"
+    )]
+    Volatile(&'static str),
     /// Longer than the system takes.
     #[error("the path is longer than {0} characters")]
     Long(usize),
 }
 
+/// Folders of Linux that are in memory, made by the kernel, or emptied when the system starts (hier(7), file-hierarchy(7)).
+const VOLATILE: [&str; 7] = [
+    "/tmp",
+    "/run",
+    "/var/run",
+    "/var/lock",
+    "/dev",
+    "/proc",
+    "/sys",
+];
 /// Longest Windows path without the `\\?\` form, and what programs cope with.
 const MAX_WINDOWS: usize = 259;
 /// Linux `PATH_MAX` without its closing zero.
@@ -57,7 +72,14 @@ pub(crate) fn check_path(path: &str) -> Result<Shape, PathFault> {
             return Err(PathFault::Long(MAX_LINUX));
         }
         check_parts(rest.split('/'))?;
-        return Ok(Shape::Linux);
+        let below = |folder: &&&str| {
+            path.strip_prefix(**folder)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        return match VOLATILE.iter().find(below) {
+            Some(folder) => Err(PathFault::Volatile(folder)),
+            None => Ok(Shape::Linux),
+        };
     }
     let mut letters = path.chars();
     let (Some(drive), Some(':'), Some('\\' | '/')) =
@@ -148,6 +170,26 @@ mod tests {
             check_path(&format!(r"C:\{}", "a\\".repeat(200))),
             Err(PathFault::Long(_))
         ));
+    }
+
+    /// Such a file was written, proven, and gone at the first start.
+    #[test]
+    fn nothing_goes_where_a_start_removes_it() {
+        for (path, folder) in [
+            ("/tmp", "/tmp"),
+            ("/tmp/app.deb", "/tmp"),
+            ("/run/x", "/run"),
+            ("/var/run/x", "/var/run"),
+            ("/var/lock/x", "/var/lock"),
+            ("/dev/shm/x", "/dev"),
+            ("/proc/x", "/proc"),
+            ("/sys/x", "/sys"),
+        ] {
+            assert_eq!(check_path(path), Err(PathFault::Volatile(folder)), "{path}");
+        }
+        for path in ["/tmpfiles/x", "/var/tmp/x", "/opt/tmp/x", "/system/x"] {
+            assert_eq!(check_path(path), Ok(Shape::Linux), "{path}");
+        }
     }
 
     #[test]

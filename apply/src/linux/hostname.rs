@@ -13,15 +13,8 @@ pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> 
     }
     let full = fqdn.unwrap_or(name);
     let readable = Owner::root(0o644);
-    // A link that leads nowhere (or round in a circle) has no old name to tell.
-    let old = match edits.exists("/etc/hostname")? {
-        true => edits.text("/etc/hostname")?,
-        false => None,
-    };
-    let old = old
-        .as_deref()
-        .and_then(first_word)
-        .filter(|old| *old != name);
+    let old = old_name(edits)?.filter(|old| old != name);
+    let old = old.as_deref();
     let hosts = match edits.exists("/etc/hosts")? {
         true => edits.text("/etc/hosts")?,
         false => None,
@@ -86,57 +79,105 @@ fn first_word(text: &str) -> Option<&str> {
         .and_then(|line| line.split_whitespace().next())
 }
 
-/// True for the name itself and for the name with any domain.
-fn names_host(text: &str, host: &str) -> bool {
-    let label = host.split('.').next().unwrap_or(host);
-    text == host || text.split('.').next() == Some(label)
+/// Name of the master, from the first of the files that has one.
+fn old_name(edits: &Edits<'_>) -> Result<Option<String>, String> {
+    // A link that leads nowhere (or round in a circle) has no old name to tell.
+    let text = |path: &str| match edits.exists(path)? {
+        true => edits.text(path),
+        false => Ok(None),
+    };
+    for path in ["/etc/hostname", "/etc/HOSTNAME"] {
+        if let Some(old) = text(path)?.as_deref().and_then(first_word) {
+            return Ok(Some(old.to_owned()));
+        }
+    }
+    let network = text("/etc/sysconfig/network")?.unwrap_or_default();
+    Ok(network
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("HOSTNAME="))
+        .map(|value| value.trim_matches(['"', '\'']).to_owned())
+        .rfind(|value| !value.is_empty()))
 }
 
-/// `/etc/hosts` where 127.0.1.1 is the machine's own name, and where the master's name is gone from loopback lines. A line
-/// of another address that names the master stays: it may be how a server is found.
+/// True for the name itself and for the name with any domain. Never true for a name of the loopback device, which every
+/// machine has, whatever the master was called.
+fn names_host(text: &str, host: &str) -> bool {
+    let label = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    !names_loopback(text) && label(text) == label(host)
+}
+
+/// True for the names that distributions give the loopback device (hosts(5), and the files of Debian, Fedora and SUSE).
+fn names_loopback(text: &str) -> bool {
+    let label = text.split('.').next().unwrap_or(text);
+    [
+        "localhost",
+        "localhost4",
+        "localhost6",
+        "ip6-localhost",
+        "ipv6-localhost",
+        "ip6-loopback",
+        "ipv6-loopback",
+    ]
+    .iter()
+    .any(|name| label.eq_ignore_ascii_case(name))
+}
+
+/// `/etc/hosts` where 127.0.0.1 is localhost, 127.0.1.1 is the machine's own name, and the master's name is gone from
+/// loopback lines. A line of another address that names the master stays: it may be how a server is found.
 fn hosts_with(text: &str, old: Option<&str>, name: &str, fqdn: Option<&str>) -> String {
     let own = match fqdn.filter(|fqdn| *fqdn != name) {
         Some(fqdn) => format!("127.0.1.1\t{fqdn} {name}"),
         None => format!("127.0.1.1\t{name}"),
     };
     let mut lines: Vec<String> = Vec::new();
-    let mut placed = false;
+    let mut own_at = None;
+    let mut localhost_at = None;
     for line in text.lines() {
-        let bare = line.split('#').next().unwrap_or_default();
-        let mut words = bare.split_whitespace();
+        let mut words = line
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace();
         let address = words.next().unwrap_or_default();
         if address == "127.0.1.1" {
-            if !placed {
+            if own_at.is_none() {
+                own_at = Some(lines.len());
                 lines.push(own.clone());
-                placed = true;
             }
             continue;
         }
         let loopback = address.starts_with("127.") || address == "::1";
         let names: Vec<&str> = words.collect();
-        match old {
-            Some(old) if loopback && names.iter().any(|word| names_host(word, old)) => {
-                let kept: Vec<&str> = names
-                    .into_iter()
-                    .filter(|word| !names_host(word, old))
-                    .collect();
-                if !kept.is_empty() {
-                    lines.push(format!("{address}\t{}", kept.join(" ")));
-                }
-            }
-            _ => lines.push(line.to_owned()),
+        let of_master = |word: &&str| old.is_some_and(|old| names_host(word, old));
+        let kept: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|word| !of_master(word))
+            .collect();
+        if !loopback || kept.len() == names.len() {
+            lines.push(line.to_owned());
+        } else if kept.is_empty() {
+            continue;
+        } else {
+            lines.push(format!("{address}\t{}", kept.join(" ")));
+        }
+        if address == "127.0.0.1"
+            && kept
+                .iter()
+                .any(|word| word.eq_ignore_ascii_case("localhost"))
+        {
+            localhost_at.get_or_insert(lines.len().saturating_sub(1));
         }
     }
-    if !placed {
-        let has_loopback = |line: &String| line.split_whitespace().next() == Some("127.0.0.1");
-        if !lines.iter().any(has_loopback) {
+    let localhost_at = match localhost_at {
+        Some(at) => at,
+        None => {
             lines.insert(0, "127.0.0.1\tlocalhost".into());
+            0
         }
-        let place = lines
-            .iter()
-            .position(has_loopback)
-            .map_or(0, |at| at.saturating_add(1));
-        lines.insert(place.min(lines.len()), own);
+    };
+    if own_at.is_none() {
+        lines.insert(localhost_at.saturating_add(1).min(lines.len()), own);
     }
     lines.join("\n") + "\n"
 }
@@ -181,6 +222,39 @@ mod tests {
             after,
             "127.0.0.1\tlocalhost\n127.0.1.1\tpc\n10.0.0.1 master\n"
         );
+    }
+
+    /// A master that was never named is called `localhost.localdomain`: its name was taken out of every loopback line, and
+    /// what asked for localhost found nothing.
+    #[test]
+    fn localhost_stays_whatever_the_master_was_called() {
+        let red_hat = "127.0.0.1   localhost localhost.localdomain localhost4 localhost4.localdomain4\n\
+                       ::1         localhost localhost.localdomain localhost6 localhost6.localdomain6\n";
+        for old in [
+            "localhost.localdomain",
+            "localhost",
+            "Localhost",
+            "localhost4",
+            "ip6-localhost",
+        ] {
+            let after = hosts_with(red_hat, Some(old), "pc", None);
+            let (first, rest) = red_hat.split_once('\n').unwrap();
+            assert_eq!(after, format!("{first}\n127.0.1.1\tpc\n{rest}"), "{old}");
+            assert_eq!(hosts_with(&after, Some(old), "pc", None), after, "{old}");
+        }
+        // It stood on a line that is not its own.
+        for before in [
+            "127.0.1.1 master localhost\n",
+            "127.0.0.1 master\n",
+            "127.0.0.2 localhost\n127.0.1.1 master\n",
+        ] {
+            let after = hosts_with(before, Some("master"), "pc", None);
+            assert!(after.starts_with("127.0.0.1\tlocalhost\n"), "{after}");
+            assert!(
+                !after.contains("master") && after.contains("127.0.1.1\tpc\n"),
+                "{after}"
+            );
+        }
     }
 
     #[test]
