@@ -1,11 +1,13 @@
 //! `diskcast console`: run the service, and show the one that runs.
 
 use super::exit::{Ended, Exit, failed};
+use super::image::api_error;
 use super::pxe::BootArgs;
 use super::{Context, interrupt};
 use crate::console::api::{ConsoleInfo, ErrorCode};
 use crate::console::boot;
 use crate::console::serve::{self, ConsoleOptions};
+use crate::disk::signing;
 use crate::units;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -115,6 +117,16 @@ pub(super) struct RunArgs {
         hide_env_values = true
     )]
     approval: Approval,
+    /// Deploy only images signed by one of these public keys: a key, or a file
+    /// with one (may be repeated)
+    #[arg(
+        long,
+        value_name = "KEY",
+        value_delimiter = ',',
+        env = "DISKCAST_SIGNED_BY",
+        hide_env_values = true
+    )]
+    signed_by: Vec<String>,
     /// Serve network boot too: machines need no other server (needs root)
     #[arg(long, env = "DISKCAST_PXE", hide_env_values = true)]
     pxe: bool,
@@ -189,6 +201,8 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
     if args.pxe {
         args.network.prepare(context)?;
     }
+    let keys = args.signed_by.iter().map(|text| signing::public_key(text));
+    let signed_by = keys.collect::<Result<_, _>>().map_err(api_error)?;
     let out = context.out.clone();
     let options = ConsoleOptions {
         data_dir: context.data_dir.clone(),
@@ -204,6 +218,7 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
             Approval::Auto => serve::Approval::Auto,
             Approval::Manual => serve::Approval::Manual,
         },
+        signed_by,
         boot_policy: match args.boot {
             BootPolicy::Unknown => boot::BootPolicy::Unknown,
             BootPolicy::Wanted => boot::BootPolicy::Wanted,
@@ -255,7 +270,7 @@ async fn told_to_end() {
 }
 
 fn info_text(info: &ConsoleInfo) -> String {
-    [
+    let mut lines = [
         ("version", info.version.clone()),
         ("control", info.control.clone()),
         ("pin", info.pin.clone()),
@@ -267,7 +282,10 @@ fn info_text(info: &ConsoleInfo) -> String {
         ("process", info.pid.to_string()),
     ]
     .map(|(label, value)| format!("{label:<10} {value}"))
-    .join("\n")
+    .to_vec();
+    let keys = info.signed_by.iter();
+    lines.extend(keys.map(|key| format!("{:<10} images signed by {key}", "deploys")));
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -91,6 +91,12 @@ fn image_lines(plan: &Plan) -> Vec<String> {
             .iter()
             .map(|partition| format!("        {}", clean(partition))),
     );
+    lines.extend(
+        image
+            .signed_by
+            .iter()
+            .map(|key| format!("signed  by {}", clean(key))),
+    );
     lines.push(match (&image.checked, plan.request.no_check) {
         (Some(checked), _) => format!("check   every stored byte was whole, {}", clean(checked)),
         (None, true) => "check   none: --no-check".to_owned(),

@@ -118,6 +118,9 @@ pub struct ConsoleInfo {
     pub data_dir: String,
     /// Process id.
     pub pid: u32,
+    /// Public keys one of which has to have signed an image that is deployed; with none, every image is.
+    #[serde(default)]
+    pub signed_by: Vec<String>,
 }
 
 /// One target in `target list` and `target show`.

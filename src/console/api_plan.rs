@@ -83,6 +83,9 @@ pub struct ImageSummary {
     /// Root of the chosen partitions, 64 hex digits, when it is not all of the image that is deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_root: Option<String>,
+    /// Public keys that signed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signed_by: Vec<String>,
     /// When every stored byte of this very file was held against its hash, RFC 3339; absent when nobody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<String>,

@@ -12,6 +12,7 @@ use super::store::Store;
 use super::throttle::Throttle;
 use crate::net::igmp_watch::IgmpWatch;
 use crate::net::tls::Pin;
+use imagefmt::VerifyingKey;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub ttl: u32,
     /// How long a target may be away.
     pub patience: Patience,
+    /// Keys one of which has to have signed an image that is deployed; with none, every image is.
+    pub signed_by: Vec<VerifyingKey>,
 }
 
 /// How long the console waits for a target whose connection ended.

@@ -138,6 +138,7 @@ impl Console {
         candidates.retain(|candidate| here.iter().all(|place| place.id != candidate.view.id));
         let part = image.chosen(&request.choice)?;
         let mut plan = plan::make(&request, &part, &candidates, None)?;
+        self.refuse_untrusted(image, &mut plan);
         self.date_facts(&mut plan, &fresh);
         let personal = self.personalise(&request, image, &mut plan).await?;
         Ok(Planned {

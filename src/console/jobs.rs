@@ -288,6 +288,7 @@ impl Console {
             }
         }
         plan.notes.extend(holes);
+        self.refuse_untrusted(image, &mut plan);
         Ok(plan)
     }
 

@@ -14,6 +14,7 @@ use crate::disk::choice::{ChoiceError, root_of};
 use crate::disk::fit::{file_system, table_of};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::open_volumes;
+use crate::disk::signing::public_text;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
 use crate::partition_words::partition_line;
@@ -130,6 +131,7 @@ impl MasterImage {
                 .map(partition_line)
                 .collect(),
             chosen_root: None,
+            signed_by: image.signers().iter().map(public_text).collect(),
             checked: None,
         };
         Ok(Self {

@@ -50,6 +50,7 @@ pub mod serve;
 pub mod store;
 pub mod throttle;
 pub mod time;
+mod trust;
 
 #[cfg(test)]
 mod identity_tests;
@@ -65,3 +66,5 @@ mod tests_end;
 mod tests_holes;
 #[cfg(test)]
 mod tests_patience;
+#[cfg(test)]
+mod tests_trust;

@@ -160,6 +160,7 @@ impl Console {
             .hint("offer an image without one, or deploy this one yourself"));
         }
         image.chosen(&asked.request.choice)?;
+        self.require_signature(&image)?;
         let offer = Offer {
             name: asked.name,
             note: asked.note.map(|note| naming::clean_line(&note, MAX_NOTE)),

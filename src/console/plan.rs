@@ -371,6 +371,7 @@ mod tests {
             created: String::new(),
             partitions: Vec::new(),
             chosen_root: None,
+            signed_by: Vec::new(),
             checked: None,
         };
         let zeros = vec![0; 512];

@@ -22,10 +22,12 @@ use super::roster::Roster;
 use super::store::Store;
 use super::throttle::Throttle;
 use super::{api_server, bulk_server, control_server, port};
+use crate::disk::signing::public_text;
 use crate::net::beacon::Beacons;
 use crate::net::igmp_querier::Role;
 use crate::net::igmp_watch::IgmpWatch;
 use crate::net::tls::Identity;
+use imagefmt::VerifyingKey;
 use multicast::Beacon;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -70,6 +72,8 @@ pub struct ConsoleOptions {
     pub approval: Approval,
     /// How long a target may be away.
     pub patience: Patience,
+    /// Keys one of which has to have signed an image that is deployed; with none, every image is.
+    pub signed_by: Vec<VerifyingKey>,
     /// Who gets the agent by network boot.
     pub boot_policy: BootPolicy,
     /// Serve network boot in this process.
@@ -96,6 +100,7 @@ impl Default for ConsoleOptions {
             querier: None,
             approval: Approval::Auto,
             patience: Patience::default(),
+            signed_by: Vec::new(),
             boot_policy: BootPolicy::default(),
             pxe: None,
             on_ready: None,
@@ -156,6 +161,7 @@ pub async fn run(
             second: options.second,
             ttl: options.ttl,
             patience: options.patience,
+            signed_by: options.signed_by,
             data_dir: options.data_dir,
         },
         pin: identity.pin(),
@@ -239,6 +245,7 @@ impl Console {
             interface: format!("{} ({})", settings.interface, settings.interface_address),
             data_dir: settings.data_dir.display().to_string(),
             pid: std::process::id(),
+            signed_by: settings.signed_by.iter().map(public_text).collect(),
         }
     }
 }

@@ -384,6 +384,7 @@ fn new_job(
         wire_bytes: 0,
         created: String::new(),
         partitions: Vec::new(),
+        signed_by: Vec::new(),
         chosen_root: None,
         checked: None,
     };

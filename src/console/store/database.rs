@@ -496,6 +496,7 @@ mod tests {
             wire_bytes: 4,
             created: String::new(),
             partitions: vec![],
+            signed_by: Vec::new(),
             chosen_root: None,
             checked: None,
         };

@@ -29,6 +29,12 @@ impl JobRun {
             Gate::Checking(_) => return false,
             Gate::Closed => {}
         }
+        // The console may have been started again since with other keys.
+        if let Some(text) = self.console.untrusted(&self.image) {
+            self.gate = Gate::Open;
+            self.unsendable(text).await;
+            return false;
+        }
         if self.row.request.no_check {
             self.log("the image is not checked before: --no-check".to_owned());
             self.gate = Gate::Open;
@@ -107,14 +113,18 @@ impl JobRun {
         }
     }
 
-    /// The image cannot be sent: every target that still needs it has failed, at once and for this reason.
+    /// The image is damaged: what was recorded of its check does not hold, and it cannot be sent.
     pub(super) async fn unreadable(&mut self, text: String) {
-        if self.session_view.damage.is_some() {
-            return;
+        if self.session_view.damage.is_none() {
+            self.console.forget_check(&self.image).await;
+            self.unsendable(text).await;
         }
+    }
+
+    /// The image may not or cannot be sent: every target that still needs it has failed, at once and for this reason.
+    async fn unsendable(&mut self, text: String) {
         self.log(format!("{text}; the job ends"));
         self.session_view.damage = Some(text.clone());
-        self.console.forget_check(&self.image).await;
         for i in 0..self.places.len() {
             // What has every block proves and commits it without the console.
             let needs_nothing = matches!(

@@ -1,0 +1,98 @@
+//! A console that deploys only signed images.
+
+use super::api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRule};
+use super::api::{Offer, OfferRequest};
+use super::test_room::{FakeAgent, Room, hello, image, options, request};
+use crate::disk::{append::append, restore};
+use imagefmt::SigningKey;
+use std::path::Path;
+
+fn key(byte: u8) -> SigningKey {
+    SigningKey::from_bytes(&[byte; 32])
+}
+
+fn sign(path: &Path, key: &SigningKey) {
+    let opened = restore::open_image(path, None).unwrap();
+    append(path, &opened.with_signature(key).unwrap()).unwrap();
+}
+
+async fn strict(data_dir: &Path) -> Room {
+    let mut options = options(data_dir);
+    options.signed_by = vec![key(1).public()];
+    Room::with(options).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_a_trusted_signature_is_refused_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), None);
+    let room = strict(&folder.path().join("data")).await;
+    assert_eq!(room.info.signed_by.len(), 1);
+    let _agent = FakeAgent::join(&room, hello(1)).await;
+    let asked = DeployRequest {
+        no_check: true,
+        start: StartRule::Manual,
+        ..request(&path)
+    };
+    let offer = OfferRequest {
+        name: "lab".to_owned(),
+        note: None,
+        request: asked.clone(),
+        limit: None,
+        until: None,
+    };
+    for signed in [false, true] {
+        if signed {
+            sign(&path, &key(2));
+        }
+        let plan: Plan = room.client.post("/v1/plan", &asked).await.unwrap();
+        let refused = plan.targets[0].refused.clone().unwrap();
+        assert!(refused.contains("only images signed by"), "{refused}");
+        assert_eq!(plan.image.signed_by.len(), usize::from(signed));
+        let error = room.deploy(&asked).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Refused, "{error}");
+        let offered = room.client.post::<_, Offer>("/v1/offers", &offer).await;
+        assert_eq!(offered.unwrap_err().code, ErrorCode::Refused);
+    }
+    // A client cannot waive it: what it sends beside the request means nothing.
+    let mut sent = serde_json::to_value(&asked).unwrap();
+    for word in ["signed_by", "accept_unsigned", "no_signature"] {
+        sent[word] = serde_json::json!([]);
+    }
+    let plan: Plan = room.client.post("/v1/plan", &sent).await.unwrap();
+    assert!(plan.targets[0].refused.is_some());
+
+    sign(&path, &key(1));
+    let job = room.deploy(&asked).await.unwrap();
+    assert_eq!(job.state, JobState::Waiting);
+    room.close().await;
+}
+
+/// A job was made, the console was started again and told to deploy only signed images, and the job erased disks all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waited_is_judged_when_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let path = image(folder.path(), None);
+    let asked = DeployRequest {
+        no_check: true,
+        start: StartRule::Manual,
+        ..request(&path)
+    };
+    let room = Room::open(&data).await;
+    let agent = FakeAgent::join(&room, hello(1)).await;
+    let job = room.deploy(&asked).await.unwrap();
+    room.close().await;
+    drop(agent);
+
+    let room = strict(&data).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let start = StartRequest::default();
+    let path = format!("/v1/jobs/{}/start", job.id);
+    let _: super::api::JobView = room.client.post(&path, &start).await.unwrap();
+    let ended = room.reaches(&job.id, JobState::Failed).await;
+    let reason = ended.targets[0].reason.clone().unwrap();
+    assert!(reason.contains("nobody signed the image"), "{reason}");
+    while !agent.heard_nothing() {}
+    room.close().await;
+}
