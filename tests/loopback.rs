@@ -17,6 +17,8 @@ mod common;
 mod image_check;
 #[path = "loopback_parts/newcomers.rs"]
 mod newcomers;
+#[path = "loopback_parts/signed.rs"]
+mod signed;
 
 use std::fs::File;
 use std::io::Write;

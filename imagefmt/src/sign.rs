@@ -1,5 +1,6 @@
 //! Signatures: who vouches for an image. Any number of SIG records between index and trailer, each over the root, which
-//! covers META, TABLE and content. An agent checks it before it wipes a disk, and then every chunk by its id.
+//! covers META, TABLE and content. The console checks them before a job gives its first order; an agent trusts the console whose pin
+//! it has, gets the root of it, and holds every chunk against that root.
 //!
 //! ```text
 //! algorithm u16 (1 ed25519) | key length u16 | signature length u16 | reserved 2 | public key | signature

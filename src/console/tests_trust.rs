@@ -4,6 +4,7 @@ use super::api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRu
 use super::api::{Offer, OfferRequest};
 use super::test_room::{FakeAgent, Room, hello, image, options, request};
 use crate::disk::{append::append, restore};
+use crate::net::control::ConsoleMessage;
 use imagefmt::SigningKey;
 use std::path::Path;
 
@@ -93,6 +94,12 @@ async fn a_job_that_waited_is_judged_when_it_begins() {
     let ended = room.reaches(&job.id, JobState::Failed).await;
     let reason = ended.targets[0].reason.clone().unwrap();
     assert!(reason.contains("nobody signed the image"), "{reason}");
-    while !agent.heard_nothing() {}
+    // The console closes the connection: everything it ever said is heard.
     room.close().await;
+    while let Some(message) = agent.next().await {
+        assert!(
+            !matches!(message, ConsoleMessage::Order(_)),
+            "an order for a job that is refused: {message:?}"
+        );
+    }
 }

@@ -1,0 +1,58 @@
+//! A console that deploys only images that a key it was started with has signed.
+
+use super::common::fill::{TARGET_POISON, poisoned};
+use super::common::process::{Run, diskcast, text};
+use super::common::scratch;
+use super::common::service::{Agent, Console, Place, stories};
+use super::image_check::{DISK, master};
+use super::{bytes_at, the_ports};
+
+/// Both outputs hold these words together.
+#[track_caller]
+fn tells(run: &Run, words: &[&str]) {
+    let said = format!("{}{}", run.stdout, run.stderr);
+    for word in words {
+        assert!(said.contains(word), "{word}: {}", run.story());
+    }
+}
+
+/// `--signed-by` of a check was all that looked at signatures: a console sent any image to a room.
+#[test]
+fn an_image_that_no_trusted_key_signed_never_leaves_the_console() {
+    let _ports = the_ports();
+    let folder = scratch();
+    let image = master(folder.path(), 1);
+    let key = folder.path().join("lab.key");
+    let made = diskcast(["image", "sign", "--new-key", text(&key)]).ok();
+    let public = made.stdout.trim();
+    let strict = ["--signed-by", public];
+    let console = Console::start(Place::Here, folder.path(), "lo", &strict);
+    tells(&console.cli(&["console", "show"]).ok(), &[public]);
+    let disk = folder.path().join("target.raw");
+    poisoned(&disk, DISK, TARGET_POISON);
+    let mut agent = Agent::start(Place::Here, &console, &disk, DISK, &[]);
+    console.wait_ready(1);
+    let deploy = |last: &str| {
+        let image = text(&image);
+        console.cli(&["deploy", "--image", image, "--targets", "all", last])
+    };
+    for last in ["--dry-run", "--yes"] {
+        let refused = deploy(last).code(5);
+        tells(&refused, &["nobody signed the image", "image sign"]);
+    }
+    assert!(console.jobs().is_empty(), "a refused deployment is no job");
+    let untouched = bytes_at(&disk, 0, DISK);
+    assert!(untouched.iter().all(|byte| *byte == TARGET_POISON));
+
+    diskcast(["image", "sign", text(&image), "--key", text(&key)]).ok();
+    tells(&deploy("--dry-run").ok(), &["signed  by", public]);
+    let done = deploy("--yes");
+    assert_eq!(
+        done.code,
+        Some(0),
+        "{}{}",
+        done.story(),
+        stories(&console, std::slice::from_ref(&agent))
+    );
+    assert_eq!(agent.daemon.ends(), Some(0));
+}
