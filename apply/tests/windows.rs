@@ -364,9 +364,10 @@ fn windows_8_with_users_gets_a_new_sid_and_its_drivers() {
         },
         Action::WindowsBootDriver {
             partition: PARTITION,
-            files: files.clone(),
+            inf: "vmscsi.inf".into(),
             service: "vmscsi".into(),
             binary: "vmscsi.sys".into(),
+            program: files[1].clone(),
             hardware_ids: vec![id.into()],
         },
         Action::WindowsStageDriver {

@@ -1,14 +1,21 @@
-//! A driver's `.inf`, a program's signature and a list of machines: any bytes give facts or an error.
+//! A driver's `.inf`, a program's headers and a list of machines: any bytes give facts or an error.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use template::findings::Arch;
+use template::findings::{Arch, ProductType};
 use template::import::parse_list;
 use template::inf;
 
+const PLATFORM: inf::Platform = inf::Platform {
+    arch: Arch::X64,
+    version: (10, 0, 19_041),
+    product_type: ProductType::Workstation,
+    suites: 0,
+};
+
 fuzz_target!(|bytes: &[u8]| {
-    let _ = inf::is_signed(bytes);
+    let _ = inf::Program::read(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = parse_list(text);
     }
@@ -16,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = [b"[Version]\nSignature=\"$WINDOWS NT$\"\n", bytes].concat();
     for bytes in [bytes, &whole] {
         if let Ok(found) = inf::read(bytes) {
-            let _ = found.models_for(Arch::X64, (10, 0, 19_041)).count();
+            let _ = found.models_for(&PLATFORM).count();
         }
     }
 });

@@ -7,7 +7,7 @@ mod volume;
 
 use inspect::{Slice, partition};
 use std::path::Path;
-use template::findings::{Arch, Obstacle, PartitionFindings, System, WindowsFindings};
+use template::findings::{Arch, Obstacle, PartitionFindings, ProductType, System, WindowsFindings};
 use volume::{Mounted, new_volume};
 
 fn slice(image: &Path) -> Slice {
@@ -73,8 +73,8 @@ fn xp_with_all_its_hives() {
     );
     assert_eq!((found.version, found.arch), ((5, 1), Arch::X86));
     assert_eq!(
-        (found.domain, found.domain_controller, found.generalised),
-        (None, false, false)
+        (found.domain, found.product_type, found.generalised),
+        (None, ProductType::Workstation, false)
     );
     assert!(!found.driver_database);
     let card = &found
@@ -197,6 +197,7 @@ fn synthetic(dir: &Path, state: &str) -> std::path::PathBuf {
     let image = new_volume(dir, 16 << 20);
     let tcpip = r"ControlSet001\Services\Tcpip\Parameters\Interfaces\{11111111-2222-3333-4444-555555555555}";
     let network = r"ControlSet001\Control\Network\{4D36E972-E325-11CE-BFC1-08002BE10318}\{11111111-2222-3333-4444-555555555555}\Connection";
+    let suites = hive::multi_sz(&["Terminal Server", "datacenter"]);
     let system = hives::build(
         dir,
         &sd,
@@ -211,7 +212,10 @@ fn synthetic(dir: &Path, state: &str) -> std::path::PathBuf {
             ),
             (
                 r"ControlSet001\Control\ProductOptions",
-                &[("ProductType", "string:LanmanNT")],
+                &[
+                    ("ProductType", "string:LanmanNT"),
+                    ("ProductSuite", &hives::hex(7, &suites)),
+                ],
             ),
             (
                 r"ControlSet001\Control\Session Manager\Environment",
@@ -277,7 +281,7 @@ fn a_generalised_windows_11_by_its_synthetic_hives() {
     assert_eq!(found.product, "Windows 11 Pro");
     assert_eq!(found.edition.as_deref(), Some("Professional"));
     assert_eq!((found.version, found.build), ((10, 0), 26100));
-    assert!(found.generalised && found.domain_controller && found.driver_database);
+    assert!(found.generalised && found.driver_database);
     assert_eq!(
         found.answer_file.as_deref(),
         Some(r"Windows\Panther\Unattend.xml")
@@ -289,6 +293,9 @@ fn a_generalised_windows_11_by_its_synthetic_hives() {
     assert_eq!(found.storage_services.len(), 1);
     assert!(found.storage_services[0].overridden);
     assert_eq!(found.computer_name, "MASTER");
+    assert_eq!(found.product_type, ProductType::DomainController);
+    // A terminal server of one person, and a datacenter.
+    assert_eq!(found.suites, 0x10 | 0x100 | 0x80);
 }
 
 #[test]

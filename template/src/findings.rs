@@ -2,6 +2,7 @@
 //!
 //! Values only. `inspect` fills them in from the bytes of partitions, plans are made from them.
 
+use crate::inf::Platform;
 use crate::step::FileSystem;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +90,30 @@ pub enum Arch {
     Other,
 }
 
+/// What a Windows is sold as: `VER_NT_*`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProductType {
+    /// A client.
+    Workstation,
+    /// A server that is a domain controller.
+    DomainController,
+    /// Any other server.
+    Server,
+}
+
+impl ProductType {
+    /// By its number in `VER_NT_*`.
+    pub fn of_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Workstation),
+            2 => Some(Self::DomainController),
+            3 => Some(Self::Server),
+            _ => None,
+        }
+    }
+}
+
 /// A Windows installation.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct WindowsFindings {
@@ -119,9 +144,11 @@ pub struct WindowsFindings {
     /// DNS name of the domain the master is a member of.
     #[serde(default)]
     pub domain: Option<String>,
-    /// It is a domain controller.
+    /// Workstation or server.
+    pub product_type: ProductType,
+    /// Product suites: flags `VER_SUITE_*`.
     #[serde(default)]
-    pub domain_controller: bool,
+    pub suites: u32,
     /// `S-1-5-21-a-b-c` of SAM and SECURITY; `None` when they cannot be read or disagree.
     #[serde(default)]
     pub machine_sid: Option<String>,
@@ -142,6 +169,24 @@ pub struct WindowsFindings {
     /// Why it cannot be changed.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
+}
+
+impl WindowsFindings {
+    /// True for a domain controller.
+    pub fn is_domain_controller(&self) -> bool {
+        self.product_type == ProductType::DomainController
+    }
+
+    /// What drivers have to be for.
+    pub fn platform(&self) -> Platform {
+        let (major, minor) = self.version;
+        Platform {
+            arch: self.arch,
+            version: (major, minor, self.build),
+            product_type: self.product_type,
+            suites: self.suites,
+        }
+    }
 }
 
 /// A network card of a Windows master.

@@ -2,7 +2,7 @@
 //!
 //! Values only; the console fills them in from an agent's facts and from its own disk.
 
-use crate::inf::Inf;
+use crate::inf::{self, Inf, InfError, Program};
 use crate::step::Payload;
 use facts::Mac;
 use facts::identity::Evidence;
@@ -123,8 +123,52 @@ pub struct CopiedFile {
 pub struct DriverPackage {
     /// Every file of the folder.
     pub files: Vec<PackageFile>,
-    /// Every `.inf`, read, with its name inside the package.
+    /// Every `.inf` of a driver, read, with its name inside the package.
     pub infs: Vec<(String, Inf)>,
+}
+
+impl DriverPackage {
+    /// True for files whose content [`Self::add`] has to have, by their names.
+    pub fn looks_into(name: &str) -> bool {
+        matches!(kind(name).as_str(), "inf" | "sys" | "dll" | "exe")
+    }
+
+    /// Adds a file: its name inside the package, `/` between folders, and its content where that is [looked
+    /// into](Self::looks_into). An `.inf` that is no driver's, such as the `AUTORUN.INF` of an installer, is a file like any
+    /// other.
+    ///
+    /// # Errors
+    /// An `.inf` that is too large to be read.
+    pub fn add(
+        &mut self,
+        name: &str,
+        payload: Payload,
+        content: Option<&[u8]>,
+    ) -> Result<(), InfError> {
+        let mut program = None;
+        if kind(name) == "inf" {
+            match inf::read(content.unwrap_or_default()) {
+                Ok(inf) => self.infs.push((name.to_owned(), inf)),
+                Err(InfError::Signature | InfError::NoDriver) => {}
+                Err(error @ InfError::Large(_)) => return Err(error),
+            }
+        } else {
+            program = content.and_then(Program::read);
+        }
+        self.files.push(PackageFile {
+            name: name.to_owned(),
+            payload,
+            program,
+        });
+        Ok(())
+    }
+}
+
+/// What a file's name ends with, in small letters.
+fn kind(name: &str) -> String {
+    name.rsplit_once('.')
+        .map(|(_, kind)| kind.to_ascii_lowercase())
+        .unwrap_or_default()
 }
 
 /// A file of a driver package.
@@ -134,7 +178,7 @@ pub struct PackageFile {
     pub name: String,
     /// Content.
     pub payload: Payload,
-    /// It carries a signature ([`crate::inf::is_signed`]); `None` for what is no program.
+    /// What its headers say; `None` for what is no program.
     #[serde(default)]
-    pub signed: Option<bool>,
+    pub program: Option<Program>,
 }

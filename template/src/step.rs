@@ -179,12 +179,14 @@ pub enum Action {
     WindowsBootDriver {
         /// Volume.
         partition: u32,
-        /// Package: its `.inf` first.
-        files: Vec<DriverFile>,
+        /// Name of the package's `.inf`, without folder.
+        inf: String,
         /// Service the `.inf` installs.
         service: String,
-        /// Its `.sys`.
+        /// Its `.sys` as it is called on the machine.
         binary: String,
+        /// The file of the package that it is.
+        program: DriverFile,
         /// Hardware ids the `.inf` serves.
         hardware_ids: Vec<String>,
     },

@@ -132,7 +132,7 @@ pub(crate) fn hive(disk: &Path, name: &str, folder: &Path) -> PathBuf {
 }
 
 /// A driver package for these PCI ids, with a service if it is one to boot from. Its program carries a certificate table, its
-/// catalog is there: whether signatures are good is Windows' to say.
+/// catalog is there, and the `AUTORUN.INF` of its installer: whether signatures are good is Windows' to say.
 pub(crate) fn driver(folder: &Path, ids: &[&str], service: Option<&str>) {
     std::fs::create_dir_all(folder).expect("a folder");
     let models: String = ids.iter().map(|id| format!("%d%=Install,{id}\n")).collect();
@@ -153,6 +153,8 @@ pub(crate) fn driver(folder: &Path, ids: &[&str], service: Option<&str>) {
     }
     inf.push_str("[Strings]\nd=\"Test\"\n");
     std::fs::write(folder.join("test.inf"), inf).expect("an inf");
+    let autorun = b"[autorun]\r\nopen=setup.exe\r\n";
+    std::fs::write(folder.join("AUTORUN.INF"), autorun).expect("an installer's inf");
     std::fs::write(folder.join("test.cat"), b"catalog").expect("a catalog");
     std::fs::write(folder.join("test.sys"), signed_program()).expect("a driver");
 }
@@ -164,6 +166,7 @@ fn signed_program() -> Vec<u8> {
     put(0, b"MZ");
     put(0x3c, &0x40_u32.to_le_bytes());
     put(0x40, b"PE\0\0");
+    put(0x44, &0x8664_u16.to_le_bytes());
     put(0x58, &0x20b_u16.to_le_bytes());
     put(0x58 + 108, &16_u32.to_le_bytes());
     put(0x58 + 112 + 4 * 8, &2048_u32.to_le_bytes());

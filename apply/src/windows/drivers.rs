@@ -33,22 +33,14 @@ pub(crate) struct StageDriver<'a> {
 impl StageDriver<'_> {
     /// Every file with its place.
     fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
-        staged(guest, self.name, self.files)
+        let mut found = Vec::new();
+        for file in self.files {
+            let below = file.name.replace('/', r"\");
+            let path = paths::guest_path(guest, &format!(r"{STAGE}\{}\{below}", self.name))?;
+            found.push((path, &file.payload));
+        }
+        Ok(found)
     }
-}
-
-fn staged<'a>(
-    guest: &Guest,
-    name: &str,
-    files: &'a [DriverFile],
-) -> Result<Vec<(String, &'a Payload)>, String> {
-    let mut found = Vec::new();
-    for file in files {
-        let below = file.name.replace('/', r"\");
-        let path = paths::guest_path(guest, &format!(r"{STAGE}\{name}\{below}"))?;
-        found.push((path, &file.payload));
-    }
-    Ok(found)
 }
 
 impl Task for StageDriver<'_> {
@@ -93,47 +85,22 @@ pub(super) fn put(
     guest.set_attribute(path, acl::ATTRIBUTE, &access.descriptor(false))
 }
 
-/// A driver without which the machine does not start.
+/// A driver without which the machine does not start. Which file of the package it is was decided in the plan.
 pub(crate) struct BootDriver<'a> {
     pub(crate) partition: u32,
-    pub(crate) files: &'a [DriverFile],
+    pub(crate) inf: &'a str,
     pub(crate) service: &'a str,
     pub(crate) binary: &'a str,
+    pub(crate) program: &'a DriverFile,
     pub(crate) hardware_ids: &'a [String],
 }
 
 impl BootDriver<'_> {
-    /// Every file with its place: the package staged, its `.sys` with the other drivers.
-    fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
-        let mut places = staged(guest, self.service, self.files)?;
-        let name = |file: &DriverFile| file.name.rsplit('/').next().unwrap_or("").to_owned();
-        let driver = self
-            .files
-            .iter()
-            .find(|file| name(file).eq_ignore_ascii_case(self.binary));
-        let driver = driver.ok_or_else(|| {
-            format!(
-                "the driver package of {} has no {}",
-                self.service, self.binary
-            )
-        })?;
+    /// Its place with the other drivers.
+    fn place(&self, guest: &Guest) -> Result<String, String> {
         paths::check_name(self.binary).map_err(|why| format!("{:?}: {why}", self.binary))?;
         let windows = paths::windows_folder(guest)?;
-        let path = paths::walk(guest, &windows, &["System32", "drivers", self.binary])?;
-        places.push((path, &driver.payload));
-        Ok(places)
-    }
-
-    /// Name of the package's `.inf`, lower case as Windows keys it.
-    fn inf(&self) -> Result<String, String> {
-        let mut names = self
-            .files
-            .iter()
-            .filter_map(|file| file.name.rsplit('/').next());
-        let inf = names.find(|name| name.to_ascii_lowercase().ends_with(".inf"));
-        let inf =
-            inf.ok_or_else(|| format!("the driver package of {} has no .inf", self.service))?;
-        Ok(inf.to_ascii_lowercase())
+        paths::walk(guest, &windows, &["System32", "drivers", self.binary])
     }
 
     fn edit(&self, hives: &mut Hives) -> Result<(), String> {
@@ -171,7 +138,8 @@ impl BootDriver<'_> {
     }
 
     fn driver_database(&self, hives: &mut Hives) -> Result<(), String> {
-        let inf = self.inf()?;
+        // Windows keys it in small letters.
+        let inf = self.inf.to_lowercase();
         // Not `oemN.inf_hash`: Windows names it so itself when first boot installs the package.
         let label = format!("{inf}_diskcast");
         let file = format!(r"DriverDatabase\DriverInfFiles\{inf}");
@@ -221,7 +189,8 @@ fn version() -> [u8; 48] {
 impl Task for BootDriver<'_> {
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
         let guest = context.root(self.partition)?;
-        match missing(&guest, &self.places(&guest)?)? {
+        let place = (self.place(&guest)?, &self.program.payload);
+        match missing(&guest, &[place])? {
             State::Done => Ok(self.edited(context)?.state()),
             needed => Ok(needed),
         }
@@ -229,16 +198,15 @@ impl Task for BootDriver<'_> {
 
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
         let guest = context.root(self.partition)?;
-        for (path, payload) in self.places(&guest)? {
-            if !lies_there(&guest, &path, payload)? {
-                let staged = path.to_ascii_lowercase().starts_with("/programdata/");
-                let access = if staged {
-                    Access::Private
-                } else {
-                    Access::Ordinary
-                };
-                put(context, &guest, &path, payload, access)?;
-            }
+        let place = self.place(&guest)?;
+        if !lies_there(&guest, &place, &self.program.payload)? {
+            put(
+                context,
+                &guest,
+                &place,
+                &self.program.payload,
+                Access::Ordinary,
+            )?;
         }
         drop(guest);
         self.edited(context)?.save()

@@ -57,15 +57,17 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
         } => storage::task(*partition, services, critical_devices),
         Action::WindowsBootDriver {
             partition,
-            files,
+            inf,
             service,
             binary,
+            program,
             hardware_ids,
         } => Box::new(drivers::BootDriver {
             partition: *partition,
-            files,
+            inf,
             service,
             binary,
+            program,
             hardware_ids,
         }),
         Action::WindowsStageDriver {

@@ -14,7 +14,7 @@ use crate::source::Source;
 use crate::unreadable;
 use hive::{Hive, HiveError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use template::findings::{Obstacle, PartitionFindings, WindowsFindings};
+use template::findings::{Obstacle, PartitionFindings, ProductType, WindowsFindings};
 use volume::Volume;
 
 /// Largest hive that is taken in; SOFTWARE of an old installation has some 150 MiB.
@@ -83,7 +83,8 @@ fn look(
         last_known_good: None,
         computer_name: String::new(),
         domain: None,
-        domain_controller: false,
+        product_type: ProductType::Workstation,
+        suites: 0,
         machine_sid: None,
         accounts: Vec::new(),
         interfaces: Vec::new(),

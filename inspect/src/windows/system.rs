@@ -2,7 +2,7 @@
 
 use super::{number, text};
 use hive::{Hive, KeyId};
-use template::findings::{Arch, StorageService, WindowsFindings, WindowsInterface};
+use template::findings::{Arch, ProductType, StorageService, WindowsFindings, WindowsInterface};
 
 /// Setup class of network adapters.
 const NETWORK_CLASS: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
@@ -27,6 +27,27 @@ const STORAGE_SERVICES: [&str; 15] = [
     "vmd",
 ];
 
+/// `VER_SUITE_TERMINAL` and `VER_SUITE_SINGLEUSERTS`.
+const TERMINAL: u32 = 0x10;
+const SINGLE_USER_TERMINAL: u32 = 0x100;
+/// Names in `ProductSuite` and their flags `VER_SUITE_*`.
+const SUITES: [(&str, u32); 14] = [
+    ("Small Business", 0x1),
+    ("Enterprise", 0x2),
+    ("BackOffice", 0x4),
+    ("CommunicationServer", 0x8),
+    ("Terminal Server", TERMINAL),
+    ("Small Business(Restricted)", 0x20),
+    ("EmbeddedNT", 0x40),
+    ("DataCenter", 0x80),
+    ("Personal", 0x200),
+    ("Blade", 0x400),
+    ("Embedded(Restricted)", 0x800),
+    ("Security Appliance", 0x1000),
+    ("Storage Server", 0x2000),
+    ("Compute Server", 0x4000),
+];
+
 /// Fills in what SYSTEM says; gives the path of the control set that starts.
 pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
     let current = number(hive, "Select", "Current").unwrap_or(1);
@@ -42,12 +63,13 @@ pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
     )
     .or_else(|| text(hive, &parameters, "Hostname"))
     .unwrap_or_default();
-    found.domain_controller = text(
-        hive,
-        &format!(r"{set}\Control\ProductOptions"),
-        "ProductType",
-    )
-    .is_some_and(|kind| kind.eq_ignore_ascii_case("LanmanNT"));
+    let options = format!(r"{set}\Control\ProductOptions");
+    found.product_type = match text(hive, &options, "ProductType") {
+        Some(kind) if kind.eq_ignore_ascii_case("LanmanNT") => ProductType::DomainController,
+        Some(kind) if kind.eq_ignore_ascii_case("ServerNT") => ProductType::Server,
+        _ => ProductType::Workstation,
+    };
+    found.suites = suites(hive, &set);
     // A workgroup machine may have a suffix too; only members have Netlogon started. SECURITY has the last word.
     let member = number(hive, &format!(r"{set}\Services\Netlogon"), "Start") == Some(2);
     found.domain = text(hive, &parameters, "Domain")
@@ -64,6 +86,32 @@ pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
     found.interfaces = interfaces(hive, &set).unwrap_or_default();
     found.storage_services = storage_services(hive, &set).unwrap_or_default();
     Some(set)
+}
+
+/// Flags of the names in `ProductSuite`.
+fn suites(hive: &Hive, set: &str) -> u32 {
+    let options = hive.find(&format!(r"{set}\Control\ProductOptions"));
+    let value = match options {
+        Ok(Some(options)) => hive.value(options, "ProductSuite").ok().flatten(),
+        _ => None,
+    };
+    let names = value
+        .and_then(|value| value.as_multi_string())
+        .unwrap_or_default();
+    let flag = |name: &String| {
+        SUITES
+            .iter()
+            .find(|(suite, _)| suite.eq_ignore_ascii_case(name))
+            .map_or(0, |(_, flag)| *flag)
+    };
+    let suites = names.iter().map(flag).fold(0, |all, flag| all | flag);
+    // Remote Desktop for one person, unless it is a terminal server for applications.
+    let terminal = format!(r"{set}\Control\Terminal Server");
+    let shared = number(hive, &terminal, "TSAppCompat") == Some(1);
+    match suites & TERMINAL != 0 && !shared {
+        true => suites | SINGLE_USER_TERMINAL,
+        false => suites,
+    }
 }
 
 fn control_set(hive: &Hive, number: u32) -> Option<String> {

@@ -10,13 +10,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use template::inf;
-use template::machine::{CopiedFile, DriverPackage, Files, PackageFile};
+use template::machine::{CopiedFile, DriverPackage, Files};
 use template::schema::Template;
 use template::step::Payload;
 
 /// Folders inside each other.
 const MAX_DEPTH: usize = 32;
-/// Largest `.inf`, and the part of a program that is looked at for a signature.
+/// Largest `.inf` or program that is looked into.
 const MAX_LOOK: u64 = 16 << 20;
 
 /// Every file below a folder, with its name below it, in order.
@@ -107,45 +107,97 @@ fn collect(
         }
         files.copies.push(copied);
     }
-    for folder in drivers {
+    for path in drivers {
         let mut package = DriverPackage::default();
-        for (name, path) in walk(&folder).map_err(|error| refused(&folder, &error))? {
-            driver_file(hashes, &mut planned, &mut package, name, path)?;
+        for (name, path) in package_files(&path)? {
+            driver_file(hashes, &mut planned, &mut package, &name, path)?;
         }
         files.drivers.push(package);
     }
     Ok((files, planned.files))
 }
 
+/// Files of a driver package: everything below a folder, or an `.inf` with the files it lists.
+fn package_files(path: &Path) -> Result<Vec<(String, PathBuf)>, ApiError> {
+    if path.is_dir() || !path.exists() {
+        return walk(path).map_err(|error| refused(path, &error));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if !name.to_lowercase().ends_with(".inf") {
+        let text = format!(
+            "{}: a driver package is a folder with its .inf, or the .inf itself, and this is another file",
+            path.display()
+        );
+        return Err(ApiError::new(ErrorCode::Refused, text)
+            .hint("unpack archives and installers to a folder, and name that in the template"));
+    }
+    let content = look(path).map_err(|error| refused(path, &error))?;
+    let read = inf::read(content.as_deref().unwrap_or_default());
+    let inf = read.map_err(|error| refused(path, &error))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let catalogs = inf.catalogs.iter().map(|(_, file)| file);
+    // What is not listed lies beside the .inf.
+    let services = inf
+        .all_models()
+        .filter_map(|(_, model)| model.service.as_ref());
+    let binaries = services.map(|service| &service.place);
+    let mut places: Vec<&String> = inf.files.iter().chain(catalogs).chain(binaries).collect();
+    places.sort();
+    places.dedup();
+    let mut found = vec![(name.into_owned(), path.to_owned())];
+    for place in places {
+        let file = in_any_case(folder, place).map_err(|error| refused(folder, &error))?;
+        if let Some(file) = file
+            && !found.iter().any(|(_, known)| *known == file)
+        {
+            found.push((place.clone(), file));
+        }
+    }
+    Ok(found)
+}
+
+/// The file at a place below a folder, `/` between its parts, as Windows compares names. `None` when there is none.
+fn in_any_case(folder: &Path, place: &str) -> io::Result<Option<PathBuf>> {
+    let mut at = folder.to_owned();
+    for part in place.split('/') {
+        let exact = at.join(part);
+        if exact.exists() {
+            at = exact;
+            continue;
+        }
+        if !at.is_dir() {
+            return Ok(None);
+        }
+        let mut found = None;
+        for entry in std::fs::read_dir(&at)? {
+            let name = entry?.file_name();
+            if name.to_string_lossy().to_lowercase() == part.to_lowercase() {
+                found = Some(at.join(name));
+            }
+        }
+        match found {
+            Some(next) => at = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(at.is_file().then_some(at))
+}
+
 fn driver_file(
     hashes: &Hashes,
     planned: &mut Planned,
     package: &mut DriverPackage,
-    name: String,
+    name: &str,
     path: PathBuf,
 ) -> Result<(), ApiError> {
-    let kind = name.rsplit('.').next().unwrap_or_default().to_lowercase();
-    let program = matches!(kind.as_str(), "sys" | "dll" | "exe");
-    let content = if program || kind == "inf" {
-        look(&path).map_err(|error| refused(&path, &error))?
-    } else {
-        None
+    let content = match DriverPackage::looks_into(name) {
+        true => look(&path).map_err(|error| refused(&path, &error))?,
+        false => None,
     };
-    if kind == "inf" {
-        let bytes = content.as_deref().unwrap_or_default();
-        let read = inf::read(bytes).map_err(|error| refused(&path, &error))?;
-        package.infs.push((name.clone(), read));
-    }
-    let signed = content
-        .filter(|_| program)
-        .and_then(|bytes| inf::is_signed(&bytes));
-    let payload = planned.add(hashes.payload(&path)?, path)?;
-    package.files.push(PackageFile {
-        name,
-        payload,
-        signed,
-    });
-    Ok(())
+    let payload = planned.add(hashes.payload(&path)?, path.clone())?;
+    package
+        .add(name, payload, content.as_deref())
+        .map_err(|error| refused(&path, &error))
 }
 
 #[derive(Default)]
@@ -173,5 +225,50 @@ impl Planned {
             });
         }
         Ok(payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const INF: &str = "[Version]\r\nSignature=\"$Windows NT$\"\r\nClass=Net\r\nCatalogFile=CARD.cat\r\n[Manufacturer]\r\n\
+                       a=Acme,NTamd64\r\n[Acme.NTamd64]\r\nd=Inst,PCI\\VEN_1234\r\n[SourceDisksNames]\r\n1=d,,,\\amd64\r\n\
+                       [SourceDisksFiles]\r\nCard.sys=1\r\nmissing.dll=1\r\n";
+
+    fn names(path: &Path) -> Result<Vec<String>, ApiError> {
+        let (files, _) = collect(&Hashes::default(), Vec::new(), vec![path.to_owned()])?;
+        let files = files.drivers.into_iter().flat_map(|package| package.files);
+        Ok(files.map(|file| file.name).collect())
+    }
+
+    #[test]
+    fn a_driver_is_a_folder_or_an_inf_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("AMD64")).unwrap();
+        for (name, content) in [
+            ("card.inf", INF.as_bytes()),
+            ("card.cat", b"c"),
+            ("AMD64/card.sys", b"s"),
+            ("AUTORUN.INF", b"[autorun]\r\nopen=setup.exe\r\n"),
+            ("readme.txt", b"r"),
+            ("card.zip", b"PK"),
+        ] {
+            fs::write(at(name), content).unwrap();
+        }
+        // The .inf with what it lists, found in any case; the rest of the folder is not its own.
+        let own = names(&at("card.inf")).unwrap();
+        assert_eq!(own, ["card.inf", "CARD.cat", "amd64/Card.sys"]);
+        // An installer's .inf does not end the folder.
+        assert_eq!(names(folder.path()).unwrap().len(), 6);
+        let zip = names(&at("card.zip")).unwrap_err();
+        assert_eq!(zip.code, ErrorCode::Refused);
+        assert!(zip.message.contains("this is another file"), "{zip:?}");
+        assert!(zip.hint.unwrap().contains("unpack archives"));
+        let none = names(&at("AUTORUN.INF")).unwrap_err();
+        assert!(none.message.contains("[Version]"), "{none:?}");
+        assert!(names(&at("nothing")).is_err());
     }
 }

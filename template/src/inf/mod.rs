@@ -1,21 +1,39 @@
-//! Driver packages: what an `.inf` serves, and with which service.
+//! Driver packages: what an `.inf` serves, with which service, and where its files lie.
 //!
 //! Bytes in, facts out; hostile bytes give an error or few facts, never a panic. Read are the parts a plan needs: class,
-//! catalogs, hardware ids by architecture and version, and the service an install section adds. Sources: "General
-//! syntax rules for INF files", "INF Models section", "INF AddService directive" of the Windows driver documentation.
+//! catalogs, version, hardware ids by manufacturer and target, the service an install section adds, and the place of its
+//! program. Sources: "General syntax rules for INF files", "INF Models section", "INF AddService directive", "INF
+//! SourceDisksFiles section" of the Windows driver documentation.
 //! Not read: `Include`/`Needs`, `LayoutFile`, and the many directives that only Windows carries out.
+//!
+//! `sections` has the text, `target` says which Windows a models section is for, `sources` where files lie, `program` what
+//! a PE file says of itself.
 
+mod program;
 mod sections;
+mod sources;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use program::Program;
+pub use target::{Closeness, Platform, Target, Unfit, Version};
 
 use crate::findings::Arch;
-use sections::{Entry, Sections, decode};
+use sections::{Entry, Section, Sections, decode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Largest `.inf`; the largest of display drivers stay below 2 MiB.
 pub const MAX_INF_BYTES: usize = 8 * 1024 * 1024;
-/// Most lines and hardware ids of models that are looked at; the largest real packages have a few thousand.
+/// Most decorations, lines and hardware ids of models that are looked at; the largest real packages have a few thousand.
 const MAX_IDS: usize = 20_000;
+/// Longest name of a section.
+const MAX_NAME: usize = 255;
+/// Feature score of a package that names none; the smaller is the better.
+const NO_FEATURE_SCORE: u8 = 0xff;
+/// Setup class of packages that add to another one.
+const EXTENSION_CLASS: &str = "{E2F84CE7-8EFA-411C-AA69-97454CA4CB57}";
 
 /// Why an `.inf` cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -27,6 +45,9 @@ pub enum InfError {
     /// Not an INF of Windows NT and later.
     #[error("its [Version] section has no Signature of Windows NT ($Windows NT$ or $Chicago$)")]
     Signature,
+    /// An INF that installs no device: an installer's, a CD's.
+    #[error("it names neither a Class nor a Manufacturer, so it is no driver's")]
+    NoDriver,
 }
 
 /// What an `.inf` says.
@@ -36,21 +57,48 @@ pub struct Inf {
     pub class: Option<String>,
     /// `ClassGuid`, braces included, capitals.
     pub class_guid: Option<String>,
-    /// `CatalogFile`s, of every architecture.
-    pub catalogs: Vec<String>,
-    /// Every device it serves.
+    /// `DriverVer`.
+    pub driver_version: DriverVersion,
+    /// Its catalogs, by the architecture they are for; `None` is for those without one of their own.
+    pub catalogs: Vec<(Option<Arch>, String)>,
+    /// Places of every file it lists, of any architecture, below its own folder with `/` between folders.
+    pub files: Vec<String>,
+    /// Entries of `[Manufacturer]`.
+    pub makers: Vec<Maker>,
+}
+
+/// `DriverVer`: a date as year, month, day, and a version. The larger is the newer.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct DriverVersion {
+    /// Year, month, day.
+    pub date: (u32, u32, u32),
+    /// `w.x.y.z`.
+    pub version: [u32; 4],
+}
+
+/// An entry of `[Manufacturer]`: models sections of which Windows uses one.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Maker {
+    /// Every models section it names, the empty ones too: one that is the best for a Windows keeps the others from it.
+    pub sections: Vec<Models>,
+}
+
+/// A models section.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Models {
+    /// The Windows it is for.
+    pub target: Target,
+    /// Its lines.
     pub models: Vec<Model>,
 }
 
 /// One line of a models section.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// Architecture it is for.
-    pub arch: Arch,
-    /// Lowest version it is for: major, minor, build.
-    pub version: (u32, u32, u32),
-    /// Hardware and compatible ids, capitals.
+    /// The hardware id, then compatible ids; capitals.
     pub hardware_ids: Vec<String>,
+    /// `FeatureScore` of its install section.
+    pub feature_score: u8,
     /// The service that drives it.
     pub service: Option<InfService>,
 }
@@ -60,23 +108,57 @@ pub struct Model {
 pub struct InfService {
     /// Key name below `Services`.
     pub name: String,
-    /// Its `.sys`, without folder.
+    /// Its `.sys` as it is called on the machine, without folder.
     pub binary: String,
+    /// Place of the `.sys` in the package, below the folder of the `.inf` with `/` between folders.
+    pub place: String,
+    /// The `.inf` lists that place. Otherwise it is its own folder, or Windows has the file already.
+    pub listed: bool,
+}
+
+impl Maker {
+    /// The models section a Windows uses: of those that are for it the one that describes it most closely.
+    pub fn section(&self, platform: &Platform) -> Option<&Models> {
+        self.sections
+            .iter()
+            .filter(|section| section.target.unfit(platform).is_none())
+            .max_by_key(|section| section.target.closeness())
+    }
 }
 
 impl Inf {
-    /// Devices served on a system of this architecture and version. Of models sections for several versions Windows takes
-    /// the newest that is not newer than itself, and so does this.
-    pub fn models_for(&self, arch: Arch, version: (u32, u32, u32)) -> impl Iterator<Item = &Model> {
-        let newest = self
-            .models
+    /// Models sections a Windows uses, one of each manufacturer at most.
+    pub fn sections_for(&self, platform: &Platform) -> impl Iterator<Item = &Models> {
+        self.makers
             .iter()
-            .filter(|model| model.arch == arch && model.version <= version)
-            .map(|model| model.version)
-            .max();
-        self.models
+            .filter_map(|maker| maker.section(platform))
+    }
+
+    /// Lines of these sections.
+    pub fn models_for(&self, platform: &Platform) -> impl Iterator<Item = &Model> {
+        self.sections_for(platform)
+            .flat_map(|section| &section.models)
+    }
+
+    /// Lines of every section.
+    pub fn all_models(&self) -> impl Iterator<Item = (&Target, &Model)> {
+        self.makers
             .iter()
-            .filter(move |model| model.arch == arch && Some(model.version) == newest)
+            .flat_map(|maker| &maker.sections)
+            .flat_map(|section| section.models.iter().map(|model| (&section.target, model)))
+    }
+
+    /// The catalog that signs the package on an architecture.
+    pub fn catalog(&self, arch: Arch) -> Option<&str> {
+        let of = |wanted: Option<Arch>| self.catalogs.iter().find(|(arch, _)| *arch == wanted);
+        of(Some(arch))
+            .or_else(|| of(None))
+            .map(|(_, file)| file.as_str())
+    }
+
+    /// True for a package that adds to the driver of a device and does not compete with it.
+    pub fn is_extension(&self) -> bool {
+        self.class_guid.as_deref() == Some(EXTENSION_CLASS)
     }
 }
 
@@ -84,7 +166,7 @@ impl Inf {
 /// ids and services never have any).
 ///
 /// # Errors
-/// Too large, or no INF.
+/// Too large, no INF, or one that installs no device.
 pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
     if bytes.len() > MAX_INF_BYTES {
         return Err(InfError::Large(bytes.len()));
@@ -102,142 +184,192 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
     ) {
         return Err(InfError::Signature);
     }
-    let mut inf = Inf {
+    let inf = Inf {
         class: version.value("class"),
         class_guid: version
             .value("classguid")
             .map(|guid| guid.to_ascii_uppercase()),
-        ..Inf::default()
+        driver_version: driver_version(version),
+        catalogs: catalogs(version),
+        files: sources::places(&sections),
+        makers: makers(&sections),
     };
-    for entry in &version.entries {
-        if let Some(file) = entry.values.first()
-            && (entry.key == "catalogfile" || entry.key.starts_with("catalogfile."))
-            && !inf.catalogs.contains(file)
-        {
-            inf.catalogs.push(file.clone());
-        }
-    }
-    let mut looked_at = 0;
-    let mut services: BTreeMap<(String, Arch), Option<InfService>> = BTreeMap::new();
-    for maker in &sections.get("manufacturer").entries {
-        // `%Name% = Models [, decoration]...`, or the name alone, which is the section then.
-        let (base, decorations) = match maker.values.split_first() {
-            Some((base, decorations)) => (base.as_str(), decorations),
-            None => (maker.raw_key.as_str(), [].as_slice()),
-        };
-        let mut names = vec![(base.to_owned(), "")];
-        names.extend(
-            decorations
-                .iter()
-                .map(|decoration| (format!("{base}.{decoration}"), decoration.as_str())),
-        );
-        for (name, decoration) in names {
-            let Some((arch, version)) = target(decoration) else {
-                continue;
-            };
-            for line in &sections.get(&name).entries {
-                looked_at += 1 + line.values.len();
-                if looked_at > MAX_IDS {
-                    return Ok(inf);
-                }
-                let Some((install, ids)) = line.values.split_first() else {
-                    continue;
-                };
-                let ids: Vec<String> = ids
-                    .iter()
-                    .filter(|id| !id.is_empty())
-                    .map(|id| id.to_ascii_uppercase())
-                    .collect();
-                if !ids.is_empty() {
-                    inf.models.push(Model {
-                        arch,
-                        version,
-                        hardware_ids: ids,
-                        service: services
-                            .entry((install.to_lowercase(), arch))
-                            .or_insert_with(|| service(&sections, install, arch))
-                            .clone(),
-                    });
-                }
-            }
-        }
+    if inf.class.is_none() && inf.class_guid.is_none() && inf.makers.is_empty() {
+        return Err(InfError::NoDriver);
     }
     Ok(inf)
 }
 
-/// True when a program or driver carries an Authenticode signature; `None` when the bytes are no PE file. That the signature
-/// is good, and whose, is not looked at (Microsoft PE and COFF specification, "Attribute certificate table").
-pub fn is_signed(bytes: &[u8]) -> Option<bool> {
-    let u16_at = |at: usize| {
-        Some(u16::from_le_bytes(
-            bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
-        ))
-    };
-    let u32_at = |at: usize| {
-        Some(u32::from_le_bytes(
-            bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-        ))
-    };
-    if bytes.get(..2)? != b"MZ" {
-        return None;
+/// `CatalogFile`, `CatalogFile.NT`, `CatalogFile.NTamd64`.
+fn catalogs(version: &Section) -> Vec<(Option<Arch>, String)> {
+    let mut found = Vec::new();
+    for entry in &version.entries {
+        let arch = match entry.key.as_str() {
+            "catalogfile" | "catalogfile.nt" => None,
+            "catalogfile.ntx86" => Some(Arch::X86),
+            "catalogfile.ntamd64" => Some(Arch::X64),
+            "catalogfile.ntarm64" => Some(Arch::Arm64),
+            _ => continue,
+        };
+        if let Some(file) = entry.values.first().filter(|file| !file.is_empty()) {
+            found.push((arch, file.clone()));
+        }
     }
-    let header = usize::try_from(u32_at(0x3c)?).ok()?;
-    if bytes.get(header..header.checked_add(4)?)? != b"PE\0\0" {
-        return None;
-    }
-    let optional = header.checked_add(24)?;
-    // Offset of the number of directories, after which they stand: the fifth is the certificate table.
-    let count_at = optional.checked_add(match u16_at(optional)? {
-        0x10b => 92,
-        0x20b => 108,
-        _ => return None,
-    })?;
-    let entry = count_at.checked_add(4 + 4 * 8)?;
-    if u32_at(count_at)? < 5 {
-        return Some(false);
-    }
-    // The only directory whose place is an offset into the file.
-    let offset = usize::try_from(u32_at(entry)?).ok()?;
-    let size = usize::try_from(u32_at(entry.checked_add(4)?)?).ok()?;
-    let inside = offset
-        .checked_add(size)
-        .is_some_and(|end| end <= bytes.len());
-    Some(offset > 0 && size > 8 && inside)
+    found
 }
 
-/// Architecture and version of a decoration: `NTamd64.10.0...16299`. Nothing and `NT` alone mean 32-bit Intel since
-/// Server 2003. `None` for architectures nobody deploys.
-fn target(decoration: &str) -> Option<(Arch, (u32, u32, u32))> {
-    let mut parts = decoration.split('.');
-    let arch = match parts
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        "" | "nt" | "ntx86" => Arch::X86,
-        "ntamd64" => Arch::X64,
-        "ntarm64" => Arch::Arm64,
-        _ => return None,
+/// `mm/dd/yyyy,w.x.y.z`; zeros for what is missing or no number.
+fn driver_version(version: &Section) -> DriverVersion {
+    let entry = version.entry("driverver");
+    let value = |index: usize| entry.and_then(|entry| entry.values.get(index));
+    let numbers = |text: Option<&String>, between: &[char]| -> Vec<u32> {
+        text.map_or_else(Vec::new, |text| {
+            text.split(between)
+                .map(|part| part.trim().parse().unwrap_or(0))
+                .collect()
+        })
     };
-    // Major, minor, product type, suite mask, build.
-    let numbers: Vec<u32> = parts.map(|part| part.trim().parse().unwrap_or(0)).collect();
-    let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
-    Some((arch, (number(0), number(1), number(4))))
+    let date = match numbers(value(0), &['/', '-']).as_slice() {
+        [month, day, year] => (*year, *month, *day),
+        _ => (0, 0, 0),
+    };
+    let mut parts = [0; 4];
+    for (part, number) in parts.iter_mut().zip(numbers(value(1), &['.'])) {
+        *part = number;
+    }
+    DriverVersion {
+        date,
+        version: parts,
+    }
 }
 
-/// The service that an install section makes the device's own: flag 2 of `AddService`, or the only one it adds.
-fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService> {
+/// Every entry of `[Manufacturer]` with its models sections.
+fn makers(sections: &Sections) -> Vec<Maker> {
+    let mut makers = Vec::new();
+    let mut looked_at = 0;
+    let mut installs = Installs {
+        sections,
+        known: BTreeMap::new(),
+    };
+    for entry in &sections.get("manufacturer").entries {
+        // `%Name% = Models [, decoration]...`, or the name alone, which is the section then.
+        let (base, decorations) = match entry.values.split_first() {
+            Some((base, decorations)) => (base.as_str(), decorations),
+            None => (entry.raw_key.as_str(), [].as_slice()),
+        };
+        let mut maker = Maker {
+            sections: Vec::new(),
+        };
+        let decorations = decorations.iter().map(String::as_str);
+        for decoration in std::iter::once("").chain(decorations) {
+            looked_at += 1;
+            if looked_at > MAX_IDS || base.len() + decoration.len() > MAX_NAME {
+                break;
+            }
+            let Some(target) = Target::read(decoration) else {
+                continue;
+            };
+            let name = match decoration {
+                "" => base.to_owned(),
+                decoration => format!("{base}.{decoration}"),
+            };
+            // A decoration stands for its section even if that is missing; the name alone does not.
+            if decoration.is_empty() && !sections.has(&name) {
+                continue;
+            }
+            let mut models = Vec::new();
+            for line in &sections.get(&name).entries {
+                looked_at += 1 + line.values.len();
+                if looked_at > MAX_IDS {
+                    break;
+                }
+                models.extend(model(&mut installs, line, target.arch));
+            }
+            maker.sections.push(Models { target, models });
+        }
+        if !maker.sections.is_empty() {
+            makers.push(maker);
+        }
+    }
+    makers
+}
+
+/// `description = install, hardware id [, compatible id]...`; `None` for one without ids.
+fn model(installs: &mut Installs<'_>, line: &Entry, arch: Arch) -> Option<Model> {
+    let (install, ids) = line.values.split_first()?;
+    let hardware_ids: Vec<String> = ids
+        .iter()
+        .filter(|id| !id.is_empty())
+        .map(|id| id.to_ascii_uppercase())
+        .collect();
+    if hardware_ids.is_empty() {
+        return None;
+    }
+    let install = installs.get(install, arch);
+    Some(Model {
+        hardware_ids,
+        feature_score: install.feature_score,
+        service: install.service,
+    })
+}
+
+/// What an install section says.
+#[derive(Clone)]
+struct Install {
+    feature_score: u8,
+    service: Option<InfService>,
+}
+
+/// Install sections, each looked at once.
+struct Installs<'a> {
+    sections: &'a Sections,
+    known: BTreeMap<(String, Arch), Install>,
+}
+
+impl Installs<'_> {
+    fn get(&mut self, name: &str, arch: Arch) -> Install {
+        let key = (name.to_lowercase(), arch);
+        if let Some(install) = self.known.get(&key) {
+            return install.clone();
+        }
+        let name = install_name(self.sections, name, arch);
+        let section = self.sections.get(&name);
+        let score = section
+            .value("featurescore")
+            .and_then(|score| u8::from_str_radix(score.trim_start_matches("0x"), 16).ok());
+        let install = Install {
+            feature_score: score.unwrap_or(NO_FEATURE_SCORE),
+            service: service(self.sections, &name, arch),
+        };
+        self.known.insert(key, install.clone());
+        install
+    }
+}
+
+/// Name of the install section an architecture uses, with its decoration: the most exact that is there. Where only the
+/// sections behind it are (`.Services`), it is named by those.
+fn install_name(sections: &Sections, install: &str, arch: Arch) -> String {
     let decoration = match arch {
         Arch::X86 => ".ntx86",
         Arch::X64 => ".ntamd64",
         Arch::Arm64 => ".ntarm64",
         Arch::Other => "",
     };
-    let section = [decoration, ".nt", ""]
-        .iter()
-        .map(|middle| sections.get(&format!("{install}{middle}.services")))
-        .find(|section| !section.entries.is_empty())?;
+    let names = [decoration, ".nt", ""].map(|decoration| format!("{install}{decoration}"));
+    let own = names.iter().find(|name| sections.has(name));
+    let behind = || {
+        names
+            .iter()
+            .find(|name| sections.has(&format!("{name}.services")))
+    };
+    own.or_else(behind)
+        .cloned()
+        .unwrap_or_else(|| install.to_owned())
+}
+
+/// The service that an install section makes the device's own: flag 2 of `AddService`, or the only one it adds.
+fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService> {
+    let section = sections.get(&format!("{install}.services"));
     let added: Vec<&Entry> = section
         .entries
         .iter()
@@ -247,7 +379,7 @@ fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService>
         entry
             .values
             .get(1)
-            .and_then(|flags| flag(flags))
+            .and_then(|flags| number(flags))
             .is_some_and(|flags| flags & 2 != 0)
     });
     let entry = match (own, added.as_slice()) {
@@ -262,182 +394,21 @@ fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService>
         .rsplit(['\\', '/', '%'])
         .next()
         .filter(|name| !name.is_empty())?;
+    let file = sources::name_before_copy(sections, sections.get(install), binary);
+    let place = sources::place(sections, &file, arch);
     Some(InfService {
         name: name.clone(),
         binary: binary.to_owned(),
+        listed: place.is_some(),
+        place: place.unwrap_or(file),
     })
 }
 
-/// A number as flags are written: `2`, `0x00000002`.
-fn flag(text: &str) -> Option<u32> {
+/// A number as an `.inf` writes it: `2`, `0x00000002`.
+fn number(text: &str) -> Option<u32> {
     let text = text.trim().to_lowercase();
     match text.strip_prefix("0x") {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),
         None => text.parse().ok(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const NVME: &str = r#"
-; A disk controller; with all the shapes that are about.
-[Version]
-Signature   = "$WINDOWS NT$"
-Class       = %ClassName%
-ClassGuid   = {4d36e97b-e325-11ce-bfc1-08002be10318}
-CatalogFile = acme.cat
-CatalogFile.NTx86 = acme32.cat
-
-[Manufacturer]
-%Acme% = Acme, NTamd64, NTamd64.10.0...16299, ntx86, NTia64
-
-[Acme.NTamd64]
-"Acme ""old"" = x" = Old_Install, PCI\VEN_1234&DEV_0001
-[Acme.NTamd64.10.0...16299]
-%Dev% = Acme_Install, PCI\ven_1234&dev_5678, \
-        PCI\CC_010802
-[Acme.ntx86]
-%Dev% = Acme_Install, PCI\VEN_1234&DEV_5678
-
-[Acme_Install.NTamd64.Services]
-AddService = other, , Other_Service
-AddService = acmenvme, 0x00000002, Acme_Service, Acme_Log ; the device's own
-[Acme_Install.NT.Services]
-AddService = acme32,%SERVICE_FLAG%,Acme_Service
-[Old_Install.Services]
-AddService = acmeold,,Acme_Service
-[Acme_Service]
-ServiceType = 1
-ServiceBinary = %12%\acmenvme.sys
-
-[Strings]
-Acme = "Acme, Inc."
-Dev = "Acme; NVMe"
-ClassName = "SCSIAdapter"
-SERVICE_FLAG = 2
-"#;
-
-    #[test]
-    fn an_inf_is_read() {
-        let inf = read(NVME.as_bytes()).unwrap();
-        assert_eq!(inf.class.as_deref(), Some("SCSIAdapter"));
-        assert_eq!(
-            inf.class_guid.as_deref(),
-            Some("{4D36E97B-E325-11CE-BFC1-08002BE10318}")
-        );
-        assert_eq!(inf.catalogs, ["acme.cat", "acme32.cat"]);
-        let on = |arch, version| {
-            let models: Vec<&Model> = inf.models_for(arch, version).collect();
-            models
-                .into_iter()
-                .map(|m| {
-                    (
-                        m.hardware_ids.join(" "),
-                        m.service
-                            .clone()
-                            .map(|s| format!("{} {}", s.name, s.binary))
-                            .unwrap_or_default(),
-                    )
-                })
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            on(Arch::X64, (10, 0, 19041)),
-            [(
-                "PCI\\VEN_1234&DEV_5678 PCI\\CC_010802".into(),
-                "acmenvme acmenvme.sys".into()
-            )]
-        );
-        // An older Windows gets the older section.
-        assert_eq!(
-            on(Arch::X64, (6, 1, 7601)),
-            [(
-                "PCI\\VEN_1234&DEV_0001".into(),
-                "acmeold acmenvme.sys".into()
-            )]
-        );
-        assert_eq!(
-            on(Arch::X86, (10, 0, 19041)),
-            [(
-                "PCI\\VEN_1234&DEV_5678".into(),
-                "acme32 acmenvme.sys".into()
-            )]
-        );
-        assert!(on(Arch::Arm64, (10, 0, 19041)).is_empty());
-    }
-
-    #[test]
-    fn every_encoding_gives_the_same() {
-        let want = read(NVME.as_bytes()).unwrap();
-        let units: Vec<u16> = NVME.encode_utf16().collect();
-        let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
-        let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
-        for bytes in [
-            [&[0xff, 0xfe], little.as_slice()].concat(),
-            [&[0xfe, 0xff], big.as_slice()].concat(),
-            little,
-            [&[0xef, 0xbb, 0xbf], NVME.as_bytes()].concat(),
-            // An old code page: 0xae is a sign in a comment.
-            [NVME.as_bytes(), b"; \xae\n"].concat(),
-        ] {
-            assert_eq!(read(&bytes), Ok(want.clone()));
-        }
-    }
-
-    #[test]
-    fn what_is_no_inf_is_said() {
-        assert_eq!(read(b""), Err(InfError::Signature));
-        assert_eq!(
-            read(b"[Version]\nSignature=\"$Linux$\""),
-            Err(InfError::Signature)
-        );
-        assert!(matches!(
-            read(&vec![b'a'; MAX_INF_BYTES + 1]),
-            Err(InfError::Large(_))
-        ));
-    }
-
-    /// The least of a 64-bit PE file, with this certificate table.
-    fn pe(offset: u32, size: u32) -> Vec<u8> {
-        let mut file = vec![0u8; 512];
-        file[..2].copy_from_slice(b"MZ");
-        file[0x3c] = 0x40;
-        file[0x40..0x44].copy_from_slice(b"PE\0\0");
-        file[0x58..0x5a].copy_from_slice(&0x20bu16.to_le_bytes());
-        file[0x58 + 108] = 16;
-        let entry = 0x58 + 112 + 32;
-        file[entry..entry + 4].copy_from_slice(&offset.to_le_bytes());
-        file[entry + 4..entry + 8].copy_from_slice(&size.to_le_bytes());
-        file
-    }
-
-    #[test]
-    fn signatures_are_seen() {
-        assert_eq!(is_signed(&pe(256, 100)), Some(true));
-        assert_eq!(is_signed(&pe(0, 0)), Some(false));
-        assert_eq!(is_signed(&pe(500, 100)), Some(false));
-        assert_eq!(is_signed(b"MZ"), None);
-        assert_eq!(is_signed(b"\x7fELF"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = is_signed(&bytes);
-            let _ = read(&bytes);
-            let _ = read(&[b"[version]\nsignature=$chicago$\n[manufacturer]\n".as_slice(), &bytes].concat());
-        }
-
-        #[test]
-        fn any_change_is_read(at in 0usize..1000, to in any::<u8>()) {
-            let mut bytes = NVME.as_bytes().to_vec();
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = to;
-            }
-            let _ = read(&bytes);
-        }
     }
 }

@@ -49,11 +49,12 @@ pub(super) struct Section {
 
 impl Section {
     pub(super) fn value(&self, key: &str) -> Option<String> {
-        self.entries
-            .get(*self.first.get(key)?)?
-            .values
-            .first()
-            .cloned()
+        self.entry(key)?.values.first().cloned()
+    }
+
+    /// The first entry of a key in small letters.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(*self.first.get(key)?)
     }
 }
 
@@ -101,6 +102,11 @@ impl Sections {
             }
         }
         Self(sections)
+    }
+
+    /// True when the section is there, with or without entries.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(&name.to_lowercase())
     }
 
     pub(super) fn get(&self, name: &str) -> &Section {

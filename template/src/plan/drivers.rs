@@ -5,44 +5,61 @@
 //! Windows would have.
 
 use super::Draft;
-use crate::findings::{Arch, WindowsFindings};
-use crate::inf::{Inf, InfService, Model};
-use crate::machine::{DriverPackage, Machine, PciDevice};
+use super::packages::{Binary, Chosen, Package};
+use super::rank::Ids;
+use crate::findings::{Arch, ProductType, WindowsFindings};
+use crate::inf::{InfService, Model, Unfit};
+use crate::machine::{DriverPackage, PackageFile, PciDevice};
 use crate::schema::{Driver, DriverMatch};
 use crate::step::{Action, DriverFile, FirstBootAction};
+
+/// Setup classes of disk controllers.
+const DISK_CLASSES: [&str; 2] = ["SCSIAdapter", "HDC"];
+/// PCI base class of mass storage.
+const MASS_STORAGE: u32 = 0x01;
 
 /// Plans every package. Returns the PCI functions that get a boot driver.
 pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) -> Vec<PciDevice> {
     let mut covered = Vec::new();
     let mut staged = false;
     for (number, driver) in (1usize..).zip(&draft.template().drivers) {
-        let Some(package) = draft.request.files.drivers.get(number - 1) else {
+        let Some(files) = draft.request.files.drivers.get(number - 1) else {
             draft.refuse(format!(
                 "driver {number}: {} was not found; check its path",
                 driver.path
             ));
             continue;
         };
-        if package.infs.is_empty() {
+        if files.infs.is_empty() {
             draft.refuse(format!(
-                "driver {number}: {} has no .inf that can be read; unpack the vendor's package to the folder with it",
+                "driver {number}: {} has no .inf of a driver; unpack the vendor's package to the folder with it",
                 driver.path
             ));
             continue;
         }
-        let chosen = choose(draft, windows, number, driver, package);
-        if chosen.is_empty() {
+        let package = Package::new(files, windows);
+        let (chosen, along) = package.choose(driver.when, draft.request.machine);
+        let Some(first) = chosen.first() else {
+            explain(draft, windows, number, driver, files);
             continue;
-        }
+        };
         let before = draft.refused.len();
-        signatures(draft, windows, number, driver, package, &chosen);
+        signed_and_there(draft, windows, number, driver, &package, &chosen);
         if driver.boot_critical {
-            covered.extend(boot(draft, windows, number, driver, package, &chosen));
+            covered.extend(boot(draft, windows, number, driver, &package, &chosen));
         }
         if draft.refused.len() > before {
             continue;
         }
-        let first = chosen.first().map_or("", |(name, _)| *name);
+        if files.infs.len() > 1 {
+            let names: Vec<&str> = chosen.iter().map(|chosen| chosen.name).collect();
+            draft.note(format!(
+                "driver {number}: of {} .inf in {} these fit best: {}",
+                files.infs.len(),
+                driver.path,
+                names.join(", ")
+            ));
+        }
         draft.offline(
             format!("windows.stage-driver.{number}"),
             format!(
@@ -52,7 +69,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) -> Vec<PciD
             Action::WindowsStageDriver {
                 partition: windows.partition,
                 name: format!("{number:02}"),
-                files: files(package, first),
+                files: package
+                    .files_with(&along, first.name)
+                    .into_iter()
+                    .map(step_file)
+                    .collect(),
             },
         );
         staged = true;
@@ -63,168 +84,107 @@ pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) -> Vec<PciD
     covered
 }
 
-/// An `.inf` of a package that is used, with its name.
-type Chosen<'a> = (&'a str, &'a Inf);
-
-/// Those of a package that serve this Windows and, where asked for, this machine.
-fn choose<'a>(
-    draft: &mut Draft<'a>,
-    windows: &WindowsFindings,
-    number: usize,
-    driver: &Driver,
-    package: &'a DriverPackage,
-) -> Vec<Chosen<'a>> {
-    let machine = draft.request.machine;
-    let fits = |inf: &Inf| match driver.when {
-        DriverMatch::Always => models(inf, windows).next().is_some(),
-        DriverMatch::Auto => models(inf, windows).any(|model| !served(model, machine).is_empty()),
-    };
-    let chosen: Vec<Chosen<'_>> = package
-        .infs
-        .iter()
-        .filter(|(_, inf)| fits(inf))
-        .map(|(name, inf)| (name.as_str(), inf))
-        .collect();
-    if !chosen.is_empty() {
-        return chosen;
-    }
-    // Is it for such a device after all, but for another Windows?
-    let elsewhere: Vec<&Model> = package
-        .infs
-        .iter()
-        .flat_map(|(_, inf)| &inf.models)
-        .filter(|model| driver.when == DriverMatch::Always || !served(model, machine).is_empty())
-        .collect();
-    match elsewhere.first() {
-        Some(model) if model.arch != windows.arch => draft.refuse(format!(
-            "driver {number}: {} is for {}, and the image holds {} for {}; get the package for that",
-            driver.path,
-            arch_name(model.arch),
-            windows.product,
-            arch_name(windows.arch),
-        )),
-        Some(model) => draft.refuse(format!(
-            "driver {number}: {} is for Windows {}.{} build {} and later, and the image holds {} ({}.{} build {}); get an older package",
-            driver.path,
-            model.version.0,
-            model.version.1,
-            model.version.2,
-            windows.product,
-            windows.version.0,
-            windows.version.1,
-            windows.build,
-        )),
-        None if driver.when == DriverMatch::Always => draft.refuse(format!(
-            "driver {number}: {} names no device in its .inf",
-            driver.path
-        )),
-        None => draft.note(format!("driver {} is left out: the machine has no such device", driver.path)),
-    }
-    Vec::new()
-}
-
-fn models<'i>(
-    inf: &'i Inf,
-    windows: &WindowsFindings,
-) -> impl Iterator<Item = &'i Model> + use<'i> {
-    let (major, minor) = windows.version;
-    inf.models_for(windows.arch, (major, minor, windows.build))
-}
-
-/// PCI functions of the machine that a line of an `.inf` serves.
-fn served(model: &Model, machine: &Machine) -> Vec<PciDevice> {
-    machine
-        .pci
-        .iter()
-        .copied()
-        .filter(|device| {
-            let own = hardware_ids(device);
-            model.hardware_ids.iter().any(|id| {
-                // The revision of a device is not among the facts: an id that names one is taken to mean it.
-                let id = id.split("&REV_").next().unwrap_or(id);
-                own.iter().any(|own| own == id)
-            })
-        })
-        .collect()
-}
-
-/// Hardware and compatible ids of a PCI function ("Identifiers for PCI devices"), without revisions.
-fn hardware_ids(device: &PciDevice) -> Vec<String> {
-    let (vendor, own) = (device.vendor, device.device);
-    let (class, subclass) = (device.class >> 16 & 0xff, device.class >> 8 & 0xff);
-    let interface = device.class & 0xff;
-    let mut ids = vec![
-        format!("PCI\\VEN_{vendor:04X}&DEV_{own:04X}"),
-        format!("PCI\\VEN_{vendor:04X}&DEV_{own:04X}&CC_{class:02X}{subclass:02X}"),
-        format!("PCI\\VEN_{vendor:04X}&DEV_{own:04X}&CC_{class:02X}{subclass:02X}{interface:02X}"),
-        format!("PCI\\VEN_{vendor:04X}&CC_{class:02X}{subclass:02X}{interface:02X}"),
-        format!("PCI\\VEN_{vendor:04X}&CC_{class:02X}{subclass:02X}"),
-        format!("PCI\\CC_{class:02X}{subclass:02X}{interface:02X}"),
-        format!("PCI\\CC_{class:02X}{subclass:02X}"),
-    ];
-    if let Some((sub_vendor, sub_device)) = device.subsystem {
-        ids.push(format!(
-            "PCI\\VEN_{vendor:04X}&DEV_{own:04X}&SUBSYS_{sub_device:04X}{sub_vendor:04X}"
-        ));
-    }
-    ids
-}
-
-/// 64-bit Windows loads nothing unsigned: a boot driver has to carry its signature itself, because the catalog is not known
-/// yet when it is loaded; a package needs its catalog.
-fn signatures(
+/// Says why a package serves nothing here. Is it for such a device after all, but for another Windows?
+fn explain(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
     number: usize,
     driver: &Driver,
     package: &DriverPackage,
+) {
+    let devices: Vec<Ids> = draft.request.machine.pci.iter().map(Ids::of).collect();
+    let serves = |model: &Model| {
+        driver.when == DriverMatch::Always || devices.iter().any(|ids| ids.score(model).is_some())
+    };
+    let platform = windows.platform();
+    // Of several reasons the one that says most: what comes closest to this Windows.
+    let reason = package
+        .infs
+        .iter()
+        .flat_map(|(_, inf)| inf.all_models())
+        .filter(|(_, model)| serves(model))
+        .map(|(target, _)| target.unfit(&platform))
+        .max_by_key(|unfit| match unfit {
+            Some(Unfit::Arch(_)) => 0,
+            Some(Unfit::Later(_)) => 1,
+            Some(Unfit::Product(_)) => 2,
+            None => 3,
+        });
+    let path = &driver.path;
+    let product = &windows.product;
+    match reason {
+        Some(Some(Unfit::Arch(arch))) => draft.refuse(format!(
+            "driver {number}: {path} is for {}, and the image holds {product} for {}; get the package for that",
+            arch_name(arch),
+            arch_name(windows.arch),
+        )),
+        Some(Some(Unfit::Later((major, minor, build)))) => draft.refuse(format!(
+            "driver {number}: {path} is for Windows {major}.{minor} build {build} and later, and the image holds {product} ({}.{} \
+             build {}); get an older package",
+            windows.version.0, windows.version.1, windows.build,
+        )),
+        Some(Some(Unfit::Product(wanted))) => draft.refuse(format!(
+            "driver {number}: {path} is for {} only, and the image holds {product}; get the package for that",
+            product_name(wanted),
+        )),
+        Some(None) => draft.refuse(format!(
+            "driver {number}: the .inf of {path} leaves {product} (build {}) out, with a models section of its own that does not \
+             have the device; get another package",
+            windows.build,
+        )),
+        None if driver.when == DriverMatch::Always => {
+            draft.refuse(format!("driver {number}: {path} names no device in its .inf"));
+        }
+        None => draft.note(format!("driver {path} is left out: the machine has no such device")),
+    }
+}
+
+/// Refuses what Windows would not install: a package without its catalog, a program that is missing or for another
+/// processor. 64-bit Windows loads nothing unsigned: a boot driver has to carry its signature itself, because the catalog is
+/// not known yet when it is loaded.
+fn signed_and_there(
+    draft: &mut Draft<'_>,
+    windows: &WindowsFindings,
+    number: usize,
+    driver: &Driver,
+    package: &Package<'_>,
     chosen: &[Chosen<'_>],
 ) {
-    if windows.arch == Arch::X86 {
-        return;
-    }
-    for (name, inf) in chosen {
-        let has_catalog = inf.catalogs.iter().any(|catalog| {
-            package
-                .files
-                .iter()
-                .any(|file| is_file(&file.name, catalog))
-        });
-        if !has_catalog {
+    for Chosen {
+        name, inf, models, ..
+    } in chosen
+    {
+        if windows.arch != Arch::X86 && !package.has_catalog(name, inf) {
             draft.refuse(format!(
                 "driver {number}: {}: {name} has no catalog (.cat) beside it, so it is not signed and 64-bit Windows will not \
                  install it; get the vendor's whole package",
                 driver.path
             ));
         }
-        if !driver.boot_critical {
-            continue;
-        }
-        let mut binaries: Vec<&str> = services(inf, windows)
-            .map(|service| service.binary.as_str())
-            .collect();
-        binaries.dedup();
-        for binary in binaries {
-            let file = package
-                .files
-                .iter()
-                .find(|file| is_file(&file.name, binary));
-            if file.is_some_and(|file| file.signed != Some(true)) {
-                draft.refuse(format!(
-                    "driver {number}: {}: {binary} is not signed in itself, and 64-bit Windows does not start with it; get a \
-                     signed driver",
-                    driver.path
-                ));
-            }
+        for service in models.iter().filter_map(|model| model.service.as_ref()) {
+            let fault = match package.binary(name, service) {
+                Binary::Found(_) => continue,
+                // A file that is not listed may be one Windows has; as a boot driver it has to be here.
+                Binary::Missing(_) if !service.listed && !driver.boot_critical => continue,
+                Binary::Missing(place) => {
+                    format!("{place} is not in the folder, and {name} needs it")
+                }
+                Binary::Foreign(file, arch) => format!(
+                    "{} is for {}, and the image holds {} for {}",
+                    file.name,
+                    arch_name(arch),
+                    windows.product,
+                    arch_name(windows.arch)
+                ),
+                Binary::Senseless(file) => format!("{} is no Windows program", file.name),
+            };
+            draft.refuse(format!(
+                "driver {number}: {}: {fault}; get the vendor's whole package for {}",
+                driver.path,
+                arch_name(windows.arch)
+            ));
         }
     }
-}
-
-fn services<'i>(
-    inf: &'i Inf,
-    windows: &WindowsFindings,
-) -> impl Iterator<Item = &'i InfService> + use<'i> {
-    models(inf, windows).filter_map(|model| model.service.as_ref())
 }
 
 /// A step for each service. Returns the PCI functions they serve.
@@ -233,52 +193,61 @@ fn boot(
     windows: &WindowsFindings,
     number: usize,
     driver: &Driver,
-    package: &DriverPackage,
+    package: &Package<'_>,
     chosen: &[Chosen<'_>],
 ) -> Vec<PciDevice> {
-    let machine = draft.request.machine;
     let mut covered = Vec::new();
     let mut done: Vec<&InfService> = Vec::new();
-    for (name, inf) in chosen {
-        let wanted: Vec<&Model> = models(inf, windows)
-            .filter(|model| {
-                driver.when == DriverMatch::Always || !served(model, machine).is_empty()
-            })
-            .collect();
-        let found = wanted.iter().filter_map(|model| model.service.as_ref());
-        if wanted.iter().all(|model| model.service.is_none()) {
+    // Of a folder for many devices only those of disks start before the disk is there.
+    let any_disk = chosen.iter().any(is_for_disks);
+    let chosen = chosen
+        .iter()
+        .filter(|chosen| !chosen.inf.is_extension() && (is_for_disks(chosen) || !any_disk));
+    for Chosen {
+        name,
+        inf,
+        models,
+        devices,
+    } in chosen
+    {
+        if models.iter().all(|model| model.service.is_none()) {
             draft.refuse(format!(
                 "driver {number}: {}: {name} names no service, so it is no boot driver; leave boot_critical out",
                 driver.path
             ));
         }
-        for service in found {
+        for service in models.iter().filter_map(|model| model.service.as_ref()) {
+            // What is wrong with any other was said already.
+            let Binary::Found(program) = package.binary(name, service) else {
+                continue;
+            };
             if done.contains(&service) {
                 continue;
             }
             done.push(service);
-            if !package
-                .files
-                .iter()
-                .any(|file| is_file(&file.name, &service.binary))
-            {
+            if windows.arch != Arch::X86 && program.program.is_some_and(|found| !found.signed) {
                 draft.refuse(format!(
-                    "driver {number}: {}: {} is not in the folder, and {name} needs it; get the vendor's whole package",
-                    driver.path, service.binary
+                    "driver {number}: {}: {} is not signed in itself, and 64-bit Windows does not start with it; get a signed \
+                     driver",
+                    driver.path, program.name
                 ));
-                continue;
             }
+            let platform = windows.platform();
+            let served: Vec<&Model> = inf
+                .models_for(&platform)
+                .filter(|model| model.service.as_ref() == Some(service))
+                .collect();
             let mut hardware_ids: Vec<String> = Vec::new();
-            for model in
-                models(inf, windows).filter(|model| model.service.as_ref() == Some(service))
-            {
-                covered.extend(served(model, machine));
-                for id in &model.hardware_ids {
-                    if !hardware_ids.contains(id) {
-                        hardware_ids.push(id.clone());
-                    }
+            for id in served.iter().flat_map(|model| &model.hardware_ids) {
+                if !hardware_ids.contains(id) {
+                    hardware_ids.push(id.clone());
                 }
             }
+            let is_served = |device: &&PciDevice| {
+                let ids = Ids::of(device);
+                served.iter().any(|model| ids.score(model).is_some())
+            };
+            covered.extend(devices.iter().filter(is_served).copied());
             let id = match done.len() {
                 1 => format!("windows.boot-driver.{number}"),
                 more => format!("windows.boot-driver.{number}.{more}"),
@@ -287,13 +256,14 @@ fn boot(
                 id,
                 format!(
                     "the boot driver {} ({}) of {}",
-                    service.name, service.binary, driver.path
+                    service.name, program.name, driver.path
                 ),
                 Action::WindowsBootDriver {
                     partition: windows.partition,
-                    files: files(package, name),
+                    inf: name.rsplit('/').next().unwrap_or(name).to_owned(),
                     service: service.name.clone(),
                     binary: service.binary.clone(),
+                    program: step_file(program),
                     hardware_ids,
                 },
             );
@@ -302,25 +272,32 @@ fn boot(
     covered
 }
 
-/// Every file of the package, the `.inf` first.
-fn files(package: &DriverPackage, inf: &str) -> Vec<DriverFile> {
-    let mut files: Vec<DriverFile> = package
-        .files
+/// True when an `.inf` was chosen for a disk controller.
+fn is_for_disks(chosen: &Chosen<'_>) -> bool {
+    let class = chosen.inf.class.as_deref().unwrap_or_default();
+    DISK_CLASSES
         .iter()
-        .map(|file| DriverFile {
-            name: file.name.clone(),
-            payload: file.payload.clone(),
-        })
-        .collect();
-    files.sort_by_key(|file| (file.name != inf, file.name.clone()));
-    files
+        .any(|own| own.eq_ignore_ascii_case(class))
+        || chosen
+            .devices
+            .iter()
+            .any(|device| device.target_disk || device.class >> 16 == MASS_STORAGE)
 }
 
-/// True when the last part of `path` is `name`, as Windows compares names.
-fn is_file(path: &str, name: &str) -> bool {
-    path.rsplit('/')
-        .next()
-        .is_some_and(|last| last.eq_ignore_ascii_case(name))
+fn step_file(file: &PackageFile) -> DriverFile {
+    DriverFile {
+        name: file.name.clone(),
+        payload: file.payload.clone(),
+    }
+}
+
+fn product_name(wanted: Option<ProductType>) -> &'static str {
+    match wanted {
+        Some(ProductType::Workstation) => "Windows clients",
+        Some(ProductType::DomainController) => "domain controllers",
+        Some(ProductType::Server) => "Windows Server",
+        None => "another edition of Windows",
+    }
 }
 
 fn arch_name(arch: Arch) -> &'static str {

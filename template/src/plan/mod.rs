@@ -13,6 +13,8 @@ mod identity;
 mod linux;
 mod network;
 mod obstacles;
+mod packages;
+mod rank;
 mod secrets;
 mod storage;
 mod text;

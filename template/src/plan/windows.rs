@@ -165,7 +165,7 @@ fn membership(
 ) -> Option<SecretName> {
     let wanted = &draft.template().membership;
     let changes = name.is_some() || wanted.workgroup.is_some() || wanted.domain.is_some();
-    if windows.domain_controller && changes {
+    if windows.is_domain_controller() && changes {
         draft.refuse(format!(
             "{title}: it is a domain controller, whose name and domain cannot be changed by a copy; demote the master and capture again"
         ));
@@ -271,7 +271,7 @@ fn sid_choice(draft: &mut Draft<'_>, windows: &WindowsFindings, settings: &Windo
             "{title}: windows.sid is sysprep, and the image is not generalised; run `sysprep /generalize /oobe /shutdown` on the \
              master and capture again, or use sid = \"rewrite\""
         )),
-        SidChoice::Rewrite if windows.domain_controller => draft.refuse(format!(
+        SidChoice::Rewrite if windows.is_domain_controller() => draft.refuse(format!(
             "{title}: it is a domain controller, whose SID is its domain's; use sid = \"keep\""
         )),
         SidChoice::Rewrite if windows.generalised => {

@@ -3,11 +3,10 @@
 use std::net::Ipv4Addr;
 use template::bind::Binding;
 use template::findings::{
-    Arch, Findings, LinuxFindings, PartitionFindings, Renderer, StorageService, System,
-    WindowsFindings, WindowsInterface,
+    Arch, Findings, LinuxFindings, PartitionFindings, ProductType, Renderer, StorageService,
+    System, WindowsFindings, WindowsInterface,
 };
-use template::inf;
-use template::machine::{CopiedFile, DriverPackage, Files, Machine, PackageFile, PciDevice};
+use template::machine::{CopiedFile, DriverPackage, Files, Machine, PciDevice};
 use template::plan::{PlanRequest, plan};
 use template::schema::parse;
 use template::step::{AfterApply, FileSystem, MachinePlan, Payload};
@@ -102,7 +101,8 @@ pub(crate) fn windows() -> WindowsFindings {
         last_known_good: None,
         computer_name: "MASTER".into(),
         domain: None,
-        domain_controller: false,
+        product_type: ProductType::Workstation,
+        suites: 0,
         machine_sid: Some("S-1-5-21-1-2-3".into()),
         accounts: vec!["Administrator".into(), "Gast".into()],
         interfaces: vec![WindowsInterface {
@@ -260,19 +260,46 @@ pub(crate) fn package() -> DriverPackage {
                 d=Plain,PCI\\VEN_8086&DEV_9A0B\n\
                 [Models.NTx86]\nd=Inst,PCI\\VEN_1AF4&DEV_1001\nd=Inst,PCI\\VEN_1AF4&DEV_9999\n\
                 [Inst.Services]\nAddService=viostor,2,Svc\n[Svc]\nServiceBinary=%12%\\viostor.sys\n";
-    let file = |name: &str, signed| PackageFile {
-        name: name.into(),
-        payload: payload(name),
-        signed,
-    };
-    DriverPackage {
-        files: vec![
-            file("viostor.cat", None),
-            file("viostor.inf", None),
-            file("viostor.sys", Some(true)),
-        ],
-        infs: vec![("viostor.inf".into(), inf::read(text.as_bytes()).unwrap())],
+    let program = pe(AMD64);
+    tree(&[
+        ("viostor.cat", b"catalog"),
+        ("viostor.inf", text.as_bytes()),
+        ("viostor.sys", &program),
+    ])
+}
+
+/// A package of these files, as the console finds it.
+pub(crate) fn tree(files: &[(&str, &[u8])]) -> DriverPackage {
+    let mut package = DriverPackage::default();
+    for (name, content) in files {
+        let content = DriverPackage::looks_into(name).then_some(*content);
+        package.add(name, payload(name), content).unwrap();
     }
+    package
+}
+
+pub(crate) const I386: u16 = 0x014c;
+pub(crate) const AMD64: u16 = 0x8664;
+pub(crate) const ARM64: u16 = 0xaa64;
+
+/// The headers of a program for this machine, with a certificate table (Microsoft PE and COFF specification).
+pub(crate) fn pe(machine: u16) -> Vec<u8> {
+    let mut bytes = vec![0_u8; 1024];
+    let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);
+    put(0, b"MZ");
+    put(0x3c, &0x40_u32.to_le_bytes());
+    put(0x40, b"PE\0\0");
+    put(0x44, &machine.to_le_bytes());
+    // 32-bit programs have the shorter optional header.
+    let (magic, directories) = match machine {
+        I386 => (0x10b_u16, 0x58 + 92),
+        _ => (0x20b, 0x58 + 108),
+    };
+    put(0x58, &magic.to_le_bytes());
+    put(directories, &16_u32.to_le_bytes());
+    put(directories + 4 + 4 * 8, &512_u32.to_le_bytes());
+    put(directories + 4 + 4 * 8 + 4, &256_u32.to_le_bytes());
+    bytes
 }
 
 pub(crate) fn virtio() -> Case {

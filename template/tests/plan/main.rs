@@ -1,12 +1,15 @@
 //! Plans: what they come to, printed, and every reason to refuse.
 
 mod case;
+mod drivers;
 #[path = "../snapshot/mod.rs"]
 mod snapshot;
 
 use case::*;
 use std::fmt::Write as _;
-use template::findings::{Arch, Findings, Obstacle, StorageService, System, WindowsFindings};
+use template::findings::{
+    Arch, Findings, Obstacle, ProductType, StorageService, System, WindowsFindings,
+};
 use template::machine::{CopiedFile, Files, Machine, PciDevice};
 use template::plan::{lines, secrets};
 use template::step::{Action, AfterApply, FirstBootEnd, MachinePlan};
@@ -21,10 +24,11 @@ fn full(case: Case, copy_to: &str) -> Case {
         case.template
     );
     let mut other = package();
-    other.infs[0]
-        .1
-        .models
-        .retain(|model| model.hardware_ids[0].ends_with("9A0B"));
+    for section in &mut other.infs[0].1.makers[0].sections {
+        section
+            .models
+            .retain(|model| model.hardware_ids[0].ends_with("9A0B"));
+    }
     Case {
         template,
         files: Files {
@@ -246,8 +250,10 @@ fn volumes_and_hives_that_may_not_be_touched() {
 fn sids() {
     let sid = |word: &str| format!("[windows]\nsid = '{word}'\n");
     on_windows(&sid("sysprep")).refused("the image is not generalised; run `sysprep");
-    with_windows(&sid("rewrite"), |w| w.domain_controller = true)
-        .refused("domain controller, whose SID is its domain's");
+    with_windows(&sid("rewrite"), |w| {
+        w.product_type = ProductType::DomainController
+    })
+    .refused("domain controller, whose SID is its domain's");
     with_windows(&sid("rewrite"), |w| w.machine_sid = None).refused("its SID cannot be read");
     with_windows(&sid("rewrite"), |w| w.generalised = true).noted("Windows Setup draws a new SID");
     with_windows(&sid("keep"), |w| w.build = 26_100).refused("refuse each other since build 26100");
@@ -281,7 +287,8 @@ fn members_of_domains() {
     member(NAME).refused("the master is a member of old.example");
     member("[membership]\nworkgroup = 'W'\n").refused("move the master into a workgroup");
     member("[windows]\n").noted("shares the master's account in old.example");
-    with_windows(NAME, |w| w.domain_controller = true).refused("it is a domain controller");
+    with_windows(NAME, |w| w.product_type = ProductType::DomainController)
+        .refused("it is a domain controller");
     let join = format!("{NAME}{DOMAIN}");
     with_windows(&join, |w| w.edition = Some("CoreSingleLanguage".into()))
         .refused("cannot join a domain");
@@ -480,10 +487,10 @@ fn driver_packages() {
     );
     refused(
         &|c| c.files.drivers[0].infs.clear(),
-        "has no .inf that can be read",
+        "has no .inf of a driver",
     );
     refused(
-        &|c| c.files.drivers[0].files[2].signed = Some(false),
+        &|c| c.files.drivers[0].files[2].program.as_mut().unwrap().signed = false,
         "viostor.sys is not signed in itself",
     );
     refused(
@@ -504,17 +511,16 @@ fn driver_packages() {
     );
     refused(
         &|c| {
-            c.files.drivers[0].infs[0]
-                .1
-                .models
+            c.files.drivers[0].infs[0].1.makers[0]
+                .sections
                 .iter_mut()
-                .for_each(|model| model.version = (10, 0, 22_000))
+                .for_each(|section| section.target.version = (10, 0, 22_000))
         },
         "is for Windows 10.0 build 22000 and later",
     );
     refused(
         &|c| {
-            c.files.drivers[0].infs[0].1.models.clear();
+            c.files.drivers[0].infs[0].1.makers.clear();
             c.template = c
                 .template
                 .replace("boot_critical = true", "match = 'always'");
