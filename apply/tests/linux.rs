@@ -11,8 +11,8 @@ use ext_disk::{Disk, Files, debian_tree, may_mount, plan, tool};
 use std::fs;
 use template::findings::Renderer;
 use template::step::{
-    Action, FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep, Group, Ipv4Config, Nic,
-    NicConfig, OnError, OnExists, SecretName, User,
+    Action, FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep, Group, Ipv4Config, Kept,
+    Nic, NicConfig, OnError, OnExists, SecretName, User,
 };
 
 fn nic() -> Nic {
@@ -547,13 +547,17 @@ fn every_renderer_has_its_file_and_the_masters_are_out_of_the_way() {
         let aside = format!("/etc/diskcast/set-aside/{theirs}");
         assert!(disk.has(1, &aside), "{theirs}");
     }
+    let ours = disk.cat(1, "/etc/netplan/90-diskcast.yaml");
     run(Action::LinuxCloudInit {
         partition: 1,
         hostname: Some("pc-07".into()),
         fqdn: None,
         nics: vec![nic()],
         instance_id: "diskcast-1".into(),
+        accounts: true,
     });
+    assert!(!disk.has(1, "/etc/netplan/90-diskcast.yaml"));
+    let seed = disk.cat(1, "/var/lib/cloud/seed/nocloud/network-config");
     assert_eq!(
         disk.cat(1, "/etc/NetworkManager/system-connections/Air.nmconnection"),
         wifi
@@ -564,17 +568,24 @@ fn every_renderer_has_its_file_and_the_masters_are_out_of_the_way() {
                  assert e['routes'][0]['via'] == '10.20.0.1', e\nassert e['match']['macaddress'] == '52:54:00:aa:bb:01', e\n\
                  assert e['nameservers'] == {'addresses': ['10.20.0.2'], 'search': ['lab.example']}, e\n\
                  assert d.get('renderer') == (sys.argv[2] or None), d";
-    for (path, renderer) in [
-        ("/etc/netplan/90-diskcast.yaml", "NetworkManager"),
-        ("/var/lib/cloud/seed/nocloud/network-config", ""),
-    ] {
+    for (text, renderer) in [(ours, "NetworkManager"), (seed, "")] {
         let file = disk.folder.path().join("yaml");
-        fs::write(&file, disk.cat(1, path)).unwrap();
+        fs::write(&file, text).unwrap();
         tool(
             "python3",
             &["-c", parse, &file.display().to_string(), renderer],
         );
     }
+    // By files again: the seed would win over them.
+    run(Action::LinuxCloudInitKeeps {
+        partition: 1,
+        keeps: vec![Kept::Name, Kept::Network],
+    });
+    assert!(!disk.has(1, "/var/lib/cloud/seed/nocloud/user-data"));
+    assert_eq!(
+        disk.cat(1, "/etc/cloud/cloud.cfg.d/zzz-diskcast.cfg"),
+        "# Written by diskcast.\npreserve_hostname: true\nmanage_etc_hosts: false\nnetwork: {config: disabled}\n"
+    );
     disk.assert_clean(1);
 }
 

@@ -8,7 +8,9 @@ use inspect::Slice;
 use std::fs;
 use std::io::Cursor;
 use std::process::Command;
-use template::findings::{Arch, LinuxFindings, Obstacle, PartitionFindings, Renderer, System};
+use template::findings::{
+    Arch, CloudInit, LinuxFindings, Obstacle, PartitionFindings, Renderer, System,
+};
 use template::step::FileSystem;
 
 /// Header of a 64-bit ARM program.
@@ -106,7 +108,10 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
             hostname: "master".into(),
             systemd: true,
             renderers: vec![Renderer::Netplan, Renderer::NetworkManager],
-            cloud_init: true,
+            cloud_init: Some(CloudInit {
+                name_loses: vec!["its module set_hostname is in no stage".into()],
+                ..CloudInit::default()
+            }),
             encrypt_method: Some("sha512".into()),
             admin_group: Some("sudo".into()),
             selinux_enforcing: false,
@@ -116,6 +121,166 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
             obstacles: vec![],
         }
     );
+}
+
+/// What Subiquity leaves on an Ubuntu Server: its own `99-installer.cfg` sorted after the file that asked for our seed, so
+/// name and addresses were not applied, and the job was done.
+fn ubuntu_server() -> Vec<(&'static str, &'static [u8])> {
+    let mut tree = ubuntu();
+    tree.retain(|(path, _)| *path != "etc/cloud/cloud.cfg");
+    tree.extend([
+        (
+            "etc/cloud/cloud.cfg",
+            b"users:\n  - default\ncloud_init_modules:\n - set_hostname\n - users-groups\nsystem_info:\n  default_user: {name: ubuntu}\n"
+                as &[u8],
+        ),
+        (
+            "etc/cloud/cloud.cfg.d/99-installer.cfg",
+            b"datasource:\n  None:\n    metadata: {instance-id: 4d7a}\n    userdata_raw: \"#cloud-config\\npreserve_hostname: true\\n\\\n\
+              \x20     users:\\n- name: lab\\n  lock_passwd: false\\n\"\ndatasource_list: [None]\n",
+        ),
+        ("etc/cloud/ds-identify.cfg", b"policy: enabled\n"),
+        (
+            "etc/cloud/cloud.cfg.d/subiquity-disable-cloudinit-networking.cfg",
+            b"network: {config: disabled}\n",
+        ),
+    ]);
+    tree
+}
+
+fn cloud_init(tree: &[(&str, &[u8])]) -> CloudInit {
+    inspect(ext("ext4", tree)).1.unwrap().cloud_init.unwrap()
+}
+
+#[test]
+fn an_ubuntu_server_says_why_a_seed_would_lose_and_whom_it_makes() {
+    let found = cloud_init(&ubuntu_server());
+    assert_eq!(found.disabled_by, None);
+    assert_eq!(found.name_loses, [""; 0]);
+    assert_eq!(
+        found.network_loses,
+        [
+            "/etc/cloud/cloud.cfg.d/subiquity-disable-cloudinit-networking.cfg says network:, which counts more"
+        ]
+    );
+    let stronger: Vec<String> = found
+        .stronger
+        .iter()
+        .map(|setting| format!("{} {} {}", setting.place, setting.key, setting.value))
+        .collect();
+    assert_eq!(
+        stronger,
+        ["/etc/cloud/cloud.cfg.d/99-installer.cfg (datasource.None.userdata_raw) users lab"]
+    );
+    assert_eq!(found.accounts, ["lab"]);
+    assert!(!found.accounts_made && found.unknown.is_empty());
+    // The list that counts most is the distribution's, where there is no user-data.
+    let mut tree = ubuntu_server();
+    tree.retain(|(path, _)| !path.ends_with("99-installer.cfg"));
+    tree.push(("var/lib/cloud/instances/i/sem/config_users_groups", b""));
+    let found = cloud_init(&tree);
+    assert_eq!(found.accounts, ["ubuntu"]);
+    assert!(found.accounts_made);
+}
+
+#[test]
+fn what_keeps_cloud_init_from_running_is_named() {
+    let with = |more: &[(&'static str, &'static [u8])]| {
+        let mut tree = ubuntu_server();
+        tree.extend_from_slice(more);
+        cloud_init(&tree).disabled_by
+    };
+    let file: (&str, &[u8]) = ("etc/cloud/cloud-init.disabled", b"");
+    assert_eq!(
+        with(&[file]).as_deref(),
+        Some("/etc/cloud/cloud-init.disabled")
+    );
+    assert_eq!(with(&[file, ("etc/cloud/cloud-init.enabled", b"")]), None);
+    let grub: (&str, &[u8]) = (
+        "etc/default/grub",
+        b"GRUB_CMDLINE_LINUX=\"quiet cloud-init=disabled\"\n",
+    );
+    assert_eq!(
+        with(&[grub, ("etc/cloud/cloud-init.enabled", b"")]).as_deref(),
+        Some("cloud-init=disabled in /etc/default/grub")
+    );
+    let masked: (&str, &[u8]) = ("etc/systemd/system/cloud-init.service", b"-> /dev/null");
+    assert_eq!(
+        with(&[masked]).as_deref(),
+        Some("cloud-init.service, which is masked")
+    );
+    let mut tree = ubuntu_server();
+    tree.retain(|(path, _)| *path != "etc/cloud/ds-identify.cfg");
+    tree.push(("etc/cloud/ds-identify.cfg", b"policy: disabled\n"));
+    assert_eq!(
+        cloud_init(&tree).disabled_by.as_deref(),
+        Some("the policy of ds-identify")
+    );
+}
+
+#[test]
+fn what_counts_more_than_ours_is_named_with_its_place() {
+    let mut tree = ubuntu_server();
+    tree.extend([
+        (
+            "etc/cloud/cloud.cfg.d/zzzz-site.cfg",
+            b"{preserve_hostname: off, manage_etc_hosts: template, datasource_list: [Ec2]}\n"
+                as &[u8],
+        ),
+        ("etc/cloud/cloud.cfg.d/50-broken.cfg", b"a: [\n"),
+        (
+            "var/lib/cloud/seed/nocloud/user-data",
+            b"#!/bin/sh\nhostname x\n",
+        ),
+        ("var/lib/cloud/data/upgraded-network", b""),
+        ("var/lib/cloud/instance/obj.pkl", b""),
+        ("var/lib/cloud/instance/manual-clean", b""),
+        ("etc/default/grub", b"GRUB_CMDLINE_LINUX='ip=dhcp ds=Ec2'\n"),
+    ]);
+    let found = cloud_init(&tree);
+    let stronger: Vec<&str> = found
+        .stronger
+        .iter()
+        .map(|setting| setting.key.as_str())
+        .collect();
+    assert_eq!(
+        stronger,
+        ["preserve_hostname", "manage_etc_hosts", "users", "ip"]
+    );
+    assert_eq!(found.unknown.len(), 2, "{:?}", found.unknown);
+    for want in [
+        "manual-clean is there",
+        "zzzz-site.cfg names the sources after ours",
+        "ds=Ec2 in /etc/default/grub",
+    ] {
+        let says = |list: &[String]| list.iter().any(|reason| reason.contains(want));
+        assert!(
+            says(&found.name_loses) && says(&found.network_loses),
+            "{want}: {found:?}"
+        );
+    }
+    for want in ["upgraded-network is there", "ip=dhcp in /etc/default/grub"] {
+        assert!(
+            found
+                .network_loses
+                .iter()
+                .any(|reason| reason.contains(want)),
+            "{want}"
+        );
+    }
+    // Those of an earlier deployment are replaced.
+    let mut tree = ubuntu_server();
+    tree.extend([
+        (
+            "etc/cloud/cloud.cfg.d/zzz-diskcast.cfg",
+            b"# Written by diskcast.\nnetwork: {config: disabled}\n" as &[u8],
+        ),
+        (
+            "var/lib/cloud/seed/nocloud/user-data",
+            b"#cloud-config\n# Written by diskcast.\npreserve_hostname: false\n",
+        ),
+    ]);
+    assert_eq!(cloud_init(&tree), cloud_init(&ubuntu_server()));
 }
 
 #[test]

@@ -2,6 +2,10 @@
 //!
 //! Values only. `inspect` fills them in from the bytes of partitions, plans are made from them.
 
+mod linux;
+
+pub use linux::{CloudInit, LinuxFindings, Renderer, Setting};
+
 use crate::inf::Platform;
 use crate::step::FileSystem;
 use serde::{Deserialize, Serialize};
@@ -215,68 +219,4 @@ pub struct StorageService {
     /// `StartOverride` has a value other than 0.
     #[serde(default)]
     pub overridden: bool,
-}
-
-/// What configures the network of a Linux system.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Renderer {
-    /// netplan.
-    Netplan,
-    /// NetworkManager.
-    NetworkManager,
-    /// systemd-networkd.
-    Networkd,
-    /// ifupdown, `/etc/network/interfaces`.
-    Ifupdown,
-    /// `/etc/sysconfig/network-scripts/ifcfg-*`.
-    Ifcfg,
-}
-
-/// A Linux installation.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct LinuxFindings {
-    /// Partition of its root.
-    pub partition: u32,
-    /// `ID` of os-release.
-    pub id: String,
-    /// `PRETTY_NAME`.
-    pub pretty_name: String,
-    /// `VERSION_ID`.
-    #[serde(default)]
-    pub version: String,
-    /// Architecture, from the header of a program.
-    pub arch: Arch,
-    /// Name of the master.
-    #[serde(default)]
-    pub hostname: String,
-    /// systemd is its first process.
-    pub systemd: bool,
-    /// What configures its network, the one in charge first; empty when nobody knows.
-    #[serde(default)]
-    pub renderers: Vec<Renderer>,
-    /// cloud-init is installed and not disabled.
-    #[serde(default)]
-    pub cloud_init: bool,
-    /// `ENCRYPT_METHOD` of login.defs, lower case.
-    #[serde(default)]
-    pub encrypt_method: Option<String>,
-    /// Group that may use sudo: `sudo` or `wheel`, when it exists.
-    #[serde(default)]
-    pub admin_group: Option<String>,
-    /// SELinux is enforcing.
-    #[serde(default)]
-    pub selinux_enforcing: bool,
-    /// An SSH server is installed.
-    #[serde(default)]
-    pub ssh_server: bool,
-    /// Account names of passwd with a UID that login.defs gives to people, and root.
-    #[serde(default)]
-    pub accounts: Vec<String>,
-    /// Programs for joining a domain that are installed: `realm`, `adcli`.
-    #[serde(default)]
-    pub join_tools: Vec<String>,
-    /// Why it cannot be changed.
-    #[serde(default)]
-    pub obstacles: Vec<Obstacle>,
 }

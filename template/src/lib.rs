@@ -1,7 +1,7 @@
 //! Saved templates, and what they come to on one machine.
 //!
 //! Owns: the file format and its mistakes ([`schema`]), names and addresses handed out ([`names`], [`bind`], [`import`]),
-//! driver packages as far as plans need them ([`inf`]), and the plan ([`plan`]): findings of an image, a machine's facts and
+//! driver packages as far as plans need them ([`inf`]), YAML of masters ([`yaml`]), and the plan ([`plan`]): findings of an image, a machine's facts and
 //! a template give ordered [`step`]s, or reasons to refuse. Never touches a file, a clock or a socket. What always holds:
 //! the same input gives the same plan, and no plan holds a secret.
 
@@ -17,3 +17,4 @@ pub mod plan;
 pub mod schema;
 pub mod step;
 pub mod values;
+pub mod yaml;

@@ -119,7 +119,14 @@ pub enum Action {
         /// Account; groups are the system's own names.
         user: User,
     },
-    /// A NoCloud seed, where cloud-init would undo our files.
+    /// cloud-init leaves alone what other steps write.
+    LinuxCloudInitKeeps {
+        /// Root of the system.
+        partition: u32,
+        /// Things it leaves alone.
+        keeps: Vec<Kept>,
+    },
+    /// A NoCloud seed: cloud-init itself sets name and addresses.
     LinuxCloudInit {
         /// Root of the system.
         partition: u32,
@@ -131,6 +138,8 @@ pub enum Action {
         nics: Vec<Nic>,
         /// A new one for each deployment.
         instance_id: String,
+        /// Accounts are the template's business: it makes none.
+        accounts: bool,
     },
     /// SYSTEM: computer name and DNS host name in every control set that may start.
     WindowsName {
@@ -230,6 +239,20 @@ pub enum Action {
         #[serde(default)]
         executable: Option<Payload>,
     },
+}
+
+/// A thing that cloud-init leaves alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// Name and `/etc/hosts`.
+    Name,
+    /// Addresses.
+    Network,
+    /// Accounts.
+    Accounts,
+    /// SSH host keys.
+    HostKeys,
 }
 
 /// A file system that can be changed.

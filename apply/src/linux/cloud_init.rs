@@ -1,57 +1,114 @@
-//! A NoCloud seed: where cloud-init is at work it would undo our files, so it is told instead.
+//! What cloud-init is told: to leave alone what other steps wrote, or a NoCloud seed to go by.
+//!
+//! Both are one file that sorts after those of installers (`99-installer.cfg`) and cloud providers: of two files that say a
+//! key, the one that sorts last counts.
 
 use super::edits::Edits;
-use super::renderers::{self, Card};
+use super::network;
+use super::renderers::{self, Card, MARK};
+use crate::context::Context;
 use crate::guest::Owner;
-use template::step::Nic;
+use template::step::{Kept, Nic};
 
+const OURS: &str = "/etc/cloud/cloud.cfg.d/zzz-diskcast.cfg";
 const SEED: &str = "/var/lib/cloud/seed/nocloud";
 
-/// Notes what is missing.
-pub(super) fn missing(
+/// The line of [`OURS`] that asks for a seed.
+const SOURCES: &str = "datasource_list: [ NoCloud, None ]\n";
+
+/// Files of a seed.
+const SEED_FILES: [&str; 3] = ["meta-data", "user-data", "network-config"];
+
+/// Notes what is missing for it to leave things alone.
+pub(super) fn keeps(edits: &mut Edits<'_>, keeps: &[Kept]) -> Result<(), String> {
+    // A master that diskcast once deployed with a seed would go by it again.
+    if edits.text(OURS)?.is_some_and(|text| text.contains(SOURCES)) {
+        for name in SEED_FILES {
+            edits.gone(&format!("{SEED}/{name}"))?;
+        }
+    }
+    edits.exact_file(OURS, &kept(keeps), Owner::root(0o644))
+}
+
+fn kept(keeps: &[Kept]) -> String {
+    let mut text = String::from(MARK);
+    for kept in keeps {
+        text.push_str(match kept {
+            Kept::Name => "preserve_hostname: true\nmanage_etc_hosts: false\n",
+            Kept::Network => "network: {config: disabled}\n",
+            Kept::Accounts => NO_ACCOUNTS,
+            Kept::HostKeys => "ssh_deletekeys: false\n",
+        });
+    }
+    text
+}
+
+/// Neither the distribution's account is made, nor is one of that name locked again.
+const NO_ACCOUNTS: &str = "users: []\n";
+
+/// What a seed says.
+pub(super) struct Seed<'a> {
+    /// First label.
+    pub(super) hostname: Option<&'a str>,
+    /// With its domain.
+    pub(super) fqdn: Option<&'a str>,
+    /// Cards.
+    pub(super) nics: &'a [Nic],
+    /// A new one for each deployment.
+    pub(super) instance_id: &'a str,
+    /// It makes no accounts.
+    pub(super) accounts: bool,
+}
+
+/// Notes what is missing of a seed.
+pub(super) fn seeded(
     edits: &mut Edits<'_>,
-    hostname: Option<&str>,
-    fqdn: Option<&str>,
-    nics: &[Nic],
-    instance_id: &str,
+    context: &mut Context<'_>,
+    seed: &Seed<'_>,
 ) -> Result<(), String> {
-    for word in [hostname, fqdn, Some(instance_id)].into_iter().flatten() {
+    let words = [seed.hostname, seed.fqdn, Some(seed.instance_id)];
+    for word in words.into_iter().flatten() {
         plain(word)?;
     }
-    let cards = nics.iter().map(Card::new).collect::<Result<Vec<_>, _>>()?;
+    let cards = seed
+        .nics
+        .iter()
+        .map(Card::new)
+        .collect::<Result<Vec<_>, _>>()?;
     edits.folder(SEED, Owner::root(0o700))?;
     let private = Owner::root(0o600);
     edits.exact_file(
         &format!("{SEED}/meta-data"),
-        &meta_data(hostname, instance_id),
+        &meta_data(seed.hostname, seed.instance_id),
         private,
     )?;
     edits.exact_file(
         &format!("{SEED}/user-data"),
-        &user_data(hostname, fqdn),
+        &user_data(seed.hostname, seed.fqdn),
         private,
     )?;
     let network = format!("{SEED}/network-config");
     if cards.is_empty() {
         edits.gone(&network)?;
     } else {
+        network::cleared(edits, context)?;
         edits.exact_file(&network, &renderers::ethernets(&cards, ""), private)?;
     }
-    // The first kind of source in the list that is found is the one in charge.
-    edits.file(
-        "/etc/cloud/cloud.cfg.d/99-diskcast-seed.cfg",
-        "# Written by diskcast: the seed lies in /var/lib/cloud/seed/nocloud.\ndatasource_list: [ NoCloud, None ]\n",
+    let accounts = if seed.accounts { NO_ACCOUNTS } else { "" };
+    edits.exact_file(
+        OURS,
+        &format!("{MARK}{SOURCES}{accounts}"),
         Owner::root(0o644),
     )
 }
 
 fn meta_data(hostname: Option<&str>, instance_id: &str) -> String {
     let name = hostname.map_or_else(String::new, |name| format!("local-hostname: \"{name}\"\n"));
-    format!("instance-id: \"{instance_id}\"\n{name}")
+    format!("{MARK}instance-id: \"{instance_id}\"\n{name}")
 }
 
 fn user_data(hostname: Option<&str>, fqdn: Option<&str>) -> String {
-    let mut text = String::from("#cloud-config\n");
+    let mut text = format!("#cloud-config\n{MARK}");
     if let Some(name) = hostname {
         text.push_str(&format!("preserve_hostname: false\nhostname: \"{name}\"\n"));
     }
@@ -76,14 +133,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_left_alone() {
+        assert_eq!(
+            kept(&[Kept::Name, Kept::Network, Kept::Accounts, Kept::HostKeys]),
+            "# Written by diskcast.\npreserve_hostname: true\nmanage_etc_hosts: false\nnetwork: {config: disabled}\n\
+             users: []\nssh_deletekeys: false\n"
+        );
+    }
+
+    #[test]
     fn seed_text() {
         assert_eq!(
             meta_data(Some("pc-1"), "diskcast-7"),
-            "instance-id: \"diskcast-7\"\nlocal-hostname: \"pc-1\"\n"
+            "# Written by diskcast.\ninstance-id: \"diskcast-7\"\nlocal-hostname: \"pc-1\"\n"
         );
         assert_eq!(
             user_data(Some("pc-1"), Some("pc-1.lab")),
-            "#cloud-config\npreserve_hostname: false\nhostname: \"pc-1\"\nfqdn: \"pc-1.lab\"\n"
+            "#cloud-config\n# Written by diskcast.\npreserve_hostname: false\nhostname: \"pc-1\"\nfqdn: \"pc-1.lab\"\n"
         );
         assert!(plain("a\nb").is_err());
     }

@@ -45,13 +45,6 @@ pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> 
     {
         edits.file("/etc/mailname", &format!("{full}\n"), readable)?;
     }
-    if edits.exists("/etc/cloud/cloud.cfg")? {
-        edits.file(
-            "/etc/cloud/cloud.cfg.d/99-diskcast-hostname.cfg",
-            "# Written by diskcast: the name comes from /etc/hostname.\npreserve_hostname: true\n",
-            readable,
-        )?;
-    }
     // Last: the old name in it is what the lines above go by.
     if edits.is("/etc/hostname", Kind::File)? {
         edits.file("/etc/hostname", &format!("{name}\n"), readable)

@@ -64,24 +64,30 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
                 Box::new(move |edits, context| users::missing(edits, context, user, &created)),
             )
         }
+        Action::LinuxCloudInitKeeps { partition, keeps } => (
+            *partition,
+            Box::new(move |edits, _| cloud_init::keeps(edits, keeps)),
+        ),
         Action::LinuxCloudInit {
             partition,
             hostname,
             fqdn,
             nics,
             instance_id,
-        } => (
-            *partition,
-            Box::new(move |edits, _| {
-                cloud_init::missing(
-                    edits,
-                    hostname.as_deref(),
-                    fqdn.as_deref(),
-                    nics,
-                    instance_id,
-                )
-            }),
-        ),
+            accounts,
+        } => {
+            let seed = cloud_init::Seed {
+                hostname: hostname.as_deref(),
+                fqdn: fqdn.as_deref(),
+                nics,
+                instance_id,
+                accounts: *accounts,
+            };
+            (
+                *partition,
+                Box::new(move |edits, context| cloud_init::seeded(edits, context, &seed)),
+            )
+        }
         _ => return Err("not a step on a Linux root".into()),
     };
     Ok(Box::new(LinuxTask { partition, missing }))

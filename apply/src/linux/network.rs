@@ -35,13 +35,6 @@ pub(super) fn missing(
         Renderer::Ifupdown => ifupdown(edits, context, &cards)?,
         Renderer::Ifcfg => ifcfg(edits, &cards)?,
     }
-    if edits.exists("/etc/cloud/cloud.cfg")? {
-        edits.file(
-            "/etc/cloud/cloud.cfg.d/99-diskcast-network.cfg",
-            "# Written by diskcast: the network is configured already.\nnetwork: {config: disabled}\n",
-            Owner::root(0o644),
-        )?;
-    }
     old_traces(edits)
 }
 
@@ -52,26 +45,12 @@ fn netplan(
 ) -> Result<(), String> {
     let ours = format!("{NETPLAN}/{NETPLAN_OURS}");
     // Ours names what the master's had named, once they are set aside.
-    let mut renderer = match edits.text(&ours)? {
+    let named = match edits.text(&ours)? {
         Some(text) => renderers::netplan_renderer(&text),
         None => None,
     };
-    for name in edits.list(NETPLAN)? {
-        if !name.ends_with(".yaml") || name == NETPLAN_OURS {
-            continue;
-        }
-        let path = format!("{NETPLAN}/{name}");
-        let text = edits.text(&path)?.unwrap_or_default();
-        renderer = renderer.or_else(|| renderers::netplan_renderer(&text));
-        if renderers::netplan_has_ethernets(&text) {
-            if text.contains("wifis:") || text.contains("bridges:") || text.contains("bonds:") {
-                context.note(format!(
-                    "{path} of the master also configures more than wired cards; all of it is set aside"
-                ));
-            }
-            edits.set_aside(&path)?;
-        }
-    }
+    let masters = masters_netplan(edits, context)?;
+    let renderer = named.or(masters);
     edits.exact_file(
         &ours,
         &renderers::netplan(cards, renderer),
@@ -79,11 +58,71 @@ fn netplan(
     )
 }
 
+/// Sets the master's netplan files for wired cards aside; the renderer they named.
+fn masters_netplan(
+    edits: &mut Edits<'_>,
+    context: &mut Context<'_>,
+) -> Result<Option<&'static str>, String> {
+    let mut renderer = None;
+    for name in edits.list(NETPLAN)? {
+        if !name.ends_with(".yaml") || name == NETPLAN_OURS {
+            continue;
+        }
+        let path = format!("{NETPLAN}/{name}");
+        let text = edits.text(&path)?.unwrap_or_default();
+        renderer = renderer.or_else(|| renderers::netplan_renderer(&text));
+        match renderers::netplan_kinds(&text) {
+            Ok(kinds) if kinds.iter().any(|kind| kind == "ethernets") => {
+                if kinds.len() > 1 {
+                    context.note(format!(
+                        "{path} of the master also configures {}; all of it is set aside",
+                        kinds
+                            .join(", ")
+                            .replace("ethernets, ", "")
+                            .replace(", ethernets", "")
+                    ));
+                }
+            }
+            Ok(_) => continue,
+            // netplan gives up on all of its files because of one.
+            Err(error) => context.note(format!("{path} of the master is set aside: {error}")),
+        }
+        edits.set_aside(&path)?;
+    }
+    Ok(renderer)
+}
+
+/// Notes what is in the way of addresses that cloud-init writes, whichever of its renderers it takes.
+pub(super) fn cleared(edits: &mut Edits<'_>, context: &mut Context<'_>) -> Result<(), String> {
+    masters_netplan(edits, context)?;
+    edits.gone(&format!("{NETPLAN}/{NETPLAN_OURS}"))?;
+    masters_profiles(edits, &[])?;
+    // The name of the file it writes there.
+    set_aside_before_ours(edits, ".network", &["10-cloud-init".to_owned()])?;
+    if edits.exists(INTERFACES)? {
+        masters_interfaces(edits, &[])?;
+    }
+    old_traces(edits)
+}
+
 fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
     let ours: Vec<String> = cards
         .iter()
         .map(|card| format!("diskcast-{}.nmconnection", card.id()))
         .collect();
+    masters_profiles(edits, &ours)?;
+    for (card, name) in cards.iter().zip(&ours) {
+        edits.exact_file(
+            &format!("{PROFILES}/{name}"),
+            &renderers::network_manager(card),
+            Owner::root(0o600),
+        )?;
+    }
+    Ok(())
+}
+
+/// Sets the profiles of wired cards aside that are not ours.
+fn masters_profiles(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String> {
     for name in edits.list(PROFILES)? {
         let path = format!("{PROFILES}/{name}");
         if !ours.contains(&name)
@@ -94,15 +133,7 @@ fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), Stri
         }
     }
     // Profiles of the older kind are read as well.
-    set_aside_ifcfg(edits, &[])?;
-    for (card, name) in cards.iter().zip(&ours) {
-        edits.exact_file(
-            &format!("{PROFILES}/{name}"),
-            &renderers::network_manager(card),
-            Owner::root(0o600),
-        )?;
-    }
-    Ok(())
+    set_aside_ifcfg(edits, &[])
 }
 
 fn networkd(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
@@ -131,14 +162,7 @@ fn ifupdown(
             "ifupdown knows cards by name only, and without systemd's udev none can be named by its MAC".into(),
         );
     }
-    let text = renderers::ifupdown(cards);
-    if edits.text(INTERFACES)?.as_deref() != Some(&text) {
-        edits.set_aside(INTERFACES)?;
-    }
-    for name in edits.list("/etc/network/interfaces.d")? {
-        edits.set_aside(&format!("/etc/network/interfaces.d/{name}"))?;
-    }
-    edits.exact_file(INTERFACES, &text, Owner::root(0o644))?;
+    masters_interfaces(edits, cards)?;
     let ours: Vec<String> = cards
         .iter()
         .map(|card| format!("{FIRST}{}.link", card.id()))
@@ -161,6 +185,18 @@ fn ifupdown(
         }
     }
     Ok(())
+}
+
+/// Sets the master's interfaces aside; ours are these cards.
+fn masters_interfaces(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+    let text = renderers::ifupdown(cards);
+    if edits.text(INTERFACES)?.as_deref() != Some(&text) {
+        edits.set_aside(INTERFACES)?;
+    }
+    for name in edits.list("/etc/network/interfaces.d")? {
+        edits.set_aside(&format!("/etc/network/interfaces.d/{name}"))?;
+    }
+    edits.exact_file(INTERFACES, &text, Owner::root(0o644))
 }
 
 fn ifcfg(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {

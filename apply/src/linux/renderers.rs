@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use template::step::{Ipv4Config, Nic, NicConfig};
+use template::yaml::{self, Node, YamlError};
 
 /// First line of a file of ours, where the format has `#` comments.
 pub(super) const MARK: &str = "# Written by diskcast.\n";
@@ -166,34 +167,25 @@ pub(super) fn netplan(cards: &[Card<'_>], renderer: Option<&str>) -> String {
 }
 
 /// The renderer a netplan file names for all cards: that of the outermost level below `network:`.
-pub(super) fn netplan_renderer(yaml: &str) -> Option<&'static str> {
-    let depth = |line: &str| line.len().saturating_sub(line.trim_start().len());
-    let mut lines = yaml
-        .lines()
-        .map(|line| line.split(" #").next().unwrap_or(line))
-        .filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
-        .skip_while(|line| !line.starts_with("network:"))
-        .skip(1)
-        .peekable();
-    let level = depth(lines.peek()?);
-    lines
-        .take_while(|line| depth(line) >= level)
-        .filter(|line| depth(line) == level)
-        .find_map(|line| line.trim().strip_prefix("renderer:"))
-        .and_then(|value| match value.trim().trim_matches(['"', '\'']) {
-            "NetworkManager" => Some("NetworkManager"),
-            "networkd" => Some("networkd"),
-            _ => None,
-        })
+pub(super) fn netplan_renderer(text: &str) -> Option<&'static str> {
+    let node = yaml::read(text).ok().flatten()?;
+    match node.at(&["network", "renderer"])?.text()? {
+        "NetworkManager" => Some("NetworkManager"),
+        "networkd" => Some("networkd"),
+        _ => None,
+    }
 }
 
-/// True when a netplan file says something of wired cards.
-pub(super) fn netplan_has_ethernets(yaml: &str) -> bool {
-    yaml.lines().any(|line| {
-        line.trim_start()
-            .trim_start_matches(['{', ' '])
-            .starts_with("ethernets:")
-    })
+/// Kinds of devices that a netplan file configures: `ethernets`, `wifis`, `bridges`.
+pub(super) fn netplan_kinds(text: &str) -> Result<Vec<String>, YamlError> {
+    let node = yaml::read(text)?;
+    let network = node.as_ref().and_then(|node| node.get("network"));
+    Ok(network
+        .into_iter()
+        .flat_map(Node::entries)
+        .filter(|(_, devices)| devices.entries().next().is_some())
+        .map(|(kind, _)| kind.to_owned())
+        .collect())
 }
 
 /// `/etc/NetworkManager/system-connections/diskcast-<mac>.nmconnection`, which has to be of root and 0600.
@@ -462,9 +454,14 @@ mod tests {
         let yaml =
             "network:\n  ethernets:\n    eth0:\n      renderer: NetworkManager\n  version: 2\n";
         assert_eq!(netplan_renderer(yaml), None);
-        assert!(netplan_has_ethernets(yaml));
-        assert!(!netplan_has_ethernets("network:\n  version: 2\n"));
+        assert_eq!(netplan_kinds(yaml).unwrap(), ["ethernets"]);
+        assert_eq!(netplan_kinds("network:\n  version: 2\n").unwrap(), [""; 0]);
         assert_eq!(netplan_renderer(""), None);
+        // In flow style this was taken for a file without cards, and stayed beside ours.
+        let flow = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}, wifis: {}, bridges: {br0: {}}}";
+        assert_eq!(netplan_renderer(flow), Some("networkd"));
+        assert_eq!(netplan_kinds(flow).unwrap(), ["bridges", "ethernets"]);
+        assert!(netplan_kinds("network: [").is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Told by files that exist, not by the name of the distribution: what is installed, what is enabled, what is configured.
 
+mod cloud_init;
 mod parse;
 mod tree;
 
@@ -59,7 +60,7 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
         hostname: hostname(&tree),
         systemd: tree.has_any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]),
         renderers: renderers(&tree),
-        cloud_init: cloud_init(&tree),
+        cloud_init: cloud_init::inspect(&tree),
         encrypt_method: parse::login_def(&login_defs, "ENCRYPT_METHOD").map(str::to_lowercase),
         admin_group: ["sudo", "wheel"]
             .into_iter()
@@ -114,12 +115,6 @@ fn hostname(tree: &Tree) -> String {
         .or_else(|| from_file("/etc/HOSTNAME"))
         .or_else(|| parse::assignment(&tree.text("/etc/sysconfig/network")?, "HOSTNAME"))
         .unwrap_or_default()
-}
-
-fn cloud_init(tree: &Tree) -> bool {
-    tree.has_any(&["/usr/bin/cloud-init", "/usr/local/bin/cloud-init"])
-        && tree.has("/etc/cloud/cloud.cfg")
-        && !tree.has_link("/etc/cloud/cloud-init.disabled")
 }
 
 /// What configures the network, the one in charge first: what has configuration for a card before what is merely enabled,

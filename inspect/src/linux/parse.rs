@@ -5,6 +5,9 @@ use template::findings::Arch;
 /// Names that are kept: more accounts than a technician reads.
 const MAX_ACCOUNTS: usize = 1000;
 
+/// Kernel arguments of one file that are kept.
+const MAX_ARGUMENTS: usize = 100;
+
 /// Value of a line `KEY=value`, quotes taken off (os-release(5)).
 pub(super) fn assignment(text: &str, key: &str) -> Option<String> {
     text.lines()
@@ -70,6 +73,29 @@ pub(super) fn configures_cards(interfaces: &str) -> bool {
     })
 }
 
+/// Arguments that decide about cloud-init, of a file that tells a boot loader how the kernel is started: lines of shell
+/// assignments (`GRUB_CMDLINE_LINUX="..."`), of GRUB (`linux /vmlinuz ...`), of the boot loader specification (`options ...`)
+/// or nothing but arguments.
+pub(super) fn kernel_arguments(text: &str) -> Vec<String> {
+    const KEYS: [&str; 7] = [
+        "cloud-init=",
+        "ds=",
+        "ci.ds=",
+        "ci.datasource=",
+        "ci.di.policy=",
+        "network-config=",
+        "ip=",
+    ];
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| line.split([' ', '\t', '"', '\'']))
+        .filter(|word| *word == "cc:" || KEYS.iter().any(|key| word.starts_with(key)))
+        .take(MAX_ARGUMENTS)
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Architecture from the first 20 bytes of an ELF file (`e_machine`, System V ABI).
 pub(super) fn elf_machine(header: &[u8; 20]) -> Arch {
     let [.., low, high] = *header;
@@ -108,6 +134,15 @@ mod tests {
             "auto lo\niface lo inet loopback\n# iface eth0 inet dhcp\n"
         ));
         assert!(configures_cards("  iface eth0 inet dhcp\n"));
+    }
+
+    #[test]
+    fn arguments_of_the_kernel_wherever_they_stand() {
+        let grub =
+            "# ip=no\nGRUB_CMDLINE_LINUX=\"quiet cloud-init=disabled ip=dhcp\"\nGRUB_TIMEOUT=5\n";
+        assert_eq!(kernel_arguments(grub), ["cloud-init=disabled", "ip=dhcp"]);
+        let menu = "menuentry x {\n  linux /vmlinuz root=UUID=1 ds=nocloud;s=/x cc: a end_cc\n}\n";
+        assert_eq!(kernel_arguments(menu), ["ds=nocloud;s=/x", "cc:"]);
     }
 
     #[test]

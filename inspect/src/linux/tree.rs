@@ -107,6 +107,14 @@ impl Tree {
         self.ext.symlink_metadata(path).is_ok()
     }
 
+    /// True for a unit of systemd that is masked: a link that leads nowhere.
+    pub(super) fn is_masked(&self, unit: &str) -> bool {
+        let link = self
+            .ext
+            .read_link(format!("/etc/systemd/system/{unit}").as_str());
+        link.is_ok_and(|target| target.to_str() == Ok("/dev/null"))
+    }
+
     /// A text file; what is not UTF-8 in it is replaced.
     pub(super) fn text(&self, path: &str) -> Option<String> {
         let content = match self.ext.metadata(path) {

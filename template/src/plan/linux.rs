@@ -1,11 +1,11 @@
 //! The steps of a Linux system: name, identities, network, accounts, files, first boot.
 
-use super::{Draft, files, identity, linux_title, network, obstacles};
+use super::{Draft, cloud_init, files, linux_title, network, obstacles};
 use crate::findings::LinuxFindings;
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
-use crate::schema::{LinuxMethod, Regenerate, User, group_name, password_name};
-use crate::step::{Action, Group, Nic, OnExists};
+use crate::schema::{Regenerate, User, group_name, password_name};
+use crate::step::{Action, Group, Kept, Nic, OnExists};
 
 pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
     let title = linux_title(linux);
@@ -13,30 +13,14 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
         return;
     }
     let settings = draft.template().linux.clone().unwrap_or_default();
-    let cloud_init = match settings.method {
-        LinuxMethod::Auto => linux.cloud_init,
-        LinuxMethod::CloudInit => {
-            if !linux.cloud_init {
-                draft.refuse(format!(
-                    "{title}: linux.method is cloud-init, and the image has none that is enabled; use method = \"auto\""
-                ));
-            }
-            true
-        }
-        LinuxMethod::Files => {
-            if linux.cloud_init {
-                draft.note("cloud-init is enabled on the image and may undo name and network at the next start");
-            }
-            false
-        }
-    };
     draft.grow();
     let name = hostname(draft);
     let nics = network::nics(draft);
+    let by_seed = cloud_init::by_seed(draft, linux, &title, &name, &nics);
     if name.is_none() && nics.is_empty() && draft.template().network.suffix.is_some() {
         draft.note("network.suffix is left out: it goes with a name, or with network.mode = \"dhcp\" or \"static\"");
     }
-    if !cloud_init && let Some((name, fqdn)) = &name {
+    if !by_seed && let Some((name, fqdn)) = &name {
         draft.offline(
             "linux.hostname",
             format!("its name is {}", fqdn.as_ref().unwrap_or(name)),
@@ -66,10 +50,16 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
             },
         );
     }
-    if cloud_init {
-        seed(draft, linux, name, nics);
+    if by_seed {
+        cloud_init::seed(draft, linux, name, nics);
     } else {
+        let mut keeps = Vec::new();
+        keeps.extend(name.map(|_| Kept::Name));
+        keeps.extend((!nics.is_empty()).then_some(Kept::Network));
+        keeps.extend((!draft.template().users.is_empty()).then_some(Kept::Accounts));
+        keeps.extend(keys.then_some(Kept::HostKeys));
         cards(draft, linux, &title, nics);
+        cloud_init::keeps(draft, linux, keeps);
     }
     for (number, user) in (1usize..).zip(&draft.template().users) {
         account(draft, linux, &title, number, user);
@@ -100,40 +90,6 @@ fn hostname(draft: &mut Draft<'_>) -> Option<(String, Option<String>)> {
         .as_ref()
         .map(|suffix| format!("{name}.{suffix}"));
     Some((name.to_owned(), fqdn))
-}
-
-/// Where cloud-init is at home everything it would set again goes through it.
-fn seed(
-    draft: &mut Draft<'_>,
-    linux: &LinuxFindings,
-    name: Option<(String, Option<String>)>,
-    nics: Vec<Nic>,
-) {
-    if name.is_none() && nics.is_empty() {
-        return;
-    }
-    let (hostname, fqdn) = name.map_or((None, None), |(name, fqdn)| (Some(name), fqdn));
-    let mut what: Vec<String> = Vec::new();
-    what.extend(
-        hostname
-            .as_ref()
-            .map(|name| format!("its name is {}", fqdn.as_ref().unwrap_or(name))),
-    );
-    what.extend(
-        nics.iter()
-            .map(|nic| format!("card {} gets {}", nic.mac, network::describe(&nic.config))),
-    );
-    draft.offline(
-        "linux.cloud-init",
-        format!("by cloud-init: {}", what.join(", ")),
-        Action::LinuxCloudInit {
-            partition: linux.partition,
-            hostname,
-            fqdn,
-            nics,
-            instance_id: identity::instance_id(&draft.seed()),
-        },
-    );
 }
 
 fn cards(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, nics: Vec<Nic>) {

@@ -7,6 +7,7 @@
 //!
 //! A template that personalises nothing fits any image. One that does needs exactly one system it can mean.
 
+mod cloud_init;
 mod drivers;
 mod files;
 mod identity;

@@ -157,7 +157,7 @@ pub(crate) fn linux() -> LinuxFindings {
         hostname: "master".into(),
         systemd: true,
         renderers: vec![Renderer::Ifupdown],
-        cloud_init: false,
+        cloud_init: None,
         encrypt_method: Some("yescrypt".into()),
         admin_group: Some("sudo".into()),
         selinux_enforcing: false,

@@ -8,11 +8,12 @@ mod snapshot;
 use case::*;
 use std::fmt::Write as _;
 use template::findings::{
-    Arch, Findings, Obstacle, ProductType, StorageService, System, WindowsFindings,
+    Arch, CloudInit, Findings, Obstacle, ProductType, Setting, StorageService, System,
+    WindowsFindings,
 };
 use template::machine::{CopiedFile, Files, Machine, PciDevice};
 use template::plan::{lines, secrets};
-use template::step::{Action, AfterApply, FirstBootEnd, MachinePlan};
+use template::step::{Action, AfterApply, FirstBootEnd, Kept, MachinePlan};
 
 /// Everything at once.
 fn full(case: Case, copy_to: &str) -> Case {
@@ -92,7 +93,19 @@ fn plans_as_they_are_printed() {
     show("linux, everything", &files);
     show(
         "linux, cloud-init",
-        &with_linux(&format!("{NAME}{STATIC}"), |l| l.cloud_init = true),
+        &with_linux(
+            &format!("{NAME}{STATIC}[linux]\nmethod = 'cloud-init'\n"),
+            |l| l.cloud_init = Some(CloudInit::default()),
+        ),
+    );
+    show(
+        "linux, cloud-init is told to leave things alone",
+        &with_linux(&format!("{NAME}{STATIC}[[user]]\nname = 'lab'\n"), |l| {
+            l.cloud_init = Some(CloudInit {
+                accounts: vec!["ubuntu".into()],
+                ..CloudInit::default()
+            });
+        }),
     );
     show(
         "refused",
@@ -605,13 +618,111 @@ fn first_boot_has_to_be_possible() {
         .refused("it has no systemd, so nothing can run at first boot");
     with_linux("[linux]\nregenerate = []\n", |l| l.systemd = false).fine();
     with_linux("[linux]\nmethod = 'cloud-init'\n", |_| {})
-        .refused("the image has none that is enabled");
-    with_linux("[linux]\nmethod = 'files'\n", |l| l.cloud_init = true)
-        .noted("may undo name and network");
+        .refused("linux.method is cloud-init, and the image has none");
     with_windows(NAME, |w| (w.generalised, w.version) = (true, (5, 1)))
         .refused("answer files are known for");
     with_windows(NAME, |w| (w.generalised, w.arch) = (true, Arch::Other))
         .refused("answer files are known for");
+}
+
+#[test]
+fn cloud_init_is_given_nothing_that_it_would_not_take() {
+    let found = |change: fn(&mut CloudInit)| {
+        let mut found = CloudInit::default();
+        change(&mut found);
+        Some(found)
+    };
+    let seed = format!("{NAME}{STATIC}[linux]\nmethod = 'cloud-init'\n");
+    with_linux(&seed, |l| {
+        l.cloud_init = found(|c| c.disabled_by = Some("/etc/cloud/cloud-init.disabled".into()))
+    })
+    .refused("it is disabled by /etc/cloud/cloud-init.disabled");
+    with_linux(&seed, |l| {
+        l.cloud_init = found(|c| c.network_loses = vec!["x says network:".into()])
+    })
+    .refused("would not take what it is given: x says network:; use linux.method = \"auto\"");
+    with_linux(&seed, |l| {
+        l.cloud_init = found(|c| c.name_loses = vec!["y".into()])
+    })
+    .refused("would not take what it is given: y");
+    // Nothing is said of addresses.
+    let name_only = format!("{NAME}[linux]\nmethod = 'cloud-init'\n");
+    with_linux(&name_only, |l| {
+        l.cloud_init = found(|c| c.network_loses = vec!["x".into()])
+    })
+    .fine();
+
+    let setting = |key: &str, value: &str| Setting {
+        place: "/etc/cloud/cloud.cfg.d/zzzz.cfg".into(),
+        key: key.into(),
+        value: value.into(),
+    };
+    let stronger = |key: &str, value: &str, made: bool| {
+        Some(CloudInit {
+            stronger: vec![setting(key, value)],
+            accounts_made: made,
+            ..CloudInit::default()
+        })
+    };
+    for (key, template) in [
+        ("preserve_hostname", NAME),
+        ("manage_etc_hosts", NAME),
+        ("network", STATIC),
+        ("ip", STATIC),
+    ] {
+        with_linux(template, |l| l.cloud_init = stronger(key, "", false)).refused(&format!(
+            "/etc/cloud/cloud.cfg.d/zzzz.cfg says {key}, which counts more"
+        ));
+        with_linux("[linux]\nregenerate = []\n", |l| {
+            l.cloud_init = stronger(key, "", false)
+        })
+        .fine();
+    }
+    let user = "[[user]]\nname = 'lab'\n";
+    with_linux(user, |l| l.cloud_init = stronger("users", "lab", false))
+        .refused("says users with lab");
+    with_linux(user, |l| l.cloud_init = stronger("users", "lab", true))
+        .noted("makes the account lab again");
+    with_linux(user, |l| l.cloud_init = stronger("users", "ann", false))
+        .noted("makes the account ann again");
+
+    let accounts = |made| {
+        Some(CloudInit {
+            accounts: vec!["ubuntu".into()],
+            accounts_made: made,
+            ..CloudInit::default()
+        })
+    };
+    with_linux(NAME, |l| l.cloud_init = accounts(true))
+        .noted("the distribution's account stays as the master has it, password included: ubuntu");
+    with_linux(NAME, |l| l.cloud_init = accounts(false))
+        .noted("makes the distribution's account at the first start: ubuntu");
+    with_linux(user, |l| l.cloud_init = accounts(false))
+        .noted("makes no accounts of its configuration any more (ubuntu)");
+    // Auto is files wherever cloud-init is, and it is told so.
+    let plan = with_linux(&format!("{NAME}{STATIC}{user}"), |l| {
+        l.cloud_init = accounts(false)
+    })
+    .fine();
+    let kept = plan.steps.iter().find_map(|step| match &step.action {
+        Action::LinuxCloudInitKeeps { keeps, .. } => Some(keeps.clone()),
+        _ => None,
+    });
+    assert_eq!(
+        kept,
+        Some(vec![
+            Kept::Name,
+            Kept::Network,
+            Kept::Accounts,
+            Kept::HostKeys
+        ])
+    );
+    assert!(
+        !plan
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::LinuxCloudInit { .. }))
+    );
 }
 
 #[test]
