@@ -169,6 +169,7 @@ fn capture_options() -> CaptureOptions {
         chunk_log2: 20,
         sector_size: None,
         note: None,
+        set: None,
         password: None,
         created: "2026-01-01T00:00:00Z".into(),
         threads: std::thread::available_parallelism().map_or(2, usize::from),

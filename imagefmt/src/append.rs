@@ -14,7 +14,7 @@ use crate::error::{FormatError, Result};
 use crate::record::RecordKind;
 use crate::tail::COPY_RECORD_BYTES;
 use crate::trailer::{TRAILER_BYTES, Trailer};
-use crate::{Image, Labels, SigningKey};
+use crate::{Image, Labels, RootSignature, sign};
 
 /// Bytes to write to a volume of an image; what lies there or behind belongs to nothing and is cut off first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl<R: ReadAt> Image<R> {
     /// The image with these labels in place of those it has.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] for labels beyond their limits, or an image that was rebuilt in memory.
+    /// [`FormatError::Unwritable`] for labels beyond their limits, or an image that was rebuilt in memory; [`FormatError::ReadOnly`].
     pub fn with_labels(&self, labels: &Labels) -> Result<Addition> {
         let json = labels.to_json()?;
         let record = self
@@ -43,9 +43,11 @@ impl<R: ReadAt> Image<R> {
     /// The image with one more signature over its root.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] for an image that was rebuilt in memory.
-    pub fn with_signature(&self, key: &SigningKey) -> Result<Addition> {
-        let body = key.sign(&self.root);
+    /// [`FormatError::Unwritable`] for an image that was rebuilt in memory, [`FormatError::BadSignature`] for a signature that does
+    /// not hold: it would make an image nobody opens.
+    pub fn with_signature(&self, signature: &RootSignature) -> Result<Addition> {
+        let body = signature.to_body();
+        sign::check(&body, &self.root)?;
         self.addition(self.sealer().pack_open(RecordKind::Signature, &body)?)
     }
 
@@ -55,6 +57,7 @@ impl<R: ReadAt> Image<R> {
                 what: "an image without an end has to be rebuilt first",
             });
         };
+        self.prologue.may_grow()?;
         let sealer = self.sealer();
         let mut bytes = record;
         let copy = self.prologue.as_first().to_bytes();

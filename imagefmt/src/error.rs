@@ -21,6 +21,14 @@ pub enum FormatError {
         /// Newest major version understood here.
         supported: u16,
     },
+    /// The image has features of a later version that forbid to add to it.
+    #[error(
+        "image may be read but not changed: it has features this program does not have: {names}; use a newer one"
+    )]
+    ReadOnly {
+        /// Bits and their names.
+        names: String,
+    },
     /// The image needs a feature this program does not have.
     #[error("image needs features this program does not have: {names}; use a newer one")]
     UnknownFeature {

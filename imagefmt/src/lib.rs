@@ -68,7 +68,7 @@ pub use records::{Record, Records};
 pub use resume::Unfinished;
 pub use scan::Gap;
 pub use seal::{KdfCost, NewPassword, Password};
-pub use sign::{SigningKey, VerifyingKey};
+pub use sign::{RootSignature, SigningKey, VerifyingKey};
 pub use store::{Volume, is_divided};
 pub use table::{Region, TABLE_MAX};
 pub use writer::{DEFAULT_VOLUME_BYTES, VolumeSink, Writer, WriterOptions, Written, volume_name};

@@ -15,6 +15,8 @@ pub(crate) const NAMES_BYTES: usize = ENTRIES * ENTRY_BYTES;
 /// Kinds of numbers that have names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
+    /// Bit of the read-only compatible features.
+    ReadOnly,
     /// Bit of the incompatible features.
     Incompatible,
     /// Type of a record.
@@ -31,8 +33,9 @@ pub(crate) enum Class {
 
 impl Class {
     fn code(self) -> u8 {
-        // 1 and 2 are bits of the compatible and the read-only compatible features, which no message of a reader names.
+        // 1 is a bit of the compatible features, which no message names.
         match self {
+            Self::ReadOnly => 2,
             Self::Incompatible => 3,
             Self::Record => 4,
             Self::Codec => 5,
@@ -45,7 +48,7 @@ impl Class {
     /// The word in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Incompatible => "feature",
+            Self::ReadOnly | Self::Incompatible => "feature",
             Self::Record => "record type",
             Self::Codec => "codec",
             Self::Cipher => "cipher",
@@ -106,11 +109,11 @@ impl Names {
         Name(found.map(|(_, _, name)| name.clone()))
     }
 
-    /// Bits of the incompatible features in words.
-    pub(crate) fn features(&self, bits: u64) -> String {
+    /// Bits of the features of a class in words.
+    pub(crate) fn features(&self, class: Class, bits: u64) -> String {
         let words: Vec<String> = (0..64)
             .filter(|bit| bits >> bit & 1 == 1)
-            .map(|bit| format!("bit {bit}{}", self.name(Class::Incompatible, bit)))
+            .map(|bit| format!("bit {bit}{}", self.name(class, bit)))
             .collect();
         words.join(", ")
     }
@@ -129,7 +132,10 @@ mod tests {
         bytes[96..98].copy_from_slice(&[4, 11]);
         bytes[128..].fill(b'x');
         let names = Names::parse(&bytes);
-        assert_eq!(names.features(1 << 5 | 1 << 9), "bit 5 (delta), bit 9");
+        assert_eq!(
+            names.features(Class::Incompatible, 1 << 5 | 1 << 9),
+            "bit 5 (delta), bit 9"
+        );
         for number in [9, 10, 11] {
             assert_eq!(names.name(Class::Record, number).to_string(), "");
         }

@@ -51,6 +51,7 @@ pub(crate) const BLOCK_LOG2: u8 = 12;
 const _: () = assert!(1 << BLOCK_LOG2 == MASK_BLOCK);
 
 const UUID_AT: usize = 40;
+const VOLUME_AT: usize = 56;
 const SLOTS_AT: usize = 256;
 const NAMES_AT: usize = SLOTS_AT + SLOTS * SLOT_BYTES;
 const HASH_AT: usize = PROLOGUE_BYTES - 32;
@@ -66,6 +67,16 @@ pub(crate) struct Prologue {
     pub(crate) slots: Vec<KeySlot>,
     /// Names of what later versions added.
     pub(crate) names: Names,
+    /// What it says besides; nothing in an image that this version makes.
+    pub(crate) beyond: Option<Box<Beyond>>,
+}
+
+/// The bytes of a prologue of a later minor version, volume number and hash zero: what is added to the image repeats them as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    bytes: [u8; PROLOGUE_BYTES],
+    /// Read-only compatible features.
+    read_only: u64,
 }
 
 impl Prologue {
@@ -81,7 +92,32 @@ impl Prologue {
         }
     }
 
+    /// Refuses to add anything to an image that has features of which a writer has to know.
+    ///
+    /// # Errors
+    /// [`FormatError::ReadOnly`].
+    pub(crate) fn may_grow(&self) -> Result<()> {
+        match &self.beyond {
+            Some(beyond) if beyond.read_only != 0 => Err(FormatError::ReadOnly {
+                names: self.names.features(Class::ReadOnly, beyond.read_only),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn to_bytes(&self) -> [u8; PROLOGUE_BYTES] {
+        let mut bytes = match &self.beyond {
+            Some(beyond) => beyond.bytes,
+            None => self.own_bytes(),
+        };
+        bytes[VOLUME_AT..VOLUME_AT + 4].copy_from_slice(&self.volume.to_le_bytes());
+        let hash = blake3::hash(&bytes[..HASH_AT]);
+        bytes[HASH_AT..].copy_from_slice(hash.as_bytes());
+        bytes
+    }
+
+    /// What this version says, volume number and hash zero.
+    fn own_bytes(&self) -> [u8; PROLOGUE_BYTES] {
         let mut out = Vec::with_capacity(PROLOGUE_BYTES);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&MAJOR.to_le_bytes());
@@ -99,7 +135,8 @@ impl Prologue {
         );
         debug_assert_eq!(out.len(), UUID_AT);
         out.extend_from_slice(&self.image_uuid);
-        out.extend_from_slice(&self.volume.to_le_bytes());
+        debug_assert_eq!(out.len(), VOLUME_AT);
+        out.extend_from_slice(&[0; 4]);
         out.push(self.geometry.chunk_log2);
         out.push(u8::try_from(self.slots.len()).unwrap_or(u8::MAX));
         out.extend_from_slice(&[HASH_BLAKE3, BLOCK_LOG2]);
@@ -112,9 +149,7 @@ impl Prologue {
         }
         out.resize(NAMES_AT, 0);
         out.extend_from_slice(&self.names.to_bytes());
-        out.resize(HASH_AT, 0);
-        let hash = blake3::hash(&out);
-        out.extend_from_slice(hash.as_bytes());
+        out.resize(PROLOGUE_BYTES, 0);
         let mut bytes = [0; PROLOGUE_BYTES];
         bytes.copy_from_slice(&out);
         bytes
@@ -152,14 +187,14 @@ impl Prologue {
             return Err(fields.damaged("its length is not 4096"));
         }
         let compat = fields.u64()?;
-        let _read_only = fields.u64()?;
+        let read_only = fields.u64()?;
         let incompat = fields.u64()?;
         let names = Names::parse(&bytes[NAMES_AT..NAMES_AT + NAMES_BYTES]);
         let bits = incompat & !INCOMPAT_KNOWN;
         if bits != 0 {
             return Err(FormatError::UnknownFeature {
                 bits,
-                names: names.features(bits),
+                names: names.features(Class::Incompatible, bits),
             });
         }
         let image_uuid = fields.array()?;
@@ -191,14 +226,22 @@ impl Prologue {
         let slots = (0..slot_count)
             .map(|_| KeySlot::parse(&fields.array()?))
             .collect::<Result<_>>()?;
-        Ok(Self {
+        let mut prologue = Self {
             geometry,
             image_uuid,
             volume,
             divided: compat & COMPAT_VOLUMES != 0,
             slots,
             names,
-        })
+            beyond: None,
+        };
+        let mut bytes = [0; PROLOGUE_BYTES];
+        bytes[..HASH_AT].copy_from_slice(&covered[..HASH_AT]);
+        bytes[VOLUME_AT..VOLUME_AT + 4].fill(0);
+        if prologue.own_bytes() != bytes {
+            prologue.beyond = Some(Box::new(Beyond { bytes, read_only }));
+        }
+        Ok(prologue)
     }
 
     pub(crate) fn identity(&self) -> [u8; 32] {

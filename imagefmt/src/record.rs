@@ -208,7 +208,10 @@ impl Header {
             stored_hash: fields.array()?,
             aad,
         };
-        fields.zeros(12)?;
+        // A later version may say something there of its own types.
+        if !foreign {
+            fields.zeros(12)?;
+        }
         header.check(geometry, &damaged)?;
         Ok(header)
     }

@@ -49,6 +49,8 @@ pub struct Records<R> {
     gaps: Vec<Gap>,
     refused: Vec<(Position, FormatError)>,
     trailing: u64,
+    /// Place of a record of this image right behind its end.
+    addition: Option<Position>,
 }
 
 impl<R: ReadAt> Records<R> {
@@ -77,8 +79,20 @@ impl<R: ReadAt> Records<R> {
                 id: header.id,
             });
         }
-        let (mut gaps, refused) = (scan.gaps, scan.refused);
+        let (mut gaps, mut refused) = (scan.gaps, scan.refused);
         let trailing = behind_the_end(&store, &prologue, &mut gaps);
+        let mut addition = None;
+        if let Ok((_, at)) = store.trailer(&prologue) {
+            let end = Position {
+                offset: at.offset.saturating_add(TRAILER_BYTES as u64),
+                ..at
+            };
+            let behind = records.iter().map(|record| record.position);
+            addition = behind.into_iter().find(|position| *position == end);
+            // What lies there belongs to no image.
+            records.retain(|record| record.position < end);
+            refused.retain(|(position, _)| *position < end);
+        }
         Ok(Self {
             store,
             prologue,
@@ -86,6 +100,7 @@ impl<R: ReadAt> Records<R> {
             gaps,
             refused,
             trailing,
+            addition,
         })
     }
 
@@ -111,6 +126,11 @@ impl<R: ReadAt> Records<R> {
     #[must_use]
     pub fn trailing(&self) -> u64 {
         self.trailing
+    }
+
+    /// Place of labels or a signature right behind the end that no trailer follows, so that they count for nothing.
+    pub(crate) fn lost_addition(&self) -> Option<Position> {
+        self.addition
     }
 
     /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.

@@ -44,6 +44,7 @@ impl Unfinished {
                 what: "a divided image is not gone on with",
             });
         }
+        prologue.may_grow()?;
         let keys = unlock(&prologue, password)?;
         let mut saved = Saved::new(keys.clone())?;
         let mut at = Position {

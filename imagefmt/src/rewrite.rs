@@ -45,6 +45,8 @@ impl<R: ReadAt> Image<R> {
     fn undivided(&self) -> Prologue {
         Prologue {
             divided: false,
+            // A copy leaves out what this version does not know.
+            beyond: None,
             ..self.prologue.as_first()
         }
     }

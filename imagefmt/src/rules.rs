@@ -29,6 +29,11 @@ impl<R: ReadAt> Records<R> {
                 _ => None,
             });
         let mut faults: Vec<_> = strange.collect();
+        faults.extend(self.lost_addition().map(|at| FormatError::Damaged {
+            what: "addition behind the end",
+            offset: at.offset,
+            reason: "labels or a signature were cut or are damaged, and count for nothing; add them again",
+        }));
         if self.gaps().is_empty() && self.refused().is_empty() {
             self.order(&mut faults);
             self.counts(&mut faults);

@@ -41,14 +41,34 @@ impl SigningKey {
         VerifyingKey(self.0.verifying_key().to_bytes())
     }
 
+    /// The signature over the root of an image.
+    #[must_use]
+    pub fn sign(&self, root: &Root) -> RootSignature {
+        RootSignature {
+            key: self.public(),
+            bytes: self.0.sign(&message(root)).to_bytes(),
+        }
+    }
+}
+
+/// A signature over the root of an image, and the key that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootSignature {
+    /// Public key it holds under.
+    pub key: VerifyingKey,
+    /// The signature.
+    pub bytes: [u8; SIGNATURE_BYTES],
+}
+
+impl RootSignature {
     /// Body of a SIG record.
-    pub(crate) fn sign(&self, root: &Root) -> Vec<u8> {
+    pub(crate) fn to_body(self) -> Vec<u8> {
         let mut body = Vec::new();
         for field in [ED25519, 32, 64, 0] {
             body.extend_from_slice(&field.to_le_bytes());
         }
-        body.extend_from_slice(&self.public().0);
-        body.extend_from_slice(&self.0.sign(&message(root)).to_bytes());
+        body.extend_from_slice(&self.key.0);
+        body.extend_from_slice(&self.bytes);
         body
     }
 }

@@ -271,6 +271,7 @@ impl<W: Write> Writer<W> {
         let mut writer = Self {
             sink: Some(sink),
             prologue: Prologue {
+                beyond: None,
                 geometry,
                 image_uuid,
                 volume: 0,
@@ -441,7 +442,7 @@ impl<W: Write> Writer<W> {
         let mut tail = Vec::new();
         let kept = std::mem::take(&mut self.signatures).into_iter();
         let kept = kept.filter(|body| sign::check(body, &root).is_ok());
-        for body in kept.chain(key.map(|key| key.sign(&root))) {
+        for body in kept.chain(key.map(|key| key.sign(&root).to_body())) {
             tail.extend(self.sealer.pack_open(RecordKind::Signature, &body)?);
         }
         if !self.labels.is_empty() {

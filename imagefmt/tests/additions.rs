@@ -93,7 +93,8 @@ fn several_sign_and_a_copy_keeps_what_fits() {
         let keys = [1, 2].map(|byte| SigningKey::from_bytes(&[byte; 32]));
         let mut now = bytes;
         for key in &keys {
-            let addition = open(&now, word).unwrap().with_signature(key).unwrap();
+            let image = open(&now, word).unwrap();
+            let addition = image.with_signature(&key.sign(&image.root())).unwrap();
             now = added(&now, &addition);
         }
         let addition = open(&now, word)

@@ -13,68 +13,19 @@ mod common;
 #[allow(dead_code, unreachable_pub, reason = "other tests use the rest")]
 mod forge;
 
+#[path = "common/verdict.rs"]
+#[allow(dead_code, unreachable_pub, reason = "other tests use the rest")]
+mod verdict;
+
 use common::*;
 use forge::{Forge, plain_record, signature};
 use imagefmt::*;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use verdict::{fixtures, verdict};
 
 const MODULES: &str = "blake3, zstandard, nacl.signing, argon2.low_level";
-
-/// What this crate says of an image, in the words of the other reader.
-fn verdict(bytes: &[u8], word: Option<&str>) -> Value {
-    let Ok(image) = open(bytes, word) else {
-        return json!({ "opens": false });
-    };
-    let manifest = image.manifest();
-    let mut disk = vec![0; manifest.geometry.disk_size as usize];
-    let chunks = contents(&image).ok();
-    for (entry, (_, used)) in manifest.entries.iter().zip(chunks.iter().flatten()) {
-        let base = manifest.geometry.chunk_offset(entry.chunk) as usize;
-        let mut rest = used.as_slice();
-        for run in entry.mask.runs() {
-            let (piece, tail) = rest.split_at((run.end - run.start) as usize);
-            disk[base + run.start as usize..base + run.end as usize].copy_from_slice(piece);
-            rest = tail;
-        }
-    }
-    for region in &manifest.table {
-        let start = region.offset as usize;
-        disk[start..start + region.bytes.len()].copy_from_slice(&region.bytes);
-    }
-    let records = Records::walk(volume(bytes)).unwrap();
-    let behind = records.trailing();
-    let mut scratch = Vec::new();
-    let whole = records.gaps().is_empty()
-        && records.damaged_prologues().is_empty()
-        && records.faults().is_empty()
-        && image.disagreements(&records).is_empty()
-        && chunks.is_some()
-        && records
-            .records()
-            .iter()
-            .all(|record| records.check(record.position, &mut scratch).is_ok());
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let labels: serde_json::Map<_, _> = image
-        .labels()
-        .iter()
-        .map(|(name, text)| (name.to_owned(), text.into()))
-        .collect();
-    json!({
-        "opens": true,
-        "root": image.root().to_string(),
-        "content": manifest.content_root().to_string(),
-        "chunks": manifest.entries.len(),
-        "used": manifest.used_bytes(),
-        "signers": image.signers().iter().map(|key| hex(&key.0)).collect::<Vec<_>>(),
-        "labels": labels,
-        "disk": chunks.map(|_| blake3::hash(&disk).to_string()),
-        "whole": whole,
-        // Where something is damaged there are gaps of another kind.
-        "behind": if whole { behind } else { 0 },
-    })
-}
 
 /// The Python to ask, when it has what the reader needs; the one that `DISKCAST_PYTHON` names has to.
 fn python() -> Option<String> {
@@ -92,20 +43,27 @@ fn python() -> Option<String> {
 }
 
 /// Asks the other reader about these files at once, and holds each answer against ours.
-fn compare(python: &str, word: Option<&str>, images: &[(String, PathBuf)]) {
+fn compare(python: &str, word: Option<&str>, images: &[(String, Vec<PathBuf>)]) {
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader.py");
     let out = Command::new(python)
         .arg(reader)
         .args(word.iter().flat_map(|word| ["--password", word]))
-        .args(images.iter().map(|(_, path)| path))
+        .args(images.iter().map(|(_, paths)| {
+            let paths: Vec<_> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+            paths.join(",")
+        }))
         .output()
         .unwrap();
     let said = String::from_utf8(out.stdout).unwrap();
     let told = String::from_utf8_lossy(&out.stderr);
     assert_eq!(said.lines().count(), images.len(), "{told}");
-    for ((name, path), line) in images.iter().zip(said.lines()) {
+    for ((name, paths), line) in images.iter().zip(said.lines()) {
         let theirs: Value = serde_json::from_str(line).unwrap();
-        let ours = verdict(&std::fs::read(path).unwrap(), word);
+        let files: Vec<_> = paths
+            .iter()
+            .map(|path| std::fs::read(path).unwrap())
+            .collect();
+        let ours = verdict(&files, word);
         let mut held = theirs.clone();
         if let Some(fields) = held.as_object_mut() {
             fields.remove("why");
@@ -122,10 +80,10 @@ fn compare(python: &str, word: Option<&str>, images: &[(String, PathBuf)]) {
     }
 }
 
-fn put(folder: &Path, name: &str, bytes: &[u8]) -> (String, PathBuf) {
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> (String, Vec<PathBuf>) {
     let path = folder.join(format!("{name}.dcimg"));
     std::fs::write(&path, bytes).unwrap();
-    (name.to_owned(), path)
+    (name.to_owned(), vec![path])
 }
 
 #[test]
@@ -133,15 +91,15 @@ fn every_fixture() {
     let Some(python) = python() else {
         return;
     };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/image");
-    let mut images: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .map(|path| (path.display().to_string(), path))
-        .collect();
-    images.sort();
-    assert!(images.len() > 30);
-    compare(&python, None, &images);
+    let (locked, open): (Vec<_>, Vec<_>) = fixtures().into_iter().partition(|f| f.2.is_some());
+    assert!(open.len() > 45 && locked.len() > 2);
+    for (word, images) in [(None, open), (Some(verdict::WORD), locked)] {
+        let images: Vec<_> = images
+            .into_iter()
+            .map(|(name, paths, _)| (name, paths))
+            .collect();
+        compare(&python, word, &images);
+    }
 }
 
 #[test]
@@ -170,7 +128,7 @@ fn images_of_every_form() {
             let addition = match step {
                 0 => image.with_labels(&labels).unwrap(),
                 _ => image
-                    .with_signature(&SigningKey::from_bytes(&[step; 32]))
+                    .with_signature(&SigningKey::from_bytes(&[step; 32]).sign(&image.root()))
                     .unwrap(),
             };
             bytes.extend_from_slice(&addition.bytes);

@@ -10,6 +10,7 @@ reader.py [--password WORD] IMAGE[,VOLUME2,...] ...      prints one line of JSON
 """
 
 import json
+import re
 import struct
 import sys
 import unicodedata
@@ -239,7 +240,7 @@ class Image:
                     slot[56:104], self.prologue.identity() + slot[:32], slot[32:56], key)
             except nacl.exceptions.CryptoError:
                 continue
-            uses = ("record", "content id", "nonce")
+            uses = ("record", "content id")
             return {use: derive(f"diskcast image {use} key 1", image) for use in uses}
         raise Refused("wrong password" if tried else "no password, or no slot for one")
 
@@ -258,9 +259,6 @@ class Image:
                 stored, record.header[:96], record.nonce, self.keys["record"])
         except nacl.exceptions.CryptoError:
             raise Damaged("decryption") from None
-        seed = record.header[:40] + bytes(24) + record.header[64:96] + body
-        if blake3.blake3(seed, key=self.keys["nonce"]).digest(24) != record.nonce:
-            raise Damaged("nonce")
         return body
 
     def plain(self, volume, record):
@@ -343,7 +341,7 @@ class Image:
             at += record.length
             try:
                 if record.kind == LABELS:
-                    self.labels = json.loads(self.plain(len(self.volumes) - 1, record))
+                    self.labels = labels_of(self.plain(len(self.volumes) - 1, record))
                     continue
                 body = record.stored(data) if record.kind == SIG else b""
             except Damaged:
@@ -412,6 +410,7 @@ class Image:
             while at < len(data):
                 if number == len(self.volumes) - 1 and at == self.trailer_at + 256:
                     self.behind += len(data) - at
+                    self.look_behind(data, at)
                     break
                 try:
                     record = Record(data, at)
@@ -433,6 +432,16 @@ class Image:
         if total - sum(grown) != self.trailer["total"]:
             self.faults.append("total")
         return found, gap
+
+    def look_behind(self, data, at):
+        """A record of the image right behind its end is an addition that no trailer follows."""
+        try:
+            record = Record(data, at)
+            record.validate(self.prologue)
+        except Damaged:
+            return
+        if at + record.length <= len(data):
+            self.faults.append("addition")
 
     def check(self):
         found, gap = self.walk()
@@ -474,6 +483,20 @@ def runs(mask, size):
     for block in range(-(-size // 4096)):
         if mask[block // 8] >> block % 8 & 1:
             yield block * 4096, min(size, block * 4096 + 4096)
+
+
+def labels_of(data):
+    try:
+        labels = json.loads(data)
+    except ValueError:
+        return {}
+    if not isinstance(labels, dict) or len(labels) > 64:
+        return {}
+    for name, text in labels.items():
+        fits = isinstance(text, str) and len(text.encode()) <= 4096
+        if not fits or not re.fullmatch("[a-z0-9._-]{1,64}", name):
+            return {}
+    return labels
 
 
 def parse_table(data, prologue):

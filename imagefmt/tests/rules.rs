@@ -1,7 +1,7 @@
 //! Every rule of the format as a small image that keeps it or breaks it, with what a reader has to say.
 //!
 //! The images are made by a writer of their own (`common/forge.rs`) and lie in `fixtures/image/`, byte for byte, for readers in
-//! other languages and for every later version. `DISKCAST_MAKE_FIXTURES=1` writes them again.
+//! other languages and for every later version. `DISKCAST_MAKE_FIXTURES=1` writes those that are not there; none is ever changed.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -72,6 +72,21 @@ fn full(error: &FormatError) -> String {
 
 /// Name, image, what is said of it.
 type Case = (&'static str, Vec<u8>, Vec<&'static str>);
+
+fn room() -> Labels {
+    let mut labels = Labels::default();
+    labels.set("room", "Lab Ä").unwrap();
+    labels
+}
+
+/// An image with an addition behind its end.
+fn added(add: &dyn Fn(&Image<&[u8]>) -> Addition) -> Vec<u8> {
+    let mut bytes = Forge::default().bytes();
+    let addition = add(&open(&bytes, None).unwrap());
+    assert_eq!(addition.offset, bytes.len() as u64);
+    bytes.extend(addition.bytes);
+    bytes
+}
 
 fn cases() -> Vec<Case> {
     let good = Forge::default;
@@ -149,7 +164,112 @@ fn cases() -> Vec<Case> {
             without_head,
             vec!["check: prologue of volume 1"],
         ),
+        (
+            "later-minor-version",
+            forged(&|f| {
+                f.head = vec![
+                    (10, vec![7]),
+                    (16, vec![0x80]),
+                    (68, vec![1, 2, 3, 4]),
+                    (80, b"said by a later version".to_vec()),
+                    (256, vec![0x5a; 256]),
+                    (2304, b"\x63\x01a class nobody knows".to_vec()),
+                    (2336, b"\x04\x82\xff\xfe no text".to_vec()),
+                    (3072, b"and more".to_vec()),
+                ];
+            }),
+            vec![],
+        ),
+        (
+            "read-only-feature",
+            forged(&|f| {
+                f.head = vec![(24, vec![8])];
+                f.names.push((2, 3, "sums of volumes"));
+            }),
+            vec![],
+        ),
+        (
+            "optional-record-that-says-more",
+            forged(&|f| {
+                f.before.push(with_header_byte(strange(130), 115, 1));
+                f.before.push(with_header_byte(strange(131), 10, 9));
+                f.before.push(with_header_byte(strange(132), 12, 9));
+            }),
+            vec![
+                "check: passed over: 1 of record type 130",
+                "check: passed over: 1 of record type 131",
+                "check: passed over: 1 of record type 132",
+            ],
+        ),
+        (
+            "labels",
+            forged(&|f| {
+                f.behind
+                    .push(plain_record(8, "{\"room\":\"Lab Ä\"}".as_bytes()));
+            }),
+            vec![],
+        ),
+        (
+            "labels-that-make-no-sense",
+            forged(&|f| {
+                f.behind.push(plain_record(8, br#"{"room":"Lab A"}"#));
+                f.behind.push(plain_record(8, br#"["no object"]"#));
+            }),
+            vec![],
+        ),
+        (
+            "labels-added",
+            added(&|image| image.with_labels(&room()).unwrap()),
+            vec![],
+        ),
+        (
+            "signature-added",
+            added(&|image| {
+                let key = SigningKey::from_bytes(&[9; 32]);
+                image.with_signature(&key.sign(&image.root())).unwrap()
+            }),
+            vec![],
+        ),
+        (
+            "addition-that-was-cut",
+            {
+                let mut bytes = added(&|image| image.with_labels(&room()).unwrap());
+                bytes.truncate(bytes.len() - 100);
+                bytes
+            },
+            vec![
+                "check: addition behind the end at byte 23168 is damaged: labels or a signature were cut or are damaged, and count for nothing; add them again",
+                "check: 4572 bytes behind the end",
+            ],
+        ),
         // What it refuses when it opens the image.
+        (
+            "another-major-version",
+            forged(&|f| f.head = vec![(8, vec![2])]),
+            vec![
+                "open: image format 2 is newer than 1, the newest this program reads",
+                "check: image format 2 is newer than 1, the newest this program reads",
+            ],
+        ),
+        (
+            "another-hash-of-ids",
+            forged(&|f| {
+                f.head = vec![(62, vec![2])];
+                f.names.push((7, 2, "sha3"));
+            }),
+            vec![
+                "open: hash 2 (sha3) is not known to this program; use a newer one",
+                "check: hash 2 (sha3) is not known to this program; use a newer one",
+            ],
+        ),
+        (
+            "another-block-size",
+            forged(&|f| f.head = vec![(63, vec![13])]),
+            vec![
+                "open: used-block size exponent is 13, the limit is 12",
+                "check: used-block size exponent is 13, the limit is 12",
+            ],
+        ),
         (
             "unknown-feature",
             forged(&|f| {
@@ -313,6 +433,19 @@ fn cases() -> Vec<Case> {
             ],
         ),
         (
+            "meta-is-not-first",
+            forged(&|f| f.first.push(strange(130))),
+            vec![
+                "check: record of an unknown type at byte 4096 is damaged: the first record is not the description (META)",
+                "check: passed over: 1 of record type 130",
+            ],
+        ),
+        (
+            "two-indexes",
+            forged(&|f| f.before.push(plain_record(4, b"another"))),
+            vec!["check: index at byte 17920 is damaged: an image has one"],
+        ),
+        (
             "two-tables",
             forged(&|f| {
                 let mut body = 1u32.to_le_bytes().to_vec();
@@ -382,8 +515,8 @@ fn every_rule_is_kept_or_said_to_be_broken() {
     let mut wrong = Vec::new();
     for (name, bytes, expected) in cases() {
         let path = folder().join(format!("{name}.dcimg"));
-        if make {
-            std::fs::create_dir_all(folder()).unwrap();
+        // What is there is frozen.
+        if make && !path.exists() {
             std::fs::write(&path, &bytes).unwrap();
         }
         let stored = std::fs::read(&path).unwrap_or_default();
@@ -573,7 +706,6 @@ fn copies_of_the_prologue_stand_in_for_the_first() {
     assert_eq!(UUID, *b"0123456789abcdef");
 }
 
-/// The worked example of the document is the fixture, byte for byte.
 #[test]
 fn a_rebuild_lists_no_chunk_that_cannot_be_read() {
     let bytes = std::fs::read(folder().join("table-bytes-in-a-chunk.dcimg")).unwrap();
@@ -584,6 +716,43 @@ fn a_rebuild_lists_no_chunk_that_cannot_be_read() {
     assert_eq!(contents(&rebuilt.image).unwrap().len(), before - 1);
 }
 
+/// What is added to an image of a later minor version repeats its prologue as it is, and nothing is added where that is forbidden.
+#[test]
+fn a_later_version_is_not_made_this_one_by_adding_to_it() {
+    let read = |name: &str| std::fs::read(folder().join(format!("{name}.dcimg"))).unwrap();
+    let mut bytes = read("later-minor-version");
+    let addition = open(&bytes, None).unwrap().with_labels(&room()).unwrap();
+    bytes.extend(addition.bytes);
+    let copy = bytes.len() - 256 - 4096;
+    assert!(
+        bytes[..4096] == bytes[copy..copy + 4096],
+        "another prologue"
+    );
+    assert!(passes_standard(&bytes));
+    let mut without_head = bytes.clone();
+    without_head[..4096].fill(0);
+    let image = open(&without_head, None).unwrap();
+    assert_eq!(image.labels(), &room());
+
+    let bytes = read("read-only-feature");
+    let error = open(&bytes, None).unwrap().with_labels(&room());
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "image may be read but not changed: it has features this program does not have: bit 3 (sums of volumes); use a newer one"
+    );
+    let unfinished = Unfinished::read(bytes.as_slice(), bytes.len() as u64, None, 3);
+    assert!(matches!(unfinished, Err(FormatError::ReadOnly { .. })));
+    // A copy is an image of this version.
+    let image = open(&bytes, None).unwrap();
+    let mut writer = image.copy_writer(Vec::new()).unwrap();
+    writer.copy(&image, None, |_| true).unwrap();
+    let copy = writer.finish().unwrap().sink;
+    let copy = open(&copy, None).unwrap();
+    assert_eq!(copy.root(), image.root());
+    copy.with_labels(&room()).unwrap();
+}
+
+/// The worked example of the document is the fixture, byte for byte.
 #[test]
 fn the_hex_in_the_document_is_that_of_the_fixture() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/image-format.md");

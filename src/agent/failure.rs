@@ -15,6 +15,11 @@ impl From<DiskError> for Failure {
 }
 
 impl Failure {
+    /// True for a disk that does not give its bytes.
+    pub(super) fn is_of_reading(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_of_reading())
+    }
+
     /// The sentence for the technician, with what to try.
     pub(super) fn reason(&self) -> String {
         match self {

@@ -314,6 +314,7 @@ mod tests {
             chunk_log2: 20,
             sector_size: None,
             note: None,
+            set: None,
             password: None,
             created: "2026-01-01T00:00:00Z".into(),
             threads: 1,

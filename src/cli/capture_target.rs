@@ -49,6 +49,7 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
         time_limit_seconds: remote.time_limit,
         name: remote.name.clone(),
         note: args.note.clone(),
+        set: args.set(),
         password: word.map(|word| word.to_string()),
         wishes: CaptureWishes {
             level: args.level,
@@ -222,11 +223,10 @@ fn failure(summary: &Summary) -> ApiError {
         return ApiError::new(ErrorCode::Refused, format!("{name}: {reason}"))
             .hint("nothing was captured");
     }
-    ApiError::new(
-        ErrorCode::TargetsFailed,
-        format!("{name}: {}: {reason}", target.state),
-    )
-    .hint(format!(
-        "what was taken in is kept: diskcast job retry {id} goes on with it"
-    ))
+    let hint = match target.done_bytes {
+        0 => format!("nothing was captured; diskcast job retry {id} tries it again"),
+        _ => format!("what was taken in is kept: diskcast job retry {id} goes on with it"),
+    };
+    let text = format!("{name}: {}: {reason}", target.state);
+    ApiError::new(ErrorCode::TargetsFailed, text).hint(hint)
 }

@@ -200,6 +200,7 @@ fn capture_and_check(master: &Path, image: &Path) -> Result<Captured, ApiError> 
         chunk_log2: imagefmt::DEFAULT_CHUNK_LOG2,
         sector_size: None,
         note: Some("diskcast demo".into()),
+        set: None,
         password: None,
         created: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")

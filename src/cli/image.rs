@@ -4,19 +4,20 @@ use super::deploy_options::{End, limit};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::secret::read_password;
-use super::{image_locked, image_rebuild, image_restore, image_words};
+use super::signing_key::Asking;
+use super::{image_info, image_rebuild, image_restore, image_verify, image_words};
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
+use crate::console::naming::is_valid_name;
 use crate::disk::DiskError;
 use crate::disk::capture::{CaptureOptions, capture};
-use crate::disk::check::{Depth, check};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::volumes::VOLUME_MIN;
-use crate::disk::{leftovers, missing, restore, signing};
+use crate::disk::{missing, restore};
 use crate::partition_words::partition_line;
 use crate::units;
 use clap::{Args, Subcommand};
-use imagefmt::{FormatError, Labels, Meta};
+use imagefmt::{DiskSet, FormatError, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -39,12 +40,12 @@ pub enum Command {
     )]
     Capture(CaptureArgs),
     /// Show what an image holds
-    Info(InfoArgs),
+    Info(image_info::InfoArgs),
     /// Check that an image is undamaged
     ///
     /// Without an option every stored byte is read and compared with its hash;
     /// no password is needed for that.
-    Check(CheckArgs),
+    Check(image_verify::CheckArgs),
     /// Show or change the labels of an image
     ///
     /// Labels are words that may change later: the root of the image stays.
@@ -54,7 +55,7 @@ pub enum Command {
     Label(image_words::LabelArgs),
     /// Sign an image, or make a key for that
     #[command(
-        after_help = "Examples:\n  diskcast image sign --new-key lab.key\n  diskcast image sign lab.dcimg --key lab.key\n  diskcast image check lab.dcimg --signed-by dcpk1-..."
+        after_help = "Examples:\n  diskcast image sign --new-key lab.key\n  diskcast image sign lab.dcimg --key lab.key\n  diskcast image sign --new-key ref:lab\n  diskcast image sign lab.dcimg --key ref:lab\n  diskcast image check lab.dcimg --signed-by dcpk1-..."
     )]
     Sign(image_words::SignArgs),
     /// Save what a damaged image still holds into a new one
@@ -112,6 +113,12 @@ pub struct CaptureArgs {
     /// A remark kept in the image
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
+    /// Name that the images of all disks of one machine share
+    #[arg(long, value_name = "ID", value_parser = set_id, requires = "disk_number")]
+    set: Option<String>,
+    /// Number of this disk in its machine, from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "set")]
+    disk_number: Option<u32>,
     /// Encrypt with the password in this file
     #[arg(long, value_name = "FILE")]
     pub(super) password_file: Option<PathBuf>,
@@ -162,50 +169,17 @@ pub struct RemoteArgs {
     pub(super) decline: bool,
 }
 
-/// Options of `image info`.
-#[derive(Debug, Args)]
-pub struct InfoArgs {
-    /// Image
-    image: PathBuf,
-    /// Password of an encrypted image
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-}
-
-/// Options of `image check`.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// Image
-    image: PathBuf,
-    /// Structure only: seconds, whatever the size
-    #[arg(long, conflicts_with = "deep")]
-    quick: bool,
-    /// Decompress every chunk and compare its content hash
-    #[arg(long)]
-    deep: bool,
-    /// Password of an encrypted image, for --quick and --deep
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// Public key that has to have signed the image, or the file with it (may be
-    /// repeated)
-    #[arg(long, value_name = "KEY")]
-    signed_by: Vec<String>,
-    /// Worker threads [default: all processors]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// As the exit codes of DESIGN section 10 say.
-pub fn run(command: Command, out: &Output) -> Result<(), ApiError> {
+pub(super) fn run(command: Command, out: &Output, context: Asking<'_>) -> Result<(), ApiError> {
     match command {
         Command::Capture(args) => run_capture(&args, out),
-        Command::Info(args) => run_info(&args, out),
-        Command::Check(args) => run_check(&args, out),
+        Command::Info(args) => image_info::run(&args, out),
+        Command::Check(args) => image_verify::run(&args, out, context),
         Command::Label(args) => image_words::label(&args, out),
-        Command::Sign(args) => image_words::sign(&args, out),
+        Command::Sign(args) => image_words::sign(&args, out, context),
         Command::Rebuild(args) => image_rebuild::run(&args, out),
         Command::Restore(args) => image_restore::run(&args, out),
     }
@@ -218,6 +192,14 @@ impl Command {
             Self::Capture(args) if args.remote.target.is_some() => Some(args),
             _ => None,
         }
+    }
+}
+
+impl CaptureArgs {
+    /// Place of the disk among those of its machine, when that was said.
+    pub(super) fn set(&self) -> Option<DiskSet> {
+        let (id, disk) = (self.set.clone()?, self.disk_number?);
+        Some(DiskSet { id, disk })
     }
 }
 
@@ -253,6 +235,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
         chunk_log2: args.chunk_size,
         sector_size: args.sector_size,
         note: args.note.clone(),
+        set: args.set(),
         password: password(args.password_file.as_deref())?,
         created: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -344,119 +327,6 @@ struct CaptureResult<'a> {
     meta: &'a Meta,
 }
 
-fn run_info(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
-    let password = password(args.password_file.as_deref())?;
-    let opened = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()));
-    if let Err(DiskError::Image {
-        source: FormatError::PasswordNeeded,
-        ..
-    }) = opened
-    {
-        return image_locked::show(&args.image, out);
-    }
-    let image = opened.map_err(api_error)?;
-    let manifest = image.manifest();
-    let meta = &manifest.meta;
-    let file_bytes = image.bytes();
-    if out.json() {
-        out.result_json(&InfoResult {
-            schema_version: SCHEMA_VERSION,
-            image: args.image.display().to_string(),
-            root: image.root().to_string(),
-            file_bytes,
-            disk_bytes: manifest.geometry.disk_size,
-            sector_size: manifest.geometry.sector_size,
-            chunk_bytes: manifest.geometry.chunk_size(),
-            chunks: manifest.entries.len(),
-            used_bytes: manifest.used_bytes(),
-            encrypted: image.id_key().is_some(),
-            content_root: manifest.content_root().to_string(),
-            signed_by: image.signers().iter().map(signing::public_text).collect(),
-            labels: image.labels(),
-            meta,
-        });
-        return Ok(());
-    }
-    out.line(format!("image      {}", args.image.display()));
-    out.line(format!("captured   {} by {}", meta.created, meta.tool));
-    if let Some(note) = &meta.note {
-        out.line(format!("note       {note}"));
-    }
-    let source = [
-        meta.source.path.as_str(),
-        &meta.source.model,
-        &meta.source.serial,
-    ]
-    .into_iter()
-    .filter(|part| !part.is_empty())
-    .collect::<Vec<_>>()
-    .join(", ");
-    out.line(format!("master     {source}"));
-    out.line(format!(
-        "disk       {}, sectors of {} bytes, {} table",
-        units::bytes(manifest.geometry.disk_size),
-        manifest.geometry.sector_size,
-        meta.table_kind
-    ));
-    out.line(format!(
-        "holds      {} in {} chunks, {} in the file{}",
-        units::bytes(manifest.used_bytes()),
-        manifest.entries.len(),
-        units::bytes(file_bytes),
-        if image.id_key().is_some() {
-            ", encrypted"
-        } else {
-            ""
-        }
-    ));
-    out.line(format!("root       {}", image.root()));
-    out.line(format!("content    {}", manifest.content_root()));
-    if let Some(set) = &meta.set {
-        out.line(format!("set        {}, disk {}", set.id, set.disk));
-    }
-    for origin in &meta.lineage {
-        let root = origin.root.as_deref().unwrap_or("an image without its end");
-        out.line(format!("made by    {} of {root}", origin.by));
-    }
-    for key in image.signers() {
-        out.line(format!("signed by  {}", signing::public_text(key)));
-    }
-    for (name, text) in image.labels().iter() {
-        out.line(format!("label      {name} = {text}"));
-    }
-    for line in partition_lines(meta) {
-        out.line(line);
-    }
-    if let Some(line) = leftovers::line(meta) {
-        out.line(format!("leftovers  {line}"));
-    }
-    for warning in meta.warnings.iter().chain(&missing::lines(meta)) {
-        out.line(format!("warning    {warning}"));
-    }
-    for line in left_out_lines(meta) {
-        out.line(format!("warning    {line}"));
-    }
-    Ok(())
-}
-
-#[derive(Serialize)]
-struct InfoResult<'a> {
-    schema_version: u32,
-    image: String,
-    root: String,
-    file_bytes: u64,
-    disk_bytes: u64,
-    sector_size: u32,
-    chunk_bytes: u32,
-    chunks: usize,
-    used_bytes: u64,
-    encrypted: bool,
-    content_root: String,
-    signed_by: Vec<String>,
-    labels: &'a Labels,
-    meta: &'a Meta,
-}
-
 /// One line a partition, the same in `info`, `capture` and plans.
 pub fn partition_lines(meta: &Meta) -> Vec<String> {
     meta.partitions.iter().map(partition_line).collect()
@@ -473,111 +343,12 @@ pub(super) fn parts_line(image: &Path, volumes: u32) -> Option<String> {
     })
 }
 
-fn run_check(args: &CheckArgs, out: &Output) -> Result<(), ApiError> {
-    let depth = match (args.quick, args.deep) {
-        (true, _) => Depth::Quick,
-        (_, true) => Depth::Deep,
-        _ => Depth::Standard,
-    };
-    let password = password(args.password_file.as_deref())?;
-    refuse_unsigned(args)?;
-    let interrupt = Interrupt::listen();
-    let progress = out.progress("check", None);
-    let report = check(
-        &args.image,
-        password.as_ref().map(|p| p.as_str()),
-        depth,
-        threads(args.threads),
-        &|done, total| {
-            progress.set_total(total);
-            progress.set(done);
-        },
-        &|| interrupt.asked(),
-    )
-    .map_err(api_error)?;
-    progress.finish("checked");
-    for line in report.holes.iter().chain(&report.remarks) {
-        out.warn(line);
-    }
-    if out.json() {
-        out.result_json(&CheckResult {
-            r#type: "summary",
-            schema_version: SCHEMA_VERSION,
-            image: args.image.display().to_string(),
-            depth: depth.as_str(),
-            ok: report.faults.is_empty(),
-            root: report.root.as_ref().map(ToString::to_string),
-            chunks: report.chunks,
-            holes: report.holes.clone(),
-            remarks: report.remarks.clone(),
-            damaged: report.faults.iter().map(|f| f.text.clone()).collect(),
-        });
-    }
-    if report.faults.is_empty() {
-        if !out.json() {
-            out.line(format!(
-                "{}: no damage found ({} check, {} chunks)",
-                args.image.display(),
-                depth.as_str(),
-                report.chunks
-            ));
-        }
-        return Ok(());
-    }
-    for fault in &report.faults {
-        out.warn(&fault.text);
-    }
-    Err(ApiError::new(
-        ErrorCode::Integrity,
-        format!("{} is damaged: {}", args.image.display(), report.damage()),
-    )
-    .hint("copy it again from where it was stored; `image rebuild` saves what it still holds"))
-}
-
-/// Refuses an image that one of the keys asked for has not signed. No password is needed for that.
-fn refuse_unsigned(args: &CheckArgs) -> Result<(), ApiError> {
-    if args.signed_by.is_empty() {
-        return Ok(());
-    }
-    let keys = args.signed_by.iter().map(|text| signing::public_key(text));
-    let keys = keys.collect::<Result<Vec<_>, _>>().map_err(api_error)?;
-    let known = restore::summary(&args.image).map_err(api_error)?;
-    let Some(absent) = keys.iter().find(|key| !known.signers.contains(key)) else {
-        return Ok(());
-    };
-    let text = format!(
-        "{} is not signed by {}",
-        args.image.display(),
-        signing::public_text(absent)
-    );
-    let signers: Vec<_> = known.signers.iter().map(signing::public_text).collect();
-    Err(
-        ApiError::new(ErrorCode::Integrity, text).hint(match signers.as_slice() {
-            [] => "nobody signed it".to_owned(),
-            signers => format!("it is signed by {}", signers.join(", ")),
-        }),
-    )
-}
-
-#[derive(Serialize)]
-struct CheckResult {
-    r#type: &'static str,
-    schema_version: u32,
-    image: String,
-    depth: &'static str,
-    ok: bool,
-    root: Option<String>,
-    chunks: u64,
-    holes: Vec<String>,
-    remarks: Vec<String>,
-    damaged: Vec<String>,
-}
-
 /// A disk failure with its exit code.
 pub fn api_error(error: DiskError) -> ApiError {
     let code = match &error {
         DiskError::InUse { .. }
         | DiskError::Refused { .. }
+        | DiskError::Shrunk { .. }
         | DiskError::Dirty(_)
         | DiskError::DoesNotFit { .. }
         | DiskError::Table { .. }
@@ -587,6 +358,7 @@ pub fn api_error(error: DiskError) -> ApiError {
             FormatError::WrongPassword => ErrorCode::Unreachable,
             FormatError::UnsupportedVersion { .. }
             | FormatError::UnknownFeature { .. }
+            | FormatError::ReadOnly { .. }
             | FormatError::Unknown { .. } => ErrorCode::Refused,
             FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
             _ => ErrorCode::Integrity,
@@ -628,4 +400,11 @@ fn volume_size(text: &str) -> Result<u64, String> {
         return Err("a part has at least 16M".into());
     }
     Ok(bytes)
+}
+
+fn set_id(text: &str) -> Result<String, String> {
+    match is_valid_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected 1 to 63 of letters, digits, -, _ and .".into()),
+    }
 }

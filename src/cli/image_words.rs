@@ -3,8 +3,9 @@
 use super::exit::usage;
 use super::image::{api_error, password};
 use super::output::Output;
-use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
-use crate::disk::{append::append, restore, signing};
+use super::signing_key::{Asking, KeyPlace};
+use crate::console::api::{ApiError, SCHEMA_VERSION};
+use crate::disk::{DiskError, append::append, restore, signing};
 use clap::Args;
 use imagefmt::Labels;
 use serde::Serialize;
@@ -29,12 +30,13 @@ pub struct SignArgs {
     /// Image
     #[arg(required_unless_present = "new_key")]
     image: Option<PathBuf>,
-    /// File with the key
-    #[arg(long, value_name = "FILE", required_unless_present = "new_key")]
-    key: Option<PathBuf>,
-    /// Make a key in this file, and show the public key that belongs to it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["image", "key", "password_file"])]
-    new_key: Option<PathBuf>,
+    /// File with the key, or ref:NAME for a secret of the console
+    #[arg(long, value_name = "KEY", required_unless_present = "new_key")]
+    key: Option<KeyPlace>,
+    /// Make a key in this file, or as this secret (ref:NAME), and show the
+    /// public key that belongs to it
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["image", "key", "password_file"])]
+    new_key: Option<KeyPlace>,
     /// Password of an encrypted image
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -78,33 +80,24 @@ pub(super) fn label(args: &LabelArgs, out: &Output) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(super) fn sign(args: &SignArgs, out: &Output) -> Result<(), ApiError> {
-    if let Some(path) = &args.new_key {
-        let public = signing::make_key(path).map_err(api_error)?;
-        return done(out, None, &public);
+pub(super) fn sign(args: &SignArgs, out: &Output, context: Asking<'_>) -> Result<(), ApiError> {
+    if let Some(place) = &args.new_key {
+        let public = place.make(context)?;
+        return done(out, None, &signing::public_text(&public));
     }
     let (Some(path), Some(key)) = (&args.image, &args.key) else {
         return Err(usage("a signature needs an image and a key"));
     };
-    let key = signing::read_key(key).map_err(api_error)?;
     let password = password(args.password_file.as_deref())?;
     let image =
         restore::open_image(path, password.as_ref().map(|p| p.as_str())).map_err(api_error)?;
-    if image.signers().contains(&key.public()) {
-        return Err(ApiError::new(
-            ErrorCode::Refused,
-            format!("{} is signed by this key already", path.display()),
-        ));
-    }
+    let signature = key.sign(&image.root(), (path, image.signers()), context)?;
     let addition = image
-        .with_signature(&key)
-        .map_err(|error| usage(error.to_string()))?;
+        .with_signature(&signature)
+        .map_err(|error| api_error(DiskError::image(path, error)))?;
     append(path, &addition).map_err(api_error)?;
-    done(
-        out,
-        Some(image.root().to_string()),
-        &signing::public_text(&key.public()),
-    )
+    let public = signing::public_text(&signature.key);
+    done(out, Some(image.root().to_string()), &public)
 }
 
 fn done(out: &Output, root: Option<String>, public: &str) -> Result<(), ApiError> {

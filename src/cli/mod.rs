@@ -23,9 +23,10 @@ mod export;
 mod follow;
 pub mod image;
 mod image_check;
-mod image_locked;
+mod image_info;
 mod image_rebuild;
 mod image_restore;
+mod image_verify;
 mod image_words;
 pub mod interrupt;
 mod job;
@@ -41,6 +42,7 @@ mod plan_text;
 pub mod progress;
 mod pxe;
 pub mod secret;
+mod signing_key;
 mod simulate;
 mod table;
 mod target;
@@ -317,7 +319,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
     match cli.command {
         Command::Image(command) => match command.remote() {
             Some(args) => block_on(capture_target::run(args, &context()?)),
-            None => image::run(command, out).map(|()| Exit::OK),
+            None => image::run(command, out, &context).map(|()| Exit::OK),
         },
         Command::Offer(command) => block_on(offer::run(command, &context()?)),
         Command::Demo(args) => demo::run(args, out),
@@ -336,7 +338,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
 }
 
 /// Runs a command that only talks to the console: one thread is enough.
-fn block_on(work: impl Future<Output = Ended>) -> Ended {
+fn block_on<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

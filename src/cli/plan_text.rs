@@ -87,6 +87,12 @@ fn image_lines(plan: &Plan) -> Vec<String> {
     ];
     lines.extend(
         image
+            .set
+            .iter()
+            .map(|set| format!("        disk {} of the set {}", set.disk, clean(&set.id))),
+    );
+    lines.extend(
+        image
             .partitions
             .iter()
             .map(|partition| format!("        {}", clean(partition))),

@@ -9,7 +9,7 @@ pub use super::api_capture::{
 pub use super::api_plan::{ImageSummary, Plan, PlannedTarget};
 pub use super::api_template::{
     BindingList, GivenSecrets, ImportRequest, PlannedFile, SecretList, SecretRequest, SecretView,
-    TemplateUse,
+    SignRequest, SignatureView, SigningKeyView, TemplateUse,
 };
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};

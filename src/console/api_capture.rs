@@ -2,6 +2,7 @@
 
 use super::api::DeployRequest;
 use crate::net::control::{CaptureWishes, EndAction};
+use imagefmt::DiskSet;
 use serde::{Deserialize, Serialize};
 
 /// What a technician asks for with `image capture --target`: `POST /v1/captures`; the answer is the `JobView`.
@@ -19,6 +20,9 @@ pub struct CaptureRequest {
     /// A remark kept in the image.
     #[serde(default)]
     pub note: Option<String>,
+    /// Place of the disk among those of its machine, kept in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<DiskSet>,
     /// Encrypt with this password. Never stored, never logged, never sent to a target.
     #[serde(default)]
     pub password: Option<String>,

@@ -3,6 +3,7 @@
 use super::api::{DeployRequest, PlannedFile};
 use crate::net::control::EndAction;
 use crate::target::DiskFacts;
+use imagefmt::DiskSet;
 use serde::{Deserialize, Serialize};
 use template::step::{AfterApply, MachinePlan};
 
@@ -83,6 +84,9 @@ pub struct ImageSummary {
     /// Root of the chosen partitions, 64 hex digits, when it is not all of the image that is deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_root: Option<String>,
+    /// Its place among the disks of one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<DiskSet>,
     /// Public keys that signed it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signed_by: Vec<String>,

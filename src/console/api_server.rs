@@ -25,7 +25,8 @@
 //! GET  /v1/bindings                      BindingList          POST /v1/bindings/import       ImportRequest -> BindingList
 //! POST /v1/bindings/{machine}/release    BindingList
 //! GET  /v1/secrets                       SecretList           POST /v1/secrets               SecretRequest -> SecretView
-//! POST /v1/secrets/{name}/remove         {}
+//! POST /v1/secrets/{name}/remove         {}                   POST /v1/secrets/{name}/new-key SigningKeyView
+//! GET  /v1/secrets/{name}/public-key     SigningKeyView       POST /v1/secrets/{name}/sign    SignRequest -> SignatureView
 //! ```
 //!
 //! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.

@@ -88,3 +88,33 @@ impl fmt::Debug for SecretRequest {
             .finish_non_exhaustive()
     }
 }
+
+/// Public key of a key that signs images and is kept as a secret: `POST /v1/secrets/{name}/new-key` makes one,
+/// `GET /v1/secrets/{name}/public-key` asks for one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SigningKeyView {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Name of the secret.
+    pub name: String,
+    /// `dcpk1-` and 64 hexadecimal digits.
+    pub public_key: String,
+}
+
+/// `POST /v1/secrets/{name}/sign`; the answer is the `SignatureView`. The key stays in the console.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignRequest {
+    /// Root of the image, 64 hexadecimal digits.
+    pub root: String,
+}
+
+/// A signature over the root of an image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SignatureView {
+    /// `SCHEMA_VERSION`.
+    pub schema_version: u32,
+    /// Public key it holds under.
+    pub public_key: String,
+    /// 128 hexadecimal digits.
+    pub signature: String,
+}

@@ -131,6 +131,7 @@ impl MasterImage {
                 .map(partition_line)
                 .collect(),
             chosen_root: None,
+            set: manifest.meta.set.clone(),
             signed_by: image.signers().iter().map(public_text).collect(),
             checked: None,
         };

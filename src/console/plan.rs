@@ -372,6 +372,7 @@ mod tests {
             partitions: Vec::new(),
             chosen_root: None,
             signed_by: Vec::new(),
+            set: None,
             checked: None,
         };
         let zeros = vec![0; 512];

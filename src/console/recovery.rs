@@ -174,6 +174,9 @@ impl Console {
         });
         if let (true, Some(row)) = (captured, &row) {
             // The image is stored; the agent only did not hear it.
+            if self.owe_word(row.id, target).await {
+                return;
+            }
             let after = row.job.request.end;
             let job = held.job;
             self.roster

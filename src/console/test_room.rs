@@ -422,3 +422,29 @@ fn image_from(folder: &Path, word: Option<&str>, meta: &Meta, sector: [u8; 512])
     std::fs::write(&path, written.sink).unwrap();
     path
 }
+
+/// As a full disk does: no row of a job can be written until it is dropped.
+pub(super) struct FullDisk(rusqlite::Connection);
+
+impl FullDisk {
+    pub(super) fn of(data: &Path) -> Self {
+        let full = Self(rusqlite::Connection::open(data.join("console.db")).unwrap());
+        full.run(
+            "CREATE TRIGGER full_targets BEFORE INSERT ON job_target BEGIN SELECT RAISE(ABORT, 'disk is full'); END;
+             CREATE TRIGGER full_jobs BEFORE UPDATE ON job BEGIN SELECT RAISE(ABORT, 'disk is full'); END;",
+        );
+        full
+    }
+
+    fn run(&self, sql: &str) {
+        let patience = std::time::Duration::from_secs(10);
+        self.0.busy_timeout(patience).unwrap();
+        self.0.execute_batch(sql).unwrap();
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        self.run("DROP TRIGGER full_targets; DROP TRIGGER full_jobs;");
+    }
+}

@@ -1,7 +1,7 @@
 //! How targets end that a technician or the network takes out of a job in the middle: by fake agents.
 
 use super::api::{CancelRequest, JobState, JobView, Report};
-use super::test_room::{FakeAgent, Room, hello, image, outcome, request, unfinished};
+use super::test_room::{FakeAgent, FullDisk, Room, hello, image, outcome, request, unfinished};
 use crate::net::control::{AgentMessage, ConsoleMessage, Counters, EndAction, Outcome, Progress};
 use crate::target::{DiskNow, TargetState};
 
@@ -173,32 +173,6 @@ async fn the_report_names_the_disk_that_was_erased() {
     room.close().await;
 }
 
-/// As a full disk does: no row of a job can be written until it is dropped.
-struct Full(rusqlite::Connection);
-
-impl Full {
-    fn of(data: &std::path::Path) -> Self {
-        let full = Self(rusqlite::Connection::open(data.join("console.db")).unwrap());
-        full.run(
-            "CREATE TRIGGER full_targets BEFORE INSERT ON job_target BEGIN SELECT RAISE(ABORT, 'disk is full'); END;
-             CREATE TRIGGER full_jobs BEFORE UPDATE ON job BEGIN SELECT RAISE(ABORT, 'disk is full'); END;",
-        );
-        full
-    }
-
-    fn run(&self, sql: &str) {
-        let patience = std::time::Duration::from_secs(10);
-        self.0.busy_timeout(patience).unwrap();
-        self.0.execute_batch(sql).unwrap();
-    }
-}
-
-impl Drop for Full {
-    fn drop(&mut self) {
-        self.run("DROP TRIGGER full_targets; DROP TRIGGER full_jobs;");
-    }
-}
-
 /// The result that waited for the disk was stored over what the agent said meanwhile, and the agent never heard `recorded`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be() {
@@ -212,7 +186,7 @@ async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be(
         wanted.end = EndAction::Restart;
         let job = room.deploy(&wanted).await.unwrap();
         let order = agent.order().await;
-        let full = Full::of(data.path());
+        let full = FullDisk::of(data.path());
         cancel(&room, &job.id).await;
         let lost = &room.summary(&job.id).await.targets[0];
         assert_eq!((lost.state, lost.disk_now), (TargetState::Lost, None));
@@ -261,7 +235,7 @@ async fn nobody_is_told_recorded_before_it_is() {
     let job = room.deploy(&request(&image)).await.unwrap();
     let order = one.order().await;
     two.order().await;
-    let full = Full::of(data.path());
+    let full = FullDisk::of(data.path());
     one.finish(&job.id, &order.root).await;
     while room.job(&job.id).await.targets[0].state != TargetState::Done {
         tokio::task::yield_now().await;

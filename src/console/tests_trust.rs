@@ -14,7 +14,8 @@ fn key(byte: u8) -> SigningKey {
 
 fn sign(path: &Path, key: &SigningKey) {
     let opened = restore::open_image(path, None).unwrap();
-    append(path, &opened.with_signature(key).unwrap()).unwrap();
+    let signature = key.sign(&opened.root());
+    append(path, &opened.with_signature(&signature).unwrap()).unwrap();
 }
 
 async fn strict(data_dir: &Path) -> Room {

@@ -10,7 +10,8 @@ use super::survey::SurveyOptions;
 use super::volumes::{PartWriter, Volumes};
 use super::{Cancelled, DiskError, OnProgress, device};
 use imagefmt::{
-    EncodedChunk, Encoder, Geometry, Meta, NewPassword, Password, Root, Writer, WriterOptions,
+    DiskSet, EncodedChunk, Encoder, Geometry, Meta, NewPassword, Password, Root, Writer,
+    WriterOptions,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,8 @@ pub struct CaptureOptions {
     pub sector_size: Option<u32>,
     /// The technician's remark.
     pub note: Option<String>,
+    /// Place of the disk among those of its machine.
+    pub set: Option<DiskSet>,
     /// Encrypt with this password.
     pub password: Option<Zeroizing<String>>,
     /// Date for the description, RFC 3339.
@@ -83,6 +86,7 @@ pub fn capture(
     let meta = Meta {
         created: options.created.clone(),
         note: options.note.clone(),
+        set: options.set.clone(),
         ..disk.meta().clone()
     };
     if image != Path::new("-") {

@@ -38,6 +38,14 @@ pub enum DiskError {
         /// Cause.
         source: std::io::Error,
     },
+    /// A master that ends before the place where it ended when it was surveyed.
+    #[error("{} became shorter while it was read: it ends before byte {end}", path.display())]
+    Shrunk {
+        /// Disk or file.
+        path: PathBuf,
+        /// Bytes it had.
+        end: u64,
+    },
     /// Writing at a place.
     #[error("writing {} at byte {offset}", path.display())]
     Write {
@@ -199,6 +207,24 @@ impl DiskError {
         }
     }
 
+    /// True for a disk that does not give its bytes, at whatever step that is met.
+    pub fn is_of_reading(&self) -> bool {
+        matches!(
+            self,
+            Self::Read { .. }
+                | Self::Unreadable { .. }
+                | Self::Shrunk { .. }
+                | Self::Table {
+                    source: diskmap::TableError::Io { .. },
+                    ..
+                }
+                | Self::SourceTable {
+                    source: diskmap::TableError::Io { .. },
+                    ..
+                }
+        )
+    }
+
     /// What to try next, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -212,6 +238,9 @@ impl DiskError {
             }
             .into()),
             Self::InUse { holders, .. } => Some(release(holders)),
+            Self::Shrunk { .. } => {
+                Some("nothing may write to a disk or file while it is captured".into())
+            }
             Self::Unreadable { .. } => Some(
                 "the disk fails; --rescue reads on around what cannot be read, and the image says what is missing".into(),
             ),

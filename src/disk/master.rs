@@ -195,14 +195,10 @@ impl MasterDisk {
     /// A read that failed; one behind the end means that the disk became shorter since it was surveyed.
     fn read_error(&self, at: u64, source: io::Error) -> DiskError {
         if source.kind() == io::ErrorKind::UnexpectedEof {
-            return DiskError::refused(
-                format!(
-                    "{} became shorter while it was read: it ends before byte {}",
-                    self.path.display(),
-                    self.geometry.disk_size
-                ),
-                "nothing may write to a disk or file while it is captured",
-            );
+            return DiskError::Shrunk {
+                path: self.path.clone(),
+                end: self.geometry.disk_size,
+            };
         }
         let path = self.path.clone();
         match self.source.failed_at() {

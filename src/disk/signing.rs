@@ -1,4 +1,4 @@
-//! Keys for signatures of images, as text in files.
+//! Keys for signatures of images, as text in files and in the console's vault.
 //!
 //! `dcsk1-` and 64 hexadecimal digits is a key that signs, `dcpk1-` and 64 digits the public key that belongs to it: nobody
 //! mistakes one for the other.
@@ -54,27 +54,37 @@ pub fn public_key(text: &str) -> Result<VerifyingKey, DiskError> {
 /// [`DiskError::Refused`] for a file that holds none, [`DiskError::Io`].
 pub fn read_key(path: &Path) -> Result<SigningKey, DiskError> {
     let text = read(path)?;
-    let bytes = text
-        .trim()
-        .strip_prefix(SECRET)
-        .and_then(|t| hex::decode::<32>(t).ok());
-    let bytes = bytes.map(Zeroizing::new).ok_or_else(|| {
+    secret_key(&text).ok_or_else(|| {
         DiskError::refused(
             format!("{} holds no key that signs", path.display()),
             "`diskcast image sign --new-key FILE` makes one",
         )
-    })?;
-    Ok(SigningKey::from_bytes(&bytes))
+    })
 }
 
-/// Makes a key in a new file that only its owner may read; answers the text of its public key.
+/// The key that signs, from its text.
+pub fn secret_key(text: &str) -> Option<SigningKey> {
+    let bytes = hex::decode::<32>(text.trim().strip_prefix(SECRET)?).ok()?;
+    Some(SigningKey::from_bytes(&Zeroizing::new(bytes)))
+}
+
+/// A new key: its text, and the public key that belongs to it.
+///
+/// # Errors
+/// [`DiskError::Io`] when the system gives no random numbers.
+pub fn new_key() -> Result<(Zeroizing<String>, VerifyingKey), DiskError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    super::capture::random(secret.as_mut_slice())?;
+    let text = Zeroizing::new(format!("{SECRET}{}", hex::encode(secret.as_slice())));
+    Ok((text, SigningKey::from_bytes(&secret).public()))
+}
+
+/// Makes a key in a new file that only its owner may read; answers its public key.
 ///
 /// # Errors
 /// [`DiskError::Refused`] when the file is there already, [`DiskError::Io`].
-pub fn make_key(path: &Path) -> Result<String, DiskError> {
-    let mut secret = Zeroizing::new([0; 32]);
-    super::capture::random(secret.as_mut_slice())?;
-    let text = Zeroizing::new(format!("{SECRET}{}\n", hex::encode(secret.as_slice())));
+pub fn make_key(path: &Path) -> Result<VerifyingKey, DiskError> {
+    let (text, public) = new_key()?;
     let io = |doing| move |error| DiskError::io(doing, path, error);
     let mut file = OpenOptions::new()
         .write(true)
@@ -89,9 +99,10 @@ pub fn make_key(path: &Path) -> Result<String, DiskError> {
             _ => io("creating")(error),
         })?;
     file.write_all(text.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all())
         .map_err(io("writing"))?;
-    Ok(public_text(&SigningKey::from_bytes(&secret).public()))
+    Ok(public)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, DiskError> {

@@ -1,6 +1,7 @@
 //! A console that deploys only images that a key it was started with has signed.
 
 use super::common::fill::{TARGET_POISON, poisoned};
+use super::common::images::capture;
 use super::common::process::{Run, diskcast, text};
 use super::common::scratch;
 use super::common::service::{Agent, Console, Place, stories};
@@ -21,7 +22,10 @@ fn tells(run: &Run, words: &[&str]) {
 fn an_image_that_no_trusted_key_signed_never_leaves_the_console() {
     let _ports = the_ports();
     let folder = scratch();
-    let image = master(folder.path(), 1);
+    master(folder.path(), 1);
+    let image = folder.path().join("signed.dcimg");
+    let set = ["--set", "lab-pc", "--disk-number", "2"];
+    capture(&folder.path().join("master.raw"), &image, &set).ok();
     let key = folder.path().join("lab.key");
     let made = diskcast(["image", "sign", "--new-key", text(&key)]).ok();
     let public = made.stdout.trim();
@@ -44,8 +48,33 @@ fn an_image_that_no_trusted_key_signed_never_leaves_the_console() {
     let untouched = bytes_at(&disk, 0, DISK);
     assert!(untouched.iter().all(|byte| *byte == TARGET_POISON));
 
-    diskcast(["image", "sign", text(&image), "--key", text(&key)]).ok();
-    tells(&deploy("--dry-run").ok(), &["signed  by", public]);
+    let sign = |words: &[&str]| console.cli(&[&["image", "sign"], words].concat());
+    let by = |key: &str| console.cli(&["image", "check", text(&image), "--signed-by", key]);
+    // A key in the console's vault signs there, and is never overwritten.
+    sign(&["--new-key", "ref:other"]).ok();
+    sign(&["--new-key", "ref:other"])
+        .code(5)
+        .says(&["a secret other already"]);
+    sign(&["--key", "ref:absent", text(&image)]).code(5);
+    by("ref:other").code(7).says(&["nobody signed it"]);
+    sign(&["--key", "ref:other", text(&image)]).ok();
+    tells(
+        &deploy("--dry-run").code(5),
+        &["the image is signed by dcpk1-"],
+    );
+    let word = ["secret", "set", "lab", "--file", text(&key)];
+    console.cli(&word).ok();
+    sign(&["--key", "ref:lab", text(&image)]).ok();
+    sign(&["--key", text(&key), text(&image)])
+        .code(5)
+        .says(&["already"]);
+    for key in ["ref:other", "ref:lab", public] {
+        by(key).ok();
+    }
+    let plan = deploy("--dry-run").ok();
+    tells(&plan, &["signed  by", public, "disk 2 of the set lab-pc"]);
+    let info = diskcast(["image", "info", text(&image)]).ok();
+    tells(&info, &["lab-pc, disk 2"]);
     let done = deploy("--yes");
     assert_eq!(
         done.code,

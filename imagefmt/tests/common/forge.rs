@@ -23,6 +23,8 @@ pub struct Forge {
     pub sector: u32,
     pub incompatible: u64,
     pub names: Vec<(u8, u8, &'static str)>,
+    /// Bytes of the prologue that are other than this version writes them.
+    pub head: Vec<(usize, Vec<u8>)>,
     pub meta: String,
     pub index_meta: Option<String>,
     pub table: Vec<(u64, Vec<u8>)>,
@@ -31,7 +33,8 @@ pub struct Forge {
     pub pieces: Vec<Piece>,
     /// Entries of the index: places in `pieces`.
     pub listed: Vec<usize>,
-    /// Whole records before the index and behind it.
+    /// Whole records before META, before the index and behind it.
+    pub first: Vec<Vec<u8>>,
     pub before: Vec<Vec<u8>>,
     pub behind: Vec<Vec<u8>>,
     pub chunks: Option<u64>,
@@ -47,6 +50,7 @@ impl Default for Forge {
             sector: 512,
             incompatible: 0,
             names: Vec::new(),
+            head: Vec::new(),
             meta: r#"{"tool":"forge","created":"2026-01-02T03:04:05Z","table_kind":"mbr"}"#.into(),
             index_meta: None,
             table: vec![(0, b"table".iter().copied().cycle().take(512).collect())],
@@ -64,6 +68,7 @@ impl Default for Forge {
                 },
             ],
             listed: vec![0, 1],
+            first: Vec::new(),
             before: Vec::new(),
             behind: Vec::new(),
             chunks: None,
@@ -164,9 +169,31 @@ impl Forge {
             out.resize(end, 0);
         }
         out.resize(4064, 0);
+        for (at, bytes) in &self.head {
+            out[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
+    }
+
+    /// The image in two volumes: the second chunk and what follows it in the second.
+    pub fn divided(&self) -> [Vec<u8>; 2] {
+        let of = |number: u8| {
+            let mut forge = self.clone();
+            forge.head.push((16, vec![1]));
+            forge.head.push((56, vec![number]));
+            forge.prologue()
+        };
+        let mut one = of(0);
+        one.extend(plain_record(1, self.meta.as_bytes()));
+        one.extend(plain_record(2, &table_bytes(&self.table)));
+        let mut two = of(1);
+        let places = [(0, one.len() as u64), (1, two.len() as u64)];
+        one.extend(chunk_record(&self.pieces[0]));
+        two.extend(chunk_record(&self.pieces[1]));
+        let two = self.end(two, &of(0), &places, one.len() as u64);
+        [one, two]
     }
 
     fn index_meta(&self) -> &str {
@@ -200,7 +227,7 @@ impl Forge {
         root.finalize().into()
     }
 
-    fn index(&self, places: &[u64]) -> Vec<u8> {
+    fn index(&self, places: &[(u32, u64)]) -> Vec<u8> {
         let table = self.index_table();
         let mut out = b"DCMANI1\n".to_vec();
         out.extend_from_slice(&UUID);
@@ -221,8 +248,8 @@ impl Forge {
             out.extend_from_slice(&piece.mask());
         }
         for &place in &self.listed {
-            out.extend_from_slice(&0u32.to_le_bytes());
-            out.extend_from_slice(&places[place].to_le_bytes());
+            out.extend_from_slice(&places[place].0.to_le_bytes());
+            out.extend_from_slice(&places[place].1.to_le_bytes());
         }
         out
     }
@@ -230,30 +257,37 @@ impl Forge {
     /// The file.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = self.prologue();
+        out.extend(self.first.concat());
         out.extend(plain_record(1, self.meta.as_bytes()));
         out.extend(plain_record(2, &table_bytes(&self.table)));
         let mut places = Vec::new();
         for piece in &self.pieces {
-            places.push(out.len() as u64);
+            places.push((0, out.len() as u64));
             out.extend(chunk_record(piece));
         }
         out.extend(self.before.concat());
+        self.end(out, &self.prologue(), &places, 0)
+    }
+
+    /// The last volume, from the index on; `earlier` are the bytes of the volume before it, if there is one.
+    fn end(&self, mut out: Vec<u8>, copy: &[u8], places: &[(u32, u64)], earlier: u64) -> Vec<u8> {
+        let volume = u32::from(earlier > 0);
         let index_at = out.len() as u64;
-        let index = plain_record(4, &self.index(&places));
+        let index = plain_record(4, &self.index(places));
         out.extend_from_slice(&index);
         out.extend(self.behind.concat());
         if self.with_copy {
-            out.extend(plain_record(7, &self.prologue()));
+            out.extend(plain_record(7, copy));
         }
         let used: usize = self.listed.iter().map(|&p| self.pieces[p].used.len()).sum();
-        let mut trailer = 0u32.to_le_bytes().to_vec();
-        trailer.extend_from_slice(&1u32.to_le_bytes());
+        let mut trailer = volume.to_le_bytes().to_vec();
+        trailer.extend_from_slice(&(volume + 1).to_le_bytes());
         for field in [
             index_at,
             index.len() as u64,
             self.chunks.unwrap_or(self.listed.len() as u64),
             self.used_bytes.unwrap_or(used as u64),
-            out.len() as u64 + 256,
+            earlier + out.len() as u64 + 256,
         ] {
             trailer.extend_from_slice(&field.to_le_bytes());
         }

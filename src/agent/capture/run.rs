@@ -69,7 +69,13 @@ impl Runner {
     pub(super) fn run(mut self) {
         self.reporter.state_is(TargetState::Joined);
         let ended = self.work();
-        let reason = ended.as_ref().err().map(Failure::reason);
+        let failure = ended.as_ref().err();
+        let reason = failure.map(Failure::reason);
+        // A disk that does not read is the same failure in the survey, in the samples and in the chunks: never a refusal.
+        let step = failure.map(|failure| match failure.is_of_reading() {
+            true => TargetState::Capturing,
+            false => self.reporter.state(),
+        });
         let outcome = Outcome {
             job: self.order.job.clone(),
             state: if reason.is_some() {
@@ -77,7 +83,7 @@ impl Runner {
             } else {
                 TargetState::Done
             },
-            step: reason.is_some().then(|| self.reporter.state()),
+            step,
             reason: reason.clone(),
             disk: self.order.disk.path.clone(),
             disk_now: None,

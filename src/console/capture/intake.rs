@@ -146,6 +146,7 @@ impl Intake {
         let meta = Meta {
             created: wanted.created.clone(),
             note: wanted.request.note.clone(),
+            set: wanted.request.set.clone(),
             holes: Vec::new(),
             ..begin.meta.clone()
         };

@@ -348,6 +348,14 @@ fn check_wishes(request: &CaptureRequest) -> Result<(), ApiError> {
             "a level is 1 to 12, a chunk 256K to 4M",
         ));
     }
+    if let Some(set) = &request.set
+        && (!naming::is_valid_name(&set.id) || set.disk == 0)
+    {
+        return Err(ApiError::new(
+            ErrorCode::Usage,
+            "a set has a name of 1 to 63 letters, digits, -, _ and ., and numbers its disks from 1",
+        ));
+    }
     Ok(())
 }
 
@@ -385,6 +393,7 @@ fn new_job(
         created: String::new(),
         partitions: Vec::new(),
         signed_by: Vec::new(),
+        set: None,
         chosen_root: None,
         checked: None,
     };

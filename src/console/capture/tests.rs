@@ -2,18 +2,21 @@
 
 use crate::console::api::{CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
 use crate::console::serve::Approval;
-use crate::console::test_room::{DISK_BYTES, FakeAgent, Room, hello, image, options, request};
+use crate::console::test_room::{
+    DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, request,
+};
 use crate::look::Look;
 use crate::net::control::{
     AgentMessage, BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, ChoiceAnswer,
-    ConsoleMessage, DiskOrder, EndAction, Menu, TableSectors, TakeOffer,
+    ConsoleMessage, DiskOrder, EndAction, Menu, TableSectors, TakeOffer, Unfinished,
 };
 use crate::net::control_capture::{FRAME_HEAD_BYTES, frame, hold};
 use crate::net::tls;
+use crate::target::TargetState;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use imagefmt::{ChunkId, Encoder, Entry, Geometry, Image, Mask, Meta};
+use imagefmt::{ChunkId, DiskSet, Encoder, Entry, Geometry, Image, Mask, Meta};
 use std::net::Ipv4Addr;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -84,6 +87,10 @@ fn survey() -> CaptureBegin {
         meta: Meta {
             table_kind: "none".to_owned(),
             created: "the agent has no say in this".to_owned(),
+            set: Some(DiskSet {
+                id: "nor in this".to_owned(),
+                disk: 7,
+            }),
             ..Meta::default()
         },
         table: vec![TableSectors {
@@ -106,6 +113,10 @@ fn wanted(target: &str) -> CaptureRequest {
         target: target.to_owned(),
         name: Some("m".to_owned()),
         end: EndAction::Restart,
+        set: Some(DiskSet {
+            id: "lab-pc".to_owned(),
+            disk: 2,
+        }),
         ..CaptureRequest::default()
     }
 }
@@ -242,7 +253,76 @@ async fn what_an_upload_must_not_do_changes_nothing() {
         (vec![3, 5, 6], summary.root)
     );
     assert!(image.manifest().meta.created.starts_with("20"));
+    assert_eq!(image.manifest().meta.set, wanted("pc-1").set);
     assert!(!partial.exists());
+    room.close().await;
+}
+
+/// The agent forgot its capture while no store knew of it: a console that died then found an image and a job that ran for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_capture_that_is_not_stored_is_not_told_recorded() {
+    let data = tempfile::tempdir().unwrap();
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let job: JobView = room
+        .client
+        .post("/v1/captures", &wanted("pc-1"))
+        .await
+        .unwrap();
+    let order = order(&mut agent).await;
+    let base = format!("/v1/captures/{}", job.id);
+    let token = order.bulk.token.as_str();
+    let send = async |what: &str, body: Vec<u8>| {
+        let (status, text) = post(&room, &format!("{base}/{what}"), Some(token), body).await;
+        assert_eq!(status, 200, "{what}: {text}");
+        text
+    };
+    let begun = send("begin", serde_json::to_vec(&survey()).unwrap()).await;
+    let begun: CaptureBegun = serde_json::from_str(&begun).unwrap();
+    let frames = [3, 5, 6].map(framed).concat();
+    send(&format!("chunks?upload={}", begun.upload), frames).await;
+    let full = FullDisk::of(data.path());
+    send(&format!("end?upload={}", begun.upload), b"{}".to_vec()).await;
+    let summary = room.summary(&job.id).await;
+    assert_eq!((summary.state, summary.done), (JobState::Done, 1));
+    // A plan asks what is on its disk: what the console said before has arrived when it answers.
+    let other = image(data.path(), None);
+    let plan = async || {
+        let _: crate::console::api::Plan = room
+            .client
+            .post("/v1/plan", &request(&other))
+            .await
+            .unwrap();
+    };
+    plan().await;
+    assert!(agent.heard_nothing(), "told that it is recorded");
+    // Nor when it comes back and asks.
+    drop(agent);
+    let mut back = hello(1);
+    back.job = Some(Unfinished {
+        job: job.id.clone(),
+        root: String::new(),
+        state: TargetState::Capturing,
+        outcome: None,
+    });
+    let mut agent = FakeAgent::join(&room, back).await;
+    plan().await;
+    assert!(agent.heard_nothing(), "told when it came back");
+    let shown = room.job(&job.id).await;
+    assert_eq!(
+        (shown.state, &shown.root),
+        (JobState::Done, &summary.root),
+        "shown as it is"
+    );
+    drop(full);
+    assert_eq!(agent.recorded().await, EndAction::Restart);
+    room.close().await;
+    // What the next console finds is the image, not only a job that is over.
+    let room = Room::open(data.path()).await;
+    let view = room.job(&job.id).await;
+    assert_eq!((view.state, view.root), (JobState::Done, summary.root));
+    let capture = view.capture.unwrap();
+    assert!(capture.file_bytes > 0 && capture.meta.is_some());
     room.close().await;
 }
 

@@ -1,4 +1,4 @@
-//! The result of a job that the data directory's disk did not take: kept, put right by outcomes that come late, stored once it can be.
+//! The result of a job, or of a capture, that the data directory's disk did not take: kept, put right by outcomes that come late, stored once it can be.
 //!
 //! What always holds: while a result waits here it is the only truth about its job, so what an agent says late goes into it and is
 //! never overwritten by it; an agent hears `recorded` only when its outcome is in the store.
@@ -7,7 +7,7 @@ use super::folder::Folder;
 use super::{JobShared, awaits_word, late_outcome};
 use crate::console::api::JobState;
 use crate::console::context::Console;
-use crate::console::store::{JobRow, JobTargetRow, StoreError};
+use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
 use crate::net::control::{ConsoleMessage, EndAction, Outcome};
 use crate::target::TargetState;
 use std::sync::Arc;
@@ -24,14 +24,25 @@ pub struct Unstored {
 
 struct Kept {
     rows: Vec<JobTargetRow>,
+    /// What is kept of a capture, besides its target.
+    capture: Option<CaptureRecord>,
     /// Ids of targets whose agents wait for the word that their outcome is recorded.
     owed: Vec<String>,
 }
 
 impl Unstored {
     /// A result as it stands; the agents of `owed` wait for it to be stored.
-    pub fn new(shared: Arc<JobShared>, rows: Vec<JobTargetRow>, owed: Vec<String>) -> Self {
-        let kept = tokio::sync::Mutex::new(Kept { rows, owed });
+    pub fn new(
+        shared: Arc<JobShared>,
+        rows: Vec<JobTargetRow>,
+        capture: Option<CaptureRecord>,
+        owed: Vec<String>,
+    ) -> Self {
+        let kept = tokio::sync::Mutex::new(Kept {
+            rows,
+            capture,
+            owed,
+        });
         Self { shared, kept }
     }
 
@@ -46,14 +57,26 @@ impl Unstored {
         let view = self.shared.view();
         row.job.targets.clone_from(&kept.rows);
         row.job.state = view.state;
+        row.job.root = view.root;
+        if kept.capture.is_some() {
+            row.job.capture.clone_from(&kept.capture);
+        }
         row.ended = view.ended;
         row.session = view.session;
     }
 }
 
+impl Kept {
+    fn owes(&mut self, target: &str) {
+        if !self.owed.iter().any(|id| id == target) {
+            self.owed.push(target.to_owned());
+        }
+    }
+}
+
 impl Console {
     /// Keeps a result until it is stored.
-    pub(super) fn keep_result(self: &Arc<Self>, result: Unstored) {
+    pub(in crate::console) fn keep_result(self: &Arc<Self>, result: Unstored) {
         let result = Arc::new(result);
         self.jobs.keep(Arc::clone(&result));
         let console = Arc::clone(self);
@@ -95,13 +118,25 @@ impl Console {
             *row = late_outcome(row.clone(), outcome.clone(), root);
             tracing::info!(job = id, target, state = %row.view.state, "outcome reported late");
         }
-        if !kept.owed.iter().any(|id| id == target) {
-            kept.owed.push(target.to_owned());
-        }
+        kept.owes(target);
         show(shared, &kept.rows);
         if let Err(error) = self.store_result(shared, &mut kept).await {
             tracing::warn!(job = id, target, %error, "late outcome kept until it can be stored");
         }
+        true
+    }
+
+    /// An agent asks again for the word that its part is recorded: it is told once it is. False when no result of the job waits.
+    pub(in crate::console) async fn owe_word(&self, id: u64, target: &str) -> bool {
+        let Some(result) = self.jobs.unstored(id) else {
+            return false;
+        };
+        let mut kept = result.kept.lock().await;
+        // It may have been stored meanwhile.
+        if self.jobs.unstored(id).is_none() {
+            return false;
+        }
+        kept.owes(target);
         true
     }
 
@@ -114,8 +149,10 @@ impl Console {
         if self.jobs.unstored(shared.id).is_none() {
             return Ok(());
         }
-        let rows = kept.rows.clone();
-        self.store.save_job(shared.view(), shared.id, rows).await?;
+        let (rows, capture) = (kept.rows.clone(), kept.capture.clone());
+        self.store
+            .save_job(shared.view(), shared.id, rows, capture)
+            .await?;
         self.jobs.forget(shared.id);
         tracing::info!(job = shared.id, "the result is stored now");
         let plan = shared.plan();

@@ -2,6 +2,7 @@
 
 use crate::console::api::{
     ApiError, BindingList, ErrorCode, ImportRequest, SecretList, SecretRequest, SecretView,
+    SignRequest, SignatureView, SigningKeyView,
 };
 use crate::console::context::Console;
 use axum::body::Bytes;
@@ -22,6 +23,9 @@ pub fn api() -> Router<Arc<Console>> {
         .route("/v1/bindings/{machine}/release", post(release))
         .route("/v1/secrets", get(secrets).post(set_secret))
         .route("/v1/secrets/{name}/remove", post(remove_secret))
+        .route("/v1/secrets/{name}/new-key", post(new_key))
+        .route("/v1/secrets/{name}/public-key", get(public_key))
+        .route("/v1/secrets/{name}/sign", post(sign))
 }
 
 /// The document in a body. The error never repeats it: it may hold a secret.
@@ -64,4 +68,21 @@ async fn remove_secret(
 ) -> Answer<serde_json::Value> {
     console.remove_secret(&name).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+async fn new_key(State(console): Shared, Path(name): Path<String>) -> Answer<SigningKeyView> {
+    console.new_signing_key(&name).await.map(Json)
+}
+
+async fn public_key(State(console): Shared, Path(name): Path<String>) -> Answer<SigningKeyView> {
+    console.signing_key(&name).await.map(Json)
+}
+
+async fn sign(
+    State(console): Shared,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer<SignatureView> {
+    let request: SignRequest = document(&body)?;
+    console.sign_root(&name, &request).await.map(Json)
 }

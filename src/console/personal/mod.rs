@@ -19,6 +19,7 @@ mod inspection;
 mod join;
 mod payloads;
 mod secrets;
+mod signing;
 mod values;
 mod vault;
 

@@ -38,23 +38,7 @@ impl Console {
     /// Sets a secret, or replaces it.
     pub async fn set_secret(&self, request: SecretRequest) -> Result<SecretView, ApiError> {
         let value = Zeroizing::new(request.value);
-        let usage = |text: String| ApiError::new(ErrorCode::Usage, text);
-        if !naming::is_valid_name(&request.name) {
-            return Err(usage(format!("{:?} is no name for a secret", request.name))
-                .hint("1 to 63 of letters, digits, -, _ and ."));
-        }
-        if value.is_empty() || value.len() > MAX_SECRET_BYTES {
-            return Err(usage(format!("a secret has 1 to {MAX_SECRET_BYTES} bytes")));
-        }
-        let sealed = self
-            .personal
-            .vault
-            .seal(&purpose(&request.name), value.as_bytes())
-            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
-        let row = SecretRow {
-            name: request.name,
-            changed: now_text(),
-        };
+        let (row, sealed) = self.seal_secret(&request.name, value.as_bytes())?;
         self.store
             .save_secret(row.clone(), sealed)
             .await
@@ -64,6 +48,34 @@ impl Console {
             name: row.name,
             changed: row.changed,
         })
+    }
+
+    /// Keeps a secret under a name that none has. False when one has it.
+    pub(super) async fn add_secret(&self, name: &str, value: &[u8]) -> Result<bool, ApiError> {
+        let (row, sealed) = self.seal_secret(name, value)?;
+        let added = self.store.add_secret(row, sealed).await;
+        added.map_err(|error| store_error(&error))
+    }
+
+    fn seal_secret(&self, name: &str, value: &[u8]) -> Result<(SecretRow, Vec<u8>), ApiError> {
+        let usage = |text: String| ApiError::new(ErrorCode::Usage, text);
+        if !naming::is_valid_name(name) {
+            return Err(usage(format!("{name:?} is no name for a secret"))
+                .hint("1 to 63 of letters, digits, -, _ and ."));
+        }
+        if value.is_empty() || value.len() > MAX_SECRET_BYTES {
+            return Err(usage(format!("a secret has 1 to {MAX_SECRET_BYTES} bytes")));
+        }
+        let sealed = self
+            .personal
+            .vault
+            .seal(&purpose(name), value)
+            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+        let row = SecretRow {
+            name: name.to_owned(),
+            changed: now_text(),
+        };
+        Ok((row, sealed))
     }
 
     /// Forgets a secret.
@@ -97,7 +109,7 @@ impl Console {
         }
     }
 
-    async fn stored_secret(&self, name: &str) -> Result<Zeroizing<String>, ApiError> {
+    pub(super) async fn stored_secret(&self, name: &str) -> Result<Zeroizing<String>, ApiError> {
         let sealed = self
             .store
             .sealed_secret(name.to_owned())

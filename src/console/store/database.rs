@@ -196,10 +196,14 @@ impl Database {
         times: (Option<&str>, Option<&str>),
         session: &SessionView,
         targets: &[JobTargetRow],
+        capture: Option<(&str, &CaptureRecord)>,
     ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for (position, row) in targets.iter().enumerate() {
             put_job_target(&transaction, id, position, row)?;
+        }
+        if let Some((root, record)) = capture {
+            put_capture(&transaction, id, root, record)?;
         }
         put_job(&transaction, id, state, times, session)?;
         transaction.commit()?;
@@ -213,11 +217,7 @@ impl Database {
         root: &str,
         record: &CaptureRecord,
     ) -> Result<(), StoreError> {
-        self.connection.execute(
-            "UPDATE job SET root = ?2, capture = ?3 WHERE id = ?1",
-            params![signed(id)?, root, capture_text(Some(record))?],
-        )?;
-        Ok(())
+        put_capture(&self.connection, id, root, record)
     }
 
     /// The newest capture into this image.
@@ -385,6 +385,19 @@ fn capture_text(record: Option<&CaptureRecord>) -> Result<Option<String>, StoreE
         .transpose()
 }
 
+fn put_capture(
+    connection: &Connection,
+    id: u64,
+    root: &str,
+    record: &CaptureRecord,
+) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE job SET root = ?2, capture = ?3 WHERE id = ?1",
+        params![signed(id)?, root, capture_text(Some(record))?],
+    )?;
+    Ok(())
+}
+
 fn put_job(
     connection: &Connection,
     id: u64,
@@ -497,6 +510,7 @@ mod tests {
             created: String::new(),
             partitions: vec![],
             signed_by: Vec::new(),
+            set: None,
             chosen_root: None,
             checked: None,
         };

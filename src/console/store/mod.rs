@@ -108,16 +108,18 @@ impl Store {
         .await
     }
 
-    /// Records where a job and all its targets stand, together.
+    /// Records where a job and all its targets stand, and of a capture also its image, together.
     pub async fn save_job(
         &self,
         view: JobView,
         id: u64,
         targets: Vec<JobTargetRow>,
+        capture: Option<CaptureRecord>,
     ) -> Result<(), StoreError> {
         self.call(move |db| {
             let times = (view.started.as_deref(), view.ended.as_deref());
-            db.save_job(id, view.state, times, &view.session, &targets)
+            let capture = capture.as_ref().map(|record| (view.root.as_str(), record));
+            db.save_job(id, view.state, times, &view.session, &targets, capture)
         })
         .await
     }
@@ -145,7 +147,7 @@ impl Store {
         }
     }
 
-    /// Records where a capture stands, and the root of its image once there is one.
+    /// Records where a capture that goes on stands.
     pub async fn save_capture(
         &self,
         id: u64,

@@ -83,6 +83,14 @@ impl Database {
         Ok(())
     }
 
+    fn add_secret(&self, row: &SecretRow, sealed: &[u8]) -> Result<bool, StoreError> {
+        let added = self.connection.execute(
+            "INSERT INTO secret (name, sealed, changed) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO NOTHING",
+            params![row.name, sealed, row.changed],
+        )?;
+        Ok(added > 0)
+    }
+
     fn delete_secret(&self, name: &str) -> Result<bool, StoreError> {
         let gone = self
             .connection
@@ -179,6 +187,11 @@ impl Store {
     /// Adds a secret or replaces it.
     pub async fn save_secret(&self, row: SecretRow, sealed: Vec<u8>) -> Result<(), StoreError> {
         self.call(move |db| db.save_secret(&row, &sealed)).await
+    }
+
+    /// Adds a secret under a name that none has; says whether it did.
+    pub async fn add_secret(&self, row: SecretRow, sealed: Vec<u8>) -> Result<bool, StoreError> {
+        self.call(move |db| db.add_secret(&row, &sealed)).await
     }
 
     /// Forgets a secret; says whether there was one.

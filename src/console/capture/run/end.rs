@@ -1,18 +1,20 @@
 //! How a capture ends: done, without an image, cancelled, or interrupted with the console.
 //!
-//! What always holds: what was taken in stays for a retry unless a technician cancelled; the store knows the end before anybody is told; the agent is told.
+//! What always holds: what was taken in stays for a retry unless a technician cancelled; the agent is told
+//! that the end is recorded only when it is in the store.
 
 use super::super::intake::Finished;
 use super::{Busy, CaptureRun, seconds};
 use crate::console::api::{
     ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION,
 };
-use crate::console::job::summary_of;
+use crate::console::job::{Unstored, summary_of};
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
 use crate::console::time::now_text;
 use crate::net::control::{ConsoleMessage, EndAction};
 use crate::target::TargetState;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl CaptureRun {
@@ -110,20 +112,16 @@ impl CaptureRun {
         let mut view = self.shared.view();
         view.capture = Some(Box::new(record.view.clone()));
         self.shared.set_view(view.clone());
-        let root = self.row.root.clone();
-        let stored = self.console.store.save_capture(self.id, root, record).await;
         let rows = vec![self.place.clone()];
-        let stored = match stored {
-            Ok(()) => {
-                self.console
-                    .store
-                    .save_job(view.clone(), self.id, rows)
-                    .await
-            }
-            error => error,
-        };
-        if let Err(error) = stored {
-            self.log(format!("the result could not be stored: {error}"));
+        let stored = self
+            .console
+            .store
+            .save_job(view.clone(), self.id, rows.clone(), Some(record.clone()))
+            .await;
+        if let Err(error) = &stored {
+            self.log(format!(
+                "the result could not be stored and is kept until it can: {error}"
+            ));
         }
         let summary = summary_of(&view, &self.folder.report());
         let report = Report {
@@ -138,7 +136,16 @@ impl CaptureRun {
                 self.folder.report().display()
             ));
         }
-        self.tell_agent(state);
+        self.end_agent(state);
+        match stored {
+            Ok(()) => self.recorded(state),
+            Err(_) => {
+                let owed = vec![self.place.view.id.clone()];
+                let shared = Arc::clone(&self.shared);
+                let result = Unstored::new(shared, rows, Some(record), owed);
+                self.console.keep_result(result);
+            }
+        }
         self.console
             .roster
             .release(&self.place.view.id, &self.id_text);
@@ -150,14 +157,17 @@ impl CaptureRun {
         self.shared.events.publish(event);
     }
 
-    /// The agent hears how it ended.
-    pub(super) fn tell_agent(&self, state: TargetState) {
-        let id = &self.place.view.id;
+    /// What the agent still does for a capture without an image ends, whether it failed there or here.
+    fn end_agent(&self, state: TargetState) {
         if state != TargetState::Done {
-            // Whether it failed there or here: what it still does for this job ends.
             let reason = self.place.view.reason.clone().unwrap_or_default();
-            self.refuse(id, &reason);
+            self.refuse(&self.place.view.id, &reason);
         }
+    }
+
+    /// The agent hears that the end is in the store.
+    fn recorded(&self, state: TargetState) {
+        let id = &self.place.view.id;
         let after = if state == TargetState::Done {
             self.row.request.end
         } else {

@@ -117,7 +117,7 @@ impl JobRun {
         let unstored = match self
             .console
             .store
-            .save_job(view.clone(), self.id, rows.clone())
+            .save_job(view.clone(), self.id, rows.clone(), None)
             .await
         {
             Ok(()) => {
@@ -151,7 +151,7 @@ impl JobRun {
         if let Some(rows) = unstored {
             let owed = self.places.iter().filter(|place| place.owed);
             let owed = owed.map(|place| place.id().to_owned()).collect();
-            let result = Unstored::new(Arc::clone(&self.shared), rows, owed);
+            let result = Unstored::new(Arc::clone(&self.shared), rows, None, owed);
             self.console.keep_result(result);
         }
         if self.state != JobState::Failed {

@@ -1,0 +1,74 @@
+//! Keys that sign images, kept as secrets: made, asked for their public key, and put to use.
+//!
+//! What always holds: a key never leaves the console, and none is overwritten by a new one.
+
+use crate::console::api::{
+    ApiError, ErrorCode, SCHEMA_VERSION, SignRequest, SignatureView, SigningKeyView,
+};
+use crate::console::context::Console;
+use crate::disk::signing;
+use crate::net::hex;
+use imagefmt::{Root, SigningKey};
+
+impl Console {
+    /// Makes a key that signs, under a name no secret has.
+    ///
+    /// # Errors
+    /// `Usage` for what is no name, `Refused` when a secret has it.
+    pub async fn new_signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
+        let (text, public) = signing::new_key()
+            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.full()))?;
+        if !self.add_secret(name, text.as_bytes()).await? {
+            let message = format!("the console has a secret {name} already");
+            return Err(ApiError::new(ErrorCode::Refused, message)
+                .hint("choose another name: a key is never overwritten"));
+        }
+        Ok(view(name, signing::public_text(&public)))
+    }
+
+    /// The public key of a key that signs.
+    ///
+    /// # Errors
+    /// `Refused` when no secret has that name, or it is no such key.
+    pub async fn signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
+        let key = self.key_that_signs(name).await?;
+        Ok(view(name, signing::public_text(&key.public())))
+    }
+
+    /// Signs the root of an image.
+    ///
+    /// # Errors
+    /// `Usage` for what is no root; as [`Console::signing_key`].
+    pub async fn sign_root(
+        &self,
+        name: &str,
+        request: &SignRequest,
+    ) -> Result<SignatureView, ApiError> {
+        let root = hex::decode::<32>(&request.root)
+            .map_err(|_| ApiError::new(ErrorCode::Usage, "a root is 64 hexadecimal digits"))?;
+        let signature = self.key_that_signs(name).await?.sign(&Root(root));
+        tracing::info!(secret = name, root = request.root, "image signed");
+        Ok(SignatureView {
+            schema_version: SCHEMA_VERSION,
+            public_key: signing::public_text(&signature.key),
+            signature: hex::encode(&signature.bytes),
+        })
+    }
+
+    async fn key_that_signs(&self, name: &str) -> Result<SigningKey, ApiError> {
+        let text = self.stored_secret(name).await?;
+        signing::secret_key(&text).ok_or_else(|| {
+            let message = format!("secret {name} is no key that signs images");
+            ApiError::new(ErrorCode::Refused, message)
+                .hint("diskcast image sign --new-key ref:NAME makes one")
+        })
+    }
+}
+
+fn view(name: &str, public_key: String) -> SigningKeyView {
+    SigningKeyView {
+        schema_version: SCHEMA_VERSION,
+        name: name.to_owned(),
+        public_key,
+    }
+}
