@@ -206,6 +206,7 @@ fn synthetic(dir: &Path, state: &str) -> std::path::PathBuf {
                 "Select",
                 &[("Current", "dword:1"), ("LastKnownGood", "dword:1")],
             ),
+            ("Setup", &[("UnattendFile", r"string:D:\other.xml")]),
             (
                 r"ControlSet001\Control\ComputerName\ComputerName",
                 &[("ComputerName", "string:MASTER")],
@@ -282,10 +283,31 @@ fn a_generalised_windows_11_by_its_synthetic_hives() {
     assert_eq!(found.edition.as_deref(), Some("Professional"));
     assert_eq!((found.version, found.build), ((10, 0), 26100));
     assert!(found.generalised && found.driver_database);
+    let file = found.answer_file.unwrap();
+    assert_eq!(file.path, r"Windows\Panther\Unattend.xml");
+    assert_eq!((file.dropped.as_slice(), file.fault), ([].as_slice(), None));
     assert_eq!(
-        found.answer_file.as_deref(),
-        Some(r"Windows\Panther\Unattend.xml")
+        found.registered_answer_file.as_deref(),
+        Some(r"D:\other.xml")
     );
+    // What cannot be merged is known before anything is sent, and so is what lost its secret.
+    let large = vec![b' '; (1 << 20) + 1];
+    let used = b"<unattend><AutoLogon><Password>*SENSITIVE*DATA*DELETED*</Password></AutoLogon></unattend>";
+    for (content, dropped, fault) in [
+        (b"<unattend><settings></unattend>".as_slice(), 0, "settings"),
+        (&large, 0, "1048577 bytes, more than 1048576"),
+        (used, 1, ""),
+    ] {
+        Mounted::new(&image).put("Windows/Panther/Unattend.xml", content);
+        let (_, found) = windows_of(&image);
+        let file = found.answer_file.unwrap();
+        assert_eq!(file.dropped.len(), dropped);
+        let said = file.fault.unwrap_or_default();
+        assert!(
+            said.contains(fault) && said.is_empty() == fault.is_empty(),
+            "{said}"
+        );
+    }
     assert_eq!(
         found.interfaces[0].mac.as_deref(),
         Some("00:0c:29:f3:ff:de")

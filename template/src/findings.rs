@@ -6,6 +6,7 @@ mod linux;
 
 pub use linux::{CloudInit, LinuxFindings, Renderer, Setting};
 
+use crate::answers::AnswerFileFound;
 use crate::inf::Platform;
 use crate::step::FileSystem;
 use serde::{Deserialize, Serialize};
@@ -167,9 +168,12 @@ pub struct WindowsFindings {
     pub storage_services: Vec<StorageService>,
     /// It has a DriverDatabase (8 and later) rather than a CriticalDeviceDatabase.
     pub driver_database: bool,
-    /// Answer file in place already, as a path below the volume.
+    /// Answer file in place already.
     #[serde(default)]
-    pub answer_file: Option<String>,
+    pub answer_file: Option<AnswerFileFound>,
+    /// Another one, which the registry names and Setup reads before all others.
+    #[serde(default)]
+    pub registered_answer_file: Option<String>,
     /// Why it cannot be changed.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,

@@ -1,10 +1,11 @@
 //! Saved templates, and what they come to on one machine.
 //!
 //! Owns: the file format and its mistakes ([`schema`]), names and addresses handed out ([`names`], [`bind`], [`import`]),
-//! driver packages as far as plans need them ([`inf`]), YAML of masters ([`yaml`]), and the plan ([`plan`]): findings of an image, a machine's facts and
-//! a template give ordered [`step`]s, or reasons to refuse. Never touches a file, a clock or a socket. What always holds:
-//! the same input gives the same plan, and no plan holds a secret.
+//! driver packages, answer files and YAML of masters as far as plans need them ([`inf`], [`answers`], [`yaml`]), and the plan
+//! ([`plan`]): findings of an image, a machine's facts and a template give ordered [`step`]s, or reasons to refuse. Never
+//! touches a file, a clock or a socket. What always holds: the same input gives the same plan, and no plan holds a secret.
 
+pub mod answers;
 pub mod bind;
 pub mod findings;
 pub mod import;

@@ -14,6 +14,8 @@ use crate::source::Source;
 use crate::unreadable;
 use hive::{Hive, HiveError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use template::answers::xml::MOST_BYTES;
+use template::answers::{AnswerFileFound, PLACES, base};
 use template::findings::{Obstacle, PartitionFindings, ProductType, WindowsFindings};
 use volume::Volume;
 
@@ -91,6 +93,7 @@ fn look(
         storage_services: Vec::new(),
         driver_database: false,
         answer_file: None,
+        registered_answer_file: None,
         obstacles: Vec::new(),
     };
     let Some(system) = volume.read(&config(&found.folder, "SYSTEM"), MOST_HIVE_BYTES)? else {
@@ -110,24 +113,36 @@ fn look(
         &mut found,
     )?;
     identity::fill(sam.as_ref(), security.as_ref(), &mut found);
-    for path in ANSWER_FILES {
-        let mut parts = vec![found.folder.as_str()];
-        parts.extend(path);
-        if volume.exists(&parts)? {
-            found.answer_file = Some(parts.join("\\"));
-            break;
-        }
-    }
+    found.answer_file = answer_file(&mut volume, &found.folder)?;
     Ok(Some(found))
 }
 
-/// Where Windows Setup looks for answers, first one first.
-const ANSWER_FILES: [&[&str]; 4] = [
-    &["Panther", "Unattend", "Unattend.xml"],
-    &["Panther", "Unattend.xml"],
-    &["System32", "Sysprep", "Unattend.xml"],
-    &["System32", "Sysprep", "Panther", "Unattend.xml"],
-];
+/// The answer file Windows Setup would find first, and what can be taken over from it.
+fn answer_file(volume: &mut Volume, folder: &str) -> Result<Option<AnswerFileFound>, String> {
+    for place in PLACES {
+        let mut parts = vec![folder];
+        parts.extend(place);
+        if !volume.exists(&parts)? {
+            continue;
+        }
+        let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
+        let read = match volume.read(&parts, most) {
+            Ok(Some(bytes)) => base(&bytes).map_err(|fault| fault.to_string()),
+            Ok(None) => Err("it is no file".to_owned()),
+            Err(reason) => Err(reason),
+        };
+        let (dropped, fault) = match read {
+            Ok((_, dropped)) => (dropped, None),
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
+        return Ok(Some(AnswerFileFound {
+            path: parts.join("\\"),
+            dropped,
+            fault,
+        }));
+    }
+    Ok(None)
+}
 
 fn config<'a>(folder: &'a str, name: &'a str) -> [&'a str; 4] {
     [folder, "System32", "config", name]

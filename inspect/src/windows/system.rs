@@ -82,6 +82,8 @@ pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
         Some(arch) if arch.eq_ignore_ascii_case("ARM64") => Arch::Arm64,
         _ => Arch::Other,
     };
+    found.registered_answer_file =
+        text(hive, "Setup", "UnattendFile").filter(|file| !file.is_empty());
     found.driver_database = matches!(hive.find("DriverDatabase"), Ok(Some(_)));
     found.interfaces = interfaces(hive, &set).unwrap_or_default();
     found.storage_services = storage_services(hive, &set).unwrap_or_default();

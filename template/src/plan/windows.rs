@@ -386,6 +386,35 @@ fn edits(
     }
 }
 
+/// What becomes of the answer files of the master.
+fn there_already(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
+    if let Some(file) = &windows.registered_answer_file {
+        draft.note(format!(
+            "the registry of the image names another answer file, {file}: that is taken out, so that Windows Setup reads ours"
+        ));
+    }
+    let Some(file) = &windows.answer_file else {
+        return;
+    };
+    if let Some(fault) = &file.fault {
+        draft.refuse(format!(
+            "{title}: its answer file {} cannot be merged with ours: {fault}; remove it on the master and capture again",
+            file.path
+        ));
+        return;
+    }
+    draft.note(format!(
+        "the image has an answer file, {}: ours is merged with it",
+        file.path
+    ));
+    if !file.dropped.is_empty() {
+        draft.note(format!(
+            "Windows Setup has deleted secrets in it; what needs them is left out: {}",
+            file.dropped.join(", ")
+        ));
+    }
+}
+
 /// What Windows Setup is told about a generalised image.
 #[expect(clippy::too_many_arguments, reason = "what was decided above, once")]
 fn answers(
@@ -461,11 +490,7 @@ fn answers(
     if what.is_empty() {
         what.push("nothing but to go on without questions".into());
     }
-    if let Some(file) = &windows.answer_file {
-        draft.note(format!(
-            "the image has an answer file, {file}: ours is merged with it"
-        ));
-    }
+    there_already(draft, windows, title);
     draft.last.push(Step {
         id: "windows.answers".into(),
         what: format!("Windows Setup is told: {}", what.join(", ")),

@@ -125,6 +125,7 @@ pub(crate) fn windows() -> WindowsFindings {
         ],
         driver_database: true,
         answer_file: None,
+        registered_answer_file: None,
         obstacles: Vec::new(),
     }
 }

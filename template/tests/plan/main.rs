@@ -7,6 +7,7 @@ mod snapshot;
 
 use case::*;
 use std::fmt::Write as _;
+use template::answers::AnswerFileFound;
 use template::findings::{
     Arch, CloudInit, Findings, Obstacle, ProductType, Setting, StorageService, System,
     WindowsFindings,
@@ -292,6 +293,33 @@ fn sids() {
     };
     assert_eq!(new([1; 12]), new([1; 12]));
     assert_ne!(new([1; 12]), new([2; 12]));
+}
+
+#[test]
+fn answer_files_of_the_master() {
+    let with = |file: Option<AnswerFileFound>, registered: Option<&str>| {
+        with_windows(NAME, |w| {
+            w.generalised = true;
+            w.answer_file = file;
+            w.registered_answer_file = registered.map(str::to_owned);
+        })
+    };
+    let file = AnswerFileFound {
+        path: r"Windows\Panther\Unattend.xml".into(),
+        dropped: vec!["LocalAccount pat".into()],
+        fault: None,
+    };
+    with(Some(file.clone()), None)
+        .noted(r"an answer file, Windows\Panther\Unattend.xml: ours is merged");
+    with(Some(file.clone()), None).noted("what needs them is left out: LocalAccount pat");
+    with(None, Some(r"D:\other.xml"))
+        .noted(r"another answer file, D:\other.xml: that is taken out");
+    let broken = AnswerFileFound {
+        fault: Some("it is not one document".into()),
+        ..file
+    };
+    with(Some(broken), None)
+        .refused("cannot be merged with ours: it is not one document; remove it");
 }
 
 #[test]

@@ -3,29 +3,24 @@
 //! Owns: which setting of which component in which pass each answer is. Only these settings are replaced; all others of an
 //! answer file that is there stay, and so do accounts and cards it names besides ours.
 
-use super::xml::{Element, Node};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::net::Ipv4Addr;
+use template::answers::xml::{Element, Node};
+use template::answers::{UNATTEND, WCM};
 use template::step::{Answers, Group, Ipv4Config, Nic, SecretName, User};
 
-const UNATTEND: &str = "urn:schemas-microsoft-com:unattend";
-const WCM: &str = "http://schemas.microsoft.com/WMIConfig/2002/State";
 /// Public key all components of Windows are signed with.
 const TOKEN: &str = "31bf3856ad364e35";
 const SHELL_SETUP: &str = "Microsoft-Windows-Shell-Setup";
 
-/// Puts the answers into a tree; an empty file is `None`.
+/// Puts the answers into the tree of a file that is there; `None` when there is none.
 pub(super) fn merge(
     there: Option<Element>,
     answers: &Answers,
     secret: &dyn Fn(&SecretName) -> Result<String, String>,
 ) -> Result<Element, String> {
-    let mut root = match there {
-        Some(root) if root.name == "unattend" => root,
-        Some(root) => return Err(format!("its root is {} and not unattend", root.name)),
-        None => Element::new("unattend").attribute("xmlns", UNATTEND),
-    };
+    let mut root = there.unwrap_or_else(|| Element::new("unattend").attribute("xmlns", UNATTEND));
     let arch = answers.architecture.as_str();
     let root = &mut root;
     if let Some(name) = &answers.computer_name {
@@ -243,8 +238,9 @@ fn hidden(password: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::xml::{read, write};
     use super::*;
+    use template::answers::base;
+    use template::answers::xml::{read, write};
     use template::step::NicConfig;
 
     fn answers() -> Answers {
@@ -318,7 +314,8 @@ mod tests {
 </unattend>"#;
         let mut answers = answers();
         answers.join_blob = Some(SecretName("blob".into()));
-        let text = write(&merge(Some(read(there.as_bytes()).unwrap()), &answers, &secret).unwrap());
+        let text =
+            write(&merge(Some(base(there.as_bytes()).unwrap().0), &answers, &secret).unwrap());
         for kept in [
             "<!-- by hand -->",
             "pass=\"windowsPE\"",

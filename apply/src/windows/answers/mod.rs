@@ -4,7 +4,6 @@
 //! their values after use. Untested on real Windows: that Setup accepts it.
 
 mod compose;
-mod xml;
 
 use super::acl::{self, Access};
 use super::hives::Hives;
@@ -12,15 +11,12 @@ use super::paths;
 use crate::context::Context;
 use crate::engine::{State, Task};
 use crate::guest::Guest;
+use std::rc::Rc;
+use template::answers::{PLACES, base, xml};
 use template::step::Answers;
 
-/// Below the folder of Windows; where Setup looks second, after the registry.
-const PLACE: [&str; 3] = ["Panther", "Unattend", "Unattend.xml"];
-/// Where answers lie that Setup would use without ours.
-const OTHERS: [&[&str]; 2] = [
-    &["Panther", "Unattend.xml"],
-    &["System32", "Sysprep", "Unattend.xml"],
-];
+/// Key of SYSTEM and its value that names an answer file Setup reads before all others.
+const REGISTERED: (&str, &str) = ("Setup", "UnattendFile");
 
 /// Writes the answers.
 pub(crate) struct AnswerFile<'a> {
@@ -36,24 +32,25 @@ impl<'a> AnswerFile<'a> {
     /// Path, what lies there, and what has to.
     fn wanted(&self, context: &Context<'_>, guest: &Guest) -> Result<Wanted, String> {
         let windows = paths::windows_folder(guest)?;
-        let path = paths::walk(guest, &windows, &PLACE)?;
-        let most = xml::MOST_BYTES as u64;
-        let there = guest.read(&path, most)?;
-        let mut base = there.clone().map(|bytes| (path.clone(), bytes));
-        for other in OTHERS {
-            if base.is_none() {
-                let other = paths::walk(guest, &windows, other)?;
-                base = guest.read(&other, most)?.map(|bytes| (other, bytes));
-            }
+        let mut paths = Vec::new();
+        for place in PLACES {
+            paths.push(paths::walk(guest, &windows, place)?);
         }
-        let base = match base {
-            Some((from, bytes)) => Some(xml::read(&bytes).map_err(|why| {
+        let most = xml::MOST_BYTES as u64;
+        let mut found = None;
+        for path in &paths {
+            found = found.or(guest.read(path, most)?.map(|bytes| (path, bytes)));
+        }
+        let base = match &found {
+            Some((from, bytes)) => Some(base(bytes).map_err(|why| {
                 format!("{from} cannot be merged with ours: {why}; remove it on the master")
             })?),
             None => None,
         };
+        let path = paths.swap_remove(0);
+        let there = guest.read(&path, most)?;
         let secret = |name: &template::step::SecretName| context.secret(name).map(str::to_owned);
-        let merged = compose::merge(base, self.answers, &secret)
+        let merged = compose::merge(base.map(|(root, _)| root), self.answers, &secret)
             .map_err(|why| format!("the answer file: {why}"))?;
         Ok(Wanted {
             path,
@@ -79,10 +76,12 @@ impl Task for AnswerFile<'_> {
                 "{path} does not say all that it has to"
             )));
         }
-        Ok(match Access::Private.is_set(&guest, path, false)? {
-            true => State::Done,
-            false => State::Needed(format!("others than administrators may read {path}")),
-        })
+        if !Access::Private.is_set(&guest, path, false)? {
+            return Ok(State::Needed(format!(
+                "others than administrators may read {path}"
+            )));
+        }
+        Ok(unregistered(guest)?.state())
     }
 
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
@@ -99,17 +98,14 @@ impl Task for AnswerFile<'_> {
             wanted.text.as_bytes(),
             Access::Private,
         )?;
-        let mut hives = Hives::new(guest)?;
-        let told = |error: hive::HiveError| format!("SYSTEM: {error}");
-        let system = hives.get("SYSTEM")?;
-        if let Some(setup) = system.find("Setup").map_err(told)?
-            && let Some(value) = system.value(setup, "UnattendFile").map_err(told)?
-            && let Some(other) = value.as_string().filter(|other| !other.is_empty())
-        {
-            context.note(format!(
-                "the registry of the master names another answer file, {other}, which Windows Setup reads instead of ours"
-            ));
-        }
-        Ok(())
+        unregistered(guest)?.save()
     }
+}
+
+/// SYSTEM without the answer file that Setup would read instead of ours.
+fn unregistered(guest: Rc<Guest>) -> Result<Hives, String> {
+    let mut hives = Hives::new(guest)?;
+    let (key, value) = REGISTERED;
+    hives.remove_values("SYSTEM", key, |name| name.eq_ignore_ascii_case(value))?;
+    Ok(hives)
 }

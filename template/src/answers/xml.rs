@@ -3,35 +3,42 @@
 //! What always holds: reading what was written gives the same tree, and writing that gives the same text, so that a second run
 //! changes nothing. Text and attributes are kept as they are, blanks between elements are not.
 
+use super::AnswerFault;
 use quick_xml::Reader;
 use quick_xml::XmlVersion;
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
 
 /// Largest answer file that is taken in.
-pub(super) const MOST_BYTES: usize = 1 << 20;
-/// Levels of elements.
-const MOST_LEVELS: usize = 64;
+pub const MOST_BYTES: usize = 1 << 20;
+/// Most levels of elements.
+pub(super) const MOST_LEVELS: usize = 64;
 
 /// An element.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Element {
-    pub(super) name: String,
-    pub(super) attributes: Vec<(String, String)>,
-    pub(super) children: Vec<Node>,
+pub struct Element {
+    /// Name, with its prefix if it has one.
+    pub name: String,
+    /// Attributes, in their order.
+    pub attributes: Vec<(String, String)>,
+    /// What is in it.
+    pub children: Vec<Node>,
 }
 
 /// What is in an element.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Node {
+pub enum Node {
+    /// An element.
     Element(Element),
+    /// Text.
     Text(String),
+    /// A comment.
     Comment(String),
 }
 
 impl Element {
     /// An empty one.
-    pub(super) fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             ..Self::default()
@@ -39,40 +46,40 @@ impl Element {
     }
 
     /// One with text alone.
-    pub(super) fn text(name: &str, text: &str) -> Self {
+    pub fn text(name: &str, text: &str) -> Self {
         Self::new(name).with(Node::Text(text.to_owned()))
     }
 
     /// An entry of a list: `wcm:action="add"`.
-    pub(super) fn added(name: &str) -> Self {
+    pub fn added(name: &str) -> Self {
         Self::new(name).attribute("wcm:action", "add")
     }
 
     /// With one more attribute.
-    pub(super) fn attribute(mut self, name: &str, value: &str) -> Self {
+    pub fn attribute(mut self, name: &str, value: &str) -> Self {
         self.attributes.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// With one more child.
-    pub(super) fn with(mut self, child: Node) -> Self {
+    pub fn with(mut self, child: Node) -> Self {
         self.children.push(child);
         self
     }
 
     /// With one more element in it.
-    pub(super) fn holding(self, child: Element) -> Self {
+    pub fn holding(self, child: Element) -> Self {
         self.with(Node::Element(child))
     }
 
     /// Value of an attribute.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
+    pub fn value(&self, name: &str) -> Option<&str> {
         let found = self.attributes.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
     }
 
     /// Sets an attribute.
-    pub(super) fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         match self.attributes.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => value.clone_into(old),
             None => self.attributes.push((name.to_owned(), value.to_owned())),
@@ -80,7 +87,7 @@ impl Element {
     }
 
     /// Elements in it.
-    pub(super) fn elements(&self) -> impl Iterator<Item = &Element> {
+    pub fn elements(&self) -> impl Iterator<Item = &Element> {
         self.children.iter().filter_map(|child| match child {
             Node::Element(element) => Some(element),
             _ => None,
@@ -88,7 +95,7 @@ impl Element {
     }
 
     /// All text in it, not that of its elements.
-    pub(super) fn own_text(&self) -> String {
+    pub fn own_text(&self) -> String {
         let texts = self.children.iter().filter_map(|child| match child {
             Node::Text(text) => Some(text.as_str()),
             _ => None,
@@ -97,7 +104,7 @@ impl Element {
     }
 
     /// The first element that fits, made when there is none.
-    pub(super) fn child(&mut self, fits: impl Fn(&Element) -> bool, new: Element) -> &mut Element {
+    pub fn child(&mut self, fits: impl Fn(&Element) -> bool, new: Element) -> &mut Element {
         let found = self.children.iter().position(|child| match child {
             Node::Element(element) => fits(element),
             _ => false,
@@ -114,12 +121,12 @@ impl Element {
     }
 
     /// The element of that name, made when there is none.
-    pub(super) fn named(&mut self, name: &str) -> &mut Element {
+    pub fn named(&mut self, name: &str) -> &mut Element {
         self.child(|element| element.name == name, Element::new(name))
     }
 
     /// Puts an element in the place of those of its name, or behind the others.
-    pub(super) fn put(&mut self, new: Element) {
+    pub fn put(&mut self, new: Element) {
         let name = new.name.clone();
         let first = self
             .children
@@ -144,9 +151,12 @@ fn is_named(child: &Node, name: &str) -> bool {
 }
 
 /// Reads a file: UTF-8, or UTF-16 with its mark.
-pub(super) fn read(bytes: &[u8]) -> Result<Element, String> {
+///
+/// # Errors
+/// Too large, or no XML that is taken in.
+pub fn read(bytes: &[u8]) -> Result<Element, AnswerFault> {
     if bytes.len() > MOST_BYTES {
-        return Err(format!("it is larger than {MOST_BYTES} bytes"));
+        return Err(AnswerFault::Large);
     }
     let text = match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
@@ -157,28 +167,32 @@ pub(super) fn read(bytes: &[u8]) -> Result<Element, String> {
     parse(&text)
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, String> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| "it is neither UTF-8 nor UTF-16".into())
+fn syntax(error: impl std::fmt::Display) -> AnswerFault {
+    AnswerFault::Syntax(error.to_string())
 }
 
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, String> {
+fn utf8(bytes: &[u8]) -> Result<String, AnswerFault> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| AnswerFault::Encoding)
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, AnswerFault> {
     let units: Vec<u16> = bytes
         .chunks_exact(2)
         .map(|pair| unit([pair[0], pair[1]]))
         .collect();
-    String::from_utf16(&units).map_err(|_| "its UTF-16 is broken".into())
+    String::from_utf16(&units).map_err(|_| AnswerFault::Utf16)
 }
 
-fn parse(text: &str) -> Result<Element, String> {
+fn parse(text: &str) -> Result<Element, AnswerFault> {
     let mut reader = Reader::from_str(text);
     // The outermost one holds the root.
     let mut open = vec![Element::default()];
     loop {
-        let event = reader.read_event().map_err(|error| error.to_string())?;
+        let event = reader.read_event().map_err(syntax)?;
         match event {
             Event::Start(start) => {
                 if open.len() > MOST_LEVELS {
-                    return Err(format!("it has more than {MOST_LEVELS} levels"));
+                    return Err(AnswerFault::Levels);
                 }
                 open.push(element(&start)?);
             }
@@ -194,13 +208,11 @@ fn parse(text: &str) -> Result<Element, String> {
                 push_text(&mut open, &text.xml_content(XmlVersion::Implicit1_0));
             }
             Event::GeneralRef(reference) => {
-                let character = reference
-                    .resolve_char_ref()
-                    .map_err(|error| error.to_string())?;
+                let character = reference.resolve_char_ref().map_err(syntax)?;
                 match (character, resolve_predefined_entity(&reference)) {
                     (Some(character), _) => push_text(&mut open, &character.to_string()),
                     (None, Some(text)) => push_text(&mut open, text),
-                    (None, None) => return Err("it uses an entity nobody defined".into()),
+                    (None, None) => return Err(AnswerFault::Entity),
                 }
             }
             Event::Comment(text) => {
@@ -209,29 +221,29 @@ fn parse(text: &str) -> Result<Element, String> {
                     Node::Comment(text.xml_content(XmlVersion::Implicit1_0).into_owned()),
                 );
             }
-            Event::DocType(_) => return Err("it has a document type".into()),
+            Event::DocType(_) => return Err(AnswerFault::DocumentType),
             Event::Decl(_) | Event::PI(_) => {}
             Event::Eof => break,
         }
     }
     let [outermost] = open.as_mut_slice() else {
-        return Err("it ends in the middle of an element".into());
+        return Err(AnswerFault::Unfinished);
     };
     tidy(outermost);
     let mut roots = outermost.elements();
     match (roots.next(), roots.next()) {
         (Some(root), None) => Ok(root.clone()),
-        _ => Err("it is not one document".into()),
+        _ => Err(AnswerFault::NotOne),
     }
 }
 
-fn element(start: &BytesStart<'_>) -> Result<Element, String> {
+fn element(start: &BytesStart<'_>) -> Result<Element, AnswerFault> {
     let mut element = Element::new(start.name().as_ref());
     for attribute in start.attributes() {
-        let attribute = attribute.map_err(|error| error.to_string())?;
+        let attribute = attribute.map_err(syntax)?;
         let value = attribute
             .normalized_value(XmlVersion::Implicit1_0)
-            .map_err(|error| error.to_string())?;
+            .map_err(syntax)?;
         element
             .attributes
             .push((attribute.key.as_ref().to_owned(), value.into_owned()));
@@ -272,7 +284,7 @@ fn tidy(element: &mut Element) {
 }
 
 /// Writes a file.
-pub(super) fn write(root: &Element) -> String {
+pub fn write(root: &Element) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n");
     emit(root, 0, &mut out);
     out
@@ -345,7 +357,7 @@ mod tests {
             ("<a>&x;</a>", "entity"),
             (&"<a>".repeat(100), "levels"),
         ] {
-            let error = read(text.as_bytes()).unwrap_err();
+            let error = read(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
         assert!(read(&[0xff, 0xfe, 0x00, 0xd8]).is_err());
