@@ -4,8 +4,9 @@ use positioned_io::ReadAt;
 
 use crate::error::{FormatError, Result};
 use crate::prologue::Prologue;
-use crate::record::{ALIGN, RecordKind, RecordSealer, chunk_name};
+use crate::record::{ALIGN, RecordKind, chunk_name};
 use crate::seal::{Keys, Password, open_slots};
+use crate::sealer::RecordSealer;
 use crate::store::{Store, Volume};
 use crate::trailer::Trailer;
 use crate::{Decoder, IdKey, Labels, Manifest, Position, Root, VerifyingKey, index};

@@ -20,6 +20,7 @@ use common::*;
 use forge::Forge;
 use imagefmt::*;
 use serde_json::{Map, Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use verdict::{WORD, fixtures, open_files, verdict, volumes};
 
@@ -63,7 +64,14 @@ fn written() -> Vec<(&'static str, Vec<u8>)> {
     let large = Geometry::new((3 << 18) + 4096, 4096, 18).unwrap();
     let mut reversed = mixed(&large);
     reversed.reverse();
+    // A frame with a checksum and without the size of its content.
+    let mut frame = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+    frame.include_checksum(true).unwrap();
+    let mut other = Forge::default();
+    frame.write_all(&other.pieces[1].plain()).unwrap();
+    other.pieces[1].frame = Some(frame.finish().unwrap());
     vec![
+        ("written-zstd-of-another-writer.dcimg", other.bytes()),
         ("written.dcimg", write(geometry, &chunks, None).0),
         (
             "written-backwards-sectors-of-4096.dcimg",

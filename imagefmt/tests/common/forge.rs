@@ -14,6 +14,8 @@ pub struct Piece {
     pub number: u32,
     pub blocks: u64,
     pub used: Vec<u8>,
+    /// The body as a frame of zstd; raw without one.
+    pub frame: Option<Vec<u8>>,
 }
 
 /// What an image is to say, in the record and in the index separately where it is there twice.
@@ -60,11 +62,13 @@ impl Default for Forge {
                     number: 0,
                     blocks: 0b11,
                     used: blank_first_sector(0x11),
+                    frame: None,
                 },
                 Piece {
                     number: 2,
                     blocks: 0b100,
                     used: vec![0x22; 4096],
+                    frame: None,
                 },
             ],
             listed: vec![0, 1],
@@ -96,8 +100,18 @@ impl Piece {
         hasher.finalize().into()
     }
 
-    fn body(&self) -> Vec<u8> {
+    /// Used bytes and mask.
+    pub fn plain(&self) -> Vec<u8> {
         [self.used.clone(), self.mask()].concat()
+    }
+
+    fn body(&self) -> Vec<u8> {
+        self.frame.clone().unwrap_or_else(|| self.plain())
+    }
+
+    /// Codec, and that a mask follows.
+    fn form(&self) -> u8 {
+        0x80 | u8::from(self.frame.is_some())
     }
 }
 
@@ -134,7 +148,11 @@ pub fn with_header_byte(mut record: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
 }
 
 pub fn chunk_record(piece: &Piece) -> Vec<u8> {
-    record(3, 0x80, piece.number, piece.id(), &piece.body())
+    let mut record = record(3, piece.form(), piece.number, piece.id(), &piece.body());
+    for (at, byte) in (32..).zip((piece.plain().len() as u64).to_le_bytes()) {
+        record = with_header_byte(record, at, byte);
+    }
+    record
 }
 
 fn table_bytes(table: &[(u64, Vec<u8>)]) -> Vec<u8> {
@@ -243,7 +261,7 @@ impl Forge {
             let piece = &self.pieces[place];
             out.extend_from_slice(&piece.number.to_le_bytes());
             out.extend_from_slice(&(piece.body().len() as u32).to_le_bytes());
-            out.push(0x80);
+            out.push(piece.form());
             out.extend_from_slice(&piece.id());
             out.extend_from_slice(&piece.mask());
         }
