@@ -194,25 +194,58 @@ impl Guest {
 
     /// Names in a directory, sorted; empty when there is none. Names that are not UTF-8 are left out.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, String> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let directory = match self.openat2(path, flags, Mode::empty()) {
-            Ok(directory) => directory,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
-            Err(error) => return Err(named(path, error)),
-        };
         let mut names = Vec::new();
-        for entry in Dir::read_from(&directory).map_err(|error| named(path, error))? {
-            let entry = entry.map_err(|error| named(path, error))?;
+        self.each_name(path, |name| {
             if names.len() >= MAX_ENTRIES {
                 return Err(format!("{path} has more than {MAX_ENTRIES} entries"));
             }
-            match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => names.push(name.to_owned()),
-            }
-        }
+            names.push(name.to_owned());
+            Ok(true)
+        })?;
         names.sort();
         Ok(names)
+    }
+
+    /// The names in a directory that `like` takes, two at most, however many others there are; none where there is no directory.
+    pub(crate) fn two_like(
+        &self,
+        path: &str,
+        like: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        self.each_name(path, |name| {
+            if like(name) {
+                names.push(name.to_owned());
+            }
+            Ok(names.len() < 2)
+        })?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Hands over names in a directory until one is answered with false. Names that are not UTF-8 are left out.
+    fn each_name(
+        &self,
+        path: &str,
+        mut look: impl FnMut(&str) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = match self.openat2(path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(error) => return Err(named(path, error)),
+        };
+        for entry in Dir::read_from(&directory).map_err(|error| named(path, error))? {
+            let entry = entry.map_err(|error| named(path, error))?;
+            let more = match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => true,
+                Ok(name) => look(name)?,
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Begins a file that takes its place when it is finished.

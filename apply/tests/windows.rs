@@ -16,6 +16,14 @@ use template::step::{Action, CriticalDevice, DriverFile, Ipv4Config, NicConfig};
 use windows_lab::{Lab, PARTITION, hives, hivexget, python, reglookup, said};
 
 const NEW_SID: &str = "S-1-5-21-3405691582-1122334455-987654321";
+/// A profile that is neither below Users nor below Documents and Settings.
+const MOVED_PROFILE: &str = "Profile/münch/NTUSER.DAT";
+/// Hives of names that say nothing: of a store app, a copy of Windows, and somebody's own.
+const ANY_NAME: [&str; 3] = [
+    "Users/gold/AppData/Local/Packages/a.b/SystemAppData/Helium/User.dat",
+    "Windows/System32/config/RegBack/DEFAULT",
+    "Backup/of gold",
+];
 const NEW: [u32; 3] = [3405691582, 1122334455, 987654321];
 
 fn fixed() -> NicConfig {
@@ -299,6 +307,7 @@ fn windows_8_with_users_gets_a_new_sid_and_its_drivers() {
         &of_user,
         &[("Local Settings", &[("owner", &text)])],
     );
+    let moved = classes.clone();
     let mut lab = Lab::new(64, |mounted| {
         let config = "Windows/System32/config";
         let system = hives::unpack(&folder, "win10-19041-desktop-m3oshqu/SYSTEM");
@@ -328,6 +337,21 @@ fn windows_8_with_users_gets_a_new_sid_and_its_drivers() {
         );
         mounted.put(&format!("$Recycle.Bin/{user}/desktop.ini"), b"d");
         mounted.put("Windows/System32/drivers/disk.sys", b"MZ");
+        mounted.put(MOVED_PROFILE, &moved);
+        for path in ANY_NAME {
+            mounted.put(path, &moved);
+        }
+        // What only looks like a hive by its name, and what only begins like one.
+        mounted.put(
+            "Users/gold/AppData/Local/Packages/c/Settings/settings.dat",
+            b"nothing",
+        );
+        mounted.put(
+            "Users/gold/broken.hve",
+            &[&b"regf"[..], &[0; 12_284], text.as_bytes()].concat()[..12_288],
+        );
+        mounted.put(&format!("Windows/System32/Tasks/Sync-{user}"), b"<Task/>");
+        mounted.put(&format!("Profile/münch/Protect/{old}-1001/key"), b"moved");
         for index in 0..300 {
             let path = format!("Users/gold/file{index}");
             mounted.put(&path, b"");
@@ -443,7 +467,11 @@ fn windows_8_with_users_gets_a_new_sid_and_its_drivers() {
     assert_eq!(lab.cat(&volume, &protect), b"k");
     let classes = "Users/gold/AppData/Local/Microsoft/Windows/UsrClass.dat";
     let apps = "Users/gold/AppData/Local/Packages/a.b/Settings/settings.dat";
-    for path in [classes, apps] {
+    let moved = format!("Profile/münch/Protect/{user}/key");
+    assert_eq!(lab.cat(&volume, &moved), b"moved");
+    let task = format!("Windows/System32/Tasks/Sync-{user}");
+    assert_eq!(lab.cat(&volume, &task), b"<Task/>");
+    for path in [classes, apps, MOVED_PROFILE].iter().chain(&ANY_NAME) {
         let file = lab.dir.path().join("user.hive");
         std::fs::write(&file, lab.cat(&volume, path)).unwrap();
         assert_eq!(hivexget(&file, "Local Settings", "owner"), user, "{path}");

@@ -183,6 +183,19 @@ pub fn replace(buffer: &mut [u8], old: Machine, new: Machine) -> usize {
     count
 }
 
+/// Machines of every binary SID in `buffer`, wherever it lies; one that is there twice comes twice.
+pub fn machines(buffer: &[u8]) -> impl Iterator<Item = Machine> {
+    let before = 2 + BEFORE_MACHINE.len();
+    buffer
+        .windows(before + MACHINE_LEN)
+        .filter_map(move |sid| match sid.split_at_checked(before) {
+            Some(([1, 4 | 5, rest @ ..], machine)) if *rest == BEFORE_MACHINE => {
+                Some(Machine::from_bytes(machine.first_chunk()?))
+            }
+            _ => None,
+        })
+}
+
 /// Replaces the machine at one place of `buffer` that the caller knows to hold one. False, and nothing
 /// changed, when another is there.
 pub fn replace_at(buffer: &mut [u8], at: usize, old: Machine, new: Machine) -> bool {
@@ -246,6 +259,19 @@ mod tests {
         assert_eq!(Machine::from_bytes(&part), OLD);
         let everyone: Sid = "S-1-1-0".parse().unwrap();
         assert_eq!((everyone.to_bytes().len(), everyone.machine()), (12, None));
+    }
+
+    #[test]
+    fn machines_are_found_wherever_they_lie() {
+        let bytes = [
+            &[9, 1, 5][..],
+            &OLD.user(500).to_bytes(),
+            &"S-1-5-32-544".parse::<Sid>().unwrap().to_bytes(),
+            &NEW.sid().to_bytes(),
+        ]
+        .concat();
+        assert_eq!(machines(&bytes).collect::<Vec<_>>(), [OLD, NEW]);
+        assert_eq!(machines(&bytes[..26]).collect::<Vec<_>>(), []);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub fn partition(slice: Slice) -> (PartitionFindings, Option<System>) {
         number: slice.number,
         file_system: None,
         label: None,
+        sids: Vec::new(),
         obstacles: Vec::new(),
     };
     let info = match identify(&source, source.length()) {

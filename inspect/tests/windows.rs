@@ -320,6 +320,89 @@ fn a_generalised_windows_11_by_its_synthetic_hives() {
     assert_eq!(found.suites, 0x10 | 0x100 | 0x80);
 }
 
+/// Sets what ntfs-3g keeps of a file under this name.
+fn set_attribute(path: &Path, attribute: &str, value: &[u8]) {
+    rustix::fs::lsetxattr(path, attribute, value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+/// A junction, as `mklink /j` makes it.
+fn junction(path: &Path, target: &str) {
+    std::fs::create_dir(path).unwrap();
+    let wide = |text: &str| -> Vec<u8> {
+        let units = text.encode_utf16().chain([0]);
+        units.flat_map(u16::to_le_bytes).collect()
+    };
+    let (real, printed) = (wide(&format!(r"\??\{target}")), wide(target));
+    let word = |number: usize| u16::try_from(number).unwrap().to_le_bytes();
+    let mut bytes = 0xa000_0003_u32.to_le_bytes().to_vec();
+    bytes.extend(word(8 + real.len() + printed.len()));
+    for number in [0, 0, real.len() - 2, real.len(), printed.len() - 2] {
+        bytes.extend(word(number));
+    }
+    bytes.extend([real, printed].concat());
+    set_attribute(path, "system.ntfs_reparse_data", &bytes);
+}
+
+#[test]
+fn profiles_on_other_volumes_and_rights_that_name_a_machine_are_found() {
+    let Some(folder) = hives::real() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let set = ["SYSTEM", "SAM", "SECURITY"];
+    let names = set.map(|name| format!("xp-m57-pat/{name}"));
+    let files: Vec<_> = names.iter().map(String::as_str).zip(set).collect();
+    let image = with_hives(dir.path(), &folder, &files);
+    let machine = [1_292_428_093, 1_645_522_239, 1_547_161_642];
+    let rights = hives::descriptor(&hives::sid(machine, Some(1003)));
+    let account = |who: &str| format!(r"Microsoft\Windows NT\CurrentVersion\ProfileList\{who}");
+    let [near, far, linked, other] = [
+        "S-1-5-21-1292428093-1645522239-1547161642-1003",
+        "S-1-5-21-1292428093-1645522239-1547161642-1004",
+        "S-1-5-21-1292428093-1645522239-1547161642-1005",
+        "S-1-5-21-9-9-9-1006",
+    ]
+    .map(account);
+    let software = hives::build(
+        dir.path(),
+        &rights,
+        &[
+            (
+                &near,
+                &[("ProfileImagePath", r"string:%SystemDrive%\Users\near")],
+            ),
+            (&far, &[("ProfileImagePath", r"string:D:\Profiles\far")]),
+            (&linked, &[("ProfileImagePath", r"string:C:\Homes\linked")]),
+            (
+                &other,
+                &[("ProfileImagePath", r"string:D:\Profiles\of the domain")],
+            ),
+        ],
+    );
+    {
+        let mounted = Mounted::new(&image);
+        mounted.put("WINDOWS/system32/Config/SOFTWARE", &software);
+        mounted.put("Documents and Settings/near/x", b"");
+        junction(&mounted.path().join("Users"), r"C:\Documents and Settings");
+        junction(&mounted.path().join("Homes"), r"E:\Homes");
+    }
+    let (_, found) = windows_of(&image);
+    assert_eq!(
+        found.profiles_elsewhere,
+        [
+            r"D:\Profiles\far",
+            r"C:\Homes\linked, which is E:\Homes\linked"
+        ]
+    );
+    let own = found.machine_sid.unwrap();
+    let data = new_volume(dir.path(), 8 << 20);
+    assert!(!partition(slice(&data)).0.sids.contains(&own));
+    {
+        let mounted = Mounted::new(&data);
+        mounted.put("of pat", b"");
+        set_attribute(&mounted.path().join("of pat"), "system.ntfs_acl", &rights);
+    }
+    assert_eq!(partition(slice(&data)).0.sids, [own]);
+}
+
 #[test]
 fn obstacles_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -76,8 +76,8 @@ const MEMBERSHIP: &[Question] = &[
 ];
 const WINDOWS: &[Question] = &[question(
     "windows.sid",
-    "Windows: machine SID (keep, sysprep, rewrite)",
-    "keep",
+    "Windows: machine SID (auto, keep, sysprep, rewrite)",
+    "auto",
 )];
 const LAST: &[Question] = &[question(
     "end",

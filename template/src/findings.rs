@@ -31,6 +31,9 @@ pub struct PartitionFindings {
     /// Volume label.
     #[serde(default)]
     pub label: Option<String>,
+    /// Machines and domains (`S-1-5-21-a-b-c`) that the rights of files on an NTFS volume name.
+    #[serde(default)]
+    pub sids: Vec<String>,
     /// Why nothing may be changed in it.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
@@ -157,6 +160,9 @@ pub struct WindowsFindings {
     /// `S-1-5-21-a-b-c` of SAM and SECURITY; `None` when they cannot be read or disagree.
     #[serde(default)]
     pub machine_sid: Option<String>,
+    /// Profiles of the machine's own accounts that lie on another volume or on a share, as Windows writes them: `D:\Profiles\pat`.
+    #[serde(default)]
+    pub profiles_elsewhere: Vec<String>,
     /// Names of local accounts, as SAM has them.
     #[serde(default)]
     pub accounts: Vec<String>,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::common::process::{bash, run, text, tool};
 use crate::common::service::target_of;
 use crate::common::windows::{self, Master, TEN, XP};
@@ -56,6 +58,14 @@ fn itself(
     (new, hives.into_iter().map(read).collect())
 }
 
+/// The target of a plan that has this disk.
+fn planned_for<'a>(plan: &'a Value, disk: &Path) -> &'a Value {
+    let mut targets = plan["targets"].as_array().into_iter().flatten();
+    let of = |target: &&Value| target["disk"]["path"] == text(disk);
+    let found = targets.find(of);
+    found.unwrap_or_else(|| panic!("no target with {} in {plan:#}", disk.display()))
+}
+
 #[test]
 fn two_windows_machines_get_names_and_sids_of_their_own() {
     let Some(real) = windows::hives::real() else {
@@ -65,8 +75,12 @@ fn two_windows_machines_get_names_and_sids_of_their_own() {
     let template = lab.file(
         "xp.toml",
         "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n[identity]\nhostname = \"LAB-{nn}\"\n\
-         [membership]\nworkgroup = \"TECHLAB\"\n[windows]\nsid = \"rewrite\"\n",
+         [membership]\nworkgroup = \"TECHLAB\"\n",
     );
+    // A SID of its own is what every machine gets, and what is shown before anybody confirms is what is written.
+    let shown = lab.deploy(&template, &["--dry-run"]).ok().last_of("plan");
+    let notes = shown.to_string();
+    assert!(notes.contains("encrypted with DPAPI"), "{notes}");
     let run_of = lab.deploy(&template, &["--yes"]);
     let summary = lab.all_done(&run_of);
     let mut names = BTreeSet::new();
@@ -79,6 +93,9 @@ fn two_windows_machines_get_names_and_sids_of_their_own() {
         );
         let folder = lab.folder.path();
         let (sid, _) = itself(&XP, &agent.disk, folder);
+        let steps = planned_for(&shown, &agent.disk)["personal"]["steps"].to_string();
+        let said = format!("its SID is S-1-5-21-{sid} ");
+        assert!(steps.contains(&said), "{said}: {steps}");
         let key = r"ControlSet001\Control\ComputerName\ComputerName";
         names.insert(hivexget(&folder.join("read-SYSTEM"), key, "ComputerName"));
         // Its administrators still are some.

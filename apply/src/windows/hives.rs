@@ -57,11 +57,6 @@ impl Hives {
         &self.guest
     }
 
-    /// The folder of Windows.
-    pub(crate) fn windows(&self) -> &str {
-        &self.windows
-    }
-
     /// When edits happen.
     pub(crate) fn now(&self) -> FileTime {
         self.now
@@ -88,6 +83,12 @@ impl Hives {
             Some(opened) => Ok(&mut opened.hive),
             None => Err(format!("{path} is not open")),
         }
+    }
+
+    /// Lets go of a hive that was not edited.
+    pub(crate) fn close(&mut self, path: &str) {
+        self.open
+            .retain(|open, opened| open != path || !opened.changes.is_empty());
     }
 
     /// Notes that a hive was edited.
@@ -284,7 +285,8 @@ fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, String> {
     Ok(again.into_bytes(now))
 }
 
-fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>, String> {
+/// Logs of a hive that are there.
+pub(crate) fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>, String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut found = Vec::new();
     for suffix in LOGS {

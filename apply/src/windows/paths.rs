@@ -36,14 +36,13 @@ pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String, String> {
 pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String, String> {
     let listed = if folder.is_empty() { "/" } else { folder };
     let folded = name.to_uppercase();
-    let names = guest.list(listed)?;
-    let mut same = names.iter().filter(|entry| entry.to_uppercase() == folded);
-    match (same.next(), same.next()) {
-        (Some(one), Some(other)) => Err(format!(
+    let same = guest.two_like(listed, |entry| entry.to_uppercase() == folded)?;
+    match same.as_slice() {
+        [one, other, ..] => Err(format!(
             "{folder}/{one} and {folder}/{other} differ in case alone; remove one of them on the master"
         )),
-        (Some(one), None) => Ok(format!("{folder}/{one}")),
-        _ => Ok(format!("{folder}/{name}")),
+        [one] => Ok(format!("{folder}/{one}")),
+        [] => Ok(format!("{folder}/{name}")),
     }
 }
 

@@ -6,7 +6,9 @@
 //! `volume` finds files, `system` reads SYSTEM, `identity` reads SAM and SECURITY, `product` says which Windows it is.
 
 mod identity;
+mod link;
 mod product;
+mod profiles;
 mod system;
 mod volume;
 
@@ -33,8 +35,12 @@ pub(crate) fn inspect(
     let mut obstacles = Vec::new();
     // The reader of NTFS (crate ntfs 0.4) slices by what it reads: of 6,000 volumes with four flipped bits, three made it panic. That
     // means an unreadable volume, not the end of the console.
-    let found = catch_unwind(AssertUnwindSafe(|| look(source, number, &mut obstacles)));
+    let mut sids = Vec::new();
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        look(source, number, &mut obstacles, &mut sids)
+    }));
     partition.obstacles.append(&mut obstacles);
+    partition.sids = sids;
     match found {
         Ok(Ok(found)) => found,
         Ok(Err(reason)) => {
@@ -58,8 +64,10 @@ fn look(
     source: Source,
     number: u32,
     obstacles: &mut Vec<Obstacle>,
+    sids: &mut Vec<String>,
 ) -> Result<Option<WindowsFindings>, String> {
     let mut volume = Volume::open(source)?;
+    sids.extend(volume.machines()?.iter().map(ToString::to_string));
     if volume.is_dirty()? {
         obstacles.push(Obstacle::DirtyVolume);
     }
@@ -88,6 +96,7 @@ fn look(
         product_type: ProductType::Workstation,
         suites: 0,
         machine_sid: None,
+        profiles_elsewhere: Vec::new(),
         accounts: Vec::new(),
         interfaces: Vec::new(),
         storage_services: Vec::new(),
@@ -113,6 +122,9 @@ fn look(
         &mut found,
     )?;
     identity::fill(sam.as_ref(), security.as_ref(), &mut found);
+    if let (Some(software), Some(machine)) = (&software, &found.machine_sid) {
+        found.profiles_elsewhere = profiles::elsewhere(software, machine, &mut volume)?;
+    }
     found.answer_file = answer_file(&mut volume, &found.folder)?;
     Ok(Some(found))
 }

@@ -1,9 +1,20 @@
 //! Files of an NTFS volume by their path, any case.
 
+use super::link::{self, Link};
 use crate::source::Source;
+use hive::sid::{self, Machine};
 use ntfs::indexes::NtfsFileNameIndex;
 use ntfs::structured_values::NtfsVolumeFlags;
-use ntfs::{Ntfs, NtfsFile, NtfsReadSeek};
+use ntfs::{KnownNtfsFileRecordNumber, Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
+use std::collections::BTreeSet;
+
+/// Bytes of `$SDS` that are looked through: far beyond what a volume of a company's files has.
+const MOST_RIGHTS: u64 = 256 << 20;
+/// Bytes of it that are looked at together, and what a SID that lies across two parts needs of the first.
+const WINDOW: usize = 1 << 20;
+const ACROSS: usize = 23;
+/// Machines and domains that are told of one volume.
+const MOST_MACHINES: usize = 256;
 
 /// An open volume.
 pub(super) struct Volume {
@@ -93,6 +104,59 @@ impl Volume {
             bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
         }
         Ok(Some((bytes, length)))
+    }
+
+    /// Machines and domains that the rights of files name, as `$Secure` has them: what several files share lies there once. Descriptors
+    /// of a volume that keeps none there (NT 4) are not looked for.
+    pub(super) fn machines(&mut self) -> Result<BTreeSet<Machine>, String> {
+        let told = |error: ntfs::NtfsError| format!("$Secure: {error}");
+        let mut found = BTreeSet::new();
+        let file = self.file(KnownNtfsFileRecordNumber::Secure as u64)?;
+        let mut source = self.source.clone();
+        let Some(data) = file.data(&mut source, "$SDS") else {
+            return Ok(found);
+        };
+        let data = data.map_err(told)?;
+        let attribute = data.to_attribute().map_err(told)?;
+        let mut value = attribute.value(&mut source).map_err(told)?;
+        let mut window = Vec::with_capacity(WINDOW + ACROSS);
+        let mut buffer = vec![0; WINDOW];
+        let mut done = 0;
+        while done < MOST_RIGHTS && found.len() < MOST_MACHINES {
+            let count = value.read(&mut source, &mut buffer).map_err(told)?;
+            if count == 0 {
+                break;
+            }
+            window.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            found.extend(sid::machines(&window));
+            window.drain(..window.len().saturating_sub(ACROSS));
+            done += count as u64;
+        }
+        Ok(found)
+    }
+
+    /// Where a junction or symbolic link leads; `None` for what is none, or not there.
+    pub(super) fn link(&mut self, path: &[&str]) -> Result<Option<Link>, String> {
+        let Some((number, _)) = self.find(path)? else {
+            return Ok(None);
+        };
+        let told = |error: ntfs::NtfsError| format!("{}: {error}", path.join("\\"));
+        let mut source = self.source.clone();
+        let file = self.file(number)?;
+        let mut attributes = file.attributes();
+        while let Some(item) = attributes.next(&mut source) {
+            let item = item.map_err(told)?;
+            let attribute = item.to_attribute().map_err(told)?;
+            if attribute.ty().map_err(told)? != NtfsAttributeType::ReparsePoint {
+                continue;
+            }
+            let mut value = attribute.value(&mut source).map_err(told)?;
+            let wanted = value.len().min(link::MOST_BYTES);
+            let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
+            value.read_exact(&mut source, &mut bytes).map_err(told)?;
+            return Ok(link::read(&bytes));
+        }
+        Ok(None)
     }
 
     fn file(&self, number: u64) -> Result<NtfsFile<'_>, String> {

@@ -191,9 +191,7 @@ impl Console {
     /// A planned target as templates see it.
     fn machine(&self, target: &PlannedTarget) -> Result<Machine, ApiError> {
         let view = self.roster.view(&target.id)?;
-        let mut seed = [0; 12];
-        getrandom::fill(&mut seed)
-            .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+        let seed = self.personal.vault.seed(&view.id);
         let machine = machine_of(
             &target.name,
             &view.facts,

@@ -1,7 +1,7 @@
 //! Secrets at rest.
 //!
-//! Owns: the key, in a file of its own that only the console's user may read, and sealing with it (AES-256-GCM; what a
-//! value is for is authenticated with it). A copy of the database or of its backup opens nothing without that file; whoever can read
+//! Owns: the key, in a file of its own that only the console's user may read, sealing with it (AES-256-GCM; what a
+//! value is for is authenticated with it), and the seeds of machines, which are drawn from it. A copy of the database or of its backup opens nothing without that file; whoever can read
 //! the whole data directory can read the secrets. Values are wiped when they are dropped, and never logged.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -12,6 +12,8 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 const KEY_BYTES: usize = 32;
+/// Bytes of a machine's seed.
+const SEED_BYTES: usize = 12;
 /// Largest value: an offline-join blob is a few kilobytes.
 pub(super) const MAX_SECRET_BYTES: usize = 64 << 10;
 
@@ -37,6 +39,8 @@ pub enum VaultError {
 /// Seals and opens.
 pub struct Vault {
     key: LessSafeKey,
+    /// What seeds of machines are drawn from.
+    seeds: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl Vault {
@@ -73,9 +77,21 @@ impl Vault {
     fn with_key(bytes: &[u8; KEY_BYTES]) -> Result<Self, VaultError> {
         let key = UnboundKey::new(&AES_256_GCM, bytes)
             .map_err(|_| VaultError::Damaged("secrets.key".to_owned()))?;
+        let seeds = blake3::derive_key("diskcast console 2026 seeds of machines", bytes);
         Ok(Self {
             key: LessSafeKey::new(key),
+            seeds: Zeroizing::new(seeds),
         })
+    }
+
+    /// What identities of a target are drawn from: the same at every plan of this console, so that what a plan shows is what is written.
+    pub fn seed(&self, target: &str) -> [u8; SEED_BYTES] {
+        let hash = blake3::keyed_hash(&self.seeds, target.as_bytes());
+        let mut seed = [0; SEED_BYTES];
+        seed.iter_mut()
+            .zip(hash.as_bytes())
+            .for_each(|(to, from)| *to = *from);
+        seed
     }
 
     /// Seals `value` for `purpose`.
@@ -126,6 +142,17 @@ impl Vault {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_seed_is_the_consoles_and_the_targets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.key");
+        let [one, again] = [(); 2].map(|()| Vault::open(&path).unwrap());
+        assert_eq!(one.seed("a"), again.seed("a"));
+        assert_ne!(one.seed("a"), one.seed("b"));
+        let other = Vault::open(&folder.path().join("other.key")).unwrap();
+        assert_ne!(other.seed("a"), one.seed("a"));
+    }
 
     #[test]
     fn what_is_sealed_opens_for_its_purpose_only() {

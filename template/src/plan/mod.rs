@@ -17,6 +17,7 @@ mod obstacles;
 mod packages;
 mod rank;
 mod secrets;
+mod sid;
 mod storage;
 mod text;
 mod windows;
@@ -334,6 +335,14 @@ fn title(system: &System) -> String {
 
 fn windows_title(windows: &WindowsFindings) -> String {
     format!("partition {} ({})", windows.partition, windows.product)
+}
+
+/// A partition in which no system was looked for, or that has none.
+fn partition_title(partition: &PartitionFindings) -> String {
+    match &partition.label {
+        Some(label) => format!("partition {} ({label})", partition.number),
+        None => format!("partition {}", partition.number),
+    }
 }
 
 fn linux_title(linux: &LinuxFindings) -> String {

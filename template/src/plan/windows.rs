@@ -3,16 +3,14 @@
 //! A generalised image is told by an answer file, because Windows Setup would undo what is edited before it; any other
 //! is edited offline, and does the rest itself at first boot. Disk drivers are offline in both. Untested on real Windows.
 
-use super::{Draft, drivers, files, identity, network, obstacles, storage, windows_title};
+use super::{Draft, drivers, files, identity, network, obstacles, sid, storage, windows_title};
 use crate::findings::{Arch, WindowsFindings};
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
 use crate::plan::join_blob_name;
-use crate::schema::{SidChoice, User, Windows, password_name};
+use crate::schema::{User, Windows, password_name};
 use crate::step::{Action, Answers, FirstBootAction, Nic, OnExists, SecretName, Step, When};
 
-/// Since this build (Windows 11 24H2, Server 2025) machines with equal SIDs refuse each other.
-const UNIQUE_SID_BUILD: u32 = 26_100;
 /// The first version `djoin /requestODJ` is in, and the first the first-boot program runs on: Windows 7.
 const WINDOWS_7: (u32, u32) = (6, 1);
 
@@ -48,11 +46,12 @@ pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) {
     let nics = network::nics(draft);
     let blob = membership(draft, windows, &title, name.as_deref());
     let users = accounts(draft, windows, &title);
-    sid_choice(draft, windows, &settings, &title);
+    let new_sid = sid::choice(draft, windows, &settings, &title);
     if windows.generalised {
         answers(draft, windows, &settings, &title, name, nics, users, blob);
     } else {
         edits(draft, windows, &settings, name, nics);
+        sid::rewrite(draft, windows, new_sid);
         if let Some(blob) = blob {
             draft.first_boot("join", FirstBootAction::Join { blob });
         }
@@ -264,38 +263,7 @@ fn account_fault(user: &User, computer: Option<&str>) -> Option<String> {
         })
 }
 
-/// Refusals and warnings about the machine SID; the step itself is among the [edits].
-fn sid_choice(draft: &mut Draft<'_>, windows: &WindowsFindings, settings: &Windows, title: &str) {
-    match settings.sid {
-        SidChoice::Sysprep if !windows.generalised => draft.refuse(format!(
-            "{title}: windows.sid is sysprep, and the image is not generalised; run `sysprep /generalize /oobe /shutdown` on the \
-             master and capture again, or use sid = \"rewrite\""
-        )),
-        SidChoice::Rewrite if windows.is_domain_controller() => draft.refuse(format!(
-            "{title}: it is a domain controller, whose SID is its domain's; use sid = \"keep\""
-        )),
-        SidChoice::Rewrite if windows.generalised => {
-            draft.note("the image is generalised: Windows Setup draws a new SID, nothing has to be rewritten");
-        }
-        SidChoice::Rewrite if windows.machine_sid.is_none() => draft.refuse(format!(
-            "{title}: its SID cannot be read from SAM and SECURITY, or they disagree, so it cannot be rewritten; use sid = \"keep\" \
-             or a generalised image"
-        )),
-        SidChoice::Keep if !windows.generalised && windows.build >= UNIQUE_SID_BUILD => {
-            if settings.allow_duplicate_sid {
-                draft.note("all copies share one SID: Windows 11 24H2 and Server 2025 refuse each other then (KB5065426)");
-            } else {
-                draft.refuse(format!(
-                    "{title}: it is not generalised, and copies with one SID refuse each other since build {UNIQUE_SID_BUILD} \
-                     (KB5065426); use windows.sid = \"rewrite\", a generalised image, or windows.allow_duplicate_sid = true"
-                ));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Name, workgroup, addresses, identities and SID of an image that is not generalised.
+/// Name, workgroup, addresses and identities of an image that is not generalised.
 fn edits(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -366,18 +334,6 @@ fn edits(
             Action::WindowsIdentifiers {
                 partition,
                 machine_guid: identity::machine_guid(&seed),
-            },
-        );
-    }
-    if let (SidChoice::Rewrite, Some(old)) = (settings.sid, &windows.machine_sid) {
-        let new = identity::sid(&seed, old);
-        draft.offline(
-            "windows.sid",
-            format!("its SID is {new} (experimental: untested on real Windows)"),
-            Action::WindowsSid {
-                partition,
-                old: old.clone(),
-                new,
             },
         );
     }

@@ -3,7 +3,7 @@
 //! Values only, so that a template made by a guide is held to the same as one that was read. Each contradiction names
 //! the key that is best changed. Nothing here is told of a key that is missing or was already wrong by itself.
 
-use super::{Copy, JoinMethod, Network, NetworkMode, Template};
+use super::{Copy, JoinMethod, Network, NetworkMode, SidChoice, Template};
 use crate::paths::{PathFault, Shape, check_path};
 use crate::values::{Net, NicChoice};
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ pub(super) fn contradictions(template: &Template) -> Faults {
     identity(template, &mut faults);
     membership(template, &mut faults);
     users(template, &mut faults);
+    windows(template, &mut faults);
     copies(&template.copies, &mut faults);
     runs(template, &mut faults);
     faults
@@ -42,6 +43,7 @@ fn fault(faults: &mut Faults, key: &str, message: impl Into<String>) {
         key if key.starts_with("network.") => &["network.mode", "network.prefix", "network.range"],
         "identity.hostname" => &["network.mode"],
         "onto" => &["partitions"],
+        "windows.allow_duplicate_sid" => &["windows.sid"],
         "membership.domain" => &["identity.hostname", "identity.list"],
         key if key.starts_with("membership.") => &["membership.domain", "membership.method"],
         _ => &[],
@@ -51,6 +53,17 @@ fn fault(faults: &mut Faults, key: &str, message: impl Into<String>) {
         message: message.into(),
         from,
     });
+}
+
+fn windows(template: &Template, faults: &mut Faults) {
+    let Some(windows) = &template.windows else {
+        return;
+    };
+    if windows.allow_duplicate_sid && windows.sid != SidChoice::Keep {
+        let message =
+            "goes with windows.sid = \"keep\" only; with any other, each machine has its own SID";
+        fault(faults, "windows.allow_duplicate_sid", message);
+    }
 }
 
 fn network(template: &Template, faults: &mut Faults) {

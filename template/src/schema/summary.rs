@@ -219,6 +219,10 @@ fn systems(page: &mut Page, template: &Template) {
                 "as the image has it, duplicates allowed".into()
             }
             SidChoice::Keep => "as the image has it".into(),
+            SidChoice::Auto if !template.personalises() => {
+                "as the image has it, like everything of its system".into()
+            }
+            SidChoice::Auto => "new, by Windows Setup or rewritten offline".into(),
             SidChoice::Sysprep => "new, by Windows Setup (generalised image)".into(),
             SidChoice::Rewrite => "new, rewritten offline".into(),
         },

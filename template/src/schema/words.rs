@@ -91,8 +91,10 @@ words! {
 words! {
     /// The machine SID.
     SidChoice {
-        /// As the image has it.
+        /// A new one: by Windows Setup where the image is generalised, rewritten offline in any other.
         #[default]
+        Auto = "auto",
+        /// As the image has it.
         Keep = "keep",
         /// Drawn anew by Windows Setup; the image has to be generalised.
         Sysprep = "sysprep",

@@ -55,13 +55,15 @@ impl Case {
         self.fine().steps.into_iter().map(|step| step.id).collect()
     }
 
-    pub(crate) fn noted(&self, want: &str) {
+    /// Not refused, and a note has these words in it.
+    pub(crate) fn noted(&self, want: &str) -> MachinePlan {
         let plan = self.fine();
         assert!(
             plan.notes.iter().any(|note| note.contains(want)),
             "{want}: {:?}",
             plan.notes
         );
+        plan
     }
 }
 
@@ -78,6 +80,7 @@ pub(crate) fn partition(number: u32, file_system: Option<FileSystem>) -> Partiti
         number,
         file_system,
         label: None,
+        sids: Vec::new(),
         obstacles: Vec::new(),
     }
 }
@@ -104,6 +107,7 @@ pub(crate) fn windows() -> WindowsFindings {
         product_type: ProductType::Workstation,
         suites: 0,
         machine_sid: Some("S-1-5-21-1-2-3".into()),
+        profiles_elsewhere: Vec::new(),
         accounts: vec!["Administrator".into(), "Gast".into()],
         interfaces: vec![WindowsInterface {
             guid: "{C43669B3-AB3E-4D0E-8FDE-69579925A20F}".into(),

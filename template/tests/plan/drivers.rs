@@ -317,7 +317,9 @@ fn each_manufacturer_has_its_own_newest_section() {
             true => |w| w.product_type = ProductType::DomainController,
             false => |w| (w.product_type, w.suites) = (ProductType::Server, 0x190),
         };
-        assert_eq!(taken(&with(package, server)).0, "acme.sys");
+        let mut case = with(package, server);
+        case.template.push_str("[windows]\nsid = 'keep'\n");
+        assert_eq!(taken(&case).0, "acme.sys");
     }
     // A version goes before a product type; a product type before neither.
     let rest = format!(

@@ -14,7 +14,7 @@ use template::findings::{
 };
 use template::machine::{CopiedFile, Files, Machine, PciDevice};
 use template::plan::{lines, secrets};
-use template::step::{Action, AfterApply, FirstBootEnd, Kept, MachinePlan};
+use template::step::{Action, AfterApply, FileSystem, FirstBootEnd, Kept, MachinePlan, Step};
 
 /// Everything at once.
 fn full(case: Case, copy_to: &str) -> Case {
@@ -110,7 +110,7 @@ fn plans_as_they_are_printed() {
     );
     show(
         "refused",
-        &with_windows(&format!("{NAME}{DOMAIN}"), |w| {
+        &with_windows(&format!("{NAME}{DOMAIN}[windows]\nsid = 'keep'\n"), |w| {
             w.domain = Some("old.example".into());
             w.edition = Some("Core".into());
             w.build = 26_100;
@@ -273,11 +273,53 @@ fn sids() {
     with_windows(&sid("keep"), |w| w.build = 26_100).refused("refuse each other since build 26100");
     with_windows(&sid("rewrite"), |w| w.build = 26_100).fine();
     with_windows(&sid("keep"), |w| (w.build, w.generalised) = (26_100, true)).fine();
-    with_windows("[windows]\nallow_duplicate_sid = true\n", |w| {
-        w.build = 26_100
-    })
+    with_windows(
+        "[windows]\nsid = 'keep'\nallow_duplicate_sid = true\n",
+        |w| w.build = 26_100,
+    )
     .noted("share one SID");
     with_windows(&sid("keep"), |w| w.build = 26_099).fine();
+    with_windows(&sid("keep"), |w| w.build = 26_099).noted("keep the SID of the master");
+    // Without a word, a machine gets a SID of its own, and the plan says what that costs.
+    let rewrites = |plan: &MachinePlan| {
+        let is = |step: &Step| matches!(step.action, Action::WindowsSid { .. });
+        plan.steps.iter().any(is)
+    };
+    let elsewhere = |w: &mut WindowsFindings| w.profiles_elsewhere = vec![r"D:\Users\pat".into()];
+    for text in [NAME, &sid("auto"), &sid("rewrite")] {
+        let plan = on_windows(text).noted("lose what they encrypted with DPAPI");
+        assert!(rewrites(&plan), "{text}");
+        with_windows(text, |w| w.product_type = ProductType::DomainController)
+            .refused("domain controller");
+        with_windows(text, elsewhere).refused(r"could not log on to them (D:\Users\pat)");
+        let generalised = with_windows(text, |w| w.generalised = true).fine();
+        assert!(!rewrites(&generalised), "{text}");
+        // Rights on another volume of the image are not rewritten: that is said where they name this master, and only there.
+        let mut others = on_windows(text);
+        for (number, sid) in [(4, "S-1-5-21-1-2-3"), (5, "S-1-5-21-1-2-33")] {
+            let mut data = partition(number, Some(FileSystem::Ntfs));
+            data.label = Some("Data".into());
+            data.sids = vec!["S-1-5-21-9-9-9".into(), sid.into()];
+            others.findings.partitions.push(data);
+        }
+        let notes = others.fine().notes;
+        let named = |note: &&String| note.contains("whose rights name S-1-5-21-1-2-3");
+        let named: Vec<_> = notes.iter().filter(named).collect();
+        assert!(
+            matches!(named.as_slice(), [one] if one.starts_with("partition 4 (Data) ")),
+            "{notes:?}"
+        );
+    }
+    // A SID that cannot be read is refused where it was asked for, and where copies with one SID refuse each other.
+    let unreadable = |w: &mut WindowsFindings| w.machine_sid = None;
+    for text in [NAME, &sid("auto")] {
+        let plan = with_windows(text, unreadable).noted("all copies keep what they have");
+        assert!(!rewrites(&plan), "{text}");
+        with_windows(text, |w| (w.machine_sid, w.build) = (None, 26_100))
+            .refused("its SID cannot be read");
+    }
+    with_windows(&sid("keep"), elsewhere).fine();
+    with_windows(&sid("keep"), unreadable).fine();
     // A re-run writes the same, another machine another.
     let new = |seed| {
         let mut case = on_windows(&sid("rewrite"));
@@ -471,7 +513,10 @@ fn disk_controllers() {
     // Hyper-V's second generation has no PCI at all.
     let mut hyper_v = with(vec![], |_| {});
     hyper_v.machine.model = Some("Microsoft Corporation Virtual Machine".into());
-    assert_eq!(hyper_v.ids(), ["windows.storage", "windows.ids"]);
+    assert_eq!(
+        hyper_v.ids(),
+        ["windows.storage", "windows.ids", "windows.sid"]
+    );
     // Windows to 7 looks them up.
     let critical = |case: &Case| {
         let steps = case.fine().steps;
@@ -506,6 +551,7 @@ fn driver_packages() {
             "windows.boot-driver.1",
             "windows.stage-driver.1",
             "windows.ids",
+            "windows.sid",
             "firstboot"
         ]
     );

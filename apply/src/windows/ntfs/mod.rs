@@ -11,6 +11,7 @@
 
 mod descriptor;
 mod index;
+mod names;
 mod record;
 mod scan;
 mod secure;
@@ -20,6 +21,7 @@ mod tests;
 mod volume;
 
 pub(crate) use descriptor::MachinePart;
+pub(crate) use names::{Found, search};
 pub(crate) use volume::Volume;
 
 use record::Record;
@@ -49,6 +51,12 @@ pub(crate) enum NtfsError {
     TooMuch {
         /// The limit.
         limit: usize,
+    },
+    /// A name that cannot be written here.
+    #[error("{path}: a name in it is no Unicode text; rename it on the master")]
+    Name {
+        /// Path below the root, as far as it can be shown.
+        path: String,
     },
     /// What was written reads back differently.
     #[error("what was written at byte {offset} of the volume reads back differently")]

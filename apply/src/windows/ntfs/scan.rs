@@ -68,6 +68,17 @@ pub(super) fn own_descriptors(
     records: &mut BTreeMap<u64, Record>,
     planned: &mut Planned,
 ) -> Result<(), NtfsError> {
+    each_record(volume, mft, |record| {
+        look_at(volume, mft, record, (old, new), records, planned)
+    })
+}
+
+/// Hands over every record in use, in order.
+pub(super) fn each_record(
+    volume: &dyn Volume,
+    mft: &Mft,
+    mut look: impl FnMut(&Record) -> Result<(), NtfsError>,
+) -> Result<(), NtfsError> {
     let base = mft.record(volume, 0)?;
     let used = match mft.find(volume, &base, kind::BITMAP, "")? {
         Some(Found::Stream(stream)) => stream.read_all(volume, MOST_BITMAP_BYTES)?,
@@ -96,7 +107,7 @@ pub(super) fn own_descriptors(
                 continue;
             };
             if record.in_use() {
-                look_at(volume, mft, &record, (old, new), records, planned)?;
+                look(&record)?;
             }
         }
         first += count;

@@ -179,6 +179,22 @@ impl Stream {
     }
 }
 
+/// First byte on the volume of a stream with these mapping pairs; `None` where it begins with a hole.
+pub(super) fn first_place(
+    record: &Record,
+    runs: Range<usize>,
+    geometry: &Geometry,
+) -> Result<Option<u64>, NtfsError> {
+    let bad = |what| NtfsError::structure("MFT record", record.number, what);
+    let runs = record.bytes.get(runs).unwrap_or_default();
+    let runs = runs_of(runs).ok_or(bad("mapping pairs are nonsense"))?;
+    match runs.first() {
+        Some((Some(place), _)) if *place < geometry.clusters => Ok(Some(place * geometry.cluster)),
+        Some((Some(_), _)) => Err(bad("a run leaves the volume")),
+        _ => Ok(None),
+    }
+}
+
 /// Runs of mapping pairs: place (`None` for a hole) and length, in clusters.
 fn runs_of(mut pairs: &[u8]) -> Option<Vec<(Option<u64>, u64)>> {
     let mut runs = Vec::new();
@@ -351,7 +367,7 @@ impl Mft {
 }
 
 /// Records beside the base that hold attributes of this type, in the order of the attribute list.
-fn extensions(
+pub(super) fn extensions(
     volume: &dyn Volume,
     mft: &Mft,
     base: &Record,

@@ -1,9 +1,8 @@
 //! The machine SID, everywhere: registry, folders named by SID, NTFS descriptors.
 //!
 //! ```text
-//! hives    SAM SECURITY SYSTEM SOFTWARE .., every user's NTUSER.DAT and UsrClass.dat: values, names of keys and values,
-//!          security descriptors
-//! folders  $Recycle.Bin\SID, Protect\SID, Crypto\RSA\SID ..
+//! hives    everything on the volume that begins like one, whatever its name: values, names of keys and values, security descriptors
+//! names    files and folders named by the SID, anywhere on the volume: $Recycle.Bin\SID, Protect\SID, tasks of a user ..
 //! NTFS     $Secure, and descriptors beside their file; the volume is unmounted for that
 //! ```
 //!
@@ -15,57 +14,33 @@
 //! that administrators stay administrators, and that passwords stay the same.
 
 mod content;
+mod search;
 
 use super::hives::Hives;
 use super::ntfs;
-use super::paths;
 use crate::context::Context;
 use crate::engine::{State, Task};
-use crate::guest::{Guest, Kind};
+use crate::guest::Guest;
 use content::{account, rewrite, traces, unreplaced};
 use hive::HiveError;
 use hive::sid::{self, Machine};
+use search::Places;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 
-/// Hives of `System32\config` that may name accounts.
-const CONFIG: [&str; 9] = [
+/// Hives a Windows or one of its users cannot do without: these have to be sound, others that are not are left and named.
+const NEEDED: [&str; 8] = [
     "SAM",
     "SECURITY",
     "SYSTEM",
     "SOFTWARE",
     "DEFAULT",
-    "COMPONENTS",
-    "DRIVERS",
-    "BBI",
-    "ELAM",
+    "NTUSER.DAT",
+    "NTUSER.MAN",
+    "USRCLASS.DAT",
 ];
-/// Hives of a profile, below its folder.
-const PROFILE: [&[&str]; 3] = [
-    &["NTUSER.DAT"],
-    &["AppData", "Local", "Microsoft", "Windows", "UsrClass.dat"],
-    &[
-        "Local Settings",
-        "Application Data",
-        "Microsoft",
-        "Windows",
-        "UsrClass.dat",
-    ],
-];
-/// Folders of profiles, below the root and below Windows.
-const PROFILES: [&str; 2] = ["Users", "Documents and Settings"];
-const SERVICE_PROFILES: [&[&str]; 1] = [&["ServiceProfiles"]];
-/// Folders of a profile with a folder of each SID in them.
-const PROFILE_FOLDERS: [&[&str]; 4] = [
-    &["AppData", "Roaming", "Microsoft", "Protect"],
-    &["AppData", "Roaming", "Microsoft", "Crypto", "RSA"],
-    &["Application Data", "Microsoft", "Protect"],
-    &["Application Data", "Microsoft", "Crypto", "RSA"],
-];
-/// The same below the root of the volume.
-const ROOT_FOLDERS: [&str; 2] = ["$Recycle.Bin", "RECYCLER"];
-/// Largest hive that is looked into.
+/// Largest hive that is taken in.
 const MOST_HIVE_BYTES: u64 = 256 << 20;
 
 /// Rewrites the SID.
@@ -73,6 +48,8 @@ pub(crate) struct Rewrite {
     partition: u32,
     old: Machine,
     new: Machine,
+    /// What the last check found on the volume.
+    places: Places,
 }
 
 impl Rewrite {
@@ -81,45 +58,23 @@ impl Rewrite {
             partition,
             old: machine(old)?,
             new: machine(new)?,
+            places: Places::default(),
         })
     }
 
-    /// Hives edited in memory, and what else there is to do.
-    fn files(&self, guest: Rc<Guest>) -> Result<Work, String> {
+    /// Hives edited in memory; with what had to be left.
+    fn hives(&self, guest: Rc<Guest>) -> Result<(Hives, Vec<String>), String> {
         let mut hives = Hives::new(guest)?;
         self.refuse_others(&mut hives)?;
-        let profiles = profiles(&hives)?;
-        let (mut renames, mut left) = (Vec::new(), Vec::new());
-        for path in hive_paths(&hives, &profiles)? {
-            left.extend(self.one_hive(&mut hives, &path)?);
-        }
-        let guest = hives.guest();
-        let mut parents = Vec::new();
-        for name in ROOT_FOLDERS {
-            parents.push(paths::below(guest, "", name)?);
-        }
-        parents.push(paths::walk(
-            guest,
-            hives.windows(),
-            &["System32", "GroupPolicyUsers"],
-        )?);
-        for profile in &profiles {
-            for folder in PROFILE_FOLDERS {
-                parents.push(paths::walk(guest, profile, folder)?);
+        let mut left = Vec::new();
+        for path in &self.places.hives {
+            if search::is_hive(hives.guest(), path)?
+                && search::mentions(hives.guest(), path, self.old)?
+            {
+                left.extend(self.one_hive(&mut hives, path)?);
             }
         }
-        for parent in parents {
-            for name in guest.list(&parent)? {
-                if let Some(new) = sid::replace_text(&name, self.old, self.new) {
-                    renames.push((format!("{parent}/{name}"), format!("{parent}/{new}")));
-                }
-            }
-        }
-        Ok(Work {
-            hives,
-            renames,
-            left,
-        })
+        Ok((hives, left))
     }
 
     /// The plan names the SID the master has; a machine that has neither is another one. A domain controller is none of these.
@@ -152,10 +107,20 @@ impl Rewrite {
         }
     }
 
-    /// Edits a hive; gives the values that have to be left.
+    /// Edits a hive that has the SID somewhere; gives what has to be left.
     fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<Vec<String>, String> {
-        if !mentions(hives.guest(), path, self.old)? {
-            return Ok(Vec::new());
+        let length = hives.guest().metadata(path)?.map_or(0, |it| it.length);
+        if length > MOST_HIVE_BYTES {
+            return Err(format!(
+                "{path} names the old SID and has {length} bytes, more than the {MOST_HIVE_BYTES} that can be changed here; compact or \
+                 remove it on the master, or use windows.sid = \"keep\""
+            ));
+        }
+        if let Err(why) = hives.at(path) {
+            return match is_needed(path) {
+                true => Err(why),
+                false => Ok(vec![format!("{why}: it was left as it is")]),
+            };
         }
         let now = hives.now();
         let told = |error: HiveError| format!("{path}: {error}");
@@ -174,10 +139,11 @@ impl Rewrite {
             }
         }
         let left = unreplaced(hive, self.old).map_err(told)?;
-        Ok(left
-            .into_iter()
-            .map(|value| format!("{path}: {value}"))
-            .collect())
+        if count == 0 {
+            hives.close(path);
+        }
+        let spelt = |value| format!("{path}: {value} spells it in a form of another length");
+        Ok(left.into_iter().map(spelt).collect())
     }
 
     fn volume(
@@ -194,27 +160,19 @@ impl Rewrite {
     }
 }
 
-/// What a rewrite comes to, besides NTFS.
-struct Work {
-    /// Edited in memory.
-    hives: Hives,
-    /// Folders: from, to.
-    renames: Vec<(String, String)>,
-    /// Values that spell the old SID and cannot be changed.
-    left: Vec<String>,
-}
-
 impl Task for Rewrite {
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
-        let Work { hives, renames, .. } = self.files(context.root(self.partition)?)?;
+        let (volume, planned) = self.volume(context, false)?;
+        self.places = search::places(&volume, self.old, self.new)
+            .map_err(|error| format!("the NTFS volume: {error}"))?;
+        drop(volume);
+        let (hives, _) = self.hives(context.root(self.partition)?)?;
         if let State::Needed(what) = hives.state() {
             return Ok(State::Needed(what));
         }
-        drop(hives);
-        if let Some((from, _)) = renames.first() {
+        if let Some((from, _)) = self.places.renames.first() {
             return Ok(State::Needed(format!("{from} is named by the old SID")));
         }
-        let (_, planned) = self.volume(context, false)?;
         Ok(match planned.is_empty() {
             true => State::Done,
             false => State::Needed(format!(
@@ -225,20 +183,17 @@ impl Task for Rewrite {
     }
 
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
-        // The volume first, without a change: what it refuses should be refused before the registry says otherwise.
-        self.volume(context, false)?;
-        let Work {
-            hives,
-            renames,
-            left,
-        } = self.files(context.root(self.partition)?)?;
+        // Everything the volume itself refuses was refused by the check, before the registry says otherwise.
         let guest = context.root(self.partition)?;
-        hives.save()?;
-        for (from, to) in renames {
-            if guest.exists(&to)? {
+        let (hives, left) = self.hives(Rc::clone(&guest))?;
+        for (from, to) in &self.places.renames {
+            if guest.exists(to)? {
                 return Err(format!("{from} has to become {to}, which is there already"));
             }
-            guest.rename(&from, &to)?;
+        }
+        hives.save()?;
+        for (from, to) in &self.places.renames {
+            guest.rename(from, to)?;
         }
         drop(guest);
         let (volume, planned) = self.volume(context, true)?;
@@ -255,7 +210,7 @@ impl Task for Rewrite {
         ));
         if let [first, ..] = left.as_slice() {
             context.note(format!(
-                "{} binary values spell the old SID in a form of another length, and were left, the first is {first}",
+                "the old SID is left in {} places of the registry, the first is {first}",
                 left.len()
             ));
         }
@@ -268,6 +223,16 @@ impl Task for Rewrite {
     }
 }
 
+fn is_needed(path: &str) -> bool {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    // Copies that Windows keeps beside its hives.
+    let copy = folder.to_ascii_lowercase().ends_with("/regback");
+    !copy
+        && NEEDED
+            .iter()
+            .any(|needed| name.eq_ignore_ascii_case(needed))
+}
+
 fn machine(text: &str) -> Result<Machine, String> {
     let sid: Option<sid::Sid> = text.parse().ok();
     let whole = sid.filter(|sid| sid.to_string() == text);
@@ -275,107 +240,6 @@ fn machine(text: &str) -> Result<Machine, String> {
         .and_then(|sid| sid.machine())
         .filter(|machine| machine.to_string() == text);
     machine.ok_or_else(|| format!("{text} is no machine SID: S-1-5-21-a-b-c"))
-}
-
-/// Folders of users, of services and of the system itself. Symbolic links (junctions) are left: what they lead to is a profile too.
-fn profiles(hives: &Hives) -> Result<Vec<String>, String> {
-    let guest = hives.guest();
-    let mut parents = Vec::new();
-    for name in PROFILES {
-        parents.push(paths::below(guest, "", name)?);
-    }
-    for names in SERVICE_PROFILES {
-        parents.push(paths::walk(guest, hives.windows(), names)?);
-    }
-    let mut found = vec![paths::walk(
-        guest,
-        hives.windows(),
-        &["System32", "config", "systemprofile"],
-    )?];
-    for parent in parents {
-        if !is_folder(guest, &parent)? {
-            continue;
-        }
-        for name in guest.list(&parent)? {
-            let profile = format!("{parent}/{name}");
-            if is_folder(guest, &profile)? {
-                found.push(profile);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn is_folder(guest: &Guest, path: &str) -> Result<bool, String> {
-    Ok(guest
-        .metadata(path)?
-        .is_some_and(|found| found.kind == Kind::Directory))
-}
-
-/// Every hive that is there.
-fn hive_paths(hives: &Hives, profiles: &[String]) -> Result<Vec<String>, String> {
-    let guest = hives.guest();
-    let mut found = Vec::new();
-    for name in CONFIG {
-        found.push(hives.config(name)?);
-    }
-    for profile in profiles {
-        for names in PROFILE {
-            found.push(paths::walk(guest, profile, names)?);
-        }
-        // Store apps have a small hive each.
-        let packages = paths::walk(guest, profile, &["AppData", "Local", "Packages"])?;
-        for name in guest.list(&packages)? {
-            let package = format!("{packages}/{name}");
-            found.push(paths::walk(guest, &package, &["Settings", "settings.dat"])?);
-        }
-    }
-    let mut there = Vec::new();
-    for path in found {
-        let metadata = guest.metadata(&path)?;
-        // An empty settings.dat is what an app leaves that never ran.
-        if metadata.is_some_and(|found| found.kind == Kind::File && found.length > 0) {
-            there.push(path);
-        }
-    }
-    Ok(there)
-}
-
-/// The file or one of its logs has the SID's bytes or text anywhere; spares opening the many that do not.
-fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, String> {
-    let text = old.to_string();
-    // Without the first letter, which may be of either case.
-    let narrow = text.get(1..).unwrap_or_default().as_bytes().to_vec();
-    let wide: Vec<u8> = narrow.iter().flat_map(|byte| [*byte, 0]).collect();
-    let needles = [old.to_bytes().to_vec(), narrow, wide];
-    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    for suffix in ["", ".LOG", ".LOG1", ".LOG2"] {
-        let file = paths::below(guest, folder, &format!("{name}{suffix}"))?;
-        let Some(bytes) = guest.read(&file, MOST_HIVE_BYTES)? else {
-            continue;
-        };
-        if needles.iter().any(|needle| contains(&bytes, needle)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn contains(bytes: &[u8], needle: &[u8]) -> bool {
-    let Some(first) = needle.first() else {
-        return false;
-    };
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        let Some(found) = rest.get(at..) else {
-            return false;
-        };
-        if found.starts_with(needle) {
-            return true;
-        }
-        rest = found.get(1..).unwrap_or_default();
-    }
-    false
 }
 
 #[expect(
@@ -410,8 +274,17 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_found() {
-        assert!(contains(b"aab", b"ab") && contains(b"ab", b"ab") && !contains(b"aa", b"ab"));
-        assert!(!contains(b"", b"a") && !contains(b"a", b""));
+    fn what_a_user_logs_on_with_has_to_be_sound() {
+        for (path, needed) in [
+            ("/Windows/System32/config/SAM", true),
+            ("/Windows/System32/config/RegBack/SAM", false),
+            ("/Users/pat/ntuser.dat", true),
+            (
+                "/Users/pat/AppData/Local/Packages/x/Settings/settings.dat",
+                false,
+            ),
+        ] {
+            assert_eq!(is_needed(path), needed, "{path}");
+        }
     }
 }

@@ -1,0 +1,210 @@
+//! What on a volume may name a SID: hives, and names of files and folders.
+//!
+//! Owns: no list of places. Profiles are where an administrator put them (`ProfileImagePath`, localised and moved folders), store
+//! apps have hives of many names, and Windows keeps copies (`RegBack`): a hive is what begins like one.
+
+use crate::guest::Guest;
+use crate::windows::hives::logs_of;
+use crate::windows::ntfs::{self, NtfsError, Volume};
+use hive::sid::{self, Machine};
+use std::cmp::Reverse;
+use std::io::{self, Read};
+
+/// What a hive was before diskcast changed it: it is left as it was.
+const PREDEPLOY: &str = ".predeploy";
+/// Bytes that are looked at together.
+const WINDOW: usize = 1 << 20;
+/// First bytes of a hive, and where they say that it is no log of one.
+const BASE: usize = 32;
+const KIND: usize = 28;
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// Files that begin like a hive.
+    pub(super) hives: Vec<String>,
+    /// Files and folders whose name holds the old SID, and the names they get; inner ones first.
+    pub(super) renames: Vec<(String, String)>,
+}
+
+/// Searches a volume that is not mounted.
+pub(super) fn places(volume: &dyn Volume, old: Machine, new: Machine) -> Result<Places, NtfsError> {
+    let kept = |name: &str| {
+        let start = name.len().saturating_sub(PREDEPLOY.len());
+        let end = name.get(start..).unwrap_or_default();
+        end.eq_ignore_ascii_case(PREDEPLOY)
+    };
+    let wanted = |name: &str| !kept(name) && sid::replace_text(name, old, new).is_some();
+    let ntfs::Found { mut hives, named } = ntfs::search(volume, &wanted)?;
+    hives.retain(|path| !kept(path));
+    let mut renames = Vec::new();
+    for path in named {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if let Some(name) = sid::replace_text(name, old, new) {
+            let to = format!("{folder}/{name}");
+            renames.push((path, to));
+        }
+    }
+    renames.sort_by_key(|(from, _)| Reverse(from.matches('/').count()));
+    Ok(Places { hives, renames })
+}
+
+/// It begins like a hive, and not like the log of one.
+pub(super) fn is_hive(guest: &Guest, path: &str) -> Result<bool, String> {
+    let Some(file) = guest.open(path)? else {
+        return Ok(false);
+    };
+    let mut start = Vec::new();
+    file.take(BASE as u64)
+        .read_to_end(&mut start)
+        .map_err(|error| format!("{path}: {error}"))?;
+    Ok(start.starts_with(b"regf") && start.get(KIND..BASE) == Some(&[0; 4]))
+}
+
+/// The hive or one of its logs has the SID's bytes or text anywhere; spares opening the many that do not.
+pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, String> {
+    let text = old.to_string();
+    // Without the first letter, which may be of either case.
+    let narrow = text.get(1..).unwrap_or_default().as_bytes().to_vec();
+    let wide: Vec<u8> = narrow.iter().flat_map(|byte| [*byte, 0]).collect();
+    let needles = [old.to_bytes().to_vec(), narrow, wide];
+    let mut files = logs_of(guest, path)?;
+    files.push(path.to_owned());
+    for file in files {
+        let Some(mut content) = guest.open(&file)? else {
+            continue;
+        };
+        if has_any(&mut content, &needles).map_err(|error| format!("{file}: {error}"))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One of the needles is in what is read, however long that is.
+fn has_any(content: &mut impl Read, needles: &[Vec<u8>]) -> io::Result<bool> {
+    let longest = needles.iter().map(Vec::len).max().unwrap_or(0);
+    let mut window = Vec::with_capacity(WINDOW);
+    loop {
+        // What a needle may begin in stays for the next part.
+        let kept = window.len().saturating_sub(longest.saturating_sub(1));
+        window.drain(..kept);
+        let room = WINDOW.saturating_sub(window.len()) as u64;
+        if content.by_ref().take(room).read_to_end(&mut window)? == 0 {
+            return Ok(false);
+        }
+        if needles.iter().any(|needle| contains(&window, needle)) {
+            return Ok(true);
+        }
+    }
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    let Some(first) = needle.first() else {
+        return false;
+    };
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        let Some(found) = rest.get(at..) else {
+            return false;
+        };
+        if found.starts_with(needle) {
+            return true;
+        }
+        rest = found.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test is an edge")]
+mod tests {
+    use super::*;
+    use crate::windows::testing::{Mounted, new_volume};
+    use std::fs::File;
+
+    const OLD: Machine = Machine([1, 2, 3]);
+    const NEW: Machine = Machine([7, 8, 9]);
+
+    /// As long as the smallest hive.
+    fn hive(kind: u8) -> Vec<u8> {
+        let mut bytes = vec![7; 8192];
+        bytes[..BASE].fill(0);
+        bytes[..4].copy_from_slice(b"regf");
+        bytes[KIND] = kind;
+        bytes
+    }
+
+    #[test]
+    fn hives_and_names_are_found_wherever_they_lie() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = new_volume(dir.path(), 32 << 20);
+        let sid = "S-1-5-21-1-2-3-1001";
+        let mounted = Mounted::new(&image);
+        for path in [
+            "Profile/münch/ntuser.DAT".to_owned(),
+            "Profile/münch/Any Name.hve".to_owned(),
+            format!("Profile/münch/Protect/{sid}/{sid}"),
+            "Profile/münch/SYSTEM.predeploy".to_owned(),
+        ] {
+            mounted.put(&path, &hive(0));
+        }
+        mounted.put("Windows/ntuser.dat.LOG1", &hive(1));
+        mounted.put("Windows/long", &[hive(0), vec![0; 5]].concat());
+        mounted.put("Windows/settings.dat", &[b'x'; 8192]);
+        mounted.put(&format!("Windows/{sid}.log.predeploy"), b"");
+        mounted.put("S-1-5-21-1-2-33-1001/x", b"");
+        std::os::unix::fs::symlink("/Profile", mounted.path().join("All Users")).unwrap();
+        // A folder that is larger than any list of names in memory should be, and a hive behind it.
+        std::fs::create_dir(mounted.path().join("Many")).unwrap();
+        for index in 0..1500 {
+            File::create(mounted.path().join(format!("Many/{index}"))).unwrap();
+        }
+        mounted.put("Many/folder/USRCLASS.dat", &hive(0));
+        drop(mounted);
+        let volume = File::open(&image).unwrap();
+        let Places { mut hives, renames } = places(&volume, OLD, NEW).unwrap();
+        drop(volume);
+        let mounted = Mounted::new(&image);
+        let guest = Guest::new(mounted.path()).unwrap();
+        hives.retain(|path| is_hive(&guest, path).unwrap());
+        assert_eq!(
+            hives,
+            [
+                "/Many/folder/USRCLASS.dat",
+                "/Profile/münch/Any Name.hve",
+                &format!("/Profile/münch/Protect/{sid}/{sid}"),
+                "/Profile/münch/ntuser.DAT",
+            ]
+        );
+        let (protect, to) = ("/Profile/münch/Protect", "S-1-5-21-7-8-9-1001");
+        assert_eq!(
+            renames,
+            [
+                (
+                    format!("{protect}/{sid}/{sid}"),
+                    format!("{protect}/{sid}/{to}")
+                ),
+                (format!("{protect}/{sid}"), format!("{protect}/{to}")),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_lies_across_two_parts_is_found() {
+        let needle = b"across".to_vec();
+        for at in [0, WINDOW - 6, WINDOW - 3, WINDOW - 1, WINDOW, 2 * WINDOW] {
+            let mut content = vec![b'a'; at];
+            content.extend(&needle);
+            assert!(has_any(&mut &content[..], std::slice::from_ref(&needle)).unwrap());
+            content.pop();
+            assert!(!has_any(&mut &content[..], std::slice::from_ref(&needle)).unwrap());
+        }
+    }
+
+    #[test]
+    fn bytes_are_found() {
+        assert!(contains(b"aab", b"ab") && contains(b"ab", b"ab") && !contains(b"aa", b"ab"));
+        assert!(!contains(b"", b"a") && !contains(b"a", b""));
+    }
+}
