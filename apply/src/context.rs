@@ -10,7 +10,6 @@
 use crate::device::Loop;
 use crate::guest::Guest;
 use crate::left_over;
-use crate::linux::fstab::{self, Name};
 use crate::mount::{Mount, Wanted};
 use crate::{Payloads, Secrets, Slot, Target, Watcher};
 use diskmap::ReadAt;
@@ -21,6 +20,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use template::fstab::{self, Name};
 use template::step::{Action, FileSystem, MachinePlan, Payload, SecretName};
 
 /// Largest `/etc/fstab` that is read.

@@ -143,6 +143,7 @@ fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
         | Action::LinuxSshHostKeys { .. }
         | Action::LinuxNetwork { .. }
         | Action::LinuxUser { .. }
+        | Action::LinuxHostIds { .. }
         | Action::LinuxCloudInitKeeps { .. }
         | Action::LinuxCloudInit { .. } => linux::task(&step.action),
         Action::WindowsName { .. }

@@ -183,7 +183,7 @@ fn a_debian_machine_is_made_itself_and_a_second_run_changes_no_byte() {
         disk.owner(1, "/home/labadmin/.config/app"),
         (1001, 1001, 0o644)
     );
-    assert!(!disk.has(1, "/etc/sudoers.d/diskcast"));
+    assert!(!disk.has(1, "/etc/sudoers.d/zzz-diskcast"));
 
     // Network, and what it was.
     let interfaces = disk.cat(1, "/etc/network/interfaces");
@@ -614,6 +614,62 @@ fn an_enforcing_selinux_system_relabels_itself_and_labels_stay_with_replaced_fil
     let kept = disk.debugfs(1, "ea_get /etc/hostname security.selinux");
     assert!(kept.contains(label), "{kept}");
     assert!(disk.has(1, "/.autorelabel"));
+    disk.assert_clean(1);
+}
+
+/// openSUSE has a `wheel` that may do nothing, and asks for the password of root; storage knows machines by their ids.
+#[test]
+fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
+    if !may_mount() {
+        return;
+    }
+    let disk = Disk::new(&[16]);
+    let mut tree = debian_tree();
+    tree.remove("etc/sudoers");
+    tree.insert(
+        "usr/etc/sudoers",
+        "Defaults targetpw\nALL ALL=(ALL) ALL\n%wheel ALL=(www-data) ALL\n@includedir /etc/sudoers.d\n",
+    );
+    tree.insert("etc/group", "root:x:0:\nwheel:x:10:\nusers:x:100:\n");
+    tree.remove("etc/gshadow");
+    tree.insert("etc/nvme/hostid", "old\n");
+    tree.insert("etc/nvme/hostnqn", "old\n");
+    tree.insert(
+        "etc/iscsi/initiatorname.iscsi",
+        "InitiatorName=iqn.1996-04.de.suse:01:old\n",
+    );
+    tree.insert("etc/salt/minion_id", "master\n");
+    disk.ext4(1, &tree, 16, &[]);
+    let id = "0a1b2c3d-4e5f-4000-8000-000000000000";
+    let steps = vec![
+        Action::LinuxUser {
+            partition: 1,
+            user: User {
+                groups: vec![Group::Administrators],
+                ..user("labadmin")
+            },
+        },
+        Action::LinuxHostIds {
+            partition: 1,
+            id: id.into(),
+        },
+    ];
+    disk.run(steps, &secrets(), &Files::default()).unwrap();
+    assert!(disk.cat(1, "/etc/group").contains("wheel:x:10:labadmin\n"));
+    assert_eq!(
+        disk.cat(1, "/etc/sudoers.d/zzz-diskcast"),
+        "%wheel ALL=(ALL:ALL) ALL\nDefaults:%wheel !targetpw, !rootpw, !runaspw\n"
+    );
+    assert_eq!(disk.cat(1, "/etc/nvme/hostid"), format!("{id}\n"));
+    assert_eq!(
+        disk.cat(1, "/etc/nvme/hostnqn"),
+        format!("nqn.2014-08.org.nvmexpress:uuid:{id}\n")
+    );
+    assert_eq!(
+        disk.cat(1, "/etc/iscsi/initiatorname.iscsi"),
+        "InitiatorName=iqn.1996-04.de.suse:01:0a1b2c3d4e5f\n"
+    );
+    assert!(!disk.has(1, "/etc/salt/minion_id"));
     disk.assert_clean(1);
 }
 

@@ -43,6 +43,7 @@ pub fn partition(slice: Slice) -> (PartitionFindings, Option<System>) {
         file_system: None,
         label: None,
         sids: Vec::new(),
+        uuid: None,
         obstacles: Vec::new(),
     };
     let info = match identify(&source, source.length()) {
@@ -54,6 +55,7 @@ pub fn partition(slice: Slice) -> (PartitionFindings, Option<System>) {
         }
     };
     found.label.clone_from(&info.label);
+    found.uuid.clone_from(&info.uuid);
     found.file_system = changeable(&info);
     let system = match info.kind {
         FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => {

@@ -9,8 +9,9 @@ use std::fs;
 use std::io::Cursor;
 use std::process::Command;
 use template::findings::{
-    Arch, CloudInit, LinuxFindings, Obstacle, PartitionFindings, Renderer, System,
+    Arch, CloudInit, LinuxFindings, Obstacle, PartitionFindings, Renderer, Sudo, System,
 };
+use template::fstab::{Entry, Name};
 use template::step::FileSystem;
 
 /// Header of a 64-bit ARM program.
@@ -87,6 +88,18 @@ fn ubuntu() -> Vec<(&'static str, &'static [u8])> {
         ("etc/cloud/cloud.cfg", b""),
         ("usr/sbin/sshd", b""),
         ("usr/sbin/realm", b""),
+        ("usr/bin/ssh-keygen", b""),
+        ("usr/bin/sudo", b""),
+        (
+            "etc/sudoers",
+            b"%sudo ALL=(www-data) ALL\n@includedir /etc/sudoers.d\n",
+        ),
+        ("etc/iscsi/initiatorname.iscsi", b"InitiatorName=iqn.x:1\n"),
+        ("etc/krb5.keytab", b""),
+        (
+            "etc/fstab",
+            b"/dev/mapper/vg-home /home ext4 defaults 0 2\n",
+        ),
         ("etc/selinux/config", b"SELINUX=permissive\n"),
     ]
 }
@@ -97,8 +110,16 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
     assert_eq!(partition.file_system, Some(FileSystem::Ext));
     assert_eq!(partition.label.as_deref(), Some("system"));
     assert_eq!(partition.obstacles, []);
+    assert!(partition.uuid.is_some());
+    let linux = linux.unwrap();
+    // A volume of 4 MiB with next to nothing in it.
+    assert!(
+        (2 << 20..4 << 20).contains(&linux.free_bytes.unwrap()),
+        "{:?}",
+        linux.free_bytes
+    );
     assert_eq!(
-        linux.unwrap(),
+        linux,
         LinuxFindings {
             partition: 3,
             id: "ubuntu".into(),
@@ -118,6 +139,24 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
             ssh_server: true,
             accounts: vec!["root".into(), "ann".into()],
             join_tools: vec!["realm".into()],
+            network_by: None,
+            beyond_cards: vec![],
+            groups: vec!["root".into(), "sudo".into()],
+            system_accounts: vec!["sshd".into()],
+            sudo: Some(Sudo {
+                grants: false,
+                reads_folder: true,
+            }),
+            udev: false,
+            host_keys: true,
+            host_ids: vec!["/etc/iscsi/initiatorname.iscsi".into()],
+            keytab: true,
+            mounts: vec![Entry {
+                volume: Name::Other("/dev/mapper/vg-home".into()),
+                path: "/home".into(),
+                subvolume: false,
+            }],
+            free_bytes: linux.free_bytes,
             obstacles: vec![],
         }
     );
@@ -324,7 +363,121 @@ fn what_is_in_charge_of_the_network_comes_first() {
     );
     let rhel: Vec<(&str, &[u8])> = vec![("etc/sysconfig/network-scripts/ifup-eth", b"")];
     assert_eq!(renderers(&[base.clone(), rhel]), [Renderer::Ifcfg]);
+    // Installed only.
+    let idle: Vec<(&str, &[u8])> = vec![("usr/sbin/NetworkManager", b"")];
+    assert_eq!(renderers(&[base.clone(), idle]), []);
     assert_eq!(renderers(&[base]), []);
+}
+
+/// NetworkManager lay on a SUSE that wicked configures, and got a profile beside it.
+#[test]
+fn a_service_that_is_not_written_for_is_named() {
+    let base: Vec<(&str, &[u8])> = vec![
+        ("etc/os-release", b"ID=opensuse-leap\n"),
+        ("etc/passwd", b""),
+        ("usr/sbin/NetworkManager", b""),
+    ];
+    let wants = "etc/systemd/system/multi-user.target.wants";
+    let dhcpcd = format!("{wants}/dhcpcd@eth0.service");
+    let masked = format!("{wants}/connman.service");
+    let links: [(&str, &[u8], Option<&str>); 6] = [
+        (
+            "etc/systemd/system/network.service",
+            b"-> /usr/lib/systemd/system/wicked.service",
+            Some("wicked"),
+        ),
+        (
+            &dhcpcd,
+            b"-> /usr/lib/systemd/system/dhcpcd@.service",
+            Some("dhcpcd"),
+        ),
+        (
+            "etc/systemd/system/multi-user.target.wants/netctl@lan.service",
+            b"",
+            Some("netctl"),
+        ),
+        ("etc/runlevels/default/connman", b"", Some("connman")),
+        (
+            "etc/systemd/system/network-online.target.wants/NetworkManager.service",
+            b"",
+            None,
+        ),
+        (&masked, b"", None),
+    ];
+    for (path, content, want) in links {
+        let mut tree = base.clone();
+        tree.push((path, content));
+        tree.push(("etc/systemd/system/connman.service", b"-> /dev/null"));
+        let found = inspect(ext("ext4", &tree)).1.unwrap();
+        let connman = path == masked;
+        assert_eq!(found.network_by.as_deref(), want, "{path}");
+        assert_eq!(
+            found.renderers.is_empty(),
+            want.is_some() || connman,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn bridges_of_the_renderer_in_charge_are_named() {
+    let base: Vec<(&str, &[u8])> = vec![
+        ("etc/os-release", b"ID=debian\n"),
+        ("etc/passwd", b""),
+        ("usr/sbin/ifup", b""),
+        (
+            "etc/network/interfaces",
+            b"iface br0 inet dhcp\n  bridge_ports eth0\n",
+        ),
+    ];
+    let found = |more: &[(&'static str, &'static [u8])]| {
+        let mut tree = base.clone();
+        tree.extend_from_slice(more);
+        inspect(ext("ext4", &tree)).1.unwrap().beyond_cards
+    };
+    assert_eq!(found(&[]), ["/etc/network/interfaces"]);
+    assert_eq!(
+        found(&[
+            ("usr/sbin/netplan", b""),
+            (
+                "etc/netplan/a.yaml",
+                b"{network: {bonds: {b0: {}, b1: {}}, ethernets: {e: {}}}}"
+            ),
+        ]),
+        ["/etc/netplan/a.yaml (bonds: b0, b1)"]
+    );
+}
+
+#[test]
+fn a_separate_usr_is_named_while_it_is_planned() {
+    for os_release in ["etc/os-release", "etc/hostname"] {
+        let (partition, _) = inspect(ext(
+            "ext4",
+            &[
+                (os_release, b"ID=debian\n"),
+                ("etc/passwd", b""),
+                ("etc/fstab", b"/dev/vg/usr /usr ext4 defaults 0 2\n"),
+            ],
+        ));
+        assert!(
+            matches!(partition.obstacles.as_slice(), [Obstacle::Unreadable { what, .. }] if what == "/usr"),
+            "{partition:?}"
+        );
+    }
+}
+
+/// OpenRC and busybox: nothing of systemd is there.
+#[test]
+fn an_alpine_makes_its_host_keys_when_its_script_does() {
+    let mut tree: Vec<(&str, &[u8])> = vec![
+        ("etc/os-release", b"ID=alpine\n"),
+        ("etc/passwd", b""),
+        ("usr/sbin/sshd", b""),
+        ("usr/bin/ssh-keygen", b""),
+    ];
+    assert!(!inspect(ext("ext4", &tree)).1.unwrap().host_keys);
+    tree.push(("etc/init.d/sshd", b"ssh-keygen -A\n"));
+    assert!(inspect(ext("ext4", &tree)).1.unwrap().host_keys);
 }
 
 #[test]

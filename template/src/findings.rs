@@ -4,7 +4,7 @@
 
 mod linux;
 
-pub use linux::{CloudInit, LinuxFindings, Renderer, Setting};
+pub use linux::{CloudInit, LinuxFindings, Renderer, Setting, Sudo};
 
 use crate::answers::AnswerFileFound;
 use crate::inf::Platform;
@@ -34,6 +34,9 @@ pub struct PartitionFindings {
     /// Machines and domains (`S-1-5-21-a-b-c`) that the rights of files on an NTFS volume name.
     #[serde(default)]
     pub sids: Vec<String>,
+    /// UUID of its file system, as blkid writes it.
+    #[serde(default)]
+    pub uuid: Option<String>,
     /// Why nothing may be changed in it.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,

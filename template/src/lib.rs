@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod bind;
 pub mod findings;
+pub mod fstab;
 pub mod import;
 pub mod inf;
 pub mod machine;
@@ -17,5 +18,6 @@ mod paths;
 pub mod plan;
 pub mod schema;
 pub mod step;
+pub mod sudoers;
 pub mod values;
 pub mod yaml;

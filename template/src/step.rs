@@ -98,6 +98,13 @@ pub enum Action {
         /// Root of the system.
         partition: u32,
     },
+    /// Ids beside the machine id that storage and management servers tell machines by.
+    LinuxHostIds {
+        /// Root of the system.
+        partition: u32,
+        /// UUID they are drawn from.
+        id: String,
+    },
     /// The host keys are gone, and made anew before the server starts for the first time.
     LinuxSshHostKeys {
         /// Root of the system.

@@ -34,7 +34,7 @@ mkdir -p "$1" && cd "$1"
 mkdir -p etc/ssh etc/systemd/network etc/systemd/system/multi-user.target.wants etc/skel root home var/lib/systemd var/log run tmp
 mkdir -p usr/bin usr/sbin usr/lib/systemd
 ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib
-cp /bin/true usr/bin/sh; cp /bin/true usr/lib/systemd/systemd; cp /bin/true usr/sbin/sshd; cp /bin/true usr/bin/ssh-keygen; cp /bin/true usr/lib/systemd/systemd-networkd
+cp /bin/true usr/bin/sh; cp /bin/true usr/lib/systemd/systemd; cp /bin/true usr/sbin/sshd; cp /bin/true usr/bin/ssh-keygen; cp /bin/true usr/bin/sudo; cp /bin/true usr/lib/systemd/systemd-networkd
 ln -s usr/lib/systemd/systemd sbin/init
 ln -s /lib/systemd/system/systemd-networkd.service etc/systemd/system/multi-user.target.wants/
 printf 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n' > usr/lib/os-release
@@ -47,7 +47,7 @@ echo 'private of the master' > etc/ssh/ssh_host_ed25519_key; echo 'public' > etc
 printf 'root:x:0:0:root:/root:/bin/sh\n' > etc/passwd; printf 'root:*:19000:0:99999:7:::\n' > etc/shadow; chmod 640 etc/shadow
 printf 'root:x:0:\nsudo:x:27:\nusers:x:100:\n' > etc/group; printf 'root:*::\nsudo:*::\nusers:*::\n' > etc/gshadow
 printf 'UID_MIN 1000\nUID_MAX 60000\nGID_MIN 1000\nGID_MAX 60000\nENCRYPT_METHOD YESCRYPT\n' > etc/login.defs
-echo 'hello' > etc/skel/.profile
+printf '%%sudo ALL=(ALL:ALL) ALL\n' > etc/sudoers; echo 'hello' > etc/skel/.profile
 "#;
 
 const TEMPLATE: &str = r#"

@@ -33,6 +33,64 @@ pub(super) fn machine_id(edits: &mut Edits<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Notes what is missing for ids of its own with servers of storage and of Salt. A file that is not there is not made: what
+/// needs it makes its own.
+pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<(), String> {
+    if id.len() != 36
+        || !id
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+    {
+        return Err(format!("{id:?} is not a UUID"));
+    }
+    let initiator = "/etc/iscsi/initiatorname.iscsi";
+    if let Some(text) = edits.text(initiator)? {
+        edits.file(initiator, &with_initiator(&text, id), Owner::root(0o600))?;
+    }
+    for (path, text) in [
+        ("/etc/nvme/hostid", format!("{id}\n")),
+        (
+            "/etc/nvme/hostnqn",
+            format!("nqn.2014-08.org.nvmexpress:uuid:{id}\n"),
+        ),
+    ] {
+        if edits.exists(path)? {
+            edits.file(path, &text, Owner::root(0o644))?;
+        }
+    }
+    // A minion takes its id from its name when it starts, and makes its keys.
+    for path in [
+        "/etc/salt/minion_id",
+        "/etc/salt/pki/minion/minion.pem",
+        "/etc/salt/pki/minion/minion.pub",
+    ] {
+        edits.gone(path)?;
+    }
+    Ok(())
+}
+
+/// A file of the initiator's name with another last part (RFC 3720 section 3.2.6.3.1): `iqn.1993-08.org.debian:01:9f3c...`.
+fn with_initiator(text: &str, id: &str) -> String {
+    let last: String = id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(12)
+        .collect();
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| match line.trim().strip_prefix("InitiatorName=") {
+            Some(name) => {
+                let authority = name
+                    .rsplit_once(':')
+                    .map_or(name, |(authority, _)| authority);
+                format!("InitiatorName={authority}:{last}")
+            }
+            None => line.to_owned(),
+        })
+        .collect();
+    lines.join("\n") + "\n"
+}
+
 /// Notes what is missing for host keys of its own.
 pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
     edits.gone_where("/etc/ssh", |name| {
@@ -48,6 +106,11 @@ pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
         );
     }
     if !edits.has_systemd()? {
+        // OpenRC's script makes them at every start that finds none.
+        let script = edits.text("/etc/init.d/sshd")?.unwrap_or_default();
+        if script.contains("ssh-keygen") {
+            return Ok(());
+        }
         return Err(
             "the image has an SSH server and no systemd: nothing would make new host keys; leave ssh-host-keys out \
              of linux.regenerate"
@@ -78,4 +141,22 @@ fn keys_unit() -> String {
          [Install]\n\
          WantedBy=multi-user.target\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_initiator_keeps_its_authority() {
+        let id = "0a1b2c3d-4e5f-4000-8000-000000000000";
+        assert_eq!(
+            with_initiator("## x\nInitiatorName=iqn.1993-08.org.debian:01:9f3c\n", id),
+            "## x\nInitiatorName=iqn.1993-08.org.debian:01:0a1b2c3d4e5f\n"
+        );
+        assert_eq!(
+            with_initiator("GenerateName=yes\n", id),
+            "GenerateName=yes\n"
+        );
+    }
 }

@@ -8,7 +8,6 @@ mod accounts;
 mod cloud_init;
 mod edits;
 mod first_boot;
-pub(crate) mod fstab;
 mod hostname;
 mod identity;
 mod network;
@@ -45,6 +44,10 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
         Action::LinuxMachineId { partition } => {
             (*partition, Box::new(|edits, _| identity::machine_id(edits)))
         }
+        Action::LinuxHostIds { partition, id } => (
+            *partition,
+            Box::new(move |edits, _| identity::host_ids(edits, id)),
+        ),
         Action::LinuxSshHostKeys { partition } => (
             *partition,
             Box::new(|edits, _| identity::ssh_host_keys(edits)),

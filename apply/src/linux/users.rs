@@ -12,12 +12,13 @@ use crate::context::Context;
 use crate::guest::{Kind, Owner};
 use std::cell::Cell;
 use template::step::{Group, OnExists, User};
+use template::sudoers;
 
 /// 2024-01-01 in days since 1970: a clock before that is not set.
 const CLOCK_IS_SET: u64 = 19_723;
 
-/// Where rights for a group that has none are written.
-const SUDOERS: &str = "/etc/sudoers.d/diskcast";
+/// Rights for a group that has none. Of lines about one group the last counts, and files are read by their names.
+const SUDOERS: &str = "/etc/sudoers.d/zzz-diskcast";
 
 /// The text of every file an account is in.
 struct Files {
@@ -211,10 +212,10 @@ impl Files {
         let name = match group {
             Group::Administrators => match ["sudo", "wheel"].iter().copied().find(known) {
                 Some(name) => {
-                    may_use_sudo(edits, context, &format!("%{name}"))?;
+                    may_use_sudo(edits, &format!("%{name}"))?;
                     name
                 }
-                None => return may_use_sudo(edits, context, &user.name),
+                None => return may_use_sudo(edits, &user.name),
             },
             Group::Users => match Some("users").filter(known) {
                 Some(name) => name,
@@ -238,72 +239,46 @@ impl Files {
     }
 }
 
-/// Sees to it that sudo lets `who` (`%group` or an account) do everything. Arch and SUSE have `wheel`, and do not.
-fn may_use_sudo(edits: &mut Edits<'_>, context: &mut Context<'_>, who: &str) -> Result<(), String> {
-    let Some(sudoers) = edits.text("/etc/sudoers")? else {
-        context.note(format!(
-            "the image has no sudo: {who} cannot act as an administrator"
-        ));
-        return Ok(());
+/// Sees to it that sudo lets `who` (`%group` or an account) do everything with the caller's own password. Arch has `wheel`
+/// and gives it nothing; openSUSE asks for the password of root.
+fn may_use_sudo(edits: &mut Edits<'_>, who: &str) -> Result<(), String> {
+    let main = match edits.text("/etc/sudoers")? {
+        Some(text) => Some(text),
+        None => edits.text("/usr/etc/sudoers")?,
     };
-    let mut granted = grants(&sudoers, who);
+    let Some(main) = main else {
+        return Err(format!(
+            "the image has no sudo: {who} could not act as an administrator"
+        ));
+    };
+    let mut all = main.clone();
     for name in edits.list("/etc/sudoers.d")? {
         let path = format!("/etc/sudoers.d/{name}");
-        // sudoers(5): names with a dot or a tilde at the end are not read.
-        if path != SUDOERS
-            && !name.contains('.')
-            && !name.ends_with('~')
-            && edits.is(&path, Kind::File)?
-        {
-            granted |= edits.text(&path)?.is_some_and(|text| grants(&text, who));
+        if path != SUDOERS && sudoers::is_read(&name) && edits.is(&path, Kind::File)? {
+            all.push('\n');
+            all.push_str(&edits.text(&path)?.unwrap_or_default());
         }
     }
-    if granted {
+    let mut lines = Vec::new();
+    if !sudoers::grants(&all, who) {
+        lines.push(format!("{who} ALL=(ALL:ALL) ALL"));
+    }
+    if sudoers::asks_other_password(&all) {
+        lines.push(format!("Defaults:{who} !targetpw, !rootpw, !runaspw"));
+    }
+    if lines.is_empty() {
         return Ok(());
     }
-    let includes = sudoers.lines().map(str::trim).any(|line| {
-        line.starts_with("@includedir /etc/sudoers.d")
-            || line.starts_with("#includedir /etc/sudoers.d")
-    });
-    if !includes {
+    if !sudoers::reads_folder(&main) {
         return Err(format!(
             "/etc/sudoers does not read /etc/sudoers.d and does not let {who} use sudo"
         ));
     }
-    let old = edits.text(SUDOERS)?.unwrap_or_default();
-    let line = format!("{who} ALL=(ALL:ALL) ALL");
-    let text = if old.lines().any(|have| have == line) {
-        old
-    } else {
-        accounts::with_line(&old, &line)
-    };
-    edits.exact_file(SUDOERS, &text, Owner::root(0o440))
-}
-
-/// True when a line of sudoers gives `who` every command as everybody.
-fn grants(sudoers: &str, who: &str) -> bool {
-    sudoers.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        let rest: String = match words.next() {
-            Some(first) if first == who => words.collect(),
-            _ => return false,
-        };
-        rest.starts_with("ALL=") && rest.ends_with("ALL")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sudoers_lines_that_count() {
-        assert!(grants(
-            "root ALL=(ALL) ALL\n%sudo\tALL=(ALL:ALL) ALL\n",
-            "%sudo"
-        ));
-        assert!(grants("%wheel ALL = (ALL) NOPASSWD: ALL\n", "%wheel"));
-        assert!(!grants("# %wheel ALL=(ALL:ALL) ALL\n", "%wheel"));
-        assert!(!grants("%wheelers ALL=(ALL:ALL) ALL\n", "%wheel"));
+    let mut text = edits.text(SUDOERS)?.unwrap_or_default();
+    for line in lines {
+        if !text.lines().any(|have| have == line) {
+            text = accounts::with_line(&text, &line);
+        }
     }
+    edits.exact_file(SUDOERS, &text, Owner::root(0o440))
 }

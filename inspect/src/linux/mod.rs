@@ -3,12 +3,14 @@
 //! Told by files that exist, not by the name of the distribution: what is installed, what is enabled, what is configured.
 
 mod cloud_init;
+mod network;
 mod parse;
 mod tree;
 
 use crate::source::Source;
 use crate::unreadable;
-use template::findings::{Arch, LinuxFindings, Obstacle, PartitionFindings, Renderer};
+use template::findings::{Arch, LinuxFindings, Obstacle, PartitionFindings, Sudo};
+use template::{fstab, sudoers};
 use tree::Tree;
 
 /// The system in the volume; `None` when there is none. What cannot be read is noted with the partition.
@@ -24,6 +26,14 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
     };
     if tree.has_errors {
         partition.obstacles.push(Obstacle::DirtyVolume);
+    }
+    let mounts = fstab::entries(&tree.text("/etc/fstab").unwrap_or_default());
+    if mounts.iter().any(|entry| entry.path == "/usr") {
+        partition.obstacles.push(unreadable(
+            "/usr",
+            &"it is a volume of its own, and the programs that tell what the system needs lie there; only a system with /usr on its \
+              root is changed",
+        ));
     }
     let release = tree
         .text("/etc/os-release")
@@ -48,6 +58,10 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
         .or_else(|| tree.text("/usr/etc/login.defs"))
         .unwrap_or_default();
     let group = tree.text("/etc/group").unwrap_or_default();
+    let network = network::inspect(&tree);
+    let admin_group = ["sudo", "wheel"]
+        .into_iter()
+        .find(|name| parse::has_name(&group, name));
     let mut found = LinuxFindings {
         partition: partition.number,
         id: value("ID").unwrap_or_else(|| "rhel".to_owned()),
@@ -59,13 +73,12 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
         arch: architecture(&tree),
         hostname: hostname(&tree),
         systemd: tree.has_any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]),
-        renderers: renderers(&tree),
+        renderers: network.renderers,
+        network_by: network.unknown,
+        beyond_cards: network.beyond,
         cloud_init: cloud_init::inspect(&tree),
         encrypt_method: parse::login_def(&login_defs, "ENCRYPT_METHOD").map(str::to_lowercase),
-        admin_group: ["sudo", "wheel"]
-            .into_iter()
-            .find(|name| parse::has_name(&group, name))
-            .map(str::to_owned),
+        admin_group: admin_group.map(str::to_owned),
         selinux_enforcing: tree
             .text("/etc/selinux/config")
             .and_then(|text| parse::assignment(&text, "SELINUX"))
@@ -81,6 +94,19 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
             })
             .map(str::to_owned)
             .collect(),
+        groups: parse::names(&group),
+        system_accounts: parse::system_accounts(&passwd, &login_defs),
+        sudo: sudo(&tree, admin_group),
+        udev: tree.has("/lib/systemd/systemd-udevd"),
+        host_keys: host_keys(&tree),
+        host_ids: HOST_IDS
+            .iter()
+            .filter(|path| tree.has(path))
+            .map(|path| (*path).to_owned())
+            .collect(),
+        keytab: tree.has("/etc/krb5.keytab"),
+        mounts,
+        free_bytes: Some(tree.free_bytes),
         obstacles: Vec::new(),
     };
     note_unreadable(&tree, &mut found.obstacles);
@@ -109,71 +135,53 @@ fn architecture(tree: &Tree) -> Arch {
         .map_or(Arch::Other, |_| parse::elf_machine(&header))
 }
 
+/// Files with an id that no two machines may share, beside the machine id.
+const HOST_IDS: [&str; 5] = [
+    "/etc/iscsi/initiatorname.iscsi",
+    "/etc/nvme/hostnqn",
+    "/etc/nvme/hostid",
+    "/etc/salt/minion_id",
+    "/etc/salt/pki/minion/minion.pem",
+];
+
+/// What sudo lets the group of administrators do.
+fn sudo(tree: &Tree, group: Option<&str>) -> Option<Sudo> {
+    if !tree.has_any(&["/usr/bin/sudo", "/bin/sudo", "/usr/sbin/sudo"]) {
+        return None;
+    }
+    let own = ["/etc/sudoers", "/usr/etc/sudoers"];
+    let main = own.iter().find_map(|path| tree.text(path))?;
+    let mut all = main.clone();
+    for name in tree.list("/etc/sudoers.d") {
+        if sudoers::is_read(&name) {
+            all.push('\n');
+            all.push_str(
+                &tree
+                    .text(&format!("/etc/sudoers.d/{name}"))
+                    .unwrap_or_default(),
+            );
+        }
+    }
+    Some(Sudo {
+        grants: group.is_some_and(|group| sudoers::grants(&all, &format!("%{group}"))),
+        reads_folder: sudoers::reads_folder(&main),
+    })
+}
+
+/// True when something makes new SSH host keys: a unit of ours, or the start script of OpenRC.
+fn host_keys(tree: &Tree) -> bool {
+    let systemd = tree.has_any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]);
+    let script = || {
+        tree.text("/etc/init.d/sshd")
+            .is_some_and(|text| text.contains("ssh-keygen"))
+    };
+    tree.has("/usr/bin/ssh-keygen") && (systemd || script())
+}
+
 fn hostname(tree: &Tree) -> String {
     let from_file = |path| tree.text(path).and_then(|text| parse::first_word(&text));
     from_file("/etc/hostname")
         .or_else(|| from_file("/etc/HOSTNAME"))
         .or_else(|| parse::assignment(&tree.text("/etc/sysconfig/network")?, "HOSTNAME"))
         .unwrap_or_default()
-}
-
-/// What configures the network, the one in charge first: what has configuration for a card before what is merely enabled,
-/// what is enabled before what is merely installed. netplan comes before the services it writes for, and ifupdown before
-/// NetworkManager, which leaves the cards of `/etc/network/interfaces` alone.
-fn renderers(tree: &Tree) -> Vec<Renderer> {
-    let netplan = tree.has_any(&[
-        "/usr/sbin/netplan",
-        "/usr/libexec/netplan/generate",
-        "/usr/lib/netplan/generate",
-    ]);
-    let netplan_files = tree
-        .list("/etc/netplan")
-        .iter()
-        .any(|name| name.ends_with(".yaml"));
-    let ifupdown =
-        tree.has_any(&["/usr/sbin/ifup", "/sbin/ifup"]) && tree.has("/etc/network/interfaces");
-    let interfaces = tree.text("/etc/network/interfaces").unwrap_or_default();
-    let fragments = tree.list("/etc/network/interfaces.d");
-    let ifupdown_cards = parse::configures_cards(&interfaces)
-        || fragments.iter().any(|name| {
-            tree.text(&format!("/etc/network/interfaces.d/{name}"))
-                .is_some_and(|text| parse::configures_cards(&text))
-        });
-    let enabled = |unit: &str| {
-        [
-            "multi-user.target.wants",
-            "network-online.target.wants",
-            "network.target.wants",
-        ]
-        .iter()
-        .any(|folder| tree.has_link(&format!("/etc/systemd/system/{folder}/{unit}")))
-    };
-    let manager = tree.has_any(&["/usr/sbin/NetworkManager", "/usr/bin/NetworkManager"]);
-    let manager_enabled = manager && enabled("NetworkManager.service");
-    let networkd = tree.has_any(&[
-        "/usr/lib/systemd/systemd-networkd",
-        "/lib/systemd/systemd-networkd",
-    ]);
-    let networkd_enabled = networkd && enabled("systemd-networkd.service");
-    let ifcfg = tree.has_any(&[
-        "/etc/sysconfig/network-scripts/ifup-eth",
-        "/etc/init.d/network",
-        "/etc/rc.d/init.d/network",
-    ]) && tree.has("/etc/sysconfig/network-scripts");
-    let mut order = Vec::new();
-    for (applies, renderer) in [
-        (netplan && netplan_files, Renderer::Netplan),
-        (ifupdown && ifupdown_cards, Renderer::Ifupdown),
-        (manager_enabled, Renderer::NetworkManager),
-        (networkd_enabled, Renderer::Networkd),
-        (ifcfg, Renderer::Ifcfg),
-        (netplan, Renderer::Netplan),
-        (manager, Renderer::NetworkManager),
-        (ifupdown, Renderer::Ifupdown),
-    ] {
-        if applies && !order.contains(&renderer) {
-            order.push(renderer);
-        }
-    }
-    order
 }

@@ -65,6 +65,71 @@ pub(super) fn accounts(passwd: &str, login_defs: &str) -> Vec<String> {
         .collect()
 }
 
+/// Names of a file of lines like those of passwd and group.
+pub(super) fn names(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.split(':').next())
+        .filter(|name| !name.is_empty())
+        .take(MAX_ACCOUNTS)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Accounts that are neither root nor of people.
+pub(super) fn system_accounts(passwd: &str, login_defs: &str) -> Vec<String> {
+    let people = accounts(passwd, login_defs);
+    names(passwd)
+        .into_iter()
+        .filter(|name| !people.contains(name))
+        .collect()
+}
+
+/// True when a file of interfaces(5), a NetworkManager profile or an ifcfg file is about a bridge, a bond or a VLAN, or
+/// about a card that is part of one.
+pub(super) fn more_than_cards(text: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "bridge_ports",
+        "bridge-ports",
+        "bond-slaves",
+        "bond-master",
+        "bond_master",
+        "slaves",
+        "vlan-raw-device",
+        "vlan_raw_device",
+    ];
+    const KINDS: [&str; 5] = ["bridge", "bond", "team", "vlan", "vrf"];
+    const PARTS: [&str; 8] = [
+        "bridge",
+        "master",
+        "controller",
+        "slave",
+        "slave-type",
+        "port-type",
+        "team_master",
+        "vlan",
+    ];
+    text.lines().map(str::trim).any(|line| {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        let name = words.next().unwrap_or_default();
+        if WORDS.contains(&first) || (first == "iface" && name.contains('.')) {
+            return true;
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            return false;
+        };
+        let (key, value) = (
+            key.trim().to_ascii_lowercase(),
+            value.trim().trim_matches(['"', '\'']),
+        );
+        let kind = || KINDS.contains(&value.to_ascii_lowercase().as_str());
+        (key == "type" && kind())
+            || (PARTS.contains(&key.as_str())
+                && !value.is_empty()
+                && !value.eq_ignore_ascii_case("no"))
+    })
+}
+
 /// True when an interfaces(5) file configures anything but the loopback.
 pub(super) fn configures_cards(interfaces: &str) -> bool {
     interfaces.lines().any(|line| {
@@ -143,6 +208,28 @@ mod tests {
         assert_eq!(kernel_arguments(grub), ["cloud-init=disabled", "ip=dhcp"]);
         let menu = "menuentry x {\n  linux /vmlinuz root=UUID=1 ds=nocloud;s=/x cc: a end_cc\n}\n";
         assert_eq!(kernel_arguments(menu), ["ds=nocloud;s=/x", "cc:"]);
+    }
+
+    #[test]
+    fn bridges_bonds_and_vlans_in_three_formats() {
+        for text in [
+            "auto br0\niface br0 inet static\n  bridge_ports eth0\n",
+            "iface eth0.10 inet dhcp\n",
+            "iface bond0 inet dhcp\n  bond-slaves eth0 eth1\n",
+            "[connection]\ntype=bridge\n",
+            "[connection]\ntype=ethernet\nmaster=br0\n",
+            "TYPE=Ethernet\nBRIDGE=br0\n",
+            "VLAN=yes\n",
+        ] {
+            assert!(more_than_cards(text), "{text}");
+        }
+        for text in [
+            "iface eth0 inet dhcp\n",
+            "[connection]\ntype=ethernet\n[ipv4]\nmethod=auto\n",
+            "TYPE=Ethernet\nVLAN=no\nMASTER=\n",
+        ] {
+            assert!(!more_than_cards(text), "{text}");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Tree {
     ext: Ext4,
     /// It says of itself that it has errors.
     pub(super) has_errors: bool,
+    /// Bytes that are free.
+    pub(super) free_bytes: u64,
     unreadable: RefCell<Vec<(String, String)>>,
 }
 
@@ -32,6 +34,7 @@ pub(super) struct Tree {
 struct Declared {
     groups: u64,
     bytes: u64,
+    free: u64,
     errors: bool,
 }
 
@@ -57,6 +60,8 @@ impl Declared {
         Ok(Self {
             groups: blocks / u64::from(word(0x20)).max(1),
             bytes: blocks.saturating_mul(block_bytes),
+            // s_free_blocks_count_lo at 0xc, _hi at 0x158.
+            free: (u64::from(word(0x158)) << 32 | u64::from(word(0xc))).saturating_mul(block_bytes),
             // s_state at 0x3a, bit 1; the magic lies below it.
             errors: (word(0x38) >> 16) & 0x2 != 0,
         })
@@ -83,6 +88,7 @@ impl Tree {
         Ok(Self {
             ext,
             has_errors: declared.errors,
+            free_bytes: declared.free.min(declared.bytes),
             unreadable: RefCell::new(Vec::new()),
         })
     }
@@ -113,6 +119,12 @@ impl Tree {
             .ext
             .read_link(format!("/etc/systemd/system/{unit}").as_str());
         link.is_ok_and(|target| target.to_str() == Ok("/dev/null"))
+    }
+
+    /// Last part of what a symbolic link leads to.
+    pub(super) fn link_name(&self, path: &str) -> Option<String> {
+        let target = self.ext.read_link(path).ok()?;
+        Some(target.to_str().ok()?.rsplit('/').next()?.to_owned())
     }
 
     /// A text file; what is not UTF-8 in it is replaced.

@@ -62,6 +62,39 @@ pub struct LinuxFindings {
     /// Programs for joining a domain that are installed: `realm`, `adcli`.
     #[serde(default)]
     pub join_tools: Vec<String>,
+    /// A service that configures its network and is not written for: `wicked`.
+    #[serde(default)]
+    pub network_by: Option<String>,
+    /// Files of the renderer in charge about bridges, bonds and VLANs.
+    #[serde(default)]
+    pub beyond_cards: Vec<String>,
+    /// Names of its groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Accounts of passwd that are the system's own.
+    #[serde(default)]
+    pub system_accounts: Vec<String>,
+    /// sudo, when it is installed.
+    #[serde(default)]
+    pub sudo: Option<Sudo>,
+    /// udev names its network cards, also where systemd is not its first process.
+    #[serde(default)]
+    pub udev: bool,
+    /// Something makes SSH host keys where there are none.
+    #[serde(default)]
+    pub host_keys: bool,
+    /// Files with an id that no two machines may share, beside the machine id.
+    #[serde(default)]
+    pub host_ids: Vec<String>,
+    /// `/etc/krb5.keytab` is there.
+    #[serde(default)]
+    pub keytab: bool,
+    /// File systems that are mounted below its root.
+    #[serde(default)]
+    pub mounts: Vec<crate::fstab::Entry>,
+    /// Bytes that are free in its volume; `None` when nobody knows.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
     /// Why it cannot be changed.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
@@ -103,4 +136,13 @@ pub struct CloudInit {
     /// Files of it that could not be judged, and why.
     #[serde(default)]
     pub unknown: Vec<String>,
+}
+
+/// What sudo lets administrators do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Sudo {
+    /// The group of administrators may do everything.
+    pub grants: bool,
+    /// Files of `/etc/sudoers.d` count.
+    pub reads_folder: bool,
 }

@@ -33,9 +33,18 @@ pub(super) fn sid(seed: &[u8; 12], old: &str) -> String {
     if sid == old { text(second) } else { sid }
 }
 
-/// A random UUID (RFC 9562 section 5.4) in small letters.
+/// MachineGuid of Windows.
 pub(super) fn machine_guid(seed: &[u8; 12]) -> String {
-    let mut bytes: [u8; 16] = draw("diskcast template 2026 MachineGuid", seed);
+    uuid(draw("diskcast template 2026 MachineGuid", seed))
+}
+
+/// What a Linux machine is called by its storage: the host id of NVMe over fabrics.
+pub(super) fn host_id(seed: &[u8; 12]) -> String {
+    uuid(draw("diskcast template 2026 storage host id", seed))
+}
+
+/// A random UUID (RFC 9562 section 5.4) in small letters.
+fn uuid(mut bytes: [u8; 16]) -> String {
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;

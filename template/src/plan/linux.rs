@@ -1,7 +1,7 @@
 //! The steps of a Linux system: name, identities, network, accounts, files, first boot.
 
-use super::{Draft, cloud_init, files, linux_title, network, obstacles};
-use crate::findings::LinuxFindings;
+use super::{Draft, cloud_init, files, foreseen, identity, linux_title, network, obstacles};
+use crate::findings::{LinuxFindings, Renderer, Sudo};
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
 use crate::schema::{Regenerate, User, group_name, password_name};
@@ -40,7 +40,29 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
             },
         );
     }
+    if settings.regenerate.contains(&Regenerate::MachineId) && !linux.host_ids.is_empty() {
+        draft.offline(
+            "linux.host-ids",
+            format!("its own ids in {}", linux.host_ids.join(", ")),
+            Action::LinuxHostIds {
+                partition: linux.partition,
+                id: identity::host_id(&draft.seed()),
+            },
+        );
+    }
+    if linux.keytab {
+        draft.note(
+            "/etc/krb5.keytab has the keys of the master in its domain: every machine would be the master there; remove it on the \
+             master, and join anew with a [[run]]",
+        );
+    }
     let keys = settings.regenerate.contains(&Regenerate::SshHostKeys) && linux.ssh_server;
+    if keys && !linux.host_keys {
+        draft.refuse(format!(
+            "{title}: it has an SSH server, and nothing that would make new host keys (ssh-keygen with systemd, or with OpenRC's \
+             start script); leave ssh-host-keys out of linux.regenerate"
+        ));
+    }
     if keys {
         draft.offline(
             "linux.ssh-host-keys",
@@ -74,6 +96,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
             if keys { ", and ssh-host-keys out of linux.regenerate" } else { "" }
         ));
     }
+    foreseen::check(draft, linux, &title);
     ignored(draft, linux, &title);
 }
 
@@ -96,6 +119,21 @@ fn cards(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, nics: Vec<Ni
     if nics.is_empty() {
         return;
     }
+    if let Some(service) = &linux.network_by {
+        draft.refuse(format!(
+            "{title}: {service} configures its network, and files are not written for it; use network.mode = \"keep\" and a \
+             [[run]], or another service on the master (netplan, NetworkManager, networkd, ifupdown, ifcfg)"
+        ));
+        return;
+    }
+    if !linux.beyond_cards.is_empty() {
+        draft.refuse(format!(
+            "{title}: its network has bridges, bonds or VLANs, which would lose their cards ({}); use network.mode = \"keep\" and a \
+             [[run]], or take them out on the master",
+            linux.beyond_cards.join("; ")
+        ));
+        return;
+    }
     let Some(renderer) = linux.renderers.first() else {
         draft.refuse(format!(
             "{title}: nothing known configures its network (netplan, NetworkManager, networkd, ifupdown, ifcfg); use \
@@ -103,6 +141,13 @@ fn cards(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, nics: Vec<Ni
         ));
         return;
     };
+    if *renderer == Renderer::Ifupdown && !linux.systemd && !linux.udev {
+        draft.refuse(format!(
+            "{title}: ifupdown knows cards by name only, and without udev none can be named by its MAC; use network.mode = \
+             \"keep\""
+        ));
+        return;
+    }
     let what: Vec<String> = nics
         .iter()
         .map(|nic| format!("card {} gets {}", nic.mac, network::describe(&nic.config)))
@@ -132,6 +177,12 @@ fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: us
             user.name
         ));
     }
+    if linux.system_accounts.contains(&user.name) {
+        return draft.refuse(format!(
+            "user {number}: {} is an account of {title} itself; choose another name",
+            user.name
+        ));
+    }
     if linux.accounts.contains(&user.name) {
         match user.on_exists {
             OnExists::Update => {}
@@ -145,14 +196,24 @@ fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: us
     let mut groups = Vec::new();
     for group in &user.groups {
         match group {
-            Group::Administrators => match &linux.admin_group {
-                Some(admin) => groups.push(Group::Named(admin.clone())),
-                None => draft.refuse(format!(
-                    "user {number}: {title} has neither a group sudo nor wheel, so nobody can be in administrators; install sudo \
-                     on the master, or name a group of its own"
+            Group::Administrators => match administrators(linux) {
+                Ok(()) => groups.push(Group::Administrators),
+                Err(why) => draft.refuse(format!(
+                    "user {number}: {title} {why}, so nobody can be in administrators; install sudo on the master, or name a group \
+                     of its own"
                 )),
             },
-            Group::Named(name) => groups.push(Group::Named(name.clone())),
+            Group::Named(name) => {
+                // useradd gives each of the template's own accounts a group of its name.
+                let own = draft.template().users.iter().any(|other| other.name == *name);
+                if !own && !linux.groups.contains(name) {
+                    draft.refuse(format!(
+                        "user {number}: {title} has no group {name}{}",
+                        alike(&linux.groups, name)
+                    ));
+                }
+                groups.push(Group::Named(name.clone()));
+            }
             // Every account of Linux is a user.
             Group::Users => {}
             Group::PowerUsers | Group::RemoteDesktop => draft.note(format!(
@@ -176,6 +237,29 @@ fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: us
             },
         },
     );
+}
+
+/// Nothing when members of the administrators' group can be made to do everything; why not otherwise.
+fn administrators(linux: &LinuxFindings) -> Result<(), &'static str> {
+    if linux.admin_group.is_none() {
+        return Err("has neither a group sudo nor wheel");
+    }
+    match linux.sudo {
+        None => Err("has no sudo"),
+        Some(Sudo {
+            grants: false,
+            reads_folder: false,
+        }) => Err(
+            "has a sudoers file that gives its administrators nothing and reads no /etc/sudoers.d",
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Names that only differ in their letters' case.
+fn alike(groups: &[String], name: &str) -> String {
+    let other = groups.iter().find(|group| group.eq_ignore_ascii_case(name));
+    other.map_or_else(String::new, |group| format!("; it has {group}"))
 }
 
 /// What a template says that Linux cannot do.

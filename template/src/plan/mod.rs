@@ -10,6 +10,7 @@
 mod cloud_init;
 mod drivers;
 mod files;
+mod foreseen;
 mod identity;
 mod linux;
 mod network;

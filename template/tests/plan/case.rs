@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use template::bind::Binding;
 use template::findings::{
-    Arch, Findings, LinuxFindings, PartitionFindings, ProductType, Renderer, StorageService,
+    Arch, Findings, LinuxFindings, PartitionFindings, ProductType, Renderer, StorageService, Sudo,
     System, WindowsFindings, WindowsInterface,
 };
 use template::machine::{CopiedFile, DriverPackage, Files, Machine, PciDevice};
@@ -81,6 +81,7 @@ pub(crate) fn partition(number: u32, file_system: Option<FileSystem>) -> Partiti
         file_system,
         label: None,
         sids: Vec::new(),
+        uuid: None,
         obstacles: Vec::new(),
     }
 }
@@ -169,6 +170,22 @@ pub(crate) fn linux() -> LinuxFindings {
         ssh_server: true,
         accounts: vec!["root".into(), "old".into()],
         join_tools: Vec::new(),
+        network_by: None,
+        beyond_cards: Vec::new(),
+        groups: ["root", "sudo", "docker", "users", "Technicians"]
+            .map(str::to_owned)
+            .into(),
+        system_accounts: vec!["www-data".into()],
+        sudo: Some(Sudo {
+            grants: true,
+            reads_folder: true,
+        }),
+        udev: true,
+        host_keys: true,
+        host_ids: Vec::new(),
+        keytab: false,
+        mounts: Vec::new(),
+        free_bytes: Some(1 << 30),
         obstacles: Vec::new(),
     }
 }

@@ -9,12 +9,15 @@ use case::*;
 use std::fmt::Write as _;
 use template::answers::AnswerFileFound;
 use template::findings::{
-    Arch, CloudInit, Findings, Obstacle, ProductType, Setting, StorageService, System,
+    Arch, CloudInit, Findings, Obstacle, ProductType, Setting, StorageService, Sudo, System,
     WindowsFindings,
 };
+use template::fstab;
 use template::machine::{CopiedFile, Files, Machine, PciDevice};
 use template::plan::{lines, secrets};
-use template::step::{Action, AfterApply, FileSystem, FirstBootEnd, Kept, MachinePlan, Step};
+use template::step::{
+    Action, AfterApply, FileSystem, FirstBootEnd, Group, Kept, MachinePlan, Step,
+};
 
 /// Everything at once.
 fn full(case: Case, copy_to: &str) -> Case {
@@ -797,6 +800,115 @@ fn cloud_init_is_given_nothing_that_it_would_not_take() {
             .iter()
             .any(|step| matches!(step.action, Action::LinuxCloudInit { .. }))
     );
+}
+
+#[test]
+fn a_network_that_is_not_written_for_is_refused_by_name() {
+    with_linux(STATIC, |l| l.network_by = Some("wicked".into()))
+        .refused("wicked configures its network");
+    with_linux(STATIC, |l| {
+        l.beyond_cards = vec!["/etc/netplan/a.yaml (bridges: br0)".into()]
+    })
+    .refused("would lose their cards (/etc/netplan/a.yaml (bridges: br0))");
+    with_linux(STATIC, |l| (l.systemd, l.udev) = (false, false))
+        .refused("without udev none can be named by its MAC");
+    with_linux(STATIC, |l| (l.systemd, l.udev) = (false, true)).fine();
+    with_linux(STATIC, |l| l.renderers = Vec::new())
+        .refused("nothing known configures its network");
+    // Nothing is said of addresses.
+    with_linux(NAME, |l| l.network_by = Some("wicked".into())).fine();
+}
+
+#[test]
+fn administrators_are_refused_where_they_could_do_nothing() {
+    let user = "[[user]]\nname = 'lab'\ngroups = ['administrators']\n";
+    with_linux(user, |l| l.admin_group = None).refused("has neither a group sudo nor wheel");
+    with_linux(user, |l| l.sudo = None).refused("has no sudo, so nobody can be in administrators");
+    let sudo = |grants, reads_folder| {
+        Some(Sudo {
+            grants,
+            reads_folder,
+        })
+    };
+    with_linux(user, |l| l.sudo = sudo(false, false)).refused("gives its administrators nothing");
+    for (grants, reads_folder) in [(true, false), (false, true)] {
+        let plan = with_linux(user, |l| l.sudo = sudo(grants, reads_folder)).fine();
+        // Not by the group's name: whoever carries it out sees to the rights as well.
+        let groups = plan.steps.iter().find_map(|step| match &step.action {
+            Action::LinuxUser { user, .. } => Some(user.groups.clone()),
+            _ => None,
+        });
+        assert_eq!(groups, Some(vec![Group::Administrators]));
+    }
+}
+
+#[test]
+fn what_the_agent_would_refuse_on_linux_is_refused_before_anything_is_sent() {
+    let user =
+        |name: &str, group: &str| format!("[[user]]\nname = '{name}'\ngroups = ['{group}']\n");
+    on_linux(&user("lab", "Docker")).refused(
+        "user 1: partition 2 (Debian GNU/Linux 12 (bookworm)) has no group Docker; it has docker",
+    );
+    on_linux(&user("lab", "wireshark")).refused("has no group wireshark");
+    on_linux(&user("lab", "lab")).fine();
+    on_linux(&user("www-data", "docker")).refused("www-data is an account of partition 2");
+    with_linux("", |l| l.host_keys = false).fine();
+    with_linux(NAME, |l| l.host_keys = false)
+        .refused("leave ssh-host-keys out of linux.regenerate");
+    with_linux(
+        &format!("{NAME}[linux]\nregenerate = ['machine-id']\n"),
+        |l| l.host_keys = false,
+    )
+    .fine();
+
+    let mount = |volume: fstab::Name, path: &str| fstab::Entry {
+        volume,
+        path: path.into(),
+        subvolume: false,
+    };
+    let lvm = |path: &str| mount(fstab::Name::Other("/dev/mapper/vg-x".into()), path);
+    let copy = |to: &str| format!("[[copy]]\nfrom = 'a'\nto = '{to}'\n");
+    let at = |template: &str, mounts: Vec<fstab::Entry>| {
+        let mut case = with_linux(template, |l| l.mounts = mounts);
+        case.files.copies = vec![one_file("a")];
+        case.findings.partitions[0] = partition(1, Some(FileSystem::Xfs));
+        case.findings.partitions[0].uuid = Some("ABCD".into());
+        case
+    };
+    at(&copy("/srv/a"), vec![lvm("/srv")])
+        .refused("/srv/a would lie on /dev/mapper/vg-x, which is mounted at /srv");
+    at(&copy("/srva"), vec![lvm("/srv")])
+        .noted("/srv lies on /dev/mapper/vg-x and stays as the master has it");
+    at(
+        &copy("/srv/a"),
+        vec![mount(fstab::Name::Uuid("abcd".into()), "/srv")],
+    )
+    .fine();
+    at(&user("lab", "docker"), vec![lvm("/home")])
+        .refused("the home of a new account, /home/lab, would lie on /dev/mapper/vg-x");
+    at("[[run]]\ncommand = 'x'\n", vec![lvm("/var")])
+        .refused("what runs at first boot, in /var/lib/diskcast, would lie on");
+    at(NAME, vec![lvm("/boot")]).fine();
+
+    let mut large = at(&copy("/opt/a"), Vec::new());
+    large.files.copies[0][0].payload.bytes = (1 << 30) + 1;
+    large.refused("1073745920 bytes, and 1073741824 are free");
+    large.grown = Some(2);
+    large.fine();
+}
+
+#[test]
+fn ids_of_storage_and_management_are_renewed_and_a_keytab_is_named() {
+    let case = with_linux(NAME, |l| {
+        l.host_ids = vec!["/etc/nvme/hostid".into()];
+        l.keytab = true;
+    });
+    case.noted("/etc/krb5.keytab has the keys of the master");
+    assert!(case.ids().contains(&"linux.host-ids".to_owned()));
+    let kept = with_linux("[linux]\nregenerate = []\n", |l| {
+        l.host_ids = vec!["/etc/nvme/hostid".into()]
+    });
+    assert_eq!(kept.ids(), [""; 0]);
 }
 
 #[test]

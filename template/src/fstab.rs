@@ -1,19 +1,21 @@
 //! What a Linux system mounts over its root: `/etc/fstab` (fstab(5)). Pure.
 
+use serde::{Deserialize, Serialize};
+
 /// A file system the system mounts at its start.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Entry {
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
     /// How it is found.
-    pub(crate) volume: Name,
+    pub volume: Name,
     /// Where, without a slash at the end.
-    pub(crate) path: String,
+    pub path: String,
     /// A part of it only is mounted there.
-    pub(crate) subvolume: bool,
+    pub subvolume: bool,
 }
 
 /// How a file system is told.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Name {
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Name {
     /// As blkid writes it.
     Uuid(String),
     /// Its label.
@@ -26,7 +28,7 @@ pub(crate) enum Name {
 const MAX_ENTRIES: usize = 256;
 
 /// File systems below the root that are on a disk and mounted at every start; outer ones first.
-pub(crate) fn entries(fstab: &str) -> Vec<Entry> {
+pub fn entries(fstab: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = fstab
         .lines()
         .map(str::trim)

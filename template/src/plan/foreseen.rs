@@ -1,0 +1,112 @@
+//! What a Linux root would refuse, said before anything is sent: places that are not on the disk, and room.
+
+use super::Draft;
+use crate::findings::LinuxFindings;
+use crate::fstab::{Entry, Name};
+use crate::step::{Action, FileSystem};
+
+/// Bytes of a block: what the smallest file takes.
+const BLOCK: u64 = 4096;
+
+/// Refuses steps that write where the running system would not look, or more than there is room for.
+pub(super) fn check(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
+    let away: Vec<&Entry> = linux
+        .mounts
+        .iter()
+        .filter(|entry| !reachable(draft, linux, entry))
+        .collect();
+    let mut met: Vec<(&Entry, String)> = Vec::new();
+    let mut bytes = 0_u64;
+    for step in &draft.steps {
+        let (path, what) = match &step.action {
+            Action::CopyFile { to, payload, .. } => {
+                if !linux.mounts.iter().any(|entry| below(to, entry)) {
+                    let blocks = payload.bytes.div_ceil(BLOCK).max(1);
+                    bytes = bytes.saturating_add(blocks.saturating_mul(BLOCK));
+                }
+                (to.clone(), to.clone())
+            }
+            Action::LinuxUser { user, .. } if !linux.accounts.contains(&user.name) => {
+                let home = format!("/home/{}", user.name);
+                let what = format!("the home of a new account, {home},");
+                (home, what)
+            }
+            _ => continue,
+        };
+        met.extend(
+            away.iter()
+                .filter(|entry| below(&path, entry))
+                .map(|entry| (*entry, what.clone())),
+        );
+    }
+    if !draft.job.is_empty() {
+        let path = "/var/lib/diskcast";
+        let what = format!("what runs at first boot, in {path},");
+        met.extend(
+            away.iter()
+                .filter(|entry| below(path, entry))
+                .map(|entry| (*entry, what.clone())),
+        );
+    }
+    for (entry, what) in &met {
+        draft.refuse(format!(
+            "{title}: {what} would lie on {}, which is mounted at {} and is no ext or XFS partition that is deployed and named in \
+             /etc/fstab by UUID or label; name it so on the master, or leave that out",
+            volume(&entry.volume),
+            entry.path
+        ));
+    }
+    for entry in away {
+        let small = matches!(entry.path.as_str(), "/boot" | "/boot/efi" | "/efi");
+        if !small && !met.iter().any(|(other, _)| *other == entry) {
+            draft.note(format!(
+                "{} lies on {} and stays as the master has it",
+                entry.path,
+                volume(&entry.volume)
+            ));
+        }
+    }
+    if let Some(free) = linux.free_bytes
+        && draft.request.grown != Some(linux.partition)
+        && bytes > free
+    {
+        draft.refuse(format!(
+            "{title}: the files to be copied take {bytes} bytes, and {free} are free; copy less, make room on the master, or let \
+             the partition grow"
+        ));
+    }
+}
+
+/// True when the agent mounts it in its place: an ext or XFS partition of the disk, by what fstab calls it.
+fn reachable(draft: &Draft<'_>, linux: &LinuxFindings, entry: &Entry) -> bool {
+    !entry.subvolume
+        && draft.request.findings.partitions.iter().any(|partition| {
+            let named = match &entry.volume {
+                Name::Uuid(uuid) => partition
+                    .uuid
+                    .as_ref()
+                    .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
+                Name::Label(label) => partition.label.as_ref() == Some(label),
+                Name::Other(_) => false,
+            };
+            named
+                && partition.number != linux.partition
+                && matches!(
+                    partition.file_system,
+                    Some(FileSystem::Ext | FileSystem::Xfs)
+                )
+        })
+}
+
+fn below(path: &str, entry: &Entry) -> bool {
+    path.strip_prefix(entry.path.as_str())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn volume(name: &Name) -> String {
+    match name {
+        Name::Uuid(uuid) => format!("UUID={uuid}"),
+        Name::Label(label) => format!("LABEL={label}"),
+        Name::Other(device) => device.clone(),
+    }
+}
