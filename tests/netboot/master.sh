@@ -6,7 +6,7 @@ uuid=11111111-2222-3333-4444-555555555555
 rm -rf tree esp.img core.img master.raw.new root.tar.new
 # Documentation and translations would be half of what goes over the network.
 [ -f root.tar ] || {
-  mmdebstrap --quiet --variant=minbase --include=systemd-sysv,udev,linux-image-cloud-amd64 \
+  mmdebstrap --quiet --variant=minbase --include=systemd-sysv,udev,sudo,linux-image-cloud-amd64 \
     --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
