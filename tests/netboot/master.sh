@@ -3,18 +3,18 @@
 set -euo pipefail
 cd "$1"
 uuid=11111111-2222-3333-4444-555555555555
-rm -rf tree esp.img core.img master.raw.new root.tar.new
+rm -rf tree esp.img core.img master.raw.new root-with-sudo.tar.new
 # Documentation and translations would be half of what goes over the network.
-[ -f root.tar ] || {
+[ -f root-with-sudo.tar ] || {
   mmdebstrap --quiet --variant=minbase --include=systemd-sysv,udev,sudo,linux-image-cloud-amd64 \
     --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-    --format=tar bookworm root.tar.new
-  mv root.tar.new root.tar
+    --format=tar bookworm root-with-sudo.tar.new
+  mv root-with-sudo.tar.new root-with-sudo.tar
 }
 mkdir tree
-tar -C tree -xf root.tar
+tar -C tree -xf root-with-sudo.tar
 echo "UUID=$uuid / ext4 defaults 0 1" > tree/etc/fstab
 echo master > tree/etc/hostname
 # Nothing of it is looked at; under emulation each costs seconds of a boot.
