@@ -7,7 +7,7 @@ use super::ask;
 use super::output::Output;
 use super::template_file::checks;
 use crate::console::api::ApiError;
-use template::schema::{Template, parse_with, to_toml};
+use template::schema::{NetworkMode, Template, parse_with, to_toml};
 
 /// A question and the key its answer sets. An empty answer leaves the key as it is.
 struct Question {
@@ -45,13 +45,14 @@ const THEN: &[Question] = &[
         "Partition that grows into the free space (last, or its number)",
         "none",
     ),
-    question(
-        "identity.hostname",
-        "Names, for example LAB-{nn}",
-        "as the image has it",
-    ),
+    HOSTNAME,
     question("network.mode", "Addresses (keep, dhcp, static)", "keep"),
 ];
+const HOSTNAME: Question = question(
+    "identity.hostname",
+    "Names, for example LAB-{nn}",
+    "as the image has it",
+);
 const STATIC: &[Question] = &[
     question(
         "network.range",
@@ -66,17 +67,48 @@ const STATIC: &[Question] = &[
         "none",
     ),
 ];
-const MEMBERSHIP: &[Question] = &[
+const SUFFIX: &[Question] = &[question(
+    "network.suffix",
+    "DNS suffix, for example lab.example",
+    "none",
+)];
+/// For networks that are not kept.
+const SEARCH: &[Question] = &[question(
+    "network.search",
+    "DNS suffixes to search, for example [\"lab.example\", \"example\"]",
+    "none",
+)];
+const WORKGROUP: &[Question] = &[question(
+    "membership.workgroup",
+    "Windows workgroup",
+    "as the image has it",
+)];
+const DOMAIN: Question = question("membership.domain", "Domain to join", "none");
+const METHOD: Question = question(
+    "membership.method",
+    "  where the join blob of each machine comes from (blob: a folder of NAME.blob that djoin made; samba: made by this console)",
+    "blob",
+);
+const BLOBS: &[Question] = &[question(
+    "membership.blobs",
+    "  the folder, for example blobs/",
+    "",
+)];
+const SAMBA: &[Question] = &[
     question(
-        "membership.workgroup",
-        "Windows workgroup",
-        "as the image has it",
+        "membership.credential",
+        "  USER%PASSWORD that may add machines (ref:NAME of the console's store, env:NAME, file:PATH, ask)",
+        "",
     ),
-    question("membership.domain", "Domain to join", "none"),
+    question(
+        "membership.ou",
+        "  unit for the accounts, for example OU=Labs,DC=corp,DC=example",
+        "the domain's own",
+    ),
 ];
 const WINDOWS: &[Question] = &[question(
     "windows.sid",
-    "Windows: machine SID (auto, keep, sysprep, rewrite)",
+    "Windows: machine SID (auto: a new one; keep, sysprep, rewrite)",
     "auto",
 )];
 const LAST: &[Question] = &[question(
@@ -101,10 +133,34 @@ pub(super) fn ask_all(out: &Output) -> Result<Template, ApiError> {
     }
     form.ask(THEN)?;
     if form.answer("network.mode").as_deref() == Some("static") {
-        form.ask_together(STATIC)?;
+        form.ask_together(&[("network.mode".to_owned(), "static".to_owned())], STATIC)?;
     }
-    form.ask(MEMBERSHIP)?;
+    form.ask(SUFFIX)?;
+    if form.template.network.mode != NetworkMode::Keep {
+        form.ask(SEARCH)?;
+    }
+    form.ask(WORKGROUP)?;
+    if form.template.membership.workgroup.is_none() {
+        form.ask_domain()?;
+    }
     form.ask(WINDOWS)?;
+    form.ask_list(
+        "driver",
+        "Folder with a Windows driver package (empty: no more)",
+        &[
+            question(
+                "boot_critical",
+                "  the machine does not start without it (true, false)",
+                "false",
+            ),
+            question(
+                "match",
+                "  where it goes (auto: machines with such a device; always)",
+                "auto",
+            ),
+        ],
+        "path",
+    )?;
     form.ask_list(
         "user",
         "Name of a local account (empty: no more)",
@@ -209,11 +265,38 @@ impl Form<'_> {
         Ok(())
     }
 
-    /// Answers that only make sense together.
-    fn ask_together(&mut self, questions: &[Question]) -> Result<(), ApiError> {
+    /// Answers that only make sense together, and with those that are there.
+    fn ask_together(
+        &mut self,
+        there: &[(String, String)],
+        questions: &[Question],
+    ) -> Result<(), ApiError> {
         loop {
-            let mut answers = vec![("network.mode".to_owned(), "static".to_owned())];
+            let mut answers = there.to_vec();
             for question in questions {
+                answers.extend(self.put("", question)?);
+            }
+            if self.take(&answers) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A domain and what joining takes, until it holds together or no domain is named.
+    fn ask_domain(&mut self) -> Result<(), ApiError> {
+        loop {
+            let Some(domain) = self.put("", &DOMAIN)? else {
+                return Ok(());
+            };
+            let mut answers = vec![domain];
+            if !self.template.identity.names() {
+                // A machine joins under its own name.
+                answers.extend(self.put("", &HOSTNAME)?);
+            }
+            let method = self.put("", &METHOD)?;
+            let samba = method.as_ref().is_some_and(|(_, word)| word == "samba");
+            answers.extend(method);
+            for question in if samba { SAMBA } else { BLOBS } {
                 answers.extend(self.put("", question)?);
             }
             if self.take(&answers) {

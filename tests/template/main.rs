@@ -337,6 +337,110 @@ fn a_template_is_made_shown_listed_and_saved_without_a_console() {
     assert!(!other.join("asked.toml").exists());
 }
 
+/// The guide, answered at a terminal: what it is given comes to a template that `template check` takes.
+#[test]
+fn the_guide_makes_a_template_that_joins_a_domain() {
+    let folder = scratch();
+    let data = folder.path().join("data");
+    // Blobs of a folder with what belongs to a network, and blobs this console makes: a name is asked for once more, because a machine
+    // joins under its own.
+    let by_folder = [
+        "/srv/lab.dcimg",
+        "",
+        "",
+        "",
+        "LAB-{nn}",
+        "static",
+        "10.20.0.50-10.20.0.99",
+        "24",
+        "10.20.0.1",
+        "[\"10.20.0.2\"]",
+        "lab.example",
+        "[\"lab.example\", \"example\"]",
+        "",
+        "corp.example",
+        "",
+        "blobs/",
+        "",
+        "drivers/nvme",
+        "true",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ];
+    let by_samba = [
+        "/srv/lab.dcimg",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "corp.example",
+        "PC-{nn}",
+        "samba",
+        "hunter2",
+        "",
+        "corp.example",
+        "PC-{nn}",
+        "samba",
+        "ref:join",
+        "OU=Labs,DC=corp,DC=example",
+        "keep",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ];
+    let make = |name: &str, answers: &[&str]| {
+        let typed = folder.path().join("answers");
+        std::fs::write(&typed, answers.join("\n") + "\n").expect("answers");
+        let program = common::process::DISKCAST;
+        let command = format!("{program} --data-dir {} template new {name}", text(&data));
+        let run = bash(&format!(
+            "script -qec '{command}' /dev/null < {}",
+            text(&typed)
+        ));
+        let shown = common::process::diskcast([
+            "--data-dir",
+            text(&data),
+            "template",
+            "show",
+            name,
+            "--json",
+        ]);
+        assert_eq!(shown.code, Some(0), "{}\n{run}", shown.story());
+        shown.json()["template"].clone()
+    };
+    let template = make("folder", &by_folder);
+    let member = &template["membership"];
+    assert_eq!(member["domain"], "corp.example", "{template:#}");
+    assert_eq!(member["blobs"], "blobs/", "{template:#}");
+    let network = &template["network"];
+    assert_eq!(network["suffix"], "lab.example", "{template:#}");
+    assert_eq!(
+        network["search"],
+        serde_json::json!(["lab.example", "example"])
+    );
+    let driver = &template["driver"][0];
+    assert_eq!(
+        (&driver["path"], &driver["boot_critical"]),
+        (&"drivers/nvme".into(), &true.into())
+    );
+    let template = make("samba", &by_samba);
+    let member = &template["membership"];
+    assert_eq!(member["method"], "samba", "{template:#}");
+    assert_eq!(member["credential"], "ref:join", "{template:#}");
+    assert_eq!(member["ou"], "OU=Labs,DC=corp,DC=example", "{template:#}");
+    assert_eq!(template["identity"]["hostname"], "PC-{nn}", "{template:#}");
+    assert_eq!(template["windows"]["sid"], "keep", "{template:#}");
+}
+
 /// Two partitions: one to be overwritten, larger than the master's, and one with somebody's data.
 fn disk_with_data(disk: &Path) {
     poisoned(disk, DISK, TARGET_POISON);

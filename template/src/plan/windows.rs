@@ -8,7 +8,7 @@ use crate::findings::{Arch, WindowsFindings};
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
 use crate::plan::join_blob_name;
-use crate::schema::{User, Windows, password_name};
+use crate::schema::{JoinMethod, User, Windows, password_name};
 use crate::step::{Action, Answers, FirstBootAction, Nic, OnExists, SecretName, Step, When};
 
 /// The first version `djoin /requestODJ` is in, and the first the first-boot program runs on: Windows 7.
@@ -194,6 +194,16 @@ fn membership(
         draft.refuse(format!(
             "{title}: joining {domain} by a blob needs Windows 7 or later"
         ));
+    }
+    match wanted.method {
+        JoinMethod::Blob => draft.note(format!(
+            "it joins {domain} by the blob of its name, which holds the password of its account there and lies on the disk until the \
+             machine has joined"
+        )),
+        JoinMethod::Samba => draft.note(format!(
+            "the console makes its account in {domain}; one of that name that is there already is taken over, and a machine that uses it \
+             is no longer a member"
+        )),
     }
     Some(join_blob_name())
 }
