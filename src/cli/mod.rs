@@ -120,7 +120,7 @@ enum Command {
     /// Names and addresses that templates handed out
     #[command(subcommand)]
     Binding(binding::Command),
-    /// Passwords that templates refer to
+    /// Passwords that templates refer to, and keys that sign images
     #[command(subcommand)]
     Secret(vault::Command),
     /// The pre-OS for other boot servers, media and machines

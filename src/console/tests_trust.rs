@@ -1,7 +1,7 @@
 //! A console that deploys only signed images.
 
 use super::api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRule};
-use super::api::{Offer, OfferRequest};
+use super::api::{Offer, OfferRequest, SecretRequest, SecretView, SigningKeyView, TemplateUse};
 use super::test_room::{FakeAgent, Room, hello, image, options, request};
 use crate::disk::{append::append, restore};
 use crate::net::control::ConsoleMessage;
@@ -103,4 +103,46 @@ async fn a_job_that_waited_is_judged_when_it_begins() {
             "an order for a job that is refused: {message:?}"
         );
     }
+}
+
+/// A template that named the key as a password would have sent it to a target.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_signs_is_no_password_for_a_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path(), None);
+    let room = Room::open(&folder.path().join("data")).await;
+    let text = "schema = 1\n[[user]]\nname = \"ops\"\npassword = \"ref:lab\"\n";
+    let offer = OfferRequest {
+        name: "lab".to_owned(),
+        note: None,
+        request: DeployRequest {
+            template: Some(TemplateUse {
+                name: "lab".to_owned(),
+                text: text.to_owned(),
+                folder: folder.path().to_owned(),
+            }),
+            ..request(&path)
+        },
+        limit: None,
+        until: None,
+    };
+    let nothing = serde_json::json!({});
+    let made = room.client.post("/v1/secrets/lab/new-key", &nothing);
+    let made: SigningKeyView = made.await.unwrap();
+    let offered = room.client.post::<_, Offer>("/v1/offers", &offer).await;
+    let error = offered.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(
+        error.message.contains("never leaves the console"),
+        "{error}"
+    );
+    assert!(made.public_key.starts_with("dcpk1-"));
+    // The same template with a password is taken.
+    let value = SecretRequest {
+        name: "lab".to_owned(),
+        value: "a word".to_owned(),
+    };
+    let _: SecretView = room.client.post("/v1/secrets", &value).await.unwrap();
+    let _: Offer = room.client.post("/v1/offers", &offer).await.unwrap();
+    room.close().await;
 }

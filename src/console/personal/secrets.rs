@@ -9,6 +9,7 @@ use crate::console::jobs::store_error;
 use crate::console::naming;
 use crate::console::store::SecretRow;
 use crate::console::time::now_text;
+use crate::disk::signing;
 use std::path::Path;
 use template::schema::{SecretUse, Template};
 use template::values::SecretRef;
@@ -99,7 +100,7 @@ impl Console {
             return Ok(Zeroizing::new(value.clone()));
         }
         match wanted.reference {
-            SecretRef::Ref(name) => self.stored_secret(name).await,
+            SecretRef::Ref(name) => self.secret_for_a_target(name).await,
             SecretRef::File(path) => file_secret(&folder.join(path)).await,
             SecretRef::Env(_) | SecretRef::Ask => Err(ApiError::new(
                 ErrorCode::Refused,
@@ -107,6 +108,19 @@ impl Console {
             )
             .hint("diskcast deploy asks for it; an offer or a retry after a restart of the console cannot: keep it with diskcast secret set, and write ref:NAME")),
         }
+    }
+
+    /// A secret that may travel to a target: none that signs images.
+    async fn secret_for_a_target(&self, name: &str) -> Result<Zeroizing<String>, ApiError> {
+        let value = self.stored_secret(name).await?;
+        if signing::secret_key(&value).is_some() {
+            let text =
+                format!("secret {name} is a key that signs images: it never leaves the console");
+            return Err(
+                ApiError::new(ErrorCode::Refused, text).hint("name another secret in the template")
+            );
+        }
+        Ok(value)
     }
 
     pub(super) async fn stored_secret(&self, name: &str) -> Result<Zeroizing<String>, ApiError> {
@@ -135,7 +149,7 @@ impl Console {
     ) -> Result<(), ApiError> {
         for wanted in template.secrets() {
             match wanted.reference {
-                SecretRef::Ref(name) => self.stored_secret(name).await.map(drop)?,
+                SecretRef::Ref(name) => self.secret_for_a_target(name).await.map(drop)?,
                 SecretRef::File(path) => file_secret(&folder.join(path)).await.map(drop)?,
                 SecretRef::Env(_) | SecretRef::Ask => {}
             }
