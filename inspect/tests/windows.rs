@@ -152,6 +152,9 @@ fn windows_10_and_the_accounts_of_8_1() {
         found.accounts,
         ["Administrator", "gold_administrator", "Guest"]
     );
+    let group = |id| found.groups.iter().find(|group| group.id == id);
+    assert_eq!(group(544).unwrap().name, "Administrators");
+    assert_eq!(group(555).unwrap().name, "Remote Desktop Users");
     assert_eq!(found.domain.as_deref(), Some("internal.greendale.edu"));
     assert!(found.driver_database);
     assert_eq!((found.last_known_good, found.arch), (None, Arch::X64));

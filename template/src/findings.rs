@@ -169,6 +169,9 @@ pub struct WindowsFindings {
     /// Names of local accounts, as SAM has them.
     #[serde(default)]
     pub accounts: Vec<String>,
+    /// Local groups, as SAM has them; empty when it cannot be read.
+    #[serde(default)]
+    pub groups: Vec<WindowsGroup>,
     /// Network cards the master knew.
     #[serde(default)]
     pub interfaces: Vec<WindowsInterface>,
@@ -186,6 +189,15 @@ pub struct WindowsFindings {
     /// Why it cannot be changed.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
+}
+
+/// A local group of a Windows master.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct WindowsGroup {
+    /// Its name, in the language of the master.
+    pub name: String,
+    /// Last number of its SID: 544 for `S-1-5-32-544`, from 1000 on for groups made on the master.
+    pub id: u32,
 }
 
 impl WindowsFindings {

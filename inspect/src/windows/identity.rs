@@ -2,7 +2,7 @@
 
 use super::{default_data, text};
 use hive::Hive;
-use template::findings::WindowsFindings;
+use template::findings::{WindowsFindings, WindowsGroup};
 
 /// `S-1-5-21` and three numbers.
 const SID_BYTES: usize = 24;
@@ -29,6 +29,11 @@ pub(super) fn fill(sam: Option<&Hive>, security: Option<&Hive>, found: &mut Wind
     {
         found.accounts = sam.subkey_names(names).unwrap_or_default();
     }
+    if let Some(sam) = sam {
+        for domain in ["Builtin", "Account"] {
+            found.groups.extend(groups(sam, domain).unwrap_or_default());
+        }
+    }
     if let Some(security) = security {
         let sid = default_data(security, r"Policy\PolPrDmS").unwrap_or_default();
         let member = sid.len() >= SID_BYTES && sid.first() == Some(&1);
@@ -39,6 +44,23 @@ pub(super) fn fill(sam: Option<&Hive>, security: Option<&Hive>, found: &mut Wind
             false => None,
         };
     }
+}
+
+/// Local groups of a domain of SAM: each name is a key whose default value has the group's number for its type.
+fn groups(sam: &Hive, domain: &str) -> Option<Vec<WindowsGroup>> {
+    let names = sam
+        .find(&format!(r"SAM\Domains\{domain}\Aliases\Names"))
+        .ok()??;
+    let mut found = Vec::new();
+    for key in sam.subkeys(names).ok()? {
+        if let (Ok(name), Ok(Some(value))) = (sam.name(key), sam.value(key, "")) {
+            found.push(WindowsGroup {
+                name,
+                id: value.kind,
+            });
+        }
+    }
+    Some(found)
 }
 
 /// The three numbers behind `S-1-5-21`.

@@ -98,6 +98,7 @@ fn look(
         machine_sid: None,
         profiles_elsewhere: Vec::new(),
         accounts: Vec::new(),
+        groups: Vec::new(),
         interfaces: Vec::new(),
         storage_services: Vec::new(),
         driver_database: false,

@@ -4,13 +4,15 @@
 //! is edited offline, and does the rest itself at first boot. Disk drivers are offline in both. Untested on real Windows.
 
 use super::{Draft, drivers, files, identity, network, obstacles, sid, storage, windows_title};
-use crate::findings::{Arch, WindowsFindings};
+use crate::findings::{Arch, WindowsFindings, WindowsGroup};
 use crate::names::{NameRules, check};
 use crate::paths::Shape;
 use crate::plan::join_blob_name;
-use crate::schema::{JoinMethod, User, Windows, password_name};
-use crate::step::{Action, Answers, FirstBootAction, Nic, OnExists, SecretName, Step, When};
+use crate::schema::{JoinMethod, User, Windows, group_name, password_name};
+use crate::step::{Action, Answers, FirstBootAction, Group, Nic, OnExists, SecretName, Step, When};
 
+/// Names Windows keeps for itself.
+const NO_ACCOUNTS: [&str; 4] = ["SYSTEM", "LOCAL SERVICE", "NETWORK SERVICE", "NONE"];
 /// The first version `djoin /requestODJ` is in, and the first the first-boot program runs on: Windows 7.
 const WINDOWS_7: (u32, u32) = (6, 1);
 
@@ -221,6 +223,17 @@ fn accounts(
         {
             draft.refuse(format!("user {number}: {fault}"));
         }
+        let taken = windows
+            .groups
+            .iter()
+            .map(|group| group.name.as_str())
+            .chain(NO_ACCOUNTS)
+            .find(|name| name.to_lowercase() == user.name.to_lowercase());
+        if let Some(name) = taken {
+            draft.refuse(format!(
+                "user {number}: {name} is the name of a group or of Windows' own, and cannot be an account; choose another name"
+            ));
+        }
         let there = windows
             .accounts
             .iter()
@@ -236,18 +249,58 @@ fn accounts(
             )),
             _ => {}
         }
+        let mut groups = Vec::new();
+        for wanted in &user.groups {
+            match group(wanted, windows) {
+                Some(group) => groups.push(group),
+                None => draft.refuse(format!(
+                    "user {number}: {title} has no group {}; it has {}",
+                    group_name(wanted),
+                    names_of(&windows.groups)
+                )),
+            }
+        }
         accounts.push((
             number,
             crate::step::User {
                 name: user.name.clone(),
                 full_name: user.full_name.clone(),
-                groups: user.groups.clone(),
+                groups,
                 password: user.password.as_ref().map(|_| password_name(&user.name)),
                 on_exists: user.on_exists,
             },
         ));
     }
     accounts
+}
+
+/// A group of an account as the image knows it; `None` when the image has none of that name. Windows Setup knows groups by
+/// name alone: there a well-known group gets the name it has in the language of the master.
+fn group(wanted: &Group, windows: &WindowsFindings) -> Option<Group> {
+    let id = match wanted {
+        Group::Administrators => 544,
+        Group::Users => 545,
+        Group::PowerUsers => 547,
+        Group::RemoteDesktop => 555,
+        // Nobody knows what the image has.
+        Group::Named(_) if windows.groups.is_empty() => return Some(wanted.clone()),
+        Group::Named(name) => {
+            let mut groups = windows.groups.iter();
+            let found = groups.find(|group| group.name.to_lowercase() == name.to_lowercase());
+            return found.map(|group| Group::Named(group.name.clone()));
+        }
+    };
+    let own = windows.groups.iter().find(|group| group.id == id);
+    match own {
+        Some(own) if windows.generalised => Some(Group::Named(own.name.clone())),
+        None if !windows.groups.is_empty() => None,
+        _ => Some(wanted.clone()),
+    }
+}
+
+fn names_of(groups: &[WindowsGroup]) -> String {
+    let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
+    names.join(", ")
 }
 
 /// Rules of `NetUserAdd`.

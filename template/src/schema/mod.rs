@@ -380,13 +380,13 @@ mod group_names {
     }
 }
 
-/// A group by its name in the file.
+/// A group by its name in the file, in any case; the English names of Windows mean the same groups.
 pub(crate) fn group(name: String) -> Group {
-    match name.as_str() {
+    match name.to_lowercase().as_str() {
         "administrators" => Group::Administrators,
         "users" => Group::Users,
-        "power-users" => Group::PowerUsers,
-        "remote-desktop" => Group::RemoteDesktop,
+        "power-users" | "power users" => Group::PowerUsers,
+        "remote-desktop" | "remote desktop users" => Group::RemoteDesktop,
         _ => Group::Named(name),
     }
 }

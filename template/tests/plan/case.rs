@@ -110,6 +110,7 @@ pub(crate) fn windows() -> WindowsFindings {
         machine_sid: Some("S-1-5-21-1-2-3".into()),
         profiles_elsewhere: Vec::new(),
         accounts: vec!["Administrator".into(), "Gast".into()],
+        groups: Vec::new(),
         interfaces: vec![WindowsInterface {
             guid: "{C43669B3-AB3E-4D0E-8FDE-69579925A20F}".into(),
             name: "Ethernet0".into(),

@@ -10,13 +10,13 @@ use std::fmt::Write as _;
 use template::answers::AnswerFileFound;
 use template::findings::{
     Arch, CloudInit, Findings, Obstacle, ProductType, Setting, StorageService, Sudo, System,
-    WindowsFindings,
+    WindowsFindings, WindowsGroup,
 };
 use template::fstab;
 use template::machine::{CopiedFile, Files, Machine, PciDevice};
 use template::plan::{lines, secrets};
 use template::step::{
-    Action, AfterApply, FileSystem, FirstBootEnd, Group, Kept, MachinePlan, Step,
+    Action, AfterApply, FileSystem, FirstBootAction, FirstBootEnd, Group, Kept, MachinePlan, Step,
 };
 
 /// Everything at once.
@@ -456,6 +456,62 @@ fn accounts() {
         l.admin_group = None
     })
     .refused("neither a group sudo nor wheel");
+}
+
+/// A group the image lacks would end first boot, or Setup, on every machine.
+#[test]
+fn groups_of_a_windows_are_its_own() {
+    let german = |w: &mut WindowsFindings| {
+        let group = |name: &str, id| WindowsGroup {
+            name: name.into(),
+            id,
+        };
+        w.groups = vec![
+            group("Administratoren", 544),
+            group("Benutzer", 545),
+            group("Labor", 1003),
+        ];
+    };
+    let user = |groups: &str| {
+        format!("[[user]]\nname = 'labadmin'\npassword = 'ref:p'\ngroups = [{groups}]\n")
+    };
+    let given = |template: &str, generalised: bool| -> Vec<Group> {
+        let case = with_windows(template, |w| {
+            german(w);
+            w.generalised = generalised;
+        });
+        let mut steps = case.fine().steps.into_iter();
+        let found = steps.find_map(|step| match step.action {
+            Action::WindowsAnswerFile { answers, .. } => Some(answers.users[0].groups.clone()),
+            Action::FirstBoot { job, .. } => {
+                job.steps.into_iter().find_map(|step| match step.action {
+                    FirstBootAction::User(user) => Some(user.groups),
+                    _ => None,
+                })
+            }
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let named = |name: &str| Group::Named(name.into());
+    // Setup knows names alone, the first-boot program SIDs.
+    let template = user("'Administrators', 'USERS', 'labor'");
+    assert_eq!(
+        given(&template, true),
+        [named("Administratoren"), named("Benutzer"), named("Labor")]
+    );
+    assert_eq!(
+        given(&template, false),
+        [Group::Administrators, Group::Users, named("Labor")]
+    );
+    with_windows(&user("'Technicians'"), german)
+        .refused("has no group Technicians; it has Administratoren, Benutzer, Labor");
+    with_windows(&user("'remote-desktop'"), german).refused("has no group remote-desktop");
+    on_windows(&user("'Technicians'")).fine();
+    for name in ["labor", "System", "network service"] {
+        with_windows(&format!("[[user]]\nname = '{name}'\n"), german)
+            .refused("cannot be an account");
+    }
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn account(
     Ok(account.holding(Element::text("Name", &user.name)))
 }
 
-/// Setup knows groups by name alone. These are the English ones; on other languages a template names its own.
+/// Setup knows groups by name alone. The plan names those of a master whose SAM can be read; these are the English ones.
 fn group(group: &Group) -> &str {
     match group {
         Group::Administrators => "Administrators",
