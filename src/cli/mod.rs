@@ -48,6 +48,7 @@ mod table;
 mod target;
 mod template;
 mod template_file;
+mod template_named;
 mod template_new;
 mod vault;
 
@@ -326,7 +327,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Console(command) => console::run(command, &context()?),
         Command::Target(command) => block_on(target::run(command, &context()?)),
         Command::Deploy(args) => block_on(deploy::run(args, &context()?)),
-        Command::Template(command) => template::run(command, &context()?),
+        Command::Template(command) => block_on(template::run(command, &context()?)),
         Command::Binding(command) => block_on(binding::run(command, &context()?)),
         Command::Secret(command) => block_on(vault::run(command, &context()?)),
         Command::Export(command) => block_on(export::run(command, &context()?)),

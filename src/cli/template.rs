@@ -5,12 +5,14 @@ use super::table::{Align, Columns, clean, count};
 use super::template_file::{
     Found, checks, folder, load, names, path_of, refused, save, set_folder,
 };
+use super::template_named::missing;
 use super::{Context, template_new};
-use crate::console::api::ApiError;
+use crate::console::api::{ApiError, ErrorCode, SecretList};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
 use template::schema::{Template, json_schema, parse_with, summary, to_toml};
+use template::values::SecretRef;
 
 /// `diskcast template ...`
 #[derive(Debug, Subcommand)]
@@ -25,7 +27,7 @@ pub(super) enum Command {
     New(NewArgs),
     /// Show what a template does, on one page
     Show(NameArgs),
-    /// Look for mistakes: all of them, with line and column
+    /// Look for mistakes, and for files and secrets that are not there
     Check(NameArgs),
     /// List the templates
     List,
@@ -90,7 +92,7 @@ struct Shown<'a> {
 ///
 /// # Errors
 /// As the exit codes say.
-pub(super) fn run(command: Command, context: &Context) -> Ended {
+pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let out = &context.out;
     match command {
         Command::New(args) => new(args, context)?,
@@ -100,6 +102,7 @@ pub(super) fn run(command: Command, context: &Context) -> Ended {
         }
         Command::Check(args) => {
             let found = load(context, &args.name, &args.set)?;
+            check_named(&found, context).await?;
             if out.json() {
                 shown(&found, &args.name, context)?;
             } else {
@@ -121,6 +124,47 @@ pub(super) fn run(command: Command, context: &Context) -> Ended {
         Command::Schema => out.line(format!("{:#}", json_schema())),
     }
     Ok(Exit::OK)
+}
+
+/// Refuses a template that names files or secrets which are not there. Without a console its secrets are not known, and
+/// that is said.
+async fn check_named(found: &Found, context: &Context) -> Result<(), ApiError> {
+    let template = &found.template;
+    let mut stored = None;
+    if template
+        .secrets()
+        .iter()
+        .any(|wanted| matches!(wanted.reference, SecretRef::Ref(_)))
+    {
+        match context.client().get::<SecretList>("/v1/secrets").await {
+            Ok(list) => {
+                stored = Some(
+                    list.secrets
+                        .into_iter()
+                        .map(|secret| secret.name)
+                        .collect::<Vec<_>>(),
+                )
+            }
+            Err(error) if error.code == ErrorCode::Unreachable => {
+                context.out.note(
+                    "no console answers: whether it has the secrets (ref:) was not looked at",
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let missing = missing(found, stored.as_deref());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = missing.iter().map(|line| format!("  {line}")).collect();
+    let text = format!(
+        "template {} names what is not there\n{}",
+        clean(&found.name),
+        lines.join("\n")
+    );
+    Err(ApiError::new(ErrorCode::Refused, text)
+        .hint("paths begin beside the template unless they are absolute"))
 }
 
 fn new(args: NewArgs, context: &Context) -> Result<(), ApiError> {

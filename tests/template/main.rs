@@ -315,7 +315,13 @@ fn a_template_is_made_shown_listed_and_saved_without_a_console() {
         .says(&["--replace"]);
     let list = cli(&["template", "list"]).ok();
     assert!(list.stdout.contains("LAB-{nn}"), "{}", list.story());
-    cli(&["template", "check", "lab"]).ok();
+    cli(&["template", "check", "lab"])
+        .code(5)
+        .says(&["names what is not there", "image: /srv/lab.dcimg"]);
+    let image = folder.path().join("lab.dcimg");
+    std::fs::write(&image, "").expect("a file");
+    let there = format!("image={}", text(&image));
+    cli(&["template", "check", "lab", "--set", &there]).ok();
     cli(&["template", "check", "lab", "--set", "network.mod=dhcp"])
         .code(2)
         .says(&["network.mod", "mode"]);
