@@ -47,12 +47,7 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
     let starts_by_hand = request.start == StartRule::Manual;
     let mut plan: Plan = client.post("/v1/plan", &request).await?;
     if plan.image.checked.is_none() && !request.no_check {
-        let wanted = CheckRequest {
-            image: request.image.clone(),
-            password: request.password.clone(),
-            choice: request.choice.clone(),
-        };
-        image_check::checked(&client, &wanted, out).await?;
+        image_check::checked(&client, &CheckRequest::of(&request), out).await?;
         // It may have taken its time: what is on the disks is asked again.
         plan = client.post("/v1/plan", &request).await?;
     }

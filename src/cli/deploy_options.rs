@@ -1,10 +1,11 @@
 //! Options of `deploy`, and the request they and a template come to.
 
 use super::exit::usage;
+use super::share::{self, ShareArgs, image_path};
 use super::simulate::SimulateArgs;
 use super::template::key_value;
 use super::template_file::{self, Found};
-use super::{Context, paths, secret};
+use super::{Context, secret};
 use crate::console::api::{ApiError, DeployRequest, StartRule};
 use crate::net::control::{EndAction, Reuse};
 use crate::target::Choice;
@@ -26,13 +27,17 @@ Examples:
   diskcast deploy --image lab.dcimg --targets all --partitions 3 --onto 3
   diskcast deploy --image lab.dcimg --targets all --start 20 --rate 400mbit
   diskcast deploy --image lab.dcimg --targets all --yes --json >events.ndjson
+  diskcast deploy --image //fs1/images/lab.dcimg --targets all \\
+      --share-user 'LAB\tech' --share-password ref:images
   diskcast deploy --template lab
   diskcast deploy --template lab --targets 'lab-0*' --set network.mode=dhcp
   diskcast deploy --image lab.dcimg --simulate 300 --loss 1% --slow 10")]
 pub(super) struct DeployArgs {
-    /// Master image to deploy
+    /// Master image to deploy; //server/share/folder/name.dcimg lies on a share
     #[arg(long, value_name = "FILE", required_unless_present = "template")]
     pub(super) image: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) share: ShareArgs,
     /// Saved template to deploy: its name, or the path of its file
     #[arg(long, value_name = "NAME")]
     pub(super) template: Option<String>,
@@ -189,7 +194,7 @@ impl From<End> for EndAction {
 pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Found>, ApiError> {
     let mut set = args.set.clone();
     if let Some(image) = &args.image {
-        set.push(("image".to_owned(), text_of(&paths::absolute(image)?)?));
+        set.push(("image".to_owned(), text_of(&image_path(image)?)?));
     }
     let options = [
         ("disk", args.disk.clone()),
@@ -213,6 +218,7 @@ pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Fo
     set.extend(
         options
             .into_iter()
+            .chain(args.share.keys()?)
             .filter_map(|(key, value)| Some((key.to_owned(), quoted(value?)))),
     );
     if !args.partitions.is_empty() {
@@ -270,8 +276,13 @@ pub(super) fn request(
     let password = password.map(|password| password.to_string());
     let Some(found) = found else {
         let image = args.image.as_deref().unwrap_or(Path::new(""));
+        let share = args.share.account()?;
+        let image = text_of(&image_path(image)?)?;
+        args.share.check(&image)?;
         return Ok(DeployRequest {
-            image: text_of(&paths::absolute(image)?)?,
+            image,
+            secrets: share::given(share.as_ref(), context)?,
+            share,
             password,
             targets: targets(""),
             disk: args.disk.clone(),
@@ -295,6 +306,11 @@ pub(super) fn request(
         });
     };
     let mut request = template_request(found, usual_rate()?)?;
+    args.share.check(&request.image)?;
+    if args.image.is_some() && !share::lies_on_share(&request.image) {
+        // The account is for the image the template names, not for this one.
+        request.share = None;
+    }
     // The machines connected now, not those of the last run.
     request.targets = targets("state:ready");
     request.also_new = args.also_new;
@@ -304,6 +320,9 @@ pub(super) fn request(
     if !args.dry_run {
         request.secrets = found.secrets(context)?;
     }
+    // A plan opens the image, too.
+    let of_share = share::given(request.share.as_ref(), context)?;
+    request.secrets.0.extend(of_share.0);
     Ok(request)
 }
 
@@ -325,7 +344,12 @@ pub(super) fn template_request(
         seconds.transpose().map_err(usage)
     };
     Ok(DeployRequest {
-        image: text_of(&found.folder.join(image))?,
+        image: text_of(&image_path(&image_in(&found.folder, image))?)?,
+        share: share::account(
+            template.share_user.as_deref(),
+            template.share_password.as_ref(),
+            &found.folder,
+        )?,
         disk: template.disk.clone(),
         grow: template.grow.clone(),
         choice: Choice {
@@ -358,6 +382,11 @@ pub(super) fn template_request(
         template: Some(found.to_use()),
         ..DeployRequest::default()
     })
+}
+
+/// The image a template names: beside it, unless it lies on a share.
+fn image_in(folder: &Path, image: &str) -> PathBuf {
+    crate::disk::share::normal(Path::new(image)).unwrap_or_else(|| folder.join(image))
 }
 
 fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {

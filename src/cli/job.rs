@@ -4,10 +4,10 @@ use super::deploy::watch_new;
 use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::job_add::AddArgs;
-use super::{Context, image_check, job_text, secret, table};
+use super::{Context, image_check, job_text, secret, share, table};
 use crate::console::api::{
-    ApiError, CancelRequest, CheckRequest, ErrorCode, JobList, JobState, JobTarget, JobView,
-    Report, RetryRequest, StartRequest, TargetList,
+    ApiError, CancelRequest, CheckRequest, ErrorCode, GivenSecrets, JobList, JobState, JobTarget,
+    JobView, Report, RetryRequest, StartRequest, TargetList,
 };
 use crate::console::client::segment;
 use crate::console::confirm;
@@ -337,18 +337,21 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
         .as_deref()
         .map(secret::read_password)
         .transpose()?;
+    let mut secrets = GivenSecrets::default();
     if view.capture.is_none() {
         let report: Report = client.get(&path(&args.id, "/report")).await?;
+        secrets = share::given(report.plan.request.share.as_ref(), context)?;
         let wanted = CheckRequest {
-            image: view.image.clone(),
             password: password.as_ref().map(|password| password.to_string()),
-            choice: report.plan.request.choice,
+            secrets: secrets.clone(),
+            ..CheckRequest::of(&report.plan.request)
         };
         image_check::checked(&client, &wanted, out).await?;
     }
     let request = RetryRequest {
         password: password.map(|password| password.to_string()),
         targets: args.targets,
+        secrets,
     };
     let job: JobView = client.post(&path(&args.id, "/retry"), &request).await?;
     watch_new(&job, args.detach, false, context).await

@@ -42,6 +42,7 @@ mod plan_text;
 pub mod progress;
 mod pxe;
 pub mod secret;
+mod share;
 mod signing_key;
 mod simulate;
 mod table;

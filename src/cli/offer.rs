@@ -2,8 +2,9 @@
 
 use super::deploy_options::{End, grow, start_time, template_request};
 use super::exit::{Ended, Exit};
+use super::share::{ShareArgs, image_path, lies_on_share};
 use super::table::{Align, Columns, clean, or_dash};
-use super::{Context, image_check, paths, template_file};
+use super::{Context, image_check, template_file};
 use crate::console::api::{
     ApiError, CheckRequest, DeployRequest, Offer, OfferAction, OfferList, OfferRequest,
     SCHEMA_VERSION, StartRule,
@@ -24,7 +25,7 @@ pub(super) enum Command {
     #[command(
         after_help = "Examples:\n  diskcast offer add office --image office.dcimg --targets 'room-4-*' --end restart\n  diskcast offer add exam --image exam.dcimg --limit 20 --until 2026-06-01T18:00\n  diskcast offer add lab --template lab --targets 'lab-*'"
     )]
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List offers
     List,
     /// Take an offer back; jobs that came of it go on
@@ -39,6 +40,8 @@ pub(super) struct AddArgs {
     /// Master image to deploy; it must not have a password
     #[arg(long, value_name = "FILE", required_unless_present = "template")]
     image: Option<PathBuf>,
+    #[command(flatten)]
+    share: ShareArgs,
     /// Saved template to offer; what the other options say wins over it
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
@@ -89,12 +92,8 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
             list.offers
         }
         Command::Add(args) => {
-            let wanted = request(args, context)?;
-            let check = CheckRequest {
-                image: wanted.request.image.clone(),
-                password: None,
-                choice: wanted.request.choice.clone(),
-            };
+            let wanted = request(*args, context)?;
+            let check = CheckRequest::of(&wanted.request);
             // Now, while a technician looks, and not when somebody at a target takes it.
             image_check::checked(&client, &check, out).await?;
             vec![client.post("/v1/offers", &wanted).await?]
@@ -121,8 +120,13 @@ fn request(args: AddArgs, context: &Context) -> Result<OfferRequest, ApiError> {
         None => DeployRequest::default(),
     };
     if let Some(image) = &args.image {
-        let image = paths::absolute(image)?;
+        let image = image_path(image)?;
         request.image = image.to_string_lossy().into_owned();
+    }
+    args.share.check(&request.image)?;
+    request.share = args.share.account()?.or(request.share);
+    if args.image.is_some() && !lies_on_share(&request.image) {
+        request.share = None;
     }
     request.targets = args.targets;
     request.disk = args.disk.or(request.disk);

@@ -9,7 +9,7 @@ pub use super::api_capture::{
 pub use super::api_plan::{ImageSummary, Plan, PlannedTarget};
 pub use super::api_template::{
     BindingList, GivenSecrets, ImportRequest, PlannedFile, SecretList, SecretRequest, SecretView,
-    SignRequest, SignatureView, SigningKeyView, TemplateUse,
+    ShareAccount, SignRequest, SignatureView, SigningKeyView, TemplateUse,
 };
 use super::boot::BootPolicy;
 use crate::net::control::{Counters, EndAction, Reuse};
@@ -358,8 +358,11 @@ pub enum StartRule {
 /// What a technician asks for with `deploy`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DeployRequest {
-    /// Absolute path of the image on the console's machine.
+    /// Absolute path of the image on the console's machine, or `//server/share/folder/name.dcimg`.
     pub image: String,
+    /// Who asks the server, where the image lies on a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<ShareAccount>,
     /// Password of an encrypted image. Never stored, never logged.
     #[serde(default)]
     pub password: Option<String>,
@@ -410,7 +413,7 @@ pub struct DeployRequest {
     /// The image is sent without a look at its stored hashes before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_check: bool,
-    /// Values of secrets the template refers to and the command knows. Never stored in the clear, never logged.
+    /// Values of secrets the template or the share refers to and the command knows. Never stored in the clear, never logged.
     #[serde(default)]
     pub secrets: GivenSecrets,
 }
@@ -429,14 +432,33 @@ impl DeployRequest {
 /// `POST /v1/images/check`: the answer, an `ImageCheck`, comes within about a second; who waits asks again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CheckRequest {
-    /// Absolute path of the image on the console's machine.
+    /// As in a `DeployRequest`.
     pub image: String,
+    /// Who asks the server, where the image lies on a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<ShareAccount>,
     /// Password of an encrypted image. Never stored, never logged.
     #[serde(default)]
     pub password: Option<String>,
     /// Which part of it has to be whole.
     #[serde(default)]
     pub choice: Choice,
+    /// Value of the secret the share refers to, when the command knows it.
+    #[serde(default)]
+    pub secrets: GivenSecrets,
+}
+
+impl CheckRequest {
+    /// The check of the image a deployment is for.
+    pub fn of(request: &DeployRequest) -> Self {
+        Self {
+            image: request.image.clone(),
+            share: request.share.clone(),
+            password: request.password.clone(),
+            choice: request.choice.clone(),
+            secrets: request.secrets.clone(),
+        }
+    }
 }
 
 /// How far the check of an image is; damage is an error with the code `integrity`.
@@ -798,6 +820,9 @@ pub struct RetryRequest {
     /// Narrows the failed, lost and dropped targets further.
     #[serde(default)]
     pub targets: Option<String>,
+    /// Value of the secret the image's share refers to, when the command knows it.
+    #[serde(default)]
+    pub secrets: GivenSecrets,
 }
 
 /// `GET /v1/jobs/{id}/report`, and `report.json` in the job's folder. (`GET /v1/jobs/{id}/log` is plain text.)

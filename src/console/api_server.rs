@@ -260,10 +260,7 @@ async fn plan(State(console): Shared, body: Bytes) -> Answer<Plan> {
 
 async fn check_image(State(console): Shared, body: Bytes) -> Answer<ImageCheck> {
     let request: CheckRequest = parse(&body)?;
-    console
-        .check_image(&request.image, request.password, &request.choice)
-        .await
-        .map(Json)
+    console.check_image(request).await.map(Json)
 }
 
 async fn doctor(State(console): Shared, body: Bytes) -> Answer<DoctorReport> {

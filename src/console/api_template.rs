@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use template::bind::Binding;
 use template::step::Payload;
+use template::values::SecretRef;
 
 /// A template as it comes with a request: its text, because the file may change meanwhile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,17 @@ impl fmt::Debug for GivenSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Who asks a server for the share an image lies on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShareAccount {
+    /// `USER` or `DOMAIN\USER`; anonymous when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where its password comes from; a `file:` has an absolute path. Never the password itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
 }
 
 /// A file the machines of a job get.

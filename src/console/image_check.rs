@@ -11,10 +11,10 @@
 //! (path, volumes with device, inode, size and time of change, root), so a copy or a change is checked anew; damage is never
 //! recorded; a record is taken back when a session finds damage that a check did not.
 
-use super::api::{ApiError, ErrorCode, ImageCheck};
+use super::api::{ApiError, CheckRequest, ErrorCode, ImageCheck};
 use super::context::Console;
-use super::jobs::open_image;
 use super::master::{ChunkFault, MasterImage};
+use super::shares::Wanted;
 use super::time::now_text;
 use crate::target::Choice;
 use std::collections::BTreeMap;
@@ -59,6 +59,11 @@ impl FileStamp {
                 .saturating_mul(1_000_000_000)
                 .saturating_add(metadata.mtime_nsec()),
         }
+    }
+
+    /// Stamp of a file on a share: each mount is a device of its own.
+    pub fn on_share(self) -> Self {
+        Self { device: 0, ..self }
     }
 }
 
@@ -251,11 +256,15 @@ impl Console {
     /// for damage of what the choice takes.
     pub async fn check_image(
         self: &Arc<Self>,
-        path: &str,
-        password: Option<String>,
-        choice: &Choice,
+        request: CheckRequest,
     ) -> Result<ImageCheck, ApiError> {
-        let image = open_image(path, password).await?;
+        let choice = &request.choice;
+        let wanted = Wanted {
+            image: &request.image,
+            share: request.share.as_ref(),
+            secrets: &request.secrets,
+        };
+        let image = self.open_image(wanted, request.password.clone()).await?;
         if let Some(checked) = self.recorded_check(&image).await {
             return Ok(ImageCheck::Checked { checked });
         }

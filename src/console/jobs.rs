@@ -16,13 +16,13 @@ use super::master::MasterImage;
 use super::personal::{JobSecrets, Personalised};
 use super::plan;
 use super::select::Selector;
+use super::shares::{Wanted, keep_given};
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
 use crate::disk::missing;
 use crate::net::control::Counters;
 use crate::target::{DiskFacts, DiskNow, TargetState};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -220,27 +220,6 @@ pub(super) fn store_error(error: &StoreError) -> ApiError {
         .hint("is the disk of the data directory full?")
 }
 
-pub(super) async fn open_image(
-    path: &str,
-    password: Option<String>,
-) -> Result<Arc<MasterImage>, ApiError> {
-    let path = PathBuf::from(path);
-    if !path.is_absolute() {
-        return Err(ApiError::new(
-            ErrorCode::Usage,
-            format!("image path {} is not absolute", path.display()),
-        ));
-    }
-    let opening = tokio::task::spawn_blocking(move || {
-        let password = password.map(zeroize::Zeroizing::new);
-        MasterImage::open(&path, password.as_ref().map(|password| password.as_str()))
-    });
-    let opened = opening.await.map_err(|error| {
-        ApiError::new(ErrorCode::Unexpected, format!("opening the image: {error}"))
-    })?;
-    opened.map(Arc::new)
-}
-
 impl Console {
     fn make_plan(&self, request: &DeployRequest, image: &MasterImage) -> Result<Plan, ApiError> {
         match &request.start {
@@ -306,7 +285,8 @@ impl Console {
 
     /// What a request would do.
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
-        let image = open_image(&request.image, request.password.take()).await?;
+        let password = request.password.take();
+        let image = self.open_image(Wanted::of(&request), password).await?;
         let mut plan = self.fresh_plan(&request, &image).await?;
         plan.image.checked = self.recorded_check(&image).await;
         self.personalise(&request, &image, &mut plan).await?;
@@ -316,7 +296,8 @@ impl Console {
     /// Makes and starts a job, when the plan still comes to the targets that were confirmed.
     pub async fn create_job(self: &Arc<Self>, create: CreateJob) -> Result<JobView, ApiError> {
         let mut request = create.request;
-        let image = open_image(&request.image, request.password.take()).await?;
+        let password = request.password.take();
+        let image = self.open_image(Wanted::of(&request), password).await?;
         let _turn = self.personal.binding.lock().await;
         let mut plan = self.fresh_plan(&request, &image).await?;
         plan.image.checked = self.recorded_check(&image).await;
@@ -334,10 +315,11 @@ impl Console {
         retry_of: Option<u64>,
     ) -> Result<JobView, ApiError> {
         // Names are handed out and secrets looked up before anything is claimed: what is missing is said now.
-        let secrets = match personal {
+        let mut secrets = match personal {
             Some(personal) => self.settle(&request, &plan, personal).await?,
             None => JobSecrets::default(),
         };
+        keep_given(&request, &mut secrets);
         // They are looked up: nothing that is kept or shown holds them.
         let request = request.without_secrets();
         let ids: Vec<String> = plan
@@ -527,7 +509,11 @@ impl Console {
         request.start = StartRule::Now;
         // Said by hand for one job, not for the next.
         request.no_check = false;
-        let image = open_image(&request.image, retry.password).await?;
+        request.secrets = self.given_to_job(id).await;
+        request.secrets.0.extend(retry.secrets.0);
+        let image = self
+            .open_image(Wanted::of(&request), retry.password)
+            .await?;
         if image.root() != row.job.root {
             return Err(ApiError::new(
                 ErrorCode::Refused,
@@ -541,7 +527,6 @@ impl Console {
             .hint("deploy it anew if that is what you want"));
         }
         let _turn = self.personal.binding.lock().await;
-        request.secrets = self.given_to_job(id).await;
         let mut plan = self.fresh_plan(&request, &image).await?;
         plan.image.checked = self.recorded_check(&image).await;
         confirm::hold_to(&row.job.targets, &image.partitions(), &mut plan);

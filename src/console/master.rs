@@ -8,12 +8,14 @@
 use super::api::{ApiError, ErrorCode, ImageSummary};
 use super::image_check::FileStamp;
 use super::plan::Chosen;
+use super::shares::{ImagePlace, disk_error};
 use crate::disk::DiskError;
 use crate::disk::check::{describe, full_text};
 use crate::disk::choice::{ChoiceError, root_of};
 use crate::disk::fit::{file_system, table_of};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::open_volumes;
+use crate::disk::share::mount::Mounted;
 use crate::disk::signing::public_text;
 use crate::net::hex;
 use crate::net::sending::BlockSource;
@@ -38,6 +40,8 @@ pub struct MasterImage {
     table: PartitionTable,
     /// The same files once more, to ask what they are now.
     volumes: Vec<File>,
+    /// The share it lies on.
+    mounted: Option<Mounted>,
 }
 
 /// A chunk that cannot be sent.
@@ -67,22 +71,37 @@ impl MasterImage {
     /// where blocking is allowed. Errors: `Usage` for a missing or wrong password, `Refused` for a file that cannot be
     /// read, `Integrity` for one that is no whole image.
     pub fn open(path: &Path, password: Option<&str>) -> Result<Self, ApiError> {
+        Self::open_place(ImagePlace::here(path), password)
+    }
+
+    /// The same for an image that may lie on a share, whose mount it keeps. Errors name the image as people do.
+    pub fn open_place(place: ImagePlace, password: Option<&str>) -> Result<Self, ApiError> {
+        let opened = Self::opened(&place, password).map_err(|mut error| {
+            let (real, shown) = (place.real.to_string_lossy(), place.shown.to_string_lossy());
+            error.message = error.message.replace(&*real, &shown);
+            error
+        });
+        Ok(Self {
+            mounted: place.mounted,
+            ..opened?
+        })
+    }
+
+    fn opened(place: &ImagePlace, password: Option<&str>) -> Result<Self, ApiError> {
+        let path = place.shown.as_path();
         let unreadable = |error: io::Error| {
             ApiError::new(
                 ErrorCode::Refused,
                 format!("image {}: {error}", path.display()),
             )
-            .hint("the path is one on the console's machine, readable by the console")
+            .hint(match place.mounted {
+                None => "the path is one on the console's machine, readable by the console",
+                Some(_) => "the share is there; is the path below it right, and may the account read the file?",
+            })
         };
-        let volumes = open_volumes(path).map_err(|error| match error {
+        let volumes = open_volumes(&place.real).map_err(|error| match error {
             DiskError::Io { source, .. } => unreadable(source),
-            other => {
-                let refused = ApiError::new(ErrorCode::Refused, other.full());
-                match other.hint() {
-                    Some(hint) => refused.hint(hint),
-                    None => refused,
-                }
-            }
+            other => disk_error(&other),
         })?;
         let again = volumes.iter().map(|volume| volume.reader.try_clone());
         let files = again.collect::<io::Result<_>>().map_err(unreadable)?;
@@ -142,6 +161,7 @@ impl MasterImage {
             summary,
             table,
             volumes,
+            mounted: None,
             image: Arc::new(image),
         })
     }
@@ -269,7 +289,13 @@ impl MasterImage {
     pub fn files(&self) -> Vec<FileStamp> {
         let stamps = self.volumes.iter().map(File::metadata);
         stamps
-            .map(|metadata| metadata.map(|metadata| FileStamp::of(&metadata)))
+            .map(|metadata| {
+                let stamp = FileStamp::of(&metadata?);
+                Ok::<_, io::Error>(match self.mounted {
+                    None => stamp,
+                    Some(_) => stamp.on_share(),
+                })
+            })
             .collect::<Result<_, _>>()
             .unwrap_or_default()
     }

@@ -7,6 +7,7 @@
 //! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
 //! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
 //! | [`store`], [`master`], [`image_check`] | what survives a restart; the image as a session sends it; proven before it is |
+//! | [`shares`] | images on shares, mounted while they are open |
 //! | [`doctor`], [`doctor_report`] | what `doctor` asks and says |
 //! | [`capture`], [`offers`] | images that targets upload; what people at targets may start themselves |
 //! | [`personal`], [`api_template`] | templates: secrets, names handed out, images inspected, plans made whole |
@@ -47,6 +48,7 @@ pub mod roster;
 pub mod schedule;
 pub mod select;
 pub mod serve;
+pub mod shares;
 pub mod store;
 pub mod throttle;
 pub mod time;

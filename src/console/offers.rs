@@ -11,10 +11,11 @@ use super::api::{
 use super::capture::{Asked, NotTaken, say};
 use super::confirm::shown;
 use super::context::Console;
-use super::jobs::{open_image, parse_id, store_error};
+use super::jobs::{parse_id, store_error};
 use super::naming;
 use super::plan::{DiskRule, parse_grow};
 use super::select::Selector;
+use super::shares::{Wanted, check_offered};
 use super::time::{now_text, until};
 use crate::net::control::{
     BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, EndAction, Menu, MenuDisk, MenuOffer,
@@ -148,7 +149,11 @@ impl Console {
         if let Some(template) = &asked.request.template {
             self.check_offered(template).await?;
         }
-        let image = open_image(&asked.request.image, asked.request.password.clone()).await?;
+        check_offered(asked.request.share.as_ref())?;
+        let password = asked.request.password.clone();
+        let image = self
+            .open_image(Wanted::of(&asked.request), password)
+            .await?;
         if image.encrypted() {
             return Err(ApiError::new(
                 ErrorCode::Refused,
@@ -317,7 +322,8 @@ impl Console {
             ));
         }
         let OfferAction::Deploy { request, root } = &offer.action;
-        let image = open_image(&request.image, None)
+        let image = self
+            .open_image(Wanted::of(request), None)
             .await
             .map_err(|error| error.message)?;
         if image.root() != root {

@@ -3,26 +3,35 @@
 //! Owns: finding jobs of the last console again, ending interrupted ones, and outcomes that come when a job's task is gone. What
 //! always holds: what an agent proved is recorded however late it says so; what was recorded of its own outcome never changes.
 
-use super::api::{ApiError, ErrorCode, Event, JobState, JobView};
+use super::api::{ApiError, DeployRequest, ErrorCode, Event, JobState, JobView};
 use super::context::Console;
 use super::job::folder::{Folder, Journal};
 use super::job::{self, Input, Recovery};
-use super::jobs::{open_image, parse_id, store_error};
+use super::jobs::{parse_id, store_error};
+use super::master::MasterImage;
+use super::shares::Wanted;
 use super::store::{JobRow, JobTargetRow, StoreError};
 use super::time::now_text;
+use crate::disk::share::ShareAddress;
 use crate::disk::volumes::remove_unfinished_parts;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::{DiskNow, TargetState};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the servers of all jobs' images together have when a console starts: agents and technicians wait for it.
+const SHARES_WITHIN: Duration = Duration::from_secs(10);
 
 impl Console {
     /// Called once, before agents can connect: jobs of the last console wait or go on.
     pub async fn recover_jobs(self: &Arc<Self>) -> Result<(), StoreError> {
         self.store.interrupt_running().await?;
+        let shares_until = Instant::now() + SHARES_WITHIN;
         for row in self.store.unfinished_jobs().await? {
             let id = row.id;
-            if let Err(reason) = self.recover(row).await {
+            if let Err(reason) = self.recover(row, shares_until).await {
                 tracing::warn!(job = id, %reason, "job stays interrupted; diskcast job retry {id} goes on with it");
                 let folder = Folder::of(&self.settings.data_dir, id);
                 let mut journal = Journal::start(folder);
@@ -39,16 +48,46 @@ impl Console {
         Ok(())
     }
 
-    async fn recover(self: &Arc<Self>, row: JobRow) -> Result<(), String> {
+    async fn open_again(
+        &self,
+        request: &DeployRequest,
+        shares_until: Instant,
+    ) -> Result<Arc<MasterImage>, ApiError> {
+        let opening = self.open_image(Wanted::of(request), None);
+        if ShareAddress::parse(&request.image).is_none() {
+            return opening.await;
+        }
+        let opened = tokio::time::timeout_at(shares_until, opening).await;
+        opened.unwrap_or_else(|_| {
+            Err(ApiError::new(
+                ErrorCode::Refused,
+                format!(
+                    "{}: its server does not answer within {} s of the console's start",
+                    request.image,
+                    SHARES_WITHIN.as_secs()
+                ),
+            ))
+        })
+    }
+
+    async fn recover(
+        self: &Arc<Self>,
+        mut row: JobRow,
+        shares_until: Instant,
+    ) -> Result<(), String> {
         if row.job.capture.is_some() {
             return self.recover_capture(row).await;
         }
         let id = row.id;
         let secrets = self.secrets_of_job(id).await;
+        let mut request = row.job.request.clone();
+        if let Ok(secrets) = &secrets {
+            request.secrets = secrets.given();
+        }
         let opened = if row.job.encrypted {
             Err("the image has a password, which is never stored".to_owned())
         } else {
-            match open_image(&row.job.request.image, None).await {
+            match self.open_again(&request, shares_until).await {
                 Ok(image) if image.root() == row.job.root => Ok(image),
                 Ok(_) => Err(format!("{} is another image now", row.job.request.image)),
                 Err(error) => Err(error.message),
@@ -85,6 +124,13 @@ impl Console {
                     "not in the job any more"
                 );
             }
+        }
+        if row.job.state == JobState::Interrupted && row.started.is_none() {
+            // An earlier console could not open its image. Nobody got an order, so its start rule counts as before.
+            row.job.state = JobState::Waiting;
+            let view = row.session.clone();
+            let update = self.store.update_job(id, row.job.state, None, None, view);
+            update.await.map_err(|error| error.to_string())?;
         }
         let recovery = if matches!(row.job.state, JobState::Waiting | JobState::Missed) {
             Recovery::New

@@ -275,6 +275,7 @@ async fn an_encrypted_job_waits_for_its_password() {
     let password = RetryRequest {
         password: Some("open sesame".to_owned()),
         targets: None,
+        secrets: Default::default(),
     };
     let again: JobView = room.client.post(&retry, &password).await.unwrap();
     assert!(

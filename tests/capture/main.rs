@@ -17,6 +17,7 @@ mod extents;
 mod in_use;
 mod interrupt;
 mod own_input;
+mod shares;
 mod volumes;
 
 use common::disk::{Loop, part};

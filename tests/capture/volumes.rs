@@ -142,17 +142,3 @@ fn a_capture_onto_fat_is_made_of_parts_and_cleans_up() {
     capture(&disk, &image, &[]).ok();
     check(&image, &[]).ok();
 }
-
-#[test]
-fn a_share_that_is_not_mounted_says_how() {
-    let folder = scratch();
-    let disk = master(folder.path(), 1);
-    let name = "//fs1.example/images/lab.dcimg";
-    for said in [
-        diskcast(["image", "info", name]),
-        diskcast(["image", "check", name]),
-        capture(&disk, Path::new(name), &[]),
-    ] {
-        said.code(5).says(&["mount -t cifs //fs1.example/images"]);
-    }
-}

@@ -13,6 +13,7 @@
 pub(crate) mod disk;
 pub(crate) mod failing;
 pub(crate) mod fill;
+pub(crate) mod guest;
 pub(crate) mod images;
 pub(crate) mod intruders;
 pub(crate) mod master;

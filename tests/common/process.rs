@@ -17,7 +17,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A program that has ended.
 pub(crate) struct Run {
-    command: String,
+    pub(crate) command: String,
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,

@@ -90,7 +90,7 @@ impl Console {
     }
 
     /// The value a template refers to. Errors name the reference, never the value.
-    pub(super) async fn secret_value(
+    pub(in crate::console) async fn secret_value(
         &self,
         wanted: &SecretUse<'_>,
         given: &GivenSecrets,

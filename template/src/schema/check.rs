@@ -27,6 +27,10 @@ pub(super) fn contradictions(template: &Template) -> Faults {
         let message = "needs the one partition of the image that goes there: partitions = [2]";
         fault(&mut faults, "onto", message);
     }
+    if template.share_password.is_some() && template.share_user.is_none() {
+        let message = "goes with share_user, the account it is for";
+        fault(&mut faults, "share_password", message);
+    }
     network(template, &mut faults);
     identity(template, &mut faults);
     membership(template, &mut faults);
@@ -43,6 +47,7 @@ fn fault(faults: &mut Faults, key: &str, message: impl Into<String>) {
         key if key.starts_with("network.") => &["network.mode", "network.prefix", "network.range"],
         "identity.hostname" => &["network.mode"],
         "onto" => &["partitions"],
+        "share_password" => &["share_user"],
         "windows.allow_duplicate_sid" => &["windows.sid"],
         "membership.domain" => &["identity.hostname", "identity.list"],
         key if key.starts_with("membership.") => &["membership.domain", "membership.method"],

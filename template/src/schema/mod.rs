@@ -13,7 +13,7 @@ mod summary;
 mod words;
 
 pub use read::{Checks, parse, parse_with, set};
-pub use secrets::{SecretUse, credential_name, password_name};
+pub use secrets::{SecretUse, credential_name, password_name, share_name};
 pub use summary::{Line, summary};
 pub use words::{
     DriverMatch, End, JoinMethod, LinuxMethod, NetworkMode, Pace, Phase, Regenerate, Reuse,
@@ -44,9 +44,15 @@ pub struct Template {
     /// Name of the template; the file's name otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Master image; beside the template unless absolute.
+    /// Master image; beside the template unless absolute, or `//server/share/folder/name.dcimg`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Who asks the server, where the image lies on a share: `USER` or `DOMAIN\USER`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_user: Option<String>,
+    /// Password of that account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_password: Option<SecretRef>,
     /// Disk of each machine: `first`, `largest`, `smallest`, `path:P` or `serial:S`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<String>,
@@ -121,6 +127,8 @@ impl Default for Template {
             schema: SCHEMA,
             name: None,
             image: None,
+            share_user: None,
+            share_password: None,
             disk: None,
             grow: None,
             partitions: BTreeSet::new(),

@@ -126,6 +126,8 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
         schema: SCHEMA,
         name: root.line(reader, "name", "the name"),
         image: root.line(reader, "image", "the path"),
+        share_user: root.line(reader, "share_user", "the account"),
+        share_password: root.parsed(reader, "share_password"),
         disk: option(reader, root, "disk", &disk_rule),
         grow: grow(reader, root),
         partitions: partitions(reader, root),

@@ -25,8 +25,13 @@ pub fn credential_name() -> SecretName {
     SecretName("membership.credential".to_owned())
 }
 
+/// What the console calls the password of the share an image lies on; no step names it, and it goes to no machine.
+pub fn share_name() -> SecretName {
+    SecretName("share.password".to_owned())
+}
+
 impl Template {
-    /// Every secret it refers to, in its order.
+    /// Every secret its steps refer to, in their order. The password of a share is none of them: it opens the image.
     pub fn secrets(&self) -> Vec<SecretUse<'_>> {
         let passwords = self.users.iter().filter_map(|user| {
             Some(SecretUse {

@@ -24,6 +24,11 @@ pub fn summary(template: &Template) -> Vec<Line> {
         template.image.as_deref(),
         "given when it is deployed",
     );
+    let share = match (&template.share_user, &template.share_password) {
+        (Some(user), Some(password)) => Some(format!("{user}, password from {password}")),
+        (user, _) => user.clone(),
+    };
+    page.optional("Account of its share", share.as_deref(), "none");
     page.optional(
         "Target disk",
         template.disk.as_deref(),

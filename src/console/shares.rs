@@ -1,0 +1,193 @@
+//! Images on shares: opened where they lie, with the share mounted for as long as the image is open.
+//!
+//! Owns: how a request comes to a mount. What always holds: each image has a mount of its own, so that nobody reads by the account of
+//! another request (the kernel joins mounts of one share and one account, and only these); a server that says nothing is waited for
+//! so long and no longer; the password is looked up each time, handed to the kernel, and neither stored, logged nor shown.
+
+use super::api::{ApiError, DeployRequest, ErrorCode, GivenSecrets, ShareAccount};
+use super::context::Console;
+use super::master::MasterImage;
+use super::personal::JobSecrets;
+use crate::disk::DiskError;
+use crate::disk::share::failure::ShareFailure;
+use crate::disk::share::mount::Mounted;
+use crate::disk::share::{Login, ShareAddress, of_path};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use template::schema::{SecretUse, share_name};
+use template::values::SecretRef;
+use tokio::time::timeout;
+
+/// What a server has for everything until the share is mounted. The kernel alone would wait for minutes.
+const MOUNT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Mounts the share. An attempt that nobody waits for any more goes on: a mount that comes too late is dropped, which unmounts it.
+async fn mount(address: &ShareAddress, login: Login) -> Result<Mounted, ShareFailure> {
+    let address = address.clone();
+    let mounting = tokio::task::spawn_blocking(move || Mounted::new(&address, &login));
+    match timeout(MOUNT_WITHIN, mounting).await {
+        Ok(Ok(mounted)) => mounted,
+        Ok(Err(_)) | Err(_) => Err(ShareFailure::Silent),
+    }
+}
+
+/// What a request says of the image it is about.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Path, or address of a file on a share.
+    pub(super) image: &'a str,
+    /// Who asks the server.
+    pub(super) share: Option<&'a ShareAccount>,
+    /// What a command or a job brings along.
+    pub(super) secrets: &'a GivenSecrets,
+}
+
+impl<'a> Wanted<'a> {
+    /// The image of a deployment.
+    pub(super) fn of(request: &'a DeployRequest) -> Self {
+        Self {
+            image: &request.image,
+            share: request.share.as_ref(),
+            secrets: &request.secrets,
+        }
+    }
+}
+
+/// An image where the file system finds it.
+pub struct ImagePlace {
+    /// As people name it.
+    pub shown: PathBuf,
+    /// As it is opened.
+    pub real: PathBuf,
+    /// Keeps `real` there.
+    pub mounted: Option<Mounted>,
+}
+
+impl ImagePlace {
+    /// A file of this machine.
+    pub fn here(path: &Path) -> Self {
+        Self {
+            shown: path.to_owned(),
+            real: path.to_owned(),
+            mounted: None,
+        }
+    }
+}
+
+pub(super) fn disk_error(error: &DiskError) -> ApiError {
+    let refused = ApiError::new(ErrorCode::Refused, error.full());
+    match error.hint() {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    }
+}
+
+impl Console {
+    /// Opens the image of a request, on a share too. Errors: as [`MasterImage::open`]; why a share cannot be had.
+    pub(super) async fn open_image(
+        &self,
+        wanted: Wanted<'_>,
+        password: Option<String>,
+    ) -> Result<Arc<MasterImage>, ApiError> {
+        let place = self.place_of(wanted).await?;
+        let opening = tokio::task::spawn_blocking(move || {
+            let password = password.map(zeroize::Zeroizing::new);
+            MasterImage::open_place(place, password.as_ref().map(|password| password.as_str()))
+        });
+        let opened = opening.await.map_err(|error| {
+            ApiError::new(ErrorCode::Unexpected, format!("opening the image: {error}"))
+        })?;
+        opened.map(Arc::new)
+    }
+
+    async fn place_of(&self, wanted: Wanted<'_>) -> Result<ImagePlace, ApiError> {
+        let path = Path::new(wanted.image);
+        let address = match wanted.share {
+            // Whoever names an account does not mean a folder that happens to have the server's name.
+            Some(_) => ShareAddress::parse(wanted.image).transpose(),
+            None => of_path(path),
+        };
+        let Some(address) = address.map_err(|error| disk_error(&error))? else {
+            if wanted.share.is_some() {
+                return Err(no_share(wanted.image));
+            }
+            if !path.is_absolute() {
+                return Err(ApiError::new(
+                    ErrorCode::Usage,
+                    format!("image path {} is not absolute", path.display()),
+                ));
+            }
+            return Ok(ImagePlace::here(path));
+        };
+        let login = self.login(&wanted).await?;
+        let mounted = mount(&address, login).await;
+        let mounted = mounted.map_err(|failure| disk_error(&failure.about(&address)))?;
+        Ok(ImagePlace {
+            real: mounted.path(&address.name),
+            shown: address.to_string().into(),
+            mounted: Some(mounted),
+        })
+    }
+
+    async fn login(&self, wanted: &Wanted<'_>) -> Result<Login, ApiError> {
+        let Some(account) = wanted.share else {
+            return Ok(Login::default());
+        };
+        let password = match &account.password {
+            None => None,
+            Some(reference) => Some(self.share_password(reference, wanted.secrets).await?),
+        };
+        Login::new(account.user.as_deref(), password).map_err(|error| disk_error(&error))
+    }
+
+    /// What the console can look up is looked up, so that a password that was renewed counts at once.
+    async fn share_password(
+        &self,
+        reference: &SecretRef,
+        given: &GivenSecrets,
+    ) -> Result<zeroize::Zeroizing<String>, ApiError> {
+        let nothing = GivenSecrets::default();
+        let given = match reference {
+            SecretRef::Ref(_) | SecretRef::File(_) => &nothing,
+            SecretRef::Env(_) | SecretRef::Ask => given,
+        };
+        let wanted = SecretUse {
+            name: share_name(),
+            what: "password of the share".to_owned(),
+            reference,
+        };
+        // Paths are made absolute where they are typed.
+        self.secret_value(&wanted, given, Path::new("/")).await
+    }
+}
+
+/// An account for an image that lies on no share: one of both is a slip.
+pub fn no_share(image: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Usage,
+        format!("there is an account for a share, and {image} lies on none"),
+    )
+    .hint("name the image //server/share/folder/name.dcimg, or leave the account out")
+}
+
+/// What the next console needs to open the image of a job again, and cannot look up.
+pub(super) fn keep_given(request: &DeployRequest, secrets: &mut JobSecrets) {
+    let given = request.secrets.0.get(&share_name().0);
+    if let (Some(_), Some(value)) = (&request.share, given) {
+        secrets.insert(share_name(), value);
+    }
+}
+
+/// Whether a share may be offered to people at the targets: nobody is there to type its password.
+pub(super) fn check_offered(account: Option<&ShareAccount>) -> Result<(), ApiError> {
+    let reference = account.and_then(|account| account.password.as_ref());
+    match reference {
+        Some(SecretRef::Env(_) | SecretRef::Ask) => Err(ApiError::new(
+            ErrorCode::Refused,
+            "the password of the share would have to be typed at each start",
+        )
+        .hint("keep it with diskcast secret set, and write ref:NAME")),
+        _ => Ok(()),
+    }
+}
