@@ -7,6 +7,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod domain;
 mod lab;
 mod newcomers;
 mod windows;
