@@ -193,15 +193,16 @@ async fn remove_offer(State(console): Shared, Path(name): Path<String>) -> Answe
 
 async fn approve(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
     let (row, link) = console.roster.approve(&id)?;
-    if let Some(link) = link {
-        link.send(ConsoleMessage::Welcome {
-            target: row.id.clone(),
-            name: row.name.clone(),
-            approved: true,
-        });
-    }
+    let welcome = ConsoleMessage::Welcome {
+        target: row.id.clone(),
+        name: row.name.clone(),
+        approved: true,
+    };
     let id = row.id.clone();
     console.store.save_target(row).await.map_err(not_stored)?;
+    if let Some(link) = link {
+        link.send(welcome);
+    }
     console.roster.view(&id).map(Json)
 }
 

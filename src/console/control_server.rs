@@ -150,7 +150,6 @@ async fn attend(
         name: row.name.clone(),
         approved: row.approved,
     });
-    let sending = tokio::spawn(write(writer, inbox, close.clone()));
     let id = row.id.clone();
     if let Err(error) = console.store.save_target(row).await {
         tracing::error!(target = id, %error, "target not recorded");
@@ -158,6 +157,8 @@ async fn attend(
     if let Err(error) = console.store.save_identities(identity).await {
         tracing::error!(target = id, %error, "what it is known by is not recorded");
     }
+    // Its id and name go out once the store has them: a console that ends here gives them again.
+    let sending = tokio::spawn(write(writer, inbox, close.clone()));
     let held_here = held.as_ref().map(|held| held.job.clone());
     if let Some(held) = held {
         match parse_id(&held.job)
