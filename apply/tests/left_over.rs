@@ -53,14 +53,14 @@ fn mounts_and_devices_of_a_process_that_is_gone_are_undone() {
     tool("mke2fs", &["-q", "-F", &names[0]]);
     let at = gone.join("partition-1");
     tool("mount", &[&names[0], at.to_str().unwrap()]);
-    // As it is recorded when a device is attached; the second line is about a place the device does not show any more.
+    // As it is recorded before a device is attached; the second line is about a place that no device shows.
     let offset = |index: usize| disk.slots[index].offset;
     let file = disk.file.canonicalize().unwrap();
-    let line = |name: &str, offset: u64| format!("{name}\t{offset}\t{}\n", file.display());
-    let record = line(&names[0], offset(0)) + &line(&names[1], offset(1) + 512);
+    let line = |offset: u64| format!("{offset}\t{}\n", file.display());
+    let record = line(offset(0)) + &line(offset(1) + 512);
     fs::write(gone.join("attached"), record).unwrap();
     for other in [&alive, &others] {
-        fs::write(other.join("attached"), line(&names[2], offset(2))).unwrap();
+        fs::write(other.join("attached"), line(offset(2))).unwrap();
     }
 
     let lines = apply::clean_up(parent.path(), "work-");
