@@ -1,4 +1,4 @@
-//! What cloud-init is told: to leave alone what other steps wrote, or a NoCloud seed to go by.
+//! Instructions for cloud-init: leave alone what other steps wrote, or take a NoCloud seed.
 //!
 //! Both are one file that sorts after those of installers (`99-installer.cfg`) and cloud providers: of two files that say a
 //! key, the one that sorts last counts.
@@ -46,7 +46,7 @@ fn kept(keeps: &[Kept]) -> String {
 /// Neither the distribution's account is made, nor is one of that name locked again.
 const NO_ACCOUNTS: &str = "users: []\n";
 
-/// What a seed says.
+/// Content of a seed.
 pub(super) struct Seed<'a> {
     /// First label.
     pub(super) hostname: Option<&'a str>,

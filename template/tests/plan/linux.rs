@@ -1,4 +1,4 @@
-//! What a Linux image makes a plan do, and refuse.
+//! Plans for Linux images: their steps, and what they refuse.
 
 use crate::case::*;
 use template::findings::{CloudInit, Setting, Sudo};

@@ -1,4 +1,4 @@
-//! What a Windows image makes a plan do, and refuse.
+//! Plans for Windows images: their steps, and what they refuse.
 
 use crate::case::*;
 use template::answers::AnswerFileFound;

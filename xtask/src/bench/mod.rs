@@ -195,7 +195,7 @@ struct Peers<'a> {
     runs: usize,
 }
 
-/// What is run before (not timed) and what is timed.
+/// Commands of one side: preparation, which is not timed, and the timed one.
 struct Side {
     before: String,
     timed: String,

@@ -1,4 +1,4 @@
-//! Where files lie by name, found in the MFT of a volume that is not mounted.
+//! Paths of files, read from the MFT of a volume that is not mounted.
 //!
 //! Owns: registry hives, told by what they begin with, and names a caller looks for, each with its path. A walk through the folders of
 //! a mount would open every file; the MFT is read from one end to the other instead, and only files whose length a hive can have are
@@ -32,7 +32,7 @@ const MOST_DEPTH: usize = 1024;
 /// Names that are looked for, and hives, of one volume.
 const MOST_FOUND: usize = 100_000;
 
-/// What a search found, as paths below the root: `/Users/pat/NTUSER.DAT`.
+/// Result of a search, as paths below the root: `/Users/pat/NTUSER.DAT`.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Found {
     /// Files that begin like a hive, and compressed ones that may.

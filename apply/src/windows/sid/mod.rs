@@ -48,7 +48,7 @@ pub(crate) struct Rewrite {
     partition: u32,
     old: Machine,
     new: Machine,
-    /// What the last check found on the volume.
+    /// Result of the last check of the volume.
     places: Places,
 }
 

@@ -1,4 +1,4 @@
-//! What on a volume may name a SID: hives, and names of files and folders.
+//! Places on a volume that may name a SID: hives, and names of files and folders.
 //!
 //! Owns: no list of places. Profiles are where an administrator put them (`ProfileImagePath`, localised and moved folders), store
 //! apps have hives of many names, and Windows keeps copies (`RegBack`): a hive is what begins like one.
