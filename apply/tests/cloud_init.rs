@@ -26,7 +26,7 @@ const SIZE: u64 = 900;
 
 const MAC: &str = "52:54:00:aa:bb:01";
 
-/// As Subiquity of Ubuntu 22.04 leaves them.
+/// Files of cloud-init that Subiquity of Ubuntu 22.04 leaves.
 const SUBIQUITY: [(&str, &str); 4] = [
     (
         "etc/cloud/cloud.cfg.d/99-installer.cfg",

@@ -67,7 +67,7 @@ pub(crate) struct Prologue {
     pub(crate) slots: Vec<KeySlot>,
     /// Names of what later versions added.
     pub(crate) names: Names,
-    /// What it says besides; nothing in an image that this version makes.
+    /// Bytes beyond what this version knows; `None` in an image that this version makes.
     pub(crate) beyond: Option<Box<Beyond>>,
 }
 
@@ -116,7 +116,7 @@ impl Prologue {
         bytes
     }
 
-    /// What this version says, volume number and hash zero.
+    /// The bytes this version writes, with volume number and hash zero.
     fn own_bytes(&self) -> [u8; PROLOGUE_BYTES] {
         let mut out = Vec::with_capacity(PROLOGUE_BYTES);
         out.extend_from_slice(&MAGIC);

@@ -10,7 +10,7 @@ use hive::sid::{self, Machine};
 use std::cmp::Reverse;
 use std::io::{self, Read};
 
-/// What a hive was before diskcast changed it: it is left as it was.
+/// Suffix of the copy of a hive from before diskcast changed it; such a copy stays as it was.
 const PREDEPLOY: &str = ".predeploy";
 /// Bytes that are looked at together.
 const WINDOW: usize = 1 << 20;
@@ -18,7 +18,7 @@ const WINDOW: usize = 1 << 20;
 const BASE: usize = 32;
 const KIND: usize = 28;
 
-/// What a search found.
+/// Result of a search.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     /// Files that begin like a hive.
@@ -126,7 +126,7 @@ mod tests {
     const OLD: Machine = Machine([1, 2, 3]);
     const NEW: Machine = Machine([7, 8, 9]);
 
-    /// As long as the smallest hive.
+    /// A file that begins like a hive and is as long as the smallest one.
     fn hive(kind: u8) -> Vec<u8> {
         let mut bytes = vec![7; 8192];
         bytes[..BASE].fill(0);
