@@ -20,6 +20,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use template::first_start::FirstStart;
 use template::fstab::{self, Name};
 use template::step::{Action, FileSystem, MachinePlan, Payload, SecretName};
 
@@ -63,6 +64,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
+    /// Where the machine reports its first start.
+    pub(crate) fn first_start(&self) -> Option<&'a FirstStart> {
+        self.target.first_start
+    }
+
     pub(crate) fn new(
         target: &'a Target<'a>,
         plan: &MachinePlan,

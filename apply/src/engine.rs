@@ -293,6 +293,7 @@ mod tests {
             sector_size: 512,
             partitions: &[],
             work: Path::new("/nowhere"),
+            first_start: None,
         };
         let calls = Rc::new(RefCell::new(Vec::new()));
         let (secrets, cancelled) = (Secrets::default(), AtomicBool::new(cancelled));

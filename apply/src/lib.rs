@@ -32,6 +32,7 @@ pub use secrets::Secrets;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use template::first_start::FirstStart;
 use template::step::{MachinePlan, Payload};
 
 /// A disk whose chunks are proven and whose table is not yet written.
@@ -45,6 +46,8 @@ pub struct Target<'a> {
     pub partitions: &'a [Slot],
     /// Folder for mount points, made when it is missing and empty afterwards.
     pub work: &'a Path,
+    /// Where the machine reports its first start, for plans whose first-boot job reports.
+    pub first_start: Option<&'a FirstStart>,
 }
 
 /// A partition's place on the disk, in bytes.

@@ -62,6 +62,7 @@ fn first_boot() -> FirstBootJob {
             },
         }],
         end: FirstBootEnd::Shutdown,
+        report: false,
     }
 }
 

@@ -419,6 +419,7 @@ fn answers_files_and_the_first_boot_job_lie_ready() {
             job: FirstBootJob {
                 steps: steps.into(),
                 end: FirstBootEnd::Shutdown,
+                report: false,
             },
             executable: Some(executable),
         },

@@ -2,6 +2,7 @@
 
 use apply::Secrets;
 use serde::{Deserialize, Serialize};
+use template::first_start::FirstStart;
 use template::step::MachinePlan;
 
 /// The steps for one machine, and the values of the secrets they name. Only ever inside that machine's TLS connection.
@@ -12,4 +13,8 @@ pub struct ApplyOrder {
     /// Values; `Debug` shows names only.
     #[serde(default)]
     pub secrets: Secrets,
+    /// Where and how the machine reports its first start, when its plan says that it does. `consoles` is empty: the agent adds the
+    /// address by which it reaches the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_start: Option<FirstStart>,
 }

@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod bind;
 pub mod findings;
+pub mod first_start;
 pub mod fstab;
 pub mod import;
 pub mod inf;

@@ -441,6 +441,9 @@ pub struct FirstBootJob {
     pub steps: Vec<FirstBootStep>,
     /// At the very end.
     pub end: FirstBootEnd,
+    /// The machine reports to the console what came of it.
+    #[serde(default)]
+    pub report: bool,
 }
 
 /// A step of first boot.

@@ -206,6 +206,7 @@ mod tests {
                 action,
             }],
             end: FirstBootEnd::None,
+            report: false,
         }
     }
 
@@ -279,6 +280,7 @@ mod tests {
                 step("three", "echo three", OnError::Stop),
             ],
             end: FirstBootEnd::Shutdown,
+            report: false,
         };
         let machine = Machine::new(&job);
         let code = machine.start();
@@ -311,6 +313,7 @@ mod tests {
                 step("next", "echo next", OnError::Stop),
             ],
             end: FirstBootEnd::Restart,
+            report: false,
         };
         let machine = Machine::new(&job(OnError::Stop));
         assert_eq!(machine.start(), Some(1));
@@ -338,6 +341,7 @@ mod tests {
         let machine = Machine::new(&FirstBootJob {
             steps: vec![step("hangs", "exec sleep 600", OnError::Stop)],
             end: FirstBootEnd::None,
+            report: false,
         });
         assert_eq!(machine.start(), Some(1));
         assert_eq!(
@@ -352,6 +356,7 @@ mod tests {
                 OnError::Stop,
             )],
             end: FirstBootEnd::None,
+            report: false,
         });
         for _ in 0..ATTEMPTS {
             assert_eq!(machine.start(), None);

@@ -266,6 +266,7 @@ impl Disk {
             sector_size: self.sector_size,
             partitions: &self.slots,
             work: &work,
+            first_start: None,
         };
         let mut lines = Lines::default();
         let result = apply::run(

@@ -142,6 +142,7 @@ impl Lab {
             sector_size: 512,
             partitions: &[slot],
             work: &self.dir.path().join("work"),
+            first_start: None,
         };
         let cancelled = AtomicBool::new(false);
         let mut heard = Heard(&mut self.said);

@@ -52,7 +52,12 @@ pub(in crate::agent) fn clean_up() {
 impl Runner {
     /// Carries out the steps of the order, if it has any.
     pub(super) fn make_itself(&mut self, deployment: &Deployment) -> Result<(), Failure> {
-        let Some(ApplyOrder { plan, secrets }) = self.order.apply.as_deref() else {
+        let Some(ApplyOrder {
+            plan,
+            secrets,
+            first_start,
+        }) = self.order.apply.as_deref()
+        else {
             return Ok(());
         };
         if plan.steps.is_empty() {
@@ -69,11 +74,17 @@ impl Runner {
             })
             .collect();
         let work = work_parent().join(format!("{WORK}{}", std::process::id()));
+        let first_start = first_start.clone().map(|mut first_start| {
+            let reached = SocketAddr::new(self.console.ip(), self.order.bulk.port);
+            first_start.consoles.push(reached.to_string());
+            first_start
+        });
         let target = Target {
             disk: deployment.target().path(),
             sector_size: deployment.target().sector_size(),
             partitions: &partitions,
             work: &work,
+            first_start: first_start.as_ref(),
         };
         let files = ConsoleFiles {
             runtime: self.runtime.clone(),

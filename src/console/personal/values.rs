@@ -136,6 +136,7 @@ impl JobSecrets {
         Ok(ApplyOrder {
             plan: plan.clone(),
             secrets,
+            first_start: None,
         })
     }
 }

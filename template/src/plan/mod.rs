@@ -204,7 +204,11 @@ impl<'a> Draft<'a> {
             when: When::FirstBoot,
             action: Action::FirstBoot {
                 partition,
-                job: FirstBootJob { steps, end },
+                job: FirstBootJob {
+                    steps,
+                    end,
+                    report: false,
+                },
                 executable: None,
             },
         });
