@@ -1,4 +1,4 @@
-//! Who gets what: one decision, without a socket or a clock.
+//! Decides which machine gets what, without a socket or a clock.
 //!
 //! ```text
 //! Packet --Asker::of--> who asks, with what --policy--> Verdict --decide--> Decision --answer--> Packet, address
@@ -6,37 +6,38 @@
 //!    +-> not ours: ignored; ours but unusable: a reason                       +-> file | script | ignore
 //! ```
 //!
-//! Owns: every quirk of firmware that asks for a boot, each where it arises. What always holds: iPXE is never given a loader again, so no chain can
-//! loop; a machine is given what fits the firmware it says it has, or nothing; nobody is answered who did not ask for a boot.
+//! Owns: every quirk of firmware that asks for a boot, each handled where it arises. Always holds:
+//! iPXE is never given a loader again, so no chain can loop; a machine is given a file that fits
+//! the firmware it reports, or nothing; a packet that does not ask for a boot gets no answer.
 
 use crate::dhcp::{Arch, MessageType, Op, Packet, SERVER_PORT, code};
 use crate::machine::{Machine, Verdict};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Suboption 6 of option 43: how to look for boot servers (PXE 2.1 table 2-1).
+/// Suboption 6 of option 43: how a client looks for boot servers (PXE 2.1 table 2-1).
 const DISCOVERY_CONTROL: u8 = 6;
-/// Do not look: take the boot file of this packet.
+/// Value of suboption 6: do not look, take the boot file of this packet.
 const USE_BOOT_FILE: &[u8] = &[8];
 
-/// The port a question came in on.
+/// The UDP port a question came in on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Door {
-    /// 67: every machine that wants an address.
+    /// Port 67: every machine that wants an address.
     Dhcp,
-    /// 4011: machines that were told by an offer without a file to come here.
+    /// Port 4011: machines that an offer without a file has sent here.
     Pxe,
 }
 
-/// What speaks on the machine.
+/// The program on the machine that asks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Program {
-    /// The ROM or the firmware: it is given a loader.
+    /// The ROM or the firmware; it is given a loader.
     Firmware,
-    /// iPXE, ours or one burnt in: it is given a script.
+    /// iPXE, ours or one burnt into the card; it is given a script.
     Ipxe,
 }
 
-/// Kinds of firmware there is a loader for.
+/// A kind of firmware that a loader exists for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Firmware {
     /// x86 BIOS.
@@ -57,44 +58,45 @@ impl std::fmt::Display for Firmware {
     }
 }
 
-/// The loader UEFI machines begin with.
+/// The first loader of UEFI machines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UefiLoader {
-    /// shim and signed GRUB, by TFTP: works with Secure Boot, where the lease's server is this one.
+    /// shim and signed GRUB, by TFTP. Works with Secure Boot, where the server in the lease is this
+    /// one.
     #[default]
     Shim,
-    /// iPXE, then HTTP: refused by Secure Boot.
+    /// iPXE by TFTP, then HTTP. Secure Boot refuses it.
     Ipxe,
 }
 
-/// Who asks, and with what.
+/// A machine that asks for a boot, with its firmware, its program and the port it used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Asker {
     /// The machine.
     pub machine: Machine,
     /// Its firmware.
     pub firmware: Firmware,
-    /// What speaks.
+    /// The program that asks.
     pub program: Program,
-    /// Where it asks.
+    /// The port it asks on.
     pub door: Door,
 }
 
-/// Why there is no asker.
+/// The reason a packet is no question from an [`Asker`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NoAsker {
-    /// Not a question for us: an address, a renewal, an answer.
+    /// Not a question for this service: a plain lease, a renewal, an answer.
     NotOurs,
-    /// It wants to boot, and cannot be served.
+    /// A machine that wants to boot and cannot be served.
     Unusable {
-        /// Who.
+        /// The machine.
         machine: Machine,
-        /// Why.
+        /// The reason, for a technician.
         reason: String,
     },
 }
 
-/// What a machine is given.
+/// The answer a machine gets.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
     /// No answer.
@@ -103,42 +105,46 @@ pub enum Decision {
     File {
         /// Name in the boot folder.
         name: &'static str,
-        /// The machine's script will send it to its own disk.
+        /// True when the machine's script will send it to its own disk.
         local: bool,
     },
-    /// A URL: iPXE's script, or the loader of HTTP Boot.
+    /// The URL of iPXE's script, or of the loader for HTTP Boot.
     Url {
-        /// Whole URL.
+        /// The whole URL.
         url: String,
-        /// The machine's script will send it to its own disk.
+        /// True when the machine's script will send it to its own disk.
         local: bool,
     },
-    /// Come and ask on port 4011. UEFI firmware ignores offers that name the file themselves, on some boards; asked without option 43 all known ones come
-    /// to the PXE port of whoever offered (as Microsoft's BINL has it), which is what pixiecore has done for years.
+    /// An offer without a file: the machine asks again on port 4011. Some boards' UEFI firmware
+    /// ignores offers that name the file themselves. When the offer has no option 43, all known
+    /// ones ask the PXE port of the server that made the offer (as with Microsoft's BINL);
+    /// pixiecore has relied on this for years.
     ComeAgain {
-        /// The machine's script will send it to its own disk.
+        /// True when the machine's script will send it to its own disk.
         local: bool,
     },
 }
 
-/// What the answers say of this service.
+/// The facts about this service that its answers contain.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its address.
+    /// Its IPv4 address.
     pub address: Ipv4Addr,
     /// Its HTTP port.
     pub http_port: u16,
-    /// What UEFI machines begin with.
+    /// The first loader of UEFI machines.
     pub uefi: UefiLoader,
-    /// It hands out addresses too: then the lease names the file, and nobody has to come again.
+    /// True when this service hands out addresses too. Then the lease names the file and no second
+    /// question on port 4011 is needed.
     pub leases: bool,
 }
 
 impl Asker {
-    /// Who asks, from a packet that came in on `door`.
+    /// Reads who asks, and with what, from a packet that came in on `door`.
     ///
     /// # Errors
-    /// Packets that are not ours, and machines that cannot be served.
+    /// [`NoAsker::NotOurs`] for packets that are no boot question to this service,
+    /// [`NoAsker::Unusable`] for machines that cannot be served.
     pub fn of(packet: &Packet, door: Door, server: Ipv4Addr) -> Result<Self, NoAsker> {
         let options = &packet.options;
         let http = options.class_is("HTTPClient");
@@ -150,16 +156,17 @@ impl Asker {
         let ours = options.address(code::SERVER_ID) == Some(server);
         match (door, packet.message_type()) {
             (Door::Dhcp, Some(MessageType::Discover)) => {}
-            // Some ROMs take our offer as if it were a lease and want it confirmed (danderson/pixiecore#21).
+            // Some ROMs take our offer for a lease and send a REQUEST to confirm it
+            // (danderson/pixiecore#21).
             (Door::Dhcp, Some(MessageType::Request)) if ours => {}
-            // BIOS ROMs come here too, arch 0 (danderson/netboot#132); some ask with INFORM.
+            // BIOS ROMs (arch 0) use this port too (danderson/netboot#132); some ask with INFORM.
             (
                 Door::Pxe,
                 Some(MessageType::Request | MessageType::Inform | MessageType::Discover),
             ) => {}
             _ => return Err(NoAsker::NotOurs),
         }
-        // A ROM without option 97 is a machine known by its card alone.
+        // A ROM without option 97 identifies its machine by the card alone.
         let machine = Machine {
             mac: packet.mac,
             uuid: options.machine_uuid(),
@@ -198,7 +205,7 @@ impl Asker {
     }
 }
 
-/// What this asker gets.
+/// Chooses the answer for an asker from the policy's verdict.
 pub fn decide(asker: &Asker, verdict: Verdict, server: &Server) -> Decision {
     let local = match verdict {
         Verdict::Ignore => return Decision::Ignore,
@@ -232,7 +239,7 @@ pub fn decide(asker: &Asker, verdict: Verdict, server: &Server) -> Decision {
     }
 }
 
-/// Where a machine's iPXE script is. Fits the 127 bytes of the packet's own field.
+/// The URL of a machine's iPXE script. It fits the 127 bytes of the packet's `file` field.
 fn script_url(base: &str, machine: &Machine, firmware: Firmware) -> String {
     let mac = machine.mac.to_string().replace(':', "-");
     let uuid = machine
@@ -246,7 +253,8 @@ fn script_url(base: &str, machine: &Machine, firmware: Firmware) -> String {
     format!("{base}/boot.ipxe?mac={mac}{uuid}&arch={arch}")
 }
 
-/// The packet that says so, beside a DHCP server of somebody else; nothing for [`Decision::Ignore`]. Offers no address.
+/// Builds the answer that is sent beside somebody else's DHCP server; `None` for
+/// [`Decision::Ignore`]. It offers no address.
 pub fn answer(
     question: &Packet,
     asker: &Asker,
@@ -264,14 +272,16 @@ pub fn answer(
         _ => b"PXEClient",
     };
     answer.options.set(code::CLASS, class);
-    // Mirrored as it came, odd lengths left out: firmware compares it with its own.
+    // The UUID goes back unchanged because firmware compares it with its own. One of another length
+    // is left out.
     if let Some(uuid @ [0, ..]) = question.options.get(code::MACHINE_UUID)
         && uuid.len() == 17
     {
         answer.options.set(code::MACHINE_UUID, uuid);
     }
     boot_fields(&mut answer, decision, server)?;
-    // BIOS ROMs look for a boot server by broadcast and multicast unless told to take the file at hand. UEFI must not see option 43: see `ComeAgain`.
+    // BIOS ROMs look for a boot server by broadcast and multicast unless they are told to take the
+    // file of this packet. UEFI must not see option 43: see `ComeAgain`.
     if asker.firmware == Firmware::Bios {
         answer
             .options
@@ -280,10 +290,11 @@ pub fn answer(
     Some(answer)
 }
 
-/// Puts file and server into a lease of our own, where the plain fields say it all as with any DHCP server that boots.
+/// Adds file and server to a lease of this service. The plain fields carry both, as with any DHCP
+/// server that boots machines.
 pub fn into_lease(lease: &mut Packet, asker: &Asker, decision: &Decision, server: &Server) {
     if boot_fields(lease, decision, server).is_some() && asker.firmware == Firmware::UefiHttp {
-        // HTTP Boot takes nothing from a server that does not say so (UEFI 2.10 section 24.7.3.1).
+        // HTTP Boot ignores servers whose answer lacks this class (UEFI 2.10 section 24.7.3.1).
         lease.options.set(code::CLASS, b"HTTPClient");
     }
 }
@@ -297,8 +308,8 @@ fn boot_fields(packet: &mut Packet, decision: &Decision, server: &Server) -> Opt
             packet.set_server_name(&server.address.to_string());
             packet.set_boot_file(name);
         }
-        // A whole URL names its server. Yet without a next server too iPXE takes a proxy's offer for one without a file, and asks on (measured with
-        // Debian 12's: nothing to boot).
+        // A whole URL names its server. Yet without a next server iPXE takes a proxy's offer for
+        // one without a file, and goes on asking (measured with Debian 12's: "nothing to boot").
         Decision::Url { url, .. } => {
             packet.siaddr = server.address;
             packet.set_boot_file(url);
@@ -307,8 +318,9 @@ fn boot_fields(packet: &mut Packet, decision: &Decision, server: &Server) -> Opt
     Some(())
 }
 
-/// Where an answer goes (RFC 2131 section 4.1). To those without an address by broadcast to 255.255.255.255, never to the subnet's broadcast address, which a
-/// client without a mask does not know (pypxe/PyPXE#190).
+/// The address and port an answer goes to (RFC 2131 section 4.1). Clients without an address are
+/// answered by broadcast to 255.255.255.255, never to the subnet's broadcast address: a client
+/// without a mask does not know it (pypxe/PyPXE#190).
 pub fn destination(
     question: &Packet,
     from: SocketAddrV4,
@@ -321,7 +333,8 @@ pub fn destination(
     if door == Door::Pxe && !from.ip().is_unspecified() {
         return from;
     }
-    // A client that asks on the PXE port before it has an address is not reached at the port it came from.
+    // A client that asks on the PXE port before it has an address cannot be reached at the port it
+    // used.
     let address = match question.ciaddr {
         none if none.is_unspecified() || question.broadcast => Ipv4Addr::BROADCAST,
         address => address,

@@ -1,13 +1,15 @@
-//! Addresses for an isolated switch: who has which, and for how long.
+//! Addresses for an isolated switch: which client has which, and until when.
 //!
 //! ```text
 //! DISCOVER -> OFFER (held 30 s) -> REQUEST -> ACK (an hour) -> renewed, released, or over
 //!                                     +-> NAK: not ours, not theirs, or somebody else answers there
 //! ```
 //!
-//! Owns: the table and its rules (RFC 2131 section 4.3). Pure: time is the date in seconds, as an argument, because a lease outlives the process. What always
-//! holds: an address has one client at most; the table is no longer than the range; nobody's lease is given to another before its time is over; no entry ends later
-//! than a full term from now, so a clock that was wrong once (2099, and right again) locks no address.
+//! Owns: the table and its rules (RFC 2131 section 4.3). Pure: time is an argument, the date in
+//! seconds, because a lease outlives the process. Always holds: an address has one client at most;
+//! the table is no longer than the range; no lease is given to another client before its time is
+//! over; no entry ends later than a full term from now, so a clock that was wrong once (2099, and
+//! right again) locks no address.
 
 use crate::dhcp::{MessageType, Op, Packet, code};
 use facts::Mac;
@@ -16,25 +18,25 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// How long a lease is good for.
+/// Term of a lease, in seconds.
 const LEASE_S: u64 = 3600;
-/// How long an offer is held for its client.
+/// Time an offer is held for its client, in seconds.
 const OFFER_S: u64 = 30;
-/// How long an address rests that somebody else was found on.
+/// Time an address is not given out after somebody else was found to use it, in seconds.
 const CONFLICT_S: u64 = 600;
-/// Most addresses of a range: a switch's worth many times over, and a bound for the table.
+/// Most addresses a range may have. Bounds the table at many times the ports of a switch.
 pub const MAX_ADDRESSES: u32 = 4096;
-/// Longest client identifier that is kept.
+/// Longest client identifier (option 61) that is used, in bytes.
 const MAX_CLIENT_ID: usize = 64;
 
-/// Addresses from the first to the last. Written `10.0.0.100-10.0.0.200`.
+/// A range of addresses, both ends included. Written `10.0.0.100-10.0.0.200`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Range {
     first: Ipv4Addr,
     last: Ipv4Addr,
 }
 
-/// Why text is no range.
+/// The reason a text is no range.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{text:?} is no range of addresses: {why}")]
 pub struct BadRange {
@@ -43,17 +45,17 @@ pub struct BadRange {
 }
 
 impl Range {
-    /// Addresses in it.
+    /// Every address of the range, ascending.
     pub fn addresses(self) -> impl Iterator<Item = Ipv4Addr> {
         (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
     }
 
-    /// Whether it has this one.
+    /// True when the range includes `address`.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }
 
-    /// Both ends.
+    /// The first and the last address.
     pub fn ends(self) -> (Ipv4Addr, Ipv4Addr) {
         (self.first, self.last)
     }
@@ -86,12 +88,12 @@ impl FromStr for Range {
     }
 }
 
-/// Network the addresses are in.
+/// The network that the range belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Network {
     /// This server's address.
     pub server: Ipv4Addr,
-    /// Length of the prefix.
+    /// Length of the network prefix, in bits.
     pub prefix: u8,
 }
 
@@ -105,7 +107,7 @@ impl Network {
         Ipv4Addr::from_bits(self.server.to_bits() | !self.mask().to_bits())
     }
 
-    /// Whether an address is on this network and may belong to a machine.
+    /// True when the address is on this network and may belong to a machine.
     pub fn is_host(self, address: Ipv4Addr) -> bool {
         let mask = self.mask().to_bits();
         let network = self.server.to_bits() & mask;
@@ -115,15 +117,15 @@ impl Network {
     }
 }
 
-/// Who has an address.
+/// The state of one address. Times are dates in seconds.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 enum Holder {
-    /// Offered, not taken yet.
+    /// Offered to a client that has not taken it yet.
     Offered { client: String, until: u64 },
-    /// Leased.
+    /// Leased to a client.
     Leased { client: String, until: u64 },
-    /// In use by somebody who did not ask here.
+    /// In use by a machine that did not get it from here.
     Conflict { until: u64 },
 }
 
@@ -136,7 +138,7 @@ impl Holder {
         }
     }
 
-    /// Ends no later than a full term that begins now.
+    /// Limits the end to a full term from now.
     fn shorten(&mut self, now: u64) {
         let (until, term) = match self {
             Self::Offered { until, .. } => (until, OFFER_S),
@@ -154,30 +156,32 @@ impl Holder {
     }
 }
 
-/// What a question comes to.
+/// The result of a question.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// Nothing to say.
+    /// The question needs no answer.
     Silent,
-    /// This answer.
+    /// The answer to send.
     Answer(Packet),
-    /// Nothing to say, because no address is left.
+    /// No answer, because no address is free.
     Full,
 }
 
-/// The table.
+/// The table of leases.
 #[derive(Clone, Debug)]
 pub struct Leases {
     range: Range,
     network: Network,
     table: BTreeMap<Ipv4Addr, Holder>,
     changed: bool,
-    /// The date of the last question. An earlier date means that the clock was set back, or was wrong before a restart.
+    /// The date of the last question. An earlier date means that the clock was set back, or was
+    /// wrong before a restart.
     latest: u64,
 }
 
 impl Leases {
-    /// An empty table, or the one that [`Leases::to_json`] wrote: what does not fit the range any more is left out, and so is text that is none.
+    /// An empty table, or the one [`Leases::to_json`] wrote. Entries outside the range are left
+    /// out; text that is not such a table gives an empty one.
     pub fn new(range: Range, network: Network, kept: Option<&str>) -> Self {
         let table: BTreeMap<Ipv4Addr, Holder> = kept
             .and_then(|text| serde_json::from_str(text).ok())
@@ -197,7 +201,8 @@ impl Leases {
         }
     }
 
-    /// Called with each date before it is compared with what is in the table.
+    /// Shortens entries when the clock went back. Called with each date before it is compared with
+    /// the table.
     fn follow_clock(&mut self, now: u64) {
         if now < self.latest {
             for holder in self.table.values_mut() {
@@ -207,26 +212,28 @@ impl Leases {
         self.latest = now;
     }
 
-    /// The table as text when leases have changed since it was asked last. To be kept before the answer is sent: then no restart hands an address out twice.
+    /// Returns the table as text if leases have changed since the last call. The caller stores it
+    /// before it sends the answer; then no restart hands an address out twice.
     pub fn take_changed(&mut self) -> Option<String> {
         std::mem::take(&mut self.changed).then(|| self.to_json())
     }
 
-    /// The table as text.
+    /// The table as JSON text.
     pub fn to_json(&self) -> String {
-        // A map of addresses to plain values always has a text.
+        // A map of addresses to plain values can always be written.
         serde_json::to_string(&self.table).unwrap_or_default()
     }
 
-    /// Leases that are good now.
+    /// Number of leases that have not expired at `now`.
     pub fn held(&self, now: u64) -> usize {
         let good =
             |holder: &&Holder| matches!(holder, Holder::Leased { until, .. } if *until > now);
         self.table.values().filter(good).count()
     }
 
-    /// The answer to a client's question at `now` (seconds, any origin that survives restarts). `taken` says whether another card than the client's answers at an
-    /// address: asked once for each that is about to be given.
+    /// Answers a client's question at `now` (seconds, from any origin that survives restarts).
+    /// `taken` says whether another card than the client's answers at an address; it is called once
+    /// for each address about to be given.
     pub fn handle(
         &mut self,
         question: &Packet,
@@ -280,7 +287,7 @@ impl Leases {
         now: u64,
         taken: impl Fn(Ipv4Addr, Mac) -> bool,
     ) -> Outcome {
-        // Bounded by the range: each round either answers or takes one address out of it for a while.
+        // Bounded by the range: each round either answers or marks one address as in conflict.
         for _ in 0..MAX_ADDRESSES {
             let Some(address) = self.choose(client, asked, now) else {
                 return Outcome::Full;
@@ -289,7 +296,7 @@ impl Leases {
                 self.conflict(address, now);
                 continue;
             }
-            // A client that asks again keeps what it has leased.
+            // A client that asks again keeps its lease.
             if !matches!(self.table.get(&address), Some(Holder::Leased { until, .. }) if *until > now)
             {
                 let holder = Holder::Offered {
@@ -303,7 +310,8 @@ impl Leases {
         Outcome::Full
     }
 
-    /// The address it has or had, the one it wants, one nobody ever had, and then the one that has been free the longest.
+    /// Chooses an address: the client's own or former one, else the one it asked for, else one
+    /// never given out, else the one that has been free the longest.
     fn choose(&self, client: &str, asked: Option<Ipv4Addr>, now: u64) -> Option<Ipv4Addr> {
         let own = self
             .table
@@ -348,13 +356,14 @@ impl Leases {
         taken: impl Fn(Ipv4Addr, Mac) -> bool,
     ) -> Outcome {
         if to_us == Some(false) {
-            // It took another server's offer: ours is free again.
+            // The client took another server's offer: this one is free again.
             self.table.retain(
                 |_, holder| !matches!(holder, Holder::Offered { client: own, .. } if own == client),
             );
             return Outcome::Silent;
         }
-        // Taking an offer or coming back after a restart names the address in option 50, renewing in `ciaddr`.
+        // Option 50 names the address when a client takes an offer or comes back after a restart;
+        // `ciaddr` names it in a renewal.
         let Some(address) = asked.or_else(|| Some(question.ciaddr).filter(|a| !a.is_unspecified()))
         else {
             return Outcome::Silent;
@@ -366,7 +375,7 @@ impl Leases {
             .table
             .get(&address)
             .is_some_and(|holder| holder.client() == Some(client));
-        // After a restart without its table, an address that is free may be the client's: it is given back to it.
+        // After a restart without the table, a free address may be the client's: it is confirmed.
         let free = self
             .table
             .get(&address)
@@ -374,12 +383,12 @@ impl Leases {
         if !ours || !(own || free) {
             return Outcome::Answer(self.refuse(question, "this address is not yours here"));
         }
-        // Whoever renews answers at the address itself.
+        // A client that renews answers at the address itself.
         if question.ciaddr.is_unspecified() && taken(address, question.mac) {
             self.conflict(address, now);
             return Outcome::Answer(self.refuse(question, "another machine has this address"));
         }
-        // One address a client: an earlier one is free.
+        // A client has one address: any other of its entries is freed.
         self.table
             .retain(|other, holder| *other == address || holder.client() != Some(client));
         let holder = Holder::Leased {
@@ -418,7 +427,8 @@ impl Leases {
         answer
     }
 
-    /// The network. No router and no name server: there is none on an isolated switch.
+    /// Adds mask and times of the network. No router and no name server: an isolated switch has
+    /// none.
     fn describe(&self, answer: &mut Packet) {
         answer
             .options
@@ -431,13 +441,15 @@ impl Leases {
     fn refuse(&self, question: &Packet, why: &str) -> Packet {
         let mut answer = question.answer(MessageType::Nak, self.network.server);
         answer.options.set(code::MESSAGE, why.as_bytes());
-        // It may use no address from now on, so it is told by broadcast (RFC 2131 section 4.3.2).
+        // The client may use no address from now on, so the answer is broadcast (RFC 2131 section
+        // 4.3.2).
         answer.broadcast = true;
         answer
     }
 }
 
-/// The client: its identifier where it says one that is not its card's, else its card. A machine whose ROM says nothing and whose system says its card again is one.
+/// The key of a client: its card, or its identifier if that differs from the card. A ROM that sends
+/// no identifier and a system that sends its card as one are the same client.
 fn client_of(question: &Packet) -> String {
     match question.options.get(code::CLIENT_ID) {
         Some([1, mac @ ..]) if mac == question.mac.0 => question.mac.to_string(),

@@ -1,8 +1,8 @@
-//! Network boot: any PC to a running agent, and back to its own disk.
+//! Network boot: brings a PC to a running agent, or back to its own disk.
 //!
-//! | module | what it is | pure |
+//! | module | content | pure |
 //! |---|---|---|
-//! | [`machine`] | who boots, how far it came, what it is to do; the policy that is asked | yes |
+//! | [`machine`] | a machine, its progress and its verdict; the policy that decides | yes |
 //! | [`decide`] | which machine gets what, with every quirk of firmware | yes |
 //! | [`dhcp`] | DHCP packets as values, for a server and for a client | yes |
 //! | [`lease`] | addresses for an isolated switch | yes |
@@ -12,7 +12,8 @@
 //! | [`bundle`] | the pre-OS: Debian packages to a kernel and an initramfs | reads packages, writes its cache |
 //! | [`export`] | a folder for somebody else's PXE server, an ISO | writes files |
 //!
-//! What always holds: nothing redistributable is part of this crate; a file that was not offered is never served.
+//! Always holds: no software of others is part of this crate; a file that was not offered is never
+//! served.
 
 #[cfg(feature = "service")]
 pub mod bundle;

@@ -1,6 +1,7 @@
-//! A machine that boots, how far it came, and what it is to do.
+//! A machine that boots, the stage it has reached, and the verdict on it.
 //!
-//! Owns: the words of the contract in `docs/network-boot.md`. Which machine gets what is decided by whoever implements [`Policy`]: this crate only asks.
+//! Owns: the words of the contract in `docs/network-boot.md`. Decides nothing: the implementation
+//! of [`Policy`] does.
 
 use facts::{Mac, Uuid};
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,12 @@ use std::net::Ipv4Addr;
 /// Longest detail of a report, in characters.
 const MAX_DETAIL: usize = 200;
 
-/// Who boots.
+/// The identity of a machine that boots.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Machine {
-    /// The card that boots.
+    /// MAC address of the card that boots.
     pub mac: Mac,
-    /// The machine it is in, where its firmware says.
+    /// UUID of the machine, if its firmware reports one.
     pub uuid: Option<Uuid>,
 }
 
@@ -25,13 +26,13 @@ impl fmt::Display for Machine {
     }
 }
 
-/// How far a boot came.
+/// The stage a boot has reached.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// By DHCP.
+    /// Asked by DHCP.
     Asked,
-    /// Has its first file.
+    /// Has its first file, the loader.
     Loader,
     /// Has its script.
     Script,
@@ -45,14 +46,14 @@ pub enum Stage {
     Joined,
     /// Was sent to its own disk.
     Local,
-    /// Was not answered.
+    /// Got no answer.
     Ignored,
-    /// Cannot be served; the detail says why.
+    /// Cannot be served; the report's detail says why.
     Unusable,
 }
 
 impl Stage {
-    /// The word of the contract.
+    /// The word used in the contract.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",
@@ -75,25 +76,25 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What happened to a machine.
+/// An event in a machine's boot.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Report {
-    /// Who.
+    /// The machine.
     pub machine: Machine,
-    /// How far it came; absent when only `error` is new.
+    /// The stage reached; `None` when only the error is new.
     pub stage: Option<Stage>,
-    /// Its firmware, where the packet tells.
+    /// Firmware and architecture, if the packet tells.
     pub firmware: Option<String>,
-    /// Its address, where known.
+    /// Its IPv4 address, if known.
     pub address: Option<Ipv4Addr>,
-    /// More about it: the file, the reason, what the pre-OS said.
+    /// More about the event: the file, the reason, the message of the pre-OS.
     pub detail: Option<String>,
-    /// Something went wrong: the detail says what.
+    /// True when something went wrong; the detail says what.
     pub failed: bool,
 }
 
 impl Report {
-    /// A machine came this far.
+    /// A report that the machine has reached `stage`.
     pub fn new(machine: Machine, stage: Stage) -> Self {
         Self {
             machine,
@@ -105,7 +106,7 @@ impl Report {
         }
     }
 
-    /// Something went wrong on the way.
+    /// A report that something went wrong.
     pub fn failure(machine: Machine, what: &str) -> Self {
         Self {
             stage: None,
@@ -114,14 +115,15 @@ impl Report {
         }
     }
 
-    /// With more about it: bounded, and without control characters, because some of it comes from the wire and all of it reaches terminals.
+    /// Adds a detail, shortened and without control characters: part of it comes from the network
+    /// and all of it reaches terminals.
     #[must_use]
     pub fn detail(mut self, text: &str) -> Self {
         self.detail = Some(clean(text));
         self
     }
 
-    /// With its address.
+    /// Adds the machine's address, unless it is unspecified.
     #[must_use]
     pub fn at(mut self, address: Ipv4Addr) -> Self {
         self.address = (!address.is_unspecified()).then_some(address);
@@ -129,7 +131,7 @@ impl Report {
     }
 }
 
-/// Text from outside as one short line.
+/// Shortens text from outside to one line without control characters.
 pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -137,7 +139,7 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
-/// What a machine is to do.
+/// The decision of the policy about a machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// Run the agent.
@@ -148,27 +150,29 @@ pub enum Verdict {
     Ignore,
 }
 
-/// Words of the kernel's command line that are the console's to say.
+/// The words of the kernel's command line that the console sets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Words {
     /// `diskcast.console`: `ADDR:PORT`.
     pub console: Option<String>,
     /// `diskcast.pin`: 64 hex digits.
     pub pin: Option<String>,
-    /// `diskcast.second`, when it is not the usual one.
+    /// `diskcast.second`, when it is not the default.
     pub second: Option<String>,
-    /// Further words, as they are.
+    /// Further words, unchanged.
     pub extra: String,
 }
 
-/// Which machine gets what, and who hears how it goes. Called for every packet, from the service's own tasks: answers at once, and never waits.
+/// Decides which machine gets what, and receives reports. The service calls it for every packet
+/// from its own tasks, so an implementation returns at once and never waits.
 pub trait Policy: Send + Sync + 'static {
-    /// What this machine is to do now.
+    /// The current verdict on a machine.
     fn verdict(&self, machine: &Machine) -> Verdict;
-    /// What its kernel is told.
+    /// The words for the kernel's command line of a machine.
     fn words(&self, machine: &Machine) -> Words;
-    /// Something happened to a machine.
+    /// Receives an event of a machine's boot.
     fn report(&self, report: Report);
-    /// A machine took an address from this DHCP server, which is not this service.
+    /// Receives the address of a DHCP server other than this service, seen when a machine took a
+    /// lease from it.
     fn server_seen(&self, server: Ipv4Addr);
 }

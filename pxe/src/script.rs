@@ -1,17 +1,19 @@
-//! Scripts of iPXE and GRUB, for one machine each.
+//! Scripts of iPXE and GRUB, each made for one machine.
 //!
-//! Owns: their text, and the kernel's command line as `docs/network-boot.md` has it. Pure. What always holds: nothing that came from the wire stands in a
-//! script except addresses and UUIDs that were parsed and written again, so no machine can put words into another's mouth.
+//! Owns: their text, and the kernel's command line as described in `docs/network-boot.md`. Pure.
+//! Always holds: from the network, a script contains only addresses and UUIDs that were parsed and
+//! formatted again, so no machine can put words into another's script.
 
 use crate::machine::{Machine, Verdict, Words};
 use facts::Mac;
 use std::net::Ipv4Addr;
 
-/// Screens of the kernel: the graphical one and the first serial line.
+/// Consoles of the kernel: the screen and the first serial port.
 const SCREENS: &str = "console=tty0 console=ttyS0,115200";
 
-/// Loaders that systems leave on the disk's EFI partition, in the order they are tried: whole systems before the fallback, which an installation medium has too.
-/// GRUB's own are tried before the shims: another vendor's shim inside this one is refused by some firmware.
+/// Loaders that systems leave on the disk's EFI partition, in the order they are tried: installed
+/// systems before the fallback path, which an installation medium has too. GRUB's own loaders are
+/// tried before the shims, because some firmware refuses another vendor's shim inside this one.
 const DISK_LOADERS: [&str; 14] = [
     "/EFI/Microsoft/Boot/bootmgfw.efi",
     "/EFI/debian/grubx64.efi",
@@ -29,10 +31,10 @@ const DISK_LOADERS: [&str; 14] = [
     "/EFI/BOOT/BOOTX64.EFI",
 ];
 
-/// Where this service is.
+/// The address of this service.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
-    /// Its address.
+    /// Its IPv4 address.
     pub address: Ipv4Addr,
     /// Its HTTP port.
     pub http_port: u16,
@@ -44,7 +46,7 @@ impl Service {
     }
 }
 
-/// The kernel's command line.
+/// Builds the kernel's command line.
 pub fn command_line(service: Service, machine: &Machine, words: &Words) -> String {
     let mut line = format!("BOOTIF=01-{}", machine.mac.to_string().replace(':', "-"));
     let mut put = |name: &str, value: &Option<String>| {
@@ -66,16 +68,17 @@ pub fn command_line(service: Service, machine: &Machine, words: &Words) -> Strin
     line
 }
 
-/// What a machine's iPXE runs.
+/// Builds the script that a machine's iPXE runs.
 ///
-/// A file that does not come is asked for again by a person or at the next start, never by the script: a loop that nobody sees is worse than a stop.
+/// The script never fetches a missing file again by itself: a loop that nobody sees is worse than a
+/// stop. The next start, or a person, tries again.
 pub fn ipxe(service: Service, machine: &Machine, verdict: Verdict, words: &Words) -> String {
     if verdict != Verdict::Agent {
         return IPXE_LOCAL.to_owned();
     }
     let url = service.url();
     let line = command_line(service, machine, words);
-    // UEFI finds the initramfs by its name on the command line, BIOS takes it as it is.
+    // UEFI finds the initramfs by its name on the command line; BIOS loads it directly.
     format!(
         "#!ipxe
 echo diskcast: loading the agent from {url}
@@ -91,14 +94,17 @@ exit 1
     )
 }
 
-/// BIOS: the first disk is started from here. UEFI: a failed boot option makes the firmware go on with the next, where success makes some open their menu.
+/// Script that starts the machine's own disk. BIOS starts the first disk from here. Under UEFI the
+/// script ends with an error, because then the firmware goes on with the next boot option; after a
+/// success some firmware opens its menu.
 const IPXE_LOCAL: &str = "#!ipxe
 echo diskcast: nothing to do here, starting this machine's own disk
 iseq ${platform} efi && exit 1 ||
 sanboot --no-describe --drive 0x80 || exit 1
 ";
 
-/// What newer versions of iPXE (2021 and later) look for on the TFTP server before anything else. They are spared the wait for IPv6, which takes 13 to 16 s where
+/// Builds `autoexec.ipxe`, the file that newer versions of iPXE (2021 and later) look for on the
+/// TFTP server before anything else. It saves them the wait for IPv6, which takes 13 to 16 s where
 /// no router announces itself.
 pub fn autoexec(service: Service) -> String {
     let url = service.url();
@@ -111,24 +117,27 @@ chain {url}/boot.ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}&arch=${{arch}} || 
     )
 }
 
-/// What GRUB reads first: it sends itself to the file of the card it booted from, because TFTP says nothing about who asks.
+/// Builds `grub.cfg`, the file GRUB reads first. It sends GRUB to the file of the card it booted
+/// from, because a TFTP request does not say which machine asks.
 pub fn grub_finder() -> String {
     "configfile /grub/grub.cfg-01-$net_default_mac\n".to_owned()
 }
 
-/// The machine a GRUB asks for: `grub/grub.cfg-01-MAC` with colons (ours) or hyphens (GRUB's own search).
+/// Parses the card from the file name a GRUB requests: `grub/grub.cfg-01-MAC`, with colons (our
+/// form) or hyphens (GRUB's own search).
 pub fn grub_asker(name: &str) -> Option<Mac> {
     let mac = name.strip_prefix("grub/grub.cfg-01-")?;
     mac.parse().ok().filter(|mac: &Mac| mac.is_card())
 }
 
-/// What a machine's GRUB runs. Everything comes by TFTP: the signed GRUB has no HTTP.
+/// Builds the script that a machine's GRUB runs. Everything comes by TFTP: the signed GRUB has no
+/// HTTP.
 pub fn grub(service: Service, machine: &Machine, verdict: Verdict, words: &Words) -> String {
     if verdict != Verdict::Agent {
         return grub_local();
     }
     let line = command_line(service, machine, words);
-    // Without a menu entry nothing starts by itself: `boot` says so.
+    // Without a menu entry GRUB starts nothing by itself, so the script says `boot`.
     format!(
         "set timeout=0
 echo 'diskcast: loading the agent'

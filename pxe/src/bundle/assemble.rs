@@ -1,4 +1,4 @@
-//! The pre-OS put together, and the cache of those made before.
+//! Builds the pre-OS, and keeps a cache of those built before.
 
 use super::PackageSource;
 use super::deb::{Kind, hex, invalid};
@@ -19,72 +19,72 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Goes up when the same inputs give another result.
+/// Version of the result: raised when the same inputs give another result.
 const FORMAT: u32 = 1;
-/// Level of compression. Level 19 saves a fifth and takes ninety times as long.
+/// Level of zstd compression. Level 19 saves a fifth and takes ninety times as long.
 const LEVEL: i32 = 3;
-/// Largest kernel image and largest agent taken, bytes.
+/// Largest kernel image and largest agent that are read, in bytes.
 const LARGEST: u64 = 256 << 20;
-/// Names of what a bundle's folder holds.
+/// Names of the files in a bundle's folder.
 const KERNEL: &str = "vmlinuz";
 const INITRAMFS: &str = "initrd.img";
 const SOURCES: &str = "SOURCES.txt";
 const FACTS: &str = "bundle.json";
 
-/// What is to be made.
+/// Options of a pre-OS.
 #[derive(Clone, Debug)]
 pub struct BundleOptions {
-    /// Which drivers.
+    /// The set of drivers.
     pub profile: Profile,
-    /// The agent: a program for x86-64, static or not.
+    /// Path of the agent: a program for x86-64, static or not.
     pub agent: PathBuf,
-    /// A shell comes along, for `diskcast.shell`.
+    /// True to include a shell, for `diskcast.shell`.
     pub shell: bool,
-    /// Where packages come from.
+    /// The source of packages.
     pub source: PackageSource,
-    /// Folder for packages and bundles; made when it is not there.
+    /// Folder for packages and bundles; made if it does not exist.
     pub cache: PathBuf,
 }
 
 /// A kernel and an initramfs on disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Bundle {
-    /// Folder of the three files. It belongs to the cache: copy from it, change nothing.
+    /// Folder of the three files. It belongs to the cache: callers copy from it and change nothing.
     pub folder: PathBuf,
-    /// Which drivers.
+    /// Word of the profile, the set of drivers.
     pub profile: String,
     /// `uname -r` of the kernel.
     pub kernel_version: String,
-    /// Length of the kernel, bytes.
+    /// Length of the kernel, in bytes.
     pub kernel_bytes: u64,
-    /// Length of the initramfs, bytes.
+    /// Length of the initramfs, in bytes.
     pub initramfs_bytes: u64,
-    /// And before compression.
+    /// Length of the initramfs before compression, in bytes.
     pub plain_bytes: u64,
-    /// Kernel modules in it.
+    /// Number of kernel modules in it.
     pub modules: usize,
-    /// Firmware files in it.
+    /// Number of firmware files in it.
     pub firmware: usize,
-    /// Firmware that a module in it may ask for and no package had: file to module.
+    /// Firmware that a module in it may load and no package had: file to module.
     pub firmware_absent: BTreeMap<String, String>,
-    /// The agent needs no libraries.
+    /// True when the agent needs no libraries.
     pub static_agent: bool,
-    /// Packages something was taken from.
+    /// Packages that files were taken from.
     pub packages: Vec<PackageUsed>,
 }
 
 impl Bundle {
-    /// The kernel.
+    /// Path of the kernel.
     pub fn kernel(&self) -> PathBuf {
         self.folder.join(KERNEL)
     }
 
-    /// The initramfs.
+    /// Path of the initramfs.
     pub fn initramfs(&self) -> PathBuf {
         self.folder.join(INITRAMFS)
     }
 
-    /// Remarks for people: what is not in it.
+    /// Notes for people about missing parts.
     pub fn notes(&self) -> Vec<String> {
         if self.firmware_absent.is_empty() {
             return Vec::new();
@@ -102,7 +102,7 @@ impl Bundle {
 }
 
 impl BundleOptions {
-    /// Packages this needs.
+    /// The packages that a bundle needs.
     pub(crate) fn wanted(&self) -> Vec<Wanted> {
         let tools = self.profile.tools(self.shell);
         let firmware = self.profile.firmware_packages().iter();
@@ -118,17 +118,18 @@ impl BundleOptions {
     }
 }
 
-/// Makes the pre-OS, or finds it in the cache: the same packages, agent and profile are made once.
+/// Builds the pre-OS, or finds it in the cache: for the same packages, agent and profile it is
+/// built once.
 ///
 /// # Errors
-/// [`BundleError`], each saying what to try.
+/// [`BundleError`], with a hint for the next step where there is one.
 pub fn bundle(options: &BundleOptions, report: &mut Report<'_>) -> Result<Bundle, BundleError> {
     let debs = options.cache.join("debs");
     let gathered = gather(&options.source, &debs, &options.wanted(), report)?;
     assemble(options, &gathered, report)
 }
 
-/// As [`bundle`], from packages that are there.
+/// Does the work of [`bundle`] with packages that are gathered already.
 pub(crate) fn assemble(
     options: &BundleOptions,
     gathered: &Gathered,
@@ -159,7 +160,7 @@ pub(crate) fn assemble(
         .map_err(at("writing", &facts_file))?;
     let partial = partial.keep();
     if let Err(error) = std::fs::rename(&partial, &folder) {
-        // Another process made the same one meanwhile, or a damaged one lies there.
+        // Another process built the same bundle meanwhile, or a damaged one is in its place.
         if cached(&folder).is_none() {
             let moved =
                 std::fs::remove_dir_all(&folder).and_then(|()| std::fs::rename(&partial, &folder));
@@ -171,7 +172,7 @@ pub(crate) fn assemble(
     Ok(bundle)
 }
 
-/// The name of a bundle in the cache: everything that decides what is in it.
+/// The name of a bundle in the cache: a hash of all inputs that its content depends on.
 fn key(options: &BundleOptions, gathered: &Gathered, agent: &[u8]) -> String {
     let mut hash = Sha256::new();
     let version = env!("CARGO_PKG_VERSION");
@@ -183,7 +184,7 @@ fn key(options: &BundleOptions, gathered: &Gathered, agent: &[u8]) -> String {
     ));
     let wanted = options.wanted();
     for (name, package) in &gathered.packages {
-        // Loaders for an export come along in the same gathering and change nothing here.
+        // Loaders for an export may be in the same gathering; they do not change the bundle.
         let ours = wanted.iter().any(|want| match want {
             Wanted::Kernel(_) => gathered.kernel.as_ref() == Some(name),
             Wanted::Programs(wanted) | Wanted::Files(wanted) | Wanted::Perhaps(wanted) => {
@@ -201,11 +202,11 @@ fn key(options: &BundleOptions, gathered: &Gathered, agent: &[u8]) -> String {
     )
 }
 
-/// The bundle in a folder of the cache, when it is whole.
+/// The bundle in a folder of the cache, if it is complete.
 fn cached(folder: &Path) -> Option<Bundle> {
     let facts = std::fs::read(folder.join(FACTS)).ok()?;
     let mut bundle: Bundle = serde_json::from_slice(&facts).ok()?;
-    // The cache may have been moved.
+    // The cache may have been moved since.
     folder.clone_into(&mut bundle.folder);
     let len = |path: PathBuf| std::fs::metadata(path).map(|facts| facts.len()).ok();
     let whole = len(bundle.kernel()) == Some(bundle.kernel_bytes)
@@ -228,7 +229,7 @@ impl Work<'_> {
     ) -> Result<Bundle, BundleError> {
         let mut spool = Spool::new(folder).map_err(at("making a file in", folder))?;
         let mut root = Root::new();
-        // The agent first: what is wrong with it is said before a minute of unpacking.
+        // The agent comes first: an error in it is reported before a minute of unpacking.
         let static_agent = needs_no_libraries(&self.options.agent, agent)?;
         root.file("init", 0o755, Content::Bytes(agent.into()));
         self.tools(agent, static_agent, &mut root, report)?;
@@ -286,7 +287,7 @@ impl Work<'_> {
         Ok(bundle)
     }
 
-    /// Programs for templates, the loader and libraries of a dynamic agent.
+    /// Adds the programs for templates, and the loader and libraries of a dynamic agent.
     fn tools(
         &mut self,
         agent: &[u8],
@@ -404,7 +405,7 @@ impl Work<'_> {
             .filter(|(name, _)| name.starts_with("firmware-"))
             .map(|(_, package)| package)
             .collect();
-        // Links lead to neighbours: the whole folder of a wanted file is looked at.
+        // Links lead to neighbours, so the whole folder of a wanted file is read.
         let folders: BTreeSet<&str> = wanted
             .keys()
             .map(|file| file.split_once('/').map_or("", |(folder, _)| folder))

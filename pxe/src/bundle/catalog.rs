@@ -1,7 +1,8 @@
-//! Where packages come from: this machine's apt, or a folder of `.deb` files.
+//! Sources of packages: this machine's apt, or a folder of `.deb` files.
 //!
-//! apt decides versions and checks signatures; we check the SHA-256 it names again when a file arrives and keep it under
-//! that name, so nothing is fetched twice. Nothing is installed and nobody has to be root.
+//! apt chooses versions and checks signatures; we check the SHA-256 it names again when a file
+//! arrives, and keep the file under that name, so nothing is downloaded twice. Nothing is installed
+//! and root is not needed.
 
 use super::control::{Stanza, compare_versions};
 use super::deb::{Deb, sha256_file};
@@ -13,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Most `.deb` files looked at in a folder.
+/// Most `.deb` files that are read in a folder.
 const MOST_DEBS: usize = 10_000;
-/// Between two looks at how far a download is.
+/// Interval between two checks of a download's progress.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Where packages come from.
+/// The source of packages.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PackageSource {
     /// `apt-get download` on this machine.
@@ -27,7 +28,7 @@ pub enum PackageSource {
     Folder(PathBuf),
 }
 
-/// Packages that can be had, and how.
+/// The packages of a source.
 pub(crate) enum Catalog {
     Apt,
     Folder {
@@ -37,7 +38,7 @@ pub(crate) enum Catalog {
 }
 
 impl Catalog {
-    /// Looks at a source. A folder's packages are all opened: the newest version of each counts.
+    /// Opens a source. For a folder, all packages are read; the newest version of each counts.
     pub(crate) fn open(source: &PackageSource) -> Result<Self, BundleError> {
         let PackageSource::Folder(folder) = source else {
             return Ok(Self::Apt);
@@ -67,7 +68,7 @@ impl Catalog {
         })
     }
 
-    /// Descriptions of packages by name; those that are not to be had are left out.
+    /// Descriptions of packages by name; packages that the source lacks are left out.
     pub(crate) fn describe(
         &self,
         names: &[String],
@@ -78,7 +79,7 @@ impl Catalog {
         match self {
             Self::Apt => {
                 let words = names.iter().map(String::as_str);
-                // Its exit code speaks of names it does not know, which is for us to judge.
+                // The exit code reports unknown names, which the caller judges.
                 let (text, _) = run(apt("apt-cache", None)
                     .args(["show", "--no-all-versions"])
                     .args(words))?;
@@ -90,7 +91,7 @@ impl Catalog {
                 });
                 let mut all = BTreeMap::new();
                 for (name, stanza) in known {
-                    // The first is the one apt would install.
+                    // The first stanza is of the version that apt would install.
                     all.entry(name).or_insert(stanza);
                 }
                 Ok(all)
@@ -102,7 +103,7 @@ impl Catalog {
         }
     }
 
-    /// The kernel package for a profile.
+    /// Name of the kernel package for a profile.
     pub(crate) fn kernel(&self, profile: Profile) -> Result<String, BundleError> {
         let meta = profile.kernel_package();
         let found = match self {
@@ -129,7 +130,7 @@ impl Catalog {
         })
     }
 
-    /// The error for packages that are not to be had.
+    /// The error for packages that the source lacks.
     pub(crate) fn missing(&self, names: Vec<String>) -> BundleError {
         let (place, hint) = match self {
             Self::Apt => (
@@ -151,7 +152,8 @@ impl Catalog {
         BundleError::NoPackage { names, place, hint }
     }
 
-    /// The packages as files, in the order of their names, with their SHA-256. `cache` keeps what apt brings.
+    /// The packages as files, in the order of their names, with their SHA-256. `cache` keeps the
+    /// files from apt.
     pub(crate) fn fetch(
         &self,
         wanted: &BTreeMap<String, Stanza>,
@@ -169,7 +171,7 @@ impl Catalog {
     }
 }
 
-/// What apt says of a package file.
+/// A package file as apt describes it.
 struct Promise {
     word: String,
     sha256: String,
@@ -232,7 +234,7 @@ fn fetch_by_apt(
         .collect()
 }
 
-/// Runs one `apt-get download` for all, telling how many bytes have arrived.
+/// Runs one `apt-get download` for all packages, and reports how many bytes have arrived.
 fn download(
     absent: &[&Promise],
     folder: &Path,
@@ -307,12 +309,13 @@ fn folder_bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-/// One of apt's programs, speaking English.
+/// A command of apt, with messages in English.
 fn apt(program: &str, folder: Option<&Path>) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C.UTF-8");
     if rustix::process::geteuid().is_root() {
-        // Its own user could not write into our folder; it would say so and go on as root anyway.
+        // apt's own user could not write into our folder; apt would print a warning and go on as
+        // root anyway.
         command.args(["-o", "APT::Sandbox::User=root"]);
     }
     if let Some(folder) = folder {

@@ -1,4 +1,4 @@
-//! The text that describes packages (deb-control(5)), and the order of versions (deb-version(7)).
+//! Descriptions of packages (deb-control(5)), and the order of versions (deb-version(7)).
 //!
 //! Pure. Never panics.
 
@@ -12,7 +12,7 @@ pub(crate) struct Stanza {
 }
 
 impl Stanza {
-    /// The stanzas of a text, parted by empty lines.
+    /// Parses the stanzas of a text, which empty lines separate.
     pub(crate) fn parse_all(text: &str) -> Vec<Self> {
         let mut all = Vec::new();
         let mut fields: BTreeMap<String, String> = BTreeMap::new();
@@ -39,12 +39,13 @@ impl Stanza {
         all
     }
 
-    /// A field, by lower-case name.
+    /// The value of a field, by lower-case name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.fields.get(name).map(String::as_str)
     }
 
-    /// The source package and its version: `Source: NAME (VERSION)`, each half as the binary package's when left out.
+    /// The source package and its version: `Source: NAME (VERSION)`. A missing half is that of the
+    /// binary package.
     pub(crate) fn source(&self) -> (String, String) {
         let package = self.get("package").unwrap_or_default();
         let version = self.get("version").unwrap_or_default();
@@ -70,7 +71,7 @@ impl Stanza {
     }
 }
 
-/// Which of two versions is newer.
+/// Compares two versions; the newer one is greater.
 pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
     fn split(version: &str) -> (u64, &str, &str) {
         let (epoch, rest) = match version.split_once(':') {
@@ -86,7 +87,7 @@ pub(crate) fn compare_versions(a: &str, b: &str) -> Ordering {
         .then_with(|| compare_part(a.2, b.2))
 }
 
-/// Text and numbers in turn; `~` sorts before the end, letters before other signs.
+/// Compares text and numbers in turn. `~` sorts before the end, letters before other characters.
 fn compare_part(a: &str, b: &str) -> Ordering {
     fn weight(byte: Option<u8>) -> i32 {
         match byte {
@@ -102,7 +103,7 @@ fn compare_part(a: &str, b: &str) -> Ordering {
         let (digits, rest) = bytes.split_at(len);
         *bytes = rest;
         let digits: Vec<u8> = digits.iter().copied().skip_while(|b| *b == b'0').collect();
-        // Longer without leading zeros is larger: no length overflows.
+        // Without leading zeros the longer number is larger; comparing text cannot overflow.
         (digits.len(), digits)
     }
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn versions_in_dpkgs_order() {
-        // Ascending, each pair checked with `dpkg --compare-versions`.
+        // Ascending; each pair was checked with `dpkg --compare-versions`.
         let order = [
             "1.0~beta1-1",
             "1.0-1",

@@ -4,9 +4,9 @@
 //! "!<arch>\n" | debian-binary | control.tar.{xz,zst,gz,} | data.tar.{xz,zst,gz,}      each with a 60-byte ar header
 //! ```
 //!
-//! The format is deb(5). Its ar is the common subset (16-byte names, no long-name table), 60 bytes of text a member,
-//! so no library is used for it. Everything is bounded before it is believed: a package is a file from outside.
-//! Never writes anything, never panics.
+//! The format is deb(5). Its ar is the common subset (16-byte names, no long-name table) with a
+//! 60-byte header for each member, so no library is used for it. A package is a file from outside:
+//! every length is checked against a bound before it is used. Never writes anything, never panics.
 
 use super::control::Stanza;
 use super::error::{BundleError, at};
@@ -19,21 +19,21 @@ use std::path::{Path, PathBuf};
 
 const AR_MAGIC: &[u8; 8] = b"!<arch>\n";
 const AR_HEADER: usize = 60;
-/// Members before the one that is looked for.
+/// Most members read before the wanted one.
 const MOST_MEMBERS: usize = 16;
-/// What the control member may unpack to, bytes: it holds small texts and scripts.
+/// Most bytes the control member may unpack to. It holds small texts and scripts.
 const LARGEST_CONTROL: u64 = 16 << 20;
-/// Memory of the xz decoder, KiB: `xz -9` needs 65 MiB.
+/// Memory limit of the xz decoder, in KiB: `xz -9` needs 65 MiB.
 const XZ_MEMORY_KIB: u32 = 192 << 10;
-/// Window of the zstd decoder, log2 bytes: `zstd -19` needs 8 MiB, `--long` 128 MiB.
+/// Largest window of the zstd decoder, log2 bytes: `zstd -19` needs 8 MiB, `--long` 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// Bounds on what a package may unpack to.
+/// Bounds on the content of a package.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// All files together, bytes.
+    /// Most bytes of all files together.
     pub unpacked_bytes: u64,
-    /// Entries.
+    /// Most entries.
     pub entries: u64,
 }
 
@@ -45,48 +45,48 @@ impl Limits {
     };
 }
 
-/// What an entry of a package is.
+/// Kind of an entry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// A file; its bytes come from [`Entry::data`].
+    /// A file; [`Entry::data`] gives its bytes.
     File,
-    /// A symbolic link and where it points, as the package says.
+    /// A symbolic link, with its target unchanged.
     Link(String),
-    /// Another name of a file that came earlier in the package.
+    /// A hard link: another name of a file earlier in the package.
     Same(String),
 }
 
-/// One file or link of a package, while it is read.
+/// One file or link of a package, valid while it is read.
 pub struct Entry<'a> {
     /// Its name: relative, without `..`, in the merged-/usr form.
     pub path: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Length, bytes.
+    /// Its length, in bytes.
     pub len_bytes: u64,
-    /// Its bytes; what is not read is passed over.
+    /// Its bytes; unread ones are skipped.
     pub data: &'a mut dyn Read,
 }
 
 /// A package on disk whose description has been read.
 #[derive(Clone, Debug)]
 pub struct Deb {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Length, bytes.
+    /// Length of the file, in bytes.
     pub len_bytes: u64,
-    /// `Package:` of its description.
+    /// Field `Package` of the description.
     pub package: String,
-    /// `Version:`.
+    /// Field `Version`.
     pub version: String,
     /// Source package and its version.
     pub source: (String, String),
-    /// The whole description.
+    /// All fields of the description.
     pub(crate) stanza: Stanza,
 }
 
 impl Deb {
-    /// Reads the description of a package.
+    /// Opens a package and reads its description.
     ///
     /// # Errors
     /// [`BundleError::Io`] when it cannot be opened, [`BundleError::Deb`] when it is no package.
@@ -114,19 +114,19 @@ impl Deb {
         })
     }
 
-    /// SHA-256 of the whole file, hex.
+    /// SHA-256 of the whole file, in hex.
     ///
     /// # Errors
-    /// [`BundleError::Io`].
+    /// [`BundleError::Io`] when the file cannot be read.
     pub fn sha256(&self) -> Result<String, BundleError> {
         sha256_file(&self.path)
     }
 
-    /// Gives every file and link to `visit`, in the order of the package.
+    /// Calls `visit` with every file and link, in the order of the package.
     ///
     /// # Errors
-    /// [`BundleError::Io`] when it cannot be opened, [`BundleError::Deb`] when it is damaged, exceeds
-    /// [`Limits::PACKAGE`], or `visit` fails.
+    /// [`BundleError::Io`] when it cannot be opened, [`BundleError::Deb`] when it is damaged,
+    /// exceeds [`Limits::PACKAGE`], or `visit` fails.
     pub fn unpack(
         &self,
         report: &mut Report<'_>,
@@ -153,11 +153,11 @@ impl Deb {
     }
 }
 
-/// Gives every file and link of the package in `deb` to `visit`. Names that leave the package's root, devices and
-/// sockets are passed over: the pre-OS has no use for them.
+/// Calls `visit` with every file and link of the package in `deb`. Names that leave the package's
+/// root, devices and sockets are skipped: the pre-OS does not need them.
 ///
 /// # Errors
-/// `InvalidData` for what is no package or exceeds `limits`; what `visit` says.
+/// `InvalidData` for bytes that are no package or exceed `limits`; any error of `visit`.
 pub fn unpack(
     deb: impl BufRead,
     limits: Limits,
@@ -204,7 +204,7 @@ pub fn unpack(
     Ok(())
 }
 
-/// SHA-256 of a file, hex.
+/// SHA-256 of a file, in hex.
 pub(crate) fn sha256_file(path: &Path) -> Result<String, BundleError> {
     let mut file = BufReader::with_capacity(1 << 18, open(path)?);
     let mut hash = Sha256::new();
@@ -219,7 +219,7 @@ pub(crate) fn sha256_file(path: &Path) -> Result<String, BundleError> {
     }
 }
 
-/// Lower-case hex.
+/// Bytes as lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -232,7 +232,7 @@ fn open(path: &Path) -> Result<std::fs::File, BundleError> {
     std::fs::File::open(path).map_err(at("opening", path))
 }
 
-/// The description of the package in `deb`.
+/// Reads the description of the package in `deb`.
 fn control(deb: impl BufRead) -> io::Result<Stanza> {
     let (name, member) = member(deb, "control.tar")?;
     let mut archive = tar::Archive::new(decompress(&name, member, LARGEST_CONTROL)?);
@@ -260,7 +260,7 @@ fn member<R: Read>(mut ar: R, prefix: &str) -> io::Result<(String, io::Take<R>)>
     for _ in 0..MOST_MEMBERS {
         let mut header = [0; AR_HEADER];
         ar.read_exact(&mut header)?;
-        // name 16, mtime 12, uid 6, gid 6, mode 8, size 10, magic 2
+        // The fields: name 16, mtime 12, uid 6, gid 6, mode 8, size 10, magic 2.
         let (name, rest) = header.split_at(16);
         let (size, end) = rest.split_at(32).1.split_at(10);
         if end != b"`\n" {
@@ -275,7 +275,7 @@ fn member<R: Read>(mut ar: R, prefix: &str) -> io::Result<(String, io::Take<R>)>
         if name.starts_with(prefix) {
             return Ok((name.to_owned(), ar.take(size)));
         }
-        // Members begin at even bytes.
+        // Members start at even offsets.
         let skip = size + size % 2;
         let passed = io::copy(&mut (&mut ar).take(skip), &mut io::sink())?;
         if passed < skip {
@@ -285,7 +285,8 @@ fn member<R: Read>(mut ar: R, prefix: &str) -> io::Result<(String, io::Take<R>)>
     Err(invalid(format!("it has no {prefix}")))
 }
 
-/// The plain bytes of a member, by the ending of its name, at most `limit` of them.
+/// A reader of a member's uncompressed bytes, at most `limit` of them. The suffix of `name` tells
+/// the compression.
 fn decompress<'a>(
     name: &str,
     member: impl BufRead + 'a,
@@ -309,7 +310,8 @@ pub(crate) fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
-/// A reader that fails, rather than ends, where there is too much: half an archive must not pass for a whole one.
+/// A reader that fails beyond a limit, rather than ends: half an archive must not pass for a whole
+/// one.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -326,7 +328,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Tells how far a package has been read.
+/// A reader that reports progress through a package.
 struct Counted<'a, 'r, R> {
     inner: R,
     done: u64,
@@ -367,7 +369,8 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(*kind);
             header.set_size(bytes.len() as u64);
-            // Written into the field itself: the builder refuses the names a hostile package would have.
+            // Written into the field directly: the builder refuses names that a hostile package
+            // would have.
             let field = &mut header.as_old_mut().name;
             field[..name.len()].copy_from_slice(name.as_bytes());
             header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
@@ -432,7 +435,7 @@ mod tests {
                     "usr/bin/twin".to_owned(),
                     Kind::Same("usr/bin/good".to_owned())
                 ),
-                // Kept as it says; whoever follows it is stopped by `path::follow`.
+                // The target is kept unchanged; `path::follow` refuses to follow it.
                 (
                     "usr/bin/link".to_owned(),
                     Kind::Link("../../../etc/shadow".to_owned())

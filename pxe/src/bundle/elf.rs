@@ -1,4 +1,4 @@
-//! What a program or library needs to run: interpreter, libraries, symbol versions.
+//! Requirements of a program or library: interpreter, libraries, symbol versions.
 //!
 //! Pure. Never panics: the `elf` crate checks every offset.
 
@@ -9,24 +9,24 @@ use elf::endian::AnyEndian;
 use std::collections::BTreeMap;
 use std::io;
 
-/// Most names taken from one file: the largest programs need some dozens.
+/// Most names taken from one file; the largest programs need some dozens.
 const MOST: usize = 4096;
 
-/// The needs of one ELF file.
+/// Requirements of one ELF file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Needs {
-    /// The loader that starts it, as the kernel reads it; absent in libraries and static programs.
+    /// Path of the loader that starts it; absent in libraries and static programs.
     pub(crate) interpreter: Option<String>,
-    /// Libraries by name.
+    /// Names of the libraries it needs.
     pub(crate) libraries: Vec<String>,
-    /// Library to the symbol versions needed from it: `libc.so.6` to `GLIBC_2.34`, ...
+    /// Library to the symbol versions it needs from it: `libc.so.6` to `GLIBC_2.34`, ...
     pub(crate) versions: BTreeMap<String, Vec<String>>,
-    /// Symbol versions it offers.
+    /// Symbol versions it provides.
     pub(crate) offers: Vec<String>,
 }
 
 impl Needs {
-    /// Of an ELF file for x86-64.
+    /// Reads the requirements of an ELF file for x86-64.
     pub(crate) fn of(bytes: &[u8]) -> io::Result<Self> {
         let bad = |error| invalid(format!("no ELF file: {error}"));
         let file = ElfBytes::<AnyEndian>::minimal_parse(bytes).map_err(bad)?;
@@ -75,7 +75,7 @@ impl Needs {
             );
             if section.sh_type == SHT_GNU_VERDEF {
                 for (_, names) in VerDefIterator::new(endian, class, count, 0, data).take(MOST) {
-                    // The first name is the version itself, the rest are those it follows.
+                    // The first name is the version itself, the others are its predecessors.
                     if let Some(name) = names.into_iter().next() {
                         self.offers
                             .push(strings.get(usize::try_from(name.vda_name)?)?.to_owned());
@@ -95,7 +95,7 @@ impl Needs {
         Ok(())
     }
 
-    /// Starts by itself: no loader, no libraries.
+    /// True when it starts without a loader and libraries.
     pub(crate) fn is_static(&self) -> bool {
         self.interpreter.is_none() && self.libraries.is_empty()
     }

@@ -1,58 +1,59 @@
-//! What can go wrong while the pre-OS or an export is made, in sentences for a technician.
+//! Errors of building the pre-OS or an export, as sentences for a technician.
 
 use std::path::{Path, PathBuf};
 
-/// A failure of assembly or export. `source()` carries the cause, [`BundleError::hint`] the next thing to try.
+/// A failure of assembly or export. `source()` returns the cause, [`BundleError::hint`] the next
+/// thing to try.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
-    /// A file or folder of this machine.
+    /// A file or folder of this machine cannot be used.
     #[error("{doing} {}", path.display())]
     Io {
-        /// What was being done: `reading`, `writing`, ...
+        /// The action: `reading`, `writing`, ...
         doing: &'static str,
-        /// The file.
+        /// The file or folder.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A package that cannot be read.
+    /// A package cannot be read.
     #[error("{} is no usable Debian package", path.display())]
     Deb {
-        /// The package.
+        /// Path of the package.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A program of this machine is needed and not there.
+    /// A program of this machine is needed and not installed.
     #[error("{program} is not installed")]
     NoProgram {
         /// The program.
         program: String,
-        /// What to do.
+        /// The next step for the technician.
         hint: String,
     },
     /// A program of this machine failed.
     #[error("{program} failed: {said}")]
     Program {
-        /// The program and its first words.
+        /// The program and its first arguments.
         program: String,
-        /// Its last words.
+        /// Its last words of output.
         said: String,
-        /// What to try.
+        /// The next step for the technician.
         hint: String,
     },
-    /// Packages that are needed and nowhere to be had.
+    /// Needed packages cannot be found.
     #[error("no package {} {place}", names.join(", "))]
     NoPackage {
-        /// The packages.
+        /// Names of the packages.
         names: Vec<String>,
-        /// Where they were looked for: `in DIR`, `known to apt`.
+        /// The place that was searched: `in DIR`, `known to apt`.
         place: String,
-        /// What to do.
+        /// The next step for the technician.
         hint: String,
     },
-    /// Something a package should hold.
+    /// A package lacks a file it should have.
     #[error("{package} has no {what}")]
     NotInPackage {
         /// The package, with its version.
@@ -60,28 +61,28 @@ pub enum BundleError {
         /// The file.
         what: String,
     },
-    /// A program that goes into the pre-OS and would not run there.
+    /// A program for the pre-OS would not run there.
     #[error("{program} would not run in the pre-OS: {what}")]
     WouldNotRun {
         /// The program.
         program: String,
-        /// Why.
+        /// The reason.
         what: String,
-        /// What to do.
+        /// The next step for the technician.
         hint: String,
     },
     /// A refusal before anything was touched.
     #[error("{message}")]
     Refused {
-        /// What and why.
+        /// The subject and the reason.
         message: String,
-        /// What to do.
+        /// The next step for the technician.
         hint: String,
     },
 }
 
 impl BundleError {
-    /// The next thing to try, where there is one.
+    /// The next thing to try, if there is one.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Io { .. } | Self::NotInPackage { .. } => None,
@@ -95,7 +96,7 @@ impl BundleError {
     }
 }
 
-/// Adds what was being done to which file.
+/// Adds the action and the file to an error.
 pub(crate) fn at(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> BundleError {
     let path = path.to_owned();
     move |source| BundleError::Io {

@@ -1,6 +1,7 @@
-//! What user-land packages hold: files in memory by clean name, links followed.
+//! Files of user-land packages: in memory, by clean name, with links followed.
 //!
-//! Always holds: all files together stay below [`MOST_BYTES`]; a link is followed at most [`MOST_LINKS`] times.
+//! Always holds: all files together stay below [`MOST_BYTES`]; a link is followed at most
+//! [`MOST_LINKS`] times.
 
 use super::deb::{Deb, Kind, invalid};
 use super::error::BundleError;
@@ -10,9 +11,9 @@ use super::spool::read_bounded;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bytes of all kept files: the tools and the C library have 20 MB.
+/// Most bytes of all kept files; the tools and the C library have 20 MB.
 const MOST_BYTES: u64 = 512 << 20;
-/// Links in a row, as the kernel has it.
+/// Most links followed in a row, the kernel's own limit.
 const MOST_LINKS: usize = 40;
 
 #[derive(Clone, Debug)]
@@ -21,17 +22,17 @@ enum Stored {
     Link(String),
 }
 
-/// Files of several packages. The first package to bring a name keeps it.
+/// Files of several packages. If two packages have the same name, the first keeps it.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     stored: BTreeMap<String, Stored>,
     len_bytes: u64,
 }
 
-/// A file that a name led to.
+/// The file that a name leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    /// Its own name, after links.
+    /// Its own name, after links were followed.
     pub(crate) path: String,
     pub(crate) bytes: Arc<[u8]>,
     /// The number given to [`Files::add`] with its package.
@@ -39,7 +40,7 @@ pub(crate) struct Found {
 }
 
 impl Files {
-    /// Takes in the files of a package whose names `keep` likes.
+    /// Adds the files of a package whose names `keep` accepts.
     pub(crate) fn add(
         &mut self,
         deb: &Deb,
@@ -55,7 +56,7 @@ impl Files {
                 Kind::Link(target) => Stored::Link(target),
                 Kind::Same(target) => match self.stored.get(&target) {
                     Some(file) => file.clone(),
-                    // Its other name was not kept; the program is not one we want either.
+                    // A hard link to a file that was not kept is not wanted either.
                     None => return Ok(()),
                 },
                 Kind::File => {
@@ -74,7 +75,7 @@ impl Files {
         })
     }
 
-    /// The file a clean name leads to, through links of files and of folders.
+    /// Finds the file that a clean name leads to, through links of files and of folders.
     pub(crate) fn find(&self, name: &str) -> Option<Found> {
         let mut name = name.to_owned();
         for _ in 0..MOST_LINKS {
@@ -103,7 +104,7 @@ impl Files {
             })
     }
 
-    /// The name with its nearest linked folder replaced by where the link leads.
+    /// The name with its nearest linked folder replaced by that link's target.
     fn through_folder(&self, name: &str) -> Option<String> {
         name.rmatch_indices('/').find_map(|(at, _)| {
             let (folder, rest) = name.split_at(at);
@@ -114,7 +115,7 @@ impl Files {
         })
     }
 
-    /// Adds a file that came from elsewhere: for tests and for the agent.
+    /// Adds a file without a package, for tests.
     #[cfg(test)]
     pub(crate) fn put(&mut self, name: &str, bytes: &[u8]) {
         let file = Stored::File {

@@ -1,4 +1,4 @@
-//! Which packages something needs, and their files on disk.
+//! Finds the packages something needs, and gets their files onto this disk.
 
 use super::catalog::{Catalog, PackageSource};
 use super::control::Stanza;
@@ -9,10 +9,10 @@ use super::progress::Report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Rounds of looking for libraries of libraries.
+/// Most rounds of the search for libraries of libraries.
 const MOST_ROUNDS: usize = 16;
 
-/// One thing that is wanted of the packages.
+/// One thing wanted from the packages.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wanted {
     /// The newest kernel for a profile.
@@ -21,30 +21,30 @@ pub enum Wanted {
     Programs(&'static str),
     /// A package alone.
     Files(&'static str),
-    /// A package alone, when it is to be had.
+    /// A package alone, if the source has it.
     Perhaps(&'static str),
 }
 
 /// A package on disk.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// It.
+    /// The package file.
     pub deb: Deb,
-    /// SHA-256 of its file, hex.
+    /// SHA-256 of the file, in hex.
     pub sha256: String,
 }
 
-/// What was gathered.
+/// The packages that were gathered.
 #[derive(Clone, Debug, Default)]
 pub struct Gathered {
     /// All packages by name.
     pub packages: BTreeMap<String, Package>,
-    /// Which of them is the kernel.
+    /// Name of the kernel package among them.
     pub kernel: Option<String>,
 }
 
 impl Gathered {
-    /// A package that was asked for.
+    /// A package by its name.
     pub(crate) fn package(&self, name: &str) -> Result<&Package, BundleError> {
         self.packages
             .get(name)
@@ -58,7 +58,7 @@ impl Gathered {
 /// Finds the packages, and fetches those that are not in `cache` yet.
 ///
 /// # Errors
-/// [`BundleError::NoPackage`] with every name that is missing; what fetching says.
+/// [`BundleError::NoPackage`] with every missing name; any error of fetching.
 pub fn gather(
     source: &PackageSource,
     cache: &Path,
@@ -101,8 +101,8 @@ pub fn gather(
     Ok(Gathered { packages, kernel })
 }
 
-/// Adds the library packages that `roots` depend on. One that is not to be had is left out: whether a library is missing
-/// is found out by name when programs are placed.
+/// Adds the library packages that `roots` depend on. A package that the source lacks is left out: a
+/// missing library is reported by name when programs are placed.
 fn add_libraries(
     catalog: &Catalog,
     found: &mut BTreeMap<String, Stanza>,
@@ -115,7 +115,7 @@ fn add_libraries(
             .iter()
             .filter_map(|name| found.get(name))
             .flat_map(Stanza::depends)
-            // The first alternative is the one Debian means.
+            // The first alternative is Debian's default.
             .filter_map(|group| group.into_iter().next())
             .filter(|name| is_library(name) && !asked.contains(name))
             .collect();

@@ -1,4 +1,4 @@
-//! The pre-OS: Debian packages to a kernel and an initramfs, without root.
+//! Builds the pre-OS: from Debian packages to a kernel and an initramfs, without root.
 //!
 //! ```text
 //! packages (apt, or a folder of .deb) --deb--> files --+-- modules, closure by .modinfo --+
@@ -6,25 +6,26 @@
 //!                                        agent --------+-- /init -------------------------+
 //! ```
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | `path` | names inside packages: cleaned, in the merged-/usr form |
 //! | `deb` | one package: ar, its compression, tar, with bounds |
-//! | `control` | the text that describes packages; versions compared |
-//! | `catalog` | where packages come from: apt, or a folder |
+//! | `control` | descriptions of packages; the order of versions |
+//! | `catalog` | sources of packages: apt, or a folder |
 //! | `gather` | which packages a bundle needs, and their files on disk |
-//! | `files` | what userland packages hold, links followed |
+//! | `files` | files of user-land packages, links followed |
 //! | `spool` | modules on disk instead of in memory |
-//! | `modinfo`, `modules` | what a module says of itself; the closure and kmod's text files |
+//! | `modinfo`, `modules` | a module's description; the closure and kmod's text files |
 //! | `profile` | which drivers and tools for which machines |
-//! | `elf` | what a program needs to run |
+//! | `elf` | requirements of a program |
 //! | `userland` | programs with their libraries |
 //! | `newc`, `root` | the archive format; the tree that goes into it |
 //! | `assemble` | all of it together, and the cache |
 //! | `sources` | `SOURCES.txt` |
 //!
-//! Owns: the cache folder it is given. Never writes a name that a package chose: what is unpacked lives in memory or
-//! in the archive. Always holds: the same packages, agent and profile give the same bytes.
+//! Owns: the cache folder it is given. Never writes to a name that a package chose: unpacked files
+//! are kept in memory or go into the archive. Always holds: the same packages, agent and profile
+//! give the same bytes.
 
 mod assemble;
 mod catalog;

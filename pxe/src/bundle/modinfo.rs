@@ -1,32 +1,33 @@
-//! What a kernel module says of itself: its `.modinfo` section, `key=value` texts ended by zero bytes.
+//! A kernel module's description of itself: its `.modinfo` section, `key=value` texts that end with
+//! zero bytes.
 //!
-//! `depends`, `softdep`, `alias` and `firmware` are all that depmod reads to make its files (kmod, `libkmod-module.c`),
-//! so no depmod is needed. Pure. Never panics.
+//! `depends`, `softdep`, `alias` and `firmware` are all that depmod reads to make its files (kmod,
+//! `libkmod-module.c`), so depmod is not needed. Pure. Never panics.
 
 use super::deb::invalid;
 use elf::ElfBytes;
 use elf::endian::AnyEndian;
 use std::io;
 
-/// One module.
+/// The description of one module.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Modinfo {
-    /// `name=`, or empty.
+    /// Its `name=`, or empty.
     pub(crate) name: String,
     /// Modules it cannot be loaded without.
     pub(crate) depends: Vec<String>,
-    /// Names or aliases that should be there before it.
+    /// Names or aliases that should be loaded before it.
     pub(crate) soft_before: Vec<String>,
-    /// And after it.
+    /// Names or aliases that should be loaded after it.
     pub(crate) soft_after: Vec<String>,
     /// Patterns of devices and features it serves.
     pub(crate) aliases: Vec<String>,
-    /// Firmware files it may ask for.
+    /// Firmware files it may load.
     pub(crate) firmware: Vec<String>,
 }
 
 impl Modinfo {
-    /// Of a module file.
+    /// Reads the description in a module file.
     pub(crate) fn of(module: &[u8]) -> io::Result<Self> {
         let bad = |error| invalid(format!("a module is no ELF file: {error}"));
         let file = ElfBytes::<AnyEndian>::minimal_parse(module).map_err(bad)?;
@@ -82,7 +83,7 @@ impl Modinfo {
     }
 }
 
-/// A module's name as the kernel has it: `crc32c-intel.ko` is `crc32c_intel`.
+/// A module's name in the kernel's form: `crc32c-intel.ko` is `crc32c_intel`.
 pub(crate) fn normal(name: &str) -> String {
     name.replace('-', "_")
 }

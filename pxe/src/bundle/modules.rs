@@ -1,11 +1,11 @@
-//! The modules of one kernel: which are wanted, what they need, and the files kmod would read.
+//! The modules of one kernel: the selection, its dependencies, and the files that kmod would read.
 //!
 //! ```text
 //! profile: folders, names --closure: depends, softdep pre--> selected --> modules.dep, modules.alias, modules.softdep
 //! ```
 //!
-//! Always holds: every name in `modules.dep` is in the selection; a cycle or an unknown name ends the walk, it never
-//! loops. Pure but for reading module files into the spool.
+//! Always holds: every name in `modules.dep` is in the selection; a cycle or an unknown name ends
+//! the walk, so it never loops. Pure, except that module files go into the spool.
 
 use super::deb::invalid;
 use super::modinfo::{Modinfo, normal};
@@ -16,9 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, Read};
 
-/// Largest module file taken, bytes: the largest of Debian's kernels has 8 MB.
+/// Largest module file that is read, in bytes; the largest of Debian's kernels has 8 MB.
 const LARGEST: u64 = 128 << 20;
-/// An alias that names a processor feature. Modules behind it refuse to load on other processors.
+/// Prefix of an alias that names a processor feature. Modules with one refuse to load on other
+/// processors.
 const CPU_ALIAS: &str = "cpu:";
 
 /// One module of the kernel package.
@@ -26,7 +27,7 @@ const CPU_ALIAS: &str = "cpu:";
 pub(crate) struct Module {
     /// Path below `lib/modules/VERSION`, not compressed: `kernel/fs/ext4/ext4.ko`.
     pub(crate) path: String,
-    /// Its bytes.
+    /// Its bytes in the spool.
     pub(crate) place: Place,
     pub(crate) info: Modinfo,
 }
@@ -37,7 +38,7 @@ pub(crate) struct Modules {
     all: BTreeMap<String, Module>,
 }
 
-/// The wanted modules of a kernel.
+/// The selected modules of a kernel.
 #[derive(Debug)]
 pub(crate) struct Selection<'m> {
     modules: &'m Modules,
@@ -45,7 +46,7 @@ pub(crate) struct Selection<'m> {
 }
 
 impl Modules {
-    /// Takes in a module: `path` below `lib/modules/VERSION`, perhaps compressed.
+    /// Adds a module: `path` below `lib/modules/VERSION`, perhaps compressed.
     pub(crate) fn add(
         &mut self,
         path: &str,
@@ -66,7 +67,7 @@ impl Modules {
         self.all.is_empty()
     }
 
-    /// What a profile wants, with all it needs.
+    /// Selects the modules of a profile, with all they depend on.
     pub(crate) fn select(&self, profile: Profile) -> Selection<'_> {
         let by_alias = self.plain_aliases();
         let mut names = BTreeSet::new();
@@ -101,7 +102,7 @@ impl Modules {
         }
     }
 
-    /// Aliases that are plain words, as soft dependencies use them: `crypto-crc32c`.
+    /// Aliases that are plain words, the form soft dependencies use: `crypto-crc32c`.
     fn plain_aliases(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut by_alias: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, module) in &self.all {
@@ -123,11 +124,13 @@ impl<'m> Selection<'m> {
             .filter_map(|name| self.modules.all.get(*name))
     }
 
-    /// `kernel/a.ko: kernel/b.ko kernel/c.ko`: all it needs, to be loaded from the last to the first.
+    /// The text of `modules.dep`: `kernel/a.ko: kernel/b.ko kernel/c.ko`, all that a module needs,
+    /// to be loaded from the last to the first.
     ///
-    /// Soft dependencies "before" stand among them, though depmod keeps them apart: r8169 fails without `realtek`, ext4
-    /// without a crc32c, and there is no modprobe in the pre-OS that would be asked by the kernel. Only those bound
-    /// to a processor feature are left to coldplug, because they may refuse to load.
+    /// Soft dependencies "before" are included, though depmod keeps them apart: r8169 fails without
+    /// `realtek`, ext4 without a crc32c, and the pre-OS has no modprobe that the kernel could call.
+    /// Only those bound to a processor feature are left to coldplug, because they may refuse to
+    /// load.
     pub(crate) fn dep_text(&self) -> String {
         let by_alias = self.modules.plain_aliases();
         let mut text = String::new();
@@ -144,8 +147,9 @@ impl<'m> Selection<'m> {
         text
     }
 
-    /// Appends what `info` needs to `order`, each after its own needs. Every name is entered once, so it ends; the depth
-    /// is that of the module graph (10 in real kernels), bounded by a kernel's own symbol resolution.
+    /// Appends all that `info` needs to `order`, each module after its own needs. Every name is
+    /// entered once, so the walk ends; the depth is that of the module graph (10 in real kernels),
+    /// bounded by a kernel's own symbol resolution.
     fn needs(
         &self,
         info: &'m Modinfo,
@@ -153,7 +157,8 @@ impl<'m> Selection<'m> {
         seen: &mut BTreeSet<&'m str>,
         order: &mut Vec<&'m str>,
     ) {
-        // An own stack: a made-up chain of thousands of modules must not overflow the thread's.
+        // An explicit stack: a made-up chain of thousands of modules must not overflow the
+        // thread's.
         let mut stack = vec![(self.direct(info, by_alias), None::<&'m Module>)];
         while let Some((todo, module)) = stack.last_mut() {
             match todo.pop() {
@@ -196,7 +201,7 @@ impl<'m> Selection<'m> {
             .collect()
     }
 
-    /// `alias PATTERN NAME`, as depmod writes it.
+    /// The text of `modules.alias`: `alias PATTERN NAME`, in depmod's form.
     pub(crate) fn alias_text(&self) -> String {
         let mut text = String::from("# Aliases extracted from modules themselves.\n");
         for module in self.iter() {
@@ -207,7 +212,7 @@ impl<'m> Selection<'m> {
         text
     }
 
-    /// `softdep NAME pre: a b post: c`, as depmod writes it.
+    /// The text of `modules.softdep`: `softdep NAME pre: a b post: c`, in depmod's form.
     pub(crate) fn softdep_text(&self) -> String {
         let mut text = String::from("# Soft dependencies extracted from modules themselves.\n");
         for module in self.iter() {
@@ -221,7 +226,7 @@ impl<'m> Selection<'m> {
         text
     }
 
-    /// The profile's modules for `/etc/diskcast/modules` that are here.
+    /// The text of `/etc/diskcast/modules`: the profile's modules that this kernel has.
     pub(crate) fn always_text(&self, profile: Profile) -> String {
         let mut text = String::new();
         for name in profile.always() {
@@ -232,7 +237,7 @@ impl<'m> Selection<'m> {
         text
     }
 
-    /// Firmware files the selected modules may ask for, and who asks.
+    /// Firmware files that the selected modules may load: file to module.
     pub(crate) fn firmware(&self) -> BTreeMap<&'m str, &'m str> {
         let mut wanted = BTreeMap::new();
         for module in self.iter() {
@@ -309,7 +314,7 @@ mod tests {
             },
         );
         module(m, "kernel/sound/noise.ko", Modinfo::default());
-        // Two that need each other: damaged, and no reason to hang.
+        // Two modules that need each other: damaged, but the walk must end.
         module(
             m,
             "kernel/drivers/nvme/host/a.ko",
@@ -359,7 +364,8 @@ mod tests {
             .iter()
             .find(|l| l.starts_with("kernel/fs/ext4"))
             .unwrap();
-        // The last is loaded first: crc16 before jbd2; the processor-bound crc32c is left to coldplug.
+        // The last is loaded first: crc16 before jbd2. The processor-bound crc32c is left to
+        // coldplug.
         let at = |part: &str| ext4.find(part).unwrap();
         assert!(at("jbd2.ko") < at("crc16.ko"), "{ext4}");
         assert!(

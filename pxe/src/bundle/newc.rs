@@ -1,5 +1,5 @@
-//! The archive the kernel unpacks as its first root: cpio "newc" (Linux `Documentation/driver-api/early-userspace/
-//! buffer-format.rst`).
+//! The archive the kernel unpacks as its first root: cpio "newc" (Linux
+//! `Documentation/driver-api/early-userspace/ buffer-format.rst`).
 //!
 //! ```text
 //! "070701" ino mode uid gid nlink mtime len major minor rmajor rminor namelen check   each 8 hex digits
@@ -10,16 +10,16 @@
 
 use std::io::{self, Write};
 
-/// File types of `mode`.
+/// File types in the field `mode`.
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 const CHARACTER: u32 = 0o020_000;
 
-/// Writes entries, then the trailer.
+/// Writes an archive: entries, then the trailer.
 pub(crate) struct Newc<W> {
     out: W,
-    /// Bytes written, for the padding.
+    /// Bytes written; the padding depends on it.
     len: u64,
     next_ino: u32,
 }
@@ -33,22 +33,22 @@ impl<W: Write> Newc<W> {
         }
     }
 
-    /// A folder.
+    /// Writes a folder.
     pub(crate) fn folder(&mut self, name: &str, mode: u32) -> io::Result<()> {
         self.entry(name, FOLDER | mode, 2, (0, 0), &[])
     }
 
-    /// A file and its bytes.
+    /// Writes a file with its bytes.
     pub(crate) fn file(&mut self, name: &str, mode: u32, data: &[u8]) -> io::Result<()> {
         self.entry(name, FILE | mode, 1, (0, 0), data)
     }
 
-    /// A symbolic link.
+    /// Writes a symbolic link.
     pub(crate) fn link(&mut self, name: &str, target: &str) -> io::Result<()> {
         self.entry(name, LINK | 0o777, 1, (0, 0), target.as_bytes())
     }
 
-    /// A character device: a header and nothing else, so nobody has to be root.
+    /// Writes a character device: a header alone, so root is not needed.
     pub(crate) fn character(
         &mut self,
         name: &str,
@@ -58,7 +58,7 @@ impl<W: Write> Newc<W> {
         self.entry(name, CHARACTER | mode, 1, device, &[])
     }
 
-    /// The trailer; gives the writer back.
+    /// Writes the trailer; returns the writer.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.next_ino = 0;
         self.entry("TRAILER!!!", 0, 1, (0, 0), &[])?;
@@ -121,8 +121,8 @@ impl<W: Write> Newc<W> {
 mod tests {
     use super::*;
 
-    /// The bytes of one entry, written down from the format's description. The whole archive is held against cpio in
-    /// `tests/export.rs`.
+    /// One entry, written down byte by byte from the format's description. `tests/export.rs`
+    /// compares whole archives with cpio.
     #[test]
     fn an_entry_byte_by_byte() {
         let mut newc = Newc::new(Vec::new());

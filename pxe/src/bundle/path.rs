@@ -1,16 +1,16 @@
 //! Names inside packages: cleaned, and in the merged-/usr form.
 //!
-//! A package may name `./sbin/e2fsck`, another `./usr/sbin/e2fsck`: on a running system they are the same file, because
-//! `/bin`, `/sbin` and `/lib*` are links into `/usr`. The pre-OS has the same links, so one form is enough.
-//! Pure. Never panics.
+//! One package may name `./sbin/e2fsck`, another `./usr/sbin/e2fsck`: on a running system they are
+//! the same file, because `/bin`, `/sbin` and `/lib*` are links into `/usr`. The pre-OS has the
+//! same links, so one form is enough. Pure. Never panics.
 
-/// Longest name taken (Linux `PATH_MAX`).
+/// Longest name accepted, in bytes (Linux `PATH_MAX`).
 const LONGEST: usize = 4096;
 /// Folders that are links into `/usr`.
 const MERGED: [&str; 5] = ["bin", "sbin", "lib", "lib32", "lib64"];
 
-/// A name without leading `/` or `./`, without empty or `.` components, under `/usr` where systems are merged.
-/// `None` for names that are empty, leave their root by `..`, or are not text.
+/// Cleans a name: no leading `/` or `./`, no empty or `.` components, and under `/usr` where
+/// systems are merged. `None` for names that are empty, leave their root by `..`, or are not text.
 pub(crate) fn clean(name: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(name).ok()?;
     if name.len() > LONGEST || name.contains('\0') {
@@ -26,7 +26,8 @@ pub(crate) fn clean(name: &[u8]) -> Option<String> {
     Some(merged(parts.join("/")))
 }
 
-/// Where a link found at `from` (a clean name) leads, `None` when it leaves the root or is no text.
+/// The target of a link found at `from` (a clean name); `None` when it leaves the root or is no
+/// text.
 pub(crate) fn follow(from: &str, target: &str) -> Option<String> {
     if target.len() > LONGEST {
         return None;
@@ -40,7 +41,7 @@ pub(crate) fn follow(from: &str, target: &str) -> Option<String> {
     for part in target.split('/') {
         match part {
             "" | "." => {}
-            // The kernel lets `..` of the root be the root; a package has no reason to ask for it.
+            // The kernel treats `..` of the root as the root; a package has no reason for it.
             ".." => drop(parts.pop()?),
             part => parts.push(part),
         }
@@ -48,7 +49,7 @@ pub(crate) fn follow(from: &str, target: &str) -> Option<String> {
     (!parts.is_empty()).then(|| merged(parts.join("/")))
 }
 
-/// The name after the last `/`.
+/// The part of a name after the last `/`.
 pub(crate) fn base(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, base)| base)
 }

@@ -1,7 +1,8 @@
-//! Which drivers and tools for which machines.
+//! Profiles: sets of drivers and tools for kinds of machines.
 //!
-//! Folders of the kernel's own tree say more than lists of modules: a driver that a newer kernel adds beside its
-//! siblings comes along. What is not named comes only because something named needs it.
+//! Folders of the kernel's own tree are better rules than lists of modules: a driver that a newer
+//! kernel adds beside its siblings is included. Other modules are included only if a named one
+//! needs them.
 //!
 //! | profile | kernel | measured on Debian 12 (6.1), with the tools |
 //! |---|---|---|
@@ -13,28 +14,29 @@ use super::path::base;
 use std::fmt;
 use std::str::FromStr;
 
-/// A choice of drivers.
+/// A set of drivers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
 pub enum Profile {
     /// All real machines.
     Full,
-    /// Common PCs: smaller, so a room comes up sooner.
+    /// Common PCs: smaller, so a room starts sooner.
     Desktop,
     /// Virtual machines, and tests.
     Vm,
 }
 
-/// Folders and modules below `lib/modules/VERSION/kernel/`.
+/// Rules for modules: folders and names below `lib/modules/VERSION/kernel/`.
 struct Rules {
-    /// Every module below these.
+    /// Folders whose modules are all selected.
     folders: &'static [&'static str],
-    /// But none below these, unless needed.
+    /// Folders and files that are left out, unless another module needs them.
     not: &'static [&'static str],
-    /// And these by name.
+    /// Modules selected by name.
     names: &'static [&'static str],
 }
 
-/// What every profile has: file systems, their tables of letters, virtual machines, disks, keyboards.
+/// Modules of every profile: file systems, their character sets, virtual machines, disks,
+/// keyboards.
 const COMMON: Rules = Rules {
     folders: &[
         "drivers/virtio/",
@@ -49,7 +51,7 @@ const COMMON: Rules = Rules {
         "drivers/nvme/host/nvme-tcp.ko",
     ],
     names: &[
-        // network in virtual machines
+        // Network in virtual machines.
         "virtio_net",
         "net_failover",
         "xen_netfront",
@@ -59,7 +61,7 @@ const COMMON: Rules = Rules {
         "8139too",
         "pcnet32",
         "af_packet",
-        // disks
+        // Disks.
         "sd_mod",
         "sr_mod",
         "cdrom",
@@ -73,7 +75,7 @@ const COMMON: Rules = Rules {
         "hv_storvsc",
         "xen_blkfront",
         "mptspi",
-        // firmware, time, entropy
+        // Firmware, time, entropy.
         "efivarfs",
         "rtc_cmos",
         "virtio_rng",
@@ -81,7 +83,7 @@ const COMMON: Rules = Rules {
         "hyperv_keyboard",
         "virtio_input",
         "hid_hyperv",
-        // file systems of master images and of what templates write to
+        // File systems of master images and of volumes that templates write to.
         "ext4",
         "vfat",
         "exfat",
@@ -94,7 +96,7 @@ const COMMON: Rules = Rules {
     ],
 };
 
-/// What real PCs have.
+/// Modules of real PCs.
 const PC: Rules = Rules {
     folders: &[
         "drivers/net/ethernet/",
@@ -109,7 +111,7 @@ const PC: Rules = Rules {
         "drivers/hid/",
     ],
     not: &[
-        // Server and data centre cards; tens of megabytes.
+        // Server and data centre cards: tens of megabytes.
         "drivers/net/ethernet/mellanox/",
         "drivers/net/ethernet/qlogic/",
         "drivers/net/ethernet/chelsio/",
@@ -151,7 +153,7 @@ const PC: Rules = Rules {
     ],
 };
 
-/// What servers and unusual disks need beside [`PC`], whose exclusions do not hold for `full`.
+/// Modules for servers and unusual disks, beside [`PC`], whose exclusions do not apply to `full`.
 const SERVER: Rules = Rules {
     folders: &[
         "drivers/scsi/",
@@ -166,7 +168,8 @@ const SERVER: Rules = Rules {
     ],
 };
 
-/// Loaded always, because no alias of a device leads to them. In this order: tables before file systems.
+/// Modules that are always loaded, because no device alias leads to them. The order matters:
+/// character sets before file systems.
 const ALWAYS: &[&str] = &[
     "sd_mod",
     "efivarfs",
@@ -182,7 +185,7 @@ const ALWAYS: &[&str] = &[
 ];
 const ALWAYS_FULL_TOO: &[&str] = &["xfs", "btrfs"];
 
-/// Programs in every pre-OS for templates: growing and mending file systems.
+/// Programs in every pre-OS for templates: they grow and repair file systems.
 const TOOLS: &[Tool] = &[
     Tool::new("ntfs-3g", &["ntfs-3g", "ntfsresize", "ntfsfix", "ntfsinfo"]),
     Tool::new(
@@ -193,7 +196,7 @@ const TOOLS: &[Tool] = &[
     Tool::new("mount", &["losetup"]),
 ];
 
-/// Programs for the file systems that only [`SERVER`] has modules for: they grow while they are mounted.
+/// Programs for the file systems that only [`SERVER`] has modules for; these grow while mounted.
 const TOOLS_FULL_TOO: &[Tool] = &[
     Tool::new("xfsprogs", &["xfs_growfs"]),
     Tool::new("btrfs-progs", &["btrfs"]),
@@ -202,8 +205,8 @@ const TOOLS_FULL_TOO: &[Tool] = &[
 /// A shell for `diskcast.shell`.
 const SHELL: Tool = Tool::new("busybox-static", &["busybox"]);
 
-/// Firmware packages of Debian that hold files of network cards and disk controllers. All are non-free: taken when they
-/// are there, never required.
+/// Firmware packages of Debian with files of network cards and disk controllers. All are non-free:
+/// used if the source has them, never required.
 const FIRMWARE: &[&str] = &[
     "firmware-realtek",
     "firmware-misc-nonfree",
@@ -220,7 +223,7 @@ const FIRMWARE: &[&str] = &[
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
     pub(crate) package: &'static str,
-    /// Names below `usr/bin` or `usr/sbin`.
+    /// Names of programs in `usr/bin` or `usr/sbin`.
     pub(crate) programs: &'static [&'static str],
 }
 
@@ -231,10 +234,10 @@ impl Tool {
 }
 
 impl Profile {
-    /// All, in the order help shows them.
+    /// All profiles, in the order the help shows them.
     pub const ALL: [Self; 3] = [Self::Full, Self::Desktop, Self::Vm];
 
-    /// Its word.
+    /// The word for options and files.
     pub fn word(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -251,7 +254,7 @@ impl Profile {
         }
     }
 
-    /// A versioned kernel package of the right kind, by its name.
+    /// True for the name of a versioned kernel package of the right kind.
     pub(crate) fn takes_kernel(self, package: &str) -> bool {
         let Some(rest) = package.strip_prefix("linux-image-") else {
             return false;
@@ -267,7 +270,7 @@ impl Profile {
         plain && cloud == (self == Self::Vm)
     }
 
-    /// A module wanted for itself: `path` below `lib/modules/VERSION`.
+    /// True when the rules select this module: `path` below `lib/modules/VERSION`.
     pub(crate) fn wants(self, name: &str, path: &str) -> bool {
         let path = path.strip_prefix("kernel/").unwrap_or(path);
         let (all, excluded): (&[&Rules], &[&Rules]) = match self {
@@ -285,7 +288,7 @@ impl Profile {
             && !excluded.iter().any(|rules| below(rules.not))
     }
 
-    /// Modules for `/etc/diskcast/modules`.
+    /// Modules to list in `/etc/diskcast/modules`.
     pub(crate) fn always(self) -> impl Iterator<Item = &'static str> {
         let too = match self {
             Self::Full => ALWAYS_FULL_TOO,
@@ -303,7 +306,7 @@ impl Profile {
         TOOLS.iter().chain(too).chain(shell.then_some(&SHELL))
     }
 
-    /// Packages of firmware to be taken when they are there.
+    /// Firmware packages that are used if the source has them.
     pub(crate) fn firmware_packages(self) -> &'static [&'static str] {
         match self {
             Self::Full | Self::Desktop => FIRMWARE,
@@ -329,12 +332,13 @@ impl FromStr for Profile {
     }
 }
 
-/// A package of libraries, by its name: Debian's begin with `lib`, but for zlib.
+/// True for the name of a library package: Debian's begin with `lib`, except zlib's.
 pub(crate) fn is_library(package: &str) -> bool {
     package.starts_with("lib") || package == "zlib1g"
 }
 
-/// A file of a user-land package that is worth keeping while packages are read: programs, libraries, settings.
+/// True for files of a user-land package that are kept while packages are read: programs,
+/// libraries, settings.
 pub(crate) fn keeps(path: &str) -> bool {
     let library = path.starts_with("usr/lib") && base(path).contains(".so");
     path.starts_with("usr/bin/")

@@ -1,20 +1,20 @@
-//! What a long assembly says while it works.
+//! Progress reports of a long assembly.
 
 /// A stage of the work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Packages come from the archive; bytes of packages.
+    /// Packages are downloaded; counts bytes of packages.
     Downloading,
-    /// A package is unpacked; bytes of the package.
+    /// A package is unpacked; counts bytes of the package.
     Reading,
-    /// The initramfs is written; bytes before compression.
+    /// The initramfs is written; counts bytes before compression.
     Packing,
-    /// Files of an export are written; bytes.
+    /// Files of an export are written; counts bytes.
     Writing,
 }
 
 impl Step {
-    /// The word for bars and logs.
+    /// The word for progress bars and logs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Downloading => "downloading",
@@ -25,18 +25,18 @@ impl Step {
     }
 }
 
-/// Where the work is.
+/// The progress of a stage.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
     /// The stage.
     pub step: Step,
-    /// What it works on: a package, a file.
+    /// The package or file it works on.
     pub what: &'a str,
     /// Bytes done.
     pub done: u64,
-    /// Bytes in all, where that is known.
+    /// Bytes in all, if known.
     pub total: Option<u64>,
 }
 
-/// Hears of progress. Called often: some thousand times in a run.
+/// Receives progress reports. Called some thousand times in a run.
 pub type Report<'a> = dyn FnMut(Progress<'_>) + 'a;

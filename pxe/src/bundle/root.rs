@@ -1,4 +1,5 @@
-//! The tree that becomes the initramfs: names to files, links, folders and devices, written in the order of names.
+//! The tree that becomes the initramfs: names with files, links, folders and devices, written in
+//! the order of names.
 
 use super::newc::Newc;
 use super::spool::{Place, Spool};
@@ -6,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Bytes of a file.
+/// The bytes of a file: in memory or in the spool.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     Bytes(Arc<[u8]>),
@@ -28,8 +29,8 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// The folders and links every pre-OS has (docs/network-boot.md), and the console device: the kernel opens it for
-    /// `/init` before anything is mounted.
+    /// A tree with the folders and links that every pre-OS has (docs/network-boot.md), and the
+    /// console device: the kernel opens it for `/init` before anything is mounted.
     pub(crate) fn new() -> Self {
         let mut root = Self {
             nodes: BTreeMap::new(),
@@ -61,19 +62,19 @@ impl Root {
         root
     }
 
-    /// A file; the folders above it are made.
+    /// Adds a file, and the folders above it.
     pub(crate) fn file(&mut self, path: &str, mode: u32, content: Content) {
         self.parents(path);
         self.nodes
             .insert(path.to_owned(), Node::File(mode, content));
     }
 
-    /// A text file.
+    /// Adds a text file.
     pub(crate) fn text(&mut self, path: &str, text: &str) {
         self.file(path, 0o644, Content::Bytes(text.as_bytes().into()));
     }
 
-    /// A symbolic link; the folders above it are made.
+    /// Adds a symbolic link, and the folders above it.
     pub(crate) fn link(&mut self, path: &str, target: &str) {
         self.parents(path);
         self.nodes
@@ -94,7 +95,7 @@ impl Root {
         }
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files together.
     pub(crate) fn len_bytes(&self) -> u64 {
         let len = |node: &Node| match node {
             Node::File(_, Content::Bytes(bytes)) => bytes.len() as u64,
@@ -104,7 +105,7 @@ impl Root {
         self.nodes.values().map(len).sum()
     }
 
-    /// Writes the archive; `written` hears how many bytes of files each entry added.
+    /// Writes the archive; calls `written` with the number of file bytes of each entry.
     pub(crate) fn write(
         &self,
         out: impl Write,
@@ -112,7 +113,7 @@ impl Root {
         mut written: impl FnMut(u64),
     ) -> io::Result<()> {
         let mut newc = Newc::new(out);
-        // Sorted names put every folder before what is in it.
+        // In sorted order every folder comes before its content.
         for (path, node) in &self.nodes {
             match node {
                 Node::Folder(mode) => newc.folder(path, *mode)?,

@@ -1,20 +1,20 @@
-//! `SOURCES.txt`: what a pre-OS or an export is made of, and where the source of it is.
+//! `SOURCES.txt`: the packages in a pre-OS or an export, and their source packages.
 //!
-//! Kernel, loaders and tools are under their own licences (most of them the GPL); whoever passes the result on has to be
-//! able to name the source. Nothing of it is part of diskcast.
+//! Kernel, loaders and tools have their own licences (most of them the GPL); a person who passes
+//! the result on has to be able to name the source. None of it is part of diskcast.
 
 use super::gather::Package;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
-/// A package that something was taken from.
+/// A package that files were taken from.
 #[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
 pub struct PackageUsed {
     /// Binary package.
     pub package: String,
     /// Its version.
     pub version: String,
-    /// SHA-256 of its file, hex.
+    /// SHA-256 of its file, in hex.
     pub sha256: String,
     /// Source package.
     pub source: String,
@@ -35,7 +35,7 @@ impl From<&Package> for PackageUsed {
     }
 }
 
-/// The text of `SOURCES.txt`. `notes` are lines at its end.
+/// Builds the text of `SOURCES.txt`. `notes` are lines at its end.
 pub fn sources_text(used: &[PackageUsed], notes: &[String]) -> String {
     let mut text = String::from(
         "What this is made of\n\

@@ -1,8 +1,9 @@
 //! Module files on disk instead of in memory.
 //!
-//! The generic kernel unpacks to 400 MB, and which modules are wanted is known only when the last has said what it
-//! depends on. Reading the package once into an unnamed file costs less than unpacking it twice (xz: some ten
-//! seconds) or holding it all. Owns the file, which is gone when the spool is.
+//! The generic kernel unpacks to 400 MB, and the selection of modules is known only when the last
+//! one's dependencies have been read. Reading the package once into an unnamed file costs less than
+//! unpacking it twice (xz: some ten seconds) or holding it all in memory. Owns the file, which
+//! ceases to exist with the spool.
 
 use super::deb::invalid;
 use std::fs::File;
@@ -10,14 +11,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where something lies in the spool.
+/// A piece of the spool.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Place {
     offset: u64,
     pub(crate) len_bytes: u64,
 }
 
-/// An unnamed file that grows.
+/// An unnamed file that pieces are appended to.
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: File,
@@ -25,7 +26,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty spool in `folder`.
+    /// Makes an empty spool in `folder`.
     pub(crate) fn new(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             file: tempfile::tempfile_in(folder)?,
@@ -33,7 +34,7 @@ impl Spool {
         })
     }
 
-    /// Keeps some bytes.
+    /// Appends bytes; returns their place.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> io::Result<Place> {
         self.file.write_all(bytes)?;
         let place = Place {
@@ -44,7 +45,7 @@ impl Spool {
         Ok(place)
     }
 
-    /// Gives them back.
+    /// Reads the bytes at a place.
     pub(crate) fn get(&self, place: Place) -> io::Result<Vec<u8>> {
         let len = usize::try_from(place.len_bytes).map_err(io::Error::other)?;
         let mut bytes = vec![0; len];
@@ -53,7 +54,7 @@ impl Spool {
     }
 }
 
-/// All bytes of a reader, at most `limit`.
+/// Reads all bytes of a reader, at most `limit`.
 pub(crate) fn read_bounded(reader: &mut dyn Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit + 1).read_to_end(&mut bytes)?;
@@ -65,7 +66,8 @@ pub(crate) fn read_bounded(reader: &mut dyn Read, limit: u64) -> io::Result<Vec<
     Ok(bytes)
 }
 
-/// Plain bytes of a file that may be compressed, by its name: modules and firmware come as `.xz` and `.zst` too.
+/// Uncompressed bytes of a file, and its name without the suffix: modules and firmware may end in
+/// `.xz` or `.zst`.
 pub(crate) fn plain<'n>(
     name: &'n str,
     reader: &mut dyn Read,

@@ -1,7 +1,8 @@
-//! Programs for the pre-OS with their libraries, as the loader would find them.
+//! Programs for the pre-OS with the libraries that the loader will look for.
 //!
-//! The search is that of Debian's loader without a cache file: the multiarch folder, then `/usr/lib`. `RPATH` and
-//! `RUNPATH` are not followed: no program taken here has them, and one that had would be said to miss its library.
+//! The search is that of Debian's loader without a cache file: the multiarch folder, then
+//! `/usr/lib`. `RPATH` and `RUNPATH` are not followed: no program used here has them, and for one
+//! that had, its library would be reported as missing.
 
 use super::elf::Needs;
 use super::error::BundleError;
@@ -10,19 +11,19 @@ use super::path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Where libraries are looked for, in the form of `path::clean`.
+/// Folders searched for libraries, in the form of `path::clean`.
 const LIBRARY_FOLDERS: [&str; 3] = ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"];
 
-/// What to do about an agent that does not fit the packages.
+/// Hint for an agent that does not fit the packages.
 const STATIC_AGENT_HINT: &str =
     "build an agent that needs no libraries with `cargo xtask agent`, and name it with --agent";
 
-/// Programs and libraries to be placed.
+/// Programs and libraries to place.
 #[derive(Debug, Default)]
 pub(crate) struct Closure {
     /// Files by their own names.
     pub(crate) files: BTreeMap<String, Found>,
-    /// Other names of them: name to file.
+    /// Further names: name to file.
     pub(crate) links: BTreeMap<String, String>,
 }
 
@@ -45,7 +46,7 @@ impl Closure {
         Ok(path)
     }
 
-    /// Adds what a program needs that is not of the packages: the agent.
+    /// Adds the libraries of a program that is not from the packages: the agent.
     pub(crate) fn foreign(
         &mut self,
         files: &Files,
@@ -109,7 +110,10 @@ impl Closure {
     }
 }
 
-/// Does the agent start without libraries? An error when it is no program at all.
+/// True when the agent starts without libraries.
+///
+/// # Errors
+/// [`BundleError::WouldNotRun`] when the file is no program.
 pub(crate) fn needs_no_libraries(agent: &Path, bytes: &[u8]) -> Result<bool, BundleError> {
     let needs = needs(&agent.display().to_string(), bytes, STATIC_AGENT_HINT)?;
     Ok(needs.is_static())
@@ -126,7 +130,7 @@ fn library_file(files: &Files, library: &str) -> Option<(String, Found)> {
     })
 }
 
-/// The newest version of the family of `wanted`: `GLIBC_2.36` for `GLIBC_2.39`.
+/// The newest version in the family of `wanted`: `GLIBC_2.36` for `GLIBC_2.39`.
 fn newest_like(offers: &[String], wanted: &str) -> String {
     let family = |version: &str| {
         version

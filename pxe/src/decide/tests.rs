@@ -14,7 +14,7 @@ fn server() -> Server {
     }
 }
 
-/// A question as firmware asks it. `class` is the beginning of option 60.
+/// A question in the form firmware sends it. `class` is the beginning of option 60.
 fn question(kind: MessageType, class: &str, arch: u16) -> Packet {
     let mut packet = Packet::question(MAC, 0xdead_beef);
     packet.broadcast = true;
@@ -44,7 +44,7 @@ fn file(name: &'static str) -> Decision {
     Decision::File { name, local: false }
 }
 
-/// The table of who gets what.
+/// The table of machines and answers.
 #[test]
 fn each_kind_of_machine_gets_what_it_can_run() {
     use MessageType::{Discover, Request};
@@ -102,7 +102,8 @@ fn a_lease_of_ours_names_the_file_at_once() {
     assert!(!lease.options.has(code::VENDOR) && !lease.options.has(code::CLASS));
 }
 
-/// Whatever the verdict and the door, iPXE gets a script: a loader would bring it back here, for ever.
+/// iPXE gets a script whatever the verdict and the port: a loader would bring it back here for
+/// ever.
 #[test]
 fn ipxe_never_gets_a_loader() {
     for arch in [0, 7, 9, 16] {
@@ -125,7 +126,7 @@ fn ipxe_never_gets_a_loader() {
                         "{url}"
                     );
                     assert_eq!(local, sent_away);
-                    // Else it takes the offer for one without a file.
+                    // Otherwise iPXE takes the offer for one without a file.
                     assert_eq!(answered(&packet, door).siaddr, US);
                 }
             }
@@ -165,7 +166,7 @@ fn questions_of_others_are_left_alone() {
     ] {
         not_ours(&question(kind, "PXEClient", 0), Door::Dhcp);
     }
-    // Taken from another server: none of our business. Taken from us: some ROMs do.
+    // A lease from another server is no boot question; one from this server is, for some ROMs.
     let mut request = question(MessageType::Request, "PXEClient", 0);
     request
         .options

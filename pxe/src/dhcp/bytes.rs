@@ -1,4 +1,5 @@
-//! Packets to bytes and back: the fixed part, options that overflow into it (option 52), options longer than 255 bytes (RFC 3396).
+//! Packets to bytes and back: the fixed part, options that overflow into it (option 52), options
+//! longer than 255 bytes (RFC 3396).
 
 use super::{DhcpError, MAX_BYTES, Mac, Op, Options, Packet, code};
 use std::net::Ipv4Addr;
@@ -19,16 +20,17 @@ const AT_OPTIONS: usize = AT_COOKIE + 4;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 const BROADCAST: u16 = 0x8000;
 const ETHERNET: u8 = 1;
-/// IEEE 802: what some firmware calls Ethernet.
+/// Hardware type IEEE 802, which some firmware reports for Ethernet.
 const IEEE_802: u8 = 6;
-/// The smallest packet a BOOTP relay has to pass on (RFC 1542 section 2.1); some firmware drops what is shorter too.
+/// The smallest packet a BOOTP relay has to pass on (RFC 1542 section 2.1), in bytes. Some firmware
+/// drops shorter ones too.
 const MIN_BYTES: usize = 300;
 
 impl Packet {
-    /// Reads a datagram.
+    /// Parses a datagram.
     ///
     /// # Errors
-    /// [`DhcpError`] for whatever is no DHCP packet of an Ethernet card.
+    /// [`DhcpError`] for bytes that are no DHCP packet of an Ethernet card.
     pub fn parse(bytes: &[u8]) -> Result<Self, DhcpError> {
         if bytes.len() > MAX_BYTES {
             return Err(DhcpError::Long(bytes.len()));
@@ -63,12 +65,13 @@ impl Packet {
         packet.siaddr = address(AT_SIADDR);
         packet.giaddr = address(AT_GIADDR);
         read_options(&mut packet.options, rest)?;
-        // Options go on in the other two fields: first `file`, then `sname` (RFC 3396 section 5).
+        // Options continue in the other two fields: first `file`, then `sname` (RFC 3396 section
+        // 5).
         let overload = match packet.options.get(code::OVERLOAD) {
             Some([bits]) => *bits,
             _ => 0,
         };
-        // Read once: an overload inside an overloaded field has no meaning (RFC 2132 section 9.3).
+        // Only once: an overload inside an overloaded field has no meaning (RFC 2132 section 9.3).
         packet.options.remove(code::OVERLOAD);
         if overload & 1 != 0 {
             read_options(&mut packet.options, file)?;
@@ -84,7 +87,8 @@ impl Packet {
         Ok(packet)
     }
 
-    /// The datagram. At least 300 bytes. Never uses option 52: what does not fit an MTU is the caller's fault, and it cannot overflow.
+    /// Writes the datagram: at least 300 bytes, never with option 52. The caller keeps the options
+    /// short enough for an MTU.
     pub fn emit(&self) -> Vec<u8> {
         let mut fixed = [0; AT_OPTIONS];
         fixed[0] = match self.op {
@@ -110,7 +114,7 @@ impl Packet {
         put(AT_FILE, &self.file);
         put(AT_COOKIE, &COOKIE);
         let mut bytes = fixed.to_vec();
-        // Clients look for these two first; some never look further than they must.
+        // Clients look for these two first; some read no further than they must.
         let first = [code::MESSAGE_TYPE, code::SERVER_ID];
         let leading = first
             .iter()
@@ -146,7 +150,8 @@ fn until_zero(field: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// An option that is there twice goes on where it stopped (RFC 3396 section 7). A field may end without an end mark: some firmware forgets it.
+/// Reads a field of options. A second occurrence of an option continues the first (RFC 3396 section
+/// 7). A missing end mark is accepted, because some firmware forgets it.
 pub(super) fn read_options(options: &mut Options, mut rest: &[u8]) -> Result<(), DhcpError> {
     while let Some((&code, after)) = rest.split_first() {
         rest = match code {
@@ -167,7 +172,7 @@ pub(super) fn read_options(options: &mut Options, mut rest: &[u8]) -> Result<(),
 
 fn write_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
     let mut put = |part: &[u8]| {
-        // `chunks` gives at most 255.
+        // `chunks` gives at most 255 bytes.
         bytes.extend([code, u8::try_from(part.len()).unwrap_or(u8::MAX)]);
         bytes.extend(part);
     };

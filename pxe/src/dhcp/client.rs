@@ -1,13 +1,13 @@
-//! The questions of a client, and the lease in an answer (RFC 2131 sections 3.1 and 4.4).
+//! Questions of a client, and the lease in an answer (RFC 2131 sections 3.1 and 4.4).
 //!
-//! Never keeps state and never sends: the pre-OS runs the exchange. Whoever sends decides the address: questions go to 255.255.255.255 port 67, a renewal
-//! to the server itself.
+//! Never keeps state and never sends: the pre-OS runs the exchange. The sender chooses the address:
+//! questions go to 255.255.255.255 port 67, a renewal to the server itself.
 
 use super::{MessageType, Op, Packet, code};
 use facts::{Mac, Uuid};
 use std::net::Ipv4Addr;
 
-/// What a client wants to know: mask, routers, name servers, name, broadcast, lease times.
+/// Options a client requests (55): mask, routers, name servers, name, broadcast, lease times.
 const WANTED: [u8; 8] = [
     code::SUBNET_MASK,
     code::ROUTERS,
@@ -18,44 +18,45 @@ const WANTED: [u8; 8] = [
     code::RENEW_SECONDS,
     code::REBIND_SECONDS,
 ];
-/// What a client says it takes, in bytes: an Ethernet frame.
+/// Longest packet a client accepts (57), in bytes: one Ethernet frame.
 const MAX_SIZE: u16 = 1500;
-/// A lease without a time: an hour, so that it is renewed and not believed for ever.
+/// Term in seconds of a lease without one: an hour, so that it is renewed and not used for ever.
 const DEFAULT_SECONDS: u32 = 3600;
 
-/// Who asks.
+/// The client that asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
-    /// The card.
+    /// MAC address of the card.
     pub mac: Mac,
-    /// The machine.
+    /// UUID of the machine, if known.
     pub uuid: Option<Uuid>,
-    /// Name to tell the server.
+    /// Name the client tells the server.
     pub host_name: Option<&'a str>,
     /// Vendor class (60).
     pub class: &'a str,
 }
 
-/// What an OFFER or ACK gives.
+/// A lease as an OFFER or ACK describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lease {
-    /// The address.
+    /// The address given.
     pub address: Ipv4Addr,
-    /// Length of the prefix; that of the address's class where the server says none.
+    /// Length of the network prefix; that of the address's class if the server gives no usable
+    /// mask.
     pub prefix: u8,
-    /// Who gave it.
+    /// Address of the server that gave it.
     pub server: Ipv4Addr,
-    /// Ways out, best first.
+    /// Routers, best first.
     pub routers: Vec<Ipv4Addr>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
-    /// Name the server has for the client.
+    /// Name that the server has for the client.
     pub host_name: Option<String>,
-    /// How long it is good for, in seconds.
+    /// Term, in seconds.
     pub seconds: u32,
-    /// When to renew it, in seconds since it was given.
+    /// Time of renewal, in seconds since the lease was given.
     pub renew_seconds: u32,
-    /// When to ask every server, in seconds since it was given.
+    /// Time from which every server is asked, in seconds since the lease was given.
     pub rebind_seconds: u32,
 }
 
@@ -77,14 +78,15 @@ impl Client<'_> {
         packet
     }
 
-    /// Who is there? `secs` since the client began. The answer comes by broadcast, as there is no address yet.
+    /// Builds a DISCOVER. `secs` counts from the client's start. The answer comes by broadcast, as
+    /// the client has no address yet.
     pub fn discover(&self, xid: u32, secs: u16) -> Packet {
         let mut packet = self.question(MessageType::Discover, xid, secs);
         packet.broadcast = true;
         packet
     }
 
-    /// Takes an offer.
+    /// Builds a REQUEST that takes an offer.
     pub fn request(&self, xid: u32, secs: u16, offer: &Lease) -> Packet {
         let mut packet = self.question(MessageType::Request, xid, secs);
         packet.broadcast = true;
@@ -95,14 +97,15 @@ impl Client<'_> {
         packet
     }
 
-    /// Asks for more time for an address in use: to `lease.server` at first, to everyone when that one is silent.
+    /// Builds a REQUEST for more time for the address in use: to `lease.server` at first, to all
+    /// servers when that one does not answer.
     pub fn renew(&self, xid: u32, secs: u16, lease: &Lease) -> Packet {
         let mut packet = self.question(MessageType::Request, xid, secs);
         packet.ciaddr = lease.address;
         packet
     }
 
-    /// The address is in use by somebody else.
+    /// Builds a DECLINE: the address is in use by another machine.
     pub fn decline(&self, xid: u32, lease: &Lease) -> Packet {
         let mut packet = Packet::question(self.mac, xid);
         packet.options.set_message_type(MessageType::Decline);
@@ -115,7 +118,8 @@ impl Client<'_> {
 }
 
 impl Lease {
-    /// The lease in an OFFER or ACK to `mac` and `xid`; nothing when the packet is no such answer, or offers no address (a ProxyDHCP server's does not).
+    /// Reads the lease in an OFFER or ACK to `mac` and `xid`. `None` when the packet is no such
+    /// answer, or offers no address, as a ProxyDHCP server's does not.
     pub fn read(packet: &Packet, mac: Mac, xid: u32) -> Option<Self> {
         let kind = packet.message_type()?;
         let ours = packet.op == Op::Reply && packet.mac == mac && packet.xid == xid;
@@ -134,7 +138,8 @@ impl Lease {
         let seconds = options
             .seconds(code::LEASE_SECONDS)
             .unwrap_or(DEFAULT_SECONDS);
-        // RFC 2131 section 4.4.5: half and seven eighths, unless told; and never in another order.
+        // RFC 2131 section 4.4.5: half and seven eighths of the term by default, and never in
+        // another order.
         let rebind = options
             .seconds(code::REBIND_SECONDS)
             .unwrap_or(seconds / 8 * 7)
@@ -157,7 +162,7 @@ impl Lease {
     }
 }
 
-/// Length of a mask; a mask with holes, or none, is the class of the address.
+/// Prefix length of a mask. With no mask, or one with holes, the class of the address decides.
 fn prefix(mask: Option<Ipv4Addr>, address: Ipv4Addr) -> u8 {
     let bits = mask.map_or(0, Ipv4Addr::to_bits);
     let ones = bits.leading_ones();

@@ -5,10 +5,11 @@
 //!  | op | htype | hlen | hops | xid | secs | flags | ciaddr | yiaddr | siaddr | giaddr | chaddr | sname | file | 63825363 | options ...
 //! ```
 //!
-//! Owns: the bytes, and nothing else: what an answer ought to be is decided in `decide` and `lease`. Never panics whatever the bytes are, and holds at
-//! most what a datagram holds. What always holds: a packet that parses is Ethernet and has the cookie; `parse` after `emit` gives the packet back.
+//! Owns: the bytes, and nothing else; `decide` and `lease` decide the content of answers. Never
+//! panics, whatever the bytes are, and holds at most one datagram's worth. Always holds: a packet
+//! that parses is Ethernet and has the cookie; `parse` after `emit` gives the packet back.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`options`] | options by number, typed |
 //! | [`client`] | questions a client asks, and the lease in an answer |
@@ -25,20 +26,20 @@ pub use options::{Arch, Options, code};
 use facts::Mac;
 use std::net::Ipv4Addr;
 
-/// Port of servers.
+/// UDP port of servers.
 pub const SERVER_PORT: u16 = 67;
-/// Port of clients.
+/// UDP port of clients.
 pub const CLIENT_PORT: u16 = 68;
-/// Port PXE firmware asks for its first file on (PXE 2.1 section 2.2.4).
+/// UDP port on which PXE firmware asks for its first file (PXE 2.1 section 2.2.4).
 pub const PXE_PORT: u16 = 4011;
-/// Longest packet that is read: more than any link without jumbo frames carries.
+/// Longest packet that is read, in bytes: more than any link without jumbo frames carries.
 pub const MAX_BYTES: usize = 4096;
-/// Longest boot file name the fixed field carries; its 128th byte is the end mark.
+/// Longest boot file name of the fixed field, in bytes; the 128th byte is the end mark.
 pub const FILE_BYTES: usize = 127;
-/// Longest server name the fixed field carries.
+/// Longest server name of the fixed field, in bytes.
 pub const SERVER_NAME_BYTES: usize = 63;
 
-/// Who speaks.
+/// The direction of a packet (field `op`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Op {
     /// A client, or a relay agent for it.
@@ -47,24 +48,24 @@ pub enum Op {
     Reply,
 }
 
-/// What a packet says (option 53, RFC 2132 section 9.6).
+/// Type of a message (option 53, RFC 2132 section 9.6).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MessageType {
-    /// Who is there?
+    /// A client looks for servers.
     Discover,
-    /// This could be yours.
+    /// A server offers an address.
     Offer,
-    /// I take it.
+    /// A client takes an offer, or renews its lease.
     Request,
-    /// I cannot: somebody has that address already.
+    /// A client refuses an address that is in use already.
     Decline,
-    /// It is yours.
+    /// A server confirms a lease.
     Ack,
-    /// It is not.
+    /// A server refuses a request.
     Nak,
-    /// I need it no longer.
+    /// A client gives its address back.
     Release,
-    /// I have an address; tell me the rest.
+    /// A client that has an address asks for the other settings.
     Inform,
 }
 
@@ -80,7 +81,7 @@ impl MessageType {
         Self::Inform,
     ];
 
-    /// From the number on the wire.
+    /// The type for a number on the wire; `None` for an unknown number.
     pub fn from_number(number: u8) -> Option<Self> {
         let index = usize::from(number).checked_sub(1)?;
         Self::ALL.get(index).copied()
@@ -101,23 +102,23 @@ impl MessageType {
     }
 }
 
-/// Why bytes are no packet, or a packet has no bytes.
+/// The reason bytes are no packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DhcpError {
-    /// Cut before the options begin.
+    /// Ends before the options begin.
     #[error("{0} bytes are too few for a DHCP packet")]
     Short(usize),
     /// Longer than [`MAX_BYTES`].
     #[error("{0} bytes are too many for a DHCP packet")]
     Long(usize),
-    /// BOOTP from before DHCP, or something else on the port.
+    /// The cookie is missing: BOOTP from before DHCP, or another protocol on the port.
     #[error("no DHCP: the magic cookie is missing")]
     NoCookie,
-    /// Neither a question nor an answer.
+    /// The operation is neither a question nor an answer.
     #[error("operation {0} is neither a question nor an answer")]
     Op(u8),
-    /// InfiniBand, Token Ring, or nonsense.
+    /// The hardware is no Ethernet: InfiniBand, Token Ring, or nonsense.
     #[error("hardware type {kind} with addresses of {length} bytes is no Ethernet")]
     Hardware {
         /// `htype`.
@@ -125,42 +126,42 @@ pub enum DhcpError {
         /// `hlen`.
         length: u8,
     },
-    /// An option reaches beyond its field.
+    /// An option extends beyond its field.
     #[error("option {0} is cut off")]
     Cut(u8),
 }
 
-/// A packet.
+/// A BOOTP or DHCP packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Packet {
-    /// Who speaks.
+    /// The direction.
     pub op: Op,
-    /// Relay agents on the way.
+    /// Number of relay agents it has passed.
     pub hops: u8,
-    /// What ties answers to a question.
+    /// Transaction id: an answer has that of its question.
     pub xid: u32,
-    /// Seconds since the client began.
+    /// Seconds since the client started.
     pub secs: u16,
-    /// The client cannot be reached by its address yet: broadcast the answer.
+    /// True when the client cannot be reached by its address yet, so the answer is broadcast.
     pub broadcast: bool,
-    /// Address the client has and answers on.
+    /// Address that the client has and answers on.
     pub ciaddr: Ipv4Addr,
-    /// Address the client is given.
+    /// Address that the client is given.
     pub yiaddr: Ipv4Addr,
-    /// Server of the next step: where the boot file is.
+    /// Server of the next step: the one with the boot file.
     pub siaddr: Ipv4Addr,
-    /// Relay agent the answer goes back through; unspecified without one.
+    /// Relay agent that the answer goes back through; unspecified if there is none.
     pub giaddr: Ipv4Addr,
-    /// The client's card.
+    /// MAC address of the client's card.
     pub mac: Mac,
     server_name: Vec<u8>,
     file: Vec<u8>,
-    /// Options.
+    /// Its options.
     pub options: Options,
 }
 
 impl Packet {
-    /// A question with nothing in it yet. A client that has no address should ask for a broadcast.
+    /// A question without options. A client that has no address should ask for a broadcast answer.
     pub fn question(mac: Mac, xid: u32) -> Self {
         Self {
             op: Op::Request,
@@ -179,8 +180,9 @@ impl Packet {
         }
     }
 
-    /// An answer to this question with nothing in it yet: it has what ties the two together (RFC 2131 section 4.3.1, table 3), including the relay
-    /// agent's own option, which has to come back to it (RFC 3046 section 2.2).
+    /// An answer to this question without further options. It copies the fields that tie the two
+    /// together (RFC 2131 section 4.3.1, table 3), including the relay agent's own option, which
+    /// has to go back to that agent (RFC 3046 section 2.2).
     pub fn answer(&self, kind: MessageType, server: Ipv4Addr) -> Self {
         let mut answer = Self::question(self.mac, self.xid);
         answer.op = Op::Reply;
@@ -194,19 +196,20 @@ impl Packet {
         answer
     }
 
-    /// What it says; nothing for BOOTP and for numbers nobody defined.
+    /// Type of the message; `None` for BOOTP and for unknown numbers.
     pub fn message_type(&self) -> Option<MessageType> {
         self.options.message_type()
     }
 
-    /// Name of the boot file: option 67, or the fixed field.
+    /// Name of the boot file: from option 67, else from the fixed field.
     pub fn boot_file(&self) -> Option<String> {
         self.options
             .text(code::BOOT_FILE)
             .or_else(|| options::text_of(&self.file))
     }
 
-    /// Names the boot file: in the fixed field, which is all that old ROMs read, and where it is too long for that in option 67.
+    /// Sets the name of the boot file: in the fixed field, which is all that old ROMs read, or in
+    /// option 67 if it is too long for that.
     pub fn set_boot_file(&mut self, name: &str) {
         self.file.clear();
         self.options.remove(code::BOOT_FILE);
@@ -217,14 +220,15 @@ impl Packet {
         }
     }
 
-    /// Name of the boot server: option 66, or the fixed field.
+    /// Name of the boot server: from option 66, else from the fixed field.
     pub fn server_name(&self) -> Option<String> {
         self.options
             .text(code::SERVER_NAME)
             .or_else(|| options::text_of(&self.server_name))
     }
 
-    /// Names the boot server: in the fixed field, and where it is too long for that in option 66.
+    /// Sets the name of the boot server: in the fixed field, or in option 66 if it is too long for
+    /// that.
     pub fn set_server_name(&mut self, name: &str) {
         self.server_name.clear();
         self.options.remove(code::SERVER_NAME);

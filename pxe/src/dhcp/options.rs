@@ -1,6 +1,6 @@
-//! Options by number, and what their bytes mean.
+//! Options by number, with typed access to their bytes.
 //!
-//! What always holds: an option with the wrong length reads as absent; nothing here trusts a length.
+//! Always holds: an option of the wrong length reads as absent; no length from outside is trusted.
 
 use super::{DhcpError, MessageType, bytes};
 use facts::Uuid;
@@ -48,16 +48,16 @@ pub enum Arch {
     Bios,
     /// 6: x86 UEFI of 32 bits.
     Uefi32,
-    /// 7, and 9 which means EBC and is what many x64 firmwares say.
+    /// 7, or 9: 9 means EBC, but many x64 firmwares report it.
     Uefi,
     /// 16: x64 UEFI that boots by HTTP.
     UefiHttp,
-    /// Everything else: ARM, RISC-V and machines nobody remembers.
+    /// Every other number: ARM, RISC-V, old machines.
     Other(u16),
 }
 
 impl Arch {
-    /// From the number on the wire.
+    /// The kind for a number on the wire.
     pub fn from_number(number: u16) -> Self {
         match number {
             0 => Self::Bios,
@@ -81,27 +81,27 @@ impl std::fmt::Display for Arch {
     }
 }
 
-/// The options of a packet. A value longer than 255 bytes is one value.
+/// The options of a packet. A value longer than 255 bytes is kept as one value.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Options(BTreeMap<u8, Vec<u8>>);
 
 impl Options {
-    /// Reads a field of options, such as those inside option 43 (RFC 2132 section 8.4) or 175.
+    /// Parses a field of options, such as the one inside option 43 (RFC 2132 section 8.4) or 175.
     ///
     /// # Errors
-    /// When one is cut off.
+    /// [`DhcpError::Cut`] when an option is cut off.
     pub fn parse(field: &[u8]) -> Result<Self, DhcpError> {
         let mut options = Self::default();
         bytes::read_options(&mut options, field)?;
         Ok(options)
     }
 
-    /// Bytes of an option.
+    /// The bytes of an option.
     pub fn get(&self, code: u8) -> Option<&[u8]> {
         self.0.get(&code).map(Vec::as_slice)
     }
 
-    /// Whether an option is there.
+    /// True when the option is present.
     pub fn has(&self, code: u8) -> bool {
         self.0.contains_key(&code)
     }
@@ -117,12 +117,12 @@ impl Options {
         self.0.entry(code).or_default().extend(value);
     }
 
-    /// Takes an option out.
+    /// Removes an option.
     pub fn remove(&mut self, code: u8) {
         self.0.remove(&code);
     }
 
-    /// All, by number.
+    /// All options, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
         self.0.iter().map(|(code, value)| (*code, value.as_slice()))
     }
@@ -131,7 +131,7 @@ impl Options {
         self.get(code)?.try_into().ok()
     }
 
-    /// An option that is one address: 1 mask, 28 broadcast, 50 requested address, 54 server.
+    /// Reads an option that is one address: 1 mask, 28 broadcast, 50 requested address, 54 server.
     pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.array::<4>(code).map(Ipv4Addr::from)
     }
@@ -141,7 +141,7 @@ impl Options {
         self.set(code, &address.octets());
     }
 
-    /// An option that is a list of addresses: 3 routers, 6 name servers.
+    /// Reads an option that is a list of addresses: 3 routers, 6 name servers.
     pub fn addresses(&self, code: u8) -> Vec<Ipv4Addr> {
         let (addresses, _) = self.get(code).unwrap_or_default().as_chunks::<4>();
         addresses.iter().copied().map(Ipv4Addr::from).collect()
@@ -153,7 +153,7 @@ impl Options {
         self.set(code, &bytes);
     }
 
-    /// An option that is a time in seconds: 51 lease, 58 renewal, 59 rebinding.
+    /// Reads an option that is a time in seconds: 51 lease, 58 renewal, 59 rebinding.
     pub fn seconds(&self, code: u8) -> Option<u32> {
         self.array::<4>(code).map(u32::from_be_bytes)
     }
@@ -163,45 +163,48 @@ impl Options {
         self.set(code, &seconds.to_be_bytes());
     }
 
-    /// An option that is text: 12 host name, 56 message, 60 class, 66 server, 67 file. What is no UTF-8 is replaced; a zero byte ends it.
+    /// Reads an option that is text: 12 host name, 56 message, 60 class, 66 server, 67 file. Bytes
+    /// that are not UTF-8 are replaced; a zero byte ends it.
     pub fn text(&self, code: u8) -> Option<String> {
         self.get(code).and_then(text_of)
     }
 
-    /// What the packet says (53).
+    /// The type of the message (53).
     pub fn message_type(&self) -> Option<MessageType> {
         self.array::<1>(code::MESSAGE_TYPE)
             .and_then(|[number]| MessageType::from_number(number))
     }
 
-    /// Sets what the packet says (53).
+    /// Sets the type of the message (53).
     pub fn set_message_type(&mut self, kind: MessageType) {
         self.set(code::MESSAGE_TYPE, &[kind.number()]);
     }
 
-    /// Longest packet the other side takes (57); RFC 2132 section 9.10 allows nothing below 576.
+    /// Longest packet that the other side accepts (57), in bytes; RFC 2132 section 9.10 allows
+    /// nothing below 576.
     pub fn max_size(&self) -> Option<u16> {
         self.array::<2>(code::MAX_SIZE)
             .map(u16::from_be_bytes)
             .filter(|size| *size >= 576)
     }
 
-    /// Sets the longest packet this side takes (57), in bytes.
+    /// Sets the longest packet that this side accepts (57), in bytes.
     pub fn set_max_size(&mut self, bytes: u16) {
         self.set(code::MAX_SIZE, &bytes.to_be_bytes());
     }
 
-    /// Suboptions of option 43, without an end mark where there was none.
+    /// Suboptions of option 43. A missing end mark is accepted.
     pub fn vendor(&self) -> Option<Options> {
         self.get(code::VENDOR)
             .and_then(|field| Self::parse(field).ok())
     }
 
-    /// Sets option 43 from suboptions; it ends with an end mark, as PXE ROMs expect.
+    /// Sets option 43 from suboptions, followed by the end mark that PXE ROMs expect.
     pub fn set_vendor(&mut self, suboptions: &[(u8, &[u8])]) {
         let mut field = Vec::new();
         for (code, value) in suboptions {
-            // 255 bytes are more than any suboption of PXE has; what is longer is cut to what its length can say.
+            // No suboption of PXE is longer than 255 bytes; a longer value is cut to the length one
+            // byte can express.
             let length = u8::try_from(value.len()).unwrap_or(u8::MAX);
             field.extend([*code, length]);
             field.extend(value.iter().take(usize::from(length)));
@@ -210,13 +213,15 @@ impl Options {
         self.set(code::VENDOR, &field);
     }
 
-    /// Whether the vendor class (60) begins with these words, as `PXEClient` does in `PXEClient:Arch:00007:UNDI:003016`.
+    /// True when the vendor class (60) begins with `words`, as `PXEClient` does in
+    /// `PXEClient:Arch:00007:UNDI:003016`.
     pub fn class_is(&self, words: &str) -> bool {
         self.get(code::CLASS)
             .is_some_and(|class| class.starts_with(words.as_bytes()))
     }
 
-    /// Whether the user class (77) names this program. RFC 3004 puts a length before each class; iPXE and others do not.
+    /// True when the user class (77) names `program`. RFC 3004 puts a length before each class;
+    /// iPXE and others do not.
     pub fn user_class_is(&self, program: &str) -> bool {
         let Some(mut rest) = self.get(code::USER_CLASS) else {
             return false;
@@ -236,12 +241,12 @@ impl Options {
         false
     }
 
-    /// iPXE asks: it says so (77) or brings its own options (175).
+    /// True for packets of iPXE: the user class (77) says so, or its own options (175) are present.
     pub fn is_ipxe(&self) -> bool {
         self.has(code::IPXE) || self.user_class_is("iPXE")
     }
 
-    /// Kinds of firmware the client says it is (93), the one it likes best first.
+    /// Kinds of firmware that the client reports (93), the preferred one first.
     pub fn archs(&self) -> Vec<Arch> {
         let (numbers, _) = self.get(code::ARCH).unwrap_or_default().as_chunks::<2>();
         numbers
@@ -250,7 +255,8 @@ impl Options {
             .collect()
     }
 
-    /// The machine (97, type 0); absent in the packets of some ROMs, and where the firmware has none.
+    /// UUID of the machine (97, type 0). Absent in the packets of some ROMs, and where the firmware
+    /// has none.
     pub fn machine_uuid(&self) -> Option<Uuid> {
         match self.array::<17>(code::MACHINE_UUID)? {
             [0, uuid @ ..] => Uuid::from_firmware(uuid),
@@ -258,7 +264,7 @@ impl Options {
         }
     }
 
-    /// Sets the machine (97).
+    /// Sets the UUID of the machine (97).
     pub fn set_machine_uuid(&mut self, uuid: Uuid) {
         let mut value = vec![0];
         value.extend(uuid.to_firmware());
@@ -266,7 +272,7 @@ impl Options {
     }
 }
 
-/// Text up to a zero byte; nothing when empty.
+/// Text up to a zero byte; `None` when that is empty.
 pub(super) fn text_of(bytes: &[u8]) -> Option<String> {
     let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())

@@ -16,7 +16,7 @@ fn fixed(op: u8) -> Vec<u8> {
 
 #[test]
 fn a_discover_of_uefi_firmware() {
-    // The options as OVMF sends them.
+    // The options that OVMF sends.
     let mut bytes = fixed(1);
     bytes[4..8].copy_from_slice(&0xdead_beef_u32.to_be_bytes());
     bytes[10] = 0x80;
@@ -48,7 +48,7 @@ fn a_discover_of_uefi_firmware() {
 #[test]
 fn fields_that_carry_options_are_read_as_such() {
     let mut bytes = fixed(2);
-    // `file` goes on with option 60, `sname` ends it: one value, in that order.
+    // Option 60 continues in `file` and ends in `sname`: one value, in that order.
     bytes[108..113].copy_from_slice(b"\x3c\x03def");
     bytes[44..49].copy_from_slice(b"\x3c\x03ghi");
     bytes.extend(b"\x3c\x03abc\x34\x01\x03\xff");
@@ -181,7 +181,8 @@ fn long_names_and_long_values_survive() {
     assert_eq!(back.server_name(), Some("s".repeat(64)));
 }
 
-/// A client takes its lease through: what it asks is what a server reads, and what it reads is what a server gave.
+/// A client goes through the life of a lease: the server reads the client's questions, the client
+/// reads the server's answers.
 #[test]
 fn a_lease_from_question_to_renewal() {
     let client = Client {
@@ -239,7 +240,7 @@ fn a_lease_from_question_to_renewal() {
         (renewal.ciaddr, renewal.options.has(code::REQUESTED_ADDRESS)),
         (lease.address, false)
     );
-    // Times in the wrong order, a mask with holes: the client is not led astray.
+    // Times in the wrong order and a mask with holes do not mislead the client.
     offer.options.set_seconds(code::RENEW_SECONDS, 5000);
     offer
         .options

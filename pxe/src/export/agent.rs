@@ -1,5 +1,5 @@
-//! The agent alone, for a machine that already runs some Linux: the program, and a script that starts it for this
-//! console.
+//! Exports the agent alone, for a machine that already runs Linux: the program, and a script that
+//! starts it for this console.
 
 use super::place::Beside;
 use super::words::Words;
@@ -8,10 +8,10 @@ use serde::Serialize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// By this line a script is known as ours.
+/// Line that marks a script as ours.
 const MARK: &str = "# Written by `diskcast export agent`.";
 
-/// Every agent contains its own name.
+/// Text that every agent program contains.
 const NAME: &[u8] = b"diskcast";
 
 /// An exported agent on disk.
@@ -21,19 +21,21 @@ pub struct ExportedAgent {
     pub file: PathBuf,
     /// The script that starts it for the console.
     pub script: PathBuf,
-    /// Length of the program, bytes.
+    /// Length of the program, in bytes.
     pub bytes: u64,
-    /// It runs on any Linux for x86-64; otherwise only where the C library is as new as on this machine.
+    /// True when it runs on any Linux for x86-64; otherwise it needs a C library as new as this
+    /// machine's.
     pub static_agent: bool,
 }
 
 /// Copies the agent to `target` and writes `TARGET.sh` beside it. Older ones are replaced.
 ///
 /// # Errors
-/// [`BundleError::Refused`] for a place that holds something else; [`BundleError::WouldNotRun`] for what is no program.
+/// [`BundleError::Refused`] for a place that holds something else; [`BundleError::WouldNotRun`] for
+/// a file that is no program.
 pub fn agent(target: &Path, agent: &Path, words: &Words) -> Result<ExportedAgent, BundleError> {
     let script = PathBuf::from(format!("{}.sh", target.display()));
-    // Any program is an ELF file: one of ours also says its own name.
+    // Any program is an ELF file; ours also contains the name.
     refuse_foreign(target, |bytes| {
         let mut words = bytes.windows(NAME.len());
         bytes.starts_with(b"\x7fELF") && words.any(|word| word == NAME)
@@ -72,7 +74,7 @@ fn script_text(name: &str, words: &Words) -> String {
     )
 }
 
-/// A program: readable and executable by all.
+/// Writes a program: readable and executable by all.
 fn put(target: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     let place = Beside::new(target)?;
     let path = place.path();

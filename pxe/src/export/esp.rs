@@ -1,18 +1,19 @@
-//! The EFI system partition of an ISO: a small FAT file system with shim, GRUB and MokManager, as bytes.
+//! The EFI system partition of an ISO: a small FAT file system with shim, GRUB and MokManager, as
+//! bytes.
 //!
 //! Pure: no clock (FAT's first day stands in every entry), so the same loaders give the same bytes.
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use std::io::{self, Cursor, Write};
 
-/// Room beside the files: tables, folders, rounding.
+/// Room beside the files, in bytes: tables, folders, rounding.
 const SLACK: usize = 512 << 10;
-/// The image is whole steps of this, as partitions on media are.
+/// The image's length is a multiple of this, in bytes, like partitions on media.
 const STEP: usize = 1 << 20;
-/// Volume serial number: any that is always the same.
+/// Volume serial number: an arbitrary constant.
 const SERIAL: u32 = 0xd15c_ca57;
 
-/// A FAT image that holds `files`: paths with `/`, and bytes.
+/// Builds a FAT image that holds `files`: paths with `/`, and bytes.
 pub(super) fn image(files: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
     let content: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     let len = (content + SLACK).next_multiple_of(STEP);

@@ -1,4 +1,4 @@
-//! The boot folder: everything another PXE server has to hand out, with its settings.
+//! The boot folder: all files another PXE server has to hand out, with its settings.
 
 use super::loaders::{self, NETWORK};
 use super::place::Beside;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// First line of `SOURCES.txt`: by it a folder is known as ours.
+/// First line of `SOURCES.txt`, which marks a folder as ours.
 const MARK: &str = "diskcast boot folder";
 /// Names in a boot folder (docs/network-boot.md).
 const NAMES: [&str; 14] = [
@@ -33,14 +33,15 @@ const NAMES: [&str; 14] = [
 ];
 const SOURCES: &str = "SOURCES.txt";
 
-/// What is to be exported.
+/// Options of a boot folder.
 #[derive(Clone, Debug)]
 pub struct FolderOptions {
-    /// The pre-OS.
+    /// Options of the pre-OS.
     pub bundle: BundleOptions,
-    /// What is baked into scripts.
+    /// Words of the kernel's command line, for the scripts.
     pub words: Words,
-    /// A folder whose `undionly.kpxe`, `snponly.efi` and `ipxe.efi` are taken instead of the package's: newer ones.
+    /// A folder with newer loaders: its `undionly.kpxe`, `snponly.efi` and `ipxe.efi` replace those
+    /// of the package.
     pub ipxe: Option<PathBuf>,
 }
 
@@ -49,26 +50,26 @@ pub struct FolderOptions {
 pub struct ExportedFile {
     /// Its name in the folder.
     pub name: String,
-    /// Length, bytes.
+    /// Its length, in bytes.
     pub bytes: u64,
 }
 
 /// A boot folder on disk.
 #[derive(Clone, Debug, Serialize)]
 pub struct BootFolder {
-    /// It.
+    /// Its path.
     pub folder: PathBuf,
-    /// What is in it.
+    /// The files in it.
     pub files: Vec<ExportedFile>,
     /// The pre-OS in it.
     pub bundle: Bundle,
 }
 
-/// Writes a boot folder: beside its place, then renamed, so that a server never sees half of one. An older one of ours
-/// is replaced.
+/// Writes a boot folder: beside its place, then renamed, so that a server never sees half of one.
+/// An older folder of ours is replaced.
 ///
 /// # Errors
-/// [`BundleError::Refused`] for a folder that is not ours; what assembly says.
+/// [`BundleError::Refused`] for a folder that is not ours; any error of assembly.
 pub fn boot_folder(
     target: &Path,
     options: &FolderOptions,
@@ -142,7 +143,8 @@ pub fn boot_folder(
     })
 }
 
-/// A folder that is there has to be empty or a boot folder with nothing else in it: it is going to be replaced.
+/// Refuses an existing folder that is neither empty nor a boot folder with nothing else in it,
+/// because it would be replaced.
 fn refuse_foreign(target: &Path) -> Result<(), BundleError> {
     let refused = |message: String| {
         Err(BundleError::Refused {

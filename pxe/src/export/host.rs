@@ -1,29 +1,29 @@
-//! Programs of this machine that an export needs, named by their package when they are missing.
+//! Programs of this machine that an export needs. When one is missing, the error names its package.
 
 use crate::bundle::BundleError;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A program, and the Debian package that brings it.
+/// A program, and the Debian package that contains it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host {
     pub(super) program: &'static str,
     pub(super) package: &'static str,
 }
 
-/// What writes ISO 9660 with everything four kinds of firmware want to find on it.
+/// Writes ISO 9660 with the boot records that all kinds of firmware need.
 pub(super) const XORRISO: Host = Host {
     program: "xorriso",
     package: "xorriso",
 };
-/// What joins GRUB's modules to an image for BIOS.
+/// Joins GRUB's modules to an image for BIOS.
 pub(super) const GRUB_MKIMAGE: Host = Host {
     program: "grub-mkimage",
     package: "grub-common",
 };
 
-/// All of them are here, or all that are missing are named at once.
+/// Checks that all programs are installed; the error names all missing ones at once.
 pub(super) fn ensure(hosts: &[Host]) -> Result<(), BundleError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = |host: &&Host| {
@@ -46,7 +46,7 @@ pub(super) fn ensure(hosts: &[Host]) -> Result<(), BundleError> {
     })
 }
 
-/// Runs one of them to its end.
+/// Runs a program until it ends.
 pub(super) fn run(
     host: Host,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,

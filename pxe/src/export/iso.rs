@@ -7,9 +7,10 @@
 //! UEFI, USB    GPT: the ESP ------------+-> shim -> signed GRUB -> the same
 //! ```
 //!
-//! GRUB looks for a file, not a label: whatever the medium is called and however it is partitioned, it is found.
-//! ISO 9660 is written by xorriso, GRUB's core image by grub-mkimage: both of this machine. Everything else comes from
-//! packages. Always holds: the same inputs give the same bytes.
+//! GRUB finds its medium by a file, not by a label, so the medium may have any name and any
+//! partitions. ISO 9660 is written by xorriso, GRUB's core image by grub-mkimage, both programs of
+//! this machine. Everything else comes from packages. Always holds: the same inputs give the same
+//! bytes.
 
 use super::esp;
 use super::host::{self, GRUB_MKIMAGE, XORRISO};
@@ -25,14 +26,15 @@ use serde::Serialize;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Volume name; also how an ISO of ours is known.
+/// Volume name, by which an ISO of ours is recognised too.
 const VOLUME: &str = "DISKCAST";
-/// Where ISO 9660 has its volume name: sector 16, byte 40.
+/// Offset of the volume name in ISO 9660, in bytes: sector 16, byte 40.
 const VOLUME_AT: u64 = 16 * 2048 + 40;
 /// The package with GRUB's modules for BIOS.
 const GRUB_PC: &str = "grub-pc-bin";
 const GRUB_PC_FOLDER: &str = "usr/lib/grub/i386-pc/";
-/// What the core image for BIOS holds: disks, the two partition tables, ISO 9660, the commands of our scripts.
+/// Modules of the core image for BIOS: disks, the two partition tables, ISO 9660, the commands of
+/// our scripts.
 const GRUB_MODULES: &[&str] = &[
     "biosdisk",
     "part_msdos",
@@ -52,18 +54,19 @@ const GRUB_MODULES: &[&str] = &[
     "ls",
     "cat",
 ];
-/// Seconds since 1970 that stand for every time on the medium: 2020-01-01, a date no firmware rejects.
+/// The time of every file on the medium, in seconds since 1970: 2020-01-01, a date no firmware
+/// rejects.
 const EPOCH: &str = "1577836800";
 const EPOCH_XORRISO: &str = "2020010100000000";
-/// GUIDs of the GPT; they only have to be the same always.
+/// GUID of the GPT: an arbitrary constant, so that equal inputs give equal bytes.
 const GPT_GUID: &str = "d15cca5700004000800000000000b007";
 
-/// What is to be exported.
+/// Options of an ISO.
 #[derive(Clone, Debug)]
 pub struct IsoOptions {
-    /// The pre-OS.
+    /// Options of the pre-OS.
     pub bundle: BundleOptions,
-    /// What is baked in.
+    /// Words of the kernel's command line.
     pub words: Words,
 }
 
@@ -72,7 +75,7 @@ pub struct IsoOptions {
 pub struct Iso {
     /// The file.
     pub file: PathBuf,
-    /// Length, bytes.
+    /// Its length, in bytes.
     pub bytes: u64,
     /// The pre-OS on it.
     pub bundle: Bundle,
@@ -81,8 +84,8 @@ pub struct Iso {
 /// Writes an ISO: beside its place, then renamed. An older one of ours is replaced.
 ///
 /// # Errors
-/// [`BundleError::NoProgram`] naming the packages of the programs this needs; [`BundleError::Refused`] for a place that
-/// holds something else; what assembly says.
+/// [`BundleError::NoProgram`] with the packages of the missing programs; [`BundleError::Refused`]
+/// for a place that holds something else; any error of assembly.
 pub fn iso(
     target: &Path,
     options: &IsoOptions,
@@ -117,7 +120,8 @@ pub fn iso(
         &stage.join("grub.cfg"),
         script::grub_medium(&options.words).as_bytes(),
     )?;
-    // Debian's signed GRUB for media looks for this file where it was not loaded from the medium's own file system.
+    // Debian's signed GRUB for media looks for this file when it was not loaded from the medium's
+    // own file system.
     write(&stage.join("info"), b"diskcast\n")?;
 
     let total = bundle.kernel_bytes + bundle.initramfs_bytes + esp.len() as u64;
@@ -149,7 +153,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), BundleError> {
     std::fs::write(path, bytes).map_err(at("writing", path))
 }
 
-/// The ESP as bytes, and the packages its loaders came from.
+/// Builds the ESP, and returns the packages that its loaders came from.
 fn medium_esp(
     gathered: &Gathered,
     report: &mut Report<'_>,
@@ -165,7 +169,8 @@ fn medium_esp(
     Ok((image, used))
 }
 
-/// GRUB for BIOS: the core image for El Torito, and the boot record that finds it on a stick.
+/// Prepares GRUB for BIOS: the core image for El Torito, and the boot record that finds it on a USB
+/// stick.
 fn grub_bios(
     gathered: &Gathered,
     stage: &Path,
@@ -182,7 +187,7 @@ fn grub_bios(
     let folder = stage.join("i386-pc");
     std::fs::create_dir(&folder).map_err(at("making", &folder))?;
     for (path, bytes) in files.iter() {
-        // Clean names of one folder: nothing below it, nothing beside it.
+        // Only names directly in the folder of modules, already cleaned.
         if let Some(name) = path
             .strip_prefix(GRUB_PC_FOLDER)
             .filter(|name| !name.contains('/'))
@@ -237,7 +242,7 @@ fn xorriso(stage: &Path, bundle: &Bundle, out: &Path) -> Result<(), BundleError>
         EPOCH_XORRISO,
         "--gpt_disk_guid",
         GPT_GUID,
-        // BIOS from CD
+        // BIOS from CD.
         "-eltorito-boot",
         "boot/grub/eltorito.img",
         "-no-emul-boot",
@@ -245,18 +250,18 @@ fn xorriso(stage: &Path, bundle: &Bundle, out: &Path) -> Result<(), BundleError>
         "4",
         "-boot-info-table",
         "--grub2-boot-info",
-        // BIOS from a stick
+        // BIOS from a USB stick.
         "--grub2-mbr",
         "i386-pc/boot_hybrid.img",
-        // Some BIOSes start no stick without an active partition: an empty one is marked.
+        // Some BIOSes start no stick without an active partition, so an empty one is marked active.
         "--mbr-force-bootable",
-        // UEFI from a stick: the ESP is partition 2 of the GPT
+        // UEFI from a USB stick: the ESP is partition 2 of the GPT.
         "-append_partition",
         "2",
         "0xef",
         "efi.img",
         "-appended_part_as_gpt",
-        // UEFI from CD: the same bytes
+        // UEFI from CD: the same bytes.
         "-eltorito-alt-boot",
         "-e",
         "--interval:appended_partition_2:all::",
@@ -268,14 +273,14 @@ fn xorriso(stage: &Path, bundle: &Bundle, out: &Path) -> Result<(), BundleError>
     host::run(XORRISO, words, stage, &[("SOURCE_DATE_EPOCH", EPOCH)])
 }
 
-/// A path as the right side of a graft point has it: `=` and `\` are signs there.
+/// Escapes a path for the right side of a graft point: `=` and `\` are special there.
 fn escaped(path: &Path) -> String {
     path.to_string_lossy()
         .replace('\\', "\\\\")
         .replace('=', "\\=")
 }
 
-/// What is there has to be an ISO of ours: it is going to be replaced.
+/// Refuses an existing file that is no ISO of ours, because it would be replaced.
 fn refuse_foreign(target: &Path) -> Result<(), BundleError> {
     let refused = |message: String, hint: &str| {
         Err(BundleError::Refused {

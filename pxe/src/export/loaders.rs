@@ -1,10 +1,10 @@
-//! iPXE, shim and GRUB out of their packages.
+//! Takes iPXE, shim and GRUB out of their packages.
 
 use crate::bundle::{BundleError, Files, Gathered, PackageUsed, Report, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Folders of packages in which loaders are.
+/// Folders of packages that contain loaders.
 const FOLDERS: [&str; 4] = [
     "usr/lib/ipxe/",
     "usr/lib/shim/",
@@ -12,7 +12,7 @@ const FOLDERS: [&str; 4] = [
     "boot/",
 ];
 
-/// One loader: the name it is exported under, its package, its name in there.
+/// One loader: the name it is exported under, its package, its name in the package.
 pub(super) struct Loader {
     pub(super) name: &'static str,
     package: &'static str,
@@ -49,8 +49,9 @@ pub(super) const NETWORK: &[Loader] = &[
     ),
 ];
 
-/// Loaders on the ESP of a medium, by their paths there. Firmware starts `BOOTX64.EFI`; shim looks for the others beside
-/// itself. This GRUB finds its settings on the medium instead of on the network.
+/// Loaders on the ESP of a medium, by their paths there. Firmware starts `BOOTX64.EFI`; shim looks
+/// for the others beside itself. This GRUB reads its settings from the medium, not from the
+/// network.
 pub(super) const MEDIUM: &[Loader] = &[
     loader(
         "EFI/BOOT/BOOTX64.EFI",
@@ -69,7 +70,7 @@ pub(super) const MEDIUM: &[Loader] = &[
     ),
 ];
 
-/// The packages of some loaders.
+/// The packages of the given loaders.
 pub(super) fn wanted(loaders: &[Loader]) -> Vec<Wanted> {
     let packages: BTreeSet<&str> = loaders.iter().map(|loader| loader.package).collect();
     packages.into_iter().map(Wanted::Files).collect()
@@ -90,7 +91,8 @@ pub(super) fn take(
     for name in packages {
         let package = gathered.package(name)?;
         let mut held = Files::default();
-        // Links lead out of a loader's folder: ipxe keeps its ipxe.efi in /boot.
+        // Whole folders are kept because links lead out of a loader's folder: the ipxe package has
+        // its ipxe.efi in /boot.
         let keep = |path: &str| FOLDERS.iter().any(|folder| path.starts_with(folder));
         held.add(&package.deb, 0, &keep, report)?;
         for loader in loaders.iter().filter(|loader| loader.package == name) {

@@ -1,6 +1,6 @@
-//! What leaves the console for other boot servers, media and machines.
+//! Exports for other boot servers, for media and for running machines.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`words`] | the kernel command line that leads an agent to its console |
 //! | [`script`] | `boot.ipxe` and `grub.cfg` |

@@ -1,14 +1,14 @@
 //! A folder or a file that appears whole or not at all.
 //!
-//! It is written beside its place under a name with the process in it, then renamed. What a process that was ended left
-//! behind is removed by the next.
+//! It is written beside its place under a name that contains the process id, then renamed.
+//! Leftovers of a process that was killed are removed by the next one.
 
 use crate::bundle::{BundleError, at};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A place beside the target; removed when dropped, unless it was put in place.
+/// A temporary path beside the target; removed when dropped, unless it was put in place.
 pub(super) struct Beside {
     target: PathBuf,
     partial: PathBuf,
@@ -16,7 +16,7 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// A name beside `target` that nothing has, with leftovers of ended processes gone.
+    /// Makes a free name beside `target`, and removes the leftovers of ended processes.
     pub(super) fn new(target: &Path) -> Result<Self, BundleError> {
         let refused = || BundleError::Refused {
             message: format!("{} names no file", target.display()),
@@ -52,17 +52,17 @@ impl Beside {
         })
     }
 
-    /// Where to write.
+    /// The path to write to.
     pub(super) fn path(&self) -> &Path {
         &self.partial
     }
 
-    /// Where it will be.
+    /// The final path.
     pub(super) fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Puts what was written in place of what is there, in one step where the file system can.
+    /// Replaces the target with the written file or folder, in one step where the file system can.
     pub(super) fn place(mut self) -> Result<(), BundleError> {
         let exchanged = self.target.is_dir()
             && renameat_with(CWD, &self.partial, CWD, &self.target, RenameFlags::EXCHANGE).is_ok();
@@ -77,7 +77,7 @@ impl Beside {
         if let Some(parent) = self.target.parent() {
             sync(parent).map_err(at("syncing", parent))?;
         }
-        // After an exchange the partial name is the old folder, which goes when we do.
+        // After an exchange the partial name is the old folder, which `drop` removes.
         Ok(())
     }
 }
@@ -98,7 +98,7 @@ fn sync(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Best effort: what is left is hidden, and tried again next time.
+/// Best effort: a leftover is hidden, and removed by the next run.
 fn remove(path: &Path) {
     let _ = match std::fs::symlink_metadata(path) {
         Ok(facts) if facts.is_dir() => std::fs::remove_dir_all(path),

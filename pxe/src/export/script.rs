@@ -1,13 +1,15 @@
 //! Scripts of the loaders: iPXE's `boot.ipxe`, GRUB's `grub.cfg` for the network and for media.
 //!
-//! These are the same for every machine: they are for other people's servers. `pxe serve` renders its own for each
-//! machine. Pure.
+//! They are the same for every machine, for boot servers other than ours. `pxe serve` makes its own
+//! for each machine. Pure.
 
 use super::words::Words;
 
-/// `boot.ipxe`. Kernel and initramfs are named relative to the script, so any server and any path will do.
+/// Builds `boot.ipxe`. Kernel and initramfs are named relative to the script, so any server and any
+/// path will do.
 pub fn ipxe(words: &Words) -> String {
-    // `netX` is the card iPXE booted from. UEFI finds the initramfs by the name that `initrd=` gives.
+    // `netX` is the card iPXE booted from. UEFI finds the initramfs by the name that `initrd=`
+    // gives.
     format!(
         "#!ipxe\n\
          # diskcast: written by `diskcast export`.\n\
@@ -25,9 +27,9 @@ pub fn ipxe(words: &Words) -> String {
     )
 }
 
-/// `grub/grub.cfg` for the network: GRUB's `/` is the root of the TFTP server it came from.
+/// Builds `grub/grub.cfg` for the network. GRUB's `/` is the root of the TFTP server it came from.
 pub fn grub_network(words: &Words) -> String {
-    // Debian's signed GRUB has no HTTP, and no menu means an explicit `boot`.
+    // Debian's signed GRUB has no HTTP, and without a menu it needs an explicit `boot`.
     format!(
         "# diskcast: written by `diskcast export`.\n\
          echo \"diskcast: loading the pre-OS\"\n\
@@ -38,10 +40,10 @@ pub fn grub_network(words: &Words) -> String {
     )
 }
 
-/// Name of the kernel on media: GRUB finds its medium by it, whatever the medium is called.
+/// Path of the kernel on media. GRUB finds its medium by it, whatever the medium is called.
 pub const MEDIUM_KERNEL: &str = "/diskcast/vmlinuz";
 
-/// The first lines GRUB runs from a medium: find the medium itself, then its menu.
+/// Builds the first lines GRUB runs from a medium: they find the medium itself, then its menu.
 pub fn grub_find_medium() -> String {
     format!(
         "search --no-floppy --file --set=root {MEDIUM_KERNEL}\n\
@@ -50,8 +52,9 @@ pub fn grub_find_medium() -> String {
     )
 }
 
-/// `boot/grub/grub.cfg` of a medium: on the screen and, in BIOS machines, on the first serial port too. Under UEFI the
-/// firmware's own console is on the serial port where one is set up.
+/// Builds `boot/grub/grub.cfg` of a medium: output on the screen and, in BIOS machines, on the
+/// first serial port too. Under UEFI the firmware's own console uses the serial port if one is set
+/// up.
 pub fn grub_medium(words: &Words) -> String {
     format!(
         "# diskcast: written by `diskcast export`.\n\

@@ -3,10 +3,10 @@
 use super::words::Words;
 use std::path::Path;
 
-/// `dnsmasq.conf`: ProxyDHCP and TFTP beside the DHCP server that is there.
+/// Builds `dnsmasq.conf`: ProxyDHCP and TFTP beside an existing DHCP server.
 ///
-/// iPXE in BIOS machines takes the script only from `pxe-service`, iPXE in UEFI machines from either, other clients from
-/// `pxe-service`: both forms are needed (measured with dnsmasq 2.90).
+/// iPXE in BIOS machines takes the script only from `pxe-service`, iPXE in UEFI machines from
+/// either, other clients from `pxe-service`: both forms are needed (measured with dnsmasq 2.90).
 pub fn dnsmasq(folder: &Path, words: &Words) -> String {
     let network = words
         .console_ip()
@@ -51,7 +51,7 @@ pub fn dnsmasq(folder: &Path, words: &Words) -> String {
     )
 }
 
-/// `tftpd.txt`: Tftpd64 on Windows.
+/// Builds `tftpd.txt`, for Tftpd64 on Windows.
 pub fn tftpd() -> String {
     "diskcast's boot folder served by Tftpd64 (Windows)\n\
      \n\
@@ -80,7 +80,7 @@ pub fn tftpd() -> String {
         .replace('\n', "\r\n")
 }
 
-/// `windows-dhcp.txt`: the DHCP server of Windows Server 2012 and newer.
+/// Builds `windows-dhcp.txt`, for the DHCP server of Windows Server 2012 and newer.
 pub fn windows_dhcp() -> String {
     "diskcast with the DHCP server of Windows Server (2012 or newer)\n\
      \n\

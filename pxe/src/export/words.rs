@@ -4,29 +4,30 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// What is baked into scripts.
+/// Words of the kernel's command line that scripts contain.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Words {
-    /// Fingerprint of the console's key: 64 hex digits. The agent follows no other.
+    /// Fingerprint of the console's key: 64 hex digits. The agent follows no other console.
     pub pin: String,
-    /// The console's control channel; without it the agent listens for the beacon.
+    /// Address of the console's control channel; without it the agent listens for the beacon.
     pub console: Option<SocketAddr>,
-    /// The second lane, when not the usual group.
+    /// Group of the second lane, when not the default.
     pub second: Option<SocketAddr>,
-    /// Further words, as they are.
+    /// Further words, unchanged.
     pub more: Vec<String>,
 }
 
-/// Port of the control channel that needs no mention.
+/// Default port of the control channel, which the line leaves out.
 pub const CONTROL_PORT: u16 = 5001;
 
-/// Screens: the one at the machine and the first serial port, which is where `/init` speaks.
+/// Consoles: the screen and the first serial port, on which `/init` writes.
 const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
 
 impl Words {
-    /// The line for the kernel, without the card that booted.
+    /// Builds the kernel's command line, without the card that booted.
     pub fn line(&self) -> String {
-        // Without `quiet` a serial port spends seconds on the kernel's remarks; warnings still come.
+        // Without `quiet` a serial port spends seconds on the kernel's messages; warnings are still
+        // shown.
         let mut line = format!("quiet {CONSOLES} diskcast.pin={}", self.pin);
         if let Some(console) = self.console {
             line.push_str(&format!(" diskcast.console={}", short(console)));
@@ -41,7 +42,7 @@ impl Words {
         line
     }
 
-    /// The console's address, where it is known.
+    /// The console's IP address, if known.
     pub fn console_ip(&self) -> Option<IpAddr> {
         self.console.map(|console| console.ip())
     }
@@ -54,10 +55,11 @@ fn short(address: SocketAddr) -> String {
     }
 }
 
-/// A word that may stand on the kernel's command line inside a script: no blanks, nothing a script would act on.
+/// Checks a word for the kernel's command line inside a script: no blanks, and no characters that
+/// are special in scripts.
 ///
 /// # Errors
-/// A sentence naming the sign.
+/// A sentence that names the character.
 pub fn checked_word(word: &str) -> Result<String, String> {
     let bad = word
         .chars()

@@ -28,7 +28,7 @@ fn answer(outcome: Outcome) -> Packet {
     }
 }
 
-/// Asks and takes what is offered.
+/// Asks for an address and takes the offer.
 fn take(leases: &mut Leases, card: u8, now: u64) -> Option<Ipv4Addr> {
     let Outcome::Answer(offer) = leases.handle(&ask(MessageType::Discover, card), now, nobody)
     else {
@@ -54,7 +54,7 @@ fn a_machine_has_one_address_from_rom_to_system() {
     let mut leases = leases(20);
     assert_eq!(take(&mut leases, 1, 0), Some(host(10)));
     assert_eq!(take(&mut leases, 2, 0), Some(host(11)));
-    // The ROM said nothing of itself, the system says its card: the same machine.
+    // The ROM sends no identifier, the system sends its card as one: the same machine.
     let mut again = ask(MessageType::Discover, 1);
     again.options.set(code::CLIENT_ID, &[1, 2, 0, 0, 0, 0, 1]);
     let offer = answer(leases.handle(&again, 5, nobody));
@@ -65,7 +65,7 @@ fn a_machine_has_one_address_from_rom_to_system() {
     );
     assert_eq!(offer.options.seconds(code::LEASE_SECONDS), Some(3600));
     assert!(!offer.options.has(code::ROUTERS));
-    // Long after its lease is over it still gets it back while nobody needed it.
+    // Long after the end of its lease the client still gets the address back, as nobody needed it.
     assert_eq!(take(&mut leases, 1, 100_000), Some(host(10)));
 }
 
@@ -85,7 +85,7 @@ fn a_full_range_says_so_and_what_is_over_is_given_again() {
         Some(host(10)),
         "the first is over, the second is not"
     );
-    // Whose was given away does not get it back by asking for it.
+    // A client whose address was given to another does not get it back by asking for it.
     let mut old = ask(MessageType::Request, 1);
     old.options.set_address(code::REQUESTED_ADDRESS, host(10));
     let nak = answer(leases.handle(&old, 3606, nobody));
@@ -108,7 +108,7 @@ fn offers_are_held_for_a_while_only() {
         Outcome::Full
     );
     assert_eq!(take(&mut leases, 2, 30), Some(host(10)));
-    // Took another server's offer: ours is free at once.
+    // The client took another server's offer: this one is free at once.
     let mut leases = self::leases(10);
     let _ = leases.handle(&ask(MessageType::Discover, 1), 0, nobody);
     let mut elsewhere = ask(MessageType::Request, 1);
@@ -131,7 +131,7 @@ fn a_restart_hands_nothing_out_twice() {
     let mut renew = ask(MessageType::Request, 1);
     renew.ciaddr = host(10);
     assert_eq!(answer(second.handle(&renew, 2, nobody)).yiaddr, host(10));
-    // Another range, and damage: begins with what still fits.
+    // With another range, or with damaged text, the table keeps the entries that still fit.
     let moved = Leases::new("10.0.0.15-10.0.0.20".parse().unwrap(), NETWORK, Some(&kept));
     assert_eq!(moved.held(1), 0);
     assert_eq!(
@@ -168,13 +168,13 @@ fn a_clock_that_was_wrong_and_is_right_again_locks_no_address() {
         assert!(!newcomer(leases, TODAY + LEASE_S - 1));
         assert!(newcomer(leases, TODAY + LEASE_S + 1), "and end with it");
     }
-    // Those who hold a lease renew it and keep it meanwhile.
+    // Clients that hold a lease renew it and keep it meanwhile.
     let mut renewed = leases(11);
     fill(&mut renewed);
     assert_eq!(take(&mut renewed, 1, TODAY), Some(host(10)));
     assert_eq!(take(&mut renewed, 1, TODAY + LEASE_S - 1), Some(host(10)));
     assert!(newcomer(&mut renewed, TODAY + LEASE_S + 1), "the other's");
-    // An address on which somebody else was found rests no longer either.
+    // An address with a conflict is not kept out of use any longer either.
     let mut rested = leases(10);
     let first = rested.handle(&ask(MessageType::Discover, 1), YEAR_2099, |_, _| true);
     assert_eq!(first, Outcome::Full);
@@ -188,7 +188,8 @@ fn somebody_else_on_an_address_is_noticed() {
     let on = |taken: u8| move |address: Ipv4Addr, _: Mac| address == host(taken);
     let offer = answer(leases.handle(&ask(MessageType::Discover, 1), 0, on(10)));
     assert_eq!(offer.yiaddr, host(11));
-    // Found between offer and request: refused, and another next time.
+    // Found between offer and request: the request is refused, and the next offer is another
+    // address.
     let mut request = ask(MessageType::Request, 1);
     request
         .options
@@ -210,9 +211,9 @@ fn somebody_else_on_an_address_is_noticed() {
         leases.handle(&ask(MessageType::Discover, 1), 4, nobody),
         Outcome::Full
     );
-    // They rest for ten minutes.
+    // Addresses with a conflict are not given out for ten minutes.
     assert_eq!(take(&mut leases, 1, 700), Some(host(10)));
-    // A stranger cannot decline or release what is not its own.
+    // A stranger cannot decline or release an address of another client.
     decline.mac = Mac([2, 0, 0, 0, 0, 9]);
     decline
         .options
@@ -257,7 +258,8 @@ fn ranges_are_read_and_kept_to_the_network() {
 }
 
 proptest! {
-    /// Whatever clients do, in whatever order, no address has two clients whose leases are good, and the table stays within the range.
+    /// No address has two clients with valid leases, in whatever order clients act, and the table
+    /// stays within the range.
     #[test]
     fn an_address_has_one_client(steps in proptest::collection::vec((0..6_u8, 0..6_u8, 8..18_u8, 0..2000_u64), 0..80)) {
         let mut leases = leases(14);

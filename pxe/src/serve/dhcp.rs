@@ -1,4 +1,4 @@
-//! Ports 67 and 4011: questions in, answers out.
+//! DHCP on UDP ports 67 and 4011: receives questions, sends answers.
 
 use super::{ServeError, Settings, Shared, neighbours};
 use crate::decide::{self, Asker, Decision, Door, NoAsker};
@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
-/// Where a byte is sent to make the kernel ask who has an address (RFC 863, discard).
+/// UDP port that a byte is sent to, so that the kernel resolves the address by ARP (RFC 863,
+/// discard).
 const DISCARD: u16 = 9;
-/// After an error of a socket that is not about one packet.
+/// Pause after a socket error that does not concern one packet.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The table of leases and where it is kept.
+/// The table of leases and the file it is kept in.
 pub(super) struct Table {
     leases: Leases,
     file: PathBuf,
@@ -55,7 +56,7 @@ pub(super) fn open_leases(settings: &Settings) -> Result<Option<Table>, ServeErr
     }))
 }
 
-/// Port 67.
+/// Serves port 67: leases, if addresses are handed out, and boot answers.
 pub(super) async fn serve_addresses(
     shared: Arc<Shared>,
     socket: UdpSocket,
@@ -67,7 +68,8 @@ pub(super) async fn serve_addresses(
         let Some((question, from)) = receive(&socket, &mut buffer).await else {
             continue;
         };
-        // The console's own look for other servers, and its own machine's lease.
+        // Packets of this machine itself: the console's search for other servers, and the DHCP
+        // client of its own card.
         if Some(question.mac.to_string()) == own {
             continue;
         }
@@ -91,14 +93,14 @@ pub(super) async fn serve_addresses(
     }
 }
 
-/// A refusal goes by broadcast whatever the question said.
+/// The packet that decides the route of an answer: a NAK is broadcast, whatever the question says.
 fn answer_route(question: &Packet, answer: &Packet) -> Packet {
     let mut route = question.clone();
     route.broadcast |= answer.broadcast;
     route
 }
 
-/// Port 4011.
+/// Serves port 4011: boot answers for machines that were sent there.
 pub(super) async fn serve_files(shared: Arc<Shared>, socket: UdpSocket) {
     let mut buffer = vec![0; MAX_BYTES + 1];
     loop {
@@ -125,7 +127,8 @@ async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(Packet, Socke
             }
         },
         Ok(_) => None,
-        // An ICMP error that a client's closed port caused is reported here; a real one must not spin.
+        // The ICMP error that a client's closed port causes is reported here. The pause keeps a
+        // persistent error from spinning.
         Err(error) => {
             tracing::debug!(%error, "DHCP socket");
             tokio::time::sleep(PAUSE).await;
@@ -140,7 +143,7 @@ async fn send(socket: &UdpSocket, answer: &Packet, to: SocketAddrV4) {
     }
 }
 
-/// What can be learnt from a question, whoever it was meant for: where a machine will be, and who else hands out addresses.
+/// Learns from a question to any server: the address a machine will have, and other DHCP servers.
 fn listen(shared: &Shared, question: &Packet) {
     let options = &question.options;
     if question.op != Op::Request
@@ -164,7 +167,8 @@ fn listen(shared: &Shared, question: &Packet) {
     }
 }
 
-/// Who asks for a boot, and what they get; nothing when nobody does or is to get anything.
+/// The asker of a boot question and its answer. `None` when the packet is no boot question, the
+/// machine cannot be served, or the policy ignores it.
 fn boot_answer(
     shared: &Shared,
     question: &Packet,
@@ -188,7 +192,8 @@ fn boot_answer(
         address => address,
     };
     shared.machines().note(asker.machine, Some(address));
-    // A card whose UUID only an earlier packet told: iPXE's own always tells, some ROMs never do.
+    // The UUID may be known from an earlier packet: iPXE's packets always have it, those of some
+    // ROMs never.
     let machine = shared.machines().of(asker.machine.mac);
     let decision = decide::decide(&asker, shared.policy.verdict(&machine), &shared.server);
     let (stage, what) = match &decision {
@@ -206,7 +211,7 @@ fn boot_answer(
     (decision != Decision::Ignore).then_some((asker, decision))
 }
 
-/// The answer with an address in it, and a boot file where one was asked for.
+/// Builds the answer with an address, and with a boot file if one was asked for.
 async fn lease(
     shared: &Shared,
     socket: &UdpSocket,
@@ -234,7 +239,8 @@ async fn lease(
         tracing::error!(file = %table.file.display(), %error, "leases are not kept: after a restart an address may be given twice");
     }
     match answer.message_type() {
-        // Makes the kernel ask who has the address; whoever answers is in its table when the client takes the offer.
+        // The byte makes the kernel resolve the address. If another machine answers, it is in the
+        // table of neighbours when the client takes the offer.
         Some(MessageType::Offer) => {
             let _ = socket
                 .send_to(&[0], SocketAddrV4::new(answer.yiaddr, DISCARD))
@@ -260,7 +266,8 @@ async fn lease(
     Some(answer)
 }
 
-/// The boot file belongs into the ACK as well, and the question for that does not have to name us: a renewal or a machine that remembers its address.
+/// The boot answer for a lease question that does not name this server: a renewal, or a machine
+/// that remembers its address. The ACK needs the boot file too.
 fn lease_boot(shared: &Shared, question: &Packet) -> Option<(Asker, Decision)> {
     let mut as_discover = question.clone();
     as_discover.options.set_message_type(MessageType::Discover);
@@ -270,7 +277,7 @@ fn lease_boot(shared: &Shared, question: &Packet) -> Option<(Asker, Decision)> {
     Some((asker, decision))
 }
 
-/// Whole or not at all.
+/// Writes a file whole or not at all.
 fn keep(file: &Path, text: &str) -> io::Result<()> {
     let partial = file.with_extension("partial");
     std::fs::write(&partial, text)?;
@@ -288,7 +295,7 @@ fn now() -> u64 {
 }
 
 fn own_mac(interface: Option<&str>) -> Option<String> {
-    // The name was good enough for the kernel to bind a socket to it.
+    // The kernel has bound a socket to an interface of this name, so it is safe in a path.
     let path = Path::new("/sys/class/net").join(interface?).join("address");
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }

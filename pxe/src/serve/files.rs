@@ -1,7 +1,8 @@
 //! The boot folder in memory.
 //!
-//! Owns: which names are served (those of the contract, nothing else), and noticing that a file was replaced. What always holds: what is served is a whole file as it
-//! was read at one time; a name that is not in the list is never looked up on the disk, whatever it looks like.
+//! Owns: the list of names that are served (those of the contract, nothing else), and the check for
+//! replaced files. Always holds: a file is served whole, as it was read at one time; a name that is
+//! not in the list is never looked up on the disk.
 
 use crate::machine::Stage;
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::SystemTime;
 
-/// Every name that is served from the folder. Scripts are made for each machine instead.
+/// Names that are served from the folder. Scripts are not among them: they are made for each
+/// machine.
 pub const NAMES: [&str; 8] = [
     "vmlinuz",
     "initrd.img",
@@ -22,19 +24,19 @@ pub const NAMES: [&str; 8] = [
     "grubx64.efi",
     "mmx64.efi",
 ];
-/// Without these nothing boots.
+/// Names without which no machine boots.
 pub const ESSENTIAL: [&str; 2] = ["vmlinuz", "initrd.img"];
-/// Largest file that is held: the largest pre-OS there is has 60 MB.
+/// Largest file that is held, in bytes. The largest pre-OS has 60 MB.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Why the boot folder cannot be used.
+/// The reason the boot folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The pre-OS is not there.
+    /// A file of the pre-OS is missing.
     #[error("{name} is not in the boot folder {}", folder.display())]
     Missing {
-        /// Name.
+        /// Name of the file.
         name: &'static str,
         /// The folder.
         folder: PathBuf,
@@ -44,15 +46,15 @@ pub enum FileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file is not what it should be.
+    /// A file is larger than is served.
     #[error("{} has {bytes} bytes, at most {MAX_BYTES} are served", path.display())]
     Large {
         /// The file.
         path: PathBuf,
-        /// Its length.
+        /// Its length, in bytes.
         bytes: u64,
     },
 }
@@ -61,11 +63,12 @@ pub enum FileError {
 struct Held {
     bytes: Bytes,
     modified: Option<SystemTime>,
-    /// A file that was put in its place by renaming has another one, also where lengths and times are set to be the same.
+    /// The inode changes when a file is replaced by renaming, even if length and time are set to
+    /// the same values.
     inode: u64,
 }
 
-/// The files.
+/// The files of the boot folder, held in memory.
 #[derive(Debug)]
 pub struct Files {
     folder: PathBuf,
@@ -76,7 +79,7 @@ impl Files {
     /// Reads the folder.
     ///
     /// # Errors
-    /// When the pre-OS is missing or something cannot be read.
+    /// [`FileError`] when the pre-OS is missing, a file is too large, or something cannot be read.
     pub fn load(folder: &Path) -> Result<Self, FileError> {
         let mut held = BTreeMap::new();
         for name in NAMES {
@@ -97,7 +100,7 @@ impl Files {
         })
     }
 
-    /// Names that are not there.
+    /// Names of the list that are not in the folder.
     pub fn missing(&self) -> Vec<&'static str> {
         NAMES
             .into_iter()
@@ -105,13 +108,13 @@ impl Files {
             .collect()
     }
 
-    /// A file by its name.
+    /// The content of a file, by its name.
     pub fn get(&self, name: &str) -> Option<Bytes> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.get(name).map(|file| file.bytes.clone())
     }
 
-    /// Takes up what has changed. A file that cannot be read is served as it was.
+    /// Reads changed files again. A file that cannot be read is served with its former content.
     pub fn refresh(&self) {
         for name in NAMES {
             let known = {
@@ -131,7 +134,7 @@ impl Files {
     }
 }
 
-/// Reads a file; nothing when it is not there or is as `known`.
+/// Reads a file. `None` when it does not exist, or has not changed since `known`.
 fn read(
     folder: &Path,
     name: &'static str,
@@ -168,7 +171,7 @@ fn read(
     }))
 }
 
-/// How far a machine is that has this file.
+/// The stage of a machine that has fetched this file.
 pub(super) fn stage_of(name: &str) -> Option<Stage> {
     match name {
         "vmlinuz" => Some(Stage::Kernel),
@@ -178,9 +181,10 @@ pub(super) fn stage_of(name: &str) -> Option<Stage> {
     }
 }
 
-/// A name as clients write it, in one form: no leading slash, slashes that lean forward. Nothing when it leads upwards.
+/// The plain form of a name that a client wrote: no leading slash, backslashes turned into slashes.
+/// `None` when it contains `..`.
 pub(super) fn plain_name(name: &str) -> Option<String> {
-    // Some ROMs put an 0xff behind the name they were given.
+    // Some ROMs put an 0xff behind the name that the answer gave them.
     let name = name.trim_end_matches(['\u{fffd}', ' ']).replace('\\', "/");
     let parts: Vec<&str> = name
         .split('/')
@@ -219,7 +223,7 @@ mod tests {
             assert_eq!(files.get(name), None, "{name}");
         }
         assert!(files.missing().contains(&"shimx64.efi"));
-        // Replaced as an export replaces it.
+        // Replaced by renaming, the way an export replaces it.
         std::fs::write(folder.path().join("new"), "a newer kernel").unwrap();
         std::fs::rename(folder.path().join("new"), folder.path().join("vmlinuz")).unwrap();
         std::fs::write(folder.path().join("shimx64.efi"), "shim").unwrap();
@@ -229,7 +233,7 @@ mod tests {
             Some(&b"a newer kernel"[..])
         );
         assert!(!files.missing().contains(&"shimx64.efi"));
-        // Gone for a moment while somebody replaces it: served as it was.
+        // Missing for a moment while it is being replaced: the former content is served.
         std::fs::remove_file(folder.path().join("vmlinuz")).unwrap();
         files.refresh();
         assert!(files.get("vmlinuz").is_some());

@@ -1,4 +1,4 @@
-//! TCP 5080: scripts, files, and what the pre-OS tells.
+//! HTTP on TCP port 5080: scripts, files, and the events of the pre-OS.
 //!
 //! ```text
 //! GET  /boot.ipxe?mac=&uuid=&arch=   script for this machine
@@ -32,15 +32,15 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Connections at once.
+/// Most connections at once.
 const MAX_CONNECTIONS: usize = 1024;
-/// Of one address. A machine has one or two.
+/// Most connections of one address. A machine has one or two.
 const MAX_PER_ADDRESS: usize = 16;
-/// A connection on which nothing moves for this long is closed.
+/// Time without progress after which a connection is closed.
 const STALL: Duration = Duration::from_secs(30);
-/// Until a request is whole.
+/// Longest time until a request's header is complete.
 const HEADER_TIME: Duration = Duration::from_secs(10);
-/// Longest event.
+/// Longest event that is read, in bytes.
 const MAX_EVENT: usize = 4096;
 
 type Answer = Response<FileBody>;
@@ -57,7 +57,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
         let (stream, from) = match accepted {
             Ok((stream, from)) => (stream, from),
             Err(error) => {
-                // Out of files: those that are open end, and then there are some again.
+                // Out of file descriptors: some are free again when open connections end.
                 tracing::warn!(%error, "HTTP boot");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -78,7 +78,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-/// One connection of an address.
+/// The right of an address to one connection; given back when dropped.
 struct Seat {
     counts: Arc<Mutex<BTreeMap<Ipv4Addr, usize>>>,
     address: Ipv4Addr,
@@ -191,7 +191,9 @@ fn text(status: StatusCode, text: String) -> Answer {
 
 fn boot_script(shared: &Shared, address: Ipv4Addr, query: &str) -> Answer {
     let Some(said) = parameter(query, "mac") else {
-        // A script for everyone, as other servers hand it out: iPXE says who it is and comes again. What it says then is an address or an error.
+        // The script for requests without a card, as other servers hand it out: iPXE fetches it
+        // again with its card and UUID. Such a second request is answered with the machine's script
+        // or an error.
         let again = "#!ipxe\nchain boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid} || exit 1\n";
         return text(StatusCode::OK, again.to_owned());
     };
@@ -217,7 +219,7 @@ fn boot_script(shared: &Shared, address: Ipv4Addr, query: &str) -> Answer {
     )
 }
 
-/// A value of a query. iPXE writes colons as they are or as `%3A`.
+/// The value of a query parameter. iPXE writes colons unchanged or as `%3A`.
 fn parameter(query: &str, name: &str) -> Option<String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(key, _)| *key == name)?;
@@ -290,7 +292,7 @@ async fn file(
 }
 
 fn set(answer: &mut Answer, name: hyper::header::HeaderName, value: &str) {
-    // Numbers and fixed words are always fit for a header.
+    // Numbers and fixed words are always valid header values.
     if let Ok(value) = HeaderValue::from_str(value) {
         answer.headers_mut().insert(name, value);
     }
@@ -303,8 +305,8 @@ enum Wanted {
     Nothing,
 }
 
-/// What a `Range` header means for a file (RFC 9110 section 14.1.2). Several ranges at once, and units that are not bytes, are answered with the whole file, as the
-/// RFC allows.
+/// Parses a `Range` header for a file of `length` bytes (RFC 9110 section 14.1.2). Several ranges
+/// at once, and units other than bytes, are answered with the whole file, which the RFC allows.
 fn wanted(header: &str, length: usize) -> Wanted {
     let Some((first, last)) = header
         .strip_prefix("bytes=")
@@ -345,7 +347,8 @@ struct Event {
     detail: Option<String>,
 }
 
-/// What the pre-OS says of itself. Anybody on the wire can say it, so it is shown and nothing else.
+/// Reports an event that the pre-OS sends. Anybody on the network can send one, so events are
+/// displayed and have no other effect.
 async fn event(shared: &Shared, address: Ipv4Addr, body: Incoming) -> Answer {
     let Ok(body) = Limited::new(body, MAX_EVENT).collect().await else {
         return text(

@@ -1,8 +1,9 @@
-//! The line for large files, and a file on its way by HTTP.
+//! A queue for large files, and the body of a file sent by HTTP.
 //!
-//! A room switched on at once wants 34 MB for each machine. All at the same time would be slow for all, and firmware gives up; so a number of them are served, and
-//! the rest wait their turn with the connection open. A place is given up after a while even when the transfer goes on: a machine that reads slowly holds up
-//! nobody, whatever its reason.
+//! A room that is switched on at once needs 34 MB for each machine. If all were served together,
+//! all would be slow and firmware would give up; so a fixed number of files are sent, and the other
+//! connections wait open. A place is taken back after a while even when the transfer goes on: a
+//! machine that reads slowly delays nobody else.
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -15,21 +16,22 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// Large files sent at once. On 1 Gbit/s each has 60 Mbit/s, and 34 MB take five seconds.
+/// Large files sent at once. On 1 Gbit/s each gets 60 Mbit/s, and 34 MB take five seconds.
 const PLACES: usize = 16;
-/// How long a place is kept: at 10 Mbit/s a kernel is through.
+/// Time a transfer keeps its place: enough for a kernel at 10 Mbit/s.
 const PLACE_FOR: Duration = Duration::from_secs(20);
-/// Longest wait for a place: after that it goes without, because nobody waits behind a machine that waited so long.
+/// Longest wait for a place. After it the transfer starts without one.
 const WAIT_FOR: Duration = Duration::from_secs(300);
-/// Smaller files do not wait: loaders, whose firmware gives up within five seconds.
+/// Size in bytes from which files wait. Loaders are smaller: firmware gives up on them within five
+/// seconds.
 const LARGE_BYTES: usize = 2 << 20;
-/// Handed to the socket at once.
+/// Bytes handed to the socket at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// How far a connection is: a number that moves while it is alive.
+/// Progress counter of a connection: it changes while the connection is alive.
 pub(super) type Progress = Arc<AtomicU64>;
 
-/// The line.
+/// The queue for large files.
 #[derive(Clone, Debug)]
 pub(super) struct Line(Arc<Semaphore>);
 
@@ -39,7 +41,7 @@ impl Default for Line {
     }
 }
 
-/// A place in front.
+/// A place at the front of the queue.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
@@ -47,7 +49,7 @@ pub(super) struct Place {
 }
 
 impl Line {
-    /// Waits for a place when the file is large.
+    /// Waits for a place if the file is large. `None` for small files and after [`WAIT_FOR`].
     pub(super) async fn place(&self, bytes: usize, progress: &Progress) -> Option<Place> {
         if bytes < LARGE_BYTES {
             return None;
@@ -55,7 +57,7 @@ impl Line {
         let waiting_since = Instant::now();
         let mut turn = std::pin::pin!(Arc::clone(&self.0).acquire_owned());
         while waiting_since.elapsed() < WAIT_FOR {
-            // Whoever waits is alive, though nothing moves.
+            // A waiting connection counts as alive, though no bytes move.
             progress.fetch_add(1, Ordering::Relaxed);
             if let Ok(permit) = tokio::time::timeout(Duration::from_secs(5), turn.as_mut()).await {
                 return Some(Place {
@@ -68,7 +70,7 @@ impl Line {
     }
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub(super) struct FileBody {
     pub(super) rest: Bytes,
     pub(super) place: Option<Place>,
@@ -141,7 +143,7 @@ mod tests {
         );
         places.pop();
         assert!(line.place(LARGE_BYTES, &progress).await.is_some());
-        // A reader that is slow gives its place up with the next piece.
+        // A slow reader gives its place up with the next piece.
         let body = FileBody {
             rest: Bytes::from_static(&[0; PIECE_BYTES + 1]),
             place: places.pop(),

@@ -1,27 +1,28 @@
-//! Which machine has which address and which UUID, as far as packets told.
+//! Cards, addresses and UUIDs of machines, learnt from packets.
 //!
-//! Needed because TFTP and HTTP requests come from an address alone, and a script is asked for with a card alone. Bounded: a flood of made-up cards pushes out what
-//! was heard longest ago, and the worst that follows is a stage that is not shown.
+//! Needed because TFTP and HTTP requests show only an address, and a request for a script only a
+//! card. Bounded: a flood of made-up cards displaces the entries heard longest ago; at worst a
+//! stage is then not shown.
 
 use crate::machine::Machine;
 use facts::{Mac, Uuid};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// Cards and addresses remembered.
+/// Most cards, and most addresses, that are remembered.
 const MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Machines {
-    /// UUID of a card, and when it was heard.
+    /// UUID of a card, and the number of the packet that told it.
     cards: BTreeMap<Mac, (Option<Uuid>, u64)>,
-    /// Card of an address, and when it was heard.
+    /// Card of an address, and the number of the packet that told it.
     addresses: BTreeMap<Ipv4Addr, (Mac, u64)>,
     heard: u64,
 }
 
 impl Machines {
-    /// A packet told who somebody is, and perhaps where.
+    /// Records the machine that sent a packet, and its address if known.
     pub(super) fn note(&mut self, machine: Machine, address: Option<Ipv4Addr>) {
         self.heard += 1;
         let uuid = machine.uuid.or_else(|| self.of(machine.mac).uuid);

@@ -1,8 +1,10 @@
-//! The services around the pure parts: DHCP on 67 and 4011, TFTP on 69, HTTP on 5080, on one interface.
+//! The services around the pure parts: DHCP on 67 and 4011, TFTP on 69, HTTP on 5080, on one
+//! interface.
 //!
-//! Owns: sockets, clocks, and the boot folder in memory. Decides nothing: what a machine is to do is the [`Policy`]'s word, what it gets is `decide`'s. What
-//! always holds: only the files of the contract are served, from memory; whatever comes in, memory and sockets have bounds; a service that cannot have its
-//! port says which.
+//! Owns: sockets, clocks, and the boot folder in memory. Decides nothing: the [`Policy`] gives the
+//! verdict on a machine, `decide` the answer. Always holds: only the files of the contract are
+//! served, from memory; memory and sockets are bounded whatever arrives; the error for a port that
+//! is taken names the port.
 
 mod dhcp;
 mod files;
@@ -26,23 +28,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// User class of a console that asks who answers: it is answered, and is no machine that boots.
+/// User class of a console that searches for boot services. It gets an answer, but counts as no
+/// machine that boots.
 pub const DOCTOR: &str = "diskcast-doctor";
-/// Between two looks at the boot folder.
+/// Interval between two checks of the boot folder for changes.
 const REFRESH: Duration = Duration::from_secs(2);
 
 /// Ports of the services.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
-    /// DHCP questions.
+    /// DHCP questions, UDP.
     pub dhcp: u16,
-    /// Where clients hear answers.
+    /// The port of clients that answers are sent to, UDP.
     pub client: u16,
-    /// Questions for the first file.
+    /// Questions for the first file, UDP.
     pub pxe: u16,
-    /// TFTP.
+    /// TFTP, UDP.
     pub tftp: u16,
-    /// HTTP.
+    /// HTTP, TCP.
     pub http: u16,
 }
 
@@ -58,48 +61,48 @@ impl Default for Ports {
     }
 }
 
-/// Addresses are handed out too.
+/// Settings for handing out addresses.
 #[derive(Clone, Debug)]
 pub struct LeaseSettings {
-    /// Which.
+    /// The addresses to hand out.
     pub range: Range,
-    /// Where the table is kept.
+    /// File that the table of leases is kept in.
     pub file: PathBuf,
 }
 
-/// How to serve.
+/// Settings of the services.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Interface everything is bound to; none for tests without privileges.
+    /// Interface that everything is bound to; `None` in tests without privileges.
     pub interface: Option<String>,
-    /// Its address: what machines are told.
+    /// Address of the interface, which the answers contain.
     pub address: Ipv4Addr,
-    /// Length of its prefix.
+    /// Length of its network prefix, in bits.
     pub prefix: u8,
-    /// Ports.
+    /// Ports of the services.
     pub ports: Ports,
     /// The boot folder.
     pub boot_files: PathBuf,
-    /// What UEFI machines begin with.
+    /// The first loader of UEFI machines.
     pub uefi: UefiLoader,
-    /// Addresses are handed out too.
+    /// Present when addresses are handed out too.
     pub leases: Option<LeaseSettings>,
 }
 
-/// Why the services did not start.
+/// The reason the services did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A port could not be had.
+    /// A port cannot be bound.
     #[error("{protocol} port {port} ({what}): {source}")]
     Port {
         /// `UDP` or `TCP`.
         protocol: &'static str,
-        /// Which.
+        /// The port.
         port: u16,
-        /// What for.
+        /// The service it is for.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The boot folder cannot be used.
@@ -110,7 +113,7 @@ pub enum ServeError {
     Leases {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The range of addresses is not on this network.
@@ -120,22 +123,22 @@ pub enum ServeError {
         range: Range,
         /// Address of the interface.
         address: Ipv4Addr,
-        /// Its prefix.
+        /// Length of its prefix, in bits.
         prefix: u8,
     },
 }
 
-/// Running services; they end when this is dropped.
+/// The running services; dropping it ends them.
 #[derive(Debug)]
 pub struct Service {
     _tasks: JoinSet<()>,
-    /// Where files and scripts are.
+    /// Address and port of the HTTP service.
     pub http: SocketAddr,
     /// Names of the contract that are not in the boot folder.
     pub missing: Vec<&'static str>,
 }
 
-/// What the services share.
+/// State that all services share.
 struct Shared {
     settings: Settings,
     server: Server,
@@ -148,7 +151,7 @@ struct Shared {
 /// Starts the services.
 ///
 /// # Errors
-/// A port that is taken, a boot folder without the pre-OS: nothing runs then.
+/// [`ServeError`] when a port is taken or the boot folder has no pre-OS; then no service runs.
 pub async fn start(settings: Settings, policy: Arc<dyn Policy>) -> Result<Service, ServeError> {
     let folder = settings.boot_files.clone();
     let files = blocking(move || Files::load(&folder)).await?;
@@ -204,11 +207,12 @@ pub async fn start(settings: Settings, policy: Arc<dyn Policy>) -> Result<Servic
     })
 }
 
-/// Work that waits for a disk, off the runtime's own threads.
+/// Runs work that waits for a disk, off the runtime's own threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
-        // The only other error is a runtime that is shutting down, and then nobody waits for the answer.
+        // The only other error is a runtime that is shutting down; then nothing waits for the
+        // answer.
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => std::future::pending().await,
@@ -218,11 +222,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 impl Shared {
     fn machines(&self) -> MutexGuard<'_, Machines> {
-        // No change of it can stop half-way, so a poisoned one is still whole.
+        // No change to it can stop half-way, so the data of a poisoned lock is whole.
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The machine behind an address: from what it said itself, else from the kernel's table of neighbours.
+    /// The machine at an address: from its own packets, else from the kernel's table of neighbours.
     fn machine_at(&self, address: Ipv4Addr) -> Option<Machine> {
         if let Some(machine) = self.machines().at(address) {
             return Some(machine);
@@ -244,7 +248,7 @@ impl Shared {
         self.policy.report(report);
     }
 
-    /// A machine fetches its script: what it is to do, and its words.
+    /// Records that a machine fetches its script. Returns the verdict and the words for the script.
     fn scripted(&self, machine: &Machine, address: Ipv4Addr, loader: &str) -> (Verdict, Words) {
         self.machines().note(*machine, Some(address));
         let verdict = self.policy.verdict(machine);
@@ -263,7 +267,7 @@ impl Shared {
         }
     }
 
-    /// A machine has a whole file.
+    /// Reports that a machine has fetched a whole file.
     fn fetched(&self, address: Ipv4Addr, name: &str) {
         let Some(stage) = files::stage_of(name) else {
             return;
@@ -273,7 +277,7 @@ impl Shared {
         }
     }
 
-    /// A machine did not get a file.
+    /// Reports that a machine did not get a file.
     fn failed(&self, address: Ipv4Addr, what: &str) {
         match self.machine_at(address) {
             Some(machine) => self.report(Report::failure(machine, what).at(address)),

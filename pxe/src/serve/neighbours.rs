@@ -1,17 +1,18 @@
-//! The kernel's table of neighbours: which card answers at which address.
+//! The kernel's table of neighbours: the card at each address.
 
 use facts::Mac;
 use std::net::Ipv4Addr;
 
-/// The kernel asked, and was answered.
+/// Flag of an entry that has been resolved.
 const COMPLETE: u32 = 2;
 
-/// The card that answers at an address, when the kernel has asked lately.
+/// The card that answers at an address, if the kernel has resolved it lately.
 pub(super) fn lookup(address: Ipv4Addr) -> Option<Mac> {
     find(&std::fs::read_to_string("/proc/net/arp").ok()?, address)
 }
 
-/// From a table such as `/proc/net/arp`: address, hardware type, flags, card, mask, interface.
+/// Finds the card in a table such as `/proc/net/arp`: address, hardware type, flags, card, mask,
+/// interface.
 fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
     let card = |line: &str| {
         let mut fields = line.split_whitespace();

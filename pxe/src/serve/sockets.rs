@@ -1,7 +1,9 @@
 //! The sockets of the services.
 //!
-//! Port 67 is shared (SO_REUSEADDR): a broadcast reaches every program that has it, so a DHCP server on the same machine goes on as it was. The others are ours
-//! alone, because of what is sent to one machine only one program hears. Everything is bound to one interface where the right to do so is there.
+//! Port 67 is shared (SO_REUSEADDR): a broadcast reaches every program bound to it, so a DHCP
+//! server on the same machine is not disturbed. The other ports are not shared, because a packet
+//! sent to one machine reaches only one program. Everything is bound to one interface if the
+//! process has the right to do so.
 
 use super::{ServeError, Settings};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -9,9 +11,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use tokio::net::{TcpListener, UdpSocket};
 
-/// Bytes of packets the kernel keeps for us while a room is switched on at once.
+/// Receive buffer for the packets of a room that is switched on at once, in bytes.
 const BUFFER_BYTES: usize = 4 << 20;
-/// Connections the kernel keeps until they are accepted.
+/// Connections the kernel queues until they are accepted.
 const BACKLOG: i32 = 1024;
 
 #[derive(Debug)]
@@ -19,7 +21,8 @@ pub(super) struct Sockets {
     pub(super) dhcp: UdpSocket,
     pub(super) pxe: UdpSocket,
     pub(super) tftp: UdpSocket,
-    /// All transfers share it: clients are told apart by their address and port, and a flood of requests costs no file.
+    /// One socket for all transfers. Clients are distinguished by address and port, and a flood of
+    /// requests costs no file descriptors.
     pub(super) transfers: UdpSocket,
     pub(super) http: TcpListener,
 }
@@ -64,7 +67,7 @@ fn udp(settings: &Settings, at: SocketAddrV4, shared: bool) -> io::Result<UdpSoc
         socket.set_reuse_address(true)?;
     }
     socket.set_broadcast(true)?;
-    // Larger where the kernel allows; packets that do not fit are asked for again.
+    // Best effort: the kernel may allow less; clients send lost packets again.
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
     bind(&socket, settings, &at.into())?;
@@ -74,7 +77,7 @@ fn udp(settings: &Settings, at: SocketAddrV4, shared: bool) -> io::Result<UdpSoc
 fn tcp(settings: &Settings) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    // Connections of an earlier run that linger must not keep the port; a listener does.
+    // Lingering connections of an earlier run must not keep the port; another listener does.
     socket.set_reuse_address(true)?;
     let at = SocketAddrV4::new(settings.address, settings.ports.http);
     bind(&socket, settings, &at.into())?;

@@ -1,7 +1,7 @@
-//! Port 69, and the port all transfers share.
+//! TFTP: port 69, and the port that all transfers share.
 //!
-//! Packets are taken in batches: a room of machines in lock-step has one packet each under way, and a look at the clock or a wait for each would cost more than
-//! the packet.
+//! Packets are taken in batches. Machines of a room in lock-step have one packet each under way,
+//! and a clock call or a wait for each would cost more than the packet.
 
 use super::{Shared, files};
 use crate::script;
@@ -15,11 +15,11 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, MissedTickBehavior};
 
-/// How exactly clocks of transfers are looked at.
+/// Precision of the transfers' timeouts.
 const TICK: Duration = Duration::from_millis(100);
-/// Packets taken before somebody else gets a turn.
+/// Most packets handled before other tasks get a turn.
 const BATCH: usize = 256;
-/// Longest packet of a client; what is longer is cut and so refused.
+/// Longest packet of a client, in bytes; a longer one is cut and so refused.
 const PACKET_BYTES: usize = 2048;
 
 struct Tftp {
@@ -75,7 +75,7 @@ fn take(socket: &UdpSocket, buffer: &mut [u8]) -> Option<(usize, SocketAddrV4)> 
         match socket.try_recv_from(buffer) {
             Ok((count, SocketAddr::V4(from))) => return Some((count, from)),
             Ok(_) => {}
-            // A client closed its port: reported once, for a packet sent before.
+            // A client closed its port; the error refers to a packet sent before.
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
             Err(_) => return None,
         }
@@ -87,7 +87,8 @@ impl Tftp {
         self.began.elapsed()
     }
 
-    /// What cannot be sent now is sent when its time is up: the buffer of the kernel is full, and the client waits anyway.
+    /// Sends a packet, or drops it when the kernel's buffer is full: the transfer's timeout sends
+    /// it again.
     fn send(&self, to: SocketAddrV4, packet: &[u8]) {
         if let Err(error) = self.socket.try_send_to(packet, to.into())
             && error.kind() != ErrorKind::WouldBlock
@@ -96,11 +97,11 @@ impl Tftp {
         }
     }
 
-    /// Something came to port 69.
+    /// Handles a packet to port 69.
     fn asked(&mut self, from: SocketAddrV4, packet: &[u8]) {
         let request = match Packet::parse(packet) {
             Ok(Packet::Read(request)) => request,
-            // Answers belong to the other port.
+            // Acknowledgements belong to the other port.
             Ok(_) | Err(TftpError::Malformed) => return,
             Err(refused) => {
                 let kind = match refused {
@@ -142,7 +143,7 @@ impl Tftp {
         self.send(from, &error(code, why));
     }
 
-    /// A file of the folder, or one that is made for whoever asks.
+    /// The content for a name: a file of the folder, or a script made for this machine.
     fn file(&self, from: SocketAddrV4, name: &str) -> Option<Bytes> {
         let shared = &self.shared;
         if name == "grub/grub.cfg" {
@@ -159,7 +160,7 @@ impl Tftp {
         shared.files.get(name)
     }
 
-    /// Something came from a client whose transfer is under way.
+    /// Handles a packet from a client with a transfer under way.
     fn answered(&mut self, from: SocketAddrV4, packet: &[u8]) {
         let Ok(packet) = Packet::parse(packet) else {
             return;

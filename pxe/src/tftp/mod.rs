@@ -9,14 +9,14 @@
 //!   ACK windowsize           ->  ...                           a block shorter than the others ends it
 //! ```
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`packet`] | requests, acknowledgements and errors as values |
 //! | [`transfer`] | one file on its way to one client |
-//! | [`transfers`] | all of them: who may have how many |
+//! | [`transfers`] | all transfers, with caps on their number |
 //!
-//! Pure: `now` is an argument, the time since the service began. What always holds: nothing is written, nothing is read from a disk here, and no packet is
-//! longer than an Ethernet frame takes.
+//! Pure: `now` is an argument, the time since the service began. Always holds: nothing is written,
+//! nothing is read from a disk here, and no packet is longer than an Ethernet frame takes.
 
 pub mod packet;
 #[cfg(test)]

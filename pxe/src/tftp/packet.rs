@@ -1,14 +1,15 @@
 //! The packets of TFTP as values.
 
-/// Longest request that is read: names and options of real clients stay under 200 bytes.
+/// Longest request that is read, in bytes: names and options of real clients stay under 200.
 const MAX_REQUEST: usize = 1024;
-/// Longest file name that is looked at.
+/// Longest file name that is accepted, in bytes.
 const MAX_NAME: usize = 255;
-/// Largest block: an Ethernet frame less IP, UDP and our own header, so that nothing is ever fragmented.
+/// Largest block, in bytes: an Ethernet frame less the headers of IP, UDP and TFTP, so that nothing
+/// is ever fragmented.
 pub(super) const MAX_BLOCK: u16 = 1468;
-/// Without the option (RFC 1350).
+/// Block size without the option (RFC 1350), in bytes.
 pub(super) const DEFAULT_BLOCK: u16 = 512;
-/// Most blocks in flight: enough to fill a LAN's round trip, too few to drown a switch port.
+/// Most blocks in flight: enough to fill a LAN's round trip, too few to flood a switch port.
 pub(super) const MAX_WINDOW: u16 = 32;
 
 const RRQ: u16 = 1;
@@ -18,18 +19,18 @@ const ACK: u16 = 4;
 const ERROR: u16 = 5;
 const OACK: u16 = 6;
 
-/// Kinds of failure (RFC 1350 appendix, RFC 2347).
+/// Error codes (RFC 1350 appendix, RFC 2347).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ErrorCode {
-    /// See the text.
+    /// 0: not defined; the text explains.
     Undefined,
-    /// No such file.
+    /// 1: no such file.
     NotFound,
-    /// Not for you.
+    /// 2: access refused.
     Access,
-    /// Not TFTP.
+    /// 4: illegal operation.
     Illegal,
-    /// Options nobody can mean.
+    /// 8: options refused (RFC 2347).
     Options,
 }
 
@@ -45,7 +46,7 @@ impl ErrorCode {
     }
 }
 
-/// Why bytes are no packet.
+/// The reason bytes are no packet.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TftpError {
@@ -55,50 +56,50 @@ pub enum TftpError {
     /// Longer than any real one.
     #[error("a request of {0} bytes is longer than any real one")]
     Long(usize),
-    /// Somebody wants to write.
+    /// A request to write.
     #[error("writing is not offered")]
     Write,
-    /// netascii or mail.
+    /// The mode is netascii or mail.
     #[error("mode {0:?} is not offered, octet is")]
     Mode(String),
 }
 
-/// What a client sends.
+/// A packet from a client.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Packet {
-    /// It wants a file.
+    /// A request for a file.
     Read(Request),
-    /// It has everything up to this block.
+    /// The client has every block up to this one.
     Ack(u16),
-    /// It gives up.
+    /// The client gives up.
     Error {
-        /// Kind.
+        /// The error code.
         code: u16,
-        /// Its words.
+        /// The client's message.
         text: String,
     },
 }
 
-/// A file, and how to send it. Options are within their limits already.
+/// A file name and the options of its transfer, which are within their limits already.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
     /// The name as the client wrote it.
     pub name: String,
-    /// Bytes of a block, when asked for (8 to [`MAX_BLOCK`]).
+    /// Block size in bytes, if requested (8 to [`MAX_BLOCK`]).
     pub block_size: Option<u16>,
-    /// Blocks in flight, when asked for (1 to [`MAX_WINDOW`]).
+    /// Blocks in flight, if requested (1 to [`MAX_WINDOW`]).
     pub window: Option<u16>,
-    /// Seconds until a packet is sent again, when asked for.
+    /// Seconds until a packet is sent again, if requested.
     pub timeout_s: Option<u8>,
-    /// It wants to know how long the file is.
+    /// True when the client asks for the length of the file.
     pub size: bool,
 }
 
 impl Packet {
-    /// Reads a datagram from a client.
+    /// Parses a datagram from a client.
     ///
     /// # Errors
-    /// [`TftpError`]; what it says can be sent back with [`error`].
+    /// [`TftpError`]; its message can be sent back with [`error`].
     pub fn parse(bytes: &[u8]) -> Result<Self, TftpError> {
         let (kind, rest) = bytes.split_first_chunk::<2>().ok_or(TftpError::Malformed)?;
         match u16::from_be_bytes(*kind) {
@@ -149,7 +150,8 @@ impl Request {
             timeout_s: None,
             size: false,
         };
-        // An option we do not know, or a value nobody can mean, is left out of the answer and so declined (RFC 2347).
+        // An unknown option, or one with a nonsensical value, is left out of the answer and so
+        // declined (RFC 2347).
         while let (Some(option), Some(value)) = (word(), word()) {
             let number = value.parse::<u64>().ok();
             let within = |least: u64, most: u16| {
@@ -171,7 +173,8 @@ impl Request {
         Ok(request)
     }
 
-    /// The options as they are taken; nothing when there are none, and the transfer begins with its first block.
+    /// The OACK packet with the accepted options. `None` when there are none: then the transfer
+    /// begins with its first block.
     pub fn accepted(&self, file_len: usize) -> Option<Vec<u8>> {
         let mut packet = OACK.to_be_bytes().to_vec();
         let mut put = |name: &str, value: Option<u64>| {
@@ -187,7 +190,7 @@ impl Request {
     }
 }
 
-/// A block of a file, into `out`.
+/// Writes a DATA packet into `out`.
 pub(super) fn data(out: &mut Vec<u8>, block: u16, bytes: &[u8]) {
     out.clear();
     out.extend(DATA.to_be_bytes());
@@ -195,7 +198,7 @@ pub(super) fn data(out: &mut Vec<u8>, block: u16, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// An error for a client.
+/// Builds an ERROR packet.
 pub fn error(code: ErrorCode, text: &str) -> Vec<u8> {
     let mut packet = ERROR.to_be_bytes().to_vec();
     packet.extend(code.number().to_be_bytes());

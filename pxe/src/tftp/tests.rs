@@ -36,7 +36,7 @@ fn client(address: u8, port: u16) -> SocketAddrV4 {
 
 #[test]
 fn requests_are_read_and_their_options_brought_within_limits() {
-    // As OVMF asks.
+    // The request that OVMF sends.
     let read = request(&[
         "shimx64.efi",
         "octet",
@@ -125,7 +125,8 @@ fn what_is_no_request_is_told_apart() {
     );
 }
 
-/// A client as RFC 7440 has it: takes blocks in order, answers each window, and loses what `lose` says.
+/// A client in the sense of RFC 7440: takes blocks in order, answers each window, and loses the
+/// packets that `lose` selects.
 fn fetch(words: &[&str], content: &Bytes, mut lose: impl FnMut(u64) -> bool) -> (Vec<u8>, u64) {
     let read = request(words);
     let window = u64::from(read.window.unwrap_or(1));
@@ -152,7 +153,8 @@ fn fetch(words: &[&str], content: &Bytes, mut lose: impl FnMut(u64) -> bool) -> 
             let [.., high, low] = (next - 1).to_be_bytes();
             let last = u16::from_be_bytes([high, low]);
             if number != last.wrapping_add(1) {
-                // A gap, or something it has: it says once what it has (RFC 7440 section 4).
+                // A gap, or a block it has already: it sends one acknowledgement of what it has
+                // (RFC 7440 section 4).
                 if !std::mem::replace(&mut complained, true) {
                     answers.push(last);
                 }
@@ -173,13 +175,13 @@ fn fetch(words: &[&str], content: &Bytes, mut lose: impl FnMut(u64) -> bool) -> 
         if answers.is_empty() {
             now = transfer.deadline();
             transfer.handle_timeout(now).expect("the client lives");
-            // It notices the gap when its own time is up, and says what it has.
+            // The client notices the gap at its own timeout, and acknowledges what it has.
             in_window = 0;
             complained = false;
             continue;
         }
         for block in answers {
-            // Every answer arrives twice: nothing may be sent twice for that.
+            // Every acknowledgement arrives twice: no block may be sent twice for that.
             transfer.handle_ack(block, now);
             transfer.handle_ack(block, now);
         }
@@ -204,7 +206,8 @@ fn files_of_every_length_arrive() {
     }
 }
 
-/// 65,535 blocks are not enough for an initramfs in blocks of 512 bytes: the count goes on at 0.
+/// 65,535 blocks are not enough for an initramfs in blocks of 512 bytes: after them the count goes
+/// on at 0.
 #[test]
 fn block_numbers_go_round() {
     let content = file(8 * 140_000 + 3);
@@ -244,7 +247,7 @@ fn a_silent_client_is_given_up_and_a_slow_one_is_not() {
     };
     assert_eq!((sent, failure), (6, Failure::Silent { done: 0, all: 600 }));
     assert!(transfer.deadline() <= Duration::from_secs(6));
-    // The most patient client there is does not hold its place for longer than half a minute.
+    // The longest timeout a client can request does not hold a place for longer than half a minute.
     let slow = Transfer::begin(file(1), &request(&["f", "octet", "timeout", "255"]), START);
     assert!(slow.deadline() <= Duration::from_secs(5));
 }
@@ -273,7 +276,7 @@ fn floods_push_out_their_own_kind() {
     let mut out = Vec::new();
     assert!(all.poll_transmit(proven, &mut out));
     assert_eq!(all.handle(proven, &Packet::Ack(1), START), None);
-    // One address: its oldest goes.
+    // One address with too many transfers: its oldest goes.
     for port in 0..100 {
         assert!(all.begin(
             client(2, port),
@@ -284,7 +287,7 @@ fn floods_push_out_their_own_kind() {
         ));
     }
     assert_eq!(all.of(*client(2, 0).ip()), MAX_PER_ADDRESS);
-    // Many: those that never answered go, and the one that did stays.
+    // Many addresses: transfers whose client never answered go, the one that was answered stays.
     for n in 0..5000_u32 {
         let from = SocketAddrV4::new(Ipv4Addr::from(0x0b00_0000 + n), 7);
         assert!(all.begin(
@@ -298,7 +301,7 @@ fn floods_push_out_their_own_kind() {
     assert_eq!(all.len(), MAX_TRANSFERS);
     assert!(all.poll_transmit(proven, &mut out));
     assert_eq!(out[3], 2);
-    // And they are gone when their time is up.
+    // They are gone after their timeouts.
     let mut now = Duration::from_secs(10);
     for _ in 0..8 {
         let (again, _) = all.handle_timeouts(now);
@@ -343,21 +346,23 @@ proptest! {
         }
     }
 
-    /// Whatever is lost, the file arrives whole, and no answer makes the server send more than what was lost twice over.
+    /// The file arrives whole whatever is lost, and acknowledgements make the server send at most
+    /// twice what was lost.
     #[test]
     fn loss_is_made_good(len in 0..20_000_usize, window in 1..9_u16, size in 8..1400_u16, one_in in 6..60_u64, seed: u64) {
         let content = file(len);
         let (size, window) = (size.to_string(), window.to_string());
         let words = ["f", "octet", "blksize", &size, "windowsize", &window];
         let (got, _) = fetch(&words, &content, |n| {
-            // Drawn, not counted: a loss that keeps step with the window can hit the same block for ever.
+            // Drawn at random, not counted: a loss in step with the window could hit the same block
+            // for ever.
             let mixed = (n ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32 & 0xffff < 0x1_0000 / one_in
         });
         prop_assert_eq!(got, content);
     }
 
-    /// Answers in any order never make it send more than a window for each.
+    /// Acknowledgements in any order never make it send more than a window for each.
     #[test]
     fn hostile_answers(blocks: Vec<u16>, window in 1..9_u16) {
         let window_text = window.to_string();

@@ -1,55 +1,59 @@
 //! One file on its way to one client.
 //!
-//! Calling order: `begin`, then `poll_transmit` until it gives nothing; `handle_ack` and `handle_timeout` when they happen, and `poll_transmit` again. Time
-//! never goes back. Owns: which blocks are in flight, and when to send again. Never holds more than a reference to the file.
+//! Calling order: `begin`, then `poll_transmit` until it gives nothing; `handle_ack` and
+//! `handle_timeout` when they happen, and `poll_transmit` again. Time never goes back. Owns: the
+//! blocks in flight, and the time to send again. Never holds more than a reference to the file.
 //!
-//! An acknowledgement of a block that was acknowledged before is answered only inside a window, and once: answering each is how two ends begin to send
-//! everything twice (RFC 1123 section 4.2.3.1, "sorcerer's apprentice").
+//! A repeated acknowledgement is answered only inside a window, and only once. If each was
+//! answered, both ends would begin to send everything twice (RFC 1123 section 4.2.3.1, "sorcerer's
+//! apprentice").
 
 use super::packet::{self, DEFAULT_BLOCK, Request};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// Until a packet is sent again, unless the client says otherwise.
+/// Time until a packet is sent again, unless the client asks for another.
 const RETRY: Duration = Duration::from_secs(1);
-/// Longest a client may ask for: a slot is not held for longer than six times this.
+/// Longest retry time a client may ask for. A silent client holds its slot for at most six times
+/// this.
 const MAX_RETRY: Duration = Duration::from_secs(5);
-/// Times a packet is sent again: a switch port that comes up late is silent for some seconds, a machine that was switched off for ever.
+/// Number of times a packet is sent again. A switch port that comes up late is silent for some
+/// seconds, a machine that was switched off for ever.
 const MAX_TRIES: u32 = 5;
 
-/// How a transfer failed.
+/// The reason a transfer failed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The client went silent.
+    /// The client stopped answering.
     #[error("it went silent after {done} of {all} bytes")]
     Silent {
-        /// Bytes it has for certain.
+        /// Bytes the client has acknowledged.
         done: u64,
-        /// Bytes of the file.
+        /// Length of the file, in bytes.
         all: u64,
     },
-    /// The client gave up, with its words.
+    /// The client gave up, with its message.
     #[error("it gave up: {0}")]
     GaveUp(String),
 }
 
-/// A transfer.
+/// A transfer of one file to one client.
 #[derive(Clone, Debug)]
 pub struct Transfer {
     file: Bytes,
     block_size: u64,
     window: u64,
     retry: Duration,
-    /// Waits to be acknowledged as block 0.
+    /// The OACK, until the client acknowledges it as block 0.
     options: Option<Vec<u8>>,
-    /// Blocks the client has: 1 is the first.
+    /// Blocks the client has; the first is number 1.
     acknowledged: u64,
-    /// Blocks sent.
+    /// Number of blocks sent.
     sent: u64,
-    /// Something (options or blocks from `acknowledged` on) is to be sent.
+    /// The OACK is to be sent.
     options_due: bool,
-    /// The window was sent again without being asked twice.
+    /// The window was sent again because of a repeated acknowledgement; a second one is ignored.
     repeated: bool,
     tries: u32,
     proven: bool,
@@ -58,7 +62,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// A file for a request.
+    /// Begins the transfer of `file` for a request.
     pub fn begin(file: Bytes, request: &Request, now: Duration) -> Self {
         let options = request.accepted(file.len());
         let retry = request
@@ -82,33 +86,35 @@ impl Transfer {
         }
     }
 
-    /// Blocks of the file: the last is shorter than the others, and empty when the file ends with a whole one.
+    /// Number of blocks. The last one is shorter than the others, and empty when the length is a
+    /// multiple of the block size.
     fn blocks(&self) -> u64 {
         self.file.len() as u64 / self.block_size + 1
     }
 
-    /// The client has everything.
+    /// True when the client has the whole file.
     pub fn is_done(&self) -> bool {
         self.options.is_none() && self.acknowledged == self.blocks()
     }
 
-    /// The client has answered at least once: its address is its own.
+    /// True when the client has answered at least once, which proves its address.
     pub fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// When to call `handle_timeout`.
+    /// Time to call `handle_timeout`, since the service began.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Bytes the client has for certain, and of the file.
+    /// Bytes that the client has acknowledged, and length of the file.
     pub fn progress(&self) -> (u64, u64) {
         let all = self.file.len() as u64;
         ((self.acknowledged * self.block_size).min(all), all)
     }
 
-    /// The client has everything up to `block`, as far as 16 bits tell: the count goes on at 0 after 65,535.
+    /// Handles an acknowledgement of everything up to `block`, modulo 2^16: after 65,535 the count
+    /// goes on at 0.
     pub fn handle_ack(&mut self, block: u16, now: Duration) {
         if self.options.is_some() {
             if block == 0 {
@@ -134,7 +140,7 @@ impl Transfer {
         }
         self.acknowledged += ahead;
         if ahead < in_flight {
-            // One in the middle is missing: go on behind the last it has.
+            // A block in the middle is missing: go on after the last one the client has.
             self.sent = self.acknowledged;
         }
         self.moved(now);
@@ -147,15 +153,16 @@ impl Transfer {
         self.deadline = now + self.retry;
     }
 
-    /// The client asked for the size, took no block and goes: UEFI firmware that wants to know how much memory the file needs, before it asks again.
+    /// True when the client asked for the size, took no block and ended. UEFI firmware does this to
+    /// learn how much memory the file needs, before it asks again.
     pub fn wanted_size_only(&self) -> bool {
         self.only_size && self.acknowledged == 0
     }
 
-    /// Sends what is in flight again when its time has come.
+    /// Sends the blocks in flight again if the deadline has passed.
     ///
     /// # Errors
-    /// [`Failure::Silent`] after too many times.
+    /// [`Failure::Silent`] when [`MAX_TRIES`] repeats got no answer.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), Failure> {
         if now < self.deadline || self.is_done() {
             return Ok(());
@@ -172,7 +179,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// The next packet to send, into `out`; false when there is none.
+    /// Writes the next packet to send into `out`; false when there is none.
     pub fn poll_transmit(&mut self, out: &mut Vec<u8>) -> bool {
         if let Some(options) = &self.options {
             if self.options_due {
@@ -194,7 +201,7 @@ impl Transfer {
     }
 }
 
-/// A block number as the wire has it, and how often it went round.
+/// Splits a block number into the 16 bits on the wire and the number of wraps.
 fn split(block: u64) -> (u16, u64) {
     let [.., high, low] = block.to_be_bytes();
     (u16::from_be_bytes([high, low]), block >> 16)

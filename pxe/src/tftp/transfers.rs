@@ -1,7 +1,8 @@
 //! All transfers: one for each address and port of a client, with caps.
 //!
-//! Calling order as for one [`Transfer`]. What always holds: at most [`MAX_TRANSFERS`] in all and [`MAX_PER_ADDRESS`] for one address; a flood of requests from
-//! made-up addresses pushes out its own kind, never a transfer whose client has answered.
+//! Calling order as for one [`Transfer`]. Always holds: at most [`MAX_TRANSFERS`] in all and
+//! [`MAX_PER_ADDRESS`] for one address; a flood of requests from made-up addresses displaces only
+//! transfers whose client has not answered.
 
 use super::transfer::{Failure, Transfer};
 use super::{Packet, Request};
@@ -10,19 +11,19 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-/// Transfers at once. A room of 64 has 64; each is a kilobyte here, the files are shared.
+/// Most transfers at once. A room of 64 PCs has 64; each takes a kilobyte, as the files are shared.
 pub const MAX_TRANSFERS: usize = 1024;
-/// For one address: GRUB has one, firmware that opens a file twice has two.
+/// Most transfers of one address: GRUB has one, firmware that opens a file twice has two.
 pub const MAX_PER_ADDRESS: usize = 4;
 
-/// A transfer that is over.
+/// A transfer that has ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ended {
-    /// Who had it.
+    /// Address and port of the client.
     pub client: SocketAddrV4,
-    /// What.
+    /// Name of the file.
     pub name: String,
-    /// How it ended.
+    /// Its result.
     pub result: Result<(), Failure>,
 }
 
@@ -33,23 +34,23 @@ struct Entry {
     transfer: Transfer,
 }
 
-/// The transfers.
+/// All transfers under way.
 #[derive(Debug, Default)]
 pub struct Transfers(BTreeMap<SocketAddrV4, Entry>);
 
 impl Transfers {
-    /// Transfers under way.
+    /// Number of transfers under way.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// None are under way.
+    /// True when no transfer is under way.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Begins a transfer; `name` is what it is called in reports. A client that asks again from the same port begins anew. False when there is no room: the client
-    /// asks again by itself.
+    /// Begins a transfer; `name` is its name in reports. A client that asks again from the same
+    /// port starts anew. Returns false when there is no room; the client then asks again by itself.
     pub fn begin(
         &mut self,
         client: SocketAddrV4,
@@ -75,7 +76,7 @@ impl Transfers {
             SocketAddrV4::new(*client.ip(), 0)..=SocketAddrV4::new(*client.ip(), u16::MAX);
         let own = self.0.range(all_ports);
         if own.clone().count() >= MAX_PER_ADDRESS {
-            // Its oldest was given up without a word.
+            // The client has abandoned its oldest transfer without an error packet.
             let oldest = own
                 .min_by_key(|(_, entry)| entry.began)
                 .map(|(client, _)| *client);
@@ -94,7 +95,7 @@ impl Transfers {
         oldest.is_some_and(|oldest| self.0.remove(&oldest).is_some())
     }
 
-    /// A packet came from a client. Answers how its transfer ended, when it did.
+    /// Handles a packet from a client. Returns how its transfer ended, if it did.
     pub fn handle(
         &mut self,
         client: SocketAddrV4,
@@ -128,14 +129,15 @@ impl Transfers {
         })
     }
 
-    /// The next packet for a client, into `out`; false when there is none.
+    /// Writes the next packet for a client into `out`; false when there is none.
     pub fn poll_transmit(&mut self, client: SocketAddrV4, out: &mut Vec<u8>) -> bool {
         self.0
             .get_mut(&client)
             .is_some_and(|entry| entry.transfer.poll_transmit(out))
     }
 
-    /// Looks at every clock. Answers who is to be sent something again, and whose transfer is over.
+    /// Handles all deadlines that have passed. Returns the clients with something to send again,
+    /// and the transfers that have ended.
     pub fn handle_timeouts(&mut self, now: Duration) -> (Vec<SocketAddrV4>, Vec<Ended>) {
         let (mut again, mut ended) = (Vec::new(), Vec::new());
         for (client, entry) in &mut self.0 {
@@ -157,7 +159,7 @@ impl Transfers {
         (again, ended)
     }
 
-    /// Transfers of one address.
+    /// Number of transfers of one address.
     pub fn of(&self, address: Ipv4Addr) -> usize {
         self.0
             .keys()
