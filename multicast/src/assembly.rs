@@ -1,13 +1,13 @@
-//! Putting blocks together from symbols: buffers, made once and used again and again.
+//! Reassembly of blocks from symbols, in buffers that are allocated once and reused.
 //!
-//! Owns: the bytes of blocks in flight. The [`crate::Receiver`] decides which packet goes to
-//! which slot; this only stores. A source symbol is copied once, to its place, so a block
-//! without loss is ready where it lies. Parity symbols are kept beside the block and only
-//! exist in proportion to loss; at most 256 a slot.
+//! Owns the bytes of the blocks in flight. The [`crate::Receiver`] decides which packet goes into
+//! which slot; this module only stores payloads. A source symbol is copied once, to its final
+//! place, so a block received without loss needs no further copy. Parity symbols are kept in a
+//! separate list, at most 256 for each slot, so their memory grows only with loss.
 //!
-//! A slot's buffer can be [taken out](Assembly::detach) so that another thread decodes,
-//! checks and writes it while packets keep coming, and [put back](Assembly::attach) after.
-//! Nothing here panics, whatever indexes come in.
+//! A slot's buffer can be [taken out](Assembly::detach), so that another thread decodes, checks and
+//! writes the block while packets keep coming, and [put back](Assembly::attach) afterwards. No
+//! function panics, whatever indexes it is given.
 
 use crate::few::{self, FewLost};
 use crate::layout::{BLOCK_BYTES, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS, SYMBOL_BYTES};
@@ -17,19 +17,19 @@ use thiserror::Error;
 const SYMBOL_WORDS: usize = 16;
 const _: () = assert!(SYMBOL_WORDS * 64 >= (MAX_SOURCE_SYMBOLS + PARITY_SYMBOLS) as usize);
 
-/// Why a symbol is not stored or a block not finished.
+/// The reason why a symbol cannot be stored or a block cannot be finished.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AssemblyError {
-    /// No such slot, or its buffer is out.
+    /// The slot does not exist, or its buffer is detached.
     #[error("slot {0} has no buffer here")]
     Slot(u16),
-    /// A symbol that the block does not have, or a payload that is no symbol.
+    /// The symbol index is out of range for the block, or the payload is not one symbol long.
     #[error("symbol {symbol} with {len} bytes does not belong to a block of {k}")]
     Symbol {
         /// Index of the symbol.
         symbol: u16,
-        /// Bytes of the payload.
+        /// Length of the payload in bytes.
         len: usize,
         /// Source symbols of the block.
         k: u16,
@@ -37,25 +37,25 @@ pub enum AssemblyError {
     /// Too few symbols to restore the block.
     #[error("{got} symbols of {k} needed")]
     TooFew {
-        /// Distinct symbols there.
+        /// Distinct symbols received.
         got: u16,
         /// Symbols needed.
         k: u16,
     },
-    /// The length asked for is not that of a block of `k` symbols.
+    /// The requested length is not possible for a block of `k` symbols.
     #[error("block of {k} symbols cannot have {len} bytes")]
     Length {
-        /// Bytes asked for.
+        /// Requested length in bytes.
         len: u32,
         /// Source symbols of the block.
         k: u16,
     },
-    /// The code refused.
+    /// The Reed-Solomon library refused the block.
     #[error("parity code refused the block")]
     Code(#[from] reed_solomon_simd::Error),
 }
 
-/// Restores missing source symbols, keeping its working space from block to block.
+/// Restores missing source symbols. The working memory is kept from block to block.
 #[derive(Default)]
 pub struct Decoder {
     code: Option<ReedSolomonDecoder>,
@@ -63,18 +63,18 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder without working space yet.
+    /// A decoder without working memory; the first block that needs it allocates it.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-/// The buffer of one slot: one block in the making.
+/// The buffer of one slot: the symbols received so far for one block.
 pub struct BlockBuffer {
     k: u16,
     source: Vec<u8>,
-    /// Payloads of parity symbols in the order they came, `parity_index` beside them.
+    /// Payloads of the parity symbols in order of arrival; `parity_index` has their indexes.
     parity: Vec<u8>,
     parity_index: Vec<u16>,
     have: [u64; SYMBOL_WORDS],
@@ -138,11 +138,12 @@ impl BlockBuffer {
         Ok(true)
     }
 
-    /// The block's `len` bytes, restoring what is missing from parity first.
+    /// Returns the block's `len` bytes, after restoring missing source symbols from parity.
     ///
     /// # Errors
-    /// [`AssemblyError::TooFew`] when fewer than `k` distinct symbols are in,
-    /// [`AssemblyError::Length`] when `len` is not that of a block of `k` symbols.
+    /// [`AssemblyError::TooFew`] if fewer than `k` distinct symbols were stored,
+    /// [`AssemblyError::Length`] if a block of `k` symbols cannot have `len` bytes,
+    /// [`AssemblyError::Code`] if the Reed-Solomon library refuses the block.
     pub fn finish(&mut self, decoder: &mut Decoder, len: u32) -> Result<&[u8], AssemblyError> {
         let k = usize::from(self.k);
         let len_bytes = len as usize;
@@ -167,7 +168,7 @@ impl BlockBuffer {
             .ok_or(AssemblyError::Length { len, k: self.k })
     }
 
-    /// Restores a block that lacks a few symbols; false when it lacks too many for that.
+    /// Restores a block with at most [`few::MOST`] lost symbols; false if more are lost.
     fn restore_few(&mut self, decoder: &mut Decoder) -> Result<bool, AssemblyError> {
         let missing = usize::from(self.k - self.source_count);
         if missing > few::MOST {
@@ -218,7 +219,7 @@ impl BlockBuffer {
         Ok(())
     }
 
-    /// The block is whole now: asking again costs nothing.
+    /// Marks all source symbols as present, so that a second `finish` does no work.
     fn is_whole(&mut self) {
         for symbol in 0..self.k {
             if let Some(word) = self.have.get_mut(usize::from(symbol / 64)) {
@@ -229,14 +230,14 @@ impl BlockBuffer {
     }
 }
 
-/// All block buffers of a receiver, by slot.
+/// The block buffers of a receiver, indexed by slot.
 pub struct Assembly {
     slots: Vec<Option<BlockBuffer>>,
     decoder: Decoder,
 }
 
 impl Assembly {
-    /// Makes `slots` buffers of [`BLOCK_BYTES`] each, all at once.
+    /// Allocates `slots` buffers of [`BLOCK_BYTES`] each.
     #[must_use]
     pub fn new(slots: u16) -> Self {
         Self {
@@ -245,27 +246,29 @@ impl Assembly {
         }
     }
 
-    /// Begins a block of `k` source symbols in `slot`, forgetting what was there.
+    /// Begins a block of `k` source symbols in `slot`; earlier contents of the slot are dropped.
     ///
     /// # Errors
-    /// [`AssemblyError::Slot`] when the buffer is not here.
+    /// [`AssemblyError::Slot`] if the slot does not exist or its buffer is detached.
     pub fn begin(&mut self, slot: u16, k: u16) -> Result<(), AssemblyError> {
         self.slot(slot)?.begin(k);
         Ok(())
     }
 
-    /// Stores a symbol; false when it was there already.
+    /// Stores a symbol; false if it was stored before.
     ///
     /// # Errors
-    /// [`AssemblyError::Slot`] and [`AssemblyError::Symbol`].
+    /// [`AssemblyError::Slot`] if the slot does not exist or its buffer is detached,
+    /// [`AssemblyError::Symbol`] if index or payload do not fit the block.
     pub fn store(&mut self, slot: u16, symbol: u16, payload: &[u8]) -> Result<bool, AssemblyError> {
         self.slot(slot)?.store(symbol, payload)
     }
 
-    /// The `len` bytes of the block in `slot`, restored from parity when needed.
+    /// Returns the `len` bytes of the block in `slot`, restored from parity if needed.
     ///
     /// # Errors
-    /// As [`BlockBuffer::finish`], and [`AssemblyError::Slot`].
+    /// The errors of [`BlockBuffer::finish`], and [`AssemblyError::Slot`] if the slot does not
+    /// exist or its buffer is detached.
     pub fn finish(&mut self, slot: u16, len: u32) -> Result<&[u8], AssemblyError> {
         let Self { slots, decoder } = self;
         slots
@@ -275,12 +278,12 @@ impl Assembly {
             .finish(decoder, len)
     }
 
-    /// Takes a slot's buffer out, to work on it elsewhere.
+    /// Takes a slot's buffer out, for work on another thread; `None` if it is not there.
     pub fn detach(&mut self, slot: u16) -> Option<BlockBuffer> {
         self.slots.get_mut(usize::from(slot))?.take()
     }
 
-    /// Puts a buffer back; dropped when there is no such slot.
+    /// Puts a buffer back into its slot; it is dropped if the slot does not exist.
     pub fn attach(&mut self, slot: u16, buffer: BlockBuffer) {
         if let Some(place) = self.slots.get_mut(usize::from(slot)) {
             *place = Some(buffer);

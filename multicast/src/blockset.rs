@@ -1,13 +1,13 @@
-//! A set of block indexes of one object, as a bitmap.
+//! A set of block indexes of one object, stored as a bitmap.
 //!
-//! Owns: which of `0..len` are in. Never grows: an index past the end is neither kept nor
-//! found. The count is kept beside the words, so asking for it costs nothing.
+//! The set covers the indexes `0..len` and never grows: an index past the end is neither inserted
+//! nor found. The number of members is kept beside the bitmap, so `count` takes constant time.
 
 use std::ops::Range;
 
 const WORD_BITS: u32 = 64;
 
-/// Which blocks of an object, out of a fixed number of them.
+/// A set of blocks of an object with a fixed number of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockSet {
     words: Vec<u64>,
@@ -16,7 +16,7 @@ pub struct BlockSet {
 }
 
 impl BlockSet {
-    /// No block out of `len`.
+    /// The empty set over `len` blocks.
     #[must_use]
     pub fn empty(len: u32) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl BlockSet {
         }
     }
 
-    /// Every block out of `len`.
+    /// The set of all `len` blocks.
     #[must_use]
     pub fn full(len: u32) -> Self {
         let mut set = Self::empty(len);
@@ -34,31 +34,31 @@ impl BlockSet {
         set
     }
 
-    /// How many blocks the object has.
+    /// Number of blocks of the object, members or not.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// How many blocks are in the set.
+    /// Number of blocks in the set.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Whether no block is in the set.
+    /// True if no block is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Whether every block is in the set.
+    /// True if every block is in the set.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.count == self.len
     }
 
-    /// Whether `index` is in the set; false past the end.
+    /// True if `index` is in the set; false past the end.
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
         index < self.len
@@ -68,7 +68,7 @@ impl BlockSet {
                 .is_some_and(|word| word >> (index % WORD_BITS) & 1 == 1)
     }
 
-    /// Puts `index` in; true when it was not there and is now.
+    /// Inserts `index`; true if it was not in the set and is now.
     pub fn insert(&mut self, index: u32) -> bool {
         if index >= self.len {
             return false;
@@ -84,7 +84,7 @@ impl BlockSet {
         }
     }
 
-    /// Takes `index` out; true when it was there.
+    /// Removes `index`; true if it was in the set.
     pub fn remove(&mut self, index: u32) -> bool {
         if index >= self.len {
             return false;
@@ -100,7 +100,7 @@ impl BlockSet {
         }
     }
 
-    /// Puts a range in; what lies past the end is left out.
+    /// Inserts a range of indexes; the part past the end is ignored.
     pub fn insert_range(&mut self, range: Range<u32>) {
         let (start, end) = (range.start, range.end.min(self.len));
         if start >= end {
@@ -120,7 +120,7 @@ impl BlockSet {
         }
     }
 
-    /// Takes out whatever is in `other`, a set over the same blocks.
+    /// Removes all members of `other`, a set over the same blocks.
     pub fn subtract(&mut self, other: &Self) {
         for (word, taken) in self.words.iter_mut().zip(&other.words) {
             self.count -= (*word & taken).count_ones();
@@ -128,7 +128,7 @@ impl BlockSet {
         }
     }
 
-    /// Keeps only what is also in `other`, a set over the same blocks.
+    /// Removes all members that are not in `other`, a set over the same blocks.
     pub fn intersect(&mut self, other: &Self) {
         for (at, word) in self.words.iter_mut().enumerate() {
             let kept = *word & other.words.get(at).copied().unwrap_or(0);
@@ -137,7 +137,7 @@ impl BlockSet {
         }
     }
 
-    /// Puts in whatever is in `other`, a set over the same blocks.
+    /// Inserts all members of `other`; nothing if `other` is a set over another number of blocks.
     pub fn unite(&mut self, other: &Self) {
         if other.len != self.len {
             return;
@@ -195,7 +195,7 @@ impl BlockSet {
         })
     }
 
-    /// The blocks that are not in the set.
+    /// The set of the blocks that are not in this one.
     #[must_use]
     pub fn complement(&self) -> Self {
         let mut other = Self::full(self.len);

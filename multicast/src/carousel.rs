@@ -1,7 +1,7 @@
-//! Which block's source symbols go out next.
+//! The order in which the source symbols of blocks are sent.
 //!
-//! A carousel: ascending over the blocks somebody is owed, round and round, skipping the
-//! rest. Whoever joins late gets what is left of this round, then the part it missed.
+//! A carousel goes over the owed blocks in ascending order, again and again, and skips the rest. A
+//! receiver that joins late gets the rest of the current round, then the part it missed.
 
 use crate::blockset::BlockSet;
 
@@ -11,14 +11,14 @@ pub(crate) struct Carousel {
 }
 
 impl Carousel {
-    /// The next wanted block at or after the position, going round at the end.
+    /// The next wanted block at or after the position; the search wraps around at the end.
     pub(crate) fn next(&mut self, wanted: &BlockSet) -> Option<u32> {
         let block = wanted.next(self.position).or_else(|| wanted.next(0))?;
         self.position = block.saturating_add(1);
         Some(block)
     }
 
-    /// What comes next, if nothing else is wanted meanwhile.
+    /// The order of the next blocks, if the set of wanted blocks does not change.
     pub(crate) fn upcoming<'a>(&self, wanted: &'a BlockSet) -> impl Iterator<Item = u32> + use<'a> {
         let start = self.position;
         let from_here = wanted.iter_from(start);

@@ -1,8 +1,8 @@
-//! How the bytes of an object become blocks and symbols.
+//! The division of an object's bytes into blocks and symbols.
 //!
-//! An object is a row of pieces: the chunk bodies of an image, or the one manifest. A block
-//! is what parity is computed over: whole consecutive pieces, at most [`BLOCK_BYTES`]. A
-//! symbol is what one packet carries.
+//! An object is a sequence of pieces: the chunk bodies of an image, or the single manifest. A block
+//! is the unit of parity: whole consecutive pieces, at most [`BLOCK_BYTES`]. A symbol is the
+//! payload of one packet.
 //!
 //! ```text
 //! pieces   |  0  |1| 2 |        3        |  4  |
@@ -10,44 +10,44 @@
 //! symbols  |s0|s1|s2|..  |                           blocks of its own, of like size
 //! ```
 //!
-//! Both ends compute the same layout from the same lengths, so it never travels.
-//! Always holds: the blocks' lengths add up to the pieces'; every piece belongs to at least
-//! one block; `k` is `1..=745`. A block of empty pieces only has `k = 1`: one symbol of
-//! padding, so that every piece arrives by the same road.
+//! Both ends compute the same layout from the same lengths, so it is never sent. Always holds: the
+//! sum of the blocks' lengths is the sum of the pieces' lengths; every piece belongs to at least
+//! one block; `k` is `1..=745`. A block that contains only empty pieces has `k = 1`, one symbol of
+//! padding, so that these pieces are delivered like all others.
 
 use std::ops::Range;
 
-/// Payload bytes of one packet: 22 x 64, even as the parity code asks, and with header, tag,
-/// UDP and IP inside 1500.
+/// Payload bytes of one packet: 22 x 64, even as the parity code requires. Together with header,
+/// tag, UDP and IP it fits an MTU of 1500.
 pub const SYMBOL_BYTES: usize = SYMBOL_LEN as usize;
 const SYMBOL_LEN: u32 = 1408;
-/// Most source symbols of a block: 745 x 1408 holds a raw 1 MiB chunk with its mask, and
-/// 745 + 256 parity symbols still fit a 1024-point transform.
+/// Largest number of source symbols of a block: 745 x 1408 bytes hold a raw 1 MiB chunk with its
+/// mask, and 745 + 256 parity symbols still fit a 1024-point transform.
 pub const MAX_SOURCE_SYMBOLS: u16 = 745;
-/// Parity symbols of every block. A constant of the wire: parity made for another count
-/// shares nothing with this one.
+/// Number of parity symbols of every block. It is part of the wire format: parity made for another
+/// count has no symbol in common with this one.
 pub const PARITY_SYMBOLS: u16 = 256;
-/// Most bytes of a block.
+/// Largest block in bytes.
 pub const BLOCK_BYTES: u32 = MAX_SOURCE_SYMBOLS as u32 * SYMBOL_LEN;
-/// Most pieces of a block: bounds the work behind one buffer when pieces are tiny or empty
-/// (256 chunks of zeroes are 256 MiB to write).
+/// Largest number of pieces in a block. It bounds the disk work behind one buffer when pieces are
+/// tiny or empty (256 chunks of zeroes are 256 MiB to write).
 pub const MAX_BLOCK_PIECES: u32 = 256;
 
-/// What a session carries.
+/// The two objects that a session carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectId {
-    /// Object 0: what the image holds and its hashes.
+    /// Object 0: the contents of the image and its hashes.
     Manifest,
-    /// The chunk bodies of the image.
+    /// Object 1: the chunk bodies of the image.
     Image,
 }
 
 /// One block of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockKey {
-    /// The object it belongs to.
+    /// The object that the block belongs to.
     pub object: ObjectId,
-    /// Which block of the object, from 0.
+    /// Index of the block in the object, from 0.
     pub index: u32,
 }
 
@@ -71,42 +71,42 @@ impl BlockKey {
     }
 }
 
-/// Which bytes a block holds.
+/// The range of an object's bytes that a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockShape {
-    /// The first piece with bytes in this block.
+    /// Index of the first piece with bytes in this block.
     pub first_piece: u32,
-    /// How many pieces have bytes in this block.
+    /// Number of pieces with bytes in this block.
     pub piece_count: u32,
-    /// Where in the first piece the block begins: other than 0 only for a piece that spans
-    /// several blocks.
+    /// Offset in bytes in the first piece at which the block begins; not 0 only for a piece that
+    /// spans several blocks.
     pub offset_in_first: u32,
-    /// Bytes of the block before padding.
+    /// Length of the block in bytes, without padding.
     pub len: u32,
 }
 
 impl BlockShape {
-    /// Source symbols of the block, `1..=745`.
+    /// Number of source symbols of the block, `1..=745`.
     #[must_use]
     pub fn k(&self) -> u16 {
         symbols_for(self.len)
     }
 }
 
-/// A piece's share of a block.
+/// The part of a piece that lies in one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Which piece.
+    /// Index of the piece.
     pub piece: u32,
-    /// Where in the piece this share begins, in bytes.
+    /// Offset of this part in the piece, in bytes.
     pub piece_offset: u32,
-    /// Where in the block it begins, in bytes.
+    /// Offset of this part in the block, in bytes.
     pub block_offset: u32,
-    /// Bytes of the share.
+    /// Length of this part in bytes.
     pub len: u32,
 }
 
-/// An object cut into blocks.
+/// An object divided into blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     lens: Vec<u32>,
@@ -115,7 +115,7 @@ pub struct Layout {
 
 /// Packs pieces of the given lengths (bytes) into blocks, in order.
 ///
-/// Pieces past the first 2^32 - 1, which no manifest can number, are left out.
+/// Pieces after the first 2^32 - 1 are left out; no manifest can number them.
 pub fn pack(lens: impl IntoIterator<Item = u32>) -> Layout {
     let mut layout = Layout {
         lens: Vec::new(),
@@ -152,7 +152,7 @@ pub fn pack(lens: impl IntoIterator<Item = u32>) -> Layout {
 }
 
 impl Layout {
-    /// One piece of `len` bytes: the manifest.
+    /// The layout of a single piece of `len` bytes, such as the manifest.
     #[must_use]
     pub fn single(len: u32) -> Self {
         pack([len])
@@ -164,38 +164,38 @@ impl Layout {
         &self.blocks
     }
 
-    /// How many blocks there are.
+    /// Number of blocks.
     #[must_use]
     pub fn block_count(&self) -> u32 {
         u32::try_from(self.blocks.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many pieces there are.
+    /// Number of pieces.
     #[must_use]
     pub fn piece_count(&self) -> u32 {
         u32::try_from(self.lens.len()).unwrap_or(u32::MAX)
     }
 
-    /// Source symbols of a block, or nothing past the end.
+    /// Number of source symbols of a block; `None` past the end.
     #[must_use]
     pub fn k(&self, block: u32) -> Option<u16> {
         self.blocks.get(block as usize).map(BlockShape::k)
     }
 
-    /// Source symbols of every block, in order: what [`crate::Sender`] and
-    /// [`crate::Receiver`] need to know of an object.
+    /// Number of source symbols of every block, in order. [`crate::Sender`] and [`crate::Receiver`]
+    /// need to know nothing else about an object.
     #[must_use]
     pub fn symbol_counts(&self) -> Vec<u16> {
         self.blocks.iter().map(BlockShape::k).collect()
     }
 
-    /// Bytes of the object.
+    /// Length of the object in bytes.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.lens.iter().map(|len| u64::from(*len)).sum()
     }
 
-    /// The pieces of a block and where their bytes are in it; nothing past the end.
+    /// The parts of pieces that make up a block, in order; empty past the end.
     pub fn parts(&self, block: u32) -> impl Iterator<Item = Part> + '_ {
         let shape = self.blocks.get(block as usize).copied();
         let mut block_offset = 0;
@@ -221,7 +221,8 @@ impl Layout {
         })
     }
 
-    /// The blocks that hold bytes of `piece` (one, unless the piece spans); empty past the end.
+    /// The blocks that hold bytes of `piece`: one, unless the piece spans several; empty past the
+    /// end.
     #[must_use]
     pub fn blocks_of(&self, piece: u32) -> Range<u32> {
         if piece >= self.piece_count() {
@@ -243,8 +244,8 @@ impl Layout {
         narrow(start)..narrow(end)
     }
 
-    /// Cuts one large piece into blocks of like size, so that none is a stub whose parity
-    /// would be dear.
+    /// Divides one large piece into blocks of nearly equal size. A short last block would get the
+    /// same 256 parity symbols for few bytes.
     fn span(&mut self, piece: u32, len: u32) {
         let symbols = len.div_ceil(SYMBOL_LEN);
         let count = symbols.div_ceil(u32::from(MAX_SOURCE_SYMBOLS));
@@ -263,7 +264,7 @@ impl Layout {
     }
 }
 
-/// Source symbols for `len` bytes of a block; at least one, at most 745.
+/// Number of source symbols for `len` bytes of a block; at least one, at most 745.
 fn symbols_for(len: u32) -> u16 {
     let symbols = len.div_ceil(SYMBOL_LEN).max(1);
     u16::try_from(symbols)

@@ -1,18 +1,19 @@
-//! What was sent of each block of an object, and what is still asked of it.
+//! Bookkeeping for each block of an object: the symbols sent, and the symbols still requested.
 //!
-//! Owns: the *answered rule*. A receiver's deficit counts only when the same status shows
-//! that it has seen a number at or past the last symbol sent for that block, on each lane
-//! that carried any. A repair under way is therefore never ordered twice, and no timer is
-//! needed to guess whether one is.
+//! Owns the *answered rule*: a receiver's deficit counts only if the same status shows that the
+//! receiver has seen a packet number at or past the last symbol sent for that block, on each lane
+//! that carried any. This way a repair that is still under way is never ordered twice, and no timer
+//! is needed.
 //!
-//! Deficits of a block are gathered until every healthy receiver has spoken since its last
-//! symbol, or a bounded hold is over; then the largest one, and a [`spare`] or two, goes
-//! into the queue once for everyone. Waiting for the slowest report costs buffers at receivers, not
-//! wire; answering each report by itself costs wire.
+//! The deficits of a block are collected until every healthy receiver has reported since the
+//! block's last symbol, or until a bounded hold is over. Then the largest deficit, and a [`spare`]
+//! or two, is queued once for everyone. Waiting for the slowest report costs buffers at the
+//! receivers but no bandwidth; a separate answer to each report would cost bandwidth.
 //!
-//! Bounds: a block gets at most 256 parity symbols in one go (each index once) in at most
-//! [`MAX_ROUNDS`] answers; what that does not mend goes back to the carousel or to bulk.
-//! A block is in the queue at most once.
+//! A *go* is one transmission of a block's source symbols with everything that follows until the
+//! source is sent again. Bounds: in one go a block gets at most 256 parity symbols (each index
+//! once) in at most [`MAX_ROUNDS`] answers; a receiver that still lacks the block gets it from the
+//! carousel again or by bulk. A block is in the queue at most once.
 
 use crate::layout::PARITY_SYMBOLS;
 use crate::sender::ReceiverId;
@@ -20,13 +21,13 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Lane, PerLane};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most symbols sent beyond the largest deficit, so that a repair which loses some itself
-/// need not be repaired.
+/// Largest number of symbols sent beyond the largest deficit, so that the loss of some repair
+/// symbols does not need another repair.
 const MAX_SPARE: u16 = 2;
-/// Most answers for a block in one go.
+/// Largest number of answers for a block in one go.
 pub(crate) const MAX_ROUNDS: u8 = 16;
 
-/// Highest packet counters that somebody has seen.
+/// The highest packet counter that a receiver has seen, for each lane.
 pub(crate) type Seen = PerLane<Option<u64>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,27 +41,27 @@ enum Stage {
 struct Account {
     k: u16,
     stage: Stage,
-    /// First source symbol of this go.
+    /// Lane and packet counter of the first source symbol of this go.
     first: Option<(Lane, u64)>,
     last: Seen,
-    /// Next parity index; goes on round from go to go, so that a go begins with symbols that
+    /// Next parity index. It continues from go to go, so that a go begins with the symbols that
     /// receivers are least likely to have.
     parity_next: u16,
-    /// Parity sent in this go.
+    /// Number of parity symbols sent in this go.
     parity_used: u16,
-    /// Symbols of the current answer not yet sent.
+    /// Number of symbols of the current answer that are not sent yet.
     pending: u16,
     rounds: u8,
     goes: u16,
     worst: Option<ReceiverId>,
     deficit: u16,
-    /// Largest deficit of anybody but the worst.
+    /// Largest deficit of any receiver but the worst.
     runner_up: u16,
 }
 
-/// Symbols to send beyond a deficit of `missing`: whoever lost `missing` of `k` loses about
-/// `missing * missing / k` of the repair too. Below an eighth, a spare costs more than the
-/// rare second round it saves.
+/// Number of symbols to send beyond a deficit of `missing`. A receiver that lost `missing` of `k`
+/// loses about `missing * missing / k` of the repair too. Below an eighth of a symbol, a spare
+/// costs more than the rare second answer it saves.
 fn spare(missing: u16, k: u16) -> u16 {
     let missing = u64::from(missing);
     let eighths = (missing * missing * 8)
@@ -71,44 +72,45 @@ fn spare(missing: u16, k: u16) -> u16 {
         .min(if eighths == 0 { 0 } else { MAX_SPARE })
 }
 
-/// What became of a deficit.
+/// The sender's verdict on a deficit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It counts.
+    /// The deficit is valid and will be answered.
     Counted,
-    /// It does not know yet what was sent.
+    /// The receiver had not seen everything sent for the block yet: see the answered rule.
     Early,
-    /// No block, or more symbols than it has.
+    /// The block does not exist, or the deficit is zero or larger than the block.
     Absurd,
-    /// More than parity has left in this go.
+    /// More symbols than parity has left in this go, or too many answers already.
     Spent,
 }
 
-/// One answer decided on.
+/// One answer: the parity of one block to be sent for all receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) k: u16,
     pub(crate) deficit: u16,
     pub(crate) runner_up: u16,
     pub(crate) worst: Option<ReceiverId>,
-    /// First answer for the block in this go, and parity sent before it.
+    /// For the first answer in this go: the number of parity symbols sent before it. `None` for
+    /// later answers.
     pub(crate) first_after: Option<u16>,
 }
 
-/// A symbol to send.
+/// One parity symbol to send as repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Repair {
     pub(crate) block: u32,
     pub(crate) k: u16,
     pub(crate) parity: u16,
-    /// The last of this answer.
+    /// True for the last symbol of this answer.
     pub(crate) last: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     accounts: Vec<Account>,
-    /// Blocks with deficits being gathered, and since when.
+    /// Blocks whose deficits are being collected, and the time of the first deficit.
     waiting: BTreeMap<u32, Instant>,
     queue: VecDeque<u32>,
 }
@@ -146,12 +148,12 @@ impl Ledger {
         self.account(block).map_or(0, |account| account.k)
     }
 
-    /// Times the block's source symbols were sent.
+    /// Number of times the block's source symbols were sent.
     pub(crate) fn goes(&self, block: u32) -> u16 {
         self.account(block).map_or(0, |account| account.goes)
     }
 
-    /// The block's source symbols go out from now on.
+    /// Begins a go: the block's source symbols are sent from now on.
     pub(crate) fn begin(&mut self, block: u32) {
         self.waiting.remove(&block);
         if let Some(account) = self.accounts.get_mut(block as usize) {
@@ -167,14 +169,14 @@ impl Ledger {
         }
     }
 
-    /// All of this go is sent: deficits count from here on.
+    /// Ends the sending part of a go: deficits count from now on.
     pub(crate) fn end(&mut self, block: u32) {
         if let Some(account) = self.accounts.get_mut(block as usize) {
             account.stage = Stage::Sent;
         }
     }
 
-    /// A symbol of the block went out.
+    /// Records the packet number of a symbol of the block.
     pub(crate) fn sent(&mut self, block: u32, lane: Lane, counter: u64) {
         if let Some(account) = self.accounts.get_mut(block as usize) {
             account.first.get_or_insert((lane, counter));
@@ -182,7 +184,7 @@ impl Ledger {
         }
     }
 
-    /// The next unused parity index of the block in this go.
+    /// Takes the next unused parity index of the block; `None` if all were used in this go.
     pub(crate) fn take_parity(&mut self, block: u32) -> Option<u16> {
         let account = self.accounts.get_mut(block as usize)?;
         if account.parity_used >= PARITY_SYMBOLS {
@@ -194,7 +196,7 @@ impl Ledger {
         Some(index)
     }
 
-    /// Whether somebody who has seen that much has seen the block's last symbol.
+    /// True if a receiver that has seen `seen` has seen the block's last symbol.
     pub(crate) fn has_passed(&self, block: u32, seen: &Seen) -> bool {
         self.account(block).is_some_and(|account| {
             account.stage == Stage::Sent
@@ -204,8 +206,9 @@ impl Ledger {
         })
     }
 
-    /// Whether somebody who has seen that much has seen something after the block's last symbol
-    /// on the lane of its source: only then is a block it does not mention one it does not hold.
+    /// True if a receiver that has seen `seen` has seen a packet after the block's last symbol on
+    /// the lane of its source. Only then does the absence of the block in a status mean that the
+    /// receiver does not hold it.
     pub(crate) fn has_left(&self, block: u32, seen: &Seen) -> bool {
         self.has_passed(block, seen)
             && self.account(block).is_some_and(|account| {
@@ -215,8 +218,8 @@ impl Ledger {
             })
     }
 
-    /// Whether somebody who has seen that much has not seen the end of the block's source yet:
-    /// all of it is still to come, or it is just going by and what it becomes is not said.
+    /// True if a receiver that has seen `seen` has not reached the end of the block's source
+    /// symbols: they are still to come, or are arriving and their result is not reported yet.
     pub(crate) fn is_coming(&self, block: u32, seen: &Seen) -> bool {
         self.account(block).is_some_and(|account| {
             account.first.is_some_and(|(lane, _)| {
@@ -227,7 +230,7 @@ impl Ledger {
         })
     }
 
-    /// Whether parity can still mend so much in this go.
+    /// True if parity can still repair `missing` symbols in this go.
     pub(crate) fn can_mend(&self, block: u32, missing: u16) -> bool {
         self.account(block).is_some_and(|account| {
             missing <= PARITY_SYMBOLS - account.parity_used.min(PARITY_SYMBOLS)
@@ -235,7 +238,7 @@ impl Ledger {
         })
     }
 
-    /// Takes down that `id`, having seen `seen`, needs `missing` more symbols of the block.
+    /// Records that `id`, having seen `seen`, needs `missing` more symbols of the block.
     pub(crate) fn claim(
         &mut self,
         now: Instant,
@@ -258,7 +261,7 @@ impl Ledger {
             return Claim::Spent;
         }
         if account.pending > 0 {
-            // Said after all that was sent so far: what is pending must cover it.
+            // The report came after everything sent so far, so the pending symbols must cover it.
             let left = PARITY_SYMBOLS - account.parity_used;
             let wanted = missing + spare(missing, account.k);
             account.pending = account.pending.max(wanted.min(left));
@@ -277,8 +280,8 @@ impl Ledger {
         Claim::Counted
     }
 
-    /// Decides which gathered deficits are answered now: those whose block everybody healthy
-    /// has `spoken` about, those gathered for `hold`, or all in a `hurry`.
+    /// Selects the blocks to answer now: those that all healthy receivers have seen the end of
+    /// (`spoken`), those collected for `hold`, or all of them in a `hurry`.
     pub(crate) fn answer(
         &mut self,
         now: Instant,
@@ -321,7 +324,7 @@ impl Ledger {
         answers
     }
 
-    /// Whether anything is queued, answered to the end or not.
+    /// True if a block is in the queue, even one without pending symbols.
     pub(crate) fn is_repairing(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -334,7 +337,7 @@ impl Ledger {
         })
     }
 
-    /// Whether a repair is queued.
+    /// True if a repair symbol can be sent; removes finished blocks from the head of the queue.
     pub(crate) fn has_repair(&mut self) -> bool {
         while let Some(block) = self.queue.front() {
             match self.accounts.get(*block as usize) {
@@ -371,12 +374,12 @@ impl Ledger {
         })
     }
 
-    /// Whether nothing is gathered and nothing queued.
+    /// True if no deficits are being collected and no repair is queued.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.waiting.is_empty() && !self.has_repair()
     }
 
-    /// Whether deficits of the block are being gathered or were answered in this go.
+    /// True if deficits of the block are being collected or were answered in this go.
     pub(crate) fn was_claimed(&self, block: u32) -> bool {
         self.waiting.contains_key(&block)
             || self
@@ -431,7 +434,7 @@ mod tests {
         }
         assert_eq!(parity, [0, 1, 2, 3, 4, 5]);
         assert!(ledger.is_quiet());
-        // Said before the repair was seen: answered already.
+        // This report was made before the repair was seen, so it is answered already.
         assert_eq!(ledger.claim(NOW, 0, A, 2, &seen(50, 4)), Claim::Early);
         assert_eq!(ledger.claim(NOW, 0, A, 1, &seen(50, 5)), Claim::Counted);
     }
@@ -473,7 +476,7 @@ mod tests {
         }
         assert!(sent <= 12 * u32::from(MAX_ROUNDS) && sent <= u32::from(PARITY_SYMBOLS));
         assert_eq!(ledger.claim(NOW, 0, A, 10, &all), Claim::Spent);
-        // Sent as source once more, everything begins anew.
+        // A new transmission of the source starts a new account.
         ledger.begin(0);
         assert_eq!(ledger.claim(NOW, 0, A, 1, &all), Claim::Early);
         ledger.end(0);

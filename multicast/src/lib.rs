@@ -1,9 +1,9 @@
 //! The diskcast multicast session as pure state machines: no sockets, no clock, no files.
 //!
-//! One [`Sender`] puts the blocks of two objects, the manifest and the image, into numbered
-//! packets on two lanes; any number of [`Receiver`]s put them together again and report, over
-//! a reliable connection that is not part of this crate, how many symbols each block still
-//! needs. The sender answers the largest need once, for everyone, with parity.
+//! One [`Sender`] puts the blocks of two objects, the manifest and the image, into numbered packets
+//! on two lanes. Any number of [`Receiver`]s reassemble the blocks and report how many symbols each
+//! block still needs, over a reliable connection that is not part of this crate. The sender answers
+//! the largest need once, with parity that serves every receiver.
 //!
 //! ```text
 //!  layout ── wire ── seal, replay            bytes
@@ -15,12 +15,13 @@
 //!  receiver ── meter, slots                                         numbers only
 //! ```
 //!
-//! Each machine offers getters, `handle_*` for what happened, commands for what the caller
-//! wants, and `poll_*` for what should happen now. After every call, poll until nothing
-//! comes. Time is an argument ([`Instant`]) and never goes back; randomness is a seed. The
-//! machines look at numbers, not payloads, so thousands of receivers fit in one test.
+//! Each machine has getters, `handle_*` methods for events, commands, and `poll_*` methods that
+//! return the next thing to do. The caller, called *the shell* here, owns sockets, clock and files.
+//! After every call it polls until nothing is returned. Time is an argument ([`Instant`]) and never
+//! goes back; randomness comes from a seed. The machines see block numbers, never payloads, so
+//! thousands of receivers fit into one test.
 //!
-//! Never panics on anything from outside; every queue and retry has a named bound.
+//! Never panics on input from outside; every queue and retry has a named bound.
 
 #![forbid(unsafe_code)]
 

@@ -1,19 +1,20 @@
-//! Counting what one lane brought and what it lost, by gaps in the packet numbers.
+//! Received and lost packets of one lane, counted by gaps in the packet numbers.
 //!
-//! A number that is skipped counts as lost only once [`REORDER`] higher ones were passed, so
-//! packets that overtake each other are not loss; one that comes later still is taken back.
+//! A skipped number counts as lost only after [`REORDER`] higher numbers were passed, so reordering
+//! is not counted as loss. A packet that arrives even later is subtracted from the loss again.
 
 use crate::status::LaneStatus;
 
-/// How far a packet may be overtaken before it counts as lost.
+/// Distance, in packets, by which a packet may be overtaken before it counts as lost.
 pub(crate) const REORDER: u64 = 64;
 
-/// What one receiver saw of one lane.
+/// The packet counts of one lane at one receiver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LaneMeter {
     status: LaneStatus,
     first: u64,
-    /// Bit `n`: number `seen - n` came. Numbers before the first one heard count as come.
+    /// Bit `n` is set if number `seen - n` arrived. Numbers before the first one received count as
+    /// arrived.
     recent: u64,
 }
 
@@ -22,8 +23,8 @@ impl LaneMeter {
         self.status
     }
 
-    /// Counts `count` packets in a row when `counter` is just the one after the highest seen;
-    /// otherwise nothing is counted and the answer is false.
+    /// Counts `count` consecutive packets, if `counter` directly follows the highest number seen;
+    /// otherwise counts nothing and returns false.
     pub(crate) fn count_next(&mut self, counter: u64, count: u64) -> bool {
         let Some(seen) = self.status.seen else {
             return false;
@@ -49,7 +50,7 @@ impl LaneMeter {
         true
     }
 
-    /// Counts a packet; the caller lets each number through once.
+    /// Counts a packet. The caller must pass each number only once.
     pub(crate) fn count(&mut self, counter: u64) {
         let Some(seen) = self.status.seen else {
             self.status = LaneStatus {

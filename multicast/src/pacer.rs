@@ -1,36 +1,37 @@
-//! Spacing packets so that what leaves is the rate asked for and bursts stay short.
+//! Packet pacing: keeps the send rate and limits the length of bursts.
 //!
-//! A token bucket kept as one number: the moment at which everything sent so far would have
-//! left at exactly the rate. Sending is allowed while that moment is less than a burst ahead
+//! A token bucket stored as one number: the time at which everything sent so far would have left at
+//! exactly the configured rate. A packet may be sent while that time is less than one burst ahead
 //! of now.
 //!
-//! Bursts are short because cheap switches share 100 kB to 1 MB between all ports:
-//! 40 packets x 1514 = 60 kB, and 40 is one batched system call.
+//! Bursts are short because cheap switches share 100 kB to 1 MB of buffer between all ports: 40
+//! packets x 1514 bytes = 60 kB, and 40 is one batched system call.
 
 use crate::time::{Duration, Instant};
 use crate::wire::{FRAMING_BYTES, PACKET_BYTES};
 
-/// Bytes on the wire of a full packet: 1448 + 28 + 38.
+/// Size of a full packet on the wire, in bytes: 1448 + 28 + 38.
 pub const WIRE_BYTES: u64 = (PACKET_BYTES + FRAMING_BYTES) as u64;
-/// Most packets that may leave at once.
+/// Largest burst in packets.
 pub const MAX_BURST_PACKETS: u64 = 40;
-/// Packets worth waking for: at 1 Gb/s a wake-up each 0.24 ms, and still a burst in reserve.
+/// Number of packets that justify a wake-up: at 1 Gb/s one wake-up every 0.24 ms, with half a burst
+/// in reserve.
 const WAKE_PACKETS: u64 = 20;
-/// A slow rate does not wait longer than this for its batch.
+/// Longest wait for a full batch at a low rate.
 const WAKE_LIMIT: Duration = Duration::from_millis(2);
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Decides when the next packet may leave.
+/// The pacer: decides when the next packet may be sent.
 #[derive(Clone, Debug)]
 pub struct Pacer {
     rate: u64,
-    /// When all that was sent would have left at exactly the rate, in nanoseconds.
+    /// Time at which everything sent would have left at exactly the rate, in nanoseconds.
     drained_ns: u64,
 }
 
 impl Pacer {
-    /// A pacer at `rate` wire bytes a second; 0 is taken as 1.
+    /// A pacer for `rate_bytes_per_s` wire bytes a second; 0 is treated as 1.
     #[must_use]
     pub fn new(rate_bytes_per_s: u64) -> Self {
         Self {
@@ -39,18 +40,18 @@ impl Pacer {
         }
     }
 
-    /// Changes the rate for what is sent from now on.
+    /// Changes the rate for all packets sent from now on.
     pub fn set_rate(&mut self, rate_bytes_per_s: u64) {
         self.rate = rate_bytes_per_s.max(1);
     }
 
-    /// Whether a full packet may leave now.
+    /// True if a full packet may be sent now.
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
         self.drained_ns.saturating_add(self.cost_ns(WIRE_BYTES)) <= self.horizon_ns(now)
     }
 
-    /// Counts a packet of `wire_bytes` that leaves now.
+    /// Accounts for a packet of `wire_bytes` that is sent now.
     pub fn spend(&mut self, now: Instant, wire_bytes: u64) {
         let now_ns = nanos(now);
         self.drained_ns = self
@@ -59,7 +60,7 @@ impl Pacer {
             .saturating_add(self.cost_ns(wire_bytes));
     }
 
-    /// When it is worth asking again: a batch may leave then, or at least a packet.
+    /// The time to call again: a batch may be sent then, or at least one packet.
     #[must_use]
     pub fn ready_at(&self) -> Instant {
         let packet = self.cost_ns(WIRE_BYTES);
@@ -72,7 +73,7 @@ impl Pacer {
     }
 
     fn cost_ns(&self, wire_bytes: u64) -> u64 {
-        // Rounded up: the rate is a promise to the switch.
+        // Rounded up, so that the rate is never exceeded.
         wire_bytes
             .saturating_mul(NANOS_PER_SECOND)
             .div_ceil(self.rate)

@@ -1,22 +1,22 @@
-//! Making parity: Reed-Solomon over GF(2^16), always 256 parity symbols a block.
+//! Parity encoder: Reed-Solomon over GF(2^16), always 256 parity symbols for a block.
 //!
-//! Owns: the one place where the encoder is constructed. The code is not nested in its
-//! parity count (parity of 8, 64 or 128 shares nothing with parity of 256), so the count is
-//! not an argument anywhere: [`PARITY_SYMBOLS`] is a constant of the wire.
-//! Encoding a block of 745 costs about 0.4 ms and 360 kB; keep the result, ask again rarely.
+//! Owns the only place where the encoder is constructed. The code is not nested in its parity count
+//! (parity of 8, 64 or 128 symbols has nothing in common with parity of 256), so the count is never
+//! an argument: [`PARITY_SYMBOLS`] is part of the wire format. Encoding a block of 745 symbols
+//! takes about 0.4 ms and 360 kB, so callers keep the result.
 
 use crate::layout::{BLOCK_BYTES, PARITY_SYMBOLS, SYMBOL_BYTES};
 use reed_solomon_simd::ReedSolomonEncoder;
 use thiserror::Error;
 
-/// Why parity cannot be made.
+/// The reason why parity cannot be made.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ParityError {
-    /// A block longer than 745 symbols.
+    /// The block is longer than 745 symbols.
     #[error("block of {0} bytes, at most {BLOCK_BYTES}")]
     Length(usize),
-    /// The code refused.
+    /// The Reed-Solomon library refused the block.
     #[error("parity code refused the block")]
     Code(#[from] reed_solomon_simd::Error),
 }
@@ -28,7 +28,7 @@ pub struct Parity {
 }
 
 impl Parity {
-    /// Parity symbol `index`, `0..256`: the payload of the packet whose symbol is `k + index`.
+    /// Parity symbol `index`, `0..256`: the payload of the packet with symbol number `k + index`.
     #[must_use]
     pub fn symbol(&self, index: u16) -> Option<&[u8]> {
         let at = usize::from(index).checked_mul(SYMBOL_BYTES)?;
@@ -36,23 +36,24 @@ impl Parity {
     }
 }
 
-/// Makes parity, keeping its working space from block to block.
+/// Makes parity. The working memory is kept from block to block.
 #[derive(Default)]
 pub struct Encoder {
     code: Option<ReedSolomonEncoder>,
 }
 
 impl Encoder {
-    /// An encoder without working space yet.
+    /// An encoder without working memory; the first block allocates it.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The parity of a block, given its bytes before padding.
+    /// Computes the parity of a block, given its bytes without padding.
     ///
     /// # Errors
-    /// [`ParityError::Length`] when it is no block.
+    /// [`ParityError::Length`] if the block is too long, [`ParityError::Code`] if the library
+    /// refuses it.
     pub fn encode(&mut self, block: &[u8]) -> Result<Parity, ParityError> {
         if block.len() > BLOCK_BYTES as usize {
             return Err(ParityError::Length(block.len()));
@@ -88,7 +89,7 @@ impl Encoder {
 
 /// Copies source symbol `index` of a block into `out`, padding the last one with zeroes.
 ///
-/// False, and `out` all zero, when the block has no such symbol.
+/// Returns false and fills `out` with zeroes if the block has no such symbol.
 pub fn source_symbol(block: &[u8], index: u16, out: &mut [u8; SYMBOL_BYTES]) -> bool {
     let start = usize::from(index) * SYMBOL_BYTES;
     let end = block.len().min(start + SYMBOL_BYTES);
@@ -116,8 +117,9 @@ mod tests {
 
     #[test]
     fn golden_parity() {
-        // Story: parity made for 128 symbols shares nothing with parity made for 256, and a
-        // newer code or crate could change all of it. Old agents must keep decoding.
+        // Story: parity made for 128 symbols has nothing in common with parity made for 256, and a
+        // newer version of the code or the library could change all of it. Old agents must still be
+        // able to decode.
         let golden = include_str!("../tests/golden/parity.txt");
         let mut lines = golden.lines();
         let mut encoder = Encoder::new();

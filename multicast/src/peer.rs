@@ -1,7 +1,7 @@
-//! What the sender knows of one receiver.
+//! The sender's record of one receiver.
 //!
-//! Owns: the last status of a receiver, and whether it counts. Everything here is a claim of
-//! the receiver; numbers beyond what was ever sent are cut down to it.
+//! Owns the last status of a receiver and its health. All values are claims of the receiver; packet
+//! counters above what was ever sent are reduced to the highest one sent.
 
 use crate::layout::{BlockKey, ObjectId};
 use crate::ledger::Seen;
@@ -11,12 +11,13 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Lane, PerLane};
 use std::collections::BTreeMap;
 
-/// A receiver that said nothing for so long is not sent to until it speaks again.
+/// Time without a status after which a receiver counts as silent: nothing is sent for it until it
+/// reports again.
 pub(crate) const SILENT: Duration = Duration::from_secs(3);
-/// A receiver that speaks but has seen nothing new for so long, while heartbeats went out
-/// fifty times a second, has no multicast.
+/// Time without a new packet number after which a receiver that still reports counts as having no
+/// multicast. Heartbeats go out fifty times a second meanwhile.
 const DEAF: Duration = Duration::from_secs(2);
-/// Failed blocks for which a receiver is given bulk without further thought.
+/// Largest number of failed blocks that are sent to one receiver by bulk.
 pub(crate) const MAX_BAD_BLOCKS: u32 = 100_000;
 
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Peer {
     pub(crate) last_status_at: Instant,
     pub(crate) sequence: Option<u64>,
     pub(crate) image_open: bool,
-    /// The shell says that multicast does not reach it.
+    /// The shell reported that multicast does not reach this receiver.
     pub(crate) bulk_only: bool,
     heard_at: Instant,
     pub(crate) seen: Seen,
@@ -36,7 +37,7 @@ pub(crate) struct Peer {
     pub(crate) silent: bool,
     pub(crate) standing: Standing,
     pub(crate) complete: bool,
-    /// Since when it has had no room for another block.
+    /// Time since which the receiver has had no free buffer; `None` if it has one.
     pub(crate) full_since: Option<Instant>,
     pub(crate) bad_blocks: u32,
     received: u64,
@@ -44,7 +45,7 @@ pub(crate) struct Peer {
     kernel_drops: u64,
 }
 
-/// What was counted since the status before.
+/// Increase of the receiver's counters since its previous status.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progressed {
     pub(crate) received: u64,
@@ -78,7 +79,8 @@ impl Peer {
         }
     }
 
-    /// Takes over a status; `sent` is one past the highest counter of each lane.
+    /// Stores a status and returns the increase of its counters; `sent` is one past the highest
+    /// counter of each lane.
     pub(crate) fn take(
         &mut self,
         now: Instant,
@@ -107,11 +109,12 @@ impl Peer {
         self.held = status.held.iter().take(MAX_RANGES).copied().collect();
         let received = status.main.received.saturating_add(status.second.received);
         let lost = status.main.lost.saturating_add(status.second.lost);
-        // Counters that went back are a new life of the receiver: nothing is known of it yet.
+        // Counters that went back mean that the receiver restarted: there is no increase to report.
         let progressed = if received >= self.received {
             Progressed {
                 received: received - self.received,
-                // The gap behind a time without multicast says nothing about the rate, nor about the machine.
+                // Packets lost while multicast did not work say nothing about the rate or about the
+                // machine.
                 lost: if was_deaf {
                     0
                 } else {
@@ -130,24 +133,24 @@ impl Peer {
         progressed
     }
 
-    /// Whether multicast does not reach it.
+    /// True if multicast does not reach the receiver.
     pub(crate) fn is_deaf(&self, now: Instant) -> bool {
         self.bulk_only || now.saturating_since(self.heard_at) >= DEAF
     }
 
-    /// Whether its reports are waited for and its losses count.
+    /// True if the sender waits for this receiver's reports and counts its losses.
     pub(crate) fn is_healthy(&self) -> bool {
         !self.silent && self.standing.aside().is_none() && !self.complete
     }
 
-    /// Whether it holds all symbols of the block and is busy with it.
+    /// True if the receiver has all symbols of the block and is checking or writing it.
     pub(crate) fn holds(&self, block: BlockKey) -> bool {
         self.held.iter().any(|range| {
             range.object() == Some(block.object) && range.blocks().contains(&block.index)
         })
     }
 
-    /// Whether it wants blocks of the object yet.
+    /// True if the receiver is ready for blocks of the object.
     pub(crate) fn wants(&self, object: ObjectId) -> bool {
         match object {
             ObjectId::Manifest => self.sequence.is_some(),

@@ -1,34 +1,35 @@
-//! How much parity follows a block's source symbols before anybody asks.
+//! Number of parity symbols that follow a block's source symbols before anyone requests them.
 //!
-//! With many receivers the largest deficit of a block hardly varies, so sending about that
-//! much at once costs next to nothing on the wire and lets most blocks complete without a
-//! report. Without loss it must be nothing at all.
+//! With many receivers, the largest deficit varies little from block to block. Sending about that
+//! much parity at once costs almost no bandwidth and lets most blocks complete without a report.
+//! Without loss the number must be zero.
 //!
-//! With few receivers it varies a lot, and with losses in bursts whatever their number, so less
-//! is sent: one mean deviation below the mean. What is sent in vain goes with the deviation.
+//! With few receivers, or with bursts of loss, the largest deficit varies widely. Then less is
+//! sent, one mean deviation below the mean, because the number of useless symbols grows with the
+//! deviation.
 //!
-//! Owns: a running mean of what blocks needed, and its deviation. A block that needed no repair
-//! after `n` proactive symbols needed at most `n`, which is all that can be known: it pulls the
-//! mean down by a deviation, as blocks that needed more pull it up, so that it settles where half
-//! of the blocks need more.
+//! Owns a running mean of the symbols that blocks needed, and the mean deviation. A block that
+//! needed no repair after `n` proactive symbols needed at most `n`; the exact number is unknown.
+//! Such a block counts as one deviation below the mean, so the mean settles where half of the
+//! blocks need more.
 
 use crate::ledger::{Ledger, Seen};
 use std::collections::VecDeque;
 
-/// Weight of one block in the mean: a sixteenth.
+/// Inverse weight of one block in the mean: a block counts one sixteenth.
 const WEIGHT: i64 = 16;
-/// Fixed point: 1 symbol.
+/// One symbol in the fixed-point numbers of this module.
 const ONE: i64 = 256;
-/// From so many receivers on the largest deficit varies little enough.
+/// Number of healthy receivers from which the largest deficit varies little.
 const MANY: usize = 8;
-/// Blocks whose outcome is awaited at most; older ones are forgotten.
+/// Largest number of blocks that wait for their outcome; the oldest are dropped.
 const MAX_UNJUDGED: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Proactive {
     mean: i64,
     deviation: i64,
-    /// Blocks in the mean, as far as they count.
+    /// Number of blocks in the mean, at most [`WEIGHT`].
     samples: i64,
     cap: u16,
     unjudged: VecDeque<u32>,
@@ -45,19 +46,19 @@ impl Proactive {
         }
     }
 
-    /// Parity symbols for the next block, with so many healthy receivers.
+    /// Number of parity symbols for the next block, with `healthy` healthy receivers.
     pub(crate) fn symbols(&self, healthy: usize) -> u16 {
         let margin = if healthy < MANY {
             self.deviation
         } else {
-            // A fourth of the mean or more is wide: bursts.
+            // A deviation of a fourth of the mean or more means loss in bursts.
             self.deviation * (4 * self.deviation).min(self.mean) / self.mean.max(1)
         };
         let symbols = (self.mean - margin).max(0) / ONE;
         u16::try_from(symbols).unwrap_or(self.cap).min(self.cap)
     }
 
-    /// A block was sent; its outcome will be known when all have seen its end.
+    /// Records that a block was sent. Its outcome is known once all receivers have seen its end.
     pub(crate) fn sent(&mut self, block: u32) {
         if self.unjudged.len() >= MAX_UNJUDGED {
             self.unjudged.pop_front();
@@ -65,12 +66,13 @@ impl Proactive {
         self.unjudged.push_back(block);
     }
 
-    /// A block needed `needed` symbols in all.
+    /// Records that a block needed `needed` symbols in total.
     pub(crate) fn needed(&mut self, needed: u16) {
         self.pull(i64::from(needed) * ONE);
     }
 
-    /// Judges the blocks that everybody healthy has `spoken` about without asking for more.
+    /// Judges the blocks that all healthy receivers have seen the end of (`spoken`) without a
+    /// request for more.
     pub(crate) fn judge(&mut self, ledger: &Ledger, spoken: &Seen) {
         while let Some(block) = self.unjudged.front() {
             if !ledger.has_passed(*block, spoken) {
@@ -84,15 +86,16 @@ impl Proactive {
         }
     }
 
-    /// A block needed no more than was sent: less than the mean, by about a deviation.
+    /// Records a block that needed no more than was sent: it counts as one deviation, but at least
+    /// one symbol, below the mean.
     fn enough(&mut self) {
         let less = self.mean - self.deviation.max(ONE);
         self.mean = (self.mean + (less - self.mean) / WEIGHT).max(0);
     }
 
     fn pull(&mut self, towards: i64) {
-        // The first blocks have the weight of their number: a room that loses should not wait
-        // for sixteen answers before it is sent what it needs.
+        // The first blocks count more than a sixteenth, so that a lossy room gets enough parity
+        // before sixteen answers are known.
         self.samples = (self.samples + 1).min(WEIGHT);
         let off = towards - self.mean;
         self.mean = (self.mean + off / self.samples).max(0);
@@ -110,7 +113,7 @@ mod tests {
         for at in 0..400 {
             proactive.needed(if at % 2 == 0 { 10 } else { 70 });
         }
-        // Mean 40, deviation 30.
+        // The mean is 40 and the deviation 30.
         assert!(proactive.symbols(50) <= 14, "{}", proactive.symbols(50));
         for at in 0..400 {
             proactive.needed(if at % 2 == 0 { 38 } else { 42 });

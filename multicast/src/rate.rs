@@ -1,72 +1,73 @@
-//! How fast to send.
+//! The send rate.
 //!
-//! It is the technician's LAN and the cap is theirs, so this is not TCP-friendly: it starts
-//! near a cap that somebody vouched for, climbs while hardly anybody loses, and falls only
-//! when many lose at the same time, which is what a shared bottleneck looks like. One machine
-//! that loses is its own problem. A cap that is only what an interface claims may be fifty
-//! times what a switch passes; then it starts low and doubles each window until the first
-//! loss, which costs less than a second on a gigabit link.
+//! The network is the technician's LAN and the cap is theirs, so the control is not TCP-friendly.
+//! The rate starts near a cap that the technician has set, climbs while few receivers see loss, and
+//! falls only when many lose at the same time, which is the sign of a shared bottleneck. A single
+//! machine with loss does not slow the others. A cap taken from an interface's speed may be fifty
+//! times what a switch can pass; then the rate starts low and doubles each window until the first
+//! window with heavy loss, which takes less than a second on a gigabit link.
 //!
 //! ```text
 //!            ┌──────── < 10 % of receivers above 0.5 % ───► climb 5 % of the cap a second
 //!  window ───┤
-//!            ├──────── more of them, but little ─────────► climb 0.5 % of the cap a second
-//!            └── >= 25 % above 2 % ──► drop to what is delivered, and look:
-//!                    loss went away ──► it was the bottleneck: climb slowly near it
-//!                    loss stayed ─────► it was the link itself: back up, and that much loss
-//!                                       is from now on the floor that counts as none
+//!            ├──────── more of them, but little loss ────► climb 0.5 % of the cap a second
+//!            └── >= 25 % above 2 % ──► drop to the delivered rate and compare:
+//!                    loss went away ──► it was a bottleneck: climb slowly near it
+//!                    loss stayed ─────► it was the link itself: back to the old rate, and that
+//!                                       much loss is from now on the floor that counts as none
 //! ```
 //!
-//! Dropping straight to the delivered rate (the median of goodput) rather than by a factor
-//! means that a tail-dropping switch is overrun for one window only. Loss that does not
-//! depend on the rate (a bad cable bundle, Wi-Fi) must not slow the room: parity mends it.
+//! The rate drops directly to the delivered rate (the median of goodput), not by a factor, so a
+//! tail-dropping switch is overrun for one window only. Loss that does not depend on the rate (a
+//! bad cable bundle, Wi-Fi) must not slow the room: parity repairs it.
 //!
-//! Loss here is network loss: packets that a machine's own kernel dropped are counted apart,
-//! and matter only when most machines drop.
+//! Loss means network loss here: packets dropped by a machine's own kernel are counted separately
+//! and matter only when most machines drop packets.
 
 use crate::sender::ReceiverId;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
 
-/// Loss in parts per million.
+/// A share of packets in parts per million.
 pub(crate) type Ppm = u64;
 const MILLION: u64 = 1_000_000;
 
-/// Above this a receiver counts as seeing loss.
+/// A receiver with a larger loss than this counts as seeing loss, in parts per million.
 const LOSS_SEEN: Ppm = 5_000;
-/// Above this it counts as losing.
+/// A receiver with a larger loss than this counts as losing heavily, in parts per million.
 const LOSS_HEAVY: Ppm = 20_000;
-/// Climb fast only while fewer than this share see loss, in percent.
+/// The rate climbs fast only while less than this share of receivers sees loss, in percent.
 const CLIMB_BELOW_PERCENT: u64 = 10;
-/// Fall only when at least this share lose, in percent.
+/// The rate falls only if at least this share of receivers loses heavily, in percent.
 const FALL_FROM_PERCENT: u64 = 25;
-/// Share of the cap at the start, in percent.
+/// Highest rate at the start, in percent of the cap.
 const START_PERCENT: u64 = 99;
-/// Climb in a second, in percent of the cap.
+/// Fast climb in one second, in percent of the cap.
 const CLIMB_PERCENT: u64 = 5;
-/// Climb in a second close to a rate that overran the network, or while many see a little
-/// loss, in tenths of a percent of the cap.
+/// Slow climb in one second, in tenths of a percent of the cap: near a rate that overran the
+/// network, or while many receivers see a little loss.
 const CLIMB_NEAR_PERMILLE: u64 = 5;
-/// How close is close, in percent of that rate.
+/// The slow climb begins at this share of the rate that overran the network, in percent.
 const NEAR_PERCENT: u64 = 95;
-/// What is delivered, less this much, is the rate after a fall: queues must drain.
+/// After a fall the rate is this much below the delivered rate, in percent, so that queues drain.
 const DRAIN_PERCENT: u64 = 2;
-/// Never below this share of the cap, in percent: a stuck measurement must not stop a job.
+/// Lowest rate, in percent of the cap, so that a wrong measurement cannot stop a job.
 const FLOOR_PERCENT: u64 = 2;
-/// Nor above this because of it, bytes a second: the slowest network anybody deploys on.
+/// Upper limit of that lowest rate, in bytes a second: the slowest network anyone deploys on.
 const FLOOR_MOST: u64 = 1_250_000;
-/// A climb is at most this share of the rate in a second, in percent: a cap far above the
-/// network must not make the steps too large.
+/// Largest climb in one second, in percent of the current rate, so that steps stay small under a
+/// cap far above the network.
 const CLIMB_MOST_PERCENT: u64 = 10;
-/// A bottleneck seen longer ago than this may be gone.
+/// Time after which a bottleneck is forgotten, because it may be gone.
 const BOTTLENECK_MEMORY: Duration = Duration::from_secs(30);
-/// A loss floor is tried again after this: what was a bad link may have become a bottleneck.
+/// Time after which a loss floor is forgotten, because a bad link may have become a bottleneck.
 const FLOOR_MEMORY: Duration = Duration::from_secs(120);
-/// Fewer packets than this say nothing about loss.
+/// Fewest packets in a window from which a receiver's loss is computed.
 const MIN_PACKETS: u64 = 50;
-/// Shortest window of measurement.
+/// Shortest measurement window.
 const MIN_WINDOW: Duration = Duration::from_millis(400);
-/// Longest: at the floor of a cap of 100 KB/s, [`MIN_PACKETS`] take 37 s.
+/// Longest measurement window: at the lowest rate under a cap of 100 KB/s, [`MIN_PACKETS`] take 37
+/// s.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,7 +77,7 @@ struct Sample {
     kernel: u64,
 }
 
-/// The look after a fall: did the loss go away?
+/// State kept after a fall, to find out in the next window if the loss went away.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
     rate_before: u64,
@@ -89,7 +90,7 @@ struct Remembered {
     at: Instant,
 }
 
-/// The rate and why it is so.
+/// The rate controller.
 #[derive(Clone, Debug)]
 pub(crate) struct Rate {
     cap: u64,
@@ -99,7 +100,8 @@ pub(crate) struct Rate {
     trial: Option<Trial>,
     bottleneck: Option<Remembered>,
     floor: Option<Remembered>,
-    /// Nothing was lost yet on the way up from a cautious start.
+    /// True while the rate doubles from a cautious start: until the cap, or the first window in
+    /// which the rate must fall.
     doubling: bool,
     falls: u64,
     /// Loss of the median receiver in the last window.
@@ -107,7 +109,8 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Starts at `start`, or near the cap when that is less.
+    /// A controller that starts at `start`, or near the cap if that is lower. Rates are in bytes a
+    /// second.
     pub(crate) fn new(now: Instant, cap: u64, start: u64) -> Self {
         let cap = cap.max(1);
         let near_cap = percent(cap, START_PERCENT);
@@ -133,7 +136,7 @@ impl Rate {
         self.cap
     }
 
-    /// Times it fell.
+    /// Number of times the rate fell.
     pub(crate) fn falls(&self) -> u64 {
         self.falls
     }
@@ -148,8 +151,8 @@ impl Rate {
         self.rate = self.rate.min(self.cap);
     }
 
-    /// What a healthy receiver counted since its last status. Left out just after a change:
-    /// it was sent at the old rate.
+    /// Adds what a healthy receiver counted since its last status. Ignored just after a change of
+    /// the rate, because those packets were sent at the old rate.
     pub(crate) fn sample(
         &mut self,
         now: Instant,
@@ -171,8 +174,8 @@ impl Rate {
         self.samples.remove(&id);
     }
 
-    /// Ends a window when it is long enough for everybody to have reported; true when the
-    /// rate changed.
+    /// Ends the measurement window if it is long enough for every receiver to have reported; true
+    /// if the rate changed.
     pub(crate) fn evaluate(&mut self, now: Instant, status_interval: Duration) -> bool {
         let needed = MIN_WINDOW.max(status_interval.times(2));
         let length = now.saturating_since(self.window_from);
@@ -191,8 +194,8 @@ impl Rate {
             kernel_heavy += u64::from(ppm(sample.kernel.min(total), total) > LOSS_HEAVY);
         }
         if losses.is_empty() && length < LONGEST_WINDOW {
-            // At a low rate a window is as long as it takes to count enough packets: one that ended
-            // without an answer each time would keep the rate low for ever.
+            // At a low rate the window goes on until enough packets are counted: windows that end
+            // without a result would keep the rate low for ever.
             return false;
         }
         self.samples.clear();
@@ -209,8 +212,8 @@ impl Rate {
             self.cap,
         );
         if self.rate != before {
-            // What is still under way was sent at the old rate, and each receiver's next
-            // status covers some of it: measure from after both.
+            // Packets still under way were sent at the old rate, and each receiver's next status
+            // covers some of them, so the next window begins after both.
             self.window_from = now + status_interval.times(2);
         }
         self.rate != before
@@ -234,7 +237,7 @@ impl Rate {
             && median > LOSS_SEEN
             && median.saturating_mul(10) > trial.loss_before.saturating_mul(7)
         {
-            // Slower did not help: the link loses by itself.
+            // The lower rate did not help: the link itself loses packets.
             self.rate = trial.rate_before;
             self.floor = Some(Remembered {
                 value: median,
@@ -250,7 +253,7 @@ impl Rate {
         }
         self.doubling = false;
         if kernel_heavy * 2 > count {
-            // Most machines cannot read as fast as this: the same as a full switch.
+            // Most machines cannot read this fast, which has the same effect as a full switch.
             self.rate = percent(self.rate, 85);
             self.falls += 1;
             return;
@@ -268,8 +271,8 @@ impl Rate {
             self.rate = percent(delivered, 100 - DRAIN_PERCENT);
             self.falls += 1;
         } else {
-            // Some loss seen by many: climb on, but with care. Staying would keep a rate low
-            // for loss that no rate cures.
+            // The climb slows down, but does not stop, while many receivers see some loss.
+            // Otherwise loss that does not depend on the rate would keep the rate low.
             let careful = seen * 100 >= count * CLIMB_BELOW_PERCENT;
             self.climb(now, length, careful);
         }
@@ -308,7 +311,7 @@ mod tests {
     const CAP: u64 = 125_000_000;
     const INTERVAL: Duration = Duration::from_millis(100);
 
-    /// Runs `seconds` with receivers losing what `loss` (ppm) says of them at a rate.
+    /// Runs for `seconds` with receivers whose loss (ppm) at a given rate is `loss`.
     fn run(rate: &mut Rate, from: u64, seconds: u64, loss: impl Fn(u32, u64) -> u64) -> u64 {
         for tick in 0..seconds * 10 {
             for id in 0..20 {
@@ -367,7 +370,7 @@ mod tests {
 
     #[test]
     fn kernel_drops_of_one_machine_are_its_own_and_those_of_most_slow_the_room() {
-        // The network lost nothing: what is missing never left the machine's own queue.
+        // The network lost nothing: the missing packets were dropped from the machine's own queue.
         let room = |droppers: u32, of: u32| {
             let mut rate = Rate::new(Instant::ZERO, CAP, CAP);
             for tick in 0..100 {
@@ -421,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_low_cap_is_reached_again_from_the_floor() {
-        // 50 KB/s, the floor, is thirteen packets in the shortest window.
+        // At 50 KB/s, the lowest rate, the shortest window has thirteen packets.
         let cap = 2_500_000;
         let mut rate = Rate::new(Instant::ZERO, cap, cap);
         let from = run(&mut rate, 0, 2, |_, _| 990_000);

@@ -1,25 +1,25 @@
-//! Which packets were already taken: a window over packet numbers, one a lane.
+//! Replay protection: a window over packet numbers for each lane.
 //!
-//! Owns: the last [`WINDOW`] numbers of each lane. A number below the window is refused as
-//! too old: nothing is lost by it, since its symbol can be asked for again.
-//! Ask only after the packet's seal was opened: a forged number must not move the window.
+//! Owns a record of the last [`WINDOW`] numbers of each lane. A number below the window is refused
+//! as too old; its symbol can be requested again. The window must be used only after the packet's
+//! seal was opened, so that a forged number cannot move it.
 
 use crate::wire::{PacketNumber, PerLane};
 use thiserror::Error;
 
-/// Packets a lane remembers: at 83 000 packets a second 49 ms of reordering.
+/// Length of the window in packets: 49 ms of reordering at 83 000 packets a second.
 pub const WINDOW: u64 = 4096;
 const WORDS: usize = 64;
 const _: () = assert!(WORDS as u64 * 64 == WINDOW);
 
-/// Why a packet is not taken.
+/// The reason why a packet number is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Replayed {
-    /// This number was taken before.
+    /// The number was taken before.
     #[error("packet number {0} was received before")]
     Twice(u64),
-    /// Below the window: it cannot be told.
+    /// The number is below the window, so it is unknown if it was taken.
     #[error("packet number {0} is too old to tell")]
     Old(u64),
 }
@@ -48,16 +48,16 @@ impl Default for LaneWindow {
 }
 
 impl ReplayWindow {
-    /// Nothing taken yet.
+    /// Windows in which no number is taken.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a packet number, once.
+    /// Takes a packet number; each number can be taken once.
     ///
     /// # Errors
-    /// [`Replayed`] when it was taken before or lies below the window.
+    /// [`Replayed`] if the number was taken before or is below the window.
     pub fn take(&mut self, number: PacketNumber) -> Result<(), Replayed> {
         self.lanes.get_mut(number.lane()).take(number.counter())
     }
@@ -66,7 +66,7 @@ impl ReplayWindow {
 impl LaneWindow {
     fn take(&mut self, counter: u64) -> Result<(), Replayed> {
         if counter >= self.end {
-            // Clear what the window slides over; at most once round.
+            // Clears the bits that the window moves over, at most one full window.
             let from = self.end.max(counter.saturating_sub(WINDOW - 1));
             if from > self.end {
                 self.taken = [0; WORDS];

@@ -1,6 +1,6 @@
-//! Seeded jitter. Not for secrets.
+//! Pseudo-random jitter from a seed. It must not be used for secrets.
 
-/// SplitMix64: one word of state, good enough to spread reports over an interval.
+/// The SplitMix64 generator: one word of state, good enough to spread reports over an interval.
 #[derive(Clone, Debug)]
 pub(crate) struct Jitter {
     state: u64,

@@ -1,21 +1,19 @@
-//! Whether receivers have room for another block.
+//! The hold: new blocks wait while receivers have no free buffers.
 //!
-//! Bytes that nobody can take should not be sent: while more than half of the active
-//! receivers have no free buffer, new source blocks are held back. A minority without room is
-//! never waited for; it skips blocks and gets them later. So it is at the balanced [`Pace`]; at
-//! the fastest only a room in which nobody has room holds, and when the pace goes by everyone a
-//! single receiver does.
+//! A receiver *has room* if at least one of its block buffers is free. At the [`Pace`] `Balanced`,
+//! new source blocks are held back while more than half of the active receivers have no room; the
+//! sender never waits for a minority, which skips blocks and gets them later. At `Fastest`, blocks
+//! are held only while no receiver has room, and at `Everyone` as soon as one receiver has none.
 //!
-//! A block that some take and others skip must be sent twice, so once blocks are held they
-//! stay held until nearly everybody has room again, or the rest was given [`PATIENCE`]; and
-//! after such a full stop, all being in step, a quarter without room is enough to hold again.
-//! Those who are slower than the majority cost it one patience in a cycle at most, which the
-//! pool of buffers covers: disks do not idle.
+//! A block that some receivers store and others skip must be sent twice. So a hold at `Balanced`
+//! lasts until nearly all receivers have room again, or until the others were given [`PATIENCE`].
+//! If it ended with nearly all having room, the receivers are in step, and a quarter without room
+//! is enough for the next hold. Receivers slower than the majority cost it at most one patience in
+//! a cycle; the pool of buffers covers that time, so disks do not become idle.
 //!
-//! Room is an estimate: free buffers as last reported, less the blocks started since the
-//! newest packet that the report had seen. A hold is looked at again with each status and
-//! ends after [`HOLD_LIMIT`] in any case, for one block, so that reports that stopped coming
-//! cannot stop the session.
+//! Room is an estimate: the free buffers last reported, minus the blocks started since the newest
+//! packet that the report had seen. A hold is judged again with each status. It lets one block
+//! through after [`HOLD_LIMIT`] in any case, so missing reports cannot stop the session.
 
 use crate::ledger::Seen;
 use crate::sender::Pace;
@@ -23,24 +21,26 @@ use crate::time::{Duration, Instant};
 use crate::wire::{Lane, PerLane};
 use std::collections::VecDeque;
 
-/// Longest hold: one block in two seconds is less than 1 % of a gigabit link.
+/// Longest time without a new block in a hold: one block in two seconds is less than 1 % of a
+/// gigabit link.
 pub(crate) const HOLD_LIMIT: Duration = Duration::from_secs(2);
-/// How long a majority with room waits for the others after a hold.
+/// Longest time that a majority with room waits for the others after a hold.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
-/// So few without room are nobody, in percent.
+/// At or below this share of receivers without room a hold ends, in percent.
 const FEW_PERCENT: u32 = 10;
-/// So many without room hold a room that is in step, in percent.
+/// Above this share of receivers without room a hold begins if the receivers are in step, in
+/// percent.
 const IN_STEP_PERCENT: u32 = 25;
-/// Starts remembered: more blocks than are ever in flight between two statuses.
+/// Largest number of block starts remembered: more than are ever in flight between two statuses.
 const MAX_STARTS: usize = 8192;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Room {
     pace: Pace,
-    /// Counters at which blocks were started, ascending.
+    /// Packet counters at which blocks were started, ascending.
     starts: PerLane<VecDeque<u64>>,
     held_since: Option<Instant>,
-    /// The last hold ended with nearly everybody having room.
+    /// True if nearly all receivers had room at the end of the last hold.
     in_step: bool,
     held_micros: u64,
 }
@@ -53,7 +53,7 @@ impl Room {
         }
     }
 
-    /// A new block starts with packet `counter` of a lane.
+    /// Records that a new block starts with packet `counter` of a lane.
     pub(crate) fn started(&mut self, lane: Lane, counter: u64) {
         let starts = self.starts.get_mut(lane);
         if starts.len() >= MAX_STARTS {
@@ -62,7 +62,7 @@ impl Room {
         starts.push_back(counter);
     }
 
-    /// Free buffers left at a receiver that reported `free` having seen `seen`.
+    /// Estimate of the free buffers at a receiver that reported `free` after it had seen `seen`.
     pub(crate) fn estimate(&self, free: u32, seen: &Seen) -> u32 {
         let since = |lane| {
             let starts = self.starts.get(lane);
@@ -75,7 +75,7 @@ impl Room {
             .saturating_sub(since(Lane::Second))
     }
 
-    /// Looks at the estimates of all active receivers; true while blocks are held back.
+    /// Judges the estimates of all active receivers; true while blocks are held back.
     pub(crate) fn judge(&mut self, now: Instant, estimates: impl Iterator<Item = u32>) -> bool {
         let (mut active, mut without) = (0_u32, 0_u32);
         for room in estimates {
@@ -107,18 +107,18 @@ impl Room {
         self.held_since.is_some()
     }
 
-    /// Whether blocks are held back now.
+    /// True if blocks are held back now.
     pub(crate) fn is_held(&self, now: Instant) -> bool {
         self.held_since
             .is_some_and(|since| now.saturating_since(since) < HOLD_LIMIT)
     }
 
-    /// When the current hold ends at the latest.
+    /// The latest time at which the current hold lets a block through.
     pub(crate) fn hold_end(&self) -> Option<Instant> {
         self.held_since.map(|since| since + HOLD_LIMIT)
     }
 
-    /// A block went out although blocks are held: the hold begins anew.
+    /// Restarts the hold's time limit, after a block was sent in spite of the hold.
     pub(crate) fn let_through(&mut self, now: Instant) {
         if self.held_since.is_some() {
             self.release(now);
@@ -126,7 +126,7 @@ impl Room {
         }
     }
 
-    /// Microseconds spent holding back.
+    /// Total time of all holds that have ended, in microseconds.
     pub(crate) fn held_micros(&self) -> u64 {
         self.held_micros
     }
@@ -180,7 +180,7 @@ mod tests {
             assert_eq!(held(Pace::Balanced, estimates), balanced, "{estimates:?}");
             assert_eq!(held(Pace::Everyone, estimates), everyone, "{estimates:?}");
         }
-        // Released as soon as the condition is gone, and never later than the limit.
+        // A hold ends as soon as its condition is gone, and lets a block through at the limit.
         for pace in [Pace::Fastest, Pace::Everyone] {
             let mut room = Room::new(pace);
             assert!(room.judge(now, [0, 0].into_iter()));
@@ -197,7 +197,7 @@ mod tests {
         assert!(!room.judge(now, std::iter::empty()));
         assert!(room.judge(now, [0, 0, 0, 1].into_iter()));
         assert!(room.judge(now, [0].into_iter()));
-        // A majority with room waits for the others, but not for long.
+        // A majority with room waits for the others for a limited time.
         assert!(room.judge(now, [0, 0, 1, 1].into_iter()));
         let later = now + PATIENCE;
         assert!(!room.clone().judge(later, [0, 0, 1, 1].into_iter()));

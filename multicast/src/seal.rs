@@ -1,16 +1,16 @@
-//! Sealing and opening packets: authenticated encryption with the header as associated data.
+//! Encryption of packets: authenticated encryption with the header as associated data.
 //!
-//! Owns: the session's keys. Never looks at what a symbol means.
+//! Owns the session's keys. Never interprets a symbol.
 //!
 //! - key  = BLAKE3 derive_key("diskcast multicast v1 key",  secret || session || epoch || suite)
 //! - salt = the same input under "diskcast multicast v1 salt", first 4 bytes
 //! - nonce = salt (4) || packet number (8), whose top bit is the lane
 //!
-//! session is 4 bytes big endian, epoch and suite one byte each. A number is never sealed
-//! twice ([`Sealer`] refuses), so a nonce is never used twice. Magic, version and session are
-//! looked at before any cryptography: strangers' packets cost nothing.
-//! A member of the group holds the group key, so a packet that opens came from *a* member;
-//! that the bytes are the image's is proven by chunk hashes alone.
+//! The session is 4 bytes big endian, epoch and suite are one byte each. A number is never sealed
+//! twice ([`Sealer`] refuses it), so a nonce is never used twice. Magic, version and session are
+//! checked before any cryptography, so foreign packets cost almost nothing. All members of the
+//! group share the group key: a packet that opens came from *some* member, and only the chunk
+//! hashes prove that the bytes belong to the image.
 
 use crate::layout::SYMBOL_BYTES;
 use crate::wire::{
@@ -27,22 +27,22 @@ const SALT_CONTEXT: &str = "diskcast multicast v1 salt";
 const SALT_BYTES: usize = 4;
 const AES_KEY_BYTES: usize = 16;
 
-/// Most packets of a lane under one key: 2^36 packets of 91 AES blocks stay far below the
-/// birthday bound of GCM, and are 97 TB.
+/// Largest number of packets of a lane under one key: 2^36 packets of 91 AES blocks are far below
+/// the birthday bound of GCM, and carry 97 TB.
 pub const MAX_KEY_PACKETS: u64 = 1 << 36;
 
-/// The session's secret: made by the console, sent to each agent inside its TLS connection.
+/// The session's secret, made by the console and sent to each agent over its TLS connection.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SessionSecret([u8; 32]);
 
 impl SessionSecret {
-    /// A secret from random bytes.
+    /// Makes a secret from 32 random bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, to put them into a TLS connection.
+    /// The secret's bytes, to be sent over a TLS connection.
     #[must_use]
     pub const fn to_bytes(&self) -> [u8; 32] {
         self.0
@@ -55,14 +55,14 @@ impl std::fmt::Debug for SessionSecret {
     }
 }
 
-/// Which cipher seals packets.
+/// The cipher that seals packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Suite {
-    /// Where every agent has AES instructions: 225 ns a packet.
+    /// AES-128-GCM, used if every agent has AES instructions: 225 ns for a packet.
     #[default]
     Aes128Gcm,
-    /// Where one lacks them.
+    /// ChaCha20-Poly1305, used if an agent has no AES instructions.
     ChaCha20Poly1305,
 }
 
@@ -75,59 +75,59 @@ impl Suite {
     }
 }
 
-/// Why a packet cannot be sealed. Each is a mistake of the caller.
+/// The reason why a packet cannot be sealed. Each is a mistake of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The payload does not fit a packet.
+    /// The payload is larger than a packet can carry.
     #[error("payload of {0} bytes, at most {SYMBOL_BYTES} fit")]
     Payload(usize),
-    /// The header is of another session or key epoch.
+    /// The header has another session or key epoch than the key.
     #[error("header of another session or epoch")]
     Session,
-    /// The packet number is not above the last one of its lane: its nonce could be used twice.
+    /// The packet number is not above the last one of its lane, so its nonce could be used twice.
     #[error("packet number {0} is not above the last one sealed")]
     Number(u64),
-    /// The key sealed as much as it may.
+    /// The key has sealed as many packets as it may.
     #[error("key sealed {MAX_KEY_PACKETS} packets; the session needs a new epoch")]
     KeySpent,
-    /// The cipher refused.
+    /// The cryptography library returned an error.
     #[error("cipher refused")]
     Cipher,
 }
 
-/// Why a packet is not opened.
+/// The reason why a packet cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Not a packet of ours, or damaged beyond reading.
+    /// The bytes are not a diskcast packet, or its header is damaged.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// A packet of another session on the same group: nobody's fault.
+    /// The packet belongs to another session on the same group; this is normal.
     #[error("packet of session {0:#010x}")]
     OtherSession(u32),
-    /// Sealed with a key of another epoch.
+    /// The packet was sealed with a key of another epoch.
     #[error("packet of key epoch {0}")]
     Epoch(u8),
-    /// An announcement: in the clear, [`crate::wire::Beacon::parse`] reads it.
+    /// The packet is an announcement. It is not encrypted; [`crate::wire::Beacon::parse`] reads it.
     #[error("announcement, not sealed")]
     Announce,
-    /// Length that a packet of that kind cannot have.
+    /// A packet of this kind cannot have this length.
     #[error("packet of {0} bytes")]
     Length(usize),
-    /// The seal does not match: damaged, or forged.
+    /// The authentication tag does not match: the packet is damaged or forged.
     #[error("seal of packet {0} does not match")]
     Forged(u64),
 }
 
-/// The console's side of the seal.
+/// The console's side: seals packets.
 pub struct Sealer {
     keys: Keys,
     /// One past the last counter sealed, for each lane.
     next: PerLane<u64>,
 }
 
-/// An agent's side of the seal.
+/// The agent's side: opens packets.
 pub struct Opener {
     keys: Keys,
 }
@@ -140,10 +140,10 @@ struct Keys {
 }
 
 impl Sealer {
-    /// The sealer of a session and key epoch.
+    /// The sealer for one session and key epoch.
     ///
     /// # Errors
-    /// [`SealError::Cipher`] when the cipher refuses the key, which it has no reason to.
+    /// [`SealError::Cipher`] if the cryptography library refuses the key, which is not expected.
     pub fn new(
         secret: &SessionSecret,
         suite: Suite,
@@ -156,10 +156,10 @@ impl Sealer {
         })
     }
 
-    /// Seals a packet into `out` and returns its length: 1448 with a full symbol.
+    /// Seals a packet into `out` and returns its length in bytes: 1448 with a full symbol.
     ///
     /// # Errors
-    /// [`SealError`]; nothing of `out` may be sent then.
+    /// [`SealError`]; `out` must not be sent then.
     pub fn seal(
         &mut self,
         header: &Header,
@@ -204,10 +204,10 @@ impl Sealer {
 }
 
 impl Opener {
-    /// The opener of a session and key epoch.
+    /// The opener for one session and key epoch.
     ///
     /// # Errors
-    /// [`SealError::Cipher`] when the cipher refuses the key, which it has no reason to.
+    /// [`SealError::Cipher`] if the cryptography library refuses the key, which is not expected.
     pub fn new(
         secret: &SessionSecret,
         suite: Suite,
@@ -221,12 +221,12 @@ impl Opener {
 
     /// Opens a packet in place and returns its header and payload.
     ///
-    /// A packet with a symbol is exactly 1448 bytes; a heartbeat may be shorter. Whether the
-    /// packet was taken before is for [`crate::ReplayWindow`] to say.
+    /// A packet with a symbol is exactly 1448 bytes long; a heartbeat may be shorter. Replays are
+    /// not detected here; [`crate::ReplayWindow`] does that.
     ///
     /// # Errors
-    /// [`OpenError`] says why it is not ours, not for us, or not genuine. `packet` may be
-    /// garbled then.
+    /// [`OpenError`] if the packet is foreign, belongs to another session or epoch, or is not
+    /// genuine. The contents of `packet` may be destroyed then.
     pub fn open<'a>(&self, packet: &'a mut [u8]) -> Result<(Header, &'a [u8]), OpenError> {
         let header = Header::parse(packet)?;
         if header.kind == PacketKind::Announce {
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn golden_packet() {
-        // Key schedule, nonce and associated data cannot change unseen.
+        // This test fails if key schedule, nonce or associated data change.
         let expected = [
             (
                 Suite::Aes128Gcm,

@@ -1,12 +1,14 @@
-//! What happens to blocks that are still lacking when a pass is over.
+//! The decision on blocks that are still missing when a pass is over.
 //!
-//! A receiver that was offered a block, has seen past its last symbol, and neither has it nor
-//! works on it nor can be mended by parity, needs its source symbols once more. When few need
-//! a block, their own connections bring it; when many do, it goes out again.
+//! A receiver needs a block's source symbols again if it has seen a packet after the block's last
+//! symbol, does not have the block, does not hold all its symbols, and cannot be helped by parity.
+//! If few receivers need a block, they fetch it over their own connections; if many do, it is sent
+//! again by multicast.
 //!
-//! A receiver that multicast does not reach gets everything by bulk and is not waited for.
+//! A receiver that multicast does not reach gets everything by bulk, and the session does not wait
+//! for it.
 //!
-//! Never decides about a block while somebody's answer on it is still on its way.
+//! Never decides on a block while a receiver's report on it is still to come.
 
 use crate::layout::{BlockKey, ObjectId};
 use crate::ledger::Ledger;
@@ -16,10 +18,11 @@ use crate::time::Instant;
 use crate::wants::Wants;
 use std::collections::BTreeMap;
 
-/// Times a block is sent as source before whoever still lacks it must use bulk.
+/// Number of times a block is sent as source before receivers that still lack it must use bulk.
 pub(crate) const MAX_GOES: u16 = 8;
 
-/// What was decided, block by block.
+/// The decisions: pairs of receiver and block, sorted by block except for receivers without
+/// multicast.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     pub(crate) bulk: Vec<(ReceiverId, u32)>,
@@ -27,9 +30,9 @@ pub(crate) struct Settled {
 }
 
 enum Need {
-    /// Somebody's answer is on its way, or it works on it.
+    /// A receiver's report is still to come, or it works on the block.
     Open,
-    /// These need its source symbols.
+    /// These receivers need the block's source symbols.
     By(Vec<ReceiverId>),
 }
 

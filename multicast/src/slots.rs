@@ -1,7 +1,7 @@
-//! Which block is in which buffer, and which of its symbols are in.
+//! The table of slots: the block in each buffer and the symbols received for it.
 //!
-//! Owns: the table of slots. Bytes are [`crate::Assembly`]'s. A slot is free, filling, or
-//! whole (its symbols are all in and somebody checks or writes it).
+//! Owns the table; the bytes belong to [`crate::Assembly`]. A slot is free, filling, or whole (all
+//! its symbols are stored and the shell checks or writes it).
 
 use crate::layout::{BlockKey, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS};
 use crate::time::Instant;
@@ -11,12 +11,12 @@ use std::ops::Range;
 const SYMBOL_WORDS: usize = 16;
 const _: () = assert!(SYMBOL_WORDS * 64 >= (MAX_SOURCE_SYMBOLS + PARITY_SYMBOLS) as usize);
 
-/// One block in the making.
+/// A block that is still incomplete.
 #[derive(Clone, Debug)]
 pub(crate) struct Filling {
     pub(crate) slot: u16,
     pub(crate) k: u16,
-    /// Order in which blocks were begun.
+    /// Sequence number of the block's begin.
     pub(crate) begun: u64,
     pub(crate) last_symbol_at: Instant,
     have: [u64; SYMBOL_WORDS],
@@ -24,7 +24,7 @@ pub(crate) struct Filling {
     source_count: u16,
 }
 
-/// What a symbol did to its block.
+/// The effect of a symbol on its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Filled {
     Duplicate,
@@ -32,7 +32,7 @@ pub(crate) enum Filled {
     Whole { needs_parity: bool },
 }
 
-/// The words that symbols in a row lie in, and which bits of each.
+/// The bitmap words that a range of symbols lies in, and the bits of each.
 fn words(symbols: &Range<u16>) -> impl Iterator<Item = (usize, u64)> + use<> {
     let (start, end) = (symbols.start, symbols.end);
     let last = if start < end { (end - 1) / 64 + 1 } else { 0 };
@@ -49,7 +49,7 @@ impl Filling {
         self.k.saturating_sub(self.count)
     }
 
-    /// Whether none of the symbols is there and all of them can be.
+    /// True if none of the symbols is stored yet and all indexes are valid.
     fn lacks_row(&self, symbols: &Range<u16>) -> bool {
         words(symbols).all(|(at, mask)| self.have.get(at).is_some_and(|word| word & mask == 0))
     }
@@ -117,19 +117,19 @@ impl Slots {
         self.filling.get(&block)
     }
 
-    /// Blocks being filled, oldest begun first.
+    /// The incomplete blocks in the order in which they were begun.
     pub(crate) fn oldest_first(&self) -> Vec<(BlockKey, &Filling)> {
         let mut all: Vec<_> = self.filling.iter().map(|(key, at)| (*key, at)).collect();
         all.sort_by_key(|(_, filling)| filling.begun);
         all
     }
 
-    /// Whole blocks, ascending.
+    /// The whole blocks, ascending.
     pub(crate) fn whole(&self) -> impl Iterator<Item = BlockKey> + '_ {
         self.whole.keys().copied()
     }
 
-    /// Gives a block a slot; nothing when none is free.
+    /// Gives a slot to a block; `None` if no slot is free.
     pub(crate) fn begin(&mut self, now: Instant, block: BlockKey, k: u16) -> Option<u16> {
         let slot = self.free.pop()?;
         self.filling.insert(
@@ -148,7 +148,7 @@ impl Slots {
         Some(slot)
     }
 
-    /// Takes a symbol of a block that is being filled; nothing when it is not.
+    /// Records a symbol of an incomplete block; `None` if the block has no slot.
     pub(crate) fn take(
         &mut self,
         now: Instant,
@@ -165,8 +165,8 @@ impl Slots {
         Some((slot, filled))
     }
 
-    /// Takes symbols in a row of a block of `k` that is being filled, when all of them are new
-    /// and leave something missing; otherwise nothing is taken. The slot.
+    /// Records consecutive symbols of an incomplete block of `k` and returns its slot. Nothing is
+    /// recorded unless all of them are new and the block stays incomplete.
     pub(crate) fn take_row(
         &mut self,
         now: Instant,
@@ -183,7 +183,7 @@ impl Slots {
         Some(filling.slot)
     }
 
-    /// Forgets a block that is being filled; true when there was one.
+    /// Drops an incomplete block and frees its slot; true if there was one.
     pub(crate) fn abandon(&mut self, block: BlockKey) -> bool {
         match self.filling.remove(&block) {
             Some(filling) => {
@@ -194,7 +194,7 @@ impl Slots {
         }
     }
 
-    /// Frees the slot of a whole block; true when there was one.
+    /// Frees the slot of a whole block; true if there was one.
     pub(crate) fn done(&mut self, block: BlockKey) -> bool {
         match self.whole.remove(&block) {
             Some(slot) => {
@@ -205,7 +205,7 @@ impl Slots {
         }
     }
 
-    /// The block whose last symbol came longest ago, when that was before `before`.
+    /// The incomplete block with the oldest last symbol, if that is older than `before`.
     pub(crate) fn stalest(&self, before: Instant) -> Option<BlockKey> {
         self.filling
             .iter()

@@ -1,68 +1,70 @@
-//! Whether a receiver counts for the others, and why not.
+//! Demotion of receivers that would slow the others.
 //!
-//! Two kinds are set aside while a pass runs. *Lossy*: block after block it needs far more
-//! repair than anybody else; its deficits do not count. *Slow*: it passes over a good part of
-//! the blocks for want of room; what it takes is repaired like anybody's, but nobody waits for
-//! its reports and its losses do not slow the room. Both keep listening and get the rest in the
-//! tail of the session.
+//! Two kinds of receivers are demoted while a pass runs. A *lossy* receiver needs far more repair
+//! than any other, block after block; its deficits do not count. A *slow* receiver skips a large
+//! part of the blocks because it has no free buffer; the blocks it stores are repaired like any
+//! other's, but the sender does not wait for its reports, and its losses do not lower the rate.
+//! Both keep listening and get the rest at the end of the session.
 //!
-//! Hysteresis: ten blocks running or a whole [`WINDOW`] to be set aside, a whole window clearly
-//! better to count again, and the end of a pass in any case. So a receiver that swings costs the
-//! others at most ten repairs in five seconds.
+//! Hysteresis: a receiver is demoted after ten expensive blocks in a row or after a whole
+//! [`WINDOW`], and promoted after a clearly better window or at the end of a pass. A receiver that
+//! changes back and forth costs the others at most ten repairs in five seconds.
 
 use crate::rate::Ppm;
 use crate::time::{Duration, Instant};
 
-/// How long a receiver is watched before it is judged by its disk or its loss.
+/// Length of the window in which a receiver's disk and loss are measured.
 pub(crate) const WINDOW: Duration = Duration::from_secs(5);
-/// Blocks in a row whose repair one receiver alone made dearer before it is set aside.
+/// Number of blocks in a row whose repair a single receiver made more expensive, before it is
+/// demoted.
 const STRIKES: u32 = 10;
-/// How much dearer, in percent of a block: what one receiver may cost all others.
+/// The extra repair for a single receiver that counts as expensive, in percent of a block's
+/// symbols.
 const STRIKE_PERCENT: u32 = 5;
-/// Passing over so many of the blocks that went out, in percent, is slow.
+/// A receiver that skips more than this share of the blocks sent is slow, in percent.
 const SLOW_PERCENT: u64 = 30;
-/// Passing over at most so many is not slow any more.
+/// A receiver that skips at most this share is no longer slow, in percent.
 const QUICK_PERCENT: u64 = 10;
-/// Fewer blocks than this in a window say nothing about a disk.
+/// Fewest blocks in a window from which a disk is judged.
 const MIN_BLOCKS: u64 = 20;
-/// Fewer packets than this in a window say nothing about loss.
+/// Fewest packets in a window from which loss is computed.
 const MIN_PACKETS: u64 = 1_000;
-/// Losing no more than this beyond what is usual in the room is not lossy any more.
+/// A receiver whose loss is at most this much above the room's usual loss is no longer lossy.
 const USUAL_MARGIN: Ppm = 20_000;
 
-/// Why a receiver is set aside.
+/// The reason for a demotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Demotion {
-    /// It needs far more repair than anybody else.
+    /// The receiver needs far more repair than any other.
     Lossy {
-        /// Share of the packets that it loses, in parts per million, as far as it was watched.
+        /// Share of packets it loses, in parts per million, as last measured.
         lost_ppm: u64,
-        /// The same of the room's median receiver.
+        /// Loss of the median receiver, in parts per million.
         usual_ppm: u64,
     },
-    /// It passes over blocks: its disk is slower than the room.
+    /// The receiver skips blocks, because its disk is slower than the others.
     Slow {
-        /// What it takes of the image, in bytes a second as they are sent.
+        /// Part of the source symbols that it stores, in bytes a second.
         takes_bytes_per_s: u64,
-        /// What goes out in that time.
+        /// All source symbols sent in the same time, in bytes a second.
         room_bytes_per_s: u64,
     },
 }
 
-/// What changed.
+/// A change of a receiver's standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Demoted(Demotion),
     Promoted,
 }
 
-/// What went out in the session so far.
+/// Amount of the image sent in the session so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// Blocks of the image begun.
+    /// Number of blocks begun.
     pub(crate) blocks: u64,
-    /// Bytes of source symbols of the image.
+    /// Bytes of source symbols sent.
     pub(crate) bytes: u64,
 }
 
@@ -74,7 +76,7 @@ pub(crate) struct Standing {
     skipped: u64,
     received: u64,
     lost: u64,
-    /// What it lost in the window before, while this one is too short to tell.
+    /// Loss in the previous window, used while this window has too few packets.
     lost_before_ppm: Ppm,
 }
 
@@ -83,20 +85,20 @@ impl Standing {
         self.aside
     }
 
-    /// Its deficits do not count while a pass runs.
+    /// True if the receiver is demoted as lossy: its deficits do not count while a pass runs.
     pub(crate) fn is_lossy(&self) -> bool {
         matches!(self.aside, Some(Demotion::Lossy { .. }))
     }
 
-    /// What it counted since its last status.
+    /// Adds the receiver's counts since its last status.
     pub(crate) fn count(&mut self, received: u64, lost: u64, skipped: u64) {
         self.received = self.received.saturating_add(received);
         self.lost = self.lost.saturating_add(lost);
         self.skipped = self.skipped.saturating_add(skipped);
     }
 
-    /// It needed the most of a block, `gap` symbols of `k` more than anybody else did. True
-    /// when it has done so too often and is set aside now.
+    /// Records that this receiver had the largest deficit of a block, `gap` symbols of `k` more
+    /// than the second largest. Returns the demotion if that happened too often in a row.
     pub(crate) fn strike(&mut self, gap: u16, k: u16, usual_ppm: Ppm) -> Option<Change> {
         if u32::from(gap) * 100 <= u32::from(k) * STRIKE_PERCENT {
             self.strikes = 0;
@@ -114,8 +116,8 @@ impl Standing {
         self.aside.map(Change::Demoted)
     }
 
-    /// Judges a whole window; `others` says whether anybody else counts, since nobody is
-    /// slowed by a receiver that is alone.
+    /// Judges the window once it is complete. `others` says if another receiver is healthy too,
+    /// because a receiver that is alone slows nobody.
     pub(crate) fn judge(
         &mut self,
         now: Instant,
@@ -167,7 +169,7 @@ impl Standing {
         change
     }
 
-    /// A pass is over: it counts again.
+    /// Ends the demotion, because the pass is over.
     pub(crate) fn restore(&mut self) -> Option<Change> {
         self.strikes = 0;
         self.aside.is_some().then(|| self.promote())
@@ -221,7 +223,7 @@ mod tests {
                 room_bytes_per_s: 120_000_000
             }))
         );
-        // Better, but not clearly; then clearly.
+        // The first window is better, but not clearly; the second is.
         standing.count(0, 0, 100);
         assert_eq!(standing.judge(second(10), sent(1_200), 0, true), None);
         assert!(standing.aside().is_some() && !standing.is_lossy());
@@ -240,7 +242,7 @@ mod tests {
         assert_eq!(standing.judge(second(5), sent(600), 0, false), None);
         standing.count(0, 0, 19);
         assert_eq!(standing.judge(second(10), sent(619), 0, true), None);
-        // More skipped than was sent is a lie.
+        // More skipped blocks than were sent are a false claim.
         standing.count(0, 0, u64::MAX);
         assert!(matches!(
             standing.judge(second(15), sent(719), 0, true),
@@ -256,7 +258,7 @@ mod tests {
         let mut standing = Standing::default();
         standing.judge(second(0), sent(0), 0, true);
         standing.count(800, 200, 0);
-        // A new window begins with what is known from the one before.
+        // A new window begins with the loss of the one before.
         standing.judge(second(5), sent(0), 10_000, true);
         for _ in 0..9 {
             assert_eq!(standing.strike(100, 745, 10_000), None);

@@ -1,27 +1,27 @@
-//! What a receiver tells the sender, over the control connection.
+//! The status report of a receiver to the sender, sent over the control connection.
 //!
 //! Feedback is a count, not a bitmap: "this block needs d more symbols". Any d unused symbols
 //! repair any pattern of loss, so the sender needs only the largest count.
 //!
-//! Owns: the shape of a status and its bounds. A status from outside is hostile: whoever
-//! reads it treats every number as a claim, and no list longer than its bound is looked at
-//! past it. Fields may be added; unknown ones are ignored, missing ones are their default.
+//! Owns the format of a status and its bounds. A status comes from outside and may be hostile: its
+//! reader treats every number as a claim and reads no list past its bound. Fields may be added in
+//! later versions; unknown fields are ignored, missing ones get their default.
 
 use crate::layout::{BlockKey, ObjectId};
 use crate::time::Duration;
 use crate::wire::Lane;
 use serde::{Deserialize, Serialize};
 
-/// Most deficits in one status, oldest block first. More than any pool of buffers holds.
+/// Largest number of deficits in one status, oldest block first: more than any pool has buffers.
 pub const MAX_DEFICITS: usize = 512;
-/// Most ranges of one kind in one status: the rest of the completed ones follows in the next,
-/// the rest of the undecided ones counts as wanted.
+/// Largest number of ranges of one kind in one status. Completed ranges beyond it follow in the
+/// next status; undecided ones beyond it count as wanted.
 pub const MAX_RANGES: usize = 4096;
-/// Most failed blocks in one status.
+/// Largest number of failed blocks in one status.
 pub const MAX_BAD: usize = 64;
 
-/// How often each receiver reports when `receivers` are in the session: about 500 to 2000
-/// reports a second reach the console, whatever the number.
+/// The mean time between two statuses of a receiver, for `receivers` in the session. The console
+/// gets about 500 to 2000 reports a second in a large session.
 #[must_use]
 pub fn status_interval(receivers: usize) -> Duration {
     match receivers {
@@ -31,77 +31,78 @@ pub fn status_interval(receivers: usize) -> Duration {
     }
 }
 
-/// Packets of one lane as one receiver saw them, counted from when it joined.
+/// Packet counts of one lane at one receiver, since it joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LaneStatus {
-    /// Highest packet counter seen; nothing when none came yet.
+    /// Highest packet counter seen; `None` before the first packet.
     pub seen: Option<u64>,
     /// Packets received.
     pub received: u64,
-    /// Packets known to be lost: numbers skipped and not come late.
+    /// Packets known to be lost: skipped numbers that did not arrive late either.
     pub lost: u64,
 }
 
-/// A block that needs more symbols.
+/// A block that needs more symbols, as a triple of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deficit(
-    /// Object: 0 the manifest, 1 the image.
+    /// The object: 0 is the manifest, 1 the image.
     pub u8,
-    /// Block of the object.
+    /// Index of the block in the object.
     pub u32,
-    /// Symbols missing.
+    /// Number of missing symbols.
     pub u16,
 );
 
-/// A run of blocks.
+/// A range of blocks, as a triple of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockRange(
-    /// Object: 0 the manifest, 1 the image.
+    /// The object: 0 is the manifest, 1 the image.
     pub u8,
     /// First block of the run.
     pub u32,
-    /// Blocks in the run.
+    /// Number of blocks in the run.
     pub u32,
 );
 
-/// One report of a receiver.
+/// One status report of a receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// Counts up by one from 0 with each status of this receiver.
+    /// Sequence number of this receiver's statuses, from 0.
     pub sequence: u64,
-    /// `completed` begins the whole picture anew; otherwise it adds to what was said before.
+    /// True if `completed` replaces everything reported before; otherwise it is added to that.
     pub full: bool,
-    /// The manifest is read and the image's blocks are wanted.
+    /// True if the manifest is read and the image's blocks are wanted.
     pub image_open: bool,
-    /// The main lane.
+    /// Packet counts of the main lane.
     pub main: LaneStatus,
-    /// The second lane.
+    /// Packet counts of the second lane.
     pub second: LaneStatus,
-    /// Datagrams this machine's kernel dropped because nobody read them in time.
+    /// Datagrams that this machine's kernel dropped because they were not read in time.
     pub kernel_drops: u64,
-    /// Block buffers that are free.
+    /// Number of free block buffers.
     pub free_buffers: u32,
-    /// Bytes a second the disk takes, as measured by the agent; 0 when not known.
+    /// Write rate of the disk in bytes a second, as measured by the agent; 0 if not known.
     pub disk_bytes_per_s: u64,
-    /// Blocks begun and incomplete.
+    /// Blocks begun and still incomplete.
     pub deficits: Vec<Deficit>,
-    /// Blocks whose symbols are all in, being checked or written.
+    /// Blocks with all symbols, which are being checked or written.
     pub held: Vec<BlockRange>,
-    /// Blocks it still looks for on its own disk: not to be sent for it alone. The present
-    /// state with every status, ascending; what is not in here, and not done, is wanted.
+    /// Blocks that the receiver still searches for on its own disk, ascending; they are not sent
+    /// for it alone. Every status has the complete list. A block that is neither listed nor done is
+    /// wanted.
     pub undecided: Vec<BlockRange>,
-    /// Blocks done since the last status.
+    /// Blocks completed since the last status.
     pub completed: Vec<BlockRange>,
-    /// Blocks whose bytes did not match their hashes: wanted again, by bulk.
+    /// Blocks whose bytes did not match their hashes; they are wanted again, by bulk.
     pub bad: Vec<BlockRange>,
-    /// Blocks passed over because no buffer was free, counted from when it joined.
+    /// Number of blocks skipped because no buffer was free, since the receiver joined.
     pub skipped: u64,
 }
 
 impl Status {
-    /// What it says of a lane.
+    /// The packet counts of a lane.
     #[must_use]
     pub fn lane(&self, lane: Lane) -> &LaneStatus {
         match lane {
@@ -116,7 +117,7 @@ impl Deficit {
         Self(object_code(block.object), block.index, missing)
     }
 
-    /// The block, when the object is one this build knows.
+    /// The block; `None` if this build does not know the object.
     #[must_use]
     pub fn block(&self) -> Option<BlockKey> {
         Some(BlockKey {
@@ -125,7 +126,7 @@ impl Deficit {
         })
     }
 
-    /// Symbols missing.
+    /// Number of missing symbols.
     #[must_use]
     pub fn missing(&self) -> u16 {
         self.2
@@ -141,13 +142,13 @@ impl BlockRange {
         )
     }
 
-    /// The object, when this build knows it.
+    /// The object; `None` if this build does not know it.
     #[must_use]
     pub fn object(&self) -> Option<ObjectId> {
         object_of(self.0)
     }
 
-    /// The blocks, as far as they can be numbered.
+    /// The block indexes; the end saturates at `u32::MAX`.
     #[must_use]
     pub fn blocks(&self) -> std::ops::Range<u32> {
         self.1..self.1.saturating_add(self.2)

@@ -1,4 +1,4 @@
-//! Time as the state machines see it: microseconds from a zero that the shell chooses.
+//! Time for the state machines: microseconds since a zero that the shell chooses.
 //!
 //! Nothing here reads a clock. Arithmetic saturates: a session that would run past the
 //! end of `u64` microseconds (584 000 years) stands still rather than wrapping.
@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 
-/// A moment, in microseconds from the shell's zero. It never goes back.
+/// A point in time, in microseconds since the shell's zero. It never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
@@ -18,19 +18,19 @@ impl Instant {
     /// The shell's zero.
     pub const ZERO: Self = Self(0);
 
-    /// The moment `micros` microseconds after zero.
+    /// The time `micros` microseconds after zero.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds from zero.
+    /// Microseconds since zero.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// Time from `earlier` to here; zero when `earlier` is later.
+    /// Time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
@@ -38,7 +38,7 @@ impl Instant {
 }
 
 impl Duration {
-    /// No time at all.
+    /// The length zero.
     pub const ZERO: Self = Self(0);
 
     /// A length in microseconds.
@@ -65,7 +65,7 @@ impl Duration {
         self.0
     }
 
-    /// This length `factor` times.
+    /// This length multiplied by `factor`.
     #[must_use]
     pub const fn times(self, factor: u64) -> Self {
         Self(self.0.saturating_mul(factor))

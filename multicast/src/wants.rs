@@ -1,12 +1,11 @@
-//! Who lacks which block of an object.
+//! The blocks that each receiver lacks, for one object.
 //!
-//! Owns: for each receiver three sets of blocks. *Missing*: it does not have them.
-//! *Owed*, of those: their source symbols must be sent for it, because it was not there when
-//! they were, passed them over, or parity could not mend them. *Bulk*, of those missing: it
-//! gets them over its own connection, so nobody sends them. And for each block how many
-//! receivers it is owed to, which is what the carousel goes by. *Undecided*, of those
-//! missing: it looks for them on its own disk, so nothing is sent for it alone, and it may
-//! still take what others are sent.
+//! Owns four sets of blocks for each receiver. *Missing* blocks are those it does not have; the
+//! other three are subsets of them. *Owed* blocks must be sent as source symbols for it: it was not
+//! there when they were sent, skipped them, or parity could not repair them. *Bulk* blocks come
+//! over its own connection and are not sent by multicast. *Undecided* blocks are searched for on
+//! its own disk, so nothing is sent for it alone, but it may still store packets sent for others.
+//! The module also counts for each block the receivers that it is owed to; the carousel uses this.
 //!
 //! Always holds: owed, bulk and undecided are disjoint subsets of missing; `wanted` holds
 //! exactly the blocks owed to at least one active receiver.
@@ -42,8 +41,8 @@ impl Wants {
         }
     }
 
-    /// Takes a receiver's whole picture anew: it has `have` and looks for `undecided`; of the
-    /// rest all is owed except where `offered` says that its symbols are on their way or begun.
+    /// Replaces a receiver's sets: it has the blocks `have` and searches for `undecided`. All
+    /// others are owed, except blocks that are begun or on their way according to `offered`.
     pub(crate) fn reset(
         &mut self,
         id: ReceiverId,
@@ -74,8 +73,8 @@ impl Wants {
         );
     }
 
-    /// It looks for `undecided` now, and for nothing else any more. What it was looking for and
-    /// still lacks is wanted from now on: those blocks are given back, and not yet owed.
+    /// Sets the blocks that a receiver still searches for. Returns the missing blocks that it does
+    /// not search for any more; they are wanted from now on, but not yet owed.
     pub(crate) fn decide(&mut self, id: ReceiverId, mut undecided: BlockSet) -> BlockSet {
         let Some(peer) = self.peers.get_mut(&id) else {
             return BlockSet::empty(self.len);
@@ -98,7 +97,8 @@ impl Wants {
         self.peers.remove(&id);
     }
 
-    /// An inactive receiver's wants are kept but nothing is sent for them.
+    /// Sets if a receiver is active. An inactive receiver's sets are kept, but nothing is sent for
+    /// it.
     pub(crate) fn set_active(&mut self, id: ReceiverId, active: bool) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -116,7 +116,7 @@ impl Wants {
         }
     }
 
-    /// It has the block now; true when it lacked it.
+    /// Records that the receiver has the block; true if it lacked it before.
     pub(crate) fn complete(&mut self, id: ReceiverId, block: u32) -> bool {
         self.clear_owed(id, block);
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -127,7 +127,8 @@ impl Wants {
         peer.missing.remove(block)
     }
 
-    /// It lacks the block again, and gets it by bulk.
+    /// Records that the receiver lacks the block again, and gives the block to bulk; true if it was
+    /// not given to bulk before.
     pub(crate) fn lose_to_bulk(&mut self, id: ReceiverId, block: u32) -> bool {
         match self.peers.get_mut(&id) {
             Some(peer) if block < self.len => {
@@ -138,7 +139,7 @@ impl Wants {
         }
     }
 
-    /// It gets the missing block by bulk; true when it did not before.
+    /// Gives a missing block to bulk; true if it was not given to bulk before.
     pub(crate) fn assign_bulk(&mut self, id: ReceiverId, block: u32) -> bool {
         self.clear_owed(id, block);
         self.peers.get_mut(&id).is_some_and(|peer| {
@@ -147,8 +148,8 @@ impl Wants {
         })
     }
 
-    /// Everything it lacks comes by bulk, except what it may have itself; the blocks that did
-    /// not before.
+    /// Gives all missing blocks to bulk, except undecided ones; returns those that were not given
+    /// to bulk before.
     pub(crate) fn assign_all_to_bulk(&mut self, id: ReceiverId) -> Vec<u32> {
         let missing: Vec<u32> = self.peers.get(&id).map_or_else(Vec::new, |peer| {
             let mut missing = peer.missing.clone();
@@ -161,7 +162,7 @@ impl Wants {
             .collect()
     }
 
-    /// Its bulk connection does not work: everything given to it is owed again.
+    /// Makes all blocks given to bulk owed again, because the bulk connection does not work.
     pub(crate) fn return_bulk(&mut self, id: ReceiverId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -172,7 +173,7 @@ impl Wants {
         }
     }
 
-    /// Its missing block must be sent as source.
+    /// Makes a missing block owed, unless it is given to bulk or undecided.
     pub(crate) fn owe(&mut self, id: ReceiverId, block: u32) {
         if let Some(peer) = self.peers.get_mut(&id)
             && peer.missing.contains(block)
@@ -185,7 +186,8 @@ impl Wants {
         }
     }
 
-    /// The block's source symbols go out now: nobody is owed them any more.
+    /// Records that the block's source symbols are being sent: no active receiver is owed it any
+    /// more.
     pub(crate) fn offered(&mut self, block: u32) {
         for peer in self.peers.values_mut().filter(|peer| peer.active) {
             peer.owed.remove(block);
@@ -196,7 +198,7 @@ impl Wants {
         self.wanted.remove(block);
     }
 
-    /// Blocks owed to somebody.
+    /// The blocks owed to at least one active receiver.
     pub(crate) fn wanted(&self) -> &BlockSet {
         &self.wanted
     }
@@ -205,19 +207,20 @@ impl Wants {
         self.peers.contains_key(&id)
     }
 
-    /// Whether it lacks the block and the block is not left to bulk.
+    /// True if the receiver lacks the block and the block is not given to bulk.
     pub(crate) fn lacks(&self, id: ReceiverId, block: u32) -> bool {
         self.peers
             .get(&id)
             .is_some_and(|peer| peer.missing.contains(block) && !peer.bulk.contains(block))
     }
 
-    /// Blocks it lacks, bulk included.
+    /// Number of blocks that the receiver lacks, bulk included.
     pub(crate) fn missing_count(&self, id: ReceiverId) -> u32 {
         self.peers.get(&id).map_or(0, |peer| peer.missing.count())
     }
 
-    /// Blocks it lacks and needs from the session: neither left to bulk nor looked for.
+    /// Number of blocks that the receiver needs from the session: neither given to bulk nor
+    /// undecided.
     pub(crate) fn open_count(&self, id: ReceiverId) -> u32 {
         self.peers.get(&id).map_or(0, |peer| {
             peer.missing
@@ -227,13 +230,13 @@ impl Wants {
         })
     }
 
-    /// Blocks it lacks and looks for on its own disk.
+    /// Number of blocks that the receiver still searches for on its own disk.
     pub(crate) fn undecided_count(&self, id: ReceiverId) -> u32 {
         self.peers.get(&id).map_or(0, |peer| peer.undecided.count())
     }
 
-    /// The blocks it lacks, neither left to bulk nor owed nor looked for: offered, and still
-    /// not complete.
+    /// The missing blocks that are neither given to bulk nor owed nor undecided: they were sent and
+    /// are still not complete.
     pub(crate) fn offered_missing(&self, id: ReceiverId) -> Vec<u32> {
         self.peers.get(&id).map_or_else(Vec::new, |peer| {
             let mut offered = peer.missing.clone();
@@ -332,7 +335,8 @@ mod tests {
         wants.reset(A, &set(6, &[0]), set(6, &[0, 1, 2, 3]), |_| false);
         assert_eq!(wanted(&wants), [4, 5]);
         assert_eq!((wants.missing_count(A), wants.open_count(A)), (5, 2));
-        // Found, not there, still looking; and one that was owed is looked for after all.
+        // Block 1 is found, 2 is not there, 3 is still searched for; 4, which was owed, is searched
+        // for after all.
         assert!(wants.complete(A, 1));
         let decided = wants.decide(A, set(6, &[0, 3, 4]));
         assert_eq!(decided.iter().collect::<Vec<_>>(), [2]);
@@ -342,7 +346,7 @@ mod tests {
         assert_eq!(wanted(&wants), [2, 5]);
         wants.offered(2);
         assert_eq!(wants.offered_missing(A), [2]);
-        // Bulk is for what it needs; what it looks for is decided first.
+        // Only needed blocks are given to bulk; undecided ones are decided first.
         assert_eq!(wants.assign_all_to_bulk(A), [2, 5]);
         assert_eq!(wants.undecided_count(A), 2);
         assert!(wants.assign_bulk(A, 3));

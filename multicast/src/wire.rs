@@ -1,29 +1,29 @@
-//! Every packet of the session, as parse and emit. `docs/protocol.md` shows the same bytes.
+//! The packets of the session: parsing and emitting. `docs/protocol.md` shows the same bytes.
 //!
 //! ```text
 //!  0       2   3   4           8                       16          20      22      24
 //!  | magic |v|t| f |  session  |    packet number      |   block   | symbol|   k   | payload ...
 //! ```
 //!
-//! Owns: offsets, widths, what values are possible. Never decrypts ([`crate::seal`] does) and
-//! never decides anything. Network byte order throughout. No call here panics, whatever the
-//! bytes are. A [`Header`] that [`Header::parse`] returned holds no nonsense: its symbol
-//! agrees with its `k` and its kind.
+//! Owns offsets, widths and the set of valid values. Never decrypts (that is [`crate::seal`]) and
+//! never decides anything. All numbers are in network byte order. No function panics, whatever the
+//! bytes are. In a [`Header`] returned by [`Header::parse`] the symbol agrees with `k` and with the
+//! kind of packet.
 
 use crate::layout::{BlockKey, MAX_SOURCE_SYMBOLS, ObjectId, PARITY_SYMBOLS, SYMBOL_BYTES};
 use thiserror::Error;
 
-/// First bytes of every packet.
+/// The first two bytes of every packet.
 pub const MAGIC: u16 = 0xdca5;
 /// Version of the packet layout.
 pub const VERSION: u8 = 1;
-/// Bytes before the payload.
+/// Length of the header in bytes; the payload follows.
 pub const HEADER_BYTES: usize = 24;
-/// Bytes of the authentication tag after the payload.
+/// Length in bytes of the authentication tag, which follows the payload.
 pub const TAG_BYTES: usize = 16;
-/// Bytes of a full packet: the UDP payload.
+/// Length of a full packet in bytes: the UDP payload.
 pub const PACKET_BYTES: usize = HEADER_BYTES + SYMBOL_BYTES + TAG_BYTES;
-/// Bytes around the UDP payload on Ethernet: IP and UDP 28, Ethernet with its check
+/// Framing of the UDP payload on Ethernet in bytes: IP and UDP 28, Ethernet with its check
 /// sequence, preamble and gap 38.
 pub const FRAMING_BYTES: usize = 28 + 38;
 
@@ -41,46 +41,47 @@ const _: () = assert!(AT_PAYLOAD == HEADER_BYTES);
 const EPOCH_SHIFT: u32 = 6;
 const LANE_BIT: u64 = 1 << 63;
 
-/// Why bytes are not a packet of ours.
+/// The reason why bytes are not a valid packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// Fewer bytes than a packet of that kind has.
+    /// The packet is shorter than a packet of its kind.
     #[error("packet of {got} bytes, {needed} needed")]
     Short {
-        /// Bytes there.
+        /// Length of the packet in bytes.
         got: usize,
-        /// Bytes needed.
+        /// Shortest valid length in bytes.
         needed: usize,
     },
-    /// Somebody else's packet.
+    /// The packet has another magic: it is not a diskcast packet.
     #[error("magic {0:#06x} is not ours")]
     Magic(u16),
-    /// A packet layout this build does not know.
+    /// The version of the packet layout is unknown to this build.
     #[error("packet version {0}, this build knows {VERSION}")]
     Version(u8),
-    /// A type this build does not know.
+    /// The packet type is unknown to this build.
     #[error("packet type {0} is unknown")]
     Kind(u8),
-    /// A block, symbol and k that cannot belong together.
+    /// Symbol index and `k` cannot belong to a packet of this type.
     #[error("symbol {symbol} of a block of {k} cannot be in a packet of this type")]
     Symbol {
-        /// Symbol index claimed.
+        /// Symbol index in the header.
         symbol: u16,
-        /// Source symbols claimed.
+        /// `k` in the header.
         k: u16,
     },
-    /// A beacon whose fields do not fit, or a console name that is not plain text.
+    /// The beacon's name is too long, is not UTF-8 or contains control characters.
     #[error("beacon is malformed")]
     Beacon,
 }
 
-/// Which of the two groups a packet travels in.
+/// One of the two multicast groups of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Source symbols of the image, and proactive parity.
+    /// The main lane: source symbols of blocks sent for the first time, and their proactive parity.
     Main,
-    /// Beacon, manifest and on-demand parity.
+    /// The second lane: beacon, manifest, repair, and the slow lane (source symbols of blocks that
+    /// were sent before).
     Second,
 }
 
@@ -92,9 +93,9 @@ impl Lane {
 /// A value for each lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerLane<T> {
-    /// The main lane's.
+    /// The value of the main lane.
     pub main: T,
-    /// The second lane's.
+    /// The value of the second lane.
     pub second: T,
 }
 
@@ -107,7 +108,7 @@ impl<T> PerLane<T> {
         }
     }
 
-    /// The value of `lane`, to change it.
+    /// The value of `lane`, mutable.
     pub fn get_mut(&mut self, lane: Lane) -> &mut T {
         match lane {
             Lane::Main => &mut self.main,
@@ -116,16 +117,17 @@ impl<T> PerLane<T> {
     }
 }
 
-/// Which session a packet belongs to: random for each run of a job.
+/// The id of a session, random for each run of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u32);
 
-/// A packet's place among all packets of its lane: nonce, replay check and loss meter.
+/// The number of a packet among all packets of its lane, used for the nonce, the replay check and
+/// the loss count. The lane is part of the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketNumber(u64);
 
 impl PacketNumber {
-    /// The `counter`th packet of `lane`; counters stay below 2^63.
+    /// The number of packet `counter` of `lane`. Counters stay below 2^63.
     #[must_use]
     pub const fn new(lane: Lane, counter: u64) -> Self {
         let bit = match lane {
@@ -135,7 +137,7 @@ impl PacketNumber {
         Self(bit | (counter & !LANE_BIT))
     }
 
-    /// The lane: the top bit.
+    /// The lane, which is the top bit.
     #[must_use]
     pub const fn lane(self) -> Lane {
         if self.0 & LANE_BIT == 0 {
@@ -145,7 +147,7 @@ impl PacketNumber {
         }
     }
 
-    /// The number `count` packets later in the lane.
+    /// The number of the packet `count` packets later in the same lane.
     #[must_use]
     pub const fn later(self, count: u64) -> Self {
         Self::new(self.lane(), self.counter().saturating_add(count))
@@ -157,25 +159,25 @@ impl PacketNumber {
         self.0 & !LANE_BIT
     }
 
-    /// The eight bytes on the wire, as a number.
+    /// The eight bytes of the number on the wire, as an integer.
     #[must_use]
     pub const fn raw(self) -> u64 {
         self.0
     }
 }
 
-/// What a packet is.
+/// The type of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PacketKind {
     /// A source symbol of the image.
     Data,
     /// A parity symbol of the image.
     Parity,
-    /// The console's address hint, in the clear.
+    /// An announcement of the console's address, not encrypted: a [`Beacon`].
     Announce,
     /// A symbol of the manifest, source or parity.
     Manifest,
-    /// Only a number, so that a receiver can tell that the packets before it are lost.
+    /// A packet number without a symbol. It shows receivers that packets before it are lost.
     Heartbeat,
 }
 
@@ -202,45 +204,45 @@ impl PacketKind {
     }
 }
 
-/// Hints about a packet; none changes what its symbol means. Unknown bits are kept.
+/// Hints about a packet. None of them changes the meaning of its symbol; unknown bits are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u8);
 
 impl Flags {
     /// No hint.
     pub const NONE: Self = Self(0);
-    /// Parity that somebody asked for.
+    /// Parity that a receiver requested.
     pub const REPAIR: Self = Self(1);
-    /// Parity sent before anybody asked.
+    /// Parity sent before anyone requested it.
     pub const PROACTIVE: Self = Self(1 << 1);
-    /// Source of a block that went out before, for those who lack it still.
+    /// A block that was sent before, sent again for receivers that still lack it.
     pub const SLOW_LANE: Self = Self(1 << 2);
-    /// The last symbol of this block for now: what is missing after it is lost.
+    /// The last symbol of this block for now: symbols missing after it are lost.
     pub const LAST_OF_BLOCK: Self = Self(1 << 3);
-    /// No source symbol will follow unless somebody asks.
+    /// No source symbol will follow unless a receiver requests it.
     pub const END_OF_PASS: Self = Self(1 << 4);
 
     const MASK: u8 = (1 << EPOCH_SHIFT) - 1;
 
-    /// These hints and `other`.
+    /// The union of these hints and `other`.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether all hints of `other` are among these.
+    /// True if all hints of `other` are set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// Key epoch, two bits: a session changes keys when a receiver is put out.
+/// The key epoch, two bits: the number of the key within a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u8);
 
 impl Epoch {
-    /// Epoch `value` modulo 4.
+    /// The epoch `value` modulo 4.
     #[must_use]
     pub const fn new(value: u8) -> Self {
         Self(value & 3)
@@ -253,24 +255,24 @@ impl Epoch {
     }
 }
 
-/// The 24 bytes before the payload.
+/// The header of a packet, 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the packet is.
+    /// Type of the packet.
     pub kind: PacketKind,
     /// Hints.
     pub flags: Flags,
-    /// Which key it is sealed with.
+    /// Epoch of the key that seals the packet.
     pub epoch: Epoch,
-    /// Which session it belongs to.
+    /// The session of the packet.
     pub session: SessionId,
-    /// Lane and count within it.
+    /// Lane and number of the packet.
     pub number: PacketNumber,
-    /// Block of the object; of a heartbeat, the pass.
+    /// Index of the block in the object; in a heartbeat, the number of the pass.
     pub block: u32,
-    /// Below `k` a source symbol, from `k` on parity.
+    /// Index of the symbol: a source symbol below `k`, a parity symbol from `k` on.
     pub symbol: u16,
-    /// Source symbols of the block; 0 when the packet carries no symbol.
+    /// Number of source symbols of the block; 0 if the packet carries no symbol.
     pub k: u16,
 }
 
@@ -278,7 +280,8 @@ impl Header {
     /// Reads and checks the header of a packet.
     ///
     /// # Errors
-    /// [`WireError`] says what is wrong with it; [`WireError::Magic`] means not ours.
+    /// [`WireError`] says what is wrong; [`WireError::Magic`] means that it is not a diskcast
+    /// packet.
     pub fn parse(packet: &[u8]) -> Result<Self, WireError> {
         let header: &[u8; HEADER_BYTES] = packet.first_chunk().ok_or(WireError::Short {
             got: packet.len(),
@@ -314,7 +317,7 @@ impl Header {
         }
     }
 
-    /// The header's bytes.
+    /// The header as bytes.
     #[must_use]
     pub fn emit(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
@@ -333,7 +336,7 @@ impl Header {
         out
     }
 
-    /// The block whose symbol this packet carries, if it carries one.
+    /// The block whose symbol this packet carries; `None` if it carries none.
     #[must_use]
     pub fn block_key(&self) -> Option<BlockKey> {
         let object = match self.kind {
@@ -347,7 +350,7 @@ impl Header {
         })
     }
 
-    /// Whether the packet carries parity.
+    /// True if the packet carries parity.
     #[must_use]
     pub fn is_parity(&self) -> bool {
         self.k > 0 && self.symbol >= self.k
@@ -368,20 +371,20 @@ impl Header {
     }
 }
 
-/// Where a console is, for agents that know nothing yet.
+/// The announcement of a console, for agents that are not configured.
 ///
-/// In the clear and unauthenticated: only an address hint. The agent trusts the console it
-/// finds there only after the TLS handshake matched a pin it was given, or by the site's
+/// It is neither encrypted nor authenticated, so it is only an address hint. The agent trusts the
+/// console at that address only after the TLS handshake matched a given pin, or by the site's
 /// enrolment rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beacon {
-    /// The console's name for people, at most [`Beacon::MAX_NAME_BYTES`].
+    /// The console's name for people, at most [`Beacon::MAX_NAME_BYTES`] bytes.
     pub name: String,
     /// TCP port of the control channel.
     pub control_port: u16,
     /// TCP port of the bulk channel.
     pub bulk_port: u16,
-    /// SHA-256 of the console's public key, as the technician sees it.
+    /// SHA-256 of the console's public key, in the form shown to the technician.
     pub pin: [u8; 32],
 }
 
@@ -394,7 +397,7 @@ impl Beacon {
     /// Longest console name, in bytes of UTF-8.
     pub const MAX_NAME_BYTES: usize = 64;
 
-    /// The packet. A name too long is cut at a character.
+    /// The beacon as a packet. A name that is too long is cut at a character boundary.
     #[must_use]
     pub fn emit(&self) -> Vec<u8> {
         let header = Header {
@@ -421,11 +424,12 @@ impl Beacon {
         out
     }
 
-    /// Reads a whole packet as a beacon. Bytes after the name are a newer console's and left
-    /// unread.
+    /// Reads a whole packet as a beacon. Bytes after the name come from a newer console and are
+    /// ignored.
     ///
     /// # Errors
-    /// [`WireError`] says why it is none; [`WireError::Kind`] when it is another packet.
+    /// [`WireError`] says what is wrong; [`WireError::Kind`] means that it is a packet of another
+    /// type.
     pub fn parse(packet: &[u8]) -> Result<Self, WireError> {
         let header = Header::parse(packet)?;
         if header.kind != PacketKind::Announce {
@@ -448,7 +452,7 @@ impl Beacon {
                 needed: HEADER_BYTES + BEACON_AT_NAME + name_len,
             })?;
         let name = std::str::from_utf8(name).map_err(|_| WireError::Beacon)?;
-        // The name goes to a terminal: no escape sequences from strangers.
+        // The name is shown on a terminal, so escape sequences are refused.
         if name.chars().any(char::is_control) {
             return Err(WireError::Beacon);
         }
@@ -461,8 +465,8 @@ impl Beacon {
     }
 }
 
-/// `N` bytes at a constant offset. Every caller's offset and width are constants inside the
-/// constant length, so the copy is always whole.
+/// Returns `N` bytes at a constant offset. At every call offset and width are constants within the
+/// constant length, so all bytes are copied.
 fn field<const N: usize, const L: usize>(bytes: &[u8; L], at: usize) -> [u8; N] {
     let mut out = [0; N];
     if let Some(from) = bytes.get(at..at + N) {

@@ -1,5 +1,5 @@
-//! The whole way with real bytes: pieces, blocks, parity, seal, loss, damage, replay, opening,
-//! restoring, and the same pieces at the end.
+//! A whole session with real bytes: pieces become blocks with parity, are sealed, lost, damaged,
+//! replayed, opened and restored, and are the same pieces at the end.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "lengths of a few megabytes"
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 const SESSION: SessionId = SessionId(0xbeef);
 
-/// SplitMix64: one seed, every decision of a run.
+/// The SplitMix64 generator: one seed determines every decision of a run.
 struct Rng(u64);
 
 impl Rng {
@@ -199,7 +199,7 @@ fn deploy(suite: Suite, seed: u64) {
         }
         assert!(agent.damaged > 0 && agent.replayed > 0, "seed {seed}");
     }
-    // The pieces come out of the blocks as they went in.
+    // The pieces read back from the blocks equal the original pieces.
     let mut pieces: Vec<Vec<u8>> = lens.iter().map(|len| vec![0; *len as usize]).collect();
     for index in 0..image.block_count() {
         let bytes = &agents[0].restored[&BlockKey::image(index)];

@@ -1,5 +1,5 @@
-//! Whatever receivers claim and whatever packets say, neither machine panics, and the sender
-//! does not send without bound.
+//! Hostile input: neither machine panics on any status or packet header, and the sender does not
+//! send without bound.
 
 use multicast::status::{BlockRange, Deficit, LaneStatus};
 use multicast::{
@@ -98,7 +98,7 @@ proptest! {
                     .max(now + Duration::from_micros(100));
             }
         }
-        // A status can at most have everything sent anew, with all the parity there is.
+        // One status can at most cause everything to be sent again, with all the parity there is.
         let everything = 4 * (745 + 256) + 100;
         prop_assert!(sent <= (statuses + 1) * everything + 40);
         prop_assert!(given_to_bulk <= (statuses + 1) * 3 * 64);

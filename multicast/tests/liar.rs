@@ -1,7 +1,8 @@
-//! A receiver that always claims to need as much as parity has, beside two honest ones.
+//! A receiver that always claims to need all the parity of a block, beside two honest ones.
 //!
-//! Story: repair by the largest deficit means that one machine's word costs everybody. A liar
-//! (or a broken one) must not slow the pass, and must not make the console send without bound.
+//! Story: repair by the largest deficit means that one machine's claim costs all others. A receiver
+//! with false or broken reports must not slow the pass, and must not make the console send without
+//! bound.
 
 use multicast::status::{BlockRange, Deficit, LaneStatus};
 use multicast::{
@@ -86,12 +87,13 @@ fn a_liar_costs_little_and_not_for_long() {
             repair_in_pass = sender.counters().repair;
         }
     }
-    // It was heard for the ten blocks that it takes to be sure, and those on their way meanwhile.
+    // Its claims counted for the ten blocks needed to demote it, and for the blocks in flight
+    // meanwhile.
     assert!(set_aside >= 1);
     assert!(repair_in_pass <= 40 * 258, "{repair_in_pass}");
     let pass = pass_over.map_or(0, Instant::as_micros);
     assert!(pass <= 3_200_000, "{pass}");
-    // Afterwards it gets parity once for each block, then its own connection, then nothing.
+    // After the pass it gets parity once for each block, then bulk, then nothing.
     let counters = sender.counters();
     assert!(counters.repair <= u64::from(BLOCKS) * 258, "{counters:?}");
     assert_eq!(counters.source, u64::from(BLOCKS) * 745, "{counters:?}");

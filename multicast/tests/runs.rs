@@ -1,4 +1,5 @@
-//! Packets taken in rows leave a receiver exactly as packets taken one by one.
+//! A receiver that handles packets in rows ends in the same state as one that handles them one by
+//! one.
 
 use multicast::{
     BlockKey, BlockOutcome, BlockSet, Disposition, Epoch, Flags, Header, ImageBlocks, Instant,
@@ -29,7 +30,7 @@ fn receiver() -> Receiver {
     receiver
 }
 
-/// A run: lane, packets lost before it, block, first symbol, length, slow lane.
+/// A run: second lane, packets lost before it, block, first symbol, length, slow lane.
 type Run = (bool, u64, u32, u16, u16, bool);
 
 fn header(run: Run, counter: u64) -> Option<Header> {

@@ -1,11 +1,11 @@
-//! A receiver: which packet goes where, and what the sender must be told.
+//! The receiver: decides where each payload is stored and what is reported to the sender.
 //!
-//! Owns: which blocks are complete, which are in the making, what was lost. Never sees a
-//! payload: the shell opens the seal, refuses replays, asks [`Receiver::handle_packet`] where
-//! the payload goes and puts it there ([`crate::Assembly`]).
+//! Owns the state of every block (complete or in progress) and the loss counts. Never sees a
+//! payload: the shell opens the seal, refuses replays, calls [`Receiver::handle_packet`] to learn
+//! where the payload goes, and stores it there ([`crate::Assembly`]).
 //!
-//! Calling order: `handle_*` as things happen, then [`Receiver::poll_event`] until nothing
-//! comes, [`Receiver::poll_status`] (send what it gives), sleep until
+//! Calling order: `handle_*` as events happen, then [`Receiver::poll_event`] until it returns
+//! nothing, then [`Receiver::poll_status`] (send the status it returns), then sleep until
 //! [`Receiver::poll_timeout`] or the next packet. Time never goes back.
 //!
 //! ```text
@@ -15,9 +15,9 @@
 //!    └────────────────────────────────────────────────────────── Failed ─────┘
 //! ```
 //!
-//! Always holds: a block is complete only after the shell said so, and the shell hears of a
-//! block only after `k` distinct symbols of it were stored, or got it by bulk. No call
-//! allocates by what a packet claims.
+//! Always holds: a block becomes complete only when the shell reports it. The shell is told about a
+//! block only after `k` distinct symbols of it were stored, unless the block came by bulk or was
+//! found on the disk. No call allocates memory in proportion to a number in a packet.
 
 mod object;
 mod report;
@@ -38,16 +38,17 @@ use crate::wire::{Flags, Header, Lane, PerLane, SessionId};
 use object::Object;
 use std::collections::{BTreeSet, VecDeque};
 
-/// A session from which nothing came for so long has no multicast here.
+/// Time without a packet of the session after which multicast counts as not working here.
 pub const SILENCE: Duration = Duration::from_secs(3);
-/// A block already missing so many symbols when it is first seen is not begun: parity has
-/// 256, and others lose symbols too.
+/// Largest number of symbols already missed at which a block is still begun: parity has 256
+/// symbols, and other receivers lose symbols too.
 const MAX_MISSED_AT_BEGIN: u16 = 200;
-/// A block without a new symbol for so long gives its slot to a new one.
+/// Time without a new symbol after which a block may lose its slot to a new block.
 const STALE: Duration = Duration::from_secs(3);
-/// Least time between two statuses, however urgent.
+/// Shortest time between two statuses, even if urgent.
 const URGENT_GAP: Duration = Duration::from_millis(5);
-/// Status interval once all is complete and said: only to be known alive.
+/// Status interval after everything is complete and reported; it only shows that the receiver is
+/// alive.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The receiving state machine.
@@ -59,10 +60,10 @@ pub struct Receiver {
     slots: Slots,
     buffers: u32,
     meters: PerLane<LaneMeter>,
-    /// The block whose source is going by on the main lane or the slow lane: its symbols are
-    /// still coming, so its deficit means nothing yet.
+    /// The block whose source symbols are arriving now on the main lane or as slow lane. Its
+    /// deficit is not reported, because more symbols are still to come.
     coming: Option<BlockKey>,
-    /// The block being passed over, per lane, so that it is counted once and left alone.
+    /// The block being skipped on each lane, so that it is counted once and not begun halfway.
     skipping: PerLane<Option<BlockKey>>,
     bad: BTreeSet<BlockKey>,
     kernel_drops: u64,
@@ -78,15 +79,15 @@ pub struct Receiver {
     urgent: bool,
     last_status_at: Option<Instant>,
     next_status_at: Instant,
-    /// Free buffers as last said.
+    /// Number of free buffers in the last status.
     said_free: u32,
-    /// Blocks begun since then, and how many are reason to speak.
+    /// Number of blocks begun since the last status, and the number that makes a new status urgent.
     begun: u32,
     begun_most: u32,
 }
 
 impl Receiver {
-    /// A receiver that starts at `now`; its first status is due at once.
+    /// A receiver that starts at `now`. Its first status is due at once.
     #[must_use]
     pub fn new(config: ReceiverConfig, now: Instant) -> Self {
         let mut receiver = Self {
@@ -123,8 +124,8 @@ impl Receiver {
         receiver
     }
 
-    /// The manifest is read: the image's blocks are wanted from now on, except those the disk
-    /// has already. A second call is ignored.
+    /// Tells the receiver the image's blocks, after the manifest was read. From now on it wants all
+    /// of them except those that the disk already has. A second call is ignored.
     pub fn open_image(&mut self, image: ImageBlocks) {
         if self.image.is_some() {
             return;
@@ -135,8 +136,8 @@ impl Receiver {
         self.hurry();
     }
 
-    /// Decides where the payload of a packet goes. The packet's seal was opened and its number
-    /// is new ([`crate::ReplayWindow`]).
+    /// Decides where the payload of a packet is stored. Before the call, the packet's seal must be
+    /// opened and its number checked to be new ([`crate::ReplayWindow`]).
     pub fn handle_packet(&mut self, now: Instant, header: &Header) -> Disposition {
         if header.session != self.session {
             return Disposition::Ignore(Ignored::OtherSession);
@@ -147,14 +148,15 @@ impl Receiver {
         let newest = self.meters.get(lane).status().seen < Some(counter);
         self.meters.get_mut(lane).count(counter);
         let key = header.block_key();
-        // Repair on the second lane says nothing about the source that goes by beside it; a
-        // heartbeat is sent only when none does.
+        // Repair packets on the second lane say nothing about the source on the main lane. A
+        // heartbeat is sent only on a lane that was quiet.
         let source = lane == Lane::Main || header.flags.has(Flags::SLOW_LANE);
         if newest && (source || key.is_none()) {
             self.moved_on(key);
         }
         let Some(block) = key else {
-            // The image waits for everybody's manifest, too.
+            // The image starts only when all receivers have the manifest, so a quick report helps
+            // here too.
             if header.flags.has(Flags::END_OF_PASS) || !self.manifest.complete.is_full() {
                 self.speak_up(now);
             }
@@ -175,8 +177,7 @@ impl Receiver {
         }
     }
 
-    /// The shell is through with a block that it heard of by
-    /// [`ReceiverEvent::BlockReady`]: its slot is free again.
+    /// Ends the work on a block announced by [`ReceiverEvent::BlockReady`]; its slot is free again.
     pub fn handle_block_done(&mut self, _now: Instant, block: BlockKey, outcome: BlockOutcome) {
         if !self.slots.done(block) {
             return;
@@ -191,21 +192,23 @@ impl Receiver {
                 }
             }
         }
-        // A sender that holds back for want of room should hear of room before disks idle.
+        // A sender that waits for free buffers should learn about them before the disks become
+        // idle.
         let (said, half) = (self.said_free, self.buffers / 2);
         if said <= half && self.slots.free_count() >= half.max(said.saturating_mul(2)) {
             self.hurry();
         }
     }
 
-    /// A block came whole by bulk, checked and written.
+    /// Reports a block that came by bulk and was checked and written: it is complete.
     pub fn handle_bulk_block(&mut self, _now: Instant, block: BlockKey) {
         self.slots.abandon(block);
         self.counters.bulk += 1;
         self.complete(block);
     }
 
-    /// A block was found on the disk and proven: it is complete. What came of it is given up.
+    /// Reports a block that was found on the disk and verified: it is complete. Symbols received
+    /// for it are dropped.
     pub fn handle_kept_block(&mut self, _now: Instant, block: BlockKey) {
         if self.is_complete(block) {
             return;
@@ -216,59 +219,60 @@ impl Receiver {
         self.counters.kept += u64::from(self.is_complete(block));
     }
 
-    /// A block was looked for on the disk and is not there: it is wanted from now on.
+    /// Reports a block that was searched for on the disk and not found: it is wanted from now on.
     pub fn handle_wanted_block(&mut self, _now: Instant, block: BlockKey) {
         self.decided(block);
     }
 
-    /// The kernel dropped `count` more datagrams because nobody read them in time.
+    /// Reports that the kernel dropped `count` more datagrams because they were not read in time.
     pub fn handle_kernel_drops(&mut self, count: u64) {
         self.kernel_drops = self.kernel_drops.saturating_add(count);
     }
 
-    /// What the disk takes, in bytes a second, as the shell measured it.
+    /// Sets the disk's write rate in bytes a second, as measured by the shell.
     pub fn set_disk_rate(&mut self, bytes_per_s: u64) {
         self.disk_bytes_per_s = bytes_per_s;
     }
 
-    /// Changes the mean time between statuses, when the number of receivers changed.
+    /// Changes the mean time between statuses, for example after the number of receivers changed.
     pub fn set_status_interval(&mut self, interval: Duration) {
         self.interval = interval;
     }
 
-    /// Whether [`Receiver::poll_event`] has something to give.
+    /// True if [`Receiver::poll_event`] has an event to return.
     #[must_use]
     pub fn has_event(&self) -> bool {
         !self.events.is_empty()
     }
 
-    /// What the shell must do next.
+    /// The next event for the shell, oldest first.
     pub fn poll_event(&mut self) -> Option<ReceiverEvent> {
         self.events.pop_front()
     }
 
-    /// Whether any packet of the session came within the last three seconds.
+    /// True if any packet of the session arrived within the last three seconds.
     #[must_use]
     pub fn heard(&self, now: Instant) -> bool {
         self.last_heard
             .is_some_and(|at| now.saturating_since(at) < SILENCE)
     }
 
-    /// Whether a block is complete.
+    /// True if the block is complete.
     #[must_use]
     pub fn is_complete(&self, block: BlockKey) -> bool {
         self.object(block.object)
             .is_some_and(|object| object.complete.contains(block.index))
     }
 
-    /// Complete blocks of an object, and how many it has; nothing while the image is closed.
+    /// Number of complete blocks of an object, and number of all its blocks; `None` for the image
+    /// before [`Receiver::open_image`].
     #[must_use]
     pub fn progress(&self, object: ObjectId) -> Option<(u32, u32)> {
         self.object(object)
             .map(|object| (object.complete.count(), object.complete.len()))
     }
 
-    /// Whether manifest and image are complete.
+    /// True if manifest and image are complete.
     #[must_use]
     pub fn is_all_complete(&self) -> bool {
         self.manifest.complete.is_full()
@@ -278,7 +282,7 @@ impl Receiver {
                 .is_some_and(|image| image.complete.is_full())
     }
 
-    /// Blocks of the image that the agent still looks for on its disk.
+    /// Number of blocks of the image that the agent still searches for on its disk.
     #[must_use]
     pub fn undecided(&self) -> u32 {
         self.image
@@ -286,7 +290,7 @@ impl Receiver {
             .map_or(0, |image| image.undecided.count())
     }
 
-    /// Blocks of an object that are not complete, ascending.
+    /// The blocks of an object that are not complete, ascending.
     #[must_use]
     pub fn missing(&self, object: ObjectId) -> Vec<u32> {
         self.object(object)
@@ -294,19 +298,19 @@ impl Receiver {
             .unwrap_or_default()
     }
 
-    /// What went through so far.
+    /// The counters since the start.
     #[must_use]
     pub fn counters(&self) -> ReceiverCounters {
         self.counters
     }
 
-    /// Free block buffers.
+    /// Number of free block buffers.
     #[must_use]
     pub fn free_buffers(&self) -> u32 {
         self.slots.free_count()
     }
 
-    /// What a lane brought and lost.
+    /// Packet counts of one lane.
     #[must_use]
     pub fn lane(&self, lane: Lane) -> crate::status::LaneStatus {
         self.meters.get(lane).status()
@@ -395,8 +399,8 @@ impl Receiver {
             return Err(Ignored::NoBuffer);
         }
         *self.skipping.get_mut(lane) = None;
-        // The sender counts every block against the room last told: before that looks used up,
-        // it should hear of what is free.
+        // The sender subtracts every new block from the last reported number of free buffers.
+        // Before that estimate reaches zero, it should learn the real number.
         self.begun = self.begun.saturating_add(1);
         if self.begun == self.begun_most && self.slots.free_count() > self.said_free / 2 {
             self.hurry();
@@ -404,8 +408,8 @@ impl Receiver {
         Ok(())
     }
 
-    /// Other source goes by now: a block that parity cannot mend any more
-    /// gives its slot back and waits for the next pass.
+    /// Notes that the sender has moved on to another block. The block before gives its slot back if
+    /// it lacks more symbols than parity can repair; it waits for the next pass.
     fn moved_on(&mut self, to: Option<BlockKey>) {
         if self.coming == to {
             return;
@@ -449,7 +453,8 @@ impl Receiver {
         true
     }
 
-    /// A look is over; after the last one the sender should hear at once what is wanted.
+    /// One block's search on the disk is over. After the last one the sender should learn at once
+    /// which blocks are wanted.
     fn decided(&mut self, block: BlockKey) {
         if let Some(object) = self.object_mut(block.object)
             && object.undecided.remove(block.index)

@@ -1,4 +1,4 @@
-//! One object at a receiver: which blocks are complete, said, or still looked for.
+//! The receiver's state of one object: complete, unreported and undecided blocks.
 
 use super::types::ImageBlocks;
 use crate::blockset::BlockSet;
@@ -9,9 +9,9 @@ pub(super) struct Object {
     pub(super) id: ObjectId,
     pub(super) symbol_counts: Vec<u16>,
     pub(super) complete: BlockSet,
-    /// Not complete, and looked for on the disk.
+    /// Blocks that are not complete and are still searched for on the disk.
     pub(super) undecided: BlockSet,
-    /// Complete, not yet said.
+    /// Blocks that are complete and not reported yet.
     pub(super) unsaid: BlockSet,
     pub(super) announced: bool,
 }
@@ -31,7 +31,7 @@ impl Object {
 
     pub(super) fn image(image: ImageBlocks) -> Self {
         let mut object = Self::new(ObjectId::Image, image.symbol_counts);
-        // Sets of another image would claim blocks that are not there.
+        // Sets over another number of blocks belong to another image and are ignored.
         let len = object.complete.len();
         if image.have.len() == len {
             object.unsaid = image.have.clone();

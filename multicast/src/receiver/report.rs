@@ -1,4 +1,4 @@
-//! When a receiver speaks, and what it says.
+//! The status reports of a receiver: their times and their contents.
 
 use super::object::Object;
 use super::{IDLE_INTERVAL, Receiver, URGENT_GAP};
@@ -6,13 +6,13 @@ use crate::status::{BlockRange, Deficit, MAX_BAD, MAX_DEFICITS, MAX_RANGES, Stat
 use crate::time::{Duration, Instant};
 
 impl Receiver {
-    /// The control connection is new: the next status, due now, holds the whole picture.
+    /// Makes the next status a full one, due now. Called when the control connection is new.
     pub fn full_status(&mut self, now: Instant) {
         self.full = true;
         self.next_status_at = now;
     }
 
-    /// The status to send now, if one is due.
+    /// Returns the status to send now, if one is due.
     pub fn poll_status(&mut self, now: Instant) -> Option<Status> {
         if self.poll_timeout()? > now {
             return None;
@@ -24,7 +24,8 @@ impl Receiver {
         } else {
             self.interval
         };
-        // 50 % to 150 % of the interval, so that reports of many do not come together.
+        // The interval varies between 50 % and 150 %, so that the reports of many receivers do not
+        // arrive together.
         let half = interval.as_micros() / 2;
         self.next_status_at =
             now + Duration::from_micros(half + self.jitter.below(half.saturating_mul(2)));
@@ -32,7 +33,8 @@ impl Receiver {
         self.last_status_at = Some(now);
         self.said_free = status.free_buffers;
         self.begun = 0;
-        // A third to two thirds, so that a large room does not speak all at once.
+        // The limit lies between a third and two thirds of the free buffers, so that the receivers
+        // of a large room do not all report at once.
         let third = u64::from(status.free_buffers) / 3;
         self.begun_most = u32::try_from(third + self.jitter.below(third))
             .unwrap_or(u32::MAX)
@@ -41,7 +43,7 @@ impl Receiver {
         Some(status)
     }
 
-    /// When to ask for a status again.
+    /// The time of the next call of [`Receiver::poll_status`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let urgent_at = self.urgent.then(|| {
@@ -51,8 +53,8 @@ impl Receiver {
         Some(urgent_at.map_or(self.next_status_at, |at| at.min(self.next_status_at)))
     }
 
-    /// The wire is free and waits for reports: whoever still needs something and has news
-    /// speaks soon, spread over a tenth of the interval, rather than in its turn.
+    /// Brings the next status forward, because the sender is idle and waits for reports. A receiver
+    /// that still needs blocks and has news reports soon, spread over a tenth of the interval.
     pub(super) fn speak_up(&mut self, now: Instant) {
         if self.is_all_complete() || self.last_symbol_at <= self.last_status_at {
             return;
@@ -94,7 +96,7 @@ impl Receiver {
             }
         }
         let undecided = self.image.as_ref().map_or_else(Vec::new, |image| {
-            // What is complete and does not fit into this status is not wanted either.
+            // Blocks that are complete and do not fit into this status are not wanted either.
             let mut open = image.undecided.clone();
             open.unite(&image.unsaid);
             open.runs()

@@ -1,17 +1,17 @@
-//! Packets in a row, taken together.
+//! Consecutive packets, handled together.
 //!
-//! A burst is mostly consecutive symbols of one block under consecutive numbers. Taking them as
-//! one costs what one packet costs, which is what lets a rehearsal run hundreds of receivers on
-//! one core. Always the same as taking them one by one.
+//! A burst is mostly consecutive symbols of one block with consecutive packet numbers. Handled as
+//! one row they cost as much as one packet, so a rehearsal can run hundreds of receivers on one
+//! core. The result is always the same as with single packets.
 
 use super::{Disposition, Receiver, Stored};
 use crate::time::Instant;
 use crate::wire::{Flags, Header, Lane};
 
 impl Receiver {
-    /// The same as [`Receiver::handle_packet`] for `count` packets whose numbers and symbols go
-    /// up by one from those of `header` and which are otherwise like it. `store` hears what goes
-    /// into which slot, in order; the rest is ignored.
+    /// Does the same as [`Receiver::handle_packet`] for `count` packets. Their numbers and symbols
+    /// go up by one from those of `header`; all other fields are equal. `store` is called with the
+    /// symbols to store and their slot, in order; all other packets are ignored.
     pub fn handle_packets(
         &mut self,
         now: Instant,
@@ -40,8 +40,7 @@ impl Receiver {
         }
     }
 
-    /// Takes as many of the packets as can be taken without looking at each; 0 when the next one
-    /// needs a look.
+    /// Handles as many packets as possible as one row; 0 if the next one must be handled by itself.
     fn take_row(
         &mut self,
         now: Instant,
@@ -68,7 +67,7 @@ impl Receiver {
         let row = if unwanted {
             most
         } else {
-            // The last symbol a block needs is looked at by itself.
+            // The symbol that completes a block is handled by itself.
             let missing = self
                 .slots
                 .filling(block)

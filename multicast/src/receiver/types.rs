@@ -1,4 +1,4 @@
-//! What a receiver is told and what it says to its shell.
+//! The inputs and outputs of a receiver.
 
 use crate::blockset::BlockSet;
 use crate::layout::{BlockKey, ObjectId};
@@ -6,129 +6,131 @@ use crate::time::Duration;
 use crate::wire::SessionId;
 use std::ops::Range;
 
-/// What the image looks like to a receiver, once the manifest is read.
+/// The blocks of the image, known once the manifest is read.
 #[derive(Clone, Debug)]
 pub struct ImageBlocks {
-    /// Source symbols of each block ([`crate::Layout::symbol_counts`]).
+    /// Number of source symbols of each block ([`crate::Layout::symbol_counts`]).
     pub symbol_counts: Vec<u16>,
     /// Blocks that the disk already holds.
     pub have: BlockSet,
-    /// Blocks that the disk may hold: the agent looks for them and says of each what it found
-    /// ([`Receiver::handle_kept_block`], [`Receiver::handle_wanted_block`]). Nothing is sent for
-    /// this receiver alone before that; what comes is taken. None when empty or when it is a set
-    /// over another number of blocks.
+    /// Blocks that the disk may hold. The agent searches for each of them and reports the result
+    /// ([`Receiver::handle_kept_block`], [`Receiver::handle_wanted_block`]). Until then nothing is
+    /// sent for this receiver alone, but packets sent for others are stored. The set may be empty;
+    /// a set over another number of blocks is ignored.
     pub undecided: BlockSet,
 }
 
-/// What a receiver must know from the start.
+/// The configuration of a receiver.
 #[derive(Clone, Debug)]
 pub struct ReceiverConfig {
-    /// The session, from the job message.
+    /// The session id, from the job message.
     pub session: SessionId,
-    /// Source symbols of each block of the manifest ([`crate::Layout::single`] of its length).
+    /// Number of source symbols of each block of the manifest ([`crate::Layout::single`] of its
+    /// length).
     pub manifest: Vec<u16>,
-    /// The image's blocks when the manifest is known already; otherwise
-    /// [`Receiver::open_image`] brings them.
+    /// The image's blocks, if the manifest is known already; otherwise [`Receiver::open_image`]
+    /// gives them later.
     pub image: Option<ImageBlocks>,
-    /// Block buffers, one a slot.
+    /// Number of block buffers; each is one slot.
     pub buffers: u16,
     /// Mean time between statuses ([`crate::status_interval`]).
     pub status_interval: Duration,
-    /// Seed of the jitter, different for each receiver.
+    /// Seed of the jitter; different for each receiver.
     pub seed: u64,
 }
 
-/// Why a packet is not stored. None of these is a fault by itself.
+/// The reason why a packet is not stored. None of these is a fault by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Ignored {
-    /// Carries no symbol.
+    /// The packet carries no symbol.
     Heartbeat,
-    /// Another session's.
+    /// The packet belongs to another session.
     OtherSession,
-    /// The image is not opened yet.
+    /// The packet belongs to the image, which is not opened yet.
     NotOpen,
-    /// A block that the object does not have, or not with that `k`.
+    /// The object has no such block, or the block has another `k`.
     Shape,
     /// The block is complete.
     Complete,
     /// The block has all symbols it needs and is being checked or written.
     Whole,
-    /// The symbol is there already.
+    /// The symbol was stored before.
     Duplicate,
-    /// Parity of a block that was never begun.
+    /// The packet carries parity of a block that was never begun.
     NotBegun,
-    /// Too many symbols of the block went by before this one.
+    /// Too many symbols of the block were missed before this one.
     TooLate,
-    /// No buffer is free: the block is skipped whole.
+    /// No buffer is free: the whole block is skipped.
     NoBuffer,
 }
 
-/// Where a packet's payload goes.
+/// The decision on a packet's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// Into a slot, as symbol `header.symbol` of a block of `header.k`.
+    /// Store it in a slot, as symbol `header.symbol` of a block of `header.k`.
     Store {
-        /// The slot.
+        /// Index of the slot.
         slot: u16,
-        /// The block begins with this symbol: forget what was in the slot
+        /// True for the first symbol of a block: earlier contents of the slot must be dropped
         /// ([`crate::Assembly::begin`]).
         first: bool,
     },
-    /// Nowhere.
+    /// Drop it.
     Ignore(Ignored),
 }
 
-/// Symbols that go into a slot.
+/// Consecutive symbols to store in one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// The slot.
+    /// Index of the slot.
     pub slot: u16,
-    /// The block begins with the first of them: forget what was in the slot.
+    /// True if the first of them is the first symbol of a block: earlier contents of the slot must
+    /// be dropped.
     pub first: bool,
-    /// Which symbols of the block.
+    /// Indexes of the symbols in the block.
     pub symbols: Range<u16>,
 }
 
-/// What the shell must do.
+/// An event that the shell must act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReceiverEvent {
-    /// A block has `k` distinct symbols: restore, check and write it, then
-    /// [`Receiver::handle_block_done`]. Its slot stays taken until then.
+    /// A block has `k` distinct symbols: the shell restores, checks and writes it, then calls
+    /// [`Receiver::handle_block_done`]. The slot stays in use until then.
     BlockReady {
         /// The block.
         block: BlockKey,
-        /// The slot it lies in.
+        /// The slot that holds the block.
         slot: u16,
-        /// Some of its symbols are parity: it must be restored first.
+        /// True if source symbols must be restored from parity.
         needs_parity: bool,
     },
     /// Every block of an object is complete.
     ObjectComplete(ObjectId),
 }
 
-/// How a block ended.
+/// The result of checking and writing a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockOutcome {
-    /// Its bytes matched their hashes and are safe.
+    /// The bytes matched their hashes and are written.
     Ok,
-    /// They did not match, or could not be used: the block is wanted again.
+    /// The bytes did not match or could not be used: the block is wanted again.
     Failed,
 }
 
-/// What went through a receiver, counted from its start.
+/// Counters of a receiver since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiverCounters {
     /// Symbols stored.
     pub stored: u64,
-    /// Symbols that were there already, or of blocks that needed none.
+    /// Symbols stored before, or of blocks that were whole or complete.
     pub duplicate: u64,
     /// Blocks restored from parity.
     pub restored: u64,
-    /// Blocks passed over for want of a buffer.
+    /// Blocks skipped because no buffer was free.
     pub skipped: u64,
-    /// Blocks begun and given up.
+    /// Blocks begun and dropped before they were whole.
     pub abandoned: u64,
     /// Blocks that failed their check.
     pub failed: u64,

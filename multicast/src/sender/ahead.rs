@@ -1,4 +1,4 @@
-//! What is likely to be sent next, for a shell that reads ahead.
+//! A forecast of the next blocks, for a shell that reads ahead.
 
 use super::Sender;
 use crate::layout::{BlockKey, ObjectId};
@@ -6,17 +6,17 @@ use crate::layout::{BlockKey, ObjectId};
 /// A block that will be needed soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upcoming {
-    /// Which.
+    /// The block.
     pub block: BlockKey,
-    /// Its source symbols will be needed.
+    /// True if its source symbols will be needed.
     pub source: bool,
-    /// Its parity will be needed.
+    /// True if its parity will be needed.
     pub parity: bool,
 }
 
 impl Sender {
-    /// The blocks that are sent next, soonest first, as far as can be said now: repairs that are
-    /// queued, what is going out, and `most` blocks of each object after it.
+    /// The blocks to be sent next, as far as known now: queued repairs, the block being sent, and
+    /// up to `most` blocks of each object after it. The soonest come first.
     #[must_use]
     pub fn upcoming(&self, most: usize) -> Vec<Upcoming> {
         let mut upcoming = Vec::new();

@@ -1,7 +1,7 @@
-//! What is sent next, and why.
+//! The choice of the next packet.
 //!
-//! Always holds: what is given out is entered in the ledger with its number, and each number of
-//! a lane is used once.
+//! Always holds: every symbol returned is entered in the ledger with its packet number, and each
+//! number of a lane is used once.
 
 use super::{Sender, Transmit, TransmitKind};
 use crate::layout::{BlockKey, ObjectId, SYMBOL_BYTES};
@@ -9,17 +9,18 @@ use crate::ledger::Repair;
 use crate::time::{Duration, Instant};
 use crate::wire::{Flags, Lane, PacketNumber};
 
-/// A lane quiet for so long gets a heartbeat while somebody is incomplete.
+/// Time without a packet after which a lane gets a heartbeat while a receiver is incomplete.
 const HEARTBEAT: Duration = Duration::from_millis(20);
-/// And when all are complete: only to be heard.
+/// The same time once all receivers are complete or silent; it only shows that the session is
+/// alive.
 const IDLE_HEARTBEAT: Duration = Duration::from_secs(1);
-/// Repair saved up for while none was needed, in packets: about one block's worth.
+/// Largest repair credit, in packets: about one block. Credit is saved while no repair is needed.
 const MAX_REPAIR_CREDIT: u64 = 512;
-/// The image waits so long, from the first receiver that is ready for it, for the others to
-/// be ready too: what it sends before that must be sent again to them.
+/// Longest time that the image waits for the other receivers after the first one is ready for it.
+/// Blocks sent earlier would have to be sent to them again.
 const START_GRACE: Duration = Duration::from_millis(400);
-/// Proactive parity of a manifest block: one in sixteen and a few. It is small, everybody
-/// waits for it, and nothing is known of the loss yet.
+/// Proactive parity of a manifest block: one symbol for every 16 source symbols, and 4 more. The
+/// manifest is small, every receiver waits for it, and the loss is not known yet.
 const MANIFEST_PARITY: (u16, u16) = (16, 4);
 
 impl Sender {
@@ -50,7 +51,8 @@ impl Sender {
             if !self.may_start(now) {
                 return None;
             }
-            // Reports come now and then; blocks that were started since take room too.
+            // The room is judged again for each block, because blocks started since the last report
+            // take buffers too.
             self.judge_room(now);
             if self.room.is_held(now) {
                 return None;
@@ -59,8 +61,8 @@ impl Sender {
             let block = self.image.carousel.next(self.image.wants.wanted())?;
             let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
             let proactive = self.proactive.symbols(healthy);
-            // What went out before is for the slow and the late: those who have everything
-            // may have left the main lane by now.
+            // A block that was sent before is for slow and late receivers. The others may have left
+            // the main lane by now.
             let lane = if self.image.ledger.goes(block) == 0 {
                 Lane::Main
             } else {
@@ -88,7 +90,7 @@ impl Sender {
         Some(transmit)
     }
 
-    /// Whether the image may begin: all who are there are ready, or were waited for.
+    /// True if the image may begin: all receivers are ready or silent, or [`START_GRACE`] is over.
     fn may_start(&mut self, now: Instant) -> bool {
         if self.started {
             return true;
@@ -102,7 +104,7 @@ impl Sender {
         self.started
     }
 
-    /// The next symbol of the block that is going out; source first, then proactive parity.
+    /// The next symbol of the block being sent: source symbols first, then proactive parity.
     fn continue_run(&mut self, id: ObjectId) -> Option<Transmit> {
         let lane = self.object_mut(id).run?.lane;
         let number = self.number(lane);
@@ -113,7 +115,7 @@ impl Sender {
             (run.next - 1, TransmitKind::Source)
         } else {
             run.proactive = run.proactive.saturating_sub(1);
-            // A go begins with 256 unused indexes and proactive parity is capped below that.
+            // A go begins with 256 unused indexes, and proactive parity is limited to fewer.
             let parity = object.ledger.take_parity(run.block)?;
             (run.k + parity, TransmitKind::Proactive)
         };
@@ -152,7 +154,7 @@ impl Sender {
         let id = if self.manifest.ledger.has_repair() {
             ObjectId::Manifest
         } else if self.image.ledger.has_repair() {
-            // While source can go out, repair has its share and no more.
+            // While source symbols can be sent, repair gets only its share.
             let source = self.image.run.is_some()
                 || self.started && !self.image.wants.wanted().is_empty() && !self.room.is_held(now);
             let cost = 100 - u64::from(self.config.repair_share_percent.min(99));

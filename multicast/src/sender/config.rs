@@ -1,64 +1,65 @@
-//! What a sender is told at the start.
+//! The configuration of a sender.
 
 use crate::layout::Layout;
 use crate::seal::Suite;
 use crate::wire::{Epoch, SessionId};
 use serde::{Deserialize, Serialize};
 
-/// Default cap of proactive parity: what 5 % loss at 200 receivers needs.
+/// Default limit of proactive parity, in symbols of a block: enough for 5 % loss at 200 receivers.
 const PROACTIVE_MAX: u16 = 64;
 
-/// A receiver, as the shell numbers them.
+/// The number that the shell gives to a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiverId(pub u32);
 
-/// What the room's speed goes by when disks differ.
+/// The receivers that set the speed when disks differ.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Pace {
-    /// The fastest: new blocks wait only while nobody has room for one.
+    /// The fastest receiver: new blocks wait only while no receiver has a free buffer.
     Fastest,
-    /// The slower half: while most have no room there is no sense in sending; a minority skips
+    /// The majority: new blocks wait while most receivers have no free buffer. A minority skips
     /// blocks and gets them afterwards.
     #[default]
     Balanced,
-    /// The slowest: new blocks wait for everyone who counts, except those that had no room for
-    /// two seconds on end.
+    /// The slowest receiver: new blocks wait for every receiver, except lossy ones and those
+    /// without a free buffer for two seconds.
     Everyone,
 }
 
-/// What a sender must know from the start.
+/// The configuration of a sender.
 #[derive(Clone, Debug)]
 pub struct SenderConfig {
-    /// Random for each run of a job.
+    /// The session id, random for each run of a job.
     pub session: SessionId,
-    /// Key epoch.
+    /// The key epoch for the packet headers.
     pub epoch: Epoch,
-    /// Cipher, for the shell that seals.
+    /// The cipher, used by the shell that seals the packets.
     pub suite: Suite,
-    /// Source symbols of each block of the manifest.
+    /// Number of source symbols of each block of the manifest.
     pub manifest: Vec<u16>,
-    /// Source symbols of each block of the image.
+    /// Number of source symbols of each block of the image.
     pub image: Vec<u16>,
-    /// Most bytes a second on the wire, framing included. Never exceeded.
+    /// The cap: highest rate on the wire in bytes a second, framing included. Never exceeded.
     pub rate_cap_bytes_per_s: u64,
-    /// Where to start when the cap is not to be trusted; the rate doubles from there until the
-    /// first loss. At or above the cap: start there.
+    /// The rate at the start in bytes a second, for a cap that may be too high; the rate doubles
+    /// from there until the cap or the first window with heavy loss. A value at or above the cap
+    /// means a start near the cap.
     pub start_rate_bytes_per_s: u64,
-    /// Most of the wire that repair may take while a pass runs, in percent.
+    /// Largest share of the packets that repair may take while a pass runs, in percent.
     pub repair_share_percent: u8,
-    /// Most proactive parity symbols of a block; 0 turns it off.
+    /// Largest number of proactive parity symbols of a block; 0 turns proactive parity off.
     pub proactive_max: u16,
-    /// Blocks that so few receivers lack after they were sent go by bulk.
+    /// Blocks that at most this many receivers lack after a pass are sent by bulk.
     pub bulk_receivers: usize,
-    /// What the room's speed goes by when disks differ.
+    /// The receivers that set the speed when disks differ.
     pub pace: Pace,
 }
 
 impl SenderConfig {
-    /// The usual choices for a session.
+    /// A configuration with the default values.
     #[must_use]
     pub fn new(
         session: SessionId,

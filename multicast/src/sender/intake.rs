@@ -1,8 +1,8 @@
-//! What receivers say, and what follows from it: who lacks what, what is asked of each block,
-//! who is set aside, whether there is room.
+//! Processing of statuses: it updates the blocks each receiver lacks, the deficits of each block,
+//! the demotions and the hold.
 //!
-//! Everything in a status is a claim: what cannot be is left out, and no list is read past its
-//! bound.
+//! Everything in a status is only a claim: impossible values are ignored, and no list is read past
+//! its bound.
 
 use super::object::Object;
 use super::{Pace, ReceiverId, Sender, SenderEvent};
@@ -16,15 +16,16 @@ use crate::status::{MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status, status_interval};
 use crate::time::{Duration, Instant};
 use crate::wire::PerLane;
 
-/// A block is answered at once when a healthy receiver has less than this free, of a pool
-/// that is at least twice as large.
+/// Deficits are answered at once if a healthy receiver has fewer free buffers than this. Pools are
+/// at least twice as large.
 const HURRY_BUFFERS: u32 = 8;
 
-/// Between two looks at all receivers, for each of them: 4 ms with a thousand.
+/// Shortest time between two digests, for each receiver: 4 ms with a thousand.
 const DIGEST_REST: Duration = Duration::from_micros(4);
 
 impl Sender {
-    /// Takes a receiver's report. Everything in it is a claim: what cannot be is left out.
+    /// Processes a receiver's status. Everything in it is only a claim: impossible values are
+    /// ignored.
     pub fn handle_status(&mut self, now: Instant, id: ReceiverId, status: &Status) {
         let Some(peer) = self.peers.get_mut(&id) else {
             self.counters.statuses_refused += 1;
@@ -75,7 +76,7 @@ impl Sender {
                 self.all_to_bulk(ObjectId::Image, id);
             }
         } else if status.full {
-            // A new life of the receiver, which has not read the manifest yet.
+            // The receiver restarted and has not read the manifest yet.
             self.image.wants.remove(id);
         }
         self.take_completed(id, status);
@@ -88,8 +89,8 @@ impl Sender {
         self.news = true;
     }
 
-    /// What statuses came to since the last time: answers, and whether there is room. It looks at
-    /// every receiver, so in a large room it is not done for each status.
+    /// Acts on the statuses since the last digest: answers deficits and judges the free buffers. It
+    /// goes over all receivers, so in a large room it does not run for each status.
     pub(super) fn digest(&mut self, now: Instant) {
         self.news = false;
         self.digest_at = now + DIGEST_REST.times(self.peers.len() as u64);
@@ -97,7 +98,8 @@ impl Sender {
         self.judge_room(now);
     }
 
-    /// A full picture: what it has, and what of the rest it has begun or is about to see.
+    /// Replaces the record of a receiver's blocks by the full status: the blocks it has, and the
+    /// missing ones it has begun or will see soon.
     fn take_picture(&mut self, object: ObjectId, id: ReceiverId, status: &Status, seen: &Seen) {
         let Some(peer) = self.peers.get(&id) else {
             return;
@@ -118,8 +120,9 @@ impl Sender {
         });
     }
 
-    /// What it still looks for. A block it looks for no more and does not have is wanted like
-    /// any other: owed, unless it has begun it or is about to.
+    /// Updates the blocks that a receiver still searches for on its disk. A missing block that it
+    /// does not search for any more becomes owed, unless the receiver has begun it or will see it
+    /// soon.
     fn take_undecided(&mut self, now: Instant, id: ReceiverId, status: &Status, seen: &Seen) {
         let object = ObjectId::Image;
         let Some(peer) = self.peers.get(&id) else {
@@ -148,7 +151,7 @@ impl Sender {
     }
 
     fn take_completed(&mut self, id: ReceiverId, status: &Status) {
-        // Ranges that overlap are a lie; each block is looked at twice at most.
+        // Overlapping ranges are false; the budget allows two visits of each block.
         let mut budget = u64::from(self.manifest.ledger.len())
             .saturating_add(u64::from(self.image.ledger.len()))
             .saturating_mul(2);
@@ -194,7 +197,7 @@ impl Sender {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
-        // A receiver set aside is repaired only when no pass is delayed by it.
+        // A lossy receiver's deficits count only while no pass would be delayed by them.
         if peer.standing.is_lossy() && self.image.has_source() {
             return;
         }
@@ -242,7 +245,7 @@ impl Sender {
         peer.complete = done;
     }
 
-    /// What every healthy receiver of an object has seen.
+    /// The packet counters that every healthy receiver with open blocks of the object has seen.
     fn spoken(&self, object: &Object) -> Seen {
         let mut spoken: Option<Seen> = None;
         for (id, peer) in &self.peers {
@@ -279,7 +282,7 @@ impl Sender {
         if let Some(before) = answer.first_after {
             self.proactive.needed(answer.deficit.saturating_add(before));
         }
-        // Alone in the room, nobody is slowed by it.
+        // A receiver that is alone slows nobody.
         let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
         if healthy < 2 {
             return;
@@ -294,7 +297,7 @@ impl Sender {
         }
     }
 
-    /// Somebody is set aside, or counts again.
+    /// Reports the demotion or promotion of a receiver.
     pub(super) fn standing_changed(&mut self, receiver: ReceiverId, change: Change) {
         self.events.push_back(match change {
             Change::Demoted(reason) => {
@@ -305,8 +308,8 @@ impl Sender {
         });
     }
 
-    /// How long deficits of a block are gathered at most: every receiver speaks within one
-    /// and a half intervals.
+    /// Longest time for which the deficits of a block are collected: every receiver reports within
+    /// one and a half intervals.
     fn hold(&self) -> Duration {
         let interval = status_interval(self.peers.len());
         interval + Duration::from_micros(interval.as_micros() * 6 / 10)
@@ -323,9 +326,9 @@ impl Sender {
                 continue;
             }
             let free = room.estimate(peer.free_buffers, &peer.seen);
-            // Without room for as long as a hold lasts: its disk hangs. A pace that goes by
-            // everyone does not go by that one, nor by one whose buffers wait for repair that
-            // it is not given.
+            // A receiver without a free buffer for the length of a hold has a disk that hangs. The
+            // pace `Everyone` does not wait for it, nor for a lossy receiver, whose buffers wait
+            // for repair that is not sent.
             let since = (free == 0).then(|| peer.full_since.unwrap_or(now));
             peer.full_since = since;
             let hangs = since.is_some_and(|since| now.saturating_since(since) >= HOLD_LIMIT);
@@ -353,8 +356,8 @@ impl Sender {
     }
 }
 
-/// The blocks of an object that a status says are looked for. Ranges that do not ascend are a
-/// mistake and left out, so that hostile ones cost no more than honest ones.
+/// The blocks of an object that a status lists as undecided. Ranges that do not ascend are invalid
+/// and ignored, so hostile lists cost no more than honest ones.
 fn undecided(object: ObjectId, len: u32, status: &Status) -> BlockSet {
     let mut set = BlockSet::empty(len);
     let mut from = 0;

@@ -1,30 +1,32 @@
-//! The sender: one machine that feeds a whole room.
+//! The sender: one state machine that feeds all receivers of a session.
 //!
-//! Owns: what is sent next and why. Parts have modules of their own: who lacks what
-//! ([`wants`](crate::wants)), what was asked of each block ([`ledger`](crate::ledger)), order
-//! ([`carousel`](crate::carousel)), speed ([`rate`](crate::rate), [`crate::pacer`]), room at
-//! receivers ([`room`](crate::room)). Never sees a payload, never waits for one receiver.
+//! Owns the choice of the next packet. Parts of the state have modules of their own: the blocks
+//! each receiver lacks ([`wants`](crate::wants)), the deficits of each block
+//! ([`ledger`](crate::ledger)), the order of blocks ([`carousel`](crate::carousel)), the speed
+//! ([`rate`](crate::rate), [`crate::pacer`]), and the free buffers at receivers
+//! ([`room`](crate::room)). Never sees a payload, and at the default pace never waits for one
+//! receiver.
 //!
-//! Calling order: `handle_*` and commands as things happen; then [`Sender::poll_transmit`]
-//! until nothing comes, [`Sender::poll_event`] until nothing comes, and sleep until
+//! Calling order: `handle_*` and commands as events happen; then [`Sender::poll_transmit`] until it
+//! returns nothing, [`Sender::poll_event`] until it returns nothing, and sleep until
 //! [`Sender::poll_timeout`]. Time never goes back.
 //!
-//! What goes first when a packet may leave:
+//! The order of priority when a packet may be sent:
 //!
-//! 1. manifest source, to whoever lacks it (nobody can use the image without it);
+//! 1. manifest source, for receivers that lack it (the image is useless without it);
 //! 2. repair of blocks that receivers reported incomplete, within its share while a pass runs;
-//! 3. image source in carousel order, each block followed by its proactive parity: on the main
-//!    lane the first time, on the second, as slow lane, for those who lack it still;
-//! 4. a heartbeat on a lane that was quiet, so that the loss of its last packets is seen.
+//! 3. image source in carousel order, each block followed by its proactive parity: on the main lane
+//!    the first time, later on the second lane as slow lane, for receivers that still lack it;
+//! 4. a heartbeat on a lane that was quiet, so that receivers notice the loss of its last packets.
 //!
-//! Always holds: each parity index of a block goes out at most once between two sendings of
-//! its source; a block is sent as source only when an active receiver is owed it; packet
-//! numbers of a lane go up by one.
+//! Always holds: each parity index of a block is sent at most once between two transmissions of its
+//! source; a block's source is sent only if an active receiver is owed it; packet numbers of a lane
+//! go up by one.
 //!
 //! ```text
-//!  config   what it is told        intake   statuses        choice   the next packet
-//!  output   what it gives out      object   one object      passes   what time brings
-//!                                                           ahead    what comes after it
+//!  config   configuration          intake   statuses        choice   the next packet
+//!  output   packets and events     object   one object      passes   periodic work
+//!                                                           ahead    forecast of blocks
 //! ```
 
 mod ahead;
@@ -51,7 +53,7 @@ use crate::wire::{Lane, PerLane};
 use object::Object;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How often silence, rate and the end of a pass are looked at.
+/// Time between two checks of silence, rate and the end of a pass.
 const TICK: Duration = Duration::from_millis(50);
 
 /// The sending state machine.
@@ -70,18 +72,18 @@ pub struct Sender {
     proactive: Proactive,
     repair_credit: u64,
     sent: Sent,
-    /// When the first receiver was ready for the image, and whether it has begun.
+    /// Time at which the image could first have begun.
     first_ready_at: Option<Instant>,
     started: bool,
     pass: u32,
-    /// Times the block that went out most often did.
+    /// Number of times that the block sent most often was sent.
     most_goes: u16,
     pass_open: bool,
     next_tick: Instant,
-    /// Statuses came that were not looked at together yet, and when that is due.
+    /// True if statuses arrived since the last digest.
     news: bool,
     digest_at: Instant,
-    /// Receivers that are neither complete nor silent.
+    /// Number of receivers that are neither complete nor silent.
     waiting: usize,
     counters: SenderCounters,
 }
@@ -125,15 +127,15 @@ impl Sender {
         }
     }
 
-    /// Admits a receiver. It counts from its first status on, which must be a full one.
-    /// Admitting one that is there begins it anew.
+    /// Admits a receiver. It counts from its first status on, which must be a full one. If the
+    /// receiver is known already, its record starts anew.
     pub fn add_receiver(&mut self, now: Instant, id: ReceiverId) {
         self.remove_receiver(id);
         self.peers.insert(id, Peer::new(now));
         self.waiting += 1;
     }
 
-    /// Lets a receiver go; nothing is sent for it any more.
+    /// Removes a receiver; nothing is sent for it any more.
     pub fn remove_receiver(&mut self, id: ReceiverId) {
         if let Some(peer) = self.peers.remove(&id) {
             let waited = !peer.complete && !peer.silent;
@@ -144,8 +146,8 @@ impl Sender {
         self.rate.forget(id);
     }
 
-    /// Multicast does not reach the receiver (or reaches it again): everything it lacks, now
-    /// and later, comes by bulk.
+    /// Records that multicast does not reach the receiver (or reaches it again): all blocks that it
+    /// lacks, now and later, are sent by bulk.
     pub fn set_bulk_only(&mut self, id: ReceiverId, bulk_only: bool) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.bulk_only = bulk_only;
@@ -156,19 +158,20 @@ impl Sender {
         }
     }
 
-    /// The receiver cannot fetch by bulk: what was given to it is sent again.
+    /// Records that the receiver cannot fetch by bulk: blocks given to bulk are sent again by
+    /// multicast.
     pub fn handle_bulk_failed(&mut self, id: ReceiverId) {
         self.manifest.wants.return_bulk(id);
         self.image.wants.return_bulk(id);
     }
 
-    /// Changes the most that may be sent, in wire bytes a second.
+    /// Changes the cap, in wire bytes a second.
     pub fn set_rate_cap(&mut self, bytes_per_s: u64) {
         self.rate.set_cap(bytes_per_s);
         self.pacer.set_rate(self.rate.rate());
     }
 
-    /// The packet to send now, if one may leave.
+    /// Returns the packet to send now, if one may be sent.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         if now >= self.next_tick {
             self.tick(now);
@@ -190,7 +193,7 @@ impl Sender {
         Some(transmit)
     }
 
-    /// When to ask for a packet again; nothing while there are no receivers.
+    /// The time of the next call of [`Sender::poll_transmit`]; `None` while there are no receivers.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.peers.is_empty() {
@@ -222,7 +225,7 @@ impl Sender {
         Some(at)
     }
 
-    /// What the shell must know or do next.
+    /// The next event for the shell, oldest first.
     pub fn poll_event(&mut self) -> Option<SenderEvent> {
         self.events.pop_front()
     }
@@ -233,7 +236,7 @@ impl Sender {
         &self.config
     }
 
-    /// What was sent and heard so far.
+    /// The counters since the start.
     #[must_use]
     pub fn counters(&self) -> SenderCounters {
         SenderCounters {
@@ -243,7 +246,7 @@ impl Sender {
         }
     }
 
-    /// The rate now, in wire bytes a second.
+    /// The current rate, in wire bytes a second.
     #[must_use]
     pub fn rate_bytes_per_s(&self) -> u64 {
         self.rate.rate()
@@ -255,13 +258,13 @@ impl Sender {
         self.rate.cap()
     }
 
-    /// Whether new blocks are held back because receivers have no room.
+    /// True if new blocks are held back because receivers have no free buffer.
     #[must_use]
     pub fn is_held(&self, now: Instant) -> bool {
         self.room.is_held(now)
     }
 
-    /// Whether nobody is owed anything and nothing is being repaired.
+    /// True if every receiver is complete or silent and no source is to be sent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.peers.values().all(|peer| peer.complete || peer.silent)
@@ -269,7 +272,7 @@ impl Sender {
             && !self.image.has_source()
     }
 
-    /// How far the session is.
+    /// The progress of the session.
     #[must_use]
     pub fn progress(&self) -> Progress {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -282,7 +285,7 @@ impl Sender {
         }
     }
 
-    /// How far one receiver is.
+    /// The progress of one receiver; `None` if it is not in the session.
     #[must_use]
     pub fn receiver_progress(&self, id: ReceiverId) -> Option<ReceiverProgress> {
         let peer = self.peers.get(&id)?;

@@ -1,4 +1,4 @@
-//! One object on its way: who lacks what of it, what was asked, and the block going out.
+//! The sender's state of one object: missing blocks, deficits, order, and the block being sent.
 
 use crate::carousel::Carousel;
 use crate::layout::ObjectId;
@@ -6,7 +6,7 @@ use crate::ledger::Ledger;
 use crate::wants::Wants;
 use crate::wire::Lane;
 
-/// A block whose symbols are going out.
+/// The block whose symbols are being sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) block: u32,
@@ -41,7 +41,7 @@ impl Object {
         self.run.is_some() || !self.wants.wanted().is_empty()
     }
 
-    /// The block goes out now.
+    /// Begins to send a block's source symbols and `proactive` parity symbols.
     pub(super) fn start(&mut self, block: u32, proactive: u16, lane: Lane) {
         self.wants.offered(block);
         self.ledger.begin(block);

@@ -1,4 +1,4 @@
-//! What a sender gives out: packets, events, figures.
+//! The outputs of a sender: packets, events and counters.
 
 use super::config::ReceiverId;
 use crate::layout::{BlockKey, ObjectId};
@@ -9,31 +9,31 @@ use crate::wire::{
     TAG_BYTES,
 };
 
-/// Why a packet is sent.
+/// The reason why a packet is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TransmitKind {
     /// A source symbol.
     Source,
-    /// Parity nobody asked for yet.
+    /// A parity symbol sent before anyone requested it.
     Proactive,
-    /// Parity somebody asked for.
+    /// A parity symbol that a receiver requested.
     Repair,
-    /// No symbol.
+    /// A packet number without a symbol.
     Heartbeat,
 }
 
 /// One packet to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Why.
+    /// The reason for the packet.
     pub kind: TransmitKind,
-    /// Which group.
+    /// The group to send to.
     pub lane: Lane,
-    /// The block; of a heartbeat, the pass as index.
+    /// The block; in a heartbeat, the index is the number of the pass.
     pub block: BlockKey,
-    /// Below `k` a source symbol, from `k` on parity `symbol - k`.
+    /// Index of the symbol: source symbols are below `k`, parity symbol `symbol - k` from `k` on.
     pub symbol: u16,
-    /// Source symbols of the block; 0 for a heartbeat, which has no payload.
+    /// Number of source symbols of the block; 0 for a heartbeat, which has no payload.
     pub k: u16,
     /// Hints for the header.
     pub flags: Flags,
@@ -63,7 +63,7 @@ impl Transmit {
         }
     }
 
-    /// Bytes of the packet on the wire, framing included.
+    /// Size of the packet on the wire in bytes, framing included.
     #[must_use]
     pub fn wire_bytes(&self) -> u64 {
         match self.kind {
@@ -73,50 +73,51 @@ impl Transmit {
     }
 }
 
-/// What the shell must know or do.
+/// An event for the shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SenderEvent {
-    /// The receiver has everything.
+    /// The receiver has all blocks of manifest and image.
     ReceiverComplete(ReceiverId),
-    /// Tell the receiver to fetch these blocks over its own connection.
+    /// The shell must tell the receiver to fetch these blocks over its own connection.
     UseBulk {
-        /// Who.
+        /// The receiver.
         receiver: ReceiverId,
-        /// What, ascending.
+        /// The blocks, ascending.
         blocks: Vec<BlockKey>,
     },
-    /// It would cost the others too much and is set aside until it does better or the pass is
-    /// over.
+    /// The receiver is demoted, because it costs the others too much: until it does better or the
+    /// pass is over.
     Demoted {
-        /// Who.
+        /// The receiver.
         receiver: ReceiverId,
-        /// Why.
+        /// The reason.
         reason: Demotion,
     },
-    /// It counts like the others again.
+    /// The receiver is no longer demoted.
     Promoted(ReceiverId),
-    /// It said nothing for three seconds: nothing is sent for it alone.
+    /// The receiver sent no status for three seconds: nothing is sent for it until it reports
+    /// again.
     ReceiverSilent(ReceiverId),
-    /// It speaks again.
+    /// A silent receiver sent a status again.
     ReceiverBack(ReceiverId),
-    /// Everything owed was sent; blocks still lacking after it go out in another pass.
+    /// All owed blocks were sent; blocks still missing are sent in another pass.
     PassEnded {
-        /// The pass, from 0.
+        /// Number of the pass, from 0.
         pass: u32,
-        /// Blocks of the next pass.
+        /// Number of blocks in the next pass.
         again: u32,
     },
 }
 
-/// What was sent and heard, counted from the start.
+/// Counters of a sender since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderCounters {
     /// Source packets of the image, slow lane included.
     pub source: u64,
-    /// Of those, packets of the slow lane: blocks that had gone out before.
+    /// Packets of the slow lane, included in `source`: blocks that had been sent before.
     pub slow_lane: u64,
-    /// Source and repair packets of the manifest.
+    /// Source, proactive and repair packets of the manifest.
     pub manifest: u64,
     /// Proactive parity packets.
     pub proactive: u64,
@@ -126,56 +127,56 @@ pub struct SenderCounters {
     pub heartbeats: u64,
     /// Bytes on the wire, framing included.
     pub wire_bytes: u64,
-    /// Statuses taken.
+    /// Statuses processed.
     pub statuses: u64,
-    /// Statuses of nobody we know, or older than one already taken.
+    /// Statuses of unknown receivers, and those older than one already processed.
     pub statuses_refused: u64,
-    /// Deficits that did not know yet what was sent: answered already.
+    /// Deficits reported before everything sent for the block was seen: answered already.
     pub deficits_early: u64,
-    /// Deficits that cannot be.
+    /// Deficits that are impossible.
     pub deficits_absurd: u64,
-    /// Deficits that parity could not mend any more.
+    /// Deficits that parity could not repair any more.
     pub deficits_spent: u64,
     /// Answers given.
     pub answers: u64,
     /// Times the rate fell.
     pub rate_falls: u64,
-    /// Microseconds for which blocks were held back for want of room.
+    /// Microseconds for which blocks were held back because receivers had no free buffer.
     pub held_us: u64,
 }
 
-/// How far the session is.
+/// The progress of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Blocks of the image.
+    /// Number of blocks of the image.
     pub blocks: u32,
-    /// Blocks that some active receiver is still owed.
+    /// Number of blocks still owed to an active receiver.
     pub owed: u32,
-    /// The pass, from 0.
+    /// Number of the pass, from 0.
     pub pass: u32,
-    /// Receivers in the session.
+    /// Number of receivers in the session.
     pub receivers: u32,
-    /// Receivers that have everything.
+    /// Number of receivers that have everything.
     pub complete: u32,
 }
 
-/// How far one receiver is.
+/// The progress of one receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceiverProgress {
-    /// Blocks of the image that it lacks, those left to bulk included.
+    /// Number of blocks of the image that it lacks, blocks left to bulk included.
     pub missing: u32,
-    /// Of those, blocks it still looks for on its own disk.
+    /// Number of blocks that it still searches for on its own disk; included in `missing`.
     pub undecided: u32,
-    /// It has everything.
+    /// True if it has everything.
     pub complete: bool,
-    /// It said nothing for a while.
+    /// True if it sent no status for three seconds.
     pub silent: bool,
-    /// It is set aside.
+    /// True if it is demoted.
     pub demoted: bool,
-    /// Blocks that it passed over for want of a buffer.
+    /// Number of blocks that it skipped because no buffer was free.
     pub skipped: u64,
-    /// Its free buffers.
+    /// Number of free buffers it reported.
     pub free_buffers: u32,
-    /// Its disk, in bytes a second; 0 when not known.
+    /// Write rate of its disk in bytes a second; 0 if not known.
     pub disk_bytes_per_s: u64,
 }

@@ -1,4 +1,4 @@
-//! What time brings: silence, the rate, and the end of a pass.
+//! The periodic work of a sender: silence, the rate, and the end of a pass.
 
 use super::{ReceiverId, Sender, SenderEvent, TICK};
 use crate::layout::{BlockKey, ObjectId};
@@ -29,7 +29,7 @@ impl Sender {
         self.settle(now);
     }
 
-    /// Who passes over too much is set aside, who keeps up again counts again.
+    /// Demotes receivers that skip too many blocks, and promotes those that keep up again.
     fn judge_standing(&mut self, now: Instant) {
         let healthy = self.peers.values().filter(|peer| peer.is_healthy()).count();
         let (sent, usual) = (self.sent, self.rate.usual_loss());
@@ -47,7 +47,7 @@ impl Sender {
         }
     }
 
-    /// At the end of a pass: what is still lacking goes by bulk or out again.
+    /// Decides at the end of a pass which missing blocks go by bulk and which are sent again.
     fn settle(&mut self, now: Instant) {
         self.settle_object(now, ObjectId::Manifest);
         if self.image.has_source() {
@@ -65,8 +65,8 @@ impl Sender {
             }
         }
         let again = self.settle_object(now, ObjectId::Image);
-        // While somebody looks through its disk, more may be wanted any time: an idle wire is
-        // not the end.
+        // While a receiver still searches its disk, more blocks may be wanted at any time, so an
+        // idle sender does not mean the end of the pass.
         let looking = self
             .peers
             .iter()
