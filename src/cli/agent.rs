@@ -1,4 +1,4 @@
-//! `diskcast-agent run`: the target side, on a booted target or in a rehearsal.
+//! `diskcast-agent run`: the target side, on a booted machine or in a rehearsal.
 
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
@@ -68,13 +68,13 @@ pub(super) struct RunArgs {
     inject_burst: u32,
 }
 
-/// Port of the control channel where `--console` names none.
+/// Default port of the control channel, used when `--console` names none.
 const CONTROL_PORT: u16 = 5001;
 
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) fn run(command: Command, out: &Output) -> Ended {
     let Command::Run(args) = command;
     let options = args.options()?;
@@ -90,7 +90,7 @@ pub(super) fn run(command: Command, out: &Output) -> Ended {
                 .hint("what was being written to a disk does not start as it is")),
         }
     });
-    // Threads of a job may sit in a disk call; they end with the process.
+    // Threads of a job may wait in a disk call; they end with the process.
     runtime.shutdown_background();
     match ended? {
         agent::Ended::Done => {
@@ -138,7 +138,7 @@ fn agent_error(error: AgentError) -> ApiError {
     }
 }
 
-/// An interface by name or by its own IPv4 address.
+/// Parses an interface: its name, or its own IPv4 address.
 fn interface(text: &str) -> Result<Ipv4Addr, ApiError> {
     if let Ok(address) = text.parse() {
         return Ok(address);

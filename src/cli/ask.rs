@@ -1,6 +1,7 @@
 //! Questions to a person at the terminal.
 //!
-//! Owns: echo that is switched off for a secret and comes back however the question ends. Nothing is asked where nobody is.
+//! Owns: the terminal's echo, which is off for a secret and restored however the question ends.
+//! Without a terminal no question is asked.
 
 use super::exit::usage;
 use super::output::Output;
@@ -9,7 +10,7 @@ use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use std::io::{BufRead, stdin};
 use zeroize::Zeroizing;
 
-/// Restores the terminal.
+/// Restores the terminal's settings when dropped.
 struct Quiet(Termios);
 
 impl Quiet {
@@ -24,15 +25,15 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
-        // There is nobody to be told.
+        // An error here can be shown to nobody.
         let _ = termios::tcsetattr(stdin(), OptionalActions::Now, &self.0);
     }
 }
 
-/// One line, without its end.
+/// Asks for one line; returns it without its line end.
 ///
 /// # Errors
-/// `Usage` when nobody is at a terminal, or the input ends.
+/// `Usage` when there is no terminal, or the input ends.
 pub(super) fn line(out: &Output, question: &str) -> Result<String, ApiError> {
     if out.json() || !termios::isatty(stdin()) {
         return Err(usage(format!(
@@ -48,10 +49,10 @@ pub(super) fn line(out: &Output, question: &str) -> Result<String, ApiError> {
     }
 }
 
-/// The same without showing what is typed, twice, until both are equal.
+/// Asks for a secret without showing it, twice, until both entries are equal.
 ///
 /// # Errors
-/// As [`line`]; three times unequal.
+/// The errors of [`line`]; `Usage` after three attempts.
 pub(super) fn secret(out: &Output, what: &str) -> Result<Zeroizing<String>, ApiError> {
     for _ in 0..3 {
         let hidden = |question: &str| -> Result<Zeroizing<String>, ApiError> {

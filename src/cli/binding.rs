@@ -1,4 +1,4 @@
-//! `diskcast binding`: the names and addresses templates handed out.
+//! `diskcast binding`: the names and addresses that templates handed out.
 
 use super::Context;
 use super::exit::{Ended, Exit, usage};
@@ -30,7 +30,7 @@ pub(super) struct ImportArgs {
     file: PathBuf,
 }
 
-/// Which machine.
+/// The machine whose binding is released.
 #[derive(Debug, Args)]
 pub(super) struct ReleaseArgs {
     /// Its MAC address, or the name it has
@@ -40,7 +40,7 @@ pub(super) struct ReleaseArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let (out, client) = (&context.out, context.client());
     let list: BindingList = match command {

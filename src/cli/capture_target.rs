@@ -1,7 +1,8 @@
-//! `diskcast image capture --target`: a capture that another machine and the console do.
+//! `diskcast image capture --target`: a capture of another machine's disk, done by its agent and
+//! the console.
 //!
-//! Asks the console for the job and watches it. Ctrl-C ends the capture, as it does for one on this machine; who wants it to go on
-//! without the terminal says `--detach`. Decides nothing about disks.
+//! Requests the job from the console and watches it. Ctrl-C ends the capture, as it does for one on
+//! this machine; with `--detach` it goes on without the terminal. Decides nothing about disks.
 
 use super::exit::{Ended, Exit, usage};
 use super::follow::{self, Show, exit_of, follow};
@@ -22,13 +23,13 @@ use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// A cancelled capture ends within this time, or the command says that it may still run.
+/// Time in which a cancelled capture has to end; after it the command says that it may still run.
 const CANCEL_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
     let remote = &args.remote;
     let Some(target) = remote.target.clone() else {
@@ -82,7 +83,7 @@ pub(super) async fn run(args: &CaptureArgs, context: &Context) -> Ended {
     show_end(&summary, out)
 }
 
-/// Ctrl-C: the capture ends, and a second one ends the waiting for that.
+/// Handles Ctrl-C: cancels the capture and waits for its end. A second Ctrl-C ends the waiting.
 async fn cancelled(client: &Client, id: &str, out: &Output) -> ApiError {
     let request = CancelRequest {
         targets: None,
@@ -91,7 +92,7 @@ async fn cancelled(client: &Client, id: &str, out: &Output) -> ApiError {
     let path = format!("/v1/jobs/{}/cancel", segment(id));
     let ended = async {
         client.post::<_, JobView>(&path, &request).await?;
-        // The console answers before the job has removed what it took in.
+        // The console answers before the job has removed the data it received.
         follow::until_end(client, id, out, CANCEL_WITHIN).await
     };
     let ended = tokio::select! {
@@ -114,7 +115,8 @@ async fn cancelled(client: &Client, id: &str, out: &Output) -> ApiError {
     }
 }
 
-/// What a capture ends with under `--json`: the fields of a local capture, and where it came from.
+/// Last line of a capture under `--json`: the fields of a local capture, and the machine it came
+/// from.
 #[derive(Serialize)]
 struct CaptureResult<'a> {
     r#type: &'static str,
@@ -167,7 +169,7 @@ pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
     }
     out.note(end_line(summary, view));
     if let Some(meta) = &view.meta {
-        // From a machine that may say anything: no control characters reach the terminal.
+        // The text comes from another machine: no control characters may reach the terminal.
         for line in partition_lines(meta) {
             out.line(table::clean(&line));
         }
@@ -184,7 +186,7 @@ pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
     Ok(Exit::OK)
 }
 
-/// The end in one line.
+/// The result in one line.
 pub(super) fn end_line(summary: &Summary, view: &CaptureView) -> String {
     let Some(target) = summary.targets.first() else {
         return String::new();
@@ -211,7 +213,7 @@ fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Why there is no image, with what to do.
+/// The error for a job without an image, with the next step.
 fn failure(summary: &Summary) -> ApiError {
     let Some(target) = summary.targets.first() else {
         return ApiError::new(ErrorCode::TargetsFailed, "the capture had no target");

@@ -1,4 +1,4 @@
-//! `diskcast console`: run the service, and show the one that runs.
+//! `diskcast console`: run the service, and show the running one.
 
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
@@ -163,7 +163,7 @@ enum Approval {
     Manual,
 }
 
-/// The line that says the console is ready, under `--json`.
+/// The line that announces a ready console, under `--json`.
 #[derive(Serialize)]
 struct Ready<'a> {
     r#type: &'static str,
@@ -172,7 +172,7 @@ struct Ready<'a> {
 }
 
 impl Command {
-    /// Runs until it is told to end.
+    /// True for the command that runs until a signal ends it.
     pub(super) fn is_service(&self) -> bool {
         matches!(self, Self::Run(_))
     }
@@ -181,7 +181,7 @@ impl Command {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) fn run(command: Command, context: &Context) -> Ended {
     match command {
         Command::Run(args) => serve(args, context),
@@ -245,12 +245,13 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
         .build()
         .map_err(|error| failed("starting", error))?;
     let ended = runtime.block_on(serve::run(options, told_to_end()));
-    // Reads of an image on a share that hangs must not keep the process.
+    // A read of an image on a share that hangs must not keep the process alive.
     runtime.shutdown_background();
     ended.map(|()| Exit::OK)
 }
 
-/// Long enough for everyone to answer, short enough that memberships (260 s) outlive one lost query.
+/// Parses the interval of IGMP queries: long enough for all members to answer, short enough that
+/// memberships (260 s) survive one lost query.
 fn query_interval(text: &str) -> Result<Duration, String> {
     let interval = units::parse_duration(text)?;
     if (Duration::from_secs(1)..=Duration::from_secs(125)).contains(&interval) {
@@ -260,7 +261,7 @@ fn query_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Returns at the first Ctrl-C or SIGTERM; the second does not wait for the end.
+/// Returns at the first Ctrl-C or SIGTERM. A second signal ends the process at once.
 async fn told_to_end() {
     interrupt::wait().await;
     tokio::spawn(async {

@@ -1,7 +1,7 @@
 //! `diskcast demo`: the whole main job on this machine, without privileges.
 //!
-//! Nothing is simulated: the real console, four real agents with files as disks, the real groups and ports on the
-//! loopback interface, and one agent that loses one packet in a hundred.
+//! Nothing is simulated: the real console, four real agents with files as disks, the real groups
+//! and ports on the loopback interface, and one agent that loses one packet in a hundred.
 
 use super::exit::{Ended, failed, usage};
 use super::follow::{Show, follow, show_end};
@@ -30,15 +30,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The master disk of the demo; `fixtures/README.md` says what is on it.
+/// The master disk of the demo; `fixtures/README.md` describes it.
 const MASTER: &[u8] = include_bytes!("../../fixtures/demo-disk.raw.zst");
-/// Agents that take part.
+/// Number of agents.
 const AGENTS: usize = 4;
 /// Share of packets the last agent loses.
 const LOSS: f64 = 0.01;
-/// Agents have to appear within this time.
+/// Time in which the agents have to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Marks a folder as the demo's own, so that nothing else is ever removed.
+/// File that marks a folder as the demo's own, so that nothing else is ever removed.
 const MARK: &str = ".diskcast-demo";
 
 /// Options of `diskcast demo`.
@@ -58,7 +58,7 @@ pub(super) struct DemoArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say; a busy port is refused by name.
+/// The failure, with the exit code that belongs to it; a busy port is named.
 pub(super) fn run(args: DemoArgs, out: &Output) -> Ended {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -141,7 +141,7 @@ async fn blocking<T: Send + 'static>(
         .map_err(|error| failed("working", error))?
 }
 
-/// The demo's folder, empty but for the mark. A folder that is not the demo's is refused.
+/// Empties the demo's folder except for the mark. A folder that is not the demo's is refused.
 fn folder(asked: Option<PathBuf>) -> Result<PathBuf, ApiError> {
     let folder = asked.unwrap_or_else(|| std::env::temp_dir().join("diskcast-demo"));
     let mark = folder.join(MARK);
@@ -238,7 +238,7 @@ fn console_options(data_dir: &Path, control_port: u16, bulk_port: u16) -> Consol
 
 type Console = JoinHandle<Result<(), ApiError>>;
 
-/// Waits until the console answers, or says why it cannot.
+/// Waits until the console answers; its error is passed on.
 async fn console_ready(
     client: &Client,
     mut console: Console,
@@ -350,7 +350,7 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
     show_end(&summary, out)
 }
 
-/// Restores the image to a file of its own and holds every agent's disk against it.
+/// Restores the image to a file and compares every agent's disk with it.
 fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
     let local = folder.join("local-restore.disk");
     let image = restore::open_image(image_path, None).map_err(api_error)?;

@@ -1,7 +1,7 @@
-//! `diskcast deploy`: ask for the plan, show it, confirm it, watch it.
+//! `diskcast deploy`: gets the plan, shows it, has it confirmed, and watches the job.
 //!
-//! Decides nothing about targets or disks: the console plans, and refuses to start when the room changed between the
-//! plan and the confirmation.
+//! Decides nothing about targets or disks: the console plans, and refuses to start when the room
+//! has changed between the plan and the confirmation.
 
 use super::deploy_options::{DeployArgs, request, template};
 use super::exit::{Ended, Exit};
@@ -16,7 +16,7 @@ use crate::console::confirm;
 use serde::Serialize;
 use std::path::Path;
 
-/// What `--detach --json` ends with.
+/// Last line of `--detach --json`.
 #[derive(Serialize)]
 struct Started<'a> {
     r#type: &'static str,
@@ -28,7 +28,7 @@ struct Started<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
     let found = template(&args, context)?;
     let request = request(&args, found.as_ref(), context)?;
@@ -48,7 +48,7 @@ pub(super) async fn run(args: DeployArgs, context: &Context) -> Ended {
     let mut plan: Plan = client.post("/v1/plan", &request).await?;
     if plan.image.checked.is_none() && !request.no_check {
         image_check::checked(&client, &CheckRequest::of(&request), out).await?;
-        // It may have taken its time: what is on the disks is asked again.
+        // The check may have taken long, so the plan is made again with the disks of now.
         plan = client.post("/v1/plan", &request).await?;
     }
     if out.json() {
@@ -102,7 +102,7 @@ pub(super) fn question(plan: &Plan) -> String {
     format!("Erase and write {part}{disks}{later}?")
 }
 
-/// Follows a job that was just made, or says how to.
+/// Follows a new job, or says which command does.
 pub(super) async fn watch_new(
     job: &JobView,
     detach: bool,
@@ -146,7 +146,7 @@ pub(super) fn started(job: &JobView, out: &Output) {
     }
 }
 
-/// Every refusal by name; nothing was touched.
+/// The error with every refused target by name; nothing was touched.
 pub(super) fn refusal(plan: &Plan) -> ApiError {
     let (taken, refused) = plan_text::split(plan);
     let list: Vec<String> = refused
@@ -197,7 +197,8 @@ mod tests {
         args: DeployArgs,
     }
 
-    /// Runs `deploy` against a console with these answers: how it ended, stdout, stderr, and the requests made.
+    /// Runs `deploy` against a console that gives these answers. Returns the result, stdout,
+    /// stderr, and the requests made.
     async fn deploy(
         options: OutputOptions,
         line: &str,

@@ -1,4 +1,4 @@
-//! Options of `deploy`, and the request they and a template come to.
+//! Options of `deploy`, and the request that they and a template make.
 
 use super::exit::usage;
 use super::share::{self, ShareArgs, image_path};
@@ -190,7 +190,8 @@ impl From<End> for EndAction {
     }
 }
 
-/// The template that is deployed: a saved one, or what the options come to when they are to be saved or set keys.
+/// The template to deploy: a saved one, or one made of the options when they are to be saved or
+/// keys are set.
 pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Found>, ApiError> {
     let mut set = args.set.clone();
     if let Some(image) = &args.image {
@@ -213,7 +214,7 @@ pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Fo
             args.time_limit.map(|limit| format!("{limit}s")),
         ),
     ];
-    // Text stays text, also where it looks like a number.
+    // Quoted, so that text that looks like a number stays text.
     let quoted = |value: String| toml::Value::String(value).to_string();
     set.extend(
         options
@@ -253,10 +254,10 @@ fn text_of(path: &Path) -> Result<String, ApiError> {
         .ok_or_else(|| usage(format!("path {} is not UTF-8", path.display())))
 }
 
-/// What is asked of the console.
+/// Builds the request for the console.
 ///
 /// # Errors
-/// `Usage` for options that cannot be read, and what a template lacks.
+/// `Usage` for options that cannot be parsed, and for values that a template lacks.
 pub(super) fn request(
     args: &DeployArgs,
     found: Option<&Found>,
@@ -268,7 +269,7 @@ pub(super) fn request(
         .map(secret::read_password)
         .transpose()?;
     let usual_rate = || match &context.config.rate {
-        // The file was checked when it was read.
+        // The text from the file was checked when the file was read.
         Some(text) => units::parse_rate(text).map(Some).map_err(usage),
         None => Ok(None),
     };
@@ -308,10 +309,10 @@ pub(super) fn request(
     let mut request = template_request(found, usual_rate()?)?;
     args.share.check(&request.image)?;
     if args.image.is_some() && !share::lies_on_share(&request.image) {
-        // The account is for the image the template names, not for this one.
+        // The account belongs to the image in the template, not to this one.
         request.share = None;
     }
-    // The machines connected now, not those of the last run.
+    // The machines connected now, not those of the template's last run.
     request.targets = targets("state:ready");
     request.also_new = args.also_new;
     request.start_window_seconds = args.start_window;
@@ -320,16 +321,16 @@ pub(super) fn request(
     if !args.dry_run {
         request.secrets = found.secrets(context)?;
     }
-    // A plan opens the image, too.
+    // The console opens the image for a plan too.
     let of_share = share::given(request.share.as_ref(), context)?;
     request.secrets.0.extend(of_share.0);
     Ok(request)
 }
 
-/// What a template alone asks for; whom it is for is the caller's to say.
+/// Builds the request of a template alone; the caller sets the targets.
 ///
 /// # Errors
-/// `Usage` when it names no image.
+/// `Usage` when the template names no image.
 pub(super) fn template_request(
     found: &Found,
     usual_rate: Option<u64>,
@@ -384,7 +385,8 @@ pub(super) fn template_request(
     })
 }
 
-/// The image a template names: beside it, unless it lies on a share.
+/// The path of an image in a template: relative to the template's folder, unless it lies on a
+/// share.
 fn image_in(folder: &Path, image: &str) -> PathBuf {
     crate::disk::share::normal(Path::new(image)).unwrap_or_else(|| folder.join(image))
 }
@@ -393,12 +395,12 @@ fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {
     text.map_or(Ok(StartRule::All), |text| start_rule(text).map_err(usage))
 }
 
-/// The text of a start rule that can be read.
+/// Checks the text of a start rule.
 fn start_text(text: &str) -> Result<String, String> {
     start_rule(text).map(|_| text.to_owned())
 }
 
-/// Whole seconds of a limit that is one.
+/// Parses a limit into whole seconds.
 pub(super) fn limit(text: &str) -> Result<u32, String> {
     let seconds = units::parse_duration(text)?.as_secs();
     match u32::try_from(seconds) {
@@ -432,7 +434,7 @@ pub(super) fn start_rule(text: &str) -> Result<StartRule, String> {
     }
 }
 
-/// RFC 3339 from RFC 3339, or from a local time without an offset.
+/// Converts a time to RFC 3339: from RFC 3339, or from a local time without an offset.
 pub(super) fn start_time(text: &str) -> Result<String, String> {
     let bad =
         |_| format!("`{text}` is not a time; write it as 2026-01-31T18:30 or 2026-01-31T18:30:00Z");

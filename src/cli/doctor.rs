@@ -1,4 +1,4 @@
-//! `diskcast doctor`: is the room fit for a deployment, and if not, what is to be set?
+//! `diskcast doctor`: checks whether a room is ready for a deployment, and says what to change.
 
 use super::Context;
 use super::exit::{Ended, Exit};
@@ -14,9 +14,9 @@ use crate::units;
 use clap::Args;
 use std::time::Duration;
 
-/// Columns of an 80-column terminal that findings are wrapped to, beside their indent.
+/// Columns that findings are wrapped to, which fits an 80-column terminal.
 const WIDTH: usize = 78;
-/// TCP ports of a console that has not been told others.
+/// Default TCP ports of a console.
 const PORTS: [u16; 2] = [5001, 5003];
 
 /// Options of `doctor`.
@@ -45,7 +45,7 @@ pub(super) struct DoctorArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(args: DoctorArgs, context: &Context) -> Ended {
     let out = &context.out;
     let options = DoctorOptions {
@@ -66,7 +66,7 @@ pub(super) async fn run(args: DoctorArgs, context: &Context) -> Ended {
     Ok(exit_of(&report))
 }
 
-/// Bad targets are problems; a bad console is everybody's.
+/// The exit code of a report: a bad console counts like a bad target.
 fn exit_of(report: &DoctorReport) -> Exit {
     let bad = |verdict: Verdict| verdict == Verdict::Bad;
     if report.targets.is_empty() {
@@ -79,7 +79,7 @@ fn exit_of(report: &DoctorReport) -> Exit {
     }
 }
 
-/// Without a console: perhaps something else has its ports.
+/// Adds the programs that hold the console's ports to an error that no console answers.
 fn busy_ports(mut error: ApiError) -> ApiError {
     if error.code == ErrorCode::Unreachable {
         let taken: Vec<String> = PORTS
@@ -99,7 +99,7 @@ fn busy_ports(mut error: ApiError) -> ApiError {
     error
 }
 
-/// clap's parser of a selector; the console reads it again.
+/// clap's value parser of a selector; the console parses it again.
 fn selector(text: &str) -> Result<String, SelectorError> {
     text.parse::<Selector>().map(|_| text.to_owned())
 }
@@ -191,7 +191,7 @@ fn console_lines(console: &ConsoleHealth) -> Vec<String> {
     lines
 }
 
-/// Short enough for a table.
+/// The querier in few words, for a table.
 fn querier(facts: &QuerierFacts) -> String {
     match (&facts.unchecked, &facts.heard) {
         (Some(_), _) => "-".to_owned(),
@@ -263,7 +263,8 @@ fn finding_lines(lines: &mut Vec<String>, finding: &Finding) {
     wrap(lines, "       do: ", &finding.advice);
 }
 
-/// Text in lines of [`WIDTH`], later ones indented like the label of the first.
+/// Appends text in lines of [`WIDTH`] columns; later lines are indented like the label of the
+/// first.
 fn wrap(lines: &mut Vec<String>, label: &str, text: &str) {
     let mut line = label.to_owned();
     let mut begun = false;

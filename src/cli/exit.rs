@@ -1,18 +1,19 @@
-//! How a command ends, as the shell sees it.
+//! The result of a command, and its exit code.
 //!
-//! One documented list of exit codes (DESIGN section 10); scripts rely on it. A failure that still has to be told is
-//! an `ApiError`; an end that the printed table or summary has told already is an [`Exit`].
+//! One documented list of exit codes (DESIGN section 10); scripts rely on it. A failure that is not
+//! yet shown is an `ApiError`; a result that the printed table or summary has shown already is an
+//! [`Exit`].
 
 use crate::console::api::{ApiError, ErrorCode};
 
-/// The list as help shows it.
+/// The list of exit codes as help shows it.
 pub(super) const EXIT_CODES_HELP: &str = "\
 Exit codes: 0 all done; 1 unexpected; 2 usage or confirmation missing; 3 some
 targets failed; 4 nothing matched; 5 refused before touching anything;
 6 console unreachable or not authorised; 7 integrity; 124 timed out;
 130 interrupted.";
 
-/// A process exit code whose reason was already shown.
+/// A process exit code whose reason has been shown already.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Exit(pub u8);
 
@@ -33,7 +34,7 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub type Ended = Result<Exit, ApiError>;
 
 /// A usage error: exit code 2.

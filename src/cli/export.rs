@@ -1,6 +1,7 @@
 //! `diskcast export`: the pre-OS for other boot servers, media and machines.
 //!
-//! Owns: which console is baked in, which agent is taken, and how the work is shown. What is written is `pxe::export`'s.
+//! Owns: the console that scripts name, the choice of the agent, and how progress is shown. The
+//! content comes from `pxe::export`.
 
 use super::Context;
 use super::exit::{Ended, Exit, usage};
@@ -18,9 +19,9 @@ use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// The usual second lane (DESIGN section 4): not worth a word.
+/// The default second lane (DESIGN section 4), which scripts leave out.
 const SECOND_LANE: &str = "239.254.1.2:5004";
-/// Names of a static agent and of any agent beside this program.
+/// Names of a static agent and of any agent, in this program's folder.
 const STATIC_AGENT: &str = "diskcast-agent-static";
 const AGENT: &str = "diskcast-agent";
 
@@ -58,7 +59,7 @@ Examples:
     Agent(AgentArgs),
 }
 
-/// What goes into the pre-OS.
+/// Options for the content of the pre-OS.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pre-OS")]
 struct BundleArgs {
@@ -81,7 +82,7 @@ struct BundleArgs {
     cache: Option<PathBuf>,
 }
 
-/// Whom the agent follows.
+/// The console that the agent follows.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Console")]
 struct ConsoleArgs {
@@ -145,7 +146,7 @@ pub(super) struct AgentArgs {
     agent: Option<PathBuf>,
 }
 
-/// [`Profile`] as clap shows it.
+/// [`Profile`] as a value of clap.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ProfileWord {
     /// Every wired network card, disk controller and keyboard
@@ -169,8 +170,8 @@ impl From<ProfileWord> for Profile {
 /// Runs the command.
 ///
 /// # Errors
-/// `Usage` when no console is known to bake in, `Refused` for a place that is not ours or packages that are not to be
-/// had.
+/// `Usage` when no console is known that scripts could name; `Refused` for a place that is not
+/// ours, or for packages that cannot be found.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     match command {
         Command::Pxe(args) => pxe_folder(args, context).await,
@@ -179,10 +180,11 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
     }
 }
 
-/// The boot folder this console serves, made with the usual settings when there is none. Its scripts are for other servers; this console makes its own.
+/// Makes the boot folder that this console serves, with the default settings, if there is none. The
+/// scripts in it are for other servers; this console makes its own.
 ///
 /// # Errors
-/// As for `export pxe`.
+/// The errors of `export pxe`.
 pub(super) fn ensure_boot_folder(target: &Path, context: &Context) -> Result<(), ApiError> {
     if target.exists() {
         return Ok(());
@@ -193,7 +195,7 @@ pub(super) fn ensure_boot_folder(target: &Path, context: &Context) -> Result<(),
             format!("boot folder {}: {error}", target.display()),
         )
     };
-    // As the console itself makes it when it starts.
+    // The console makes the same identity when it starts.
     let identity = Identity::load_or_create(&context.data_dir.join("identity"))
         .map_err(|error| failed(&error))?;
     let options = FolderOptions {
@@ -367,7 +369,7 @@ fn console_lines(words: &Words) -> String {
     format!("console     {console}\npin         {}", words.pin)
 }
 
-/// Remarks on what is not in the pre-OS.
+/// Notes on parts missing in the pre-OS.
 fn tell_bundle(out: &Output, bundle: &Bundle) {
     for note in bundle.notes() {
         out.note(note);
@@ -382,7 +384,7 @@ fn with_bars<T>(
     let mut now: Option<(String, Bar)> = None;
     let done = work(&mut |progress| {
         let label = match progress.step {
-            // Files of the last step are many and small.
+            // The last step writes many small files, so it has one bar.
             pxe::bundle::Step::Writing => progress.step.word().to_owned(),
             step => format!("{} {}", step.word(), progress.what),
         };
@@ -439,7 +441,8 @@ fn bundle_options(args: BundleArgs, context: &Context) -> Result<BundleOptions, 
     })
 }
 
-/// The agent to boot into: the one that was named, else a static one beside this program, else the one beside it.
+/// The agent to boot into: the named one, else a static one beside this program, else any agent
+/// beside it.
 fn agent(named: Option<PathBuf>) -> Result<PathBuf, ApiError> {
     if let Some(path) = named {
         return Ok(path);
@@ -456,7 +459,8 @@ fn agent(named: Option<PathBuf>) -> Result<PathBuf, ApiError> {
         })
 }
 
-/// Whom the agent follows: what was said, else the running console, else the console of the data directory.
+/// The console that the agent follows: the one in the options, else the running one, else the one
+/// of the data directory.
 async fn words(args: ConsoleArgs, context: &Context) -> Result<Words, ApiError> {
     let mut words = Words {
         more: args.word,
@@ -464,7 +468,7 @@ async fn words(args: ConsoleArgs, context: &Context) -> Result<Words, ApiError> 
     };
     let mut pin = args.pin;
     words.console = args.console;
-    // A pin that was given belongs to another console than the one that may run here.
+    // A given pin may belong to another console than the one that runs here.
     if pin.is_none() {
         match context.client().get::<ConsoleInfo>("/v1/console").await {
             Ok(info) => {
@@ -496,7 +500,7 @@ async fn words(args: ConsoleArgs, context: &Context) -> Result<Words, ApiError> 
     Ok(words)
 }
 
-/// The pin of the console whose data directory this is; never makes an identity.
+/// The pin of the console with this data directory; never makes an identity.
 fn stored_pin(data_dir: &Path) -> Option<Pin> {
     let folder = data_dir.join("identity");
     let there = std::fs::read_dir(&folder).ok()?.next().is_some();

@@ -1,7 +1,7 @@
-//! Watching a job to its end: one stream of events, shown as rows, as lines, as JSON, or not at all.
+//! Watches a job to its end: one stream of events, shown as rows, as lines, as JSON, or not at all.
 //!
-//! Owns: which form is used, when a plain line is due, and waiting for a console that was restarted. Ctrl-C only ends
-//! the watching: the job belongs to the console and goes on.
+//! Owns: the form of the output, the time of the next plain line, and waiting for a console that
+//! was restarted. Ctrl-C ends only the watching: the job belongs to the console and goes on.
 
 use super::exit::{Ended, Exit};
 use super::interrupt;
@@ -17,25 +17,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// One summary line this often when piped.
+/// Interval between two summary lines when piped.
 const SUMMARY_EVERY: Duration = Duration::from_secs(10);
-/// A console that was restarted is waited for this long.
+/// Longest wait for a console that was restarted.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(10);
-/// Time between two attempts to reach it.
+/// Interval between two attempts to reach it.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// What is shown while a job runs.
+/// The part of a job that is shown.
 pub(super) enum Show {
-    /// What the output is for: rows, lines or JSON.
+    /// All of it: rows, lines or JSON, depending on the output.
     Everything,
-    /// Only how it ends.
+    /// Only the result.
     End,
 }
 
-/// Shows a job until it is over.
+/// Shows a job until it ends.
 ///
 /// # Errors
-/// `Interrupted` at Ctrl-C; `Unreachable` when the console stays away; `TimedOut` after `limit`.
+/// `Interrupted` at Ctrl-C; `Unreachable` when the console does not come back; `TimedOut` after
+/// `limit`.
 pub(super) async fn follow(
     client: &Client,
     job: &str,
@@ -65,10 +66,11 @@ pub(super) async fn follow(
     ended
 }
 
-/// Shows how a job ended: the last JSON line, or the table and what to do about the failed ones.
+/// Shows the result of a job: the last JSON line, or the table and the next step for the failed
+/// targets.
 ///
 /// # Errors
-/// Why a capture has no image.
+/// The reason a capture has no image.
 pub(super) fn show_end(summary: &Summary, out: &Output) -> Ended {
     if summary.capture.is_some() {
         return super::capture_target::show_end(summary, out);
@@ -98,7 +100,7 @@ fn show_deployed(summary: &Summary, out: &Output) -> Exit {
     exit
 }
 
-/// 0 only when every target is proven; a damaged image is said before its targets.
+/// The exit code: 0 only if every target is proven. A damaged image counts before its targets.
 pub(super) fn exit_of(summary: &Summary) -> Exit {
     let proven = summary
         .targets
@@ -117,10 +119,10 @@ pub(super) fn exit_of(summary: &Summary) -> Exit {
     }
 }
 
-/// Waits for the end of a job and shows nothing; the caller listens for Ctrl-C.
+/// Waits for the end of a job without showing it; the caller handles Ctrl-C.
 ///
 /// # Errors
-/// `TimedOut` after `within`; `Unreachable` when the console stays away.
+/// `TimedOut` after `within`; `Unreachable` when the console does not come back.
 pub(super) async fn until_end(
     client: &Client,
     job: &str,
@@ -202,7 +204,8 @@ async fn until_summary(
     }
 }
 
-/// What was shown before the console was restarted: its events begin again at the start of the job.
+/// The times of events shown before the console was restarted, because a restarted console sends a
+/// job's events from the start.
 #[derive(Default)]
 struct Shown {
     newest: Option<jiff::Timestamp>,
@@ -214,7 +217,8 @@ impl Shown {
         self.until = self.newest;
     }
 
-    /// True for an event from before the restart. One without a readable time is shown twice rather than never.
+    /// True for an event from before the restart. An event without a readable time is shown twice
+    /// rather than never.
     fn is_old(&mut self, event: &Event) -> bool {
         let (Event::State { time, .. } | Event::Log { time, .. }) = event else {
             return false;
@@ -225,7 +229,8 @@ impl Shown {
     }
 }
 
-/// The console ended without a summary: it was stopped or killed. A restarted one knows the job.
+/// Connects again to a console that ended without a summary, because it was stopped or killed. A
+/// restarted one knows the job.
 async fn come_back(
     client: &Client,
     path: &str,
@@ -271,7 +276,7 @@ impl View {
     }
 }
 
-/// Append-only lines: one a change of state, one for the whole job now and then.
+/// Append-only output: one line for each change of state, and now and then one for the whole job.
 #[derive(Default)]
 struct Plain {
     states: BTreeMap<String, TargetState>,
@@ -295,7 +300,7 @@ impl Plain {
 
     fn progress(&mut self, view: &JobView, now: Instant, out: &Output) {
         view.proof_root().clone_into(&mut self.root);
-        // A stream begun in the middle has missed changes; the picture makes up for them.
+        // A stream that begins in the middle has missed changes; the progress event shows them.
         for target in &view.targets {
             if self.states.insert(target.id.clone(), target.state) != Some(target.state) {
                 out.note(job_text::state_line(target, view.proof_root()));
@@ -362,7 +367,7 @@ mod tests {
         );
         assert!(lines[1].starts_with("job 7  running"));
         assert_eq!(results.text(), "");
-        // Ten seconds later another one.
+        // Another line ten seconds later.
         plain.progress(&view, Instant::now() + SUMMARY_EVERY, &out);
         assert_eq!(notes.text().lines().count(), 4);
     }
@@ -424,7 +429,8 @@ mod tests {
                 Exit(3)
             );
         }
-        // A console that says `done` over a target that is not is not believed.
+        // A console that reports `done` for the job is not believed while one of its targets is not
+        // done.
         summary.targets[0].state = TargetState::Lost;
         assert_eq!(exit_of(&summary), Exit(3));
         summary.targets.clear();
@@ -445,7 +451,8 @@ mod tests {
             .unwrap()
         };
         let summary = serde_json::to_string(&Event::Summary(Box::new(sample_summary()))).unwrap();
-        // The first stream ends without a summary, in the middle of a line; the second tells all from the start.
+        // The first stream ends without a summary, in the middle of a line; the second one has all
+        // events from the start.
         let first = format!("{}\n{}\n{{\"type\":", log(1, "one"), log(2, "two"));
         let second = format!(
             "{}\n{}\n{}\n{summary}\n",

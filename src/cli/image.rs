@@ -1,4 +1,4 @@
-//! `diskcast image`: capture, look at, check and restore master images on this machine.
+//! `diskcast image`: capture, inspect, check and restore master images on this machine.
 
 use super::deploy_options::{End, limit};
 use super::interrupt::Interrupt;
@@ -172,7 +172,7 @@ pub struct RemoteArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes of DESIGN section 10 say.
+/// The failure, with the exit code that belongs to it (DESIGN section 10).
 pub(super) fn run(command: Command, out: &Output, context: Asking<'_>) -> Result<(), ApiError> {
     match command {
         Command::Capture(args) => run_capture(&args, out),
@@ -196,7 +196,7 @@ impl Command {
 }
 
 impl CaptureArgs {
-    /// Place of the disk among those of its machine, when that was said.
+    /// Place of the disk among those of its machine, if given.
     pub(super) fn set(&self) -> Option<DiskSet> {
         let (id, disk) = (self.set.clone()?, self.disk_number?);
         Some(DiskSet { id, disk })
@@ -327,12 +327,12 @@ struct CaptureResult<'a> {
     meta: &'a Meta,
 }
 
-/// One line a partition, the same in `info`, `capture` and plans.
+/// One line for each partition, the same in `info`, `capture` and plans.
 pub fn partition_lines(meta: &Meta) -> Vec<String> {
     meta.partitions.iter().map(partition_line).collect()
 }
 
-/// One line about the files of a divided image; none for one in a single file.
+/// One line about the files of a divided image; `None` for an image in a single file.
 pub(super) fn parts_line(image: &Path, volumes: u32) -> Option<String> {
     let last = restore::volume_path(image, volumes);
     (volumes > 1).then(|| {
@@ -343,7 +343,7 @@ pub(super) fn parts_line(image: &Path, volumes: u32) -> Option<String> {
     })
 }
 
-/// A disk failure with its exit code.
+/// Converts a disk error, with its exit code.
 pub fn api_error(error: DiskError) -> ApiError {
     let code = match &error {
         DiskError::InUse { .. }

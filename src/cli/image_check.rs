@@ -1,13 +1,16 @@
-//! Waiting until the console has checked an image: every stored byte against its hash, before any disk is touched.
+//! Waits until the console has checked an image: every stored byte against its hash, before any
+//! disk is touched.
 
 use super::output::Output;
 use crate::console::api::{ApiError, CheckRequest, ImageCheck};
 use crate::console::client::Client;
 
-/// Waits for the check, with its progress; answers when it was done. What is recorded already costs one question.
+/// Waits for the check and shows its progress; returns when it was done. A check that is recorded
+/// already costs one request.
 ///
 /// # Errors
-/// `Integrity` for a damaged image, which names chunk, partition and bytes; what the console says otherwise.
+/// `Integrity` for a damaged image, with chunk, partition and bytes; any other error of the
+/// console.
 pub(super) async fn checked(
     client: &Client,
     request: &CheckRequest,
@@ -15,7 +18,7 @@ pub(super) async fn checked(
 ) -> Result<String, ApiError> {
     let mut progress = None;
     loop {
-        // Each answer takes about a second at most: the console waits for us.
+        // Each answer takes about a second at most: the console holds it back that long.
         match client.post("/v1/images/check", request).await? {
             ImageCheck::Checked { checked } => {
                 if let Some(progress) = progress.take() {

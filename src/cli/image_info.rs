@@ -1,4 +1,5 @@
-//! `diskcast image info`: what an image says of itself; of an encrypted one without its password, what the file says to anybody.
+//! `diskcast image info`: the description of an image. For an encrypted image without its password,
+//! only the part that is not encrypted.
 
 use super::image::{api_error, partition_lines, password};
 use super::output::Output;
@@ -21,7 +22,7 @@ pub struct InfoArgs {
     password_file: Option<PathBuf>,
 }
 
-/// Fields of `image info --json`; what only the password shows is null without it.
+/// Fields of `image info --json`; those that need the password are null without it.
 #[derive(Serialize)]
 struct InfoResult<'a> {
     schema_version: u32,
@@ -41,7 +42,7 @@ struct InfoResult<'a> {
 }
 
 impl InfoResult<'_> {
-    /// What needs no password.
+    /// The fields that need no password.
     fn of(path: &Path, root: String, geometry: &Geometry) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -75,7 +76,7 @@ impl InfoResult<'_> {
 /// Runs the command.
 ///
 /// # Errors
-/// What opening the image says; without a password that is asked for, less is shown.
+/// The errors of opening the image. Without the password of an encrypted image less is shown.
 pub(super) fn run(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     let password = password(args.password_file.as_deref())?;
     let opened = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()));

@@ -1,4 +1,4 @@
-//! `diskcast image rebuild`: a new image of what a damaged one still holds.
+//! `diskcast image rebuild`: makes a new image from the undamaged chunks of a damaged one.
 
 use super::image::{api_error, password};
 use super::interrupt::Interrupt;

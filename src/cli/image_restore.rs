@@ -1,4 +1,4 @@
-//! `diskcast image restore`: an image onto a disk or file of this machine.
+//! `diskcast image restore`: writes an image to a disk or file of this machine.
 
 use super::image::{api_error, password, threads};
 use super::interrupt::Interrupt;
@@ -89,7 +89,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             return Err(ApiError::new(ErrorCode::Refused, text)
                 .hint("lsblk shows the disks of this machine"));
         }
-        // No file is made for what would be refused.
+        // Checked first, so that no file is made for a restore that would be refused.
         let disk = Disk {
             path: &args.target,
             size: geometry.disk_size,
@@ -98,7 +98,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         fit::check(image.manifest(), disk, &fit).map_err(api_error)?;
     } else {
         let facts = device::describe(&args.target).map_err(api_error)?;
-        // Refuse what cannot work before anybody is asked to agree to it.
+        // An impossible restore is refused before the question.
         let sector = if facts.file_backed {
             args.sector_size.unwrap_or(geometry.sector_size)
         } else {
@@ -219,7 +219,8 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// File that a restore made. It is removed again unless the restore ends well: what is in it is no disk.
+/// File that a restore has made. It is removed again unless the restore succeeds, because its
+/// content is no disk yet.
 struct MadeFile(Option<PathBuf>);
 
 impl Drop for MadeFile {

@@ -1,4 +1,5 @@
-//! `diskcast image check`: every stored byte against its hash, and who signed the image.
+//! `diskcast image check`: compares every stored byte with its hash, and shows who signed the
+//! image.
 
 use super::image::{api_error, password, threads};
 use super::interrupt::Interrupt;
@@ -37,7 +38,7 @@ pub struct CheckArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// `Integrity` for a damaged image, or one that a key asked for has not signed.
+/// `Integrity` for a damaged image, or for one without the signature of a given key.
 pub(super) fn run(args: &CheckArgs, out: &Output, context: Asking<'_>) -> Result<(), ApiError> {
     let depth = match (args.quick, args.deep) {
         (true, _) => Depth::Quick,
@@ -99,7 +100,8 @@ pub(super) fn run(args: &CheckArgs, out: &Output, context: Asking<'_>) -> Result
     .hint("copy it again from where it was stored; `image rebuild` saves what it still holds"))
 }
 
-/// Refuses an image that one of the keys asked for has not signed. No password is needed for that.
+/// Refuses an image that lacks the signature of one of the given keys. No password is needed for
+/// that.
 fn refuse_unsigned(args: &CheckArgs, context: Asking<'_>) -> Result<(), ApiError> {
     if args.signed_by.is_empty() {
         return Ok(());

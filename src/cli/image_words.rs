@@ -1,4 +1,5 @@
-//! `diskcast image label` and `image sign`: what is added to an image that is there, without touching what it holds.
+//! `diskcast image label` and `image sign`: add labels and signatures to an existing image, without
+//! touching its content.
 
 use super::exit::usage;
 use super::image::{api_error, password};

@@ -1,4 +1,5 @@
-//! Ctrl-C for commands that work in this process: the first asks the work to stop, the second ends it at once.
+//! Ctrl-C for commands that work in this process: the first one asks the work to stop, the second
+//! ends it at once.
 
 use crate::console::api::ErrorCode;
 use std::sync::Arc;
@@ -6,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Set once somebody pressed Ctrl-C or sent SIGTERM.
+/// A flag that is set by the first Ctrl-C or SIGTERM.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     asked: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Starts listening for the rest of the process's life.
+    /// Starts listening, until the process ends.
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let asked = Arc::clone(&interrupt.asked);
@@ -25,7 +26,7 @@ impl Interrupt {
                 return;
             };
             runtime.block_on(async {
-                // One stream for both: a second signal must not be lost between two of them.
+                // One stream for both signals: a second one must not be lost between two streams.
                 let mut signals = Signals::new();
                 signals.next().await;
                 asked.store(true, Ordering::Relaxed);
@@ -42,7 +43,7 @@ impl Interrupt {
     }
 }
 
-/// Ctrl-C and SIGTERM, from the moment it is made.
+/// A stream of Ctrl-C and SIGTERM, from the moment it is made.
 struct Signals {
     streams: Vec<Signal>,
 }
@@ -58,7 +59,7 @@ impl Signals {
         }
     }
 
-    /// Returns at the next one.
+    /// Returns at the next signal.
     async fn next(&mut self) {
         std::future::poll_fn(|context| {
             let ready = |stream: &mut Signal| stream.poll_recv(context).is_ready();

@@ -1,4 +1,4 @@
-//! `diskcast job`: jobs of the console, running and past.
+//! `diskcast job`: running and past jobs of the console.
 
 use super::deploy::watch_new;
 use super::exit::{Ended, Exit, usage};
@@ -64,7 +64,7 @@ pub(super) enum Command {
     Report(JobArgs),
 }
 
-/// Which job.
+/// The job a command is about.
 #[derive(Debug, Args)]
 pub(super) struct JobArgs {
     /// Job number
@@ -139,7 +139,7 @@ pub(super) struct RetryArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let out = &context.out;
     let client = context.client();
@@ -293,7 +293,7 @@ async fn retry(args: RetryArgs, context: &Context) -> Ended {
         ));
     }
     if let Some(selector) = &args.targets {
-        // Only to show and count them: the console selects, and plans again.
+        // Only for showing and counting: the console selects, and plans again.
         let fits: Selector = selector
             .parse()
             .map_err(|error: SelectorError| usage(error.to_string()))?;

@@ -1,4 +1,5 @@
-//! `diskcast job add`: machines that came after a job was confirmed are shown and confirmed themselves.
+//! `diskcast job add`: shows machines that came after a job was confirmed, and has them confirmed
+//! on their own.
 
 use super::deploy::{question, refusal};
 use super::exit::{Ended, Exit};
@@ -57,7 +58,7 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> Ended {
     Ok(Exit::OK)
 }
 
-/// What is asked once the disks of a plan are confirmed; `targets` as it was planned.
+/// The request after the disks of a plan are confirmed; `targets` is the selector that was planned.
 pub(super) fn confirmed(plan: &Plan, targets: String) -> AddRequest {
     let (taken, _) = plan_text::split(plan);
     AddRequest {

@@ -1,7 +1,7 @@
-//! A job in words: the rows, lines and tables that `deploy` and `job` show.
+//! A job as text: the rows, lines and tables that `deploy` and `job` show.
 //!
-//! Values in, text out: bars, plain lines and the end table all come from here, so an attended and an unattended run
-//! say the same. Every number has its unit or its label.
+//! Values in, text out: bars, plain lines and the table at the end come from here, so an attended
+//! and an unattended run show the same. Every number has its unit or its label.
 
 use super::job_add::newcomer_line;
 use super::table::{Align, Columns, clean, count, or_dash};
@@ -10,11 +10,11 @@ use crate::target::{DiskNow, TargetState};
 use crate::units;
 use std::collections::BTreeMap;
 
-/// Characters of a bar.
+/// Length of a bar, in characters.
 const BAR: usize = 16;
 
 impl JobState {
-    /// The word used everywhere.
+    /// The word for a state in all output.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -28,7 +28,7 @@ impl JobState {
     }
 }
 
-/// Columns the names of these targets take.
+/// Columns that the names of these targets need.
 pub(super) fn name_width(targets: &[JobTarget]) -> usize {
     targets
         .iter()
@@ -38,8 +38,8 @@ pub(super) fn name_width(targets: &[JobTarget]) -> usize {
         .min(24)
 }
 
-/// `pc-07  receiving   42 % [######----------]  118 MB/s  network  lost 0.02 %  3:10 left`: the word after the rate is what
-/// holds the target back.
+/// One target in one row: `pc-07  receiving   42 % [######----------]  118 MB/s  network  lost 0.02
+/// %  3:10 left`. The word after the rate names the bottleneck of the target.
 pub(super) fn row(target: &JobTarget, width: usize) -> String {
     let head = format!("{:width$}  {:<10}", clean(&target.name), target.state);
     let tail = match target.state {
@@ -76,9 +76,9 @@ pub(super) fn row(target: &JobTarget, width: usize) -> String {
     format!("{head}  {tail}").trim_end().to_owned()
 }
 
-/// The first line over the rows: the whole job.
+/// The first line above the rows, for the whole job.
 pub(super) fn header(view: &JobView) -> String {
-    // The most asked first: a narrow terminal cuts the end.
+    // The most important facts come first: a narrow terminal cuts the end.
     let mut text = format!(
         "job {}  {}  {:>3} %",
         clean(&view.id),
@@ -109,7 +109,7 @@ pub(super) fn header(view: &JobView) -> String {
     text
 }
 
-/// The line that appears every few seconds when piped.
+/// The line that is written every few seconds when piped.
 pub(super) fn summary_line(view: &JobView) -> String {
     let moving: Vec<&JobTarget> = view
         .targets
@@ -133,12 +133,14 @@ pub(super) fn summary_line(view: &JobView) -> String {
     text
 }
 
-/// The line for a change of state; `root` is what a target has to prove, empty while nobody said.
+/// The line for a change of state. `root` is the hash that a target has to prove, empty while it is
+/// not known.
 pub(super) fn state_line(target: &JobTarget, root: &str) -> String {
     let name = clean(&target.name);
     match target.state {
         TargetState::Done => {
-            // A stream that begins with the end has not told the root: what the console calls done was compared with it.
+            // A stream that begins with the end has not told the root; the console compared it
+            // before it called the target done.
             let equal = |read: &str| root.is_empty() || read == root;
             let proof = if target.root.as_deref().is_some_and(equal) {
                 ", read back and equal to the image"
@@ -168,7 +170,7 @@ pub(super) fn state_line(target: &JobTarget, root: &str) -> String {
     }
 }
 
-/// The table at the end, failed targets first; `root` is what each had to prove.
+/// The table at the end, failed targets first; `root` is the hash that each had to prove.
 pub(super) fn end_table(targets: &[JobTarget], root: &str) -> String {
     let mut columns = Columns::new(&[
         ("TARGET", Align::Left),
@@ -214,7 +216,8 @@ pub(super) fn end_table(targets: &[JobTarget], root: &str) -> String {
     columns.text()
 }
 
-/// The end in one line: `job 7 failed: 3 of 4 targets proven in 12.3 s; 1.20 GB sent by multicast, ...`.
+/// The result in one line: `job 7 failed: 3 of 4 targets proven in 12.3 s; 1.20 GB sent by
+/// multicast, ...`.
 pub(super) fn end_line(summary: &Summary) -> String {
     let session = &summary.session;
     let mut text = format!(
@@ -238,7 +241,7 @@ pub(super) fn end_line(summary: &Summary) -> String {
     text
 }
 
-/// The line for an image that nobody checked.
+/// The line for an image that was not checked.
 pub(super) const UNCHECKED: &str = "the image was not checked before it was sent: --no-check";
 
 /// The table of `job list`.
@@ -262,7 +265,7 @@ pub(super) fn job_table(jobs: &[JobView]) -> String {
     columns.text()
 }
 
-/// `job show`: the job, then its targets.
+/// Text of `job show`: the job, then its targets.
 pub(super) fn job_text(view: &JobView) -> String {
     let mut lines = vec![
         header(view),
@@ -296,7 +299,7 @@ pub(super) fn job_text(view: &JobView) -> String {
     lines.join("\n")
 }
 
-/// `3 receiving, 1 done`, in the order of a target's life.
+/// The number of targets in each state: `3 receiving, 1 done`, in the order of a target's life.
 pub(super) fn state_counts(targets: &[JobTarget]) -> String {
     let mut counts: BTreeMap<TargetState, usize> = BTreeMap::new();
     for target in targets {
@@ -312,8 +315,8 @@ pub(super) fn state_counts(targets: &[JobTarget]) -> String {
         .join(", ")
 }
 
-/// Percent of the whole job, never falling: writing is the first half of a target's way, reading back the second, and
-/// a target whose part is over has nothing left.
+/// Percent of the whole job, never falling. Writing is the first half of a target's work, reading
+/// back the second; a target that has ended counts as complete.
 pub(super) fn overall_percent(view: &JobView) -> u8 {
     let mut done = 0_u64;
     for target in &view.targets {
@@ -329,7 +332,7 @@ pub(super) fn overall_percent(view: &JobView) -> u8 {
     units::percent(done, 200 * view.targets.len() as u64)
 }
 
-/// Seconds until the last target that is under way ends.
+/// Seconds until the last active target ends.
 fn eta(targets: &[JobTarget]) -> Option<f64> {
     targets
         .iter()
@@ -353,7 +356,7 @@ fn mean_rate(target: &JobTarget) -> String {
     )
 }
 
-/// Why it ended, and what its disk is now.
+/// The reason a target ended, and the state of its disk.
 fn reason(target: &JobTarget) -> String {
     let text = clean(target.reason.as_deref().unwrap_or("no reason was given"));
     let unheard = matches!(target.state, TargetState::Dropped | TargetState::Lost);

@@ -1,7 +1,7 @@
 //! A job on a terminal: a header line and a row a target, redrawn in place.
 //!
-//! Owns the bars. Up to [`ROWS`] targets have a row each; a larger room has the header and one bar for all, and what
-//! ends (done, failed, lost) scrolls by as lasting lines.
+//! Owns: the bars. Up to [`ROWS`] targets have a row each; a larger room has the header and one bar
+//! for all. A target that ends (done, failed, lost) leaves a lasting line.
 
 use super::job_text;
 use super::output::Output;
@@ -10,7 +10,7 @@ use crate::console::api::{Event, JobView};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 
-/// Rows that still fit a small terminal below the header.
+/// Most rows, so that they fit a small terminal below the header.
 const ROWS: usize = 16;
 
 pub(super) struct Live {

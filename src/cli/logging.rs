@@ -1,19 +1,20 @@
-//! Where `tracing` goes: stderr, through the [`Output`], so that a log line never tears a bar.
+//! Output of `tracing`: stderr, through the [`Output`], so that a log line never tears a bar.
 
 use super::output::Output;
 use std::io::Write;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What is logged without `-v`: warnings, and from the long-running services what happened.
+/// The level of logging without `-v`.
 pub(super) enum Usual {
-    /// Commands: their own output says what they do.
+    /// Warnings, for commands: their own output shows their work.
     Warnings,
-    /// `console run` and the agent: their log is their output.
+    /// Events, for `console run` and the agent: their log is their output.
     Events,
 }
 
-/// Starts logging, once a process; `DISKCAST_LOG` overrides with a filter such as `diskcast::net=trace`.
+/// Starts logging, once for each process. `DISKCAST_LOG` overrides the level with a filter such as
+/// `diskcast::net=trace`.
 pub(super) fn start(out: &Output, usual: &Usual) {
     let level = match (usual, out.quiet(), out.verbose()) {
         (_, true, _) => "error",
@@ -35,7 +36,7 @@ pub(super) fn start(out: &Output, usual: &Usual) {
 
 struct Lines(Output);
 
-/// One log line: given to the output when it is whole.
+/// One log line, which goes to the output when it is complete.
 struct Line {
     out: Output,
     bytes: Vec<u8>,

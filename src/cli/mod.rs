@@ -1,7 +1,8 @@
-//! What the technician types and sees.
+//! The command line: arguments, output and exit codes.
 //!
-//! The only user of clap and indicatif. Owns words, tables, bars and exit codes; decides nothing about disks or
-//! sessions: each command asks the running console (`console::client`), or calls the module that knows.
+//! The only user of clap and indicatif. Owns words, tables, bars and exit codes; decides nothing
+//! about disks or sessions: each command asks the running console (`console::client`), or calls the
+//! module that does the work.
 //!
 //! ```text
 //! arguments -> Cli -> command::run(args, Context) -> Exit or ApiError -> exit code
@@ -173,7 +174,7 @@ struct AgentGlobal {
 }
 
 impl Command {
-    /// Runs until it is told to end; its log is its output.
+    /// True for commands that run until a signal ends them; their log is their output.
     fn is_service(&self) -> bool {
         match self {
             Self::Agent(_) => true,
@@ -184,9 +185,9 @@ impl Command {
     }
 }
 
-/// What every command gets.
+/// The context of a command.
 pub(crate) struct Context {
-    /// Where results and notes go.
+    /// Output for results and notes.
     pub(crate) out: Output,
     /// The console's data directory, absolute.
     pub(crate) data_dir: PathBuf,
@@ -222,7 +223,8 @@ impl Global {
     }
 }
 
-/// The binary `diskcast`: parses, runs, shows an error, and gives the exit code.
+/// The program `diskcast`: parses the arguments, runs the command, shows an error, returns the exit
+/// code.
 pub fn diskcast(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match parse::<Cli>(&arguments) {
@@ -234,7 +236,7 @@ pub fn diskcast(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-/// The binary `diskcast-agent`.
+/// The program `diskcast-agent`.
 pub fn diskcast_agent(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match parse::<AgentCli>(&arguments) {
@@ -261,7 +263,8 @@ pub fn diskcast_agent(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-/// The arguments, or the exit of a parser that has said what there was to say (help, version, usage error).
+/// Parses the arguments. Help, version and usage errors are printed here; then the result is the
+/// exit code.
 fn parse<C: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> Result<C, Exit> {
     let parsed = C::command()
         .try_get_matches_from(arguments)
@@ -285,7 +288,7 @@ fn parse<C: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> Result<C
     })
 }
 
-/// clap's message as one line: what is wrong, then its tip.
+/// clap's message as one line: the mistake, then its tip.
 fn usage_error(error: &clap::Error) -> ApiError {
     let text = error.render().to_string();
     let wrong = text
@@ -316,7 +319,8 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Usual::Warnings
     };
     logging::start(out, &usual);
-    // Made only where it is needed: images are worked on without a console, so no data directory has to be found.
+    // Made only when needed: commands on images work without a console, so they need no data
+    // directory.
     let context = || Context::new(out.clone(), &cli.global);
     match cli.command {
         Command::Image(command) => match command.remote() {
@@ -339,7 +343,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
     }
 }
 
-/// Runs a command that only talks to the console: one thread is enough.
+/// Runs a command that only talks to the console, on one thread.
 fn block_on<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -369,7 +373,7 @@ mod tests {
         AgentCli::command().debug_assert();
     }
 
-    /// Every command of both binaries, with its words.
+    /// Calls `see` for every command of both programs, with its full name.
     fn all_commands(see: &mut impl FnMut(&str, &clap::Command)) {
         for (name, mut root) in [
             ("diskcast", Cli::command()),

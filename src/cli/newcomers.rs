@@ -1,8 +1,10 @@
-//! Machines that come after the confirmation of a job, at the watch: said, and asked about where somebody is there to answer.
+//! Machines that come after the confirmation of a job: shown while the job is watched, with a
+//! question if a person can answer.
 //!
-//! Owns: the one question that may be open. While it is, no bar is drawn and what happens is kept for afterwards, so that nothing
-//! tears the line somebody types on. What always holds: the job never waits for the answer; a question whose machines have gone
-//! or were taken in elsewhere, or whose job is over, is withdrawn; who was left out is not asked about again.
+//! Owns: the one question that may be open. While it is open no bar is drawn and events are kept
+//! for later, so that nothing tears the line being typed. Always holds: the job never waits for the
+//! answer; a question is withdrawn when its machines have gone or were added elsewhere, or when its
+//! job has ended; a machine that was left out is not asked about again.
 
 use super::job_add::{confirmed, newcomer_line};
 use super::output::Output;
@@ -15,45 +17,47 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::stdin;
 use std::time::Duration;
 
-/// Events kept while a question is open; of more the oldest are not shown.
+/// Most events kept while a question is open; beyond it the oldest are not shown.
 const KEPT: usize = 2000;
-/// Time between two looks at whether a line was typed. No thread waits for one: it would take the answer to a later question.
+/// Interval between two checks for typed input. No thread waits in a read: it would take the answer
+/// to a later question.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest answer, in bytes.
 const MAX_ANSWER: usize = 4096;
 
-/// How a watcher hears of newcomers.
+/// The way newcomers are shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Mode {
-    /// Not at all.
+    /// Not shown.
     Silent,
-    /// A line each.
+    /// One line for each.
     Say,
     /// A question.
     Ask,
 }
 
-/// What a watcher knows of the newcomers of its job.
+/// The newcomers of a job, from the watcher's side.
 pub(super) struct Desk<'a> {
     client: &'a Client,
     job: &'a str,
     out: &'a Output,
     mode: Mode,
-    /// Ids of those that were said or asked about.
+    /// Ids of machines already shown or asked about.
     told: BTreeSet<String>,
-    /// Those that wait now.
+    /// Machines that wait now.
     waiting: Vec<Newcomer>,
     open: Option<Question<'a>>,
     kept: VecDeque<Event>,
 }
 
-/// A question that waits for its answer. Dropped, it leaves its line and lets the bars be drawn again.
+/// A question that waits for its answer. When dropped it ends its line and lets the bars be drawn
+/// again.
 struct Question<'a> {
     out: &'a Output,
     request: AddRequest,
     names: String,
     typed: Vec<u8>,
-    /// The cursor stands behind the question.
+    /// True while the cursor stands behind the question.
     on_its_line: bool,
 }
 
@@ -67,7 +71,7 @@ impl Drop for Question<'_> {
 }
 
 impl<'a> Desk<'a> {
-    /// For the watch of a job.
+    /// The state for watching one job.
     pub(super) fn new(client: &'a Client, job: &'a str, out: &'a Output, mode: Mode) -> Self {
         Self {
             client,
@@ -81,7 +85,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Takes in who waits by now.
+    /// Updates the waiting machines from a progress event; withdraws a question whose machines have
+    /// gone.
     pub(super) fn hear(&mut self, event: &Event) {
         let Event::Progress { view, .. } = event else {
             return;
@@ -99,7 +104,7 @@ impl<'a> Desk<'a> {
 
     /// Keeps an event for [`Self::kept`].
     pub(super) fn keep(&mut self, event: Event) {
-        // Of the whole picture only the newest matters.
+        // Only the newest progress event matters.
         if matches!(event, Event::Progress { .. }) {
             self.kept
                 .retain(|kept| !matches!(kept, Event::Progress { .. }));
@@ -118,7 +123,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Says or asks about those nobody has heard of.
+    /// Shows or asks about machines that are new.
     pub(super) async fn ask(&mut self) {
         if self.mode == Mode::Silent || self.open.is_some() {
             return;
@@ -140,7 +145,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Plans them and asks; `None` when they cannot be planned, or not be asked about.
+    /// Plans the machines and asks; `None` when they cannot be planned or no question is possible.
     async fn question(&self, news: &[&Newcomer]) -> Option<Question<'a>> {
         let ids: Vec<String> = news.iter().map(|one| format!("id:{}", one.id)).collect();
         let targets = ids.join(",");
@@ -189,7 +194,8 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// The line that was typed; nothing at the end of input. Waits for ever while no question is open. Cancel-safe.
+    /// The typed line; `None` at the end of input. Waits for ever while no question is open.
+    /// Cancel-safe.
     pub(super) async fn typed(&mut self) -> Option<String> {
         match &mut self.open {
             Some(question) => question.line().await,
@@ -197,15 +203,15 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Adds the machines when the answer is their number.
+    /// Adds the machines if the typed line is their number.
     pub(super) async fn answered(&mut self, typed: Option<String>) {
         let Some(mut question) = self.open.take() else {
             return;
         };
         match &typed {
-            // What was typed ended with the line.
+            // The typed line ended the line of the question.
             Some(_) => question.on_its_line = false,
-            // Nobody is there any more.
+            // The input has ended: later newcomers are only shown.
             None => self.mode = Mode::Say,
         }
         let (names, request) = (question.names.clone(), question.request.clone());
@@ -221,7 +227,7 @@ impl<'a> Desk<'a> {
         let added = self.client.post(&self.path("add"), &request).await;
         match added.map(|_: JobView| ()) {
             Ok(()) => out.note(format!("added to job {job}: {names}")),
-            // They are shown again as they are now.
+            // The machines are shown again in their new state.
             Err(error) => {
                 out.error(&error);
                 self.forget(&request.expect_targets);
@@ -229,7 +235,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Takes an open question back; its machines are asked about again when they wait again.
+    /// Withdraws an open question; its machines are asked about again when they wait again.
     pub(super) fn withdraw(&mut self, why: &str) {
         if let Some(question) = self.open.take() {
             let names = question.names.clone();
@@ -259,7 +265,7 @@ impl Question<'_> {
                 tv_nsec: 0,
             };
             let mut wanted = [PollFd::new(&terminal, PollFlags::IN)];
-            // A terminal gives whole lines: when there is anything to read, the read does not wait.
+            // A terminal delivers whole lines: when there is input, the read does not wait.
             if !poll(&mut wanted, Some(&now)).is_ok_and(|ready| ready > 0) {
                 tokio::time::sleep(LOOK_EVERY).await;
                 continue;

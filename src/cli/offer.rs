@@ -69,7 +69,7 @@ pub(super) struct AddArgs {
     until: Option<String>,
 }
 
-/// Which offer.
+/// The offer a command is about.
 #[derive(Debug, Args)]
 pub(super) struct NameArgs {
     /// Name
@@ -79,7 +79,7 @@ pub(super) struct NameArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let (out, client) = (&context.out, context.client());
     let offers = match command {
@@ -94,7 +94,8 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         Command::Add(args) => {
             let wanted = request(*args, context)?;
             let check = CheckRequest::of(&wanted.request);
-            // Now, while a technician looks, and not when somebody at a target takes it.
+            // Checked now, while a technician is present, and not when a person at a target takes
+            // the offer.
             image_check::checked(&client, &check, out).await?;
             vec![client.post("/v1/offers", &wanted).await?]
         }

@@ -1,11 +1,13 @@
-//! Everything a technician sees goes through one [`Output`].
+//! All output of a command goes through one [`Output`].
 //!
-//! Owns: stdout, stderr, the bars, and what `--json`, `-q` and a closed pipe mean. Results go to stdout, notes and
-//! progress to stderr; under `--json` progress and errors join the results as one JSON object a line, so that an
-//! unattended run shows the same facts as an attended one. Never decides what a command does.
+//! Owns: stdout, stderr, the bars, and the meaning of `--json`, `-q` and a closed pipe. Results go
+//! to stdout, notes and progress to stderr; under `--json` progress and errors join the results as
+//! one JSON object a line, so that an unattended run shows the same facts as an attended one. Never
+//! decides what a command does.
 //!
-//! A closed stdout (`| head`) is not an error: what follows is dropped in silence and a command with effects runs to
-//! its end. Commands that only watch ask [`Output::is_closed`] and stop.
+//! A closed stdout (`| head`) is not an error: further output is dropped without a message, and a
+//! command with effects runs to its end. Commands that only watch ask [`Output::is_closed`] and
+//! stop.
 
 use super::progress::Progress;
 use crate::console::api::{ApiError, ErrorCode};
@@ -15,20 +17,20 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How results and progress are to be shown.
+/// Options for the form of the output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OutputOptions {
     /// JSON on stdout instead of text.
     pub json: bool,
     /// Results and errors only.
     pub quiet: bool,
-    /// 0: as usual, 1: more, 2: everything.
+    /// 0: default, 1: more, 2: everything.
     pub verbose: u8,
-    /// Never colour, whatever the terminal.
+    /// Never colour, on any terminal.
     pub no_color: bool,
 }
 
-/// Where a technician looks. Cheap to clone; every clone writes to the same place in turn.
+/// The output of a command. Cheap to clone; all clones write to the same place.
 #[derive(Clone)]
 pub struct Output {
     inner: Arc<Inner>,
@@ -36,9 +38,9 @@ pub struct Output {
 
 struct Inner {
     options: OutputOptions,
-    /// stderr is a terminal that can redraw lines.
+    /// True when stderr is a terminal that can redraw lines.
     terminal: bool,
-    /// stdin is a terminal: questions can be answered.
+    /// True when stdin is a terminal, so that questions can be answered.
     interactive: bool,
     color: bool,
     out: Mutex<Box<dyn Write + Send>>,
@@ -47,7 +49,7 @@ struct Inner {
     bars: MultiProgress,
 }
 
-/// An error as `--json` shows it: `type` first, then the fields of [`ApiError`].
+/// An error in the form of `--json`: `type` first, then the fields of [`ApiError`].
 #[derive(Serialize)]
 struct ErrorLine<'a> {
     r#type: &'static str,
@@ -92,7 +94,8 @@ impl Output {
         }
     }
 
-    /// An output that writes elsewhere, without terminal or colour: for tests and for the demo's inner commands.
+    /// An output with other writers, without terminal or colour: for tests and for the demo's inner
+    /// commands.
     pub fn to_writers(
         options: OutputOptions,
         out: impl Write + Send + 'static,
@@ -112,32 +115,32 @@ impl Output {
         }
     }
 
-    /// `--json` was given.
+    /// True with `--json`.
     pub fn json(&self) -> bool {
         self.inner.options.json
     }
 
-    /// `-q` was given.
+    /// True with `-q`.
     pub fn quiet(&self) -> bool {
         self.inner.options.quiet
     }
 
-    /// How often `-v` was given.
+    /// Number of `-v` options.
     pub fn verbose(&self) -> u8 {
         self.inner.options.verbose
     }
 
-    /// Bars can be drawn: stderr is a terminal and neither `--json` nor `-q` was given.
+    /// True when bars can be drawn: stderr is a terminal and neither `--json` nor `-q` was given.
     pub fn draws_bars(&self) -> bool {
         self.inner.terminal && !self.json() && !self.quiet()
     }
 
-    /// Colour is wanted on stderr.
+    /// True when stderr is coloured.
     pub fn color(&self) -> bool {
         self.inner.color
     }
 
-    /// The reader of stdout has gone away.
+    /// True when the reader of stdout has closed it.
     pub fn is_closed(&self) -> bool {
         self.inner.closed.load(Ordering::Relaxed)
     }
@@ -147,14 +150,14 @@ impl Output {
         &self.inner.bars
     }
 
-    /// Somebody is at a terminal who sees notes and can answer a question.
+    /// True when a person at a terminal sees notes and can answer a question.
     pub fn can_ask(&self) -> bool {
         self.inner.interactive && !self.json() && !self.quiet()
     }
 
     /// Takes the bars off the terminal, so that a line can be typed on it.
     pub(super) fn hide_bars(&self) {
-        // They are drawn again later; a terminal that cannot be cleared has one more line.
+        // They are drawn again later. If the terminal cannot be cleared, it has one more line.
         let _ = self.inner.bars.clear();
         self.inner
             .bars
@@ -168,11 +171,12 @@ impl Output {
         }
     }
 
-    /// One JSON document on a line of stdout, with or without `--json`.
+    /// Writes one JSON document on a line of stdout, with or without `--json`.
     pub fn result_json(&self, document: &impl Serialize) {
         match serde_json::to_string(document) {
             Ok(text) => self.stdout(&text),
-            // Our own types serialize; a map with a non-text key would be our mistake, and is said rather than hidden.
+            // Our own types serialize. A map with a non-text key would be our mistake, and is shown
+            // rather than hidden.
             Err(error) => self.error(&ApiError::new(
                 ErrorCode::Unexpected,
                 format!("printing a result: {error}"),
@@ -180,35 +184,35 @@ impl Output {
         }
     }
 
-    /// A result on stdout. A closed pipe ends quietly.
+    /// Writes a result to stdout. A closed pipe is no error.
     pub fn line(&self, text: impl AsRef<str>) {
         self.stdout(text.as_ref());
     }
 
-    /// A remark on stderr; silent with `-q`.
+    /// Writes a note to stderr, unless `-q` was given.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet() {
             self.stderr(text.as_ref());
         }
     }
 
-    /// A remark on stderr that only `-v` shows.
+    /// Writes a note to stderr, only with `-v`.
     pub fn detail(&self, text: impl AsRef<str>) {
         if self.verbose() > 0 {
             self.note(text);
         }
     }
 
-    /// A warning on stderr, with `-q` as well: what it says may cost a disk.
+    /// Writes a warning to stderr, even with `-q`: its subject may cost a disk.
     pub fn warn(&self, text: impl AsRef<str>) {
         let head = self.paint("warning:", "33;1");
         self.stderr(&format!("{head} {}", text.as_ref()));
     }
 
-    /// What went wrong and what to try: text on stderr, or the last JSON line on stdout.
+    /// Shows an error with its hint: text on stderr, or the last JSON line on stdout.
     pub fn error(&self, error: &ApiError) {
         if self.json() {
-            // Fields are an enum and strings: this cannot fail to serialize.
+            // The fields are an enum and strings, which always serialize.
             if let Ok(text) = serde_json::to_string(&ErrorLine {
                 r#type: "error",
                 error,
@@ -227,16 +231,18 @@ impl Output {
         }
     }
 
-    /// Progress over bytes: a bar on a terminal, a line every few seconds when piped, JSON lines under `--json`,
-    /// nothing with `-q`. `total` is `None` when it is not known yet.
+    /// Starts a progress display over bytes: a bar on a terminal, a line every few seconds when
+    /// piped, JSON lines under `--json`, nothing with `-q`. `total` is `None` while it is unknown.
     pub fn progress(&self, label: &str, total: Option<u64>) -> Progress {
         Progress::new(self.clone(), label, total)
     }
 
-    /// Asks before something destructive. `yes` is the command's `--yes`; otherwise the technician has to type `answer`.
+    /// Has something destructive confirmed. `yes` is the command's `--yes`; otherwise the
+    /// technician has to type `answer`.
     ///
     /// # Errors
-    /// `Usage` when nobody can be asked (no terminal, or `--json`), or the answer was another.
+    /// `Usage` when no question is possible (no terminal, or `--json`), or the typed answer
+    /// differs.
     pub fn confirm(&self, question: &str, answer: &str, yes: bool) -> Result<(), ApiError> {
         if yes {
             return Ok(());
@@ -261,7 +267,7 @@ impl Output {
         }
     }
 
-    /// The text in an ANSI colour where colour is wanted.
+    /// The text in an ANSI colour, if stderr is coloured.
     pub fn paint(&self, text: &str, code: &str) -> String {
         if self.inner.color {
             format!("\x1b[{code}m{text}\x1b[0m")
@@ -270,7 +276,7 @@ impl Output {
         }
     }
 
-    /// Text for stderr, whole lines, without tearing a bar; what `-q` says is the caller's affair.
+    /// Writes whole lines to stderr without tearing a bar; the caller handles `-q`.
     pub(super) fn stderr(&self, text: &str) {
         self.inner.bars.suspend(|| {
             let mut err = self
@@ -278,7 +284,7 @@ impl Output {
                 .err
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            // Nobody is left to be told when stderr is gone.
+            // If stderr fails, nothing is left to report it to.
             let _ = writeln!(err, "{text}").and_then(|()| err.flush());
         });
     }

@@ -1,8 +1,9 @@
-//! Where the console's data is, and the configuration files that may say so.
+//! The console's data directory, and the configuration files that may set it.
 //!
-//! Precedence: flags, `DISKCAST_*` variables, the user's file, `/etc/diskcast/config.toml`, defaults. clap joins the
-//! first two; this module the rest. An unknown key is refused by name with the key that was probably meant: a setting
-//! that is silently ignored is found out when a room has been written to the wrong rate or place.
+//! Precedence: flags, `DISKCAST_*` variables, the user's file, `/etc/diskcast/config.toml`,
+//! defaults. clap joins the first two; this module the rest. An unknown key is refused, and the
+//! message names the key that was probably meant: otherwise a wrong setting is noticed only when a
+//! room has been written at the wrong rate or place.
 
 use super::exit::usage;
 use crate::console::api::ApiError;
@@ -11,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// The machine's configuration file.
 const SYSTEM_CONFIG: &str = "/etc/diskcast/config.toml";
-/// The console's data directory when run by root.
+/// Default data directory of a console that runs as root.
 const SYSTEM_DATA: &str = "/var/lib/diskcast";
-/// Every key a configuration file may hold; the same words as the long options.
+/// Every key of a configuration file; the same words as the long options.
 const KEYS: [&str; 3] = ["data-dir", "iface", "rate"];
 
 /// Settings of the configuration files.
@@ -21,16 +22,16 @@ const KEYS: [&str; 3] = ["data-dir", "iface", "rate"];
 pub struct Config {
     /// `data-dir`: the console's data directory.
     pub data_dir: Option<PathBuf>,
-    /// `iface`: interface `console run` multicasts by.
+    /// `iface`: interface for the multicast of `console run`.
     pub iface: Option<String>,
-    /// `rate`: cap of `deploy`, as `--rate` takes it.
+    /// `rate`: cap of `deploy`, in the form of `--rate`.
     pub rate: Option<String>,
 }
 
-/// What the surroundings say, as values so that tests can say something else.
+/// The user and the environment variables, as values that tests can set.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surroundings {
-    /// Runs as root.
+    /// True when the process runs as root.
     pub(super) root: bool,
     /// `HOME`.
     pub(super) home: Option<PathBuf>,
@@ -41,7 +42,8 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process. The XDG variables count only when absolute, as their specification says.
+    /// The values of this process. The XDG variables count only when absolute, as their
+    /// specification says.
     pub(super) fn of_process() -> Self {
         let path = |name: &str| {
             std::env::var_os(name)
@@ -77,10 +79,10 @@ impl Surroundings {
 }
 
 impl Config {
-    /// Reads the user's file over the machine's; a file that is not there says nothing.
+    /// Reads both files; the user's settings win. A missing file sets nothing.
     ///
     /// # Errors
-    /// `Usage`, naming the file and the key, for a file that cannot be read or understood.
+    /// `Usage`, naming the file and the key, for a file that cannot be read or parsed.
     pub(super) fn load(surroundings: &Surroundings) -> Result<Self, ApiError> {
         let mut config = Self::default();
         let files = surroundings
@@ -101,7 +103,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings of one file's text; `file` is for messages, and relative paths start at its folder.
+    /// Parses one file's text; `file` is for messages, and relative paths start at its folder.
     pub(super) fn parse(text: &str, file: &Path) -> Result<Self, ApiError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             usage(format!(
@@ -153,7 +155,7 @@ impl Config {
 /// The console's data directory, absolute.
 ///
 /// # Errors
-/// `Usage` when nothing says where it is.
+/// `Usage` when neither options nor environment determine it.
 pub(super) fn data_dir(
     flag: Option<&Path>,
     config: &Config,
@@ -169,15 +171,16 @@ pub(super) fn data_dir(
     absolute(&chosen)
 }
 
-/// The path from `/`, so that another process with another working directory means the same file.
+/// The absolute path, so that a process with another working directory means the same file.
 ///
 /// # Errors
-/// `Usage` for an empty path, or when the working directory is gone.
+/// `Usage` for an empty path, or when the working directory no longer exists.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
     std::path::absolute(path).map_err(|error| usage(format!("path `{}`: {error}", path.display())))
 }
 
-/// The candidate a typing mistake was probably meant to be: the nearest, when at most a third of it is wrong.
+/// The candidate that a mistyped word was probably meant to be: the nearest, if at most a third of
+/// it is wrong.
 pub(super) fn did_you_mean<'a>(typed: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let typed = typed.to_ascii_lowercase().replace('_', "-");
     let nearest = candidates
@@ -187,7 +190,7 @@ pub(super) fn did_you_mean<'a>(typed: &str, candidates: &[&'a str]) -> Option<&'
     (nearest.0 <= nearest.1.len().div_ceil(3)).then_some(nearest.1)
 }
 
-/// Levenshtein distance over characters.
+/// Levenshtein distance, in characters.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

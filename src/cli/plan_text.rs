@@ -1,7 +1,7 @@
-//! A plan in words: what a deployment would do, to which disks, before anything is touched.
+//! A plan as text: what a deployment would do, to which disks, before anything is touched.
 //!
-//! Values in, text out. Every disk is named by path, model, serial and size, with what is on it now: the technician's
-//! last chance to see that it is the wrong one.
+//! Values in, text out. Every disk is shown with path, model, serial, size and present contents:
+//! the technician's last chance to notice a wrong one.
 
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{Plan, PlannedTarget, StartRule};
@@ -19,7 +19,7 @@ pub(super) fn split(plan: &Plan) -> (Vec<&PlannedTarget>, Vec<&PlannedTarget>) {
         .partition(|target| target.refused.is_none())
 }
 
-/// The whole plan.
+/// The text of a whole plan.
 pub(super) fn plan_text(plan: &Plan) -> String {
     let (taken, refused) = split(plan);
     let mut lines = image_lines(plan);
@@ -51,7 +51,7 @@ pub(super) fn plan_text(plan: &Plan) -> String {
     lines.join("\n")
 }
 
-/// `pc-03 (/dev/sda, ..., 10.0 GB): disk is smaller than ...`.
+/// A refused target in one line: `pc-03 (/dev/sda, ..., 10.0 GB): disk is smaller than ...`.
 pub(super) fn refusal(target: &PlannedTarget) -> String {
     let disk = target
         .disk
@@ -204,7 +204,7 @@ fn option_lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// Machines nobody has seen yet that would be written to, when the request says so.
+/// The line for machines not yet seen that would be written too, if the request says so.
 pub(super) fn also_new(plan: &Plan) -> Option<String> {
     let request = &plan.request;
     let disk = request.disk.as_deref().unwrap_or("first");
@@ -229,7 +229,7 @@ pub(super) fn also_new(plan: &Plan) -> Option<String> {
     })
 }
 
-/// What makes each target itself: every step of every machine, because each is another.
+/// The personal steps of each target: all are listed, because they differ from machine to machine.
 pub(super) fn personal_lines(targets: &[&PlannedTarget]) -> Vec<String> {
     let mut lines = Vec::new();
     for target in targets {
@@ -285,7 +285,7 @@ fn age_of(target: &PlannedTarget, contents: String) -> String {
     }
 }
 
-/// What is on the disk now and will not be any more.
+/// The present contents of the disk that will be lost.
 fn lost(disk: &DiskFacts, onto: Option<u32>) -> String {
     let own = |line: &&String| match onto {
         None => true,

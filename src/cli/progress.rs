@@ -1,8 +1,10 @@
-//! Progress of one long local command (capture, check, restore): one stream of numbers, three ways to show it.
+//! Progress of one long local command (capture, check, restore): one stream of numbers in three
+//! forms.
 //!
-//! Owns: when a plain or a JSON line is due, and the bar. Worker threads share one [`Progress`]; counting is one
-//! atomic addition and a try-lock, so it may be called for every chunk. Dropping it without
-//! [`Progress::finish`] takes the bar away and says nothing: the error that follows does.
+//! Owns: the time of the next plain or JSON line, and the bar. Worker threads share one
+//! [`Progress`]; counting is one atomic addition and a try-lock, so it may be called for every
+//! chunk. Dropping it without [`Progress::finish`] removes the bar without a message: the error
+//! that follows has one.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,11 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A plain line this often when piped.
+/// Interval between two plain lines when piped.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-/// A JSON line this often.
+/// Interval between two JSON lines.
 const JSON_EVERY: Duration = Duration::from_millis(500);
-/// Unknown total.
+/// Value of an unknown total.
 const UNKNOWN: u64 = u64::MAX;
 
 /// A running count of bytes. Cheap to clone; clones count together.
@@ -34,7 +36,7 @@ pub struct Progress {
 struct Inner {
     output: Output,
     label: String,
-    /// `UNKNOWN` until it is set.
+    /// Total number of bytes; [`UNKNOWN`] until it is set.
     total: AtomicU64,
     done: AtomicU64,
     started: Instant,
@@ -87,7 +89,7 @@ impl Progress {
         }
     }
 
-    /// The total became known, or changed.
+    /// Sets the total, in bytes.
     pub fn set_total(&self, total: u64) {
         if self.inner.total.swap(total, Ordering::Relaxed) == total {
             return;
@@ -98,19 +100,20 @@ impl Progress {
         }
     }
 
-    /// So many bytes are done in all. Worker threads may come out of order: the count never falls.
+    /// Sets the number of bytes done. Worker threads may report out of order: the count never
+    /// falls.
     pub fn set(&self, done: u64) {
         self.inner.done.fetch_max(done, Ordering::Relaxed);
         self.show();
     }
 
-    /// So many more bytes are done.
+    /// Adds to the number of bytes done.
     pub fn inc(&self, more: u64) {
         self.inner.done.fetch_add(more, Ordering::Relaxed);
         self.show();
     }
 
-    /// What is being done right now, a few words.
+    /// Sets the description of the current work, a few words.
     pub fn message(&self, text: impl Into<String>) {
         let text = text.into();
         if let Some(bar) = &self.inner.bar {
@@ -135,8 +138,8 @@ impl Progress {
         self.inner.started.elapsed().as_secs_f64()
     }
 
-    /// The end: the bar goes, and `text` (when not empty) stays as a note. Under `--json` the last progress line is
-    /// shown, so that a reader always sees where it ended.
+    /// Ends the display: the bar is removed and `text`, unless empty, stays as a note. Under
+    /// `--json` the last progress line is written, so that a reader always gets the final count.
     pub fn finish(&self, text: impl AsRef<str>) {
         let mut shown = self
             .inner
@@ -165,13 +168,15 @@ impl Progress {
         if self.inner.output.quiet() {
             return;
         }
-        // Whoever finds it taken leaves it to the other thread: counting never waits for a slow terminal.
+        // A thread that finds the lock taken leaves the output to the other one: counting never
+        // waits for a slow terminal.
         let Ok(mut shown) = self.inner.shown.try_lock() else {
             return;
         };
         let done = self.inner.done.load(Ordering::Relaxed);
         if let Some(bar) = &self.inner.bar {
-            // Under the lock, so that the bar never goes back: its speed would begin again.
+            // Set under the lock, so that the position never goes back, which would restart the
+            // bar's speed.
             bar.set_position(done);
             return;
         }
@@ -242,7 +247,7 @@ fn plain_line(label: &str, done: u64, total: Option<u64>, shown: &Shown) -> Stri
     line
 }
 
-/// ASCII on purpose: serial consoles have no box glyphs.
+/// ASCII only: serial consoles have no box glyphs.
 fn style(known: bool, color: bool) -> ProgressStyle {
     let bar = if color { "{bar:30.cyan}" } else { "{bar:30}" };
     let template = if known {

@@ -1,4 +1,4 @@
-//! `diskcast pxe`: network boot in a process of its own, and what it has seen.
+//! `diskcast pxe`: network boot in a process of its own, and the machines it has seen.
 
 use super::exit::{Ended, Exit, failed};
 use super::table::{Align, Columns, clean, count, or_dash};
@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two words with the console.
+/// Interval between two exchanges with the console.
 const SYNC: Duration = Duration::from_secs(1);
-/// Without the console for this long, its last word no longer counts.
+/// Number of failed exchanges after which the console's last answer no longer counts.
 const STALE_SYNCS: u32 = 10;
 
 /// `diskcast pxe ...`
@@ -111,7 +111,8 @@ pub(super) struct ServeArgs {
 }
 
 impl BootArgs {
-    /// Makes the boot folder when it is the usual one and is not there; a folder that was named has to be.
+    /// Makes the boot folder if it is the default one and does not exist. A folder given by option
+    /// has to exist.
     pub(super) fn prepare(&self, context: &Context) -> Result<(), ApiError> {
         match self.boot_files {
             Some(_) => Ok(()),
@@ -122,7 +123,7 @@ impl BootArgs {
         }
     }
 
-    /// As the services take them.
+    /// The options in the form the services take.
     pub(super) fn options(self) -> BootOptions {
         BootOptions {
             uefi: match (self.uefi, self.dhcp) {
@@ -140,7 +141,7 @@ impl BootArgs {
 }
 
 impl Command {
-    /// Runs until it is told to end.
+    /// True for the command that runs until a signal ends it.
     pub(super) fn is_service(&self) -> bool {
         matches!(self, Self::Serve(_))
     }
@@ -153,7 +154,7 @@ fn range(text: &str) -> Result<Range, BadRange> {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) fn run(command: Command, context: &Context) -> Ended {
     match command {
         Command::Serve(args) => {
@@ -258,7 +259,7 @@ pub(super) fn machine_table(machines: &[MachineView]) -> String {
     columns.text()
 }
 
-/// What went wrong, else more about the stage.
+/// The error of a machine, else more about its stage.
 pub(super) fn about(machine: &MachineView) -> String {
     match (&machine.error, &machine.detail) {
         (Some(error), _) => format!("failed: {}", clean(error)),

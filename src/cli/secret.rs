@@ -1,7 +1,7 @@
 //! Passwords from files.
 //!
-//! A password on the command line is in every process list and shell history, so there is no such option: a file
-//! holds it, one line. Never logged, never in an error message.
+//! A password on the command line is visible in every process list and shell history, so there is
+//! no such option: it is read from a file of one line. Never logged, never in an error message.
 
 use super::exit::usage;
 use crate::console::api::ApiError;
@@ -9,10 +9,10 @@ use std::io::Read;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Longest password file that is accepted.
+/// Longest password file that is accepted, in bytes.
 const MAX_BYTES: u64 = 4096;
 
-/// The password in a file, or on stdin for `-`; one line ending is taken off.
+/// Reads the password in a file, or on stdin for `-`, without its line end.
 ///
 /// # Errors
 /// `Usage` when it cannot be read, is empty, too long, or not UTF-8.

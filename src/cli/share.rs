@@ -1,4 +1,4 @@
-//! The account of a share that an image lies on, as options and templates give it.
+//! The account for a share with an image, from options and templates.
 
 use super::exit::usage;
 use super::{Context, ask, paths};
@@ -26,7 +26,8 @@ pub(super) struct ShareArgs {
     pub(super) share_password: Option<SecretRef>,
 }
 
-/// Reads a reference. Its error does not repeat the text, as clap's own would: it may be the password itself.
+/// clap's value parser of a reference. Its error does not repeat the text, as clap's own would: the
+/// text may be the password itself.
 #[derive(Clone)]
 struct Reference;
 
@@ -48,7 +49,7 @@ impl TypedValueParser for Reference {
 }
 
 impl ShareArgs {
-    /// What is asked of the console.
+    /// Builds the account for the console.
     ///
     /// # Errors
     /// `Usage` for a password without an account.
@@ -63,10 +64,10 @@ impl ShareArgs {
         )
     }
 
-    /// Refuses them beside an image that lies on no share.
+    /// Refuses these options for an image that lies on no share.
     ///
     /// # Errors
-    /// `Usage`.
+    /// `Usage` in that case.
     pub(super) fn check(&self, image: &str) -> Result<(), ApiError> {
         let said = self.share_user.is_some() || self.share_password.is_some();
         if said && !lies_on_share(image) {
@@ -75,10 +76,10 @@ impl ShareArgs {
         Ok(())
     }
 
-    /// The keys of a template they set.
+    /// The template keys that these options set.
     ///
     /// # Errors
-    /// When the working directory is gone.
+    /// `Usage` when the working directory no longer exists.
     pub(super) fn keys(&self) -> Result<[(&'static str, Option<String>); 2], ApiError> {
         let password = self.share_password.as_ref();
         let password = password.map(|password| anchored(password, Path::new("")));
@@ -90,10 +91,10 @@ impl ShareArgs {
     }
 }
 
-/// An account as a template says it, whose paths begin in `folder`.
+/// Builds the account that a template names; the template's paths begin in `folder`.
 ///
 /// # Errors
-/// When the working directory is gone.
+/// `Usage` when the working directory no longer exists.
 pub(super) fn account(
     user: Option<&str>,
     password: Option<&SecretRef>,
@@ -106,7 +107,7 @@ pub(super) fn account(
     Ok(said.then_some(ShareAccount { user, password }))
 }
 
-/// A reference that means the same to the console: it has another working directory.
+/// A reference that means the same to the console, whose working directory differs.
 fn anchored(reference: &SecretRef, folder: &Path) -> Result<SecretRef, ApiError> {
     let SecretRef::File(path) = reference else {
         return Ok(reference.clone());
@@ -118,10 +119,11 @@ fn anchored(reference: &SecretRef, folder: &Path) -> Result<SecretRef, ApiError>
     Ok(SecretRef::File(text.to_owned()))
 }
 
-/// Value of a password that only this command can know: from its environment, or from the person in front of it.
+/// The value of a password that only this command can get: from its environment, or from the person
+/// at the terminal.
 ///
 /// # Errors
-/// `Usage` for a variable that is not set, or when nobody is there to be asked.
+/// `Usage` for a variable that is not set, or when no question is possible.
 pub(super) fn given(
     share: Option<&ShareAccount>,
     context: &Context,
@@ -141,15 +143,16 @@ pub(super) fn given(
     Ok(given)
 }
 
-/// Whether an image, as the console is told of it, lies on a share.
+/// True when an image lies on a share; `image` is the path sent to the console.
 pub(super) fn lies_on_share(image: &str) -> bool {
     share::normal(Path::new(image)).is_some()
 }
 
-/// The path of an image as the console is told: absolute, or the address of a file on a share.
+/// The path of an image in the form sent to the console: absolute, or the address of a file on a
+/// share.
 ///
 /// # Errors
-/// `Usage` for an empty path, or when the working directory is gone.
+/// `Usage` for an empty path, or when the working directory no longer exists.
 pub(super) fn image_path(path: &Path) -> Result<PathBuf, ApiError> {
     if let Err(error) = share::of_path(path) {
         let hint = error.hint();

@@ -1,4 +1,5 @@
-//! Keys that sign images, as options name them: a file, or `ref:NAME` for a secret of the console.
+//! Keys that sign images, in the form options name them: a file, or `ref:NAME` for a secret of the
+//! console.
 
 use super::image::api_error;
 use super::{Context, block_on};
@@ -11,10 +12,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-/// Makes the context of a command that turns out to need the console.
+/// Makes the context of a command, once the command turns out to need the console.
 pub(super) type Asking<'a> = &'a dyn Fn() -> Result<Context, ApiError>;
 
-/// Place of a key that signs.
+/// Place of a private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyPlace {
     /// A secret of the console, by its name.
@@ -33,10 +34,10 @@ impl From<&str> for KeyPlace {
 }
 
 impl KeyPlace {
-    /// Makes a key there; answers its public key.
+    /// Makes a key in this place; returns its public key.
     ///
     /// # Errors
-    /// `Refused` when there is one; what the console or the file says.
+    /// `Refused` when there is one; an error of the console or the file.
     pub(super) fn make(&self, context: Asking<'_>) -> Result<VerifyingKey, ApiError> {
         match self {
             Self::File(path) => signing::make_key(path).map_err(api_error),
@@ -47,10 +48,10 @@ impl KeyPlace {
         }
     }
 
-    /// The public key of the key there.
+    /// The public key of the key in this place.
     ///
     /// # Errors
-    /// What the console or the file says.
+    /// An error of the console or the file.
     fn public(&self, context: Asking<'_>) -> Result<VerifyingKey, ApiError> {
         match self {
             Self::File(path) => Ok(signing::read_key(path).map_err(api_error)?.public()),
@@ -66,7 +67,7 @@ impl KeyPlace {
     /// Signs a root; a key of the console stays there. `signers` have signed already.
     ///
     /// # Errors
-    /// `Refused` when it is one of them; what the console or the file says.
+    /// `Refused` when this key is one of `signers`; an error of the console or the file.
     pub(super) fn sign(
         &self,
         root: &Root,
@@ -97,10 +98,11 @@ impl KeyPlace {
     }
 }
 
-/// A public key that an option names: its text, a file with it, or `ref:NAME` for that of a secret.
+/// Reads the public key that an option names: its text, a file with it, or `ref:NAME` for that of a
+/// secret.
 ///
 /// # Errors
-/// What the console or the file says.
+/// An error of the console or the file.
 pub(super) fn public_key(text: &str, context: Asking<'_>) -> Result<VerifyingKey, ApiError> {
     match KeyPlace::from(text) {
         place @ KeyPlace::Secret(_) => place.public(context),

@@ -1,8 +1,8 @@
-//! `deploy --simulate N`: what a room would do, before it is held.
+//! `deploy --simulate N`: estimates a deployment to a larger room; no PCs needed.
 //!
-//! Runs the real session, with the blocks of the real image, in virtual time ([`rehearsal`]). Owns the words and the
-//! translation of options into a room; no console, no target and no network is needed. What is not rehearsed is said:
-//! planning, proof and commit cost about two seconds more.
+//! Runs the real session, with the blocks of the real image, in virtual time ([`rehearsal`]). Owns
+//! the words and the translation of options into a room; needs no console, target or network. The
+//! output names the parts that are not rehearsed: planning, proof and commit add about two seconds.
 
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
@@ -21,7 +21,7 @@ use std::path::Path;
 
 /// Most targets of a rehearsal.
 const MOST_TARGETS: usize = 5000;
-/// A rehearsal gives up after a day of the room's time.
+/// Longest rehearsal, in microseconds of the room's time: one day.
 const LIMIT_US: u64 = 86_400_000_000;
 
 /// Options that only a rehearsal has.
@@ -54,34 +54,34 @@ pub(super) struct SimulateArgs {
     seed: u64,
 }
 
-/// What a rehearsal is about, besides its own options.
+/// The deployment to rehearse, besides the rehearsal's own options.
 pub(super) struct Deployment<'a> {
     pub(super) image: &'a Path,
     pub(super) password_file: Option<&'a Path>,
-    /// Bits a second, when the technician said so.
+    /// Rate in bits a second, if given.
     pub(super) rate: Option<u64>,
     pub(super) pace: multicast::Pace,
     pub(super) choice: &'a Choice,
 }
 
-/// What a rehearsal came to, as `--json` shows it.
+/// The result of a rehearsal, in the form of `--json`.
 #[derive(Debug, Serialize)]
 struct Rehearsal {
     r#type: &'static str,
     schema_version: u32,
     targets: usize,
-    /// Bytes of the image as they are sent.
+    /// Bytes of the image as sent, compressed.
     image_bytes: u64,
-    /// What the session may take of the network, bytes a second.
+    /// Cap of the session's rate, in bytes a second.
     rate_bytes_per_s: u64,
-    /// Seconds in which the image goes through the network once.
+    /// Seconds that one transmission of the image takes at that rate.
     limit_seconds: f64,
     /// Seconds until the first, half, nine tenths and all of the targets have everything.
     first_seconds: f64,
     half_seconds: f64,
     nine_tenths_seconds: f64,
     all_seconds: f64,
-    /// Seconds until every target without a slow disk, that came in time, has everything.
+    /// Seconds until every target that is neither slow nor late has everything.
     punctual_seconds: f64,
     /// Packets sent for each packet of the image.
     transmissions: f64,
@@ -93,7 +93,7 @@ struct Rehearsal {
 }
 
 impl SimulateArgs {
-    /// How many targets to rehearse with, when this is a rehearsal.
+    /// Number of targets; `None` when this is no rehearsal.
     pub(super) fn targets(&self) -> Option<usize> {
         self.simulate
     }
@@ -102,7 +102,7 @@ impl SimulateArgs {
 /// Runs the rehearsal.
 ///
 /// # Errors
-/// When the image cannot be read, or the session misbehaves in it, which is a fault of this program.
+/// The image cannot be read, or the simulated session fails, which is a fault of this program.
 pub(super) fn run(args: &SimulateArgs, deployment: &Deployment<'_>, context: &Context) -> Ended {
     let out = &context.out;
     let count = args.simulate.unwrap_or(0);
@@ -162,7 +162,7 @@ fn room(
             .map(|(_, entry)| u64::from(entry.mask.used_bytes()))
             .sum::<u64>(),
     );
-    // Disks write what was decompressed; the session counts what is sent.
+    // Disks write decompressed bytes; the session counts sent ones.
     let in_sent = |rate: u64| {
         let scaled = u128::from(rate) * u128::from(sent.max(1)) / u128::from(plain.max(1));
         u64::try_from(scaled).unwrap_or(u64::MAX).max(1)
@@ -199,7 +199,7 @@ fn room(
     Ok((room, sent))
 }
 
-/// The first ones are slow, the last ones late.
+/// True for the first targets: they are slow, the last ones are late.
 fn is_slow(args: &SimulateArgs, index: usize) -> bool {
     index < args.slow
 }
@@ -213,7 +213,7 @@ fn summarise(args: &SimulateArgs, room: &Room, report: &Report, image_bytes: u64
     let count = report.targets.len();
     let mut done: Vec<u64> = report.targets.iter().map(|target| target.done_us).collect();
     done.sort_unstable();
-    // The target that completes this share of the room.
+    // The time of the target that completes this share of the room.
     let at = |tenths: usize| {
         let index = (count * tenths).div_ceil(10).max(1) - 1;
         seconds(done.get(index).copied().unwrap_or(0))

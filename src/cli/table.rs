@@ -1,21 +1,21 @@
-//! Tables and text that others wrote.
+//! Tables, and text from other machines.
 //!
-//! Owns: the plain column layout of every list (no rules, no box glyphs: it is read on serial consoles and by `awk`),
-//! and [`clean`]. Names, models, labels and reasons come from machines in the room, so no control character of theirs
-//! reaches a technician's terminal.
+//! Owns: the plain column layout of every list (no rules, no box glyphs: it is read on serial
+//! consoles and by `awk`), and [`clean`]. Names, models, labels and reasons come from machines in
+//! the room, so none of their control characters may reach a technician's terminal.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-/// A table being filled: cells are cleaned as they come in.
+/// A table under construction: every cell is cleaned.
 pub(super) struct Columns {
     table: Table,
 }
 
-/// How a column is set.
+/// Alignment of a column.
 #[derive(Clone, Copy)]
 pub(super) enum Align {
     Left,
-    /// Numbers.
+    /// To the right, for numbers.
     Right,
 }
 
@@ -37,7 +37,7 @@ impl Columns {
         Self { table }
     }
 
-    /// Adds a row; a line break in a cell stays one, every other control character goes.
+    /// Adds a row. A line break in a cell is kept, every other control character is replaced.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.table.add_row(
             cells
@@ -56,12 +56,13 @@ impl Columns {
     }
 }
 
-/// The text with every control character (escape sequences begin with one) and every bidirectional override as `?`.
+/// The text with every control character (escape sequences begin with one) and every bidirectional
+/// override replaced by `?`.
 pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') { '?' } else { c }).collect()
 }
 
-/// The text, or a dash for nothing.
+/// The text, or a dash if there is none.
 pub(super) fn or_dash(text: Option<&str>) -> String {
     text.map(str::trim)
         .filter(|text| !text.is_empty())
@@ -69,7 +70,7 @@ pub(super) fn or_dash(text: Option<&str>) -> String {
         .to_owned()
 }
 
-/// `1 target`, `3 targets`.
+/// A number with its noun: `1 target`, `3 targets`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 {
         format!("1 {noun}")

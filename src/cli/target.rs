@@ -50,7 +50,7 @@ pub(super) enum Command {
     Wake(TargetsArgs),
 }
 
-/// Which target.
+/// The target a command is about.
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
     /// Name or id
@@ -65,7 +65,7 @@ pub(super) struct ListArgs {
     selector: Option<Selector>,
 }
 
-/// Which targets.
+/// The targets a command is about.
 #[derive(Debug, Args)]
 pub(super) struct TargetsArgs {
     /// Which ones, by name or selector
@@ -98,7 +98,7 @@ pub(super) struct RenameArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let out = &context.out;
     let client = context.client();
@@ -129,7 +129,8 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
                     }
                 }
             }
-            // Machines that asked for a boot and never joined are no targets yet; somebody waits for them all the same.
+            // Machines that booted from the network and never joined are not targets yet, but a
+            // technician may wait for them.
             if !out.json() && args.selector.is_none() && !list.machines.is_empty() {
                 let table = machine_table(&list.machines);
                 out.line(format!("\nbooting, not joined:\n{table}"));
@@ -148,7 +149,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         Command::Approve(args) => {
             let known = list(&client).await?.targets;
             let chosen = select(&known, &args.selectors)?;
-            // `approve all` means those that wait; the others have nothing to be let into.
+            // `approve all` selects waiting targets only; the others need no approval.
             let waiting: Vec<&TargetView> = chosen
                 .into_iter()
                 .filter(|target| target.state == TargetState::WaitingApproval)
@@ -200,7 +201,7 @@ async fn list(client: &Client) -> Result<TargetList, ApiError> {
     client.get("/v1/targets").await
 }
 
-/// Does one thing to each; what was done before a failure is shown before the failure is.
+/// Does one action for each target; successes before a failure are shown first.
 async fn each(client: &Client, out: &Output, targets: &[&TargetView], verb: &str) -> Ended {
     let mut changed = Vec::new();
     for target in targets {
@@ -232,7 +233,7 @@ fn show_changed(out: &Output, targets: Vec<TargetView>) {
     }
 }
 
-/// The target with this id, or else this name.
+/// The target with this id, else with this name.
 fn find<'a>(targets: &'a [TargetView], wanted: &str) -> Result<&'a TargetView, ApiError> {
     let by_id = targets.iter().find(|target| target.id == wanted);
     if let Some(found) = by_id.or_else(|| targets.iter().find(|target| target.name == wanted)) {
@@ -249,10 +250,10 @@ fn find<'a>(targets: &'a [TargetView], wanted: &str) -> Result<&'a TargetView, A
     })
 }
 
-/// Those that any of the selectors means, in the list's order.
+/// The targets that any of the selectors matches, in the list's order.
 ///
 /// # Errors
-/// `NothingMatched` when that is nobody: an empty selection is never all.
+/// `NothingMatched` when there is none: an empty selection is never all.
 fn select<'a>(
     targets: &'a [TargetView],
     selectors: &[Selector],
@@ -271,7 +272,7 @@ fn select<'a>(
     Ok(chosen)
 }
 
-/// clap's parser of a selector.
+/// clap's value parser of a selector.
 fn selector(text: &str) -> Result<Selector, SelectorError> {
     text.parse()
 }
@@ -315,7 +316,7 @@ fn target_table(targets: &[TargetView]) -> String {
     columns.text()
 }
 
-/// The state; of one that is away and boots, how far it is.
+/// The state of a target; for a disconnected one that boots, its stage.
 fn state_text(target: &TargetView) -> String {
     let booting = |machine: &&MachineView| !matches!(machine.stage, Stage::Joined | Stage::Local);
     match target.boot.as_ref().filter(booting) {
@@ -327,7 +328,7 @@ fn state_text(target: &TargetView) -> String {
     }
 }
 
-/// Everything about one target, a line a fact.
+/// All facts about one target, one on each line.
 fn target_text(target: &TargetView) -> String {
     let facts = &target.facts;
     let mut lines: Vec<(&str, String)> = vec![
@@ -488,7 +489,7 @@ mod tests {
         );
         let chosen =
             |text: &str| select(&known, &[selector(text).unwrap()]).map(|chosen| chosen.len());
-        // lab-02 is switched off: a pattern passes it by, its name does not.
+        // lab-02 is switched off: a pattern skips it, its name does not.
         assert_eq!(
             (
                 chosen("all").unwrap(),

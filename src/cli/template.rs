@@ -1,4 +1,4 @@
-//! `diskcast template`: saved deployments, and what makes each machine itself.
+//! `diskcast template`: saved deployments, including the personal steps of each machine.
 
 use super::exit::{Ended, Exit, usage};
 use super::table::{Align, Columns, clean, count};
@@ -50,7 +50,7 @@ pub(super) struct NewArgs {
     replace: bool,
 }
 
-/// Which template.
+/// The template a command is about.
 #[derive(Debug, Args)]
 pub(super) struct NameArgs {
     /// Name, or path of the file
@@ -77,7 +77,7 @@ pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A template in `--json`.
+/// A template in the form of `--json`.
 #[derive(Serialize)]
 struct Shown<'a> {
     name: &'a str,
@@ -91,7 +91,7 @@ struct Shown<'a> {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let out = &context.out;
     match command {
@@ -126,8 +126,8 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
     Ok(Exit::OK)
 }
 
-/// Refuses a template that names files or secrets which are not there. Without a console its secrets are not known, and
-/// that is said.
+/// Refuses a template that names missing files or secrets. Without a console its secrets are
+/// unknown, and a note says so.
 async fn check_named(found: &Found, context: &Context) -> Result<(), ApiError> {
     let template = &found.template;
     let mut stored = None;
@@ -206,7 +206,7 @@ fn shown(found: &Found, name: &str, context: &Context) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The summary page.
+/// The text of the summary page.
 pub(super) fn summary_text(found: &Found) -> String {
     let lines = summary(&found.template);
     let width = lines
@@ -279,7 +279,7 @@ fn list(context: &Context) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// One line: names, addresses, what else there is.
+/// One line for names, addresses and further steps.
 fn becomes(template: &Template) -> String {
     let mut parts = Vec::new();
     match (&template.identity.hostname, &template.identity.list) {

@@ -1,7 +1,7 @@
-//! Template files: where they lie, how one is found, and every mistake in one.
+//! Template files: their folder, finding one, and reporting every mistake in one.
 //!
-//! Templates are read here and sent as text: the console needs no file of the technician's. Paths in a template begin at the folder
-//! it lies in.
+//! Templates are read here and sent as text: the console needs no file of the technician's.
+//! Relative paths in a template start at its own folder.
 
 use super::deploy_options::{limit, start_rule};
 use super::exit::{failed, usage};
@@ -16,25 +16,25 @@ use template::mistake::Mistake;
 use template::schema::{Checks, Template, parse_with, to_toml};
 use template::values::SecretRef;
 
-/// Largest template that is read; real ones have a few kilobytes.
+/// Largest template that is read, in bytes; real ones have a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
-/// The file in the data directory that says where templates lie, when that is not the usual place.
+/// File in the data directory with the path of the template folder, if that is not the default.
 const FOLDER_FILE: &str = "templates.path";
 
-/// A template as it was found.
+/// A template that was found and parsed.
 pub(super) struct Found {
-    /// What it says.
+    /// Its content.
     pub(super) template: Template,
     /// Its name in lists.
     pub(super) name: String,
-    /// Where its paths begin.
+    /// The folder at which its relative paths start.
     pub(super) folder: PathBuf,
 }
 
-/// Where templates lie.
+/// The folder of the templates.
 ///
 /// # Errors
-/// When the file that says so cannot be read.
+/// The file that sets the folder cannot be read.
 pub(super) fn folder(context: &Context) -> Result<PathBuf, ApiError> {
     let file = context.data_dir.join(FOLDER_FILE);
     match std::fs::read_to_string(&file) {
@@ -46,10 +46,10 @@ pub(super) fn folder(context: &Context) -> Result<PathBuf, ApiError> {
     }
 }
 
-/// Templates lie in `folder` from now on.
+/// Sets the folder of the templates.
 ///
 /// # Errors
-/// `Usage` for a folder that is none; when it cannot be noted.
+/// `Usage` for a path that is no folder; a failure when the setting cannot be written.
 pub(super) fn set_folder(context: &Context, folder: &Path) -> Result<PathBuf, ApiError> {
     let folder = paths::absolute(folder)?;
     if !folder.is_dir() {
@@ -69,7 +69,7 @@ pub(super) fn set_folder(context: &Context, folder: &Path) -> Result<PathBuf, Ap
 /// The file that a name or a path means.
 ///
 /// # Errors
-/// As [`folder`].
+/// The errors of [`folder`].
 pub(super) fn path_of(context: &Context, name: &str) -> Result<PathBuf, ApiError> {
     if name.contains('/') || name.ends_with(".toml") {
         return paths::absolute(Path::new(name));
@@ -77,10 +77,10 @@ pub(super) fn path_of(context: &Context, name: &str) -> Result<PathBuf, ApiError
     Ok(folder(context)?.join(format!("{name}.toml")))
 }
 
-/// Names of the templates in the folder, in order.
+/// Names of the templates in the folder, sorted. A folder that does not exist yet has none.
 ///
 /// # Errors
-/// When the folder cannot be read; one that is not there yet has none.
+/// The folder cannot be read.
 pub(super) fn names(context: &Context) -> Result<Vec<String>, ApiError> {
     let folder = folder(context)?;
     let entries = match std::fs::read_dir(&folder) {
@@ -100,7 +100,7 @@ pub(super) fn names(context: &Context) -> Result<Vec<String>, ApiError> {
     Ok(names)
 }
 
-/// Reads a template, with keys set on the command line.
+/// Reads a template and sets the keys from the command line.
 ///
 /// # Errors
 /// `Usage` with every mistake, one a line.
@@ -132,7 +132,7 @@ pub(super) fn load(
     })
 }
 
-/// The template that options alone come to.
+/// Makes a template from options alone.
 ///
 /// # Errors
 /// `Usage` with every mistake.
@@ -152,7 +152,7 @@ pub(super) fn of_options(name: Option<&str>, set: &[(String, String)]) -> Result
     })
 }
 
-/// The words that only the options of `deploy` know.
+/// Checks of values whose format only the options of `deploy` define.
 pub(super) fn checks() -> Checks<'static> {
     Checks {
         rate: &|text| units::parse_rate(text).map(drop),
@@ -161,7 +161,7 @@ pub(super) fn checks() -> Checks<'static> {
     }
 }
 
-/// Every mistake of a file.
+/// The error with every mistake of a file.
 pub(super) fn refused(path: &Path, mistakes: &[Mistake]) -> ApiError {
     let lines: Vec<String> = mistakes
         .iter()
@@ -178,10 +178,10 @@ pub(super) fn refused(path: &Path, mistakes: &[Mistake]) -> ApiError {
     ))
 }
 
-/// Writes a template under a name; a file that is there already stays unless `replace`.
+/// Writes a template under a name. An existing file is kept unless `replace` is set.
 ///
 /// # Errors
-/// `Usage` when it is there; when it cannot be written.
+/// `Usage` when the file exists; a failure when it cannot be written.
 pub(super) fn save(
     context: &Context,
     name: &str,
@@ -220,7 +220,7 @@ fn tempfile_in(folder: &Path, path: &Path) -> std::io::Result<(PathBuf, std::fs:
 }
 
 impl Found {
-    /// As it goes to the console.
+    /// The template in the form sent to the console.
     pub(super) fn to_use(&self) -> TemplateUse {
         TemplateUse {
             name: self.name.clone(),
@@ -229,10 +229,11 @@ impl Found {
         }
     }
 
-    /// Secrets that only this command can know: from its environment, and from the person in front of it.
+    /// Secrets that only this command can get: from its environment, and from the person at the
+    /// terminal.
     ///
     /// # Errors
-    /// `Usage` for a variable that is not set, or when nobody is there to be asked.
+    /// `Usage` for a variable that is not set, or when no question is possible.
     pub(super) fn secrets(&self, context: &Context) -> Result<GivenSecrets, ApiError> {
         let mut given = GivenSecrets::default();
         for wanted in self.template.secrets() {

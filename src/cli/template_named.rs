@@ -1,14 +1,15 @@
-//! Files and secrets a template names: whether they are where it says.
+//! Checks that the files and secrets which a template names exist.
 //!
-//! What a deployment would refuse once machines wait for it, said by `template check`. Files are looked at on this machine,
-//! where the console looks for them too.
+//! `template check` reports here what a deployment would refuse once machines wait for it. Files
+//! are looked up on this machine, where the console looks for them too.
 
 use super::secret::read_password;
 use super::template_file::Found;
 use std::path::Path;
 use template::values::SecretRef;
 
-/// Everything that is missing, one a line; `stored` are the names of the console's secrets, where one answered.
+/// Everything that is missing, one a line. `stored` are the names of the console's secrets, if a
+/// console answered.
 pub(super) fn missing(found: &Found, stored: Option<&[String]>) -> Vec<String> {
     let template = &found.template;
     let at = |path: &str| found.folder.join(path);
@@ -49,7 +50,7 @@ pub(super) fn missing(found: &Found, stored: Option<&[String]>) -> Vec<String> {
     missing
 }
 
-/// Kinds of what a path may lead to.
+/// The kinds of things a path may lead to.
 #[derive(Clone, Copy)]
 enum Kind {
     File,
@@ -127,7 +128,7 @@ mod tests {
         }
         let left = missing(&found(template()), Some(&["lab".to_owned()]));
         assert_eq!(left.len(), 1, "{left:?}");
-        // Without a console nothing is known of its secrets.
+        // Without a console its secrets are unknown.
         assert_eq!(missing(&found(template()), None).len(), 1);
     }
 }

@@ -1,7 +1,7 @@
-//! `template new` at a terminal: every choice asked for, in the order of the summary page.
+//! `template new` at a terminal: a question for every choice, in the order of the summary page.
 //!
-//! Nothing is decided here: each answer is given to the template's own reader, which says what is wrong with it, and the
-//! question comes again.
+//! Decides nothing: each answer goes to the template's own parser, which reports mistakes, and the
+//! question is asked again.
 
 use super::ask;
 use super::output::Output;
@@ -9,11 +9,11 @@ use super::template_file::checks;
 use crate::console::api::ApiError;
 use template::schema::{NetworkMode, Template, parse_with, to_toml};
 
-/// A question and the key its answer sets. An empty answer leaves the key as it is.
+/// A question and the key that its answer sets. An empty answer leaves the key unchanged.
 struct Question {
     key: &'static str,
     text: &'static str,
-    /// Shown in brackets: what an empty answer comes to.
+    /// The value of an empty answer, shown in brackets.
     usual: &'static str,
 }
 
@@ -72,7 +72,7 @@ const SUFFIX: &[Question] = &[question(
     "DNS suffix, for example lab.example",
     "none",
 )];
-/// For networks that are not kept.
+/// The question for networks that are not kept.
 const SEARCH: &[Question] = &[question(
     "network.search",
     "DNS suffixes to search, for example [\"lab.example\", \"example\"]",
@@ -117,10 +117,10 @@ const LAST: &[Question] = &[question(
     "shutdown",
 )];
 
-/// Asks for everything.
+/// Asks all questions.
 ///
 /// # Errors
-/// `Usage` when nobody is at a terminal, or the input ends.
+/// `Usage` when there is no terminal, or the input ends.
 pub(super) fn ask_all(out: &Output) -> Result<Template, ApiError> {
     let mut form = Form {
         out,
@@ -216,7 +216,7 @@ impl Form<'_> {
             .map(|(_, value)| value.clone())
     }
 
-    /// Takes answers that hold together, or says what is wrong with them.
+    /// Takes answers that are consistent with the template, or shows their mistakes.
     fn take(&mut self, answers: &[(String, String)]) -> bool {
         match parse_with(&to_toml(&self.template), answers, &checks()) {
             Ok(template) => {
@@ -249,7 +249,7 @@ impl Form<'_> {
             loop {
                 match self.put("", question)? {
                     None => break,
-                    // What follows makes it whole: a static network without a range is no network yet.
+                    // The next answers complete it: a static network without a range is invalid.
                     Some((key, value)) if key == "network.mode" && value == "static" => {
                         self.set.push((key, value));
                         break;
@@ -265,7 +265,7 @@ impl Form<'_> {
         Ok(())
     }
 
-    /// Answers that only make sense together, and with those that are there.
+    /// Asks questions whose answers make sense only together, and with the earlier ones.
     fn ask_together(
         &mut self,
         there: &[(String, String)],
@@ -282,7 +282,8 @@ impl Form<'_> {
         }
     }
 
-    /// A domain and what joining takes, until it holds together or no domain is named.
+    /// Asks for a domain and the details of joining, until they are consistent or no domain is
+    /// named.
     fn ask_domain(&mut self) -> Result<(), ApiError> {
         loop {
             let Some(domain) = self.put("", &DOMAIN)? else {
@@ -305,7 +306,7 @@ impl Form<'_> {
         }
     }
 
-    /// Entries of a list until an empty answer.
+    /// Asks for the entries of a list, until an empty answer.
     fn ask_list(
         &mut self,
         list: &str,

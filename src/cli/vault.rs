@@ -1,4 +1,4 @@
-//! `diskcast secret`: what templates refer to as `ref:NAME`.
+//! `diskcast secret`: the secrets that templates refer to as `ref:NAME`.
 
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean};
@@ -36,7 +36,7 @@ pub(super) struct SetArgs {
     file: Option<PathBuf>,
 }
 
-/// Which secret.
+/// The secret a command is about.
 #[derive(Debug, Args)]
 pub(super) struct NameArgs {
     /// Name
@@ -46,7 +46,7 @@ pub(super) struct NameArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// As the exit codes say.
+/// The failure, with the exit code that belongs to it.
 pub(super) async fn run(command: Command, context: &Context) -> Ended {
     let (out, client) = (&context.out, context.client());
     match command {
