@@ -1,6 +1,7 @@
-//! What the pre-OS knows of itself, for the screen: machine, cards, remarks.
+//! The pre-OS's own state for the screen: machine, cards, remarks.
 //!
-//! Owns the shared values. Written by the threads that bring the machine up, read by the screen; `agent::desk` has the agent's part.
+//! Owns the shared values. The threads that bring the machine up write them, the screen reads them;
+//! `agent::desk` has the agent's part.
 
 use crate::net::control::EndAction;
 use crate::net::tls::Pin;
@@ -9,10 +10,10 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Remarks kept; the first ones are the causes.
+/// Most remarks kept; the first ones are the causes of the later ones.
 const MAX_REMARKS: usize = 6;
 
-/// The machine, as its firmware names it.
+/// The machine, from its firmware's tables.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Machine {
     /// Vendor and product.
@@ -25,79 +26,79 @@ pub struct Machine {
     pub firmware: String,
 }
 
-/// Where a card stands.
+/// The state of a card.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CardState {
     /// No signal on the cable.
     NoLink {
-        /// Since this second.
+        /// Second of the pre-OS since when.
         since: u64,
     },
-    /// Asking for an address.
+    /// Waits for an address from DHCP.
     Asking {
-        /// Since this second.
+        /// Second of the pre-OS since when.
         since: u64,
-        /// Questions without an answer.
+        /// Number of questions without an answer.
         questions: u32,
     },
     /// Has an address.
     Ready {
-        /// Address.
+        /// IPv4 address.
         address: Ipv4Addr,
-        /// Length of the prefix.
+        /// Length of the network prefix, in bits.
         prefix: u8,
-        /// Way out.
+        /// Router.
         gateway: Option<Ipv4Addr>,
-        /// Who gave the address; nobody when it is on the command line.
+        /// DHCP server that gave the address; `None` when it is on the command line.
         server: Option<Ipv4Addr>,
     },
-    /// The kernel does not let it be used.
+    /// The kernel refuses to use it; the reason.
     Broken(String),
 }
 
 /// A card the pre-OS uses.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CardView {
-    /// Address.
+    /// MAC address.
     pub mac: Mac,
-    /// Where it stands.
+    /// Its state.
     pub state: CardState,
 }
 
-/// All of it.
+/// The whole state.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Situation {
-    /// Seconds since the pre-OS began.
+    /// Seconds since the pre-OS started.
     pub seconds: u64,
     /// The machine.
     pub machine: Machine,
-    /// The console that is obeyed.
+    /// Pin of the console whose orders the agent follows.
     pub pin: Option<Pin>,
-    /// Its address, when the command line has it.
+    /// Address of that console, if the command line has it.
     pub console: Option<SocketAddrV4>,
     /// Cards by name.
     pub cards: BTreeMap<String, CardView>,
-    /// The card that booted, while it is not there.
+    /// The card that booted, while it has not appeared.
     pub awaited: Option<Mac>,
-    /// Remarks: what makes no sense on the command line, what did not work.
+    /// Remarks: invalid words of the command line, failures of the start.
     pub remarks: Vec<String>,
-    /// The machine is being restarted or switched off.
+    /// Set when the machine is being restarted or switched off.
     pub ending: Option<EndAction>,
-    /// The pre-OS cannot go on.
+    /// Set when the pre-OS cannot go on: the reason.
     pub failure: Option<String>,
 }
 
-/// Handle; clones share it.
+/// Handle on the shared state; clones share it.
 #[derive(Clone, Default)]
 pub struct Board(Arc<Mutex<Situation>>);
 
 impl Board {
-    /// Changes it.
+    /// Changes the state.
     pub fn change(&self, change: impl FnOnce(&mut Situation)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Adds a remark, once.
+    /// Adds a remark, unless it is there already or the board is full.
     pub fn remark(&self, text: String) {
         self.change(|situation| {
             if situation.remarks.len() < MAX_REMARKS && !situation.remarks.contains(&text) {
@@ -106,7 +107,7 @@ impl Board {
         });
     }
 
-    /// As it is now.
+    /// A copy of the present state.
     pub fn now(&self) -> Situation {
         self.0
             .lock()

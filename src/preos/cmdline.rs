@@ -1,22 +1,22 @@
-//! The kernel command line: what the boot server wanted this machine to know (`docs/network-boot.md`).
+//! The kernel command line: settings from the boot server (`docs/network-boot.md`).
 //!
-//! Owns: the words and their meaning. Whoever owns DHCP or TFTP wrote them, so a word that makes no sense is said and left out, never believed in part.
-//! No call panics.
+//! Owns: the words and their meaning. The owner of DHCP or TFTP wrote them, so a word that makes no
+//! sense is reported and left out, never used in part. No call panics.
 
 use crate::net::tls::Pin;
 use facts::Mac;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Port of the control channel where `diskcast.console` names none.
+/// Default port of the control channel, if `diskcast.console` has none.
 const CONTROL_PORT: u16 = 5001;
-/// Port of the boot service where `diskcast.boot` names none.
+/// Default port of the boot service, if `diskcast.boot` has none.
 const BOOT_PORT: u16 = 5080;
-/// Longest line looked at: `COMMAND_LINE_SIZE` is 2048 on x86, 4096 on others.
+/// Longest line that is read, in bytes: `COMMAND_LINE_SIZE` is 2048 on x86, 4096 on others.
 const MAX_BYTES: usize = 4096;
-/// Things said about words that make no sense; the rest of a hostile line is not worth a screen.
+/// Most problems reported; a hostile line could fill the screen with more.
 const MAX_PROBLEMS: usize = 8;
 
-/// Where the address of the card that booted comes from.
+/// Source of the address of the card that booted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Ip {
     /// A DHCP server.
@@ -24,37 +24,38 @@ pub enum Ip {
     Dhcp,
     /// The command line.
     Static {
-        /// Address.
+        /// IPv4 address.
         address: Ipv4Addr,
-        /// Length of the network's prefix.
+        /// Length of the network prefix, in bits.
         prefix: u8,
-        /// Way out.
+        /// Router.
         gateway: Option<Ipv4Addr>,
     },
 }
 
-/// What the command line says.
+/// The settings of a command line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
-    /// The card that booted.
+    /// MAC address of the card that booted.
     pub card: Option<Mac>,
-    /// The console's control channel; found by beacon when absent.
+    /// Address of the console's control channel; when absent the console is found by its beacon.
     pub console: Option<SocketAddrV4>,
-    /// The only console that may give orders. Without it there is nobody to obey.
+    /// Pin of the only console that may give orders. Without it the agent follows none.
     pub pin: Option<Pin>,
-    /// Second lane.
+    /// Group and port of the second lane.
     pub second: SocketAddrV4,
-    /// Boot service, for stages.
+    /// Address of the boot service, for reports of stages.
     pub boot: Option<SocketAddrV4>,
-    /// Address of this machine.
+    /// Source of this machine's address.
     pub ip: Ip,
-    /// Filter of the log.
+    /// Filter of the log, such as `diskcast::net=trace`.
     pub log: String,
-    /// A shell is wanted.
+    /// True when a shell is wanted.
     pub shell: bool,
-    /// Seconds until a pre-OS that cannot go on restarts the machine (the kernel's own `panic=`); stays when absent or 0.
+    /// Seconds until a pre-OS that cannot go on restarts the machine (the kernel's own `panic=`).
+    /// Absent or 0: it never does.
     pub panic_seconds: Option<u32>,
-    /// Words that made no sense.
+    /// Reports of words that make no sense.
     pub problems: Vec<String>,
 }
 
@@ -76,7 +77,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads a command line. The last of two words with the same key wins, as in the kernel.
+    /// Parses a command line. Of two words with the same key the last one counts, as in the kernel.
     pub fn parse(line: &str) -> Self {
         let mut settings = Self::default();
         for word in words(line) {
@@ -126,7 +127,8 @@ impl Settings {
                 self.log = value.to_owned();
             }
             "diskcast.shell" => self.shell = true,
-            // The kernel understands more of its own word (negative: at once); those are its business.
+            // The kernel gives its own word more meanings (negative: at once), which do not matter
+            // here.
             "panic" => self.panic_seconds = value.parse().ok().filter(|seconds| *seconds > 0),
             unknown if unknown.starts_with("diskcast.") => return Err("nothing: no such word"),
             _ => {}
@@ -135,7 +137,7 @@ impl Settings {
     }
 }
 
-/// Words between blanks; blanks within double quotes are part of a word, as the kernel has it.
+/// Splits a line at blanks; blanks within double quotes are part of a word, as in the kernel.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = false;

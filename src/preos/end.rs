@@ -1,10 +1,10 @@
-//! The end of the pre-OS: back to the machine's own disk, or off.
+//! The end of the pre-OS: restart from the machine's own disk, or power off.
 //!
 //! ```text
 //! recorded by the console -> BootNext (UEFI, restart) -> unmount -> sync -> reboot(2) -> sysrq, when the kernel did not
 //! ```
 //!
-//! Only reached after a job ended `done` (`agent::OnEnd`).
+//! Runs only after a job ended `done` (`agent::OnEnd`).
 
 #![expect(clippy::disallowed_methods, reason = "a machine takes seconds to obey")]
 
@@ -16,12 +16,12 @@ use rustix::system::{RebootCommand, reboot};
 use std::path::Path;
 use std::time::Duration;
 
-/// Time for the screen to say so, and for the last words to leave the serial line.
+/// Time for the screen to show the end, and for the last lines to leave the serial port.
 const LAST_WORDS: Duration = Duration::from_millis(800);
-/// A kernel that has not restarted the machine by then will not.
+/// Time after which a kernel that has not restarted the machine never will.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Obeys an end action on the machine whose disk was committed.
+/// Carries out an end action on a machine whose disk was committed.
 pub fn obey(action: EndAction, disk: &Path, board: &Board, modules: &Modules) {
     if action == EndAction::None {
         return;
@@ -31,7 +31,7 @@ pub fn obey(action: EndAction, disk: &Path, board: &Board, modules: &Modules) {
         match efi::vars::boot_next(disk, modules) {
             Ok(Some(said)) => tracing::info!(disk = %disk.display(), "{said}"),
             Ok(None) => {}
-            // The boot server sends a finished machine to its own disk as well: slower, but it arrives.
+            // The boot server sends a finished machine to its own disk too: slower, but it works.
             Err(error) => {
                 tracing::warn!(disk = %disk.display(), %error, "the firmware was not told to start this disk next");
                 board.remark(format!(
@@ -52,7 +52,7 @@ pub fn obey(action: EndAction, disk: &Path, board: &Board, modules: &Modules) {
     });
 }
 
-/// Leaves everything on disk and acts. Returns only when the machine did not obey.
+/// Unmounts, syncs and restarts or powers off. Returns only when the machine did neither.
 pub fn power(action: EndAction) {
     let (command, last_resort) = match action {
         EndAction::None => return,

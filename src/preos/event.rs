@@ -1,6 +1,7 @@
-//! Stages of this machine, told to the boot service (`POST /event`).
+//! Reports stages of this machine to the boot service (`POST /event`).
 //!
-//! Best effort: nothing waits for it, nothing depends on it, and a boot service that does not answer costs a log line. Owns one thread and a bounded queue.
+//! Best effort: nothing waits for it, nothing depends on it, and a boot service that does not
+//! answer costs a log line. Owns one thread and a bounded queue.
 
 use facts::Mac;
 use serde::Serialize;
@@ -9,25 +10,25 @@ use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Stages that wait for a slow boot service.
+/// Most stages that wait for a slow boot service.
 const QUEUE: usize = 16;
-/// Longest wait for it.
+/// Longest wait for the boot service.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// One stage.
+/// One stage, as it is sent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
-    /// The card that got its address.
+    /// MAC address of the card that got an address.
     pub mac: String,
     /// SMBIOS UUID.
     pub uuid: Option<String>,
     /// `initramfs`, `agent`, `joined` or `unusable`.
     pub stage: &'static str,
-    /// In words.
+    /// Description in words.
     pub detail: String,
 }
 
-/// Tells stages.
+/// Sends stages to the boot service.
 #[derive(Clone)]
 pub struct Teller {
     events: Option<SyncSender<Event>>,
@@ -36,7 +37,7 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// To the boot service; to nobody when there is none.
+    /// Starts the thread for a boot service. Without one, stages are dropped.
     pub fn start(boot: Option<SocketAddrV4>, mac: Mac, uuid: Option<String>) -> Self {
         let events = boot.and_then(|boot| {
             let (events, queue) = sync_channel::<Event>(QUEUE);
@@ -55,7 +56,7 @@ impl Teller {
         Self { events, mac, uuid }
     }
 
-    /// Tells one stage.
+    /// Queues one stage.
     pub fn tell(&self, stage: &'static str, detail: impl Into<String>) {
         if let Some(events) = &self.events {
             let _ = events.try_send(Event {
@@ -78,7 +79,8 @@ fn post(boot: SocketAddrV4, event: &Event) -> io::Result<()> {
         body.len()
     );
     stream.write_all(request.as_bytes())?;
-    // What it answers changes nothing; waiting for its first bytes keeps the connection from being cut under it.
+    // The answer has no effect; waiting for its first bytes keeps the connection from being closed
+    // too early.
     let mut answer = [0; 64];
     stream.read(&mut answer).map(drop)
 }

@@ -1,8 +1,10 @@
-//! Process 1: what must not end, and so does as little as possible.
+//! Process 1: it must never end, and therefore does as little as possible.
 //!
-//! It mounts, starts the rest of the pre-OS as a process of its own, and reaps what others left behind. A fault in the rest (a panic, no memory, a signal) ends that
-//! process and is said on the consoles; the rest is started again, and a target in the middle of a job goes on from its journal. After [`STARTS`] it stops trying
-//! and restarts the machine after `panic=` seconds, or stays with the reason on its screen.
+//! It mounts, starts the rest of the pre-OS as a process of its own, and reaps orphaned processes.
+//! A fault in the rest (a panic, no memory, a signal) ends that process and is reported on the
+//! consoles. The rest is then started again, and a target in the middle of a job goes on from its
+//! journal. After [`STARTS`] starts it gives up: it restarts the machine after `panic=` seconds, or
+//! stays with the reason on its screen.
 
 #![expect(
     clippy::disallowed_methods,
@@ -19,14 +21,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Starts of the rest before it is given up.
+/// Starts of the rest before it gives up.
 const STARTS: u32 = 5;
-/// Before the next start, so that a fault at the start can be read.
+/// Pause before the next start, so that the message of a fault at the start can be read.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Where templates' tools are.
+/// Folders with the programs that templates need.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 
-/// Is process 1, for ever.
+/// Runs as process 1, for ever.
 pub fn be_first() -> ! {
     for problem in mounts::mount_all() {
         say(&problem);
@@ -60,7 +62,7 @@ pub fn be_first() -> ! {
     }
 }
 
-/// Starts the rest of the pre-OS; answers its process number.
+/// Starts the rest of the pre-OS; returns its process id.
 fn start() -> std::io::Result<u32> {
     let console = |read: bool| {
         OpenOptions::new()
@@ -69,7 +71,7 @@ fn start() -> std::io::Result<u32> {
             .open("/dev/console")
             .map_or_else(|_| Stdio::null(), Stdio::from)
     };
-    // Not waited for through this value: one loop reaps everything.
+    // The handle is dropped: one loop reaps all processes.
     Command::new("/proc/self/exe")
         .arg0("diskcast-agent")
         .arg(RUN)
@@ -84,7 +86,7 @@ fn start() -> std::io::Result<u32> {
         .map(|child| child.id())
 }
 
-/// Reaps processes until `child` ends; answers how it did.
+/// Reaps processes until `child` ends; returns a description of its end.
 fn reap_until(child: u32) -> String {
     loop {
         match wait(WaitOptions::empty()) {
@@ -105,7 +107,7 @@ fn describe(status: WaitStatus) -> String {
     }
 }
 
-/// Says something on every console there is.
+/// Writes a line to every console.
 fn say(text: &str) {
     for console in ["/dev/tty1", "/dev/console"] {
         if let Ok(mut console) = OpenOptions::new().write(true).open(console) {

@@ -1,4 +1,4 @@
-//! The pre-OS: the agent as everything there is between the kernel and the console.
+//! The pre-OS: the agent and all else that runs between the kernel and the console's orders.
 //!
 //! ```text
 //! first (process 1)  mounts, reaps, starts the next and starts it again when it ends
@@ -9,21 +9,22 @@
 //!        end -------- BootNext, unmount, restart or power off
 //! ```
 //!
-//! | module | what it is | pure |
+//! | module | content | pure |
 //! |---|---|---|
 //! | [`first`], [`mounts`] | process 1 | |
-//! | [`run`] | the order of things | |
+//! | [`run`] | the sequence of a start | |
 //! | [`cmdline`] | the kernel command line | yes |
 //! | [`modules`] | drivers | alias, deps |
 //! | [`network`] | cards, DHCP, address | cards, exchange |
-//! | [`board`] | what the screen is told | yes |
+//! | [`board`] | the pre-OS's state for the screen | yes |
 //! | [`screen`] | view, rows, keys; terminals | all but terminals |
-//! | [`efi`] | which boot entry is the deployed disk | all but vars |
-//! | [`event`] | stages, told to the boot service | |
+//! | [`efi`] | the boot entry of the deployed disk | all but vars |
+//! | [`event`] | reports of stages to the boot service | |
 //! | [`end`] | restart and power off | |
-//! | [`shell`] | for those who build bundles | |
+//! | [`shell`] | a shell for people who build bundles | |
 //!
-//! What always holds: process 1 never ends; nothing is written to a disk here; a restart follows only a job that was proven, committed and recorded.
+//! Always holds: process 1 never ends; nothing is written to a disk here; a restart follows only a
+//! job that was proven, committed and recorded.
 
 pub mod board;
 pub mod cmdline;
@@ -42,12 +43,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Word by which process 1 starts the rest of itself.
+/// Argument with which process 1 starts the rest of itself.
 const RUN: &str = "pre-os";
 
-/// Does the pre-OS's part, when this process has one: as process 1, as its child, or as the kernel's `modprobe`. Answers nothing otherwise.
+/// Runs the pre-OS's part of this process, if it has one: as process 1, as its child, or as the
+/// kernel's `modprobe`. `None` otherwise.
 pub fn enter(arguments: &[OsString]) -> Option<ExitCode> {
-    // In a container the agent is process 1 as well, under its own name.
+    // In a container the agent is process 1 too, but under its own name.
     let called = arguments.first().map(Path::new).and_then(Path::file_name);
     if std::process::id() == 1 && called == Some(OsStr::new("init")) {
         first::be_first();
@@ -61,7 +63,8 @@ pub fn enter(arguments: &[OsString]) -> Option<ExitCode> {
         [RUN] if rustix::process::getppid().is_some_and(|parent| parent.is_init()) => {
             Some(run::run())
         }
-        // How the kernel asks for a module (kernel/module/kmod.c, call_modprobe).
+        // The arguments with which the kernel requests a module (kernel/module/kmod.c,
+        // call_modprobe).
         ["-q", "--", name] => {
             let loaded = modules::load::Modules::open().load_by_any_name(name);
             Some(if loaded > 0 {

@@ -1,13 +1,14 @@
 //! The file systems of the pre-OS.
 //!
-//! Owns what is mounted at the start. What is mounted already (a kernel with devtmpfs by itself) is left as it is.
+//! Owns the mounts of the start. A file system that is mounted already (devtmpfs, by some kernels)
+//! is left unchanged.
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
 use std::path::Path;
 
-/// Kind, place. `/run` and `/tmp` are memory, as everything here.
+/// Kind and mount point. `/run` and `/tmp` are in memory, like everything here.
 const ALL: [(&str, &str); 6] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
@@ -16,14 +17,14 @@ const ALL: [(&str, &str); 6] = [
     ("tmpfs", "/run"),
     ("tmpfs", "/tmp"),
 ];
-/// Where firmware variables are.
+/// Mount point of the firmware variables.
 pub const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
-/// Kinds that hold nothing of anybody's.
+/// Kinds of file systems without data on a disk.
 const VIRTUAL: [&str; 9] = [
     "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "rootfs", "ramfs", "efivarfs", "cgroup2",
 ];
 
-/// Mounts everything; says what could not be.
+/// Mounts everything; returns a description of each failure.
 pub fn mount_all() -> Vec<String> {
     let mut problems = Vec::new();
     for (kind, place) in ALL {
@@ -32,7 +33,7 @@ pub fn mount_all() -> Vec<String> {
             problems.push(format!("mounting {kind} at {place}: {error}"));
         }
     }
-    // Programs expect these; without them `/dev/stdin` and process substitution are missing.
+    // Programs expect these; without them `/dev/stdin` and process substitution do not work.
     for (link, to) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "/proc/self/fd/0"),
@@ -44,10 +45,10 @@ pub fn mount_all() -> Vec<String> {
     problems
 }
 
-/// Mounts one file system, unless something is mounted there of the same source.
+/// Mounts one file system, unless the same source is mounted there already.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn add(kind: &str, source: &str, place: &str, flags: MountFlags) -> rustix::io::Result<()> {
     match mount(source, place, kind, flags, None::<&std::ffi::CStr>) {
         Err(Errno::BUSY) => Ok(()),
@@ -55,7 +56,7 @@ pub fn add(kind: &str, source: &str, place: &str, flags: MountFlags) -> rustix::
     }
 }
 
-/// Unmounts what holds somebody's data, the latest first; what is in use is unmounted once it no longer is.
+/// Unmounts file systems with data, the latest first. One in use is unmounted once it is free.
 pub fn unmount_data() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for line in mounts.lines().rev() {
@@ -66,7 +67,8 @@ pub fn unmount_data() {
         if VIRTUAL.contains(&kind) || place == "/" {
             continue;
         }
-        // The kernel writes blanks and the like as octal numbers; places of ours have none.
+        // The kernel writes blanks and some other characters as octal numbers; our mount points
+        // have none.
         if let Err(error) = unmount(Path::new(place), UnmountFlags::empty()) {
             tracing::warn!(place, %error, "still in use; unmounted when it no longer is");
             let _ = unmount(Path::new(place), UnmountFlags::DETACH);

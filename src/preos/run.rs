@@ -1,4 +1,4 @@
-//! The order of things, from a fresh kernel to an agent that serves its console.
+//! The sequence of a start, from a fresh kernel to an agent that serves its console.
 
 #![expect(
     clippy::disallowed_methods,
@@ -24,11 +24,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// How long a machine may be without any disk before the agent joins all the same: slow controllers, and machines whose disk is broken.
+/// Longest wait for any disk before the agent joins without one, because of slow controllers and
+/// broken disks.
 const DISKS: Duration = Duration::from_secs(15);
-/// Between two looks for disks.
+/// Interval between two checks for disks.
 const DISK_POLL: Duration = Duration::from_millis(100);
-/// How long devices may go on appearing before the agent joins.
+/// Longest wait for devices that keep appearing before the agent joins.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// Runs the pre-OS. Returns only when it cannot go on.
@@ -37,7 +38,8 @@ pub fn run() -> ExitCode {
     let settings = Settings::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
     let serials = Serials::start();
     log(&settings, &serials);
-    // The kernel asks this program for modules, and keeps remarks below "critical" off the screen.
+    // The kernel requests modules from this program, and keeps messages below "critical" off the
+    // screen.
     for (setting, value) in [
         ("/proc/sys/kernel/modprobe", "/init"),
         ("/proc/sys/kernel/printk", "3"),
@@ -57,7 +59,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             tracing::error!(%error, "the pre-OS cannot go on");
             board.change(|situation| situation.failure = Some(format!("{error}.")));
-            // Long enough for the screen to say it, short enough for the next try.
+            // Long enough to read the screen, short enough for the next try.
             std::thread::sleep(Duration::from_secs(20));
             ExitCode::FAILURE
         }
@@ -116,7 +118,7 @@ fn boot(
         disks: Vec::new(),
         once: false,
         power: true,
-        // Multicast has to come by the card that booted, also where several have an address.
+        // Multicast has to use the card that booted, even if several cards have an address.
         interface: Some(address),
         name: None,
         second: settings.second,
@@ -135,7 +137,8 @@ fn boot(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits until the devices that were here at the start have their drivers and a disk is there, within bounds: an agent says what disks it has when it joins.
+/// Waits, within limits, until the devices present at the start have their drivers and a disk is
+/// there, because an agent reports its disks when it joins.
 fn wait_for_disks(devices: &plug::Devices, board: &Board, began: Instant) {
     loop {
         let waited = began.elapsed();
@@ -158,7 +161,8 @@ fn wait_for_disks(devices: &plug::Devices, board: &Board, began: Instant) {
     }
 }
 
-/// Tells the boot service when the console has this machine, each time anew, and notes addresses that change.
+/// Reports to the boot service each time the console accepts this machine, and logs addresses that
+/// change.
 fn follow(addresses: Receiver<(Card, Ipv4Addr)>, desk: Desk, teller: Teller, began: Instant) {
     let _ = std::thread::Builder::new().name("stages".into()).spawn(move || {
         let mut joined = false;
@@ -191,12 +195,12 @@ fn log(settings: &Settings, serials: &Serials) {
         .try_init();
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("{panic}");
-        // The line leaves before the process does.
+        // The line has to leave before the process ends.
         std::thread::sleep(Duration::from_millis(300));
     }));
 }
 
-/// A writer of its own for each line.
+/// A separate writer for each line.
 struct Owned(Serials);
 
 impl std::io::Write for Owned {
@@ -209,16 +213,16 @@ impl std::io::Write for Owned {
     }
 }
 
-/// Why the pre-OS cannot go on.
+/// The reason the pre-OS cannot go on.
 #[derive(Debug, thiserror::Error)]
 enum BootError {
-    /// A thread or the runtime.
+    /// A thread or the runtime cannot be started.
     #[error("starting: {0}")]
     Thread(std::io::Error),
     /// The threads of the network ended.
     #[error("the network ended")]
     Network,
-    /// The agent.
+    /// The agent ended with an error.
     #[error(transparent)]
     Agent(#[from] agent::AgentError),
 }

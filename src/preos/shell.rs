@@ -1,6 +1,7 @@
-//! A shell on the second console (Alt-F2), for those who build bundles.
+//! A shell on the second console (Alt-F2), for people who build bundles.
 //!
-//! Only with `diskcast.shell` on the command line, and only when the bundle has one: whoever wrote the command line could have booted anything else as well.
+//! Only with `diskcast.shell` on the command line, and only if the bundle has a shell. It opens no
+//! new hole: the author of the command line could have booted anything else too.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,7 +16,8 @@ use std::time::Duration;
 const SHELL: &str = "/bin/sh";
 const TERMINAL: &str = "/dev/tty2";
 
-/// Starts it, and again when it ends, on a thread of its own; answers false when the bundle has no shell.
+/// Starts the shell on a thread of its own, and again each time it ends; false when the bundle has
+/// no shell.
 pub fn start() -> bool {
     if !Path::new(SHELL).exists() {
         return false;

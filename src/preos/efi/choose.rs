@@ -1,26 +1,28 @@
-//! The boot entry of a deployed disk: one that is there, or a new one. Pure.
+//! Chooses the boot entry of a deployed disk: an existing one, or a new one. Pure.
 //!
-//! 1. A loader on one of the disk's own EFI system partitions: by partition GUID, so that a disk moved to another port is still found. The loader has to be a file that is there:
-//!    an entry left by the system that was on the disk before would send the firmware back to the network.
-//! 2. Without a loader that was found (the partition could not be read): the firmware's own entry for the controller the disk hangs on, which starts
-//!    `\EFI\BOOT\BOOTX64.EFI`.
+//! 1. A loader on one of the disk's own EFI system partitions, identified by partition GUID, so
+//!    that a disk moved to another port is still found. The loader has to exist as a file: an entry
+//!    left by the disk's former system would send the firmware back to the network.
+//! 2. If no loader was found (the partition could not be read): the firmware's own entry for the
+//!    disk's controller, which starts `\EFI\BOOT\BOOTX64.EFI`.
 
 use super::option::{ACTIVE, LoadOption};
 use super::path::{HardDrive, Node};
 
-/// Name of the entries made here; one such entry is used again rather than another made, so that the firmware's memory does not fill up.
+/// Name of the entries made here. An existing one is reused instead of making another, so that the
+/// firmware's memory does not fill up.
 pub const DESCRIPTION: &str = "diskcast disk";
 
-/// What is known of the disk.
+/// Facts about the disk.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Disk {
-    /// EFI system partitions, with the loaders found on them, the best first.
+    /// EFI system partitions with the loaders found on them, the best loader first.
     pub partitions: Vec<(HardDrive, Vec<String>)>,
     /// Device and function of each PCI bridge and controller on the way to the disk.
     pub pci: Vec<(u8, u8)>,
 }
 
-/// What to do.
+/// The entry to start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Choice {
     /// Start this entry.
@@ -29,7 +31,8 @@ pub enum Choice {
     Write(u16, LoadOption),
 }
 
-/// Chooses. `entries` are all that could be read, `taken` all numbers in use.
+/// Chooses an entry. `entries` are all that could be read, `taken` all numbers in use. `None` when
+/// nothing fits.
 pub fn choose(disk: &Disk, entries: &[(u16, LoadOption)], taken: &[u16]) -> Option<Choice> {
     for (partition, loaders) in &disk.partitions {
         for loader in loaders {
@@ -61,7 +64,8 @@ pub fn choose(disk: &Disk, entries: &[(u16, LoadOption)], taken: &[u16]) -> Opti
         .map(|(number, _)| Choice::Use(*number))
 }
 
-/// Whether an entry starts `loader` from `partition`: the long form has the way to the disk in front.
+/// True when an entry starts `loader` from `partition`. The long form of its path begins with the
+/// way to the disk.
 fn starts(entry: &LoadOption, partition: &HardDrive, loader: &str) -> bool {
     let [.., Node::HardDrive(drive), Node::File(file)] = entry.path.as_slice() else {
         return false;
@@ -72,7 +76,7 @@ fn starts(entry: &LoadOption, partition: &HardDrive, loader: &str) -> bool {
         && file.eq_ignore_ascii_case(loader)
 }
 
-/// Whether an entry is a whole disk behind this controller.
+/// True when an entry is for a whole disk behind this controller.
 fn is_disk_at(entry: &LoadOption, pci: &[(u8, u8)]) -> bool {
     let chain: Vec<(u8, u8)> = entry
         .path

@@ -1,4 +1,4 @@
-//! UEFI boot entries: which of them is the disk that was just deployed.
+//! UEFI boot entries: finds the one of the disk that was just deployed.
 //!
 //! ```text
 //! Boot0003 = load option: attributes, description, device path
@@ -9,15 +9,16 @@
 //! BootNext = number of the entry to start once
 //! ```
 //!
-//! | module | what it is | pure |
+//! | module | content | pure |
 //! |---|---|---|
 //! | [`path`] | device paths | yes |
 //! | [`option`] | load options | yes |
 //! | [`choose`] | the entry for a disk, or a new one | yes |
 //! | [`vars`] | firmware variables, the disk's EFI system partition | |
 //!
-//! BootNext and not BootOrder: the firmware starts the entry once and forgets it, so the network stays where the technician put it. What firmware holds may be
-//! damaged or hostile: no call panics, and an entry that cannot be read is left out.
+//! BootNext is set and not BootOrder: the firmware starts the entry once and forgets it, so the
+//! network stays where the technician put it. The firmware's data may be damaged or hostile: no
+//! call panics, and an entry that cannot be parsed is left out.
 
 pub mod choose;
 pub mod option;

@@ -6,22 +6,22 @@
 
 use super::path::{self, Node};
 
-/// The entry may be started.
+/// Attribute of an entry that may be started.
 pub const ACTIVE: u32 = 1;
 
 /// A boot entry.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LoadOption {
-    /// Attributes.
+    /// Attribute bits.
     pub attributes: u32,
-    /// What the firmware's menu shows.
+    /// Name shown in the firmware's menu.
     pub description: String,
-    /// First device path: what is started.
+    /// First device path: the program or disk to start.
     pub path: Vec<Node>,
 }
 
 impl LoadOption {
-    /// Reads an entry. Nothing when it is damaged.
+    /// Parses an entry; `None` when it is damaged.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (attributes, rest) = bytes.split_first_chunk::<4>()?;
         let (path_bytes, rest) = rest.split_first_chunk::<2>()?;
@@ -41,7 +41,7 @@ impl LoadOption {
         })
     }
 
-    /// The bytes of an entry; nothing when its path is longer than an entry can say.
+    /// The bytes of an entry; `None` when its path is longer than the length field allows.
     pub fn emit(&self) -> Option<Vec<u8>> {
         let path = path::emit(&self.path);
         let mut out = self.attributes.to_le_bytes().to_vec();

@@ -1,28 +1,31 @@
-//! Device paths (UEFI 2.10 section 10.3), as far as choosing a disk needs them.
+//! Device paths (UEFI 2.10 section 10.3), as far as the choice of a disk needs them.
 //!
 //! ```text
 //! node: | type | subtype | length, 2, little endian, with these four bytes | data ... |
 //! ```
 //!
-//! Owns the bytes. Nodes of no interest are kept as they are, so that `emit` after `parse` gives the bytes back.
+//! Owns the bytes. Other nodes are kept unchanged, so that `emit` after `parse` gives the bytes
+//! back.
 
-/// Bytes before a node's data.
+/// Bytes of a node before its data.
 const HEAD: usize = 4;
-/// Nodes read; real paths have ten.
+/// Most nodes that are read; real paths have ten.
 const MAX_NODES: usize = 64;
-/// Type of the end node, and its subtype for the end of everything (the other one separates instances).
+/// Type of the end node, and its subtype for the end of the whole path (another one separates
+/// instances).
 const END: u8 = 0x7f;
 const END_ENTIRE: u8 = 0xff;
 
-/// Hard drive media, UEFI 2.10 table 10-49: partition, start and sectors in LBA, signature, kind of table (2: GPT), kind of signature (2: GUID).
+/// Bytes of data in a hard drive node, UEFI 2.10 table 10-49: partition, start and sectors in LBA,
+/// signature, kind of table (2: GPT), kind of signature (2: GUID).
 const HARD_DRIVE_DATA: usize = 38;
 
-/// How a partition is told.
+/// Identity of a partition or its disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Signature {
-    /// GPT: the partition's unique GUID, as its bytes are on the disk.
+    /// GPT: the partition's unique GUID, in the byte order of the disk.
     Guid([u8; 16]),
-    /// MBR: the disk's signature.
+    /// MBR: signature of the disk.
     Mbr(u32),
 }
 
@@ -31,15 +34,15 @@ pub enum Signature {
 pub struct HardDrive {
     /// Number, from 1.
     pub number: u32,
-    /// First sector.
+    /// First sector, LBA.
     pub start_lba: u64,
-    /// Sectors.
+    /// Number of sectors.
     pub sectors: u64,
-    /// Which.
+    /// Its identity.
     pub signature: Signature,
 }
 
-/// One node.
+/// One node of a device path.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
     /// A PCI function.
@@ -51,7 +54,7 @@ pub enum Node {
     },
     /// A partition.
     HardDrive(HardDrive),
-    /// A file, with backslashes.
+    /// Path of a file, with backslashes.
     File(String),
     /// Anything else.
     Other {
@@ -64,23 +67,25 @@ pub enum Node {
     },
 }
 
-/// Messaging nodes that lead to a network: MAC, IPv4, IPv6, URI, DNS, Wi-Fi (UEFI 2.10 section 10.3.4).
+/// Subtypes of messaging nodes for networks: MAC, IPv4, IPv6, URI, DNS, Wi-Fi (UEFI 2.10 section
+/// 10.3.4).
 const NETWORK: [u8; 6] = [11, 12, 13, 24, 31, 28];
-/// Messaging: USB, USB class, USB WWID. A stick is no deployed disk.
+/// Subtypes of messaging nodes for USB: USB, USB class, USB WWID. A USB stick is no deployed disk.
 const USB: [u8; 3] = [5, 15, 16];
 
 impl Node {
-    /// Leads to a network.
+    /// True for a node of a network.
     pub fn is_network(&self) -> bool {
         matches!(self, Self::Other { kind: 3, subtype, .. } if NETWORK.contains(subtype))
     }
 
-    /// Leads to something on USB.
+    /// True for a node of USB.
     pub fn is_usb(&self) -> bool {
         matches!(self, Self::Other { kind: 3, subtype, .. } if USB.contains(subtype))
     }
 
-    /// Part of the firmware itself: volume, file in a volume, or the older memory-mapped form.
+    /// True for a part of the firmware itself: volume, file in a volume, or the older memory-mapped
+    /// form.
     pub fn is_firmware(&self) -> bool {
         matches!(
             self,
@@ -96,7 +101,7 @@ impl Node {
         )
     }
 
-    /// A CD.
+    /// True for a CD.
     pub fn is_cd(&self) -> bool {
         matches!(
             self,
@@ -109,7 +114,8 @@ impl Node {
     }
 }
 
-/// Reads a device path up to its end node. Nothing when it is cut, has a node without a head, or no end.
+/// Parses a device path up to its end node. `None` when it is cut, has a node without a head, or no
+/// end.
 pub fn parse(bytes: &[u8]) -> Option<Vec<Node>> {
     let mut nodes = Vec::new();
     let mut rest = bytes;
@@ -166,7 +172,8 @@ fn hard_drive(data: &[u8]) -> Option<HardDrive> {
     })
 }
 
-/// UCS-2 with one zero at its end; anything else would not come back the same.
+/// Parses a file name: UCS-2 with exactly one zero at its end, because another form would not be
+/// emitted unchanged.
 fn file(data: &[u8]) -> Option<String> {
     let (pairs, odd) = data.as_chunks::<2>();
     let units: Vec<u16> = pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
@@ -176,7 +183,7 @@ fn file(data: &[u8]) -> Option<String> {
         .flatten()
 }
 
-/// The bytes of a device path, end node included. Nodes whose data is longer than a node can be are left out.
+/// The bytes of a device path, end node included. Nodes with too much data for a node are left out.
 pub fn emit(nodes: &[Node]) -> Vec<u8> {
     let mut out = Vec::new();
     for node in nodes {

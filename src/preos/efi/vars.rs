@@ -1,11 +1,13 @@
-//! Firmware variables, and what has to be looked up on the disk: the edge of this module.
+//! Reads and writes firmware variables, and looks up facts on the disk: the part of this module
+//! with effects.
 //!
 //! ```text
 //! /sys/firmware/efi/efivars/NAME-GUID:  | attributes, 4, little endian | value |      written in one call
 //! ```
 //!
-//! Owns three things written: one `Boot####` of our own at most, `BootNext`, and the flag that keeps a variable from being changed. BootOrder is never touched. The
-//! disk is only read.
+//! Owns the three things that are written: at most one `Boot####` of our own, `BootNext`, and the
+//! flag that keeps a variable from being changed. BootOrder is never touched. The disk is only
+//! read.
 
 #![expect(
     clippy::disallowed_methods,
@@ -28,49 +30,51 @@ use std::time::{Duration, Instant};
 
 /// `EFI_GLOBAL_VARIABLE` (UEFI 2.10 section 3.3).
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
-/// Kept over a restart, seen by boot services and by the running system.
+/// Attributes of new variables: kept over a restart, visible to boot services and to the running
+/// system.
 const ATTRIBUTES: u32 = 7;
 /// Partition type of an EFI system partition, on GPT and on MBR.
 const ESP: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
 const ESP_MBR: u8 = 0xef;
-/// Where the partition is looked at.
+/// Mount point of the EFI system partition.
 const PLACE: &str = "/run/diskcast/esp";
-/// How long the kernel may take to show the partitions of the table that was just written.
+/// Time in which the kernel has to show the partitions of the table that was just written.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Folders below `\EFI` that are looked into.
+/// Most folders below `\EFI` that are searched.
 const MAX_VENDORS: usize = 32;
-/// Largest variable read: the firmware's own limit is 32 or 64 KiB.
+/// Largest variable that is read, in bytes; the firmware's own limit is 32 or 64 KiB.
 const MAX_VARIABLE: u64 = 64 << 10;
 
-/// Why the firmware was not told.
+/// The reason no boot entry was set.
 #[derive(Debug, thiserror::Error)]
 pub enum EfiError {
-    /// The variables cannot be reached.
+    /// The variables cannot be accessed.
     #[error("the firmware's variables are out of reach: {0}")]
     Variables(#[source] rustix::io::Errno),
-    /// The disk.
+    /// The disk cannot be opened or examined.
     #[error("looking at the disk: {}", .0.full())]
     Disk(#[from] DiskError),
-    /// Reading its table.
+    /// The partition table cannot be read.
     #[error("reading the disk's partition table: {0}")]
     Table(String),
-    /// Nothing fits.
+    /// No loader and no entry of the firmware fits.
     #[error("no EFI loader was found on it, and the firmware has no entry for its controller")]
     NoEntry,
-    /// Writing.
+    /// A variable cannot be written.
     #[error("writing {name}: {source}")]
     Write {
-        /// Variable.
+        /// Name of the variable.
         name: String,
-        /// Cause.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Makes the firmware start `disk` next, and what was done in words. Nothing on a machine without UEFI.
+/// Makes the firmware start `disk` next. Returns a description of what was done, or `None` on a
+/// machine without UEFI.
 ///
 /// # Errors
-/// [`EfiError`]; the machine then starts as its firmware is set.
+/// [`EfiError`]; the machine then starts in the order its firmware is set to.
 pub fn boot_next(disk: &Path, modules: &Modules) -> Result<Option<String>, EfiError> {
     if !Path::new("/sys/firmware/efi").exists() {
         return Ok(None);
@@ -98,7 +102,7 @@ pub fn boot_next(disk: &Path, modules: &Modules) -> Result<Option<String>, EfiEr
     )))
 }
 
-/// Boot entries that can be read, and all numbers in use.
+/// All boot entries that can be parsed, and all numbers in use.
 fn entries() -> (Vec<(u16, LoadOption)>, Vec<u16>) {
     let mut entries = Vec::new();
     let mut taken = Vec::new();
@@ -121,7 +125,7 @@ fn entries() -> (Vec<(u16, LoadOption)>, Vec<u16>) {
     (entries, taken)
 }
 
-/// The number in `Boot0003-8be4df61-...`.
+/// The number of an entry, from a name such as `Boot0003-8be4df61-...`.
 fn number(name: &str) -> Option<u16> {
     let (head, guid) = name.strip_prefix("Boot")?.split_at_checked(4)?;
     let digits = head.chars().all(|c| matches!(c, '0'..='9' | 'A'..='F'));
@@ -136,7 +140,8 @@ fn write(name: &str, value: &[u8]) -> Result<(), EfiError> {
         name: name.to_owned(),
         source,
     };
-    // Against `rm -rf`, the kernel marks variables it does not know as immutable; a firmware that breaks without them is no reason here, as ours are standard ones.
+    // As a protection against `rm -rf`, the kernel marks variables it does not know as immutable.
+    // Ours are standard ones, so clearing the flag breaks no firmware.
     if let Ok(file) = File::open(&path)
         && let Ok(flags) = ioctl_getflags(&file)
         && flags.contains(IFlags::IMMUTABLE)
@@ -151,7 +156,7 @@ fn write(name: &str, value: &[u8]) -> Result<(), EfiError> {
         .truncate(false)
         .open(&path)
         .map_err(failed)?;
-    // One call is one SetVariable.
+    // One write is one SetVariable call.
     match file.write(&bytes) {
         Ok(len) if len == bytes.len() => Ok(()),
         Ok(_) => Err(failed(io::ErrorKind::WriteZero.into())),
@@ -227,7 +232,8 @@ fn node(disk: &str, number: u32) -> Option<PathBuf> {
     }
 }
 
-/// Loaders on an EFI system partition, the best first. None when it cannot be read: that is not what this machine was started for.
+/// Loaders on an EFI system partition, the best first. Empty when it cannot be read: the deployment
+/// does not depend on it.
 fn loaders_on(device: &Path) -> Vec<String> {
     if let Err(error) = fs::create_dir_all(PLACE) {
         tracing::warn!(%error, "no place to look at {}", device.display());
@@ -246,7 +252,8 @@ fn loaders_on(device: &Path) -> Vec<String> {
     found
 }
 
-/// Loaders in a folder. The usual place comes first: whoever made the image put there what starts the system on any machine.
+/// Loaders in a folder. The fallback path comes first: an image's maker puts there the loader that
+/// starts the system on any machine.
 fn loaders_in(root: &Path) -> Vec<String> {
     let mut wanted = vec![
         "EFI/BOOT/BOOTX64.EFI".to_owned(),
@@ -272,7 +279,7 @@ fn loaders_in(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Device and function of each PCI function on the way to a disk, from its place in `/sys`.
+/// Device and function of each PCI function on the way to a disk, from its path in `/sys`.
 fn pci_chain(disk: &str) -> Vec<(u8, u8)> {
     fs::canonicalize(format!("/sys/block/{disk}"))
         .ok()
@@ -282,7 +289,7 @@ fn pci_chain(disk: &str) -> Vec<(u8, u8)> {
         .collect()
 }
 
-/// `0000:00:1f.2` is device 31, function 2.
+/// Parses a PCI address: `0000:00:1f.2` is device 31, function 2.
 fn pci_function(text: &str) -> Option<(u8, u8)> {
     let (address, function) = text.split_once('.')?;
     let mut parts = address.split(':');

@@ -1,22 +1,23 @@
-//! `modules.alias`: which modules a device's modalias asks for.
+//! `modules.alias`: finds the modules for a device's modalias.
 //!
 //! ```text
 //! alias pci:v00008086d000015F2sv*sd*bc02sc00i* igc
 //! ```
 //!
-//! Owns matching patterns as `fnmatch(3)` does without flags: `*`, `?`, `[...]`. Patterns and modaliases come from packages and devices and may be anything: no call
-//! panics, and matching costs at most pattern times text.
+//! Owns pattern matching in the way of `fnmatch(3)` without flags: `*`, `?`, `[...]`. Patterns and
+//! modaliases come from packages and devices and may be anything: no call panics, and matching
+//! costs at most pattern times text.
 
 use std::collections::HashMap;
 
-/// Patterns, by what stands before the first `:` (the bus), which is never a wildcard.
+/// Patterns, grouped by the part before the first `:` (the bus), which is never a wildcard.
 #[derive(Debug, Default)]
 pub struct Aliases {
     by_bus: HashMap<Vec<u8>, Vec<(Vec<u8>, String)>>,
 }
 
 impl Aliases {
-    /// Reads the file; lines of another form are left out. Module names are normalised.
+    /// Parses the file; lines of another form are skipped. Module names are normalised.
     pub fn parse(text: &str) -> Self {
         let mut aliases = Self::default();
         for line in text.lines() {
@@ -35,7 +36,7 @@ impl Aliases {
         aliases
     }
 
-    /// Modules whose patterns match, in the order of the file, none twice.
+    /// Modules with a matching pattern, in the order of the file, without repeats.
     pub fn modules(&self, modalias: &str) -> Vec<&str> {
         let modalias = modalias.as_bytes();
         let mut found: Vec<&str> = Vec::new();
@@ -56,11 +57,13 @@ fn bus(text: &[u8]) -> Vec<u8> {
         .to_vec()
 }
 
-/// Whether `text` is what `pattern` describes. A pattern that ends within brackets or behind a `\` matches nothing.
+/// True when `pattern` matches all of `text`. A pattern that ends within brackets or after a `\`
+/// matches nothing.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where to go on when a match fails: behind the last star, one byte further in the text. Only the last star matters, as an
-    // earlier one could take no more than it already leaves to this one.
+    // The position to go on from when a match fails: after the last star, one byte further in the
+    // text. Only the last star matters: an earlier one could not take more than it already leaves
+    // to this one.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         match (pattern.get(p), text.get(t)) {
@@ -94,7 +97,8 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Whether the element of `pattern` at `p` takes `byte`: where the next element begins.
+/// Matches `byte` against the element of `pattern` at `p`; returns the start of the next element,
+/// `None` without a match.
 fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     match pattern.get(p)? {
         b'?' => Some(p + 1),
@@ -104,7 +108,7 @@ fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     }
 }
 
-/// `[abc]`, `[a-c]`, `[!a]`, `[^a]`; a `]` in first place is meant literally.
+/// Matches a set: `[abc]`, `[a-c]`, `[!a]`, `[^a]`. A `]` in first place is a literal.
 fn set(pattern: &[u8], from: usize, byte: u8) -> Option<usize> {
     let mut p = from;
     let inverted = matches!(pattern.get(p), Some(b'!' | b'^'));
@@ -199,7 +203,7 @@ mod tests {
         }
     }
 
-    /// The slow obvious twin.
+    /// A slow but obvious implementation, for comparison.
     fn slow(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern.first(), text.first()) {
             (None, None) => true,

@@ -1,11 +1,11 @@
-//! `modules.dep` and `modules.softdep`: what has to be loaded before a module.
+//! `modules.dep` and `modules.softdep`: the modules to load before a module.
 //!
 //! ```text
 //! kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko: kernel/drivers/ptp/ptp.ko kernel/drivers/pps/pps_core.ko
 //! softdep r8169 pre: realtek
 //! ```
 //!
-//! Owns the order. No call panics; a circle, which a damaged file may hold, is walked once.
+//! Owns the order. No call panics; a cycle, which a damaged file may have, is walked once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +18,7 @@ pub struct Dependencies {
 }
 
 impl Dependencies {
-    /// Reads both files; either may be empty.
+    /// Parses both files; either may be empty.
     pub fn parse(dep: &str, softdep: &str) -> Self {
         let mut out = Self::default();
         for line in dep.lines() {
@@ -42,7 +42,7 @@ impl Dependencies {
                     "pre:" => before = true,
                     "post:" => before = false,
                     other if before => entry.push(super::normal(other)),
-                    // What comes behind is found by its own device.
+                    // Modules of `post:` are loaded for their own devices.
                     _ => {}
                 }
             }
@@ -50,17 +50,18 @@ impl Dependencies {
         out
     }
 
-    /// Whether there is such a module.
+    /// True when the module exists.
     pub fn has(&self, module: &str) -> bool {
         self.files.contains_key(&super::normal(module))
     }
 
-    /// Names and files (below the folder of the file that was parsed) in the order they have to be loaded, the module itself last; empty when
-    /// there is no such module. What is wanted but not there is left out: loading will tell.
+    /// Names and files (below the folder of the parsed file) in the order in which they have to be
+    /// loaded, the module itself last; empty when the module does not exist. Missing dependencies
+    /// are left out: loading then reports the problem.
     pub fn order(&self, module: &str) -> Vec<(&str, &str)> {
         let mut order = Vec::new();
         let mut seen = HashSet::new();
-        // A stack of our own: a damaged file may be as deep as it is long.
+        // An explicit stack: the depth may be the length of a damaged file.
         let root = super::normal(module);
         let mut stack = vec![(root.as_str(), false)];
         while let Some((name, needs_done)) = stack.pop() {
@@ -83,12 +84,13 @@ impl Dependencies {
                 }
             }
         }
-        // The kernel's own list names the nearest first; anything deeper has to be there before it.
+        // The kernel's own list names the nearest dependency first; deeper ones have to be loaded
+        // before it.
         order
     }
 }
 
-/// `kernel/a/b-c.ko.xz` is module `b_c`.
+/// Name of a module from its file: `kernel/a/b-c.ko.xz` is module `b_c`.
 fn name_of(file: &str) -> String {
     let base = file.trim().rsplit('/').next().unwrap_or_default();
     super::normal(base.split(".ko").next().unwrap_or_default())
@@ -142,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn everything_comes_behind_what_it_needs(edges in proptest::collection::vec((0u8..20, 0u8..20), 0..60)) {
-            // Edges only downwards, so that there is no circle.
+            // Edges lead only to lower numbers, so there is no cycle.
             let mut text = String::new();
             for module in 0..20u8 {
                 text.push_str(&format!("m{module}.ko:"));

@@ -1,6 +1,7 @@
-//! Giving modules to the kernel.
+//! Loads modules into the kernel.
 //!
-//! Owns what was loaded and what could not be. A module that does not load costs its device, never the machine: it is said in the log and not tried again.
+//! Owns the record of modules that were tried. A module that cannot be loaded costs its device,
+//! never the machine: the failure is logged and not tried again.
 
 #![expect(clippy::disallowed_methods, reason = "modules are files of the pre-OS")]
 
@@ -11,7 +12,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Modules loaded whatever the devices say, one name a line.
+/// File with the modules that are always loaded, one name a line.
 const ALWAYS: &str = "/etc/diskcast/modules";
 
 /// The modules of the pre-OS.
@@ -19,12 +20,12 @@ pub struct Modules {
     folder: PathBuf,
     aliases: Aliases,
     dependencies: Dependencies,
-    /// Names that were given to the kernel, whatever it said.
+    /// Names of modules given to the kernel, loaded or not.
     tried: Mutex<HashSet<String>>,
 }
 
 impl Modules {
-    /// Modules of the running kernel; none when the bundle has another kernel's.
+    /// The modules of the running kernel; none when the bundle has another kernel's.
     pub fn open() -> Self {
         let release = rustix::system::uname();
         let folder = Path::new("/lib/modules").join(release.release().to_string_lossy().as_ref());
@@ -37,7 +38,7 @@ impl Modules {
         if dependencies.is_empty() {
             tracing::warn!(folder = %folder.display(), "no modules for this kernel; only its built-in drivers will work");
         }
-        // What is there already: built-in modules do not appear, and have no file either.
+        // Modules loaded already. Built-in ones are not listed, but have no file either.
         let tried = fs::read_to_string("/proc/modules")
             .unwrap_or_default()
             .lines()
@@ -51,7 +52,7 @@ impl Modules {
         }
     }
 
-    /// Loads what has no device that asks for it.
+    /// Loads the modules that no device's alias leads to.
     pub fn load_always(&self) {
         for name in fs::read_to_string(ALWAYS).unwrap_or_default().lines() {
             let name = name.trim();
@@ -61,7 +62,7 @@ impl Modules {
         }
     }
 
-    /// Loads what a device asks for; how many modules were new.
+    /// Loads the modules for a device; returns how many were new.
     pub fn load_for(&self, modalias: &str) -> usize {
         self.aliases
             .modules(modalias)
@@ -70,7 +71,7 @@ impl Modules {
             .sum()
     }
 
-    /// Loads a module by its name or by an alias of it, as `modprobe` does.
+    /// Loads a module by its name or by an alias, like `modprobe`.
     pub fn load_by_any_name(&self, name: &str) -> usize {
         if self.dependencies.has(name) {
             self.load(name)
@@ -79,11 +80,12 @@ impl Modules {
         }
     }
 
-    /// Loads a module and what it needs; how many were new.
+    /// Loads a module and its dependencies; returns how many were new.
     pub fn load(&self, module: &str) -> usize {
         let mut loaded = 0;
         for (name, file) in self.dependencies.order(module) {
-            // Held while loading: two threads that want one module would else both be told that it is there before it works.
+            // Locked during the load: a second thread that needs the module must not go on before
+            // it works.
             let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
             if !tried.insert(name.to_owned()) {
                 continue;
@@ -94,7 +96,7 @@ impl Modules {
                     loaded += 1;
                 }
                 Err(rustix::io::Errno::EXIST) => {}
-                // The driver looked and did not find what it drives: many platform modules end so.
+                // The driver found no device of its own, which is normal for many platform modules.
                 Err(rustix::io::Errno::NODEV) => {
                     tracing::debug!(module = name, "nothing for it here")
                 }

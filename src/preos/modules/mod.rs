@@ -1,18 +1,18 @@
-//! Drivers: which modules this machine's devices ask for, and loading them.
+//! Drivers: finds the modules for this machine's devices, and loads them.
 //!
-//! | module | what it is | pure |
+//! | module | content | pure |
 //! |---|---|---|
 //! | [`alias`] | modalias to module | yes |
 //! | [`deps`] | module to the files to load, in order | yes |
-//! | [`load`] | giving them to the kernel | |
-//! | [`plug`] | the devices: those here now, and those that appear later | |
+//! | [`load`] | loading modules into the kernel | |
+//! | [`plug`] | the devices: those present at the start, and later ones | |
 
 pub mod alias;
 pub mod deps;
 pub mod load;
 pub mod plug;
 
-/// A module's name as the kernel has it: file names have hyphens where the kernel has underscores.
+/// A module's name in the kernel's form: underscores where file names have hyphens.
 pub fn normal(name: &str) -> String {
     name.replace('-', "_")
 }

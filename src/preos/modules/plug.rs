@@ -1,11 +1,13 @@
-//! Devices ask for drivers: those that are here at the start, and those that appear later.
+//! Loads drivers for devices: those present at the start, and those that appear later.
 //!
 //! ```text
 //! uevents (netlink) joined -> walk of /sys, network first -> uevents for ever
 //! ```
 //!
-//! Disks behind USB, NVMe or a slow controller, and the partitions of a driver's own bus, appear seconds after the first walk; the kernel announces each with a
-//! uevent. The socket is opened before the walk, so nothing falls between. When announcements were lost (the socket overran), everything is walked again.
+//! Disks behind USB, NVMe or a slow controller, and the partitions of a driver's own bus, appear
+//! seconds after the first walk; the kernel announces each with a uevent. The socket is opened
+//! before the walk, so no device is missed. When announcements were lost (the socket overran), all
+//! of `/sys` is walked again.
 
 use super::load::Modules;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,30 +19,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The kernel's own announcements; group 2 is udev's.
+/// Netlink group of the kernel's own announcements; group 2 is udev's.
 const KERNEL_GROUP: u32 = 1;
-/// Longest announcement the kernel makes (`UEVENT_BUFFER_SIZE`), twice.
+/// Longest announcement that is read, in bytes: twice the kernel's `UEVENT_BUFFER_SIZE`.
 const MESSAGE_BYTES: usize = 4096;
-/// Folders below `/sys/devices`; the deepest real ones are about twenty.
+/// Deepest level of folders below `/sys/devices` that is searched; the deepest real ones are about
+/// twenty.
 const MAX_DEPTH: usize = 40;
-/// Between two walks without any announcement: a net below the net.
+/// Seconds without announcements after which `/sys` is walked again, in case one was missed.
 const WALK_AGAIN_SECONDS: i64 = 10;
 
-/// Whether the devices of the start have their drivers.
+/// State of the drivers for devices present at the start.
 #[derive(Clone, Default)]
 pub struct Devices(Arc<AtomicBool>);
 
 impl Devices {
-    /// True once every device that was here at the start was looked at, and what that made appear.
+    /// True once drivers were looked up for every device present at the start, and for the devices
+    /// that these drivers made appear.
     pub fn settled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Loads what the devices of this machine need, now and from now on, on a thread of its own.
+/// Loads the drivers of this machine's devices, now and later, on a thread of its own.
 ///
 /// # Errors
-/// When there is no thread.
+/// The thread cannot be started.
 pub fn start(modules: Arc<Modules>) -> std::io::Result<Devices> {
     let devices = Devices::default();
     let settled = devices.clone();
@@ -54,11 +58,11 @@ pub fn start(modules: Arc<Modules>) -> std::io::Result<Devices> {
                     None
                 }
             };
-            // The network first: it takes seconds to come up, and disks can do that at the same time.
+            // The network comes first: it takes seconds to come up, and disks can appear meanwhile.
             walk(&modules, is_network);
             walk(&modules, is_device);
             modules.load_always();
-            // Drivers loaded for what was named brought new devices.
+            // The drivers loaded so far may have brought new devices.
             walk(&modules, is_device);
             settled.0.store(true, Ordering::Relaxed);
             walk(&modules, is_anything);
@@ -78,9 +82,11 @@ fn announcements() -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Loads for every device that is here and is `wanted`; again as long as that made new ones appear.
+/// Loads drivers for every present device that `wanted` accepts; repeated while that makes new
+/// devices appear.
 fn walk(modules: &Modules, wanted: fn(&str) -> bool) {
-    // A driver's devices appear at the end of its own loading, mostly: three rounds are a bus, a controller and what hangs on it.
+    // Most devices appear at the end of their driver's load. Three rounds cover a bus, a controller
+    // and the devices behind it.
     for _ in 0..3 {
         let mut found = Vec::new();
         collect(Path::new("/sys/devices"), 0, &mut found);
@@ -92,7 +98,7 @@ fn walk(modules: &Modules, wanted: fn(&str) -> bool) {
     }
 }
 
-/// Processors ask for quicker ciphers: nothing waits for those.
+/// True for real devices. Processor aliases (faster ciphers) are excluded: nothing waits for them.
 fn is_device(modalias: &str) -> bool {
     !modalias.starts_with("cpu:")
 }
@@ -101,7 +107,7 @@ fn is_anything(_: &str) -> bool {
     true
 }
 
-/// PCI class 02, and the bus that virtual machines have their card on.
+/// True for PCI class 02, and for the bus of virtual machines' cards.
 fn is_network(modalias: &str) -> bool {
     (modalias.starts_with("pci:") && modalias.contains("bc02"))
         || modalias.starts_with("virtio:d00000001")
@@ -167,7 +173,8 @@ fn read(modules: &Modules, socket: &OwnedFd, buffer: &mut [u8]) {
     }
 }
 
-/// The modalias in an announcement of a new device: `add@/devices/...`, then `KEY=value` texts, each ended by a zero byte.
+/// The modalias in the announcement of a new device: `add@/devices/...`, then `KEY=value` texts,
+/// each ended by a zero byte.
 fn appeared(message: &[u8]) -> Option<&str> {
     let mut fields = message.split(|byte| *byte == 0);
     if !fields.next()?.starts_with(b"add@") {

@@ -1,7 +1,7 @@
-//! Bringing the network up: one thread chooses cards, one thread a card keeps its address.
+//! Brings the network up: one thread chooses cards, and one thread for each card keeps its address.
 //!
-//! Owns the loops around [`super::exchange`] and [`super::netlink`]; the decisions are theirs. A card whose cable is pulled keeps its lease and goes on when the
-//! cable is back.
+//! Owns the loops around [`super::exchange`] and [`super::netlink`], which decide. A card whose
+//! cable is pulled keeps its lease and goes on when the cable is back.
 
 #![expect(
     clippy::disallowed_methods,
@@ -22,32 +22,33 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-/// Between two looks at a cable without a signal: negotiation takes one to three seconds, and this is what it is overslept by.
+/// Interval between two checks of a cable without a signal. Negotiation takes one to three seconds;
+/// this is the most that is added to it.
 const LINK_POLL: Duration = Duration::from_millis(100);
-/// Between two looks for new cards.
+/// Interval between two checks for new cards.
 const CARD_POLL: Duration = Duration::from_millis(250);
-/// Longest wait for a DHCP packet before the cable is looked at again.
+/// Longest wait for a DHCP packet before the cable is checked again.
 const RECEIVE: Duration = Duration::from_millis(500);
 
-/// What the threads need.
+/// Values that the threads need.
 #[derive(Clone)]
 pub struct Plan {
-    /// The command line.
+    /// The settings of the command line.
     pub settings: Settings,
-    /// The machine, for the DHCP server.
+    /// UUID of the machine, for the DHCP server.
     pub uuid: Option<Uuid>,
-    /// Where to show it.
+    /// The state for the screen.
     pub board: Board,
-    /// When the pre-OS began.
+    /// Start of the pre-OS.
     pub began: Instant,
-    /// Gets each address as a card has it.
+    /// Receives each address that a card gets.
     pub addresses: Sender<(Card, Ipv4Addr)>,
 }
 
-/// Starts it all.
+/// Starts the threads.
 ///
 /// # Errors
-/// When there is no thread.
+/// A thread cannot be started.
 pub fn start(plan: Plan) -> io::Result<()> {
     std::thread::Builder::new()
         .name("cards".into())
@@ -106,7 +107,7 @@ fn run_card(plan: Plan, card: Card) {
     }
 }
 
-/// What the card has now.
+/// The address a card has now.
 #[derive(Clone, Copy, Eq, PartialEq)]
 struct Has {
     address: Ipv4Addr,
@@ -155,7 +156,8 @@ impl Keeper {
     fn dhcp(&mut self, netlink: &mut Netlink) -> Result<Never, io::Error> {
         let socket = socket_on(&self.card.name)?;
         let mut seed = [0; 8];
-        // Without random bytes (they come within the first second) the card's own address is different enough.
+        // Without random bytes (the kernel has them within a second) the card's own address is
+        // different enough.
         if getrandom::fill(&mut seed).is_err() {
             seed[..6].copy_from_slice(&self.card.mac.0);
         }
@@ -184,7 +186,7 @@ impl Keeper {
                     To::Everyone => Ipv4Addr::BROADCAST,
                     To::Server(server) => server,
                 };
-                // A cable pulled this moment: the next try tells.
+                // The cable may have been pulled this moment; the next try decides.
                 if let Err(error) =
                     socket.send_to(&packet.emit(), SocketAddrV4::new(to, dhcp::SERVER_PORT))
                 {
@@ -245,7 +247,7 @@ impl Keeper {
         if let Some(gateway) = has.gateway
             && let Err(error) = netlink.set_gateway(index, gateway)
         {
-            // A room without a way out is a room all the same.
+            // A network without a router is fully usable inside.
             tracing::warn!(%gateway, %error, "no way out by the router the DHCP server named");
         }
         if self.has != Some(has) {
@@ -257,12 +259,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// Returns when there is a signal on the cable; true when there was none at first.
+    /// Returns when there is a signal on the cable; true if there was none at first.
     fn wait_for_link(&self) -> bool {
         let since = self.plan.began.elapsed().as_secs();
         let mut waited = false;
         while self.card.has_link() != Some(true) {
-            // Once a moment has passed: every card is without link for the time it negotiates.
+            // Shown after a moment only: every card is without link while it negotiates.
             self.show(CardState::NoLink { since });
             waited = true;
             std::thread::sleep(LINK_POLL);
@@ -292,7 +294,7 @@ impl Keeper {
     }
 }
 
-/// The name the DHCP server has for this machine becomes its own, when it is one.
+/// Sets the host name to the one from the DHCP server, if it is valid.
 fn host_name(lease: &Lease) {
     if let Some(name) = &lease.host_name
         && name.len() <= 63
@@ -305,7 +307,8 @@ fn host_name(lease: &Lease) {
     }
 }
 
-/// A socket that speaks on one card, which may have no address yet: the kernel takes the card from the binding and 0.0.0.0 as the sender.
+/// A socket bound to one card, which may have no address yet: the kernel takes the card from the
+/// binding and 0.0.0.0 as the sender.
 fn socket_on(card: &str) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;

@@ -1,41 +1,43 @@
-//! The network cards, and which of them the pre-OS uses.
+//! Finds the network cards, and chooses the ones the pre-OS uses.
 //!
-//! The card that booted is the only one known to reach the boot server. "The first card" is whichever driver was quicker, so it is never taken: without a word about
-//! the card that booted, every wired card with a link is tried.
+//! Only the card that booted is known to reach the boot server. "The first card" would depend on
+//! which driver was faster, so it is never used: if the command line does not name the card, every
+//! wired card with a link is tried.
 
 use facts::Mac;
 use std::fs;
 use std::path::Path;
 
-/// How long the card that booted may take to appear: slow firmware loads and USB hubs. Then any card with a link is better than none.
+/// Seconds for the card that booted to appear, because of slow firmware loads and USB hubs. After
+/// that any card with a link is better than none.
 pub const PATIENCE_SECONDS: u64 = 30;
 
 /// One card.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Card {
-    /// Kernel name.
+    /// Name in the kernel.
     pub name: String,
-    /// Number of the interface.
+    /// Index of the interface.
     pub index: u32,
-    /// Address.
+    /// MAC address.
     pub mac: Mac,
 }
 
 /// The cards to use now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Choice {
-    /// The one that booted.
+    /// The card that booted.
     Booted(Card),
-    /// Nobody said which one booted, or it did not appear: all of these.
+    /// The card that booted is not known, or did not appear: all of these.
     All(Vec<Card>),
-    /// The one that booted is not here yet.
+    /// The card that booted has not appeared yet.
     Wait(Mac),
 }
 
-/// Which cards to use, `seconds` after the start.
+/// Chooses the cards to use, `seconds` after the start.
 pub fn choose(cards: &[Card], booted: Option<Mac>, seconds: u64) -> Choice {
     match booted {
-        // Bridges and VLANs repeat the address of their card; the card itself came first.
+        // Bridges and VLANs repeat the address of their card; the card itself comes first.
         Some(mac) => match cards
             .iter()
             .filter(|card| card.mac == mac)
@@ -49,7 +51,7 @@ pub fn choose(cards: &[Card], booted: Option<Mac>, seconds: u64) -> Choice {
     }
 }
 
-/// Wired cards of this machine.
+/// The wired cards of this machine.
 pub fn list() -> Vec<Card> {
     let mut cards: Vec<Card> = fs::read_dir("/sys/class/net")
         .into_iter()
@@ -82,7 +84,7 @@ fn card(folder: &Path) -> Option<Card> {
 }
 
 impl Card {
-    /// Whether there is a signal on the cable. Nothing while the card is down.
+    /// True when there is a signal on the cable; `None` while the card is down.
     pub fn has_link(&self) -> Option<bool> {
         let text = fs::read_to_string(format!("/sys/class/net/{}/carrier", self.name)).ok()?;
         Some(text.trim() == "1")

@@ -5,11 +5,15 @@
 //!     ^-- no answer, nak --'                 ^-------------ack--'--------------'
 //! ```
 //!
-//! Call `poll_transmit` until it says nothing, wait until `poll_timeout` or a packet, hand packets to `handle_packet`, and take what came of it from `poll_event`. Time
-//! never goes back. Owns the exchange, never a socket or the card's address. No call panics; what a server says is only ever an address, a prefix, routers and times.
+//! Call `poll_transmit` until it gives nothing, wait until `poll_timeout` or a packet, pass packets
+//! to `handle_packet`, and take the results from `poll_event`. Time never goes back. Owns the
+//! exchange, never a socket or the card's address. No call panics; a server's answer is used only
+//! as an address, a prefix, routers and times.
 //!
-//! A lease that ends without a server is not given up: the address stays on the card while a new one is asked for. A server that died in the middle of a deployment
-//! would otherwise take every target with it, and the chance that it comes back and gives the address away within that time is the smaller harm.
+//! A lease that ends without a server is not given up: the address stays on the card while a new
+//! one is requested. Otherwise a DHCP server that fails in the middle of a deployment would take
+//! every target with it. The risk that it comes back and gives the address away within that time is
+//! the smaller harm.
 
 use facts::{Mac, Uuid};
 use pxe::dhcp::client::Client;
@@ -17,36 +21,39 @@ use pxe::dhcp::{Lease, MessageType, Packet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// First wait for an answer. Much shorter than the RFC's four seconds: a switch port that just came up drops the first question, and the person waits.
+/// First wait for an answer. Much shorter than the RFC's four seconds: a switch port that just came
+/// up drops the first question, and a person is waiting.
 const FIRST: Duration = Duration::from_secs(1);
-/// Longest wait.
+/// Longest wait for an answer.
 const LONGEST: Duration = Duration::from_secs(8);
 /// Requests for one offer before another is looked for.
 const REQUESTS: u32 = 4;
 /// Shortest pause between two renewals (RFC 2131 section 4.4.5).
 const RENEW_EVERY: Duration = Duration::from_secs(60);
-/// Shortest time that is believed as half of a lease: a server that says 0 would be asked without end.
+/// Shortest half of a lease that is accepted: with a server that says 0 the requests would never
+/// stop.
 const SHORTEST: Duration = Duration::from_secs(30);
 /// Vendor class, by which servers can tell the pre-OS from firmware.
 const CLASS: &str = "diskcast";
 
-/// Where a packet goes.
+/// Destination of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum To {
-    /// 255.255.255.255.
+    /// Broadcast to 255.255.255.255.
     Everyone,
     /// The server that gave the lease.
     Server(Ipv4Addr),
 }
 
-/// What came of the exchange.
+/// Result of the exchange.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// Put this on the card (also when it is the same as before: the route may be new).
+    /// A lease to put on the card (also when the address is the same as before: the route may be
+    /// new).
     Bound(Lease),
-    /// The lease ended and nobody renewed it.
+    /// The lease ended without a renewal.
     Expired,
-    /// The server took its offer back.
+    /// The server withdrew its offer.
     Refused(Ipv4Addr),
 }
 
@@ -60,14 +67,15 @@ enum State {
     Bound {
         lease: Lease,
         since: Duration,
-        /// From when on it is renewed: T1, or the moment the cable was put back.
+        /// Time from which it is renewed: T1, or the moment the cable was plugged in again.
         renew_from: Duration,
-        /// The cable was put back: perhaps into another network, whose server is to say so.
+        /// True after the cable was plugged in again: the network may be another one, so every
+        /// server is asked.
         moved: bool,
     },
 }
 
-/// The client of one card.
+/// The DHCP client of one card.
 #[derive(Debug)]
 pub struct Exchange {
     mac: Mac,
@@ -78,15 +86,16 @@ pub struct Exchange {
     xid: u32,
     started: Duration,
     wait: Duration,
-    /// When something is to be sent next.
+    /// Time of the next packet.
     next: Duration,
-    /// What is to be sent now, but for the time.
+    /// Events not yet taken.
     events: Vec<Event>,
     asked: u32,
 }
 
 impl Exchange {
-    /// A client that begins at `now`. Different `seed`s make machines that were switched on together ask at different moments.
+    /// A client that starts at `now`. Machines that were switched on together need different
+    /// `seed`s, so that they send at different moments.
     pub fn new(
         mac: Mac,
         uuid: Option<Uuid>,
@@ -111,12 +120,12 @@ impl Exchange {
         exchange
     }
 
-    /// Questions sent since the last answer that gave an address.
+    /// Number of questions sent since the last answer with an address.
     pub fn unanswered(&self) -> u32 {
         self.asked
     }
 
-    /// The lease in force.
+    /// The current lease.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
             State::Bound { lease, .. } => Some(lease),
@@ -124,17 +133,17 @@ impl Exchange {
         }
     }
 
-    /// When to call `poll_transmit` again at the latest.
+    /// The latest time for the next call of `poll_transmit`.
     pub fn poll_timeout(&self) -> Duration {
         self.next
     }
 
-    /// What came of the exchange, oldest first.
+    /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 
-    /// What is to be sent now.
+    /// The next packet to send at `now`.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<(Packet, To)> {
         if now < self.next {
             return None;
@@ -176,9 +185,11 @@ impl Exchange {
                     (true, true) => (To::Everyone, rebind),
                     (false, _) => (To::Everyone, end),
                 };
-                // Half of what is left, but not more often than once a minute (RFC 2131 section 4.4.5).
+                // Half of the time left, but not more often than once a minute (RFC 2131 section
+                // 4.4.5).
                 let left = until.saturating_sub(age);
-                // A port that just came up drops the first question: sooner again.
+                // A port that just came up drops the first question, so the next one follows
+                // sooner.
                 let pause = if *moved {
                     LONGEST
                 } else {
@@ -198,7 +209,7 @@ impl Exchange {
         Some(out)
     }
 
-    /// The cable was put back: the lease is asked for again at once, of any server.
+    /// Handles a cable that was plugged in again: the lease is requested at once, from any server.
     pub fn link_returned(&mut self, now: Duration) {
         if let State::Bound {
             renew_from, moved, ..
@@ -210,7 +221,7 @@ impl Exchange {
         self.next = now;
     }
 
-    /// A packet came. What is not for this exchange is ignored.
+    /// Handles a packet. Packets that are not for this exchange are ignored.
     pub fn handle_packet(&mut self, now: Duration, packet: &Packet) {
         if packet.xid != self.xid || packet.mac != self.mac {
             return;
@@ -228,7 +239,7 @@ impl Exchange {
             }
             (Some(MessageType::Ack), State::Requesting { offer, .. }) => {
                 let lease = Lease::read(packet, self.mac, self.xid);
-                // Another server that thinks it was meant.
+                // Ignores another server that takes the request for its own.
                 let lease = lease.filter(|lease| lease.server == offer.server);
                 if let Some(lease) = lease {
                     self.bind(now, lease);
@@ -242,7 +253,8 @@ impl Exchange {
             (Some(MessageType::Nak), State::Requesting { offer, .. }) => {
                 let server = offer.server;
                 self.events.push(Event::Refused(server));
-                // A moment's rest, or a server that offers and refuses is asked without end.
+                // A pause, because otherwise a server that offers and refuses would be asked
+                // without end.
                 let rest = self.wait;
                 self.select(now);
                 self.next = later(now, rest);
@@ -273,7 +285,7 @@ impl Exchange {
             renew_from,
             moved: false,
         };
-        // Renewals are a new exchange.
+        // A renewal is a new exchange.
         self.xid = self.draw_xid();
         self.started = self.next;
     }
@@ -291,7 +303,8 @@ impl Exchange {
         u32::from_be_bytes([a, b, c, d])
     }
 
-    /// SplitMix64: not secret (a rival on the wire sees the number anyway), only different from machine to machine.
+    /// SplitMix64: need not be secret (others on the network see the number anyway), only different
+    /// from machine to machine.
     fn draw(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.seed;
@@ -301,7 +314,7 @@ impl Exchange {
     }
 }
 
-/// When to renew, to ask everyone, and to stop, counted from the acknowledgement.
+/// Times of a lease since the acknowledgement: renewal, asking every server, end.
 fn times(lease: &Lease) -> (Duration, Duration, Duration) {
     let renew = secs(lease.renew_seconds).max(SHORTEST);
     let rebind = secs(lease.rebind_seconds).max(renew);
@@ -340,7 +353,7 @@ mod tests {
         answer
     }
 
-    /// Walks to a lease; answers the time.
+    /// Steps through to a lease; returns the time.
     fn bound(exchange: &mut Exchange, seconds: u32) -> Duration {
         let now = exchange.poll_timeout();
         let (discover, to) = exchange.poll_transmit(now).unwrap();

@@ -1,11 +1,11 @@
-//! The pre-OS's address: which card, its link, DHCP or the command line.
+//! The pre-OS's address: choice of the card, its link, DHCP or the command line.
 //!
-//! | module | what it is | pure |
+//! | module | content | pure |
 //! |---|---|---|
-//! | [`cards`] | the cards of this machine and which to use | the choice is |
+//! | [`cards`] | the cards of this machine, and the choice | the choice is |
 //! | [`exchange`] | the DHCP client: questions, answers, times | yes |
 //! | [`netlink`] | link up, address, route | |
-//! | [`bring_up`] | the threads that do it, one a card | |
+//! | [`bring_up`] | the threads, one for each card | |
 
 pub mod bring_up;
 pub mod cards;

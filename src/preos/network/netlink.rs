@@ -1,6 +1,7 @@
-//! Cards in the kernel: up, address, way out (rtnetlink).
+//! Configures cards in the kernel by rtnetlink: up, address, route.
 //!
-//! Owns one socket and the three requests the pre-OS makes; each is acknowledged before the next. The packets are `netlink-packet-route`'s.
+//! Owns one socket and the three kinds of requests the pre-OS makes; each is acknowledged before
+//! the next. The packets are `netlink-packet-route`'s.
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
@@ -21,20 +22,21 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// An acknowledgement comes within the call that asks for it; this is for a kernel that lost it.
+/// Longest wait for an acknowledgement. It normally comes within the request's own call; this
+/// covers a lost one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A line to the kernel.
+/// A netlink connection to the kernel.
 pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
 }
 
 impl Netlink {
-    /// Opens the line.
+    /// Opens the connection.
     ///
     /// # Errors
-    /// When the kernel has no rtnetlink.
+    /// The kernel has no rtnetlink.
     pub fn open() -> io::Result<Self> {
         let socket = socket_with(Family::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         connect(&socket, &SocketAddrNetlink::new(0, 0))?;
@@ -48,7 +50,7 @@ impl Netlink {
     /// Switches a card on.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn up(&mut self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
@@ -57,10 +59,10 @@ impl Netlink {
         self.ask(RouteNetlinkMessage::SetLink(link), 0)
     }
 
-    /// Gives a card an address, or the one it has a new life.
+    /// Gives a card an address; one it has already gets its new lifetime.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         self.ask(
             RouteNetlinkMessage::NewAddress(address_message(index, address, prefix)),
@@ -68,10 +70,10 @@ impl Netlink {
         )
     }
 
-    /// Takes an address away.
+    /// Removes an address.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn remove_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         self.ask(
             RouteNetlinkMessage::DelAddress(address_message(index, address, prefix)),
@@ -79,10 +81,11 @@ impl Netlink {
         )
     }
 
-    /// Makes `gateway` the way out of a card. With several cards the one with the lower number is used.
+    /// Makes `gateway` the default route of a card. With several cards the one with the lower index
+    /// is used.
     ///
     /// # Errors
-    /// What the kernel says; a gateway outside the card's network is unreachable.
+    /// The kernel's error; a gateway outside the card's network is unreachable.
     pub fn set_gateway(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
         let mut route = RouteMessage::default();
         route.header.address_family = AddressFamily::Inet;
@@ -111,7 +114,7 @@ impl Netlink {
         request.serialize(&mut bytes);
         send(&self.socket, &bytes, SendFlags::empty())?;
         let mut buffer = [0; 4096];
-        // Answers to earlier requests that were given up may still lie there: a few.
+        // A few answers to earlier, abandoned requests may still be queued.
         for _ in 0..16 {
             let (_, len, _) = recvfrom(&self.socket, &mut buffer[..], RecvFlags::empty())?;
             let answer = buffer.get(..len).unwrap_or_default();

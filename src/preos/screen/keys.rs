@@ -1,9 +1,10 @@
-//! Keys and choosing. Pure.
+//! Keys, and the marked choice. Pure.
 //!
-//! Owns: keys out of a terminal's bytes, and which choice is marked. A serial line may carry noise, so bytes that are no key do nothing, and a number only marks: it
-//! takes Enter to confirm.
+//! Owns: decoding keys from a terminal's bytes, and the marked choice. A serial line may carry
+//! noise, so bytes that are no key have no effect, and a number only marks a choice: Enter confirms
+//! it.
 
-/// A key that means something here.
+/// A key with a meaning here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Key {
     /// Arrow up.
@@ -18,7 +19,7 @@ pub enum Key {
     Number(usize),
 }
 
-/// Keys in what one read of a terminal gave.
+/// The keys in the bytes of one read.
 pub fn keys(bytes: &[u8]) -> Vec<Key> {
     let mut keys = Vec::new();
     let mut rest = bytes;
@@ -29,13 +30,14 @@ pub fn keys(bytes: &[u8]) -> Vec<Key> {
                 match code {
                     b'A' => keys.push(Key::Up),
                     b'B' => keys.push(Key::Down),
-                    // Other keys: `ESC [ 5 ~` and the like; what is left of them is no key.
+                    // Other keys, `ESC [ 5 ~` and the like: the remaining bytes are no key either.
                     _ => {}
                 }
                 rest
             }
             [0x1b, rest @ ..] => {
-                // A lone escape; anything glued to it is a key with Alt, which means nothing here.
+                // A lone escape. With bytes after it, it is a key with Alt, which has no meaning
+                // here.
                 if rest.is_empty() {
                     keys.push(Key::Escape);
                 }
@@ -54,24 +56,25 @@ pub fn keys(bytes: &[u8]) -> Vec<Key> {
     }
 }
 
-/// Which choice is marked, and of which question.
+/// The marked choice, and the question it belongs to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Chooser {
     marked: usize,
     question: Option<u64>,
 }
 
-/// What a key came to.
+/// The result of a key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pressed {
     /// This choice was confirmed.
     Chosen(usize),
-    /// The person backed out.
+    /// The person went back.
     Back,
 }
 
 impl Chooser {
-    /// The marked choice of `choices` under question `id`; another question begins at its first choice.
+    /// Index of the marked choice among `choices` under question `id`; a new question starts at its
+    /// first choice.
     pub fn marked(&mut self, id: Option<u64>, choices: usize) -> usize {
         if self.question != id {
             *self = Self {
@@ -83,7 +86,7 @@ impl Chooser {
         self.marked
     }
 
-    /// A key was pressed.
+    /// Handles a key.
     pub fn press(&mut self, id: Option<u64>, choices: usize, key: Key) -> Option<Pressed> {
         let marked = self.marked(id, choices);
         if choices == 0 {

@@ -1,11 +1,12 @@
-//! Large letters, five rows high, from full blocks: readable from across a room on any console font.
+//! Large letters, five rows high, made of full blocks: readable from across a room with any console
+//! font.
 //!
-//! Owns the glyphs of capitals, digits and `%`, `-`; anything else is a gap.
+//! Owns the glyphs of capitals, digits, `%` and `-`; every other character is a gap.
 
 /// Rows of a letter.
 pub const ROWS: usize = 5;
 
-/// Glyphs, five rows of five columns each, `#` where there is ink.
+/// Glyphs of five rows and five columns each, `#` for a filled cell.
 const GLYPHS: [(char, [&str; ROWS]); 38] = [
     ('A', [" ### ", "#   #", "#####", "#   #", "#   #"]),
     ('B', ["#### ", "#   #", "#### ", "#   #", "#### "]),
@@ -47,7 +48,7 @@ const GLYPHS: [(char, [&str; ROWS]); 38] = [
     ('-', ["     ", "     ", "#####", "     ", "     "]),
 ];
 
-/// The rows of `text` in large letters, or nothing when they are wider than `columns`.
+/// The rows of `text` in large letters; `None` when they are wider than `columns`.
 pub fn large(text: &str, columns: usize) -> Option<[String; ROWS]> {
     let mut rows: [String; ROWS] = Default::default();
     for letter in text.chars() {

@@ -1,9 +1,9 @@
-//! What goes to serial consoles: plain lines, only when there is something new. Pure.
+//! The output on serial consoles: plain lines, only when there is something new. Pure.
 
 use super::view::{Menu, View};
 use crate::units;
 
-/// Remembers what was said.
+/// Remembers the lines already written.
 #[derive(Debug, Default)]
 pub struct Teller {
     said: Vec<String>,
@@ -12,10 +12,11 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Lines to say now.
+    /// The lines to write now.
     pub fn tell(&mut self, view: &View, menu: Option<&Menu>) -> Vec<String> {
         let mut lines = Vec::new();
-        // Numbers change all the time; another tenth of the way is news, another second is not.
+        // Numbers change all the time: a line is new after another tenth of the progress, not after
+        // another second.
         let mut state = vec![without_digits(&view.headline), view.caption.clone()];
         state.extend(view.advice.iter().map(|advice| without_digits(advice)));
         let decile = view

@@ -1,15 +1,15 @@
 //! The target's own screen and keyboard.
 //!
-//! | module | what it is | pure |
+//! | module | content | pure |
 //! |---|---|---|
-//! | [`view`] | what is said | yes |
+//! | [`view`] | the content | yes |
 //! | [`render`], [`letters`] | its rows on a text screen | yes |
 //! | [`lines`] | its lines on serial consoles | yes |
 //! | [`keys`] | keys, and the marked choice | yes |
 //! | [`terminals`] | the devices | |
 //!
-//! One thread draws, twice a second and whenever something changes. It never waits for a serial line: those have a thread and a bounded queue, and lose lines
-//! rather than time.
+//! One thread draws, twice a second and whenever something changes. It never waits for a serial
+//! line: those have a thread and a bounded queue, and lose lines rather than time.
 
 pub mod keys;
 pub mod letters;
@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 use terminals::{Screen, Serials};
 use view::{Menu, View};
 
-/// Longest wait between two looks at what the pre-OS knows.
+/// Longest interval between two updates of the screen.
 const EVERY: Duration = Duration::from_millis(500);
-/// The kernel may write over the screen; it is painted anew this often.
+/// Interval of a full repaint, because the kernel may write over the screen.
 const REPAINT: Duration = Duration::from_secs(5);
 
-/// What the drawing thread and the keyboards share.
+/// State that the drawing thread and the keyboards share.
 #[derive(Clone)]
 struct Front {
     desk: Desk,
@@ -40,7 +40,7 @@ struct Front {
 }
 
 impl Front {
-    /// What a person can choose now.
+    /// The choices a person has now.
     fn menu(&self) -> Option<Menu> {
         let (id, question) = match self.desk.question() {
             Some((id, question)) => (Some(id), question),
@@ -91,16 +91,16 @@ impl Front {
                     self.desk.pick(&id);
                 }
             }
-            // Only another mark: wakes the screen.
+            // Only the mark has moved: wakes the screen.
             (_, None) => self.desk.tell(|_| {}),
         }
     }
 }
 
-/// Starts the screen, where there is one, and the lines on `serials`.
+/// Starts the screen, if there is one, and the lines on `serials`.
 ///
 /// # Errors
-/// When there is no thread.
+/// A thread cannot be started.
 pub fn start(board: Board, desk: Desk, serials: Serials, began: Instant) -> std::io::Result<()> {
     let front = Front {
         desk,
@@ -140,7 +140,7 @@ fn draw(
         let standing = front.desk.standing();
         let rate = speed.of(&standing, began.elapsed());
         let view = View::of(&situation, &standing, rate);
-        // In the middle of a job the menu would only be in the way; a question is meant.
+        // During a job the menu is hidden, but a question is shown.
         let busy = standing
             .work
             .as_ref()
@@ -160,12 +160,12 @@ fn draw(
                 painted = Instant::now();
             }
         }
-        // A quick sequence of changes is one picture.
+        // Changes in quick sequence are drawn once.
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// What the work goes at.
+/// The rate of the work.
 #[derive(Default)]
 struct Speed {
     window: RateWindow,
@@ -175,7 +175,7 @@ struct Speed {
 impl Speed {
     fn of(&mut self, standing: &Standing, now: Duration) -> Option<u64> {
         let progress = standing.work.as_ref()?.progress.as_ref()?;
-        // Reading back begins at zero again.
+        // Reading back starts at zero again.
         if self.state.replace(progress.state) != Some(progress.state) {
             self.window = RateWindow::default();
         }

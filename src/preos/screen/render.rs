@@ -1,17 +1,18 @@
 //! A [`View`] as the rows of a text screen. Pure.
 //!
-//! Owns the layout. Rows are never wider than the screen, and never more than it has; what does not fit is left out from the bottom up, the menu last, because
-//! a question that cannot be seen cannot be answered. Text from outside (names, models, reasons) is shown without its control characters.
+//! Owns the layout. Rows are never wider than the screen, and never more than it has; what does not
+//! fit is left out from the bottom up, the menu last, because a question that is not visible cannot
+//! be answered. Text from outside (names, models, reasons) is shown without its control characters.
 
 use super::letters;
 use super::view::{Bar, Menu, Tone, View};
 
-/// How a row is painted.
+/// The style of a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Paint {
-    /// As it is.
+    /// The terminal's default.
     Plain,
-    /// In the colour of the screen's mood.
+    /// The colour of the view's tone.
     Mood(Tone),
     /// Bright.
     Strong,
@@ -19,12 +20,12 @@ pub enum Paint {
     Marked,
 }
 
-/// One row.
+/// One row of the screen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Row {
-    /// Paint.
+    /// Its style.
     pub paint: Paint,
-    /// Text.
+    /// Its text.
     pub text: String,
 }
 
@@ -75,7 +76,7 @@ pub fn render(view: &View, menu: Option<&Menu>, columns: usize, lines: usize) ->
         Paint::Plain,
         concat!("diskcast ", env!("CARGO_PKG_VERSION")),
     );
-    // Large letters leave room for what they are about.
+    // Large letters are used only if enough lines are left for the content.
     match letters::large(&view.headline, columns.saturating_sub(2 * MARGIN)) {
         Some(letters) if lines >= 20 => {
             top.gap();
@@ -138,7 +139,7 @@ fn bar_row(bar: &Bar, width: usize) -> String {
     format!("{}{}", "█".repeat(filled), "░".repeat(width - filled))
 }
 
-/// Lines of at most `width` characters, broken at blanks where there are any.
+/// Breaks a text into lines of at most `width` characters, at blanks where possible.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
@@ -165,7 +166,8 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Bytes that paint `rows` on a screen of `columns` by `lines`, from its upper left corner on, without scrolling it.
+/// The bytes that paint `rows` on a screen of `columns` by `lines`, from its upper left corner,
+/// without scrolling it.
 pub fn ansi(rows: &[Row], columns: usize, lines: usize) -> String {
     let mut out = String::from("\x1b[?25l\x1b[H");
     for index in 0..lines {
@@ -182,7 +184,8 @@ pub fn ansi(rows: &[Row], columns: usize, lines: usize) -> String {
             Paint::Mood(Tone::Bad) => "0;1;31",
         };
         let text: String = text.chars().take(columns).collect();
-        // Erased first: after a row as wide as the screen the cursor still stands on its last column, and erasing from there would take the letter.
+        // Erased before the text: after a row as wide as the screen the cursor still is on its last
+        // column, and erasing from there would remove the last letter.
         out.push_str(&format!(
             "\x1b[{};1H\x1b[0m\x1b[2K\x1b[{code}m{text}\x1b[0m",
             index + 1

@@ -1,6 +1,7 @@
 //! The devices: the screen, its keyboard, the serial consoles.
 //!
-//! Owns open terminals. Which there are is the kernel's word (`console=`): `/sys/class/tty/console/active` lists them. A device that cannot be opened is left out.
+//! Owns open terminals. The kernel decides which consoles exist (`console=`):
+//! `/sys/class/tty/console/active` lists them. A device that cannot be opened is left out.
 
 use super::keys::{self, Key};
 use rustix::termios::{self, LocalModes, OptionalActions};
@@ -8,14 +9,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-/// The screen's terminal.
+/// The terminal of the screen.
 const SCREEN: &str = "/dev/tty1";
-/// Lines that wait for a slow serial line; more are lost. At 115200 baud this is a few seconds of text.
+/// Most lines that wait for a slow serial port; further ones are lost. At 115200 baud this is a few
+/// seconds of text.
 const QUEUE: usize = 256;
-/// A size for terminals that do not know theirs.
+/// Columns and lines of terminals that do not report their size.
 const USUAL: (usize, usize) = (80, 25);
 
-/// Names of the kernel's consoles besides the screen.
+/// Names of the kernel's consoles other than the screen.
 fn serial_names() -> Vec<String> {
     fs::read_to_string("/sys/class/tty/console/active")
         .unwrap_or_default()
@@ -36,12 +38,12 @@ fn open(path: &str) -> Option<File> {
         .ok()
 }
 
-/// Keys come one by one and are not shown; text goes out as before.
+/// Sets a terminal to deliver keys one by one without echo; output is unchanged.
 fn take_keys(terminal: &File) {
     let Ok(mut modes) = termios::tcgetattr(terminal) else {
         return;
     };
-    // Without signals: Ctrl-C must not end anything here.
+    // No signals: Ctrl-C must not end anything here.
     modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
     if let Err(error) = termios::tcsetattr(terminal, OptionalActions::Now, &modes) {
         tracing::debug!(%error, "the terminal keeps its modes");
@@ -52,13 +54,13 @@ fn take_keys(terminal: &File) {
 pub struct Screen(File);
 
 impl Screen {
-    /// Opens it; nothing when this machine has none.
+    /// Opens it; `None` when this machine has none.
     pub fn open() -> Option<Self> {
         let file = open(SCREEN)?;
         termios::isatty(&file).then_some(Self(file))
     }
 
-    /// Columns and lines.
+    /// Its size in columns and lines.
     pub fn size(&self) -> (usize, usize) {
         match termios::tcgetwinsize(&self.0) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
@@ -68,18 +70,18 @@ impl Screen {
         }
     }
 
-    /// Writes it. A screen that does not take it is not worth a word: there is the serial console.
+    /// Writes to the screen. An error is ignored, because the serial console shows the same.
     pub fn paint(&self, text: &str) {
         let _ = (&self.0).write_all(text.as_bytes());
     }
 }
 
-/// Lines to every serial console, and the log.
+/// Sends lines, and the log, to every serial console.
 #[derive(Clone)]
 pub struct Serials(Option<SyncSender<String>>);
 
 impl Serials {
-    /// Opens them and starts the thread that writes.
+    /// Opens the consoles and starts the thread that writes.
     pub fn start() -> Self {
         let mut files: Vec<File> = serial_names()
             .iter()
@@ -104,7 +106,7 @@ impl Serials {
         Self(spawned.is_ok().then_some(lines))
     }
 
-    /// Says a line, unless too many wait already.
+    /// Queues a line, unless the queue is full.
     pub fn say(&self, line: &str) {
         if let Some(lines) = &self.0 {
             let clean: String = line
@@ -116,7 +118,7 @@ impl Serials {
     }
 }
 
-/// For the log's own lines, which carry their line end.
+/// For lines of the log, which have their own line end.
 impl Write for &Serials {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if let Some(lines) = &self.0 {
@@ -130,10 +132,10 @@ impl Write for &Serials {
     }
 }
 
-/// Something with keys.
+/// A terminal with a keyboard.
 pub struct Keyboard(File);
 
-/// The screen's keyboard and the other ends of the serial consoles.
+/// The screen's keyboard, and the serial consoles as keyboards.
 pub fn keyboards() -> Vec<Keyboard> {
     let serial = serial_names()
         .into_iter()
@@ -147,10 +149,10 @@ pub fn keyboards() -> Vec<Keyboard> {
 }
 
 impl Keyboard {
-    /// Calls `press` for each key, on a thread of its own, as long as the terminal is there.
+    /// Calls `press` for each key, on a thread of its own, until the terminal closes.
     ///
     /// # Errors
-    /// When there is no thread.
+    /// The thread cannot be started.
     pub fn follow(mut self, press: impl Fn(Key) + Send + 'static) -> std::io::Result<()> {
         take_keys(&self.0);
         std::thread::Builder::new()

@@ -1,7 +1,8 @@
-//! What the screen says: from everything known to a headline, facts, and what to check. Pure.
+//! The content of the screen: headline, facts and advice, derived from the present state. Pure.
 //!
-//! The first thing that is missing decides the headline, in the order in which a boot needs them: card, link, address, console, approval, work. Advice says what is
-//! missing and what a person in the room can do about it.
+//! The first missing thing decides the headline, in the order in which a boot needs them: card,
+//! link, address, console, approval, work. The advice names what is missing and what a person in
+//! the room can do about it.
 
 use crate::agent::desk::{Line, Question, Standing, Work};
 use crate::net::control::{EndAction, Progress};
@@ -10,15 +11,15 @@ use crate::preos::board::{CardState, Situation};
 use crate::target::TargetState;
 use crate::units;
 
-/// Seconds without an answer after which the screen says what to check: less is how long things take.
+/// Seconds without an answer after which the screen gives advice; shorter waits are normal.
 const PATIENCE: u64 = 6;
-/// Questions without an answer that are worth words.
+/// Number of unanswered questions from which they are mentioned.
 const QUESTIONS: u32 = 3;
 
-/// The mood of the screen: seen from across the room.
+/// The tone of the screen, visible from across the room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Tone {
-    /// Nothing to do.
+    /// No action needed.
     Calm,
     /// At work.
     Busy,
@@ -28,19 +29,19 @@ pub enum Tone {
     Bad,
 }
 
-/// How far something is.
+/// Progress of the work.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bar {
-    /// Bytes.
+    /// Bytes done.
     pub done: u64,
     /// Bytes in all.
     pub total: u64,
-    /// Bytes a second, once known.
+    /// Rate in bytes a second, once known.
     pub rate: Option<u64>,
 }
 
 impl Bar {
-    /// `1.20 GB of 4.00 GB   110 MB/s   0:25 left`.
+    /// The text of a bar: `1.20 GB of 4.00 GB   110 MB/s   0:25 left`.
     pub fn text(&self) -> String {
         let mut text = format!(
             "{} of {}",
@@ -59,27 +60,27 @@ impl Bar {
     }
 }
 
-/// One screen.
+/// The content of one screen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct View {
-    /// Mood.
+    /// The tone.
     pub tone: Tone,
-    /// In large letters; words and numbers only.
+    /// The headline in large letters; words and numbers only.
     pub headline: String,
-    /// What the headline is about, one line.
+    /// One line that explains the headline.
     pub caption: String,
     /// Progress.
     pub bar: Option<Bar>,
-    /// Name and value.
+    /// Names and values.
     pub facts: Vec<(&'static str, String)>,
-    /// What is missing and what to check.
+    /// Missing things, and what a person can check.
     pub advice: Vec<String>,
     /// Remarks of the start.
     pub remarks: Vec<String>,
 }
 
 impl View {
-    /// Makes the screen. `rate` is what the work goes at, bytes a second.
+    /// Makes the content. `rate` is that of the work, in bytes a second.
     pub fn of(situation: &Situation, standing: &Standing, rate: Option<u64>) -> Self {
         let mut view = Self {
             tone: Tone::Calm,
@@ -94,7 +95,7 @@ impl View {
         view
     }
 
-    /// One line for a serial console and the log.
+    /// The content as one line, for a serial console and the log.
     pub fn line(&self) -> String {
         let mut line = format!("{}: {}", self.headline, self.caption);
         if let Some(bar) = &self.bar {
@@ -128,7 +129,7 @@ impl View {
             }
             Some(EndAction::None) | None => {}
         }
-        // What a job came to stays on the screen until something else begins.
+        // The result of a job stays on the screen until something else begins.
         if let Some(work) = &standing.work
             && (work.outcome.is_none() || standing.doing.is_none())
         {
@@ -175,7 +176,7 @@ impl View {
                 format!("{name} waits to be let in: diskcast target approve {name}"),
             );
         }
-        // A beacon comes every second.
+        // A beacon is sent every second.
         if !standing.beacon_heard && situation.seconds > PATIENCE {
             self.advice.push("No multicast arrives here. The image will come by a slower way. Check IGMP snooping: the switch needs a querier.".into());
         }
@@ -416,7 +417,7 @@ fn sentence(reason: &str) -> String {
     text
 }
 
-/// Groups of eight digits can be compared by eye.
+/// Digits in groups of eight, which can be compared by eye.
 fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -428,14 +429,14 @@ fn grouped(digits: &str) -> String {
     text
 }
 
-/// The question or menu in front of the person, with the choice that is marked.
+/// The question or menu on the screen, with its marked choice.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Menu {
-    /// What is asked.
+    /// The question.
     pub question: Question,
     /// Index of the marked choice.
     pub marked: usize,
-    /// The open question's number; none for the menu that is always there.
+    /// Number of the open question; `None` for the menu, which is always there.
     pub id: Option<u64>,
 }
 
