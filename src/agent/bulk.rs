@@ -1,7 +1,8 @@
-//! TCP 5003 from the agent's side: what multicast did not bring, fetched by block ranges over the console's TLS identity.
+//! TCP 5003 from the agent's side: data that multicast did not bring, fetched by block ranges over
+//! the console's TLS identity.
 //!
-//! One request at a time on one connection, which is made anew when it breaks. Lengths the console declares are held
-//! against what a block can be before anything is allocated.
+//! One request at a time on one connection, which is made again when it breaks. Lengths that the
+//! console declares are checked against the largest possible block before anything is allocated.
 
 use crate::net::control::BulkOrder;
 use crate::net::tls;
@@ -19,24 +20,24 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// A console that says nothing for this long is gone.
+/// Longest silence of a console before the connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// What was sent and is not acknowledged for so long never will be.
+/// Longest time that sent data may stay unacknowledged before the kernel ends the connection.
 const STALL: Duration = Duration::from_secs(60);
 
 /// Bytes in front of each block: index and length.
 const FRAME_HEAD: usize = 8;
 
-/// Why a fetch did not work. The caller tries again.
+/// The reason a fetch failed. The caller tries again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BulkError {
     /// No connection to TCP 5003.
     #[error("connecting to {address}")]
     Connect {
-        /// Address.
+        /// Address of the service.
         address: SocketAddr,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
     /// HTTP failed on the way.
@@ -45,7 +46,7 @@ pub(super) enum BulkError {
     /// The console refused.
     #[error("the console's bulk service answered {0}")]
     Status(StatusCode),
-    /// The answer is not what the protocol says.
+    /// The answer breaks the protocol.
     #[error("the console's bulk service sent {0}")]
     Nonsense(&'static str),
     /// Nothing came for [`SILENCE`].
@@ -53,7 +54,7 @@ pub(super) enum BulkError {
     Silent,
 }
 
-/// A client for one job.
+/// A client of the bulk service for one job.
 pub(super) struct BulkClient {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
@@ -63,7 +64,8 @@ pub(super) struct BulkClient {
 }
 
 impl BulkClient {
-    /// A client of the console at `console` (its control address) for one job. Connects when first used.
+    /// A client for one job of the console at `console` (its control address). Connects when first
+    /// used.
     pub(super) fn new(
         console: SocketAddr,
         tls: Arc<ClientConfig>,
@@ -80,10 +82,10 @@ impl BulkClient {
         }
     }
 
-    /// The encoded manifest, which the caller holds against its digest.
+    /// Fetches the encoded manifest; the caller checks its digest.
     ///
     /// # Errors
-    /// [`BulkError`]; the next call connects anew.
+    /// [`BulkError`]; the next call connects again.
     pub(super) async fn manifest(&mut self, bytes: u64) -> Result<Vec<u8>, BulkError> {
         let path = format!("/v1/jobs/{}/manifest", self.job);
         let mut body = self.get(&path).await?.into_body();
@@ -97,7 +99,7 @@ impl BulkClient {
         Ok(manifest)
     }
 
-    /// Fetches image blocks, handing each over as it is complete.
+    /// Fetches image blocks and hands over each one when it is complete.
     ///
     /// # Errors
     /// [`BulkError`]; blocks handed over before stay valid.
@@ -138,7 +140,8 @@ impl BulkClient {
         }
     }
 
-    /// A file of the job from byte `from` on, piece by piece, until nobody takes them. Who does holds it against its hash.
+    /// Fetches a file of the job from byte `from` on, piece by piece, until the receiver of the
+    /// pieces is dropped. That receiver checks the file's hash.
     ///
     /// # Errors
     /// [`BulkError`]; pieces handed over before stay valid.
@@ -181,10 +184,10 @@ impl BulkClient {
     }
 }
 
-/// A connection to the console's bulk service.
+/// Connects to the console's bulk service.
 ///
 /// # Errors
-/// [`BulkError`].
+/// [`BulkError`] when the connection or TLS fails.
 pub(super) async fn connect<B>(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
@@ -195,7 +198,7 @@ where
 {
     let failed = |source| BulkError::Connect { address, source };
     let stream = timed(TcpStream::connect(address)).await?.map_err(failed)?;
-    // A console that vanished without a word is noticed by the kernel, whatever is being sent.
+    // The kernel notices a console that vanished, whatever is being sent.
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(STALL));
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls));
     let stream = timed(connector.connect(tls::server_name(), stream))
@@ -231,7 +234,7 @@ async fn next<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(
     }
 }
 
-/// Index and length of the block at the start of `buffer`, once both are there.
+/// Index and length of the block at the start of `buffer`, once both have arrived.
 fn frame_head(buffer: &[u8]) -> Result<Option<(u32, usize)>, BulkError> {
     let (Some(index), Some(len)) = (
         buffer.first_chunk::<4>(),

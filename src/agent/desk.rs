@@ -1,13 +1,14 @@
-//! The desk: what a screen beside the agent shows of it, and how the agent asks the person who sits there.
+//! The desk: the agent's state for a screen beside it, and questions to the person at that screen.
 //!
 //! ```text
 //! link, job --tell--> Desk <--standing, question-- screen (preos::screen)
 //! menu      --ask-->   |   --answer, pick------->  (keyboard)
 //! ```
 //!
-//! Owns the shared values and nothing else: it draws nothing and reads no keys. An agent without a screen has an empty
-//! desk, on which telling costs nothing and every question is answered with "no". What always holds: at most one
-//! question is open; a question whose asker went away is withdrawn.
+//! Owns the shared values and nothing else: it draws nothing and reads no keys. An agent without a
+//! screen has an empty desk, where changes cost nothing and every question is answered with "no".
+//! Always holds: at most one question is open; a question is withdrawn when the code that asked it
+//! is dropped.
 
 use crate::net::control::{Outcome, Progress};
 use std::collections::VecDeque;
@@ -16,10 +17,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
-/// Picks that wait for the agent; a person who presses faster than it acts meant the first ones.
+/// Most picks that wait for the agent. Of several quick presses the first ones are meant.
 const MAX_PICKS: usize = 4;
 
-/// Where the agent's line to its console stands.
+/// State of the agent's connection to its console.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Line {
     /// Nothing was tried yet.
@@ -27,51 +28,51 @@ pub enum Line {
     Starting,
     /// No console so far, with the reason of the last try.
     Searching(String),
-    /// Connected; what this machine is called is not known yet.
+    /// Connected; this machine's name is not known yet.
     Connected(SocketAddr),
-    /// Welcomed.
+    /// Accepted by the console.
     Joined {
-        /// The console.
+        /// Address of the console.
         console: SocketAddr,
-        /// Name of this machine there.
+        /// Name of this machine at the console.
         name: String,
-        /// False while a technician has to let it in.
+        /// False while a technician has to approve this machine.
         approved: bool,
     },
 }
 
-/// The job this machine is in, or was in last.
+/// The present job of this machine, or its last one.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// Image, as the order calls it.
+    /// Name of the image in the order.
     pub image: String,
-    /// Target disk: path, model, serial, size.
+    /// The target disk: path, model, serial, size.
     pub disk: String,
-    /// Last progress.
+    /// The last progress report.
     pub progress: Option<Progress>,
-    /// The end, once there is one.
+    /// The outcome, once there is one.
     pub outcome: Option<Outcome>,
 }
 
-/// All that a screen shows of the agent.
+/// The agent's whole state for the screen.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
-    /// Line to the console.
+    /// The connection to the console.
     pub line: Line,
-    /// A console beacon came by multicast.
+    /// True when a console's beacon has arrived by multicast.
     pub beacon_heard: bool,
     /// The job.
     pub work: Option<Work>,
-    /// What else is under way (a capture, for example), in one line.
+    /// Other work under way (a capture, for example), in one line.
     pub doing: Option<String>,
 }
 
-/// One line to choose.
+/// One choice of a menu or question.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Choice {
-    /// What the answer carries.
+    /// Value that the answer carries.
     pub id: String,
-    /// What is shown.
+    /// Text on the screen.
     pub label: String,
 }
 
@@ -85,14 +86,14 @@ impl Choice {
     }
 }
 
-/// Something the person is to decide.
+/// A question to the person at the screen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Question {
     /// Heading.
     pub title: String,
-    /// What is said below it.
+    /// Text below the heading.
     pub lines: Vec<String>,
-    /// Answers; the first is what Enter means at the start, so it should be the harmless one.
+    /// The possible answers. The first is marked at the start, so it should be the harmless one.
     pub choices: Vec<Choice>,
 }
 
@@ -100,9 +101,9 @@ pub struct Question {
 struct State {
     version: u64,
     standing: Standing,
-    /// Offered while nothing else is asked.
+    /// Menu shown while no question is open.
     menu: Vec<Choice>,
-    /// Number of the question, the question, where the answer goes.
+    /// Number of the open question, the question, and the channel for its answer.
     question: Option<(u64, Question, oneshot::Sender<Option<String>>)>,
     asked: u64,
     picks: VecDeque<String>,
@@ -113,7 +114,7 @@ struct Inner {
     state: Mutex<State>,
     changed: Condvar,
     picked: Notify,
-    /// Questions come one after the other.
+    /// Held by the open question, so that questions are asked one at a time.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -131,7 +132,7 @@ impl std::fmt::Debug for Desk {
     }
 }
 
-/// Withdraws a question whose asker went away.
+/// Withdraws a question when the code that asked it is dropped.
 struct Withdraw<'a>(&'a Inner, u64);
 
 impl Drop for Withdraw<'_> {
@@ -165,34 +166,35 @@ impl Desk {
         Self(Some(Arc::default()))
     }
 
-    /// Whether there is a screen.
+    /// True when there is a screen.
     pub fn attended(&self) -> bool {
         self.0.is_some()
     }
 
     // The agent's side.
 
-    /// Changes what is shown.
+    /// Changes the state on the screen.
     pub fn tell(&self, change: impl FnOnce(&mut Standing)) {
         if let Some(inner) = &self.0 {
             inner.change(|state| change(&mut state.standing));
         }
     }
 
-    /// Offers a menu, in place of the one before; an empty one takes it away.
+    /// Replaces the menu; an empty one removes it.
     pub fn offer(&self, menu: Vec<Choice>) {
         if let Some(inner) = &self.0 {
             inner.change(|state| state.menu = menu);
         }
     }
 
-    /// Waits for the next pick from the menu: the id of the choice. Never returns on an empty desk. May be dropped at any time.
+    /// Waits for the next pick from the menu; returns the choice's id. Never returns on an empty
+    /// desk. May be dropped at any time.
     pub async fn picked(&self) -> String {
         let Some(inner) = &self.0 else {
             return std::future::pending().await;
         };
         loop {
-            // Made before the look, so that a pick in between is not missed.
+            // Made before the check, so that a pick in between is not missed.
             let notified = inner.picked.notified();
             if let Some(pick) = inner.lock().picks.pop_front() {
                 return pick;
@@ -201,7 +203,8 @@ impl Desk {
         }
     }
 
-    /// Asks, and waits for the answer: the id of the choice, `None` when the person backed out or there is nobody.
+    /// Asks a question and waits for the answer: the choice's id, or `None` when the person went
+    /// back or there is no screen.
     pub async fn ask(&self, question: Question) -> Option<String> {
         let inner = self.0.as_ref()?;
         let _turn = inner.turn.lock().await;
@@ -215,7 +218,7 @@ impl Desk {
         answered.await.ok().flatten()
     }
 
-    /// Asks for a yes; anything else is a no. `no` is the choice Enter means at the start.
+    /// Asks for a yes; every other answer is a no. `no` is the choice marked at the start.
     pub async fn confirm(&self, title: &str, lines: Vec<String>, yes: &str, no: &str) -> bool {
         let question = Question {
             title: title.to_owned(),
@@ -227,7 +230,7 @@ impl Desk {
 
     // The screen's side.
 
-    /// What is to be shown now.
+    /// The state to show now.
     pub fn standing(&self) -> Standing {
         self.0
             .as_ref()
@@ -235,7 +238,7 @@ impl Desk {
             .unwrap_or_default()
     }
 
-    /// The menu on offer.
+    /// The present menu.
     pub fn menu(&self) -> Vec<Choice> {
         self.0
             .as_ref()
@@ -253,7 +256,7 @@ impl Desk {
             .map(|(id, question, _)| (*id, question.clone()))
     }
 
-    /// Answers question `id`; stale numbers are ignored.
+    /// Answers question `id`; an outdated number is ignored.
     pub fn answer(&self, id: u64, choice: Option<String>) {
         if let Some(inner) = &self.0 {
             inner.change(|state| {
@@ -264,7 +267,7 @@ impl Desk {
         }
     }
 
-    /// A choice of the menu was picked.
+    /// Queues a pick from the menu.
     pub fn pick(&self, id: &str) {
         if let Some(inner) = &self.0 {
             inner.change(|state| {
@@ -276,7 +279,8 @@ impl Desk {
         }
     }
 
-    /// Waits until something changed since `version`, at most `timeout`; answers the version now.
+    /// Waits until something has changed since `version`, at most `timeout`; returns the present
+    /// version.
     pub fn wait(&self, version: u64, timeout: Duration) -> u64 {
         let Some(inner) = &self.0 else { return 0 };
         let (state, _) = inner

@@ -1,11 +1,12 @@
-//! An agent's part in `diskcast doctor`: joins the probe's groups, counts what comes, and looks at its own machine.
+//! An agent's part in `diskcast doctor`: joins the probe's groups, counts packets, and checks its
+//! own machine.
 //!
 //! ```text
 //! request -> join -> DoctorReady -> count until the stream ends -> disks, memory, link -> DoctorAnswer
 //! ```
 //!
-//! Owns: one check at a time, on a thread of its own. Never writes to a disk; the link never starts one beside a job, which it would
-//! slow.
+//! Owns: one check at a time, on a thread of its own. Never writes to a disk; the link never starts
+//! a check during a job, because it would slow the job.
 
 use super::{AgentOptions, doctor_facts};
 use crate::net::control::{AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole};
@@ -21,12 +22,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How long an agent listens beyond the stream itself: until every other target has joined, and the ends have come.
+/// Time an agent listens beyond the stream itself, until every other target has joined and the
+/// stream's last packets have come.
 const SLACK: Duration = Duration::from_secs(6);
-/// Without a stream: long enough for a beacon.
+/// Time an agent listens when there is no stream: long enough for a beacon.
 const BEACONS_ONLY: Duration = Duration::from_millis(2500);
 
-/// What a check needs of its agent.
+/// The agent's objects that a check uses.
 pub(super) struct Surroundings {
     pub(super) options: AgentOptions,
     pub(super) console: SocketAddr,
@@ -35,22 +37,22 @@ pub(super) struct Surroundings {
     pub(super) outbox: UnboundedSender<AgentMessage>,
 }
 
-/// The one check of an agent.
+/// State of the agent's check, of which there is one at a time.
 #[derive(Default)]
 pub(super) struct Check {
     running: AtomicBool,
-    /// The console has sent everything.
+    /// Set when the console has sent everything.
     over: AtomicBool,
 }
 
 impl Check {
-    /// The console has sent everything.
+    /// Records that the console has sent everything.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 }
 
-/// Clears the mark of a running check, however it ends.
+/// Clears the mark of a running check when dropped.
 struct Running(Arc<Check>);
 
 impl Drop for Running {
@@ -59,7 +61,7 @@ impl Drop for Running {
     }
 }
 
-/// The answer of an agent that has something else to do.
+/// The answer of an agent that is busy.
 pub(super) fn busy(request: &DoctorRequest, why: String) -> AgentMessage {
     AgentMessage::DoctorAnswer(Box::new(DoctorAnswer {
         id: request.id.clone(),
@@ -68,7 +70,7 @@ pub(super) fn busy(request: &DoctorRequest, why: String) -> AgentMessage {
     }))
 }
 
-/// Starts a check, or says why not.
+/// Starts a check, or returns the reason it cannot.
 pub(super) fn start(
     request: DoctorRequest,
     surroundings: Surroundings,
@@ -82,7 +84,7 @@ pub(super) fn start(
     tokio::task::spawn_blocking(move || {
         let outbox = surroundings.outbox.clone();
         let answer = examine(request, surroundings, &running.0.over);
-        // Before the answer goes out: it may be followed by the next request.
+        // Cleared before the answer is sent, because the next request may follow at once.
         drop(running);
         let _ = outbox.send(AgentMessage::DoctorAnswer(Box::new(answer)));
     });
@@ -111,7 +113,7 @@ fn examine(request: DoctorRequest, around: Surroundings, over: &AtomicBool) -> D
         }
     };
     let joined = ProbeListener::join(request.main, request.second, interface);
-    // Sent also when nothing could be joined: nobody is to wait for us.
+    // Sent even if nothing could be joined, so that the console does not wait for this agent.
     let _ = around.outbox.send(AgentMessage::DoctorReady {
         id: request.id.clone(),
         time_us: jiff::Timestamp::now().as_microsecond(),
@@ -128,7 +130,7 @@ fn examine(request: DoctorRequest, around: Surroundings, over: &AtomicBool) -> D
     doctor_facts::link(&name, &mut answer);
     answer.interface = name;
     answer.memory_available = doctor_facts::memory_available();
-    // Last, so that what was heard during the probe counts.
+    // Read last, so that queries heard during the probe count.
     answer.querier = around.igmp.map(|igmp| igmp.facts()).unwrap_or_default();
     answer.disks = doctor_facts::disk_speeds(around.options.offers());
     answer

@@ -1,6 +1,7 @@
-//! What a check reads of its own machine: link, memory, and how fast its disks are read.
+//! Facts of the machine for a check: link, memory, and read speed of its disks.
 //!
-//! Reads `/sys`, `/proc` and the first second of each disk. Best effort: what cannot be read is left out. Never writes.
+//! Reads `/sys`, `/proc` and the first second of each disk. Best effort: facts that cannot be read
+//! are left out. Never writes.
 
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::device;
@@ -12,20 +13,20 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// How long a disk is read.
+/// Time for which a disk is read.
 const READ_FOR: Duration = Duration::from_secs(1);
-/// One read.
+/// Length of one read, in bytes.
 const READ_BYTES: usize = 1 << 20;
-/// Disks read side by side; a machine with more is a server and not a target.
+/// Most disks that are read side by side; a machine with more is a server and not a target.
 const MAX_DISKS: usize = 4;
 
-/// MTU, speed and duplex of an interface.
+/// Adds MTU, speed and duplex of an interface to the answer.
 pub(super) fn link(name: &str, answer: &mut DoctorAnswer) {
-    // The name came from the kernel's own list.
+    // The name comes from the kernel's own list, so it is safe in a path.
     let folder = Path::new("/sys/class/net").join(name);
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).ok();
     answer.mtu = read("mtu").and_then(|text| text.trim().parse().ok());
-    // Virtual interfaces have no device behind them, and make their speed up.
+    // Virtual interfaces have no device, and report an invented speed.
     if folder.join("device").exists() {
         answer.speed_mbit_per_s = read("speed")
             .and_then(|text| text.trim().parse().ok())
@@ -36,7 +37,7 @@ pub(super) fn link(name: &str, answer: &mut DoctorAnswer) {
     }
 }
 
-/// Memory that is free or can be freed.
+/// Bytes of memory that are free or can be freed.
 pub(super) fn memory_available() -> Option<u64> {
     available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
@@ -50,7 +51,8 @@ fn available(meminfo: &str) -> Option<u64> {
         .checked_mul(1024)
 }
 
-/// Reads the beginning of each disk on offer for a second; `None` means those the kernel lists.
+/// Reads the beginning of each disk on offer for a second; `None` means the disks that the kernel
+/// lists.
 pub(super) fn disk_speeds(offers: Option<Vec<DiskFacts>>) -> Vec<DiskSpeed> {
     let disks = offers.unwrap_or_else(device::list);
     std::thread::scope(|scope| {
@@ -79,7 +81,7 @@ fn speed_of(path: &str) -> DiskSpeed {
     speed
 }
 
-/// Past the page cache where the file system allows that.
+/// Opens a file past the page cache, if the file system allows it.
 fn open(path: &str) -> std::io::Result<File> {
     let direct = rustix::fs::OFlags::DIRECT.bits().cast_signed();
     OpenOptions::new()

@@ -1,7 +1,7 @@
-//! What this machine is: the facts an agent states when it connects.
+//! Facts of this machine, which the agent sends when it connects.
 //!
-//! Reads `/sys`, `/proc` and the interface list. Best effort throughout: a fact that cannot be read is left out, and
-//! never keeps an agent from joining.
+//! Reads `/sys`, `/proc` and the interface list. Best effort: a fact that cannot be read is left
+//! out, and never keeps an agent from joining.
 
 use crate::disk::device;
 use crate::target::{DiskFacts, Facts, NicFacts, PciFacts};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// SMBIOS strings that boards carry instead of a real value.
+/// SMBIOS strings that boards have in place of a real value.
 const PLACEHOLDERS: [&str; 7] = [
     "To be filled by O.E.M.",
     "Default string",
@@ -50,7 +50,7 @@ pub fn gather(disks: Option<Vec<DiskFacts>>) -> Facts {
     }
 }
 
-/// Devices of the classes templates have drivers for: mass storage, network, display.
+/// Devices of the classes that templates have drivers for: mass storage, network, display.
 fn pci() -> Vec<PciFacts> {
     let mut found: Vec<PciFacts> = Vec::new();
     for entry in fs::read_dir("/sys/bus/pci/devices")
@@ -77,7 +77,7 @@ fn pci() -> Vec<PciFacts> {
         }
     }
     found.sort_by(|a, b| a.address.cmp(&b.address));
-    // More than any machine has is somebody's invention, and the hello has a limit.
+    // No real machine has more devices, and the hello has a size limit.
     found.truncate(256);
     found
 }
@@ -102,7 +102,7 @@ fn memory_bytes() -> Option<u64> {
         .checked_mul(1024)
 }
 
-/// Interfaces that are up, by name; the loopback only when there is nothing else.
+/// Interfaces that are up, by name; the loopback interface only when there is no other.
 fn nics() -> Vec<NicFacts> {
     let mut found: BTreeMap<String, NicFacts> = BTreeMap::new();
     for interface in if_addrs::get_if_addrs().unwrap_or_default() {
@@ -123,7 +123,8 @@ fn nics() -> Vec<NicFacts> {
     found.into_values().collect()
 }
 
-/// Virtual interfaces have no device behind them, and a speed that is made up: veth says 10000 whatever carries it.
+/// Speed of an interface. `None` for virtual ones, which report an invented speed: veth says 10000
+/// on any link.
 fn speed(name: &str) -> Option<u32> {
     if !Path::new(&format!("/sys/class/net/{name}/device")).exists() {
         return None;

@@ -1,8 +1,8 @@
-//! Why a target's part in a job ended early, as one sentence.
+//! The reason a target's part in a job ended early, as one sentence.
 
 use crate::disk::DiskError;
 
-/// Why a job ended without being done, or a capture without an image.
+/// The reason a job ended without being done, or a capture without an image.
 pub(super) enum Failure {
     Disk(DiskError),
     Other(String),
@@ -15,12 +15,12 @@ impl From<DiskError> for Failure {
 }
 
 impl Failure {
-    /// True for a disk that does not give its bytes.
+    /// True for a disk that cannot be read.
     pub(super) fn is_of_reading(&self) -> bool {
         matches!(self, Self::Disk(error) if error.is_of_reading())
     }
 
-    /// The sentence for the technician, with what to try.
+    /// The sentence for the technician, with the next step.
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Other(text) => text.clone(),

@@ -1,24 +1,24 @@
-//! Fetching over TCP 5003 on behalf of a job: one batch at a time, tried again while the console is away.
+//! Fetches over TCP 5003 for a job: one batch at a time, tried again while the console is away.
 
 use super::bulk::{BulkClient, BulkError};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// Between two tries, growing to the second.
+/// First and longest pause between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
-/// A console that refuses or is away for so many tries in a row is given up: about ten minutes.
+/// Tries in a row that may fail before the fetch is given up: about ten minutes.
 const TRIES: u32 = 200;
 
-/// What comes back.
+/// A result for the job.
 pub(super) enum Fetched {
     /// The encoded manifest.
     Manifest(Vec<u8>),
     /// One image block.
     Block(u32, Vec<u8>),
-    /// Every block of the batch was handed over.
+    /// The whole batch was handed over.
     BatchEnd,
-    /// Given up.
+    /// The fetch was given up; the reason.
     Failed(String),
 }
 
@@ -27,7 +27,7 @@ enum Request {
     Blocks(Vec<u32>),
 }
 
-/// A task that fetches; it ends when this is dropped.
+/// Handle on the task that fetches; dropping it ends the task.
 pub(super) struct Fetcher {
     requests: UnboundedSender<Request>,
 }
@@ -54,12 +54,12 @@ impl Fetcher {
         Self { requests }
     }
 
-    /// Asks for the manifest of `bytes` bytes.
+    /// Requests the manifest of `bytes` bytes.
     pub(super) fn manifest(&self, bytes: u64) {
         let _ = self.requests.send(Request::Manifest(bytes));
     }
 
-    /// Asks for image blocks, ascending.
+    /// Requests image blocks, in ascending order.
     pub(super) fn blocks(&self, blocks: Vec<u32>) {
         let _ = self.requests.send(Request::Blocks(blocks));
     }
@@ -111,7 +111,7 @@ async fn batch(
     Ok(())
 }
 
-/// Runs of consecutive numbers.
+/// Groups numbers into runs of consecutive ones.
 fn ranges(blocks: &[u32]) -> Vec<RangeInclusive<u32>> {
     let mut ranges: Vec<RangeInclusive<u32>> = Vec::new();
     for block in blocks {

@@ -1,7 +1,8 @@
-//! The agent's line to its console: find it, connect, say who we are, carry messages, and connect again.
+//! The agent's connection to its console: finds it, connects, says hello, carries messages, and
+//! connects again.
 //!
-//! Owns the control connection and nothing else. A job goes on while the line is down; what could not be said then is
-//! said by the hello of the next connection.
+//! Owns the control connection and nothing else. A job goes on while the connection is down; the
+//! hello of the next connection reports the state reached meanwhile.
 
 use super::capture::Capture;
 use super::desk::Line;
@@ -21,13 +22,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// The console pings every two seconds; after this long without a word the line is dead.
+/// Longest silence of a console before the connection counts as lost; the console pings every two
+/// seconds.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Making a connection, TLS included.
+/// Longest time for making a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
-/// First and longest wait between two tries.
+/// First and longest pause between two tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
-/// Listening for a beacon when no console is configured.
+/// Longest wait for a beacon when no console is configured.
 const DISCOVER: Duration = Duration::from_secs(5);
 
 /// The agent between jobs and within one.
@@ -36,15 +38,15 @@ pub(super) struct Link {
     tls: Arc<ClientConfig>,
     instance: String,
     beacon_heard: Arc<AtomicBool>,
-    /// The disks are being looked at.
+    /// True while the disks are being examined.
     looking: Arc<AtomicBool>,
-    /// Who asks for memberships here; begins with the first connection, when the interface is known.
+    /// Watches for IGMP queriers; starts with the first connection, when the interface is known.
     igmp: Option<Arc<IgmpWatch>>,
-    /// The check of `doctor` that may be under way.
+    /// The check of `doctor`, perhaps under way.
     check: Arc<doctor::Check>,
     job: Option<Job>,
     capture: Option<Capture>,
-    /// What the person at the screen may start.
+    /// Connection to the menu of the person at the screen.
     menu: MenuLink,
     outbox: UnboundedSender<AgentMessage>,
     outgoing: UnboundedReceiver<AgentMessage>,
@@ -200,7 +202,7 @@ impl Link {
             .or_else(|| socket::local_address_towards(console).ok())
     }
 
-    /// Learns whether multicast reaches this machine while it waits for work.
+    /// Checks whether multicast reaches this machine while it waits for work.
     fn listen_for_beacons(&self, console: SocketAddr) {
         if self.beacon_heard.load(Ordering::Relaxed) {
             return;
@@ -355,8 +357,8 @@ impl Link {
         None
     }
 
-    /// Looks at the machine again and says what it is now. One look at a time: a disk that does not answer must not keep more
-    /// and more threads waiting.
+    /// Reads the machine's facts again and sends them. One read at a time: a disk that does not
+    /// answer must not block more and more threads.
     fn tell_facts(&self) {
         if self.looking.swap(true, Ordering::Relaxed) {
             return;
@@ -370,13 +372,14 @@ impl Link {
         });
     }
 
-    /// The job or capture that is not over.
+    /// Id of the job or capture that has not ended.
     fn busy_with(&self) -> Option<&str> {
         let job = self.job.as_ref().map(Job::id);
         job.or(self.capture.as_ref().map(Capture::id))
     }
 
-    /// After a recorded outcome: act on the machine, forget the job, and say whether the agent's work is over.
+    /// Handles a recorded outcome: forgets the job, carries out the end action, and returns the
+    /// agent's end with `--once`.
     fn over(&mut self) -> Option<Ended> {
         let deployed = self.job.as_ref().and_then(Job::end);
         let captured = self.capture.as_ref().and_then(Capture::end);
@@ -392,7 +395,7 @@ impl Link {
         };
         let JobEnd { done, after, disk } = deployed.or(captured)?;
         self.menu.free(self.busy_with().is_none());
-        // Another disk than the hello described.
+        // The disk differs from the one that the hello described.
         self.tell_facts();
         if self.options.power && done && after != EndAction::None {
             match &self.options.on_end {
@@ -405,7 +408,7 @@ impl Link {
             .then_some(if done { good } else { Ended::Failed })
     }
 
-    /// What was meant for a line that is gone is stale: the next hello says where things stand.
+    /// Drops messages queued for a lost connection: the next hello reports the state.
     fn discard_outgoing(&mut self) {
         while self.outgoing.try_recv().is_ok() {}
     }

@@ -1,8 +1,8 @@
-//! What holds a target back: the network, decompression, its disk, or nothing but waiting.
+//! Finds the bottleneck of a target: the network, decompression, its disk, or none.
 //!
-//! Owns counters that the workers of a job keep, and the judgement over the time between two looks. A queue before
-//! busy workers means that the machine itself is the slow part; which part of it is told by where the workers spend
-//! their time.
+//! Owns counters that the workers of a job keep, and the judgement over the time between two
+//! samples. A queue before busy workers means that the machine itself is the slow part; the time
+//! that workers spend on the disk tells which part of it.
 
 #![expect(clippy::disallowed_methods, reason = "load is measured in real time")]
 
@@ -10,10 +10,10 @@ use crate::target::Bottleneck;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Blocks waiting for a worker that mean the workers do not keep up.
+/// Number of waiting blocks from which the workers count as too slow.
 const BACKLOG: u64 = 4;
 
-/// Between two looks.
+/// Interval between two samples.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Counters of a job's workers.
@@ -25,7 +25,7 @@ pub(super) struct Load {
     queued: AtomicU64,
 }
 
-/// A worker at work on a block.
+/// A worker busy with a block.
 pub(super) struct Busy<'l> {
     load: &'l Load,
     began: Instant,
@@ -41,27 +41,28 @@ pub(super) struct Mark {
     at: Option<Instant>,
 }
 
-/// What the time since the last look says.
+/// The judgement over the time since the last sample.
 pub(super) struct Judgement {
     pub(super) bottleneck: Bottleneck,
-    /// Bytes of the image a second that the machine takes, when it is the slow part; 0 when not known.
+    /// Rate of image bytes that the machine accepts, in bytes a second, when it is the slow part; 0
+    /// when not known.
     pub(super) takes_bytes_per_s: u64,
 }
 
 impl Mark {
-    /// Whether it is time for another look.
+    /// True when the next sample is due.
     pub(super) fn is_due(&self) -> bool {
         self.at.is_none_or(|at| at.elapsed() >= EVERY)
     }
 }
 
 impl Load {
-    /// Blocks that wait for a worker now.
+    /// Sets the number of blocks that wait for a worker.
     pub(super) fn queued(&self, blocks: usize) {
         self.queued.store(blocks as u64, Relaxed);
     }
 
-    /// A worker begins a block.
+    /// Records that a worker starts a block.
     pub(super) fn begin(&self) -> Busy<'_> {
         Busy {
             load: self,
@@ -69,7 +70,7 @@ impl Load {
         }
     }
 
-    /// Judges the time since `last`, in which the session's packets went up to `packets`.
+    /// Judges the time since `last`, in which the session's packet count rose to `packets`.
     pub(super) fn judge(&self, last: &mut Mark, packets: u64) -> Judgement {
         let now = Mark {
             busy_ns: self.busy_ns.load(Relaxed),
@@ -88,7 +89,7 @@ impl Load {
 }
 
 impl Busy<'_> {
-    /// The block of `stored` bytes is done, `on_disk` of the time went to the disk.
+    /// Records that a block of `stored` bytes is done; `on_disk` of the time was spent on the disk.
     pub(super) fn end(self, stored: u64, on_disk: Duration) {
         let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.load

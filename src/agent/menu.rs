@@ -1,8 +1,9 @@
-//! What a person at the target may start: an offer of the console, or a backup of this computer.
+//! The choices of a person at the target: an offer of the console, or a backup of this computer.
 //!
-//! Owns the conversation with that person, over the desk; the console decides, and checks again whatever was chosen here.
-//! What always holds: nothing is asked for that the person did not confirm with the disk named by model and serial number;
-//! while a job or a capture runs there is no menu; one choice at a time.
+//! Owns the dialogue with that person, over the desk; the console decides, and checks every choice
+//! again. Always holds: nothing is requested that the person has not confirmed with the disk shown
+//! by model and serial number; there is no menu while a job or a capture runs; one choice at a
+//! time.
 //!
 //! ```text
 //! menu --menu-request--> console --menu--> question, confirmation --take-offer | backup-request--> console --choice-answer-->
@@ -16,45 +17,45 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender, channel};
 use tokio::sync::watch;
 
-/// The console answers at once, or is away.
+/// Longest wait for an answer: a console answers at once, or is away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// A person who walked away leaves no question open for the next one.
+/// Time after which an unanswered question is closed, in case the person walked away.
 const DECIDE_WITHIN: Duration = Duration::from_secs(120);
-/// Answers waiting: more than one is stale.
+/// Most answers that wait; more than one is outdated.
 const QUEUE: usize = 4;
 
-/// The choices of the idle screen.
+/// Ids of the choices on the idle screen.
 const DEPLOY: &str = "offers";
 const BACKUP: &str = "backup";
 
-/// What the console said.
+/// A message of the console.
 pub(super) enum Heard {
-    /// What may be chosen.
+    /// The present choices.
     Menu(Menu),
-    /// What became of a choice.
+    /// The result of a choice.
     Answer(ChoiceAnswer),
 }
 
-/// The link's end.
+/// The link's end of the channel.
 pub(super) struct MenuLink {
     heard: Sender<Heard>,
     free: watch::Sender<bool>,
 }
 
 impl MenuLink {
-    /// The console answered. What nobody waits for is dropped.
+    /// Passes on a message of the console. It is dropped when nothing waits for it.
     pub(super) fn heard(&self, heard: Heard) {
         let _ = self.heard.try_send(heard);
     }
 
-    /// Whether this machine is idle: only then there is a menu.
+    /// Sets whether this machine is idle; only then there is a menu.
     pub(super) fn free(&self, free: bool) {
         self.free
             .send_if_modified(|now| std::mem::replace(now, free) != free);
     }
 }
 
-/// Starts the conversation; on an empty desk nothing is ever asked.
+/// Starts the dialogue; on an empty desk no question is ever asked.
 pub(super) fn start(desk: Desk, outbox: UnboundedSender<AgentMessage>) -> MenuLink {
     let (heard, inbox) = channel(QUEUE);
     let (free, is_free) = watch::channel(false);
@@ -87,7 +88,7 @@ async fn attend(mut talk: Talk, mut free: watch::Receiver<bool>) {
             Choice::new(BACKUP, "Back up this computer"),
         ]);
         let busy = async {
-            // The link going away ends the agent and this with it.
+            // The sender is dropped only with the agent, which ends this task too.
             let _ = free.wait_for(|free| !*free).await;
         };
         tokio::select! {
@@ -99,7 +100,7 @@ async fn attend(mut talk: Talk, mut free: watch::Receiver<bool>) {
 }
 
 impl Talk {
-    /// One pick, to its end.
+    /// Handles one pick to its end.
     async fn one(&mut self) {
         let pick = self.desk.picked().await;
         let said = match tokio::time::timeout(DECIDE_WITHIN, self.serve(&pick)).await {
@@ -118,7 +119,7 @@ impl Talk {
         }
     }
 
-    /// What is to be said at the end; nothing when the person backed out.
+    /// Serves a pick. Returns the message to show at the end, `None` when the person went back.
     async fn serve(&mut self, pick: &str) -> Option<String> {
         let menu = match self.menu().await {
             Some(menu) => menu,
@@ -168,7 +169,7 @@ impl Talk {
             offer: offer.name.clone(),
             disk: offer.disk.disk.clone(),
         };
-        // What was accepted shows on the screen as the job it is.
+        // An accepted choice shows on the screen as its job.
         let answer = self.answer(AgentMessage::TakeOffer(Box::new(take))).await;
         answer.filter(|answer| !answer.accepted).map(|no| no.text)
     }
@@ -201,7 +202,7 @@ impl Talk {
         answer.await.map(|answer| answer.text)
     }
 
-    /// The place of the line that was picked.
+    /// Index of the line that was picked.
     async fn pick(&self, title: &str, lines: impl Iterator<Item = String>) -> Option<usize> {
         let choices = lines
             .enumerate()

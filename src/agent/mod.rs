@@ -1,4 +1,4 @@
-//! The target side: says what the machine is, joins, receives, writes, reads back, commits.
+//! The target side: reports the machine's facts, joins, receives, writes, reads back, commits.
 //!
 //! ```text
 //! link (tokio)  <-- control frames -->  console
@@ -11,8 +11,8 @@
 //! menu (tokio)           what the person at the screen may start, by way of the desk
 //! ```
 //!
-//! What always holds: the disk named in the order is the one written, or none; an outcome `done` is only made from a
-//! [`crate::disk::deployment::Proof`] and a finished commit.
+//! Always holds: the disk named in the order is the one written, or none; an outcome `done` is only
+//! made from a [`crate::disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
 mod capture;
@@ -46,34 +46,35 @@ use std::sync::Arc;
 /// Settings of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
-    /// `host:port` of the console's control channel; found by beacon when absent.
+    /// `host:port` of the console's control channel; when absent the console is found by its
+    /// beacon.
     pub console: Option<String>,
-    /// The console that may give orders.
+    /// Pin of the console that may give orders.
     pub pin: Pin,
-    /// Disks on offer; empty offers what the kernel lists.
+    /// Disks on offer; empty offers all that the kernel lists.
     pub disks: Vec<DiskOffer>,
-    /// End after one job.
+    /// True to end after one job.
     pub once: bool,
-    /// Obey end actions.
+    /// True to carry out end actions.
     pub power: bool,
-    /// Address of the interface to listen on; the one towards the console when absent.
+    /// Address of the interface to listen on; when absent the one towards the console.
     pub interface: Option<Ipv4Addr>,
-    /// Name to ask for.
+    /// Name to request from the console.
     pub name: Option<String>,
-    /// Second lane, for beacons.
+    /// Group and port of the second lane, for beacons.
     pub second: SocketAddrV4,
     /// Session packets to drop on purpose, for rehearsals.
     pub inject: InjectedLoss,
-    /// The screen beside this agent; empty where there is none.
+    /// The desk of the screen beside this agent; empty if there is no screen.
     pub desk: Desk,
-    /// Who restarts and switches off; the kernel itself where nobody is named.
+    /// Action that restarts or switches off; the kernel's own when absent.
     pub on_end: Option<OnEnd>,
 }
 
-/// Obeys an end action on a machine whose disk (the path) was committed.
+/// Carries out an end action on a machine whose disk (the path) was committed.
 pub type Obey = dyn Fn(EndAction, &Path) + Send + Sync;
 
-/// What a machine does after a job that ended `done`.
+/// The action of a machine after a job that ended `done`.
 #[derive(Clone)]
 pub struct OnEnd(pub Arc<Obey>);
 
@@ -83,17 +84,18 @@ impl std::fmt::Debug for OnEnd {
     }
 }
 
-/// A disk on offer: a device, or a regular file with the size it is to have.
+/// A disk on offer: a device, or a regular file with a size.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DiskOffer {
-    /// Device or file.
+    /// Path of the device or file.
     pub path: PathBuf,
-    /// Size of the file; made sparse when it does not exist.
+    /// Size of the file, in bytes; a missing file is made sparse.
     pub size: Option<u64>,
 }
 
 impl AgentOptions {
-    /// What the agent offers now; `None` means whatever the kernel lists. A disk that vanished is left out.
+    /// The disks on offer now; `None` means all that the kernel lists. A disk that vanished is left
+    /// out.
     fn offers(&self) -> Option<Vec<DiskFacts>> {
         (!self.disks.is_empty()).then(|| {
             self.disks
@@ -111,10 +113,11 @@ impl AgentOptions {
 }
 
 impl DiskOffer {
-    /// Makes sure the disk is there before anything is promised: a file is created or grown to its size.
+    /// Makes sure the disk exists before it is offered: a file is created or grown to its size.
     ///
     /// # Errors
-    /// When it cannot be, or a size was given for a block device or would cut an existing file.
+    /// The file cannot be made, or a size was given for a block device or would cut an existing
+    /// file.
     pub fn provide(&self) -> Result<(), DiskError> {
         crate::disk::ground::refuse_image_as_disk(&self.path)?;
         let Some(size) = self.size else {
@@ -151,7 +154,7 @@ impl DiskOffer {
     }
 }
 
-/// How a `--once` agent ended.
+/// The end of an agent with `--once`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ended {
     /// Its job was done and recorded.
@@ -165,7 +168,7 @@ pub enum Ended {
 /// Runs an agent. Returns only with `--once`.
 ///
 /// # Errors
-/// When a disk on offer cannot be provided, or TLS cannot be set up.
+/// [`AgentError`] when a disk on offer cannot be provided, or TLS cannot be set up.
 pub async fn run(options: AgentOptions) -> Result<Ended, AgentError> {
     job::personal::clean_up();
     for offer in &options.disks {
@@ -181,13 +184,13 @@ pub async fn run(options: AgentOptions) -> Result<Ended, AgentError> {
     )
 }
 
-/// Why an agent could not start.
+/// The reason an agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// A disk on offer.
+    /// A disk on offer cannot be provided.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// TLS settings.
+    /// TLS cannot be set up.
     #[error("setting up TLS")]
     Tls(#[source] rustls::Error),
     /// The kernel has no random bytes.

@@ -1,11 +1,13 @@
-//! Pieces that span blocks: a chunk larger than a block is whole only when all its blocks came.
+//! Chunks that span blocks: a chunk larger than a block is whole only when all its blocks have
+//! come.
 //!
-//! Holds the parts of such chunks until they are complete. Chunks of the default size never come here.
+//! Holds the parts of such chunks until they are complete. Chunks of the default size do not span
+//! blocks.
 
 use multicast::Part;
 use std::collections::HashMap;
 
-/// Parts of chunks on the way.
+/// Parts of incomplete chunks.
 #[derive(Default)]
 pub(super) struct Pieces {
     partial: HashMap<u32, Partial>,
@@ -13,13 +15,13 @@ pub(super) struct Pieces {
 
 struct Partial {
     bytes: Vec<u8>,
-    /// Offsets of the parts that are there; the same part may come twice.
+    /// Offsets of the parts that have come; the same part may come twice.
     parts: Vec<u32>,
     filled: usize,
 }
 
 impl Pieces {
-    /// Adds a part of a piece of `len` bytes; the whole piece once nothing is missing.
+    /// Adds a part of a chunk of `len` bytes; returns the whole chunk once no part is missing.
     pub(super) fn add(&mut self, part: &Part, len: usize, bytes: &[u8]) -> Option<Vec<u8>> {
         let partial = self.partial.entry(part.piece).or_insert_with(|| Partial {
             bytes: vec![0; len],

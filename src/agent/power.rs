@@ -1,10 +1,10 @@
-//! Restarting and switching off the machine, after its job was recorded.
+//! Restarts or switches off the machine, after its job was recorded.
 
 use crate::net::control::EndAction;
 use rustix::system::{RebootCommand, reboot};
 
-/// Syncs and acts. Returns only when the kernel refused, which is said in the log: a machine that stays up is a
-/// nuisance, not a fault of the deployment.
+/// Syncs, then restarts or switches off. Returns only when the kernel refused, which is logged: a
+/// machine that stays up is a nuisance, not a fault of the deployment.
 pub(super) fn act(action: EndAction) {
     let command = match action {
         EndAction::None => return,

@@ -1,4 +1,4 @@
-//! What a target says of itself while it works: state, bytes, counters, about twice a second.
+//! Progress reports of a target: state, bytes, counters, about twice a second.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Between two reports of an unchanged state.
+/// Interval between two reports of an unchanged state.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Reports for one job. Usable from the threads that read back.
+/// Sends the reports of one job. The threads that read back use it too.
 pub(super) struct Reporter {
     outbox: UnboundedSender<AgentMessage>,
     shared: Arc<Mutex<Shared>>,
@@ -28,7 +28,7 @@ pub(super) struct Reporter {
 
 struct View {
     progress: Progress,
-    /// When it was last sent.
+    /// Time of the last report.
     said: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Reporter {
         }
     }
 
-    /// Reports at once when the state is another than before.
+    /// Sets the state; reports at once if it has changed.
     pub(super) fn state_is(&self, state: TargetState) {
         self.update(|progress| {
             let changed = progress.state != state;
@@ -104,7 +104,7 @@ impl Reporter {
         });
     }
 
-    /// Work goes on, though there is nothing to count.
+    /// Reports that work goes on, although there is nothing to count.
     pub(super) fn beat(&self) {
         self.update(|progress| {
             progress.beat = progress.beat.wrapping_add(1);
@@ -112,7 +112,7 @@ impl Reporter {
         });
     }
 
-    /// Bytes read back; called from several threads, so only ever upwards.
+    /// Sets the bytes read back. Several threads call it, so the count never falls.
     pub(super) fn verified(&self, bytes: u64) {
         self.update(|progress| {
             progress.done_bytes = progress.done_bytes.max(bytes);
@@ -128,7 +128,8 @@ impl Reporter {
         });
     }
 
-    /// Whether multicast arrives here; said at once, since the console sends to nobody otherwise.
+    /// Sets whether multicast fails to arrive here. Reported at once, since otherwise the console
+    /// sends to no one.
     pub(super) fn deaf(&self, deaf: bool) {
         self.update(|progress| {
             let changed = progress.deaf != deaf;
@@ -143,7 +144,7 @@ impl Reporter {
         self.tell(|work| work.disk = title);
     }
 
-    /// A line for the job's log.
+    /// Sends a line for the job's log.
     pub(super) fn log(&self, text: String) {
         let job = self.with(|view| view.progress.job.clone());
         let _ = self.outbox.send(AgentMessage::Log {
@@ -165,7 +166,7 @@ impl Reporter {
         });
     }
 
-    /// What holds the machine back.
+    /// Sets the bottleneck of the machine.
     pub(super) fn bottleneck(&self, bottleneck: Bottleneck) {
         self.update(|progress| {
             progress.bottleneck = Some(bottleneck);
@@ -173,7 +174,7 @@ impl Reporter {
         });
     }
 
-    /// A block was on the disk already; `bytes` of the image are there now.
+    /// Counts a block that was on the disk already; `bytes` of the image are there now.
     pub(super) fn kept(&self, bytes: u64, news: bool) {
         self.update(|progress| {
             progress.done_bytes = bytes.min(progress.total_bytes);
@@ -189,7 +190,7 @@ impl Reporter {
         });
     }
 
-    /// A block was not what the manifest promises; answers how many were so far.
+    /// Counts a block that does not match the manifest; returns the count.
     pub(super) fn corrupt(&self) -> u64 {
         self.update(|progress| {
             progress.counters.blocks_corrupt += 1;
@@ -198,12 +199,12 @@ impl Reporter {
         self.counters().blocks_corrupt
     }
 
-    /// Reports when it is time.
+    /// Sends a report if one is due.
     pub(super) fn tick(&self) {
         self.update(|_| false);
     }
 
-    /// The last word on the job.
+    /// Sends the outcome, the last report of the job.
     pub(super) fn outcome(&self, outcome: Outcome) {
         self.shared
             .lock()
@@ -213,12 +214,13 @@ impl Reporter {
         let _ = self.outbox.send(AgentMessage::Outcome(Box::new(outcome)));
     }
 
-    /// The end of work whose outcome is the console's to say: on this machine's own screen only.
+    /// Shows the outcome of work on this machine's own screen only, because the console already
+    /// knows it.
     pub(super) fn shown(&self, outcome: Outcome) {
         self.tell(|work| work.outcome = Some(outcome));
     }
 
-    /// Shows it on this machine's own screen.
+    /// Changes the work shown on this machine's own screen.
     fn tell(&self, change: impl FnOnce(&mut Work)) {
         self.desk.tell(|standing| {
             if let Some(work) = &mut standing.work {
@@ -231,7 +233,7 @@ impl Reporter {
         read(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the view; sends it when `change` says it is urgent, or it has not been sent for a while.
+    /// Changes the report; sends it when `change` returns true or when it is due.
     fn update(&self, change: impl FnOnce(&mut Progress) -> bool) {
         let message = self.with(|view| {
             let urgent = change(&mut view.progress);

@@ -1,10 +1,12 @@
-//! A sign of life that only work gives.
+//! A sign of life that only real work produces.
 //!
-//! While a job reads back, applies a template and commits, whole minutes may pass between two reports: a step that rewrites the
-//! security descriptors of a large volume says nothing in between. The console has to tell that from an agent that hangs. So a
-//! thread of its own looks every few seconds whether anything moved: processor time and bytes read or written of the thread at
-//! work, and what the disk *completed*. A thread that waits for a dead disk has none of these; requests under way do not count.
-//! A thread that computes for ever does: that is what a job's time limit is for.
+//! While a job reads back, applies a template and commits, whole minutes may pass between two
+//! reports: a step that rewrites the security descriptors of a large volume reports nothing
+//! meanwhile. The console has to tell that from an agent that hangs. A separate thread therefore
+//! checks every few seconds for progress: processor time and bytes read or written by the working
+//! thread, and requests the disk has *completed*. A thread that waits for a dead disk shows none of
+//! these; requests under way do not count. A thread in an endless loop does show them: a job's time
+//! limit covers that case.
 
 use super::progress::Reporter;
 use rustix::thread::{Pid, gettid};
@@ -15,12 +17,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Between two looks.
+/// Interval between two checks.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Looks until it is dropped.
+/// Checks for progress until it is dropped.
 pub(super) struct Pulse {
-    /// Its end ends the thread.
+    /// Dropping it ends the thread.
     _stop: Sender<()>,
 }
 
@@ -49,7 +51,8 @@ impl Pulse {
     }
 }
 
-/// Work counters of a thread and a disk: processor time, bytes moved, completed requests. They only grow.
+/// Work counters of a thread and a disk: processor time, bytes moved, completed requests. They
+/// never fall.
 fn work(thread: Pid, disk: &Path) -> Vec<u64> {
     let task = format!("/proc/self/task/{}", thread.as_raw_nonzero());
     let read = |path: String| fs::read_to_string(path).unwrap_or_default();
@@ -61,7 +64,7 @@ fn work(thread: Pid, disk: &Path) -> Vec<u64> {
     done
 }
 
-/// `major:minor` of a block device.
+/// Device number `major:minor` of a block device.
 fn device_of(disk: &Path) -> Option<String> {
     let meta = fs::metadata(disk).ok()?;
     let id = meta.rdev();
@@ -70,14 +73,15 @@ fn device_of(disk: &Path) -> Option<String> {
         .then(|| format!("{}:{}", rustix::fs::major(id), rustix::fs::minor(id)))
 }
 
-/// User and system time in proc(5) `stat`: fields 14 and 15, counted behind the name, which may hold anything.
+/// User and system time in proc(5) `stat`: fields 14 and 15, counted after the name, which may
+/// contain any character.
 fn processor_ticks(stat: &str) -> Vec<u64> {
     let behind = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let fields = behind.split_whitespace().skip(11).take(2);
     fields.filter_map(|field| field.parse().ok()).collect()
 }
 
-/// `rchar` and `wchar` in proc(5) `io`.
+/// Counters `rchar` and `wchar` in proc(5) `io`.
 fn moved_bytes(io: &str) -> Vec<u64> {
     let value = |name: &str| {
         let line = io.lines().find_map(|line| line.strip_prefix(name))?;
@@ -86,8 +90,9 @@ fn moved_bytes(io: &str) -> Vec<u64> {
     ["rchar:", "wchar:"].into_iter().filter_map(value).collect()
 }
 
-/// Requests and sectors that were completed, in the kernel's `block/stat.rst`: reads, writes, discards, flushes. The times and the
-/// number of requests under way move at a disk that hangs, too.
+/// Completed requests and sectors in the kernel's `block/stat.rst`: reads, writes, discards,
+/// flushes. The times and the number of requests under way also change on a disk that hangs, so
+/// they are not used.
 fn completed(stat: &str) -> Vec<u64> {
     const COMPLETED: [usize; 7] = [0, 2, 4, 6, 11, 13, 15];
     let fields: Vec<&str> = stat.split_whitespace().collect();
@@ -123,7 +128,7 @@ mod tests {
         let waiting = std::thread::spawn(move || {
             say.send(gettid()).unwrap();
             let _ = wait.recv();
-            // Another process's numbers, read by this thread: work.
+            // Another process's numbers, read by this thread, count as work.
             for _ in 0..200 {
                 fs::read_to_string("/proc/self/maps").unwrap();
             }
@@ -131,7 +136,8 @@ mod tests {
             let _ = wait.recv();
         });
         let thread = said.recv().unwrap();
-        // It has come to its waiting when no more work is seen; a thread that works without end would never come here.
+        // When no more work is seen the thread has reached its wait; one that works without end
+        // would never get here.
         let mut before = work(thread, nowhere);
         assert!(!before.is_empty());
         let begun = std::time::Instant::now();

@@ -1,9 +1,10 @@
 //! The threads between received blocks and the disk: restore from parity, decompress, check, write.
 //!
-//! Owns the worker threads of one job and the queue before them. A block goes in as received symbols or as plain
-//! bytes, and comes out as written, corrupt (nothing of it was written that should not be), or a disk error. Blocks
-//! leave the queue in the order of the disk, round and round, so that repairs that come late do not send a hard disk's
-//! head back and forth; as many writes are in flight as there are workers.
+//! Owns the worker threads of one job and the queue before them. A block goes in as received
+//! symbols or as plain bytes, and comes out as written, corrupt (no wrong byte of it was written),
+//! or with a disk error. Blocks leave the queue in the order of the disk, round and round, so that
+//! late repairs do not send a hard disk's head back and forth; as many writes are in flight as
+//! there are workers.
 
 use super::load::Load;
 use super::pieces::Pieces;
@@ -14,7 +15,7 @@ use multicast::{BlockBuffer, Decoder, Layout};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// What a block is made of.
+/// The data of a block.
 pub(super) enum Source {
     /// Symbols from the multicast session, in the receiver's slot.
     Slot(u16, BlockBuffer),
@@ -25,29 +26,30 @@ pub(super) enum Source {
 /// A block on its way to the disk.
 pub(super) struct Work {
     pub(super) block: u32,
-    /// Session of the job the slot belongs to.
+    /// Number of the session that the slot belongs to.
     pub(super) generation: u64,
     pub(super) source: Source,
 }
 
-/// What became of it.
+/// The result of a block.
 pub(super) struct Finished {
     pub(super) block: u32,
     pub(super) generation: u64,
-    /// The slot's buffer, to be given back.
+    /// The slot's buffer, to be returned to the receiver.
     pub(super) slot: Option<(u16, BlockBuffer)>,
     pub(super) result: Result<u64, BlockFailure>,
 }
 
-/// Why a block did not reach the disk.
+/// The reason a block did not reach the disk.
 pub(super) enum BlockFailure {
-    /// It authenticated but is not what the manifest promises.
+    /// It authenticated but does not match the manifest.
     Corrupt(String),
     /// The disk failed.
     Disk(DiskError),
 }
 
-/// Blocks waiting for a worker. Bounded by who fills it: the receiver's slots, and one batch of TCP 5003.
+/// Blocks waiting for a worker. Bounded by its sources: the receiver's slots, and one batch of TCP
+/// 5003.
 #[derive(Default)]
 struct Queue {
     inner: Mutex<Waiting>,
@@ -58,13 +60,13 @@ struct Queue {
 struct Waiting {
     blocks: BTreeMap<(u32, u64), Work>,
     pushed: u64,
-    /// Where the workers are on the disk.
+    /// Position of the workers on the disk, a block number.
     position: u32,
     closed: bool,
 }
 
 impl Waiting {
-    /// The next block at or behind the position, from the start again when there is none.
+    /// The next block at or after the position, or the first one when there is none.
     fn next(&mut self) -> Option<Work> {
         let key = *self
             .blocks
@@ -78,7 +80,7 @@ impl Waiting {
 }
 
 impl Queue {
-    /// Waits for work; none when the job is over.
+    /// Waits for work; `None` when the job is over.
     fn take(&self, load: &Load) -> Option<Work> {
         let mut waiting = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -97,13 +99,13 @@ impl Queue {
     }
 }
 
-/// The worker threads of one job; they end when this is dropped.
+/// The worker threads of one job; dropping it ends them.
 pub(super) struct Writers {
     queue: Arc<Queue>,
 }
 
 impl Writers {
-    /// Starts `threads` workers that report to `done`, and tell `read_back` what is to be read back.
+    /// Starts `threads` workers that report to `done`, and pass written entries to `read_back`.
     pub(super) fn start(
         deployment: &Arc<Deployment>,
         layout: &Arc<Layout>,
@@ -133,7 +135,7 @@ impl Writers {
         Ok(writers)
     }
 
-    /// Hands a block over.
+    /// Queues a block.
     pub(super) fn push(&self, work: Work) {
         let mut waiting = self
             .queue
@@ -298,7 +300,8 @@ mod tests {
 
     const DISK: usize = 3 << 20;
 
-    /// A block can pass the session's seal and still be wrong: an insider has the key. It must not reach the disk.
+    /// A block can pass the session's seal and still be wrong, because an insider has the key. It
+    /// must not reach the disk.
     #[test]
     fn a_block_that_is_not_what_the_manifest_says_is_never_written() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,9 @@
-//! One capture on one target, from order to the console's word that the image is stored.
+//! One capture on one target, from the order to the console's message that the image is stored.
 //!
-//! Owns the thread that reads the disk, and the handle by which the link reaches it. The disk is only ever read. What always
-//! holds: every chunk of the finished image was read in this very process, sent, or read again and found to be what the console
-//! holds; so the image is the disk as it is now, however often the capture was cut.
+//! Owns the thread that reads the disk, and the handle that the link uses. The disk is only ever
+//! read. Always holds: every chunk of the finished image was read by this process and either sent,
+//! or read again and found equal to the console's. So the image is the disk as it is now, however
+//! often the capture was interrupted.
 //!
 //! ```text
 //! joined -- disk named, found free, surveyed; console has room --> capturing <--> connection lost, tried again
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-/// The link's handle on a capture.
+/// Handle on a capture, for the link.
 pub(super) struct Capture {
     id: String,
     access: Arc<Mutex<Access>>,
@@ -38,7 +39,7 @@ pub(super) struct Capture {
     recorded: Option<EndAction>,
 }
 
-/// Where TCP 5003 is and what opens it: each order brings it anew.
+/// Address and token of TCP 5003; each order has new ones.
 #[derive(Clone)]
 struct Access {
     address: SocketAddr,
@@ -55,13 +56,13 @@ impl Access {
 }
 
 enum Event {
-    /// The order came again: another token, perhaps another console.
+    /// The order came again, with another token, perhaps from another console.
     Order,
     Cancel(String),
     Recorded,
 }
 
-/// The thread's state.
+/// State of the capture's thread.
 struct Runner {
     order: CaptureOrder,
     access: Arc<Mutex<Access>>,
@@ -74,7 +75,7 @@ struct Runner {
 }
 
 impl Capture {
-    /// Starts work on an order.
+    /// Starts the capture that an order describes.
     pub(super) fn start(
         order: CaptureOrder,
         console: SocketAddr,
@@ -132,7 +133,7 @@ impl Capture {
         &self.id
     }
 
-    /// For the hello of a new connection.
+    /// The capture's entry in the hello of a new connection.
     pub(super) fn unfinished(&self) -> Unfinished {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         Unfinished {
@@ -143,10 +144,11 @@ impl Capture {
         }
     }
 
-    /// The console (perhaps a new one after a restart) sent the order again: go on with what is there.
+    /// Handles the same order from the console (perhaps from a new one after a restart): the
+    /// capture goes on.
     pub(super) fn order_again(&mut self, order: &CaptureOrder, console: SocketAddr) {
         *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Access::of(order, console);
-        // A thread that has ended hears nothing; its outcome is on its way.
+        // A thread that has ended receives nothing; its outcome is on its way.
         let _ = self.events.send(Event::Order);
     }
 
@@ -160,12 +162,12 @@ impl Capture {
         let _ = self.events.send(Event::Recorded);
     }
 
-    /// Present once the console said that the end is recorded.
+    /// The end, once the console has recorded it.
     pub(super) fn end(&self) -> Option<JobEnd> {
         let after = self.recorded?;
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = shared.outcome.as_ref().map(|outcome| outcome.state);
-        // The thread of a cancelled capture may still be on its way to saying so.
+        // The thread of a cancelled capture may not have reported its outcome yet.
         let done = failed != Some(TargetState::Failed) && !self.cancelled.is_cancelled();
         Some(JobEnd {
             done,
@@ -176,7 +178,7 @@ impl Capture {
 }
 
 impl Drop for Capture {
-    /// Whatever takes its place, the thread does not go on reading.
+    /// The thread stops reading when the handle is dropped.
     fn drop(&mut self) {
         self.cancelled.cancel();
     }

@@ -1,4 +1,4 @@
-//! The thread of a capture: survey, then as many attempts as it takes, then the console's word.
+//! The thread of a capture: a survey, then as many attempts as needed, then the console's answer.
 
 use super::upload::{UploadError, Uploader};
 use super::{Event, Runner};
@@ -21,23 +21,24 @@ use std::sync::{PoisonError, mpsc::TryRecvError};
 use std::time::Duration;
 use tokio::sync::mpsc::channel;
 
-/// Frames on their way from the disk to the network: with what the pipeline holds, 40 MiB at most for 1 MiB chunks.
+/// Frames between the disk and the network. With the pipeline's own they take 40 MiB at most for 1
+/// MiB chunks.
 const IN_FLIGHT: usize = 4;
-/// Between two attempts, growing to the second.
+/// First and longest pause between two attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(5));
-/// Attempts in a row that brought nothing forward before it is given up: about half an hour.
+/// Attempts in a row without progress before the capture is given up: about half an hour.
 const TRIES: u32 = 400;
 
-/// The note about a survey is renewed after so much was read.
+/// Bytes read between two updates of the note about a survey.
 const SURVEY_NOTE_BYTES: u64 = 64 << 20;
 
-/// How an attempt ended early.
+/// The reason an attempt ended early.
 enum Cut {
-    /// The line broke: try again.
+    /// The connection broke: try again.
     Lost(String),
-    /// What the console holds is not what the disk holds: at once again, from the start.
+    /// The console's chunks differ from the disk: start again at once, from the first chunk.
     Differs,
-    /// No attempt will do.
+    /// No further attempt can succeed.
     Over(Failure),
 }
 
@@ -56,12 +57,12 @@ impl From<DiskError> for Cut {
     }
 }
 
-/// The disk, and what is known of it so far.
+/// The disk, and the facts known about it so far.
 struct Source {
     disk: MasterDisk,
     begin: CaptureBegin,
     id_key: Option<IdKey>,
-    /// Names of the first chunks, in device order, as this process read them.
+    /// Content ids of the first chunks, in device order, as this process read them.
     ids: Vec<ContentId>,
 }
 
@@ -71,7 +72,8 @@ impl Runner {
         let ended = self.work();
         let failure = ended.as_ref().err();
         let reason = failure.map(Failure::reason);
-        // A disk that does not read is the same failure in the survey, in the samples and in the chunks: never a refusal.
+        // A disk that cannot be read is the same failure in the survey, in the samples and in the
+        // chunks: never a refusal.
         let step = failure.map(|failure| match failure.is_of_reading() {
             true => TargetState::Capturing,
             false => self.reporter.state(),
@@ -97,7 +99,7 @@ impl Runner {
                 tracing::warn!(job = self.order.job, reason, "the capture ends");
                 self.reporter.outcome(outcome);
             }
-            // The console said so, and knows what it stored.
+            // The console reported this end, and knows what it stored.
             None => self.reporter.shown(outcome),
         }
     }
@@ -112,7 +114,8 @@ impl Runner {
                     if self.wait_for_word()? {
                         return Ok(());
                     }
-                    // Another console took over before the image had its name: it asks what it lacks.
+                    // Another console took over before the image had its name, and requests what it
+                    // lacks.
                     (wait, tries) = (RETRY.0, TRIES);
                 }
                 Err(Cut::Differs) => {
@@ -148,7 +151,7 @@ impl Runner {
         let order = &self.order;
         let facts = self.offered()?;
         self.reporter.log(format!("reading {}", facts.title()));
-        // The survey of a large disk has no bytes to count.
+        // The survey of a large disk counts no bytes, so the pulse shows that it goes on.
         let _pulse = Pulse::of_this_thread(&self.reporter, Path::new(&facts.path));
         let options = MasterOptions {
             survey: SurveyOptions {
@@ -184,7 +187,8 @@ impl Runner {
             chunk_log2: disk.geometry().chunk_log2,
             chunks: disk.chunks().len() as u64,
             used_bytes: disk.used_bytes(),
-            // A slow level costs seconds here and saves a few percent: too much is foreseen rather than too little.
+            // At a slow level the estimate itself takes seconds and improves by a few percent; too
+            // large an estimate is safe.
             expected_bytes: disk.estimate(order.wishes.level.min(imagefmt::DEFAULT_LEVEL))?,
             meta: disk.meta().clone(),
             table: disk
@@ -205,7 +209,8 @@ impl Runner {
         })
     }
 
-    /// The disk of the order among those on offer; a restart may have given it another path, never another serial or size.
+    /// Finds the disk of the order among those on offer. A restart may have changed its path, never
+    /// its serial or size.
     fn offered(&self) -> Result<DiskFacts, Failure> {
         let wanted = &self.order.disk;
         let disks = self.offers.clone().unwrap_or_else(device::list);
@@ -226,9 +231,9 @@ impl Runner {
         })
     }
 
-    /// One upload: what the console holds is read again, the rest is sent.
+    /// Makes one upload: reads again what the console holds, and sends the rest.
     fn attempt(&self, source: &mut Source) -> Result<(), Cut> {
-        // A disk that fails may take minutes for one sector and hours for one chunk.
+        // A failing disk may take minutes for one sector and hours for one chunk.
         let rescue = self.order.wishes.rescue;
         let _pulse = rescue.then(|| Pulse::of_this_thread(&self.reporter, source.disk.path()));
         let access = self
@@ -248,7 +253,7 @@ impl Runner {
             })?)),
         };
         if id_key != source.id_key {
-            // Another image: what is known was named by another key.
+            // Another image: the known ids were made with another key.
             source.ids.clear();
             source.id_key = id_key;
         }
@@ -261,7 +266,8 @@ impl Runner {
         let uploader = self.send(source, uploader, begun.upload, held)?;
         let mut uploader = uploader;
         source.disk.confirm_unchanged()?;
-        // This process has read every chunk by now, so it knows every hole, also of those that were sent by another.
+        // This process has read every chunk by now, so it knows every hole, including those in
+        // chunks sent by an earlier process.
         let end = CaptureEnd {
             holes: source.disk.holes(),
         };
@@ -271,8 +277,8 @@ impl Runner {
         Ok(())
     }
 
-    /// What the console holds is what this disk holds: read again where this process has not read it yet. Answers how many
-    /// chunks that are.
+    /// Checks that the console's chunks equal the disk's, and reads those that this process has not
+    /// read yet. Returns the number of chunks that the console holds.
     fn prove_held(&self, source: &mut Source, begun: &CaptureBegun) -> Result<usize, Cut> {
         let held = usize::try_from(begun.held).unwrap_or(usize::MAX);
         if held > source.disk.chunks().len() {
@@ -316,7 +322,7 @@ impl Runner {
         Ok(held)
     }
 
-    /// Sends chunks from number `from` on.
+    /// Sends the chunks from index `from` on.
     fn send(
         &self,
         source: &mut Source,
@@ -352,7 +358,7 @@ impl Runner {
                 let entry = Entry {
                     chunk: *chunk,
                     codec: body.codec,
-                    // No longer than a chunk and its mask: it fits.
+                    // A body is no longer than a chunk and its mask, so it fits.
                     body_len: u32::try_from(body.bytes.len()).unwrap_or(u32::MAX),
                     mask: mask.clone(),
                     id: body.id,
@@ -362,7 +368,8 @@ impl Runner {
         };
         let mut done = used(disk, from);
         let take = |index: usize, (id, bytes): (ContentId, Vec<u8>)| {
-            // The stream ends when the console refuses or the line breaks: which, the request says.
+            // The stream ends when the console refuses or the connection breaks; the request's
+            // result says which.
             frames
                 .blocking_send(bytes.into())
                 .map_err(|_| Cut::Lost(String::new()))?;
@@ -390,13 +397,14 @@ impl Runner {
     fn threads(&self) -> usize {
         let asked = self.order.wishes.threads.filter(|n| *n > 0);
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
-        // Each holds a chunk and its compressed form: more than processors only costs memory.
+        // Each thread holds a chunk and its compressed form: more threads than twice the processors
+        // would only cost memory.
         asked
             .unwrap_or(processors)
             .min(processors.saturating_mul(2))
     }
 
-    /// A request, unless the capture is cancelled meanwhile.
+    /// Runs a request until it ends or the capture is cancelled.
     fn wait_on<T>(
         &self,
         work: impl Future<Output = Result<T, UploadError>>,
@@ -417,7 +425,7 @@ impl Runner {
         }
     }
 
-    /// An error when the capture was cancelled.
+    /// Fails if the capture was cancelled.
     fn is_wanted(&self) -> Result<(), Failure> {
         if !self.cancelled.is_cancelled() {
             return Ok(());
@@ -435,7 +443,8 @@ impl Runner {
         }
     }
 
-    /// Waits before another attempt; a new order ends the wait. True when the console recorded the end meanwhile.
+    /// Waits before another attempt; a new order ends the wait. True if the console recorded the
+    /// end meanwhile.
     fn pause(&self, wait: Duration) -> Result<bool, Failure> {
         match self.inbox.recv_timeout(wait) {
             Ok(Event::Cancel(reason)) => Err(Failure::Other(format!("cancelled: {reason}"))),
@@ -447,7 +456,8 @@ impl Runner {
         }
     }
 
-    /// Everything is sent: true when the console recorded the end, false when it asks again.
+    /// Waits after everything is sent: true when the console recorded the end, false when it sent
+    /// the order again.
     fn wait_for_word(&self) -> Result<bool, Failure> {
         match self.inbox.recv() {
             Ok(Event::Recorded) => Ok(true),
@@ -458,7 +468,7 @@ impl Runner {
     }
 }
 
-/// Used bytes of the first `count` chunks.
+/// Used bytes in the first `count` chunks.
 fn used(disk: &MasterDisk, count: usize) -> u64 {
     let bytes = disk.chunks().iter().take(count);
     bytes.map(|(_, mask)| u64::from(mask.used_bytes())).sum()

@@ -1,6 +1,8 @@
-//! TCP 5003 from the side of a capture: begin, a stream of chunks, end; HTTP/1.1 over the console's TLS identity.
+//! TCP 5003 from the side of a capture: begin, a stream of chunks, end; HTTP/1.1 over the console's
+//! TLS identity.
 //!
-//! One request at a time on one connection, which is made anew when it breaks. Nothing here decides what is sent.
+//! One request at a time on one connection, which is made again when it breaks. Decides nothing
+//! about the content.
 
 use super::super::bulk;
 use super::Access;
@@ -19,23 +21,24 @@ use tokio::sync::mpsc::Receiver;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// An answer that takes longer than this does not come: the console syncs nothing before it answers.
+/// Longest wait for an answer: the console syncs nothing before it answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-/// Longest answer that is read.
+/// Longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// Why a request did not do what it was for.
+/// The reason a request failed.
 #[derive(Debug)]
 pub(super) enum UploadError {
-    /// Try again: the line broke, or the console does not know this upload (yet, or any more).
+    /// Try again: the connection broke, or the console does not know this upload (yet, or any
+    /// more).
     Lost(String),
-    /// The console said no, and will say so again.
+    /// The console refused, and would refuse again.
     Refused(String),
 }
 
 type Sent = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The way to the console for one capture.
+/// The connection to the console for one capture.
 pub(super) struct Uploader {
     access: Access,
     tls: Arc<ClientConfig>,
@@ -44,7 +47,7 @@ pub(super) struct Uploader {
 }
 
 impl Uploader {
-    /// Connects when first used.
+    /// A client that connects when first used.
     pub(super) fn new(access: Access, tls: Arc<ClientConfig>, job: &str) -> Self {
         Self {
             access,
@@ -54,7 +57,7 @@ impl Uploader {
         }
     }
 
-    /// Says what was surveyed; hears from where to go on.
+    /// Sends the result of the survey; returns the point to go on from.
     pub(super) async fn begin(
         &mut self,
         begin: &CaptureBegin,
@@ -66,7 +69,8 @@ impl Uploader {
             .map_err(|error| UploadError::Lost(format!("the console's answer: {error}")))
     }
 
-    /// Sends frames for as long as they come. No time limit: the kernel ends a connection on which nothing moves.
+    /// Sends frames until their channel ends. No time limit: the kernel ends a connection without
+    /// progress.
     pub(super) async fn chunks(
         &mut self,
         upload: u64,
@@ -79,7 +83,7 @@ impl Uploader {
             .map(drop)
     }
 
-    /// Says that this was all.
+    /// Tells the console that everything was sent.
     pub(super) async fn end(&mut self, upload: u64, end: &CaptureEnd) -> Result<(), UploadError> {
         let body = serde_json::to_vec(end).map_err(|e| UploadError::Refused(e.to_string()))?;
         let path = format!("end?upload={upload}");
@@ -124,7 +128,8 @@ impl Uploader {
         }
         let said = String::from_utf8_lossy(&text).trim().to_owned();
         match status {
-            // Another upload took over, or the order that opens this one is still on its way.
+            // Another upload took over, or the order for this one has not reached the bulk service
+            // yet.
             StatusCode::FORBIDDEN
             | StatusCode::UNAUTHORIZED
             | StatusCode::CONFLICT

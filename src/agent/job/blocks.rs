@@ -1,4 +1,4 @@
-//! What becomes of image blocks: written, corrupt, or fetched over TCP 5003.
+//! Results of image blocks: written, corrupt, or fetched over TCP 5003.
 
 use super::{BATCH, CORRUPT_TRIES, Failure, Runner, STALL_SECONDS};
 use crate::agent::fetch::Fetched;
@@ -27,7 +27,8 @@ impl Runner {
             Some((slot, buffer)) if generation == self.generation => {
                 self.give_back(key, slot, buffer, outcome)
             }
-            // By bulk, or of a session that was replaced while the block was being written: news to this receiver.
+            // A block by bulk, or of a session that was replaced while the block was being written;
+            // the present receiver does not know it yet.
             _ => {
                 self.bulk_flying.remove(&block);
                 if let Some(receiving) = self.receiving.as_ref().filter(|_| result.is_ok()) {
@@ -52,7 +53,8 @@ impl Runner {
         }
     }
 
-    /// A block that authenticated but is not what the manifest promises: never written, fetched over TCP 5003 instead.
+    /// Handles a block that authenticated but does not match the manifest: it is never written, but
+    /// fetched over TCP 5003.
     pub(super) fn corrupt_block(&mut self, block: u32, reason: &str) -> Result<(), Failure> {
         tracing::warn!(block, %reason, "block does not match the manifest; fetching it over TCP 5003");
         if self.reporter.corrupt() == 1 {
@@ -65,7 +67,7 @@ impl Runner {
                 "block {block} came damaged {tries} times ({reason}); run `diskcast image check --deep` on the console"
             )));
         }
-        // A chunk that spans blocks is only as good as all of them.
+        // A chunk that spans blocks needs all of them correct, so all are fetched.
         let blocks: BTreeSet<u32> = match &self.image {
             Some(image) => image
                 .layout
@@ -93,7 +95,7 @@ impl Runner {
         );
     }
 
-    /// Keeps one batch on its way while anything is wanted over TCP 5003.
+    /// Keeps one batch under way while any blocks are wanted over TCP 5003.
     pub(super) fn fetch_more(&mut self) {
         let stalled = self.reporter.seconds() - self.news_at > STALL_SECONDS;
         let Some(image) = &self.image else {
@@ -155,7 +157,7 @@ impl Runner {
                     });
                 }
             }
-            // Blocks leave `bulk_flying` as they are written.
+            // Blocks leave `bulk_flying` when they are written.
             Fetched::BatchEnd => {}
             Fetched::Failed(reason) => {
                 return Err(Failure::Other(format!("fetching over TCP 5003: {reason}")));
@@ -165,7 +167,7 @@ impl Runner {
     }
 }
 
-/// What the log says of the first wrong block, and whom a technician should look at.
+/// The log line about the first wrong block, with the senders that a technician should check.
 fn accusation(block: u32, reason: &str, sources: &Sources) -> String {
     let strangers: Vec<String> = sources.strangers().map(|a| a.to_string()).collect();
     let who = if strangers.is_empty() {

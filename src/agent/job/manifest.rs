@@ -1,4 +1,4 @@
-//! From manifest to wiped disk: everything that is proven before the first byte is written.
+//! From the manifest to a wiped disk: all that is proven before the first byte is written.
 
 use super::reuse::Search;
 use super::{Event, Failure, MAX_READERS, MAX_WRITERS, Open, Runner};
@@ -34,7 +34,7 @@ impl Runner {
         let at = key.index as usize * BLOCK_BYTES as usize;
         let mut outcome = BlockOutcome::Failed;
         if let Ok(bytes) = buffer.finish(&mut Decoder::new(), len) {
-            // The order's length is bounded, so this allocation is.
+            // The order's length is bounded, and so is this allocation.
             self.manifest_bytes
                 .resize(usize::try_from(self.order.manifest_bytes).unwrap_or(0), 0);
             if let Some(place) = self.manifest_bytes.get_mut(at..at + bytes.len()) {
@@ -65,7 +65,7 @@ impl Runner {
         }
     }
 
-    /// The manifest is the console's: name the disk, refuse it or wipe it, and take the image.
+    /// Handles the proven manifest: checks the disk and wipes it, or refuses, and opens the image.
     pub(super) fn open_image(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let unreadable =
             |e: imagefmt::FormatError| Failure::Other(format!("reading the manifest: {e}"));
@@ -106,7 +106,7 @@ impl Runner {
             choice: self.order.choice.clone(),
         };
         let deployment = Arc::new(Deployment::prepare(&facts, manifest, id_key, &fit)?);
-        // Read before the wipe, which must not touch it and does not.
+        // Read before the wipe, which does not touch it.
         let earlier = deployment
             .keeps_journal()
             .then(|| Journal::load(deployment.target(), deployment.manifest()))
@@ -187,7 +187,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Discards what the image does not use, beside everything else: large disks take seconds for it.
+    /// Starts a thread that discards the space the image does not use: large disks need seconds for
+    /// it.
     fn start_discard(&self, deployment: &Arc<Deployment>) -> Option<JoinHandle<()>> {
         let (deployment, cancelled) = (Arc::clone(deployment), Arc::clone(&self.cancelled));
         if !deployment.target().discards() {
@@ -206,7 +207,8 @@ impl Runner {
             .ok()
     }
 
-    /// The disk of the order, and no other: offered by this agent, and still what the plan showed.
+    /// Finds the disk of the order: it must be on offer by this agent, and still as the plan showed
+    /// it.
     pub(super) fn chosen_disk(&self) -> Result<DiskFacts, Failure> {
         let wanted = &self.order.disk;
         if let Some(offers) = &self.offers
@@ -235,7 +237,7 @@ impl Runner {
     }
 }
 
-/// A line for the job's log when not everything is asked for.
+/// A line for the job's log when not everything is requested at once.
 fn search_note(search: &Search, journal: bool, blocks: u32) -> Option<String> {
     let count = search.undecided(blocks).count() + u32::try_from(search.kept.len()).unwrap_or(0);
     (count > 0).then(|| {

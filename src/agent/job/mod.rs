@@ -1,7 +1,7 @@
 //! One job on one target, from order to outcome.
 //!
-//! Owns the thread that walks the states, and the handle by which the link reaches it. Everything that happens comes
-//! to that thread as an event, so there is one place that knows where the target stands.
+//! Owns the thread that walks through the states, and the handle that the link uses. All events go
+//! to that thread, so one place knows the state of the target.
 //!
 //! ```text
 //! joined ---- manifest proven, disk named and free, wiped ----> receiving <--> repairing (TCP 5003)
@@ -42,47 +42,48 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Block buffers of a session: 64 MiB, about half a second of a gigabit link.
+/// Number of block buffers of a session: 64 MiB, about half a second of a gigabit link.
 const BUFFERS: u16 = 64;
-/// Blocks asked for over TCP 5003 at once.
+/// Most blocks in one request over TCP 5003.
 const BATCH: usize = 16;
-/// A block that does not match the manifest so many times is damaged at the console.
+/// Mismatches with the manifest after which a block counts as damaged at the console.
 const CORRUPT_TRIES: u32 = 3;
-/// Longest manifest accepted: 16 TiB of used 1 MiB chunks.
+/// Longest manifest accepted, in bytes: 16 TiB of used 1 MiB chunks.
 const MAX_MANIFEST: u64 = 1 << 30;
-/// Seconds without a new block after which a batch of what is missing is fetched over TCP 5003: whatever the session
-/// waits for, this machine does not wait with it for ever.
+/// Seconds without a new block after which a batch of the missing ones is fetched over TCP 5003.
+/// The session may wait for another machine; this one goes on.
 const STALL_SECONDS: f64 = 30.0;
-/// Threads that restore, decompress and write: two more than processors, since a direct write keeps its thread waiting.
+/// Most threads that restore, decompress and write. There are two more than processors, since a
+/// direct write blocks its thread.
 const MAX_WRITERS: usize = 6;
-/// Threads that read back.
+/// Most threads that read back.
 const MAX_READERS: usize = 2;
 
-/// The link's handle on a job.
+/// Handle on a job, for the link.
 pub(super) struct Job {
     id: String,
     events: Sender<Event>,
     cancelled: Arc<AtomicBool>,
     shared: Arc<Mutex<Shared>>,
     recorded: Option<EndAction>,
-    /// The disk the order named.
+    /// Path of the disk in the order.
     disk: PathBuf,
 }
 
-/// What the link may know of a running job.
+/// State of a running job that the link reads.
 pub(super) struct Shared {
     pub(super) state: TargetState,
     root: String,
-    /// Why the console wants it to leave the job.
+    /// The reason for which the console wants this target to leave the job.
     leave: Option<String>,
     pub(super) outcome: Option<Outcome>,
 }
 
-/// How a job ended, once the console recorded it.
+/// The end of a job that the console has recorded.
 pub(super) struct JobEnd {
     pub(super) done: bool,
     pub(super) after: EndAction,
-    /// The disk the order named.
+    /// Path of the disk in the order.
     pub(super) disk: PathBuf,
 }
 
@@ -97,7 +98,7 @@ enum Event {
 }
 
 impl Job {
-    /// Starts work on an order.
+    /// Starts the job that an order describes.
     pub(super) fn start(
         order: Order,
         console: SocketAddr,
@@ -176,7 +177,7 @@ impl Job {
         &self.id
     }
 
-    /// For the hello of a new connection.
+    /// The job's entry in the hello of a new connection.
     pub(super) fn unfinished(&self) -> Unfinished {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         Unfinished {
@@ -187,12 +188,14 @@ impl Job {
         }
     }
 
-    /// The console (perhaps a new one after a restart) sent the order again: go on with what is there.
+    /// Handles the same order from the console (perhaps from a new one after a restart): the job
+    /// goes on.
     pub(super) fn order_again(&mut self, order: Order, console: SocketAddr) {
         let _ = self.events.send(Event::Order(Box::new(order), console));
     }
 
-    /// Asks it to leave the job. What has begun to commit ends that first: either way its outcome is the answer.
+    /// Asks the target to leave the job. A commit that has begun is completed first; in both cases
+    /// the outcome is the answer.
     pub(super) fn cancel(&self, reason: &str) {
         self.shared
             .lock()
@@ -210,7 +213,7 @@ impl Job {
         self.recorded = Some(after);
     }
 
-    /// Present once the outcome was recorded by the console.
+    /// The end, once the console has recorded the outcome.
     pub(super) fn end(&self) -> Option<JobEnd> {
         let after = self.recorded?;
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,20 +226,20 @@ impl Job {
     }
 }
 
-/// The image once its manifest is proven and the disk is wiped for it.
+/// The image, once its manifest is proven and the disk is wiped for it.
 struct Open {
     deployment: Arc<Deployment>,
     layout: Arc<Layout>,
     writers: Writers,
     read_back: Arc<ReadBack>,
     load: Arc<Load>,
-    /// The counters at the last look at them.
+    /// Counters at the last judgement of the load.
     mark: Mark,
     search: Search,
     done: BlockSet,
     written: u64,
     kept_bytes: u64,
-    /// Ends when the free space is discarded; the commit waits for it.
+    /// Thread that discards the free space; the commit waits for it.
     discard: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -254,7 +257,7 @@ struct Runner {
     cancelled: Arc<AtomicBool>,
     reporter: Arc<Reporter>,
     receiving: Option<Receiving>,
-    /// Counts sessions: events of an earlier one are stale.
+    /// Number of the present session; events of an earlier one are ignored.
     generation: u64,
     fetcher: Option<Fetcher>,
     image: Option<Open>,
@@ -265,13 +268,13 @@ struct Runner {
     bulk_wanted: BTreeSet<u32>,
     bulk_flying: BTreeSet<u32>,
     corrupt: HashMap<u32, u32>,
-    /// Who sends on the session.
+    /// Senders seen on the session.
     sources: Sources,
-    /// When the last block came, in seconds of the job.
+    /// Time of the last block, in seconds of the job.
     news_at: f64,
-    /// State of the disk as of the last write.
+    /// State of the disk after the last write.
     disk_now: DiskNow,
-    /// The disk by model, serial and size, once it was looked at.
+    /// Path, model, serial and size of the disk, once it was examined.
     title: String,
     shared: Arc<Mutex<Shared>>,
 }
@@ -285,7 +288,7 @@ impl Runner {
             .unwrap_or_else(PoisonError::into_inner)
             .leave
             .clone();
-        // Leave the groups before anything slow.
+        // The groups are left before anything slow.
         self.receiving = None;
         // A discard still under way must not keep the disk from the next job.
         self.cancelled.store(true, Ordering::Relaxed);
@@ -313,7 +316,8 @@ impl Runner {
         self.reporter.outcome(outcome);
     }
 
-    /// A partition that was overwritten has no table to hold back: what ended before its commit shows nothing of it.
+    /// Blanks a partition whose job ended before the commit. It has no table of its own to hold
+    /// back, so its content is removed.
     fn blank_again(&mut self) {
         let Some(image) = self
             .image
@@ -322,7 +326,7 @@ impl Runner {
         else {
             return;
         };
-        // Why it failed is what the technician has to know; that it could not be undone comes beside it.
+        // The technician needs the reason of the failure; a failure to blank is logged beside it.
         if let Err(error) = image.deployment.give_up() {
             self.disk_now = DiskNow::Unknown;
             self.reporter.log(format!(
@@ -368,7 +372,7 @@ impl Runner {
             Event::Receiving(generation, event) if generation == self.generation => {
                 self.received(event)?
             }
-            // A session that was replaced: its buffers die with its thread.
+            // The session was replaced: its buffers are freed with its thread.
             Event::Receiving(..) => {}
             Event::Written(finished) => self.written(finished)?,
             Event::Looked(entry, there) => self.looked(entry, there),
@@ -383,7 +387,8 @@ impl Runner {
         Ok(())
     }
 
-    /// Everything is written and most of it read back: the rest, and then the sectors that make the disk bootable.
+    /// Reads back the rest, applies the plan's steps, and writes the sectors that make the disk
+    /// bootable. Returns the root.
     fn prove_and_commit(&mut self) -> Result<String, Failure> {
         self.receiving = None;
         self.fetcher = None;
@@ -400,12 +405,12 @@ impl Runner {
         // From here on minutes may pass without a byte to count.
         let _pulse = Pulse::of_this_thread(&self.reporter, image.deployment.target().path());
         if let Some(discard) = image.discard.take() {
-            // It ends by itself, and what it failed at is nothing that was asked for.
+            // The thread ends by itself, and a failed discard is no failure of the job.
             let _ = discard.join();
         }
         let deployment = Arc::clone(&image.deployment);
         self.make_itself(&deployment)?;
-        // From here on nobody can have it back: the console waits for what becomes of the disk.
+        // From here on the job cannot be cancelled: the console waits for its outcome.
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Failure::Other("cancelled".into()));
         }
@@ -422,7 +427,7 @@ impl Runner {
         Ok(proof.root().to_string())
     }
 
-    /// Twice a second: what holds this machine back, for its row and for the sender.
+    /// Judges twice a second which part slows this machine down, for its row and for the sender.
     fn judge_load(&mut self) {
         let Some(image) = &mut self.image else { return };
         if !image.mark.is_due() {
@@ -439,7 +444,7 @@ impl Runner {
 }
 
 impl Shared {
-    /// A job that has just begun.
+    /// State of a job that has just started.
     pub(super) fn new(root: String) -> Self {
         Self {
             state: TargetState::Joined,

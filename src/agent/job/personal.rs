@@ -1,7 +1,8 @@
-//! Makes the machine itself: the steps of its plan, between the proof of the image and the sectors that make it boot.
+//! Applies the steps of a machine's plan, between the proof of the image and the sectors that make
+//! it bootable.
 //!
-//! Owns: files of the console on their way to a step, over TCP 5003, asked for again from where they broke off. What always
-//! holds: the disk is not committed unless every step was applied and read back.
+//! Owns: files of the console that a step needs, fetched over TCP 5003 and resumed where they broke
+//! off. Always holds: the disk is not committed unless every step was applied and read back.
 
 use super::{Event, Failure, Runner};
 use crate::agent::bulk::{BulkClient, BulkError};
@@ -23,16 +24,18 @@ use template::step::Payload;
 use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 
-/// Pieces of a file on their way from the connection to the disk.
+/// Most pieces of a file between the connection and the disk.
 const PIECES: usize = 16;
-/// Tries without a single new byte, [`PAUSE`] apart, before a file is given up: a console may restart meanwhile.
+/// Tries without a new byte, [`PAUSE`] apart, before a file is given up: a console may restart
+/// meanwhile.
 const TRIES: u32 = 24;
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Name of the folder for mounts, before the number of the process.
+/// Prefix of the folder for mounts; the process id follows.
 const WORK: &str = "diskcast-apply-";
 
-/// Where nobody else may make folders; the pre-OS, in which nobody else is, may not have it.
+/// A folder in which only this user may make folders. The pre-OS, which has no other users, may
+/// lack it.
 fn work_parent() -> PathBuf {
     let run = PathBuf::from("/run");
     if run.is_dir() {
@@ -42,7 +45,8 @@ fn work_parent() -> PathBuf {
     }
 }
 
-/// Unmounts and detaches what an agent that was killed in the middle of its steps left: its disk would stay in use.
+/// Unmounts and detaches what an agent left that was killed during its steps; otherwise its disk
+/// would stay in use.
 pub(in crate::agent) fn clean_up() {
     for line in apply::clean_up(&work_parent(), WORK) {
         tracing::warn!("an agent was cut off here: {line}");
@@ -133,7 +137,7 @@ impl Watcher for Reported<'_> {
     }
 }
 
-/// Files of the console that gave the order, or of the one that came after it.
+/// Files of the console that gave the order, or of a later one.
 struct ConsoleFiles<'a> {
     runtime: tokio::runtime::Handle,
     tls: Arc<ClientConfig>,
@@ -143,7 +147,7 @@ struct ConsoleFiles<'a> {
 }
 
 impl ConsoleFiles<'_> {
-    /// A console that was restarted sent the order again, with another token.
+    /// Takes over the token from an order that a restarted console sent again.
     fn look_for_orders(&self) {
         while let Ok(event) = self.inbox.try_recv() {
             if let Event::Order(order, console) = event {
@@ -152,7 +156,7 @@ impl ConsoleFiles<'_> {
         }
     }
 
-    /// What comes of the file from byte `at` on.
+    /// Streams the file from byte `at` on.
     fn stream(&self, payload: &Payload, at: u64) -> mpsc::Receiver<Result<Bytes, BulkError>> {
         let (console, order) = &*self.source.borrow();
         let mut client = BulkClient::new(*console, Arc::clone(&self.tls), &order.bulk, &order.job);
@@ -160,7 +164,7 @@ impl ConsoleFiles<'_> {
         let name = payload.blake3.clone();
         self.runtime.spawn(async move {
             if let Err(error) = client.file(&name, at, &pieces).await {
-                // Nobody reads any more: nothing to tell.
+                // The reader is gone, so the error is not needed.
                 let _ = pieces.send(Err(error)).await;
             }
         });
@@ -182,7 +186,7 @@ impl Payloads for ConsoleFiles<'_> {
     }
 }
 
-/// A file as it arrives.
+/// A file as it arrives, readable like any other.
 struct Fetched<'a> {
     files: &'a ConsoleFiles<'a>,
     payload: Payload,

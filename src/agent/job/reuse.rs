@@ -1,4 +1,5 @@
-//! What the disk holds of the image already: after an earlier deployment, or after a restart in the middle of this one.
+//! Finds parts of the image that the disk holds already: from an earlier deployment, or from before
+//! a restart in the middle of this one.
 //!
 //! ```text
 //! journal of this image ----> its chunks are looked for, the rest is asked for at once      (resume)
@@ -6,9 +7,9 @@
 //! neither ------------------> everything is asked for
 //! ```
 //!
-//! Looking is reading and hashing ([`crate::disk::readback`]), in the background and in the order of the disk; what is
-//! found counts as read back. Owns which blocks are still being looked for. What always holds: a block counts as kept
-//! only when every chunk in it was found.
+//! A search reads and hashes ([`crate::disk::readback`]), in the background and in the order of the
+//! disk; chunks found count as read back. Owns the set of blocks still being searched. Always
+//! holds: a block counts as kept only when every chunk in it was found.
 
 use super::{Open, Runner};
 use crate::disk::deployment::Deployment;
@@ -18,26 +19,27 @@ use imagefmt::Codec;
 use multicast::{BlockKey, BlockSet, Layout};
 use std::collections::HashMap;
 
-/// Chunks looked at to decide whether looking at all is worth it.
+/// Number of chunks in the sample that decides whether a search is worth it.
 const SAMPLES: usize = 16;
-/// So many of them must be there.
+/// Number of them that must be on the disk.
 const SAMPLES_FOUND: usize = 2;
 
-/// Blocks that are being looked for, and how many of their chunks are not decided yet.
+/// Blocks being searched, and the number of their undecided chunks.
 #[derive(Default)]
 pub(super) struct Search {
-    /// Entries to look for, ascending.
+    /// Entries to search for, ascending.
     pub(super) entries: Vec<usize>,
-    /// Chunks of each block that are not decided.
+    /// Number of undecided chunks of each block.
     open: HashMap<u32, u32>,
-    /// Blocks that need no looking: the first MiB is in memory already.
+    /// Blocks that need no search: the first MiB is in memory already.
     pub(super) kept: Vec<u32>,
     /// Blocks of partitions that were not chosen.
     pub(super) unwanted: Vec<u32>,
 }
 
 impl Search {
-    /// Of what is `wanted`, everything of `believed` is looked for; what is in `held` is known to be there.
+    /// Plans a search for those `wanted` entries that are `believed`; those in `held` are known to
+    /// be there.
     fn new(
         layout: &Layout,
         wanted: impl Fn(usize) -> bool,
@@ -74,7 +76,7 @@ impl Search {
         search
     }
 
-    /// Blocks that are not decided.
+    /// The blocks that are not decided yet.
     pub(super) fn undecided(&self, blocks: u32) -> BlockSet {
         let mut set = BlockSet::empty(blocks);
         for block in self.open.keys() {
@@ -83,7 +85,8 @@ impl Search {
         set
     }
 
-    /// A chunk of the block was found or not; says what that makes of the block: kept, wanted, or nothing yet.
+    /// Records that a chunk of the block was found or not. Returns true when the block is kept,
+    /// false when it is wanted, `None` while undecided.
     fn decide(&mut self, block: u32, there: bool) -> Option<bool> {
         let open = self.open.get_mut(&block)?;
         *open = open.saturating_sub(1);
@@ -96,7 +99,7 @@ impl Search {
 }
 
 impl Runner {
-    /// What to look for on a disk that was wiped of its table and of nothing else.
+    /// Plans the search on a disk of which only the table was wiped.
     pub(super) fn search(
         &self,
         deployment: &Deployment,
@@ -120,7 +123,7 @@ impl Runner {
         let front = deployment.front_entries();
         let mut held = Bitmap::empty(front.end);
         for entry in front.clone().filter(|entry| wanted(*entry)) {
-            // What cannot be read is not there.
+            // A chunk that cannot be read counts as absent.
             if deployment.keep_front(entry).unwrap_or(false) {
                 held.insert(entry);
             }
@@ -133,7 +136,7 @@ impl Runner {
         )
     }
 
-    /// A chunk was looked for.
+    /// Handles the result for one chunk.
     pub(super) fn looked(&mut self, entry: usize, there: bool) {
         let Some(image) = &mut self.image else { return };
         let piece = u32::try_from(entry).unwrap_or(u32::MAX);
@@ -161,7 +164,7 @@ impl Runner {
 }
 
 impl Open {
-    /// The block is on the disk already; true when that is news.
+    /// Marks a block as present on the disk; true if it was not marked before.
     pub(super) fn keep(&mut self, block: u32) -> bool {
         let news = self.done.insert(block);
         if news {
@@ -176,8 +179,8 @@ impl Open {
     }
 }
 
-/// Whether a sample of chunks, spread over the image, is on the disk. Chunks of zeros are on every new disk, and
-/// those of the first MiB were just wiped.
+/// True when a sample of chunks, spread over the image, is on the disk. Chunks of zeros are not
+/// used because every new disk has them, and those of the first MiB because they were just wiped.
 fn worth_looking(deployment: &Deployment) -> bool {
     let manifest = deployment.manifest();
     let front = deployment.front_entries().end;

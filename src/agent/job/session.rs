@@ -1,4 +1,5 @@
-//! A job's end of the multicast session: joining, joining again, and what the receiving thread says.
+//! A job's side of the multicast session: joining, joining again, and events of the receiving
+//! thread.
 
 use super::{BUFFERS, Event, Failure, Runner};
 use crate::agent::bulk::BulkClient;
@@ -86,14 +87,15 @@ impl Runner {
             let _ = events.send(Event::Fetched(generation, fetched));
         }));
         self.manifest_blocks = 0;
-        // What the old fetcher was asked for, the new one is asked again.
+        // Requests of the old fetcher are made again by the new one.
         self.manifest_asked = false;
         let flying = std::mem::take(&mut self.bulk_flying);
         self.bulk_wanted.extend(flying);
         Ok(())
     }
 
-    /// The console sent the order again: a reconnect, or a console that was restarted and has new keys.
+    /// Handles the order sent again: after a reconnect, or by a console that was restarted and has
+    /// new keys.
     pub(super) fn rejoin(&mut self, order: Order, console: SocketAddr) -> Result<(), Failure> {
         if order.root != self.order.root || order.manifest_digest != self.order.manifest_digest {
             return Err(Failure::Other(
@@ -124,7 +126,7 @@ impl Runner {
                         generation: self.generation,
                         source: Source::Slot(slot, buffer),
                     }),
-                    // The receiver does not take image blocks before `open_image`.
+                    // The receiver does not accept image blocks before `open_image`.
                     None => self.give_back(key, slot, buffer, BlockOutcome::Failed),
                 },
             },
@@ -143,7 +145,7 @@ impl Runner {
                     self.heard = true;
                     self.reporter.note(None);
                     self.reporter.deaf(false);
-                    // Multicast is back: what is not on its way already comes cheaper that way.
+                    // Multicast is back: blocks that are not requested yet come cheaper that way.
                     self.bulk_wanted.clear();
                 } else if !health.heard && self.heard {
                     self.no_multicast();
@@ -158,7 +160,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Nothing of the session arrives: say so, and take everything over TCP 5003.
+    /// Reports that nothing of the session arrives, and fetches everything over TCP 5003.
     pub(super) fn no_multicast(&mut self) {
         self.heard = false;
         self.reporter.deaf(true);
