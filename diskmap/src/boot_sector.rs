@@ -1,48 +1,53 @@
-//! The boot sector of a file system that is put onto a partition which starts elsewhere.
+//! Adjusts the boot sector of a file system to a partition that starts at another place.
 //!
-//! Owns one field: how many sectors of the disk lie before the partition. NTFS and FAT12, FAT16 and FAT32
-//! call it hidden sectors: 32 bits at byte 0x1C (Microsoft FAT specification 1.03, `BPB_HiddSec`; ntfs-3g
-//! `layout.h`, `hidden_sectors`). Drivers ignore it. The boot code in the sector does not: it adds the
-//! field to every place it reads, so a system that BIOS firmware starts there stops with a stale one.
-//! UEFI never runs that code. (Untested on real Windows: held against mkntfs and mkfs.fat only.)
+//! Owns one field: the number of disk sectors before the partition. NTFS and FAT12, FAT16 and FAT32
+//! call it hidden sectors: 32 bits at byte 0x1C (Microsoft FAT specification 1.03, `BPB_HiddSec`;
+//! ntfs-3g `layout.h`, `hidden_sectors`). Drivers ignore it. The boot code in the sector does not:
+//! it adds the field to every position it reads, so a system that BIOS firmware starts this way
+//! stops if the field is stale. UEFI never runs that code. (Untested on real Windows: compared with
+//! mkntfs and mkfs.fat only.)
 //!
-//! Decided:
+//! Decisions:
 //!
-//! - A start beyond 32 bits becomes 0, which is what mkntfs and mkfs.fat write there. No boot code could
-//!   read that far, and a wrapped value would name sectors of another partition.
-//! - Sectors are the disk's logical ones, counted from LBA 0, for logical partitions too: what boot code
-//!   needs, and what mkntfs and mkfs.fat take from the kernel. MS-DOS counted from the extended boot
-//!   record in a container of type 05, and never started from there (mkfs.fat(8), option -h).
-//! - exFAT (`PartitionOffset`, 64 bits at byte 0x40) is left as it is. Its specification gives the field
-//!   to boot code that uses INT 13h, takes any value, and has 0 mean "ignore", which mkfs.exfat writes; no
-//!   system we deploy starts from exFAT. The field is under a checksum over eleven sectors, in both boot
-//!   regions: a volume whose sum is wrong is not mounted, so a change risks more than it mends.
-//! - BitLocker is left as it is: its copy is bound to the machine it came from anyway.
+//! - A start beyond 32 bits becomes 0, which is what mkntfs and mkfs.fat write there. No boot code
+//!   could read that far, and a wrapped value would name sectors of another partition.
+//! - Sectors are the disk's logical sectors, counted from LBA 0, for logical partitions too. Boot
+//!   code needs this, and mkntfs and mkfs.fat take the same value from the kernel. MS-DOS counted
+//!   from the extended boot record in a container of type 05, and never started from there
+//!   (mkfs.fat(8), option -h).
+//! - exFAT (`PartitionOffset`, 64 bits at byte 0x40) is not changed. Its specification gives the
+//!   field to boot code that uses INT 13h, allows any value, and defines 0, which mkfs.exfat
+//!   writes, as "ignore"; no system that diskcast deploys starts from exFAT. The field is covered
+//!   by a checksum over eleven sectors in both boot regions, and a volume with a wrong checksum is
+//!   not mounted, so a change would risk more than it repairs.
+//! - BitLocker is not changed: a copy is bound to the machine it came from anyway.
 //!
-//! Never touches another byte, and never panics, whatever the bytes are.
+//! Never changes another byte, and never panics, whatever the bytes are.
 
 use crate::usedmap::{FsKind, boot_sector_kind};
 
-/// `BPB_BytsPerSec`, 16 bits.
+/// Offset of `BPB_BytsPerSec`, 16 bits.
 const BYTES_PER_SECTOR: usize = 0x0B;
-/// `BPB_RsvdSecCnt`, 16 bits.
+/// Offset of `BPB_RsvdSecCnt`, 16 bits.
 const RESERVED_SECTORS: usize = 0x0E;
-/// `BPB_HiddSec`, 32 bits.
+/// Offset of `BPB_HiddSec`, 32 bits.
 const HIDDEN_SECTORS: usize = 0x1C;
-/// NTFS: sectors of the volume, 64 bits.
+/// Offset of the number of sectors of an NTFS volume, 64 bits.
 const NTFS_SECTORS: usize = 0x28;
-/// FAT32: `BPB_BkBootSec`, 16 bits.
+/// Offset of `BPB_BkBootSec` in FAT32, 16 bits.
 const FAT32_COPY: usize = 0x32;
 
-/// Bytes a boot sector has at least.
+/// Shortest boot sector in bytes.
 const SECTOR_BYTES: usize = 512;
 
-/// Tells the boot sector of an NTFS or FAT file system that its partition starts at `start_lba`, in
-/// logical sectors of the disk. Returns whether a byte changed; anything else is left alone, a sector of
-/// less than 512 bytes too.
+/// Writes the partition's start into the boot sector of an NTFS or FAT file system.
 ///
-/// `sector` is the first sector of the partition, or the copy that [`boot_sector_copy`] names. More of the
-/// partition may follow it: a second file system recognised there means nothing is changed.
+/// `start_lba` is in logical sectors of the disk. Returns true if a byte changed. Any other content
+/// is not changed, and neither is a sector of less than 512 bytes.
+///
+/// `sector` is the first sector of the partition, or the copy at [`boot_sector_copy`]. More bytes
+/// of the partition may follow it: if they contain the signature of a second file system, nothing
+/// is changed.
 pub fn relocate_boot_sector(sector: &mut [u8], start_lba: u64) -> bool {
     if !matches!(
         kind(sector),
@@ -60,10 +65,12 @@ pub fn relocate_boot_sector(sector: &mut [u8], start_lba: u64) -> bool {
     }
 }
 
-/// Where the second copy of this boot sector is, in bytes from the start of the partition: repair tools
-/// compare the two. FAT32 names it; NTFS has it right behind the volume, in the last sector of a partition
-/// it fills. None for other file systems, and where the sector says nothing possible. Whether that place
-/// is inside the partition is for the caller to see.
+/// Position of the boot sector's copy, in bytes from the start of the partition.
+///
+/// Repair tools compare the two. FAT32 stores the position in a field; NTFS has the copy directly
+/// behind the volume, which is the last sector of a partition that the volume fills. `None` for
+/// other file systems and for impossible values. The caller must check that the position is inside
+/// the partition.
 #[must_use]
 pub fn boot_sector_copy(sector: &[u8]) -> Option<u64> {
     let kind = kind(sector)?;
@@ -79,7 +86,7 @@ pub fn boot_sector_copy(sector: &[u8]) -> Option<u64> {
         FsKind::Fat32 => {
             let reserved = u16::from_le_bytes(field(sector, RESERVED_SECTORS)?);
             let copy = u16::from_le_bytes(field(sector, FAT32_COPY)?);
-            // 0 and 0xFFFF mean none; behind the reserved sectors is the first table.
+            // 0 and 0xFFFF mean "no copy"; the first table follows the reserved sectors.
             (1..reserved)
                 .contains(&copy)
                 .then(|| u64::from(copy) * bytes)
@@ -88,8 +95,10 @@ pub fn boot_sector_copy(sector: &[u8]) -> Option<u64> {
     }
 }
 
-/// Whether the last sector of the partition has to hold a copy as well: that is where Windows and ntfsfix look for NTFS' one, also
-/// when the partition is larger than the volume.
+/// True if the last sector of the partition must hold a copy as well.
+///
+/// Windows and ntfsfix look for the NTFS copy there, even if the partition is larger than the
+/// volume.
 #[must_use]
 pub fn boot_sector_is_last_too(sector: &[u8]) -> bool {
     kind(sector) == Some(FsKind::Ntfs)

@@ -1,17 +1,17 @@
-//! A set of byte positions, kept as sorted runs.
+//! A set of byte positions, stored as sorted runs.
 //!
-//! Owns the arithmetic of "which bytes": what a file system uses, what a table sector covers, what
-//! is left when one is taken from the other. It never knows what the bytes mean.
+//! Owns the set arithmetic for bytes: those that a file system uses, those that table sectors
+//! cover, and the difference between two sets. It never interprets the bytes.
 //!
-//! Always holds: runs are sorted, disjoint, not empty, and never touch (touching runs are joined),
-//! so two sets with the same positions compare equal. No call panics.
+//! Always holds: runs are sorted, disjoint, not empty, and never adjacent (adjacent runs are
+//! joined), so two sets with the same positions compare equal. No function panics.
 
 use std::ops::Range;
 
 /// A set of `u64` positions (bytes, unless the caller says otherwise) as sorted, disjoint runs.
 ///
-/// Inserting in ascending order is constant time, which is how a bitmap is read; any other order is
-/// a binary search and a move of the tail.
+/// An insert in ascending order takes constant time, which is the case when a bitmap is read. Any
+/// other insert is a binary search and a move of the later runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtentSet {
     runs: Vec<Range<u64>>,
@@ -24,12 +24,12 @@ impl ExtentSet {
         Self { runs: Vec::new() }
     }
 
-    /// Adds a run. An empty or backward range adds nothing.
+    /// Adds a run. An empty or reversed range adds nothing.
     pub fn insert(&mut self, range: Range<u64>) {
         if range.start >= range.end {
             return;
         }
-        // Ascending input, the usual case: extend the last run or push a new one.
+        // Ascending input is the usual case: the last run is extended, or a new one is added.
         match self.runs.last_mut() {
             None => return self.runs.push(range),
             Some(last) if last.end < range.start => return self.runs.push(range),
@@ -39,7 +39,7 @@ impl ExtentSet {
             }
             Some(_) => {}
         }
-        // Runs that overlap or touch `range` are first..after; they and it become one.
+        // The runs first..after overlap or touch `range`; all of them become one.
         let first = self.runs.partition_point(|run| run.end < range.start);
         let after = self.runs.partition_point(|run| run.start <= range.end);
         let mut joined = range;
@@ -53,7 +53,7 @@ impl ExtentSet {
             .splice(first..after.max(first), std::iter::once(joined));
     }
 
-    /// Takes a run away. An empty or backward range takes nothing.
+    /// Removes a run. An empty or reversed range removes nothing.
     pub fn remove(&mut self, range: Range<u64>) {
         if range.start >= range.end {
             return;
@@ -74,10 +74,10 @@ impl ExtentSet {
         self.runs.splice(first..after.max(first), kept);
     }
 
-    /// Everything in this set or in `other`.
+    /// The positions in this set or in `other`.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        // Merging by start keeps every insert on the ascending, constant-time path.
+        // In the order of their starts, all inserts take constant time.
         let mut merged = Self::new();
         let (mut left, mut right) = (self.iter().peekable(), other.iter().peekable());
         loop {
@@ -93,7 +93,7 @@ impl ExtentSet {
         }
     }
 
-    /// Everything in this set that is not in `other`.
+    /// The positions in this set that are not in `other`.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
         let mut left = Self::new();
@@ -108,7 +108,8 @@ impl ExtentSet {
                 } else {
                     left.insert(start..cut.start);
                     start = cut.end;
-                    // A cut that reaches past this run may reach into the next one: keep it.
+                    // A cut that ends behind this run may also reach into the next one, so it is
+                    // kept.
                     if cut.end > run.end {
                         break;
                     }
@@ -120,7 +121,7 @@ impl ExtentSet {
         left
     }
 
-    /// Everything in this set and in `other`.
+    /// The positions in both this set and `other`.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let mut both = Self::new();
@@ -150,7 +151,7 @@ impl ExtentSet {
         part
     }
 
-    /// Whether any position of `range` is in the set.
+    /// True if any position of `range` is in the set.
     #[must_use]
     pub fn intersects(&self, range: Range<u64>) -> bool {
         let first = self.runs.partition_point(|run| run.end <= range.start);
@@ -161,7 +162,7 @@ impl ExtentSet {
                 .is_some_and(|run| run.start < range.end)
     }
 
-    /// Whether every position of `range` is in the set. An empty range always is.
+    /// True if every position of `range` is in the set; always true for an empty range.
     #[must_use]
     pub fn contains(&self, range: Range<u64>) -> bool {
         if range.start >= range.end {
@@ -173,7 +174,7 @@ impl ExtentSet {
             .is_some_and(|run| run.start <= range.start && range.end <= run.end)
     }
 
-    /// The same set with every run widened outwards to multiples of `unit` (zero changes nothing).
+    /// The same set with every run extended outwards to multiples of `unit`; zero changes nothing.
     #[must_use]
     pub fn aligned_outwards(&self, unit: u64) -> Self {
         if unit == 0 {
@@ -190,11 +191,11 @@ impl ExtentSet {
     /// Number of positions in the set.
     #[must_use]
     pub fn total(&self) -> u64 {
-        // Runs are disjoint inside u64, so the sum cannot pass u64::MAX.
+        // Runs are disjoint within u64, so the sum cannot exceed u64::MAX.
         self.runs.iter().map(|run| run.end - run.start).sum()
     }
 
-    /// Whether the set has no position.
+    /// True if the set has no position.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
@@ -266,7 +267,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The slow obvious twin: one bool a position.
+    /// A slow and simple model: one bool for each position.
     fn bits(ranges: &[Range<u64>]) -> [bool; 64] {
         let mut bits = [false; 64];
         for range in ranges {

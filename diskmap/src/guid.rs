@@ -1,33 +1,33 @@
 //! GUIDs as GPT stores them: the first three fields little-endian, the rest in reading order.
 //!
-//! Owns the conversion between the sixteen bytes on a disk and the text every tool prints. Keeps
-//! the bytes as they are on disk, so a GUID that was read is written back without interpretation.
+//! Owns the conversion between the sixteen bytes on a disk and the usual text form. Keeps the bytes
+//! in on-disk order, so a GUID that was read is written back unchanged.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// A GUID in its on-disk byte order.
 ///
-/// Prints and parses as sgdisk, sfdisk and Windows show it: `C12A7328-F81F-11D2-BA4B-00A0C93EC93B`.
+/// Its text form is that of sgdisk, sfdisk and Windows: `C12A7328-F81F-11D2-BA4B-00A0C93EC93B`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Guid(pub [u8; 16]);
 
-/// Order in which the on-disk bytes appear in the text.
+/// Order of the on-disk bytes in the text.
 const TEXT_ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
 
-/// The text has a dash before these bytes of `TEXT_ORDER`.
+/// Indexes in `TEXT_ORDER` that have a dash before them in the text.
 const DASH_BEFORE: [usize; 4] = [4, 6, 8, 10];
 
-/// The text is not a GUID.
+/// The error for a text that is not a GUID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a guid: {0:?} (expected 8-4-4-4-12 hexadecimal digits)")]
 pub struct GuidError(String);
 
 impl Guid {
-    /// All zero: in a GPT entry's type, "not in use".
+    /// The GUID with all bytes zero, which means "not in use" as the type of a GPT entry.
     pub const ZERO: Self = Self([0; 16]);
 
-    /// Whether every byte is zero.
+    /// True if every byte is zero.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 16]
@@ -86,7 +86,7 @@ impl serde::Serialize for Guid {
     }
 }
 
-/// Value of one hexadecimal letter.
+/// Value of one hexadecimal digit.
 fn hex_digit(letter: u8) -> Option<u8> {
     match letter {
         b'0'..=b'9' => Some(letter - b'0'),

@@ -1,17 +1,18 @@
-//! What is on a disk: its partition table, and which of its bytes are in use.
+//! The contents of a disk: its partition table, and its bytes in use.
 //!
-//! Two halves that share [`extents::ExtentSet`], and two small parts:
+//! Two main parts share [`extents::ExtentSet`]; two small parts stand beside them:
 //!
-//! - [`table`] reads GPT and MBR tables, keeps the raw sectors they came from, and plans how to put
-//!   them back on a target ([`plan_commit`]): values in, a list of writes out.
-//! - [`usedmap`] asks a file system which bytes of a partition hold data.
-//! - [`signature`] finds what claims a whole disk beside its partition table.
-//! - [`boot_sector`] tells a file system where its partition starts now.
+//! - [`table`] reads GPT and MBR tables, keeps the raw sectors they came from, and plans the writes
+//!   that put them on a target ([`plan_commit`]): values in, a list of writes out.
+//! - [`usedmap`] reads the allocation map of a file system to find the bytes of a partition that
+//!   hold data.
+//! - [`signature`] finds signatures that claim a whole disk beside its partition table.
+//! - [`boot_sector`] adjusts a boot sector to the new start of its partition.
 //!
-//! The crate owns the meaning of on-disk bytes. It never opens a device, never writes one, and has
-//! no clock: a disk is a [`ReadAt`], a plan is a value the caller carries out. Every byte that is
-//! read may be damaged or hostile: nothing here panics on it, loops on it, or allocates by a size
-//! it declares before that size was held against what is really there.
+//! The crate owns the meaning of on-disk bytes. It never opens or writes a device and has no clock:
+//! a disk is a [`ReadAt`], and a plan is a value that the caller carries out. Every byte read may
+//! be damaged or hostile. The crate never panics or loops endlessly on it, and never allocates by a
+//! declared size before that size was compared with the real one.
 
 #![forbid(unsafe_code)]
 

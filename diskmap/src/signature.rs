@@ -1,11 +1,12 @@
-//! Claims on a whole disk beside its partition table.
+//! Signatures that claim a whole disk in addition to its partition table.
 //!
-//! A disk that is given to md, LVM, ZFS, bcache or LUKS as a whole may carry a table all the same: one that
-//! lies inside a mirror, one that somebody made over it, or the claim is what an earlier life left behind.
-//! From the bytes alone live and stale cannot be told apart, so a copy has to hold what each needs.
+//! A disk that belongs as a whole to md, LVM, ZFS, bcache or LUKS may still have a partition table:
+//! one that is stored inside a mirror, or one created over the array later. The signature may also
+//! be left over from an earlier use. The bytes do not show which of the two is in use, so a copy
+//! must hold what each of them needs.
 //!
-//! Owns that judgement. A signature inside a partition is that partition's affair. Never writes, and never
-//! panics, whatever the bytes are.
+//! Owns that decision. A signature inside a partition belongs to the partition. Never writes, and
+//! never panics, whatever the bytes are.
 
 use std::io;
 
@@ -14,22 +15,22 @@ use positioned_io::ReadAt;
 use crate::table::{PartitionTable, TableKind};
 use crate::usedmap::{self, FsKind, MD_MAGIC};
 
-/// Bytes of a signature that have to lie outside every partition: the longest mark looked for.
+/// Length in bytes of the longest signature; this many bytes must lie outside every partition.
 const MARK_BYTES: u64 = 24;
 
-/// The level of an md mirror, whose members each hold all of it.
+/// RAID level of an md mirror, whose members each hold the whole array.
 const MD_MIRROR: u32 = 1;
 
 /// Byte offsets of the RAID level in an md superblock of version 1 and of version 0.90.
 const MD_LEVELS: [usize; 2] = [72, 28];
 
-/// How much of a disk a claim on it needs.
+/// The part of a disk that a claim needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Every byte: its data may be anywhere.
+    /// The whole disk, because the data may be anywhere.
     Everything,
-    /// The place of the signature alone: the partitions are where the table says (a mirror), or nothing of
-    /// it outlives a restart (swap).
+    /// Only the signature: the partitions are where the table says (a mirror), or none of the data
+    /// is kept over a restart (swap).
     Signature,
 }
 
@@ -40,14 +41,14 @@ pub struct Claim {
     pub kind: FsKind,
     /// First byte of the signature.
     pub at: u64,
-    /// Part of the disk that a copy has to hold for the claim.
+    /// The part of the disk that a copy must hold for this claim.
     pub needs: Needs,
 }
 
-/// Finds what claims the whole disk beside `table`; nothing for a disk without a table.
+/// Finds the claims on the whole disk beside `table`; none for a disk without a table.
 ///
 /// # Errors
-/// Only for a device that cannot be read.
+/// Only if the device cannot be read.
 pub fn beside_table(dev: &dyn ReadAt, table: &PartitionTable) -> io::Result<Vec<Claim>> {
     if table.kind == TableKind::None {
         return Ok(Vec::new());
@@ -76,8 +77,9 @@ pub fn beside_table(dev: &dyn ReadAt, table: &PartitionTable) -> io::Result<Vec<
     Ok(claims)
 }
 
-/// True for the kinds whose signature is a boot sector. They are no claims: the boot sector was weighed
-/// against the entries when the table was read, as GRUB leaves the parameters of an older file system in LBA 0.
+/// True for the kinds whose signature is a boot sector. These are no claims: the boot sector was
+/// compared with the entries when the table was read, because GRUB leaves the parameters of an
+/// older file system in LBA 0.
 fn is_boot_sector(kind: FsKind) -> bool {
     matches!(
         kind,
@@ -91,9 +93,9 @@ fn is_boot_sector(kind: FsKind) -> bool {
     )
 }
 
-/// True for the superblock of an md mirror that lies behind its data. The array then begins at the first byte
-/// of the disk, so the table and its partitions are the array's own. With a superblock at the front the data
-/// begins elsewhere.
+/// True for an md mirror whose superblock lies behind its data. The array then begins at the first
+/// byte of the disk, so the table and its partitions belong to the array. With a superblock at the
+/// front the data begins elsewhere.
 fn is_mirror_behind_its_data(
     dev: &dyn ReadAt,
     at: u64,
@@ -107,7 +109,7 @@ fn is_mirror_behind_its_data(
     let field = |at: usize| {
         let bytes = block.get(at..).and_then(|rest| rest.first_chunk::<4>());
         let bytes = bytes.copied().unwrap_or_default();
-        // 0.90 is in the byte order of the machine that made it.
+        // Version 0.90 uses the byte order of the machine that created it.
         if block.starts_with(&MD_MAGIC.to_be_bytes()) {
             u32::from_be_bytes(bytes)
         } else {
@@ -159,7 +161,7 @@ mod tests {
             disk[at..at + mark.len()].copy_from_slice(mark);
             assert_eq!(claims(&disk), [(kind, at as u64, Needs::Everything)]);
         }
-        // Two bytes of a boot loader are no superblock of ext4.
+        // Two bytes of a boot loader must not count as a superblock of ext4.
         let mut loader = disk();
         loader[1080..1082].copy_from_slice(&[0x53, 0xef]);
         assert_eq!(claims(&loader), []);
@@ -175,7 +177,7 @@ mod tests {
             disk[at + 72..at + 76].copy_from_slice(&level.to_le_bytes());
             assert_eq!(claims(&disk), [(FsKind::MdRaid, at as u64, needs)]);
         }
-        // Version 0.90 of a big-endian machine.
+        // A superblock of version 0.90, made by a big-endian machine.
         let at = SIZE - (64 << 10);
         let mut disk = disk();
         disk[at..at + 4].copy_from_slice(&MD_MAGIC.to_be_bytes());
@@ -189,7 +191,7 @@ mod tests {
     #[test]
     fn a_signature_inside_a_partition_is_the_partitions() {
         let mut disk = disk();
-        // The partition starts before the place of the md superblock and ends behind it.
+        // The partition contains the place of the md superblock.
         disk[454..458].copy_from_slice(&8u32.to_le_bytes());
         disk[4096..4100].copy_from_slice(&MD_MAGIC.to_le_bytes());
         assert_eq!(claims(&disk), []);

@@ -1,4 +1,4 @@
-//! GPT disks made by sgdisk and sfdisk, deployed to disks of every size, and judged by those tools.
+//! GPT disks made by sgdisk and sfdisk, deployed to disks of many sizes and checked by those tools.
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes of test disks")]
 
@@ -7,7 +7,7 @@ mod tables_support;
 use diskmap::{Grow, PatchError, Role, TableError, TableKind};
 use tables_support::{GIB, MIB, TestDisk, deploy, travelled};
 
-/// Partitions 1, 2, 4 and 7: what a disk looks like after years of deleting and adding. A crate that
+/// A disk with partitions 1, 2, 4 and 7, as left by years of deletions and additions. A crate that
 /// packed the entries turned /dev/sda7 into /dev/sda4, and the clones did not boot.
 fn sparse_numbers() -> TestDisk {
     TestDisk::sgdisk(
@@ -104,7 +104,7 @@ fn other_sizes_move_only_what_depends_on_the_size() {
             let old = done.target.read(64 * MIB - 33 * 512..64 * MIB);
             assert!(old.iter().all(|byte| *byte == 0), "old backup survives");
         }
-        // The array is the same byte for byte; the protective entry says the new size.
+        // The array is the same byte for byte; the protective entry has the new size.
         assert_eq!(done.target.read(1024..17408), master.read(1024..17408));
         let protective = u32::from_le_bytes(done.target.read(458..462).try_into().unwrap());
         assert_eq!(u64::from(protective), size / 512 - 1);
@@ -166,7 +166,7 @@ fn a_protective_entry_counts_whatever_its_size() {
     assert_eq!(table.kind, TableKind::Gpt);
     assert_eq!(table.partitions, whole.partitions);
     travelled(&table);
-    // Firmware and kernel do not ask for the boot flags of the others either.
+    // Firmware and kernel ignore the boot flags of the other entries too.
     disk.write(446 + 16, &[0x17]);
     assert_eq!(disk.table().unwrap().kind, TableKind::Gpt);
 }
@@ -226,14 +226,14 @@ fn tables_of_56_and_256_entries() {
             79 * MIB
         );
     }
-    // sgdisk's own way to another table length, with more than 128 entries in use.
+    // sgdisk creates the larger table itself; more than 128 entries are in use.
     let master = TestDisk::sgdisk(64 * MIB, &["-S", "256", "-n1:0:+1M", "-n129:0:+1M"]);
     assert_eq!(master.table().unwrap().partitions[1].number, 129);
     deploy(&master, 70 * MIB, None, &[]).target.sgdisk_verify();
 }
 
-/// Rewrites both copies with entries of 256 bytes, of which tools know the first half, and with header
-/// bytes behind the ones UEFI defines.
+/// Rewrites both copies with entries of 256 bytes, of which tools know only the first half, and
+/// with header bytes behind those that UEFI defines.
 fn widen(disk: &TestDisk) {
     let (last, sector) = (disk.size / 512 - 1, 512usize);
     let old = disk.read(1024..17408);
@@ -296,7 +296,7 @@ fn entries_of_256_bytes_and_reserved_bytes_survive() {
     );
 }
 
-/// The partitions of `disk` with the positions that `sparse_numbers` gives them.
+/// The partitions of `disk` with the positions from `sparse_numbers`.
 fn sparse_numbers_with_guids_of(disk: &TestDisk) -> Vec<diskmap::Partition> {
     let found = disk.table().unwrap().partitions;
     let expected = sparse_numbers().table().unwrap().partitions;
@@ -327,7 +327,7 @@ fn a_damaged_primary_gives_way_to_the_backup_and_is_rebuilt() {
             "{:?}",
             table.warnings
         );
-        // Both originals are kept.
+        // The sectors of both copies are kept.
         assert_eq!(table.regions.len(), 5);
         assert_eq!(table.regions[1].bytes, whole.read(512..1024));
         for size in [64 * MIB, 80 * MIB, 32 * MIB] {
@@ -357,7 +357,7 @@ fn a_damaged_or_missing_backup_is_rebuilt() {
             assert_eq!(done.target.dump(), dump);
         }
     }
-    // An image of a larger disk on a smaller one: no backup at all.
+    // The image of a larger disk on a smaller one has no backup at all.
     let mut cut = sparse_numbers();
     cut.resize(40 * MIB);
     let table = cut.table().unwrap();
@@ -419,7 +419,8 @@ fn an_image_of_a_smaller_disk_on_a_larger_one() {
         "{:?}",
         table.warnings
     );
-    // Same size: as captured. Larger: the backup moves to the end and its old place is blank.
+    // On the same size nothing changes. On a larger disk the backup moves to the end and its old
+    // place is blank.
     let done = deploy(&disk, 96 * MIB, None, &[]);
     assert_eq!(done.target.read(0..17408), disk.read(0..17408));
     let done = deploy(&disk, 128 * MIB, None, &[]);
@@ -431,7 +432,7 @@ fn an_image_of_a_smaller_disk_on_a_larger_one() {
             .all(|byte| *byte == 0)
     );
 
-    // A header that the larger disk had before stays out of sight until the commit.
+    // An old header at the end of the larger disk stays invisible until the commit.
     let stale = TestDisk::sgdisk(96 * MIB, &["-n1:0:+1M"]);
     disk.write(96 * MIB - 512, &stale.read(96 * MIB - 512..96 * MIB));
     let table = disk.table().unwrap();
@@ -488,7 +489,7 @@ fn growing_takes_free_space_only_and_ends_on_a_mebibyte() {
                 .any(|note| note.contains("grows from"))
         );
     }
-    // No room is no error, and the bytes stay the master's.
+    // Missing room is no error, and the bytes stay the master's.
     let full = TestDisk::sgdisk(64 * MIB, &["-n1:2048:129023"]);
     let done = deploy(&full, 64 * MIB, Some(Grow::Last), &[]);
     assert!(done.plan.notes[0].contains("no free space"));
@@ -532,7 +533,7 @@ fn the_protective_entry_is_capped_beyond_two_tebibytes() {
     let done = deploy(&master, 3 << 40, None, &[]);
     assert_eq!(done.target.read(458..462), [0xff; 4]);
     done.target.sgdisk_verify();
-    // And what says 0xFFFFFFFF goes on saying it, as Windows writes it on every disk.
+    // An entry of 0xFFFFFFFF keeps it, because Windows writes it on every disk.
     master.write(458, &[0xff; 4]);
     let done = deploy(&master, 96 * MIB, None, &[]);
     assert_eq!(done.target.read(458..462), [0xff; 4]);

@@ -1,5 +1,5 @@
-//! Any bytes in place of a table: no panic, no loop, no allocation by a declared size; and whatever parses
-//! keeps the promises of the model and of a plan.
+//! Arbitrary bytes in place of a table cause no panic, no endless loop and no allocation by a
+//! declared size; and every table that parses keeps the promises of the model and of a plan.
 
 #![allow(
     missing_docs,
@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 use diskmap::{ExtentSet, Grow, KeepError, PartitionTable, PatchError, TableKind};
 use proptest::prelude::*;
 
-/// A disk of 256 KiB: small enough that random LBAs meet each other.
+/// Size of the disks, 256 KiB: so small that random LBAs often collide.
 const SIZE: usize = 256 << 10;
 
-/// A GPT with a few partitions in both copies, checksums right.
+/// A disk with a GPT of a few partitions in both copies, with right checksums.
 fn gpt_disk(sector: usize) -> Vec<u8> {
     let mut disk = vec![0u8; SIZE];
     let sectors = (SIZE / sector) as u64;
@@ -57,7 +57,8 @@ fn gpt_disk(sector: usize) -> Vec<u8> {
     disk
 }
 
-/// Sets the checksums of whatever header is at both ends, so that hostile fields get past them.
+/// Sets the checksums of the headers at both ends, so that hostile fields are not refused because
+/// of them.
 fn seal(disk: &mut [u8], sector: usize) {
     for at in [sector, disk.len() - sector] {
         let u32_at =
@@ -79,7 +80,7 @@ fn seal(disk: &mut [u8], sector: usize) {
     }
 }
 
-/// An MBR with a chain of three logical partitions.
+/// A disk with an MBR and a chain of three logical partitions.
 fn mbr_disk(sector: usize) -> Vec<u8> {
     let mut disk = vec![0u8; SIZE];
     let mut put = |lba: usize, slot: usize, type_id: u8, start: u32, count: u32| {
@@ -99,7 +100,7 @@ fn mbr_disk(sector: usize) -> Vec<u8> {
     disk
 }
 
-/// What must hold for any table that parses, and for every plan made from it.
+/// Checks the promises of any table that parses, and of every plan made from it.
 fn promises(table: &PartitionTable, disk: &[u8]) {
     let own = table.table_extents();
     let held: u64 = table
@@ -145,8 +146,8 @@ fn promises(table: &PartitionTable, disk: &[u8]) {
         u64::MAX,
     ] {
         for grow in numbers.clone().chain([None, Some(Grow::Last)]) {
-            // A refusal is an answer. A plan that does not read back would be our own fault, except where
-            // LBA 0 doubles as a boot sector whose entries mean nothing on another size.
+            // A refusal is a valid answer. A plan that does not read back would be an internal
+            // error, unless LBA 0 is also a boot sector whose entries mean nothing on another size.
             match diskmap::plan_commit(&agent, size, table.sector_size, grow) {
                 Err(diskmap::PatchError::SelfCheck { detail }) => {
                     panic!("{size} {grow:?}: {detail}")
@@ -170,8 +171,8 @@ fn promises(table: &PartitionTable, disk: &[u8]) {
     }
 }
 
-/// What must hold for every choice of partitions: a reason, or a table with exactly those that a plan puts
-/// on any disk it fits.
+/// Checks the promises for every choice of partitions: a reason, or a table with exactly those that
+/// a plan can put on any disk they fit.
 fn keep_promises(table: &PartitionTable) {
     let numbers: Vec<u32> = table.partitions.iter().map(|p| p.number).collect();
     let masks = 0u32..1 << numbers.len().min(5);
@@ -245,7 +246,7 @@ fn keep_promises(table: &PartitionTable) {
     ));
 }
 
-/// Small numbers, edges of the disk, and anything.
+/// Small numbers, the edges of the disk, and arbitrary numbers.
 fn value() -> impl Strategy<Value = u64> {
     prop_oneof![
         0u64..80,
@@ -261,7 +262,7 @@ proptest! {
 
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..4096), sector in prop_oneof![Just(512u32), Just(4096), any::<u32>()], size in any::<u64>()) {
-        // Shorter than it claims: a read error, never an allocation of the claim.
+        // A disk shorter than claimed gives a read error, never an allocation of the claimed size.
         if let Ok(table) = diskmap::read_table(&bytes, size, sector) {
             let _ = diskmap::plan_commit(&table, size / 2, sector, Some(Grow::Last));
         }
@@ -274,7 +275,7 @@ proptest! {
         let sector = if wide { 4096 } else { 512 };
         let mut disk = gpt_disk(sector);
         for (backup, at, value, len) in edits {
-            // The header first, then the entries, of either copy.
+            // The header comes first, then the entries, of either copy.
             let header = if backup { disk.len() - sector } else { sector };
             let array = if backup { disk.len() - sector - 4096usize.div_ceil(sector) * sector } else { 2 * sector };
             let place = if at < 92 { header + at } else { array + (at - 92) };
@@ -285,7 +286,7 @@ proptest! {
             seal(&mut disk, sector);
         }
         if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, sector as u32) {
-            // A header without used entries announces nothing: then there is no table.
+            // A header without used entries means no table.
             let kind = if table.partitions.is_empty() { TableKind::None } else { TableKind::Gpt };
             prop_assert_eq!(table.kind, kind);
             promises(&table, &disk);
@@ -310,7 +311,8 @@ proptest! {
 
     #[test]
     fn spare_sectors_of_an_image(mbr in any::<bool>(), edits in proptest::collection::vec((any::<bool>(), 0usize..700, value(), 1usize..9), 0..3), spares in proptest::collection::vec((0u64..512, 1u64..40), 0..6)) {
-        // Sectors that the table does not need, before, between and inside partitions and damaged copies.
+        // Sectors that the table does not need: before, between and inside partitions and damaged
+        // copies.
         let mut disk = if mbr { mbr_disk(512) } else { gpt_disk(512) };
         for (backup, at, value, len) in edits {
             let place = if mbr { at.min(500) } else if backup { SIZE - 512 * 9 + at } else { 512 + at };

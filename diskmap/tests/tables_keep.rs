@@ -1,5 +1,5 @@
-//! Disks of which only some partitions are kept: what sgdisk and sfdisk make of the same wish is the
-//! measure, byte for byte where they touch nothing else, and both judge what is deployed.
+//! Disks that keep only some of their partitions. The result is compared with that of sgdisk and
+//! sfdisk, byte for byte where they change nothing else, and both tools check the deployed disk.
 
 #![allow(clippy::cast_possible_truncation, reason = "sizes of test disks")]
 
@@ -19,7 +19,7 @@ fn numbers(table: &PartitionTable) -> Vec<u32> {
     table.partitions.iter().map(|p| p.number).collect()
 }
 
-/// A disk that has these sectors and nothing else.
+/// A disk with only these sectors.
 fn with_regions(size: u64, sector_size: u32, regions: &[Region]) -> TestDisk {
     let disk = TestDisk::blank(size, sector_size);
     for region in regions {
@@ -28,7 +28,7 @@ fn with_regions(size: u64, sector_size: u32, regions: &[Region]) -> TestDisk {
     disk
 }
 
-/// A copy of a disk's table, to let a tool do what `keep` does.
+/// A copy of a disk's table, on which a tool does the same as `keep`.
 fn copy(master: &TestDisk) -> TestDisk {
     with_regions(
         master.size,
@@ -37,7 +37,7 @@ fn copy(master: &TestDisk) -> TestDisk {
     )
 }
 
-/// Every table sector of `disk` is what `table` holds.
+/// Checks that the table sectors of `disk` equal those of `table`.
 fn holds(disk: &TestDisk, table: &PartitionTable) {
     for region in &table.regions {
         assert!(
@@ -49,8 +49,8 @@ fn holds(disk: &TestDisk, table: &PartitionTable) {
     }
 }
 
-/// Partitions 1, 3, 7 and 128, in the order 1, 7, 3, 128 on the disk. Made once: sgdisk waits a second
-/// after each write.
+/// A disk with partitions 1, 3, 7 and 128, in the order 1, 7, 3, 128. It is made once, because
+/// sgdisk waits a second after each write.
 fn gpt() -> TestDisk {
     static MADE: OnceLock<Vec<Region>> = OnceLock::new();
     let regions = MADE.get_or_init(|| {
@@ -114,7 +114,7 @@ fn all_kept_is_nothing_changed() {
 fn without_its_last_partition_a_gpt_fits_a_smaller_disk_and_grows_there() {
     let master = gpt();
     let before = master.table().unwrap();
-    // 1 MiB gap, 4 + 8 + 4 MiB, array and header.
+    // 1 MiB gap, 4 + 8 + 4 MiB of partitions, array and header.
     let end = 17 * MIB + 33 * 512;
     let whole = travelled(&before);
     assert!(matches!(
@@ -126,7 +126,7 @@ fn without_its_last_partition_a_gpt_fits_a_smaller_disk_and_grows_there() {
     done.target.sfdisk_verify();
     assert_eq!(numbers(&done.target.table().unwrap()), [1, 3, 7]);
 
-    // On the same disk the one that is last now takes the room of the one that is not there.
+    // On the same disk, the partition that is last now grows into the space of the missing one.
     let done = deploy_kept(&master, &[1, 3, 7], 64 * MIB, Some(Grow::Last));
     done.target.sgdisk_verify();
     done.target.sfdisk_verify();
@@ -135,7 +135,7 @@ fn without_its_last_partition_a_gpt_fits_a_smaller_disk_and_grows_there() {
     for number in [1, 7] {
         assert_eq!(after.partition(number), before.partition(number));
     }
-    // And one with room behind it in the middle grows up to its neighbour.
+    // A partition in the middle grows up to its neighbour.
     let done = deploy_kept(&master, &[1, 3, 128], 64 * MIB, Some(Grow::Number(1)));
     let after = done.target.table().unwrap();
     assert_eq!(after.partition(1).unwrap().end(), 13 * MIB);
@@ -183,13 +183,14 @@ fn a_damaged_copy_is_left_alone_and_rebuilt_by_the_commit() {
     }
 }
 
-/// The first copy was lost, and a partition that goes lay where its array had been: nobody's sectors then.
+/// The primary copy was lost, and a partition that is left out lay where its array had been: these
+/// sectors are free then.
 #[test]
 fn a_partition_over_a_damaged_copy_can_go() {
     let master = TestDisk::sfdisk(64 * MIB, "label: gpt\n1: size=4MiB\n2: size=4MiB\n");
     let table = master.table().unwrap();
     let place = table.partition(2).unwrap().start / 512;
-    // LBA 1 names an array inside partition 2, whose entries do not match.
+    // The header in LBA 1 names an array inside partition 2, which does not match.
     let mut header = master.read(512..1024);
     header[72..80].copy_from_slice(&place.to_le_bytes());
     header[16..20].fill(0);
@@ -226,7 +227,7 @@ fn a_hybrid_mbr_mirrors_only_what_is_kept() {
         }
     }
     assert!(new.iter().any(|slot| mirror(slot) == start(1)));
-    // Those that are not mirrored change nothing there.
+    // Partitions without a mirror change nothing there.
     let done = deploy_kept(&master, &[1, 7, 128], 64 * MIB, None);
     assert_eq!(done.target.read(446..510), before);
     // Without any mirror it is a protective MBR, which covers the disk.
@@ -245,7 +246,7 @@ fn a_hybrid_mbr_mirrors_only_what_is_kept() {
     }
 }
 
-/// Primaries 1 and 4, an extended partition 2 with 5, 6 and 7.
+/// A disk with primary partitions 1 and 4, and an extended partition 2 with 5, 6 and 7.
 fn mbr() -> TestDisk {
     TestDisk::sfdisk(
         64 * MIB,
@@ -267,7 +268,8 @@ fn mbr_as_sfdisk_leaves_it() {
         (&[1u32][..], &[1u32][..], &["4", "2"][..]),
         (&[1, 4], &[1, 4], &["2"]),
         (&[4], &[4], &["2", "1"]),
-        // Any of them brings the others and the container, the container brings all.
+        // Each logical partition includes the others and the container; the container includes all
+        // of them.
         (&[2], &[2, 5, 6, 7], &["4", "1"]),
         (&[5, 6, 7], &[2, 5, 6, 7], &["4", "1"]),
         (&[1, 2, 6], &[1, 2, 5, 6, 7], &["4"]),
@@ -310,7 +312,7 @@ fn boot_records_that_are_left_out_are_blanked_and_not_written() {
         assert!(writes.all(|(offset, _)| *offset != range.start));
         assert!(!left.table_extents().intersects(range));
     }
-    // Leaving out again does not forget them.
+    // A second choice still remembers them.
     let less = left.keep(&set(&[1])).unwrap();
     let again = diskmap::plan_commit(&less, 64 * MIB, 512, None).unwrap();
     assert_eq!(again.wipe, plan.wipe);
@@ -329,13 +331,13 @@ fn an_mbr_without_its_last_partitions_fits_a_smaller_disk_and_grows_there() {
         done.target.table().unwrap().partition(1).unwrap().end(),
         64 * MIB
     );
-    // Between kept ones: up to the neighbour, over the container that is not there.
+    // Between kept partitions: growth up to the neighbour, across the missing container.
     let done = deploy_kept(&master, &[1, 4], 64 * MIB, Some(Grow::Number(1)));
     done.target.sfdisk_verify();
     let after = done.target.table().unwrap();
     assert_eq!(after.partition(1).unwrap().end(), 35 * MIB);
     assert_eq!(after.partition(4), before.partition(4));
-    // The last logical partition, with its container, into the room of partition 4.
+    // The last logical partition grows, with its container, into the space of partition 4.
     let done = deploy_kept(&master, &[1, 2], 64 * MIB, Some(Grow::Last));
     done.target.sfdisk_verify();
     let after = done.target.table().unwrap();
@@ -413,8 +415,8 @@ fn dynamic_disks_stay_whole() {
     }
 }
 
-/// Linux numbers through every extended partition of a disk: without the first, what the second holds
-/// would move up.
+/// Linux numbers the logical partitions of all extended partitions in one sequence: without the
+/// first one, those of the second would get lower numbers.
 #[test]
 fn logical_partitions_of_a_second_container_need_those_of_the_first() {
     let mut disk = vec![0u8; 256 << 10];

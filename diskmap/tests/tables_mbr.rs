@@ -1,11 +1,11 @@
-//! MBR disks made by sfdisk and fdisk, deployed to disks of every size, and judged by those tools.
+//! MBR disks made by sfdisk and fdisk, deployed to disks of many sizes and checked by those tools.
 
 mod tables_support;
 
 use diskmap::{Grow, PartitionKind, PatchError, Role, TableError, TableKind};
 use tables_support::{GIB, MIB, TestDisk, deploy, travelled};
 
-/// Position of entry `slot` in its sector, and of the fields in it.
+/// Offsets of the entries in their sector, and of the fields in an entry.
 const ENTRY: [u64; 4] = [446, 462, 478, 494];
 const TYPE: u64 = 4;
 const START: u64 = 8;
@@ -22,7 +22,7 @@ fn entry(disk: &TestDisk, lba: u64, slot: usize, type_id: u8, start: u32, sector
     disk.write(sector + 510, &[0x55, 0xaa]);
 }
 
-/// The disk that a crate on the market destroyed: the container begins beyond 4 GiB, and the second
+/// A disk that an existing crate destroyed: the container begins beyond 4 GiB, and the second
 /// logical partition lies before the first. `write_into` put its EBRs at LBA mod 2^23, into another
 /// partition, and returned success.
 fn beyond_4_gib() -> TestDisk {
@@ -71,7 +71,7 @@ fn logical_partitions_beyond_4_gib_and_out_of_order() {
 fn every_size_keeps_the_table_and_the_gap() {
     let master = beyond_4_gib();
     let whole = master.table().unwrap();
-    // Boot code, and a GRUB core image in the gap: LBA 1 to 2047.
+    // Boot code and a GRUB core image in the gap: LBA 1 to 2047.
     let signature = master.read(440..510);
     master.fill(0..440);
     master.write(440, &signature);
@@ -111,7 +111,7 @@ fn a_primary_partition_grows_up_to_its_neighbour() {
         (Grow::Last, 64 * MIB, 2, 64 * MIB),
         (Grow::Last, 100 * MIB + 512, 2, 100 * MIB),
         (Grow::Last, 24 * MIB, 2, 24 * MIB),
-        // 32 bits of LBA end at 2 TiB.
+        // LBAs of 32 bits end at 2 TiB.
         (Grow::Last, 3 << 40, 2, 2 << 40),
     ] {
         let done = deploy(&master, size, Some(grow), &[]);
@@ -133,7 +133,8 @@ fn a_primary_partition_grows_up_to_its_neighbour() {
 #[test]
 fn a_logical_partition_grows_with_its_link_and_its_container() {
     let master = beyond_4_gib();
-    // Number 7 ends last of all: the container has room behind it, and the disk behind the container.
+    // Partition 7 ends last: there is room behind it in the container, and behind the container on
+    // the disk.
     let done = deploy(&master, 20 * GIB, Some(Grow::Last), &[]);
     let table = done.target.table().unwrap();
     assert_eq!(table.warnings, Vec::<String>::new());
@@ -152,7 +153,8 @@ fn a_logical_partition_grows_with_its_link_and_its_container() {
             .all(|p| before.partition(p.number) == Some(p))
     );
 
-    // Number 6 lies before 5, whose boot record is the first of the container: 5 itself is the limit.
+    // Partition 6 lies before 5, whose boot record is the first of the container, so 5 itself is
+    // the limit.
     let done = deploy(&master, 12 * GIB, Some(Grow::Number(6)), &[]);
     let table = done.target.table().unwrap();
     done.target.sfdisk_verify();
@@ -161,7 +163,7 @@ fn a_logical_partition_grows_with_its_link_and_its_container() {
         before.partition(5).unwrap().start
     );
     assert_eq!(table.partition(2), before.partition(2));
-    // Number 5 has 7's boot record behind it.
+    // Partition 5 is followed by the boot record of 7.
     let done = deploy(&master, 12 * GIB, Some(Grow::Number(5)), &[]);
     let end = done.target.table().unwrap().partition(5).unwrap().end();
     let behind = before.partition(5).unwrap().end()..before.partition(7).unwrap().start;
@@ -224,8 +226,8 @@ fn the_other_crate_agrees_on_a_rising_chain() {
     );
 }
 
-/// A container of type 85 with one EBR that uses all four entries, as OS/2 did, and an empty second
-/// EBR: the kernel's numbering.
+/// A container of type 85 with one EBR that uses all four entries, as in OS/2, and an empty second
+/// EBR: the numbers are those of the kernel.
 #[test]
 fn odd_chains_are_read_as_the_kernel_reads_them() {
     let disk = TestDisk::blank(64 * MIB, 512);
@@ -277,7 +279,7 @@ fn hostile_chains_end_in_an_error() {
         entry(&disk, 0, 0, 0x05, 2048, sectors);
         disk
     };
-    // Back to the start; and a longer cycle.
+    // A chain back to the start, and a longer cycle.
     let disk = container(1_000_000);
     entry(&disk, 2048, 1, 0x05, 0, 4096);
     assert!(matches!(
@@ -297,7 +299,7 @@ fn hostile_chains_end_in_an_error() {
             links: 3
         })
     ));
-    // Out of the container, and far enough to wrap 32 bits.
+    // A link out of the container, far enough to overflow 32 bits.
     entry(&disk, 2248, 1, 0x05, 1_000_000, 4096);
     assert!(matches!(
         disk.table(),
@@ -311,7 +313,7 @@ fn hostile_chains_end_in_an_error() {
             ..
         })
     ));
-    // Longer than any system reads.
+    // A chain longer than any system reads.
     let disk = container(1_000_000);
     for link in 0..300u32 {
         entry(&disk, u64::from(2048 + link), 1, 0x05, link + 1, 1);
@@ -320,7 +322,7 @@ fn hostile_chains_end_in_an_error() {
         disk.table(),
         Err(TableError::EbrTooMany { limit: 256 })
     ));
-    // A partition over a boot record, over another one, over LBA 0, beyond the disk.
+    // A partition over a boot record, over another partition, over LBA 0, beyond the disk.
     let disk = container(1_000_000);
     entry(&disk, 2048, 0, 0x83, 0, 100);
     assert!(matches!(
@@ -366,7 +368,7 @@ fn file_systems_on_the_whole_disk_are_no_table() {
         assert_eq!(table.kind, TableKind::None, "{arguments:?}");
         assert_eq!(table.regions.len(), 1);
         assert!(table.warnings[0].contains("fat"), "{:?}", table.warnings);
-        // LBA 0 is still what makes the disk recognisable, and still goes last.
+        // LBA 0 still identifies the content of the disk and is still written last.
         let plan = diskmap::plan_commit(&travelled(&table), 80 * MIB, 512, None).unwrap();
         assert_eq!(plan.stages, [vec![], vec![], vec![(0, disk.read(0..512))]]);
         assert!(matches!(
@@ -378,7 +380,7 @@ fn file_systems_on_the_whole_disk_are_no_table() {
             Err(PatchError::NothingToGrow)
         ));
     }
-    // The parameters say what it is, whatever the text beside them.
+    // The parameters determine the kind, whatever the text beside them.
     for text in [&b"        "[..], b"fat32   ", b"MSWIN4.1", &[0; 8]] {
         let disk = TestDisk::blank(64 * MIB, 512);
         disk.mkfs_fat(&["-F", "32"]);
@@ -387,17 +389,17 @@ fn file_systems_on_the_whole_disk_are_no_table() {
         assert_eq!(table.kind, TableKind::None);
         assert!(table.warnings[0].contains("fat32"), "{:?}", table.warnings);
     }
-    // Windows has text where the entries would be.
+    // Windows has text at the place of the entries.
     let disk = TestDisk::blank(64 * MIB, 512);
     disk.write(3, b"NTFS    ");
     disk.write(446, b"A disk read error occurred");
     disk.write(510, &[0x55, 0xaa]);
     assert_eq!(disk.table().unwrap().kind, TableKind::None);
-    // GRUB keeps the old boot sector's fields: the entries decide.
+    // GRUB keeps the fields of the old boot sector, so the entries decide.
     disk.write(446, &[0; 64]);
     entry(&disk, 0, 0, 0x83, 2048, 2048);
     assert_eq!(disk.table().unwrap().kind, TableKind::Mbr);
-    // And a blank disk.
+    // A blank disk has no table either.
     let table = TestDisk::blank(64 * MIB, 512).table().unwrap();
     assert_eq!((table.kind, table.warnings.len()), (TableKind::None, 0));
 }

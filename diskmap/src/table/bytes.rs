@@ -1,10 +1,10 @@
-//! Little-endian fields at fixed places of a sector.
+//! Access to little-endian fields of a sector.
 //!
-//! Never panics: a field outside the slice reads as zero and is not written. The callers hold whole
-//! sectors (512 bytes at least) and check the lengths they cannot know beforehand, so neither happens;
-//! what the patcher wrote is parsed again before it leaves the crate.
+//! Never panics: a field outside the slice reads as zero and is not written. Callers pass whole
+//! sectors (at least 512 bytes) and check lengths that come from the disk, so neither happens. The
+//! output of the patcher is parsed again before it leaves the crate.
 
-/// `N` bytes at `at`.
+/// The `N` bytes at `at`.
 pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes
         .get(at..)
@@ -13,22 +13,22 @@ pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
         .unwrap_or([0; N])
 }
 
-/// Byte at `at`.
+/// The byte at `at`.
 pub(super) fn u8_at(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or_default()
 }
 
-/// Little-endian 32-bit field at `at`.
+/// The little-endian 32-bit field at `at`.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, at))
 }
 
-/// Little-endian 64-bit field at `at`.
+/// The little-endian 64-bit field at `at`.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, at))
 }
 
-/// Clears `length` bytes at `at`.
+/// Sets `length` bytes at `at` to zero.
 pub(super) fn zero(bytes: &mut [u8], at: usize, length: usize) {
     if let Some(place) = bytes.get_mut(at..).and_then(|tail| tail.get_mut(..length)) {
         place.fill(0);

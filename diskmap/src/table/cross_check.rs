@@ -1,8 +1,9 @@
-//! Holds our reading of a table against the `gpt` and `mbrman` crates.
+//! Compares our reading of a table with the `gpt` and `mbrman` crates.
 //!
-//! Owns the comparison, and the list of cases those crates are known to get wrong: they are not called
-//! there, because some of them are assertions. A difference is a note for the technician at capture,
-//! never an error: our reader follows the kernel, and is the one tested against sfdisk and sgdisk.
+//! Owns the comparison and the list of cases that those crates get wrong. They are not called in
+//! these cases, because some of them are assertions. A difference is a note for the technician at
+//! capture, never an error: our reader follows the kernel and is the one tested against sfdisk and
+//! sgdisk.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -11,7 +12,8 @@ use positioned_io::ReadAt;
 use super::mbr::entries;
 use super::{Layout, PartitionTable, Role};
 
-/// What the other crates say differently, in sentences; empty when they agree or cannot be asked.
+/// The differences found by the other crates, in sentences; empty if they agree or cannot be
+/// called.
 #[must_use]
 pub fn cross_check(table: &PartitionTable, dev: &dyn ReadAt) -> Vec<String> {
     let cursor = Cursor {
@@ -20,8 +22,9 @@ pub fn cross_check(table: &PartitionTable, dev: &dyn ReadAt) -> Vec<String> {
         size: table.sectors().saturating_mul(u64::from(table.sector_size)),
     };
     match &table.layout {
-        // gpt 4.1 asserts entries of 128 bytes. It takes the backup, whatever its entry size, when the
-        // primary header is not the classic 92 bytes, and fails on a good header with a damaged array.
+        // gpt 4.1 asserts entries of 128 bytes. If the primary header is not the classic 92 bytes,
+        // it takes the backup, whatever its entry size. It fails on a good header with a damaged
+        // array.
         Layout::Gpt(layout)
             if layout.primary_whole
                 && layout.active.header.entry_size == 128
@@ -34,10 +37,10 @@ pub fn cross_check(table: &PartitionTable, dev: &dyn ReadAt) -> Vec<String> {
     }
 }
 
-/// Partition as all three readers can name it: number, first LBA, sectors.
+/// A partition in the terms of all three readers: number, first LBA, sectors.
 type Line = (u64, u64, u64);
 
-/// Our partitions in those terms.
+/// The partitions of our reader as [`Line`]s.
 fn ours(table: &PartitionTable) -> Vec<Line> {
     let sector = u64::from(table.sector_size.max(1));
     table
@@ -71,13 +74,15 @@ fn check_gpt(table: &PartitionTable, cursor: Cursor<'_>) -> Vec<String> {
     differences("gpt", ours(table), theirs)
 }
 
-/// mbrman 0.6 wants a chain that rises, with the link in the second entry; it adds positions in 32 bits with
-/// an overflow check, follows types c5 and d5, and reads only the first extended partition.
+/// True if mbrman 0.6 can read the table. It requires a chain with ascending positions and the link
+/// in the second entry; it adds positions in 32 bits with an overflow check, follows types c5 and
+/// d5, and reads only the first extended partition.
 fn mbrman_can_read(table: &PartitionTable) -> bool {
     let Layout::Mbr(layout) = &table.layout else {
         return false;
     };
-    // It also goes by the type where the kernel goes by the size, and divides by the starts it finds.
+    // mbrman also decides by the type, where the kernel decides by the size, and it divides by the
+    // starts it finds.
     let odd = |sector: &[u8]| {
         entries(sector).iter().any(|entry| {
             matches!(entry.type_id, 0xc5 | 0xd5)
@@ -128,7 +133,7 @@ fn check_mbr(table: &PartitionTable, mut cursor: Cursor<'_>) -> Vec<String> {
     differences("mbrman", ours(table), theirs)
 }
 
-/// One sentence a partition that only one side has.
+/// One sentence for each partition that only one side has.
 fn differences(name: &str, ours: Vec<Line>, theirs: Vec<Line>) -> Vec<String> {
     let say =
         |(number, first, sectors): &Line| format!("{number} (LBA {first}, {sectors} sectors)");
@@ -143,7 +148,7 @@ fn differences(name: &str, ours: Vec<Line>, theirs: Vec<Line>) -> Vec<String> {
     missing.chain(extra).collect()
 }
 
-/// A read-only device for crates that want `Read + Write + Seek`.
+/// A read-only device for crates that require `Read + Write + Seek`.
 struct Cursor<'a> {
     dev: &'a dyn ReadAt,
     position: u64,

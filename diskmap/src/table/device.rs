@@ -1,4 +1,5 @@
-//! A disk as whole sectors, and a disk that exists only as the table sectors of an image.
+//! Two kinds of disks: one read in whole sectors, and one that consists only of an image's table
+//! sectors.
 //!
 //! Owns the bounds: no read leaves the disk, and no read allocates more than the device delivered
 //! plus one piece. Never interprets a byte.
@@ -11,7 +12,8 @@ use positioned_io::ReadAt;
 
 use super::TableError;
 
-/// Reads grow by this much, so a lie about a length costs no more memory than was really read.
+/// Step in bytes by which a read buffer grows, so a false length costs no more memory than was
+/// really read.
 const PIECE_BYTES: usize = 64 << 10;
 
 /// A device of `sectors` whole sectors of `sector_size` bytes.
@@ -22,7 +24,7 @@ pub(super) struct Disk<'a> {
 }
 
 impl<'a> Disk<'a> {
-    /// Takes a device; a last, partial sector of a file is left out, as the kernel does.
+    /// Wraps a device. A partial sector at the end of a file is ignored, as the kernel does.
     pub(super) fn new(
         dev: &'a dyn ReadAt,
         disk_size: u64,
@@ -45,23 +47,24 @@ impl<'a> Disk<'a> {
         })
     }
 
-    /// Byte position of a sector inside the disk.
+    /// Byte position of a sector of the disk.
     pub(super) fn offset(&self, lba: u64) -> u64 {
-        // lba <= sectors <= u64::MAX / sector_size wherever it was checked; saturating otherwise, so
-        // that a position nobody checked can only be too far away, never wrapped to the front.
+        // A checked lba is at most `sectors`, which is at most u64::MAX / sector_size. For an
+        // unchecked one the product saturates, so the position can only be too far away, never
+        // wrapped to the front.
         lba.saturating_mul(u64::from(self.sector_size))
     }
 
-    /// Whether `count` sectors from `lba` are all inside the disk.
+    /// True if `count` sectors from `lba` on are all inside the disk.
     pub(super) fn holds(&self, lba: u64, count: u64) -> bool {
         lba.checked_add(count)
             .is_some_and(|end| end <= self.sectors)
     }
 
-    /// Bytes of `count` sectors from `lba`.
+    /// Reads `count` sectors from `lba` on.
     ///
     /// # Errors
-    /// `InvalidInput` when the run leaves the disk; whatever the device says otherwise.
+    /// `InvalidInput` if the range leaves the disk; otherwise the error of the device.
     pub(super) fn read(&self, lba: u64, count: u64) -> io::Result<Vec<u8>> {
         if !self.holds(lba, count) {
             return Err(io::Error::new(
@@ -90,14 +93,14 @@ impl<'a> Disk<'a> {
     }
 }
 
-/// A disk of which only some runs of bytes are known; the rest reads as zero.
+/// A disk with only some known ranges of bytes; the rest reads as zero.
 pub(super) struct SparseDisk {
     size: u64,
     runs: BTreeMap<u64, Vec<u8>>,
 }
 
 impl SparseDisk {
-    /// A disk of `size` zero bytes.
+    /// A disk of `size` bytes, all zero.
     pub(super) fn new(size: u64) -> Self {
         Self {
             size,
@@ -105,10 +108,10 @@ impl SparseDisk {
         }
     }
 
-    /// Lays `bytes` at `offset`.
+    /// Stores `bytes` at `offset`.
     ///
     /// # Errors
-    /// The run is empty, leaves the disk or overlaps another one.
+    /// If the range is empty, leaves the disk or overlaps another one.
     pub(super) fn insert(&mut self, offset: u64, bytes: Vec<u8>) -> Result<(), TableError> {
         let length = bytes.len() as u64;
         let refused = TableError::BadRegion {
@@ -129,7 +132,7 @@ impl SparseDisk {
         Ok(())
     }
 
-    /// Every known run, ascending.
+    /// The known ranges, ascending.
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.runs
             .iter()
@@ -147,7 +150,8 @@ impl ReadAt for SparseDisk {
         buf.fill(0);
         let end = position.saturating_add(len as u64);
         for (start, run) in self.runs.range(..end).rev() {
-            // Runs are disjoint and ascending, so the first one that ends before us ends the search.
+            // Ranges are disjoint and ascending, so the first one that ends at or before `position`
+            // ends the search.
             let run_end = start.saturating_add(run.len() as u64);
             if run_end <= position {
                 break;

@@ -1,39 +1,39 @@
-//! What can be wrong with a partition table, with the numbers a technician needs.
+//! The errors of partition tables, with the numbers that a technician needs.
 
 use std::io;
 
-/// A partition table cannot be read, or says something that must not be trusted.
+/// A partition table that cannot be read or must not be trusted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// The device failed.
+    /// The device returned an error.
     #[error("reading the partition table at byte {offset}")]
     Io {
         /// Byte position of the read.
         offset: u64,
-        /// What the device said.
+        /// The device's error.
         source: io::Error,
     },
-    /// Not 512, 1024, 2048 or 4096.
+    /// The sector size is not 512, 1024, 2048 or 4096.
     #[error("sector size {sector_size} is not supported")]
     SectorSize {
-        /// Bytes a sector.
+        /// Sector size in bytes.
         sector_size: u32,
     },
-    /// Not even one sector.
+    /// The disk has less than one sector.
     #[error("disk of {disk_size} bytes is smaller than one sector of {sector_size}")]
     DiskTooSmall {
-        /// Bytes of the disk.
+        /// Size of the disk in bytes.
         disk_size: u64,
-        /// Bytes a sector.
+        /// Sector size in bytes.
         sector_size: u32,
     },
-    /// A protective MBR announces a GPT, and neither copy is usable.
+    /// The disk has a protective MBR, but neither copy of the GPT is usable.
     #[error("both GPT copies are damaged: primary: {primary}; backup: {backup}")]
     GptDamaged {
-        /// What is wrong with the copy at LBA 1.
+        /// The fault of the copy at LBA 1.
         primary: GptFault,
-        /// What is wrong with the copy at the end.
+        /// The fault of the copy at the end of the disk.
         backup: GptFault,
     },
     /// A partition ends before it starts.
@@ -59,14 +59,14 @@ pub enum TableError {
     /// Two partitions claim the same sectors.
     #[error("partitions {first} and {second} overlap at LBA {lba}")]
     Overlap {
-        /// The one that starts first.
+        /// Number of the partition that starts first.
         first: u32,
-        /// The one that starts inside it.
+        /// Number of the partition that starts inside it.
         second: u32,
         /// First shared LBA.
         lba: u64,
     },
-    /// A partition claims sectors that hold the table itself.
+    /// A partition contains sectors of the table itself.
     #[error("partition {number} covers the partition table's own sector at LBA {lba}")]
     CoversTable {
         /// Partition number.
@@ -74,30 +74,30 @@ pub enum TableError {
         /// First table LBA inside the partition.
         lba: u64,
     },
-    /// The chain of extended boot records returns to a sector it has been to.
+    /// The chain of extended boot records returns to an earlier sector.
     #[error("the chain of logical partitions returns to LBA {lba} after {links} links")]
     EbrCycle {
-        /// The LBA met twice.
+        /// The LBA that appears twice in the chain.
         lba: u64,
-        /// Links followed so far.
+        /// Number of links followed before that.
         links: usize,
     },
-    /// A link leads out of the extended partition.
+    /// A link points outside the extended partition.
     #[error(
         "the chain of logical partitions leads to LBA {lba}, outside the extended partition {first}..={last}"
     )]
     EbrOutside {
-        /// Where the link leads.
+        /// LBA that the link points to.
         lba: u64,
         /// First LBA of the extended partition.
         first: u64,
         /// Last LBA of the extended partition.
         last: u64,
     },
-    /// More links than any system numbers.
+    /// The chain has more links than any system numbers.
     #[error("the chain of logical partitions has more than {limit} links")]
     EbrTooMany {
-        /// The limit.
+        /// Largest number of links.
         limit: usize,
     },
     /// A table sector of an image is empty, leaves the disk or overlaps another one.
@@ -105,24 +105,24 @@ pub enum TableError {
         "table sectors at byte {offset}, {length} bytes, do not fit the disk of {disk_size} bytes or each other"
     )]
     BadRegion {
-        /// Byte position.
+        /// Byte position of the sectors.
         offset: u64,
-        /// Bytes.
+        /// Length of the sectors in bytes.
         length: u64,
-        /// Bytes of the disk.
+        /// Size of the disk in bytes.
         disk_size: u64,
     },
-    /// The table refers to sectors that the image does not hold.
+    /// The table uses sectors that the image does not hold.
     #[error("the image lacks the table sectors at byte {offset}, {length} bytes")]
     MissingRegion {
-        /// Byte position.
+        /// Byte position of the sectors.
         offset: u64,
-        /// Bytes.
+        /// Length of the sectors in bytes.
         length: u64,
     },
 }
 
-/// What is wrong with one copy of a GPT.
+/// The fault of one copy of a GPT.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GptFault {
@@ -131,29 +131,29 @@ pub enum GptFault {
     Unreadable {
         /// First LBA of the read.
         lba: u64,
-        /// What the device said.
+        /// The device's error.
         reason: String,
     },
-    /// The copy is said to be beyond the end of the disk.
+    /// The position given for the copy is beyond the end of the disk.
     #[error("LBA {lba} is past the disk's last LBA {disk_last}")]
     OutsideDisk {
-        /// Where it is said to be.
+        /// LBA given for the copy.
         lba: u64,
         /// Last LBA of the disk.
         disk_last: u64,
     },
-    /// No `EFI PART` at the start of the sector.
+    /// The sector does not begin with `EFI PART`.
     #[error("no GPT signature at LBA {lba}")]
     Signature {
-        /// The LBA looked at.
+        /// LBA that was read.
         lba: u64,
     },
-    /// Header size below 92 or above a sector.
+    /// The header size is below 92 or above one sector.
     #[error("header size {size} is not 92..={sector_size}")]
     HeaderSize {
-        /// What the header says.
+        /// Header size in the header, in bytes.
         size: u32,
-        /// Bytes a sector.
+        /// Sector size in bytes.
         sector_size: u32,
     },
     /// The header's checksum does not match.
@@ -161,25 +161,25 @@ pub enum GptFault {
     HeaderCrc {
         /// LBA of the header.
         lba: u64,
-        /// What the header says.
+        /// Checksum in the header.
         stored: u32,
-        /// What its bytes give.
+        /// Checksum computed from the header's bytes.
         computed: u32,
     },
-    /// The header names another sector as its own.
+    /// The header gives another LBA as its own.
     #[error("header at LBA {lba} says it is at LBA {says}")]
     WrongPlace {
-        /// Where it was found.
+        /// LBA at which the header was found.
         lba: u64,
-        /// Where it says it is.
+        /// LBA given in the header.
         says: u64,
     },
-    /// Entry size not 128 times a power of two, or the array above a mebibyte.
+    /// The entry size is not 128 times a power of two, or the array is larger than 1 MiB.
     #[error("array of {count} entries of {size} bytes is not supported")]
     ArrayShape {
         /// Number of entries.
         count: u32,
-        /// Bytes an entry.
+        /// Entry size in bytes.
         size: u32,
     },
     /// The array covers the header or the first two sectors, or leaves the disk.
@@ -203,18 +203,18 @@ pub enum GptFault {
     ArrayCrc {
         /// First LBA of the array.
         lba: u64,
-        /// What the header says.
+        /// Checksum in the header.
         stored: u32,
-        /// What its bytes give.
+        /// Checksum computed from the array's bytes.
         computed: u32,
     },
-    /// Whole, but not what the primary copy says.
+    /// The copy is intact but differs from the primary copy.
     #[error("it differs from the primary copy in its {what}")]
     Differs {
-        /// The first field that differs.
+        /// Name of the first field that differs.
         what: &'static str,
     },
-    /// Whole, but a partition of the primary copy covers it.
+    /// The copy is intact, but a partition of the primary copy covers it.
     #[error("partition {number} covers its sectors")]
     Covered {
         /// Partition number.

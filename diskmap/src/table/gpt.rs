@@ -1,8 +1,8 @@
-//! GPT: which of the two copies counts, what it says, and which raw sectors are kept.
+//! GPT: the choice between the two copies, their contents, and the raw sectors to keep.
 //!
-//! Owns the choice: the primary when it is whole, else the backup, said in the warnings. Takes nothing
-//! from a copy that failed a check except its raw sectors, and those only while no partition and no
-//! whole copy claims them.
+//! Owns the choice: the primary copy if it is intact, otherwise the backup, with a warning. Nothing
+//! is taken from a copy that failed a check except its raw sectors, and those only if no partition
+//! and no intact copy contains them.
 
 use super::bytes::{array_at, u64_at};
 use super::device::Disk;
@@ -14,32 +14,33 @@ use super::{
 use crate::ExtentSet;
 use crate::guid::Guid;
 
-// Entry fields.
+// Offsets of the fields of an entry.
 const TYPE_GUID: usize = 0;
 const UNIQUE_GUID: usize = 16;
 const FIRST_LBA: usize = 32;
-/// Position of the last LBA in an entry.
+/// Offset of the last LBA in an entry.
 pub(super) const LAST_LBA: usize = 40;
 const ATTRIBUTES: usize = 48;
 const NAME: usize = 56;
-/// UTF-16 units of a name.
+/// Length of a name in UTF-16 units.
 const NAME_UNITS: usize = 36;
 
-/// Attribute bit 2: legacy BIOS bootable.
+/// Attribute bit 2, "legacy BIOS bootable".
 const LEGACY_BOOTABLE: u64 = 1 << 2;
 
-/// Both copies, as far as they are whole and agree.
+/// Both copies, as far as they are intact and agree.
 #[derive(Clone, Debug)]
 pub(super) struct GptLayout {
-    /// The copy everything is taken from.
+    /// The copy that the table is read from.
     pub(super) active: GptCopy,
-    /// Whether that is the primary.
+    /// True if that is the primary copy.
     pub(super) primary_whole: bool,
-    /// Header at LBA 1; there without being active when only its array is damaged.
+    /// The header at LBA 1. It is present although the copy is not active if only its array is
+    /// damaged.
     pub(super) primary_header: Option<GptHeader>,
-    /// The backup copy, when it is whole and says what the active one says.
+    /// The backup copy, if it is intact and agrees with the active one.
     pub(super) backup: Option<GptCopy>,
-    /// LBA 0 mirrors partitions beside the protective entry.
+    /// True if LBA 0 has entries for partitions beside the protective entry.
     pub(super) hybrid: bool,
 }
 
@@ -51,7 +52,8 @@ pub(super) fn read(
 ) -> Result<(), TableError> {
     let disk_last = disk.sectors.saturating_sub(1);
     let (primary_header, primary) = GptCopy::read(disk, PRIMARY_LBA);
-    // The backup is where the primary header says; where it belongs, when nobody says or it is not there.
+    // The backup is at the position in the primary header, or else at its regular place at the end
+    // of the disk.
     let named = primary_header
         .as_ref()
         .map_or(disk_last, |header| header.alternate);
@@ -86,7 +88,7 @@ pub(super) fn read(
 
     check_regions(&table.partitions, &table.table_extents(), table.sector_size)?;
     let mut keeper = Keeper::new(disk, table);
-    // LBA 1 belongs to the table even where its copy is damaged: the commit writes it.
+    // LBA 1 belongs to the table even if its copy is damaged, because the commit writes it.
     keeper.require(PRIMARY_LBA, 1, Role::GptPrimaryHeader, table)?;
     if primary_whole {
         let (lba, sectors) = (active.header.array_lba, active.header.array_sectors());
@@ -115,7 +117,8 @@ pub(super) fn read(
             .map_or(FIRST_ARRAY_LBA, |header| header.array_lba);
         keeper.keep(lba, active.header.array_sectors(), Role::GptPrimaryArray);
     }
-    // A header that another disk's size left in the last sector must not come back before the commit.
+    // An old header in the last sector, left from another disk size, must not become visible before
+    // the commit.
     if has_signature(disk, disk_last) {
         keeper.keep(disk_last, 1, Role::Other);
     }
@@ -131,7 +134,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// Takes the partitions out of a whole copy; their numbers are the places of their entries.
+/// Reads the partitions from an intact copy; their numbers are the positions of their entries.
 fn read_entries(
     disk: &Disk<'_>,
     copy: &GptCopy,
@@ -153,7 +156,7 @@ fn read_entries(
         table.partitions.push(Partition {
             number,
             start: disk.offset(claim.first),
-            // Backward and endless entries are refused below.
+            // Reversed and overlong entries are refused below.
             length: disk.offset(claim.last.saturating_sub(claim.first).saturating_add(1)),
             type_id: TypeId::Gpt(type_id),
             unique: Some(Guid(array_at(entry, UNIQUE_GUID))),
@@ -166,7 +169,8 @@ fn read_entries(
     check_claims(claims, disk)
 }
 
-/// Name of an entry: UTF-16 up to the first zero; a lone surrogate shows as U+FFFD (the raw bytes stay).
+/// Name of an entry: UTF-16 up to the first zero. A lone surrogate becomes U+FFFD here; the raw
+/// bytes stay.
 fn name(entry: &[u8]) -> Option<String> {
     let units = (0..NAME_UNITS)
         .map(|unit| u16::from_le_bytes(array_at(entry, NAME + 2 * unit)))
@@ -177,7 +181,7 @@ fn name(entry: &[u8]) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// What is unusual about a table that is otherwise good.
+/// Adds warnings about unusual but valid properties of the table.
 fn warn(
     active: &GptCopy,
     backup: Option<&GptCopy>,
@@ -233,7 +237,7 @@ fn warn(
     }
 }
 
-/// Collects raw sectors, each once, none of them inside a partition.
+/// Collects raw sectors, each once, and none inside a partition.
 struct Keeper<'a> {
     disk: &'a Disk<'a>,
     claimed: ExtentSet,
@@ -251,7 +255,7 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Keeps sectors the table cannot do without. An unreadable LBA 1 of a damaged copy is let go.
+    /// Keeps sectors that the table needs. An unreadable LBA 1 of a damaged copy is left out.
     fn require(
         &mut self,
         lba: u64,
@@ -277,7 +281,7 @@ impl<'a> Keeper<'a> {
         Ok(())
     }
 
-    /// Keeps sectors when they are readable and nobody else's.
+    /// Keeps sectors if they are readable and not claimed by anything else.
     fn keep(&mut self, lba: u64, sectors: u64, role: Role) {
         let range = self.disk.offset(lba)..self.disk.offset(lba.saturating_add(sectors));
         if self.claimed.intersects(range.clone()) || self.kept.intersects(range.clone()) {
@@ -293,7 +297,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// A backup beside a whole primary counts when it says the same in sectors of its own.
+    /// Accepts the backup beside an intact primary if it has the same content in sectors of its
+    /// own.
     fn accept_backup(
         &self,
         primary: &GptCopy,

@@ -1,11 +1,11 @@
-//! GPT: header, entry array, and the copy of both at the end of the disk (UEFI 2.10, chapter 5.3).
+//! One copy of a GPT: header and entry array (UEFI 2.10, chapter 5.3).
 //!
 //! ```text
 //!   LBA 0 protective MBR | 1 header | 2.. array | first usable ... last usable | array | header, last LBA
 //! ```
 //!
-//! Owns the check of one copy: a value of [`GptCopy`] had its signature, both checksums, its place and its
-//! shape right. Which copy counts is `gpt`'s business.
+//! Owns the check of one copy: in a value of [`GptCopy`] the signature, both checksums, the place
+//! and the shape are right. The choice between the copies belongs to `gpt`.
 
 use super::GptFault;
 use super::bytes::{array_at, u32_at, u64_at};
@@ -14,7 +14,7 @@ use crate::guid::Guid;
 
 const MAGIC: [u8; 8] = *b"EFI PART";
 
-// Header fields, each behind the one before.
+// Offsets of the header fields, in ascending order.
 const HEADER_SIZE: usize = 12;
 pub(super) const HEADER_CRC: usize = 16;
 pub(super) const MY_LBA: usize = 24;
@@ -26,22 +26,22 @@ pub(super) const ARRAY_LBA: usize = 72;
 const ENTRY_COUNT: usize = 80;
 const ENTRY_SIZE: usize = 84;
 pub(super) const ARRAY_CRC: usize = 88;
-/// Bytes of a header without its reserved tail.
+/// Length of a header in bytes without its reserved tail.
 const HEADER_MIN: u32 = 92;
 
-/// Largest entry array read: 8192 entries of 128 bytes. Tools make 56 to 256; an image's TABLE record
-/// holds 4 MiB for both copies and everything else.
+/// Largest entry array in bytes: 8192 entries of 128 bytes. Tools make 56 to 256 entries; an
+/// image's TABLE record holds 4 MiB for both copies and everything else.
 const MAX_ARRAY_BYTES: u64 = 1 << 20;
 
-/// Position of the primary header.
+/// LBA of the primary header.
 pub(super) const PRIMARY_LBA: u64 = 1;
-/// First sector an array can be at: behind LBA 0 and the primary header.
+/// Lowest LBA of an array: behind LBA 0 and the primary header.
 pub(super) const FIRST_ARRAY_LBA: u64 = 2;
 
-/// A header whose checksum and place are right.
+/// A header with the right checksum and place.
 #[derive(Clone, Debug)]
 pub(super) struct GptHeader {
-    /// The whole sector: revision, reserved fields and the tail are kept.
+    /// The whole sector, including revision, reserved fields and tail.
     pub(super) sector: Vec<u8>,
     pub(super) lba: u64,
     pub(super) header_size: usize,
@@ -56,15 +56,15 @@ pub(super) struct GptHeader {
 }
 
 impl GptHeader {
-    /// Bytes of the entries, without the padding to a whole sector.
+    /// Length of the entries in bytes, without the padding to a whole sector.
     pub(super) fn array_bytes(&self) -> usize {
-        // Checked against MAX_ARRAY_BYTES when the header was parsed.
+        // The product was compared with MAX_ARRAY_BYTES when the header was parsed.
         usize::try_from(self.entry_count)
             .unwrap_or(usize::MAX)
             .saturating_mul(self.entry_size)
     }
 
-    /// Sectors of the array.
+    /// Length of the array in sectors.
     pub(super) fn array_sectors(&self) -> u64 {
         (self.array_bytes() as u64).div_ceil((self.sector.len() as u64).max(1))
     }
@@ -140,7 +140,7 @@ impl GptHeader {
         Ok(header)
     }
 
-    /// Reads and checks the array the header names: whole sectors.
+    /// Reads and checks the array of this header, in whole sectors.
     fn read_array(&self, disk: &Disk<'_>) -> Result<Vec<u8>, GptFault> {
         let array = read(disk, self.array_lba, self.array_sectors())?;
         let computed = self.crc_of(&array);
@@ -166,7 +166,7 @@ impl GptHeader {
     }
 }
 
-/// Checksum of a header: its bytes with the checksum field zero.
+/// Checksum of a header, computed with the checksum field set to zero.
 pub(super) fn header_crc(sector: &[u8], header_size: usize) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     let header = sector.get(..header_size).unwrap_or(sector);
@@ -176,7 +176,7 @@ pub(super) fn header_crc(sector: &[u8], header_size: usize) -> u32 {
     hasher.finalize()
 }
 
-/// Reads sectors; a failing device is a fault of that copy, not of the disk.
+/// Reads sectors. A failing device is a fault of that copy, not of the disk.
 fn read(disk: &Disk<'_>, lba: u64, count: u64) -> Result<Vec<u8>, GptFault> {
     disk.read(lba, count).map_err(|error| GptFault::Unreadable {
         lba,
@@ -184,17 +184,17 @@ fn read(disk: &Disk<'_>, lba: u64, count: u64) -> Result<Vec<u8>, GptFault> {
     })
 }
 
-/// Whether a sector starts like a GPT header.
+/// True if the sector begins like a GPT header.
 pub(super) fn has_signature(disk: &Disk<'_>, lba: u64) -> bool {
     disk.read(lba, 1).is_ok_and(|sector| is_header(&sector))
 }
 
-/// Whether these bytes start like a GPT header.
+/// True if the bytes begin like a GPT header.
 pub(super) fn is_header(bytes: &[u8]) -> bool {
     array_at::<8>(bytes, 0) == MAGIC
 }
 
-/// A header and its array, both whole.
+/// An intact header with its intact array.
 #[derive(Clone, Debug)]
 pub(super) struct GptCopy {
     pub(super) header: GptHeader,
@@ -202,8 +202,8 @@ pub(super) struct GptCopy {
 }
 
 impl GptCopy {
-    /// Reads and checks the copy whose header is at `lba`. The header comes apart from the copy,
-    /// because a whole header with a damaged array still tells where the array belongs.
+    /// Reads and checks the copy with its header at `lba`. The header is returned separately,
+    /// because an intact header with a damaged array still gives the array's position.
     pub(super) fn read(disk: &Disk<'_>, lba: u64) -> (Option<GptHeader>, Result<Self, GptFault>) {
         match GptHeader::read(disk, lba) {
             Err(fault) => (None, Err(fault)),
@@ -222,7 +222,7 @@ impl GptCopy {
         ]
     }
 
-    /// The first thing in which `other` does not say the same.
+    /// Name of the first field in which `other` differs.
     pub(super) fn difference(&self, other: &Self) -> Option<&'static str> {
         let (a, b) = (&self.header, &other.header);
         let bytes = |copy: &Self| {

@@ -1,8 +1,9 @@
-//! The table of a disk on which only some of its partitions are left.
+//! The partition table of a disk that keeps only some of its partitions.
 //!
-//! Owns the choice (what cannot be left out without changing what stays) and the edit of the raw
-//! sectors. Like the patcher it clears single entries and never rebuilds a table: what stays keeps its
-//! entry, so its number, GUIDs, name and attributes; so do disk GUID, disk signature and boot code.
+//! Owns the check of the choice (some partitions cannot be left out without a change to the others)
+//! and the edit of the raw sectors. Like the patcher it clears single entries and never rebuilds a
+//! table: a kept partition keeps its entry with number, GUIDs, name and attributes, and the disk
+//! keeps its GUID, signature and boot code.
 //!
 //! ```text
 //!   GPT   array  [1][2][3]..[128]   --keep {1, 128}-->   [1][0][0]..[128]   in each whole copy, new CRCs
@@ -10,10 +11,10 @@
 //!                     +-> EBR -> EBR                                        any more: places to blank
 //! ```
 //!
-//! Always holds: a table that leaves here was parsed again, and has exactly the chosen partitions, each
-//! equal to what it was. The records of an extended partition that was left out are never written again;
-//! the table remembers their places, so that [`plan_commit`](super::plan_commit) goes on blanking "old and
-//! new places of every table sector" without asking its caller for the older table. No call panics.
+//! Always holds: the resulting table was parsed again and has exactly the chosen partitions, each
+//! unchanged. The records of an extended partition that was left out are never written again, but
+//! their positions are remembered, so [`plan_commit`](super::plan_commit) still blanks the "old and
+//! new places of every table sector" without the older table. No function panics.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -29,62 +30,63 @@ use super::{
     read_table,
 };
 
-/// Most numbers an error names: a disk may have thousands.
+/// Largest number of partition numbers listed in an error; a disk may have thousands.
 const NAMED: usize = 16;
 
-/// The partitions cannot be left out, or the choice means nothing on this disk.
+/// The choice of partitions is not possible on this disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeepError {
-    /// Blank, or a file system on the whole disk.
+    /// The disk is blank or holds a file system without a table.
     #[error("the disk has no partition table: it is deployed whole or not at all")]
     NoTable,
     /// The set of numbers is empty.
     #[error("no partition was chosen")]
     NothingChosen,
-    /// Numbers that the table does not have.
+    /// The table does not have all of the numbers.
     #[error(
         "there is no partition {}; the table has {}",
         list(missing),
         list(existing)
     )]
     NoSuchPartition {
-        /// Those asked for in vain.
+        /// Requested numbers that do not exist.
         missing: Vec<u32>,
-        /// Those there are.
+        /// Numbers of the existing partitions.
         existing: Vec<u32>,
     },
-    /// Logical partitions are numbered by their place in the chain, so leaving one out renumbers those
-    /// behind it, and systems that name them by number no longer start.
+    /// Logical partitions are numbered by their place in the chain. If one is left out, those
+    /// behind it get other numbers, and systems that name them by number no longer start.
     #[error(
         "logical partition {} cannot be kept without {}, its number would change: choose {1} too, or leave out {0}",
         list(chosen),
         list(others)
     )]
     LogicalTogether {
-        /// Chosen ones that depend on the others.
+        /// Chosen partitions that depend on the others.
         chosen: Vec<u32>,
-        /// Those to add.
+        /// Partitions to be chosen too.
         others: Vec<u32>,
     },
-    /// The database of a Windows dynamic disk names every partition, and only Windows edits it.
+    /// The database of a Windows dynamic disk lists every partition, and only Windows edits it.
     #[error(
         "the disk is a Windows dynamic disk, whose partitions go together: choose {} too",
         list(left_out)
     )]
     Dynamic {
-        /// Those that were not chosen.
+        /// Partitions that were not chosen.
         left_out: Vec<u32>,
     },
-    /// The table did not read back as chosen: a fault of ours, caught before any write.
+    /// The edited table does not read back as chosen. This is an internal error, found before any
+    /// write.
     #[error("the table without the other partitions does not read back as chosen: {detail}")]
     SelfCheck {
-        /// What differs.
+        /// Description of the difference.
         detail: String,
     },
 }
 
-/// Numbers as a person writes them down.
+/// Partition numbers as text for a message.
 fn list(numbers: &[u32]) -> String {
     let mut text: Vec<String> = numbers.iter().take(NAMED).map(u32::to_string).collect();
     if let Some(more) = numbers.len().checked_sub(NAMED).filter(|more| *more > 0) {
@@ -94,18 +96,18 @@ fn list(numbers: &[u32]) -> String {
 }
 
 impl PartitionTable {
-    /// The table as it is when only the partitions with these numbers are left.
+    /// The table with only the partitions of these numbers left.
     ///
-    /// The number of an extended partition stands for all its logical ones; a logical partition brings
-    /// its extended partition along. When every partition is chosen the bytes are the same. An entry of
-    /// a hybrid MBR goes when it shares sectors with a partition that goes.
+    /// The number of an extended partition includes all its logical partitions; a logical partition
+    /// includes its extended partition. If every partition is chosen, the bytes do not change. An
+    /// entry of a hybrid MBR is cleared if it shares sectors with a partition that is left out.
     ///
-    /// The result is an ordinary table for [`plan_commit`](super::plan_commit): it fits a disk that holds
-    /// what is left, and what is left may grow into the room of what is not.
+    /// The result is an ordinary table for [`plan_commit`](super::plan_commit): it fits any disk
+    /// with room for the kept partitions, and these may grow into the space of the others.
     ///
     /// # Errors
-    /// There is no table, nothing was chosen, a number does not exist, logical partitions or those of a
-    /// dynamic disk do not go apart, or the result failed its check.
+    /// [`KeepError`] if there is no table, nothing was chosen, a number does not exist, logical
+    /// partitions or those of a dynamic disk cannot be separated, or the result failed its check.
     pub fn keep(&self, numbers: &BTreeSet<u32>) -> Result<Self, KeepError> {
         let kept = choose(self, numbers)?;
         let (kept, left_out): (Vec<&Partition>, Vec<&Partition>) = self
@@ -133,7 +135,7 @@ impl PartitionTable {
     }
 }
 
-/// The chosen numbers with what belongs to them, or why they cannot be.
+/// Checks the chosen numbers and adds the partitions that belong to them.
 fn choose(table: &PartitionTable, numbers: &BTreeSet<u32>) -> Result<BTreeSet<u32>, KeepError> {
     if table.kind == TableKind::None {
         return Err(KeepError::NoTable);
@@ -172,7 +174,7 @@ fn choose(table: &PartitionTable, numbers: &BTreeSet<u32>) -> Result<BTreeSet<u3
     Ok(kept)
 }
 
-/// Every logical partition with the number of its extended partition.
+/// Pairs of the numbers of a logical partition and its extended partition.
 fn homes(table: &PartitionTable) -> Vec<(u32, u32)> {
     let Layout::Mbr(layout) = &table.layout else {
         return Vec::new();
@@ -193,11 +195,12 @@ fn homes(table: &PartitionTable) -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// Refuses to leave out a logical partition that shares its chain with a kept one, or that an earlier
-/// extended partition holds: a disk may have several, and the count runs through all of them.
+/// Refuses to leave out a logical partition if a kept one is in the same chain or in a later
+/// extended partition: a disk may have several, and the numbers run through all of them.
 fn go_together(homes: &[(u32, u32)], kept: &BTreeSet<u32>) -> Result<(), KeepError> {
     let bound = |one: &(u32, u32), other: &(u32, u32)| {
-        // `one` stays and `other` goes: do they share a container, or would `one` be renumbered?
+        // `one` stays and `other` goes: true if they share a container, or if `one` would get
+        // another number.
         one.1 == other.1 || other.0 < one.0
     };
     let (stay, go): (Vec<_>, Vec<_>) = homes
@@ -220,7 +223,7 @@ fn go_together(homes: &[(u32, u32)], kept: &BTreeSet<u32>) -> Result<(), KeepErr
     Err(KeepError::LogicalTogether { chosen, others })
 }
 
-/// Clears slots of LBA 0, and lets go of the boot records they led to.
+/// Clears slots of LBA 0 and drops the boot records they led to.
 fn keep_mbr(
     table: &PartitionTable,
     layout: &MbrLayout,
@@ -243,7 +246,7 @@ fn keep_mbr(
     regions.retain(|region| region.role != Role::Ebr || !records.contains(&region.offset));
 }
 
-/// Clears entries of every whole copy, and what mirrors them in a hybrid MBR.
+/// Clears entries of every intact copy, and their mirrors in a hybrid MBR.
 fn keep_gpt(
     table: &PartitionTable,
     layout: &GptLayout,
@@ -262,7 +265,8 @@ fn keep_gpt(
     }
 }
 
-/// Clears entries of one copy. A copy that was not whole is left as it was: its bytes vouch for nothing.
+/// Clears entries of one copy. A copy that was not intact is not edited, because its bytes prove
+/// nothing.
 fn clear_entries(
     table: &PartitionTable,
     copy: &GptCopy,
@@ -270,7 +274,8 @@ fn clear_entries(
     regions: &mut [Region],
 ) {
     let header = &copy.header;
-    // Each copy's own bytes: behind the last entry, up to the end of the sector, they may differ.
+    // The copy's own bytes are used: behind the last entry, up to the end of the sector, the copies
+    // may differ.
     let mut array = copy.array.clone();
     for partition in left_out {
         let index = usize::try_from(partition.number.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -289,8 +294,9 @@ fn clear_entries(
     }
 }
 
-/// Clears the entries of LBA 0 that mirror what goes. When no other is left the MBR is a protective
-/// one, whose entry has to cover the disk (UEFI 2.10, 5.2.3): beside mirrors it often ends before them.
+/// Clears the entries of LBA 0 that mirror partitions left out. If no mirror remains, the MBR
+/// becomes a protective one, and its entry must cover the disk (UEFI 2.10, 5.2.3); beside mirrors
+/// it often ends earlier.
 fn clear_mirrors(table: &PartitionTable, left_out: &[&Partition], lba0: &mut [u8]) {
     let shares = |range: &Range<u64>| {
         left_out
@@ -318,16 +324,17 @@ fn clear_mirrors(table: &PartitionTable, left_out: &[&Partition], lba0: &mut [u8
     }
 }
 
-/// Byte position of a sector; saturates, so a position nobody checked cannot wrap to the front.
+/// Byte position of a sector. It saturates, so an unchecked position cannot wrap to the front.
 fn offset(table: &PartitionTable, lba: u64) -> u64 {
     lba.saturating_mul(u64::from(table.sector_size))
 }
 
-/// Parses edited regions as the disk they make, zero elsewhere.
+/// Parses the edited regions as a disk that is zero elsewhere.
 ///
-/// Unlike [`table_from_regions`](super::table_from_regions) this takes a sector that no region holds:
-/// the older table needed nothing beyond its regions, so it can only be the place of a damaged GPT copy
-/// that a partition covered which is left out now. Nobody's any more, it joins the table as zeros.
+/// Unlike [`table_from_regions`](super::table_from_regions) this accepts a needed sector that no
+/// region holds. The older table needed nothing beyond its regions, so it can only be the place of
+/// a damaged GPT copy that was covered by a partition which is left out now. It belongs to the
+/// table again, as zeros.
 fn read_again(
     table: &PartitionTable,
     regions: Vec<Region>,
@@ -341,7 +348,7 @@ fn read_again(
     Ok(read)
 }
 
-/// Holds the new table against the old one.
+/// Compares the new table with the old one.
 fn check(old: &PartitionTable, kept: &[&Partition], new: &PartitionTable) -> Result<(), KeepError> {
     let failed = |detail: String| Err(KeepError::SelfCheck { detail });
     if new.kind != old.kind {

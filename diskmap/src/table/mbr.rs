@@ -5,12 +5,12 @@
 //!   [1][2][3][E] --> EBR: [data, relative to this EBR][link, relative to the container] --> EBR ...
 //! ```
 //!
-//! Owns the reading order, which decides the numbers, and follows the Linux kernel in it
-//! (block/partitions/msdos.c): slots keep their number, logical partitions count from 5 in the order
-//! of the chain, wherever their sectors are. LBA fields count logical sectors. CHS fields are kept
-//! and never read.
+//! Owns the reading order, which determines the numbers and follows the Linux kernel
+//! (block/partitions/msdos.c): slots keep their number, logical partitions count from 5 in the
+//! order of the chain, wherever their sectors are. LBA fields count logical sectors. CHS fields are
+//! kept and never read.
 //!
-//! A boot sector of FAT or NTFS ends in 55AA like an MBR does. [`classify`] tells them apart.
+//! A boot sector of FAT or NTFS ends in 55AA like an MBR; [`classify`] distinguishes them.
 
 use super::bytes::{array_at, u8_at, u32_at};
 use super::device::Disk;
@@ -20,23 +20,23 @@ use super::{
 };
 use crate::usedmap::boot_sector;
 
-/// Position of the disk signature in LBA 0.
+/// Offset of the disk signature in LBA 0.
 pub(super) const DISK_SIGNATURE: usize = 440;
-/// Position of the first entry in LBA 0 and in an EBR.
+/// Offset of the first entry in LBA 0 and in an EBR.
 const ENTRIES: usize = 446;
-/// Bytes of an entry.
+/// Length of an entry in bytes.
 pub(super) const ENTRY_SIZE: usize = 16;
-/// Entries of a sector.
+/// Number of entries in a sector.
 const ENTRY_COUNT: usize = 4;
-/// Position of the system id in an entry.
+/// Offset of the system id in an entry.
 const ENTRY_TYPE: usize = 4;
-/// Position of the ending cylinder, head and sector in an entry.
+/// Offset of the ending cylinder, head and sector in an entry.
 const ENTRY_CHS_END: usize = 5;
-/// Position of the first LBA in an entry.
+/// Offset of the first LBA in an entry.
 const ENTRY_START: usize = 8;
-/// Position of the sector count in an entry.
+/// Offset of the sector count in an entry.
 const ENTRY_SECTORS: usize = 12;
-/// Position of 55 AA.
+/// Offset of the bytes 55 AA.
 const SIGNATURE: usize = 510;
 
 /// System id of a protective entry.
@@ -44,8 +44,8 @@ pub(super) const TYPE_PROTECTIVE: u8 = 0xee;
 /// System id of a Windows dynamic disk, whose database fills the disk's last mebibyte.
 pub(super) const TYPE_LDM: u8 = 0x42;
 
-/// Longest chain followed. Linux numbers at most 255 partitions of a disk (`DISK_MAX_PARTS` is 256)
-/// and libfdisk 60, so no system that could have made the master has a longer one, while a hostile
+/// Longest chain of EBRs that is followed. Linux numbers at most 255 partitions of a disk
+/// (`DISK_MAX_PARTS` is 256) and libfdisk 60, so no master system has a longer chain, and a hostile
 /// chain costs at most this many reads.
 pub(super) const MAX_EBR_LINKS: usize = 256;
 
@@ -74,12 +74,13 @@ pub(super) struct MbrEntry {
 }
 
 impl MbrEntry {
-    /// The kernel goes by the size alone: an entry of type 0 with a size is a partition.
+    /// True for a used entry. Like the kernel, this looks at the size alone: an entry of type 0
+    /// with a size is a partition.
     pub(super) fn is_used(self) -> bool {
         self.sectors != 0
     }
 
-    /// Types whose contents Linux follows as a chain.
+    /// True for the types that Linux follows as a chain.
     pub(super) fn is_extended(self) -> bool {
         matches!(self.type_id, 0x05 | 0x0f | 0x85)
     }
@@ -98,33 +99,33 @@ pub(super) fn entries(sector: &[u8]) -> [MbrEntry; ENTRY_COUNT] {
     })
 }
 
-/// Whether the sector ends its first 512 bytes with 55 AA.
+/// True if the first 512 bytes of the sector end with 55 AA.
 fn has_signature(sector: &[u8]) -> bool {
     array_at::<2>(sector, SIGNATURE) == [0x55, 0xaa]
 }
 
-/// What LBA 0 makes of the disk.
+/// The kind of disk, as determined by LBA 0.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FirstSector {
     /// Not a partition table.
     Other { why: Option<String> },
     /// An MBR.
     Mbr { warnings: Vec<String> },
-    /// A protective entry: the disk has a GPT. Hybrid when other entries mirror partitions.
+    /// A protective entry: the disk has a GPT. It is hybrid if other entries mirror partitions.
     Protective { hybrid: bool },
 }
 
-/// Tells an MBR from a protective MBR and from the boot sector of a file system on the whole disk.
+/// Distinguishes an MBR, a protective MBR and the boot sector of a file system on the whole disk.
 ///
-/// A sector is a table only when an entry is used: 55AA alone ends the boot code of many file systems too,
-/// and a table that was made and never filled stands before whatever the disk was given to as a whole. An
-/// entry of type EE counts whatever its size (the kernel and firmware go by type and start), and the GPT
-/// headers then decide.
+/// A sector is a table only if an entry is used: the boot code of many file systems also ends in
+/// 55AA, and an empty table may be left on a disk whose real content is a claim on the whole disk.
+/// An entry of type EE counts whatever its size (the kernel and firmware look at type and start),
+/// and the GPT headers then decide.
 ///
-/// A boot flag other than 00 and 80 rules an MBR out, as in the kernel. A file-system signature does
-/// so only when the entries are no table either: GRUB keeps the 90 bytes after the first jump when it
-/// installs itself, so a real MBR may carry the old parameters of a stick. mkfs.fat writes an entry that
-/// starts at LBA 0, and most boot sectors have text or zeros there.
+/// A boot flag other than 00 and 80 excludes an MBR, as in the kernel. A file-system signature
+/// excludes it only if the entries are no valid table either: GRUB keeps the 90 bytes after the
+/// first jump when it is installed, so a real MBR may contain the old parameters of a USB stick.
+/// mkfs.fat writes an entry that starts at LBA 0, and most boot sectors have text or zeros there.
 pub(super) fn classify(lba0: &[u8], disk_sectors: u64) -> FirstSector {
     if !has_signature(lba0) {
         return FirstSector::Other { why: None };
@@ -134,8 +135,8 @@ pub(super) fn classify(lba0: &[u8], disk_sectors: u64) -> FirstSector {
     let protective = |entry: &MbrEntry| entry.type_id == TYPE_PROTECTIVE;
     let used = || entries.iter().filter(|entry| entry.is_used());
     let flagged = entries.iter().all(|entry| matches!(entry.flag, 0 | 0x80));
-    // UEFI 2.10, 5.2.3: the entry starts at LBA 1. One that starts elsewhere is believed in a sector that is
-    // nothing else.
+    // UEFI 2.10, 5.2.3: the entry starts at LBA 1. One that starts elsewhere is accepted only if
+    // the sector is nothing else.
     let announced = entries
         .iter()
         .any(|entry| protective(entry) && (entry.start == 1 || (flagged && file_system.is_none())));
@@ -178,40 +179,40 @@ pub(super) fn classify(lba0: &[u8], disk_sectors: u64) -> FirstSector {
 /// One extended boot record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ebr {
-    /// Where it is.
+    /// LBA of the record.
     pub(super) lba: u64,
     /// Number of the extended partition it belongs to.
     pub(super) container: u32,
-    /// EBR and slot of the entry that leads here; none for the first of a container.
+    /// EBR and slot of the entry that links here; `None` for the first record of a container.
     pub(super) link: Option<(u64, usize)>,
 }
 
-/// Where a partition's entry is.
+/// The position of a partition's entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     /// Partition number.
     pub(super) number: u32,
-    /// Sector of the entry: 0, or an EBR.
+    /// LBA of the entry's sector: 0, or that of an EBR.
     pub(super) lba: u64,
-    /// Entry of the sector, 0..4.
+    /// Index of the entry in the sector, 0..4.
     pub(super) slot: usize,
     /// First LBA of the partition.
     pub(super) first: u64,
-    /// Sectors of the partition.
+    /// Length of the partition in sectors.
     pub(super) sectors: u64,
 }
 
-/// What the patcher needs: the home of every entry, and the chain.
+/// The data for the patcher: the position of every entry, and the chain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MbrLayout {
     pub(super) places: Vec<Place>,
     pub(super) ebrs: Vec<Ebr>,
-    /// A third or fourth EBR entry was passed over because it leaves its scope. A scope that grows could
-    /// make a partition of it.
+    /// True if a third or fourth EBR entry was ignored because it leaves its scope. If the scope
+    /// grew, the entry could become a partition.
     pub(super) garbage: bool,
 }
 
-/// Reads the entries of LBA 0 and every chain they lead to.
+/// Reads the entries of LBA 0 and all chains they lead to.
 pub(super) fn read(
     disk: &Disk<'_>,
     lba0: &[u8],
@@ -240,7 +241,7 @@ pub(super) fn read(
         table.partitions.push(partition(disk, place, entry, kind));
         layout.places.push(place);
     }
-    // Positions first: the chain is only followed inside containers that are inside the disk.
+    // Positions are checked first: a chain is followed only if its container is inside the disk.
     check_claims(layout.places.iter().map(claim).collect(), disk)?;
     if containers.len() > 1 {
         table.warnings.push(format!(
@@ -275,7 +276,7 @@ fn read_chain(
         container: container.number,
         link: None,
     };
-    // Bytes the current EBR may speak for: the container, then what the link to it says.
+    // Scope of the current EBR in sectors: the container at first, then the size in the link to it.
     let mut scope_sectors = container.sectors;
     loop {
         let lba = next.lba;
@@ -302,7 +303,7 @@ fn read_chain(
             .read(lba, 1)
             .map_err(|source| TableError::Io { offset, source })?;
         if !has_signature(&sector) {
-            // The kernel stops here without a word; whatever follows is no partition to anyone.
+            // The kernel stops here silently; later records are no partitions for any system.
             table.warnings.push(if next.link.is_none() {
                 format!("extended partition {} is empty: no boot record at LBA {lba}", container.number)
             } else {
@@ -329,7 +330,8 @@ fn read_chain(
                 sectors: u64::from(entry.sectors),
             };
             let end = place.first.saturating_add(place.sectors);
-            // OS/2 used all four entries, others leave garbage in the last two: the kernel's rule.
+            // The kernel's rule: OS/2 used all four entries, other systems leave garbage in the
+            // last two.
             let garbage = u64::from(entry.start) + u64::from(entry.sectors) > scope_sectors
                 || end > container_end;
             if slot >= 2 && garbage {
@@ -376,7 +378,7 @@ fn next_logical(layout: &MbrLayout) -> u32 {
         .saturating_add(1)
 }
 
-/// A place as a claim on sectors.
+/// The sectors of a place, as a claim.
 fn claim(place: &Place) -> Claim {
     Claim {
         number: place.number,
@@ -385,7 +387,8 @@ fn claim(place: &Place) -> Claim {
     }
 }
 
-/// An entry as a partition. Positions beyond the disk saturate here and are refused by `check_claims`.
+/// Makes a partition from an entry. Positions beyond the disk saturate here and are refused by
+/// `check_claims`.
 fn partition(disk: &Disk<'_>, place: Place, entry: MbrEntry, kind: PartitionKind) -> Partition {
     Partition {
         number: place.number,

@@ -1,4 +1,5 @@
-//! Partition tables: what they say, the raw sectors they came from, and how to put them on a target.
+//! Partition tables: their contents, the raw sectors they came from, and the plan to put them on a
+//! target.
 //!
 //! ```text
 //!   master disk --read_table--> PartitionTable --regions--> TABLE record of the image
@@ -7,14 +8,15 @@
 //!                                          +-keep-+  only some of the partitions
 //! ```
 //!
-//! Owns the model and the decision which table a disk has: the protective entry of LBA 0 makes it
-//! GPT, other used entries MBR, anything else none; a GPT in which no entry is used is none either. Never writes and never repairs by guessing: a
-//! partition that leaves the disk, overlaps another or covers the table itself is an error, never
-//! clamped, because a clamped partition is a silently shortened file system.
+//! Owns the model and the decision on the kind of table: a protective entry in LBA 0 makes it GPT,
+//! other used entries make it MBR, anything else means no table. A GPT without used entries means
+//! no table too. Never writes and never repairs by guessing: a partition that leaves the disk,
+//! overlaps another or covers the table itself is an error. It is never shortened, because that
+//! would silently shorten its file system.
 //!
-//! Always holds for a [`PartitionTable`]: regions are whole sectors, ascending, disjoint, inside the
-//! disk, and no partition other than an extended container shares a byte with them; the first
-//! region is LBA 0. No call here panics, whatever the bytes are.
+//! Always holds for a [`PartitionTable`]: regions are whole sectors, ascending, disjoint, inside
+//! the disk, and no partition other than an extended container shares a byte with them; the first
+//! region is LBA 0. No function panics, whatever the bytes are.
 
 mod bytes;
 mod cross_check;
@@ -44,14 +46,15 @@ use crate::ExtentSet;
 use crate::guid::Guid;
 use device::{Disk, SparseDisk};
 
-/// Largest number of a partition: a GPT of 8192 entries is the largest that is read, and logical partitions of an MBR are fewer.
+/// Largest number of a partition: the largest GPT that is read has 8192 entries, and an MBR has
+/// fewer logical partitions.
 pub const PARTITIONS_MAX: u32 = 8192;
 
-/// Which table a disk has.
+/// The kind of partition table of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableKind {
-    /// No table, or an empty one: blank, or one thing on the whole disk.
+    /// No table, or an empty one: the disk is blank or used as a whole.
     None,
     /// Four primary entries in LBA 0, logical partitions in a chain of extended boot records.
     Mbr,
@@ -69,46 +72,46 @@ impl fmt::Display for TableKind {
     }
 }
 
-/// What a run of table sectors is for; decides when it is written.
+/// The purpose of a range of table sectors. It determines the order of writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The first sector: MBR, protective MBR or boot sector. Written last of all.
     Lba0,
     /// The sector at LBA 1.
     GptPrimaryHeader,
-    /// The entry array that the primary header names.
+    /// The entry array of the primary header.
     GptPrimaryArray,
-    /// The entry array that the backup header names.
+    /// The entry array of the backup header.
     GptBackupArray,
-    /// The backup header, where it really is.
+    /// The backup header, at its real position.
     GptBackupHeader,
     /// An extended boot record.
     Ebr,
-    /// Kept raw because it looks like a table, though it has no part in this one (a GPT header that a
-    /// smaller or larger disk left at the end).
+    /// Sectors that are kept because they look like a table but do not belong to this one, such as
+    /// a GPT header at the end left from a smaller or larger disk.
     Other,
 }
 
-/// A run of raw table sectors.
+/// A range of raw table sectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// Byte position on the disk.
     pub offset: u64,
-    /// Whole sectors, as they were read.
+    /// The bytes of whole sectors, unchanged.
     pub bytes: Vec<u8>,
-    /// What they are for.
+    /// Purpose of the sectors.
     pub role: Role,
 }
 
 impl Region {
-    /// The bytes of the disk that the region holds.
+    /// The range of disk bytes that the region holds.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset.saturating_add(self.bytes.len() as u64)
     }
 }
 
-/// What a partition says it holds.
+/// The type of a partition as stored in its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TypeId {
     /// GPT partition type.
@@ -132,13 +135,13 @@ impl Serialize for TypeId {
     }
 }
 
-/// Where a partition's entry lives.
+/// The kind of entry that a partition has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartitionKind {
     /// A GPT entry, or one of the four in LBA 0.
     Primary,
-    /// The container of logical partitions; its bytes belong to them, to EBRs and to gaps.
+    /// A container of logical partitions; its bytes belong to them, to EBRs and to gaps.
     Extended,
     /// An entry of an extended boot record.
     Logical,
@@ -147,13 +150,14 @@ pub enum PartitionKind {
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Partition {
-    /// Number as Linux gives it: GPT entry index + 1; MBR slots 1 to 4, logical from 5 in chain order.
+    /// Number as in Linux: GPT entry index + 1; for MBR the slots are 1 to 4, logical partitions
+    /// count from 5 in chain order.
     pub number: u32,
     /// First byte on the disk.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// What it says it holds.
+    /// Type in the entry.
     pub type_id: TypeId,
     /// Unique GUID (GPT only).
     pub unique: Option<Guid>,
@@ -163,7 +167,7 @@ pub struct Partition {
     pub attributes: u64,
     /// MBR active flag, or the GPT attribute "legacy BIOS bootable".
     pub bootable: bool,
-    /// Where the entry lives.
+    /// Kind of the entry.
     pub kind: PartitionKind,
 }
 
@@ -174,13 +178,13 @@ impl Partition {
         self.start.saturating_add(self.length)
     }
 
-    /// The bytes of the disk it claims.
+    /// The range of disk bytes that the partition covers.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.start..self.end()
     }
 
-    /// Whether it is a container of logical partitions rather than a holder of data.
+    /// True if the partition is a container of logical partitions and holds no data itself.
     #[must_use]
     pub fn is_extended(&self) -> bool {
         self.kind == PartitionKind::Extended
@@ -190,30 +194,31 @@ impl Partition {
 /// A partition table with the raw sectors it came from.
 #[derive(Clone, Debug)]
 pub struct PartitionTable {
-    /// Which table the disk has.
+    /// Kind of table on the disk.
     pub kind: TableKind,
-    /// Bytes a logical sector.
+    /// Size of a logical sector in bytes.
     pub sector_size: u32,
-    /// Bytes of the disk it was read from.
+    /// Size in bytes of the disk it was read from.
     pub disk_size: u64,
-    /// By number.
+    /// The partitions, sorted by number.
     pub partitions: Vec<Partition>,
-    /// By position.
+    /// The table's sectors, sorted by position.
     pub regions: Vec<Region>,
-    /// What a technician should know, in sentences.
+    /// Warnings for the technician, in sentences.
     pub warnings: Vec<String>,
     /// GUID of the disk (GPT).
     pub disk_guid: Option<Guid>,
-    /// Disk signature of LBA 0 (MBR): what Windows boot data refers to.
+    /// Disk signature in LBA 0 (MBR). Windows boot data refers to it.
     pub disk_signature: Option<u32>,
-    /// Where each entry came from, for the patcher.
+    /// Positions of the entries, for the patcher.
     layout: Layout,
-    /// Places of table sectors that went with partitions which were left out: no table any more, never
-    /// written, but blanked like one. Empty for a table that was read.
+    /// Former positions of table sectors whose partitions were left out. They are no longer part of
+    /// the table and never written, but blanked like table sectors. Empty for a table that was
+    /// read.
     vacated: ExtentSet,
 }
 
-/// What the patcher must know beyond the public model.
+/// The data that the patcher needs beyond the public model.
 #[derive(Clone, Debug)]
 enum Layout {
     None,
@@ -222,7 +227,7 @@ enum Layout {
 }
 
 impl PartitionTable {
-    /// No table: LBA 0 and nothing else.
+    /// A disk without a table: LBA 0 and nothing else.
     fn none(disk: &Disk<'_>, disk_size: u64, lba0: Vec<u8>) -> Self {
         Self {
             kind: TableKind::None,
@@ -242,7 +247,7 @@ impl PartitionTable {
         }
     }
 
-    /// Every byte that the table's own sectors hold: these are zero in chunk content, and written last.
+    /// The bytes of the table's own sectors. They are zero in chunk content, and written last.
     #[must_use]
     pub fn table_extents(&self) -> ExtentSet {
         self.regions.iter().map(Region::range).collect()
@@ -256,7 +261,8 @@ impl PartitionTable {
             .find(|partition| partition.number == number)
     }
 
-    /// Makes it a disk without a table. Its sectors stay, so that reading them again ends here again.
+    /// Turns this into a disk without a table. Its sectors stay, so reading them again gives the
+    /// same result.
     fn forget(&mut self, why: &str) {
         self.kind = TableKind::None;
         self.disk_guid = None;
@@ -269,7 +275,7 @@ impl PartitionTable {
         }
     }
 
-    /// Whole sectors of the disk.
+    /// Number of whole sectors of the disk.
     #[must_use]
     pub fn sectors(&self) -> u64 {
         self.disk_size / u64::from(self.sector_size.max(1))
@@ -279,7 +285,8 @@ impl PartitionTable {
 /// Reads the partition table of a disk of `disk_size` bytes with `sector_size`-byte logical sectors.
 ///
 /// # Errors
-/// LBA 0 is unreadable, both GPT copies are damaged, or a partition or an EBR link is impossible.
+/// [`TableError`] if LBA 0 is unreadable, both GPT copies are damaged, or a partition or an EBR
+/// link is impossible.
 pub fn read_table(
     dev: &dyn ReadAt,
     disk_size: u64,
@@ -318,11 +325,11 @@ pub fn read_table(
     Ok(table)
 }
 
-/// A disk that is taken as one stretch of bytes, whatever its first sector says: no table, and LBA 0 the only
-/// sector that is held back.
+/// Treats a disk as one range of bytes, whatever its first sector contains: no table, and LBA 0 as
+/// the only sector that is written last.
 ///
 /// # Errors
-/// LBA 0 is unreadable, or there is none.
+/// [`TableError`] if LBA 0 is unreadable or does not exist.
 pub fn without_table(
     dev: &dyn ReadAt,
     disk_size: u64,
@@ -335,10 +342,10 @@ pub fn without_table(
     Ok(PartitionTable::none(&disk, disk_size, lba0))
 }
 
-/// Makes the table of a disk without one, like [`without_table`], from the raw sectors that an image holds.
+/// Makes the table of a disk without one, like [`without_table`], from the raw sectors of an image.
 ///
 /// # Errors
-/// Sectors that leave the disk or overlap; no LBA 0 among them.
+/// [`TableError`] if sectors leave the disk or overlap, or if LBA 0 is not among them.
 pub fn without_table_from_regions<'a>(
     regions: impl IntoIterator<Item = (u64, &'a [u8])>,
     disk_size: u64,
@@ -347,14 +354,16 @@ pub fn without_table_from_regions<'a>(
     from_regions(regions, disk_size, sector_size, without_table)
 }
 
-/// Reads the partition table out of the raw sectors that an image holds.
+/// Reads the partition table from the raw sectors of an image.
 ///
-/// The sectors become a disk that is zero elsewhere and goes through [`read_table`], so an agent sees
-/// exactly what the capture saw. Sectors that have no part in the table are kept as [`Role::Other`].
+/// The sectors form a disk that is zero elsewhere, which is read by [`read_table`], so an agent
+/// sees exactly the same table as the capture. Sectors that do not belong to the table are kept as
+/// [`Role::Other`].
 ///
 /// # Errors
-/// As [`read_table`]; sectors that leave the disk or overlap; sectors the table needs and the image
-/// lacks (chunk content is zero there, so a commit without them would lose them).
+/// The errors of [`read_table`]; also if sectors leave the disk or overlap, or if the image lacks
+/// sectors that the table needs (chunk content is zero there, so a commit without them would lose
+/// them).
 pub fn table_from_regions<'a>(
     regions: impl IntoIterator<Item = (u64, &'a [u8])>,
     disk_size: u64,
@@ -387,12 +396,13 @@ fn from_regions<'a>(
     Ok(table)
 }
 
-/// Adds the known sectors that have no part in the table which was read from them.
+/// Adds the known sectors that do not belong to the table read from them.
 fn add_spares(table: &mut PartitionTable, known: &SparseDisk) -> Result<(), TableError> {
     let given: ExtentSet = known.ranges().collect();
     for spare in given.subtract(&table.table_extents()) {
         let length = spare.end - spare.start;
-        // Runs of `known` are bytes the caller handed over, so the allocation is one they already made.
+        // The runs of `known` are bytes supplied by the caller, so the allocation is no larger than
+        // theirs.
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         known
             .read_exact_at(spare.start, &mut bytes)
@@ -410,7 +420,7 @@ fn add_spares(table: &mut PartitionTable, known: &SparseDisk) -> Result<(), Tabl
     Ok(())
 }
 
-/// A claim of one partition on sectors, for the checks both kinds of table share.
+/// The sectors of one partition, for the checks shared by both kinds of table.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
     number: u32,

@@ -1,8 +1,9 @@
-//! From a table and a target size to an ordered list of writes.
+//! The plan of writes that puts a table on a target of a given size.
 //!
-//! Owns every change of table bytes. It starts from the raw sectors and touches single fields, so that
-//! numbers, GUIDs, names, attributes, revisions and reserved bytes survive: crates that rebuild a table
-//! from a model renumber sparse entries, misplace EBRs beyond 4 GiB, and write past a smaller disk.
+//! Owns every change of table bytes. It starts from the raw sectors and changes single fields, so
+//! numbers, GUIDs, names, attributes, revisions and reserved bytes are kept. Crates that rebuild a
+//! table from a model renumber sparse entries, misplace EBRs beyond 4 GiB, and write past the end
+//! of a smaller disk.
 //!
 //! ```text
 //!   wipe      old and new places of every table sector, before any data
@@ -12,9 +13,9 @@
 //!   stage 2   LBA 0                                 flush: from here on it boots
 //! ```
 //!
-//! Always holds: a plan was parsed again as the disk it makes, and gave the partitions it promises;
-//! no write leaves the target; nothing before the last write makes a table that Linux or UEFI accept,
-//! because both want LBA 0. No call panics.
+//! Always holds: a plan was parsed again as the resulting disk and gave the promised partitions; no
+//! write leaves the target; before the last write there is no table that Linux or UEFI would
+//! accept, because both need LBA 0. No function panics.
 
 mod gpt;
 mod mbr;
@@ -29,94 +30,99 @@ use super::{Layout, Partition, PartitionTable, Region, Role, TableKind, TypeId, 
 use crate::ExtentSet;
 use crate::guid::Guid;
 
-/// Ends of grown partitions are aligned to this many bytes, as every partitioning tool does.
+/// Alignment in bytes of the end of a grown partition, as in every partitioning tool.
 const GROW_ALIGN: u64 = 1 << 20;
 
-/// Bytes UEFI reserves for an entry array at least, on any sector size.
+/// Least number of bytes that UEFI reserves for an entry array, on any sector size.
 const MIN_ARRAY_BYTES: u64 = 16 << 10;
 
-/// Windows logical disk manager data: the layout inside is in a database no one else edits.
+/// Partition types of the Windows logical disk manager, whose layout is in a database that only
+/// Windows edits.
 const LDM_GUIDS: [&str; 2] = [
     "5808C8AA-7E8F-42E0-85D2-E1E90434CFB3",
     "AF9B60A0-1431-4F62-BC68-3311714A69AD",
 ];
 
-/// Which partition takes the space a larger disk offers.
+/// The partition that grows into the additional space of a larger disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grow {
-    /// The one that ends last on the disk, whatever its number.
+    /// The partition that ends last on the disk, whatever its number.
     Last,
-    /// The one with this number.
+    /// The partition with this number.
     Number(u32),
 }
 
 /// The writes that give a target the table of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitPlan {
-    /// Bytes to zero before any data: ascending, disjoint, inside the target.
+    /// Byte ranges to set to zero before any data is written: ascending, disjoint, inside the
+    /// target.
     pub wipe: Vec<Range<u64>>,
-    /// Writes in order, each a byte position and whole sectors; flush after each stage.
+    /// The writes in order, each with its byte position and whole sectors. A flush follows each
+    /// stage.
     pub stages: Vec<Vec<(u64, Vec<u8>)>>,
-    /// The partitions as they will be.
+    /// The resulting partitions.
     pub partitions: Vec<Partition>,
-    /// What differs from the master, in sentences.
+    /// Differences from the master, in sentences.
     pub notes: Vec<String>,
 }
 
-/// The table cannot be put on this target.
+/// The reason why the table cannot be put on this target.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatchError {
-    /// LBAs mean other bytes on this target.
+    /// The sector sizes differ, so an LBA means other bytes on this target.
     #[error("the image has {image}-byte sectors, the target {target}-byte sectors")]
     SectorSize {
-        /// Bytes a sector of the image.
+        /// Sector size of the image in bytes.
         image: u32,
-        /// Bytes a sector of the target.
+        /// Sector size of the target in bytes.
         target: u32,
     },
-    /// A partition reaches beyond what the target can hold. Its used bytes do not matter: the file
-    /// system's own size counts the rest.
+    /// A partition ends beyond the end of the target. This holds even if its last bytes are unused,
+    /// because the file system's own size includes them.
     #[error(
         "the target has {target} bytes, partition {partition} ends at byte {end} and needs a disk of {needed}"
     )]
     TooSmall {
         /// Number of the partition that ends last.
         partition: u32,
-        /// First byte behind it.
+        /// First byte behind that partition.
         end: u64,
-        /// Bytes a disk needs for this table.
+        /// Size in bytes of the smallest disk for this table.
         needed: u64,
-        /// Bytes of the target.
+        /// Size of the target in bytes.
         target: u64,
     },
-    /// No partition is in the way, but the table itself or a whole-disk file system does not fit.
+    /// The table itself or a file system without a table does not fit, although all partitions
+    /// would.
     #[error("the target has {target} bytes, the image needs a disk of {needed}")]
     DiskTooSmall {
-        /// Bytes a disk needs.
+        /// Size in bytes of the smallest disk for the image.
         needed: u64,
-        /// Bytes of the target.
+        /// Size of the target in bytes.
         target: u64,
     },
-    /// No partition has the number that should grow.
+    /// The partition that should grow does not exist.
     #[error("there is no partition {number} to grow")]
     NoSuchPartition {
-        /// The number asked for.
+        /// The requested number.
         number: u32,
     },
     /// The partition must keep its size.
     #[error("partition {number} cannot grow: {reason}")]
     CannotGrow {
-        /// Its number.
+        /// Number of the partition.
         number: u32,
-        /// Why.
+        /// The reason.
         reason: &'static str,
     },
-    /// There is nothing to grow.
+    /// The table has no partition that could grow.
     #[error("there is no partition to grow")]
     NothingToGrow,
-    /// The primary array, rebuilt from the backup, has no place before the first partition.
+    /// The primary array must be rebuilt from the backup, but there is no room for it before the
+    /// first partition.
     #[error("rebuilding the primary GPT needs LBA {first}..={last}, which are not free")]
     NoRoomForPrimary {
         /// First LBA of the array.
@@ -124,10 +130,10 @@ pub enum PatchError {
         /// Last LBA of the array.
         last: u64,
     },
-    /// The plan did not read back as what it promises: a fault of ours, caught before any write.
+    /// The plan does not read back as promised. This is an internal error, found before any write.
     #[error("the planned table does not read back as planned: {detail}")]
     SelfCheck {
-        /// What differs.
+        /// Description of the difference.
         detail: String,
     },
 }
@@ -141,13 +147,13 @@ struct Target {
 }
 
 impl Target {
-    /// Byte position of a sector; saturates, so a position nobody checked cannot wrap to the front.
+    /// Byte position of a sector. It saturates, so an unchecked position cannot wrap to the front.
     fn offset(self, lba: u64) -> u64 {
         lba.saturating_mul(u64::from(self.sector_size))
     }
 }
 
-/// A plan before its wipe list and its check.
+/// A plan that has no wipe list yet and is not checked.
 #[derive(Debug)]
 struct Draft {
     stages: [Vec<(u64, Vec<u8>)>; 3],
@@ -158,11 +164,12 @@ struct Draft {
 /// Plans the writes that put `table` on a disk of `target_size` bytes.
 ///
 /// On a disk of the same size the bytes are those of the master, unless one GPT copy was damaged
-/// there (it is rebuilt, and a note says so) or a partition grows. No room to grow is a note, not an
-/// error: the same template serves targets of several sizes.
+/// there (it is rebuilt, and a note says so) or a partition grows. If there is no room to grow, a
+/// note says so; this is not an error, because the same template serves targets of several sizes.
 ///
 /// # Errors
-/// The sector size differs, the target is too small, or the partition to grow is missing or must not.
+/// [`PatchError`] if the sector size differs, the target is too small, or the partition to grow is
+/// missing or must not grow.
 pub fn plan_commit(
     table: &PartitionTable,
     target_size: u64,
@@ -201,7 +208,7 @@ pub fn plan_commit(
     })
 }
 
-/// A disk without a table: LBA 0 as it was, on a disk that holds all of it.
+/// Plans a disk without a table: LBA 0 unchanged, on a disk that is large enough.
 fn plan_none(
     table: &PartitionTable,
     target: Target,
@@ -230,11 +237,11 @@ fn plan_none(
     })
 }
 
-/// The regions as they were read, in the stage their role belongs to; those outside the target are left out.
+/// The unchanged regions in the stages of their roles; regions outside the target are left out.
 fn raw_stages(regions: &[Region], target: Target) -> [Vec<(u64, Vec<u8>)>; 3] {
     let mut stages: [Vec<(u64, Vec<u8>)>; 3] = Default::default();
     let [first, second, last] = &mut stages;
-    // Arrays before the headers that make them valid; by position otherwise.
+    // Arrays come before the headers that make them valid; otherwise the order is by position.
     let order = |region: &&Region| {
         let header = matches!(region.role, Role::GptPrimaryHeader | Role::GptBackupHeader);
         (header, region.offset)
@@ -255,8 +262,9 @@ fn raw_stages(regions: &[Region], target: Target) -> [Vec<(u64, Vec<u8>)>; 3] {
     stages
 }
 
-/// What must be blank before data is written: the front and the tail, where an old GPT of the target may
-/// be, and every place the image's table has, had before partitions were left out, or will have.
+/// The ranges that must be blank before data is written: the front and the end, where an old GPT of
+/// the target may be, and all present, former (before partitions were left out) and future
+/// positions of the image's table.
 fn wipe(table: &PartitionTable, target: Target, draft: &Draft) -> Vec<Range<u64>> {
     let sector = u64::from(target.sector_size);
     let longest_array = table
@@ -266,7 +274,8 @@ fn wipe(table: &PartitionTable, target: Target, draft: &Draft) -> Vec<Range<u64>
         .map(|region| region.bytes.len() as u64)
         .fold(MIN_ARRAY_BYTES, u64::max);
     let end = target.offset(target.sectors);
-    // LBA 0, header and array: 34 sectors of 512 or 6 of 4096, or what the image's array needs.
+    // LBA 0, header and array: 34 sectors of 512 bytes or 6 of 4096, or more if the image's array
+    // needs it.
     let front = (2 * sector).saturating_add(longest_array).min(end);
     let tail = end.saturating_sub(sector.saturating_add(longest_array));
     let old = table.table_extents().union(&table.vacated);
@@ -279,7 +288,7 @@ fn wipe(table: &PartitionTable, target: Target, draft: &Draft) -> Vec<Range<u64>
     places.into_vec()
 }
 
-/// Reads the planned table as the disk it makes.
+/// Reads the planned table back as the resulting disk and checks it.
 fn check(kind: TableKind, target: Target, draft: &Draft) -> Result<(), PatchError> {
     let failed = |detail: String| PatchError::SelfCheck { detail };
     let mut disk = SparseDisk::new(target.offset(target.sectors));
@@ -287,7 +296,7 @@ fn check(kind: TableKind, target: Target, draft: &Draft) -> Result<(), PatchErro
         disk.insert(*offset, bytes.clone())
             .map_err(|error| failed(error.to_string()))?;
     }
-    // What a file system keeps in the entries of LBA 0 is not ours to interpret.
+    // Bytes of a file system in the place of the entries of LBA 0 are not interpreted.
     if kind == TableKind::None {
         return Ok(());
     }
@@ -314,7 +323,7 @@ fn check(kind: TableKind, target: Target, draft: &Draft) -> Result<(), PatchErro
     }
 }
 
-/// Refuses a target that ends before the last partition does. `overhead` sectors must follow it.
+/// Refuses a target that ends before the last partition and `overhead` sectors behind it.
 fn check_fit(table: &PartitionTable, target: Target, overhead: u64) -> Result<(), PatchError> {
     let last = table
         .partitions
@@ -335,7 +344,7 @@ fn check_fit(table: &PartitionTable, target: Target, overhead: u64) -> Result<()
     Ok(())
 }
 
-/// The partition that should grow, if any may.
+/// Selects the partition to grow, or returns the reason why it must not grow.
 fn pick(table: &PartitionTable, grow: Grow) -> Result<&Partition, PatchError> {
     let partition = match grow {
         Grow::Number(number) => table
@@ -353,14 +362,14 @@ fn pick(table: &PartitionTable, grow: Grow) -> Result<&Partition, PatchError> {
     if partition.is_extended() {
         return refuse("an extended partition grows with the logical partition in it");
     }
-    // A dynamic disk's database names the sizes, and sits at the end of the disk.
+    // The database of a dynamic disk contains the sizes and is at the end of the disk.
     if table.partitions.iter().any(is_dynamic) {
         return refuse("the disk is a Windows dynamic disk");
     }
     Ok(partition)
 }
 
-/// Whether a partition belongs to a Windows dynamic disk.
+/// True if a partition belongs to a Windows dynamic disk.
 #[must_use]
 pub fn is_dynamic(partition: &Partition) -> bool {
     match partition.type_id {
@@ -371,7 +380,7 @@ pub fn is_dynamic(partition: &Partition) -> bool {
     }
 }
 
-/// New end, in bytes, of a partition that may reach up to `limit`; says so in `notes` either way.
+/// New end, in bytes, of a partition that may grow up to `limit`; a note says if it grows or not.
 fn grown_end(partition: &Partition, limit: u64, notes: &mut Vec<String>) -> Option<u64> {
     let end = limit - limit % GROW_ALIGN;
     if end <= partition.end() {
@@ -390,7 +399,7 @@ fn grown_end(partition: &Partition, limit: u64, notes: &mut Vec<String>) -> Opti
     Some(end)
 }
 
-/// Sets the end of partition `number` in the list of what will be.
+/// Sets the end of partition `number` in the list of resulting partitions.
 fn set_end(partitions: &mut [Partition], number: u32, end: u64) {
     for partition in partitions.iter_mut().filter(|p| p.number == number) {
         partition.length = end.saturating_sub(partition.start);

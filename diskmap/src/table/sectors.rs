@@ -1,11 +1,13 @@
-//! Which sector size a disk's own content speaks of.
+//! Detection of the sector size for which a disk's content was made.
 //!
-//! A file that holds a copy of a disk does not say how large the sectors were, and an adapter may show a disk
-//! with other sectors than the one it was partitioned behind. Every position in a table is counted in sectors:
-//! with the wrong size a partition is looked for at an eighth of its place.
+//! A file with a copy of a disk does not record the sector size, and a USB adapter may present a
+//! disk with another sector size than the one it was partitioned with. Every position in a table is
+//! counted in sectors: with the wrong size, a partition is searched for at an eighth of its real
+//! position.
 //!
-//! Owns the evidence: GPT headers, and contents found where the entries of an MBR point. Never guesses: without
-//! evidence for another size, and none for the one assumed, there is no answer.
+//! Owns the evidence: GPT headers, and known contents at the positions of the MBR's entries. Never
+//! guesses: it names another size only with evidence for it and without evidence for the assumed
+//! one.
 
 use std::io;
 
@@ -16,15 +18,15 @@ use super::gpt_copy::{GptCopy, PRIMARY_LBA};
 use super::read_table;
 use crate::usedmap::{Window, kinds};
 
-/// Sector sizes that disks have.
+/// The sector sizes of real disks, in bytes.
 const SIZES: [u32; 2] = [512, 4096];
 
 /// Evidence on the disk that a sector size is the right one.
 #[derive(Debug, PartialEq, Eq)]
 struct Evidence {
-    /// A GPT header is where it belongs, and sound.
+    /// True if an intact GPT header is at one of its regular places.
     gpt: bool,
-    /// Partitions whose content is known; not counted where a GPT header speaks.
+    /// Number of partitions with known content; not counted if there is a GPT header.
     volumes: usize,
 }
 
@@ -54,10 +56,10 @@ impl Evidence {
     }
 }
 
-/// The sector size a disk's content speaks of, when that is not `assumed`.
+/// The sector size that the disk's content was made for, if it is not `assumed`; `None` otherwise.
 ///
 /// # Errors
-/// Only for a device that cannot be read.
+/// Only if the device cannot be read.
 pub fn other_sector_size(
     dev: &dyn ReadAt,
     disk_size: u64,

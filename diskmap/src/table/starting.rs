@@ -1,28 +1,28 @@
-//! Which partitions firmware starts from.
+//! The partitions that firmware starts from.
 //!
-//! Owns the list of marks. A caller who leaves partitions out warns with it: a disk whose marked
-//! partitions are all left out starts from nothing, whatever the rest holds.
+//! Owns the list of markers. A caller that leaves out partitions uses it for a warning: a disk does
+//! not start if all its marked partitions are left out.
 
 use super::{Partition, PartitionKind, PartitionTable, TypeId};
 use crate::guid::Guid;
 
-/// GPT types that firmware or a boot loader in LBA 0 goes to.
+/// GPT types that firmware or a boot loader in LBA 0 starts from.
 const STARTING_GUIDS: [&str; 2] = [
     // EFI system partition (UEFI 2.10, 5.3.3).
     "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
-    // BIOS boot partition: GRUB's core image on a GPT disk without a gap.
+    // BIOS boot partition: GRUB's core image on a GPT disk, which has no gap for it.
     "21686148-6449-6E6F-744E-656564454649",
 ];
 
-/// The EFI system partition of an MBR (UEFI 2.10, 5.2.2).
+/// System id of the EFI system partition in an MBR (UEFI 2.10, 5.2.2).
 const TYPE_EFI_SYSTEM: u8 = 0xef;
 
 impl PartitionTable {
     /// Numbers of the partitions that firmware starts from, ascending.
     ///
-    /// GPT: EFI system partition, BIOS boot partition, or the attribute "legacy BIOS bootable". MBR: the
-    /// active flag of an entry in LBA 0 (on a logical partition it means nothing to firmware), or an EFI
-    /// system partition.
+    /// On GPT these are EFI system partitions, BIOS boot partitions, and those with the attribute
+    /// "legacy BIOS bootable". On MBR these are entries in LBA 0 with the active flag (firmware
+    /// ignores it on a logical partition), and EFI system partitions.
     #[must_use]
     pub fn starting_partitions(&self) -> Vec<u32> {
         self.partitions

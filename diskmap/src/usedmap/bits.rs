@@ -1,21 +1,21 @@
-//! From bitmaps to runs of bytes, within bounded memory.
+//! Conversion of bitmaps to byte ranges, in bounded memory.
 //!
-//! Owns the gathering: readers hand in used ranges in any order, most of them ascending. Always
-//! holds: no range that was handed in is ever lost; when there are too many, neighbours are joined
-//! across small gaps (over-capture), never dropped. No call panics.
+//! Owns the collection of used ranges, which readers add in any order, mostly ascending. Always
+//! holds: no range is ever lost; if there are too many, neighbours are joined across small gaps
+//! (over-capture), never dropped. No function panics.
 
 use std::ops::Range;
 
 use crate::extents::ExtentSet;
 
-/// Ranges kept before they are joined across gaps: 16 MiB of memory. A terabyte disk with a hole
-/// after every single 4 KiB block would otherwise need 2 GiB.
+/// Largest number of ranges before they are joined across gaps: 16 MiB of memory. Without the
+/// limit, a terabyte disk with a hole after every 4 KiB block would need 2 GiB.
 const MAX_RUNS: usize = 1 << 20;
 
-/// Used bytes as they are found.
+/// The used ranges collected so far.
 pub(super) struct Used {
     runs: Vec<Range<u64>>,
-    /// Gaps up to this many bytes are closed. Zero until there were too many runs.
+    /// Gaps of up to this many bytes are closed; zero until there were too many ranges.
     gap: u64,
     limit: usize,
 }
@@ -33,7 +33,7 @@ impl Used {
         }
     }
 
-    /// Adds a range of bytes. An empty one adds nothing.
+    /// Adds a range of bytes. An empty range adds nothing.
     pub(super) fn add(&mut self, range: Range<u64>) {
         if range.start >= range.end {
             return;
@@ -51,14 +51,15 @@ impl Used {
         }
     }
 
-    /// Joins runs; widens the gap until at most half of the room is taken.
+    /// Joins ranges and widens the gap until at most half of the limit is used.
     fn compact(&mut self) {
         loop {
             self.join();
             if self.runs.len() <= self.limit / 2 {
                 return;
             }
-            // 4 KiB is the granularity of an image's masks: below it nothing would be saved.
+            // The gap starts at 4 KiB, the granularity of an image's masks; smaller gaps save
+            // nothing.
             self.gap = self.gap.saturating_mul(2).max(4096);
         }
     }
@@ -75,13 +76,13 @@ impl Used {
         });
     }
 
-    /// The first range of `wanted` that was not gathered, if any.
+    /// The first range of `wanted` that was not added, if any.
     pub(super) fn first_missing(&mut self, wanted: &ExtentSet) -> Option<Range<u64>> {
         self.join();
         wanted.iter().find(|wanted| !self.covers(wanted))
     }
 
-    /// The ranges of `wanted` that were gathered.
+    /// The ranges of `wanted` that were added.
     pub(super) fn gathered(
         &mut self,
         wanted: impl Iterator<Item = Range<u64>>,
@@ -90,24 +91,26 @@ impl Used {
         wanted.filter(|wanted| self.covers(wanted))
     }
 
-    /// True when one run has all of a range. Runs are joined.
+    /// True if one run contains the whole range. Runs must be joined before.
     fn covers(&self, wanted: &Range<u64>) -> bool {
-        // The last run that begins at or before it is the only one that can cover it.
+        // Only the last run that begins at or before the range can contain it.
         let after = self.runs.partition_point(|run| run.start <= wanted.start);
         let covering = after.checked_sub(1).and_then(|at| self.runs.get(at));
         covering.is_some_and(|run| wanted.end <= run.end)
     }
 
-    /// The gathered ranges as a set.
+    /// The added ranges as a set.
     pub(super) fn finish(mut self) -> ExtentSet {
         self.join();
         ExtentSet::from(self.runs)
     }
 }
 
-/// Calls `emit` for each run of set bits among the first `count` bits of a bitmap whose bit 0 is
-/// the lowest of byte 0, with the numbers of its bits. Runs come in ascending order. Returns how
-/// many bits are set. Bits beyond the end of `bitmap` count as clear, so the caller checks lengths.
+/// Calls `emit` for each run of set bits among the first `count` bits of a bitmap.
+///
+/// Bit 0 is the lowest bit of byte 0. `emit` gets the bit numbers of each run, in ascending order.
+/// Returns the number of set bits. Bits beyond the end of `bitmap` count as clear, so the caller
+/// checks lengths.
 pub(super) fn set_runs(bitmap: &[u8], count: u64, mut emit: impl FnMut(Range<u64>)) -> u64 {
     let mut set = 0;
     let mut open: Option<u64> = None;

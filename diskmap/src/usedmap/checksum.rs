@@ -1,8 +1,8 @@
-//! The two checksums ext4 guards its metadata with, by table.
+//! The two checksums of ext4 metadata, computed with tables.
 //!
-//! `crc32c` is Castagnoli's polynomial without the final inversion, as the kernel chains it; `crc16`
-//! is CRC-16/ARC's polynomial with a seed. A few hundred bytes to a block at a time, so a table of
-//! one byte is fast enough. No call panics.
+//! `crc32c` has Castagnoli's polynomial without the final inversion, as the kernel chains it;
+//! `crc16` has the polynomial of CRC-16/ARC and a seed. Inputs are a few hundred bytes to a block
+//! long, so a table indexed by one byte is fast enough. No function panics.
 
 const fn table32(polynomial: u32) -> [u32; 256] {
     let mut table = [0; 256];
@@ -24,25 +24,25 @@ const fn table32(polynomial: u32) -> [u32; 256] {
     table
 }
 
-/// Castagnoli, reflected.
+/// Table of the Castagnoli polynomial, reflected.
 static CRC32C: [u32; 256] = table32(0x82F6_3B78);
-/// 0x8005, reflected; 16 bits in the same machinery.
+/// Table of the polynomial 0x8005, reflected: 16 bits in the same kind of table.
 static CRC16: [u32; 256] = table32(0xA001);
 
 fn update(table: &[u32; 256], seed: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(seed, |crc, byte| {
         let [low, ..] = crc.to_le_bytes();
-        // An index made of one byte is always inside a table of 256.
+        // An index of one byte is always inside a table of 256 entries.
         table[usize::from(low ^ byte)] ^ crc >> 8
     })
 }
 
-/// CRC-32C over `bytes` from `seed`, not inverted at the end.
+/// CRC-32C of `bytes`, continued from `seed`, without the final inversion.
 pub(super) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     update(&CRC32C, seed, bytes)
 }
 
-/// CRC-16 over `bytes` from `seed`.
+/// CRC-16 of `bytes`, continued from `seed`.
 pub(super) fn crc16(seed: u16, bytes: &[u8]) -> u16 {
     let [low, high, ..] = update(&CRC16, u32::from(seed), bytes).to_le_bytes();
     u16::from_le_bytes([low, high])

@@ -1,10 +1,10 @@
 //! Used clusters of exFAT, from its allocation bitmap.
 //!
-//! The bitmap is a file: the root directory's chain in the FAT leads to an entry of type 0x81, its
-//! chain to the bitmap. Bit 0 is cluster 2. Always holds: both boot regions and the FAT (everything
-//! before the cluster heap) are used, and so is what lies behind the last cluster; a bitmap that
-//! has itself or the root directory free is not believed. Layout: Microsoft, "exFAT file system
-//! specification" 1.00.
+//! The bitmap is a file: the FAT chain of the root directory leads to an entry of type 0x81, whose
+//! chain leads to the bitmap. Bit 0 is cluster 2. Always holds: both boot regions and the FAT
+//! (everything before the cluster heap) are used, and so is everything behind the last cluster; a
+//! bitmap that marks itself or the root directory as free is not trusted. Layout: Microsoft, "exFAT
+//! file system specification" 1.00.
 
 use super::bits::{Used, set_runs};
 use super::exfat_bad;
@@ -13,7 +13,7 @@ use super::{Found, FsInfo, FsKind, MapOptions, Reader};
 use crate::extents::ExtentSet;
 use std::ops::Range;
 
-/// Bytes of a root directory that are walked: the specification ends it at 256 MiB.
+/// Largest root directory that is read, in bytes; it is the specification's limit.
 const MAX_DIRECTORY_BYTES: u64 = 256 << 20;
 
 const ACTIVE_FAT: u16 = 1;
@@ -30,7 +30,7 @@ pub(super) struct ExFat {
     bitmap_bytes: u64,
 }
 
-/// Where clusters and table entries are.
+/// The positions of clusters and FAT entries.
 pub(super) struct Geometry {
     pub(super) fat_at: u64,
     pub(super) heap_at: u64,
@@ -38,7 +38,7 @@ pub(super) struct Geometry {
     pub(super) clusters: u32,
 }
 
-/// What the root directory says.
+/// The contents of the root directory that matter here.
 #[derive(Default)]
 struct Root {
     label: Option<String>,
@@ -187,13 +187,14 @@ impl Reader for ExFat {
     }
 }
 
-/// Checks the sum over the eleven sectors of the main boot region that its twelfth repeats.
+/// Checks the checksum of the first eleven sectors of the main boot region, which the twelfth
+/// repeats.
 fn check_boot_region(volume: &Volume<'_>, sector_bytes: u64) -> Result<(), Stop> {
     let region = volume.read(0, 11 * sector_bytes)?;
     let sums = volume.read(11 * sector_bytes, sector_bytes)?;
     let mut sum = 0u32;
     for (at, byte) in region.iter().enumerate() {
-        // Volume flags and percent in use change without a new sum.
+        // Volume flags and "percent in use" are not included in the checksum.
         if !matches!(at, 106 | 107 | 112) {
             sum = sum.rotate_right(1).wrapping_add(u32::from(*byte));
         }
@@ -205,7 +206,7 @@ fn check_boot_region(volume: &Volume<'_>, sector_bytes: u64) -> Result<(), Stop>
 }
 
 impl Geometry {
-    /// First byte of a cluster.
+    /// Position of the first byte of a cluster.
     fn place(&self, cluster: u32) -> Result<u64, Stop> {
         match cluster.checked_sub(2) {
             Some(index) if index < self.clusters => {
@@ -218,7 +219,7 @@ impl Geometry {
         }
     }
 
-    /// Bytes of so many clusters in one piece.
+    /// Byte range of `clusters` consecutive clusters.
     pub(super) fn run(&self, first: u32, clusters: u64) -> Result<Range<u64>, Stop> {
         let start = self.place(first)?;
         let left = self.heap_at + u64::from(self.clusters) * self.cluster_bytes - start;
@@ -231,8 +232,8 @@ impl Geometry {
         }
     }
 
-    /// Follows a chain in the table to its end; longer than `most_bytes` it is not believed. Entries
-    /// are read by the page, and chains of metadata are contiguous but for a few places.
+    /// Follows a FAT chain to its end. A chain longer than `most_bytes` is an inconsistency.
+    /// Entries are read a page at a time, because chains of metadata are mostly contiguous.
     pub(super) fn chain(
         &self,
         volume: &Volume<'_>,
@@ -244,7 +245,7 @@ impl Geometry {
         let mut chain = Vec::new();
         let mut page: Option<(u64, Vec<u8>)> = None;
         let mut cluster = first;
-        // A chain visits no cluster twice, so it is not longer than there are clusters.
+        // A chain contains no cluster twice, so it is not longer than the number of clusters.
         let most = (most_bytes / self.cluster_bytes).clamp(1, u64::from(self.clusters));
         loop {
             self.place(cluster)?;
@@ -269,7 +270,7 @@ impl Geometry {
     }
 }
 
-/// Finds the label and the allocation bitmap among the entries of the root directory.
+/// Finds the label and the allocation bitmap in the root directory.
 fn read_root(volume: &Volume<'_>, geometry: &Geometry, chain: &[u32]) -> Result<Root, Stop> {
     const END: u8 = 0x00;
     const BITMAP: u8 = 0x81;
@@ -285,7 +286,7 @@ fn read_root(volume: &Volume<'_>, geometry: &Geometry, chain: &[u32]) -> Result<
                 match entry.u8(0)? {
                     END => return Ok(root),
                     BITMAP => {
-                        // Flag bit 0 names the second bitmap, which only TexFAT has.
+                        // Flag bit 0 means the second bitmap, which only TexFAT has.
                         if entry.u8(1)? & 1 != 0 || root.bitmap.is_some() {
                             return Err(Stop::raw("exFAT with two allocation bitmaps (TexFAT)"));
                         }

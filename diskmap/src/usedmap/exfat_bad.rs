@@ -1,9 +1,10 @@
-//! Bad clusters of exFAT: marked 0xFFFFFFF7 in its table, and used in its bitmap so that nobody takes them.
+//! Bad clusters of exFAT: they are marked 0xFFFFFFF7 in the FAT, and used in the bitmap so that
+//! nothing is stored there.
 //!
-//! The table says nothing about a file in one piece (flag `NoFatChain`): what stands there is left from an earlier use, a mark
-//! included. So a mark counts only where no such file lies, and all directories are read for that; a volume without marks costs
-//! the reading of its table. What always holds: where anything does not fit together nothing is called bad, and is read like
-//! any other cluster.
+//! The FAT is not maintained for a contiguous file (flag `NoFatChain`): its entries are left over
+//! from an earlier use and may contain such a mark. So a mark counts only outside of contiguous
+//! files, and all directories are read to find those; in a volume without marks only the FAT is
+//! read. Always holds: after any inconsistency no cluster counts as bad, and all are read normally.
 
 use super::Excluded;
 use super::bits::Used;
@@ -12,26 +13,28 @@ use super::volume::{Fields, Stop, Volume};
 use crate::extents::ExtentSet;
 use std::ops::Range;
 
-/// Entry of a cluster that cannot be read.
+/// FAT entry of a cluster that cannot be read.
 const BAD: u32 = 0xFFFF_FFF7;
 
-/// Bytes of the table that are read at once.
+/// Number of bytes of the FAT that are read at once.
 const WINDOW: u64 = 1 << 20;
 
-/// Bytes of directories that are read at most; in a volume with more of them nothing is called bad.
+/// Largest total size of directories that is read, in bytes; in a volume with more of them no
+/// cluster counts as bad.
 const DIRECTORIES_MAX: u64 = 64 << 20;
 
-/// Clusters that an entry of a directory allocates.
+/// The clusters that a directory entry allocates.
 #[derive(Clone, Copy)]
 struct Stream {
     first: u32,
     bytes: u64,
-    /// In one piece: the table knows nothing of it.
+    /// True if the clusters are contiguous, so the FAT is not maintained for them.
     contiguous: bool,
     directory: bool,
 }
 
-/// The bad clusters of a volume whose root directory lies in the clusters `root`. What does not read is told when it is captured.
+/// The bad clusters of a volume with its root directory in the clusters `root`. Clusters that are
+/// unreadable but not listed here cause a read error at capture.
 pub(super) fn excluded(
     volume: &Volume<'_>,
     geometry: &Geometry,
@@ -49,10 +52,10 @@ pub(super) fn excluded(
         .collect()
 }
 
-/// Used clusters with a mark in the table.
+/// The used clusters with a mark in the FAT.
 fn marked(volume: &Volume<'_>, geometry: &Geometry, used: &mut Used) -> Result<ExtentSet, Stop> {
     let mut marked = Vec::new();
-    // Entries 0 and 1 are not clusters.
+    // Entries 0 and 1 do not stand for clusters.
     let end = (u64::from(geometry.clusters) + 2) * 4;
     let mut at = 8;
     while at < end && marked.len() < Excluded::BAD_MAX {
@@ -70,7 +73,8 @@ fn marked(volume: &Volume<'_>, geometry: &Geometry, used: &mut Used) -> Result<E
     Ok(used.gathered(marked.into_iter()).collect())
 }
 
-/// Removes clusters of files in one piece from the marked ones; the result is empty where there are too many directories.
+/// Removes the clusters of contiguous files from the marked ones; the result is empty if there are
+/// too many directories.
 fn without_files(
     volume: &Volume<'_>,
     geometry: &Geometry,
@@ -94,7 +98,7 @@ fn without_files(
         if !stream.directory {
             continue;
         }
-        // A directory that leads to itself ends here, too.
+        // This limit also ends directories that contain themselves.
         match left.checked_sub(clusters.saturating_mul(geometry.cluster_bytes)) {
             Some(rest) => left = rest,
             None => return Ok(ExtentSet::new()),
@@ -113,7 +117,7 @@ fn pieces(geometry: &Geometry, clusters: &[u32]) -> Result<Vec<Range<u64>>, Stop
     all.collect()
 }
 
-/// Adds what the entries of a directory allocate to `streams`.
+/// Adds the clusters allocated by a directory's entries to `streams`.
 fn read_directory(
     volume: &Volume<'_>,
     pieces: &[Range<u64>],
@@ -123,7 +127,7 @@ fn read_directory(
     const FILE: u8 = 0x85;
     const STREAM: u8 = 0xC0;
     const DIRECTORY: u16 = 0x10;
-    // Bits of a secondary entry: in use and secondary, may allocate, in one piece.
+    // Bits of a secondary entry: in use and secondary; allocation possible; contiguous.
     const SECONDARY: u8 = 0xC0;
     const ALLOCATES: u8 = 1;
     const NO_FAT_CHAIN: u8 = 2;

@@ -1,15 +1,15 @@
 //! Used blocks of ext2, ext3 and ext4, from the block bitmaps of their groups.
 //!
-//! Reads descriptors a block at a time and one bitmap a group, so memory does not grow with the
-//! file system. Always holds:
+//! Descriptors are read a block at a time and bitmaps one group at a time, so memory does not grow
+//! with the file system. Always holds:
 //!
-//! - Every group's metadata (superblock copies, descriptors, bitmaps, inode tables) is used,
-//!   whatever the bitmaps say. With `flex_bg` it lies in other groups, so each group's own places
-//!   are added from its descriptor.
-//! - `BLOCK_UNINIT` groups hold nothing but metadata, and their bitmap on disk is garbage: not read.
-//! - A bitmap is believed only if its descriptor's checksum matches (where there is one), its own
-//!   checksum matches (where there is one), it has as many free clusters as the descriptor says,
-//!   and it covers the metadata of its group. Otherwise: raw.
+//! - The metadata of every group (superblock copies, descriptors, bitmaps, inode tables) is used,
+//!   whatever the bitmaps say. With `flex_bg` it is stored in other groups, so the positions are
+//!   taken from each group's descriptor.
+//! - `BLOCK_UNINIT` groups contain only metadata; their bitmap on disk is garbage and not read.
+//! - A bitmap is trusted only if its descriptor's checksum and its own checksum match (if they
+//!   exist), the number of free clusters equals that in the descriptor, and all metadata of its
+//!   group is marked as used. Otherwise the partition is captured raw.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub(super) struct Ext {
     layout: Layout,
 }
 
-/// What a group descriptor says.
+/// The fields of a group descriptor.
 struct Descriptor {
     block_bitmap: u64,
     inode_bitmap: u64,
@@ -52,8 +52,8 @@ impl Reader for Ext {
     fn used(&self, volume: &Volume<'_>, _options: &MapOptions) -> Result<Found, Stop> {
         self.layout.check_clean()?;
         let mut used = Used::new();
-        // The boot block belongs to nobody and may hold a boot loader; with 1 KiB blocks no bitmap
-        // covers it.
+        // The boot block belongs to no file and may contain a boot loader; with 1 KiB blocks no
+        // bitmap covers it.
         let head = 1024u64.max(self.layout.first_data_block * self.layout.block_size);
         used.add(0..head.min(volume.length()));
 
@@ -79,7 +79,7 @@ impl Reader for Ext {
 }
 
 impl Ext {
-    /// First byte of a block that lies inside the file system.
+    /// Position of the first byte of a block inside the file system.
     fn byte_of(&self, block: u64) -> Result<u64, Stop> {
         if block >= self.layout.blocks {
             return Err(Stop::raw(format!(
@@ -90,7 +90,7 @@ impl Ext {
         Ok(block * self.layout.block_size)
     }
 
-    /// Bytes of blocks, cut at the end of the file system.
+    /// Byte range of blocks, limited to the end of the file system.
     fn bytes_of(&self, blocks: &Range<u64>) -> Range<u64> {
         let end = blocks.end.min(self.layout.blocks);
         blocks.start.min(end) * self.layout.block_size..end * self.layout.block_size
@@ -119,14 +119,14 @@ impl Ext {
             inode_bitmap: pair(4, 0x24)?,
             inode_table: pair(8, 0x28)?,
             free_clusters: u64::from(fields.u16(0xC)?) | u64::from(free_high) << 16,
-            // Without a guarded descriptor the flags are not defined.
+            // The flags are defined only if descriptors have checksums.
             bitmap_uninit: guarded && fields.u16(0x12)? & BLOCK_UNINIT != 0,
             bitmap_checksum: checksum,
         })
     }
 
     fn check_descriptor(&self, group: u64, fields: Fields<'_>) -> Result<(), Stop> {
-        // 32 bits of group number are hashed; more groups do not exist.
+        // The checksum includes a 32-bit group number; there are no more groups.
         let number = u32::try_from(group)
             .map_err(|_| Stop::raw(format!("ext group number {group}")))?
             .to_le_bytes();
@@ -155,7 +155,7 @@ impl Ext {
         Ok(())
     }
 
-    /// Adds the used blocks of one group, and its metadata wherever it lies.
+    /// Adds the used blocks of one group and its metadata, wherever that is stored.
     fn add_group(
         &self,
         volume: &Volume<'_>,

@@ -1,19 +1,20 @@
-//! Inode 1 of ext2, ext3 and ext4: the list of blocks that `badblocks` found unreadable.
+//! The bad blocks of ext2, ext3 and ext4: inode 1 lists the blocks that `badblocks` found
+//! unreadable.
 
 use super::Excluded;
 use super::ext_layout::Layout;
 use super::volume::{Fields, Stop, Volume};
 
-/// Place of the block numbers in an inode, and of its flags.
+/// Offsets in an inode of the block numbers and of the flags.
 const BLOCKS_AT: usize = 40;
 const FLAGS_AT: usize = 32;
-/// The inode has an extent tree; e2fsck never makes one for this inode.
+/// Flag of an inode with an extent tree; e2fsck never creates one for this inode.
 const EXTENTS: u32 = 0x0008_0000;
-/// Block numbers in an inode that lead to data directly.
+/// Number of direct block numbers in an inode.
 const DIRECT: usize = 12;
 
-/// The bad blocks of a file system whose inode table begins at byte `table`. A list that cannot be followed ends where it
-/// cannot: what is not known to be bad is read.
+/// The bad blocks of a file system with an inode table at byte `table`. A list ends where it cannot
+/// be followed; blocks not known to be bad are read.
 pub(super) fn excluded(
     layout: &Layout,
     volume: &Volume<'_>,
@@ -42,7 +43,8 @@ pub(super) fn excluded(
         .collect())
 }
 
-/// Adds one block, or what a block of numbers lists, `depth` levels deep.
+/// Adds one block, or with `depth` above zero the blocks listed by a block of numbers, `depth`
+/// levels deep.
 fn add(
     layout: &Layout,
     volume: &Volume<'_>,

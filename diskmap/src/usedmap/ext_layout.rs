@@ -1,8 +1,8 @@
 //! The superblock of ext2/3/4 and the arithmetic of its block groups.
 //!
-//! Owns where things are: features, sizes, which group carries a superblock copy, where descriptors
-//! lie. Parsing refuses whatever the arithmetic could not trust, so afterwards no product or sum
-//! here can overflow. It does not read bitmaps.
+//! Owns the positions: features, sizes, groups with a superblock copy, places of descriptors.
+//! Parsing refuses all values that the arithmetic could not handle, so later products and sums
+//! cannot overflow. This module does not read bitmaps.
 //!
 //! ```text
 //!   group:  [superblock copy][descriptors][reserved][block bitmap][inode bitmap][inode table][data]
@@ -34,9 +34,10 @@ const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_FLEX_BG: u32 = 0x200;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
-/// Features that do not change where blocks are or what a bitmap means, or that are handled here:
-/// filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, csum_seed, largedir,
-/// inline_data, encrypt, casefold. Not: compression (0x1), dirdata (0x1000, Lustre), newer ones.
+/// Known incompatible features: those handled here, and those that change neither the positions of
+/// blocks nor the meaning of a bitmap. These are filetype, recover, meta_bg, extents, 64bit, mmp,
+/// flex_bg, ea_inode, csum_seed, largedir, inline_data, encrypt, casefold. Not known: compression
+/// (0x1), dirdata (0x1000, Lustre), newer ones.
 const INCOMPAT_KNOWN: u32 = 0x2
     | INCOMPAT_RECOVER
     | INCOMPAT_META_BG
@@ -55,9 +56,10 @@ const RO_SPARSE_SUPER: u32 = 0x1;
 const RO_GDT_CSUM: u32 = 0x10;
 const RO_BIGALLOC: u32 = 0x200;
 const RO_METADATA_CSUM: u32 = 0x400;
-/// sparse_super, large_file, btree_dir, huge_file, gdt_csum, dir_nlink, extra_isize, quota,
-/// bigalloc, metadata_csum, readonly, project, verity, orphan_present. A feature that only forbids
-/// writing may still change the bitmap's meaning (bigalloc does), so unknown ones count here too.
+/// Known read-only compatible features: sparse_super, large_file, btree_dir, huge_file, gdt_csum,
+/// dir_nlink, extra_isize, quota, bigalloc, metadata_csum, readonly, project, verity,
+/// orphan_present. A feature that only forbids writing may still change the bitmap's meaning
+/// (bigalloc does), so unknown ones are refused here too.
 const RO_KNOWN: u32 = 0x1
     | 0x2
     | 0x4
@@ -73,18 +75,18 @@ const RO_KNOWN: u32 = 0x1
     | 0x8000
     | 0x1_0000;
 
-/// Features only ext4 has; without them and with a journal it is an ext3.
+/// Features that only ext4 has. A file system without them is ext3 if it has a journal.
 const INCOMPAT_EXT4: u32 = !(0x2 | INCOMPAT_RECOVER | INCOMPAT_META_BG);
 const RO_EXT4: u32 = !(RO_SPARSE_SUPER | 0x2 | 0x4);
 
-/// How group descriptors are guarded.
+/// The kind of checksum of group descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// Not at all.
+    /// No checksum.
     None,
-    /// `uninit_bg`: CRC-16 of the descriptor.
+    /// CRC-16 of the descriptor (feature `uninit_bg`).
     Crc16,
-    /// `metadata_csum`: CRC-32C of descriptor and bitmaps.
+    /// CRC-32C of descriptor and bitmaps (feature `metadata_csum`).
     Crc32c,
 }
 
@@ -95,7 +97,7 @@ pub(super) struct Layout {
     pub(super) blocks: u64,
     pub(super) first_data_block: u64,
     pub(super) blocks_per_group: u64,
-    /// Blocks a bitmap bit stands for: 1 unless bigalloc.
+    /// Number of blocks for each bitmap bit: 1 without bigalloc.
     pub(super) cluster_blocks: u64,
     pub(super) groups: u64,
     pub(super) inode_table_blocks: u64,
@@ -107,14 +109,14 @@ pub(super) struct Layout {
     state: u16,
     recover: bool,
     journal: Journal,
-    /// Descriptor blocks before this number stand together behind each superblock copy.
+    /// Descriptor blocks with a lower number than this follow each superblock copy.
     first_meta_bg: u64,
     meta_bg: bool,
     reserved_descriptor_blocks: u64,
     supers: Supers,
 }
 
-/// Where the journal is.
+/// The place of the journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Journal {
     None,
@@ -122,12 +124,12 @@ enum Journal {
     OtherDevice,
 }
 
-/// Which groups carry a copy of the superblock.
+/// The groups with a copy of the superblock.
 enum Supers {
     All,
-    /// 0, 1 and powers of 3, 5 and 7.
+    /// Group 0, group 1, and powers of 3, 5 and 7.
     Sparse,
-    /// 0 and these two (zero: none).
+    /// Group 0 and these two; zero means none.
     Sparse2([u64; 2]),
 }
 
@@ -216,8 +218,8 @@ impl Layout {
             )));
         }
         let first_data_block = u64::from(sb.u32(0x14)?);
-        // 1 exactly when the superblock does not share its block with the boot sector; bigalloc
-        // counts clusters from 0 even then.
+        // The first data block is 1 if the superblock does not share its block with the boot
+        // sector, otherwise 0. With bigalloc, clusters count from 0 in any case.
         let expected_first = u64::from(block_size == 1024 && !bigalloc);
         if first_data_block != expected_first || blocks <= first_data_block {
             return Err(Stop::raw(format!(
@@ -304,9 +306,9 @@ impl Layout {
 
     /// Refuses a file system that was not cleanly unmounted.
     ///
-    /// `needs_recovery` is the important one: after a crash the superblock still says "valid", and
-    /// what programs had synced is in the journal only. partclone copies such a volume, exits 0,
-    /// and the files are wrong after restore.
+    /// `needs_recovery` is the important flag: after a crash the superblock still says "valid", and
+    /// data that programs had synced is only in the journal. partclone copies such a volume, exits
+    /// 0, and the files are wrong after a restore.
     pub(super) fn check_clean(&self) -> Result<(), Stop> {
         let hint = "unmount it, or boot it and shut it down cleanly, or run e2fsck -p on it";
         if self.recover {
@@ -339,7 +341,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Blocks of group `group`, cut at the end of the file system.
+    /// The blocks of group `group`, limited to the end of the file system.
     pub(super) fn group_blocks(&self, group: u64) -> Range<u64> {
         let start = self
             .first_data_block
@@ -352,12 +354,12 @@ impl Layout {
         self.block_size / self.descriptor_bytes
     }
 
-    /// Number of blocks that hold all descriptors once.
+    /// Number of blocks for one copy of all descriptors.
     pub(super) fn descriptor_blocks(&self) -> u64 {
         self.groups.div_ceil(self.descriptors_per_block())
     }
 
-    /// Descriptor blocks that stand together behind each superblock copy.
+    /// Number of descriptor blocks that follow each superblock copy.
     fn old_descriptor_blocks(&self) -> u64 {
         if self.meta_bg {
             self.first_meta_bg.min(self.descriptor_blocks())
@@ -366,8 +368,8 @@ impl Layout {
         }
     }
 
-    /// Block of the superblock of `group`, if it has one. With 1 KiB blocks and bigalloc group 0
-    /// begins at block 0 but its superblock is in block 1.
+    /// Block of the superblock of `group`, if the group has one. With 1 KiB blocks and bigalloc,
+    /// group 0 begins at block 0 but its superblock is in block 1.
     fn super_block(&self, group: u64) -> u64 {
         let start = self.group_blocks(group).start;
         if start == 0 && self.block_size == 1024 {
@@ -397,8 +399,8 @@ impl Layout {
         }
     }
 
-    /// Superblock copy, descriptors and room reserved for more, at the front of `group`: what is
-    /// used there whatever a bitmap says.
+    /// The superblock copy, the descriptors and the space reserved for more, at the front of
+    /// `group`. These blocks are used, whatever a bitmap says.
     pub(super) fn front_of_group(&self, group: u64) -> Range<u64> {
         let all = self.group_blocks(group);
         let has_super = self.has_super(group);

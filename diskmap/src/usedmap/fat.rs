@@ -1,28 +1,29 @@
 //! Used clusters of FAT12, FAT16 and FAT32, from the file allocation table.
 //!
-//! Always holds: an entry that is not zero is used (bad marks too, which are left out), everything before the data area
-//! is used (reserved sectors, every table, the fixed root directory), and so is what lies behind
-//! the last cluster. The free counts of FAT32's information sector are a hint others may have
-//! left stale; they are not read.
+//! Always holds: a cluster with a non-zero entry is used (clusters marked bad are then excluded);
+//! everything before the data area is used (reserved sectors, every table, the fixed root
+//! directory), and so is everything behind the last cluster. The free counts in FAT32's information
+//! sector are only hints that may be stale; they are not read.
 //!
 //! ```text
 //!   reserved sectors | FAT | FAT copy | root directory (12, 16) | cluster 2, 3, ...
 //! ```
 //!
-//! The type is decided as Linux, Windows and dosfstools do: FAT32 when the 16-bit table length is
-//! zero, otherwise by the number of clusters (Microsoft FAT specification, "FAT type determination").
+//! The type is determined as in Linux, Windows and dosfstools: FAT32 if the 16-bit table length is
+//! zero, otherwise by the number of clusters (Microsoft FAT specification, "FAT type
+//! determination").
 
 use super::bits::Used;
 use super::volume::{Fields, Stop, Volume};
 use super::{Excluded, Found, FsInfo, FsKind, MapOptions, Reader};
 
-/// Most clusters of a FAT12, and of a FAT16.
+/// Largest numbers of clusters of FAT12, FAT16 and FAT32.
 const FAT12_CLUSTERS: u64 = 4084;
 const FAT16_CLUSTERS: u64 = 65_524;
 const FAT32_CLUSTERS: u64 = 0x0FFF_FFF5;
 
-/// Bytes of a table read at once. A multiple of 3, so that no pair of 12-bit entries is cut, and
-/// more than a whole FAT12.
+/// Number of bytes of a table that are read at once: a multiple of 3, so that no pair of 12-bit
+/// entries is divided, and more than a whole FAT12.
 const WINDOW: u64 = 3 << 18;
 
 const DIRTY_HINT: &str =
@@ -68,7 +69,7 @@ impl Reader for Fat {
         };
         let reserved = u64::from(boot.u16(14)?);
         let root_bytes = (root_entries * 32).next_multiple_of(sector_bytes);
-        // All factors are below 2^32 and 2^13: products and sums stay far inside u64.
+        // All factors are below 2^32 and 2^13, so products and sums fit u64.
         let fat_at = reserved * sector_bytes;
         let fat_bytes = fat_sectors * sector_bytes;
         let data_at = fat_at + fats * fat_bytes + root_bytes;
@@ -99,7 +100,8 @@ impl Reader for Fat {
             )));
         }
         if is_32 {
-            // Bit 7: only one table is kept up to date. No system has written this for decades.
+            // Bit 7 means that only one table is kept up to date. No system has written this for
+            // decades.
             let flags = boot.u16(40)?;
             let version = boot.u16(42)?;
             if flags & 0x80 != 0 || version != 0 {
@@ -163,7 +165,8 @@ impl Reader for Fat {
                 }
             }
             for entry in entries(self.info.kind, &table) {
-                // Entries 0 and 1 are not clusters; those past the last one are padding.
+                // Entries 0 and 1 do not stand for clusters; those after the last cluster are
+                // padding.
                 if entry != 0 && (2..self.clusters + 2).contains(&cluster) {
                     let start = self.data_at + (cluster - 2) * self.cluster_bytes;
                     let range = start..start + self.cluster_bytes;
@@ -182,7 +185,8 @@ impl Reader for Fat {
 
 impl Fat {
     /// Refuses a volume that was not unmounted. Linux and Windows keep a bit in the boot sector,
-    /// Windows and DOS two more in the second table entry (set means good; FAT12 has no room).
+    /// Windows and DOS two more bits in the second table entry (set means clean; FAT12 has no room
+    /// for them).
     fn check_clean(&self, volume: &Volume<'_>) -> Result<(), Stop> {
         let head = volume.read(self.fat_at, 8)?;
         let head = Fields(&head);
@@ -221,7 +225,7 @@ impl Fat {
     }
 }
 
-/// Each entry of a piece of the table, in order: 0 is free.
+/// The entries of a part of the table, in order; 0 means free.
 fn entries(kind: FsKind, table: &[u8]) -> Box<dyn Iterator<Item = u32> + '_> {
     match kind {
         FsKind::Fat12 => Box::new(table.chunks(3).flat_map(|pair| {
@@ -232,7 +236,7 @@ fn entries(kind: FsKind, table: &[u8]) -> Box<dyn Iterator<Item = u32> + '_> {
             [a, b] => u32::from(*a) | u32::from(*b) << 8,
             _ => 1,
         })),
-        // The top four bits of a 32-bit entry are reserved and mean nothing.
+        // The top four bits of a 32-bit entry are reserved and ignored.
         _ => Box::new(table.chunks_exact(4).map(|entry| match entry {
             [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, d & 0x0F]),
             _ => 1,
@@ -260,7 +264,7 @@ mod tests {
                 .map(|entry| entry != 0)
                 .collect::<Vec<_>>()
         };
-        // 12 bits: 0x000, 0xF00, 0x001, 0x000.
+        // Four 12-bit entries: 0x000, 0xF00, 0x001, 0x000.
         assert_eq!(
             taken(FsKind::Fat12, &[0x00, 0x00, 0xF0, 0x01, 0x00, 0x00]),
             [false, true, true, false]
@@ -270,7 +274,7 @@ mod tests {
             entries(FsKind::Fat12, &[0xF7, 0x7F, 0xFF]).collect::<Vec<_>>(),
             [bad_mark(FsKind::Fat12), bad_mark(FsKind::Fat12)]
         );
-        // A free FAT32 entry with its reserved bits set is free.
+        // A free FAT32 entry with its reserved bits set counts as free.
         assert_eq!(
             taken(FsKind::Fat32, &[0, 0, 0, 0xF0, 0xF7, 0xFF, 0xFF, 0x0F]),
             [false, true]

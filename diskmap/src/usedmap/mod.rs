@@ -1,17 +1,18 @@
-//! Which bytes of a partition hold data.
+//! The bytes of a partition that hold data.
 //!
-//! Owns the reading of file systems' own allocation maps: [`map_partition`] recognises what is in a
-//! partition and answers with the byte ranges a capture has to take. It reads, never writes, and
-//! never repairs.
+//! Owns the reading of allocation maps of file systems: [`map_partition`] recognises the content of
+//! a partition and returns the byte ranges that a capture must take. It only reads, and never
+//! repairs.
 //!
-//! The one invariant: **over-capture is fine, under-capture is data loss.** So there are three
-//! answers and no fourth:
+//! The invariant: **over-capture is fine, under-capture is data loss.** There are exactly three
+//! answers:
 //!
-//! - [`Mapping::Used`]: the file system is understood, clean and consistent in everything looked at.
-//! - [`Mapping::Raw`]: unknown, encrypted, inconsistent or with a feature not understood. The whole
-//!   partition has to be captured; the reason says why.
-//! - [`Mapping::Refused`]: understood, but not cleanly closed: its map may be older than its data,
-//!   and an image of it would lose data without anyone being told. The hint says what to do.
+//! - [`Mapping::Used`]: the file system is understood, clean, and consistent in everything that was
+//!   read.
+//! - [`Mapping::Raw`]: the content is unknown, encrypted, inconsistent or has an unknown feature.
+//!   The whole partition must be captured; the reason is given.
+//! - [`Mapping::Refused`]: the content is understood but was not cleanly closed. Its map may be
+//!   older than its data, and an image would silently lose data. The hint says what to do.
 //!
 //! ```text
 //!   map_partition -> probe ---- nothing, several, or opaque -------------> Raw
@@ -23,8 +24,9 @@
 //! ```
 //!
 //! Always holds: ranges of a [`UsedMap`] are sorted, disjoint and inside the partition; `excluded`
-//! ranges are not in `extents`. Memory is bounded whatever the partition's size (maps are read
-//! through windows, and a map of more than a million runs is coarsened outwards). No input panics.
+//! ranges are not in `extents`. Memory is bounded whatever the partition's size: maps are read
+//! through windows, and a map of more than a million runs is coarsened outwards. No input causes a
+//! panic.
 
 mod bits;
 mod checksum;
@@ -58,15 +60,15 @@ use volume::{Stop, Volume};
 pub(crate) use probe::{MD_MAGIC, Signature, boot_sector, boot_sector_kind};
 pub use volume::Window;
 
-/// What a capture asks of a used-block map.
+/// Options for a used-block map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapOptions {
-    /// Keep the contents of `pagefile.sys`, `swapfile.sys` and `hiberfil.sys` of a clean NTFS
-    /// volume. They are left out unless this is set.
+    /// Keeps the contents of `pagefile.sys`, `swapfile.sys` and `hiberfil.sys` of a clean NTFS
+    /// volume. Without this option they are left out.
     pub keep_page_files: bool,
-    /// Read all that lies behind the file system's end, however much it is.
+    /// Reads all bytes behind the file system's end, however many there are.
     pub all_slack: bool,
-    /// Bytes of the partition that are zero without being read: holes of a file.
+    /// Bytes of the partition that are known to be zero without a read: holes of a file.
     pub holes: ExtentSet,
 }
 
@@ -75,9 +77,9 @@ pub struct MapOptions {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum FsKind {
-    /// ext2: no journal.
+    /// ext2, which has no journal.
     Ext2,
-    /// ext3: a journal, none of ext4's features.
+    /// ext3, which has a journal but no features of ext4.
     Ext3,
     /// ext4.
     Ext4,
@@ -115,14 +117,14 @@ pub enum FsKind {
     MdRaid,
     /// Member of a ZFS pool.
     Zfs,
-    /// Device of bcache: a cache, or what is cached.
+    /// Device of bcache: a cache or a backing device.
     Bcache,
-    /// Member of an array that the firmware of a board or controller made (Intel, DDF).
+    /// Member of an array created by the firmware of a board or controller (Intel, DDF).
     BiosRaid,
 }
 
 impl FsKind {
-    /// The name a technician knows it by, as blkid writes it where it has one.
+    /// The name known to technicians: that of blkid if blkid has one.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -158,23 +160,23 @@ impl fmt::Display for FsKind {
     }
 }
 
-/// What is known of the content of a partition.
+/// Known properties of the content of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FsInfo {
-    /// What it is.
+    /// Kind of the content.
     pub kind: FsKind,
-    /// Its label, when it has one.
+    /// Label; `None` if it has none.
     pub label: Option<String>,
-    /// Its identity as blkid writes it: a UUID, or a serial number in hexadecimal.
+    /// Identity in the form of blkid: a UUID, or a serial number in hexadecimal.
     pub uuid: Option<String>,
-    /// Allocation unit in bytes; 0 where it is not known.
+    /// Allocation unit in bytes; 0 if not known.
     pub block_size: u32,
-    /// Size the file system gives itself, in bytes; the partition's where it is not known.
+    /// Size of the file system by its own header, in bytes; the partition's size if not known.
     pub size: u64,
 }
 
 impl FsInfo {
-    /// Only the kind is known: nothing inside was read, or could be.
+    /// Content with only its kind known: nothing inside was read or could be read.
     const fn opaque(kind: FsKind, size: u64) -> Self {
         Self {
             kind,
@@ -186,12 +188,12 @@ impl FsInfo {
     }
 }
 
-/// Bytes that are allocated, and left out of the capture on purpose.
+/// Allocated bytes that are left out of the capture on purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excluded {
-    /// Bytes of the partition.
+    /// Byte range in the partition.
     pub range: Range<u64>,
-    /// What was there: a file name such as `pagefile.sys`.
+    /// The content of the range: a file name such as `pagefile.sys`, or [`Excluded::BAD`].
     pub what: String,
 }
 
@@ -199,10 +201,10 @@ impl Excluded {
     /// Value of `what` for bad blocks and clusters.
     pub const BAD: &str = "bad blocks";
 
-    /// Ranges of bad blocks that are left out at most; those beyond are read like any other.
+    /// Largest number of ranges of bad blocks that are left out; further ones are read normally.
     const BAD_MAX: usize = 1 << 16;
 
-    /// Blocks the file system knows to be unreadable.
+    /// The exclusion of blocks that the file system lists as unreadable.
     fn bad(range: Range<u64>) -> Self {
         Self {
             range,
@@ -220,43 +222,44 @@ pub struct UsedMap {
     pub extents: Vec<Range<u64>>,
     /// Allocated bytes left out on purpose; never in `extents`.
     pub excluded: Vec<Excluded>,
-    /// Bytes behind the file system that were neither read nor are in `extents`: too many to be looked at.
+    /// Bytes behind the file system that are neither in `extents` nor were read, because there are
+    /// too many.
     pub unread: Vec<Range<u64>>,
 }
 
 impl UsedMap {
-    /// Bytes to capture.
+    /// Number of bytes to capture.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.extents.iter().map(|run| run.end - run.start).sum()
     }
 }
 
-/// The answer about one partition.
+/// The result for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mapping {
-    /// Capture these ranges.
+    /// These ranges must be captured.
     Used(UsedMap),
-    /// Capture the whole partition.
+    /// The whole partition must be captured.
     Raw {
-        /// What is known of the content, if anything.
+        /// Known properties of the content, if any.
         fs: Option<FsInfo>,
-        /// Why there is no map.
+        /// The reason why there is no map.
         reason: String,
     },
-    /// Do not capture before the operator did something, or asked for raw.
+    /// Nothing must be captured before the operator has corrected the state or asked for raw.
     Refused {
-        /// What is known of the content.
+        /// Known properties of the content.
         fs: FsInfo,
-        /// What is wrong.
+        /// The reason for the refusal.
         reason: String,
-        /// What to do about it.
+        /// Advice for the operator.
         hint: String,
     },
 }
 
 impl Mapping {
-    /// What is known of the content, whatever the answer.
+    /// Known properties of the content, for any result.
     #[must_use]
     pub const fn fs(&self) -> Option<&FsInfo> {
         match self {
@@ -267,7 +270,7 @@ impl Mapping {
     }
 }
 
-/// What a reader found: the file system's own allocation, before slack is added.
+/// The result of a reader: the file system's own allocation, before slack is added.
 struct Found {
     used: Used,
     excluded: Vec<Excluded>,
@@ -275,20 +278,20 @@ struct Found {
 
 /// A file system whose allocation map can be read.
 trait Reader: Sized {
-    /// Reads and checks the header. Stops where the header alone shows the map cannot be trusted.
+    /// Reads and checks the header. Stops if the header shows that the map cannot be trusted.
     fn open(volume: &Volume<'_>) -> Result<Self, Stop>;
-    /// What the header says.
+    /// Properties of the file system by its header.
     fn info(&self) -> FsInfo;
     /// Reads the allocation map.
     fn used(&self, volume: &Volume<'_>, options: &MapOptions) -> Result<Found, Stop>;
 }
 
-/// Finds which bytes of the partition `dev` (`length` bytes from offset 0) hold data.
+/// Finds the bytes of the partition `dev` (`length` bytes from offset 0) that hold data.
 ///
 /// # Errors
 ///
-/// Only for a device that cannot be read, or that is shorter than `length`. Whatever is wrong with
-/// what was read is an answer ([`Mapping::Raw`] or [`Mapping::Refused`]), not an error.
+/// Only if the device cannot be read or is shorter than `length`. Errors in the content are a
+/// result ([`Mapping::Raw`] or [`Mapping::Refused`]), not an error.
 pub fn map_partition(
     dev: &dyn ReadAt,
     length: u64,
@@ -331,14 +334,15 @@ pub fn map_partition(
     }
 }
 
-/// What is in a partition, from its header alone: cheap, for a list of what a disk holds.
+/// Identifies the content of a partition from its header alone. This is cheap and meant for lists
+/// of a disk's contents.
 ///
 /// # Errors
 ///
-/// Only for a device that cannot be read.
+/// Only if the device cannot be read.
 pub fn identify(dev: &dyn ReadAt, length: u64) -> Result<Option<FsInfo>, io::Error> {
     fn header<R: Reader>(kind: FsKind, volume: &Volume<'_>) -> FsInfo {
-        // A header that cannot be trusted still names its file system.
+        // A header that cannot be trusted still gives the kind of file system.
         R::open(volume).map_or_else(|_| FsInfo::opaque(kind, volume.length()), |r| r.info())
     }
     let volume = Volume::new(dev, length);
@@ -357,12 +361,12 @@ pub fn identify(dev: &dyn ReadAt, length: u64) -> Result<Option<FsInfo>, io::Err
     })
 }
 
-/// Every kind of content a partition has a signature of: more than one where something was made over an
-/// older thing whose traces survived.
+/// All kinds of content that a partition has a signature of. There are several if something was
+/// created over older content and the old signature is still there.
 ///
 /// # Errors
 ///
-/// Only for a device that cannot be read.
+/// Only if the device cannot be read.
 pub fn kinds(dev: &dyn ReadAt, length: u64) -> Result<Vec<FsKind>, io::Error> {
     match probe::identify(&Volume::new(dev, length)) {
         Err(Stop::Io(error)) => Err(error),
@@ -372,12 +376,13 @@ pub fn kinds(dev: &dyn ReadAt, length: u64) -> Result<Vec<FsKind>, io::Error> {
     }
 }
 
-/// Signatures of what fills the whole of `dev`, with their places; of an ext file system only one whose
-/// superblock makes sense, because two bytes of a boot loader may look like its mark.
+/// The signatures of content that fills the whole of `dev`, with their positions. A signature of
+/// ext counts only with a plausible superblock, because two bytes of a boot loader may equal its
+/// magic number.
 ///
 /// # Errors
 ///
-/// Only for a device that cannot be read.
+/// Only if the device cannot be read.
 pub(crate) fn signatures(dev: &dyn ReadAt, length: u64) -> Result<Vec<Signature>, io::Error> {
     let volume = Volume::new(dev, length);
     let mut found = match probe::signatures(&volume) {
@@ -392,7 +397,7 @@ pub(crate) fn signatures(dev: &dyn ReadAt, length: u64) -> Result<Vec<Signature>
     Ok(found)
 }
 
-/// Runs one reader and completes its answer with what lies outside the file system.
+/// Runs one reader and adds the bytes outside the file system to its result.
 fn run<R: Reader>(
     kind: FsKind,
     volume: &Volume<'_>,
@@ -413,7 +418,8 @@ fn run<R: Reader>(
         for excluded in &found.excluded {
             extents.remove(excluded.range.clone());
         }
-        // The tail is kept whatever lies there, so an excluded range never reaches into it.
+        // The last bytes of a partition are always kept, so an excluded range never reaches into
+        // them.
         let tail = slack::tail(volume.length());
         extents.insert(tail.clone());
         let excluded = found
@@ -439,7 +445,7 @@ fn run<R: Reader>(
     }
 }
 
-/// Turns a stop into the answer it stands for.
+/// Turns a stop into the corresponding result.
 fn settle(fs: Option<FsInfo>, stop: Stop) -> Result<Mapping, io::Error> {
     match (stop, fs) {
         (Stop::Io(error), _) => Err(error),

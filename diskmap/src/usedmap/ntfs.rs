@@ -4,11 +4,13 @@
 //! bitmap through its run list. Always holds:
 //!
 //! - The volume is one sector shorter than its partition; that sector holds the backup boot sector
-//!   and is always used (partclone loses it, and Windows then calls the copy damaged).
-//! - The bitmap is longer than the volume and its padding is set: the cluster count bounds it.
-//! - `$Boot`, `$MFT`, its mirror, `$LogFile` and `$Bitmap` itself have to be used by the bitmap;
-//!   one that says otherwise is not believed.
-//! - A volume Windows may still have in its cache (dirty, `$LogFile` open, hibernated) is refused.
+//!   and is always used (partclone loses it, and Windows then reports a damaged copy).
+//! - The bitmap is longer than the volume and its padding bits are set, so the number of clusters
+//!   limits it.
+//! - `$Boot`, `$MFT`, its mirror, `$LogFile` and `$Bitmap` itself must be marked as used in the
+//!   bitmap; otherwise the bitmap is not trusted.
+//! - A volume with data that may still be in a Windows cache (dirty, `$LogFile` open, hibernated)
+//!   is refused.
 
 use super::bits::{Used, set_runs};
 use super::ntfs_attr::{
@@ -27,13 +29,13 @@ const RECORD_VOLUME: u64 = 3;
 const RECORD_BITMAP: u64 = 6;
 const RECORD_BOOT: u64 = 7;
 
-/// Bits of the bitmap read at once, in bytes: 32 GiB of volume at 4 KiB clusters.
+/// Number of bytes of the bitmap that are read at once: 32 GiB of volume with 4 KiB clusters.
 const BITMAP_WINDOW: u64 = 1 << 20;
 
-/// Largest cluster Windows makes.
+/// Largest cluster that Windows creates, in bytes.
 const MAX_CLUSTER_BYTES: u64 = 2 << 20;
 
-/// `$VOLUME_INFORMATION` flags that mean work is pending: dirty, resize log, chkdsk under way.
+/// Flags in `$VOLUME_INFORMATION` that mean pending work: dirty, resize log, chkdsk in progress.
 const PENDING: u16 = 0x0001 | 0x0002 | 0x4000;
 
 /// An NTFS volume.
@@ -58,7 +60,7 @@ impl Reader for Ntfs {
                 "NTFS boot sector: sectors of {sector_bytes} bytes"
             )));
         }
-        // Above 64 KiB of cluster the byte is a negative power of two: 0xF4 is 4096 sectors.
+        // For clusters above 64 KiB the byte is a negative power of two: 0xF4 means 4096 sectors.
         let sectors_per_cluster = match boot.u8(13)? {
             code @ 1..=128 if code.is_power_of_two() => u64::from(code),
             code @ 0xF4..=0xFF => 1u64 << (256 - u32::from(code)),
@@ -159,20 +161,23 @@ impl Reader for Ntfs {
             excluded.extend(scratch);
         }
 
-        // Sectors behind the last whole cluster have no bit; behind them is the backup boot sector.
+        // Sectors behind the last whole cluster have no bit; they are followed by the backup boot
+        // sector.
         let end = self.info.size.saturating_add(self.sector_bytes);
         used.add(self.geometry.clusters * self.geometry.cluster_bytes..end.min(volume.length()));
         Ok(Found { used, excluded })
     }
 }
 
-/// Size of a file record: clusters, or a negative power of two of bytes.
+/// Size of a file record in bytes: the code is a number of clusters, or a negative power of two in
+/// bytes.
 fn record_bytes(code: u8, cluster_bytes: u64) -> Result<u64, Stop> {
     let bytes = match code {
         0xE0..=0xFF => 1u64 << (256 - u32::from(code)),
         code => u64::from(code) * cluster_bytes,
     };
-    // Windows makes 1 KiB, and 4 KiB on native 4 KiB sectors; older tools up to a cluster.
+    // Windows creates records of 1 KiB, or 4 KiB on native 4 KiB sectors; older tools use up to one
+    // cluster.
     if !bytes.is_power_of_two() || !(512..=64 << 10).contains(&bytes) {
         return Err(Stop::raw(format!("NTFS file records of {bytes} bytes")));
     }
@@ -180,7 +185,7 @@ fn record_bytes(code: u8, cluster_bytes: u64) -> Result<u64, Stop> {
 }
 
 impl Ntfs {
-    /// The content of one of the system files.
+    /// The content of a system file.
     fn file(&self, volume: &Volume<'_>, number: u64) -> Result<Stream, Stop> {
         let record = self.mft.record(volume, &self.geometry, number)?;
         self.mft
@@ -218,9 +223,10 @@ impl Ntfs {
     }
 }
 
-/// Refuses a volume whose `$LogFile` is open: Windows had it mounted when the power went, still
-/// has, or shut down with Fast Startup and keeps metadata in its hibernation file (restart page
-/// version 2.0; a clean close goes back to 1.1). These are the rules of ntfs-3g's `logfile.c`.
+/// Refuses a volume with an open `$LogFile`. Windows had it mounted when the power failed, still
+/// has it mounted, or shut down with Fast Startup and keeps metadata in its hibernation file
+/// (restart page version 2.0; a clean shutdown returns to 1.1). These are the rules of ntfs-3g's
+/// `logfile.c`.
 fn check_log_closed(geometry: &Geometry, volume: &Volume<'_>, log: &Stream) -> Result<(), Stop> {
     const EMPTY: [u8; 4] = [0xFF; 4];
     const FLAG_CLEAN: u16 = 2;
@@ -236,7 +242,7 @@ fn check_log_closed(geometry: &Geometry, volume: &Volume<'_>, log: &Stream) -> R
             "NTFS $LogFile pages of {page_bytes} bytes"
         )));
     }
-    // The latest of two pages that are written in turn; one of them may be torn.
+    // The newer of two pages that are written in turn is used; one of them may be torn.
     let mut latest: Option<(u64, (u16, u16), bool)> = None;
     let mut empty = 0;
     for at in [0, page_bytes] {

@@ -1,9 +1,9 @@
 //! NTFS file records, attributes and run lists.
 //!
-//! Owns the way from a record number to the clusters of one of its attributes: fixups, attribute
-//! lists, the decoding of runs. Always holds: clusters of a [`Stream`] lie inside the volume and
-//! its runs follow each other without a gap or overlap; anything else is an inconsistency. Numbers
-//! of records and bytes read for one stream are bounded. No call panics.
+//! Owns the steps from a record number to the clusters of one of its attributes: fixups, attribute
+//! lists, decoding of runs. Always holds: the clusters of a [`Stream`] are inside the volume, and
+//! its runs follow each other without gap or overlap; anything else is an inconsistency. The
+//! numbers of records and bytes read for one stream are bounded. No function panics.
 //!
 //! ```text
 //!   record:    FILE | update sequence | attributes ... | FFFFFFFF      fixups every 512 bytes
@@ -24,24 +24,24 @@ pub(super) const INDEX_ROOT: u32 = 0x90;
 pub(super) const INDEX_ALLOCATION: u32 = 0xA0;
 const END: u32 = 0xFFFF_FFFF;
 
-/// Update sequences guard strides of this many bytes, whatever the sector size.
+/// Stride in bytes that an update sequence protects, whatever the sector size.
 const STRIDE: usize = 512;
-/// Runs kept of one stream: a bitmap or page file in more pieces than this is not believed.
+/// Largest number of runs of one stream; a bitmap or page file with more runs is an inconsistency.
 const MAX_RUNS: usize = 1 << 20;
-/// Windows limits an attribute list to 256 KiB.
+/// Largest attribute list in bytes; the limit of Windows.
 const MAX_ATTRIBUTE_LIST: u64 = 256 << 10;
 
-/// Flags of an attribute: compressed, encrypted, sparse.
+/// Attribute flags: compressed, encrypted, sparse.
 const NOT_PLAIN: u16 = 0x0001 | 0x4000 | 0x8000;
 
-/// Where clusters and records are: what every read needs.
+/// Sizes and positions of clusters and records, needed for every read.
 pub(super) struct Geometry {
     pub(super) cluster_bytes: u64,
     pub(super) clusters: u64,
     pub(super) record_bytes: u64,
 }
 
-/// One run of a stream: `len` clusters from `lcn`, or a hole.
+/// One run of a stream: `len` clusters from `lcn` on, or a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) lcn: Option<u64>,
@@ -51,22 +51,22 @@ pub(super) struct Run {
 /// The content of an attribute.
 pub(super) enum Content {
     Resident(Vec<u8>),
-    /// Runs from VCN 0.
+    /// The runs, from VCN 0 on.
     Runs(Vec<Run>),
 }
 
-/// An attribute put together from all its pieces.
+/// An attribute assembled from all its parts.
 pub(super) struct Stream {
     pub(super) content: Content,
-    /// Bytes of content.
+    /// Length of the content in bytes.
     pub(super) size: u64,
-    /// Bytes that were ever written; the rest reads as zeros.
+    /// Number of bytes ever written; the rest reads as zeros.
     pub(super) initialised: u64,
-    /// Not compressed, encrypted or sparse.
+    /// True if the attribute is not compressed, encrypted or sparse.
     pub(super) plain: bool,
 }
 
-/// A file record with its fixups undone.
+/// A file record after its fixups were undone.
 pub(super) struct Record {
     pub(super) number: u64,
     bytes: Vec<u8>,
@@ -115,7 +115,8 @@ pub(super) fn undo_fixups(bytes: &mut [u8], magic: &[u8; 4], what: &str) -> Resu
 }
 
 impl Record {
-    /// Parses a record. One not in use is an inconsistency: nobody asks for those.
+    /// Parses a record. A record that is not in use is an inconsistency, because none is ever
+    /// requested.
     fn parse(number: u64, mut bytes: Vec<u8>) -> Result<Self, Stop> {
         undo_fixups(&mut bytes, b"FILE", &format!("NTFS record {number}"))?;
         let record = Self { number, bytes };
@@ -137,7 +138,7 @@ impl Record {
         self.fields().u16(0x12)
     }
 
-    /// Zero in a base record, else the reference of the base this one extends.
+    /// The reference to the base record that this record extends; zero in a base record.
     pub(super) fn base(&self) -> Result<u64, Stop> {
         self.fields().u64(0x20)
     }
@@ -174,7 +175,7 @@ impl Record {
         }
     }
 
-    /// A resident attribute of this very record.
+    /// The value of a resident attribute in this record itself.
     pub(super) fn resident(&self, kind: u32) -> Result<Option<Vec<u8>>, Stop> {
         for attribute in self.attributes()? {
             if attribute.kind == kind && attribute.name.is_empty() && !attribute.non_resident {
@@ -194,12 +195,12 @@ impl Attribute<'_> {
             .to_vec())
     }
 
-    /// First VCN this piece covers.
+    /// The first VCN of this part.
     fn lowest_vcn(&self) -> Result<u64, Stop> {
         self.bytes.u64(16)
     }
 
-    /// Decodes the runs of this piece onto `runs`, and checks that they cover its VCNs exactly.
+    /// Appends the runs of this part to `runs`, and checks that they cover exactly its VCNs.
     fn decode_runs(&self, geometry: &Geometry, runs: &mut Vec<Run>) -> Result<(), Stop> {
         let lowest = self.lowest_vcn()?;
         let covered: u64 = runs.iter().map(|run| run.len).sum();
@@ -215,7 +216,7 @@ impl Attribute<'_> {
             .get(at..)
             .ok_or_else(|| Stop::raw("NTFS run list"))?;
         let decoded = decode_runs(list, geometry.clusters, runs)?;
-        // An empty stream is written as highest VCN -1.
+        // An empty stream has the highest VCN -1.
         let expected = self.bytes.u64(24)?.wrapping_add(1).checked_sub(lowest);
         if expected != Some(decoded) {
             return Err(Stop::raw(format!(
@@ -226,7 +227,8 @@ impl Attribute<'_> {
     }
 }
 
-/// Decodes a run list of a volume of `clusters` clusters onto `runs`. Returns its clusters.
+/// Appends the runs of a run list to `runs`, for a volume of `clusters` clusters. Returns the
+/// number of clusters in the list.
 fn decode_runs(list: &[u8], clusters: u64, runs: &mut Vec<Run>) -> Result<u64, Stop> {
     let mut rest = list;
     let mut lcn = 0i64;
@@ -274,7 +276,7 @@ fn decode_runs(list: &[u8], clusters: u64, runs: &mut Vec<Run>) -> Result<u64, S
     }
 }
 
-/// A little-endian signed number of up to eight bytes.
+/// Reads a little-endian signed number of up to eight bytes.
 fn signed(bytes: &[u8]) -> i64 {
     let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut wide = if negative { [0xFF; 8] } else { [0; 8] };
@@ -285,8 +287,8 @@ fn signed(bytes: &[u8]) -> i64 {
 }
 
 impl Stream {
-    /// Byte ranges of the volume the stream's clusters take, in the stream's order. Holes are not
-    /// among them.
+    /// The byte ranges of the stream's clusters on the volume, in the order of the stream and
+    /// without holes.
     pub(super) fn ranges<'a>(
         &'a self,
         geometry: &'a Geometry,
@@ -295,14 +297,15 @@ impl Stream {
             Content::Runs(runs) => runs.as_slice(),
             Content::Resident(_) => &[],
         };
-        // Runs lie inside the volume, so their products do too.
+        // Runs are inside the volume, so the products do not overflow.
         runs.iter().filter_map(|run| {
             let start = run.lcn? * geometry.cluster_bytes;
             Some(start..start + run.len * geometry.cluster_bytes)
         })
     }
 
-    /// Reads `len` bytes at `at` of the stream; a hole or the end is an inconsistency.
+    /// Reads `len` bytes at `at` of the stream; a hole or the end of the stream is an
+    /// inconsistency.
     pub(super) fn read(
         &self,
         volume: &Volume<'_>,
@@ -349,14 +352,14 @@ impl Stream {
     }
 }
 
-/// The master file table: from record numbers to records.
+/// The master file table, which gives the record for a record number.
 pub(super) struct Mft {
     pub(super) stream: Stream,
 }
 
 impl Mft {
-    /// Follows the table from its first record. Its own run list may continue in further records,
-    /// each reachable through the runs known so far.
+    /// Assembles the table from its first record. Its own run list may continue in further records,
+    /// each of which can be read with the runs known so far.
     pub(super) fn open(volume: &Volume<'_>, geometry: &Geometry, at: u64) -> Result<Self, Stop> {
         let first = Record::parse(0, volume.read(at, geometry.record_bytes)?)?;
         let mut mft = Self {
@@ -377,7 +380,8 @@ impl Mft {
             .iter()
             .any(|attribute| attribute.kind == ATTRIBUTE_LIST)
         {
-            // Read with what record 0 knows: the pieces that continue the table lie in its front.
+            // This read uses only the runs in record 0: the parts that continue the table are in
+            // its front.
             mft.stream = mft
                 .assemble(volume, geometry, &first, DATA, &[])?
                 .ok_or_else(|| Stop::raw("NTFS $MFT has no data"))?;
@@ -405,7 +409,7 @@ impl Mft {
         Record::parse(number, bytes)
     }
 
-    /// The attribute `kind` named `name` of a base record, with all its pieces.
+    /// The attribute `kind` with the name `name` of a base record, assembled from all its parts.
     pub(super) fn stream(
         &self,
         volume: &Volume<'_>,
@@ -466,7 +470,7 @@ impl Mft {
             let holder_attributes = if piece.record == base_reference {
                 record.attributes()?
             } else {
-                // While the table's own list is followed, `whole` knows more of it than `self`.
+                // While the table's own list is read, `whole` has more of its runs than `self`.
                 let table = match &whole {
                     Some(known) if record.number == 0 && kind == DATA => known,
                     _ => &self.stream,
@@ -507,10 +511,10 @@ impl Mft {
     }
 }
 
-/// The part of a file reference that is a record number; the rest is its sequence number.
+/// Mask of the record number in a file reference; the other bits are its sequence number.
 pub(super) const RECORD_NUMBER: u64 = (1 << 48) - 1;
 
-/// A stream from its first (or only) piece.
+/// Makes a stream from its first (or only) part.
 fn assemble_first(attribute: &Attribute<'_>, geometry: &Geometry) -> Result<Stream, Stop> {
     let plain = attribute.flags & NOT_PLAIN == 0;
     if !attribute.non_resident {
@@ -535,7 +539,7 @@ fn assemble_first(attribute: &Attribute<'_>, geometry: &Geometry) -> Result<Stre
         content: Content::Runs(runs),
         size,
         initialised,
-        // A compression unit marks a stream as compressible even while nothing is.
+        // A compression unit marks a stream as compressible, even if nothing is compressed yet.
         plain: plain && attribute.bytes.u16(34)? == 0,
     })
 }

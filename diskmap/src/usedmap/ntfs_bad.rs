@@ -1,4 +1,5 @@
-//! `$BadClus`: the clusters a driver found unreadable, which `$Bitmap` marks used so that nobody takes them.
+//! `$BadClus`: the clusters that a driver found unreadable. `$Bitmap` marks them as used, so that
+//! nothing is stored there.
 
 use super::Excluded;
 use super::bits::Used;
@@ -9,10 +10,11 @@ use crate::extents::ExtentSet;
 
 const RECORD_BAD_CLUSTERS: u64 = 8;
 
-/// `$Bad` in UTF-16: the stream that is as long as the volume, with a run for each bad cluster.
+/// The name `$Bad` in UTF-16. The stream is as long as the volume and has a run for each bad
+/// cluster.
 const STREAM: &[u8] = b"$\0B\0a\0d\0";
 
-/// The bad clusters of a volume; none where the record says nothing that can be followed.
+/// The bad clusters of a volume; none if the record cannot be followed.
 pub(super) fn excluded(
     ntfs: &Ntfs,
     volume: &Volume<'_>,
@@ -29,7 +31,7 @@ pub(super) fn excluded(
         Ok(None) | Err(Stop::Raw(_) | Stop::Refused { .. }) => return Ok(Vec::new()),
         Err(error @ Stop::Io(_)) => return Err(error),
     };
-    // A stream that names metadata, or what the bitmap calls free, is not believed there.
+    // Runs on metadata, or on clusters that are free in the bitmap, are ignored.
     let named = stream
         .ranges(geometry)
         .filter(|range| !metadata.intersects(range.clone()));

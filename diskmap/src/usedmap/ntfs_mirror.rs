@@ -1,16 +1,17 @@
-//! `$MFTMirr` against `$MFT`: the copy of the first records that every driver writes together with them.
+//! Comparison of `$MFT` with `$MFTMirr`, the copy of the first records, which every driver writes
+//! together with them.
 //!
-//! A volume whose copy says something else is being written by a driver right now, or lost power amid it: ntfs-3g and
-//! Windows leave them equal whenever the volume is at rest.
+//! If the copy differs, a driver is writing to the volume right now, or it lost power during a
+//! write: ntfs-3g and Windows leave both equal whenever the volume is idle.
 
 use super::ntfs::Ntfs;
 use super::ntfs_attr::{Stream, undo_fixups};
 use super::volume::{Fields, Stop, Volume};
 
-/// Records the mirror always holds: `$MFT`, `$MFTMirr`, `$LogFile`, `$Volume`.
+/// Number of records that the mirror always holds: `$MFT`, `$MFTMirr`, `$LogFile`, `$Volume`.
 const MIRRORED: u64 = 4;
 
-/// Refuses a volume whose mirror is not what it mirrors.
+/// Refuses a volume with a mirror that differs from the original.
 pub(super) fn check(ntfs: &Ntfs, volume: &Volume<'_>, mirror: &Stream) -> Result<(), Stop> {
     let geometry = &ntfs.geometry;
     for number in 0..MIRRORED {
@@ -29,7 +30,7 @@ pub(super) fn check(ntfs: &Ntfs, volume: &Volume<'_>, mirror: &Stream) -> Result
     Ok(())
 }
 
-/// The used bytes of a record without its update sequence, which each write renews.
+/// The used bytes of a record without its update sequence, which changes with each write.
 fn content(mut record: Vec<u8>) -> Result<Vec<u8>, Stop> {
     undo_fixups(&mut record, b"FILE", "NTFS record")?;
     let (at, count, used) = {

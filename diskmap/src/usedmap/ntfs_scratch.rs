@@ -1,12 +1,12 @@
 //! `pagefile.sys`, `swapfile.sys` and `hiberfil.sys` of a Windows volume.
 //!
-//! Owns two questions: is Windows hibernated (then nothing may be captured by map), and which
-//! clusters hold nothing worth an image. The names are resolved in the root directory's index, the
-//! way Windows finds them. Always holds: only plain, complete, non-resident contents of files that
-//! resolve cleanly are left out; anything odd about one of them keeps it in.
+//! Owns two decisions: if Windows is hibernated (then the volume is refused), and which clusters of
+//! these files are left out of the image. The names are searched in the root directory's index, as
+//! Windows does. Always holds: only plain, complete, non-resident contents of files that are found
+//! without an inconsistency are left out; a file with anything unusual is kept.
 //!
-//! The front of `hiberfil.sys` stays in the capture: it is known not to say "hibernated" (that is
-//! refused), and a target must not keep an older one that does.
+//! The front of `hiberfil.sys` stays in the capture. It does not say "hibernated", because that is
+//! refused, and it must replace an older one on the target that does.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -22,13 +22,14 @@ use crate::extents::ExtentSet;
 
 const RECORD_ROOT: u64 = 5;
 
-/// Index nodes of a root directory that are walked: at 4 KiB each about a million names.
+/// Largest number of index nodes of a root directory that are read: at 4 KiB each, about a million
+/// names.
 const MAX_NODES: usize = 1 << 14;
 
-/// The front of `hiberfil.sys` that stays in the capture.
+/// Length in bytes of the front of `hiberfil.sys` that stays in the capture.
 const HIBERFIL_FRONT: u64 = 4096;
 
-/// Which of the three a file is.
+/// One of the three kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Page,
@@ -48,15 +49,14 @@ impl Role {
     }
 }
 
-/// One of the files as found on the volume.
+/// One of the files, found on the volume.
 pub(super) struct Scratch {
     role: Role,
     stream: Stream,
     hard_links: u16,
 }
 
-/// Finds the files in the root directory. A name that is there but does not lead to a file is an
-/// inconsistency.
+/// Finds the files in the root directory. A name that does not lead to a file is an inconsistency.
 pub(super) fn find(ntfs: &Ntfs, volume: &Volume<'_>) -> Result<Vec<Scratch>, Stop> {
     let mut found = Vec::new();
     for (role, reference) in names_in_root(ntfs, volume)? {
@@ -82,7 +82,7 @@ pub(super) fn find(ntfs: &Ntfs, volume: &Volume<'_>) -> Result<Vec<Scratch>, Sto
     Ok(found)
 }
 
-/// Refuses a hibernated Windows: its memory holds metadata newer than the disk's.
+/// Refuses a hibernated Windows: its memory holds newer metadata than the disk.
 pub(super) fn check_not_hibernated(
     ntfs: &Ntfs,
     volume: &Volume<'_>,
@@ -107,7 +107,7 @@ pub(super) fn check_not_hibernated(
     Ok(())
 }
 
-/// First four bytes of a file; zeros where it has none.
+/// The first four bytes of a file; zeros if it is shorter.
 fn front(ntfs: &Ntfs, volume: &Volume<'_>, file: &Scratch) -> Result<[u8; 4], Stop> {
     let mut mark = [0; 4];
     if file.stream.initialised >= 4 {
@@ -116,7 +116,8 @@ fn front(ntfs: &Ntfs, volume: &Volume<'_>, file: &Scratch) -> Result<[u8; 4], St
     Ok(mark)
 }
 
-/// Ranges that need not be captured. `used` is what the bitmap says, `metadata` what must stay.
+/// The ranges that need not be captured. `used` holds the clusters used in the bitmap, `metadata`
+/// the ranges that must stay.
 pub(super) fn excluded(
     ntfs: &Ntfs,
     scratch: &[Scratch],
@@ -131,7 +132,7 @@ pub(super) fn excluded(
         };
         let set: ExtentSet = ranges.iter().cloned().collect();
         let clusters: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        // A cluster twice in one file, or shared with another: someone else's data may be in it.
+        // A cluster that appears twice in a file, or in two files, may hold other data.
         if set.total() != clusters || !set.intersection(&taken).is_empty() {
             return Err(Stop::raw(format!("{} shares clusters", file.role.name())));
         }
@@ -155,7 +156,7 @@ pub(super) fn excluded(
     Ok(found)
 }
 
-/// The ranges of a file that is nothing but plain clusters under one name.
+/// The ranges of a file that has only plain clusters and a single name; otherwise `None`.
 fn plain_ranges(ntfs: &Ntfs, file: &Scratch) -> Option<Vec<Range<u64>>> {
     let Content::Runs(runs) = &file.stream.content else {
         return None;
@@ -176,7 +177,7 @@ fn after(keep: u64, ranges: &[Range<u64>]) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-/// Walks the whole index of the root directory for the three names.
+/// Searches the whole index of the root directory for the three names.
 fn names_in_root(ntfs: &Ntfs, volume: &Volume<'_>) -> Result<Vec<(Role, u64)>, Stop> {
     const I30: &[u8] = b"$\0I\x003\x000\0";
     let geometry = &ntfs.geometry;
@@ -198,7 +199,7 @@ fn names_in_root(ntfs: &Ntfs, volume: &Volume<'_>) -> Result<Vec<(Role, u64)>, S
     if !node_bytes.is_power_of_two() || !(512..=64 << 10).contains(&node_bytes) {
         return Err(Stop::raw(format!("NTFS index nodes of {node_bytes} bytes")));
     }
-    // Nodes smaller than a cluster are numbered in sectors.
+    // Nodes smaller than a cluster are numbered in units of 512 bytes.
     let unit = if node_bytes < geometry.cluster_bytes {
         512
     } else {
@@ -231,7 +232,7 @@ fn names_in_root(ntfs: &Ntfs, volume: &Volume<'_>) -> Result<Vec<(Role, u64)>, S
     Ok(found)
 }
 
-/// Goes through the entries of one node whose index header is at `header`.
+/// Reads the entries of one node with its index header at `header`.
 fn entries(
     node: &[u8],
     header: usize,

@@ -1,8 +1,8 @@
-//! Recognises what a partition holds, by signature.
+//! Recognition of a partition's content by its signatures.
 //!
-//! Owns the list of signatures and their places. It decides only who reads on; whether the content
-//! is sound is the reader's question. Two signatures at once (a file system made over an older one
-//! whose traces survived) are never resolved by guessing: the answer is raw.
+//! Owns the list of signatures and their positions. It only selects the reader; the reader decides
+//! if the content is intact. If there are two signatures (a file system created over an older one
+//! whose traces are left), the module does not guess: the result is raw.
 //!
 //! ```text
 //!   offset      signature                    what
@@ -26,15 +26,15 @@ use super::FsKind;
 use super::swap;
 use super::volume::{Fields, Stop, Volume};
 
-/// What signatures say.
+/// The content according to the signatures.
 pub(super) enum Content {
-    /// No signature known here.
+    /// No known signature.
     Unknown,
-    /// More than one.
+    /// Signatures of more than one kind.
     Several(Vec<FsKind>),
-    /// Recognised, and no business of a reader: the reason to give.
+    /// A kind without a reader; the text is the reason for a raw capture.
     Opaque(FsKind, String),
-    /// One that a reader may understand.
+    /// A kind with a reader.
     One(FsKind),
 }
 
@@ -45,11 +45,11 @@ pub(crate) const MD_MAGIC: u32 = 0xA92B_4EFC;
 pub(crate) struct Signature {
     /// Kind of content that the signature stands for.
     pub(crate) kind: FsKind,
-    /// Its first byte.
+    /// Position of its first byte.
     pub(crate) at: u64,
 }
 
-/// Looks at every place a signature can be.
+/// Checks all places of signatures and returns the content they stand for.
 pub(super) fn identify(volume: &Volume<'_>) -> Result<Content, Stop> {
     let mut kinds: Vec<FsKind> = Vec::new();
     for signature in signatures(volume)? {
@@ -67,9 +67,9 @@ pub(super) fn identify(volume: &Volume<'_>) -> Result<Content, Stop> {
     })
 }
 
-/// Every signature there is, with its place.
+/// All signatures that are present, with their positions.
 pub(super) fn signatures(volume: &Volume<'_>) -> Result<Vec<Signature>, Stop> {
-    // Covers everything up to the btrfs superblock at 64 KiB and the largest swap page.
+    // Covers all positions up to the btrfs superblock at 64 KiB and the largest swap page.
     let head = volume.read_available(0, 128 << 10)?;
     let mut found = Vec::new();
     found.extend(boot_sector(&head).map(|kind| Signature { kind, at: 0 }));
@@ -89,8 +89,8 @@ pub(super) fn signatures(volume: &Volume<'_>) -> Result<Vec<Signature>, Stop> {
     Ok(found)
 }
 
-/// What a boot sector, and as much of what follows as is given, says it is; none when it is unknown, or more
-/// than one thing.
+/// The kind of content according to a boot sector and the bytes that follow it in `head`; `None` if
+/// it is unknown or there are several kinds.
 pub(crate) fn boot_sector_kind(head: &[u8]) -> Option<FsKind> {
     let mut found = Vec::new();
     superblocks(head, &mut found);
@@ -101,17 +101,18 @@ pub(crate) fn boot_sector_kind(head: &[u8]) -> Option<FsKind> {
     }
 }
 
-/// Whether `head` has `signature` at `at`.
+/// True if `head` has `signature` at `at`.
 fn has(head: &[u8], at: usize, signature: &[u8]) -> bool {
     head.get(at..)
         .is_some_and(|rest| rest.starts_with(signature))
 }
 
-/// Boot sectors of the Microsoft family. They exclude each other by where their name stands.
+/// The kind of a boot sector of the Microsoft family. The kinds exclude each other, because their
+/// names are at different positions or differ.
 ///
-/// The first sector is enough.
+/// The first sector is enough for this.
 pub(crate) fn boot_sector(head: &[u8]) -> Option<FsKind> {
-    /// BitLocker To Go looks like FAT32 but for this GUID, 4967d63b-2e29-4ad8-8399-f6a339e3d001.
+    /// BitLocker To Go looks like FAT32 except for this GUID, 4967d63b-2e29-4ad8-8399-f6a339e3d001.
     const TO_GO: &[u8] = &[
         0x3B, 0xD6, 0x67, 0x49, 0x29, 0x2E, 0xD8, 0x4A, 0x83, 0x99, 0xF6, 0xA3, 0x39, 0xE3, 0xD0,
         0x01,
@@ -125,7 +126,7 @@ pub(crate) fn boot_sector(head: &[u8]) -> Option<FsKind> {
     } else if has(head, 3, b"ReFS\0\0\0\0") {
         Some(FsKind::ReFs)
     } else if is_fat(head).unwrap_or(false) {
-        // The reader counts clusters to tell 12 from 16 bits.
+        // The reader counts clusters to distinguish 12 from 16 bits.
         let is_32 = has(head, 22, &[0, 0]);
         Some(if is_32 { FsKind::Fat32 } else { FsKind::Fat16 })
     } else {
@@ -133,8 +134,9 @@ pub(crate) fn boot_sector(head: &[u8]) -> Option<FsKind> {
     }
 }
 
-/// FAT has no magic: a jump, a sane parameter block and the boot mark together stand for one. The text that
-/// names the type "is informational only and does not determine the FAT type" (Microsoft FAT specification).
+/// True for the boot sector of FAT. FAT has no magic number: it is recognised by a jump, a
+/// plausible parameter block and the boot signature together. The text with the type "is
+/// informational only and does not determine the FAT type" (Microsoft FAT specification).
 fn is_fat(head: &[u8]) -> Result<bool, Stop> {
     let boot = Fields(head);
     let sector = boot.u16(11)?;
@@ -147,7 +149,7 @@ fn is_fat(head: &[u8]) -> Result<bool, Stop> {
         && boot.u16(14)? != 0
         && (1..=2).contains(&boot.u8(16)?)
         && (boot.u8(21)? == 0xF0 || boot.u8(21)? >= 0xF8)
-        // Sectors, and sectors of a table: 16 bits, or 32 where those are zero.
+        // The number of sectors and of sectors for each table: 16 bits, or 32 if those are zero.
         && (boot.u16(19)? != 0 || boot.u32(32)? != 0)
         && (boot.u16(22)? != 0 || boot.u32(36)? != 0))
 }
@@ -157,13 +159,14 @@ fn superblocks(head: &[u8], found: &mut Vec<Signature>) {
         (FsKind::Luks, 0, b"LUKS\xBA\xBE"),
         (FsKind::Xfs, 0, b"XFSB"),
         (FsKind::Apfs, 32, b"NXSB"),
-        // With their versions: two letters alone are a likely inode count of an ext superblock.
+        // The versions are included, because two letters alone may well be the inode count of an
+        // ext superblock.
         (FsKind::HfsPlus, 1024, b"H+\0\x04"),
         (FsKind::HfsPlus, 1024, b"HX\0\x05"),
         (FsKind::F2fs, 1024, &[0x10, 0x20, 0xF5, 0xF2]),
         (FsKind::Ext4, 1080, &[0x53, 0xEF]),
         (FsKind::Btrfs, 65_600, b"_BHRfS_M"),
-        // The GUID c68573f6-4e1a-45ca-8265-f57f48ba6d81, for a cache and for what it caches.
+        // The GUID c68573f6-4e1a-45ca-8265-f57f48ba6d81, on a cache and on a backing device.
         (
             FsKind::Bcache,
             4120,
@@ -187,7 +190,8 @@ fn superblocks(head: &[u8], found: &mut Vec<Signature>) {
     }));
 }
 
-/// md superblocks: 1.1 and 1.2 at the front, 1.0 and 0.90 near the end of the member.
+/// The positions of md superblocks: 1.1 and 1.2 at the front, 1.0 and 0.90 near the end of the
+/// member.
 fn md_places(volume: &Volume<'_>, head: &[u8]) -> Result<impl Iterator<Item = u64>, Stop> {
     let magic = MD_MAGIC.to_le_bytes();
     let mut found: Vec<u64> = [0usize, 4096]
@@ -201,9 +205,9 @@ fn md_places(volume: &Volume<'_>, head: &[u8]) -> Result<impl Iterator<Item = u6
     let version_0_90 = (length & !0xFFFF).checked_sub(0x1_0000);
     for at in [version_1_0, version_0_90].into_iter().flatten() {
         let bytes = volume.read_available(at, 4)?;
-        // 0.90 is in the byte order of the machine that made it.
+        // Version 0.90 uses the byte order of the machine that created it.
         let named = bytes == magic || bytes == MD_MAGIC.to_be_bytes();
-        // In a small member a place at the end can be one at the front.
+        // In a small member, a position at the end may equal one at the front.
         if named && !found.contains(&at) {
             found.push(at);
         }
@@ -211,7 +215,7 @@ fn md_places(volume: &Volume<'_>, head: &[u8]) -> Result<impl Iterator<Item = u6
     Ok(found.into_iter())
 }
 
-/// The uberblock array of ZFS label 0: 128 KiB of slots, any of them may be the live one.
+/// The position of a ZFS uberblock in label 0: 128 KiB of slots, any of which may be in use.
 fn zfs_label(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     const UBERBLOCK: u64 = 0x00BA_B10C;
     const RING: u64 = 128 << 10;
@@ -222,8 +226,8 @@ fn zfs_label(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     Ok(slot.map(|slot| RING + slot as u64 * 1024))
 }
 
-/// First byte of the RAID metadata that the firmware of a board or controller keeps at the end of the disks of
-/// its arrays.
+/// Position of the RAID metadata that the firmware of a board or controller stores at the end of
+/// the disks of its arrays.
 fn bios_raid(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     let Some(at) = (volume.length() & !511).checked_sub(1024) else {
         return Ok(None);
@@ -238,7 +242,7 @@ fn bios_raid(volume: &Volume<'_>) -> Result<Option<u64>, Stop> {
     })
 }
 
-/// Why content of this kind is captured whole, with what that means for the operator.
+/// The reason for the operator why content of this kind is captured whole, and the consequence.
 fn opaque_reason(kind: FsKind, length: u64) -> Option<String> {
     let mib = length.div_ceil(1 << 20);
     Some(match kind {

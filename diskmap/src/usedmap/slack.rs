@@ -1,8 +1,8 @@
-//! What a partition holds beyond its file system.
+//! Slack: the bytes of a partition behind its file system.
 //!
-//! Bytes after a file system's own end are not free, they are unknown: the NTFS backup boot sector,
-//! md 0.90 and 1.0 superblocks, ZFS and GELI labels live there. They are kept where they are not
-//! zero, and the last 64 KiB always. Never shortens what a reader found.
+//! Bytes behind a file system's own end are not free but unknown: the NTFS backup boot sector, md
+//! 0.90 and 1.0 superblocks, ZFS and GELI labels are stored there. Those that are not zero are
+//! kept, and the last 64 KiB always. This module never removes ranges that a reader found.
 
 use std::ops::Range;
 
@@ -11,13 +11,13 @@ use super::bits::Used;
 use super::volume::{Stop, Volume};
 use crate::ExtentSet;
 
-/// Kept at the end of every partition: the reach of an md 0.90 superblock.
+/// Number of bytes always kept at the end of a partition: they include an md 0.90 superblock.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// Slack is taken in pieces of this size, the granularity of an image's masks.
+/// Unit in bytes in which slack is kept; it is the granularity of an image's masks.
 const PIECE_BYTES: u64 = 4096;
 
-/// Slack is read this many bytes at a time.
+/// Number of bytes of slack that are read at once.
 const READ_BYTES: u64 = 1 << 20;
 
 /// The end of a partition of `length` bytes that is always kept.
@@ -25,14 +25,17 @@ pub(super) const fn tail(length: u64) -> Range<u64> {
     length.saturating_sub(TAIL_BYTES)..length
 }
 
-/// Slack that is read at least at its end: labels of ZFS and of RAID controllers stand up to 1.51 MiB before it.
+/// Number of bytes at the end of the slack that are always read: labels of ZFS and of RAID
+/// controllers are up to 1.51 MiB before the end.
 const END_BYTES: u64 = 2 << 20;
 
-/// Slack read from its start at most, unless all of it is asked for: a boot sector's copy, and what a file system that was made
-/// smaller left there. What is neither that nor near the end is nobody's.
+/// Largest number of bytes read from the start of the slack, unless all of it is requested. They
+/// include the copy of a boot sector, and the remains of a file system that was shrunk. Bytes
+/// behind them and before the end are not used by anything known.
 const START_BYTES: u64 = 1 << 30;
 
-/// Adds what is not zero between `end`, where the file system ends, and the end of the partition. Answers what of it was not read.
+/// Adds the non-zero slack between `end`, the end of the file system, and the end of the partition.
+/// Returns the ranges that were not read.
 pub(super) fn add(
     volume: &Volume<'_>,
     end: u64,
@@ -67,7 +70,7 @@ pub(super) fn add(
 fn add_nonzero(volume: &Volume<'_>, range: Range<u64>, used: &mut Used) -> Result<(), Stop> {
     let mut at = range.start;
     while at < range.end {
-        // Reads are cut at multiples of their size, so pieces are aligned after the first.
+        // Reads end at multiples of their size, so pieces are aligned after the first.
         let next = (at - at % READ_BYTES + READ_BYTES).min(range.end);
         let bytes = volume.read(at, next - at)?;
         if bytes.iter().any(|byte| *byte != 0) {
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn of_a_terabyte_of_slack_only_its_start_and_end_are_read() {
-        /// Nothing but zeros, and a count of what is read of them.
+        /// A device of zeros that counts the bytes read.
         struct Zeros(std::cell::Cell<u64>);
         impl positioned_io::ReadAt for Zeros {
             fn read_at(&self, _: u64, buf: &mut [u8]) -> std::io::Result<usize> {

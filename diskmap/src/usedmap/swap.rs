@@ -1,17 +1,17 @@
-//! Linux swap space: only its header is worth keeping.
+//! Linux swap space: only its header is kept.
 //!
-//! The label and UUID in the first page must survive, the pages behind it are gone at power-off.
-//! Unless the machine was hibernated: then the signature says so and the pages are its memory.
-//! Always holds: nothing is dropped unless the signature, version and page size agree.
+//! The label and UUID in the first page must be kept; the pages behind it have no meaning after
+//! power-off, unless the machine was hibernated: then the signature says so, and the pages are its
+//! memory. Always holds: nothing is dropped unless signature, version and page size agree.
 
 use super::bits::Used;
 use super::volume::{Fields, Stop, Volume};
 use super::{Found, FsInfo, FsKind, MapOptions, Reader};
 
-/// Page sizes Linux runs with; the signature ends the first page.
+/// Page sizes of Linux in bytes; the signature is at the end of the first page.
 const PAGE_SIZES: [u32; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 
-/// What the end of the first page says.
+/// The signature at the end of the first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Signature {
     pub(super) page_size: u32,
@@ -20,15 +20,15 @@ pub(super) struct Signature {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// `SWAPSPACE2`: has a header with a UUID and a label.
+    /// `SWAPSPACE2`: a header with a UUID and a label.
     Version1,
-    /// `SWAP-SPACE`: before Linux 2.2, no header.
+    /// `SWAP-SPACE`: from before Linux 2.2, no header.
     Version0,
-    /// A hibernation image, under any of the names writers gave it.
+    /// A hibernation image, by any of the names that systems have used.
     Hibernated,
 }
 
-/// Looks for a swap signature at the end of a first page of any size.
+/// Finds a swap signature at the end of a first page of any size.
 pub(super) fn signature(head: &[u8]) -> Option<Signature> {
     PAGE_SIZES.iter().find_map(|page_size| {
         let end = usize::try_from(*page_size).ok()?;
@@ -40,7 +40,7 @@ pub(super) fn signature(head: &[u8]) -> Option<Signature> {
             _ if mark.starts_with(b"S1SUSPEND")
                 || mark.starts_with(b"S2SUSPEND")
                 || mark.starts_with(b"ULSUSPEND")
-                // TuxOnIce
+                // The signature of TuxOnIce.
                 || mark.starts_with(b"\xED\xC3\x02\xE9\x98\x56\xE5\x0C") =>
             {
                 State::Hibernated

@@ -1,8 +1,8 @@
-//! A partition as readers see it: bounded reads, and the three ways a reading ends early.
+//! A partition as readers use it: bounded reads, and the three reasons why a reader stops early.
 //!
-//! Owns the rule that no read leaves the partition and that no buffer is made for bytes that are
-//! not there. Always holds: a pointer out of the partition is an inconsistency (raw), a device that
-//! fails is an error, and the two are never mixed up. No call panics.
+//! Owns the rule that no read leaves the partition and that no buffer is allocated for bytes that
+//! do not exist. Always holds: a pointer out of the partition is an inconsistency (raw), a device
+//! that fails is an error, and the two are never confused. No function panics.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use positioned_io::ReadAt;
 
 use super::FsKind;
 
-/// A stretch of a device as a device of its own: a partition of a disk.
+/// A part of a device as a device of its own, for example a partition of a disk.
 #[derive(Clone, Copy)]
 pub struct Window<'a> {
     dev: &'a dyn ReadAt,
@@ -19,7 +19,7 @@ pub struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// The `len` bytes of `dev` that begin at `start`.
+    /// A window on the `len` bytes of `dev` that begin at `start`.
     #[must_use]
     pub fn new(dev: &'a dyn ReadAt, start: u64, len: u64) -> Self {
         Self { dev, start, len }
@@ -31,7 +31,7 @@ impl<'a> Window<'a> {
         self.len
     }
 
-    /// Whether the window has no bytes.
+    /// True if the window has no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
@@ -61,24 +61,24 @@ impl ReadAt for Window<'_> {
     }
 }
 
-/// Why a reading ended early.
+/// The reason why a reader stopped early.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The device failed.
+    /// The device returned an error.
     Io(io::Error),
-    /// The file system is not understood or contradicts itself: capture everything.
+    /// The file system is not understood or contradicts itself: everything must be captured.
     Raw(String),
-    /// The file system was not cleanly closed: capture nothing until someone decides.
+    /// The file system was not cleanly closed: nothing is captured until the operator decides.
     Refused { reason: String, hint: String },
 }
 
 impl Stop {
-    /// Stops with "capture everything, because ...".
+    /// A stop with "capture everything, because ...".
     pub(super) fn raw(reason: impl Into<String>) -> Self {
         Self::Raw(reason.into())
     }
 
-    /// Stops with "not cleanly closed, because ...; do ...".
+    /// A stop with "not cleanly closed, because ...; do ...".
     pub(super) fn refused(reason: impl Into<String>, what_to_do: &str) -> Self {
         Self::Refused {
             reason: reason.into(),
@@ -90,7 +90,7 @@ impl Stop {
 }
 
 impl Stop {
-    /// An error of the device with the structure that lies there.
+    /// Adds the name of the structure being read to an error of the device.
     pub(super) fn named(self, structure: &str, kind: FsKind) -> Self {
         match self {
             Self::Io(error) => {
@@ -108,14 +108,14 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// A partition: every read stays inside it.
+/// A partition; every read stays inside it.
 pub(super) struct Volume<'a> {
     dev: &'a dyn ReadAt,
     length: u64,
 }
 
-/// Largest single buffer a reader may ask for: the window through which maps are read, and far
-/// above any single structure (a 2 MiB NTFS cluster is the largest).
+/// Largest buffer that a reader may request, in bytes. Maps are read in windows of this size;
+/// single structures are far smaller (the largest is a 2 MiB NTFS cluster).
 pub(super) const WINDOW_BYTES: usize = 4 << 20;
 
 impl<'a> Volume<'a> {
@@ -128,7 +128,7 @@ impl<'a> Volume<'a> {
         self.length
     }
 
-    /// Fills `buf` from byte `at`; outside the partition it is an inconsistency.
+    /// Fills `buf` from byte `at`. A range outside the partition is an inconsistency.
     pub(super) fn read_into(&self, at: u64, buf: &mut [u8]) -> Result<(), Stop> {
         let end = at.checked_add(buf.len() as u64);
         if end.is_none_or(|end| end > self.length) {
@@ -158,7 +158,7 @@ impl<'a> Volume<'a> {
         Ok(())
     }
 
-    /// Reads `len` bytes from byte `at`. `len` is bounded before anything is allocated.
+    /// Reads `len` bytes from byte `at`. `len` is checked before anything is allocated.
     pub(super) fn read(&self, at: u64, len: u64) -> Result<Vec<u8>, Stop> {
         match usize::try_from(len) {
             Ok(len) if len <= WINDOW_BYTES => {
@@ -179,18 +179,19 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// Reads up to `len` bytes from byte `at`, fewer (or none) where the partition ends before.
+    /// Reads up to `len` bytes from byte `at`; fewer (or none) if the partition ends earlier.
     pub(super) fn read_available(&self, at: u64, len: u64) -> Result<Vec<u8>, Stop> {
         self.read(at.min(self.length), len.min(self.length.saturating_sub(at)))
     }
 }
 
-/// Little-endian fields of a structure; a field beyond its end is an inconsistency, not a panic.
+/// Access to the little-endian fields of a structure. A field beyond its end is an inconsistency,
+/// not a panic.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// `len` bytes at `at`.
+    /// The `len` bytes at `at`.
     pub(super) fn bytes(self, at: usize, len: usize) -> Result<&'a [u8], Stop> {
         at.checked_add(len)
             .and_then(|end| self.0.get(at..end))
@@ -224,8 +225,8 @@ impl<'a> Fields<'a> {
         Ok(u64::from_le_bytes(self.array(at)?))
     }
 
-    /// A 16-byte identity in big-endian (network) order, as the Linux file systems write it. A
-    /// zeroed one is none.
+    /// A 16-byte UUID in big-endian (network) order, as in Linux file systems; `None` if it is all
+    /// zero.
     pub(super) fn uuid(self, at: usize) -> Result<Option<String>, Stop> {
         let bytes: [u8; 16] = self.array(at)?;
         if bytes == [0; 16] {
@@ -241,7 +242,7 @@ impl<'a> Fields<'a> {
         Ok(Some(text))
     }
 
-    /// A label padded with zeros or blanks. An empty one is none.
+    /// A label padded with zeros or blanks; `None` if it is empty.
     pub(super) fn label(self, at: usize, len: usize) -> Result<Option<String>, Stop> {
         let bytes = self.bytes(at, len)?;
         let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -250,7 +251,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A UTF-16 little-endian name as text; what is not a character becomes the replacement mark.
+/// Converts a UTF-16 little-endian name to text; invalid units become the replacement character.
 pub(super) fn utf16(bytes: &[u8]) -> String {
     let units = bytes.chunks_exact(2).map(|pair| match pair {
         [low, high] => u16::from_le_bytes([*low, *high]),

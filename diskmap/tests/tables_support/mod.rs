@@ -1,5 +1,5 @@
-//! Disks in files for the partition-table tests: made by sgdisk and sfdisk, deployed by a plan, and held
-//! against those tools again. A missing tool fails the test by name; nothing is skipped.
+//! Disks in files for the partition-table tests: made by sgdisk and sfdisk, deployed by a plan, and
+//! checked with those tools again. A missing tool fails the test by name; nothing is skipped.
 
 #![allow(
     dead_code,
@@ -23,7 +23,7 @@ use tempfile::NamedTempFile;
 pub const MIB: u64 = 1 << 20;
 pub const GIB: u64 = 1 << 30;
 
-/// A command of the gdisk or fdisk package; sbin is often not in a user's PATH.
+/// A command of the gdisk or fdisk package; sbin is often missing in a user's PATH.
 fn tool(name: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(name);
@@ -63,7 +63,8 @@ pub struct TestDisk {
 
 impl TestDisk {
     pub fn blank(size: u64, sector_size: u32) -> Self {
-        // A name that ends in a letter: tools put a "p" between a digit and the partition number.
+        // The name ends in a letter, because tools put a "p" between a digit and the partition
+        // number.
         let file = tempfile::Builder::new().suffix(".img").tempfile().unwrap();
         file.as_file().set_len(size).unwrap();
         Self {
@@ -87,7 +88,7 @@ impl TestDisk {
         disk
     }
 
-    /// A disk partitioned by what a technician would type into fdisk, for any sector size.
+    /// A disk partitioned with the answers a technician would type into fdisk, for any sector size.
     pub fn fdisk(size: u64, sector_size: u32, answers: &str) -> Self {
         let disk = Self::blank(size, sector_size);
         let output = run(
@@ -102,14 +103,14 @@ impl TestDisk {
         disk
     }
 
-    /// A disk partitioned by sgdisk (512-byte sectors: sgdisk takes no other size for a file).
+    /// A disk partitioned by sgdisk (512-byte sectors; sgdisk supports no other size for a file).
     pub fn sgdisk(size: u64, arguments: &[&str]) -> Self {
         let disk = Self::blank(size, 512);
         disk.run_sgdisk(arguments);
         disk
     }
 
-    /// Takes partitions away as a technician would with sfdisk.
+    /// Deletes partitions with sfdisk, as a technician would.
     pub fn sfdisk_delete(&self, numbers: &[&str]) {
         let output = run(
             tool("sfdisk")
@@ -180,7 +181,7 @@ impl TestDisk {
         self.write(offset, &[!byte]);
     }
 
-    /// Fills a range with bytes that tell its places apart.
+    /// Fills a range with bytes that differ from place to place.
     pub fn fill(&self, range: Range<u64>) {
         let bytes: Vec<u8> = range
             .clone()
@@ -189,8 +190,9 @@ impl TestDisk {
         self.write(range.start, &bytes);
     }
 
-    /// `sfdisk -d` without what names the file and the disk's size; none when it sees no table. For
-    /// sectors of 4096 bytes, which only newer versions of sfdisk take for a file, `fdisk -l`.
+    /// The output of `sfdisk -d` without the file's name and the disk's size; `None` if sfdisk sees
+    /// no table. For sectors of 4096 bytes, which only newer versions of sfdisk support for a file,
+    /// it is that of `fdisk -l`.
     pub fn dump(&self) -> Option<Vec<String>> {
         let name = self.path().display().to_string();
         if self.sector_size != 512 {
@@ -219,7 +221,8 @@ impl TestDisk {
         })
     }
 
-    /// `sfdisk --verify` is content (`fdisk`'s verify command for 4096-byte sectors).
+    /// Checks that `sfdisk --verify` succeeds (the verify command of `fdisk` for 4096-byte
+    /// sectors).
     pub fn sfdisk_verify(&self) {
         let output = if self.sector_size == 512 {
             run(
@@ -243,7 +246,7 @@ impl TestDisk {
         );
     }
 
-    /// `sgdisk -v` finds no problems.
+    /// Checks that `sgdisk -v` finds no problems.
     pub fn sgdisk_verify(&self) {
         let output = run(tool("sgdisk").arg("-v").arg(self.path()), "gdisk", None);
         let said = text(&output);
@@ -254,7 +257,8 @@ impl TestDisk {
     }
 }
 
-/// What travels: the master's table sectors, parsed from an image's TABLE record as an agent does.
+/// The table after its way through an image: the master's table sectors, parsed from the TABLE
+/// record as an agent does.
 pub fn travelled(table: &PartitionTable) -> PartitionTable {
     let regions = table
         .regions
@@ -274,8 +278,8 @@ pub struct Deployed {
     pub plan: CommitPlan,
 }
 
-/// Plans, wipes, writes `data` (byte ranges of the master, table sectors left out), and commits. The
-/// disk is looked at after every write, as after a power cut.
+/// Plans, wipes, writes `data` (byte ranges of the master without table sectors), and commits. The
+/// disk is checked after every write, as after a power cut.
 pub fn deploy(
     master: &TestDisk,
     target_size: u64,
@@ -297,7 +301,7 @@ pub fn deploy_kept(
     let numbers: BTreeSet<u32> = numbers.iter().copied().collect();
     let table = whole.keep(&numbers).expect("a choice");
     let done = deploy_table(master, &table, target_size, grow, &[]);
-    // The table's older places are blanked too, whichever partition they were for.
+    // The older places of the table are blanked too, whichever partition they belonged to.
     let wiped: ExtentSet = done.plan.wipe.clone().into();
     for range in whole.table_extents().within(0..target_size).iter() {
         assert!(wiped.contains(range.clone()), "{range:?} is not wiped");
@@ -351,7 +355,7 @@ fn deploy_table(
     Deployed { target, plan }
 }
 
-/// A reader that does not ask for LBA 0 sees no table, or already the right one.
+/// Checks that a reader that ignores LBA 0 sees no table, or already the right one.
 fn gpt_sees_nothing_or(disk: &TestDisk, right: &[Partition]) {
     let Ok(sector) = gpt::disk::LogicalBlockSize::try_from(u64::from(disk.sector_size)) else {
         return;
@@ -374,7 +378,7 @@ fn gpt_sees_nothing_or(disk: &TestDisk, right: &[Partition]) {
     assert_eq!(found, right);
 }
 
-/// The promises of a plan that need no disk.
+/// Checks the promises of a plan that need no disk.
 fn well_formed(plan: &CommitPlan, target_size: u64, sector_size: u32) {
     let sector = u64::from(sector_size);
     let wiped: ExtentSet = plan.wipe.clone().into();

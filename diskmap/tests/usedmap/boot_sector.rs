@@ -1,4 +1,4 @@
-//! A boot sector told where its partition starts is the one that the tool itself makes for that start.
+//! A relocated boot sector equals the one that the tool itself makes for that start.
 
 use std::path::{Path, PathBuf};
 
@@ -50,10 +50,10 @@ fn fat_as_mkfs_writes_it() {
         assert!(whole(&moved) != whole(&made));
         relocate(&moved, START);
         assert!(whole(&moved) == whole(&made), "FAT{bits}");
-        // And back; a start that 32 bits cannot say is 0.
+        // A relocation back gives the old bytes; a start of more than 32 bits becomes 0.
         relocate(&moved, START << 32);
         assert_eq!(peek(&moved, 0x1C, 4), [0; 4]);
-        // fsck.fat compares the copy.
+        // fsck.fat compares the boot sector with its copy.
         let said = ok("fsck.fat", &["-n", "-v", str(&moved)]);
         assert!(!said.contains("differences"), "{said}");
     }
@@ -80,11 +80,11 @@ fn ntfs_as_mkntfs_writes_it() {
     relocate(&moved, START);
     for at in [0, copy] {
         let (mut ours, theirs) = (peek(&moved, at, 512), peek(&made, at, 512));
-        // The serial number is drawn by lot.
+        // The serial number is random.
         ours[0x48..0x50].copy_from_slice(&theirs[0x48..0x50]);
         assert_eq!(ours, theirs, "sector at {at}");
     }
-    // In a larger partition ntfsfix asks for the copy in its last sector.
+    // In a larger partition ntfsfix expects the copy in the last sector.
     let primary = peek(&moved, 0, 512);
     assert!(boot_sector_is_last_too(&primary));
     let larger = std::fs::File::options().write(true).open(&moved).unwrap();
@@ -121,14 +121,14 @@ fn others_are_left_alone() {
             assert_eq!(before[0x40..0x48], [0; 8], "what the module header says");
         }
     }
-    // XFS, LUKS and BitLocker by their signatures.
+    // XFS, LUKS and BitLocker are recognised by their signatures.
     for (at, signature) in [(0, &b"XFSB"[..]), (0, b"LUKS\xBA\xBE"), (3, b"-FVE-FS-")] {
         let mut bytes = vec![0; 512];
         bytes[510..].copy_from_slice(&[0x55, 0xAA]);
         bytes[at..at + signature.len()].copy_from_slice(signature);
         assert!(!relocate_boot_sector(&mut bytes, START));
     }
-    // What an older FAT left in front of an ext4 is not a file system to change.
+    // The remains of an older FAT in front of an ext4 are not changed.
     let old = fat(&bench, "old.img", 16 * MIB, "16", 0);
     let mut both = peek(&old, 0, 4096);
     both[1080..1082].copy_from_slice(&[0x53, 0xEF]);

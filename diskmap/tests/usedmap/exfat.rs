@@ -1,5 +1,5 @@
-//! exFAT as mkfs.exfat makes it. No tool here writes files into one without a kernel driver, so
-//! clusters are taken the way a driver takes them: bit, table entry and directory entry by hand.
+//! exFAT volumes made by mkfs.exfat. No available tool writes files into one without a kernel
+//! driver, so clusters are allocated by hand as a driver would: bit, FAT entry and directory entry.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ impl Layout {
     }
 }
 
-/// A file of one cluster in the root directory.
+/// Adds a file of one cluster to the root directory.
 fn add_file(image: &Path, layout: &Layout, cluster: u64, content: &[u8]) {
     add_to(
         image,
@@ -65,7 +65,8 @@ fn add_file(image: &Path, layout: &Layout, cluster: u64, content: &[u8]) {
     );
 }
 
-/// A file or folder of one cluster in the directory at a byte: entry set with its checksum, NoFatChain.
+/// Adds a file or folder of one cluster to the directory at a byte position: an entry set with its
+/// checksum and the flag NoFatChain.
 fn add_to(
     image: &Path,
     layout: &Layout,
@@ -177,7 +178,8 @@ fn bad_clusters_are_left_out_and_files_with_an_old_mark_are_not() {
     let bench = Bench::new();
     let image = make(&bench, 32 * MIB, &["-c", "4K"]);
     let layout = Layout::of(&image);
-    // In one piece, so the table says nothing about them: what stands there is of an earlier volume.
+    // The folder and files are contiguous, so their FAT entries are left over from an earlier
+    // volume.
     let folder = vec![0; 4096];
     add_to(
         &image,
@@ -200,7 +202,7 @@ fn bad_clusters_are_left_out_and_files_with_an_old_mark_are_not() {
     for cluster in [300, 500, 700, 900, 901, 2000] {
         layout.mark_bad(&image, cluster);
     }
-    // 2000 stays free in the bitmap: nobody's, bad or not.
+    // Cluster 2000 stays free in the bitmap, so its mark is ignored.
     for cluster in [900, 901] {
         layout.take(&image, cluster);
     }
@@ -217,7 +219,7 @@ fn bad_clusters_are_left_out_and_files_with_an_old_mark_are_not() {
         let range = layout.place(cluster)..layout.place(cluster + 1);
         assert!(extents.contains(range), "{cluster} is lost");
     }
-    // A folder that leads to itself, or out of the volume: nothing is called bad then.
+    // If a folder contains itself or leads out of the volume, no cluster counts as bad.
     patch(&image, layout.place(300) + 4, &[0x10]);
     for cluster in [300_u32, 1 << 30] {
         patch(&image, layout.place(300) + 52, &cluster.to_le_bytes());

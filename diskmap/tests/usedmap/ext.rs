@@ -1,4 +1,4 @@
-//! ext2, ext3 and ext4 in the shapes mke2fs can give them.
+//! ext2, ext3 and ext4 in all variants that mke2fs can make.
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -9,7 +9,7 @@ use diskmap::usedmap::FsKind;
 
 use crate::support::*;
 
-/// Free blocks as dumpe2fs lists them, in bytes. An oracle that shares nothing with our reader.
+/// The free blocks according to dumpe2fs, in bytes: an oracle that shares no code with our reader.
 fn free_by_dumpe2fs(image: &Path) -> (u64, ExtentSet) {
     let said = ok("dumpe2fs", &[str(image)]);
     let field = |name: &str| -> u64 {
@@ -17,7 +17,7 @@ fn free_by_dumpe2fs(image: &Path) -> (u64, ExtentSet) {
         line.split(':').nth(1).unwrap().trim().parse().unwrap()
     };
     let block = field("Block size");
-    // With bigalloc dumpe2fs ends a range at the first block of its last cluster.
+    // With bigalloc, dumpe2fs ends a range at the first block of its last cluster.
     let cluster = if said.contains("Cluster size") {
         field("Cluster size")
     } else {
@@ -34,7 +34,7 @@ fn free_by_dumpe2fs(image: &Path) -> (u64, ExtentSet) {
             .filter(|part| !part.is_empty())
         {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            // The summary line "Free blocks: N" comes before the groups and is not a range list.
+            // The summary line "Free blocks: N" precedes the groups and is not a list of ranges.
             let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
                 continue;
             };
@@ -69,7 +69,7 @@ fn variant(kind: FsKind, bytes: u64, args: &[&str]) {
     all.extend(args);
     all.push(str(&image));
     ok("mke2fs", &all);
-    // Holes in the allocation: a map that only knew "everything up to here" would show.
+    // Deleted files leave holes in the allocation, which a map without details would miss.
     for name in ["file1500000", "sub/file20000", "many/small7"] {
         if tree.join(name).exists() {
             ok(
@@ -79,7 +79,7 @@ fn variant(kind: FsKind, bytes: u64, args: &[&str]) {
             fs::remove_file(tree.join(name)).unwrap();
         }
     }
-    // debugfs leaves the counters of a bigalloc or uninit group for e2fsck to settle.
+    // debugfs does not update the counters of a bigalloc or uninit group; e2fsck does.
     let _ = run("e2fsck", &["-fy", str(&image)]);
     ok("e2fsck", &["-fn", str(&image)]);
 
@@ -155,7 +155,7 @@ fn many_small_groups() {
         ];
         variant(FsKind::Ext4, 24 * MIB, &group);
     }
-    // 512 groups: more than one block of descriptors, several meta groups.
+    // 512 groups need more than one block of descriptors and several meta groups.
     let tiny = [
         "-g", "256", "-t", "ext4", "-b", "1024", "-N", "4096", "-J", "size=1",
     ];
@@ -226,7 +226,7 @@ fn lazily_made_inode_tables_and_uninit_bitmaps() {
     );
 }
 
-/// The bitmap of a group that was never used is whatever was on the disk before.
+/// The bitmap of a group that was never used holds old content of the disk.
 #[test]
 fn uninit_bitmaps_are_not_read() {
     for features in ["metadata_csum", "^metadata_csum,uninit_bg", "^flex_bg"] {
@@ -282,7 +282,7 @@ fn odd_sizes_leave_slack_and_short_last_groups() {
     }
 }
 
-/// What partclone does with the same volume: copies it, exits 0, and six fsynced files are wrong.
+/// Story: partclone copies the same volume and exits 0, and six fsynced files are wrong.
 #[test]
 fn mounted_and_synced_is_refused_though_the_superblock_says_clean() {
     let bench = Bench::new();
@@ -325,7 +325,7 @@ fn mounted_and_synced_is_refused_though_the_superblock_says_clean() {
         text(&partclone)
     );
 
-    // Recovered, it is an ordinary volume again and the files are right.
+    // After the recovery it is an ordinary volume and the files are right.
     let _ = run("e2fsck", &["-p", str(&crashed)]);
     let restored = poison_copy(&crashed, &used(&crashed));
     ok("e2fsck", &["-fn", str(&restored)]);
@@ -340,7 +340,7 @@ fn mounted_and_synced_is_refused_though_the_superblock_says_clean() {
     }
 }
 
-/// Files written by the kernel, not by mke2fs: delayed allocation, extents, deletions.
+/// The files are written by the kernel, not by mke2fs: delayed allocation, extents, deletions.
 #[test]
 fn written_by_the_kernel_and_unmounted() {
     for (kind, args) in [
@@ -392,7 +392,7 @@ fn plain(bench: &Bench, args: &[&str]) -> std::path::PathBuf {
 #[test]
 fn damage_is_raw_and_dirt_is_refused() {
     let bench = Bench::new();
-    // No checksums: the free count and the metadata rule have to notice.
+    // Without checksums, the free count and the rule for metadata must detect the damage.
     let image = plain(&bench, &["-t", "ext2", "-b", "1024"]);
     let said = ok("dumpe2fs", &[str(&image)]);
     let line = said
@@ -420,7 +420,7 @@ fn damage_is_raw_and_dirt_is_refused() {
     patch(&image, 1024 + 0x4, &u32::MAX.to_le_bytes());
     assert!(raw(&image).contains("in a partition of"), "{}", raw(&image));
 
-    // Checksums: a single flipped bit in superblock, descriptor or bitmap.
+    // With checksums, a single flipped bit in superblock, descriptor or bitmap is detected.
     let image = plain(&bench, &["-t", "ext4", "-b", "1024", "-O", "^flex_bg"]);
     let said = ok("dumpe2fs", &[str(&image)]);
     let line = said

@@ -1,4 +1,4 @@
-//! FAT12, FAT16 and FAT32 as mkfs.fat makes them and mtools fills them.
+//! FAT12, FAT16 and FAT32 volumes made by mkfs.fat and filled by mtools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ fn make(bench: &Bench, bytes: u64, args: &[&str]) -> PathBuf {
     image
 }
 
-/// Fills the volume, with a hole where a deleted file was.
+/// Fills the volume and deletes a file, which leaves a hole.
 fn populate(bench: &Bench, image: &Path) -> PathBuf {
     let tree = bench.tree();
-    // mtools reads no configuration of the machine, and skips its own idea of sanity.
+    // mtools uses no configuration of the machine and skips its own sanity checks.
     let gone = bench.path("gone");
     fs::write(&gone, noise(7, 300_000)).unwrap();
     mtools("mcopy", image, &[str(&gone), "::gone"]);
@@ -51,7 +51,7 @@ fn variant(kind: FsKind, bytes: u64, args: &[&str]) {
     let out = bench.path("out");
     fs::create_dir(&out).unwrap();
     mtools("mcopy", &restored, &["-s", "-n", "::", str(&out)]);
-    // mtools makes "::" itself a directory of the copy when it is asked for whole.
+    // mtools creates a directory for "::" itself when the whole volume is copied.
     let root = if out.join("sub").exists() {
         out
     } else {
@@ -60,7 +60,7 @@ fn variant(kind: FsKind, bytes: u64, args: &[&str]) {
     same_files(&tree, &root);
 }
 
-/// Holds the map against the count of fsck.fat, and lets fsck.fat look at the copy.
+/// Compares the map with the count of fsck.fat, and checks the copy with fsck.fat.
 #[track_caller]
 fn check_count_and_copy(image: &Path, kind: FsKind, args: &[&str]) -> PathBuf {
     let bytes = fs::metadata(image).unwrap().len();
@@ -129,8 +129,8 @@ fn every_type_and_cluster_size() {
     );
 }
 
-/// Fewer clusters than FAT32 should have, as on many EFI system partitions. Linux and Windows read
-/// them as FAT32; mtools does not, so they stay empty here.
+/// A FAT32 with fewer clusters than the specification requires, as on many EFI system partitions.
+/// Linux and Windows read it as FAT32; mtools does not, so it stays empty here.
 #[test]
 fn fat32_of_few_clusters_is_still_fat32() {
     for (bytes, args) in [
@@ -185,7 +185,7 @@ fn dirt_is_refused_and_damage_is_raw() {
         let (reason, hint) = refused(&image);
         assert!(reason.contains("not cleanly unmounted"), "{kind}: {reason}");
         assert!(hint.contains("fsck.fat"), "{hint}");
-        // The other bit: errors.
+        // The other bit means errors.
         let mut errors = good.clone();
         *errors.last_mut().unwrap() &= if kind == FsKind::Fat16 { 0xBF } else { 0xFB };
         patch(&image, reserved + at, &errors);

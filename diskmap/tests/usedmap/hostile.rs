@@ -1,4 +1,4 @@
-//! Damaged and hostile partitions: any bytes give an answer, in bounded time, without a panic.
+//! Damaged and hostile partitions: any bytes give a result, in bounded time and without a panic.
 
 use std::cell::Cell;
 use std::fs;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use crate::support::*;
 
-/// A device that counts what is asked of it.
+/// A device that counts the bytes read.
 struct Counted<'a> {
     bytes: &'a [u8],
     read: Cell<u64>,
@@ -28,7 +28,7 @@ impl ReadAt for Counted<'_> {
     }
 }
 
-/// One small image of each kind a reader exists for.
+/// One small image for each reader.
 fn specimens() -> &'static [Vec<u8>] {
     static SPECIMENS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SPECIMENS.get_or_init(|| {
@@ -92,7 +92,7 @@ fn specimens() -> &'static [Vec<u8>] {
     })
 }
 
-/// Maps, and holds the answer and the effort against their bounds.
+/// Maps a partition, and checks the result and the number of bytes read against their bounds.
 fn map_bounded(bytes: &[u8]) -> Mapping {
     let dev = Counted {
         bytes,
@@ -101,7 +101,7 @@ fn map_bounded(bytes: &[u8]) -> Mapping {
     };
     let length = bytes.len() as u64;
     let mapping = map_partition(&dev, length, &MapOptions::default()).unwrap();
-    // Every structure is read once or a few times: never many times the partition.
+    // Every structure is read once or a few times, never many times the partition.
     assert!(
         dev.read.get() <= 8 * length + MIB,
         "read {} of {length}",
@@ -123,7 +123,7 @@ fn map_bounded(bytes: &[u8]) -> Mapping {
     mapping
 }
 
-/// Places where damage matters: the front, where the headers are, more often than the rest.
+/// Positions of damage: the front, which has the headers, more often than the rest.
 fn damage() -> impl Strategy<Value = Vec<(usize, u8)>> {
     let place = prop_oneof![
         4 => 0usize..512,
@@ -176,7 +176,7 @@ proptest! {
     }
 }
 
-/// Terabytes of partition behind a small header: memory and reads stay with what is declared.
+/// A partition of terabytes with a small header: memory and reads are limited by what it declares.
 #[test]
 fn a_huge_sparse_partition_is_mapped_in_windows() {
     let bench = Bench::new();

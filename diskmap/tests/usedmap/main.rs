@@ -1,8 +1,8 @@
-//! Used-block maps held against the tools of the file systems themselves.
+//! Used-block maps compared with the tools of the file systems themselves.
 //!
-//! The strongest test is the same everywhere: make a file system on a device full of 0x5A, fill it,
-//! copy only the mapped ranges onto a device full of 0xA5, and let the file system's own checker
-//! and a file-by-file compare find what is missing. A missing tool fails the test by name.
+//! The strongest test is the same for all: create a file system on a device full of 0x5A, fill it,
+//! copy only the mapped ranges to a device full of 0xA5, and let the file system's own checker and
+//! a file-by-file comparison find missing data. A missing tool fails the test by name.
 
 #![allow(
     clippy::disallowed_methods,

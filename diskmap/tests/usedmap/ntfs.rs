@@ -1,4 +1,4 @@
-//! NTFS as mkntfs makes it and ntfs-3g fills it, and the states Windows leaves behind.
+//! NTFS volumes made by mkntfs and filled by ntfs-3g, and the states that Windows leaves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::support::*;
 
 fn make(bench: &Bench, bytes: u64, args: &[&str]) -> PathBuf {
     let image = bench.image(bytes);
-    // With all of these given mkntfs has nothing to guess.
+    // With all of these options mkntfs does not have to guess.
     let mut all = vec![
         "-F", "-Q", "-q", "-L", "Mäster", "-p", "0", "-H", "0", "-S", "0",
     ];
@@ -36,7 +36,7 @@ fn populate(bench: &Bench, image: &Path) -> PathBuf {
     tree
 }
 
-/// Used clusters as libntfs counts them from the mounted volume.
+/// The number of used clusters according to libntfs, from the mounted volume.
 fn used_by_ntfscluster(image: &Path) -> u64 {
     let said = ok("ntfscluster", &["-i", str(image)]);
     let field = |name: &str| -> u64 {
@@ -79,7 +79,7 @@ fn cluster_sizes() {
         let bench = Bench::new();
         let image = make(&bench, bytes, &["-c", cluster]);
         let tree = if cluster.len() > 5 {
-            // Few clusters: a few files fill the volume.
+            // With few clusters, a few files fill the volume.
             let tree = bench.path("few");
             fs::create_dir(&tree).unwrap();
             fs::write(tree.join("one"), noise(1, 3_000_000)).unwrap();
@@ -101,7 +101,8 @@ fn cluster_sizes() {
         assert_eq!(map.fs.size, bytes / 512 * 512 - 512);
         let blkid = ok("blkid", &["-p", "-o", "value", "-s", "UUID", str(&image)]);
         assert_eq!(map.fs.uuid.as_deref(), Some(blkid.trim()));
-        // What the bitmap has, plus the tail: as many clusters as libntfs counts, no fewer.
+        // The used clusters of the bitmap plus the end of the partition: no fewer than libntfs
+        // counts.
         let counted = used_by_ntfscluster(&image) * unit;
         let tail = 64 << 10;
         assert!(
@@ -166,7 +167,8 @@ fn partclone_agrees_on_the_count_and_loses_the_backup_boot_sector() {
     assert!(volume.total() <= blocks * 4096 && volume.total() + (64 << 10) + 4096 >= blocks * 4096);
 }
 
-/// A Windows-like root: page files beside hundreds of names, so that the index has nodes.
+/// A root directory as in Windows: page files beside hundreds of names, so that the index has
+/// nodes.
 fn windows(bench: &Bench, cluster: &str) -> (PathBuf, PathBuf) {
     let image = make(bench, 48 * MIB, &["-c", cluster]);
     let tree = bench.tree();
@@ -186,7 +188,7 @@ fn windows(bench: &Bench, cluster: &str) -> (PathBuf, PathBuf) {
         [vec![0; 4096], noise(3, 3_000_000)].concat(),
     )
     .unwrap();
-    // Same name elsewhere: an ordinary file.
+    // The same name in another directory is an ordinary file.
     fs::write(mounted.at.join("sub/pagefile.sys"), noise(4, 500_000)).unwrap();
     fs::write(tree.join("sub/pagefile.sys"), noise(4, 500_000)).unwrap();
     mounted.unmount();
@@ -205,7 +207,7 @@ fn page_files_of_a_clean_volume_are_left_out() {
             mine.map(|excluded| excluded.range.end - excluded.range.start)
                 .sum()
         };
-        // Less what lies in the last 64 KiB of the partition, which are always captured.
+        // The last 64 KiB of the partition are always captured.
         for (what, expected) in [
             ("pagefile.sys", 4_000_000u64.next_multiple_of(unit)),
             ("swapfile.sys", 1_000_000u64.next_multiple_of(unit)),
@@ -268,7 +270,7 @@ fn odd_page_files_are_kept() {
     let bench = Bench::new();
     let image = make(&bench, 24 * MIB, &["-c", "4096"]);
     let mounted = Mounted::ntfs(&image, bench.path("mnt"), "rw");
-    // Sparse, resident, hard-linked: none is what Windows makes.
+    // Sparse, resident and hard-linked files: Windows creates none of these.
     let sparse = fs::File::create(mounted.at.join("pagefile.sys")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&sparse, &[1; 8192], 1_000_000).unwrap();
     drop(sparse);
@@ -295,7 +297,7 @@ fn hibernated_windows_is_refused() {
         );
         assert!(hint.contains("shutdown /s /t 0"), "{hint}");
     }
-    // Resumed: not hibernated, and known to be.
+    // A resumed Windows is known not to be hibernated.
     let bench = Bench::new();
     let image = make(&bench, 24 * MIB, &["-c", "4096"]);
     let mounted = Mounted::ntfs(&image, bench.path("mnt"), "rw");
@@ -319,7 +321,7 @@ fn the_dirty_flag_is_refused() {
     assert!(hint.contains("chkdsk"), "{hint}");
 }
 
-/// First byte of the first run of a system file.
+/// Position of the first byte of the first run of a system file.
 fn place(image: &Path, record: &str) -> u64 {
     let sector = peek(image, 0, 64);
     let cluster = u64::from(sector[13]) * 512;
@@ -334,7 +336,7 @@ fn place(image: &Path, record: &str) -> u64 {
     u64::from_str_radix(lcn.trim_start_matches("0x"), 16).unwrap() * cluster
 }
 
-/// A restart page as Windows writes it, with one open client.
+/// A restart page as written by Windows, with one open client.
 fn restart_page(version: (u16, u16), flags: u16, in_use: u16, lsn: u64) -> Vec<u8> {
     let mut page = vec![0u8; 4096];
     let mut put = |at: usize, bytes: &[u8]| page[at..at + bytes.len()].copy_from_slice(bytes);
@@ -350,7 +352,7 @@ fn restart_page(version: (u16, u16), flags: u16, in_use: u16, lsn: u64) -> Vec<u
     put(56, &1u16.to_le_bytes());
     put(60, &in_use.to_le_bytes());
     put(62, &flags.to_le_bytes());
-    // The update sequence: mark 7 at each stride's end, the zeros that were there in the list.
+    // The update sequence: mark 7 at the end of each stride, and the replaced zeros in the list.
     put(30, &7u16.to_le_bytes());
     for stride in 1..=8usize {
         put(stride * 512 - 2, &7u16.to_le_bytes());
@@ -395,7 +397,7 @@ fn an_open_log_is_refused_and_a_closed_one_is_not() {
     assert!(raw(&image).contains("version 3.0"), "{}", raw(&image));
 }
 
-/// Takes the update sequence out of a 1 KiB record, or puts it back in.
+/// Undoes the update sequence of a 1 KiB record; `fix` applies it again.
 fn unfix(record: &mut [u8]) {
     for stride in 0..2 {
         let original = [record[0x30 + 2 + stride * 2], record[0x30 + 3 + stride * 2]];
@@ -432,8 +434,8 @@ fn signed_run(len: u64, delta: i64) -> Vec<u8> {
     run
 }
 
-/// Moves all but the first cluster of $Bitmap elsewhere: a bitmap in two runs, as on a volume that
-/// was grown. Returns the record, without fixups, and where it lies.
+/// Moves all but the first cluster of $Bitmap elsewhere: the bitmap then has two runs, as on a
+/// volume that was grown. Returns the record without fixups, and its position.
 fn two_runs(image: &Path) -> (Vec<u8>, u64) {
     let at = place(image, "0") + 6 * 1024;
     let mut record = peek(image, at, 1024);
@@ -445,7 +447,7 @@ fn two_runs(image: &Path) -> (Vec<u8>, u64) {
         clusters > 1,
         "the volume needs a bitmap of several clusters"
     );
-    // Free space in the middle, which ntfs-3g has not come to yet; marked used below.
+    // Free space in the middle, which ntfs-3g has not used yet; it is marked used below.
     let target = 5000u64;
     for cluster in 1..clusters {
         let bytes = peek(image, first + cluster * 512, 512);
@@ -498,7 +500,7 @@ fn a_fragmented_bitmap_and_one_behind_an_attribute_list() {
     assert!(ExtentSet::from(map.extents.clone()).contains(5001 * 512..5002 * 512));
     check_copy(&bench, &image, &map, &tree);
 
-    // Now the data attribute moves to record 16, reached through an attribute list.
+    // The data attribute moves to record 16, which is reached through an attribute list.
     let (data, len) = attribute_at(&record, 0x80);
     let attribute = record[data..data + len].to_vec();
     let mut extension = record[..u16_at(&record, 0x14)].to_vec();
@@ -528,7 +530,8 @@ fn a_fragmented_bitmap_and_one_behind_an_attribute_list() {
     list[16] = 32;
     list[20] = 24;
     list.extend(&entry);
-    // In place of the data attribute (the order of types is not checked by readers of records).
+    // The list takes the place of the data attribute (readers of records do not check the order of
+    // types).
     let mut rest = record[data + len..].to_vec();
     record.truncate(data);
     record.extend(&list);
@@ -567,7 +570,7 @@ fn damage_is_raw() {
     used(&image);
 }
 
-/// The attribute of this kind that has a name.
+/// The named attribute of this kind.
 fn named_attribute_at(record: &[u8], kind: u8) -> (usize, usize) {
     let mut at = u16_at(record, 0x14);
     while record[at] != kind || record[at + 9] == 0 {
@@ -585,7 +588,7 @@ fn bad_clusters_are_left_out() {
     let taken = ExtentSet::from(used(&image).extents);
     let free = |cluster: &u64| !taken.intersects(cluster * 4096..(cluster + 1) * 4096);
     let bad = (1000..clusters).find(free).expect("a free cluster");
-    // A drive found this cluster unreadable: a run of one in $Bad, and its bit in $Bitmap.
+    // A cluster found unreadable by a drive: a run of one in $Bad, and its bit in $Bitmap.
     let at = place(&image, "0") + 8 * 1024;
     let mut record = peek(&image, at, 1024);
     unfix(&mut record);

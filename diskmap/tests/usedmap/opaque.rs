@@ -1,4 +1,4 @@
-//! Content that is recognised and captured whole, and the windows partitions are seen through.
+//! Content that is recognised and captured whole, and windows on partitions.
 
 use std::fs::File;
 

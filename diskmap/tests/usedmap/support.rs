@@ -1,4 +1,4 @@
-//! Images, tools and the poison copy.
+//! Support for the tests: images, tools, and the copy onto a poisoned device.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -13,12 +13,12 @@ use tempfile::TempDir;
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// What free space of a source is full of.
+/// Byte that fills the free space of a source.
 const BEFORE: u8 = 0x5A;
-/// What a target is full of.
+/// Byte that fills a target.
 const AFTER: u8 = 0xA5;
 
-/// A place of its own for one test.
+/// A temporary directory for one test.
 pub(crate) struct Bench {
     dir: TempDir,
 }
@@ -34,7 +34,7 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// An image of `bytes` bytes, all of them poison.
+    /// An image of `bytes` bytes, all of them `BEFORE`.
     pub(crate) fn image(&self, bytes: u64) -> PathBuf {
         let path = self.path("source.img");
         fill(&path, bytes, BEFORE);
@@ -70,7 +70,7 @@ impl Bench {
     }
 }
 
-/// Bytes that look random and are the same every time.
+/// Pseudo-random bytes, the same every time.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     (0..len)
@@ -94,7 +94,7 @@ fn fill(path: &Path, bytes: u64, value: u8) {
     }
 }
 
-/// Runs a tool and returns what it said, whatever its exit code.
+/// Runs a tool and returns its output, whatever its exit code.
 pub(crate) fn run(tool: &str, args: &[&str]) -> Output {
     match Command::new(tool)
         .args(args)
@@ -106,7 +106,7 @@ pub(crate) fn run(tool: &str, args: &[&str]) -> Output {
     }
 }
 
-/// Runs a tool that has to succeed.
+/// Runs a tool that must succeed, and returns its output.
 #[track_caller]
 pub(crate) fn ok(tool: &str, args: &[&str]) -> String {
     let output = run(tool, args);
@@ -137,7 +137,7 @@ pub(crate) fn mapping(path: &Path) -> Mapping {
     mapping_with(path, &MapOptions::default())
 }
 
-/// The map of an image that has to have one, held against its own promises.
+/// The map of an image that must have one, checked against the promises of a map.
 #[track_caller]
 pub(crate) fn used(path: &Path) -> UsedMap {
     let length = fs::metadata(path).unwrap().len();
@@ -174,7 +174,7 @@ pub(crate) fn raw(path: &Path) -> String {
     }
 }
 
-/// Copies only what the map names onto a device full of other poison.
+/// Copies only the ranges of the map to a device full of `AFTER`.
 pub(crate) fn poison_copy(source: &Path, map: &UsedMap) -> PathBuf {
     let target = source.with_extension("restored");
     let bytes = fs::metadata(source).unwrap().len();
@@ -209,7 +209,7 @@ pub(crate) fn peek(path: &Path, at: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Every file below `root` with its content.
+/// All files below `root` with their contents.
 pub(crate) fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_path_buf()];
@@ -229,7 +229,7 @@ pub(crate) fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Compares two trees by name and content, and says which file differs.
+/// Compares two trees by name and content, and names a file that differs.
 #[track_caller]
 pub(crate) fn same_files(expected: &Path, actual: &Path) {
     let (expected, actual) = (contents(expected), contents(actual));
@@ -240,12 +240,12 @@ pub(crate) fn same_files(expected: &Path, actual: &Path) {
     }
 }
 
-/// A mounted file system; unmounted when dropped.
+/// A mounted file system; it is unmounted on drop.
 pub(crate) struct Mounted {
     pub(crate) at: PathBuf,
-    /// The image, where the kernel mounts it through a loop device of its own.
+    /// The image, if the kernel mounted it through a loop device.
     looped: Option<PathBuf>,
-    /// The FUSE daemon, which has to be gone before the image is whole.
+    /// The FUSE daemon, which must have ended before the image is complete.
     daemon: Option<Child>,
 }
 
@@ -295,14 +295,15 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A program that another test is just starting has this one's files open until its exec.
+        // A program just started by another test has the open files of this process until its exec.
         for _ in 0..1500 {
             if run("umount", &[str(&self.at)]).status.success() {
                 break;
             }
             sleep(Duration::from_millis(20));
         }
-        // A mount namespace made by anybody meanwhile keeps the file system until it ends, and the loop device with it.
+        // A mount namespace created meanwhile by another process keeps the file system, and with it
+        // the loop device, until it ends.
         if let Some(image) = &self.looped {
             for _ in 0..1500 {
                 let devices = run("losetup", &["--associated", str(image)]);
@@ -313,7 +314,7 @@ impl Drop for Mounted {
             }
         }
         if let Some(daemon) = &mut self.daemon {
-            // A daemon whose mount never came up would be waited for in vain.
+            // A daemon that never mounted the file system would not end.
             if std::thread::panicking() {
                 let _ = daemon.kill();
             }

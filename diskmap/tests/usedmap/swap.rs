@@ -1,4 +1,4 @@
-//! Swap areas: the header survives, hibernation is refused.
+//! Swap areas: the header is kept, hibernation is refused.
 
 use diskmap::usedmap::FsKind;
 
@@ -9,7 +9,7 @@ fn every_page_size_keeps_its_header_only() {
     for page in [4096u64, 8192, 16384, 32768, 65536] {
         let bench = Bench::new();
         let image = bench.image(8 * MIB);
-        // mkswap takes a foreign page size and says so.
+        // mkswap accepts a page size of another machine and says so.
         ok(
             "mkswap",
             &["-q", "-p", &page.to_string(), "-L", "swappy", str(&image)],

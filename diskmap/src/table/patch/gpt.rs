@@ -1,7 +1,8 @@
-//! GPT on a target: both copies from the raw sectors, with the fields that depend on the disk's size.
+//! GPT on a target: both copies from the raw sectors, with changes only in the fields that depend
+//! on the disk's size.
 //!
-//! What changes on a disk of another size: the place of the backup, the last usable LBA, the size of
-//! the protective entry, and the checksums. Everything else is the master's, byte for byte.
+//! On a disk of another size these change: the place of the backup, the last usable LBA, the size
+//! of the protective entry, and the checksums. All other bytes are the master's.
 
 use super::super::bytes::{put, u32_at};
 use super::super::gpt::{GptLayout, LAST_LBA};
@@ -13,7 +14,7 @@ use super::super::mbr::{TYPE_PROTECTIVE, entries, sectors_offset};
 use super::super::{PartitionTable, Role};
 use super::{Draft, Grow, PatchError, Target, check_fit, grown_end, pick, raw_stages, set_end};
 
-/// Where the parts of the table go, in LBA.
+/// The positions of the table's parts, in LBA.
 #[derive(Clone, Copy, Debug)]
 struct Places {
     primary_array: u64,
@@ -48,7 +49,7 @@ pub(super) fn plan(
             .partitions
             .iter()
             .map(|other| other.start)
-            // An array between partitions is odd, but nothing forbids it.
+            // An array between partitions is unusual but allowed.
             .chain([target.offset(places.primary_array)])
             .filter(|start| *start >= partition.end())
             .min()
@@ -108,7 +109,8 @@ pub(super) fn plan(
         .iter()
         .filter(|region| region.role == Role::Other)
     {
-        // A stale header stays only where it was the end of the disk, and is not where ours goes.
+        // A stale header is kept only at the end of the disk it was read from, and only if the new
+        // table does not use that place.
         let end = region.range().end;
         if !is_header(&region.bytes) && end <= target.offset(places.backup_array) {
             first.push((region.offset, region.bytes.clone()));
@@ -136,14 +138,14 @@ pub(super) fn plan(
     })
 }
 
-/// Decides the places on the target, or says why there are none.
+/// Determines the positions on the target, or the reason why there are none.
 fn place(table: &PartitionTable, layout: &GptLayout, target: Target) -> Result<Places, PatchError> {
     let header = &layout.active.header;
     let array_sectors = header.array_sectors();
     let overhead = array_sectors.saturating_add(1);
     check_fit(table, target, overhead)?;
     let primary_array = primary_array(table, layout, target)?;
-    // Even an empty table needs its own front and one usable sector.
+    // Even an empty table needs its front and one usable sector.
     let floor = header
         .first_usable
         .saturating_add(1)
@@ -163,7 +165,7 @@ fn place(table: &PartitionTable, layout: &GptLayout, target: Target) -> Result<P
         last_usable: last.saturating_sub(overhead),
     };
     if target.sectors == table.sectors() && header.last_usable <= places.last_usable {
-        // The disk's size did not change: a table that ends earlier on purpose goes on doing so.
+        // The disk's size did not change, so a table that ends earlier on purpose keeps its end.
         match &layout.backup {
             Some(copy) if copy.header.lba == last && copy.header.array_lba > header.last_usable => {
                 places.last_usable = header.last_usable;
@@ -176,7 +178,8 @@ fn place(table: &PartitionTable, layout: &GptLayout, target: Target) -> Result<P
     Ok(places)
 }
 
-/// Where the primary array goes: where it was, or behind the header when no one knows.
+/// Position of the primary array: the old one, or directly behind the header if the old one is
+/// unknown.
 fn primary_array(
     table: &PartitionTable,
     layout: &GptLayout,
@@ -211,7 +214,7 @@ fn primary_array(
         })
 }
 
-/// A header sector: `own` with the fields that depend on place, size and entries.
+/// Makes a header sector: `own` with the fields that depend on position, size and entries.
 fn header(
     own: &GptHeader,
     lba: u64,
@@ -231,8 +234,9 @@ fn header(
     sector
 }
 
-/// Fits the protective entry to the disk. 0xFFFFFFFF means "all of it" on any disk and stays, as Windows
-/// writes it. Beside other entries (hybrid) only an entry that reached the old end moves with it.
+/// Adjusts the protective entry to the size of the disk. 0xFFFFFFFF, which Windows writes, means
+/// "the whole disk" on any disk and is kept. Beside other entries (hybrid), only an entry that
+/// ended at the old end of the disk is changed.
 fn protect(lba0: &mut [u8], hybrid: bool, old_sectors: u64, new_sectors: u64) {
     for (slot, entry) in entries(lba0).into_iter().enumerate() {
         if entry.type_id != TYPE_PROTECTIVE || !entry.is_used() || entry.sectors == u32::MAX {
@@ -243,7 +247,7 @@ fn protect(lba0: &mut [u8], hybrid: bool, old_sectors: u64, new_sectors: u64) {
             continue;
         }
         let sectors = new_sectors.saturating_sub(u64::from(entry.start));
-        // UEFI 5.2.3: a disk that 32 bits cannot count says 0xFFFFFFFF.
+        // UEFI 5.2.3: a disk with more sectors than 32 bits can count has 0xFFFFFFFF here.
         let sectors = u32::try_from(sectors).unwrap_or(u32::MAX);
         if sectors != 0 && sectors != u32_at(lba0, sectors_offset(slot)) {
             put(lba0, sectors_offset(slot), &sectors.to_le_bytes());
@@ -251,7 +255,7 @@ fn protect(lba0: &mut [u8], hybrid: bool, old_sectors: u64, new_sectors: u64) {
     }
 }
 
-/// Says what will not be as on the master.
+/// Adds notes on the differences from the master.
 fn note_changes(
     layout: &GptLayout,
     table: &PartitionTable,

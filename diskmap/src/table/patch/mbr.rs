@@ -1,7 +1,7 @@
-//! MBR on a target: bytes as they were, but for the sizes that a growing partition changes.
+//! MBR on a target: unchanged bytes, except the sizes that change when a partition grows.
 //!
-//! A grown logical partition is written down in up to four places: its own entry in its EBR, the link
-//! that leads to that EBR, the container's entry in LBA 0, and (unchanged) the disk's end.
+//! The size of a grown logical partition appears in up to three places: its own entry in its EBR,
+//! the link to that EBR, and the container's entry in LBA 0.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,11 @@ use super::{
     Draft, Grow, PatchError, Target, check_fit, grown_end, is_dynamic, pick, raw_stages, set_end,
 };
 
-/// MBR tools and Windows keep a partition's last LBA in 32 bits, whatever the sector size.
+/// First LBA that an MBR cannot use: tools and Windows keep a partition's last LBA in 32 bits,
+/// whatever the sector size.
 const LBA_LIMIT: u64 = 1 << 32;
 
-/// Cylinder, head and sector "beyond what CHS can say: use the LBA".
+/// The CHS value that means "too large for CHS, use the LBA".
 const CHS_MAX: [u8; 3] = [0xfe, 0xff, 0xff];
 
 /// Plans an MBR and its EBRs.
@@ -51,7 +52,7 @@ pub(super) fn plan(
     Ok(draft)
 }
 
-/// Changes the sizes that a growing partition changes.
+/// Applies the growth of a partition to all size fields that depend on it.
 fn apply_growth(
     table: &PartitionTable,
     layout: &MbrLayout,
@@ -102,7 +103,7 @@ fn apply_growth(
             ));
         }
         if let Some((lba, slot)) = ebr.link {
-            // The link spans the EBR and its partition, as every tool writes it.
+            // The link covers the EBR and its partition, as in every tool.
             fields.set(lba, slot, end / u64::from(target.sector_size) - ebr.lba);
         }
     }
@@ -110,8 +111,8 @@ fn apply_growth(
     Ok(())
 }
 
-/// How far a logical partition may reach: the next boot record or logical partition of its container, and
-/// behind the last of them, the free space behind the container.
+/// The limit of a logical partition's growth in bytes: the next boot record or logical partition of
+/// its container, and for the last of them the end of the free space behind the container.
 fn logical_limit(
     table: &PartitionTable,
     layout: &MbrLayout,
@@ -148,7 +149,8 @@ fn logical_limit(
     Ok(behind.unwrap_or_else(|| next_start(table, container).min(disk_end)))
 }
 
-/// Start of the next partition of any kind behind `partition`; `u64::MAX` when there is none.
+/// Start of the next partition of any kind behind `partition`, in bytes; `u64::MAX` if there is
+/// none.
 fn next_start(table: &PartitionTable, partition: &Partition) -> u64 {
     table
         .partitions
@@ -175,8 +177,8 @@ impl Fields {
         self.set(place.lba, place.slot, end_lba.saturating_sub(place.first));
     }
 
-    /// Writes the counts into the sectors of the draft. A count that needs more than 32 bits was ruled
-    /// out by `LBA_LIMIT`; the plan's check would find one that was not.
+    /// Writes the counts into the sectors of the draft. Counts of more than 32 bits are excluded by
+    /// `LBA_LIMIT`; the check of the plan would find any other one.
     fn write(&self, target: Target, draft: &mut Draft) {
         for ((lba, slot), sectors) in &self.counts {
             let offset = target.offset(*lba);
