@@ -111,6 +111,12 @@ const WINDOWS: &[Question] = &[question(
     "Windows: machine SID (auto: a new one; keep, sysprep, rewrite)",
     "auto",
 )];
+/// Asked where the template changes a system, which then can report.
+const REPORT: Question = question(
+    "first_start.report",
+    "Each machine reports its first start to this console (true, false)",
+    "true",
+);
 const LAST: &[Question] = &[question(
     "end",
     "When everything is done (shutdown, restart, none)",
@@ -197,6 +203,10 @@ pub(super) fn ask_all(out: &Output) -> Result<Template, ApiError> {
         &[],
         "command",
     )?;
+    if form.template.personalises() {
+        form.take(&[("first_start.report".to_owned(), "true".to_owned())]);
+        form.ask(&[REPORT])?;
+    }
     form.ask(LAST)?;
     Ok(form.template)
 }

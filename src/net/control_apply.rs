@@ -13,8 +13,8 @@ pub struct ApplyOrder {
     /// Values; `Debug` shows names only.
     #[serde(default)]
     pub secrets: Secrets,
-    /// Where and how the machine reports its first start, when its plan says that it does. `consoles` is empty: the agent adds the
-    /// address by which it reaches the console.
+    /// Where and how the machine reports its first start, when its plan says that it does. The agent puts the
+    /// address by which it reaches the console before those of the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_start: Option<FirstStart>,
 }

@@ -11,7 +11,7 @@ pub const KEY_BYTES: usize = 32;
 /// Where and how a machine reports its first start: docs/protocol.md, First start.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct FirstStart {
-    /// Addresses of the console, `address:port`, tried in this order.
+    /// Addresses of the console, `address:port`, tried in this order: in an order of the console those of the template alone.
     pub consoles: Vec<String>,
     /// The job.
     pub job: u64,

@@ -23,9 +23,20 @@ pub struct MachinePlan {
     /// What the technician should know: warnings, and what is left as it is.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Further addresses of the console, `address:port`, that its report of the first start is tried at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consoles: Vec<String>,
     /// What the machine does after the agent's part: restart when first boot goes on with the work.
     #[serde(default)]
     pub after: AfterApply,
+}
+
+impl MachinePlan {
+    /// True when the machine reports its first start.
+    pub fn reports_first_start(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(&step.action, Action::FirstBoot { job, .. } if job.report))
+    }
 }
 
 /// What the agent does when every step is applied.

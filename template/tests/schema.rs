@@ -30,6 +30,9 @@ const BAD: &[&str] = &[
     "schema = 1\n[[copy]]\nfrom = 'a'",
     "schema = 1\n[[run]]\ncommand = 'x'\nok_codes = ['0']",
     "schema = 1\n[user]\nname = 'x'",
+    "schema = 1\n[first_start]\nreport = 'yes'",
+    "schema = 1\n[first_start]\nconsole = '10.1.0.5:5003'",
+    "schema = 1\n[first_start]\nconsole = ['10.1.0.5:1', '10.1.0.5:2', '10.1.0.5:3', '10.1.0.5:4', '10.1.0.5:5']",
 ];
 
 #[test]
@@ -361,6 +364,9 @@ fn validate(
                 let choices = rule.as_array().unwrap();
                 choices.iter().any(|one| validate(root, one, value).is_ok())
             }
+            "maxItems" => value
+                .as_array()
+                .is_none_or(|all| all.len() as u64 <= rule.as_u64().unwrap()),
             "uniqueItems" => value.as_array().is_none_or(|all| {
                 let mut seen = Vec::new();
                 all.iter().all(|item| {
@@ -478,4 +484,22 @@ fn hold(text: &str) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn further_consoles_are_addresses_with_a_port_and_go_with_a_report() {
+    for (text, want) in [
+        ("console = ['10.1.0.5']", "write it as 10.1.0.5:5003"),
+        ("console = ['10.1.0.5:0']", "write it as 10.1.0.5:5003"),
+        ("console = ['console:5003']", "write it as 10.1.0.5:5003"),
+        (
+            "report = false\nconsole = ['10.1.0.5:5003']",
+            "goes with first_start.report = true",
+        ),
+        ("reports = true", "did you mean `report`"),
+    ] {
+        let mistakes = parse(&format!("schema = 1\n[first_start]\n{text}")).unwrap_err();
+        let said = format!("{}", mistakes[0]);
+        assert!(mistakes.len() == 1 && said.contains(want), "{said}");
+    }
 }

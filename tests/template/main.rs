@@ -377,6 +377,7 @@ fn the_guide_makes_a_template_that_joins_a_domain() {
         "",
         "",
         "",
+        "",
     ];
     let by_samba = [
         "/srv/lab.dcimg",
@@ -402,6 +403,7 @@ fn the_guide_makes_a_template_that_joins_a_domain() {
         "",
         "",
         "",
+        "false",
         "",
     ];
     let make = |name: &str, answers: &[&str]| {
@@ -439,7 +441,9 @@ fn the_guide_makes_a_template_that_joins_a_domain() {
         (&driver["path"], &driver["boot_critical"]),
         (&"drivers/nvme".into(), &true.into())
     );
+    assert_eq!(template["first_start"]["report"], true, "{template:#}");
     let template = make("samba", &by_samba);
+    assert_eq!(template["first_start"]["report"], false, "{template:#}");
     let member = &template["membership"];
     assert_eq!(member["method"], "samba", "{template:#}");
     assert_eq!(member["credential"], "ref:join", "{template:#}");

@@ -80,7 +80,10 @@ impl Runner {
         let work = work_parent().join(format!("{WORK}{}", std::process::id()));
         let first_start = first_start.clone().map(|mut first_start| {
             let reached = SocketAddr::new(self.console.ip(), self.order.bulk.port);
-            first_start.consoles.push(reached.to_string());
+            let reached = reached.to_string();
+            // The way that is known to lead there comes first.
+            first_start.consoles.retain(|known| *known != reached);
+            first_start.consoles.insert(0, reached);
             first_start
         });
         let target = Target {

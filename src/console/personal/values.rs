@@ -8,6 +8,7 @@ use apply::Secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use template::first_start::FirstStart;
 use template::plan::SecretForm;
 use template::step::{MachinePlan, SecretName};
 use zeroize::{Zeroize, Zeroizing};
@@ -110,11 +111,17 @@ impl JobSecrets {
         serde_json::from_slice(&plain).map_err(|_| VaultError::Damaged(purpose(job)))
     }
 
-    /// The order for one machine: its plan with the values of just those secrets it names. Linux gets hashes, never passwords.
+    /// The order for one machine: its plan with the values of just those secrets it names, and what signs its report of the first start.
+    /// Linux gets hashes, never passwords.
     ///
     /// # Errors
     /// A secret that is missing, by name; a password that cannot be hashed.
-    pub fn order(&self, target: &str, plan: &MachinePlan) -> Result<ApplyOrder, String> {
+    pub fn order(
+        &self,
+        target: &str,
+        plan: &MachinePlan,
+        report: impl FnOnce() -> FirstStart,
+    ) -> Result<ApplyOrder, String> {
         let mut secrets = Secrets::default();
         for (name, form) in template::plan::secrets(plan) {
             let known = match form {
@@ -136,7 +143,7 @@ impl JobSecrets {
         Ok(ApplyOrder {
             plan: plan.clone(),
             secrets,
-            first_start: None,
+            first_start: plan.reports_first_start().then(report),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Secrets at rest.
 //!
 //! Owns: the key, in a file of its own that only the console's user may read, sealing with it (AES-256-GCM; what a
-//! value is for is authenticated with it), and the seeds of machines, which are drawn from it. A copy of the database or of its backup opens nothing without that file; whoever can read
+//! value is for is authenticated with it), and what is drawn from it: seeds of machines, keys of their reports. A copy of the database or of its backup opens nothing without that file; whoever can read
 //! the whole data directory can read the secrets. Values are wiped when they are dropped, and never logged.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -9,6 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use template::first_start::ReportKey;
 use zeroize::Zeroizing;
 
 const KEY_BYTES: usize = 32;
@@ -41,6 +42,8 @@ pub struct Vault {
     key: LessSafeKey,
     /// What seeds of machines are drawn from.
     seeds: Zeroizing<[u8; KEY_BYTES]>,
+    /// What keys of reports are drawn from.
+    reports: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl Vault {
@@ -78,9 +81,11 @@ impl Vault {
         let key = UnboundKey::new(&AES_256_GCM, bytes)
             .map_err(|_| VaultError::Damaged("secrets.key".to_owned()))?;
         let seeds = blake3::derive_key("diskcast console 2026 seeds of machines", bytes);
+        let reports = blake3::derive_key("diskcast console 2026 reports of first starts", bytes);
         Ok(Self {
             key: LessSafeKey::new(key),
             seeds: Zeroizing::new(seeds),
+            reports: Zeroizing::new(reports),
         })
     }
 
@@ -92,6 +97,19 @@ impl Vault {
             .zip(hash.as_bytes())
             .for_each(|(to, from)| *to = *from);
         seed
+    }
+
+    /// What signs the report of a target's first start: another one for each job and target, and the same again for this console. The time
+    /// tells a job from one of the same number in a database that was begun anew.
+    pub fn report_key(&self, job: u64, created: &str, target: &str) -> ReportKey {
+        let mut hasher = blake3::Hasher::new_keyed(&self.reports);
+        hasher.update(&job.to_le_bytes());
+        // Lengths before texts: no two of them run into each other.
+        for text in [created, target] {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        ReportKey::new(*hasher.finalize().as_bytes())
     }
 
     /// Seals `value` for `purpose`.
@@ -152,6 +170,25 @@ mod tests {
         assert_ne!(one.seed("a"), one.seed("b"));
         let other = Vault::open(&folder.path().join("other.key")).unwrap();
         assert_ne!(other.seed("a"), one.seed("a"));
+    }
+
+    #[test]
+    fn a_report_key_is_the_jobs_and_the_targets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.key");
+        let [one, again] = [(); 2].map(|()| Vault::open(&path).unwrap());
+        let other = Vault::open(&folder.path().join("other.key")).unwrap();
+        let key = one.report_key(7, "2030-01-01T00:00:00Z", "a");
+        assert_eq!(again.report_key(7, "2030-01-01T00:00:00Z", "a"), key);
+        for different in [
+            one.report_key(8, "2030-01-01T00:00:00Z", "a"),
+            one.report_key(7, "2030-01-01T00:00:01Z", "a"),
+            one.report_key(7, "2030-01-01T00:00:00Z", "b"),
+            one.report_key(7, "2030-01-01T00:00:00Za", ""),
+            other.report_key(7, "2030-01-01T00:00:00Z", "a"),
+        ] {
+            assert_ne!(different, key);
+        }
     }
 
     #[test]

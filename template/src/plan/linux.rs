@@ -96,6 +96,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
             if keys { ", and ssh-host-keys out of linux.regenerate" } else { "" }
         ));
     }
+    if draft.template().first_start.report == Some(true) && !linux.systemd {
+        draft.refuse(format!(
+            "{title}: it has no systemd, so nothing can report its first start; set first_start.report = false"
+        ));
+    }
     foreseen::check(draft, linux, &title);
     ignored(draft, linux, &title);
 }

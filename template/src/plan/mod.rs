@@ -185,11 +185,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Lays down what first boot carries out, with the end action after it.
+    /// Lays down what first boot carries out, its report to the console and the end action after it.
     fn finish_first_boot(&mut self, partition: u32) {
-        if self.job.is_empty() {
+        let asked = self.template().first_start.report;
+        if self.job.is_empty() && asked != Some(true) {
             return;
         }
+        let report = asked != Some(false);
         let steps = std::mem::take(&mut self.job);
         let end = match self.template().end {
             End::Shutdown => FirstBootEnd::Shutdown,
@@ -197,18 +199,17 @@ impl<'a> Draft<'a> {
             End::None => FirstBootEnd::None,
         };
         let list: Vec<&str> = steps.iter().map(|step| step.id.as_str()).collect();
-        let what = format!("at first boot: {}", list.join(", "));
+        let what = match list.is_empty() {
+            true => "at first boot: the report alone".into(),
+            false => format!("at first boot: {}", list.join(", ")),
+        };
         self.steps.push(Step {
             id: "firstboot".into(),
             what,
             when: When::FirstBoot,
             action: Action::FirstBoot {
                 partition,
-                job: FirstBootJob {
-                    steps,
-                    end,
-                    report: false,
-                },
+                job: FirstBootJob { steps, end, report },
                 executable: None,
             },
         });
@@ -219,7 +220,14 @@ impl<'a> Draft<'a> {
         let template = self.template();
         let binding = self.request.binding;
         let fine = self.refused.is_empty();
+        let consoles = &template.first_start.console;
+        let reports =
+            |step: &Step| matches!(&step.action, Action::FirstBoot { job, .. } if job.report);
         MachinePlan {
+            consoles: match fine && self.steps.iter().any(reports) {
+                true => consoles.iter().map(ToString::to_string).collect(),
+                false => Vec::new(),
+            },
             hostname: binding
                 .and_then(|binding| binding.name.clone())
                 .filter(|_| template.identity.names()),

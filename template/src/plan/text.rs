@@ -25,6 +25,13 @@ pub fn lines(plan: &MachinePlan) -> Vec<String> {
         lines.push(format!("{when:<8} {}: {}", step.id, step.what));
         if let Action::FirstBoot { job, .. } = &step.action {
             lines.extend(job.steps.iter().map(first_boot));
+            if job.report {
+                let mut line = "         reports its first start to the console".to_owned();
+                if !plan.consoles.is_empty() {
+                    line.push_str(&format!(", also at {}", plan.consoles.join(", ")));
+                }
+                lines.push(line);
+            }
             lines.push(format!(
                 "         then {}",
                 match job.end {

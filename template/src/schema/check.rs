@@ -36,6 +36,10 @@ pub(super) fn contradictions(template: &Template) -> Faults {
     membership(template, &mut faults);
     users(template, &mut faults);
     windows(template, &mut faults);
+    if template.first_start.report == Some(false) && !template.first_start.console.is_empty() {
+        let message = "goes with first_start.report = true; nothing is reported otherwise";
+        fault(&mut faults, "first_start.console", message);
+    }
     copies(&template.copies, &mut faults);
     runs(template, &mut faults);
     faults
@@ -50,6 +54,7 @@ fn fault(faults: &mut Faults, key: &str, message: impl Into<String>) {
         "share_password" => &["share_user"],
         "windows.allow_duplicate_sid" => &["windows.sid"],
         "membership.domain" => &["identity.hostname", "identity.list"],
+        "first_start.console" => &["first_start.report"],
         key if key.starts_with("membership.") => &["membership.domain", "membership.method"],
         _ => &[],
     };

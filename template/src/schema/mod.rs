@@ -25,7 +25,7 @@ use crate::step::{Group, OnError, OnExists};
 use crate::values::{AddressRange, NicChoice, SecretRef, Timeout};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The schema this version reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -107,6 +107,9 @@ pub struct Template {
     /// What only Linux has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
+    /// What each machine tells this console once it has started by itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub first_start: FirstStart,
     /// Local accounts.
     #[serde(default, rename = "user", skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<User>,
@@ -146,6 +149,7 @@ impl Default for Template {
             membership: Membership::default(),
             windows: None,
             linux: None,
+            first_start: FirstStart::default(),
             users: Vec::new(),
             drivers: Vec::new(),
             copies: Vec::new(),
@@ -161,7 +165,8 @@ impl Template {
     }
 
     /// True when anything of the system on the image is to change. Without it a template is an image and a way to send it,
-    /// and any image will do. `[windows]` and `[linux]` count when they are there, even with nothing but defaults.
+    /// and any image will do. `[windows]` and `[linux]` count when they are there, even with nothing but defaults. A report of the first
+    /// start is made by the system, so asking for it counts too.
     pub fn personalises(&self) -> bool {
         self.binds()
             || self.network.mode != NetworkMode::Keep
@@ -169,6 +174,7 @@ impl Template {
             || self.membership != Membership::default()
             || self.windows.is_some()
             || self.linux.is_some()
+            || self.first_start.report == Some(true)
             || !self.users.is_empty()
             || !self.drivers.is_empty()
             || !self.copies.is_empty()
@@ -345,6 +351,24 @@ impl Default for Linux {
         }
     }
 }
+
+/// What each machine tells this console once it has started by itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirstStart {
+    /// Each machine reports what came of its first start: done or the step that failed, its name, identity and addresses. Left out, it
+    /// does where it has something to do at its first start anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<bool>,
+    /// Further addresses of this console, `10.1.0.5:5003`, for machines that start in another network. The address by which a machine
+    /// was deployed is tried first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>", length(max = 4))]
+    pub console: Vec<SocketAddrV4>,
+}
+
+/// Most further addresses of the console: each is tried in turn while the machine waits.
+pub(crate) const MAX_CONSOLES: usize = 4;
 
 /// A local account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

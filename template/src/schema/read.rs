@@ -2,12 +2,13 @@
 
 use super::reader::{OVERRIDE, Reader, Section};
 use super::{
-    Copy, Driver, Identity, Linux, Membership, Network, Run, SCHEMA, Template, User, Windows,
-    check, group, ok_codes, reboot_codes, to_toml,
+    Copy, Driver, FirstStart, Identity, Linux, MAX_CONSOLES, Membership, Network, Run, SCHEMA,
+    Template, User, Windows, check, group, ok_codes, reboot_codes, to_toml,
 };
 use crate::mistake::Mistake;
 use crate::values::{PREFIXES, parse_host};
 use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -152,6 +153,8 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
     template.windows = windows(reader, section);
     let section = root.section(reader, "linux");
     template.linux = linux(reader, section);
+    let section = root.section(reader, "first_start");
+    template.first_start = first_start(reader, section);
     template.users = entries(reader, root, "user", user);
     template.drivers = entries(reader, root, "driver", driver);
     template.copies = entries(reader, root, "copy", copy);
@@ -275,6 +278,29 @@ fn domain_name(text: &str) -> Result<String, String> {
             "{text:?} is not a DNS name; write it as lab.example"
         ))
     }
+}
+
+fn first_start(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> FirstStart {
+    let first_start = FirstStart {
+        report: section.boolean(reader, "report"),
+        console: section
+            .parsed_list(reader, "console", console_address)
+            .unwrap_or_default(),
+    };
+    if first_start.console.len() > MAX_CONSOLES {
+        let message = format!("{MAX_CONSOLES} addresses are the most");
+        section.wrong(reader, "console", message);
+    }
+    section.finish(reader);
+    first_start
+}
+
+/// Where a machine reaches the console: an address and the port of its bulk service.
+fn console_address(text: &str) -> Result<SocketAddrV4, String> {
+    text.parse()
+        .ok()
+        .filter(|address: &SocketAddrV4| address.port() != 0 && !address.ip().is_unspecified())
+        .ok_or_else(|| format!("{text:?} is not an address with a port; write it as 10.1.0.5:5003"))
 }
 
 fn membership(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Membership {

@@ -60,6 +60,25 @@ pub fn summary(template: &Template) -> Vec<Line> {
     network(&mut page, template);
     systems(&mut page, template);
     content(&mut page, template);
+    let first_start = &template.first_start;
+    let mut report = match first_start.report {
+        Some(true) => "reported to this console".to_owned(),
+        Some(false) => "not reported".to_owned(),
+        None => "reported to this console where something runs at it".to_owned(),
+    };
+    if !first_start.console.is_empty() {
+        let also: Vec<String> = first_start
+            .console
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        report.push_str(&format!(", also at {}", also.join(", ")));
+    }
+    page.add(
+        "First start",
+        report,
+        *first_start == super::FirstStart::default(),
+    );
     page.add(
         "End action",
         match template.end {

@@ -343,6 +343,46 @@ fn first_boot_has_to_be_possible() {
         .refused("answer files are known for");
 }
 
+/// `[first_start]`: with what there is to do at the first start anyway, always, never; and where it cannot be.
+#[test]
+fn the_first_start_is_reported_as_the_template_says() {
+    let reports = |case: Case| {
+        let plan = case.fine();
+        (plan.reports_first_start(), plan.consoles)
+    };
+    const RUN: &str = "[[run]]\ncommand = 'echo done'\n";
+    let ask = |report: &str| format!("[first_start]\nreport = {report}\n");
+    let nowhere: Vec<String> = Vec::new();
+    for on in [on_windows, on_linux] {
+        assert_eq!(reports(on(NAME)), (false, nowhere.clone()));
+        assert_eq!(reports(on(RUN)), (true, nowhere.clone()));
+        let never = format!("{}{RUN}", ask("false"));
+        assert_eq!(reports(on(&never)), (false, nowhere.clone()));
+        let alone = on(&format!("end = 'restart'\n{}", ask("true"))).fine();
+        assert!(alone.reports_first_start());
+        assert_eq!(alone.after, AfterApply::RestartForFirstBoot);
+        let Some(Action::FirstBoot { job, .. }) = alone.steps.last().map(|step| &step.action)
+        else {
+            panic!("{alone:#?}");
+        };
+        assert!(job.steps.is_empty() && job.end == FirstBootEnd::Restart);
+        let also = format!("{RUN}[first_start]\nconsole = ['10.1.0.5:5003']\n");
+        assert_eq!(reports(on(&also)), (true, vec!["10.1.0.5:5003".to_owned()]));
+        let said = lines(&on(&also).plan()).join("\n");
+        assert!(
+            said.contains("reports its first start to the console, also at 10.1.0.5:5003"),
+            "{said}"
+        );
+    }
+    with_linux(&ask("true"), |linux| linux.systemd = false).refused("first_start.report = false");
+    with_linux(NAME, |linux| linux.systemd = false).fine();
+    let nothing = Case {
+        findings: Findings::default(),
+        ..on_linux(&ask("true"))
+    };
+    nothing.refused("no system was found");
+}
+
 #[test]
 fn the_end_action_goes_where_the_last_step_is() {
     for (word, want) in [

@@ -8,6 +8,8 @@ use crate::console::time::now_text;
 use crate::look::Look;
 use crate::net::control::{ConsoleMessage, EndAction, Outcome, Unfinished};
 use crate::target::{DiskFacts, TargetState};
+use template::first_start::FirstStart;
+use template::step::MachinePlan;
 
 /// Times a target may start again in one job: one that does so more often dies of the job itself.
 const MAX_RESTARTS: u32 = 5;
@@ -31,9 +33,19 @@ impl JobRun {
         let Some(session) = &self.session else { return };
         let receivers = self.places.iter().filter(|place| !place.is_final()).count();
         let (plan, secrets) = (self.shared.plan(), self.shared.secrets());
+        let report = |plan: &MachinePlan| FirstStart {
+            consoles: plan.consoles.clone(),
+            job: self.id,
+            target: id.clone(),
+            key: self
+                .console
+                .personal
+                .vault
+                .report_key(self.id, &self.row.created, &id),
+        };
         let apply = match plan
             .personal(&id)
-            .map(|plan| secrets.order(&id, plan))
+            .map(|plan| secrets.order(&id, plan, || report(plan)))
             .transpose()
         {
             Ok(apply) => apply,
