@@ -1,4 +1,4 @@
-//! Labels and signatures for an image that is there: bytes behind its end, and none before it.
+//! Adds labels and signatures to an existing image: bytes are written behind its end only.
 
 use super::restore::volume_path;
 use super::{DiskError, output};
@@ -7,11 +7,12 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Writes `addition` to the image at `image` and syncs it. An image is whole before, after, and when this is cut.
+/// Writes `addition` to the image at `image` and syncs it. The image is whole before, after, and
+/// when the write is cut.
 ///
 /// # Errors
-/// [`DiskError::Refused`] while another process writes it; [`DiskError::Io`], after which the image is as it was where the medium
-/// allows it.
+/// [`DiskError::Refused`] while another process writes the image; [`DiskError::Io`], after which
+/// the image is as it was before, if the medium allows it.
 pub fn append(image: &Path, addition: &Addition) -> Result<(), DiskError> {
     let path = volume_path(image, addition.volume.saturating_add(1));
     let io = |doing, error| DiskError::io(doing, &path, error);
@@ -20,7 +21,7 @@ pub fn append(image: &Path, addition: &Addition) -> Result<(), DiskError> {
         .open(&path)
         .map_err(|e| io("opening", e))?;
     output::lock_alone(&file, &path)?;
-    // What was added in copying is no part of it.
+    // Bytes behind the image's end, left by an interrupted copy, are no part of it.
     file.set_len(addition.offset)
         .map_err(|e| io("cutting", e))?;
     let written = file

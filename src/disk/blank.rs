@@ -1,21 +1,24 @@
 //! Test for a blank disk: one that is new, or was erased as a whole.
 //!
-//! Only zeros count. A disk whose contents nobody recognises is not blank, because it may be somebody's all the same.
+//! Only zeros count. A disk with unrecognised contents is not blank, because these may be
+//! somebody's data.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Read at the front: tables, and every file system that begins in the first partition or without one.
+/// Bytes read at the front: tables, and every file system that begins in the first partition or
+/// without one.
 const FRONT: u64 = 4 << 20;
-/// Read at the end: backup tables, md, ZFS.
+/// Bytes read at the end: backup tables, md, ZFS.
 const BACK: u64 = 1 << 20;
-/// Places looked at in between; a disk with moving parts takes about 10 ms for each.
+/// Number of samples in between; a disk with moving parts takes about 10 ms for each.
 const SAMPLES: u64 = 32;
-/// Bytes of one look.
+/// Bytes of one read.
 const PIECE: usize = 64 << 10;
 
-/// True when a disk of `size` bytes holds nothing but zeros at its front, at its end and at every sampled place.
+/// True when a disk of `size` bytes holds nothing but zeros at its front, at its end and at every
+/// sampled place.
 pub(super) fn is_blank(disk: &File, size: u64) -> io::Result<bool> {
     let piece = PIECE as u64;
     let mut buffer = vec![0u8; PIECE];

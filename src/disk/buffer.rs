@@ -1,8 +1,8 @@
 //! Page-aligned buffers for direct I/O.
 //!
-//! Safe code only: a vector one page too long, used from its first aligned byte.
+//! Safe code only: a vector that is one page too long, used from its first aligned byte.
 
-/// Alignment that satisfies direct I/O on every device we write (512 and 4096 byte sectors).
+/// Alignment in bytes that suits direct I/O on every device we write (512 and 4096 byte sectors).
 pub const ALIGNMENT: usize = 4096;
 
 /// A buffer whose first byte lies on a page boundary. Its length is fixed.
@@ -25,7 +25,7 @@ impl AlignedBuffer {
         &self.store[self.start..self.start + self.len]
     }
 
-    /// The bytes, to be changed.
+    /// The bytes, writable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.store[self.start..self.start + self.len]
     }

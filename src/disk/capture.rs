@@ -1,7 +1,7 @@
 //! From a master disk to an image: survey, then read, compress and write in parallel.
 //!
-//! Workers claim chunks in device order, read their used blocks themselves, compress and hash; the calling thread writes
-//! records in order ([`pipeline`]). What is captured is [`MasterDisk`]'s to know.
+//! Workers claim chunks in device order, read their used blocks, compress and hash; the calling
+//! thread writes records in order ([`pipeline`]). [`MasterDisk`] decides the content of the image.
 
 use super::master::{MasterDisk, MasterOptions};
 use super::output::keep_source;
@@ -17,54 +17,56 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::Zeroizing;
 
-/// Choices of a capture.
+/// Options of a capture.
 #[derive(Clone, Debug)]
 pub struct CaptureOptions {
-    /// What to take.
+    /// Options of the survey, which select the captured bytes.
     pub survey: SurveyOptions,
     /// zstd level, 1 to 12.
     pub level: i32,
     /// Chunk size as a power of two, 18 to 22.
     pub chunk_log2: u8,
-    /// Logical sector size; needed only for a regular file that holds the copy of a 4096-byte-sector disk.
+    /// Logical sector size; needed only for a regular file that holds the copy of a
+    /// 4096-byte-sector disk.
     pub sector_size: Option<u32>,
-    /// The technician's remark.
+    /// Note of the technician, kept in the image.
     pub note: Option<String>,
     /// Place of the disk among those of its machine.
     pub set: Option<DiskSet>,
-    /// Encrypt with this password.
+    /// Password to encrypt with, if any.
     pub password: Option<Zeroizing<String>>,
-    /// Date for the description, RFC 3339.
+    /// Date for the description, in RFC 3339.
     pub created: String,
-    /// Worker threads.
+    /// Number of worker threads.
     pub threads: usize,
-    /// Cut the image into files of this many bytes; by itself only where files may not grow as they like.
+    /// Size in bytes at which the image is cut into files. Without it the image is cut only if the
+    /// file system limits file sizes.
     pub volume_bytes: Option<u64>,
 }
 
-/// What a capture made.
+/// Result of a capture.
 #[derive(Clone, Debug)]
 pub struct Captured {
     /// Root of the image.
     pub root: Root,
     /// Bytes of the image, all its files together.
     pub file_bytes: u64,
-    /// Files it is in.
+    /// Number of its files.
     pub volumes: u32,
-    /// Device bytes it holds.
+    /// Device bytes that the image holds.
     pub used_bytes: u64,
-    /// Bytes of the master disk.
+    /// Size of the master disk, in bytes.
     pub disk_bytes: u64,
-    /// The description as written.
+    /// The description as it was written.
     pub meta: Meta,
 }
 
-/// Captures the disk at `source` into a new image at `image` (`-` is standard output). `progress` hears of a total of zero while the
-/// disk is surveyed.
+/// Captures the disk at `source` into a new image at `image` (`-` is standard output). While the
+/// disk is surveyed, `progress` gets a total of zero.
 ///
 /// # Errors
-/// Everything [`MasterDisk::open`] refuses; [`DiskError::Refused`] when the image exists or would not fit;
-/// [`DiskError::Write`] and friends when a medium fails. No final file exists then.
+/// Every error of [`MasterDisk::open`]; [`DiskError::Refused`] when the image exists or would not
+/// fit; [`DiskError::Write`] and others when a medium fails. Then no final file exists.
 pub fn capture(
     source: &Path,
     image: &Path,
@@ -182,7 +184,8 @@ fn write(
     Ok((written.root, written.bytes, meta))
 }
 
-/// Refuses when the image surely does not fit: a sample may be off, so only when it would miss by more than a quarter.
+/// Refuses an image that will not fit. The size is estimated from a sample, so only a shortage of
+/// more than a quarter is refused.
 pub fn refuse_shortage(expected: u64, free: u64, image: &Path) -> Result<(), DiskError> {
     if expected / 4 * 3 <= free {
         return Ok(());
@@ -196,7 +199,7 @@ pub fn refuse_shortage(expected: u64, free: u64, image: &Path) -> Result<(), Dis
     ))
 }
 
-/// A new image of this geometry with an identity and, when it has a password, a key of its own.
+/// Options of a new image of this geometry: an identity and, with a password, a key of its own.
 pub fn new_image(geometry: Geometry, password: Option<&str>) -> Result<WriterOptions, DiskError> {
     let mut image_uuid = [0u8; 16];
     random(&mut image_uuid)?;
@@ -221,7 +224,7 @@ pub fn new_image(geometry: Geometry, password: Option<&str>) -> Result<WriterOpt
     })
 }
 
-/// Fills `bytes` from the kernel.
+/// Fills `bytes` with random bytes from the kernel.
 pub(super) fn random(bytes: &mut [u8]) -> Result<(), DiskError> {
     let source = |error| std::io::Error::other(error);
     getrandom::fill(bytes).map_err(|e| {

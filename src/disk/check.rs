@@ -1,7 +1,10 @@
-//! `image check` on all processors, cancellable, naming what is damaged and which partition it hits.
+//! `image check` on all processors, cancellable; names each damaged place and the partition it
+//! belongs to.
 //!
-//! An image that opens is checked chunk by chunk, by its index; what lies around the chunks by a walk over the records'
-//! headers. The walk alone serves where the image does not open: it is encrypted and nobody gave the password, or index
+//! The chunks of an image that opens are checked by its index, the bytes around the chunks by a
+//! walk over the records' headers. The walk alone is used when the image does not open: it is
+//! encrypted and no password was given, or index or trailer are damaged. The report then gives the
+//! number of chunks that are still whole. Never writes.
 //! or trailer are damaged. Then the report says how many chunks are still whole. Never writes.
 
 mod salvage;
@@ -22,10 +25,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use words::words;
 
-/// How deep a check goes.
+/// Depth of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Depth {
-    /// Structure: prologue, trailer and, unless a password is missing, index.
+    /// Structure: prologue, trailer and, unless its password is missing, index.
     Quick,
     /// Every stored byte against its hash; needs no password.
     Standard,
@@ -34,7 +37,7 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// The word of `--json` and messages.
+    /// The word in `--json` and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Quick => "quick",
@@ -44,32 +47,33 @@ impl Depth {
     }
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Debug)]
 pub struct Report {
-    /// Root of the image, when index or trailer could be read.
+    /// Root of the image, if index or trailer could be read.
     pub root: Option<Root>,
-    /// Chunks looked at.
+    /// Number of chunks checked.
     pub chunks: u64,
-    /// Lines on the bytes of the master that could not be read; empty when the image's description cannot be read.
+    /// Lines about the bytes of the master that could not be read; empty when the image's
+    /// description cannot be read.
     pub holes: Vec<String>,
-    /// What is no damage and is worth knowing: bytes behind the end, records of later versions.
+    /// Facts that are no damage but worth knowing: bytes behind the end, records of later versions.
     pub remarks: Vec<String>,
-    /// What is damaged: the structure first, then chunks in disk order.
+    /// Damage: first of the structure, then of chunks in disk order.
     pub faults: Vec<Fault>,
 }
 
-/// One thing that is damaged.
+/// One damaged place.
 #[derive(Debug)]
 pub struct Fault {
-    /// Chunk; `None` for what is not a chunk.
+    /// The chunk; `None` for damage outside chunks.
     pub chunk: Option<ChunkId>,
-    /// What is damaged and, for a chunk, where on the disk and which partition that is.
+    /// Description of the damage; for a chunk also its place on the disk and its partition.
     pub text: String,
 }
 
 impl Report {
-    /// How much is damaged, in words.
+    /// Summary of the damage in words.
     pub fn damage(&self) -> String {
         let hit: BTreeSet<_> = self.faults.iter().filter_map(|fault| fault.chunk).collect();
         let whole = self.chunks.saturating_sub(hit.len() as u64);
@@ -93,9 +97,9 @@ impl Report {
 /// Checks the image at `path`, with all its volumes, on `threads` threads.
 ///
 /// # Errors
-/// [`DiskError::Io`] for a file that cannot be read; [`DiskError::Image`] for one that is no image, needs a password
-/// for this depth, or (quick) has a damaged structure; [`DiskError::Cancelled`]. Damage is otherwise not an error but
-/// the report's content.
+/// [`DiskError::Io`] for a file that cannot be read; [`DiskError::Image`] for one that is no image,
+/// needs a password for this depth, or (quick) has a damaged structure; [`DiskError::Cancelled`].
+/// Any other damage is no error but part of the report.
 pub fn check(
     path: &Path,
     password: Option<&str>,
@@ -116,10 +120,11 @@ pub fn check(
     )
 }
 
-/// Checks an image whose files have no names yet: `parts` in order, of the image that will be at `path`. No password.
+/// Checks an image whose files have no names yet: `parts` in order, of the image that will be at
+/// `path`. No password.
 ///
 /// # Errors
-/// As [`check`].
+/// The errors of [`check`].
 pub fn check_parts(
     path: &Path,
     parts: &[PathBuf],
@@ -166,7 +171,8 @@ fn check_volumes(
             })
             .map_err(wrong);
     }
-    // A prologue that does not hold leaves nothing to go by: then the reason the image does not open is the answer.
+    // Without a valid prologue there is nothing to check: the answer is the reason the image does
+    // not open.
     let records = match (Records::walk(volumes()?), damage.as_ref()) {
         (Ok(records), _) => records,
         (Err(error), _) => return Err(wrong(damage.unwrap_or(error))),
@@ -184,7 +190,7 @@ fn check_volumes(
     let summary = records.summary();
     let chunks = match &image {
         Some(image) => image.manifest().entries.len() as u64,
-        // What the trailer counts may not be there.
+        // Chunks that the trailer counts may be missing, so the records are counted.
         None => chunk_records(&records),
     };
     Ok(Report {
@@ -201,7 +207,7 @@ fn chunk_records(records: &Records<File>) -> u64 {
     records.records().iter().filter(is_chunk).count() as u64
 }
 
-/// Faults of volumes whose prologue had to be read elsewhere.
+/// Faults for volumes whose prologue had to be read from elsewhere.
 fn lost_prologues(volumes: &[u32]) -> Vec<Fault> {
     let fault = |number: &u32| Fault {
         chunk: None,
@@ -213,7 +219,7 @@ fn lost_prologues(volumes: &[u32]) -> Vec<Fault> {
     volumes.iter().map(fault).collect()
 }
 
-/// What a check says of a whole image.
+/// Remarks of a check about a whole image.
 fn remarks(records: &Records<File>) -> Vec<String> {
     let mut remarks = Vec::new();
     if records.trailing() > 0 {
@@ -230,7 +236,7 @@ fn remarks(records: &Records<File>) -> Vec<String> {
     remarks
 }
 
-/// The file of a part that is missing.
+/// The fault for the file of a missing part.
 fn missing_part(path: &Path, error: &FormatError) -> Option<Fault> {
     let FormatError::VolumeMissing { number } = error else {
         return None;
@@ -246,7 +252,8 @@ fn holes_of(image: Option<&Image<File>>) -> Vec<String> {
     image.map_or_else(Vec::new, |image| missing::lines(&image.manifest().meta))
 }
 
-/// Whether it says that bytes are not what was written, rather than that the file or the password is not the right one.
+/// True when an error means that bytes have changed since they were written, rather than that the
+/// file or the password is the wrong one.
 fn is_damage(error: &FormatError) -> bool {
     use FormatError as E;
     matches!(
@@ -262,9 +269,9 @@ fn is_damage(error: &FormatError) -> bool {
     )
 }
 
-/// What is being checked.
+/// The image under check.
 struct Subject<'a> {
-    /// When it opens.
+    /// The opened image, if it opens.
     image: Option<&'a Image<File>>,
     records: &'a Records<File>,
     depth: Depth,
@@ -273,9 +280,9 @@ struct Subject<'a> {
 /// One piece of the work.
 #[derive(Clone, Copy)]
 enum Piece {
-    /// Entry of the index.
+    /// An entry of the index.
     Entry(usize),
-    /// Record that no entry of the index names.
+    /// A record that no entry of the index names.
     Record(usize),
 }
 
@@ -284,7 +291,7 @@ impl Subject<'_> {
         self.image.map(Image::manifest)
     }
 
-    /// What the headers and their places tell.
+    /// Faults found from the headers and their places.
     fn structure(&self, damage: Option<&FormatError>) -> Vec<Fault> {
         let mut known = self
             .image
@@ -293,11 +300,11 @@ impl Subject<'_> {
         known.sort_unstable();
         let refused = self.records.refused();
         let holes = self.records.gaps().iter().filter(|gap| {
-            // A rule that is broken there says more.
+            // A broken rule at that place is the better message.
             if refused.iter().any(|(at, _)| *at == gap.position) {
                 return false;
             }
-            // A chunk the index places in the hole is named as damaged by itself.
+            // A chunk that the index places in the hole is reported as damaged by itself.
             let next = known.get(known.partition_point(|position| *position < gap.position));
             next.is_none_or(|next| {
                 next.volume != gap.position.volume || next.offset - gap.position.offset >= gap.bytes
@@ -340,7 +347,7 @@ impl Subject<'_> {
             .collect()
     }
 
-    /// The work, and the bytes each piece stands for.
+    /// The pieces of work, and the number of bytes that each accounts for.
     fn pieces(&self) -> Vec<(Piece, u64)> {
         let mut pieces = Vec::new();
         if let Some(manifest) = self.manifest() {
@@ -465,7 +472,7 @@ impl Subject<'_> {
     }
 }
 
-/// Room of one thread.
+/// Buffers of one thread.
 #[derive(Default)]
 struct Scratch {
     decoder: Option<Decoder>,
@@ -479,7 +486,7 @@ mod tests {
     use imagefmt::{Encoder, Geometry, KdfCost, Mask, Meta, NewPassword, Writer, WriterOptions};
     use std::fs;
 
-    /// Three chunks of noise, written to `path`; returns where each record starts.
+    /// Writes an image of three chunks of noise to `path`; returns the offset of each record.
     fn image(path: &Path, word: Option<&str>) -> Vec<u64> {
         let geometry = Geometry::new(3 << 18, 512, 18).unwrap();
         let options = WriterOptions {
@@ -545,7 +552,8 @@ mod tests {
         fs::write(path, bytes).unwrap();
     }
 
-    /// The console may store images whose password only the operator has; decay must show there all the same.
+    /// The console may store images whose password only the operator has. Their damage must be
+    /// found all the same.
     #[test]
     fn a_locked_image_is_checked_without_its_password() {
         let folder = tempfile::tempdir().unwrap();
@@ -619,7 +627,8 @@ mod tests {
             let hit: Vec<_> = report.faults.iter().map(|fault| fault.chunk).collect();
             assert_eq!(hit, [Some(ChunkId(0))]);
         }
-        // The description has a second copy in the index, so that the image opens; the check tells nevertheless.
+        // The description has a second copy in the index, so the image opens; the check reports the
+        // damage nevertheless.
         image(&path, None);
         damage(&path, records[0] + 30);
         let report = run(&path, None, Depth::Standard).unwrap();

@@ -1,7 +1,9 @@
-//! Which part of an image goes onto a disk: all of it, some of its partitions, or one of them onto a partition that is there.
+//! The part of an image that goes onto a disk: all of it, some of its partitions, or one of them
+//! onto an existing partition.
 //!
-//! Owns what a choice means for the chunks of an image. Pure. What always holds: a chunk that has a byte of what was chosen
-//! is wanted; console and agent come to the same set and the same root from the same manifest.
+//! Owns the meaning of a choice for the chunks of an image. Pure. Always holds: a chunk with a byte
+//! of the chosen part is wanted; console and agent derive the same set and the same root from the
+//! same manifest.
 
 use super::journal::Bitmap;
 use crate::target::Choice;
@@ -9,29 +11,29 @@ use diskmap::{ExtentSet, KeepError, Partition, PartitionTable};
 use imagefmt::{Manifest, Root};
 use std::ops::Range;
 
-/// A choice an image cannot serve.
+/// The reason an image cannot serve a choice.
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
-    /// The table cannot do without the others.
+    /// The table cannot be reduced to the chosen partitions.
     #[error(transparent)]
     Keep(#[from] KeepError),
-    /// One partition goes onto one.
+    /// Exactly one partition of the image has to be chosen.
     #[error(
         "onto partition {onto}: choose the one partition of the image that goes there, for example with --partitions 2"
     )]
     NotOne {
-        /// The partition of the target.
+        /// Number of the partition on the target.
         onto: u32,
     },
-    /// There is no such partition.
+    /// The image has no such partition.
     #[error("there is no partition {number} in the image; it has {}", list(.existing))]
     NoSuchPartition {
         /// The number.
         number: u32,
-        /// Those there are.
+        /// The numbers of the image's partitions.
         existing: Vec<u32>,
     },
-    /// A container has no file system.
+    /// An extended partition has no file system.
     #[error("partition {number} is an extended one: choose a logical partition in it")]
     Extended {
         /// Its number.
@@ -40,22 +42,24 @@ pub enum ChoiceError {
 }
 
 impl Choice {
-    /// The image's table as it is when only what was chosen is left.
+    /// The image's table, reduced to the chosen partitions.
     ///
     /// # Errors
-    /// [`ChoiceError`], with the numbers that exist.
+    /// [`ChoiceError`], with the existing numbers.
     pub fn table(&self, table: &PartitionTable) -> Result<PartitionTable, ChoiceError> {
-        // Where one goes onto another, the table of the disk stays: what the image's would be does not matter.
+        // When one partition goes onto another, the table of the disk stays, and the image's is not
+        // used.
         if self.one(table)?.is_some() || self.partitions.is_empty() {
             return Ok(table.clone());
         }
         Ok(table.keep(&self.partitions)?)
     }
 
-    /// The partition of the image that goes onto one of the target; none for a whole disk.
+    /// The partition of the image that goes onto one of the target; `None` when a whole disk is
+    /// written.
     ///
     /// # Errors
-    /// As [`Choice::table`].
+    /// The errors of [`Choice::table`].
     pub fn one<'t>(&self, table: &'t PartitionTable) -> Result<Option<&'t Partition>, ChoiceError> {
         let Some(onto) = self.onto else {
             return Ok(None);
@@ -75,7 +79,7 @@ impl Choice {
         }
     }
 
-    /// Entries of the manifest that have a byte of what was chosen. `table` is the image's own.
+    /// Entries of the manifest with a byte of the chosen part. `table` is the image's own.
     pub fn wanted(&self, manifest: &Manifest, table: &PartitionTable) -> Bitmap {
         let mut wanted = Bitmap::empty(manifest.entries.len());
         let one = self.one(table).ok().flatten().map(Partition::range);
@@ -99,7 +103,8 @@ impl Choice {
         wanted
     }
 
-    /// Where nothing is wanted: the other partitions, and the gap behind them when the last of all is among them.
+    /// Ranges that are not wanted: the other partitions, and the gap behind them if the last one of
+    /// all is among them.
     fn left_out(&self, table: &PartitionTable) -> ExtentSet {
         let mut left_out = ExtentSet::default();
         if self.partitions.is_empty() {
@@ -120,7 +125,8 @@ impl Choice {
         left_out
     }
 
-    /// A container stands for everything in it.
+    /// True for a partition in a chosen container: a container stands for all its logical
+    /// partitions.
     fn in_kept(&self, table: &PartitionTable, partition: &Partition) -> bool {
         table.partitions.iter().any(|container| {
             container.is_extended()
@@ -136,7 +142,7 @@ fn list(numbers: &[u32]) -> String {
     numbers.join(", ")
 }
 
-/// The root of these entries: what a target has to prove. Of all entries it is the image's.
+/// The root of these entries, which a target has to prove. For all entries it equals the image's.
 pub fn root_of(manifest: &Manifest, wanted: &Bitmap) -> Root {
     manifest.root_of(
         manifest

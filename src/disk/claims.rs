@@ -1,7 +1,8 @@
-//! Claims on a whole master disk beside its partition table, in the words of a capture.
+//! Claims on a whole master disk beside its partition table (RAID, LVM and the like), in the words
+//! of a capture.
 //!
-//! Owns what a capture does about them: everything comes along where the claim may have data anywhere, and what lies
-//! behind the partitions stays where the claim is a mirror's own.
+//! Owns a capture's rules for them: everything is captured if the claim may have data anywhere;
+//! metadata of a mirror behind the partitions stays with the disk.
 
 use super::DiskError;
 use diskmap::signature::{Claim, Needs, beside_table};
@@ -12,19 +13,20 @@ use std::path::Path;
 /// The claims on a disk.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// One sentence a claim.
+    /// One sentence for each claim.
     pub(super) warnings: Vec<String>,
-    /// Why every byte of the disk has to be captured, where it has.
+    /// The reason every byte of the disk has to be captured, if there is one.
     pub(super) everything: Option<String>,
-    /// Something behind the last partition is part of an array, so it has to stay with the disk.
+    /// True when data behind the last partition is part of an array, so that it has to stay with
+    /// the disk.
     pub(super) pinned: bool,
 }
 
 impl Claims {
-    /// Looks for them.
+    /// Looks for claims.
     ///
     /// # Errors
-    /// [`DiskError::Read`].
+    /// [`DiskError::Read`] when the disk cannot be read.
     pub(super) fn look(
         dev: &dyn ReadAt,
         table: &PartitionTable,
@@ -85,7 +87,7 @@ fn name(kind: FsKind) -> &'static str {
     }
 }
 
-/// The name wipefs knows it by.
+/// The name that wipefs uses for it.
 fn blkid_type(kind: FsKind) -> &'static str {
     match kind {
         FsKind::MdRaid => "linux_raid_member",

@@ -1,28 +1,28 @@
-//! Files and folders that hold a disk, and are not one byte for byte: containers of virtual machines, compressed
-//! files, streams and folders of other imaging programs.
+//! Files and folders that contain a disk in another form than byte for byte: containers of virtual
+//! machines, compressed files, streams and folders of other imaging programs.
 //!
-//! Owns how they are known, and what to do with each. [`recognise`] is pure. Never reads what is inside.
+//! Owns their signatures, and the advice for each. [`recognise`] is pure. Never reads the contents.
 
 use super::DiskError;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Bytes looked at, at either end.
+/// Bytes read at either end.
 const LOOK_BYTES: u64 = 512;
 
-/// How the disk is taken out of a container.
+/// The way to get the disk out of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// qemu-img reads it, under this name of the format.
+    /// qemu-img converts it; the name of the format there.
     Qemu(&'static str),
-    /// This program unpacks it.
+    /// A program unpacks it; its command.
     Unpack(&'static str),
-    /// The program that made it restores it.
+    /// The program that made it restores it; its name.
     Restore(&'static str),
 }
 
-/// A container that was recognised.
+/// A recognised container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Container {
     /// Name of the format with its article, such as `a qcow2 image`.
@@ -40,7 +40,7 @@ impl Container {
         self.name == OURS
     }
 
-    /// Advice on how to capture the disk inside the container at `path`.
+    /// Advice for capturing the disk in the container at `path`.
     pub(super) fn hint(&self, path: &Path) -> String {
         let path = path.display();
         match self.way {
@@ -59,10 +59,10 @@ impl Container {
     }
 }
 
-/// Name of an image of this program, as a container.
+/// Name of an image of this program, seen as a container.
 const OURS: &str = "a diskcast image";
 
-/// Signatures at a place in the first bytes.
+/// Signatures near the beginning of a file: offset, bytes, container.
 const HEADS: &[(usize, &[u8], Container)] = &[
     (
         0,
@@ -206,10 +206,10 @@ const HEADS: &[(usize, &[u8], Container)] = &[
     ),
 ];
 
-/// bzip2 says its block size, 1 to 9, and then the digits of pi.
+/// bzip2: the header has the block size, 1 to 9, and then the digits of pi.
 const BZIP2: Container = Container::new("a bzip2 file", Way::Unpack("bunzip2 -k"));
 
-/// The last 512 bytes of a fixed VHD, and of an Apple disk image.
+/// Signatures in the last 512 bytes: a fixed VHD, and an Apple disk image.
 const TAILS: &[(&[u8], Container)] = &[
     (b"conectix", Container::new("a VHD image", Way::Qemu("vpc"))),
     (
@@ -218,8 +218,8 @@ const TAILS: &[(&[u8], Container)] = &[
     ),
 ];
 
-/// Recognises a container by its first bytes `head` and its last bytes `tail` (512 bytes each, or the whole file). `None` when
-/// no signature is found.
+/// Recognises a container by its first bytes `head` and its last bytes `tail` (512 bytes each, or
+/// the whole file). `None` without a known signature.
 pub(super) fn recognise(head: &[u8], tail: &[u8]) -> Option<Container> {
     let at = |bytes: &[u8], at: usize, mark: &[u8]| {
         bytes.get(at..).is_some_and(|rest| rest.starts_with(mark))
@@ -241,8 +241,8 @@ pub(super) fn recognise(head: &[u8], tail: &[u8]) -> Option<Container> {
         })
 }
 
-/// Recognises the container in an open file or device of `size` bytes. `None` also when it cannot be read: the next read of the
-/// caller reports that.
+/// Recognises the container in an open file or device of `size` bytes. `None` also when it cannot
+/// be read: the caller's next read reports that.
 pub(super) fn of_file(file: &File, size: u64) -> Option<Container> {
     let read = |from: u64| {
         let len = size.saturating_sub(from).min(LOOK_BYTES);
@@ -256,7 +256,7 @@ pub(super) fn of_file(file: &File, size: u64) -> Option<Container> {
 /// Refuses a master that is a container of a disk.
 ///
 /// # Errors
-/// [`DiskError::Refused`] with its name and what to do.
+/// [`DiskError::Refused`] with the container's name and advice.
 pub(super) fn refuse_source(path: &Path, file: &File, size: u64) -> Result<(), DiskError> {
     match of_file(file, size) {
         None => Ok(()),
@@ -274,7 +274,7 @@ pub(super) fn refuse_source(path: &Path, file: &File, size: u64) -> Result<(), D
 /// Refuses to write the bytes of a disk into a file of another format.
 ///
 /// # Errors
-/// [`DiskError::Refused`] with its name.
+/// [`DiskError::Refused`] with the container's name.
 pub(super) fn refuse_target(path: &Path, size: u64) -> Result<(), DiskError> {
     let found = OpenOptions::new()
         .read(true)
@@ -294,7 +294,7 @@ pub(super) fn refuse_target(path: &Path, size: u64) -> Result<(), DiskError> {
     }
 }
 
-/// The error for a folder that was named as a disk: some programs keep their images in folders.
+/// The error for a folder given as a disk: some programs keep their images in folders.
 pub(super) fn refuse_folder(path: &Path) -> DiskError {
     let has = |name: &str| path.join(name).exists();
     let (what, restore) = if has("clonezilla-img") || (has("disk") && has("parts")) {
@@ -329,7 +329,7 @@ mod tests {
             assert_eq!(recognise(&[0; 512], mark), Some(*container));
         }
         assert_eq!(recognise(b"BZh91AY&SY", &[]), Some(BZIP2));
-        // Boot sectors of MBR, NTFS, and nothing at all.
+        // Boot sectors of MBR and NTFS, and empty ones.
         let disks: [&[u8]; 5] = [
             b"\xeb\x63\x90",
             b"\xeb\x52\x90NTFS    ",

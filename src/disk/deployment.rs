@@ -1,14 +1,15 @@
-//! One image going onto one disk: the order of writes that `image restore` and every agent share.
+//! Writes one image to one disk: the order of writes that `image restore` and every agent share.
 //!
 //! ```text
 //! prepare (nothing written) -> wipe -> ChunkWriter::write, any order, many threads -> commit
 //!                                         '-> ReadBack, behind the writers: flush, read, compare -> Proof --^
 //! ```
 //!
-//! Owns that order. What always holds: until `commit` the disk has no partition table and no boot sector, because
-//! `wipe` removed them and chunk content has zeros in their place; `commit` is only reachable through a
-//! [`Proof`], which only a complete read-back ([`super::readback`]) makes. Where one partition goes onto another, the disk's own table
-//! stays, and it is the partition that has no file system until everything else of it was read back.
+//! Owns that order. Always holds: until `commit` the disk has no partition table and no boot
+//! sector, because `wipe` removed them and chunk content has zeros in their place; `commit` needs a
+//! [`Proof`], which only a complete read-back ([`super::readback`]) makes. If one partition goes
+//! onto another, the disk's own table stays, and the partition has no file system until everything
+//! else of it was read back.
 
 mod chunk_writer;
 
@@ -31,46 +32,48 @@ use imagefmt::{Entry, IdKey, Manifest, Root, content_id};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Read at once of what became zero.
+/// Bytes in one read of ranges that became zero.
 const BLANK_READ_BYTES: usize = 1 << 20;
 
-/// Discarded at once: a device that takes its time can be interrupted in between.
+/// Bytes in one discard, so that a slow device can be interrupted in between.
 const DISCARD_BYTES: u64 = 1 << 30;
 
-/// An image and the disk it goes onto, with the table sectors already worked out.
+/// An image and its target disk, with the final table sectors computed.
 pub struct Deployment {
     target: TargetDisk,
     manifest: Arc<Manifest>,
     id_key: Option<IdKey>,
     fitted: Fitted,
-    /// What is proven in the end.
+    /// The root to be proven.
     root: Root,
     front: Front,
     front_entries: Range<usize>,
     /// Bytes of the target that the image and its table write.
     written: ExtentSet,
-    /// Bytes of the target that are zeroed, so that no signature of its former content is found there.
+    /// Bytes of the target that are zeroed, so that no signature of its former content is found
+    /// there.
     blank: ExtentSet,
 }
 
-/// Every wanted chunk was read back and matches the manifest.
+/// Proof that every wanted chunk was read back and matches the manifest.
 pub struct Proof {
     root: Root,
 }
 
 impl Proof {
-    /// Root computed from what was read back.
+    /// The root computed from the bytes read back.
     pub fn root(&self) -> Root {
         self.root
     }
 }
 
 impl Deployment {
-    /// Opens the disk and works out what it will look like; refuses what does not fit. Nothing is written.
+    /// Opens the disk and computes its final layout. Nothing is written.
     ///
     /// # Errors
-    /// As [`TargetDisk::open`]; [`DiskError::DoesNotFit`], or [`DiskError::Refused`] when captured data lies beyond
-    /// the disk's end, or the image or the disk has no such partition.
+    /// The errors of [`TargetDisk::open`]; [`DiskError::DoesNotFit`], or [`DiskError::Refused`]
+    /// when captured data lies beyond the disk's end, or the image or the disk has no such
+    /// partition.
     pub fn prepare(
         facts: &DiskFacts,
         manifest: Arc<Manifest>,
@@ -108,53 +111,55 @@ impl Deployment {
         })
     }
 
-    /// Partitions as they will be, growth included.
+    /// The final partitions, growth included.
     pub fn partitions(&self) -> &[Partition] {
         &self.fitted.plan.partitions
     }
 
-    /// Remarks of the planner for the technician.
+    /// Notes of the planner for the technician.
     pub fn notes(&self) -> &[String] {
         &self.fitted.plan.notes
     }
 
-    /// The disk.
+    /// The target disk.
     pub fn target(&self) -> &TargetDisk {
         &self.target
     }
 
-    /// The image.
+    /// The manifest of the image.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 
-    /// Device bytes that will be written.
+    /// Number of device bytes to write.
     pub fn total_bytes(&self) -> u64 {
         (0..self.manifest.entries.len())
             .map(|index| self.entry_bytes(index))
             .sum()
     }
 
-    /// Whether an entry is among what was chosen.
+    /// True when an entry belongs to the chosen part.
     pub fn wants(&self, index: usize) -> bool {
         self.fitted.wanted.contains(index)
     }
 
-    /// Whether the first MiB of the disk may hold a journal: not where the disk keeps its table.
+    /// True when the first MiB of the disk may hold a journal, which is not so if the disk keeps
+    /// its table.
     pub fn keeps_journal(&self) -> bool {
         self.fitted.onto.is_none()
     }
 
-    /// Makes the disk plainly blank: LBA 0, both partition tables, everything `commit` will write; of a partition that is
-    /// overwritten its first MiB; and what the image leaves of signatures of former file systems ([`super::remains`]). From here on
-    /// the machine does not boot from it until `commit`.
+    /// Blanks the disk: LBA 0, both partition tables, and everything `commit` will write. Of a
+    /// partition that is overwritten it blanks the first MiB. Also removed are signatures of former
+    /// file systems that the image would leave ([`super::remains`]). From here on the machine does
+    /// not boot from the disk until `commit`.
     ///
     /// # Errors
     /// [`DiskError::Write`].
     pub fn wipe(&self) -> Result<(), DiskError> {
         self.hide()?;
         let mut blank = self.blank.clone();
-        // What an earlier agent noted there is still worth reading; it becomes zero with the first MiB.
+        // The journal of an earlier agent is still useful; it becomes zero with the first MiB.
         if let Some(area) = self.journal_area() {
             blank.remove(area);
         }
@@ -164,7 +169,7 @@ impl Deployment {
         self.target.flush()
     }
 
-    /// Takes table, boot sector and the front of a partition away.
+    /// Removes the table, the boot sector and the front of a partition.
     fn hide(&self) -> Result<(), DiskError> {
         for range in &self.fitted.plan.wipe {
             self.target.zero(range.clone())?;
@@ -172,15 +177,15 @@ impl Deployment {
         self.target.flush()
     }
 
-    /// Bytes of the target where a journal may lie; `None` when the disk keeps its table or is too small.
+    /// Bytes of the target for a journal; `None` when the disk keeps its table or is too small.
     fn journal_area(&self) -> Option<Range<u64>> {
         journal::area(self.target.size()).filter(|_| self.keeps_journal())
     }
 
-    /// Reads back what became zero.
+    /// Reads back the ranges that became zero.
     ///
     /// # Errors
-    /// [`DiskError::NotBlank`] with the first byte that is something else, [`DiskError::Read`].
+    /// [`DiskError::NotBlank`] with the first byte that is not zero, [`DiskError::Read`].
     pub(super) fn prove_blank(&self, cancelled: Cancelled) -> Result<(), DiskError> {
         self.target.flush()?;
         let mut buffer = AlignedBuffer::new(BLANK_READ_BYTES);
@@ -206,7 +211,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// Writes are on the medium when this returns.
+    /// Returns once all writes are on the medium.
     ///
     /// # Errors
     /// [`DiskError::Io`] when the device lost a write.
@@ -214,16 +219,17 @@ impl Deployment {
         self.target.flush()
     }
 
-    /// Entries of the manifest whose chunks begin in the first MiB: [`ChunkWriter`] holds them back.
+    /// Entries of the manifest whose chunks begin in the first MiB; [`ChunkWriter`] holds them
+    /// back.
     pub fn front_entries(&self) -> Range<usize> {
         self.front_entries.clone()
     }
 
-    /// Looks whether the disk holds a chunk of the first MiB already, and keeps it in memory when it does. To be asked
-    /// after [`Deployment::wipe`] and before the journal takes the place.
+    /// Checks whether the disk holds a chunk of the first MiB already, and if so keeps it in
+    /// memory. Called after [`Deployment::wipe`] and before the journal overwrites the place.
     ///
     /// # Errors
-    /// As [`Deployment::read_back`].
+    /// The errors of [`Deployment::read_back`].
     pub fn keep_front(&self, index: usize) -> Result<bool, DiskError> {
         let mut buffer = AlignedBuffer::new(self.manifest.geometry.chunk_size() as usize);
         let kept =
@@ -236,7 +242,7 @@ impl Deployment {
         Ok(kept)
     }
 
-    /// Puts the chunks of the first MiB on the disk, over the journal.
+    /// Writes the chunks of the first MiB to the disk, over the journal.
     ///
     /// # Errors
     /// [`DiskError::Write`].
@@ -252,7 +258,7 @@ impl Deployment {
         )
     }
 
-    /// Device bytes of an entry; none of one that is not wanted.
+    /// Device bytes of an entry; 0 for one that is not wanted.
     pub fn entry_bytes(&self, index: usize) -> u64 {
         self.manifest
             .entries
@@ -261,7 +267,8 @@ impl Deployment {
             .map_or(0, |entry| u64::from(entry.mask.used_bytes()))
     }
 
-    /// The used bytes of an entry, run by run: how many, and where on the master disk.
+    /// The used bytes of an entry, run by run: the number of bytes, and their range on the master
+    /// disk.
     fn runs<'e>(&self, entry: &'e Entry) -> impl Iterator<Item = (usize, Range<u64>)> + use<'e> {
         let offset = self.manifest.geometry.chunk_offset(entry.chunk);
         entry.mask.runs().map(move |run| {
@@ -270,14 +277,14 @@ impl Deployment {
         })
     }
 
-    /// Whether an entry has bytes that have no place on the target: those of its neighbours.
+    /// True when an entry has bytes without a place on the target, which belong to its neighbours.
     fn reaches_out(&self, entry: &Entry) -> bool {
         self.runs(entry)
             .any(|(_, run)| !self.fitted.place.holds(&run))
     }
 
-    /// Reads the chunk of an entry from the disk, into a buffer of a chunk's size, and says whether it is what the
-    /// manifest promises.
+    /// Reads the chunk of an entry from the disk, into a buffer of a chunk's size; true when it
+    /// matches the manifest.
     ///
     /// # Errors
     /// [`DiskError::Read`].
@@ -299,7 +306,8 @@ impl Deployment {
         Ok(content_id(self.id_key.as_ref(), &entry.mask, used) == entry.id)
     }
 
-    /// Reads what has a place of the used bytes of an entry, run by run, over what is known of the others.
+    /// Reads those used bytes of an entry that have a place on the target, run by run; the others
+    /// are taken from memory.
     fn read_runs(&self, entry: &Entry, used: &mut [u8]) -> Result<(), DiskError> {
         let mut rest = used;
         for (len, run) in self.runs(entry) {
@@ -314,7 +322,8 @@ impl Deployment {
         Ok(())
     }
 
-    /// Reads the used bytes of an entry that lies within its place, in as few requests as pay, and moves them together.
+    /// Reads the used bytes of an entry that lies completely on the target, in few large requests,
+    /// and moves them together.
     fn read_spans(&self, entry: &Entry, buffer: &mut [u8]) -> Result<(), DiskError> {
         let offset = self.manifest.geometry.chunk_offset(entry.chunk);
         for span in spans(entry.mask.runs()) {
@@ -334,7 +343,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// The error for a chunk that was written and reads back as something else.
+    /// The error for a chunk whose read-back differs from the bytes written.
     pub(super) fn mismatch(&self, index: usize) -> DiskError {
         let geometry = &self.manifest.geometry;
         let (chunk, offset, len) = self.manifest.entries.get(index).map_or((0, 0, 0), |entry| {
@@ -352,12 +361,12 @@ impl Deployment {
         }
     }
 
-    /// The proof, when every wanted entry is among those that were read back and equal.
+    /// Makes the proof if every wanted entry was read back and equal.
     pub(super) fn proof(&self, proven: &Bitmap) -> Result<Proof, DiskError> {
         let entries = &self.manifest.entries;
         let wanted = (0..entries.len()).filter(|index| self.wants(*index));
         let unproven = wanted.filter(|index| !proven.contains(*index)).count();
-        // Each of these ids is what was read, compared one by one.
+        // Each of these ids was computed from the bytes read, and compared.
         let ids = entries
             .iter()
             .enumerate()
@@ -377,16 +386,16 @@ impl Deployment {
         Ok(Proof { root })
     }
 
-    /// Tells the device that nothing is stored where the image has nothing, where it listens to that. Answers the
-    /// bytes discarded.
+    /// Tells a device that accepts discards which bytes the image does not use. Returns the number
+    /// of bytes discarded.
     ///
     /// # Errors
-    /// [`DiskError::Write`] when the device refuses; nothing is lost by it.
+    /// [`DiskError::Write`] when the device refuses; no data is lost then.
     pub fn discard_free(&self, cancelled: Cancelled) -> Result<u64, DiskError> {
         if !self.target.discards() {
             return Ok(0);
         }
-        // What a device gives back for what it discarded is undefined: nothing that is proven is among it.
+        // Reads of discarded bytes are undefined, so no proven byte may be among them.
         let mut used = self.written.union(&self.blank);
         let mut all = ExtentSet::default();
         match &self.fitted.onto {
@@ -415,8 +424,8 @@ impl Deployment {
         Ok(discarded)
     }
 
-    /// Writes the sectors that make the disk bootable, backup table first and LBA 0 last, with a flush after each
-    /// stage, and reads them back.
+    /// Writes the sectors that make the disk bootable, backup table first and LBA 0 last, with a
+    /// flush after each stage, and reads them back.
     ///
     /// # Errors
     /// [`DiskError::Write`], [`DiskError::TableMismatch`].
@@ -450,8 +459,8 @@ impl Deployment {
         Ok(())
     }
 
-    /// Tells a file system that its partition begins elsewhere now, where it keeps that in its boot sector and a copy of it. After
-    /// the proof: these bytes are not the image's any more.
+    /// Corrects the start of the partition in a file system that records it in its boot sector and
+    /// a copy of that. Runs after the proof, because these bytes then differ from the image's.
     fn relocate(&self, onto: &Range<u64>) -> Result<(), DiskError> {
         let (start, end) = (onto.start, onto.end);
         let sector_size = u64::from(self.target.sector_size());
@@ -475,8 +484,8 @@ impl Deployment {
         self.target.flush()
     }
 
-    /// Takes the file system away again that was put onto a partition: what was to be done to it failed. A disk whose table is not
-    /// written needs nothing of the kind.
+    /// Removes the file system again that was written onto a partition, after a later step failed.
+    /// A disk whose table is not written needs nothing of the kind.
     ///
     /// # Errors
     /// [`DiskError::Write`].

@@ -1,7 +1,7 @@
-//! Naming disks: what `/sys` and `/proc` say about a block device, and who uses it now.
+//! Describes disks: the facts of a block device in `/sys` and `/proc`, and its present users.
 //!
-//! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described afresh each time it is
-//! about to be written, because names change between boots and holders come and go.
+//! Owns [`describe`] and [`list`]. Never opens a device for writing. A disk is described again each
+//! time before it is written, because names change between boots and users come and go.
 
 use super::{DiskError, blank, container, ground, survey};
 use crate::target::{DiskFacts, PartitionFacts};
@@ -11,16 +11,17 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Kernel block devices that never are a target: memory, loops, optical drives, floppies and network blocks.
+/// Prefixes of kernel block devices that are never a target: loops, memory, optical drives,
+/// floppies, network blocks, device mapper and md.
 const NEVER_LISTED: [&str; 8] = ["loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md"];
 
-/// Size assumed for the sectors of a regular file that stands in for a disk.
+/// Sector size, in bytes, assumed for a regular file that stands for a disk.
 pub const FILE_SECTOR: u32 = 512;
 
 /// Facts of the disk at `path`, a block device or a regular file.
 ///
 /// # Errors
-/// When it does not exist, is neither, or cannot be opened for reading.
+/// The path does not exist, is neither, or cannot be opened for reading.
 pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
     let meta = look(path)?;
     if meta.is_file() {
@@ -74,8 +75,8 @@ pub fn describe(path: &Path) -> Result<DiskFacts, DiskError> {
     })
 }
 
-/// Metadata of a block device, or of a regular file that stands for a disk. Nothing is opened: opening a FIFO would wait for its
-/// writer.
+/// Metadata of a block device, or of a regular file that stands for a disk. The path is not opened:
+/// opening a FIFO would wait for its writer.
 ///
 /// # Errors
 /// [`DiskError::Refused`] for anything else, and for a device that does not exist.
@@ -99,7 +100,8 @@ pub(super) fn look(path: &Path) -> Result<fs::Metadata, DiskError> {
     Ok(meta)
 }
 
-/// The disks of this machine that could be a target, in kernel order. Loops, memory and optical drives are left out.
+/// The disks of this machine that could be a target, in kernel order. Loops, memory and optical
+/// drives are left out.
 pub fn list() -> Vec<DiskFacts> {
     let Ok(entries) = fs::read_dir("/sys/block") else {
         return Vec::new();
@@ -117,7 +119,7 @@ pub fn list() -> Vec<DiskFacts> {
         .collect()
 }
 
-/// Whether a block device is flash or thin, and takes discards. False for anything else.
+/// True for a flash or thin block device that accepts discards. False for anything else.
 pub(super) fn discards(device: &fs::File) -> bool {
     let Ok(meta) = device.metadata() else {
         return false;
@@ -130,7 +132,7 @@ pub(super) fn discards(device: &fs::File) -> bool {
         && read_number(&queue.join("discard_max_bytes")).is_some_and(|most| most > 0)
 }
 
-/// The disk a partition belongs to; any other device itself. Both are places in `/sys`.
+/// The disk of a partition; any other device itself. Both are paths in `/sys`.
 fn disk_of(sys: &Path) -> PathBuf {
     match sys.parent() {
         Some(parent) if sys.join("partition").exists() => parent.to_owned(),
@@ -138,7 +140,8 @@ fn disk_of(sys: &Path) -> PathBuf {
     }
 }
 
-/// True when a path lies in the folder of device nodes, links followed as far as they exist.
+/// True when a path is below the folder of device nodes, after following links as far as they
+/// exist.
 fn is_below_dev(path: &Path) -> bool {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -149,10 +152,11 @@ fn is_below_dev(path: &Path) -> bool {
         .starts_with("/dev")
 }
 
-/// Refuses to make a file where device nodes are: the name of a disk was mistyped, and a file there lives in memory.
+/// Refuses to make a file among the device nodes: the name of a disk was mistyped, and a file there
+/// would be in memory.
 ///
 /// # Errors
-/// [`DiskError::Refused`] with the disks there are.
+/// [`DiskError::Refused`] with the existing disks.
 pub fn refuse_new_device(path: &Path) -> Result<(), DiskError> {
     if is_below_dev(path) && !path.exists() {
         return Err(no_such_device(path));
@@ -160,7 +164,7 @@ pub fn refuse_new_device(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Names more disks than a person reads are not listed.
+/// Most disks that a message lists.
 const NAMES_MAX: usize = 24;
 
 fn no_such_device(path: &Path) -> DiskError {
@@ -175,7 +179,7 @@ fn no_such_device(path: &Path) -> DiskError {
     )
 }
 
-/// Device nodes of the disks of this machine that hold anything.
+/// Device nodes of the disks of this machine with a size above zero.
 fn names() -> Vec<String> {
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -193,7 +197,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// `major:minor` of a device id.
+/// Text `major:minor` of a device id.
 fn device_number(id: u64) -> String {
     format!("{}:{}", rustix::fs::major(id), rustix::fs::minor(id))
 }
@@ -207,8 +211,8 @@ fn read_number(path: &Path) -> Option<u64> {
     read_text(path)?.parse().ok()
 }
 
-/// PCI functions on the way to a disk. A disk of several paths hangs below none itself: its controllers stand beside it, and the
-/// first is as good as any, because they are of one kind.
+/// PCI functions on the way to a disk. A multipath disk is below none of them itself: its
+/// controllers are those of its paths. The first path is enough, because they are of one kind.
 fn pci_functions(sys: &Path) -> Vec<String> {
     let below = |path: &Path| -> Vec<String> {
         path.iter()
@@ -234,7 +238,8 @@ fn pci_functions(sys: &Path) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// Whether a name in `/sys` is domain, bus, device and function: `0000:00:1f.2`. Domains of VMD have five digits.
+/// True for a name in `/sys` of the form domain, bus, device and function: `0000:00:1f.2`. Domains
+/// of VMD have five digits.
 fn is_pci_function(name: &str) -> bool {
     let hex = |text: &str, digits: std::ops::RangeInclusive<usize>| {
         digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit())
@@ -258,7 +263,8 @@ fn model(sys: &Path) -> Option<String> {
     }
 }
 
-/// NVMe and virtio put the serial beside the device; SATA and SAS disks carry it in VPD page 0x80.
+/// Serial number. NVMe and virtio have it beside the device; SATA and SAS disks have it in VPD page
+/// 0x80.
 fn serial(sys: &Path) -> Option<String> {
     read_text(&sys.join("serial"))
         .or_else(|| read_text(&sys.join("device/serial")))
@@ -275,10 +281,11 @@ fn is_removable(sys: &Path) -> bool {
     read_number(&sys.join("removable")) == Some(1) || sys.to_string_lossy().contains("/usb")
 }
 
-/// Everything that uses a disk or one of its partitions: mounts, swap, and what stacks on it in the kernel.
+/// Everything that uses a disk or one of its partitions: mounts, swap, and devices stacked on it in
+/// the kernel.
 fn holders(sys: &Path) -> Vec<String> {
     let mut devices = vec![sys.to_owned()];
-    // What holds a disk as a whole holds its partitions.
+    // A user of a whole disk uses its partitions too.
     if disk_of(sys) != sys {
         devices.push(disk_of(sys));
     }
@@ -312,7 +319,7 @@ fn holders(sys: &Path) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// The name of a device that stacks on another, with what it is where device mapper says so.
+/// The name of a device stacked on another, with its kind if device mapper knows it.
 fn holder_name(holder: &Path) -> String {
     let name = holder
         .file_name()
@@ -325,7 +332,8 @@ fn holder_name(holder: &Path) -> String {
     }
 }
 
-/// Description of a device mapper device, by the prefix of its UUID, which names the program that made it.
+/// Description of a device mapper device, by the prefix of its UUID, which names the program that
+/// made it.
 fn mapped(uuid: &str, name: &str) -> Option<String> {
     if uuid.starts_with("LVM-") {
         Some(format!("LVM volume {name}"))
@@ -336,7 +344,8 @@ fn mapped(uuid: &str, name: &str) -> Option<String> {
     }
 }
 
-/// Mount points of a device number, from `/proc/self/mountinfo` (proc(5): field 3 is major:minor, field 5 the place).
+/// Mount points of a device number, from `/proc/self/mountinfo` (proc(5): field 3 is major:minor,
+/// field 5 the mount point).
 fn mounts_of(number: &str) -> Vec<String> {
     let Ok(text) = fs::read_to_string("/proc/self/mountinfo") else {
         return Vec::new();
@@ -349,7 +358,7 @@ fn mounts_of(number: &str) -> Vec<String> {
         .collect()
 }
 
-/// mountinfo writes space, tab, newline and backslash as `\ooo`.
+/// Decodes `\ooo`, the form in which mountinfo writes space, tab, newline and backslash.
 pub(super) fn unescape(text: &str) -> String {
     [
         ("\\040", " "),
@@ -378,8 +387,8 @@ fn swap_devices() -> Vec<String> {
         .collect()
 }
 
-/// Who may be changing the disk or file at `path` while it is read: mounts and everything else that holds it, or a loop
-/// device on it. A loop device that nobody uses is no danger to a reader.
+/// Possible writers of the disk or file at `path` during a read: mounts and all other users, or a
+/// loop device on it. A loop device without users is no danger to a reader.
 pub fn writers_of(path: &Path) -> Vec<String> {
     let Ok(meta) = fs::metadata(path) else {
         return Vec::new();
@@ -395,8 +404,8 @@ pub fn writers_of(path: &Path) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// One line a partition, for the person who is about to erase it. Best effort: an unreadable disk says so.
-/// One line a partition, and the partitions.
+/// One line for each partition, for the person who is about to erase it, and the facts of the
+/// partitions. Best effort: the line of an unreadable disk says so.
 fn contents(path: &Path, size: u64, sector: u32) -> (Vec<String>, Vec<PartitionFacts>) {
     let Ok(file) = fs::OpenOptions::new().read(true).open(path) else {
         return (vec!["cannot be read without privileges".into()], Vec::new());
@@ -411,7 +420,7 @@ fn contents(path: &Path, size: u64, sector: u32) -> (Vec<String>, Vec<PartitionF
     )
 }
 
-/// True when the disk is blank. A disk that cannot be read is not called blank.
+/// True when the disk is blank. A disk that cannot be read does not count as blank.
 fn is_blank(path: &Path, size: u64) -> bool {
     fs::OpenOptions::new()
         .read(true)
@@ -475,7 +484,7 @@ mod tests {
         assert_eq!(pci_functions(place), ["0000:00:0e.0", "10000:e1:00.0"]);
         assert!(!is_pci_function("0:0:0:0") && !is_pci_function("00:1f.2"));
 
-        // A multipath disk stands beside its paths.
+        // The devices of a multipath disk's paths are beside it.
         let sys = tempfile::tempdir().unwrap();
         let path = sys
             .path()

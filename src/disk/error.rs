@@ -1,159 +1,160 @@
-//! What can go wrong with a disk or an image file, in sentences for a technician.
+//! Errors of disks and image files, as sentences for a technician.
 
 use std::path::{Path, PathBuf};
 
-/// A failure of disk work. `source()` carries the cause.
+/// A failure of disk work. `source()` returns the cause.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskError {
-    /// Opening, creating, reading facts.
+    /// A file or device cannot be opened, created or examined.
     #[error("{doing} {}", path.display())]
     Io {
-        /// What was being done: `opening`, `creating`, ...
+        /// The action: `opening`, `creating`, ...
         doing: &'static str,
-        /// File or device.
+        /// The file or device.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Reading at a place.
+    /// A read failed.
     #[error("reading {} at byte {offset}", path.display())]
     Read {
-        /// File or device.
+        /// The file or device.
         path: PathBuf,
-        /// Byte offset.
+        /// Byte offset of the read.
         offset: u64,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A master that cannot be read at a place.
+    /// A master cannot be read at a place.
     #[error("reading {} at byte {offset} ({place})", path.display())]
     Unreadable {
-        /// Disk or file.
+        /// The disk or file.
         path: PathBuf,
-        /// Byte offset.
+        /// Byte offset of the place.
         offset: u64,
-        /// Place of the byte in words (its partition, or outside the partitions), or the step that read it.
+        /// The place in words (its partition, or outside the partitions), or the step that read it.
         place: String,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A master that ends before the place where it ended when it was surveyed.
+    /// A master is now shorter than when it was surveyed.
     #[error("{} became shorter while it was read: it ends before byte {end}", path.display())]
     Shrunk {
-        /// Disk or file.
+        /// The disk or file.
         path: PathBuf,
-        /// Bytes it had.
+        /// Its former size, in bytes.
         end: u64,
     },
-    /// Writing at a place.
+    /// A write failed.
     #[error("writing {} at byte {offset}", path.display())]
     Write {
-        /// File or device.
+        /// The file or device.
         path: PathBuf,
-        /// Byte offset.
+        /// Byte offset of the write.
         offset: u64,
-        /// Cause.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The disk is mounted or held by something.
+    /// The disk is mounted or otherwise in use.
     #[error("{} is in use: {}", path.display(), holders.join(", "))]
     InUse {
-        /// Device.
+        /// The device.
         path: PathBuf,
-        /// Who holds it.
+        /// Descriptions of its users.
         holders: Vec<String>,
     },
-    /// A plain refusal before anything was touched.
+    /// A refusal before anything was touched.
     #[error("{message}")]
     Refused {
-        /// What and why.
+        /// The subject and the reason.
         message: String,
-        /// What to try.
+        /// The next step for the technician.
         hint: Option<String>,
     },
-    /// A master disk that would not be captured faithfully.
+    /// A master disk that could not be captured faithfully.
     #[error("{}", dirty_message(.0))]
     Dirty(Vec<DirtyPartition>),
-    /// The table of the image does not go onto this disk.
+    /// The table of the image does not fit this disk.
     #[error("the image does not fit {}: {source}", path.display())]
     DoesNotFit {
-        /// Target.
+        /// The target.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: diskmap::PatchError,
     },
     /// The partition table cannot be read.
     #[error("reading the partition table of {}", path.display())]
     Table {
-        /// Disk.
+        /// The disk.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: diskmap::TableError,
     },
-    /// The partition table of a master cannot be followed.
+    /// The partition table of a master makes no sense.
     #[error("the partition table of {} cannot be followed", path.display())]
     SourceTable {
-        /// Disk.
+        /// The disk.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: diskmap::TableError,
     },
-    /// The image is damaged, foreign or locked.
+    /// The image is damaged, of another kind, or locked.
     #[error("image {}", path.display())]
     Image {
-        /// Image.
+        /// The image.
         path: PathBuf,
-        /// Cause.
+        /// The cause.
         source: imagefmt::FormatError,
     },
-    /// What was read back is not what was written.
+    /// A chunk read back differs from the bytes written.
     #[error("read-back of {} differs from the master image in chunk {chunk} (bytes {offset}..{end})", path.display())]
     Mismatch {
-        /// Target.
+        /// The target.
         path: PathBuf,
-        /// Chunk.
+        /// Index of the chunk.
         chunk: u32,
-        /// First byte of the chunk.
+        /// Offset of the chunk's first byte.
         offset: u64,
-        /// End of the chunk.
+        /// Offset of the chunk's end.
         end: u64,
     },
-    /// A place that was made zero, because a former file system would be found there, reads back as something else.
+    /// A range that was zeroed, because a former file system would be found there, reads back as
+    /// something else.
     #[error("read-back of {}: byte {offset} was made zero and is not, so what was there before would be found", path.display())]
     NotBlank {
-        /// Target.
+        /// The target.
         path: PathBuf,
-        /// Byte offset.
+        /// Byte offset of the first other byte.
         offset: u64,
     },
     /// The table sectors did not read back as written.
     #[error("read-back of the partition table of {} differs at byte {offset}", path.display())]
     TableMismatch {
-        /// Target.
+        /// The target.
         path: PathBuf,
-        /// Byte offset.
+        /// Byte offset of the difference.
         offset: u64,
     },
-    /// Somebody asked to stop.
+    /// The work was cancelled.
     #[error("cancelled")]
     Cancelled,
 }
 
-/// A partition whose file system is not in a state to be captured by its used blocks.
+/// A partition whose file system cannot be captured by its used blocks in its present state.
 #[derive(Clone, Debug)]
 pub struct DirtyPartition {
-    /// Partition number.
+    /// Number of the partition.
     pub number: u32,
-    /// File system.
+    /// Name of the file system.
     pub fs: String,
-    /// What is wrong.
+    /// The problem.
     pub reason: String,
-    /// What to do.
+    /// The next step for the technician.
     pub hint: String,
 }
 
-/// How to let go of a disk, by what holds it.
+/// Advice for freeing a disk, by the kind of its users.
 fn release(holders: &[String]) -> String {
     let held = |word: &str| holders.iter().any(|holder| holder.contains(word));
     let mut ways = Vec::new();
@@ -192,7 +193,7 @@ impl DiskError {
         }
     }
 
-    /// A failure of the image format, with the file or disk it is about.
+    /// Wraps a failure of the image format with the path of its file or disk.
     pub fn image(path: &Path, source: imagefmt::FormatError) -> Self {
         Self::Image {
             path: path.to_owned(),
@@ -207,7 +208,7 @@ impl DiskError {
         }
     }
 
-    /// True for a disk that does not give its bytes, at whatever step that is met.
+    /// True when a disk could not be read, in any step.
     pub fn is_of_reading(&self) -> bool {
         matches!(
             self,
@@ -225,7 +226,7 @@ impl DiskError {
         )
     }
 
-    /// What to try next, where there is something.
+    /// The next thing to try, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => hint.clone(),

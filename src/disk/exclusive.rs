@@ -1,9 +1,11 @@
-//! A master held still while it is read: nobody else has it, nobody takes it meanwhile, and it is the same afterwards.
+//! Keeps a master unchanged while it is read: nobody else uses it, nobody takes it meanwhile, and
+//! it is the same afterwards.
 //!
-//! Owns the descriptor a capture reads from. A block device is opened for exclusive use: the kernel refuses that when it is
-//! mounted in any namespace, used as swap, or held by a volume, and nobody mounts it until the claim is dropped. A regular
-//! file knows no such claim: every loop device on it is claimed, programs that have it open for writing are looked for, and
-//! its size and time are held against each other before and after. What none of that can see is said as a note.
+//! Owns the descriptor a capture reads from. A block device is opened for exclusive use: the kernel
+//! refuses that when it is mounted in any namespace, used as swap, or held by a volume, and nobody
+//! can mount it until the claim is dropped. A regular file has no such claim: every loop device on
+//! it is claimed, programs that have it open for writing are searched for, and its size and time
+//! are compared before and after. Uses that cannot be detected this way are reported as a note.
 
 use super::{DiskError, device, ground};
 use rustix::fs::{AtFlags, CWD, FlockOperation, OFlags, StatxFlags, statx};
@@ -13,7 +15,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Kinds of file systems (statfs(2)) on which other machines or programs write without this kernel knowing.
+/// Magic numbers (statfs(2)) of file systems on which other machines or programs write unnoticed by
+/// this kernel.
 const REMOTE_FILE_SYSTEMS: [u64; 7] = [
     FUSE_SUPER_MAGIC,
     0x6969,      // NFS
@@ -24,25 +27,25 @@ const REMOTE_FILE_SYSTEMS: [u64; 7] = [
     0x00c3_6400, // Ceph
 ];
 
-/// A FUSE server gives whatever time it likes; that of QEMU always says "now".
+/// A FUSE server may report any time; that of QEMU always reports the present.
 const FUSE_SUPER_MAGIC: u64 = 0x6573_5546;
 
-/// Block devices whose other end is on the network.
+/// Prefixes of block devices whose other end is on the network.
 const REMOTE_DEVICES: [&str; 3] = ["nbd", "rbd", "drbd"];
 
-/// A disk or file that is read, and what keeps others from it.
+/// A disk or file that is being read, and the claims that keep others from it.
 #[derive(Debug)]
 pub(super) struct Claim {
     path: PathBuf,
     file: File,
     /// Loop devices on the same file: held, never read.
     _held: Vec<File>,
-    /// Files whose size and time must not change, with what these were.
+    /// Files whose size and time must not change, with their first values.
     still: Vec<(PathBuf, File, Stamp)>,
     notes: Vec<String>,
 }
 
-/// Size and time of last change of a file.
+/// Size and time of the last change of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Stamp {
     len: u64,
@@ -50,7 +53,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// Without the time where that of the file system says nothing.
+    /// Takes the values of a file; the time only if its file system keeps a meaningful one.
     fn of(meta: &Metadata, timed: bool) -> Self {
         Self {
             len: meta.len(),
@@ -63,7 +66,7 @@ impl Claim {
     /// Opens the disk or file at `path` for reading and claims it.
     ///
     /// # Errors
-    /// [`DiskError::InUse`] with everybody who is known to use it.
+    /// [`DiskError::InUse`] with all known users.
     pub(super) fn take(path: &Path) -> Result<Self, DiskError> {
         let meta = device::look(path)?;
         let in_use = |holders| {
@@ -101,14 +104,15 @@ impl Claim {
         let mut holders = Vec::new();
         if block {
             claim.note_remote_device(&meta);
-            // What lies in a file may be used through that file as well.
+            // A disk whose bytes are in a file may be used through that file too.
             for backing in ground::backing_files(path) {
                 claim.watch(&backing, path, &mut holders);
             }
         } else {
             claim.watch(path, path, &mut holders);
-            // Programs that lock what they write to (ntfs-3g, virtual machines) refuse each other, and us; while this is
-            // held they refuse to start. Not every file system knows locks.
+            // Programs that lock the file they write to (ntfs-3g, virtual machines) exclude each
+            // other, and us; while this lock is held they refuse to start. Not every file system
+            // supports locks.
             let locked = rustix::fs::fcntl_lock(&claim.file, FlockOperation::NonBlockingLockShared);
             if matches!(locked, Err(Errno::ACCESS | Errno::AGAIN)) {
                 holders.push("another program has locked it for writing".into());
@@ -132,10 +136,10 @@ impl Claim {
         &self.notes
     }
 
-    /// The files are as they were when they were claimed.
+    /// Checks that the files are the same as when they were claimed.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] naming the file that changed.
+    /// [`DiskError::Refused`] with the file that changed.
     pub(super) fn check(&self) -> Result<(), DiskError> {
         for (path, file, before) in &self.still {
             let now = file
@@ -148,7 +152,7 @@ impl Claim {
         Ok(())
     }
 
-    /// Keeps an eye on a file: claims every loop device on it but `except`, and remembers size and time.
+    /// Watches a file: claims every loop device on it except `except`, and remembers size and time.
     fn watch(&mut self, file: &Path, except: &Path, holders: &mut Vec<String>) {
         let Ok(opened) = OpenOptions::new().read(true).open(file) else {
             let file = file.display();
@@ -212,7 +216,7 @@ impl Claim {
             return;
         };
         let remote = sys.iter().filter_map(|part| part.to_str()).any(|part| {
-            // iSCSI and Fibre Channel hang their disks below these.
+            // iSCSI and Fibre Channel disks are below folders with these names.
             part.starts_with("session")
                 || part.starts_with("rport-")
                 || REMOTE_DEVICES.iter().any(|kind| part.starts_with(kind))
@@ -226,7 +230,7 @@ impl Claim {
     }
 }
 
-/// A master that did not lie still.
+/// The error for a master that changed.
 pub(super) fn changed(path: &Path, how: &str) -> DiskError {
     DiskError::refused(
         format!("{} changed while it was read: {how}", path.display()),
@@ -261,7 +265,7 @@ fn open_for_writing(what: &Metadata) -> Vec<String> {
             .into_iter()
             .flatten();
         let writes = handles.flatten().any(|handle| {
-            // Not asked of a server, which may hang: what the kernel knows is enough.
+            // Not requested from a server, which may hang: the kernel's own values are enough.
             let flags = AtFlags::STATX_DONT_SYNC;
             let Ok(stat) = statx(CWD, handle.path(), flags, StatxFlags::BASIC_STATS) else {
                 return false;
@@ -287,7 +291,8 @@ fn open_for_writing(what: &Metadata) -> Vec<String> {
     found
 }
 
-/// True when a descriptor of a process was opened for writing: the last octal digit of `flags` in proc_pid_fdinfo(5).
+/// True when a process opened the descriptor for writing: the last octal digit of `flags` in
+/// proc_pid_fdinfo(5).
 fn is_writable(process: &Path, handle: &std::ffi::OsStr) -> bool {
     let text = fs::read_to_string(process.join("fdinfo").join(handle)).unwrap_or_default();
     text.lines()
@@ -310,7 +315,7 @@ mod tests {
         let path = file.into_temp_path();
         let claim = Claim::take(&path).unwrap();
         claim.check().unwrap();
-        // A file that is written without being held open shows afterwards.
+        // A file that is written without being held open is noticed afterwards.
         fs::write(&path, [2; 8192]).unwrap();
         assert!(matches!(claim.check(), Err(DiskError::Refused { .. })));
     }

@@ -1,7 +1,7 @@
-//! How an image is fitted onto a disk, before anything is written.
+//! Fits an image onto a disk, before anything is written.
 //!
-//! Owns every reason why it does not go there. Reads the target's own table where one partition goes onto another, and writes
-//! nothing.
+//! Owns every reason to refuse it. If one partition goes onto another it reads the target's own
+//! table; it writes nothing.
 
 use super::DiskError;
 use super::choice::ChoiceError;
@@ -19,49 +19,50 @@ use std::fs::OpenOptions;
 use std::ops::Range;
 use std::path::Path;
 
-/// What is asked of a deployment besides image and disk.
+/// Options of a deployment besides image and disk.
 #[derive(Clone, Debug, Default)]
 pub struct Fit {
-    /// Bytes of a logical sector of a regular file, which has none of its own; those of the image by default.
+    /// Logical sector size, in bytes, of a regular file, which has none of its own; by default that
+    /// of the image.
     pub sector_size: Option<u32>,
-    /// Partition that takes the free space.
+    /// Partition that grows into the free space.
     pub grow: Option<Grow>,
-    /// Which part of the image.
+    /// The chosen part of the image.
     pub choice: Choice,
 }
 
-/// An image on a disk of a certain size.
+/// An image fitted onto a disk of a certain size.
 pub(super) struct Fitted {
-    /// What the ends of the disk become.
+    /// The final content of the disk's beginning and end.
     pub(super) plan: CommitPlan,
-    /// Where the image's bytes lie.
+    /// Place of the image's bytes on the target.
     pub(super) place: Place,
-    /// Entries that are written.
+    /// Entries to write.
     pub(super) wanted: Bitmap,
-    /// The partition that is overwritten, while the disk's table stays.
+    /// Range of the partition that is overwritten, when the disk's table stays.
     pub(super) onto: Option<Range<u64>>,
 }
 
 /// The target disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Disk<'a> {
-    /// Path.
+    /// Path of the device or file.
     pub path: &'a Path,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Bytes of a logical sector.
+    /// Logical sector size, in bytes.
     pub sector_size: u32,
 }
 
-/// Refuses what does not fit, without touching anything.
+/// Checks that an image fits, without touching the disk.
 ///
 /// # Errors
-/// As [`super::deployment::Deployment::prepare`].
+/// The errors of [`super::deployment::Deployment::prepare`].
 pub fn check(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<(), DiskError> {
     fitted(manifest, disk, fit).map(drop)
 }
 
-/// Entries of an image that a choice is about. `path` is the image, for messages.
+/// Entries of an image that belong to a choice. `path` is the image, for messages.
 ///
 /// # Errors
 /// [`DiskError::Refused`] for a choice the image cannot serve, [`DiskError::Table`].
@@ -122,7 +123,7 @@ pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<F
     })
 }
 
-/// One partition of the image onto one of the disk, which keeps its table.
+/// Fits one partition of the image onto one of the disk, which keeps its table.
 fn onto_partition(
     manifest: &Manifest,
     source: &Partition,
@@ -183,7 +184,7 @@ fn onto_partition(
         plan: CommitPlan {
             wipe: vec![front],
             stages: Vec::new(),
-            // Steps know a partition by its number in the image.
+            // Steps identify a partition by its number in the image.
             partitions: vec![Partition {
                 start: target.start,
                 length,
@@ -194,10 +195,10 @@ fn onto_partition(
     })
 }
 
-/// Why a partition of the image does not go onto one of a disk.
+/// Checks that a partition of the image fits onto one of a disk.
 ///
 /// # Errors
-/// The reason.
+/// The reason it does not.
 pub fn refuse_onto(
     source: &Partition,
     onto: u32,
@@ -222,7 +223,7 @@ pub fn refuse_onto(
     }
 }
 
-/// The file system an image has in a partition.
+/// The file system in a partition of the image.
 pub fn file_system(manifest: &Manifest, number: u32) -> Option<FsMeta> {
     let mut partitions = manifest.meta.partitions.iter();
     partitions
@@ -230,11 +231,12 @@ pub fn file_system(manifest: &Manifest, number: u32) -> Option<FsMeta> {
         .and_then(|partition| partition.fs.clone())
 }
 
-/// Why what is in a partition does not work on a disk with sectors of another size. A file system that counts in sectors, or has
-/// blocks smaller than one, is not mounted there; of unknown content nothing is known.
+/// Checks that the content of a partition works on a disk with another sector size. A file system
+/// that counts in sectors, or has blocks smaller than one, cannot be mounted there. Unknown content
+/// is refused too.
 ///
 /// # Errors
-/// The reason.
+/// The reason it does not work.
 pub fn refuse_sectors(fs: Option<&FsMeta>, image: u32, disk: u32) -> Result<(), String> {
     let works = match fs.map(|fs| (fs.kind.as_str(), fs.block_size)) {
         _ if image == disk => true,
@@ -252,7 +254,7 @@ pub fn refuse_sectors(fs: Option<&FsMeta>, image: u32, disk: u32) -> Result<(), 
     ))
 }
 
-/// The image's own table, or none where it was captured without one.
+/// The image's own table; an empty one if it was captured without a table.
 pub(super) fn image_table(manifest: &Manifest, path: &Path) -> Result<PartitionTable, DiskError> {
     table_of(manifest).map_err(|source| DiskError::Table {
         path: path.to_owned(),
@@ -260,10 +262,12 @@ pub(super) fn image_table(manifest: &Manifest, path: &Path) -> Result<PartitionT
     })
 }
 
-/// The table an image was captured with. What was taken as a disk without a table stays one, whatever its first sector looks like.
+/// The table that an image was captured with. A disk captured without a table has none, whatever
+/// its first sector looks like.
 ///
 /// # Errors
-/// The errors of [`table_from_regions`], or for a disk without a table those of [`without_table_from_regions`].
+/// The errors of [`table_from_regions`], or for a disk without a table those of
+/// [`without_table_from_regions`].
 pub fn table_of(manifest: &Manifest) -> Result<PartitionTable, TableError> {
     let regions = manifest
         .table
@@ -290,7 +294,8 @@ fn left_behind(manifest: &Manifest, wanted: &Bitmap, size: u64) -> ExtentSet {
     behind
 }
 
-/// Droppable bytes as masks count them: whole blocks. Bytes of a partition in such a block are in the disk, or its table does not fit.
+/// Droppable bytes in whole blocks, the unit of masks. If a partition has bytes in such a block,
+/// they fit on the disk, or its table does not fit.
 fn leftovers(manifest: &Manifest) -> ExtentSet {
     let block = u64::from(MASK_BLOCK);
     let ranges = manifest.meta.droppable.iter();
@@ -302,7 +307,7 @@ fn leftovers(manifest: &Manifest) -> ExtentSet {
         .collect()
 }
 
-/// The used bytes of the entries that are written, on the master's disk.
+/// The used bytes of the entries to write, as ranges of the master disk.
 fn runs<'m>(manifest: &'m Manifest, wanted: &'m Bitmap) -> impl Iterator<Item = Range<u64>> + 'm {
     let entries = manifest.entries.iter().enumerate();
     entries
@@ -314,7 +319,7 @@ fn runs<'m>(manifest: &'m Manifest, wanted: &'m Bitmap) -> impl Iterator<Item = 
         })
 }
 
-/// First byte behind everything that has to be written.
+/// Offset behind the last byte that has to be written.
 fn end_of_data(manifest: &Manifest, wanted: &Bitmap) -> u64 {
     let leftovers = leftovers(manifest);
     runs(manifest, wanted)
@@ -326,10 +331,10 @@ fn end_of_data(manifest: &Manifest, wanted: &Bitmap) -> u64 {
         .unwrap_or(0)
 }
 
-/// `last` or a partition number, as `--grow` and orders write it.
+/// Parses `last` or a partition number, the form of `--grow` and of orders.
 ///
 /// # Errors
-/// Says what was expected.
+/// The expected form.
 pub fn parse_grow(text: &str) -> Result<Grow, String> {
     match text {
         "last" => Ok(Grow::Last),

@@ -1,11 +1,13 @@
 //! The first MiB of a target disk, which belongs to diskcast until commit.
 //!
-//! The journal of a deployment lies there ([`super::journal`]), so what the image has in those bytes waits in memory
-//! and is written last, before the table. A disk that was cut off half-way has no boot loader core either. Where one partition
-//! goes onto another there is no journal, and the first MiB of the partition waits in the same way: it has no file system until then.
+//! The journal of a deployment lies there ([`super::journal`]), so the image's content of these
+//! bytes waits in memory and is written last, before the table. A disk whose deployment was cut
+//! half-way therefore has no boot loader core either. If one partition goes onto another there is
+//! no journal, and the first MiB of the partition waits in the same way: until then it has no file
+//! system.
 //!
-//! Owns the chunks of the first MiB, decoded. What always holds: none of them is on the disk before [`Front::write`], and each
-//! has passed its check against the manifest.
+//! Owns the chunks of the first MiB, decoded. Always holds: none of them is on the disk before
+//! [`Front::write`], and each has passed its check against the manifest.
 
 use super::DiskError;
 use super::place::Place;
@@ -15,11 +17,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes at the start of a target disk that are diskcast's until commit.
+/// Bytes at the start of a target disk that belong to diskcast until commit.
 pub(super) const FRONT_BYTES: u64 = 1 << 20;
 
-/// Used bytes of chunks, by their entry in the manifest: those of the first MiB, and those that have bytes which have no place on
-/// the target and cannot be read back from it.
+/// Used bytes of chunks, by their entry in the manifest: chunks of the first MiB, and chunks with
+/// bytes that have no place on the target and cannot be read back from it.
 #[derive(Default)]
 pub(super) struct Front {
     held: Mutex<BTreeMap<usize, Vec<u8>>>,
@@ -34,7 +36,7 @@ impl Front {
             .insert(entry, used.to_vec());
     }
 
-    /// Copies what is kept of a chunk; false when nothing is, or it has another length.
+    /// Copies the kept bytes of a chunk; false when none are kept, or their length differs.
     pub(super) fn copy(&self, entry: usize, into: &mut [u8]) -> bool {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match held.get(&entry) {
@@ -46,7 +48,7 @@ impl Front {
         }
     }
 
-    /// Writes what was kept of these entries.
+    /// Writes the kept bytes of these entries.
     pub(super) fn write(
         &self,
         target: &TargetDisk,
@@ -74,7 +76,7 @@ impl Front {
     }
 }
 
-/// Entries of the first MiB that has a place: those up to its end, since entries ascend.
+/// Entries in the first MiB of a place: all up to its end, since entries ascend.
 pub(super) fn entries(manifest: &Manifest, place: &Place) -> Range<usize> {
     let front = place.front(FRONT_BYTES);
     let chunk = u64::from(manifest.geometry.chunk_size());

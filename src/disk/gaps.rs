@@ -1,8 +1,9 @@
-//! Gaps outside partitions: boot loaders at the front of a disk, metadata at its back, and things nobody would look for there.
+//! Gaps outside partitions: boot loaders at the front of a disk, metadata at its end, and
+//! unexpected data.
 //!
-//! Owns the decision which of their bytes an image holds, and the words for the others. What always holds: nothing that is not
-//! zero is left out without being named, with its bytes and the option that takes it; memory is one megabyte, whatever a gap's
-//! size.
+//! Owns the choice of their bytes for an image, and the messages about the others. Always holds: no
+//! bytes other than zeros are left out without being named, with their number and the option that
+//! captures them; memory is one megabyte, whatever a gap's size.
 //!
 //! ```text
 //!  0        1 MiB              64 MiB            first partition     end of the last partition       end of the disk
@@ -17,32 +18,35 @@ use imagefmt::{LeftOut, MASK_BLOCK, Meta};
 use std::io;
 use std::ops::Range;
 
-/// Loaders sit at the front of a gap, LDM and RAID metadata at its end: so much is taken of either where it is not zero. A gap
-/// of twice that is taken whole.
+/// Bytes captured at either end of a gap, unless they are zero: loaders are at its front, LDM and
+/// RAID metadata at its end. A gap of twice that size is captured whole.
 const EDGE_BYTES: u64 = 1 << 20;
 
-/// Before the first partition everything that is not zero is taken up to here: boards start from images at 8 and 16 MiB.
+/// Offset up to which everything that is not zero is captured before the first partition: boards
+/// start from images at 8 and 16 MiB.
 const FRONT_BYTES: u64 = 64 << 20;
 
-/// Bytes read at most to name what is left out, some ten seconds of a hard disk. What lies behind them is named as not read.
+/// Most bytes read in order to name data that is left out, some ten seconds of a hard disk. The
+/// bytes behind them are named as not read.
 pub(super) const LOOK_BYTES: u64 = 1 << 30;
 
-/// Bytes read at once.
+/// Bytes of one read.
 const READ_BYTES: u64 = 1 << 20;
 
-/// Bytes of the gaps that an image holds, and the gaps of which something is left out.
+/// Bytes of the gaps that an image holds, and the gaps with bytes left out.
 #[derive(Debug, Default)]
 pub(super) struct GapScan {
-    /// Device bytes that are taken.
+    /// Device bytes that are captured.
     pub(super) taken: ExtentSet,
-    /// Gaps with bytes that are not taken and are not zero or were not read, one entry a gap.
+    /// Gaps with bytes that are not captured and are not zero or were not read, one entry for each
+    /// gap.
     pub(super) left_out: Vec<LeftOut>,
 }
 
-/// Looks at every gap of a disk. `all` takes what is not zero wherever it lies.
+/// Examines every gap of a disk. With `all`, everything that is not zero is captured.
 ///
 /// # Errors
-/// When the disk cannot be read.
+/// The disk cannot be read.
 pub(super) fn scan(
     dev: &dyn ReadAt,
     table: &PartitionTable,
@@ -90,11 +94,11 @@ pub(super) fn scan(
     Ok(found)
 }
 
-/// Bytes of one gap that are captured.
+/// Bytes of one gap that may be captured.
 struct Reach {
-    /// With its zeros, so that nothing of a target's former life is left among loaders.
+    /// Captured with its zeros, so that no former content of a target is left among loaders.
     as_is: Range<u64>,
-    /// Bytes that are captured where they are not zero.
+    /// Bytes that are captured if they are not zero.
     looked_for: ExtentSet,
 }
 
@@ -121,7 +125,7 @@ fn reach(gap: &Range<u64>, all: bool) -> Reach {
     Reach { as_is, looked_for }
 }
 
-/// Everything outside partitions; none on a disk without a table.
+/// Everything outside partitions; nothing on a disk without a table.
 fn gaps(table: &PartitionTable, size: u64) -> ExtentSet {
     let mut gaps = ExtentSet::new();
     if table.kind == TableKind::None {
@@ -135,7 +139,8 @@ fn gaps(table: &PartitionTable, size: u64) -> ExtentSet {
     gaps
 }
 
-/// Tells `found` of every block of `range`, cut at multiples of the mask's block, that holds anything but zeros and table sectors.
+/// Calls `found` with every block of `range`, cut at multiples of the mask's block, that contains
+/// anything but zeros and table sectors.
 fn nonzero(
     dev: &dyn ReadAt,
     table: &PartitionTable,
@@ -208,7 +213,8 @@ pub(super) fn unread_slack(
     })
 }
 
-/// Lines on bytes that may be data and are not in the image; capture, info, plans and reports show the same lines.
+/// Lines about bytes that may be data and are not in the image; capture, info, plans and reports
+/// show the same lines.
 pub fn left_out_lines(meta: &Meta) -> Vec<String> {
     let mut lines = Vec::new();
     for gap in &meta.left_out {
@@ -289,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_is_too_far_to_be_read_is_named_as_that() {
-        /// A terabyte of nothing but its table, that counts what is read of it.
+        /// A terabyte with nothing but its table; counts the bytes read from it.
         struct Large(Vec<u8>, std::cell::Cell<u64>);
         impl ReadAt for Large {
             fn read_at(&self, pos: u64, buf: &mut [u8]) -> io::Result<usize> {
@@ -315,7 +321,7 @@ mod tests {
         let gap = &found.left_out[0];
         assert_eq!((gap.bytes, gap.start), (0, 2 * MIB));
         assert_eq!(gap.unread, size - 2 * MIB - 2 * MIB - LOOK_BYTES);
-        // Where the medium says that there is nothing, nothing is read and nothing is said.
+        // Ranges that the medium reports as empty are neither read nor named.
         large.1.set(0);
         let mut nothing = ExtentSet::new();
         nothing.insert(2 * MIB..size);

@@ -1,8 +1,9 @@
-//! The things a path leads to: one file or one block device, and everything below it that holds the same bytes.
+//! The objects behind a path: one file or one block device, and everything below it that holds the
+//! same bytes.
 //!
-//! Owns the question whether two paths share bytes, so that no command writes over its own input. Files are told apart by
-//! device and inode and block devices by their numbers, never by name: symlinks, hard links, loop devices, partitions and
-//! device-mapper volumes are seen through. Never writes.
+//! Owns the test whether two paths share bytes, so that no command writes over its own input. Files
+//! are compared by device and inode and block devices by their numbers, never by name: symlinks,
+//! hard links, loop devices, partitions and device-mapper volumes are followed. Never writes.
 
 use super::{DiskError, sys};
 use std::collections::BTreeSet;
@@ -11,42 +12,45 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Devices stacked on each other that are followed at most.
+/// Most devices stacked on each other that are followed.
 const DEPTH_MAX: usize = 16;
 
-/// One thing that bytes lie on.
+/// One object that holds bytes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Layer {
     /// A regular file: device of its file system, and inode.
     File(u64, u64),
-    /// A block device: number of the whole disk, and of the partition when it is one.
+    /// A block device: number of the whole disk, and of the partition if it is one.
     Block(u64, Option<u64>),
 }
 
-/// Everything whose bytes change when a file or device is written, or the other way round.
+/// All objects whose bytes change when a file or device is written, or the other way round.
 #[derive(Debug, Default)]
 pub struct Ground(BTreeSet<Layer>);
 
 impl Ground {
-    /// The file or device itself, and what it is made of: the file behind a loop device, the disks below a volume.
+    /// The file or device itself, and the objects it consists of: the file behind a loop device,
+    /// the disks below a volume.
     ///
     /// # Errors
-    /// When the path cannot be looked at.
+    /// The path cannot be examined.
     pub fn of(path: &Path) -> io::Result<Self> {
         let mut ground = Self::default();
         ground.add(&fs::metadata(path)?, false, DEPTH_MAX);
         Ok(ground)
     }
 
-    /// Everything that [`Ground::of`] finds, and also the disks that hold the file system the file lies on.
+    /// The objects of [`Ground::of`], and also the disks with the file system that contains the
+    /// file.
     ///
     /// # Errors
-    /// When the path cannot be looked at.
+    /// The path cannot be examined.
     pub fn below(path: &Path) -> io::Result<Self> {
         let mut ground = Self::default();
         let meta = fs::metadata(path)?;
         ground.add(&meta, true, DEPTH_MAX);
-        // Some file systems (btrfs, overlay) have no device number of their own: their mount names the device.
+        // Some file systems (btrfs, overlay) have no device number of their own; the device is then
+        // taken from their mount.
         if rustix::fs::major(meta.dev()) == 0
             && let Some(source) = mount_source(path)
             && let Ok(meta) = fs::metadata(source)
@@ -122,14 +126,15 @@ impl Ground {
 
 /// The file behind a loop device.
 enum Backing {
-    /// Its path leads to it from here.
+    /// The file can be reached by its path.
     Known(Metadata),
     /// It has no path here: another mount namespace, or it was deleted.
     Unseen { dev: u64, inode: u64 },
 }
 
-/// File behind the block device of this folder in `/sys`, when it is a loop device in use. The kernel is asked for its
-/// device and inode too: the path in `/sys` may be one of another mount namespace.
+/// The file behind the block device of this folder in `/sys`, if it is a loop device in use. The
+/// device and inode come from the kernel too: the path in `/sys` may be one of another mount
+/// namespace.
 fn loop_backing(sys: &Path) -> Option<Backing> {
     let path = fs::read_to_string(sys.join("loop/backing_file")).ok()?;
     let meta = fs::metadata(path.trim_end_matches('\n'));
@@ -151,11 +156,11 @@ fn loop_backing(sys: &Path) -> Option<Backing> {
     }
 }
 
-/// Files that hold the bytes of a block device, as far as their paths lead to them from here.
+/// Files that hold the bytes of a block device, as far as they can be reached by their paths.
 pub(super) fn backing_files(device: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut number = fs::metadata(device).ok().map(|meta| meta.rdev());
-    // A file on a loop device on a file: followed while each lies whole on the next.
+    // A file on a loop device on a file: followed as long as each lies whole on the next.
     for _ in 0..DEPTH_MAX {
         let Some(sys) = number.and_then(sys_folder) else {
             break;
@@ -191,7 +196,7 @@ pub(super) fn same_disk(one: u64, other: u64) -> bool {
         || (whole(other) == Some(one) && one != 0)
 }
 
-/// Names of the loop devices whose bytes lie in this file.
+/// Names of the loop devices whose bytes are in this file.
 pub(super) fn loops_on(file: &Metadata) -> Vec<String> {
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     entries
@@ -239,7 +244,7 @@ fn mount_source(path: &Path) -> Option<PathBuf> {
         .map(|(_, source)| source)
 }
 
-/// Refuses to write to `output` what is read from `inputs`, by whatever name they go.
+/// Refuses an `output` that shares bytes with one of `inputs`, by whatever names.
 ///
 /// # Errors
 /// [`DiskError::Refused`] with both names.
@@ -248,7 +253,7 @@ pub fn keep_inputs<'a>(
     inputs: impl IntoIterator<Item = &'a Path>,
 ) -> Result<(), DiskError> {
     let Ok(written) = Ground::of(output) else {
-        // Nothing is there yet.
+        // The output does not exist yet.
         return Ok(());
     };
     for input in inputs {
@@ -276,13 +281,13 @@ pub fn keep_inputs<'a>(
     Ok(())
 }
 
-/// Refuses an image file as a disk to write to: nobody keeps a disk under the signature of an image, and whoever gives
-/// image and disk in the wrong order would lose the image.
+/// Refuses an image file as a disk to write to. A disk never begins with the signature of an image,
+/// and a person who swaps image and disk would lose the image.
 ///
 /// # Errors
 /// [`DiskError::Refused`] with the name.
 pub fn refuse_image_as_disk(path: &Path) -> Result<(), DiskError> {
-    // A FIFO would keep the opening waiting.
+    // Opening a FIFO would block.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let is_image = fs::metadata(path).is_ok_and(|meta| meta.is_file())
         && OpenOptions::new()

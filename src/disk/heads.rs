@@ -1,8 +1,9 @@
-//! The heads of a disk and of its partitions, before and after a capture.
+//! Hashes of the first bytes of a disk and of its partitions, before and after a capture.
 //!
-//! Mounting, writing or closing a file system changes its head: ext its superblock, FAT its dirty bits, btrfs and XFS
-//! their superblocks, a partitioner the table. So heads that are the same afterwards catch what neither a claim nor the time
-//! of a file shows, such as another machine on a shared disk.
+//! Mounting, writing or closing a file system changes its head: ext its superblock, FAT its dirty
+//! bits, btrfs and XFS their superblocks, a partitioner the table. Comparing the heads therefore
+//! finds changes that neither a claim nor the time of a file shows, such as those of another
+//! machine on a shared disk.
 
 use imagefmt::PartitionMeta;
 use rustix::fs::Advice;
@@ -10,16 +11,16 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
-/// Bytes of a head: superblocks lie at 0, 1 KiB and 64 KiB.
+/// Bytes of a head: superblocks are at 0, 1 KiB and 64 KiB.
 const HEAD_BYTES: usize = 128 << 10;
 
-/// A hash of each head, by what it is the head of.
+/// A hash of each head, with the name of its disk or partition.
 #[derive(Debug)]
 pub(super) struct Heads(Vec<(String, blake3::Hash)>);
 
 impl Heads {
-    /// Reads the heads of a disk and of these partitions. What cannot be read counts as zeros: it cannot be read afterwards
-    /// either.
+    /// Reads the heads of a disk and of these partitions. Unreadable bytes count as zeros: they are
+    /// unreadable afterwards too.
     pub(super) fn read(disk: &File, size: u64, partitions: &[PartitionMeta]) -> Self {
         let whole = std::iter::once(("its first bytes".to_owned(), 0));
         let parts = partitions
@@ -31,7 +32,7 @@ impl Heads {
             let len = usize::try_from(size.saturating_sub(start))
                 .unwrap_or(HEAD_BYTES)
                 .min(HEAD_BYTES);
-            // Pages of a disk that another machine writes are stale: they are dropped where they are clean.
+            // Cached pages are stale if another machine writes the disk; clean ones are dropped.
             let _ = rustix::fs::fadvise(
                 disk,
                 start,
@@ -47,7 +48,7 @@ impl Heads {
         Self(whole.chain(parts).map(hash).collect())
     }
 
-    /// The first head that is not the same in both.
+    /// The name of the first head that differs.
     pub(super) fn difference(&self, other: &Self) -> Option<&str> {
         let mut pairs = self.0.iter().zip(&other.0);
         pairs

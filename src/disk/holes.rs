@@ -1,27 +1,28 @@
-//! The holes of a file that holds a disk: bytes that are zero without being read.
+//! Holes of a file that contains a disk: bytes that are zero without being read.
 //!
-//! A sparse copy of a disk of a terabyte holds a few gigabytes; asking its file system where they are (`SEEK_DATA`, lseek(2)) takes
-//! milliseconds. Devices and file systems that do not answer have no holes, and everything is read.
+//! A sparse copy of a one-terabyte disk has a few gigabytes of data; its file system tells where
+//! they are (`SEEK_DATA`, lseek(2)) within milliseconds. Devices and file systems without that call
+//! have no holes, and everything is read.
 
 use diskmap::ExtentSet;
 use rustix::fs::SeekFrom;
 use std::fs::File;
 use std::ops::Range;
 
-/// Holes shorter than this are read with their surroundings.
+/// Shortest hole that is used, in bytes; shorter ones are read with their surroundings.
 const SHORTEST: u64 = 1 << 20;
 
-/// Holes kept in memory at most: 16 MiB. What lies behind the last of them is read.
+/// Most holes kept in memory: 16 MiB. Bytes behind the last of them are read.
 const MOST: usize = 1 << 20;
 
-/// Bytes of a disk that are zero without being read.
+/// The holes of a disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holes {
     set: ExtentSet,
 }
 
 impl Holes {
-    /// Asks for the holes of the first `size` bytes of a file.
+    /// Finds the holes in the first `size` bytes of a file.
     pub(super) fn of_file(file: &File, size: u64) -> Self {
         let mut set = ExtentSet::new();
         let mut at = 0;
@@ -47,7 +48,7 @@ impl Holes {
         Self { set }
     }
 
-    /// These ranges.
+    /// A set of these ranges.
     #[cfg(test)]
     pub(super) fn of(set: ExtentSet) -> Self {
         Self { set }
@@ -58,7 +59,7 @@ impl Holes {
         &self.set
     }
 
-    /// Holes behind `start`, counted from there: the holes of a partition.
+    /// Holes after `start`, counted from there: the holes of a partition.
     pub(super) fn from(&self, start: u64) -> ExtentSet {
         let mut holes = ExtentSet::new();
         for hole in self.set.within(start..u64::MAX).iter() {
@@ -89,7 +90,8 @@ mod tests {
         let holes = Holes::of_file(&file, size);
         let data = holes.data_in(0..size);
         assert!(data.contains(500 << 20..(500 << 20) + 4096));
-        // A file system without holes may answer that all of it is data; the one of these tests does not.
+        // A file system without holes may report everything as data; the one of these tests does
+        // not.
         assert!(data.total() < 8 << 20, "{data:?}");
         assert_eq!(holes.data_in(0..1 << 20).total(), 0);
     }

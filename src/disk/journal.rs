@@ -1,5 +1,5 @@
-//! What a deployment has written so far, kept on the target disk itself, so that a machine that restarts half-way asks
-//! for the rest only.
+//! The record of a deployment's written chunks, kept on the target disk itself, so that a machine
+//! that restarts half-way requests only the rest.
 //!
 //! ```text
 //! 0        64 KiB          544 KiB         1 MiB
@@ -7,34 +7,37 @@
 //!          | 4 KiB head | bitmap, one bit a manifest entry |
 //! ```
 //!
-//! Owns the two slots. Each save goes to the older one, so a save that is cut off leaves the one before it. The bitmap
-//! is a hint and never a proof: every chunk it names is read and hashed again before anybody relies on it
-//! ([`super::readback`]), so a journal may be stale, and a save needs no flush. What always holds: a journal is only
-//! believed for the very image, disk size and manifest it was made for, and its bytes match their BLAKE3.
+//! Owns the two slots. Each save goes to the older one, so a save that is cut leaves the one before
+//! it. The bitmap is a hint and never a proof: every chunk it names is read and hashed again before
+//! it is used ([`super::readback`]), so a journal may be stale, and a save needs no flush. Always
+//! holds: a journal is only used for the very image, disk size and manifest it was made for, and
+//! its bytes match their BLAKE3.
 
 use super::target_disk::TargetDisk;
 use super::{DiskError, front};
 use imagefmt::{Manifest, Root};
 use std::ops::Range;
 
-/// The first slot: behind everything a partition table may need at the start of a disk.
+/// Offset of the first slot, in bytes: behind everything a partition table may need at the start of
+/// a disk.
 const FIRST_SLOT: u64 = 64 << 10;
 /// Bytes of a slot; two of them reach to the end of the first MiB.
 const SLOT_BYTES: usize = 480 << 10;
 const _: () = assert!(FIRST_SLOT + 2 * SLOT_BYTES as u64 == front::FRONT_BYTES);
-/// The head has a 4 KiB block of its own, whatever the sector size.
+/// Bytes of the head: a 4 KiB block of its own, whatever the sector size.
 const HEAD_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"DCJOURN1";
 const HASH: Range<usize> = 72..104;
-/// Entries a slot has bits for: 3.7 TiB of used chunks of 1 MiB. A larger image has no journal.
+/// Most entries of a slot: 3.7 TiB of used chunks of 1 MiB. A larger image has no journal.
 const MAX_ENTRIES: usize = (SLOT_BYTES - HEAD_BYTES) * 8;
 
-/// Where the journal of a disk of `size` bytes lies; nowhere on a disk that has not twice its room.
+/// Range of the journal on a disk of `size` bytes; `None` on a disk smaller than twice the first
+/// MiB.
 pub fn area(size: u64) -> Option<Range<u64>> {
     (size >= 2 * front::FRONT_BYTES).then_some(FIRST_SLOT..front::FRONT_BYTES)
 }
 
-/// Which entries of the manifest are on the disk.
+/// A set of manifest entries, as bits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bitmap {
     words: Vec<u64>,
@@ -42,7 +45,7 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// `len` entries, none of them set.
+    /// A set for `len` entries, none of them included.
     pub fn empty(len: usize) -> Self {
         Self {
             words: vec![0; len.div_ceil(64)],
@@ -50,7 +53,7 @@ impl Bitmap {
         }
     }
 
-    /// Whether an entry is set; false beyond the end.
+    /// True when an entry is included; false beyond the end.
     pub fn contains(&self, entry: usize) -> bool {
         entry < self.len
             && self
@@ -59,7 +62,7 @@ impl Bitmap {
                 .is_some_and(|word| word >> (entry % 64) & 1 == 1)
     }
 
-    /// Sets an entry; false when it was set, or is beyond the end.
+    /// Adds an entry; false when it was included already, or is beyond the end.
     pub fn insert(&mut self, entry: usize) -> bool {
         let fresh = entry < self.len && !self.contains(entry);
         if fresh && let Some(word) = self.words.get_mut(entry / 64) {
@@ -68,7 +71,7 @@ impl Bitmap {
         fresh
     }
 
-    /// Entries set.
+    /// Number of entries included.
     pub fn count(&self) -> usize {
         self.words
             .iter()
@@ -85,7 +88,7 @@ impl Bitmap {
         for (word, bytes) in bitmap.words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
         }
-        // Bits beyond the end would count.
+        // Bits beyond the end would be counted.
         if let (Some(last), used @ 1..) = (bitmap.words.last_mut(), len % 64) {
             *last &= (1 << used) - 1;
         }
@@ -101,7 +104,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// What an earlier life wrote of this very image, when the disk says so. Reads only.
+    /// Loads the set of chunks that an earlier deployment of this very image has written, if the
+    /// disk has a journal. Reads only.
     pub fn load(target: &TargetDisk, manifest: &Manifest) -> Option<Bitmap> {
         area(target.size())?;
         (0..2)
@@ -119,7 +123,7 @@ impl Journal {
             .map(|(_, bitmap)| bitmap)
     }
 
-    /// Begins the journal of a deployment: earlier ones are void from here on. None where it has no room.
+    /// Begins the journal of a deployment; earlier ones become void. `None` when it has no room.
     ///
     /// # Errors
     /// [`DiskError::Write`].
@@ -177,8 +181,8 @@ fn emit(generation: u64, root: Root, disk: u64, entries: usize, written: &Bitmap
     bytes
 }
 
-/// Generation and bitmap of a slot, when it is whole and about this image on a disk of `disk` bytes. The bytes are
-/// whatever was on the disk.
+/// Generation and bitmap of a slot, if it is whole and belongs to this image on a disk of `disk`
+/// bytes. The bytes may be anything.
 pub fn parse(bytes: &[u8], root: Root, disk: u64, entries: usize) -> Option<(u64, Bitmap)> {
     let number = |at: usize| -> Option<u64> {
         Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
@@ -198,7 +202,7 @@ pub fn parse(bytes: &[u8], root: Root, disk: u64, entries: usize) -> Option<(u64
     Some((number(8)?, bitmap))
 }
 
-/// BLAKE3 of a slot without the place of the hash itself.
+/// BLAKE3 of a slot without the field of the hash itself.
 fn digest(bytes: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(bytes.get(..HASH.start).unwrap_or_default());

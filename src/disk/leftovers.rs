@@ -1,22 +1,23 @@
 //! Leftovers of an earlier use of a disk, behind its last partition.
 //!
-//! A GPT backup beside an MBR, the boot sector of a volume before it was shrunk: bytes in the last mebibyte that no one
-//! looks for any more would pin an image to disks of the master's size. Owns which bytes those are, and the GPT headers
-//! that must not come back. Pure.
+//! A GPT backup beside an MBR, or the boot sector of a volume before it was shrunk: bytes in the
+//! last mebibyte that no program uses any more would limit an image to disks of the master's size.
+//! Owns the choice of those bytes, and the GPT headers that must not come back. Pure.
 
 use crate::units;
 use diskmap::{ExtentSet, PartitionTable, ReadAt, TableKind, is_dynamic};
 use imagefmt::Meta;
 use std::ops::Range;
 
-/// Bytes at the end of a disk that may be leftovers: the ends of tables, boot sectors and arrays lie within them.
+/// Bytes at the end of a disk that may be leftovers: ends of tables, boot sectors and arrays are
+/// within them.
 const TAIL_BYTES: u64 = 1 << 20;
 
-/// The start of a GPT header.
+/// First bytes of a GPT header.
 const GPT_MAGIC: &[u8] = b"EFI PART";
 
-/// Bytes among `used` that a disk which is too small may do without. None of a Windows dynamic disk, whose database lies
-/// there, and none of a disk without a table.
+/// Bytes among `used` that may be left out on a smaller disk. None of a Windows dynamic disk, whose
+/// database is there, and none of a disk without a table.
 pub(super) fn droppable(table: &PartitionTable, used: &ExtentSet) -> Vec<Range<u64>> {
     if table.kind == TableKind::None || table.partitions.iter().any(is_dynamic) {
         return Vec::new();
@@ -29,7 +30,7 @@ pub(super) fn droppable(table: &PartitionTable, used: &ExtentSet) -> Vec<Range<u
     used.within(start..table.disk_size).into_vec()
 }
 
-/// One line about the leftovers of an image; none for an image without.
+/// One line about the leftovers of an image; `None` for an image without any.
 pub fn line(meta: &Meta) -> Option<String> {
     let first = meta.droppable.iter().map(|range| range.start).min()?;
     let bytes = meta.droppable.iter().map(|range| range.length).sum();
@@ -39,8 +40,8 @@ pub fn line(meta: &Meta) -> Option<String> {
     ))
 }
 
-/// Sectors of GPT headers on a disk whose table is an MBR, outside its partitions: a program that repairs disks may take
-/// them for the truth.
+/// Sectors of GPT headers on a disk whose table is an MBR, outside its partitions: a repair program
+/// may take them for the real table.
 pub(super) fn stale_gpt(dev: &dyn ReadAt, table: &PartitionTable) -> Vec<Range<u64>> {
     if table.kind != TableKind::Mbr {
         return Vec::new();

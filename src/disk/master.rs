@@ -1,7 +1,9 @@
-//! A master disk opened for capture: surveyed, described, its chunks listed; read from as many threads as wanted.
+//! A master disk opened for capture: surveyed, described, its chunks listed; any number of threads
+//! may read it.
 //!
-//! Owns every refusal before the first chunk is read, and reading a chunk as an image holds it: used blocks only, table
-//! sectors blanked. Shared by the capture on this machine and the one an agent does for a console. Never writes.
+//! Owns every refusal before the first chunk is read, and reading a chunk in the form an image
+//! holds it: used blocks only, table sectors blanked. Shared by the capture on this machine and the
+//! one an agent does for a console. Never writes.
 
 use super::exclusive::{self, Claim};
 use super::heads::Heads;
@@ -18,21 +20,22 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Chunks compressed before the capture starts, to foresee whether the image fits.
+/// Number of chunks compressed before the capture starts, to estimate whether the image fits.
 const SAMPLES: usize = 16;
 
-/// What of a disk is captured, and in which pieces.
+/// Options of a master disk: the captured bytes, and their division into chunks.
 #[derive(Clone, Debug)]
 pub struct MasterOptions {
-    /// What to take.
+    /// Options of the survey, which select the captured bytes.
     pub survey: SurveyOptions,
     /// Chunk size as a power of two, 18 to 22.
     pub chunk_log2: u8,
-    /// Logical sector size; needed only for a regular file that holds the copy of a 4096-byte-sector disk.
+    /// Logical sector size; needed only for a regular file that holds the copy of a
+    /// 4096-byte-sector disk.
     pub sector_size: Option<u32>,
 }
 
-/// A master disk, open and understood.
+/// A master disk, opened and surveyed.
 #[derive(Debug)]
 pub struct MasterDisk {
     claim: Claim,
@@ -46,11 +49,12 @@ pub struct MasterDisk {
 }
 
 impl MasterDisk {
-    /// Opens and surveys the disk at `path`; `progress` hears of what is read for that. `created` and `note` of its description are empty.
+    /// Opens and surveys the disk at `path`; `progress` gets the number of bytes read for the
+    /// survey. `created` and `note` of its description are empty.
     ///
     /// # Errors
-    /// Everything [`survey`] refuses; [`DiskError::InUse`] for a mounted disk; [`DiskError::Refused`] for a sector size it
-    /// has not; [`DiskError::Cancelled`].
+    /// Every error of [`survey`]; [`DiskError::InUse`] for a mounted disk; [`DiskError::Refused`]
+    /// for a sector size it does not have; [`DiskError::Cancelled`].
     pub fn open(
         path: &Path,
         options: &MasterOptions,
@@ -172,10 +176,11 @@ impl MasterDisk {
         })
     }
 
-    /// The disk is what it was when it was opened: to be asked once everything was read.
+    /// Checks that the disk is the same as when it was opened; called after everything was read.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] when its size, its time or the head of one of its file systems changed.
+    /// [`DiskError::Refused`] when its size, its time or the head of one of its file systems
+    /// changed.
     pub fn confirm_unchanged(&self) -> Result<(), DiskError> {
         self.claim.check()?;
         let now = Heads::read(
@@ -192,7 +197,8 @@ impl MasterDisk {
         }
     }
 
-    /// A read that failed; one behind the end means that the disk became shorter since it was surveyed.
+    /// The error of a failed read. One behind the end means that the disk became shorter since it
+    /// was surveyed.
     fn read_error(&self, at: u64, source: io::Error) -> DiskError {
         if source.kind() == io::ErrorKind::UnexpectedEof {
             return DiskError::Shrunk {
@@ -216,32 +222,32 @@ impl MasterDisk {
         }
     }
 
-    /// Ranges that could not be read so far; none without `--rescue`.
+    /// Ranges that could not be read so far; empty without `--rescue`.
     pub fn holes(&self) -> Vec<Hole> {
         missing::listed(self.source.holes())
     }
 
-    /// Device or file.
+    /// Path of the device or file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     pub fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// What the image will say of the disk.
+    /// The description of the disk for the image.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    /// Chunks that hold anything, with their masks, in device order.
+    /// Chunks with content, with their masks, in device order.
     pub fn chunks(&self) -> &[(ChunkId, Mask)] {
         &self.chunks
     }
 
-    /// Device bytes the image will hold.
+    /// Number of device bytes that the image will hold.
     pub fn used_bytes(&self) -> u64 {
         let used = |(_, mask): &(ChunkId, Mask)| u64::from(mask.used_bytes());
         self.chunks.iter().map(used).sum()
@@ -258,13 +264,13 @@ impl MasterDisk {
             .collect()
     }
 
-    /// One hash over what the survey found: size, table, description, and which blocks are in use. The same disk has the
-    /// same one until anything of that changes.
+    /// One hash over the results of the survey: size, table, description, and the set of used
+    /// blocks. It stays the same for the same disk until any of that changes.
     ///
     /// # Errors
     /// [`DiskError::Image`] for a description beyond the limits of an image.
     pub fn digest(&self) -> Result<blake3::Hash, DiskError> {
-        // The path may be another after a restart; the disk is told by model, serial number and size.
+        // The path may change with a restart; model, serial number and size identify the disk.
         let mut meta = self.meta.clone();
         meta.source.path.clear();
         let json = meta
@@ -290,10 +296,11 @@ impl MasterDisk {
         Ok(hasher.finalize())
     }
 
-    /// Bytes the image will need: a few chunks spread over the disk are read and compressed.
+    /// Estimates the image's size in bytes: a few chunks spread over the disk are read and
+    /// compressed.
     ///
     /// # Errors
-    /// When the disk cannot be read.
+    /// The disk cannot be read.
     pub fn estimate(&self, level: i32) -> Result<u64, DiskError> {
         let bad = |error| DiskError::image(&self.path, error);
         let mut encoder = Encoder::new(level, None).map_err(bad)?;
@@ -311,7 +318,8 @@ impl MasterDisk {
         Ok(u64::try_from(expected).unwrap_or(u64::MAX))
     }
 
-    /// The used blocks of the chunk at this place of [`MasterDisk::chunks`], table sectors blanked.
+    /// Reads the used blocks of the chunk at index `index` of [`MasterDisk::chunks`], table sectors
+    /// blanked.
     ///
     /// # Errors
     /// [`DiskError::Read`].
@@ -342,7 +350,8 @@ impl MasterDisk {
     }
 }
 
-/// Refuses a disk whose content was written for other sectors than it has, or than a file is taken to have.
+/// Refuses a disk whose content was written for another sector size than the disk has, or than a
+/// file is assumed to have.
 pub(super) fn refuse_other_sectors(
     path: &Path,
     file: &File,
@@ -369,7 +378,7 @@ pub(super) fn refuse_other_sectors(
     }
 }
 
-/// An error of a survey with the byte that does not read.
+/// Adds the unreadable byte to an error of a survey.
 fn located(error: DiskError, source: &Source) -> DiskError {
     match (error, source.failed_at()) {
         (

@@ -1,22 +1,23 @@
-//! Holes of an image: what could not be read of the master.
+//! Holes of an image: bytes of the master that could not be read.
 //!
-//! Owns their bound and how they are told. A dying disk may have more holes than anybody reads: neighbours are joined then,
-//! so that too much is called unreadable and never too little.
+//! Owns the limit of their number and the messages about them. A failing disk may have more holes
+//! than an image lists: then neighbours are joined, so that too much is called unreadable and never
+//! too little.
 
 use crate::units;
 use diskmap::ExtentSet;
 use imagefmt::{HOLES_MAX, Hole, Meta};
 
-/// Why an image with holes is not taken just like that.
+/// The reason an image with holes is refused by default.
 pub const SHORT: &str = "its master could not be read everywhere";
-/// How it is taken all the same.
+/// Advice for an image with holes.
 pub const HINT: &str =
     "capture the master again from a sound disk, or take what there is with --accept-holes";
 
-/// Holes shown one by one.
+/// Most holes shown one by one.
 const SHOWN: usize = 20;
 
-/// The ranges as an image lists them.
+/// The ranges in the form an image lists them.
 pub fn listed(mut holes: ExtentSet) -> Vec<Hole> {
     let mut gap = 4096_u64;
     while holes.len() as u64 > HOLES_MAX {
@@ -32,7 +33,7 @@ pub fn listed(mut holes: ExtentSet) -> Vec<Hole> {
         .collect()
 }
 
-/// The same with gaps of up to `gap` bytes closed.
+/// The set with gaps of up to `gap` bytes closed.
 fn joined(holes: &ExtentSet, gap: u64) -> ExtentSet {
     let mut ranges = holes.as_slice().to_vec();
     ranges.dedup_by(|next, kept| {
@@ -45,7 +46,8 @@ fn joined(holes: &ExtentSet, gap: u64) -> ExtentSet {
     ExtentSet::from(ranges)
 }
 
-/// One line about all holes of an image, and one for each of the first; nothing for an image without.
+/// One line about all holes of an image, and one for each of the first ones; empty for an image
+/// without holes.
 pub fn lines(meta: &Meta) -> Vec<String> {
     if meta.holes.is_empty() {
         return Vec::new();
@@ -74,7 +76,8 @@ pub fn lines(meta: &Meta) -> Vec<String> {
     lines
 }
 
-/// Place of byte `at` of the disk in words: its partition and file system, or that it is outside the partitions.
+/// Place of byte `at` of the disk in words: its partition and file system, or that it is outside
+/// the partitions.
 pub fn place(meta: &Meta, at: u64) -> String {
     let part = meta
         .partitions

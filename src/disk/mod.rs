@@ -1,9 +1,10 @@
-//! Disks: naming them, capturing them, writing them, proving them.
+//! Disks: describes them, captures them, writes them, proves them.
 //!
-//! Owns every byte that is read from or written to a disk. Deciding what should be where is `diskmap`'s and
-//! `imagefmt`'s; this module is the edge that does it. `sys` alone holds ioctls. What always holds: a disk is named
-//! and found free before its first byte is written, and the sectors that make it bootable are written last, by
-//! [`deployment::Deployment::commit`], after everything else was read back.
+//! Owns every byte that is read from or written to a disk. `diskmap` and `imagefmt` decide the
+//! content of a disk; this module carries it out. `sys` alone has ioctls. Always holds: a disk is
+//! identified and found free before its first byte is written, and the sectors that make it
+//! bootable are written last, by [`deployment::Deployment::commit`], after everything else was read
+//! back.
 //!
 //! ```text
 //! capture:  survey (table, used maps) -> chunks in parallel -> imagefmt::Writer -> .partial -> fsync -> rename
@@ -51,9 +52,9 @@ mod watch;
 
 pub use error::DiskError;
 
-/// Progress of long disk work: called with bytes done and bytes in all, from any thread, often. A total of zero is one nobody knows yet:
-/// that of a survey.
+/// Receives progress of long disk work: bytes done and bytes in all, from any thread, often. A
+/// total of zero means unknown, as during a survey.
 pub type OnProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// Asked between chunks; true ends the work with [`DiskError::Cancelled`].
+/// Cancellation check, called between chunks; true ends the work with [`DiskError::Cancelled`].
 pub type Cancelled<'a> = &'a (dyn Fn() -> bool + Sync);

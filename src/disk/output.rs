@@ -1,8 +1,9 @@
-//! Where an image goes: a file that appears whole or not at all, or a pipe.
+//! The output of an image: a file that appears whole or not at all, or a pipe.
 //!
-//! Owns the `.partial` file. What always holds: the final name is never overwritten and never names an unfinished
-//! image; a failed capture removes its `.partial`, a killed one leaves it to be replaced by the next. A file of that name
-//! that no capture left there is refused, never emptied or removed.
+//! Owns the `.partial` file. Always holds: the final name is never overwritten and never names an
+//! unfinished image; a failed capture removes its `.partial`, a killed one leaves it to be replaced
+//! by the next. A file of that name that is not from a capture is refused, never emptied or
+//! removed.
 
 use super::{DiskError, ground, restore};
 use std::ffi::OsString;
@@ -11,7 +12,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Buffer between records and the file: large writes, few system calls.
+/// Bytes of the buffer between records and the file: large writes, few system calls.
 const WRITE_BUFFER: usize = 1 << 20;
 
 /// An image being written.
@@ -70,7 +71,8 @@ impl ImageOutput {
         }
         let (file, partial) = claim(path)?;
         refuse_whole(&partial)?;
-        // What a killed capture left here is nothing anybody goes on with; it is replaced, now that it is surely nobody's.
+        // The rest of a killed capture cannot be continued here. The lock shows that no other
+        // process uses it, so it is replaced.
         file.set_len(0)
             .map_err(|e| DiskError::io("emptying", &partial, e))?;
         let writer = io::BufWriter::with_capacity(WRITE_BUFFER, Sink::File(file));
@@ -81,8 +83,8 @@ impl ImageOutput {
         })
     }
 
-    /// Opens what a cut capture left of the image at `path`, to be gone on with; `None` when there is nothing. Nothing of it
-    /// is changed before [`ImageOutput::cut`].
+    /// Opens the rest of an interrupted capture of the image at `path`, to continue it; `None` when
+    /// there is none. The file is not changed before [`ImageOutput::cut`].
     ///
     /// # Errors
     /// [`DiskError::Refused`] when `path` exists or another capture is writing to it.
@@ -103,10 +105,10 @@ impl ImageOutput {
         Ok(Some((output, reader, len)))
     }
 
-    /// Cuts the file to its first `len` bytes and goes on behind them.
+    /// Cuts the file to its first `len` bytes and continues behind them.
     ///
     /// # Errors
-    /// When the medium fails.
+    /// The medium fails.
     pub fn cut(&mut self, len: u64) -> Result<(), DiskError> {
         let Sink::File(file) = self.writer.get_mut() else {
             return Ok(());
@@ -117,15 +119,15 @@ impl ImageOutput {
             .map_err(|e| DiskError::io("cutting", &self.path, e))
     }
 
-    /// Where the image is before it has its name.
+    /// Path of the image before it has its final name.
     pub fn partial(&self) -> Option<&Path> {
         self.partial.as_deref()
     }
 
-    /// Everything written so far is on the medium.
+    /// Writes everything so far to the medium.
     ///
     /// # Errors
-    /// When the medium is full or fails.
+    /// The medium is full or fails.
     pub fn sync(&mut self) -> Result<(), DiskError> {
         let io = |e| DiskError::io("syncing", &self.path, e);
         self.writer.flush().map_err(io)?;
@@ -135,7 +137,7 @@ impl ImageOutput {
         }
     }
 
-    /// Bytes free where the image goes; `None` for a pipe.
+    /// Free bytes on the medium of the image; `None` for a pipe.
     pub fn free_bytes(&self) -> Option<u64> {
         let Sink::File(file) = self.writer.get_ref() else {
             return None;
@@ -144,10 +146,10 @@ impl ImageOutput {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Everything is written: sync, then give it its name, then sync the directory.
+    /// Finishes the image: syncs it, gives it its name, and syncs the directory.
     ///
     /// # Errors
-    /// When the medium is full or fails; the `.partial` is removed.
+    /// The medium is full or fails; the `.partial` is removed.
     pub fn finish(mut self) -> Result<(), DiskError> {
         let result = self.publish();
         if result.is_err() {
@@ -156,11 +158,11 @@ impl ImageOutput {
         result
     }
 
-    /// Syncs one of several parts, gives it its name and syncs the directory, like [`ImageOutput::finish`]. Nothing is removed
-    /// when it fails.
+    /// Syncs one of several parts, gives it its name and syncs the directory, like
+    /// [`ImageOutput::finish`]. Nothing is removed on failure.
     ///
     /// # Errors
-    /// When the medium is full or fails, or the name was taken.
+    /// The medium is full or fails, or the name was taken.
     pub(super) fn publish(&mut self) -> Result<(), DiskError> {
         self.writer
             .flush()
@@ -186,7 +188,7 @@ impl ImageOutput {
         );
         match renamed {
             Err(rustix::io::Errno::EXIST) => return refuse_existing(&self.path),
-            // File systems without RENAME_NOREPLACE (some network shares): look, then rename.
+            // File systems without RENAME_NOREPLACE (some network shares): a check, then a rename.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
                 refuse_existing(&self.path)?;
                 std::fs::rename(partial, &self.path)
@@ -206,7 +208,8 @@ impl ImageOutput {
             .map_err(|e| DiskError::io("syncing", directory, e))
     }
 
-    /// Removes a part, also when it has its name already: the others of its image could not be finished.
+    /// Removes a part, even if it has its name already, because other parts of its image could not
+    /// be finished.
     pub(super) fn withdraw(&mut self) {
         let ours = match self.writer.get_ref() {
             Sink::File(file) => is_at(file, &self.path),
@@ -225,7 +228,7 @@ impl ImageOutput {
         };
         let removed = match self.writer.get_ref() {
             Sink::File(file) if is_at(file, &partial) => std::fs::remove_file(&partial),
-            // The name leads to something else by now, which is not ours to remove.
+            // The name leads to another file by now, which is not ours to remove.
             _ => Ok(()),
         };
         if let Err(error) = removed {
@@ -234,17 +237,17 @@ impl ImageOutput {
     }
 }
 
-/// Where an image is before it has its name.
+/// Path of an image before it has its final name.
 pub fn partial_of(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".partial");
     PathBuf::from(name)
 }
 
-/// Removes what a capture left of the image at `path`, when there is anything and a capture did leave it.
+/// Removes the rest of an interrupted capture of the image at `path`, if there is one.
 ///
 /// # Errors
-/// [`DiskError::Refused`] for a file that is not of a capture, or that a capture is writing.
+/// [`DiskError::Refused`] for a file that is not from a capture, or that a capture is writing.
 pub fn remove_unfinished(path: &Path) -> Result<(), DiskError> {
     let partial = partial_of(path);
     match open_partial(&partial, false) {
@@ -261,15 +264,15 @@ fn claim(path: &Path) -> Result<(File, PathBuf), DiskError> {
     refuse_existing(path)?;
     let partial = partial_of(path);
     let file = open_partial(&partial, true)?;
-    // Between the first look and the lock another capture may have given its image the name.
+    // Between the first check and the lock another capture may have finished its image.
     refuse_existing(path)?;
     Ok((file, partial))
 }
 
-/// Opens an unfinished image for this process alone. What is there already has to be of a capture: empty, or with the
-/// signature of an image; and it goes by no other name.
+/// Opens an unfinished image for this process alone. An existing file has to be from a capture:
+/// empty, or with the signature of an image; and it may have no other name.
 fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
-    // A symbolic link is not followed, and a FIFO does not keep us waiting.
+    // A symbolic link is not followed, and a FIFO does not block.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let opened = OpenOptions::new()
         .read(true)
@@ -295,7 +298,7 @@ fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
         return Err(foreign(partial, "is no regular file"));
     }
     lock_alone(&file, partial)?;
-    // Whoever held the lock before may have renamed or removed it.
+    // The former holder of the lock may have renamed or removed it.
     if !is_at(&file, partial) {
         return Err(DiskError::refused(
             format!("another capture has just ended with {}", partial.display()),
@@ -320,7 +323,7 @@ fn open_partial(partial: &Path, create: bool) -> Result<File, DiskError> {
 /// Locks a file for this process alone.
 ///
 /// # Errors
-/// [`DiskError::Refused`] when another process has it.
+/// [`DiskError::Refused`] when another process has locked it.
 pub(super) fn lock_alone(file: &File, path: &Path) -> Result<(), DiskError> {
     if rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
         return Err(DiskError::refused(
@@ -331,7 +334,7 @@ pub(super) fn lock_alone(file: &File, path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// True when a file begins with the signature of an image, or ends within it after the right bytes.
+/// True when a file begins with the signature of an image, or ends within it after correct bytes.
 fn is_beginning(file: &File) -> bool {
     let mut head = [0; imagefmt::SIGNATURE.len()];
     let read = file.read_at(&mut head, 0).unwrap_or(0);
@@ -356,7 +359,7 @@ fn foreign(partial: &Path, why: &str) -> DiskError {
     )
 }
 
-/// Refuses to begin anew over a whole image that only lacks its name.
+/// Refuses to start again over a complete image that only lacks its name.
 fn refuse_whole(partial: &Path) -> Result<(), DiskError> {
     let whole = restore::open_volumes(partial)
         .ok()
@@ -389,7 +392,7 @@ pub fn keep_source(source: &Path, image: &Path) -> Result<(), DiskError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // The folder is no file of the source; the disk below it may be.
+    // The folder is no file of the source, but the disk below it may be.
     let below = ground::Ground::below(folder).unwrap_or_default();
     if ground::Ground::of(source).is_ok_and(|read| read.shares(&below)) {
         return Err(DiskError::refused(
@@ -404,7 +407,7 @@ pub fn keep_source(source: &Path, image: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Refuses a name that is taken: images are never overwritten.
+/// Refuses an existing path: images are never overwritten.
 ///
 /// # Errors
 /// [`DiskError::Refused`].
@@ -479,7 +482,7 @@ mod tests {
         refused("a folder");
         std::fs::remove_dir(&partial).unwrap();
 
-        // What a killed capture leaves is replaced or removed.
+        // The rest of a killed capture is replaced or removed.
         std::fs::write(&partial, imagefmt::SIGNATURE).unwrap();
         ImageOutput::create(&path).unwrap();
         remove_unfinished(&path).unwrap();

@@ -1,21 +1,23 @@
-//! Work on numbered items by several threads, its results taken in order.
+//! Processes numbered items on several threads, and takes the results in order.
 //!
-//! Owns the threads and the order. Memory is bounded: no worker runs further than [`AHEAD`] items in front of the one whose
-//! result was taken last. The first error ends it, from a worker or from who takes; nobody waits for anybody then.
+//! Owns the threads and the order. Memory is bounded: no worker runs further than [`AHEAD`] items
+//! ahead of the item whose result was taken last. The first error, from a worker or from `take`,
+//! ends everything; no thread waits any more then.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Items between the one taken last and the foremost worker: enough to hide a slow one, 64 MiB at most with 1 MiB chunks.
+/// Most items between the one taken last and the foremost worker: enough to hide a slow item, 64
+/// MiB at most with 1 MiB chunks.
 pub const AHEAD: usize = 32;
 
-/// Does items `from..to` on `threads` threads. `worker` makes one thread's function from item to result; `take` gets every
-/// result in order, on the calling thread.
+/// Processes `items` on `threads` threads. `worker` makes one thread's function from item to
+/// result; `take` gets every result in order, on the calling thread.
 ///
 /// # Errors
-/// The first that a worker or `take` gives.
+/// The first error of a worker or of `take`.
 pub fn in_order<T, E, W>(
     items: std::ops::Range<usize>,
     threads: usize,
@@ -77,13 +79,13 @@ where
                 gate.advance(due);
             }
         }
-        // Whatever happened, nobody may wait for the taker any more.
+        // No worker may wait any more, whatever happened.
         gate.open();
         ended
     })
 }
 
-/// Keeps workers from running away from the taker.
+/// Limits how far workers run ahead.
 struct Gate {
     state: Mutex<GateState>,
     moved: Condvar,

@@ -1,18 +1,18 @@
-//! Where the bytes of an image lie on a target: where they were, or in a partition that begins elsewhere.
+//! Places of an image's bytes on a target: their own offsets, or a partition that begins elsewhere.
 
 use std::ops::Range;
 
-/// A stretch of the image and where it begins on the target.
+/// A range of the image and its first byte on the target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Place {
-    /// Bytes of the master disk; those outside have no place on the target.
+    /// Range of the master disk; bytes outside have no place on the target.
     image: Range<u64>,
-    /// First byte on the target.
+    /// Offset of its first byte on the target.
     start: u64,
 }
 
 impl Place {
-    /// The whole disk: every byte where it was.
+    /// The whole disk: every byte at its own offset.
     pub(super) fn whole() -> Self {
         Self {
             image: 0..u64::MAX,
@@ -25,7 +25,8 @@ impl Place {
         Self { image, start }
     }
 
-    /// The part of a run that has a place, counted from the run's start, and its offset on the target.
+    /// The part of a run that has a place, counted from the run's start, and its offset on the
+    /// target.
     pub(super) fn of(&self, run: Range<u64>) -> Option<(Range<usize>, u64)> {
         let from = run.start.max(self.image.start);
         let to = run.end.min(self.image.end);
@@ -34,12 +35,12 @@ impl Place {
         (from < to).then(|| (part, from - self.image.start + self.start))
     }
 
-    /// Every byte of the run has a place.
+    /// True when every byte of the run has a place.
     pub(super) fn holds(&self, run: &Range<u64>) -> bool {
         self.image.start <= run.start && run.end <= self.image.end
     }
 
-    /// The first bytes of the image that have one: `len` of them.
+    /// The first `len` bytes of the image that have a place.
     pub(super) fn front(&self, len: u64) -> Range<u64> {
         self.image.start..self.image.start.saturating_add(len).min(self.image.end)
     }

@@ -1,14 +1,15 @@
-//! Reading back what was written, behind the writers, and looking for what is there already.
+//! Reads back written chunks behind the writers, and searches for chunks that the disk holds
+//! already.
 //!
 //! ```text
 //! written ----(64 MiB, or a second)----> flush --> ready --> read, hash, compare --> proven
 //! looked for (reuse, resume) ------------------------------> read, hash, compare --> proven | differs
 //! ```
 //!
-//! Owns a few threads and the set of proven chunks. What always holds: a chunk is read back only after a flush that
-//! followed its writing; a [`Proof`] is made only when every chosen chunk of the manifest was read by this process and had
-//! the content id the manifest promises. So the proof is ready almost as soon as the last chunk is written: it costs
-//! no pass of its own.
+//! Owns a few threads and the set of proven chunks. Always holds: a chunk is read back only after a
+//! flush that followed its writing; a [`Proof`] is made only when every chosen chunk of the
+//! manifest was read by this process and had the content id of the manifest. The proof is ready
+//! almost as soon as the last chunk is written: it costs no pass of its own.
 
 use super::buffer::AlignedBuffer;
 use super::deployment::{Deployment, Proof};
@@ -19,14 +20,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Written bytes that are worth a flush of their own: half a second of a hard disk.
+/// Written bytes after which a flush is due: half a second of a hard disk.
 const BATCH_BYTES: u64 = 64 << 20;
-/// Less than that is flushed after so many looks at the clock.
+/// Number of ticks after which fewer bytes are flushed too.
 const QUIET_TICKS: u32 = 5;
-/// One look at the clock; also how old the journal may be.
+/// Interval of the timer; also the greatest age of the journal.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Told of each chunk that was looked for: its entry, and whether the disk has it.
+/// Receives the result for each chunk that was searched for: its entry, and whether the disk has
+/// it.
 pub type OnFound = Box<dyn Fn(usize, bool) + Send + Sync>;
 
 /// Threads that read back behind the writers. Dropping it ends them.
@@ -43,35 +45,35 @@ struct Shared {
 }
 
 struct State {
-    /// Written since the last flush.
+    /// Entries written since the last flush.
     unflushed: Vec<usize>,
     unflushed_bytes: u64,
-    /// Ticks since something was written without a flush.
+    /// Ticks since a write that is not flushed.
     waited: u32,
     flushing: bool,
-    /// Flushed: to be read back.
+    /// Flushed entries, to be read back.
     ready: VecDeque<usize>,
-    /// Perhaps on the disk since earlier, ascending.
+    /// Entries that may be on the disk since earlier, ascending.
     look: VecDeque<usize>,
     proven: Bitmap,
-    /// What the journal says: written or believed to be there.
+    /// Entries for the journal: written, or assumed to be there.
     claimed: Bitmap,
     claims_saved: bool,
     journal: Option<Journal>,
-    /// Nothing more will be written.
+    /// True when nothing more will be written.
     closing: bool,
     stopped: bool,
-    /// Threads at work.
+    /// Number of busy threads.
     running: usize,
     failure: Option<DiskError>,
 }
 
 impl ReadBack {
-    /// Starts `threads` threads. `look` are entries that may be on the disk already, ascending; what becomes of each is
-    /// told to `found`.
+    /// Starts `threads` threads. `look` are entries that may be on the disk already, ascending;
+    /// `found` gets the result for each.
     ///
     /// # Errors
-    /// When a thread cannot be made.
+    /// A thread cannot be started.
     pub fn start(
         deployment: &Arc<Deployment>,
         threads: usize,
@@ -116,9 +118,9 @@ impl ReadBack {
         Ok(started)
     }
 
-    /// Entry `index` is written.
+    /// Records that entry `index` is written.
     pub fn written(&self, index: usize) {
-        // Held in memory until the end: it is read back when it is on the disk.
+        // Held in memory until the end, and read back once it is on the disk.
         if self.shared.deployment.front_entries().contains(&index) {
             return;
         }
@@ -134,19 +136,21 @@ impl ReadBack {
         self.shared.proven_bytes.load(Ordering::Relaxed)
     }
 
-    /// The failure that ended the work, once.
+    /// Takes the failure that ended the work.
     pub fn take_failure(&self) -> Option<DiskError> {
         self.shared.lock().failure.take()
     }
 
-    /// Everything is written: puts the first MiB on the disk, and waits until the last chunk is read back.
+    /// Finishes after the last write: writes the first MiB to the disk, and waits until the last
+    /// chunk is read back.
     ///
     /// # Errors
-    /// [`DiskError::Mismatch`] with the chunk, [`DiskError::Read`], [`DiskError::Write`], [`DiskError::Cancelled`].
+    /// [`DiskError::Mismatch`] with the chunk, [`DiskError::Read`], [`DiskError::Write`],
+    /// [`DiskError::Cancelled`].
     pub fn finish(&self, progress: OnProgress, cancelled: Cancelled) -> Result<Proof, DiskError> {
         let deployment = Arc::clone(&self.shared.deployment);
         let total = deployment.total_bytes();
-        // From here on the first MiB is the image's: no journal is written any more.
+        // From here on the first MiB is the image's: the journal is not written any more.
         self.shared.lock().journal = None;
         deployment.write_front()?;
         {
@@ -159,7 +163,7 @@ impl ReadBack {
         }
         let mut state = self.shared.lock();
         while state.running > 0 {
-            // Threads tell of their end; the time is for progress and cancelling.
+            // Threads signal their end; the timeout is for progress and cancelling.
             state = self.shared.wait(state);
             progress(self.proven_bytes().min(total), total);
             if cancelled() {
@@ -182,8 +186,8 @@ impl Drop for ReadBack {
     }
 }
 
-/// A thread at work, counted until it ends, in whatever way: one that panicked has proven nothing, which the proof
-/// notices.
+/// A busy thread, counted until it ends in any way. One that panicked has proven nothing, so the
+/// proof is not made.
 struct Running(Arc<Shared>);
 
 impl Running {
@@ -200,7 +204,7 @@ impl Drop for Running {
     }
 }
 
-/// What a thread does next.
+/// The next work of a thread.
 enum Task {
     Prove(usize),
     Look(usize),
@@ -215,7 +219,7 @@ impl State {
         self.claims_saved &= !self.claimed.insert(index);
     }
 
-    /// The next thing to do; none means to wait.
+    /// The next task; `None` means to wait.
     fn next(&mut self) -> Option<Task> {
         if self.stopped || self.failure.is_some() {
             return Some(Task::End);
@@ -287,7 +291,7 @@ impl Shared {
         if self.lock().proven.contains(index) {
             return;
         }
-        // What cannot be read is not there; writing it will tell whether the disk is sick.
+        // An unreadable chunk counts as absent; writing it will show whether the disk is failing.
         let there = matches!(
             self.deployment.read_back(index, buffer.bytes_mut()),
             Ok(true)
@@ -310,7 +314,7 @@ impl Shared {
 
     fn flush(&self, mut batch: Vec<usize>) {
         let flushed = self.deployment.flush();
-        // In the order of the disk: heads move once across it.
+        // In the order of the disk, so that heads move across it once.
         batch.sort_unstable();
         batch.dedup();
         let mut state = self.lock();
@@ -329,7 +333,8 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Writes the journal when it is behind. A disk that does not take it fails the job soon enough by itself.
+    /// Writes the journal if it is behind. An error is ignored: if the disk fails, the job soon
+    /// fails by itself.
     fn save_journal(&self, state: &mut State) {
         let State {
             journal: Some(journal),

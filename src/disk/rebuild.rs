@@ -1,8 +1,9 @@
-//! `image rebuild`: a new image of what a damaged one still holds.
+//! `image rebuild`: makes a new image from the undamaged chunks of a damaged one.
 //!
-//! Every chunk is proven by its content before it is taken. Where nothing was lost the new image has the root of the old one.
-//! Where something was, the description of the new image says so: chunks that are gone are holes, like places of a master that
-//! could not be read, so that nobody deploys them unasked. The damaged image is never written to.
+//! Every chunk is proven by its content before it is copied. If nothing was lost, the new image has
+//! the root of the old one. Otherwise the description of the new image records the loss: lost
+//! chunks are holes, like bytes of a master that could not be read, so that they are not deployed
+//! without consent. The damaged image is never written to.
 
 use super::check::{describe, full_text};
 use super::restore::{open_volumes, volume_paths};
@@ -16,26 +17,27 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// What a rebuild made.
+/// Result of a rebuild.
 #[derive(Debug)]
 pub struct Rescued {
     /// Root of the new image.
     pub root: Root,
     /// Bytes of its files.
     pub file_bytes: u64,
-    /// Chunks saved.
+    /// Number of chunks saved.
     pub chunks: u64,
-    /// Chunks that are known to be lost.
+    /// Number of chunks known to be lost.
     pub lost_chunks: u64,
-    /// Lines on what is lost, chunk by chunk; empty when the new image is the old one.
+    /// Lines about the losses, chunk by chunk; empty when the new image equals the old one.
     pub lost: Vec<String>,
 }
 
-/// Makes a new image at `new` of what holds in the one at `image`.
+/// Makes a new image at `new` from the valid chunks of the one at `image`.
 ///
 /// # Errors
-/// [`DiskError::Image`] where no prologue is left or the password is wrong; [`DiskError::Refused`] when nothing is left to save or
-/// the new image is there already; [`DiskError::Io`] and [`DiskError::Cancelled`]. No file is left then.
+/// [`DiskError::Image`] when no prologue is left or the password is wrong; [`DiskError::Refused`]
+/// when nothing can be saved or the new image exists already; [`DiskError::Io`] and
+/// [`DiskError::Cancelled`]. No file is left then.
 pub fn rebuild(
     image: &Path,
     new: &Path,
@@ -113,15 +115,16 @@ fn copy<R: ReadAt>(
     Ok((written.root, written.bytes))
 }
 
-/// What is not in the new image.
+/// Parts that are not in the new image.
 struct Losses {
-    /// Chunks that are known to be lost.
+    /// Chunks known to be lost.
     chunks: BTreeSet<ChunkId>,
-    /// Nobody can say which chunks were there: no index is left, and the trailer counts more than were found or is gone.
+    /// True when the set of chunks cannot be known: no index is left, and the trailer counts more
+    /// than were found or is gone.
     unknown: bool,
     meta: bool,
     table: bool,
-    /// Root of the damaged image, where its trailer is left.
+    /// Root of the damaged image, if its trailer is readable.
     root: Option<Root>,
 }
 
@@ -257,7 +260,7 @@ mod tests {
         report.faults.is_empty()
     }
 
-    /// Damage that costs no chunk gives the same image again, whatever it hit.
+    /// Damage that costs no chunk gives the same image again, wherever it is.
     #[test]
     fn what_lost_no_chunk_is_the_same_image_again() {
         let folder = tempfile::tempdir().unwrap();
@@ -322,7 +325,7 @@ mod tests {
         assert!(run(&old, &new).is_err(), "an image is never overwritten");
         fs::remove_file(&new).unwrap();
 
-        // Cut in the second chunk: nobody knows what was behind it.
+        // Cut in the second chunk: the chunks behind it are unknown.
         fs::write(
             &old,
             &whole[..place(&old, RecordKind::Chunk) + (1 << 18) + 900],

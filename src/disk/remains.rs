@@ -1,36 +1,40 @@
-//! Signatures of former file systems on a target that an image does not overwrite and that would still be found.
+//! Signatures of former file systems on a target that an image does not overwrite and that would
+//! still be found.
 //!
-//! An image holds used blocks only. Swap is one page of them, so a LUKS header or its second copy behind that page would survive a
-//! restore that is proven to the last byte, and the machine would find two owners of one partition. The places in which such
-//! signatures live become zero before any data is written, and are read back with everything else.
+//! An image holds used blocks only. Swap has one page of them, so a LUKS header or its second copy
+//! behind that page would survive a restore that is proven to the last byte, and the machine would
+//! find two owners of one partition. The places of such signatures are zeroed before any data is
+//! written, and read back with everything else.
 //!
-//! Pure. What always holds: no byte that the image or its table has is among them, and where one partition goes onto another, no
-//! byte outside that partition.
+//! Pure. Always holds: no byte of the image or its table is among them, and if one partition goes
+//! onto another, no byte outside that partition.
 
 use diskmap::{ExtentSet, Partition};
 use std::ops::Range;
 
-/// Superblocks at the front: btrfs at 64 KiB, ZFS to 512 KiB, UDF at 1 MiB, VMFS at 2 MiB, and the second header of a LUKS2 with the
-/// largest metadata at 4 MiB.
+/// Bytes at the front of a disk or partition that may hold superblocks: btrfs at 64 KiB, ZFS to 512
+/// KiB, UDF at 1 MiB, VMFS at 2 MiB, and the second header of a LUKS2 with the largest metadata at
+/// 4 MiB.
 const HEAD_BYTES: u64 = 5 << 20;
 
-/// Superblocks at the end: md 1.0 within 12 KiB, md 0.90 within 128 KiB, ZFS within 768 KiB, backups of GPT and NTFS, LDM within 1 MiB, controllers'
-/// RAID metadata within 1.51 MiB (Promise, 3087 sectors).
+/// Bytes at the end that may hold superblocks: md 1.0 within 12 KiB, md 0.90 within 128 KiB, ZFS
+/// within 768 KiB, backups of GPT and NTFS, LDM within 1 MiB, controllers' RAID metadata within
+/// 1.51 MiB (Promise, 3087 sectors).
 const TAIL_BYTES: u64 = 2 << 20;
 
 /// A disk that is about to be written.
 pub(super) struct Target<'a> {
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// Its partitions as they will be.
+    /// Its final partitions.
     pub(super) partitions: &'a [Partition],
-    /// The partition that is overwritten while everything else stays.
+    /// Range of the partition that is overwritten while everything else stays.
     pub(super) onto: Option<&'a Range<u64>>,
     /// Bytes that data and table are written to.
     pub(super) written: &'a ExtentSet,
 }
 
-/// Bytes that have to be made zero, because nothing else is written there.
+/// Bytes to be zeroed, because nothing else is written there.
 pub(super) fn of(target: &Target<'_>) -> ExtentSet {
     let mut places = ExtentSet::new();
     let mut ends_of = |range: &Range<u64>| {
@@ -66,7 +70,8 @@ mod tests {
         set
     }
 
-    /// Primary and logical partitions of a disk of 64 MiB: 10 to 20 and 31 to 34 MiB, the second in a container from 30 to 40.
+    /// Primary and logical partitions of a disk of 64 MiB: 10 to 20 and 31 to 34 MiB, the second in
+    /// a container from 30 to 40.
     fn partitions() -> Vec<Partition> {
         let mut disk = vec![0u8; 64 << 20];
         let mut entry = |at: u64, slot: usize, kind: u8, start: u64, length: u64| {
@@ -99,7 +104,8 @@ mod tests {
             MIB..5 * MIB,
             10 * MIB + 4096..15 * MIB,
             18 * MIB..20 * MIB,
-            // Smaller than its ends: all of it. The container's own sectors are nobody's file system.
+            // Smaller than its ends: all of it. The container's own sectors belong to no file
+            // system.
             31 * MIB..34 * MIB,
             62 * MIB..63 * MIB,
             64 * MIB - 512..64 * MIB,

@@ -1,4 +1,5 @@
-//! `image restore`: an image onto a disk or file of this machine, by the same writer the agents use.
+//! `image restore`: writes an image to a disk or file of this machine, with the same writer as the
+//! agents.
 
 use super::deployment::{ChunkFailure, Deployment};
 use super::readback::ReadBack;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where the work stands, for the progress line.
+/// Stage of a restore, for the progress line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
     /// Chunks are being written.
@@ -21,40 +22,40 @@ pub enum Stage {
     Committing,
 }
 
-/// What a restore did.
+/// Result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// Root read back.
+    /// Root that was read back.
     pub root: Root,
-    /// Bytes written.
+    /// Number of bytes written.
     pub bytes_written: u64,
-    /// Remarks of the table planner.
+    /// Notes of the table planner.
     pub notes: Vec<String>,
 }
 
-/// Most volumes of one image: 4 TiB at the default cut.
+/// Most volumes of one image: 4 TiB at the default size.
 const VOLUMES_MAX: u32 = 1024;
 
 /// Opens an image with all its volumes.
 ///
 /// # Errors
-/// [`DiskError::Io`] for a file that cannot be read, [`DiskError::Image`] for anything that is not a whole, readable
-/// image.
+/// [`DiskError::Io`] for a file that cannot be read, [`DiskError::Image`] for anything that is not
+/// a whole, readable image.
 pub fn open_image(path: &Path, password: Option<&str>) -> Result<Image<File>, DiskError> {
     let volumes = open_volumes(path)?;
     let password = password.map(Password::new);
     Image::open_volumes(volumes, password.as_ref()).map_err(|e| not_an_image(path, e))
 }
 
-/// Everything about an image that needs no password.
+/// The facts about an image that need no password.
 ///
 /// # Errors
-/// As [`open_image`].
+/// The errors of [`open_image`].
 pub fn summary(path: &Path) -> Result<Summary, DiskError> {
     Image::summary(open_volumes(path)?).map_err(|e| not_an_image(path, e))
 }
 
-/// The error for a file that is not an image. It names the format of the file where that is known.
+/// The error for a file that is not an image, with the name of its format if it is known.
 fn not_an_image(path: &Path, error: imagefmt::FormatError) -> DiskError {
     let found = OpenOptions::new()
         .read(true)
@@ -77,7 +78,8 @@ fn not_an_image(path: &Path, error: imagefmt::FormatError) -> DiskError {
     }
 }
 
-/// Refuses as an image what is no regular file. Asked before it is opened: opening a FIFO waits for whoever writes to it.
+/// Refuses anything but a regular file as an image. Checked before it is opened: opening a FIFO
+/// waits for its writer.
 fn refuse_odd_image(path: &Path, meta: &Metadata) -> Result<(), DiskError> {
     let kind = meta.file_type();
     let what = if kind.is_file() {
@@ -97,7 +99,7 @@ fn refuse_odd_image(path: &Path, meta: &Metadata) -> Result<(), DiskError> {
     ))
 }
 
-/// The file at `path` and the further volumes that lie beside it, in order, up to the first that is not there.
+/// The file at `path` and its further volumes beside it, in order, up to the first missing one.
 pub fn volume_paths(path: &Path) -> Vec<PathBuf> {
     let further = (2..=VOLUMES_MAX).map(|number| volume_path(path, number));
     let there = further.take_while(|path| path.symlink_metadata().is_ok());
@@ -106,17 +108,19 @@ pub fn volume_paths(path: &Path) -> Vec<PathBuf> {
 
 /// Path of the volume of this number; volume 1 is the image itself.
 pub fn volume_path(path: &Path, number: u32) -> PathBuf {
-    // Appended to the path as the system has it: it need not be text.
+    // Appended to the path in the system's own form, which need not be text.
     let mut name = path.as_os_str().to_owned();
     name.push(volume_name("", number));
     name.into()
 }
 
-/// Opens the image at `path`: its file and, when it is a divided one, the further parts that lie beside it, in order, up to
-/// the first that is not there or the one it ends with. What else lies beside it under such a name is nothing of it.
+/// Opens the image at `path`: its file and, if it is divided, the further parts beside it, in
+/// order, up to the first missing one or to its last. Other files with such names are not part of
+/// it.
 ///
 /// # Errors
-/// [`DiskError::Io`] for one that cannot be opened, [`DiskError::Refused`] for one that is not a regular file.
+/// [`DiskError::Io`] for a file that cannot be opened, [`DiskError::Refused`] for one that is not a
+/// regular file.
 pub fn open_volumes(path: &Path) -> Result<Vec<Volume<File>>, DiskError> {
     share::refuse_unmounted(path)?;
     let mut volumes = Vec::new();
@@ -155,11 +159,12 @@ fn borrowed(volume: &Volume<File>) -> Volume<&File> {
     }
 }
 
-/// Makes the target ready to be opened: a path that does not exist becomes a sparse file of the master's size.
+/// Prepares the target for opening: a path that does not exist becomes a sparse file of the
+/// master's size.
 ///
 /// # Errors
-/// [`DiskError::Refused`] for a name among the devices that is none, and for a file that is a container of a disk; when the file
-/// cannot be made, or the disk cannot be described.
+/// [`DiskError::Refused`] for a mistyped device name, and for a file that is a container of a disk;
+/// an error when the file cannot be made, or the disk cannot be described.
 pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFacts, DiskError> {
     device::refuse_new_device(path)?;
     if !path.exists() {
@@ -178,10 +183,10 @@ pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFa
     Ok(facts)
 }
 
-/// Writes `image` onto `target`, reads it back and commits it.
+/// Writes `image` to `target`, reads it back and commits it.
 ///
 /// # Errors
-/// As [`Deployment`]; after a failure the target has no partition table.
+/// The errors of [`Deployment`]; after a failure the target has no partition table.
 pub fn restore(
     image: &Image<File>,
     image_path: &Path,
@@ -236,7 +241,7 @@ fn write_all(
             .get_or_insert(error);
     };
     std::thread::scope(|scope| {
-        // A direct write keeps its thread waiting: two more keep the processors busy meanwhile.
+        // A direct write blocks its thread: two more threads keep the processors busy meanwhile.
         for _ in 0..threads.max(1) + 2 {
             scope.spawn(|| {
                 let mut writer = match deployment.writer() {

@@ -1,7 +1,9 @@
-//! Images named by a network share: `//server/share/folder/name.dcimg`, or the same with backslashes.
+//! Images named by a network share: `//server/share/folder/name.dcimg`, or the same with
+//! backslashes.
 //!
-//! Owns: what such a name means, and who the server is told to be talking to. To Linux `//server/share/name` is also the path
-//! `/server/share/name`: where that folder exists here, the name is a local one. [`mount`] makes the file reachable.
+//! Owns: the meaning of such a name, and the account for the server. To Linux `//server/share/name`
+//! is also the path `/server/share/name`: if that folder exists here, the name is a local one.
+//! [`mount`] makes the file reachable.
 
 pub mod failure;
 pub mod mount;
@@ -11,12 +13,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// Longest name of a server (RFC 1123) and of a share (Windows has 80).
+/// Longest name of a server (RFC 1123) and of a share (Windows allows 80), in bytes.
 const SERVER_MAX: usize = 253;
 const SHARE_MAX: usize = 80;
-/// Longest path below the share, as Linux takes it.
+/// Longest path below the share that Linux accepts, in bytes.
 const NAME_MAX: usize = 4000;
-/// What the kernel takes as one mount option, without its zero byte.
+/// Longest value of one mount option, in bytes, without its zero byte.
 const VALUE_MAX: usize = 255;
 
 /// A file on a share.
@@ -24,17 +26,18 @@ const VALUE_MAX: usize = 255;
 pub struct ShareAddress {
     /// Name or IPv4 address of the server.
     pub server: String,
-    /// The share.
+    /// Name of the share.
     pub share: String,
     /// Path of the file below the share, with slashes.
     pub name: String,
 }
 
 impl ShareAddress {
-    /// Reads a name. `None` when it is a path of this machine: it does not begin with two slashes or backslashes.
+    /// Parses a name. `None` for a path of this machine: it does not begin with two slashes or
+    /// backslashes.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] for a name that begins so and names no file on a share.
+    /// [`DiskError::Refused`] for a name that does, but names no file on a share.
     pub fn parse(text: &str) -> Option<Result<Self, DiskError>> {
         let rest = text
             .strip_prefix("//")
@@ -61,7 +64,7 @@ impl ShareAddress {
         {
             return Err("the server is a host name or an IPv4 address");
         }
-        // What Windows refuses in a share's name, and what would be another share here.
+        // Characters that Windows refuses in a share's name, or that would name another share here.
         let odd = |c: char| c.is_control() || r#"":*?<>|,;=[]+"#.contains(c);
         if share.len() > SHARE_MAX || share.contains(odd) || matches!(share, "." | "..") {
             return Err("no share has such a name");
@@ -79,12 +82,12 @@ impl ShareAddress {
         })
     }
 
-    /// `//server/share`, as the kernel takes it.
+    /// The share as `//server/share`, the kernel's form.
     pub fn source(&self) -> String {
         format!("//{}/{}", self.server, self.share)
     }
 
-    /// How a technician mounts the share by hand.
+    /// The command with which a technician mounts the share by hand.
     pub fn mount_command(&self) -> String {
         let Self {
             server,
@@ -103,13 +106,13 @@ impl fmt::Display for ShareAddress {
     }
 }
 
-/// The file on a share that a path names, unless the folder it lies in exists on this machine.
+/// The file on a share that a path names, unless its folder exists on this machine.
 ///
 /// # Errors
-/// As [`ShareAddress::parse`].
+/// The errors of [`ShareAddress::parse`].
 pub fn of_path(path: &Path) -> Result<Option<ShareAddress>, DiskError> {
     let text = path.to_string_lossy();
-    // The root is always there: in it the file itself has to be.
+    // The root always exists: in it the file itself has to exist.
     let here = |folder: &Path| folder.is_dir() && (folder != Path::new("/") || path.exists());
     if text.starts_with('/') && path.parent().is_some_and(here) {
         return Ok(None);
@@ -117,13 +120,14 @@ pub fn of_path(path: &Path) -> Result<Option<ShareAddress>, DiskError> {
     ShareAddress::parse(&text).transpose()
 }
 
-/// A path as it is kept: the name of a file on a share has slashes, whatever it was typed with. `None` for a path of this machine.
+/// The stored form of a share path: with slashes, however it was typed. `None` for a path of this
+/// machine.
 pub fn normal(path: &Path) -> Option<PathBuf> {
     let address = ShareAddress::parse(path.to_str()?)?.ok()?;
     Some(address.to_string().into())
 }
 
-/// Refuses the name of a file on a share where nothing mounts it, with the command that does.
+/// Refuses the name of a file on a share that is not mounted, with the command that mounts it.
 ///
 /// # Errors
 /// [`DiskError::Refused`].
@@ -140,10 +144,10 @@ pub fn refuse_unmounted(path: &Path) -> Result<(), DiskError> {
     ))
 }
 
-/// Who asks a server for a share. Neither shown nor logged with its password.
+/// The account for a share. Its password is neither shown nor logged.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Login {
-    /// The account; none is anonymous.
+    /// Name of the account; `None` is anonymous.
     pub user: Option<String>,
     /// Its domain.
     pub domain: Option<String>,
@@ -161,10 +165,11 @@ impl fmt::Debug for Login {
 }
 
 impl Login {
-    /// An account as people write it, `user`, `user@domain.example` or `DOMAIN\user`, and its password.
+    /// Parses an account, `user`, `user@domain.example` or `DOMAIN\user`, with its password.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] for what no server and no kernel takes. The error never repeats the password.
+    /// [`DiskError::Refused`] for an account that no server or kernel accepts. The error never
+    /// contains the password.
     pub fn new(user: Option<&str>, password: Option<Zeroizing<String>>) -> Result<Self, DiskError> {
         let (domain, user) = match user.and_then(|user| user.split_once('\\')) {
             Some((domain, user)) => (Some(domain), Some(user)),
@@ -211,7 +216,7 @@ impl Login {
         })
     }
 
-    /// As messages name it.
+    /// The account's name for messages.
     pub fn title(&self) -> String {
         match (&self.domain, &self.user) {
             (Some(domain), Some(user)) => format!("user {domain}\\{user}"),

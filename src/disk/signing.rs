@@ -1,7 +1,7 @@
 //! Keys for signatures of images, as text in files and in the console's vault.
 //!
-//! `dcsk1-` and 64 hexadecimal digits is a key that signs, `dcpk1-` and 64 digits the public key that belongs to it: nobody
-//! mistakes one for the other.
+//! `dcsk1-` and 64 hexadecimal digits is a private key, `dcpk1-` and 64 digits the public key that
+//! belongs to it, so that one is not mistaken for the other.
 
 use super::DiskError;
 use crate::net::hex;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 const SECRET: &str = "dcsk1-";
 const PUBLIC: &str = "dcpk1-";
-/// Longest key file that is read.
+/// Longest key file that is read, in bytes.
 const MAX_BYTES: u64 = 4096;
 
 /// Text of a public key.
@@ -22,10 +22,11 @@ pub fn public_text(key: &VerifyingKey) -> String {
     format!("{PUBLIC}{}", hex::encode(&key.0))
 }
 
-/// A public key from its text, or from the file of that name.
+/// Reads a public key from its text, or from the file of that name.
 ///
 /// # Errors
-/// [`DiskError::Refused`] for what is no public key, [`DiskError::Io`] for a file that cannot be read.
+/// [`DiskError::Refused`] for text that is no public key, [`DiskError::Io`] for a file that cannot
+/// be read.
 pub fn public_key(text: &str) -> Result<VerifyingKey, DiskError> {
     let held;
     let words = if text.starts_with(PUBLIC) {
@@ -48,10 +49,10 @@ pub fn public_key(text: &str) -> Result<VerifyingKey, DiskError> {
     })
 }
 
-/// The key that signs, from its file.
+/// Reads a private key from its file.
 ///
 /// # Errors
-/// [`DiskError::Refused`] for a file that holds none, [`DiskError::Io`].
+/// [`DiskError::Refused`] for a file without one, [`DiskError::Io`].
 pub fn read_key(path: &Path) -> Result<SigningKey, DiskError> {
     let text = read(path)?;
     secret_key(&text).ok_or_else(|| {
@@ -62,16 +63,16 @@ pub fn read_key(path: &Path) -> Result<SigningKey, DiskError> {
     })
 }
 
-/// The key that signs, from its text.
+/// Parses a private key.
 pub fn secret_key(text: &str) -> Option<SigningKey> {
     let bytes = hex::decode::<32>(text.trim().strip_prefix(SECRET)?).ok()?;
     Some(SigningKey::from_bytes(&Zeroizing::new(bytes)))
 }
 
-/// A new key: its text, and the public key that belongs to it.
+/// Makes a key: returns its text, and the public key that belongs to it.
 ///
 /// # Errors
-/// [`DiskError::Io`] when the system gives no random numbers.
+/// [`DiskError::Io`] when the system has no random numbers.
 pub fn new_key() -> Result<(Zeroizing<String>, VerifyingKey), DiskError> {
     let mut secret = Zeroizing::new([0; 32]);
     super::capture::random(secret.as_mut_slice())?;
@@ -79,10 +80,10 @@ pub fn new_key() -> Result<(Zeroizing<String>, VerifyingKey), DiskError> {
     Ok((text, SigningKey::from_bytes(&secret).public()))
 }
 
-/// Makes a key in a new file that only its owner may read; answers its public key.
+/// Makes a key in a new file that only its owner may read; returns its public key.
 ///
 /// # Errors
-/// [`DiskError::Refused`] when the file is there already, [`DiskError::Io`].
+/// [`DiskError::Refused`] when the file exists already, [`DiskError::Io`].
 pub fn make_key(path: &Path) -> Result<VerifyingKey, DiskError> {
     let (text, public) = new_key()?;
     let io = |doing| move |error| DiskError::io(doing, path, error);

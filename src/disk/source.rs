@@ -1,9 +1,10 @@
-//! Reading a master that may not read everywhere.
+//! Reads a master disk that may be unreadable in places.
 //!
-//! Owns what happens at an error of the medium. Without `--rescue` it ends the capture and says where it was; with it the
-//! bytes around it are read sector by sector, what cannot be read is zeros and a hole, and every hole is remembered. What
-//! always holds: the table and the maps of file systems are never made up of zeros, because a map that reads as "free"
-//! loses data; only a backup table, which is made anew anyway, may be.
+//! Owns the handling of medium errors. Without `--rescue` an error ends the capture, with its
+//! place. With it the surroundings are read sector by sector; unreadable bytes become zeros and a
+//! hole, and every hole is recorded. Always holds: the table and the maps of file systems are never
+//! replaced by zeros, because a map that reads as "free" loses data. Only a backup table, which is
+//! made again anyway, may be.
 
 use super::buffer::{ALIGNMENT, AlignedBuffer};
 use diskmap::{ExtentSet, PartitionTable, ReadAt, TableKind};
@@ -19,7 +20,8 @@ use std::sync::{Mutex, PoisonError};
 /// Sectors of a backup GPT: the header and 128 entries.
 const BACKUP_SECTORS: u64 = 33;
 
-/// Errors with which Linux reports a medium or a path to it that fails (`blk_errors` in block/blk-core.c).
+/// Errors with which Linux reports a failing medium or a failing path to it (`blk_errors` in
+/// block/blk-core.c).
 const MEDIUM_ERRORS: [Errno; 5] = [
     Errno::IO,
     Errno::NODATA,
@@ -28,29 +30,29 @@ const MEDIUM_ERRORS: [Errno; 5] = [
     Errno::TIMEDOUT,
 ];
 
-/// A master disk as it is read.
+/// A master disk that is being read.
 #[derive(Debug)]
 pub(super) struct Source {
     file: File,
-    /// The same without the page cache, which reads whole pages only.
+    /// The same file opened without the page cache, which reads whole pages only.
     direct: Option<File>,
     size: u64,
     sector: u64,
     rescue: bool,
-    /// The backup table of a GPT disk: what cannot be read there is made anew.
+    /// Range of the backup table of a GPT disk: if it cannot be read it is made again.
     backup: Range<u64>,
-    /// Everything that a map of a file system may lie in.
+    /// Ranges that may contain maps of file systems.
     partitions: Vec<Range<u64>>,
-    /// Blocks that file systems know to be unreadable; where they share a page with others they are zeros.
+    /// Blocks that file systems list as bad; if one shares a page with others it reads as zeros.
     known_bad: ExtentSet,
-    /// Maps are being read.
+    /// True while maps are being read.
     surveying: bool,
     holes: Mutex<ExtentSet>,
     failed: Mutex<Option<u64>>,
 }
 
 impl Source {
-    /// Reads from `file`, which `path` leads to.
+    /// Reads from `file`; `path` is its path.
     pub(super) fn new(
         file: &File,
         path: &Path,
@@ -78,7 +80,7 @@ impl Source {
         })
     }
 
-    /// Learns from the table what may lie where.
+    /// Takes over the partitions and the place of the backup table.
     pub(super) fn knows(&mut self, table: &PartitionTable) {
         self.partitions = match table.kind {
             TableKind::None => std::iter::once(0..self.size).collect(),
@@ -95,7 +97,8 @@ impl Source {
         }
     }
 
-    /// The maps are known, and the blocks they call bad; from here on holes are holes in data.
+    /// Ends the survey: the maps and their bad blocks are known, so further unreadable bytes are
+    /// holes in data.
     pub(super) fn surveyed(&mut self, known_bad: ExtentSet) {
         self.surveying = false;
         self.known_bad = known_bad;
@@ -115,7 +118,7 @@ impl Source {
     /// Fills `buffer` from byte `at`.
     ///
     /// # Errors
-    /// When the medium fails there, and it may not be passed over.
+    /// The medium fails there, and the bytes may not be skipped.
     pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
         match FileExt::read_exact_at(&self.file, buffer, at) {
             Err(error) if is_medium(&error) => self.read_around(at, buffer),
@@ -123,7 +126,7 @@ impl Source {
         }
     }
 
-    /// The same page by page, and sector by sector where a page does not read.
+    /// Reads page by page, and sector by sector in a page that cannot be read.
     fn read_around(&self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
         let (mut at, mut rest) = (at, buffer);
         while !rest.is_empty() {
@@ -190,7 +193,8 @@ impl Source {
         self.is_no_loss(at) || (self.rescue && !in_map())
     }
 
-    /// True when no data is lost if byte `at` is not read: it is part of the backup GPT or of a known bad block.
+    /// True when no data is lost if byte `at` is not read: it belongs to the backup GPT or to a
+    /// known bad block.
     fn is_no_loss(&self, at: u64) -> bool {
         self.backup.contains(&at) || self.known_bad.contains(at..at + 1)
     }

@@ -1,15 +1,17 @@
-//! Runs of a chunk that lie close together, taken as one: one large transfer costs a disk less than a hundred small ones.
+//! Joins runs of a chunk that are close together: one large transfer costs a disk less than a
+//! hundred small ones.
 //!
-//! A file system worn by years of use has runs of one block with free blocks between them. What is free has no content, so a write
-//! may fill it with zeros, and a read may take it along and throw it away. Pure.
+//! A file system after years of use has runs of one block with free blocks between them. Free
+//! blocks have no content, so a write may fill them with zeros, and a read may include and drop
+//! them. Pure.
 
 use std::ops::Range;
 
-/// Free bytes that are transferred with the used ones on both sides rather than skipped: about what a disk transfers in the time of
-/// one request of its own.
+/// Most free bytes that are transferred with the used ones on both sides rather than skipped: about
+/// the amount a disk transfers in the time of one request.
 const BRIDGE_BYTES: u32 = 64 << 10;
 
-/// Joins ascending runs that lie no further apart than a bridge.
+/// Joins ascending runs with gaps of at most a bridge.
 pub(super) fn spans(runs: impl Iterator<Item = Range<u32>>) -> impl Iterator<Item = Range<u32>> {
     let mut runs = runs.peekable();
     std::iter::from_fn(move || {

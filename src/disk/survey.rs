@@ -1,8 +1,9 @@
-//! Looking at a master disk before a byte of it is captured: what is on it, and which bytes an image must hold.
+//! Surveys a master disk before a byte of it is captured: its contents, and the bytes an image must
+//! hold.
 //!
-//! Owns the decision what is captured. Used blocks of every understood file system; whole partitions where nothing
-//! is understood; the gaps in which boot loaders live. Never writes. What always holds: over-capture is fine,
-//! under-capture is data loss, so every doubt widens the set.
+//! Owns the decision which bytes are captured: used blocks of every known file system, whole
+//! partitions with unknown content, and the gaps that boot loaders use. Never writes. Always holds:
+//! capturing too much is fine, capturing too little loses data, so every doubt widens the set.
 
 use super::claims::Claims;
 use super::error::DirtyPartition;
@@ -21,45 +22,48 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// Choices of a capture that change what is taken.
+/// Options of a capture that change the set of captured bytes.
 #[derive(Clone, Debug, Default)]
 pub struct SurveyOptions {
-    /// Partitions to take whole, whatever is in them. Number 0 is a disk without a table.
+    /// Partitions to capture whole, whatever their content. Number 0 is a disk without a table.
     pub raw_partitions: Vec<u32>,
-    /// Keep contents of page and hibernation files of clean NTFS volumes.
+    /// True to keep contents of page and hibernation files of clean NTFS volumes.
     pub keep_page_files: bool,
-    /// Everything that is not zero outside partitions and behind file systems, however far from them.
+    /// True to capture everything that is not zero outside partitions and behind file systems, at
+    /// any distance.
     pub all_gaps: bool,
-    /// Take the whole disk as one stretch of bytes, whatever its table says.
+    /// True to capture the whole disk as one range of bytes, ignoring its table.
     pub raw: bool,
-    /// Take a partition whole whose map of used blocks cannot be read, instead of ending there.
+    /// True to capture a partition whole when its map of used blocks cannot be read, instead of
+    /// failing.
     pub rescue: bool,
 }
 
-/// A master disk, understood.
+/// The result of a survey.
 #[derive(Debug)]
 pub struct Survey {
-    /// Table and its raw sectors.
+    /// The partition table with its raw sectors.
     pub table: PartitionTable,
     /// Device bytes an image must hold. Table sectors inside are captured as zeros.
     pub used: ExtentSet,
-    /// One entry a partition, for the image's description.
+    /// One entry for each partition, for the image's description.
     pub partitions: Vec<PartitionMeta>,
-    /// Things the technician should know that are not errors.
+    /// Facts for the technician that are no errors.
     pub warnings: Vec<String>,
-    /// Stretches of the disk with bytes that may be data and are not captured.
+    /// Ranges of the disk with bytes that may be data and are not captured.
     pub left_out: Vec<LeftOut>,
-    /// Bytes that a disk which is too small may do without.
+    /// Bytes that may be left out on a smaller disk.
     pub leftovers: Vec<Range<u64>>,
-    /// Bytes that are zero in the image whatever the disk has there.
+    /// Bytes that are zero in the image, whatever the disk has there.
     pub dropped: Vec<Range<u64>>,
 }
 
 /// Surveys a whole disk. Its holes are not read.
 ///
 /// # Errors
-/// [`DiskError::SourceTable`] for a table that cannot be read, [`DiskError::Dirty`] naming every partition that was not
-/// closed cleanly, [`DiskError::Refused`] for a `--raw-partition` that does not exist.
+/// [`DiskError::SourceTable`] for a table that cannot be read, [`DiskError::Dirty`] with every
+/// partition that was not closed cleanly, [`DiskError::Refused`] for a `--raw-partition` that does
+/// not exist.
 pub(super) fn survey(
     dev: &dyn ReadAt,
     holes: &Holes,
@@ -122,7 +126,8 @@ pub(super) fn survey(
         let mapping = map_partition(&window, area.len(), &map_options).or_else(|error| {
             let text = format!("partition {}: {error}", area.number);
             if options.rescue {
-                // Its map may say "free" where it does not read: everything that reads is taken.
+                // An unreadable part of its map may stand for used blocks, so everything readable
+                // is captured.
                 return Ok(Mapping::Raw {
                     fs: None,
                     reason: text,
@@ -206,7 +211,7 @@ pub(super) fn survey(
     }
 }
 
-/// A disk that is taken as it is.
+/// The survey of a disk that is captured byte for byte.
 fn raw(table: PartitionTable) -> Survey {
     let mut used = ExtentSet::new();
     let size = table.disk_size;
@@ -230,10 +235,10 @@ fn raw(table: PartitionTable) -> Survey {
     }
 }
 
-/// What is on a disk, one line a partition, without reading allocation maps.
+/// Contents of a disk, one line for each partition, without reading allocation maps.
 ///
 /// # Errors
-/// When the disk cannot be read.
+/// The disk cannot be read.
 pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<String>> {
     let table = match read_table(dev, size, sector_size) {
         Ok(table) => table,
@@ -267,7 +272,7 @@ pub fn glance(dev: &dyn ReadAt, size: u64, sector_size: u32) -> io::Result<Vec<S
     Ok(lines)
 }
 
-/// The partitions of a disk that can hold a file system; none when it has no table that can be read.
+/// The partitions of a disk that can hold a file system; empty when it has no readable table.
 pub fn partitions(dev: &dyn ReadAt, size: u64, sector_size: u32) -> Vec<PartitionFacts> {
     let table = read_table(dev, size, sector_size).ok();
     let all = table.iter().flat_map(|table| &table.partitions);
@@ -280,7 +285,7 @@ pub fn partitions(dev: &dyn ReadAt, size: u64, sector_size: u32) -> Vec<Partitio
         .collect()
 }
 
-/// A stretch of the disk that holds one file system: a partition, or the whole of a disk without a table.
+/// A range of the disk with one file system: a partition, or the whole of a disk without a table.
 struct Area {
     number: u32,
     range: Range<u64>,
@@ -373,7 +378,7 @@ fn take_raw(used: &mut ExtentSet, meta: &mut PartitionMeta, range: &Range<u64>, 
 /// Zeroes the part of `bytes` (which lie at device offset `at`) that belongs to a table region.
 pub(super) fn blank(bytes: &mut [u8], at: u64, region_offset: u64, region_len: usize) {
     let region_end = region_offset.saturating_add(region_len as u64);
-    // Positions within `bytes`; one that does not fit a usize lies behind it.
+    // Positions within `bytes`; one that does not fit a usize is behind its end.
     let within = |place: u64| {
         usize::try_from(place.saturating_sub(at))
             .unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! The ioctls, and the only `unsafe` of this package.
+//! The ioctls, and the only `unsafe` code of this package.
 
 #![expect(
     unsafe_code,
@@ -18,16 +18,18 @@ const BLKDISCARD: rustix::ioctl::Opcode = opcode::none(0x12, 119);
 /// `LOOP_GET_STATUS64` (linux/loop.h): `0x4C05`, which fills a `struct loop_info64`.
 const LOOP_GET_STATUS64: rustix::ioctl::Opcode = opcode::none(0x4c, 5);
 
-/// `struct loop_info64` in 64-bit words: 5 numbers, 4 half ones, 160 bytes of names and keys, 2 numbers.
+/// Length of `struct loop_info64` in 64-bit words: 5 numbers, 4 half ones, 160 bytes of names and
+/// keys, 2 numbers.
 const LOOP_INFO_WORDS: usize = 29;
 
 /// Device and inode of the file behind a loop device.
 ///
 /// # Errors
-/// `ENXIO` for a loop device without a file, `ENOTTY` and others for what is no loop device.
+/// `ENXIO` for a loop device without a file, `ENOTTY` and others for other devices.
 pub(super) fn loop_backing(device: impl AsFd) -> rustix::io::Result<(u64, u64)> {
-    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64` behind the pointer, 232 bytes with the alignment of a
-    // 64-bit number, which is what this array has; every bit pattern is a valid number.
+    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64` behind the pointer, 232 bytes with
+    // the alignment of a 64-bit number, which is what this array has; every bit pattern is a valid
+    // number.
     let info = unsafe {
         ioctl(
             device,
@@ -37,23 +39,24 @@ pub(super) fn loop_backing(device: impl AsFd) -> rustix::io::Result<(u64, u64)> 
     Ok((info[0], info[1]))
 }
 
-/// Tells a block device that nothing is stored in `range` any more.
+/// Tells a block device that `range` is not used any more.
 ///
 /// # Errors
-/// `EOPNOTSUPP` where the device takes no discards, `EINVAL` for a range that is not made of its sectors.
+/// `EOPNOTSUPP` when the device accepts no discards, `EINVAL` for a range that is not made of its
+/// sectors.
 pub(super) fn discard(device: impl AsFd, range: Range<u64>) -> rustix::io::Result<()> {
     let argument = [range.start, range.end.saturating_sub(range.start)];
-    // SAFETY: BLKDISCARD reads two 64-bit numbers behind the pointer and writes nothing to this process; `Setter`
-    // passes a pointer to exactly that array, which lives until the call returns.
+    // SAFETY: BLKDISCARD reads two 64-bit numbers behind the pointer and writes nothing to this
+    // process; `Setter` passes a pointer to exactly that array, which lives until the call returns.
     unsafe { ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new(argument)) }
 }
 
-/// Asks the kernel to read the partition table of a block device again.
+/// Makes the kernel read the partition table of a block device again.
 ///
 /// # Errors
-/// `EBUSY` while a partition is in use, `EINVAL` for a device that takes no partitions.
+/// `EBUSY` while a partition is in use, `EINVAL` for a device that has no partitions.
 pub(super) fn reread_partition_table(device: impl AsFd) -> rustix::io::Result<()> {
-    // SAFETY: BLKRRPART takes no argument and touches no memory of this process, so an empty argument is what
-    // the kernel expects; the descriptor is borrowed for the length of the call.
+    // SAFETY: BLKRRPART takes no argument and touches no memory of this process, so an empty
+    // argument is what the kernel expects; the descriptor is borrowed for the length of the call.
     unsafe { ioctl(device, NoArg::<BLKRRPART>::new()) }
 }

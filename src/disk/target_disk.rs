@@ -1,9 +1,10 @@
-//! A disk being written: opened exclusively, written at offsets from many threads, flushed, read back.
-//!
-//! Owns the file descriptors of one target disk. Never decides what goes where. Everything that is large and aligned is written
-//! and read with `O_DIRECT`, so that a read-back comes from the device and not from memory; the rest, and files on
-//! file systems without direct I/O, go through the page cache and are synced and dropped from it before they are read
+//! A disk being written: opened exclusively, written at offsets from many threads, flushed, read
 //! back.
+//!
+//! Owns the file descriptors of one target disk. Decides nothing about content. Large and aligned
+//! transfers use `O_DIRECT`, so that a read-back comes from the device and not from memory. The
+//! rest, and files on file systems without direct I/O, go through the page cache and are synced and
+//! dropped from it before they are read back.
 
 use super::buffer::AlignedBuffer;
 use super::{DiskError, device, ground, sys};
@@ -15,18 +16,18 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Zeros written at once where the device cannot zero by itself.
+/// Bytes of zeros in one write when the device cannot zero by itself.
 const IO_BYTES: usize = 1 << 20;
 
-/// Writes shorter than this go through the page cache, which sorts and joins thousands of them until the next flush; waiting for
-/// each of them alone takes a disk ten times as long.
+/// Shortest write, in bytes, that bypasses the page cache. The cache sorts and joins thousands of
+/// shorter ones until the next flush; waiting for each of them would take a disk ten times as long.
 const SMALL_BYTES: usize = 64 << 10;
 
 /// An open target disk. All methods take `&self`: threads share it.
 pub struct TargetDisk {
     path: PathBuf,
     file: File,
-    /// The same device or file opened with `O_DIRECT`, where it allows that.
+    /// The same device or file opened with `O_DIRECT`, if possible.
     direct: Option<File>,
     size: u64,
     sector_size: u32,
@@ -34,10 +35,10 @@ pub struct TargetDisk {
 }
 
 impl TargetDisk {
-    /// Opens the disk for writing after looking at it once more.
+    /// Opens the disk for writing after examining it again.
     ///
     /// # Errors
-    /// [`DiskError::InUse`] when anything holds it, [`DiskError::Refused`] for a read-only device.
+    /// [`DiskError::InUse`] when anything uses it, [`DiskError::Refused`] for a read-only device.
     pub fn open(facts: &DiskFacts) -> Result<Self, DiskError> {
         let path = Path::new(&facts.path);
         if !facts.holders.is_empty() {
@@ -57,8 +58,8 @@ impl TargetDisk {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        // O_EXCL on a block device asks the kernel for exclusive use: it fails with EBUSY when a file system or
-        // another program got in since we looked.
+        // O_EXCL on a block device requests exclusive use from the kernel: it fails with EBUSY when
+        // a file system or another program took it since the examination.
         let exclusive = if facts.file_backed {
             0
         } else {
@@ -107,22 +108,23 @@ impl TargetDisk {
         })
     }
 
-    /// Path, for messages.
+    /// Path of the disk, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes.
+    /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes of a logical sector.
+    /// Logical sector size, in bytes.
     pub fn sector_size(&self) -> u32 {
         self.sector_size
     }
 
-    /// Writes `bytes` at `offset`. Memory from an [`AlignedBuffer`] goes to the device without a copy.
+    /// Writes `bytes` at `offset`. Memory from an [`AlignedBuffer`] goes to the device without a
+    /// copy.
     ///
     /// # Errors
     /// [`DiskError::Write`] with the offset.
@@ -154,7 +156,7 @@ impl TargetDisk {
         direct.write_all_at(copy.bytes(), offset).map_err(failed)
     }
 
-    /// Reads `into.len()` bytes at `offset`, from the device where it can be done without the page cache.
+    /// Reads `into.len()` bytes at `offset`, from the device if that works without the page cache.
     ///
     /// # Errors
     /// [`DiskError::Read`] with the offset.
@@ -182,7 +184,7 @@ impl TargetDisk {
         Ok(())
     }
 
-    /// Makes a range read as zeros, by the device's own means where it has them.
+    /// Makes a range read as zeros, with the device's own command if it has one.
     ///
     /// # Errors
     /// [`DiskError::Write`] with the offset.
@@ -218,20 +220,22 @@ impl TargetDisk {
         Ok(())
     }
 
-    /// Everything written so far is on the medium when this returns, and later reads come from it.
+    /// Returns once all writes are on the medium and later reads come from it.
     ///
     /// # Errors
-    /// [`DiskError::Io`]: the device reported a write error at the latest here.
+    /// [`DiskError::Io`] when the device reported a write error, at the latest here.
     pub fn flush(&self) -> Result<(), DiskError> {
         self.file
             .sync_data()
             .map_err(|e| DiskError::io("flushing", &self.path, e))?;
-        // Only clean pages are dropped, and all are clean now. A hint: when it fails, the read-back is merely from memory.
+        // Only clean pages are dropped, and all are clean now. This is a hint: if it fails, the
+        // read-back merely comes from memory.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
         Ok(())
     }
 
-    /// Lets the kernel see the new partitions. A device that takes none (a file, a loop without scanning) is fine.
+    /// Makes the kernel read the new partitions. A device without partitions (a file, a loop
+    /// without scanning) is fine.
     pub fn reread_partitions(&self) {
         if !self.file_backed
             && let Err(error) = sys::reread_partition_table(&self.file)
@@ -240,12 +244,12 @@ impl TargetDisk {
         }
     }
 
-    /// Whether the device is one that gains by being told what is free: flash, or a thin disk.
+    /// True for a device that gains from discards: flash, or a thin disk.
     pub fn discards(&self) -> bool {
         !self.file_backed && device::discards(&self.file)
     }
 
-    /// Tells the device that nothing is stored in a range any more. What is read there afterwards is undefined.
+    /// Tells the device that a range is not used any more. Reads there are undefined afterwards.
     ///
     /// # Errors
     /// [`DiskError::Write`] with the offset.
@@ -258,7 +262,7 @@ impl TargetDisk {
     }
 
     fn is_aligned(&self, offset: u64, len: usize) -> bool {
-        // What a file's own disk asks for is not said anywhere: a page suits all of them.
+        // The sector size of the disk below a file is not known: a page suits all of them.
         let sector = if self.file_backed {
             super::buffer::ALIGNMENT as u64
         } else {
@@ -268,8 +272,9 @@ impl TargetDisk {
     }
 }
 
-/// True when direct transfers of the size that will be used work, tried with a read before anything is written. A read error
-/// other than `EINVAL` counts as working: a sector that cannot be read may well be written.
+/// True when direct transfers of the sizes used here work, tried with a read before anything is
+/// written. A read error other than `EINVAL` counts as working: an unreadable sector may still be
+/// written.
 fn takes_sectors(direct: &File, facts: &DiskFacts) -> bool {
     let len = match facts.file_backed {
         true => super::buffer::ALIGNMENT,
@@ -283,7 +288,8 @@ fn takes_sectors(direct: &File, facts: &DiskFacts) -> bool {
     !read.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()))
 }
 
-/// Whole pages: the page cache needs nothing of what lies around them, so a direct write beside them meets no stale copy.
+/// True for whole pages: the page cache then holds no part of their surroundings, so a direct write
+/// beside them meets no stale copy.
 fn is_pages(offset: u64, len: usize) -> bool {
     let page = super::buffer::ALIGNMENT as u64;
     offset.is_multiple_of(page) && (len as u64).is_multiple_of(page)

@@ -1,7 +1,8 @@
-//! The files of an image being written: one, or several where a file may not grow large enough.
+//! The files of an image being written: one, or several on a file system that limits file sizes.
 //!
-//! Owns where an image is cut and the names of its parts while they are written. What always holds: the first part, by whose
-//! name an image goes, gets its name last; a failed capture removes every part it made and no other file.
+//! Owns the division of an image and the names of its parts while they are written. Always holds:
+//! the first part, which has the name of the image, gets its name last; a failed capture removes
+//! every part it made and no other file.
 
 use super::output::{ImageOutput, partial_of, refuse_existing, remove_unfinished};
 use super::restore::volume_path;
@@ -13,10 +14,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// FAT12, FAT16 and FAT32 by statfs(2): files of up to 4 GiB - 1.
+/// Magic number of FAT12, FAT16 and FAT32 in statfs(2): files of up to 4 GiB - 1.
 const MSDOS_SUPER_MAGIC: u64 = 0x4d44;
 
-/// Smallest part that makes sense, as the format says.
+/// Smallest part that the format allows, in bytes.
 pub const VOLUME_MIN: u64 = 16 << 20;
 
 type Part = Arc<Mutex<ImageOutput>>;
@@ -35,10 +36,10 @@ pub struct Volumes {
 pub struct PartWriter(Part);
 
 impl PartWriter {
-    /// Cuts the part to its first `len` bytes and goes on behind them.
+    /// Cuts the part to its first `len` bytes and continues behind them.
     ///
     /// # Errors
-    /// When the medium fails.
+    /// The medium fails.
     pub fn cut(&mut self, len: u64) -> Result<(), DiskError> {
         lock(&self.0).cut(len)
     }
@@ -55,10 +56,12 @@ impl Write for PartWriter {
 }
 
 impl Volumes {
-    /// Begins an image at `image`, cut at `asked` bytes, or by itself where files cannot grow as they like.
+    /// Begins an image at `image`, divided at `asked` bytes, or by itself if the file system limits
+    /// file sizes.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] when the image or its second part exists, or where files stay below 16 MiB.
+    /// [`DiskError::Refused`] when the image or its second part exists, or the limit is below 16
+    /// MiB.
     pub fn create(image: &Path, asked: Option<u64>) -> Result<(Self, PartWriter), DiskError> {
         share::refuse_unmounted(image)?;
         let cut = [asked, file_limit(image)].into_iter().flatten().min();
@@ -80,11 +83,12 @@ impl Volumes {
         Ok((volumes, PartWriter(first)))
     }
 
-    /// What an earlier capture left of an image in one piece, to go on with it: the file, opened once more for reading, and its
-    /// length. `None` when there is nothing, or where files cannot grow as they like.
+    /// Opens the rest of an interrupted capture of an image in one piece, to continue it: the file,
+    /// opened once more for reading, and its length. `None` when there is none, or when the file
+    /// system limits file sizes.
     ///
     /// # Errors
-    /// As [`ImageOutput::reopen`].
+    /// The errors of [`ImageOutput::reopen`].
     pub fn reopen(image: &Path) -> Result<Option<(Self, PartWriter, File, u64)>, DiskError> {
         if file_limit(image).is_some() {
             return Ok(None);
@@ -101,16 +105,16 @@ impl Volumes {
         Ok(Some((volumes, PartWriter(first), reader, len)))
     }
 
-    /// Everything written so far is on the medium.
+    /// Writes everything so far to the medium.
     ///
     /// # Errors
-    /// When the medium is full or fails.
+    /// The medium is full or fails.
     pub fn sync(&self) -> Result<(), DiskError> {
         let parts = lock(&self.parts);
         parts.iter().try_for_each(|part| lock(part).sync())
     }
 
-    /// Where the parts are before they have their names, in order.
+    /// Paths of the parts before they have their final names, in order.
     pub fn unnamed(&self) -> Vec<PathBuf> {
         let parts = lock(&self.parts);
         let paths = parts
@@ -119,12 +123,12 @@ impl Volumes {
         paths.flatten().collect()
     }
 
-    /// Size in bytes at which the image is cut into volumes; `None` for an image in one piece.
+    /// Size in bytes at which the image is divided into volumes; `None` for an image in one piece.
     pub fn cut(&self) -> Option<u64> {
         self.cut
     }
 
-    /// Bytes free where the image goes; `None` for a pipe.
+    /// Free bytes on the medium of the image; `None` for a pipe.
     pub fn free_bytes(&self) -> Option<u64> {
         lock(&self.parts)
             .first()
@@ -144,10 +148,12 @@ impl Volumes {
         }
     }
 
-    /// Gives every part its name, the first last, and removes what a killed capture left of further ones.
+    /// Gives every part its name, the first last, and removes further parts that a killed capture
+    /// left.
     ///
     /// # Errors
-    /// When the medium is full or fails, or a name was taken meanwhile; the parts that have no name yet are removed.
+    /// The medium is full or fails, or a name was taken meanwhile; the parts without a name are
+    /// removed.
     pub fn finish(self) -> Result<u32, DiskError> {
         let parts = std::mem::take(&mut *lock(&self.parts));
         let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
@@ -159,7 +165,7 @@ impl Volumes {
                 return Err(error);
             }
         }
-        // What cannot be removed is in nobody's way: it is not of this image.
+        // A part that cannot be removed does no harm: it does not belong to this image.
         let _ = remove_unfinished_from(&self.image, count.saturating_add(1).max(2));
         Ok(count)
     }
@@ -172,10 +178,10 @@ impl Volumes {
     }
 }
 
-/// Removes what a capture left of the image at `image`, all its parts.
+/// Removes all parts of an interrupted capture of the image at `image`.
 ///
 /// # Errors
-/// As [`remove_unfinished`].
+/// The errors of [`remove_unfinished`].
 pub fn remove_unfinished_parts(image: &Path) -> Result<(), DiskError> {
     remove_unfinished(image)?;
     remove_unfinished_from(image, 2)
@@ -188,7 +194,7 @@ fn remove_unfinished_from(image: &Path, first: u32) -> Result<(), DiskError> {
         .try_for_each(|part| remove_unfinished(&part))
 }
 
-/// Bytes a file may have at `image`, when that is known to be limited.
+/// Largest file in bytes at `image`, if it is known to be limited.
 pub fn file_limit(image: &Path) -> Option<u64> {
     if image == Path::new("-") {
         return None;

@@ -1,12 +1,12 @@
-//! A master disk while it is surveyed: what is read of it is counted and told, and the next read after somebody asked to stop is not
-//! done. So a survey ends at once, wherever in a file system's maps it is.
+//! A master disk during a survey: bytes read are counted and reported, and after a cancellation the
+//! next read fails. A survey therefore ends at once, anywhere in a file system's maps.
 
 use super::{Cancelled, OnProgress};
 use diskmap::ReadAt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A disk or file that is read under watch.
+/// A disk or file whose reads are counted and may be cancelled.
 pub(super) struct Watched<'a> {
     dev: &'a dyn ReadAt,
     progress: OnProgress<'a>,
@@ -16,7 +16,7 @@ pub(super) struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    /// Tells `progress` of the bytes read, with a total of zero: nobody knows it beforehand.
+    /// Reports the bytes read to `progress`, with a total of zero, because the total is unknown.
     pub(super) fn new(
         dev: &'a dyn ReadAt,
         progress: OnProgress<'a>,
@@ -31,7 +31,7 @@ impl<'a> Watched<'a> {
         }
     }
 
-    /// True once somebody asked to stop.
+    /// True after a cancellation.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || (self.cancelled)()
     }
@@ -67,12 +67,12 @@ mod tests {
         disk[446 + 8..446 + 16].copy_from_slice(&[0, 0, 1, 0, 0, 8, 0, 0]);
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);
         file.as_file().set_len(size).unwrap();
-        // Before its only partition, at 32 MiB, something has to be read.
+        // Before its only partition, at 32 MiB, some bytes have to be read.
         for at in [0, 4 << 20, 8 << 20, 12 << 20] {
             disk[1000] = 1;
             file.as_file().write_all_at(&disk, at).unwrap();
         }
-        // A file that somebody has open for writing is no master.
+        // A file that another program has open for writing is no master.
         let file = file.into_temp_path();
         let options = MasterOptions {
             survey: SurveyOptions::default(),

@@ -1,4 +1,4 @@
-//! What is left of an image that does not open, by its records alone.
+//! Checks an image that does not open, by its records alone.
 
 use super::words::{full_text, words};
 use super::{Fault, Report};
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 
-/// A deep check of an image that does not open: which chunks decode, by their records alone.
+/// Deep check of an image that does not open: tries to decode each chunk from its record.
 pub(super) fn salvage(
     volumes: Vec<Volume<File>>,
     password: Option<&Password>,
@@ -65,7 +65,7 @@ pub(super) fn salvage(
     }))
 }
 
-/// A volume whose reads show progress, and fail once the work is cancelled: the work then runs out by itself.
+/// A volume whose reads report progress, and fail once the work is cancelled, which ends the work.
 struct Watched<'a> {
     reader: File,
     before: u64,

@@ -1,8 +1,8 @@
-//! Damage in words: what is wrong, and whose data that is.
+//! Descriptions of damage: the fault, and the owner of the damaged data.
 
 use imagefmt::{ChunkId, FormatError, Geometry, Manifest};
 
-/// An error with its cause.
+/// Text of an error with its cause.
 pub fn full_text(error: &FormatError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
@@ -10,7 +10,7 @@ pub fn full_text(error: &FormatError) -> String {
     }
 }
 
-/// The fault in words: what it is, and whose data that is.
+/// Text of a fault: its kind, and the owner of the damaged data.
 pub(super) fn words(
     geometry: Geometry,
     manifest: Option<&Manifest>,
@@ -24,7 +24,8 @@ pub(super) fn words(
     )
 }
 
-/// The place of a chunk in words: bytes of the disk and, where the description is readable, whose data that is.
+/// Text of a chunk's place: bytes of the disk and, if the description is readable, the owner of
+/// these bytes.
 pub fn describe(geometry: Geometry, manifest: Option<&Manifest>, chunk: ChunkId) -> String {
     let start = geometry.chunk_offset(chunk);
     let end = start + u64::from(geometry.chunk_len(chunk));

@@ -1,7 +1,9 @@
-//! Chunks of an image onto a disk: each is decoded, held against the manifest, and written where it belongs.
+//! Writes chunks of an image to a disk: each is decoded, checked against the manifest, and written
+//! to its place.
 //!
-//! Owns one thread's decompressor and buffers. What always holds: nothing of a chunk is written before all of it is what the
-//! manifest promises; what lies in the first MiB, and what belongs to a neighbour, goes to memory and not to the disk.
+//! Owns one thread's decompressor and buffers. Always holds: no byte of a chunk is written before
+//! all of it matches the manifest; bytes of the first MiB, and bytes that belong to a neighbour, go
+//! to memory and not to the disk.
 
 #![expect(
     clippy::disallowed_methods,
@@ -15,25 +17,26 @@ use crate::disk::spans::spans;
 use imagefmt::{Codec, Decoder, FormatError};
 use std::time::{Duration, Instant};
 
-/// Zero runs at least this long are left to the device's own zeroing; shorter ones are cheaper written.
+/// Shortest run of zeros, in bytes, that the device zeroes by itself; shorter ones are faster to
+/// write.
 const ZERO_BY_DEVICE: usize = 256 << 10;
 
-/// Why a chunk was not written.
+/// The reason a chunk was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum ChunkFailure {
-    /// The bytes offered are not the chunk the manifest promises; nothing was written.
+    /// The bytes do not match the manifest; nothing was written.
     #[error(transparent)]
     Corrupt(FormatError),
-    /// The disk did not take it.
+    /// The disk failed to write.
     #[error(transparent)]
     Disk(DiskError),
 }
 
 impl Deployment {
-    /// A writer for one thread.
+    /// Makes a writer for one thread.
     ///
     /// # Errors
-    /// [`ChunkFailure::Corrupt`] when the decompressor has no memory.
+    /// [`ChunkFailure::Corrupt`] when the decompressor gets no memory.
     pub fn writer(&self) -> Result<ChunkWriter<'_>, ChunkFailure> {
         let decoder = Decoder::new(self.id_key.clone()).map_err(ChunkFailure::Corrupt)?;
         let chunk = self.manifest.geometry.chunk_size() as usize;
@@ -48,18 +51,19 @@ impl Deployment {
     }
 }
 
-/// Decodes, checks and writes chunks; one to a thread.
+/// Decodes, checks and writes chunks; one for each thread.
 pub struct ChunkWriter<'a> {
     deployment: &'a Deployment,
     decoder: Decoder,
     used: AlignedBuffer,
-    /// Runs in their places, with zeros between them.
+    /// Runs at their places, with zeros between them.
     spread: AlignedBuffer,
     disk_time: Duration,
 }
 
 impl ChunkWriter<'_> {
-    /// Checks the body of entry `index` against the manifest and writes what of it was chosen. Answers the bytes written.
+    /// Checks the body of entry `index` against the manifest and writes its chosen bytes. Returns
+    /// the number of bytes written.
     ///
     /// # Errors
     /// [`ChunkFailure::Corrupt`] before anything was written, [`ChunkFailure::Disk`] otherwise.
@@ -93,7 +97,8 @@ impl ChunkWriter<'_> {
         let mut runs = entry.mask.runs().peekable();
         let mut rest = used;
         for span in spans(entry.mask.runs()) {
-            // Whole spans go as they are; the free blocks of others are filled with zeros.
+            // Spans without free blocks are written directly; in others the free blocks are filled
+            // with zeros.
             let mut filled = span.start;
             let mut joined = None;
             while let Some(run) = runs.next_if(|run| run.end <= span.end) {
@@ -128,7 +133,7 @@ impl ChunkWriter<'_> {
         Ok(used.len() as u64)
     }
 
-    /// Time spent waiting for the disk since this was asked last.
+    /// Time spent waiting for the disk since the last call.
     pub fn take_disk_time(&mut self) -> Duration {
         std::mem::take(&mut self.disk_time)
     }

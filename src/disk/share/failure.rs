@@ -1,4 +1,4 @@
-//! Why a share cannot be had, in words for a technician.
+//! The reasons a share cannot be used, in words for a technician.
 
 use super::{Login, ShareAddress};
 use crate::disk::DiskError;
@@ -6,70 +6,70 @@ use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 
-/// What the kernel has to say about one attempt is short; more than this is not shown.
+/// Most characters of the kernel's messages that are shown.
 const DETAIL_MAX: usize = 400;
 
-/// Why a share is not mounted.
+/// The reason a share is not mounted.
 #[derive(Debug, thiserror::Error)]
 pub enum ShareFailure {
-    /// The kernel has no cifs.
+    /// The kernel lacks the cifs file system.
     #[error("this kernel has no cifs, which reads shares")]
     NoCifs,
-    /// Not allowed to mount.
+    /// The process may not mount.
     #[error("mounting a share takes root (CAP_SYS_ADMIN)")]
     NotPermitted,
-    /// The kernel does not know how to open a file system so.
+    /// The kernel lacks the system calls for a mount without a folder.
     #[error("this kernel cannot mount a share for one process: it is older than Linux 5.14")]
     OldKernel,
-    /// Nobody knows the server's name.
+    /// The server's name cannot be resolved.
     #[error("the name of the server is not known")]
     Unknown(#[source] io::Error),
-    /// No address of the server takes a connection.
+    /// No address of the server accepts a connection.
     #[error("the server does not answer on TCP port 445 at {0}")]
     Unreachable(SocketAddr, #[source] io::Error),
-    /// Took the connection, and then said nothing.
+    /// The server accepted the connection, and then did not answer.
     #[error("the server took the connection and says nothing")]
     Silent,
-    /// The server refuses the account, or the account the share.
+    /// The server refuses the account, or the account may not use the share.
     #[error("the server refuses {who}{detail}")]
     Denied {
-        /// Account.
+        /// The account.
         who: String,
-        /// Words of the kernel, with what leads to them.
+        /// The kernel's message, with text that leads to it.
         detail: String,
     },
-    /// The account is there and may not be used.
+    /// The account exists but may not be used.
     #[error("the password of {who} has expired, or the account is locked{detail}")]
     Expired {
-        /// Account.
+        /// The account.
         who: String,
-        /// Words of the kernel.
+        /// The kernel's message.
         detail: String,
     },
-    /// No such share.
+    /// The server has no such share.
     #[error("the server has no such share{detail}")]
     NoShare {
-        /// Words of the kernel.
+        /// The kernel's message.
         detail: String,
     },
-    /// The server does not speak what is wanted.
+    /// The server does not support the required dialect.
     #[error("the server does not speak SMB 3 with signatures{detail}")]
     Dialect {
-        /// Words of the kernel.
+        /// The kernel's message.
         detail: String,
     },
-    /// Anything else the kernel says.
+    /// Any other error of the kernel.
     #[error("the kernel could not mount it: {error}{detail}")]
     Other {
-        /// Error.
+        /// The error.
         error: io::Error,
-        /// Words of the kernel.
+        /// The kernel's message.
         detail: String,
     },
 }
 
 impl ShareFailure {
-    /// The failure that a system call on the way to a mount stands for.
+    /// The failure behind an error of a system call before the mount.
     pub(super) fn of_opening(error: Errno) -> Self {
         match error {
             Errno::NODEV => Self::NoCifs,
@@ -82,7 +82,8 @@ impl ShareFailure {
         }
     }
 
-    /// The failure of a mount the server or the kernel would not have. `said` are the kernel's own words.
+    /// The failure of a mount that the server or the kernel refused. `said` are the kernel's
+    /// messages.
     pub(super) fn of_mount(error: Errno, said: &[String], login: &Login) -> Self {
         let detail = detail(said, login);
         let who = login.title();
@@ -105,7 +106,7 @@ impl ShareFailure {
         }
     }
 
-    /// What to try.
+    /// The next step for the technician.
     fn hint(&self, address: &ShareAddress) -> String {
         let by_hand = format!(
             "mount it yourself, then name the file there: {}",
@@ -139,7 +140,7 @@ impl ShareFailure {
         }
     }
 
-    /// As an error about the file that was wanted.
+    /// The failure as an error about the file.
     pub fn about(self, address: &ShareAddress) -> DiskError {
         let hint = self.hint(address);
         let mut text = format!("{address}: {self}");
@@ -151,7 +152,7 @@ impl ShareFailure {
     }
 }
 
-/// The kernel's words in one line, without what is nobody's to read.
+/// The kernel's messages in one line, without the password.
 fn detail(said: &[String], login: &Login) -> String {
     let mut text = said.join("; ");
     if let Some(password) = &login.password {

@@ -1,15 +1,16 @@
-//! A share that this process alone sees.
+//! Mounts a share so that only this process sees it.
 //!
 //! ```text
 //! fsopen "cifs" -> source, ip, user, pass, domain, ... each as a string -> create -> fsmount -> a descriptor
 //! //server/share/folder/name.dcimg  ==  /proc/self/fd/N/folder/name.dcimg
 //! ```
 //!
-//! Owns: the mount. It is never attached to a folder: no other process finds it, no name of it is left anywhere, and the kernel
-//! unmounts it when the last descriptor of it is closed. That one is a small process's, the holder's, and outlives the console: a
-//! process that unmounts a share of a silent server while it ends may hang in the kernel for ever (seen with Linux 6.1), and would
-//! keep the console's ports and lock. The password goes to the kernel as a string of its own: never through a command line, an
-//! environment, a file or a log.
+//! Owns: the mount. It is never attached to a folder: no other process finds it, it leaves no name
+//! anywhere, and the kernel unmounts it when its last descriptor is closed. That one belongs to a
+//! small process, the holder, which outlives the console. A process that unmounts a share of a
+//! silent server while it ends may hang in the kernel for ever (seen with Linux 6.1), and would
+//! keep the console's ports and lock. The password goes to the kernel as a string of its own: never
+//! through a command line, an environment, a file or a log.
 
 use super::failure::ShareFailure;
 use super::{Login, ShareAddress};
@@ -25,16 +26,18 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// SMB over TCP.
+/// TCP port of SMB.
 const PORT: u16 = 445;
-/// A server on the technician's own network answers within milliseconds.
+/// Longest time for a connection; a server on the technician's own network answers within
+/// milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// Addresses of one name that are tried.
+/// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
-/// Messages of the kernel that are read.
+/// Most messages of the kernel that are read.
 const MESSAGES_MAX: usize = 16;
 
-/// Holds the mount by its standard error until it is told to let go, or for a while when the console has ended without a word.
+/// Script of the holder. It keeps the mount open by its standard error until it reads a line, or
+/// for a while after the console has ended without one.
 const HOLDER: &str = "trap '' HUP INT TERM; read word || sleep 90";
 
 /// A mounted share, read-only.
@@ -45,10 +48,11 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts the share of `address`. Takes as long as the server does: call it where blocking is allowed.
+    /// Mounts the share of `address`. Takes as long as the server does: callers must be allowed to
+    /// block.
     ///
     /// # Errors
-    /// Why the share cannot be had.
+    /// [`ShareFailure`], the reason the share cannot be used.
     pub fn new(address: &ShareAddress, login: &Login) -> Result<Self, ShareFailure> {
         // The kernel loads its module by itself.
         let context =
@@ -67,7 +71,7 @@ impl Mounted {
             | MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC
-            // A server's links would lead to files of this machine.
+            // Links on the server would lead to files of this machine.
             | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW;
         let root = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(ShareFailure::of_opening)?;
@@ -89,7 +93,7 @@ impl Mounted {
         })
     }
 
-    /// Path of a file below the share, for this process, while the mount lives.
+    /// Path of a file below the share, for this process, while the mount exists.
     pub fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.root.as_raw_fd())).join(name)
     }
@@ -100,18 +104,19 @@ impl Drop for Mounted {
         let Some(mut holder) = self.holder.take() else {
             return;
         };
-        // One that is gone already has let go.
+        // A holder that has ended has released the mount already.
         if let Some(mut word) = holder.stdin.take() {
             let _ = word.write_all(b"\n");
         }
-        // The server is told, and may be silent: nobody waits for it.
+        // The unmount waits for the server, which may not answer, so a thread of its own does it.
         let _ = std::thread::Builder::new()
             .name("unmount".to_owned())
             .spawn(move || holder.wait());
     }
 }
 
-/// The address of the server that takes a connection. The kernel needs it, and a server that is off is found out quickly.
+/// Finds an address of the server that accepts a connection. The kernel needs one, and a server
+/// that is off is found out quickly.
 fn reach(server: &str) -> Result<IpAddr, ShareFailure> {
     let addresses = (server, PORT).to_socket_addrs();
     let mut last = None;
@@ -142,14 +147,14 @@ fn options(
     let mut all = vec![
         ("source", text(&address.source())),
         ("ip", text(&server.to_string())),
-        // 3.0, 3.0.2 or 3.1.1, whatever the server has.
+        // 3.0, 3.0.2 or 3.1.1, the server's best.
         ("vers", text("3")),
         ("ro", None),
         // A server that is gone is noticed within half a minute.
         ("echo_interval", text("10")),
     ];
     match &login.user {
-        // No user at all is what the kernel takes for anonymous.
+        // To the kernel an empty user is anonymous.
         None => all.push(("user", text(""))),
         Some(user) => all.push(("user", text(user))),
     }
@@ -158,13 +163,13 @@ fn options(
     }
     if let Some(password) = &login.password {
         all.push(("pass", Some(password.clone())));
-        // What comes over the wire is signed: nobody between here and the server changes it.
+        // Packets are signed: nobody between here and the server can change them.
         all.push(("sec", text("ntlmsspi")));
     }
     all
 }
 
-/// What the kernel has to say about a context, oldest first.
+/// The kernel's messages about a context, oldest first.
 fn messages(context: &OwnedFd) -> Vec<String> {
     let mut all = Vec::new();
     let mut buffer = [0; 1024];
@@ -172,12 +177,12 @@ fn messages(context: &OwnedFd) -> Vec<String> {
         match rustix::io::read(context, &mut buffer) {
             Ok(len @ 1..) => {
                 let text = String::from_utf8_lossy(buffer.get(..len).unwrap_or_default());
-                // `e `, `w ` or `i ` says how bad it is.
+                // The prefix `e `, `w ` or `i ` is the severity.
                 let words = text.split_once(' ').map_or(&*text, |(_, words)| words);
                 all.push(words.trim().to_owned());
             }
             Err(Errno::INTR) => {}
-            // ENODATA: that was all.
+            // ENODATA: there are no more.
             _ => break,
         }
     }
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(value(&all, "ip").unwrap(), "10.0.0.9");
         assert_eq!(value(&all, "user").unwrap(), "tech");
         assert_eq!(value(&all, "domain").unwrap(), "LAB");
-        // One string as it is: commas and what looks like options are the password's.
+        // One string, unchanged: commas and text that looks like options belong to the password.
         assert_eq!(value(&all, "pass").unwrap(), "a,vers=1.0\\,b");
         assert_eq!(value(&all, "vers").unwrap(), "3");
         assert_eq!(value(&all, "sec").unwrap(), "ntlmsspi");
