@@ -1,11 +1,12 @@
-//! Additions to a finished image: labels and signatures, with a new end.
+//! Additions to a finished image: labels and signatures, followed by a new end.
 //!
 //! ```text
 //! ... | INDEX | PROLOGUE | TRAILER                                          as it was
 //! ... | INDEX | PROLOGUE | TRAILER | LABELS or SIG | PROLOGUE | TRAILER     afterwards
 //! ```
 //!
-//! Nothing that is there is touched. The last trailer that holds counts, so an addition that was cut leaves the image as it was.
+//! No existing byte is changed. The last valid trailer counts, so an incomplete addition leaves the
+//! image as it was.
 
 use positioned_io::ReadAt;
 
@@ -16,10 +17,11 @@ use crate::tail::COPY_RECORD_BYTES;
 use crate::trailer::{TRAILER_BYTES, Trailer};
 use crate::{Image, Labels, RootSignature, sign};
 
-/// Bytes to write to a volume of an image; what lies there or behind belongs to nothing and is cut off first.
+/// Bytes to be written to a volume of an image. Bytes at or behind that offset belong to nothing
+/// and must be cut off first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addition {
-    /// Volume, 0 is the first.
+    /// Number of the volume; 0 is the first.
     pub volume: u32,
     /// Byte offset in the volume.
     pub offset: u64,
@@ -28,10 +30,11 @@ pub struct Addition {
 }
 
 impl<R: ReadAt> Image<R> {
-    /// The image with these labels in place of those it has.
+    /// Makes the addition that replaces the image's labels by these.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] for labels beyond their limits, or an image that was rebuilt in memory; [`FormatError::ReadOnly`].
+    /// [`FormatError::Unwritable`] for labels beyond their limits or an image that was rebuilt in
+    /// memory; [`FormatError::ReadOnly`] for an image that must not be changed.
     pub fn with_labels(&self, labels: &Labels) -> Result<Addition> {
         let json = labels.to_json()?;
         let record = self
@@ -40,11 +43,12 @@ impl<R: ReadAt> Image<R> {
         self.addition(record)
     }
 
-    /// The image with one more signature over its root.
+    /// Makes the addition of one more signature over the image's root.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] for an image that was rebuilt in memory, [`FormatError::BadSignature`] for a signature that does
-    /// not hold: it would make an image nobody opens.
+    /// [`FormatError::Unwritable`] for an image that was rebuilt in memory,
+    /// [`FormatError::BadSignature`] for a signature that is not valid (the image could not be
+    /// opened any more), [`FormatError::ReadOnly`] for an image that must not be changed.
     pub fn with_signature(&self, signature: &RootSignature) -> Result<Addition> {
         let body = signature.to_body();
         sign::check(&body, &self.root)?;

@@ -1,8 +1,9 @@
-//! Little-endian fields out of a byte slice, without a way to run past its end.
+//! Reading of little-endian fields from a byte slice, with checked bounds.
 
 use crate::error::{FormatError, Result};
 
-/// A cursor over bytes from outside. Every read is checked; errors name the structure and the offset.
+/// A cursor over bytes from outside. Every read is checked; errors contain the structure and the
+/// offset.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     bytes: &'a [u8],
@@ -15,7 +16,7 @@ impl<'a> Fields<'a> {
         Self { bytes, at: 0, what }
     }
 
-    /// Bytes not yet read.
+    /// Number of bytes not yet read.
     pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
@@ -62,7 +63,7 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Skips bytes that this version leaves zero.
+    /// Skips reserved bytes; an error if they are not zero.
     pub(crate) fn zeros(&mut self, len: usize) -> Result<()> {
         if self.take(len)?.iter().any(|&byte| byte != 0) {
             return Err(self.damaged("reserved bytes are not zero"));
@@ -70,7 +71,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Nothing may be left.
+    /// Checks that no bytes are left.
     pub(crate) fn end(&self) -> Result<()> {
         if self.left() != 0 {
             return Err(self.damaged("bytes are left over"));

@@ -1,12 +1,13 @@
-//! One chunk between its plain form and its body.
+//! Conversion of one chunk between its plain form and its stored body.
 //!
 //! ```text
 //! used blocks in order | mask          the plain form; no mask when every block is used
 //! ```
 //!
-//! The mask comes last so that used bytes start the buffer and can be written from it directly. The body is that form
-//! compressed by zstd, or as it is where compression saves less than 3 %, or only the mask where all used bytes are
-//! zero. One [`Encoder`] or [`Decoder`] a worker thread; buffers and contexts are reused.
+//! The mask comes last, so used bytes are at the start of the buffer and can be written from it
+//! directly. The body is the plain form compressed by zstd, or the plain form itself if compression
+//! saves less than 3 %, or only the mask if all used bytes are zero. Each worker thread has one
+//! [`Encoder`] or [`Decoder`], which reuses its buffers and contexts.
 
 use std::io;
 
@@ -18,14 +19,14 @@ use crate::manifest::Entry;
 use crate::names::Class;
 use crate::{ContentId, Geometry, IdKey, Mask};
 
-/// How a body is stored.
+/// The form in which a body is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Codec {
-    /// The plain form.
+    /// The plain form, uncompressed.
     Raw,
-    /// One zstd frame of the plain form.
+    /// The plain form as one zstd frame.
     Zstd,
-    /// Used bytes are all zero; the body is the mask, or nothing when every block is used.
+    /// All used bytes are zero: the body is the mask, or empty if every block is used.
     Zero,
 }
 
@@ -43,23 +44,25 @@ impl Codec {
             0 => Ok(Self::Raw),
             1 => Ok(Self::Zstd),
             2 => Ok(Self::Zero),
-            // 3 is set aside for a reference to a base image.
+            // 3 is reserved for a reference to a base image.
             code => Err(unknown(Class::Codec, code)),
         }
     }
 }
 
-/// Lowest and highest compression level. Above 6 nothing was gained on the corpus (research: imagefmt 4.1).
+/// Lowest and highest zstd level. Levels above 6 saved nothing more on the test corpus (research:
+/// imagefmt 4.1).
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=12;
-/// 3: the knee of the curve.
+/// Default zstd level: higher levels cost much more time for little gain.
 pub const DEFAULT_LEVEL: i32 = 3;
 
-/// Whether `packed` saves at least 3 % of `plain`: less is not worth a decompression on every target.
+/// True if `packed` saves at least 3 % of `plain`. Less is not worth a decompression on every
+/// target.
 pub(crate) fn pays(plain: usize, packed: usize) -> bool {
     (packed as u64) * 100 <= (plain as u64) * 97
 }
 
-/// Bytes of the plain form of a chunk with this mask.
+/// Length in bytes of the plain form of a chunk with this mask.
 pub(crate) fn plain_len(mask: &Mask) -> usize {
     let used = mask.used_bytes() as usize;
     if mask.is_full() {
@@ -69,23 +72,23 @@ pub(crate) fn plain_len(mask: &Mask) -> usize {
     }
 }
 
-/// Bytes of the body of an all-zero chunk with this mask.
+/// Length in bytes of the body of an all-zero chunk with this mask.
 pub(crate) fn zero_len(mask: &Mask) -> usize {
     plain_len(mask) - mask.used_bytes() as usize
 }
 
-/// An encoded chunk, as it goes on the wire and (perhaps encrypted) into the file.
+/// An encoded chunk, as sent over the network and (encrypted or not) stored in the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Body<'a> {
-    /// Its form.
+    /// Form of the body.
     pub codec: Codec,
-    /// The bytes.
+    /// Bytes of the body.
     pub bytes: &'a [u8],
-    /// Name of the content.
+    /// Id of the content.
     pub id: ContentId,
 }
 
-/// Compresses and names chunks. One a worker thread.
+/// Compresses chunks and computes their ids. Each worker thread has its own.
 pub struct Encoder {
     compressor: Compressor<'static>,
     id_key: Option<IdKey>,
@@ -100,10 +103,11 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// An encoder at zstd level 1 to 12.
+    /// An encoder with a zstd level of 1 to 12.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] for another level, [`FormatError::Compressor`] when zstd has no memory.
+    /// [`FormatError::LimitExceeded`] for another level, [`FormatError::Compressor`] if zstd cannot
+    /// allocate memory.
     pub fn new(level: i32, id_key: Option<IdKey>) -> Result<Self> {
         Ok(Self {
             compressor: compressor(level)?,
@@ -113,11 +117,11 @@ impl Encoder {
         })
     }
 
-    /// Encodes one chunk: `used` holds the blocks that `mask` marks, one after another.
+    /// Encodes one chunk: `used` holds the blocks marked in `mask`, one after another.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] when the mask is empty (a chunk without content has no record) or `used` has not
-    /// the length the mask calls for; [`FormatError::Compressor`] when zstd fails.
+    /// [`FormatError::Unwritable`] if the mask is empty (a chunk without content has no record) or
+    /// `used` has another length than the mask requires; [`FormatError::Compressor`] if zstd fails.
     pub fn encode<'a>(&'a mut self, mask: &Mask, used: &'a [u8]) -> Result<Body<'a>> {
         if mask.is_empty() {
             return Err(FormatError::Unwritable {
@@ -130,7 +134,7 @@ impl Encoder {
             });
         }
         let id = content_id(self.id_key.as_ref(), mask, used);
-        // A full mask, the common case, costs no copy.
+        // A full mask, the usual case, needs no copy.
         let zero = all_zero(used);
         let plain: &'a [u8] = if mask.is_full() {
             used
@@ -172,7 +176,7 @@ impl Encoder {
     }
 }
 
-/// Decompresses and proves chunks. One a worker thread.
+/// Decompresses chunks and verifies them. Each worker thread has its own.
 pub struct Decoder {
     decompressor: Decompressor<'static>,
     id_key: Option<IdKey>,
@@ -185,10 +189,10 @@ impl std::fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// A decoder; `id_key` is the image's when it is encrypted.
+    /// A decoder. `id_key` is the key of the image's ids if the image is encrypted.
     ///
     /// # Errors
-    /// [`FormatError::Compressor`] when zstd has no memory.
+    /// [`FormatError::Compressor`] if zstd cannot allocate memory.
     pub fn new(id_key: Option<IdKey>) -> Result<Self> {
         Ok(Self {
             decompressor: Decompressor::new().map_err(FormatError::Compressor)?,
@@ -196,18 +200,18 @@ impl Decoder {
         })
     }
 
-    /// Bytes [`Decoder::decode_into`] needs: the used bytes and, behind them, the mask.
+    /// Buffer length in bytes for [`Decoder::decode_into`]: the used bytes, followed by the mask.
     #[must_use]
     pub fn buffer_len(entry: &Entry) -> usize {
         plain_len(&entry.mask)
     }
 
-    /// Decodes a body and returns the used bytes, proven to be what the entry names.
+    /// Decodes a body and returns the used bytes, verified against the entry.
     ///
-    /// `out` is only room: it grows once to the size of a chunk and is reused.
+    /// `out` is only working space: it grows once to the size of a chunk and is reused.
     ///
     /// # Errors
-    /// [`FormatError::ChunkDamaged`] when anything differs from the entry.
+    /// [`FormatError::ChunkDamaged`] if anything differs from the entry.
     pub fn decode<'a>(
         &mut self,
         geometry: &Geometry,
@@ -218,19 +222,20 @@ impl Decoder {
         entry.validate(geometry)?;
         let len = plain_len(&entry.mask);
         if out.len() < len {
-            // At most a chunk and its mask, by `validate`.
+            // At most a chunk and its mask, because of `validate`.
             out.resize(len, 0);
         }
         let used = self.decode_into(geometry, entry, body, out)?;
         Ok(out.get(..used).unwrap_or_default())
     }
 
-    /// As [`Decoder::decode`], into a buffer of the caller's own (aligned for direct writes, say) of at least
-    /// [`Decoder::buffer_len`] bytes. Returns the number of used bytes at its start.
+    /// Does the same as [`Decoder::decode`] with a buffer of the caller (for example one aligned
+    /// for direct writes) of at least [`Decoder::buffer_len`] bytes. Returns the number of used
+    /// bytes at its start.
     ///
     /// # Errors
-    /// [`FormatError::ChunkDamaged`] when anything differs from the entry; [`FormatError::Unwritable`] when the
-    /// buffer is too small.
+    /// [`FormatError::ChunkDamaged`] if anything differs from the entry;
+    /// [`FormatError::Unwritable`] if the buffer is too small.
     pub fn decode_into(
         &mut self,
         geometry: &Geometry,
@@ -288,7 +293,8 @@ impl Decoder {
         Ok(used_len)
     }
 
-    /// The plain form of a body without an entry to hold it against (rebuilding an index).
+    /// Returns the plain form of a body for which there is no entry to compare with (when an index
+    /// is rebuilt).
     pub(crate) fn unpack<'a>(
         &mut self,
         codec: Codec,
@@ -305,7 +311,8 @@ impl Decoder {
             }
             Codec::Zstd => {
                 out.reserve(plain_len);
-                // The vector may hold more room than asked for; a longer result is refused below.
+                // The vector may have a larger capacity than requested; a longer result is refused
+                // below.
                 self.decompressor.decompress_to_buffer(body, out).ok()?;
             }
         }
@@ -323,7 +330,8 @@ fn compressor(level: i32) -> Result<Compressor<'static>> {
     }
     let start = || -> io::Result<Compressor<'static>> {
         let mut compressor = Compressor::new(level)?;
-        // The size bounds the decoder; BLAKE3 covers the content, so zstd's own checksum would only cost time.
+        // The content size bounds the decoder. BLAKE3 covers the content, so zstd's own checksum
+        // would only take time.
         compressor.include_contentsize(true)?;
         compressor.include_checksum(false)?;
         compressor.include_dictid(false)?;
@@ -341,11 +349,11 @@ pub(crate) fn compress(plain: &[u8], level: i32) -> Result<Vec<u8>> {
 
 /// Decompresses a whole buffer of a length that was checked before.
 pub(crate) fn decompress(packed: &[u8], len: usize) -> io::Result<Vec<u8>> {
-    // `decompress` takes the smaller of the frame's own claim and our bound, and stops there.
+    // `decompress` uses the smaller of the frame's size and this limit, and stops there.
     Decompressor::new()?.decompress(packed, len)
 }
 
-/// Whether all bytes are zero; looks at 64 at a time and stops at the first that is not.
+/// True if all bytes are zero. Compares 64 bytes at a time and stops at the first difference.
 fn all_zero(bytes: &[u8]) -> bool {
     let (pieces, rest) = bytes.as_chunks::<64>();
     pieces

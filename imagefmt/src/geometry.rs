@@ -1,18 +1,20 @@
-//! Where chunks lie on a disk.
+//! The positions of chunks on a disk.
 //!
-//! Chunk `n` always covers device bytes `[n * S, (n + 1) * S)` with `S = 1 << chunk_log2`; only the last may be
-//! short. Nothing else in the format decides where a byte goes, so an agent can place any chunk alone.
+//! Chunk `n` always covers the device bytes `[n * S, (n + 1) * S)` with `S = 1 << chunk_log2`; only
+//! the last chunk may be shorter. Nothing else in the format determines the position of a byte, so
+//! an agent can place each chunk by itself.
 
 use crate::error::{FormatError, Result, at_most, multiple};
 
-/// Smallest chunk: 256 KiB.
+/// Smallest chunk size as a power of two: 256 KiB.
 pub const MIN_CHUNK_LOG2: u8 = 18;
-/// Largest chunk: 4 MiB.
+/// Largest chunk size as a power of two: 4 MiB.
 pub const MAX_CHUNK_LOG2: u8 = 22;
-/// 1 MiB: 3 % larger than one unbroken zstd stream, 5 % smaller than 256 KiB chunks (measured).
+/// Default chunk size as a power of two: 1 MiB. Images are 3 % larger than one continuous zstd
+/// stream and 5 % smaller than with chunks of 256 KiB (measured).
 pub const DEFAULT_CHUNK_LOG2: u8 = 20;
 
-/// Number of a chunk: its place on the disk in units of the chunk size.
+/// Number of a chunk: its position on the disk in units of the chunk size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkId(pub u32);
 
@@ -25,7 +27,7 @@ impl std::fmt::Display for ChunkId {
 /// Size of a disk, its sectors and its chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
-    /// Bytes on the disk.
+    /// Size of the disk in bytes.
     pub disk_size: u64,
     /// Logical sector size in bytes: 512, 1024, 2048 or 4096.
     pub sector_size: u32,
@@ -34,7 +36,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// A geometry that holds together.
+    /// A geometry with checked values.
     ///
     /// # Errors
     /// The errors of [`Geometry::validate`].
@@ -48,12 +50,12 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// Checks the numbers against each other.
+    /// Checks the values against the format and each other.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] for a chunk size or sector size outside the format, for an empty disk, and
-    /// for a disk whose chunks do not fit in 32-bit numbers (4 PiB at 1 MiB); [`FormatError::NotMultiple`] for one that is
-    /// no whole number of sectors.
+    /// [`FormatError::LimitExceeded`] for a chunk size or sector size outside the format, for an
+    /// empty disk, and for a disk with too many chunks for 32-bit numbers (4 PiB at 1 MiB);
+    /// [`FormatError::NotMultiple`] for a disk that is not a whole number of sectors.
     pub fn validate(&self) -> Result<()> {
         if !(MIN_CHUNK_LOG2..=MAX_CHUNK_LOG2).contains(&self.chunk_log2) {
             return Err(FormatError::LimitExceeded {
@@ -84,13 +86,14 @@ impl Geometry {
         )
     }
 
-    /// Chunk size in bytes. Total for any value of the field, so that it cannot panic before `validate`.
+    /// Chunk size in bytes. Defined for any value of the field, so it cannot panic before
+    /// `validate`.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
         1 << self.chunk_log2.clamp(MIN_CHUNK_LOG2, MAX_CHUNK_LOG2)
     }
 
-    /// Chunks that cover the disk.
+    /// Number of chunks that cover the disk.
     #[must_use]
     pub fn chunk_count(&self) -> u32 {
         u32::try_from(self.disk_size.div_ceil(u64::from(self.chunk_size()))).unwrap_or(u32::MAX)
@@ -99,11 +102,11 @@ impl Geometry {
     /// First device byte of a chunk.
     #[must_use]
     pub fn chunk_offset(&self, chunk: ChunkId) -> u64 {
-        // 32 bits times 22 bits cannot overflow 64.
+        // The product of 32 and 22 bits cannot overflow 64 bits.
         u64::from(chunk.0) * u64::from(self.chunk_size())
     }
 
-    /// Device bytes of a chunk: the chunk size, less for the last one, 0 beyond the disk.
+    /// Length of a chunk in bytes: the chunk size, less for the last one, 0 beyond the disk.
     #[must_use]
     pub fn chunk_len(&self, chunk: ChunkId) -> u32 {
         let left = self.disk_size.saturating_sub(self.chunk_offset(chunk));
@@ -112,7 +115,7 @@ impl Geometry {
             .min(self.chunk_size())
     }
 
-    /// The chunk that holds a device byte, `None` beyond the disk.
+    /// The chunk that contains a device byte; `None` beyond the disk.
     #[must_use]
     pub fn chunk_at(&self, offset: u64) -> Option<ChunkId> {
         if offset >= self.disk_size {

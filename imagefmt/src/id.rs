@@ -1,34 +1,36 @@
-//! Names of content: what a chunk is, and what an image is.
+//! Hashes that identify the content of a chunk and of an image.
 //!
-//! A [`ContentId`] is the BLAKE3 of a chunk's used bytes followed by its mask, the same however the chunk is
-//! stored. In an encrypted image the hash is keyed: otherwise equal content would show through the password.
+//! A [`ContentId`] is the BLAKE3 of a chunk's used bytes followed by its mask. It does not depend
+//! on the stored form of the chunk. In an encrypted image the hash is keyed, because otherwise
+//! equal content could be recognised without the password.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::Mask;
 
-/// BLAKE3-256 of the used bytes of a chunk and its mask bytes (keyed when the image is encrypted).
+/// Id of a chunk's content: BLAKE3-256 of its used bytes and its mask bytes (keyed if the image is
+/// encrypted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentId(pub [u8; 32]);
 
-/// What an image is: covers geometry, META, TABLE and every chunk's number and content, but neither the order of
-/// records, nor compression, nor the division into volumes.
+/// Id of an image. It covers geometry, META, TABLE and the number and content of every chunk, but
+/// neither the order of records, nor compression, nor the division into volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Root(pub [u8; 32]);
 
-/// Key of the content ids of an encrypted image. Agents need it to check what they read back; it travels to them in
-/// their own TLS connection and opens nothing else.
+/// Key of the content ids of an encrypted image. Agents need it to check the bytes they read back.
+/// It is sent to each agent over its TLS connection and decrypts nothing else.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct IdKey([u8; 32]);
 
 impl IdKey {
-    /// A key from its 32 bytes.
+    /// Makes a key from its 32 bytes.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes. The caller wipes them after use.
+    /// The 32 bytes of the key. The caller must wipe them after use.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 32] {
         self.0
@@ -53,7 +55,7 @@ macro_rules! hex_display {
             type Err = crate::FormatError;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                // blake3 parses 64 hex digits of either case without timing or panic traps.
+                // blake3 parses 64 hex digits of either case and does not panic.
                 let hash =
                     blake3::Hash::from_hex(text).map_err(|_| crate::FormatError::Damaged {
                         what: "hash",
@@ -68,12 +70,13 @@ macro_rules! hex_display {
 hex_display!(ContentId);
 hex_display!(Root);
 
-/// Hashes a chunk piece by piece, for example run by run as it is read back from a disk.
+/// Hashes a chunk in parts, for example range by range as it is read back from a disk.
 #[derive(Clone)]
 pub struct ContentHasher(blake3::Hasher);
 
 impl ContentHasher {
-    /// Starts a chunk; `id_key` is the image's when it is encrypted.
+    /// Starts the hash of a chunk. `id_key` is the key of the image's ids if the image is
+    /// encrypted.
     #[must_use]
     pub fn new(id_key: Option<&IdKey>) -> Self {
         Self(match id_key {
@@ -82,15 +85,16 @@ impl ContentHasher {
         })
     }
 
-    /// Takes the next used bytes.
+    /// Adds the next used bytes.
     pub fn update(&mut self, used: &[u8]) {
         self.0.update(used);
     }
 
-    /// Ends with the chunk's mask.
+    /// Adds the chunk's mask and returns the id.
     #[must_use]
     pub fn finish(mut self, mask: &Mask) -> ContentId {
-        // At most 128 bytes (4 MiB chunk), so on the stack's neighbour rather than worth a cache.
+        // The mask is at most 128 bytes long (4 MiB chunk), so this short-lived allocation is
+        // cheap.
         self.0.update(&mask.to_bytes());
         ContentId(self.0.finalize().into())
     }
@@ -102,7 +106,7 @@ impl std::fmt::Debug for ContentHasher {
     }
 }
 
-/// The id of a chunk whose used bytes lie together.
+/// Computes the id of a chunk from its used bytes in one slice.
 #[must_use]
 pub fn content_id(id_key: Option<&IdKey>, mask: &Mask, used: &[u8]) -> ContentId {
     let mut hasher = ContentHasher::new(id_key);
@@ -110,7 +114,7 @@ pub fn content_id(id_key: Option<&IdKey>, mask: &Mask, used: &[u8]) -> ContentId
     hasher.finish(mask)
 }
 
-/// BLAKE3-128 of bytes as they lie in the file: enough against decay, and it needs no key.
+/// BLAKE3-128 of bytes as stored in the file. It detects decay and needs no key.
 pub(crate) fn stored_hash(stored: &[u8]) -> [u8; 16] {
     let mut out = [0; 16];
     out.copy_from_slice(&blake3::hash(stored).as_bytes()[..16]);

@@ -1,4 +1,5 @@
-//! Reading an image: prologue, trailer, index; then bodies by position, from as many threads as the caller likes.
+//! Reader of an image: prologue, trailer and index first, then bodies in any order and from any
+//! number of threads.
 
 use positioned_io::ReadAt;
 
@@ -12,7 +13,7 @@ use crate::trailer::Trailer;
 use crate::{Decoder, IdKey, Labels, Manifest, Position, Root, VerifyingKey, index};
 use std::sync::Arc;
 
-/// An open image. Every method takes `&self`: share it between threads when the reader allows it.
+/// An open image. Every method takes `&self`, so threads can share it if the reader allows that.
 #[derive(Debug)]
 pub struct Image<R> {
     pub(crate) store: Store<R>,
@@ -21,53 +22,56 @@ pub struct Image<R> {
     pub(crate) manifest: Manifest,
     pub(crate) positions: Vec<Position>,
     pub(crate) root: Root,
-    /// Keys whose signatures hold.
+    /// Keys with a valid signature over the root.
     pub(crate) signers: Vec<VerifyingKey>,
-    /// Bodies of their records.
+    /// Bodies of the records of these signatures.
     pub(crate) signatures: Vec<Vec<u8>>,
     pub(crate) labels: Labels,
-    /// Trailer and its place; `None` after a rebuild.
+    /// The trailer and its position; `None` after a rebuild.
     pub(crate) end: Option<(Trailer, Position)>,
 }
 
-/// What can be told about an image without its password.
+/// The properties of an image that are readable without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     pub geometry: crate::Geometry,
-    /// Identity.
+    /// Random identity of the image.
     pub image_uuid: [u8; 16],
-    /// Whether a password is needed.
+    /// True if a password is needed.
     pub encrypted: bool,
-    /// What it is, by its trailer.
+    /// Root of the image, as given in its trailer.
     pub root: Root,
-    /// Chunks with content.
+    /// Number of chunks with content.
     pub chunks: u64,
-    /// Used bytes of the disk.
+    /// Number of used bytes of the disk.
     pub used_bytes: u64,
-    /// Bytes in all volumes.
+    /// Length of all volumes in bytes.
     pub bytes: u64,
-    /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.
+    /// Volumes with a damaged prologue, for which a copy was used; 0 is the first.
     pub damaged_prologues: Vec<u32>,
-    /// Keys whose signatures over the root hold. Whether they are to be trusted is the caller's to know.
+    /// Keys with a valid signature over the root. The caller decides if it trusts them.
     pub signers: Vec<VerifyingKey>,
 }
 
 impl<R: ReadAt> Image<R> {
-    /// Opens an image in one piece of `len` bytes.
+    /// Opens an image of one volume with `len` bytes.
     ///
     /// # Errors
-    /// [`FormatError::NotAnImage`], [`FormatError::UnsupportedVersion`], [`FormatError::UnknownFeature`];
-    /// [`FormatError::Truncated`] when there is no trailer (see [`Image::rebuild`]); [`FormatError::PasswordNeeded`],
-    /// [`FormatError::WrongPassword`]; [`FormatError::BadSignature`] when a signature does not hold; [`FormatError::Damaged`] and [`FormatError::LimitExceeded`] for the rest.
+    /// [`FormatError::NotAnImage`], [`FormatError::UnsupportedVersion`],
+    /// [`FormatError::UnknownFeature`]; [`FormatError::Truncated`] if there is no trailer (see
+    /// [`Image::rebuild`]); [`FormatError::PasswordNeeded`], [`FormatError::WrongPassword`];
+    /// [`FormatError::BadSignature`] if a signature is not valid; [`FormatError::Damaged`] and
+    /// [`FormatError::LimitExceeded`] for other faults.
     pub fn open(reader: R, len: u64, password: Option<&Password>) -> Result<Self> {
         Self::open_volumes(vec![Volume { reader, len }], password)
     }
 
-    /// Opens a divided image; volumes in order.
+    /// Opens a divided image from its volumes in order.
     ///
     /// # Errors
-    /// As [`Image::open`], and [`FormatError::VolumeMissing`] and [`FormatError::VolumeMismatch`].
+    /// The errors of [`Image::open`], and [`FormatError::VolumeMissing`] and
+    /// [`FormatError::VolumeMismatch`].
     pub fn open_volumes(volumes: Vec<Volume<R>>, password: Option<&Password>) -> Result<Self> {
         let store = Store { volumes };
         let prologue = store.prologue()?;
@@ -111,10 +115,10 @@ impl<R: ReadAt> Image<R> {
         })
     }
 
-    /// What prologue and trailer say; needs no password.
+    /// Reads the properties given in prologue and trailer; no password is needed.
     ///
     /// # Errors
-    /// As [`Image::open`] without those about passwords.
+    /// The errors of [`Image::open`], except those about passwords.
     pub fn summary(volumes: Vec<Volume<R>>) -> Result<Summary> {
         let store = Store { volumes };
         let prologue = store.prologue()?;
@@ -127,31 +131,31 @@ impl<R: ReadAt> Image<R> {
         &self.manifest
     }
 
-    /// Key of the content ids, when the image is encrypted.
+    /// Key of the content ids; `None` if the image is not encrypted.
     #[must_use]
     pub fn id_key(&self) -> Option<&IdKey> {
         self.keys.as_ref().map(|keys| &keys.id)
     }
 
-    /// What the image is.
+    /// Root of the image.
     #[must_use]
     pub fn root(&self) -> Root {
         self.root
     }
 
-    /// Whether it needs a password.
+    /// True if the image needs a password.
     #[must_use]
     pub fn encrypted(&self) -> bool {
         self.prologue.encrypted()
     }
 
-    /// Bytes in all volumes.
+    /// Length of all volumes in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.store.total_len()
     }
 
-    /// Where each chunk's record starts, in the order of the manifest's entries.
+    /// Start of each chunk's record, in the order of the manifest's entries.
     #[must_use]
     pub fn positions(&self) -> &[Position] {
         &self.positions
@@ -160,16 +164,18 @@ impl<R: ReadAt> Image<R> {
     /// A decoder for this image's bodies.
     ///
     /// # Errors
-    /// [`FormatError::Compressor`] when zstd has no memory.
+    /// [`FormatError::Compressor`] if zstd cannot allocate memory.
     pub fn decoder(&self) -> Result<Decoder> {
         Decoder::new(self.id_key().cloned())
     }
 
-    /// Reads the body of entry `entry_index` as it goes on the wire: stored bytes checked, decrypted.
+    /// Reads the body of entry `entry_index` in the form sent over the network: stored bytes
+    /// checked, decrypted.
     ///
     /// # Errors
-    /// [`FormatError::ChunkDamaged`] or [`FormatError::Damaged`] when the record is not what the index says,
-    /// [`FormatError::LimitExceeded`] for an entry that does not exist, [`FormatError::Io`].
+    /// [`FormatError::ChunkDamaged`] or [`FormatError::Damaged`] if the record differs from the
+    /// index, [`FormatError::LimitExceeded`] for an entry that does not exist, [`FormatError::Io`]
+    /// if the medium fails.
     pub fn read_body(&self, entry_index: usize, body: &mut Vec<u8>) -> Result<()> {
         let (Some(entry), Some(&at)) = (
             self.manifest.entries.get(entry_index),
@@ -207,10 +213,10 @@ impl<R: ReadAt> Image<R> {
         Ok(())
     }
 
-    /// Reads, decrypts and decodes entry `entry_index`; returns its proven used bytes.
+    /// Reads, decrypts and decodes entry `entry_index`; returns its verified used bytes.
     ///
     /// # Errors
-    /// As [`Image::read_body`] and [`Decoder::decode`].
+    /// The errors of [`Image::read_body`] and [`Decoder::decode`].
     pub fn read_chunk<'a>(
         &self,
         entry_index: usize,
@@ -227,7 +233,7 @@ impl<R: ReadAt> Image<R> {
         Ok(used)
     }
 
-    /// Makes records for a copy of this image (same geometry, identity and key).
+    /// A sealer that makes records for a copy of this image (same geometry, identity and key).
     #[must_use]
     pub fn sealer(&self) -> RecordSealer {
         RecordSealer {
@@ -237,28 +243,28 @@ impl<R: ReadAt> Image<R> {
         }
     }
 
-    /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.
+    /// Volumes with a damaged prologue, for which a copy was used; 0 is the first.
     #[must_use]
     pub fn damaged_prologues(&self) -> Vec<u32> {
         self.store.damaged_prologues()
     }
 
-    /// Words of the technician, which no root covers.
+    /// Labels set by the technician, which are not part of any root.
     #[must_use]
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// Keys whose signatures over the root hold.
+    /// Keys with a valid signature over the root.
     #[must_use]
     pub fn signers(&self) -> &[VerifyingKey] {
         &self.signers
     }
 
-    /// Succeeds when a key the caller trusts signed the image.
+    /// Succeeds if the image has a valid signature of this key, which the caller trusts.
     ///
     /// # Errors
-    /// [`FormatError::NotSigned`], [`FormatError::BadSignature`] when others signed it.
+    /// [`FormatError::NotSigned`]; [`FormatError::BadSignature`] if only other keys signed it.
     pub fn verify_signature(&self, key: &VerifyingKey) -> Result<()> {
         if self.signers.is_empty() {
             return Err(FormatError::NotSigned);
@@ -270,7 +276,7 @@ impl<R: ReadAt> Image<R> {
     }
 }
 
-/// What prologue and trailer say.
+/// Reads the properties given in prologue and trailer.
 pub(crate) fn summarize<R: ReadAt>(store: &Store<R>, prologue: &Prologue) -> Result<Summary> {
     let (trailer, at) = store.trailer(prologue)?;
     let signers = store.tail(prologue, &trailer, at, &trailer.root)?.signers();
@@ -287,7 +293,7 @@ pub(crate) fn summarize<R: ReadAt>(store: &Store<R>, prologue: &Prologue) -> Res
     })
 }
 
-/// Keys of the image, or why there are none.
+/// Returns the keys of the image, or the reason why they are not available.
 pub(crate) fn unlock(
     prologue: &Prologue,
     password: Option<&Password>,
@@ -304,7 +310,7 @@ pub(crate) fn unlock(
     Ok(Some(Arc::new(Keys::derive(&key))))
 }
 
-/// Reads the index record at this place: manifest, positions and the record's length.
+/// Reads the index record at this position: manifest, positions, and length of the record.
 pub(crate) fn read_index<R: ReadAt>(
     store: &Store<R>,
     prologue: &Prologue,

@@ -1,5 +1,5 @@
-//! INDEX: the manifest and where each of its chunks lies. With META and TABLE inside the manifest it is their second
-//! copy: the index alone restores everything but content.
+//! INDEX: the manifest and the positions of its chunks. The manifest contains META and TABLE, so
+//! the index is their second copy: it restores everything except content.
 //!
 //! ```text
 //! manifest (see `manifest`) | { volume u32, offset u64 } * entries
@@ -11,21 +11,22 @@ use crate::manifest::{ENTRY_MAX, FIXED_BYTES, Manifest};
 use crate::meta::META_MAX;
 use crate::{Geometry, table};
 
-/// Where a record starts.
+/// The start of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// Volume, 0 is the first.
+    /// Number of the volume; 0 is the first.
     pub volume: u32,
-    /// Bytes from the start of that volume.
+    /// Offset in bytes from the start of that volume.
     pub offset: u64,
 }
 
 const POSITION_BYTES: usize = 12;
-/// More than real indexes shrink (content ids do not compress; rows of an all-zero disk shrink about 15 times), and
-/// little enough that a small file cannot ask for much memory.
+/// Largest compression ratio of an index. Real indexes are below it (content ids do not compress;
+/// repeated entries of an all-zero disk shrink about 15 times), and it prevents a small file from
+/// requesting much memory.
 const RATIO_MAX: u64 = 64;
 
-/// Longest index this geometry can have, given the bytes that are really there.
+/// Longest plain index in bytes for this geometry, given its real stored length.
 pub(crate) fn plain_max(geometry: &Geometry, stored_len: u64) -> u64 {
     let fixed = FIXED_BYTES as u64 + META_MAX + table::ENCODED_MAX;
     let entries = u64::from(geometry.chunk_count()) * (ENTRY_MAX + POSITION_BYTES) as u64;

@@ -1,7 +1,8 @@
-//! LABELS: words of the technician that may change later. Neither root covers them, and no signature does.
+//! LABELS: texts of the technician that may change later. They are part of neither root and of no
+//! signature.
 //!
-//! JSON: one object of texts. It is written behind the index, and again behind the end whenever it changes: the last one
-//! counts, so that editing it never touches a byte that is there.
+//! The record is one JSON object of texts. It is written behind the index, and again behind the end
+//! whenever it changes. The last one counts, so an edit never changes existing bytes.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{FormatError, Result, at_most};
 
-/// Most labels of an image.
+/// Largest number of labels of an image.
 pub const LABELS_MAX: u64 = 64;
-/// Most bytes of a label's name.
+/// Longest name of a label, in bytes.
 const NAME_MAX: usize = 64;
-/// Most bytes of a label's text.
+/// Longest text of a label, in bytes.
 const TEXT_MAX: u64 = 4096;
-/// Most bytes of LABELS: every label at its limits, each byte written as `\u0000`.
+/// Largest LABELS body in bytes: every label at its limits, each byte written as `\u0000`.
 pub(crate) const LABELS_BYTES_MAX: u64 = LABELS_MAX * (NAME_MAX as u64 + TEXT_MAX) * 6;
 
-/// Labels of an image, by name.
+/// The labels of an image by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Labels(BTreeMap<String, String>);
@@ -31,17 +32,17 @@ impl Labels {
             .map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// True without any label.
+    /// True if there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Sets a label, or takes it away when `text` is empty.
+    /// Sets a label, or removes it if `text` is empty.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] for a name that is not of `a-z 0-9 . _ -`, [`FormatError::LimitExceeded`] for too many labels
-    /// or too long a text.
+    /// [`FormatError::Unwritable`] for a name with characters other than `a-z 0-9 . _ -`,
+    /// [`FormatError::LimitExceeded`] for too many labels or too long a text.
     pub fn set(&mut self, name: &str, text: &str) -> Result<()> {
         let mut changed = self.clone();
         changed.0.remove(name);

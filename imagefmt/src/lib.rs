@@ -1,16 +1,17 @@
-//! The diskcast master image: what a `.dcimg` file holds, and how anyone proves it.
+//! The diskcast master image: the contents of a `.dcimg` file, and their verification.
 //!
-//! Owns the container (prologue, self-describing records, index, trailer), the manifest, the chunk codec and the
-//! checks. Pure: it takes readers, writers and random bytes as arguments, never opens a file, never looks at a clock,
-//! and has no `unsafe`. It does not know what partition tables or file systems mean. `docs/image-format.md` is the
-//! byte map; the two change together.
+//! Owns the container (prologue, self-describing records, index, trailer), the manifest, the chunk
+//! codec and the checks. The crate is pure: readers, writers and random bytes are arguments; it
+//! never opens a file, never reads a clock, and has no `unsafe`. It does not interpret partition
+//! tables or file systems. `docs/image-format.md` is the byte map; code and document change
+//! together.
 //!
 //! ```text
 //! prologue 4 KiB | META | TABLE | CHUNK CHUNK CHUNK ... | INDEX | SIG* | LABELS? | PROLOGUE | TRAILER
 //! ```
 //!
-//! What always holds: nothing read from outside can make these functions panic, run past a buffer or allocate by a
-//! length that was not checked first; a chunk is handed out only after its bytes match its id. No public function
+//! Always holds: no input can cause a panic, an access outside a buffer, or an allocation by an
+//! unchecked length; a chunk is returned only after its bytes matched its id. No public function
 //! panics.
 
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! The manifest: everything about an image but its chunks' content. It is what INDEX holds and what an agent gets
-//! first.
+//! The manifest: everything about an image except the content of its chunks. It is stored in INDEX
+//! and is the first thing sent to an agent.
 //!
 //! ```text
 //!    0  magic 8 "DCMANI1\n"
@@ -11,8 +11,8 @@
 //! entry: chunk u32, body length u32, codec u8 (bit 7: a mask follows), id 32 [, mask]
 //! ```
 //!
-//! Entries ascend by chunk and never repeat; each fits the disk. Whoever holds the root can check the manifest, and
-//! whoever holds the manifest can check any chunk alone.
+//! Entries ascend by chunk and never repeat; each fits the disk. The root is enough to check the
+//! manifest, and the manifest is enough to check each chunk by itself.
 
 use crate::bytes::Fields;
 use crate::codec::{self, Codec};
@@ -25,31 +25,31 @@ use crate::{ChunkId, ContentId, Geometry, Meta, Region, Root, table};
 const MAGIC: [u8; 8] = *b"DCMANI1\n";
 const FLAG_KEYED: u8 = 1;
 const MASK_FOLLOWS: u8 = 0x80;
-/// Fixed part of the encoded form.
+/// Length in bytes of the fixed part of the encoded form.
 pub(crate) const FIXED_BYTES: usize = 56;
-/// Smallest entry: a full mask takes no room.
+/// Smallest entry in bytes; a full mask is not stored.
 const ENTRY_MIN: usize = 4 + 4 + 1 + 32;
-/// Largest entry: the mask of a 4 MiB chunk is 128 bytes.
+/// Largest entry in bytes; the mask of a 4 MiB chunk has 128 bytes.
 pub(crate) const ENTRY_MAX: usize = ENTRY_MIN + 128;
 
-/// What the manifest says about one chunk.
+/// The manifest's entry for one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number.
+    /// Number of the chunk.
     pub chunk: ChunkId,
-    /// How its body is stored.
+    /// Form of its stored body.
     pub codec: Codec,
-    /// Bytes of its body as it goes on the wire.
+    /// Length in bytes of its body in the form sent over the network.
     pub body_len: u32,
-    /// Its used blocks.
+    /// Used blocks of the chunk.
     pub mask: Mask,
-    /// Name of its content.
+    /// Id of its content.
     pub id: ContentId,
 }
 
 impl Entry {
-    /// Whether the entry can belong to a disk of this geometry: its chunk lies on the disk, the mask fits and is not
-    /// empty, and the body is no longer than the plain form.
+    /// Checks that the entry can belong to a disk of this geometry: its chunk is on the disk, the
+    /// mask fits and is not empty, and the body is no longer than the plain form.
     pub(crate) fn validate(&self, geometry: &Geometry) -> Result<()> {
         let damaged = |reason| {
             Err(FormatError::ChunkDamaged {
@@ -82,15 +82,15 @@ impl Entry {
 
 /// An image without its content.
 ///
-/// The fields are for reading. META is kept as the bytes it was written in as well, because they are what the root
-/// covers; build a changed manifest with [`Manifest::new`].
+/// The fields are for reading only. The original bytes of META are kept too, because the root
+/// covers them; a changed manifest must be made with [`Manifest::new`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     pub geometry: Geometry,
-    /// Identity of the image.
+    /// Random identity of the image.
     pub image_uuid: [u8; 16],
-    /// Whether ids are keyed (the image is encrypted).
+    /// True if ids are keyed, because the image is encrypted.
     pub keyed: bool,
     /// Description.
     pub meta: Meta,
@@ -102,11 +102,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest of these parts; entries are put in order.
+    /// Makes a manifest from its parts; entries are sorted.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`], [`FormatError::Damaged`] or [`FormatError::ChunkDamaged`] for parts that do
-    /// not fit the geometry or each other.
+    /// [`FormatError::LimitExceeded`], [`FormatError::Damaged`] or [`FormatError::ChunkDamaged`]
+    /// for parts that do not fit the geometry or each other.
     pub fn new(
         geometry: Geometry,
         image_uuid: [u8; 16],
@@ -119,7 +119,7 @@ impl Manifest {
         Self::assemble(geometry, image_uuid, keyed, meta_json, table, entries)
     }
 
-    /// As [`Manifest::new`], from META's own bytes.
+    /// Does the same as [`Manifest::new`], with the stored bytes of META.
     pub(crate) fn assemble(
         geometry: Geometry,
         image_uuid: [u8; 16],
@@ -153,7 +153,7 @@ impl Manifest {
         })
     }
 
-    /// The entry of a chunk and its place in `entries`; `None` when the chunk has no content.
+    /// The entry of a chunk and its index in `entries`; `None` if the chunk has no content.
     #[must_use]
     pub fn find(&self, chunk: ChunkId) -> Option<(usize, &Entry)> {
         let at = self
@@ -163,13 +163,13 @@ impl Manifest {
         Some((at, self.entries.get(at)?))
     }
 
-    /// META as stored.
+    /// The stored bytes of META.
     #[must_use]
     pub fn meta_json(&self) -> &[u8] {
         &self.meta_json
     }
 
-    /// Sum of all bodies: what multicast has to carry.
+    /// Total length of all bodies in bytes: the amount sent by multicast.
     #[must_use]
     pub fn body_bytes(&self) -> u64 {
         self.entries
@@ -178,7 +178,7 @@ impl Manifest {
             .sum()
     }
 
-    /// Sum of all used bytes: what a target has to write.
+    /// Total number of used bytes: the amount written by a target.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.entries
@@ -187,14 +187,15 @@ impl Manifest {
             .sum()
     }
 
-    /// What the image is, by this manifest.
+    /// Root of the image according to this manifest.
     #[must_use]
     pub fn root(&self) -> Root {
         self.root_of(self.entries.iter().map(|entry| (entry.chunk, entry.id)))
     }
 
-    /// What an image of this geometry, META and TABLE with these chunks is. An agent passes what it read back from its
-    /// disk and compares with the root it was given. Any order will do.
+    /// Computes the root of an image with this geometry, META and TABLE and with these chunks, in
+    /// any order. An agent passes the ids it read back from its disk and compares the result with
+    /// the root it was given.
     #[must_use]
     pub fn root_of(&self, ids: impl IntoIterator<Item = (ChunkId, ContentId)>) -> Root {
         let mut hasher = blake3::Hasher::new_derive_key("diskcast image root 1");
@@ -204,8 +205,9 @@ impl Manifest {
         Root(hasher.finalize().into())
     }
 
-    /// The disk's bytes and table sectors alone: the same for two captures of one disk in chunks of one size, whenever they
-    /// were made and whatever they say of it. Ids of an encrypted image are keyed, and so is this.
+    /// Computes the root of the disk's bytes and table sectors alone. It is the same for two
+    /// captures of one disk with the same chunk size, whatever their time and description. Ids of
+    /// an encrypted image are keyed, so this root is keyed too.
     #[must_use]
     pub fn content_root(&self) -> Root {
         self.content_root_of(self.entries.iter().map(|entry| (entry.chunk, entry.id)))
@@ -227,12 +229,12 @@ impl Manifest {
         Root(hasher.finalize().into())
     }
 
-    /// True when TABLE has bytes within a chunk.
+    /// True if TABLE has bytes within the chunk.
     pub(crate) fn holds_table(&self, chunk: ChunkId) -> bool {
         self.table_in(chunk).next().is_some()
     }
 
-    /// Regions of TABLE that lie in a chunk, or reach into it.
+    /// The regions of TABLE that overlap a chunk.
     fn table_in(&self, chunk: ChunkId) -> impl Iterator<Item = &Region> {
         let base = self.geometry.chunk_offset(chunk);
         let end = base.saturating_add(self.geometry.chunk_len(chunk).into());
@@ -241,11 +243,11 @@ impl Manifest {
         later.iter().take_while(move |region| region.offset < end)
     }
 
-    /// Refuses a chunk with content where TABLE lies. Those bytes are written last, and by TABLE alone: what a chunk brings
-    /// there would make a disk boot that is not finished.
+    /// Refuses a chunk with non-zero content in the place of TABLE. Those bytes are written last
+    /// and from TABLE alone; content of a chunk there could make an unfinished disk bootable.
     ///
     /// # Errors
-    /// [`FormatError::ChunkDamaged`].
+    /// [`FormatError::ChunkDamaged`] if there is such content.
     pub fn refuse_table_bytes(&self, entry: &Entry, used: &[u8]) -> Result<()> {
         if !self.holds_table(entry.chunk) {
             return Ok(());
@@ -260,7 +262,7 @@ impl Manifest {
             rest = tail;
             let start = base + u64::from(run.start);
             for region in self.table_in(entry.chunk) {
-                // Both ends lie inside the run, which is no longer than a chunk.
+                // Both ends are inside the run, which is no longer than a chunk.
                 let within = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(len);
                 let part = within(region.offset).min(len)..within(region_end(region)).min(len);
                 if bytes.get(part).is_some_and(|b| b.iter().any(|&b| b != 0)) {
@@ -274,10 +276,11 @@ impl Manifest {
         Ok(())
     }
 
-    /// The encoded form.
+    /// Encodes the manifest.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] when the fields were changed to something that cannot be read again.
+    /// [`FormatError::LimitExceeded`] if the fields were changed to values that could not be read
+    /// again.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let table = table::encode(&self.table, &self.geometry)?;
         let mut out = Vec::with_capacity(
@@ -318,11 +321,11 @@ impl Manifest {
         Ok(out)
     }
 
-    /// Reads the encoded form.
+    /// Decodes a manifest.
     ///
     /// # Errors
-    /// [`FormatError::Damaged`], [`FormatError::ChunkDamaged`] or [`FormatError::LimitExceeded`] for anything that
-    /// [`Manifest::encode`] would not have written.
+    /// [`FormatError::Damaged`], [`FormatError::ChunkDamaged`] or [`FormatError::LimitExceeded`]
+    /// for anything that [`Manifest::encode`] would not have written.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let (manifest, rest) = Self::decode_prefix(bytes)?;
         if !rest.is_empty() {
@@ -335,7 +338,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Reads the encoded form and gives back what follows it.
+    /// Decodes a manifest and returns the bytes that follow it.
     pub(crate) fn decode_prefix(bytes: &[u8]) -> Result<(Self, &[u8])> {
         let mut fields = Fields::new(bytes, "manifest");
         if fields.array()? != MAGIC {
@@ -420,7 +423,7 @@ impl Manifest {
     }
 }
 
-/// Hash of TABLE for the root: of the same bytes the record stores, without making them.
+/// Hash of TABLE for the root: the hash of the encoded regions, computed without encoding them.
 fn table_hash(table: &[Region]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&u32::try_from(table.len()).unwrap_or(u32::MAX).to_le_bytes());

@@ -1,22 +1,23 @@
-//! Which 4 KiB blocks of a chunk are in use.
+//! The used 4 KiB blocks of a chunk.
 //!
-//! A mask always fits the chunk it was made for: bits beyond the last block are zero, a mask of all ones is the
-//! same value however it came about, and the last block of a short chunk counts its real length. Free blocks are
-//! neither stored, nor sent, nor written.
+//! A mask always fits its chunk: bits beyond the last block are zero, a mask of all ones has one
+//! single value however it was made, and the last block of a short chunk counts with its real
+//! length. Free blocks are neither stored, nor sent, nor written.
 
 use std::ops::Range;
 
 use crate::MASK_BLOCK;
 use crate::error::{FormatError, Result};
 
-/// Used 4 KiB blocks of one chunk.
+/// The used 4 KiB blocks of one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
     chunk_len: u32,
     bits: Bits,
 }
 
-/// Nearly all chunks of a real disk are full or absent; those cost no allocation.
+/// The bits of a mask. Nearly all chunks of a real disk are full or absent; these need no
+/// allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Bits {
     Empty,
@@ -26,7 +27,7 @@ enum Bits {
 }
 
 impl Mask {
-    /// No block in use.
+    /// A mask with no block in use.
     #[must_use]
     pub fn empty(chunk_len: u32) -> Self {
         Self {
@@ -35,7 +36,7 @@ impl Mask {
         }
     }
 
-    /// Every block in use.
+    /// A mask with every block in use.
     #[must_use]
     pub fn full(chunk_len: u32) -> Self {
         Self {
@@ -48,10 +49,10 @@ impl Mask {
         }
     }
 
-    /// Reads the stored form: [`Mask::byte_len`] bytes.
+    /// Reads the stored form, which has [`Mask::byte_len`] bytes.
     ///
     /// # Errors
-    /// [`FormatError::Damaged`] when the length is wrong or a bit beyond the last block is set.
+    /// [`FormatError::Damaged`] if the length is wrong or a bit beyond the last block is set.
     pub fn from_bytes(chunk_len: u32, bytes: &[u8]) -> Result<Self> {
         let bad = |reason| FormatError::Damaged {
             what: "used-block mask",
@@ -74,7 +75,8 @@ impl Mask {
         Ok(mask)
     }
 
-    /// Bytes of the stored form for a chunk of this length: one bit for every 4 KiB begun.
+    /// Length in bytes of the stored form for a chunk of this length: one bit for every 4 KiB
+    /// block, the last one rounded up.
     #[must_use]
     pub fn byte_len(chunk_len: u32) -> usize {
         block_count(chunk_len).div_ceil(8) as usize
@@ -103,26 +105,26 @@ impl Mask {
         out
     }
 
-    /// Device bytes of the chunk.
+    /// Length of the chunk in bytes.
     #[must_use]
     pub fn chunk_len(&self) -> u32 {
         self.chunk_len
     }
 
-    /// Whether no block is in use.
+    /// True if no block is in use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bits == Bits::Empty
     }
 
-    /// Whether every block is in use.
+    /// True if every block is in use.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.bits == Bits::Full
     }
 
-    /// Marks the blocks that hold these bytes of the chunk, widening outwards to whole blocks and cutting at the
-    /// end of the chunk.
+    /// Marks the blocks that contain these bytes of the chunk. The range is extended to whole
+    /// blocks and limited to the end of the chunk.
     pub fn set_range(&mut self, range: Range<u32>) {
         let end = range.end.min(self.chunk_len);
         if range.start >= end || self.is_full() {
@@ -146,7 +148,8 @@ impl Mask {
         self.normalise();
     }
 
-    /// Marks everything that `other` marks. Masks of chunks of different length share nothing and are left alone.
+    /// Marks all blocks that are marked in `other`. If the chunks have different lengths, nothing
+    /// changes.
     pub fn union(&mut self, other: &Mask) {
         if other.chunk_len == self.chunk_len {
             for run in other.runs() {
@@ -155,7 +158,7 @@ impl Mask {
         }
     }
 
-    /// Bytes in used blocks; the last block of a short chunk counts its real length.
+    /// Number of bytes in used blocks; the last block of a short chunk counts with its real length.
     #[must_use]
     pub fn used_bytes(&self) -> u32 {
         match &self.bits {
@@ -174,7 +177,8 @@ impl Mask {
         }
     }
 
-    /// Runs of used bytes in the chunk, ascending, never touching, the last one cut at the end of the chunk.
+    /// The runs of used bytes in the chunk: ascending, never adjacent, limited to the end of the
+    /// chunk.
     pub fn runs(&self) -> Runs<'_> {
         Runs {
             mask: self,
@@ -182,7 +186,7 @@ impl Mask {
         }
     }
 
-    /// Whether any block that holds these bytes is in use.
+    /// True if a block that contains any of these bytes is in use.
     #[must_use]
     pub fn intersects(&self, range: Range<u32>) -> bool {
         let end = range.end.min(self.chunk_len);
@@ -190,7 +194,7 @@ impl Mask {
             && (range.start / MASK_BLOCK..end.div_ceil(MASK_BLOCK)).any(|block| self.block(block))
     }
 
-    /// Whether block `index` (4 KiB each) is in use; `false` beyond the chunk.
+    /// True if block `index` (4 KiB each) is in use; false beyond the chunk.
     #[must_use]
     pub fn block(&self, index: u32) -> bool {
         match &self.bits {
@@ -214,7 +218,7 @@ impl Mask {
     }
 }
 
-/// 4 KiB blocks begun by a chunk of this length.
+/// Number of 4 KiB blocks of a chunk of this length, rounded up.
 pub(crate) fn block_count(chunk_len: u32) -> u32 {
     chunk_len.div_ceil(MASK_BLOCK)
 }

@@ -1,98 +1,100 @@
-//! META: what a person wants to know about an image. JSON, so that a text editor can read a rescued record.
+//! META: the description of an image for people. It is JSON, so a text editor can read a rescued
+//! record.
 //!
-//! Nothing here decides where a byte of the disk goes; chunks and TABLE do. Unknown fields are ignored on reading,
-//! and the original bytes are kept for hashing, so a newer capture can say more without changing the format.
+//! Nothing here determines the position of a byte on the disk; only chunks and TABLE do. Unknown
+//! fields are ignored on reading, and the original bytes are kept for hashing, so a newer capture
+//! can add fields without a change of the format.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Geometry;
 use crate::error::{FormatError, Result, at_most};
 
-/// Most bytes of META: 16 MiB.
+/// Largest META in bytes: 16 MiB.
 pub const META_MAX: u64 = 16 << 20;
-/// Most partitions META may list.
+/// Largest number of partitions in META.
 pub const PARTITIONS_MAX: u64 = 4096;
-/// Most holes META may list.
+/// Largest number of holes in META.
 pub const HOLES_MAX: u64 = 65_536;
 
-/// Version of the description's fields, as `docs/image-meta.schema.json` lists them.
+/// Version of the description's fields, which are listed in `docs/image-meta.schema.json`.
 pub const META_SCHEMA: u32 = 1;
 
 /// Description of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Meta {
-    /// Version of these fields: 1. A later one says more and keeps what is here.
+    /// Version of these fields: 1. A later version adds fields and keeps the present ones.
     pub schema: u32,
     /// Program and version that made the image.
     pub tool: String,
-    /// When, as RFC 3339.
+    /// Time of the capture, as RFC 3339.
     pub created: String,
-    /// The operator's own words.
+    /// A note by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The disk it was taken from.
+    /// The disk that was captured.
     pub source: SourceDisk,
-    /// `gpt`, `mbr` or `none`.
+    /// Kind of partition table: `gpt`, `mbr` or `none`.
     pub table_kind: String,
-    /// How the master booted, when known: `bios` or `uefi`.
+    /// Firmware mode in which the master booted, if known: `bios` or `uefi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub firmware: Option<String>,
-    /// Partitions, by number.
+    /// The partitions, sorted by number.
     pub partitions: Vec<PartitionMeta>,
-    /// Captured bytes behind the last partition that belong to nothing the image knows. They are dropped on a disk
-    /// that is too small for them.
+    /// Captured bytes behind the last partition that do not belong to anything described in the
+    /// image. They are dropped if a disk is too small for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub droppable: Vec<Droppable>,
-    /// What the technician should know before deploying.
+    /// Warnings for the technician before a deployment.
     pub warnings: Vec<String>,
-    /// Bytes that may be data and are not in the image.
+    /// Ranges that may hold data and are not in the image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// Device bytes that could not be read and are zeros in the image, ascending; none in a usual image.
+    /// Device bytes that could not be read and are zeros in the image, ascending; usually none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holes: Vec<Hole>,
-    /// Images this one was made from, the oldest first; none for a capture.
+    /// Images that this one was made from, the oldest first; empty for a capture.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<Origin>,
-    /// Its place among the disks of one machine.
+    /// Position of this image among the disks of one machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set: Option<DiskSet>,
 }
 
-/// An image that another was made from.
+/// An image from which another one was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Origin {
-    /// Operation that made this image of it: `rebuild`; later versions have further words.
+    /// Operation that made the new image: `rebuild`; later versions have further words.
     pub by: String,
-    /// Its root, 64 hexadecimal digits, where it is known.
+    /// Root of the original image, 64 hexadecimal digits, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<String>,
-    /// Program and version that did it.
+    /// Program and version that made the new image.
     pub tool: String,
-    /// When, as RFC 3339, where it is known.
+    /// Time of the operation, as RFC 3339, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,
 }
 
-/// Images of several disks of one machine, taken together.
+/// A set of images of several disks of one machine, captured together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskSet {
-    /// Name that all images of the set share.
+    /// Name shared by all images of the set.
     pub id: String,
     /// Number of this disk, from 1.
     pub disk: u32,
 }
 
-/// Device bytes of the master that could not be read.
+/// A range of device bytes of the master that could not be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hole {
     /// First device byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
@@ -100,13 +102,13 @@ pub struct Hole {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceDisk {
-    /// Device or file as it was named.
+    /// Path of the device or file, as it was given.
     pub path: String,
-    /// Model as the disk reports it.
+    /// Model reported by the disk.
     pub model: String,
-    /// Serial number as the disk reports it.
+    /// Serial number reported by the disk.
     pub serial: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Logical sector size in bytes.
     pub logical_sector: u32,
@@ -114,15 +116,15 @@ pub struct SourceDisk {
     pub physical_sector: u32,
 }
 
-/// One partition.
+/// The description of one partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PartitionMeta {
-    /// Number as Linux gives it.
+    /// Partition number as in Linux.
     pub number: u32,
     /// First device byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
     /// GPT type GUID, or MBR type as two hex digits.
     pub type_id: String,
@@ -136,76 +138,76 @@ pub struct PartitionMeta {
     pub attributes: u64,
     /// MBR active flag or GPT legacy boot bit.
     pub bootable: bool,
-    /// MBR logical partition.
+    /// True for an MBR logical partition.
     pub logical: bool,
-    /// The file system found, if any.
+    /// File system that was found, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fs: Option<FsMeta>,
-    /// Bytes captured.
+    /// Number of captured bytes.
     pub used_bytes: u64,
-    /// `used` (used blocks of a file system) or `raw` (everything).
+    /// Kind of capture: `used` (used blocks of a file system) or `raw` (everything).
     pub capture: String,
-    /// Why it was captured raw.
+    /// Reason for a raw capture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What was left out on purpose.
+    /// Ranges left out on purpose.
     pub excluded: Vec<ExcludedRange>,
 }
 
-/// Device bytes that are dropped where a disk is too small for them.
+/// A range of device bytes that is dropped if a disk is too small for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Droppable {
     /// First device byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// A file system.
+/// The description of a file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FsMeta {
-    /// `ext4`, `ntfs`, `fat32` ...
+    /// Kind of file system: `ext4`, `ntfs`, `fat32` ...
     pub kind: String,
     /// Volume label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Identity as blkid prints it.
+    /// UUID or serial number as printed by blkid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
     /// Allocation unit in bytes.
     pub block_size: u32,
 }
 
-/// Device bytes that hold data which is left out on purpose (page file, hibernation file).
+/// A range of device bytes with data that is left out on purpose (page file, hibernation file).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExcludedRange {
-    /// Name of what lies there.
+    /// Name of the content.
     pub what: String,
     /// First device byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// A stretch of the disk of which something was left out because nobody asked for it: a gap between partitions, or what lies behind
-/// a file system in its partition.
+/// A range of the disk that was partly left out because it was not requested: a gap between
+/// partitions, or the bytes behind a file system in its partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LeftOut {
-    /// Place of the stretch in words, such as `behind partition 2`.
+    /// Position of the range in words, such as `behind partition 2`.
     pub place: String,
-    /// First device byte of the stretch.
+    /// First device byte of the range.
     pub start: u64,
-    /// Bytes of the stretch.
+    /// Length of the range in bytes.
     pub length: u64,
-    /// First device byte left out that is not zero; the end of the stretch when none is known.
+    /// First non-zero device byte that was left out; the end of the range if none is known.
     pub first: u64,
-    /// Bytes left out in blocks that are not zero.
+    /// Number of bytes left out in non-zero blocks.
     pub bytes: u64,
-    /// Bytes left out that were not read.
+    /// Number of bytes left out without being read.
     pub unread: u64,
 }
 
@@ -231,10 +233,10 @@ impl Default for Meta {
 }
 
 impl Meta {
-    /// The JSON bytes META stores.
+    /// Encodes the description as the JSON bytes of META.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] when it breaks a limit that reading would enforce.
+    /// [`FormatError::LimitExceeded`] if the description exceeds a limit that applies on reading.
     pub fn to_json(&self, geometry: &Geometry) -> Result<Vec<u8>> {
         self.validate(geometry)?;
         let json = serde_json::to_vec(self).map_err(FormatError::Meta)?;
@@ -242,10 +244,11 @@ impl Meta {
         Ok(json)
     }
 
-    /// Reads META bytes.
+    /// Decodes META bytes.
     ///
     /// # Errors
-    /// [`FormatError::Meta`] when it is not the JSON expected, [`FormatError::LimitExceeded`] beyond a limit.
+    /// [`FormatError::Meta`] if the bytes are not the expected JSON, [`FormatError::LimitExceeded`]
+    /// beyond a limit.
     pub fn from_json(json: &[u8], geometry: &Geometry) -> Result<Self> {
         at_most("description (META) size", json.len() as u64, META_MAX)?;
         let meta: Self = serde_json::from_slice(json).map_err(FormatError::Meta)?;
@@ -259,7 +262,8 @@ impl Meta {
             self.partitions.len() as u64,
             PARTITIONS_MAX,
         )?;
-        // One gap before and one behind each partition, and what lies in it behind its file system.
+        // For each partition there may be a gap before it, one behind it, and the bytes behind its
+        // file system.
         at_most(
             "number of stretches left out",
             self.left_out.len() as u64,
@@ -305,7 +309,7 @@ impl Meta {
     }
 }
 
-/// A range of device bytes must not wrap and must end inside the disk.
+/// Checks that a range of device bytes does not overflow and ends inside the disk.
 pub(crate) fn inside(
     what: &'static str,
     start: u64,

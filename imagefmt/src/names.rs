@@ -1,18 +1,20 @@
-//! Names for numbers an older reader does not know, so that its refusal says more than a bit.
+//! Names for numbers that an older reader does not know, so its error message can contain more than
+//! a bit number.
 //!
-//! A table in the prologue, entries of 32 bytes: class, number, 30 bytes of name (UTF-8, filled up with zeros). Names are for
-//! messages alone: an entry that makes no sense is passed over, never refused.
+//! The table is in the prologue and has entries of 32 bytes: class, number, 30 bytes of name
+//! (UTF-8, padded with zeros). Names are only for messages: an invalid entry is ignored, never
+//! refused.
 
 use std::fmt;
 
-/// Bytes of an entry.
+/// Length of an entry in bytes.
 const ENTRY_BYTES: usize = 32;
-/// Entries of the table.
+/// Number of entries in the table.
 const ENTRIES: usize = 24;
-/// Bytes of the table.
+/// Length of the table in bytes.
 pub(crate) const NAMES_BYTES: usize = ENTRIES * ENTRY_BYTES;
 
-/// Kinds of numbers that have names.
+/// The kinds of numbers that have names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Bit of the read-only compatible features.
@@ -33,7 +35,7 @@ pub(crate) enum Class {
 
 impl Class {
     fn code(self) -> u8 {
-        // 1 is a bit of the compatible features, which no message names.
+        // 1 stands for a bit of the compatible features, which no message contains.
         match self {
             Self::ReadOnly => 2,
             Self::Incompatible => 3,
@@ -45,7 +47,7 @@ impl Class {
         }
     }
 
-    /// The word in messages.
+    /// The word for this kind in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::ReadOnly | Self::Incompatible => "feature",
@@ -58,7 +60,7 @@ impl Class {
     }
 }
 
-/// Name of a number as the image gives it; prints as ` (name)`, and as nothing where there is none.
+/// The name of a number in the image. It prints as ` (name)`, or as nothing if there is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Name(Option<String>);
 
@@ -71,12 +73,12 @@ impl fmt::Display for Name {
     }
 }
 
-/// The table of one image.
+/// The table of names of one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Names(Vec<(u8, u8, String)>);
 
 impl Names {
-    /// Reads the table; what makes no sense in it is passed over.
+    /// Reads the table; invalid entries are ignored.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let (entries, _) = bytes.as_chunks::<ENTRY_BYTES>();
         let entry = |entry: &[u8; ENTRY_BYTES]| {
@@ -88,7 +90,7 @@ impl Names {
         Self(entries.iter().take(ENTRIES).filter_map(entry).collect())
     }
 
-    /// The table as it is stored.
+    /// The stored form of the table.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(NAMES_BYTES);
         for (class, number, name) in &self.0 {
@@ -109,7 +111,7 @@ impl Names {
         Name(found.map(|(_, _, name)| name.clone()))
     }
 
-    /// Bits of the features of a class in words.
+    /// The feature bits of a class as text, with their names.
     pub(crate) fn features(&self, class: Class, bits: u64) -> String {
         let words: Vec<String> = (0..64)
             .filter(|bit| bits >> bit & 1 == 1)

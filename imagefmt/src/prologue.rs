@@ -1,7 +1,8 @@
-//! The first 4 KiB of every volume: what this is, which disk it describes, and who may open it.
+//! The prologue, the first 4 KiB of every volume: format, disk and key slots.
 //!
-//! Written once before anything else and never patched, so an image can go down a pipe. Only changing a password
-//! rewrites it, and the image's root does not depend on it: [`identity`] covers the part that matters.
+//! It is written once before everything else and never patched, so an image can be written to a
+//! pipe. Only a change of password rewrites it, and the image's root does not depend on the key
+//! slots: [`identity`] covers only the fields that identify the image.
 //!
 //! ```text
 //!    0  magic 8                    89 44 43 49 0D 0A 1A 0A ("DCI": high bit, CR LF, ^Z, LF as PNG does)
@@ -30,23 +31,23 @@ use crate::error::{FormatError, Result, unknown};
 use crate::names::{Class, NAMES_BYTES, Names};
 use crate::seal::{KeySlot, SLOT_BYTES, SLOTS};
 
-/// Bytes of the prologue.
+/// Length of the prologue in bytes.
 pub(crate) const PROLOGUE_BYTES: usize = 4096;
-/// First bytes of every volume.
+/// The first eight bytes of every volume.
 pub const MAGIC: [u8; 8] = *b"\x89DCI\r\n\x1a\n";
-/// Newest layout this program reads and the one it writes.
+/// Newest major version that this program reads; it is also the one it writes.
 pub(crate) const MAJOR: u16 = 1;
 const MINOR: u16 = 0;
 
-/// Further volumes may follow this one.
+/// Feature bit: further volumes may follow this one.
 pub(crate) const COMPAT_VOLUMES: u64 = 1;
-/// Records are encrypted, ids are keyed.
+/// Feature bit: records are encrypted and ids are keyed.
 pub(crate) const INCOMPAT_ENCRYPTED: u64 = 1;
 const INCOMPAT_KNOWN: u64 = INCOMPAT_ENCRYPTED;
 
-/// Number of BLAKE3-256 wherever an image names the hash of its ids.
+/// Number of BLAKE3-256 in every field that names the hash of ids.
 pub(crate) const HASH_BLAKE3: u8 = 1;
-/// Used blocks of 4 KiB, as a power of two.
+/// Size of a used block as a power of two: 4 KiB.
 pub(crate) const BLOCK_LOG2: u8 = 12;
 const _: () = assert!(1 << BLOCK_LOG2 == MASK_BLOCK);
 
@@ -56,26 +57,27 @@ const SLOTS_AT: usize = 256;
 const NAMES_AT: usize = SLOTS_AT + SLOTS * SLOT_BYTES;
 const HASH_AT: usize = PROLOGUE_BYTES - 32;
 
-/// A prologue that holds together.
+/// A checked prologue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Prologue {
     pub(crate) geometry: Geometry,
     pub(crate) image_uuid: [u8; 16],
     pub(crate) volume: u32,
     pub(crate) divided: bool,
-    /// Empty when the image is not encrypted.
+    /// The key slots; empty if the image is not encrypted.
     pub(crate) slots: Vec<KeySlot>,
-    /// Names of what later versions added.
+    /// Names of features of later versions.
     pub(crate) names: Names,
-    /// Bytes beyond what this version knows; `None` in an image that this version makes.
+    /// Content unknown to this version; `None` in an image made by this version.
     pub(crate) beyond: Option<Box<Beyond>>,
 }
 
-/// The bytes of a prologue of a later minor version, volume number and hash zero: what is added to the image repeats them as they are.
+/// The bytes of a prologue of a later minor version, with volume number and hash set to zero.
+/// Additions to the image repeat them unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Beyond {
     bytes: [u8; PROLOGUE_BYTES],
-    /// Read-only compatible features.
+    /// The read-only compatible feature bits.
     read_only: u64,
 }
 
@@ -84,7 +86,7 @@ impl Prologue {
         !self.slots.is_empty()
     }
 
-    /// The same as the first volume has it.
+    /// The same prologue as in the first volume.
     pub(crate) fn as_first(&self) -> Self {
         Self {
             volume: 0,
@@ -92,10 +94,10 @@ impl Prologue {
         }
     }
 
-    /// Refuses to add anything to an image that has features of which a writer has to know.
+    /// Refuses additions to an image with features that a writer must understand.
     ///
     /// # Errors
-    /// [`FormatError::ReadOnly`].
+    /// [`FormatError::ReadOnly`] if there are such features.
     pub(crate) fn may_grow(&self) -> Result<()> {
         match &self.beyond {
             Some(beyond) if beyond.read_only != 0 => Err(FormatError::ReadOnly {
@@ -116,7 +118,7 @@ impl Prologue {
         bytes
     }
 
-    /// The bytes this version writes, with volume number and hash zero.
+    /// The bytes that this version writes, with volume number and hash set to zero.
     fn own_bytes(&self) -> [u8; PROLOGUE_BYTES] {
         let mut out = Vec::with_capacity(PROLOGUE_BYTES);
         out.extend_from_slice(&MAGIC);
@@ -155,7 +157,7 @@ impl Prologue {
         bytes
     }
 
-    /// Reads the first bytes of a volume; fewer than 4 KiB is an error of its own.
+    /// Parses the first bytes of a volume. Fewer than 4 KiB give an error of their own.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         let mut fields = Fields::new(bytes, "prologue");
         if bytes.len() < MAGIC.len() || fields.array()? != MAGIC {
@@ -166,7 +168,7 @@ impl Prologue {
                 len: bytes.len() as u64,
             });
         }
-        // Version first: a later layout may keep its hash elsewhere.
+        // The version is checked first, because a later layout may have its hash elsewhere.
         let major = fields.u16()?;
         let _minor = fields.u16()?;
         if major != MAJOR {
@@ -249,7 +251,7 @@ impl Prologue {
     }
 }
 
-/// The same error with the name the image has for the unknown number.
+/// Adds the image's name for the unknown number to the error.
 pub(crate) fn named(error: FormatError, class: Class, names: &Names) -> FormatError {
     match error {
         FormatError::Unknown { what, number, .. } if what == class.word() => FormatError::Unknown {
@@ -261,7 +263,8 @@ pub(crate) fn named(error: FormatError, class: Class, names: &Names) -> FormatEr
     }
 }
 
-/// Hash of what makes two images different whatever their passwords and volumes: the "prologue hash" of the root.
+/// Hash of the fields that distinguish two images, independent of passwords and volumes: the
+/// "prologue hash" of the root.
 pub(crate) fn identity(geometry: &Geometry, image_uuid: &[u8; 16], keyed: bool) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("diskcast image identity 1");
     hasher.update(image_uuid);

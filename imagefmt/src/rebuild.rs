@@ -1,8 +1,9 @@
-//! Saving what is there when trailer or index is gone: each chunk whose record is whole survives.
+//! Rescue of an image without trailer or index: each chunk with an intact record is saved.
 //!
-//! Reads every record once, decodes every chunk and proves it by its id, then makes a manifest of what held. The
-//! result reads like an opened image. Its root is that of what survived: equal to the original's exactly when nothing
-//! was lost. One thread; a rescue may take its time.
+//! Every record is read once, every chunk is decoded and verified by its id, and a manifest is made
+//! from the valid ones. The result behaves like an opened image. Its root covers the saved chunks,
+//! so it equals the original's root only if nothing was lost. The work runs in one thread, because
+//! a rescue need not be fast.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,39 +24,39 @@ use crate::{
     ChunkId, Entry, Geometry, Image, Labels, Manifest, Mask, Meta, Position, Region, table,
 };
 
-/// What a rebuild saved, and what it could not.
+/// The result of a rebuild: the saved image and the losses.
 #[derive(Debug)]
 pub struct Rebuilt<R> {
-    /// The image of all chunks that are whole.
+    /// The image with all intact chunks.
     pub image: Image<R>,
-    /// Chunks whose record was found but does not hold, ascending.
+    /// Chunks with a record that was found but is not valid, ascending.
     pub damaged: Vec<ChunkId>,
-    /// Chunks an index still lists and that are not among the saved, ascending; `None` when no index survived, so that
-    /// nobody can tell.
+    /// Chunks that a surviving index lists but that were not saved, ascending; `None` if no index
+    /// survived, because then they are unknown.
     pub missing: Option<Vec<ChunkId>>,
-    /// Parts of the file where no record stands.
+    /// Parts of the file without a record.
     pub gaps: Vec<Gap>,
-    /// No description was found; the image has an empty one.
+    /// True if no description was found; the image has an empty one.
     pub meta_lost: bool,
-    /// No partition table record was found; the image has an empty sector 0 in its place.
+    /// True if no partition table record was found; the image has an empty sector 0 instead.
     pub table_lost: bool,
 }
 
 impl<R: ReadAt> Image<R> {
-    /// Opens what is left of an image in one piece whose trailer or index is gone.
+    /// Opens the remains of an image of one volume without trailer or index.
     ///
     /// # Errors
-    /// What a broken prologue or a wrong password gives in [`Image::open`]; damage behind the prologue is no error but
-    /// the report's content.
+    /// The errors of [`Image::open`] for a broken prologue or a wrong password. Damage behind the
+    /// prologue is not an error but part of the result.
     pub fn rebuild(reader: R, len: u64, password: Option<&Password>) -> Result<Rebuilt<R>> {
         Self::rebuild_volumes(vec![Volume { reader, len }], password)
     }
 
-    /// As [`Image::rebuild`], from the volumes of a divided image that are there: the first, and those that follow it
-    /// without a hole.
+    /// Does the same as [`Image::rebuild`] for the available volumes of a divided image: the first
+    /// one, and those that follow it without a missing one.
     ///
     /// # Errors
-    /// As [`Image::rebuild`], and [`crate::FormatError::VolumeMismatch`].
+    /// The errors of [`Image::rebuild`], and [`crate::FormatError::VolumeMismatch`].
     pub fn rebuild_volumes(
         volumes: Vec<Volume<R>>,
         password: Option<&Password>,
@@ -73,17 +74,17 @@ impl<R: ReadAt> Image<R> {
     }
 }
 
-/// Signatures that are kept at most.
+/// Largest number of signatures that are kept.
 const SIGNATURES_MAX: usize = 1024;
 
-/// META, TABLE and chunks with their places.
+/// META, TABLE and the chunks with their positions.
 pub(crate) type Parts = (
     Option<Vec<u8>>,
     Vec<Region>,
     BTreeMap<ChunkId, (Entry, Position)>,
 );
 
-/// What was found so far.
+/// The parts found so far.
 pub(crate) struct Saved {
     keys: Option<Arc<Keys>>,
     decoder: Decoder,
@@ -115,7 +116,7 @@ impl Saved {
         })
     }
 
-    /// Takes what holds of one record.
+    /// Saves the content of one record if it is valid.
     fn take<R: ReadAt>(
         &mut self,
         store: &Store<R>,
@@ -129,7 +130,8 @@ impl Saved {
                 let chunk_len = geometry.chunk_len(header.chunk);
                 let proven = self.chunk(store, chunk_len, at, header);
                 match proven.map(|(entry, _)| entry) {
-                    // Writers make a chunk once; should there be two, both are proven and the first will do.
+                    // A writer makes each chunk once. If there are two valid records, the first one
+                    // is used.
                     Ok(entry) if entry.validate(geometry).is_ok() => {
                         self.chunks.entry(entry.chunk).or_insert((entry, at));
                     }
@@ -138,7 +140,7 @@ impl Saved {
                     }
                 }
             }
-            // Written again with more to say, the last one counts.
+            // META may be written several times; the last one counts.
             RecordKind::Meta => {
                 if let Ok(json) = self.other(store, at, header)
                     && Meta::from_json(&json, geometry).is_ok()
@@ -165,7 +167,7 @@ impl Saved {
                     self.labels = labels;
                 }
             }
-            // Whether they fit is seen when the root is known.
+            // Signatures are checked later, when the root is known.
             RecordKind::Signature => {
                 if self.signatures.len() < SIGNATURES_MAX
                     && let Ok(body) = self.other(store, at, header)
@@ -177,7 +179,7 @@ impl Saved {
         }
     }
 
-    /// Takes a META, TABLE or CHUNK record; false when it does not hold.
+    /// Saves a META, TABLE or CHUNK record; false if it is not valid.
     pub(crate) fn takes<R: ReadAt>(
         &mut self,
         store: &Store<R>,
@@ -189,18 +191,18 @@ impl Saved {
             let others = usize::from(saved.meta.is_some()) + usize::from(saved.table.is_some());
             saved.chunks.len() + others
         };
-        // Each is written once: one that was there before holds as well, and counts as not taken.
+        // Each is written once: a second valid record counts as not saved.
         let before = count(self);
         self.take(store, prologue, at, header);
         count(self) > before
     }
 
-    /// META, TABLE and chunks, for a writer to go on with.
+    /// Returns META, TABLE and chunks for a writer that continues the image.
     pub(crate) fn into_parts(self) -> Parts {
         (self.meta, self.table.unwrap_or_default(), self.chunks)
     }
 
-    /// The plain body of a record that is not a chunk.
+    /// Returns the plain body of a record that is not a chunk.
     fn other<R: ReadAt>(&self, store: &Store<R>, at: Position, header: &Header) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         store.stored(header, at, &mut body)?;
@@ -209,7 +211,8 @@ impl Saved {
         header.plain(body, keys.map(|keys| &keys.id), at.offset)
     }
 
-    /// The entry of a chunk, made from its record alone and proven by its id, and its used bytes.
+    /// Makes the entry of a chunk from its record alone, verified by its id, and returns it with
+    /// the used bytes.
     fn chunk<R: ReadAt>(
         &mut self,
         store: &Store<R>,
@@ -254,7 +257,8 @@ impl Saved {
         Ok((entry, used))
     }
 
-    /// Chunks that no reader would hand out, because they are not zero where the table lies.
+    /// The chunks that every reader would refuse, because they are not zero in the place of the
+    /// table.
     fn refused<R: ReadAt>(
         &mut self,
         store: &Store<R>,
@@ -289,7 +293,7 @@ impl Saved {
             self.meta.is_none() && self.index.is_none(),
             self.table.is_none() && self.index.is_none(),
         );
-        // The index holds a second copy of both.
+        // The index holds a second copy of META and TABLE.
         let (index_meta, index_table, listed) = match self.index.take() {
             Some(index) => {
                 let json = index.meta_json().to_vec();
@@ -357,7 +361,7 @@ impl Saved {
     }
 }
 
-/// An empty sector 0: nothing is known of the table.
+/// An empty sector 0, used if the table is lost.
 fn blank_table(geometry: &Geometry) -> Vec<Region> {
     vec![Region {
         offset: 0,

@@ -1,7 +1,8 @@
-//! Records: everything after the prologue. Each says by itself what it is, how long it is and whether it is whole.
+//! Records: all parts of an image after the prologue. Each record contains its own type, length and
+//! checksums.
 //!
-//! A record starts at a multiple of 64 bytes, so that a scan for the sync magic needs no luck, and is followed by
-//! zeros up to the next multiple. Header, 128 bytes:
+//! A record starts at a multiple of 64 bytes, where a scan for the sync magic looks, and is
+//! followed by zeros up to the next multiple. Header, 128 bytes:
 //!
 //! ```text
 //!    0  sync magic 8               D1 44 43 52 0D 0A 1A D8
@@ -35,11 +36,12 @@ use crate::prologue::{HASH_BLAKE3, PROLOGUE_BYTES};
 use crate::seal::{Keys, NONCE_BYTES, TAG_BYTES};
 use crate::{ChunkId, ContentId, Geometry, IdKey, Mask, index, table};
 
-/// First bytes of every record. The last byte is not `MAGIC`'s, and both ends have the high bit set.
+/// The first bytes of every record. The last byte differs from that of `MAGIC`, and the first and
+/// last bytes have the high bit set.
 pub(crate) const SYNC: [u8; 8] = *b"\xd1DCR\r\n\x1a\xd8";
-/// Bytes of a record header.
+/// Length of a record header in bytes.
 pub(crate) const HEADER_BYTES: usize = 128;
-/// Records start at multiples of this.
+/// Alignment of records in bytes.
 pub(crate) const ALIGN: u64 = 64;
 
 pub(crate) const AAD_BYTES: usize = 96;
@@ -50,14 +52,14 @@ pub(crate) const CRC_AT: usize = 124;
 pub(crate) const MASK_FOLLOWS: u8 = 0x80;
 pub(crate) const CIPHER_NONE: u8 = 0;
 pub(crate) const CIPHER_XCHACHA: u8 = 1;
-/// Types from here on are passed over by a reader that does not know them.
+/// First record type that a reader may ignore if it does not know it.
 const OPTIONAL_FROM: u8 = 128;
 
-/// What a record holds.
+/// The type of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordKind {
-    /// Description, JSON.
+    /// Description of the image, JSON.
     Meta,
     /// Partition table sectors.
     Table,
@@ -71,7 +73,7 @@ pub enum RecordKind {
     Trailer,
     /// Copy of the prologue, right before the trailer.
     Prologue,
-    /// Words that may change later.
+    /// Labels, which may change later.
     Labels,
     /// A type of a later version.
     Other(u8),
@@ -92,8 +94,8 @@ impl RecordKind {
         }
     }
 
-    /// True when the image makes sense to a reader that does not know the type: for known ones, and for those that later
-    /// versions set aside to be passed over.
+    /// True if a reader can use the image without knowing this type: for known types, and for those
+    /// that later versions mark as optional.
     #[must_use]
     pub fn is_optional(self) -> bool {
         !matches!(self, Self::Other(code) if code < OPTIONAL_FROM)
@@ -115,7 +117,7 @@ impl RecordKind {
         .unwrap_or(Self::Other(code))
     }
 
-    /// The word in messages.
+    /// The word for this type in messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Meta => "description record (META)",
@@ -131,13 +133,13 @@ impl RecordKind {
     }
 }
 
-/// A header whose CRC and limits hold.
+/// A header with a valid CRC and values within the limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: RecordKind,
     pub(crate) codec: Codec,
     pub(crate) encrypted: bool,
-    /// The body ends with a mask.
+    /// True if the body ends with a mask.
     pub(crate) masked: bool,
     pub(crate) chunk: ChunkId,
     pub(crate) uuid_prefix: [u8; 8],
@@ -146,15 +148,15 @@ pub(crate) struct Header {
     pub(crate) nonce: [u8; NONCE_BYTES],
     pub(crate) id: [u8; 32],
     pub(crate) stored_hash: [u8; 16],
-    /// Bytes 0..96 as they stand in the file.
+    /// Bytes 0..96 as stored in the file.
     aad: [u8; AAD_BYTES],
 }
 
 impl Header {
-    /// Reads a header. `offset` is only for messages.
+    /// Parses a header. `offset` is used only in messages.
     ///
-    /// All lengths are within their limits afterwards: `plain_len` by type and geometry, `stored_len` no longer than
-    /// the plain form plus a tag (what does not shrink is stored raw).
+    /// After this call all lengths are within their limits: `plain_len` by type and geometry,
+    /// `stored_len` at most the plain form plus a tag (content that does not shrink is stored raw).
     pub(crate) fn parse(
         bytes: &[u8; HEADER_BYTES],
         geometry: &Geometry,
@@ -179,7 +181,7 @@ impl Header {
         if hash != HASH_BLAKE3 {
             return Err(unknown(Class::Hash, hash));
         }
-        // Codec and cipher of a record that nobody here opens are nobody's business here.
+        // The codec and cipher of a record of an unknown type are not checked.
         let foreign = matches!(kind, RecordKind::Other(_));
         let codec = if foreign {
             Codec::Raw
@@ -205,7 +207,7 @@ impl Header {
             stored_hash: fields.array()?,
             aad,
         };
-        // A later version may say something there of its own types.
+        // A later version may use these bytes for its own types.
         if !foreign {
             fields.zeros(12)?;
         }
@@ -233,7 +235,7 @@ impl Header {
             RecordKind::Trailer => 128,
             RecordKind::Prologue => PROLOGUE_BYTES as u64,
             RecordKind::Labels => LABELS_BYTES_MAX,
-            // Only its length in the file counts, and that is held against the volume.
+            // Only its length in the file matters, which is compared with the volume.
             RecordKind::Other(_) => return Ok(()),
         };
         at_most("length of a record's plain form", self.plain_len, limit)?;
@@ -285,7 +287,7 @@ impl Header {
         Ok(())
     }
 
-    /// Used bytes of a chunk.
+    /// Number of used bytes of a chunk.
     pub(crate) fn used_bytes(&self, geometry: &Geometry) -> u64 {
         let mask = if self.masked {
             Mask::byte_len(geometry.chunk_len(self.chunk)) as u64
@@ -295,12 +297,13 @@ impl Header {
         self.plain_len.saturating_sub(mask)
     }
 
-    /// Bytes from the start of this record to the start of the next.
+    /// Number of bytes from the start of this record to the start of the next.
     pub(crate) fn record_len(&self) -> u64 {
         padded((HEADER_BYTES as u64).saturating_add(self.stored_len))
     }
 
-    /// Checks the stored bytes, and leaves the body as it goes on the wire (decrypted, still compressed).
+    /// Checks the stored bytes and leaves the body in the form sent over the network (decrypted,
+    /// still compressed).
     pub(crate) fn open_body(
         &self,
         keys: Option<&Keys>,
@@ -317,7 +320,7 @@ impl Header {
         Ok(())
     }
 
-    /// Checks the stored bytes alone: needs no password.
+    /// Checks only the stored bytes; no password is needed.
     pub(crate) fn check_stored(&self, stored: &[u8], offset: u64) -> Result<()> {
         if stored.len() as u64 != self.stored_len || stored_hash(stored) != self.stored_hash {
             return Err(self.damaged(offset, "its stored bytes do not match their hash"));
@@ -339,7 +342,7 @@ impl Header {
         }
     }
 
-    /// The plain body of any record but a chunk, checked against its id.
+    /// Returns the plain body of any record but a chunk, checked against its id.
     pub(crate) fn plain(
         &self,
         body: Vec<u8>,
@@ -361,21 +364,21 @@ impl Header {
     }
 }
 
-/// Type of a header whose CRC holds, before anything is known of its image.
+/// Type in a header with a valid CRC, independent of any image.
 pub(crate) fn raw_kind(bytes: &[u8; HEADER_BYTES]) -> Option<RecordKind> {
     let (covered, crc) = bytes.split_at(CRC_AT);
     let whole = bytes.starts_with(&SYNC) && crc32fast::hash(covered).to_le_bytes() == *crc;
     whole.then(|| RecordKind::from_code(bytes[8]))
 }
 
-/// Stored length as a header declares it.
+/// Stored length given in a header.
 pub(crate) fn stored_len(bytes: &[u8; HEADER_BYTES]) -> u64 {
     let mut len = [0; 8];
     len.copy_from_slice(&bytes[24..32]);
     u64::from_le_bytes(len)
 }
 
-/// Next multiple of [`ALIGN`]; saturates near the wrap, which no volume reaches.
+/// The next multiple of [`ALIGN`]. It saturates near `u64::MAX`, which no volume reaches.
 pub(crate) fn padded(len: u64) -> u64 {
     len.saturating_add(ALIGN - 1) / ALIGN * ALIGN
 }
@@ -388,8 +391,8 @@ pub(crate) fn plain_hash(id_key: Option<&IdKey>, plain: &[u8]) -> [u8; 32] {
     }
 }
 
-/// The id a chunk's header carries: its content id. In an encrypted image that would show which chunks are equal, so it
-/// is hashed once more, with the number of the chunk.
+/// The id in a chunk's header: its content id. In an encrypted image equal ids would reveal equal
+/// chunks, so the id is hashed once more together with the number of the chunk.
 pub(crate) fn chunk_name(id_key: Option<&IdKey>, chunk: ChunkId, id: &ContentId) -> [u8; 32] {
     let Some(key) = id_key else {
         return id.0;

@@ -1,14 +1,16 @@
-//! The records of an image as they lie in the file: what can be checked without a password.
+//! The records of an image in the order of the file, with the checks that need no password.
 //!
-//! Owns the list of records and holes that a walk over the headers gives, and the check of one record against its
-//! stored hash. Never decrypts, never decompresses. Share it between threads: every method takes `&self`.
+//! Owns the list of records and gaps found by a walk over the headers, and the check of one record
+//! against its stored hash. Never decrypts, never decompresses. Every method takes `&self`, so
+//! threads can share it.
 //!
 //! ```text
 //! Records::walk(volumes)  ->  records(), gaps()  ->  check(position, scratch) from as many threads as wanted
 //! ```
 //!
-//! An image is whole, as far as that can be told without a password, when there are no gaps, every record passes and
-//! [`Records::summary`] finds the trailer. Every single byte of the file is covered by one of the three.
+//! As far as can be known without a password, an image is intact if there are no gaps, every record
+//! passes and [`Records::summary`] finds the trailer. These three checks cover every byte of the
+//! file.
 
 use std::collections::BTreeMap;
 
@@ -23,20 +25,20 @@ use crate::store::{Store, Volume};
 use crate::trailer::TRAILER_BYTES;
 use crate::{ChunkId, Geometry, Position, RecordKind};
 
-/// A record as its header describes it.
+/// A record as described by its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// What it holds.
+    /// Type of the record.
     pub kind: RecordKind,
-    /// Its chunk's number; 0 unless it is a chunk.
+    /// Number of its chunk; 0 if the record is not a chunk.
     pub chunk: ChunkId,
-    /// Where it starts.
+    /// Start of the record.
     pub position: Position,
-    /// Bytes of header, stored body and padding.
+    /// Length of header, stored body and padding in bytes.
     pub bytes: u64,
-    /// Used bytes of a chunk.
+    /// Number of used bytes of a chunk.
     pub(crate) used_bytes: u64,
-    /// Id in its header.
+    /// Id in the header.
     pub(crate) id: [u8; 32],
 }
 
@@ -49,18 +51,20 @@ pub struct Records<R> {
     gaps: Vec<Gap>,
     refused: Vec<(Position, FormatError)>,
     trailing: u64,
-    /// Place of a record of this image right behind its end.
+    /// Position of a record of this image directly behind its end.
     addition: Option<Position>,
 }
 
 impl<R: ReadAt> Records<R> {
-    /// Goes through the volumes header by header (128 bytes read a record), and by sync magic where no record stands.
-    /// Needs neither password, nor index, nor trailer.
+    /// Walks through the volumes from header to header (128 bytes read for each record), and
+    /// searches for the sync magic where there is no record. Needs neither password, nor index, nor
+    /// trailer.
     ///
     /// # Errors
-    /// What the prologues can say: [`crate::FormatError::NotAnImage`], [`crate::FormatError::UnsupportedVersion`],
-    /// [`crate::FormatError::UnknownFeature`], [`crate::FormatError::Damaged`],
-    /// [`crate::FormatError::VolumeMismatch`], [`crate::FormatError::Io`].
+    /// The errors of the prologues: [`crate::FormatError::NotAnImage`],
+    /// [`crate::FormatError::UnsupportedVersion`], [`crate::FormatError::UnknownFeature`],
+    /// [`crate::FormatError::Damaged`], [`crate::FormatError::VolumeMismatch`],
+    /// [`crate::FormatError::Io`].
     pub fn walk(volumes: Vec<Volume<R>>) -> Result<Self> {
         let store = Store { volumes };
         let prologue = store.prologue()?;
@@ -89,7 +93,7 @@ impl<R: ReadAt> Records<R> {
             };
             let behind = records.iter().map(|record| record.position);
             addition = behind.into_iter().find(|position| *position == end);
-            // What lies there belongs to no image.
+            // Records behind the end belong to no image.
             records.retain(|record| record.position < end);
             refused.retain(|(position, _)| *position < end);
         }
@@ -110,37 +114,40 @@ impl<R: ReadAt> Records<R> {
         &self.records
     }
 
-    /// Parts of the file where no record stands: none in a whole image.
+    /// The parts of the file without a record; none in an intact image.
     #[must_use]
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
     }
 
-    /// Places in gaps at which a header stands that is what was written and breaks a rule of the format, with the rule.
+    /// The positions in gaps with an undamaged header that breaks a rule of the format, and the
+    /// rule.
     #[must_use]
     pub fn refused(&self) -> &[(Position, FormatError)] {
         &self.refused
     }
 
-    /// Bytes behind the end of the image or of its volumes that belong to nothing: a copy in whole blocks has them.
+    /// Number of bytes behind the end of the image or of its volumes that belong to nothing, as in
+    /// a copy made in whole blocks.
     #[must_use]
     pub fn trailing(&self) -> u64 {
         self.trailing
     }
 
-    /// Place of labels or a signature right behind the end that no trailer follows, so that they count for nothing.
+    /// Position of labels or a signature directly behind the end, without a trailer behind them, so
+    /// that they do not count.
     pub(crate) fn lost_addition(&self) -> Option<Position> {
         self.addition
     }
 
-    /// Volumes whose own prologue is damaged, so that a copy was used; 0 is the first.
+    /// Volumes with a damaged prologue, for which a copy was used; 0 is the first.
     #[must_use]
     pub fn damaged_prologues(&self) -> Vec<u32> {
         self.store.damaged_prologues()
     }
 
-    /// Records of a type this program does not know and may pass over: type, name where the image gives one, and number of
-    /// them.
+    /// The records with an unknown type that may be ignored: type, name if the image contains one,
+    /// and number of records.
     #[must_use]
     pub fn passed_over(&self) -> Vec<(u8, Name, usize)> {
         let mut counts = BTreeMap::new();
@@ -160,28 +167,28 @@ impl<R: ReadAt> Records<R> {
         &self.prologue
     }
 
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.prologue.geometry
     }
 
-    /// Whether content needs a password.
+    /// True if reading content needs a password.
     #[must_use]
     pub fn encrypted(&self) -> bool {
         self.prologue.encrypted()
     }
 
-    /// What prologue and trailer say.
+    /// Reads the properties given in prologue and trailer.
     ///
     /// # Errors
-    /// [`crate::FormatError::Truncated`] or [`crate::FormatError::VolumeMissing`] without a trailer,
-    /// [`crate::FormatError::Damaged`] when it does not hold.
+    /// [`crate::FormatError::Truncated`] or [`crate::FormatError::VolumeMissing`] without a
+    /// trailer, [`crate::FormatError::Damaged`] if the trailer is not valid.
     pub fn summary(&self) -> Result<Summary> {
         summarize(&self.store, &self.prologue)
     }
 
-    /// Checks the stored bytes of the record at this place. `scratch` is only room.
+    /// Checks the stored bytes of the record at this position. `scratch` is only working space.
     ///
     /// # Errors
     /// [`crate::FormatError::ChunkDamaged`], [`crate::FormatError::Damaged`] for other records,
@@ -193,8 +200,8 @@ impl<R: ReadAt> Records<R> {
     }
 }
 
-/// Takes out of the gaps those that lie behind the end of the image, and those at the ends of earlier volumes when they are
-/// exactly what these have grown by. Answers their bytes.
+/// Removes the gaps behind the end of the image, and those at the ends of earlier volumes if they
+/// are exactly the growth of these volumes. Returns the number of their bytes.
 fn behind_the_end<R: ReadAt>(store: &Store<R>, prologue: &Prologue, gaps: &mut Vec<Gap>) -> u64 {
     let Ok((trailer, at)) = store.trailer(prologue) else {
         return 0;

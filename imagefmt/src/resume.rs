@@ -1,9 +1,11 @@
-//! Going on with an image whose writing was cut: what lies in the file and is proven stays, the rest is cut off.
+//! Continuation of an image whose writing was interrupted: valid content of the file stays, the
+//! rest is cut off.
 //!
-//! Owns the walk from the first record to the first that does not hold, and the [`Writer`] that appends behind it. A
-//! record is kept when its header holds, its stored bytes match their hash and, for a chunk, its content matches its id:
-//! nothing is believed because it is in the file. The walk ends at the index too, so that an image that was complete but
-//! for its name is finished anew. What always holds: chunks are kept as a prefix of the order they were written in.
+//! Owns the walk from the first record to the first invalid one, and the [`Writer`] that appends
+//! behind it. A record is kept if its header is valid, its stored bytes match their hash and, for a
+//! chunk, its content matches its id; nothing is trusted only because it is in the file. The walk
+//! also ends at the index, so an image that was complete except for its final file name gets a new
+//! end. Always holds: the kept chunks are a prefix of those written, in the order of writing.
 
 use positioned_io::ReadAt;
 
@@ -16,7 +18,7 @@ use crate::record::RecordKind;
 use crate::store::{Store, Volume};
 use crate::{ChunkId, ContentId, Geometry, Meta, Password, Position, Region, Writer};
 
-/// An unfinished image, read to where it holds.
+/// An unfinished image, read up to the end of its valid part.
 #[derive(Debug)]
 pub struct Unfinished {
     writer: Writer<()>,
@@ -24,11 +26,12 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Reads an image in one piece of `len` bytes. Linear in its length; one thread.
+    /// Reads an image of one volume with `len` bytes. The time is linear in its length; one thread
+    /// is used.
     ///
     /// # Errors
-    /// As [`crate::Image::open`] for the prologue and the password. Damage behind the prologue is no error: it is where the
-    /// image ends.
+    /// The errors of [`crate::Image::open`] for the prologue and the password. Damage behind the
+    /// prologue is not an error: the image ends there.
     pub fn read<R: ReadAt>(
         reader: R,
         len: u64,
@@ -64,12 +67,12 @@ impl Unfinished {
                         &prologue.names,
                     ));
                 }
-                // Passed over and kept, when it is whole.
+                // An optional record is kept if it is intact.
                 RecordKind::Other(_) => store
                     .stored(&header, at, &mut scratch)
                     .and_then(|()| header.check_stored(&scratch, at.offset))
                     .is_ok(),
-                // The end of an image that only lacks its name.
+                // The end of an image that was complete except for its final file name.
                 RecordKind::Index
                 | RecordKind::Signature
                 | RecordKind::Prologue
@@ -87,19 +90,20 @@ impl Unfinished {
         })
     }
 
-    /// Bytes of the file that hold; it has to be cut to this length before anything is appended.
+    /// Length in bytes of the valid part of the file. The file must be cut to this length before
+    /// anything is appended.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.writer.geometry()
     }
 
-    /// Goes on: `sink` appends at [`Unfinished::end`].
+    /// Makes a writer that continues the image; `sink` must append at [`Unfinished::end`].
     #[must_use]
     pub fn into_writer<W: std::io::Write>(self, sink: W) -> Writer<W> {
         self.writer.with_sink(sink)
@@ -107,20 +111,20 @@ impl Unfinished {
 }
 
 impl<W> Writer<W> {
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.sealer.geometry
     }
 
-    /// Chunks written so far with the names of their content, by number.
+    /// The chunks written so far with their content ids, by number.
     pub fn written(&self) -> impl Iterator<Item = (ChunkId, ContentId)> + '_ {
         self.chunks
             .iter()
             .map(|(chunk, (entry, _))| (*chunk, entry.id))
     }
 
-    /// Used bytes of the chunks written so far.
+    /// Number of used bytes of the chunks written so far.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.chunks
@@ -129,13 +133,13 @@ impl<W> Writer<W> {
             .sum()
     }
 
-    /// The description as written last.
+    /// The description that was written last.
     #[must_use]
     pub fn description(&self) -> Option<Meta> {
         Meta::from_json(self.meta_json.as_ref()?, &self.sealer.geometry).ok()
     }
 
-    /// The table sectors as written last.
+    /// The table sectors that were written last.
     #[must_use]
     pub fn table_regions(&self) -> &[Region] {
         &self.table

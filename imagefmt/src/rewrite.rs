@@ -1,7 +1,7 @@
-//! A copy of an image, record by record: same identity, same key slots, bodies as they are.
+//! A copy of an image, record by record, with the same identity, key slots and stored bodies.
 //!
-//! Owns the writer that begins such a copy. Bodies are checked against their stored hashes as they are read; nothing is
-//! compressed again, so a copy costs what reading and writing cost.
+//! Owns the start of such a copy. Bodies are checked against their stored hashes when they are
+//! read; nothing is compressed again, so a copy takes only the time of reading and writing.
 
 use std::io::Write;
 
@@ -12,18 +12,19 @@ use crate::prologue::Prologue;
 use crate::{Image, VolumeSink, Writer};
 
 impl<R: ReadAt> Image<R> {
-    /// Starts a copy in one piece.
+    /// Starts a copy of one volume.
     ///
     /// # Errors
-    /// [`crate::FormatError::Io`] when the sink fails.
+    /// [`crate::FormatError::Io`] if the sink fails.
     pub fn copy_writer<W: Write>(&self, sink: W) -> Result<Writer<W>> {
         Writer::copying(sink, self.undivided(), self.sealer(), None)
     }
 
-    /// Starts a copy that is cut into volumes of at most `volume_bytes`.
+    /// Starts a copy that is divided into volumes of at most `volume_bytes`.
     ///
     /// # Errors
-    /// As [`Image::copy_writer`], and [`crate::FormatError::LimitExceeded`] for volumes below 16 MiB.
+    /// The errors of [`Image::copy_writer`], and [`crate::FormatError::LimitExceeded`] for volumes
+    /// below 16 MiB.
     pub fn copy_writer_divided<W: Write>(
         &self,
         sink: W,
@@ -45,7 +46,7 @@ impl<R: ReadAt> Image<R> {
     fn undivided(&self) -> Prologue {
         Prologue {
             divided: false,
-            // A copy leaves out what this version does not know.
+            // A copy leaves out content that this version does not know.
             beyond: None,
             ..self.prologue.as_first()
         }
@@ -53,13 +54,13 @@ impl<R: ReadAt> Image<R> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Copies the description as it is, or as `changed` says, the table, the labels, every chunk of `image`, and the signatures
-    /// that fit what comes of it. `progress` hears of the
-    /// number of chunks done and answers whether to go on.
+    /// Copies the description (or `changed` instead), the table, the labels, every chunk of
+    /// `image`, and the signatures that are valid for the result. `progress` is called with the
+    /// number of finished chunks and returns false to stop the copy.
     ///
     /// # Errors
-    /// As [`Image::read_body`] for a chunk, and [`crate::FormatError::Io`]; [`crate::FormatError::Unwritable`] when told to
-    /// stop.
+    /// The errors of [`Image::read_body`] for a chunk, and [`crate::FormatError::Io`];
+    /// [`crate::FormatError::Unwritable`] if `progress` stopped the copy.
     pub fn copy<R: ReadAt>(
         &mut self,
         image: &Image<R>,

@@ -1,6 +1,8 @@
-//! The rules of an image that headers alone can show, and those that its index and its records have to agree on.
+//! The rules of an image that can be checked from the headers alone, and those that its index and
+//! its records must agree on.
 //!
-//! Owns no reading of content. Each broken rule is an error of its own, so that a check names all of them.
+//! This module reads no content. Each broken rule is an error of its own, so a check lists all of
+//! them.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +16,9 @@ use crate::records::{Record, Records};
 use crate::{Image, table};
 
 impl<R: ReadAt> Records<R> {
-    /// Broken rules of order and number, of records this program does not know and has to, and of the counts in the trailer.
-    /// Where records are missing only the unknown ones are named: the gaps say the rest.
+    /// The broken rules of order and numbers, unknown records that are not optional, and wrong
+    /// counts in the trailer. If records are missing, only the unknown ones are listed, because the
+    /// gaps show the rest.
     #[must_use]
     pub fn faults(&self) -> Vec<FormatError> {
         let names = &self.prologue().names;
@@ -129,7 +132,7 @@ impl<R: ReadAt> Records<R> {
 }
 
 impl<R: ReadAt> Image<R> {
-    /// What index and records say differently: META, TABLE, and the places of chunks.
+    /// The differences between index and records: META, TABLE, and the positions of chunks.
     #[must_use]
     pub fn disagreements<S: ReadAt>(&self, records: &Records<S>) -> Vec<FormatError> {
         let manifest = self.manifest();

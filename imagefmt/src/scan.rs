@@ -1,11 +1,11 @@
-//! Going through a file record by record without its index, over damage if need be.
+//! A walk through a file from record to record without its index, past damage if necessary.
 //!
-//! Owns the walk that the check without a password and the rebuilding of an index share. It looks at headers only: a
-//! record counts as found when its header's CRC holds, it belongs to this image and it lies wholly inside its volume.
-//! Whether its content is whole is asked later. Where no record stands, the walk searches for the next sync magic at a
-//! multiple of 64 bytes and remembers the hole.
+//! Owns the walk used by the check without a password and by the rebuild of an index. It reads only
+//! headers: a record counts as found if its header's CRC is valid, it belongs to this image and it
+//! is completely inside its volume. Its content is checked later. Where there is no record, the
+//! walk searches for the next sync magic at a multiple of 64 bytes and records the gap.
 //!
-//! What always holds: every call makes progress or ends, and the work is linear in the file's length.
+//! Always holds: every call makes progress or ends, and the work is linear in the file's length.
 
 use positioned_io::ReadAt;
 
@@ -15,20 +15,21 @@ use crate::prologue::{PROLOGUE_BYTES, Prologue};
 use crate::record::{ALIGN, HEADER_BYTES, Header, SYNC, raw_kind};
 use crate::store::Store;
 
-/// Bytes searched at once.
+/// Number of bytes searched in one read.
 const WINDOW: u64 = 64 << 10;
-/// Headers that break a rule and are remembered.
+/// Largest number of recorded headers that break a rule.
 const REFUSED_MAX: usize = 256;
-/// How often a walk may go back into the record before a hole, in case bytes were lost from its middle and whole
-/// records now lie inside its declared length. Bounded, or a file of nested headers would be hashed over and over.
+/// Largest number of times a walk may go back into the record before a gap. This is needed if bytes
+/// were lost from its middle, so that intact records are now inside its declared length. Without a
+/// limit, a file of nested headers would be hashed again and again.
 const SEARCHES_BACK_MAX: u32 = 1024;
 
 /// A part of the file that belongs to no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// Where it starts.
+    /// Start of the gap.
     pub position: Position,
-    /// Bytes in it.
+    /// Length in bytes.
     pub bytes: u64,
 }
 
@@ -38,12 +39,12 @@ pub(crate) struct Scan<'a, R> {
     store: &'a Store<R>,
     prologue: &'a Prologue,
     at: Position,
-    /// The record before `at`, in the same volume.
+    /// The record before `at` in the same volume.
     last: Option<Position>,
     searches_back: u32,
     window: Vec<u8>,
     pub(crate) gaps: Vec<Gap>,
-    /// Headers that are what was written and break a rule.
+    /// Undamaged headers that break a rule.
     pub(crate) refused: Vec<(Position, FormatError)>,
 }
 
@@ -61,7 +62,7 @@ impl<'a, R: ReadAt> Scan<'a, R> {
         }
     }
 
-    /// The next record, `None` after the last volume.
+    /// Returns the next record; `None` after the last volume.
     pub(crate) fn next_record(&mut self) -> Option<(Position, Header)> {
         while (self.at.volume as usize) < self.store.volumes.len() {
             let len = self.store.volume_len(self.at.volume);
@@ -69,7 +70,7 @@ impl<'a, R: ReadAt> Scan<'a, R> {
             if let Some((at, header)) = found {
                 self.gap_until(at.offset);
                 self.last = Some(at);
-                // `whole` has shown that this does not pass the end of the volume.
+                // `whole` has checked that this is not behind the end of the volume.
                 self.at.offset = at.offset.saturating_add(header.record_len());
                 return Some((at, header));
             }
@@ -89,9 +90,10 @@ impl<'a, R: ReadAt> Scan<'a, R> {
         }
     }
 
-    /// The record at this place, when it is there with all its bytes.
+    /// Returns the record at this position if all its bytes are there.
     fn whole(&mut self, at: Position) -> Option<(Position, Header)> {
-        // An unreadable place is a place without a record: what lies behind it may still be read.
+        // An unreadable position counts as one without a record, because later parts may still be
+        // readable.
         let header = match self.store.header(self.prologue, at) {
             Ok(header) => header,
             Err(error) => {
@@ -103,7 +105,7 @@ impl<'a, R: ReadAt> Scan<'a, R> {
         (end <= self.store.volume_len(at.volume)).then_some((at, header))
     }
 
-    /// Remembers why a header whose CRC holds is none.
+    /// Records the reason why a header with a valid CRC was refused.
     fn refuse(&mut self, at: Position, error: FormatError) {
         let mut bytes = [0; HEADER_BYTES];
         let whole = self.refused.len() < REFUSED_MAX
@@ -114,7 +116,7 @@ impl<'a, R: ReadAt> Scan<'a, R> {
         }
     }
 
-    /// The next record of this volume by its sync magic.
+    /// Searches the next record of this volume by its sync magic.
     fn search(&mut self, len: u64) -> Option<(Position, Header)> {
         if self.at.offset >= len {
             return None;
@@ -131,7 +133,7 @@ impl<'a, R: ReadAt> Scan<'a, R> {
         let mut found = None;
         while found.is_none() && at.offset < len {
             let size = WINDOW.min(len - at.offset);
-            // A window that cannot be read is passed over.
+            // A window that cannot be read is skipped.
             if self.store.read_vec(at, size, &mut window).is_ok() {
                 let step = usize::try_from(ALIGN).unwrap_or(64);
                 let pieces = window.chunks(step).zip((at.offset..).step_by(step));

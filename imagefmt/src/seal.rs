@@ -1,12 +1,14 @@
 //! Passwords and encryption.
 //!
-//! A random image key is made once. Each password slot holds it wrapped by a key that argon2id makes from the
-//! password, so passwords can be added or changed without touching a record. From the image key come, by BLAKE3 key
-//! derivation, the key of the records, the key of the content ids and the key of the nonces.
+//! A random image key is made once. Each password slot holds it, encrypted (wrapped) with a key
+//! that argon2id derives from the password, so passwords can be added or changed without a change
+//! to any record. BLAKE3 derives from the image key the key of the records, the key of the content
+//! ids and the key of the nonces.
 //!
-//! Nonces are a keyed hash of everything that will be encrypted (chunk number, content id and the bytes), so sealing
-//! the same thing twice gives the same bytes and sealing different things never shares a nonce, in whatever order
-//! threads work. Randomness (salt, image key, nonce of the slot) is an argument: this crate has no source of it.
+//! A nonce is a keyed hash of everything that will be encrypted (chunk number, content id and the
+//! bytes). The same input gives the same bytes, and different inputs never share a nonce, whatever
+//! the order in which threads work. Random bytes (salt, image key, nonce of the slot) are
+//! arguments: this crate has no source of them.
 //!
 //! Slot layout, 256 bytes:
 //!
@@ -30,35 +32,36 @@ use crate::error::{FormatError, Result, at_most, unknown};
 use crate::names::{Class, Names};
 use crate::prologue::named;
 
-/// Key slots in a prologue.
+/// Number of key slots in a prologue.
 pub(crate) const SLOTS: usize = 8;
-/// Bytes of a slot.
+/// Length of a slot in bytes.
 pub(crate) const SLOT_BYTES: usize = 256;
-/// Bytes that encryption adds to a record.
+/// Number of bytes that encryption adds to a record.
 pub(crate) const TAG_BYTES: usize = 16;
-/// Bytes of a nonce.
+/// Length of a nonce in bytes.
 pub(crate) const NONCE_BYTES: usize = 24;
 
-/// A slot nobody uses any more.
+/// Kind of an unused slot.
 const KIND_EMPTY: u32 = 0;
 const KIND_ARGON2ID: u32 = 1;
-/// A file must not be able to ask for more than 1 GiB ...
+/// Largest argon2 memory in KiB that is accepted from a file: 1 GiB.
 const MEMORY_MAX_KIB: u64 = 1 << 20;
-/// ... or more than 16 passes over it ...
+/// Largest number of argon2 passes that is accepted from a file.
 const PASSES_MAX: u64 = 16;
-/// ... or more lanes than any sensible writer uses (they run one after another here).
+/// Largest number of argon2 lanes that is accepted from a file; lanes run one after another here.
 const LANES_MAX: u64 = 16;
 
-/// What the operator types. Wiped when dropped, never printed.
+/// A password typed by the operator. It is wiped on drop and never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Password(String);
 
 impl Password {
-    /// Takes the password as typed, without the end of its line, and composes it (Unicode NFC): keyboards and systems differ
-    /// in how they write the same letter.
+    /// Takes the password as typed, removes the line end, and composes it (Unicode NFC), because
+    /// keyboards and systems encode the same letter in different ways.
     #[must_use]
     pub fn new(password: &str) -> Self {
-        // Room for the longest form, so that no part of it is left where the text grew: NFC takes at most three times the bytes.
+        // The capacity is enough for the longest form (NFC needs at most three times the bytes), so
+        // no part of the password is left in memory by a reallocation.
         let mut composed = String::with_capacity(password.len().saturating_mul(3));
         composed.extend(password.nfc());
         Self(composed)
@@ -71,19 +74,20 @@ impl std::fmt::Debug for Password {
     }
 }
 
-/// What argon2id costs.
+/// The cost parameters of argon2id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KdfCost {
     /// Memory in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// Number of passes over the memory.
     pub passes: u32,
-    /// Lanes.
+    /// Number of lanes.
     pub lanes: u32,
 }
 
 impl Default for KdfCost {
-    /// 64 MiB, 3 passes, 1 lane: 0.3 s on the machines measured, and it fits an agent.
+    /// The default cost is 64 MiB, 3 passes, 1 lane: 0.3 s on the measured machines, and little
+    /// enough memory for an agent.
     fn default() -> Self {
         Self {
             memory_kib: 64 << 10,
@@ -93,8 +97,8 @@ impl Default for KdfCost {
     }
 }
 
-/// A password for an image about to be written, with the randomness it takes. Key and seed are wiped when dropped and
-/// never printed: options holding them end up in logs.
+/// A password for a new image, with the random bytes it needs. Key and seed are wiped on drop and
+/// never printed, because options that contain them are logged.
 #[derive(Clone)]
 pub struct NewPassword {
     /// The password.
@@ -103,7 +107,7 @@ pub struct NewPassword {
     pub salt: [u8; 16],
     /// The image key: 32 random bytes, never used for another image.
     pub key: [u8; 32],
-    /// 32 random bytes for the nonce that wraps the key.
+    /// 32 random bytes for the nonce of the wrapped key.
     pub nonce_seed: [u8; 32],
 }
 
@@ -120,12 +124,12 @@ impl std::fmt::Debug for NewPassword {
     }
 }
 
-/// One way to the image key.
+/// One key slot: a way to obtain the image key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeySlot {
-    /// By a password.
+    /// A slot that a password opens.
     Password(PasswordSlot),
-    /// A kind of a later version, or an empty slot: kept as it is and passed over.
+    /// A slot of an unknown kind or an empty slot: it is kept unchanged and skipped.
     Other(u32, Box<[u8; SLOT_BYTES]>),
 }
 
@@ -145,7 +149,7 @@ impl KeySlot {
     }
 }
 
-/// The image key, wrapped by the key that argon2id makes from a password.
+/// The image key, encrypted with the key that argon2id derives from a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PasswordSlot {
     cost: KdfCost,
@@ -156,7 +160,7 @@ pub(crate) struct PasswordSlot {
 }
 
 impl PasswordSlot {
-    /// Wraps the image key for one password.
+    /// Encrypts the image key for one password.
     pub(crate) fn wrap(new: &NewPassword, cost: KdfCost, identity: &[u8; 32]) -> Result<Self> {
         let mut slot = Self {
             cost,
@@ -165,7 +169,7 @@ impl PasswordSlot {
             wrapped: new.key,
             tag: [0; TAG_BYTES],
         };
-        // The salt takes part, so that one seed used for two slots by mistake still gives two nonces.
+        // The salt is included, so one seed used for two slots by mistake still gives two nonces.
         let seed = blake3::keyed_hash(&new.nonce_seed, &new.salt);
         slot.nonce.copy_from_slice(&seed.as_bytes()[..NONCE_BYTES]);
         let cipher = slot.cipher(&new.password)?;
@@ -182,7 +186,7 @@ impl PasswordSlot {
         Ok(slot)
     }
 
-    /// The image key, when the password is the slot's.
+    /// Decrypts the image key; `None` if the password does not fit.
     pub(crate) fn unwrap(
         &self,
         password: &Password,
@@ -264,7 +268,7 @@ impl PasswordSlot {
     }
 }
 
-/// Opens the first slot that the password fits. Slots that cannot be tried stand in nobody's way.
+/// Opens the first slot that the password fits. Slots that cannot be tried are skipped.
 pub(crate) fn open_slots(
     slots: &[KeySlot],
     names: &Names,
@@ -304,7 +308,7 @@ pub(crate) fn open_slots(
     Err(refused.unwrap_or(FormatError::WrongPassword))
 }
 
-/// Keys of an open image.
+/// The keys of an open image.
 #[derive(Clone)]
 pub(crate) struct Keys {
     pub(crate) id: IdKey,
@@ -329,7 +333,7 @@ impl Keys {
         }
     }
 
-    /// The nonce for this record header (its nonce still zero) and body.
+    /// The nonce for this record header (with a nonce field of zeros) and body.
     pub(crate) fn nonce(&self, header: &[u8], body: &[u8]) -> [u8; NONCE_BYTES] {
         let mut hasher = blake3::Hasher::new_keyed(&self.nonce);
         hasher.update(header);
@@ -354,7 +358,7 @@ impl Keys {
             })
     }
 
-    /// Decrypts `ciphertext ++ tag` in place and cuts the tag off. `false` when it is not authentic.
+    /// Decrypts `ciphertext ++ tag` in place and removes the tag; false if it is not authentic.
     pub(crate) fn open(&self, nonce: &[u8; NONCE_BYTES], aad: &[u8], sealed: &mut Vec<u8>) -> bool {
         self.cipher
             .decrypt_in_place(&XNonce::from(*nonce), aad, sealed)

@@ -1,6 +1,8 @@
-//! Making records: header, body, encryption, padding. The layout is in `record.rs`.
+//! Construction of records: header, body, encryption, padding. The layout is described in
+//! `record.rs`.
 //!
-//! Owns what a writer needs to know of an image to seal for it. What always holds: equal records give equal bytes.
+//! Owns the data about an image that is needed to make records for it. Always holds: equal records
+//! give equal bytes.
 
 use std::sync::Arc;
 
@@ -16,7 +18,8 @@ use crate::record::{
 use crate::seal::{Keys, NONCE_BYTES, TAG_BYTES};
 use crate::{ChunkId, Geometry, IdKey, Mask, index};
 
-/// Makes records of one image. Cheap to clone: worker threads seal chunks side by side, one writer appends them.
+/// Makes records of one image. It is cheap to clone: worker threads seal chunks in parallel, and
+/// one writer appends them.
 #[derive(Debug, Clone)]
 pub struct RecordSealer {
     pub(crate) geometry: Geometry,
@@ -24,36 +27,36 @@ pub struct RecordSealer {
     pub(crate) keys: Option<Arc<Keys>>,
 }
 
-/// A chunk ready to be appended: what a worker thread hands the writer thread.
+/// A sealed chunk, passed from a worker thread to the writer thread.
 #[derive(Debug, Clone)]
 pub struct EncodedChunk {
     pub(crate) entry: Entry,
     pub(crate) record: Vec<u8>,
-    /// Identity of the image it was sealed for.
+    /// Identity of the image that it was sealed for.
     pub(crate) image: [u8; 32],
 }
 
 impl EncodedChunk {
-    /// What the manifest will say about it.
+    /// The manifest entry of this chunk.
     #[must_use]
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
 
-    /// Bytes it takes in the file.
+    /// Length of its record in the file, in bytes.
     #[must_use]
     pub fn record_len(&self) -> usize {
         self.record.len()
     }
 
-    /// Gives the buffer back for [`RecordSealer::seal_into`].
+    /// Returns the buffer, which can be reused in [`RecordSealer::seal_into`].
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.record
     }
 }
 
-/// The fields of a header that its maker chooses.
+/// The header fields that are chosen by the maker of a record.
 pub(crate) struct NewRecord<'a> {
     pub(crate) kind: RecordKind,
     pub(crate) codec: Codec,
@@ -71,7 +74,7 @@ impl RecordSealer {
         self.keys.as_ref().map(|keys| &keys.id)
     }
 
-    /// Geometry, UUID and encryption of the image this seals for, as one hash.
+    /// Hash of geometry, UUID and encryption of the image.
     pub(crate) fn identity(&self) -> [u8; 32] {
         identity(&self.geometry, &self.image_uuid, self.keys.is_some())
     }
@@ -79,15 +82,16 @@ impl RecordSealer {
     /// Seals one chunk.
     ///
     /// # Errors
-    /// As [`RecordSealer::seal_into`].
+    /// The errors of [`RecordSealer::seal_into`].
     pub fn seal(&self, chunk: ChunkId, mask: &Mask, body: &Body<'_>) -> Result<EncodedChunk> {
         self.seal_into(chunk, mask, body, Vec::new())
     }
 
-    /// Seals one chunk into a buffer used before.
+    /// Seals one chunk into a reused buffer.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] when the mask is empty or was not made for this chunk of this disk.
+    /// [`FormatError::Unwritable`] if the mask is empty or was not made for this chunk of this
+    /// disk.
     pub fn seal_into(
         &self,
         chunk: ChunkId,
@@ -105,10 +109,10 @@ impl RecordSealer {
         self.seal_entry(entry, body.bytes, buffer)
     }
 
-    /// Seals a body that came out of another image or off the wire, as it is.
+    /// Seals a body that comes from another image or from the network, without encoding it again.
     ///
     /// # Errors
-    /// As [`RecordSealer::seal_into`], and when `body` has not the length the entry says.
+    /// The errors of [`RecordSealer::seal_into`]; also if `body` has another length than the entry.
     pub fn seal_entry(&self, entry: Entry, body: &[u8], buffer: Vec<u8>) -> Result<EncodedChunk> {
         entry.validate(&self.geometry)?;
         if body.len() != entry.body_len as usize {
@@ -136,10 +140,11 @@ impl RecordSealer {
         })
     }
 
-    /// A record of any other type, compressed when that pays.
+    /// Makes a record of any other type, compressed if that saves enough.
     pub(crate) fn pack(&self, kind: RecordKind, plain: &[u8], level: i32) -> Result<Vec<u8>> {
         let packed = codec::compress(plain, level)?;
-        // An index that shrinks beyond what a reader allows for is stored as it is, rather than refused later.
+        // An index with a higher compression ratio than readers accept is stored uncompressed,
+        // because it would be refused later.
         let pays = codec::pays(plain.len(), packed.len())
             && (kind != RecordKind::Index
                 || plain.len() as u64 <= index::plain_max(&self.geometry, packed.len() as u64));
@@ -164,7 +169,7 @@ impl RecordSealer {
         Ok(record)
     }
 
-    /// A record that stays readable without a password (SIG, PROLOGUE, TRAILER).
+    /// Makes a record that is readable without a password (SIG, PROLOGUE, TRAILER).
     pub(crate) fn pack_open(&self, kind: RecordKind, plain: &[u8]) -> Result<Vec<u8>> {
         let open = Self {
             keys: None,

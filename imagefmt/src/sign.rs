@@ -1,12 +1,14 @@
-//! Signatures: who vouches for an image. Any number of SIG records between index and trailer, each over the root, which
-//! covers META, TABLE and content. The console checks them before a job gives its first order; an agent trusts the console whose pin
-//! it has, gets the root of it, and holds every chunk against that root.
+//! Signatures of an image. There may be any number of SIG records between index and trailer, each
+//! over the root, which covers META, TABLE and content. The console checks them before a job's
+//! first order. An agent trusts the console whose pin it has, gets the root from it, and checks
+//! every chunk against that root.
 //!
 //! ```text
 //! algorithm u16 (1 ed25519) | key length u16 | signature length u16 | reserved 2 | public key | signature
 //! ```
 //!
-//! The public key in the record only tells which key to look for; trust comes from the key the caller passes.
+//! The public key in the record only identifies the key; trust comes from the key that the caller
+//! passes.
 
 use ed25519_dalek::{Signature, Signer};
 
@@ -29,19 +31,19 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// A key from its 32 secret bytes.
+    /// Makes a key from its 32 secret bytes.
     #[must_use]
     pub fn from_bytes(secret: &[u8; 32]) -> Self {
         Self(ed25519_dalek::SigningKey::from_bytes(secret))
     }
 
-    /// The key that verifies.
+    /// The public key that verifies its signatures.
     #[must_use]
     pub fn public(&self) -> VerifyingKey {
         VerifyingKey(self.0.verifying_key().to_bytes())
     }
 
-    /// The signature over the root of an image.
+    /// Signs the root of an image.
     #[must_use]
     pub fn sign(&self, root: &Root) -> RootSignature {
         RootSignature {
@@ -54,14 +56,14 @@ impl SigningKey {
 /// A signature over the root of an image, and the key that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootSignature {
-    /// Public key it holds under.
+    /// Public key that verifies the signature.
     pub key: VerifyingKey,
     /// The signature.
     pub bytes: [u8; SIGNATURE_BYTES],
 }
 
 impl RootSignature {
-    /// Body of a SIG record.
+    /// Encodes the body of a SIG record.
     pub(crate) fn to_body(self) -> Vec<u8> {
         let mut body = Vec::new();
         for field in [ED25519, 32, 64, 0] {
@@ -77,7 +79,8 @@ impl RootSignature {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyingKey(pub [u8; 32]);
 
-/// Holds the body of a SIG record against the root by the key it brings; `None` for an algorithm of a later version.
+/// Checks the body of a SIG record against the root with the key it contains; `None` for an
+/// algorithm of a later version.
 pub(crate) fn check(body: &[u8], root: &Root) -> Result<Option<VerifyingKey>> {
     let mut fields = Fields::new(body, "signature record");
     if fields.u16()? != ED25519 {
@@ -97,7 +100,7 @@ pub(crate) fn check(body: &[u8], root: &Root) -> Result<Option<VerifyingKey>> {
     Ok(Some(VerifyingKey(key)))
 }
 
-/// What is signed. The context keeps the signature from meaning anything elsewhere.
+/// The bytes that are signed. The context text makes the signature useless for any other purpose.
 fn message(root: &Root) -> Vec<u8> {
     let mut message = b"diskcast image signature 1\0".to_vec();
     message.extend_from_slice(&root.0);

@@ -1,4 +1,4 @@
-//! The volumes of an image as bytes at offsets. Every read is inside what is really there.
+//! The volumes of an image, read by offset. Every read stays within the existing bytes.
 
 use positioned_io::ReadAt;
 
@@ -11,16 +11,17 @@ use crate::{Position, RecordKind};
 /// One volume and its length in bytes.
 #[derive(Debug)]
 pub struct Volume<R> {
-    /// Where its bytes are read.
+    /// Reader of the volume's bytes.
     pub reader: R,
-    /// Bytes in it.
+    /// Length of the volume in bytes.
     pub len: u64,
 }
 
-/// True when an image is cut into volumes, by the prologue of its first volume, which has `len` bytes.
+/// True if an image is divided into volumes according to the prologue of its first volume, which
+/// has `len` bytes.
 ///
 /// # Errors
-/// The prologue cannot be read, is truncated or is not valid.
+/// The error of a prologue that cannot be read, is truncated or is not valid.
 pub fn is_divided<R: ReadAt>(reader: R, len: u64) -> Result<bool> {
     let volumes = vec![Volume { reader, len }];
     Ok(Store { volumes }.volume_prologue(0)?.divided)
@@ -32,7 +33,7 @@ pub(crate) struct Store<R> {
 }
 
 impl<R: ReadAt> Store<R> {
-    /// Bytes in all volumes.
+    /// Length of all volumes in bytes.
     pub(crate) fn total_len(&self) -> u64 {
         self.volumes
             .iter()
@@ -56,7 +57,7 @@ impl<R: ReadAt> Store<R> {
             })
     }
 
-    /// Fills `buffer` from this place.
+    /// Fills `buffer` from this position.
     pub(crate) fn read(&self, at: Position, buffer: &mut [u8]) -> Result<()> {
         let volume = self.volume(at.volume)?;
         let end = at.offset.checked_add(buffer.len() as u64);
@@ -74,7 +75,7 @@ impl<R: ReadAt> Store<R> {
             })
     }
 
-    /// Reads `len` bytes, after checking that they are there.
+    /// Reads `len` bytes after a check that they exist.
     pub(crate) fn read_vec(&self, at: Position, len: u64, out: &mut Vec<u8>) -> Result<()> {
         let end = at.offset.checked_add(len);
         if end.is_none_or(|end| end > self.volume_len(at.volume)) {
@@ -82,7 +83,8 @@ impl<R: ReadAt> Store<R> {
                 len: self.total_len(),
             });
         }
-        // Not cleared first: only growth is filled with zeros, so a reused buffer costs nothing.
+        // The buffer is not cleared first: only growth is filled with zeros, so a reused buffer
+        // costs nothing.
         out.resize(to_usize(len, "length of a record")?, 0);
         self.read(at, out)
     }
@@ -98,7 +100,7 @@ impl<R: ReadAt> Store<R> {
             len,
             &mut bytes,
         )?;
-        // A copy that stopped within the first eight bytes is still recognised for what it is.
+        // A copy that stopped within the first eight bytes is still recognised as an image.
         if !bytes.is_empty() && bytes.len() < MAGIC.len() && MAGIC.starts_with(&bytes) {
             return Err(FormatError::Truncated {
                 len: bytes.len() as u64,
@@ -107,7 +109,7 @@ impl<R: ReadAt> Store<R> {
         Prologue::parse(&bytes)
     }
 
-    /// The header at this place, held against the image it should belong to.
+    /// Reads the header at this position and checks it against the image it should belong to.
     pub(crate) fn header(&self, prologue: &Prologue, at: Position) -> Result<Header> {
         let mut bytes = [0; HEADER_BYTES];
         self.read(at, &mut bytes)?;
@@ -133,8 +135,8 @@ impl<R: ReadAt> Store<R> {
         Ok(header)
     }
 
-    /// Stored bytes of the record with this header. Its padding is looked at too, so that no byte of a file is
-    /// covered by nothing.
+    /// Reads the stored bytes of the record with this header. Its padding is checked too, so that
+    /// every byte of a file is covered by a check.
     pub(crate) fn stored(&self, header: &Header, at: Position, out: &mut Vec<u8>) -> Result<()> {
         let stored = to_usize(header.stored_len, "length of a record")?;
         let len = header.record_len().saturating_sub(HEADER_BYTES as u64);
@@ -150,7 +152,7 @@ impl<R: ReadAt> Store<R> {
     }
 }
 
-/// Where the stored bytes of a record start. Offsets were checked when its header was read.
+/// Start of the stored bytes of a record. Offsets were checked when its header was read.
 fn body_at(at: Position) -> Position {
     Position {
         offset: at.offset.saturating_add(HEADER_BYTES as u64),

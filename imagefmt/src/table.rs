@@ -1,7 +1,8 @@
-//! TABLE: partition table sectors as raw bytes, kept apart from chunks because they are written last.
+//! TABLE: partition table sectors as raw bytes. They are separate from the chunks because they are
+//! written last.
 //!
-//! Regions are whole sectors, sorted, do not overlap, lie inside the disk and hold at most 4 MiB together; the first holds
-//! sector 0. What they mean is the business of `diskmap`.
+//! Regions are whole sectors, sorted, do not overlap, lie inside the disk and have at most 4 MiB
+//! together; the first one begins with sector 0. `diskmap` interprets them.
 //!
 //! ```text
 //! count u32 | { offset u64, length u32, bytes } * count          little-endian
@@ -12,9 +13,9 @@ use crate::bytes::Fields;
 use crate::error::{FormatError, Result, at_most, multiple, narrow};
 use crate::meta::inside;
 
-/// Most bytes of table sectors in one image: 4 MiB.
+/// Largest total size of the table sectors of one image: 4 MiB.
 pub const TABLE_MAX: u64 = 4 << 20;
-/// Fixed part of a region in the stored form.
+/// Length in bytes of the fixed part of a region in the stored form.
 const REGION_HEADER: usize = 12;
 
 /// Raw sectors of a partition table.
@@ -22,11 +23,11 @@ const REGION_HEADER: usize = 12;
 pub struct Region {
     /// First device byte.
     pub offset: u64,
-    /// The bytes that lie there.
+    /// Bytes at that offset.
     pub bytes: Vec<u8>,
 }
 
-/// The stored form, after checking that it can be read again.
+/// Encodes the stored form after a check that it can be read again.
 pub(crate) fn encode(table: &[Region], geometry: &Geometry) -> Result<Vec<u8>> {
     validate(table, geometry)?;
     let mut out = Vec::with_capacity(
@@ -44,7 +45,8 @@ pub(crate) fn encode(table: &[Region], geometry: &Geometry) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Largest stored form: 4 MiB of bytes, and a header for each of at most that many regions of one sector.
+/// Largest stored form in bytes: 4 MiB of content, and a header for each region if all regions have
+/// one sector.
 pub(crate) const ENCODED_MAX: u64 = TABLE_MAX + 4 + (TABLE_MAX / 512) * REGION_HEADER as u64;
 
 pub(crate) fn decode(bytes: &[u8], geometry: &Geometry) -> Result<Vec<Region>> {
@@ -101,7 +103,7 @@ fn validate(table: &[Region], geometry: &Geometry) -> Result<()> {
         }
         multiple("offset of a table region", region.offset, sector)?;
         multiple("length of a table region", len, sector)?;
-        // `inside` has shown that this does not wrap.
+        // `inside` has checked that this does not overflow.
         end = region.offset + len;
     }
     Ok(())

@@ -1,9 +1,10 @@
-//! The ends of an image: its last trailer, and the copies of its prologue.
+//! The end of an image: its last trailer, signatures and labels, and the copies of its prologue.
 //!
-//! Owns what makes no record of an image the only one of its kind: the prologue is there once more right before the trailer
-//! and at the head of each volume, and the trailer is found when bytes were added behind it, as copies in whole blocks have
-//! them. What always holds: a trailer counts only where it says it ends, so one that lies in the content of another image is
-//! never taken for its own.
+//! Owns the redundancy of the prologue and the trailer: the prologue is stored again directly
+//! before the trailer and at the start of each volume, and the trailer is found even if bytes were
+//! added behind it, as in copies made in whole blocks. Always holds: a trailer counts only if its
+//! own end position is right, so a trailer inside the content of another image is never taken for
+//! that image's own.
 
 use positioned_io::ReadAt;
 
@@ -16,20 +17,22 @@ use crate::store::Store;
 use crate::trailer::{BODY_BYTES, TRAILER_BYTES, Trailer};
 use crate::{Labels, Position, Root};
 
-/// Bytes of the record that holds the copy of the prologue. It ends where the trailer starts.
+/// Length in bytes of the record with the copy of the prologue. It ends at the start of the
+/// trailer.
 pub(crate) const COPY_RECORD_BYTES: usize = HEADER_BYTES + PROLOGUE_BYTES;
-/// Bytes behind the end within which a trailer is still found.
+/// Largest number of bytes behind the end with which a trailer is still found.
 const SEARCH_MAX: u64 = 16 << 20;
-/// The same for a divided image: each of its volumes is asked whether it is the last.
+/// The same limit for a divided image, where each volume is searched because it may be the last.
 const SEARCH_MAX_DIVIDED: u64 = 1 << 20;
-/// Bytes looked at in one read.
+/// Number of bytes examined in one read.
 const WINDOW: u64 = 64 << 10;
-/// Records between index and trailer that are looked at; signatures and labels are few.
+/// Largest number of records between index and trailer that are read; there are only signatures and
+/// labels.
 const TAIL_RECORDS_MAX: usize = 4096;
 
 impl<R: ReadAt> Store<R> {
-    /// What all volumes say of the image, by the first prologue that holds: the first volume's own, its copy before the
-    /// trailer, or that of a later volume.
+    /// Returns the properties common to all volumes, from the first valid prologue: the first
+    /// volume's own, its copy before the trailer, or that of a later volume.
     pub(crate) fn prologue(&self) -> Result<Prologue> {
         let own = self.volume_prologue(0);
         let first = match own {
@@ -45,7 +48,7 @@ impl<R: ReadAt> Store<R> {
         for number in 1..self.count() {
             let next = match self.volume_prologue(number) {
                 Ok(next) => next,
-                // Only its prologue is damaged when a record of this image follows it.
+                // Only its prologue is damaged if a record of this image follows it.
                 Err(_) if self.header(&first, behind_prologue(number)).is_ok() => continue,
                 Err(error) => return Err(error),
             };
@@ -59,14 +62,14 @@ impl<R: ReadAt> Store<R> {
         Ok(first)
     }
 
-    /// Volumes whose own prologue does not hold.
+    /// The volumes with an invalid prologue.
     pub(crate) fn damaged_prologues(&self) -> Vec<u32> {
         (0..self.count())
             .filter(|&number| self.volume_prologue(number).is_err())
             .collect()
     }
 
-    /// A prologue that stands in for the first volume's own.
+    /// Finds a prologue to be used instead of the first volume's own.
     fn other_prologue(&self) -> Option<Prologue> {
         let last = self.count().checked_sub(1)?;
         let copy = self.search_trailer(last, SEARCH_MAX, |at| {
@@ -79,7 +82,7 @@ impl<R: ReadAt> Store<R> {
             let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
             let fits = raw_kind(header) == Some(RecordKind::Prologue)
                 && stored_len(header) == PROLOGUE_BYTES as u64;
-            // Its own hash says whether it is whole.
+            // Its own hash shows if it is intact.
             let prologue = fits.then(|| Prologue::parse(body).ok()).flatten()?;
             self.header(&prologue, at).is_ok().then_some(prologue)
         });
@@ -91,7 +94,7 @@ impl<R: ReadAt> Store<R> {
         })
     }
 
-    /// The last trailer that holds, and where it stands.
+    /// Returns the last valid trailer and its position.
     pub(crate) fn trailer(&self, prologue: &Prologue) -> Result<(Trailer, Position)> {
         let last = self.count().saturating_sub(1);
         let limit = if prologue.divided {
@@ -141,7 +144,7 @@ impl<R: ReadAt> Store<R> {
         let end = before
             .saturating_add(at.offset)
             .saturating_add(TRAILER_BYTES as u64);
-        // Volumes may have grown in copying, like the last.
+        // The other volumes may have grown in copying, like the last one.
         let fits = match at.volume {
             0 => end == trailer.total_len,
             _ => end >= trailer.total_len,
@@ -154,7 +157,8 @@ impl<R: ReadAt> Store<R> {
         Ok(trailer)
     }
 
-    /// Asks for each place at the end of a volume, last first, at which a trailer seems to stand.
+    /// Calls `ask` for each position at the end of a volume that looks like a trailer, the last one
+    /// first, until it returns a value.
     fn search_trailer<T>(
         &self,
         volume: u32,
@@ -173,7 +177,7 @@ impl<R: ReadAt> Store<R> {
                 volume,
                 offset: start,
             };
-            // A window that cannot be read is passed over.
+            // A window that cannot be read is skipped.
             if start < end && self.read_vec(at, end - start, &mut window).is_ok() {
                 let step = usize::try_from(ALIGN).unwrap_or(64);
                 let places = window.chunks(step).enumerate().rev();
@@ -198,11 +202,12 @@ impl<R: ReadAt> Store<R> {
         None
     }
 
-    /// What stands between the index and the end: signatures, each held against the root, and the last labels.
+    /// Reads the records between the index and the end: signatures, each checked against the root,
+    /// and the last labels.
     ///
     /// # Errors
-    /// [`FormatError::BadSignature`] for a signature that does not fit. A record that is damaged counts as none: the check of
-    /// stored bytes names it.
+    /// [`FormatError::BadSignature`] for a signature that is not valid. A damaged record is ignored
+    /// here; the check of stored bytes reports it.
     pub(crate) fn tail(
         &self,
         prologue: &Prologue,
@@ -236,7 +241,8 @@ impl<R: ReadAt> Store<R> {
         Ok(tail)
     }
 
-    /// The labels at this place; none where they make no sense, because nothing depends on them.
+    /// Reads the labels at this position; empty if they are not valid, because nothing depends on
+    /// them.
     pub(crate) fn labels(&self, prologue: &Prologue, keys: Option<&Keys>, at: Position) -> Labels {
         let read = || {
             let header = self.header(prologue, at)?;
@@ -249,12 +255,12 @@ impl<R: ReadAt> Store<R> {
     }
 }
 
-/// Records between index and trailer.
+/// The records between index and trailer.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    /// Keys with the bodies of their records.
+    /// The keys of the signatures, with the bodies of their records.
     pub(crate) signatures: Vec<(VerifyingKey, Vec<u8>)>,
-    /// Place of the labels that count.
+    /// Position of the labels that count.
     pub(crate) labels: Option<Position>,
 }
 

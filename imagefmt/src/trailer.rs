@@ -1,4 +1,4 @@
-//! TRAILER: the last 256 bytes of the last volume, a record whose body is
+//! TRAILER: the last 256 bytes of the last volume, a record with this body:
 //!
 //! ```text
 //!    0  index volume u32, volumes u32
@@ -10,14 +10,14 @@
 //!   96  BLAKE3 of bytes 0..96
 //! ```
 //!
-//! It says where the index is. An image without it was not finished.
+//! It contains the position of the index. An image without a trailer was not finished.
 
 use crate::bytes::Fields;
 use crate::error::{FormatError, Result};
 use crate::record::HEADER_BYTES;
 use crate::{Position, Root};
 
-/// Bytes of the trailer record: header and body.
+/// Length of the trailer record in bytes: header and body.
 pub(crate) const TRAILER_BYTES: usize = HEADER_BYTES + BODY_BYTES;
 pub(crate) const BODY_BYTES: usize = 128;
 const HASH_AT: usize = BODY_BYTES - 32;
@@ -25,7 +25,7 @@ const HASH_AT: usize = BODY_BYTES - 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trailer {
     pub(crate) index: Position,
-    /// Header, stored bytes and padding.
+    /// Length of the index record in bytes: header, stored bytes and padding.
     pub(crate) index_len: u64,
     pub(crate) volumes: u32,
     pub(crate) chunks: u64,

@@ -1,9 +1,10 @@
-//! Writing an image: prologue, records in whatever order they come, index, trailer.
+//! Writer of an image: prologue, records in any order, index, trailer.
 //!
-//! Needs only `Write`: nothing is patched afterwards, so a pipe will do. Durability (`.partial`, sync, rename) is the
-//! caller's. Order of calls: [`Writer::create`], then [`Writer::meta`], [`Writer::table`] and chunks in any order,
-//! then [`Writer::finish`]. META may be written again, for example with warnings that came up on the way: the last
-//! one counts, and the first keeps an unfinished image readable.
+//! It needs only `Write`: nothing is patched afterwards, so the sink may be a pipe. Durability
+//! (`.partial`, sync, rename) is left to the caller. Order of calls: [`Writer::create`], then
+//! [`Writer::meta`], [`Writer::table`] and chunks in any order, then [`Writer::finish`]. META may
+//! be written again, for example with new warnings: the last one counts, and the first one keeps an
+//! unfinished image readable.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,30 +28,30 @@ use crate::{
     SigningKey, index, table,
 };
 
-/// Volumes are cut below this unless told otherwise: FAT32 holds files of up to 4 GiB - 1.
+/// Default limit of a volume in bytes: FAT32 stores files of up to 4 GiB - 1.
 pub const DEFAULT_VOLUME_BYTES: u64 = (4 << 30) - (64 << 10);
-/// Smallest volume that makes sense: a few chunks of the largest size.
+/// Smallest volume in bytes: a few chunks of the largest size.
 const VOLUME_MIN: u64 = 16 << 20;
 
-/// What an image is to be.
+/// The options of a new image.
 #[derive(Debug, Clone)]
 pub struct WriterOptions {
-    /// Disk, sectors, chunks.
+    /// Sizes of disk, sectors and chunks.
     pub geometry: Geometry,
-    /// 16 random bytes.
+    /// Random identity of the image.
     pub image_uuid: [u8; 16],
-    /// zstd level of META, TABLE and INDEX; chunks come encoded.
+    /// zstd level of META, TABLE and INDEX; chunks are encoded by the caller.
     pub level: i32,
-    /// Encrypt, opened by this password.
+    /// Password of an encrypted image; without it the image is not encrypted.
     pub password: Option<NewPassword>,
-    /// What trying a password costs.
+    /// Cost of one try of a password.
     pub kdf: KdfCost,
-    /// Cut volumes at this many bytes. Needs [`Writer::create_divided`].
+    /// Largest size of a volume in bytes, used by [`Writer::create_divided`].
     pub volume_bytes: u64,
 }
 
 impl WriterOptions {
-    /// Level 3, no password.
+    /// Options with the default level and no password.
     #[must_use]
     pub fn new(geometry: Geometry, image_uuid: [u8; 16]) -> Self {
         Self {
@@ -64,7 +65,7 @@ impl WriterOptions {
     }
 }
 
-/// Where every image starts.
+/// The start of every image.
 const START: Position = Position {
     volume: 0,
     offset: 0,
@@ -81,12 +82,14 @@ fn refuse_small(volume_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Gives a divided image its further volumes. Files are the caller's; this crate opens none.
+/// Supplies the further volumes of a divided image. The caller owns the files; this crate opens
+/// none.
 pub trait VolumeSink<W> {
-    /// Ends `finished` and opens the next volume; `number` is 2 for the second (see [`volume_name`]).
+    /// Ends `finished` and opens the next volume; `number` is 2 for the second (see
+    /// [`volume_name`]).
     ///
     /// # Errors
-    /// Whatever the medium says.
+    /// The error of the medium.
     fn next_volume(&mut self, finished: W, number: u32) -> std::io::Result<W>;
 }
 
@@ -109,23 +112,23 @@ pub fn volume_name(first: &str, number: u32) -> String {
 /// A finished image.
 #[derive(Debug, Clone)]
 pub struct Written<W> {
-    /// What it is.
+    /// Root of the image.
     pub root: Root,
-    /// Bytes in all volumes.
+    /// Length of all volumes in bytes.
     pub bytes: u64,
-    /// Chunks with content.
+    /// Number of chunks with content.
     pub chunks: u64,
-    /// Volumes.
+    /// Number of volumes.
     pub volumes: u32,
-    /// The manifest as the index holds it.
+    /// Manifest in the index.
     pub manifest: Manifest,
-    /// The sink of the last volume, flushed: sync it.
+    /// Sink of the last volume. It is flushed; the caller must sync it.
     pub sink: W,
 }
 
 /// Writes one image.
 pub struct Writer<W> {
-    /// `None` only after a failed change of volumes.
+    /// The sink; `None` only after a failed change of volumes.
     sink: Option<W>,
     volumes: Option<Box<dyn VolumeSink<W> + Send>>,
     volume_bytes: u64,
@@ -133,14 +136,14 @@ pub struct Writer<W> {
     pub(crate) sealer: RecordSealer,
     level: i32,
     position: Position,
-    /// Bytes of the volumes before this one.
+    /// Length in bytes of the volumes before this one.
     before: u64,
     pub(crate) meta_json: Option<Vec<u8>>,
     pub(crate) table: Vec<Region>,
     pub(crate) chunks: BTreeMap<ChunkId, (Entry, Position)>,
     scratch: Vec<u8>,
     pub(crate) labels: Labels,
-    /// Bodies of SIG records, written where they fit the root.
+    /// Bodies of SIG records; they are written if they are valid for the root.
     pub(crate) signatures: Vec<Vec<u8>>,
 }
 
@@ -154,7 +157,7 @@ impl<W> std::fmt::Debug for Writer<W> {
 }
 
 impl<W> Writer<W> {
-    /// A writer in the middle of an image: its prologue and these records lie in front of `position`.
+    /// A writer that continues an image: its prologue and these records are in front of `position`.
     pub(crate) fn going_on(
         sink: W,
         prologue: Prologue,
@@ -185,7 +188,7 @@ impl<W> Writer<W> {
         }
     }
 
-    /// The same with another sink.
+    /// The same writer with another sink.
     pub(crate) fn with_sink<V>(self, sink: V) -> Writer<V> {
         Writer::going_on(
             sink,
@@ -199,18 +202,20 @@ impl<W> Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// Starts an image in one piece.
+    /// Starts an image of one volume.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] for a geometry outside the format, [`FormatError::Io`] when the sink fails.
+    /// [`FormatError::LimitExceeded`] for a geometry outside the format, [`FormatError::Io`] if the
+    /// sink fails.
     pub fn create(sink: W, options: WriterOptions) -> Result<Self> {
         Self::start(sink, options, None)
     }
 
-    /// Starts an image that is cut into volumes of at most `options.volume_bytes`.
+    /// Starts an image that is divided into volumes of at most `options.volume_bytes`.
     ///
     /// # Errors
-    /// As [`Writer::create`], and [`FormatError::LimitExceeded`] for volumes below 16 MiB.
+    /// The errors of [`Writer::create`], and [`FormatError::LimitExceeded`] for volumes below 16
+    /// MiB.
     pub fn create_divided(
         sink: W,
         options: WriterOptions,
@@ -220,7 +225,8 @@ impl<W: Write> Writer<W> {
         Self::start(sink, options, Some(Box::new(volumes)))
     }
 
-    /// A writer of a copy: its prologue is `prologue`, and records are sealed as those of the original.
+    /// A writer of a copy with the prologue `prologue`, which seals records like those of the
+    /// original.
     pub(crate) fn copying(
         sink: W,
         prologue: Prologue,
@@ -301,33 +307,34 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Seals chunks on other threads; give each a clone.
+    /// A sealer for the chunks of this image. It can be cloned for other threads.
     #[must_use]
     pub fn sealer(&self) -> RecordSealer {
         self.sealer.clone()
     }
 
-    /// Key for the encoders of this image, when it is encrypted.
+    /// Key for the encoders of this image; `None` if it is not encrypted.
     #[must_use]
     pub fn id_key(&self) -> Option<IdKey> {
         self.sealer.id_key().cloned()
     }
 
-    /// Bytes written so far, all volumes.
+    /// Number of bytes written so far in all volumes.
     #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.before + self.position.offset
     }
 
-    /// Writes the description. Again with more to say: the last one counts.
+    /// Writes the description. It may be written again; the last one counts.
     ///
     /// # Errors
-    /// [`FormatError::LimitExceeded`] for a description that could not be read again, [`FormatError::Io`].
+    /// [`FormatError::LimitExceeded`] for a description that could not be read again,
+    /// [`FormatError::Io`] if the sink fails.
     pub fn meta(&mut self, meta: &Meta) -> Result<()> {
         self.meta_bytes(meta.to_json(&self.sealer.geometry)?)
     }
 
-    /// The same from bytes that were read as a description.
+    /// Writes the description from bytes that were read as META.
     pub(crate) fn meta_bytes(&mut self, json: Vec<u8>) -> Result<()> {
         let record = self.sealer.pack(RecordKind::Meta, &json, self.level)?;
         self.append(&record, 0)?;
@@ -335,12 +342,13 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes the partition table sectors, once.
+    /// Writes the partition table sectors. It may be called only once.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] the second time; [`FormatError::LimitExceeded`], [`FormatError::NotMultiple`] or
-    /// [`FormatError::Damaged`] for regions that overlap, are out of order, are no whole sectors, lie outside the disk, hold
-    /// more than 4 MiB or not sector 0; [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] at the second call; [`FormatError::LimitExceeded`],
+    /// [`FormatError::NotMultiple`] or [`FormatError::Damaged`] for regions that overlap, are out
+    /// of order, are not whole sectors, lie outside the disk, have more than 4 MiB, or do not
+    /// contain sector 0; [`FormatError::Io`] if the sink fails.
     pub fn table(&mut self, table: &[Region]) -> Result<()> {
         if !self.table.is_empty() {
             return Err(FormatError::Unwritable {
@@ -357,8 +365,8 @@ impl<W: Write> Writer<W> {
     /// Seals and writes a chunk.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] or [`FormatError::ChunkDamaged`] for a chunk that does not fit the disk, has an
-    /// empty mask or was written before; [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] or [`FormatError::ChunkDamaged`] for a chunk that does not fit
+    /// the disk, has an empty mask or was written before; [`FormatError::Io`] if the sink fails.
     pub fn chunk(&mut self, chunk: ChunkId, mask: &Mask, body: &Body<'_>) -> Result<()> {
         let buffer = std::mem::take(&mut self.scratch);
         let sealed = self.sealer.seal_into(chunk, mask, body, buffer)?;
@@ -367,10 +375,12 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes a chunk that a [`RecordSealer`] of this writer sealed.
+    /// Writes a chunk that was sealed by a [`RecordSealer`] of this writer.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] when it was sealed for another image, [`FormatError::ChunkDamaged`] when this chunk was written before, [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] if it was sealed for another image,
+    /// [`FormatError::ChunkDamaged`] if this chunk was written before, [`FormatError::Io`] if the
+    /// sink fails.
     pub fn write(&mut self, sealed: &EncodedChunk) -> Result<()> {
         let chunk = sealed.entry.chunk;
         if sealed.image != self.sealer.identity() {
@@ -389,7 +399,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Labels of the image, which go behind the index.
+    /// Sets the labels of the image, which are written behind the index.
     pub fn set_labels(&mut self, labels: Labels) {
         self.labels = labels;
     }
@@ -397,15 +407,15 @@ impl<W: Write> Writer<W> {
     /// Writes index and trailer and flushes.
     ///
     /// # Errors
-    /// [`FormatError::Unwritable`] without META or TABLE, [`FormatError::Io`].
+    /// [`FormatError::Unwritable`] without META or TABLE, [`FormatError::Io`] if the sink fails.
     pub fn finish(self) -> Result<Written<W>> {
         self.finish_with(None)
     }
 
-    /// As [`Writer::finish`], with a signature over the root.
+    /// Does the same as [`Writer::finish`], with a signature over the root.
     ///
     /// # Errors
-    /// As [`Writer::finish`].
+    /// The errors of [`Writer::finish`].
     pub fn finish_signed(self, key: &SigningKey) -> Result<Written<W>> {
         self.finish_with(Some(key))
     }
@@ -450,7 +460,8 @@ impl<W: Write> Writer<W> {
             let json = self.labels.to_json()?;
             tail.extend(self.sealer.pack(RecordKind::Labels, &json, self.level)?);
         }
-        // Everything from the index on stays together, so that the last volume opens the image.
+        // All records from the index on are in one volume, so the last volume is enough to open the
+        // image.
         let index = self.append(
             &record,
             (tail.len() + COPY_RECORD_BYTES + TRAILER_BYTES) as u64,
@@ -492,8 +503,8 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// Appends a record, in a new volume when it and `reserve` bytes behind it do not fit in this one. A record never
-    /// spans volumes; one that is larger than a volume has one to itself.
+    /// Appends a record. It goes into a new volume if it and `reserve` bytes behind it do not fit
+    /// into this one. A record never spans volumes; one that is larger than a volume gets its own.
     fn append(&mut self, record: &[u8], reserve: u64) -> Result<Position> {
         let end = self
             .position

@@ -1,4 +1,4 @@
-//! Labels and signatures are added behind the end of an image, and change neither root.
+//! Labels and signatures are added behind the end of an image and change neither root.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -46,7 +46,7 @@ fn labels_change_and_the_roots_do_not() {
             let content = written.manifest.content_root();
             assert_eq!(image.manifest().content_root(), content);
             assert_eq!(contents(&image).unwrap().len(), 3);
-            // Cut anywhere on the way, the image is as it was.
+            // If the addition is cut at any point, the image is as before.
             for cut in (now.len()..changed.len()).step_by(if word.is_some() { 1500 } else { 61 }) {
                 let before = open(&changed[..cut], word).unwrap();
                 assert_eq!(before.labels(), open(&now, word).unwrap().labels(), "{cut}");
@@ -108,7 +108,8 @@ fn several_sign_and_a_copy_keeps_what_fits() {
         assert_eq!(Image::summary(volume(&now)).unwrap().signers, public);
         assert!(passes_standard(&now));
 
-        // A rebuild of the same image has them; one that lost a chunk has another root, and no signature.
+        // A rebuild of the same image keeps the signatures; one that lost a chunk has another root
+        // and no signature.
         now.truncate(now.len() - 1);
         let rebuilt = rebuild(&now, word).unwrap();
         assert_eq!(rebuilt.image.root(), written.root);

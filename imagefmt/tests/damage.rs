@@ -1,4 +1,4 @@
-//! Decay, cuts and losses: all are noticed, and what is whole survives.
+//! Flipped bits, cuts and losses: all are detected, and intact chunks are saved.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use imagefmt::*;
 
-/// Bits that are flipped one by one: all of them under `DISKCAST_TEST_FULL`, else one of each byte, and fewer where the
-/// prologue and its copy are empty.
+/// The bits that are flipped one by one: all of them under `DISKCAST_TEST_FULL`, otherwise one of
+/// each byte, and fewer in the empty parts of the prologue and its copy.
 fn bits(bytes: &[u8]) -> Vec<(usize, u8)> {
     let full = std::env::var_os("DISKCAST_TEST_FULL").is_some();
     let copy = bytes.len() - 256 - 4096;
@@ -44,7 +44,8 @@ fn no_flipped_bit_changes_what_is_read() {
         let (mut bytes, _) = write(geometry, &chunks, word);
         let expected = contents(&open(&bytes, word).unwrap()).unwrap();
         for (at, bit) in bits(&bytes) {
-            // The cost of a key slot may become what argon2 is asked to do: seconds, or more memory than there is.
+            // A flipped cost in a key slot could make argon2 take seconds, or need more memory than
+            // there is.
             if word.is_some() && (256..272).contains(&at) {
                 continue;
             }
@@ -95,7 +96,7 @@ fn a_walk_names_every_record_of_a_locked_image() {
         })
     ));
     walk.check(other, &mut scratch).unwrap();
-    // A header that does not hold leaves a hole exactly where the record was.
+    // An invalid header leaves a gap exactly in the place of the record.
     bytes[at + 20] ^= 1;
     let walk = Records::walk(volume(&bytes)).unwrap();
     assert_eq!(walk.gaps()[0].position, hit);
@@ -169,8 +170,8 @@ fn bytes_lost_or_added_cost_one_chunk() {
         let (bytes, _) = write(geometry, &chunks, word);
         let walk = Records::walk(volume(&bytes)).unwrap();
         let at = usize::try_from(walk.records()[2].position.offset).unwrap();
-        // A sector of the first chunk's body went missing; or one was written twice. Records behind it stay on
-        // multiples of 64, as they do when a medium loses whole sectors.
+        // A sector of the first chunk's body is missing, or was written twice. Later records stay
+        // on multiples of 64, as on a medium that loses whole sectors.
         let mut shorter = bytes.clone();
         shorter.drain(at + 512..at + 1024);
         let mut longer = bytes.clone();
@@ -229,7 +230,7 @@ fn description_and_table_come_from_the_index_when_their_records_are_gone() {
     assert!(!rebuilt.meta_lost && !rebuilt.table_lost);
     assert_eq!(rebuilt.image.root(), written.root);
     assert_eq!(rebuilt.gaps.len(), 1);
-    // The image still opens, by its index; the check tells of the hole.
+    // The image still opens with its index; the check reports the gap.
     assert_eq!(open(&bytes, None).unwrap().root(), written.root);
     assert!(!passes_standard(&bytes));
 }

@@ -1,7 +1,9 @@
-//! Format version 1 is frozen: its fixtures never change, and every later version reads them as the first did.
+//! Format version 1 is frozen: its fixtures never change, and every later version reads them like
+//! the first one.
 //!
-//! `fixtures/image-version-1.json` has the BLAKE3 of each file and what a reader gets of it. A fixture may be added
-//! (`DISKCAST_MAKE_FIXTURES=1` writes it and its line); what is there stays.
+//! `fixtures/image-version-1.json` contains the BLAKE3 of each file and the results of a reader. A
+//! fixture may be added (`DISKCAST_MAKE_FIXTURES=1` writes it and its line); existing ones never
+//! change.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -30,7 +32,8 @@ fn place(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Images by the writer of this crate, whose bytes depend on the version of zstd: written once.
+/// Images made by the writer of this crate. Their bytes depend on the version of zstd, so they are
+/// written once.
 fn written() -> Vec<(&'static str, Vec<u8>)> {
     let (geometry, chunks) = small();
     let locked = write(geometry, &chunks, Some(WORD)).0;
@@ -64,7 +67,7 @@ fn written() -> Vec<(&'static str, Vec<u8>)> {
     let large = Geometry::new((3 << 18) + 4096, 4096, 18).unwrap();
     let mut reversed = mixed(&large);
     reversed.reverse();
-    // A frame with a checksum and without the size of its content.
+    // A zstd frame with a checksum and without the size of its content.
     let mut frame = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
     frame.include_checksum(true).unwrap();
     let mut other = Forge::default();
@@ -134,7 +137,7 @@ fn every_fixture_is_as_it_was_and_reads_as_it_did() {
     assert!(images.len() > 50, "{}", images.len());
 }
 
-/// Records of chunks as they lie in the files.
+/// The records of chunks as stored in the files.
 fn chunk_records(files: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let records = Records::walk(volumes(files)).unwrap();
     let mut kept: Vec<_> = records
@@ -150,7 +153,8 @@ fn chunk_records(files: &[Vec<u8>]) -> Vec<Vec<u8>> {
     kept
 }
 
-/// The writer says of what it reads what was said before: the same root, the same bytes of every chunk, twice the same file.
+/// The writer copies every readable fixture: the same root, the same bytes of every chunk, and the
+/// same file both times.
 #[test]
 fn what_is_whole_is_written_again_as_it_was() {
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Whatever the bytes are, nothing panics and nothing is handed out unproven.
+//! Hostile input: no bytes cause a panic, and nothing is returned unverified.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
@@ -7,7 +7,7 @@ use common::*;
 use imagefmt::*;
 use proptest::prelude::*;
 
-/// Everything that reads a file, on these bytes.
+/// Calls everything that reads a file with these bytes.
 fn try_all(bytes: &[u8], word: Option<&str>) {
     if let Ok(image) = open(bytes, word) {
         let _ = contents(&image);
@@ -16,7 +16,7 @@ fn try_all(bytes: &[u8], word: Option<&str>) {
     let _ = Image::summary(volume(bytes));
     passes_standard(bytes);
     if let Ok(rebuilt) = rebuild(bytes, word) {
-        // What a rebuild lists, it has proven.
+        // Every chunk listed by a rebuild was verified.
         let listed = rebuilt.image.manifest().entries.len();
         assert_eq!(contents(&rebuilt.image).unwrap().len(), listed);
     }
@@ -41,7 +41,7 @@ proptest! {
         let (geometry, chunks) = small();
         let (mut bytes, _) = write(geometry, &chunks, word);
         for (at, value) in edits {
-            // Not the key slots: their cost is what argon2 is asked to do, up to seconds by design.
+            // The key slots are not changed, because argon2 could take seconds with a changed cost.
             let at = at.index(bytes.len());
             if !(256..2304).contains(&at) {
                 bytes[at] = value;
@@ -90,7 +90,7 @@ proptest! {
             id: ContentId([0; 32]),
         };
         let mut decoder = Decoder::new(None).unwrap();
-        // Nobody finds a body whose id is all zeros.
+        // No body with an id of zeros can be found.
         prop_assert!(decoder.decode(&geometry, &entry, &body, &mut Vec::new()).is_err());
     }
 

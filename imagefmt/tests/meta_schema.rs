@@ -1,4 +1,4 @@
-//! The published schema of META and the type that reads it say the same.
+//! The published schema of META agrees with the type that reads it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use imagefmt::*;
@@ -12,7 +12,7 @@ fn schema() -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Every field filled, so that every field shows.
+/// A description with every field set, so that every field appears in JSON.
 fn full() -> Meta {
     let text = || "x".to_owned();
     Meta {
@@ -85,7 +85,8 @@ fn full() -> Meta {
     }
 }
 
-/// Says where a value is not what the schema says; with `closed`, fields the schema does not list too.
+/// The places where a value breaks the schema; with `closed`, also fields that the schema does not
+/// list.
 fn faults(
     value: &Value,
     rule: &Value,
@@ -127,7 +128,7 @@ fn faults(
     }
 }
 
-/// Names of all properties, by the definition they are of.
+/// The names of all properties, by the definition they belong to.
 fn listed(rule: &Value, value: &Value, root: &Value, at: &str, out: &mut Vec<String>) {
     if let Some(name) = rule["$ref"].as_str() {
         let name = name.strip_prefix("#/$defs/").unwrap();
@@ -165,7 +166,7 @@ fn an_empty_description_fits_the_schema() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A later version says more, and an older reader reads what it knows.
+/// A later version adds fields, and an older reader reads those it knows.
 #[test]
 fn what_a_later_version_adds_is_passed_over() {
     let geometry = Geometry::new(1 << 20, 512, 18).unwrap();

@@ -1,6 +1,8 @@
-//! A second reader, written in Python from the document alone (`reader.py`), says the same of every image.
+//! A second reader, written in Python from the document alone (`reader.py`), gives the same results
+//! for every image.
 //!
-//! It is asked about every fixture, about images this crate writes in many forms, and about images with a flipped bit.
+//! It reads every fixture, images that this crate writes in many forms, and images with a flipped
+//! bit.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -27,7 +29,8 @@ use verdict::{fixtures, verdict};
 
 const MODULES: &str = "blake3, zstandard, nacl.signing, argon2.low_level";
 
-/// The Python to ask, when it has what the reader needs; the one that `DISKCAST_PYTHON` names has to.
+/// The Python interpreter for the reader, if it has the needed modules; the one named by
+/// `DISKCAST_PYTHON` must have them.
 fn python() -> Option<String> {
     let named = std::env::var("DISKCAST_PYTHON").ok();
     let must = named.is_some();
@@ -42,7 +45,7 @@ fn python() -> Option<String> {
     Some(python)
 }
 
-/// Asks the other reader about these files at once, and holds each answer against ours.
+/// Runs the other reader on all of these files and compares each result with ours.
 fn compare(python: &str, word: Option<&str>, images: &[(String, Vec<PathBuf>)]) {
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader.py");
     let out = Command::new(python)
@@ -108,7 +111,7 @@ fn images_of_every_form() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    // Written decomposed: both readers have to compose it.
+    // The password is written in decomposed form; both readers must compose it.
     for word in [None, Some("pa\u{308}ss word")] {
         let mut images = Vec::new();
         for (sector, log2) in [(512, 18), (1024, 18), (4096, 20)] {
@@ -160,7 +163,8 @@ fn images_with_a_flipped_bit() {
     for (name, bytes, word) in [("plain", signed, None), ("locked", locked, Some("secret"))] {
         let mut images = Vec::new();
         for at in (0..bytes.len() * 8).step_by(1201) {
-            // The cost of a key slot may become what argon2 is asked to do: seconds, or more memory than there is.
+            // A flipped cost in a key slot could make argon2 take seconds, or need more memory than
+            // there is.
             if (256 * 8..512 * 8).contains(&at) {
                 continue;
             }

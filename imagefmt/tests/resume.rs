@@ -1,4 +1,4 @@
-//! Wherever the writing of an image was cut, going on makes the very file an undisturbed capture makes.
+//! After an interruption at any byte, the continued image equals that of an uninterrupted capture.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
@@ -6,7 +6,8 @@ mod common;
 use common::*;
 use imagefmt::*;
 
-/// Goes on with what holds of `bytes` and writes what lacks; also how many chunks were there.
+/// Continues from the valid part of `bytes` and writes the rest; also returns the number of chunks
+/// that were kept.
 fn go_on(
     bytes: &[u8],
     geometry: &Geometry,
@@ -52,7 +53,7 @@ fn a_cut_at_any_byte_costs_only_what_lies_behind_it() {
             .filter(|record| record.kind == RecordKind::Chunk)
             .map(|record| usize::try_from(record.position.offset + record.bytes).unwrap())
             .collect();
-        // A password is tried at each cut, which takes its time: fewer of them.
+        // The password is tried at each cut, which takes time, so there are fewer cuts.
         for cut in (4096..=whole.len()).step_by(if word.is_some() { 1601 } else { 37 }) {
             let (again, kept) = go_on(&whole[..cut], &geometry, &chunks, word);
             assert!(again == whole, "cut at {cut}");

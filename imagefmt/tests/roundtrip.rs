@@ -1,4 +1,5 @@
-//! What goes in comes out, in every size and form, and the root does not care how.
+//! Written images are read back unchanged in every size and form, and the root does not depend on
+//! the form.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
@@ -76,7 +77,7 @@ fn root_is_independent_of_order_level_and_volumes_but_not_of_content() {
     assert_eq!(check(geometry, &chunks, None), root);
     chunks[0].used[0] = 1;
     assert_ne!(check(geometry, &chunks, None), root);
-    // Same content under a password has other ids, so that equality does not show.
+    // The same content with a password has other ids, so that equal content is not visible.
     chunks[0].used[0] = 0;
     assert_ne!(check(geometry, &chunks, Some("x")), root);
 }
@@ -180,7 +181,8 @@ fn a_chunk_sealed_for_another_image_is_refused() {
     }
 }
 
-/// The options of a capture are logged; `NewPassword` once derived `Debug` and would have put the image key there.
+/// Story: the options of a capture are logged. `NewPassword` once derived `Debug`, which would have
+/// put the image key into the log.
 #[test]
 fn secrets_are_not_printed() {
     let geometry = Geometry::new(3 << 20, 512, 20).unwrap();
@@ -281,7 +283,7 @@ fn signature_binds_the_image_to_a_key() {
     ));
 }
 
-/// One letter has several forms, and which of them a keyboard gives is nobody's choice.
+/// One letter has several encodings, and the user cannot choose which of them a keyboard produces.
 #[test]
 fn a_password_is_the_same_however_its_letters_are_composed() {
     let geometry = Geometry::new(1 << 18, 512, 18).unwrap();

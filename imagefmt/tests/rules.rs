@@ -1,7 +1,9 @@
-//! Every rule of the format as a small image that keeps it or breaks it, with what a reader has to say.
+//! Every rule of the format as a small image that keeps or breaks it, with the expected results of
+//! a reader.
 //!
-//! The images are made by a writer of their own (`common/forge.rs`) and lie in `fixtures/image/`, byte for byte, for readers in
-//! other languages and for every later version. `DISKCAST_MAKE_FIXTURES=1` writes those that are not there; none is ever changed.
+//! The images are made by a separate writer (`common/forge.rs`) and stored in `fixtures/image/`,
+//! byte for byte, for readers in other languages and for every later version.
+//! `DISKCAST_MAKE_FIXTURES=1` writes missing ones; existing ones never change.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -18,7 +20,8 @@ use forge::{Forge, Piece, UUID, chunk_record, plain_record, record, signature, w
 use imagefmt::*;
 use std::path::Path;
 
-/// What readers say of an image: the error of opening it, what a check finds, and the error of reading all chunks.
+/// The results of readers for an image: the error of opening it, the findings of a check, and the
+/// error of reading all chunks.
 fn verdict(bytes: &[u8]) -> Vec<String> {
     let image = open(bytes, None);
     let mut said = Vec::new();
@@ -70,7 +73,7 @@ fn full(error: &FormatError) -> String {
     error.to_string()
 }
 
-/// Name, image, what is said of it.
+/// A name, an image, and the expected results.
 type Case = (&'static str, Vec<u8>, Vec<&'static str>);
 
 fn room() -> Labels {
@@ -120,7 +123,7 @@ fn cases() -> Vec<Case> {
         bytes
     };
     vec![
-        // What a reader accepts.
+        // Images that a reader accepts.
         ("whole", good().bytes(), vec![]),
         ("signed", signed(&|_| ()), vec![]),
         (
@@ -242,7 +245,7 @@ fn cases() -> Vec<Case> {
                 "check: 4572 bytes behind the end",
             ],
         ),
-        // What it refuses when it opens the image.
+        // Images that a reader refuses to open.
         (
             "another-major-version",
             forged(&|f| f.head = vec![(8, vec![2])]),
@@ -364,7 +367,7 @@ fn cases() -> Vec<Case> {
             },
             vec!["open: signature does not match this image and key"],
         ),
-        // What a check finds.
+        // Images with faults that a check finds.
         (
             "mandatory-record",
             forged(&|f| {
@@ -496,7 +499,7 @@ fn cases() -> Vec<Case> {
             forged(&|f| f.with_copy = false),
             vec!["check: trailer at byte 18688 is damaged: no copy of the prologue lies before it"],
         ),
-        // What shows when chunks are read.
+        // Images with faults that appear when chunks are read.
         (
             "table-bytes-in-a-chunk",
             forged(&|f| f.pieces[0].used[511] = 1),
@@ -515,7 +518,7 @@ fn every_rule_is_kept_or_said_to_be_broken() {
     let mut wrong = Vec::new();
     for (name, bytes, expected) in cases() {
         let path = folder().join(format!("{name}.dcimg"));
-        // What is there is frozen.
+        // Existing files are frozen.
         if make && !path.exists() {
             std::fs::write(&path, &bytes).unwrap();
         }
@@ -561,7 +564,7 @@ fn keys_of_signatures_are_told() {
         image.verify_signature(&other),
         Err(FormatError::BadSignature)
     ));
-    // A signature that decayed is none, and costs nothing but itself.
+    // A damaged signature is ignored, and nothing else is lost.
     let at = bytes.len() - 256 - 4224 - 256 + 140;
     let mut decayed = bytes.clone();
     decayed[at] ^= 1;
@@ -569,7 +572,7 @@ fn keys_of_signatures_are_told() {
     assert!(!passes_standard(&decayed));
 }
 
-/// The slots of an encrypted image, changed by `change`, with a prologue that holds in both places.
+/// An encrypted image with its slots changed by `change`, and with a valid prologue in both places.
 fn with_slots(change: impl Fn(&mut [u8])) -> Vec<u8> {
     let (geometry, chunks) = small();
     let (mut bytes, _) = write(geometry, &chunks, Some("secret"));
@@ -589,7 +592,7 @@ fn with_slots(change: impl Fn(&mut [u8])) -> Vec<u8> {
 #[test]
 fn a_key_slot_of_another_kind_stands_in_nobodys_way() {
     let foreign = |head: &mut [u8]| {
-        // The password's slot moves behind one of a later version.
+        // The password's slot moves behind a slot of a later version.
         head.copy_within(256..512, 512);
         head[256..512].fill(0x5a);
         head[256..260].copy_from_slice(&9u32.to_le_bytes());
@@ -611,13 +614,13 @@ fn a_key_slot_of_another_kind_stands_in_nobodys_way() {
         open(&bytes, None),
         Err(FormatError::PasswordNeeded)
     ));
-    // A slot that was given up.
+    // A slot that was cleared.
     let bytes = with_slots(|head| {
         foreign(head);
         head[256..512].fill(0);
     });
     assert!(open(&bytes, Some("secret")).is_ok());
-    // Nobody here can open it, and says by what it opens.
+    // This version cannot open it, and the message names the kind of the slot.
     let alone = with_slots(|head| {
         head[256..260].copy_from_slice(&9u32.to_le_bytes());
         head[2304..2309].copy_from_slice(b"\x08\x09tpm");
@@ -695,7 +698,7 @@ fn copies_of_the_prologue_stand_in_for_the_first() {
             assert!(!passes_standard(&hurt));
             let rebuilt = rebuild(&hurt, word).unwrap();
             assert_eq!(rebuilt.image.root(), written.root);
-            // The copy alone is lost as easily.
+            // The loss of the copy alone is harmless too.
             let copy = bytes.len() - 256 - 4096;
             let mut other = bytes.clone();
             other[copy + damage.start..copy + damage.end].fill(0xee);
@@ -716,7 +719,8 @@ fn a_rebuild_lists_no_chunk_that_cannot_be_read() {
     assert_eq!(contents(&rebuilt.image).unwrap().len(), before - 1);
 }
 
-/// What is added to an image of a later minor version repeats its prologue as it is, and nothing is added where that is forbidden.
+/// Additions to an image of a later minor version repeat its prologue unchanged; nothing is added
+/// if that is forbidden.
 #[test]
 fn a_later_version_is_not_made_this_one_by_adding_to_it() {
     let read = |name: &str| std::fs::read(folder().join(format!("{name}.dcimg"))).unwrap();
@@ -752,7 +756,7 @@ fn a_later_version_is_not_made_this_one_by_adding_to_it() {
     copy.with_labels(&room()).unwrap();
 }
 
-/// The worked example of the document is the fixture, byte for byte.
+/// The worked example in the document equals the fixture byte for byte.
 #[test]
 fn the_hex_in_the_document_is_that_of_the_fixture() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/image-format.md");

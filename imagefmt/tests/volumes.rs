@@ -1,4 +1,5 @@
-//! Divided images: cut between records, opened whole, and plain about what is missing.
+//! Divided images: they are cut between records, opened as a whole, and errors name the missing
+//! volume.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use common::*;
 use imagefmt::*;
 
-/// Chunks of 4 MiB noise in volumes of 16 MiB, three to a volume.
+/// An image with chunks of 4 MiB noise in volumes of 16 MiB, three chunks in each volume.
 fn divided(chunks: u8, word: Option<&str>) -> (Vec<Vec<u8>>, Root) {
     let geometry = Geometry::new(u64::from(chunks) << 22, 512, 22).unwrap();
     let finished = Arc::new(Mutex::new(Vec::new()));
@@ -31,7 +32,7 @@ fn divided(chunks: u8, word: Option<&str>) -> (Vec<Vec<u8>>, Root) {
     let mask = Mask::full(1 << 22);
     for chunk in 0..chunks {
         used[0] = chunk;
-        // Sector 0 and 2 are the table's.
+        // Sectors 0 and 2 belong to the table.
         if chunk == 0 {
             used[..2048].fill(0);
         }
@@ -62,7 +63,7 @@ fn volumes_open_together_and_only_together() {
     assert!(walk.gaps().is_empty());
     assert_eq!(walk.summary().unwrap().root, root);
 
-    // Any prologue does for any other.
+    // Each prologue can replace any other.
     let ours = |volumes: &[Vec<u8>]| {
         let image = Image::open_volumes(list(volumes), None).unwrap();
         assert_eq!(image.root(), root);

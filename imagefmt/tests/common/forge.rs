@@ -1,11 +1,11 @@
-//! A second writer of images, in plain bytes and by the document alone, so that tests can write what the real one refuses to.
-//! Not encrypted, nothing compressed: the same bytes for ever.
+//! A second writer of images, made from the document alone, so that tests can write images that the
+//! real writer refuses. Nothing is encrypted or compressed, so the bytes never change.
 
 use imagefmt::{SigningKey, VerifyingKey};
 
 const SYNC: &[u8] = b"\xd1DCR\r\n\x1a\xd8";
 pub const UUID: [u8; 16] = *b"0123456789abcdef";
-/// One chunk of the disk: 256 KiB.
+/// Size of a chunk of the test disk: 256 KiB.
 pub const CHUNK: usize = 1 << 18;
 
 /// A chunk: number, blocks in use (bit 0 is the first 4 KiB), content.
@@ -14,18 +14,18 @@ pub struct Piece {
     pub number: u32,
     pub blocks: u64,
     pub used: Vec<u8>,
-    /// The body as a frame of zstd; raw without one.
+    /// The body as a zstd frame; without one the body is raw.
     pub frame: Option<Vec<u8>>,
 }
 
-/// What an image is to say, in the record and in the index separately where it is there twice.
+/// The contents of an image. Parts stored twice can differ between the record and the index.
 #[derive(Clone)]
 pub struct Forge {
     pub disk_size: u64,
     pub sector: u32,
     pub incompatible: u64,
     pub names: Vec<(u8, u8, &'static str)>,
-    /// Bytes of the prologue that are other than this version writes them.
+    /// Bytes of the prologue that differ from those this version writes, with their offsets.
     pub head: Vec<(usize, Vec<u8>)>,
     pub meta: String,
     pub index_meta: Option<String>,
@@ -33,9 +33,9 @@ pub struct Forge {
     pub index_table: Option<Vec<(u64, Vec<u8>)>>,
     /// Chunk records.
     pub pieces: Vec<Piece>,
-    /// Entries of the index: places in `pieces`.
+    /// Entries of the index, as indexes into `pieces`.
     pub listed: Vec<usize>,
-    /// Whole records before META, before the index and behind it.
+    /// Complete records before META, before the index and behind it.
     pub first: Vec<Vec<u8>>,
     pub before: Vec<Vec<u8>>,
     pub behind: Vec<Vec<u8>>,
@@ -45,7 +45,7 @@ pub struct Forge {
 }
 
 impl Default for Forge {
-    /// A disk of three chunks and a bit; two of them have content.
+    /// A disk of three chunks and a part of a fourth; two of them have content.
     fn default() -> Self {
         Self {
             disk_size: 3 * CHUNK as u64 + 8192,
@@ -100,7 +100,7 @@ impl Piece {
         hasher.finalize().into()
     }
 
-    /// Used bytes and mask.
+    /// The plain form: used bytes and mask.
     pub fn plain(&self) -> Vec<u8> {
         [self.used.clone(), self.mask()].concat()
     }
@@ -109,13 +109,13 @@ impl Piece {
         self.frame.clone().unwrap_or_else(|| self.plain())
     }
 
-    /// Codec, and that a mask follows.
+    /// The codec, with bit 7 if a mask follows.
     fn form(&self) -> u8 {
         0x80 | u8::from(self.frame.is_some())
     }
 }
 
-/// A whole record. `codec` has bit 7 when the body ends with a mask.
+/// Makes a complete record. `codec` has bit 7 set if the body ends with a mask.
 pub fn record(kind: u8, codec: u8, chunk: u32, id: [u8; 32], body: &[u8]) -> Vec<u8> {
     let mut out = SYNC.to_vec();
     out.extend_from_slice(&[kind, codec, 0, 1]);
@@ -134,12 +134,12 @@ pub fn record(kind: u8, codec: u8, chunk: u32, id: [u8; 32], body: &[u8]) -> Vec
     out
 }
 
-/// A record whose id is the hash of its body.
+/// Makes a record with the hash of its body as id.
 pub fn plain_record(kind: u8, body: &[u8]) -> Vec<u8> {
     record(kind, 0, 0, blake3::hash(body).into(), body)
 }
 
-/// Changes a byte of a record's header and makes its CRC fit again.
+/// Changes a byte of a record's header and corrects its CRC.
 pub fn with_header_byte(mut record: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
     record[at] = byte;
     let crc = crc32fast::hash(&record[..124]);
@@ -195,7 +195,7 @@ impl Forge {
         out
     }
 
-    /// The image in two volumes: the second chunk and what follows it in the second.
+    /// The image in two volumes; the second chunk and everything behind it are in the second.
     pub fn divided(&self) -> [Vec<u8>; 2] {
         let of = |number: u8| {
             let mut forge = self.clone();
@@ -272,7 +272,7 @@ impl Forge {
         out
     }
 
-    /// The file.
+    /// The image as one file.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = self.prologue();
         out.extend(self.first.concat());
@@ -287,7 +287,8 @@ impl Forge {
         self.end(out, &self.prologue(), &places, 0)
     }
 
-    /// The last volume, from the index on; `earlier` are the bytes of the volume before it, if there is one.
+    /// Appends the end of the last volume, from the index on; `earlier` is the length of the volume
+    /// before it, if there is one.
     fn end(&self, mut out: Vec<u8>, copy: &[u8], places: &[(u32, u64)], earlier: u64) -> Vec<u8> {
         let volume = u32::from(earlier > 0);
         let index_at = out.len() as u64;
@@ -318,7 +319,7 @@ impl Forge {
     }
 }
 
-/// Body of a signature over `root` by the key of these secret bytes.
+/// Makes the body of a signature over `root` with the key of these secret bytes.
 pub fn signature(secret: [u8; 32], root: [u8; 32]) -> (Vec<u8>, VerifyingKey) {
     use ed25519_dalek::Signer;
     let key = ed25519_dalek::SigningKey::from_bytes(&secret);

@@ -8,7 +8,7 @@
 
 use imagefmt::*;
 
-/// splitmix64: bytes that do not compress, from a seed.
+/// The SplitMix64 generator: bytes that do not compress, from a seed.
 pub struct Noise(pub u64);
 
 impl Noise {
@@ -37,7 +37,7 @@ pub fn text(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// A chunk as the capture would hand it over.
+/// A chunk in the form supplied by a capture.
 #[derive(Clone)]
 pub struct Chunk {
     pub id: ChunkId,
@@ -99,7 +99,7 @@ pub fn password(word: &str) -> NewPassword {
     }
 }
 
-/// Cheap argon2: these tests are not about its cost.
+/// A cheap argon2 cost, because these tests do not depend on it.
 pub const CHEAP: KdfCost = KdfCost {
     memory_kib: 8,
     passes: 1,
@@ -138,7 +138,7 @@ pub fn open<'a>(bytes: &'a [u8], word: Option<&str>) -> Result<Image<&'a [u8]>> 
     Image::open(bytes, bytes.len() as u64, password.as_ref())
 }
 
-/// Every chunk of the image, decoded.
+/// All chunks of the image, decoded.
 pub fn contents(image: &Image<&[u8]>) -> Result<Vec<(ChunkId, Vec<u8>)>> {
     let mut decoder = image.decoder()?;
     let (mut body, mut out) = (Vec::new(), Vec::new());
@@ -152,7 +152,8 @@ pub fn contents(image: &Image<&[u8]>) -> Result<Vec<(ChunkId, Vec<u8>)>> {
         .collect()
 }
 
-/// A disk of 3 chunks and a bit with every kind of chunk in it: text, noise, zeros, holes.
+/// The chunks of a disk of 3 chunks and a part of a fourth, of every kind: text, noise, zeros,
+/// holes.
 pub fn mixed(geometry: &Geometry) -> Vec<Chunk> {
     let len = |n| geometry.chunk_len(ChunkId(n));
     let holes = |n| {
@@ -164,7 +165,7 @@ pub fn mixed(geometry: &Geometry) -> Vec<Chunk> {
     vec![
         Chunk::new(0, Mask::full(len(0)), |n| {
             let mut bytes = text(n);
-            // The table lies there, and is no part of any chunk.
+            // The table is there and belongs to no chunk.
             bytes[..3 * geometry.sector_size as usize].fill(0);
             bytes
         }),
@@ -174,8 +175,8 @@ pub fn mixed(geometry: &Geometry) -> Vec<Chunk> {
     ]
 }
 
-/// Three chunks in few bytes, so that a test can try something at every byte of the file: noise, text in a short last
-/// chunk, zeros with holes.
+/// Three chunks with few bytes, so that a test can change every byte of the file: noise, text in a
+/// short last chunk, zeros with holes.
 pub fn small() -> (Geometry, Vec<Chunk>) {
     let geometry = Geometry::new((2 << 18) + 4096, 512, 18).unwrap();
     let block = |range| {
@@ -203,7 +204,7 @@ pub fn rebuild<'a>(bytes: &'a [u8], word: Option<&str>) -> Result<Rebuilt<&'a [u
     Image::rebuild(bytes, bytes.len() as u64, password.as_ref())
 }
 
-/// The standard check, without a password: `false` when anything at all is noticed.
+/// The standard check without a password: false if it reports anything.
 pub fn passes_standard(bytes: &[u8]) -> bool {
     let Ok(records) = Records::walk(volume(bytes)) else {
         return false;
@@ -220,8 +221,8 @@ pub fn passes_standard(bytes: &[u8]) -> bool {
             .all(|record| records.check(record.position, &mut scratch).is_ok())
 }
 
-/// Makes the prologue's hash, every header's CRC and every stored hash fit again, so that what lies behind those
-/// checks is reached by a changed image too.
+/// Corrects the prologue's hash, every header's CRC and every stored hash, so that a changed image
+/// also reaches the checks behind them.
 pub fn reseal(bytes: &mut [u8]) {
     if bytes.len() < 4096 {
         return;

@@ -1,4 +1,5 @@
-//! What this crate says of an image, as values that another reader can be held against, and that can be kept.
+//! The results of this crate for an image, as values that can be stored and compared with those of
+//! another reader.
 
 use super::common::{contents, volume};
 use imagefmt::*;
@@ -14,7 +15,7 @@ pub fn open_files<'a>(files: &'a [Vec<u8>], word: Option<&str>) -> Result<Image<
     Image::open_volumes(volumes(files), password.as_ref())
 }
 
-/// What is said of the image in these files.
+/// The results for the image in these files.
 pub fn verdict(files: &[Vec<u8>], word: Option<&str>) -> Value {
     let Ok(image) = open_files(files, word) else {
         return json!({ "opens": false });
@@ -63,15 +64,15 @@ pub fn verdict(files: &[Vec<u8>], word: Option<&str>) -> Value {
         "labels": labels,
         "disk": chunks.map(|_| blake3::hash(&disk).to_string()),
         "whole": whole,
-        // Where something is damaged there are gaps of another kind.
+        // In a damaged image there are other kinds of gaps.
         "behind": if whole { behind } else { 0 },
     })
 }
 
-/// Password of the encrypted fixtures, decomposed: readers have to compose it.
+/// Password of the encrypted fixtures in decomposed form; readers must compose it.
 pub const WORD: &str = "pa\u{308}ss word";
 
-/// Images of the folder of fixtures, each with its files and its password.
+/// The images in the folder of fixtures, each with its files and its password.
 pub fn fixtures() -> Vec<(String, Vec<std::path::PathBuf>, Option<&'static str>)> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/image");
     let mut files: Vec<_> = std::fs::read_dir(folder)
