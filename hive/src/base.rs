@@ -1,4 +1,4 @@
-//! The base block: what a hive file begins with, regf "Base block".
+//! The base block at the start of a hive file, regf "Base block".
 //!
 //! ```text
 //!   0 "regf"   4 sequence 1   8 sequence 2   12 time of last write
@@ -6,14 +6,14 @@
 //!  36 root    40 bytes of bins   44 clustering   48.. name, ids   508 checksum
 //! ```
 //!
-//! Both sequence numbers are equal once a write has finished. The rest of the block belongs to Windows
-//! and is left alone.
+//! Both sequence numbers are equal after a completed write. All other fields of the block belong to
+//! Windows and are never changed.
 
 use crate::FileTime;
 use crate::error::HiveError;
 use crate::scan::{Scan, u32_at};
 
-/// Length of the base block, and of a page: bins are multiples of it.
+/// Length in bytes of the base block and of a page; bins are multiples of it.
 pub(crate) const BLOCK: usize = 4096;
 
 const SEQUENCE_1: usize = 4;
@@ -30,7 +30,7 @@ pub(crate) mod file_type {
     pub(crate) const LOG_NEW: u32 = 6;
 }
 
-/// The fields this crate uses.
+/// The fields of the base block that this crate uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Base {
     pub(crate) sequence_1: u32,
@@ -47,7 +47,7 @@ pub(crate) struct Base {
 }
 
 impl Base {
-    /// The block at the start of `bytes`, whether its checksum fits or not.
+    /// Parses the block at the start of `bytes`, even if its checksum is wrong.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Base> {
         let mut scan = Scan(bytes);
         if scan.take(4)? != b"regf" {
@@ -69,8 +69,8 @@ impl Base {
         Some(base)
     }
 
-    /// A primary file of a version that is understood: 1.3 (Windows 2000 and user-sized hives until now),
-    /// 1.4 and 1.5 (Windows XP and later), 1.6 (Windows 10, layered hives without a layer).
+    /// Checks for a primary file of a known version: 1.3 (Windows 2000, and user hives until
+    /// today), 1.4 and 1.5 (Windows XP and later), 1.6 (Windows 10, layered hives without a layer).
     pub(crate) fn check_primary(&self) -> Result<(), HiveError> {
         let why = if self.file_type != file_type::PRIMARY {
             "it is a transaction log"
@@ -84,13 +84,13 @@ impl Base {
         Err(HiveError::NotAHive { why })
     }
 
-    /// Whether the last write did not finish, regf "Dirty state of a hive".
+    /// True if the last write did not finish, regf "Dirty state of a hive".
     pub(crate) const fn is_dirty(&self) -> bool {
         !self.checksum_fits || self.sequence_1 != self.sequence_2
     }
 }
 
-/// XOR of the first 508 bytes as 127 words; 0 and all ones are never stored.
+/// The checksum: XOR of the first 508 bytes as 127 words. Zero and all ones are never stored.
 pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     let sum = bytes
         .get(..CHECKSUM)
@@ -105,12 +105,14 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     }
 }
 
-/// The block of a new hive without bins, whose root will be its first cell. [`seal`] afterwards.
+/// Makes the block of a new hive without bins; its root will be the first cell. [`seal`] must
+/// follow.
 pub(crate) fn new_block(minor: u32, time: FileTime) -> Vec<u8> {
     let mut bytes = vec![0; BLOCK];
     put(&mut bytes, 0, b"regf");
     set_time(&mut bytes, time);
-    // Version 1.minor, a primary file, format 1, the root behind the first bin's header; clustering 1.
+    // The fields are: version 1.minor, a primary file, format 1, the root behind the header of the
+    // first bin, the length of the bins, clustering 1.
     let fields = [1, minor, file_type::PRIMARY, 1, 32, 0, 1];
     for (place, field) in (20..).step_by(4).zip(fields) {
         put(&mut bytes, place, &u32::to_le_bytes(field));
@@ -124,7 +126,7 @@ fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
     }
 }
 
-/// Says that a write of the hive has finished: both sequence numbers, and the checksum over all.
+/// Marks a write of the hive as finished: sets both sequence numbers and the checksum.
 pub(crate) fn seal(bytes: &mut [u8], sequence: u32) {
     put(bytes, SEQUENCE_1, &sequence.to_le_bytes());
     put(bytes, SEQUENCE_2, &sequence.to_le_bytes());
@@ -132,17 +134,17 @@ pub(crate) fn seal(bytes: &mut [u8], sequence: u32) {
     put(bytes, CHECKSUM, &sum.to_le_bytes());
 }
 
-/// Sets the time of last write. [`seal`] afterwards.
+/// Sets the time of the last write. [`seal`] must follow.
 pub(crate) fn set_time(bytes: &mut [u8], time: FileTime) {
     put(bytes, TIME, &time.0.to_le_bytes());
 }
 
-/// Sets the length of all bins. [`seal`] afterwards.
+/// Sets the total length of the bins. [`seal`] must follow.
 pub(crate) fn set_bins_len(bytes: &mut [u8], len: u32) {
     put(bytes, BINS_LEN, &len.to_le_bytes());
 }
 
-/// Makes a log's copy of the block the block of a primary file. [`seal`] afterwards.
+/// Turns a log's copy of the block into the block of a primary file. [`seal`] must follow.
 pub(crate) fn set_primary(bytes: &mut [u8]) {
     put(bytes, FILE_TYPE, &file_type::PRIMARY.to_le_bytes());
 }

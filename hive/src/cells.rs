@@ -1,27 +1,28 @@
-//! Bins and cells: where each cell begins, and its bytes.
+//! Bins and cells: the start of each cell, and its bytes.
 //!
-//! Bins cover the hive without a gap and cells cover each bin behind its header of 32 bytes, regf "Hive
-//! bin" and "Cell". That is checked once, at opening; afterwards a cell's declared length is known to be
-//! inside its bin. The map is one bit for every 8 bytes: a hive of 150 MB needs 2.3 MB for it.
+//! Bins cover the hive without a gap, and cells cover each bin behind its header of 32 bytes, regf
+//! "Hive bin" and "Cell". This is checked once, when the hive is opened; afterwards the declared
+//! length of every cell is known to be inside its bin. The map has one bit for every 8 bytes: a
+//! hive of 150 MB needs 2.3 MB for it.
 
 use crate::base::BLOCK;
 use crate::error::{HiveError, damaged};
 use crate::scan::{Scan, index, u32_at};
 use crate::space::Space;
 
-/// Length of a bin's header.
+/// Length of a bin's header in bytes.
 pub(crate) const BIN_HEADER: u32 = 32;
-/// No cell: what a key without values has for a list, for instance.
+/// The offset that means "no cell", for example as the list of a key without values.
 pub(crate) const NOWHERE: u32 = u32::MAX;
-/// Above this bit offsets mean cells in memory of a running Windows.
+/// The bit of offsets that refer to cells in the memory of a running Windows.
 pub(crate) const VOLATILE: u32 = 1 << 31;
 
-/// Which multiples of 8 are taken.
+/// A set of offsets that are multiples of 8.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bits(Vec<u64>);
 
 impl Bits {
-    /// For offsets below `len`.
+    /// An empty set for offsets below `len`.
     pub(crate) fn new(len: u32) -> Bits {
         Bits(vec![0; index(len).div_ceil(512)])
     }
@@ -35,7 +36,7 @@ impl Bits {
         offset.is_multiple_of(8) && self.0.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// False when it was there already.
+    /// Adds an offset; false if it was in the set.
     pub(crate) fn add(&mut self, offset: u32) -> bool {
         let (word, bit) = Bits::place(offset);
         let Some(word) = self.0.get_mut(word) else {
@@ -53,7 +54,7 @@ impl Bits {
         }
     }
 
-    /// The last one below `offset`.
+    /// The largest member below `offset`.
     pub(crate) fn last_before(&self, offset: u32) -> Option<u32> {
         let (mut place, bit) = Bits::place(offset);
         let mut word = self.0.get(place).map_or(0, |word| word & (bit - 1));
@@ -67,7 +68,7 @@ impl Bits {
             .checked_add(8 * (63 - word.leading_zeros()))
     }
 
-    /// Each one, in order.
+    /// The members, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         let words = (0..).step_by(512).zip(&self.0);
         words.flat_map(|(first, word)| {
@@ -77,29 +78,29 @@ impl Bits {
         })
     }
 
-    /// Makes room for offsets below `len`, or forgets those from there on.
+    /// Extends the set to offsets below `len`, or removes those from `len` on.
     pub(crate) fn resize(&mut self, len: u32) {
         self.0.resize(index(len).div_ceil(512), 0);
     }
 }
 
-/// The bytes of a hive and the map of its cells. `space.rs` changes them.
+/// The bytes of a hive and the map of its cells. `space.rs` changes both.
 #[derive(Clone)]
 pub(crate) struct Cells {
-    /// Base block, bins, and what lies behind them.
+    /// Base block, bins, and the bytes behind them.
     pub(crate) bytes: Vec<u8>,
     pub(crate) bins_len: u32,
     pub(crate) starts: Bits,
     pub(crate) space: Space,
 }
 
-/// One bin, as its header says.
+/// One bin according to its header.
 pub(crate) struct Bin {
     pub(crate) offset: u32,
     pub(crate) len: u32,
 }
 
-/// The bin whose header is at `offset`, checked against the bins' end.
+/// Reads the bin with its header at `offset`, checked against the end of the bins.
 pub(crate) fn bin_at(bins: &[u8], offset: u32) -> Result<Bin, HiveError> {
     let bad = |why| damaged("bin", offset, why);
     let mut scan = Scan(bins.get(index(offset)..).unwrap_or_default());
@@ -118,7 +119,7 @@ pub(crate) fn bin_at(bins: &[u8], offset: u32) -> Result<Bin, HiveError> {
 }
 
 impl Cells {
-    /// Maps every cell. `bins_len` is the length the base block declares.
+    /// Maps all cells. `bins_len` is the length in the base block.
     pub(crate) fn map(bytes: Vec<u8>, bins_len: u32) -> Result<Cells, HiveError> {
         let whole = bins_len != 0 && index(bins_len).is_multiple_of(BLOCK) && bins_len < VOLATILE;
         let bins = bytes
@@ -154,7 +155,7 @@ impl Cells {
         })
     }
 
-    /// No bin yet; `block` is the base block.
+    /// A hive without bins; `block` is the base block.
     pub(crate) fn empty(block: Vec<u8>) -> Cells {
         Cells {
             bytes: block,
@@ -164,14 +165,15 @@ impl Cells {
         }
     }
 
-    /// All bins.
+    /// The bytes of all bins.
     pub(crate) fn bins(&self) -> &[u8] {
         self.bytes
             .get(BLOCK..BLOCK + index(self.bins_len))
             .unwrap_or_default()
     }
 
-    /// Length of the cell that begins at `at` and whether it is allocated. `None`: no cell begins there.
+    /// Returns the length of the cell that begins at `at` and true if it is allocated; `None` if no
+    /// cell begins there.
     pub(crate) fn size(&self, at: u32) -> Option<(u32, bool)> {
         if !self.starts.has(at) {
             return None;
@@ -180,7 +182,8 @@ impl Cells {
         Some((size.unsigned_abs(), size < 0))
     }
 
-    /// What the allocated cell at `at` holds, with the padding at its end. `what` is who points there.
+    /// Returns the content of the allocated cell at `at`, with the padding at its end. `what` names
+    /// the structure in errors.
     pub(crate) fn get(&self, at: u32, what: &'static str) -> Result<&[u8], HiveError> {
         match self.size(at) {
             Some((size, true)) => {

@@ -5,34 +5,34 @@
 //! db: 0 "db"  2 segments    4 list of segments
 //! ```
 //!
-//! Up to 4 bytes lie in the `vk` itself. Since version 1.4 more than 16,344 bytes are a `db` whose segments
-//! hold 16,344 each, the last one the rest.
+//! Up to 4 bytes are stored in the `vk` itself. Since version 1.4, data of more than 16,344 bytes
+//! is a `db`, whose segments hold 16,344 bytes each and the last one the rest.
 
 use crate::cells::Cells;
 use crate::error::{HiveError, damaged};
 use crate::name::{self, Name};
 use crate::scan::{Scan, index};
 
-/// Data bytes in a segment; what is longer needs a `db` (Windows: `CM_KEY_VALUE_BIG`).
+/// Data bytes in a segment; longer data needs a `db` (Windows: `CM_KEY_VALUE_BIG`).
 pub(crate) const SEGMENT: u32 = 16_344;
-/// From this minor version on hives have `db`.
+/// First minor version of hives with `db`.
 pub(crate) const BIG_SINCE: u32 = 4;
-/// The data is in the `vk` itself.
+/// Flag in the size: the data is in the `vk` itself.
 pub(crate) const INLINE: u32 = 1 << 31;
 
 pub(crate) mod flag {
-    /// The name is stored in one byte a unit.
+    /// The name is stored with one byte for each unit.
     pub(crate) const COMPRESSED: u16 = 0x0001;
 }
 
-/// Where its fields are, for those who write them.
+/// Offsets of the fields, for code that writes them.
 pub(crate) mod field {
     pub(crate) const SIZE: usize = 4;
     pub(crate) const DATA: usize = 8;
     pub(crate) const KIND: usize = 12;
 }
 
-/// A value's fields and name.
+/// The fields and the name of a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry<'a> {
     pub(crate) kind: u32,
@@ -40,7 +40,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) place: Place,
 }
 
-/// Where a value's data is.
+/// The place of a value's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Inline { bytes: [u8; 4], len: usize },
@@ -49,7 +49,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Whether a cell holds what should be segments.
+    /// True if a single cell holds data that should be in segments.
     pub(crate) fn is_long_cell(self, minor: u32) -> bool {
         matches!(self, Place::Cell { len, .. } if minor >= BIG_SINCE && len > SEGMENT)
     }
@@ -62,14 +62,14 @@ impl Place {
     }
 }
 
-/// Who holds the segments of a `db`.
+/// The cells of a `db`: its list and its segments.
 pub(crate) struct Segments {
     pub(crate) list: u32,
     pub(crate) segments: Vec<u32>,
 }
 
 impl<'a> Entry<'a> {
-    /// The value at `at` of a hive of that minor version.
+    /// Reads the value at `at` in a hive of this minor version.
     pub(crate) fn read(cells: &'a Cells, minor: u32, at: u32) -> Result<Entry<'a>, HiveError> {
         let bad = |why| damaged("value", at, why);
         let cell = cells.get(at, "value")?;
@@ -89,8 +89,8 @@ impl<'a> Entry<'a> {
                 len: 0,
             }
         } else if minor >= BIG_SINCE && size > SEGMENT {
-            // Some editors put such data into one long cell, which Windows cannot read and we can. A db is
-            // 8 bytes: the two cannot be taken for each other.
+            // Some editors put such data into one long cell, which Windows cannot read but this
+            // crate can. A db is 8 bytes long, so the two cannot be confused.
             let cell = cells.get(word, "data")?;
             if cell.len() >= index(size) {
                 Place::Cell {
@@ -131,7 +131,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The `vk` cells of a list of values.
+/// The `vk` cells in a list of values.
 pub(crate) fn values(cells: &Cells, list: u32, count: u32) -> Result<Vec<u32>, HiveError> {
     if count == 0 {
         return Ok(Vec::new());
@@ -145,7 +145,7 @@ pub(crate) fn values(cells: &Cells, list: u32, count: u32) -> Result<Vec<u32>, H
         .collect())
 }
 
-/// The parts of the `db` at `at`, which holds `len` bytes.
+/// The cells of the `db` at `at`, which holds `len` bytes.
 pub(crate) fn segments(cells: &Cells, at: u32, len: u32) -> Result<Segments, HiveError> {
     let bad = |why| damaged("big data", at, why);
     let mut scan = Scan(cells.get(at, "big data")?);
@@ -169,7 +169,7 @@ pub(crate) fn segments(cells: &Cells, at: u32, len: u32) -> Result<Segments, Hiv
     Ok(Segments { list, segments })
 }
 
-/// The data itself.
+/// Reads the data.
 pub(crate) fn read(cells: &Cells, place: Place) -> Result<Vec<u8>, HiveError> {
     match place {
         Place::Inline { bytes, len } => Ok(bytes.get(..len).unwrap_or_default().to_vec()),
@@ -197,7 +197,7 @@ pub(crate) fn read(cells: &Cells, place: Place) -> Result<Vec<u8>, HiveError> {
     }
 }
 
-/// The bytes of a new `vk`.
+/// Makes the bytes of a new `vk`.
 pub(crate) fn entry_bytes(
     name: &str,
     size: u32,
@@ -205,7 +205,7 @@ pub(crate) fn entry_bytes(
     kind: u32,
 ) -> Result<Vec<u8>, HiveError> {
     let (stored, compressed) = name::stored(name);
-    // Windows says neither of a name that is not there.
+    // Windows does not set the flag for an empty name.
     let compressed = compressed && !stored.is_empty();
     let name_len = u16::try_from(stored.len());
     let name_len = name_len.map_err(|_| HiveError::Name {

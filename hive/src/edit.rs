@@ -1,4 +1,4 @@
-//! Changes to keys, and what every edit has in common: all of it happens or nothing.
+//! Changes to keys, and the common frame of all edits: an edit is applied completely or not at all.
 
 use crate::FileTime;
 use crate::base::{self, Base};
@@ -10,7 +10,7 @@ use crate::name::{self, KEY_NAME_MAX};
 use crate::scan::Scan;
 use crate::{base::BLOCK, list_edit, security, value_edit};
 
-/// Levels of keys Windows takes below the root.
+/// Largest number of key levels below the root in Windows.
 pub(crate) const DEPTH_MAX: usize = 512;
 
 pub(crate) fn check_name(name: &str) -> Result<(), HiveError> {
@@ -29,7 +29,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), HiveError> {
 }
 
 impl Hive {
-    /// Carries out one edit of a sound hive, or leaves every byte as it was.
+    /// Applies one edit to a sound hive, or leaves every byte unchanged.
     pub(crate) fn edit<T>(
         &mut self,
         edit: impl FnOnce(&mut Hive) -> Result<T, HiveError>,
@@ -48,7 +48,7 @@ impl Hive {
         self.cells.put(key.0, field::TIME, &now.0.to_le_bytes())
     }
 
-    /// How many keys are above.
+    /// Number of keys above this one.
     fn depth(&self, key: KeyId) -> Result<usize, HiveError> {
         let mut at = key.0;
         let mut depth = 0;
@@ -62,10 +62,12 @@ impl Hive {
         Ok(depth)
     }
 
-    /// Makes a subkey with the security of its parent, or gives the one that is there (any case).
+    /// Creates a subkey with the security of its parent, or returns the existing one with this name
+    /// in any case.
     ///
     /// # Errors
-    /// When the hive is not sound, there is no such parent, or the name is none. Nothing was changed then.
+    /// [`HiveError`] if the hive is not sound, the parent does not exist, or the name is not valid.
+    /// Nothing is changed then.
     pub fn create_key(
         &mut self,
         parent: KeyId,
@@ -76,10 +78,10 @@ impl Hive {
         self.edit(|hive| hive.create_key_now(parent, name, now))
     }
 
-    /// Makes every key of a path of names with `\` between them that is not there. Empty parts are skipped.
+    /// Creates all missing keys of a path of names separated by `\`. Empty parts are skipped.
     ///
     /// # Errors
-    /// As [`Hive::create_key`].
+    /// The errors of [`Hive::create_key`].
     pub fn create_path(
         &mut self,
         key: KeyId,
@@ -116,12 +118,12 @@ impl Hive {
         Ok(KeyId(at))
     }
 
-    /// Gives a key another name, in its place among the others. Its id may change: the new one is returned,
-    /// the old one is void. Ids of the keys below it stay good.
+    /// Renames a key and moves it to the right position among its siblings. Its id may change: the
+    /// new one is returned, the old one becomes invalid. Ids of the keys below it stay valid.
     ///
     /// # Errors
-    /// When the hive is not sound, there is no such key, it is the root, the name is none or that of another
-    /// key beside it. Nothing was changed then.
+    /// [`HiveError`] if the hive is not sound, the key does not exist or is the root, or the name
+    /// is not valid or in use beside it. Nothing is changed then.
     pub fn rename_key(
         &mut self,
         key: KeyId,
@@ -155,7 +157,7 @@ impl Hive {
         })
     }
 
-    /// The key under another name, in another cell when its own is too short.
+    /// Stores the key with another name, in another cell if its own is too short.
     fn renamed(&mut self, key: KeyId, name: &str) -> Result<KeyId, HiveError> {
         let (stored, compressed) = name::stored(name);
         let children = self.subkeys(key)?;
@@ -180,10 +182,12 @@ impl Hive {
         Ok(KeyId(at))
     }
 
-    /// Deletes a key, its values, and everything below it. The time of last write of its parent stays.
+    /// Deletes a key with its values and everything below it. The last write time of its parent
+    /// does not change.
     ///
     /// # Errors
-    /// When the hive is not sound, there is no such key or it is the root. Nothing was changed then.
+    /// [`HiveError`] if the hive is not sound, or the key does not exist or is the root. Nothing is
+    /// changed then.
     pub fn delete_key(&mut self, key: KeyId) -> Result<(), HiveError> {
         self.edit(|hive| {
             if key.0 == hive.root {
@@ -209,8 +213,9 @@ impl Hive {
         })
     }
 
-    /// The file to write. After an edit it bears the next sequence number and `now` as its time of last write;
-    /// completed from its logs, what Windows would have made of it; otherwise it is the file that came.
+    /// Returns the file to write. After an edit it has the next sequence number and `now` as the
+    /// time of its last write. A hive completed from its logs is returned as Windows would have
+    /// written it. Otherwise the file is unchanged.
     #[must_use]
     pub fn into_bytes(self, now: FileTime) -> Vec<u8> {
         let mut bytes = self.cells.bytes;
@@ -218,7 +223,7 @@ impl Hive {
         let Some(base) = base.filter(|_| self.edited) else {
             return bytes;
         };
-        // The first bin keeps a copy of the time, for when the base block is torn.
+        // The first bin has a copy of the time, for the case that the base block is torn.
         let copy = BLOCK + 20..BLOCK + 28;
         if let Some(copy) = bytes.get_mut(copy)
             && Scan(copy).u64() == Some(base.time)
@@ -231,7 +236,7 @@ impl Hive {
     }
 }
 
-/// The bytes of a new `nk`.
+/// Makes the bytes of a new `nk`.
 pub(crate) fn key_bytes(
     parent: u32,
     security: u32,

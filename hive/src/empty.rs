@@ -1,4 +1,4 @@
-//! A hive with nothing but its root: where those begin who have no Windows to copy one from, tests above all.
+//! A hive with only a root key, for callers without a hive of Windows to copy, mainly tests.
 
 use crate::FileTime;
 use crate::base;
@@ -9,7 +9,8 @@ use crate::hive::Hive;
 use crate::key::{Key, field, flag};
 use crate::security;
 
-/// SYSTEM and the administrators may do everything, here and below: `O:BAG:SYD:P(A;CI;KA;;;SY)(A;CI;KA;;;BA)`.
+/// Security descriptor with full access for SYSTEM and the administrators, inherited by subkeys:
+/// `O:BAG:SYD:P(A;CI;KA;;;SY)(A;CI;KA;;;BA)`.
 #[rustfmt::skip]
 const DESCRIPTOR: [u8; 100] = [
     // Revision 1, self-relative with a protected DACL; owner at 72, group at 88, DACL at 20.
@@ -26,11 +27,11 @@ const DESCRIPTOR: [u8; 100] = [
 ];
 
 impl Hive {
-    /// An empty hive of that minor version: 3, as Windows makes those of users and boot configurations, or 5, as
-    /// it makes SYSTEM and SOFTWARE.
+    /// Makes an empty hive of this minor version: 3, as in Windows for users and boot
+    /// configurations, or 5, as for SYSTEM and SOFTWARE.
     ///
     /// # Errors
-    /// When the version is neither, or the root's name is none.
+    /// [`HiveError`] if the version is neither of these, or the root's name is not valid.
     pub fn empty(minor: u32, root: &str, now: FileTime) -> Result<Hive, HiveError> {
         if !matches!(minor, 3 | 5) {
             return Err(HiveError::NotAHive {

@@ -1,18 +1,18 @@
-//! What can be wrong with a hive, or with a wish to change one.
+//! The errors of reading and changing a hive.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// Why a hive could not be opened, read or changed. Offsets are those of cells: bytes behind the base
-/// block, which itself is 4096 bytes long.
+/// The reason why a hive cannot be opened, read or changed. Offsets are those of cells: bytes
+/// behind the base block, which itself is 4096 bytes long.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum HiveError {
-    /// The file is no hive of a kind this crate knows.
+    /// The file is not a hive of a known kind.
     #[error("not a registry hive: {why}")]
     NotAHive {
-        /// What was seen.
+        /// The check that failed.
         why: &'static str,
     },
     /// The last write of the hive did not finish, and no log completes it.
@@ -21,34 +21,34 @@ pub enum HiveError {
          shut the system down cleanly once before it is imaged"
     )]
     Dirty {
-        /// Why no log applied.
+        /// The reason why no log could be applied.
         why: &'static str,
     },
-    /// A structure does not hold.
+    /// A structure is damaged.
     #[error("hive damaged: {what} at offset {offset:#x}: {why}")]
     Damaged {
-        /// Which structure.
+        /// Name of the structure.
         what: &'static str,
-        /// Where it is.
+        /// Offset of the structure.
         offset: u32,
-        /// What is wrong with it.
+        /// The check that failed.
         why: &'static str,
     },
-    /// A hive with faults is not edited.
+    /// The hive has faults and is not edited.
     #[error("the hive has faults and is not changed ({count} found; the first: {first})")]
     Faulty {
-        /// How many were found. Counting ends early.
+        /// Number of faults found; the search may end early.
         count: usize,
-        /// The first of them.
+        /// The first fault.
         first: Fault,
     },
-    /// A name that no key or value may have.
+    /// The name is not valid for a key or value.
     #[error("not a name the registry takes: {why}")]
     Name {
-        /// What is wrong with it.
+        /// The rule that the name breaks.
         why: &'static str,
     },
-    /// Another key of that name is there.
+    /// Another key with this name exists.
     #[error("there is a key of the name {name:?} already")]
     Exists {
         /// The name.
@@ -57,39 +57,39 @@ pub enum HiveError {
     /// The root can neither be deleted nor renamed.
     #[error("the root key can neither be deleted nor renamed")]
     Root,
-    /// Windows has no keys below that level.
+    /// The key would be deeper than Windows allows.
     #[error("the key would be more than 512 levels below the root")]
     TooDeep,
-    /// Data that does not fit a value of this hive.
+    /// The data is too long for a value of this hive.
     #[error("a value of {len} bytes is too long: this hive takes {most}")]
     TooLong {
-        /// Its bytes.
+        /// Length of the data in bytes.
         len: usize,
-        /// How many a value may have.
+        /// Longest allowed data in bytes.
         most: usize,
     },
-    /// It would be longer than 2 GiB, or a count would not fit its field.
+    /// The hive would be longer than 2 GiB, or a count would not fit its field.
     #[error("the hive is full")]
     Full,
-    /// No security descriptor in the form a hive holds.
+    /// The bytes are not a security descriptor in the form stored in a hive.
     #[error("not a self-relative security descriptor")]
     NotADescriptor,
-    /// The key was deleted, or the id comes from another hive.
+    /// The key was deleted, or the id belongs to another hive.
     #[error("there is no key at offset {offset:#x}")]
     NoSuchKey {
-        /// Where a key was looked for.
+        /// Offset at which a key was expected.
         offset: u32,
     },
 }
 
-/// Something a hive has that it should not have. One of many a validation may find.
+/// A fault in a hive; a validation may find many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Which structure.
+    /// Name of the structure.
     pub what: &'static str,
-    /// Where it is.
+    /// Offset of the structure.
     pub offset: u32,
-    /// What is wrong with it.
+    /// The check that failed.
     pub why: &'static str,
 }
 
@@ -109,7 +109,7 @@ impl From<Fault> for HiveError {
     }
 }
 
-/// A damaged structure, for the many places that find one.
+/// Makes the error for a damaged structure.
 pub(crate) const fn damaged(what: &'static str, offset: u32, why: &'static str) -> HiveError {
     HiveError::Damaged { what, offset, why }
 }

@@ -1,4 +1,4 @@
-//! A hive that is open, and everything that reads it.
+//! An open hive, and all methods that read it.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -15,19 +15,20 @@ use crate::scan::index;
 use crate::security::Security;
 use crate::value::Value;
 
-/// A key of one hive: where its cell is. It stays good until that key is deleted or renamed.
+/// The id of a key in one hive: the offset of its cell. It is valid until the key is deleted or
+/// renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub(crate) u32);
 
-/// A registry hive, in memory as a whole.
+/// A registry hive, completely in memory.
 #[derive(Clone)]
 pub struct Hive {
     pub(crate) cells: Cells,
     pub(crate) root: u32,
     pub(crate) minor: u32,
-    /// Completed from the logs.
+    /// True if the hive was completed from its logs.
     replayed: bool,
-    /// Some edit changed something.
+    /// True if an edit changed something.
     pub(crate) edited: bool,
     /// Set once a validation found no fault.
     pub(crate) sound: OnceLock<()>,
@@ -43,12 +44,12 @@ impl fmt::Debug for Hive {
 }
 
 impl Hive {
-    /// Opens a primary file with its logs, the first one first (`.LOG1`, `.LOG2`; before Windows 8 `.LOG`);
-    /// an empty log is as good as none. Logs of a hive that was written out completely are ignored.
+    /// Opens a primary file with its logs in order (`.LOG1`, `.LOG2`; before Windows 8 `.LOG`). An
+    /// empty log counts as none. The logs of a completely written hive are ignored.
     ///
     /// # Errors
-    /// When it is no hive, its cells do not hold together, or it was not written out completely and no log
-    /// completes it.
+    /// [`HiveError`] if the file is not a hive, its cells are inconsistent, or it was not written
+    /// completely and no log completes it.
     pub fn open(primary: Vec<u8>, logs: &[&[u8]]) -> Result<(Hive, Recovery), HiveError> {
         let mut bytes = primary;
         if bytes.len() < BLOCK {
@@ -81,13 +82,13 @@ impl Hive {
         Ok((hive, recovery))
     }
 
-    /// The key all others are below.
+    /// The root key.
     #[must_use]
     pub fn root(&self) -> KeyId {
         KeyId(self.root)
     }
 
-    /// Whether the bytes are not those of the file any more: edited, or completed from the logs.
+    /// True if the bytes differ from the file: the hive was edited or completed from the logs.
     #[must_use]
     pub fn is_changed(&self) -> bool {
         self.replayed || self.edited
@@ -102,19 +103,19 @@ impl Hive {
         })
     }
 
-    /// The key at a path of names with `\` between them, any case, counted from the root. Empty parts are
-    /// skipped: `""` is the root.
+    /// Finds the key at a path of names separated by `\`, in any case, starting at the root. Empty
+    /// parts are skipped: `""` is the root. `None` if the key does not exist.
     ///
     /// # Errors
-    /// When a structure on the way is damaged. A key that does not exist is `None`.
+    /// [`HiveError`] if a structure on the way is damaged.
     pub fn find(&self, path: &str) -> Result<Option<KeyId>, HiveError> {
         self.find_below(self.root(), path)
     }
 
-    /// The same, counted from `key`.
+    /// Does the same, starting at `key`.
     ///
     /// # Errors
-    /// As [`Hive::find`].
+    /// The errors of [`Hive::find`].
     pub fn find_below(&self, key: KeyId, path: &str) -> Result<Option<KeyId>, HiveError> {
         let mut at = key;
         self.key(at)?;
@@ -127,7 +128,7 @@ impl Hive {
         Ok(Some(at))
     }
 
-    /// The subkey of that very name.
+    /// Finds the subkey with this name, in any case.
     pub(crate) fn subkey(&self, key: KeyId, name: &str) -> Result<Option<KeyId>, HiveError> {
         let wanted = upper_units(name);
         for child in self.subkeys(key)? {
@@ -138,18 +139,18 @@ impl Hive {
         Ok(None)
     }
 
-    /// A key's own name.
+    /// The name of a key.
     ///
     /// # Errors
-    /// When there is no such key.
+    /// [`HiveError`] if the key does not exist.
     pub fn name(&self, key: KeyId) -> Result<String, HiveError> {
         Ok(self.key(key)?.name.text())
     }
 
-    /// A key's subkeys, in the order of the hive: by name in upper case.
+    /// The subkeys of a key in the order of the hive: by name in upper case.
     ///
     /// # Errors
-    /// When there is no such key or its list is damaged.
+    /// [`HiveError`] if the key does not exist or its list is damaged.
     pub fn subkeys(&self, key: KeyId) -> Result<Vec<KeyId>, HiveError> {
         let found = list::subkeys(&self.cells, key.0, &self.key(key)?)?;
         if found.contains(&self.root) {
@@ -161,7 +162,7 @@ impl Hive {
     /// The names of a key's subkeys.
     ///
     /// # Errors
-    /// As [`Hive::subkeys`].
+    /// The errors of [`Hive::subkeys`].
     pub fn subkey_names(&self, key: KeyId) -> Result<Vec<String>, HiveError> {
         self.subkeys(key)?
             .into_iter()
@@ -169,16 +170,16 @@ impl Hive {
             .collect()
     }
 
-    /// A key's values with their data, in the order they were made.
+    /// The values of a key with their data, in the order of their creation.
     ///
     /// # Errors
-    /// When there is no such key, or its list or a value is damaged.
+    /// [`HiveError`] if the key does not exist, or its list or a value is damaged.
     pub fn values(&self, key: KeyId) -> Result<Vec<Value>, HiveError> {
         let mut budget = index(self.cells.bins_len);
         let mut values = Vec::new();
         for entry in self.entries(key)? {
             let entry = Entry::read(&self.cells, self.minor, entry)?;
-            // Each value has its cells to itself, so all together are no longer than the hive.
+            // No two values share a cell, so all of them together are not longer than the hive.
             let len = index(entry.place.len()) + entry.name.bytes.len();
             let many = damaged("key", key.0, "its values are longer than the hive");
             budget = budget.checked_sub(len).ok_or(many)?;
@@ -187,10 +188,11 @@ impl Hive {
         Ok(values)
     }
 
-    /// One value by its name, any case; `""` is the default value.
+    /// Finds a value by its name, in any case; `""` is the default value. `None` if the value does
+    /// not exist.
     ///
     /// # Errors
-    /// As [`Hive::values`]. A value that does not exist is `None`.
+    /// The errors of [`Hive::values`].
     pub fn value(&self, key: KeyId, name: &str) -> Result<Option<Value>, HiveError> {
         match self.entry(key, name)? {
             Some((_, at)) => {
@@ -210,13 +212,13 @@ impl Hive {
         })
     }
 
-    /// Where a key's `vk` cells are.
+    /// The offsets of a key's `vk` cells.
     pub(crate) fn entries(&self, key: KeyId) -> Result<Vec<u32>, HiveError> {
         let key = self.key(key)?;
         data::values(&self.cells, key.value_list, key.values)
     }
 
-    /// The `vk` of that name and its place in the list.
+    /// Finds the `vk` with this name; returns its index in the list and its offset.
     pub(crate) fn entry(&self, key: KeyId, name: &str) -> Result<Option<(usize, u32)>, HiveError> {
         let wanted = upper_units(name);
         for (place, at) in self.entries(key)?.into_iter().enumerate() {
@@ -227,10 +229,10 @@ impl Hive {
         Ok(None)
     }
 
-    /// A key's class name, which a few keys keep secrets in.
+    /// The class name of a key; a few keys store secrets in it.
     ///
     /// # Errors
-    /// When there is no such key or the class name is damaged.
+    /// [`HiveError`] if the key does not exist or the class name is damaged.
     pub fn class_name(&self, key: KeyId) -> Result<Option<String>, HiveError> {
         let key = self.key(key)?;
         if key.class == NOWHERE || key.class_len == 0 {
@@ -250,10 +252,10 @@ impl Hive {
         Ok(Some(String::from_utf16_lossy(&units)))
     }
 
-    /// A key's security descriptor, self-relative.
+    /// The security descriptor of a key, self-relative.
     ///
     /// # Errors
-    /// When there is no such key or its descriptor is damaged.
+    /// [`HiveError`] if the key does not exist or its descriptor is damaged.
     pub fn security(&self, key: KeyId) -> Result<Vec<u8>, HiveError> {
         let key = self.key(key)?;
         Ok(Security::read(&self.cells, key.security)?

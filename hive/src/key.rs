@@ -8,7 +8,7 @@
 //! 60 longest value name  64 largest value  68 unused  72 name bytes  74 class bytes  76 name
 //! ```
 //!
-//! What concerns volatile subkeys is left of a Windows that was running: it is ignored and kept.
+//! Fields about volatile subkeys are left over from a running Windows; they are ignored and kept.
 
 use crate::cells::Cells;
 use crate::error::{HiveError, damaged};
@@ -16,15 +16,15 @@ use crate::name::Name;
 use crate::scan::Scan;
 
 pub(crate) mod flag {
-    /// The root of a hive.
+    /// The key is the root of a hive.
     pub(crate) const ROOT: u16 = 0x0004;
-    /// Windows does not delete it. The root has it.
+    /// Windows does not delete the key; set for the root.
     pub(crate) const NO_DELETE: u16 = 0x0008;
-    /// The name is stored in one byte a unit.
+    /// The name is stored with one byte for each unit.
     pub(crate) const COMPRESSED: u16 = 0x0020;
 }
 
-/// Where its fields are, for those who write them.
+/// Offsets of the fields, for code that writes them.
 pub(crate) mod field {
     pub(crate) const FLAGS: usize = 2;
     pub(crate) const TIME: usize = 4;
@@ -44,7 +44,7 @@ pub(crate) mod field {
     pub(crate) const NAME: usize = 76;
 }
 
-/// A key's fields and name.
+/// The fields and the name of a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key<'a> {
     pub(crate) flags: u16,
@@ -55,7 +55,7 @@ pub(crate) struct Key<'a> {
     pub(crate) value_list: u32,
     pub(crate) security: u32,
     pub(crate) class: u32,
-    /// Bytes of the longest name below, as UTF-16.
+    /// Length in bytes, as UTF-16, of the longest subkey name.
     pub(crate) longest_subkey: u16,
     pub(crate) longest_class: u32,
     pub(crate) longest_value: u32,
@@ -110,7 +110,7 @@ impl<'a> Key<'a> {
         })
     }
 
-    /// The key at `at`. `what` is who points there.
+    /// Reads the key at `at`. `what` names the structure in errors.
     pub(crate) fn read(
         cells: &'a Cells,
         at: u32,

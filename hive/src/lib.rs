@@ -1,7 +1,7 @@
-//! Windows registry hives: parse, replay logs, edit in place, validate.
+//! Windows registry hives: parsing, log replay, editing in place, validation.
 //!
-//! A hive is a base block of 4096 bytes and then bins of cells; keys, values, lists and security
-//! descriptors are cells that name each other by offset:
+//! A hive is a base block of 4096 bytes followed by bins of cells. Keys, values, lists and security
+//! descriptors are cells that refer to each other by offset:
 //!
 //! ```text
 //! base block | hbin [cell][cell][free].. | hbin .. | what Windows reserved behind the last bin
@@ -11,19 +11,19 @@
 //!    |--class--> text      |--security--> sk <-> sk <-> sk (a ring, counted)
 //! ```
 //!
-//! - [`Hive::open`] takes the file and its transaction logs. A hive that was not written out
-//!   completely is only as good as its logs: they are applied as Windows would, or it is refused.
-//! - Reads are safe on any bytes. [`Hive::validate`] says whether every structure is sound.
-//! - Edits work on the cells in place and leave all else as Windows wrote it. Each one succeeds, or
-//!   fails and leaves every byte as it was. A hive with a fault is not edited at all.
-//! - [`Hive::into_bytes`] gives the file to write. Without an edit it is the file that was opened.
+//! - [`Hive::open`] takes the file and its transaction logs. If a hive was not written completely,
+//!   its logs are applied as Windows would do; without valid logs it is refused.
+//! - Reads are safe on any bytes. [`Hive::validate`] checks every structure.
+//! - Edits change the cells in place and leave all other bytes as Windows wrote them. An edit
+//!   succeeds, or fails and changes no byte. A hive with a fault is not edited at all.
+//! - [`Hive::into_bytes`] returns the file to write. Without an edit it is the opened file.
 //!
-//! The crate is pure: bytes in, bytes out, the time is an argument. No input panics, and nothing is
-//! allocated by a size that was only declared. It never touches the log files: those of a hive that is
-//! written complete are ignored by Windows.
+//! The crate is pure: bytes in, bytes out, and the time is an argument. No input causes a panic,
+//! and nothing is allocated by a merely declared size. The log files are never changed: Windows
+//! ignores those of a completely written hive.
 //!
-//! Proven against other readers and against Windows' own recovery of a hive. That Windows starts with
-//! an edited hive is untested: there was no Windows to try it on.
+//! Tested against other readers and against Windows' own recovery of a hive. It is untested that
+//! Windows starts with an edited hive, because there was no Windows to try it on.
 //!
 //! The format: "Windows registry file format specification" by M. Suhanov, cited here as `regf`.
 
@@ -55,6 +55,6 @@ pub use log::{Recovery, Stop};
 pub use validate::Census;
 pub use value::{Value, dword, kind, multi_sz, qword, sz};
 
-/// A point in time as the registry counts it: 100 ns steps since the start of 1601, UTC.
+/// A point in time as in the registry: steps of 100 ns since the start of 1601, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileTime(pub u64);

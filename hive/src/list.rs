@@ -1,22 +1,23 @@
-//! Lists of subkeys: leaves `lf`, `lh` and `li`, and `ri` above them, regf "Index leaf" to "Index root".
+//! Lists of subkeys: leaves `lf`, `lh` and `li`, and `ri` above them, regf "Index leaf" to "Index
+//! root".
 //!
 //! ```text
 //! li: key ..          lf: (key, first letters of its name) ..
 //! lh: (key, hash) ..  ri: leaf ..
 //! ```
 //!
-//! Entries are in the order of names across all leaves. Hints and hashes are never trusted here: names
-//! are compared instead.
+//! Entries are in the order of names across all leaves. Hints and hashes are never trusted here;
+//! names are compared instead.
 
 use crate::cells::Cells;
 use crate::error::{HiveError, damaged};
 use crate::key::Key;
 use crate::scan::Scan;
 
-/// A leaf's kind, which decides what stands beside each key.
+/// The kind of a leaf, which determines the hint beside each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leaf {
-    /// `li`: nothing.
+    /// `li`: no hint.
     Plain,
     /// `lf`: the first four letters of the name.
     Letters,
@@ -42,7 +43,7 @@ impl Leaf {
         }
     }
 
-    /// Bytes an entry takes.
+    /// Length of an entry in bytes.
     pub(crate) const fn entry_len(self) -> usize {
         match self {
             Leaf::Plain => 4,
@@ -51,7 +52,7 @@ impl Leaf {
     }
 }
 
-/// The leaves below `list`: `list` itself, or what its `ri` names.
+/// The leaves below `list`: `list` itself, or those listed in its `ri`.
 pub(crate) fn leaves(cells: &Cells, list: u32) -> Result<Vec<u32>, HiveError> {
     let mut scan = Scan(cells.get(list, "subkey list")?);
     if scan.signature(*b"ri").is_none() {
@@ -66,7 +67,7 @@ pub(crate) fn leaves(cells: &Cells, list: u32) -> Result<Vec<u32>, HiveError> {
         .collect())
 }
 
-/// What one leaf holds: its kind, and each key with what stands beside it.
+/// The content of one leaf: its kind, and each key with its hint.
 pub(crate) fn entries(cells: &Cells, leaf: u32) -> Result<(Leaf, Vec<(u32, u32)>), HiveError> {
     let bad = |why| damaged("subkey leaf", leaf, why);
     let mut scan = Scan(cells.get(leaf, "subkey leaf")?);
@@ -85,8 +86,8 @@ pub(crate) fn entries(cells: &Cells, leaf: u32) -> Result<(Leaf, Vec<(u32, u32)>
     Ok((kind, entries.collect()))
 }
 
-/// The subkeys of the key at `at`, each once, each naming `at` as its parent: walking down from the root
-/// therefore ends, however the cells name each other.
+/// The subkeys of the key at `at`, each once, and each with `at` as its parent. Therefore a walk
+/// down from the root ends, whatever the references between cells.
 pub(crate) fn subkeys(cells: &Cells, at: u32, key: &Key<'_>) -> Result<Vec<u32>, HiveError> {
     let bad = |why| damaged("subkey list", key.subkey_list, why);
     if key.subkeys == 0 {
@@ -96,7 +97,7 @@ pub(crate) fn subkeys(cells: &Cells, at: u32, key: &Key<'_>) -> Result<Vec<u32>,
     let mut declared = usize::try_from(key.subkeys).unwrap_or(usize::MAX);
     for leaf in leaves(cells, key.subkey_list)? {
         let (_, entries) = entries(cells, leaf)?;
-        // An ri may name one leaf many times: stop before that adds up.
+        // An ri may list one leaf many times; this check stops before the total grows.
         declared = declared
             .checked_sub(entries.len())
             .ok_or(bad("more keys than declared"))?;

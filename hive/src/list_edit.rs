@@ -1,6 +1,7 @@
-//! Changes to lists of subkeys, and the counts that go with them.
+//! Changes to lists of subkeys and to their counts.
 //!
-//! A leaf that is full becomes two below an `ri`. A leaf that is empty goes, and so does an `ri` of none.
+//! A full leaf is split into two below an `ri`. An empty leaf is removed, and so is an `ri` without
+//! leaves.
 
 use crate::cells::{Cells, NOWHERE};
 use crate::error::{HiveError, damaged};
@@ -8,10 +9,10 @@ use crate::key::{Key, field};
 use crate::list::{self, Leaf};
 use crate::name;
 
-/// Keys in a leaf before it is split: as many as Windows 7 puts there, so that an `lh` fits a page. Leaves
-/// that Windows made longer stay so until a key is added to them.
+/// Largest number of keys in a leaf before it is split: the number used by Windows 7, so that an
+/// `lh` fits a page. Longer leaves made by Windows stay until a key is added to them.
 const LEAF_MAX: usize = 507;
-/// Since this minor version leaves are `lh`, before that `lf`.
+/// First minor version with `lh` leaves; earlier ones have `lf`.
 const HASH_SINCE: u32 = 5;
 
 fn leaf_bytes(kind: Leaf, entries: &[(u32, u32)]) -> Result<Vec<u8>, HiveError> {
@@ -35,7 +36,7 @@ fn root_bytes(leaves: &[u32]) -> Result<Vec<u8>, HiveError> {
     Ok(bytes)
 }
 
-/// What stands beside a key in a leaf of that kind.
+/// The hint for a key in a leaf of this kind.
 pub(crate) fn beside(kind: Leaf, key: &Key<'_>) -> u32 {
     match kind {
         Leaf::Plain => 0,
@@ -44,7 +45,7 @@ pub(crate) fn beside(kind: Leaf, key: &Key<'_>) -> u32 {
     }
 }
 
-/// The list of a key: its cell, whether that is an `ri`, and the leaves.
+/// The list of a key: its cell, a flag for an `ri`, and the leaves.
 struct List {
     at: u32,
     has_root: bool,
@@ -62,7 +63,7 @@ impl List {
         })
     }
 
-    /// Makes the key's list one of `leaves`.
+    /// Writes `leaves` as the key's list.
     fn write(self, cells: &mut Cells, parent: u32, leaves: &[u32]) -> Result<(), HiveError> {
         let at = match leaves {
             [] => {
@@ -79,7 +80,7 @@ impl List {
     }
 }
 
-/// Puts `child`, which names `parent` as its parent, in its place in the list of `parent`.
+/// Inserts `child`, which has `parent` as its parent, at its position in the list of `parent`.
 pub(crate) fn insert(
     cells: &mut Cells,
     minor: u32,
@@ -124,7 +125,7 @@ pub(crate) fn insert(
     cells.put_u16(parent, field::LONGEST_SUBKEY, longest.max(new_len))
 }
 
-/// Which leaf a name belongs in, that leaf, and where in it.
+/// The position of a name: index of the leaf, its kind, its entries, and the index in them.
 type Found = (usize, Leaf, Vec<(u32, u32)>, usize);
 
 fn find_place(cells: &Cells, list: &List, name: &[u16]) -> Result<Found, HiveError> {
@@ -144,7 +145,7 @@ fn find_place(cells: &Cells, list: &List, name: &[u16]) -> Result<Found, HiveErr
     Err(damaged("subkey list", list.at, "it has no leaf"))
 }
 
-/// Takes `child` out of the list of `parent`. The key itself stays.
+/// Removes `child` from the list of `parent`. The key itself stays.
 pub(crate) fn remove(cells: &mut Cells, parent: u32, child: u32) -> Result<(), HiveError> {
     let count = Key::read(cells, parent, "key")?.subkeys;
     let list = List::read(cells, parent)?;
@@ -172,7 +173,7 @@ pub(crate) fn remove(cells: &mut Cells, parent: u32, child: u32) -> Result<(), H
     Err(damaged("subkey list", list.at, "a subkey is missing in it"))
 }
 
-/// Gives back the cells of a key's list.
+/// Frees the cells of a key's list.
 pub(crate) fn release(cells: &mut Cells, parent: u32) -> Result<(), HiveError> {
     if Key::read(cells, parent, "key")?.subkeys == 0 {
         return Ok(());

@@ -1,18 +1,20 @@
-//! Transaction logs: what completes a hive whose last write did not finish.
+//! Transaction logs, which complete a hive whose last write did not finish.
 //!
-//! New format (Windows 8.1 and later), regf "New format": a base block's first sector, then entries of
-//! whole pages with hashes over them. Each has a number one above the last; two files are used in turn.
+//! The new format (Windows 8.1 and later), regf "New format", has the first sector of a base block,
+//! then entries of whole pages with hashes over them. The number of each entry is one above the
+//! last; two files are used in turn.
 //!
 //! ```text
 //! HvLE  size  flags  number  bytes of bins  pages  hash of the rest (8)  hash of these 32 (8)
 //! (offset, length) of each page, then the pages
 //! ```
 //!
-//! Entries older than the primary's own number were applied long ago. From the first newer one on all
-//! are applied as long as they follow each other without a gap and their hashes fit: what comes after a
-//! torn entry never happened. The hive is then complete under the number after the last entry.
+//! Entries with a lower number than the primary file were applied before. From the first newer one
+//! on, entries are applied as long as their numbers have no gap and their hashes match; entries
+//! behind a torn one are void. The hive is then complete, with the number after the last entry.
 //!
-//! Old format, regf "Old format": one set of pages, valid for the primary of the same time of last write.
+//! The old format, regf "Old format", has one set of pages, which is valid for a primary file with
+//! the same last write time.
 //!
 //! ```text
 //! sector 0: base block    sector 1: DIRT, a bit for each 512 bytes of bins    next sector: those pages
@@ -26,38 +28,38 @@ use crate::scan::{Scan, index};
 const SECTOR: usize = 512;
 const ENTRY_HEADER: usize = 40;
 
-/// What [`crate::Hive::open`] did with the logs.
+/// The result of the log replay in [`crate::Hive::open`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// Entries applied; an old log counts as one. 0: the hive was complete.
+    /// Number of applied entries; an old log counts as one. 0 means that the hive was complete.
     pub entries: u32,
-    /// Pages that were written.
+    /// Number of pages that were written.
     pub pages: u32,
-    /// Numbers of the first and the last entry.
+    /// Numbers of the first and the last applied entry.
     pub numbers: Option<(u32, u32)>,
-    /// What ended the row of entries, when it was not simply over.
+    /// The reason why later entries were not applied; `None` if there were none.
     pub stopped: Option<Stop>,
 }
 
-/// Why the entries behind the last one that was applied were not.
+/// The reason why the replay stopped before the end of the logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stop {
-    /// A hash does not fit, or the entry is cut short: its write did not finish.
+    /// A hash does not match or the entry is cut short, because its write did not finish.
     Torn,
-    /// Its number is not the next one.
+    /// The number is not the next one.
     Gap,
 }
 
-/// An entry whose hashes fit.
+/// An entry with valid hashes.
 struct Entry<'a> {
     number: u32,
     bins_len: u32,
-    /// Offset in the bins and the bytes that belong there.
+    /// Pages as pairs of the offset in the bins and the bytes.
     pages: Vec<(u32, &'a [u8])>,
 }
 
-/// Completes `bytes`, the primary whose base block is `base`, from its logs.
+/// Completes `bytes`, the primary file with the base block `base`, from its logs.
 pub(crate) fn replay(
     bytes: &mut Vec<u8>,
     base: Base,
@@ -84,7 +86,7 @@ pub(crate) fn replay(
     if old.peek().is_none() {
         return Err(dirty("no log was written completely"));
     }
-    // A torn base block has no time to go by; the first bin keeps a copy.
+    // A torn base block has no valid time; the first bin has a copy.
     let time = if base.checksum_fits {
         Some(base.time)
     } else {
@@ -104,13 +106,14 @@ fn replay_new(
     let from = if base.checksum_fits {
         base.sequence_1
     } else {
-        // The block itself was being written: the log that begins first has the copy that goes with it.
+        // The base block itself was being written; the log with the lowest first number has the
+        // matching copy.
         let copy = logs.iter().min_by_key(|(head, _)| head.sequence_1);
         let (head, log) = copy.ok_or(dirty("there is no valid log"))?;
         restore_base(bytes, log);
         head.sequence_1
     };
-    // A log's base block has the number of its first entry.
+    // The base block of a log has the number of its first entry.
     let mut rows: Vec<_> = logs
         .iter()
         .map(|(head, log)| (head.sequence_1, entries(log)))
@@ -135,8 +138,8 @@ fn replay_new(
         let next = row
             .last()
             .map_or(*number, |last| last.number.saturating_add(1));
-        // A torn entry ends the row, and what the other file holds comes after it; unless it is so old
-        // that it was applied long ago.
+        // A torn entry ends the replay, because the entries of the other file come after it. This
+        // does not apply if it is so old that it was applied before.
         if *torn && next >= from {
             recovery.stopped = Some(Stop::Torn);
             break;
@@ -149,7 +152,7 @@ fn replay_new(
     Ok(recovery)
 }
 
-/// Puts the log's copy of the base block over a torn one.
+/// Replaces a torn base block by the log's copy.
 fn restore_base(bytes: &mut [u8], log: &[u8]) {
     if let (Some(place), Some(copy)) = (bytes.get_mut(..SECTOR), log.get(..SECTOR)) {
         place.copy_from_slice(copy);
@@ -157,7 +160,7 @@ fn restore_base(bytes: &mut [u8], log: &[u8]) {
     base::set_primary(bytes);
 }
 
-/// The entries of one log that follow each other, and whether one that does not hold ended them.
+/// The consecutive entries of one log, and true if an invalid one ended them.
 fn entries(log: &[u8]) -> (Vec<Entry<'_>>, bool) {
     let mut found: Vec<Entry<'_>> = Vec::new();
     let mut at = SECTOR;
@@ -169,7 +172,7 @@ fn entries(log: &[u8]) -> (Vec<Entry<'_>>, bool) {
         let Some((entry, size)) = entry(rest) else {
             return (found, true);
         };
-        // A log is used again from its start: what lies behind may be of an earlier use.
+        // A log is reused from its start, so later bytes may belong to an earlier use.
         if found
             .last()
             .is_some_and(|last| last.number.checked_add(1) != Some(entry.number))
@@ -181,7 +184,7 @@ fn entries(log: &[u8]) -> (Vec<Entry<'_>>, bool) {
     }
 }
 
-/// The entry at the start of `rest` and its length, when its hashes fit.
+/// The entry at the start of `rest` and its length, if its hashes match.
 fn entry(rest: &[u8]) -> Option<(Entry<'_>, usize)> {
     let mut scan = Scan(rest);
     scan.take(4)?;
@@ -218,8 +221,8 @@ fn entry(rest: &[u8]) -> Option<(Entry<'_>, usize)> {
     ))
 }
 
-/// Writes the pages. False, and nothing written, when the bins would reach beyond the file and the pages:
-/// bins that are new are always in the log.
+/// Writes the pages. Returns false and writes nothing if the bins would end behind both the file
+/// and the pages; new bins are always in the log.
 fn apply(bytes: &mut Vec<u8>, entry: &Entry<'_>) -> bool {
     let end = entry
         .pages
@@ -308,8 +311,8 @@ fn replay_old(
     })
 }
 
-/// Marvin32 with the seed of the registry. (The decimal seed in regf note 3 is this number with its bytes
-/// turned around; measured on logs Windows wrote.)
+/// Marvin32 with the seed of the registry. (The decimal seed in regf note 3 is this number with
+/// reversed bytes; verified on logs written by Windows.)
 fn marvin32(bytes: &[u8]) -> u64 {
     const SEED: (u32, u32) = (0x7a4e_55c5, 0x82ef_4d88);
     fn mix((mut low, mut high): (u32, u32), word: u32) -> (u32, u32) {
@@ -335,7 +338,7 @@ fn marvin32(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// The first 32 bytes of a log entry that Windows 10 wrote, and the hash it stored behind them.
+    /// The first 32 bytes of a log entry written by Windows 10, and the hash stored behind them.
     #[test]
     fn the_hash_is_the_one_windows_stores() {
         let mut head = *b"HvLE\x00\x1e\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x00\x50\x00\x00\x01\x00\x00\x00\x5d\x1e\x70\x07\x17\xa8\x46\x47";

@@ -1,23 +1,24 @@
-//! Names of keys and values: how they are stored, compared and hashed.
+//! Names of keys and values: storage, comparison and hash.
 //!
-//! A name is UTF-16, not always well formed. When each of its units is below 256 it is stored in one byte
-//! a unit. Names are compared unit by unit in upper case; the unit's number decides the order.
+//! A name is UTF-16, not always well formed. If all of its units are below 256, it is stored with
+//! one byte for each unit. Names are compared unit by unit in upper case, by the numbers of the
+//! units.
 
-/// Length of a key's name, in UTF-16 units.
+/// Longest name of a key, in UTF-16 units.
 pub(crate) const KEY_NAME_MAX: usize = 255;
-/// Length of a value's name, in UTF-16 units.
+/// Longest name of a value, in UTF-16 units.
 pub(crate) const VALUE_NAME_MAX: usize = 16_383;
 
-/// A name as it lies in a hive.
+/// A name as stored in a hive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Name<'a> {
     pub(crate) bytes: &'a [u8],
-    /// One byte a unit.
+    /// True if the name is stored with one byte for each unit.
     pub(crate) compressed: bool,
 }
 
 impl<'a> Name<'a> {
-    /// Its UTF-16 units.
+    /// The UTF-16 units of the name.
     pub(crate) fn units(self) -> impl Iterator<Item = u16> + 'a {
         let step = if self.compressed { 1 } else { 2 };
         self.bytes.chunks_exact(step).map(|unit| match *unit {
@@ -27,29 +28,29 @@ impl<'a> Name<'a> {
         })
     }
 
-    /// Its units in upper case, which is what order and hash go by.
+    /// The units in upper case, which determine order and hash.
     pub(crate) fn upper(self) -> impl Iterator<Item = u16> + 'a {
         self.units().map(upper)
     }
 
-    /// Whether all Windows versions agree on its upper case.
+    /// True if the name is ASCII, so that all versions of Windows agree on its upper case.
     pub(crate) fn is_ascii(self) -> bool {
         self.units().all(|unit| unit < 0x80)
     }
 
-    /// The same but for case.
+    /// True if the names are equal except for case; `upper` must be in upper case.
     pub(crate) fn is(self, upper: &[u16]) -> bool {
         self.upper().eq(upper.iter().copied())
     }
 
-    /// Half a surrogate pair becomes U+FFFD.
+    /// The name as text; an unpaired surrogate becomes U+FFFD.
     pub(crate) fn text(self) -> String {
         char::decode_utf16(self.units())
             .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
             .collect()
     }
 
-    /// Its length in bytes as UTF-16, which is how a key remembers the longest below it.
+    /// Length of the name in bytes as UTF-16, the unit of the field for the longest name in a key.
     pub(crate) fn utf16_len(self) -> usize {
         if self.compressed {
             self.bytes.len() * 2
@@ -59,19 +60,20 @@ impl<'a> Name<'a> {
     }
 }
 
-/// `text` in the units that [`Name::is`] compares.
+/// Converts `text` to the units that [`Name::is`] compares.
 pub(crate) fn upper_units(text: &str) -> Vec<u16> {
     text.encode_utf16().map(upper).collect()
 }
 
-/// The hash beside a key in an `lh`, regf "Hash leaf".
+/// The hash of a key in an `lh`, regf "Hash leaf".
 pub(crate) fn hash(upper: impl Iterator<Item = u16>) -> u32 {
     upper.fold(0, |hash: u32, unit| {
         hash.wrapping_mul(37).wrapping_add(u32::from(unit))
     })
 }
 
-/// The letters beside a key in an `lf`: the first four, or none when one of them does not fit a byte.
+/// The hint of a key in an `lf`: the first four letters, or zero if one of them does not fit a
+/// byte.
 pub(crate) fn letters(name: Name<'_>) -> u32 {
     let mut letters = [0; 4];
     for (place, unit) in letters.iter_mut().zip(name.units()) {
@@ -83,7 +85,7 @@ pub(crate) fn letters(name: Name<'_>) -> u32 {
     u32::from_le_bytes(letters)
 }
 
-/// A new name as it will lie in a hive, and whether it is compressed.
+/// Converts a new name to its stored form; true if it is compressed.
 pub(crate) fn stored(text: &str) -> (Vec<u8>, bool) {
     let narrow: Option<Vec<u8>> = text
         .encode_utf16()
@@ -98,8 +100,8 @@ pub(crate) fn stored(text: &str) -> (Vec<u8>, bool) {
     }
 }
 
-/// Units that Unicode has an upper case for today and that stand for themselves in the tables of
-/// Windows 7, with those between them that have none in either. Measured on the table mkntfs writes.
+/// Ranges of units that have an upper case in today's Unicode but not in the tables of Windows 7,
+/// including units between them without one in either. Taken from the table that mkntfs writes.
 const LEFT_ALONE: [(u16, u16); 33] = [
     (0x00b5, 0x00b5),
     (0x0131, 0x0131),
@@ -136,15 +138,15 @@ const LEFT_ALONE: [(u16, u16); 33] = [
     (0xa791, 0xabbf),
 ];
 
-/// One unit in upper case, as Windows does it: one unit to one unit, surrogates to themselves.
+/// Converts one unit to upper case as Windows does: one unit to one unit, surrogates unchanged.
 ///
-/// Beyond ASCII Windows versions differ by what Unicode had at the time; the validator therefore takes
-/// an order or a hash that only differs there for no fault.
+/// Beyond ASCII, versions of Windows differ with the Unicode version of their time. Therefore the
+/// validator does not report an order or a hash that differs only there.
 pub(crate) fn upper(unit: u16) -> u16 {
     match unit {
         0x61..=0x7a => return unit - 32,
         0..0x80 => return unit,
-        // Greek with an iota below: one letter in Windows, two in Unicode.
+        // Greek letters with an iota below are one letter in Windows and two in Unicode.
         0x1f80..=0x1f87 | 0x1f90..=0x1f97 | 0x1fa0..=0x1fa7 => return unit + 8,
         0x1fb3 | 0x1fc3 | 0x1ff3 => return unit + 9,
         _ => {}

@@ -1,6 +1,6 @@
-//! Little-endian fields out of bytes that may be too short.
+//! Reading of little-endian fields from bytes that may be too short.
 
-/// Reads fields one after the other; `None` once the bytes end.
+/// Reads consecutive fields; `None` at the end of the bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Scan<'a>(pub(crate) &'a [u8]);
 
@@ -30,7 +30,7 @@ impl<'a> Scan<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// The two letters a cell begins with, when they are these.
+    /// Reads the two letters at the start of a cell; `None` if they differ.
     pub(crate) fn signature(&mut self, letters: [u8; 2]) -> Option<()> {
         (self.array::<2>()? == letters).then_some(())
     }
@@ -41,7 +41,8 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Scan(bytes.get(at..)?).u32()
 }
 
-/// A length or an offset as an index. Hives are below 4 GiB and `usize` has at least 32 bits.
+/// Converts a length or an offset to an index. Hives are below 4 GiB and `usize` has at least 32
+/// bits.
 pub(crate) fn index(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }

@@ -4,7 +4,7 @@
 //! 0 "sk"  4 next  8 previous  12 keys that use it  16 descriptor bytes  20 descriptor
 //! ```
 //!
-//! They form one ring; each is used by as many keys as it counts.
+//! All descriptors of a hive form one ring. Each has a count of the keys that use it.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::hive::{Hive, KeyId};
 use crate::key;
 use crate::scan::{Scan, index};
 
-/// Where its fields are, for those who write them.
+/// Offsets of the fields, for code that writes them.
 mod field {
     pub(super) const NEXT: usize = 4;
     pub(super) const PREVIOUS: usize = 8;
@@ -52,14 +52,14 @@ impl<'a> Security<'a> {
     }
 }
 
-/// Whether the bytes begin like a self-relative descriptor: revision 1, the flag that says so.
+/// True if the bytes begin like a self-relative descriptor: revision 1 and the self-relative flag.
 pub(crate) fn is_descriptor(bytes: &[u8]) -> bool {
     bytes.len() >= 20
         && bytes.first() == Some(&1)
         && bytes.get(3).is_some_and(|flags| flags & 0x80 != 0)
 }
 
-/// All descriptors of the ring that `start` is in.
+/// The descriptors in the ring that contains `start`.
 pub(crate) fn ring(cells: &Cells, start: u32) -> Result<Vec<u32>, HiveError> {
     let mut seen = BTreeSet::new();
     let mut ring = Vec::new();
@@ -79,13 +79,13 @@ pub(crate) fn ring(cells: &Cells, start: u32) -> Result<Vec<u32>, HiveError> {
     }
 }
 
-/// One more key uses the descriptor at `at`.
+/// Adds a use to the descriptor at `at`.
 pub(crate) fn share(cells: &mut Cells, at: u32) -> Result<(), HiveError> {
     let uses = Security::read(cells, at)?.uses;
     cells.put_u32(at, field::USES, uses.checked_add(1).ok_or(HiveError::Full)?)
 }
 
-/// One key less uses the descriptor at `at`; without any it goes.
+/// Removes a use from the descriptor at `at`, and deletes it with the last use.
 pub(crate) fn drop_use(cells: &mut Cells, at: u32) -> Result<(), HiveError> {
     let Security {
         next,
@@ -101,7 +101,7 @@ pub(crate) fn drop_use(cells: &mut Cells, at: u32) -> Result<(), HiveError> {
     cells.release(at)
 }
 
-/// The bytes of a new `sk` that one key uses.
+/// Makes the bytes of a new `sk` that is used by one key.
 fn bytes(next: u32, previous: u32, descriptor: &[u8]) -> Result<Vec<u8>, HiveError> {
     let len = u32::try_from(descriptor.len()).map_err(|_| HiveError::Full)?;
     let mut bytes = b"sk\0\0".to_vec();
@@ -112,7 +112,7 @@ fn bytes(next: u32, previous: u32, descriptor: &[u8]) -> Result<Vec<u8>, HiveErr
     Ok(bytes)
 }
 
-/// The first descriptor of a hive: a ring of one.
+/// Stores the first descriptor of a hive: a ring of one.
 pub(crate) fn first(cells: &mut Cells, descriptor: &[u8]) -> Result<u32, HiveError> {
     let at = cells.store(&bytes(0, 0, descriptor)?)?;
     cells.put_u32(at, field::NEXT, at)?;
@@ -120,7 +120,7 @@ pub(crate) fn first(cells: &mut Cells, descriptor: &[u8]) -> Result<u32, HiveErr
     Ok(at)
 }
 
-/// The descriptor of these bytes, an old one or a new one in the ring of `near`. It gains a use.
+/// Finds the descriptor with these bytes in the ring of `near`, or adds a new one. It gains a use.
 fn obtain(cells: &mut Cells, near: u32, descriptor: &[u8]) -> Result<u32, HiveError> {
     for at in ring(cells, near)? {
         if Security::read(cells, at)?.descriptor == descriptor {
@@ -136,12 +136,12 @@ fn obtain(cells: &mut Cells, near: u32, descriptor: &[u8]) -> Result<u32, HiveEr
 }
 
 impl Hive {
-    /// Gives one key another security descriptor, self-relative. Keys below it keep theirs. Whether
-    /// anything had to be changed.
+    /// Sets the security descriptor of one key, self-relative. Keys below it keep theirs. Returns
+    /// true if anything was changed.
     ///
     /// # Errors
-    /// When the hive is not sound, there is no such key or the bytes are no descriptor. Nothing was
-    /// changed then.
+    /// [`HiveError`] if the hive is not sound, the key does not exist or the bytes are not a
+    /// descriptor. Nothing is changed then.
     pub fn set_security(
         &mut self,
         key: KeyId,
@@ -164,11 +164,11 @@ impl Hive {
         })
     }
 
-    /// Hands every security descriptor to `f`, which changes its bytes in place and says whether it did.
-    /// How many were changed.
+    /// Passes every security descriptor to `f`, which may change its bytes in place and returns
+    /// true if it did. Returns the number of changed descriptors.
     ///
     /// # Errors
-    /// When the hive is not sound. Nothing was changed then.
+    /// [`HiveError`] if the hive is not sound. Nothing is changed then.
     pub fn rewrite_security(
         &mut self,
         f: &mut dyn FnMut(&mut [u8]) -> bool,

@@ -1,12 +1,12 @@
-//! Security identifiers: text, bytes, and the part that says which machine.
+//! Security identifiers: text form, binary form, and the part that identifies a machine.
 //!
 //! ```text
 //! 1, count, authority (6, big-endian), count x sub-authority (4, little-endian)
 //! S-1-5-21-a-b-c-RID = 01 05 | 00 00 00 00 00 05 | 15 00 00 00 | a b c (12 bytes: the machine) | RID
 //! ```
 //!
-//! A machine's part is replaced only behind the bytes that say it is one, or where the caller says so: twelve
-//! bytes alone may be anything.
+//! The machine part is replaced only if the bytes before it identify it as one, or if the caller
+//! gives its position: twelve bytes alone could be anything.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,18 +15,18 @@ use thiserror::Error;
 
 use crate::scan::Scan;
 
-/// Sub-authorities a SID may have.
+/// Largest number of sub-authorities of a SID.
 const COUNT_MAX: usize = 15;
-/// Authority 5 and the first sub-authority 21: what stands before a machine's or a domain's part.
+/// Authority 5 and the first sub-authority 21, which precede the part of a machine or domain.
 const BEFORE_MACHINE: [u8; 10] = [0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
-/// Bytes of the machine's part.
+/// Length of the machine part in bytes.
 pub const MACHINE_LEN: usize = 12;
 
-/// Text that is no SID.
+/// The error for a text that is not a SID.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is not a SID of the form S-1-5-21-..")]
 pub struct NotASid {
-    /// What was read.
+    /// The text.
     pub text: String,
 }
 
@@ -38,7 +38,7 @@ pub struct Sid {
 }
 
 impl Sid {
-    /// The SID at the start of `bytes`, and how many bytes it takes.
+    /// Reads the SID at the start of `bytes`; returns it with its length in bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<(Sid, usize)> {
         let mut scan = Scan(bytes);
@@ -57,7 +57,7 @@ impl Sid {
         Some((Sid { authority, subs }, 8 + count * 4))
     }
 
-    /// As it is stored.
+    /// The stored form of the SID.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let count = u8::try_from(self.subs.len()).unwrap_or(0);
@@ -67,7 +67,8 @@ impl Sid {
         bytes
     }
 
-    /// The machine of a SID `S-1-5-21-a-b-c`, with a user's or group's number behind it or without.
+    /// The machine part of a SID `S-1-5-21-a-b-c`, with or without the number of a user or group
+    /// behind it.
     #[must_use]
     pub fn machine(&self) -> Option<Machine> {
         match self.subs.as_slice() {
@@ -76,7 +77,7 @@ impl Sid {
         }
     }
 
-    /// The last number, which says who it is within a machine.
+    /// The last number (RID), which identifies a user or group within a machine.
     #[must_use]
     pub fn rid(&self) -> Option<u32> {
         self.subs.last().copied()
@@ -114,19 +115,19 @@ impl fmt::Display for Sid {
     }
 }
 
-/// Which machine (or domain) a SID belongs to: `a-b-c` of `S-1-5-21-a-b-c`.
+/// The machine (or domain) part of a SID: `a-b-c` of `S-1-5-21-a-b-c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Machine(pub [u32; 3]);
 
 impl Machine {
-    /// From the 12 bytes of a SID, as SAM keeps them at the end of `Account`'s value `V`.
+    /// Reads the machine part from 12 bytes, as stored by SAM at the end of `Account`'s value `V`.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; MACHINE_LEN]) -> Machine {
         let mut scan = Scan(bytes);
         Machine([(); 3].map(|()| scan.u32().unwrap_or(0)))
     }
 
-    /// The 12 bytes.
+    /// The 12 bytes of the machine part.
     #[must_use]
     pub fn to_bytes(self) -> [u8; MACHINE_LEN] {
         let mut bytes = [0; MACHINE_LEN];
@@ -163,7 +164,8 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Replaces the machine in every binary SID in `buffer`, wherever it lies. How many there were.
+/// Replaces the machine part in every binary SID in `buffer`, at any position. Returns the number
+/// of replacements.
 pub fn replace(buffer: &mut [u8], old: Machine, new: Machine) -> usize {
     let (old, new) = (old.to_bytes(), new.to_bytes());
     let before = 2 + BEFORE_MACHINE.len();
@@ -171,7 +173,7 @@ pub fn replace(buffer: &mut [u8], old: Machine, new: Machine) -> usize {
     let mut at = 0;
     while let Some(sid) = buffer.get_mut(at..at + before + MACHINE_LEN) {
         let (head, machine) = sid.split_at_mut(before);
-        // Four sub-authorities are the machine itself, five someone of it.
+        // Four sub-authorities identify the machine itself, five a user or group of it.
         if matches!(head, [1, 4 | 5, rest @ ..] if *rest == BEFORE_MACHINE) && *machine == old {
             machine.copy_from_slice(&new);
             count += 1;
@@ -183,7 +185,7 @@ pub fn replace(buffer: &mut [u8], old: Machine, new: Machine) -> usize {
     count
 }
 
-/// Machines of every binary SID in `buffer`, wherever it lies; one that is there twice comes twice.
+/// The machine parts of all binary SIDs in `buffer`, at any position; repeated ones are repeated.
 pub fn machines(buffer: &[u8]) -> impl Iterator<Item = Machine> {
     let before = 2 + BEFORE_MACHINE.len();
     buffer
@@ -196,8 +198,8 @@ pub fn machines(buffer: &[u8]) -> impl Iterator<Item = Machine> {
         })
 }
 
-/// Replaces the machine at one place of `buffer` that the caller knows to hold one. False, and nothing
-/// changed, when another is there.
+/// Replaces the machine part at a position of `buffer` given by the caller. Returns false and
+/// changes nothing if another part is there.
 pub fn replace_at(buffer: &mut [u8], at: usize, old: Machine, new: Machine) -> bool {
     let end = at.checked_add(MACHINE_LEN);
     match end.and_then(|end| buffer.get_mut(at..end)) {
@@ -209,14 +211,14 @@ pub fn replace_at(buffer: &mut [u8], at: usize, old: Machine, new: Machine) -> b
     }
 }
 
-/// Replaces the machine in every SID written out in `text`, such as the name of a key. `None` when there is
-/// none. `S-1-5-21-1-2-3` is not in `S-1-5-21-1-2-34`.
+/// Replaces the machine part in every SID written in `text`, such as the name of a key; `None` if
+/// there is none. `S-1-5-21-1-2-3` does not match `S-1-5-21-1-2-34`.
 #[must_use]
 pub fn replace_text(text: &str, old: Machine, new: Machine) -> Option<String> {
     let (old, new) = (old.to_string(), new.to_string());
     let mut result = String::new();
     let mut done = 0;
-    // ASCII in another case is as long, so places are the same in both.
+    // ASCII letters have the same length in both cases, so positions are the same.
     for (at, found) in text.to_ascii_uppercase().match_indices(&old) {
         let end = at + found.len();
         let (before, behind) = (text.get(..at)?, text.get(end..)?);

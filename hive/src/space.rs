@@ -1,10 +1,11 @@
-//! Cells taken, given back and written, so that all of it can be taken back.
+//! Allocation, release and writing of cells, with an undo log.
 //!
-//! Every write goes through here and keeps what was there before, until the edit it belongs to is done.
-//! An edit that fails half-way is undone byte for byte.
+//! Every write goes through this module, which keeps the previous bytes until the end of the edit.
+//! An edit that fails halfway is undone byte for byte.
 //!
-//! A cell is taken from the smallest free one that fits, and the rest of that stays free. When none fits, a
-//! bin is added at the end. A cell given back joins the free cells beside it, never across bins.
+//! A cell is allocated from the smallest free one that fits, and the rest of that stays free. If
+//! none fits, a bin is added at the end. A released cell is joined with the free cells beside it,
+//! never across bins.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use crate::cells::{BIN_HEADER, Cells, VOLATILE};
 use crate::error::{HiveError, damaged};
 use crate::scan::index;
 
-/// What to put back.
+/// One change that can be undone.
 #[derive(Clone, Debug)]
 enum Undo {
     Bytes { at: usize, old: Vec<u8> },
@@ -21,10 +22,10 @@ enum Undo {
     Len { file: usize, bins: u32 },
 }
 
-/// The free cells, and the way back.
+/// The free cells and the undo log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Space {
-    /// Length and offset; made when first needed.
+    /// Pairs of length and offset; created on first use.
     free: Option<BTreeSet<(u32, u32)>>,
     undo: Vec<Undo>,
 }
@@ -37,14 +38,14 @@ fn cell_len(len: usize) -> Result<u32, HiveError> {
 }
 
 impl Cells {
-    /// Ends an edit that succeeded. Whether it changed anything.
+    /// Ends a successful edit; true if it changed anything.
     pub(crate) fn commit(&mut self) -> bool {
         let changed = !self.space.undo.is_empty();
         self.space.undo.clear();
         changed
     }
 
-    /// Ends an edit that failed.
+    /// Ends a failed edit and undoes its changes.
     pub(crate) fn roll_back(&mut self) {
         for undo in std::mem::take(&mut self.space.undo).into_iter().rev() {
             match undo {
@@ -67,7 +68,7 @@ impl Cells {
         self.space.free = None;
     }
 
-    /// Writes anywhere in the file. What is there already is left alone.
+    /// Writes anywhere in the file. Equal bytes are not written again.
     fn write(&mut self, at: usize, data: &[u8]) -> Result<(), HiveError> {
         let outside = damaged(
             "file",
@@ -135,7 +136,7 @@ impl Cells {
         Ok(())
     }
 
-    /// A new cell that holds `data`.
+    /// Allocates a cell for `data` and writes it.
     pub(crate) fn store(&mut self, data: &[u8]) -> Result<u32, HiveError> {
         let need = cell_len(data.len())?;
         let fits = self.free().range((need, 0)..).next().copied();
@@ -155,7 +156,7 @@ impl Cells {
         Ok(at)
     }
 
-    /// Writes `data` into the cell when it has the room, otherwise into another instead of it.
+    /// Writes `data` into the cell if it has the room, otherwise into a new cell that replaces it.
     pub(crate) fn store_again(&mut self, cell: u32, data: &[u8]) -> Result<u32, HiveError> {
         if self.get(cell, "cell")?.len() >= data.len() {
             self.put(cell, 0, data)?;
@@ -165,13 +166,13 @@ impl Cells {
         self.store(data)
     }
 
-    /// Gives a cell back.
+    /// Releases a cell.
     pub(crate) fn release(&mut self, cell: u32) -> Result<(), HiveError> {
         let Some((mut size, true)) = self.size(cell) else {
             return Err(damaged("cell", cell, "it is not allocated"));
         };
         let mut at = cell;
-        // Bins begin with a header and not with a cell, so neighbours are always of the same bin.
+        // Bins begin with a header and not with a cell, so neighbours are always in the same bin.
         if let Some((next, false)) = self.size(cell + size) {
             self.free().remove(&(next, cell + size));
             self.start(cell + size, false);
@@ -208,7 +209,7 @@ impl Cells {
             file: self.bytes.len(),
             bins: offset,
         });
-        // Windows reserves space behind the last bin: it is used first.
+        // Windows reserves space behind the last bin; it is used first.
         if self.bytes.len() < BLOCK + index(end) {
             self.bytes.resize(BLOCK + index(end), 0);
         }

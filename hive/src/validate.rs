@@ -1,11 +1,12 @@
-//! Whether a hive is sound: every cell that is used is used once, and all counts, orders and lengths hold.
+//! Validation of a hive: every used cell is used once, and all counts, orders and lengths are
+//! right.
 //!
-//! The rules are those that the hives Windows itself wrote keep (see `tests/real.rs`). What some of those break
-//! without harm is noted and no fault: cells nobody uses any more, a longest name that is too
-//! short, descriptors that count more uses than there are. What Windows left of keys that lived in
-//! memory only (volatile counts and lists) is not looked at.
+//! The rules are those that hives written by Windows itself keep (see `tests/real.rs`). Some of
+//! these hives have harmless oddities, which are notes and not faults: allocated cells without a
+//! user, a longest name that is too short, descriptors that count too many uses. The fields for
+//! volatile keys, which Windows left over from memory, are not checked.
 //!
-//! One pass, each cell visited at most once, on any bytes.
+//! Each cell is visited at most once in one pass; any bytes are accepted.
 
 use std::collections::BTreeMap;
 
@@ -22,36 +23,36 @@ use crate::name::{KEY_NAME_MAX, Name};
 use crate::scan::index;
 use crate::security::{self, Security};
 
-/// Faults, and notes, that are kept; the rest are only counted.
+/// Largest number of faults, and of notes, that are kept; further ones are only counted.
 const KEPT: usize = 64;
 
-/// What a sound hive holds.
+/// The contents of a sound hive, in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Census {
-    /// Keys, with the root.
+    /// Number of keys, including the root.
     pub keys: u32,
-    /// Values.
+    /// Number of values.
     pub values: u32,
-    /// Values kept as a list of segments.
+    /// Number of values stored in segments.
     pub big_values: u32,
-    /// Class names.
+    /// Number of class names.
     pub classes: u32,
-    /// Security descriptors.
+    /// Number of security descriptors.
     pub securities: u32,
-    /// Allocated cells that nothing leads to. Windows leaves some.
+    /// Number of allocated cells without a reference. Windows leaves some.
     pub lost_cells: u32,
-    /// Bytes in free cells.
+    /// Number of bytes in free cells.
     pub free_bytes: u64,
-    /// Harmless oddities, the first of them.
+    /// The first harmless oddities.
     pub notes: Vec<Fault>,
-    /// How many there are.
+    /// Number of all harmless oddities.
     pub note_count: usize,
 }
 
 impl Hive {
-    /// Checks every structure. Callers do so before and after a row of edits; edits refuse a hive that
-    /// does not pass.
+    /// Checks every structure. Callers do this before and after a series of edits; edits refuse a
+    /// hive that does not pass.
     ///
     /// # Errors
     /// The faults, at most 64 of them.
@@ -59,7 +60,7 @@ impl Hive {
         let mut check = Check::new(self);
         check.run();
         if check.faults.is_empty() {
-            // Whoever sets it second means the same.
+            // A second thread would set the same value.
             let _ = self.sound.set(());
             Ok(check.census)
         } else {
@@ -93,7 +94,7 @@ struct Check<'a> {
     hive: &'a Hive,
     cells: &'a Cells,
     used: Bits,
-    /// Keys that use each descriptor.
+    /// Number of keys that use each descriptor.
     uses: BTreeMap<u32, u32>,
     faults: Vec<Fault>,
     census: Census,
@@ -131,7 +132,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes an allocated cell for its one use. What it holds; `None` and a fault when that cannot be.
+    /// Marks an allocated cell as used and returns its content; `None` and a fault if that is not
+    /// possible.
     fn claim(&mut self, at: u32, what: &'static str) -> Option<&'a [u8]> {
         match self.cells.get(at, what) {
             Ok(_) if !self.used.add(at) => {
@@ -146,7 +148,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// What a read gave; `None` and a fault when it failed.
+    /// Returns the result of a read; `None` and a fault if it failed.
     fn held<T>(&mut self, read: Result<T, HiveError>) -> Option<T> {
         read.map_err(|why| self.failed(why)).ok()
     }
@@ -173,7 +175,8 @@ impl<'a> Check<'a> {
         self.lost();
     }
 
-    /// The base block and the bins. Cells were checked at opening and change with the map that is used here.
+    /// Checks the base block and the bins. Cells were checked when the hive was opened, and change
+    /// only together with the map used here.
     fn bins(&mut self) {
         let len = Base::parse(&self.cells.bytes).map(|base| base.bins_len);
         if len != Some(self.cells.bins_len) || self.cells.bytes.len() < BLOCK {
@@ -203,7 +206,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// One key and all that is its own. Its subkeys.
+    /// Checks one key and everything that belongs to it alone; returns its subkeys.
     fn key(&mut self, at: u32) -> Option<Vec<u32>> {
         let key = self.held(Key::read(self.cells, at, "key"))?;
         self.census.keys += 1;
@@ -309,7 +312,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// A wrong hash hides a key from Windows. Letters are compared without case there.
+    /// Checks a key's hint. A wrong hash hides a key from Windows. Letters are compared without
+    /// case.
     fn beside(&mut self, at: u32, kind: Leaf, found: u32, key: &Key<'_>) {
         let right = match kind {
             Leaf::Plain => return,

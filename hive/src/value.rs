@@ -1,18 +1,18 @@
-//! What a value holds, as callers see it, and data in the forms Windows uses.
+//! Values for callers, and data in the forms used by Windows.
 
-/// The common types of values. A value's type is any number: SAM keeps user ids there.
+/// The common types of values. A value's type may be any number: SAM stores user ids there.
 pub mod kind {
     /// No type.
     pub const NONE: u32 = 0;
-    /// A string, UTF-16 with a zero at its end.
+    /// A string in UTF-16 with a zero at its end.
     pub const SZ: u32 = 1;
-    /// A string with `%VARIABLES%`.
+    /// A string that contains `%VARIABLES%`.
     pub const EXPAND_SZ: u32 = 2;
     /// Bytes.
     pub const BINARY: u32 = 3;
     /// 32 bits, little-endian.
     pub const DWORD: u32 = 4;
-    /// Strings, each with a zero at its end, and a zero after the last.
+    /// Several strings, each with a zero at its end, and another zero after the last.
     pub const MULTI_SZ: u32 = 7;
     /// 64 bits, little-endian.
     pub const QWORD: u32 = 11;
@@ -21,36 +21,37 @@ pub mod kind {
 /// A value as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// Empty for a key's default value.
+    /// Name of the value; empty for the default value of a key.
     pub name: String,
-    /// One of [`kind`], or any other number.
+    /// Type of the value: one of [`kind`], or any other number.
     pub kind: u32,
-    /// The data. Strings are UTF-16.
+    /// Data of the value. Strings are UTF-16.
     pub data: Vec<u8>,
 }
 
 impl Value {
-    /// The text of a string value up to its first zero. `None` when it is no string.
+    /// The text of a string value up to its first zero; `None` for other types.
     #[must_use]
     pub fn as_string(&self) -> Option<String> {
         matches!(self.kind, kind::SZ | kind::EXPAND_SZ).then(|| utf16_text(&self.data))
     }
 
-    /// The number of a DWORD value.
+    /// The number in a DWORD value; `None` for other types or lengths.
     #[must_use]
     pub fn as_u32(&self) -> Option<u32> {
         let bytes = self.data.as_slice().try_into().ok()?;
         (self.kind == kind::DWORD).then_some(u32::from_le_bytes(bytes))
     }
 
-    /// The number of a QWORD value.
+    /// The number in a QWORD value; `None` for other types or lengths.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         let bytes = self.data.as_slice().try_into().ok()?;
         (self.kind == kind::QWORD).then_some(u64::from_le_bytes(bytes))
     }
 
-    /// The strings of a MULTI_SZ value. Missing zeros at its end are forgiven, as Windows does.
+    /// The strings in a MULTI_SZ value; `None` for other types. Missing zeros at its end are
+    /// accepted, as in Windows.
     #[must_use]
     pub fn as_multi_string(&self) -> Option<Vec<String>> {
         if self.kind != kind::MULTI_SZ {
@@ -74,7 +75,7 @@ fn utf16_text(data: &[u8]) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// Data of a string value.
+/// Makes the data of a string value.
 #[must_use]
 pub fn sz(text: &str) -> Vec<u8> {
     text.encode_utf16()
@@ -83,7 +84,8 @@ pub fn sz(text: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Data of a MULTI_SZ value. An empty string would end it, so empty ones are left out.
+/// Makes the data of a MULTI_SZ value. Empty strings are left out, because an empty string would
+/// end the value.
 #[must_use]
 pub fn multi_sz<S: AsRef<str>>(texts: &[S]) -> Vec<u8> {
     let texts = texts
@@ -93,13 +95,13 @@ pub fn multi_sz<S: AsRef<str>>(texts: &[S]) -> Vec<u8> {
     texts.flat_map(sz).chain([0, 0]).collect()
 }
 
-/// Data of a DWORD value.
+/// Makes the data of a DWORD value.
 #[must_use]
 pub fn dword(number: u32) -> Vec<u8> {
     number.to_le_bytes().to_vec()
 }
 
-/// Data of a QWORD value.
+/// Makes the data of a QWORD value.
 #[must_use]
 pub fn qword(number: u64) -> Vec<u8> {
     number.to_le_bytes().to_vec()

@@ -9,19 +9,19 @@ use crate::key::{Key, field};
 use crate::name::VALUE_NAME_MAX;
 use crate::scan::index;
 
-/// The longest value this crate writes. Windows' own bound is its memory; nothing a deployment sets comes
-/// near.
+/// Longest value that this crate writes, in bytes. Windows has no fixed limit; values of a
+/// deployment are far shorter.
 pub(crate) const DATA_MAX: usize = 16 << 20;
-/// The longest value of a hive that has no `db`: Windows takes a longer cell for damage.
+/// Longest value in bytes in a hive without `db`: Windows treats a longer cell as damaged.
 const CELL_MAX: usize = (1 << 20) - 4;
 
 impl Hive {
-    /// Sets a value, making it when there is none of that name (any case; the name it has stays). `""` is
-    /// the default value. Whether anything had to be changed.
+    /// Sets a value, or creates it if there is none with this name in any case; an existing name is
+    /// kept. `""` is the default value. Returns true if anything was changed.
     ///
     /// # Errors
-    /// When the hive is not sound, there is no such key, or the name or the data is too long. Nothing was
-    /// changed then.
+    /// [`HiveError`] if the hive is not sound, the key does not exist, or the name or the data is
+    /// too long. Nothing is changed then.
     pub fn set_value(
         &mut self,
         key: KeyId,
@@ -116,10 +116,10 @@ impl Hive {
         )
     }
 
-    /// Deletes a value. False when there was none.
+    /// Deletes a value; false if there was none.
     ///
     /// # Errors
-    /// When the hive is not sound or there is no such key. Nothing was changed then.
+    /// [`HiveError`] if the hive is not sound or the key does not exist. Nothing is changed then.
     pub fn delete_value(
         &mut self,
         key: KeyId,
@@ -151,7 +151,7 @@ impl Hive {
     }
 }
 
-/// Puts data where its length says. What goes into the `vk` for length and place.
+/// Stores data in the form for its length; returns the length and place fields of the `vk`.
 fn store_data(cells: &mut Cells, minor: u32, data: &[u8]) -> Result<(u32, u32), HiveError> {
     let len = u32::try_from(data.len()).map_err(|_| HiveError::Full)?;
     if data.len() <= 4 {
@@ -167,7 +167,7 @@ fn store_data(cells: &mut Cells, minor: u32, data: &[u8]) -> Result<(u32, u32), 
     let mut list = Vec::new();
     let mut count = 0_u16;
     for part in data.chunks(index(SEGMENT)) {
-        // Windows gives the last segment the length of the others, too.
+        // Windows makes the last segment as long as the others, too.
         let mut part = part.to_vec();
         part.resize(index(SEGMENT), 0);
         list.extend_from_slice(&cells.store(&part)?.to_le_bytes());
@@ -200,7 +200,7 @@ fn release_value(cells: &mut Cells, minor: u32, at: u32) -> Result<(), HiveError
     cells.release(at)
 }
 
-/// Gives back all values of a key.
+/// Releases all values of a key.
 pub(crate) fn release_all(cells: &mut Cells, minor: u32, key: u32) -> Result<(), HiveError> {
     let fields = Key::read(cells, key, "key")?;
     let (list, count) = (fields.value_list, fields.values);

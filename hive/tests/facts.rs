@@ -1,4 +1,4 @@
-//! What is known of the real hives, read by this crate.
+//! Known contents of real hives, read by this crate.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Bytes that lie: flipped bits in hives and logs. Nothing panics, loops or grows without bound; what opens and
-//! validates can be edited and is still sound; what does not is not edited.
+//! Hostile bytes: flipped bits in hives and logs. Nothing panics, loops or grows without bound; a
+//! hive that opens and validates can be edited and is still sound; any other is not edited.
 
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 #[path = "support/script.rs"]
@@ -12,7 +12,7 @@ use script::{
 };
 use support::{folder, unpack};
 
-/// Deterministic bytes.
+/// A generator of deterministic bytes.
 struct Numbers(u64);
 
 impl Numbers {
@@ -31,7 +31,7 @@ impl Numbers {
         (0..len).map(|_| self.next().to_le_bytes()[3]).collect()
     }
 
-    /// Damages a few places, most of them in what stands at the start of a cell.
+    /// Damages a few places, mostly at the start of a cell.
     fn damage(&mut self, bytes: &mut [u8]) {
         let signatures: [&[u8]; 8] = [b"nk", b"vk", b"sk", b"lf", b"lh", b"ri", b"db", b"hbin"];
         let starts = |at: &usize| {
@@ -49,7 +49,7 @@ impl Numbers {
             match self.below(4) {
                 0 => bytes[at] ^= 1 << self.below(8),
                 1 => bytes[at] = [0, 0xff, 0x80, 8][self.below(4)],
-                // One offset or count over another.
+                // One offset or count replaces another.
                 _ => {
                     let from = self.below(bytes.len() - 4) & !3;
                     let from = cells.get(self.below(cells.len())).map_or(from, |cell| {
@@ -69,7 +69,7 @@ struct Seen {
     sound: u32,
 }
 
-/// Opens, reads, validates and edits whatever it is.
+/// Opens, reads, validates and edits arbitrary bytes.
 fn exercise(bytes: Vec<u8>, logs: &[&[u8]], edits: &[u8], seen: &mut Seen) {
     let most = bytes.len() + logs.iter().map(|log| log.len()).sum::<usize>();
     let Ok((mut hive, _)) = Hive::open(bytes, logs) else {
@@ -161,7 +161,7 @@ fn damaged_windows_hives_neither_panic_nor_loop() {
     );
 }
 
-/// Three states of one hive, each some edits after the last.
+/// Three states of one hive, each a few edits after the last.
 fn states(numbers: &mut Numbers) -> [Vec<u8>; 3] {
     let script = numbers.bytes(200);
     let first = build(&mut Script(&script));
@@ -175,14 +175,14 @@ fn states(numbers: &mut Numbers) -> [Vec<u8>; 3] {
         hive.clone().into_bytes(NOW)
     };
     [later(), later(), first.into_bytes(NOW)].map(|mut bytes| {
-        // As if Windows had not got to finishing a write: one number for all.
+        // All states have one number, as if Windows had never finished a write.
         bytes[4..12].copy_from_slice(&[9, 0, 0, 0, 9, 0, 0, 0]);
         seal(&mut bytes);
         bytes
     })
 }
 
-/// What a replay should have made of it.
+/// Checks the result of a replay.
 fn assert_is(hive: Hive, expected: &[u8], number: u32) {
     let bytes = hive.into_bytes(NOW);
     assert!(bytes[4096..] == expected[4096..], "the bins");
@@ -191,7 +191,8 @@ fn assert_is(hive: Hive, expected: &[u8], number: u32) {
     Hive::open(bytes, &[]).unwrap().0.validate().unwrap();
 }
 
-/// Hives that grew since, in one log or two, in both formats: the way forward is the one that was logged.
+/// Hives that have grown since, in one log or two, in both formats: the replay leads to the logged
+/// state.
 #[test]
 fn logs_of_both_formats_complete_a_hive() {
     let mut numbers = Numbers(0x5555_5678_9abc_def1);
@@ -210,7 +211,7 @@ fn logs_of_both_formats_complete_a_hive() {
         for logs in [[&one[..], &two], [&two, &one]] {
             assert_is(Hive::open(dirty.clone(), &logs).unwrap().0, &third, 12);
         }
-        // The first entry is torn: what the second file holds has nothing to stand on.
+        // The first entry is torn, so the entries in the second file are void.
         let mut torn = one.clone();
         torn[520] ^= 1;
         let refused = Hive::open(dirty.clone(), &[&torn, &two]).map(|(_, recovery)| recovery);
@@ -226,7 +227,7 @@ fn logs_of_both_formats_complete_a_hive() {
         );
         assert_is(hive, &second, 11);
 
-        // The base block was being written when it ended.
+        // The base block was being written when the power failed.
         let mut torn_base = dirty.clone();
         torn_base[508] ^= 1;
         assert_is(
@@ -244,7 +245,7 @@ fn logs_of_both_formats_complete_a_hive() {
         let (hive, recovery) = Hive::open(dirty.clone(), &[&old]).unwrap();
         assert_eq!(recovery.entries, 1);
         assert_is(hive, &third, 11);
-        // Of two logs the one of the same time counts.
+        // Only the log with the same time counts.
         let mut older = old_log(&first, &second, 9);
         older[12] ^= 1;
         seal(&mut older);

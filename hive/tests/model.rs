@@ -1,5 +1,5 @@
-//! Any row of edits against a plain tree: after each one the hive is sound and holds what the tree holds, and
-//! what it writes is read again the same.
+//! Any series of edits is compared with a plain tree: after each one the hive is sound and equals
+//! the tree, and the written file gives the same when it is read again.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 const NOW: FileTime = FileTime(133_000_000_000_000_000);
 
-/// What a key should hold. Names are found by their upper case.
+/// The expected content of a key. Names are found by their upper case.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Node {
     name: String,
@@ -36,7 +36,7 @@ impl Node {
         }
     }
 
-    /// The names down to every key, the root first.
+    /// The paths of all keys, the root first.
     fn paths(&self) -> Vec<Vec<String>> {
         let below = self.children.values().flat_map(|child| {
             child.paths().into_iter().map(|mut path| {
@@ -77,7 +77,7 @@ const NAMES: [&str; 10] = [
     "z",
 ];
 
-/// Few enough that they meet, in both cases, narrow and wide.
+/// A few names, so that they often collide, in both cases, narrow and wide.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => prop::sample::select(&NAMES[..]).prop_map(str::to_owned),
@@ -111,7 +111,7 @@ fn data(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Carries out one edit on both. Both refuse the same ones.
+/// Applies one edit to both. Both refuse the same edits.
 fn apply(hive: &mut Hive, model: &mut Node, path: &[String], edit: &Edit) {
     let key = hive.find(&path.join("\\")).unwrap().unwrap();
     let before = hive.clone().into_bytes(NOW);
@@ -193,7 +193,7 @@ fn apply(hive: &mut Hive, model: &mut Node, path: &[String], edit: &Edit) {
     }
 }
 
-/// Whether two free cells lie side by side in a bin, which should have become one.
+/// True if two free cells are adjacent in a bin; they should have been joined.
 fn has_free_neighbours(bytes: &[u8]) -> bool {
     let word = |at: usize| i32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let mut bin = 4096;
@@ -240,7 +240,7 @@ proptest! {
     }
 }
 
-/// Long lists: leaves split, an `ri` stands above them, and all of it goes away again.
+/// Long lists: leaves are split below an `ri`, and everything is freed again.
 #[test]
 fn thousands_of_subkeys_split_their_list_and_give_all_of_it_back() {
     for minor in [3, 5] {
@@ -325,7 +325,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     assert!(hive.find("three").unwrap().is_none());
     assert_eq!(hive.find("one").unwrap().is_some(), before.len() > 4096);
 
-    // 512 levels, and not one more: the path that fails in its middle leaves nothing behind.
+    // 512 levels are allowed and not one more; a path that fails in its middle leaves nothing
+    // behind.
     let deep = vec!["d"; 512].join("\\");
     hive.create_path(root, &deep, NOW).unwrap();
     let before = hive.clone().into_bytes(NOW);
@@ -342,7 +343,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     hive.validate().unwrap();
 }
 
-/// No hive at hand has an `li`; Windows 2000 wrote them. An `lh` of three keys is turned into one.
+/// No available hive has an `li`; Windows 2000 wrote them. An `lh` of three keys is turned into
+/// one.
 #[test]
 fn a_list_without_hashes_is_read_and_edited() {
     let mut hive = Hive::empty(5, "root", NOW).unwrap();
@@ -378,7 +380,7 @@ fn a_list_without_hashes_is_read_and_edited() {
     );
 }
 
-/// What is given back is taken again, whatever the order: the file does not creep.
+/// Freed space is used again in any order: the file does not grow.
 #[test]
 fn a_thousand_rewrites_do_not_lengthen_the_file() {
     let mut hive = Hive::empty(5, "root", NOW).unwrap();

@@ -1,5 +1,5 @@
-//! Other readers of the same hives: hivex, reglookup and reged. They see what this crate sees, and what it
-//! wrote; hivex, given the same edits, makes the same keys and values of it.
+//! Comparison with other readers: hivex, reglookup and reged. They read the same content as this
+//! crate, and also what it wrote; with the same edits hivex makes the same keys and values.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::{folder, open, unpack};
 
 const NOW: FileTime = FileTime(133_000_000_000_000_000);
 
-/// Deterministic numbers.
+/// A generator of deterministic numbers.
 struct Numbers(u64);
 
 impl Numbers {
@@ -30,7 +30,7 @@ fn data(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The lines `other.py` prints, by our reader.
+/// The lines printed by `other.py`, made by our reader.
 fn dump(hive: &Hive) -> Vec<String> {
     let hex = |data: &[u8]| {
         let digit = |number: u8| char::from(b"0123456789abcdef"[usize::from(number)]);
@@ -54,7 +54,7 @@ fn dump(hive: &Hive) -> Vec<String> {
     lines
 }
 
-/// What a program prints; it has to succeed.
+/// The output of a program, which must succeed.
 fn run(command: &mut Command) -> String {
     let done = command
         .output()
@@ -64,7 +64,7 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// Debian's Python, which has the binding of hivex.
+/// Runs Debian's Python, which has the binding of hivex.
 fn hivex(arguments: &[&Path]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/other.py");
     run(Command::new("/usr/bin/python3").arg(script).args(arguments))
@@ -95,7 +95,7 @@ fn assert_same(ours: &[String], theirs: &[String], what: &str) {
     }
 }
 
-/// One edit as a line of `other.py`, carried out on our side.
+/// Applies one edit on our side and returns it as a line for `other.py`.
 fn edit(hive: &mut Hive, numbers: &mut Numbers, keys: &mut Vec<String>) -> Option<String> {
     let place = numbers.below(keys.len());
     let path = keys[place].clone();
@@ -129,7 +129,8 @@ fn edit(hive: &mut Hive, numbers: &mut Numbers, keys: &mut Vec<String>) -> Optio
     }
 }
 
-/// The same edits by hivex and by us; three readings of both results.
+/// Applies the same edits with hivex and with this crate, and compares three readings of both
+/// results.
 fn compare(original: Vec<u8>, seed: u64, edits: usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> PathBuf { folder.path().join(name) };
@@ -193,7 +194,7 @@ fn hivex_makes_the_same_of_the_same_edits_of_windows_hives() {
     }
 }
 
-/// What a deployment does to a SYSTEM hive, and more.
+/// The edits of a deployment in a SYSTEM hive, and more.
 fn deploy(hive: &mut Hive) -> KeyId {
     let parameters = hive
         .find(r"ControlSet001\Services\Tcpip\Parameters")
@@ -270,7 +271,7 @@ fn every_reader_takes_a_system_hive_we_edited() {
         let seen = run(Command::new("reglookup").args(["-p", service]).arg(&file));
         assert!(seen.contains("BINARY,"), "{name}: {seen}");
         let exported = place.path().join("exported");
-        // reged wants the case the hive has.
+        // reged needs the case of the names in the hive.
         let services = hive.find(r"ControlSet001\Services").unwrap().unwrap();
         let services = hive.name(services).unwrap();
         let renamed = format!(r"ControlSet001\{services}\DhcpUnderAMuchLongerName");
@@ -289,7 +290,7 @@ fn every_reader_takes_a_system_hive_we_edited() {
     }
 }
 
-/// The edits of [`deploy`] that can be made twice.
+/// The edits of [`deploy`] that can be repeated.
 fn deploy_again(hive: &mut Hive) {
     let services = hive.find(r"ControlSet001\Services").unwrap().unwrap();
     let service = hive
@@ -312,8 +313,8 @@ fn deploy_again(hive: &mut Hive) {
     assert!(!hive.delete_value(parameters, "not there", NOW).unwrap());
 }
 
-/// The data of the value of that name is a `db` of two segments. Most readers take one long cell as well, Windows
-/// does not: hence the look at the bytes.
+/// Checks that the data of the value with this name is a `db` of two segments. Most readers also
+/// accept one long cell, but Windows does not, so the bytes are checked.
 fn assert_is_segmented(bytes: &[u8], name: &[u8]) {
     let at = bytes
         .windows(name.len())

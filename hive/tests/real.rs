@@ -1,4 +1,4 @@
-//! Windows' own hives: they validate as they are, and still do after edits.
+//! Hives written by Windows: they validate unchanged, and still do after edits.
 
 mod support;
 
@@ -23,7 +23,8 @@ fn hives_that_windows_wrote_are_sound_and_come_back_as_they_were() {
     }
 }
 
-/// Every list of every hive takes a key and gives it back: `lf`, `lh`, `li`, with an `ri` above and without.
+/// Every list of every hive accepts a key and gives it back: `lf`, `lh`, `li`, with and without an
+/// `ri` above.
 #[test]
 fn every_list_windows_wrote_takes_a_key_and_gives_it_back() {
     let Some(folder) = folder() else { return };
@@ -36,7 +37,8 @@ fn every_list_windows_wrote_takes_a_key_and_gives_it_back() {
             seen += 1;
             keys.extend(hive.subkeys(*key).unwrap());
         }
-        // Not all 30,000 of the largest: every list above some length, and a tenth of the rest.
+        // Not all 30,000 lists of the largest hive are tested: every list above some length, and a
+        // tenth of the rest.
         let chosen = |(place, key): &(usize, KeyId)| {
             place % 10 == 0
                 || hive
@@ -76,7 +78,7 @@ fn every_list_windows_wrote_takes_a_key_and_gives_it_back() {
     }
 }
 
-/// The machine of these hives is granted access by a few descriptors; the lengths stay.
+/// A few descriptors grant access to the machine of these hives; their lengths do not change.
 #[test]
 fn descriptors_change_their_machine() {
     let Some(folder) = folder() else { return };
@@ -100,7 +102,7 @@ fn descriptors_change_their_machine() {
     );
 }
 
-/// Class names go with their keys: here four that hold the boot key.
+/// Class names are deleted with their keys; here four of them hold the boot key.
 #[test]
 fn a_deleted_key_takes_its_class_name_along() {
     let Some(folder) = folder() else { return };

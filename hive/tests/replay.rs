@@ -1,11 +1,12 @@
-//! Transaction logs: against Windows' own recovery, and damaged in every way a lost write damages them.
+//! Transaction logs: compared with Windows' own recovery, and damaged in every way a lost write can
+//! damage them.
 
 mod support;
 
 use hive::{FileTime, Hive, HiveError, Recovery, Stop};
 use support::{folder, unpack, walk};
 
-/// A primary and its two logs.
+/// A primary file and its two logs.
 struct Case {
     primary: Vec<u8>,
     logs: [Vec<u8>; 2],
@@ -36,7 +37,8 @@ fn a_replay_is_byte_for_byte_what_windows_10_makes_of_it() {
     assert!(hive.is_changed(), "the file is to be written");
     assert!(hive.into_bytes(FileTime(1)) == windows);
 
-    // The order of the logs does not matter, and entries before the primary's number change nothing.
+    // The order of the logs does not matter, and entries before the number of the primary file
+    // change nothing.
     let turned = Hive::open(case.primary.clone(), &[&case.logs[1], &case.logs[0]]).unwrap();
     assert!(turned.0.into_bytes(FileTime(1)) == windows);
     let second = Hive::open(case.primary, &[&case.logs[1]]).unwrap();
@@ -51,7 +53,7 @@ fn the_keys_that_only_the_logs_hold_are_there() {
     assert_eq!(recovery.numbers, Some((2107, 2130)));
     assert_eq!(walk(&hive).0, 35_595);
 
-    // The file alone would show 33,123: told to be complete, it does.
+    // The file alone has 33,123 keys; marked as complete, it opens with these.
     let mut alone = case.primary.clone();
     alone.copy_within(4..8, 8);
     let sum = alone[..508]
@@ -91,15 +93,16 @@ fn a_dirty_hive_without_its_logs_is_refused() {
     );
 }
 
-/// LOG2 holds entries 3, 4 and 5 at 512, 8192 and 32768. A flipped bit or a cut in one ends the row there:
-/// Windows applies what came before (regf, "New format" note 7).
+/// LOG2 holds entries 3, 4 and 5 at 512, 8192 and 32768. A flipped bit or a cut in one ends the
+/// replay there: Windows applies the entries before it (regf, "New format" note 7).
 #[test]
 fn entries_count_up_to_the_first_that_does_not_hold() {
     let Some(folder) = folder() else { return };
     let case = Case::load(&folder, "log-replay-1/NewDirtyHive");
     let ends = [(512, None), (8192, Some(3)), (32_768, Some(4))];
     for (start, last) in ends {
-        // Size, number, length of bins, count, both hashes, a reference, the page.
+        // Offsets of size, number, length of bins, count, both hashes, a reference, and bytes of
+        // the page.
         for at in [4, 12, 16, 20, 24, 32, 40, 47, 600, 4000] {
             let mut torn = case.logs[1].clone();
             torn[start + at] ^= 0x10;

@@ -8,9 +8,9 @@
 //! Records::walk(volumes)  ->  records(), gaps()  ->  check(position, scratch) from as many threads as wanted
 //! ```
 //!
-//! As far as can be known without a password, an image is intact if there are no gaps, every record
-//! passes and [`Records::summary`] finds the trailer. These three checks cover every byte of the
-//! file.
+//! An image is intact, as far as can be known without a password, if there are no gaps, every
+//! record passes and [`Records::summary`] finds the trailer. These three checks cover every byte of
+//! the file.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The real hives, which are not in the repository: named by DISKCAST_HIVES, each compressed by xz.
+//! The real hives, which are not in the repository. DISKCAST_HIVES names their folder; each is
+//! compressed by xz.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::print_stdout, reason = "a test that did not run says so")]
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use hive::Hive;
 
-/// The folder of real hives. Without it a test says so and returns.
+/// The folder of real hives. Without it a test prints this and returns.
 pub(crate) fn folder() -> Option<PathBuf> {
     let folder = std::env::var_os("DISKCAST_HIVES").map(PathBuf::from);
     let folder = folder.filter(|folder| folder.is_dir());
@@ -20,7 +21,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
     folder
 }
 
-/// One file out of the folder.
+/// Unpacks one file of the folder.
 pub(crate) fn unpack(folder: &std::path::Path, name: &str) -> Vec<u8> {
     let path = folder.join(format!("{name}.xz"));
     let unpacked = Command::new("xz").arg("-dc").arg(&path).output().unwrap();
@@ -32,7 +33,7 @@ pub(crate) fn unpack(folder: &std::path::Path, name: &str) -> Vec<u8> {
     unpacked.stdout
 }
 
-/// Every hive of the folder, each with its logs.
+/// The hives of the folder, each with its logs.
 pub(crate) const HIVES: [(&str, &[&str]); 14] = [
     ("bcd-efi/BCD", &[]),
     (
@@ -73,7 +74,7 @@ pub(crate) fn open(folder: &std::path::Path, name: &str) -> Hive {
     Hive::open(unpack(folder, name), &logs).unwrap().0
 }
 
-/// Keys, values and data bytes of everything below the root.
+/// The numbers of keys, values and data bytes below the root.
 pub(crate) fn walk(hive: &Hive) -> (usize, usize, usize) {
     let mut waiting = vec![hive.root()];
     let mut counts = (0, 0, 0);

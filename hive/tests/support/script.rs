@@ -1,10 +1,10 @@
-//! Hives, edits and logs out of any bytes: what the tests draw at random and the fuzzer finds for itself.
+//! Hives, edits and logs generated from arbitrary bytes, for random tests and the fuzzer.
 
 use hive::{FileTime, Hive, HiveError, KeyId};
 
 pub(crate) const NOW: FileTime = FileTime(133_000_000_000_000_000);
 
-/// Bytes that decide; zeros once they are used up.
+/// A source of decisions from bytes; zeros after the end.
 pub(crate) struct Script<'a>(pub(crate) &'a [u8]);
 
 impl Script<'_> {
@@ -29,7 +29,7 @@ impl Script<'_> {
         self.0.is_empty()
     }
 
-    /// Few enough that they meet.
+    /// A few names, so that they often collide.
     fn name(&mut self) -> String {
         let names = [
             "a",
@@ -54,7 +54,7 @@ impl Script<'_> {
         vec![self.byte(); lens[self.small(12)]]
     }
 
-    /// A key, down from the root. An error when the hive holds no better.
+    /// Selects a key by a walk down from the root; fails if the hive is damaged on the way.
     fn key(&mut self, hive: &Hive) -> Result<KeyId, HiveError> {
         let mut key = hive.root();
         for _ in 0..self.small(6) {
@@ -68,7 +68,7 @@ impl Script<'_> {
     }
 }
 
-/// One edit. What it refuses changes nothing.
+/// Applies one edit; a refused edit changes nothing.
 pub(crate) fn edit(hive: &mut Hive, script: &mut Script<'_>) -> Result<(), HiveError> {
     let key = script.key(hive)?;
     let name = script.name();
@@ -105,18 +105,19 @@ pub(crate) fn edit(hive: &mut Hive, script: &mut Script<'_>) -> Result<(), HiveE
     }
 }
 
-/// A hive that is sound, after some edits.
+/// Builds a sound hive with some edits.
 pub(crate) fn build(script: &mut Script<'_>) -> Hive {
     let minor = if script.byte() & 1 == 0 { 3 } else { 5 };
     let mut hive = Hive::empty(minor, "root", NOW).unwrap();
     for _ in 0..script.small(40) {
-        // Refused edits are as good as none.
+        // Refused edits count as no edit.
         let _ = edit(&mut hive, script);
     }
     hive
 }
 
-/// Reads everything below the root that can be read. How many keys: never more than there is room for.
+/// Reads everything readable below the root and returns the number of keys, which is limited by the
+/// size of the hive.
 pub(crate) fn read_all(hive: &Hive, len: usize) -> usize {
     let mut waiting = vec![hive.root()];
     let mut keys = 0;
@@ -124,7 +125,7 @@ pub(crate) fn read_all(hive: &Hive, len: usize) -> usize {
         keys += 1;
         assert!(keys <= len / 80, "the walk does not end");
         let _ = (hive.name(key), hive.class_name(key), hive.security(key));
-        // Damaged parts are refused, one by one.
+        // Damaged parts give errors one by one.
         let values = hive.values(key).unwrap_or_default();
         assert!(values.iter().map(|value| value.data.len()).sum::<usize>() <= len);
         if let Some(value) = values.first() {
@@ -147,7 +148,7 @@ pub(crate) fn get(bytes: &[u8], at: usize) -> u32 {
         .map_or(0, |field| u32::from_le_bytes(field.try_into().unwrap()))
 }
 
-/// Makes the checksum of a base block fit.
+/// Corrects the checksum of a base block.
 pub(crate) fn seal(bytes: &mut [u8]) {
     if bytes.len() < 512 {
         return;
@@ -166,7 +167,7 @@ pub(crate) fn seal(bytes: &mut [u8]) {
     );
 }
 
-/// Begins a write of `bytes` that will not end.
+/// Marks `bytes` as the start of a write that never ends; returns its number.
 pub(crate) fn make_dirty(bytes: &mut [u8]) -> u32 {
     let number = get(bytes, 4) + 1;
     put(bytes, 4, number);
@@ -183,14 +184,15 @@ fn log_head(bytes: &[u8], kind: u32, number: u32) -> Vec<u8> {
     head
 }
 
-/// Pages of the bins, of that length, in which two hives differ.
+/// The pages of this length in which the bins of two hives differ.
 fn pages(before: &[u8], after: &[u8], len: usize) -> Vec<usize> {
     let ends = (4096..after.len()).step_by(len);
     let ends = ends.filter(|at| before.get(*at..at + len) != after.get(*at..at + len));
     ends.map(|at| at - 4096).collect()
 }
 
-/// A log of the new format: an entry for each step from one hive to the next, from that number on.
+/// Makes a log of the new format, with an entry for each step from one hive to the next, numbered
+/// from `number` on.
 pub(crate) fn new_log(steps: &[&[u8]], number: u32) -> Vec<u8> {
     let mut log = log_head(steps[0], 6, number);
     for (number, step) in (number..).zip(steps.windows(2)) {
@@ -216,7 +218,7 @@ pub(crate) fn new_log(steps: &[&[u8]], number: u32) -> Vec<u8> {
     log
 }
 
-/// Makes both hashes of a log entry fit.
+/// Corrects both hashes of a log entry.
 fn seal_entry(entry: &mut [u8]) {
     let hash = marvin32(&entry[40..]);
     entry[24..32].copy_from_slice(&hash.to_le_bytes());
@@ -224,7 +226,7 @@ fn seal_entry(entry: &mut [u8]) {
     entry[32..40].copy_from_slice(&hash.to_le_bytes());
 }
 
-/// Makes the base block and all hashes of a log fit, as far as its entries can be told.
+/// Corrects the base block and all hashes of a log, as far as its entries can be recognised.
 pub(crate) fn seal_log(log: &mut [u8]) {
     seal(log);
     let mut at = 512;
@@ -238,7 +240,7 @@ pub(crate) fn seal_log(log: &mut [u8]) {
     }
 }
 
-/// A log of the old format: the way from one hive to the other.
+/// Makes a log of the old format that leads from one hive to the other.
 pub(crate) fn old_log(before: &[u8], after: &[u8], number: u32) -> Vec<u8> {
     let mut log = log_head(after, 1, number);
     log[12..20].copy_from_slice(&before[12..20]);
@@ -246,7 +248,7 @@ pub(crate) fn old_log(before: &[u8], after: &[u8], number: u32) -> Vec<u8> {
     log.extend_from_slice(b"DIRT");
     let start = log.len();
     log.resize(start + (after.len() - 4096) / 4096, 0);
-    // Windows marks whole pages: a byte of the vector is one of 4096.
+    // Windows marks whole pages: each byte of the vector stands for 4096 bytes.
     let pages = pages(before, after, 4096);
     pages
         .iter()
@@ -258,7 +260,7 @@ pub(crate) fn old_log(before: &[u8], after: &[u8], number: u32) -> Vec<u8> {
     log
 }
 
-/// The hash of log entries; the product's own is not public.
+/// The hash of log entries; the function of the crate is not public.
 fn marvin32(bytes: &[u8]) -> u64 {
     fn mix((low, high): (u32, u32)) -> (u32, u32) {
         let high = high ^ low;
