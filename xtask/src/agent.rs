@@ -1,23 +1,26 @@
-//! `cargo xtask agent`: the agent without libraries, for the pre-OS and for machines with an older C library.
+//! `cargo xtask agent`: builds the agent without libraries, for the pre-OS and for machines with an
+//! older C library.
 //!
-//! Only the last link differs from the usual agent (`-C target-feature=+crt-static`), so it takes seconds after a build;
-//! a second target folder would compile everything again. cargo gives both the same name: the static one is
-//! moved to a name of its own, and the usual one is linked again in its place, whatever happened.
+//! Only the last link differs from the default agent (`-C target-feature=+crt-static`), so it takes
+//! seconds after a build; a second target folder would compile everything again. cargo gives both
+//! the same name: the static one is moved to a name of its own, and the default one is linked again
+//! in its place, even after a failure.
 
 use std::path::{Path, PathBuf};
 
 use crate::shell::{Failure, has, output, watch};
 
-/// The static agent's name beside the usual one; `diskcast export` looks for it there.
+/// Name of the static agent, beside the default one, where `diskcast export` looks for it.
 const NAME: &str = "diskcast-agent-static";
-/// Seconds, from a cold start on two cores.
+/// Longest time of the build, in seconds, from a cold start on two cores.
 const LIMIT_S: u32 = 1800;
 
-/// Builds it. `Ok(true)` when it is there and needs no libraries.
+/// Builds the static agent. `Ok(true)` when it exists and needs no libraries.
 pub(crate) fn run() -> Result<bool, Failure> {
     let release = target_folder()?.join("release");
     let linked = link_static().and_then(|()| take(&release));
-    // Tests and `diskcast demo` use the dynamic one; leaving it static would be found out much later.
+    // Tests and `diskcast demo` use the dynamic one; a static one in its place would be noticed
+    // much later.
     watch(
         &[
             "cargo",
@@ -55,7 +58,7 @@ fn link_static() -> Result<(), Failure> {
     )
 }
 
-/// Copies what cargo linked to its own name, appearing at once.
+/// Copies the linked program to its own name, in one step.
 fn take(release: &Path) -> Result<PathBuf, Failure> {
     let linked = release.join("diskcast-agent");
     let agent = release.join(NAME);
@@ -68,7 +71,8 @@ fn take(release: &Path) -> Result<PathBuf, Failure> {
     Ok(agent)
 }
 
-/// A toolchain that ignores `crt-static` (other C libraries do) would go unnoticed until a target panics.
+/// Checks that the agent is static. A toolchain may ignore `crt-static` (other C libraries do),
+/// which would go unnoticed until a target panics.
 fn needs_no_libraries(agent: &Path) -> Result<(), Failure> {
     let path = agent.to_string_lossy();
     if has("readelf") {
@@ -82,7 +86,7 @@ fn needs_no_libraries(agent: &Path) -> Result<(), Failure> {
     output(&path, &["--version"]).map(|_| ())
 }
 
-/// Where cargo builds; finished programs lie in the folder of their profile there.
+/// Folder of cargo's build; finished programs are in the folder of their profile there.
 pub(crate) fn target_folder() -> Result<PathBuf, Failure> {
     let text = output("cargo", &["metadata", "--format-version=1", "--no-deps"])?;
     let metadata: serde_json::Value = serde_json::from_str(&text)

@@ -1,19 +1,22 @@
-//! `cargo xtask firstboot`: `diskcast-firstboot.exe`, the program a Windows target finishes itself with.
+//! `cargo xtask firstboot`: builds `diskcast-firstboot.exe`, the program that finishes the setup of
+//! a Windows target.
 //!
-//! Debian's rustc has a standard library for Windows, rustup's toolchain here does not. Debian's packages are fetched with `apt-get
-//! download` and unpacked into the target folder, not installed: a second `rustc` on the path would come between everybody else
-//! and theirs. Two calls of rustc then: the library has no dependencies for this reason.
+//! Debian's rustc has a standard library for Windows, rustup's toolchain here does not. Debian's
+//! packages are fetched with `apt-get download` and unpacked into the target folder, not installed:
+//! a second `rustc` on the path would hide the one that other builds use. Two calls of rustc are
+//! then enough, because the library has no dependencies.
 //!
-//! The same sources and packages give the same bytes: no time stamp, no path of this machine is in them.
+//! The same sources and packages give the same bytes: they contain no time stamp and no path of
+//! this machine.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::shell::{Failure, has, output, watch};
 
-/// The program's name beside the others of a profile.
+/// Name of the program, beside the others of a profile.
 pub(crate) const NAME: &str = "diskcast-firstboot.exe";
-/// Compiler, its libraries, and the standard library for Windows, as Debian 12 calls them.
+/// Debian 12 packages of the compiler, its libraries, and the standard library for Windows.
 const PACKAGES: [&str; 4] = [
     "rustc",
     "libstd-rust-1.63",
@@ -24,13 +27,14 @@ const LINKER: &str = "x86_64-w64-mingw32-gcc";
 const FETCH_LIMIT_S: u32 = 300;
 const COMPILE_LIMIT_S: u32 = 300;
 
-/// Builds it for people, unless nothing changed since. `Ok(true)` when it is there.
+/// Builds the release program, unless nothing has changed. `Ok(true)` when it exists.
 pub(crate) fn run() -> Result<bool, Failure> {
     println!("{}", build("release")?.display());
     Ok(true)
 }
 
-/// Builds it beside the programs of a cargo profile, unless nothing changed since; returns where it is.
+/// Builds the program beside those of a cargo profile, unless nothing has changed; returns its
+/// path.
 pub(crate) fn build(profile: &str) -> Result<PathBuf, Failure> {
     let target = crate::agent::target_folder()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -107,7 +111,7 @@ fn compile(toolchain: &Path, root: &Path, words: &[&str]) -> Result<(), Failure>
     watch(&all, &environment, COMPILE_LIMIT_S, |_| {})
 }
 
-/// Debian's compiler, unpacked once; returns its `usr`.
+/// Debian's compiler, unpacked once; returns its `usr` folder.
 fn toolchain(target: &Path) -> Result<PathBuf, Failure> {
     let folder = target.join("windows-toolchain");
     let usr = folder.join("usr");
@@ -135,7 +139,7 @@ fn toolchain(target: &Path) -> Result<PathBuf, Failure> {
     Ok(usr)
 }
 
-/// `apt-get download` leaves its files in the folder it is run in.
+/// Downloads the packages: `apt-get download` leaves its files in the folder it is run in.
 fn fetch(folder: &Path) -> Result<(), Failure> {
     let script = "cd \"$1\" && shift && apt-get -q download \"$@\"";
     let folder = text(folder);
@@ -152,7 +156,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// Is a file newer than every source in these folders?
+/// True when a file is newer than every source in these folders.
 fn is_newer(made: &Path, folders: &[PathBuf]) -> bool {
     let changed = |path: &Path| -> Option<SystemTime> { path.metadata().ok()?.modified().ok() };
     let Some(made) = changed(made) else {

@@ -1,11 +1,13 @@
-//! Each fuzz target for a few seconds: one build of all, then one run each, as many at a time as there are processors.
+//! Runs each fuzz target for a few seconds: one build of all, then one run each, as many at a time
+//! as there are processors.
 //!
-//! Built without a sanitizer: the crates forbid `unsafe`, so what fuzzing looks for is panics, overflow,
-//! endless loops and allocations by a declared size, which libFuzzer sees by itself and finds more of
-//! in the same time.
+//! Built without a sanitizer: the crates forbid `unsafe`, so fuzzing looks for panics, overflow,
+//! endless loops and allocations by a declared size. libFuzzer detects these by itself, and finds
+//! more of them in the same time.
 //!
-//! Targets behind the feature `control` need the whole root crate, minutes to build once more for the fuzzer: they run with
-//! `--full`, or by name. Damaged input of theirs is among the unit tests, which always run.
+//! Targets behind the feature `control` need the whole root crate, which takes minutes to build
+//! again for the fuzzer: they run with `--full`, or by name. Unit tests, which always run, have
+//! damaged input for them.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +22,7 @@ const SECONDS: u32 = 6;
 const SECONDS_FULL: u32 = 120;
 const LIMIT_BUILD_S: u32 = 1500;
 
-/// The target names in `fuzz/Cargo.toml`, in order.
+/// Names of the targets in `fuzz/Cargo.toml`, in order.
 pub(crate) fn targets() -> Result<Vec<String>, Failure> {
     let manifest = fs::read_to_string("fuzz/Cargo.toml").map_err(|error| {
         Failure::new(format!(
@@ -30,7 +32,7 @@ pub(crate) fn targets() -> Result<Vec<String>, Failure> {
     Ok(parse_targets(&manifest))
 }
 
-/// Every `name` under `[[bin]]`.
+/// Finds every `name` under `[[bin]]`.
 fn parse_targets(manifest: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut in_bin = false;
@@ -44,7 +46,7 @@ fn parse_targets(manifest: &str) -> Vec<String> {
     names
 }
 
-/// Names of those that need a feature.
+/// Names of the targets that need a feature.
 fn parse_heavy(manifest: &str) -> Vec<String> {
     let bins = manifest.split("[[bin]]").skip(1);
     bins.filter(|bin| bin.contains("required-features"))
@@ -52,7 +54,7 @@ fn parse_heavy(manifest: &str) -> Vec<String> {
         .collect()
 }
 
-/// A target file that no `[[bin]]` names would never run: that is a failure, not a gap.
+/// Fails when a target file has no `[[bin]]`: it would never run.
 fn check_listed(all: &[String]) -> Result<(), Failure> {
     let entries = fs::read_dir("fuzz/fuzz_targets")
         .map_err(|error| Failure::new(format!("reading fuzz/fuzz_targets: {error}")))?;
@@ -73,7 +75,7 @@ fn check_listed(all: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Builds what is chosen, then runs it, one step each.
+/// Builds the chosen targets, then runs each as a step of its own.
 pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
     let manifest = fs::read_to_string("fuzz/Cargo.toml").unwrap_or_default();
     let heavy = parse_heavy(&manifest);
@@ -114,7 +116,7 @@ pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
     }
 }
 
-/// A fuzzer is one thread: as many at a time as there are processors.
+/// Runs as many fuzzers at a time as there are processors, because a fuzzer has one thread.
 fn run_all(chosen: &[String], features: &[&str], seconds: u32) -> Outcome {
     let waiting = Mutex::new(chosen.iter());
     let failures = Mutex::new(Vec::new());

@@ -1,14 +1,15 @@
-//! Can this machine run the tests? Root, loop devices, FUSE, network namespaces with shaped links.
+//! Checks whether this machine can run the tests: root, loop devices, FUSE, network namespaces with
+//! shaped links.
 //!
-//! Each probe does the real thing once and undoes it, because a device node or a capability bit
-//! promises less than it seems to in a container.
+//! Each probe really does its operation once and undoes it, because in a container the presence of
+//! a device node or a capability bit is no proof.
 
 use std::fs::OpenOptions;
 
 use crate::scratch::Scratch;
 use crate::shell::{Failure, bash, output};
 
-/// All probes; every reason found, not only the first.
+/// Runs all probes; the error has every reason, not only the first.
 pub(crate) fn check() -> Result<(), Failure> {
     if output("id", &["-u"])?.trim() != "0" {
         return Err(Failure::new(
@@ -36,7 +37,7 @@ pub(crate) fn check() -> Result<(), Failure> {
     }
 }
 
-/// A loop device with 4096-byte sectors and an ext4 mount on it.
+/// Probes a loop device with 4096-byte sectors and an ext4 mount on it.
 fn loop_device() -> Result<(), Failure> {
     let scratch = Scratch::new(&std::env::temp_dir(), "probe-loop")?;
     let (file, mount) = (scratch.file("disk"), scratch.file("mount"));
@@ -57,7 +58,7 @@ fn loop_device() -> Result<(), Failure> {
     })
 }
 
-/// `/dev/fuse` opens.
+/// Probes whether `/dev/fuse` opens.
 fn fuse() -> Result<(), Failure> {
     let open = || OpenOptions::new().read(true).write(true).open("/dev/fuse");
     if open().is_err() {
@@ -68,7 +69,7 @@ fn fuse() -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("opening /dev/fuse: {error}; ntfs-3g needs it")))
 }
 
-/// A veth link between two namespaces with a token bucket and a loss rule on it.
+/// Probes a veth link between two namespaces with a token bucket and a loss rule on it.
 fn namespaces() -> Result<(), Failure> {
     let (a, b) = (
         format!("dcprobe-{}-a", std::process::id()),

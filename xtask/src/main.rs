@@ -1,12 +1,12 @@
-//! `cargo xtask`: what the project does to itself.
+//! `cargo xtask`: the project's own tools.
 //!
-//! `test` is the whole proof on a fresh Debian machine: it installs what is missing, says so, and runs
-//! every step in order. `bench peers` measures diskcast beside partclone and zstd in one run,
-//! `bench room` deployments in a room of namespaces beside uftp and udpcast.
+//! `test` runs all tests on a fresh Debian machine: it installs missing packages, with a message,
+//! and runs every step in order. `bench peers` measures diskcast beside partclone and zstd in one
+//! run, `bench room` deployments in a room of namespaces beside uftp and udpcast.
 //!
-//! Holds always: nothing is skipped silently (what cannot run is a failed step with its reason), every
-//! step has a time limit, and the exit code is zero only when every step passed.
-//! Owns no test itself and depends on std and a JSON reader only, so that it compiles in seconds.
+//! Always holds: nothing is skipped silently (a step that cannot run fails with its reason), every
+//! step has a time limit, and the exit code is zero only when every step passed. Owns no test
+//! itself and depends on std and a JSON reader only, so that it compiles in seconds.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

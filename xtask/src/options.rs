@@ -1,10 +1,10 @@
-//! The words after `cargo xtask test` and `cargo xtask bench peers`.
+//! Options of `cargo xtask test` and `cargo xtask bench peers`.
 
 use std::path::PathBuf;
 
 use crate::shell::Failure;
 
-/// What to prove.
+/// Options of `test`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Test {
     pub(crate) full: bool,
@@ -32,13 +32,13 @@ impl Test {
     }
 }
 
-/// What to measure.
+/// Options of `bench peers`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Bench {
     /// Bytes of files on the generated disk.
     pub(crate) size: u64,
     pub(crate) runs: usize,
-    /// An earlier build of diskcast, measured beside this one.
+    /// Program of an earlier build of diskcast, measured beside this one.
     pub(crate) earlier: Option<PathBuf>,
     pub(crate) dir: PathBuf,
 }
@@ -80,7 +80,7 @@ impl Bench {
     }
 }
 
-/// `512M`, `4G`, `1048576`.
+/// Parses a size: `512M`, `4G`, `1048576`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, Failure> {
     let bad = || Failure::usage(format!("a size looks like 512M, not {text}"));
     let (digits, shift) = match text.char_indices().last() {

@@ -1,10 +1,10 @@
-//! Debian's packages the tests need: named, checked, installed when missing.
+//! Debian packages that the tests need: listed, checked, installed when missing.
 
 use crate::shell::{Failure, has, output, watch};
 
-/// One program that a test runs, or file that it reads, and the package that brings it.
+/// A program that a test runs, or a file that it reads, and its package.
 struct Need {
-    /// A name on the path, or a whole path.
+    /// A name on the path, or an absolute path.
     program: &'static str,
     package: &'static str,
     why: &'static str,
@@ -158,7 +158,8 @@ const PEERS: &[Need] = &[
     need("uftp", "uftp", "the fastest peer"),
 ];
 
-/// Tries to install the peers of `bench room`; a peer that stays away is left out of the figures by name.
+/// Tries to install the peers of `bench room`; a message names each one that cannot be installed
+/// and is left out of the figures.
 pub(crate) fn ensure_peers() {
     for peer in PEERS.iter().filter(|peer| !has(peer.program)) {
         eprintln!(
@@ -174,11 +175,12 @@ pub(crate) fn ensure_peers() {
     }
 }
 
-/// Times that missing packages are installed. Installing one package may remove another that was in its way (a newer
-/// `qemu-utils` goes when Debian's own `qemu-system-x86` comes), which the second round brings back in a version that fits.
+/// Rounds of installing missing packages. Installing one package may remove another that conflicts
+/// with it (a newer `qemu-utils` is removed when Debian's own `qemu-system-x86` is installed); the
+/// second round installs that again in a matching version.
 const ROUNDS: usize = 2;
 
-/// Installs what is missing, saying what and why. Touches nothing when nothing is missing.
+/// Installs missing packages, with a message about each. Changes nothing when none is missing.
 pub(crate) fn ensure() -> Result<(), Failure> {
     for _ in 0..ROUNDS {
         let missing = missing();
@@ -228,7 +230,7 @@ fn install(missing: &[&Need]) -> Result<(), Failure> {
     watch(&words, quiet, 900, |_| {}).map(|_| ())
 }
 
-/// cargo-fuzz comes from the crate registry, not from Debian.
+/// Installs cargo-fuzz, which comes from the crate registry, not from Debian.
 pub(crate) fn ensure_cargo_fuzz() -> Result<(), Failure> {
     if output("cargo", &["fuzz", "--version"]).is_ok() {
         return Ok(());

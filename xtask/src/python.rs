@@ -1,5 +1,5 @@
-//! Python's readers that tests are held against, in an environment of their own: regipy and impacket for Windows hives, and what the
-//! second reader of master images is made of.
+//! Python readers that tests compare results with, in an environment of their own: regipy and
+//! impacket for Windows hives, and the modules of the second reader of master images.
 
 use crate::shell::{Failure, output, watch};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ const PACKAGES: [&str; 6] = [
     "argon2-cffi",
 ];
 
-/// The interpreter of the environment; made when it is missing. Without it the tests say what they were not held against.
+/// Returns the interpreter of the environment, which is made if missing. Without it the tests
+/// report which comparisons they left out.
 pub(crate) fn ensure() -> Result<PathBuf, Failure> {
     let folder = Path::new("target/oracles");
     let python = folder.join("bin/python3");

@@ -1,4 +1,4 @@
-//! A folder that goes away with its owner, on success and on failure alike.
+//! A folder that is removed with its owner, on success and on failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use crate::shell::Failure;
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A folder under `parent`, named after `label` and this process.
+    /// Makes a folder under `parent`, named after `label` and this process.
     pub(crate) fn new(parent: &Path, label: &str) -> Result<Self, Failure> {
         let path = parent.join(format!("diskcast-{label}-{}", std::process::id()));
-        // Left over from a process of the same number that was killed.
+        // Left by a killed process with the same id.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path)
             .map_err(|error| Failure::new(format!("making {}: {error}", path.display())))?;

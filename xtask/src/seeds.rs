@@ -1,7 +1,7 @@
-//! Real inputs for the fuzzer: tiny disks and file systems made by Debian's own tools, at run time, and the
-//! fixtures of the image format.
+//! Real inputs for the fuzzer: tiny disks and file systems made by Debian's own tools, at run time,
+//! and the fixtures of the image format.
 //!
-//! They are written next to what the fuzzer found itself, under names that start with `seed-`.
+//! They are written next to the fuzzer's own finds, under names that start with `seed-`.
 
 use std::fs;
 use std::io;
@@ -71,8 +71,8 @@ const RECIPES: &[(&str, &str, &str)] = &[
 /// Targets that read a master image: the fixtures of every rule of the format are their seeds.
 const IMAGE_TARGETS: [&str; 2] = ["imagefmt_open", "imagefmt_rebuild"];
 
-// The table targets read a mode byte (1: make checksums or end marks right), then the front of a 256 KiB disk
-// and, for GPT, as much of its end.
+// The table targets read a mode byte (1: make checksums or end marks right), then the front of a
+// 256 KiB disk and, for GPT, as much of its end.
 const GPT: &str = "truncate -s 256K d; sgdisk -a 1 -n 1:40:60 -n 7:64:80 d
     { printf '\\001'; head -c 20480 d; tail -c 20480 d; } > x";
 const GPT_EMPTY: &str = "truncate -s 256K d; sgdisk -o d
@@ -80,7 +80,8 @@ const GPT_EMPTY: &str = "truncate -s 256K d; sgdisk -o d
 const MBR: &str = "truncate -s 256K d
     printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread d
     { printf '\\001'; cat d; } > x";
-// Mode, disk size in 4 KiB, target size in sectors, what to grow; then sector number, count and bytes.
+// Mode, disk size in 4 KiB, target size in sectors, the partition to grow; then sector number,
+// count and bytes.
 const PATCH_GPT: &str = "truncate -s 256K d; sgdisk -a 1 -n 1:40:60 -n 7:64:80 d
     { printf '\\000\\100\\000\\000\\004\\000\\000\\001\\000\\000\\042'; head -c 17408 d
       printf '\\337\\001\\041'; tail -c 16896 d; } > x";
@@ -88,7 +89,8 @@ const PATCH_MBR: &str = "truncate -s 256K d
     printf 'label: dos\\n10,50,c,*\\n70,400,5\\n80,40,83\\n200,40,7\\n' | sfdisk -q --no-reread d
     { printf '\\000\\100\\000\\000\\004\\000\\000\\000\\000\\000\\377'; head -c 130560 d; } > x";
 
-// A DISCOVER of UEFI firmware, and a REQUEST for a lease: 28 bytes of fixed part, a card, names, the cookie, options.
+// A DISCOVER of UEFI firmware, and a REQUEST for a lease: 28 bytes of fixed part, a card, names,
+// the cookie, options.
 const DHCP_UEFI: &str = "{ printf '\\001\\001\\006\\000abcd\\000\\000\\200\\000'; head -c 16 /dev/zero
       printf '\\122\\124\\000\\000\\000\\001'; head -c 202 /dev/zero
       printf '\\143\\202\\123\\143\\065\\001\\001\\067\\003\\001\\003\\006\\135\\002\\000\\007\\136\\003\\001\\003\\020'
@@ -96,11 +98,12 @@ const DHCP_UEFI: &str = "{ printf '\\001\\001\\006\\000abcd\\000\\000\\200\\000'
 const DHCP_REQUEST: &str = "{ printf '\\001\\001\\006\\000abcd\\000\\000\\200\\000'; head -c 16 /dev/zero
       printf '\\122\\124\\000\\000\\000\\001'; head -c 202 /dev/zero
       printf '\\143\\202\\123\\143\\065\\001\\003\\062\\004\\012\\000\\000\\012\\066\\004\\012\\000\\000\\002\\377'; } > x";
-// The length of the request, the request as OVMF makes it, then begin, the options answered, and two windows.
+// The length of the request, the request as OVMF makes it, then begin, the options answered, and
+// two windows.
 const TFTP: &str = "{ printf '\\064shimx64.efi\\000octet\\000tsize\\0000\\000blksize\\0001468\\000windowsize\\0004\\000'
       printf '\\000\\000\\000\\000\\000\\002\\000\\000\\000\\002\\000\\004\\000\\002\\000\\010'; } > x";
 
-/// Makes every seed that is not there yet.
+/// Makes every missing seed.
 pub(crate) fn make(corpus: &Path) -> Result<(), Failure> {
     for (target, name, recipe) in RECIPES {
         let seed = corpus.join(target).join(format!("seed-{name}"));

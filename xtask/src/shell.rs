@@ -1,15 +1,15 @@
-//! Running other programs: quietly with their output kept, or in the open with their lines read.
+//! Runs other programs: quietly with their output kept, or visibly with their lines read.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Why something could not be done, in one sentence.
+/// The reason of a failure, in one sentence.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
-    /// The words on the command line were wrong.
+    /// True when the command line was wrong.
     pub(crate) usage: bool,
 }
 
@@ -35,8 +35,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Takes away what cargo tells this program of itself. Build scripts that look at it (ring's does) would run again in a cargo started from here, and
-/// everything behind them be compiled again.
+/// Removes the variables that cargo sets for this program. Build scripts that read them (ring's
+/// does) would run again in a cargo started from here, and everything that depends on them would be
+/// compiled again.
 fn without_own(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -73,12 +74,13 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failur
     )))
 }
 
-/// A script for bash with `pipefail`, as `output`.
+/// Runs a script with bash and `pipefail`; otherwise like [`output`].
 pub(crate) fn bash(script: &str) -> Result<String, Failure> {
     output("bash", &["-euo", "pipefail", "-c", script])
 }
 
-/// Is a program on the path, or in the folders where Debian keeps tools for root? A whole path is looked for as it is.
+/// True when a program is on the path, or in the folders where Debian keeps tools for root. An
+/// absolute path is checked directly.
 pub(crate) fn has(program: &str) -> bool {
     if program.starts_with('/') {
         return Path::new(program).is_file();
@@ -89,11 +91,11 @@ pub(crate) fn has(program: &str) -> bool {
         .any(|folder| Path::new(folder).join(program).is_file())
 }
 
-/// Runs a command in the open for at most `limit_s` seconds. Its stdout passes through line by line to
+/// Runs a command visibly for at most `limit_s` seconds. Its stdout passes through line by line to
 /// ours and to `line`; stderr goes straight to ours.
 ///
-/// `timeout` from coreutils makes a process group and ends the whole of it, so that a hung test does
-/// not outlive the run.
+/// `timeout` from coreutils makes a process group and ends the whole of it, so that a hung test
+/// does not outlive the run.
 pub(crate) fn watch(
     words: &[&str],
     environment: &[(&str, &str)],
@@ -119,7 +121,7 @@ pub(crate) fn watch(
             .is_ok_and(|read| read > 0)
         {
             let text = String::from_utf8_lossy(&bytes);
-            // A closed pipe above us is no reason to fail the run below us.
+            // A closed pipe of our own output is no reason to fail the command.
             let _ = write!(std::io::stdout(), "{text}");
             line(text.trim_end());
             bytes.clear();

@@ -1,10 +1,10 @@
-//! Steps in order, each timed, and the table and the one line a run ends with.
+//! Steps in order, each timed, with the table and the closing line of a run.
 
 use std::time::{Duration, Instant};
 
 use crate::shell::Failure;
 
-/// What a step counted: for most steps themselves, for `cargo test` the tests in it.
+/// Results of a step: for most steps one check, for `cargo test` the tests in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) passed: usize,
@@ -12,14 +12,14 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    /// A step that is one check.
+    /// The result of a step that is one check.
     pub(crate) const ONE: Self = Self {
         passed: 1,
         failed: 0,
     };
 }
 
-/// How a step ended.
+/// The result of a step, with its failure.
 pub(crate) struct Outcome {
     pub(crate) count: Count,
     pub(crate) failure: Option<Failure>,
@@ -47,14 +47,14 @@ struct Row {
     reason: Option<String>,
 }
 
-/// A step that was run somewhere else, and how long it took there.
+/// A finished step with its duration.
 pub(crate) struct Timed {
     outcome: Outcome,
     took: Duration,
 }
 
 impl Timed {
-    /// Runs one step, to be kept later.
+    /// Runs one step, whose result is kept later.
     pub(crate) fn run<O: Into<Outcome>>(step: impl FnOnce() -> O) -> Self {
         let start = Instant::now();
         let outcome = step().into();
@@ -81,20 +81,20 @@ impl Default for Steps {
 }
 
 impl Steps {
-    /// Runs one step and keeps how it went. Returns whether it passed.
+    /// Runs one step and records its result. Returns true when it passed.
     pub(crate) fn run<O: Into<Outcome>>(&mut self, name: &str, step: impl FnOnce() -> O) -> bool {
         println!("\n=== {name}");
         self.keep(name, Timed::run(step))
     }
 
-    /// Keeps how a step went. Returns whether it passed.
+    /// Records a finished step. Returns true when it passed.
     pub(crate) fn keep(&mut self, name: &str, step: Timed) -> bool {
         let Timed { outcome, took } = step;
         let mut count = outcome.count;
         let reason = outcome.failure.map(|failure| failure.to_string());
         if let Some(reason) = &reason {
             println!("=== {name}: FAILED: {reason}");
-            // A step that broke before it could count anything is one failure all the same.
+            // A step that failed before it counted anything counts as one failure.
             count.failed = count.failed.max(1);
         }
         let passed = count.failed == 0;
@@ -107,14 +107,15 @@ impl Steps {
         passed
     }
 
-    /// A step that cannot run because an earlier one failed: a failure too, never a silent gap.
+    /// Records a step that cannot run because an earlier one failed: a failure too, never a silent
+    /// gap.
     pub(crate) fn blocked(&mut self, name: &str, by: &str) {
         self.run(name, || {
             Err::<Count, _>(Failure::new(format!("not run: {by} failed")))
         });
     }
 
-    /// Prints the table and the closing line. True when everything passed.
+    /// Prints the table and the closing line. Returns true when everything passed.
     pub(crate) fn close(&self) -> bool {
         let width = self
             .rows
@@ -142,7 +143,7 @@ impl Steps {
             total.passed += row.count.passed;
             total.failed += row.count.failed;
         }
-        // Less than the sum where steps ran side by side.
+        // Less than the sum if steps ran in parallel.
         let took = self.began.elapsed().as_secs_f64();
         println!("{:width$}  {took:>8.1}\n", "total");
         println!("{} passed, {} failed", total.passed, total.failed);
@@ -150,7 +151,7 @@ impl Steps {
     }
 }
 
-/// Reads `test result: ok. 12 passed; 0 failed; 0 ignored; ...`.
+/// Parses `test result: ok. 12 passed; 0 failed; 0 ignored; ...`.
 pub(crate) fn parse_test_result(line: &str) -> Option<Count> {
     let rest = line.trim().strip_prefix("test result: ")?;
     let number = |word: &str| -> Option<usize> {

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the whole proof, in order.
+//! `cargo xtask test`: all tests, in order.
 //!
 //! ```text
 //! toolchain, packages, machine      what a fresh machine lacks is installed or named
@@ -17,12 +17,13 @@ use crate::shell::{Failure, output, watch};
 use crate::steps::{Count, Outcome, Steps, Timed, parse_test_result};
 use std::path::{Path, PathBuf};
 
-/// Seconds; each several times what the step needs on two cores from a cold start.
+/// Time limits of steps, in seconds; each several times the duration on two cores from a cold
+/// start.
 const LIMIT_LINT_S: u32 = 1500;
 const LIMIT_BUILD_S: u32 = 1500;
 const LIMIT_TEST_S: u32 = 2400;
 
-/// Which steps a filter leaves.
+/// The steps that a filter selects.
 struct Choice<'a> {
     filter: Option<&'a str>,
     test_filter: Option<&'a str>,
@@ -96,7 +97,7 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
             steps.blocked("fmt", "toolchain");
         }
     }
-    // Alone it need not generate code; in a whole run the build lints.
+    // A lone clippy step need not generate code; in a whole run the build lints.
     if choice.filter == Some("clippy") {
         if tools && packages {
             steps.run("clippy", || cargo(CLIPPY, &[], LIMIT_LINT_S));
@@ -109,7 +110,8 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
         let aids = testing.then(|| scope.spawn(Aids::make));
         if choice.wants("build") {
             if tools && packages {
-                // With the tests, not before them: cargo gives the package on its own other features, and would compile nearly everything twice.
+                // Built together with the tests, not before them: cargo gives a package alone other
+                // features, and would compile nearly everything twice.
                 steps.run("build and lint", || {
                     let words = [&["test"], COMPILE, &["--all-targets", "--no-run"]].concat();
                     cargo(&words, &[DENY_WARNINGS], LIMIT_BUILD_S)
@@ -136,7 +138,7 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
     Ok(steps.close())
 }
 
-/// What the tests need beside what cargo builds.
+/// Results of the work beside the build that tests need.
 struct Aids {
     windows: Timed,
     oracles: Timed,
@@ -146,7 +148,7 @@ struct Aids {
 impl Aids {
     fn make() -> Self {
         let windows = Timed::run(|| crate::firstboot::build(PROFILE).map(|_| Count::ONE));
-        // Without them the tests say what they were not held against.
+        // Without Python the tests report which comparisons they left out.
         let mut python = None;
         let oracles = Timed::run(|| {
             python = Some(python::ensure()?);
@@ -160,11 +162,12 @@ impl Aids {
     }
 }
 
-/// The profile everything is built with; `Cargo.toml` says how it differs from release.
+/// The profile of all builds; `Cargo.toml` describes its differences from release.
 const PROFILE: &str = "proof";
 
-/// Words of every `cargo` that compiles for the tests. Clippy's driver is the compiler with more lints: a separate `cargo clippy` would read and
-/// check every crate, dependencies too, a second time.
+/// Arguments of every `cargo` that compiles for the tests. Clippy's driver is the compiler with
+/// more lints: a separate `cargo clippy` would read and check every crate, dependencies too, a
+/// second time.
 const COMPILE: &[&str] = &[
     "--workspace",
     "--profile",
@@ -174,7 +177,7 @@ const COMPILE: &[&str] = &[
     "build.rustc-workspace-wrapper='clippy-driver'",
 ];
 
-/// `-D warnings` as the driver reads it: `cargo clippy` hands arguments over in this form.
+/// `-D warnings` in the driver's form: `cargo clippy` passes arguments on like this.
 const DENY_WARNINGS: (&str, &str) = (
     "CLIPPY_ARGS",
     "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__",
@@ -192,7 +195,7 @@ const CLIPPY: &[&str] = &[
     "warnings",
 ];
 
-/// The pinned toolchain with rustfmt and clippy.
+/// Checks the pinned toolchain with rustfmt and clippy.
 fn toolchain() -> Result<Count, Failure> {
     for (words, component) in [
         (["fmt", "--version"], "rustfmt"),
@@ -208,13 +211,14 @@ fn toolchain() -> Result<Count, Failure> {
     Ok(Count::ONE)
 }
 
-/// Everything that cargo calls a test, counted from what it prints.
+/// Runs everything that cargo calls a test, and counts it from the output.
 fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
     let mut words = [&["cargo", "test"], COMPILE, &["--no-fail-fast"]].concat();
     words.extend(filter);
     let python = python.map(Path::to_string_lossy);
     let mut environment = vec![DENY_WARNINGS];
-    // Most tests wait for what they started; those that fill the machine take turns.
+    // Most tests wait for the programs they started; the ones that use the whole machine take
+    // turns.
     let threads = std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get());
     let threads = threads.to_string();
     environment.push(("RUST_TEST_THREADS", &threads));

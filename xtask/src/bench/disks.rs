@@ -6,17 +6,18 @@ use crate::shell::{Failure, bash};
 /// A disk in a file: GPT with one ext4 partition.
 pub(super) struct Disk {
     pub(super) path: String,
-    /// Bytes.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// First byte of the partition.
+    /// Offset of the partition's first byte.
     pub(super) start: u64,
-    /// Bytes of the partition.
+    /// Length of the partition, in bytes.
     pub(super) length: u64,
-    /// Bytes that its file system uses.
+    /// Bytes used by its file system.
     pub(super) used: u64,
 }
 
-/// Makes a disk with one ext4 of `mib` MiB and runs the shell lines of `fill` with it mounted at `$MOUNT`.
+/// Makes a disk with one ext4 of `mib` MiB and runs the shell lines of `fill` with it mounted at
+/// `$MOUNT`.
 fn make(scratch: &Scratch, name: &str, mib: u64, fill: &str) -> Result<Disk, Failure> {
     let path = scratch.file(name);
     let mount = scratch.file("mount");
@@ -45,7 +46,8 @@ fn make(scratch: &Scratch, name: &str, mib: u64, fill: &str) -> Result<Disk, Fai
     })
 }
 
-/// Files of this machine's `/usr`, `size` bytes of them on a partition of about twice that, some deleted again.
+/// Makes a disk with files of this machine's `/usr`, `size` bytes of them on a partition of about
+/// twice that, some deleted again.
 pub(super) fn files(scratch: &Scratch, size: u64) -> Result<Disk, Failure> {
     eprintln!("bench: making a disk with {} MiB of files", size >> 20);
     let disk = make(
@@ -72,7 +74,8 @@ pub(super) fn files(scratch: &Scratch, size: u64) -> Result<Disk, Failure> {
     Ok(disk)
 }
 
-/// One file with this many extents of one block, as an old mail store or a database leaves them: every second block is punched out.
+/// Makes a disk with one file of this many extents of one block, as in an old mail store or a
+/// database: every second block is punched out.
 pub(super) fn small_extents(scratch: &Scratch, extents: u64) -> Result<Disk, Failure> {
     eprintln!("bench: making a disk with {extents} extents of one block");
     let bytes = extents * 2 * 4096;

@@ -1,4 +1,5 @@
-//! `cargo xtask bench peers`: diskcast beside partclone and zstd, same disk, same run, interleaved.
+//! `cargo xtask bench peers`: compares diskcast with partclone and zstd, on the same disk, in the
+//! same run, interleaved.
 //!
 //! ```text
 //! disks: GPT with one ext4 partition each
@@ -10,12 +11,14 @@
 //!   restore   diskcast image restore IMG FILE --yes   zstd -d | partclone.restore, then sync
 //! ```
 //!
-//! With `--earlier PROGRAM` an earlier build of diskcast runs the same commands in the same turns, with its own image.
+//! With `--earlier PROGRAM` an earlier build of diskcast runs the same commands in the same turns,
+//! with its own image.
 //!
-//! Both sides read through loop devices on the same file, warmed by one untimed reading, and both restore into a sparse file (of the second
-//! disk also into one whose blocks are there, as on a disk) with data on stable storage at the end. Times are compared as ratios of medians
-//! of one run; absolute numbers belong to the machine. partclone ends only at the next refresh of its display (two seconds by default): it is
-//! asked for one, or small disks would flatter us.
+//! Both sides read through loop devices on the same file, warmed by one untimed read. Both restore
+//! into a sparse file (of the second disk also into one with all blocks allocated, as on a disk),
+//! with the data on stable storage at the end. Times are compared as ratios of medians of one run;
+//! absolute numbers depend on the machine. partclone ends only at the next refresh of its display
+//! (two seconds by default): it is set to one, because otherwise small disks would favour diskcast.
 
 mod disks;
 
@@ -29,23 +32,23 @@ use crate::scratch::Scratch;
 use crate::shell::{Failure, bash, output};
 use disks::Disk;
 
-/// Seconds on the wall and of CPU, of one command with its children.
+/// Elapsed and CPU seconds of one command with its children.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     wall_s: f64,
     cpu_s: f64,
 }
 
-/// One thing measured on all sides.
+/// One measurement, on all sides.
 struct Measured {
     what: &'static str,
     ours: Vec<Sample>,
     theirs: Vec<Sample>,
-    /// None without an earlier build.
+    /// Samples of the earlier build; empty without one.
     earlier: Vec<Sample>,
 }
 
-/// Detached when dropped, so that a failing bench leaves no device behind.
+/// A loop device, detached when dropped, so that a failing bench leaves none behind.
 struct Loop(String);
 
 impl Loop {
@@ -61,7 +64,7 @@ impl Drop for Loop {
     }
 }
 
-/// Measures and prints the table. `Ok(false)` never: a bench has no verdict, only errors.
+/// Measures and prints the table. Never `Ok(false)`: a bench has no verdict, only errors.
 pub(crate) fn peers(options: &Bench) -> Result<bool, Failure> {
     packages::ensure()?;
     eprintln!("bench: building");
@@ -101,15 +104,15 @@ pub(crate) fn peers(options: &Bench) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Extents of one block on the second disk: what the project saw on a real master.
+/// Extents of one block on the second disk, as many as were seen on a real master.
 const SMALL_EXTENTS: u64 = 115_000;
 
 /// The file that a restore writes into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
-    /// It has no blocks yet.
+    /// A file without allocated blocks.
     Sparse,
-    /// Every block is there, as on a disk.
+    /// A file with all blocks allocated, as on a disk.
     Written,
 }
 
@@ -152,7 +155,7 @@ impl Files {
         }
     }
 
-    /// Figures of a restore that went wrong would be worth nothing.
+    /// Checks the restored disks: the times of a wrong restore would be worthless.
     fn verify(&self, disk: &Disk) -> Result<(), Failure> {
         let Self {
             our_disk,
@@ -187,7 +190,7 @@ impl Files {
     }
 }
 
-/// Both sides of one disk.
+/// Both sides, for one disk.
 struct Peers<'a> {
     diskcast: &'a str,
     earlier: Option<&'a str>,
@@ -195,7 +198,7 @@ struct Peers<'a> {
     runs: usize,
 }
 
-/// Commands of one side: preparation, which is not timed, and the timed one.
+/// Commands of one side: an untimed preparation, and the timed command.
 struct Side {
     before: String,
     timed: String,
@@ -217,7 +220,8 @@ struct Row {
 }
 
 impl Peers<'_> {
-    /// Measures one disk and prints its table, headed by `name`. The disk and what came of it are removed.
+    /// Measures one disk and prints its table under the heading `name`. Afterwards the disk and its
+    /// images are removed.
     fn run(&self, disk: &Disk, name: &str, targets: &[Target]) -> Result<(), Failure> {
         let whole = Loop::attach(&format!("--read-only {}", disk.path))?;
         let part = Loop::attach(&format!(
@@ -239,7 +243,7 @@ impl Peers<'_> {
         for run in 1..=self.runs {
             for (row, measured) in rows.iter().zip(&mut table) {
                 eprintln!("bench: run {run} of {}: {}", self.runs, row.what);
-                // First, so that the disk that is verified is this build's.
+                // The earlier build runs first, so that the disk that is verified is this build's.
                 if let Some(earlier) = &row.earlier {
                     measured.earlier.push(earlier.measure()?);
                 }
@@ -399,7 +403,7 @@ fn print_table(table: &[Measured], name: &str, our_size: u64, their_size: u64) {
     println!();
 }
 
-/// Median and range of the seconds on the wall.
+/// Median and range of the elapsed seconds.
 fn range(samples: &[Sample]) -> String {
     let walls = samples.iter().map(|s| s.wall_s);
     format!(
@@ -410,7 +414,7 @@ fn range(samples: &[Sample]) -> String {
     )
 }
 
-/// Ratio of the medians.
+/// Ratio of the medians of elapsed seconds.
 fn faster(ours: &[Sample], theirs: &[Sample]) -> String {
     let ratio = median(theirs, |s| s.wall_s) / median(ours, |s| s.wall_s);
     format!("{ratio:.2} x")

@@ -1,11 +1,13 @@
-//! `cargo xtask bench room`: deployments to a room of network namespaces, beside the peers, against the budgets.
+//! `cargo xtask bench room`: deployments to a room of network namespaces, beside the peers, against
+//! the budgets.
 //!
 //! ```text
-//! network    namespaces, shaped links, loss; goes away whatever happens
+//! network    namespaces, shaped links, loss; removed in every case
 //! payload    an incompressible disk; a real NTFS disk, ours and the peer's image of it
 //! ours       console, agents, one deployment measured; every disk compared with a local restore
 //! peers      uftp, udpcast, udpcast | zstd | partclone, in the same room with the same bytes
-//! scenarios  what is measured and which limit it has; report says it
+//! scenarios  the measurements and their limits
+//! report     the output, as a table or JSON
 //! ```
 //!
 //! Both sides of a comparison run in turn in one run, because absolute times belong to the machine.
@@ -56,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
     Ok(all.iter().all(report::Report::passed))
 }
 
-/// The programs in a folder, or as cargo builds them now.
+/// The programs in a folder, or newly built by cargo.
 fn programs(folder: Option<&Path>) -> Result<Programs, Failure> {
     let folder = match folder {
         Some(folder) => folder.to_owned(),

@@ -1,8 +1,9 @@
-//! The room's network: namespaces, shaped links, byte counters; and the promise that it goes away.
+//! The room's network: namespaces, shaped links, byte counters; all removed again in every case.
 //!
-//! Holds always: whatever happens to this process (an error, Ctrl-C, SIGKILL), the namespaces, the processes inside
-//! them, loop devices on our files and the scratch folder go away. A bash process of our own waits for the end of its
-//! stdin, whose other end only we hold; the kernel closes it for us in every case, and then it cleans up.
+//! Always holds: however this process ends (an error, Ctrl-C, SIGKILL), the namespaces, the
+//! processes inside them, loop devices on our files and the scratch folder are removed. A bash
+//! process of our own waits for the end of its stdin, whose other end only this process holds; the
+//! kernel closes it in every case, and then bash cleans up.
 
 use std::process::{Child, Command, Stdio};
 
@@ -12,17 +13,17 @@ pub(crate) mod script;
 use crate::scratch::Scratch;
 use crate::shell::{Failure, bash};
 
-/// A room that is up. Taken down when dropped.
+/// A running room. Taken down when dropped.
 pub(crate) struct Network {
     prefix: String,
     pub(crate) targets: usize,
     pub(crate) rate_bits_per_s: u64,
-    /// Dropped last of all: its end is the signal.
+    /// Dropped last: its end starts the clean-up.
     _janitor: Janitor,
 }
 
 impl Network {
-    /// A switch, a console and `targets` machines, every link at this rate.
+    /// Makes a switch, a console and `targets` machines, with every link at this rate.
     pub(crate) fn up(targets: usize, rate_bits_per_s: u64) -> Result<Self, Failure> {
         let prefix = format!("dcr{}", std::process::id());
         let janitor = Janitor::start(&script::down(&prefix, targets))?;
@@ -39,7 +40,7 @@ impl Network {
         })
     }
 
-    /// Every target loses this share of its UDP packets, each its own draw.
+    /// Makes every target lose this share of its UDP packets, each by its own random draw.
     pub(crate) fn lose(&self, share: f64) -> Result<(), Failure> {
         let all: String = (1..=self.targets)
             .map(|number| script::lose(&self.prefix, number, share))
@@ -47,19 +48,20 @@ impl Network {
         bash(&all).map(drop)
     }
 
-    /// What one target receives is limited to this rate.
+    /// Limits the rate at which one target receives.
     pub(crate) fn limit(&self, number: usize, rate_bits_per_s: u64) -> Result<(), Failure> {
         bash(&script::shape_port(&self.prefix, number, rate_bits_per_s)).map(drop)
     }
 
-    /// A program inside machine `number`. `ip netns exec` replaces itself, so the child is the program.
+    /// A command inside machine `number`. `ip netns exec` replaces itself, so the child is the
+    /// program.
     pub(crate) fn command(&self, number: usize, program: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(number), program]);
         command
     }
 
-    /// Ends what still runs inside the room: a pipeline outlives the shell that made it.
+    /// Ends all processes inside the room: those of a pipeline outlive the shell that made it.
     pub(crate) fn clear(&self) -> Result<(), Failure> {
         let all: String = (0..=self.targets)
             .map(|number| script::clear(&self.namespace(number)))
@@ -71,7 +73,7 @@ impl Network {
         script::namespace(&self.prefix, &script::who(number))
     }
 
-    /// Bytes machine `number` has sent and received so far, Ethernet headers included.
+    /// Bytes that machine `number` has sent and received so far, Ethernet headers included.
     pub(crate) fn bytes(&self, number: usize) -> Result<(u64, u64), Failure> {
         let said = bash(&format!(
             "ip -n {} -s -j link show eth0",
@@ -86,9 +88,10 @@ impl Network {
     }
 }
 
-/// A scratch folder that goes away even when this process is killed, with what is mounted or looped on it.
+/// A scratch folder that is removed even when this process is killed, with everything mounted or
+/// looped on it.
 pub(crate) struct Folder {
-    /// First to go, because it takes away what would stand in the scratch folder's way.
+    /// Dropped first, because it removes what would block the removal of the scratch folder.
     _janitor: Janitor,
     pub(crate) scratch: Scratch,
 }
@@ -110,7 +113,7 @@ impl Folder {
     }
 }
 
-/// Runs a script once this process lets go of it, in whatever way.
+/// Runs a script once this process ends or drops it, in any way.
 struct Janitor(Child);
 
 impl Janitor {

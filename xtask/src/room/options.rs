@@ -1,4 +1,4 @@
-//! The words after `cargo xtask bench room`.
+//! Options of `cargo xtask bench room`.
 
 use std::path::PathBuf;
 
@@ -6,30 +6,30 @@ use super::scenarios::Scenario;
 use crate::options::parse_size;
 use crate::shell::Failure;
 
-/// What to measure, and how large.
+/// Options of a run.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
-    /// In the order asked for; all of them when none is named.
+    /// Scenarios in the order named; all of them when none is named.
     pub(crate) scenarios: Vec<Scenario>,
-    /// Agents instead of what a scenario asks for.
+    /// Number of agents, in place of a scenario's own.
     pub(crate) agents: Option<usize>,
-    /// Link rate instead of what a scenario asks for.
+    /// Link rate, in place of a scenario's own.
     pub(crate) rate_bits_per_s: Option<u64>,
     /// Bytes of the incompressible disk.
     pub(crate) payload: u64,
     /// Bytes of files on the NTFS disk.
     pub(crate) files: u64,
-    /// Runs of each side, interleaved.
+    /// Number of runs of each side, interleaved.
     pub(crate) runs: usize,
-    /// Where images and target disks go.
+    /// Folder for images and target disks.
     pub(crate) dir: PathBuf,
-    /// Folder with built programs, instead of building them.
+    /// Folder with built programs; without it they are built.
     pub(crate) bin: Option<PathBuf>,
-    /// Run the peers too.
+    /// True to run the peers too.
     pub(crate) peers: bool,
-    /// Print JSON instead of a table.
+    /// True to print JSON instead of a table.
     pub(crate) json: bool,
-    /// Words added to every `deploy`.
+    /// Arguments added to every `deploy`.
     pub(crate) deploy: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ fn whole_mib(name: &str, text: &str) -> Result<u64, Failure> {
     }
 }
 
-/// `200mbit`, `1gbit`, as tc says it.
+/// Parses a rate in tc's form: `200mbit`, `1gbit`.
 fn parse_rate(text: &str) -> Result<u64, Failure> {
     let bad = || Failure::usage(format!("a rate looks like 200mbit, not {text}"));
     let (digits, unit) = [("gbit", 1_000_000_000), ("mbit", 1_000_000)]

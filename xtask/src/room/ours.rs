@@ -1,4 +1,4 @@
-//! A console and its agents in the room, and one deployment measured.
+//! A console and its agents in the room, and the measurement of one deployment.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use super::payload::{Image, Programs, difference};
 use super::process::{Cpu, End, Process, wait_all};
 use crate::shell::Failure;
 
-/// How agents are spread over the room, and what they are told.
+/// The agents of the room, and extra arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
-    /// Agents in all; more than the room has machines share machines.
+    /// Number of agents; if it exceeds the number of machines, agents share machines.
     pub(crate) agents: usize,
-    /// Words added to every `diskcast-agent run`.
+    /// Arguments added to every `diskcast-agent run`.
     pub(crate) agent_words: Vec<String>,
-    /// Words added to every `deploy`.
+    /// Arguments added to every `deploy`.
     pub(crate) deploy_words: Vec<String>,
 }
 
@@ -37,17 +37,17 @@ pub(crate) struct Service<'a> {
     disk_bytes: u64,
 }
 
-/// What one deployment cost.
+/// The measurements of one deployment.
 pub(crate) struct Deployed {
-    /// From starting the command to its end.
+    /// Seconds from the start of the command to its end.
     pub(crate) wall_s: f64,
-    /// As the job's summary tells, from its start to the last target's end.
+    /// Seconds from the start of the job to the last target's end, from the job's summary.
     pub(crate) job_s: f64,
-    /// From starting the command until the last target had all bytes.
+    /// Seconds from the start of the command until the last target had all bytes.
     pub(crate) received_s: Option<f64>,
     /// Bytes that left the console's interface.
     pub(crate) sent_bytes: u64,
-    /// The session's own counters, as the summary has them.
+    /// The session's own counters, from the summary.
     session: Value,
     pub(crate) console: Cpu,
     pub(crate) console_peak_bytes: u64,
@@ -65,7 +65,7 @@ impl Deployed {
             .fold(0.0, f64::max)
     }
 
-    /// The most CPU seconds any agent used, and the mean.
+    /// CPU seconds of the agents: the maximum and the mean.
     pub(crate) fn agent_cpu_s(&self) -> (f64, f64) {
         let all: Vec<f64> = self
             .agents
@@ -80,12 +80,12 @@ impl Deployed {
         )
     }
 
-    /// What the sender says of itself: `source_bytes`, `parity_bytes`, `bulk_bytes` (over TCP 5003).
+    /// A counter of the sender: `source_bytes`, `parity_bytes`, `bulk_bytes` (over TCP 5003).
     pub(crate) fn sender(&self, counter: &str) -> f64 {
         self.session[counter].as_f64().unwrap_or(0.0)
     }
 
-    /// The most memory any agent held.
+    /// Largest peak memory of an agent, in bytes.
     pub(crate) fn agent_peak_bytes(&self) -> u64 {
         self.agents
             .iter()
@@ -105,7 +105,7 @@ impl<'a> Service<'a> {
         disk_bytes: u64,
         plan: Plan,
     ) -> Result<Self, Failure> {
-        // What an earlier run left is not what a fresh machine has.
+        // A fresh machine has no files of an earlier run.
         let folder = folder.join("room");
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)
@@ -138,7 +138,7 @@ impl<'a> Service<'a> {
         Ok(service)
     }
 
-    /// Starts all agents, with the disks that are there, and waits until they are ready.
+    /// Starts all agents, with their existing disks, and waits until they are ready.
     pub(crate) fn start_agents(&mut self) -> Result<(), Failure> {
         self.agents.clear();
         for number in 1..=self.plan.agents {
@@ -157,7 +157,7 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// The same agent on the same disk again, as after a reboot.
+    /// Starts the agent again on the same disk, as after a reboot.
     pub(crate) fn restart_agent(&mut self, number: usize) -> Result<(), Failure> {
         self.agents[number - 1] = self.agent(number)?;
         Ok(())
@@ -210,7 +210,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// A short command whose answer is one JSON document.
+    /// Runs a short command whose answer is one JSON document.
     fn ask(&self, words: &[&str]) -> Result<Value, Failure> {
         let failed = |error: String| Failure::new(format!("diskcast {}: {error}", words.join(" ")));
         let done = self
@@ -220,7 +220,7 @@ impl<'a> Service<'a> {
         serde_json::from_slice(&done.stdout).map_err(|error| failed(error.to_string()))
     }
 
-    /// Inside the room, so that it ends with the room.
+    /// A command inside the room, so that it ends with the room.
     fn diskcast(&self, words: &[&str]) -> Command {
         let mut command = self.network.command(0, &text(&self.programs.diskcast));
         command
@@ -230,7 +230,8 @@ impl<'a> Service<'a> {
         clean(command)
     }
 
-    /// Deploys to all agents and measures. `midway` sees every picture of the job that the command prints.
+    /// Deploys to all agents and measures. `midway` gets every progress event of the job that the
+    /// command prints.
     pub(crate) fn deploy(
         &mut self,
         image: &Image,
@@ -348,7 +349,8 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// Saves the logs and the last picture of the job from the folder that is about to go; says where.
+    /// Saves the logs and the last progress event of the job from the folder that will be removed;
+    /// returns the new path.
     fn keep_logs(&self, last: &Value) -> String {
         let to = std::env::temp_dir().join(format!("diskcast-room-logs-{}", std::process::id()));
         let keep = || -> std::io::Result<()> {
@@ -368,7 +370,8 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What is wrong with these agents after a deployment: not done, or a disk unlike a local restore.
+    /// Faults of these agents after a deployment: not done, or a disk that differs from a local
+    /// restore.
     pub(crate) fn faults(
         &self,
         image: &Image,
@@ -393,7 +396,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Where the first few stand, in one line.
+/// Progress of the first few targets, in one line.
 fn picture(view: &Value) -> String {
     let all: Vec<String> = view["targets"]
         .as_array()
@@ -421,7 +424,7 @@ pub(crate) fn entry(view: &Value, number: usize) -> Option<&Value> {
         .find(|target| target["name"] == name.as_str())
 }
 
-/// Share of its bytes a target has, 0 to 1.
+/// Share of its bytes that a target has, 0 to 1.
 pub(crate) fn share(target: &Value) -> f64 {
     let number = |name: &str| target[name].as_f64().unwrap_or(0.0);
     number("done_bytes") / number("total_bytes").max(1.0)
@@ -435,7 +438,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// No setting of this machine's user changes what is measured.
+/// Removes settings of this machine's user, which could change the measurement.
 fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DISKCAST_") {

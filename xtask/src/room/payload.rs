@@ -1,4 +1,4 @@
-//! What is put on the targets: an incompressible disk, and a real NTFS disk for us and for the peer.
+//! Content for the targets: an incompressible disk, and a real NTFS disk for us and for the peer.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -13,11 +13,11 @@ pub(crate) struct Programs {
     pub(crate) agent: PathBuf,
 }
 
-/// A master image, and the disk a local restore of it makes.
+/// A master image, and the disk that a local restore of it makes.
 #[derive(Clone)]
 pub(crate) struct Image {
     pub(crate) path: PathBuf,
-    /// Bytes of the image file: what has to travel.
+    /// Size of the image file, in bytes, all of which have to be sent.
     pub(crate) bytes: u64,
     pub(crate) disk_bytes: u64,
     pub(crate) reference: PathBuf,
@@ -47,7 +47,7 @@ impl Image {
     }
 }
 
-/// A disk of random bytes: nothing to compress, nothing to leave out.
+/// Makes a disk of random bytes, of which nothing can be compressed or left out.
 pub(crate) fn random(
     scratch: &Scratch,
     programs: &Programs,
@@ -62,7 +62,7 @@ pub(crate) fn random(
     Image::capture(programs, &disk)
 }
 
-/// The same disk with `chunks` of its `chunk_bytes` pieces made anew, evenly over it.
+/// Makes a copy of the disk with `chunks` of its pieces of `chunk_bytes` replaced, spread evenly.
 pub(crate) fn changed(
     scratch: &Scratch,
     programs: &Programs,
@@ -93,8 +93,8 @@ pub(crate) struct PeerImage {
     pub(crate) reference: PathBuf,
 }
 
-/// A GPT disk with one NTFS partition, filled with `files` bytes from this machine; some of it deleted again.
-/// The peer's image is made when it is wanted.
+/// Makes a GPT disk with one NTFS partition, filled with `files` bytes from this machine, some
+/// deleted again. The peer's image is made on request.
 pub(crate) fn ntfs(
     scratch: &Scratch,
     programs: &Programs,
@@ -161,7 +161,7 @@ pub(crate) fn size(path: &Path) -> Result<u64, Failure> {
         .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// Do two files hold the same bytes? `None`, or what is different.
+/// Compares two files: `None` when they are equal, otherwise a description of the difference.
 pub(crate) fn difference(expected: &Path, found: &Path) -> Option<String> {
     let at = |error: std::io::Error, path: &Path| format!("{}: {error}", path.display());
     let compare = || -> Result<Option<String>, String> {

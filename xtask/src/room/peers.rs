@@ -1,8 +1,8 @@
 //! The peers in the same room: uftp, udpcast, and udpcast with zstd and partclone behind it.
 //!
-//! Commands are those of the project's baseline measurements. Receivers are started first and given a moment; the
-//! clock runs from the sender's start to the last receiver's end (uftp: to the sender's end, which waits for the
-//! reports of all its receivers, while the daemons run on).
+//! The commands are those of the project's baseline measurements. Receivers are started first and
+//! given a moment; the time runs from the sender's start to the last receiver's end (for uftp to
+//! the sender's end, which waits for the reports of all its receivers, while the daemons run on).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ use crate::shell::{Failure, has};
 
 /// One run of a peer.
 pub(crate) struct PeerRun {
-    /// `None` when it was cut at its time limit.
+    /// Elapsed seconds; `None` when the run was cut at its time limit.
     pub(crate) wall_s: Option<f64>,
     pub(crate) sent_bytes: u64,
     /// Mean CPU seconds of the receivers that ended.
     pub(crate) target_cpu_s: f64,
-    /// Receivers with exactly the bytes that were sent.
+    /// Number of receivers with exactly the bytes that were sent.
     pub(crate) right: usize,
     pub(crate) targets: usize,
-    /// What the sender's exit code claimed.
+    /// True when the sender's exit code reported success.
     pub(crate) sender_content: bool,
 }
 
 impl PeerRun {
-    /// One line about a run that is not what it claims to be; `None` when all is well.
+    /// One line about a run with wrong results; `None` when all is well.
     pub(crate) fn blemish(&self) -> Option<String> {
         if self.right == self.targets && self.wall_s.is_some() {
             return None;
@@ -45,7 +45,7 @@ impl PeerRun {
     }
 }
 
-/// Is this peer here? Says so when not.
+/// True when this peer is installed; prints a message when not.
 pub(crate) fn present(programs: &[&str]) -> bool {
     let missing: Vec<&str> = programs.iter().copied().filter(|p| !has(p)).collect();
     if missing.is_empty() {
@@ -58,7 +58,7 @@ pub(crate) fn present(programs: &[&str]) -> bool {
     false
 }
 
-/// A run's folder, empty, with one entry a target to come.
+/// Makes an empty folder for a run.
 fn fresh(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
     let path = folder.join(name);
     let _ = std::fs::remove_dir_all(&path);
@@ -72,10 +72,10 @@ fn mean_cpu_s(ends: &[Option<End>]) -> f64 {
     all.iter().sum::<f64>() / all.len().max(1) as f64
 }
 
-/// The time receivers get to join their groups before the sender starts.
+/// Time for receivers to join their groups before the sender starts.
 const HEAD_START: Duration = Duration::from_millis(800);
 
-/// uftp told 95 % of the link, files into folders.
+/// Runs uftp at 95 % of the link, with files into folders.
 pub(crate) fn uftp(
     network: &Network,
     folder: &Path,
@@ -132,7 +132,7 @@ pub(crate) fn uftp(
     })
 }
 
-/// udpcast, full duplex, the file as it is into files.
+/// Runs udpcast in full duplex, with the unchanged file into files.
 pub(crate) fn udpcast(
     network: &Network,
     folder: &Path,
@@ -148,7 +148,7 @@ pub(crate) fn udpcast(
     udpcast_with(network, folder, file, file, limit, &receiver)
 }
 
-/// udpcast into zstd into partclone into a sparse file, which is synced.
+/// Runs udpcast into zstd into partclone into a sparse file, which is synced.
 pub(crate) fn udpcast_partclone(
     network: &Network,
     folder: &Path,

@@ -1,7 +1,9 @@
-//! Processes of a run: started in a namespace, their CPU time and peak memory known when they end.
+//! Processes of a run: started in a namespace, with their CPU time and peak memory known at the
+//! end.
 //!
-//! Everything comes from `/proc`. The CPU time of a process that has ended stays readable until it is waited for, so
-//! nothing is lost at the end; its peak memory is gone by then, so it is sampled while it runs.
+//! Everything comes from `/proc`. The CPU time of a process that has ended stays readable until it
+//! is waited for, so nothing is lost at the end; its peak memory is gone by then, so it is sampled
+//! while it runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::shell::Failure;
 
-/// Clock ticks a second in `/proc/PID/stat`: fixed by the kernel's interface to programs.
+/// Clock ticks a second in `/proc/PID/stat`, a constant of the kernel's interface to programs.
 const TICKS_PER_S: f64 = 100.0;
 
-/// CPU seconds, those of children that were waited for included.
+/// CPU seconds, including those of children that were waited for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
     pub(crate) user_s: f64,
@@ -33,7 +35,7 @@ impl Cpu {
     }
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct End {
     pub(crate) at: Instant,
@@ -42,7 +44,7 @@ pub(crate) struct End {
     pub(crate) clean: bool,
 }
 
-/// A child process whose output goes to a file; killed when dropped before its end.
+/// A child process whose output goes to a file; killed if dropped before its end.
 pub(crate) struct Process {
     child: Child,
     pub(crate) name: String,
@@ -71,7 +73,7 @@ impl Process {
         })
     }
 
-    /// Looks at the process: notes its memory, and its end when it has come.
+    /// Samples the process: records its memory, and its end if it has ended.
     pub(crate) fn look(&mut self) -> Option<End> {
         if self.end.is_some() {
             return self.end;
@@ -98,7 +100,7 @@ impl Process {
         (cpu, self.peak_bytes.max(peak_bytes(self.child.id())))
     }
 
-    /// SIGKILL: nothing gets a chance to tidy up.
+    /// Ends the process by SIGKILL, so that it cannot clean up.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -127,7 +129,8 @@ impl Drop for Process {
     }
 }
 
-/// Waits for all of them, looking every 10 ms; what outlives the limit stays and has no end.
+/// Waits for all of them, with a check every 10 ms. A process that runs beyond the limit is left
+/// running and has no end.
 pub(crate) fn wait_all(processes: &mut [Process], limit: Duration) -> Vec<Option<End>> {
     let start = Instant::now();
     loop {
@@ -149,7 +152,8 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// proc(5): the name is in brackets and may hold anything; the state follows, then numbers.
+    /// Parses proc(5) `stat`: the name in brackets may contain any character; the state follows,
+    /// then numbers.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |at: usize| fields.get(at)?.parse::<u32>().ok().map(f64::from);
@@ -163,7 +167,7 @@ impl Stat {
     }
 }
 
-/// `VmHWM`: the most memory it ever held.
+/// `VmHWM`: the peak memory of a process, in bytes.
 fn peak_bytes(pid: u32) -> u64 {
     fs::read_to_string(format!("/proc/{pid}/status"))
         .unwrap_or_default()

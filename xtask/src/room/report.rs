@@ -1,7 +1,7 @@
-//! What a scenario found: figures beside their limits and beside the peers, as a table or as JSON.
+//! Results of a scenario: figures beside their limits and beside the peers, as a table or as JSON.
 //!
-//! A figure is judged by its median over the runs. A scenario with a fault (a target that is not done, a disk that
-//! differs from a local restore) failed, whatever its figures say.
+//! A figure is judged by its median over the runs. A scenario with a fault (a target that is not
+//! done, a disk that differs from a local restore) has failed, whatever its figures are.
 
 use serde_json::{Value, json};
 
@@ -50,19 +50,19 @@ impl Report {
         &mut self.figures[at]
     }
 
-    /// A value of ours that nothing limits.
+    /// Adds a value of ours without a limit.
     pub(crate) fn ours(&mut self, name: &'static str, value: f64) {
         self.figure(name).ours.push(value);
     }
 
-    /// A value of ours that is to be at most `limit`.
+    /// Adds a value of ours that must be at most `limit`.
     pub(crate) fn limited(&mut self, name: &'static str, value: f64, limit: f64) {
         let figure = self.figure(name);
         figure.ours.push(value);
         figure.limit = Some(limit);
     }
 
-    /// The same value of a peer.
+    /// Adds the same value of a peer.
     pub(crate) fn peer(&mut self, name: &'static str, peer: &'static str, value: f64) {
         let peers = &mut self.figure(name).peers;
         match peers.iter_mut().find(|(known, _)| *known == peer) {
@@ -71,12 +71,12 @@ impl Report {
         }
     }
 
-    /// What makes every figure of this scenario worthless.
+    /// Adds a fault, which makes every figure of this scenario worthless.
     pub(crate) fn fault(&mut self, text: impl Into<String>) {
         self.faults.push(text.into());
     }
 
-    /// What a reader of the figures has to know, for example that a peer hung.
+    /// Adds a note for readers of the figures, for example that a peer hung.
     pub(crate) fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
@@ -85,7 +85,7 @@ impl Report {
         self.faults.is_empty() && self.figures.iter().all(|figure| figure.verdict() != MISSED)
     }
 
-    /// As a part of a markdown page.
+    /// The report as a part of a markdown page.
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
             "### {} ({})\n\n| figure | diskcast | limit | | peers |\n|---|---|---|---|---|\n",
@@ -171,7 +171,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Median and range.
+/// Median and range as text.
 fn spread(values: &[f64]) -> String {
     match values {
         [] => String::new(),

@@ -1,4 +1,4 @@
-//! What is measured: one function a scenario, with the limit that the project's budgets set.
+//! The measurements: one function for each scenario, with the limit that the project's budgets set.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::peers::{self, PeerRun};
 use super::report::Report;
 use crate::shell::Failure;
 
-/// What can be asked for by name.
+/// A scenario that can be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// Loss in thousandths.
@@ -71,7 +71,7 @@ impl Scenario {
             })
     }
 
-    /// Agents when the command line names no number.
+    /// Number of agents when the command line has none.
     fn agents(self) -> usize {
         match self {
             Self::EndToEnd(_) => 8,
@@ -83,14 +83,14 @@ impl Scenario {
     fn rate_bits_per_s(self) -> u64 {
         match self {
             Self::EndToEnd(mbit) => mbit * 1_000_000,
-            // Two hundred agents on the cores of one machine.
+            // Two hundred agents share the cores of one machine.
             Self::Memory => 20_000_000,
             _ => 200_000_000,
         }
     }
 }
 
-/// What all scenarios share: where things are, and images made once.
+/// State that all scenarios share: options, programs, folder, and images made once.
 pub(crate) struct Bench<'a> {
     pub(crate) options: &'a Options,
     pub(crate) programs: &'a Programs,
@@ -99,22 +99,24 @@ pub(crate) struct Bench<'a> {
     ntfs: Option<(Image, Option<PeerImage>)>,
 }
 
-/// Plan, proof and commit: what a deployment may take beside the transfer.
+/// Seconds that plan, proof and commit may take beside the transfer.
 const FIXED_S: f64 = 2.0;
-/// 1408 payload bytes in 1514 bytes of a wire: headers, preamble, check sequence and gap.
+/// Efficiency of the wire: 1408 payload bytes of 1514 in all; the others are headers, preamble,
+/// check sequence and gap.
 const ETA: f64 = 0.930;
 
-/// Seconds the transfer of so many bytes needs at least.
+/// Least number of seconds for the transfer of `bytes`.
 fn transfer_s(bytes: u64, rate_bits_per_s: u64) -> f64 {
     bytes as f64 * 8.0 / (rate_bits_per_s as f64 * ETA)
 }
 
-/// No run is waited for longer.
+/// Longest time that a run is waited for.
 fn patience(bytes: u64, rate_bits_per_s: u64) -> Duration {
     Duration::from_secs_f64(60.0 + 5.0 * transfer_s(bytes, rate_bits_per_s))
 }
 
-/// The same for a peer: some of them hang under loss, and each hang costs the run this long.
+/// Longest time that a run of a peer is waited for. Some hang under loss, and each hang takes this
+/// long.
 fn peer_patience(bytes: u64, rate_bits_per_s: u64) -> Duration {
     Duration::from_secs_f64(30.0 + 3.0 * transfer_s(bytes, rate_bits_per_s))
 }
@@ -150,7 +152,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Runs one scenario; what keeps it from being measured is its fault.
+    /// Runs one scenario; an error becomes a fault of its report.
     pub(crate) fn run(&mut self, scenario: Scenario) -> Report {
         let agents = self.options.agents.unwrap_or(scenario.agents());
         let rate = self
@@ -202,7 +204,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// One deployment to fresh agents; every target has to be done and right.
+    /// Makes one deployment to fresh agents; every target has to be done and right.
     fn once(
         &self,
         report: &mut Report,
@@ -490,8 +492,9 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Real agents on real connections; they share a few machines and get a small disk, because only their number matters
-    /// to the console. What an agent needs for a larger image is a figure of the other scenarios.
+    /// Measures the console's memory with real agents on real connections. They share a few
+    /// machines and get a small disk, because only their number matters to the console. The other
+    /// scenarios measure an agent's memory for a larger image.
     fn memory(&mut self, report: &mut Report, agents: usize, rate: u64) -> Result<(), Failure> {
         const MACHINES: usize = 8;
         let bytes = (self.options.payload / 8).max(4 << 20);
@@ -522,7 +525,7 @@ fn costs(report: &mut Report, done: &Deployed) {
     report.ours(TARGET_CPU, done.agent_cpu_s().1);
 }
 
-/// What the bytes on the wire were; what is left is headers and control traffic.
+/// Adds the kinds of bytes on the wire; the remainder is headers and control traffic.
 fn sender(report: &mut Report, done: &Deployed, payload: u64) {
     for (name, counter) in SENDER {
         report.ours(name, done.sender(counter) / payload as f64);
@@ -554,13 +557,13 @@ fn sending(
 fn peer_sending(report: &mut Report, peer: &'static str, run: &PeerRun, bytes: u64, rate: u64) {
     if let Some(wall_s) = run.wall_s {
         report.peer(ELAPSED, peer, wall_s);
-        // The same two seconds for them.
+        // The peers are given the same two seconds.
         report.peer(
             OVER_LIMIT,
             peer,
             (wall_s - FIXED_S) / transfer_s(bytes, rate),
         );
-        // A run that was cut has no figures, only a blemish.
+        // A run that was cut has no figures, only a note.
         report.peer(WIRE, peer, run.sent_bytes as f64 / bytes as f64);
         report.peer(TARGET_CPU, peer, run.target_cpu_s);
     }
@@ -569,7 +572,7 @@ fn peer_sending(report: &mut Report, peer: &'static str, run: &PeerRun, bytes: u
     }
 }
 
-/// Agent 1 is the odd one; what it costs the rest.
+/// Measures the cost of agent 1, the slow or lossy one, to the others.
 fn others(report: &mut Report, without: &Deployed, with: &Deployed) {
     report.ours("the others without it, s", without.last_s(2..));
     report.ours("the others beside it, s", with.last_s(2..));
