@@ -1,4 +1,5 @@
-//! What people and media do wrong: each gets one clear error, its own exit code, and nothing is lost.
+//! Mistakes of people and defects of media: each gets one clear error with its own exit code, and
+//! no data is lost.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests are the edge: they wait and read files"
@@ -27,7 +28,7 @@ use common::{hash_file, scratch};
 const MIB: u64 = 1 << 20;
 const INTEGRITY: i32 = 7;
 
-/// A 48 MiB disk with ext4 and `megabytes` of noise on it.
+/// Makes a 48 MiB disk with ext4 and `megabytes` of noise on it.
 fn master(folder: &Path, megabytes: u64) -> PathBuf {
     let disk = folder.join("master.raw");
     let size = 48 * MIB + megabytes * 2 * MIB;
@@ -52,7 +53,7 @@ fn master_image(folder: &Path) -> (PathBuf, PathBuf) {
     (disk, image)
 }
 
-/// A copy of the image with a change.
+/// Makes a changed copy of the image.
 fn changed(image: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let mut bytes = fs::read(image).expect("the image");
     change(&mut bytes);
@@ -86,7 +87,7 @@ fn a_damaged_chunk_is_found_and_named() {
             said.story()
         );
     }
-    // Structure alone is whole: quick says so honestly, and a restore still does not pass.
+    // The structure alone is whole: quick reports that correctly, and a restore still fails.
     check(&hurt, &["--quick"]).ok();
     let target = folder.path().join("target.raw");
     poisoned(&target, 60 * MIB, TARGET_POISON);
@@ -148,7 +149,8 @@ fn every_byte_of_the_head_and_the_tail_counts() {
             "byte {at}\n{}",
             said.story()
         );
-        // A flipped byte in padding may go unnoticed only if nothing depends on it; then the root is the same.
+        // A flipped byte may go unnoticed only in padding on which nothing depends; then the root
+        // is the same.
         if said.code == Some(0) {
             assert_eq!(
                 info(&hurt)["root"],
@@ -202,7 +204,8 @@ fn an_encrypted_image_needs_its_password() {
         .code_of(&[2, 5, 6, 7])
         .says(&["password"]);
     assert!(!target.exists() || fs::metadata(&target).expect("target").len() == 0);
-    // Stored bytes can be checked by someone who may not read them, who also learns what is no secret.
+    // A person without the password can check the stored bytes, and sees the facts that are not
+    // secret.
     let known = info(&image);
     assert_eq!(
         (&known["encrypted"], &known["meta"]),
@@ -218,7 +221,7 @@ fn an_encrypted_image_needs_its_password() {
     let device = Loop::part(&target, &part(&target, 512, 1), 512);
     Fs::Ext4.check(&device);
     drop(device);
-    // Noise was captured, and neither it nor a name from the disk can be read from the file.
+    // Neither the captured noise nor a name from the disk can be read from the file.
     let bytes = fs::read(&image).expect("image");
     let needle = &noise("bad", 64)[..32];
     assert!(
@@ -239,7 +242,7 @@ fn an_existing_image_is_never_overwritten() {
     assert_eq!(images_in(folder.path()), ["good.dcimg"]);
 }
 
-/// Files left in a folder whose names hold `dcimg`.
+/// Names of files in a folder that contain `dcimg`.
 fn images_in(folder: &Path) -> Vec<String> {
     let names: BTreeSet<String> = fs::read_dir(folder)
         .expect("listed")
@@ -298,7 +301,8 @@ fn a_capture_that_is_killed_leaves_only_a_partial_file() {
     let image = folder.path().join("killed.dcimg");
     let mut command = Command::new(DISKCAST);
     clean(&mut command);
-    // Level 12 on one thread: seconds of work. It stands still when it is killed, so that the kill is midway.
+    // Level 12 on one thread takes seconds. The process is stopped before it is killed, so that the
+    // kill is midway.
     let mut child = command
         .args([
             "image",
@@ -335,7 +339,7 @@ fn a_capture_that_is_killed_leaves_only_a_partial_file() {
         left.iter().all(|name| name.ends_with(".partial")),
         "{left:?}"
     );
-    // And it is in nobody's way.
+    // It does not block the next capture.
     capture(&disk, &image, &[]).ok();
     check(&image, &["--deep"]).ok();
     assert_eq!(images_in(folder.path()), ["killed.dcimg"]);
@@ -367,7 +371,7 @@ fn a_mounted_disk_is_not_captured_as_if_it_were_at_rest() {
     let disk = master(folder.path(), 2);
     let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
     let _mount = Mount::new("ext4", device.path(), "rw");
-    // The whole disk through its own file: the journal says it is in use.
+    // The whole disk through its own file: the journal shows that it is in use.
     let image = folder.path().join("live.dcimg");
     bash("sync");
     capture(&disk, &image, &[]).code(5);

@@ -1,5 +1,5 @@
-//! Images captured from a target, cut and gone on with, and work that a person at the target starts: on loopback, with files for
-//! disks.
+//! Images captured from a target, interrupted and continued, and work that a person at the target
+//! starts: on loopback, with files for disks.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"
@@ -31,11 +31,11 @@ use common::process::{bash, text, wait_for};
 use common::scratch;
 use common::service::{Agent, Console, Place, stories};
 
-/// Size of the demo fixture.
+/// Size of the demo fixture, in bytes.
 const DISK: u64 = 96 << 20;
 const MIB: usize = 1 << 20;
 
-/// A console on ports of its own choice, so that these tests wait for no others.
+/// Starts a console on free ports, so that these tests need not wait for others.
 fn console(folder: &Path) -> Console {
     let free = [
         "--listen",
@@ -124,7 +124,7 @@ fn a_capture_from_a_target_is_the_local_one_and_deploys() {
     assert_eq!(here.table, there.table);
     assert_eq!(without_date(&here.meta), without_date(&there.meta));
     assert_eq!(summary["root"], there.root().to_string());
-    // Both with one date and one identity: one root.
+    // With the same date and identity both have the same root.
     let same = |manifest: &Manifest| {
         let json = serde_json::to_vec(&without_date(&manifest.meta)).expect("json");
         let meta = serde_json::from_slice(&json).expect("json");
@@ -179,7 +179,7 @@ fn what_cannot_be_captured_is_refused_by_name_and_leaves_nothing() {
     let folder = scratch();
     let disk = demo_disk(folder.path());
     let esp = part(&disk, 512, 1);
-    // The boot sector's own dirty bit: Linux sets it while a FAT is mounted.
+    // The dirty bit of the boot sector: Linux sets it while a FAT is mounted.
     put_at(&disk, esp.start + 37, &[1]);
     let console = console(folder.path());
     let agent = Agent::start(Place::Here, &console, &disk, 0, &[]);
@@ -196,7 +196,7 @@ fn what_cannot_be_captured_is_refused_by_name_and_leaves_nothing() {
         refused.story()
     );
     drop(agent);
-    // Its part is over: that agent ended.
+    // The first agent has ended with its job.
     let _agent = Agent::start(Place::Here, &console, &disk, 0, &["--name", "again"]);
     console.wait_ready(1);
     for (more, code) in [
@@ -210,7 +210,7 @@ fn what_cannot_be_captured_is_refused_by_name_and_leaves_nothing() {
         }
         console.cli(&[&all[..], &more].concat()).code(code);
     }
-    // As asked for, the same disk is captured whole.
+    // With the option the same disk is captured whole.
     let password = folder.path().join("password");
     fs::write(&password, "open sesame\n").expect("written");
     let more = ["--raw-partition", "1", "--password-file", text(&password)];
@@ -223,20 +223,20 @@ fn what_cannot_be_captured_is_refused_by_name_and_leaves_nothing() {
     assert!(!kept.windows(11).any(|bytes| bytes == b"open sesame"));
 }
 
-/// The capture's own counters, as `job show --json` gives them.
+/// The capture's own counters, from `job show --json`.
 fn standing(console: &Console, job: &str) -> Value {
     console.cli(&["job", "show", job, "--json"]).ok().json()
 }
 
-/// Chunks of 1 MiB that the console has, and how many of them came since it took the job up.
+/// Chunks of 1 MiB that the console has, and the number of them received since it took up the job.
 fn held(view: &Value) -> (u64, u64) {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let bytes = number(&view["targets"][0]["done_bytes"]);
     (bytes >> 20, number(&view["capture"]["received_chunks"]))
 }
 
-/// Waits until so many chunks are there and more come, and says how many there are. The agent stands still then: its capture
-/// cannot end meanwhile.
+/// Waits until `at_least` chunks are there and more are coming; returns their number. The agent is
+/// then stopped, so that its capture cannot end meanwhile.
 #[track_caller]
 fn held_at(console: &Console, job: &str, at_least: u64, agent: &mut Agent) -> u64 {
     agent.daemon.held_when("its chunks", || {
@@ -252,7 +252,8 @@ fn held_at(console: &Console, job: &str, at_least: u64, agent: &mut Agent) -> u6
 fn a_cut_capture_goes_on_and_sends_nothing_twice() {
     let folder = scratch();
     let disk = folder.path().join("master.raw");
-    // 60 chunks that take a slow level a while: nothing of a file system is known, so all of it is captured.
+    // 60 chunks that take time at a slow level. The file system is unknown, so all of the disk is
+    // captured.
     let bytes: Vec<u8> = (0..30)
         .flat_map(|n| {
             [
@@ -285,7 +286,7 @@ fn a_cut_capture_goes_on_and_sends_nothing_twice() {
     let made = console.cli(&words).ok().json();
     let job = made["job"].as_str().expect("a job").to_owned();
 
-    // The agent dies; another instance of the same machine takes over.
+    // The agent is killed; another agent of the same machine takes over.
     let before = held_at(&console, &job, 8, &mut agent);
     agent.daemon.kill();
     let cut = standing(&console, &job);
@@ -298,7 +299,7 @@ fn a_cut_capture_goes_on_and_sends_nothing_twice() {
         "{received} came for {there}: some twice"
     );
 
-    // The console dies; the agent lives and knows what it has read.
+    // The console is killed; the agent lives and remembers which chunks it has read.
     let port = console
         .control
         .rsplit(':')
@@ -382,7 +383,7 @@ fn a_disk_that_changed_meanwhile_is_captured_anew_and_a_cancelled_capture_leaves
     let job = made["job"].as_str().expect("a job");
     held_at(&console, job, 10, &mut agent);
     agent.daemon.kill();
-    // In a chunk that is stored already; no survey can see it.
+    // In a chunk that is stored already, where no survey can notice it.
     put_at(&disk, 3 << 20, b"changed while nobody looked");
     let mut agent = Agent::start(Place::Here, &console, &disk, 0, &[]);
     console.cli(&["job", "wait", job]).ok();
@@ -432,7 +433,7 @@ fn a_disk_that_changed_meanwhile_is_captured_anew_and_a_cancelled_capture_leaves
     assert_eq!(left, ["a.dcimg"]);
 }
 
-/// An agent in this process, with a desk at which this test sits.
+/// An agent in this process, with a desk that this test operates.
 struct AtTheDesk {
     desk: Desk,
     _runtime: tokio::runtime::Runtime,
@@ -465,14 +466,14 @@ impl AtTheDesk {
         }
     }
 
-    /// Picks from the menu as soon as it is there.
+    /// Picks from the menu as soon as it has choices.
     #[track_caller]
     fn pick(&self, id: &str) {
         wait_for("a menu", || (!self.desk.menu().is_empty()).then_some(()));
         self.desk.pick(id);
     }
 
-    /// Answers the next question by the label of a choice; what was asked.
+    /// Answers the next question by the label of a choice; returns the text of the question.
     #[track_caller]
     fn answer(&self, label: &str) -> String {
         let (number, question) = wait_for("a question", || self.desk.question());
@@ -518,7 +519,7 @@ fn people_at_targets_take_offers_within_limits_and_ask_for_backups() {
     poisoned(&mine, DISK, TARGET_POISON);
     let person = AtTheDesk::start(&console, &mine, "desk-1");
     person.pick("offers");
-    // Only what is for this machine is in the menu; the second question names the disk.
+    // The menu has only offers for this machine; the second question names the disk.
     let menu = person.answer("office: Office PC");
     assert!(!menu.contains("lab"), "{menu}");
     let asked = person.answer("No");
@@ -536,7 +537,7 @@ fn people_at_targets_take_offers_within_limits_and_ask_for_backups() {
     let log = console.cli(&["job", "log", &job]).ok();
     assert!(log.stdout.contains("from offer office"), "{}", log.story());
     same_bytes("the data of the demo disk", &disk, &mine, 0, 4096);
-    // Taken as often as it may be.
+    // The offer has reached its limit.
     person.pick("offers");
     let none = person.answer("Back");
     assert!(none.contains("nothing"), "{none}");
@@ -545,7 +546,7 @@ fn people_at_targets_take_offers_within_limits_and_ask_for_backups() {
     console.cli(&["offer", "remove", "office"]).ok();
     console.cli(&["offer", "remove", "office"]).code(4);
 
-    // A backup is asked for here, and confirmed there.
+    // A backup is requested here, and confirmed at the console.
     person.pick("backup");
     person.answer("Back up");
     let said = person.answer("Back");

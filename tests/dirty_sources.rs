@@ -1,7 +1,7 @@
-//! Master disks that were not shut down cleanly: refused by name, with the way out.
+//! Master disks that were not shut down cleanly are refused by name, with the next step.
 //!
-//! partclone copies such a disk, exits 0, and loses what programs had fsynced: the journal is not replayed on the
-//! clone. A refusal costs a minute, the loss is found weeks later.
+//! partclone copies such a disk, exits 0, and loses data that programs had fsynced: the journal is
+//! not replayed on the clone. A refusal costs a minute, the loss is found weeks later.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests are the edge: they open files"
@@ -20,7 +20,7 @@ use common::scratch;
 
 const MIB: u64 = 1 << 20;
 
-/// A GPT disk with an empty partition 1 and the one in question as number 2.
+/// Makes a GPT disk with an empty partition 1 and the tested one as number 2.
 fn disk(folder: &Path) -> (PathBuf, Part) {
     let disk = folder.join("master.raw");
     fs::File::create(&disk)
@@ -31,7 +31,8 @@ fn disk(folder: &Path) -> (PathBuf, Part) {
     (disk, p)
 }
 
-/// Refused with the partition named; captured whole on request, and then byte-equal when restored.
+/// Asserts a refusal that names the partition; then captures it whole with the option, and restores
+/// it byte-equal.
 #[track_caller]
 fn refused_then_raw(folder: &Path, disk: &Path, p: &Part, words: &[&str]) {
     let image = folder.join("dirty.dcimg");
@@ -80,14 +81,14 @@ fn ext4_mounted_and_fsynced_is_refused_where_partclone_loses_the_files() {
         fs::File::open(&precious)
             .and_then(|f| f.sync_all())
             .expect("fsynced");
-        // The power fails here: what is on the medium now is all there is.
+        // Simulates a power failure: the copy has only the bytes that are on the medium now.
         bash(&format!(
             "sync -f {0}; cp --sparse=always {0} {1}",
             text(&live),
             text(&copy)
         ));
     }
-    // The test is about a journal that needs replaying: make sure this is one.
+    // Makes sure that the journal really needs replaying.
     let state = {
         let device = Loop::part(&copy, &p, 512);
         tool(&["dumpe2fs", "-h", device.text()]).stdout
@@ -106,7 +107,8 @@ fn ntfs_marked_dirty_is_refused() {
     {
         let device = Loop::part(&disk, &p, 512);
         Fs::Ntfs.make(&device, 512, "win", 2);
-        // ntfsfix without -d asks Windows to check the volume at its next start: it sets the dirty flag.
+        // ntfsfix without -d asks Windows to check the volume at its next start: it sets the dirty
+        // flag.
         tool(&["ntfsfix", device.text()]);
     }
     refused_then_raw(folder.path(), &disk, &p, &["NTFS", "partition 2"]);
@@ -147,8 +149,8 @@ fn fat_marked_dirty_is_refused() {
         let device = Loop::part(&disk, &p, 512);
         Fs::Fat.make(&device, 512, "fat", 1);
     }
-    // FAT16: bit 15 of the second entry of each FAT says "clean shutdown"; a mounted volume has it cleared. The boot
-    // sector's own dirty bit (byte 37) says the same for Linux.
+    // FAT16: bit 15 of the second entry of each FAT means "clean shutdown"; a mounted volume has it
+    // cleared. The boot sector's own dirty bit (byte 37) means the same for Linux.
     let boot = bytes_at(&disk, p.start, 512);
     let reserved = u64::from(u16::from_le_bytes([boot[14], boot[15]]));
     let fat32 = boot[22] == 0 && boot[23] == 0;
@@ -216,7 +218,7 @@ fn page_files_of_a_clean_windows_are_left_out_and_recorded() {
         );
     }
 
-    // On request it comes along.
+    // With the option the content is included.
     let whole = folder.path().join("whole.dcimg");
     capture(&disk, &whole, &["--keep-page-files"]).ok();
     assert!(

@@ -1,7 +1,8 @@
-//! Real disks made with Debian's own tools: captured, checked, restored, and held against those tools again.
+//! Real disks made with Debian's own tools: captured, checked, restored, and checked with those
+//! tools again.
 //!
-//! Every free block of a master disk holds 0x5A and every target 0xA5 beforehand, so neither a used block that was
-//! missed nor a free one that was picked up can hide.
+//! Every free block of a master disk holds 0x5A and every target 0xA5 beforehand, so that neither a
+//! missed used block nor an included free one can go unnoticed.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"
@@ -27,7 +28,7 @@ use common::{hash_file, scratch};
 
 const MIB: u64 = 1 << 20;
 
-/// ESP + ext4 + NTFS + swap, 160 MiB.
+/// Makes a disk with ESP, ext4, NTFS and swap, 160 MiB.
 fn common_disk() -> Master {
     Master::new(
         160 * MIB,
@@ -65,7 +66,7 @@ fn gpt_with_esp_ext4_ntfs_and_swap_comes_back_equal() {
     sgdisk_clean(&same);
     sfdisk_clean(&same);
     master.same_volumes(&same);
-    // The backup boot sector of NTFS is outside what the file system calls its clusters.
+    // The backup boot sector of NTFS is outside the file system's clusters.
     let ntfs = part(&same, 512, 3);
     same_bytes(
         "NTFS backup boot sector",
@@ -133,7 +134,7 @@ fn without_yes_and_without_a_terminal_nothing_is_overwritten() {
     assert_eq!(hash_file(&target), before);
 }
 
-/// Offsets of every EBR, found by walking the chain as the kernel does.
+/// Offsets of every EBR, found by walking the chain like the kernel.
 fn ebrs(disk: &Path) -> Vec<u64> {
     let entry = |sector: &[u8], i: usize| {
         let e = &sector[446 + 16 * i..462 + 16 * i];
@@ -164,8 +165,8 @@ fn ebrs(disk: &Path) -> Vec<u64> {
 
 #[test]
 fn mbr_with_logical_partitions_beyond_4_gib_created_out_of_order() {
-    // mbrman puts EBRs beyond 4 GiB at the wrong place and reports success: the tables here are patched from the
-    // preserved bytes instead, and this is the disk that shows the difference.
+    // mbrman writes EBRs beyond 4 GiB to the wrong place and reports success: the tables here are
+    // patched from the preserved bytes instead, and this disk shows the difference.
     let folder = scratch();
     let disk = folder.path().join("master.raw");
     let size = 7 * 1024 * MIB;
@@ -202,7 +203,8 @@ TABLE",
         let kind = if p.kind == "7" { Fs::Ntfs } else { Fs::Ext4 };
         master = master.put(p.number, kind, 4);
     }
-    // A stand-in for GRUB: boot code in LBA 0 and a core image in the gap before the first partition.
+    // A stand-in for GRUB: boot code in LBA 0 and a core image in the gap before the first
+    // partition.
     put_at(&master.disk, 0, &noise("boot code", 440));
     put_at(&master.disk, 512, &noise("core", 60 * 512));
     let chain = ebrs(&master.disk);
@@ -239,7 +241,7 @@ TABLE",
     sfdisk_clean(&target);
     master.same_volumes(&target);
 
-    // Every used byte sits below the target's end only on a disk that holds the extended partition.
+    // Every used byte is below the target's end only on a disk that holds the extended partition.
     let small = master.file("small.raw");
     fs::File::create(&small)
         .and_then(|f| f.set_len(5 * 1024 * MIB))
@@ -262,7 +264,7 @@ fn gpt_with_4096_byte_sectors_through_loop_devices() {
     .put(2, Fs::Ntfs, 8)
     .put(3, Fs::Fat, 4);
 
-    // From the device the sector size is known; a file is told.
+    // A device reports its sector size; for a file it is an option.
     let image = master.file("device.dcimg");
     {
         let device = Loop::disk(&master.disk, 4096);
@@ -315,7 +317,8 @@ fn gpt_with_4096_byte_sectors_through_loop_devices() {
 
 #[test]
 fn gpt_with_gaps_in_its_numbers_keeps_them() {
-    // The gpt crate renumbers sparse entries: boot entries and fstab lines that name partition 5 would then miss.
+    // The gpt crate renumbers sparse entries: boot entries and fstab lines that name partition 5
+    // would then be wrong.
     let master = Master::new(
         112 * MIB,
         512,
@@ -324,7 +327,7 @@ fn gpt_with_gaps_in_its_numbers_keeps_them() {
     .put(5, Fs::Ext4, 4)
     .put(2, Fs::Exfat, 4)
     .put(128, Fs::Fat, 2);
-    // A BIOS boot partition: no file system, every byte counts.
+    // A BIOS boot partition: no file system, so every byte has to be captured.
     let bios = part(&master.disk, 512, 9);
     put_at(&master.disk, bios.start, &noise("grub core", 300_000));
 
@@ -391,7 +394,7 @@ fn what_no_reader_knows_is_captured_whole() {
     );
     let (first, second) = (part(&master.disk, 512, 1), part(&master.disk, 512, 2));
     put_at(&master.disk, first.start, &noise("unknown", 5_000_000));
-    // LUKS: the magic and nothing a reader could interpret.
+    // LUKS: the magic, and nothing that a reader could interpret.
     put_at(&master.disk, second.start, b"LUKS\xba\xbe\x00\x02");
     let image = master.image();
     let facts = info(&image);
@@ -475,7 +478,7 @@ fn a_restored_disk_can_be_captured_again_and_gives_the_same_chunks() {
 
 #[test]
 fn loaders_far_into_the_front_come_along_and_what_does_not_is_named() {
-    // The U-Boot of a board at 8 MiB was left behind without a word, and the copy did not start.
+    // A board's U-Boot at 8 MiB used to be left out without a message, and the copy did not start.
     let folder = scratch();
     let file = |name: &str| folder.path().join(name);
     let (disk, image) = (file("master.raw"), file("master.dcimg"));

@@ -1,7 +1,7 @@
-//! `diskcast doctor` in rooms that are well and rooms that are not, and what a querier is good for.
+//! `diskcast doctor` in healthy and in faulty rooms, and the benefit of a querier.
 //!
-//! Rooms that send much are alone: the tests share the machine's two cores, and what one room loses for want of CPU another would be
-//! blamed for. Rooms that mostly wait run side by side.
+//! Rooms that send much run alone: the tests share the machine's two cores, and a room's loss for
+//! lack of CPU would be blamed on another one. Rooms that mostly wait run in parallel.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -28,7 +28,7 @@ const DISK: u64 = 64 * MIB;
 
 static ROOMS: RwLock<()> = RwLock::new(());
 
-/// Held while a room is there.
+/// Held while a room exists.
 #[derive(Default)]
 struct Turn {
     _alone: Option<RwLockWriteGuard<'static, ()>>,
@@ -66,7 +66,7 @@ impl Lab {
         })
     }
 
-    /// `place` says where agent `n` runs, and whether it is limited there.
+    /// Makes a room. `place` gives the place of agent `n`, and whether it is limited there.
     fn with(
         turn: Turn,
         label: &str,
@@ -93,7 +93,7 @@ impl Lab {
                 Place::Namespace(&namespace)
             };
             let disk = folder.path().join(format!("disk-{n}.raw"));
-            // Made by the agent, and empty: how fast this machine's own disk is just now must not matter.
+            // Made by the agent, and empty: the speed of this machine's own disk must not matter.
             let name = format!("t{n}");
             agents.push(Agent::start(at, &console, &disk, DISK, &["--name", &name]));
         }
@@ -141,7 +141,8 @@ fn says(holder: &Value, check: &str, words: &[&str]) {
     }
 }
 
-/// A room that is well has nothing to say; then each machine gets a fault of its own, and each fault is named for that machine alone.
+/// A healthy room has no findings; then each machine gets a fault of its own, and each fault is
+/// reported for that machine alone.
 #[test]
 fn each_fault_is_named_for_its_machine() {
     let lab = Lab::new(Turn::alone(), "dr", 5);
@@ -168,12 +169,12 @@ fn each_fault_is_named_for_its_machine() {
                 .is_some_and(|s| s.abs() < 1.0)
         );
     }
-    // A machine that does other work may not reach the rate, and says so; nothing else is wrong.
+    // A busy machine may not reach the rate, and reports that; nothing else is wrong.
     let findings = report["console"]["findings"].as_array();
     let findings = findings.expect("findings").iter();
     let wrong: Vec<&Value> = findings.filter(|it| it["check"] != "rate").collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The switch asks every ten seconds.
+    // The switch sends a query every ten seconds.
     wait_for("the switch's querier to be heard", || {
         let report = lab.doctor(&["--seconds", "0.2"]).json();
         let heard = |querier: &Value| querier["heard"] == "10.77.255.254";
@@ -203,7 +204,7 @@ fn each_fault_is_named_for_its_machine() {
     let t = |n: u32| target(&report, &format!("t{n}"));
 
     let loss = |n| t(n)["main_loss"].as_f64().expect("a loss");
-    // A machine that does other work does not reach the rate that was asked for.
+    // A busy machine does not reach the requested rate.
     let reached = report["probe"]["reached_bits_per_s"].as_f64();
     let reached = reached.expect("a rate") / 1e6;
     let narrow = 1.0 - 20.0 / reached;
@@ -240,7 +241,7 @@ fn each_fault_is_named_for_its_machine() {
     ] {
         assert_eq!(found(t(n), check), None, "t{n} has its own fault only");
     }
-    // The well one only hears of the other console.
+    // The healthy one only reports the other console.
     says(t(1), "console", &["10.77.1.3:6001"]);
     assert_eq!(t(1)["verdict"], "warn");
     let console = &report["console"];
@@ -257,7 +258,7 @@ fn each_fault_is_named_for_its_machine() {
         "{console:#}"
     );
 
-    // The same for people: a table, and beneath it what to do.
+    // The same for people: a table, and below it the advice.
     let table = lab
         .console
         .cli(&["doctor", "--seconds", "0.5", "--targets", "t3,t1"]);
@@ -273,7 +274,8 @@ fn each_fault_is_named_for_its_machine() {
     assert!(!table.contains("t5  "), "not chosen\n{table}");
 }
 
-/// An agent that may not go beyond the kernel's limits gets a small buffer; and while it does not run, its kernel drops what comes.
+/// An agent that may not exceed the kernel's limits gets a small buffer. While the agent is
+/// stopped, its kernel drops packets.
 #[test]
 fn a_small_buffer_and_what_it_costs_are_named() {
     let limit: u64 = std::fs::read_to_string("/proc/sys/net/core/rmem_max")
@@ -294,7 +296,8 @@ fn a_small_buffer_and_what_it_costs_are_named() {
         })
     };
     let mut running = lab.console.cli_daemon(&probe, &log);
-    // Of the 75 MB of this probe more pass meanwhile than a small buffer holds, and less than a large one does.
+    // Of this probe's 75 MB more arrive meanwhile than a small buffer holds, and less than a large
+    // one.
     sent("the beginning of the probe", 8 << 20);
     for agent in &lab.agents {
         agent.daemon.signal("STOP");
@@ -338,7 +341,7 @@ fn a_small_buffer_and_what_it_costs_are_named() {
         &["in this machine itself, which reads too slowly"],
     );
     assert_eq!(code, Some(3));
-    // What the kernel says it dropped is what is missing.
+    // The kernel's count of dropped packets equals the missing ones.
     assert!(dropped(small) > 0);
     assert!(
         lost(small).abs_diff(dropped(small)) * 10 <= lost(small),
@@ -349,14 +352,14 @@ fn a_small_buffer_and_what_it_costs_are_named() {
     assert_eq!(found(large, "receive-buffer"), None);
 }
 
-/// The switch of this test asks nobody, forgets members after two seconds (260 in the field), and floods nothing, because it heard a
-/// querier once: the router that was there is gone.
+/// The switch of this test sends no queries, forgets members after two seconds (260 in the field),
+/// and floods nothing, because it heard a querier once: a router that is gone.
 fn forgetful_switch(lab: &Lab) {
     bash(&format!(
         "ip -n {} link set br0 type bridge mcast_querier 0 mcast_membership_interval 200 mcast_querier_interval 360000",
         lab.room.switch()
     ));
-    // From a machine without an agent: its port now leads to the querier, and gets everything.
+    // Sent from a machine without an agent: its port now leads to the querier, and gets everything.
     stray_query(&lab.room.target(2));
 }
 
@@ -401,7 +404,7 @@ fn without_a_querier_multicast_dies_and_with_ours_it_lives() {
     assert_eq!(without["console"]["querier"]["own"], false);
 }
 
-/// A job is not disturbed: its agent says that it is busy, and no probe is sent.
+/// A job is not disturbed: its agent reports that it is busy, and no probe is sent.
 #[test]
 fn a_running_job_is_left_alone() {
     let lab = Lab::new(Turn::beside_others(), "dj", 1);
@@ -504,7 +507,7 @@ impl SlowJob {
     }
 }
 
-/// The only target goes deaf in the middle: what the session still had to send would be for nobody.
+/// The only target goes deaf in the middle: the rest of the session would reach no one.
 #[test]
 fn nothing_is_sent_to_a_target_that_hears_nothing() {
     let job = SlowJob::start("df");
@@ -520,7 +523,8 @@ fn nothing_is_sent_to_a_target_that_hears_nothing() {
     );
 }
 
-/// It hears again before it has fetched everything: the rest comes by multicast, and nothing is forgotten between the two.
+/// The target hears again before it has fetched everything: the rest comes by multicast, and no
+/// block is lost between the two ways.
 #[test]
 fn a_target_that_hears_again_is_sent_to_again() {
     let job = SlowJob::start("dg");
@@ -539,7 +543,8 @@ fn a_target_that_hears_again_is_sent_to_again() {
     assert!((0.01..0.75).contains(&bulk), "{session:#}");
 }
 
-/// One machine, loopback, no privilege beyond a user's: what cannot be checked is said, and nothing is invented.
+/// One machine, loopback, no privileges beyond a user's: checks that are not possible are reported,
+/// and no result is invented.
 #[test]
 fn on_loopback_all_is_well_and_nobody_is_four() {
     let _turn = Turn::beside_others();
@@ -589,7 +594,7 @@ fn on_loopback_all_is_well_and_nobody_is_four() {
     diskcast(["--data-dir", text(&empty), "doctor"])
         .code(6)
         .says(&["no console is running"]);
-    // Asked for what it cannot be: a querier on loopback.
+    // An impossible request: a querier on loopback.
     diskcast([
         "--data-dir",
         text(&empty),

@@ -1,5 +1,6 @@
-//! `diskcast export` as a technician uses it, on made-up packages: real `.deb` files by dpkg-deb, real ELF files by cc,
-//! and the C library of this machine. What is made is looked at with cpio and xorriso.
+//! `diskcast export` used like a technician, on made-up packages: real `.deb` files by dpkg-deb,
+//! real ELF files by cc, and the C library of this machine. The results are examined with cpio and
+//! xorriso.
 
 mod common;
 
@@ -7,11 +8,11 @@ use common::process::{Run, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Any pin will do: no console is asked.
+/// Any pin will do: no console is contacted.
 const PIN: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
 const KERNEL: &str = "6.9.9-1-cloud-amd64";
 
-/// A folder of packages, an agent that needs them, and room for what is made of them.
+/// A folder of packages, an agent that needs them, and space for the results.
 struct Room {
     folder: tempfile::TempDir,
 }
@@ -49,7 +50,7 @@ impl Room {
         );
     }
 
-    /// A library in an old and a new version, a program for each, and two modules.
+    /// Compiles a library in an old and a new version, a program for each, and two modules.
     fn compile(&self) {
         self.write(
             "lib.c",
@@ -87,7 +88,7 @@ impl Room {
         ");
     }
 
-    /// Every package an export asks for, each with one of the compressions there are.
+    /// Makes every package that an export needs, each with one of the possible compressions.
     fn packages(&self) {
         self.sh(&format!(
             "
@@ -168,7 +169,7 @@ impl Room {
         run(&mut command)
     }
 
-    /// What cpio sees in an initramfs: a line for each entry, as `ls -l` has it.
+    /// Lists an initramfs with cpio: a line for each entry, in the form of `ls -l`.
     fn listing(&self, initramfs: &str) -> String {
         self.sh(&format!(
             "zstd -dcq {initramfs} | cpio --quiet -itv >listing"
@@ -241,7 +242,7 @@ fn a_boot_folder_from_packages() {
         "nothing was taken from it\n{sources}"
     );
 
-    // The initramfs, by cpio's eyes.
+    // The initramfs, listed by cpio.
     let listing = room.listing("boot/initrd.img");
     for (mode, path) in [
         ("-rwxr-xr-x", " init\n"),
@@ -273,7 +274,7 @@ fn a_boot_folder_from_packages() {
     }
     assert!(listing.contains("5,   1"), "the console device\n{listing}");
 
-    // It really unpacks, and what kmod would read is right.
+    // It really unpacks, and the files for kmod are right.
     room.sh("mkdir out; cd out; zstd -dcq ../boot/initrd.img | cpio --quiet -id --no-preserve-owner 2>/dev/null || true");
     let modules = format!("out/usr/lib/modules/{KERNEL}");
     assert_eq!(
@@ -287,7 +288,8 @@ fn a_boot_folder_from_packages() {
     assert_eq!(bytes(room.path("out/etc/diskcast/modules")), b"ext4\n");
     assert_eq!(bytes(room.path("out/init")), bytes(room.path("tool")));
 
-    // The same again, from nothing: the same bytes. Over an older one of ours: replaced, nothing left beside it.
+    // Exported again from nothing: the same bytes. An older export of ours is replaced, and nothing
+    // is left beside it.
     let first = bytes(room.path("boot/initrd.img"));
     std::fs::remove_dir_all(room.path("data")).unwrap();
     room.export("pxe", "boot", "tool", &[]).code(0);
@@ -302,12 +304,12 @@ fn a_boot_folder_from_packages() {
 #[test]
 fn refusals_say_what_to_do_and_touch_nothing() {
     let room = Room::new();
-    // Somebody's folder.
+    // A foreign folder.
     room.write("mine/thesis.txt", "years of work");
     let done = room.export("pxe", "mine", "tool", &[]).code(5);
     assert!(done.stderr.contains("thesis.txt"), "{}", done.story());
     assert_eq!(bytes(room.path("mine/thesis.txt")), b"years of work");
-    // Somebody's file.
+    // A foreign file.
     let done = room.export("iso", "mine/thesis.txt", "tool", &[]).code(5);
     assert!(
         done.stderr.contains("is no ISO of diskcast"),
@@ -338,7 +340,7 @@ fn refusals_say_what_to_do_and_touch_nothing() {
         "{}",
         done.story()
     );
-    // Packages that are not there: all at once, with the command that brings them.
+    // Missing packages: all are named at once, with the command that installs them.
     room.sh("rm debs/e2fsprogs.deb debs/shim-signed.deb");
     let done = room.export("pxe", "boot", "tool", &[]).code(5);
     assert!(
@@ -356,7 +358,7 @@ fn refusals_say_what_to_do_and_touch_nothing() {
     );
     assert!(!room.path("boot").exists());
 
-    // Nobody to bake in.
+    // No console is known that scripts could name.
     let data = room.path("data");
     let done = run(common::process::diskcast_command([] as [&str; 0])
         .args([

@@ -1,7 +1,8 @@
-//! The main job on loopback: no namespaces, the real groups and ports; privileges only where a device is written.
+//! The main job on loopback: no namespaces, the real groups and ports; privileges only for writing
+//! a device.
 //!
-//! The console's ports are the contract's, so only one such console can run on a machine at a time: a lock file
-//! makes other test runs on the same machine wait instead of failing.
+//! The console's ports are those of the contract, so only one such console can run on a machine at
+//! a time: a lock file makes other test runs on the same machine wait instead of failing.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -37,17 +38,17 @@ use common::process::{bash, text, wait_for};
 use common::scratch;
 use common::service::{Agent, Console, Place, states, stories, target_of};
 
-/// Size of the demo fixture.
+/// Size of the demo fixture, in bytes.
 const DISK: u64 = 96 << 20;
 
-/// Held for as long as a test uses the ports.
+/// Lock on the ports, held while a test uses them.
 fn the_ports() -> File {
     let lock = File::create("/var/tmp/diskcast-loopback.lock").expect("a lock file");
     lock.lock().expect("locked");
     lock
 }
 
-/// The demo disk captured; and a local restore onto poison to compare with.
+/// Captures the demo disk, and restores it locally onto poison for comparison.
 fn demo_image(folder: &Path) -> (PathBuf, PathBuf, String) {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/demo-disk.raw.zst");
     let disk = folder.join("demo.raw");
@@ -156,7 +157,7 @@ fn four_agents_on_one_machine_are_done_and_equal() {
     for agent in &mut agents {
         assert_eq!(agent.daemon.ends(), Some(0), "{}", agent.daemon.said());
     }
-    // What is reported once stays reported: list, show, report of the same job agree.
+    // Reports agree: list, show and report of the same job.
     let job = console.job();
     assert_eq!(states(&job).get("done"), Some(&4), "{job:#}");
     let id = job["id"].as_str().expect("an id").to_owned();
@@ -165,7 +166,7 @@ fn four_agents_on_one_machine_are_done_and_equal() {
     assert!(report.stdout.contains("done"), "{}", report.story());
 }
 
-/// A block device that gains by being told what is free: a loop device on memory counts as flash.
+/// A block device that gains from discards: a loop device on memory counts as flash.
 #[test]
 fn a_device_is_written_and_what_the_image_does_not_use_is_discarded() {
     let _ports = the_ports();
@@ -212,7 +213,7 @@ fn a_device_is_written_and_what_the_image_does_not_use_is_discarded() {
         "{held} of {DISK} bytes are still stored\n{told}"
     );
     drop(device);
-    // Whatever the image has is there; whatever it has not is as it was, or gone.
+    // All bytes of the image are there; all others are unchanged or discarded.
     let (is, should) = [&backing, &reference]
         .map(|file| std::fs::read(file).expect("readable"))
         .into();
@@ -272,7 +273,7 @@ fn an_agent_with_another_pin_does_not_come_in() {
     assert!(console.targets().is_empty(), "{}", agent.daemon.said());
 }
 
-/// Fills both groups with noise until told to stop; says how many packets that were.
+/// Fills both groups with noise until told to stop; returns the number of packets.
 fn flood(over: &AtomicBool) -> u32 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_multicast_loop_v4(true).expect("loop");
@@ -298,7 +299,7 @@ fn nonsense_on_the_ports_hurts_nobody() {
     let mut console = Console::start(Place::Here, folder.path(), "lo", &[]);
     let agents = agents(&console, folder.path(), 2, &[]);
     console.wait_ready(2);
-    // Packets of our shape with a key nobody has, from before the job to its end.
+    // Packets of our format with an unknown key, from before the job to its end.
     let over = Arc::new(AtomicBool::new(false));
     let flooding = std::thread::spawn({
         let over = Arc::clone(&over);
@@ -319,7 +320,7 @@ fn nonsense_on_the_ports_hurts_nobody() {
         ],
         &log,
     );
-    // Before that a newcomer would be another room than the one that was confirmed.
+    // A newcomer before that would change the room that was confirmed.
     wait_for("the job", || (!console.jobs().is_empty()).then_some(()));
     // A thousand connections that never finish their handshake, and strangers on both TCP ports.
     let silent: Vec<TcpStream> = (0..1000)
@@ -395,8 +396,9 @@ fn a_busy_port_is_named() {
     );
 }
 
-/// A plan after a job or a cancel shows the disk's present contents, not those of its agent's connection: right after a
-/// deployment the plan said "nothing known" and refused `--onto`, and after a cancel it listed partitions of a blank disk.
+/// A plan after a job or a cancel shows the disk's present contents, not those of its agent's
+/// connection. Right after a deployment the plan used to say "nothing known" and refuse `--onto`,
+/// and after a cancel it listed partitions of a blank disk.
 #[test]
 fn a_plan_after_a_job_or_a_cancel_says_what_is_on_the_disk() {
     let _ports = the_ports();
@@ -435,7 +437,7 @@ fn a_plan_after_a_job_or_a_cancel_says_what_is_on_the_disk() {
     plan(&["--partitions", &number, "--onto", &number]);
     console.wait_ready(1);
 
-    // Slow enough to be cut off in the middle: it would take a minute.
+    // Slow enough to be cut in the middle: it would take a minute.
     let slow = ["--yes", "--detach", "--reuse", "never", "--rate", "0.5mbit"];
     console.cli(&[&words[..], &slow].concat()).ok();
     wait_for("the second job to write", || {

@@ -1,5 +1,6 @@
-//! Disks that are not what they look like: a boot sector that is no table, a table without entries, a disk that
-//! something else claims as a whole. Nothing of them may be left out, and what cannot be read as a disk is refused by name.
+//! Disks that are not what they seem: a boot sector that is no table, a table without entries, a
+//! disk claimed as a whole by something else. None of their data may be left out, and data that
+//! cannot be read as a disk is refused by name.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"
@@ -20,7 +21,7 @@ use common::images::{capture, info, partition, restore};
 use common::process::{bash, text, tool};
 use common::scratch;
 
-/// Captured and restored onto a used disk: every byte is what it was.
+/// Captures and restores onto a used disk, and asserts that every byte is equal.
 #[track_caller]
 fn comes_back_equal(disk: &Path) -> serde_json::Value {
     let image = disk.with_extension("dcimg");
@@ -142,9 +143,9 @@ fn a_protective_entry_without_a_size_announces_a_gpt() {
     assert_eq!(partition(&info, 1)["length"], 20 * MIB);
 }
 
-/// A disk with one partition at 1 MiB, over a disk that something claims as a whole.
+/// Makes a disk with one partition at 1 MiB, over a disk that is claimed as a whole.
 fn claimed(folder: &Path, name: &str, claim: &str) -> PathBuf {
-    // btrfs is not made smaller than this, LUKS keeps 16 MiB to itself.
+    // btrfs has this minimum size, LUKS keeps 16 MiB to itself.
     let size = if name == "btrfs" { 112 } else { 48 };
     let disk = blank(folder, name, size * MIB);
     put_at(&disk, 40 * MIB, &noise(name, MIB as usize));
@@ -152,7 +153,7 @@ fn claimed(folder: &Path, name: &str, claim: &str) -> PathBuf {
         let device = Loop::disk(&disk, 512);
         bash(&format!("disk={}; {claim}", device.text()));
     }
-    // The partition does not reach the data at 40 MiB.
+    // The partition ends before the data at 40 MiB.
     bash(&format!(
         "printf 'label: dos\\nstart=2048,size=40960,type=83\\n' | sfdisk -q -w never {0} 2> /dev/null; sync {0}",
         text(&disk)
@@ -196,7 +197,8 @@ fn the_superblock_of_a_mirror_stays_with_the_disk_that_lies_in_it() {
         "printf 'label: dos\\nstart=2048,size=40960,type=83\\n' | sfdisk -q {}",
         text(&disk)
     ));
-    // An md superblock of version 1.0 as mdadm writes it: magic, version, level 1 (mdadm needs a kernel with md).
+    // An md superblock of version 1.0 in mdadm's form: magic, version, level 1 (mdadm needs a
+    // kernel with md).
     let at = 64 * MIB - 8192;
     let mut block = vec![0u8; 256];
     block[..8].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0]);

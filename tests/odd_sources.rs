@@ -1,5 +1,5 @@
-//! Sources that people name as a disk or an image although they are none, or not of the kind they are taken for: refused by
-//! name, with the way on, and nothing is made, written or waited for.
+//! Sources named as a disk or an image that are none, or of another kind: refused by name, with the
+//! next step, and nothing is made, written or waited for.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"
@@ -75,7 +75,7 @@ fn containers_are_refused_by_name_and_taken_as_bytes_only_on_request() {
         let image = file.with_extension("dcimg");
         capture(&file, &image, &[]).code(5).says(&[says, "--raw"]);
         assert!(!image.exists());
-        // Nor is it an image, or a disk to write to.
+        // It is no image either, and no disk to write to.
         diskcast(["image", "info", text(&file)])
             .code(5)
             .says(&[says]);
@@ -186,7 +186,7 @@ fn sources_that_are_empty_cut_off_or_shrink_say_so() {
         .code(5)
         .says(&["no whole sectors", "truncate --size=%512"]);
 
-    // Nobody takes what the capture writes until the source is shorter.
+    // The output is not read until the source is shorter.
     let shrinks = folder.path().join("shrinks");
     fs::write(&shrinks, noise("shrinks", 96 * MIB as usize)).expect("a disk");
     let said = bash(&format!(
@@ -204,7 +204,7 @@ fn a_second_signal_ends_a_capture_that_nobody_takes() {
     let folder = scratch();
     let disk = folder.path().join("disk");
     fs::write(&disk, noise("blocked", 48 * MIB as usize)).expect("a disk");
-    // The pipe is full and nobody reads: the first signal cannot be heeded.
+    // The pipe is full and not read: the first signal has no effect.
     let said = bash(&format!(
         "mkfifo {0}.pipe; exec 3<> {0}.pipe; {DISKCAST} image capture {0} - >&3 2> /dev/null & pid=$!\n\
          sleep 1; kill -INT $pid; sleep 0.2; kill -INT $pid; code=0; wait $pid || code=$?; echo code $code",
@@ -229,7 +229,7 @@ fn partitions_beyond_128_can_be_chosen() {
         .says(&["no partition 400"]);
 }
 
-/// Sectors of 512 bytes, and one volume.
+/// Makes a master with sectors of 512 bytes and one volume.
 fn with_512(fs: Fs) -> Master {
     Master::new(80 * MIB, 512, "sgdisk -n 1:2048:+60M $disk > /dev/null").put(1, fs, 4)
 }
@@ -249,7 +249,7 @@ fn one_partition_does_not_go_onto_sectors_it_cannot_live_on() {
             .says(&["sectors of 512", "4096"]);
         assert_eq!(hash_file(&target), before, "a refused disk was written to");
     }
-    // What counts in blocks of its own does.
+    // A file system that counts in its own blocks works.
     let master = Master::new(80 * MIB, 512, "sgdisk -n 1:2048:+60M $disk > /dev/null");
     {
         let volume = Loop::part(&master.disk, &part(&master.disk, 512, 1), 512);
@@ -291,7 +291,7 @@ fn the_copy_of_a_disk_with_4096_byte_sectors_is_recognised() {
         restore(&image, &target, &[]).ok();
         master.same_volumes(&target);
 
-        // Nor is a partition put at an eighth of its place.
+        // A partition is not put at an eighth of its offset either.
         let other = with_512(Fs::Ext4);
         let before = hash_file(&target);
         let onto = ["--partitions", "1", "--onto", "1"];
@@ -313,7 +313,8 @@ fn every_table_that_cannot_be_followed_names_raw_and_raw_takes_the_disk() {
     let (overlap, past, bsd, iso) = (disk("overlap"), disk("past"), disk("bsd"), disk("iso"));
     mbr(&overlap, &[(0x83, 2048, 8192), (0x83, 4096, 8192)]);
     mbr(&past, &[(0x83, 2048, 65536)]);
-    // A BSD disk without a table of its own: the fixed entry of its boot block covers the sector it is in.
+    // A BSD disk without a table of its own: the fixed entry of its boot block covers the boot
+    // block's own sector.
     mbr(&bsd, &[(0, 0, 0), (0, 0, 0), (0, 0, 0), (0xa5, 0, 50_000)]);
     let tree = folder.path().join("tree");
     fs::create_dir(&tree).expect("a folder");
@@ -322,7 +323,7 @@ fn every_table_that_cannot_be_followed_names_raw_and_raw_takes_the_disk() {
         text(&iso),
         text(&tree)
     ));
-    // What isohybrid writes: the partition begins where the disk does.
+    // A table as isohybrid writes it: the partition begins at the start of the disk.
     mbr(
         &iso,
         &[(
@@ -356,7 +357,7 @@ fn every_table_that_cannot_be_followed_names_raw_and_raw_takes_the_disk() {
         poisoned(&smaller, size - 4096, TARGET_POISON);
         restore(&image, &smaller, &[]).code(5);
     }
-    // A sound table does not matter either.
+    // A valid table makes no difference either.
     let master =
         Master::new(32 * MIB, 512, "sgdisk -n 1:0:0 $disk > /dev/null").put(1, Fs::Ext4, 2);
     let image = master.file("whole.dcimg");
@@ -380,7 +381,7 @@ fn what_an_earlier_table_left_behind_does_not_pin_an_image_to_its_size() {
         let device = Loop::part(&disk, &part(&disk, 512, 1), 512);
         tool(&["mke2fs", "-q", "-F", "-t", "ext4", device.text()]);
     }
-    // The boot sector of a volume that filled the disk once.
+    // The boot sector of a volume that once filled the disk.
     let old = 64 * MIB - 40 * 512;
     put_at(&disk, old, b"\xeb\x52\x90NTFS    ");
     let image = disk.with_extension("dcimg");
@@ -397,7 +398,7 @@ fn what_an_earlier_table_left_behind_does_not_pin_an_image_to_its_size() {
         let device = Loop::part(&smaller, &part(&smaller, 512, 1), 512);
         tool(&["e2fsck", "-fn", device.text()]);
     }
-    // On a disk that has room they come along, but for the headers.
+    // On a disk with enough room they are restored, except for the headers.
     let same = folder.path().join("same");
     poisoned(&same, 64 * MIB, TARGET_POISON);
     restore(&image, &same, &[]).ok();
@@ -410,7 +411,7 @@ fn what_an_earlier_table_left_behind_does_not_pin_an_image_to_its_size() {
             "a stale GPT header came back"
         );
     }
-    // The database of a dynamic disk lies in the same place.
+    // The database of a dynamic disk is in the same place.
     mbr(&disk, &[(0x42, 2048, 40_960)]);
     let image = folder.path().join("dynamic.dcimg");
     capture(&disk, &image, &[]).ok();

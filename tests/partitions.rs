@@ -1,5 +1,5 @@
-//! Part of an image: chosen partitions onto a whole disk, and one partition onto one that is there while everything else on the
-//! disk stays.
+//! Part of an image: chosen partitions onto a whole disk, and one partition onto an existing one
+//! while everything else on the disk stays.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"
@@ -24,7 +24,8 @@ use common::service::{Agent, Console, Place, stories, target_of};
 
 const MIB: u64 = 1 << 20;
 
-/// ESP, ext4, and an NTFS that begins and ends where no tool would put it: in the middle of a chunk it shares with its neighbour.
+/// ESP, ext4, and an NTFS that begins and ends in unusual places: in the middle of a chunk that it
+/// shares with its neighbour.
 fn master() -> Master {
     Master::new(
         120 * MIB,
@@ -36,7 +37,7 @@ fn master() -> Master {
     .put(3, Fs::Ntfs, 6)
 }
 
-/// The volume of the master's partition, found in `place` of another disk.
+/// Asserts that the volume of the master's partition is in `place` of another disk.
 #[track_caller]
 fn same_volume(master: &Master, number: u32, disk: &Path, place: &Part) {
     let (_, fs, tree) = master
@@ -49,7 +50,7 @@ fn same_volume(master: &Master, number: u32, disk: &Path, place: &Part) {
     same_tree(&format!("partition {number}"), tree, &fs.tree(&device));
 }
 
-/// A disk in use: its own table, a partition that may be overwritten, and two that may not.
+/// Makes a disk in use: its own table, a partition that may be overwritten, and two that may not.
 fn used_disk(folder: &Path, name: &str) -> PathBuf {
     let disk = folder.join(name);
     fs::write(&disk, noise("a disk in use", 100 * MIB as usize)).expect("a disk");
@@ -62,7 +63,7 @@ fn used_disk(folder: &Path, name: &str) -> PathBuf {
     disk
 }
 
-/// Every byte of the disk outside the partition is what it was.
+/// Asserts that every byte of the disk outside the partition is unchanged.
 #[track_caller]
 fn nothing_else_changed(before: &Path, after: &Path, place: &Part) {
     let size = fs::metadata(before).expect("a disk").len();
@@ -93,10 +94,11 @@ fn chosen_partitions_fit_a_smaller_disk_and_the_others_are_cleared() {
     assert_eq!(numbers, [2]);
     assert!(left[0].length > 41 * MIB, "{left:?}");
     same_volume(&master, 2, &target, &left[0]);
-    // Nothing of the first partition came along: its place holds what it held, behind the front of the disk that became zero.
+    // The first partition was not written: its place is unchanged, behind the front of the disk
+    // that became zero.
     let untouched = bytes_at(&target, 5 * MIB, 7 * MIB);
     assert!(untouched.iter().all(|byte| *byte == TARGET_POISON));
-    // The same choice has the same root; what does not exist is named.
+    // The same choice has the same root; numbers that do not exist are named.
     let again = master.target("again.raw", 64 * MIB);
     let run = restore(&image, &again, &["--partitions", "2", "--json"]).ok();
     assert_eq!(run.last_of("summary")["root"], summary["root"]);
@@ -123,12 +125,12 @@ fn one_partition_goes_onto_another_and_everything_else_stays() {
         "where NTFS begins now"
     );
 
-    // Another one over it: bytes of the first are nobody's.
+    // Another one over it: the first one's bytes may be overwritten.
     restore(&image, &target, &["--partitions", "2", "--onto", "2"]).ok();
     nothing_else_changed(&before, &target, &place);
     same_volume(&master, 2, &target, &place);
 
-    // What does not go there is refused, and the disk stays as it is.
+    // Choices that do not fit are refused, and the disk stays unchanged.
     let now = master.file("now.raw");
     fs::copy(&target, &now).expect("a copy");
     for (words, said) in [
@@ -190,7 +192,7 @@ fn a_room_gets_one_partition_each_and_keeps_its_data() {
         "{}",
         plan.story()
     );
-    // The same words and units as `image info`, of the image and of what is on the disks.
+    // The same words and units as `image info`, for the image and for the contents of the disks.
     let known = common::process::diskcast(["image", "info", text(&image)]).ok();
     let lines: Vec<&str> = known
         .stdout
@@ -222,13 +224,13 @@ fn a_room_gets_one_partition_each_and_keeps_its_data() {
         stories(&console, &agents)
     );
     let summary = run.last_of("summary");
-    // Less went over the wire than the whole image.
+    // Fewer bytes were sent than the whole image has.
     let plan = run.last_of("plan");
     let bytes = |key: &str| plan["image"][key].as_u64().expect("bytes");
     assert!(bytes("wire_bytes") < bytes("file_bytes") / 2, "{plan:#}");
     let sent = summary["session"]["wire_bytes"].as_u64().expect("bytes");
     assert!(sent < bytes("file_bytes"), "{sent} of {plan:#}");
-    // What was proven is the partition, and nobody compares it with the whole image.
+    // The proof is for the partition, and is not compared with the whole image.
     assert_eq!(summary["chosen_root"], plan["image"]["chosen_root"]);
     let job = summary["job"].as_str().expect("a number");
     for words in [

@@ -1,4 +1,5 @@
-//! Network boot as the wire sees it: `console run --pxe` in a namespace, machines that boot in another, a real DHCP server in a third.
+//! Network boot as seen from the network: `console run --pxe` in a namespace, machines that boot in
+//! another, a real DHCP server in a third.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -23,10 +24,11 @@ use common::scratch;
 use common::service::{Agent, Console, Daemon, Place};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// Beyond the size from which files wait in line, and no whole number of any block.
+/// Bytes of the initramfs: above the size from which files wait in the queue, and no multiple of
+/// any block size.
 const INITRD: usize = (5 << 19) + 77;
 
-/// The boot folder, with files that only have to arrive.
+/// Makes the boot folder, with arbitrary content in its files.
 fn boot_files(folder: &Path) {
     let boot = folder.join("console/boot");
     std::fs::create_dir_all(&boot).expect("a boot folder");
@@ -66,7 +68,7 @@ impl Lab {
         }
     }
 
-    /// Runs something where the machines are.
+    /// Runs a closure in the namespace of the machines.
     fn machines<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = Room::inside(&self.room.target(1), work);
         match thread.join() {
@@ -82,7 +84,8 @@ impl Lab {
         self.console.cli(&["pxe", "check", "--json"]).ok().json()
     }
 
-    /// Those that asked and are no targets: the same as in `pxe check`, without its look for other servers.
+    /// Machines that asked for a boot and are no targets: the same as in `pxe check`, without its
+    /// search for other servers.
     fn strangers(&self) -> Vec<Value> {
         let list = self.console.cli(&["target", "list", "--json"]).ok().json();
         list["machines"].as_array().cloned().expect("machines")
@@ -97,14 +100,15 @@ impl Lab {
     }
 }
 
-/// The address of the namespace the machines are in.
+/// The address of the machines' namespace.
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 77, 1, 1);
 
 fn expected() -> [Vec<u8>; 2] {
     [noise("vmlinuz", 1 << 20), noise("initrd.img", INITRD)]
 }
 
-/// 64 machines switched on at once, beside a real DHCP server: all of them have kernel and initramfs, none is turned away.
+/// 64 machines switched on at once, beside a real DHCP server: all of them get kernel and
+/// initramfs, none is turned away.
 #[test]
 fn a_room_switched_on_at_once_comes_up() {
     let lab = Lab::new("px", 2, &["--pxe", "--uefi", "shim"]);
@@ -160,7 +164,8 @@ fn a_room_switched_on_at_once_comes_up() {
             .count();
         (here == 64).then_some(())
     });
-    // A machine takes an address from the real server, and a boot file from us: both offers come, neither disturbs the other.
+    // A machine takes an address from the real server, and a boot file from us: both offers come,
+    // neither disturbs the other.
     let (lease, mac) = lab.machines(|| {
         let machine = Firmware::new(200, HERE, SERVER, 0);
         let discover = machine.question(MessageType::Discover, false);
@@ -205,7 +210,7 @@ fn a_room_switched_on_at_once_comes_up() {
     );
 }
 
-/// dnsmasq as a DHCP server that knows nothing of network boot.
+/// Starts dnsmasq as a DHCP server that knows nothing of network boot.
 fn dnsmasq(lab: &Lab) -> Daemon {
     let mut command = Place::Namespace(&lab.room.target(2)).command("dnsmasq");
     command.args([
@@ -225,7 +230,8 @@ fn dnsmasq(lab: &Lab) -> Daemon {
     Daemon::start(command, "dnsmasq", &lab.folder.path().join("dnsmasq.log"))
 }
 
-/// Each kind of firmware, ranges and HEAD, what the pre-OS tells; then everything that nobody should send.
+/// Each kind of firmware, ranges and HEAD, reports of the pre-OS; then packets that no client
+/// should send.
 #[test]
 fn every_kind_of_firmware_and_every_kind_of_nonsense() {
     let lab = Lab::new("pk", 1, &["--pxe"]);
@@ -237,7 +243,7 @@ fn every_kind_of_firmware_and_every_kind_of_nonsense() {
         assert_eq!(http.get(&offer.boot_file().expect("a URL")), noise("snponly.efi", 174_000));
         assert!(http.boot_ipxe().is_some());
 
-        // The ROM that says no UUID and asks on 4011 although it is a BIOS.
+        // A ROM that sends no UUID and asks on 4011 although it is a BIOS.
         let rom = Firmware::new(2, HERE, SERVER, 0);
         assert_eq!(rom.pxe_answer().boot_file().as_deref(), Some("undionly.kpxe"));
         let mut known = Firmware::new(3, HERE, SERVER, 7);
@@ -274,12 +280,12 @@ fn every_kind_of_firmware_and_every_kind_of_nonsense() {
     let grown = memory(&lab).saturating_sub(before);
     eprintln!("pxe: {} KiB more after the flood", grown / 1024);
     assert!(grown < 48 << 20, "{grown} bytes more");
-    // And it serves as before.
+    // The service works as before.
     lab.machines(|| assert!(Firmware::new(9, HERE, SERVER, 0).boot_bios().is_some()));
     assert!(lab.strangers().len() <= 2048);
 }
 
-/// Paths outside the offer, packets that are none, and a flood of made-up machines.
+/// Sends paths outside the offer, invalid packets, and a flood of made-up machines.
 fn nonsense(machine: &Firmware) {
     for name in [
         "../console.db",
@@ -317,7 +323,7 @@ fn nonsense(machine: &Firmware) {
     for n in 0..6000_usize {
         let mut packet = valid.clone();
         let [a, b, c, d, ..] = n.to_le_bytes();
-        // A new card each; and each third packet is bent somewhere behind it.
+        // A new card each time; every third packet is damaged somewhere behind it.
         packet[28..34].copy_from_slice(&[6, a, b, c, d, 7]);
         if n % 3 == 0 {
             packet[236 + n % 64] ^= a | 1;
@@ -344,7 +350,8 @@ fn memory(lab: &Lab) -> u64 {
     kib.expect("a number") * 1024
 }
 
-/// A machine that the console knows boots its own disk, in each of the ways there are, until somebody wants it; and a machine it never saw gets the agent.
+/// A known machine boots its own disk, by every method, until it is wanted; a machine never seen
+/// before gets the agent.
 #[test]
 fn who_is_known_boots_its_own_disk_until_it_is_wanted() {
     let lab = Lab::new("pw", 2, &["--pxe", "--uefi", "shim"]);
@@ -415,7 +422,8 @@ fn who_is_known_boots_its_own_disk_until_it_is_wanted() {
     assert!(!lab.machines(boots), "it came, and is no longer asked for");
 }
 
-/// On an isolated switch addresses come from us too, and after a restart nobody's is given away; here in a process of its own.
+/// On an isolated switch we hand out addresses too, and after a restart no leased address is given
+/// to another; here in a process of its own.
 #[test]
 fn addresses_survive_a_restart_of_the_service() {
     let lab = Lab::new("pd", 1, &[]);
@@ -431,7 +439,7 @@ fn addresses_survive_a_restart_of_the_service() {
         ]);
         command.args(["--dhcp", "10.77.4.1-10.77.4.2"]);
         let daemon = Daemon::start(command, "pxe serve", &lab.folder.path().join("serve.log"));
-        // Its own word for each of its lives.
+        // The line is logged once in each run.
         let ready = || daemon.said().matches("network boot ready").count() == runs;
         wait_for("pxe serve", || ready().then_some(()));
         daemon
@@ -441,7 +449,7 @@ fn addresses_survive_a_restart_of_the_service() {
             let machine = Firmware::new(number, HERE, SERVER, 7);
             let discover = machine.question(MessageType::Discover, false);
             let offer = machine.ask(&discover, |_| true).expect("an offer");
-            // With the lease comes the file: nobody has to ask again on 4011.
+            // The lease names the file: no further question on 4011 is needed.
             assert_eq!(offer.boot_file().as_deref(), Some("shimx64.efi"));
             let mut request = machine.question(MessageType::Request, false);
             request
@@ -468,7 +476,7 @@ fn addresses_survive_a_restart_of_the_service() {
         let offer = machine.ask_once(&discover, Duration::from_secs(2), |_| true);
         assert!(offer.is_none(), "the range is used up");
     });
-    // What happens there is told here once a second.
+    // Events there are reported to the console once a second.
     let error = wait_for("the console to hear", || {
         let mac = Mac([2, 0, 0, 1, 0, 3]).to_string();
         lab.strangers()

@@ -1,8 +1,10 @@
-//! Former contents of a target do not shine through a proven restore: every file system over every other signature, and Debian's
-//! `blkid` and `wipefs` find one owner of each partition and one table on the disk.
+//! Former contents of a target do not show through a proven restore: every file system over every
+//! other signature, and Debian's `blkid` and `wipefs` find one owner of each partition and one
+//! table on the disk.
 //!
-//! The story: swap restored over LUKS2 was proven to the last byte and still said `crypto_LUKS`; NTFS over btrfs had two owners, so
-//! it was mounted by neither name; an md 0.90 superblock at the end of a disk made an array of it at the next start.
+//! The story: swap restored over LUKS2 was proven to the last byte and still identified as
+//! `crypto_LUKS`; NTFS over btrfs had two owners, so it was mounted by neither name; an md 0.90
+//! superblock at the end of a disk made an array of it at the next start.
 #![allow(
     clippy::cast_possible_truncation,
     reason = "test arithmetic on small sizes"
@@ -29,11 +31,12 @@ use common::process::{bash, run, text, tool};
 use common::service::{Agent, Console, Place, stories};
 use common::{full, scratch};
 
-/// Bytes of every partition, the least in which blkid looks for ZFS, and where the first begins.
+/// Size of every partition, the least in which blkid looks for ZFS, and offset of the first, in
+/// bytes.
 const PART: u64 = 64 * MIB;
 const FIRST: u64 = MIB;
 
-/// File systems to restore: name in blkid, and command that makes it.
+/// File systems to restore: name in blkid, and the command that makes it.
 const FILE_SYSTEMS: [(&str, &str); 7] = [
     ("ext4", "mke2fs -q -F -t ext4 $v"),
     (
@@ -47,8 +50,9 @@ const FILE_SYSTEMS: [(&str, &str); 7] = [
     ("btrfs", "mkfs.btrfs -q --mixed $v"),
 ];
 
-/// Signatures of former contents: name in blkid, and command that makes it. Arrays and pools cannot be made in a container:
-/// their superblocks are written by hand, and blkid is asked before whether it takes them for what they are.
+/// Signatures of former contents: name in blkid, and the command that makes it. Arrays and pools
+/// cannot be made in a container: their superblocks are written by hand, and blkid has to recognise
+/// them first.
 const FORMER: [(&str, &str); 13] = [
     (
         "crypto_LUKS",
@@ -74,11 +78,12 @@ const FORMER: [(&str, &str); 13] = [
     ("gpt", "sgdisk -n 1:2048:+4M $v > /dev/null"),
 ];
 
-/// Indices of the former contents in the short form: LUKS2, both places of md at the end, LVM, ZFS, btrfs and GPT.
+/// Indices of the former contents in the short form: LUKS2, both places of md at the end, LVM, ZFS,
+/// btrfs and GPT.
 const QUICK: [usize; 7] = [1, 2, 3, 6, 8, 9, 12];
 
-/// Shell functions that write superblocks by hand: md 0.90 and 1.x (Linux md(4)), LVM2 label (label_header of lib/label/label.h), and
-/// the uberblocks of the four labels of ZFS.
+/// Shell functions that write superblocks by hand: md 0.90 and 1.x (Linux md(4)), LVM2 label
+/// (label_header of lib/label/label.h), and the uberblocks of the four labels of ZFS.
 const BY_HAND: &str = r#"
 put() { printf "$2" | dd of=$v bs=1 seek=$1 conv=notrunc status=none; }
 md090() { at=$(( (PART / 65536 - 1) * 65536 )); put $at '\xfc\x4e\x2b\xa9\0\0\0\0\x5a\0\0\0'; put $((at + 20)) 'abcd'; put $((at + 52)) 'efghijklmnop'; }
@@ -95,7 +100,7 @@ PY
 zfs() { for label in 0 262144 $((PART - 524288)) $((PART - 262144)); do for n in $(seq 0 31); do put $((label + 131072 + n * 1024)) '\x0c\xb1\xba\0\0\0\0\0'; done; done; }
 "#;
 
-/// A file of a partition's size with something in it.
+/// Makes a file of a partition's size with a file system or signature in it.
 fn made(folder: &Path, name: &str, how: &str) -> PathBuf {
     let file = folder.join(name);
     bash(&format!(
@@ -106,7 +111,7 @@ fn made(folder: &Path, name: &str, how: &str) -> PathBuf {
     file
 }
 
-/// Copies what is not a hole of `file` to a place of `disk`.
+/// Copies everything but the holes of `file` to an offset of `disk`.
 fn place(file: &Path, disk: &Path, at: u64) {
     bash(&format!(
         "dd if={} of={} bs=1M seek={} conv=notrunc,sparse status=none",
@@ -116,7 +121,7 @@ fn place(file: &Path, disk: &Path, at: u64) {
     ));
 }
 
-/// A disk with so many partitions.
+/// Makes a disk with this number of partitions.
 fn disk(file: &Path, partitions: usize) {
     let size = start(partitions) + 4 * MIB;
     let (folder, name) = (file.parent().expect("a folder"), file.file_name());
@@ -135,7 +140,8 @@ fn start(number: usize) -> u64 {
     FIRST + PART * number as u64
 }
 
-/// All that blkid and wipefs find in a partition of a disk file, or the whole of it: names in order, each once.
+/// All signatures that blkid and wipefs find in a partition of a disk file, or in the whole of it:
+/// names in order, each once.
 fn found(disk: &Path, at: u64, size: u64) -> (String, Vec<String>) {
     let blkid = run(std::process::Command::new("blkid").args([
         "-p",
@@ -158,7 +164,7 @@ fn found(disk: &Path, at: u64, size: u64) -> (String, Vec<String>) {
         Some(8) => "ambivalent".to_owned(),
         _ => String::new(),
     };
-    // wipefs has no offset: a copy of what it looks at, sparse.
+    // wipefs has no offset option: it gets a sparse copy of the parts that it reads.
     let folder = scratch();
     let part = folder.path().join("part");
     let copy = |from: u64, length: u64| {
@@ -184,7 +190,7 @@ fn found(disk: &Path, at: u64, size: u64) -> (String, Vec<String>) {
     (one, all)
 }
 
-/// A table, and nothing beside it.
+/// True when there is a table, and nothing beside it.
 fn is_table((one, all): &(String, Vec<String>)) -> bool {
     one == "gpt"
         && all
@@ -192,7 +198,8 @@ fn is_table((one, all): &(String, Vec<String>)) -> bool {
             .all(|name| ["gpt", "PMBR"].contains(&name.as_str()))
 }
 
-/// XFS and btrfs are taken whole, 64 MiB each, so nothing can be left in theirs: the longer form has them too.
+/// XFS and btrfs are captured whole, 64 MiB each, so nothing can be left in theirs: only the longer
+/// form has them.
 fn systems() -> &'static [(&'static str, &'static str)] {
     &FILE_SYSTEMS[..if full() { 7 } else { 5 }]
 }
@@ -206,7 +213,8 @@ fn no_file_system_shows_what_was_there_before_it() {
     for (number, (name, how)) in systems().iter().enumerate() {
         place(&made(folder, name, how), &master, start(number));
     }
-    // What the tools say of it where nothing was before: wipefs takes the boot sectors of NTFS and exFAT for tables as well.
+    // Results of the tools on a clean disk: wipefs takes the boot sectors of NTFS and exFAT for
+    // tables too.
     let alone: Vec<_> = (0..systems().len())
         .map(|number| found(&master, start(number), PART))
         .collect();
@@ -228,7 +236,7 @@ fn no_file_system_shows_what_was_there_before_it() {
         for number in 0..systems().len() {
             place(&before, &target, start(number));
         }
-        // The same all over the disk: what stands before its first partition, and at its end.
+        // The same on the whole disk: before its first partition, and at its end.
         let size = fs::metadata(&target).expect("a disk").len();
         put_at(&target, 0, &bytes_at(&before, 0, FIRST));
         put_at(
@@ -293,7 +301,8 @@ fn onto_a_partition_nothing_is_left_in_it_and_nothing_else_is_touched() {
 
 #[test]
 fn an_agent_leaves_nothing_of_what_was_there_either() {
-    // The journal of the agent lies where btrfs has its superblock, and is read before that becomes zero.
+    // The journal of the agent is in the place of btrfs's superblock, and is read before that
+    // becomes zero.
     let folder = scratch();
     let folder = folder.path();
     let master = folder.join("master.raw");
@@ -362,7 +371,8 @@ fn what_comes_back_where_it_was_made_zero_ends_the_restore() {
     let image = library::open_image(&file, None).expect("an image");
     let size = image.manifest().geometry.disk_size;
 
-    // The second header of a LUKS2, the last MiB of a partition, and a superblock at the end of the disk.
+    // The second header of a LUKS2, the last MiB of a partition, and a superblock at the end of the
+    // disk.
     let places = [start(0) + 4 * MIB, start(1) - MIB, size - 2 * MIB];
     for lie in [None].into_iter().chain(places.map(Some)) {
         let target = folder.join("target.raw");
@@ -371,7 +381,8 @@ fn what_comes_back_where_it_was_made_zero_ends_the_restore() {
         let manifest = Arc::new(image.manifest().clone());
         let deployment = Deployment::prepare(&facts, manifest, None, &Fit::default());
         let deployment = Arc::new(deployment.expect("it fits"));
-        // A disk that does not keep what it was told, seen from here: something else is there once the first chunk is written.
+        // Simulates a disk that loses a write: other bytes are there once the first chunk is
+        // written.
         let lied = AtomicBool::new(lie.is_none());
         let progress = |stage: Stage, _, _| {
             if stage == Stage::Writing

@@ -1,7 +1,8 @@
-//! A room in network namespaces: eight machines, a shaped switch, loss, an agent and a console that die.
+//! A room in network namespaces: eight machines, a shaped switch, loss, an agent and a console that
+//! are killed.
 //!
-//! One room at a time: the tests share the machine's two cores, and a room that is starved by another one would
-//! look like a slow network.
+//! One room at a time: the tests share the machine's two cores, and a room that lacks CPU because
+//! of another one would look like a slow network.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -33,7 +34,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE_ROOM.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A room with a console, agents that are ready, an image, and what a target's disk must hold in the end.
+/// A room with a console, agents that are ready, an image, and the expected content of a target's
+/// disk.
 struct Lab {
     agents: Vec<Agent>,
     console: Console,
@@ -99,8 +101,8 @@ impl Lab {
         words
     }
 
-    /// The first place from `from` on where the image holds all of `length` bytes: the file system decides where its
-    /// free blocks lie, and what is free is nobody's to bring back.
+    /// The first offset from `from` on at which the image holds all of `length` bytes. The file
+    /// system decides where its free blocks are, and free blocks are not restored.
     #[track_caller]
     fn used_near(&self, from: u64, length: u64) -> u64 {
         let reference = common::disk::bytes_at(&self.reference, from, DISK - from);
@@ -115,7 +117,8 @@ impl Lab {
         from + first as u64 * 4096
     }
 
-    /// Promise 1: a target that is called done holds the master image, byte for byte, and said so itself.
+    /// Promise 1: a target that is called done holds the master image, byte for byte, and has
+    /// reported its root.
     #[track_caller]
     fn proven(&self, job: &Value, agent: &Agent) {
         let target = target_of(job, &agent.disk);
@@ -146,7 +149,7 @@ impl Lab {
     }
 }
 
-/// A 64 MiB master disk with one ext4 partition, `noise_mib` of it incompressible.
+/// Makes a 64 MiB master disk with one ext4 partition, `noise_mib` of it incompressible.
 fn master(folder: &Path, noise_mib: u64) -> (PathBuf, PathBuf, String) {
     let disk = folder.join("master.raw");
     poisoned(&disk, DISK, 0);
@@ -169,7 +172,7 @@ fn master(folder: &Path, noise_mib: u64) -> (PathBuf, PathBuf, String) {
     let reference = folder.join("reference.raw");
     poisoned(&reference, DISK, TARGET_POISON);
     restore(&image, &reference, &[]).ok();
-    // What the room is compared with must itself be right.
+    // The reference for all comparisons must itself be right.
     let device = Loop::part(&reference, &part(&reference, 512, 1), 512);
     same_tree("reference", &whole, &Fs::Ext4.tree(&device));
     drop(device);
@@ -202,7 +205,8 @@ fn eight_all_done(label: &str, loss: f64, more: &[&str], wire_at_most: f64) {
             agent.daemon.said()
         );
     }
-    // Promise 4: eight machines cost about what one costs. Loose on purpose: a bench records the real figure.
+    // Promise 4: eight machines cost about as much as one. The limit is loose on purpose: a bench
+    // records the real figure.
     let image = std::fs::metadata(&lab.image).expect("image").len();
     let ratio = sent as f64 / image as f64;
     eprintln!(
@@ -227,14 +231,16 @@ fn eight_machines_with_one_percent_loss_are_all_done_and_equal() {
     eight_all_done("b", 0.01, &["--rate", "185mbit"], 1.35);
 }
 
-/// No cap is told, and the network cards (veth: 10 Gbit/s) promise far more than the switch between them carries. The
-/// sender has to find the rate that arrives instead of filling the wire with what is dropped.
+/// No cap is set, and the network cards (veth: 10 Gbit/s) promise far more than the switch between
+/// them carries. The sender has to find the rate that arrives instead of filling the wire with
+/// packets that are dropped.
 #[test]
 fn a_switch_slower_than_the_network_cards_is_noticed() {
     eight_all_done("e", 0.0, &[], 2.0);
 }
 
-/// Waits until the agent has so much of the image, in percent, and leaves it standing still there: its job cannot end meanwhile.
+/// Waits until the agent has this share of the image, in percent, and leaves it stopped there: its
+/// job cannot end meanwhile.
 #[track_caller]
 fn held_at(console: &Console, agent: &mut Agent, percent: u64) {
     let disk = agent.disk.clone();
@@ -284,7 +290,7 @@ fn an_agent_killed_midway_is_lost_and_costs_the_others_nothing() {
             lab.proven(&job, agent);
         }
     }
-    // Promise 3: what boots is written last, so the disk of the dead one is plainly blank.
+    // Promise 3: the bootable sectors are written last, so the disk of the killed one is blank.
     let head = common::disk::bytes_at(&lab.agents[2].disk, 510, 2);
     assert_ne!(
         head,
@@ -331,13 +337,13 @@ fn a_console_killed_midway_and_started_again_never_tells_a_lie() {
         "the job is remembered: {job:#}"
     );
     for agent in &lab.agents {
-        // Whatever is called done at any moment must be proven at that moment.
+        // A target called done at any moment must be proven at that moment.
         if target_of(&job, &agent.disk)["state"] == "done" {
             lab.proven(&job, agent);
         }
     }
 
-    // It goes on by itself, or a technician says so: both are allowed, being stuck is not.
+    // It goes on by itself, or a technician restarts it: both are allowed, being stuck is not.
     let id = job["id"].as_str().expect("an id").to_owned();
     let waited = lab
         .console
@@ -351,7 +357,7 @@ fn a_console_killed_midway_and_started_again_never_tells_a_lie() {
         );
         assert_eq!(retried.code, Some(0), "{}\n{told}", retried.story());
     }
-    // By disk, over all jobs there are: each target ended done, and done is true.
+    // By disk, over all jobs: each target ended done, and done is true.
     let jobs = lab.console.jobs();
     for agent in &lab.agents {
         let path = text(&agent.disk);
@@ -382,7 +388,7 @@ fn a_machine_that_restarts_midway_asks_for_the_rest_and_trusts_nothing() {
     lab.agents[2].daemon.kill();
     let head = common::disk::bytes_at(&disk, 0, 1024);
     assert!(head.iter().all(|b| *b == 0), "a half-written disk is blank");
-    // What was written rots before the machine is back: the journal still names it.
+    // Written bytes decay before the machine is back: the journal still names them.
     let rotten = lab.used_near(10 * MIB, MIB);
     common::fill::poison_range(&disk, rotten, MIB, 0x77);
     lab.agents[2] = Agent::start(
@@ -410,7 +416,8 @@ fn a_machine_that_restarts_midway_asks_for_the_rest_and_trusts_nothing() {
         number("blocks_kept")
     );
     assert!(number("blocks_kept") > 0, "{target:#}\n{told}");
-    // Nothing of the journal's and the machine would receive what the others still get, and the rest again: all of it.
+    // Without the journal the machine would receive all that the others still get, and then the
+    // rest: everything.
     assert!(share < 0.65, "{target:#}\n{told}");
 }
 
@@ -442,7 +449,7 @@ fn a_room_that_holds_the_image_is_sent_what_differs() {
     {
         let changed = lab.used_near((12 + 2 * i as u64) * MIB, 4096);
         common::fill::poison_range(&disk, changed, 4096, 0x55);
-        // It ends after its job; beside it the next one would be another machine.
+        // An agent ends after its job; started before that, the next one would be another machine.
         lab.agents[i].daemon.ends();
         lab.agents[i] = Agent::start(
             Place::Namespace(&lab.room.target(number)),
@@ -474,7 +481,8 @@ fn a_room_that_holds_the_image_is_sent_what_differs() {
     }));
 }
 
-/// The master with 4 KiB of its content changed: image, what a target must hold, root.
+/// Captures the master with 4 KiB of its content changed: image, expected content of a target,
+/// root.
 fn master_changed(folder: &Path, place: u64) -> (PathBuf, PathBuf, String) {
     let disk = folder.join("master.raw");
     common::fill::poison_range(&disk, place, 4096, 0x33);
@@ -495,7 +503,7 @@ fn sent(summary: &Value) -> u64 {
         .sum()
 }
 
-/// A file system that is full half-way is a disk that returns errors half-way.
+/// A disk that returns errors half-way, because its file system is full.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {

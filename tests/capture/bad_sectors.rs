@@ -1,4 +1,4 @@
-//! Masters that do not read everywhere.
+//! Masters that cannot be read everywhere.
 
 use super::common::disk::{Loop, bytes_at, part, put_at, sgdisk_clean};
 use super::common::failing::{Failing, SECTOR, sector_of};
@@ -115,8 +115,8 @@ fn a_backup_table_that_does_not_read_is_made_anew() {
     }
 }
 
-/// Marks the cluster at a byte of a whole-disk exFAT as bad, as `chkdsk /r` does: in the table, and used in the bitmap, which
-/// mkfs.exfat puts into cluster 2.
+/// Marks the cluster at a byte of a whole-disk exFAT as bad, like `chkdsk /r`: bad in the table,
+/// and used in the bitmap, which mkfs.exfat puts into cluster 2.
 fn mark_bad_in_exfat(disk: &Path, at: u64) {
     let boot = bytes_at(disk, 0, 512);
     let word = |at: usize| {
@@ -135,7 +135,7 @@ fn blocks_that_are_known_to_be_bad_are_not_read() {
     let image = folder.path().join("a.dcimg");
     let list = folder.path().join("list");
     fs::write(&list, "20000\n").expect("written");
-    // mkfs.fat takes blocks of 1 KiB, mke2fs those of the file system.
+    // mkfs.fat expects block numbers of 1 KiB, mke2fs those of the file system.
     let makes: [&[&str]; 4] = [
         &["mkfs.exfat", "-c", "4K"],
         &["mkfs.fat", "-F", "16", "-s", "4", "-l", text(&list)],

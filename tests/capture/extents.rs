@@ -1,4 +1,5 @@
-//! Many small extents: what they cost is counted in system calls, which no other load on the machine changes.
+//! Many small extents: their cost is counted in system calls, which no other load on the machine
+//! changes.
 
 use super::MIB;
 use super::common::disk::{blank, bytes_at, put_at, same_bytes};
@@ -13,7 +14,7 @@ use std::process::{Command, Stdio};
 
 const CLUSTER: u64 = 4096;
 
-/// First byte and bytes of the first of the two tables of a FAT32 volume.
+/// Offset and length, in bytes, of the first of the two tables of a FAT32 volume.
 fn layout(disk: &Path) -> (u64, u64) {
     let boot = bytes_at(disk, 0, 64);
     let number = |at: usize, bytes: usize| {
@@ -23,7 +24,7 @@ fn layout(disk: &Path) -> (u64, u64) {
     (number(14, 2) * 512, number(36, 4) * 512)
 }
 
-/// A FAT32 volume of which every other cluster is in use, and how many those are.
+/// Makes a FAT32 volume with every other cluster in use; returns the number of used ones too.
 fn comb(folder: &Path) -> (PathBuf, u64) {
     let disk = blank(folder, "comb.raw", 320 * MIB);
     tool(&["mkfs.fat", "-F", "32", "-s", "8", text(&disk)]);
@@ -54,7 +55,7 @@ fn calls(command: &mut Command) -> (u64, u64) {
         .spawn()
         .expect("it starts");
     let pid = rustix::process::Pid::from_child(&child);
-    // Ended and not yet gone, so that the kernel still tells what it did.
+    // Ended but not yet reaped, so that the kernel still has its counters.
     waitid(
         WaitId::Pid(pid),
         WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
@@ -73,7 +74,8 @@ fn calls(command: &mut Command) -> (u64, u64) {
 
 #[test]
 fn many_small_extents_are_written_and_read_back_in_few_calls() {
-    // 115,000 single-block extents were 115,000 writes and as many reads, each of which a disk was waited for.
+    // 115,000 single-block extents used to cost 115,000 writes and as many reads, each with a wait
+    // for the disk.
     let folder = scratch();
     let (disk, extents) = comb(folder.path());
     let image = folder.path().join("comb.dcimg");

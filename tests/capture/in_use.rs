@@ -1,4 +1,5 @@
-//! A master in use is refused whoever uses it: a mount of another namespace, a FUSE file system, a virtual machine, a program.
+//! A master in use is refused, whatever uses it: a mount of another namespace, a FUSE file system,
+//! a virtual machine, a program.
 
 use super::common::disk::{Fs, Loop, bytes_at, part, put_at};
 use super::common::images::{capture, info};
@@ -10,8 +11,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A script in a mount namespace of its own, which has come as far as `echo ready`. It ends when dropped: its standard
-/// input closes.
+/// A script in a mount namespace of its own that has reached its `echo ready`. It ends when
+/// dropped, because its standard input closes.
 struct Elsewhere(Child);
 
 impl Elsewhere {
@@ -93,7 +94,7 @@ fn nobody_mounts_a_disk_while_it_is_captured() {
     assert!(capturing.wait().expect("ended").success());
 }
 
-/// A capture that takes a while, and stands still after the beginning of its image.
+/// A slow capture that is stopped after the beginning of its image.
 fn slow_capture(source: &Path, image: &Path) -> Child {
     let mut command = Command::new(DISKCAST);
     clean(&mut command);
@@ -120,7 +121,7 @@ fn a_file_that_changes_while_it_is_read_becomes_no_image() {
     let disk = master(folder.path(), 24);
     let image = folder.path().join("a.dcimg");
     let capturing = slow_capture(&disk, &image);
-    // Opened, written and closed at once: nobody has it open before or after.
+    // Opened, written and closed at once: no program has it open before or after.
     put_at(&disk, 40 * MIB, b"written meanwhile");
     signal(capturing.id(), "CONT");
     let ended = capturing.wait_with_output().expect("ended");
@@ -202,7 +203,8 @@ fn ntfs_whose_mirror_is_not_its_table_is_refused() {
         bytes_at(&volume, mirror, 4096)
     );
     let image = folder.path().join("a.dcimg");
-    // The LSN of record 0: what a driver changes with each write, first here and then there.
+    // The LSN of record 0, which a driver changes with each write: first in the mirror, then in the
+    // table.
     put_at(&volume, mirror + 8, &[0x77; 4]);
     capture(&volume, &image, &[])
         .code(5)
@@ -237,7 +239,7 @@ fn a_file_that_a_virtual_machine_may_write_is_in_use() {
     machine.wait().expect("gone");
     said.code(5).says(&["in use", "qemu-storage"]);
     capture(&disk, &image, &[]).ok();
-    // A quiet file of this machine needs no note.
+    // A local file that is not in use needs no note.
     let warnings = &info(&image)["meta"]["warnings"];
     assert!(!warnings.to_string().contains("in use"), "{warnings}");
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C in the survey of a master.
+//! Ctrl-C during the survey of a master.
 
 use super::MIB;
 use super::common::failing::Failing;
@@ -13,7 +13,8 @@ fn ctrl_c_ends_a_survey_at_once_and_leaves_nothing() {
     let folder = scratch();
     let disk = folder.path().join("master.raw");
     poisoned(&disk, 132 * MIB, TARGET_POISON);
-    // What lies before the only partition has to be read: at this rate it takes longer than anything is waited for.
+    // The range before the only partition has to be read: at this rate that takes longer than any
+    // wait here.
     tool(&["sgdisk", "-Z", text(&disk)]);
     tool(&["sgdisk", "-n", "1:128M:0", text(&disk)]);
     let slow = Failing::slow(&disk, &[], MIB / 2);

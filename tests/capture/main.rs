@@ -1,5 +1,5 @@
-//! Captures of masters that do not lie still, do not read everywhere, or do not fit where their image goes; and images that
-//! would be written over what they are made of.
+//! Captures of masters that change, cannot be read everywhere, or do not fit the place of their
+//! image; and images that would overwrite their own source.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests are the edge: they wait and make files"
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
 
-/// A disk of one ext4 partition with `megabytes` of noise on it.
+/// Makes a disk of one ext4 partition with `megabytes` of noise on it.
 fn master(folder: &Path, megabytes: u64) -> PathBuf {
     let disk = folder.join("master.raw");
     fs::File::create(&disk)

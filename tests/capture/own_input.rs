@@ -1,4 +1,4 @@
-//! No input is deleted or overwritten by its own output, by whatever name it goes.
+//! No input is deleted or overwritten by its own output, whatever its name.
 
 use super::common::disk::Loop;
 use super::common::images::{capture, check, restore};
@@ -12,7 +12,8 @@ use std::process::Command;
 
 #[test]
 fn a_master_whose_name_is_that_of_the_unfinished_image_stays() {
-    // `capture m.partial m` emptied its own master, put "image of nothing" in its place and ended with 0.
+    // `capture m.partial m` used to empty its own master, put an "image of nothing" in its place
+    // and end with 0.
     let folder = scratch();
     let place = |name: &str| folder.path().join(name);
     let master = place("m.partial");
@@ -21,7 +22,7 @@ fn a_master_whose_name_is_that_of_the_unfinished_image_stays() {
     capture(&master, &place("m"), &[])
         .code(5)
         .says(&["m.partial"]);
-    // Under another name the file is just as much not of a capture.
+    // Under another name the file is no rest of a capture either.
     fs::hard_link(&master, place("hard.partial")).expect("linked");
     symlink(&master, place("soft.partial")).expect("linked");
     for name in ["hard", "soft"] {
@@ -56,7 +57,7 @@ fn a_foreign_partial_file_stays() {
     );
     assert!(!place("new.dcimg").exists());
 
-    // A whole image that lacks its name is somebody's image too.
+    // A complete image that lacks its name must not be lost either.
     capture(&disk, &place("whole.dcimg"), &[]).ok();
     fs::rename(place("whole.dcimg"), place("whole.dcimg.partial")).expect("renamed");
     let before = hash_file(&place("whole.dcimg.partial"));
@@ -64,7 +65,7 @@ fn a_foreign_partial_file_stays() {
         .code(5)
         .says(&["whole.dcimg.partial"]);
     assert_eq!(hash_file(&place("whole.dcimg.partial")), before);
-    // What a killed capture leaves is in nobody's way.
+    // The rest of a killed capture does not block another one.
     let mut bytes = fs::read(place("whole.dcimg.partial")).expect("read");
     bytes.truncate(bytes.len() / 2);
     fs::write(place("cut.dcimg.partial"), bytes).expect("written");
@@ -78,7 +79,7 @@ fn a_capture_onto_itself_is_refused() {
     let disk = master(folder.path(), 1);
     let before = hash_file(&disk);
     capture(&disk, &disk, &[]).code(5).says(&[text(&disk)]);
-    // Standard output that leads to the master, as `1<>` opens it.
+    // Standard output leads to the master, opened with `1<>`.
     let script = format!(
         "{} image capture {} - 1<>{1}",
         env!("CARGO_BIN_EXE_diskcast"),
@@ -111,7 +112,7 @@ fn an_image_is_not_restored_over_itself_or_over_an_image() {
             .says(&[text(target), text(&image)]);
     }
     drop(device);
-    // Image and disk in the wrong order: another image is not a disk.
+    // Image and disk in the wrong order: another image is no disk.
     let other = place("other.dcimg");
     fs::copy(&image, &other).expect("copied");
     restore(&image, &other, &[]).code(5).says(&["other.dcimg"]);
@@ -122,7 +123,7 @@ fn an_image_is_not_restored_over_itself_or_over_an_image() {
     assert_eq!(hash_file(&other), before);
 }
 
-/// An agent does not offer an image as a disk, nor grows one.
+/// An agent neither offers an image as a disk nor grows one.
 fn agent_refuses(image: &Path) {
     for size in ["", "=200M"] {
         let offer = format!("{}{size}", text(image));
@@ -146,8 +147,8 @@ fn agent_refuses(image: &Path) {
 
 #[test]
 fn an_image_is_not_restored_onto_the_disk_it_lies_on() {
-    // A file system of another mount namespace does not show in our mount table; this one does not even lie on a device
-    // that is named: only what its file system lies on tells.
+    // A file system of another mount namespace is not in our mount table. This one does not even
+    // have a named device: only the device of its file system leads to it.
     let folder = scratch();
     let disk = master(folder.path(), 1);
     let image = folder.path().join("a.dcimg");

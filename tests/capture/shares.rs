@@ -1,5 +1,5 @@
-//! Images on shares: mounted by the console where the kernel can, refused with the way to mount them where it cannot. And a real
-//! FAT32, which the same small machine has.
+//! Images on shares: mounted by the console if the kernel can, otherwise refused with the command
+//! that mounts them. Also a real FAT32, which the same small machine has.
 
 use super::common::guest::Guest;
 use super::common::images::capture;
@@ -10,7 +10,7 @@ use super::master;
 use std::fs;
 use std::path::Path;
 
-/// What cannot be reached, and no resolver knows.
+/// A share that cannot be reached, on a server that no resolver knows.
 const SHARE: &str = "//fs1.invalid/images/lab.dcimg";
 
 #[test]
@@ -61,7 +61,7 @@ fn a_share_that_cannot_be_mounted_says_how() {
     .code(5)
     .says(&["no secret none"]);
 
-    // Slips, told before anything is asked of anybody.
+    // Mistyped names are refused before any password is requested.
     for name in [
         "//fs1.invalid",
         "//fs1.invalid/images",
@@ -116,22 +116,23 @@ fn the_console_mounts_a_share_and_a_real_fat32_is_written() {
     share(&mut guest);
 }
 
-/// An image on a real FAT32 is made of parts by itself, and works from there.
+/// An image on a real FAT32 is divided into parts by itself, and can be used from there.
 fn fat32(guest: &mut Guest) {
     guest.run("truncate -s 300M /d/stick && mkfs.fat -F 32 /d/stick && modprobe loop && mkdir -p /mnt/stick").ok();
     guest
         .run("mount -t vfat -o loop /d/stick /mnt/stick && grep 'stick vfat' /proc/mounts")
         .ok();
-    // Its limit is the one that is reckoned with.
+    // The size limit of FAT is the one the capture uses.
     let said = guest.run("truncate -s 4294967296 /mnt/stick/too-large");
     assert_ne!(said.code, Some(0), "{}", said.story());
     guest.run("rm -f /mnt/stick/too-large").ok();
-    // One that fits is marked as one that may have parts; with a second limit below FAT's own it has them.
+    // An image that fits is marked as one that may have parts; with a second limit below FAT's own
+    // it has them.
     guest.run("diskcast -q image capture /d/master.raw /mnt/stick/one.dcimg --raw --level 1 && diskcast image check --deep /mnt/stick/one.dcimg").ok();
     guest
         .run("dd if=/dev/urandom of=/d/large.raw bs=1M count=20")
         .ok();
-    // In blocks of 512 bytes: 16 MiB.
+    // The limit is in blocks of 512 bytes: 16 MiB.
     guest.run("(ulimit -f 32768; diskcast -q image capture /d/large.raw /mnt/stick/two.dcimg --raw --level 1)").ok();
     guest.run("test -s /mnt/stick/two.dcimg && test -s /mnt/stick/two.dcimg.002 && test ! -e /mnt/stick/two.dcimg.003").ok();
     guest.run("diskcast image info /mnt/stick/two.dcimg && diskcast -q image check --deep /mnt/stick/two.dcimg").ok();
@@ -146,14 +147,14 @@ fn share(guest: &mut Guest) {
     guest
         .run("diskcast -q image capture /d/master.raw /srv/images/win/lab.dcimg --raw --level 1")
         .ok();
-    // A comma would end an option of mount(8); this is one string.
+    // A comma would end an option of mount(8); here the password is one string.
     guest
         .run("printf 'S3cret,w.rd' >/d/pw; printf 'wrong' >/d/bad")
         .ok();
     guest.run(&format!("printf '{SERVER}' >/etc/smb.conf")).ok();
     guest.run("(cat /d/pw; echo; cat /d/pw; echo) | smbpasswd -c /etc/smb.conf -s -a tech && smbd --configfile=/etc/smb.conf -D").ok();
     guest.wait_for("netstat -ltn | grep '127.0.0.1:445 '");
-    // Who looks at processes never sees the password.
+    // The password never shows in the list of processes.
     guest.run("(while sleep 0.2; do cat /proc/[0-9]*/cmdline | tr '\\0' '\\n' | grep -Ff /d/pw >>/d/seen; done 2>/dev/null) &").ok();
     guest.run("D='diskcast --data-dir /d/c'; C=\"$D console run --iface lo\"; $C >>/d/console.log 2>&1 &").ok();
     guest.wait_for("$D console show");
@@ -196,18 +197,18 @@ fn share(guest: &mut Guest) {
     plan("//fs1.invalid/images/win/lab.dcimg", right)
         .code(5)
         .says(&["name of the server is not known"]);
-    // Nothing of a mount is left, and no other process sees one while it is there.
+    // No mount is left, and no other process sees one while it exists.
     guest.run("grep cifs /proc/mounts").code(1);
     guest.wait_for("grep -A1 '^Servers:' /proc/fs/cifs/DebugData | grep NONE");
 
-    // The whole way, with a password that only the command knows.
+    // A whole deployment, with a password that only the command knows.
     guest.run(&format!("DC_PW=$(cat /d/pw) $D deploy --no-color --targets all --yes --image {image} --share-user tech --share-password env:DC_PW"))
         .ok()
         .says(&["1 of 1 target proven"]);
     guest.run("cmp -n 3145728 /d/master.raw /d/target.raw").ok();
     guest.wait_for("grep -A1 '^Servers:' /proc/fs/cifs/DebugData | grep NONE");
 
-    // A job that waits when the console goes, and a server that says nothing when it is back.
+    // A job waits when the console ends, and the server does not answer when the console is back.
     guest
         .run(&format!(
             "$D -q deploy --targets all --yes --detach --start manual --image {image} {right}"
@@ -219,12 +220,12 @@ fn share(guest: &mut Guest) {
     guest.run("killall -STOP smbd").ok();
     plan_silent(guest, image, right);
     guest.run("killall -KILL diskcast").ok();
-    // It ends although its image lies there.
+    // The console ends although its image is on that share.
     guest.wait_for("! pidof diskcast");
     guest.run("$C >>/d/console.log 2>&1 &").ok();
     guest.wait_for("$D console show");
     guest.run("grep 'does not answer within' /d/console.log && $D job show 2 --json | grep interrupted").ok();
-    // Once more with a server that answers: it waits for its start as before.
+    // Again with a server that answers: the job waits for its start as before.
     guest.run("killall -CONT smbd; killall -KILL diskcast").ok();
     guest.wait_for("! pidof diskcast");
     guest.run("$C >>/d/console.log 2>&1 &").ok();
@@ -237,12 +238,12 @@ fn share(guest: &mut Guest) {
 
     guest.run("dmesg | grep BUG").code(1);
 
-    // The password is nowhere.
+    // The password is in no file.
     guest
         .run("find /d/c /d/*.log -type f | xargs cat | tr '\\0' '\\n' | grep -Ff /d/pw")
         .code(1);
     guest.run("test -s /d/seen").code(1);
-    // The one who looks does see.
+    // The search itself works: it finds a word on a command line.
     guest.run("sh -c 'sleep 5; true' \"$(cat /d/pw)\" &").ok();
     guest.wait_for("test -s /d/seen");
 }

@@ -1,4 +1,5 @@
-//! Images in several files: cut where it was asked for and where a file may not grow, put together by the first one's name.
+//! Images in several files: divided at a given size or at the file system's limit, and joined by
+//! the name of the first file.
 
 use super::common::disk::{Loop, Mount, part, same_bytes};
 use super::common::images::{capture, check, check_all, info, restore};
@@ -48,7 +49,7 @@ fn a_divided_image_is_whole_by_its_first_name() {
         MIB,
     );
 
-    // A part that is not there is named by every command.
+    // Every command names a missing part.
     for missing in ["a.dcimg.002", "a.dcimg.003"] {
         fs::rename(place(missing), place("aside")).expect("moved");
         let target = place("never.raw");
@@ -65,10 +66,10 @@ fn a_divided_image_is_whole_by_its_first_name() {
     diskcast(["image", "info", text(&place("a.dcimg.002"))])
         .code(7)
         .says(&["first part"]);
-    // What lies behind the last part under such a name is nothing of the image.
+    // A file behind the last part with such a name does not belong to the image.
     fs::write(place("a.dcimg.004"), b"a stray").expect("written");
     check(&image, &[]).ok();
-    // A second capture neither overwrites a part nor goes on from another's.
+    // A second capture neither overwrites a part nor continues another capture's part.
     capture(&disk, &image, &["--volume-size", "16M"]).code(5);
     fs::remove_file(&image).expect("removed");
     capture(&disk, &image, &["--volume-size", "16M"])
@@ -133,7 +134,7 @@ fn a_capture_onto_fat_is_made_of_parts_and_cleans_up() {
     let mounted = Command::new("modprobe").arg("vfat").output();
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     if !filesystems.contains("vfat") {
-        // This kernel has no FAT; a limit of the process stands for it in the test above.
+        // This kernel has no FAT; the test above uses a limit of the process instead.
         drop(mounted);
         return;
     }

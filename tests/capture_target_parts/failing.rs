@@ -1,4 +1,5 @@
-//! Masters at targets that do not read everywhere: the image says what is missing, as that of a local capture does.
+//! Masters at targets that cannot be read everywhere: the image records the missing bytes, like
+//! that of a local capture.
 
 use std::fs;
 
@@ -32,7 +33,8 @@ fn a_rescue_lists_the_same_holes_as_a_local_one() {
     let words = ["image", "capture", "--target", "all", "--name", "lab"];
     let mut agent = Agent::start(Place::Here, &console, &failing.path, 0, &[]);
     console.wait_ready(1);
-    // So small a disk is read whole before it is sent, to see how well it compresses: the same failure as in the reading.
+    // So small a disk is read whole before it is sent, to estimate its compressed size: the failure
+    // is the same as in the capture.
     console.cli(&words).code(3).says(&[
         &format!("byte {}", bad[0] * SECTOR),
         "partition 1",
@@ -82,7 +84,7 @@ fn holes_of_chunks_that_another_agent_sent_are_listed_too() {
     let disk = folder.path().join("master.raw");
     fs::write(&disk, noise("cut", size as usize)).expect("a disk");
     let bad = [3 * MIB / SECTOR, 22 * MIB / SECTOR];
-    // Slow, so that it is cut where the first bad sector is sent and the second is not.
+    // Slow, so that it is interrupted after the first bad sector is sent and before the second.
     let failing = Failing::slow(&disk, &bad, 8 * MIB);
     let console = console(folder.path());
     let start = || Agent::start(Place::Here, &console, &failing.path, 0, &[]);

@@ -1,4 +1,4 @@
-//! Masters at targets whose tables cannot be followed, or that have more on them than an image takes by itself.
+//! Masters at targets with invalid tables, or with more data than an image includes by default.
 
 use std::fs;
 
@@ -99,7 +99,7 @@ fn an_image_is_divided_where_files_may_not_grow_and_goes_whole_when_cancelled() 
     let size = 40 * MIB;
     fs::write(&disk, noise("divided", size as usize)).expect("a disk");
     let console = console(folder.path());
-    // A limit of the process stands for FAT32; the console's own files stay below it.
+    // A limit of the process stands in for FAT32; the console's own files stay below it.
     let limit = format!("--fsize={}", 16 * MIB);
     let pid = console.daemon.pid().to_string();
     tool(&["prlimit", "--pid", &pid, &limit]);
@@ -133,7 +133,7 @@ fn an_image_is_divided_where_files_may_not_grow_and_goes_whole_when_cancelled() 
     restore(&image, &target, &[]).ok();
     same_bytes("the whole disk", &disk, &target, 0, size);
 
-    // Every part of one that is cancelled goes.
+    // All parts of a cancelled capture are removed.
     let slow = Failing::slow(&disk, &[], 8 * MIB);
     let mut agent = Agent::start(Place::Here, &console, &slow.path, 0, &[]);
     console.wait_ready(1);

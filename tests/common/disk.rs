@@ -1,4 +1,4 @@
-//! Loop devices, mounts, and partitions as Debian's own tools see them.
+//! Loop devices, mounts, and partitions in the view of Debian's own tools.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use super::process::{bash, run, text, tool};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// A sparse file of a folder that holds a disk without anything on it.
+/// Makes a sparse file for an empty disk.
 pub(crate) fn blank(folder: &Path, name: &str, size: u64) -> PathBuf {
     let disk = folder.join(name);
     fs::File::create(&disk)
@@ -26,12 +26,12 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    /// The whole file as a disk.
+    /// Attaches the whole file as a disk.
     pub(crate) fn disk(file: &Path, sector_size: u32) -> Self {
         Self::attach(&["--sector-size", &sector_size.to_string(), text(file)])
     }
 
-    /// A range of a file as a device of its own.
+    /// Attaches a range of a file as a device of its own.
     pub(crate) fn part(file: &Path, part: &Part, sector_size: u32) -> Self {
         Self::attach(&[
             "--offset",
@@ -45,8 +45,8 @@ impl Loop {
     }
 
     fn attach(words: &[&str]) -> Self {
-        // Another process may take the free device between finding and attaching: losetup then says so, once in
-        // a while, and trying again is the documented way.
+        // Another process may take the free device between finding and attaching; losetup then
+        // fails, and trying again is the documented way.
         let mut last = None;
         for _ in 0..5 {
             let mut all = vec!["--find", "--show"];
@@ -87,7 +87,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// `kind` is what mount calls it; `ntfs-3g` and `exfat-fuse` go through FUSE.
+    /// Mounts a device. `kind` is mount's name for it; `ntfs-3g` and `exfat-fuse` use FUSE.
     #[track_caller]
     pub(crate) fn new(kind: &str, device: &Path, options: &str) -> Self {
         let folder = tempfile::Builder::new()
@@ -128,7 +128,7 @@ impl Drop for Mount {
     }
 }
 
-/// An ext4 of its own in a file, for disks of agents that are to hang.
+/// An ext4 in a file of its own, for disks of agents that have to hang.
 pub(crate) struct Volume {
     mounted: Mount,
     _device: Loop,
@@ -148,7 +148,8 @@ impl Volume {
         }
     }
 
-    /// A place for a disk in it, under a name outside: the log of an agent lies beside its disk, and must not hang.
+    /// Makes a disk in it, under a path outside: the log of an agent is beside its disk, and must
+    /// not hang.
     #[track_caller]
     pub(crate) fn disk(&self, outside: &Path) {
         let inside = self
@@ -158,7 +159,7 @@ impl Volume {
         std::os::unix::fs::symlink(inside, outside).expect("a link");
     }
 
-    /// From here on whoever writes to it waits in the kernel.
+    /// Freezes it: from here on every writer waits in the kernel.
     #[track_caller]
     pub(crate) fn freeze(&self) -> Frozen {
         let frozen = Frozen(self.mounted.path().to_owned());
@@ -167,7 +168,7 @@ impl Volume {
     }
 }
 
-/// A frozen file system; thawed when dropped, because whoever waits for it cannot be ended.
+/// A frozen file system; thawed when dropped, because processes that wait for it cannot be ended.
 pub(crate) struct Frozen(PathBuf);
 
 impl Drop for Frozen {
@@ -178,18 +179,18 @@ impl Drop for Frozen {
     }
 }
 
-/// A partition in bytes.
+/// A partition, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) number: u32,
     pub(crate) start: u64,
     pub(crate) length: u64,
-    /// `83`, or a GUID.
+    /// Type: `83`, or a GUID.
     pub(crate) kind: String,
 }
 
-/// The partitions of a disk file as `sfdisk --json` lists them. Its unit is the sector it believes in, so disks of
-/// 4096-byte sectors are asked for through a loop device.
+/// The partitions of a disk file from `sfdisk --json`. Its unit is the sector size it assumes, so
+/// disks of 4096-byte sectors are read through a loop device.
 pub(crate) fn parts(disk: &Path, sector_size: u32) -> Vec<Part> {
     let device;
     let asked = if sector_size == 512 || disk.starts_with("/dev") {
@@ -233,7 +234,7 @@ pub(crate) fn part(disk: &Path, sector_size: u32, number: u32) -> Part {
         .unwrap_or_else(|| panic!("{} has no partition {number}", disk.display()))
 }
 
-/// Bytes of a file at a place.
+/// Reads bytes of a file at an offset.
 pub(crate) fn bytes_at(file: &Path, offset: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(length).expect("fits memory")];
     fs::File::open(file)
@@ -242,7 +243,7 @@ pub(crate) fn bytes_at(file: &Path, offset: u64, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// Writes bytes into a file at a place.
+/// Writes bytes into a file at an offset.
 pub(crate) fn put_at(file: &Path, offset: u64, bytes: &[u8]) {
     fs::OpenOptions::new()
         .write(true)
@@ -251,7 +252,7 @@ pub(crate) fn put_at(file: &Path, offset: u64, bytes: &[u8]) {
         .unwrap_or_else(|e| panic!("writing {} at {offset}: {e}", file.display()));
 }
 
-/// An MBR written by hand: type, first sector, sectors.
+/// Writes an MBR by hand: type, first sector, sectors.
 pub(crate) fn mbr(disk: &Path, entries: &[(u8, u32, u32)]) {
     put_at(disk, 510, &[0x55, 0xaa]);
     for (slot, (kind, start, sectors)) in entries.iter().enumerate() {
@@ -263,7 +264,7 @@ pub(crate) fn mbr(disk: &Path, entries: &[(u8, u32, u32)]) {
     }
 }
 
-/// Two disks hold the same bytes in a range.
+/// Asserts that two disks hold the same bytes in a range.
 #[track_caller]
 pub(crate) fn same_bytes(what: &str, one: &Path, other: &Path, start: u64, length: u64) {
     let (a, b) = (bytes_at(one, start, length), bytes_at(other, start, length));
@@ -279,7 +280,7 @@ pub(crate) fn same_bytes(what: &str, one: &Path, other: &Path, start: u64, lengt
     }
 }
 
-/// The file systems that these tests make and hold against Debian's own checkers.
+/// File systems that these tests make, and check with Debian's own checkers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fs {
     Ext4,
@@ -290,8 +291,8 @@ pub(crate) enum Fs {
 }
 
 impl Fs {
-    /// Makes it on a device whose blocks hold poison, fills it with a tree, deletes some of it again, and returns
-    /// the tree that a restored copy must show.
+    /// Makes the file system on a device whose blocks hold poison, fills it with a tree, deletes
+    /// some of it again, and returns the tree that a restored copy must have.
     pub(crate) fn make(
         self,
         device: &Loop,
@@ -351,7 +352,7 @@ impl Fs {
     fn fill_mounted(self, device: &Loop, kind: &str, options: &str, seed: &str, megabytes: usize) {
         let mount = Mount::new(kind, device.path(), options);
         let root = mount.path();
-        // A large file deleted again: stale blocks amid used ones, as on a disk that was worked on.
+        // A large file, deleted again, leaves stale blocks among used ones, as on a disk in use.
         super::fill::poisoned(&root.join("junk"), 4 << 20, super::fill::SOURCE_POISON);
         super::fill::tree(root, seed, megabytes);
         if self == Self::Ext4 {
@@ -362,7 +363,7 @@ impl Fs {
         bash("sync");
     }
 
-    /// Every file on it, read through a driver that is not ours.
+    /// Reads every file on it through a driver that is not ours.
     pub(crate) fn tree(self, device: &Loop) -> BTreeMap<String, String> {
         match self {
             Self::Ext4 => hash_tree(Mount::new("ext4", device.path(), "ro").path(), true),
@@ -381,7 +382,7 @@ impl Fs {
         }
     }
 
-    /// The checker of its makers finds nothing wrong.
+    /// Asserts that its makers' own checker finds nothing wrong.
     #[track_caller]
     pub(crate) fn check(self, device: &Loop) {
         let dev = device.text();
@@ -395,7 +396,7 @@ impl Fs {
     }
 }
 
-/// `sgdisk -v` finds no problem.
+/// Asserts that `sgdisk -v` finds no problem.
 #[track_caller]
 pub(crate) fn sgdisk_clean(disk: &Path) {
     let said = tool(&["sgdisk", "--verify", text(disk)]);
@@ -406,7 +407,7 @@ pub(crate) fn sgdisk_clean(disk: &Path) {
     );
 }
 
-/// `sfdisk --verify` finds nothing to complain about.
+/// Asserts that `sfdisk --verify` finds no problem.
 #[track_caller]
 pub(crate) fn sfdisk_clean(disk: &Path) {
     let said = tool(&["sfdisk", "--verify", text(disk)]);

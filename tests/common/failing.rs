@@ -1,4 +1,5 @@
-//! Disks that do not read everywhere: a FUSE file that really answers with EIO, by QEMU's storage daemon.
+//! Disks that cannot be read everywhere: a FUSE file that really answers with EIO, by QEMU's
+//! storage daemon.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +8,10 @@ use std::process::{Child, Command};
 use super::disk::{Loop, part};
 use super::process::{text, tool, wait_for};
 
-/// Bytes of a sector, the least that fails.
+/// Bytes of a sector, the smallest unit that can fail.
 pub(crate) const SECTOR: u64 = 512;
 
-/// A disk file of which some sectors cannot be read.
+/// A disk file with some unreadable sectors.
 pub(crate) struct Failing {
     daemon: Child,
     pub(crate) path: PathBuf,
@@ -21,7 +22,7 @@ impl Failing {
         Self::slow(disk, sectors, 0)
     }
 
-    /// One that reads so many bytes in a second; 0 for as fast as it can.
+    /// A disk with a limited read rate, in bytes a second; 0 is unlimited.
     pub(crate) fn slow(disk: &Path, sectors: &[u64], rate: u64) -> Self {
         let path = disk.with_extension("failing");
         fs::write(&path, b"").expect("a place to mount on");
@@ -37,7 +38,7 @@ impl Failing {
             "driver": "blkdebug", "node-name": "failing", "read-only": true,
             "image": {"driver": "file", "filename": text(disk), "read-only": true},
         });
-        // No empty lists.
+        // An empty list is not accepted.
         if !rules.is_empty() {
             node["inject-error"] = rules.into();
         }
@@ -73,7 +74,7 @@ impl Drop for Failing {
     }
 }
 
-/// The first sector of a file that lies on an ext4 partition of a disk.
+/// The first sector of a file on an ext4 partition of a disk.
 pub(crate) fn sector_of(disk: &Path, file: &str, block: u64) -> u64 {
     let p = part(disk, 512, 1);
     let device = Loop::part(disk, &p, 512);

@@ -1,17 +1,17 @@
-//! File trees with known content, and the hash tree that proves they came through.
+//! File trees with known content, and hashes of trees, which prove that they were copied whole.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What a whole disk is filled with before file systems are made on it: free blocks hold this, so that an image that
-/// picks up free blocks grows, and one that misses used blocks cannot be right by luck.
+/// Fill byte of a master disk before file systems are made on it. Free blocks keep it, so that an
+/// image with free blocks grows, and one that misses used blocks cannot be right by luck.
 pub(crate) const SOURCE_POISON: u8 = 0x5A;
-/// What a target is filled with before a restore: a used block that never arrived still holds this.
+/// Fill byte of a target before a restore: a used block that was never written still has it.
 pub(crate) const TARGET_POISON: u8 = 0xA5;
 
-/// Bytes that do not compress, the same for the same seed (BLAKE3 in its extendable form).
+/// Bytes that do not compress, the same for the same seed (BLAKE3's extendable output).
 pub(crate) fn noise(seed: &str, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new()
@@ -21,7 +21,7 @@ pub(crate) fn noise(seed: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Words that compress about as documents do.
+/// Text that compresses about like documents.
 pub(crate) fn prose(seed: &str, length: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
         "disk ",
@@ -52,7 +52,8 @@ pub(crate) fn prose(seed: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A tree of about `megabytes`: small files, text, noise, zeros, a hole, deep folders, odd names, an empty file.
+/// Makes a tree of about `megabytes`: small files, text, noise, zeros, a hole, deep folders, odd
+/// names, an empty file.
 pub(crate) fn tree(root: &Path, seed: &str, megabytes: usize) {
     let put = |name: &str, bytes: &[u8]| {
         let path = root.join(name);
@@ -92,7 +93,7 @@ pub(crate) fn tree(root: &Path, seed: &str, megabytes: usize) {
     }
 }
 
-/// What only Unix file systems hold: links, modes, a sparse file.
+/// Adds things that only Unix file systems have: links, modes, a sparse file.
 pub(crate) fn unix_extras(root: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};
     symlink("small/0/file-0.txt", root.join("short-link")).expect("symlink");
@@ -103,7 +104,8 @@ pub(crate) fn unix_extras(root: &Path) {
     std::os::unix::fs::FileExt::write_all_at(&sparse, b"far out", 30 << 20).expect("written");
 }
 
-/// Every path below `root` with its kind, size and content hash; on Unix file systems also mode and time.
+/// Every path below `root` with its kind, size and content hash; on Unix file systems also mode and
+/// time.
 pub(crate) fn hash_tree(root: &Path, unix: bool) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     walk(root, root, unix, &mut found);
@@ -155,7 +157,7 @@ fn walk(root: &Path, folder: &Path, unix: bool, found: &mut BTreeMap<String, Str
     }
 }
 
-/// Names what differs instead of printing two whole trees.
+/// Asserts that two trees are equal; names the differences instead of printing both.
 #[track_caller]
 pub(crate) fn same_tree(
     what: &str,
@@ -189,7 +191,7 @@ pub(crate) fn same_tree(
     );
 }
 
-/// A file of `size` bytes, all `poison`.
+/// Makes a file of `size` bytes, all `poison`.
 pub(crate) fn poisoned(path: &Path, size: u64, poison: u8) {
     let mut file =
         fs::File::create(path).unwrap_or_else(|e| panic!("creating {}: {e}", path.display()));

@@ -1,6 +1,8 @@
-//! A small machine under QEMU with Debian's kernel, told by its serial line what to do: for file systems this kernel may not have.
+//! A small machine under QEMU with Debian's kernel, operated by its serial line: for file systems
+//! that this kernel may not have.
 //!
-//! Always emulated (TCG), as the machines that boot over the network are. It has no disk and no network card.
+//! Always emulated (TCG), like the machines that boot over the network. It has no disk and no
+//! network card.
 
 use std::fs;
 use std::io::{BufReader, Read, Write};
@@ -11,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::process::{Run, run_within, text};
 
-/// No command takes so long, however busy the machine around it is; it only ends a hang.
+/// Longest wait for a command, far beyond its duration even on a busy machine: it only ends a hang.
 const LIMIT: Duration = Duration::from_mins(10);
-/// Ends an answer, before the exit code.
+/// Byte that ends an answer, before the exit code.
 const MARK: u8 = 0x1e;
 
 /// A running machine; switched off when dropped.
@@ -25,7 +27,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Starts one that has these programs, their errors and messages of the kernel in `folder`.
+    /// Starts a machine with these programs; its errors and kernel messages go to `folder`.
     #[track_caller]
     pub(crate) fn start(folder: &Path, programs: &[&str]) -> Self {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
@@ -77,14 +79,14 @@ impl Guest {
         Run {
             command: line.to_owned(),
             code: code.parse().ok(),
-            // Errors are looked for where other commands have them.
+            // `Run::says` looks for errors in stderr.
             stderr: stdout.clone(),
             stdout,
             took: start.elapsed(),
         }
     }
 
-    /// Runs the line again and again until it ends with 0.
+    /// Repeats the line until it ends with 0.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, line: &str) -> Run {
         let start = Instant::now();
@@ -98,7 +100,7 @@ impl Guest {
         }
     }
 
-    /// What it says up to the mark, and the word behind it.
+    /// The output up to the mark, and the word behind it.
     #[track_caller]
     fn answer(&self, line: &str) -> (String, String) {
         let until = |end: u8| {

@@ -1,4 +1,4 @@
-//! `diskcast image` as a script uses it.
+//! Runs `diskcast image` the way a script does.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::process::{Run, diskcast, text};
 
-/// `image capture SOURCE IMAGE ...`
+/// Runs `image capture SOURCE IMAGE ...`.
 pub(crate) fn capture(source: &Path, image: &Path, more: &[&str]) -> Run {
     let mut words = vec![
         "image",
@@ -20,21 +20,21 @@ pub(crate) fn capture(source: &Path, image: &Path, more: &[&str]) -> Run {
     diskcast(words)
 }
 
-/// `image restore IMAGE TARGET --yes ...`
+/// Runs `image restore IMAGE TARGET --yes ...`.
 pub(crate) fn restore(image: &Path, target: &Path, more: &[&str]) -> Run {
     let mut words = vec!["image", "restore", text(image), text(target), "--yes"];
     words.extend(more);
     diskcast(words)
 }
 
-/// `image check IMAGE ...`
+/// Runs `image check IMAGE ...`.
 pub(crate) fn check(image: &Path, more: &[&str]) -> Run {
     let mut words = vec!["image", "check", text(image)];
     words.extend(more);
     diskcast(words)
 }
 
-/// All three depths are content.
+/// Asserts that all three depths find no damage.
 #[track_caller]
 pub(crate) fn check_all(image: &Path) {
     for depth in [&["--quick"][..], &[], &["--deep"]] {
@@ -42,7 +42,7 @@ pub(crate) fn check_all(image: &Path) {
     }
 }
 
-/// `image info IMAGE --json`
+/// Runs `image info IMAGE --json`.
 #[track_caller]
 pub(crate) fn info(image: &Path) -> Value {
     diskcast(["image", "info", text(image), "--json"])
@@ -50,7 +50,7 @@ pub(crate) fn info(image: &Path) -> Value {
         .json()
 }
 
-/// What `image info` says about one partition.
+/// The entry of `image info` for one partition.
 #[track_caller]
 pub(crate) fn partition(info: &Value, number: u32) -> &Value {
     info["meta"]["partitions"]
@@ -59,7 +59,7 @@ pub(crate) fn partition(info: &Value, number: u32) -> &Value {
         .unwrap_or_else(|| panic!("no partition {number} in {info:#}"))
 }
 
-/// The partition was captured by its used blocks, not whole, and without many free ones.
+/// Asserts that the partition was captured by its used blocks, not whole, and with few free ones.
 #[track_caller]
 pub(crate) fn captured_used(info: &Value, number: u32, at_most: u64) {
     let p = partition(info, number);

@@ -1,4 +1,5 @@
-//! What else there is on a network: programs that hold ports, DHCP servers, a router that asks once and is gone.
+//! Other things on a network: programs that hold ports, DHCP servers, a router that sends one query
+//! and is gone.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::room::Room;
 
-/// A program on the machine that wants the agent's port for itself.
+/// Binds the agent's port, like another program on the machine.
 pub(crate) fn hold_port(namespace: &str, port: u16) -> UdpSocket {
     Room::inside(namespace, move || {
         UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port")
@@ -64,7 +65,7 @@ impl Drop for DhcpServers {
     }
 }
 
-/// IGMPv2 general query, as RFC 2236 has it, to be answered within 0.1 s.
+/// Sends an IGMPv2 general query (RFC 2236), to be answered within 0.1 s.
 pub(crate) fn stray_query(namespace: &str) {
     Room::inside(namespace, || {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(2))).expect("root");

@@ -1,4 +1,4 @@
-//! A master disk made with Debian's own tools, and what a copy of it must show.
+//! A master disk made with Debian's own tools, and the expected content of its copies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use super::scratch;
 
 const MIB: u64 = 1 << 20;
 
-/// A master disk and what a restored copy of it must show.
+/// A master disk and the expected content of a restored copy.
 pub(crate) struct Master {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) disk: PathBuf,
@@ -21,12 +21,14 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    /// A disk file of `size` bytes full of poison, partitioned by `partition` (a script; `$disk` is the device).
+    /// Makes a disk file of `size` bytes full of poison, partitioned by `script` (`$disk` is the
+    /// device).
     pub(crate) fn new(size: u64, sector_size: u32, script: &str) -> Self {
         let folder = scratch();
         let disk = folder.path().join("master.raw");
         poisoned(&disk, size, SOURCE_POISON);
-        // A used-up disk is clean where tables go: sgdisk would rightly ask about the poison there.
+        // A disk in use is clean in the places of tables: sgdisk would rightly ask about poison
+        // there.
         poison_range(&disk, 0, MIB, 0);
         poison_range(&disk, size - MIB, MIB, 0);
         Self::partitioned(folder, disk, sector_size, script)
@@ -69,7 +71,7 @@ impl Master {
         self.folder.path().join(name)
     }
 
-    /// A poisoned target file.
+    /// Makes a target file filled with poison.
     pub(crate) fn target(&self, name: &str, size: u64) -> PathBuf {
         let target = self.file(name);
         poisoned(&target, size, TARGET_POISON);
@@ -85,7 +87,8 @@ impl Master {
         image
     }
 
-    /// Every volume of a restored disk: clean for its own checker, every file equal.
+    /// Asserts for every volume of a restored disk that its own checker finds it clean and every
+    /// file is equal.
     #[track_caller]
     pub(crate) fn same_volumes(&self, restored: &Path) {
         for (number, fs, tree) in &self.volumes {

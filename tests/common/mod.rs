@@ -1,8 +1,8 @@
-//! What the black-box tests share: running the built programs, scratch folders, real disks, a room.
+//! Helpers of the black-box tests: running the built programs, scratch folders, real disks, a room.
 //!
-//! These tests know diskcast only by its command line. They need root and Debian's disk tools; `cargo xtask
-//! test` installs what is missing. Whatever they attach, mount or start is a value that undoes it when dropped,
-//! so that a failing assertion leaves nothing behind.
+//! These tests use diskcast only by its command line. They need root and Debian's disk tools;
+//! `cargo xtask test` installs missing ones. Everything they attach, mount or start is a value that
+//! undoes it when dropped, so that a failing assertion leaves nothing behind.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(
     clippy::disallowed_methods,
@@ -27,7 +27,7 @@ pub(crate) mod windows;
 
 use std::path::Path;
 
-/// A folder on a real file system (not `/tmp` in memory), removed when dropped.
+/// Makes a folder on a real file system (not `/tmp` in memory), removed when dropped.
 pub(crate) fn scratch() -> tempfile::TempDir {
     let parent = Path::new("/var/tmp");
     tempfile::Builder::new()
@@ -46,7 +46,7 @@ pub(crate) fn hash_file(path: &Path) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Is the long form asked for (`cargo xtask test --full`)?
+/// True when the long form is run (`cargo xtask test --full`).
 pub(crate) fn full() -> bool {
     std::env::var_os("DISKCAST_TEST_FULL").is_some()
 }

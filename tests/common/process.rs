@@ -1,4 +1,4 @@
-//! Running programs to their end and saying everything about them when they did not do as expected.
+//! Runs programs to their end, and reports everything about them when a test fails.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The technician's program as cargo built it for this test run.
+/// The technician's program, built by cargo for this test run.
 pub(crate) const DISKCAST: &str = env!("CARGO_BIN_EXE_diskcast");
-/// The target side.
+/// The agent program.
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_diskcast-agent");
 
-/// How long anything is waited for. A limit only ends a hang: a moment here is many seconds on a machine that does other work.
+/// Longest wait for anything. The limit only ends a hang: a moment here is many seconds on a busy
+/// machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A program that has ended.
@@ -40,14 +41,14 @@ impl Run {
         text
     }
 
-    /// It must have ended with this code.
+    /// Asserts that it ended with this code.
     #[track_caller]
     pub(crate) fn code(self, expected: i32) -> Self {
         assert_eq!(self.code, Some(expected), "exit code\n{}", self.story());
         self
     }
 
-    /// It must have failed with one of these codes, without a panic.
+    /// Asserts that it failed with one of these codes, without a panic.
     #[track_caller]
     pub(crate) fn code_of(self, expected: &[i32]) -> Self {
         let code = self.code.unwrap_or(-1);
@@ -69,7 +70,7 @@ impl Run {
         self.code(0)
     }
 
-    /// stderr must hold all of these words, in any case.
+    /// Asserts that stderr contains all of these words, in any case.
     #[track_caller]
     pub(crate) fn says(self, words: &[&str]) -> Self {
         let said = self.stderr.to_lowercase();
@@ -83,14 +84,14 @@ impl Run {
         self
     }
 
-    /// stdout as one JSON document.
+    /// Parses stdout as one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout)
             .unwrap_or_else(|e| panic!("stdout is not JSON: {e}\n{}", self.story()))
     }
 
-    /// stdout as one JSON object a line.
+    /// Parses stdout as one JSON object a line.
     #[track_caller]
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.stdout
@@ -113,13 +114,13 @@ impl Run {
     }
 }
 
-/// Runs a command to its end with nothing on stdin. A command that outlives five minutes is killed: a hang must
-/// be a failure with a story, not a silent CI.
+/// Runs a command to its end with nothing on stdin. A command that runs longer than five minutes is
+/// killed: a hang must be a failure with a message, not a silent CI.
 pub(crate) fn run(command: &mut Command) -> Run {
     run_within(command, Duration::from_mins(5))
 }
 
-/// As `run` with its own limit.
+/// Runs a command like [`run`], with its own limit.
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Run {
     let line = std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -178,12 +179,12 @@ fn read_all(stream: Option<&mut impl std::io::Read>) -> Vec<u8> {
     bytes
 }
 
-/// `diskcast` with these words and no settings of this machine's user.
+/// Runs `diskcast` with these words and without settings of this machine's user.
 pub(crate) fn diskcast<I: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = I>) -> Run {
     run(&mut diskcast_command(words))
 }
 
-/// The command of `diskcast`, for tests that want to change it.
+/// The command of `diskcast`, for tests that change it.
 pub(crate) fn diskcast_command<I: AsRef<std::ffi::OsStr>>(
     words: impl IntoIterator<Item = I>,
 ) -> Command {
@@ -193,7 +194,8 @@ pub(crate) fn diskcast_command<I: AsRef<std::ffi::OsStr>>(
     command
 }
 
-/// No `DISKCAST_*` variable and no user file may change what a test sees.
+/// Removes `DISKCAST_*` variables and user files from the environment, because they would change a
+/// test.
 pub(crate) fn clean(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DISKCAST_") {
@@ -206,7 +208,7 @@ pub(crate) fn clean(command: &mut Command) {
         .env_remove("RUST_LOG");
 }
 
-/// A script for bash; a failing command ends the test with its output. Returns stdout.
+/// Runs a script with bash; a failing command fails the test with its output. Returns stdout.
 #[track_caller]
 pub(crate) fn bash(script: &str) -> String {
     run(Command::new("bash").args(["-euo", "pipefail", "-c", script]))
@@ -214,7 +216,7 @@ pub(crate) fn bash(script: &str) -> String {
         .stdout
 }
 
-/// A tool of Debian that must be content: exit code 0, its output kept.
+/// Runs a tool of Debian that must succeed; returns its output.
 #[track_caller]
 pub(crate) fn tool(words: &[&str]) -> Run {
     run(Command::new(words[0]).args(&words[1..])).ok()
@@ -225,7 +227,7 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("scratch paths are UTF-8")
 }
 
-/// Waits until `probe` gives something.
+/// Waits until `probe` returns a value.
 #[track_caller]
 pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -238,8 +240,9 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// Lets a process run in short turns until `probe`, which is asked while it stands still, gives something. It is left standing, so
-/// that what was seen stays true however slow the rest of the test is.
+/// Lets a process run in short turns until `probe`, which is called while the process is stopped,
+/// returns a value. The process stays stopped, so that the value stays true however slow the rest
+/// of the test is.
 #[track_caller]
 pub(crate) fn held_when<T>(pid: u32, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -1,6 +1,8 @@
-//! A machine that boots over the network, as far as the wire sees it: DHCP, the PXE port, TFTP, HTTP, iPXE, GRUB.
+//! A machine that boots over the network, as seen from the network: DHCP, the PXE port, TFTP, HTTP,
+//! iPXE, GRUB.
 //!
-//! Many of them live in one namespace, each with its own address and card; answers by broadcast reach all, and each takes its own.
+//! Many of them are in one namespace, each with its own address and card; broadcast answers reach
+//! all, and each takes its own.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
@@ -12,19 +14,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::process::PATIENCE;
 
-/// How long an answer may take: machines ask again after a second or two, and so does this.
+/// Longest wait for an answer: machines ask again after a second or two, and this client does too.
 const ANSWER: Duration = Duration::from_secs(2);
-/// A service that has other work answers the later ones.
+/// Number of tries: a busy service answers the later ones.
 const TRIES: u32 = 15;
 
-/// The machine.
+/// One such machine.
 pub(crate) struct Firmware {
     pub(crate) mac: Mac,
     pub(crate) address: Ipv4Addr,
     pub(crate) server: Ipv4Addr,
-    /// Option 93.
+    /// Number in option 93.
     pub(crate) arch: u16,
-    /// Option 97, when the firmware says it.
+    /// UUID in option 97, if the firmware sends it.
     pub(crate) uuid: Option<[u8; 16]>,
     hears: Socket,
 }
@@ -51,7 +53,7 @@ impl Firmware {
         }
     }
 
-    /// A question of the firmware; `ipxe` of iPXE.
+    /// A question of the firmware, or of iPXE.
     pub(crate) fn question(&self, kind: MessageType, ipxe: bool) -> Packet {
         let [.., a, b] = self.mac.0;
         let xid = u32::from_be_bytes([kind.number(), u8::from(ipxe), a, b]);
@@ -79,7 +81,7 @@ impl Firmware {
         packet
     }
 
-    /// Asks on port 67 by broadcast, again and again; the first answer that `fits`.
+    /// Sends a question to port 67 by broadcast, repeatedly; returns the first answer that `fits`.
     pub(crate) fn ask(&self, question: &Packet, fits: impl Fn(&Packet) -> bool) -> Option<Packet> {
         let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67).into();
         for _ in 0..TRIES {
@@ -91,7 +93,7 @@ impl Firmware {
         None
     }
 
-    /// Sends once and waits for an answer.
+    /// Sends a question once and waits for an answer.
     pub(crate) fn ask_once(
         &self,
         question: &Packet,
@@ -129,7 +131,7 @@ impl Firmware {
         }
     }
 
-    /// The offer of the boot service; the server that gives addresses is passed by.
+    /// The offer of the boot service; that of the DHCP server is ignored.
     #[track_caller]
     pub(crate) fn boot_offer(&self, ipxe: bool) -> Packet {
         let server = self.server;
@@ -139,7 +141,7 @@ impl Firmware {
         .unwrap_or_else(|| panic!("{} (type {}) got no offer", self.mac, self.arch))
     }
 
-    /// Asks on port 4011, as UEFI does when an offer named no file.
+    /// Asks on port 4011, like UEFI after an offer without a file.
     #[track_caller]
     pub(crate) fn pxe_answer(&self) -> Packet {
         let socket = UdpSocket::bind((self.address, 0)).expect("a port");
@@ -158,7 +160,7 @@ impl Firmware {
         panic!("{} got no answer on port 4011", self.mac);
     }
 
-    /// A file by TFTP; the error's words otherwise.
+    /// Fetches a file by TFTP; on failure the error's text.
     pub(crate) fn tftp(&self, name: &str, options: &[(&str, u16)]) -> Result<Vec<u8>, String> {
         let socket = UdpSocket::bind((self.address, 0)).expect("a port");
         socket.set_read_timeout(Some(ANSWER)).expect("a timeout");
@@ -218,7 +220,7 @@ impl Firmware {
         }
     }
 
-    /// One HTTP request: status, headers in lower case, body.
+    /// Makes one HTTP request: status, headers in lower case, body.
     pub(crate) fn http(&self, request: &str, port: u16) -> (u16, String, Vec<u8>) {
         let socket =
             Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
@@ -232,7 +234,7 @@ impl Firmware {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut bytes = Vec::new();
-        // Servers may cut a connection they do not like.
+        // Servers may cut a connection that breaks their rules.
         let _ = stream.read_to_end(&mut bytes);
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             return (0, String::new(), bytes);
@@ -246,7 +248,7 @@ impl Firmware {
         (status, head, bytes.split_off(end + 4))
     }
 
-    /// `GET` of a URL of this service.
+    /// Sends `GET` for a URL of this service.
     #[track_caller]
     pub(crate) fn get(&self, url: &str) -> Vec<u8> {
         let (host, path) = url
@@ -265,7 +267,8 @@ impl Firmware {
         body
     }
 
-    /// The whole way of a BIOS: what iPXE's script makes it load. Nothing when it is sent to its own disk.
+    /// The whole boot of a BIOS: the files that iPXE's script loads. `None` when it is sent to its
+    /// own disk.
     #[track_caller]
     pub(crate) fn boot_bios(&self) -> Option<[Vec<u8>; 2]> {
         let offer = self.boot_offer(false);
@@ -275,7 +278,7 @@ impl Firmware {
         self.boot_ipxe()
     }
 
-    /// From iPXE on.
+    /// The boot from iPXE on.
     #[track_caller]
     pub(crate) fn boot_ipxe(&self) -> Option<[Vec<u8>; 2]> {
         let url = self.boot_offer(true).boot_file().expect("a script");
@@ -302,7 +305,7 @@ impl Firmware {
         ])
     }
 
-    /// The whole way of UEFI through shim and GRUB.
+    /// The whole boot of UEFI through shim and GRUB.
     #[track_caller]
     pub(crate) fn boot_uefi(&self) -> Option<[Vec<u8>; 2]> {
         let offer = self.boot_offer(false);

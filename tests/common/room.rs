@@ -1,6 +1,7 @@
 //! A room of machines in network namespaces: a console, targets, and a switch that snoops IGMP.
 //!
-//! `room_script` says how it is built and which facts about Linux it rests on; here it is run, and taken down.
+//! `room_script` describes its construction and the facts about Linux it depends on; this module
+//! runs the scripts and takes the room down.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +15,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// `rate` of every link (`200mbit`), `loss` from 0 to 1 at every target.
+    /// Makes a room: `rate` of every link (`200mbit`), `loss` from 0 to 1 at every target.
     #[track_caller]
     pub(crate) fn new(label: &str, targets: usize, rate: &str, loss: f64) -> Self {
         let mbit: u64 = rate
@@ -44,17 +45,17 @@ impl Room {
         script::namespace(&self.prefix, "con")
     }
 
-    /// Target `number` from 1.
+    /// Namespace of target `number`, from 1.
     pub(crate) fn target(&self, number: usize) -> String {
         script::namespace(&self.prefix, &script::who(number))
     }
 
-    /// The switch: its ports have the names of the machines (`con`, `t1`, ...).
+    /// Namespace of the switch; its ports have the names of the machines (`con`, `t1`, ...).
     pub(crate) fn switch(&self) -> String {
         script::namespace(&self.prefix, "sw")
     }
 
-    /// Runs `work` on a thread that lives in a machine of the room.
+    /// Runs `work` on a thread inside a machine of the room.
     pub(crate) fn inside<T: Send + 'static>(
         namespace: &str,
         work: impl FnOnce() -> T + Send + 'static,
@@ -69,7 +70,7 @@ impl Room {
         })
     }
 
-    /// Bytes that a machine has sent: headers of Ethernet included.
+    /// Bytes that a machine has sent, Ethernet headers included.
     pub(crate) fn sent_bytes(&self, namespace: &str) -> u64 {
         let said = bash(&format!("ip -n {namespace} -s -j link show eth0"));
         let all: serde_json::Value = serde_json::from_str(&said).expect("JSON of ip");

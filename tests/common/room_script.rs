@@ -1,4 +1,4 @@
-//! A room of machines as scripts for bash: what to run, never running it.
+//! A room of machines as scripts for bash; makes the text and never runs it.
 //!
 //! ```text
 //!   PREFIX-con 10.77.0.1 --veth--+
@@ -6,22 +6,24 @@
 //!   PREFIX-tN  10.77.1.N --veth--+
 //! ```
 //!
-//! Every link is shaped by a token bucket in both directions, so a switch port has a finite queue and drops its
-//! tail as a real one does. Loss is an iptables rule in each target: UDP only, a different draw for each. The kernel
-//! here may lack netem, so there is no delay and no reordering; the session's simulator has both.
+//! Every link is shaped by a token bucket in both directions, so a switch port has a finite queue
+//! and drops its tail like a real one. Loss is an iptables rule in each target: UDP only, a
+//! different random draw for each. The kernel here may lack netem, so there is no delay and no
+//! reordering; the session's simulator has both.
 //!
-//! Facts that cost a day each when unknown: a bridge floods every group until its own querier has run for one
-//! response interval, so the interval is made short before the querier starts; veth passes 64 KiB segments through
-//! the shaper unless GSO is switched off; a peer that asks DNS for a name waits ten seconds where no server
-//! answers, so every machine has a hosts file; and where br_netfilter is loaded every frame on every port runs through
-//! iptables, which no switch does, so it is switched off for this one.
+//! Facts that cost a day each to find: a bridge floods every group until its own querier has run
+//! for one response interval, so the interval is made short before the querier starts; veth passes
+//! 64 KiB segments through the shaper unless GSO is switched off; a peer that asks DNS for a name
+//! waits ten seconds if no server answers, so every machine has a hosts file; and if br_netfilter
+//! is loaded every frame on every port runs through iptables, which no switch does, so it is
+//! switched off for this one.
 //!
 //! Included by the black-box tests and, by path, by `xtask`: only `std`, only text.
 
 /// The console's address in every room.
 pub(crate) const CONSOLE: &str = "10.77.0.1";
 
-/// Who a machine is: 0 is the console, targets count from 1.
+/// Name of a machine: 0 is the console, targets count from 1.
 pub(crate) fn who(number: usize) -> String {
     if number == 0 {
         "con".to_owned()
@@ -30,7 +32,7 @@ pub(crate) fn who(number: usize) -> String {
     }
 }
 
-/// The network namespace of `who`; the switch is `sw`.
+/// The network namespace of `who`; that of the switch is `sw`.
 pub(crate) fn namespace(prefix: &str, who: &str) -> String {
     format!("{prefix}-{who}")
 }
@@ -88,7 +90,7 @@ pub(crate) fn machine(prefix: &str, number: usize, targets: usize, rate_bits_per
     )
 }
 
-/// Shapes what leaves `device`: 4 ms of burst (at least 16 frames), 50 ms of queue.
+/// Shapes the output of `device`: 4 ms of burst (at least 16 frames), 50 ms of queue.
 pub(crate) fn shape(namespace: &str, device: &str, rate_bits_per_s: u64) -> String {
     let burst = (rate_bits_per_s / 8 / 250).max(16 * 1500);
     format!(
@@ -96,12 +98,12 @@ pub(crate) fn shape(namespace: &str, device: &str, rate_bits_per_s: u64) -> Stri
     )
 }
 
-/// Shapes the switch's port towards a target: what that target receives.
+/// Shapes the switch's port towards a target, which limits its reception.
 pub(crate) fn shape_port(prefix: &str, number: usize, rate_bits_per_s: u64) -> String {
     shape(&namespace(prefix, "sw"), &who(number), rate_bits_per_s)
 }
 
-/// A target loses this share of the UDP packets it receives; 0 takes the rule away.
+/// Makes a target lose this share of the UDP packets it receives; 0 removes the rule.
 pub(crate) fn lose(prefix: &str, number: usize, share: f64) -> String {
     let here = namespace(prefix, &who(number));
     let rule = if share > 0.0 {
@@ -121,7 +123,8 @@ pub(crate) fn clear(namespace: &str) -> String {
     )
 }
 
-/// Takes the room down: ends the processes inside our own namespaces, then the namespaces. Never fails.
+/// Takes the room down: ends the processes inside our own namespaces, then the namespaces. Never
+/// fails.
 pub(crate) fn down(prefix: &str, targets: usize) -> String {
     (0..=targets)
         .map(who)

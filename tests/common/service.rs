@@ -12,17 +12,18 @@ use super::process::{
     text, wait_for,
 };
 
-/// Where a program runs: here, or inside a network namespace.
+/// The place where a program runs: here, or inside a network namespace.
 #[derive(Clone, Copy)]
 pub(crate) enum Place<'a> {
     Here,
     Namespace(&'a str),
-    /// There, and without the right to go beyond the limits of the kernel (CAP_NET_ADMIN).
+    /// Inside a namespace, without the right to exceed the kernel's limits (CAP_NET_ADMIN).
     Limited(&'a str),
 }
 
 impl Place<'_> {
-    /// `ip netns exec` replaces itself by the program, so the child's pid is the program's own.
+    /// A command in this place. `ip netns exec` replaces itself by the program, so the child's pid
+    /// is the program's own.
     pub(crate) fn command(self, program: &str) -> Command {
         let mut command = match self {
             Self::Here => Command::new(program),
@@ -72,7 +73,7 @@ impl Daemon {
         }
     }
 
-    /// Any program, left running, its output in a file.
+    /// Starts any program, with its output in a file.
     pub(crate) fn run(place: Place<'_>, program: &str, words: &[&str], log: &Path) -> Self {
         let mut command = place.command(program);
         command.args(words);
@@ -91,7 +92,7 @@ impl Daemon {
         )
     }
 
-    /// Its process number.
+    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -101,7 +102,7 @@ impl Daemon {
         signal(self.pid(), name);
     }
 
-    /// Lets it run in short turns until `probe` gives something, and leaves it standing still.
+    /// Lets it run in short turns until `probe` returns a value, and leaves it stopped.
     #[track_caller]
     pub(crate) fn held_when<T>(&mut self, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         held_when(self.pid(), what, || {
@@ -116,13 +117,13 @@ impl Daemon {
         })
     }
 
-    /// Ended by SIGKILL: nothing gets a chance to tidy up.
+    /// Ends it by SIGKILL, so that it cannot clean up.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Its exit code, when it ends by itself.
+    /// Waits for its end; returns the exit code.
     #[track_caller]
     pub(crate) fn ends(&mut self) -> Option<i32> {
         let start = Instant::now();
@@ -171,7 +172,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// `console run --iface IFACE`, waited for until it answers.
+    /// Starts `console run --iface IFACE` and waits until it answers.
     #[track_caller]
     pub(crate) fn start(place: Place<'_>, folder: &Path, iface: &str, more: &[&str]) -> Self {
         let data_dir = folder.join("console");
@@ -212,7 +213,7 @@ impl Console {
         }
     }
 
-    /// A technician's command against this console.
+    /// Runs a technician's command against this console.
     pub(crate) fn cli(&self, words: &[&str]) -> Run {
         self.cli_within(words, Duration::from_mins(3))
     }
@@ -223,14 +224,14 @@ impl Console {
         run_within(&mut diskcast_command(all), limit)
     }
 
-    /// A command left running, its output in a file.
+    /// Starts a command that keeps running, with its output in a file.
     pub(crate) fn cli_daemon(&self, words: &[&str], log: &Path) -> Daemon {
         let mut all = vec!["--data-dir", text(&self.data_dir)];
         all.extend(words);
         Daemon::start(diskcast_command(all), &words.join(" "), log)
     }
 
-    /// `target list --json`: the entries.
+    /// The entries of `target list --json`.
     #[track_caller]
     pub(crate) fn targets(&self) -> Vec<Value> {
         let list = self.cli(&["target", "list", "--json"]).ok().json();
@@ -259,7 +260,7 @@ impl Console {
         }
     }
 
-    /// Waits until `count` targets are connected, whatever they do.
+    /// Waits until `count` targets are connected, in any state.
     #[track_caller]
     pub(crate) fn wait_connected(&self, count: usize) {
         wait_for(&format!("{count} connected targets"), || {
@@ -269,7 +270,7 @@ impl Console {
         });
     }
 
-    /// `job list --json`: the entries, in whatever order the console gives them.
+    /// The entries of `job list --json`, in the console's order.
     #[track_caller]
     pub(crate) fn jobs(&self) -> Vec<Value> {
         let list = self.cli(&["job", "list", "--json"]).ok().json();
@@ -279,7 +280,7 @@ impl Console {
             .unwrap_or_else(|| panic!("no jobs in {list:#}"))
     }
 
-    /// The only job there is.
+    /// The only job.
     #[track_caller]
     pub(crate) fn job(&self) -> Value {
         let jobs = self.jobs();
@@ -295,7 +296,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// `diskcast-agent run ...` exactly as scripts are told to call it.
+    /// Starts `diskcast-agent run ...` exactly as documented for scripts.
     pub(crate) fn start(
         place: Place<'_>,
         console: &Console,
@@ -318,7 +319,7 @@ impl Agent {
         Self::start_staying(place, control, pin, disk, size, &once)
     }
 
-    /// An agent that goes on after its job.
+    /// Starts an agent that goes on after its job.
     pub(crate) fn start_staying(
         place: Place<'_>,
         control: &str,
@@ -328,7 +329,7 @@ impl Agent {
         more: &[&str],
     ) -> Self {
         let mut command = place.command(AGENT);
-        // A device has the size it has.
+        // A device has its own size.
         let offer = match size {
             0 => text(disk).to_owned(),
             size => format!("{}={size}", text(disk)),
@@ -358,7 +359,7 @@ impl Agent {
     }
 }
 
-/// What everyone said, for the message of a failing test.
+/// The output of all programs, for the message of a failing test.
 pub(crate) fn stories(console: &Console, agents: &[Agent]) -> String {
     let mut all = console.daemon.said();
     for agent in agents {

@@ -1,4 +1,4 @@
-//! A command at a terminal: util-linux's `script` gives it one, and what is typed and shown goes through pipes.
+//! A command at a terminal: util-linux's `script` provides it; input and output go through pipes.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -12,7 +12,7 @@ pub(crate) struct Terminal {
     child: Child,
     keys: ChildStdin,
     shown: Arc<Mutex<Vec<u8>>>,
-    /// Bytes of what was shown that were looked at already.
+    /// Number of bytes of the output that were searched already.
     seen: usize,
 }
 
@@ -52,14 +52,15 @@ impl Terminal {
         }
     }
 
-    /// The end of what it showed, with the terminal's own codes.
+    /// The end of the output, with the terminal's own codes.
     pub(crate) fn text(&self) -> String {
         let shown = self.shown.lock().expect("no panic holds it");
         let from = shown.len().saturating_sub(4000);
         String::from_utf8_lossy(&shown[from..]).into_owned()
     }
 
-    /// Waits until it shows these words after what was waited for before; what came in between.
+    /// Waits until the output contains these words after those of the last wait; returns the text
+    /// in between.
     #[track_caller]
     pub(crate) fn shows(&mut self, words: &str) -> String {
         let start = Instant::now();
@@ -93,7 +94,7 @@ impl Terminal {
             .expect("the terminal is there");
     }
 
-    /// The exit code of the command.
+    /// Waits for the end of the command; returns its exit code.
     #[track_caller]
     pub(crate) fn ends(&mut self) -> Option<i32> {
         let start = Instant::now();

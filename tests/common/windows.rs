@@ -1,4 +1,5 @@
-//! Masters that run Windows: real registry hives on an NTFS volume that mkntfs made. SOFTWARE is built, because no set has one.
+//! Masters that run Windows: real registry hives on an NTFS volume that mkntfs made. SOFTWARE is
+//! built, because no set has one.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::process::{bash, text, tool};
 #[path = "../../inspect/tests/support/hives.rs"]
 pub(crate) mod hives;
 
-/// Where hives lie.
+/// Folder of the hives.
 const CONFIG: &str = "Windows/System32/config";
 
 /// The machine part of a SID: `S-1-5-21-a-b-c`.
@@ -18,16 +19,16 @@ pub(crate) type Machine = [u32; 3];
 
 /// A Windows master.
 pub(crate) struct Master {
-    /// Each hive and where its file lies in the set.
+    /// Each hive and the path of its file in the set.
     pub(crate) hives: [(&'static str, &'static str); 3],
     pub(crate) machine: Machine,
     /// Values of `Windows NT\CurrentVersion`.
     pub(crate) version: &'static [(&'static str, &'static str)],
-    /// Bytes of its disk.
+    /// Size of its disk, in bytes.
     pub(crate) disk_bytes: u64,
 }
 
-/// All three hives are of one machine.
+/// Three hives of one machine.
 pub(crate) const XP: Master = Master {
     hives: [
         ("SYSTEM", "xp-m57-pat/SYSTEM"),
@@ -43,7 +44,8 @@ pub(crate) const XP: Master = Master {
     disk_bytes: 48 << 20,
 };
 
-/// SYSTEM of a Windows 10, the accounts of the XP: no set has more of one machine that is in no domain.
+/// SYSTEM of a Windows 10, with the accounts of the XP: no set has more hives of one machine
+/// outside a domain.
 pub(crate) const TEN: Master = Master {
     hives: [
         ("SYSTEM", "win10-19041-desktop-m3oshqu/SYSTEM"),
@@ -63,7 +65,7 @@ pub(crate) const TEN: Master = Master {
 };
 
 impl Master {
-    /// Leaves `master.dcimg` in the folder.
+    /// Captures the master into `master.dcimg` in the folder.
     pub(crate) fn capture(&self, folder: &Path, hives: &Path) {
         let disk = folder.join("windows.raw");
         poisoned(&disk, self.disk_bytes, TARGET_POISON);
@@ -114,7 +116,7 @@ impl Master {
     }
 }
 
-/// A file of a deployed disk's only volume, read by ntfscat.
+/// Reads a file of a deployed disk's only volume with ntfscat.
 pub(crate) fn cat(disk: &Path, path: &str, to: &Path) -> PathBuf {
     let device = Loop::part(disk, &part(disk, 512, 1), 512);
     tool(&["ntfsfix", "-n", device.text()]).ok();
@@ -122,7 +124,7 @@ pub(crate) fn cat(disk: &Path, path: &str, to: &Path) -> PathBuf {
     to.to_owned()
 }
 
-/// One of its hives.
+/// Reads one of its hives.
 pub(crate) fn hive(disk: &Path, name: &str, folder: &Path) -> PathBuf {
     cat(
         disk,
@@ -131,8 +133,9 @@ pub(crate) fn hive(disk: &Path, name: &str, folder: &Path) -> PathBuf {
     )
 }
 
-/// A driver package for these PCI ids, with a service if it is one to boot from. Its program carries a certificate table, its
-/// catalog is there, and the `AUTORUN.INF` of its installer: whether signatures are good is Windows' to say.
+/// Makes a driver package for these PCI ids, with a service if it is a boot driver. Its program has
+/// a certificate table, and its catalog and the installer's `AUTORUN.INF` exist; Windows alone
+/// judges signatures.
 pub(crate) fn driver(folder: &Path, ids: &[&str], service: Option<&str>) {
     std::fs::create_dir_all(folder).expect("a folder");
     let models: String = ids.iter().map(|id| format!("%d%=Install,{id}\n")).collect();
@@ -159,7 +162,7 @@ pub(crate) fn driver(folder: &Path, ids: &[&str], service: Option<&str>) {
     std::fs::write(folder.join("test.sys"), signed_program()).expect("a driver");
 }
 
-/// The least a 64-bit program with a certificate table is (Microsoft PE and COFF specification).
+/// The smallest 64-bit program with a certificate table (Microsoft PE and COFF specification).
 fn signed_program() -> Vec<u8> {
     let mut bytes = vec![0_u8; 4096];
     let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);

@@ -1,4 +1,4 @@
-//! Images that keep or break a rule of the format, as a technician meets them.
+//! Images that keep or break a rule of the format, in a technician's hands.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! A disk that stops in the middle of a job: its target has failed, the others are done, and the job ends.
+//! A disk that stops in the middle of a job: its target fails, the others are done, and the job
+//! ends.
 
 use super::common::disk::{Volume, bytes_at};
 use super::common::fill::{TARGET_POISON, poisoned};
@@ -8,7 +9,8 @@ use super::common::service::{Agent, Console, Place, stories, target_of};
 use super::image_check::{DISK, master};
 use super::the_ports;
 
-/// An agent whose disk hangs answers pings and kept its job running for ever. The limit is the template's.
+/// An agent with a hanging disk answered pings and kept its job running for ever. The limit is the
+/// template's.
 #[test]
 fn a_disk_that_stops_costs_its_own_target_and_nobody_else() {
     let _ports = the_ports();
@@ -28,7 +30,7 @@ fn a_disk_that_stops_costs_its_own_target_and_nobody_else() {
         .collect();
     console.wait_ready(2);
 
-    // Seconds at this rate: the moment is not missed.
+    // The job takes seconds at this rate, so the moment is not missed.
     let words = ["deploy", "--image", text(&image), "--targets", "all"];
     let limits = [
         "--stall-limit",
@@ -73,7 +75,7 @@ fn a_disk_that_stops_costs_its_own_target_and_nobody_else() {
     assert_eq!(failed["state"], "failed", "{told}");
     let reason = failed["reason"].as_str().unwrap_or_default();
     assert!(reason.starts_with("no progress for 12 s while "), "{told}");
-    // Its writers wait in the kernel, so that not even its process can end.
+    // Its writers wait in the kernel, so that even its process cannot end.
     assert!(agents[0].daemon.running(), "{told}");
 
     drop(frozen);

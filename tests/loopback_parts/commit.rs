@@ -1,4 +1,4 @@
-//! A job that is cancelled while its targets commit: the last word about each is what its disk is.
+//! A job that is cancelled while its targets commit: the final state of each agrees with its disk.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ use super::the_ports;
 fn cancel_at_commit(console: &Console, job: &str) {
     let socket = console.data_dir.join("console.sock");
     let connect = || UnixStream::connect(&socket).expect("the console's socket");
-    // Connected before it is needed: the window is a few milliseconds.
+    // Connected in advance: the window is a few milliseconds.
     let (mut watching, mut cancelling) = (connect(), connect());
     watching
         .set_read_timeout(Some(PATIENCE))
@@ -34,7 +34,7 @@ fn cancel_at_commit(console: &Console, job: &str) {
                 "POST /v1/jobs/{job}/cancel HTTP/1.1\r\nhost: c\r\ncontent-length: 2\r\n\r\n{{}}"
             );
             cancelling.write_all(head.as_bytes()).expect("sent");
-            // It answers when everyone has been told.
+            // It answers when all agents have the message.
             let mut answer = String::new();
             BufReader::new(cancelling)
                 .read_line(&mut answer)
@@ -50,11 +50,12 @@ fn cancel_at_commit(console: &Console, job: &str) {
     panic!("the events end without a commit");
 }
 
-/// 84 of 160 places that were cancelled so were called dropped while their disks were whole and started.
+/// 84 of 160 targets cancelled like this were called dropped while their disks were whole and
+/// started.
 #[test]
 fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
     const TARGETS: usize = 8;
-    /// Disks of the last two stop before they are written, so that they cannot commit.
+    /// The disks of the last two are frozen before they are written, so that they cannot commit.
     const HELD: usize = 2;
     let rounds = if super::common::full() { 20 } else { 1 };
     let _ports = the_ports();
@@ -67,7 +68,7 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
     let volume = Volume::new(&folder.path().join("volume.raw"), 96 << 20);
     let (mut whole, mut blank) = (0, 0);
     for round in 0..rounds {
-        // Every other one is left to chance.
+        // In every other round the moment is left to chance.
         let holds = round % 2 == 0;
         let mut agents: Vec<Agent> = (1..=TARGETS)
             .map(|i| {
@@ -92,7 +93,7 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
             "--detach",
             "--json",
         ];
-        // Seconds at this rate: the moment to stop the disks is not missed.
+        // The job takes seconds at this rate, so the moment to stop the disks is not missed.
         let slow: &[&str] = if holds { &["--rate", "12mbit"] } else { &[] };
         let started = console.cli(&[&words[..], slow].concat()).ok();
         let job = started.last_of("job")["job"]
@@ -127,7 +128,7 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
                     "dropped",
                     "{told}"
                 );
-                // Through the link: there is room for two.
+                // Emptied through the link: there is room for two.
                 std::fs::write(&agent.disk, []).expect("emptied");
             }
         }
@@ -140,7 +141,8 @@ fn a_target_cancelled_while_it_commits_is_what_its_disk_is() {
     assert!(blank >= HELD, "those that were held are blank");
 }
 
-/// Holds a target's row against its disk; answers whether it is whole. `writing`: it had begun to write before the cancel.
+/// Compares a target's row with its disk; returns true when the disk is whole. `writing`: it had
+/// begun to write before the cancel.
 #[track_caller]
 fn told_and_true(
     job: &serde_json::Value,

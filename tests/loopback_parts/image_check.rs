@@ -1,4 +1,5 @@
-//! A master image that is damaged: found before the first wipe, and the end of the job when it rots in the middle.
+//! A damaged master image: found before the first wipe, and the end of the job when it decays in
+//! the middle.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -16,7 +17,7 @@ use super::the_ports;
 const MIB: u64 = 1 << 20;
 pub(super) const DISK: u64 = 28 * MIB;
 
-/// A disk with one ext4 partition from 1 MiB on that is full of noise, captured.
+/// Makes and captures a disk with one ext4 partition from 1 MiB on that is full of noise.
 pub(super) fn master(folder: &Path, noise_mib: usize) -> PathBuf {
     let disk = folder.join("master.raw");
     poisoned(&disk, DISK, 0);
@@ -33,7 +34,7 @@ pub(super) fn master(folder: &Path, noise_mib: usize) -> PathBuf {
     image
 }
 
-/// Spoils eight bytes among the chunks of the file, so many percent into it.
+/// Damages eight bytes among the chunks of the file, at `percent` of its length.
 fn spoil(image: &Path, percent: u64) {
     let size = std::fs::metadata(image).expect("there").len();
     let file = OpenOptions::new()
@@ -68,7 +69,7 @@ fn untouched(agents: &[Agent]) {
     }
 }
 
-/// Refused with 7 by chunk, partition and bytes.
+/// Asserts a refusal with code 7 that names chunk, partition and bytes.
 #[track_caller]
 fn names_the_damage(run: &Run) {
     assert_eq!(run.code, Some(7), "{}", run.story());
@@ -85,7 +86,8 @@ fn names_the_damage(run: &Run) {
     }
 }
 
-/// Dry run said nothing, the disks were wiped, and the console logged an error every three seconds for ever.
+/// A dry run used to say nothing, the disks were wiped, and the console logged an error every three
+/// seconds for ever.
 #[test]
 fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
     let _ports = the_ports();
@@ -104,7 +106,8 @@ fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
         ];
         console.cli(&[&base[..], words].concat())
     };
-    // Whole: checked once, remembered, and said; a touch is another file.
+    // A whole image is checked once, and the result is kept and shown; after a touch it counts as
+    // another file.
     let plan = |run: &Run| run.last_of("plan")["image"]["checked"].clone();
     let first = plan(&deploy(&["--dry-run"]).ok());
     assert!(
@@ -148,7 +151,7 @@ fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
     assert!(template.ok().stdout.contains("check   none: --no-check"));
     names_the_damage(&console.cli(&["deploy", "--template", "lab", "--targets", "all", "--yes"]));
 
-    // Whoever speaks to the console without our command is stopped by the job itself.
+    // A client other than our command is stopped by the job itself.
     let seen: std::collections::BTreeMap<String, String> = console
         .targets()
         .iter()
@@ -178,7 +181,7 @@ fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
     untouched(&agents);
 }
 
-/// Half-way, and the rest of the image is not what it was.
+/// Damages the rest of the image half-way through a job.
 fn rots(more: &[&str], of_agents: &[&str]) {
     let _ports = the_ports();
     let folder = scratch();
@@ -206,7 +209,8 @@ fn rots(more: &[&str], of_agents: &[&str]) {
             .all(|target| target["done_bytes"].as_u64() > Some(MIB))
             .then_some(())
     });
-    // All that is still to come, and much of what was: whatever is read next is damaged, however late this is.
+    // All that is still to come, and much of the rest: every further read is damaged, however late
+    // this is.
     for percent in 20..95 {
         spoil(&image, percent);
     }
@@ -224,7 +228,7 @@ fn rots(more: &[&str], of_agents: &[&str]) {
         );
         assert!(reason.contains("partition 1 (ext4), bytes "), "{reason}");
     }
-    // Said once or twice, not for ever.
+    // Logged once or twice, not for ever.
     let said = std::fs::read_to_string(folder.path().join("console.log")).expect("a log");
     let times = said.matches("image damaged").count();
     assert!(times < 10, "{times} lines in {:?}", begun.elapsed());
@@ -235,7 +239,8 @@ fn rots(more: &[&str], of_agents: &[&str]) {
             "a half-written disk shows a table"
         );
     }
-    // What was recorded of the file counts no more. The agents of the job end, as `--once` says.
+    // The recorded check of the file is not valid any more. The agents end with the job, because of
+    // `--once`.
     for agent in &mut agents {
         agent.daemon.ends();
     }
@@ -258,14 +263,14 @@ fn an_image_that_rots_while_it_is_fetched_ends_the_job_too() {
     rots(&[], &["--inject-loss", "1"]);
 }
 
-/// The check of what is encrypted, of what lies in several files, and of a part of an image.
+/// Checks of an encrypted image, of one in several files, and of a part of an image.
 #[test]
 fn every_kind_of_image_is_checked_before_the_first_disk_is_touched() {
     const TWO: u64 = 48 * MIB;
     let _ports = the_ports();
     let folder = scratch();
     let path = |name: &str| folder.path().join(name);
-    // Two partitions, both full of noise: what is spoiled at the end of the file lies in the second one.
+    // Two partitions, both full of noise: damage at the end of the file is in the second one.
     let disk = path("two.raw");
     poisoned(&disk, TWO, 0);
     bash(&format!(
@@ -344,7 +349,7 @@ fn every_kind_of_image_is_checked_before_the_first_disk_is_touched() {
     assert!(console.jobs().is_empty(), "{:#?}", console.jobs());
     untouched(&agents);
 
-    // The part that is whole is whole: what is damaged is not sent.
+    // The undamaged partition is deployed: the damaged one is not sent.
     let run = deploy(&plain, &["--partitions", "1", "--yes"]);
     assert_eq!(
         run.code,

@@ -1,4 +1,4 @@
-//! A machine that comes after the confirmation, at the watch of a technician: asked about there.
+//! A machine that comes after the confirmation while a technician watches: the watch asks about it.
 
 use super::common::disk::bytes_at;
 use super::common::fill::{TARGET_POISON, poisoned};
@@ -9,7 +9,7 @@ use super::common::terminal::Terminal;
 use super::image_check::{DISK, master};
 use super::the_ports;
 
-/// The watch only printed the command that lets it in.
+/// The watch used to print only the command that adds it.
 #[test]
 fn the_watch_asks_about_a_machine_that_comes_later() {
     let _ports = the_ports();
@@ -35,7 +35,7 @@ fn the_watch_asks_about_a_machine_that_comes_later() {
         Some(console.jobs().first()?["id"].as_str()?.to_owned())
     });
 
-    // Said no to: it is left out, and stays as it is.
+    // After a no it is left out, and its disk stays unchanged.
     agents.push(agent(2));
     let asked = deploy.shows("anything else to leave it out: ");
     assert!(asked.contains("came after the confirmation: "), "{asked}");
@@ -44,14 +44,14 @@ fn the_watch_asks_about_a_machine_that_comes_later() {
     deploy.types("n\n");
     deploy.shows("left out: ");
 
-    // Asked about while the second watch is open: Ctrl-C ends that watch and nothing else.
+    // The question is open while a second watch runs: Ctrl-C ends that watch and nothing else.
     let mut watch = Terminal::run(DISKCAST, &["--data-dir", data_dir, "job", "watch", &job]);
     watch.shows("anything else to leave it out: ");
     watch.types("\u{3}");
     assert_eq!(watch.ends(), Some(130), "{}", watch.text());
     watch.shows("no longer watching job");
 
-    // Said yes to; the one that was left out is not asked about again.
+    // After a yes it is added; the one that was left out is not asked about again.
     agents.push(agent(3));
     let asked = deploy.shows("anything else to leave it out: ");
     assert!(asked.contains("target-3.raw"), "{asked}");
@@ -60,7 +60,7 @@ fn the_watch_asks_about_a_machine_that_comes_later() {
     deploy.shows("added to job");
     assert_eq!(console.job()["targets"].as_array().map(Vec::len), Some(2));
 
-    // Nobody answers the next question: the job does not wait for it.
+    // The next question stays unanswered: the job does not wait for it.
     agents.push(agent(4));
     deploy.shows("anything else to leave it out: ");
     console.cli(&["job", "start", &job]).ok();
@@ -72,7 +72,7 @@ fn the_watch_asks_about_a_machine_that_comes_later() {
         stories(&console, &agents)
     );
     let said = deploy.shows("2 of 2 targets proven");
-    // Which of them comes first depends on how fast the job is.
+    // The first of these depends on the speed of the job.
     let withdrawn = ["no longer waiting: ", "the job is over: "];
     assert!(withdrawn.iter().any(|why| said.contains(why)), "{said}");
     for (agent, written) in agents.iter().zip([true, false, true, false]) {

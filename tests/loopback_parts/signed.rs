@@ -1,4 +1,4 @@
-//! A console that deploys only images that a key it was started with has signed.
+//! A console that deploys only images signed by one of the keys it was started with.
 
 use super::common::fill::{TARGET_POISON, poisoned};
 use super::common::images::capture;
@@ -8,7 +8,7 @@ use super::common::service::{Agent, Console, Place, stories};
 use super::image_check::{DISK, master};
 use super::{bytes_at, the_ports};
 
-/// Both outputs hold these words together.
+/// Asserts that both outputs together contain these words.
 #[track_caller]
 fn tells(run: &Run, words: &[&str]) {
     let said = format!("{}{}", run.stdout, run.stderr);
@@ -17,7 +17,7 @@ fn tells(run: &Run, words: &[&str]) {
     }
 }
 
-/// `--signed-by` of a check was all that looked at signatures: a console sent any image to a room.
+/// Only `--signed-by` of a check used to look at signatures: a console sent any image to a room.
 #[test]
 fn an_image_that_no_trusted_key_signed_never_leaves_the_console() {
     let _ports = the_ports();

@@ -1,6 +1,8 @@
-//! A PC under QEMU: firmware, one disk, one network card on the room's switch, and what it says on its serial line.
+//! A PC under QEMU: firmware, one disk, one network card on the room's switch, and the output of
+//! its serial line.
 //!
-//! Always emulated (TCG): stock kernels do not run under every `/dev/kvm` a test machine may show.
+//! Always emulated (TCG): stock kernels do not run under every `/dev/kvm` that a test machine may
+//! have.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::process::{bash, text};
 
-/// What starts first after power on.
+/// The firmware of a machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Firmware {
     Bios,
@@ -17,7 +19,7 @@ pub(crate) enum Firmware {
     SecureBoot,
 }
 
-/// Where the disk hangs.
+/// The bus of the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bus {
     Virtio,
@@ -25,7 +27,7 @@ pub(crate) enum Bus {
     Sata,
 }
 
-/// What a machine is made of.
+/// The hardware of a machine.
 pub(crate) struct Hardware<'a> {
     pub(crate) name: &'a str,
     pub(crate) firmware: Firmware,
@@ -37,7 +39,7 @@ pub(crate) struct Hardware<'a> {
     pub(crate) medium: Option<Medium<'a>>,
 }
 
-/// How the ISO is put in.
+/// A medium with the ISO.
 #[derive(Clone, Copy)]
 pub(crate) enum Medium<'a> {
     Cd(&'a Path),
@@ -50,7 +52,7 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) mac: String,
     serial: PathBuf,
-    /// Bytes of the serial line that earlier waits have used up.
+    /// Bytes of the serial output that earlier waits have used up.
     read: usize,
     started: Instant,
     pub(crate) stages: Vec<(String, f64)>,
@@ -59,7 +61,8 @@ pub(crate) struct Machine {
 const OVMF: &str = "/usr/share/OVMF";
 
 impl Machine {
-    /// Powers it on, its card on a port of its own of the switch `switch`, in whose namespace QEMU runs. `number` makes its address.
+    /// Powers it on, with its card on a port of its own of the switch `switch`, in whose namespace
+    /// QEMU runs. Its MAC address is made from `number`.
     pub(crate) fn start(folder: &Path, switch: &str, number: u8, hardware: &Hardware<'_>) -> Self {
         let name = hardware.name.to_owned();
         let (tap, mac) = (
@@ -88,7 +91,7 @@ impl Machine {
             "-netdev tap,id=n0,ifname={tap},script=no,downscript=no -drive if=none,id=d0,format=raw,cache=unsafe,file={}",
             text(hardware.disk)
         ));
-        // Without an option ROM it is the firmware's own PXE that is tried; SeaBIOS has none of its own.
+        // Without an option ROM the firmware's own PXE is tested; SeaBIOS has none of its own.
         let rom = if hardware.firmware == Firmware::Bios {
             ""
         } else {
@@ -134,12 +137,13 @@ impl Machine {
         }
     }
 
-    /// Everything it said so far.
+    /// Its whole output so far.
     pub(crate) fn said(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.serial).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until it says one of `words` after what earlier waits have seen; keeps the time as `stage`.
+    /// Waits until its output has one of `words` after that of earlier waits; records the time as
+    /// `stage`.
     #[track_caller]
     pub(crate) fn says(&mut self, stage: &str, words: &str, limit: Duration) {
         let start = Instant::now();
@@ -169,7 +173,6 @@ impl Machine {
         }
     }
 
-    /// The end of its serial line, for the message of a failing test.
     /// Waits until it has switched itself off.
     #[track_caller]
     pub(crate) fn is_off(&mut self, limit: Duration) {
@@ -187,6 +190,7 @@ impl Machine {
             .push(("off".to_owned(), self.started.elapsed().as_secs_f64()));
     }
 
+    /// The end of its serial output, for the message of a failing test.
     pub(crate) fn story(&self) -> String {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();
@@ -199,7 +203,7 @@ impl Machine {
         )
     }
 
-    /// The stages and when each was reached, seconds since power on.
+    /// The stages with their times, in seconds since power on.
     pub(crate) fn times(&self) -> String {
         let stages: Vec<String> = self
             .stages
@@ -217,7 +221,7 @@ impl Drop for Machine {
     }
 }
 
-/// OVMF's variables are the machine's own: a copy each.
+/// OVMF's variables belong to the machine: each gets a copy.
 fn firmware(firmware: Firmware, folder: &Path, name: &str, add: &mut impl FnMut(String)) {
     let (code, vars) = match firmware {
         Firmware::Bios => return,

@@ -1,8 +1,9 @@
-//! Real firmware, real kernels, real disks: a PC boots over the network into the agent, gets a master image, and comes up from its own
-//! disk, with nothing stopped by hand.
+//! Real firmware, real kernels, real disks: a PC boots over the network into the agent, gets a
+//! master image, and starts from its own disk, with nothing stopped by hand.
 //!
-//! Everything runs under QEMU's emulation in network namespaces. What it proves is what a person at the PC would see: words on the
-//! serial line. The cases beyond the first three run with `cargo xtask test --full`.
+//! Everything runs under QEMU's emulation in network namespaces. The proof is the output that a
+//! person at the PC would see, on the serial line. The cases beyond the first three run with `cargo
+//! xtask test --full`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stderr,
@@ -21,10 +22,11 @@ use common::windows;
 use machine::{Bus, Firmware, Machine, Medium};
 use scene::{Addresses, Scene, export, master_disk, prepare};
 
-/// A boot takes half a minute here; on a busy machine many times that. It only ends a hang.
+/// Longest wait for a boot, which takes half a minute here and many times that on a busy machine.
+/// It only ends a hang.
 const BOOT: Duration = Duration::from_mins(10);
 
-/// What the agent says on the serial line, and the master's own words.
+/// Lines of the agent on the serial line, and lines of the master system.
 const JOINED: &str = "joined the console";
 const OWN_DISK: &str = "GRUB of the master disk";
 const LOGIN: &str = "master login:";
@@ -35,14 +37,14 @@ fn own_disk_to_login(machine: &mut Machine) {
     eprintln!("netboot: {}", machine.times());
 }
 
-/// What the first start says.
+/// Prefix of the lines of a first start.
 const ITSELF: &str = "first boot: ";
 
 fn own_disk_to_itself(machine: &mut Machine) {
     machine.says("own disk", OWN_DISK, BOOT);
     machine.says("first start", ITSELF, BOOT);
     machine.is_off(BOOT);
-    // Before or after what first boot says: that is systemd's to choose.
+    // Before or after the first boot's lines: systemd decides.
     let said = machine.said();
     let prompt = said.lines().find(|line| line.starts_with("room-0"));
     assert!(
@@ -61,8 +63,8 @@ fn both(one: &mut Machine, other: &mut Machine, watch: impl Fn(&mut Machine) + S
     });
 }
 
-/// What makes each machine itself. Its first start proves it on the serial line, waits for the login prompt, and switches the machine
-/// off.
+/// The template with each machine's personal steps. Its first start proves them on the serial line,
+/// waits for the login prompt, and switches the machine off.
 const TEMPLATE: &str = r#"
 schema = 1
 end = "shutdown"
@@ -83,7 +85,8 @@ command = 'echo "first boot: $(hostname) $(hostname -I) $(id -Gn kim) $(test -s 
 command = 'timeout 120 sh -c "until grep -qs agetty /proc/[0-9]*/comm; do sleep 1; done"; sleep 4'
 "#;
 
-/// Cases 1, 2 and 6: BIOS with virtio and UEFI with NVMe at once, beside somebody else's DHCP server, from one session.
+/// Cases 1, 2 and 6: BIOS with virtio and UEFI with NVMe at once, beside another DHCP server, from
+/// one session.
 #[test]
 fn two_machines_over_pxe_come_up_from_their_own_disks() {
     let (boot, _) = prepare("vm");
@@ -110,7 +113,7 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
     let summary = scene.deploy_template(TEMPLATE, &[&bios, &uefi]);
     eprintln!("netboot: both deployed in {} s", summary["seconds"]);
     both(&mut bios, &mut uefi, own_disk_to_itself);
-    // Each is another machine now, and says so itself.
+    // Each is another machine now, and reports that itself.
     let said = [&bios, &uefi].map(|machine| {
         let said = machine.said();
         let at = said.rfind(ITSELF).unwrap_or_default();
@@ -124,7 +127,7 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
         let fits = |line: &String| line.starts_with(&own) && line.contains("own-id");
         assert!(said.iter().any(fits), "{own}: {said:#?}");
     }
-    // They did so with PXE still being served.
+    // They did so while PXE was still being served.
     let check = scene.console.cli(&["pxe", "check", "--json"]).json();
     let machines = check["machines"].as_array().expect("machines");
     assert_eq!(machines.len(), 2, "{check:#}");
@@ -142,7 +145,8 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
     );
 }
 
-/// Case 4: one ISO, as a CD under BIOS and as a USB stick under UEFI; the console is found by its beacon.
+/// Case 4: one ISO, as a CD under BIOS and as a USB stick under UEFI; the console is found by its
+/// beacon.
 #[test]
 fn one_iso_starts_the_agent_under_bios_and_uefi() {
     // Needs no master image: the other case makes it meanwhile.
@@ -179,7 +183,8 @@ fn one_iso_starts_the_agent_under_bios_and_uefi() {
     eprintln!("netboot: {}; {}", bios.times(), uefi.times());
 }
 
-/// Case 3, on a switch of its own: Debian's signed GRUB asks the DHCP server of its lease for the rest, so that has to be ours.
+/// Case 3, on a switch of its own: Debian's signed GRUB asks the DHCP server of its lease for the
+/// rest, so that server has to be ours.
 #[test]
 fn under_secure_boot_the_whole_way_is_signed() {
     if !common::full() {
@@ -208,7 +213,8 @@ fn under_secure_boot_the_whole_way_is_signed() {
     own_disk_to_login(&mut machine);
 }
 
-/// Case 5: what PCs have, on the kernel for PCs. The master's own kernel is the small one without SATA: GRUB from the disk is the proof.
+/// Case 5: common hardware of PCs, with the kernel for PCs. The master's own kernel is the small
+/// one without SATA, so GRUB from the disk is the proof.
 #[test]
 fn sata_and_e1000e_with_the_kernel_for_pcs() {
     if !common::full() {
@@ -228,7 +234,8 @@ fn sata_and_e1000e_with_the_kernel_for_pcs() {
     eprintln!("netboot: {}", machine.times());
 }
 
-/// Case 7: a master machine is booted over the network, captured, and its image makes another machine that boots.
+/// Case 7: a master machine is booted over the network and captured, and its image makes another
+/// machine that boots.
 #[test]
 fn what_is_captured_from_a_booted_machine_boots_elsewhere() {
     if !common::full() {
@@ -272,8 +279,8 @@ fn what_is_captured_from_a_booted_machine_boots_elsewhere() {
     own_disk_to_login(&mut copy);
 }
 
-/// A Windows of real hives on a machine whose disk hangs on a controller the master never saw: what the agent does to NTFS, it does
-/// with what the pre-OS has. Whether Windows then starts is not shown here.
+/// A Windows of real hives on a machine whose disk has a controller that the master never had: the
+/// agent changes NTFS with the tools of the pre-OS. The start of Windows itself is not tested here.
 #[test]
 fn a_windows_is_made_itself_by_the_booted_agent() {
     if !common::full() {
@@ -308,7 +315,7 @@ fn a_windows_is_made_itself_by_the_booted_agent() {
              sid = \"rewrite\"\n{driver}"
         )
     };
-    // The machine itself knows which controller its disk hangs on.
+    // The machine itself reports the controller of its disk.
     let refused = scene.refuse_template(&template(""));
     assert!(refused.contains("virtio disk 1af4:"), "{refused}");
     let driver = "[[driver]]\npath = \"viostor\"\nboot_critical = true\n";

@@ -1,4 +1,5 @@
-//! What every case needs: the master image, the boot folder, a switch with somebody else's DHCP server, a console with `--pxe`.
+//! Common parts of every case: the master image, the boot folder, a switch with another DHCP
+//! server, a console with `--pxe`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,17 +16,20 @@ use crate::common::service::{Console, Daemon, Place};
 use crate::common::{full, scratch};
 use crate::machine::{Bus, Firmware, Hardware, Machine, Medium};
 
-/// Two processors carry two emulated machines, not four; what needs no machine is made meanwhile.
+/// Two processors carry two emulated machines, not four; work that needs no machine is done
+/// meanwhile.
 static ONE_SCENE: Mutex<()> = Mutex::new(());
 
-/// Kept between runs: packages and the master disk are minutes of work and depend on nothing that is tested here.
+/// Folder kept between runs: packages and the master disk take minutes and do not depend on the
+/// tested code.
 fn kept() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("netboot");
     fs::create_dir_all(&folder).expect("a folder for what is kept");
     folder
 }
 
-/// The master image: Debian that boots under BIOS and UEFI, captured by diskcast. Made once a run.
+/// The master image: Debian that boots under BIOS and UEFI, captured by diskcast. Made once in a
+/// run.
 fn master() -> &'static Path {
     static MASTER: OnceLock<PathBuf> = OnceLock::new();
     MASTER.get_or_init(|| {
@@ -47,8 +51,9 @@ fn master() -> &'static Path {
     })
 }
 
-/// The agent as cargo built it for this run, which gets its libraries from the packages; with `--full` the static one, as `cargo xtask agent` leaves it
-/// (which compiles much again: cargo gives a package on its own other features than the whole workspace).
+/// The agent that cargo built for this run, which gets its libraries from the packages; with
+/// `--full` the static one from `cargo xtask agent` (which compiles much again, because cargo gives
+/// a package alone other features than the whole workspace).
 fn agent() -> &'static Path {
     if !full() {
         return Path::new(AGENT);
@@ -56,7 +61,8 @@ fn agent() -> &'static Path {
     static STATIC: OnceLock<PathBuf> = OnceLock::new();
     STATIC.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        // A cargo that believes itself inside this package builds ring and everything behind it again.
+        // With cargo's own variables, a cargo started here would build ring and everything behind
+        // it again.
         let mut command = Command::new(cargo);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
@@ -69,7 +75,7 @@ fn agent() -> &'static Path {
     })
 }
 
-/// A boot folder with this kernel.
+/// Makes a boot folder with this kernel.
 pub(crate) fn boot_folder(profile: &str) -> PathBuf {
     static MADE: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let folder = kept().join(format!("boot-{profile}"));
@@ -96,7 +102,7 @@ pub(crate) fn boot_folder(profile: &str) -> PathBuf {
     folder
 }
 
-/// `diskcast export ...` with this run's agent and a cache that is kept.
+/// Runs `diskcast export ...` with this run's agent and a cache that is kept.
 pub(crate) fn export(words: &[&str]) {
     static ONE_CACHE: Mutex<()> = Mutex::new(());
     let _one = ONE_CACHE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,16 +119,16 @@ pub(crate) fn master_disk() -> PathBuf {
     kept().join("master.raw")
 }
 
-/// Who hands out addresses.
+/// The server that hands out addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Addresses {
     /// A DHCP server that knows nothing of diskcast.
     Theirs,
-    /// The console: it is told to by its own words.
+    /// The console, by its own options.
     Ours,
 }
 
-/// A switch, perhaps somebody else's DHCP server, a console that boots machines.
+/// A switch, perhaps another DHCP server, and a console that boots machines.
 pub(crate) struct Scene {
     pub(crate) console: Console,
     _dhcp: Option<Daemon>,
@@ -196,7 +202,7 @@ impl Scene {
         self.folder.path().join(format!("{name}.raw"))
     }
 
-    /// Waits until so many machines are `ready`, while those that boot still run.
+    /// Waits until `count` machines are `ready`, while those that boot keep running.
     #[track_caller]
     pub(crate) fn wait_ready(
         &self,
@@ -239,7 +245,7 @@ impl Scene {
         self.deploy_words(&words, machines)
     }
 
-    /// Deploys the master image as a template says, to the machines that are ready.
+    /// Deploys the master image with a template to the machines that are ready.
     #[track_caller]
     pub(crate) fn deploy_template(&self, template: &str, machines: &[&Machine]) -> Value {
         let file = self.folder.path().join("room.toml");
@@ -250,7 +256,7 @@ impl Scene {
         )
     }
 
-    /// The same with the image the template names.
+    /// Deploys with a template and the image that it names.
     #[track_caller]
     pub(crate) fn deploy_template_alone(&self, template: &str, machines: &[&Machine]) -> Value {
         let file = self.folder.path().join("alone.toml");
@@ -258,7 +264,7 @@ impl Scene {
         self.deploy_words(&["--template", text(&file)], machines)
     }
 
-    /// What is said when nothing can be deployed as a template says.
+    /// The error when a template cannot be deployed.
     #[track_caller]
     pub(crate) fn refuse_template(&self, template: &str) -> String {
         let file = self.folder.path().join("refused.toml");
@@ -284,7 +290,7 @@ impl Scene {
     }
 }
 
-/// Made before the clock of a case runs.
+/// Prepares the files before the time of a case is measured.
 pub(crate) fn prepare(profile: &str) -> (PathBuf, &'static Path) {
     let image = master();
     (boot_folder(profile), image)

@@ -1,4 +1,5 @@
-//! A Windows that joins a domain: the account is a domain controller's, and what lies on the deployed disk opens it.
+//! A Windows that joins a domain: the account is made by a domain controller, and the secrets on
+//! the deployed disk open it.
 
 use crate::common::full;
 use crate::common::windows::{self, TEN};
@@ -19,14 +20,14 @@ fn a_blob_of_a_domain_controller_reaches_the_disk_and_opens_the_account() {
     let (Some(real), Some(controller)) = (windows::hives::real(), Controller::start()) else {
         return;
     };
-    // What a controller does by itself after a while: then LDAP goes by Kerberos, as in the field.
+    // A controller does this by itself after a while: then LDAP uses Kerberos, as in the field.
     controller.samba_tool(&["spn", "add", "ldap/dc1.corp.example", "DC1$"]);
     let blob = controller.provision("LAB-01", "Administrator", ADMIN).run();
     let blob = blob.expect("a blob");
     let lab = Lab::new("td", 1, 112 << 20, |folder| TEN.capture(folder, &real));
     let folder = lab.folder.path().to_owned();
     std::fs::create_dir(folder.join("blobs")).expect("a folder");
-    // As djoin writes it.
+    // The form that djoin writes.
     let units = [0xFEFF]
         .into_iter()
         .chain(blob.text().encode_utf16())

@@ -1,4 +1,5 @@
-//! A room of its own for each test: a console, agents whose disks are files, templates in their folder.
+//! A room of its own for each test: a console, agents whose disks are files, templates in their
+//! folder.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// `make` leaves `master.dcimg` in the folder; the disks have `disk_bytes`.
+    /// Makes a room. `make` writes `master.dcimg` into the folder; the disks have `disk_bytes`.
     pub(crate) fn new(
         label: &str,
         count: usize,
@@ -32,7 +33,7 @@ impl Lab {
         })
     }
 
-    /// The same on disks that `prepare` makes, behind a link of this rate.
+    /// Makes a room with disks made by `prepare`, behind a link of this rate.
     pub(crate) fn on(
         label: &str,
         count: usize,
@@ -93,7 +94,7 @@ impl Lab {
             .ok();
     }
 
-    /// Agents end after their job: waits until none is there any more.
+    /// Waits until all agents have ended after their job.
     #[track_caller]
     pub(crate) fn all_leave(&mut self) {
         for agent in &mut self.agents {
@@ -102,14 +103,14 @@ impl Lab {
         self.console.wait_connected(0);
     }
 
-    /// Every agent once more after its job, in the other order.
+    /// Starts every agent again after its job, in reverse order.
     pub(crate) fn start_again(&mut self) {
         self.all_leave();
         self.start_again_while_busy();
         self.console.wait_ready(self.agents.len());
     }
 
-    /// The same while a job runs.
+    /// Starts every agent again while a job runs.
     pub(crate) fn start_again_while_busy(&mut self) {
         for index in (0..self.agents.len()).rev() {
             let disk = self.agents[index].disk.clone();
@@ -136,7 +137,7 @@ impl Lab {
         run.last_of("summary")
     }
 
-    /// A machine nobody has seen, in the place that was kept for it: its disk.
+    /// Adds a new machine in the place that was kept for it; returns its disk.
     pub(crate) fn newcomer(&mut self) -> PathBuf {
         let number = self.agents.len() + 1;
         let disk = self.folder.path().join(format!("target-{number}.raw"));
@@ -145,7 +146,7 @@ impl Lab {
         disk
     }
 
-    /// The machine in this place once more, with the disk it has.
+    /// Starts the machine in this place again, with its old disk.
     pub(crate) fn rejoin(&mut self, disk: &Path, place: usize) {
         self.agents.push(Agent::start(
             Place::Namespace(&self.room.target(place)),
@@ -156,7 +157,7 @@ impl Lab {
         ));
     }
 
-    /// The console ends and is started again; agents that are there join it again.
+    /// Restarts the console; present agents join it again.
     pub(crate) fn restart_console(&mut self) {
         let before = self.console.targets();
         let connected = before.iter().filter(|t| t["connected"] == true).count();
@@ -170,14 +171,14 @@ impl Lab {
         self.console.wait_connected(connected);
     }
 
-    /// The address of the card an agent joined through.
+    /// The MAC address of the card that an agent joined through.
     pub(crate) fn agents_mac(&self, index: usize) -> String {
         let targets = self.console.targets();
         let mac = targets[index]["facts"]["nics"][0]["mac"].as_str();
         mac.expect("a card").to_owned()
     }
 
-    /// A password is in no file the console or an agent wrote.
+    /// Asserts that a password is in no file that the console or an agent wrote.
     #[track_caller]
     pub(crate) fn nowhere(&self, secret: &str) {
         let found = run(std::process::Command::new("grep")

@@ -1,5 +1,6 @@
-//! Templates from file to machine: a room is deployed from one image, and every machine is itself; again, and it is the same;
-//! a template that is wrong says everything that is wrong; a step that fails leaves a blank disk.
+//! Templates from file to machine: a room is deployed from one image, and every machine gets its
+//! own identity; a repetition gives the same; the errors of a wrong template are all reported; a
+//! failing step leaves a blank disk.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests are the edge: they wait, read files and tell what they saw"
@@ -25,10 +26,11 @@ use lab::Lab;
 
 const MIB: u64 = 1 << 20;
 const MASTER: u64 = 48 * MIB;
-/// Larger than the master, so that there is room to grow into.
+/// Size of a target disk, in bytes: larger than the master, so that partitions can grow.
 const DISK: u64 = 64 * MIB;
 
-/// A small Debian: what inspection looks for and steps change. Its programs are this machine's own.
+/// A small Debian, with the files that inspection reads and steps change. Its programs are this
+/// machine's own.
 const TREE: &str = r#"
 set -e
 mkdir -p "$1" && cd "$1"
@@ -108,7 +110,7 @@ fn master(folder: &Path) {
     std::fs::write(folder.join("payload"), vec![7; 300_000]).expect("a payload");
 }
 
-/// Looks into the system of a deployed disk, mounted read-only.
+/// Examines the system of a deployed disk, mounted read-only.
 fn inside<T>(disk: &Path, look: impl FnOnce(&Path) -> T) -> T {
     let root = part(disk, 512, 1);
     let device = Loop::part(disk, &root, 512);
@@ -125,7 +127,7 @@ fn read(root: &Path, name: &str) -> String {
 fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     let mut lab = Lab::new("ta", 2, DISK, master);
     let template = lab.file("lab.toml", TEMPLATE);
-    // Without the password nothing begins, and nothing is handed out.
+    // Without the password nothing starts, and no name is handed out.
     let refused = lab.deploy(&template, &["--yes"]);
     let refused = refused.code(5);
     assert!(
@@ -202,7 +204,7 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
             assert!(unit.contains("ExecStart="), "{unit}");
             let script = read(root, "var/lib/diskcast/firstboot.sh");
             assert!(script.contains("echo hello"), "{script}");
-            // The file system took the room its partition got.
+            // The file system has grown with its partition.
             let size = rustix_size(root);
             assert!(size > 50 * MIB, "{size} bytes");
             seen[0].insert(name);
@@ -215,7 +217,7 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     }
     lab.nowhere("correct horse battery");
 
-    // The same machines again, in another order: the same names.
+    // The same machines in another order get the same names.
     let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
     assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(2));
     lab.start_again();
@@ -225,7 +227,7 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     let after: Vec<String> = lab.agents.iter().map(|a| name_of(&a.disk)).collect();
     assert_eq!(before, after);
 
-    // The template once more, when another machine is there and those are off: it gets what is free.
+    // The same template with another machine while those are off: it gets a free name.
     lab.all_leave();
     let disk = lab.newcomer();
     lab.console.wait_ready(1);
@@ -242,7 +244,7 @@ fn name_of(disk: &Path) -> String {
     inside(disk, |root| read(root, "etc/hostname"))
 }
 
-/// Bytes of the mounted file system.
+/// Size of the mounted file system, in bytes.
 fn rustix_size(root: &Path) -> u64 {
     let said = tool(&["stat", "-f", "-c", "%b %S", text(root)]).ok().stdout;
     said.split_whitespace()
@@ -339,18 +341,18 @@ fn a_template_is_made_shown_listed_and_saved_without_a_console() {
         .code(2)
         .says(&["lab.toml"]);
     cli(&["template", "path", "/nonexistent"]).code(2);
-    // At no terminal nothing is asked, and nothing is written.
+    // Without a terminal nothing is asked, and nothing is written.
     cli(&["template", "new", "asked"]).code(2);
     assert!(!other.join("asked.toml").exists());
 }
 
-/// The guide, answered at a terminal: what it is given comes to a template that `template check` takes.
+/// The guide, answered at a terminal: its answers make a template that `template check` accepts.
 #[test]
 fn the_guide_makes_a_template_that_joins_a_domain() {
     let folder = scratch();
     let data = folder.path().join("data");
-    // Blobs of a folder with what belongs to a network, and blobs this console makes: a name is asked for once more, because a machine
-    // joins under its own.
+    // Blobs of a folder with network settings, and blobs made by this console: a name is asked for
+    // again, because a machine joins under its own.
     let by_folder = [
         "/srv/lab.dcimg",
         "",
@@ -452,7 +454,7 @@ fn the_guide_makes_a_template_that_joins_a_domain() {
     assert_eq!(template["windows"]["sid"], "keep", "{template:#}");
 }
 
-/// Two partitions: one to be overwritten, larger than the master's, and one with somebody's data.
+/// Makes two partitions: one to be overwritten, larger than the master's, and one with other data.
 fn disk_with_data(disk: &Path) {
     poisoned(disk, DISK, TARGET_POISON);
     bash(&format!(
@@ -476,7 +478,7 @@ fn a_system_goes_onto_one_partition_and_the_data_beside_it_stays() {
     let before = bytes_at(&disk, data.start, data.length);
     let table = bytes_at(&disk, 0, MIB);
     let head = "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\npartitions = [1]\nonto = 1\n";
-    // A step that fails takes the file system away again, and nothing else.
+    // After a failing step the file system is removed again, and nothing else changes.
     let fails = lab.file(
         "fails.toml",
         &format!(
@@ -506,14 +508,14 @@ fn a_system_goes_onto_one_partition_and_the_data_beside_it_stays() {
         .find_map(|line| line.strip_prefix("Block count:"))
         .and_then(|count| count.trim().parse::<u64>().ok())
         .expect("a count of blocks");
-    // Of 1 KiB each, as mke2fs has them on so small a disk.
+    // Blocks of 1 KiB each, mke2fs's size on so small a disk.
     assert!(blocks > 51 * 1024, "{blocks} KiB: the partition has 52 MiB");
     drop(device);
     assert_eq!(bytes_at(&disk, 0, MIB), table);
     assert!(bytes_at(&disk, data.start, data.length) == before);
 }
 
-/// Loop devices over a file, as the kernel has them.
+/// The loop devices over a file, in the kernel's list.
 fn loops_over(disk: &Path) -> String {
     bash(&format!(
         "losetup --noheadings --output NAME --associated {}",
@@ -535,7 +537,7 @@ fn an_agent_killed_in_the_middle_of_its_steps_is_cleaned_up_after() {
         poisoned(disk, DISK, TARGET_POISON)
     });
     let disk = lab.agents[0].disk.clone();
-    // Seconds on this link: the moment is not missed.
+    // The copy takes seconds on this link, so the moment is not missed.
     std::fs::write(lab.folder.path().join("payload"), vec![7; 12 << 20]).expect("a file");
     let template = lab.file(
         "slow.toml",
@@ -548,17 +550,18 @@ fn an_agent_killed_in_the_middle_of_its_steps_is_cleaned_up_after() {
     lab.agents[0].daemon.held_when("steps", || {
         let state = console.targets()[0]["state"].clone();
         let attached = state == "applying" && !loops_over(&disk).is_empty();
-        // A program of the agent is not held with it: `losetup --detach` would go on.
+        // A program of the agent is not stopped with it: `losetup --detach` would go on.
         (attached && !has_children(agent)).then_some(())
     });
-    // From here on an agent of another test may undo what this one leaves.
+    // From here on an agent of another test may undo the rest of this one.
     lab.agents[0].daemon.kill();
     let head = bytes_at(&disk, 0, 1024);
     assert!(
         head.iter().all(|byte| *byte == 0),
         "it does not boot half-made"
     );
-    // The next agent of this machine (which may be another test's) undoes it; ours takes the job again, and is done.
+    // The next agent of this machine (which may be another test's) undoes it; ours takes the job
+    // again, and is done.
     lab.start_again_while_busy();
     let job = lab.console.job()["id"].as_str().expect("a job").to_owned();
     let run = lab.console.cli(&["job", "wait", &job]);
@@ -597,7 +600,7 @@ fn a_step_that_fails_leaves_a_blank_disk_and_names_itself() {
         assert!(head.iter().all(|b| *b == 0), "a half-made disk is blank");
     }
 
-    // What a template names and the console does not have is refused before anything is touched.
+    // A file that a template names and the console lacks is refused before anything is touched.
     let template = lab.file(
         "vanished.toml",
         "schema = 1\nimage = \"master.dcimg\"\n[[copy]]\nfrom = \"gone\"\nto = \"/opt/gone\"\n",

@@ -1,4 +1,5 @@
-//! Machines that join a job with a template after it was made: each is itself, like those the job began with.
+//! Machines that join a job with a template after it was made: each gets its own identity, like
+//! those of the start.
 
 use crate::common::disk::bytes_at;
 use crate::common::process::wait_for;
@@ -11,7 +12,7 @@ const TEMPLATE: &str = "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n\
     [network]\nmode = \"static\"\nrange = \"10.20.0.50-10.20.0.59\"\nprefix = 24\n\
     [linux]\n[[user]]\nname = \"labadmin\"\npassword = \"ref:labadmin\"\n";
 
-/// `job add` refused them, and `--also-new` let them in with the name of the master.
+/// `job add` used to refuse them, and `--also-new` let them in with the name of the master.
 #[test]
 fn a_newcomer_gets_a_name_and_an_address_of_its_own() {
     let mut lab = Lab::new("tn", 1, DISK, master);
@@ -34,7 +35,7 @@ fn a_newcomer_gets_a_name_and_an_address_of_its_own() {
         Some(view["newcomers"][0]["name"].as_str()?.to_owned())
     });
     let add = ["job", "add", &job, "--targets", &waiting];
-    // Nobody is at a terminal: it is shown, and nothing is done.
+    // Without a terminal it is shown, and nothing is done.
     let shown = lab.console.cli(&add).code(2);
     for word in ["lab-02", "10.20.0.51", "labadmin"] {
         assert!(shown.stdout.contains(word), "{word}: {}", shown.story());
@@ -43,7 +44,7 @@ fn a_newcomer_gets_a_name_and_an_address_of_its_own() {
     assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(1));
     lab.console.cli(&[&add[..], &["--yes"]].concat()).ok();
 
-    // The next console knows what makes it itself as well.
+    // The next console knows its identity too.
     lab.restart_console();
     lab.console.cli(&["job", "start", &job, "--yes"]).ok();
     let run = lab.console.cli(&["job", "wait", &job]);
@@ -53,14 +54,14 @@ fn a_newcomer_gets_a_name_and_an_address_of_its_own() {
     assert_eq!(name_of(&second).trim(), "lab-02");
     lab.nowhere("correct horse battery");
 
-    // The same by rule, on a blank disk: the confirmation said whose name it gets.
+    // The same by rule, on a blank disk: the confirmation named the name it gets.
     lab.all_leave();
     lab.agents.truncate(1);
     std::fs::File::create(&second)
         .and_then(|file| file.set_len(DISK))
         .expect("a blank disk");
     lab.start_again();
-    // The other one is known and away: what is meant are those that are here, or come.
+    // The other one is known and away: the rule means machines that are here, or come.
     let words = ["--targets", "state:ready", "--start", "2", "--also-new"];
     let planned = lab.deploy(&template, &[&words[..], &["--dry-run"]].concat());
     let plan = planned.ok().last_of("plan");

@@ -1,4 +1,5 @@
-//! What console and agents make of real hives on NTFS, read back by tools that share no code with them.
+//! Results of console and agents on real hives on NTFS, read back by tools that share no code with
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::common::service::target_of;
 use crate::common::windows::{self, Master, TEN, XP};
 use crate::lab::Lab;
 
-/// Bytes of a machine's disk: larger than any master.
+/// Size of a machine's disk, in bytes: larger than any master.
 const DISK: u64 = 112 << 20;
 const HIVES: [&str; 4] = ["SYSTEM", "SAM", "SECURITY", "SOFTWARE"];
 
@@ -20,7 +21,7 @@ fn hivexget(hive: &Path, key: &str, value: &str) -> String {
     said.stdout.trim().to_owned()
 }
 
-/// The last twelve bytes of a value: the numbers of a machine's SID. hivexget writes what it has.
+/// The last twelve bytes of a value: the numbers of a machine's SID, written by hivexget.
 fn numbers(hive: &Path, key: &str, value: &str) -> String {
     let command = format!(
         "hivexget {} '{key}' '{value}' | tail -c 12 | od -An -tu4",
@@ -30,8 +31,9 @@ fn numbers(hive: &Path, key: &str, value: &str) -> String {
     said.split_whitespace().collect::<Vec<_>>().join("-")
 }
 
-/// The hives of a deployed disk. SAM and SECURITY agree on a SID that is not the master's, and no key and no value that is text names
-/// the old one. (What free cells held before is theirs.) Returns the SID, and each hive as reglookup writes it but for its times.
+/// Reads the hives of a deployed disk. Asserts that SAM and SECURITY agree on a SID that is not the
+/// master's, and that no key and no text value has the old one. (Former content of free cells does
+/// not count.) Returns the SID, and each hive as reglookup's text without its times.
 fn itself(
     master: &Master,
     disk: &Path,
@@ -77,7 +79,8 @@ fn two_windows_machines_get_names_and_sids_of_their_own() {
         "schema = 1\nimage = \"master.dcimg\"\nend = \"none\"\n[identity]\nhostname = \"LAB-{nn}\"\n\
          [membership]\nworkgroup = \"TECHLAB\"\n",
     );
-    // A SID of its own is what every machine gets, and what is shown before anybody confirms is what is written.
+    // Every machine gets a SID of its own, and the one shown before the confirmation is the one
+    // written.
     let shown = lab.deploy(&template, &["--dry-run"]).ok().last_of("plan");
     let notes = shown.to_string();
     assert!(notes.contains("encrypted with DPAPI"), "{notes}");
@@ -98,7 +101,7 @@ fn two_windows_machines_get_names_and_sids_of_their_own() {
         assert!(steps.contains(&said), "{said}: {steps}");
         let key = r"ControlSet001\Control\ComputerName\ComputerName";
         names.insert(hivexget(&folder.join("read-SYSTEM"), key, "ComputerName"));
-        // Its administrators still are some.
+        // Its administrators are still administrators.
         let sam = folder.join("read-SAM");
         let said = run(Command::new("chntpw").args(["-l", text(&sam)]));
         for admin in ["Administrator", "Pat"] {
@@ -112,7 +115,7 @@ fn two_windows_machines_get_names_and_sids_of_their_own() {
     assert_eq!(sids.len(), 2, "every machine has a SID of its own");
 }
 
-/// Everything a Windows that was never generalised can be given, and the same again.
+/// All that a Windows that was never generalised can be given, and the same again.
 #[test]
 fn a_windows_10_gets_name_address_driver_user_and_sid_and_the_same_again() {
     let Some(real) = windows::hives::real() else {
@@ -183,7 +186,8 @@ command = 'expand C:\Deploy\app.cab -F:* C:\App'
     assert!(program.starts_with(b"MZ") && program.len() > 10_000);
     let staged = read("ProgramData/diskcast/drivers/01/test.sys");
     assert!(staged.starts_with(b"MZ"));
-    // The card was never seen by the master: its address, and all that Windows has to do itself, comes with the first start.
+    // The master never saw the card: its address, and all that Windows has to do itself, comes with
+    // the first start.
     let job = String::from_utf8(read("ProgramData/diskcast/firstboot.job")).expect("a text");
     let mac = lab.agents_mac(0);
     for line in [
