@@ -8,10 +8,9 @@
 //! | [`preos`] | the agent as the only process between the kernel and the console | `agent`, `net`, `pxe` |
 //! | [`net`] | sockets, TLS, clock, control frames, and the loops that drive a session | `multicast` |
 //! | [`disk`] | block devices, capture, writing, read-back, commit; `sys.rs` has the ioctls | `diskmap`, `imagefmt` |
-//! | [`target`] | words shared by all of them: facts and states of a target | - |
-//! | [`units`], [`speed`] | sizes, rates and times as people read and type them; how fast it is now | - |
 //!
-//! `facts` has the words that all crates share, and the rule that says who a machine is.
+//! `facts` has the words that all crates share (facts and states of a target, sizes, rates and times), and the rule that says who a
+//! machine is.
 //! `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests prove that no socket,
 //! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not. So are the
 //! crates behind templates (`docs/templates.md`): `template`, `hive` and `inspect` are pure; `apply` changes disks, `domain` asks a
@@ -23,10 +22,6 @@ pub mod cli;
 #[cfg(feature = "console")]
 pub mod console;
 pub mod disk;
-pub mod look;
 pub mod net;
 pub mod partition_words;
 pub mod preos;
-pub mod speed;
-pub mod target;
-pub mod units;

@@ -1,7 +1,7 @@
 //! A partition in one line: the same words and units in `image info`, captures and plans, and for what a disk holds now.
 
-use crate::units;
 use diskmap::usedmap::Excluded;
+use facts::units;
 use imagefmt::PartitionMeta;
 
 /// A partition of an image.

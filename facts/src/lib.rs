@@ -7,9 +7,21 @@
 //! | [`mac`] | address of a network card |
 //! | [`uuid`] | UUID of a machine |
 //! | [`identity`] | who a machine is, for the roster, network boot, names and addresses alike |
+//! | [`target`] | facts that an agent states about its machine, and the states of a target |
+//! | [`look`] | contents a disk must have when the order to erase it is carried out |
+//! | [`order`] | words of an order: what is read back, what is used again, what the machine does afterwards |
+//! | [`units`] | sizes, rates and times as people read and type them |
+//! | [`speed`] | speed and time left over the last few seconds |
+//! | [`hex`] | keys and digests as text |
 
+pub mod hex;
 pub mod identity;
+pub mod look;
 pub mod mac;
+pub mod order;
+pub mod speed;
+pub mod target;
+pub mod units;
 pub mod uuid;
 
 pub use mac::Mac;

@@ -7,7 +7,7 @@ use crate::disk::buffer::AlignedBuffer;
 use crate::disk::device;
 use crate::net::clock::Clock;
 use crate::net::control::{DiskSpeed, DoctorAnswer};
-use crate::target::DiskFacts;
+use facts::target::DiskFacts;
 use multicast::Duration;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

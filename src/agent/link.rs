@@ -8,12 +8,13 @@ use super::capture::Capture;
 use super::desk::Line;
 use super::job::{Job, JobEnd};
 use super::menu::{self, Heard, MenuLink};
-use super::{AgentOptions, Ended, doctor, facts};
-use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, EndAction, Hello};
+use super::{AgentOptions, Ended, doctor, machine};
+use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, Hello};
 use crate::net::frames::{self, FrameReader, FrameWriter};
 use crate::net::igmp_querier::Role;
 use crate::net::igmp_watch::IgmpWatch;
 use crate::net::{beacon, socket, tls};
+use facts::order::EndAction;
 use rustls::ClientConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -145,7 +146,7 @@ impl Link {
             agent_version: env!("CARGO_PKG_VERSION").into(),
             instance: self.instance.clone(),
             name: self.options.name.clone(),
-            facts: tokio::task::spawn_blocking(move || facts::gather(disks))
+            facts: tokio::task::spawn_blocking(move || machine::gather(disks))
                 .await
                 .map_err(|e| e.to_string())?,
             beacon_heard: self.beacon_heard.load(Ordering::Relaxed),
@@ -366,7 +367,7 @@ impl Link {
         let (options, outbox) = (self.options.clone(), self.outbox.clone());
         let looking = Arc::clone(&self.looking);
         tokio::task::spawn_blocking(move || {
-            let facts = facts::gather(options.offers());
+            let facts = machine::gather(options.offers());
             looking.store(false, Ordering::Relaxed);
             let _ = outbox.send(AgentMessage::Facts(Box::new(facts)));
         });

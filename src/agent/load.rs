@@ -6,7 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "load is measured in real time")]
 
-use crate::target::Bottleneck;
+use facts::target::Bottleneck;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 

@@ -19,12 +19,12 @@ mod capture;
 pub mod desk;
 mod doctor;
 mod doctor_facts;
-pub mod facts;
 mod failure;
 mod fetch;
 mod job;
 mod link;
 mod load;
+pub mod machine;
 mod menu;
 mod pieces;
 mod power;
@@ -33,11 +33,11 @@ mod pulse;
 mod writers;
 
 use crate::disk::{DiskError, device};
-use crate::net::control::EndAction;
 use crate::net::receiving::InjectedLoss;
 use crate::net::tls::{self, Pin};
-use crate::target::DiskFacts;
 use desk::Desk;
+use facts::order::EndAction;
+use facts::target::DiskFacts;
 use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -177,11 +177,9 @@ pub async fn run(options: AgentOptions) -> Result<Ended, AgentError> {
     let tls = tls::client_config(options.pin).map_err(AgentError::Tls)?;
     let mut instance = [0u8; 16];
     getrandom::fill(&mut instance).map_err(|e| AgentError::Random(e.to_string()))?;
-    Ok(
-        link::Link::new(options, tls, crate::net::hex::encode(&instance))
-            .run()
-            .await,
-    )
+    Ok(link::Link::new(options, tls, facts::hex::encode(&instance))
+        .run()
+        .await)
 }
 
 /// The reason an agent could not start.

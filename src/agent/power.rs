@@ -1,6 +1,6 @@
 //! Restarts or switches off the machine, after its job was recorded.
 
-use crate::net::control::EndAction;
+use facts::order::EndAction;
 use rustix::system::{RebootCommand, reboot};
 
 /// Syncs, then restarts or switches off. Returns only when the kernel refused, which is logged: a

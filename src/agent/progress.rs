@@ -9,7 +9,7 @@ use super::desk::{Desk, Work};
 use super::job::Shared;
 use crate::net::control::{AgentMessage, Counters, Outcome, Progress};
 use crate::net::receiving::Health;
-use crate::target::{Bottleneck, DiskFacts, TargetState};
+use facts::target::{Bottleneck, DiskFacts, TargetState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;

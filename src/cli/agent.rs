@@ -8,8 +8,8 @@ use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
 use crate::console::api::{ApiError, ErrorCode};
 use crate::net::receiving::InjectedLoss;
 use crate::net::tls::Pin;
-use crate::units;
 use clap::{Args, Subcommand};
+use facts::units;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 /// `diskcast-agent ...`

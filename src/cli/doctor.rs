@@ -10,8 +10,8 @@ use crate::console::doctor_report::{
 use crate::console::select::{Selector, SelectorError};
 use crate::net::control::QuerierFacts;
 use crate::net::port_owner;
-use crate::units;
 use clap::Args;
+use facts::units;
 use std::time::Duration;
 
 /// Columns that findings are wrapped to, which fits an 80-column terminal.

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::table::clean;
 use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView, Summary};
 use crate::console::client::{Client, Events, segment};
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -139,7 +139,7 @@ pub(super) async fn until_end(
 }
 
 fn still_running(job: &str, after: Duration) -> ApiError {
-    let after = crate::units::span(after.as_secs_f64());
+    let after = facts::units::span(after.as_secs_f64());
     ApiError::new(
         ErrorCode::TimedOut,
         format!("job {job} is not over after {after}"),

@@ -5,8 +5,8 @@ use super::interrupt::Interrupt;
 use super::output::Output;
 use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::rebuild::rebuild;
-use crate::units;
 use clap::Args;
+use facts::units;
 use serde::Serialize;
 use std::path::PathBuf;
 

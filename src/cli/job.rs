@@ -12,9 +12,9 @@ use crate::console::api::{
 use crate::console::client::segment;
 use crate::console::confirm;
 use crate::console::select::{Selector, SelectorError};
-use crate::target::TargetState;
-use crate::units;
 use clap::{Args, Subcommand};
+use facts::target::TargetState;
+use facts::units;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,8 +6,8 @@
 use super::job_add::newcomer_line;
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{ImageCheck, JobState, JobTarget, JobView, Summary};
-use crate::target::{DiskNow, TargetState};
-use crate::units;
+use facts::target::{DiskNow, TargetState};
+use facts::units;
 use std::collections::BTreeMap;
 
 /// Length of a bar, in characters.

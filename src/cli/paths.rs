@@ -134,7 +134,7 @@ impl Config {
                 }
                 "iface" => config.iface = Some(value),
                 _ => {
-                    crate::units::parse_rate(&value)
+                    facts::units::parse_rate(&value)
                         .map_err(|error| usage(format!("{}: {error}", file.display())))?;
                     config.rate = Some(value);
                 }

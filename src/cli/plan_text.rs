@@ -5,11 +5,11 @@
 
 use super::table::{Align, Columns, clean, count, or_dash};
 use crate::console::api::{Plan, PlannedTarget, StartRule};
-use crate::look::contents as contents_of;
-use crate::net::control::{EndAction, Reuse};
 use crate::partition_words::is_about;
-use crate::target::DiskFacts;
-use crate::units;
+use facts::look::contents as contents_of;
+use facts::order::{EndAction, Reuse};
+use facts::target::DiskFacts;
+use facts::units;
 use multicast::Pace;
 
 /// The targets that will be written, and those that cannot take the image.

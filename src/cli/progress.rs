@@ -12,8 +12,8 @@
 )]
 
 use super::output::Output;
-use crate::speed::RateWindow;
-use crate::units;
+use facts::speed::RateWindow;
+use facts::units;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};

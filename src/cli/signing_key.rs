@@ -6,7 +6,7 @@ use super::{Context, block_on};
 use crate::console::api::{ApiError, ErrorCode, SignRequest, SignatureView, SigningKeyView};
 use crate::console::client::segment;
 use crate::disk::signing;
-use crate::net::hex;
+use facts::hex;
 use imagefmt::{Root, RootSignature, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -11,9 +11,9 @@ use crate::console::api::{
 };
 use crate::console::client::{Client, segment};
 use crate::console::select::{Selector, SelectorError};
-use crate::target::TargetState;
-use crate::units;
 use clap::{Args, Subcommand};
+use facts::target::TargetState;
+use facts::units;
 use pxe::machine::Stage;
 
 /// `diskcast target ...`

@@ -8,7 +8,7 @@ use super::exit::{failed, usage};
 use super::{ask, paths};
 use crate::cli::Context;
 use crate::console::api::{ApiError, GivenSecrets, TemplateUse};
-use crate::units;
+use facts::units;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

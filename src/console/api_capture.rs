@@ -1,7 +1,8 @@
 //! The local API of captures and offers: types shared by the console (server) and the CLI (client).
 
 use super::api::DeployRequest;
-use crate::net::control::{CaptureWishes, EndAction};
+use crate::net::control::CaptureWishes;
+use facts::order::EndAction;
 use imagefmt::DiskSet;
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! A plan as the local API shows it, and as it is stored with its job.
 
 use super::api::{DeployRequest, PlannedFile};
-use crate::net::control::EndAction;
-use crate::target::DiskFacts;
+use facts::order::EndAction;
+use facts::target::DiskFacts;
 use imagefmt::DiskSet;
 use serde::{Deserialize, Serialize};
 use template::step::{AfterApply, MachinePlan};

@@ -5,8 +5,8 @@
 
 use super::api::{ApiError, ErrorCode, Plan, StartRequest};
 use super::store::JobTargetRow;
-use crate::look::{self, Look};
-use crate::target::{DiskFacts, PartitionFacts};
+use facts::look::{self, Look};
+use facts::target::{DiskFacts, PartitionFacts};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A disk as a plan shows it: what names it, and what is on it.

@@ -16,7 +16,7 @@ use super::naming::clean_line;
 use super::roster::{Joined, Link};
 use crate::net::control::{AgentMessage, CONTROL_VERSION, ConsoleMessage, Hello};
 use crate::net::frames::{self, ConnectionError, FrameReader, FrameWriter};
-use crate::net::hex;
+use facts::hex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

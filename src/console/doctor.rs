@@ -168,7 +168,7 @@ impl Console {
         seconds: f64,
     ) -> Result<DoctorReport, ApiError> {
         let number = random()?;
-        let id = crate::net::hex::encode(&number.to_be_bytes());
+        let id = facts::hex::encode(&number.to_be_bytes());
         let settings = &self.settings;
         // The first pair of groups is free when no session runs; only then is there room for a probe.
         let stream = slot == Some(0) && views.iter().any(|view| view.connected);

@@ -16,7 +16,7 @@ use super::context::Console;
 use super::master::{ChunkFault, MasterImage};
 use super::shares::Wanted;
 use super::time::now_text;
-use crate::target::Choice;
+use facts::target::Choice;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -21,7 +21,7 @@ use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
 use crate::disk::missing;
 use crate::net::control::Counters;
-use crate::target::{DiskFacts, DiskNow, TargetState};
+use facts::target::{DiskFacts, DiskNow, TargetState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;

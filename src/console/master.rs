@@ -11,17 +11,17 @@ use super::plan::Chosen;
 use super::shares::{ImagePlace, disk_error};
 use crate::disk::DiskError;
 use crate::disk::check::{describe, full_text};
-use crate::disk::choice::{ChoiceError, root_of};
+use crate::disk::choice::{self, ChoiceError, root_of};
 use crate::disk::fit::{file_system, table_of};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::open_volumes;
 use crate::disk::share::mount::Mounted;
 use crate::disk::signing::public_text;
-use crate::net::hex;
 use crate::net::sending::BlockSource;
 use crate::partition_words::partition_line;
-use crate::target::{Choice, PartitionFacts};
 use diskmap::PartitionTable;
+use facts::hex;
+use facts::target::{Choice, PartitionFacts};
 use imagefmt::{ChunkId, FormatError, Image, Password};
 use multicast::{BlockKey, Layout, ObjectId};
 use std::fs::File;
@@ -200,8 +200,8 @@ impl MasterImage {
             ApiError::new(ErrorCode::Usage, text)
                 .hint("diskcast image info shows the partitions of an image")
         };
-        let table = choice.table(&self.table).map_err(usage)?;
-        let onto = choice.one(&self.table).map_err(usage)?.cloned();
+        let table = choice::table(choice, &self.table).map_err(usage)?;
+        let onto = choice::one(choice, &self.table).map_err(usage)?.cloned();
         let mut summary = self.summary.clone();
         // One partition takes nothing that lies outside it.
         let mut notes = match onto {
@@ -210,7 +210,7 @@ impl MasterImage {
         };
         if !choice.is_whole() {
             let manifest = self.image.manifest();
-            let wanted = choice.wanted(manifest, &self.table);
+            let wanted = choice::wanted(choice, manifest, &self.table);
             let entries = || {
                 let all = manifest.entries.iter().enumerate();
                 all.filter(|(index, _)| wanted.contains(*index))
@@ -334,8 +334,8 @@ impl MasterImage {
 
     /// Faults that touch the parts of a choice, in words: the first, and how many more. None if no fault touches them.
     pub fn damage_of(&self, choice: &Choice, faults: &[ChunkFault]) -> Option<String> {
-        let wanted =
-            (!choice.is_whole()).then(|| choice.wanted(self.image.manifest(), &self.table));
+        let wanted = (!choice.is_whole())
+            .then(|| choice::wanted(choice, self.image.manifest(), &self.table));
         let mut hit = faults.iter().filter(|fault| match (&wanted, fault.index) {
             (Some(wanted), Some(index)) => wanted.contains(index),
             _ => true,

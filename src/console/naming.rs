@@ -4,9 +4,9 @@
 //! [`facts::identity`]. Pure. What always holds: cleaned facts carry no
 //! control character (they reach terminals) and a bounded number of short strings (they reach the store).
 
-use crate::target::Facts;
 use facts::Mac;
 use facts::identity::{Evidence, Shared, Value};
+use facts::target::Facts;
 
 /// Longest text kept from any fact, in characters. Real models and serial numbers stay under 64.
 const MAX_FACT_CHARS: usize = 256;
@@ -157,7 +157,7 @@ fn numbered(base: &str, first: u32, taken: impl Fn(&str) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{DiskFacts, NicFacts};
+    use facts::target::{DiskFacts, NicFacts};
 
     fn facts(uuid: &str, serial: &str, mac: &str) -> Facts {
         Facts {

@@ -18,10 +18,10 @@ use super::select::Selector;
 use super::shares::{Wanted, check_offered};
 use super::time::{now_text, until};
 use crate::net::control::{
-    BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, EndAction, Menu, MenuDisk, MenuOffer,
-    TakeOffer,
+    BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, Menu, MenuDisk, MenuOffer, TakeOffer,
 };
-use crate::target::{DiskFacts, TargetState};
+use facts::order::EndAction;
+use facts::target::{DiskFacts, TargetState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -436,7 +436,7 @@ impl Console {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Facts;
+    use facts::target::Facts;
 
     fn target(name: &str) -> TargetView {
         TargetView {

@@ -12,8 +12,8 @@ use super::api::{
 use super::naming;
 use super::select::Selector;
 use crate::disk::fit::{refuse_onto, refuse_sectors};
-use crate::target::{DiskFacts, TargetState};
 use diskmap::{Grow, Partition, PartitionTable, plan_commit};
+use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;
 use std::str::FromStr;
 
@@ -312,7 +312,7 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Facts;
+    use facts::target::Facts;
 
     const GIB: u64 = 1 << 30;
 

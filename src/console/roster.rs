@@ -12,8 +12,8 @@ use super::plan::Candidate;
 use super::store::{IdentityRows, TargetRow};
 use super::time::now_text;
 use crate::net::control::{ConsoleMessage, Hello};
-use crate::target::{Facts, TargetState};
 use facts::identity::{Record, Register, Shared};
+use facts::target::{Facts, TargetState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -483,7 +483,7 @@ fn find_mut<'e>(
 mod tests {
     use super::*;
     use crate::net::control::CONTROL_VERSION;
-    use crate::target::Facts;
+    use facts::target::Facts;
 
     fn hello(instance: &str, serial: &str) -> Hello {
         Hello {

@@ -6,7 +6,7 @@
 
 use super::api::{DeployRequest, JobState, StartRule};
 use super::job::stall::in_words;
-use crate::units;
+use facts::units;
 use jiff::Timestamp;
 use std::time::Duration;
 

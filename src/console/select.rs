@@ -12,7 +12,7 @@
 //! machines connected now (unless the state asked for is `discovered`). An empty result is for the caller to refuse.
 
 use super::api::TargetView;
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::net::IpAddr;
 
 /// Longest selector accepted, in bytes: a list of a thousand names fits.
@@ -222,7 +222,7 @@ fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::{Facts, NicFacts};
+    use facts::target::{Facts, NicFacts};
 
     fn target(name: &str, connected: bool) -> TargetView {
         TargetView {

@@ -7,12 +7,12 @@ use super::serve::{self, ConsoleOptions};
 use crate::console::api::{ApiError, ConsoleInfo};
 use crate::console::client::Client;
 use crate::net::control::{
-    AgentMessage, CONTROL_VERSION, ConsoleMessage, Counters, EndAction, Hello, Order, Outcome,
-    Unfinished,
+    AgentMessage, CONTROL_VERSION, ConsoleMessage, Counters, Hello, Order, Outcome, Unfinished,
 };
 use crate::net::frames::{self, FrameReader, FrameWriter};
 use crate::net::tls;
-use crate::target::{DiskFacts, Facts, TargetState};
+use facts::order::EndAction;
+use facts::target::{DiskFacts, Facts, TargetState};
 use imagefmt::Meta;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -6,9 +6,9 @@ use super::api::{
 };
 use super::confirm;
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
-use crate::look::Look;
 use crate::net::control::{AgentMessage, Hello};
-use crate::target::{PartitionFacts, TargetState};
+use facts::look::Look;
+use facts::target::{PartitionFacts, TargetState};
 use std::time::Duration;
 
 /// A machine with somebody's disk.

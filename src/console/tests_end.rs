@@ -2,8 +2,9 @@
 
 use super::api::{CancelRequest, JobState, JobView, Report};
 use super::test_room::{FakeAgent, FullDisk, Room, hello, image, outcome, request, unfinished};
-use crate::net::control::{AgentMessage, ConsoleMessage, Counters, EndAction, Outcome, Progress};
-use crate::target::{DiskNow, TargetState};
+use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Outcome, Progress};
+use facts::order::EndAction;
+use facts::target::{DiskNow, TargetState};
 
 fn committing(job: &str) -> AgentMessage {
     AgentMessage::Progress(Progress {

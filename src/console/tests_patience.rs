@@ -4,7 +4,7 @@ use super::api::{CaptureRequest, ErrorCode, JobState, JobView, Report, StartRequ
 use super::confirm;
 use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
 use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Progress};
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::time::Duration;
 
 fn progress(job: &str, state: TargetState, done_bytes: u64, beat: u64) -> AgentMessage {

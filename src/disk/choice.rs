@@ -6,8 +6,8 @@
 //! same manifest.
 
 use super::journal::Bitmap;
-use crate::target::Choice;
 use diskmap::{ExtentSet, KeepError, Partition, PartitionTable};
+use facts::target::Choice;
 use imagefmt::{Manifest, Root};
 use std::ops::Range;
 
@@ -41,100 +41,101 @@ pub enum ChoiceError {
     },
 }
 
-impl Choice {
-    /// The image's table, reduced to the chosen partitions.
-    ///
-    /// # Errors
-    /// [`ChoiceError`], with the existing numbers.
-    pub fn table(&self, table: &PartitionTable) -> Result<PartitionTable, ChoiceError> {
-        // When one partition goes onto another, the table of the disk stays, and the image's is not
-        // used.
-        if self.one(table)?.is_some() || self.partitions.is_empty() {
-            return Ok(table.clone());
-        }
-        Ok(table.keep(&self.partitions)?)
+/// The image's table, reduced to the chosen partitions.
+///
+/// # Errors
+/// [`ChoiceError`], with the existing numbers.
+pub fn table(choice: &Choice, table: &PartitionTable) -> Result<PartitionTable, ChoiceError> {
+    // When one partition goes onto another, the table of the disk stays, and the image's is not
+    // used.
+    if one(choice, table)?.is_some() || choice.partitions.is_empty() {
+        return Ok(table.clone());
     }
+    Ok(table.keep(&choice.partitions)?)
+}
 
-    /// The partition of the image that goes onto one of the target; `None` when a whole disk is
-    /// written.
-    ///
-    /// # Errors
-    /// The errors of [`Choice::table`].
-    pub fn one<'t>(&self, table: &'t PartitionTable) -> Result<Option<&'t Partition>, ChoiceError> {
-        let Some(onto) = self.onto else {
-            return Ok(None);
-        };
-        let (1, Some(number)) = (self.partitions.len(), self.partitions.first()) else {
-            return Err(ChoiceError::NotOne { onto });
-        };
-        match table.partition(*number) {
-            Some(partition) if partition.is_extended() => {
-                Err(ChoiceError::Extended { number: *number })
-            }
-            Some(partition) => Ok(Some(partition)),
-            None => Err(ChoiceError::NoSuchPartition {
-                number: *number,
-                existing: table.partitions.iter().map(|p| p.number).collect(),
-            }),
+/// The partition of the image that goes onto one of the target; `None` when a whole disk is
+/// written.
+///
+/// # Errors
+/// The errors of [`table`].
+pub fn one<'t>(
+    choice: &Choice,
+    table: &'t PartitionTable,
+) -> Result<Option<&'t Partition>, ChoiceError> {
+    let Some(onto) = choice.onto else {
+        return Ok(None);
+    };
+    let (1, Some(number)) = (choice.partitions.len(), choice.partitions.first()) else {
+        return Err(ChoiceError::NotOne { onto });
+    };
+    match table.partition(*number) {
+        Some(partition) if partition.is_extended() => {
+            Err(ChoiceError::Extended { number: *number })
         }
+        Some(partition) => Ok(Some(partition)),
+        None => Err(ChoiceError::NoSuchPartition {
+            number: *number,
+            existing: table.partitions.iter().map(|p| p.number).collect(),
+        }),
     }
+}
 
-    /// Entries of the manifest with a byte of the chosen part. `table` is the image's own.
-    pub fn wanted(&self, manifest: &Manifest, table: &PartitionTable) -> Bitmap {
-        let mut wanted = Bitmap::empty(manifest.entries.len());
-        let one = self.one(table).ok().flatten().map(Partition::range);
-        let left_out = self.left_out(table);
-        let is_wanted = |run: &Range<u64>| match &one {
-            Some(one) => run.start < one.end && one.start < run.end,
-            None => !left_out
-                .iter()
-                .any(|out| out.start <= run.start && run.end <= out.end),
-        };
-        for (index, entry) in manifest.entries.iter().enumerate() {
-            let offset = manifest.geometry.chunk_offset(entry.chunk);
-            let mut runs = entry
-                .mask
-                .runs()
-                .map(|run| offset + u64::from(run.start)..offset + u64::from(run.end));
-            if runs.any(|run| is_wanted(&run)) {
-                wanted.insert(index);
-            }
+/// Entries of the manifest with a byte of the chosen part. `table` is the image's own.
+pub fn wanted(choice: &Choice, manifest: &Manifest, table: &PartitionTable) -> Bitmap {
+    let mut wanted = Bitmap::empty(manifest.entries.len());
+    let one = one(choice, table).ok().flatten().map(Partition::range);
+    let left_out = left_out(choice, table);
+    let is_wanted = |run: &Range<u64>| match &one {
+        Some(one) => run.start < one.end && one.start < run.end,
+        None => !left_out
+            .iter()
+            .any(|out| out.start <= run.start && run.end <= out.end),
+    };
+    for (index, entry) in manifest.entries.iter().enumerate() {
+        let offset = manifest.geometry.chunk_offset(entry.chunk);
+        let mut runs = entry
+            .mask
+            .runs()
+            .map(|run| offset + u64::from(run.start)..offset + u64::from(run.end));
+        if runs.any(|run| is_wanted(&run)) {
+            wanted.insert(index);
         }
-        wanted
     }
+    wanted
+}
 
-    /// Ranges that are not wanted: the other partitions, and the gap behind them if the last one of
-    /// all is among them.
-    fn left_out(&self, table: &PartitionTable) -> ExtentSet {
-        let mut left_out = ExtentSet::default();
-        if self.partitions.is_empty() {
-            return left_out;
-        }
-        let (mut last_kept, mut last) = (0, 0);
-        for partition in table.partitions.iter().filter(|p| !p.is_extended()) {
-            last = partition.end().max(last);
-            if self.partitions.contains(&partition.number) || self.in_kept(table, partition) {
-                last_kept = partition.end().max(last_kept);
-            } else {
-                left_out.insert(partition.range());
-            }
-        }
-        if last_kept < last {
-            left_out.insert(last_kept..u64::MAX);
-        }
-        left_out
+/// Ranges that are not wanted: the other partitions, and the gap behind them if the last one of
+/// all is among them.
+fn left_out(choice: &Choice, table: &PartitionTable) -> ExtentSet {
+    let mut left_out = ExtentSet::default();
+    if choice.partitions.is_empty() {
+        return left_out;
     }
+    let (mut last_kept, mut last) = (0, 0);
+    for partition in table.partitions.iter().filter(|p| !p.is_extended()) {
+        last = partition.end().max(last);
+        if choice.partitions.contains(&partition.number) || in_kept(choice, table, partition) {
+            last_kept = partition.end().max(last_kept);
+        } else {
+            left_out.insert(partition.range());
+        }
+    }
+    if last_kept < last {
+        left_out.insert(last_kept..u64::MAX);
+    }
+    left_out
+}
 
-    /// True for a partition in a chosen container: a container stands for all its logical
-    /// partitions.
-    fn in_kept(&self, table: &PartitionTable, partition: &Partition) -> bool {
-        table.partitions.iter().any(|container| {
-            container.is_extended()
-                && self.partitions.contains(&container.number)
-                && container.start <= partition.start
-                && partition.end() <= container.end()
-        })
-    }
+/// True for a partition in a chosen container: a container stands for all its logical
+/// partitions.
+fn in_kept(choice: &Choice, table: &PartitionTable, partition: &Partition) -> bool {
+    table.partitions.iter().any(|container| {
+        container.is_extended()
+            && choice.partitions.contains(&container.number)
+            && container.start <= partition.start
+            && partition.end() <= container.end()
+    })
 }
 
 fn list(numbers: &[u32]) -> String {

@@ -24,10 +24,10 @@ use super::remains;
 use super::spans::spans;
 use super::target_disk::TargetDisk;
 use super::{Cancelled, DiskError};
-use crate::target::DiskFacts;
 use diskmap::{
     ExtentSet, Partition, boot_sector_copy, boot_sector_is_last_too, relocate_boot_sector,
 };
+use facts::target::DiskFacts;
 use imagefmt::{Entry, IdKey, Manifest, Root, content_id};
 use std::ops::Range;
 use std::sync::Arc;

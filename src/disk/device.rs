@@ -4,7 +4,7 @@
 //! time before it is written, because names change between boots and users come and go.
 
 use super::{DiskError, blank, container, ground, survey};
-use crate::target::{DiskFacts, PartitionFacts};
+use facts::target::{DiskFacts, PartitionFacts};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

@@ -4,16 +4,16 @@
 //! table; it writes nothing.
 
 use super::DiskError;
-use super::choice::ChoiceError;
+use super::choice::{self, ChoiceError};
 use super::front::FRONT_BYTES;
 use super::journal::Bitmap;
 use super::master::refuse_other_sectors;
 use super::place::Place;
-use crate::target::{Choice, PartitionFacts};
 use diskmap::{
     CommitPlan, ExtentSet, Grow, Partition, PartitionTable, TableError, plan_commit, read_table,
     table_from_regions, without_table_from_regions,
 };
+use facts::target::{Choice, PartitionFacts};
 use imagefmt::{FsMeta, MASK_BLOCK, Manifest};
 use std::fs::OpenOptions;
 use std::ops::Range;
@@ -68,8 +68,8 @@ pub fn check(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<(), DiskE
 /// [`DiskError::Refused`] for a choice the image cannot serve, [`DiskError::Table`].
 pub fn wanted(manifest: &Manifest, path: &Path, choice: &Choice) -> Result<Bitmap, DiskError> {
     let table = image_table(manifest, path)?;
-    choice.table(&table).map_err(refuse)?;
-    Ok(choice.wanted(manifest, &table))
+    choice::table(choice, &table).map_err(refuse)?;
+    Ok(choice::wanted(choice, manifest, &table))
 }
 
 fn refuse(error: ChoiceError) -> DiskError {
@@ -81,11 +81,11 @@ fn refuse(error: ChoiceError) -> DiskError {
 
 pub(super) fn fitted(manifest: &Manifest, disk: Disk<'_>, fit: &Fit) -> Result<Fitted, DiskError> {
     let table = image_table(manifest, disk.path)?;
-    let wanted = fit.choice.wanted(manifest, &table);
-    if let Some(source) = fit.choice.one(&table).map_err(refuse)? {
+    let wanted = choice::wanted(&fit.choice, manifest, &table);
+    if let Some(source) = choice::one(&fit.choice, &table).map_err(refuse)? {
         return onto_partition(manifest, source, disk, fit, wanted);
     }
-    let kept = fit.choice.table(&table).map_err(refuse)?;
+    let kept = choice::table(&fit.choice, &table).map_err(refuse)?;
     let mut plan = plan_commit(&kept, disk.size, disk.sector_size, fit.grow).map_err(|source| {
         DiskError::DoesNotFit {
             path: disk.path.to_owned(),

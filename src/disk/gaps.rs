@@ -12,8 +12,8 @@
 
 use super::holes::Holes;
 use super::survey::blank;
-use crate::units;
 use diskmap::{ExtentSet, PartitionKind, PartitionTable, ReadAt, TableKind};
+use facts::units;
 use imagefmt::{LeftOut, MASK_BLOCK, Meta};
 use std::io;
 use std::ops::Range;

@@ -4,8 +4,8 @@
 //! last mebibyte that no program uses any more would limit an image to disks of the master's size.
 //! Owns the choice of those bytes, and the GPT headers that must not come back. Pure.
 
-use crate::units;
 use diskmap::{ExtentSet, PartitionTable, ReadAt, TableKind, is_dynamic};
+use facts::units;
 use imagefmt::Meta;
 use std::ops::Range;
 

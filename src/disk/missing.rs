@@ -4,8 +4,8 @@
 //! than an image lists: then neighbours are joined, so that too much is called unreadable and never
 //! too little.
 
-use crate::units;
 use diskmap::ExtentSet;
+use facts::units;
 use imagefmt::{HOLES_MAX, Hole, Meta};
 
 /// The reason an image with holes is refused by default.

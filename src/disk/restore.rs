@@ -165,7 +165,7 @@ fn borrowed(volume: &Volume<File>) -> Volume<&File> {
 /// # Errors
 /// [`DiskError::Refused`] for a mistyped device name, and for a file that is a container of a disk;
 /// an error when the file cannot be made, or the disk cannot be described.
-pub fn target_facts(path: &Path, disk_size: u64) -> Result<crate::target::DiskFacts, DiskError> {
+pub fn target_facts(path: &Path, disk_size: u64) -> Result<facts::target::DiskFacts, DiskError> {
     device::refuse_new_device(path)?;
     if !path.exists() {
         let file = OpenOptions::new()

@@ -4,7 +4,7 @@
 //! belongs to it, so that one is not mistaken for the other.
 
 use super::DiskError;
-use crate::net::hex;
+use facts::hex;
 use imagefmt::{SigningKey, VerifyingKey};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};

@@ -10,13 +10,13 @@ use super::error::DirtyPartition;
 use super::holes::Holes;
 use super::{DiskError, gaps, leftovers};
 use crate::partition_words::content_line;
-use crate::target::PartitionFacts;
 use diskmap::signature::beside_table;
 use diskmap::usedmap::{MapOptions, Mapping, Window, identify, kinds, map_partition};
 use diskmap::{
     ExtentSet, Partition, PartitionKind, PartitionTable, ReadAt, TableKind, TypeId, read_table,
     without_table,
 };
+use facts::target::PartitionFacts;
 use imagefmt::{ExcludedRange, FsMeta, LeftOut, PartitionMeta};
 use std::io;
 use std::ops::Range;

@@ -8,7 +8,7 @@
 
 use super::buffer::AlignedBuffer;
 use super::{DiskError, device, ground, sys};
-use crate::target::DiskFacts;
+use facts::target::DiskFacts;
 use rustix::fs::{Advice, FallocateFlags};
 use std::fs::{File, OpenOptions};
 use std::io;

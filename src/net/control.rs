@@ -12,8 +12,9 @@ pub use super::control_capture::{
 pub use super::control_doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
-use crate::look::Look;
-use crate::target::{Bottleneck, Choice, DiskFacts, DiskNow, Facts, TargetState};
+use facts::look::Look;
+use facts::order::{EndAction, Reuse, Verify};
+use facts::target::{Bottleneck, Choice, DiskFacts, DiskNow, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
@@ -259,52 +260,6 @@ pub enum ConsoleMessage {
     /// A type this version does not know; ignored.
     #[serde(other)]
     Unknown,
-}
-
-/// What a machine does after its job.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EndAction {
-    /// Stay in the pre-OS.
-    #[default]
-    None,
-    /// Restart from the disk.
-    Restart,
-    /// Power off.
-    Shutdown,
-}
-
-/// How much of the disk is read back before commit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verify {
-    /// Every chunk: the only mode that ends in `done`.
-    #[default]
-    Full,
-}
-
-/// Whether a target looks for the image on its own disk before it asks for it.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reuse {
-    /// When a sample of it is there.
-    #[default]
-    Auto,
-    /// In any case.
-    Always,
-    /// Everything is sent and written.
-    Never,
-}
-
-impl Reuse {
-    /// The word used everywhere.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Never => "never",
-        }
-    }
 }
 
 /// Everything an agent needs to take part in a job.

@@ -5,7 +5,6 @@
 //! | [`control`], [`control_capture`], [`control_doctor`] | the messages of TCP 5001 |
 //! | [`frames`] | those messages on a byte stream |
 //! | [`tls`] | the console's identity, its pin, TLS settings of both ends |
-//! | [`hex`] | keys and digests as text |
 //! | [`clock`] | the one clock of a session |
 //! | [`socket`] | multicast sockets, batched |
 //! | [`sources`] | who sends on a session |
@@ -25,7 +24,6 @@ mod control_apply;
 pub mod control_capture;
 pub mod control_doctor;
 pub mod frames;
-pub mod hex;
 pub mod igmp;
 pub mod igmp_querier;
 pub mod igmp_watch;

@@ -8,7 +8,7 @@
 //!
 //! P-256 rather than Ed25519: browsers do not take Ed25519 certificates, and the same identity will serve them.
 
-use super::hex;
+use facts::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;

@@ -11,7 +11,7 @@
 use super::board::Board;
 use super::modules::load::Modules;
 use super::{efi, mounts};
-use crate::net::control::EndAction;
+use facts::order::EndAction;
 use rustix::system::{RebootCommand, reboot};
 use std::path::Path;
 use std::time::Duration;

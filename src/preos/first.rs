@@ -13,7 +13,7 @@
 
 use super::cmdline::Settings;
 use super::{RUN, end, mounts};
-use crate::net::control::EndAction;
+use facts::order::EndAction;
 use rustix::process::{WaitOptions, WaitStatus, wait};
 use std::fs::{self, OpenOptions};
 use std::io::Write;

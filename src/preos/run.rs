@@ -15,7 +15,7 @@ use super::network::cards::Card;
 use super::screen::terminals::Serials;
 use super::{end, screen};
 use crate::agent::desk::{Desk, Line};
-use crate::agent::{self, AgentOptions, OnEnd, facts};
+use crate::agent::{self, AgentOptions, OnEnd, machine};
 use crate::net::receiving::InjectedLoss;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -78,7 +78,7 @@ fn boot(
     if settings.shell && !super::shell::start() {
         board.remark("diskcast.shell: this pre-OS has no shell.".into());
     }
-    let own = facts::gather(Some(Vec::new()));
+    let own = machine::gather(Some(Vec::new()));
     board.change(|situation| {
         situation.machine = Machine {
             model: own.model.clone(),

@@ -3,9 +3,9 @@
 use super::{BATCH, CORRUPT_TRIES, Failure, Runner, STALL_SECONDS};
 use crate::agent::fetch::Fetched;
 use crate::agent::writers::{BlockFailure, Finished, Source, Work};
-use crate::net::hex;
 use crate::net::sources::Sources;
-use crate::target::TargetState;
+use facts::hex;
+use facts::target::TargetState;
 use multicast::{BlockKey, BlockOutcome};
 use std::collections::BTreeSet;
 

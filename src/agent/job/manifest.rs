@@ -9,8 +9,8 @@ use crate::disk::device;
 use crate::disk::fit::{Fit, parse_grow};
 use crate::disk::journal::Journal;
 use crate::disk::readback::ReadBack;
-use crate::net::hex;
-use crate::target::{DiskFacts, DiskNow, TargetState};
+use facts::hex;
+use facts::target::{DiskFacts, DiskNow, TargetState};
 use imagefmt::{IdKey, Manifest};
 use multicast::{
     BLOCK_BYTES, BlockBuffer, BlockKey, BlockOutcome, BlockSet, Decoder, ImageBlocks, Layout,

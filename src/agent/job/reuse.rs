@@ -14,7 +14,7 @@
 use super::{Open, Runner};
 use crate::disk::deployment::Deployment;
 use crate::disk::journal::Bitmap;
-use crate::net::control::Reuse;
+use facts::order::Reuse;
 use imagefmt::Codec;
 use multicast::{BlockKey, BlockSet, Layout};
 use std::collections::HashMap;

@@ -7,7 +7,8 @@ use crate::agent::fetch::Fetcher;
 use crate::agent::writers::{Source, Work};
 use crate::net::control::{AgentMessage, Order};
 use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
-use crate::net::{hex, socket};
+use crate::net::socket;
+use facts::hex;
 use multicast::{
     BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
 };

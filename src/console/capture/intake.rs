@@ -11,7 +11,7 @@ use crate::disk::check::{Depth, check_parts};
 use crate::disk::volumes::{PartWriter, Volumes};
 use crate::net::control::{CaptureBegin, CaptureBegun};
 use crate::net::control_capture::hold;
-use crate::net::hex;
+use facts::hex;
 use imagefmt::{
     ChunkId, Decoder, Entry, FormatError, Geometry, Hole, Manifest, Meta, Password, RecordSealer,
     Region, Root, Unfinished, Writer,

@@ -39,7 +39,7 @@ use super::select::Selector;
 use super::store::{CaptureRecord, JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::now_text;
 use crate::disk::output::refuse_existing;
-use crate::target::{DiskFacts, TargetState};
+use facts::target::{DiskFacts, TargetState};
 use intake::Wanted;
 use run::CaptureRun;
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //! Owns the requests, in memory. What always holds: one a target and a bounded number in all; a target that asks again and again
 //! is answered from the last one; nothing is read because of a request. Takes the time as an argument.
 
-use crate::target::DiskFacts;
+use facts::target::DiskFacts;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -29,8 +29,8 @@ use crate::disk::DiskError;
 use crate::net::control::{
     BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, Outcome, Progress, Unfinished,
 };
-use crate::net::hex;
-use crate::target::{DiskFacts, TargetState};
+use facts::hex;
+use facts::target::{DiskFacts, TargetState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -5,14 +5,15 @@ use crate::console::serve::Approval;
 use crate::console::test_room::{
     DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, request,
 };
-use crate::look::Look;
 use crate::net::control::{
     AgentMessage, BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, ChoiceAnswer,
-    ConsoleMessage, DiskOrder, EndAction, Menu, TableSectors, TakeOffer, Unfinished,
+    ConsoleMessage, DiskOrder, Menu, TableSectors, TakeOffer, Unfinished,
 };
 use crate::net::control_capture::{FRAME_HEAD_BYTES, frame, hold};
 use crate::net::tls;
-use crate::target::TargetState;
+use facts::look::Look;
+use facts::order::EndAction;
+use facts::target::TargetState;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;

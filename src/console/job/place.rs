@@ -8,7 +8,7 @@ use super::stall::Stall;
 use crate::console::naming::clean_line;
 use crate::console::store::JobTargetRow;
 use crate::net::control::{Counters, Outcome, Progress};
-use crate::target::{DiskNow, TargetState};
+use facts::target::{DiskNow, TargetState};
 use std::time::Duration;
 
 /// Longest reason or remark kept, in characters.

@@ -3,7 +3,7 @@
 //! Pure decisions, apart from the file that says how fast the console's own interface is.
 
 use crate::console::api::DeployRequest;
-use crate::target::Facts;
+use facts::target::Facts;
 use multicast::Suite;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
@@ -109,7 +109,7 @@ pub fn interface_speed(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::NicFacts;
+    use facts::target::NicFacts;
 
     fn request(rate: Option<u64>) -> DeployRequest {
         DeployRequest {

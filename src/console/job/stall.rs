@@ -9,7 +9,7 @@
 //! another one (`lost`) counts then.
 
 use crate::net::control::Progress;
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::time::Duration;
 
 /// Without an own rule. A disk that takes longer than this for one chunk is broken; the longest pauses known are a drive that

@@ -8,8 +8,9 @@ use super::{JobShared, awaits_word, late_outcome};
 use crate::console::api::JobState;
 use crate::console::context::Console;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
-use crate::net::control::{ConsoleMessage, EndAction, Outcome};
-use crate::target::TargetState;
+use crate::net::control::{ConsoleMessage, Outcome};
+use facts::order::EndAction;
+use facts::target::TargetState;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 use crate::console::api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION, TemplateUse};
 use crate::console::context::Console;
 use crate::console::jobs::store_error;
-use crate::target::{DiskFacts, Facts, PciFacts};
 use facts::identity::{self, Evidence, Shared, Verdict};
+use facts::target::{DiskFacts, Facts, PciFacts};
 use facts::{Mac, Uuid};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

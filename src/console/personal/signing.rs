@@ -7,7 +7,7 @@ use crate::console::api::{
 };
 use crate::console::context::Console;
 use crate::disk::signing;
-use crate::net::hex;
+use facts::hex;
 use imagefmt::{Root, SigningKey};
 
 impl Console {

@@ -7,7 +7,7 @@
 use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 use super::schema;
 use crate::console::api::{JobState, JobTarget, Offer, Plan, SessionView};
-use crate::target::TargetState;
+use facts::target::TargetState;
 use rusqlite::{Connection, Row, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
@@ -487,8 +487,8 @@ mod tests {
     use super::*;
     use crate::console::api::DeployRequest;
     use crate::console::api::{ImageSummary, StartRule};
-    use crate::net::control::EndAction;
-    use crate::target::{DiskFacts, Facts};
+    use facts::order::EndAction;
+    use facts::target::{DiskFacts, Facts};
 
     fn new_job(state: JobState) -> NewJob {
         let request = DeployRequest {

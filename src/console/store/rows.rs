@@ -5,7 +5,7 @@
 use crate::console::api::{
     CaptureRequest, CaptureView, DeployRequest, JobState, JobTarget, Plan, SessionView,
 };
-use crate::target::{DiskFacts, Facts};
+use facts::target::{DiskFacts, Facts};
 use serde::{Deserialize, Serialize};
 
 /// A target as it is kept.

@@ -1,7 +1,7 @@
 //! The output on serial consoles: plain lines, only when there is something new. Pure.
 
 use super::view::{Menu, View};
-use crate::units;
+use facts::units;
 
 /// Remembers the lines already written.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ pub mod view;
 
 use crate::agent::desk::{Desk, Question, Standing};
 use crate::preos::board::Board;
-use crate::speed::RateWindow;
+use facts::speed::RateWindow;
 use keys::{Chooser, Key, Pressed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -169,7 +169,7 @@ fn draw(
 #[derive(Default)]
 struct Speed {
     window: RateWindow,
-    state: Option<crate::target::TargetState>,
+    state: Option<facts::target::TargetState>,
 }
 
 impl Speed {

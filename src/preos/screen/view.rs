@@ -5,11 +5,12 @@
 //! the room can do about it.
 
 use crate::agent::desk::{Line, Question, Standing, Work};
-use crate::net::control::{EndAction, Progress};
-use crate::net::hex;
+use crate::net::control::Progress;
 use crate::preos::board::{CardState, Situation};
-use crate::target::TargetState;
-use crate::units;
+use facts::hex;
+use facts::order::EndAction;
+use facts::target::TargetState;
+use facts::units;
 
 /// Seconds without an answer after which the screen gives advice; shorter waits are normal.
 const PATIENCE: u64 = 6;

@@ -12,8 +12,9 @@ use crate::console::job::{Unstored, summary_of};
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
 use crate::console::time::now_text;
-use crate::net::control::{ConsoleMessage, EndAction};
-use crate::target::TargetState;
+use crate::net::control::ConsoleMessage;
+use facts::order::EndAction;
+use facts::target::TargetState;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

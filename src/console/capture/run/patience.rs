@@ -2,7 +2,7 @@
 
 use super::{Busy, CaptureRun};
 use crate::console::job::stall::{STALL_LIMIT, in_words};
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::time::Duration;
 
 impl CaptureRun {

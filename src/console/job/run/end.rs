@@ -8,7 +8,7 @@ use crate::console::job::{Input, Unstored, summary_of};
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
 use crate::console::time::now_text;
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::sync::Arc;
 
 impl JobRun {

@@ -5,7 +5,7 @@ use crate::console::api::ImageCheck;
 use crate::console::image_check::RunningCheck;
 use crate::console::job::Input;
 use crate::net::control::Unfinished;
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::sync::Arc;
 
 /// Progress of a job's image check, which orders wait for.

@@ -12,8 +12,8 @@ use crate::console::job::{Addition, ConfirmedBy};
 use crate::console::jobs::{place_row, store_error};
 use crate::console::personal::JobSecrets;
 use crate::console::plan;
-use crate::look;
-use crate::target::TargetState;
+use facts::look;
+use facts::target::TargetState;
 use std::sync::Arc;
 
 /// A machine with a blank disk that `--also-new` means.

@@ -2,7 +2,7 @@
 
 use super::JobRun;
 use crate::console::job::stall::{STALL_LIMIT, in_words};
-use crate::target::TargetState;
+use facts::target::TargetState;
 use std::time::Duration;
 
 impl JobRun {

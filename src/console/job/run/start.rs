@@ -8,8 +8,8 @@ use crate::console::job::place::Place;
 use crate::console::job::stall::in_words;
 use crate::console::schedule::{Due, judge, late_by, window_of};
 use crate::console::time::{now, now_text};
-use crate::target::TargetState;
-use crate::units;
+use facts::target::TargetState;
+use facts::units;
 
 impl JobRun {
     pub(super) async fn wait(&mut self) {

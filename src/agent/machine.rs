@@ -4,7 +4,7 @@
 //! out, and never keeps an agent from joining.
 
 use crate::disk::device;
-use crate::target::{DiskFacts, Facts, NicFacts, PciFacts};
+use facts::target::{DiskFacts, Facts, NicFacts, PciFacts};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
