@@ -11,7 +11,7 @@ use crate::device::Loop;
 use crate::guest::Guest;
 use crate::left_over;
 use crate::mount::{Mount, Wanted};
-use crate::{Payloads, Secrets, Slot, Target, Watcher};
+use crate::{Payloads, Slot, Target, Watcher};
 use diskmap::ReadAt;
 use diskmap::usedmap::{FsInfo, FsKind, identify};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use template::first_start::FirstStart;
 use template::fstab::{self, Name};
+use template::secrets::Secrets;
 use template::step::{Action, FileSystem, MachinePlan, Payload, SecretName};
 
 /// Largest `/etc/fstab` that is read.

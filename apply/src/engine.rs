@@ -5,10 +5,9 @@
 //! read-only, after its cache was dropped.
 
 use crate::context::Context;
-use crate::{
-    ApplyError, Outcome, Payloads, Report, Secrets, Target, Watcher, copy, grow, linux, windows,
-};
+use crate::{ApplyError, Outcome, Payloads, Report, Target, Watcher, copy, grow, linux, windows};
 use std::sync::atomic::AtomicBool;
+use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Step};
 
 /// Whether a step is so already.

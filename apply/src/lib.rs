@@ -23,16 +23,15 @@ mod left_over;
 mod linux;
 mod mount;
 mod program;
-mod secrets;
 mod windows;
 
 pub use left_over::clean_up;
-pub use secrets::Secrets;
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use template::first_start::FirstStart;
+use template::secrets::Secrets;
 use template::step::{MachinePlan, Payload};
 
 /// A disk whose chunks are proven and whose table is not yet written.

@@ -10,7 +10,6 @@
 
 mod ext_disk;
 
-use apply::Secrets;
 use ext_disk::{Attached, Disk, Files, may_mount, tool};
 use std::fs;
 use std::path::Path;
@@ -19,6 +18,7 @@ use template::bind::Binding;
 use template::findings::{Findings, System};
 use template::machine::{self, Machine};
 use template::plan::{PlanRequest, plan};
+use template::secrets::Secrets;
 use template::step::{MachinePlan, SecretName};
 
 /// Megabytes of the file system: what the tree takes, with room.

@@ -6,10 +6,11 @@
 
 mod ext_disk;
 
-use apply::{Outcome, Secrets};
+use apply::Outcome;
 use ext_disk::{Attached, Disk, Files, MIB, may_mount, tool};
 use std::fs;
 use std::os::unix::fs::FileExt;
+use template::secrets::Secrets;
 use template::step::{Action, FileSystem};
 
 /// Hash of what a file system would change in passing: the first MiB of each, where superblocks and journals lie.

@@ -6,10 +6,11 @@
 
 mod ext_disk;
 
-use apply::{Outcome, Secrets};
+use apply::Outcome;
 use ext_disk::{Disk, Files, debian_tree, may_mount, plan, tool};
 use std::fs;
 use template::findings::Renderer;
+use template::secrets::Secrets;
 use template::step::{
     Action, FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep, Group, Ipv4Config, Kept,
     Nic, NicConfig, OnError, OnExists, SecretName, User,

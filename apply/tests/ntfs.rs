@@ -6,9 +6,10 @@
 
 mod ext_disk;
 
-use apply::{Outcome, Secrets};
+use apply::Outcome;
 use ext_disk::{Attached, Disk, Files, may_mount, tool};
 use std::fs;
+use template::secrets::Secrets;
 use template::step::{Action, FileSystem};
 
 /// A disk with one NTFS volume of 24 MiB, and room for 40 more.

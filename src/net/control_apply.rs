@@ -1,8 +1,8 @@
 //! What makes a target itself, as it travels in its order.
 
-use apply::Secrets;
 use serde::{Deserialize, Serialize};
 use template::first_start::FirstStart;
+use template::secrets::Secrets;
 use template::step::MachinePlan;
 
 /// The steps for one machine, and the values of the secrets they name. Only ever inside that machine's TLS connection.

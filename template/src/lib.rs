@@ -18,6 +18,7 @@ pub mod names;
 mod paths;
 pub mod plan;
 pub mod schema;
+pub mod secrets;
 pub mod step;
 pub mod sudoers;
 pub mod values;

@@ -6,7 +6,7 @@
     reason = "the edge: tests make files and run programs; each test uses its part"
 )]
 
-use apply::{ApplyError, Payloads, Report, Secrets, Slot, Target, Watcher};
+use apply::{ApplyError, Payloads, Report, Slot, Target, Watcher};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
+use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Payload, Step, When};
 
 pub(crate) const MIB: u64 = 1 << 20;

@@ -11,13 +11,14 @@ pub(crate) mod hives;
 #[path = "../../../inspect/tests/support/volume.rs"]
 pub(crate) mod volume;
 
-use apply::{ApplyError, Outcome, Payloads, Report, Secrets, Slot, Target, Watcher};
+use apply::{ApplyError, Outcome, Payloads, Report, Slot, Target, Watcher};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
+use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Payload, SecretName, Step, When};
 use volume::{Mounted, new_volume};
 

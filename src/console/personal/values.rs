@@ -4,12 +4,12 @@ use super::crypt::crypt;
 use super::vault::{Vault, VaultError};
 use crate::console::api::GivenSecrets;
 use crate::net::control::ApplyOrder;
-use apply::Secrets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use template::first_start::FirstStart;
 use template::plan::SecretForm;
+use template::secrets::Secrets;
 use template::step::{MachinePlan, SecretName};
 use zeroize::{Zeroize, Zeroizing};
 

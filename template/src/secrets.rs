@@ -1,9 +1,9 @@
 //! Values of secrets, for as long as steps are applied.
 
+use crate::step::SecretName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use template::step::SecretName;
 
 /// Values by name. Never shown: not by `Debug`, not in an error.
 #[derive(Clone, Default, Serialize, Deserialize)]
