@@ -2,8 +2,8 @@
 //! can be said again and is understood again.
 #![no_main]
 
-use diskcast::net::control::{AgentMessage, ConsoleMessage, decode, encode};
 use libfuzzer_sys::fuzz_target;
+use protocol::control::{AgentMessage, ConsoleMessage, decode, encode};
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(message) = decode::<AgentMessage>(data)

@@ -25,7 +25,10 @@ fuzz_target!(|data: &[u8]| {
         {
             watch.handle_query(now, source);
             let lower = !source.is_unspecified() && source < OWN;
-            assert!(!(lower && watch.is_querier()), "{source} has the lower address");
+            assert!(
+                !(lower && watch.is_querier()),
+                "{source} has the lower address"
+            );
         }
         let _ = watch.poll_send(now);
         let _ = watch.poll_notice(now);

@@ -11,7 +11,10 @@ fuzz_target!(|data: &[u8]| {
     let Some(entry) = LoadOption::parse(data) else {
         return;
     };
-    assert_eq!(path::parse(&path::emit(&entry.path)).as_ref(), Some(&entry.path));
+    assert_eq!(
+        path::parse(&path::emit(&entry.path)).as_ref(),
+        Some(&entry.path)
+    );
     let partition = HardDrive {
         number: 1,
         start_lba: 2048,
@@ -23,12 +26,18 @@ fuzz_target!(|data: &[u8]| {
         pci: vec![(3, 0)],
     };
     let entries = [(5, entry)];
-    assert!(matches!(choose(&disk, &entries, &[5]), None | Some(Choice::Use(5))));
+    assert!(matches!(
+        choose(&disk, &entries, &[5]),
+        None | Some(Choice::Use(5))
+    ));
     disk.partitions[0].1.push("\\EFI\\BOOT\\BOOTX64.EFI".into());
     match choose(&disk, &entries, &[5]) {
         Some(Choice::Use(5)) => {}
         Some(Choice::Write(_, made)) => {
-            assert_eq!(made.emit().as_deref().and_then(LoadOption::parse), Some(made));
+            assert_eq!(
+                made.emit().as_deref().and_then(LoadOption::parse),
+                Some(made)
+            );
         }
         other => panic!("{other:?}"),
     }

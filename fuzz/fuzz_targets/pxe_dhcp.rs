@@ -17,7 +17,11 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     assert_eq!(Packet::parse(&packet.emit()).as_ref(), Ok(&packet));
-    let _ = (packet.options.vendor(), packet.boot_file(), packet.server_name());
+    let _ = (
+        packet.options.vendor(),
+        packet.boot_file(),
+        packet.server_name(),
+    );
     let _ = Lease::read(&packet, packet.mac, packet.xid);
     for leases in [false, true] {
         let server = Server {

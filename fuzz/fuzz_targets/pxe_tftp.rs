@@ -26,7 +26,8 @@ fuzz_target!(|data: &[u8]| {
     let mut now = Duration::ZERO;
     let mut out = Vec::new();
     for step in steps.chunks_exact(4) {
-        let client = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, step[0] % 3), u16::from(step[0] / 3));
+        let client =
+            SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, step[0] % 3), u16::from(step[0] / 3));
         let mut due = vec![client];
         match step[1] % 4 {
             0 => {
@@ -37,7 +38,11 @@ fuzz_target!(|data: &[u8]| {
                 due = transfers.handle_timeouts(now).0;
             }
             2 => {
-                let _ = transfers.handle(client, &Packet::Ack(u16::from_be_bytes([step[2], step[3]])), now);
+                let _ = transfers.handle(
+                    client,
+                    &Packet::Ack(u16::from_be_bytes([step[2], step[3]])),
+                    now,
+                );
             }
             _ => {
                 let _ = transfers.handle(client, &Packet::Ack(u16::from(step[3])), now);

@@ -10,7 +10,7 @@
 //! Always holds: at most one question is open; a question is withdrawn when the code that asked it
 //! is dropped.
 
-use crate::net::control::{Outcome, Progress};
+use protocol::control::{Outcome, Progress};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

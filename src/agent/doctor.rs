@@ -9,14 +9,14 @@
 //! a check during a job, because it would slow the job.
 
 use super::{AgentOptions, doctor_facts};
-use crate::net::control::{AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole};
-use crate::net::control_doctor::MAX_SECONDS;
 use crate::net::igmp_watch::{IgmpWatch, interface_name};
 use crate::net::probe_run::{ProbeHeard, ProbeListener};
 use crate::net::tls::Pin;
 use crate::net::{port_owner, socket};
 use facts::hex;
 use multicast::Lane;
+use protocol::control::{AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole};
+use protocol::doctor::MAX_SECONDS;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -6,9 +6,9 @@
 use crate::disk::buffer::AlignedBuffer;
 use crate::disk::device;
 use crate::net::clock::Clock;
-use crate::net::control::{DiskSpeed, DoctorAnswer};
 use facts::target::DiskFacts;
 use multicast::Duration;
+use protocol::control::{DiskSpeed, DoctorAnswer};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;

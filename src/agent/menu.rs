@@ -10,7 +10,7 @@
 //! ```
 
 use super::desk::{Choice, Desk, Question};
-use crate::net::control::{
+use protocol::control::{
     AgentMessage, BackupRequest, ChoiceAnswer, Menu, MenuDisk, MenuOffer, TakeOffer,
 };
 use std::time::Duration;

@@ -7,9 +7,9 @@
 
 use super::desk::{Desk, Work};
 use super::job::Shared;
-use crate::net::control::{AgentMessage, Counters, Outcome, Progress};
 use crate::net::receiving::Health;
 use facts::target::{Bottleneck, DiskFacts, TargetState};
+use protocol::control::{AgentMessage, Counters, Outcome, Progress};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;

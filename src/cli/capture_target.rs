@@ -16,9 +16,9 @@ use crate::console::api::{
 use crate::console::client::{Client, segment};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::missing;
-use crate::net::control::CaptureWishes;
 use facts::target::TargetState;
 use facts::units;
+use protocol::control::CaptureWishes;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;

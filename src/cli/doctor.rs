@@ -8,10 +8,10 @@ use crate::console::doctor_report::{
     ConsoleHealth, DoctorOptions, DoctorReport, Finding, TargetHealth, Verdict,
 };
 use crate::console::select::{Selector, SelectorError};
-use crate::net::control::QuerierFacts;
 use crate::net::port_owner;
 use clap::Args;
 use facts::units;
+use protocol::control::QuerierFacts;
 use std::time::Duration;
 
 /// Columns that findings are wrapped to, which fits an 80-column terminal.

@@ -12,10 +12,10 @@ pub use super::api_template::{
     ShareAccount, SignRequest, SignatureView, SigningKeyView, TemplateUse,
 };
 use super::boot::BootPolicy;
-use crate::net::control::Counters;
 use facts::identity::{Record, Shared};
 use facts::order::{EndAction, Reuse};
 use facts::target::{Bottleneck, Choice, DiskNow, Facts, TargetState};
+use protocol::control::Counters;
 use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! The local API of captures and offers: types shared by the console (server) and the CLI (client).
 
 use super::api::DeployRequest;
-use crate::net::control::CaptureWishes;
 use facts::order::EndAction;
 use imagefmt::DiskSet;
+use protocol::control::CaptureWishes;
 use serde::{Deserialize, Serialize};
 
 /// What a technician asks for with `image capture --target`: `POST /v1/captures`; the answer is the `JobView`.

@@ -4,9 +4,9 @@
 //! the others; `warn` when it works and somebody should know. Each says what to set, on the switch or on the machine.
 
 use super::doctor_report::{Finding, ProbeView, TargetHealth, Verdict, worst};
-use crate::net::control::{DoctorAnswer, LaneCounts};
 use crate::net::igmp_querier::silence_text;
 use crate::net::socket::short_buffer;
+use protocol::control::{DoctorAnswer, LaneCounts};
 
 /// Loss that is named, and loss that is bad: parity covers 2 % at 2 % more time, and nobody has a cable that loses so much.
 const LOSS: (f64, f64) = (0.001, 0.02);

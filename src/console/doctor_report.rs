@@ -2,7 +2,7 @@
 //!
 //! `POST /v1/doctor`, `DoctorRequest` -> `DoctorReport`. Values only.
 
-use crate::net::control::{DoctorAnswer, QuerierFacts};
+use protocol::control::{DoctorAnswer, QuerierFacts};
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/doctor`. `{}` checks every connected target for three seconds.

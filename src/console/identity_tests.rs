@@ -6,8 +6,8 @@ use super::api::{
 };
 use super::boot::orders::FromConsole;
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, partitioned_image, request};
-use crate::net::control::Hello;
 use facts::target::{NicFacts, TargetState};
+use protocol::control::Hello;
 use pxe::decide::UefiLoader;
 use pxe::machine::Verdict;
 use pxe::serve::{Ports, Settings};

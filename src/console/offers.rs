@@ -17,11 +17,11 @@ use super::plan::{DiskRule, parse_grow};
 use super::select::Selector;
 use super::shares::{Wanted, check_offered};
 use super::time::{now_text, until};
-use crate::net::control::{
-    BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, Menu, MenuDisk, MenuOffer, TakeOffer,
-};
 use facts::order::EndAction;
 use facts::target::{DiskFacts, TargetState};
+use protocol::control::{
+    BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, Menu, MenuDisk, MenuOffer, TakeOffer,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -11,9 +11,9 @@ use super::naming;
 use super::plan::Candidate;
 use super::store::{IdentityRows, TargetRow};
 use super::time::now_text;
-use crate::net::control::{ConsoleMessage, Hello};
 use facts::identity::{Record, Register, Shared};
 use facts::target::{Facts, TargetState};
+use protocol::control::{ConsoleMessage, Hello};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -482,8 +482,8 @@ fn find_mut<'e>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::control::CONTROL_VERSION;
     use facts::target::Facts;
+    use protocol::control::CONTROL_VERSION;
 
     fn hello(instance: &str, serial: &str) -> Hello {
         Hello {

@@ -6,14 +6,14 @@ use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
 use crate::console::api::{ApiError, ConsoleInfo};
 use crate::console::client::Client;
-use crate::net::control::{
-    AgentMessage, CONTROL_VERSION, ConsoleMessage, Counters, Hello, Order, Outcome, Unfinished,
-};
 use crate::net::frames::{self, FrameReader, FrameWriter};
 use crate::net::tls;
 use facts::order::EndAction;
 use facts::target::{DiskFacts, Facts, TargetState};
 use imagefmt::Meta;
+use protocol::control::{
+    AgentMessage, CONTROL_VERSION, ConsoleMessage, Counters, Hello, Order, Outcome, Unfinished,
+};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

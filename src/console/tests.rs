@@ -6,10 +6,10 @@ use super::api::{
 use super::test_room::{
     FakeAgent, LIMIT, Room, hello, image, options, outcome, request, unfinished,
 };
-use crate::net::control::{AgentMessage, ConsoleMessage, Outcome, Progress};
 use crate::net::tls;
 use facts::order::EndAction;
 use facts::target::TargetState;
+use protocol::control::{AgentMessage, ConsoleMessage, Outcome, Progress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

@@ -6,9 +6,9 @@ use super::api::{
 };
 use super::confirm;
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
-use crate::net::control::{AgentMessage, Hello};
 use facts::look::Look;
 use facts::target::{PartitionFacts, TargetState};
+use protocol::control::{AgentMessage, Hello};
 use std::time::Duration;
 
 /// A machine with somebody's disk.

@@ -2,9 +2,9 @@
 
 use super::api::{CancelRequest, JobState, JobView, Report};
 use super::test_room::{FakeAgent, FullDisk, Room, hello, image, outcome, request, unfinished};
-use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Outcome, Progress};
 use facts::order::EndAction;
 use facts::target::{DiskNow, TargetState};
+use protocol::control::{AgentMessage, ConsoleMessage, Counters, Outcome, Progress};
 
 fn committing(job: &str) -> AgentMessage {
     AgentMessage::Progress(Progress {

@@ -3,8 +3,8 @@
 use super::api::{CaptureRequest, ErrorCode, JobState, JobView, Report, StartRequest, StartRule};
 use super::confirm;
 use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
-use crate::net::control::{AgentMessage, ConsoleMessage, Counters, Progress};
 use facts::target::TargetState;
+use protocol::control::{AgentMessage, ConsoleMessage, Counters, Progress};
 use std::time::Duration;
 
 fn progress(job: &str, state: TargetState, done_bytes: u64, beat: u64) -> AgentMessage {

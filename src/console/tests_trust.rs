@@ -4,8 +4,8 @@ use super::api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRu
 use super::api::{Offer, OfferRequest, SecretRequest, SecretView, SigningKeyView, TemplateUse};
 use super::test_room::{FakeAgent, Room, hello, image, options, request};
 use crate::disk::{append::append, restore};
-use crate::net::control::ConsoleMessage;
 use imagefmt::SigningKey;
+use protocol::control::ConsoleMessage;
 use std::path::Path;
 
 fn key(byte: u8) -> SigningKey {

@@ -7,8 +7,8 @@
 //! Owns: cutting the stream into frames and turning frames into messages. Never opens a connection and knows no timer.
 //! Always holds: a frame longer than `MAX_FRAME_BYTES` is refused when its length is read, before room is made for it.
 
-use super::control::{self, FrameError, MAX_FRAME_BYTES};
 use futures_util::{SinkExt, StreamExt};
+use protocol::control::{self, FrameError, MAX_FRAME_BYTES};
 use serde::{Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -106,7 +106,7 @@ impl<S: AsyncWrite, M: Serialize> FrameWriter<S, M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::control::{AgentMessage, ConsoleMessage};
+    use protocol::control::{AgentMessage, ConsoleMessage};
 
     #[tokio::test]
     async fn messages_cross_and_the_end_is_seen() {

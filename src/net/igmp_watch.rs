@@ -4,10 +4,10 @@
 //! says so and no thread. Never answers for the kernel, and never leaves a group to join it again: a switch would cut the port in between.
 
 use super::clock::Clock;
-use super::control::QuerierFacts;
 use super::igmp;
 use super::igmp_querier::{Notice, Role, Send, Watch, silence_text};
 use super::socket::wait_until_readable;
+use protocol::control::QuerierFacts;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};

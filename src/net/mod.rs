@@ -1,9 +1,8 @@
-//! Sockets, TLS, clock, control frames, and the loops that drive a session.
+//! Sockets, TLS, clock, control frames on a stream, and the loops that drive a session.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`control`], [`control_capture`], [`control_doctor`] | the messages of TCP 5001 |
-//! | [`frames`] | those messages on a byte stream |
+//! | [`frames`] | messages of TCP 5001 on a byte stream |
 //! | [`tls`] | the console's identity, its pin, TLS settings of both ends |
 //! | [`clock`] | the one clock of a session |
 //! | [`socket`] | multicast sockets, batched |
@@ -19,10 +18,6 @@
 
 pub mod beacon;
 pub mod clock;
-pub mod control;
-mod control_apply;
-pub mod control_capture;
-pub mod control_doctor;
 pub mod frames;
 pub mod igmp;
 pub mod igmp_querier;

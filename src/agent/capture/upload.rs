@@ -6,13 +6,13 @@
 
 use super::super::bulk;
 use super::Access;
-use crate::net::control::{CaptureBegin, CaptureBegun};
-use crate::net::control_capture::CaptureEnd;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, StatusCode, header};
+use protocol::capture::CaptureEnd;
+use protocol::control::{CaptureBegin, CaptureBegun};
 use rustls::ClientConfig;
 use std::convert::Infallible;
 use std::sync::Arc;

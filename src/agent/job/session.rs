@@ -5,13 +5,13 @@ use super::{BUFFERS, Event, Failure, Runner};
 use crate::agent::bulk::BulkClient;
 use crate::agent::fetch::Fetcher;
 use crate::agent::writers::{Source, Work};
-use crate::net::control::{AgentMessage, Order};
 use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
 use crate::net::socket;
 use facts::hex;
 use multicast::{
     BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
 };
+use protocol::control::{AgentMessage, Order};
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -9,13 +9,13 @@ use crate::disk::DiskError;
 use crate::disk::capture::{new_image, refuse_shortage};
 use crate::disk::check::{Depth, check_parts};
 use crate::disk::volumes::{PartWriter, Volumes};
-use crate::net::control::{CaptureBegin, CaptureBegun};
-use crate::net::control_capture::hold;
 use facts::hex;
 use imagefmt::{
     ChunkId, Decoder, Entry, FormatError, Geometry, Hole, Manifest, Meta, Password, RecordSealer,
     Region, Root, Unfinished, Writer,
 };
+use protocol::capture::hold;
+use protocol::control::{CaptureBegin, CaptureBegun};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 

@@ -17,8 +17,6 @@ use crate::console::bulk_server::{NO, Refusal, admit_to_job};
 use crate::console::context::Console;
 use crate::console::job::{JobShared, Turn};
 use crate::console::naming::clean_line;
-use crate::net::control::CaptureBegin;
-use crate::net::control_capture::{CaptureEnd, END_MAX_BYTES, FRAME_HEAD_BYTES, FrameHead};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -26,6 +24,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http_body_util::{BodyExt, Limited};
+use protocol::capture::{CaptureEnd, END_MAX_BYTES, FRAME_HEAD_BYTES, FrameHead};
+use protocol::control::CaptureBegin;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -26,11 +26,11 @@ use crate::console::plan::DiskRule;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 use crate::console::time::now_text;
 use crate::disk::DiskError;
-use crate::net::control::{
-    BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, Outcome, Progress, Unfinished,
-};
 use facts::hex;
 use facts::target::{DiskFacts, TargetState};
+use protocol::control::{
+    BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, Outcome, Progress, Unfinished,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

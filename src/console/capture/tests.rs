@@ -5,11 +5,6 @@ use crate::console::serve::Approval;
 use crate::console::test_room::{
     DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, request,
 };
-use crate::net::control::{
-    AgentMessage, BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, ChoiceAnswer,
-    ConsoleMessage, DiskOrder, Menu, TableSectors, TakeOffer, Unfinished,
-};
-use crate::net::control_capture::{FRAME_HEAD_BYTES, frame, hold};
 use crate::net::tls;
 use facts::look::Look;
 use facts::order::EndAction;
@@ -18,6 +13,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use imagefmt::{ChunkId, DiskSet, Encoder, Entry, Geometry, Image, Mask, Meta};
+use protocol::capture::{FRAME_HEAD_BYTES, frame, hold};
+use protocol::control::{
+    AgentMessage, BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, ChoiceAnswer,
+    ConsoleMessage, DiskOrder, Menu, TableSectors, TakeOffer, Unfinished,
+};
 use std::net::Ipv4Addr;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

@@ -1,7 +1,7 @@
 //! Each fault alone, and what many have in common.
 
 use super::*;
-use crate::net::control::{DiskSpeed, QuerierFacts};
+use protocol::control::{DiskSpeed, QuerierFacts};
 
 const SENT: u64 = 10_000;
 

@@ -7,8 +7,8 @@ use super::meter::Meter;
 use super::stall::Stall;
 use crate::console::naming::clean_line;
 use crate::console::store::JobTargetRow;
-use crate::net::control::{Counters, Outcome, Progress};
 use facts::target::{DiskNow, TargetState};
+use protocol::control::{Counters, Outcome, Progress};
 use std::time::Duration;
 
 /// Longest reason or remark kept, in characters.

@@ -8,8 +8,8 @@
 //! Packets received are none: they arrive at a machine that hangs, too. While its connection is down the rule rests, because
 //! another one (`lost`) counts then.
 
-use crate::net::control::Progress;
 use facts::target::TargetState;
+use protocol::control::Progress;
 use std::time::Duration;
 
 /// Without an own rule. A disk that takes longer than this for one chunk is broken; the longest pauses known are a drive that

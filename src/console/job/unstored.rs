@@ -8,9 +8,9 @@ use super::{JobShared, awaits_word, late_outcome};
 use crate::console::api::JobState;
 use crate::console::context::Console;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
-use crate::net::control::{ConsoleMessage, Outcome};
 use facts::order::EndAction;
 use facts::target::TargetState;
+use protocol::control::{ConsoleMessage, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
 

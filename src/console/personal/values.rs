@@ -3,7 +3,7 @@
 use super::crypt::crypt;
 use super::vault::{Vault, VaultError};
 use crate::console::api::GivenSecrets;
-use crate::net::control::ApplyOrder;
+use protocol::control::ApplyOrder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,12 +5,12 @@
 //! the room can do about it.
 
 use crate::agent::desk::{Line, Question, Standing, Work};
-use crate::net::control::Progress;
 use crate::preos::board::{CardState, Situation};
 use facts::hex;
 use facts::order::EndAction;
 use facts::target::TargetState;
 use facts::units;
+use protocol::control::Progress;
 
 /// Seconds without an answer after which the screen gives advice; shorter waits are normal.
 const PATIENCE: u64 = 6;

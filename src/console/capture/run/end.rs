@@ -12,9 +12,9 @@ use crate::console::job::{Unstored, summary_of};
 use crate::console::naming::clean_line;
 use crate::console::select::Selector;
 use crate::console::time::now_text;
-use crate::net::control::ConsoleMessage;
 use facts::order::EndAction;
 use facts::target::TargetState;
+use protocol::control::ConsoleMessage;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

@@ -4,8 +4,8 @@ use super::JobRun;
 use crate::console::api::ImageCheck;
 use crate::console::image_check::RunningCheck;
 use crate::console::job::Input;
-use crate::net::control::Unfinished;
 use facts::target::TargetState;
+use protocol::control::Unfinished;
 use std::sync::Arc;
 
 /// Progress of a job's image check, which orders wait for.

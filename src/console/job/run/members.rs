@@ -5,10 +5,10 @@ use crate::console::api::JobState;
 use crate::console::job::order::{Member, Session};
 use crate::console::job::place::{self, Leaving};
 use crate::console::time::now_text;
-use crate::net::control::{ConsoleMessage, Outcome, Unfinished};
 use facts::look::Look;
 use facts::order::EndAction;
 use facts::target::{DiskFacts, TargetState};
+use protocol::control::{ConsoleMessage, Outcome, Unfinished};
 use template::first_start::FirstStart;
 use template::step::MachinePlan;
 

@@ -7,7 +7,7 @@
 //! frame: chunk u32 BE | codec u8 | mask bytes u8 | 0 u16 | body bytes u32 BE | content id 32 | mask | body
 //! ```
 
-use super::control::{BulkOrder, DiskOrder};
+use crate::control::{BulkOrder, DiskOrder};
 use imagefmt::{ChunkId, Codec, ContentId, Entry, Geometry, HOLES_MAX, Hole, Mask, Meta};
 use serde::{Deserialize, Serialize};
 

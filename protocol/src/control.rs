@@ -4,12 +4,12 @@
 //! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
 //! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
 
-pub use super::control_apply::ApplyOrder;
-pub use super::control_capture::{
+pub use crate::apply::ApplyOrder;
+pub use crate::capture::{
     BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, CaptureWishes, ChoiceAnswer, Menu,
     MenuDisk, MenuOffer, TableSectors, TakeOffer,
 };
-pub use super::control_doctor::{
+pub use crate::doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
 use facts::look::Look;
