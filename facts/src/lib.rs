@@ -10,10 +10,12 @@
 //! | [`target`] | facts that an agent states about its machine, and the states of a target |
 //! | [`look`] | contents a disk must have when the order to erase it is carried out |
 //! | [`order`] | words of an order: what is read back, what is used again, what the machine does afterwards |
+//! | [`boot`] | the stage of a machine that boots over the network |
 //! | [`units`] | sizes, rates and times as people read and type them |
 //! | [`speed`] | speed and time left over the last few seconds |
 //! | [`hex`] | keys and digests as text |
 
+pub mod boot;
 pub mod hex;
 pub mod identity;
 pub mod look;

@@ -3,8 +3,8 @@
 //! Owns: the words of the contract in `docs/network-boot.md`. Decides nothing: the implementation
 //! of [`Policy`] does.
 
+use facts::boot::Stage;
 use facts::{Mac, Uuid};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -23,56 +23,6 @@ pub struct Machine {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.mac.fmt(f)
-    }
-}
-
-/// The stage a boot has reached.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// Asked by DHCP.
-    Asked,
-    /// Has its first file, the loader.
-    Loader,
-    /// Has its script.
-    Script,
-    /// Has the kernel.
-    Kernel,
-    /// Has the initramfs.
-    Initramfs,
-    /// The pre-OS runs.
-    Agent,
-    /// The control channel is up.
-    Joined,
-    /// Was sent to its own disk.
-    Local,
-    /// Got no answer.
-    Ignored,
-    /// Cannot be served; the report's detail says why.
-    Unusable,
-}
-
-impl Stage {
-    /// The word used in the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Asked => "asked",
-            Self::Loader => "loader",
-            Self::Script => "script",
-            Self::Kernel => "kernel",
-            Self::Initramfs => "initramfs",
-            Self::Agent => "agent",
-            Self::Joined => "joined",
-            Self::Local => "local",
-            Self::Ignored => "ignored",
-            Self::Unusable => "unusable",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

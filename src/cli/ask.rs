@@ -5,7 +5,7 @@
 
 use super::exit::usage;
 use super::output::Output;
-use crate::console::api::ApiError;
+use api::ApiError;
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use std::io::{BufRead, stdin};
 use zeroize::Zeroizing;

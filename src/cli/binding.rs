@@ -3,9 +3,9 @@
 use super::Context;
 use super::exit::{Ended, Exit, usage};
 use super::table::{Align, Columns, clean, or_dash};
-use crate::console::api::{BindingList, ImportRequest};
-use crate::console::client::segment;
+use api::{BindingList, ImportRequest};
 use clap::{Args, Subcommand};
+use client::segment;
 use std::path::PathBuf;
 use template::bind::Binding;
 

@@ -9,13 +9,13 @@ use super::follow::{self, Show, exit_of, follow};
 use super::image::{CaptureArgs, partition_lines, parts_line, password};
 use super::output::Output;
 use super::{Context, deploy, interrupt, table};
-use crate::console::api::{
+use crate::disk::gaps::left_out_lines;
+use crate::disk::missing;
+use api::{
     ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobState, JobView,
     SCHEMA_VERSION, Summary, TargetView,
 };
-use crate::console::client::{Client, segment};
-use crate::disk::gaps::left_out_lines;
-use crate::disk::missing;
+use client::{Client, segment};
 use facts::target::TargetState;
 use facts::units;
 use protocol::control::CaptureWishes;

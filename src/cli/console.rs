@@ -4,10 +4,9 @@ use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
 use super::pxe::BootArgs;
 use super::{Context, interrupt};
-use crate::console::api::{ConsoleInfo, ErrorCode};
-use crate::console::boot;
 use crate::console::serve::{self, ConsoleOptions};
 use crate::disk::signing;
+use api::{ConsoleInfo, ErrorCode};
 use clap::{Args, Subcommand, ValueEnum};
 use facts::units;
 use serde::Serialize;
@@ -220,9 +219,9 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
         },
         signed_by,
         boot_policy: match args.boot {
-            BootPolicy::Unknown => boot::BootPolicy::Unknown,
-            BootPolicy::Wanted => boot::BootPolicy::Wanted,
-            BootPolicy::Always => boot::BootPolicy::Always,
+            BootPolicy::Unknown => api::BootPolicy::Unknown,
+            BootPolicy::Wanted => api::BootPolicy::Wanted,
+            BootPolicy::Always => api::BootPolicy::Always,
         },
         pxe: args.pxe.then(|| args.network.options()),
         on_ready: Some(Box::new(move |info| {

@@ -8,11 +8,6 @@ use super::follow::{Show, follow, show_end};
 use super::image::api_error;
 use super::output::Output;
 use crate::agent::{self, AgentOptions, DiskOffer};
-use crate::console::api::{
-    ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList,
-};
-use crate::console::client::Client;
-use crate::console::confirm;
 use crate::console::serve::{self, Approval, ConsoleOptions};
 use crate::disk::capture::{CaptureOptions, Captured, capture};
 use crate::disk::deployment::Deployment;
@@ -20,7 +15,10 @@ use crate::disk::fit::Fit;
 use crate::disk::survey::SurveyOptions;
 use crate::disk::{check, restore};
 use crate::net::receiving::InjectedLoss;
+use api::confirm;
+use api::{ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList};
 use clap::Args;
+use client::Client;
 use facts::target::TargetState;
 use facts::units;
 use std::io::Read;

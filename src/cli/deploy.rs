@@ -9,10 +9,8 @@ use super::follow::{Show, follow, show_end};
 use super::output::Output;
 use super::simulate::Deployment as Rehearsed;
 use super::{Context, image_check, plan_text, table, template_file};
-use crate::console::api::{
-    ApiError, CheckRequest, CreateJob, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule,
-};
-use crate::console::confirm;
+use api::confirm;
+use api::{ApiError, CheckRequest, CreateJob, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule};
 use serde::Serialize;
 use std::path::Path;
 
@@ -187,9 +185,9 @@ mod tests {
 
     use super::super::job_text::tests::sample_summary;
     use super::super::output::{OutputOptions, tests::captured};
-    use crate::console::api::Event;
-    use crate::console::client::tests::{answer, console};
+    use api::Event;
     use clap::Parser;
+    use client::fake::{answer, console};
 
     #[derive(Parser)]
     struct Line {

@@ -6,7 +6,7 @@ use super::simulate::SimulateArgs;
 use super::template::key_value;
 use super::template_file::{self, Found};
 use super::{Context, secret};
-use crate::console::api::{ApiError, DeployRequest, StartRule};
+use api::{ApiError, DeployRequest, StartRule};
 use clap::{Args, ValueEnum};
 use facts::order::{EndAction, Reuse};
 use facts::target::Choice;

@@ -3,12 +3,10 @@
 use super::Context;
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::console::api::{ApiError, ErrorCode};
-use crate::console::doctor_report::{
-    ConsoleHealth, DoctorOptions, DoctorReport, Finding, TargetHealth, Verdict,
-};
-use crate::console::select::{Selector, SelectorError};
 use crate::net::port_owner;
+use api::doctor::{ConsoleHealth, DoctorOptions, DoctorReport, Finding, TargetHealth, Verdict};
+use api::select::{Selector, SelectorError};
+use api::{ApiError, ErrorCode};
 use clap::Args;
 use facts::units;
 use protocol::control::QuerierFacts;

@@ -4,7 +4,7 @@
 //! yet shown is an `ApiError`; a result that the printed table or summary has shown already is an
 //! [`Exit`].
 
-use crate::console::api::{ApiError, ErrorCode};
+use api::{ApiError, ErrorCode};
 
 /// The list of exit codes as help shows it.
 pub(super) const EXIT_CODES_HELP: &str = "\

@@ -10,8 +10,8 @@ use super::live::Live;
 use super::newcomers::{Desk, Mode};
 use super::output::Output;
 use super::table::clean;
-use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView, Summary};
-use crate::console::client::{Client, Events, segment};
+use api::{ApiError, ErrorCode, Event, JobState, JobView, Summary};
+use client::{Client, Events, segment};
 use facts::target::TargetState;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -439,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_console_that_was_restarted_is_waited_for() {
-        use crate::console::client::tests::{answer, console};
+        use client::fake::{answer, console};
         let folder = tempfile::tempdir().unwrap();
         let log = |second: u32, text: &str| {
             let time = format!("2026-11-21T03:00:0{second}Z");
@@ -488,9 +488,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_has_an_end() {
         let folder = tempfile::tempdir().unwrap();
-        let _silent =
-            tokio::net::UnixListener::bind(folder.path().join(crate::console::api::SOCKET_NAME))
-                .unwrap();
+        let _silent = tokio::net::UnixListener::bind(folder.path().join(api::SOCKET_NAME)).unwrap();
         let (out, ..) = captured(OutputOptions::default());
         let error = follow(
             &Client::new(folder.path()),

@@ -2,8 +2,8 @@
 //! disk is touched.
 
 use super::output::Output;
-use crate::console::api::{ApiError, CheckRequest, ImageCheck};
-use crate::console::client::Client;
+use api::{ApiError, CheckRequest, ImageCheck};
+use client::Client;
 
 /// Waits for the check and shows its progress; returns when it was done. A check that is recorded
 /// already costs one request.

@@ -3,9 +3,9 @@
 
 use super::image::{api_error, partition_lines, password};
 use super::output::Output;
-use crate::console::api::{ApiError, SCHEMA_VERSION};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::{DiskError, leftovers, missing, restore, signing};
+use api::{ApiError, SCHEMA_VERSION};
 use clap::Args;
 use facts::units;
 use imagefmt::{FormatError, Geometry, Labels, Meta};

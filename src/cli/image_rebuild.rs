@@ -3,8 +3,8 @@
 use super::image::{api_error, password};
 use super::interrupt::Interrupt;
 use super::output::Output;
-use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::rebuild::rebuild;
+use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
 use facts::units;
 use serde::Serialize;

@@ -3,13 +3,13 @@
 use super::image::{api_error, password, threads};
 use super::interrupt::Interrupt;
 use super::output::Output;
-use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::disk::deployment::Deployment;
 use crate::disk::fit::{Disk, Fit};
 use crate::disk::gaps::left_out_lines;
 use crate::disk::restore::{self, Stage};
 use crate::disk::{DiskError, device, fit, ground, missing};
 use crate::partition_words::is_about;
+use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
 use diskmap::Grow;
 use facts::target::Choice;

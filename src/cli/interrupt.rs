@@ -1,7 +1,7 @@
 //! Ctrl-C for commands that work in this process: the first one asks the work to stop, the second
 //! ends it at once.
 
-use crate::console::api::ErrorCode;
+use api::ErrorCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;

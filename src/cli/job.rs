@@ -5,14 +5,14 @@ use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::job_add::AddArgs;
 use super::{Context, image_check, job_text, secret, share, table};
-use crate::console::api::{
+use api::confirm;
+use api::select::{Selector, SelectorError};
+use api::{
     ApiError, CancelRequest, CheckRequest, ErrorCode, GivenSecrets, JobList, JobState, JobTarget,
     JobView, Report, RetryRequest, StartRequest, TargetList,
 };
-use crate::console::client::segment;
-use crate::console::confirm;
-use crate::console::select::{Selector, SelectorError};
 use clap::{Args, Subcommand};
+use client::segment;
 use facts::target::TargetState;
 use facts::units;
 use std::collections::BTreeSet;
@@ -249,7 +249,7 @@ async fn cancel(args: CancelArgs, context: &Context) -> Ended {
     if view.state.is_final() {
         return Err(ApiError::new(
             ErrorCode::Refused,
-            format!("job {} is already {}", view.id, view.state.word()),
+            format!("job {} is already {}", view.id, view.state.as_str()),
         ));
     }
     let what = match &args.targets {

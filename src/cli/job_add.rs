@@ -4,10 +4,10 @@
 use super::deploy::{question, refusal};
 use super::exit::{Ended, Exit};
 use super::{Context, job_text, plan_text, table};
-use crate::console::api::{AddPlan, AddRequest, JobView, Newcomer, Plan};
-use crate::console::client::segment;
-use crate::console::confirm;
+use api::confirm;
+use api::{AddPlan, AddRequest, JobView, Newcomer, Plan};
 use clap::Args;
+use client::segment;
 
 /// Options of `job add`.
 #[derive(Debug, Args)]

@@ -5,28 +5,13 @@
 
 use super::job_add::newcomer_line;
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::console::api::{ImageCheck, JobState, JobTarget, JobView, Summary};
+use api::{ImageCheck, JobTarget, JobView, Summary};
 use facts::target::{DiskNow, TargetState};
 use facts::units;
 use std::collections::BTreeMap;
 
 /// Length of a bar, in characters.
 const BAR: usize = 16;
-
-impl JobState {
-    /// The word for a state in all output.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Missed => "missed",
-            Self::Running => "running",
-            Self::Interrupted => "interrupted",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
 
 /// Columns that the names of these targets need.
 pub(super) fn name_width(targets: &[JobTarget]) -> usize {
@@ -82,7 +67,7 @@ pub(super) fn header(view: &JobView) -> String {
     let mut text = format!(
         "job {}  {}  {:>3} %",
         clean(&view.id),
-        view.state.word(),
+        view.state.as_str(),
         overall_percent(view)
     );
     if let Some(ImageCheck::Checking {
@@ -223,7 +208,7 @@ pub(super) fn end_line(summary: &Summary) -> String {
     let mut text = format!(
         "job {} {}: {} of {} proven in {}; {} sent by multicast",
         clean(&summary.job),
-        summary.state.word(),
+        summary.state.as_str(),
         summary.done,
         count(summary.targets.len(), "target"),
         units::span(summary.seconds),
@@ -256,7 +241,7 @@ pub(super) fn job_table(jobs: &[JobView]) -> String {
     for job in jobs {
         columns.row([
             job.id.clone(),
-            job.state.word().to_owned(),
+            job.state.as_str().to_owned(),
             job.created.clone(),
             state_counts(&job.targets),
             job.image.clone(),

@@ -6,7 +6,7 @@
 use super::job_text;
 use super::output::Output;
 use super::table::clean;
-use crate::console::api::{Event, JobView};
+use api::{Event, JobView};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
 //! The command line: arguments, output and exit codes.
 //!
 //! The only user of clap and indicatif. Owns words, tables, bars and exit codes; decides nothing
-//! about disks or sessions: each command asks the running console (`console::client`), or calls the
+//! about disks or sessions: each command asks the running console (crate `client`), or calls the
 //! module that does the work.
 //!
 //! ```text
 //! arguments -> Cli -> command::run(args, Context) -> Exit or ApiError -> exit code
 //!                          |            |
-//!                     console::client   Output (stdout: results, stderr: notes and bars)
+//!                       client          Output (stdout: results, stderr: notes and bars)
 //! ```
 
 mod agent;
@@ -54,9 +54,9 @@ mod template_named;
 mod template_new;
 mod vault;
 
-use crate::console::api::ApiError;
-use crate::console::client::Client;
+use api::ApiError;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use client::Client;
 use exit::{EXIT_CODES_HELP, Ended, Exit, usage};
 use logging::Usual;
 use output::{Output, OutputOptions};
@@ -281,7 +281,7 @@ fn parse<C: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> Result<C
         // A closed pipe while help is printed is no failure.
         let _ = error.print();
         if error.use_stderr() {
-            crate::console::api::ErrorCode::Usage.into()
+            api::ErrorCode::Usage.into()
         } else {
             Exit::OK
         }

@@ -9,9 +9,9 @@
 use super::job_add::{confirmed, newcomer_line};
 use super::output::Output;
 use super::{plan_text, table};
-use crate::console::api::{AddPlan, AddRequest, ApiError, Event, JobView, Newcomer, Plan};
-use crate::console::client::{Client, segment};
-use crate::console::confirm;
+use api::confirm;
+use api::{AddPlan, AddRequest, ApiError, Event, JobView, Newcomer, Plan};
+use client::{Client, segment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::stdin;

@@ -5,12 +5,12 @@ use super::exit::{Ended, Exit};
 use super::share::{ShareArgs, image_path, lies_on_share};
 use super::table::{Align, Columns, clean, or_dash};
 use super::{Context, image_check, template_file};
-use crate::console::api::{
+use api::{
     ApiError, CheckRequest, DeployRequest, Offer, OfferAction, OfferList, OfferRequest,
     SCHEMA_VERSION, StartRule,
 };
-use crate::console::client::segment;
 use clap::{Args, Subcommand};
+use client::segment;
 use std::path::PathBuf;
 
 /// `diskcast offer ...`

@@ -10,7 +10,7 @@
 //! stop.
 
 use super::progress::Progress;
-use crate::console::api::{ApiError, ErrorCode};
+use api::{ApiError, ErrorCode};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
 use std::io::{BufRead, IsTerminal, Write};

@@ -6,7 +6,7 @@
 //! room has been written at the wrong rate or place.
 
 use super::exit::usage;
-use crate::console::api::ApiError;
+use api::ApiError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -210,7 +210,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::api::ErrorCode;
+    use api::ErrorCode;
 
     fn parse(text: &str) -> Result<Config, ApiError> {
         Config::parse(text, Path::new("/etc/diskcast/config.toml"))

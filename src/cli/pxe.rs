@@ -3,10 +3,10 @@
 use super::exit::{Ended, Exit, failed};
 use super::table::{Align, Columns, clean, count, or_dash};
 use super::{Context, interrupt};
-use crate::console::api::{ApiError, BootReport, ConsoleInfo, ErrorCode, MachineView};
 use crate::console::boot::orders::FromConsole;
 use crate::console::boot::service::{self, BootOptions};
 use crate::console::interface;
+use api::{ApiError, BootReport, ConsoleInfo, ErrorCode, MachineView};
 use clap::{Args, Subcommand, ValueEnum};
 use pxe::decide::UefiLoader;
 use pxe::lease::{BadRange, Range};

@@ -4,7 +4,7 @@
 //! no such option: it is read from a file of one line. Never logged, never in an error message.
 
 use super::exit::usage;
-use crate::console::api::ApiError;
+use api::ApiError;
 use std::io::Read;
 use std::path::Path;
 use zeroize::Zeroizing;

@@ -2,9 +2,9 @@
 
 use super::exit::usage;
 use super::{Context, ask, paths};
-use crate::console::api::{ApiError, GivenSecrets, ShareAccount};
-use crate::console::shares::no_share;
 use crate::disk::share;
+use api::no_share;
+use api::{ApiError, GivenSecrets, ShareAccount};
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
@@ -171,7 +171,7 @@ pub(super) fn image_path(path: &Path) -> Result<PathBuf, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::api::ErrorCode;
+    use api::ErrorCode;
 
     #[test]
     fn a_password_itself_is_refused_and_not_repeated() {

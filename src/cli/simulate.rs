@@ -7,10 +7,10 @@
 use super::exit::{Ended, Exit, failed};
 use super::image::api_error;
 use super::{Context, secret, table};
-use crate::console::api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use crate::console::job::session;
 use crate::disk::fit::wanted;
 use crate::disk::restore;
+use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
 use facts::target::Choice;
 use facts::units;

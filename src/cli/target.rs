@@ -5,16 +5,16 @@ use super::exit::{Ended, Exit};
 use super::output::Output;
 use super::pxe::{about, machine_table};
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::console::api::{
+use api::select::{Selector, SelectorError};
+use api::{
     ApiError, ErrorCode, IdentifyRequest, MachineView, RenameRequest, SCHEMA_VERSION, TargetList,
     TargetView,
 };
-use crate::console::client::{Client, segment};
-use crate::console::select::{Selector, SelectorError};
 use clap::{Args, Subcommand};
+use client::{Client, segment};
+use facts::boot::Stage;
 use facts::target::TargetState;
 use facts::units;
-use pxe::machine::Stage;
 
 /// `diskcast target ...`
 #[derive(Debug, Subcommand)]

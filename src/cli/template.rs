@@ -7,7 +7,7 @@ use super::template_file::{
 };
 use super::template_named::missing;
 use super::{Context, template_new};
-use crate::console::api::{ApiError, ErrorCode, SecretList};
+use api::{ApiError, ErrorCode, SecretList};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;

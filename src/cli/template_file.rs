@@ -7,7 +7,7 @@ use super::deploy_options::{limit, start_rule};
 use super::exit::{failed, usage};
 use super::{ask, paths};
 use crate::cli::Context;
-use crate::console::api::{ApiError, GivenSecrets, TemplateUse};
+use api::{ApiError, GivenSecrets, TemplateUse};
 use facts::units;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};

@@ -6,7 +6,7 @@
 use super::ask;
 use super::output::Output;
 use super::template_file::checks;
-use crate::console::api::ApiError;
+use api::ApiError;
 use template::schema::{NetworkMode, Template, parse_with, to_toml};
 
 /// A question and the key that its answer sets. An empty answer leaves the key unchanged.

@@ -3,9 +3,9 @@
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean};
 use super::{Context, ask, secret};
-use crate::console::api::{SCHEMA_VERSION, SecretList, SecretRequest, SecretView};
-use crate::console::client::segment;
+use api::{SCHEMA_VERSION, SecretList, SecretRequest, SecretView};
 use clap::{Args, Subcommand};
+use client::segment;
 use std::path::PathBuf;
 
 /// `diskcast secret ...`

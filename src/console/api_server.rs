@@ -31,20 +31,21 @@
 //!
 //! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
 
-use super::api::{
+use super::answer::{Answer, Failure};
+use super::context::Console;
+use super::job::folder::Folder;
+use super::job::{self, Input};
+use super::jobs::parse_id;
+use api::doctor::DoctorReport;
+use api::{
     ApiError, BootOrders, BootReport, CancelRequest, CheckRequest, CreateJob, DeployRequest,
     ErrorCode, Event, IdentifyRequest, ImageCheck, JobList, JobState, JobView, Offer, OfferList,
     Plan, RenameRequest, Report, RetryRequest, SCHEMA_VERSION, StartRequest, TargetList,
     TargetView,
 };
-use super::context::Console;
-use super::doctor_report::DoctorReport;
-use super::job::folder::Folder;
-use super::job::{self, Input};
-use super::jobs::parse_id;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -61,7 +62,6 @@ use tokio::sync::{mpsc, oneshot};
 const WATCH_QUEUE: usize = 64;
 
 type Shared = State<Arc<Console>>;
-type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Serves the socket until it is dropped.
 pub async fn serve(console: Arc<Console>, listener: UnixListener) -> std::io::Result<()> {
@@ -105,23 +105,13 @@ fn router(console: Arc<Console>) -> Router {
         .route("/v1/jobs/{id}/retry", post(retry))
         .route("/v1/jobs/{id}/report", get(report))
         .route("/v1/jobs/{id}/log", get(log))
-        .fallback(async || ApiError::new(ErrorCode::Usage, "the console has no such address"))
+        .fallback(async || {
+            Failure(ApiError::new(
+                ErrorCode::Usage,
+                "the console has no such address",
+            ))
+        })
         .with_state(console)
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match self.code {
-            ErrorCode::Usage => StatusCode::BAD_REQUEST,
-            ErrorCode::NothingMatched => StatusCode::NOT_FOUND,
-            ErrorCode::Refused | ErrorCode::TargetsFailed => StatusCode::CONFLICT,
-            ErrorCode::Integrity => StatusCode::UNPROCESSABLE_ENTITY,
-            ErrorCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            ErrorCode::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unexpected | ErrorCode::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(self)).into_response()
-    }
 }
 
 /// A body as a value; an empty body is `{}`.
@@ -157,7 +147,7 @@ async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<Target
 }
 
 async fn wake(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
-    console.wake(&id).map(Json)
+    Ok(Json(console.wake(&id)?))
 }
 
 async fn check_boot(State(console): Shared) -> Json<BootReport> {
@@ -169,11 +159,11 @@ async fn sync_boot(State(console): Shared, body: Bytes) -> Answer<BootOrders> {
 }
 
 async fn capture(State(console): Shared, body: Bytes) -> Answer<JobView> {
-    console.create_capture(parse(&body)?).await.map(Json)
+    Ok(Json(console.create_capture(parse(&body)?).await?))
 }
 
 async fn decline(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
-    console.decline(&id).map(Json)
+    Ok(Json(console.decline(&id)?))
 }
 
 async fn offers(State(console): Shared) -> Json<OfferList> {
@@ -184,11 +174,11 @@ async fn offers(State(console): Shared) -> Json<OfferList> {
 }
 
 async fn add_offer(State(console): Shared, body: Bytes) -> Answer<Offer> {
-    console.add_offer(parse(&body)?).await.map(Json)
+    Ok(Json(console.add_offer(parse(&body)?).await?))
 }
 
 async fn remove_offer(State(console): Shared, Path(name): Path<String>) -> Answer<Offer> {
-    console.remove_offer(&name).await.map(Json)
+    Ok(Json(console.remove_offer(&name).await?))
 }
 
 async fn approve(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
@@ -203,7 +193,7 @@ async fn approve(State(console): Shared, Path(id): Path<String>) -> Answer<Targe
     if let Some(link) = link {
         link.send(welcome);
     }
-    console.roster.view(&id).map(Json)
+    Ok(Json(console.roster.view(&id)?))
 }
 
 async fn rename(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<TargetView> {
@@ -211,7 +201,7 @@ async fn rename(State(console): Shared, Path(id): Path<String>, body: Bytes) -> 
     let row = console.roster.rename(&id, &request.name)?;
     let id = row.id.clone();
     console.store.save_target(row).await.map_err(not_stored)?;
-    console.roster.view(&id).map(Json)
+    Ok(Json(console.roster.view(&id)?))
 }
 
 async fn identify(
@@ -233,7 +223,7 @@ async fn identify(
         link.close.cancel();
     }
     kept.map_err(not_stored)?;
-    console.roster.view(&id).map(Json)
+    Ok(Json(console.roster.view(&id)?))
 }
 
 async fn forget(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {
@@ -256,21 +246,21 @@ fn not_stored(error: super::store::StoreError) -> ApiError {
 
 async fn plan(State(console): Shared, body: Bytes) -> Answer<Plan> {
     let request: DeployRequest = parse(&body)?;
-    console.plan(request).await.map(Json)
+    Ok(Json(console.plan(request).await?))
 }
 
 async fn check_image(State(console): Shared, body: Bytes) -> Answer<ImageCheck> {
     let request: CheckRequest = parse(&body)?;
-    console.check_image(request).await.map(Json)
+    Ok(Json(console.check_image(request).await?))
 }
 
 async fn doctor(State(console): Shared, body: Bytes) -> Answer<DoctorReport> {
-    console.examine(parse(&body)?).await.map(Json)
+    Ok(Json(console.examine(parse(&body)?).await?))
 }
 
 async fn create(State(console): Shared, body: Bytes) -> Answer<JobView> {
     let request: CreateJob = parse(&body)?;
-    console.create_job(request).await.map(Json)
+    Ok(Json(console.create_job(request).await?))
 }
 
 async fn jobs(State(console): Shared) -> Answer<JobList> {
@@ -281,16 +271,16 @@ async fn jobs(State(console): Shared) -> Answer<JobList> {
 }
 
 async fn show(State(console): Shared, Path(id): Path<String>) -> Answer<JobView> {
-    console.job_view(parse_id(&id)?).await.map(Json)
+    Ok(Json(console.job_view(parse_id(&id)?).await?))
 }
 
 async fn report(State(console): Shared, Path(id): Path<String>) -> Answer<Report> {
-    console.report(parse_id(&id)?).await.map(Json)
+    Ok(Json(console.report(parse_id(&id)?).await?))
 }
 
 async fn retry(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
     let request: RetryRequest = parse(&body)?;
-    console.retry_job(parse_id(&id)?, request).await.map(Json)
+    Ok(Json(console.retry_job(parse_id(&id)?, request).await?))
 }
 
 /// Asks the task of a job and waits for its word.
@@ -322,16 +312,17 @@ async fn start(State(console): Shared, Path(id): Path<String>, body: Bytes) -> A
     })
     .await
     .map(Json)
+    .map_err(Failure)
 }
 
 async fn plan_add(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<Plan> {
     let asked = parse(&body)?;
-    console.plan_add(parse_id(&id)?, asked).await.map(Json)
+    Ok(Json(console.plan_add(parse_id(&id)?, asked).await?))
 }
 
 async fn add(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
     let asked = parse(&body)?;
-    console.add_to_job(parse_id(&id)?, asked).await.map(Json)
+    Ok(Json(console.add_to_job(parse_id(&id)?, asked).await?))
 }
 
 async fn cancel(State(console): Shared, Path(id): Path<String>, body: Bytes) -> Answer<JobView> {
@@ -341,14 +332,15 @@ async fn cancel(State(console): Shared, Path(id): Path<String>, body: Bytes) -> 
         let reason = request
             .reason
             .unwrap_or_else(|| "dropped by a technician".to_owned());
-        return console.cancel_interrupted(id, &reason).await.map(Json);
+        return Ok(Json(console.cancel_interrupted(id, &reason).await?));
     }
     ask(&console, id, |answer| Input::Cancel(request, answer))
         .await
         .map(Json)
+        .map_err(Failure)
 }
 
-async fn log(State(console): Shared, Path(id): Path<String>) -> Result<Response, ApiError> {
+async fn log(State(console): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = parse_id(&id)?;
     console.job_row(id).await?;
     let path = Folder::of(&console.settings.data_dir, id).log();
@@ -365,7 +357,8 @@ async fn log(State(console): Shared, Path(id): Path<String>) -> Result<Response,
         Err(error) => Err(ApiError::new(
             ErrorCode::Unexpected,
             format!("{}: {error}", path.display()),
-        )),
+        )
+        .into()),
     }
 }
 
@@ -373,7 +366,7 @@ async fn log(State(console): Shared, Path(id): Path<String>) -> Result<Response,
 
 type Lines = mpsc::Sender<std::io::Result<Bytes>>;
 
-async fn events(State(console): Shared, Path(id): Path<String>) -> Result<Response, ApiError> {
+async fn events(State(console): Shared, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = parse_id(&id)?;
     let (lines, waiting) = mpsc::channel(WATCH_QUEUE);
     match console.jobs.shared(id) {

@@ -1,27 +1,14 @@
 //! Comparison of the technician's confirmation with the disks and contents of now.
 //!
-//! Owns: the words by which a disk is confirmed. Pure. What always holds: a target is let into a job only with the disk, and
+//! Pure; `api::confirm` has the words by which a disk is confirmed. What always holds: a target is let into a job only with the disk, and
 //! with the contents of it, that somebody saw.
 
-use super::api::{ApiError, ErrorCode, Plan, StartRequest};
 use super::store::JobTargetRow;
-use facts::look::{self, Look};
-use facts::target::{DiskFacts, PartitionFacts};
+use api::confirm::{disks, shown};
+use api::{ApiError, ErrorCode, Plan, StartRequest};
+use facts::look::Look;
+use facts::target::PartitionFacts;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A disk as a plan shows it: what names it, and what is on it.
-pub fn shown(disk: &DiskFacts) -> String {
-    format!("{}: {}", disk.title(), look::contents(disk))
-}
-
-/// Disks that a plan asks to confirm: the disk of each target that would be written, by target id.
-pub fn disks(plan: &Plan) -> BTreeMap<String, String> {
-    plan.targets
-        .iter()
-        .filter(|target| target.refused.is_none())
-        .filter_map(|target| Some((target.id.clone(), shown(target.disk.as_ref()?))))
-        .collect()
-}
 
 /// Holds a fresh plan against what was confirmed.
 ///

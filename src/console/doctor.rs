@@ -8,17 +8,15 @@
 //! Owns: one run at a time, and which answers belong to it. Never sends a probe while a session runs: it would slow the session, and
 //! measure it. What always holds: an answer counts for the target whose connection it came on, and once.
 
-use super::api::{ApiError, ErrorCode, SCHEMA_VERSION, TargetView};
 use super::context::Console;
 use super::doctor_judge::{self, Measured, finding};
-use super::doctor_report::{
-    ConsoleHealth, DoctorOptions, DoctorReport, ProbeView, TargetHealth, Verdict,
-};
 use super::job::session;
 use super::naming::clean_line;
-use super::select::Selector;
 use super::{doctor_self, time};
 use crate::net::probe_run::{self, ProbeSent, ProbeSpec};
+use api::doctor::{ConsoleHealth, DoctorOptions, DoctorReport, ProbeView, TargetHealth, Verdict};
+use api::select::Selector;
+use api::{ApiError, ErrorCode, SCHEMA_VERSION, TargetView};
 use protocol::control::{ConsoleMessage, DoctorAnswer, DoctorRequest, LaneCounts};
 use protocol::doctor::MAX_SECONDS;
 use std::collections::BTreeMap;

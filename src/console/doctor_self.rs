@@ -4,11 +4,11 @@
 
 use super::context::Console;
 use super::doctor_judge::{PACKET_IP_BYTES, USUAL_MTU, finding};
-use super::doctor_report::{ConsoleHealth, Finding, PortView, ProbeView, Verdict, worst};
 use super::naming::clean_line;
 use crate::net::igmp_querier::silence_text;
 use crate::net::probe_dhcp::{self, DhcpServer};
 use crate::net::{port_owner, probe_run};
+use api::doctor::{ConsoleHealth, Finding, PortView, ProbeView, Verdict, worst};
 use facts::hex;
 use multicast::Beacon;
 use protocol::control::QuerierFacts;

@@ -3,10 +3,10 @@
 //! Facts of an agent are as old as its connection, or as the last time it was asked. Before each plan everyone whom the plan may
 //! be about is asked again; who does not answer in time is shown with the age of what is known.
 
-use super::api::{Plan, TargetView};
 use super::context::Console;
-use super::select::Selector;
 use super::time::{now_text, seconds_between};
+use api::select::Selector;
+use api::{Plan, TargetView};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};

@@ -1,11 +1,11 @@
 //! Who is who through the real console: agents over TLS with made-up facts, restarts in between, and what network boot says of them.
 
-use super::api::{
+use super::boot::orders::FromConsole;
+use super::test_room::{FakeAgent, LIMIT, Room, hello, image, partitioned_image, request};
+use api::{
     BindingList, ErrorCode, IdentifyRequest, ImportRequest, Plan, RenameRequest, TargetList,
     TargetView, TemplateUse,
 };
-use super::boot::orders::FromConsole;
-use super::test_room::{FakeAgent, LIMIT, Room, hello, image, partitioned_image, request};
 use facts::target::{NicFacts, TargetState};
 use protocol::control::Hello;
 use pxe::decide::UefiLoader;
@@ -77,7 +77,7 @@ async fn identify(
     room: &Room,
     target: &str,
     is: Option<&str>,
-) -> Result<TargetView, super::api::ApiError> {
+) -> Result<TargetView, api::ApiError> {
     let request = IdentifyRequest {
         is: is.map(str::to_owned),
     };
@@ -289,7 +289,7 @@ async fn three_laptops_on_one_dock_have_three_names() {
     }
     // A list that names a machine by the dock would name all of them.
     let text = format!("{},LAB-01\n", card(7));
-    let imported: Result<super::api::BindingList, _> = room
+    let imported: Result<api::BindingList, _> = room
         .client
         .post("/v1/bindings/import", &ImportRequest { text })
         .await;

@@ -11,11 +11,11 @@
 //! (path, volumes with device, inode, size and time of change, root), so a copy or a change is checked anew; damage is never
 //! recorded; a record is taken back when a session finds damage that a check did not.
 
-use super::api::{ApiError, CheckRequest, ErrorCode, ImageCheck};
 use super::context::Console;
 use super::master::{ChunkFault, MasterImage};
 use super::shares::Wanted;
 use super::time::now_text;
+use api::{ApiError, CheckRequest, ErrorCode, ImageCheck};
 use facts::target::Choice;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

@@ -3,7 +3,7 @@
 //! The one that was named; else the one with the default route, because that is the one a technician thinks of as "the
 //! network"; else the first that is up and not loopback; else loopback, where a rehearsal still works.
 
-use super::api::{ApiError, ErrorCode};
+use api::{ApiError, ErrorCode};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// An interface and its address.

@@ -2,14 +2,12 @@
 //!
 //! What always holds: a machine that joins is itself by the job's template, with a name and an address of its own, or it does not join.
 
-use super::api::{
-    AddPlan, AddRequest, ApiError, DeployRequest, ErrorCode, JobView, Plan, StartRule,
-};
 use super::confirm;
 use super::context::Console;
 use super::job::{Addition, ConfirmedBy, Input, JobHandle};
 use super::personal::{JobSecrets, Personalised};
 use super::plan;
+use api::{AddPlan, AddRequest, ApiError, DeployRequest, ErrorCode, JobView, Plan, StartRule};
 use tokio::sync::oneshot;
 
 /// A plan of targets that would join a job, and what carrying it out needs.

@@ -4,10 +4,6 @@
 //! targets that were confirmed; its targets are in no other job; a retry sends the same image or nothing, and asks for
 //! its password again, because that was never stored.
 
-use super::api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, JobState, JobTarget, JobView, Plan,
-    PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
-};
 use super::confirm;
 use super::context::Console;
 use super::job::folder::Folder;
@@ -15,11 +11,15 @@ use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Unstored, 
 use super::master::MasterImage;
 use super::personal::{JobSecrets, Personalised};
 use super::plan;
-use super::select::Selector;
 use super::shares::{Wanted, keep_given};
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
 use crate::disk::missing;
+use api::select::Selector;
+use api::{
+    ApiError, CreateJob, DeployRequest, ErrorCode, JobState, JobTarget, JobView, Plan,
+    PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
+};
 use facts::target::{DiskFacts, DiskNow, TargetState};
 use protocol::control::Counters;
 use std::collections::{BTreeMap, BTreeSet};

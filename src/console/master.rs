@@ -5,7 +5,6 @@
 //! time. Never writes. What always holds: a block that is handed out was read from an image whose stored hashes match; what is in
 //! memory is the manifest and one block a reader, whatever the image's size.
 
-use super::api::{ApiError, ErrorCode, ImageSummary};
 use super::image_check::FileStamp;
 use super::plan::Chosen;
 use super::shares::{ImagePlace, disk_error};
@@ -19,6 +18,7 @@ use crate::disk::share::mount::Mounted;
 use crate::disk::signing::public_text;
 use crate::net::sending::BlockSource;
 use crate::partition_words::partition_line;
+use api::{ApiError, ErrorCode, ImageSummary};
 use diskmap::PartitionTable;
 use facts::hex;
 use facts::target::{Choice, PartitionFacts};

@@ -4,6 +4,7 @@
 //! [`facts::identity`]. Pure. What always holds: cleaned facts carry no
 //! control character (they reach terminals) and a bounded number of short strings (they reach the store).
 
+use api::name::{MAX_NAME_CHARS, is_name_char, is_valid_name};
 use facts::Mac;
 use facts::identity::{Evidence, Shared, Value};
 use facts::target::Facts;
@@ -12,8 +13,6 @@ use facts::target::Facts;
 const MAX_FACT_CHARS: usize = 256;
 /// Disks, interfaces, and lines below them that are kept of one machine.
 const MAX_FACT_ENTRIES: usize = 128;
-/// Longest name: a DNS label.
-const MAX_NAME_CHARS: usize = 63;
 
 /// Facts with control characters taken out and lengths and numbers of entries bounded.
 pub fn clean(mut facts: Facts) -> Facts {
@@ -111,15 +110,6 @@ pub fn first_mac(facts: &Facts) -> Option<String> {
         .filter(|mac: &Mac| mac.is_card())
         .map(|mac| mac.to_string())
         .next()
-}
-
-/// True for a name a technician may give.
-pub fn is_valid_name(name: &str) -> bool {
-    (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(is_name_char) && name != "all"
-}
-
-fn is_name_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
 /// A name nobody else has: the one asked for, else the host name, else `target-N`; numbered when taken.

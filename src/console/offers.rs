@@ -4,19 +4,19 @@
 //! may take what, which disk that is and how often is decided here, from what the console knows; a choice becomes an ordinary
 //! job for that machine alone; every choice and every refusal is in the console's log.
 
-use super::api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, Offer, OfferAction, OfferRequest, StartRule,
-    TargetView,
-};
 use super::capture::{Asked, NotTaken, say};
-use super::confirm::shown;
 use super::context::Console;
 use super::jobs::{parse_id, store_error};
 use super::naming;
 use super::plan::{DiskRule, parse_grow};
-use super::select::Selector;
 use super::shares::{Wanted, check_offered};
 use super::time::{now_text, until};
+use api::confirm::shown;
+use api::select::Selector;
+use api::{
+    ApiError, CreateJob, DeployRequest, ErrorCode, Offer, OfferAction, OfferRequest, StartRule,
+    TargetView,
+};
 use facts::order::EndAction;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{
@@ -122,7 +122,7 @@ impl Console {
     /// Publishes an offer.
     pub async fn add_offer(&self, asked: OfferRequest) -> Result<Offer, ApiError> {
         let usage = |text: String| ApiError::new(ErrorCode::Usage, text);
-        if !naming::is_valid_name(&asked.name) {
+        if !api::name::is_valid_name(&asked.name) {
             return Err(usage(format!("{:?} is no name for an offer", asked.name))
                 .hint("1 to 63 of letters, digits, -, _ and ."));
         }
@@ -395,7 +395,7 @@ impl Console {
         let name = request
             .name
             .clone()
-            .filter(|name| naming::is_valid_name(name));
+            .filter(|name| api::name::is_valid_name(name));
         // The day is in it, so that the next backup has another name.
         let day: String = now_text().chars().take(10).collect();
         let name = name.unwrap_or_else(|| format!("{}-{day}", view.name));

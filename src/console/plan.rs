@@ -5,13 +5,13 @@
 //! whose plan has no refusal names exactly one disk. Agents check everything again themselves before the first write,
 //! because facts grow old.
 
-use super::api::{
+use super::naming;
+use crate::disk::fit::{refuse_onto, refuse_sectors};
+use api::select::Selector;
+use api::{
     ApiError, DeployRequest, ErrorCode, ImageSummary, Plan, PlannedTarget, SCHEMA_VERSION,
     StartRule, TargetView,
 };
-use super::naming;
-use super::select::Selector;
-use crate::disk::fit::{refuse_onto, refuse_sectors};
 use diskmap::{Grow, Partition, PartitionTable, plan_commit};
 use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;

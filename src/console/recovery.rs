@@ -3,7 +3,6 @@
 //! Owns: finding jobs of the last console again, ending interrupted ones, and outcomes that come when a job's task is gone. What
 //! always holds: what an agent proved is recorded however late it says so; what was recorded of its own outcome never changes.
 
-use super::api::{ApiError, DeployRequest, ErrorCode, Event, JobState, JobView};
 use super::context::Console;
 use super::job::folder::{Folder, Journal};
 use super::job::{self, Input, Recovery};
@@ -14,6 +13,7 @@ use super::store::{JobRow, JobTargetRow, StoreError};
 use super::time::now_text;
 use crate::disk::share::ShareAddress;
 use crate::disk::volumes::remove_unfinished_parts;
+use api::{ApiError, DeployRequest, ErrorCode, Event, JobState, JobView};
 use facts::order::EndAction;
 use facts::target::{DiskNow, TargetState};
 use protocol::control::{ConsoleMessage, Outcome, Unfinished};

@@ -6,11 +6,11 @@
 
 mod identity;
 
-use super::api::{ApiError, ErrorCode, IdentityView, TargetView};
 use super::naming;
 use super::plan::Candidate;
 use super::store::{IdentityRows, TargetRow};
 use super::time::now_text;
+use api::{ApiError, ErrorCode, IdentityView, TargetView};
 use facts::identity::{Record, Register, Shared};
 use facts::target::{Facts, TargetState};
 use protocol::control::{ConsoleMessage, Hello};
@@ -405,7 +405,7 @@ impl Roster {
 
     /// Gives a target another name.
     pub fn rename(&self, id_or_name: &str, name: &str) -> Result<TargetRow, ApiError> {
-        if !naming::is_valid_name(name) {
+        if !api::name::is_valid_name(name) {
             return Err(ApiError::new(
                 ErrorCode::Usage,
                 format!("{name:?} is no name for a target"),

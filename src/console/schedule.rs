@@ -4,8 +4,8 @@
 //! the clock is seen past it without the job having begun, the job was missed, and asks again. A clock put right afterwards, so
 //! that the time is still to come, makes it wait again.
 
-use super::api::{DeployRequest, JobState, StartRule};
 use super::job::stall::in_words;
+use api::{DeployRequest, JobState, StartRule};
 use facts::units;
 use jiff::Timestamp;
 use std::time::Duration;

@@ -8,9 +8,8 @@
 //! Owns: the order of the above. What always holds: nothing is changed on disk before the data directory is locked, and jobs of
 //! the last console are found again before the first agent can connect.
 
-use super::api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
+use super::boot::Boot;
 use super::boot::service::{self, BootOptions, InConsole};
-use super::boot::{Boot, BootPolicy};
 use super::capture::Requests;
 use super::context::{Console, Patience, Settings};
 use super::doctor::Doctor;
@@ -27,6 +26,8 @@ use crate::net::beacon::Beacons;
 use crate::net::igmp_querier::Role;
 use crate::net::igmp_watch::IgmpWatch;
 use crate::net::tls::Identity;
+use api::BootPolicy;
+use api::{ApiError, ConsoleInfo, ErrorCode, SCHEMA_VERSION, SOCKET_NAME};
 use imagefmt::VerifyingKey;
 use multicast::Beacon;
 use std::fs::{File, OpenOptions};

@@ -4,7 +4,6 @@
 //! another request (the kernel joins mounts of one share and one account, and only these); a server that says nothing is waited for
 //! so long and no longer; the password is looked up each time, handed to the kernel, and neither stored, logged nor shown.
 
-use super::api::{ApiError, DeployRequest, ErrorCode, GivenSecrets, ShareAccount};
 use super::context::Console;
 use super::master::MasterImage;
 use super::personal::JobSecrets;
@@ -12,6 +11,7 @@ use crate::disk::DiskError;
 use crate::disk::share::failure::ShareFailure;
 use crate::disk::share::mount::Mounted;
 use crate::disk::share::{Login, ShareAddress, of_path};
+use api::{ApiError, DeployRequest, ErrorCode, GivenSecrets, ShareAccount, no_share};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,15 +160,6 @@ impl Console {
         // Paths are made absolute where they are typed.
         self.secret_value(&wanted, given, Path::new("/")).await
     }
-}
-
-/// An account for an image that lies on no share: one of both is a slip.
-pub fn no_share(image: &str) -> ApiError {
-    ApiError::new(
-        ErrorCode::Usage,
-        format!("there is an account for a share, and {image} lies on none"),
-    )
-    .hint("name the image //server/share/folder/name.dcimg, or leave the account out")
 }
 
 /// What the next console needs to open the image of a job again, and cannot look up.

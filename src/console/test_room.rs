@@ -1,13 +1,12 @@
 //! A console in this process and agents that are nothing but a control connection: for tests only.
 
-use super::api::{AddPlan, AddRequest, CreateJob, DeployRequest, JobState, JobView, Plan, Summary};
-use super::confirm;
 use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
-use crate::console::api::{ApiError, ConsoleInfo};
-use crate::console::client::Client;
 use crate::net::frames::{self, FrameReader, FrameWriter};
 use crate::net::tls;
+use api::{AddPlan, AddRequest, CreateJob, DeployRequest, JobState, JobView, Plan, Summary};
+use api::{ApiError, ConsoleInfo};
+use client::Client;
 use facts::order::EndAction;
 use facts::target::{DiskFacts, Facts, TargetState};
 use imagefmt::Meta;
@@ -111,7 +110,7 @@ impl Room {
     /// Plans, confirms what was planned, and makes the job.
     pub(super) async fn deploy(&self, request: &DeployRequest) -> Result<JobView, ApiError> {
         let plan: Plan = self.client.post("/v1/plan", request).await?;
-        let expect_disks = confirm::disks(&plan);
+        let expect_disks = api::confirm::disks(&plan);
         let expect_targets = plan
             .targets
             .iter()
@@ -137,7 +136,7 @@ impl Room {
         };
         let path = |rest: &str| format!("/v1/jobs/{id}/{rest}");
         let plan: Plan = self.client.post(&path("add-plan"), &asked).await?;
-        let expect_disks = confirm::disks(&plan);
+        let expect_disks = api::confirm::disks(&plan);
         let request = AddRequest {
             targets: asked.targets,
             expect_targets: expect_disks.keys().cloned().collect(),
@@ -173,7 +172,7 @@ impl Room {
                 .await
                 .unwrap();
             while let Some(event) = events.next().await {
-                if let super::api::Event::Summary(summary) = event.unwrap() {
+                if let api::Event::Summary(summary) = event.unwrap() {
                     return *summary;
                 }
             }

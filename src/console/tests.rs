@@ -1,12 +1,12 @@
 //! The console as its agents and the CLI see it: real ports, real TLS, fake agents.
 
-use super::api::{
-    CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRequest, StartRule, TargetList,
-};
 use super::test_room::{
     FakeAgent, LIMIT, Room, hello, image, options, outcome, request, unfinished,
 };
 use crate::net::tls;
+use api::{
+    CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRequest, StartRule, TargetList,
+};
 use facts::order::EndAction;
 use facts::target::TargetState;
 use protocol::control::{AgentMessage, ConsoleMessage, Outcome, Progress};
@@ -534,7 +534,7 @@ async fn one_console_a_folder_and_what_it_knows_stays() {
     let list: TargetList = room.client.get("/v1/targets").await.unwrap();
     assert_eq!(list.targets[0].state, TargetState::Ready);
     assert_eq!(list.targets[1].state, TargetState::WaitingApproval);
-    let _: super::api::TargetView = room
+    let _: api::TargetView = room
         .client
         .post("/v1/targets/pc-2/approve", &())
         .await

@@ -1,11 +1,10 @@
 //! Only what a technician saw and confirmed is erased: real ports, real TLS, fake agents.
 
-use super::api::{
+use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
+use api::{
     CreateJob, ErrorCode, JobState, JobView, Plan, Report, RetryRequest, StartRequest, StartRule,
     TargetView,
 };
-use super::confirm;
-use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
 use facts::look::Look;
 use facts::target::{PartitionFacts, TargetState};
 use protocol::control::{AgentMessage, Hello};
@@ -131,7 +130,7 @@ async fn a_confirmation_is_for_the_disk_that_was_shown() {
     let create = CreateJob {
         request: request.clone(),
         expect_targets: vec![agent.target.clone()],
-        expect_disks: confirm::disks(&plan),
+        expect_disks: api::confirm::disks(&plan),
     };
     let unseen = CreateJob {
         expect_disks: Default::default(),
@@ -228,7 +227,7 @@ async fn a_plan_says_what_is_on_the_disk_now() {
     let create = CreateJob {
         request: request.clone(),
         expect_targets: vec![agent.target.clone()],
-        expect_disks: confirm::disks(&plan),
+        expect_disks: api::confirm::disks(&plan),
     };
     *agent.facts.lock().unwrap() = Some(used(1).facts);
     let error = room.client.post::<_, JobView>("/v1/jobs", &create).await;

@@ -1,7 +1,7 @@
 //! How targets end that a technician or the network takes out of a job in the middle: by fake agents.
 
-use super::api::{CancelRequest, JobState, JobView, Report};
 use super::test_room::{FakeAgent, FullDisk, Room, hello, image, outcome, request, unfinished};
+use api::{CancelRequest, JobState, JobView, Report};
 use facts::order::EndAction;
 use facts::target::{DiskNow, TargetState};
 use protocol::control::{AgentMessage, ConsoleMessage, Counters, Outcome, Progress};
@@ -242,7 +242,7 @@ async fn nobody_is_told_recorded_before_it_is() {
         tokio::task::yield_now().await;
     }
     // A plan asks what is on its disk: what the console said before has arrived when it answers.
-    let _: super::api::Plan = room
+    let _: api::Plan = room
         .client
         .post("/v1/plan", &request(&image))
         .await

@@ -1,7 +1,7 @@
 //! An image whose master could not be read everywhere is deployed only when that was accepted.
 
-use super::api::{ErrorCode, Plan};
 use super::test_room::{FakeAgent, Room, hello, image_of, request};
+use api::{ErrorCode, Plan};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_with_holes_has_to_be_accepted() {

@@ -1,8 +1,7 @@
 //! Every target has a stall rule, every job an end: real ports, real TLS, fake agents that hang.
 
-use super::api::{CaptureRequest, ErrorCode, JobState, JobView, Report, StartRequest, StartRule};
-use super::confirm;
 use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
+use api::{CaptureRequest, ErrorCode, JobState, JobView, Report, StartRequest, StartRule};
 use facts::target::TargetState;
 use protocol::control::{AgentMessage, ConsoleMessage, Counters, Progress};
 use std::time::Duration;
@@ -193,7 +192,7 @@ async fn a_job_whose_time_passed_unseen_asks_again() {
     assert!(error.message.contains("was missed"), "{}", error.message);
     let path = format!("/v1/jobs/{}/report", job.id);
     let report: Report = room.client.get(&path).await.unwrap();
-    let disks = confirm::disks(&report.plan);
+    let disks = api::confirm::disks(&report.plan);
     let mut confirmed = StartRequest {
         expect_targets: disks.keys().cloned().collect(),
         expect_disks: disks,

@@ -1,9 +1,9 @@
 //! A console that deploys only signed images.
 
-use super::api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRule};
-use super::api::{Offer, OfferRequest, SecretRequest, SecretView, SigningKeyView, TemplateUse};
 use super::test_room::{FakeAgent, Room, hello, image, options, request};
 use crate::disk::{append::append, restore};
+use api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRule};
+use api::{Offer, OfferRequest, SecretRequest, SecretView, SigningKeyView, TemplateUse};
 use imagefmt::SigningKey;
 use protocol::control::ConsoleMessage;
 use std::path::Path;
@@ -91,7 +91,7 @@ async fn a_job_that_waited_is_judged_when_it_begins() {
     let mut agent = FakeAgent::join(&room, hello(1)).await;
     let start = StartRequest::default();
     let path = format!("/v1/jobs/{}/start", job.id);
-    let _: super::api::JobView = room.client.post(&path, &start).await.unwrap();
+    let _: api::JobView = room.client.post(&path, &start).await.unwrap();
     let ended = room.reaches(&job.id, JobState::Failed).await;
     let reason = ended.targets[0].reason.clone().unwrap();
     assert!(reason.contains("nobody signed the image"), "{reason}");

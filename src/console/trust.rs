@@ -3,10 +3,10 @@
 //! Owns: the rule. What always holds: the keys are named where the console is started, so no request of a client adds one or waives
 //! the rule; an image that none of them signed is refused in every plan and offer, and again when a job is about to give orders.
 
-use super::api::{ApiError, ErrorCode, Plan};
 use super::context::Console;
 use super::master::MasterImage;
 use crate::disk::signing::public_text;
+use api::{ApiError, ErrorCode, Plan};
 use imagefmt::VerifyingKey;
 
 /// What helps when an image is refused for its signatures.

@@ -158,10 +158,7 @@ fn a_damaged_image_is_refused_before_the_first_disk_is_touched() {
         .map(|target| {
             let id = target["id"].as_str().expect("an id").to_owned();
             let disk = serde_json::from_value(target["facts"]["disks"][0].clone());
-            (
-                id,
-                diskcast::console::confirm::shown(&disk.expect("a disk")),
-            )
+            (id, api::confirm::shown(&disk.expect("a disk")))
         })
         .collect();
     let body = serde_json::json!({

@@ -4,8 +4,8 @@
 //! replaced files. Always holds: a file is served whole, as it was read at one time; a name that is
 //! not in the list is never looked up on the disk.
 
-use crate::machine::Stage;
 use bytes::Bytes;
+use facts::boot::Stage;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -9,9 +9,10 @@
 use super::Shared;
 use super::files::NAMES;
 use super::line::{FileBody, Line, Progress};
-use crate::machine::{Machine, Report, Stage};
+use crate::machine::{Machine, Report};
 use crate::script;
 use bytes::Bytes;
+use facts::boot::Stage;
 use facts::{Mac, Uuid};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;

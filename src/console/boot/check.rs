@@ -1,9 +1,9 @@
 //! Who else answers machines that boot: asked on the wire, for `pxe check`.
 
-use crate::console::api::BootReport;
 use crate::console::context::Console;
 use crate::console::doctor_self::ask_dhcp;
 use crate::net::probe_dhcp::DhcpServer;
+use api::BootReport;
 use std::net::Ipv4Addr;
 
 impl Console {

@@ -3,9 +3,10 @@
 //! What always holds: at most [`MAX_MACHINES`] machines; when there are more, the one heard of longest ago that never fetched anything goes first, so that made-up
 //! cards push out each other and not a room.
 
-use crate::console::api::MachineView;
+use api::MachineView;
+use facts::boot::Stage;
 use facts::{Mac, Uuid};
-use pxe::machine::{Machine, Report, Stage};
+use pxe::machine::{Machine, Report};
 use std::collections::BTreeMap;
 
 /// Machines remembered.

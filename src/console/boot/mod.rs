@@ -24,9 +24,9 @@ pub mod policy;
 pub mod service;
 pub mod wake;
 
-use super::api::{ApiError, BootReport, BootService, ErrorCode, MachineView, TargetView};
 use super::context::Console;
 use super::time::now_text;
+use api::{ApiError, BootReport, BootService, ErrorCode, MachineView, TargetView};
 use facts::Uuid;
 use facts::target::Facts;
 use log::Log;
@@ -38,7 +38,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub use policy::BootPolicy;
+use api::BootPolicy;
 
 /// How long `target wake` asks for a machine.
 const WANTED_FOR: Duration = Duration::from_secs(3600);
@@ -221,7 +221,7 @@ impl Console {
     pub fn boot_report(&self, found: Vec<String>, not_checked: Vec<String>) -> BootReport {
         let inner = self.boot.lock();
         BootReport {
-            schema_version: super::api::SCHEMA_VERSION,
+            schema_version: api::SCHEMA_VERSION,
             policy: self.boot.policy,
             // Another process may have been killed without a word.
             service: inner

@@ -7,11 +7,9 @@
 //! Between two answers the last one is used; without a console nobody gets the agent, and everybody boots their own disk.
 
 use super::policy::{Standing, verdict};
-use crate::console::api::{
-    ApiError, BootEvent, BootKnown, BootOrders, BootService, BootSync, SCHEMA_VERSION,
-};
-use crate::console::client::Client;
 use crate::console::context::Console;
+use api::{ApiError, BootEvent, BootKnown, BootOrders, BootService, BootSync, SCHEMA_VERSION};
+use client::Client;
 use facts::identity::Register;
 use pxe::machine::{Machine, Policy, Report, Verdict, Words};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +23,7 @@ impl Console {
     /// Takes what happened, and says who is to do what.
     pub fn boot_sync(&self, sync: BootSync) -> BootOrders {
         for event in sync.events.iter().take(MAX_EVENTS) {
-            if let Some(report) = event.report() {
+            if let Some(report) = report_of(event) {
                 self.boot.report(&report);
             }
         }
@@ -58,33 +56,33 @@ impl Console {
     }
 }
 
-impl BootEvent {
-    fn of(report: &Report) -> Self {
-        Self {
-            mac: report.machine.mac.to_string(),
-            uuid: report.machine.uuid.map(|uuid| uuid.to_string()),
-            stage: report.stage,
-            firmware: report.firmware.clone(),
-            address: report.address,
-            detail: report.detail.clone(),
-            failed: report.failed,
-        }
+/// A report as the console hears it.
+fn event_of(report: &Report) -> BootEvent {
+    BootEvent {
+        mac: report.machine.mac.to_string(),
+        uuid: report.machine.uuid.map(|uuid| uuid.to_string()),
+        stage: report.stage,
+        firmware: report.firmware.clone(),
+        address: report.address,
+        detail: report.detail.clone(),
+        failed: report.failed,
     }
+}
 
-    fn report(&self) -> Option<Report> {
-        let machine = Machine {
-            mac: self.mac.parse().ok()?,
-            uuid: self.uuid.as_deref().and_then(|text| text.parse().ok()),
-        };
-        Some(Report {
-            machine,
-            stage: self.stage,
-            firmware: self.firmware.clone(),
-            address: self.address,
-            detail: self.detail.clone(),
-            failed: self.failed,
-        })
-    }
+/// The report an event was made of; none if its card is no address.
+fn report_of(event: &BootEvent) -> Option<Report> {
+    let machine = Machine {
+        mac: event.mac.parse().ok()?,
+        uuid: event.uuid.as_deref().and_then(|text| text.parse().ok()),
+    };
+    Some(Report {
+        machine,
+        stage: event.stage,
+        firmware: event.firmware.clone(),
+        address: event.address,
+        detail: event.detail.clone(),
+        failed: event.failed,
+    })
 }
 
 #[derive(Default)]
@@ -197,7 +195,7 @@ impl Policy for FromConsole {
         if inner.events.len() == MAX_EVENTS {
             inner.events.pop_front();
         }
-        inner.events.push_back(BootEvent::of(&report));
+        inner.events.push_back(event_of(&report));
     }
 
     fn server_seen(&self, server: Ipv4Addr) {

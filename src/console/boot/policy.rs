@@ -1,32 +1,8 @@
 //! Who gets the agent. Pure.
 
+use api::BootPolicy;
 use facts::identity::BootMatch;
 use pxe::machine::Verdict;
-use serde::{Deserialize, Serialize};
-
-/// `console run --boot`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BootPolicy {
-    /// Machines the console has never seen, and those that are wanted.
-    #[default]
-    Unknown,
-    /// Those that are wanted.
-    Wanted,
-    /// Everyone.
-    Always,
-}
-
-impl BootPolicy {
-    /// The word of the option.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Wanted => "wanted",
-            Self::Always => "always",
-        }
-    }
-}
 
 /// What the console knows of a machine that asks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -4,11 +4,11 @@
 //! decode to what its id names, in device order, once, and within what the survey announced; what is refused changes nothing.
 //! Blocks: call it where blocking is allowed.
 
-use crate::console::api::CaptureRequest;
 use crate::disk::DiskError;
 use crate::disk::capture::{new_image, refuse_shortage};
 use crate::disk::check::{Depth, check_parts};
 use crate::disk::volumes::{PartWriter, Volumes};
+use api::CaptureRequest;
 use facts::hex;
 use imagefmt::{
     ChunkId, Decoder, Entry, FormatError, Geometry, Hole, Manifest, Meta, Password, RecordSealer,

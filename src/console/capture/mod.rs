@@ -25,20 +25,20 @@ pub use requests::{Asked, NotTaken, Requests};
 pub use routes::routes;
 pub use upload::Upload;
 
-use super::api::{
-    ApiError, CaptureRequest, DeployRequest, ErrorCode, ImageSummary, JobState, JobView, Plan,
-    PlannedTarget, SCHEMA_VERSION, TargetView,
-};
 use super::context::Console;
 use super::job::{INPUT_QUEUE, Input, JobHandle, JobShared, Recovery, Work};
 use super::jobs::{place_row, store_error};
 use super::naming;
 use super::personal::JobSecrets;
 use super::plan::DiskRule;
-use super::select::Selector;
 use super::store::{CaptureRecord, JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::now_text;
 use crate::disk::output::refuse_existing;
+use api::select::Selector;
+use api::{
+    ApiError, CaptureRequest, DeployRequest, ErrorCode, ImageSummary, JobState, JobView, Plan,
+    PlannedTarget, SCHEMA_VERSION, TargetView,
+};
 use facts::target::{DiskFacts, TargetState};
 use intake::Wanted;
 use run::CaptureRun;
@@ -175,7 +175,7 @@ impl Console {
             capture: Some(CaptureRecord {
                 request,
                 survey: known.and_then(|record| record.survey),
-                view: super::api::CaptureView {
+                view: api::CaptureView {
                     encrypted,
                     ..Default::default()
                 },
@@ -318,7 +318,7 @@ impl Console {
     /// Where the image of this name goes.
     fn image_path(&self, name: &str) -> Result<PathBuf, ApiError> {
         let bare = name.strip_suffix(EXTENSION).unwrap_or(name);
-        if !naming::is_valid_name(bare) || bare.starts_with('.') {
+        if !api::name::is_valid_name(bare) || bare.starts_with('.') {
             return Err(ApiError::new(
                 ErrorCode::Usage,
                 format!("{name:?} is no name for an image"),
@@ -349,7 +349,7 @@ fn check_wishes(request: &CaptureRequest) -> Result<(), ApiError> {
         ));
     }
     if let Some(set) = &request.set
-        && (!naming::is_valid_name(&set.id) || set.disk == 0)
+        && (!api::name::is_valid_name(&set.id) || set.disk == 0)
     {
         return Err(ApiError::new(
             ErrorCode::Usage,

@@ -15,7 +15,6 @@ mod patience;
 use super::intake::Finished;
 use super::upload::Upload;
 use super::{believable, choose_disk};
-use crate::console::api::{ApiError, ErrorCode, Event, JobState, JobView};
 use crate::console::context::Console;
 use crate::console::job::folder::{Folder, Journal};
 use crate::console::job::meter::Meter;
@@ -26,6 +25,7 @@ use crate::console::plan::DiskRule;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 use crate::console::time::now_text;
 use crate::disk::DiskError;
+use api::{ApiError, ErrorCode, Event, JobState, JobView};
 use facts::hex;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{

@@ -1,11 +1,11 @@
 //! Uploads and choices as a hostile agent makes them: nothing of it reaches an image, a disk or another target.
 
-use crate::console::api::{CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
 use crate::console::serve::Approval;
 use crate::console::test_room::{
     DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, request,
 };
 use crate::net::tls;
+use api::{CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
 use facts::look::Look;
 use facts::order::EndAction;
 use facts::target::TargetState;
@@ -289,7 +289,7 @@ async fn a_capture_that_is_not_stored_is_not_told_recorded() {
     // A plan asks what is on its disk: what the console said before has arrived when it answers.
     let other = image(data.path(), None);
     let plan = async || {
-        let _: crate::console::api::Plan = room
+        let _: api::Plan = room
             .client
             .post("/v1/plan", &request(&other))
             .await
@@ -377,11 +377,8 @@ async fn choices_made_at_a_target_are_checked_again() {
         until: None,
     };
     offered.request.targets = "pc-*".to_owned();
-    let add = async |offer: &OfferRequest| {
-        room.client
-            .post::<_, crate::console::api::Offer>("/v1/offers", offer)
-            .await
-    };
+    let add =
+        async |offer: &OfferRequest| room.client.post::<_, api::Offer>("/v1/offers", offer).await;
     add(&offered).await.unwrap();
     offered.name = "office".to_owned();
     offered.request.targets = "office-*".to_owned();
@@ -408,7 +405,7 @@ async fn choices_made_at_a_target_are_checked_again() {
         .post::<_, JobView>("/v1/captures", &wanted("pc-1"))
         .await;
     assert_eq!(none.unwrap_err().code, ErrorCode::Refused);
-    let _: crate::console::api::TargetView = room
+    let _: api::TargetView = room
         .client
         .post("/v1/targets/pc-1/approve", &serde_json::json!({}))
         .await
@@ -464,7 +461,7 @@ async fn choices_made_at_a_target_are_checked_again() {
 
     // The next console knows its offers and what was taken of them.
     let room = Room::open(data.path()).await;
-    let list: crate::console::api::OfferList = room.client.get("/v1/offers").await.unwrap();
+    let list: api::OfferList = room.client.get("/v1/offers").await.unwrap();
     let taken: Vec<(&str, u32)> = list
         .offers
         .iter()

@@ -5,10 +5,10 @@
 //! knows what its file belongs to.
 
 use super::intake::{Finished, Intake, Refused, Wanted};
-use crate::console::api::CaptureView;
 use crate::console::store::CaptureRecord;
 use crate::disk::DiskError;
 use crate::disk::volumes::remove_unfinished_parts;
+use api::CaptureView;
 use imagefmt::{Entry, Geometry};
 use protocol::capture::CaptureEnd;
 use protocol::control::{CaptureBegin, CaptureBegun};

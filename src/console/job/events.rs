@@ -4,7 +4,7 @@
 //! is kept exactly once and in order, however late it came; the summary is the last thing anybody sees. Progress is
 //! live only: the next one replaces it.
 
-use crate::console::api::Event;
+use api::Event;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
@@ -73,7 +73,7 @@ impl EventHub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::api::{JobState, Summary};
+    use api::{JobState, Summary};
 
     fn log(text: &str) -> Event {
         Event::Log {

@@ -3,7 +3,7 @@
 //! Owns: one task that appends lines, so that a slow or full disk never holds the job up. What always holds: when files
 //! cannot be written the job goes on and says so once; a report appears whole (written aside, then renamed) or not.
 
-use crate::console::api::{Event, Report};
+use api::{Event, Report};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;

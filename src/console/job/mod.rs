@@ -21,16 +21,16 @@ mod unstored;
 pub use run::{JobRun, Recovery};
 pub use unstored::Unstored;
 
-use super::api::{
-    ApiError, CancelRequest, Event, JobView, Plan, PlannedFile, PlannedTarget, SCHEMA_VERSION,
-    SessionView, StartRequest, Summary,
-};
 use super::capture::Upload;
 use super::master::MasterImage;
 use super::personal::JobSecrets;
 use super::schedule;
 use super::store::{JobRow, JobTargetRow};
 use super::time;
+use api::{
+    ApiError, CancelRequest, Event, JobView, Plan, PlannedFile, PlannedTarget, SCHEMA_VERSION,
+    SessionView, StartRequest, Summary,
+};
 use events::EventHub;
 use facts::target::TargetState;
 use protocol::control::{Outcome, Progress, Unfinished};

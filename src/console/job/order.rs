@@ -3,10 +3,10 @@
 //! Owns: the sending thread. Secrets live here and in each target's own TLS connection, and are wiped when the session ends.
 
 use super::session;
-use crate::console::api::{DeployRequest, SessionView};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
 use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
+use api::{DeployRequest, SessionView};
 use facts::hex;
 use facts::look::Look;
 use facts::order::{Reuse, Verify};

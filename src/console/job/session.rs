@@ -2,7 +2,7 @@
 //!
 //! Pure decisions, apart from the file that says how fast the console's own interface is.
 
-use crate::console::api::DeployRequest;
+use api::DeployRequest;
 use facts::target::Facts;
 use multicast::Suite;
 use std::collections::BTreeSet;

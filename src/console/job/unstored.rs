@@ -5,9 +5,9 @@
 
 use super::folder::Folder;
 use super::{JobShared, awaits_word, late_outcome};
-use crate::console::api::JobState;
 use crate::console::context::Console;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
+use api::JobState;
 use facts::order::EndAction;
 use facts::target::TargetState;
 use protocol::control::{ConsoleMessage, Outcome};

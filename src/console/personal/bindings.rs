@@ -1,8 +1,8 @@
 //! Names and addresses that are handed out, and who has them.
 
-use crate::console::api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION, TemplateUse};
 use crate::console::context::Console;
 use crate::console::jobs::store_error;
+use api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION, TemplateUse};
 use facts::identity::{self, Evidence, Shared, Verdict};
 use facts::target::{DiskFacts, Facts, PciFacts};
 use facts::{Mac, Uuid};

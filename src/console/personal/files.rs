@@ -3,7 +3,7 @@
 //! Owns: their hashes, worked out once for a file as long as its size and time of change stay the same, and reading them for
 //! a target. A file that changed since it was hashed is an error, never sent under the old name.
 
-use crate::console::api::{ApiError, ErrorCode};
+use api::{ApiError, ErrorCode};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};

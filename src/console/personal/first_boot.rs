@@ -1,7 +1,7 @@
 //! The Windows program that finishes a machine by itself: found on the console, sent like any other file.
 
 use super::files::Hashes;
-use crate::console::api::{ApiError, ErrorCode, PlannedFile};
+use api::{ApiError, ErrorCode, PlannedFile};
 use std::path::{Path, PathBuf};
 use template::findings::{Findings, System};
 use template::step::{Action, MachinePlan, Payload};

@@ -1,9 +1,9 @@
 //! What lies in an image, looked at once and remembered by its root.
 
 use super::image_disk::ImageSlice;
-use crate::console::api::{ApiError, ErrorCode};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
+use api::{ApiError, ErrorCode};
 use inspect::Slice;
 use std::sync::Arc;
 use template::findings::Findings;

@@ -1,8 +1,8 @@
 //! Offline-join blobs, one for each machine, found or made on the console: no administrator's password ever reaches a target.
 
 use super::{JobSecrets, Personalised};
-use crate::console::api::{ApiError, ErrorCode, Plan};
 use crate::console::context::Console;
+use api::{ApiError, ErrorCode, Plan};
 use domain::{Blob, Credential, Provision, validate_blob};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -9,7 +9,6 @@
 //! Owns: the joining of the pure parts with files, store and secrets. Decides nothing about a system: `template` does. What always
 //! holds: what is only planned changes nothing and hands nothing out.
 
-mod api;
 mod bindings;
 mod crypt;
 mod files;
@@ -18,23 +17,22 @@ mod image_disk;
 mod inspection;
 mod join;
 mod payloads;
+mod routes;
 mod secrets;
 mod signing;
 mod values;
 mod vault;
 
-pub use api::api;
 pub use files::{Hashes, PartOf};
+pub use routes::api;
 pub use values::JobSecrets;
 pub use vault::{Vault, VaultError};
 
-use super::api::{
-    ApiError, DeployRequest, ErrorCode, GivenSecrets, Plan, PlannedTarget, TemplateUse,
-};
 use super::context::Console;
 use super::jobs::store_error;
 use super::master::MasterImage;
 use super::plan::Chosen;
+use api::{ApiError, DeployRequest, ErrorCode, GivenSecrets, Plan, PlannedTarget, TemplateUse};
 use bindings::machine_of;
 use std::path::Path;
 use std::sync::Arc;

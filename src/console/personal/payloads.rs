@@ -4,8 +4,8 @@
 //! links are followed only as the technician's own folders have them.
 
 use super::files::{Hashes, MAX_FILES};
-use crate::console::api::{ApiError, ErrorCode, PlannedFile};
 use crate::console::context::Console;
+use api::{ApiError, ErrorCode, PlannedFile};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

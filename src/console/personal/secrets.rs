@@ -1,15 +1,14 @@
 //! Secrets of templates: set, listed, found again.
 
 use super::vault::MAX_SECRET_BYTES;
-use crate::console::api::{
-    ApiError, ErrorCode, GivenSecrets, SCHEMA_VERSION, SecretList, SecretRequest, SecretView,
-};
 use crate::console::context::Console;
 use crate::console::jobs::store_error;
-use crate::console::naming;
 use crate::console::store::SecretRow;
 use crate::console::time::now_text;
 use crate::disk::signing;
+use api::{
+    ApiError, ErrorCode, GivenSecrets, SCHEMA_VERSION, SecretList, SecretRequest, SecretView,
+};
 use std::path::Path;
 use template::schema::{SecretUse, Template};
 use template::values::SecretRef;
@@ -60,7 +59,7 @@ impl Console {
 
     fn seal_secret(&self, name: &str, value: &[u8]) -> Result<(SecretRow, Vec<u8>), ApiError> {
         let usage = |text: String| ApiError::new(ErrorCode::Usage, text);
-        if !naming::is_valid_name(name) {
+        if !api::name::is_valid_name(name) {
             return Err(usage(format!("{name:?} is no name for a secret"))
                 .hint("1 to 63 of letters, digits, -, _ and ."));
         }

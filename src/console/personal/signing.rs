@@ -2,11 +2,9 @@
 //!
 //! What always holds: a key never leaves the console, and none is overwritten by a new one.
 
-use crate::console::api::{
-    ApiError, ErrorCode, SCHEMA_VERSION, SignRequest, SignatureView, SigningKeyView,
-};
 use crate::console::context::Console;
 use crate::disk::signing;
+use api::{ApiError, ErrorCode, SCHEMA_VERSION, SignRequest, SignatureView, SigningKeyView};
 use facts::hex;
 use imagefmt::{Root, SigningKey};
 

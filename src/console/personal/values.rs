@@ -2,7 +2,7 @@
 
 use super::crypt::crypt;
 use super::vault::{Vault, VaultError};
-use crate::console::api::GivenSecrets;
+use api::GivenSecrets;
 use protocol::control::ApplyOrder;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -4,9 +4,9 @@
 //! of two targets has an id of its own until a technician answers, and nobody's name or address is touched meanwhile.
 
 use super::{Entry, Link, Roster, find, not_found};
-use crate::console::api::{ApiError, ErrorCode, IdentityView};
 use crate::console::naming;
 use crate::console::store::{IdentityRows, TargetRow};
+use api::{ApiError, ErrorCode, IdentityView};
 use facts::identity::{BootMatch, Change, Evidence, IdentifyError, Mark, Record, Register, Shared};
 use facts::{Mac, Uuid};
 use std::collections::BTreeMap;

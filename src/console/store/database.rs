@@ -6,7 +6,7 @@
 
 use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 use super::schema;
-use crate::console::api::{JobState, JobTarget, Offer, Plan, SessionView};
+use api::{JobState, JobTarget, Offer, Plan, SessionView};
 use facts::target::TargetState;
 use rusqlite::{Connection, Row, params};
 use serde::{Serialize, de::DeserializeOwned};
@@ -485,8 +485,8 @@ fn unsigned(value: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::api::DeployRequest;
-    use crate::console::api::{ImageSummary, StartRule};
+    use api::DeployRequest;
+    use api::{ImageSummary, StartRule};
     use facts::order::EndAction;
     use facts::target::{DiskFacts, Facts};
 

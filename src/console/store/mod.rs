@@ -16,7 +16,7 @@ pub use identity::IdentityRows;
 pub use personal::SecretRow;
 pub use rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 
-use super::api::{JobState, JobView, Offer, Plan, SessionView};
+use api::{JobState, JobView, Offer, Plan, SessionView};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 

@@ -2,9 +2,7 @@
 //!
 //! Values only: `database` reads and writes them. What always holds: a password that came with a request is not part of what is kept.
 
-use crate::console::api::{
-    CaptureRequest, CaptureView, DeployRequest, JobState, JobTarget, Plan, SessionView,
-};
+use api::{CaptureRequest, CaptureView, DeployRequest, JobState, JobTarget, Plan, SessionView};
 use facts::target::{DiskFacts, Facts};
 use serde::{Deserialize, Serialize};
 

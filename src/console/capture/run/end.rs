@@ -5,13 +5,11 @@
 
 use super::super::intake::Finished;
 use super::{Busy, CaptureRun, seconds};
-use crate::console::api::{
-    ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION,
-};
 use crate::console::job::{Unstored, summary_of};
 use crate::console::naming::clean_line;
-use crate::console::select::Selector;
 use crate::console::time::now_text;
+use api::select::Selector;
+use api::{ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION};
 use facts::order::EndAction;
 use facts::target::TargetState;
 use protocol::control::ConsoleMessage;

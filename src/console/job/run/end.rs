@@ -1,13 +1,11 @@
 //! The end of a job: cancelled, interrupted with its console, or over.
 
 use super::JobRun;
-use crate::console::api::{
-    ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION,
-};
 use crate::console::job::{Input, Unstored, summary_of};
 use crate::console::naming::clean_line;
-use crate::console::select::Selector;
 use crate::console::time::now_text;
+use api::select::Selector;
+use api::{ApiError, CancelRequest, ErrorCode, Event, JobState, Plan, Report, SCHEMA_VERSION};
 use facts::target::TargetState;
 use std::sync::Arc;
 

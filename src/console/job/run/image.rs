@@ -1,9 +1,9 @@
 //! The image of a job: proven before the first order goes out, and the end of the job when it cannot be sent.
 
 use super::JobRun;
-use crate::console::api::ImageCheck;
 use crate::console::image_check::RunningCheck;
 use crate::console::job::Input;
+use api::ImageCheck;
 use facts::target::TargetState;
 use protocol::control::Unfinished;
 use std::sync::Arc;

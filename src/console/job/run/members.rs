@@ -1,10 +1,10 @@
 //! Targets of a running job: orders, reconnects, outcomes, and who is lost.
 
 use super::{JobRun, receiver};
-use crate::console::api::JobState;
 use crate::console::job::order::{Member, Session};
 use crate::console::job::place::{self, Leaving};
 use crate::console::time::now_text;
+use api::JobState;
 use facts::look::Look;
 use facts::order::EndAction;
 use facts::target::{DiskFacts, TargetState};

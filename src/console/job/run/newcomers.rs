@@ -5,13 +5,12 @@
 //! with anything on it, it waits like the others. The order to its agent says `blank` too, and the agent looks again.
 
 use super::JobRun;
-use crate::console::api::{ApiError, ErrorCode, Event, JobState, Newcomer, Plan, PlannedTarget};
-use crate::console::confirm;
 use crate::console::job::place::Place;
 use crate::console::job::{Addition, ConfirmedBy};
 use crate::console::jobs::{place_row, store_error};
 use crate::console::personal::JobSecrets;
 use crate::console::plan;
+use api::{ApiError, ErrorCode, Event, JobState, Newcomer, Plan, PlannedTarget};
 use facts::look;
 use facts::target::TargetState;
 use std::sync::Arc;
@@ -188,7 +187,11 @@ impl JobRun {
         let own = target.personal.as_ref();
         let own = own.and_then(|plan| plan.hostname.as_ref());
         let own = own.map(|name| format!(" as {name}")).unwrap_or_default();
-        let disk = target.disk.as_ref().map(confirm::shown).unwrap_or_default();
+        let disk = target
+            .disk
+            .as_ref()
+            .map(api::confirm::shown)
+            .unwrap_or_default();
         let (name, rule) = (&target.name, &self.row.request.targets);
         self.log(match by {
             ConfirmedBy::Technician => {

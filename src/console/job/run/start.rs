@@ -1,13 +1,13 @@
 //! A job before its session: start rules, and the moment it begins.
 
 use super::JobRun;
-use crate::console::api::{ApiError, ErrorCode, JobState, StartRequest, StartRule};
 use crate::console::confirm;
 use crate::console::job::order::Session;
 use crate::console::job::place::Place;
 use crate::console::job::stall::in_words;
 use crate::console::schedule::{Due, judge, late_by, window_of};
 use crate::console::time::{now, now_text};
+use api::{ApiError, ErrorCode, JobState, StartRequest, StartRule};
 use facts::target::TargetState;
 use facts::units;
 

@@ -1,343 +1,11 @@
-//! The local API of a running console: types shared by the console (server) and the CLI (client).
-//!
-//! HTTP/1.1 with JSON over a Unix socket `console.sock` in the data directory. Errors carry `code`, `message` and
-//! `hint`; the CLI turns `code` into its exit code. Long commands read `GET /v1/jobs/ID/events`, one JSON object a line.
+//! Deployments and jobs: what a technician asks for, a job as it stands, its events, and how it ended.
 
-pub use super::api_capture::{
-    CaptureRequest, CaptureView, Offer, OfferAction, OfferList, OfferRequest,
-};
-pub use super::api_plan::{ImageSummary, Plan, PlannedTarget};
-pub use super::api_template::{
-    BindingList, GivenSecrets, ImportRequest, PlannedFile, SecretList, SecretRequest, SecretView,
-    ShareAccount, SignRequest, SignatureView, SigningKeyView, TemplateUse,
-};
-use super::boot::BootPolicy;
-use facts::identity::{Record, Shared};
+use crate::{CaptureView, GivenSecrets, ImageCheck, Plan, ShareAccount, TemplateUse};
 use facts::order::{EndAction, Reuse};
-use facts::target::{Bottleneck, Choice, DiskNow, Facts, TargetState};
+use facts::target::{Bottleneck, Choice, DiskNow, TargetState};
 use protocol::control::Counters;
-use pxe::machine::Stage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-
-/// Raised when a document changes its meaning.
-pub const SCHEMA_VERSION: u32 = 1;
-
-/// An error as the API and `--json` show it.
-#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// Which exit code it becomes.
-    pub code: ErrorCode,
-    /// What went wrong, with names and numbers.
-    pub message: String,
-    /// What to try next.
-    #[serde(default)]
-    pub hint: Option<String>,
-}
-
-/// Kinds of failure, one to an exit code (DESIGN section 10).
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorCode {
-    /// 1
-    Unexpected,
-    /// 2
-    Usage,
-    /// 3
-    TargetsFailed,
-    /// 4
-    NothingMatched,
-    /// 5
-    Refused,
-    /// 6
-    Unreachable,
-    /// 7
-    Integrity,
-    /// 124
-    TimedOut,
-    /// 130
-    Interrupted,
-}
-
-impl ErrorCode {
-    /// The process exit code.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Unexpected => 1,
-            Self::Usage => 2,
-            Self::TargetsFailed => 3,
-            Self::NothingMatched => 4,
-            Self::Refused => 5,
-            Self::Unreachable => 6,
-            Self::Integrity => 7,
-            Self::TimedOut => 124,
-            Self::Interrupted => 130,
-        }
-    }
-}
-
-impl ApiError {
-    /// An error of a kind.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hint: None,
-        }
-    }
-
-    /// The same with what to try next.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-/// `console show`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ConsoleInfo {
-    /// `SCHEMA_VERSION`.
-    pub schema_version: u32,
-    /// Product version.
-    pub version: String,
-    /// SHA-256 of the console's public key (SPKI), 64 hex digits: what agents pin.
-    pub pin: String,
-    /// `address:port` agents connect to.
-    pub control: String,
-    /// TCP port of the bulk service.
-    pub bulk_port: u16,
-    /// Group and port of the main lane.
-    pub main: String,
-    /// Group and port of the second lane.
-    pub second: String,
-    /// Interface multicast leaves by.
-    pub interface: String,
-    /// Data directory.
-    pub data_dir: String,
-    /// Process id.
-    pub pid: u32,
-    /// Public keys one of which has to have signed an image that is deployed; with none, every image is.
-    #[serde(default)]
-    pub signed_by: Vec<String>,
-}
-
-/// One target in `target list` and `target show`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TargetView {
-    /// Stable identity.
-    pub id: String,
-    /// Name shown to the technician.
-    pub name: String,
-    /// State now.
-    pub state: TargetState,
-    /// Connected now.
-    pub connected: bool,
-    /// Address of its control connection.
-    #[serde(default)]
-    pub address: Option<String>,
-    /// Console beacons reach it by multicast.
-    #[serde(default)]
-    pub multicast: bool,
-    /// Job it is in.
-    #[serde(default)]
-    pub job: Option<String>,
-    /// When it was last seen, RFC 3339.
-    pub last_seen: String,
-    /// What a person at the target asks for, and how it is confirmed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asks: Option<String>,
-    /// Identity of the target: open questions and values that are not unique.
-    #[serde(default)]
-    pub identity: IdentityView,
-    /// The machine.
-    pub facts: Facts,
-    /// When it said so, RFC 3339.
-    #[serde(default)]
-    pub facts_time: String,
-    /// How its last network boot went, when it booted here.
-    #[serde(default)]
-    pub boot: Option<MachineView>,
-}
-
-impl TargetView {
-    /// The question who it is, with how a technician answers it; none when it is known.
-    pub fn question(&self) -> Option<String> {
-        let name = &self.name;
-        let old = self.identity.may_be.first()?;
-        let all = self.identity.may_be.join(" or ");
-        Some(format!(
-            "may be {all} with a part changed, or another machine: diskcast target identify {name} --is {old}, or --new"
-        ))
-    }
-}
-
-/// Identity of a machine as the console shows it: open questions and values that are not unique.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-pub struct IdentityView {
-    /// Names of targets it may be, with a part changed; `POST /v1/targets/{id}/identify` answers it.
-    #[serde(default)]
-    pub may_be: Vec<String>,
-    /// Identity values of the machine that other machines report too, so that they decide nothing.
-    #[serde(default)]
-    pub not_unique: Vec<String>,
-}
-
-/// `GET /v1/targets`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TargetList {
-    /// `SCHEMA_VERSION`.
-    pub schema_version: u32,
-    /// By name.
-    pub targets: Vec<TargetView>,
-    /// Machines that asked for a network boot and belong to no target, the last first.
-    #[serde(default)]
-    pub machines: Vec<MachineView>,
-}
-
-/// How far a machine came that boots over the network.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MachineView {
-    /// The card that boots.
-    pub mac: String,
-    /// SMBIOS UUID, where its firmware says it.
-    #[serde(default)]
-    pub uuid: Option<String>,
-    /// `BIOS`, `UEFI` or `UEFI HTTP`.
-    #[serde(default)]
-    pub firmware: Option<String>,
-    /// Its address.
-    #[serde(default)]
-    pub address: Option<String>,
-    /// How far it came.
-    pub stage: Stage,
-    /// When it was heard of last, RFC 3339.
-    pub time: String,
-    /// More about the stage.
-    #[serde(default)]
-    pub detail: Option<String>,
-    /// What went wrong last, until a boot goes well.
-    #[serde(default)]
-    pub error: Option<String>,
-    /// When, RFC 3339.
-    #[serde(default)]
-    pub error_time: Option<String>,
-}
-
-/// The services of network boot as they run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BootService {
-    /// Interface.
-    pub interface: String,
-    /// `address:port` of HTTP boot.
-    pub http: String,
-    /// Boot folder.
-    pub boot_files: String,
-    /// Names of the contract that are not in it.
-    #[serde(default)]
-    pub missing: Vec<String>,
-    /// Addresses handed out, when they are.
-    #[serde(default)]
-    pub dhcp: Option<String>,
-    /// Process.
-    pub pid: u32,
-}
-
-/// `GET /v1/boot`, and `POST /v1/boot/check` which asks the wire for other servers first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BootReport {
-    /// `SCHEMA_VERSION`.
-    pub schema_version: u32,
-    /// Who gets the agent.
-    pub policy: BootPolicy,
-    /// The services; absent when none run.
-    #[serde(default)]
-    pub service: Option<BootService>,
-    /// Who asked, the last first.
-    pub machines: Vec<MachineView>,
-    /// DHCP servers that machines took their addresses from.
-    #[serde(default)]
-    pub address_servers: Vec<String>,
-    /// Servers that answered when asked, one line each.
-    #[serde(default)]
-    pub rivals: Vec<String>,
-    /// What could not be looked at, and why.
-    #[serde(default)]
-    pub not_checked: Vec<String>,
-}
-
-/// Something that happened to a machine, from `pxe serve`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BootEvent {
-    /// Card.
-    pub mac: String,
-    /// Machine.
-    #[serde(default)]
-    pub uuid: Option<String>,
-    /// How far it came.
-    #[serde(default)]
-    pub stage: Option<Stage>,
-    /// Firmware.
-    #[serde(default)]
-    pub firmware: Option<String>,
-    /// Address.
-    #[serde(default)]
-    pub address: Option<Ipv4Addr>,
-    /// More.
-    #[serde(default)]
-    pub detail: Option<String>,
-    /// Something went wrong.
-    #[serde(default)]
-    pub failed: bool,
-}
-
-/// `POST /v1/boot/sync`: what `pxe serve` tells.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct BootSync {
-    /// What happened since.
-    #[serde(default)]
-    pub events: Vec<BootEvent>,
-    /// DHCP servers that machines took their addresses from.
-    #[serde(default)]
-    pub servers: Vec<Ipv4Addr>,
-    /// The services.
-    #[serde(default)]
-    pub service: Option<BootService>,
-}
-
-/// A target, as far as booting goes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BootKnown {
-    /// Target.
-    pub id: String,
-    /// Identity record of the target.
-    pub record: Record,
-    /// Something waits for it and is not over for it.
-    pub wanted: bool,
-}
-
-/// The answer: who is to do what.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BootOrders {
-    /// `SCHEMA_VERSION`.
-    pub schema_version: u32,
-    /// Who gets the agent.
-    pub policy: BootPolicy,
-    /// Every target.
-    pub known: Vec<BootKnown>,
-    /// Identity values that several machines have, so that they decide nothing.
-    #[serde(default)]
-    pub shared: Shared,
-    /// `address:port` agents connect to.
-    pub console: String,
-    /// What they pin.
-    pub pin: String,
-    /// Second lane, when it is not the usual one.
-    #[serde(default)]
-    pub second: Option<String>,
-}
 
 /// When a session starts.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -430,56 +98,6 @@ impl DeployRequest {
     }
 }
 
-/// `POST /v1/images/check`: the answer, an `ImageCheck`, comes within about a second; who waits asks again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct CheckRequest {
-    /// As in a `DeployRequest`.
-    pub image: String,
-    /// Who asks the server, where the image lies on a share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub share: Option<ShareAccount>,
-    /// Password of an encrypted image. Never stored, never logged.
-    #[serde(default)]
-    pub password: Option<String>,
-    /// Which part of it has to be whole.
-    #[serde(default)]
-    pub choice: Choice,
-    /// Value of the secret the share refers to, when the command knows it.
-    #[serde(default)]
-    pub secrets: GivenSecrets,
-}
-
-impl CheckRequest {
-    /// The check of the image a deployment is for.
-    pub fn of(request: &DeployRequest) -> Self {
-        Self {
-            image: request.image.clone(),
-            share: request.share.clone(),
-            password: request.password.clone(),
-            choice: request.choice.clone(),
-            secrets: request.secrets.clone(),
-        }
-    }
-}
-
-/// How far the check of an image is; damage is an error with the code `integrity`.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "state")]
-pub enum ImageCheck {
-    /// Every stored byte was held against its hash.
-    Checked {
-        /// When, RFC 3339.
-        checked: String,
-    },
-    /// Under way.
-    Checking {
-        /// Stored bytes looked at.
-        done_bytes: u64,
-        /// Stored bytes there are.
-        total_bytes: u64,
-    },
-}
-
 /// A target in a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobTarget {
@@ -560,6 +178,19 @@ impl JobState {
     /// True when nothing more happens by itself.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+
+    /// The word for a state in all output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Missed => "missed",
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
     }
 }
 
@@ -726,26 +357,6 @@ impl Summary {
     pub fn proof_root(&self) -> &str {
         self.chosen_root.as_deref().unwrap_or(&self.root)
     }
-}
-
-/// File name of the API's socket in the data directory.
-pub const SOCKET_NAME: &str = "console.sock";
-
-/// `POST /v1/targets/{id}/identify`; the answer is the `TargetView` of the machine as it is known then.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct IdentifyRequest {
-    /// Id or name of the target it is; none when it is a machine of its own.
-    #[serde(default)]
-    pub is: Option<String>,
-}
-
-/// `POST /v1/targets/{id}/rename`; the answer is the `TargetView`.
-///
-/// `approve` and `forget` have no body; they answer with the `TargetView` as it is afterwards (for `forget`: as it was).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RenameRequest {
-    /// New name: 1 to 63 of letters, digits, `-`, `_` and `.`; no other target has it.
-    pub name: String,
 }
 
 /// `POST /v1/jobs`; the answer is the `JobView`.

@@ -1,10 +1,11 @@
 //! The local API's part about bindings and secrets.
 
-use crate::console::api::{
+use crate::console::answer::{Answer, Failure};
+use crate::console::context::Console;
+use api::{
     ApiError, BindingList, ErrorCode, ImportRequest, SecretList, SecretRequest, SecretView,
     SignRequest, SignatureView, SigningKeyView,
 };
-use crate::console::context::Console;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
@@ -13,7 +14,6 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 type Shared = State<Arc<Console>>;
-type Answer<T> = Result<Json<T>, ApiError>;
 
 /// Routes, to be merged into the others.
 pub fn api() -> Router<Arc<Console>> {
@@ -39,20 +39,20 @@ fn document<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
 }
 
 async fn bindings(State(console): Shared) -> Answer<BindingList> {
-    console.list_bindings().await.map(Json)
+    Ok(Json(console.list_bindings().await?))
 }
 
 async fn import(State(console): Shared, body: Bytes) -> Answer<BindingList> {
     let request: ImportRequest = document(&body)?;
-    console.import_bindings(&request.text).await.map(Json)
+    Ok(Json(console.import_bindings(&request.text).await?))
 }
 
 async fn release(State(console): Shared, Path(machine): Path<String>) -> Answer<BindingList> {
-    console.release_binding(&machine).await.map(Json)
+    Ok(Json(console.release_binding(&machine).await?))
 }
 
 async fn secrets(State(console): Shared) -> Answer<SecretList> {
-    console.list_secrets().await.map(Json)
+    Ok(Json(console.list_secrets().await?))
 }
 
 async fn set_secret(State(console): Shared, body: Bytes) -> Answer<SecretView> {
@@ -60,6 +60,7 @@ async fn set_secret(State(console): Shared, body: Bytes) -> Answer<SecretView> {
         .set_secret(document::<SecretRequest>(&body)?)
         .await
         .map(Json)
+        .map_err(Failure)
 }
 
 async fn remove_secret(
@@ -71,11 +72,11 @@ async fn remove_secret(
 }
 
 async fn new_key(State(console): Shared, Path(name): Path<String>) -> Answer<SigningKeyView> {
-    console.new_signing_key(&name).await.map(Json)
+    Ok(Json(console.new_signing_key(&name).await?))
 }
 
 async fn public_key(State(console): Shared, Path(name): Path<String>) -> Answer<SigningKeyView> {
-    console.signing_key(&name).await.map(Json)
+    Ok(Json(console.signing_key(&name).await?))
 }
 
 async fn sign(
@@ -84,5 +85,5 @@ async fn sign(
     body: Bytes,
 ) -> Answer<SignatureView> {
     let request: SignRequest = document(&body)?;
-    console.sign_root(&name, &request).await.map(Json)
+    Ok(Json(console.sign_root(&name, &request).await?))
 }

@@ -1,6 +1,6 @@
 //! The local API of captures and offers: types shared by the console (server) and the CLI (client).
 
-use super::api::DeployRequest;
+use crate::DeployRequest;
 use facts::order::EndAction;
 use imagefmt::DiskSet;
 use protocol::control::CaptureWishes;

@@ -1,6 +1,6 @@
 //! A plan as the local API shows it, and as it is stored with its job.
 
-use super::api::{DeployRequest, PlannedFile};
+use crate::{DeployRequest, PlannedFile};
 use facts::order::EndAction;
 use facts::target::DiskFacts;
 use imagefmt::DiskSet;

@@ -11,7 +11,7 @@
 //! What always holds: a word that names one target exactly may name one that is switched off; everything else means
 //! machines connected now (unless the state asked for is `discovered`). An empty result is for the caller to refuse.
 
-use super::api::TargetView;
+use crate::TargetView;
 use facts::target::TargetState;
 use std::net::IpAddr;
 

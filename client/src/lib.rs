@@ -3,7 +3,10 @@
 //! Owns: one connection a request, the limits on what a console may answer, and the words when there is none. Holds
 //! no state and retries nothing; who waits for a console to come back decides that itself.
 
-use super::api::{ApiError, ErrorCode, Event, SOCKET_NAME};
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
+use api::{ApiError, ErrorCode, Event, SOCKET_NAME};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
@@ -275,59 +278,11 @@ fn too_long() -> ApiError {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::fake::{answer, console};
     use serde_json::{Value, json};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
-
-    /// A console that answers each connection with the next of `answers`, in pieces, and gives back the requests.
-    pub(crate) fn console(
-        folder: &Path,
-        answers: Vec<Vec<Vec<u8>>>,
-    ) -> tokio::task::JoinHandle<Vec<String>> {
-        let listener = UnixListener::bind(folder.join(SOCKET_NAME)).unwrap();
-        tokio::spawn(async move {
-            let mut requests = Vec::new();
-            for pieces in answers {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                let mut buffer = [0; 4096];
-                loop {
-                    let read = stream.read(&mut buffer).await.unwrap();
-                    request.extend_from_slice(&buffer[..read]);
-                    let text = String::from_utf8_lossy(&request);
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                        continue;
-                    };
-                    let length = head
-                        .lines()
-                        .find_map(|line| line.strip_prefix("content-length: "))
-                        .map_or(0, |n| n.parse().unwrap());
-                    if read == 0 || body.len() >= length {
-                        break;
-                    }
-                }
-                requests.push(String::from_utf8(request).unwrap());
-                for piece in pieces {
-                    stream.write_all(&piece).await.unwrap();
-                    stream.flush().await.unwrap();
-                    tokio::task::yield_now().await;
-                }
-            }
-            requests
-        })
-    }
-
-    pub(crate) fn answer(status: &str, body: &str) -> Vec<Vec<u8>> {
-        vec![
-            format!(
-                "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .into_bytes(),
-        ]
-    }
 
     #[tokio::test]
     async fn documents_and_errors() {

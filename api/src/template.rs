@@ -1,5 +1,6 @@
 //! Templates, names and secrets as the local API speaks of them.
 
+use crate::{ApiError, ErrorCode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +40,15 @@ pub struct ShareAccount {
     /// Where its password comes from; a `file:` has an absolute path. Never the password itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretRef>,
+}
+
+/// An account for an image that lies on no share: one of both is a slip.
+pub fn no_share(image: &str) -> ApiError {
+    ApiError::new(
+        ErrorCode::Usage,
+        format!("there is an account for a share, and {image} lies on none"),
+    )
+    .hint("name the image //server/share/folder/name.dcimg, or leave the account out")
 }
 
 /// A file the machines of a job get.
