@@ -70,6 +70,7 @@ impl<'a> Context<'a> {
         dead_code,
         reason = "the first-boot jobs of Linux and Windows come to write it"
     )]
+    #[allow(dead_code, reason = "the steps that write it follow")]
     pub(crate) fn first_start(&self) -> Option<&'a FirstStart> {
         self.target.first_start
     }
