@@ -1,4 +1,5 @@
-//! A blob as `djoin /provision /savefile` and Samba write it, and what can be seen in it.
+//! Join blobs as written by `djoin /provision /savefile` and by Samba, and the facts that are
+//! readable in them.
 //!
 //! ```text
 //! file    FF FE, UTF-16LE: base64, a zero        also taken: UTF-8 or ASCII, and line ends
@@ -11,73 +12,77 @@
 //!         format 2, of Windows 8, is OP_PACKAGE, which holds the same object again, deep inside
 //! ```
 //!
-//! Names are from Samba's `librpc/idl/ODJ.idl`. Everything is bounded by the bytes that are there; the password is passed
-//! over, and no error repeats what was read.
+//! Names are from Samba's `librpc/idl/ODJ.idl`. All reads are bounded by the available bytes; the
+//! password is skipped, and no error repeats bytes of the blob.
 
 use std::fmt;
 
-/// Longest file. Blobs have 6 KiB; with certificates and policies some hundred.
+/// Longest file in bytes. Blobs have 6 KiB; with certificates and policies they have some hundred.
 const MAX_BYTES: usize = 1 << 20;
+/// Largest number of parts in a blob.
 const MAX_PARTS: u32 = 32;
-/// Characters of a name: a DNS domain has at most 255.
+/// Longest name in characters; a DNS domain has at most 255.
 const MAX_NAME_UNITS: u32 = 256;
 
-/// What every object of a serialisation begins with (MS-RPCE 2.2.6.1): version 1, little endian, eight bytes, filler.
+/// The header of every object of a serialisation (MS-RPCE 2.2.6.1): version 1, little endian, eight
+/// bytes, filler.
 const HEADER: [u8; 8] = [1, 0x10, 8, 0, 0xCC, 0xCC, 0xCC, 0xCC];
-/// Format of the part that every Windows since 7 reads.
+/// Format of the part that every Windows since 7 can read.
 const FORMAT_WIN7: u32 = 1;
-/// Bytes of ODJ_WIN7BLOB between the pointers to its three strings and the first string: filler; three counted strings, a GUID and a pointer
-/// of the DNS domain; two pointers, a number, a GUID, two pointers, a number and two pointers of the domain controller; options.
+/// Number of bytes in ODJ_WIN7BLOB between the pointers to its three strings and the first string:
+/// filler; three counted strings, a GUID and a pointer of the DNS domain; two pointers, a number, a
+/// GUID, two pointers, a number and two pointers of the domain controller; options.
 const WIN7_FIXED: usize = 4 + (3 * 8 + 16 + 4) + (3 * 4 + 16 + 5 * 4) + 4;
 
-/// A blob that was looked into. Its text is a secret; `Debug` does not show it.
+/// A blob that was parsed and checked. Its text is a secret, which `Debug` does not show.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Blob {
     text: String,
     facts: BlobFacts,
 }
 
-/// What a blob says of itself, without secrets.
+/// The facts in a blob, without secrets.
 #[derive(Clone, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct BlobFacts {
-    /// Domain, as given to who made it: NetBIOS or DNS name. `None`: a form of blob that is not read here.
+    /// Domain as given at provisioning: its NetBIOS or DNS name; `None` for a form of blob that is
+    /// not read here.
     pub domain: Option<String>,
-    /// Machine, likewise.
+    /// Machine as given at provisioning; `None` for a form of blob that is not read here.
     pub machine: Option<String>,
-    /// Parts, of different formats.
+    /// Number of parts, which have different formats.
     pub parts: u32,
 }
 
-/// Why something is no blob.
+/// The reason why bytes are not a join blob.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlobError {
-    /// It is too long.
+    /// The file is too long.
     #[error("{0} bytes are more than a join blob can have")]
     TooLong(usize),
-    /// Nothing is in it.
+    /// The file is empty.
     #[error("the join blob is empty")]
     Empty,
-    /// It is not text of the alphabet of base64.
+    /// The text has characters that base64 does not use.
     #[error("not a join blob: it is not base64, as djoin and Samba write it")]
     NotBase64,
-    /// It is base64 of something else.
+    /// The base64 encodes something else.
     #[error("not a join blob: {0}")]
     Structure(&'static str),
 }
 
 impl Blob {
-    /// The base64, as ASCII: what the answer file takes, and a first-boot job.
+    /// The base64 text in ASCII, for the answer file or a first-boot job.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What it says of itself.
+    /// The facts in the blob.
     pub fn facts(&self) -> &BlobFacts {
         &self.facts
     }
 
-    /// Is it for this machine? `true` also where it cannot be told. Case means nothing.
+    /// True if the blob is for this machine, ignoring case; also true if its machine is unknown.
     pub fn is_for(&self, machine: &str) -> bool {
         let named = self.facts.machine.as_deref();
         named.is_none_or(|name| name.trim_end_matches('$').eq_ignore_ascii_case(machine))
@@ -92,10 +97,11 @@ impl fmt::Debug for Blob {
     }
 }
 
-/// Looks into a blob, from whoever: a file that `djoin /provision /savefile` wrote, or its base64 as text.
+/// Parses and checks a blob from any source: a file written by `djoin /provision /savefile`, or its
+/// base64 as text.
 ///
 /// # Errors
-/// Why it is none.
+/// [`BlobError`] if the bytes are not a join blob.
 pub fn validate_blob(bytes: &[u8]) -> Result<Blob, BlobError> {
     if bytes.len() > MAX_BYTES {
         return Err(BlobError::TooLong(bytes.len()));
@@ -108,7 +114,8 @@ pub fn validate_blob(bytes: &[u8]) -> Result<Blob, BlobError> {
     Ok(Blob { text, facts })
 }
 
-/// The characters of the file without mark, final zero and white space.
+/// The characters of the file without byte order mark, final zeros and white space; `None` if they
+/// are not ASCII.
 fn ascii(bytes: &[u8]) -> Option<String> {
     let narrow: Vec<u8> = match bytes {
         [0xFF, 0xFE, rest @ ..] => {
@@ -134,7 +141,7 @@ fn ascii(bytes: &[u8]) -> Option<String> {
         .collect()
 }
 
-/// Standard base64 with its padding.
+/// Decodes standard base64 with its padding.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
@@ -163,7 +170,8 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// NDR, little endian: every number at a place that it divides, counted from the start of the object.
+/// A reader of NDR in little endian: every number is aligned to its size, counted from the start of
+/// the object.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -190,7 +198,7 @@ impl<'a> Reader<'a> {
         Ok(u16::from_le_bytes(*bytes))
     }
 
-    /// The object behind the two headers of a serialisation.
+    /// A reader of the object behind the two headers of a serialisation.
     fn object(bytes: &'a [u8]) -> Result<Self, BlobError> {
         let mut reader = Self { bytes, at: 0 };
         if reader.take(8)? != HEADER {
@@ -205,7 +213,7 @@ impl<'a> Reader<'a> {
         Ok(Self { bytes, at: 0 })
     }
 
-    /// A zero-ended string behind its three counts; the final zero is not returned.
+    /// Reads a zero-terminated string behind its three counts; the final zero is not returned.
     fn string(&mut self) -> Result<String, BlobError> {
         let most = self.number()?;
         let offset = self.number()?;
@@ -227,7 +235,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// ODJ_PROVISION_DATA.
+/// Reads ODJ_PROVISION_DATA.
 fn provision_data(bytes: &[u8]) -> Result<BlobFacts, BlobError> {
     let mut object = Reader::object(bytes)?;
     if object.number()? == 0 {
@@ -269,7 +277,8 @@ fn provision_data(bytes: &[u8]) -> Result<BlobFacts, BlobError> {
     Ok(facts)
 }
 
-/// Names in a package of Windows 8, where a blob has nothing else: the first object inside that reads as an ODJ_WIN7BLOB.
+/// Finds the names in a package of Windows 8, if a blob has nothing else: those of the first object
+/// inside that is a valid ODJ_WIN7BLOB.
 fn package(bytes: &[u8]) -> Option<(String, String)> {
     let starts = bytes.windows(HEADER.len()).enumerate();
     let starts = starts
@@ -278,7 +287,7 @@ fn package(bytes: &[u8]) -> Option<(String, String)> {
     starts.take(64).find_map(|at| win7(bytes.get(at..)?).ok())
 }
 
-/// ODJ_WIN7BLOB: domain and machine.
+/// Reads domain and machine from ODJ_WIN7BLOB.
 fn win7(bytes: &[u8]) -> Result<(String, String), BlobError> {
     let mut blob = Reader::object(bytes)?;
     for _ in 0..3 {
@@ -406,7 +415,7 @@ mod tests {
         let blob =
             validate_blob(encode(&provision(&[(2, serialised(&inside))])).as_bytes()).unwrap();
         assert_eq!(blob.facts().machine.as_deref(), Some("LAB-02"));
-        // A form that is not known is carried all the same.
+        // A blob of an unknown form is accepted all the same.
         let blob = validate_blob(encode(&provision(&[(9, vec![1, 2, 3])])).as_bytes()).unwrap();
         assert_eq!(blob.facts().machine, None);
         assert!(blob.is_for("anything"));

@@ -1,14 +1,17 @@
-//! Offline-join blobs: one for each machine, made with Samba on the console, or brought along from `djoin /provision`.
+//! Offline-join blobs, one for each machine: made with Samba on the console, or supplied from
+//! `djoin /provision`.
 //!
-//! A blob holds the password of one machine account, and nothing of the administrator who made it: it is the only secret of the domain
-//! that ever reaches a target. Windows takes it from the answer file or by `djoin /requestODJ`.
+//! A blob holds the password of one machine account and nothing about the administrator who made
+//! it. It is the only secret of the domain that is sent to a target. Windows takes it from the
+//! answer file or from `djoin /requestODJ`.
 //!
-//! Owns: running Samba's `net offlinejoin provision` ([`Provision::run`]), and looking into a blob ([`validate_blob`]).
-//! Never does: put a password on a command line, into a file or into a message. Holds always: what it returns as a blob
-//! was looked into and names the machine that was asked for.
+//! Owns the run of Samba's `net offlinejoin provision` ([`Provision::run`]) and the check of a blob
+//! ([`validate_blob`]). Never puts a password on a command line, into a file or into a message.
+//! Always holds: a blob made here was checked, and names the requested machine if its form shows
+//! one.
 //!
-//! Blobs made here were accepted by Samba's own `requestodj`, and the account in them by the domain controller that made it. Untested
-//! on real Windows.
+//! Blobs made here were accepted by Samba's own `requestodj`, and their accounts by the domain
+//! controller that made them. Untested on real Windows.
 
 mod blob;
 mod provision;

@@ -1,12 +1,16 @@
-//! Makes a blob with Samba: `net offlinejoin provision`, which creates the account of a machine in the domain.
+//! Provisioning with Samba: `net offlinejoin provision` creates the account of a machine in the
+//! domain and returns a blob.
 //!
-//! Owns: one run of that program, with a time limit, a configuration of its own in a folder that is gone afterwards, and its password over
-//! stdin. Nothing of the console's own Samba is read or changed.
+//! Owns one run of that program, with a time limit, a configuration of its own in a folder that is
+//! deleted afterwards, and the password over stdin. The console's own Samba configuration is
+//! neither read nor changed.
 //!
-//! Samba logs on by NTLM first and by Kerberos for LDAP, sealed. Untested: domains that allow no NTLM at all.
+//! Samba logs on with NTLM first, and with Kerberos for LDAP, sealed. Untested: domains that allow
+//! no NTLM at all.
 //!
-//! An account that is there already is taken over: its password is set anew, and a machine that uses it is out of the domain until it has the
-//! new blob. That is what a deployment wants, and what Samba 4.17 does, asked for or not.
+//! An existing account is taken over: its password is set anew, and a machine that uses it is out
+//! of the domain until it has the new blob. A deployment wants this, and Samba 4.17 does it with or
+//! without the request.
 #![expect(
     clippy::disallowed_methods,
     reason = "runs a program: it waits for it, and ends it when its time is over"
@@ -20,15 +24,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What is read of its output; more is no answer.
+/// Largest output that is read from each pipe of the program, in bytes; a real answer is far
+/// shorter.
 const MAX_OUTPUT: u64 = 4 << 20;
 
-/// Who makes accounts in the domain. `Debug` does not show the password.
+/// The user who creates accounts in the domain. `Debug` does not show the password.
 #[derive(Clone)]
 pub struct Credential {
-    /// `name`, `DOMAIN\name` or `name@domain`.
+    /// User name: `name`, `DOMAIN\name` or `name@domain`.
     pub user: String,
-    /// Password.
+    /// Password of the user.
     pub password: String,
 }
 
@@ -40,102 +45,103 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// A blob to be made.
+/// The request for a blob.
 #[derive(Clone, Debug)]
 pub struct Provision {
     /// DNS name of the domain: `corp.example`.
     pub domain: String,
     /// NetBIOS name of the machine, at most 15 characters.
     pub machine: String,
-    /// Where its account is made: `OU=Labs,DC=corp,DC=example`. `None`: where the domain puts them.
+    /// Unit in which the account is created, such as `OU=Labs,DC=corp,DC=example`; `None` for the
+    /// domain's default.
     pub ou: Option<String>,
-    /// Domain controller. `None`: found by DNS.
+    /// Domain controller; `None` to find it by DNS.
     pub dc: Option<String>,
-    /// Who makes it.
+    /// User who creates the account.
     pub credential: Credential,
-    /// Samba's `net`, by its name or path.
+    /// Samba's `net`, by name or path.
     pub program: PathBuf,
-    /// After which it is ended.
+    /// Time after which the program is killed.
     pub limit: Duration,
 }
 
-/// Why there is no blob.
+/// The reason why no blob was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DomainError {
-    /// Something given cannot be handed over.
+    /// An input value cannot be passed to Samba.
     #[error("join of {machine}: {reason}")]
     Input {
-        /// Machine.
+        /// NetBIOS name of the machine.
         machine: String,
-        /// What and why.
+        /// The value and the reason.
         reason: String,
     },
-    /// Samba is not there.
+    /// Samba is not installed.
     #[error("join of {machine}: {program} is missing on the console; apt-get install samba-common-bin", program = program.display())]
     NoSamba {
-        /// Machine.
+        /// NetBIOS name of the machine.
         machine: String,
-        /// What was looked for.
+        /// Program that was not found.
         program: PathBuf,
     },
-    /// It could not be run.
+    /// The program could not be run.
     #[error("join of {machine}: running {program}", program = program.display())]
     Run {
-        /// Machine.
+        /// NetBIOS name of the machine.
         machine: String,
-        /// What was run.
+        /// Program that was run.
         program: PathBuf,
-        /// Why not.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It had no answer in time.
+    /// The program did not finish in time.
     #[error(
         "join of {machine} to {domain}: no answer within {seconds} s; is the domain controller reachable?"
     )]
     TimedOut {
-        /// Machine.
+        /// NetBIOS name of the machine.
         machine: String,
-        /// Domain.
+        /// DNS name of the domain.
         domain: String,
-        /// The limit.
+        /// Time limit in seconds.
         seconds: u64,
     },
-    /// It said no.
+    /// Samba reported a failure.
     #[error("join of {machine} to {domain}: {reason} (Samba: {said})")]
     Refused {
-        /// Machine.
+        /// NetBIOS name of the machine.
         machine: String,
-        /// Domain.
+        /// DNS name of the domain.
         domain: String,
-        /// What it means, and what to try.
+        /// Meaning of the failure, and advice.
         reason: String,
-        /// Its own words.
+        /// Samba's own message, without the password.
         said: String,
     },
-    /// It said yes, and what it wrote is no blob.
+    /// Samba reported success, but its output is not a blob.
     #[error("join of {machine}: what Samba wrote cannot be used")]
     Blob {
-        /// Machine.
+        /// NetBIOS name of the machine.
         machine: String,
-        /// Why.
+        /// The reason.
         source: BlobError,
     },
-    /// The blob is another machine's.
+    /// The blob belongs to another machine.
     #[error("join of {machine}: the blob names {named}")]
     OtherMachine {
-        /// Machine.
+        /// NetBIOS name of the requested machine.
         machine: String,
-        /// Who it is for.
+        /// Name of the machine in the blob.
         named: String,
     },
 }
 
 impl Provision {
-    /// Makes the account and returns its blob.
+    /// Creates the account and returns its blob.
     ///
     /// # Errors
-    /// What was refused, by whom, and what to try; never a password.
+    /// [`DomainError`] with the reason and advice; it never contains a password.
     pub fn run(&self) -> Result<Blob, DomainError> {
         self.check()?;
         let folder = tempfile::Builder::new()
@@ -162,7 +168,7 @@ impl Provision {
         if !status.success() {
             return Err(self.refused(&stdout, &stderr));
         }
-        // A line of its own beside those for people.
+        // The blob is on a line of its own beside messages for people, and is the longest line.
         let longest = stdout.lines().max_by_key(|line| line.len()).unwrap_or("");
         let blob = validate_blob(longest.as_bytes()).map_err(|source| DomainError::Blob {
             machine: self.machine.clone(),
@@ -185,7 +191,8 @@ impl Provision {
         }
     }
 
-    /// Everything goes into words of a command line, lines of a file, or a distinguished name.
+    /// Checks the input: all values become arguments of a command line, lines of a file, or a
+    /// distinguished name.
     fn check(&self) -> Result<(), DomainError> {
         let refuse = |reason: String| {
             Err(DomainError::Input {
@@ -227,7 +234,7 @@ impl Provision {
                 "the name of who makes the account is empty, or has spaces around it".into(),
             );
         }
-        // Samba reads `password = VALUE` up to the end of the line, and drops blanks before it.
+        // Samba reads `password = VALUE` up to the end of the line and drops blanks before it.
         if password.is_empty()
             || password.starts_with([' ', '\t'])
             || password.contains(['\n', '\r', '\0'])
@@ -239,7 +246,8 @@ impl Provision {
         Ok(())
     }
 
-    /// Exit, stdout and stderr; `None` when its time was over.
+    /// Runs the program and returns its exit status, stdout and stderr; `None` after the time
+    /// limit.
     fn ask(&self, folder: &Path) -> io::Result<Option<(ExitStatus, String, String)>> {
         let configuration = folder.join("smb.conf");
         std::fs::write(&configuration, self.configuration(folder))?;
@@ -249,7 +257,8 @@ impl Provision {
             .arg(&configuration)
             .args(["-A", "/dev/stdin", "printblob", "reuse"])
             .arg(format!("domain={}", self.domain))
-            // As Windows writes it; Samba would keep small letters in the name of the account.
+            // Windows writes the name in capitals; Samba would keep small letters in the account's
+            // name.
             .arg(format!(
                 "machine_name={}",
                 self.machine.to_ascii_uppercase()
@@ -258,7 +267,7 @@ impl Provision {
             .args(self.dc.iter().map(|dc| format!("dcname={dc}")))
             .current_dir(folder)
             .env("LC_ALL", "C.UTF-8")
-            // Tickets of the administrator stay out of the console's own.
+            // Tickets of the user must not be stored among the console's own.
             .env(
                 "KRB5CCNAME",
                 format!("FILE:{}", folder.join("tickets").display()),
@@ -274,7 +283,8 @@ impl Provision {
         let stdout = reader(child.0.stdout.take());
         let stderr = reader(child.0.stderr.take());
         if let Some(mut stdin) = stdin {
-            // It may have said no before it read: its words are worth more than a broken pipe.
+            // The program may have failed before it read its input: its message is more useful than
+            // a broken pipe.
             let _ = stdin.write_all(self.credential_lines().as_bytes());
         }
         let end = Instant::now() + self.limit;
@@ -336,7 +346,8 @@ impl Provision {
         }
     }
 
-    /// What its words mean. Texts of Samba 4.17; unknown ones are passed on beside it.
+    /// Explains Samba's message. The texts are those of Samba 4.17; the message itself is always
+    /// passed on too.
     fn meaning(&self, all: &str) -> String {
         let user = &self.credential.user;
         let has = |words: &[&str]| words.iter().any(|word| all.contains(word));
@@ -394,19 +405,19 @@ impl Provision {
     }
 }
 
-/// Reads to the end on a thread of its own, so that neither pipe fills up.
+/// Reads a pipe to its end on a separate thread, so that neither pipe fills up.
 fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(pipe) = pipe {
-            // What came before an error is worth keeping.
+            // Output before a read error is still useful.
             let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut bytes);
         }
         bytes
     })
 }
 
-/// A program that does not outlive its use.
+/// A child process that is killed and reaped on drop.
 struct Ended(Child);
 
 impl Drop for Ended {

@@ -7,7 +7,8 @@ mod controller;
 use controller::{ADMIN, Controller, uses_the_blob};
 use domain::{DomainError, Provision};
 
-/// What a password manager makes, and Samba's files and shells stumble over.
+/// A password as a password manager makes it, with characters that are difficult for Samba's files
+/// and for shells.
 const JOINER: &str = r#"J0e #;"=\%$'`& ü!"#;
 
 #[test]
@@ -19,7 +20,8 @@ fn a_domain_controller_makes_blobs_that_its_machines_can_use() {
     let Some(controller) = Controller::start() else {
         return;
     };
-    // What a controller does by itself after a while: then LDAP goes by Kerberos, as in the field.
+    // A controller adds this entry by itself after a while; LDAP then uses Kerberos, as in the
+    // field.
     controller.samba_tool(&["spn", "add", "ldap/dc1.corp.example", "DC1$"]);
     controller.samba_tool(&["ou", "create", "OU=Labs"]);
     controller.samba_tool(&["user", "create", "joiner", JOINER]);
@@ -34,7 +36,8 @@ fn a_domain_controller_makes_blobs_that_its_machines_can_use() {
     let first = first.run().unwrap();
     assert_eq!(first.facts().machine.as_deref(), Some("LAB-01"));
     assert_eq!(first.facts().domain.as_deref(), Some("corp.example"));
-    // Whoever may make accounts can: no administrator, and a password that is hard to hand over.
+    // Every user with the right to create accounts can make a blob: this one is no administrator
+    // and has a difficult password.
     let second = controller.provision("lab-02", r"CORP\joiner", JOINER);
     let second = Provision {
         dc: Some("dc1.corp.example".into()),

@@ -1,4 +1,4 @@
-//! Samba's `net` played by scripts: what it is given, and what becomes of every way it can go wrong.
+//! Samba's `net` replaced by scripts: its input, and the result of every kind of failure.
 #![allow(clippy::disallowed_methods)] // Drives processes and times them.
 
 use domain::{Credential, DomainError, Provision};
@@ -14,7 +14,7 @@ struct Net {
 }
 
 impl Net {
-    /// A script for the shell, in place of `net`; its folder is `$HERE`.
+    /// Installs a shell script in place of `net`; its folder is `$HERE`.
     fn new(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("net");
@@ -83,7 +83,7 @@ fn the_password_goes_over_stdin_and_nothing_stays() {
 fn one_that_hangs_is_ended() {
     let net = Net::new("echo $$ > $HERE/pid; exec sleep 600");
     let provision = Provision {
-        // Long enough for a shell to start, whatever else the machine does.
+        // Long enough for a shell to start on a busy machine.
         limit: Duration::from_secs(5),
         ..net.provision()
     };

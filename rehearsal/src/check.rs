@@ -1,4 +1,4 @@
-//! What must never happen, watched from outside the machines with means of its own.
+//! Safety checks on the machines, made from outside with separate state.
 
 use multicast::status::{MAX_DEFICITS, MAX_RANGES};
 use multicast::{
@@ -6,16 +6,16 @@ use multicast::{
     TransmitKind,
 };
 
-/// What was done wrong.
+/// A description of a violated rule.
 pub(crate) type Wrong = &'static str;
 
-/// Watches one life of a sender.
+/// Checks the packets of one life of a sender.
 #[derive(Debug)]
 pub(crate) struct SenderWatch {
     session: SessionId,
     epoch: Epoch,
     next_number: [u64; 2],
-    /// Parity indexes sent since the source of a block last went out, object by object.
+    /// Parity indexes sent since the source of a block was last sent, for each object.
     parity: [Vec<[u64; 4]>; 2],
 }
 
@@ -80,7 +80,7 @@ impl SenderWatch {
     }
 }
 
-/// What lies in one slot of a receiver, kept apart from what the receiver believes.
+/// The content of one slot of a receiver, tracked separately from the receiver's own state.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SlotWatch {
     block: Option<BlockKey>,
@@ -100,7 +100,7 @@ impl SlotWatch {
         }
         let (start, end) = (stored.symbols.start, stored.symbols.end);
         for symbol in (start..end).step_by(64) {
-            // Sixty-four symbols from here lie in two words at most.
+            // Sixty-four symbols from here on are in two words at most.
             let upto = end.min(symbol.saturating_add(64));
             for word in symbol / 64..=(upto - 1) / 64 {
                 let from = symbol.max(word * 64) - word * 64;

@@ -1,34 +1,34 @@
-//! What happens when: a queue in order of time, and of asking where times are equal.
+//! The event queue: events in order of time, and in order of insertion for equal times.
 
 use multicast::{BlockKey, Status, Transmit};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// Packets in a row: `count` of them, numbers and symbols going up by one.
+/// A row of `count` packets, with numbers and symbols that go up by one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) first: Transmit,
     pub(crate) count: u16,
 }
 
-/// Something that happens. Targets are numbered as in the room; what belongs to an earlier life
-/// of a target or of the console is void.
+/// An event. Targets are numbered as in the room. An event of an earlier life of a target or of the
+/// console is ignored.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Join(u32),
     Crash(u32),
     ConsoleRestart,
     Rejoin(u32),
-    /// What a life of the console sent in the last moments reaches everybody.
+    /// The packets sent by one life of the console in the last interval reach every target.
     Parcel {
         console: u32,
     },
-    /// Packets of an earlier life of the console reach everybody.
+    /// Packets of an earlier life of the console reach every target.
     Stale {
         console: u32,
         rows: Vec<Row>,
     },
-    /// One packet reaches one target, late or a second time.
+    /// One packet reaches one target, late or for the second time.
     Packet {
         target: u32,
         life: u32,
@@ -86,7 +86,7 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// Earliest is greatest: a heap gives out the greatest.
+    /// The earliest entry is the greatest, because a heap returns the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at_us, other.order).cmp(&(self.at_us, self.order))
     }
@@ -112,7 +112,7 @@ impl Queue {
         self.heap.peek().map(|entry| entry.at_us)
     }
 
-    /// The next event when it is due at `now_us`.
+    /// Removes and returns the next event if it is due at `now_us`.
     pub(crate) fn pop_due(&mut self, now_us: u64) -> Option<Event> {
         if self.next_at()? > now_us {
             return None;

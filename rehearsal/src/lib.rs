@@ -1,21 +1,22 @@
-//! A session rehearsed before it is held: the real sender and the real receivers of
-//! [`multicast`] in one thread, in virtual time, from one seed.
+//! Simulation of a session: the real sender and the real receivers of [`multicast`] in one thread,
+//! in virtual time, from one seed.
 //!
-//! A technician with three machines learns what three hundred will do; a test learns that
-//! nothing wrong is ever accepted while links lose, disks crawl and machines crash, and that
-//! everybody finishes once they stop. [`rehearse`] runs a [`Room`] and gives a [`Report`].
+//! A technician with three machines can estimate the result for three hundred. A test can check
+//! that nothing wrong is ever accepted while links lose packets, disks are slow and machines crash,
+//! and that every target finishes once the faults end. [`rehearse`] runs a [`Room`] and returns a
+//! [`Report`].
 //!
-//! Owns: the room around the machines: links ([`Faults`]), a switch port, disks, crashes, the
-//! console's restarts, bulk transfers. Never decides what the machines decide, never sees a
-//! payload, never reads a clock. The same room gives the same report, always.
+//! Owns the environment of the machines: links ([`Faults`]), a switch port, disks, crashes,
+//! restarts of the console, bulk transfers. Never makes a decision of the machines, never sees a
+//! payload, never reads a clock. The same room always gives the same report.
 //!
-//! Checked at every step, and given back as [`Failure::Unsafe`] rather than by a panic: a block
-//! is handed over only with `k` distinct symbols of it in one slot, packet numbers go up by
-//! one, no parity index goes out twice in a go, statuses keep their bounds, nobody is taken for
-//! complete who is not.
+//! These rules are checked at every step, and a violation is returned as [`Failure::Unsafe`],
+//! without a panic: a block is handed over only with `k` distinct symbols of it in one slot, packet
+//! numbers go up by one, no parity index is sent twice in a go, statuses keep their bounds, and no
+//! incomplete target counts as complete.
 //!
-//! Costs about 0.1 microseconds for each receiver and burst of packets, not for each packet: a
-//! burst is mostly consecutive symbols, and a link says how far the next loss is.
+//! A run costs about 0.1 microseconds for each receiver and burst of packets, not for each packet:
+//! a burst is mostly consecutive symbols, and a link returns the distance to the next loss.
 
 #![forbid(unsafe_code)]
 
@@ -33,11 +34,11 @@ pub use report::{Failure, Report, TargetReport};
 pub use rng::Rng;
 pub use room::{Look, Room, Switch, Target};
 
-/// Runs a room until everybody has everything.
+/// Runs a room until every target has everything.
 ///
 /// # Errors
-/// [`Failure::Unsafe`] when a machine did what it must never do, [`Failure::Unfinished`] when
-/// somebody lacks something at the room's limit.
+/// [`Failure::Unsafe`] if a machine violated a rule, [`Failure::Unfinished`] if a target is not
+/// complete at the room's time limit.
 pub fn rehearse(room: &Room) -> Result<Report, Failure> {
     world::World::new(room).run()
 }

@@ -1,35 +1,35 @@
-//! What the way to one target does to packets.
+//! The network link to one target and its faults.
 //!
-//! Losses are drawn as distances: how many packets pass before the next one is lost. Distances
-//! come from a table of integers, so that a seed means the same on every machine; the table is
-//! exact to 2^-32, and a distance past its end goes on from there, which a memoryless draw
-//! allows.
+//! Losses are drawn as distances: the number of packets before the next lost one. Distances come
+//! from a table of integers, so that a seed has the same effect on every machine. The table is
+//! exact to 2^-32. A distance past its end continues with another draw, which is right because
+//! losses are memoryless.
 
 use crate::rng::Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Probabilities in parts per million, for each packet by itself.
+/// The probabilities of faults in parts per million, for each packet separately.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// The network loses it.
+    /// The network loses the packet.
     pub loss_ppm: u64,
-    /// Gilbert-Elliott: chance that a burst of losses begins with this packet.
+    /// A burst of losses begins with this packet (Gilbert-Elliott model).
     pub burst_enter_ppm: u64,
-    /// And that a burst is over after it.
+    /// A burst of losses ends after this packet.
     pub burst_leave_ppm: u64,
-    /// It comes twice.
+    /// The packet arrives twice.
     pub duplicate_ppm: u64,
-    /// Others overtake it, by up to 0.4 ms.
+    /// Others overtake the packet, by up to 0.4 ms.
     pub reorder_ppm: u64,
-    /// It comes, and its seal does not open.
+    /// The packet arrives, but its seal does not open.
     pub corrupt_ppm: u64,
-    /// It comes, and the machine's own kernel drops it because nobody read in time.
+    /// The packet arrives, but the machine's own kernel drops it because it was not read in time.
     pub kernel_ppm: u64,
 }
 
 impl Faults {
-    /// Independent loss and nothing else.
+    /// Faults with independent loss only.
     #[must_use]
     pub fn loss(ppm: u64) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Faults {
         }
     }
 
-    /// Bursts of `length` packets on average, `ppm` of all packets lost.
+    /// Faults with bursts of `length` packets on average and `ppm` of all packets lost.
     #[must_use]
     pub fn bursts(ppm: u64, length: u64) -> Self {
         let leave = 1_000_000 / length.max(1);
@@ -50,10 +50,10 @@ impl Faults {
     }
 }
 
-/// Table entries of a distance.
+/// Number of table entries of a distance.
 const REACH: usize = 2048;
 
-/// The tables of a room: links that lose alike share theirs.
+/// The tables of a room; links with equal loss share them.
 #[derive(Debug, Default)]
 pub(crate) struct Tables(BTreeMap<u64, Distance>);
 
@@ -64,10 +64,10 @@ impl Tables {
     }
 }
 
-/// Distances to the next event of a probability.
+/// The distances to the next event of a probability.
 #[derive(Clone, Debug)]
 struct Distance {
-    /// `survives[n]`: chance, in 2^32, that n + 1 packets go by without the event.
+    /// `survives[n]` is the chance, in 2^32, that n + 1 packets pass without the event.
     survives: Arc<[u64]>,
 }
 
@@ -84,14 +84,14 @@ impl Distance {
         Self { survives }
     }
 
-    /// Packets before the event.
+    /// Draws the number of packets before the event.
     fn draw(&self, rng: &mut Rng) -> u64 {
         let mut distance = 0;
         loop {
             let level = rng.draw() >> 32;
             let at = self.survives.partition_point(|chance| *chance > level);
             distance += at as u64;
-            // Nothing is so rare that it matters past four thousand million packets.
+            // A distance beyond four thousand million packets does not matter.
             if at < REACH || distance > 1 << 32 {
                 return distance;
             }
@@ -99,7 +99,7 @@ impl Distance {
     }
 }
 
-/// An event that strikes now and then.
+/// A random event that affects some packets.
 #[derive(Clone, Debug)]
 struct Strikes {
     distance: Option<Distance>,
@@ -115,7 +115,7 @@ impl Strikes {
         Self { distance, left }
     }
 
-    /// Goes on by `count` packets, none of which is struck; there must be as many.
+    /// Moves on by `count` packets, none of which is affected; there must be that many.
     fn pass(&mut self, count: u64) {
         self.left = self.left.saturating_sub(count);
     }
@@ -128,7 +128,7 @@ impl Strikes {
     }
 }
 
-/// The way to one target.
+/// The link to one target.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     faults: Faults,
@@ -140,7 +140,7 @@ pub(crate) struct Link {
     rng: Rng,
 }
 
-/// What becomes of the next packets.
+/// The fate of the next packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Arrive(u64),
@@ -149,7 +149,7 @@ pub(crate) enum Fate {
     Dropped(u64),
 }
 
-/// Delays, in microseconds, after which copies of a packet arrive; at most two.
+/// Delays, in microseconds, of the copies of a packet; at most two.
 pub(crate) type Arrivals = [Option<u64>; 2];
 
 impl Link {
@@ -157,7 +157,7 @@ impl Link {
         let mut rng = Rng::new(seed);
         let lost = faults.loss_ppm.min(1_000_000);
         let spoilt = faults.corrupt_ppm.min(1_000_000);
-        // Lost or unreadable is the same to a receiver.
+        // For a receiver, a lost packet and an unreadable one are the same.
         let either = lost + spoilt - lost * spoilt / 1_000_000;
         Self {
             faults,
@@ -170,12 +170,12 @@ impl Link {
         }
     }
 
-    /// Whether packets come in order and once.
+    /// True if packets arrive in order and once.
     pub(crate) fn is_plain(&self) -> bool {
         self.faults.duplicate_ppm == 0 && self.faults.reorder_ppm == 0
     }
 
-    /// What becomes of the next packets, at most `most` of them and at least one.
+    /// Draws the fate of the next packets: at least one and at most `most` of them.
     pub(crate) fn next(&mut self, most: u64) -> Fate {
         if self.in_burst {
             let count = most.min(self.burst_end.left.saturating_add(1)).max(1);
@@ -212,7 +212,7 @@ impl Link {
         Fate::Dropped(1)
     }
 
-    /// When copies of a packet that arrives do so.
+    /// Draws the delays of the copies of a packet that arrives.
     pub(crate) fn arrivals(&mut self) -> Arrivals {
         let delay = if self.rng.chance(self.faults.reorder_ppm) {
             self.rng.below(400)
@@ -231,7 +231,7 @@ impl Link {
 mod tests {
     use super::*;
 
-    /// Packets lost out of a million, and how many losses came in a row on average.
+    /// The number of packets lost out of a million, and the average number of losses in a row.
     fn count(faults: Faults) -> (u64, u64) {
         let mut link = Link::new(faults, &mut Tables::default(), 5);
         let (mut left, mut lost, mut bursts, mut in_burst) = (1_000_000, 0, 0, false);

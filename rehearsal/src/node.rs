@@ -1,4 +1,5 @@
-//! One target of the room: its link, its receiver, its disk and its lives.
+//! One target of the room: its link, its receiver, its disk and its lives (from a start to a
+//! crash).
 
 use crate::check::{self, SlotWatch, Wrong};
 use crate::events::{Event, Queue, Row};
@@ -12,14 +13,14 @@ use multicast::{
     Stored, Transmit,
 };
 
-/// From the manifest complete to the image open.
+/// Time from the complete manifest to the opened image, in microseconds.
 const OPEN_US: u64 = 1_000;
-/// From a status said to a status heard.
+/// Time from sending to receiving a status, in microseconds.
 const CONTROL_LATENCY_US: u64 = 300;
-/// Time to read a block back after a reboot.
+/// Time to read a block back after a reboot, in microseconds.
 const REREAD_US: u64 = 2_000;
 
-/// What all targets have in common.
+/// The data shared by all targets.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) session: SessionId,
@@ -44,7 +45,7 @@ impl Shared {
     }
 }
 
-/// A moment, and where to enter what follows from it.
+/// A point in time, the shared data, and the queue for events that follow.
 pub(crate) struct Moment<'a> {
     pub(crate) now_us: u64,
     pub(crate) shared: &'a Shared,
@@ -64,17 +65,17 @@ impl Moment<'_> {
 pub(crate) struct Node {
     index: u32,
     target: Target,
-    /// Events of an earlier life are void.
+    /// Number of the current life; events of an earlier life are ignored.
     life: u32,
     receiver: Option<Receiver>,
     replay: ReplayWindow,
     link: Link,
     slots: Vec<SlotWatch>,
     disk_free_us: u64,
-    /// Blocks of the image on the disk: survives a crash.
+    /// Blocks of the image on the disk, which survive a crash.
     disk: BlockSet,
     failed: BlockSet,
-    /// Blocks it still looks for; nothing before the image is open.
+    /// Blocks that are still searched for on the disk; `None` before the image is open.
     looking: Option<BlockSet>,
     wake_us: u64,
     rng: Rng,
@@ -123,12 +124,12 @@ impl Node {
             .is_some_and(Receiver::is_all_complete)
     }
 
-    /// When it had everything, in the room's time.
+    /// Time at which the target was complete, in the room's time.
     pub(crate) fn done_at_us(&self) -> Option<u64> {
         self.done_at_us
     }
 
-    /// Blocks of the image it lacks, and the first of them.
+    /// Number of blocks of the image that are missing, and the first of them.
     pub(crate) fn lacks(&self) -> (usize, Option<u32>) {
         let missing = self
             .receiver
@@ -137,7 +138,7 @@ impl Node {
         (missing.len(), missing.first().copied())
     }
 
-    /// Adds what the receiver counted in this life to the report.
+    /// Adds the receiver's counters of this life to the report.
     pub(crate) fn account(&mut self) {
         if let Some(counters) = self.receiver.as_ref().map(Receiver::counters) {
             self.report.stored += counters.stored;
@@ -149,7 +150,7 @@ impl Node {
 
     // ---- lives ---------------------------------------------------------------------------
 
-    /// Starts, the first time or after a crash.
+    /// Starts the target, for the first time or after a crash.
     pub(crate) fn boot(&mut self, moment: &mut Moment<'_>) -> Result<(), Wrong> {
         self.account();
         self.disk_free_us = 0;
@@ -157,7 +158,7 @@ impl Node {
         self.listen(moment, None)
     }
 
-    /// The console is another one now: joins its session with what there is.
+    /// Joins the session of a restarted console with the blocks on the disk.
     pub(crate) fn rejoin(&mut self, moment: &mut Moment<'_>) -> Result<(), Wrong> {
         if !self.is_up() {
             return Ok(());
@@ -207,11 +208,11 @@ impl Node {
         self.drive(moment)
     }
 
-    /// The manifest is read.
+    /// Opens the image after the manifest was read.
     pub(crate) fn open(&mut self, moment: &mut Moment<'_>) -> Result<(), Wrong> {
         let len = moment.shared.blocks();
         if self.looking.is_none() {
-            // What an earlier life wrote is read again before it is believed.
+            // Blocks written in an earlier life are read again before they count.
             let looking = match &self.target.look {
                 Some(_) => BlockSet::full(len),
                 None => self.disk.clone(),
@@ -231,7 +232,7 @@ impl Node {
 
     // ---- the disk ------------------------------------------------------------------------
 
-    /// Looks for the next block from `from` on that it has not got meanwhile.
+    /// Searches for the next block from `from` on that has not arrived meanwhile.
     fn look_on(&mut self, moment: &mut Moment<'_>, from: u32) {
         let Some(looking) = &mut self.looking else {
             return;
@@ -290,7 +291,7 @@ impl Node {
             .get(usize::from(slot))
             .ok_or("a slot that is none")?
             .ready(block, k)?;
-        // Disks hesitate: half to one and a half of the mean.
+        // The time for a write varies from half to one and a half of the mean.
         let mean = (u64::from(k) * SYMBOL_BYTES as u64)
             .saturating_mul(1_000_000)
             .checked_div(self.target.disk_bytes_per_s)
@@ -344,7 +345,7 @@ impl Node {
 
     // ---- packets -------------------------------------------------------------------------
 
-    /// A burst comes along the link. Who is complete has left the groups.
+    /// Delivers a burst through the link. A complete target has left the groups.
     pub(crate) fn burst(
         &mut self,
         moment: &mut Moment<'_>,
@@ -365,7 +366,7 @@ impl Node {
             while at < row.count {
                 let fate = self.link.next(u64::from(row.count - at));
                 let (Fate::Arrive(count) | Fate::Lost(count) | Fate::Dropped(count)) = fate;
-                // A fate is never longer than what was asked about.
+                // A fate is never longer than the requested number of packets.
                 let count = u16::try_from(count).unwrap_or(row.count - at).max(1);
                 match fate {
                     Fate::Arrive(_) if self.link.is_plain() => {
@@ -389,7 +390,7 @@ impl Node {
         self.attend(moment)
     }
 
-    /// Packets of a row that come in order.
+    /// Delivers packets of a row that arrive in order.
     fn take(&mut self, now: Instant, header: &Header, from: u16, count: u16) -> Result<(), Wrong> {
         let Some(receiver) = &mut self.receiver else {
             return Ok(());
@@ -437,7 +438,7 @@ impl Node {
         Ok(())
     }
 
-    /// One packet, late or a second time.
+    /// Delivers one packet, late or for the second time.
     pub(crate) fn late(&mut self, moment: &mut Moment<'_>, packet: &Transmit) -> Result<(), Wrong> {
         let (session, epoch) = (moment.shared.session, moment.shared.epoch);
         self.packet(moment.now(), packet, session, epoch)?;
@@ -472,7 +473,7 @@ impl Node {
 
     // ---- what the receiver wants ---------------------------------------------------------
 
-    /// Drives the receiver when packets gave it something to do.
+    /// Drives the receiver if packets have given it something to do.
     fn attend(&mut self, moment: &mut Moment<'_>) -> Result<(), Wrong> {
         let asks = self.receiver.as_ref().is_some_and(|receiver| {
             receiver.has_event()

@@ -1,106 +1,106 @@
-//! What a rehearsal came to.
+//! The result of a rehearsal.
 
 use multicast::SenderCounters;
 use thiserror::Error;
 
-/// A room in which everybody finished.
+/// The report on a room in which every target finished.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Source symbols of the image.
+    /// Number of source symbols of the image.
     pub symbols: u64,
-    /// Packets with symbols of the image that went out.
+    /// Number of packets sent with symbols of the image.
     pub sent: u64,
-    /// Bytes on the wire, framing and manifest included.
+    /// Number of bytes on the wire, framing and manifest included.
     pub wire_bytes: u64,
-    /// From the first source packet of the image until the last target had everything, in
+    /// Time from the first source packet of the image until the last target was complete, in
     /// microseconds.
     pub elapsed_us: u64,
-    /// Target by target, in the room's order.
+    /// The targets, in the room's order.
     pub targets: Vec<TargetReport>,
-    /// Deficits reported in all statuses.
+    /// Number of deficits reported in all statuses.
     pub deficits: u64,
-    /// Statuses sent.
+    /// Number of statuses sent.
     pub statuses: u64,
-    /// Ends of passes that were noted.
+    /// Number of passes that ended.
     pub passes: u64,
-    /// The rate at the end, in wire bytes a second.
+    /// Send rate at the end, in wire bytes a second.
     pub rate_bytes_per_s: u64,
-    /// What the console counted, all its lives together.
+    /// Counters of the console, summed over all its lives.
     pub counters: SenderCounters,
 }
 
-/// How it went for one target.
+/// The report on one target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetReport {
-    /// When it had everything, from the first source packet of the image, in microseconds.
+    /// Time from the first source packet of the image until it was complete, in microseconds.
     pub done_us: u64,
-    /// Symbols stored, in all its lives.
+    /// Number of symbols stored, in all its lives.
     pub stored: u64,
-    /// Blocks restored from parity.
+    /// Number of blocks restored from parity.
     pub restored: u64,
-    /// Blocks that came by bulk.
+    /// Number of blocks that came by bulk.
     pub bulk_blocks: u64,
-    /// Blocks found on its disk.
+    /// Number of blocks found on its disk.
     pub kept: u64,
-    /// Blocks passed over for want of a buffer.
+    /// Number of blocks skipped because no buffer was free.
     pub skipped: u64,
-    /// Times it was set aside.
+    /// Number of times it was demoted.
     pub demoted: u32,
-    /// Times it counted again.
+    /// Number of times it was promoted again.
     pub promoted: u32,
 }
 
 impl Report {
-    /// Transmissions for each source symbol of the image.
+    /// Number of transmissions for each source symbol of the image.
     #[must_use]
     pub fn transmissions(&self) -> f64 {
         self.sent as f64 / self.symbols.max(1) as f64
     }
 
-    /// Deficits reported for each block that was restored from parity.
+    /// Number of deficits reported for each block that was restored from parity.
     #[must_use]
     pub fn reports_per_lost_block(&self) -> f64 {
         let restored: u64 = self.targets.iter().map(|target| target.restored).sum();
         self.deficits as f64 / restored.max(1) as f64
     }
 
-    /// Blocks that went by bulk.
+    /// Number of blocks sent by bulk.
     #[must_use]
     pub fn bulk_blocks(&self) -> u64 {
         self.targets.iter().map(|target| target.bulk_blocks).sum()
     }
 }
 
-/// A room that did not end well. The seed plays it again.
+/// A failed rehearsal. The seed reproduces it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// A machine did what it must never do.
+    /// A machine violated a safety rule.
     #[error("seed {seed}, {at_us} us, {who}: {what}")]
     Unsafe {
         /// Seed of the room.
         seed: u64,
-        /// When.
+        /// Time of the violation, in microseconds.
         at_us: u64,
-        /// The console, or which target.
+        /// The console, or the number of the target.
         who: String,
-        /// What it did.
+        /// Description of the violation.
         what: &'static str,
     },
-    /// Somebody lacks something at the limit.
+    /// A target is not complete at the time limit.
     #[error(
         "seed {seed}: {unfinished} of {targets} targets are not complete after {at_us} us; {detail}"
     )]
     Unfinished {
         /// Seed of the room.
         seed: u64,
-        /// The limit.
+        /// The time limit, in microseconds.
         at_us: u64,
-        /// How many are not complete.
+        /// Number of incomplete targets.
         unfinished: usize,
-        /// How many there are.
+        /// Number of all targets.
         targets: usize,
-        /// Some of them, with what they lack.
+        /// Some of the incomplete targets, with the blocks they lack.
         detail: String,
     },
 }

@@ -1,11 +1,11 @@
-//! One seed, every decision of a run.
+//! The random numbers of a run: one seed determines every decision.
 
-/// SplitMix64: the same numbers on every machine.
+/// The SplitMix64 generator, which gives the same numbers on every machine.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Numbers from a seed.
+    /// A generator for this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)

@@ -1,82 +1,82 @@
-//! What is rehearsed: the session, the network and the targets.
+//! The input of a rehearsal: the session, the network and the targets.
 
 use crate::link::Faults;
 use multicast::{BlockSet, Pace};
 use std::sync::Arc;
 
-/// A session and everybody in it.
+/// A session and its targets.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// Every decision of the run comes from this.
+    /// Seed of all random decisions of the run.
     pub seed: u64,
-    /// Source symbols of each block of the manifest.
+    /// Number of source symbols of each block of the manifest.
     pub manifest: Vec<u16>,
-    /// Source symbols of each block of the image.
+    /// Number of source symbols of each block of the image.
     pub image: Vec<u16>,
-    /// Most bytes a second on the wire, framing included; also what the console's bulk transfers
-    /// share.
+    /// Cap of the rate on the wire in bytes a second, framing included; also the bandwidth that the
+    /// console's bulk transfers share.
     pub rate_cap_bytes_per_s: u64,
-    /// Where the rate starts.
+    /// Rate at the start, in bytes a second.
     pub start_rate_bytes_per_s: u64,
-    /// Most proactive parity symbols of a block.
+    /// Largest number of proactive parity symbols of a block.
     pub proactive_max: u16,
-    /// Blocks that so few lack after a pass go by bulk.
+    /// Blocks that at most this many targets lack after a pass are sent by bulk.
     pub bulk_receivers: usize,
-    /// What the room's speed goes by when disks differ.
+    /// The receivers that set the speed when disks differ.
     pub pace: Pace,
-    /// Block buffers of each target.
+    /// Number of block buffers of each target.
     pub buffers: u16,
-    /// A port that every packet passes, when there is one slower than the cap.
+    /// A switch port that every packet passes, if there is one slower than the cap.
     pub switch: Option<Switch>,
     /// The targets.
     pub targets: Vec<Target>,
-    /// Moments, in microseconds, at which the console stops and is started anew: another
-    /// session, another key, and targets that come back with what they have.
+    /// Times, in microseconds, at which the console stops and is restarted: with another session
+    /// and another key, and with targets that join again with the blocks they have.
     pub console_restarts_us: Vec<u64>,
-    /// When to give up, in microseconds of the room's time.
+    /// Time limit of the run, in microseconds of the room's time.
     pub limit_us: u64,
 }
 
-/// A switch port with a queue that drops what does not fit.
+/// A switch port with a queue; packets that do not fit are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch {
-    /// Bytes a second that it passes on.
+    /// Rate of the port, in bytes a second.
     pub rate_bytes_per_s: u64,
-    /// Bytes that it keeps.
+    /// Length of the queue in bytes.
     pub queue_bytes: u64,
 }
 
 /// One target.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What the way to it does.
+    /// Faults of the link to it.
     pub faults: Faults,
-    /// When it joins, in microseconds.
+    /// Time at which it joins, in microseconds.
     pub join_us: u64,
-    /// What its disk takes, in bytes a second of the image as it is sent.
+    /// Write rate of its disk, in bytes a second of the image as it is sent.
     pub disk_bytes_per_s: u64,
-    /// Crashes at the first moment and is back at the second, with what its disk holds, which it
-    /// reads again before it asks.
+    /// Times of a crash and of the restart, in microseconds. After it, the target reads the blocks
+    /// on its disk again before it asks for the rest.
     pub crash_us: Option<(u64, u64)>,
-    /// Nothing arrives by multicast in between.
+    /// Times between which nothing arrives by multicast, in microseconds.
     pub partition_us: Option<(u64, u64)>,
-    /// Blocks whose first check fails, in parts per million.
+    /// Share of blocks that fail their first check, in parts per million.
     pub bad_ppm: u64,
-    /// It looks through its disk before it asks.
+    /// The search of its disk before it asks for blocks; `None` without a search.
     pub look: Option<Look>,
 }
 
-/// A disk that may hold much of the image already.
+/// A disk that may already hold a large part of the image.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// Time to look at a block, in microseconds.
+    /// Time to check one block, in microseconds.
     pub block_us: u64,
-    /// Blocks that it will not find.
+    /// Blocks that are not on the disk.
     pub differs: Arc<BlockSet>,
 }
 
 impl Room {
-    /// A room at 1 Gb/s with 64 buffers each, in which nothing goes wrong.
+    /// A room without faults: 1 Gb/s, and 64 buffers for each target.
     #[must_use]
     pub fn new(seed: u64, image: Vec<u16>, targets: Vec<Target>) -> Self {
         Self {
@@ -96,13 +96,13 @@ impl Room {
         }
     }
 
-    /// Source symbols of the image.
+    /// Number of source symbols of the image.
     #[must_use]
     pub fn symbols(&self) -> u64 {
         self.image.iter().map(|k| u64::from(*k)).sum()
     }
 
-    /// Time in which the image goes out once at the cap, in microseconds.
+    /// Time to send the image once at the cap, in microseconds.
     #[must_use]
     pub fn pass_us(&self) -> u64 {
         self.symbols()
@@ -114,7 +114,7 @@ impl Room {
 }
 
 impl Default for Target {
-    /// A sound machine with an SSD.
+    /// A machine without faults and with an SSD.
     fn default() -> Self {
         Self {
             faults: Faults::default(),

@@ -1,4 +1,4 @@
-//! The room in time: who acts next, and what reaches whom.
+//! The event loop: the order of actions, and the delivery of packets.
 
 use crate::check::{SenderWatch, Wrong};
 use crate::events::{Event, Queue, Row};
@@ -12,35 +12,36 @@ use multicast::{
     SenderCounters, SenderEvent, SessionId, Suite, Transmit, TransmitKind, status_interval,
 };
 
-/// From the console to a target.
+/// Time from the console to a target, in microseconds.
 const LATENCY_US: u64 = 150;
-/// A target notices a dead console and finds the new one after 0.3 to 2 seconds.
+/// Shortest time, and length of the random part, in which a target notices a dead console and finds
+/// the new one, in microseconds: 0.3 to 2 seconds in total.
 const REJOIN_US: (u64, u64) = (300_000, 1_700_000);
-/// Packets are handed over in parcels of this part of the status interval: 1 to 5 ms, which is
-/// nothing to reports that come every 100 to 500, and much to a run's cost.
+/// Packets are delivered in parcels of this fraction of the status interval: 1 to 5 ms. That hardly
+/// matters for reports every 100 to 500 ms, and makes a run much cheaper.
 const PARCELS: u64 = 100;
-/// Targets named in a failure.
+/// Largest number of targets named in a failure.
 const NAMED: usize = 8;
 
 pub(crate) struct World {
     room: Room,
     now_us: u64,
-    /// Lives of the console so far, less one.
+    /// Number of restarts of the console so far.
     console: u32,
     sender: Sender,
     watch: SenderWatch,
     shared: Shared,
     nodes: Vec<Node>,
     queue: Queue,
-    /// Packets on their way, handed over by the next event [`Event::Parcel`].
+    /// Packets on their way, delivered by the next event [`Event::Parcel`].
     parcel: Vec<Row>,
     rng: Rng,
     switch_free_us: u64,
     bulk_free_us: u64,
-    /// Whom the sender takes for complete.
+    /// For each target, true if the sender regards it as complete.
     complete: Vec<bool>,
     complete_count: usize,
-    /// The last thing that is going to happen to anybody.
+    /// Time of the last scheduled restart of a target or of the console, in microseconds.
     quiet_from_us: u64,
     first_source_us: Option<u64>,
     deficits: u64,
@@ -176,7 +177,7 @@ impl World {
         Ok(())
     }
 
-    /// Microseconds that the packet waits at the switch; nothing when its queue is full.
+    /// Time in microseconds that the packet waits at the switch; `None` if its queue is full.
     fn pass_switch(&mut self, transmit: &Transmit) -> Option<u64> {
         let Some(switch) = self.room.switch else {
             return Some(0);
@@ -219,7 +220,8 @@ impl World {
         Ok(())
     }
 
-    /// The console's bulk transfers share one link of the cap's width, one after the other.
+    /// Schedules bulk transfers. They share one link with the bandwidth of the cap, one after the
+    /// other.
     fn send_bulk(&mut self, receiver: ReceiverId, blocks: &[BlockKey]) {
         let Some(life) = self.nodes.get(receiver.0 as usize).map(Node::life) else {
             return;
@@ -246,7 +248,7 @@ impl World {
     }
 
     fn restart_console(&mut self) {
-        // What is on its way arrives, under a key that nobody uses any more.
+        // Packets on their way still arrive, with a key that is no longer used.
         let (console, rows) = (self.console, std::mem::take(&mut self.parcel));
         self.queue
             .push(self.now_us + REJOIN_US.0, Event::Stale { console, rows });
@@ -368,7 +370,7 @@ impl World {
         }
     }
 
-    /// Lets a target act, unless it is in another life by now.
+    /// Lets a target act, unless the event belongs to an earlier life.
     fn node(
         &mut self,
         target: u32,
@@ -484,7 +486,7 @@ fn sender(room: &Room, session: SessionId, epoch: Epoch, now: Instant) -> Sender
     )
 }
 
-/// Puts a packet at the end of the last row when it goes on there.
+/// Adds a packet to the last row if it continues that row, otherwise starts a new row.
 fn add_to_rows(rows: &mut Vec<Row>, transmit: Transmit) {
     if let Some(Row { first, count }) = rows.last_mut() {
         let next = Transmit {

@@ -1,9 +1,10 @@
-//! A domain controller of Samba's, in a network, mount and process namespace of its own.
+//! A Samba domain controller in a network, mount and process namespace of its own.
 //!
-//! Needs root, `ip`, `unshare` and Debian's samba, samba-ad-provision, samba-dsdb-modules, samba-vfs-modules, winbind and samba-common-bin;
-//! where one is missing it says so. Nothing outside of a temporary folder is touched: `/run/samba` and
-//! `/etc/resolv.conf` are its own mounts, the address is on the namespace's own loopback. A first run takes
-//! about 25 s, half of it Samba making the domain; later ones take that from beside the build.
+//! It needs root, `ip`, `unshare` and Debian's samba, samba-ad-provision, samba-dsdb-modules,
+//! samba-vfs-modules, winbind and samba-common-bin; a missing one is named. Nothing outside of a
+//! temporary folder is changed: `/run/samba` and `/etc/resolv.conf` are its own mounts, and the
+//! address is on the namespace's own loopback. A first run takes about 25 s, half of it for the
+//! creation of the domain; later runs use the domain kept beside the build.
 #![allow(
     dead_code,
     clippy::print_stdout,
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 const ADDRESS: &str = "10.99.0.1";
 pub(crate) const ADMIN: &str = "Adm1n-pass.word";
 
-/// Network namespace, folder and daemon; all gone with it.
+/// Network namespace, folder and daemon; all are removed on drop.
 pub(crate) struct Controller {
     folder: tempfile::TempDir,
     namespace: String,
@@ -91,7 +92,8 @@ impl Controller {
             format!("nameserver {ADDRESS}\nsearch corp.example\n"),
         )
         .unwrap();
-        // What runs inside: its own mounts, and the password of whoever calls on stdin.
+        // The script for programs inside the namespace, with mounts of its own; stdin is that of
+        // the caller, for the password.
         let inside = format!(
             "#!/bin/sh\nexec ip netns exec {} unshare --mount --pid --fork --kill-child=KILL sh -c '\n\
              mount --bind {} /etc/resolv.conf && mkdir -p /run/samba && mount -t tmpfs none /run/samba && exec \"$@\"' sh \"$@\"\n",
@@ -123,7 +125,8 @@ impl Controller {
         self.wait();
     }
 
-    /// The children of Samba read this file, and no words of its command line.
+    /// Writes the configuration: the child processes of Samba read this file but get no command
+    /// line arguments.
     fn configure(&self, domain: &Path) {
         let run = self.path("run");
         fs::create_dir(&run).unwrap();
@@ -145,7 +148,7 @@ impl Controller {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Until it answers as a whole: a user is asked for over SMB.
+    /// Waits until the controller is fully ready: a user is looked up over SMB.
     fn wait(&self) {
         let until = Instant::now() + Duration::from_mins(2);
         loop {
@@ -163,7 +166,7 @@ impl Controller {
         }
     }
 
-    /// `net WORDS` as the administrator, with the configuration of a machine.
+    /// Runs `net WORDS` as the administrator, with the configuration of a machine.
     fn tool(&self, words: &[&str], configuration: &Path) -> Output {
         Command::new(self.path("net"))
             .args(words)
@@ -175,7 +178,7 @@ impl Controller {
             .unwrap()
     }
 
-    /// A Linux machine that is to be a member.
+    /// The configuration of a Linux machine that will be a member.
     fn member(&self, name: &str) -> PathBuf {
         let folder = self.path(name);
         fs::create_dir_all(&folder).unwrap();
@@ -189,7 +192,7 @@ impl Controller {
         file
     }
 
-    /// `samba-tool WORDS` on the domain's own files.
+    /// Runs `samba-tool WORDS` on the domain's own files.
     pub(crate) fn samba_tool(&self, words: &[&str]) -> String {
         let done = Command::new("samba-tool")
             .args(words)
@@ -222,7 +225,7 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            // Its process namespace goes with it.
+            // The daemon's process namespace ends with it.
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
@@ -232,7 +235,8 @@ impl Drop for Controller {
     }
 }
 
-/// A domain as Samba makes it, kept beside the build for the next run: nothing in it depends on its place.
+/// A new domain made by Samba. It is kept beside the build for the next run, because nothing in it
+/// depends on its location.
 fn new_domain() -> PathBuf {
     let exe = std::env::current_exe().unwrap();
     let kept = exe.ancestors().nth(2).unwrap().join("samba-domain");
@@ -266,7 +270,7 @@ fn new_domain() -> PathBuf {
     kept
 }
 
-/// With extended attributes: Samba keeps access lists in them.
+/// Copies a folder with extended attributes, in which Samba keeps access lists.
 fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp")
         .arg("-a")
@@ -281,7 +285,8 @@ fn text(done: &Output) -> String {
     String::from_utf8_lossy(&[done.stdout.as_slice(), &done.stderr].concat()).into_owned()
 }
 
-/// Samba's own reader takes the blob, and the account in it opens the domain controller.
+/// Checks that Samba's own reader accepts the blob and that its account can log on to the domain
+/// controller.
 pub(crate) fn uses_the_blob(controller: &Controller, blob: &str) {
     let member = controller.member("LAB-01");
     let file = controller.path("LAB-01.blob");

@@ -1,12 +1,13 @@
-//! The least that loss must cost, from the formula.
+//! The lowest possible cost of loss, from a formula.
 
-/// Expected transmissions for each of `k` symbols until every one of `receivers` has `k`, each
-/// losing `loss_ppm` independently: `E[max over N of (k + NegBin(k, 1-p))] / k`, the expectation
-/// being the sum over `j` of the chance that somebody needs more than `j` extra ones.
+/// Expected number of transmissions for each of `k` symbols until each of `receivers` has `k`
+/// symbols, if each loses `loss_ppm` independently: `E[max over N of (k + NegBin(k, 1-p))] / k`.
+/// The expectation is the sum over `j` of the probability that a receiver needs more than `j` extra
+/// symbols.
 pub(crate) fn transmissions(receivers: usize, loss_ppm: u64, k: u16) -> f64 {
     let p = loss_ppm as f64 / 1e6;
-    // P(exactly j losses before the k-th arrival) = C(k + j - 1, j) p^j (1-p)^k, one after the
-    // other.
+    // P(exactly j losses before the k-th arrival) = C(k + j - 1, j) p^j (1-p)^k, computed step by
+    // step.
     let mut exactly = (1.0 - p).powi(i32::from(k));
     let (mut at_most, mut extra) = (0.0, 0.0);
     for j in 0..100 * u32::from(k) {
@@ -23,7 +24,8 @@ pub(crate) fn transmissions(receivers: usize, loss_ppm: u64, k: u16) -> f64 {
 
 #[test]
 fn agrees_with_what_is_known() {
-    // One receiver needs 1 / (1 - p); the others are from the tables of the protocol's sums.
+    // One receiver needs 1 / (1 - p); the other values are from the tables of the protocol's
+    // calculations.
     for (receivers, loss, expected) in [
         (1, 10_000, 1.0 / 0.99),
         (1, 50_000, 1.0 / 0.95),

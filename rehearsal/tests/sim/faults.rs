@@ -1,4 +1,4 @@
-//! Everything at once, many seeds: nothing wrong is ever accepted, and everybody finishes.
+//! All faults at once with many seeds: nothing wrong is ever accepted, and every target finishes.
 
 use crate::{disk, done_s, each, look, pass_s, room, run};
 use multicast::Pace;
@@ -99,7 +99,7 @@ fn a_rebooted_target_asks_only_for_what_it_has_not() {
         }
     });
     let report = run(&room);
-    // 1.6 of 2.7 seconds were over: it takes the rest of the pass and what it missed.
+    // 1.6 of 2.7 seconds were over: it receives the rest of the pass and the part it missed.
     let again = report.targets[9].stored as f64 / report.symbols as f64 - 1.0;
     assert!(again <= 0.15, "{again} {report:?}");
     assert!(report.targets[9].kept >= 150, "{report:?}");
@@ -108,8 +108,8 @@ fn a_rebooted_target_asks_only_for_what_it_has_not() {
 
 #[test]
 fn a_deaf_target_gets_the_rest_by_bulk() {
-    // Story: IGMP snooping forgets a port in the middle of a job. The machine still speaks over
-    // TCP, sees nothing new, and must neither hang nor keep the others.
+    // Story: IGMP snooping forgets a port in the middle of a job. The machine still reports over
+    // TCP but receives nothing new; it must neither hang nor delay the others.
     for from in [0, 1_000_000] {
         let room = each(room(8, 10, 200), |index, target| {
             if index == 9 {
@@ -148,7 +148,7 @@ fn a_late_target_gets_what_is_left_and_then_the_rest() {
         "{report:?}"
     );
     assert!(report.transmissions() <= 1.6, "{report:?}");
-    // What it missed goes out on the second lane: the others may have left the first.
+    // The missed part is sent on the second lane, because the others may have left the first.
     assert!(report.counters.slow_lane >= 100 * 745, "{report:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Machines that look through their disks before they ask for anything.
+//! Machines that search their disks before they ask for blocks.
 
 use crate::{disk, done_s, each, elapsed_s, look, pass_s, room, run};
 use rehearsal::Faults;
@@ -10,7 +10,8 @@ fn a_room_that_looks_is_sent_what_differs() {
     for (loss, ahead) in [(0, 0), (10_000, 0), (10_000, 3)] {
         let room = each(room(1, 16, 1_000), |index, target| {
             target.faults = Faults::loss(loss);
-            // Disks of three kinds: what the quick ones want goes out while the slow ones look.
+            // Three speeds of disks: blocks wanted by the fast ones are sent while the slow ones
+            // still search.
             let slower = ahead * (index as u64 % 3) / 2;
             target.look = look(LOOK_US * (1 + slower), 1_000, |block| block % 100 == 37);
         });
@@ -24,7 +25,7 @@ fn a_room_that_looks_is_sent_what_differs() {
             report.targets.iter().all(|target| target.kept >= 985),
             "{report:?}"
         );
-        // Passes are noted when something happened, not whenever the wire was idle.
+        // A pass is reported only if something was sent, not for every idle moment.
         assert!(report.passes <= 3, "{report:?}");
     }
 }
@@ -41,7 +42,7 @@ fn each_machine_may_lack_blocks_of_its_own() {
         target.look = look(LOOK_US, 1_000, differs[index % 4]);
     });
     let report = run(&room);
-    // The union: ten, ten, twenty and one.
+    // The union of all missing blocks: ten, ten, twenty and one.
     assert!(
         (0.041..=0.045).contains(&report.transmissions()),
         "{report:?}"
@@ -64,7 +65,7 @@ fn one_that_looks_delays_nobody() {
                 "{index}: {report:?}"
             );
         }
-        // It takes what goes by, so its own looking is not waited for either.
+        // It stores blocks sent for others, so its search is not waited for either.
         assert!(
             done_s(&report, 4) <= pass_s(&room) * 1.04 + 0.3,
             "{report:?}"

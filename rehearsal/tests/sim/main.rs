@@ -1,5 +1,5 @@
-//! The session in a rehearsed room: first faults, with nothing wrong ever accepted; then, once
-//! they stop or are survived, everybody finishes. A failure prints its seed.
+//! Simulated sessions: first with faults, while nothing wrong is ever accepted; then every target
+//! must finish once the faults are over. A failure prints its seed.
 #![allow(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -21,7 +21,7 @@ use multicast::BlockSet;
 use rehearsal::{Look, Report, Room, Target, rehearse};
 use std::sync::Arc;
 
-/// `targets` like ones, `blocks` full blocks, 1 Gb/s.
+/// A room of `targets` equal targets and `blocks` full blocks at 1 Gb/s.
 fn room(seed: u64, targets: usize, blocks: usize) -> Room {
     Room::new(seed, vec![745; blocks], vec![Target::default(); targets])
 }
@@ -37,12 +37,12 @@ fn run(room: &Room) -> Report {
     rehearse(room).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// Seconds in which the image goes out once.
+/// Time to send the image once, in seconds.
 fn pass_s(room: &Room) -> f64 {
     room.pass_us() as f64 / 1e6
 }
 
-/// When a target had everything, in seconds.
+/// Time at which a target was complete, in seconds.
 fn done_s(report: &Report, target: usize) -> f64 {
     report.targets[target].done_us as f64 / 1e6
 }
@@ -51,14 +51,14 @@ fn elapsed_s(report: &Report) -> f64 {
     report.elapsed_us as f64 / 1e6
 }
 
-/// The rate of a disk that takes so long for a full block.
+/// The rate of a disk that needs this time for a full block.
 fn disk(block_us: u64) -> u64 {
     (745 * 1408 * 1_000_000_u64)
         .checked_div(block_us)
         .unwrap_or(u64::MAX)
 }
 
-/// A disk on which all blocks are found that do not differ.
+/// A search that finds all blocks that do not differ.
 fn look(block_us: u64, blocks: u32, differs: impl Fn(u32) -> bool) -> Option<Look> {
     let mut set = BlockSet::empty(blocks);
     for block in (0..blocks).filter(|block| differs(*block)) {

@@ -1,5 +1,5 @@
-//! Networks slower than they claim, links that lose whatever the rate, machines that cannot
-//! read: three things with three cures.
+//! Networks slower than their cap, links with loss at any rate, and machines that cannot read fast
+//! enough: each needs a different reaction.
 
 use crate::{done_s, each, elapsed_s, pass_s, room, run};
 use rehearsal::{Faults, Switch};
@@ -11,7 +11,7 @@ const NARROW: Switch = Switch {
 
 #[test]
 fn a_narrow_switch_is_found_and_used() {
-    // The cap says 1 Gb/s, one port on the way carries 400 Mb/s with 200 kB of queue.
+    // The cap is 1 Gb/s; one port on the way carries 400 Mb/s with 200 kB of queue.
     let mut room = room(1, 10, 600);
     room.switch = Some(NARROW);
     let link_s = pass_s(&room) * 125.0 / 50.0;
@@ -25,7 +25,7 @@ fn a_narrow_switch_is_found_and_used() {
 
 #[test]
 fn a_cap_far_above_the_network_is_approached_from_below() {
-    // The interface claims 10 Gb/s, the room is on 400 Mb/s. Starting near the cap would lose
+    // The interface reports 10 Gb/s, the network carries 400 Mb/s. A start near the cap would lose
     // most of the first half second.
     let mut room = room(4, 10, 400);
     room.switch = Some(NARROW);
@@ -42,8 +42,8 @@ fn a_cap_far_above_the_network_is_approached_from_below() {
 
 #[test]
 fn loss_that_no_rate_cures_slows_nobody() {
-    // Story: rate control made for congestion reads 5 % of random loss at every machine as a
-    // full network and creeps. Parity mends 5 %; the rate must come back.
+    // Story: rate control for congestion treats 5 % of random loss at every machine as a full
+    // network and sends very slowly. Parity repairs 5 %; the rate must recover.
     let room = each(room(2, 10, 700), |_, target| {
         target.faults = Faults::loss(50_000)
     });
@@ -70,7 +70,7 @@ fn one_bad_link_slows_nobody() {
                 "{loss} {index}: {report:?}"
             );
         }
-        // What loses nearly everything begins no block and costs nobody anything.
+        // A target that loses nearly everything begins no block and costs the others nothing.
         assert_eq!(
             report.targets[4].demoted > 0,
             loss == 200_000,
@@ -92,15 +92,15 @@ fn what_one_kernel_drops_slows_nobody_and_what_most_drop_does() {
     let one = drops(1, 40_000);
     assert_eq!(one.counters.rate_falls, 0, "{one:?}");
     assert!(one.rate_bytes_per_s >= 124_000_000, "{one:?}");
-    // The same loss at most machines: they cannot read as fast, and slower is the cure.
+    // With the same loss at most machines, they cannot read fast enough, and a lower rate helps.
     let most = drops(6, 40_000);
     assert!(most.counters.rate_falls >= 2, "{most:?}");
 }
 
 #[test]
 fn blocks_beyond_the_reach_of_parity_go_out_again_as_source() {
-    // Every link goes dark for 400 packets now and then: more than half of a block, which 256
-    // parity symbols do not mend when the rest of it loses as well.
+    // Every link is interrupted for 400 packets now and then: more than half of a block, which 256
+    // parity symbols cannot repair if more packets are lost.
     let room = each(room(6, 12, 200), |_, target| {
         target.faults = Faults::bursts(30_000, 400);
     });

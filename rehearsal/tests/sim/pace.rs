@@ -1,10 +1,11 @@
-//! Whose disks the room waits for.
+//! The pace of a room with different disks.
 
 use crate::{disk, done_s, each, elapsed_s, pass_s, room, run};
 use multicast::Pace;
 use rehearsal::{Report, Room};
 
-/// Twenty machines, three quarters of them with disks at a quarter of the network's speed.
+/// A run with twenty machines, three quarters of them with disks at a quarter of the network's
+/// speed.
 fn mixed(pace: Pace, blocks: usize) -> (Room, Report) {
     let mut room = each(room(1, 20, blocks), |index, target| {
         target.disk_bytes_per_s = disk(if index % 4 == 0 { 4_000 } else { 34_000 });
@@ -23,7 +24,7 @@ fn the_fastest_are_not_kept_by_most() {
             "{report:?}"
         );
     }
-    // Balanced waits for the slower half, and sends little in vain.
+    // `Balanced` waits for the slower majority and sends little in vain.
     let (room, balanced) = mixed(Pace::Balanced, 300);
     assert!(done_s(&balanced, 0) >= pass_s(&room) * 2.0, "{balanced:?}");
     assert!(balanced.transmissions() <= 1.05, "{balanced:?}");
@@ -42,7 +43,7 @@ fn everyone_means_that_nothing_is_skipped() {
         report.targets.iter().all(|target| target.skipped == 0),
         "{report:?}"
     );
-    // All end with the slowest, which is as quick as its disk.
+    // All finish together with the slowest, which is as fast as its disk.
     assert!(
         elapsed_s(&report) <= 300.0 * 0.030 * 1.1 + 0.3,
         "{report:?}"
@@ -57,7 +58,7 @@ fn not_even_everyone_waits_for_a_disk_that_hangs() {
             if index == 9 {
                 target.crash_us = crash;
                 if crash.is_none() {
-                    // A block in ten seconds.
+                    // One block in ten seconds.
                     target.disk_bytes_per_s = disk(10_000_000);
                     target.partition_us = Some((6_000_000, u64::MAX));
                 }

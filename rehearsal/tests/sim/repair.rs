@@ -1,4 +1,4 @@
-//! How little repair costs, against the closed form.
+//! The cost of repair, compared with the closed form.
 
 use crate::closed_form::transmissions;
 use crate::{each, elapsed_s, pass_s, room, run};
@@ -25,11 +25,11 @@ fn without_loss_nothing_is_repaired() {
     }
 }
 
-/// Receivers and blocks of each room of the table.
+/// Numbers of receivers and blocks of each room in the table.
 const ROOMS: [(usize, usize); 5] = [(1, 600), (10, 600), (50, 400), (200, 300), (1_000, 120)];
 
-/// Runs the table and holds it against `results.txt`, so that a change in behaviour shows as a
-/// diff. To take over new results: `UPDATE_RESULTS=1 cargo test --release -p rehearsal table`.
+/// Runs the table and compares it with `results.txt`, so that a change in behaviour appears as a
+/// diff. New results are accepted with `UPDATE_RESULTS=1 cargo test --release -p rehearsal table`.
 #[test]
 fn the_table_of_receivers_and_loss() {
     if cfg!(debug_assertions) {
@@ -59,8 +59,8 @@ fn the_table_of_receivers_and_loss() {
                 (0.9..=1.1).contains(&excess) || report.transmissions() - ideal < 0.0006,
                 "{table} {report:?}"
             );
-            // The end of a pass is a matter of reports: two or three of their intervals, less
-            // what is said sooner because the wire is free.
+            // The end of a pass depends on reports: two or three of their intervals, less the time
+            // saved by early reports while the sender is idle.
             let reports_s = status_interval(receivers).as_micros() as f64 / 1e6;
             assert!(
                 elapsed_s(&report) <= pass_s(&room) * ideal * 1.03 + 0.15 + 0.5 * reports_s,
@@ -88,15 +88,15 @@ fn bursts_of_thirty_two_are_repaired_by_parity() {
     });
     let report = run(&room);
     assert!(report.transmissions() <= 1.10, "{:?}", report.counters);
-    // Bytes of IP datagrams over bytes of the image.
+    // Bytes of IP datagrams divided by bytes of the image.
     let wire = report.wire_bytes as f64 * 1476.0 / 1514.0 / (report.symbols * 1408) as f64;
     assert!(wire <= 1.15, "{wire} {:?}", report.counters);
-    // Of two thousand bursts one or two are longer than the parity there is.
+    // One or two of two thousand bursts are longer than the available parity.
     assert!(report.bulk_blocks() <= 3, "{:?}", report.counters);
 }
 
-/// Sixteen agents at 200 Mbit/s and an image of 128 MiB: elapsed over the limit, and bytes of
-/// UDP payload over those of the image.
+/// Sixteen agents at 200 Mbit/s and an image of 128 MiB: elapsed time over the limit, and bytes of
+/// UDP payload over bytes of the image.
 #[test]
 fn the_room_of_the_bench_is_near_its_limit() {
     for (loss, elapsed, bytes) in [(0, 1.01, 1.031), (10_000, 1.04, 1.05), (50_000, 1.10, 1.11)] {

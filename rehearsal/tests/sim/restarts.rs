@@ -1,4 +1,5 @@
-//! The console stops in the middle and is started anew: another session, another key.
+//! The console stops in the middle of a session and is restarted with another session and another
+//! key.
 
 use crate::{each, elapsed_s, pass_s, room, run};
 use rehearsal::Faults;
@@ -11,8 +12,8 @@ fn a_restarted_console_sends_only_what_is_lacking() {
         });
         room.console_restarts_us = vec![at_us];
         let report = run(&room);
-        // Targets come back within two seconds; what the first ones were sent meanwhile goes out
-        // again. Of what they had, nothing does.
+        // Targets return within two seconds. Blocks sent meanwhile to the first ones are sent
+        // again; blocks that targets already had are not.
         assert!(report.transmissions() <= 1.20, "{at_us}: {report:?}");
         assert!(
             elapsed_s(&report) <= pass_s(&room) * 1.25 + 3.0,

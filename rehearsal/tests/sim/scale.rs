@@ -1,4 +1,4 @@
-//! Rooms as large as anybody has: what a rehearsal on a laptop must be able to run.
+//! Rooms of the largest real size, which a rehearsal on a laptop must be able to run.
 
 use crate::{disk, each, elapsed_s, pass_s, room, run};
 use rehearsal::Faults;

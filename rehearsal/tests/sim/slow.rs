@@ -16,12 +16,12 @@ fn one_slow_disk_slows_nobody() {
             "{index}: {report:?}"
         );
     }
-    // Want of buffers is not loss of the network, and no rate cures it.
+    // Missing buffers are not loss in the network, and a lower rate would not help.
     assert_eq!(report.counters.rate_falls, 0, "{report:?}");
-    // Blocks that only it lacks go by bulk: nothing is sent to all for its sake.
+    // Blocks that only this target lacks go by bulk: nothing is sent to all because of it.
     assert!(report.transmissions() <= 1.01, "{report:?}");
-    // Its own disk: 400 blocks at 27 ms, less those that came by bulk, which this room does not
-    // charge to the disk.
+    // The limit is its own disk: 400 blocks at 27 ms, less those that came by bulk, which this
+    // simulation does not count as disk time.
     assert!(done_s(&report, 7) <= 400.0 * 0.027 * 1.05, "{report:?}");
 }
 
