@@ -427,8 +427,8 @@ impl Leases {
         answer
     }
 
-    /// Adds mask and times of the network. No router and no name server: an isolated switch has
-    /// none.
+    /// Adds mask and broadcast address of the network. No router and no name server: an isolated
+    /// switch has none.
     fn describe(&self, answer: &mut Packet) {
         answer
             .options

@@ -33,7 +33,7 @@ pub struct Report {
     pub machine: Machine,
     /// The stage reached; `None` when only the error is new.
     pub stage: Option<Stage>,
-    /// Firmware and architecture, if the packet tells.
+    /// Its firmware, if the packet tells.
     pub firmware: Option<String>,
     /// Its IPv4 address, if known.
     pub address: Option<Ipv4Addr>,

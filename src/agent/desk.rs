@@ -89,7 +89,7 @@ impl Choice {
 /// A question to the person at the screen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Question {
-    /// Heading.
+    /// Heading of the question.
     pub title: String,
     /// Text below the heading.
     pub lines: Vec<String>,

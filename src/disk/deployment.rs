@@ -306,8 +306,8 @@ impl Deployment {
         Ok(content_id(self.id_key.as_ref(), &entry.mask, used) == entry.id)
     }
 
-    /// Reads those used bytes of an entry that have a place on the target, run by run; the others
-    /// are taken from memory.
+    /// Reads those used bytes of an entry that have a place on the target, run by run. The other
+    /// bytes of `used` stay as they are.
     fn read_runs(&self, entry: &Entry, used: &mut [u8]) -> Result<(), DiskError> {
         let mut rest = used;
         for (len, run) in self.runs(entry) {

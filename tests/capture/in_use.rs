@@ -203,8 +203,8 @@ fn ntfs_whose_mirror_is_not_its_table_is_refused() {
         bytes_at(&volume, mirror, 4096)
     );
     let image = folder.path().join("a.dcimg");
-    // The LSN of record 0, which a driver changes with each write: first in the mirror, then in the
-    // table.
+    // The LSN of record 0, which a driver changes with each write: first in one copy, then in the
+    // other.
     put_at(&volume, mirror + 8, &[0x77; 4]);
     capture(&volume, &image, &[])
         .code(5)

@@ -10,13 +10,13 @@ use std::fmt::Write as _;
 /// A package that files were taken from.
 #[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
 pub struct PackageUsed {
-    /// Binary package.
+    /// Name of the binary package.
     pub package: String,
     /// Its version.
     pub version: String,
     /// SHA-256 of its file, in hex.
     pub sha256: String,
-    /// Source package.
+    /// Name of the source package.
     pub source: String,
     /// Its version.
     pub source_version: String,

@@ -32,7 +32,7 @@ pub struct Client<'a> {
     pub uuid: Option<Uuid>,
     /// Name the client tells the server.
     pub host_name: Option<&'a str>,
-    /// Vendor class (60).
+    /// Vendor class that the client sends (60).
     pub class: &'a str,
 }
 

@@ -1,4 +1,5 @@
-//! BOOTP and DHCPv4 packets as values (RFC 2131, 2132, 3396, 4578), for the server and for the pre-OS's client.
+//! BOOTP and DHCPv4 packets as values (RFC 2131, 2132, 3396, 4578), for the server and for the
+//! pre-OS's client.
 //!
 //! ```text
 //!  0    1       2      3      4     8      10      12       16       20       24       28       44      108    236        240

@@ -145,7 +145,8 @@ fn a_restart_hands_nothing_out_twice() {
     );
 }
 
-/// The console of a school ran with its clock at 2099 for an afternoon. Once the clock was right again, its range was full for 73 years.
+/// The console of a school ran with its clock at 2099 for an afternoon. Once the clock was right
+/// again, its range was full for 73 years.
 #[test]
 fn a_clock_that_was_wrong_and_is_right_again_locks_no_address() {
     const YEAR_2099: u64 = 4_070_908_800;

@@ -1,4 +1,5 @@
-//! TFTP for reading (RFC 1350) with options (2347), block size (2348), timeout and size (2349) and windows (7440).
+//! TFTP for reading (RFC 1350) with options (2347), block size (2348), timeout and size (2349) and
+//! windows (7440).
 //!
 //! ```text
 //! client                         server

@@ -34,8 +34,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Prefix of the folder for mounts; the process id follows.
 const WORK: &str = "diskcast-apply-";
 
-/// A folder in which only this user may make folders. The pre-OS, which has no other users, may
-/// lack it.
+/// Parent of the folder for mounts: `/run`, in which only root may make folders, or the temporary
+/// folder if there is no `/run`.
 fn work_parent() -> PathBuf {
     let run = PathBuf::from("/run");
     if run.is_dir() {

@@ -70,13 +70,13 @@ pub struct View {
     pub headline: String,
     /// One line that explains the headline.
     pub caption: String,
-    /// Progress.
+    /// Progress of the work, if there is any.
     pub bar: Option<Bar>,
     /// Names and values.
     pub facts: Vec<(&'static str, String)>,
     /// Missing things, and what a person can check.
     pub advice: Vec<String>,
-    /// Remarks of the start.
+    /// Remarks on the start of the pre-OS.
     pub remarks: Vec<String>,
 }
 
