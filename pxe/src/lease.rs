@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DISCOVER -> OFFER (held 30 s) -> REQUEST -> ACK (an hour) -> renewed, released, or over
-//!                                     +-> NAK: not ours, not theirs, or somebody else answers there
+//!                                     +-> NAK: outside the range, another client's, or in use
 //! ```
 //!
 //! Owns: the table and its rules (RFC 2131 section 4.3). Pure: time is an argument, the date in

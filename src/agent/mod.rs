@@ -8,7 +8,7 @@
 //! net::receiving (one thread)  writers (a few threads)        bulk (tokio, on demand)
 //!
 //! capture (one thread)   survey -> read, compress, hash (a few threads) -> TCP 5003
-//! menu (tokio)           what the person at the screen may start, by way of the desk
+//! menu (tokio)           choices of the person at the screen, by way of the desk
 //! ```
 //!
 //! Always holds: the disk named in the order is the one written, or none; an outcome `done` is only

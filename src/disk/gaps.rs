@@ -6,8 +6,8 @@
 //! captures them; memory is one megabyte, whatever a gap's size.
 //!
 //! ```text
-//!  0        1 MiB              64 MiB            first partition     end of the last partition       end of the disk
-//!  | as it is | what is not zero | 1 MiB ... 1 MiB |                     | 1 MiB | looked at, named | 1 MiB |
+//!  0        1 MiB      64 MiB            first partition   end of the last one         end of disk
+//!  | whole  | non-zero | 1 MiB ... 1 MiB |                 | 1 MiB | read, named | 1 MiB |
 //! ```
 
 use super::holes::Holes;

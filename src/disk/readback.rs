@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! written ----(64 MiB, or a second)----> flush --> ready --> read, hash, compare --> proven
-//! looked for (reuse, resume) ------------------------------> read, hash, compare --> proven | differs
+//! searched (reuse, resume) --------------------------------> read, hash, compare --> proven | absent
 //! ```
 //!
 //! Owns a few threads and the set of proven chunks. Always holds: a chunk is read back only after a

@@ -1,7 +1,8 @@
 //! The end of the pre-OS: restart from the machine's own disk, or power off.
 //!
 //! ```text
-//! recorded by the console -> BootNext (UEFI, restart) -> unmount -> sync -> reboot(2) -> sysrq, when the kernel did not
+//! recorded by the console -> BootNext (UEFI, restart) -> unmount -> sync -> reboot(2)
+//!                                                                    if that fails: sysrq
 //! ```
 //!
 //! Runs only after a job ended `done` (`agent::OnEnd`).

@@ -1,7 +1,7 @@
 //! The pre-OS: the agent and all else that runs between the kernel and the console's orders.
 //!
 //! ```text
-//! first (process 1)  mounts, reaps, starts the next and starts it again when it ends
+//! first (process 1)  mounts, reaps, starts `run` and starts it again when it ends
 //!   '- run           command line -> drivers -> address -> agent, with a screen
 //!        plug ------- modules for devices, now and later
 //!        bring_up --- link, DHCP

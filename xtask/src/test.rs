@@ -1,9 +1,9 @@
 //! `cargo xtask test`: all tests, in order.
 //!
 //! ```text
-//! toolchain, packages, machine      what a fresh machine lacks is installed or named
-//! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice over; a whole run
-//!                                   lints while it builds: clippy's driver is a compiler
+//! toolchain, packages, machine      things missing on a fresh machine are installed or named
+//! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice; a
+//!                                   whole run lints while it builds: clippy's driver is a compiler
 //! windows program, oracles          beside the build: they mostly wait for the network
 //! fuzz build, then each target      a few seconds each, with real inputs as seeds
 //! ```

@@ -162,7 +162,7 @@ impl Transfer {
     /// Sends the blocks in flight again if the deadline has passed.
     ///
     /// # Errors
-    /// [`Failure::Silent`] when [`MAX_TRIES`] repeats got no answer.
+    /// [`Failure::Silent`] when `MAX_TRIES` repeats got no answer.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), Failure> {
         if now < self.deadline || self.is_done() {
             return Ok(());

@@ -6,9 +6,9 @@
 //! often the capture was interrupted.
 //!
 //! ```text
-//! joined -- disk named, found free, surveyed; console has room --> capturing <--> connection lost, tried again
-//!                                                                    | all chunks there
-//!                                                        console checks and names the image --> recorded
+//! joined -- disk found free, surveyed; console has room --> capturing <--> connection lost, again
+//!                                                             | all chunks there
+//!                                                 console checks and names the image --> recorded
 //! ```
 
 mod run;

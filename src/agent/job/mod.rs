@@ -7,7 +7,8 @@
 //! joined ---- manifest proven, disk named and free, wiped ----> receiving <--> repairing (TCP 5003)
 //!                                                                  | every block written
 //!                                             verifying -> applying (template) -> committing -> done
-//!   anything wrong, at any point: failed, with a reason; the disk stays without a partition table (the partition without a file system)
+//!   any error, at any point: failed, with a reason; the disk stays without a partition table
+//!                            (an overwritten partition without a file system)
 //! ```
 
 mod blocks;

@@ -2,9 +2,9 @@
 //! a restart in the middle of this one.
 //!
 //! ```text
-//! journal of this image ----> its chunks are looked for, the rest is asked for at once      (resume)
-//! a sample matches ---------> every chunk is looked for, only what differs is asked for     (reuse)
-//! neither ------------------> everything is asked for
+//! journal of this image ----> its chunks are searched for, the others requested at once     (resume)
+//! a sample matches ---------> every chunk is searched for, missing ones are requested       (reuse)
+//! neither ------------------> everything is requested
 //! ```
 //!
 //! A search reads and hashes ([`crate::disk::readback`]), in the background and in the order of the
