@@ -77,9 +77,10 @@ pub fn beside_table(dev: &dyn ReadAt, table: &PartitionTable) -> io::Result<Vec<
     Ok(claims)
 }
 
-/// True for the kinds whose signature is a boot sector. These are no claims: the boot sector was
-/// compared with the entries when the table was read, because GRUB leaves the parameters of an
-/// older file system in LBA 0.
+/// True for the kinds whose signature is a boot sector.
+///
+/// These are no claims: the boot sector was compared with the entries when the table was read,
+/// because GRUB leaves the parameters of an older file system in LBA 0.
 fn is_boot_sector(kind: FsKind) -> bool {
     matches!(
         kind,
@@ -93,9 +94,10 @@ fn is_boot_sector(kind: FsKind) -> bool {
     )
 }
 
-/// True for an md mirror whose superblock lies behind its data. The array then begins at the first
-/// byte of the disk, so the table and its partitions belong to the array. With a superblock at the
-/// front the data begins elsewhere.
+/// True for an md mirror whose superblock lies behind its data.
+///
+/// The array then begins at the first byte of the disk, so the table and its partitions belong to
+/// the array. With a superblock at the front the data begins elsewhere.
 fn is_mirror_behind_its_data(
     dev: &dyn ReadAt,
     at: u64,

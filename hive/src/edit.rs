@@ -213,9 +213,11 @@ impl Hive {
         })
     }
 
-    /// Returns the file to write. After an edit it has the next sequence number and `now` as the
-    /// time of its last write. A hive completed from its logs is returned as Windows would have
-    /// written it. Otherwise the file is unchanged.
+    /// Returns the file to write.
+    ///
+    /// After an edit it has the next sequence number and `now` as the time of its last write. A
+    /// hive completed from its logs is returned as Windows would have written it. Otherwise the
+    /// file is unchanged.
     #[must_use]
     pub fn into_bytes(self, now: FileTime) -> Vec<u8> {
         let mut bytes = self.cells.bytes;

@@ -230,8 +230,9 @@ impl Decoder {
     }
 
     /// Does the same as [`Decoder::decode`] with a buffer of the caller (for example one aligned
-    /// for direct writes) of at least [`Decoder::buffer_len`] bytes. Returns the number of used
-    /// bytes at its start.
+    /// for direct writes) of at least [`Decoder::buffer_len`] bytes.
+    ///
+    /// Returns the number of used bytes at its start.
     ///
     /// # Errors
     /// [`FormatError::ChunkDamaged`] if anything differs from the entry;

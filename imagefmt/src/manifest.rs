@@ -194,8 +194,10 @@ impl Manifest {
     }
 
     /// Computes the root of an image with this geometry, META and TABLE and with these chunks, in
-    /// any order. An agent passes the ids it read back from its disk and compares the result with
-    /// the root it was given.
+    /// any order.
+    ///
+    /// An agent passes the ids it read back from its disk and compares the result with the root it
+    /// was given.
     #[must_use]
     pub fn root_of(&self, ids: impl IntoIterator<Item = (ChunkId, ContentId)>) -> Root {
         let mut hasher = blake3::Hasher::new_derive_key("diskcast image root 1");
@@ -205,9 +207,10 @@ impl Manifest {
         Root(hasher.finalize().into())
     }
 
-    /// Computes the root of the disk's bytes and table sectors alone. It is the same for two
-    /// captures of one disk with the same chunk size, whatever their time and description. Ids of
-    /// an encrypted image are keyed, so this root is keyed too.
+    /// Computes the root of the disk's bytes and table sectors alone.
+    ///
+    /// It is the same for two captures of one disk with the same chunk size, whatever their time
+    /// and description. Ids of an encrypted image are keyed, so this root is keyed too.
     #[must_use]
     pub fn content_root(&self) -> Root {
         self.content_root_of(self.entries.iter().map(|entry| (entry.chunk, entry.id)))

@@ -69,7 +69,7 @@ pub enum RecordKind {
     Index,
     /// Signature.
     Signature,
-    /// Last record.
+    /// Trailer, the last record.
     Trailer,
     /// Copy of the prologue, right before the trailer.
     Prologue,

@@ -57,8 +57,9 @@ pub struct Records<R> {
 
 impl<R: ReadAt> Records<R> {
     /// Walks through the volumes from header to header (128 bytes read for each record), and
-    /// searches for the sync magic where there is no record. Needs neither password, nor index, nor
-    /// trailer.
+    /// searches for the sync magic where there is no record.
+    ///
+    /// Needs neither password, nor index, nor trailer.
     ///
     /// # Errors
     /// The errors of the prologues: [`crate::FormatError::NotAnImage`],

@@ -55,8 +55,9 @@ impl<R: ReadAt> Image<R> {
 
 impl<W: Write> Writer<W> {
     /// Copies the description (or `changed` instead), the table, the labels, every chunk of
-    /// `image`, and the signatures that are valid for the result. `progress` is called with the
-    /// number of finished chunks and returns false to stop the copy.
+    /// `image`, and the signatures that are valid for the result.
+    ///
+    /// `progress` is called with the number of finished chunks and returns false to stop the copy.
     ///
     /// # Errors
     /// The errors of [`Image::read_body`] for a chunk, and [`crate::FormatError::Io`];

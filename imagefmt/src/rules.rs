@@ -17,8 +17,9 @@ use crate::{Image, table};
 
 impl<R: ReadAt> Records<R> {
     /// The broken rules of order and numbers, unknown records that are not optional, and wrong
-    /// counts in the trailer. If records are missing, only the unknown ones are listed, because the
-    /// gaps show the rest.
+    /// counts in the trailer.
+    ///
+    /// If records are missing, only the unknown ones are listed, because the gaps show the rest.
     #[must_use]
     pub fn faults(&self) -> Vec<FormatError> {
         let names = &self.prologue().names;

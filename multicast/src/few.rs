@@ -43,8 +43,9 @@ pub(crate) struct FewLost {
 
 impl FewLost {
     /// Restores the `lost` symbols (ascending indexes) of a block of `k` in `source` from the same
-    /// number of parity symbols, given as index and payload. False if there are too many lost
-    /// symbols, another number of parity symbols, or no inverse.
+    /// number of parity symbols, given as index and payload.
+    ///
+    /// False if there are too many lost symbols, another number of parity symbols, or no inverse.
     ///
     /// # Errors
     /// The library's error, if it refuses the block's shape.

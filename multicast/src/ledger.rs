@@ -59,9 +59,10 @@ struct Account {
     runner_up: u16,
 }
 
-/// Number of symbols to send beyond a deficit of `missing`. A receiver that lost `missing` of `k`
-/// loses about `missing * missing / k` of the repair too. Below an eighth of a symbol, a spare
-/// costs more than the rare second answer it saves.
+/// Number of symbols to send beyond a deficit of `missing`.
+///
+/// A receiver that lost `missing` of `k` loses about `missing * missing / k` of the repair too.
+/// Below an eighth of a symbol, a spare costs more than the rare second answer it saves.
 fn spare(missing: u16, k: u16) -> u16 {
     let missing = u64::from(missing);
     let eighths = (missing * missing * 8)
@@ -207,8 +208,9 @@ impl Ledger {
     }
 
     /// True if a receiver that has seen `seen` has seen a packet after the block's last symbol on
-    /// the lane of its source. Only then does the absence of the block in a status mean that the
-    /// receiver does not hold it.
+    /// the lane of its source.
+    ///
+    /// Only then does the absence of the block in a status mean that the receiver does not hold it.
     pub(crate) fn has_left(&self, block: u32, seen: &Seen) -> bool {
         self.has_passed(block, seen)
             && self.account(block).is_some_and(|account| {

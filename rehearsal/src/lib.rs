@@ -12,8 +12,8 @@
 //!
 //! These rules are checked at every step, and a violation is returned as [`Failure::Unsafe`],
 //! without a panic: a block is handed over only with `k` distinct symbols of it in one slot, packet
-//! numbers go up by one, no parity index is sent twice in a go, statuses keep their bounds, and no
-//! incomplete target counts as complete.
+//! numbers go up by one, no parity index is sent twice between two transmissions of a block's
+//! source, statuses keep their bounds, and no incomplete target counts as complete.
 //!
 //! A run costs about 0.1 microseconds for each receiver and burst of packets, not for each packet:
 //! a burst is mostly consecutive symbols, and a link returns the distance to the next loss.

@@ -74,9 +74,11 @@ fn check_gpt(table: &PartitionTable, cursor: Cursor<'_>) -> Vec<String> {
     differences("gpt", ours(table), theirs)
 }
 
-/// True if mbrman 0.6 can read the table. It requires a chain with ascending positions and the link
-/// in the second entry; it adds positions in 32 bits with an overflow check, follows types c5 and
-/// d5, and reads only the first extended partition.
+/// True if mbrman 0.6 can read the table.
+///
+/// It requires a chain with ascending positions and the link in the second entry; it adds positions
+/// in 32 bits with an overflow check, follows types c5 and d5, and reads only the first extended
+/// partition.
 fn mbrman_can_read(table: &PartitionTable) -> bool {
     let Layout::Mbr(layout) = &table.layout else {
         return false;

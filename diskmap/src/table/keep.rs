@@ -294,9 +294,10 @@ fn clear_entries(
     }
 }
 
-/// Clears the entries of LBA 0 that mirror partitions left out. If no mirror remains, the MBR
-/// becomes a protective one, and its entry must cover the disk (UEFI 2.10, 5.2.3); beside mirrors
-/// it often ends earlier.
+/// Clears the entries of LBA 0 that mirror partitions left out.
+///
+/// If no mirror remains, the MBR becomes a protective one, and its entry must cover the disk (UEFI
+/// 2.10, 5.2.3); beside mirrors it often ends earlier.
 fn clear_mirrors(table: &PartitionTable, left_out: &[&Partition], lba0: &mut [u8]) {
     let shares = |range: &Range<u64>| {
         left_out

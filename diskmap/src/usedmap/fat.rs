@@ -184,9 +184,10 @@ impl Reader for Fat {
 }
 
 impl Fat {
-    /// Refuses a volume that was not unmounted. Linux and Windows keep a bit in the boot sector,
-    /// Windows and DOS two more bits in the second table entry (set means clean; FAT12 has no room
-    /// for them).
+    /// Refuses a volume that was not unmounted.
+    ///
+    /// Linux and Windows keep a bit in the boot sector, Windows and DOS two more bits in the second
+    /// table entry (set means clean; FAT12 has no room for them).
     fn check_clean(&self, volume: &Volume<'_>) -> Result<(), Stop> {
         let head = volume.read(self.fat_at, 8)?;
         let head = Fields(&head);

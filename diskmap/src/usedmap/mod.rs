@@ -376,9 +376,10 @@ pub fn kinds(dev: &dyn ReadAt, length: u64) -> Result<Vec<FsKind>, io::Error> {
     }
 }
 
-/// The signatures of content that fills the whole of `dev`, with their positions. A signature of
-/// ext counts only with a plausible superblock, because two bytes of a boot loader may equal its
-/// magic number.
+/// The signatures of content that fills the whole of `dev`, with their positions.
+///
+/// A signature of ext counts only with a plausible superblock, because two bytes of a boot loader
+/// may equal its magic number.
 ///
 /// # Errors
 ///

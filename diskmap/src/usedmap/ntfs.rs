@@ -223,10 +223,11 @@ impl Ntfs {
     }
 }
 
-/// Refuses a volume with an open `$LogFile`. Windows had it mounted when the power failed, still
-/// has it mounted, or shut down with Fast Startup and keeps metadata in its hibernation file
-/// (restart page version 2.0; a clean shutdown returns to 1.1). These are the rules of ntfs-3g's
-/// `logfile.c`.
+/// Refuses a volume with an open `$LogFile`.
+///
+/// Windows had it mounted when the power failed, still has it mounted, or shut down with Fast
+/// Startup and keeps metadata in its hibernation file (restart page version 2.0; a clean shutdown
+/// returns to 1.1). These are the rules of ntfs-3g's `logfile.c`.
 fn check_log_closed(geometry: &Geometry, volume: &Volume<'_>, log: &Stream) -> Result<(), Stop> {
     const EMPTY: [u8; 4] = [0xFF; 4];
     const FLAG_CLEAN: u16 = 2;

@@ -134,9 +134,11 @@ pub(crate) fn boot_sector(head: &[u8]) -> Option<FsKind> {
     }
 }
 
-/// True for the boot sector of FAT. FAT has no magic number: it is recognised by a jump, a
-/// plausible parameter block and the boot signature together. The text with the type "is
-/// informational only and does not determine the FAT type" (Microsoft FAT specification).
+/// True for the boot sector of FAT.
+///
+/// FAT has no magic number: it is recognised by a jump, a plausible parameter block and the boot
+/// signature together. The text with the type "is informational only and does not determine the FAT
+/// type" (Microsoft FAT specification).
 fn is_fat(head: &[u8]) -> Result<bool, Stop> {
     let boot = Fields(head);
     let sector = boot.u16(11)?;

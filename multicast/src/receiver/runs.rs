@@ -9,9 +9,11 @@ use crate::time::Instant;
 use crate::wire::{Flags, Header, Lane};
 
 impl Receiver {
-    /// Does the same as [`Receiver::handle_packet`] for `count` packets. Their numbers and symbols
-    /// go up by one from those of `header`; all other fields are equal. `store` is called with the
-    /// symbols to store and their slot, in order; all other packets are ignored.
+    /// Does the same as [`Receiver::handle_packet`] for `count` packets.
+    ///
+    /// Their numbers and symbols go up by one from those of `header`; all other fields are equal.
+    /// `store` is called with the symbols to store and their slot, in order; all other packets are
+    /// ignored.
     pub fn handle_packets(
         &mut self,
         now: Instant,

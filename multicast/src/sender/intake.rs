@@ -120,9 +120,10 @@ impl Sender {
         });
     }
 
-    /// Updates the blocks that a receiver still searches for on its disk. A missing block that it
-    /// does not search for any more becomes owed, unless the receiver has begun it or will see it
-    /// soon.
+    /// Updates the blocks that a receiver still searches for on its disk.
+    ///
+    /// A missing block that it does not search for any more becomes owed, unless the receiver has
+    /// begun it or will see it soon.
     fn take_undecided(&mut self, now: Instant, id: ReceiverId, status: &Status, seen: &Seen) {
         let object = ObjectId::Image;
         let Some(peer) = self.peers.get(&id) else {

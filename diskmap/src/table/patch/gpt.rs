@@ -235,8 +235,9 @@ fn header(
 }
 
 /// Adjusts the protective entry to the size of the disk. 0xFFFFFFFF, which Windows writes, means
-/// "the whole disk" on any disk and is kept. Beside other entries (hybrid), only an entry that
-/// ended at the old end of the disk is changed.
+/// "the whole disk" on any disk and is kept.
+///
+/// Beside other entries (hybrid), only an entry that ended at the old end of the disk is changed.
 fn protect(lba0: &mut [u8], hybrid: bool, old_sectors: u64, new_sectors: u64) {
     for (slot, entry) in entries(lba0).into_iter().enumerate() {
         if entry.type_id != TYPE_PROTECTIVE || !entry.is_used() || entry.sectors == u32::MAX {
