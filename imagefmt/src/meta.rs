@@ -28,7 +28,7 @@ pub struct Meta {
     pub schema: u32,
     /// Program and version that made the image.
     pub tool: String,
-    /// Time of the capture, as RFC 3339.
+    /// Time at which the image was made, as RFC 3339.
     pub created: String,
     /// A note by the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
