@@ -13,6 +13,11 @@
 //! diskcast-firstboot 1
 //! end shutdown                            none | restart | shutdown
 //!
+//! report 17                               the job; may be left out, with its lines
+//! console 10.20.0.2:5003                  1 to 8
+//! target 4c4c4544-0042
+//! key =00112233...                        64 small hex digits; a secret
+//!
 //! step net.1 network
 //! mac 52:54:00:12:34:56
 //! address 10.20.0.50/24                   left out: DHCP
@@ -49,7 +54,7 @@
 //! its length, and can be read at every moment of that: what begins with `*` is wiped ([`Secret::Wiped`]).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Longest text of a job, in bytes. A blob with certificates and policies stays far below.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -65,7 +70,12 @@ pub const MAX_TIMEOUT_SECONDS: u32 = 86_400;
 pub const MAX_USER_CHARS: usize = 20;
 /// Longest password, in characters: `NetUserAdd` takes no longer one (lmcons.h, PWLEN).
 pub const MAX_PASSWORD_CHARS: usize = 256;
+/// Most addresses of the console: all of them are tried before the next pause.
+pub const MAX_CONSOLES: usize = 8;
+/// The id of the report in the journal, and of its key where secrets are overwritten. No step has it.
+pub const REPORT_ID: &str = "report";
 const MAX_TEXT_CHARS: usize = 256;
+const KEY_DIGITS: usize = 64;
 
 /// What a machine does by itself after its first start.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -74,6 +84,21 @@ pub struct Job {
     pub steps: Vec<Step>,
     /// At the very end.
     pub end: End,
+    /// Where the machine reports what came of it; `None`: it does not.
+    pub report: Option<ReportTo>,
+}
+
+/// Where and how the machine reports what came of its first start: docs/protocol.md, First start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReportTo {
+    /// Addresses of the console, tried in this order; 1 to [`MAX_CONSOLES`].
+    pub consoles: Vec<SocketAddr>,
+    /// The console's number of the job.
+    pub job: u64,
+    /// Id of the target.
+    pub target: String,
+    /// Key of the HMAC, as 64 small hex digits.
+    pub key: Secret,
 }
 
 /// One step.
@@ -300,9 +325,9 @@ pub enum JobError {
         /// Why.
         reason: String,
     },
-    /// A step is not allowed so.
+    /// A step, or the report, is not allowed so.
     Step {
-        /// Its id.
+        /// Its id; [`REPORT_ID`] for the report.
         id: String,
         /// Why.
         reason: String,
@@ -358,6 +383,12 @@ impl Job {
 
     /// Is everything in it allowed?
     fn check(&self) -> Result<(), JobError> {
+        if let Some(report) = &self.report {
+            check_report(report).map_err(|reason| JobError::Step {
+                id: REPORT_ID.into(),
+                reason,
+            })?;
+        }
         if self.steps.len() > MAX_STEPS {
             return Err(JobError::TooManySteps);
         }
@@ -368,6 +399,9 @@ impl Job {
             };
             if !id_is_good(&step.id) {
                 return Err(refuse("an id is 1 to 64 of a-z, 0-9, '.' and '-'".into()));
+            }
+            if step.id == REPORT_ID {
+                return Err(refuse("the report alone has this id".into()));
             }
             if self
                 .steps
@@ -399,6 +433,27 @@ fn check_action(action: &Action) -> Result<(), String> {
         Action::InstallDrivers { folder } => words("folder", folder, MAX_TEXT_CHARS),
         Action::Run(run) => check_run(run),
     }
+}
+
+fn check_report(report: &ReportTo) -> Result<(), String> {
+    if !(1..=MAX_CONSOLES).contains(&report.consoles.len()) {
+        return Err(format!(
+            "1 to {MAX_CONSOLES} addresses of the console, not {}",
+            report.consoles.len()
+        ));
+    }
+    words("target", &report.target, MAX_TEXT_CHARS)?;
+    match &report.key {
+        Secret::Value(key) if !key_is_good(key) => {
+            Err(format!("the key is not {KEY_DIGITS} small hex digits"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn key_is_good(key: &str) -> bool {
+    let digit = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    key.len() == KEY_DIGITS && key.bytes().all(digit)
 }
 
 fn check_network(network: &Network) -> Result<(), String> {

@@ -39,6 +39,10 @@ pub enum Entry {
         /// Why, without secrets.
         reason: String,
     },
+    /// The console refused the report: it is not tried again.
+    Refused,
+    /// The report is still to be heard: the end action follows nevertheless, and later starts try again.
+    EndAction,
     /// Service and job file are gone; the end action may follow.
     Ended,
 }
@@ -58,6 +62,8 @@ impl Entry {
             Self::NotWiped(id) => ("not-wiped", id.clone()),
             Self::Finished => ("finished", String::new()),
             Self::Stopped { reason } => ("stopped", one_line(reason)),
+            Self::Refused => ("refused", String::new()),
+            Self::EndAction => ("end-action", String::new()),
             Self::Ended => ("ended", String::new()),
         };
         if rest.is_empty() {
@@ -77,6 +83,8 @@ impl Entry {
             ("boot", "") => Self::Boot,
             ("restart", "") => Self::Restart,
             ("finished", "") => Self::Finished,
+            ("refused", "") => Self::Refused,
+            ("end-action", "") => Self::EndAction,
             ("ended", "") => Self::Ended,
             ("begin", _) => Self::Begin(id()?),
             ("done", _) => Self::Done(id()?),
@@ -98,6 +106,10 @@ impl Entry {
     }
 }
 
+fn is_over(entry: &Entry) -> bool {
+    matches!(entry, Entry::Finished | Entry::Stopped { .. })
+}
+
 /// A reason as it fits into a line.
 fn one_line(reason: &str) -> String {
     let clean = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -111,7 +123,7 @@ pub struct Journal {
     entries: Vec<Entry>,
 }
 
-/// What the journal says of one step.
+/// What the journal says of one step, or of the report.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StepRecord {
     /// Times it was begun.
@@ -187,9 +199,26 @@ impl Journal {
     /// How the job ended, when it did: every step had its turn, or it was stopped.
     #[must_use]
     pub fn over(&self) -> Option<&Entry> {
-        self.entries
-            .iter()
-            .find(|entry| matches!(entry, Entry::Finished | Entry::Stopped { .. }))
+        self.entries.iter().find(|entry| is_over(entry))
+    }
+
+    /// Starts of the machine since the job was over.
+    #[must_use]
+    pub fn boots_since_over(&self) -> usize {
+        let later = self.entries.iter().skip_while(|entry| !is_over(entry));
+        later.filter(|entry| **entry == Entry::Boot).count()
+    }
+
+    /// The console refused the report.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        self.entries.contains(&Entry::Refused)
+    }
+
+    /// The end action was taken before the report was heard.
+    #[must_use]
+    pub fn end_action_taken(&self) -> bool {
+        self.entries.contains(&Entry::EndAction)
     }
 
     /// Nothing is left to do.

@@ -3,7 +3,9 @@
 //! ```text
 //! next:  ended -> Rest
 //!        secrets of settled steps, or of all when over -> Wipe
-//!        over -> Leave (remove itself, then the end action)
+//!        over, the report is neither heard nor given up ->
+//!            tries left in this start -> Report      end action not taken -> EndAction      otherwise -> Rest
+//!        over -> Leave (remove itself, then the end action unless it was taken)
 //!        a restart was asked for -> Rest        one is due -> Restart
 //!        started too often -> Stop              first step that is not settled -> Perform, or Stop when it failed
 //!        nothing left -> Finish
@@ -15,12 +17,16 @@
 //! - a step that is done is never carried out again;
 //! - a program that ended with a bad exit code is not run again: it has given its answer. One that was interrupted by a restart, and every
 //!   other kind of step, is tried [`ATTEMPTS`] times: services and cards may be late on a first start;
-//! - the secrets of a step are wiped as soon as it is settled, before a restart it wants; all of them when the job stops;
+//! - the secrets of a step are wiped as soon as it is settled, before a restart it wants; all of them when the job stops; the key
+//!   of the report when it is heard, refused, or given up;
+//! - the report comes after the last step and is tried [`REPORT_WAITS_SECONDS`] long; then the end action has its turn, and the report
+//!   [`REPORT_LATER_STARTS`] more starts, of which none does anything else;
 //! - the job stops after [`SPARE_BOOTS`] starts more than it has steps, so that nothing restarts a machine for ever;
 //! - the end action is taken once, and not at all when the job was stopped.
 
-use crate::job::{Action, End, Job, OnError, Secret, Step, User};
+use crate::job::{Action, End, Job, OnError, ReportTo, Secret, Step, User, REPORT_ID};
 use crate::journal::{Entry, Journal, StepRecord};
+use crate::report;
 use std::borrow::Cow;
 use std::io;
 
@@ -31,18 +37,27 @@ pub const SPARE_BOOTS: usize = 10;
 /// Seconds before the second and later attempts within one start: Windows may still be installing the card it is to configure.
 pub const WAITS_SECONDS: [u32; 4] = [5, 20, 60, 120];
 
+/// Seconds before each try of the report within one start: more than three minutes together.
+pub const REPORT_WAITS_SECONDS: [u32; 8] = [0, 2, 5, 10, 20, 40, 60, 60];
+/// Starts of the machine after the one that ended the job, in which the report is tried again.
+pub const REPORT_LATER_STARTS: usize = 5;
+
 /// What comes next.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Next<'a> {
-    /// The secrets of these steps are overwritten in the job file.
-    Wipe(Vec<&'a Step>),
+    /// The secrets of these steps, and of the report where [`REPORT_ID`] is among them, are overwritten in the job file.
+    Wipe(Vec<&'a str>),
     /// A step, after waiting some seconds.
     Perform(&'a Step, u32),
     /// The machine restarts.
     Restart,
     /// The job is over: the last entry but one.
     Over(Entry),
-    /// Service and job file go; then, when every step had its turn, the end action.
+    /// What came of the job is reported, after waiting some seconds.
+    Report(&'a ReportTo, u32),
+    /// The report was not heard in this start: the end action does not wait for later ones.
+    EndAction(End),
+    /// Service and job file go; then the end action, unless it was taken or the job was stopped.
     Leave(End),
     /// Nothing before the next start, or for ever.
     Rest,
@@ -56,18 +71,24 @@ pub fn next<'a>(job: &'a Job, journal: &Journal) -> Next<'a> {
     }
     let over = journal.over();
     let settled = |step: &Step| over.is_some() || is_settled(step, &journal.step(&step.id));
-    let wipe: Vec<&Step> = job
+    let wipe: Vec<&str> = job
         .steps
         .iter()
         .filter(|step| has_secret(step) && settled(step) && !journal.step(&step.id).wiped)
+        .map(|step| step.id.as_str())
         .collect();
     if !wipe.is_empty() {
         return Next::Wipe(wipe);
     }
-    match over {
-        Some(Entry::Finished) => return Next::Leave(job.end),
-        Some(_) => return Next::Leave(End::None),
-        None => {}
+    if let Some(over) = over {
+        let end = match over {
+            Entry::Finished if !journal.end_action_taken() => job.end,
+            _ => End::None,
+        };
+        return match &job.report {
+            Some(report) => next_of_report(report, journal, end),
+            None => Next::Leave(end),
+        };
     }
     if journal.restart_asked() {
         return Next::Rest;
@@ -102,6 +123,49 @@ pub fn next<'a>(job: &'a Job, journal: &Journal) -> Next<'a> {
     Next::Over(Entry::Finished)
 }
 
+/// The job is over, and its steps have no secrets any more.
+fn next_of_report<'a>(to: &'a ReportTo, journal: &Journal, end: End) -> Next<'a> {
+    let record = journal.step(REPORT_ID);
+    let later = journal.boots_since_over();
+    if !record.done && !journal.refused() && later <= REPORT_LATER_STARTS && !record.wiped {
+        let tries = usize::try_from(record.failed_this_boot).unwrap_or(usize::MAX);
+        if let Some(wait) = REPORT_WAITS_SECONDS.get(tries) {
+            return Next::Report(to, *wait);
+        }
+        if later < REPORT_LATER_STARTS {
+            return if journal.end_action_taken() {
+                Next::Rest
+            } else {
+                Next::EndAction(end)
+            };
+        }
+    }
+    if record.wiped {
+        Next::Leave(end)
+    } else {
+        Next::Wipe(vec![REPORT_ID])
+    }
+}
+
+/// What came of a job that is over, as it is reported: the step is the one that stopped it.
+fn came_of(job: &Job, journal: &Journal) -> report::Outcome {
+    let reason = match journal.over() {
+        Some(Entry::Stopped { reason }) => reason.clone(),
+        _ => return report::Outcome::Done,
+    };
+    let stopped = job.steps.iter().find(|step| {
+        let record = journal.step(&step.id);
+        !record.done && is_settled(step, &record) && stops(step)
+    });
+    match stopped {
+        Some(step) => report::Outcome::Failed {
+            reason: journal.step(&step.id).reason.unwrap_or(reason),
+            step: Some(step.id.clone()),
+        },
+        None => report::Outcome::Failed { step: None, reason },
+    }
+}
+
 /// Done, or failed for good.
 fn is_settled(step: &Step, record: &StepRecord) -> bool {
     let answered = matches!(step.action, Action::Run(_)) && record.failed > 0;
@@ -129,6 +193,13 @@ fn has_secret(step: &Step) -> bool {
     secret_of(step).is_some()
 }
 
+/// Values of secrets that are still there.
+fn secrets(job: &Job) -> impl Iterator<Item = &str> {
+    let of_report = job.report.iter().map(|report| &report.key);
+    let of_steps = job.steps.iter().filter_map(secret_of);
+    of_steps.chain(of_report).filter_map(Secret::value)
+}
+
 fn secret_of(step: &Step) -> Option<&Secret> {
     match &step.action {
         Action::User(User { password, .. }) => password.as_ref(),
@@ -150,6 +221,17 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What the console said to a report.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It is stored: the answer is signed with the key of the report.
+    Heard,
+    /// It is not taken, now or later.
+    Refused,
+    /// No true answer from any address: why.
+    Unheard(String),
+}
+
 /// The machine the job runs on.
 pub trait Executor {
     /// Writes an entry to the journal. When this returns, it survives a power cut.
@@ -159,7 +241,9 @@ pub trait Executor {
     fn record(&mut self, entry: &Entry) -> io::Result<()>;
     /// Carries a step out.
     fn perform(&mut self, step: &Step) -> Outcome;
-    /// Overwrites the secrets of these steps in the job file.
+    /// Sends the report once to each address of the console, until one answers.
+    fn report(&mut self, to: &ReportTo, came: &report::Outcome) -> Answer;
+    /// Overwrites the secrets of these steps, or of [`REPORT_ID`], in the job file.
     ///
     /// # Errors
     /// When they may still be there.
@@ -192,7 +276,7 @@ pub trait Executor {
 pub enum Pause {
     /// The machine is about to restart, or is being stopped; the job goes on then.
     Restart,
-    /// Every step had its turn.
+    /// Every step had its turn; later starts do nothing, or report only.
     Finished,
     /// The job was stopped for good by a step that failed.
     Stopped,
@@ -249,15 +333,30 @@ pub fn run(job: &Job, journal: &mut Journal, executor: &mut impl Executor) -> io
                 }
                 steps.record(entry)?;
             }
+            Next::Report(to, wait) => {
+                if wait > 0 {
+                    steps.executor.wait(wait);
+                }
+                if steps.executor.stopping() {
+                    steps.executor.log(
+                        "the service is being stopped: the report has its turn with the next start",
+                    );
+                    return Ok(steps.pause());
+                }
+                steps.report(to)?;
+            }
+            Next::EndAction(end) => {
+                steps
+                    .executor
+                    .log("the report was not heard: later starts try again");
+                steps.record(Entry::EndAction)?;
+                steps.end(end);
+            }
             Next::Leave(end) => {
                 let removed = steps.executor.remove();
                 steps.complain("removing the service", removed);
                 steps.record(Entry::Ended)?;
-                if end != End::None {
-                    steps.executor.log(&format!("end action: {end:?}"));
-                    let ended = steps.executor.end(end);
-                    steps.complain("the end action", ended);
-                }
+                steps.end(end);
                 return Ok(steps.pause());
             }
             Next::Rest => return Ok(steps.pause()),
@@ -327,13 +426,44 @@ impl<E: Executor> Steps<'_, E> {
         Ok(Flow::On)
     }
 
-    fn wipe(&mut self, of: &[&Step]) -> io::Result<()> {
-        let ids: Vec<&str> = of.iter().map(|step| step.id.as_str()).collect();
-        let wiped = self.executor.wipe(&ids);
+    fn report(&mut self, to: &ReportTo) -> io::Result<()> {
+        let came = came_of(self.job, self.journal);
+        self.record(Entry::Begin(REPORT_ID.into()))?;
+        let entry = match self.executor.report(to, &came) {
+            Answer::Heard => {
+                self.executor.log("the console has heard the report");
+                Entry::Done(REPORT_ID.into())
+            }
+            Answer::Refused => {
+                self.executor.log("the console refused the report");
+                Entry::Refused
+            }
+            Answer::Unheard(reason) => {
+                let reason = redacted(self.job, &reason).into_owned();
+                self.executor.log(&format!("report not heard: {reason}"));
+                Entry::Failed {
+                    id: REPORT_ID.into(),
+                    reason,
+                }
+            }
+        };
+        self.record(entry)
+    }
+
+    fn end(&mut self, end: End) {
+        if end != End::None {
+            self.executor.log(&format!("end action: {end:?}"));
+            let ended = self.executor.end(end);
+            self.complain("the end action", ended);
+        }
+    }
+
+    fn wipe(&mut self, ids: &[&str]) -> io::Result<()> {
+        let wiped = self.executor.wipe(ids);
         let good = wiped.is_ok();
         self.complain("wiping secrets", wiped);
         for id in ids {
-            let id = id.to_string();
+            let id = (*id).to_string();
             self.record(if good {
                 Entry::Wiped(id)
             } else {
@@ -367,12 +497,7 @@ fn kind(action: &Action) -> &'static str {
 #[must_use]
 pub fn redacted<'a>(job: &Job, text: &'a str) -> Cow<'a, str> {
     let mut text = Cow::Borrowed(text);
-    for value in job
-        .steps
-        .iter()
-        .filter_map(secret_of)
-        .filter_map(Secret::value)
-    {
+    for value in secrets(job) {
         if value.chars().count() >= 4 && text.contains(value) {
             text = Cow::Owned(text.replace(value, "***"));
         }

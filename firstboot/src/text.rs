@@ -3,8 +3,8 @@
 //! Owns: lines, escapes, keys. Decides nothing about values: `Job::check` does. Never repeats a value in an error.
 
 use crate::job::{
-    Action, End, Group, Job, JobError, Network, OnError, OnExists, Run, Secret, StaticAddress,
-    Step, User, MAX_LIST, MAX_STEPS, MAX_TEXT_BYTES,
+    Action, End, Group, Job, JobError, Network, OnError, OnExists, ReportTo, Run, Secret,
+    StaticAddress, Step, User, MAX_LIST, MAX_STEPS, MAX_TEXT_BYTES, REPORT_ID,
 };
 use std::ops::Range;
 use std::str::FromStr;
@@ -16,6 +16,15 @@ pub(crate) fn encode(job: &Job) -> String {
     let mut out = String::new();
     line(&mut out, MAGIC, VERSION);
     line(&mut out, "end", end_word(job.end));
+    if let Some(report) = &job.report {
+        out.push('\n');
+        line(&mut out, REPORT_ID, &report.job.to_string());
+        for console in &report.consoles {
+            line(&mut out, "console", &console.to_string());
+        }
+        line(&mut out, "target", &report.target);
+        secret(&mut out, "key", &report.key);
+    }
     for step in &job.steps {
         out.push('\n');
         encode_step(&mut out, step);
@@ -198,13 +207,13 @@ pub(crate) fn parse(text: &str) -> Result<Job, JobError> {
 
 /// A line of a secret: how long its key is with the space behind it.
 fn secret_key(line: &[u8]) -> Option<usize> {
-    let keys: [&[u8]; 2] = [b"password ", b"blob "];
+    let keys: [&[u8]; 3] = [b"password ", b"blob ", b"key "];
     keys.iter()
         .find(|key| line.starts_with(key))
         .map(|key| key.len())
 }
 
-/// Where the secrets of a text lie: the id of the step and the bytes to be overwritten. Follows the lines only, so that it also
+/// Where the secrets of a text lie: the id of the step or of the report and the bytes to be overwritten. Follows the lines only, so that it also
 /// finds them in a text that is no valid job.
 pub(crate) fn secret_spans(text: &[u8]) -> Vec<(String, Range<usize>)> {
     let mut spans = Vec::new();
@@ -215,6 +224,8 @@ pub(crate) fn secret_spans(text: &[u8]) -> Vec<(String, Range<usize>)> {
         if let Some(rest) = line.strip_prefix(b"step ") {
             let id = rest.split(|byte| *byte == b' ').next().unwrap_or_default();
             step = String::from_utf8_lossy(id).into_owned();
+        } else if line.starts_with(b"report ") {
+            step = REPORT_ID.into();
         } else if let Some(key) = secret_key(line) {
             spans.push((step.clone(), offset + key..end));
         }
@@ -241,23 +252,33 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
     Ok(text)
 }
 
-/// One step as it is being read: which keys occurred, with their values.
+/// A job as it is being read.
 #[derive(Default)]
 struct Reader {
     end: Option<End>,
+    report: Option<ReportTo>,
     steps: Vec<Step>,
     open: Option<Open>,
     counted: Option<usize>,
 }
 
+/// One step, or the report, as it is being read: which keys occurred, with their values.
 struct Open {
+    /// The id of the step, or the number of the report's job.
     id: String,
     kind: Kind,
     values: Vec<(&'static str, String)>,
 }
 
+/// What was read.
+enum Section {
+    Report(ReportTo),
+    Step(Step),
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
+    Report,
     Network,
     User,
     Join,
@@ -266,6 +287,7 @@ enum Kind {
 }
 
 impl Kind {
+    /// The kind of a step.
     fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "network" => Self::Network,
@@ -280,6 +302,7 @@ impl Kind {
     /// Keys of this kind, and whether one may be there more than once.
     fn keys(self) -> &'static [(&'static str, bool)] {
         match self {
+            Self::Report => &[("console", true), ("target", false), ("key", false)],
             Self::Network => &[
                 ("mac", false),
                 ("address", false),
@@ -322,7 +345,7 @@ impl Reader {
             .split_once(' ')
             .ok_or_else(|| wrong("no value".into()))?;
         let value = unescape(raw).map_err(wrong)?;
-        if key == "step" || key == "steps" {
+        if key == "step" || key == "steps" || key == REPORT_ID {
             self.close()?;
         }
         self.value(key, value).map_err(wrong)
@@ -331,6 +354,16 @@ impl Reader {
     fn value(&mut self, key: &str, value: String) -> Result<(), String> {
         match (key, &mut self.open) {
             ("steps", _) => self.counted = Some(number(&value)?),
+            (REPORT_ID, _) => {
+                if self.report.is_some() || !self.steps.is_empty() {
+                    return Err("the report is there twice, or behind a step".into());
+                }
+                self.open = Some(Open {
+                    id: value,
+                    kind: Kind::Report,
+                    values: Vec::new(),
+                });
+            }
             ("step", _) => {
                 if self.steps.len() >= MAX_STEPS {
                     return Err(format!("more than {MAX_STEPS} steps"));
@@ -359,11 +392,17 @@ impl Reader {
 
     fn close(&mut self) -> Result<(), JobError> {
         if let Some(open) = self.open.take() {
-            let id = open.id.escape_debug().take(80).collect();
-            let step = open
+            let id = match open.kind {
+                Kind::Report => REPORT_ID.into(),
+                _ => open.id.escape_debug().take(80).collect(),
+            };
+            match open
                 .finish()
-                .map_err(|reason| JobError::Step { id, reason })?;
-            self.steps.push(step);
+                .map_err(|reason| JobError::Step { id, reason })?
+            {
+                Section::Report(report) => self.report = Some(report),
+                Section::Step(step) => self.steps.push(step),
+            }
         }
         Ok(())
     }
@@ -378,6 +417,7 @@ impl Reader {
                 line: 2,
                 reason: "no end action".into(),
             })?,
+            report: self.report,
         })
     }
 }
@@ -389,7 +429,7 @@ impl Open {
             .keys()
             .iter()
             .find(|(name, _)| *name == key)
-            .ok_or("unknown key for this kind of step")?;
+            .ok_or("unknown key for this kind of step, or for the report")?;
         let count = self.values.iter().filter(|(name, _)| *name == key).count();
         if count > 0 && !many {
             return Err(format!("{key} is there twice"));
@@ -419,8 +459,16 @@ impl Open {
         values.map(|(_, value)| read(key, value)).collect()
     }
 
-    fn finish(mut self) -> Result<Step, String> {
+    fn finish(mut self) -> Result<Section, String> {
         let action = match self.kind {
+            Kind::Report => {
+                return Ok(Section::Report(ReportTo {
+                    job: number(&self.id)?,
+                    consoles: self.many("console")?,
+                    target: self.needed("target")?,
+                    key: read_secret(&self.needed("key")?)?,
+                }))
+            }
             Kind::Network => Action::Network(self.network()?),
             Kind::User => Action::User(self.user()?),
             Kind::Join => Action::Join {
@@ -441,10 +489,10 @@ impl Open {
                 )?,
             }),
         };
-        Ok(Step {
+        Ok(Section::Step(Step {
             id: self.id,
             action,
-        })
+        }))
     }
 
     fn network(&mut self) -> Result<Network, String> {

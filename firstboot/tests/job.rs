@@ -1,11 +1,11 @@
 //! The text of a job: what is written is read as the same, and nothing else gets in.
 
 use firstboot::job::{
-    Action, End, Group, Job, JobError, Mac, Network, OnError, OnExists, Run, Secret, StaticAddress,
-    Step, User,
+    Action, End, Group, Job, JobError, Mac, Network, OnError, OnExists, ReportTo, Run, Secret,
+    StaticAddress, Step, User,
 };
 use proptest::prelude::*;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 fn example() -> Job {
     Job {
@@ -61,6 +61,15 @@ fn example() -> Job {
             },
         ],
         end: End::Shutdown,
+        report: Some(ReportTo {
+            consoles: vec![
+                "10.20.0.2:5003".parse().unwrap(),
+                "[fd00::2]:5003".parse().unwrap(),
+            ],
+            job: 17,
+            target: "4c4c4544-0042".into(),
+            key: Secret::new("0123456789abcdef".repeat(4)),
+        }),
     }
 }
 
@@ -68,6 +77,12 @@ fn example() -> Job {
 const VERSION_1: &str = "\
 diskcast-firstboot 1
 end shutdown
+
+report 17
+console 10.20.0.2:5003
+console [fd00::2]:5003
+target 4c4c4544-0042
+key =0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 
 step net.1 network
 mac 52:54:00:12:34:56
@@ -112,7 +127,7 @@ fn the_text_of_version_1() {
 fn no_secret_is_shown() {
     let shown = format!("{:?}", example());
     assert!(
-        !shown.contains("slash") && !shown.contains("ARAI"),
+        !shown.contains("slash") && !shown.contains("ARAI") && !shown.contains("abcdef"),
         "{shown}"
     );
     let broken = VERSION_1.replace("password =back", "password back");
@@ -191,6 +206,32 @@ fn what_must_not_be_is_refused_by_name() {
         ("timeout 1200", "timeout 0", "1 to 86400"),
         ("timeout 1200", "timeout +5", "a number"),
         ("ok 0\nok -2147467259\nreboot 3010\n", "", "no exit code"),
+        ("report 17", "report x", "report: a number"),
+        ("report 17", "report 18446744073709551616", "too large"),
+        (
+            "report 17\n",
+            "report 17\nreport 17\n",
+            "report: target is missing",
+        ),
+        (
+            "\nsteps 5",
+            "\nreport 17\nsteps 5",
+            "twice, or behind a step",
+        ),
+        ("10.20.0.2:5003", "10.20.0.2", "unreadable console"),
+        ("10.20.0.2:5003", "console.lab:5003", "unreadable console"),
+        (
+            "console 10.20.0.2:5003\nconsole [fd00::2]:5003\n",
+            "",
+            "1 to 8 addresses of the console, not 0",
+        ),
+        ("target 4c4c4544-0042\n", "", "target is missing"),
+        ("target 4c4c4544-0042", "target  ", "target is empty"),
+        ("key =0123", "key 0123", "a secret begins"),
+        ("key =0123", "key =123", "64 small hex digits"),
+        ("key =0123", "key =A123", "64 small hex digits"),
+        ("key =0123", "reply =0123", "unknown key"),
+        ("step join join", "step report join", "the report alone"),
     ];
     for (from, to, expected) in cases {
         assert!(VERSION_1.contains(from), "{from}");
@@ -306,9 +347,27 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+fn report() -> impl Strategy<Value = ReportTo> {
+    let address = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from)
+    ];
+    let console = (address, any::<u16>()).prop_map(SocketAddr::from);
+    let key = prop_oneof!["[0-9a-f]{64}".prop_map(Secret::new), Just(Secret::Wiped)];
+    let consoles = proptest::collection::vec(console, 1..=8);
+    (consoles, any::<u64>(), words(), key).prop_map(|(consoles, job, target, key)| ReportTo {
+        consoles,
+        job,
+        target,
+        key,
+    })
+}
+
 fn job() -> impl Strategy<Value = Job> {
     let end = prop_oneof![Just(End::None), Just(End::Restart), Just(End::Shutdown)];
-    (proptest::collection::vec(action(), 0..8), end).prop_map(|(actions, end)| Job {
+    let report = proptest::option::of(report());
+    let actions = proptest::collection::vec(action(), 0..8);
+    (actions, end, report).prop_map(|(actions, end, report)| Job {
         steps: actions
             .into_iter()
             .enumerate()
@@ -318,6 +377,7 @@ fn job() -> impl Strategy<Value = Job> {
             })
             .collect(),
         end,
+        report,
     })
 }
 

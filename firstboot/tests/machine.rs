@@ -1,7 +1,13 @@
 //! A job on a machine that is a recording: order, restarts, power cuts at every moment, failures, secrets.
 
-use firstboot::job::{Action, End, Group, OnError, OnExists, Run, Secret, Step, User};
-use firstboot::machine::{self, Executor, Outcome, Pause, ATTEMPTS, SPARE_BOOTS};
+use firstboot::job::{
+    Action, End, Group, OnError, OnExists, ReportTo, Run, Secret, Step, User, REPORT_ID,
+};
+use firstboot::machine::{
+    self, Answer, Executor, Outcome, Pause, ATTEMPTS, REPORT_LATER_STARTS, REPORT_WAITS_SECONDS,
+    SPARE_BOOTS,
+};
+use firstboot::report;
 use firstboot::{Entry, Job, Journal};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -13,6 +19,7 @@ enum Did {
     Performed(String),
     Wiped(String),
     Waited(u32),
+    Reported(report::Outcome),
     Restarted,
     Removed,
     Ended(End),
@@ -26,6 +33,8 @@ struct Machine {
     log: Vec<String>,
     /// Answers of a step, the last one for good; without any: done.
     answers: BTreeMap<String, Vec<Outcome>>,
+    /// Answers of the console, the last one for good.
+    console: Vec<Answer>,
     /// Secrets that are still in the job file.
     secrets: Vec<String>,
     job_file: bool,
@@ -35,30 +44,62 @@ struct Machine {
     journal_full: bool,
     wipe_fails: bool,
     stop_asked: bool,
+    /// Secrets of steps were there when the report was sent.
+    secrets_waited: bool,
 }
 
 impl Machine {
     fn new(job: Job) -> Self {
         let secrets = job.steps.iter().filter(|step| step.id.contains("secret"));
+        let secrets = secrets.map(|step| step.id.clone());
+        let key = job.report.iter().map(|_| REPORT_ID.to_owned());
         Self {
-            secrets: secrets.map(|step| step.id.clone()).collect(),
+            secrets: secrets.chain(key).collect(),
             job,
             journal: String::new(),
             did: Vec::new(),
             log: Vec::new(),
             answers: BTreeMap::new(),
+            console: vec![Answer::Heard],
             job_file: true,
             cut_after: None,
             powered: true,
             journal_full: false,
             wipe_fails: false,
             stop_asked: false,
+            secrets_waited: false,
         }
     }
 
     fn answer(mut self, id: &str, answers: &[Outcome]) -> Self {
         self.answers.insert(id.into(), answers.to_vec());
         self
+    }
+
+    /// The same machine, with a report behind its job and a console that answers so.
+    fn reporting(mut self, console: &[Answer]) -> Self {
+        self.job.report = Some(ReportTo {
+            consoles: vec!["10.20.0.2:5003".parse().unwrap()],
+            job: 17,
+            target: "T".into(),
+            key: Secret::new(KEY),
+        });
+        self.secrets.push(REPORT_ID.into());
+        self.console = console.to_vec();
+        self
+    }
+
+    fn reports(&self) -> Vec<&report::Outcome> {
+        let reports = self.did.iter().filter_map(|did| match did {
+            Did::Reported(came) => Some(came),
+            _ => None,
+        });
+        reports.collect()
+    }
+
+    fn ends(&self) -> usize {
+        let ends = self.did.iter().filter(|did| matches!(did, Did::Ended(_)));
+        ends.count()
     }
 
     /// One start. `Err` also when the power was cut.
@@ -134,6 +175,19 @@ impl Executor for Machine {
         }
     }
 
+    fn report(&mut self, to: &ReportTo, came: &report::Outcome) -> Answer {
+        self.secrets_waited |= self.secrets.iter().any(|id| id != REPORT_ID);
+        assert_eq!(to.key.value(), Some(KEY));
+        if self.effect().is_err() {
+            return unheard();
+        }
+        self.did.push(Did::Reported(came.clone()));
+        match self.console.len() {
+            1 => self.console[0].clone(),
+            _ => self.console.remove(0),
+        }
+    }
+
     fn wipe(&mut self, ids: &[&str]) -> io::Result<()> {
         self.effect()?;
         if self.wipe_fails {
@@ -176,6 +230,12 @@ impl Executor for Machine {
     fn log(&mut self, line: &str) {
         self.log.push(line.into());
     }
+}
+
+const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+fn unheard() -> Answer {
+    Answer::Unheard("10.20.0.2:5003: connection refused".into())
 }
 
 fn program(id: &str, on_error: OnError) -> Step {
@@ -233,6 +293,7 @@ fn lab() -> Machine {
             program("run.2", OnError::Stop),
         ],
         end: End::Shutdown,
+        report: None,
     })
     .answer("secret.join", &[Outcome::DoneRestart])
     .answer("run.1", &[Outcome::DoneRestart])
@@ -451,6 +512,179 @@ fn no_secret_reaches_log_or_journal() {
 }
 
 #[test]
+fn a_job_reports_before_it_goes() {
+    let mut machine = lab().reporting(&[unheard(), unheard(), Answer::Heard]);
+    assert_eq!(machine.starts(9), (3, Some(Pause::Finished)));
+    let reported = || Did::Reported(report::Outcome::Done);
+    let end = [
+        Did::Performed("run.2".into()),
+        reported(),
+        Did::Waited(2),
+        reported(),
+        Did::Waited(5),
+        reported(),
+        Did::Wiped(REPORT_ID.into()),
+        Did::Removed,
+        Did::Ended(End::Shutdown),
+    ];
+    assert!(machine.did.ends_with(&end), "{:?}", machine.did);
+}
+
+#[test]
+fn a_job_of_a_report_alone_reports() {
+    let mut machine = Machine::new(Job::default()).reporting(&[Answer::Heard]);
+    assert_eq!(machine.start().unwrap(), Pause::Finished);
+    let expected = [
+        Did::Reported(report::Outcome::Done),
+        Did::Wiped(REPORT_ID.into()),
+        Did::Removed,
+    ];
+    assert_eq!(machine.did, expected);
+}
+
+#[test]
+fn a_report_names_the_step_that_stopped_the_job() {
+    let failed_so = |step: Option<&str>, reason: &str| report::Outcome::Failed {
+        step: step.map(str::to_owned),
+        reason: reason.into(),
+    };
+    let mut machine = lab()
+        .answer("run.1", &[failed("exit code 1603")])
+        .reporting(&[Answer::Heard]);
+    assert_eq!(machine.starts(9).1, Some(Pause::Stopped));
+    let expected = failed_so(Some("run.1"), "exit code 1603");
+    assert_eq!(machine.reports(), [&expected]);
+    assert_eq!((machine.ends(), machine.job_file), (0, false));
+
+    let mut machine = lab().reporting(&[Answer::Heard]);
+    machine.journal = "boot .\n".repeat(machine.job.steps.len() + SPARE_BOOTS);
+    assert_eq!(machine.start().unwrap(), Pause::Stopped);
+    let reason = "the machine was started 16 times before the job was over";
+    assert_eq!(machine.reports(), [&failed_so(None, reason)]);
+
+    // A program whose failure does not matter stops nothing.
+    let mut machine = lab()
+        .answer("run.1", &[failed("exit code 1603")])
+        .reporting(&[Answer::Heard]);
+    machine.job.steps[3] = program("run.1", OnError::Continue);
+    machine.starts(9);
+    assert_eq!(machine.reports(), [&report::Outcome::Done]);
+}
+
+#[test]
+fn a_console_that_refuses_is_asked_once() {
+    let mut machine = lab().reporting(&[Answer::Refused]);
+    assert_eq!(machine.starts(9), (3, Some(Pause::Finished)));
+    assert_eq!(machine.reports().len(), 1);
+    assert_eq!(machine.did.last(), Some(&Did::Ended(End::Shutdown)));
+    assert!(machine.secrets.is_empty() && !machine.job_file);
+}
+
+/// Nobody hears it: the end action does not wait for later starts, each of which tries again, and after five all is gone.
+#[test]
+fn a_report_that_is_never_heard_holds_nothing_up() {
+    let tries = REPORT_WAITS_SECONDS.len();
+    assert!(REPORT_WAITS_SECONDS.iter().sum::<u32>() >= 180);
+    let mut machine = lab().reporting(&[unheard()]);
+    assert_eq!(machine.starts(9), (3, Some(Pause::Finished)));
+    assert_eq!(machine.reports().len(), tries);
+    assert_eq!(machine.did.last(), Some(&Did::Ended(End::Shutdown)));
+    assert_eq!(machine.secrets, [REPORT_ID]);
+    assert!(machine.job_file);
+    for later in 1..=REPORT_LATER_STARTS {
+        machine.did.clear();
+        assert!(machine.job_file, "start {later}");
+        assert_eq!(machine.start().unwrap(), Pause::Finished);
+        assert_eq!(machine.reports().len(), tries, "start {later}");
+        assert_eq!(machine.ends(), 0, "start {later}");
+        let steps = machine.did.iter();
+        let mut steps = steps.filter(|did| matches!(did, Did::Performed(_) | Did::Restarted));
+        assert_eq!(steps.next(), None);
+    }
+    assert_eq!(machine.did.last(), Some(&Did::Removed));
+    assert!(machine.secrets.is_empty() && !machine.job_file);
+    // Heard at a later start: all goes then, and no second end action.
+    let mut machine = lab().reporting(&[unheard()]);
+    machine.starts(9);
+    machine.did.clear();
+    machine.console = vec![Answer::Heard];
+    assert_eq!(machine.start().unwrap(), Pause::Finished);
+    let expected = [
+        Did::Reported(report::Outcome::Done),
+        Did::Wiped(REPORT_ID.into()),
+        Did::Removed,
+    ];
+    assert_eq!(machine.did, expected);
+}
+
+/// As for steps: the power is cut before every effect. At most the report is repeated, and what it says does not change.
+#[test]
+fn a_power_cut_repeats_at_most_the_report() {
+    for console in [
+        vec![Answer::Heard],
+        vec![Answer::Refused],
+        vec![unheard(), unheard(), Answer::Heard],
+        vec![unheard()],
+    ] {
+        let mut effects = 0;
+        loop {
+            let mut machine = lab().reporting(&console);
+            machine.cut_after = Some(effects);
+            let (starts, pause) = machine.starts(9);
+            let uncut = machine.cut_after.is_some() && machine.powered;
+            let told = format!("{console:?}, cut before effect {effects}");
+            assert_eq!(pause, Some(Pause::Finished), "{told}");
+            assert!(starts <= 5, "{told}: {starts} starts");
+            let mut left = REPORT_LATER_STARTS + 1;
+            while machine.job_file {
+                assert!(left > 0, "{told}: the job stays");
+                left -= 1;
+                let _ = machine.start();
+            }
+            assert!(machine.secrets.is_empty(), "{told}");
+            assert!(!machine.secrets_waited, "{told}");
+            assert!(machine.ends() <= 1, "{told}");
+            for came in machine.reports() {
+                assert_eq!(came, &report::Outcome::Done, "{told}");
+            }
+            if console != [unheard()] {
+                let sent = machine.reports().len();
+                let most = console.len() + 1;
+                assert!((console.len()..=most).contains(&sent), "{told}: {sent}");
+            }
+            let uncut = uncut && machine.cut_after.is_some() && machine.powered;
+            if uncut {
+                assert_eq!(machine.ends(), 1);
+                break;
+            }
+            effects += 1;
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_being_stopped_reports_at_the_next_start() {
+    let mut machine = lab().reporting(&[Answer::Heard]);
+    machine.journal = "boot .\nfinished .\nwiped secret.join .\nwiped secret.user .\n".into();
+    machine.secrets.retain(|id| id == REPORT_ID);
+    machine.stop_asked = true;
+    assert_eq!(machine.start().unwrap(), Pause::Finished);
+    assert!(machine.did.is_empty());
+    machine.stop_asked = false;
+    assert_eq!(machine.start().unwrap(), Pause::Finished);
+    assert_eq!(machine.reports().len(), 1);
+    assert_eq!(machine.did.last(), Some(&Did::Ended(End::Shutdown)));
+}
+
+#[test]
+fn the_key_of_a_report_reaches_neither_log_nor_journal() {
+    let mut machine = lab().reporting(&[Answer::Unheard(format!("no {KEY} here"))]);
+    machine.starts(9);
+    let all = format!("{}{}", machine.journal, machine.log.join("\n"));
+    assert!(!all.contains(KEY) && all.contains("no *** here"), "{all}");
+}
+
+#[test]
 fn an_empty_job_removes_itself() {
     let mut machine = Machine::new(Job::default());
     assert_eq!(machine.start().unwrap(), Pause::Finished);
@@ -479,6 +713,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         Just(Entry::Restart),
         Just(Entry::Finished),
         Just(Entry::Ended),
+        Just(Entry::Refused),
+        Just(Entry::EndAction),
         id.prop_map(Entry::Begin),
         id.prop_map(Entry::Done),
         id.prop_map(Entry::DoneRestart),
@@ -509,13 +745,19 @@ proptest! {
             prop_oneof![
                 Just("boot ."), Just("restart ."), Just("begin drivers ."), Just("done drivers ."), Just("begin secret.join ."),
                 Just("done-restart secret.join ."), Just("failed secret.user why ."), Just("begin secret.user ."),
-                Just("wiped secret.user ."), Just("done run.2 ."), Just("failed run.1 x ."), Just("nonsense")
-            ], 0..30)
+                Just("wiped secret.user ."), Just("done run.2 ."), Just("failed run.1 x ."), Just("nonsense"),
+                Just("begin report ."), Just("failed report x ."), Just("done report ."), Just("refused ."), Just("finished ."),
+                Just("stopped x ."), Just("end-action ."), Just("wiped report .")
+            ], 0..30),
+        heard in any::<bool>()
     ) {
-        let mut machine = lab();
+        let mut machine = lab().reporting(&[if heard { Answer::Heard } else { unheard() }]);
         machine.journal = entries.iter().map(|line| format!("{line}\n")).collect();
         let (_, pause) = machine.starts(SPARE_BOOTS + 10);
         prop_assert!(pause.is_some());
+        for _ in 0..REPORT_LATER_STARTS {
+            machine.start().unwrap();
+        }
         prop_assert!(machine.secrets.is_empty() && !machine.job_file);
     }
 }

@@ -1,6 +1,6 @@
 //! The files of a job: secrets overwritten where they lie, a journal that bears a power cut.
 
-use firstboot::job::{Action, Secret};
+use firstboot::job::{Action, Secret, REPORT_ID};
 use firstboot::store::Store;
 use firstboot::{Entry, Job};
 use std::path::PathBuf;
@@ -104,6 +104,34 @@ fn a_job_that_cannot_be_read_is_overwritten_and_removed_whole() {
     assert!(!store.job_path().exists());
     assert!(std::fs::read(&link).unwrap().iter().all(|byte| *byte == 0));
     store.remove_job().unwrap();
+}
+
+/// The key of the report goes alone, and is not taken for the secret of a step; half wiped, the job is still read.
+#[test]
+fn the_key_of_a_report_is_overwritten_too() {
+    const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let scratch = Scratch::new("key");
+    let report = format!("end none\n\nreport 17\nconsole 10.0.0.1:5003\ntarget T\nkey ={KEY}\n");
+    let text = TEXT.replace("end none\n", &report);
+    let key = |store: &Store| {
+        let job = Job::parse(&store.read_job().unwrap()).unwrap();
+        (secrets(&job), job.report.unwrap().key)
+    };
+    let store = scratch.store(text.as_bytes());
+    store.wipe(&["user.1", "user.2", "join"]).unwrap();
+    assert_eq!(key(&store), (vec![false; 3], Secret::new(KEY)));
+
+    let start = text.find("=0011").unwrap();
+    for count in [1, 2, 40, 65] {
+        let mut bytes = text.clone().into_bytes();
+        bytes[start..start + count].fill(b'*');
+        let store = scratch.store(&bytes);
+        assert_eq!(key(&store), (vec![true; 3], Secret::Wiped), "{count}");
+        store.wipe(&[REPORT_ID]).unwrap();
+        assert_eq!(key(&store), (vec![true; 3], Secret::Wiped), "{count}");
+        let wiped = std::fs::read(store.job_path()).unwrap();
+        assert!(wiped[start..start + 65].iter().all(|byte| *byte == b'*'));
+    }
 }
 
 #[test]

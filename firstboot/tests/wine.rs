@@ -5,6 +5,12 @@
 //! `NetUserSetInfo`, forgets accounts when the program ends, answers yes to every group, and has no djoin, pnputil and real netsh.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)] // A test that tells why it did not run, and drives processes.
 
+mod console;
+
+use console::{sign, Console, Does};
+use firstboot::job::Mac;
+use firstboot::report::{Outcome, System};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -118,9 +124,14 @@ impl Drop for Wine {
 const WANTS_RESTART: i32 = 3010 & 0xff;
 
 fn job(end: &str, steps: &[&str]) -> String {
+    job_with(end, "", steps)
+}
+
+fn job_with(end: &str, report: &str, steps: &[&str]) -> String {
     let text = format!(
-        "diskcast-firstboot 1\nend {}\n\n{}\nsteps {}\n",
+        "diskcast-firstboot 1\nend {}\n\n{}{}\nsteps {}\n",
         end,
+        report,
         steps.join("\n"),
         steps.len()
     );
@@ -135,6 +146,22 @@ fn run_step(id: &str, command: &str, more: &str) -> String {
         command.replace('\\', "\\\\"),
         more
     )
+}
+
+/// Key of the reports.
+const KEY: [u8; 32] = *b"a key of 32 bytes, \x00 and \xff in it";
+
+fn key_digits() -> String {
+    KEY.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn report_to(consoles: &[SocketAddr]) -> String {
+    let consoles: String = consoles
+        .iter()
+        .map(|console| format!("console {console}\n"))
+        .collect();
+    let key = key_digits();
+    format!("report 17\n{consoles}target T-1\nkey ={key}\n\n")
 }
 
 const OK: &str = "timeout 30\nok 0\non-error stop";
@@ -158,7 +185,209 @@ fn the_program_under_wine() {
     a_card_is_found_by_its_address(&wine);
     a_failure_stops_and_wipes(&wine);
     a_job_nobody_can_read_is_removed(&wine);
+    a_machine_reports_what_it_is(&wine);
+    a_failed_step_is_reported(&wine);
+    a_console_may_refuse(&wine);
+    a_report_nobody_hears_waits_for_the_next_start(&wine);
     the_service_does_its_job_and_is_gone(&wine);
+}
+
+/// RFC 4231, cases 1, 2, 3, 4, 6 and 7: what the program's HMAC is held against is right.
+#[test]
+fn the_consoles_hmac_is_that_of_rfc_4231() {
+    let long_key = "Test Using Larger Than Block-Size Key - Hash Key First";
+    let long_both =
+        "This is a test using a larger than block-size key and a larger than block-size data. \
+                     The key needs to be hashed before being used by the HMAC algorithm.";
+    let counted: Vec<u8> = (1..=25).collect();
+    let cases: [(&[u8], &[u8], &str); 6] = [
+        (
+            &[0x0b; 20],
+            b"Hi There",
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+        ),
+        (
+            b"Jefe",
+            b"what do ya want for nothing?",
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+        ),
+        (
+            &[0xaa; 20],
+            &[0xdd; 50],
+            "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
+        ),
+        (
+            &counted,
+            &[0xcd; 50],
+            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+        ),
+        (
+            &[0xaa; 131],
+            long_key.as_bytes(),
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+        ),
+        (
+            &[0xaa; 131],
+            long_both.as_bytes(),
+            "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2",
+        ),
+    ];
+    for (key, data, expected) in cases {
+        assert_eq!(sign(key, data), expected);
+    }
+}
+
+/// Answers that are none are passed over, and the report is sent again.
+fn a_machine_reports_what_it_is(wine: &Wine) {
+    let mut does = vec![
+        Does::Closes,
+        Does::HearsWithAnotherKey,
+        Does::Babbles,
+        Does::Hears,
+    ];
+    if std::env::var_os("DISKCAST_TEST_FULL").is_some() {
+        // Ten seconds, until the program is tired of it.
+        does.insert(0, Does::Waits);
+    }
+    let console = Console::new(&KEY, &does);
+    let report = report_to(&[console.address]);
+    wine.lay(&job_with(
+        "none",
+        &report,
+        &[&run_step("run.1", "exit 0", OK)],
+    ));
+    assert_eq!(wine.start(), 0, "{}", wine.text("firstboot.log"));
+    for _ in &does {
+        let report = console.report();
+        assert_eq!((report.job, report.target.as_str()), (17, "T-1"));
+        assert_eq!(report.result, Outcome::Done);
+        let (_, name) = wine.run(&["wine", "hostname"], 30);
+        assert!(
+            !report.name.is_empty() && report.name.eq_ignore_ascii_case(name.trim()),
+            "{:?} and {:?}",
+            report.name,
+            name
+        );
+        match &report.system {
+            System::Windows { sid: Some(sid) } => {
+                let numbers = sid.strip_prefix("S-1-5-21-").expect(sid);
+                assert_eq!(numbers.split('-').count(), 3, "{}", sid);
+            }
+            other => panic!("{:?}", other),
+        }
+        for (mac, address) in addresses_here() {
+            let found = report
+                .addresses
+                .iter()
+                .any(|it| it.mac == mac && format!("{}/{}", it.ip, it.prefix) == address);
+            assert!(found, "{mac} {address}: {:?}", report.addresses);
+        }
+    }
+    assert!(console.is_done());
+    assert!(!wine.file("firstboot.job").exists());
+    let journal = wine.text("firstboot.journal");
+    assert!(
+        journal.ends_with("done report .\nwiped report .\nended .\n"),
+        "{}",
+        journal
+    );
+    let log = wine.text("firstboot.log");
+    for said in [
+        "closed without an answer",
+        "answers without the key of this job",
+        "its answer is none of a console",
+        "the console has heard the report",
+    ] {
+        assert!(log.contains(said), "{}: {}", said, log);
+    }
+    assert!(!log.contains(&key_digits()) && !journal.contains(&key_digits()));
+}
+
+/// IPv4 addresses of the cards of this machine that have a MAC address, as `ip` says them.
+fn addresses_here() -> Vec<(Mac, String)> {
+    let ip = Command::new("ip")
+        .args(["-o", "link"])
+        .output()
+        .expect("ip");
+    let links = String::from_utf8(ip.stdout).unwrap();
+    let ip = Command::new("ip")
+        .args(["-o", "-4", "addr"])
+        .output()
+        .expect("ip");
+    let mut found = Vec::new();
+    for line in String::from_utf8(ip.stdout).unwrap().lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let link = links.lines().find(|link| {
+            let name = link.split_whitespace().nth(1).unwrap_or("");
+            let name = name.trim_end_matches(':');
+            name.split('@').next() == Some(words[1])
+        });
+        let words_of_link: Vec<&str> = link.unwrap_or("").split_whitespace().collect();
+        let ether = words_of_link.iter().position(|word| *word == "link/ether");
+        if let Some(at) = ether {
+            found.push((words_of_link[at + 1].parse().unwrap(), words[3].to_string()));
+        }
+    }
+    found
+}
+
+fn a_failed_step_is_reported(wine: &Wine) {
+    let console = Console::new(&KEY, &[Does::Hears]);
+    let report = report_to(&[console.address]);
+    let steps = [&*run_step("run.1", "exit 1603", OK), ADMIN];
+    wine.lay(&job_with("none", &report, &steps));
+    assert_eq!(wine.start(), 1, "{}", wine.text("firstboot.log"));
+    match console.report().result {
+        Outcome::Failed { step, reason } => {
+            assert_eq!(step.as_deref(), Some("run.1"));
+            assert!(reason.starts_with("exit code 1603"), "{}", reason);
+        }
+        Outcome::Done => panic!("a failed job was reported as done"),
+    }
+    assert!(!wine.file("firstboot.job").exists());
+}
+
+fn a_console_may_refuse(wine: &Wine) {
+    let console = Console::new(&KEY, &[Does::Refuses]);
+    wine.lay(&job_with("none", &report_to(&[console.address]), &[]));
+    assert_eq!(wine.start(), 0, "{}", wine.text("firstboot.log"));
+    console.report();
+    assert!(console.is_done());
+    let journal = wine.text("firstboot.journal");
+    assert!(
+        journal.ends_with("begin report .\nrefused .\nwiped report .\nended .\n"),
+        "{}",
+        journal
+    );
+    assert!(!wine.file("firstboot.job").exists());
+}
+
+/// Nobody listens: the job ends but for its report, and the second address has it at the next start.
+fn a_report_nobody_hears_waits_for_the_next_start(wine: &Wine) {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = gone.local_addr().unwrap();
+    drop(gone);
+    let console = Console::new(&KEY, &[Does::Closes; 8]);
+    let report = report_to(&[nobody, console.address]);
+    wine.lay(&job_with("shutdown", &report, &[ADMIN]));
+    assert_eq!(wine.start(), 0, "{}", wine.text("firstboot.log"));
+    let journal = wine.text("firstboot.journal");
+    assert!(journal.ends_with(" .\nend-action .\n"), "{}", journal);
+    assert_eq!(journal.matches("begin report .").count(), 8, "{}", journal);
+    let text = wine.text("firstboot.job");
+    assert!(
+        !text.contains("horse") && text.contains(&key_digits()),
+        "only the key of the report is still there: {}",
+        text
+    );
+    // The same address, and a console that has come.
+    let console = Console::new(&KEY, &[Does::Hears]);
+    let text = text.replace(&nobody.to_string(), &console.address.to_string());
+    std::fs::write(wine.file("firstboot.job"), text).unwrap();
+    assert_eq!(wine.start(), 0, "{}", wine.text("firstboot.log"));
+    assert_eq!(console.report().result, Outcome::Done);
+    assert!(wine.text("firstboot.journal").ends_with("ended .\n"));
+    assert!(!wine.file("firstboot.job").exists());
 }
 
 fn programs_restarts_and_limits(wine: &Wine) {
@@ -301,9 +530,11 @@ fn a_job_nobody_can_read_is_removed(wine: &Wine) {
 }
 
 fn the_service_does_its_job_and_is_gone(wine: &Wine) {
-    const KEY: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\diskcast-firstboot";
-    wine.lay(&job(
+    const KEY_OF_SERVICE: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\diskcast-firstboot";
+    let console = Console::new(&KEY, &[Does::Closes, Does::Hears]);
+    wine.lay(&job_with(
         "none",
+        &report_to(&[console.address]),
         &[
             &run_step(
                 "run.1",
@@ -327,18 +558,24 @@ fn the_service_does_its_job_and_is_gone(wine: &Wine) {
     ];
     let (created, said) = wine.run(&create, 30);
     assert_eq!(created, Some(0), "{}", said);
-    assert_eq!(wine.run(&["wine", "reg", "query", KEY], 30).0, Some(0));
+    assert_eq!(
+        wine.run(&["wine", "reg", "query", KEY_OF_SERVICE], 30).0,
+        Some(0)
+    );
     let (started, said) = wine.run(&["wine", "net", "start", "diskcast-firstboot"], 30);
     assert_eq!(started, Some(0), "{}", said);
     wait_for(wine, "restart .\n");
     // It asked Wine for a restart, and Wine ends then. The service goes on by itself with the next start.
     wine.restart();
     wait_for(wine, "ended .\n");
+    for _ in 0..2 {
+        assert_eq!(console.report().result, Outcome::Done);
+    }
     assert!(!wine.file("firstboot.job").exists());
     let log = wine.text("firstboot.log");
     assert!(!log.contains("removing the service failed"), "{}", log);
     assert_ne!(
-        wine.run(&["wine", "reg", "query", KEY], 30).0,
+        wine.run(&["wine", "reg", "query", KEY_OF_SERVICE], 30).0,
         Some(0),
         "the service is still registered"
     );

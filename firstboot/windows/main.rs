@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod log;
+mod report;
 mod runner;
 mod steps;
 #[allow(unsafe_code)]

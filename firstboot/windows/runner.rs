@@ -1,9 +1,9 @@
 //! One start: reads job and journal, carries the steps out, and turns the end into an exit code.
 
 use crate::log::Log;
-use crate::{steps, sys, SERVICE};
-use firstboot::job::{Action, End, Step};
-use firstboot::machine::{self, Executor, Outcome, Pause};
+use crate::{report, steps, sys, SERVICE};
+use firstboot::job::{Action, End, ReportTo, Step};
+use firstboot::machine::{self, Answer, Executor, Outcome, Pause};
 use firstboot::store::Store;
 use firstboot::{Entry, Job};
 use std::io;
@@ -125,6 +125,10 @@ impl Executor for Runner {
             }
             Action::Run(run) => steps::run(run, &self.log),
         }
+    }
+
+    fn report(&mut self, to: &ReportTo, came: &firstboot::report::Outcome) -> Answer {
+        report::send(to, came, &self.log)
     }
 
     fn wipe(&mut self, ids: &[&str]) -> io::Result<()> {

@@ -4,6 +4,8 @@
 //! zero-ended UTF-16 that lives until the call returns ([`wide`]); handles are closed by [`Handle`]; what the system allocates
 //! is freed where it is read.
 
+pub(crate) mod hmac;
+pub(crate) mod identity;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod service;

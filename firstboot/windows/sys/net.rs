@@ -1,8 +1,11 @@
 //! Network cards.
 
 use super::{registry_has_text, registry_number, status};
+use firstboot::job::Mac;
+use firstboot::report::Address;
 use std::ffi::{c_void, CStr};
 use std::io;
+use std::net::IpAddr;
 use std::os::raw::c_char;
 
 /// A card with a MAC address.
@@ -44,7 +47,7 @@ struct Adapter {
     index: u32,
     next: *const Adapter,
     name: *const c_char,
-    unicast: *const c_void,
+    unicast: *const Unicast,
     anycast: *const c_void,
     multicast: *const c_void,
     dns_servers: *const c_void,
@@ -53,6 +56,29 @@ struct Adapter {
     friendly_name: *const u16,
     address: [u8; 8],
     address_length: u32,
+}
+
+/// SOCKET_ADDRESS.
+#[repr(C)]
+struct SocketAddress {
+    start: *const u8,
+    bytes: i32,
+}
+
+/// IP_ADAPTER_UNICAST_ADDRESS_LH.
+#[repr(C)]
+struct Unicast {
+    length: u32,
+    flags: u32,
+    next: *const Unicast,
+    address: SocketAddress,
+    prefix_origin: i32,
+    suffix_origin: i32,
+    dad_state: i32,
+    valid_lifetime: u32,
+    preferred_lifetime: u32,
+    lease_lifetime: u32,
+    prefix: u8,
 }
 
 #[link(name = "iphlpapi")]
@@ -66,10 +92,67 @@ extern "system" {
     ) -> u32;
 }
 
+/// Cards with a MAC address.
 pub(crate) fn cards() -> io::Result<Vec<Card>> {
+    const SKIP_UNICAST: u32 = 1;
+    adapters(SKIP_UNICAST, |cards, adapter, mac| {
+        if !adapter.name.is_null() {
+            // SAFETY: the name is zero-ended ASCII in the buffer of the list, which lives.
+            let guid = unsafe { CStr::from_ptr(adapter.name) };
+            cards.push(Card {
+                index: adapter.index,
+                mac,
+                guid: guid.to_string_lossy().into_owned(),
+            });
+        }
+    })
+}
+
+/// Their addresses.
+pub(crate) fn addresses() -> io::Result<Vec<Address>> {
+    adapters(0, |addresses, adapter, mac| {
+        let mut next = adapter.unicast;
+        while !next.is_null() {
+            // SAFETY: the list lies in the buffer of the adapters, which lives, and was filled by the system.
+            let unicast = unsafe { &*next };
+            next = unicast.next;
+            let bytes = usize::try_from(unicast.address.bytes).unwrap_or(0);
+            if unicast.address.start.is_null() {
+                continue;
+            }
+            // SAFETY: the socket address lies in the same buffer and has as many bytes as it says.
+            let raw = unsafe { std::slice::from_raw_parts(unicast.address.start, bytes) };
+            if let Some(ip) = ip_of(raw) {
+                addresses.push(Address {
+                    mac: Mac(mac),
+                    ip,
+                    prefix: unicast.prefix,
+                });
+            }
+        }
+    })
+}
+
+/// Reads a SOCKADDR_IN or SOCKADDR_IN6.
+fn ip_of(raw: &[u8]) -> Option<IpAddr> {
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 23;
+    let family = u16::from_le_bytes(raw.get(..2)?.try_into().ok()?);
+    match family {
+        AF_INET => Some(IpAddr::from(<[u8; 4]>::try_from(raw.get(4..8)?).ok()?)),
+        AF_INET6 => Some(IpAddr::from(<[u8; 16]>::try_from(raw.get(8..24)?).ok()?)),
+        _ => None,
+    }
+}
+
+/// Collects from every adapter with a MAC address.
+fn adapters<T>(
+    flags: u32,
+    mut collect: impl FnMut(&mut Vec<T>, &Adapter, [u8; 6]),
+) -> io::Result<Vec<T>> {
     const AF_UNSPEC: u32 = 0;
-    /// Without addresses and name servers: cards only.
-    const FLAGS: u32 = 0x1 | 0x2 | 0x4 | 0x8;
+    /// Without anycast, multicast and name servers.
+    const SKIP: u32 = 0x2 | 0x4 | 0x8;
     const ERROR_BUFFER_OVERFLOW: u32 = 111;
     const ERROR_NO_DATA: u32 = 232;
     let mut bytes = 32_768_u32;
@@ -81,7 +164,7 @@ pub(crate) fn cards() -> io::Result<Vec<Card>> {
         let code = unsafe {
             GetAdaptersAddresses(
                 AF_UNSPEC,
-                FLAGS,
+                flags | SKIP,
                 std::ptr::null_mut(),
                 buffer.as_mut_ptr().cast(),
                 &mut bytes,
@@ -92,25 +175,19 @@ pub(crate) fn cards() -> io::Result<Vec<Card>> {
             ERROR_NO_DATA => return Ok(Vec::new()),
             code => status(code)?,
         }
-        let mut cards = Vec::new();
+        let mut collected = Vec::new();
         let mut next = buffer.as_ptr().cast::<Adapter>();
         while !next.is_null() {
             // SAFETY: the list lies in the buffer, which lives, and was filled by the system; every structure is longer than
             // the part that is declared here.
             let adapter = unsafe { &*next };
             next = adapter.next;
-            if adapter.address_length == 6 && !adapter.name.is_null() {
-                // SAFETY: the name is zero-ended ASCII in the same buffer.
-                let guid = unsafe { CStr::from_ptr(adapter.name) };
+            if adapter.address_length == 6 {
                 let [a, b, c, d, e, f, _, _] = adapter.address;
-                cards.push(Card {
-                    index: adapter.index,
-                    mac: [a, b, c, d, e, f],
-                    guid: guid.to_string_lossy().into_owned(),
-                });
+                collect(&mut collected, adapter, [a, b, c, d, e, f]);
             }
         }
-        return Ok(cards);
+        return Ok(collected);
     }
     Err(io::Error::from_raw_os_error(ERROR_BUFFER_OVERFLOW as i32))
 }
