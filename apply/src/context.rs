@@ -66,11 +66,6 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// Where the machine reports its first start.
-    #[allow(
-        dead_code,
-        reason = "the first-boot jobs of Linux and Windows come to write it"
-    )]
-    #[allow(dead_code, reason = "the steps that write it follow")]
     pub(crate) fn first_start(&self) -> Option<&'a FirstStart> {
         self.target.first_start
     }

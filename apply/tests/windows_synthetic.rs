@@ -3,13 +3,14 @@
 mod windows_lab;
 
 use apply::Outcome;
-use firstboot::job::{self, Job};
+use firstboot::job::{self, Job, ReportTo, Secret};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use template::first_start::{FirstStart, ReportKey};
 use template::step::{
     Action, Answers, DriverFile, FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep, Group,
-    Ipv4Config, Nic, NicConfig, OnError, OnExists, User,
+    Ipv4Config, Nic, NicConfig, OnError, OnExists, Payload, User,
 };
 use windows_lab::volume::Mounted;
 use windows_lab::{Lab, PARTITION, hives, hivexget, python, reglookup, said};
@@ -419,15 +420,21 @@ fn answers_files_and_the_first_boot_job_lie_ready() {
             job: FirstBootJob {
                 steps: steps.into(),
                 end: FirstBootEnd::Shutdown,
-                report: false,
+                report: true,
             },
-            executable: Some(executable),
+            executable: Some(executable.clone()),
         },
     ];
+    lab.first_start = Some(FirstStart {
+        consoles: vec!["10.20.0.2:5003".into(), "10.21.0.2:5003".into()],
+        job: 17,
+        target: "T-1".into(),
+        key: ReportKey::new([0xa5; 32]),
+    });
     lab.all(&actions, Outcome::Applied);
     for line in &lab.said {
         assert!(
-            !line.contains("S3cret") && !line.contains("QkxPQg"),
+            !line.contains("S3cret") && !line.contains("QkxPQg") && !line.contains("a5a5"),
             "a secret in the log: {line}"
         );
     }
@@ -469,6 +476,16 @@ fn answers_files_and_the_first_boot_job_lie_ready() {
     assert_eq!(job.end, job::End::Shutdown);
     let ids: Vec<_> = job.steps.iter().map(|step| step.id.as_str()).collect();
     assert_eq!(ids, ["net", "user", "join", "drivers", "run"]);
+    let report = ReportTo {
+        consoles: vec![
+            "10.20.0.2:5003".parse().unwrap(),
+            "10.21.0.2:5003".parse().unwrap(),
+        ],
+        job: 17,
+        target: "T-1".into(),
+        key: Secret::new("a5".repeat(32)),
+    };
+    assert_eq!(job.report.as_ref(), Some(&report));
     match &job.steps[1].action {
         job::Action::User(user) => {
             assert_eq!(
@@ -536,6 +553,25 @@ fn answers_files_and_the_first_boot_job_lie_ready() {
         }
     }
     lab.all(&actions, Outcome::Unchanged);
+
+    // Nothing to do but to report.
+    let alone = Action::FirstBoot {
+        partition: PARTITION,
+        job: FirstBootJob {
+            report: true,
+            ..FirstBootJob::default()
+        },
+        executable: Some(executable),
+    };
+    lab.all(&[alone], Outcome::Applied);
+    let volume = lab.volume();
+    let job = lab.cat(&volume, "ProgramData/diskcast/firstboot.job");
+    let job = Job::parse(&String::from_utf8(job).unwrap()).unwrap();
+    let expected = Job {
+        report: Some(report),
+        ..Job::default()
+    };
+    assert_eq!(job, expected);
 }
 
 #[test]
@@ -614,6 +650,18 @@ fn what_cannot_be_done_leaves_every_hive_as_it_was() {
         job: FirstBootJob::default(),
         executable: None,
     };
+    let nowhere = Action::FirstBoot {
+        partition: PARTITION,
+        job: FirstBootJob {
+            report: true,
+            ..FirstBootJob::default()
+        },
+        executable: Some(Payload {
+            name: "diskcast-firstboot.exe".into(),
+            blake3: "00".repeat(32),
+            bytes: 1,
+        }),
+    };
     type Fill = Box<dyn FnOnce(&Mounted)>;
     let put = |name, bytes| Box::new(replace(name, bytes)) as Fill;
     let cases: [(Fill, Vec<(Action, &str)>); 7] = [
@@ -646,6 +694,7 @@ fn what_cannot_be_done_leaves_every_hive_as_it_was() {
                 (storage, "no service vmd"),
                 (interface, "does not know the interface"),
                 (no_program, "diskcast-firstboot.exe"),
+                (nowhere, "its order does not say where"),
             ],
         ),
     ];

@@ -10,7 +10,9 @@ use crate::context::Context;
 use crate::copy::lies_there;
 use crate::engine::{State, Task};
 use crate::guest::Guest;
-use firstboot::job::{self, Job, Secret, StaticAddress};
+use firstboot::job::{self, Job, ReportTo, Secret, StaticAddress};
+use std::net::SocketAddr;
+use template::first_start::FirstStart;
 use template::step::{
     FirstBootAction, FirstBootEnd, FirstBootJob, Group, Ipv4Config, Nic, OnError, OnExists,
     Payload, SecretName, User,
@@ -71,7 +73,17 @@ impl FirstBoot<'_> {
 
     fn text(&self, context: &Context<'_>) -> Result<String, String> {
         let secret = |name: &SecretName| context.secret(name).map(str::to_owned);
-        job_of(self.job, &secret)?
+        let report = match (self.job.report, context.first_start()) {
+            (true, Some(to)) => Some(report_to(to)?),
+            (true, None) => {
+                return Err(
+                    "the machine is to report its first start, and its order does not say where"
+                        .to_owned(),
+                );
+            }
+            (false, _) => None,
+        };
+        job_of(self.job, report, &secret)?
             .encode()
             .map_err(|error| error.to_string())
     }
@@ -136,6 +148,7 @@ impl Task for FirstBoot<'_> {
 /// The job as the service reads it, with the values of its secrets.
 fn job_of(
     plan: &FirstBootJob,
+    report: Option<ReportTo>,
     secret: &dyn Fn(&SecretName) -> Result<String, String>,
 ) -> Result<Job, String> {
     let mut steps = Vec::new();
@@ -183,6 +196,21 @@ fn job_of(
             FirstBootEnd::Restart => job::End::Restart,
             FirstBootEnd::Shutdown => job::End::Shutdown,
         },
+        report,
+    })
+}
+
+fn report_to(to: &FirstStart) -> Result<ReportTo, String> {
+    let consoles = to.consoles.iter().map(|console| {
+        console
+            .parse::<SocketAddr>()
+            .map_err(|_| format!("{console} is no address and port of a console"))
+    });
+    Ok(ReportTo {
+        consoles: consoles.collect::<Result<_, _>>()?,
+        job: to.job,
+        target: to.target.clone(),
+        key: Secret::new(to.key.hex()),
     })
 }
 

@@ -18,6 +18,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
+use template::first_start::FirstStart;
 use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Payload, SecretName, Step, When};
 use volume::{Mounted, new_volume};
@@ -35,6 +36,8 @@ pub(crate) struct Lab {
     pub(crate) secrets: Secrets,
     payloads: Files,
     pub(crate) said: Vec<String>,
+    /// Where the machine reports.
+    pub(crate) first_start: Option<FirstStart>,
 }
 
 #[derive(Default)]
@@ -100,6 +103,7 @@ impl Lab {
             secrets: Secrets::default(),
             payloads: Files::default(),
             said: Vec::new(),
+            first_start: None,
         }
     }
 
@@ -143,7 +147,7 @@ impl Lab {
             sector_size: 512,
             partitions: &[slot],
             work: &self.dir.path().join("work"),
-            first_start: None,
+            first_start: self.first_start.as_ref(),
         };
         let cancelled = AtomicBool::new(false);
         let mut heard = Heard(&mut self.said);
