@@ -10,6 +10,7 @@ use apply::Outcome;
 use ext_disk::{Disk, Files, debian_tree, may_mount, plan, tool};
 use std::fs;
 use template::findings::Renderer;
+use template::first_start::{FirstStart, ReportKey};
 use template::secrets::Secrets;
 use template::step::{
     Action, FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep, Group, Ipv4Config, Kept,
@@ -776,5 +777,57 @@ fn disks_with_sectors_of_4096_bytes_work_the_same() {
     disk.run(steps, &Secrets::default(), &Files::default())
         .unwrap();
     assert_eq!(disk.cat(1, "/etc/machine-id"), "");
+    disk.assert_clean(1);
+}
+
+/// The order says where to; an order that comes again may say it otherwise, and the machine goes by the newer one.
+#[test]
+fn a_first_start_is_reported_to_where_the_order_says() {
+    if !may_mount() {
+        return;
+    }
+    let disk = Disk::new(&[24]);
+    disk.ext4(1, &debian_tree(), 16, &[]);
+    let (secrets, files) = (Secrets::default(), Files::default());
+    // Nothing but the report is left to do.
+    let job = FirstBootJob {
+        report: true,
+        ..FirstBootJob::default()
+    };
+    let plan = ext_disk::plan(vec![Action::FirstBoot {
+        partition: 1,
+        job,
+        executable: None,
+    }]);
+    let error = disk.run_plan(&plan, &secrets, &files).unwrap_err();
+    assert!(error.reason.contains("to which console"), "{error}");
+    let script = "/var/lib/diskcast/firstboot.sh";
+    let order = |consoles: &[&str]| FirstStart {
+        consoles: consoles.iter().map(|text| (*text).to_owned()).collect(),
+        job: 17,
+        target: "t-1".into(),
+        key: ReportKey::new([7; 32]),
+    };
+    let run = |consoles: &[&str]| {
+        let order = order(consoles);
+        let report = disk.run_order(&plan, &secrets, &files, Some(&order));
+        report.unwrap().steps[0].1
+    };
+    assert_eq!(run(&["10.0.0.2:5003"]), Outcome::Applied);
+    assert_eq!(run(&["10.0.0.2:5003"]), Outcome::Unchanged);
+    let same = ["10.0.0.2:5003", "10.0.0.2:5003"];
+    assert_eq!(
+        run(&same),
+        Outcome::Unchanged,
+        "an address that is said twice"
+    );
+    assert_eq!(run(&["10.0.0.3:5003", "10.0.0.2:5003"]), Outcome::Applied);
+    let text = disk.cat(1, script);
+    assert!(text.contains("'10.0.0.3,5003 10.0.0.2,5003'"), "{text}");
+    let stat = disk.debugfs(1, &format!("stat {script}"));
+    assert!(
+        stat.contains("Mode:  0700") && stat.contains("User:     0"),
+        "{stat}"
+    );
     disk.assert_clean(1);
 }

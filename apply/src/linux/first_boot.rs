@@ -4,11 +4,17 @@ use super::edits::Edits;
 use super::identity::UNITS;
 use super::script::{self, FOLDER, SCRIPT, UNIT};
 use crate::guest::Owner;
-use template::step::FirstBootJob;
+use template::first_start::FirstStart;
+use template::step::{FirstBootEnd, FirstBootJob};
 
-/// Notes what is missing.
-pub(super) fn missing(edits: &mut Edits<'_>, job: &FirstBootJob) -> Result<(), String> {
-    if job.steps.is_empty() && job.end == template::step::FirstBootEnd::None {
+/// Notes what is missing. An order that comes again may name other addresses of the console: the script is written anew then, and
+/// holds the same key.
+pub(super) fn missing(
+    edits: &mut Edits<'_>,
+    job: &FirstBootJob,
+    first_start: Option<&FirstStart>,
+) -> Result<(), String> {
+    if job.steps.is_empty() && job.end == FirstBootEnd::None && !job.report {
         return Ok(());
     }
     if !edits.has_systemd()? {
@@ -19,11 +25,15 @@ pub(super) fn missing(edits: &mut Edits<'_>, job: &FirstBootJob) -> Result<(), S
     }
     edits.folder(FOLDER, Owner::root(0o700))?;
     // Left by the first boot of the master: its marks would be taken for ours.
-    for folder in ["done", "begun"] {
+    for folder in ["done", "begun", "report"] {
         edits.gone_where(&format!("{FOLDER}/{folder}"), |_| true)?;
     }
     edits.gone(&format!("{FOLDER}/failed"))?;
-    edits.exact_file(SCRIPT, &script::script(job)?, Owner::root(0o700))?;
+    edits.exact_file(
+        SCRIPT,
+        &script::script(job, first_start)?,
+        Owner::root(0o700),
+    )?;
     let unit = format!("{UNITS}/{UNIT}");
     edits.exact_file(&unit, &script::unit(), Owner::root(0o644))?;
     edits.link(&format!("{UNITS}/multi-user.target.wants/{UNIT}"), &unit)

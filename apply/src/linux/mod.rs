@@ -12,7 +12,10 @@ mod hostname;
 mod identity;
 mod network;
 mod renderers;
+mod report;
 mod script;
+#[cfg(test)]
+mod test_machine;
 mod users;
 
 use crate::context::Context;
@@ -100,7 +103,9 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
 pub(crate) fn first_boot(partition: u32, job: &FirstBootJob) -> Box<dyn Task + '_> {
     Box::new(LinuxTask {
         partition,
-        missing: Box::new(move |edits, _| first_boot::missing(edits, job)),
+        missing: Box::new(move |edits, context| {
+            first_boot::missing(edits, job, context.first_start())
+        }),
     })
 }
 

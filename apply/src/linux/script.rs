@@ -1,9 +1,12 @@
 //! The shell script of first boot: a job in, text out.
 //!
 //! What always holds of the script: a step that was done is not done again after a restart; one that was cut off is begun
-//! again at most [`ATTEMPTS`] times; what is left behind is a log and what came of it, never the job itself.
+//! again at most [`ATTEMPTS`] times; the end action is taken once, whether a console hears of it or not; what is left behind is a
+//! log and what came of it, never the job itself.
 
+use super::report;
 use std::fmt::Write as _;
+use template::first_start::FirstStart;
 use template::step::{FirstBootAction, FirstBootEnd, FirstBootJob, OnError};
 
 /// Folder of the job on the machine.
@@ -18,12 +21,38 @@ pub(super) const LOG: &str = "/var/log/diskcast-firstboot.log";
 /// Its unit.
 pub(super) const UNIT: &str = "diskcast-firstboot.service";
 
+/// Stages of cloud-init that set name, addresses and accounts. Its last one comes after `multi-user.target`, which comes after this
+/// unit: the script waits for that one. A unit that does not exist is not waited for.
+const CLOUD_INIT: &str = "cloud-init.service cloud-init-network.service cloud-config.service";
+
 /// How often a step is begun that the machine did not come back from.
 const ATTEMPTS: u32 = 3;
 
-/// The script of a job.
-pub(super) fn script(job: &FirstBootJob) -> Result<String, String> {
+/// The script of a job. `first_start` is where it reports, for a job that does.
+pub(super) fn script(
+    job: &FirstBootJob,
+    first_start: Option<&FirstStart>,
+) -> Result<String, String> {
     let mut text = head();
+    let end = match job.end {
+        FirstBootEnd::None => "    :\n",
+        FirstBootEnd::Restart => "    systemctl --no-block reboot\n",
+        FirstBootEnd::Shutdown => "    systemctl --no-block poweroff\n",
+    };
+    let _ = write!(text, "\nend_action() {{\n{end}}}\n");
+    match (job.report, first_start) {
+        (false, _) => text.push_str(SILENT),
+        (true, Some(first_start)) => {
+            text.push_str(&report::functions(first_start)?);
+            text.push_str(&reporting());
+        }
+        (true, None) => {
+            return Err(
+                "the job reports its first start, and its order does not say to which console: this order is not whole".into(),
+            );
+        }
+    }
+    text.push_str("\nnote 'first boot goes to work'\n");
     for (number, step) in (1_u32..).zip(&job.steps) {
         check_id(&step.id)?;
         let marker = format!("{number:03}.{}", step.id);
@@ -55,13 +84,90 @@ pub(super) fn script(job: &FirstBootJob) -> Result<String, String> {
             }
         }
     }
-    let end = match job.end {
-        FirstBootEnd::None => "",
-        FirstBootEnd::Restart => "systemctl --no-block reboot\n",
-        FirstBootEnd::Shutdown => "systemctl --no-block poweroff\n",
-    };
-    let _ = write!(text, "\nnote 'first boot is over'\nclean_up\n{end}exit 0\n");
+    text.push_str("\nnote 'first boot is over'\nover\n");
     Ok(text)
+}
+
+/// `over` of a job that does not report: everything goes, then the end action.
+const SILENT: &str = r#"
+over() {
+    clean_up
+    end_action
+    exit 0
+}
+
+stopped() {
+    clean_up
+    exit 1
+}
+"#;
+
+/// `over` of a job that reports. Whatever is decided lies in the folder `report`, each in a file of its own, before what follows it.
+fn reporting() -> String {
+    format!(
+        r#"
+# What came of it as lines of the message, and that it was stopped.
+over() {{
+    if [ -s "$folder/failed" ]; then
+        read -r line <"$folder/failed"
+        marker=${{line%% *}}
+        reason=$(printf '%s' "${{line#* failed, }}" | LC_ALL=C tr -c ' -~' ' ' | cut -c1-200)
+        printf 'result=failed
+step=%s
+reason=%s
+' "${{marker#*.}}" "$reason"
+    else
+        printf 'result=done
+'
+    fi >"$folder/report/outcome.new"
+    sync
+    mv "$folder/report/outcome.new" "$folder/report/outcome"
+    sync
+    conclude
+}}
+
+stopped() {{
+    sync
+    : >"$folder/report/stopped"
+    over
+}}
+
+# Reports; the end action does not wait for later starts, which only report.
+conclude() {{
+    count=$(wc -l 2>/dev/null <"$folder/report/starts" || echo 0)
+    count=$((count + 1))
+    echo start >>"$folder/report/starts"
+    sync
+    end=end_action
+    if [ -e "$folder/report/ended" ]; then
+        end=:
+    fi
+    code=0
+    if [ -e "$folder/report/stopped" ]; then
+        end=:
+        code=1
+    fi
+    if [ "$count" -gt {STARTS} ] || report || [ "$count" -eq {STARTS} ]; then
+        clean_up
+    else
+        : >"$folder/report/ended"
+        sync
+    fi
+    $end
+    exit $code
+}}
+
+mkdir -p "$folder/report" || exit 1
+if [ -e "$folder/report/outcome" ]; then
+    note 'first boot is over, and no console heard of it yet'
+    conclude
+fi
+if [ -e "$folder/report/stopped" ]; then
+    over
+fi
+"#,
+        STARTS = report::STARTS
+    )
 }
 
 /// What every script begins with.
@@ -80,17 +186,19 @@ note() {{
     printf '%s %s\n' "$(date -u '+%Y-%m-%dT%H:%M:%SZ')" "$1"
 }}
 
+# The script first, which has all that is secret: a unit without it does nothing.
 clean_up() {{
+    rm -f "$folder/firstboot.sh"
+    sync
+    rm -rf "$folder/begun" "$folder/secrets" "$folder/report"
     rm -f /etc/systemd/system/multi-user.target.wants/{UNIT} /etc/systemd/system/{UNIT}
-    rm -rf "$folder/begun" "$folder/secrets" "$folder/firstboot.sh"
     sync
 }}
 
 give_up() {{
     note "$1; the steps after it are left out"
     printf '%s\n' "$1" >"$folder/failed"
-    clean_up
-    exit 1
+    stopped
 }}
 
 # run MARKER SECONDS stop|continue OK_CODES REBOOT_CODES COMMAND
@@ -132,8 +240,6 @@ run() {{
     printf '%s\n' "$1 failed, exit code $code" >>"$folder/failed"
     : >"$folder/done/$1"
 }}
-
-note 'first boot goes to work'
 "#
     )
 }
@@ -146,7 +252,7 @@ pub(super) fn unit() -> String {
          Description=diskcast first boot\n\
          ConditionPathExists={SCRIPT}\n\
          Wants=network-online.target\n\
-         After=network-online.target ssh.service sshd.service\n\
+         After=network-online.target ssh.service sshd.service {CLOUD_INIT}\n\
          \n\
          [Service]\n\
          Type=simple\n\
@@ -167,7 +273,7 @@ fn codes(codes: &[i32]) -> String {
 }
 
 /// One word of the shell, whatever it holds.
-fn quoted(text: &str) -> Result<String, String> {
+pub(super) fn quoted(text: &str) -> Result<String, String> {
     if text.contains('\0') {
         return Err("a command holds a zero byte".into());
     }
@@ -186,6 +292,7 @@ fn check_id(id: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::test_machine::Machine;
     use super::*;
     use template::step::FirstBootStep;
 
@@ -207,54 +314,6 @@ mod tests {
             }],
             end: FirstBootEnd::None,
             report: false,
-        }
-    }
-
-    /// A machine that is a folder: its script, a `systemctl` that notes what it was asked for, and what is left.
-    struct Machine {
-        folder: tempfile::TempDir,
-        text: String,
-    }
-
-    impl Machine {
-        fn new(job: &FirstBootJob) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let at = folder.path().display().to_string();
-            let text = script(job)
-                .unwrap()
-                .replace("/var/log", &at)
-                .replace(FOLDER, &at)
-                .replace("/etc/systemd/system", &at)
-                .replace("PATH=/usr/local/sbin", &format!("PATH={at}/bin"));
-            let this = Self { folder, text };
-            std::fs::create_dir(this.path("bin")).unwrap();
-            let systemctl = format!("#!/bin/sh\necho \"$*\" >>{at}/asked\n");
-            std::fs::write(this.path("bin/systemctl"), systemctl).unwrap();
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(this.path("bin/systemctl"), mode).unwrap();
-            std::fs::write(this.path("firstboot.sh"), &this.text).unwrap();
-            std::fs::write(this.path(UNIT), "unit").unwrap();
-            this
-        }
-
-        fn path(&self, name: &str) -> std::path::PathBuf {
-            self.folder.path().join(name)
-        }
-
-        fn text_of(&self, name: &str) -> String {
-            std::fs::read_to_string(self.path(name)).unwrap_or_default()
-        }
-
-        /// One start of the machine.
-        fn start(&self) -> Option<i32> {
-            let path = self.path("firstboot.sh").display().to_string();
-            crate::program::run("sh", &[&path], crate::program::SHORT)
-                .unwrap()
-                .code
-        }
-
-        fn over(&self) -> bool {
-            !self.path("firstboot.sh").exists() && !self.path(UNIT).exists()
         }
     }
 
@@ -282,7 +341,7 @@ mod tests {
             end: FirstBootEnd::Shutdown,
             report: false,
         };
-        let machine = Machine::new(&job);
+        let machine = Machine::new(&job, None);
         let code = machine.start();
         assert_eq!(
             code,
@@ -315,7 +374,7 @@ mod tests {
             end: FirstBootEnd::Restart,
             report: false,
         };
-        let machine = Machine::new(&job(OnError::Stop));
+        let machine = Machine::new(&job(OnError::Stop), None);
         assert_eq!(machine.start(), Some(1));
         assert!(machine.over());
         assert_eq!(machine.text_of("asked"), "");
@@ -325,7 +384,7 @@ mod tests {
                 .text_of("diskcast-firstboot.log")
                 .contains("\nnext\n")
         );
-        let machine = Machine::new(&job(OnError::Continue));
+        let machine = Machine::new(&job(OnError::Continue), None);
         assert_eq!(machine.start(), Some(0));
         assert_eq!(machine.text_of("asked"), "--no-block reboot\n");
         assert!(
@@ -338,26 +397,32 @@ mod tests {
 
     #[test]
     fn what_hangs_is_ended_and_what_never_comes_back_is_given_up() {
-        let machine = Machine::new(&FirstBootJob {
-            steps: vec![step("hangs", "exec sleep 600", OnError::Stop)],
-            end: FirstBootEnd::None,
-            report: false,
-        });
+        let machine = Machine::new(
+            &FirstBootJob {
+                steps: vec![step("hangs", "exec sleep 600", OnError::Stop)],
+                end: FirstBootEnd::None,
+                report: false,
+            },
+            None,
+        );
         assert_eq!(machine.start(), Some(1));
         assert_eq!(
             machine.text_of("failed"),
             "001.hangs failed, exit code 124\n"
         );
         // A step that takes the machine down with it, before its end.
-        let machine = Machine::new(&FirstBootJob {
-            steps: vec![step(
-                "dies",
-                "kill -9 $PPID $(ps -o ppid= -p $PPID)",
-                OnError::Stop,
-            )],
-            end: FirstBootEnd::None,
-            report: false,
-        });
+        let machine = Machine::new(
+            &FirstBootJob {
+                steps: vec![step(
+                    "dies",
+                    "kill -9 $PPID $(ps -o ppid= -p $PPID)",
+                    OnError::Stop,
+                )],
+                end: FirstBootEnd::None,
+                report: false,
+            },
+            None,
+        );
         for _ in 0..ATTEMPTS {
             assert_eq!(machine.start(), None);
             assert!(!machine.over());
@@ -369,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_command_is_one_word_whatever_it_holds() {
-        let text = script(&job("run.1", run("echo 'a b' \"$HOME\"\nexit 3"))).unwrap();
+        let text = script(&job("run.1", run("echo 'a b' \"$HOME\"\nexit 3")), None).unwrap();
         assert!(
             text.contains(
                 "run 001.run.1 5 stop ' 0 ' ' ' 'echo '\\''a b'\\'' \"$HOME\"\nexit 3'\n"
@@ -380,8 +445,8 @@ mod tests {
 
     #[test]
     fn what_is_for_windows_or_no_id_is_refused() {
-        assert!(script(&job("a", FirstBootAction::InstallDrivers)).is_err());
-        assert!(script(&job("a;b", run("true"))).is_err());
-        assert!(script(&job("a", run("a\0b"))).is_err());
+        assert!(script(&job("a", FirstBootAction::InstallDrivers), None).is_err());
+        assert!(script(&job("a;b", run("true")), None).is_err());
+        assert!(script(&job("a", run("a\0b")), None).is_err());
     }
 }

@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
+use template::first_start::FirstStart;
 use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Payload, Step, When};
 
@@ -261,13 +262,24 @@ impl Disk {
         secrets: &Secrets,
         files: &Files,
     ) -> Result<Report, ApplyError> {
+        self.run_order(plan, secrets, files, None)
+    }
+
+    /// A plan of an order that says where the machine reports its first start.
+    pub(crate) fn run_order(
+        &self,
+        plan: &MachinePlan,
+        secrets: &Secrets,
+        files: &Files,
+        first_start: Option<&FirstStart>,
+    ) -> Result<Report, ApplyError> {
         let work = self.folder.path().join("work");
         let target = Target {
             disk: &self.file,
             sector_size: self.sector_size,
             partitions: &self.slots,
             work: &work,
-            first_start: None,
+            first_start,
         };
         let mut lines = Lines::default();
         let result = apply::run(
