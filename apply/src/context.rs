@@ -224,7 +224,7 @@ impl<'a> Context<'a> {
                     .as_ref()
                     .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
                 Name::Label(label) => info.label.as_ref() == Some(label),
-                Name::Other(_) => false,
+                Name::Other(_) | Name::Memory => false,
             };
             if let (true, Some(kind @ (FileSystem::Ext | FileSystem::Xfs))) =
                 (same, changeable(info.kind))

@@ -22,12 +22,14 @@ pub enum Name {
     Label(String),
     /// By a device or a network path, which says nothing here.
     Other(String),
+    /// Not at all: it is made in memory, and empty at every start.
+    Memory,
 }
 
 /// Most lines that are looked at.
 const MAX_ENTRIES: usize = 256;
 
-/// File systems below the root that are on a disk and mounted at every start; outer ones first.
+/// File systems below the root that hide what lies there at every start; outer ones first.
 pub fn entries(fstab: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = fstab
         .lines()
@@ -44,18 +46,21 @@ fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let (volume, path, kind) = (words.next()?, words.next()?, words.next()?);
     let options = words.next().unwrap_or_default();
-    // What lives in memory hides nothing that is on a disk for long: a file below /tmp would be lost anyway.
-    let in_memory = matches!(
+    // The kernel's own hide nothing that anybody writes to a disk.
+    let of_kernel = matches!(
         kind,
-        "swap" | "proc" | "sysfs" | "tmpfs" | "devpts" | "devtmpfs" | "debugfs" | "ramfs"
+        "swap" | "proc" | "sysfs" | "devpts" | "devtmpfs" | "debugfs"
     );
     let path = unescaped(path);
     let path = path.trim_end_matches('/');
-    if in_memory || !path.starts_with('/') || options.split(',').any(|option| option == "noauto") {
+    if of_kernel || !path.starts_with('/') || options.split(',').any(|option| option == "noauto") {
         return None;
     }
     Some(Entry {
-        volume: name(&unescaped(volume)),
+        volume: match kind {
+            "tmpfs" | "ramfs" => Name::Memory,
+            _ => name(&unescaped(volume)),
+        },
         path: path.to_owned(),
         subvolume: options
             .split(',')
@@ -93,18 +98,23 @@ mod tests {
     fn what_hides_a_part_of_the_root() {
         let found = entries(
             "# /etc/fstab\nUUID=a / ext4 defaults 0 1\nLABEL=var\\040log /var/log/ ext4 defaults 0 2\n\
-             UUID=b /var ext4 defaults 0 2\nUUID=c none swap sw 0 0\ntmpfs /tmp tmpfs x 0 0\n\
+             UUID=b /var ext4 defaults 0 2\nUUID=c none swap sw 0 0\ntmpfs /tmp tmpfs x 0 0\nproc /proc proc x 0 0\n\
              /dev/mapper/x /home xfs defaults 0 0\nUUID=d /mnt/usb ext4 noauto 0 0\n\
              UUID=e /opt btrfs subvol=@opt 0 0\nbroken\n",
         );
         let paths: Vec<&str> = found.iter().map(|entry| entry.path.as_str()).collect();
-        assert_eq!(paths, ["/var", "/opt", "/home", "/var/log"]);
-        assert_eq!(found.first().unwrap().volume, Name::Uuid("b".into()));
-        assert!(found.get(1).unwrap().subvolume);
+        assert_eq!(paths, ["/var", "/tmp", "/opt", "/home", "/var/log"]);
+        let volumes: Vec<&Name> = found.iter().map(|entry| &entry.volume).collect();
         assert_eq!(
-            found.get(2).unwrap().volume,
-            Name::Other("/dev/mapper/x".into())
+            volumes,
+            [
+                &Name::Uuid("b".into()),
+                &Name::Memory,
+                &Name::Uuid("e".into()),
+                &Name::Other("/dev/mapper/x".into()),
+                &Name::Label("var log".into()),
+            ]
         );
-        assert_eq!(found.get(3).unwrap().volume, Name::Label("var log".into()));
+        assert!(found.get(2).unwrap().subvolume);
     }
 }

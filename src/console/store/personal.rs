@@ -9,7 +9,7 @@ use template::bind::Binding;
 use template::findings::Findings;
 
 /// Raised when inspection learns to see more: what was found before is looked for again.
-const FINDINGS_VERSION: i64 = 5;
+const FINDINGS_VERSION: i64 = 6;
 
 /// A secret, without its value.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -49,6 +49,14 @@ pub(super) fn check(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
         );
     }
     for (entry, what) in &met {
+        if entry.volume == Name::Memory {
+            draft.refuse(format!(
+                "{title}: {what} would lie below {}, which is in memory and empty at every start; choose a folder that stays, or \
+                 take that line out of /etc/fstab on the master",
+                entry.path
+            ));
+            continue;
+        }
         draft.refuse(format!(
             "{title}: {what} would lie on {}, which is mounted at {} and is no ext or XFS partition that is deployed and named in \
              /etc/fstab by UUID or label; name it so on the master, or leave that out",
@@ -58,7 +66,9 @@ pub(super) fn check(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
     }
     for entry in away {
         let small = matches!(entry.path.as_str(), "/boot" | "/boot/efi" | "/efi");
-        if !small && !met.iter().any(|(other, _)| *other == entry) {
+        // The master has nothing there.
+        let empty = entry.volume == Name::Memory;
+        if !small && !empty && !met.iter().any(|(other, _)| *other == entry) {
             draft.note(format!(
                 "{} lies on {} and stays as the master has it",
                 entry.path,
@@ -87,7 +97,7 @@ fn reachable(draft: &Draft<'_>, linux: &LinuxFindings, entry: &Entry) -> bool {
                     .as_ref()
                     .is_some_and(|own| own.eq_ignore_ascii_case(uuid)),
                 Name::Label(label) => partition.label.as_ref() == Some(label),
-                Name::Other(_) => false,
+                Name::Other(_) | Name::Memory => false,
             };
             named
                 && partition.number != linux.partition
@@ -108,5 +118,6 @@ fn volume(name: &Name) -> String {
         Name::Uuid(uuid) => format!("UUID={uuid}"),
         Name::Label(label) => format!("LABEL={label}"),
         Name::Other(device) => device.clone(),
+        Name::Memory => "memory".into(),
     }
 }

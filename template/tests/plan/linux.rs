@@ -79,6 +79,10 @@ fn cloud_init_is_given_nothing_that_it_would_not_take() {
         .noted("makes the distribution's account at the first start: ubuntu");
     with_linux(user, |l| l.cloud_init = accounts(false))
         .noted("makes no accounts of its configuration any more (ubuntu)");
+    with_linux(NAME, |l| {
+        l.cloud_init = found(|c| c.unknown = vec!["user-data is a script".into()])
+    })
+    .noted("what it does cannot be told: user-data is a script");
     // Auto is files wherever cloud-init is, and it is told so.
     let plan = with_linux(&format!("{NAME}{STATIC}{user}"), |l| {
         l.cloud_init = accounts(false)
@@ -192,6 +196,13 @@ fn what_the_agent_would_refuse_on_linux_is_refused_before_anything_is_sent() {
     at("[[run]]\ncommand = 'x'\n", vec![lvm("/var")])
         .refused("what runs at first boot, in /var/lib/diskcast, would lie on");
     at(NAME, vec![lvm("/boot")]).fine();
+    // What is written there lies under it, and is never seen.
+    let memory = |path: &str| vec![mount(fstab::Name::Memory, path)];
+    at(&copy("/var/log/lab/a"), memory("/var/log")).refused(
+        "/var/log/lab/a would lie below /var/log, which is in memory and empty at every start",
+    );
+    let beside = at(&copy("/opt/a"), memory("/var/log")).fine();
+    assert_eq!(beside.notes, [""; 0]);
 
     let mut large = at(&copy("/opt/a"), Vec::new());
     large.files.copies[0][0].payload.bytes = (1 << 30) + 1;
