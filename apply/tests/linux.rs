@@ -642,6 +642,8 @@ fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
         "InitiatorName=iqn.1996-04.de.suse:01:old\n",
     );
     tree.insert("etc/salt/minion_id", "master\n");
+    tree.insert("etc/salt/pki/minion/minion.pem", "key of the master\n");
+    tree.insert("etc/salt/pki/minion/minion.pub", "its other half\n");
     disk.ext4(1, &tree, 16, &[]);
     let id = "0a1b2c3d-4e5f-4000-8000-000000000000";
     let steps = vec![
@@ -672,8 +674,85 @@ fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
         disk.cat(1, "/etc/iscsi/initiatorname.iscsi"),
         "InitiatorName=iqn.1996-04.de.suse:01:0a1b2c3d4e5f\n"
     );
-    assert!(!disk.has(1, "/etc/salt/minion_id"));
+    for gone in [
+        "minion_id",
+        "pki/minion/minion.pem",
+        "pki/minion/minion.pub",
+    ] {
+        assert!(!disk.has(1, &format!("/etc/salt/{gone}")), "{gone}");
+    }
     disk.assert_clean(1);
+}
+
+/// Rights that a file of `/etc/sudoers.d` gives are not given again, and are refused where that folder is not read. A name
+/// that only `/etc/HOSTNAME` has is the master's as well, and its netplan gives way to a seed of cloud-init.
+#[test]
+fn the_masters_own_rights_name_and_network_are_found_where_they_lie() {
+    if !may_mount() {
+        return;
+    }
+    let disk = Disk::new(&[16, 16]);
+    let mut tree = debian_tree();
+    tree.insert(
+        "etc/sudoers",
+        "root ALL=(ALL) ALL\n@includedir /etc/sudoers.d\n",
+    );
+    tree.insert("etc/sudoers.d/10-lab", "%sudo ALL=(ALL) ALL\n");
+    tree.remove("etc/hostname");
+    tree.insert("etc/HOSTNAME", "master.lab\n");
+    tree.insert(
+        "etc/hosts",
+        "127.0.0.1 localhost\n127.0.0.2 master.lab master\n",
+    );
+    tree.insert("etc/cloud/cloud.cfg", "");
+    tree.insert(
+        "etc/netplan/50-cloud-init.yaml",
+        "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n",
+    );
+    disk.ext4(1, &tree, 16, &[]);
+    // The same file with a dot in its name is not read; nor is any of the folder where nothing says so.
+    tree.remove("etc/sudoers.d/10-lab");
+    tree.insert("etc/sudoers.d/lab.conf", "%sudo ALL=(ALL) ALL\n");
+    tree.insert("etc/sudoers", "root ALL=(ALL) ALL\n");
+    disk.ext4(2, &tree, 16, &[]);
+    let user = |partition| Action::LinuxUser {
+        partition,
+        user: user("labadmin"),
+    };
+    let steps = vec![
+        user(1),
+        Action::LinuxHostname {
+            partition: 1,
+            name: "pc-07".into(),
+            fqdn: None,
+        },
+        Action::LinuxCloudInit {
+            partition: 1,
+            hostname: None,
+            fqdn: None,
+            nics: vec![nic()],
+            instance_id: "diskcast-1".into(),
+            accounts: false,
+        },
+    ];
+    disk.run(steps, &secrets(), &Files::default()).unwrap();
+    assert!(!disk.has(1, "/etc/sudoers.d/zzz-diskcast"));
+    assert_eq!(
+        disk.cat(1, "/etc/hosts"),
+        "127.0.0.1 localhost\n127.0.1.1\tpc-07\n"
+    );
+    assert_eq!(disk.cat(1, "/etc/HOSTNAME"), "pc-07\n");
+    let theirs = "etc/netplan/50-cloud-init.yaml";
+    assert!(!disk.has(1, &format!("/{theirs}")));
+    assert!(disk.has(1, &format!("/etc/diskcast/set-aside/{theirs}")));
+    let error = disk.run(vec![user(2)], &secrets(), &Files::default());
+    let error = error.unwrap_err();
+    assert!(
+        error.reason.contains("does not read /etc/sudoers.d"),
+        "{error}"
+    );
+    disk.assert_clean(1);
+    disk.assert_clean(2);
 }
 
 #[test]

@@ -95,6 +95,10 @@ fn ubuntu() -> Vec<(&'static str, &'static [u8])> {
             b"%sudo ALL=(www-data) ALL\n@includedir /etc/sudoers.d\n",
         ),
         ("etc/iscsi/initiatorname.iscsi", b"InitiatorName=iqn.x:1\n"),
+        ("etc/nvme/hostnqn", b"nqn.x\n"),
+        ("etc/nvme/hostid", b"x\n"),
+        ("etc/salt/minion_id", b"master\n"),
+        ("etc/salt/pki/minion/minion.pem", b"x\n"),
         ("etc/krb5.keytab", b""),
         (
             "etc/fstab",
@@ -149,7 +153,15 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
             }),
             udev: false,
             host_keys: true,
-            host_ids: vec!["/etc/iscsi/initiatorname.iscsi".into()],
+            host_ids: [
+                "/etc/iscsi/initiatorname.iscsi",
+                "/etc/nvme/hostnqn",
+                "/etc/nvme/hostid",
+                "/etc/salt/minion_id",
+                "/etc/salt/pki/minion/minion.pem",
+            ]
+            .map(str::to_owned)
+            .into(),
             keytab: true,
             mounts: vec![Entry {
                 volume: Name::Other("/dev/mapper/vg-home".into()),
@@ -255,6 +267,18 @@ fn what_keeps_cloud_init_from_running_is_named() {
         cloud_init(&tree).disabled_by.as_deref(),
         Some("the policy of ds-identify")
     );
+    // The kernel's word counts more than the file, either way.
+    let told: (&str, &[u8]) = (
+        "etc/default/grub",
+        b"GRUB_CMDLINE_LINUX='ci.di.policy=enabled'\n",
+    );
+    tree.push(told);
+    assert_eq!(cloud_init(&tree).disabled_by, None);
+    let told: (&str, &[u8]) = (
+        "etc/default/grub",
+        b"GRUB_CMDLINE_LINUX='ci.di.policy=disabled'\n",
+    );
+    assert_eq!(with(&[told]).as_deref(), Some("the policy of ds-identify"));
 }
 
 #[test]
@@ -306,6 +330,54 @@ fn what_counts_more_than_ours_is_named_with_its_place() {
                 .any(|reason| reason.contains(want)),
             "{want}"
         );
+    }
+    // Each of these alone keeps a seed from counting, name and addresses alike.
+    let cached: (&str, &[u8]) = ("var/lib/cloud/instance/obj.pkl", b"");
+    type Tree<'t> = &'t [(&'t str, &'t [u8])];
+    let single: [(Tree<'_>, &str); 4] = [
+        (
+            &[(
+                "etc/cloud/ds-identify.cfg",
+                b"policy: enabled\ndatasource: None\n",
+            )],
+            "ds-identify.cfg names the source",
+        ),
+        (
+            &[(
+                "etc/cloud/cloud.cfg.d/10-lab.cfg",
+                b"datasource: {NoCloud: {seedfrom: /srv}}\n",
+            )],
+            "10-lab.cfg has a NoCloud source of its own",
+        ),
+        (
+            &[
+                cached,
+                (
+                    "etc/cloud/cloud.cfg.d/10-lab.cfg",
+                    b"manual_cache_clean: true\n",
+                ),
+            ],
+            "10-lab.cfg has manual_cache_clean",
+        ),
+        (
+            &[(
+                "etc/default/grub",
+                b"GRUB_CMDLINE_LINUX='ci.datasource=Ec2'\n",
+            )],
+            "ci.datasource=Ec2 in /etc/default/grub",
+        ),
+    ];
+    for (more, want) in single {
+        let mut tree = ubuntu_server();
+        tree.retain(|(path, _)| more.iter().all(|(new, _)| path != new));
+        tree.extend_from_slice(more);
+        let found = cloud_init(&tree);
+        for list in [&found.name_loses, &found.network_loses] {
+            assert!(
+                list.iter().any(|reason| reason.contains(want)),
+                "{want}: {found:?}"
+            );
+        }
     }
     // Those of an earlier deployment are replaced.
     let mut tree = ubuntu_server();
@@ -361,6 +433,18 @@ fn what_is_in_charge_of_the_network_comes_first() {
         renderers(&[base.clone(), manager, lo]),
         [Renderer::NetworkManager, Renderer::Ifupdown]
     );
+    // Its unit is there and not enabled: nothing reads the file.
+    let idle: Vec<(&str, &[u8])> = vec![("usr/lib/systemd/system/networking.service", b"")];
+    let running: Vec<(&str, &[u8])> = vec![(
+        "etc/systemd/system/multi-user.target.wants/networking.service",
+        b"",
+    )];
+    let wired = || ifupdown(b"iface eth0 inet dhcp\n");
+    assert_eq!(renderers(&[base.clone(), wired(), idle.clone()]), []);
+    assert_eq!(
+        renderers(&[base.clone(), wired(), idle, running]),
+        [Renderer::Ifupdown]
+    );
     let rhel: Vec<(&str, &[u8])> = vec![("etc/sysconfig/network-scripts/ifup-eth", b"")];
     assert_eq!(renderers(&[base.clone(), rhel]), [Renderer::Ifcfg]);
     // Installed only.
@@ -380,7 +464,7 @@ fn a_service_that_is_not_written_for_is_named() {
     let wants = "etc/systemd/system/multi-user.target.wants";
     let dhcpcd = format!("{wants}/dhcpcd@eth0.service");
     let masked = format!("{wants}/connman.service");
-    let links: [(&str, &[u8], Option<&str>); 6] = [
+    let links: [(&str, &[u8], Option<&str>); 7] = [
         (
             "etc/systemd/system/network.service",
             b"-> /usr/lib/systemd/system/wicked.service",
@@ -393,6 +477,11 @@ fn a_service_that_is_not_written_for_is_named() {
         ),
         (
             "etc/systemd/system/multi-user.target.wants/netctl@lan.service",
+            b"",
+            Some("netctl"),
+        ),
+        (
+            "etc/systemd/system/multi-user.target.wants/netctl-auto@lan.service",
             b"",
             Some("netctl"),
         ),
@@ -446,6 +535,81 @@ fn bridges_of_the_renderer_in_charge_are_named() {
         ]),
         ["/etc/netplan/a.yaml (bonds: b0, b1)"]
     );
+    // ifupdown gives way to each of these in turn; what is in charge says what is lost.
+    let of = |more: &[(&str, &[u8])]| {
+        let mut tree: Vec<(&str, &[u8])> = base[..2].to_vec();
+        tree.extend_from_slice(more);
+        inspect(ext("ext4", &tree)).1.unwrap().beyond_cards
+    };
+    let enabled = |unit: &str| format!("etc/systemd/system/multi-user.target.wants/{unit}.service");
+    assert_eq!(
+        of(&[
+            ("usr/lib/systemd/systemd-networkd", b""),
+            (&enabled("systemd-networkd"), b""),
+            ("etc/systemd/network/br0.netdev", b"[NetDev]\nKind=bridge\n"),
+            ("etc/systemd/network/eth.network", b"[Match]\nName=eth0\n"),
+        ]),
+        ["/etc/systemd/network/br0.netdev"]
+    );
+    assert_eq!(
+        of(&[
+            ("usr/sbin/NetworkManager", b""),
+            (&enabled("NetworkManager"), b""),
+            (
+                "etc/NetworkManager/system-connections/bond.nmconnection",
+                b"[connection]\ntype=bond\n",
+            ),
+            (
+                "etc/NetworkManager/system-connections/wired.nmconnection",
+                b"[connection]\ntype=ethernet\n",
+            ),
+        ]),
+        ["/etc/NetworkManager/system-connections/bond.nmconnection"]
+    );
+    assert_eq!(
+        of(&[
+            ("etc/sysconfig/network-scripts/ifup-eth", b""),
+            (
+                "etc/sysconfig/network-scripts/ifcfg-eth0",
+                b"DEVICE=eth0\nBRIDGE=br0\n"
+            ),
+            ("etc/sysconfig/network-scripts/ifcfg-eth1", b"DEVICE=eth1\n"),
+        ]),
+        ["/etc/sysconfig/network-scripts/ifcfg-eth0"]
+    );
+}
+
+#[test]
+fn rights_of_administrators_are_those_sudo_reads() {
+    let sudo = |files: &[(&'static str, &'static [u8])]| {
+        let mut tree = ubuntu();
+        tree.retain(|(path, _)| *path != "etc/sudoers");
+        tree.extend_from_slice(files);
+        inspect(ext("ext4", &tree)).1.unwrap().sudo
+    };
+    let main: (&str, &[u8]) = ("etc/sudoers", b"#includedir /etc/sudoers.d\n");
+    let rights = b"%sudo ALL=(ALL) ALL\n";
+    let given = |grants, reads_folder| {
+        Some(Sudo {
+            grants,
+            reads_folder,
+        })
+    };
+    assert_eq!(
+        sudo(&[main, ("etc/sudoers.d/lab", rights)]),
+        given(true, true)
+    );
+    // Names with a dot are not read.
+    assert_eq!(
+        sudo(&[main, ("etc/sudoers.d/lab.conf", rights)]),
+        given(false, true)
+    );
+    assert_eq!(
+        sudo(&[("etc/sudoers", b"root ALL=(ALL) ALL\n")]),
+        given(false, false)
+    );
+    assert_eq!(sudo(&[("usr/etc/sudoers", rights)]), given(true, false));
+    assert_eq!(sudo(&[]), None);
 }
 
 #[test]

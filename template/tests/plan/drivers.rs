@@ -296,9 +296,15 @@ fn each_manufacturer_has_its_own_newest_section() {
     // An empty newest one, or one that is not there, leaves this Windows out.
     for empty in ["[Acme.NTamd64.10.0...16299]\r\n", ""] {
         let rest = format!("[Acme.NTamd64]\r\nd=Inst,{DISK}\r\n{empty}");
-        let package = package(&rest, "NTamd64,NTamd64.10.0...16299");
-        with(package.clone(), |_| {}).refused("leaves Windows 10 Pro (build 19045) out");
-        assert_eq!(taken(&with(package, |w| w.build = 15_063)).0, "acme.sys");
+        // Whatever their order.
+        for decorations in [
+            "NTamd64,NTamd64.10.0...16299",
+            "NTamd64.10.0...16299,NTamd64",
+        ] {
+            let package = package(&rest, decorations);
+            with(package.clone(), |_| {}).refused("leaves Windows 10 Pro (build 19045) out");
+            assert_eq!(taken(&with(package, |w| w.build = 15_063)).0, "acme.sys");
+        }
     }
     // For servers alone, in hexadecimal too; for a suite.
     for (decoration, want) in [

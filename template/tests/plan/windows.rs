@@ -106,6 +106,12 @@ fn sids() {
     for text in [NAME, &sid("auto"), &sid("rewrite")] {
         let plan = on_windows(text).noted("lose what they encrypted with DPAPI");
         assert!(rewrites(&plan), "{text}");
+        // Shown is what is written.
+        let shown = plan.steps.iter().any(|step| match &step.action {
+            Action::WindowsSid { new, .. } => step.what.contains(&format!("its SID is {new} ")),
+            _ => false,
+        });
+        assert!(shown, "{plan:#?}");
         with_windows(text, |w| w.product_type = ProductType::DomainController)
             .refused("domain controller");
         with_windows(text, elsewhere).refused(r"could not log on to them (D:\Users\pat)");
@@ -193,6 +199,11 @@ fn members_of_domains() {
     with_windows(&join, |w| w.edition = Some("CoreSingleLanguage".into()))
         .refused("cannot join a domain");
     with_windows(&join, |w| w.version = (6, 0)).refused("needs Windows 7 or later");
+    on_windows(&join).noted("holds the password of its account there and lies on the disk until");
+    let samba =
+        "[membership]\ndomain = 'corp.example'\nmethod = 'samba'\ncredential = 'ref:join'\n";
+    on_windows(&format!("{NAME}{samba}"))
+        .noted("one of that name that is there already is taken over");
     with_linux(&join, |_| {}).refused("it is not joined to corp.example; install realmd or adcli");
     with_linux(&join, |l| l.join_tools = vec!["realm".into()]).refused("join with a [[run]]");
     on_linux("[membership]\nworkgroup = 'W'\n").noted("the workgroup W is for Windows");
