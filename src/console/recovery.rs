@@ -307,6 +307,14 @@ impl Console {
             return;
         };
         let id = row.id;
+        if row.job.capture.is_some() && outcome.state == TargetState::Done {
+            // The console takes the image in and knows when it is done: no agent can say so in its place.
+            let reason = format!("job {id} is over, and its image is not done");
+            let job = id.to_string();
+            self.roster
+                .send(&target.view.id, ConsoleMessage::Cancel { job, reason });
+            return;
+        }
         if self.late_for_unstored(id, &target.view.id, &outcome).await {
             return;
         }

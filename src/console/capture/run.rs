@@ -16,16 +16,16 @@ use super::intake::Finished;
 use super::upload::Upload;
 use super::{believable, choose_disk};
 use crate::console::context::Console;
-use crate::console::job::folder::{Folder, Journal};
+use crate::console::job::core::Core;
 use crate::console::job::meter::Meter;
 use crate::console::job::stall::Stall;
-use crate::console::job::{Input, JobShared, Recovery, log_event};
+use crate::console::job::{Input, JobShared, Recovery};
 use crate::console::naming::clean_line;
 use crate::console::plan::DiskRule;
-use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
+use crate::console::store::{CaptureRecord, JobRow, JobTargetRow};
 use crate::console::time::now_text;
 use crate::disk::DiskError;
-use api::{ApiError, ErrorCode, Event, JobState, JobView};
+use api::{ApiError, ErrorCode, JobState, JobView, SessionView};
 use facts::hex;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{
@@ -36,16 +36,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
 
-/// How often the job looks at its clock.
-const TICK: Duration = Duration::from_millis(250);
 /// A master that went away in the middle is waited for so long: it may be booting again. What was taken in stays in any case.
 const LOST_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Longest reason or remark kept, in characters.
 const MAX_TEXT: usize = 500;
-/// Lines the target may put into the log.
-const MAX_LOG_LINES: u32 = 2000;
 
 /// Work of the console's own disk.
 enum Busy {
@@ -71,34 +66,20 @@ struct Checking {
 
 /// The task's state.
 pub(super) struct CaptureRun {
-    console: Arc<Console>,
-    shared: Arc<JobShared>,
+    core: Core,
     upload: Arc<Upload>,
-    inputs: mpsc::Receiver<Input>,
-    row: NewJob,
     place: JobTargetRow,
-    id: u64,
-    id_text: String,
-    state: JobState,
-    started: Option<String>,
-    ended: Option<String>,
     finished: Option<Box<Finished>>,
     busy: Busy,
     checking: Arc<Checking>,
-    journal: Journal,
-    folder: Folder,
     meter: Meter,
     /// Since when its agent says the same.
     said: Stall,
     /// Since when nothing arrives.
     arrived: Stall,
-    epoch: Instant,
     began: Option<Duration>,
     gone_since: Option<Duration>,
     ordered: bool,
-    cancelled: bool,
-    ticks: u64,
-    log_lines: u32,
 }
 
 impl CaptureRun {
@@ -112,53 +93,43 @@ impl CaptureRun {
         inputs: mpsc::Receiver<Input>,
         recovery: Recovery,
     ) -> Self {
-        let folder = Folder::of(&console.settings.data_dir, row.id);
         let preparing = Arc::clone(&upload);
         Self {
             busy: Busy::Preparing(tokio::task::spawn_blocking(move || preparing.prepare())),
-            journal: Journal::start(folder.clone()),
-            id: row.id,
-            id_text: row.id.to_string(),
-            state: row.job.state,
-            started: row.started,
-            ended: None,
+            core: Core::new(console, row, shared, inputs),
             finished: None,
-            row: row.job,
             place,
             checking: Arc::default(),
-            folder,
             meter: Meter::default(),
             said: Stall::default(),
             arrived: Stall::default(),
-            epoch: Instant::now(),
             began: None,
             gone_since: (recovery == Recovery::Interrupted).then_some(Duration::ZERO),
             ordered: false,
-            cancelled: false,
-            ticks: 0,
-            log_lines: 0,
-            console,
-            shared,
             upload,
-            inputs,
         }
     }
 
     /// Runs the capture to its end, or until the console ends.
     pub(super) async fn run(mut self) {
-        let (name, image) = (self.place.view.name.clone(), self.row.request.image.clone());
-        match self.state {
-            JobState::Waiting => {
-                self.log(format!("job {}: capture of {name} into {image}", self.id))
-            }
-            _ => self.log("the console was started again; waiting for the master".to_owned()),
+        let (name, image) = (
+            self.place.view.name.clone(),
+            self.core.row.request.image.clone(),
+        );
+        match self.core.state {
+            JobState::Waiting => self.core.log(format!(
+                "job {}: capture of {name} into {image}",
+                self.core.id
+            )),
+            _ => self
+                .core
+                .log("the console was started again; waiting for the master".to_owned()),
         }
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = Core::ticker();
         let upload = Arc::clone(&self.upload);
         while !self.is_over() {
             tokio::select! {
-                input = self.inputs.recv() => match input {
+                input = self.core.inputs.recv() => match input {
                     Some(Input::Shutdown) | None => return self.interrupt().await,
                     Some(input) => self.handle(input).await,
                 },
@@ -174,17 +145,6 @@ impl CaptureRun {
         self.place.view.state.is_final()
     }
 
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    fn log(&mut self, text: String) {
-        tracing::info!(job = self.id, "{text}");
-        let event = log_event(&self.id_text, text);
-        self.journal.write(&event);
-        self.shared.events.publish(event);
-    }
-
     async fn handle(&mut self, input: Input) {
         match input {
             Input::Connected {
@@ -196,24 +156,23 @@ impl CaptureRun {
                 target,
                 unfinished: Some(_),
                 ..
-            } => self.refuse(&target, "this target is not in the job"),
+            } => self.core.refuse(&target, "this target is not in the job"),
             Input::Disconnected { target } if target == self.place.view.id => {
                 // The word of a reconnect may overtake the word of the end before it.
-                if self.console.roster.connection(&target).is_none() && self.ordered {
-                    let now = self.now();
+                if self.core.console.roster.connection(&target).is_none() && self.ordered {
+                    let now = self.core.now();
                     self.ordered = false;
                     self.gone_since.get_or_insert(now);
                     self.place.view.note = Some("connection lost; waiting for it".to_owned());
-                    self.log(format!("{}: connection lost", self.place.view.name));
+                    self.core
+                        .log(format!("{}: connection lost", self.place.view.name));
                 }
             }
             Input::Progress { progress, .. } => self.progress(progress).await,
             Input::Outcome { outcome, .. } => self.outcome(&outcome).await,
             Input::Log { text, .. } => {
-                self.log_lines = self.log_lines.saturating_add(1);
-                if self.log_lines <= MAX_LOG_LINES {
-                    self.log(format!("{}: {text}", self.place.view.name));
-                }
+                let view = &self.place.view;
+                self.core.log_of(&view.id, &view.name, &text);
             }
             Input::Start(_, answer) => {
                 let error = ApiError::new(ErrorCode::Refused, "a capture starts by itself");
@@ -249,7 +208,7 @@ impl CaptureRun {
                     .is_some_and(|known| known != instance)
                 {
                     let name = self.place.view.name.clone();
-                    self.log(format!("{name} was started again"));
+                    self.core.log(format!("{name} was started again"));
                 }
                 self.order().await;
             }
@@ -262,7 +221,7 @@ impl CaptureRun {
             return;
         }
         let id = self.place.view.id.clone();
-        let Some((link, instance, held)) = self.console.roster.connection(&id) else {
+        let Some((link, instance, held)) = self.core.console.roster.connection(&id) else {
             return;
         };
         let disk = match self.disk() {
@@ -279,10 +238,10 @@ impl CaptureRun {
             return self.end(TargetState::Failed, &reason, None).await;
         }
         let secret = hex::encode(&secret);
-        self.shared.set_token(0, &secret);
+        self.core.shared.set_token(0, &secret);
         self.upload.open(disk.size);
         let order = CaptureOrder {
-            job: self.id_text.clone(),
+            job: self.core.id_text.clone(),
             image: self
                 .upload
                 .wanted()
@@ -293,19 +252,19 @@ impl CaptureRun {
             disk: DiskOrder::naming(&disk),
             wishes: self.upload.wanted().request.wishes.clone(),
             bulk: BulkOrder {
-                port: self.console.settings.bulk_port,
+                port: self.core.console.settings.bulk_port,
                 token: format!("0.{secret}"),
             },
         };
-        if let Some(other) = held.filter(|held| *held != self.id_text) {
-            let reason = format!("job {} takes its place", self.id);
+        if let Some(other) = held.filter(|held| *held != self.core.id_text) {
+            let reason = format!("job {} takes its place", self.core.id);
             link.send(ConsoleMessage::Cancel { job: other, reason });
         }
         self.ordered = link.send(ConsoleMessage::Capture(Box::new(order)));
         if !self.ordered {
             return;
         }
-        let now = self.now();
+        let now = self.core.now();
         let first = self.began.is_none();
         self.began.get_or_insert(now);
         self.gone_since = None;
@@ -315,10 +274,10 @@ impl CaptureRun {
         self.place.view.disk = disk.title();
         self.place.disk = Some(disk);
         self.place.view.note = None;
-        if self.state != JobState::Running {
-            self.state = JobState::Running;
-            self.started.get_or_insert_with(now_text);
-            self.store_job().await;
+        if self.core.state != JobState::Running {
+            self.core.state = JobState::Running;
+            self.core.started.get_or_insert_with(now_text);
+            self.core.store_state(SessionView::default()).await;
         }
         if first || !believable(self.place.view.state) {
             self.place.view.state = TargetState::Joined;
@@ -329,6 +288,7 @@ impl CaptureRun {
     /// The disk that was chosen, as the target names it now; by rule the first time.
     fn disk(&self) -> Result<DiskFacts, String> {
         let view = self
+            .core
             .console
             .roster
             .view(&self.place.view.id)
@@ -369,7 +329,7 @@ impl CaptureRun {
         if matches!(self.busy, Busy::Finishing(_)) {
             return;
         }
-        let now = self.now();
+        let now = self.core.now();
         self.said.heard(now, &progress);
         self.place.view.note = progress.note.map(|note| clean_line(&note, MAX_TEXT));
         if self.place.view.state != progress.state {
@@ -399,7 +359,8 @@ impl CaptureRun {
         match did {
             Did::Prepared(Ok(kept)) => {
                 if kept > 0 {
-                    self.log(format!("{kept} chunks are there from before"));
+                    self.core
+                        .log(format!("{kept} chunks are there from before"));
                 }
                 self.order().await;
             }
@@ -444,7 +405,7 @@ impl CaptureRun {
     }
 
     async fn done(&mut self, finished: Box<Finished>) {
-        let now = self.now();
+        let now = self.core.now();
         let view = &mut self.place.view;
         view.state = TargetState::Done;
         view.root = Some(finished.root.to_string());
@@ -453,14 +414,14 @@ impl CaptureRun {
         view.note = None;
         view.reason = None;
         view.seconds = seconds(self.began, now);
-        self.row.root = finished.root.to_string();
+        self.core.row.root = finished.root.to_string();
         self.finished = Some(finished);
         self.changed().await;
     }
 
     async fn tick(&mut self) {
-        self.ticks += 1;
-        let now = self.now();
+        self.core.ticks += 1;
+        let now = self.core.now();
         let lost = self
             .gone_since
             .is_some_and(|since| now.saturating_sub(since) > LOST_AFTER);
@@ -476,17 +437,15 @@ impl CaptureRun {
         self.look_for_stall().await;
         self.read_standing();
         self.show();
-        if self.ticks.is_multiple_of(2) && self.state != JobState::Waiting {
-            self.shared.events.publish(Event::Progress {
-                job: self.id_text.clone(),
-                view: Box::new(self.shared.view()),
-            });
+        if self.core.ticks.is_multiple_of(2) && self.core.state != JobState::Waiting {
+            self.core.publish_progress();
         }
     }
 
     /// The target was not connected when the capture was made: it starts as soon as it is.
     async fn wait(&mut self) {
         let connected = self
+            .core
             .console
             .roster
             .connection(&self.place.view.id)
@@ -496,7 +455,7 @@ impl CaptureRun {
         } else {
             TargetState::Discovered
         };
-        if self.place.view.state != state && self.state == JobState::Waiting {
+        if self.place.view.state != state && self.core.state == JobState::Waiting {
             self.place.view.state = state;
             self.place.view.note =
                 (!connected).then(|| "waiting for the machine to start its agent".to_owned());
@@ -509,7 +468,7 @@ impl CaptureRun {
 
     /// Bytes, rate and time left, from what the console itself has.
     fn read_standing(&mut self) {
-        let now = self.now();
+        let now = self.core.now();
         let (done, total) = match self.busy {
             Busy::Finishing(_) => (
                 self.checking.done.load(Ordering::Relaxed),
@@ -535,41 +494,13 @@ impl CaptureRun {
     /// Publishes, stores and shows the target's state.
     async fn changed(&mut self) {
         let row = self.place.clone();
-        self.console.store.post_job_target(self.id, 0, row).await;
-        let view = self.place.view.clone();
-        self.console
-            .roster
-            .set_job_state(&view.id, &self.id_text, view.state);
-        let event = Event::State {
-            job: self.id_text.clone(),
-            time: now_text(),
-            target: Box::new(view),
-        };
-        self.journal.write(&event);
+        self.core
+            .console
+            .store
+            .post_job_target(self.core.id, 0, row)
+            .await;
         self.show();
-        self.shared.events.publish(event);
-    }
-
-    async fn store_job(&mut self) {
-        let (started, ended) = (self.started.clone(), self.ended.clone());
-        let update =
-            self.console
-                .store
-                .update_job(self.id, self.state, started, ended, Default::default());
-        if let Err(error) = update.await {
-            self.log(format!(
-                "the state of job {} could not be stored: {error}",
-                self.id
-            ));
-        }
-    }
-
-    fn refuse(&self, target: &str, reason: &str) {
-        let message = ConsoleMessage::Cancel {
-            job: self.id_text.clone(),
-            reason: reason.to_owned(),
-        };
-        self.console.roster.send(target, message);
+        self.core.announce(self.place.view.clone());
     }
 
     /// What is kept and shown of the capture.
@@ -587,19 +518,19 @@ impl CaptureRun {
 
     /// Lets the API see the job as it is now.
     fn show(&self) {
-        self.shared.set_view(JobView {
+        self.core.shared.set_view(JobView {
             chosen_root: None,
             start_note: None,
             unchecked: false,
             image_check: None,
-            id: self.id_text.clone(),
-            state: self.state,
-            created: self.row.created.clone(),
-            started: self.started.clone(),
-            ended: self.ended.clone(),
-            image: self.row.request.image.clone(),
-            root: self.row.root.clone(),
-            retry_of: self.row.retry_of.map(|id| id.to_string()),
+            id: self.core.id_text.clone(),
+            state: self.core.state,
+            created: self.core.row.created.clone(),
+            started: self.core.started.clone(),
+            ended: self.core.ended.clone(),
+            image: self.core.row.request.image.clone(),
+            root: self.core.row.root.clone(),
+            retry_of: self.core.row.retry_of.map(|id| id.to_string()),
             targets: vec![self.place.view.clone()],
             newcomers: Vec::new(),
             session: Default::default(),

@@ -2,10 +2,10 @@
 
 use crate::console::serve::Approval;
 use crate::console::test_room::{
-    DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, request,
+    DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, outcome, request,
 };
 use crate::net::tls;
-use api::{CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
+use api::{CancelRequest, CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
 use facts::look::Look;
 use facts::order::EndAction;
 use facts::target::TargetState;
@@ -324,6 +324,39 @@ async fn a_capture_that_is_not_stored_is_not_told_recorded() {
     assert_eq!((view.state, view.root), (JobState::Done, summary.root));
     let capture = view.capture.unwrap();
     assert!(capture.file_bytes > 0 && capture.meta.is_some());
+    room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_agent_turns_a_cancelled_capture_into_a_done_one() {
+    let data = tempfile::tempdir().unwrap();
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let job: JobView = room
+        .client
+        .post("/v1/captures", &wanted("pc-1"))
+        .await
+        .unwrap();
+    order(&mut agent).await;
+    let path = format!("/v1/jobs/{}/cancel", job.id);
+    let cancel = CancelRequest::default();
+    let _: serde_json::Value = room.client.post(&path, &cancel).await.unwrap();
+    room.reaches(&job.id, JobState::Cancelled).await;
+    // What the record of the job has for a root, and what an image without chunks would have.
+    for root in [String::new(), "00".repeat(32)] {
+        let done = outcome(&job.id, &root);
+        agent.send(AgentMessage::Outcome(Box::new(done))).await;
+        loop {
+            match agent.next().await {
+                Some(ConsoleMessage::Cancel { reason, .. }) if reason.contains("not done") => break,
+                Some(_) => {}
+                None => panic!("the connection ended"),
+            }
+        }
+    }
+    let now = room.job(&job.id).await;
+    assert_eq!(now.state, JobState::Cancelled);
+    assert_eq!(now.targets[0].state, TargetState::Dropped);
     room.close().await;
 }
 

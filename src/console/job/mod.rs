@@ -8,6 +8,7 @@
 //!
 //! One task owns everything about a job, so nothing in it needs a lock; what others may look at is [`JobShared`].
 
+pub(super) mod core;
 pub mod events;
 pub mod folder;
 pub mod meter;

@@ -28,8 +28,6 @@ pub(super) struct Place {
     pub(super) hears: bool,
     /// It says that nothing of the session reaches it.
     pub(super) deaf: bool,
-    /// Lines it has put into the log.
-    pub(super) log_lines: u32,
     /// Times its machine was started again in the middle of the job.
     pub(super) restarts: u32,
     /// Why the session does not wait for it, while it does not.
@@ -65,7 +63,6 @@ impl Place {
             began: None,
             hears: false,
             deaf: false,
-            log_lines: 0,
             restarts: 0,
             aside: None,
             leaving: None,

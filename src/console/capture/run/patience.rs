@@ -11,7 +11,7 @@ impl CaptureRun {
         if self.is_over() || !matches!(self.busy, Busy::Nothing) {
             return;
         }
-        let now = self.now();
+        let now = self.core.now();
         let state = self.place.view.state;
         let request = &self.upload.wanted().request;
         let seconds = |seconds: Option<u32>| seconds.map(|n| Duration::from_secs(n.into()));
@@ -42,7 +42,7 @@ impl CaptureRun {
     }
 
     async fn give_up(&mut self, state: TargetState, reason: &str) {
-        self.refuse(&self.place.view.id, reason);
+        self.core.refuse(&self.place.view.id, reason);
         self.end(TargetState::Failed, reason, Some(state)).await;
     }
 }

@@ -30,19 +30,27 @@ impl JobRun {
             Gate::Closed => {}
         }
         // The console may have been started again since with other keys.
-        if let Some(text) = self.console.untrusted(&self.image) {
+        if let Some(text) = self.core.console.untrusted(&self.image) {
             self.gate = Gate::Open;
             self.unsendable(text).await;
             return false;
         }
-        if self.row.request.no_check {
-            self.log("the image is not checked before: --no-check".to_owned());
+        if self.core.row.request.no_check {
+            self.core
+                .log("the image is not checked before: --no-check".to_owned());
             self.gate = Gate::Open;
-        } else if self.console.recorded_check(&self.image).await.is_some() {
+        } else if self
+            .core
+            .console
+            .recorded_check(&self.image)
+            .await
+            .is_some()
+        {
             self.gate = Gate::Open;
         } else {
-            self.log("checking the image before any disk is touched".to_owned());
-            self.gate = Gate::Checking(self.console.begin_check(&self.image));
+            self.core
+                .log("checking the image before any disk is touched".to_owned());
+            self.gate = Gate::Checking(self.core.console.begin_check(&self.image));
         }
         matches!(self.gate, Gate::Open)
     }
@@ -52,11 +60,11 @@ impl JobRun {
         let Gate::Checking(check) = &self.gate else {
             return;
         };
-        match check.verdict(&self.image, &self.row.request.choice) {
+        match check.verdict(&self.image, &self.core.row.request.choice) {
             None => {}
             Some(Ok(_)) => {
                 self.gate = Gate::Open;
-                self.log("the image is whole".to_owned());
+                self.core.log("the image is whole".to_owned());
                 if self.is_before_start() && self.start_asked {
                     self.begin().await;
                 }
@@ -87,7 +95,7 @@ impl JobRun {
         unfinished: Option<Unfinished>,
     ) {
         if let Some(text) = self.session_view.damage.clone() {
-            self.refuse(target, &text);
+            self.core.refuse(target, &text);
             return self.end(i, TargetState::Failed, &text).await;
         }
         // It is there: nobody gives it up meanwhile.
@@ -116,14 +124,14 @@ impl JobRun {
     /// The image is damaged: what was recorded of its check does not hold, and it cannot be sent.
     pub(super) async fn unreadable(&mut self, text: String) {
         if self.session_view.damage.is_none() {
-            self.console.forget_check(&self.image).await;
+            self.core.console.forget_check(&self.image).await;
             self.unsendable(text).await;
         }
     }
 
     /// The image may not or cannot be sent: every target that still needs it has failed, at once and for this reason.
     async fn unsendable(&mut self, text: String) {
-        self.log(format!("{text}; the job ends"));
+        self.core.log(format!("{text}; the job ends"));
         self.session_view.damage = Some(text.clone());
         for i in 0..self.places.len() {
             // What has every block proves and commits it without the console.

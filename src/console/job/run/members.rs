@@ -6,7 +6,6 @@ use crate::console::job::place::{self, Leaving};
 use crate::console::time::now_text;
 use api::JobState;
 use facts::look::Look;
-use facts::order::EndAction;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{ConsoleMessage, Outcome, Unfinished};
 use template::first_start::FirstStart;
@@ -21,9 +20,9 @@ impl JobRun {
         if let Some(text) = self.session_view.damage.clone() {
             return self.end(i, TargetState::Failed, &text).await;
         }
-        let now = self.now();
+        let now = self.core.now();
         let id = self.places[i].id().to_owned();
-        let Some((link, instance, held)) = self.console.roster.connection(&id) else {
+        let Some((link, instance, held)) = self.core.console.roster.connection(&id) else {
             self.places[i].gone_since.get_or_insert(now);
             return;
         };
@@ -33,16 +32,16 @@ impl JobRun {
         };
         let Some(session) = &self.session else { return };
         let receivers = self.places.iter().filter(|place| !place.is_final()).count();
-        let (plan, secrets) = (self.shared.plan(), self.shared.secrets());
+        let (plan, secrets) = (self.core.shared.plan(), self.core.shared.secrets());
         let report = |plan: &MachinePlan| FirstStart {
             consoles: plan.consoles.clone(),
-            job: self.id,
+            job: self.core.id,
             target: id.clone(),
-            key: self
-                .console
-                .personal
-                .vault
-                .report_key(self.id, &self.row.created, &id),
+            key: self.core.console.personal.vault.report_key(
+                self.core.id,
+                &self.core.row.created,
+                &id,
+            ),
         };
         let apply = match plan
             .personal(&id)
@@ -53,26 +52,26 @@ impl JobRun {
             Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
         };
         let member = Member {
-            job: self.id,
+            job: self.core.id,
             place: i,
             disk: &disk,
             look,
-            bulk_port: self.console.settings.bulk_port,
+            bulk_port: self.core.console.settings.bulk_port,
             receivers,
-            grow: self.row.request.grow.clone(),
-            choice: self.row.request.choice.clone(),
-            reuse: self.row.request.reuse,
+            grow: self.core.row.request.grow.clone(),
+            choice: self.core.row.request.choice.clone(),
+            reuse: self.core.row.request.reuse,
             apply,
         };
         let (order, secret) = match session.order(&self.image, member) {
             Ok(order) => order,
             Err(reason) => return self.end(i, TargetState::Failed, &reason).await,
         };
-        if let Some(other) = held.filter(|held| *held != self.id_text) {
-            let reason = format!("job {} takes its place", self.id);
+        if let Some(other) = held.filter(|held| *held != self.core.id_text) {
+            let reason = format!("job {} takes its place", self.core.id);
             link.send(ConsoleMessage::Cancel { job: other, reason });
         }
-        self.shared.set_token(i, &secret);
+        self.core.shared.set_token(i, &secret);
         let place = &mut self.places[i];
         place.row.instance = Some(instance);
         place.began.get_or_insert(now);
@@ -96,6 +95,7 @@ impl JobRun {
         let place = &self.places[i];
         let disk = place.row.disk.clone().ok_or("the plan names no disk")?;
         let view = self
+            .core
             .console
             .roster
             .view(place.id())
@@ -138,7 +138,7 @@ impl JobRun {
     ) {
         let Some(&i) = self.index.get(target) else {
             if unfinished.is_some() {
-                self.refuse(target, "this target is not in the job");
+                self.core.refuse(target, "this target is not in the job");
             }
             return;
         };
@@ -160,7 +160,7 @@ impl JobRun {
                     outcome: Some(outcome),
                     ..
                 }) if same => self.outcome(i, outcome).await,
-                Some(_) if same => self.refuse(target, &leaving.reason),
+                Some(_) if same => self.core.refuse(target, &leaving.reason),
                 // It holds nothing of the job any more, and cannot say what it left.
                 _ => self.end(i, leaving.state, &leaving.reason).await,
             }
@@ -168,11 +168,12 @@ impl JobRun {
         }
         match unfinished {
             Some(_) if !same => {
-                self.refuse(target, "another agent has this target's place in the job");
+                self.core
+                    .refuse(target, "another agent has this target's place in the job");
                 self.give_up(i).await;
             }
-            Some(held) if held.root != self.row.root => {
-                self.refuse(target, "the job is about another image");
+            Some(held) if held.root != self.core.row.root => {
+                self.core.refuse(target, "the job is about another image");
                 self.end(
                     i,
                     TargetState::Failed,
@@ -186,9 +187,9 @@ impl JobRun {
             }) => self.outcome(i, outcome).await,
             Some(held) => match self.places[i].state() {
                 TargetState::Done => self.recorded(i),
-                TargetState::Failed | TargetState::Dropped => {
-                    self.refuse(target, "the target was taken out of the job")
-                }
+                TargetState::Failed | TargetState::Dropped => self
+                    .core
+                    .refuse(target, "the target was taken out of the job"),
                 _ => self.resume(i, held.state).await,
             },
             None if self.places[i].is_final() && self.places[i].state() != TargetState::Lost => {}
@@ -219,8 +220,8 @@ impl JobRun {
         if self.places[i].restarts >= MAX_RESTARTS {
             return self.give_up(i).await;
         }
-        let claimed = self.console.roster.claim(
-            &self.id_text,
+        let claimed = self.core.console.roster.claim(
+            &self.core.id_text,
             std::slice::from_ref(&id),
             TargetState::Joined,
         );
@@ -231,7 +232,7 @@ impl JobRun {
         self.places[i].row.view.reason = None;
         self.places[i].row.view.step = None;
         let name = self.places[i].name().to_owned();
-        self.log(format!(
+        self.core.log(format!(
             "{name} was started again; it goes on with what its disk holds"
         ));
         self.order(i, None).await;
@@ -241,19 +242,20 @@ impl JobRun {
     pub(super) async fn resume(&mut self, i: usize, state: TargetState) {
         let id = self.places[i].id().to_owned();
         if self
+            .core
             .console
             .roster
-            .claim(&self.id_text, std::slice::from_ref(&id), state)
+            .claim(&self.core.id_text, std::slice::from_ref(&id), state)
             .is_err()
         {
-            return self.refuse(&id, "the target is in another job now");
+            return self.core.refuse(&id, "the target is in another job now");
         }
         if !self.have_session().await {
             return;
         }
         let name = self.places[i].name().to_owned();
         self.places[i].row.view.reason = None;
-        self.log(format!("{name} is back"));
+        self.core.log(format!("{name} is back"));
         let state = if state.is_final() {
             TargetState::Joined
         } else {
@@ -267,20 +269,20 @@ impl JobRun {
         if self.session.is_some() {
             return true;
         }
-        self.state = JobState::Running;
-        self.begun_at = self.now();
-        self.started.get_or_insert_with(now_text);
+        self.core.state = JobState::Running;
+        self.begun_at = self.core.now();
+        self.core.started.get_or_insert_with(now_text);
         self.store_job().await;
         self.open_session().await
     }
 
     pub(super) fn disconnected(&mut self, target: &str) {
-        let now = self.now();
+        let now = self.core.now();
         if let Some(&i) = self.index.get(target)
             && !self.places[i].is_final()
             && !self.is_before_start()
             // The word of a reconnect may overtake the word of the end before it.
-            && self.console.roster.connection(target).is_none()
+            && self.core.console.roster.connection(target).is_none()
         {
             let place = &mut self.places[i];
             place.ordered = false;
@@ -294,7 +296,7 @@ impl JobRun {
     }
 
     pub(super) async fn look_for_lost(&mut self) {
-        let now = self.now();
+        let now = self.core.now();
         // A target of the plan that never came may still come while anybody is at work.
         let working = self
             .places
@@ -319,50 +321,36 @@ impl JobRun {
             };
             self.end(i, TargetState::Lost, &reason).await;
         }
-        let patience = self.console.settings.patience;
+        let patience = self.core.console.settings.patience;
         if now > patience.recover_after {
             self.grace = patience.lost_after;
         }
     }
 
-    pub(super) fn refuse(&self, target: &str, reason: &str) {
-        let message = ConsoleMessage::Cancel {
-            job: self.id_text.clone(),
-            reason: reason.to_owned(),
-        };
-        self.console.roster.send(target, message);
-    }
-
     /// Tells an agent that its outcome is safe.
     pub(super) fn recorded(&self, i: usize) {
         let place = &self.places[i];
-        // Only a proven machine restarts by itself: a technician wants to look at the others.
-        let after = if place.state() == TargetState::Done {
-            self.shared.plan().after(place.id(), self.row.request.end)
-        } else {
-            EndAction::None
-        };
-        self.console.roster.send(
-            place.id(),
-            ConsoleMessage::Recorded {
-                job: self.id_text.clone(),
-                after,
-            },
-        );
+        self.core.recorded(place.id(), place.state());
     }
 
     pub(super) async fn outcome(&mut self, i: usize, outcome: Outcome) {
-        let root = self.shared.plan().image.proof_root().to_owned();
+        let root = self.core.shared.plan().image.proof_root().to_owned();
         // What its own agent said stays; what was only assumed gives way to what the disk is.
         if place::awaits_word(&self.places[i].row) {
             self.places[i].outcome(outcome, &root);
             let row = self.places[i].row.clone();
-            match self.console.store.save_job_target(self.id, i, row).await {
+            match self
+                .core
+                .console
+                .store
+                .save_job_target(self.core.id, i, row)
+                .await
+            {
                 Ok(()) => self.recorded(i),
                 // Its agent keeps it until it is stored.
                 Err(error) => {
                     self.places[i].owed = true;
-                    self.log(format!(
+                    self.core.log(format!(
                         "{}: the result could not be stored, which is tried again: {error}",
                         self.places[i].name()
                     ));
@@ -383,9 +371,10 @@ impl JobRun {
             }
             let row = self.places[i].row.clone();
             if self
+                .core
                 .console
                 .store
-                .save_job_target(self.id, i, row)
+                .save_job_target(self.core.id, i, row)
                 .await
                 .is_ok()
             {
@@ -397,7 +386,7 @@ impl JobRun {
 
     /// Takes a place out of the job: an agent at work is asked, and says what its disk is; for any other it is over at once.
     pub(super) async fn ask_to_leave(&mut self, i: usize, state: TargetState, reason: &str) {
-        let since = self.now();
+        let since = self.core.now();
         let place = &mut self.places[i];
         if place.is_final() || place.leaving.is_some() {
             return;
@@ -411,7 +400,7 @@ impl JobRun {
             since,
         });
         place.row.view.note = Some("asked to leave; waiting for what its disk is".to_owned());
-        self.refuse(self.places[i].id(), reason);
+        self.core.refuse(self.places[i].id(), reason);
         if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
             sending.remove_receiver(receiver(i));
         }
@@ -420,8 +409,8 @@ impl JobRun {
 
     /// An agent that was asked to leave and does not answer is lost; what it says later is recorded all the same.
     pub(super) async fn look_for_answers(&mut self) {
-        let now = self.now();
-        let patience = self.console.settings.patience.answer_within;
+        let now = self.core.now();
+        let patience = self.core.console.settings.patience.answer_within;
         for i in 0..self.places.len() {
             let Some(leaving) = self.places[i].leaving.clone() else {
                 continue;
@@ -442,7 +431,7 @@ impl JobRun {
         if self.places[i].is_final() {
             return;
         }
-        let now = self.now();
+        let now = self.core.now();
         self.places[i].end(now, state, reason);
         self.changed(i).await;
         self.left(i);
@@ -452,12 +441,13 @@ impl JobRun {
     pub(super) fn left(&mut self, i: usize) {
         let place = &mut self.places[i];
         place.ordered = false;
-        self.shared.drop_token(i);
+        self.core.shared.drop_token(i);
         if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
             sending.remove_receiver(receiver(i));
         }
-        self.console
+        self.core
+            .console
             .roster
-            .release(self.places[i].id(), &self.id_text);
+            .release(self.places[i].id(), &self.core.id_text);
     }
 }

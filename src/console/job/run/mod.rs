@@ -16,18 +16,17 @@ mod newcomers;
 mod patience;
 mod start;
 
-use super::folder::{Folder, Journal};
+use super::core::Core;
 use super::meter::Meter;
 use super::order::{self, Session};
 use super::place::Place;
-use super::{Input, JobShared, log_event};
+use super::{Input, JobShared};
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
 use crate::console::schedule;
-use crate::console::store::{JobRow, NewJob};
-use crate::console::time::now_text;
+use crate::console::store::JobRow;
 use crate::net::sending::SendingEvent;
-use api::{Event, JobState, JobView, Newcomer, SessionView, StartRule};
+use api::{JobState, JobView, Newcomer, SessionView, StartRule};
 use image::Gate;
 use newcomers::ByRule;
 use protocol::control::ConsoleMessage;
@@ -36,16 +35,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
 
-/// How often the job looks at its clock.
-const TICK: Duration = Duration::from_millis(250);
 /// Ticks between two tries to store results on a disk that was full.
 const STORE_AGAIN: u64 = 20;
 /// Image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
 const BLOCKS_PER_MESSAGE: usize = 4096;
-/// Lines one target may put into the log of a job.
-const MAX_LOG_LINES: u32 = 2000;
 
 /// Whether the job was there before the console was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,16 +52,8 @@ pub enum Recovery {
 
 /// The task's state.
 pub struct JobRun {
-    console: Arc<Console>,
-    shared: Arc<JobShared>,
+    core: Core,
     image: Arc<MasterImage>,
-    inputs: mpsc::Receiver<Input>,
-    row: NewJob,
-    id: u64,
-    id_text: String,
-    state: JobState,
-    started: Option<String>,
-    ended: Option<String>,
     places: Vec<Place>,
     index: HashMap<String, usize>,
     /// Machines that came after the confirmation and wait.
@@ -77,14 +63,9 @@ pub struct JobRun {
     session: Option<Session>,
     session_view: SessionView,
     wire: Meter,
-    journal: Journal,
-    folder: Folder,
-    epoch: Instant,
     /// When its session began here, by the job's clock: a console that was started again gives a job its whole time again.
     begun_at: Duration,
-    ticks: u64,
     grace: Duration,
-    cancelled: bool,
     gate: Gate,
     /// The start was due while the image was being checked.
     start_asked: bool,
@@ -102,7 +83,6 @@ impl JobRun {
         inputs: mpsc::Receiver<Input>,
         recovery: Recovery,
     ) -> Self {
-        let folder = Folder::of(&console.settings.data_dir, row.id);
         let mut places: Vec<Place> = row.job.targets.iter().cloned().map(Place::new).collect();
         if recovery == Recovery::Interrupted {
             for place in places.iter_mut().filter(|place| !place.is_final()) {
@@ -117,62 +97,48 @@ impl JobRun {
                 .collect(),
             newcomers: Vec::new(),
             by_rule: HashMap::new(),
-            journal: Journal::start(folder.clone()),
             grace: match recovery {
                 Recovery::New => console.settings.patience.lost_after,
                 Recovery::Interrupted => console.settings.patience.recover_after,
             },
-            id: row.id,
-            id_text: row.id.to_string(),
-            state: row.job.state,
-            started: row.started,
-            ended: None,
             session: None,
             wire: Meter::default(),
-            session_view: row.session,
-            row: row.job,
-            epoch: Instant::now(),
+            session_view: row.session.clone(),
             begun_at: Duration::ZERO,
-            ticks: 0,
-            cancelled: false,
             gate: Gate::default(),
             start_asked: false,
             held_back: Vec::new(),
-            console,
-            shared,
+            core: Core::new(console, row, shared, inputs),
             image,
-            inputs,
             places,
-            folder,
         }
     }
 
     /// Runs the job to its end, or until the console ends.
     pub async fn run(mut self) {
-        match self.state {
+        match self.core.state {
             JobState::Interrupted => {
-                self.log(
+                self.core.log(
                     "the console was started again; waiting for the targets to come back"
                         .to_owned(),
                 );
             }
-            _ => self.log(format!(
+            _ => self.core.log(format!(
                 "job {} for {} targets: {}",
-                self.id,
+                self.core.id,
                 self.places.len(),
-                self.row.request.image
+                self.core.row.request.image
             )),
         }
         for i in 0..self.places.len() {
-            if self.places[i].is_final() && self.state == JobState::Waiting {
+            if self.places[i].is_final() && self.core.state == JobState::Waiting {
                 self.changed(i).await;
             }
         }
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = Core::ticker();
         while !self.places.iter().all(Place::is_final) || self.awaits_more() {
             tokio::select! {
-                input = self.inputs.recv() => match input {
+                input = self.core.inputs.recv() => match input {
                     Some(Input::Shutdown) | None => return self.interrupt().await,
                     Some(input) => self.handle(input).await,
                 },
@@ -185,26 +151,15 @@ impl JobRun {
 
     /// A job that waits for a number of targets may still get some.
     fn awaits_more(&self) -> bool {
-        self.state == JobState::Waiting
-            && !self.cancelled
+        self.core.state == JobState::Waiting
+            && !self.core.cancelled
             && self.session_view.damage.is_none()
-            && matches!(self.row.request.start, StartRule::Count(_))
+            && matches!(self.core.row.request.start, StartRule::Count(_))
     }
 
     /// Nobody was ordered to do anything yet.
     fn is_before_start(&self) -> bool {
-        matches!(self.state, JobState::Waiting | JobState::Missed)
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
-
-    fn log(&mut self, text: String) {
-        tracing::info!(job = self.id, "{text}");
-        let event = log_event(&self.id_text, text);
-        self.journal.write(&event);
-        self.shared.events.publish(event);
+        matches!(self.core.state, JobState::Waiting | JobState::Missed)
     }
 
     async fn handle(&mut self, input: Input) {
@@ -227,14 +182,14 @@ impl JobRun {
                 {
                     if !self.places[i].hears && status.main.received > 0 {
                         self.places[i].hears = true;
-                        self.console.roster.hears_multicast(&target);
+                        self.core.console.roster.hears_multicast(&target);
                     }
                     sending.status(receiver(i), *status);
                 }
             }
             Input::Progress { target, progress } => {
                 if let Some(&i) = self.index.get(&target) {
-                    let now = self.now();
+                    let now = self.core.now();
                     if self.places[i].ordered {
                         self.hears(i, !progress.deaf);
                         if self.places[i].progress(now, progress) {
@@ -250,16 +205,7 @@ impl JobRun {
             }
             Input::Log { target, text } => {
                 if let Some(&i) = self.index.get(&target) {
-                    let place = &mut self.places[i];
-                    place.log_lines = place.log_lines.saturating_add(1);
-                    let name = place.name().to_owned();
-                    match place.log_lines {
-                        n if n < MAX_LOG_LINES => self.log(format!("{name}: {text}")),
-                        MAX_LOG_LINES => self.log(format!(
-                            "{name}: more than {MAX_LOG_LINES} lines; the rest is left out"
-                        )),
-                        _ => {}
-                    }
+                    self.core.log_of(&target, self.places[i].name(), &text);
                 }
             }
             Input::Start(confirmed, answer) => {
@@ -293,26 +239,26 @@ impl JobRun {
     }
 
     async fn tick(&mut self) {
-        self.ticks += 1;
+        self.core.ticks += 1;
         self.look_at_check().await;
-        match self.state {
+        match self.core.state {
             JobState::Waiting | JobState::Missed => self.wait().await,
             JobState::Running | JobState::Interrupted => {
                 self.look_for_answers().await;
                 self.look_for_lost().await;
                 self.look_for_stalled().await;
-                if self.ticks.is_multiple_of(STORE_AGAIN) {
+                if self.core.ticks.is_multiple_of(STORE_AGAIN) {
                     self.store_again().await;
                 }
             }
             JobState::Done | JobState::Failed | JobState::Cancelled => {}
         }
-        let now = self.now();
+        let now = self.core.now();
         self.places.iter_mut().for_each(|place| place.refresh(now));
         self.read_counters();
         self.show();
         let checking = matches!(self.gate, Gate::Checking(_));
-        if self.ticks.is_multiple_of(2) && (!self.is_before_start() || checking) {
+        if self.core.ticks.is_multiple_of(2) && (!self.is_before_start() || checking) {
             self.show_progress();
         }
     }
@@ -320,42 +266,24 @@ impl JobRun {
     /// Publishes, stores and shows a place's state.
     async fn changed(&mut self, i: usize) {
         let row = self.places[i].stored();
-        self.console.store.post_job_target(self.id, i, row).await;
+        self.core
+            .console
+            .store
+            .post_job_target(self.core.id, i, row)
+            .await;
         self.announce(i);
     }
 
     /// The same for a state that is stored already.
     fn announce(&mut self, i: usize) {
-        let now = self.now();
+        let now = self.core.now();
         self.places[i].refresh(now);
-        let place = &self.places[i];
-        self.console
-            .roster
-            .set_job_state(place.id(), &self.id_text, place.state());
-        let event = Event::State {
-            job: self.id_text.clone(),
-            time: now_text(),
-            target: Box::new(place.row.view.clone()),
-        };
-        self.journal.write(&event);
         self.show();
-        self.shared.events.publish(event);
+        self.core.announce(self.places[i].row.view.clone());
     }
 
     async fn store_job(&mut self) {
-        let (started, ended) = (self.started.clone(), self.ended.clone());
-        let view = self.session_view.clone();
-        if let Err(error) = self
-            .console
-            .store
-            .update_job(self.id, self.state, started, ended, view)
-            .await
-        {
-            self.log(format!(
-                "the state of job {} could not be stored: {error}",
-                self.id
-            ));
-        }
+        self.core.store_state(self.session_view.clone()).await;
     }
 
     async fn sent(&mut self, event: SendingEvent) {
@@ -369,7 +297,7 @@ impl JobRun {
                     self.use_bulk(place, &blocks);
                 }
             }
-            SendingEvent::Note(text) => self.log(text),
+            SendingEvent::Note(text) => self.core.log(text),
             SendingEvent::Demoted { receiver, reason } => self.set_aside(receiver, Some(reason)),
             SendingEvent::Promoted(receiver) => self.set_aside(receiver, None),
             SendingEvent::Silent(receiver) => {
@@ -379,7 +307,7 @@ impl JobRun {
             SendingEvent::Back(receiver) => self.set_aside(receiver, None),
             SendingEvent::Unreadable(reason) => self.unreadable(reason).await,
             SendingEvent::Failed(reason) => {
-                self.log(format!(
+                self.core.log(format!(
                     "multicast has stopped ({reason}); targets go on over TCP 5003"
                 ));
                 let all: Vec<u32> = (0..self.image.image_blocks()).collect();
@@ -404,30 +332,33 @@ impl JobRun {
         };
         place.row.view.note.clone_from(&reason);
         place.aside = reason;
-        self.log(line);
+        self.core.log(line);
         self.show();
     }
 
     fn use_bulk(&self, place: &Place, blocks: &[u32]) {
         for blocks in blocks.chunks(BLOCKS_PER_MESSAGE) {
             let message = ConsoleMessage::UseBulk {
-                job: self.id_text.clone(),
+                job: self.core.id_text.clone(),
                 blocks: blocks.to_vec(),
             };
-            self.console.roster.send(place.id(), message);
+            self.core.console.roster.send(place.id(), message);
         }
     }
 
     fn read_counters(&mut self) {
-        let now = self.now();
-        self.session_view.bulk_bytes = self.shared.bulk_bytes.load(Ordering::Relaxed);
+        let now = self.core.now();
+        self.session_view.bulk_bytes = self.core.shared.bulk_bytes.load(Ordering::Relaxed);
         let Some(session) = &self.session else { return };
         if let Some(sending) = session.sending() {
             let counted = order::view(&sending.snapshot());
             self.wire.record(now, counted.wire_bytes);
             // What really went out: the sender's own rate is what it would send if anybody lacked something.
             let rate = self.wire.rate_bytes_per_s(now);
-            self.console.throttle.set(self.id, session.known_cap, rate);
+            self.core
+                .console
+                .throttle
+                .set(self.core.id, session.known_cap, rate);
             let bulk_bytes = self.session_view.bulk_bytes;
             self.session_view = SessionView {
                 bulk_bytes,
@@ -446,21 +377,25 @@ impl JobRun {
             .map(|place| place.row.view.clone())
             .collect();
         targets.sort_by(|a, b| a.name.cmp(&b.name));
-        self.shared.set_view(JobView {
-            id: self.id_text.clone(),
-            state: self.state,
-            created: self.row.created.clone(),
-            started: self.started.clone(),
-            ended: self.ended.clone(),
-            image: self.row.request.image.clone(),
-            root: self.row.root.clone(),
-            chosen_root: self.shared.plan().image.chosen_root.clone(),
-            retry_of: self.row.retry_of.map(|id| id.to_string()),
+        self.core.shared.set_view(JobView {
+            id: self.core.id_text.clone(),
+            state: self.core.state,
+            created: self.core.row.created.clone(),
+            started: self.core.started.clone(),
+            ended: self.core.ended.clone(),
+            image: self.core.row.request.image.clone(),
+            root: self.core.row.root.clone(),
+            chosen_root: self.core.shared.plan().image.chosen_root.clone(),
+            retry_of: self.core.row.retry_of.map(|id| id.to_string()),
             targets,
             newcomers: self.newcomers.clone(),
             session: self.session_view.clone(),
-            start_note: schedule::note(&self.row.request, self.state, self.started.as_deref()),
-            unchecked: self.shared.plan().unchecked(),
+            start_note: schedule::note(
+                &self.core.row.request,
+                self.core.state,
+                self.core.started.as_deref(),
+            ),
+            unchecked: self.core.shared.plan().unchecked(),
             image_check: self.check_view(),
             capture: None,
         });

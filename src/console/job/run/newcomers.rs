@@ -10,7 +10,7 @@ use crate::console::job::{Addition, ConfirmedBy};
 use crate::console::jobs::{place_row, store_error};
 use crate::console::personal::JobSecrets;
 use crate::console::plan;
-use api::{ApiError, ErrorCode, Event, JobState, Newcomer, Plan, PlannedTarget};
+use api::{ApiError, ErrorCode, JobState, Newcomer, Plan, PlannedTarget};
 use facts::look;
 use facts::target::TargetState;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl JobRun {
                 continue;
             };
             let why = match self.by_rule.get(&target.id) {
-                _ if !self.row.request.also_new => "it came after the confirmation",
+                _ if !self.core.row.request.also_new => "it came after the confirmation",
                 Some(ByRule::Planned) => continue,
                 Some(ByRule::Refused(reason)) => reason,
                 None if disk.blank => {
@@ -46,7 +46,7 @@ impl JobRun {
                 }
                 None => "its disk is not blank",
             };
-            let (id, name) = (&self.id_text, &target.name);
+            let (id, name) = (&self.core.id_text, &target.name);
             waiting.push(Newcomer {
                 id: target.id.clone(),
                 name: name.clone(),
@@ -71,18 +71,18 @@ impl JobRun {
             })
             .collect();
         self.newcomers = waiting;
-        news.into_iter().for_each(|line| self.log(line));
+        news.into_iter().for_each(|line| self.core.log(line));
         self.show_progress();
     }
 
     /// Plans a machine that the confirmation named by its rule; it comes back as an [`Addition`]. Apart from the job: a template may
     /// ask the domain for an account.
     fn take_by_rule(&mut self, id: String) {
-        let Some(handle) = self.console.jobs.handle(self.id) else {
+        let Some(handle) = self.core.console.jobs.handle(self.core.id) else {
             return;
         };
         self.by_rule.insert(id.clone(), ByRule::Planned);
-        let console = Arc::clone(&self.console);
+        let console = Arc::clone(&self.core.console);
         tokio::spawn(async move { console.add_by_rule(handle, id).await });
     }
 
@@ -94,18 +94,16 @@ impl JobRun {
     /// Tells watchers the whole picture.
     pub(super) fn show_progress(&self) {
         self.show();
-        self.shared.events.publish(Event::Progress {
-            job: self.id_text.clone(),
-            view: Box::new(self.shared.view()),
-        });
+        self.core.publish_progress();
     }
 
     /// Machines that are there, match, could take the image, and are not in the job.
     fn unconfirmed(&self) -> Vec<PlannedTarget> {
-        let Ok(image) = self.image.chosen(&self.row.request.choice) else {
+        let Ok(image) = self.image.chosen(&self.core.row.request.choice) else {
             return Vec::new();
         };
         let candidates: Vec<_> = self
+            .core
             .console
             .roster
             .candidates()
@@ -114,7 +112,7 @@ impl JobRun {
                 candidate.view.connected && !self.index.contains_key(&candidate.view.id)
             })
             .collect();
-        let plan = plan::make(&self.row.request, &image, &candidates, None);
+        let plan = plan::make(&self.core.row.request, &image, &candidates, None);
         let targets = plan.map(|plan| plan.targets).unwrap_or_default();
         targets
             .into_iter()
@@ -124,26 +122,27 @@ impl JobRun {
 
     /// Takes targets into the job that were confirmed, by a technician or by the rule that came with the job.
     pub(super) async fn add(&mut self, addition: Addition) -> Result<(), ApiError> {
-        let open = self.is_before_start() || self.state == JobState::Running;
-        if self.cancelled || !open {
+        let open = self.is_before_start() || self.core.state == JobState::Running;
+        if self.core.cancelled || !open {
             return Err(ApiError::new(
                 ErrorCode::Refused,
-                format!("job {} takes no more targets", self.id),
+                format!("job {} takes no more targets", self.core.id),
             ));
         }
         let targets = &addition.targets;
         if let Some(known) = targets.iter().find(|one| self.index.contains_key(&one.id)) {
             return Err(ApiError::new(
                 ErrorCode::Refused,
-                format!("{} is in job {} already", known.name, self.id),
+                format!("{} is in job {} already", known.name, self.core.id),
             ));
         }
         let ids: Vec<String> = targets.iter().map(|target| target.id.clone()).collect();
-        let roster = &self.console.roster;
-        roster.claim(&self.id_text, &ids, TargetState::Ready)?;
+        let roster = &self.core.console.roster;
+        roster.claim(&self.core.id_text, &ids, TargetState::Ready)?;
         if let Err(error) = self.extend(&addition).await {
-            let roster = &self.console.roster;
-            ids.iter().for_each(|id| roster.release(id, &self.id_text));
+            let roster = &self.core.console.roster;
+            ids.iter()
+                .for_each(|id| roster.release(id, &self.core.id_text));
             return Err(error);
         }
         for target in &addition.targets {
@@ -156,7 +155,7 @@ impl JobRun {
     /// The plan and the secrets of the job are those of the new targets too; stored, because the next console has to make them
     /// themselves as well.
     async fn extend(&self, addition: &Addition) -> Result<(), ApiError> {
-        let mut plan = Plan::clone(&self.shared.plan());
+        let mut plan = Plan::clone(&self.core.shared.plan());
         plan.targets.extend_from_slice(&addition.targets);
         plan.targets
             .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.id.cmp(&b.id)));
@@ -165,18 +164,26 @@ impl JobRun {
                 plan.files.push(file.clone());
             }
         }
-        let mut secrets = JobSecrets::clone(&self.shared.secrets());
+        let mut secrets = JobSecrets::clone(&self.core.shared.secrets());
         secrets.add(&addition.secrets);
-        self.console.keep_secrets(self.id, &secrets).await?;
-        let stored = self.console.store.save_plan(self.id, plan.clone()).await;
+        self.core
+            .console
+            .keep_secrets(self.core.id, &secrets)
+            .await?;
+        let stored = self
+            .core
+            .console
+            .store
+            .save_plan(self.core.id, plan.clone())
+            .await;
         stored.map_err(|error| store_error(&error))?;
-        self.shared.confirm(plan, secrets);
+        self.core.shared.confirm(plan, secrets);
         Ok(())
     }
 
     /// Gives a target that was claimed its place. What it holds of its disk is what was seen.
     async fn admit(&mut self, target: &PlannedTarget, by: ConfirmedBy) {
-        let total = self.shared.plan().image.used_bytes;
+        let total = self.core.shared.plan().image.used_bytes;
         let mut row = place_row(target, total);
         row.view.state = TargetState::Ready;
         let i = self.places.len();
@@ -192,8 +199,8 @@ impl JobRun {
             .as_ref()
             .map(api::confirm::shown)
             .unwrap_or_default();
-        let (name, rule) = (&target.name, &self.row.request.targets);
-        self.log(match by {
+        let (name, rule) = (&target.name, &self.core.row.request.targets);
+        self.core.log(match by {
             ConfirmedBy::Technician => {
                 format!("{name} joins{own}: confirmed by a technician, {disk}")
             }
@@ -202,7 +209,7 @@ impl JobRun {
             ),
         });
         self.changed(i).await;
-        if self.state == JobState::Running {
+        if self.core.state == JobState::Running {
             self.order(i, None).await;
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 impl JobRun {
     /// Ends what has had its time. A target without a connection is another rule's.
     pub(super) async fn look_for_stalled(&mut self) {
-        let now = self.now();
-        let seconds = self.row.request.stall_limit_seconds;
+        let now = self.core.now();
+        let seconds = self.core.row.request.stall_limit_seconds;
         let limit = seconds.map_or(STALL_LIMIT, |seconds| Duration::from_secs(seconds.into()));
         for i in 0..self.places.len() {
             let place = &self.places[i];
@@ -27,9 +27,9 @@ impl JobRun {
     }
 
     async fn look_at_time_limit(&mut self) {
-        let limit = self.row.request.time_limit_seconds;
+        let limit = self.core.row.request.time_limit_seconds;
         let limit = limit.map(|seconds| Duration::from_secs(seconds.into()));
-        let over = |limit: &Duration| self.now().saturating_sub(self.begun_at) > *limit;
+        let over = |limit: &Duration| self.core.now().saturating_sub(self.begun_at) > *limit;
         let Some(limit) = limit.filter(over) else {
             return;
         };
@@ -45,7 +45,7 @@ impl JobRun {
 
     /// Its agent is told as well: when it wakes up it leaves the job, and what it says of its disk is recorded then.
     async fn give_up_on(&mut self, i: usize, reason: &str) {
-        self.refuse(self.places[i].id(), reason);
+        self.core.refuse(self.places[i].id(), reason);
         self.end(i, TargetState::Failed, reason).await;
     }
 }

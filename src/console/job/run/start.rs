@@ -15,6 +15,7 @@ impl JobRun {
     pub(super) async fn wait(&mut self) {
         for i in 0..self.places.len() {
             let connected = self
+                .core
                 .console
                 .roster
                 .connection(self.places[i].id())
@@ -30,7 +31,7 @@ impl JobRun {
             }
         }
         // Once a second is soon enough to notice a machine that was switched on.
-        if self.ticks.is_multiple_of(4) {
+        if self.core.ticks.is_multiple_of(4) {
             self.look_for_newcomers().await;
         }
         let waiting = self.places.iter().filter(|place| !place.is_final());
@@ -39,7 +40,7 @@ impl JobRun {
             .iter()
             .filter(|place| place.state() == TargetState::Ready)
             .count();
-        let start = self.row.request.start.clone();
+        let start = self.core.row.request.start.clone();
         let due = match &start {
             StartRule::All => ready == waiting.count(),
             StartRule::Now => true,
@@ -58,14 +59,14 @@ impl JobRun {
         if self.start_asked {
             return true;
         }
-        let window = window_of(&self.row.request);
+        let window = window_of(&self.core.row.request);
         let now = now();
         // A time that cannot be read was never stored; should it be there, the job waits for a technician.
         let due = at.parse().map_or(Due::Missed, |at| judge(now, at, window));
-        match (due, self.state) {
+        match (due, self.core.state) {
             (Due::Now, JobState::Waiting) => {
                 if let Some(late) = at.parse().ok().and_then(|at| late_by(now, at)) {
-                    self.log(format!(
+                    self.core.log(format!(
                         "begins {} late: the console did not run at {at}, by its clock ({}), and may begin the job within {}",
                         units::span(late.as_secs_f64()),
                         now_text(),
@@ -75,8 +76,8 @@ impl JobRun {
                 return true;
             }
             (Due::Missed, JobState::Waiting) => {
-                let id = self.id;
-                self.log(format!(
+                let id = self.core.id;
+                self.core.log(format!(
                     "missed: {at} passed more than {} ago by the console's clock ({}) and the job had not begun; \
                      nothing was touched, and diskcast job start {id} starts it now",
                     in_words(window),
@@ -85,7 +86,7 @@ impl JobRun {
                 self.becomes(JobState::Missed).await;
             }
             (Due::Early, JobState::Missed) => {
-                self.log(format!(
+                self.core.log(format!(
                     "the console's clock was put right ({}): the job waits for {at}",
                     now_text()
                 ));
@@ -97,27 +98,27 @@ impl JobRun {
     }
 
     async fn becomes(&mut self, state: JobState) {
-        self.state = state;
+        self.core.state = state;
         self.store_job().await;
         self.show_progress();
     }
 
     pub(super) async fn start_by_hand(&mut self, confirmed: &StartRequest) -> Result<(), ApiError> {
         if !self.is_before_start() {
-            let message = format!("job {} is not waiting for its start", self.id);
+            let message = format!("job {} is not waiting for its start", self.core.id);
             return Err(ApiError::new(ErrorCode::Refused, message));
         }
-        if self.state == JobState::Missed {
+        if self.core.state == JobState::Missed {
             let rows = self.places.iter().map(|place| &place.row);
-            confirm::check_missed(self.id, rows, confirmed)?;
+            confirm::check_missed(self.core.id, rows, confirmed)?;
         }
         let ready = |place: &Place| {
-            !place.is_final() && self.console.roster.connection(place.id()).is_some()
+            !place.is_final() && self.core.console.roster.connection(place.id()).is_some()
         };
         if !self.places.iter().any(ready) {
             return Err(ApiError::new(
                 ErrorCode::Refused,
-                format!("no target of job {} is ready", self.id),
+                format!("no target of job {} is ready", self.core.id),
             )
             .hint("diskcast target list shows who is connected"));
         }
@@ -131,10 +132,10 @@ impl JobRun {
         if !self.may_order().await {
             return;
         }
-        self.state = JobState::Running;
-        self.begun_at = self.now();
+        self.core.state = JobState::Running;
+        self.begun_at = self.core.now();
         self.newcomers.clear();
-        self.started = Some(now_text());
+        self.core.started = Some(now_text());
         self.store_job().await;
         if !self.open_session().await {
             return;
@@ -146,7 +147,7 @@ impl JobRun {
             .filter(|place| !place.is_final())
             .map(|place| place.id().to_owned())
             .collect();
-        self.console.renew_facts(&ids).await;
+        self.core.console.renew_facts(&ids).await;
         for i in 0..self.places.len() {
             if !self.places[i].is_final() {
                 self.order(i, None).await;
@@ -156,30 +157,35 @@ impl JobRun {
 
     /// False when there is no session and everyone has failed.
     pub(super) async fn open_session(&mut self) -> bool {
-        let roster = &self.console.roster;
+        let roster = &self.core.console.roster;
         let facts: Vec<_> = self
             .places
             .iter()
             .filter_map(|place| roster.view(place.id()).ok())
             .map(|view| view.facts)
             .collect();
-        match Session::open(&self.console, &self.image, &self.row.request, &facts) {
+        match Session::open(
+            &self.core.console,
+            &self.image,
+            &self.core.row.request,
+            &facts,
+        ) {
             Ok((session, fault)) => {
                 let (main, second) = (session.main, session.second);
                 match fault {
-                    None => self.log(format!("session on {main} and {second}")),
-                    Some(fault) => self.log(format!(
+                    None => self.core.log(format!("session on {main} and {second}")),
+                    Some(fault) => self.core.log(format!(
                         "no multicast ({fault}); targets are served over TCP 5003"
                     )),
                 }
-                if let Some(warning) = self.console.igmp.warning() {
-                    self.log(warning);
+                if let Some(warning) = self.core.console.igmp.warning() {
+                    self.core.log(warning);
                 }
                 self.session = Some(session);
                 true
             }
             Err(reason) => {
-                self.log(format!("the session cannot start: {reason}"));
+                self.core.log(format!("the session cannot start: {reason}"));
                 for i in 0..self.places.len() {
                     self.end(
                         i,
