@@ -178,7 +178,12 @@ fn new(args: NewArgs, context: &Context) -> Result<(), ApiError> {
     }
     let mut text = to_toml(&Template::default());
     if args.set.is_empty() {
-        text = to_toml(&template_new::ask_all(out)?);
+        text = to_toml(
+            &template_new::ask_all(out).map_err(|error| match error.hint {
+                None => error.hint("--set KEY=VALUE makes a template without questions"),
+                Some(_) => error,
+            })?,
+        );
     }
     let template =
         parse_with(&text, &args.set, &checks()).map_err(|mistakes| refused(&path, &mistakes))?;

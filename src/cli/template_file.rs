@@ -100,6 +100,26 @@ pub(super) fn names(context: &Context) -> Result<Vec<String>, ApiError> {
     Ok(names)
 }
 
+/// Text of a template's file. Nothing but a file is opened: a FIFO would be waited for.
+fn read(path: &Path) -> Result<String, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    let bytes = metadata.len();
+    if bytes > MAX_BYTES {
+        return Err(format!(
+            "it has {bytes} bytes, and {MAX_BYTES} are the most"
+        ));
+    }
+    let mut content = Vec::new();
+    let opened = OpenOptions::new().read(true).open(path);
+    opened
+        .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut content))
+        .map_err(|error| error.to_string())?;
+    String::from_utf8(content).map_err(|_| "it is no text in UTF-8; save it as UTF-8".to_owned())
+}
+
 /// Reads a template and sets the keys from the command line.
 ///
 /// # Errors
@@ -110,18 +130,18 @@ pub(super) fn load(
     set: &[(String, String)],
 ) -> Result<Found, ApiError> {
     let path = path_of(context, name)?;
-    let mut text = String::new();
-    let opened = OpenOptions::new().read(true).open(&path);
-    opened
-        .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
-        .map_err(|error| {
-            let message = format!("template {}: {error}", path.display());
-            let hint = match names(context) {
-                Ok(names) if !names.is_empty() => format!("there are {}", names.join(", ")),
-                _ => "diskcast template new makes one".to_owned(),
-            };
-            usage(message).hint(hint)
-        })?;
+    let text = read(&path).map_err(|reason| {
+        let message = format!("template {}: {reason}", path.display());
+        let here = PathBuf::from(format!("{name}.toml"));
+        let hint = match names(context) {
+            Ok(_) if !path.exists() && here.is_file() => {
+                format!("{0} lies in this folder; name it {0}", here.display())
+            }
+            Ok(names) if !names.is_empty() => format!("saved templates: {}", names.join(", ")),
+            _ => "a template is a text file in TOML; diskcast template new makes one".to_owned(),
+        };
+        usage(message).hint(hint)
+    })?;
     let template =
         parse_with(&text, set, &checks()).map_err(|mistakes| refused(&path, &mistakes))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();

@@ -30,7 +30,7 @@ const FIRST: &[Question] = &[
     ),
     question(
         "partitions",
-        "Partitions of the image, for example [1, 3]; the others are cleared",
+        "Partitions of the image, for example 1, 3; the others are cleared",
         "all",
     ),
 ];
@@ -63,7 +63,7 @@ const STATIC: &[Question] = &[
     question("network.gateway", "Router", "none"),
     question(
         "network.dns",
-        "Name servers, for example [\"10.20.0.2\"]",
+        "Name servers, for example 10.20.0.2, 10.20.0.3",
         "none",
     ),
 ];
@@ -75,7 +75,7 @@ const SUFFIX: &[Question] = &[question(
 /// The question for networks that are not kept.
 const SEARCH: &[Question] = &[question(
     "network.search",
-    "DNS suffixes to search, for example [\"lab.example\", \"example\"]",
+    "DNS suffixes to search, for example lab.example, example",
     "none",
 )];
 const WORKGROUP: &[Question] = &[question(
@@ -171,11 +171,7 @@ pub(super) fn ask_all(out: &Output) -> Result<Template, ApiError> {
         "user",
         "Name of a local account (empty: no more)",
         &[
-            question(
-                "groups",
-                "  its groups, for example [\"administrators\"]",
-                "none",
-            ),
+            question("groups", "  its groups, for example administrators", "none"),
             question(
                 "password",
                 "  its password (ref:NAME of the console's store, env:NAME, file:PATH, ask)",

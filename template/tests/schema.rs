@@ -116,6 +116,20 @@ fn keys_are_set_by_path_and_win() {
         .network
         .dns;
     assert_eq!(dns.len(), 1);
+    // As people type a list, and as they type an empty one.
+    let dns = |typed: &str| set_to("network.dns", typed).unwrap().network.dns;
+    assert_eq!(dns("10.20.0.3").len(), 1);
+    assert_eq!(dns("10.20.0.3, 10.20.0.4").len(), 2);
+    assert_eq!(dns("").len(), 0);
+    let users = set_to("user.1.groups", "administrators, Remote Desktop Users")
+        .unwrap()
+        .users;
+    assert_eq!(users[0].groups.len(), 2);
+    let typed = [("partitions".to_owned(), "1, 3".to_owned())];
+    let some = parse_with("schema = 1\n", &typed, &Checks::default()).unwrap();
+    assert_eq!(some.partitions, [1, 3].into());
+    let wrong = set_to("network.dns", "10.20.0.3, x").unwrap_err();
+    assert!(wrong[0].to_string().contains("`x` is not"), "{wrong:?}");
     let users = set_to("user.1.full_name", "Some One").unwrap().users;
     assert_eq!(users[0].full_name.as_deref(), Some("Some One"));
     assert_eq!(set_to("user.2.name", "second").unwrap().users.len(), 2);

@@ -11,6 +11,7 @@ mod common;
 mod domain;
 mod lab;
 mod newcomers;
+mod no_templates;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -365,7 +366,7 @@ fn the_guide_makes_a_template_that_joins_a_domain() {
         "10.20.0.1",
         "[\"10.20.0.2\"]",
         "lab.example",
-        "[\"lab.example\", \"example\"]",
+        "lab.example, example",
         "",
         "corp.example",
         "",

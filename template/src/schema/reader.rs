@@ -363,21 +363,32 @@ impl<'d, 'i> Section<'d, 'i> {
         })
     }
 
+    /// Entries of a list. What a person types instead of one, in `--set` or the guide, is taken
+    /// apart at its commas: `10.20.0.2, 10.20.0.3`.
     fn list<T>(
         &mut self,
         reader: &mut Reader<'_>,
         key: &'static str,
         want: &str,
-        mut item: impl FnMut(&Self, &mut Reader<'_>, &Spanned<DeValue<'i>>) -> Option<T>,
+        mut item: impl FnMut(&Self, &mut Reader<'_>, &Spanned<DeValue<'_>>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let value = self.value(reader, key)?;
-        let Some(array) = value.get_ref().as_array() else {
-            self.wrong_type(reader, key, value, want);
-            return None;
+        let span = value.span();
+        let typed;
+        let entries: &[Spanned<DeValue<'_>>] = match (value.get_ref(), reader.typed(&span)) {
+            (DeValue::Array(array), _) => array,
+            (DeValue::Table(_), _) | (_, None) => {
+                self.wrong_type(reader, key, value, want);
+                return None;
+            }
+            (_, Some(text)) => {
+                typed = apart(text, &span);
+                &typed
+            }
         };
         // What is wrong is told and left out, so that the rest is looked at too.
         Some(
-            array
+            entries
                 .iter()
                 .filter_map(|entry| item(self, reader, entry))
                 .collect(),
@@ -490,6 +501,22 @@ fn text_of(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<String> 
         Some(text) => Some(text.to_owned()),
         None => reader.typed(&value.span()).map(str::to_owned),
     }
+}
+
+/// Entries of a list as a person types them, whole numbers as such and all else as text.
+fn apart<'t>(typed: &'t str, span: &Range<usize>) -> Vec<Spanned<DeValue<'t>>> {
+    let parts = typed
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let number = part.bytes().all(|byte| byte.is_ascii_digit());
+            let number = number.then(|| DeValue::parse(part).ok()).flatten();
+            let value = number.map_or_else(|| DeValue::String(part.into()), Spanned::into_inner);
+            Spanned::new(span.clone(), value)
+        })
+        .collect()
 }
 
 fn integer_of(value: &Spanned<DeValue<'_>>) -> Option<i64> {
