@@ -1,6 +1,6 @@
 //! Deployments and jobs: what a technician asks for, a job as it stands, its events, and how it ended.
 
-use crate::{CaptureView, GivenSecrets, ImageCheck, Plan, ShareAccount, TemplateUse};
+use crate::{CaptureView, FirstStart, GivenSecrets, ImageCheck, Plan, ShareAccount, TemplateUse};
 use facts::order::{EndAction, Reuse};
 use facts::target::{Bottleneck, Choice, DiskNow, TargetState};
 use protocol::control::Counters;
@@ -125,6 +125,9 @@ pub struct JobTarget {
     /// State of its disk; absent while it works, and when no agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_now: Option<DiskNow>,
+    /// First start of the machine, where a report of it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_start: Option<FirstStart>,
     /// Seconds from order to end.
     #[serde(default)]
     pub seconds: f64,

@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `console`, `target`, `boot`, `image`, `job`, `plan`, `capture`, `template` | requests and views, named here without their module |
+//! | `console`, `target`, `boot`, `image`, `job`, `plan`, `capture`, `template`, `first_start` | requests and views, named here without their module |
 //! | `error` | kinds of failure, one to an exit code |
 //! | [`doctor`] | what `diskcast doctor` asks and says |
 //! | [`select`] | the words by which targets are selected |
@@ -18,6 +18,7 @@ pub mod confirm;
 mod console;
 pub mod doctor;
 mod error;
+mod first_start;
 mod image;
 mod job;
 pub mod name;
@@ -32,6 +33,7 @@ pub use boot::{
 pub use capture::{CaptureRequest, CaptureView, Offer, OfferAction, OfferList, OfferRequest};
 pub use console::{ConsoleInfo, SCHEMA_VERSION, SOCKET_NAME};
 pub use error::{ApiError, ErrorCode};
+pub use first_start::{FirstStart, FirstStartState};
 pub use image::{CheckRequest, ImageCheck};
 pub use job::{
     AddPlan, AddRequest, CancelRequest, CreateJob, DeployRequest, Event, JobList, JobState,

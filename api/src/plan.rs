@@ -125,3 +125,11 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal: Option<MachinePlan>,
 }
+
+impl PlannedTarget {
+    /// True when the machine is to report its first start.
+    pub fn reports_first_start(&self) -> bool {
+        let reports = self.personal.as_ref().map(MachinePlan::reports_first_start);
+        self.refused.is_none() && reports == Some(true)
+    }
+}

@@ -1,6 +1,6 @@
 //! Targets as the local API shows them, and what may be asked of one.
 
-use crate::MachineView;
+use crate::{FirstStart, MachineView};
 use facts::target::{Facts, TargetState};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct TargetView {
     /// How its last network boot went, when it booted here.
     #[serde(default)]
     pub boot: Option<MachineView>,
+    /// First start after the last deployment, where a report of it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_start: Option<FirstStart>,
 }
 
 impl TargetView {

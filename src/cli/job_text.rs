@@ -5,7 +5,7 @@
 
 use super::job_add::newcomer_line;
 use super::table::{Align, Columns, clean, count, or_dash};
-use api::{ImageCheck, JobTarget, JobView, Summary};
+use api::{FirstStartState, ImageCheck, JobTarget, JobView, Summary};
 use facts::target::{DiskNow, TargetState};
 use facts::units;
 use std::collections::BTreeMap;
@@ -28,11 +28,17 @@ pub(super) fn name_width(targets: &[JobTarget]) -> usize {
 pub(super) fn row(target: &JobTarget, width: usize) -> String {
     let head = format!("{:width$}  {:<10}", clean(&target.name), target.state);
     let tail = match target.state {
-        TargetState::Done => format!(
-            "100 %  {} in {}",
-            units::bytes(target.bytes_written),
-            units::span(target.seconds)
-        ),
+        TargetState::Done => {
+            let mut text = format!(
+                "100 %  {} in {}",
+                units::bytes(target.bytes_written),
+                units::span(target.seconds)
+            );
+            if let Some(first_start) = first_start(target) {
+                text.push_str(&format!("  {first_start}"));
+            }
+            text
+        }
         TargetState::Failed | TargetState::Dropped | TargetState::Lost => reason(target),
         _ => {
             let percent = units::percent(target.done_bytes, target.total_bytes);
@@ -182,7 +188,9 @@ pub(super) fn end_table(targets: &[JobTarget], root: &str) -> String {
             None => "-",
         };
         let reason = if target.state == TargetState::Done {
-            or_dash(target.note.as_deref())
+            let said = [target.note.clone(), first_start(target)];
+            let said: Vec<String> = said.into_iter().flatten().collect();
+            or_dash(Some(&said.join("; ")))
         } else {
             reason(target)
         };
@@ -341,8 +349,23 @@ fn mean_rate(target: &JobTarget) -> String {
     )
 }
 
-/// The reason a target ended, and the state of its disk.
+/// What came of the first start of a target that is done, or reported although nobody knew that it is.
+fn first_start(target: &JobTarget) -> Option<String> {
+    let known = target.first_start.as_ref()?;
+    let expected = target.state == TargetState::Done;
+    (expected || known.state != FirstStartState::NotHeard).then(|| clean(&known.line()))
+}
+
+/// Why it ended, what its disk is now, and what it reported all the same.
 fn reason(target: &JobTarget) -> String {
+    let text = ended(target);
+    match first_start(target) {
+        Some(first_start) => format!("{text}; {first_start}"),
+        None => text,
+    }
+}
+
+fn ended(target: &JobTarget) -> String {
     let text = clean(target.reason.as_deref().unwrap_or("no reason was given"));
     let unheard = matches!(target.state, TargetState::Dropped | TargetState::Lost);
     match target.disk_now {
@@ -364,6 +387,7 @@ fn bar(percent: u8) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use api::FirstStart;
     use serde_json::json;
 
     pub(crate) fn target(name: &str, state: &str, more: serde_json::Value) -> JobTarget {
@@ -434,6 +458,53 @@ pub(super) mod tests {
                 "pc-03   done        100 %  1.20 GB in 12.5 s",
                 "lab-14  failed      write error at byte 4096 of /dev/sda?[31m",
             ]
+        );
+    }
+
+    /// What machines report stands in rows, in the end table and beside the reason of one that failed.
+    #[test]
+    fn first_starts() {
+        let done = json!({"bytes_written": 1_200_000_000_u64, "seconds": 12.5, "root": "aa"});
+        let mut targets: Vec<JobTarget> = ["pc-01", "pc-02", "pc-03", "pc-04", "pc-05"]
+            .iter()
+            .map(|name| target(name, "done", done.clone()))
+            .collect();
+        let known = [
+            json!({"state": "not-heard"}),
+            json!({"state": "started", "name": "LAB-02"}),
+            json!({"state": "failed", "name": "LAB-03", "step": "run.2", "reason": "exit code 3"}),
+            json!({"state": "failed", "name": "LAB-99", "planned_name": "LAB-04"}),
+        ];
+        for (target, known) in targets.iter_mut().zip(known) {
+            target.first_start = Some(serde_json::from_value(known).unwrap());
+        }
+        let mut lost = target(
+            "pc-06",
+            "lost",
+            json!({"reason": "it is gone", "disk_now": "blank"}),
+        );
+        lost.first_start = Some(FirstStart::default());
+        let mut back = lost.clone();
+        back.first_start.clone_from(&targets[1].first_start);
+        targets.extend([lost, back]);
+        let rows: Vec<String> = targets.iter().map(|target| row(target, 5)).collect();
+        assert_eq!(
+            rows,
+            [
+                "pc-01  done        100 %  1.20 GB in 12.5 s  first start not heard of",
+                "pc-02  done        100 %  1.20 GB in 12.5 s  started as LAB-02",
+                "pc-03  done        100 %  1.20 GB in 12.5 s  first start failed: run.2: exit code 3",
+                "pc-04  done        100 %  1.20 GB in 12.5 s  started as LAB-99, planned LAB-04",
+                "pc-05  done        100 %  1.20 GB in 12.5 s",
+                "pc-06  lost        it is gone; its disk is blank",
+                "pc-06  lost        it is gone; its disk is blank; started as LAB-02",
+            ]
+        );
+        let table = end_table(&targets[..2], "aa");
+        assert!(
+            table.contains("done   first start not heard of")
+                && table.contains("done   started as LAB-02"),
+            "{table}"
         );
     }
 

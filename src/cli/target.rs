@@ -7,8 +7,8 @@ use super::pxe::{about, machine_table};
 use super::table::{Align, Columns, clean, count, or_dash};
 use api::select::{Selector, SelectorError};
 use api::{
-    ApiError, ErrorCode, IdentifyRequest, MachineView, RenameRequest, SCHEMA_VERSION, TargetList,
-    TargetView,
+    ApiError, ErrorCode, FirstStart, IdentifyRequest, MachineView, RenameRequest, SCHEMA_VERSION,
+    TargetList, TargetView,
 };
 use clap::{Args, Subcommand};
 use client::{Client, segment};
@@ -324,8 +324,34 @@ fn state_text(target: &TargetView) -> String {
             format!("{} (boot failed)", target.state)
         }
         Some(machine) if !target.connected => format!("{} (boot: {})", target.state, machine.stage),
-        _ => target.state.to_string(),
+        // What came of it last, of a machine that is at work.
+        _ => match &target.first_start {
+            Some(known) if !target.connected => {
+                clean(&format!("{} ({})", target.state, known.line()))
+            }
+            _ => target.state.to_string(),
+        },
     }
+}
+
+/// What the machine said of itself when it had started.
+fn first_start_lines(known: &FirstStart) -> Vec<(&'static str, String)> {
+    let said = [
+        known.heard.as_ref().map(|time| format!("at {time}")),
+        known.system.clone(),
+        known.sid.as_ref().map(|sid| format!("SID {sid}")),
+        known
+            .machine_id
+            .as_ref()
+            .map(|id| format!("machine-id {id}")),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    let mut lines = Vec::new();
+    if !said.is_empty() {
+        lines.push(("", said.join(", ")));
+    }
+    lines.extend(known.addresses.iter().map(|address| ("", address.clone())));
+    lines
 }
 
 /// All facts about one target, one on each line.
@@ -366,6 +392,10 @@ fn target_text(target: &TargetView) -> String {
             format!("{}{}", facts.cpus, if facts.aes { ", AES" } else { "" }),
         ),
     ];
+    if let Some(known) = &target.first_start {
+        lines.push(("start", known.line()));
+        lines.extend(first_start_lines(known));
+    }
     if let Some(question) = target.question() {
         lines.push(("identity", question));
     }

@@ -33,6 +33,7 @@
 
 use super::answer::{Answer, Failure};
 use super::context::Console;
+use super::first_start::with_first_start;
 use super::job::folder::Folder;
 use super::job::{self, Input};
 use super::jobs::parse_id;
@@ -122,13 +123,14 @@ fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
 }
 
 async fn targets(State(console): Shared) -> Json<TargetList> {
+    let first_starts = console.first_starts().await;
     let targets = console
         .roster
         .views()
         .into_iter()
         .map(|mut view| {
             view.asks = console.asks(&view);
-            console.with_boot(view)
+            with_first_start(console.with_boot(view), &first_starts)
         })
         .collect();
     Json(TargetList {
@@ -143,7 +145,11 @@ async fn target(State(console): Shared, Path(id): Path<String>) -> Answer<Target
     console.refresh_facts(&format!("id:{}", known.id)).await;
     let mut view = console.roster.view(&known.id)?;
     view.asks = console.asks(&view);
-    Ok(Json(console.with_boot(view)))
+    let first_starts = console.first_starts().await;
+    Ok(Json(with_first_start(
+        console.with_boot(view),
+        &first_starts,
+    )))
 }
 
 async fn wake(State(console): Shared, Path(id): Path<String>) -> Answer<TargetView> {

@@ -8,11 +8,14 @@
 //! Authorization: Bearer TOKEN         one for each target and job, compared in constant time
 //! ```
 //!
+//! A connection whose first byte is that of no TLS record is a machine's report of its first start: [`super::first_start`].
+//!
 //! What always holds: blocks in memory are bounded by [`MAX_BLOCKS_IN_MEMORY`] whatever the number of readers and however slowly they
 //! read; a target has at most [`MAX_REQUESTS_PER_TARGET`] answers under way; a reader that takes nothing for a minute is
 //! disconnected.
 
 use super::context::Console;
+use super::first_start;
 use super::handshakes::Handshakes;
 use super::job::{Input, JobShared};
 use super::jobs::parse_id;
@@ -35,6 +38,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// Blocks of one request.
@@ -65,6 +69,7 @@ struct Hangup(CancellationToken);
 /// Serves targets until it is dropped.
 pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAcceptor) {
     let uploads = Arc::clone(&console);
+    let reports = first_start::Listener::new(Arc::clone(&console));
     let bulk = Bulk {
         console,
         memory: Arc::new(Semaphore::new(MAX_BLOCKS_IN_MEMORY)),
@@ -88,9 +93,11 @@ pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAccepto
         };
         let (app, tls, unfinished) = (app.clone(), tls.clone(), handshakes.begin());
         let connections = Arc::clone(&connections);
+        let reports = reports.clone();
         tokio::spawn(async move {
             let stream = match unfinished.run(handshake(stream, tls)).await {
-                Some(Ok(stream)) => stream,
+                Some(Ok(Arrived::Bulk(stream))) => stream,
+                Some(Ok(Arrived::Report(stream))) => return reports.serve(stream, address).await,
                 Some(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
                     tracing::warn!(%address, %error, "bulk connection closed: the peer speaks nonsense");
                     return;
@@ -125,14 +132,23 @@ pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAccepto
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    tls: TlsAcceptor,
-) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+/// A connection whose kind is known.
+enum Arrived {
+    /// Through with its handshake.
+    Bulk(Box<TlsStream<TcpStream>>),
+    /// A machine that reports its first start.
+    Report(TcpStream),
+}
+
+async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> std::io::Result<Arrived> {
     stream.set_nodelay(true)?;
     // A peer that vanished without a word is noticed by the kernel, not by us.
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(STALL))?;
-    tls.accept(stream).await
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first == [first_start::FIRST_BYTE] {
+        return Ok(Arrived::Report(stream));
+    }
+    tls.accept(stream).await.map(Box::new).map(Arrived::Bulk)
 }
 
 pub(super) type Refusal = (StatusCode, &'static str);

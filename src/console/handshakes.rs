@@ -14,16 +14,22 @@ pub const MAX_UNFINISHED: usize = 256;
 /// A handshake that takes longer is given up.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-#[derive(Default)]
 struct Inner {
+    most: usize,
     next: u64,
     waiting: VecDeque<(u64, CancellationToken)>,
 }
 
 /// The unfinished handshakes of a port.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Handshakes {
     inner: Arc<Mutex<Inner>>,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self::of(MAX_UNFINISHED)
+    }
 }
 
 /// One of them; dropping it makes room.
@@ -35,10 +41,21 @@ pub struct Unfinished {
 }
 
 impl Handshakes {
+    /// At most so many at once.
+    pub fn of(most: usize) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                most,
+                next: 0,
+                waiting: VecDeque::new(),
+            })),
+        }
+    }
+
     /// A connection was accepted.
     pub fn begin(&self) -> Unfinished {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.waiting.len() >= MAX_UNFINISHED
+        if inner.waiting.len() >= inner.most
             && let Some((_, oldest)) = inner.waiting.pop_front()
         {
             oldest.cancel();

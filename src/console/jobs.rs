@@ -17,7 +17,7 @@ use super::time::{now_text, until};
 use crate::disk::missing;
 use api::select::Selector;
 use api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, JobState, JobTarget, JobView, Plan,
+    ApiError, CreateJob, DeployRequest, ErrorCode, FirstStart, JobState, JobTarget, JobView, Plan,
     PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
 };
 use facts::target::{DiskFacts, DiskNow, TargetState};
@@ -200,6 +200,7 @@ pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
             total_bytes,
             bytes_written: 0,
             disk_now: refused.map(|_| DiskNow::Untouched),
+            first_start: target.reports_first_start().then(FirstStart::default),
             seconds: 0.0,
             rate_bytes_per_s: 0,
             loss: 0.0,

@@ -25,6 +25,7 @@ pub mod control_server;
 pub mod doctor;
 mod doctor_judge;
 mod doctor_self;
+pub mod first_start;
 mod freshness;
 pub mod handshakes;
 pub mod image_check;
@@ -58,6 +59,8 @@ mod tests;
 mod tests_confirm;
 #[cfg(test)]
 mod tests_end;
+#[cfg(test)]
+mod tests_first_start;
 #[cfg(test)]
 mod tests_holes;
 #[cfg(test)]

@@ -451,6 +451,7 @@ mod tests {
             asks: None,
             identity: Default::default(),
             boot: Default::default(),
+            first_start: None,
             facts_time: String::new(),
             facts: Facts {
                 disks: vec![DiskFacts {

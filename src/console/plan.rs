@@ -337,6 +337,7 @@ mod tests {
                 job: None,
                 last_seen: String::new(),
                 boot: None,
+                first_start: None,
                 asks: None,
                 identity: Default::default(),
                 facts_time: String::new(),

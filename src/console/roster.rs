@@ -85,6 +85,7 @@ impl Entry {
             facts: self.row.facts.clone(),
             facts_time: self.row.facts_time.clone(),
             boot: None,
+            first_start: None,
         }
     }
 }

@@ -191,6 +191,7 @@ impl CaptureRun {
             | Input::Disconnected { .. }
             | Input::Status { .. }
             | Input::NotAdded { .. }
+            | Input::FirstStart { .. }
             | Input::Unreadable(_)
             | Input::Shutdown => {}
         }

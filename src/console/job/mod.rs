@@ -29,8 +29,8 @@ use super::schedule;
 use super::store::{JobRow, JobTargetRow};
 use super::time;
 use api::{
-    ApiError, CancelRequest, Event, JobView, Plan, PlannedFile, PlannedTarget, SCHEMA_VERSION,
-    SessionView, StartRequest, Summary,
+    ApiError, CancelRequest, Event, FirstStart, JobView, Plan, PlannedFile, PlannedTarget,
+    SCHEMA_VERSION, SessionView, StartRequest, Summary,
 };
 use events::EventHub;
 use facts::target::TargetState;
@@ -89,6 +89,13 @@ pub enum Input {
         target: String,
         /// Line, cleaned.
         text: String,
+    },
+    /// A machine reported its first start, and that is stored.
+    FirstStart {
+        /// Target.
+        target: String,
+        /// What it reported.
+        report: Box<FirstStart>,
     },
     /// Start now whatever the rule says.
     Start(StartRequest, oneshot::Sender<Result<(), ApiError>>),

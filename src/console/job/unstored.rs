@@ -56,7 +56,14 @@ impl Unstored {
     pub async fn overlay(&self, row: &mut JobRow) {
         let kept = self.kept.lock().await;
         let view = self.shared.view();
-        row.job.targets.clone_from(&kept.rows);
+        let stored = std::mem::replace(&mut row.job.targets, kept.rows.clone());
+        // What machines report goes to a table of its own, and may be newer than the result.
+        for target in &mut row.job.targets {
+            let mut stored = stored.iter().map(|row| &row.view);
+            if let Some(known) = stored.find(|view| view.id == target.view.id) {
+                target.view.first_start.clone_from(&known.first_start);
+            }
+        }
         row.job.state = view.state;
         row.job.root = view.root;
         if kept.capture.is_some() {

@@ -5,7 +5,7 @@
 //! What always holds: a job and its targets appear together; a row that does not parse is an error that names it.
 
 use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
-use super::schema;
+use super::{first_starts, schema};
 use api::{JobState, JobTarget, Offer, Plan, SessionView};
 use facts::target::TargetState;
 use rusqlite::{Connection, Row, params};
@@ -149,6 +149,7 @@ impl Database {
         for (position, row) in job.targets.iter().enumerate() {
             put_job_target(&transaction, id, position, row)?;
         }
+        first_starts::ask(&transaction, id, &plan)?;
         transaction.commit()?;
         Ok(id)
     }
@@ -163,7 +164,7 @@ impl Database {
             "UPDATE job SET plan = ?2 WHERE id = ?1",
             params![signed(id)?, text("job.plan", &plan)?],
         )?;
-        Ok(())
+        first_starts::ask(&self.connection, id, &plan)
     }
 
     /// Records where a job stands; times that are `None` stay as they are.
@@ -334,15 +335,18 @@ impl Database {
              FROM job_target WHERE job = ?1 ORDER BY position",
         )?;
         let mut rows = statement.query([signed(id)?])?;
+        let mut first_starts = first_starts::of_job(&self.connection, id)?;
         let mut targets = Vec::new();
         while let Some(row) = rows.next()? {
             let state: TargetState = unword(row.get(3)?, "job_target.state")?;
             let step: Option<String> = row.get(5)?;
             let disk: Option<String> = row.get(7)?;
             let disk_now: Option<String> = row.get(15)?;
+            let target: String = row.get(0)?;
             targets.push(JobTargetRow {
                 view: JobTarget {
-                    id: row.get(0)?,
+                    first_start: first_starts.remove(&target),
+                    id: target,
                     name: row.get(1)?,
                     state,
                     reason: row.get(4)?,
@@ -473,7 +477,7 @@ fn unword<T: DeserializeOwned>(word: String, column: &'static str) -> Result<T, 
         .map_err(|source| StoreError::Damaged { column, source })
 }
 
-fn signed(value: u64) -> Result<i64, StoreError> {
+pub(super) fn signed(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Range(value))
 }
 
@@ -551,6 +555,7 @@ mod tests {
                 done_bytes: 5,
                 total_bytes: 10,
                 disk_now: None,
+                first_start: None,
                 bytes_written: 0,
                 seconds: f64::NAN,
                 rate_bytes_per_s: 0,
@@ -660,6 +665,46 @@ mod tests {
         database.delete_target("t-1").unwrap();
         assert!(database.targets().unwrap().is_empty());
         assert!(database.job(99).unwrap().is_none());
+    }
+
+    /// Who reports its first start is known from the plan, of those that join later too. A database of a console that knew nothing of it
+    /// has jobs that asked for nothing.
+    #[test]
+    fn who_reports_its_first_start_is_known_from_the_plan() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.db");
+        let mut database = Database::open(&path).unwrap();
+        database.create_job(&new_job(JobState::Done)).unwrap();
+        let back = "DROP TABLE first_start; DROP INDEX job_target_target; PRAGMA user_version = 7;";
+        database.connection.execute_batch(back).unwrap();
+        drop(database);
+
+        database = Database::open(&path).unwrap();
+        let known = |database: &Database, id: u64| -> Vec<bool> {
+            let row = database.job(id).unwrap().unwrap();
+            let asked = |row: &JobTargetRow| row.view.first_start.is_some();
+            row.job.targets.iter().map(asked).collect()
+        };
+        assert_eq!(known(&database, 1), [false, false]);
+        let planned = |id: &str, report: bool, refused: Option<&str>| -> serde_json::Value {
+            let job = serde_json::json!({"steps": [], "end": "none", "report": report});
+            let action = serde_json::json!({"do": "first-boot", "partition": 1, "job": job, "executable": null});
+            let step = serde_json::json!({"id": "firstboot", "what": "", "when": "first-boot", "action": action});
+            serde_json::json!({"id": id, "name": id, "refused": refused, "personal": {"steps": [step]}})
+        };
+        let mut job = new_job(JobState::Waiting);
+        let targets = serde_json::json!([planned("t-1", true, None), planned("t-2", false, None)]);
+        job.plan.targets = serde_json::from_value(targets).unwrap();
+        let id = database.create_job(&job).unwrap();
+        assert_eq!(known(&database, id), [true, false]);
+        let later = serde_json::json!([planned("t-1", true, None), planned("t-2", true, None)]);
+        job.plan.targets = serde_json::from_value(later).unwrap();
+        database.save_plan(id, &job.plan).unwrap();
+        assert_eq!(known(&database, id), [true, true]);
+        let refused = serde_json::json!([planned("t-1", true, Some("too small"))]);
+        job.plan.targets = serde_json::from_value(refused).unwrap();
+        let id = database.create_job(&job).unwrap();
+        assert_eq!(known(&database, id), [false, false]);
     }
 
     #[test]

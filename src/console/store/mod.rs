@@ -6,6 +6,7 @@
 
 mod checks;
 mod database;
+mod first_starts;
 mod identity;
 mod personal;
 mod rows;

@@ -6,7 +6,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// One step each; all of a start's steps commit together or not at all.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
     CREATE TABLE target (
         id        TEXT PRIMARY KEY,
@@ -116,6 +116,18 @@ const STEPS: [&str; 7] = [
     // The age of what is known of a target's disks. Not known before: as old as it can be.
     "
     ALTER TABLE target ADD COLUMN facts_time TEXT NOT NULL DEFAULT '1970-01-01T00:00:00Z';
+",
+    // Targets that are to report their first start, and what they reported. Jobs made before asked for nothing.
+    "
+    CREATE TABLE first_start (
+        job    INTEGER NOT NULL REFERENCES job(id),
+        target TEXT NOT NULL,
+        hmac   TEXT,
+        report TEXT,
+        PRIMARY KEY (job, target)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE INDEX job_target_target ON job_target(target, job);
 ",
 ];
 

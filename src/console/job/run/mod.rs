@@ -208,6 +208,13 @@ impl JobRun {
                     self.core.log_of(&target, self.places[i].name(), &text);
                 }
             }
+            Input::FirstStart { target, report } => {
+                if let Some(&i) = self.index.get(&target) {
+                    let line = format!("{}: {}", self.places[i].name(), report.line());
+                    self.places[i].row.view.first_start = Some(*report);
+                    self.core.log(line);
+                }
+            }
             Input::Start(confirmed, answer) => {
                 let result = self.start_by_hand(&confirmed).await;
                 // The one who asked may have gone.
