@@ -35,6 +35,7 @@ mod data;
 mod edit;
 mod empty;
 mod error;
+pub mod files;
 mod hive;
 mod key;
 mod list;

@@ -198,6 +198,51 @@ pub fn machines(buffer: &[u8]) -> impl Iterator<Item = Machine> {
         })
 }
 
+/// The forms a hive's bytes name a machine in: its binary SID, and its text in one byte or two a letter. The first letter of the text
+/// is left out, because it may be of either case. They spare opening the many hives that have none of them.
+#[derive(Clone, Debug)]
+pub struct Marks([Vec<u8>; 3]);
+
+impl Marks {
+    /// Those of a machine.
+    #[must_use]
+    pub fn of(machine: Machine) -> Self {
+        let text = machine.to_string();
+        let narrow = text.get(1..).unwrap_or_default().as_bytes().to_vec();
+        let wide = narrow.iter().flat_map(|byte| [*byte, 0]).collect();
+        Self([machine.to_bytes().to_vec(), narrow, wide])
+    }
+
+    /// Bytes of the longest: what two parts of one file have to overlap by, and one more.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.0.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// One of them is in `bytes`.
+    #[must_use]
+    pub fn are_in(&self, bytes: &[u8]) -> bool {
+        self.0.iter().any(|mark| contains(bytes, mark))
+    }
+}
+
+fn contains(bytes: &[u8], mark: &[u8]) -> bool {
+    let Some(first) = mark.first() else {
+        return false;
+    };
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| byte == first) {
+        let Some(found) = rest.get(at..) else {
+            return false;
+        };
+        if found.starts_with(mark) {
+            return true;
+        }
+        rest = found.get(1..).unwrap_or_default();
+    }
+    false
+}
+
 /// Replaces the machine part at a position of `buffer` given by the caller. Returns false and
 /// changes nothing if another part is there.
 pub fn replace_at(buffer: &mut [u8], at: usize, old: Machine, new: Machine) -> bool {
@@ -313,6 +358,19 @@ mod tests {
         assert!(!replace_at(&mut buffer, end + 1, OLD, NEW));
         assert!(!replace_at(&mut buffer, usize::MAX, OLD, NEW));
         assert_eq!(replace(&mut buffer, OLD, NEW), 0);
+    }
+
+    #[test]
+    fn bytes_that_may_name_a_machine_are_found() {
+        assert!(contains(b"aab", b"ab") && contains(b"ab", b"ab") && !contains(b"aa", b"ab"));
+        assert!(!contains(b"", b"a") && !contains(b"a", b""));
+        let marks = Marks::of(OLD);
+        let text = format!("x{OLD}-500").to_lowercase();
+        let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [OLD.user(7).to_bytes(), text.into_bytes(), wide] {
+            assert!(marks.are_in(&bytes), "{bytes:?}");
+        }
+        assert!(!marks.are_in(&NEW.user(7).to_bytes()));
     }
 
     #[test]

@@ -471,3 +471,110 @@ fn damaged_volumes_never_panic() {
     }
     assert!(found > 30, "{found} of 300");
 }
+
+/// The machine's SID is in hives of users too, and a rewrite has to change them: one that it could not change is known before anything is
+/// sent, by its path; what its logs complete, what does not name the SID, and copies that nobody needs are fine.
+#[test]
+fn hives_that_name_the_sid_and_cannot_be_changed_are_found_by_their_paths() {
+    let Some(folder) = hives::real() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let set = ["SYSTEM", "SAM", "SECURITY"];
+    let names = set.map(|name| format!("xp-m57-pat/{name}"));
+    let files: Vec<_> = names.iter().map(String::as_str).zip(set).collect();
+    let image = with_hives(dir.path(), &folder, &files);
+    let machine = [1_292_428_093, 1_645_522_239, 1_547_161_642];
+    let of = |machine| hives::descriptor(&hives::sid(machine, Some(1003)));
+    let sound = hives::build(dir.path(), &of(machine), &[("Software", &[])]);
+    let mut dirty = sound.clone();
+    // Its second sequence number is that of the write before: the last one did not finish.
+    dirty[8] = dirty[8].wrapping_sub(1);
+    let sum = dirty[..508].chunks_exact(4).fold(0, |sum, word| {
+        sum ^ u32::from_le_bytes([word[0], word[1], word[2], word[3]])
+    });
+    dirty[508..512].copy_from_slice(&sum.to_le_bytes());
+    let mut others = hives::build(dir.path(), &of([9, 9, 9]), &[("Software", &[])]);
+    others[8] = others[8].wrapping_sub(1);
+    let mut broken = sound.clone();
+    broken[4096..4100].copy_from_slice(b"nope");
+    {
+        let mounted = Mounted::new(&image);
+        for (path, content) in [
+            ("Users/pat/NTUSER.DAT", &sound),
+            ("Users/kim/ntuser.dat", &dirty),
+            (
+                "Profile/münch/AppData/Local/Microsoft/Windows/UsrClass.dat",
+                &dirty,
+            ),
+            ("Users/of another machine/NTUSER.DAT", &others),
+            ("Users/broken/NTUSER.MAN", &broken),
+            (
+                "Users/pat/AppData/Local/Packages/x/Settings/settings.dat",
+                &dirty,
+            ),
+            ("WINDOWS/system32/config/RegBack/SAM", &dirty),
+            ("Users/text/NTUSER.DAT", &b"no hive".to_vec()),
+        ] {
+            mounted.put(path, content);
+        }
+        // NTFS packs what is put below; its content is judged, not its packing.
+        let packed = mounted.path().join("Packed");
+        std::fs::create_dir(&packed).unwrap();
+        set_attribute(&packed, "system.ntfs_attrib_be", &0x810_u32.to_be_bytes());
+        mounted.put("Packed/sound/NTUSER.DAT", &long(dir.path(), &of(machine)));
+        mounted.put("Packed/dirty/NTUSER.DAT", &dirty);
+    }
+    let info = std::process::Command::new("ntfsinfo")
+        .args(["-v", "-F", "Packed/sound/NTUSER.DAT"])
+        .arg(&image)
+        .output()
+        .unwrap();
+    let info = String::from_utf8_lossy(&info.stdout).into_owned();
+    assert!(info.contains("COMPRESSED"), "{info}");
+    let (_, found) = windows_of(&image);
+    assert_eq!(found.obstacles, []);
+    let said: Vec<_> = found
+        .unchangeable_hives
+        .iter()
+        .map(|obstacle| match obstacle {
+            Obstacle::DirtyHive { hive, .. } => ("dirty", hive.as_str()),
+            Obstacle::DamagedHive { hive, .. } => ("damaged", hive.as_str()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("dirty", r"Packed\dirty\NTUSER.DAT"),
+            (
+                "dirty",
+                r"Profile\münch\AppData\Local\Microsoft\Windows\UsrClass.dat"
+            ),
+            ("damaged", r"Users\broken\NTUSER.MAN"),
+            ("dirty", r"Users\kim\ntuser.dat"),
+        ]
+    );
+}
+
+/// A hive of several units of NTFS' packing, with text that packs and numbers that do not.
+fn long(dir: &Path, descriptor: &[u8]) -> Vec<u8> {
+    let mut state = 7_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(15_000)
+    .collect();
+    let small = hives::build(dir, descriptor, &[("Software", &[])]);
+    let (mut hive, _) = hive::Hive::open(small, &[]).unwrap();
+    let now = hive::FileTime(1);
+    for index in 0..8 {
+        let key = hive.create_path(hive.root(), &format!("Software\\{index}"), now);
+        let key = key.unwrap();
+        for data in [&noise[..], &[b'a'; 15_000]] {
+            let name = data[0].to_string();
+            hive.set_value(key, &name, hive::kind::BINARY, data, now)
+                .unwrap();
+        }
+    }
+    hive.into_bytes(now)
+}

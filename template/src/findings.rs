@@ -166,6 +166,9 @@ pub struct WindowsFindings {
     /// Profiles of the machine's own accounts that lie on another volume or on a share, as Windows writes them: `D:\Profiles\pat`.
     #[serde(default)]
     pub profiles_elsewhere: Vec<String>,
+    /// Hives that name the machine's SID and that could not be changed, each by its path: those of users, and of another Windows.
+    #[serde(default)]
+    pub unchangeable_hives: Vec<Obstacle>,
     /// Names of local accounts, as SAM has them.
     #[serde(default)]
     pub accounts: Vec<String>,

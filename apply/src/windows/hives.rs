@@ -11,18 +11,14 @@ use super::acl;
 use super::paths;
 use crate::engine::State;
 use crate::guest::{Guest, Owner};
+use hive::files::{LOG_SUFFIXES, MOST_HIVE_BYTES, MOST_LOG_BYTES};
 use hive::{FileTime, Hive, KeyId, kind};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-/// Largest hive that is taken in.
-const MOST_HIVE_BYTES: u64 = 256 << 20;
-/// Largest log that is taken in.
-const MOST_LOG_BYTES: u64 = 64 << 20;
 /// Room that stays free beside what is written.
 const SPARE: u64 = 1 << 20;
-const LOGS: [&str; 3] = [".LOG", ".LOG1", ".LOG2"];
 
 /// The hives of one Windows.
 pub(crate) struct Hives {
@@ -258,8 +254,7 @@ fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
         logs.extend(guest.read(&log, MOST_LOG_BYTES)?);
     }
     let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
-    let (hive, _) = Hive::open(bytes, &logs).map_err(|error| format!("{path}: {error}"))?;
-    validate(&hive).map_err(|why| format!("{path}: {why}"))?;
+    let hive = Hive::open_sound(bytes, &logs).map_err(|error| format!("{path}: {error}"))?;
     Ok(Opened {
         hive,
         length,
@@ -267,21 +262,10 @@ fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
     })
 }
 
-fn validate(hive: &Hive) -> Result<(), String> {
-    hive.validate().map(|_| ()).map_err(|faults| {
-        let first: Vec<String> = faults.iter().take(3).map(ToString::to_string).collect();
-        format!(
-            "the hive is damaged ({}); repair the master",
-            first.join("; ")
-        )
-    })
-}
-
 /// The bytes to write, opened once more and validated.
 fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, String> {
     let bytes = hive.into_bytes(now);
-    let (again, _) = Hive::open(bytes, &[]).map_err(|error| format!("after the edit: {error}"))?;
-    validate(&again).map_err(|why| format!("after the edit: {why}"))?;
+    let again = Hive::open_sound(bytes, &[]).map_err(|error| format!("after the edit: {error}"))?;
     Ok(again.into_bytes(now))
 }
 
@@ -289,7 +273,7 @@ fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, String> {
 pub(crate) fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>, String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut found = Vec::new();
-    for suffix in LOGS {
+    for suffix in LOG_SUFFIXES {
         let log = paths::below(guest, folder, &format!("{name}{suffix}"))?;
         if guest.exists(&log)? {
             found.push(log);

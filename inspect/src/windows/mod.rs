@@ -5,8 +5,10 @@
 //!
 //! `volume` finds files, `system` reads SYSTEM, `identity` reads SAM and SECURITY, `product` says which Windows it is.
 
+mod compressed;
 mod identity;
 mod link;
+mod named_hives;
 mod product;
 mod profiles;
 mod system;
@@ -14,17 +16,13 @@ mod volume;
 
 use crate::source::Source;
 use crate::unreadable;
+use hive::files::{LOG_SUFFIXES, MOST_HIVE_BYTES, MOST_LOG_BYTES, Unsound};
 use hive::{Hive, HiveError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use template::answers::xml::MOST_BYTES;
 use template::answers::{AnswerFileFound, PLACES, base};
 use template::findings::{Obstacle, PartitionFindings, ProductType, WindowsFindings};
 use volume::Volume;
-
-/// Largest hive that is taken in; SOFTWARE of an old installation has some 150 MiB.
-const MOST_HIVE_BYTES: u64 = 256 << 20;
-/// Largest transaction log; Windows keeps them below its hive's size.
-const MOST_LOG_BYTES: u64 = 64 << 20;
 
 /// The system in the volume; `None` when there is none. What cannot be read is noted with the partition.
 pub(crate) fn inspect(
@@ -97,6 +95,7 @@ fn look(
         suites: 0,
         machine_sid: None,
         profiles_elsewhere: Vec::new(),
+        unchangeable_hives: Vec::new(),
         accounts: Vec::new(),
         groups: Vec::new(),
         interfaces: Vec::new(),
@@ -125,6 +124,10 @@ fn look(
     identity::fill(sam.as_ref(), security.as_ref(), &mut found);
     if let (Some(software), Some(machine)) = (&software, &found.machine_sid) {
         found.profiles_elsewhere = profiles::elsewhere(software, machine, &mut volume)?;
+    }
+    // Nothing is rewritten in a generalised image, nor in a domain controller.
+    if !found.generalised && !found.is_domain_controller() {
+        named_hives::look(&mut volume, &mut found)?;
     }
     found.answer_file = answer_file(&mut volume, &found.folder)?;
     Ok(Some(found))
@@ -185,34 +188,34 @@ fn open_hive(
     bytes: Vec<u8>,
 ) -> Result<Option<Hive>, String> {
     let mut logs = Vec::new();
-    for suffix in [".LOG", ".LOG1", ".LOG2"] {
+    for suffix in LOG_SUFFIXES {
         let log = format!("{name}{suffix}");
         logs.extend(volume.read(&config(&found.folder, &log), MOST_LOG_BYTES)?);
     }
+    match judged(name, bytes, &logs) {
+        Ok(hive) => Ok(Some(hive)),
+        Err(obstacle) => {
+            found.obstacles.push(obstacle);
+            Ok(None)
+        }
+    }
+}
+
+/// The hive, completed from its logs and without a fault; or the obstacle it is, under this name.
+fn judged(name: &str, bytes: Vec<u8>, logs: &[Vec<u8>]) -> Result<Hive, Obstacle> {
     let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
     let hive = name.to_owned();
-    let obstacle = match Hive::open(bytes, &logs) {
-        Ok((opened, _)) => match opened.validate() {
-            Ok(_) => return Ok(Some(opened)),
-            Err(faults) => {
-                let first: Vec<String> = faults.iter().take(3).map(ToString::to_string).collect();
-                Obstacle::DamagedHive {
-                    hive,
-                    reason: first.join("; "),
-                }
-            }
-        },
-        Err(HiveError::Dirty { why }) => Obstacle::DirtyHive {
+    Hive::open_sound(bytes, &logs).map_err(|unsound| match unsound {
+        Unsound::Hive(HiveError::Dirty { why }) => Obstacle::DirtyHive {
             hive,
             reason: why.to_owned(),
         },
-        Err(error) => Obstacle::DamagedHive {
+        Unsound::Faults(reason) => Obstacle::DamagedHive { hive, reason },
+        other => Obstacle::DamagedHive {
             hive,
-            reason: error.to_string(),
+            reason: other.to_string(),
         },
-    };
-    found.obstacles.push(obstacle);
-    Ok(None)
+    })
 }
 
 /// Text of a value; `None` when it is not there or no text.

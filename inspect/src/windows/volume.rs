@@ -1,11 +1,15 @@
 //! Files of an NTFS volume by their path, any case.
 
+use super::compressed;
 use super::link::{self, Link};
 use crate::source::Source;
 use hive::sid::{self, Machine};
 use ntfs::indexes::NtfsFileNameIndex;
-use ntfs::structured_values::NtfsVolumeFlags;
-use ntfs::{KnownNtfsFileRecordNumber, Ntfs, NtfsAttributeType, NtfsFile, NtfsReadSeek};
+use ntfs::structured_values::{NtfsFileName, NtfsFileNamespace, NtfsVolumeFlags};
+use ntfs::{
+    KnownNtfsFileRecordNumber, Ntfs, NtfsAttributeFlags, NtfsAttributeType, NtfsFile,
+    NtfsFileFlags, NtfsReadSeek,
+};
 use std::collections::BTreeSet;
 
 /// Bytes of `$SDS` that are looked through: far beyond what a volume of a company's files has.
@@ -15,6 +19,10 @@ const WINDOW: usize = 1 << 20;
 const ACROSS: usize = 23;
 /// Machines and domains that are told of one volume.
 const MOST_MACHINES: usize = 256;
+
+/// Folders above a file, and files of one name on a volume.
+const MOST_DEPTH: usize = 1024;
+const MOST_NAMED: usize = 10_000;
 
 /// An open volume.
 pub(super) struct Volume {
@@ -90,6 +98,14 @@ impl Volume {
         let attribute = data.to_attribute().map_err(told)?;
         let mut value = attribute.value(&mut source).map_err(told)?;
         let length = value.len();
+        if attribute.flags().contains(NtfsAttributeFlags::ENCRYPTED) {
+            return Err(format!("{} is encrypted by EFS", path.join("\\")));
+        }
+        if attribute.flags().contains(NtfsAttributeFlags::COMPRESSED) && !attribute.is_resident() {
+            let cluster = self.ntfs.cluster_size();
+            let bytes = compressed::read(&mut source, &mut value, cluster, length.min(most));
+            return Ok(Some((bytes.map_err(told)?, length)));
+        }
         let wanted = usize::try_from(length.min(most)).map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
         // Grown as it is read: a declared length allocates nothing.
@@ -133,6 +149,66 @@ impl Volume {
             done += count as u64;
         }
         Ok(found)
+    }
+
+    /// Paths of all files that `wanted` takes the name of, wherever they lie, by the MFT. A record that cannot be read has none.
+    pub(super) fn named(
+        &mut self,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<Vec<String>>, String> {
+        let told = |error: ntfs::NtfsError| format!("$MFT: {error}");
+        let mut source = self.source.clone();
+        let mft = self.file(KnownNtfsFileRecordNumber::MFT as u64)?;
+        let data = mft.data(&mut source, "").ok_or("$MFT has no data")?;
+        let length = data
+            .map_err(told)?
+            .to_attribute()
+            .map_err(told)?
+            .value_length();
+        let count = length / u64::from(self.ntfs.file_record_size().max(1));
+        let mut found = Vec::new();
+        for number in 0..count {
+            let Ok(file) = self.ntfs.file(&mut source, number) else {
+                continue;
+            };
+            if !file.flags().contains(NtfsFileFlags::IN_USE) || file.is_directory() {
+                continue;
+            }
+            for (parent, name) in names(&file, &mut source) {
+                if wanted(&name)
+                    && let Some(mut path) = self.folders(parent)
+                {
+                    path.push(name);
+                    found.push(path);
+                }
+            }
+            if found.len() > MOST_NAMED {
+                return Err(format!(
+                    "more than {MOST_NAMED} files have the names of hives"
+                ));
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Path of a folder; `None` where it does not lead to the root.
+    fn folders(&self, number: u64) -> Option<Vec<String>> {
+        let mut source = self.source.clone();
+        let mut path = Vec::new();
+        let mut at = number;
+        while at != KnownNtfsFileRecordNumber::RootDirectory as u64 {
+            let folder = self.ntfs.file(&mut source, at).ok()?;
+            let (parent, name) = names(&folder, &mut source).into_iter().next()?;
+            path.push(name);
+            at = parent;
+            if path.len() > MOST_DEPTH {
+                return None;
+            }
+        }
+        path.reverse();
+        Some(path)
     }
 
     /// Where a junction or symbolic link leads; `None` for what is none, or not there.
@@ -192,4 +268,18 @@ impl Volume {
         }
         Ok(Some((at.file_record_number(), spelt)))
     }
+}
+
+/// Names of a file and the folders they are in, short ones left out.
+fn names(file: &NtfsFile<'_>, source: &mut Source) -> Vec<(u64, String)> {
+    let names = file.attributes_raw().flatten().filter_map(|attribute| {
+        if attribute.ty().ok()? != NtfsAttributeType::FileName {
+            return None;
+        }
+        let name: NtfsFileName = attribute.structured_value(source).ok()?;
+        let parent = name.parent_directory_reference().file_record_number();
+        let long = name.namespace() != NtfsFileNamespace::Dos;
+        long.then(|| (parent, name.name().to_string_lossy()))
+    });
+    names.collect()
 }

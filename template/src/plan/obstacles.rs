@@ -21,7 +21,7 @@ pub(super) fn what(obstacle: &Obstacle) -> String {
 }
 
 /// What to do about it.
-fn advice(obstacle: &Obstacle) -> &'static str {
+pub(super) fn advice(obstacle: &Obstacle) -> &'static str {
     match obstacle {
         Obstacle::BitLocker => {
             "turn BitLocker off on the master (manage-bde -off C:), wait until it is decrypted, and capture again"

@@ -1,7 +1,7 @@
 //! The machine SID of a Windows: whether a machine gets one of its own, and what that costs.
 
-use super::{Draft, identity, partition_title};
-use crate::findings::WindowsFindings;
+use super::{Draft, identity, obstacles, partition_title};
+use crate::findings::{Obstacle, WindowsFindings};
 use crate::schema::{SidChoice, Windows};
 use crate::step::Action;
 
@@ -76,6 +76,22 @@ fn costs(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str, old: &st
              to them ({named}); move them to the volume of Windows, generalise the master, or use windows.sid = \"keep\""
         ));
     }
+    for obstacle in &windows.unchangeable_hives {
+        let advice = match (obstacle, profile(obstacle)) {
+            (Obstacle::DirtyHive { .. }, Some(who)) => format!(
+                "start the master once, log on to the profile {who} and off again, shut it down with `shutdown /s /t 0` and capture \
+                 again"
+            ),
+            (_, Some(who)) => {
+                format!("repair or remove the profile {who} on the master and capture again")
+            }
+            (obstacle, None) => obstacles::advice(obstacle).to_owned(),
+        };
+        draft.refuse(format!(
+            "{title}: the SID has to be rewritten in it, and {}; {advice}, or use windows.sid = \"keep\"",
+            obstacles::what(obstacle)
+        ));
+    }
     draft.note(
         "the SID is rewritten offline: local accounts lose what they encrypted with DPAPI on the master (saved passwords, EFS files, \
          certificates), and store apps may have to be registered anew; Microsoft supports Sysprep only. windows.sid = \"keep\" leaves \
@@ -92,6 +108,33 @@ fn costs(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str, old: &st
             ));
         }
     }
+}
+
+/// Name of the profile whose hive it is: the folder of NTUSER.DAT, and the one that UsrClass.dat lies deep in.
+fn profile(obstacle: &Obstacle) -> Option<&str> {
+    let (Obstacle::DirtyHive { hive: path, .. }
+    | Obstacle::DamagedHive { hive: path, .. }
+    | Obstacle::Unreadable { what: path, .. }) = obstacle
+    else {
+        return None;
+    };
+    let mut names: Vec<&str> = path.split('\\').collect();
+    let file = names.pop()?;
+    if file.eq_ignore_ascii_case("UsrClass.dat") {
+        let settings = ["AppData", "Local Settings"];
+        let deep = names.iter().rposition(|name| {
+            settings
+                .iter()
+                .any(|folder| folder.eq_ignore_ascii_case(name))
+        });
+        names.truncate(deep?);
+    } else if !file
+        .get(..7)
+        .is_some_and(|start| start.eq_ignore_ascii_case("NTUSER."))
+    {
+        return None;
+    }
+    names.pop()
 }
 
 /// The step itself. The new SID is the machine's own, the same at every run.

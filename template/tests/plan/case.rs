@@ -109,6 +109,7 @@ pub(crate) fn windows() -> WindowsFindings {
         suites: 0,
         machine_sid: Some("S-1-5-21-1-2-3".into()),
         profiles_elsewhere: Vec::new(),
+        unchangeable_hives: Vec::new(),
         accounts: vec!["Administrator".into(), "Gast".into()],
         groups: Vec::new(),
         interfaces: vec![WindowsInterface {

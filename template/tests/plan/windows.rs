@@ -428,3 +428,42 @@ fn driver_packages() {
     on_linux.findings = findings(vec![System::Linux(Box::new(linux()))]);
     on_linux.noted("driver packages are for Windows");
 }
+
+/// The rewrite would fail on the machine, after its disk was written: said before anything is sent, with whose profile it is.
+#[test]
+fn a_user_hive_that_cannot_be_changed_is_refused_by_the_profile() {
+    let with = |template: &str, obstacle: fn(String) -> Obstacle, path: &str| {
+        with_windows(template, |w| {
+            w.unchangeable_hives = vec![obstacle(path.into())]
+        })
+    };
+    let dirty = |hive| Obstacle::DirtyHive {
+        hive,
+        reason: "there is no valid log".into(),
+    };
+    let damaged = |hive| Obstacle::DamagedHive {
+        hive,
+        reason: "no signature".into(),
+    };
+    for (path, who) in [
+        (r"Users\pat\NTUSER.DAT", "pat"),
+        (r"Profile\münch\ntuser.man", r"münch"),
+        (
+            r"Users\pat\AppData\Local\Microsoft\Windows\UsrClass.dat",
+            "pat",
+        ),
+        (
+            r"Documents and Settings\kim\Local Settings\Application Data\Microsoft\Windows\UsrClass.dat",
+            "kim",
+        ),
+    ] {
+        let case = with("[windows]\n", dirty, path);
+        case.refused(&format!("the hive {path} was not closed cleanly"));
+        case.refused(&format!("log on to the profile {who} and off again"));
+        case.refused("or use windows.sid = \"keep\"");
+        with("[windows]\n", damaged, path).refused(&format!("remove the profile {who}"));
+        with("[windows]\nsid = 'keep'\n", dirty, path).fine();
+    }
+    let old = r"Windows.old\Windows\System32\config\SOFTWARE";
+    with("[windows]\n", dirty, old).refused("start the master once, shut it down");
+}

@@ -23,25 +23,12 @@ use crate::engine::{State, Task};
 use crate::guest::Guest;
 use content::{account, rewrite, traces, unreplaced};
 use hive::HiveError;
+use hive::files::{self, MOST_HIVE_BYTES};
 use hive::sid::{self, Machine};
 use search::Places;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
-
-/// Hives a Windows or one of its users cannot do without: these have to be sound, others that are not are left and named.
-const NEEDED: [&str; 8] = [
-    "SAM",
-    "SECURITY",
-    "SYSTEM",
-    "SOFTWARE",
-    "DEFAULT",
-    "NTUSER.DAT",
-    "NTUSER.MAN",
-    "USRCLASS.DAT",
-];
-/// Largest hive that is taken in.
-const MOST_HIVE_BYTES: u64 = 256 << 20;
 
 /// Rewrites the SID.
 pub(crate) struct Rewrite {
@@ -110,13 +97,14 @@ impl Rewrite {
     /// Edits a hive that has the SID somewhere; gives what has to be left.
     fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<Vec<String>, String> {
         let length = hives.guest().metadata(path)?.map_or(0, |it| it.length);
-        if length > MOST_HIVE_BYTES {
-            return Err(format!(
+        let opened = match length > MOST_HIVE_BYTES {
+            true => Err(format!(
                 "{path} names the old SID and has {length} bytes, more than the {MOST_HIVE_BYTES} that can be changed here; compact or \
                  remove it on the master, or use windows.sid = \"keep\""
-            ));
-        }
-        if let Err(why) = hives.at(path) {
+            )),
+            false => hives.at(path).map(|_| ()),
+        };
+        if let Err(why) = opened {
             return match is_needed(path) {
                 true => Err(why),
                 false => Ok(vec![format!("{why}: it was left as it is")]),
@@ -224,13 +212,9 @@ impl Task for Rewrite {
 }
 
 fn is_needed(path: &str) -> bool {
-    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-    // Copies that Windows keeps beside its hives.
-    let copy = folder.to_ascii_lowercase().ends_with("/regback");
-    !copy
-        && NEEDED
-            .iter()
-            .any(|needed| name.eq_ignore_ascii_case(needed))
+    let mut names = path.split('/');
+    let name = names.next_back().unwrap_or_default();
+    files::is_needed(names, name)
 }
 
 fn machine(text: &str) -> Result<Machine, String> {
@@ -270,21 +254,6 @@ mod tests {
             "x",
         ] {
             assert!(machine(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_a_user_logs_on_with_has_to_be_sound() {
-        for (path, needed) in [
-            ("/Windows/System32/config/SAM", true),
-            ("/Windows/System32/config/RegBack/SAM", false),
-            ("/Users/pat/ntuser.dat", true),
-            (
-                "/Users/pat/AppData/Local/Packages/x/Settings/settings.dat",
-                false,
-            ),
-        ] {
-            assert_eq!(is_needed(path), needed, "{path}");
         }
     }
 }

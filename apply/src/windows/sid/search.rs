@@ -6,7 +6,7 @@
 use crate::guest::Guest;
 use crate::windows::hives::logs_of;
 use crate::windows::ntfs::{self, NtfsError, Volume};
-use hive::sid::{self, Machine};
+use hive::sid::{self, Machine, Marks};
 use std::cmp::Reverse;
 use std::io::{self, Read};
 
@@ -63,57 +63,37 @@ pub(super) fn is_hive(guest: &Guest, path: &str) -> Result<bool, String> {
 
 /// The hive or one of its logs has the SID's bytes or text anywhere; spares opening the many that do not.
 pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, String> {
-    let text = old.to_string();
-    // Without the first letter, which may be of either case.
-    let narrow = text.get(1..).unwrap_or_default().as_bytes().to_vec();
-    let wide: Vec<u8> = narrow.iter().flat_map(|byte| [*byte, 0]).collect();
-    let needles = [old.to_bytes().to_vec(), narrow, wide];
+    let marks = Marks::of(old);
     let mut files = logs_of(guest, path)?;
     files.push(path.to_owned());
     for file in files {
         let Some(mut content) = guest.open(&file)? else {
             continue;
         };
-        if has_any(&mut content, &needles).map_err(|error| format!("{file}: {error}"))? {
+        if has_any(&mut content, &marks).map_err(|error| format!("{file}: {error}"))? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// One of the needles is in what is read, however long that is.
-fn has_any(content: &mut impl Read, needles: &[Vec<u8>]) -> io::Result<bool> {
-    let longest = needles.iter().map(Vec::len).max().unwrap_or(0);
+/// One of the marks is in what is read, however long that is.
+fn has_any(content: &mut impl Read, marks: &Marks) -> io::Result<bool> {
     let mut window = Vec::with_capacity(WINDOW);
     loop {
-        // What a needle may begin in stays for the next part.
-        let kept = window.len().saturating_sub(longest.saturating_sub(1));
+        // What a mark may begin in stays for the next part.
+        let kept = window
+            .len()
+            .saturating_sub(marks.longest().saturating_sub(1));
         window.drain(..kept);
         let room = WINDOW.saturating_sub(window.len()) as u64;
         if content.by_ref().take(room).read_to_end(&mut window)? == 0 {
             return Ok(false);
         }
-        if needles.iter().any(|needle| contains(&window, needle)) {
+        if marks.are_in(&window) {
             return Ok(true);
         }
     }
-}
-
-fn contains(bytes: &[u8], needle: &[u8]) -> bool {
-    let Some(first) = needle.first() else {
-        return false;
-    };
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        let Some(found) = rest.get(at..) else {
-            return false;
-        };
-        if found.starts_with(needle) {
-            return true;
-        }
-        rest = found.get(1..).unwrap_or_default();
-    }
-    false
 }
 
 #[cfg(test)]
@@ -192,19 +172,14 @@ mod tests {
 
     #[test]
     fn what_lies_across_two_parts_is_found() {
-        let needle = b"across".to_vec();
-        for at in [0, WINDOW - 6, WINDOW - 3, WINDOW - 1, WINDOW, 2 * WINDOW] {
+        let marks = Marks::of(OLD);
+        let sid = OLD.to_bytes();
+        for at in [0, WINDOW - 12, WINDOW - 3, WINDOW - 1, WINDOW, 2 * WINDOW] {
             let mut content = vec![b'a'; at];
-            content.extend(&needle);
-            assert!(has_any(&mut &content[..], std::slice::from_ref(&needle)).unwrap());
+            content.extend(sid);
+            assert!(has_any(&mut &content[..], &marks).unwrap());
             content.pop();
-            assert!(!has_any(&mut &content[..], std::slice::from_ref(&needle)).unwrap());
+            assert!(!has_any(&mut &content[..], &marks).unwrap());
         }
-    }
-
-    #[test]
-    fn bytes_are_found() {
-        assert!(contains(b"aab", b"ab") && contains(b"ab", b"ab") && !contains(b"aa", b"ab"));
-        assert!(!contains(b"", b"a") && !contains(b"a", b""));
     }
 }

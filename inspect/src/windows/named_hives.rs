@@ -1,0 +1,88 @@
+//! Hives that name the machine's SID: whether a rewrite of it could change them.
+//!
+//! Owns: the search for every hive that a Windows or one of its users cannot do without, wherever it lies on the volume (profiles are
+//! moved and localised, and an older Windows is kept), by the rule that the agent edits them by.
+
+use super::volume::Volume;
+use super::{config, judged};
+use hive::files::{LOG_SUFFIXES, MOST_HIVE_BYTES, MOST_LOG_BYTES, NEEDED, is_needed};
+use hive::sid::{Machine, Marks, Sid};
+use template::findings::{Obstacle, WindowsFindings};
+
+/// Hives that are told of; a master with more of them is refused all the same.
+const MOST_TOLD: usize = 16;
+
+/// Adds every hive outside the machine's own that names its SID, and that cannot be changed.
+pub(super) fn look(volume: &mut Volume, found: &mut WindowsFindings) -> Result<(), String> {
+    let Some(machine) = found.machine_sid.as_deref().and_then(machine) else {
+        return Ok(());
+    };
+    let marks = Marks::of(machine);
+    let wanted = |name: &str| {
+        NEEDED
+            .iter()
+            .any(|needed| name.eq_ignore_ascii_case(needed))
+    };
+    for path in volume.named(&wanted)? {
+        if found.unchangeable_hives.len() == MOST_TOLD {
+            break;
+        }
+        let Some((name, folders)) = path.split_last() else {
+            continue;
+        };
+        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+        let folders = folders.iter().map(String::as_str);
+        if !is_needed(folders, name) || is_own(&found.folder, &parts) {
+            continue;
+        }
+        found
+            .unchangeable_hives
+            .extend(obstacle(volume, &parts, &marks));
+    }
+    Ok(())
+}
+
+fn machine(text: &str) -> Option<Machine> {
+    text.parse::<Sid>().ok()?.machine()
+}
+
+/// It is one of the machine's own, which are judged by themselves.
+fn is_own(windows: &str, path: &[&str]) -> bool {
+    let own = ["SYSTEM", "SOFTWARE", "SAM", "SECURITY"];
+    own.iter().any(|name| {
+        let own = config(windows, name);
+        own.len() == path.len()
+            && own
+                .iter()
+                .zip(path)
+                .all(|(one, other)| one.eq_ignore_ascii_case(other))
+    })
+}
+
+/// Why a hive cannot be changed that has to be.
+fn obstacle(volume: &mut Volume, path: &[&str], marks: &Marks) -> Option<Obstacle> {
+    let name = path.join("\\");
+    let unreadable = |reason: String| Some(super::unreadable(&name, &reason));
+    let bytes = match volume.read(path, MOST_HIVE_BYTES) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return None,
+        Err(reason) => return unreadable(reason),
+    };
+    // What does not begin like a hive is none for the agent either.
+    if !bytes.starts_with(b"regf") {
+        return None;
+    }
+    let (last, folder) = path.split_last()?;
+    let mut logs = Vec::new();
+    for suffix in LOG_SUFFIXES {
+        let log = format!("{last}{suffix}");
+        match volume.read(&[folder, &[log.as_str()]].concat(), MOST_LOG_BYTES) {
+            Ok(log) => logs.extend(log),
+            Err(reason) => return unreadable(reason),
+        }
+    }
+    if !marks.are_in(&bytes) && !logs.iter().any(|log| marks.are_in(log)) {
+        return None;
+    }
+    judged(&name, bytes, &logs).err()
+}
