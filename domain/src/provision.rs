@@ -137,6 +137,19 @@ pub enum DomainError {
     },
 }
 
+/// True when a program is there to be run: found by its path, or in the folders of `PATH`.
+pub fn is_installed(program: &Path) -> bool {
+    let runs = |path: &Path| {
+        std::fs::metadata(path)
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    if program.components().count() > 1 {
+        return runs(program);
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| runs(&folder.join(program)))
+}
+
 impl Provision {
     /// Creates the account and returns its blob.
     ///

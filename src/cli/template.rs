@@ -5,7 +5,7 @@ use super::table::{Align, Columns, clean, count};
 use super::template_file::{
     Found, checks, folder, load, names, path_of, refused, save, set_folder,
 };
-use super::template_named::missing;
+use super::template_named::{Looked, look};
 use super::{Context, template_new};
 use api::{ApiError, ErrorCode, SecretList};
 use clap::{Args, Subcommand};
@@ -126,15 +126,17 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
     Ok(Exit::OK)
 }
 
-/// Refuses a template that names missing files or secrets. Without a console its secrets are
-/// unknown, and a note says so.
+/// Refuses a template that names files or secrets which are not there or cannot be used. What could not be looked at is said.
 async fn check_named(found: &Found, context: &Context) -> Result<(), ApiError> {
     let template = &found.template;
-    let mut stored = None;
-    if template
+    let references = template
         .secrets()
-        .iter()
-        .any(|wanted| matches!(wanted.reference, SecretRef::Ref(_)))
+        .into_iter()
+        .map(|wanted| wanted.reference);
+    let mut stored = None;
+    if references
+        .chain(&template.share_password)
+        .any(|reference| matches!(reference, SecretRef::Ref(_)))
     {
         match context.client().get::<SecretList>("/v1/secrets").await {
             Ok(list) => {
@@ -145,21 +147,20 @@ async fn check_named(found: &Found, context: &Context) -> Result<(), ApiError> {
                         .collect::<Vec<_>>(),
                 )
             }
-            Err(error) if error.code == ErrorCode::Unreachable => {
-                context.out.note(
-                    "no console answers: whether it has the secrets (ref:) was not looked at",
-                );
-            }
+            Err(error) if error.code == ErrorCode::Unreachable => {}
             Err(error) => return Err(error),
         }
     }
-    let missing = missing(found, stored.as_deref());
+    let Looked { missing, unseen } = look(found, stored.as_deref());
+    for line in unseen {
+        context.out.note(format!("not looked at: {}", clean(&line)));
+    }
     if missing.is_empty() {
         return Ok(());
     }
     let lines: Vec<String> = missing.iter().map(|line| format!("  {line}")).collect();
     let text = format!(
-        "template {} names what is not there\n{}",
+        "template {} names what is not there, or cannot be used\n{}",
         clean(&found.name),
         lines.join("\n")
     );

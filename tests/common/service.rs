@@ -175,8 +175,18 @@ impl Console {
     /// Starts `console run --iface IFACE` and waits until it answers.
     #[track_caller]
     pub(crate) fn start(place: Place<'_>, folder: &Path, iface: &str, more: &[&str]) -> Self {
+        Self::start_by(place.command(DISKCAST), folder, iface, more)
+    }
+
+    /// The same by a command that is prepared already.
+    #[track_caller]
+    pub(crate) fn start_by(
+        mut command: Command,
+        folder: &Path,
+        iface: &str,
+        more: &[&str],
+    ) -> Self {
         let data_dir = folder.join("console");
-        let mut command = place.command(DISKCAST);
         command
             .args([
                 "--data-dir",

@@ -2,11 +2,12 @@
 //! folder.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::common::fill::{TARGET_POISON, poisoned};
-use crate::common::process::{Run, run, text};
+use crate::common::process::{DISKCAST, Run, run, text};
 use crate::common::room::Room;
 use crate::common::scratch;
 use crate::common::service::{Agent, Console, Place, stories};
@@ -33,6 +34,19 @@ impl Lab {
         })
     }
 
+    /// One machine, and a console that finds no programs but those in the folder `bin`.
+    pub(crate) fn alone(label: &str, disk_bytes: u64, make: impl FnOnce(&Path)) -> Self {
+        let poison = |disk: &Path| poisoned(disk, disk_bytes, TARGET_POISON);
+        Self::with(label, 1, "1000mbit", make, poison, |place, folder| {
+            let bin = folder.join("bin");
+            std::fs::create_dir(&bin).expect("a folder");
+            // Only the console itself finds no others: what puts it into its place does.
+            let mut command = place.command("env");
+            command.args([&format!("PATH={}", text(&bin)), DISKCAST]);
+            command
+        })
+    }
+
     /// Makes a room with disks made by `prepare`, behind a link of this rate.
     pub(crate) fn on(
         label: &str,
@@ -41,15 +55,25 @@ impl Lab {
         make: impl FnOnce(&Path),
         prepare: impl Fn(&Path),
     ) -> Self {
+        Self::with(label, count, rate, make, prepare, |place, _| {
+            place.command(DISKCAST)
+        })
+    }
+
+    fn with(
+        label: &str,
+        count: usize,
+        rate: &str,
+        make: impl FnOnce(&Path),
+        prepare: impl Fn(&Path),
+        console: impl FnOnce(Place<'_>, &Path) -> Command,
+    ) -> Self {
         let folder = scratch();
         make(folder.path());
         let room = Room::new(label, count + 1, rate, 0.0);
-        let console = Console::start(
-            Place::Namespace(&room.console()),
-            folder.path(),
-            "eth0",
-            &[],
-        );
+        let place = room.console();
+        let command = console(Place::Namespace(&place), folder.path());
+        let console = Console::start_by(command, folder.path(), "eth0", &[]);
         let mut disk_bytes = 0;
         let agents = (1..=count)
             .map(|i| {
@@ -181,7 +205,7 @@ impl Lab {
     /// Asserts that a password is in no file that the console or an agent wrote.
     #[track_caller]
     pub(crate) fn nowhere(&self, secret: &str) {
-        let found = run(std::process::Command::new("grep")
+        let found = run(Command::new("grep")
             .args(["-rlaF", "--exclude=password.txt", secret])
             .arg(self.folder.path()));
         assert_eq!(found.stdout, "", "the password lies about in the clear");

@@ -206,6 +206,11 @@ impl Controller {
         text(&done)
     }
 
+    /// Samba's `net`, run where the controller answers.
+    pub(crate) fn net(&self) -> PathBuf {
+        self.path("net")
+    }
+
     pub(crate) fn provision(&self, machine: &str, user: &str, password: &str) -> Provision {
         Provision {
             domain: "corp.example".into(),
@@ -216,7 +221,7 @@ impl Controller {
                 user: user.into(),
                 password: password.into(),
             },
-            program: self.path("net"),
+            program: self.net(),
             limit: Duration::from_mins(2),
         }
     }

@@ -2,17 +2,72 @@
 
 use super::{JobSecrets, Personalised};
 use crate::console::context::Console;
-use api::{ApiError, ErrorCode, Plan};
-use domain::{Blob, Credential, Provision, validate_blob};
-use std::path::PathBuf;
+use api::{ApiError, ErrorCode, Plan, PlannedTarget, TemplateUse};
+use domain::{Blob, Credential, Provision, blob_of, is_installed};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use template::plan::{SecretForm, secrets};
-use template::schema::{JoinMethod, credential_name};
+use template::schema::{JoinMethod, Template, credential_name};
 
-/// Largest file that is read for a blob; real ones have a few kilobytes.
-const MAX_BLOB: u64 = 256 << 10;
 /// A domain controller that has not answered by then does not.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Samba's program that makes blobs, found by `PATH`.
+const NET: &str = "net";
+
+/// The target's plan names a blob.
+fn joins(target: &PlannedTarget) -> bool {
+    let wants = |form: &SecretForm| *form == SecretForm::JoinBlob;
+    target.refused.is_none()
+        && target
+            .personal
+            .as_ref()
+            .is_some_and(|own| secrets(own).iter().any(|(_, form)| wants(form)))
+}
+
+/// The name that the machine joins by.
+fn name_of(target: &PlannedTarget) -> Result<String, String> {
+    let own = target.personal.as_ref();
+    let name = own.and_then(|own| own.hostname.clone());
+    name.ok_or_else(|| "a machine that joins a domain needs a name".to_owned())
+}
+
+/// Refuses machines of a plan that could not join: their blob is missing or cannot be used, or this console has nothing to make one with.
+pub(super) async fn foresee(
+    template: &Template,
+    source: &TemplateUse,
+    plan: &mut Plan,
+) -> Result<(), ApiError> {
+    if !plan.targets.iter().any(joins) {
+        return Ok(());
+    }
+    let names: Vec<Result<String, String>> = plan
+        .targets
+        .iter()
+        .filter(|target| joins(target))
+        .map(name_of)
+        .collect();
+    let method = template.membership.method;
+    let folder = blob_folder(template, source);
+    let looked = tokio::task::spawn_blocking(move || -> Vec<Result<(), String>> {
+        let samba = method == JoinMethod::Samba && is_installed(Path::new(NET));
+        let look = |name: Result<String, String>| match method {
+            JoinMethod::Blob => blob_file(&folder, &name?).map(drop),
+            JoinMethod::Samba if samba => name.map(drop),
+            JoinMethod::Samba => Err(format!(
+                "a join blob is to be made here, and the program `{NET}` is missing on the console; apt-get install samba-common-bin"
+            )),
+        };
+        names.into_iter().map(look).collect()
+    });
+    let looked = looked
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.to_string()))?;
+    let targets = plan.targets.iter_mut().filter(|target| joins(target));
+    for (target, found) in targets.zip(looked) {
+        target.refused = found.err();
+    }
+    Ok(())
+}
 
 impl Console {
     /// The blob of every machine whose plan names one.
@@ -22,32 +77,36 @@ impl Console {
         plan: &Plan,
         found: &mut JobSecrets,
     ) -> Result<(), ApiError> {
-        for target in &plan.targets {
-            let Some(own) = &target.personal else {
-                continue;
-            };
-            let joins = secrets(own)
-                .iter()
-                .any(|(_, form)| *form == SecretForm::JoinBlob);
-            if !joins || target.refused.is_some() {
-                continue;
-            }
+        let mut made = Vec::new();
+        for target in plan.targets.iter().filter(|target| joins(target)) {
             let refused = |text: String| {
-                ApiError::new(ErrorCode::Refused, format!("{}: {text}", target.name))
+                let error = ApiError::new(ErrorCode::Refused, format!("{}: {text}", target.name));
+                match made.is_empty() {
+                    true => error,
+                    // Their passwords are new, and only the blobs of this job had them.
+                    false => error.hint(format!(
+                        "accounts were made anew before that: deploy {} again, or they are out of the domain",
+                        made.join(", ")
+                    )),
+                }
             };
-            let name = own
-                .hostname
-                .as_deref()
-                .ok_or_else(|| refused("a machine that joins a domain needs a name".to_owned()))?;
+            let name = name_of(target).map_err(refused)?;
             let blob = match personal.template.membership.method {
-                JoinMethod::Blob => blob_file(personal, name).await,
-                JoinMethod::Samba => samba(personal, name, found).await,
+                JoinMethod::Blob => {
+                    let (folder, name) = (
+                        blob_folder(&personal.template, &personal.source),
+                        name.clone(),
+                    );
+                    tokio::task::spawn_blocking(move || blob_file(&folder, &name))
+                        .await
+                        .map_err(|error| error.to_string())
+                        .flatten()
+                }
+                JoinMethod::Samba => samba(personal, &name, found).await,
             };
             let blob = blob.map_err(refused)?;
-            if !blob.is_for(name) {
-                return Err(refused(format!(
-                    "the join blob for {name} is another machine's"
-                )));
+            if personal.template.membership.method == JoinMethod::Samba {
+                made.push(name);
             }
             found.insert_blob(&target.id, blob.text().to_owned());
         }
@@ -55,35 +114,14 @@ impl Console {
     }
 }
 
-/// `NAME.blob` or `NAME.txt`, whatever the case of the name.
-async fn blob_file(personal: &Personalised, name: &str) -> Result<Blob, String> {
-    let folder = personal.template.membership.blobs.as_deref();
-    let folder = folder.ok_or("the template names no folder of blobs")?;
-    let folder = personal.source.folder.join(folder);
-    let candidates: Vec<PathBuf> = [name.to_owned(), name.to_lowercase(), name.to_uppercase()]
-        .iter()
-        .flat_map(|name| ["blob", "txt"].map(|kind| folder.join(format!("{name}.{kind}"))))
-        .collect();
-    for path in &candidates {
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        match tokio::fs::metadata(path).await {
-            Ok(metadata) if metadata.len() > MAX_BLOB => {
-                return Err(failed(&"too large for a join blob"));
-            }
-            Ok(_) => {
-                let bytes = tokio::fs::read(path)
-                    .await
-                    .map_err(|error| failed(&error))?;
-                return validate_blob(&bytes).map_err(|error| failed(&error));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(&error)),
-        }
-    }
-    Err(format!(
-        "there is no {name}.blob in {}; djoin /provision /machine {name} /savefile makes one",
-        folder.display()
-    ))
+/// Folder of the blobs that the template brings along.
+fn blob_folder(template: &Template, source: &TemplateUse) -> PathBuf {
+    let folder = template.membership.blobs.as_deref();
+    source.folder.join(folder.unwrap_or_default())
+}
+
+fn blob_file(folder: &Path, name: &str) -> Result<Blob, String> {
+    blob_of(folder, name).map_err(|error| error.to_string())
 }
 
 /// Asks the domain for an account, by Samba's `net` on this console.
@@ -106,7 +144,7 @@ async fn samba(personal: &Personalised, name: &str, found: &JobSecrets) -> Resul
             user: user.to_owned(),
             password: password.to_owned(),
         },
-        program: PathBuf::from("net"),
+        program: PathBuf::from(NET),
         limit: LIMIT,
     };
     tokio::task::spawn_blocking(move || provision.run())

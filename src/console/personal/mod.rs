@@ -24,6 +24,7 @@ mod values;
 mod vault;
 
 pub use files::{Hashes, PartOf};
+pub use payloads::missing_files;
 pub use routes::api;
 pub use values::JobSecrets;
 pub use vault::{Vault, VaultError};
@@ -132,6 +133,7 @@ impl Console {
             }
             target.personal = Some(own);
         }
+        join::foresee(&template, source, plan).await?;
         planned_files.extend(program.filter(|_| program_used));
         plan.files = planned_files;
         Ok(Some(Personalised {

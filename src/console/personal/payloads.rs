@@ -87,6 +87,62 @@ impl Console {
     }
 }
 
+/// Files of copies and drivers that are not there or cannot be used, by the key that names them. Nothing is hashed; each file is opened.
+pub fn missing_files(template: &Template, folder: &Path) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (number, copy) in (1..).zip(&template.copies) {
+        let path = folder.join(&copy.from);
+        let files = match path.is_dir() {
+            true => walk(&path).map_err(|error| refused(&path, &error)),
+            false => Ok(vec![(String::new(), path)]),
+        };
+        missing.extend(faults(files).map(|fault| format!("copy.{number}.from: {fault}")));
+    }
+    for (number, driver) in (1..).zip(&template.drivers) {
+        let files = package_files(&folder.join(&driver.path));
+        let none = files.as_ref().is_ok_and(|files| {
+            let is_driver = |(name, path): &(String, PathBuf)| {
+                let content = look(path).ok().flatten();
+                name.to_lowercase().ends_with(".inf")
+                    && content.is_some_and(|content| inf::read(&content).is_ok())
+            };
+            !files.iter().any(is_driver)
+        });
+        let path = folder.join(&driver.path);
+        let none = none.then(|| format!("{}: has no .inf of a driver", path.display()));
+        let faults = faults(files).chain(none);
+        missing.extend(faults.map(|fault| format!("driver.{number}.path: {fault}")));
+    }
+    missing
+}
+
+/// What cannot be read of files that were found.
+fn faults(files: Result<Vec<(String, PathBuf)>, ApiError>) -> impl Iterator<Item = String> {
+    let (files, fault) = match files {
+        Ok(files) => (files, None),
+        Err(error) => (Vec::new(), Some(error.message)),
+    };
+    let faults = files.into_iter().filter_map(|(_, path)| {
+        let opened = can_be_read(&path);
+        opened
+            .err()
+            .map(|error| format!("{}: {error}", path.display()))
+    });
+    fault.into_iter().chain(faults)
+}
+
+/// It is a file, and opens.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the console looks at files that people named"
+)]
+fn can_be_read(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path)?.is_file() {
+        true => std::fs::File::open(path).map(drop),
+        false => Err(io::Error::other("not a regular file")),
+    }
+}
+
 fn collect(
     hashes: &Hashes,
     copies: Vec<PathBuf>,

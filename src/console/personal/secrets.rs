@@ -147,10 +147,14 @@ impl Console {
         folder: &Path,
     ) -> Result<(), ApiError> {
         for wanted in template.secrets() {
-            match wanted.reference {
-                SecretRef::Ref(name) => self.secret_for_a_target(name).await.map(drop)?,
-                SecretRef::File(path) => file_secret(&folder.join(path)).await.map(drop)?,
-                SecretRef::Env(_) | SecretRef::Ask => {}
+            let value = match wanted.reference {
+                SecretRef::Ref(name) => self.secret_for_a_target(name).await?,
+                SecretRef::File(path) => file_secret(&folder.join(path)).await?,
+                SecretRef::Env(_) | SecretRef::Ask => continue,
+            };
+            if let Some(fault) = wanted.fault(&value) {
+                let text = format!("{}: {fault}", wanted.what);
+                return Err(ApiError::new(ErrorCode::Refused, text));
             }
         }
         Ok(())
@@ -161,6 +165,13 @@ impl Console {
 async fn file_secret(path: &Path) -> Result<Zeroizing<String>, ApiError> {
     let refused =
         |error: String| ApiError::new(ErrorCode::Refused, format!("{}: {error}", path.display()));
+    // A pipe that nobody writes to would never end.
+    let found = tokio::fs::metadata(path)
+        .await
+        .map_err(|error| refused(error.to_string()))?;
+    if !found.is_file() {
+        return Err(refused("not a regular file".to_owned()));
+    }
     let bytes = tokio::fs::read(path)
         .await
         .map(Zeroizing::new)

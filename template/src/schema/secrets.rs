@@ -15,6 +15,17 @@ pub struct SecretUse<'t> {
     pub reference: &'t SecretRef,
 }
 
+impl SecretUse<'_> {
+    /// What is wrong with a value for this use; it is not repeated.
+    pub fn fault(&self, value: &str) -> Option<&'static str> {
+        let whole = value
+            .split_once('%')
+            .is_some_and(|(user, password)| !user.trim().is_empty() && !password.is_empty());
+        (self.name == credential_name() && !whole)
+            .then_some("it is not USER%PASSWORD, as Samba writes an account and its password")
+    }
+}
+
 /// What steps call the password of an account.
 pub fn password_name(user: &str) -> SecretName {
     SecretName(format!("user.{user}.password"))
