@@ -10,12 +10,12 @@
 )]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use diskcast::disk::capture::{CaptureOptions, capture};
-use diskcast::disk::check::{Depth, check};
-use diskcast::disk::deployment::Deployment;
-use diskcast::disk::fit::Fit;
-use diskcast::disk::restore;
-use diskcast::disk::survey::SurveyOptions;
+use disk::capture::{CaptureOptions, capture};
+use disk::check::{Depth, check};
+use disk::deployment::Deployment;
+use disk::fit::Fit;
+use disk::restore;
+use disk::survey::SurveyOptions;
 use imagefmt::{ChunkId, Decoder, Encoder, Entry, Geometry, Mask};
 use multicast::{
     BLOCK_BYTES, Epoch, Flags, Header, Lane, Opener, PACKET_BYTES, PacketKind, PacketNumber,

@@ -6,11 +6,10 @@
 //! | [`console`] | a job from plan to report; roster of agents; store; local API; who boots what | `net`, `disk`, `pxe` |
 //! | [`agent`] | the target side: facts, join, receive, write, read back, commit; capture and upload | `net`, `disk` |
 //! | [`preos`] | the agent as the only process between the kernel and the console | `agent`, `net`, `pxe` |
-//! | [`net`] | sockets, TLS, clock, control frames, and the loops that drive a session | `multicast` |
-//! | [`disk`] | block devices, capture, writing, read-back, commit; `sys.rs` has the ioctls | `diskmap`, `imagefmt` |
 //!
 //! `facts` has the words that all crates share (facts and states of a target, sizes, rates and times), and the rule that says who a
 //! machine is.
+//! `net` has sockets, TLS, clock and the loops that drive a session; `disk` has block devices, capture, writing, read-back and commit.
 //! `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests prove that no socket,
 //! clock or file can enter them. `pxe` is one too: its codecs and decisions are pure, its services and exports are not. So are the
 //! crates behind templates (`docs/templates.md`): `template`, `hive` and `inspect` are pure; `apply` changes disks, `domain` asks a
@@ -21,7 +20,4 @@ pub mod agent;
 pub mod cli;
 #[cfg(feature = "console")]
 pub mod console;
-pub mod disk;
-pub mod net;
-pub mod partition_words;
 pub mod preos;

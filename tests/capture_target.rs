@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use diskcast::agent::desk::Desk;
 use diskcast::agent::{AgentOptions, DiskOffer};
-use diskcast::net::receiving::InjectedLoss;
 use imagefmt::{Image, Manifest, Meta};
+use net::receiving::InjectedLoss;
 use serde_json::Value;
 
 use common::disk::{part, put_at, same_bytes};

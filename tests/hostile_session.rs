@@ -7,14 +7,14 @@
     reason = "tests are the edge: they wait, and fail by panicking"
 )]
 
-use diskcast::net::receiving::{InjectedLoss, Receiving, ReceivingEvent, ReceivingSpec};
-use diskcast::net::sending::{BlockSource, Sending, SendingEvent, SendingSpec};
-use diskcast::net::socket::SendSocket;
 use multicast::{
     BlockKey, BlockOutcome, BlockSet, Decoder, Epoch, Flags, Header, ImageBlocks, Lane, Layout,
     ObjectId, PACKET_BYTES, PacketKind, PacketNumber, SYMBOL_BYTES, Sealer, SessionId,
     SessionSecret, Suite, pack,
 };
+use net::receiving::{InjectedLoss, Receiving, ReceivingEvent, ReceivingSpec};
+use net::sending::{BlockSource, Sending, SendingEvent, SendingSpec};
+use net::socket::SendSocket;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;

@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use diskcast::disk::DiskError;
-use diskcast::disk::deployment::Deployment;
-use diskcast::disk::fit::Fit;
-use diskcast::disk::restore::{self as library, Stage};
+use disk::DiskError;
+use disk::deployment::Deployment;
+use disk::fit::Fit;
+use disk::restore::{self as library, Stage};
 
 use common::disk::{MIB, blank, bytes_at, put_at};
 use common::images::{capture, restore};

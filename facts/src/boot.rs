@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// User class of a console that searches for boot services. It gets an answer, but counts as no
+/// machine that boots.
+pub const DOCTOR: &str = "diskcast-doctor";
+
 /// The stage a boot has reached.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,7 @@
 //! Any bytes that a target's disk may hold where a journal would be: a bitmap of the right length or nothing, never a panic.
 #![no_main]
 
-use diskcast::disk::journal::parse;
+use disk::journal::parse;
 use imagefmt::Root;
 use libfuzzer_sys::fuzz_target;
 

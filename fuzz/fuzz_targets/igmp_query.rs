@@ -2,8 +2,8 @@
 //! queriers that hear each other goes on.
 #![no_main]
 
-use diskcast::net::igmp;
-use diskcast::net::igmp_querier::{Role, Watch};
+use net::igmp;
+use net::igmp_querier::{Role, Watch};
 use libfuzzer_sys::fuzz_target;
 use multicast::{Duration, Instant};
 use std::net::Ipv4Addr;

@@ -4,13 +4,13 @@
 //! One request at a time on one connection, which is made again when it breaks. Lengths that the
 //! console declares are checked against the largest possible block before anything is allocated.
 
-use crate::net::tls;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use multicast::BLOCK_BYTES;
+use net::tls;
 use protocol::control::BulkOrder;
 use rustls::ClientConfig;
 use std::net::SocketAddr;

@@ -9,12 +9,12 @@
 //! a check during a job, because it would slow the job.
 
 use super::{AgentOptions, doctor_facts};
-use crate::net::igmp_watch::{IgmpWatch, interface_name};
-use crate::net::probe_run::{ProbeHeard, ProbeListener};
-use crate::net::tls::Pin;
-use crate::net::{port_owner, socket};
 use facts::hex;
 use multicast::Lane;
+use net::igmp_watch::{IgmpWatch, interface_name};
+use net::probe_run::{ProbeHeard, ProbeListener};
+use net::tls::Pin;
+use net::{port_owner, socket};
 use protocol::control::{AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole};
 use protocol::doctor::MAX_SECONDS;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};

@@ -3,11 +3,11 @@
 //! Reads `/sys`, `/proc` and the first second of each disk. Best effort: facts that cannot be read
 //! are left out. Never writes.
 
-use crate::disk::buffer::AlignedBuffer;
-use crate::disk::device;
-use crate::net::clock::Clock;
+use disk::buffer::AlignedBuffer;
+use disk::device;
 use facts::target::DiskFacts;
 use multicast::Duration;
+use net::clock::Clock;
 use protocol::control::{DiskSpeed, DoctorAnswer};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

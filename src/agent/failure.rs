@@ -1,6 +1,6 @@
 //! The reason a target's part in a job ended early, as one sentence.
 
-use crate::disk::DiskError;
+use disk::DiskError;
 
 /// The reason a job ended without being done, or a capture without an image.
 pub(super) enum Failure {

@@ -3,7 +3,7 @@
 //! Reads `/sys`, `/proc` and the interface list. Best effort: a fact that cannot be read is left
 //! out, and never keeps an agent from joining.
 
-use crate::disk::device;
+use disk::device;
 use facts::target::{DiskFacts, Facts, NicFacts, PciFacts};
 use std::collections::BTreeMap;
 use std::fs;

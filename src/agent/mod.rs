@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Always holds: the disk named in the order is the one written, or none; an outcome `done` is only
-//! made from a [`crate::disk::deployment::Proof`] and a finished commit.
+//! made from a [`disk::deployment::Proof`] and a finished commit.
 
 mod bulk;
 mod capture;
@@ -32,12 +32,12 @@ mod progress;
 mod pulse;
 mod writers;
 
-use crate::disk::{DiskError, device};
-use crate::net::receiving::InjectedLoss;
-use crate::net::tls::{self, Pin};
 use desk::Desk;
+use disk::{DiskError, device};
 use facts::order::EndAction;
 use facts::target::DiskFacts;
+use net::receiving::InjectedLoss;
+use net::tls::{self, Pin};
 use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -119,7 +119,7 @@ impl DiskOffer {
     /// The file cannot be made, or a size was given for a block device or would cut an existing
     /// file.
     pub fn provide(&self) -> Result<(), DiskError> {
-        crate::disk::ground::refuse_image_as_disk(&self.path)?;
+        disk::ground::refuse_image_as_disk(&self.path)?;
         let Some(size) = self.size else {
             return device::describe(&self.path).map(drop);
         };

@@ -7,8 +7,8 @@
 
 use super::desk::{Desk, Work};
 use super::job::Shared;
-use crate::net::receiving::Health;
 use facts::target::{Bottleneck, DiskFacts, TargetState};
+use net::receiving::Health;
 use protocol::control::{AgentMessage, Counters, Outcome, Progress};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -8,9 +8,9 @@
 
 use super::load::Load;
 use super::pieces::Pieces;
-use crate::disk::DiskError;
-use crate::disk::deployment::{ChunkFailure, ChunkWriter, Deployment};
-use crate::disk::readback::ReadBack;
+use disk::DiskError;
+use disk::deployment::{ChunkFailure, ChunkWriter, Deployment};
+use disk::readback::ReadBack;
 use multicast::{BlockBuffer, Decoder, Layout};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -291,10 +291,10 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::capture::{CaptureOptions, capture};
-    use crate::disk::fit::Fit;
-    use crate::disk::survey::SurveyOptions;
-    use crate::disk::{device, restore};
+    use disk::capture::{CaptureOptions, capture};
+    use disk::fit::Fit;
+    use disk::survey::SurveyOptions;
+    use disk::{device, restore};
     use std::sync::mpsc::channel;
     use std::time::Duration;
 

@@ -5,11 +5,11 @@ use super::image::api_error;
 use super::output::Output;
 use crate::agent::desk::Desk;
 use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
-use crate::net::receiving::InjectedLoss;
-use crate::net::tls::Pin;
 use api::{ApiError, ErrorCode};
 use clap::{Args, Subcommand};
 use facts::units;
+use net::receiving::InjectedLoss;
+use net::tls::Pin;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 /// `diskcast-agent ...`

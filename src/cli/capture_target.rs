@@ -9,13 +9,13 @@ use super::follow::{self, Show, exit_of, follow};
 use super::image::{CaptureArgs, partition_lines, parts_line, password};
 use super::output::Output;
 use super::{Context, deploy, interrupt, table};
-use crate::disk::gaps::left_out_lines;
-use crate::disk::missing;
 use api::{
     ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobState, JobView,
     SCHEMA_VERSION, Summary, TargetView,
 };
 use client::{Client, segment};
+use disk::gaps::left_out_lines;
+use disk::missing;
 use facts::target::TargetState;
 use facts::units;
 use protocol::control::CaptureWishes;

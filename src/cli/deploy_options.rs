@@ -388,7 +388,7 @@ pub(super) fn template_request(
 /// The path of an image in a template: relative to the template's folder, unless it lies on a
 /// share.
 fn image_in(folder: &Path, image: &str) -> PathBuf {
-    crate::disk::share::normal(Path::new(image)).unwrap_or_else(|| folder.join(image))
+    disk::share::normal(Path::new(image)).unwrap_or_else(|| folder.join(image))
 }
 
 fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {

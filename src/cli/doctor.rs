@@ -3,12 +3,12 @@
 use super::Context;
 use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::net::port_owner;
 use api::doctor::{ConsoleHealth, DoctorOptions, DoctorReport, Finding, TargetHealth, Verdict};
 use api::select::{Selector, SelectorError};
 use api::{ApiError, ErrorCode};
 use clap::Args;
 use facts::units;
+use net::port_owner;
 use protocol::control::QuerierFacts;
 use std::time::Duration;
 

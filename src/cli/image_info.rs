@@ -3,10 +3,10 @@
 
 use super::image::{api_error, partition_lines, password};
 use super::output::Output;
-use crate::disk::gaps::left_out_lines;
-use crate::disk::{DiskError, leftovers, missing, restore, signing};
 use api::{ApiError, SCHEMA_VERSION};
 use clap::Args;
+use disk::gaps::left_out_lines;
+use disk::{DiskError, leftovers, missing, restore, signing};
 use facts::units;
 use imagefmt::{FormatError, Geometry, Labels, Meta};
 use serde::Serialize;

@@ -3,9 +3,9 @@
 use super::image::{api_error, password};
 use super::interrupt::Interrupt;
 use super::output::Output;
-use crate::disk::rebuild::rebuild;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
+use disk::rebuild::rebuild;
 use facts::units;
 use serde::Serialize;
 use std::path::PathBuf;

@@ -5,10 +5,10 @@ use super::image::{api_error, password, threads};
 use super::interrupt::Interrupt;
 use super::output::Output;
 use super::signing_key::{Asking, public_key};
-use crate::disk::check::{Depth, check};
-use crate::disk::{restore, signing};
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
+use disk::check::{Depth, check};
+use disk::{restore, signing};
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -14,14 +14,14 @@ pub(super) enum Usual {
 }
 
 /// Starts logging, once for each process. `DISKCAST_LOG` overrides the level with a filter such as
-/// `diskcast::net=trace`.
+/// `net=trace`.
 pub(super) fn start(out: &Output, usual: &Usual) {
     let level = match (usual, out.quiet(), out.verbose()) {
-        (_, true, _) => "error",
-        (Usual::Warnings, _, 0) => "warn",
-        (Usual::Events, _, 0) | (Usual::Warnings, _, 1) => "diskcast=info,warn",
-        (Usual::Events, _, 1) | (_, _, 2) => "diskcast=debug,info",
-        _ => "diskcast=trace,debug",
+        (_, true, _) => "error".to_owned(),
+        (Usual::Warnings, _, 0) => "warn".to_owned(),
+        (Usual::Events, _, 0) | (Usual::Warnings, _, 1) => own("info", "warn"),
+        (Usual::Events, _, 1) | (_, _, 2) => own("debug", "info"),
+        _ => own("trace", "debug"),
     };
     let filter = EnvFilter::try_from_env("DISKCAST_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let subscriber = tracing_subscriber::fmt()
@@ -32,6 +32,12 @@ pub(super) fn start(out: &Output, usual: &Usual) {
         .finish();
     // A second call in one process (the demo's inner parts) keeps the first subscriber.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Filter with one level for these crates and another for all others.
+fn own(ours: &str, others: &str) -> String {
+    let ours = ["diskcast", "disk", "net"].map(|name| format!("{name}={ours}"));
+    format!("{},{others}", ours.join(","))
 }
 
 struct Lines(Output);

@@ -4,8 +4,8 @@
 //! the technician's last chance to notice a wrong one.
 
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::partition_words::is_about;
 use api::{Plan, PlannedTarget, StartRule};
+use disk::partition_words::is_about;
 use facts::look::contents as contents_of;
 use facts::order::{EndAction, Reuse};
 use facts::target::DiskFacts;

@@ -2,12 +2,12 @@
 
 use super::exit::usage;
 use super::{Context, ask, paths};
-use crate::disk::share;
 use api::no_share;
 use api::{ApiError, GivenSecrets, ShareAccount};
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
+use disk::share;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use template::schema::share_name;

@@ -3,9 +3,9 @@
 
 use super::image::api_error;
 use super::{Context, block_on};
-use crate::disk::signing;
 use api::{ApiError, ErrorCode, SignRequest, SignatureView, SigningKeyView};
 use client::segment;
+use disk::signing;
 use facts::hex;
 use imagefmt::{Root, RootSignature, VerifyingKey};
 use serde::Serialize;

@@ -3,9 +3,9 @@
 //! Owns: thresholds and words. A finding is `bad` when a deployment would fail there, fall back to TCP 5003, or run far slower than for
 //! the others; `warn` when it works and somebody should know. Each says what to set, on the switch or on the machine.
 
-use crate::net::igmp_querier::silence_text;
-use crate::net::socket::short_buffer;
 use api::doctor::{Finding, ProbeView, TargetHealth, Verdict, worst};
+use net::igmp_querier::silence_text;
+use net::socket::short_buffer;
 use protocol::control::{DoctorAnswer, LaneCounts};
 
 /// Loss that is named, and loss that is bad: parity covers 2 % at 2 % more time, and nobody has a cable that loses so much.

@@ -5,12 +5,12 @@
 use super::context::Console;
 use super::doctor_judge::{PACKET_IP_BYTES, USUAL_MTU, finding};
 use super::naming::clean_line;
-use crate::net::igmp_querier::silence_text;
-use crate::net::probe_dhcp::{self, DhcpServer};
-use crate::net::{port_owner, probe_run};
 use api::doctor::{ConsoleHealth, Finding, PortView, ProbeView, Verdict, worst};
 use facts::hex;
 use multicast::Beacon;
+use net::igmp_querier::silence_text;
+use net::probe_dhcp::{self, DhcpServer};
+use net::{port_owner, probe_run};
 use protocol::control::QuerierFacts;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;

@@ -14,12 +14,12 @@ use super::plan;
 use super::shares::{Wanted, keep_given};
 use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::{now_text, until};
-use crate::disk::missing;
 use api::select::Selector;
 use api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, FirstStart, JobState, JobTarget, JobView, Plan,
     PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
 };
+use disk::missing;
 use facts::target::{DiskFacts, DiskNow, TargetState};
 use protocol::control::Counters;
 use std::collections::{BTreeMap, BTreeSet};

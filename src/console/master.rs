@@ -8,22 +8,22 @@
 use super::image_check::FileStamp;
 use super::plan::Chosen;
 use super::shares::{ImagePlace, disk_error};
-use crate::disk::DiskError;
-use crate::disk::check::{describe, full_text};
-use crate::disk::choice::{self, ChoiceError, root_of};
-use crate::disk::fit::{file_system, table_of};
-use crate::disk::gaps::left_out_lines;
-use crate::disk::restore::open_volumes;
-use crate::disk::share::mount::Mounted;
-use crate::disk::signing::public_text;
-use crate::net::sending::BlockSource;
-use crate::partition_words::partition_line;
 use api::{ApiError, ErrorCode, ImageSummary};
+use disk::DiskError;
+use disk::check::{describe, full_text};
+use disk::choice::{self, ChoiceError, root_of};
+use disk::fit::{file_system, table_of};
+use disk::gaps::left_out_lines;
+use disk::partition_words::partition_line;
+use disk::restore::open_volumes;
+use disk::share::mount::Mounted;
+use disk::signing::public_text;
 use diskmap::PartitionTable;
 use facts::hex;
 use facts::target::{Choice, PartitionFacts};
 use imagefmt::{ChunkId, FormatError, Image, Password};
 use multicast::{BlockKey, Layout, ObjectId};
+use net::sending::BlockSource;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -412,7 +412,7 @@ fn format_error(path: &Path, error: &FormatError) -> ApiError {
     }
     match error {
         FormatError::VolumeMissing { number } => {
-            let part = crate::disk::restore::volume_path(path, *number);
+            let part = disk::restore::volume_path(path, *number);
             ApiError::new(ErrorCode::Integrity, message).hint(format!(
                 "all parts of an image lie in one folder: {} is not there",
                 part.display()

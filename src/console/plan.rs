@@ -6,12 +6,12 @@
 //! because facts grow old.
 
 use super::naming;
-use crate::disk::fit::{refuse_onto, refuse_sectors};
 use api::select::Selector;
 use api::{
     ApiError, DeployRequest, ErrorCode, ImageSummary, Plan, PlannedTarget, SCHEMA_VERSION,
     StartRule, TargetView,
 };
+use disk::fit::{refuse_onto, refuse_sectors};
 use diskmap::{Grow, Partition, PartitionTable, plan_commit};
 use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;

@@ -1,7 +1,7 @@
 //! Opening a TCP port, and saying who has it when it is taken.
 
-use crate::net::port_owner;
 use api::{ApiError, ErrorCode};
+use net::port_owner;
 use std::net::{IpAddr, SocketAddr};
 use tokio::net::TcpListener;
 

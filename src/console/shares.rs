@@ -7,11 +7,11 @@
 use super::context::Console;
 use super::master::MasterImage;
 use super::personal::JobSecrets;
-use crate::disk::DiskError;
-use crate::disk::share::failure::ShareFailure;
-use crate::disk::share::mount::Mounted;
-use crate::disk::share::{Login, ShareAddress, of_path};
 use api::{ApiError, DeployRequest, ErrorCode, GivenSecrets, ShareAccount, no_share};
+use disk::DiskError;
+use disk::share::failure::ShareFailure;
+use disk::share::mount::Mounted;
+use disk::share::{Login, ShareAddress, of_path};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

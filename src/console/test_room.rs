@@ -2,14 +2,14 @@
 
 use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
-use crate::net::frames::{self, FrameReader, FrameWriter};
-use crate::net::tls;
 use api::{AddPlan, AddRequest, CreateJob, DeployRequest, JobState, JobView, Plan, Summary};
 use api::{ApiError, ConsoleInfo};
 use client::Client;
 use facts::order::EndAction;
 use facts::target::{DiskFacts, Facts, TargetState};
 use imagefmt::Meta;
+use net::frames::{self, FrameReader, FrameWriter};
+use net::tls;
 use protocol::control::{
     AgentMessage, CONTROL_VERSION, ConsoleMessage, Counters, Hello, Order, Outcome, Unfinished,
 };

@@ -3,12 +3,12 @@
 use super::test_room::{
     FakeAgent, LIMIT, Room, hello, image, options, outcome, request, unfinished,
 };
-use crate::net::tls;
 use api::{
     CancelRequest, ErrorCode, JobState, JobView, RetryRequest, StartRequest, StartRule, TargetList,
 };
 use facts::order::EndAction;
 use facts::target::TargetState;
+use net::tls;
 use protocol::control::{AgentMessage, ConsoleMessage, Outcome, Progress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -415,7 +415,7 @@ async fn blocks_over_tcp_5003_for_those_with_a_token() {
     for index in [last, 0, 1] {
         let mut bytes = Vec::new();
         let key = multicast::BlockKey::image(index);
-        crate::net::sending::BlockSource::read_block(&master, key, &mut bytes).unwrap();
+        net::sending::BlockSource::read_block(&master, key, &mut bytes).unwrap();
         expected.extend_from_slice(&index.to_be_bytes());
         expected.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
         expected.extend_from_slice(&bytes);

@@ -1,9 +1,9 @@
 //! A console that deploys only signed images.
 
 use super::test_room::{FakeAgent, Room, hello, image, options, request};
-use crate::disk::{append::append, restore};
 use api::{DeployRequest, ErrorCode, JobState, Plan, StartRequest, StartRule};
 use api::{Offer, OfferRequest, SecretRequest, SecretView, SigningKeyView, TemplateUse};
+use disk::{append::append, restore};
 use imagefmt::SigningKey;
 use protocol::control::ConsoleMessage;
 use std::path::Path;

@@ -5,8 +5,8 @@
 
 use super::context::Console;
 use super::master::MasterImage;
-use crate::disk::signing::public_text;
 use api::{ApiError, ErrorCode, Plan};
+use disk::signing::public_text;
 use imagefmt::VerifyingKey;
 
 /// What helps when an image is refused for its signatures.

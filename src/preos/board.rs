@@ -3,9 +3,9 @@
 //! Owns the shared values. The threads that bring the machine up write them, the screen reads them;
 //! `agent::desk` has the agent's part.
 
-use crate::net::tls::Pin;
 use facts::Mac;
 use facts::order::EndAction;
+use net::tls::Pin;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,8 +3,8 @@
 //! Owns: the words and their meaning. The owner of DHCP or TFTP wrote them, so a word that makes no
 //! sense is reported and left out, never used in part. No call panics.
 
-use crate::net::tls::Pin;
 use facts::Mac;
+use net::tls::Pin;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Default port of the control channel, if `diskcast.console` has none.
@@ -48,7 +48,7 @@ pub struct Settings {
     pub boot: Option<SocketAddrV4>,
     /// Source of this machine's address.
     pub ip: Ip,
-    /// Filter of the log, such as `diskcast::net=trace`.
+    /// Filter of the log, such as `net=trace`.
     pub log: String,
     /// True when a shell is wanted.
     pub shell: bool,

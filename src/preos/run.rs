@@ -16,7 +16,7 @@ use super::screen::terminals::Serials;
 use super::{end, screen};
 use crate::agent::desk::{Desk, Line};
 use crate::agent::{self, AgentOptions, OnEnd, machine};
-use crate::net::receiving::InjectedLoss;
+use net::receiving::InjectedLoss;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -143,7 +143,7 @@ fn wait_for_disks(devices: &plug::Devices, board: &Board, began: Instant) {
     loop {
         let waited = began.elapsed();
         let settled = devices.settled() || waited > SETTLE;
-        let disks = crate::disk::device::list();
+        let disks = disk::device::list();
         if settled && !disks.is_empty() {
             tracing::info!(
                 seconds = waited.as_secs_f32(),

@@ -21,6 +21,8 @@ mod agent;
 mod bench;
 mod firstboot;
 mod fuzz;
+#[cfg(test)]
+mod house;
 mod machine;
 mod options;
 mod packages;

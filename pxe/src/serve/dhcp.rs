@@ -184,7 +184,7 @@ fn boot_answer(
             return None;
         }
     };
-    if question.options.user_class_is(super::DOCTOR) {
+    if question.options.user_class_is(facts::boot::DOCTOR) {
         let decision = decide::decide(&asker, Verdict::Agent, &shared.server);
         return Some((asker, decision));
     }

@@ -29,9 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// User class of a console that searches for boot services. It gets an answer, but counts as no
-/// machine that boots.
-pub const DOCTOR: &str = "diskcast-doctor";
 /// Interval between two checks of the boot folder for changes.
 const REFRESH: Duration = Duration::from_secs(2);
 

@@ -3,10 +3,10 @@
 use super::{BATCH, CORRUPT_TRIES, Failure, Runner, STALL_SECONDS};
 use crate::agent::fetch::Fetched;
 use crate::agent::writers::{BlockFailure, Finished, Source, Work};
-use crate::net::sources::Sources;
 use facts::hex;
 use facts::target::TargetState;
 use multicast::{BlockKey, BlockOutcome};
+use net::sources::Sources;
 use std::collections::BTreeSet;
 
 impl Runner {

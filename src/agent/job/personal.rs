@@ -7,8 +7,8 @@
 use super::{Event, Failure, Runner};
 use crate::agent::bulk::{BulkClient, BulkError};
 use crate::agent::progress::Reporter;
-use crate::disk::deployment::Deployment;
 use apply::{Outcome, Payloads, Slot, Target, Watcher};
+use disk::deployment::Deployment;
 use facts::target::TargetState;
 use protocol::control::{ApplyOrder, Order};
 use rustls::ClientConfig;

@@ -7,13 +7,13 @@
 //! neither ------------------> everything is requested
 //! ```
 //!
-//! A search reads and hashes ([`crate::disk::readback`]), in the background and in the order of the
+//! A search reads and hashes ([`disk::readback`]), in the background and in the order of the
 //! disk; chunks found count as read back. Owns the set of blocks still being searched. Always
 //! holds: a block counts as kept only when every chunk in it was found.
 
 use super::{Open, Runner};
-use crate::disk::deployment::Deployment;
-use crate::disk::journal::Bitmap;
+use disk::deployment::Deployment;
+use disk::journal::Bitmap;
 use facts::order::Reuse;
 use imagefmt::Codec;
 use multicast::{BlockKey, BlockSet, Layout};
@@ -195,8 +195,7 @@ fn worth_looking(deployment: &Deployment) -> bool {
         .collect();
     let step = candidates.len().div_ceil(SAMPLES).max(1);
     let samples: Vec<usize> = candidates.into_iter().step_by(step).collect();
-    let mut buffer =
-        crate::disk::buffer::AlignedBuffer::new(manifest.geometry.chunk_size() as usize);
+    let mut buffer = disk::buffer::AlignedBuffer::new(manifest.geometry.chunk_size() as usize);
     let needed = SAMPLES_FOUND.min(samples.len()).max(1);
     let found = samples
         .into_iter()

@@ -5,12 +5,12 @@ use super::{BUFFERS, Event, Failure, Runner};
 use crate::agent::bulk::BulkClient;
 use crate::agent::fetch::Fetcher;
 use crate::agent::writers::{Source, Work};
-use crate::net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
-use crate::net::socket;
 use facts::hex;
 use multicast::{
     BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,
 };
+use net::receiving::{Receiving, ReceivingEvent, ReceivingSpec};
+use net::socket;
 use protocol::control::{AgentMessage, Order};
 use std::net::SocketAddr;
 use std::sync::Arc;

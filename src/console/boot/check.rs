@@ -2,8 +2,8 @@
 
 use crate::console::context::Console;
 use crate::console::doctor_self::ask_dhcp;
-use crate::net::probe_dhcp::DhcpServer;
 use api::BootReport;
+use net::probe_dhcp::DhcpServer;
 use std::net::Ipv4Addr;
 
 impl Console {

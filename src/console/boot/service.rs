@@ -1,8 +1,8 @@
 //! The services of network boot: how they are asked for, and running them inside the console.
 
 use crate::console::context::Console;
-use crate::net::port_owner;
 use api::{ApiError, BootService, ErrorCode};
+use net::port_owner;
 use pxe::decide::UefiLoader;
 use pxe::lease::Range;
 use pxe::machine::{Machine, Policy, Report, Verdict, Words};

@@ -4,11 +4,11 @@
 //! decode to what its id names, in device order, once, and within what the survey announced; what is refused changes nothing.
 //! Blocks: call it where blocking is allowed.
 
-use crate::disk::DiskError;
-use crate::disk::capture::{new_image, refuse_shortage};
-use crate::disk::check::{Depth, check_parts};
-use crate::disk::volumes::{PartWriter, Volumes};
 use api::CaptureRequest;
+use disk::DiskError;
+use disk::capture::{new_image, refuse_shortage};
+use disk::check::{Depth, check_parts};
+use disk::volumes::{PartWriter, Volumes};
 use facts::hex;
 use imagefmt::{
     ChunkId, Decoder, Entry, FormatError, Geometry, Hole, Manifest, Meta, Password, RecordSealer,
@@ -309,8 +309,8 @@ impl Intake {
     /// is removed.
     pub(super) fn finish(
         mut self,
-        progress: crate::disk::OnProgress,
-        cancelled: crate::disk::Cancelled,
+        progress: disk::OnProgress,
+        cancelled: disk::Cancelled,
     ) -> Result<Finished, DiskError> {
         self.describe_holes()
             .map_err(|error| DiskError::image(&self.image, error))?;

@@ -33,12 +33,12 @@ use super::personal::JobSecrets;
 use super::plan::DiskRule;
 use super::store::{CaptureRecord, JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::now_text;
-use crate::disk::output::refuse_existing;
 use api::select::Selector;
 use api::{
     ApiError, CaptureRequest, DeployRequest, ErrorCode, ImageSummary, JobState, JobView, Plan,
     PlannedTarget, SCHEMA_VERSION, TargetView,
 };
+use disk::output::refuse_existing;
 use facts::target::{DiskFacts, TargetState};
 use intake::Wanted;
 use run::CaptureRun;

@@ -24,8 +24,8 @@ use crate::console::naming::clean_line;
 use crate::console::plan::DiskRule;
 use crate::console::store::{CaptureRecord, JobRow, JobTargetRow};
 use crate::console::time::now_text;
-use crate::disk::DiskError;
 use api::{ApiError, ErrorCode, JobState, JobView, SessionView};
+use disk::DiskError;
 use facts::hex;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{

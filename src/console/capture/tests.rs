@@ -4,7 +4,6 @@ use crate::console::serve::Approval;
 use crate::console::test_room::{
     DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, outcome, request,
 };
-use crate::net::tls;
 use api::{CancelRequest, CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};
 use facts::look::Look;
 use facts::order::EndAction;
@@ -13,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use imagefmt::{ChunkId, DiskSet, Encoder, Entry, Geometry, Image, Mask, Meta};
+use net::tls;
 use protocol::capture::{FRAME_HEAD_BYTES, frame, hold};
 use protocol::control::{
     AgentMessage, BackupRequest, CaptureBegin, CaptureBegun, CaptureOrder, ChoiceAnswer,

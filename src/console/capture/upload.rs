@@ -6,9 +6,9 @@
 
 use super::intake::{Finished, Intake, Refused, Wanted};
 use crate::console::store::CaptureRecord;
-use crate::disk::DiskError;
-use crate::disk::volumes::remove_unfinished_parts;
 use api::CaptureView;
+use disk::DiskError;
+use disk::volumes::remove_unfinished_parts;
 use imagefmt::{Entry, Geometry};
 use protocol::capture::CaptureEnd;
 use protocol::control::{CaptureBegin, CaptureBegun};
@@ -305,8 +305,8 @@ impl Upload {
     /// As [`Intake::finish`].
     pub fn finish(
         &self,
-        progress: crate::disk::OnProgress,
-        cancelled: crate::disk::Cancelled,
+        progress: disk::OnProgress,
+        cancelled: disk::Cancelled,
     ) -> Result<Finished, DiskError> {
         let intake = {
             let mut inner = self.lock();

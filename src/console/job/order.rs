@@ -5,13 +5,13 @@
 use super::session;
 use crate::console::context::Console;
 use crate::console::master::MasterImage;
-use crate::net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
 use api::{DeployRequest, SessionView};
 use facts::hex;
 use facts::look::Look;
 use facts::order::{Reuse, Verify};
 use facts::target::{Choice, DiskFacts, Facts};
 use multicast::{SYMBOL_BYTES, Suite};
+use net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
 use protocol::control::{ApplyOrder, BulkOrder, DiskOrder, Order, SessionOrder};
 use std::net::SocketAddrV4;
 use std::sync::Arc;

@@ -5,10 +5,10 @@ use crate::console::context::Console;
 use crate::console::jobs::store_error;
 use crate::console::store::SecretRow;
 use crate::console::time::now_text;
-use crate::disk::signing;
 use api::{
     ApiError, ErrorCode, GivenSecrets, SCHEMA_VERSION, SecretList, SecretRequest, SecretView,
 };
+use disk::signing;
 use std::path::Path;
 use template::schema::{SecretUse, Template};
 use template::values::SecretRef;

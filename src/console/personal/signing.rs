@@ -3,8 +3,8 @@
 //! What always holds: a key never leaves the console, and none is overwritten by a new one.
 
 use crate::console::context::Console;
-use crate::disk::signing;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION, SignRequest, SignatureView, SigningKeyView};
+use disk::signing;
 use facts::hex;
 use imagefmt::{Root, SigningKey};
 

@@ -17,9 +17,9 @@
 use super::choose::{self, Choice, Disk};
 use super::option::LoadOption;
 use super::path::{HardDrive, Signature};
-use crate::disk::{DiskError, device};
 use crate::preos::modules::load::Modules;
 use crate::preos::mounts::{self, EFI_VARIABLES};
+use disk::{DiskError, device};
 use diskmap::{Partition, PartitionTable, TableKind, TypeId, read_table};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::mount::{MountFlags, UnmountFlags, unmount};

@@ -216,7 +216,7 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::check::{Depth, check};
+    use crate::check::{Depth, check};
     use imagefmt::{Encoder, Geometry, Mask, RecordKind, Records, Region, Writer, WriterOptions};
     use std::fs;
 

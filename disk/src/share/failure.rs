@@ -1,7 +1,7 @@
 //! The reasons a share cannot be used, in words for a technician.
 
 use super::{Login, ShareAddress};
-use crate::disk::DiskError;
+use crate::DiskError;
 use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;

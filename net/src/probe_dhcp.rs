@@ -11,8 +11,8 @@
 
 use super::clock::Clock;
 use super::socket::wait_until_readable;
+use facts::boot::DOCTOR;
 use multicast::Instant;
-use pxe::serve::DOCTOR;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -2,7 +2,7 @@
 
 use super::words::{full_text, words};
 use super::{Fault, Report};
-use crate::disk::{Cancelled, DiskError, OnProgress, missing};
+use crate::{Cancelled, DiskError, OnProgress, missing};
 use imagefmt::{ChunkId, FormatError, Image, Password, ReadAt, Volume};
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -11,9 +11,9 @@
 )]
 
 use super::Deployment;
-use crate::disk::DiskError;
-use crate::disk::buffer::{ALIGNMENT, AlignedBuffer};
-use crate::disk::spans::spans;
+use crate::DiskError;
+use crate::buffer::{ALIGNMENT, AlignedBuffer};
+use crate::spans::spans;
 use imagefmt::{Codec, Decoder, FormatError};
 use std::time::{Duration, Instant};
 

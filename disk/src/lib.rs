@@ -34,6 +34,7 @@ pub mod leftovers;
 pub mod master;
 pub mod missing;
 pub mod output;
+pub mod partition_words;
 pub mod pipeline;
 mod place;
 pub mod readback;

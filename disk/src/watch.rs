@@ -53,9 +53,9 @@ impl ReadAt for Watched<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::DiskError;
-    use crate::disk::master::{MasterDisk, MasterOptions};
-    use crate::disk::survey::SurveyOptions;
+    use crate::DiskError;
+    use crate::master::{MasterDisk, MasterOptions};
+    use crate::survey::SurveyOptions;
     use std::os::unix::fs::FileExt;
 
     #[test]
