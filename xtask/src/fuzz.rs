@@ -75,24 +75,40 @@ fn check_listed(all: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Builds the chosen targets, then runs each as a step of its own.
-pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
-    let manifest = fs::read_to_string("fuzz/Cargo.toml").unwrap_or_default();
-    let heavy = parse_heavy(&manifest);
-    let by_name = chosen.len() == 1;
-    let (chosen, later): (Vec<String>, Vec<String>) = chosen
-        .iter()
-        .cloned()
-        .partition(|target| full || by_name || !heavy.contains(target));
-    if !later.is_empty() {
-        eprintln!("fuzz: with --full only: {}", later.join(", "));
+/// The fuzz targets of a run.
+pub(crate) struct Fuzzing {
+    chosen: Vec<String>,
+    features: &'static [&'static str],
+    seconds: u32,
+}
+
+impl Fuzzing {
+    /// Of `chosen`, the targets that a short run has time for; all of them with `--full` or by name.
+    pub(crate) fn new(chosen: &[String], full: bool) -> Self {
+        let manifest = fs::read_to_string("fuzz/Cargo.toml").unwrap_or_default();
+        let heavy = parse_heavy(&manifest);
+        let by_name = chosen.len() == 1;
+        let (chosen, later): (Vec<String>, Vec<String>) = chosen
+            .iter()
+            .cloned()
+            .partition(|target| full || by_name || !heavy.contains(target));
+        if !later.is_empty() {
+            eprintln!("fuzz: with --full only: {}", later.join(", "));
+        }
+        let control = chosen.iter().any(|target| heavy.contains(target));
+        Self {
+            features: if control {
+                &["--features", "control"]
+            } else {
+                &[]
+            },
+            seconds: if full { SECONDS_FULL } else { SECONDS },
+            chosen,
+        }
     }
-    let features: &[&str] = if chosen.iter().any(|target| heavy.contains(target)) {
-        &["--features", "control"]
-    } else {
-        &[]
-    };
-    let built = steps.run("fuzz build", || {
+
+    /// Builds the targets. `patient`: with the lowest priority, beside tests that leave processors idle.
+    pub(crate) fn build(&self, patient: bool) -> Result<Count, Failure> {
         output("cargo", &["+nightly", "--version"]).map_err(|failure| {
             Failure::new(format!(
                 "no nightly toolchain ({failure}); try: rustup toolchain install nightly"
@@ -100,19 +116,25 @@ pub(crate) fn run(steps: &mut Steps, chosen: &[String], full: bool) {
         })?;
         packages::ensure_cargo_fuzz()?;
         check_listed(&targets()?)?;
+        let nice: &[&str] = if patient { &["nice", "-n", "19"] } else { &[] };
         let words = ["cargo", "+nightly", "fuzz", "build", "--sanitizer", "none"];
-        watch(&[&words, features].concat(), &[], LIMIT_BUILD_S, |_| {})?;
-        seeds::make(Path::new("fuzz/corpus"))?;
-        Ok::<Count, Failure>(Count::ONE)
-    });
-    let seconds = if full { SECONDS_FULL } else { SECONDS };
-    if chosen.is_empty() {
-        return;
+        let words = [nice, &words, self.features].concat();
+        watch(&words, &[], LIMIT_BUILD_S, |_| {})?;
+        Ok(Count::ONE)
     }
-    if built {
-        steps.run("fuzz", || run_all(&chosen, features, seconds));
-    } else {
-        steps.blocked("fuzz", "fuzz build");
+
+    /// Runs the targets, if they were built.
+    pub(crate) fn run(&self, steps: &mut Steps, built: bool) {
+        if self.chosen.is_empty() {
+            return;
+        }
+        if !built {
+            return steps.blocked("fuzz", "fuzz build");
+        }
+        steps.run("fuzz", || match seeds::make(Path::new("fuzz/corpus")) {
+            Ok(()) => run_all(&self.chosen, self.features, self.seconds),
+            Err(failure) => Err(failure).into(),
+        });
     }
 }
 

@@ -5,10 +5,12 @@
 //! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice; a
 //!                                   whole run lints while it builds: clippy's driver is a compiler
 //! windows program, oracles          beside the build: they mostly wait for the network
-//! fuzz build, then each target      a few seconds each, with real inputs as seeds
+//! fuzz build                        beside the tests, with the lowest priority: they leave
+//!                                   processors idle
+//! fuzz                              a few seconds each target, with real inputs as seeds
 //! ```
 
-use crate::fuzz;
+use crate::fuzz::{self, Fuzzing};
 use crate::machine;
 use crate::options::Test;
 use crate::packages;
@@ -106,6 +108,10 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
         }
     }
     let testing = choice.wants("test") && ready;
+    let fuzzing = choice
+        .wants("fuzz")
+        .then(|| Fuzzing::new(&choice.targets, options.full));
+    let mut fuzz_build = None;
     let aids = std::thread::scope(|scope| {
         let aids = testing.then(|| scope.spawn(Aids::make));
         if choice.wants("build") {
@@ -127,13 +133,21 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
             steps.keep("windows program", aids.windows);
             steps.keep("oracles", aids.oracles);
             let python = aids.python.as_deref();
-            steps.run("test", || tests(choice.test_filter, options.full, python));
+            std::thread::scope(|scope| {
+                let build = fuzzing
+                    .as_ref()
+                    .map(|fuzzing| scope.spawn(|| Timed::run(|| fuzzing.build(true))));
+                steps.run("test", || tests(choice.test_filter, options.full, python));
+                fuzz_build = build.and_then(|build| build.join().ok());
+            });
         } else {
             steps.blocked("test", "packages or machine");
         }
     }
-    if choice.wants("fuzz") {
-        fuzz::run(&mut steps, &choice.targets, options.full);
+    if let Some(fuzzing) = &fuzzing {
+        let build = fuzz_build.unwrap_or_else(|| Timed::run(|| fuzzing.build(false)));
+        let built = steps.keep("fuzz build", build);
+        fuzzing.run(&mut steps, built);
     }
     Ok(steps.close())
 }
