@@ -350,10 +350,9 @@ async fn silent_connections_keep_nobody_out() {
     let ended = tokio::time::timeout(LIMIT, oldest).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
     // Bulk answers beside them.
-    let config = crate::net::tls::client_config(room.info.pin.parse().unwrap()).unwrap();
+    let config = net::tls::client_config(room.info.pin.parse().unwrap()).unwrap();
     let stream = TcpStream::connect(bulk(&room)).await.unwrap();
-    let work =
-        tokio_rustls::TlsConnector::from(config).connect(crate::net::tls::server_name(), stream);
+    let work = tokio_rustls::TlsConnector::from(config).connect(net::tls::server_name(), stream);
     tokio::time::timeout(LIMIT, work).await.unwrap().unwrap();
     drop(silent);
     room.close().await;
