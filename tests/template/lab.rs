@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::common::fill::{TARGET_POISON, poisoned};
-use crate::common::process::{DISKCAST, Run, run, text};
+use crate::common::process::{DISKCAST, Run, run, text, tool};
 use crate::common::room::Room;
 use crate::common::scratch;
 use crate::common::service::{Agent, Console, Place, stories};
@@ -116,6 +116,46 @@ impl Lab {
         self.console
             .cli(&["secret", "set", "labadmin", "--file", text(&file)])
             .ok();
+    }
+
+    /// The first start of the agent's machine: the script that lies on its disk, run where the machine is, with a `systemctl` that only
+    /// notes what it is asked for and without the pauses between tries. Returns its log, and what `systemctl` was asked.
+    pub(crate) fn first_start(&self, index: usize, script: &str, name: &str) -> (String, String) {
+        let folder = self.folder.path().join(format!("first-start-{index}"));
+        let at = text(&folder);
+        for part in ["bin", "proc/sys/kernel"] {
+            std::fs::create_dir_all(folder.join(part)).expect("a folder");
+        }
+        let put = |name: &str, content: &str| {
+            std::fs::write(folder.join(name), content).expect("a file");
+        };
+        put("proc/sys/kernel/hostname", name);
+        put("machine-id", "0123456789abcdef0123456789abcdef\n");
+        put(
+            "bin/systemctl",
+            &format!("#!/bin/sh\necho \"$*\" >>{at}/asked\n"),
+        );
+        tool(&["chmod", "0755", text(&folder.join("bin/systemctl"))]).ok();
+        let mut script = script.to_owned();
+        for (from, to) in [
+            ("/var/log", at),
+            ("/var/lib/diskcast", at),
+            ("/etc/systemd/system", at),
+            ("PATH=/usr/local/sbin", &format!("PATH={at}/bin")),
+            ("proc=/proc", &format!("proc={at}/proc")),
+            ("machine_id=/etc", &format!("machine_id={at}")),
+            ("cloud=/run", &format!("cloud={at}")),
+            ("sleep \"$pause\"", "sleep 0"),
+        ] {
+            assert!(script.contains(from), "{from}: {script}");
+            script = script.replace(from, to);
+        }
+        put("firstboot.sh", &script);
+        let place = self.room.target(index + 1);
+        let program = folder.join("firstboot.sh");
+        tool(&["ip", "netns", "exec", &place, "/bin/sh", text(&program)]).ok();
+        let said = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        (said("diskcast-firstboot.log"), said("asked"))
     }
 
     /// Waits until all agents have ended after their job.

@@ -218,6 +218,22 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     }
     lab.nowhere("correct horse battery");
 
+    // One of them starts: what it says reaches the console, and nobody has heard of the other.
+    let first = &lab.agents[0].disk;
+    let script = inside(first, |root| read(root, "var/lib/diskcast/firstboot.sh"));
+    let name = name_of(first).trim().to_owned();
+    let (log, asked) = lab.first_start(0, &script, &name);
+    assert!(asked.contains("poweroff"), "{log}\n{asked}");
+    let job = text_of(&summary["job"]);
+    let shown = lab.console.cli(&["job", "show", &job]).ok();
+    for words in [&format!("started as {name}"), "first start not heard of"] {
+        assert!(
+            shown.stdout.contains(words),
+            "{words}: {}\n{log}",
+            shown.story()
+        );
+    }
+
     // The same machines in another order get the same names.
     let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
     assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(2));
@@ -239,6 +255,10 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     let bound = lab.console.cli(&["binding", "list", "--json"]).ok().json();
     assert_eq!(bound["bindings"].as_array().map(Vec::len), Some(3));
     assert_eq!(bound["bindings"][2]["address"], "10.20.0.52", "{bound:#}");
+}
+
+fn text_of(value: &serde_json::Value) -> String {
+    value.as_str().expect("a text").to_owned()
 }
 
 fn name_of(disk: &Path) -> String {
