@@ -17,6 +17,8 @@ mod scene;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use common::process::text;
 use common::windows;
 use machine::{Bus, Firmware, Machine, Medium};
@@ -126,6 +128,31 @@ fn two_machines_over_pxe_come_up_from_their_own_disks() {
         let own = format!("{ITSELF}room-0{number} 10.77.9.{number} kim sudo");
         let fits = |line: &String| line.starts_with(&own) && line.contains("own-id");
         assert!(said.iter().any(fits), "{own}: {said:#?}");
+    }
+    // Each reported to the console before it switched itself off.
+    let number = summary["job"].as_str().expect("a number");
+    let show = |words: &[&str]| {
+        let words = [&["job", "show", number], words].concat();
+        scene.console.cli(&words).ok()
+    };
+    let job = show(&["--json"]).json();
+    let rows = job["targets"].as_array().expect("targets");
+    for number in 1..=2 {
+        let name = format!("room-0{number}");
+        let row = rows.iter().find(|row| row["first_start"]["name"] == *name);
+        let row = row.unwrap_or_else(|| panic!("{name} did not report: {job:#}"));
+        let first_start = &row["first_start"];
+        assert_eq!(first_start["state"], "started", "{job:#}");
+        let id = first_start["machine_id"].as_str().unwrap_or_default();
+        assert_eq!(id.len(), 32, "{job:#}");
+        let addresses = first_start["addresses"].as_array().expect("addresses");
+        let end = format!(" 10.77.9.{number}/16");
+        let own = |address: &Value| address.as_str().is_some_and(|text| text.ends_with(&end));
+        assert!(addresses.iter().any(own), "{job:#}");
+    }
+    let shown = show(&[]).stdout;
+    for name in ["room-01", "room-02"] {
+        assert!(shown.contains(&format!("started as {name}")), "{shown}");
     }
     // They did so while PXE was still being served.
     let check = scene.console.cli(&["pxe", "check", "--json"]).json();
