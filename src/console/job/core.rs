@@ -1,8 +1,9 @@
-//! The part of a job's task that deployments and captures share: log, events, state, and the end.
+//! The part of a job's task that deployments and captures share: log, events, state, and end.
 //!
-//! Owns: the job's row and state, its files, its clock, and the messages that wait for it. What always holds: a change of a
-//! target's state is stored, written and published together; an agent is told `recorded` only after its result is in the
-//! store; from [`Core::finish`] on, messages to this job are answered as messages to a job that is over.
+//! Owns the job's row and state, its files, its clock, and the messages that wait for it.
+//! Invariants: a change of a target's state is stored, written and published together; an agent is
+//! sent `recorded` only after its result is in the store; from [`Core::finish`] on, messages to the
+//! job are answered as messages to a job that is over.
 
 use super::folder::{Folder, Journal};
 use super::{Input, JobShared, Unstored, log_event, summary_of};
@@ -22,9 +23,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-/// Period of the job's clock.
+/// Period of a job's clock.
 const TICK: Duration = Duration::from_millis(250);
-/// Lines that one target may put into the log of a job.
+/// Most lines that one target may put into the log of a job.
 const MAX_LOG_LINES: u32 = 2000;
 
 /// State that every job's task has.
@@ -38,31 +39,31 @@ pub(in crate::console) struct Core {
     pub state: JobState,
     /// Start of the job, RFC 3339.
     pub started: Option<String>,
-    /// End of the job, RFC 3339.
+    /// End of the job, RFC 3339; `None` while it runs.
     pub ended: Option<String>,
-    /// A technician cancelled the whole job.
+    /// True after a technician cancelled the whole job.
     pub cancelled: bool,
-    /// Ticks of the job's clock so far.
+    /// Ticks of the job's clock since the task began.
     pub ticks: u64,
     journal: Journal,
     folder: Folder,
     epoch: Instant,
-    /// Lines in the log, by the target's id.
+    /// Number of log lines per target, by the target's id.
     lines: BTreeMap<String, u32>,
 }
 
 /// Result of a job that is over.
 pub(in crate::console) struct Ending {
-    /// Every target.
+    /// Rows of all targets.
     pub rows: Vec<JobTargetRow>,
-    /// The record of a capture.
+    /// Record of the capture; `None` for a deployment.
     pub capture: Option<CaptureRecord>,
-    /// Ids of targets whose agents wait until the result is stored.
+    /// Ids of the targets whose agents wait for `recorded`.
     pub owed: Vec<String>,
 }
 
 impl Core {
-    /// A job as it stands in the store.
+    /// Makes the shared state from a job's stored row, and starts its journal.
     pub(in crate::console) fn new(
         console: Arc<Console>,
         row: JobRow,
@@ -89,7 +90,7 @@ impl Core {
         }
     }
 
-    /// The job's clock.
+    /// Returns the interval of the job's clock; missed ticks are delayed.
     pub(in crate::console) fn ticker() -> Interval {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,7 +102,7 @@ impl Core {
         self.epoch.elapsed()
     }
 
-    /// Puts a line into the log and shows it to watchers.
+    /// Writes a line to the log and sends it to watchers.
     pub(in crate::console) fn log(&mut self, text: String) {
         tracing::info!(job = self.id, "{text}");
         let event = log_event(&self.id_text, text);
@@ -109,7 +110,8 @@ impl Core {
         self.shared.events.publish(event);
     }
 
-    /// Puts a line of a target into the log. After [`MAX_LOG_LINES`] the log says that the rest is left out.
+    /// Writes a target's line to the log. At [`MAX_LOG_LINES`] the log says that further lines are
+    /// left out.
     pub(in crate::console) fn log_of(&mut self, target: &str, name: &str, text: &str) {
         let lines = self.lines.entry(target.to_owned()).or_insert(0);
         *lines = lines.saturating_add(1);
@@ -122,7 +124,7 @@ impl Core {
         }
     }
 
-    /// Publishes the state of a target whose row is stored already.
+    /// Publishes the state of a target whose row is already stored.
     pub(in crate::console) fn announce(&mut self, target: JobTarget) {
         self.console
             .roster
@@ -136,7 +138,7 @@ impl Core {
         self.shared.events.publish(event);
     }
 
-    /// Shows watchers the whole job.
+    /// Sends the view of the whole job to watchers.
     pub(in crate::console) fn publish_progress(&self) {
         self.shared.events.publish(Event::Progress {
             job: self.id_text.clone(),
@@ -144,7 +146,7 @@ impl Core {
         });
     }
 
-    /// Stores the state of the job. A failure is logged: the next change stores it again.
+    /// Stores the state of the job. A failure is logged; the next change stores the state again.
     pub(in crate::console) async fn store_state(&mut self, session: SessionView) {
         let (started, ended) = (self.started.clone(), self.ended.clone());
         if let Err(error) = self
@@ -160,7 +162,7 @@ impl Core {
         }
     }
 
-    /// Takes the job from an agent, with the reason.
+    /// Sends an agent `cancel` for this job, with the reason.
     pub(in crate::console) fn refuse(&self, target: &str, reason: &str) {
         let message = ConsoleMessage::Cancel {
             job: self.id_text.clone(),
@@ -169,9 +171,9 @@ impl Core {
         self.console.roster.send(target, message);
     }
 
-    /// Tells an agent that its result, `state`, is stored.
+    /// Sends an agent `recorded`: its result, `state`, is stored.
     pub(in crate::console) fn recorded(&self, target: &str, state: TargetState) {
-        // Only a proven machine restarts by itself: a technician wants to look at the others.
+        // Only a proven machine restarts by itself: a technician may want to look at the others.
         let after = if state == TargetState::Done {
             self.shared.plan().after(target, self.row.request.end)
         } else {
@@ -183,10 +185,11 @@ impl Core {
             .send(target, ConsoleMessage::Recorded { job, after });
     }
 
-    /// Positions of the unfinished targets of this job that a selector means, connected or not.
+    /// Returns the positions of those `unfinished` targets that the selector matches, connected or
+    /// not.
     ///
-    /// # Errors
-    /// [`ErrorCode::Usage`] for a text that is no selector, [`ErrorCode::NothingMatched`].
+    /// # Errors [`ErrorCode::Usage`] if `text` is not a selector; [`ErrorCode::NothingMatched`] if
+    /// no target matches.
     pub(in crate::console) fn select<'a>(
         &self,
         text: &str,
@@ -197,7 +200,7 @@ impl Core {
             .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
         let chosen: Vec<usize> = unfinished
             .filter(|(_, target)| {
-                // Everyone in the job counts as connected: a dead machine is what one wants to drop.
+                // Every target counts as connected, so that a dead machine can be dropped.
                 let view = self.console.roster.view(target);
                 view.is_ok_and(|mut view| {
                     view.connected = true;
@@ -213,13 +216,17 @@ impl Core {
         Ok(chosen)
     }
 
-    /// The console ends; the next one finds the job as it stands.
+    /// Stores the job's state when the console ends; the next console recovers the job from it.
     pub(in crate::console) async fn interrupt(mut self, session: SessionView) {
         self.store_state(session).await;
         self.journal.close().await;
     }
 
-    /// Ends the job, whose final view is shown: stores the result, writes the report, and answers whoever still waits.
+    /// Ends the job: stores the result, writes the report, answers waiting agents, and publishes
+    /// the summary.
+    ///
+    /// The shared view must already be the final one. A result that cannot be stored is kept and
+    /// stored later.
     pub(in crate::console) async fn finish(mut self, ending: Ending) {
         let view = self.shared.view();
         let Ending {
@@ -263,12 +270,12 @@ impl Core {
             self.console.keep_result(result);
         }
         if self.state != JobState::Failed {
-            // Of a job that failed they are kept: a retry must not ask again.
+            // The secrets of a failed job are kept, so that a retry need not ask for them again.
             self.console.store.forget_job_secrets(self.id).await;
         }
         self.console.jobs.remove(self.id);
         let summary = match self.answer_late_messages().await {
-            // The store and the report were put right with it.
+            // A late message changed the result in the store and in the report.
             true => match self.console.job_view(self.id).await {
                 Ok(view) => summary_of(&view, &self.folder.report()),
                 Err(_) => summary,
@@ -282,8 +289,9 @@ impl Core {
         self.shared.events.publish(event);
     }
 
-    /// Closes the queue of messages and handles those in it as messages to a job that is over. True when one of them changed
-    /// the result.
+    /// Closes the queue of messages and handles those left in it as messages to a job that is over.
+    ///
+    /// Returns true if one of them changed the result.
     async fn answer_late_messages(&mut self) -> bool {
         self.inputs.close();
         let mut any = false;

@@ -1,21 +1,22 @@
-//! What happened in a job, for everyone who watches: first the past, then live.
+//! The events of one job, for watchers: the past ones first, then live ones.
 //!
-//! Owns: the job's state and log events so far, and the live channel. What always holds: a watcher sees each event that
-//! is kept exactly once and in order, however late it came; the summary is the last thing anybody sees. Progress is
-//! live only: the next one replaces it.
+//! Owns the state and log events so far, and the live channel. Invariants: a watcher gets each kept
+//! event exactly once and in order, however late it comes; the summary is the last event. Progress
+//! events are live only, because each replaces the one before.
 
 use api::Event;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
-/// Events kept for late watchers. 200 targets with ten states each are 2,000; the rest is room for log lines.
+/// Most events kept for late watchers. 200 targets with ten states each make 2,000; the rest is for
+/// log lines.
 const MAX_PAST: usize = 10_000;
-/// Live events a slow watcher may be behind before it skips some.
+/// Most live events that a slow watcher may be behind before it skips some.
 const LIVE: usize = 1024;
 
 struct Inner {
     past: Vec<Arc<Event>>,
-    /// Gone once the summary is out: that ends the live stream.
+    /// Sender of live events; `None` after the summary, which ends the live stream.
     live: Option<broadcast::Sender<Arc<Event>>>,
 }
 
@@ -36,7 +37,7 @@ impl Default for EventHub {
 }
 
 impl EventHub {
-    /// Tells everyone.
+    /// Keeps an event for late watchers, except progress, and sends it to the present ones.
     pub fn publish(&self, event: Event) {
         let event = Arc::new(event);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +49,7 @@ impl EventHub {
             let _ = live.send(Arc::clone(&event));
         }
         if matches!(*event, Event::Summary(_)) {
-            // The summary is kept whatever the number of events before it.
+            // The summary is kept even if the list of past events is full.
             if !inner
                 .past
                 .last()
@@ -60,7 +61,7 @@ impl EventHub {
         }
     }
 
-    /// Everything kept so far, and what comes next unless the job is over.
+    /// Returns the events kept so far, and a receiver of later ones unless the job is over.
     pub fn watch(&self) -> (Vec<Arc<Event>>, Option<broadcast::Receiver<Arc<Event>>>) {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         (

@@ -1,7 +1,9 @@
-//! The job's folder: `job.log` for people, `events.ndjson` for programs, `report.json` in the end.
+//! The folder of a job: `job.log` for people, `events.ndjson` for programs, and `report.json` at
+//! the end.
 //!
-//! Owns: one task that appends lines, so that a slow or full disk never holds the job up. What always holds: when files
-//! cannot be written the job goes on and says so once; a report appears whole (written aside, then renamed) or not.
+//! Owns one task that appends lines, so that a slow or full disk never delays the job. Invariants:
+//! if files cannot be written, the job goes on and logs the fault once; a report appears whole or
+//! not at all (it is written to another file, then renamed).
 
 use api::{Event, Report};
 use std::path::{Path, PathBuf};
@@ -9,39 +11,39 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Lines waiting for the disk; more are dropped and counted.
+/// Most lines that wait for the disk; further lines are dropped and counted.
 const QUEUE: usize = 4096;
 
 const LOG: &str = "job.log";
 const EVENTS: &str = "events.ndjson";
 const REPORT: &str = "report.json";
 
-/// Where a job's files are.
+/// Path of a job's folder.
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// The folder of job `id` below the data directory.
+    /// Returns the folder of job `id` in the data directory.
     pub fn of(data_dir: &Path, id: u64) -> Self {
         Self(data_dir.join("jobs").join(id.to_string()))
     }
 
-    /// `job.log`.
+    /// Path of `job.log`.
     pub fn log(&self) -> PathBuf {
         self.0.join(LOG)
     }
 
-    /// `events.ndjson`.
+    /// Path of `events.ndjson`.
     pub fn events(&self) -> PathBuf {
         self.0.join(EVENTS)
     }
 
-    /// `report.json`.
+    /// Path of `report.json`.
     pub fn report(&self) -> PathBuf {
         self.0.join(REPORT)
     }
 
-    /// Writes the report, or says why not.
+    /// Writes the report; returns the error of the file system on failure.
     pub async fn write_report(&self, report: &Report) -> std::io::Result<()> {
         let mut json = serde_json::to_vec_pretty(report)?;
         json.push(b'\n');
@@ -54,7 +56,7 @@ impl Folder {
     }
 }
 
-/// Appends to the job's files from a task of its own.
+/// Writer of the job's log files, with a task of its own.
 pub struct Journal {
     lines: mpsc::Sender<Event>,
     task: JoinHandle<()>,
@@ -62,7 +64,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the task.
+    /// Starts the task that appends lines.
     pub fn start(folder: Folder) -> Self {
         let (lines, waiting) = mpsc::channel(QUEUE);
         Self {
@@ -79,7 +81,7 @@ impl Journal {
         }
     }
 
-    /// Waits until every line is on its way to the disk.
+    /// Waits until every queued line is handed to the operating system.
     pub async fn close(self) {
         if self.dropped > 0 {
             tracing::warn!(
@@ -88,7 +90,7 @@ impl Journal {
             );
         }
         drop(self.lines);
-        // The task ends by itself when the channel is empty; it cannot be cancelled from elsewhere.
+        // The task ends when the channel is empty; nothing else cancels it.
         let _ = self.task.await;
     }
 }
@@ -131,7 +133,7 @@ async fn append_to(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.flush().await
 }
 
-/// The line of `job.log`.
+/// Returns the line of `job.log` for an event.
 fn plain(event: &Event) -> String {
     match event {
         Event::State { time, target, .. } => {
@@ -188,7 +190,7 @@ mod tests {
         );
     }
 
-    /// A full or vanished disk must not hold a job up: every line is taken, and closing ends.
+    /// With a full or missing disk, every line is still accepted and closing ends.
     #[tokio::test]
     async fn files_that_cannot_be_written_cost_only_themselves() {
         let data = tempfile::tempdir().unwrap();

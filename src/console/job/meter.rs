@@ -1,49 +1,51 @@
-//! How fast a target goes, and when it will be there.
+//! Rate and remaining time of a target.
 //!
-//! Owns: progress over the last few seconds. Pure. What always holds: a target that starts another phase (writing, then
-//! reading back) is measured anew, and a number that goes backwards never becomes a huge rate.
+//! Owns the progress of the last few seconds. Pure. Invariants: a target that starts another phase
+//! (from writing to reading back) is measured afresh; a number that goes backwards never becomes a
+//! huge rate.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How far back the rate looks: long enough to be calm, short enough to show a stall.
+/// Time span over which the rate is measured: long enough to be steady, short enough to show a
+/// stall.
 const WINDOW: Duration = Duration::from_secs(5);
-/// Reports come about twice a second; more than this inside the window are not needed.
+/// Most samples kept. Reports come about twice a second, so the window needs no more.
 const MAX_POINTS: usize = 64;
 
-/// Progress of one target in one phase.
+/// Progress samples of one target in one phase.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     points: VecDeque<(Duration, u64)>,
 }
 
 impl Meter {
-    /// Forgets everything: another phase begins.
+    /// Forgets all samples, because another phase begins.
     pub fn reset(&mut self) {
         self.points.clear();
     }
 
-    /// `done` bytes at `now` (any clock that starts once and goes forward).
+    /// Records `done` bytes at `now`, by any monotonic clock.
     pub fn record(&mut self, now: Duration, done: u64) {
         if self.points.back().is_some_and(|(_, last)| *last > done) {
             self.reset();
         }
         self.points.push_back((now, done));
         let old = |(at, _): &(Duration, u64)| now.saturating_sub(*at) > WINDOW;
-        // One point older than the window stays: the rate spans the whole window.
+        // One point older than the window stays, so that the rate spans the whole window.
         while self.points.len() > MAX_POINTS || self.points.get(1).is_some_and(old) {
             self.points.pop_front();
         }
     }
 
-    /// Bytes a second up to `now`: a target that says nothing more slows down to zero.
+    /// Returns the rate in bytes per second up to `now`; it falls to zero when reports stop.
     pub fn rate_bytes_per_s(&self, now: Duration) -> u64 {
         let (Some((from, before)), Some((_, after))) = (self.points.front(), self.points.back())
         else {
             return 0;
         };
         let span_ms = now.saturating_sub(*from).as_millis();
-        // Half a second of progress says little, and a stalled target does not keep its last rate.
+        // Half a second is too short to measure, and a stalled target must not keep its last rate.
         if span_ms < 500
             || self
                 .points
@@ -56,7 +58,7 @@ impl Meter {
             .unwrap_or(u64::MAX)
     }
 
-    /// Seconds until `total`, when there is a rate to tell from.
+    /// Returns the seconds until `total` is reached, or `None` without a rate.
     pub fn eta_seconds(&self, now: Duration, total: u64) -> Option<f64> {
         let (_, done) = self.points.back()?;
         let rate = self.rate_bytes_per_s(now);

@@ -1,12 +1,13 @@
 //! One job: from its start rule to its report.
 //!
 //! ```text
-//! control connections --+                       +--> store, job folder
-//! local API ------------+--> Input --> JobRun --+--> orders, cancel, recorded to agents
-//! multicast thread -----+   (one task)          +--> events to watchers, view to the API
+//! control connections --+                       +--> store, job folder local API ------------+-->
+//! Input --> JobRun --+--> orders, cancel, recorded to agents multicast thread -----+   (one task)
+//! +--> events to watchers, view to the API
 //! ```
 //!
-//! One task owns everything about a job, so nothing in it needs a lock; what others may look at is [`JobShared`].
+//! One task owns the whole state of a job, so no part of it needs a lock. [`JobShared`] is the part
+//! that others may read.
 
 pub(super) mod core;
 pub mod events;
@@ -41,90 +42,91 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
-/// Messages waiting for a job: five seconds of reports of 200 targets. Beyond that connections wait, and with them agents.
+/// Most messages that wait for a job: five seconds of reports from 200 targets. A full queue makes
+/// connections, and so agents, wait.
 pub const INPUT_QUEUE: usize = 4096;
 
-/// What a job hears.
+/// A message to a job's task.
 pub enum Input {
-    /// A target of the job, or one that says it holds the job, is connected.
+    /// A target of the job, or one whose agent reports that it holds the job, is connected.
     Connected {
-        /// Target.
+        /// Id of the target.
         target: String,
         /// Instance of its agent.
         instance: String,
-        /// What the agent says it holds of this job.
+        /// The part of this job that the agent reports as unfinished.
         unfinished: Option<Unfinished>,
     },
-    /// A target's connection ended.
+    /// The connection of a target ended.
     Disconnected {
-        /// Target.
+        /// Id of the target.
         target: String,
     },
-    /// Report of a multicast receiver.
+    /// Status report of a multicast receiver.
     Status {
-        /// Target.
+        /// Id of the target.
         target: String,
-        /// Session it is about.
+        /// Id of the session that the report is about.
         session: u32,
         /// Report.
         status: Box<multicast::Status>,
     },
-    /// Where a target stands.
+    /// Progress report of a target.
     Progress {
-        /// Target.
+        /// Id of the target.
         target: String,
-        /// Where.
+        /// State and counters of the target.
         progress: Progress,
     },
-    /// How a target ended.
+    /// Outcome that a target's agent reports.
     Outcome {
-        /// Target.
+        /// Id of the target.
         target: String,
-        /// How.
+        /// Outcome, not judged yet.
         outcome: Box<Outcome>,
     },
-    /// A line for the log.
+    /// Line of a target for the job's log.
     Log {
-        /// Target.
+        /// Id of the target.
         target: String,
-        /// Line, cleaned.
+        /// Cleaned text of the line.
         text: String,
     },
-    /// A machine reported its first start, and that is stored.
+    /// First start that a machine reported; it is already stored.
     FirstStart {
-        /// Target.
+        /// Id of the target.
         target: String,
-        /// What it reported.
+        /// Content of the report.
         report: Box<FirstStart>,
     },
-    /// Start now whatever the rule says.
+    /// Request to start now, whatever the start rule says.
     Start(StartRequest, oneshot::Sender<Result<(), ApiError>>),
-    /// Further targets were confirmed.
+    /// Further targets that were confirmed.
     Add(Box<Addition>, oneshot::Sender<Result<(), ApiError>>),
-    /// A machine that `--also-new` means could not be taken in.
+    /// Failure to add a machine that `--also-new` matched.
     NotAdded {
-        /// Target.
+        /// Id of the target.
         target: String,
-        /// Why.
+        /// Reason for a person to read.
         reason: String,
     },
-    /// Drop some targets or all.
+    /// Request to drop some targets or all.
     Cancel(CancelRequest, oneshot::Sender<Result<(), ApiError>>),
-    /// The image cannot be read, or is not what was stored.
+    /// Fault of the image: it cannot be read, or its content differs from its hashes.
     Unreadable(String),
-    /// The console ends; the job goes on with the next one.
+    /// End of the console; the next console continues the job.
     Shutdown,
 }
 
-/// Targets that join a job that was made, planned like those it began with.
+/// Targets that join an existing job, planned like its first ones.
 pub struct Addition {
-    /// Who let them in.
+    /// Origin of their confirmation.
     pub by: ConfirmedBy,
-    /// Plan of each of them.
+    /// Plan of each target.
     pub targets: Vec<PlannedTarget>,
-    /// Files that their plans name.
+    /// Files that the plans name.
     pub files: Vec<PlannedFile>,
-    /// Secrets that their plans name.
+    /// Secrets that the plans name.
     pub(super) secrets: JobSecrets,
 }
 
@@ -133,17 +135,17 @@ pub struct Addition {
 pub enum ConfirmedBy {
     /// A technician saw the disk and confirmed it.
     Technician,
-    /// `--also-new` was confirmed with the job, and the disk is blank.
+    /// The job was confirmed with `--also-new`, and the disk is blank.
     Rule,
 }
 
-/// What others may see of a job while its task runs.
+/// The part of a job that others may read while its task runs.
 pub struct JobShared {
-    /// Number.
+    /// Number of the job.
     pub id: u64,
-    /// What it works with on TCP 5003.
+    /// Image that TCP 5003 serves, or upload that it takes.
     pub work: Work,
-    /// What happened so far, and what happens.
+    /// Events of the job, past and live.
     pub events: EventHub,
     /// Payload bytes served over TCP 5003.
     pub bulk_bytes: AtomicU64,
@@ -153,22 +155,22 @@ pub struct JobShared {
     answers: Mutex<BTreeMap<usize, u32>>,
 }
 
-/// What was confirmed, and what its targets may need to know; both grow with the targets that are added.
+/// The confirmed plan and the secrets of its targets; both grow when targets are added.
 #[derive(Clone)]
 struct Confirmed {
     plan: Arc<Plan>,
     secrets: Arc<JobSecrets>,
 }
 
-/// What a job works with.
+/// Image that a job sends, or upload that it receives.
 pub enum Work {
-    /// It sends this image.
+    /// The image of a deployment.
     Deploy(Arc<MasterImage>),
-    /// It takes in this one.
+    /// The upload of a capture.
     Capture(Arc<Upload>),
 }
 
-/// An answer of the bulk service under way to one target; ends when dropped.
+/// A request of one target that the bulk service is answering; dropping it ends the count.
 pub struct Turn {
     job: Arc<JobShared>,
     place: usize,
@@ -188,7 +190,7 @@ impl Drop for Turn {
 }
 
 impl JobShared {
-    /// A job as it stands in the store.
+    /// Makes the shared part of a job from its stored row.
     pub fn new(row: &JobRow, work: Work, secrets: JobSecrets) -> Self {
         Self {
             id: row.id,
@@ -212,17 +214,17 @@ impl JobShared {
             .clone()
     }
 
-    /// The plan that was confirmed, with the targets that were added since.
+    /// Returns the confirmed plan, with the targets added since.
     pub fn plan(&self) -> Arc<Plan> {
         self.confirmed().plan
     }
 
-    /// Secrets of its targets.
+    /// Returns the secrets of the job's targets.
     pub(super) fn secrets(&self) -> Arc<JobSecrets> {
         self.confirmed().secrets
     }
 
-    /// Targets were added: what is confirmed from now on.
+    /// Replaces the plan and the secrets after targets were added.
     pub(super) fn confirm(&self, plan: Plan, secrets: JobSecrets) {
         let mut confirmed = self
             .confirmed
@@ -234,14 +236,14 @@ impl JobShared {
         };
     }
 
-    /// Why a target waits beside the job, when it came after the confirmation.
+    /// Returns the reason why a newcomer waits, or `None` if the target is not a newcomer.
     pub fn waits(&self, target: &str) -> Option<String> {
         let view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         let found = view.newcomers.iter().find(|one| one.id == target);
         found.map(|one| format!("job {}: {}", view.id, one.reason))
     }
 
-    /// The image it sends, unless it is a capture.
+    /// Returns the image of a deployment; `None` for a capture.
     pub fn image(&self) -> Option<&Arc<MasterImage>> {
         match &self.work {
             Work::Deploy(image) => Some(image),
@@ -249,7 +251,7 @@ impl JobShared {
         }
     }
 
-    /// The image it takes in, when it is a capture.
+    /// Returns the upload of a capture; `None` for a deployment.
     pub fn upload(&self) -> Option<&Arc<Upload>> {
         match &self.work {
             Work::Capture(upload) => Some(upload),
@@ -257,7 +259,7 @@ impl JobShared {
         }
     }
 
-    /// Begins an answer to a target, unless `limit` are under way to it already.
+    /// Begins an answer to a target; `None` if `limit` answers to it are under way.
     pub fn begin_answer(self: &Arc<Self>, place: usize, limit: u32) -> Option<Turn> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let count = answers.entry(place).or_insert(0);
@@ -270,7 +272,7 @@ impl JobShared {
         })
     }
 
-    /// The job as the API shows it.
+    /// Returns the job as the API shows it.
     pub fn view(&self) -> JobView {
         self.view
             .lock()
@@ -282,7 +284,8 @@ impl JobShared {
         *self.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
-    /// The place in the job that this token belongs to. Compares in constant time: blake3 hashes do.
+    /// Returns the place in the job that this token belongs to. The comparison takes constant time,
+    /// as for all blake3 hashes.
     pub fn place_of_token(&self, token: &str) -> Option<usize> {
         let (place, secret) = token.split_once('.')?;
         let place = place.parse().ok()?;
@@ -303,16 +306,16 @@ impl JobShared {
     }
 }
 
-/// The way to a running job.
+/// Handle of a running job.
 #[derive(Clone)]
 pub struct JobHandle {
-    /// What may be seen of it.
+    /// The readable part of the job.
     pub shared: Arc<JobShared>,
-    /// What it hears.
+    /// Queue of the job's messages.
     pub inputs: mpsc::Sender<Input>,
 }
 
-/// A stored job as the API shows it.
+/// Returns the API view of a stored job.
 pub fn view_of(row: &JobRow) -> JobView {
     let mut targets: Vec<_> = row
         .job
@@ -345,7 +348,7 @@ pub fn view_of(row: &JobRow) -> JobView {
     }
 }
 
-/// How a job ended.
+/// Returns the summary of a job that is over; `report` is the path of its report.
 pub fn summary_of(view: &JobView, report: &Path) -> Summary {
     let done = view
         .targets
@@ -378,7 +381,7 @@ pub fn summary_of(view: &JobView, report: &Path) -> Summary {
     }
 }
 
-/// A line for the log of a job.
+/// Makes the event of one log line.
 pub fn log_event(job: &str, text: String) -> Event {
     Event::Log {
         job: job.to_owned(),
@@ -387,12 +390,13 @@ pub fn log_event(job: &str, text: String) -> Event {
     }
 }
 
-/// True if a place that ended still takes an outcome: its agent has not reported one.
+/// Returns true if a place that ended still takes an outcome, because its agent has not reported
+/// one.
 pub fn awaits_word(row: &JobTargetRow) -> bool {
     place::awaits_word(row)
 }
 
-/// A place after an outcome that came when the job's task was gone.
+/// Returns the row after an outcome that came when the job's task had ended.
 pub fn late_outcome(row: JobTargetRow, outcome: Outcome, image_root: &str) -> JobTargetRow {
     let mut place = place::Place::new(row);
     place.outcome(outcome, image_root);

@@ -1,6 +1,8 @@
-//! The running session of a job: its keys and groups, its thread, and the order each target gets.
+//! The running session of a job: keys, multicast groups, sending thread, and the order for each
+//! target.
 //!
-//! Owns: the sending thread. Secrets live here and in each target's own TLS connection, and are wiped when the session ends.
+//! Owns the sending thread. Session secrets exist only here and in each target's TLS connection;
+//! they are wiped when the session ends.
 
 use super::session;
 use crate::console::context::Console;
@@ -25,33 +27,34 @@ pub(super) struct Session {
     suite: Suite,
     pub(super) main: SocketAddrV4,
     pub(super) second: SocketAddrV4,
-    /// What anybody knows about the wire's speed, bytes per second.
+    /// Known limit of the wire's rate in bytes per second; `None` if neither the technician nor an
+    /// interface gives one.
     pub(super) known_cap: Option<u64>,
     slot: u8,
     sending: Option<Sending>,
     events: Option<UnboundedReceiver<SendingEvent>>,
 }
 
-/// A target that gets an order.
+/// A target that gets an order, with the parts of the order that are its own.
 pub(super) struct Member<'a> {
     pub(super) job: u64,
-    /// Its place in the job.
+    /// Position of the target in the job.
     pub(super) place: usize,
-    /// The disk that was confirmed.
+    /// Disk that was confirmed.
     pub(super) disk: &'a DiskFacts,
-    /// Contents the disk may have for the order to be carried out.
+    /// Contents that the disk may have for the order to be carried out.
     pub(super) look: Look,
     pub(super) bulk_port: u16,
-    /// Receivers in the session.
+    /// Number of receivers in the session.
     pub(super) receivers: usize,
     pub(super) grow: Option<String>,
     pub(super) choice: Choice,
     pub(super) reuse: Reuse,
-    /// What makes it itself.
+    /// Changes of the template for this machine.
     pub(super) apply: Option<ApplyOrder>,
 }
 
-/// Random bytes of the operating system.
+/// Returns random bytes from the operating system.
 fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
@@ -59,8 +62,10 @@ fn random<const N: usize>() -> Result<[u8; N], String> {
 }
 
 impl Session {
-    /// Draws keys, takes groups, and starts to send. Without multicast the session exists all the same: targets that
-    /// hear nothing are served over TCP 5003. The second value says why multicast does not run.
+    /// Draws keys, takes multicast groups, and starts to send.
+    ///
+    /// If multicast cannot start, the session still exists, and targets are served over TCP 5003;
+    /// the second value is then the fault.
     pub(super) fn open(
         console: &Console,
         image: &Arc<MasterImage>,
@@ -71,7 +76,7 @@ impl Session {
         let own_speed = session::interface_speed(&settings.interface);
         let known_cap = session::known_rate_cap(request, facts, own_speed);
         let secret = Zeroizing::new(random::<32>()?);
-        // Session 0 would look like a field nobody filled in.
+        // Session 0 would look like an unset field.
         let id = u32::from_le_bytes(random()?).max(1);
         let slot = console
             .jobs
@@ -124,7 +129,7 @@ impl Session {
         self.sending.as_ref()
     }
 
-    /// The next thing the sending thread says; waits for ever when there is none.
+    /// Returns the next event of the sending thread; never returns when there is none.
     pub(super) async fn next_event(&mut self) -> SendingEvent {
         if let Some(events) = &mut self.events {
             if let Some(event) = events.recv().await {
@@ -135,7 +140,7 @@ impl Session {
         std::future::pending().await
     }
 
-    /// The order for a target. The second value is the secret part of its bulk token.
+    /// Makes the order for a target. The second value is the secret part of its bulk token.
     pub(super) fn order(
         &self,
         image: &MasterImage,
@@ -183,14 +188,15 @@ impl Session {
         Ok((order, secret))
     }
 
-    /// Ends the thread and gives the groups back.
+    /// Ends the sending thread and returns the groups.
     pub(super) fn close(self, console: &Console) {
         drop(self.sending);
         console.jobs.return_slot(self.slot);
     }
 }
 
-/// The counters of a session as the API shows them; the rate is left to who knows the time between two looks.
+/// Returns the counters of a session as the API shows them. The rate is left at 0; the caller
+/// measures it.
 pub(super) fn view(now: &SendingSnapshot) -> SessionView {
     let counters = &now.counters;
     let payload = |packets: u64| packets.saturating_mul(SYMBOL_BYTES as u64);

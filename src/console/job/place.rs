@@ -1,7 +1,8 @@
 //! A target's place in a job.
 //!
-//! Owns: what the job knows of one target, and which of an agent's claims change it. What always holds: only an outcome whose
-//! root equals the image's makes a place `done`; nothing an agent says in a progress report does.
+//! Owns the job's knowledge of one target, and decides which of an agent's claims change it.
+//! Invariant: only an outcome whose root equals the image's makes a place `done`; no progress
+//! report does.
 
 use super::meter::Meter;
 use super::stall::Stall;
@@ -11,46 +12,46 @@ use facts::target::{DiskNow, TargetState};
 use protocol::control::{Counters, Outcome, Progress};
 use std::time::Duration;
 
-/// Longest reason or remark kept, in characters.
+/// Longest reason or note kept, in characters.
 const MAX_TEXT: usize = 500;
 
-/// A target in a job.
+/// State of a target in a job.
 pub(super) struct Place {
-    /// What is stored and shown.
+    /// Row that is stored and shown.
     pub(super) row: JobTargetRow,
-    /// An order was sent to the agent that is connected now.
+    /// True if an order was sent to the agent that is connected now.
     pub(super) ordered: bool,
-    /// When its connection ended, by the job's clock; `None` while it is connected.
+    /// End of its connection by the job's clock; `None` while it is connected.
     pub(super) gone_since: Option<Duration>,
-    /// When its first order went out.
+    /// Time of its first order, by the job's clock.
     pub(super) began: Option<Duration>,
-    /// It has reported packets of the session.
+    /// True if it has reported packets of the session.
     pub(super) hears: bool,
-    /// It says that nothing of the session reaches it.
+    /// True if it reports that no packet of the session reaches it.
     pub(super) deaf: bool,
-    /// Times its machine was started again in the middle of the job.
+    /// Number of restarts of its machine in the middle of the job.
     pub(super) restarts: u32,
-    /// Why the session does not wait for it, while it does not.
+    /// Reason why the session does not wait for it; `None` while it does.
     pub(super) aside: Option<String>,
-    /// It was asked to leave, and its answer is awaited.
+    /// Present while the agent was asked to leave and has not answered.
     pub(super) leaving: Option<Leaving>,
-    /// Its outcome is not stored yet, and its agent has not heard that it is.
+    /// True if its outcome is not stored yet, so its agent has not been sent `recorded`.
     pub(super) owed: bool,
-    /// Bytes it said it had written.
+    /// Bytes written, as last reported.
     written: u64,
-    /// Since when nothing of its own moved.
+    /// Time without progress of its own.
     pub(super) stall: Stall,
     meter: Meter,
 }
 
-/// A target that was asked to leave its job.
+/// Request to a target to leave its job.
 #[derive(Clone)]
 pub(super) struct Leaving {
-    /// State the target ends in, unless it proves its disk all the same.
+    /// State that the target ends in, unless it proves its disk before.
     pub(super) state: TargetState,
-    /// Why.
+    /// Reason for a person to read.
     pub(super) reason: String,
-    /// When it was asked.
+    /// Time of the request, by the job's clock.
     pub(super) since: Duration,
 }
 
@@ -73,7 +74,8 @@ impl Place {
         }
     }
 
-    /// The row for the store: whom a technician took out stays out, should the console end before the agent's answer.
+    /// Returns the row for the store. A target that was asked to leave is stored as out of the job,
+    /// in case the console ends before the agent answers.
     pub(super) fn stored(&self) -> JobTargetRow {
         let mut row = self.row.clone();
         if let Some(leaving) = &self.leaving {
@@ -100,7 +102,8 @@ impl Place {
         &self.row.view.id
     }
 
-    /// Takes a progress report; true when the state changed. States that only the console gives are ignored.
+    /// Applies a progress report; returns true if the state changed. States that only the console
+    /// gives are ignored.
     pub(super) fn progress(&mut self, now: Duration, progress: Progress) -> bool {
         let believable = matches!(
             progress.state,
@@ -117,7 +120,7 @@ impl Place {
         }
         self.stall.heard(now, &progress);
         let changed = self.state() != progress.state;
-        // Repair goes on writing where receiving stopped; reading back begins anew.
+        // Repair continues the writing; every other phase counts from zero.
         if changed && progress.state != TargetState::Repairing {
             self.meter.reset();
         }
@@ -133,7 +136,7 @@ impl Place {
         view.done_bytes = progress.done_bytes.min(i64::MAX as u64);
         view.total_bytes = progress.total_bytes.min(i64::MAX as u64);
         view.counters = bounded(progress.counters);
-        // Who was asked to leave is shown as that, whatever it still says.
+        // A target that was asked to leave keeps that note, whatever it reports.
         if self.leaving.is_none() {
             let said = progress.note.map(|note| clean_line(&note, MAX_TEXT));
             view.note = said.or_else(|| self.aside.clone());
@@ -143,13 +146,13 @@ impl Place {
         changed
     }
 
-    /// Takes an outcome: the state and the reason it comes to.
+    /// Applies an outcome: sets the final state, the reason and the results.
     pub(super) fn outcome(&mut self, outcome: Outcome, image_root: &str) {
         let leaving = self.leaving.take();
         let view = &mut self.row.view;
         let (state, reason) = match (judge(&outcome, image_root), leaving, view.state) {
             ((TargetState::Done, _), ..) => (TargetState::Done, None),
-            // What the console decided stays: the agent says what became of the disk.
+            // The console's decision stays; the outcome only tells the state of the disk.
             (_, Some(leaving), _) => (leaving.state, Some(leaving.reason)),
             (_, None, decided @ (TargetState::Dropped | TargetState::Failed)) => {
                 (decided, view.reason.take())
@@ -180,13 +183,13 @@ impl Place {
         if state == TargetState::Done {
             view.done_bytes = view.total_bytes;
         }
-        // The plan names the disk by model, serial and size, and the agent took no other.
+        // The plan names the disk by model, serial and size, and the agent writes to no other.
         if view.disk.is_empty() {
             view.disk = clean_line(&outcome.disk, MAX_TEXT);
         }
     }
 
-    /// Ends the place without the agent's word.
+    /// Ends the place without an outcome from its agent.
     pub(super) fn end(&mut self, now: Duration, state: TargetState, reason: &str) {
         self.leaving = None;
         let never_ordered = self.row.instance.is_none();
@@ -203,7 +206,7 @@ impl Place {
             .map_or(0.0, |began| now.saturating_sub(began).as_secs_f64());
     }
 
-    /// Rate and ETA as of now.
+    /// Updates the rate and the remaining time.
     pub(super) fn refresh(&mut self, now: Duration) {
         let view = &mut self.row.view;
         let active = !view.state.is_final();
@@ -220,12 +223,14 @@ impl Place {
     }
 }
 
-/// True if an outcome is news: a place that ended without a report from its agent takes it whenever it comes.
+/// Returns true if an outcome is news: the place is not `done`, and no outcome of its agent is
+/// recorded.
 pub(super) fn awaits_word(row: &JobTargetRow) -> bool {
     row.view.state != TargetState::Done && row.view.disk_now.is_none()
 }
 
-/// What an agent's outcome comes to. Promise 1: `done` only with the root of what was read back.
+/// Turns an agent's outcome into the final state and reason; `done` only if the root of the data
+/// that was read back matches the image's.
 pub(super) fn judge(outcome: &Outcome, image_root: &str) -> (TargetState, Option<String>) {
     let said = outcome
         .reason
@@ -269,7 +274,7 @@ fn loss(counters: &Counters) -> f64 {
     }
 }
 
-/// Counters that fit the store's columns whatever the agent says.
+/// Limits an agent's counters to values that fit the store's columns.
 fn bounded(counters: Counters) -> Counters {
     let fit = |n: u64| n.min(i64::MAX as u64);
     Counters {

@@ -1,6 +1,6 @@
-//! What a session is given: groups, cipher, rate.
+//! Groups, cipher and rate of a session.
 //!
-//! Pure decisions, apart from the file that says how fast the console's own interface is.
+//! Pure decisions, except the reading of the console interface's speed from a file.
 
 use api::DeployRequest;
 use facts::target::Facts;
@@ -8,21 +8,26 @@ use multicast::Suite;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
-/// Sessions at once. Each takes two groups upward of the first pair.
+/// Most sessions at once. Each takes two groups above the first pair.
 pub const MAX_SESSIONS: u8 = 64;
 
-/// When nobody says how fast the slowest interface is: gigabit Ethernet, the slowest thing still sold. The session's own rate
-/// control goes down from there.
+/// Rate cap in bytes per second if no interface speed is known: gigabit Ethernet, the slowest still
+/// sold. Rate control goes down from there.
 const UNKNOWN_RATE_BYTES_PER_S: u64 = 125_000_000;
-/// 200 Mbit/s: a quarter of a second of it is less than a cheap switch drops at once, and doubling reaches a gigabit in two steps.
+/// First rate of a session in bytes per second, unless the technician gave one: 200 Mbit/s. Three
+/// doublings exceed a gigabit.
 const CAUTIOUS_START_BYTES_PER_S: u64 = 25_000_000;
-/// Share of a known link that a session may fill: reports and repair over TCP live in the rest.
+/// Share of a known link in percent that a session may use; reports and repair over TCP use the
+/// rest.
 const LINK_SHARE_PERCENT: u64 = 97;
-/// A cap below this is a slip of the keyboard: an image would take months.
+/// Lowest rate cap in bytes per second. A lower one is a typing mistake: an image would take
+/// months.
 const MIN_RATE_BYTES_PER_S: u64 = 12_500;
 
-/// Where the sessions of several jobs go: job k takes `base + 2k` on the same ports. Packets carry their session's number, so
-/// a group that somebody else uses as well is wasteful and not wrong.
+/// Returns the two groups of a session: slot k uses `base + 2k` on the same ports.
+///
+/// Packets carry the id of their session, so a group that others use as well wastes bandwidth but
+/// does no harm.
 pub fn lanes(main: SocketAddrV4, second: SocketAddrV4, slot: u8) -> (SocketAddrV4, SocketAddrV4) {
     let up = |address: SocketAddrV4| {
         let group = address.ip().to_bits().wrapping_add(2 * u32::from(slot));
@@ -31,14 +36,14 @@ pub fn lanes(main: SocketAddrV4, second: SocketAddrV4, slot: u8) -> (SocketAddrV
     (up(main), up(second))
 }
 
-/// The lowest free slot.
+/// Takes the lowest free slot.
 pub fn take_slot(taken: &mut BTreeSet<u8>) -> Option<u8> {
     let slot = (0..MAX_SESSIONS).find(|slot| !taken.contains(slot))?;
     taken.insert(slot);
     Some(slot)
 }
 
-/// AES where everybody has it in hardware.
+/// Returns AES-128-GCM if every machine has AES in hardware, else ChaCha20-Poly1305.
 pub fn suite<'f>(facts: impl IntoIterator<Item = &'f Facts>) -> Suite {
     if facts.into_iter().all(|facts| facts.aes) {
         Suite::Aes128Gcm
@@ -47,8 +52,8 @@ pub fn suite<'f>(facts: impl IntoIterator<Item = &'f Facts>) -> Suite {
     }
 }
 
-/// The cap on the wire as far as anybody knows one: what the technician said, else the slowest of the targets' interfaces and
-/// the console's own.
+/// Returns the known rate cap in bytes per second: the technician's, else the slowest of the
+/// targets' interfaces and the console's own.
 pub fn known_rate_cap<'f>(
     request: &DeployRequest,
     facts: impl IntoIterator<Item = &'f Facts>,
@@ -57,7 +62,7 @@ pub fn known_rate_cap<'f>(
     if let Some(bits) = request.rate_bits_per_s {
         return Some((bits / 8).max(MIN_RATE_BYTES_PER_S));
     }
-    // A machine with several interfaces is reached by its fastest: the one that was plugged in on purpose.
+    // A machine with several interfaces is reached by its fastest, which was plugged in on purpose.
     let of_target = |facts: &Facts| {
         facts
             .nics
@@ -74,18 +79,21 @@ pub fn known_rate_cap<'f>(
     Some(u64::from(slowest) * 125_000 * LINK_SHARE_PERCENT / 100)
 }
 
-/// The cap a session starts with.
+/// Returns the rate cap that a session begins with, in bytes per second.
 pub fn rate_cap(known: Option<u64>) -> u64 {
     known.unwrap_or(UNKNOWN_RATE_BYTES_PER_S)
 }
 
-/// Where a session starts: at a cap the technician vouched for; otherwise low, since an interface knows nothing of the switch
-/// behind it. The rate doubles from there until the first loss.
+/// Returns the first rate of a session in bytes per second: the technician's cap, otherwise a low
+/// rate.
+///
+/// An interface's speed does not tell what the switch behind it can carry. The rate doubles until
+/// the first loss.
 pub fn start_rate(request: &DeployRequest, known: Option<u64>) -> u64 {
     first_rate(request.rate_bits_per_s.is_some(), rate_cap(known))
 }
 
-/// The same, of a cap that a technician vouched for or not.
+/// Returns the first rate for a cap; `vouched` means that a technician gave it.
 pub fn first_rate(vouched: bool, cap: u64) -> u64 {
     if vouched {
         cap
@@ -94,10 +102,10 @@ pub fn first_rate(vouched: bool, cap: u64) -> u64 {
     }
 }
 
-/// Speed of an interface of this machine in Mbit/s, where the kernel knows it.
+/// Returns the speed of this machine's interface in Mbit/s, if the kernel knows it.
 pub fn interface_speed(name: &str) -> Option<u32> {
-    // The name came from the kernel's own list. Virtual interfaces have no device behind them, and a speed that is made up:
-    // veth says 10000 whatever carries it.
+    // The name comes from the kernel's own list. A virtual interface has no device and an invented
+    // speed: veth reports 10000 on any carrier.
     let folder = std::path::Path::new("/sys/class/net").join(name);
     if !folder.join("device").exists() {
         return None;

@@ -1,19 +1,22 @@
-//! When a target, or a whole job, has had its time.
+//! Stall detection: a target, or a whole job, without progress for too long.
 //!
-//! A connected agent that hangs would keep its job running for ever. So every target has a rule of its own: after a time in
-//! which nothing of its own moved it has failed, whatever the room does. Pure: time is an argument.
+//! A connected agent that hangs would keep its job running for ever. Each target therefore has a
+//! limit of its own: it has failed after a time without progress of its own, whatever the others
+//! do. Pure: time is an argument.
 //!
-//! Progress is what the target itself gets done: another state, bytes written or read back, blocks taken, another step of the
-//! template, and its beat (see `agent::pulse`), which moves while the thread at work computes or its disk completes anything.
-//! Packets received are none: they arrive at a machine that hangs, too. While its connection is down the rule rests, because
-//! another one (`lost`) counts then.
+//! Progress is the target's own work: a new state, bytes written or read back, blocks taken,
+//! another step of the template, and its beat (see `agent::pulse`), which changes while the working
+//! thread computes or its disk completes a request. Received packets do not count: they also arrive
+//! at a machine that hangs. The limit does not apply while the connection is down, because the
+//! limit for lost targets applies then.
 
 use facts::target::TargetState;
 use protocol::control::Progress;
 use std::time::Duration;
 
-/// Without an own rule. A disk that takes longer than this for one chunk is broken; the longest pauses known are a drive that
-/// retries a sector (minutes at most) and the reset of a controller.
+/// Longest time without progress, if the request gives no other. A disk that takes longer for one
+/// chunk is broken; the longest known pauses are a drive that retries a sector (minutes at most)
+/// and the reset of a controller.
 pub const STALL_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Progress values of a target; a change in any of them means that the target is not stalled.
@@ -26,7 +29,7 @@ struct Mark {
     step: Option<String>,
 }
 
-/// The clock of one target.
+/// Time and values of a target's last progress.
 #[derive(Clone, Debug, Default)]
 pub struct Stall {
     mark: Mark,
@@ -34,12 +37,12 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// It was told to begin, or to go on.
+    /// Restarts the clock when the target is ordered to begin or to go on.
     pub fn begin(&mut self, now: Duration) {
         self.since = now;
     }
 
-    /// It says where it stands.
+    /// Records a progress report.
     pub fn heard(&mut self, now: Duration, progress: &Progress) {
         let counters = &progress.counters;
         let blocks = [
@@ -60,7 +63,7 @@ impl Stall {
         );
     }
 
-    /// Notes progress that the console sees itself: the bytes that have arrived here.
+    /// Records progress that the console itself sees: the bytes that have arrived.
     pub fn took(&mut self, now: Duration, state: TargetState, bytes: u64) {
         self.moved(
             now,
@@ -79,14 +82,14 @@ impl Stall {
         }
     }
 
-    /// Why it has failed, when nothing moved for longer than `limit`.
+    /// Returns the reason for failure if there was no progress for longer than `limit`.
     pub fn verdict(&self, now: Duration, limit: Duration) -> Option<String> {
         (now.saturating_sub(self.since) > limit)
             .then(|| format!("no progress for {}", in_words(limit)))
     }
 }
 
-/// `10 minutes`, `90 s`, `2 h`.
+/// Formats a duration for people: `10 minutes`, `90 s`, `2 h`.
 pub fn in_words(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds >= 7200 && seconds.is_multiple_of(3600) => {
@@ -127,7 +130,7 @@ mod tests {
         stall.begin(at(100));
         for second in 100..800 {
             let mut said = progress(TargetState::Receiving, 0);
-            // The room goes on: its packets arrive here, too.
+            // The session goes on, so its packets also arrive here.
             said.counters.packets_received = second * 1000;
             said.note = Some(format!("remark {second}"));
             stall.heard(at(second), &said);

@@ -1,7 +1,9 @@
-//! The result of a job, or of a capture, that the data directory's disk did not take: kept, put right by outcomes that come late, stored once it can be.
+//! Results that could not be stored: kept in memory, corrected by late outcomes, and stored when
+//! possible.
 //!
-//! What always holds: while a result waits here it is the only truth about its job, so what an agent says late goes into it and is
-//! never overwritten by it; an agent hears `recorded` only when its outcome is in the store.
+//! Invariants: while a result waits here, it is the only truth about its job, so a late outcome is
+//! merged into it and never overwritten by it; an agent is sent `recorded` only when its outcome is
+//! in the store.
 
 use super::folder::Folder;
 use super::{JobShared, awaits_word, late_outcome};
@@ -14,10 +16,10 @@ use protocol::control::{ConsoleMessage, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two tries to store a result on a disk that was full.
+/// Time between two attempts to store a result.
 const STORE_AGAIN: Duration = Duration::from_secs(5);
 
-/// A result that waits for the store.
+/// The result of a job or a capture that waits for the store.
 pub struct Unstored {
     shared: Arc<JobShared>,
     kept: tokio::sync::Mutex<Kept>,
@@ -25,14 +27,14 @@ pub struct Unstored {
 
 struct Kept {
     rows: Vec<JobTargetRow>,
-    /// What is kept of a capture, besides its target.
+    /// Record of the capture; `None` for a deployment.
     capture: Option<CaptureRecord>,
-    /// Ids of targets whose agents wait for the word that their outcome is recorded.
+    /// Ids of the targets whose agents wait for `recorded`.
     owed: Vec<String>,
 }
 
 impl Unstored {
-    /// A result as it stands; the agents of `owed` wait for it to be stored.
+    /// Makes a waiting result; the agents of `owed` wait for it to be stored.
     pub fn new(
         shared: Arc<JobShared>,
         rows: Vec<JobTargetRow>,
@@ -47,17 +49,17 @@ impl Unstored {
         Self { shared, kept }
     }
 
-    /// The job as others see it.
+    /// Returns the job as others see it.
     pub fn shared(&self) -> &Arc<JobShared> {
         &self.shared
     }
 
-    /// Puts what is kept in the place of what the store has of the job.
+    /// Replaces a stored row's result with the kept one.
     pub async fn overlay(&self, row: &mut JobRow) {
         let kept = self.kept.lock().await;
         let view = self.shared.view();
         let stored = std::mem::replace(&mut row.job.targets, kept.rows.clone());
-        // What machines report goes to a table of its own, and may be newer than the result.
+        // Reports of first starts have a table of their own, and may be newer than the result.
         for target in &mut row.job.targets {
             let mut stored = stored.iter().map(|row| &row.view);
             if let Some(known) = stored.find(|view| view.id == target.view.id) {
@@ -83,7 +85,7 @@ impl Kept {
 }
 
 impl Console {
-    /// Keeps a result until it is stored.
+    /// Keeps a result and retries until it is stored.
     pub(in crate::console) fn keep_result(self: &Arc<Self>, result: Unstored) {
         let result = Arc::new(result);
         self.jobs.keep(Arc::clone(&result));
@@ -102,7 +104,8 @@ impl Console {
         });
     }
 
-    /// Takes an outcome into a result that waits for the store, and tries to store it. False when no result of the job waits.
+    /// Merges an outcome into a result that waits for the store, and tries to store it. Returns
+    /// false if no result of the job waits.
     pub(in crate::console) async fn late_for_unstored(
         &self,
         id: u64,
@@ -113,7 +116,7 @@ impl Console {
             return false;
         };
         let mut kept = result.kept.lock().await;
-        // It may have been stored meanwhile.
+        // Another task may have stored it meanwhile.
         if self.jobs.unstored(id).is_none() {
             return false;
         }
@@ -134,13 +137,14 @@ impl Console {
         true
     }
 
-    /// An agent asks again for the word that its part is recorded: it is told once it is. False when no result of the job waits.
+    /// Notes that an agent waits for `recorded`, which is sent when the result is stored. Returns
+    /// false if no result of the job waits.
     pub(in crate::console) async fn owe_word(&self, id: u64, target: &str) -> bool {
         let Some(result) = self.jobs.unstored(id) else {
             return false;
         };
         let mut kept = result.kept.lock().await;
-        // It may have been stored meanwhile.
+        // Another task may have stored it meanwhile.
         if self.jobs.unstored(id).is_none() {
             return false;
         }
@@ -153,7 +157,7 @@ impl Console {
         shared: &Arc<JobShared>,
         kept: &mut Kept,
     ) -> Result<(), StoreError> {
-        // Another has stored it.
+        // Another task has stored it.
         if self.jobs.unstored(shared.id).is_none() {
             return Ok(());
         }
@@ -187,7 +191,7 @@ impl Console {
     }
 }
 
-/// Shows a job that is over with what its targets are by now.
+/// Updates the view of a job that is over to the present state of its targets.
 fn show(shared: &JobShared, rows: &[JobTargetRow]) {
     let mut view = shared.view();
     view.targets = rows.iter().map(|row| row.view.clone()).collect();

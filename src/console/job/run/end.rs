@@ -30,7 +30,8 @@ impl JobRun {
         Ok(())
     }
 
-    /// Positions of unfinished places of this job that a selector means, connected or not.
+    /// Returns the positions of this job's unfinished places that the selector matches, connected
+    /// or not.
     pub(super) fn select(&self, text: &str) -> Result<Vec<usize>, ApiError> {
         let places = self.places.iter().enumerate();
         let unfinished = places.filter(|(_, place)| !place.is_final());
@@ -38,7 +39,7 @@ impl JobRun {
             .select(text, unfinished.map(|(i, place)| (i, place.id())))
     }
 
-    /// The console ends; the store says what the next one finds.
+    /// Stores the job's state when the console ends; the next console recovers the job from it.
     pub(super) async fn interrupt(mut self) {
         if !self.is_before_start() {
             self.core.state = JobState::Interrupted;
@@ -51,7 +52,7 @@ impl JobRun {
         self.core.interrupt(self.session_view).await;
     }
 
-    /// Outcomes that came while the last place ended.
+    /// Handles the outcomes that arrived while the last place ended.
     async fn hear_last_words(&mut self) {
         while let Ok(input) = self.core.inputs.try_recv() {
             if let Input::Outcome { target, outcome } = input

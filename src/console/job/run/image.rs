@@ -1,4 +1,4 @@
-//! The image of a job: proven before the first order goes out, and the end of the job when it cannot be sent.
+//! The image of a job: checked before the first order is sent; the job ends if it cannot be sent.
 
 use super::JobRun;
 use crate::console::image_check::RunningCheck;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Progress of a job's image check, which orders wait for.
 #[derive(Default)]
 pub(super) enum Gate {
-    /// Nobody looked yet.
+    /// No check was begun.
     #[default]
     Closed,
     /// A check is under way.
@@ -21,15 +21,17 @@ pub(super) enum Gate {
 }
 
 impl JobRun {
-    /// Returns true if targets may be ordered to wipe: the image was checked in its present state, or `--no-check` skips it.
-    /// Begins a check otherwise.
+    /// Returns true if targets may be ordered to wipe: the image was checked in its present state,
+    /// or `--no-check` skips the check.
+    ///
+    /// Otherwise a check begins.
     pub(super) async fn may_order(&mut self) -> bool {
         match &self.gate {
             Gate::Open => return self.session_view.damage.is_none(),
             Gate::Checking(_) => return false,
             Gate::Closed => {}
         }
-        // The console may have been started again since with other keys.
+        // The console may have been started again with other keys.
         if let Some(text) = self.core.console.untrusted(&self.image) {
             self.gate = Gate::Open;
             self.unsendable(text).await;
@@ -55,7 +57,8 @@ impl JobRun {
         matches!(self.gate, Gate::Open)
     }
 
-    /// Looks after the check that is under way; what waited for it goes on.
+    /// Polls the running check; at its end the start and the held-back targets go on, or the job
+    /// fails.
     pub(super) async fn look_at_check(&mut self) {
         let Gate::Checking(check) = &self.gate else {
             return;
@@ -86,7 +89,7 @@ impl JobRun {
         }
     }
 
-    /// A target came back before the image was proven, or after it was found damaged.
+    /// Holds back a target that came back before the check ended; ends it if the image is damaged.
     pub(super) async fn wait_for_image(
         &mut self,
         i: usize,
@@ -98,7 +101,7 @@ impl JobRun {
             self.core.refuse(target, &text);
             return self.end(i, TargetState::Failed, &text).await;
         }
-        // It is there: nobody gives it up meanwhile.
+        // The target is connected, so it must not become lost while it waits.
         self.places[i].gone_since = None;
         self.held_back.push(Input::Connected {
             target: target.to_owned(),
@@ -107,7 +110,7 @@ impl JobRun {
         });
     }
 
-    /// How far the check is, for the view.
+    /// Returns the progress of the running check for the view.
     pub(super) fn check_view(&self) -> Option<ImageCheck> {
         match &self.gate {
             Gate::Checking(check) => {
@@ -121,7 +124,7 @@ impl JobRun {
         }
     }
 
-    /// The image is damaged: what was recorded of its check does not hold, and it cannot be sent.
+    /// Handles a damaged image: the record of its check is deleted, and it is not sent.
     pub(super) async fn unreadable(&mut self, text: String) {
         if self.session_view.damage.is_none() {
             self.core.console.forget_check(&self.image).await;
@@ -129,12 +132,12 @@ impl JobRun {
         }
     }
 
-    /// The image may not or cannot be sent: every target that still needs it has failed, at once and for this reason.
+    /// Fails every target that still needs the image, with this reason.
     async fn unsendable(&mut self, text: String) {
         self.core.log(format!("{text}; the job ends"));
         self.session_view.damage = Some(text.clone());
         for i in 0..self.places.len() {
-            // What has every block proves and commits it without the console.
+            // A target that has every block proves and commits it without the console.
             let needs_nothing = matches!(
                 self.places[i].state(),
                 TargetState::Verifying | TargetState::Applying | TargetState::Committing

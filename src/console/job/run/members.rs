@@ -1,4 +1,4 @@
-//! Targets of a running job: orders, reconnects, outcomes, and who is lost.
+//! The targets of a running job: orders, reconnects, outcomes, and losses.
 
 use super::{JobRun, receiver};
 use crate::console::job::order::{Member, Session};
@@ -11,11 +11,12 @@ use protocol::control::{ConsoleMessage, Outcome, Unfinished};
 use template::first_start::FirstStart;
 use template::step::MachinePlan;
 
-/// Times a target may start again in one job: one that does so more often dies of the job itself.
+/// Most restarts of a target in one job; a target that exceeds it probably crashes because of the
+/// job.
 const MAX_RESTARTS: u32 = 5;
 
 impl JobRun {
-    /// Sends a target its order. `resumed` is the state in which it goes on after a reconnect.
+    /// Sends a target its order. `resumed` is the state in which it continues after a reconnect.
     pub(super) async fn order(&mut self, i: usize, resumed: Option<TargetState>) {
         if let Some(text) = self.session_view.damage.clone() {
             return self.end(i, TargetState::Failed, &text).await;
@@ -89,8 +90,11 @@ impl JobRun {
         self.changed(i).await;
     }
 
-    /// The disk that was confirmed, and what may be on it, when the machine still has it so. In the middle of a job the agent
-    /// itself knows better; it looks at its disk again in any case.
+    /// Returns the confirmed disk and its permitted contents, if the machine still reports that
+    /// disk in that state.
+    ///
+    /// A target that resumes is not checked here: its agent knows the disk better, and looks at it
+    /// again in any case.
     pub(super) fn disk_of(&self, i: usize, resumed: bool) -> Result<(DiskFacts, Look), String> {
         let place = &self.places[i];
         let disk = place.row.disk.clone().ok_or("the plan names no disk")?;
@@ -102,7 +106,7 @@ impl JobRun {
             .map_err(|error| error.message)?;
         let look = match &place.row.instance {
             None => Look::planned(&disk),
-            // It had an order before: what was on its disk may be gone by now.
+            // It had an order before, so the former contents of its disk may be gone.
             Some(_) => Look::Resumed {
                 partitions: disk.partitions.clone(),
                 image: self.image.partitions(),
@@ -161,7 +165,7 @@ impl JobRun {
                     ..
                 }) if same => self.outcome(i, outcome).await,
                 Some(_) if same => self.core.refuse(target, &leaving.reason),
-                // It holds nothing of the job any more, and cannot say what it left.
+                // Its agent no longer holds the job, so it cannot report the state of the disk.
                 _ => self.end(i, leaving.state, &leaving.reason).await,
             }
             return;
@@ -193,8 +197,9 @@ impl JobRun {
                 _ => self.resume(i, held.state).await,
             },
             None if self.places[i].is_final() && self.places[i].state() != TargetState::Lost => {}
-            // It comes late, or its order was lost with the connection.
-            // The last console may have recorded its outcome without living to store it: no disk is written twice on a guess.
+            // It comes late, or its order was lost with the connection. The last console may have
+            // sent `recorded` and ended before the store had the outcome: no disk is written twice
+            // on a guess.
             None if same && self.places[i].began.is_none() => {
                 let reason = "the console ended before this target's result was stored, and its agent holds the job no more";
                 self.end(i, TargetState::Lost, reason).await;
@@ -213,8 +218,11 @@ impl JobRun {
         self.end(i, TargetState::Lost, reason).await;
     }
 
-    /// The machine restarted and holds nothing: it gets its order again, and asks for what its disk lacks. Also one
-    /// that was given up as lost meanwhile, since booting takes longer than a connection is waited for.
+    /// Orders a target whose machine restarted and holds nothing of the job; it requests only the
+    /// chunks that its disk lacks.
+    ///
+    /// Applies also to a target that became lost meanwhile, since booting takes longer than the
+    /// limit for a lost connection.
     async fn restarted(&mut self, i: usize) {
         let id = self.places[i].id().to_owned();
         if self.places[i].restarts >= MAX_RESTARTS {
@@ -238,7 +246,8 @@ impl JobRun {
         self.order(i, None).await;
     }
 
-    /// A target goes on where it was; also one that was given up as lost, as long as the job runs.
+    /// Resumes a target in the state that it reports, even if it had become lost, as long as the
+    /// job runs.
     pub(super) async fn resume(&mut self, i: usize, state: TargetState) {
         let id = self.places[i].id().to_owned();
         if self
@@ -264,7 +273,8 @@ impl JobRun {
         self.order(i, Some(state)).await;
     }
 
-    /// After a restart of the console the session begins with the first target that needs it.
+    /// Returns true if a session is open. After a restart of the console, opens one for the first
+    /// target that needs it.
     pub(super) async fn have_session(&mut self) -> bool {
         if self.session.is_some() {
             return true;
@@ -281,14 +291,15 @@ impl JobRun {
         if let Some(&i) = self.index.get(target)
             && !self.places[i].is_final()
             && !self.is_before_start()
-            // The word of a reconnect may overtake the word of the end before it.
+            // The message of a reconnect may arrive before the message of the disconnect.
             && self.core.console.roster.connection(target).is_none()
         {
             let place = &mut self.places[i];
             place.ordered = false;
             place.gone_since.get_or_insert(now);
             place.row.view.note = Some("connection lost".to_owned());
-            // Nobody waits for it: when it is back it says anew what it lacks.
+            // The session must not wait for it; after a reconnect it reports its missing blocks
+            // again.
             if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
                 sending.remove_receiver(receiver(i));
             }
@@ -297,7 +308,7 @@ impl JobRun {
 
     pub(super) async fn look_for_lost(&mut self) {
         let now = self.core.now();
-        // A target of the plan that never came may still come while anybody is at work.
+        // A target of the plan that never connected may still come while others work.
         let working = self
             .places
             .iter()
@@ -327,7 +338,7 @@ impl JobRun {
         }
     }
 
-    /// Tells an agent that its outcome is safe.
+    /// Sends an agent `recorded`.
     pub(super) fn recorded(&self, i: usize) {
         let place = &self.places[i];
         self.core.recorded(place.id(), place.state());
@@ -335,7 +346,7 @@ impl JobRun {
 
     pub(super) async fn outcome(&mut self, i: usize, outcome: Outcome) {
         let root = self.core.shared.plan().image.proof_root().to_owned();
-        // What its own agent said stays; what was only assumed gives way to what the disk is.
+        // A recorded outcome of the agent stays; a state that the console assumed is replaced.
         if place::awaits_word(&self.places[i].row) {
             self.places[i].outcome(outcome, &root);
             let row = self.places[i].row.clone();
@@ -347,7 +358,7 @@ impl JobRun {
                 .await
             {
                 Ok(()) => self.recorded(i),
-                // Its agent keeps it until it is stored.
+                // The agent keeps its outcome until it is stored.
                 Err(error) => {
                     self.places[i].owed = true;
                     self.core.log(format!(
@@ -363,7 +374,7 @@ impl JobRun {
         }
     }
 
-    /// Stores results that could not be stored when they came, and tells their agents.
+    /// Stores outcomes whose first write failed, and sends `recorded` to their agents.
     pub(super) async fn store_again(&mut self) {
         for i in 0..self.places.len() {
             if !self.places[i].owed {
@@ -384,7 +395,8 @@ impl JobRun {
         }
     }
 
-    /// Takes a place out of the job: an agent at work is asked, and says what its disk is; for any other it is over at once.
+    /// Takes a place out of the job. A working agent is asked to leave and reports the state of its
+    /// disk; any other place ends at once.
     pub(super) async fn ask_to_leave(&mut self, i: usize, state: TargetState, reason: &str) {
         let since = self.core.now();
         let place = &mut self.places[i];
@@ -407,7 +419,8 @@ impl JobRun {
         self.changed(i).await;
     }
 
-    /// An agent that was asked to leave and does not answer is lost; what it says later is recorded all the same.
+    /// Ends as lost every target that was asked to leave and has not answered in time. A later
+    /// outcome is still recorded.
     pub(super) async fn look_for_answers(&mut self) {
         let now = self.core.now();
         let patience = self.core.console.settings.patience.answer_within;
@@ -426,7 +439,7 @@ impl JobRun {
         }
     }
 
-    /// Ends a place without the agent's word.
+    /// Ends a place without an outcome from its agent.
     pub(super) async fn end(&mut self, i: usize, state: TargetState, reason: &str) {
         if self.places[i].is_final() {
             return;
@@ -437,7 +450,7 @@ impl JobRun {
         self.left(i);
     }
 
-    /// A place has become final: it needs nothing from the session any more.
+    /// Releases the resources of a final place: token, session membership, and roster claim.
     pub(super) fn left(&mut self, i: usize) {
         let place = &mut self.places[i];
         place.ordered = false;

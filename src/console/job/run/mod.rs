@@ -1,4 +1,4 @@
-//! The owner of a job: waits for its start, runs its session, and ends it.
+//! The task that owns a job: waits for its start, runs its session, and ends it.
 //!
 //! ```text
 //! waiting --start rule--> running --every place final--> done | failed | cancelled
@@ -6,8 +6,9 @@
 //! interrupted ---------------+   (the console was started again)
 //! ```
 //!
-//! What always holds: every change of a place's state is published, stored and shown together ([`JobRun::changed`]); an agent
-//! is told `recorded` only after its outcome went to the store; the job ends when each place is final and not before.
+//! Invariants: every change of a place's state is published, stored and shown together
+//! ([`JobRun::changed`]); an agent is sent `recorded` only after its outcome is in the store; the
+//! job ends when every place is final, and not before.
 
 mod end;
 mod image;
@@ -36,21 +37,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Ticks between two tries to store results on a disk that was full.
+/// Ticks between two attempts to store outcomes whose first write failed.
 const STORE_AGAIN: u64 = 20;
-/// Image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
+/// Most image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
 const BLOCKS_PER_MESSAGE: usize = 4096;
 
-/// Whether the job was there before the console was.
+/// Origin of a job's task: a new job, or one recovered after a restart.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Recovery {
     /// A new job, or one that still waits for its start.
     New,
-    /// It ran when the last console ended: its targets may come back.
+    /// A job that ran when the last console ended; its targets may come back.
     Interrupted,
 }
 
-/// The task's state.
+/// State of a deployment's task.
 pub struct JobRun {
     core: Core,
     image: Arc<MasterImage>,
@@ -58,23 +59,24 @@ pub struct JobRun {
     index: HashMap<String, usize>,
     /// Machines that came after the confirmation and wait.
     newcomers: Vec<Newcomer>,
-    /// Those among them that `--also-new` means, by id.
+    /// Newcomers that `--also-new` matches, by id.
     by_rule: HashMap<String, ByRule>,
     session: Option<Session>,
     session_view: SessionView,
     wire: Meter,
-    /// When its session began here, by the job's clock: a console that was started again gives a job its whole time again.
+    /// Begin of the session in this console, by the job's clock. A restart of the console therefore
+    /// starts the time limit again.
     begun_at: Duration,
     grace: Duration,
     gate: Gate,
-    /// The start was due while the image was being checked.
+    /// True if the start was requested; it may still wait for the image check.
     start_asked: bool,
-    /// Targets that came back meanwhile.
+    /// Connections of targets that came back during the image check.
     held_back: Vec<Input>,
 }
 
 impl JobRun {
-    /// A job out of the store, with the image it sends.
+    /// Makes the task's state from a stored job and the image it sends.
     pub fn new(
         console: Arc<Console>,
         row: JobRow,
@@ -149,7 +151,7 @@ impl JobRun {
         self.finish().await;
     }
 
-    /// A job that waits for a number of targets may still get some.
+    /// Returns true if the job waits for a number of targets and may still get some.
     fn awaits_more(&self) -> bool {
         self.core.state == JobState::Waiting
             && !self.core.cancelled
@@ -157,7 +159,7 @@ impl JobRun {
             && matches!(self.core.row.request.start, StartRule::Count(_))
     }
 
-    /// Nobody was ordered to do anything yet.
+    /// Returns true if no target has an order yet.
     fn is_before_start(&self) -> bool {
         matches!(self.core.state, JobState::Waiting | JobState::Missed)
     }
@@ -217,7 +219,7 @@ impl JobRun {
             }
             Input::Start(confirmed, answer) => {
                 let result = self.start_by_hand(&confirmed).await;
-                // The one who asked may have gone.
+                // The client may have disconnected.
                 let _ = answer.send(result);
             }
             Input::NotAdded { target, reason } => self.not_added(target, reason),
@@ -235,7 +237,8 @@ impl JobRun {
         self.show();
     }
 
-    /// Nothing is sent for a target that multicast does not reach, until it does again.
+    /// Records whether multicast reaches a target. One that it does not reach is served over TCP
+    /// 5003 only.
     fn hears(&mut self, i: usize, hears: bool) {
         if self.places[i].deaf == hears {
             self.places[i].deaf = !hears;
@@ -270,7 +273,7 @@ impl JobRun {
         }
     }
 
-    /// Publishes, stores and shows a place's state.
+    /// Stores, publishes and shows a place's state.
     async fn changed(&mut self, i: usize) {
         let row = self.places[i].stored();
         self.core
@@ -281,7 +284,7 @@ impl JobRun {
         self.announce(i);
     }
 
-    /// The same for a state that is stored already.
+    /// Publishes and shows a state that is already stored.
     fn announce(&mut self, i: usize) {
         let now = self.core.now();
         self.places[i].refresh(now);
@@ -325,7 +328,8 @@ impl JobRun {
         }
     }
 
-    /// A target that the session does not wait for, and why; none when it counts again. Stands in its row until then.
+    /// Records that the session does not wait for a target and why, or with `None` that it counts
+    /// again. The reason stays in its row until then.
     fn set_aside(&mut self, receiver: u32, reason: Option<String>) {
         let place = usize::try_from(receiver)
             .ok()
@@ -360,7 +364,8 @@ impl JobRun {
         if let Some(sending) = session.sending() {
             let counted = order::view(&sending.snapshot());
             self.wire.record(now, counted.wire_bytes);
-            // What really went out: the sender's own rate is what it would send if anybody lacked something.
+            // Measured from sent bytes: the sender's own rate is a limit, which an idle sender does
+            // not use.
             let rate = self.wire.rate_bytes_per_s(now);
             self.core
                 .console
@@ -376,7 +381,7 @@ impl JobRun {
         }
     }
 
-    /// Lets the API see the job as it is now.
+    /// Updates the job's view for the API.
     fn show(&self) {
         let mut targets: Vec<_> = self
             .places
@@ -409,7 +414,7 @@ impl JobRun {
     }
 }
 
-/// The receiver number of a place in the session.
+/// Returns the receiver number of a place in the session.
 fn receiver(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }

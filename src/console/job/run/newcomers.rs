@@ -1,8 +1,10 @@
 //! Machines that come after a job was confirmed.
 //!
-//! Invariant: none of them is let in by itself. It waits, with the reason, until a technician has seen its disk and
-//! confirms it (`job add`). Where the confirmation itself named the rule (`--also-new`), a machine joins when its disk is blank:
-//! with anything on it, it waits like the others. The order to its agent says `blank` too, and the agent looks again.
+//! Invariant: none of them joins without a confirmation. A newcomer waits, with the reason, until a
+//! technician has seen its disk and confirms it (`job add`). With `--also-new` the job's
+//! confirmation covers a machine whose disk is blank, and it joins; with anything on the disk it
+//! waits like the others. The order to its agent also requires a blank disk, and the agent checks
+//! that again.
 
 use super::JobRun;
 use crate::console::job::place::Place;
@@ -15,20 +17,20 @@ use facts::look;
 use facts::target::TargetState;
 use std::sync::Arc;
 
-/// A machine with a blank disk that `--also-new` means.
+/// State of a machine with a blank disk that `--also-new` matches.
 pub(super) enum ByRule {
-    /// It is being planned.
+    /// Its plan is being made.
     Planned,
-    /// Why it could not be taken in.
+    /// It could not be added; the reason.
     Refused(String),
 }
 
 impl JobRun {
-    /// Looks who is there that matches and was not confirmed.
+    /// Finds connected machines that match and were not confirmed.
     pub(super) async fn look_for_newcomers(&mut self) {
         let mut waiting = Vec::new();
         let unconfirmed = self.unconfirmed();
-        // One that has gone is looked at anew when it comes back.
+        // A machine that has gone is examined again when it comes back.
         self.by_rule.retain(|id, state| {
             matches!(state, ByRule::Planned) || unconfirmed.iter().any(|one| one.id == *id)
         });
@@ -75,8 +77,9 @@ impl JobRun {
         self.show_progress();
     }
 
-    /// Plans a machine that the confirmation named by its rule; it comes back as an [`Addition`]. Apart from the job: a template may
-    /// ask the domain for an account.
+    /// Plans a machine that `--also-new` matches; the plan arrives as an [`Addition`].
+    ///
+    /// A task of its own does this, because a template may request an account from the domain.
     fn take_by_rule(&mut self, id: String) {
         let Some(handle) = self.core.console.jobs.handle(self.core.id) else {
             return;
@@ -86,18 +89,19 @@ impl JobRun {
         tokio::spawn(async move { console.add_by_rule(handle, id).await });
     }
 
-    /// It waits like the others, with the reason.
+    /// Records why a machine was not added; it waits like the others.
     pub(super) fn not_added(&mut self, target: String, reason: String) {
         self.by_rule.insert(target, ByRule::Refused(reason));
     }
 
-    /// Tells watchers the whole picture.
+    /// Updates the view and sends it to watchers.
     pub(super) fn show_progress(&self) {
         self.show();
         self.core.publish_progress();
     }
 
-    /// Machines that are there, match, could take the image, and are not in the job.
+    /// Returns the plans of connected machines that match, could take the image, and are not in the
+    /// job.
     fn unconfirmed(&self) -> Vec<PlannedTarget> {
         let Ok(image) = self.image.chosen(&self.core.row.request.choice) else {
             return Vec::new();
@@ -120,7 +124,7 @@ impl JobRun {
             .collect()
     }
 
-    /// Takes targets into the job that were confirmed, by a technician or by the rule that came with the job.
+    /// Adds confirmed targets to the job.
     pub(super) async fn add(&mut self, addition: Addition) -> Result<(), ApiError> {
         let open = self.is_before_start() || self.core.state == JobState::Running;
         if self.core.cancelled || !open {
@@ -152,8 +156,8 @@ impl JobRun {
         Ok(())
     }
 
-    /// The plan and the secrets of the job are those of the new targets too; stored, because the next console has to make them
-    /// themselves as well.
+    /// Adds the new targets to the plan and the secrets of the job, and stores both, because the
+    /// next console needs them to personalize the targets.
     async fn extend(&self, addition: &Addition) -> Result<(), ApiError> {
         let mut plan = Plan::clone(&self.core.shared.plan());
         plan.targets.extend_from_slice(&addition.targets);
@@ -181,7 +185,7 @@ impl JobRun {
         Ok(())
     }
 
-    /// Gives a target that was claimed its place. What it holds of its disk is what was seen.
+    /// Gives a claimed target its place in the job, with the disk that was confirmed.
     async fn admit(&mut self, target: &PlannedTarget, by: ConfirmedBy) {
         let total = self.core.shared.plan().image.used_bytes;
         let mut row = place_row(target, total);

@@ -1,4 +1,4 @@
-//! The end of patience: targets that make no progress of their own, and jobs that take longer than they may.
+//! Limits of time: targets without progress of their own, and jobs that exceed their time limit.
 
 use super::JobRun;
 use crate::console::job::stall::{STALL_LIMIT, in_words};
@@ -6,7 +6,8 @@ use facts::target::TargetState;
 use std::time::Duration;
 
 impl JobRun {
-    /// Ends what has had its time. A target without a connection is another rule's.
+    /// Ends targets that have stalled and jobs that have exceeded their time limit. Targets without
+    /// a connection are left to the rule for lost ones.
     pub(super) async fn look_for_stalled(&mut self) {
         let now = self.core.now();
         let seconds = self.core.row.request.stall_limit_seconds;
@@ -36,14 +37,16 @@ impl JobRun {
         let reason = format!("the job's time limit of {} is over", in_words(limit));
         for i in 0..self.places.len() {
             let place = &self.places[i];
-            // A commit is a matter of seconds, and cut off it would leave the question what the disk is.
+            // A commit takes seconds, and an interrupted one would leave the state of the disk
+            // unknown.
             if !place.is_final() && place.state() != TargetState::Committing {
                 self.ask_to_leave(i, TargetState::Failed, &reason).await;
             }
         }
     }
 
-    /// Its agent is told as well: when it wakes up it leaves the job, and what it says of its disk is recorded then.
+    /// Fails a place at once. Its agent is sent `cancel`: if it recovers, it leaves the job, and
+    /// its outcome is recorded then.
     async fn give_up_on(&mut self, i: usize, reason: &str) {
         self.core.refuse(self.places[i].id(), reason);
         self.end(i, TargetState::Failed, reason).await;

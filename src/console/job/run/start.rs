@@ -1,4 +1,4 @@
-//! A job before its session: start rules, and the moment it begins.
+//! A job before its session: start rules and the start itself.
 
 use super::JobRun;
 use crate::console::confirm;
@@ -30,7 +30,7 @@ impl JobRun {
                 self.changed(i).await;
             }
         }
-        // Once a second is soon enough to notice a machine that was switched on.
+        // Once a second is often enough to notice a machine that was switched on.
         if self.core.ticks.is_multiple_of(4) {
             self.look_for_newcomers().await;
         }
@@ -53,15 +53,16 @@ impl JobRun {
         }
     }
 
-    /// True if the start time of a scheduled job has come. A job whose window is over is missed, and begins by hand only.
+    /// Returns true if the start time of a scheduled job has come. A job whose start window has
+    /// passed is missed, and starts by hand only.
     async fn is_due(&mut self, at: &str) -> bool {
-        // It was due, and the image is being checked.
+        // The start was due, and the image is being checked.
         if self.start_asked {
             return true;
         }
         let window = window_of(&self.core.row.request);
         let now = now();
-        // A time that cannot be read was never stored; should it be there, the job waits for a technician.
+        // An unreadable time is never stored; if there is one, the job waits for a technician.
         let due = at.parse().map_or(Due::Missed, |at| judge(now, at, window));
         match (due, self.core.state) {
             (Due::Now, JobState::Waiting) => {
@@ -126,7 +127,8 @@ impl JobRun {
         Ok(())
     }
 
-    /// The session starts with everyone who is there; a target of the plan that comes later still joins.
+    /// Starts the session with every connected target. A target of the plan that comes later still
+    /// joins.
     pub(super) async fn begin(&mut self) {
         self.start_asked = true;
         if !self.may_order().await {
@@ -140,7 +142,8 @@ impl JobRun {
         if !self.open_session().await {
             return;
         }
-        // They were confirmed a while ago: what is on their disks by now is asked before anybody is told to write.
+        // The confirmation may be old, so the present contents of the disks are read before any
+        // order to write.
         let ids: Vec<String> = self
             .places
             .iter()
@@ -155,7 +158,7 @@ impl JobRun {
         }
     }
 
-    /// False when there is no session and everyone has failed.
+    /// Opens the session. Returns false after a failure, which fails all targets.
     pub(super) async fn open_session(&mut self) -> bool {
         let roster = &self.core.console.roster;
         let facts: Vec<_> = self
