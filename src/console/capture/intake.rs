@@ -1,8 +1,9 @@
-//! The image being taken in: `NAME.dcimg.partial`, with further parts where a file may not grow, and what is proven of it.
+//! The unfinished image of a capture: `NAME.dcimg.partial`, with further parts where the size of a
+//! file is limited.
 //!
-//! Owns every check between a frame off the network and the file. What always holds: a chunk is written only after its bytes
-//! decode to what its id names, in device order, once, and within what the survey announced; what is refused changes nothing.
-//! Blocks: call it where blocking is allowed.
+//! Owns every check between a frame from the network and the file. Invariants: a chunk is written
+//! only if its bytes decode to the content that its id names, in device order, once, and within the
+//! announced numbers; a refused chunk changes nothing. Blocks: call it where blocking is allowed.
 
 use api::CaptureRequest;
 use disk::DiskError;
@@ -19,19 +20,19 @@ use protocol::control::{CaptureBegin, CaptureBegun};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// zstd level of what is not a chunk.
+/// zstd level of all records except chunks, which the agent compresses.
 const LEVEL: i32 = imagefmt::DEFAULT_LEVEL;
-/// Threads of the last check: the rest of the console goes on beside it.
+/// Threads of the final check, few enough to leave the rest of the console responsive.
 const CHECKERS: usize = 2;
 
-/// Why something was not taken.
+/// Reason why the console refuses a part of an upload.
 #[derive(Debug)]
 pub enum Refused {
-    /// The agent is wrong: what it sent cannot be.
+    /// Invalid data from the agent.
     Nonsense(String),
-    /// It came at the wrong time: asking again may help.
+    /// Request at the wrong time; it may succeed later.
     Untimely(String),
-    /// The console cannot: disk full, image exists.
+    /// Fault of the console, such as a full disk or an existing image.
     Here(DiskError),
 }
 
@@ -41,20 +42,20 @@ impl From<DiskError> for Refused {
     }
 }
 
-/// What every image of this capture is to be.
+/// Properties of the image that a capture makes.
 #[derive(Debug)]
 pub struct Wanted {
-    /// Where it goes in the end.
+    /// Path of the finished image.
     pub image: PathBuf,
     /// Date for the description, RFC 3339.
     pub created: String,
-    /// What was asked for; no password in it.
+    /// Capture request, without its password.
     pub request: CaptureRequest,
-    /// Encrypt with this password.
+    /// Password for encryption; `None` for a plain image.
     pub password: Option<Zeroizing<String>>,
 }
 
-/// An image being taken in.
+/// An unfinished image that takes chunks.
 #[derive(Debug)]
 pub(super) struct Intake {
     image: PathBuf,
@@ -69,7 +70,7 @@ pub(super) struct Intake {
     digest: blake3::Hasher,
     plain: Vec<u8>,
     record: Vec<u8>,
-    /// Chunks and bytes that were announced; nothing is taken before.
+    /// Announced number of chunks and used bytes; chunks are refused before.
     announced: Option<(u64, u64)>,
     /// Device bytes that the agent could not read.
     holes: Vec<Hole>,
@@ -78,21 +79,21 @@ pub(super) struct Intake {
 /// A finished image.
 #[derive(Debug)]
 pub struct Finished {
-    /// What it is.
+    /// Root of the image.
     pub root: Root,
-    /// Bytes of the image, all its files together.
+    /// Size of all files of the image in bytes.
     pub file_bytes: u64,
-    /// Files it is in.
+    /// Number of files.
     pub volumes: u32,
-    /// Its manifest.
+    /// Manifest of the image.
     pub manifest: Manifest,
 }
 
 impl Intake {
-    /// What an earlier upload left of the image; `None` when there is nothing to go on with.
+    /// Returns the unfinished image of an earlier upload; `None` if there is nothing to continue.
     ///
-    /// # Errors
-    /// [`DiskError::Refused`] when the image exists or another process writes it, [`DiskError::Image`] for a wrong password.
+    /// # Errors [`DiskError::Refused`] if the image exists or another process writes it;
+    /// [`DiskError::Image`] for a wrong password.
     pub(super) fn resume(wanted: &Wanted) -> Result<Option<Self>, DiskError> {
         let Some((volumes, mut output, reader, len)) = Volumes::reopen(&wanted.image)? else {
             return Ok(None);
@@ -113,7 +114,8 @@ impl Intake {
         };
         output.cut(unfinished.end())?;
         let writer = unfinished.into_writer(output);
-        // The table is written right before the first chunk: without a chunk there is nothing to go on with.
+        // The table is written right before the first chunk, so without a chunk there is nothing to
+        // continue.
         if writer.description().is_none() || writer.written().next().is_none() {
             return Ok(None);
         }
@@ -123,10 +125,9 @@ impl Intake {
         Self::around(volumes, writer, &wanted.image).map(Some)
     }
 
-    /// A new image for what was surveyed.
+    /// Creates an image for a surveyed disk.
     ///
-    /// # Errors
-    /// [`Refused`]: a survey that does not hold together, an image that exists, a disk without room.
+    /// # Errors [`Refused`] for an inconsistent survey, an existing image, or a disk without room.
     pub(super) fn create(wanted: &Wanted, begin: &CaptureBegin) -> Result<Self, Refused> {
         let bad = |error| DiskError::image(&wanted.image, error);
         let nonsense = |error: FormatError| Refused::Nonsense(error.to_string());
@@ -198,10 +199,9 @@ impl Intake {
         })
     }
 
-    /// Opens it for the chunks of this survey; they go on behind those that are there.
+    /// Accepts the chunks of this survey; they follow the ones that the image already holds.
     ///
-    /// # Errors
-    /// [`Refused`] for numbers that cannot be, or no room for the rest.
+    /// # Errors [`Refused::Nonsense`] for another disk size than before or impossible numbers.
     pub(super) fn announce(&mut self, begin: &CaptureBegin) -> Result<(), Refused> {
         if geometry(begin)? != self.geometry {
             return Err(Refused::Nonsense("another disk than before".into()));
@@ -219,7 +219,7 @@ impl Intake {
         Ok(())
     }
 
-    /// What the agent is told to go on from.
+    /// Returns the answer to the agent, which tells it where to continue.
     pub(super) fn begun(&self, upload: u64, note: Option<String>) -> CaptureBegun {
         CaptureBegun {
             upload,
@@ -233,21 +233,20 @@ impl Intake {
         }
     }
 
-    /// Chunks and used bytes that are there.
+    /// Returns the number of chunks and used bytes that the image holds.
     pub(super) fn held(&self) -> (u64, u64) {
         (self.chunks, self.used)
     }
 
-    /// Disk, sectors, chunks.
+    /// Returns the sizes of disk, sectors and chunks.
     pub(super) fn geometry(&self) -> Geometry {
         self.geometry
     }
 
-    /// Proves a chunk and writes it.
+    /// Decodes a chunk to prove it, and writes it.
     ///
-    /// # Errors
-    /// [`Refused::Nonsense`] and nothing has changed; [`Refused::Here`] and the file has to be read anew before anything more is
-    /// taken.
+    /// # Errors After [`Refused::Nonsense`] nothing has changed. After [`Refused::Here`] the file
+    /// must be read again before it takes another chunk.
     pub(super) fn store(&mut self, entry: Entry, body: &[u8]) -> Result<(), Refused> {
         let nonsense = |text: String| Err(Refused::Nonsense(text));
         let chunk = entry.chunk;
@@ -280,17 +279,17 @@ impl Intake {
         Ok(())
     }
 
-    /// Whether all that was announced is there.
+    /// Returns true if the image holds all announced chunks and bytes.
     pub(super) fn is_complete(&self) -> bool {
         self.announced == Some((self.chunks, self.used))
     }
 
-    /// Learns what could not be read of the master; said with the end.
+    /// Records the unreadable ranges of the master disk, which the agent reports at the end.
     pub(super) fn has_holes(&mut self, holes: Vec<Hole>) {
         self.holes = holes;
     }
 
-    /// Writes the description again when it says something else of what could not be read.
+    /// Writes the description again if it lists other unreadable ranges.
     fn describe_holes(&mut self) -> Result<(), FormatError> {
         let known = self.writer.description();
         match known.filter(|known| known.holes != self.holes) {
@@ -302,11 +301,11 @@ impl Intake {
         }
     }
 
-    /// Ends the image, reads it back against its stored hashes, and gives it its name.
+    /// Completes the image, reads it back against its stored hashes, and renames it to its final
+    /// name.
     ///
-    /// # Errors
-    /// [`DiskError::Image`] and friends; the unfinished file stays, except that one which does not read back as it was written
-    /// is removed.
+    /// # Errors [`DiskError`]; the unfinished file stays, unless it does not read back as it was
+    /// written: then it is removed.
     pub(super) fn finish(
         mut self,
         progress: disk::OnProgress,

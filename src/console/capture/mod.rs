@@ -1,4 +1,4 @@
-//! Captures from targets: a job that takes an image in instead of sending one.
+//! Captures from targets: jobs that receive an image instead of sending one.
 //!
 //! ```text
 //! image capture --target --> create --> job (waiting: target connects) --order--> agent
@@ -8,9 +8,9 @@
 //!                                        +-- all there: sync, read back, rename --> done
 //! ```
 //!
-//! Owns: which target and disk are meant, where images go, and what becomes of captures of the last console. What always holds:
-//! a name is never overwritten; a target is in one job; a password is kept in memory only, so an encrypted capture that lost its
-//! console waits for `job retry`.
+//! Owns the choice of target and disk, the folder of images, and the recovery of the last console's
+//! captures. Invariants: an image is never overwritten; a target is in one job; a password is kept
+//! in memory only, so an encrypted capture needs `job retry` after a restart of the console.
 
 mod intake;
 mod requests;
@@ -47,18 +47,18 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-/// Folder of images in the data directory.
+/// Name of the image folder in the data directory.
 pub const IMAGE_FOLDER: &str = "images";
-/// What the name of an image file ends with.
+/// Extension of an image file.
 const EXTENSION: &str = ".dcimg";
 
 impl Console {
-    /// The folder captured images go to.
+    /// Returns the folder of captured images.
     pub fn image_folder(&self) -> PathBuf {
         self.settings.data_dir.join(IMAGE_FOLDER)
     }
 
-    /// Makes and starts a capture.
+    /// Creates and starts a capture.
     pub async fn create_capture(
         self: &Arc<Self>,
         mut request: CaptureRequest,
@@ -66,7 +66,7 @@ impl Console {
         self.refresh_facts(&request.target).await;
         let target = self.the_target(&request.target)?;
         if let Some(asked) = self.requests.of(&target.id) {
-            // What the person at the target chose stands where nothing else is said.
+            // The choices of the person at the target apply where the technician gave none.
             request.name = request.name.or(asked.name);
             request.disk = request.disk.or(Some(asked.disk));
         }
@@ -80,7 +80,7 @@ impl Console {
         self.make_capture(request, &target, image, None).await
     }
 
-    /// Tries a capture again; what was taken in before is gone on with.
+    /// Repeats a capture in a new job, which continues the unfinished image.
     pub(super) async fn retry_capture(
         self: &Arc<Self>,
         row: JobRow,
@@ -238,7 +238,7 @@ impl Console {
         shared
     }
 
-    /// A capture of the last console goes on, unless its password died with it.
+    /// Continues a capture of the last console, unless it needs a password, which is lost.
     pub(super) async fn recover_capture(self: &Arc<Self>, row: JobRow) -> Result<(), String> {
         if row.job.encrypted {
             let session = row.session.clone();
@@ -267,7 +267,7 @@ impl Console {
         Ok(())
     }
 
-    /// The one target a selector means.
+    /// Returns the only target that a selector matches.
     fn the_target(&self, text: &str) -> Result<TargetView, ApiError> {
         let selector: Selector = text
             .parse()
@@ -315,7 +315,7 @@ impl Console {
         }
     }
 
-    /// Where the image of this name goes.
+    /// Returns the path of the image with this name, and creates the image folder.
     fn image_path(&self, name: &str) -> Result<PathBuf, ApiError> {
         let bare = name.strip_suffix(EXTENSION).unwrap_or(name);
         if !api::name::is_valid_name(bare) || bare.starts_with('.') {
@@ -338,7 +338,7 @@ impl Console {
     }
 }
 
-/// What was asked for has to be possible for any disk.
+/// Checks the parts of a request that do not depend on the disk.
 fn check_wishes(request: &CaptureRequest) -> Result<(), ApiError> {
     let wishes = &request.wishes;
     let chunks = imagefmt::MIN_CHUNK_LOG2..=imagefmt::MAX_CHUNK_LOG2;
@@ -359,13 +359,13 @@ fn check_wishes(request: &CaptureRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The disk a rule means on this target, when it can be read.
+/// Returns the disk that a rule names on this target, if it can be read.
 fn choose_disk(rule: &DiskRule, target: &TargetView) -> Result<DiskFacts, ApiError> {
     let refused =
         |text: String| ApiError::new(ErrorCode::Refused, format!("{}: {text}", target.name));
     let disk = rule.choose_master(&target.facts.disks).map_err(refused)?;
     let busy: Vec<&str> = disk.holders.iter().map(String::as_str).collect();
-    // A loop device on a file is no danger to a reader; the agent looks closer.
+    // A loop device on a file is safe to read; the agent checks it again.
     if !busy.is_empty() && !disk.file_backed {
         return Err(
             refused(format!("{} is in use: {}", disk.title(), busy.join(", ")))
@@ -375,7 +375,7 @@ fn choose_disk(rule: &DiskRule, target: &TargetView) -> Result<DiskFacts, ApiErr
     Ok(disk.clone())
 }
 
-/// A job for a capture: what belongs to a deployment alone stays empty.
+/// Makes the job of a capture; fields for deployments stay empty.
 fn new_job(
     deploy: DeployRequest,
     planned: PlannedTarget,
@@ -419,7 +419,7 @@ fn new_job(
     }
 }
 
-/// Records where a capture stands.
+/// Stores the present record of a capture.
 pub(super) async fn record(console: &Console, job: &JobShared) -> Result<(), StoreError> {
     match job.upload() {
         Some(upload) => {
@@ -433,14 +433,14 @@ pub(super) async fn record(console: &Console, job: &JobShared) -> Result<(), Sto
     }
 }
 
-/// A line of a target for the log of a job.
+/// Sends a log line of a target to its job.
 pub(super) fn say(job: &JobHandle, target: &str, text: String) {
     let target = target.to_owned();
-    // A job whose queue is full has more to do than to log this.
+    // A line is dropped if the job's queue is full.
     let _ = job.inputs.try_send(Input::Log { target, text });
 }
 
-/// States in which a target of a capture is at work.
+/// Returns true for the states that a target of a capture may report.
 fn believable(state: TargetState) -> bool {
     matches!(state, TargetState::Joined | TargetState::Capturing)
 }

@@ -1,48 +1,49 @@
-//! "Back up this computer": what people at targets ask for, until a technician says yes or nobody does.
+//! Requests of people at targets to back up their computer, until a technician answers or they
+//! expire.
 //!
-//! Owns the requests, in memory. What always holds: one a target and a bounded number in all; a target that asks again and again
-//! is answered from the last one; nothing is read because of a request. Takes the time as an argument.
+//! Owns the requests, in memory. Invariants: one request per target and a bounded number in all; a
+//! target has to pause between two requests; a request alone reads no disk.
 
 use facts::target::DiskFacts;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Requests that wait at once: a room whose people all ask.
+/// Most requests that wait at once: one for each machine of a large room.
 const MAX_WAITING: usize = 256;
-/// A request nobody confirmed is forgotten.
+/// Time after which an unanswered request expires.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Between two requests of one target.
+/// Shortest time between two requests of one target.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What one target asks for.
+/// Request of one target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Asked {
-    /// Disk rule that means the disk the person chose.
+    /// Disk rule that names the chosen disk.
     pub disk: String,
-    /// The disk in one line.
+    /// Description of the disk in one line.
     pub title: String,
-    /// Name suggested for the image.
+    /// Suggested name of the image.
     pub name: Option<String>,
 }
 
-/// Why a request was not taken.
+/// Reason why a request is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NotTaken {
-    /// The same target asked a moment ago.
+    /// The last request of the target is too recent.
     TooSoon,
-    /// Too many wait.
+    /// Too many requests wait.
     Full,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     waiting: BTreeMap<String, (Duration, Asked)>,
-    /// When a target asked last, also when it was answered since.
+    /// Time of each target's last request, answered or not.
     last: BTreeMap<String, Duration>,
 }
 
-/// Requests of all targets.
+/// Waiting requests of all targets.
 #[derive(Debug)]
 pub struct Requests {
     epoch: tokio::time::Instant,
@@ -66,16 +67,15 @@ impl Requests {
         inner
     }
 
-    /// A target asks.
+    /// Records a request; it replaces the target's earlier one.
     ///
-    /// # Errors
-    /// [`NotTaken`].
+    /// # Errors [`NotTaken`] if the target's last request is too recent, or too many requests wait.
     pub fn ask(&self, target: &str, asked: Asked) -> Result<(), NotTaken> {
         let now = self.epoch.elapsed();
         self.lock().ask(now, target, asked)
     }
 
-    /// What a target asks for now.
+    /// Returns a target's waiting request.
     pub fn of(&self, target: &str) -> Option<Asked> {
         self.lock()
             .waiting
@@ -83,7 +83,7 @@ impl Requests {
             .map(|(_, asked)| asked.clone())
     }
 
-    /// A technician decided: it waits no more.
+    /// Removes and returns a target's request, because a technician decided.
     pub fn answered(&self, target: &str) -> Option<Asked> {
         self.lock().waiting.remove(target).map(|(_, asked)| asked)
     }
@@ -111,7 +111,7 @@ impl Inner {
 }
 
 impl Asked {
-    /// The request for this disk.
+    /// Makes a request for this disk, named by its serial number or else by its path.
     pub fn new(disk: &DiskFacts, name: Option<String>) -> Self {
         let rule = match disk.serial.as_deref().map(str::trim) {
             Some(serial) if !serial.is_empty() => format!("serial:{serial}"),

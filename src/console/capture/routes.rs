@@ -1,15 +1,15 @@
-//! TCP 5003, the routes of a capture: hostile bytes on their way to [`Upload`].
+//! TCP 5003, the routes of a capture: they pass untrusted bytes to [`Upload`].
 //!
 //! ```text
 //! POST /v1/captures/J/begin             CaptureBegin -> CaptureBegun
 //! POST /v1/captures/J/chunks?upload=N   frames, for as long as they come
 //! POST /v1/captures/J/end?upload=N
 //! Authorization: Bearer TOKEN           of this capture alone
-//! 403 not (any more) this token; 409 not now; 422 what was sent cannot be; 507 the console cannot
+//! 403 token not valid (any more); 409 wrong time; 422 invalid data; 507 fault of the console
 //! ```
 //!
-//! What always holds: one chunk of a connection is in memory at a time; a connection that sends nothing for a minute is let go;
-//! a token has at most two requests under way.
+//! Invariants: one chunk per connection is in memory at a time; a connection that sends nothing for
+//! a minute is closed; a token has at most two requests under way.
 
 use super::intake::Refused;
 use super::upload::Upload;
@@ -29,19 +29,20 @@ use protocol::control::CaptureBegin;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A sender that sends nothing for so long is gone.
+/// Longest time without data before a sender counts as gone.
 const STALL: Duration = Duration::from_secs(60);
-/// Description and table sectors as text: 16 MiB of META, 4 MiB of table in hex.
+/// Largest body of `begin` in bytes: description and table sectors as text, 16 MiB of META and 4
+/// MiB of table in hex.
 const MAX_BEGIN_BYTES: usize = 26 << 20;
-/// Requests under way for one capture: a stream, and the beginning of the one that takes over.
+/// Most requests under way for one capture: a stream, and the begin of its successor.
 const MAX_REQUESTS: u32 = 2;
-/// What is read of a stream after it was refused, and for how long.
+/// Most bytes read from a stream after its refusal.
 const DRAIN_BYTES: usize = 16 << 20;
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
-/// Longest refusal that is said, in characters.
+/// Longest reason in a refusal, in characters.
 const MAX_TEXT: usize = 500;
 
-/// The routes; merged into those of the bulk service.
+/// Returns the routes, to be merged into those of the bulk service.
 pub fn routes(console: Arc<Console>) -> Router {
     Router::new()
         .route("/v1/captures/{job}/begin", post(begin))
@@ -67,7 +68,7 @@ impl IntoResponse for Refused {
     }
 }
 
-/// The capture a token opens.
+/// Returns the capture that the request's token belongs to.
 fn admit(
     console: &Console,
     job: &str,
@@ -82,7 +83,7 @@ fn admit(
     Ok((job, upload, turn))
 }
 
-/// Disk work on a thread for it. A panic there is ours, and is said as such.
+/// Runs disk work on a blocking thread. A panic there is reported as a refusal.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
 ) -> Result<T, Refused> {
@@ -110,7 +111,7 @@ async fn begin(
         Ok(begun) => begun,
         Err(refused) => return refuse(&job, refused),
     };
-    // Before the first chunk: a console started again has to know what its file belongs to.
+    // Stored before the first chunk: after a restart the console must know the survey of its file.
     if let Err(error) = super::record(&console, &job).await {
         tracing::error!(job = job.id, %error, "survey not recorded");
         return (
@@ -159,7 +160,7 @@ async fn chunks(
     }
 }
 
-/// A body of at most `most` bytes, as JSON.
+/// Reads a body of at most `most` bytes as JSON.
 async fn document<T: serde::de::DeserializeOwned>(body: Body, most: usize) -> Result<T, Stop> {
     let nonsense = |text: String| Stop::Refused(Refused::Nonsense(text));
     let read = Limited::new(body, most).collect();
@@ -199,7 +200,7 @@ fn refuse(job: &JobShared, refused: Refused) -> Response {
     refused.into_response()
 }
 
-/// Why a stream of chunks ended early.
+/// Reason why reading a request ended early.
 enum Stop {
     Refused(Refused),
     Gone(String),
@@ -207,7 +208,7 @@ enum Stop {
 }
 
 impl Stop {
-    /// The answer to the agent.
+    /// Returns the answer to the agent.
     fn answer(self, job: &JobShared) -> Response {
         match self {
             Self::Refused(refused) => refuse(job, refused),
@@ -240,7 +241,7 @@ async fn take_chunks(upload: &Arc<Upload>, turn: u64, stream: &mut Stream) -> Re
             _ => return Err(Stop::Gone("in the head of a frame".to_owned())),
         }
         let head = FrameHead::parse(&head, &geometry).map_err(|error| nonsense(error.0))?;
-        // Bounded by the size of a chunk: the head was held against the disk.
+        // The size is at most that of a chunk, because the head was checked against the geometry.
         rest.resize(head.rest(), 0);
         if stream.fill(&mut rest).await? != rest.len() {
             return Err(Stop::Gone("in the middle of a chunk".to_owned()));
@@ -257,14 +258,15 @@ async fn take_chunks(upload: &Arc<Upload>, turn: u64, stream: &mut Stream) -> Re
     }
 }
 
-/// A body as a stream of bytes.
+/// Request body as a stream of bytes.
 struct Stream {
     body: Body,
     piece: Bytes,
 }
 
 impl Stream {
-    /// Takes what is on its way already, so that a refusal is read by a sender that is still sending; bounded.
+    /// Reads data that is already on its way, within limits, so that a sender can finish and read
+    /// the refusal.
     async fn drain(&mut self) {
         let mut left = DRAIN_BYTES;
         let work = async {
@@ -276,11 +278,12 @@ impl Stream {
                 }
             }
         };
-        // Whoever still has something to say after that is cut off.
+        // The connection of a slower sender is cut.
         let _ = tokio::time::timeout(DRAIN_WITHIN, work).await;
     }
 
-    /// Fills the buffer; fewer bytes only at the end of the body.
+    /// Fills the buffer and returns the number of bytes, which is smaller only at the end of the
+    /// body.
     async fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Stop> {
         let mut filled = 0;
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {

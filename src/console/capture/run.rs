@@ -1,4 +1,5 @@
-//! The owner of a capture: waits for its target, orders it to read, and ends with an image or a reason.
+//! The task that owns a capture: waits for its target, orders it to read, and ends with an image or
+//! a reason.
 //!
 //! ```text
 //! waiting --target connected--> running: joined -> capturing -> verifying (the console reads its file back) --> done
@@ -6,8 +7,8 @@
 //!              +--------------------------------------------+
 //! ```
 //!
-//! What always holds: `done` is said only after the image was read back and has its name; what was taken in stays for a retry
-//! unless a technician cancelled; the agent is told the end.
+//! Invariants: `done` only after the image was read back and has its final name; an unfinished
+//! image stays for a retry unless a technician cancelled; the agent is told about the end.
 
 mod end;
 mod patience;
@@ -37,15 +38,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// A master that went away in the middle is waited for so long: it may be booting again. What was taken in stays in any case.
+/// Longest time without a connection before a master is lost: it may be booting again. The
+/// unfinished image stays in any case.
 const LOST_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Longest reason or remark kept, in characters.
+/// Longest reason or note kept, in characters.
 const MAX_TEXT: usize = 500;
 
-/// Work of the console's own disk.
+/// Work on the console's own disk.
 enum Busy {
     Nothing,
-    /// Reading what an earlier upload left.
+    /// Reading the unfinished image of an earlier upload.
     Preparing(JoinHandle<Result<u64, DiskError>>),
     /// Reading the finished image back.
     Finishing(JoinHandle<Result<Box<Finished>, DiskError>>),
@@ -56,7 +58,7 @@ enum Did {
     Finished(Result<Box<Finished>, DiskError>),
 }
 
-/// How far the last check is.
+/// Progress of the final check.
 #[derive(Default)]
 struct Checking {
     done: AtomicU64,
@@ -64,7 +66,7 @@ struct Checking {
     stop: AtomicBool,
 }
 
-/// The task's state.
+/// State of a capture's task.
 pub(super) struct CaptureRun {
     core: Core,
     upload: Arc<Upload>,
@@ -73,9 +75,9 @@ pub(super) struct CaptureRun {
     busy: Busy,
     checking: Arc<Checking>,
     meter: Meter,
-    /// Since when its agent says the same.
+    /// Time without progress in the agent's reports.
     said: Stall,
-    /// Since when nothing arrives.
+    /// Time without new data on the console.
     arrived: Stall,
     began: Option<Duration>,
     gone_since: Option<Duration>,
@@ -83,7 +85,7 @@ pub(super) struct CaptureRun {
 }
 
 impl CaptureRun {
-    /// A capture out of the store.
+    /// Makes the task's state from a stored capture, and begins to read its unfinished image.
     pub(super) fn new(
         console: Arc<Console>,
         row: JobRow,
@@ -158,7 +160,7 @@ impl CaptureRun {
                 ..
             } => self.core.refuse(&target, "this target is not in the job"),
             Input::Disconnected { target } if target == self.place.view.id => {
-                // The word of a reconnect may overtake the word of the end before it.
+                // The message of a reconnect may arrive before the message of the disconnect.
                 if self.core.console.roster.connection(&target).is_none() && self.ordered {
                     let now = self.core.now();
                     self.ordered = false;
@@ -176,7 +178,7 @@ impl CaptureRun {
             }
             Input::Start(_, answer) => {
                 let error = ApiError::new(ErrorCode::Refused, "a capture starts by itself");
-                // The one who asked may have gone.
+                // The client may have disconnected.
                 let _ = answer.send(Err(error));
             }
             Input::Add(_, answer) => {
@@ -216,7 +218,7 @@ impl CaptureRun {
         }
     }
 
-    /// Sends the order, when the target is there and the console knows what it holds.
+    /// Sends the order if the target is connected and the unfinished image has been read.
     async fn order(&mut self) {
         if !matches!(self.busy, Busy::Nothing) || self.is_over() {
             return;
@@ -286,7 +288,7 @@ impl CaptureRun {
         }
     }
 
-    /// The disk that was chosen, as the target names it now; by rule the first time.
+    /// Returns the chosen disk as the target names it now; the first time it is chosen by the rule.
     fn disk(&self) -> Result<DiskFacts, String> {
         let view = self
             .core
@@ -306,7 +308,7 @@ impl CaptureRun {
         };
         let disks = &view.facts.disks;
         let by_path = disks.iter().find(|disk| disk.path == chosen.path);
-        // A restart may have given it another path, never another serial number or size.
+        // After a restart the disk may have another path, but not another serial number or size.
         let found = by_path.filter(like).or_else(|| {
             disks
                 .iter()
@@ -326,7 +328,7 @@ impl CaptureRun {
         if !self.ordered || !believable(progress.state) {
             return;
         }
-        // While the console reads the image back, the target has nothing to say.
+        // While the console reads the image back, reports of the target do not count.
         if matches!(self.busy, Busy::Finishing(_)) {
             return;
         }
@@ -343,7 +345,7 @@ impl CaptureRun {
         if self.is_over() {
             return;
         }
-        // An agent never says that an image is done: the console knows.
+        // An agent never reports a finished image; only the console knows it.
         let reason = outcome
             .reason
             .as_deref()
@@ -371,7 +373,7 @@ impl CaptureRun {
         self.show();
     }
 
-    /// Something happened on TCP 5003.
+    /// Handles a change on TCP 5003: a fault of the console's disk, or a complete upload.
     async fn look_at_upload(&mut self) {
         if let Some(error) = self.upload.take_failure() {
             return self.failed(&error).await;
@@ -443,7 +445,7 @@ impl CaptureRun {
         }
     }
 
-    /// The target was not connected when the capture was made: it starts as soon as it is.
+    /// Orders the target when it connects for the first time.
     async fn wait(&mut self) {
         let connected = self
             .core
@@ -467,7 +469,7 @@ impl CaptureRun {
         }
     }
 
-    /// Bytes, rate and time left, from what the console itself has.
+    /// Updates bytes, rate and time left from the console's own counters.
     fn read_standing(&mut self) {
         let now = self.core.now();
         let (done, total) = match self.busy {
@@ -492,7 +494,7 @@ impl CaptureRun {
         view.eta_seconds = self.meter.eta_seconds(now, total);
     }
 
-    /// Publishes, stores and shows the target's state.
+    /// Stores, publishes and shows the target's state.
     async fn changed(&mut self) {
         let row = self.place.clone();
         self.core
@@ -504,7 +506,7 @@ impl CaptureRun {
         self.core.announce(self.place.view.clone());
     }
 
-    /// What is kept and shown of the capture.
+    /// Returns the capture's record as it is stored and shown.
     fn record(&self) -> CaptureRecord {
         let mut record = self.upload.record();
         if let Some(finished) = &self.finished {
@@ -517,7 +519,7 @@ impl CaptureRun {
         record
     }
 
-    /// Lets the API see the job as it is now.
+    /// Updates the job's view for the API.
     fn show(&self) {
         self.core.shared.set_view(JobView {
             chosen_root: None,

@@ -1,4 +1,4 @@
-//! Uploads and choices as a hostile agent makes them: nothing of it reaches an image, a disk or another target.
+//! Uploads and choices of a hostile agent; none of them reaches an image, a disk or another target.
 
 use crate::console::serve::Approval;
 use crate::console::test_room::{
@@ -22,7 +22,7 @@ use std::net::Ipv4Addr;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 async fn post(room: &Room, path: &str, token: Option<&str>, body: Vec<u8>) -> (u16, String) {
     let address = (Ipv4Addr::LOCALHOST, room.info.bulk_port);
     let stream = TcpStream::connect(address).await.unwrap();
@@ -150,7 +150,7 @@ async fn what_an_upload_must_not_do_changes_nothing() {
         serde_json::to_vec(&begin).unwrap()
     };
 
-    // Before anything was begun, and by whom it may not be.
+    // Requests before `begin`, and `begin` without the token.
     assert_eq!(send("chunks?upload=1", framed(3)).await, 409);
     assert_eq!(send("end?upload=0", b"{}".to_vec()).await, 409);
     let path = format!("{base}/begin");
@@ -175,7 +175,7 @@ async fn what_an_upload_must_not_do_changes_nothing() {
     ] {
         assert_eq!(send("begin", nonsense).await, 422);
     }
-    // No room for it: said before a chunk is read.
+    // A lack of room is reported before a chunk is read.
     assert_eq!(
         send("begin", begin(|b| b.expected_bytes = u64::MAX)).await,
         507
@@ -209,20 +209,20 @@ async fn what_an_upload_must_not_do_changes_nothing() {
     }
     assert_eq!(room.job(&job.id).await.targets[0].done_bytes, 0);
 
-    // One good chunk; then twice, backwards, too early an end.
+    // One good chunk, then repeated and out-of-order ones, then an early end.
     assert_eq!(send(&chunks, framed(3)).await, 200);
     for number in [3, 1] {
         assert_eq!(send(&chunks, framed(number)).await, 422);
     }
     assert_eq!(send(&end, b"{}".to_vec()).await, 422);
-    // A good one in front of a bad one is kept, the bad one is not.
+    // A good chunk before a bad one is kept; the bad one is not.
     let mut two = framed(5);
     two.extend(framed(4));
     assert_eq!(send(&chunks, two).await, 422);
     assert_eq!(send(&chunks, framed(6)).await, 200);
     assert_eq!(send(&chunks, framed(7)).await, 422);
 
-    // Another upload takes over: it is told what is there, and the one before is nobody.
+    // Another upload takes over and learns which chunks exist; the former upload is refused.
     let (_, text) = post(&room, &path, Some(token), good).await;
     let again: CaptureBegun = serde_json::from_str(&text).unwrap();
     let mut digest = blake3::Hasher::new();
@@ -236,7 +236,7 @@ async fn what_an_upload_must_not_do_changes_nothing() {
     assert_eq!(send(&end, b"{}".to_vec()).await, 409);
     let partial = data.path().join("images/m.dcimg.partial");
     assert!(partial.exists());
-    // Nobody asked for a rescue, so there are no holes.
+    // The request allows no unreadable ranges, so the end must list none.
     let end = format!("end?upload={}", again.upload);
     for wrong in ["", r#"{"holes":[{"start":0,"length":512}]}"#] {
         assert_eq!(send(&end, wrong.into()).await, 422);
@@ -259,7 +259,8 @@ async fn what_an_upload_must_not_do_changes_nothing() {
     room.close().await;
 }
 
-/// The agent forgot its capture while no store knew of it: a console that died then found an image and a job that ran for ever.
+/// Regression: the agent forgot its capture before a store had it, so the next console found an
+/// image and a job that ran for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_capture_that_is_not_stored_is_not_told_recorded() {
     let data = tempfile::tempdir().unwrap();
@@ -286,7 +287,8 @@ async fn a_capture_that_is_not_stored_is_not_told_recorded() {
     send(&format!("end?upload={}", begun.upload), b"{}".to_vec()).await;
     let summary = room.summary(&job.id).await;
     assert_eq!((summary.state, summary.done), (JobState::Done, 1));
-    // A plan asks what is on its disk: what the console said before has arrived when it answers.
+    // Planning requests the facts of the disks; when the agent answers, all earlier messages have
+    // arrived.
     let other = image(data.path(), None);
     let plan = async || {
         let _: api::Plan = room
@@ -297,7 +299,7 @@ async fn a_capture_that_is_not_stored_is_not_told_recorded() {
     };
     plan().await;
     assert!(agent.heard_nothing(), "told that it is recorded");
-    // Nor when it comes back and asks.
+    // It is not sent after a reconnect either.
     drop(agent);
     let mut back = hello(1);
     back.job = Some(Unfinished {
@@ -318,7 +320,7 @@ async fn a_capture_that_is_not_stored_is_not_told_recorded() {
     drop(full);
     assert_eq!(agent.recorded().await, EndAction::Restart);
     room.close().await;
-    // What the next console finds is the image, not only a job that is over.
+    // The next console finds the image, not only the ended job.
     let room = Room::open(data.path()).await;
     let view = room.job(&job.id).await;
     assert_eq!((view.state, view.root), (JobState::Done, summary.root));
@@ -342,7 +344,7 @@ async fn no_agent_turns_a_cancelled_capture_into_a_done_one() {
     let cancel = CancelRequest::default();
     let _: serde_json::Value = room.client.post(&path, &cancel).await.unwrap();
     room.reaches(&job.id, JobState::Cancelled).await;
-    // What the record of the job has for a root, and what an image without chunks would have.
+    // The root in the job's record, and the root of an image without chunks.
     for root in [String::new(), "00".repeat(32)] {
         let done = outcome(&job.id, &root);
         agent.send(AgentMessage::Outcome(Box::new(done))).await;
@@ -420,7 +422,7 @@ async fn choices_made_at_a_target_are_checked_again() {
     (bad.name, bad.until) = ("old".to_owned(), Some("2000-01-01T00:00:00Z".to_owned()));
     assert_eq!(add(&bad).await.unwrap_err().code, ErrorCode::Usage);
 
-    // Who is not let in may ask a thousand times.
+    // Requests of a target that is not approved are refused, however many come.
     for _ in 0..100 {
         agent.send(backup(&disk)).await;
         assert!(!answered(&mut agent).await.accepted);
@@ -492,7 +494,7 @@ async fn choices_made_at_a_target_are_checked_again() {
     );
     room.close().await;
 
-    // The next console knows its offers and what was taken of them.
+    // The next console knows its offers and how often they were taken.
     let room = Room::open(data.path()).await;
     let list: api::OfferList = room.client.get("/v1/offers").await.unwrap();
     let taken: Vec<(&str, u32)> = list

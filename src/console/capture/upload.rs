@@ -1,8 +1,9 @@
-//! What connections on TCP 5003 and the task of a capture share: the intake, and who may write to it now.
+//! The state that connections on TCP 5003 and a capture's task share: the intake, and the upload
+//! that may write to it.
 //!
-//! Owns the turn: one upload at a time, the newest; an older one that is still on the wire is refused from the moment the next
-//! begins. What always holds: the survey is recorded before the first of its chunks is taken, so that a console started again
-//! knows what its file belongs to.
+//! Owns the turn: the newest upload has it, and an older one still on the wire is refused as soon
+//! as the next begins. Invariant: the survey is stored before its first chunk is taken, so that a
+//! restarted console knows the survey of its file.
 
 use super::intake::{Finished, Intake, Refused, Wanted};
 use crate::console::store::CaptureRecord;
@@ -16,14 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// The side of a capture that takes chunks in.
+/// The receiving side of a capture.
 #[derive(Debug)]
 pub struct Upload {
     wanted: Wanted,
     inner: Mutex<Inner>,
-    /// What may be looked at without waiting for a disk.
+    /// Copy of the progress, readable without waiting for a disk.
     seen: Mutex<Standing>,
-    /// Something happened that the task has to see.
+    /// Notification of the task about a failure or a complete upload.
     pub(super) changed: Notify,
     received_chunks: AtomicU64,
     received_bytes: AtomicU64,
@@ -32,9 +33,9 @@ pub struct Upload {
 #[derive(Debug, Default)]
 struct Inner {
     intake: Option<Intake>,
-    /// Size of the disk that was ordered; nothing is taken before.
+    /// Size of the ordered disk in bytes; uploads are refused before it is set.
     disk_bytes: Option<u64>,
-    /// Survey the intake belongs to.
+    /// Hash of the survey that the intake belongs to.
     survey: Option<String>,
     upload: u64,
     state: State,
@@ -46,35 +47,36 @@ struct Inner {
 enum State {
     #[default]
     Open,
-    /// Everything is there.
+    /// All chunks have arrived.
     Complete,
     /// The console's own disk failed.
     Failed(DiskError),
-    /// Over.
+    /// The capture has ended.
     Closed,
 }
 
-/// Where an upload stands.
+/// Progress of an upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Chunks and used bytes that will come in all.
+    /// Chunks and used bytes of the whole image.
     pub total: (u64, u64),
-    /// Chunks and used bytes that are there.
+    /// Chunks and used bytes that the image holds.
     pub held: (u64, u64),
-    /// Chunks and bytes that came over the network.
+    /// Chunks and bytes received over the network.
     pub received: (u64, u64),
-    /// Chunks that were there before this console took any in.
+    /// Chunks of an earlier upload, found when the job's task began.
     pub kept: u64,
-    /// Survey they belong to.
+    /// Hash of the survey that the chunks belong to.
     pub survey: Option<String>,
-    /// Bytes of the disk; 0 before it was surveyed.
+    /// Size of the disk in bytes; 0 before its survey.
     pub disk_bytes: u64,
-    /// Nothing more is to come.
+    /// True after all chunks have arrived.
     pub complete: bool,
 }
 
 impl Upload {
-    /// Nothing was taken in yet; `survey` is what an unfinished file belongs to.
+    /// Makes an empty upload; `survey` is the hash of the survey that an unfinished file belongs
+    /// to.
     pub fn new(wanted: Wanted, survey: Option<String>) -> Self {
         Self {
             wanted,
@@ -90,7 +92,7 @@ impl Upload {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic between two changes is ours; what the intake says of itself is still checked by the agent.
+        // A panic between two changes is a bug; the agent still checks the intake's digest.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,7 +100,7 @@ impl Upload {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets others see it as it is now.
+    /// Copies the progress for readers.
     fn show(&self, inner: &Inner) {
         let mut seen = self.seen();
         seen.total = inner.total;
@@ -111,20 +113,22 @@ impl Upload {
         }
     }
 
-    /// What is to be made.
+    /// Returns the properties of the image to make.
     pub fn wanted(&self) -> &Wanted {
         &self.wanted
     }
 
-    /// Looks at what an earlier capture left, when it is known what that belongs to. Blocks for as long as reading it takes.
+    /// Reads the unfinished image of an earlier capture, if its survey is known. Returns its number
+    /// of chunks.
     ///
-    /// # Errors
-    /// As [`Intake::resume`].
+    /// Blocks for as long as reading takes.
+    ///
+    /// # Errors Those of [`Intake::resume`].
     pub fn prepare(&self) -> Result<u64, DiskError> {
         if self.lock().survey.is_none() {
             return Ok(0);
         }
-        // Without the lock: it may take minutes, and nobody begins before it is over.
+        // Reading may take minutes, so the lock is not held; no upload begins before it ends.
         let resumed = Intake::resume(&self.wanted)?;
         let mut inner = self.lock();
         if !matches!(inner.state, State::Open) || inner.intake.is_some() {
@@ -139,15 +143,15 @@ impl Upload {
         Ok(inner.kept)
     }
 
-    /// Takes chunks of a disk of this size only.
+    /// Accepts uploads of a disk of this size only.
     pub fn open(&self, disk_bytes: u64) {
         self.lock().disk_bytes = Some(disk_bytes);
     }
 
-    /// A survey came: the newest upload takes the turn. Blocks.
+    /// Begins an upload with a survey; it takes the turn. Blocks.
     ///
-    /// # Errors
-    /// [`Refused`].
+    /// # Errors [`Refused`] if the capture takes no uploads now, or the survey is invalid or of
+    /// another disk.
     pub fn begin(&self, begin: &CaptureBegin) -> Result<CaptureBegun, Refused> {
         let mut inner = self.lock();
         inner.open()?;
@@ -180,7 +184,8 @@ impl Upload {
             None => Intake::create(&self.wanted, begin)?,
         };
         if let Err(refused) = intake.announce(begin) {
-            // What was there stays for an agent that knows its disk; what this survey began goes with it.
+            // An image that existed before stays for an agent with the right survey; one made for
+            // this survey goes.
             if was_there {
                 inner.intake = Some(intake);
             }
@@ -195,19 +200,18 @@ impl Upload {
         Ok(begun)
     }
 
-    /// The geometry chunks of this upload have.
+    /// Returns the geometry of the upload's chunks.
     ///
-    /// # Errors
-    /// [`Refused::Untimely`] when another upload has the turn.
+    /// # Errors [`Refused::Untimely`] if another upload has the turn.
     pub fn geometry(&self, upload: u64) -> Result<Geometry, Refused> {
         let mut inner = self.lock();
         Ok(inner.turn(upload)?.geometry())
     }
 
-    /// A chunk came. Blocks.
+    /// Stores a chunk. Blocks.
     ///
-    /// # Errors
-    /// [`Refused`]; nothing was changed by it.
+    /// # Errors After [`Refused::Nonsense`] nothing has changed. A fault of the console's disk ends
+    /// the capture and is returned as [`Refused::Untimely`].
     pub fn store(&self, upload: u64, entry: Entry, body: &[u8]) -> Result<(), Refused> {
         let mut inner = self.lock();
         match inner.turn(upload)?.store(entry, body) {
@@ -220,7 +224,7 @@ impl Upload {
             }
             Err(Refused::Here(error)) => {
                 let text = error.full();
-                // The file has to be read anew before it is believed again.
+                // The file must be read again before it is trusted.
                 inner.intake = None;
                 inner.state = State::Failed(error);
                 drop(inner);
@@ -231,10 +235,10 @@ impl Upload {
         }
     }
 
-    /// The agent says that this was all.
+    /// Ends the upload at the agent's request.
     ///
-    /// # Errors
-    /// [`Refused`] when it is not.
+    /// # Errors [`Refused`] if chunks are missing, the list of unreadable ranges is invalid, or
+    /// another upload has the turn.
     pub fn end(&self, upload: u64, end: CaptureEnd) -> Result<(), Refused> {
         let mut inner = self.lock();
         let intake = inner.turn(upload)?;
@@ -253,7 +257,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Where it stands.
+    /// Returns the present progress.
     pub fn standing(&self) -> Standing {
         let mut standing = self.seen().clone();
         standing.received = (
@@ -263,7 +267,7 @@ impl Upload {
         standing
     }
 
-    /// What is kept of the capture.
+    /// Returns the capture's record for the store.
     pub fn record(&self) -> CaptureRecord {
         let standing = self.standing();
         CaptureRecord {
@@ -284,7 +288,7 @@ impl Upload {
         }
     }
 
-    /// The error of the console's own disk, once.
+    /// Takes the error of the console's own disk; the upload is closed then.
     pub fn take_failure(&self) -> Option<DiskError> {
         let mut inner = self.lock();
         match std::mem::take(&mut inner.state) {
@@ -301,8 +305,7 @@ impl Upload {
 
     /// Finishes the image. Blocks for as long as reading it back takes.
     ///
-    /// # Errors
-    /// As [`Intake::finish`].
+    /// # Errors Those of [`Intake::finish`]; [`DiskError::Cancelled`] without an intake.
     pub fn finish(
         &self,
         progress: disk::OnProgress,
@@ -319,7 +322,7 @@ impl Upload {
         }
     }
 
-    /// Takes nothing more; with `remove` what was taken in goes as well.
+    /// Closes the upload; with `remove` also deletes the unfinished image.
     pub fn close(&self, remove: bool) {
         let mut inner = self.lock();
         let held = inner.intake.take().is_some() || inner.survey.is_some();
@@ -343,7 +346,7 @@ impl Inner {
         }
     }
 
-    /// The intake, when this upload has the turn.
+    /// Returns the intake if this upload has the turn.
     fn turn(&mut self, upload: u64) -> Result<&mut Intake, Refused> {
         self.open()?;
         if upload == 0 || upload != self.upload {

@@ -1,9 +1,9 @@
 //! One job: from its start rule to its report.
 //!
 //! ```text
-//! control connections --+                       +--> store, job folder local API ------------+-->
-//! Input --> JobRun --+--> orders, cancel, recorded to agents multicast thread -----+   (one task)
-//! +--> events to watchers, view to the API
+//! control connections --+                       +--> store, job folder
+//! local API ------------+--> Input --> JobRun --+--> orders, cancel, recorded to agents
+//! multicast thread -----+   (one task)          +--> events to watchers, view to the API
 //! ```
 //!
 //! One task owns the whole state of a job, so no part of it needs a lock. [`JobShared`] is the part

@@ -1,4 +1,4 @@
-//! Which image files were checked and found whole.
+//! Records of image files that were checked and found whole.
 //!
 //! Rows in and out, as in [`super::database`].
 
@@ -40,17 +40,17 @@ impl Database {
 }
 
 impl Store {
-    /// The last check of the image at this path that found nothing.
+    /// Returns the last check without a fault of the image at this path.
     pub async fn image_check(&self, path: String) -> Result<Option<CheckRecord>, StoreError> {
         self.call(move |db| db.image_check(&path)).await
     }
 
-    /// Records a check that found nothing.
+    /// Stores the record of a check without a fault.
     pub async fn save_image_check(&self, record: CheckRecord) -> Result<(), StoreError> {
         self.call(move |db| db.save_image_check(&record)).await
     }
 
-    /// Takes the record of a check back.
+    /// Deletes the record of a check.
     pub async fn delete_image_check(&self, path: String) -> Result<(), StoreError> {
         self.call(move |db| db.delete_image_check(&path)).await
     }

@@ -1,8 +1,9 @@
 //! Rows in and out of SQLite.
 //!
-//! Owns: the connection and its settings. WAL with one writer: a console that is killed loses nothing it was told is
-//! recorded. `synchronous=FULL`: neither does one that loses power, and a state change is rare beside the image itself.
-//! What always holds: a job and its targets appear together; a row that does not parse is an error that names it.
+//! Owns the connection and its settings. WAL with one writer: a killed console loses nothing that
+//! was reported as stored. `synchronous=FULL`: nor does a loss of power; state changes are rare
+//! beside the image itself. Invariants: a job and its targets appear together; a row that does not
+//! parse is an error that names its column.
 
 use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 use super::{first_starts, schema};
@@ -12,33 +13,33 @@ use rusqlite::{Connection, Row, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
-/// Why the store did not do what it was asked.
+/// Errors of the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// SQLite said no: full disk, no permission, damaged file.
+    /// SQLite failed, for example on a full disk, without permission, or on a damaged file.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// A newer console wrote it.
+    /// A newer console wrote the database.
     #[error("the database has schema {found}, this console knows {known}; use the newer diskcast")]
     Newer {
-        /// Schema found.
+        /// Schema version of the database.
         found: i64,
-        /// Newest schema known here.
+        /// Newest schema version that this console knows.
         known: usize,
     },
-    /// A value in a row is not what this console writes.
+    /// A row holds a value that this console does not write.
     #[error("database: column {column} is damaged: {source}")]
     Damaged {
-        /// The column.
+        /// Name of the column.
         column: &'static str,
-        /// Why.
+        /// Cause.
         source: serde_json::Error,
     },
-    /// A number does not fit its column.
+    /// A number exceeds its column.
     #[error("database: {0} is out of range")]
     Range(u64),
-    /// The store's thread could not be started.
+    /// The store's thread could not start.
     #[error("starting the store: {0}")]
     Thread(std::io::Error),
     /// The store has ended.
@@ -52,19 +53,19 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens or makes the database at `path`.
+    /// Opens the database at `path`, or creates it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::prepare(Connection::open(path)?)
     }
 
-    /// A database that is gone with the process.
+    /// Opens a database in memory, which is gone with the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         Self::prepare(Connection::open_in_memory()?)
     }
 
     fn prepare(mut connection: Connection) -> Result<Self, StoreError> {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        // Answers with the mode in force, which is `memory` for a database in memory.
+        // The answer is the mode in force: `memory` for a database in memory.
         connection
             .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
         connection.pragma_update(None, "synchronous", "full")?;
@@ -73,7 +74,7 @@ impl Database {
         Ok(Self { connection })
     }
 
-    /// Every known target, by name.
+    /// Returns every known target, by name.
     pub fn targets(&self) -> Result<Vec<TargetRow>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT id, name, instance, facts, approved, last_seen, facts_time FROM target ORDER BY name",
@@ -94,7 +95,7 @@ impl Database {
         Ok(targets)
     }
 
-    /// Adds a target or replaces what is known of it.
+    /// Stores a target; replaces its row if there is one.
     pub fn save_target(&self, row: &TargetRow) -> Result<(), StoreError> {
         self.connection.execute(
             "INSERT INTO target (id, name, instance, facts, approved, last_seen, facts_time) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -113,7 +114,7 @@ impl Database {
         Ok(())
     }
 
-    /// Forgets a target.
+    /// Deletes a target.
     pub fn delete_target(&self, id: &str) -> Result<(), StoreError> {
         self.connection
             .execute("DELETE FROM identity WHERE target = ?1", [id])?;
@@ -122,7 +123,7 @@ impl Database {
         Ok(())
     }
 
-    /// Records a job with all its targets and gives it its number.
+    /// Stores a job with all its targets; returns its number.
     pub fn create_job(&mut self, job: &NewJob) -> Result<u64, StoreError> {
         let request = job.request.without_secrets();
         let plan = Plan {
@@ -154,7 +155,7 @@ impl Database {
         Ok(id)
     }
 
-    /// Records the plan of a job that further targets have joined.
+    /// Stores the plan of a job that further targets have joined.
     pub fn save_plan(&self, id: u64, plan: &Plan) -> Result<(), StoreError> {
         let plan = Plan {
             request: plan.request.without_secrets(),
@@ -167,7 +168,7 @@ impl Database {
         first_starts::ask(&self.connection, id, &plan)
     }
 
-    /// Records where a job stands; times that are `None` stay as they are.
+    /// Stores the state of a job; times that are `None` stay as they are.
     pub fn update_job(
         &self,
         id: u64,
@@ -179,7 +180,7 @@ impl Database {
         put_job(&self.connection, id, state, (started, ended), session)
     }
 
-    /// Records where a target of a job stands.
+    /// Stores the state of one target of a job.
     pub fn save_job_target(
         &self,
         id: u64,
@@ -189,7 +190,7 @@ impl Database {
         put_job_target(&self.connection, id, position, row)
     }
 
-    /// Records where a job and all its targets stand, together.
+    /// Stores the states of a job and all its targets in one transaction.
     pub fn save_job(
         &mut self,
         id: u64,
@@ -211,7 +212,7 @@ impl Database {
         Ok(())
     }
 
-    /// Records where a capture stands, and the root of its image once there is one.
+    /// Stores the record of a capture, and the root of its image once there is one.
     pub fn save_capture(
         &self,
         id: u64,
@@ -221,7 +222,7 @@ impl Database {
         put_capture(&self.connection, id, root, record)
     }
 
-    /// The newest capture into this image.
+    /// Returns the record of the newest capture into this image.
     pub fn last_capture(&self, image: &str) -> Result<Option<CaptureRecord>, StoreError> {
         let rows = self.select_jobs(
             "WHERE capture IS NOT NULL AND json_extract(request, '$.image') = ?1 ORDER BY id DESC LIMIT 1",
@@ -230,7 +231,7 @@ impl Database {
         Ok(rows.into_iter().next().and_then(|row| row.job.capture))
     }
 
-    /// Every offer, by name.
+    /// Returns every offer, by name.
     pub fn offers(&self) -> Result<Vec<Offer>, StoreError> {
         let mut statement = self
             .connection
@@ -243,7 +244,7 @@ impl Database {
         Ok(offers)
     }
 
-    /// Adds an offer or replaces it.
+    /// Stores an offer; replaces the one of the same name.
     pub fn save_offer(&self, offer: &Offer) -> Result<(), StoreError> {
         self.connection.execute(
             "INSERT INTO offer (name, offer) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET offer = ?2",
@@ -252,24 +253,24 @@ impl Database {
         Ok(())
     }
 
-    /// Takes an offer away.
+    /// Deletes an offer.
     pub fn delete_offer(&self, name: &str) -> Result<(), StoreError> {
         self.connection
             .execute("DELETE FROM offer WHERE name = ?1", [name])?;
         Ok(())
     }
 
-    /// One job.
+    /// Returns one job.
     pub fn job(&self, id: u64) -> Result<Option<JobRow>, StoreError> {
         Ok(self.select_jobs("WHERE id = ?1", signed(id)?)?.pop())
     }
 
-    /// The newest `limit` jobs, newest first.
+    /// Returns the newest `limit` jobs, newest first.
     pub fn jobs(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
         self.select_jobs("ORDER BY id DESC LIMIT ?1", i64::from(limit))
     }
 
-    /// Jobs that are waiting or interrupted, oldest first.
+    /// Returns the jobs that have not ended, oldest first.
     pub fn unfinished_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         self.select_jobs(
             "WHERE state IN ('waiting', 'missed', 'interrupted') AND id > ?1 ORDER BY id",
@@ -467,7 +468,7 @@ pub(super) fn json<T: DeserializeOwned>(
     serde_json::from_str(&text).map_err(|source| StoreError::Damaged { column, source })
 }
 
-/// The word of a unit variant, as serde and the API spell it.
+/// Returns the name of a unit variant, as serde and the API spell it.
 fn word<T: Serialize>(value: &T) -> Result<String, StoreError> {
     Ok(text("a word", value)?.trim_matches('"').to_owned())
 }
@@ -481,7 +482,8 @@ pub(super) fn signed(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Range(value))
 }
 
-/// Columns hold what `signed` let in; anything else was written by somebody else and counts as nothing.
+/// Columns hold only values that `signed` accepted; a negative one, which another program wrote,
+/// reads as 0.
 fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
@@ -577,7 +579,8 @@ mod tests {
         }
     }
 
-    /// A console killed in the middle of a job: what it knew is there, running became interrupted, waiting still waits.
+    /// After a console was killed during a job, its knowledge is in the store: running became
+    /// interrupted, and waiting still waits.
     #[test]
     fn a_restart_finds_jobs_and_results() {
         let folder = tempfile::tempdir().unwrap();
@@ -590,7 +593,7 @@ mod tests {
         done.view.root = Some("ab".repeat(32));
         first.save_job_target(running, 0, &done).unwrap();
         first.save_target(&target_row("t-1", "pc-1")).unwrap();
-        // Killed: no close, no checkpoint, the WAL is left as it is.
+        // Simulates a kill: no close and no checkpoint, and the WAL stays as it is.
         std::mem::forget(first);
 
         let second = Database::open(&path).unwrap();
@@ -667,8 +670,8 @@ mod tests {
         assert!(database.job(99).unwrap().is_none());
     }
 
-    /// Who reports its first start is known from the plan, of those that join later too. A database of a console that knew nothing of it
-    /// has jobs that asked for nothing.
+    /// The targets that report their first start are known from the plan, including those that join
+    /// later. The jobs in a database of an older console request no reports.
     #[test]
     fn who_reports_its_first_start_is_known_from_the_plan() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Which targets were asked to report their first start, and what they reported.
+//! First starts: the targets that were asked to report, and their reports.
 //!
-//! Rows in and out, as in [`super::database`]. What always holds: a report that is there is never replaced.
+//! Rows in and out, as in [`super::database`]. Invariant: a stored report is never replaced.
 
 use super::Store;
 use super::database::{Database, StoreError, signed, text};
@@ -9,7 +9,7 @@ use api::{FirstStart, Plan};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 
-/// Records which targets of a job are asked; those that were asked before stay as they are.
+/// Stores the targets of a job that are asked to report; existing rows stay as they are.
 pub(super) fn ask(connection: &Connection, job: u64, plan: &Plan) -> Result<(), StoreError> {
     let asked = plan
         .targets
@@ -24,7 +24,7 @@ pub(super) fn ask(connection: &Connection, job: u64, plan: &Plan) -> Result<(), 
     Ok(())
 }
 
-/// What is known of the first starts of a job's targets, of all that were asked.
+/// Returns the first starts of a job's targets, for all that were asked to report.
 pub(super) fn of_job(
     connection: &Connection,
     job: u64,
@@ -54,7 +54,7 @@ fn collect(mut rows: rusqlite::Rows<'_>) -> Result<BTreeMap<String, FirstStart>,
 
 impl Database {
     fn first_start_asked(&self, job: u64, target: &str) -> Result<Option<Asked>, StoreError> {
-        // A number that no job can have.
+        // No job can have such a number.
         let Ok(job) = signed(job) else {
             return Ok(None);
         };
@@ -108,7 +108,8 @@ impl Database {
 }
 
 impl Store {
-    /// Whether a target of a job was asked to report; with a report, once it has.
+    /// Returns the creation time of the target's job, and the HMAC of its report once there is one;
+    /// `None` if it was not asked to report.
     pub async fn first_start_asked(
         &self,
         job: u64,
@@ -118,7 +119,7 @@ impl Store {
             .await
     }
 
-    /// Records what a target reported, unless it has reported before.
+    /// Stores the report of a target, unless there is one already.
     pub async fn hear_first_start(
         &self,
         job: u64,
@@ -130,7 +131,7 @@ impl Store {
             .await
     }
 
-    /// What is known of the first start of each target, after the last job that wrote its disk.
+    /// Returns the first start of each target, after the last job that wrote its disk.
     pub async fn first_starts_of_targets(
         &self,
     ) -> Result<BTreeMap<String, FirstStart>, StoreError> {

@@ -1,20 +1,21 @@
-//! Who is who, as it is kept: what each target is known by, and the values that several machines have.
+//! Stored identities: the values that each target is known by, and the values that several machines
+//! share.
 
 use super::Store;
 use super::database::{Database, StoreError, json, text};
 use facts::identity::{Record, Shared, Value};
 use rusqlite::params;
 
-/// Changes of identities, stored together.
+/// Changes of identities, stored in one transaction.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityRows {
-    /// Targets with what they are known by.
+    /// Targets with their identity records.
     pub records: Vec<(String, Record)>,
-    /// Targets that are another by now.
+    /// Targets that turned out to be another one.
     pub gone: Vec<String>,
-    /// Values that several machines have.
+    /// Values that several machines share.
     pub shared: Vec<Value>,
-    /// Values that are one machine's own after all.
+    /// Values that belong to one machine after all.
     pub own_again: Vec<Value>,
 }
 
@@ -68,12 +69,12 @@ impl Database {
 }
 
 impl Store {
-    /// Identity records of all targets, and the values that several of them share.
+    /// Returns the identity records of all targets, and the values that several of them share.
     pub async fn identities(&self) -> Result<(Vec<(String, Record)>, Shared), StoreError> {
         self.call(|db| db.identities()).await
     }
 
-    /// Keeps what changed about who is who, all or none.
+    /// Stores changes of identities, all or none.
     pub async fn save_identities(&self, changed: IdentityRows) -> Result<(), StoreError> {
         self.call(move |db| db.save_identities(&changed)).await
     }

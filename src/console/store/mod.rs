@@ -1,8 +1,9 @@
-//! What survives a restart of the console: targets, jobs and results.
+//! The console's persistent state: targets, jobs and results.
 //!
-//! Owns: one thread with the one SQLite connection. Every call is sent to it and answered in order, so a read sees every
-//! write made before it, and no async task ever waits for a disk on a runtime thread. Never decides anything.
-//! Always holds: at most `QUEUE` calls wait; a call that cannot be carried out says so and changes nothing.
+//! Owns one thread with the one SQLite connection. Every call is sent to it and answered in order,
+//! so a read sees every earlier write, and no async task waits for a disk on a runtime thread.
+//! Makes no decisions. Invariants: at most `QUEUE` calls wait; a call that fails returns an error
+//! and changes nothing.
 
 mod checks;
 mod database;
@@ -21,24 +22,26 @@ use api::{JobState, JobView, Offer, Plan, SessionView};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
-/// Calls that may wait for the disk. A room of 200 targets changing state at once is 200; a full queue makes callers wait.
+/// Most calls that wait for the disk. 200 targets that change state at once make 200; a full queue
+/// makes callers wait.
 const QUEUE: usize = 1024;
 
 type Call = Box<dyn FnOnce(&mut Database) + Send>;
 
-/// The way to the store; clones share it. The thread ends with the last clone.
+/// Handle of the store; clones share it. The thread ends with the last clone.
 #[derive(Clone)]
 pub struct Store {
     calls: mpsc::Sender<Call>,
 }
 
 impl Store {
-    /// Opens or makes the database at `path` and starts its thread. Blocks for as long as SQLite takes.
+    /// Opens the database at `path`, or creates it, and starts its thread. Blocks for as long as
+    /// SQLite takes.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::start(Database::open(path)?)
     }
 
-    /// Starts the thread for a database that is open.
+    /// Starts the thread for an open database.
     pub fn start(mut database: Database) -> Result<Self, StoreError> {
         let (calls, mut waiting) = mpsc::channel::<Call>(QUEUE);
         let run = move || {
@@ -59,7 +62,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let call: Call = Box::new(move |database| {
-            // Nobody waits any more when the caller was cancelled; the work is done all the same.
+            // The caller may have been cancelled; the work is done all the same.
             let _ = answer.send(work(database));
         });
         self.calls
@@ -69,32 +72,32 @@ impl Store {
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Every known target.
+    /// Returns every known target, by name.
     pub async fn targets(&self) -> Result<Vec<TargetRow>, StoreError> {
         self.call(|db| db.targets()).await
     }
 
-    /// Adds a target or replaces what is known of it.
+    /// Stores a target; replaces its row if there is one.
     pub async fn save_target(&self, row: TargetRow) -> Result<(), StoreError> {
         self.call(move |db| db.save_target(&row)).await
     }
 
-    /// Forgets a target; its results stay in its jobs.
+    /// Deletes a target; its results stay in its jobs.
     pub async fn delete_target(&self, id: String) -> Result<(), StoreError> {
         self.call(move |db| db.delete_target(&id)).await
     }
 
-    /// Records a new job with its targets and gives it its number.
+    /// Stores a new job with its targets; returns its number.
     pub async fn create_job(&self, job: NewJob) -> Result<u64, StoreError> {
         self.call(move |db| db.create_job(&job)).await
     }
 
-    /// Records the plan of a job that further targets have joined.
+    /// Stores the plan of a job that further targets have joined.
     pub async fn save_plan(&self, id: u64, plan: Plan) -> Result<(), StoreError> {
         self.call(move |db| db.save_plan(id, &plan)).await
     }
 
-    /// Records where a job stands.
+    /// Stores the state of a job.
     pub async fn update_job(
         &self,
         id: u64,
@@ -109,7 +112,8 @@ impl Store {
         .await
     }
 
-    /// Records where a job and all its targets stand, and of a capture also its image, together.
+    /// Stores the states of a job and all its targets, and the record of a capture, in one
+    /// transaction.
     pub async fn save_job(
         &self,
         view: JobView,
@@ -125,7 +129,7 @@ impl Store {
         .await
     }
 
-    /// Records where a target of a job stands; `position` is its place in the job.
+    /// Stores the state of a target of a job; `position` is its place in the job.
     pub async fn save_job_target(
         &self,
         id: u64,
@@ -136,7 +140,7 @@ impl Store {
             .await
     }
 
-    /// As `save_job_target`, without waiting for the disk; a failure is logged.
+    /// Queues `save_job_target` without waiting for the disk; a failure is logged.
     pub async fn post_job_target(&self, id: u64, position: usize, row: JobTargetRow) {
         let call: Call = Box::new(move |database| {
             if let Err(error) = database.save_job_target(id, position, &row) {
@@ -148,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Records where a capture that goes on stands.
+    /// Stores the record of a capture that goes on.
     pub async fn save_capture(
         &self,
         id: u64,
@@ -159,42 +163,42 @@ impl Store {
             .await
     }
 
-    /// The newest capture into this image.
+    /// Returns the record of the newest capture into this image.
     pub async fn last_capture(&self, image: String) -> Result<Option<CaptureRecord>, StoreError> {
         self.call(move |db| db.last_capture(&image)).await
     }
 
-    /// Every offer, by name.
+    /// Returns every offer, by name.
     pub async fn offers(&self) -> Result<Vec<Offer>, StoreError> {
         self.call(|db| db.offers()).await
     }
 
-    /// Adds an offer or replaces it.
+    /// Stores an offer; replaces the one of the same name.
     pub async fn save_offer(&self, offer: Offer) -> Result<(), StoreError> {
         self.call(move |db| db.save_offer(&offer)).await
     }
 
-    /// Takes an offer away.
+    /// Deletes an offer.
     pub async fn delete_offer(&self, name: String) -> Result<(), StoreError> {
         self.call(move |db| db.delete_offer(&name)).await
     }
 
-    /// One job.
+    /// Returns one job.
     pub async fn job(&self, id: u64) -> Result<Option<JobRow>, StoreError> {
         self.call(move |db| db.job(id)).await
     }
 
-    /// The newest `limit` jobs, newest first.
+    /// Returns the newest `limit` jobs, newest first.
     pub async fn jobs(&self, limit: u32) -> Result<Vec<JobRow>, StoreError> {
         self.call(move |db| db.jobs(limit)).await
     }
 
-    /// Marks every running job as interrupted: called once, when the console starts.
+    /// Marks every running job as interrupted; called once, when the console starts.
     pub async fn interrupt_running(&self) -> Result<(), StoreError> {
         self.call(|db| db.interrupt_running()).await
     }
 
-    /// Jobs that are not over: waiting or interrupted.
+    /// Returns the jobs that have not ended, oldest first.
     pub async fn unfinished_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         self.call(|db| db.unfinished_jobs()).await
     }

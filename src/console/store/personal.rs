@@ -1,6 +1,6 @@
-//! What templates leave behind: bindings, sealed secrets, findings of images.
+//! Stored data of templates: bindings, sealed secrets, and findings of images.
 //!
-//! Rows in and out, as in [`super::database`]; never opens what is sealed.
+//! Rows in and out, as in [`super::database`]; sealed values are never opened here.
 
 use super::database::{Database, StoreError, json, text};
 use super::{Call, Store};
@@ -8,15 +8,16 @@ use rusqlite::{OptionalExtension, params};
 use template::bind::Binding;
 use template::findings::Findings;
 
-/// Raised when inspection learns to see more: what was found before is looked for again.
+/// Version of the findings. It is raised when inspection learns to find more; older findings are
+/// then ignored.
 const FINDINGS_VERSION: i64 = 6;
 
 /// A secret, without its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretRow {
-    /// Name.
+    /// Name of the secret.
     pub name: String,
-    /// When it was set, RFC 3339.
+    /// Time of its last change, RFC 3339.
     pub changed: String,
 }
 
@@ -149,7 +150,8 @@ impl Database {
     }
 }
 
-/// The bytes that were drawn once for this machine: cards and UUIDs change, and several machines may be known by one dock.
+/// Returns the key of a binding: the random bytes drawn once for its machine. Cards and UUIDs can
+/// change, and several machines may share a dock.
 fn key_of(binding: &Binding) -> Result<String, StoreError> {
     text("binding.seed", &binding.seed)
 }
@@ -159,57 +161,57 @@ fn number(job: u64) -> Result<i64, StoreError> {
 }
 
 impl Store {
-    /// Every name and address that was handed out.
+    /// Returns the bindings: every name and address that was handed out.
     pub async fn bindings(&self) -> Result<Vec<Binding>, StoreError> {
         self.call(|db| db.bindings()).await
     }
 
-    /// Adds bindings or replaces those of the same machines, all or none.
+    /// Stores bindings, all or none; replaces those of the same machines.
     pub async fn save_bindings(&self, bindings: Vec<Binding>) -> Result<(), StoreError> {
         self.call(move |db| db.save_bindings(&bindings)).await
     }
 
-    /// Gives a name and address back.
+    /// Deletes a binding, so that its name and address are free.
     pub async fn delete_binding(&self, binding: Binding) -> Result<(), StoreError> {
         self.call(move |db| db.delete_binding(&binding)).await
     }
 
-    /// Every secret, by name, without its value.
+    /// Returns every secret, by name, without its value.
     pub async fn secrets(&self) -> Result<Vec<SecretRow>, StoreError> {
         self.call(|db| db.secrets()).await
     }
 
-    /// A secret as it is sealed.
+    /// Returns the sealed value of a secret.
     pub async fn sealed_secret(&self, name: String) -> Result<Option<Vec<u8>>, StoreError> {
         self.call(move |db| db.sealed_secret(&name)).await
     }
 
-    /// Adds a secret or replaces it.
+    /// Stores a secret; replaces the one of the same name.
     pub async fn save_secret(&self, row: SecretRow, sealed: Vec<u8>) -> Result<(), StoreError> {
         self.call(move |db| db.save_secret(&row, &sealed)).await
     }
 
-    /// Adds a secret under a name that none has; says whether it did.
+    /// Stores a secret under an unused name; returns false if the name is in use.
     pub async fn add_secret(&self, row: SecretRow, sealed: Vec<u8>) -> Result<bool, StoreError> {
         self.call(move |db| db.add_secret(&row, &sealed)).await
     }
 
-    /// Forgets a secret; says whether there was one.
+    /// Deletes a secret; returns false if there was none.
     pub async fn delete_secret(&self, name: String) -> Result<bool, StoreError> {
         self.call(move |db| db.delete_secret(&name)).await
     }
 
-    /// What a job needs to go on after a restart, as it is sealed.
+    /// Returns the sealed secrets that a job needs after a restart.
     pub async fn job_secrets(&self, job: u64) -> Result<Option<Vec<u8>>, StoreError> {
         self.call(move |db| db.job_secrets(job)).await
     }
 
-    /// Keeps what a job needs to go on.
+    /// Stores the sealed secrets that a job needs after a restart.
     pub async fn save_job_secrets(&self, job: u64, sealed: Vec<u8>) -> Result<(), StoreError> {
         self.call(move |db| db.save_job_secrets(job, &sealed)).await
     }
 
-    /// Forgets it, without waiting for the disk; a failure is logged.
+    /// Deletes the secrets of a job without waiting for the disk; a failure is logged.
     pub async fn forget_job_secrets(&self, job: u64) {
         let call: Call = Box::new(move |database| {
             if let Err(error) = database.delete_job_secrets(job) {
@@ -224,12 +226,12 @@ impl Store {
         }
     }
 
-    /// What was found in the image with this root.
+    /// Returns the findings of the image with this root.
     pub async fn findings(&self, root: String) -> Result<Option<Findings>, StoreError> {
         self.call(move |db| db.findings(&root)).await
     }
 
-    /// Remembers what was found in an image.
+    /// Stores the findings of an image.
     pub async fn save_findings(&self, root: String, findings: Findings) -> Result<(), StoreError> {
         self.call(move |db| db.save_findings(&root, &findings))
             .await

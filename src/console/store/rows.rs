@@ -1,74 +1,76 @@
-//! Targets, jobs and captures as they are kept.
+//! Stored forms of targets, jobs and captures.
 //!
-//! Values only: `database` reads and writes them. What always holds: a password that came with a request is not part of what is kept.
+//! Values only: `database` reads and writes them. Invariant: the password of a request is never
+//! stored.
 
 use api::{CaptureRequest, CaptureView, DeployRequest, JobState, JobTarget, Plan, SessionView};
 use facts::target::{DiskFacts, Facts};
 use serde::{Deserialize, Serialize};
 
-/// A target as it is kept.
+/// Stored form of a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetRow {
-    /// Stable identity.
+    /// Stable identity of the target.
     pub id: String,
-    /// Unique name.
+    /// Unique name of the target.
     pub name: String,
     /// Instance of the agent that was last connected.
     pub instance: String,
-    /// The machine.
+    /// Facts about the machine.
     pub facts: Facts,
-    /// Let in.
+    /// True if the target was let in.
     pub approved: bool,
-    /// RFC 3339.
+    /// Time when it was last connected, RFC 3339.
     pub last_seen: String,
-    /// When it said what is on its disks, RFC 3339; stored with each change of them and with each end of its connection, so that
-    /// after a console that was killed the age of the facts is never understated.
+    /// Time of its last report about its disks, RFC 3339. It is stored with each change of them and
+    /// with each end of its connection, so that the facts never look newer than they are after a
+    /// console was killed.
     pub facts_time: String,
 }
 
-/// A target of a job as it is kept.
+/// Stored form of a job's target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobTargetRow {
-    /// As shown.
+    /// API view of the target.
     pub view: JobTarget,
-    /// Instance of the agent that holds the job; only the same one may go on with it.
+    /// Instance of the agent that holds the job; only that one may continue it.
     pub instance: Option<String>,
-    /// The disk that was confirmed.
+    /// Disk that was confirmed.
     pub disk: Option<DiskFacts>,
 }
 
 /// A job before it has a number.
 #[derive(Clone, Debug)]
 pub struct NewJob {
-    /// State it begins in.
+    /// First state of the job.
     pub state: JobState,
-    /// What was asked for; the password is left out whatever it says.
+    /// Request; its password is never stored.
     pub request: DeployRequest,
-    /// What was confirmed.
+    /// Confirmed plan.
     pub plan: Plan,
-    /// Root of the image.
+    /// Root of the image; empty for a capture before its end.
     pub root: String,
-    /// The image needs a password, which is not kept.
+    /// True if the image needs a password, which is not stored.
     pub encrypted: bool,
-    /// RFC 3339.
+    /// Creation time, RFC 3339.
     pub created: String,
-    /// Job it retries.
+    /// Number of the job that this one repeats.
     pub retry_of: Option<u64>,
-    /// Targets.
+    /// Targets of the job.
     pub targets: Vec<JobTargetRow>,
-    /// Present when the job is a capture: `request` and `plan` name the image and the target then, and nothing else.
+    /// Record of a capture; `request` and `plan` then hold only the image and the target.
     pub capture: Option<CaptureRecord>,
 }
 
-/// What is kept of a capture.
+/// Stored form of a capture.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaptureRecord {
-    /// What was asked for; the password is left out whatever it says.
+    /// Request; its password is never stored.
     pub request: CaptureRequest,
-    /// Hash of the survey the chunks in the unfinished image belong to.
+    /// Hash of the survey that the chunks of the unfinished image belong to.
     #[serde(default)]
     pub survey: Option<String>,
-    /// Where it stands.
+    /// API view of the capture.
     #[serde(default)]
     pub view: CaptureView,
 }
@@ -81,17 +83,17 @@ impl CaptureRecord {
     }
 }
 
-/// A job as it is kept.
+/// Stored form of a job.
 #[derive(Clone, Debug)]
 pub struct JobRow {
-    /// Number.
+    /// Number of the job.
     pub id: u64,
-    /// What was recorded when it was made (`state` is the state now).
+    /// The job as it was created, except that `state` is the present one.
     pub job: NewJob,
-    /// When its session began.
+    /// Begin of its session, RFC 3339.
     pub started: Option<String>,
-    /// When it ended.
+    /// End of the job, RFC 3339.
     pub ended: Option<String>,
-    /// Counters of the sending side.
+    /// Counters of the session.
     pub session: SessionView,
 }

@@ -1,11 +1,12 @@
-//! The tables, and how an older database becomes today's.
+//! The tables, and the migration of older databases.
 //!
-//! `PRAGMA user_version` counts the steps that were taken. A step is never edited after a release: the next one repairs it.
+//! `PRAGMA user_version` counts the steps that were taken. A step is never edited after a release;
+//! a later step repairs it.
 
 use super::StoreError;
 use rusqlite::Connection;
 
-/// One step each; all of a start's steps commit together or not at all.
+/// Migration steps. All steps that one start takes are in one transaction.
 const STEPS: [&str; 8] = [
     "
     CREATE TABLE target (
@@ -63,7 +64,7 @@ const STEPS: [&str; 8] = [
         offer TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
-    // Templates: names and addresses that were handed out, secrets, what was found in images.
+    // Templates: bindings of names and addresses, secrets, and findings of images.
     "
     CREATE TABLE binding (
         machine TEXT PRIMARY KEY,
@@ -87,7 +88,7 @@ const STEPS: [&str; 8] = [
         findings TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
-    // Image files whose stored bytes were found whole: by path, for the files as they were then.
+    // Image files whose stored bytes were found whole, by path, for one state of the files.
     "
     CREATE TABLE image_check (
         path    TEXT PRIMARY KEY,
@@ -96,7 +97,8 @@ const STEPS: [&str; 8] = [
         checked TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
-    // Who a machine is. Several machines may be known by one card (a dock), so a binding is kept by its own random bytes.
+    // Identities of machines. Several machines may share a card (a dock), so a binding's key is
+    // random bytes of its own.
     "
     CREATE TABLE identity (
         target TEXT PRIMARY KEY,
@@ -109,15 +111,16 @@ const STEPS: [&str; 8] = [
 
     UPDATE OR REPLACE binding SET machine = json_extract(binding, '$.seed');
 ",
-    // What a target's disk is after a job.
+    // State of a target's disk after a job.
     "
     ALTER TABLE job_target ADD COLUMN disk_now TEXT;
 ",
-    // The age of what is known of a target's disks. Not known before: as old as it can be.
+    // Time of the facts about a target's disks. Unknown in older databases: as old as possible.
     "
     ALTER TABLE target ADD COLUMN facts_time TEXT NOT NULL DEFAULT '1970-01-01T00:00:00Z';
 ",
-    // Targets that are to report their first start, and what they reported. Jobs made before asked for nothing.
+    // Targets that are asked to report their first start, and their reports. Older jobs asked for
+    // none.
     "
     CREATE TABLE first_start (
         job    INTEGER NOT NULL REFERENCES job(id),
@@ -131,7 +134,9 @@ const STEPS: [&str; 8] = [
 ",
 ];
 
-/// Brings the tables up to date. Errors: a database that a newer console made.
+/// Brings the tables up to date.
+///
+/// # Errors [`StoreError::Newer`] for a database that a newer console wrote.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let done = usize::try_from(found).unwrap_or(usize::MAX);

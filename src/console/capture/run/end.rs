@@ -1,7 +1,7 @@
-//! How a capture ends: done, without an image, cancelled, or interrupted with the console.
+//! The ends of a capture: done, without an image, cancelled, or interrupted with the console.
 //!
-//! What always holds: what was taken in stays for a retry unless a technician cancelled; the agent is told
-//! that the end is recorded only when it is in the store.
+//! Invariants: an unfinished image stays for a retry unless a technician cancelled; the agent is
+//! sent `recorded` only after the end is in the store.
 
 use super::super::intake::Finished;
 use super::{Busy, CaptureRun, seconds};
@@ -57,17 +57,17 @@ impl CaptureRun {
         Ok(())
     }
 
-    /// Stops reading the image back; answers the image when it has its name already.
+    /// Stops reading the image back; returns the image if it already has its final name.
     pub(super) async fn stop_checking(&mut self) -> Option<Box<Finished>> {
         self.checking.stop.store(true, Ordering::Relaxed);
         match std::mem::replace(&mut self.busy, Busy::Nothing) {
             Busy::Finishing(handle) => handle.await.ok()?.ok(),
-            // Reads only, and ends by itself.
+            // Preparing only reads, and ends by itself.
             Busy::Preparing(_) | Busy::Nothing => None,
         }
     }
 
-    /// The console ends; the store says what the next one finds.
+    /// Stores the capture's state when the console ends; the next console continues it.
     pub(super) async fn interrupt(mut self) {
         if let Some(finished) = self.stop_checking().await {
             self.done(finished).await;
@@ -91,7 +91,7 @@ impl CaptureRun {
         };
         self.core.ended = Some(now_text());
         let record = self.record();
-        // A technician who cancels wants nothing left; what else ended may be tried again.
+        // Cancelling removes the unfinished image; after any other end the capture can be retried.
         self.upload.close(self.core.cancelled);
         self.core.shared.drop_token(0);
         self.show();
@@ -99,7 +99,7 @@ impl CaptureRun {
         view.capture = Some(Box::new(record.view.clone()));
         self.core.shared.set_view(view);
         if state != TargetState::Done {
-            // Its agent may still read and send, whether the capture failed there or here.
+            // The agent may still read and send, whether the capture failed there or here.
             let reason = self.place.view.reason.clone().unwrap_or_default();
             self.core.refuse(&self.place.view.id, &reason);
         }

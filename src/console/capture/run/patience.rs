@@ -1,4 +1,4 @@
-//! A capture whose target makes no progress, or that takes longer than it may, ends.
+//! The end of captures that make no progress or exceed their time limit.
 
 use super::{Busy, CaptureRun};
 use crate::console::job::stall::{STALL_LIMIT, in_words};
@@ -6,7 +6,8 @@ use facts::target::TargetState;
 use std::time::Duration;
 
 impl CaptureRun {
-    /// Ends what has had its time. Work of the console's own disk is not the target's to answer for.
+    /// Ends a capture that has stalled or exceeded its time limit. Neither limit applies while the
+    /// console's own disk is at work.
     pub(super) async fn look_for_stall(&mut self) {
         if self.is_over() || !matches!(self.busy, Busy::Nothing) {
             return;
