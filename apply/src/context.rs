@@ -1,7 +1,8 @@
-//! What a step may use: volumes, secrets, payloads, the log.
+//! Context of a step: volumes, secrets, payloads, the log.
 //!
-//! Owns: which partition is attached and mounted, and how. What always holds: a volume is mounted at most once and on
-//! demand, read-only until a step really has something to change; nothing is left attached after [`Context::close`] or a drop.
+//! Owns which partitions are attached and mounted, and how. A volume is mounted at most once and on
+//! demand, read-only until a step has something to change; nothing is left attached after
+//! [`Context::close`] or a drop.
 #![expect(
     clippy::disallowed_methods,
     reason = "the edge: the disk itself is opened to look at it and to flush it"
@@ -25,39 +26,41 @@ use template::fstab::{self, Name};
 use template::secrets::Secrets;
 use template::step::{Action, FileSystem, MachinePlan, Payload, SecretName};
 
-/// Largest `/etc/fstab` that is read.
+/// Largest `/etc/fstab` that is read, in bytes.
 const MAX_FSTAB: u64 = 1 << 20;
 
-/// What is asked of volumes now.
+/// Phase of a run; it decides how volumes are mounted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
-    /// Read-only unless it is writable already.
+    /// Read-only unless the volume is writable already.
     Check,
     /// Writable.
     Apply,
-    /// Read-only, the device too.
+    /// Read-only, the loop device too.
     Verify,
 }
 
-/// A partition in use. Fields in the order they have to go: handle, mount, device.
+/// A partition in use. The fields stand in the order in which they have to be dropped: handle,
+/// mount, device.
 #[derive(Debug, Default)]
 struct Volume {
     guest: Option<Rc<Guest>>,
-    /// What a Linux system mounts over this root, with the partition it lies in; `None` when nobody asked.
+    /// Other partitions that a Linux system mounts below this root, with their numbers; `None`
+    /// before the first request.
     inner: Option<Vec<(u32, Mount)>>,
     mount: Option<Mount>,
     writable: bool,
     device: Option<Loop>,
 }
 
-/// What a step may use.
+/// Context of a step.
 pub(crate) struct Context<'a> {
     target: &'a Target<'a>,
     secrets: &'a Secrets,
     payloads: &'a dyn Payloads,
     cancelled: &'a AtomicBool,
     watcher: &'a mut dyn Watcher,
-    /// Partitions whose hibernated session the plan gives up.
+    /// Partitions whose hibernated session the plan discards.
     discard_hibernation: BTreeSet<u32>,
     volumes: BTreeMap<u32, Volume>,
     phase: Phase,
@@ -65,7 +68,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Where the machine reports its first start.
+    /// Address and key for the report of the first start.
     pub(crate) fn first_start(&self) -> Option<&'a FirstStart> {
         self.target.first_start
     }
@@ -99,9 +102,10 @@ impl<'a> Context<'a> {
         }
     }
 
-    // What a step may use.
+    // Used by steps.
 
-    /// Root of a partition's file system, mounted on demand. Not to be kept after the call of the task that asked.
+    /// Root of a partition's file system, mounted on demand. The caller must not keep it after the
+    /// call of its task.
     pub(crate) fn root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
         let writable = self.phase == Phase::Apply;
         if let Some(volume) = self.volumes.get(&partition)
@@ -116,7 +120,7 @@ impl<'a> Context<'a> {
         })?;
         let device = self.device(partition)?;
         let at = self.target.work.join(format!("partition-{partition}"));
-        // As the kernel will spell it in its list of mounts.
+        // The path as the kernel spells it in its list of mounts.
         let at = fs::create_dir_all(&at)
             .and_then(|()| fs::canonicalize(&at))
             .map_err(|error| format!("{}: {error}", at.display()))?;
@@ -136,8 +140,8 @@ impl<'a> Context<'a> {
         Ok(guest)
     }
 
-    /// The partition as a block device that ends where it ends, for work below the file system; unmounted first. Writable
-    /// except while verifying.
+    /// Block device that covers exactly the partition, for work below the file system. The
+    /// partition is unmounted first; the device is writable except in the verification.
     pub(crate) fn device(&mut self, partition: u32) -> Result<PathBuf, String> {
         self.unmount(partition)?;
         let slot = self.slot(partition)?;
@@ -152,7 +156,8 @@ impl<'a> Context<'a> {
         Ok(path)
     }
 
-    /// Root of a Linux system, with the other partitions it mounts (`/var`, `/home`) in their places.
+    /// Root of a Linux system, with the other partitions it mounts (`/var`, `/home`) in their
+    /// places.
     pub(crate) fn linux_root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
         let guest = self.root(partition)?;
         let root = self.mounted_at(partition)?;
@@ -164,7 +169,7 @@ impl<'a> Context<'a> {
         let mut covered = Vec::new();
         let mut inner = Vec::new();
         if let Err(reason) = self.mount_inner(partition, &guest, &root, &mut covered, &mut inner) {
-            // The innermost first: what lies in another one keeps that busy.
+            // The innermost first: an inner mount keeps the outer one busy.
             while inner.pop().is_some() {}
             return Err(reason);
         }
@@ -212,7 +217,8 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// The partition whose file system has this name, of those the kernel mounts for Linux.
+    /// Finds the partition whose file system has this name, among those the kernel mounts for
+    /// Linux.
     fn volume_named(&self, name: &Name) -> Result<Option<(u32, FileSystem)>, String> {
         for slot in self.target.partitions {
             let Some(info) = self.identify(slot.number)? else {
@@ -235,7 +241,7 @@ impl<'a> Context<'a> {
         Ok(None)
     }
 
-    /// Folder a partition is mounted at, for programs that work on mounted volumes.
+    /// Mount point of a partition, for programs that work on mounted volumes.
     pub(crate) fn mounted_at(&self, partition: u32) -> Result<PathBuf, String> {
         self.volumes
             .get(&partition)
@@ -244,7 +250,7 @@ impl<'a> Context<'a> {
             .ok_or_else(|| format!("partition {partition} is not mounted"))
     }
 
-    /// Unmounts a partition, everything written; not mounted is fine.
+    /// Unmounts a partition with everything written; no error if it is not mounted.
     pub(crate) fn unmount(&mut self, partition: u32) -> Result<(), String> {
         let hosts: Vec<u32> = self
             .volumes
@@ -288,14 +294,14 @@ impl<'a> Context<'a> {
         first
     }
 
-    /// What lies in a partition now, read from the disk; `None` when nobody knows.
+    /// File system of a partition, read from the disk; `None` if it is not recognised.
     pub(crate) fn identify(&self, partition: u32) -> Result<Option<FsInfo>, String> {
         let slice = self.bytes(partition)?;
         let length = slice.slot.length;
         identify(&slice, length).map_err(|error| format!("partition {partition}: {error}"))
     }
 
-    /// The bytes of a partition, as they are on the disk now.
+    /// Reader of a partition's bytes as they are on the disk now.
     pub(crate) fn bytes(&self, partition: u32) -> Result<Slice, String> {
         let slot = self.slot(partition)?;
         let disk = File::open(self.target.disk)
@@ -303,7 +309,7 @@ impl<'a> Context<'a> {
         Ok(Slice { disk, slot })
     }
 
-    /// The kind of file system in a partition, of those that can be changed.
+    /// Kind of file system in a partition, among those that can be changed.
     pub(crate) fn file_system(&self, partition: u32) -> Result<Option<FileSystem>, String> {
         Ok(self
             .identify(partition)?
@@ -315,7 +321,7 @@ impl<'a> Context<'a> {
         Ok(self.file_system(partition)? == Some(FileSystem::Ntfs))
     }
 
-    /// Place of a partition.
+    /// Position of a partition.
     pub(crate) fn slot(&self, partition: u32) -> Result<Slot, String> {
         self.target
             .partitions
@@ -325,31 +331,31 @@ impl<'a> Context<'a> {
             .ok_or_else(|| format!("the disk has no partition {partition}"))
     }
 
-    /// Value of a secret. Never to be put into an error, a log line or an argument of a program.
+    /// Value of a secret. It must never get into an error, a log line or an argument of a program.
     pub(crate) fn secret(&self, name: &SecretName) -> Result<&'a str, String> {
         self.secrets
             .get(name)
             .ok_or_else(|| format!("the secret {} did not come with the order", name.0))
     }
 
-    /// A file of the console. Whoever reads it holds it against its hash.
+    /// Opens a file of the console. The caller compares its content with its hash.
     pub(crate) fn payload(&self, payload: &Payload) -> Result<Box<dyn Read + 'a>, String> {
         self.payloads
             .open(payload)
             .map_err(|error| format!("fetching {} from the console: {error}", payload.name))
     }
 
-    /// True when the job was cancelled: long work should end.
+    /// True if the job was cancelled: long work should end.
     pub(crate) fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// A line for the job's log, without secrets.
+    /// Writes a line to the job's log; the line holds no secrets.
     pub(crate) fn log(&mut self, line: &str) {
         self.watcher.log(line);
     }
 
-    /// Something the technician should know, kept in the report.
+    /// Adds a remark for the technician to the report.
     pub(crate) fn note(&mut self, line: String) {
         if !self.notes.contains(&line) {
             self.watcher.log(&line);
@@ -357,7 +363,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    // What the engine uses.
+    // Used by the engine.
 
     pub(crate) fn begin(&mut self, index: usize, count: usize, what: &str) {
         self.watcher.step(index, count, what);
@@ -379,7 +385,8 @@ impl<'a> Context<'a> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Unmounts and detaches everything, flushes the disk and drops what its cache holds of the partitions.
+    /// Unmounts and detaches everything, flushes the disk, and drops the cached contents of the
+    /// partitions.
     pub(crate) fn close(&mut self) -> Result<(), String> {
         let mut first = Ok(());
         let mut keep = |result: Result<(), String>| {
@@ -425,7 +432,7 @@ impl Drop for Context<'_> {
     }
 }
 
-/// Kinds that can be changed.
+/// Maps a file system to the kind that steps can change; `None` for all others.
 fn changeable(kind: FsKind) -> Option<FileSystem> {
     match kind {
         FsKind::Ext2 | FsKind::Ext3 | FsKind::Ext4 => Some(FileSystem::Ext),
@@ -438,7 +445,7 @@ fn changeable(kind: FsKind) -> Option<FileSystem> {
     }
 }
 
-/// Best effort: a folder that is not empty holds something of somebody else's.
+/// Best effort: a folder that is not empty holds files of another program.
 fn remove_folder(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }

@@ -1,7 +1,7 @@
-//! A file of the console, put on a volume.
+//! Step that puts a file of the console on a volume.
 //!
-//! What always holds: a file has its name only when its BLAKE3 is the one the plan names; it is written under a temporary
-//! name until then. Free space is looked at first.
+//! A file gets its name only if its BLAKE3 hash is the one in the plan; until then it has a
+//! temporary name. Free space is checked first.
 
 use crate::context::Context;
 use crate::engine::{State, Task};
@@ -11,10 +11,10 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use template::step::Payload;
 
-/// Room that stays free beside a file, for what the file system needs to note it.
+/// Bytes that stay free beside a file, for the file system's own records.
 const SPARE: u64 = 1 << 20;
 
-/// Copies one file.
+/// The step that copies one file.
 pub(crate) struct Copy<'a> {
     partition: u32,
     payload: &'a Payload,
@@ -30,7 +30,7 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// The root of the volume, and the path below it.
+    /// Root of the volume, and the path below it.
     fn place(&self, context: &mut Context<'_>) -> Result<(Rc<Guest>, String), String> {
         if context.is_ntfs(self.partition)? {
             let guest = context.root(self.partition)?;
@@ -82,7 +82,7 @@ impl Task for Copy<'_> {
     }
 }
 
-/// True when a file of that content lies there.
+/// True if the file exists with that content.
 pub(crate) fn lies_there(guest: &Guest, path: &str, payload: &Payload) -> Result<bool, String> {
     let Some(mut file) = guest.open(path)? else {
         return Ok(false);
@@ -101,7 +101,7 @@ pub(crate) fn lies_there(guest: &Guest, path: &str, payload: &Payload) -> Result
     Ok(same_hash(&hasher, payload))
 }
 
-/// Writes a payload to a path whose folders are made when they are missing.
+/// Writes a payload to a path; missing folders are created.
 pub(crate) fn put(
     guest: &Guest,
     path: &str,
@@ -127,7 +127,7 @@ pub(crate) fn put(
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0_u8; 256 * 1024];
     let mut left = payload.bytes;
-    // One byte more than declared is asked for, so that a longer file is noticed and not cut.
+    // One byte more than declared is read, so that a longer file is noticed and not cut.
     let mut source = source.take(payload.bytes.saturating_add(1));
     loop {
         if cancelled() {

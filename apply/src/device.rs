@@ -1,7 +1,8 @@
 //! Partitions as loop devices: the table that would make them partitions is not written yet.
 //!
-//! Owns: attaching and detaching. What always holds: a device that was attached here is detached when its value is
-//! dropped, and its last byte is the partition's last byte, so that nothing run on it can reach a neighbour.
+//! Owns attaching and detaching. A device that was attached here is detached when its value is
+//! dropped, and its last byte is the partition's last byte, so no program that works on it can
+//! reach a neighbouring partition.
 
 use crate::left_over;
 use crate::program::{self, SHORT};
@@ -15,7 +16,7 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    /// Attaches one over a partition.
+    /// Attaches a loop device to a partition's range of the disk.
     pub(crate) fn attach(target: &Target<'_>, slot: Slot, read_only: bool) -> Result<Self, String> {
         let disk = target
             .disk
@@ -38,7 +39,7 @@ impl Loop {
         if read_only {
             arguments.push("--read-only");
         }
-        // Past the page cache where the backing store can do it (tmpfs and odd offsets cannot).
+        // Bypasses the page cache if the backing store allows it (tmpfs and odd offsets do not).
         let mut direct = arguments.clone();
         direct.push("--direct-io=on");
         direct.push(disk);
@@ -59,12 +60,12 @@ impl Loop {
         Ok(Self { path: path.into() })
     }
 
-    /// `/dev/loopN`.
+    /// Path of the device, `/dev/loopN`.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Detaches it, and says when that fails.
+    /// Detaches the device; an error if that fails.
     pub(crate) fn detach(mut self) -> Result<(), String> {
         let path = std::mem::take(&mut self.path);
         detach(&path)
@@ -81,12 +82,13 @@ impl Drop for Loop {
     }
 }
 
-/// Whoever looks at the device in that moment (udev, a list of disks) keeps it for as long: waited for.
+/// Detaches a loop device. A process that has it open at that moment (udev, a listing of disks)
+/// delays the detaching, so this waits for it.
 pub(crate) fn detach(path: &Path) -> Result<(), String> {
     let text = path.display().to_string();
     let before = backing(path);
     program::run("losetup", &["--detach", &text], SHORT)?.success("losetup --detach")?;
-    // The number may be somebody else's by then.
+    // The number may belong to another program's device by then.
     if program::until(SHORT, || backing(path) != before || before.is_none()) {
         return Ok(());
     }

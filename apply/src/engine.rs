@@ -1,8 +1,9 @@
-//! The order of things: check, apply, and, when everything is applied, verify from the disk.
+//! Order of a run: each step is checked and applied; after the last one all are verified from the
+//! disk.
 //!
-//! Owns: which task carries out which action, and that everything is unmounted however it ends. Never knows what a step
-//! does. What always holds: no step is reported before its verification agreed on a volume that was mounted again,
-//! read-only, after its cache was dropped.
+//! Owns the choice of the task for each action, and unmounts everything however the run ends. Never
+//! knows what a step does. No step is reported before its verification agreed on a volume that was
+//! mounted again, read-only, after its cache was dropped.
 
 use crate::context::Context;
 use crate::{ApplyError, Outcome, Payloads, Report, Target, Watcher, copy, grow, linux, windows};
@@ -10,32 +11,35 @@ use std::sync::atomic::AtomicBool;
 use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Step};
 
-/// Whether a step is so already.
+/// Result of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum State {
-    /// Nothing to do.
+    /// The step's result holds; nothing to do.
     Done,
-    /// What is not so yet, for the log: without secrets.
+    /// Description of what is missing, for the log; without secrets.
     Needed(String),
 }
 
-/// What carries out one step. Errors say what, where, and what to try; they never hold a secret.
+/// Implementation of one step. Its errors give the cause, the place, and what to try; they never
+/// hold a secret.
 ///
-/// A task keeps no [`crate::guest::Guest`] between calls: a volume that is held cannot be unmounted.
+/// A task keeps no [`crate::guest::Guest`] between calls: a volume that is held cannot be
+/// unmounted.
 pub(crate) trait Task {
-    /// Is it so already? Volumes are mounted read-only here unless an earlier step made them writable.
+    /// Checks if the step's result holds already. Volumes are mounted read-only here unless an
+    /// earlier step mounted them writable.
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String>;
 
-    /// Makes it so. Called after `check` said that it is needed.
+    /// Carries out the step. Called only after `check` returned `Needed`.
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String>;
 
-    /// Reads the disk again, in fresh read-only mounts. Anything but `Done` fails the step.
+    /// Reads the disk again, in fresh read-only mounts. Any result but `Done` fails the step.
     fn verify(&mut self, context: &mut Context<'_>) -> Result<State, String> {
         self.check(context)
     }
 }
 
-/// As [`crate::run`].
+/// Implementation of [`crate::run`].
 pub(crate) fn run(
     target: &Target<'_>,
     plan: &MachinePlan,
@@ -125,7 +129,7 @@ fn fault(step: &str, reason: String) -> ApplyError {
     }
 }
 
-/// What carries out a step.
+/// Selects the task that carries out a step.
 fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
     match &step.action {
         Action::GrowFileSystem {
@@ -168,7 +172,7 @@ fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
     }
 }
 
-/// First boot by the system that lies in the partition, which only its file system tells.
+/// First-boot step. The file system of the partition tells which system's task to use.
 struct FirstBoot<'a> {
     partition: u32,
     job: &'a template::step::FirstBootJob,
@@ -231,7 +235,7 @@ mod tests {
         fn log(&mut self, _: &str) {}
     }
 
-    /// Says what it is told to say, and notes that it was called.
+    /// A task with scripted answers that records its calls.
     struct Scripted {
         id: String,
         calls: Rc<RefCell<Vec<String>>>,
@@ -273,10 +277,11 @@ mod tests {
         }
     }
 
-    /// What came of all steps.
+    /// Outcomes of all steps.
     type Outcomes = Result<Vec<(String, Outcome)>, ApplyError>;
 
-    /// Runs steps of these names: `so` is so already, `lost` does not hold, `fails` cannot be applied.
+    /// Runs steps of these names: `so` holds already, `lost` fails its verification, `fails` cannot
+    /// be applied.
     fn run_all(names: &[&str], cancelled: bool) -> (Outcomes, Vec<String>) {
         let steps: Vec<Step> = names
             .iter()

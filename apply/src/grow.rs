@@ -1,8 +1,8 @@
-//! A file system takes the room its partition has.
+//! Growth of a file system to the size of its partition.
 //!
-//! ext by `e2fsck` and `resize2fs`, NTFS by `ntfsresize`, both unmounted; XFS and btrfs by their own programs, mounted. FAT and
-//! exFAT cannot be grown in place: that is noted, and they stay as they are. The check reads what the file system says of
-//! its own size.
+//! ext is grown by `e2fsck` and `resize2fs`, NTFS by `ntfsresize`, both unmounted; XFS and btrfs by
+//! their own programs, mounted. FAT and exFAT cannot be grown in place: they stay as they are, and
+//! the report says so. The check reads the size that the file system itself records.
 
 use crate::context::Context;
 use crate::engine::{State, Task};
@@ -11,11 +11,12 @@ use diskmap::ReadAt;
 use std::io;
 use template::step::FileSystem;
 
-/// What may stay unused at the end: NTFS keeps its backup boot sector there, ext ends on a whole block, btrfs on 64 KiB
-/// and a whole sector of its own, XFS leaves the tail of an allocation group that would be too small.
+/// Largest unused space, in bytes, at the end of a partition whose file system counts as grown:
+/// NTFS keeps its backup boot sector there, ext ends on a whole block, btrfs on 64 KiB and a whole
+/// sector of its own, XFS leaves the tail of an allocation group that would be too small.
 const SLACK: u64 = 4 << 20;
 
-/// Grows one file system.
+/// The step that grows one file system.
 pub(crate) struct Grow {
     partition: u32,
     file_system: FileSystem,
@@ -29,7 +30,7 @@ impl Grow {
         }
     }
 
-    /// Bytes the file system gives itself.
+    /// Size in bytes that the file system itself records.
     fn size(&self, context: &Context<'_>) -> Result<u64, String> {
         let found = context.file_system(self.partition)?;
         if found != Some(self.file_system) {
@@ -66,7 +67,7 @@ impl Grow {
 
 impl Task for Grow {
     fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
-        // What is mounted may be on its way to the disk only.
+        // Data of a mounted volume may not be on the disk yet.
         context.unmount(self.partition)?;
         if matches!(self.file_system, FileSystem::Fat | FileSystem::Exfat) {
             context.note(format!(
@@ -78,7 +79,8 @@ impl Task for Grow {
         let size = self.size(context)?;
         let room = context.slot(self.partition)?.length;
         let unused = room.saturating_sub(size);
-        // A block of NTFS or of ext with 64 KiB clusters is far below the slack; a whole allocation group of XFS is not.
+        // A block of NTFS or of ext with 64 KiB clusters is far below the slack; a whole allocation
+        // group of XFS is not.
         Ok(if unused <= SLACK {
             State::Done
         } else {
@@ -103,7 +105,8 @@ impl Task for Grow {
 impl Grow {
     fn ext(&self, context: &mut Context<'_>) -> Result<(), String> {
         let device = context.device(self.partition)?.display().to_string();
-        // e2fsck(8): 0 clean, 1 corrected; resize2fs asks for a check that is newer than the last mount.
+        // e2fsck(8): 0 clean, 1 corrected; resize2fs requires a check that is newer than the last
+        // mount.
         let done = program::run("e2fsck", &["-f", "-p", &device], LONG)?;
         if !matches!(done.code, Some(0 | 1)) {
             return Err(format!(
@@ -118,8 +121,9 @@ impl Grow {
 
     fn ntfs(&self, context: &mut Context<'_>) -> Result<(), String> {
         let device = context.device(self.partition)?.display().to_string();
-        // A trial run first: it finds what would stop it half-way (bad clusters, an unclean volume).
-        // `--force` twice: no questions, and no stop at the check a resize before this one has scheduled.
+        // A trial run first: it finds what would stop the real one half-way (bad clusters, an
+        // unclean volume). `--force` twice: no questions, and no stop at the check that an earlier
+        // resize has scheduled.
         for arguments in [
             [
                 "--force",

@@ -1,10 +1,11 @@
 //! Files below the root of a mounted guest.
 //!
-//! Owns: every access to a guest's files. What always holds: no path, and no symbolic link or `..` of the guest, leads out
-//! of its root: each is opened by `openat2` with `RESOLVE_IN_ROOT`, which resolves absolute links inside it, and what is
-//! created, renamed or removed is named by a directory handle and one name. A file that is written appears whole: a
-//! temporary file, flushed, then renamed over the old one, with the old one's owner, mode and extended attributes. A
-//! symbolic link in the place of such a file is replaced, never followed. Only regular files are read.
+//! Owns every access to a guest's files. No path, and no symbolic link or `..` of the guest, leads
+//! out of its root: every path is opened by `openat2` with `RESOLVE_IN_ROOT`, which resolves
+//! absolute links inside the root, and created, renamed and removed entries are named by a
+//! directory handle and one name. A written file appears whole: a temporary file is flushed, then
+//! renamed over the old one, with the old one's owner, mode and extended attributes. A symbolic
+//! link in the place of such a file is replaced, never followed. Only regular files are read.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -16,19 +17,19 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// Owner and mode of something new. What is there already keeps its own.
+/// Owner and mode of a new file or directory. An existing one keeps its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Owner {
-    /// User.
+    /// User id.
     pub(crate) uid: u32,
-    /// Group.
+    /// Group id.
     pub(crate) gid: u32,
     /// Permission bits.
     pub(crate) mode: u32,
 }
 
 impl Owner {
-    /// Of root.
+    /// Owner root, group root, with these permission bits.
     pub(crate) const fn root(mode: u32) -> Self {
         Self {
             uid: 0,
@@ -38,7 +39,7 @@ impl Owner {
     }
 }
 
-/// What a name is.
+/// Type of a directory entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// A regular file.
@@ -51,36 +52,37 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What is known of a name without following it.
+/// Metadata of an entry; a symbolic link is not followed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Metadata {
-    /// What it is.
+    /// Type.
     pub(crate) kind: Kind,
     /// Owner and permission bits.
     pub(crate) owner: Owner,
-    /// Bytes.
+    /// Length in bytes.
     pub(crate) length: u64,
 }
 
 /// Extended attribute with the SELinux label.
 const LABEL: &str = "security.selinux";
 
-/// Largest extended attribute that is carried over (the kernel's own limit is 64 KiB).
+/// Largest extended attribute that is carried over, in bytes (the kernel's own limit is 64 KiB).
 const MAX_XATTR: usize = 64 * 1024;
 
-/// Entries of one directory that are read before it is called hostile.
+/// Most entries of one directory that are read; a larger directory is refused as hostile.
 const MAX_ENTRIES: usize = 100_000;
 
 /// A mounted root.
 #[derive(Debug)]
 pub(crate) struct Guest {
     root: OwnedFd,
-    /// Folders another file system is mounted over when the system runs, one that could not be mounted here.
+    /// Folders over which the running system mounts another file system that could not be mounted
+    /// here.
     covered: Vec<String>,
 }
 
 impl Guest {
-    /// The root at a mount point.
+    /// Opens the root at a mount point.
     pub(crate) fn new(at: &Path) -> Result<Self, String> {
         let root = rustix::fs::open(
             at,
@@ -115,7 +117,7 @@ impl Guest {
         }
     }
 
-    /// Where a folder really lies, as the kernel has it; `None` when there is none.
+    /// Resolved path of a folder, as the kernel reports it; `None` if there is no such folder.
     pub(crate) fn real_folder(&self, path: &str) -> Result<Option<PathBuf>, String> {
         let folder = match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Ok(folder) => folder,
@@ -128,7 +130,8 @@ impl Guest {
             .map_err(|error| format!("{path}: {error}"))
     }
 
-    /// Content of a regular file, symbolic links followed inside the root; `None` when there is none.
+    /// Content of a regular file; symbolic links are followed inside the root. `None` if there is
+    /// no such file.
     pub(crate) fn read(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, String> {
         let Some(file) = self.open(path)? else {
             return Ok(None);
@@ -143,9 +146,9 @@ impl Guest {
         Ok(Some(content))
     }
 
-    /// A regular file for reading; `None` when there is none.
+    /// Opens a regular file for reading; `None` if there is no such file.
     pub(crate) fn open(&self, path: &str) -> Result<Option<File>, String> {
-        // NONBLOCK: the open of a FIFO would wait for a writer.
+        // NONBLOCK: opening a FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match self.openat2(path, flags, Mode::empty()) {
             Ok(file) => file,
@@ -159,7 +162,7 @@ impl Guest {
         Ok(Some(File::from(file)))
     }
 
-    /// What a name is, its last symbolic link not followed; `None` when there is nothing.
+    /// Metadata of a path; a symbolic link at its end is not followed. `None` if nothing is there.
     pub(crate) fn metadata(&self, path: &str) -> Result<Option<Metadata>, String> {
         let Some((parent, name)) = self.parent(path)? else {
             return Ok(None);
@@ -171,7 +174,7 @@ impl Guest {
         }
     }
 
-    /// True when something is there, links followed inside the root.
+    /// True if the path exists; links are followed inside the root.
     pub(crate) fn exists(&self, path: &str) -> Result<bool, String> {
         match self.openat2(path, OFlags::PATH, Mode::empty()) {
             Ok(_) => Ok(true),
@@ -180,7 +183,7 @@ impl Guest {
         }
     }
 
-    /// Where a symbolic link points; `None` when it is none.
+    /// Target of a symbolic link; `None` if the path is not a link.
     pub(crate) fn link_target(&self, path: &str) -> Result<Option<String>, String> {
         let Some((parent, name)) = self.parent(path)? else {
             return Ok(None);
@@ -192,7 +195,8 @@ impl Guest {
         }
     }
 
-    /// Names in a directory, sorted; empty when there is none. Names that are not UTF-8 are left out.
+    /// Names in a directory, sorted; empty if there is no such directory. Names that are not UTF-8
+    /// are left out.
     pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, String> {
         let mut names = Vec::new();
         self.each_name(path, |name| {
@@ -206,7 +210,8 @@ impl Guest {
         Ok(names)
     }
 
-    /// The names in a directory that `like` takes, two at most, however many others there are; none where there is no directory.
+    /// At most two names in a directory that `like` accepts, however many there are; empty if there
+    /// is no such directory.
     pub(crate) fn two_like(
         &self,
         path: &str,
@@ -223,7 +228,8 @@ impl Guest {
         Ok(names)
     }
 
-    /// Hands over names in a directory until one is answered with false. Names that are not UTF-8 are left out.
+    /// Passes the names in a directory to a function until it returns false. Names that are not
+    /// UTF-8 are left out.
     fn each_name(
         &self,
         path: &str,
@@ -248,7 +254,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Begins a file that takes its place when it is finished.
+    /// Begins a file that appears under its name only when it is finished.
     pub(crate) fn create(&self, path: &str, new: Owner) -> Result<NewFile, String> {
         let (parent, name) = self
             .parent(path)?
@@ -285,7 +291,7 @@ impl Guest {
         Ok(this)
     }
 
-    /// Writes a whole file in place of what is there.
+    /// Writes a whole file and replaces what has its name.
     pub(crate) fn write(&self, path: &str, content: &[u8], new: Owner) -> Result<(), String> {
         let mut file = self.create(path, new)?;
         file.file
@@ -294,8 +300,8 @@ impl Guest {
         file.finish()
     }
 
-    /// Writes over an existing regular file without replacing it: same inode, so what NTFS keeps with it (its security
-    /// descriptor) stays. Not atomic.
+    /// Writes over an existing regular file without replacing it: the inode stays, and with it what
+    /// NTFS keeps there (its security descriptor). Not atomic.
     pub(crate) fn overwrite(&self, path: &str, content: &[u8]) -> Result<(), String> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = self
@@ -313,7 +319,7 @@ impl Guest {
             .map_err(|error| full(path, &error))
     }
 
-    /// Makes a directory and those above it; what is there stays as it is.
+    /// Creates a directory and its parents; existing ones stay unchanged.
     pub(crate) fn create_directories(&self, path: &str, new: Owner) -> Result<(), String> {
         let mut so_far = String::new();
         for name in components(path)? {
@@ -337,7 +343,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Makes a symbolic link, in place of what is there.
+    /// Creates a symbolic link and replaces what has its name.
     pub(crate) fn link(&self, path: &str, target: &str) -> Result<(), String> {
         self.remove(path)?;
         let (parent, name) = self
@@ -347,7 +353,7 @@ impl Guest {
         sync_directory(&parent).map_err(|error| named(path, error))
     }
 
-    /// Removes a file or a symbolic link (never what it points to); nothing there is fine.
+    /// Removes a file or a symbolic link (never its target); no error if there is none.
     pub(crate) fn remove(&self, path: &str) -> Result<(), String> {
         let Some((parent, name)) = self.parent(path)? else {
             return Ok(());
@@ -359,7 +365,7 @@ impl Guest {
         }
     }
 
-    /// Gives a file or directory another name in the same root. What has the new name is replaced.
+    /// Renames a file or directory inside the root. An entry with the new name is replaced.
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), String> {
         let (old, old_name) = self
             .parent(from)?
@@ -386,7 +392,7 @@ impl Guest {
             .map_err(|error| named(path, error))
     }
 
-    /// An extended attribute of a file or directory; `None` when it has none of that name.
+    /// Value of an extended attribute of a file or directory; `None` if there is no such attribute.
     pub(crate) fn attribute(&self, path: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
         let file = self
             .openat2(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
@@ -404,7 +410,7 @@ impl Guest {
             .map_err(|error| format!("{path}: attribute {name}: {}", io::Error::from(error)))
     }
 
-    /// Bytes that can still be written in the file system of a folder that exists.
+    /// Free bytes in the file system of an existing folder.
     pub(crate) fn free_bytes(&self, folder: &str) -> Result<u64, String> {
         let directory = self
             .openat2(folder, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
@@ -413,7 +419,8 @@ impl Guest {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Handle of the folder of a path, and the last name; `None` when the folder does not exist.
+    /// Handle of the parent folder of a path, and the last name; `None` if the folder does not
+    /// exist.
     fn parent<'p>(&self, path: &'p str) -> Result<Option<(OwnedFd, &'p str)>, String> {
         let parts = components(path)?;
         let Some((name, above)) = parts.split_last() else {
@@ -441,19 +448,19 @@ impl Guest {
     }
 }
 
-/// A file that is being written under a temporary name; removed again unless it is finished.
+/// A file that is being written under a temporary name; removed on drop unless it is finished.
 #[derive(Debug)]
 pub(crate) struct NewFile {
     parent: OwnedFd,
     temporary: Option<String>,
     name: String,
     path: String,
-    /// Where to write.
+    /// The temporary file, open for writing.
     pub(crate) file: File,
 }
 
 impl NewFile {
-    /// Owner, mode and attributes of the file it replaces, or what a new one gets.
+    /// Gives the file owner, mode and attributes of the file it replaces, or those of a new one.
     fn dress(&mut self, old: Option<Metadata>, new: Owner) -> Result<(), String> {
         let told = |error| named(&self.path, error);
         let Some(old) = old else {
@@ -479,7 +486,7 @@ impl NewFile {
         Ok(())
     }
 
-    /// Flushes it and gives it its name.
+    /// Flushes the file and gives it its final name.
     pub(crate) fn finish(mut self) -> Result<(), String> {
         self.file
             .sync_all()
@@ -563,8 +570,8 @@ fn attribute_of(file: BorrowedFd<'_>, name: &str) -> Option<Vec<u8>> {
     Some(buffer)
 }
 
-/// Something new gets the label of its folder, which is right for most of `/etc`; an enforcing system relabels itself
-/// besides.
+/// Copies the SELinux label of the folder to a new entry, which is right for most of `/etc`; an
+/// enforcing system relabels itself besides.
 fn label_like(folder: &impl AsFd, new: &impl AsFd) {
     if let Some(label) = attribute_of(folder.as_fd(), LABEL) {
         let _ = rustix::fs::fsetxattr(new, LABEL, &label, XattrFlags::empty());
@@ -573,7 +580,7 @@ fn label_like(folder: &impl AsFd, new: &impl AsFd) {
 
 fn sync_directory(directory: &OwnedFd) -> Result<(), Errno> {
     match rustix::fs::fsync(directory) {
-        // Not every FUSE file system offers it; unmounting writes everything anyway.
+        // Not every FUSE file system supports it; unmounting writes everything anyway.
         Err(Errno::INVAL | Errno::NOSYS) => Ok(()),
         other => other,
     }

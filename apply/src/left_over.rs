@@ -1,9 +1,9 @@
-//! What a process that was killed in the middle of its steps left mounted and attached.
+//! Clean-up after a process that was killed while volumes were mounted and attached.
 //!
-//! Owns: the record in the work folder of what is attached, and undoing what it says. What always holds: the record is
-//! written before the device exists, because a process can end between the two; only what such a record or the kernel's list
-//! of mounts shows below the folder of a process that is gone is touched, and only loop devices on the disk and offset of
-//! the record.
+//! Owns the record of attached devices in the work folder, and detaching them later. The record is
+//! written before the device exists, because a process can end between the two. Nothing else is
+//! touched than what such a record, or the kernel's list of mounts, shows below the folder of a
+//! process that has ended, and loop devices only if disk and offset match the record.
 
 use crate::device::{self, backing};
 use crate::mount::mounts_below;
@@ -14,16 +14,16 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Name of the record.
+/// File name of the record.
 const RECORD: &str = "attached";
-/// Longest record that is believed: a line a partition.
+/// Longest record that is read, in bytes; it has one line for each partition.
 const MOST_BYTES: u64 = 64 << 10;
 
-/// Notes that a loop device is about to be attached to a disk at a byte offset.
+/// Records that a loop device is about to be attached to a disk at a byte offset.
 pub(crate) fn record(work: &Path, disk: &Path, offset: u64) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", work.display());
     fs::create_dir_all(work).map_err(told)?;
-    // As the kernel will spell it.
+    // The path as the kernel spells it.
     let disk = fs::canonicalize(disk).map_err(|error| format!("{}: {error}", disk.display()))?;
     let mut file = fs::OpenOptions::new()
         .create(true)
@@ -34,13 +34,13 @@ pub(crate) fn record(work: &Path, disk: &Path, offset: u64) -> Result<(), String
     file.write_all(line.as_bytes()).map_err(told)
 }
 
-/// Takes the record away: everything in it is detached.
+/// Removes the record after every device in it is detached.
 pub(crate) fn forget(work: &Path) {
     let _ = fs::remove_file(work.join(RECORD));
 }
 
-/// Undoes what lies below `parent` in folders named `prefix` and the number of a process that is gone. Returns what was done, a
-/// line each, for a log.
+/// Unmounts and detaches what lies below `parent` in folders that are named `prefix` and the number
+/// of a process that has ended. Returns one log line for each thing done.
 pub fn clean_up(parent: &Path, prefix: &str) -> Vec<String> {
     let mut said = Vec::new();
     for folder in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -52,7 +52,8 @@ pub fn clean_up(parent: &Path, prefix: &str) -> Vec<String> {
         if !gone || !is_ours(&folder.path()) {
             continue;
         }
-        // Another agent that starts in this moment may be at it. Whoever returns from here finds the disk free.
+        // Another agent that starts at the same moment may do the same work. The lock makes sure
+        // that the disk is free when either of them returns.
         if let Ok(turn) = fs::OpenOptions::new().read(true).open(folder.path())
             && flock(&turn, FlockOperation::LockExclusive).is_ok()
         {
@@ -62,7 +63,7 @@ pub fn clean_up(parent: &Path, prefix: &str) -> Vec<String> {
     said
 }
 
-/// Only what this user made, and nobody else can have filled.
+/// True for a folder of this user into which nobody else can have put anything.
 fn is_ours(folder: &Path) -> bool {
     let own = rustix::process::geteuid().as_raw();
     fs::symlink_metadata(folder)
@@ -102,13 +103,13 @@ fn one(folder: &Path, said: &mut Vec<String>) {
         .map(|entry| entry.path())
         .collect();
     for path in inside {
-        // Empty mount points; anything else is somebody's.
+        // Removes only empty mount points; a folder with contents belongs to another program.
         let _ = fs::remove_dir(path);
     }
     let _ = fs::remove_dir(folder);
 }
 
-/// Loop devices that show a disk from this byte offset on.
+/// Loop devices attached to a disk at this byte offset.
 fn loops_on(disk: &str, offset: &str) -> Vec<PathBuf> {
     fs::read_dir("/sys/block")
         .into_iter()
@@ -128,7 +129,8 @@ mod tests {
     use super::*;
     use crate::program::{self, SHORT};
 
-    /// Kill -9 found the agent after `losetup` had attached the device and before the agent had heard its name.
+    /// Regression: kill -9 hit the agent after `losetup` had attached the device and before the
+    /// agent had read its name.
     #[test]
     fn a_device_whose_name_the_process_never_learned_is_detached() {
         let parent = tempfile::tempdir().unwrap();
@@ -150,11 +152,12 @@ mod tests {
         assert!(!folder.exists());
     }
 
-    /// An agent found the disk of its job in use: another one that started with it was still detaching what both had found.
+    /// Regression: an agent found the disk of its job in use, because another one that started with
+    /// it was still detaching what both had found.
     #[test]
     fn who_comes_second_waits_until_the_first_is_through() {
         let parent = tempfile::tempdir().unwrap();
-        // Beyond the largest number of a process.
+        // Larger than the largest process number.
         let folder = parent.path().join("work-4194305");
         fs::create_dir(&folder).unwrap();
         let first = fs::OpenOptions::new().read(true).open(&folder).unwrap();

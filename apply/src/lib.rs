@@ -1,17 +1,19 @@
-//! Makes a written disk itself: mounts its partitions, carries out the steps of a plan, and reads back what it did.
+//! Adapts a written disk to its machine: mounts its partitions, carries out the steps of a plan,
+//! and reads the results back from the disk.
 //!
-//! Owns: every effect of a template on a disk. Decides nothing: what is to be done is in the plan. What always holds: a
-//! step is applied only when its check says that it is not so already, and has failed unless its verification, which reads
-//! the disk again, agrees.
+//! Owns every effect of a template on a disk. Decides nothing: the plan says what is to be done. A
+//! step is applied only if its check finds that its result does not hold yet, and it has failed
+//! unless its verification, which reads the disk again, finds the result.
 //!
 //! ```text
-//!  each step: check (mounted read-only) -> apply (writable), when it is not so
+//!  each step: check (mounted read-only) -> apply (writable), if the result does not hold yet
 //!  all steps: unmounted, flushed, cache dropped -> mounted read-only -> verify, each step -> unmounted
 //! ```
 //!
-//! Where what lies: `engine` order and failure; `context` what a step may use; `device` loop devices; `mount`
-//! mounts; `left_over` what a killed process left; `guest` files below a mounted root, which no symbolic link of it can leave; `linux`, `windows`, `grow`, `copy`
-//! the steps themselves.
+//! Modules: `engine` has the order of steps and the handling of failures; `context` what a step may
+//! use; `device` loop devices; `mount` mounts; `left_over` the clean-up after a killed process;
+//! `guest` files below a mounted root, which no symbolic link of the guest can leave; `linux`,
+//! `windows`, `grow` and `copy` the steps themselves.
 
 mod context;
 mod copy;
@@ -34,79 +36,79 @@ use template::first_start::FirstStart;
 use template::secrets::Secrets;
 use template::step::{MachinePlan, Payload};
 
-/// A disk whose chunks are proven and whose table is not yet written.
+/// A disk whose chunks are proven and whose partition table is not yet written.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {
     /// Block device, or a regular file in a rehearsal.
     pub disk: &'a Path,
-    /// Bytes of its logical sector.
+    /// Size of the disk's logical sector in bytes.
     pub sector_size: u32,
-    /// Where the partitions will be, growth included.
+    /// Partitions as the table will have them, growth included.
     pub partitions: &'a [Slot],
-    /// Folder for mount points, made when it is missing and empty afterwards.
+    /// Folder for mount points; created if missing, empty after the run.
     pub work: &'a Path,
-    /// Where the machine reports its first start, for plans whose first-boot job reports.
+    /// Address and key for the report of the first start, for plans whose first-boot job reports.
     pub first_start: Option<&'a FirstStart>,
 }
 
-/// A partition's place on the disk, in bytes.
+/// Position of a partition on the disk, in bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Slot {
-    /// Number in the table.
+    /// Number in the partition table.
     pub number: u32,
-    /// First byte.
+    /// Offset of the first byte.
     pub offset: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// Files of the console.
+/// Source of the console's files.
 pub trait Payloads {
-    /// Its content. Whoever reads it holds it against its hash.
+    /// Opens the content of a file. The caller compares it with the file's hash.
     ///
     /// # Errors
-    /// When the console cannot be reached or does not have it.
+    /// The console cannot be reached or does not have the file.
     fn open(&self, payload: &Payload) -> std::io::Result<Box<dyn Read + '_>>;
 }
 
-/// Hears how it goes.
+/// Receiver of the progress of a run.
 pub trait Watcher {
-    /// Step number `index` of `count` begins.
+    /// Called when step number `index` of `count` begins.
     fn step(&mut self, index: usize, count: usize, what: &str);
-    /// A line for the job's log, without secrets.
+    /// Called with a line for the job's log; the line holds no secrets.
     fn log(&mut self, line: &str);
 }
 
-/// What became of a step.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It was so already.
+    /// The step's result held already; nothing was changed.
     Unchanged,
-    /// Done, and read back.
+    /// The step was carried out and its result read back.
     Applied,
 }
 
-/// What was done.
+/// Result of a whole run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Every step of the plan, in order: id and outcome.
+    /// Every step of the plan in order: id and outcome.
     pub steps: Vec<(String, Outcome)>,
-    /// What the technician should know.
+    /// Remarks for the technician.
     pub notes: Vec<String>,
 }
 
-/// Why a machine could not be made itself.
+/// The error that stopped a run.
 #[derive(Debug, thiserror::Error)]
 #[error("step {step}: {reason}")]
 pub struct ApplyError {
     /// Id of the step, or `plan`, `cancelled`, `unmount`.
     pub step: String,
-    /// What went wrong, where, and what to try.
+    /// Cause, place, and what to try.
     pub reason: String,
 }
 
-/// Carries out the steps of a plan, in order. Steps that take effect later (answer file, first boot) are prepared
-/// here like every other one.
+/// Carries out the steps of a plan in order. Steps that take effect later (answer file, first boot)
+/// are prepared here like every other step.
 ///
 /// # Errors
 /// The step that failed and why. Everything is unmounted then; the disk must not be committed.

@@ -1,9 +1,10 @@
 //! One mounted file system.
 //!
-//! Owns: mounting and unmounting. ext, XFS and btrfs by the kernel, FAT and exFAT too, NTFS by `ntfs-3g`, which runs as our
-//! own child so that its end, and with it the last write, can be waited for. Never trusts an exit code: `ntfs-3g` exits
-//! with 0 and mounts read-only when Windows is hibernated, so `/proc/self/mountinfo` has the word. What always holds:
-//! nothing of a guest is a device, runs, or gains a privilege here (`nodev,noexec,nosuid`).
+//! Owns mounting and unmounting. ext, XFS, btrfs, FAT and exFAT are mounted by the kernel, NTFS by
+//! `ntfs-3g`, which runs as a child process so that its end, and with it the last write, can be
+//! waited for. Exit codes are never trusted: `ntfs-3g` exits with 0 and mounts read-only if Windows
+//! is hibernated, so the options in `/proc/self/mountinfo` decide. Nothing of a guest is a device,
+//! runs, or gains a privilege here (`nodev,noexec,nosuid`).
 
 use crate::program::{self, SHORT};
 use rustix::io::Errno;
@@ -15,16 +16,16 @@ use std::process::Child;
 use std::thread::JoinHandle;
 use template::step::FileSystem;
 
-/// How a volume is wanted.
+/// Mode in which a volume is to be mounted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Wanted {
     /// Writable rather than read-only.
     pub(crate) writable: bool,
-    /// The plan gives up the session in `hiberfil.sys`.
+    /// The plan discards the session in `hiberfil.sys`.
     pub(crate) discard_hibernation: bool,
 }
 
-/// A mounted file system; unmounted when dropped.
+/// A mounted file system; unmounted on drop.
 #[derive(Debug)]
 pub(crate) struct Mount {
     at: PathBuf,
@@ -40,7 +41,7 @@ struct Server {
 }
 
 impl Mount {
-    /// Mounts a device at a folder that exists.
+    /// Mounts a device at an existing folder.
     pub(crate) fn new(
         device: &Path,
         file_system: FileSystem,
@@ -87,7 +88,7 @@ impl Mount {
     }
 
     fn by_ntfs_3g(&mut self, device: &Path, wanted: Wanted) -> Result<(), String> {
-        // norecover: a journal that Windows has to replay is not thrown away here.
+        // norecover: a journal that Windows has to replay is not discarded here.
         let mut options =
             String::from("no_detach,norecover,noatime,nodev,nosuid,noexec,windows_names");
         options.push_str(if wanted.writable { ",rw" } else { ",ro" });
@@ -131,26 +132,28 @@ impl Mount {
         ))
     }
 
-    /// Where it is mounted.
+    /// Mount point.
     pub(crate) fn path(&self) -> &Path {
         &self.at
     }
 
-    /// Unmounts it, with everything written.
+    /// Unmounts the file system after everything is written.
     pub(crate) fn unmount(mut self) -> Result<(), String> {
         self.end()
     }
 
     fn end(&mut self) -> Result<(), String> {
         if self.mounted {
-            // A process that only looks (a disk monitor, udev) lets go within a moment.
+            // A process that only reads the volume for a moment (a disk monitor, udev) releases it
+            // soon.
             let mut last = Ok(());
             program::until(std::time::Duration::from_secs(10), || {
                 last = unmount(&self.at, UnmountFlags::NOFOLLOW);
                 last != Err(Errno::BUSY)
             });
             if let Err(error) = last {
-                // Not served any longer, whatever holds it; said as a failure all the same.
+                // The mount is detached from the tree, whatever still holds it; the caller gets an
+                // error all the same.
                 let _ = unmount(&self.at, UnmountFlags::DETACH);
                 self.mounted = false;
                 return Err(format!(
@@ -162,7 +165,7 @@ impl Mount {
             self.mounted = false;
         }
         if let Some(mut server) = self.server.take() {
-            // Its last writes are on their way until it is gone.
+            // Its last writes are not on the device until the process has ended.
             let status = program::wait(&mut server.child, SHORT);
             if status.is_none() {
                 let _ = server.child.kill();
@@ -190,7 +193,7 @@ impl Drop for Mount {
     }
 }
 
-/// Name the kernel has for it; `None` for NTFS, which `ntfs-3g` serves.
+/// The kernel's name of a file system; `None` for NTFS, which `ntfs-3g` serves.
 fn kernel_type(file_system: FileSystem) -> Option<&'static str> {
     match file_system {
         FileSystem::Ext => Some("ext4"),
@@ -202,7 +205,8 @@ fn kernel_type(file_system: FileSystem) -> Option<&'static str> {
     }
 }
 
-/// Options of what is mounted at a path: those of the mount and of the super block. `None` when nothing is.
+/// Options of the file system mounted at a path: those of the mount and of the super block. `None`
+/// if nothing is mounted there.
 fn mount_options(at: &Path) -> Result<Option<Vec<String>>, String> {
     #[expect(clippy::disallowed_methods, reason = "the edge: the kernel's own list")]
     let file = fs::File::open("/proc/self/mountinfo")
@@ -212,7 +216,7 @@ fn mount_options(at: &Path) -> Result<Option<Vec<String>>, String> {
     Ok(options_of(&text, &at.to_string_lossy()))
 }
 
-/// Everything mounted at or below a folder, in the order it was mounted.
+/// All mount points at or below a folder, in the order in which they were mounted.
 pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     text.lines()
@@ -222,7 +226,8 @@ pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The last line of mountinfo whose fifth field is the path: mount options, and super options after ` - type source`.
+/// Options from the last line of mountinfo whose fifth field is the path: mount options, and super
+/// options after ` - type source`.
 fn options_of(mountinfo: &str, at: &str) -> Option<Vec<String>> {
     let escaped = at.replace('\\', "\\134").replace(' ', "\\040");
     let line = mountinfo

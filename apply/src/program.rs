@@ -1,6 +1,7 @@
-//! Programs of the pre-OS, run with an end in sight.
+//! Programs of the pre-OS, run with a time limit.
 //!
-//! Owns: starting a program without a shell, its time limit, and what it said. Never passes a secret as an argument.
+//! Owns starting a program without a shell, its time limit, and its output. Never passes a secret
+//! as an argument.
 #![expect(
     clippy::disallowed_methods,
     reason = "the edge: a running program is waited for, against the clock"
@@ -11,19 +12,20 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// For programs that only look or attach.
+/// Time limit of programs that only inspect or attach.
 pub(crate) const SHORT: Duration = Duration::from_secs(60);
 
-/// For programs that walk a whole file system: hours on a full disk of many TB, never for ever.
+/// Time limit of programs that walk a whole file system, which takes hours on a full disk of many
+/// TB.
 pub(crate) const LONG: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// What a program says is kept up to here; the rest is read and dropped.
+/// Most bytes of a program's output that are kept; the rest is read and dropped.
 const MAX_OUTPUT: usize = 64 * 1024;
 
-/// How often a running program is looked at.
+/// Interval between two looks at a running program.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What became of a program.
+/// Result of a finished program.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// Exit code; `None` when a signal ended it.
@@ -35,7 +37,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Output when it exited with 0.
+    /// Standard output if the program exited with 0, else its failure as an error.
     pub(crate) fn success(self, program: &str) -> Result<String, String> {
         if self.code == Some(0) {
             return Ok(self.stdout);
@@ -43,7 +45,7 @@ impl Finished {
         Err(self.failure(program))
     }
 
-    /// One line: program, exit code, last words.
+    /// One line: program, exit code, last lines of output.
     pub(crate) fn failure(&self, program: &str) -> String {
         let code = self.code.map_or_else(
             || "was ended by a signal".to_owned(),
@@ -88,7 +90,7 @@ pub(crate) fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<
     }
 }
 
-/// Starts a program with its output in pipes and nothing to read.
+/// Starts a program with its output in pipes and no input.
 pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Result<Child, String> {
     Command::new(program)
         .args(arguments)
@@ -101,7 +103,7 @@ pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Result<Child, String> 
         .map_err(|error| format!("{program} cannot be started: {error}; does the pre-OS have it?"))
 }
 
-/// Waits for a child; `None` when the time is up.
+/// Waits for a child; `None` if the time is up.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let end = Instant::now() + limit;
     loop {
@@ -113,7 +115,7 @@ pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     }
 }
 
-/// Asks `done` again and again until it says so; false when the time is up.
+/// Calls `done` repeatedly until it returns true; false if the time is up.
 pub(crate) fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
@@ -127,7 +129,7 @@ pub(crate) fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Everything a pipe gives, its beginning kept.
+/// Reads a pipe to its end and keeps the beginning.
 pub(crate) fn drain(mut pipe: impl Read) -> String {
     let mut kept = Vec::new();
     let mut buffer = [0_u8; 4096];
@@ -141,7 +143,7 @@ pub(crate) fn drain(mut pipe: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// The last lines that say something, on one line.
+/// The last lines that are not empty, joined into one.
 fn last_words(said: &str) -> String {
     let lines: Vec<&str> = said
         .lines()
