@@ -1,29 +1,31 @@
-//! The account files as text: passwd, shadow, group, gshadow, subuid and subgid (passwd(5), shadow(5), group(5)).
+//! The account files as text: passwd, shadow, group, gshadow, subuid and subgid (passwd(5),
+//! shadow(5), group(5)).
 //!
-//! Pure. What always holds: a line that is not about the account or its groups stays as it is, byte for byte, and what is
-//! added cannot hold a separator.
+//! Pure. A line of another account or group stays unchanged, byte for byte, and added text cannot
+//! hold a separator.
 
 use std::collections::BTreeSet;
 
-/// What login.defs and its like say about new accounts.
+/// Settings of login.defs and related files for new accounts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Policy {
-    /// First and last UID for people.
+    /// First and last UID of ordinary users.
     pub(super) uids: (u32, u32),
-    /// First and last GID.
+    /// First and last GID of ordinary groups.
     pub(super) gids: (u32, u32),
-    /// Each has a group of its own.
+    /// Each user gets a group of the same name.
     pub(super) own_group: bool,
-    /// First subordinate id and how many each gets.
+    /// First subordinate id, and the number of ids for each account.
     pub(super) subordinate: (u64, u64),
-    /// Mode of a home.
+    /// Mode of a home directory.
     pub(super) home_mode: u32,
-    /// Group without groups of their own.
+    /// Primary group of accounts that have no group of their own.
     pub(super) common_group: u32,
 }
 
 impl Policy {
-    /// From login.defs and `/etc/default/useradd`; what they do not say is as shadow-utils has it.
+    /// Reads login.defs and `/etc/default/useradd`; missing settings have the defaults of
+    /// shadow-utils.
     pub(super) fn new(login_defs: &str, useradd: &str) -> Self {
         let number = |key: &str, default: u32| {
             value(login_defs, key)
@@ -58,7 +60,7 @@ impl Policy {
     }
 }
 
-/// Value of a key of login.defs.
+/// Value of a key in login.defs.
 pub(super) fn value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix(key))
@@ -67,18 +69,18 @@ pub(super) fn value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
         .next_back()
 }
 
-/// A line of passwd.
+/// The fields of a passwd line that are used here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Account {
     /// UID.
     pub(super) uid: u32,
     /// GID of the primary group.
     pub(super) gid: u32,
-    /// Home.
+    /// Home directory.
     pub(super) home: String,
 }
 
-/// The account of that name.
+/// Account of that name.
 pub(super) fn account(passwd: &str, name: &str) -> Option<Account> {
     let fields: Vec<&str> = line_of(passwd, name)?.split(':').collect();
     match fields.as_slice() {
@@ -102,7 +104,7 @@ pub(super) fn line_of<'t>(text: &'t str, name: &str) -> Option<&'t str> {
         .find(|line| line.split(':').next() == Some(name))
 }
 
-/// A UID and a GID that nobody has, the same number where that is possible.
+/// Unused UID and GID; the same number for both if possible.
 pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u32, u32), String> {
     let third = |text: &str| -> BTreeSet<u32> {
         text.lines()
@@ -116,7 +118,8 @@ pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u3
             .next_back()
             .and_then(|highest| highest.checked_add(1))
             .unwrap_or(first);
-        // After the highest, as useradd does; the lowest gap when that is beyond the last.
+        // The number after the highest one, as useradd chooses it; the lowest gap if that is out of
+        // range.
         std::iter::once(above)
             .chain(first..=last)
             .find(|id| (first..=last).contains(id) && !taken.contains(id))
@@ -144,7 +147,7 @@ pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u3
     Ok((uid, gid))
 }
 
-/// The text with one more line. A last line without its end gets it.
+/// The text with one line added. A missing newline at the end is completed first.
 pub(super) fn with_line(text: &str, line: &str) -> String {
     let mut text = text.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
@@ -155,7 +158,7 @@ pub(super) fn with_line(text: &str, line: &str) -> String {
     text
 }
 
-/// The text with one field of the line of that name changed.
+/// The text with one field of the line of that name replaced.
 pub(super) fn with_field(text: &str, name: &str, field: usize, value: &str) -> String {
     changed_line(text, name, |fields| {
         if let Some(place) = fields.get_mut(field) {
@@ -164,7 +167,7 @@ pub(super) fn with_field(text: &str, name: &str, field: usize, value: &str) -> S
     })
 }
 
-/// shadow with another hash, and the day of the change; the same text when the hash is there already.
+/// shadow with another hash and the day of the change; unchanged if it has that hash already.
 pub(super) fn with_hash(shadow: &str, name: &str, hash: &str, day: &str) -> String {
     changed_line(shadow, name, |fields| {
         if fields.get(1).is_some_and(|old| old == hash) {
@@ -181,7 +184,7 @@ pub(super) fn with_hash(shadow: &str, name: &str, hash: &str, day: &str) -> Stri
     })
 }
 
-/// group or gshadow with one more member of a group.
+/// group or gshadow with one member added to a group.
 pub(super) fn with_member(text: &str, group: &str, member: &str) -> String {
     changed_line(text, group, |fields| {
         if let Some(members) = fields.get_mut(3)
@@ -216,7 +219,7 @@ fn changed_line(text: &str, name: &str, change: impl Fn(&mut Vec<String>)) -> St
     result
 }
 
-/// subuid or subgid with a range for the account, after every other one.
+/// subuid or subgid with a range for the account, after all other ranges.
 pub(super) fn with_subordinate(text: &str, name: &str, policy: &Policy) -> String {
     if line_of(text, name).is_some() {
         return text.to_owned();
@@ -233,7 +236,7 @@ pub(super) fn with_subordinate(text: &str, name: &str, policy: &Policy) -> Strin
     with_line(text, &format!("{name}:{start}:{count}"))
 }
 
-/// A login name useradd would take.
+/// Checks that useradd would accept a login name.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let mut bytes = name.bytes();
     let begins = bytes
@@ -250,7 +253,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A name for people that fits into the GECOS field.
+/// Checks that a full name fits into the GECOS field.
 pub(super) fn check_full_name(name: &str) -> Result<(), String> {
     if name.contains([':', ',', '=']) || name.chars().any(char::is_control) {
         return Err(format!(
@@ -260,8 +263,8 @@ pub(super) fn check_full_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what crypt(5) does not know, without showing it. Clear text in the place of a hash is noticed here, before
-/// it lies in shadow where nobody could log in with it.
+/// Refuses a hash that crypt(5) does not know; the error does not show it. Clear text in place of a
+/// hash is found here, before it gets into shadow, where nobody could log in with it.
 pub(super) fn check_hash(hash: &str) -> Result<(), String> {
     const KNOWN: [&str; 8] = ["$y$", "$gy$", "$7$", "$2b$", "$2y$", "$2a$", "$6$", "$5$"];
     let plain = hash
@@ -269,7 +272,7 @@ pub(super) fn check_hash(hash: &str) -> Result<(), String> {
         .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b':' | b'*' | b'!' | b'\\' | b';'));
     let parts = hash.split('$').filter(|part| !part.is_empty()).count();
     let known = KNOWN.iter().any(|prefix| hash.starts_with(prefix));
-    // bcrypt has its salt and hash in one part; the shortest hash of all is SHA-256 with 43 characters.
+    // bcrypt has its salt and hash in one part; the shortest hash is SHA-256 with 43 characters.
     if !known || !plain || parts < 3 || !(50..=384).contains(&hash.len()) {
         return Err(
             "the secret is not a password hash that crypt(5) knows ($y$, $6$, $5$, $2b$); it has to be hashed on the \

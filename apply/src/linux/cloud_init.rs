@@ -1,7 +1,7 @@
-//! Instructions for cloud-init: leave alone what other steps wrote, or take a NoCloud seed.
+//! Configuration of cloud-init: either leave alone what other steps wrote, or take a NoCloud seed.
 //!
-//! Both are one file that sorts after those of installers (`99-installer.cfg`) and cloud providers: of two files that say a
-//! key, the one that sorts last counts.
+//! Both are one file that sorts after those of installers (`99-installer.cfg`) and cloud providers:
+//! if two files set the same key, the one that sorts last counts.
 
 use super::edits::Edits;
 use super::network;
@@ -13,15 +13,15 @@ use template::step::{Kept, Nic};
 const OURS: &str = "/etc/cloud/cloud.cfg.d/zzz-diskcast.cfg";
 const SEED: &str = "/var/lib/cloud/seed/nocloud";
 
-/// The line of [`OURS`] that asks for a seed.
+/// Line of [`OURS`] that selects a seed as the data source.
 const SOURCES: &str = "datasource_list: [ NoCloud, None ]\n";
 
 /// Files of a seed.
 const SEED_FILES: [&str; 3] = ["meta-data", "user-data", "network-config"];
 
-/// Notes what is missing for it to leave things alone.
+/// Notes the changes after which cloud-init leaves the given things alone.
 pub(super) fn keeps(edits: &mut Edits<'_>, keeps: &[Kept]) -> Result<(), String> {
-    // A master that diskcast once deployed with a seed would go by it again.
+    // A master that diskcast once deployed with a seed would apply that seed again.
     if edits.text(OURS)?.is_some_and(|text| text.contains(SOURCES)) {
         for name in SEED_FILES {
             edits.gone(&format!("{SEED}/{name}"))?;
@@ -43,24 +43,25 @@ fn kept(keeps: &[Kept]) -> String {
     text
 }
 
-/// Neither the distribution's account is made, nor is one of that name locked again.
+/// Settings that make cloud-init create no account for the distribution and not lock an existing
+/// one of that name again.
 const NO_ACCOUNTS: &str = "users: []\n";
 
 /// Content of a seed.
 pub(super) struct Seed<'a> {
-    /// First label.
+    /// First label of the host name.
     pub(super) hostname: Option<&'a str>,
-    /// With its domain.
+    /// Host name with its domain.
     pub(super) fqdn: Option<&'a str>,
-    /// Cards.
+    /// Network cards with their addresses.
     pub(super) nics: &'a [Nic],
-    /// A new one for each deployment.
+    /// Instance id, a new one for each deployment.
     pub(super) instance_id: &'a str,
-    /// It makes no accounts.
+    /// cloud-init makes no accounts.
     pub(super) accounts: bool,
 }
 
-/// Notes what is missing of a seed.
+/// Notes the changes that the seed needs.
 pub(super) fn seeded(
     edits: &mut Edits<'_>,
     context: &mut Context<'_>,

@@ -1,21 +1,21 @@
-//! The changes that are missing in a guest, found first and carried out afterwards.
+//! Missing changes in a guest: found first, carried out afterwards.
 //!
-//! Each method says how something shall be and notes a change only when it is not so. What always holds: what is found
-//! depends on the guest alone, so that asking again after [`Edits::carry_out`] finds nothing.
+//! Each method describes a wanted state and notes a change only if it does not hold. The result
+//! depends on the guest alone, so a second search after [`Edits::carry_out`] finds nothing.
 
 use crate::engine::State;
 use crate::guest::{Guest, Kind, Owner};
 
-/// Largest configuration file that is read.
+/// Largest configuration file that is read, in bytes.
 const MAX_TEXT: u64 = 8 << 20;
 
-/// Deepest folder of a tree that is copied or removed.
+/// Deepest level of a tree that is copied or removed.
 const MAX_DEPTH: usize = 16;
 
-/// Most files of one tree.
+/// Most files in one tree.
 const MAX_TREE: usize = 10_000;
 
-/// Where configuration of the master goes that would fight with ours.
+/// Folder for configuration of the master that would conflict with ours.
 pub(super) const SET_ASIDE: &str = "/etc/diskcast/set-aside";
 
 /// One change.
@@ -61,9 +61,9 @@ impl<'g> Edits<'g> {
         }
     }
 
-    // Looking.
+    // Reading.
 
-    /// A configuration file; `None` when there is none.
+    /// Text of a configuration file; `None` if there is none.
     pub(super) fn text(&self, path: &str) -> Result<Option<String>, String> {
         let Some(content) = self.guest.read(path, MAX_TEXT)? else {
             return Ok(None);
@@ -88,14 +88,14 @@ impl<'g> Edits<'g> {
         self.guest.list(folder)
     }
 
-    /// True when systemd is its first process.
+    /// True if systemd is the system's first process.
     pub(super) fn has_systemd(&self) -> Result<bool, String> {
         Ok(self.exists("/usr/lib/systemd/systemd")? || self.exists("/lib/systemd/systemd")?)
     }
 
-    // How it shall be.
+    // Wanted states.
 
-    /// A file has this content. One that is there keeps owner and mode.
+    /// The file has this content. An existing file keeps owner and mode.
     pub(super) fn file(&mut self, path: &str, content: &str, new: Owner) -> Result<(), String> {
         if self.text(path)?.as_deref() != Some(content) {
             self.folder_of(path)?;
@@ -104,7 +104,7 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    /// A regular file has this content, this owner and this mode.
+    /// The path is a regular file with this content, owner and mode.
     pub(super) fn exact_file(
         &mut self,
         path: &str,
@@ -127,7 +127,7 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    /// A folder is there.
+    /// The folder exists.
     pub(super) fn folder(&mut self, path: &str, owner: Owner) -> Result<(), String> {
         if !self.exists(path)? {
             self.push(Change::Directories {
@@ -138,7 +138,7 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    /// A symbolic link is there.
+    /// The path is a symbolic link with this target.
     pub(super) fn link(&mut self, path: &str, target: &str) -> Result<(), String> {
         if self.guest.link_target(path)?.as_deref() != Some(target) {
             self.folder_of(path)?;
@@ -150,7 +150,7 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    /// No file or symbolic link is there. A directory stays.
+    /// No file or symbolic link has this path. A directory stays.
     pub(super) fn gone(&mut self, path: &str) -> Result<(), String> {
         match self.guest.metadata(path)? {
             Some(found) if found.kind != Kind::Directory => self.push(Change::Remove {
@@ -160,7 +160,7 @@ impl<'g> Edits<'g> {
         }
     }
 
-    /// No file of a folder is there whose name fits.
+    /// No file in the folder has a name that matches.
     pub(super) fn gone_where(
         &mut self,
         folder: &str,
@@ -174,7 +174,7 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    /// A file of the master is out of the way, kept below [`SET_ASIDE`].
+    /// A file of the master is moved out of the way, below [`SET_ASIDE`].
     pub(super) fn set_aside(&mut self, path: &str) -> Result<(), String> {
         match self.guest.metadata(path)? {
             None => Ok(()),
@@ -190,8 +190,9 @@ impl<'g> Edits<'g> {
         }
     }
 
-    /// A new folder with the content of another one, everything of one owner; modes come from the source, but for the
-    /// folder itself. Symbolic links are copied as they are, anything but files and folders is left out.
+    /// A new folder has the content of another one, with one owner for everything. Modes are those
+    /// of the source, except for the folder itself. Symbolic links are copied unchanged; other
+    /// entries than files and folders are left out.
     pub(super) fn copied_tree(&mut self, from: &str, to: &str, owner: Owner) -> Result<(), String> {
         self.folder(to, owner)?;
         self.push(Change::Own {
@@ -260,9 +261,9 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    // What comes of it.
+    // Results.
 
-    /// Whether anything is missing.
+    /// `Needed` with the first change if there is any, else `Done`.
     pub(super) fn state(&self) -> State {
         match self.changes.first() {
             None => State::Done,
@@ -273,7 +274,7 @@ impl<'g> Edits<'g> {
         }
     }
 
-    /// Carries the changes out.
+    /// Carries out the changes.
     pub(super) fn carry_out(mut self) -> Result<(), String> {
         if !self.changes.is_empty() && self.relabels()? && !self.exists("/.autorelabel")? {
             self.changes.insert(
@@ -291,7 +292,8 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    /// SELinux is enforcing: what is new here has a guessed label, and the system gives the right ones at its next start.
+    /// True if SELinux is enforcing: new files have a guessed label, and the system sets the right
+    /// ones at its next start.
     fn relabels(&self) -> Result<bool, String> {
         let config = self.text("/etc/selinux/config")?.unwrap_or_default();
         Ok(config.lines().any(|line| {
@@ -314,7 +316,7 @@ impl Change {
         }
     }
 
-    /// For the log: never the content.
+    /// Description for the log, without the content.
     fn describe(&self) -> String {
         match self {
             Self::Directories { path, .. } => format!("{path} is missing"),

@@ -1,4 +1,4 @@
-//! What a Linux machine finishes by itself: a script and the unit that runs it.
+//! First boot of a Linux machine: a script, and the unit that runs it.
 
 use super::edits::Edits;
 use super::identity::UNITS;
@@ -7,8 +7,8 @@ use crate::guest::Owner;
 use template::first_start::FirstStart;
 use template::step::{FirstBootEnd, FirstBootJob};
 
-/// Notes what is missing. An order that comes again may name other addresses of the console: the script is written anew then, and
-/// holds the same key.
+/// Notes the missing changes. A repeated order may name other addresses of the console: the script
+/// is then written anew, with the same key.
 pub(super) fn missing(
     edits: &mut Edits<'_>,
     job: &FirstBootJob,
@@ -24,7 +24,7 @@ pub(super) fn missing(
         );
     }
     edits.folder(FOLDER, Owner::root(0o700))?;
-    // Left by the first boot of the master: its marks would be taken for ours.
+    // Left by the first boot of the master: its marks would be taken for this machine's.
     for folder in ["done", "begun", "report"] {
         edits.gone_where(&format!("{FOLDER}/{folder}"), |_| true)?;
     }

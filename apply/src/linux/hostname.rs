@@ -1,11 +1,12 @@
-//! The name of a machine, wherever a distribution keeps it.
+//! The host name, in every file where a distribution keeps it.
 //!
-//! The switch between distributions is libguestfs' (`hostname.ml`): by the files that exist, not by the name of the system.
+//! Distributions are told apart as in libguestfs (`hostname.ml`): by the files that exist, not by
+//! the name of the system.
 
 use super::edits::Edits;
 use crate::guest::{Kind, Owner};
 
-/// Notes what is missing.
+/// Notes the missing changes.
 pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> Result<(), String> {
     plain_name(name)?;
     if let Some(fqdn) = fqdn {
@@ -45,7 +46,7 @@ pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> 
     {
         edits.file("/etc/mailname", &format!("{full}\n"), readable)?;
     }
-    // Last: the old name in it is what the lines above go by.
+    // This file comes last, because the changes above depend on the old name in it.
     if edits.is("/etc/hostname", Kind::File)? {
         edits.file("/etc/hostname", &format!("{name}\n"), readable)
     } else {
@@ -53,7 +54,8 @@ pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> 
     }
 }
 
-/// Letters, digits, hyphens and dots (RFC 1123): nothing that means something to a file it is written into.
+/// Checks for letters, digits, hyphens and dots only (RFC 1123), which have no special meaning in
+/// any file that gets the name.
 fn plain_name(name: &str) -> Result<(), String> {
     let plain = name
         .bytes()
@@ -64,7 +66,7 @@ fn plain_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// First word of a file that may have comments.
+/// First word of a file, comment lines skipped.
 fn first_word(text: &str) -> Option<&str> {
     text.lines()
         .map(str::trim)
@@ -72,9 +74,9 @@ fn first_word(text: &str) -> Option<&str> {
         .and_then(|line| line.split_whitespace().next())
 }
 
-/// Name of the master, from the first of the files that has one.
+/// Name of the master, from the first file that has one.
 fn old_name(edits: &Edits<'_>) -> Result<Option<String>, String> {
-    // A link that leads nowhere (or round in a circle) has no old name to tell.
+    // A dangling or circular link holds no old name.
     let text = |path: &str| match edits.exists(path)? {
         true => edits.text(path),
         false => Ok(None),
@@ -92,14 +94,15 @@ fn old_name(edits: &Edits<'_>) -> Result<Option<String>, String> {
         .rfind(|value| !value.is_empty()))
 }
 
-/// True for the name itself and for the name with any domain. Never true for a name of the loopback device, which every
-/// machine has, whatever the master was called.
+/// True for the name itself and for the name with any domain. Never true for a name of the loopback
+/// device, which every machine has, whatever the master was called.
 fn names_host(text: &str, host: &str) -> bool {
     let label = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
     !names_loopback(text) && label(text) == label(host)
 }
 
-/// True for the names that distributions give the loopback device (hosts(5), and the files of Debian, Fedora and SUSE).
+/// True for the names that distributions give to the loopback device (hosts(5), and the files of
+/// Debian, Fedora and SUSE).
 fn names_loopback(text: &str) -> bool {
     let label = text.split('.').next().unwrap_or(text);
     [
@@ -115,8 +118,9 @@ fn names_loopback(text: &str) -> bool {
     .any(|name| label.eq_ignore_ascii_case(name))
 }
 
-/// `/etc/hosts` where 127.0.0.1 is localhost, 127.0.1.1 is the machine's own name, and the master's name is gone from
-/// loopback lines. A line of another address that names the master stays: it may be how a server is found.
+/// `/etc/hosts` in which 127.0.0.1 is localhost, 127.0.1.1 is the machine's own name, and loopback
+/// lines no longer have the master's name. A line of another address that names the master stays: a
+/// server may be found by it.
 fn hosts_with(text: &str, old: Option<&str>, name: &str, fqdn: Option<&str>) -> String {
     let own = match fqdn.filter(|fqdn| *fqdn != name) {
         Some(fqdn) => format!("127.0.1.1\t{fqdn} {name}"),
@@ -175,7 +179,7 @@ fn hosts_with(text: &str, old: Option<&str>, name: &str, fqdn: Option<&str>) -> 
     lines.join("\n") + "\n"
 }
 
-/// A file of shell assignments with one of them changed; `None` when it has no such line.
+/// A file of shell assignments with one of them changed; `None` if it has no such line.
 fn with_assignment(text: &str, key: &str, value: &str) -> Option<String> {
     let mut found = false;
     let lines: Vec<String> = text
@@ -217,8 +221,8 @@ mod tests {
         );
     }
 
-    /// A master that was never named is called `localhost.localdomain`: its name was taken out of every loopback line, and
-    /// what asked for localhost found nothing.
+    /// Regression: a master that was never named is called `localhost.localdomain`. Its name was
+    /// removed from every loopback line, and localhost could no longer be resolved.
     #[test]
     fn localhost_stays_whatever_the_master_was_called() {
         let red_hat = "127.0.0.1   localhost localhost.localdomain localhost4 localhost4.localdomain4\n\
@@ -235,7 +239,7 @@ mod tests {
             assert_eq!(after, format!("{first}\n127.0.1.1\tpc\n{rest}"), "{old}");
             assert_eq!(hosts_with(&after, Some(old), "pc", None), after, "{old}");
         }
-        // It stood on a line that is not its own.
+        // localhost stood on the line of the machine's own name.
         for before in [
             "127.0.1.1 master localhost\n",
             "127.0.0.1 master\n",

@@ -1,21 +1,22 @@
-//! What two machines must not share: machine id, random seeds, SSH host keys.
+//! Identifiers that two machines must not share: machine id, random seeds, SSH host keys.
 
 use super::edits::Edits;
 use crate::guest::{Kind, Owner};
 
-/// Unit that makes new host keys before the SSH server starts: Debian does not do it by itself.
+/// Unit that makes new host keys before the SSH server starts; Debian does not make them by itself.
 const KEYS_UNIT: &str = "diskcast-ssh-keys.service";
 
-/// Where units of this machine lie.
+/// Folder of the machine's own units.
 pub(super) const UNITS: &str = "/etc/systemd/system";
 
-/// Notes what is missing for a machine id of its own: an empty file, which systemd fills at the next start, without
-/// taking the start for the very first one (which `uninitialized` or no file would, and which resets presets).
+/// Notes the changes for a new machine id: an empty file, which systemd fills at the next start
+/// without treating that start as the very first one. (With `uninitialized`, or without the file,
+/// it would, and would reset presets.)
 pub(super) fn machine_id(edits: &mut Edits<'_>) -> Result<(), String> {
     if edits.exists("/etc/machine-id")? || edits.has_systemd()? {
         edits.file("/etc/machine-id", "", Owner::root(0o444))?;
     }
-    // As a link to /etc/machine-id (Debian) it is right already.
+    // A link to /etc/machine-id (Debian) needs no change.
     if edits.is("/var/lib/dbus/machine-id", Kind::File)? {
         edits.gone("/var/lib/dbus/machine-id")?;
     }
@@ -33,8 +34,8 @@ pub(super) fn machine_id(edits: &mut Edits<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Notes what is missing for ids of its own with servers of storage and of Salt. A file that is not there is not made: what
-/// needs it makes its own.
+/// Notes the changes for new ids towards storage servers and Salt. A missing file is not made: its
+/// program makes one when it needs it.
 pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<(), String> {
     if id.len() != 36
         || !id
@@ -58,7 +59,7 @@ pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<(), String> {
             edits.file(path, &text, Owner::root(0o644))?;
         }
     }
-    // A minion takes its id from its name when it starts, and makes its keys.
+    // A minion takes its id from the host name at start, and makes its keys then.
     for path in [
         "/etc/salt/minion_id",
         "/etc/salt/pki/minion/minion.pem",
@@ -69,7 +70,8 @@ pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A file of the initiator's name with another last part (RFC 3720 section 3.2.6.3.1): `iqn.1993-08.org.debian:01:9f3c...`.
+/// The initiator name file with another last part (RFC 3720 section 3.2.6.3.1):
+/// `iqn.1993-08.org.debian:01:9f3c...`.
 fn with_initiator(text: &str, id: &str) -> String {
     let last: String = id
         .chars()
@@ -91,7 +93,7 @@ fn with_initiator(text: &str, id: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Notes what is missing for host keys of its own.
+/// Notes the changes for new SSH host keys.
 pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
     edits.gone_where("/etc/ssh", |name| {
         name.starts_with("ssh_host_") && (name.ends_with("_key") || name.ends_with(".pub"))
@@ -106,7 +108,7 @@ pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
         );
     }
     if !edits.has_systemd()? {
-        // OpenRC's script makes them at every start that finds none.
+        // OpenRC's script makes missing keys at every start.
         let script = edits.text("/etc/init.d/sshd")?.unwrap_or_default();
         if script.contains("ssh-keygen") {
             return Ok(());
@@ -125,7 +127,8 @@ pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
     )
 }
 
-/// Not before `ssh.socket`: sockets start before any ordinary service, and the cycle would drop one of them.
+/// Unit file for new host keys. It has no `Before=ssh.socket`: sockets start before any ordinary
+/// service, and systemd would break the cycle by dropping one of the units.
 fn keys_unit() -> String {
     format!(
         "# Written by diskcast. Makes the SSH host keys of this machine once, and goes.\n\

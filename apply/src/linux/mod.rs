@@ -1,8 +1,9 @@
 //! Steps on a Linux root.
 //!
-//! Every step is a function from what the guest's files say now to the changes that are missing. Its check asks whether there
-//! are any, its application carries them out, and its verification asks again in fresh mounts: a second run finds nothing to
-//! do by construction. What files have to say is in pure functions; [`edits`] has the effects.
+//! Every step is a function from the guest's files to the missing changes. Its check looks if there
+//! are any, its application carries them out, and its verification looks again in fresh mounts: a
+//! second run finds nothing to do by construction. Pure functions make the contents of files;
+//! [`edits`] has the effects.
 
 mod accounts;
 mod cloud_init;
@@ -24,7 +25,7 @@ use edits::Edits;
 use std::cell::Cell;
 use template::step::{Action, FirstBootJob};
 
-/// Finds the changes that are missing.
+/// Function that finds the missing changes of a step.
 type Missing<'a> = Box<dyn Fn(&mut Edits<'_>, &mut Context<'_>) -> Result<(), String> + 'a>;
 
 /// One step on a Linux root.
@@ -33,7 +34,7 @@ struct LinuxTask<'a> {
     missing: Missing<'a>,
 }
 
-/// What carries out a Linux step.
+/// Selects the task that carries out a Linux step.
 pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
     let (partition, missing): (u32, Missing<'_>) = match action {
         Action::LinuxHostname {
@@ -99,7 +100,7 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
     Ok(Box::new(LinuxTask { partition, missing }))
 }
 
-/// What leaves the first-boot unit on a Linux root.
+/// The task that installs the first-boot unit on a Linux root.
 pub(crate) fn first_boot(partition: u32, job: &FirstBootJob) -> Box<dyn Task + '_> {
     Box::new(LinuxTask {
         partition,

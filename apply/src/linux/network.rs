@@ -1,7 +1,9 @@
-//! The network of a machine: our file for the renderer in charge, the master's out of its way.
+//! Network configuration of a machine: our file for the renderer in use; the master's files are set
+//! aside.
 //!
-//! What is set aside lies below [`super::edits::SET_ASIDE`] afterwards. Leases, DHCP ids and the master's names for its cards
-//! are removed: two machines that show the same id are given the same address.
+//! Files that are set aside lie below [`super::edits::SET_ASIDE`] afterwards. Leases, DHCP ids and
+//! the master's names for its cards are removed: two machines that show the same id are given the
+//! same address.
 
 use super::edits::Edits;
 use super::renderers::{self, Card};
@@ -17,10 +19,10 @@ const NETWORKD: &str = "/etc/systemd/network";
 const INTERFACES: &str = "/etc/network/interfaces";
 const SCRIPTS: &str = "/etc/sysconfig/network-scripts";
 
-/// Begins the names of our files for networkd and udev: they come before all others that do not begin with less.
+/// Prefix of our files for networkd and udev, so that they sort before most others.
 const FIRST: &str = "05-diskcast-";
 
-/// Notes what is missing.
+/// Notes the missing changes.
 pub(super) fn missing(
     edits: &mut Edits<'_>,
     context: &mut Context<'_>,
@@ -44,7 +46,7 @@ fn netplan(
     cards: &[Card<'_>],
 ) -> Result<(), String> {
     let ours = format!("{NETPLAN}/{NETPLAN_OURS}");
-    // Ours names what the master's had named, once they are set aside.
+    // Once the master's files are set aside, our file names the renderer that they had named.
     let named = match edits.text(&ours)? {
         Some(text) => renderers::netplan_renderer(&text),
         None => None,
@@ -58,7 +60,7 @@ fn netplan(
     )
 }
 
-/// Sets the master's netplan files for wired cards aside; the renderer they named.
+/// Sets the master's netplan files for wired cards aside; returns the renderer that they named.
 fn masters_netplan(
     edits: &mut Edits<'_>,
     context: &mut Context<'_>,
@@ -84,7 +86,7 @@ fn masters_netplan(
                 }
             }
             Ok(_) => continue,
-            // netplan gives up on all of its files because of one.
+            // One unreadable file makes netplan reject all of them.
             Err(error) => context.note(format!("{path} of the master is set aside: {error}")),
         }
         edits.set_aside(&path)?;
@@ -92,12 +94,12 @@ fn masters_netplan(
     Ok(renderer)
 }
 
-/// Notes what is in the way of addresses that cloud-init writes, whichever of its renderers it takes.
+/// Notes the removal of configuration that conflicts with cloud-init's, for each of its renderers.
 pub(super) fn cleared(edits: &mut Edits<'_>, context: &mut Context<'_>) -> Result<(), String> {
     masters_netplan(edits, context)?;
     edits.gone(&format!("{NETPLAN}/{NETPLAN_OURS}"))?;
     masters_profiles(edits, &[])?;
-    // The name of the file it writes there.
+    // Name of the file that cloud-init writes for networkd.
     set_aside_before_ours(edits, ".network", &["10-cloud-init".to_owned()])?;
     if edits.exists(INTERFACES)? {
         masters_interfaces(edits, &[])?;
@@ -121,7 +123,7 @@ fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), Stri
     Ok(())
 }
 
-/// Sets the profiles of wired cards aside that are not ours.
+/// Sets aside all profiles of wired cards except `ours`.
 fn masters_profiles(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String> {
     for name in edits.list(PROFILES)? {
         let path = format!("{PROFILES}/{name}");
@@ -132,7 +134,7 @@ fn masters_profiles(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String
             edits.set_aside(&path)?;
         }
     }
-    // Profiles of the older kind are read as well.
+    // NetworkManager also reads profiles of the older ifcfg kind.
     set_aside_ifcfg(edits, &[])
 }
 
@@ -187,7 +189,7 @@ fn ifupdown(
     Ok(())
 }
 
-/// Sets the master's interfaces aside; ours are these cards.
+/// Replaces the master's interfaces file with one for these cards; its other files are set aside.
 fn masters_interfaces(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
     let text = renderers::ifupdown(cards);
     if edits.text(INTERFACES)?.as_deref() != Some(&text) {
@@ -230,8 +232,9 @@ fn set_aside_ifcfg(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String>
     Ok(())
 }
 
-/// The first file that matches a card is the one that counts (systemd.network(5), systemd.link(5)), so only what comes
-/// before ours can fight with it; of ours, those for cards of an earlier plan.
+/// Sets aside files that would take effect instead of ours. The first file that matches a card
+/// counts (systemd.network(5), systemd.link(5)), so only files that sort before ours conflict, and
+/// our own files for cards of an earlier plan.
 fn set_aside_before_ours(
     edits: &mut Edits<'_>,
     suffix: &str,
@@ -247,7 +250,7 @@ fn set_aside_before_ours(
     Ok(())
 }
 
-/// Leases, ids and names that belong to the master.
+/// Removes the master's leases, DHCP ids and card names.
 fn old_traces(edits: &mut Edits<'_>) -> Result<(), String> {
     edits.gone("/etc/udev/rules.d/70-persistent-net.rules")?;
     for file in [

@@ -1,27 +1,27 @@
-//! Network configuration as each renderer reads it: values in, text out.
+//! Network configuration in the format of each renderer, as text.
 //!
-//! Cards are told by MAC address everywhere. Every value is an address, a number or a checked name, so nothing can leave its
-//! place in a file.
+//! Cards are identified by MAC address in every format. Every value is an address, a number or a
+//! checked name, so none can break the syntax of a file.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use template::step::{Ipv4Config, Nic, NicConfig};
 use template::yaml::{self, Node, YamlError};
 
-/// First line of a file of ours, where the format has `#` comments.
+/// First line of our files, in formats that have `#` comments.
 pub(super) const MARK: &str = "# Written by diskcast.\n";
 
-/// A card, checked.
+/// A card whose values have been checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Card<'a> {
-    /// Lower case, colons.
+    /// MAC address in lower case with colons.
     pub(super) mac: String,
-    /// Addresses.
+    /// Addresses of the card.
     pub(super) config: &'a NicConfig,
 }
 
 impl<'a> Card<'a> {
-    /// Refuses what is no MAC address, no prefix or no domain.
+    /// Checks MAC address, prefixes and domains, and refuses invalid ones.
     pub(super) fn new(nic: &'a Nic) -> Result<Self, String> {
         let mac = nic.mac.to_ascii_lowercase().replace('-', ":");
         let groups: Vec<&str> = mac.split(':').collect();
@@ -51,12 +51,12 @@ impl<'a> Card<'a> {
         })
     }
 
-    /// The MAC as part of a file name.
+    /// The MAC address without colons, for file names.
     pub(super) fn id(&self) -> String {
         self.mac.replace(':', "")
     }
 
-    /// Suffix and search list, each once.
+    /// Suffix and search list without duplicates.
     fn domains(&self) -> Vec<&str> {
         let mut domains: Vec<&str> = Vec::new();
         for domain in self.config.suffix.iter().chain(&self.config.search) {
@@ -72,7 +72,8 @@ impl<'a> Card<'a> {
         servers.join(between)
     }
 
-    /// The same for the same card always: a UUID of version 8 (RFC 9562) from a hash of its MAC.
+    /// Connection UUID, always the same for the same card: version 8 (RFC 9562) from a hash of its
+    /// MAC address.
     fn uuid(&self) -> String {
         let hash = blake3::derive_key("diskcast 2026 network connection", self.mac.as_bytes());
         let mut bytes = [0_u8; 16];
@@ -95,13 +96,13 @@ impl<'a> Card<'a> {
     }
 }
 
-/// Dotted mask of a prefix of 1 to 32 bits.
+/// Dotted netmask of a prefix of 1 to 32 bits.
 fn mask(prefix: u8) -> Ipv4Addr {
     let host_bits = 32_u32.saturating_sub(u32::from(prefix));
     Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
 }
 
-/// `ethernets:` of netplan, and of cloud-init's version 2, indented by two.
+/// The `ethernets:` part of netplan and of cloud-init's version 2, indented by `indent`.
 pub(super) fn ethernets(cards: &[Card<'_>], indent: &str) -> String {
     let mut text = format!("{indent}version: 2\n{indent}ethernets:\n");
     for (number, card) in cards.iter().enumerate() {
@@ -131,7 +132,7 @@ pub(super) fn ethernets(cards: &[Card<'_>], indent: &str) -> String {
                     "{indent}    dhcp4: false\n{indent}    addresses:\n{indent}      - \"{address}/{prefix}\""
                 );
                 if let Some(gateway) = gateway {
-                    // `default` is not understood by older ones.
+                    // Older versions of netplan do not know `default`.
                     let _ = writeln!(
                         text,
                         "{indent}    routes:\n{indent}      - to: \"0.0.0.0/0\"\n{indent}        via: \"{gateway}\""
@@ -157,7 +158,8 @@ pub(super) fn ethernets(cards: &[Card<'_>], indent: &str) -> String {
     text
 }
 
-/// `/etc/netplan/90-diskcast.yaml`. `renderer` is what the master's files name for all cards.
+/// Content of `/etc/netplan/90-diskcast.yaml`. `renderer` is the one that the master's files name
+/// for all cards.
 pub(super) fn netplan(cards: &[Card<'_>], renderer: Option<&str>) -> String {
     let mut text = format!("{MARK}network:\n");
     if let Some(renderer) = renderer {
@@ -166,7 +168,7 @@ pub(super) fn netplan(cards: &[Card<'_>], renderer: Option<&str>) -> String {
     text + &ethernets(cards, "  ")
 }
 
-/// The renderer a netplan file names for all cards: that of the outermost level below `network:`.
+/// The renderer that a netplan file names for all cards, on the level directly below `network:`.
 pub(super) fn netplan_renderer(text: &str) -> Option<&'static str> {
     let node = yaml::read(text).ok().flatten()?;
     match node.at(&["network", "renderer"])?.text()? {
@@ -176,7 +178,7 @@ pub(super) fn netplan_renderer(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Kinds of devices that a netplan file configures: `ethernets`, `wifis`, `bridges`.
+/// Kinds of devices that a netplan file configures, such as `ethernets`, `wifis`, `bridges`.
 pub(super) fn netplan_kinds(text: &str) -> Result<Vec<String>, YamlError> {
     let node = yaml::read(text)?;
     let network = node.as_ref().and_then(|node| node.get("network"));
@@ -188,7 +190,8 @@ pub(super) fn netplan_kinds(text: &str) -> Result<Vec<String>, YamlError> {
         .collect())
 }
 
-/// `/etc/NetworkManager/system-connections/diskcast-<mac>.nmconnection`, which has to be of root and 0600.
+/// Content of `/etc/NetworkManager/system-connections/diskcast-<mac>.nmconnection`, which must
+/// belong to root with mode 0600.
 pub(super) fn network_manager(card: &Card<'_>) -> String {
     let mut text = format!(
         "{MARK}[connection]\nid=diskcast {mac}\nuuid={uuid}\ntype=ethernet\nautoconnect=true\n\
@@ -243,9 +246,9 @@ pub(super) fn is_wired_profile(keyfile: &str) -> bool {
     false
 }
 
-/// `/etc/systemd/network/05-diskcast-<mac>.network`.
+/// Content of `/etc/systemd/network/05-diskcast-<mac>.network`.
 pub(super) fn networkd(card: &Card<'_>) -> String {
-    // Bridges and VLANs may carry the same MAC: only the card itself is meant.
+    // Bridges and VLANs may carry the same MAC address: only the card itself is meant.
     let mut text = format!(
         "{MARK}[Match]\nMACAddress={}\nType=ether\n\n[Network]\n",
         card.mac
@@ -278,7 +281,8 @@ pub(super) fn networkd(card: &Card<'_>) -> String {
     text
 }
 
-/// `/etc/systemd/network/05-diskcast-<mac>.link`: ifupdown knows cards by name only, so the card gets one.
+/// Content of `/etc/systemd/network/05-diskcast-<mac>.link`: ifupdown knows cards by name only, so
+/// the card gets one.
 pub(super) fn link(card: &Card<'_>, name: &str) -> String {
     format!(
         "{MARK}[Match]\nMACAddress={}\nType=ether\n\n[Link]\nName={name}\n",
@@ -286,7 +290,7 @@ pub(super) fn link(card: &Card<'_>, name: &str) -> String {
     )
 }
 
-/// `/etc/network/interfaces`; cards are called `lan0`, `lan1`, ...
+/// Content of `/etc/network/interfaces`; cards are called `lan0`, `lan1`, ...
 pub(super) fn ifupdown(cards: &[Card<'_>]) -> String {
     let mut text =
         format!("{MARK}source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n");
@@ -324,7 +328,8 @@ pub(super) fn ifupdown(cards: &[Card<'_>]) -> String {
     text
 }
 
-/// `/etc/resolv.conf` of a system nobody else writes it for; `None` when there is nothing to say.
+/// Content of `/etc/resolv.conf` on a system where no service writes it; `None` if there is nothing
+/// to set.
 pub(super) fn resolv_conf(cards: &[Card<'_>]) -> Option<String> {
     let mut servers: Vec<Ipv4Addr> = Vec::new();
     let mut domains: Vec<&str> = Vec::new();
@@ -343,14 +348,14 @@ pub(super) fn resolv_conf(cards: &[Card<'_>]) -> Option<String> {
     if !domains.is_empty() {
         let _ = writeln!(text, "search {}", domains.join(" "));
     }
-    // resolv.conf(5): three are looked at.
+    // resolv.conf(5): resolvers use at most three servers.
     for server in servers.iter().take(3) {
         let _ = writeln!(text, "nameserver {server}");
     }
     Some(text)
 }
 
-/// `/etc/sysconfig/network-scripts/ifcfg-diskcast-<mac>`.
+/// Content of `/etc/sysconfig/network-scripts/ifcfg-diskcast-<mac>`.
 pub(super) fn ifcfg(card: &Card<'_>) -> String {
     let mut text = format!(
         "{MARK}TYPE=Ethernet\nNAME=diskcast-{id}\nUUID={uuid}\nHWADDR={mac}\nONBOOT=yes\n",
@@ -390,7 +395,7 @@ pub(super) fn ifcfg(card: &Card<'_>) -> String {
     text
 }
 
-/// True for an `ifcfg-` file of a wired card: what names no other type.
+/// True for an `ifcfg-` file of a wired card: a file that names no other type.
 pub(super) fn is_wired_ifcfg(text: &str) -> bool {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("TYPE="))
@@ -457,7 +462,8 @@ mod tests {
         assert_eq!(netplan_kinds(yaml).unwrap(), ["ethernets"]);
         assert_eq!(netplan_kinds("network:\n  version: 2\n").unwrap(), [""; 0]);
         assert_eq!(netplan_renderer(""), None);
-        // In flow style this was taken for a file without cards, and stayed beside ours.
+        // Regression: this flow style was taken for a file without cards, and the file stayed
+        // beside ours.
         let flow = "network: {version: 2, renderer: networkd, ethernets: {eth0: {dhcp4: true}}, wifis: {}, bridges: {br0: {}}}";
         assert_eq!(netplan_renderer(flow), Some("networkd"));
         assert_eq!(netplan_kinds(flow).unwrap(), ["bridges", "ethernets"]);

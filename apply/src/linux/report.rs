@@ -1,27 +1,29 @@
-//! The part of the first-boot script that reports to the console (docs/protocol.md, First start), as POSIX shell.
+//! Part of the first-boot script that reports to the console (docs/protocol.md, First start), as
+//! POSIX shell.
 //!
-//! What always holds of it: the message is made once and kept, because the console takes one report and answers its repetition
-//! alike; a true answer is told from a false one by its HMAC; the key is in the script alone, never in a command line, an
-//! environment or the log.
+//! The message is made once and kept, because the console takes one report and gives repetitions
+//! the same answer. A genuine answer is told from a forged one by its HMAC. The key is in the
+//! script alone, never in a command line, an environment or the log.
 
 use super::script::quoted;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use template::first_start::{FirstStart, ReportKey};
 
-/// Seconds before each try of one start: more than three minutes together.
+/// Delay in seconds before each attempt within one start: more than three minutes in total.
 const WAITS_SECONDS: [u32; 8] = [0, 5, 10, 20, 30, 40, 50, 60];
 
-/// From this wait on the report goes out even if no card has an address that could reach the console.
+/// From this delay (in seconds) on the report is sent even if no card has an address that could
+/// reach the console.
 const LATE_SECONDS: u32 = 50;
 
-/// Starts of the machine that try, the first one included.
+/// Number of machine starts at which the report is tried, the first one included.
 pub(super) const STARTS: u32 = 6;
 
-/// Bytes of a block of SHA-256: an HMAC's key is padded to it.
+/// Block size of SHA-256 in bytes: an HMAC key is padded to it.
 const BLOCK: usize = 64;
 
-/// Functions of the script: `report` returns 0 when there is nothing more to try.
+/// Shell functions of the script: `report` returns 0 if there is nothing more to try.
 pub(super) fn functions(first_start: &FirstStart) -> Result<String, String> {
     let mut consoles: Vec<SocketAddr> = Vec::new();
     for text in &first_start.consoles {
@@ -60,7 +62,7 @@ pub(super) fn functions(first_start: &FirstStart) -> Result<String, String> {
     ))
 }
 
-/// `ADDRESS,PORT`: neither has a comma.
+/// The words `ADDRESS,PORT` of a console; neither part holds a comma.
 fn console_word(console: &SocketAddr) -> String {
     let ip = match console.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
@@ -69,7 +71,8 @@ fn console_word(console: &SocketAddr) -> String {
     format!("{ip},{}", console.port())
 }
 
-/// `hmac` prints the HMAC-SHA256 (RFC 2104) of its input. The padded keys are made here: a shell has no exclusive or.
+/// Shell function `hmac`, which prints the HMAC-SHA256 (RFC 2104) of its input. The padded keys are
+/// computed here, because a shell has no exclusive or for bytes.
 fn hmac(key: &ReportKey) -> String {
     let pad = |with: u8| {
         let mut block = [with; BLOCK];
@@ -88,7 +91,7 @@ fn hmac(key: &ReportKey) -> String {
     )
 }
 
-/// `sha256` and `bytes`.
+/// Shell functions `sha256` and `bytes`.
 const HASHES: &str = r#"
 # The hash of its input, by the program that $digester names.
 sha256() {
@@ -112,7 +115,7 @@ bytes() {
 }
 "#;
 
-/// `address_lines`: cards of the machine and their addresses.
+/// Shell function `address_lines`: the machine's cards and their addresses.
 const CARDS: &str = r#"
 proc=/proc
 cards=/sys/class/net
@@ -194,7 +197,7 @@ address_lines() {
 }
 "#;
 
-/// `report` and what it sends with.
+/// Shell function `report` and the functions it sends with.
 const SENDING: &str = r#"
 # cloud-init sets the name: its last stage is waited for where there is one, but not for ever.
 settle() {

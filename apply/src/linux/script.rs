@@ -1,8 +1,8 @@
-//! The shell script of first boot: a job in, text out.
+//! The shell script of first boot, made from a job.
 //!
-//! What always holds of the script: a step that was done is not done again after a restart; one that was cut off is begun
-//! again at most [`ATTEMPTS`] times; the end action is taken once, whether a console hears of it or not; what is left behind is a
-//! log and what came of it, never the job itself.
+//! The script does not repeat a finished step after a restart. An interrupted step is begun again
+//! at most [`ATTEMPTS`] times. The end action is taken once, even if no console receives a report.
+//! A log and the result stay on the machine, never the job itself.
 
 use super::report;
 use std::fmt::Write as _;
@@ -12,23 +12,25 @@ use template::step::{FirstBootAction, FirstBootEnd, FirstBootJob, OnError};
 /// Folder of the job on the machine.
 pub(super) const FOLDER: &str = "/var/lib/diskcast";
 
-/// The script.
+/// Path of the script.
 pub(super) const SCRIPT: &str = "/var/lib/diskcast/firstboot.sh";
 
-/// What it says.
+/// Log file of the script.
 pub(super) const LOG: &str = "/var/log/diskcast-firstboot.log";
 
-/// Its unit.
+/// Name of the script's unit.
 pub(super) const UNIT: &str = "diskcast-firstboot.service";
 
-/// Stages of cloud-init that set name, addresses and accounts. Its last one comes after `multi-user.target`, which comes after this
-/// unit: the script waits for that one. A unit that does not exist is not waited for.
+/// Stages of cloud-init that set name, addresses and accounts; the unit starts after them. The last
+/// stage comes after `multi-user.target`, which comes after this unit, so the script waits for that
+/// one itself. A unit that does not exist is not waited for.
 const CLOUD_INIT: &str = "cloud-init.service cloud-init-network.service cloud-config.service";
 
-/// How often a step is begun that the machine did not come back from.
+/// Most attempts at a step during which the machine restarted.
 const ATTEMPTS: u32 = 3;
 
-/// The script of a job. `first_start` is where it reports, for a job that does.
+/// Makes the script of a job. `first_start` has the address and key for the report, for a job that
+/// reports.
 pub(super) fn script(
     job: &FirstBootJob,
     first_start: Option<&FirstStart>,
@@ -88,7 +90,8 @@ pub(super) fn script(
     Ok(text)
 }
 
-/// `over` of a job that does not report: everything goes, then the end action.
+/// Shell function `over` of a job that does not report: removes everything, then takes the end
+/// action.
 const SILENT: &str = r#"
 over() {
     clean_up
@@ -102,7 +105,8 @@ stopped() {
 }
 "#;
 
-/// `over` of a job that reports. Whatever is decided lies in the folder `report`, each in a file of its own, before what follows it.
+/// Shell function `over` of a job that reports. Each decision is kept as a file of its own in the
+/// folder `report` before it takes effect.
 fn reporting() -> String {
     format!(
         r#"
@@ -170,7 +174,7 @@ fi
     )
 }
 
-/// What every script begins with.
+/// Beginning of every script.
 fn head() -> String {
     format!(
         r#"#!/bin/sh
@@ -244,7 +248,8 @@ run() {{
     )
 }
 
-/// The unit that runs it. `simple`, so that the boot and its login prompt do not wait for an hour of installation.
+/// The unit that runs the script. Its type is `simple`, so the boot and its login prompt do not
+/// wait for an hour of installation.
 pub(super) fn unit() -> String {
     format!(
         "# Written by diskcast. Goes when its work is done.\n\
@@ -263,7 +268,7 @@ pub(super) fn unit() -> String {
     )
 }
 
-/// Exit codes between blanks, so that ` 1 ` is not found in ` 10 `.
+/// Exit codes between spaces, so that ` 1 ` is not found in ` 10 `.
 fn codes(codes: &[i32]) -> String {
     let mut text = String::from(" ");
     for code in codes {
@@ -272,7 +277,7 @@ fn codes(codes: &[i32]) -> String {
     text
 }
 
-/// One word of the shell, whatever it holds.
+/// Quotes any text as one word of the shell.
 pub(super) fn quoted(text: &str) -> Result<String, String> {
     if text.contains('\0') {
         return Err("a command holds a zero byte".into());
@@ -410,7 +415,7 @@ mod tests {
             machine.text_of("failed"),
             "001.hangs failed, exit code 124\n"
         );
-        // A step that takes the machine down with it, before its end.
+        // A step that restarts the machine before the step ends.
         let machine = Machine::new(
             &FirstBootJob {
                 steps: vec![step(

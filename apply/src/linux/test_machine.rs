@@ -1,11 +1,12 @@
-//! A machine for tests of the first-boot script: a folder.
+//! Simulated machine for tests of the first-boot script, kept in a folder.
 
 use super::script::{FOLDER, UNIT, script};
 use std::path::{Path, PathBuf};
 use template::first_start::FirstStart;
 use template::step::FirstBootJob;
 
-/// Its script, a `systemctl` that notes what it was asked for, its cards as the kernel shows them, and what is left.
+/// The script, a `systemctl` that records its arguments, network cards as the kernel shows them,
+/// and the files that remain.
 pub(super) struct Machine {
     folder: tempfile::TempDir,
 }
@@ -38,14 +39,14 @@ impl Machine {
         std::fs::write(path, text).unwrap();
     }
 
-    /// A program that the script finds before every other one.
+    /// Installs a program that comes first in the script's search path.
     pub(super) fn program(&self, name: &str, text: &str) {
         self.put(&format!("bin/{name}"), &format!("#!/bin/sh\n{text}\n"));
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(self.path(&format!("bin/{name}")), mode).unwrap();
     }
 
-    /// Changes the script.
+    /// Replaces text in the script.
     pub(super) fn change(&self, from: &str, to: &str) {
         let text = self.text_of("firstboot.sh");
         assert!(text.contains(from), "{from}");
@@ -68,12 +69,12 @@ impl Machine {
         self.text_of("diskcast-firstboot.log")
     }
 
-    /// One start of the machine.
+    /// Simulates one start of the machine.
     pub(super) fn start(&self) -> Option<i32> {
         self.start_by(&["sh"])
     }
 
-    /// One start, the script run by this shell.
+    /// Simulates one start with the script run by this shell.
     pub(super) fn start_by(&self, shell: &[&str]) -> Option<i32> {
         let path = self.path("firstboot.sh").display().to_string();
         let (program, words) = shell.split_first().unwrap();
@@ -83,7 +84,7 @@ impl Machine {
             .code
     }
 
-    /// Neither the script nor its unit is left.
+    /// True if neither the script nor its unit is left.
     pub(super) fn over(&self) -> bool {
         !self.path("firstboot.sh").exists() && !self.path(UNIT).exists()
     }

@@ -1,6 +1,6 @@
-//! An account of a Linux system.
+//! Step that makes an account of a Linux system.
 //!
-//! The files are locked by nobody here: the system that would lock them is not running.
+//! The account files are not locked: the system that would lock them is not running.
 #![expect(
     clippy::disallowed_methods,
     reason = "the edge: shadow keeps the day of a password"
@@ -14,13 +14,14 @@ use std::cell::Cell;
 use template::step::{Group, OnExists, User};
 use template::sudoers;
 
-/// 2024-01-01 in days since 1970: a clock before that is not set.
+/// 2024-01-01 in days since 1970: an earlier clock is not set.
 const CLOCK_IS_SET: u64 = 19_723;
 
-/// Rights for a group that has none. Of lines about one group the last counts, and files are read by their names.
+/// File with sudo rights for a group that has none. The last of several lines for one group counts,
+/// and files are read in the order of their names.
 const SUDOERS: &str = "/etc/sudoers.d/zzz-diskcast";
 
-/// The text of every file an account is in.
+/// Text of every file that an account appears in.
 struct Files {
     passwd: String,
     shadow: String,
@@ -30,8 +31,8 @@ struct Files {
     subgid: Option<String>,
 }
 
-/// Notes what is missing. `created` is set once the account was found missing: from then on it is ours, and `on_exists` is
-/// about accounts of the master.
+/// Notes the missing changes. `created` is set once the account was found missing: from then on the
+/// account is ours, and `on_exists` applies to accounts of the master only.
 pub(super) fn missing(
     edits: &mut Edits<'_>,
     context: &mut Context<'_>,
@@ -123,7 +124,7 @@ pub(super) fn missing(
     Ok(())
 }
 
-/// Days since 1970; nothing, which means no ageing, when the clock is not set.
+/// Today in days since 1970; empty, which means no ageing, if the clock is not set.
 fn today() -> String {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -165,7 +166,7 @@ impl Files {
         edits.file("/etc/passwd", &self.passwd, Owner::root(0o644))
     }
 
-    /// A new account, without a password, with its group, its home's name and its subordinate ids.
+    /// Adds an account without a password, with its group, home path and subordinate ids.
     fn add(&mut self, edits: &Edits<'_>, user: &User, policy: &Policy) -> Result<Account, String> {
         let name = &user.name;
         let (uid, mut gid) = accounts::free_ids(&self.passwd, &self.group, policy)?;
@@ -190,7 +191,7 @@ impl Files {
             &self.passwd,
             &format!("{name}:x:{uid}:{gid}::{home}:{shell}"),
         );
-        // `*`: no password fits, and the account is not locked for keys.
+        // `*`: no password fits, but the account is not locked for keys.
         if accounts::line_of(&self.shadow, name).is_none() {
             self.shadow =
                 accounts::with_line(&self.shadow, &format!("{name}:*:{}:0:99999:7:::", today()));
@@ -239,8 +240,8 @@ impl Files {
     }
 }
 
-/// Sees to it that sudo lets `who` (`%group` or an account) do everything with the caller's own password. Arch has `wheel`
-/// and gives it nothing; openSUSE asks for the password of root.
+/// Makes sure that sudo lets `who` (`%group` or an account) do everything with the caller's own
+/// password. Arch has `wheel` and gives it no rights; openSUSE requires the password of root.
 fn may_use_sudo(edits: &mut Edits<'_>, who: &str) -> Result<(), String> {
     let main = match edits.text("/etc/sudoers")? {
         Some(text) => Some(text),

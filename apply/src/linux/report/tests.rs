@@ -1,4 +1,4 @@
-//! The report of a first start by real shells, real programs, and a console that verifies it.
+//! Tests of the first-start report with real shells, real programs, and a console that verifies it.
 
 mod console;
 
@@ -11,7 +11,8 @@ use template::step::{FirstBootAction, FirstBootEnd, FirstBootJob, FirstBootStep,
 
 const SHELLS: [&[&str]; 3] = [&["dash"], &["bash", "--posix"], &["busybox", "sh"]];
 
-/// What the script needs but for a way to the console, and what Debian's smallest system has of it.
+/// Programs that the script needs besides one that connects to the console, all in Debian's
+/// smallest system.
 const TOOLS: &str =
     "cat cut date grep head ip mkdir mv rm sed sh sha256sum sleep sort sync timeout tr wc";
 
@@ -233,7 +234,8 @@ fn every_way_to_the_console_works_by_itself() {
     });
 }
 
-/// Neither the padded key nor the key is ever seen by another program; the script alone has it, and goes.
+/// Neither the padded key nor the key is ever seen by another program; only the script has it, and
+/// the script is removed at the end.
 #[test]
 fn every_shell_reports_and_none_shows_the_key() {
     std::thread::scope(|scope| {
@@ -312,7 +314,7 @@ fn a_failed_step_is_reported_by_its_id() {
     }
 }
 
-/// The end action does not wait for a console that is away; later starts report, and do nothing else.
+/// The end action does not wait for a console that cannot be reached; later starts only report.
 #[test]
 fn what_nobody_heard_is_tried_at_five_later_starts_and_then_everything_goes() {
     let console = Console::new(Manner::Forged);
@@ -367,7 +369,8 @@ fn a_refusal_ends_it_at_once() {
     assert!(machine.over());
 }
 
-/// The same report again is answered alike, another one refused: what was sent once is sent again, whatever has changed since.
+/// The console gives the same answer to a repeated report and refuses a different one, so the first
+/// report is sent again even if the machine has changed since.
 #[test]
 fn an_answer_that_got_lost_is_asked_for_with_the_same_report() {
     let console = Console::new(Manner::Lost);
@@ -387,7 +390,8 @@ fn an_answer_that_got_lost_is_asked_for_with_the_same_report() {
     );
 }
 
-/// A card whose address comes late is waited for; without any the report is made nevertheless, at last.
+/// The report waits for a card whose address comes late; without any address it is still sent in
+/// the end.
 #[test]
 fn a_report_waits_for_an_address_but_not_for_ever() {
     let console = Console::new(Manner::Heard);
@@ -425,7 +429,7 @@ fn a_report_waits_for_an_address_but_not_for_ever() {
     assert!(late.over() && never.over());
 }
 
-/// A console that nobody runs, a machine without a network: the end action comes all the same.
+/// Without a running console or a network the end action is still carried out.
 #[test]
 fn the_end_action_does_not_depend_on_a_network_or_a_way_to_report() {
     let first_start = FirstStart {
@@ -452,7 +456,7 @@ fn the_end_action_does_not_depend_on_a_network_or_a_way_to_report() {
     );
 }
 
-/// cloud-init's last stage may still name the machine.
+/// cloud-init's last stage may still change the host name.
 #[test]
 fn the_name_is_that_after_cloud_init() {
     let console = Console::new(Manner::Heard);
@@ -476,7 +480,8 @@ fn the_name_is_that_after_cloud_init() {
     );
 }
 
-/// The power fails before each effect of the script in turn: no step is done twice, and the report comes through.
+/// The power fails before each effect of the script in turn: no step is done twice, and the report
+/// arrives.
 #[test]
 fn a_power_cut_loses_nothing_and_repeats_nothing() {
     for stop in [false, true] {
@@ -492,7 +497,8 @@ fn a_power_cut_loses_nothing_and_repeats_nothing() {
                 &whole("nc"),
             );
             let at = machine.folder().display().to_string();
-            // Everything that is kept is synced before what follows it: a cut at a sync is a cut between two effects.
+            // Everything that is kept is synced before the next effect: a cut at a sync is a cut
+            // between two effects.
             std::fs::remove_file(machine.path("bin/sync")).unwrap();
             machine.program("sync", &format!(
                 "echo >>{at}/syncs\nif [ $(wc -l <{at}/syncs) -eq {cut} ]; then kill -9 $PPID; fi"
@@ -514,11 +520,11 @@ fn a_power_cut_loses_nothing_and_repeats_nothing() {
             );
             assert!(!machine.path("firstboot.sh").exists(), "{story}");
             let asked = machine.text_of("asked").lines().count();
-            // What is cut off while it removes itself has restarted already.
+            // A script that is cut off while it removes itself has restarted the machine already.
             assert!(asked <= usize::from(!stop), "{story}");
             for said in ["\none\n", "\ntwo\n"] {
                 let times = machine.log().matches(said).count();
-                // A step that was running may run again, no other.
+                // Only a step that was running may run again.
                 assert!(times == 1 || (times == 2 && !over), "{story}");
             }
             if over {

@@ -1,4 +1,5 @@
-//! A console that takes reports of first starts, each verified by another HMAC than the shell's.
+//! Test console that takes reports of first starts and verifies each with an independent HMAC
+//! implementation.
 
 use firstboot::report::{self, Report};
 use ring::hmac::{HMAC_SHA256, Key, sign};
@@ -20,18 +21,18 @@ pub(super) fn key() -> ReportKey {
     ReportKey::new(std::array::from_fn(|at| u8::try_from(at * 7 + 1).unwrap()))
 }
 
-/// What the console does with a connection.
+/// Behaviour of the console on a connection.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Manner {
     Heard,
     Refused,
-    /// An answer that somebody signed who does not know the key.
+    /// The answer is signed without knowledge of the key.
     Forged,
-    /// It stores the report, and its answer gets lost.
+    /// The report is stored, and the answer gets lost.
     Lost,
 }
 
-/// A console: every report it got, each verified.
+/// A console with every report it received, all verified.
 pub(super) struct Console {
     port: u16,
     got: Arc<Mutex<Vec<Report>>>,
@@ -84,7 +85,8 @@ impl Drop for Console {
     }
 }
 
-/// Reads a message as the console does: to the end of its last line, without waiting for the end of the stream.
+/// Reads a message like the console: to the end of its last line, without waiting for the end of
+/// the stream.
 fn serve(mut stream: TcpStream, manner: Manner) -> Report {
     let mut bytes = Vec::new();
     let mut part = [0; 512];
