@@ -1,12 +1,12 @@
-//! Security descriptors for what is created on a Windows volume.
+//! Security descriptors of new files and folders on a Windows volume.
 //!
-//! ntfs-3g gives everything it creates to Everyone. So whatever is created here gets a descriptor of its own, before it
-//! gets its content.
+//! ntfs-3g gives everyone access to everything it creates, so every file and folder created here
+//! gets a descriptor of its own. A file that holds secrets gets it before its content.
 
 use crate::guest::{Guest, NewFile, Owner};
 use std::io;
 
-/// Attribute through which ntfs-3g shows and takes a self-relative descriptor.
+/// Extended attribute through which ntfs-3g reads and sets a self-relative descriptor.
 pub(crate) const ATTRIBUTE: &str = "system.ntfs_acl";
 
 const SYSTEM: &[u8] = &[1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
@@ -14,22 +14,22 @@ const ADMINISTRATORS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0,
 const USERS: &[u8] = &[1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x21, 2, 0, 0];
 const FULL: u32 = 0x001f_01ff;
 const READ_AND_EXECUTE: u32 = 0x0012_00a9;
-/// Self-relative, with a list, which inherits nothing from above.
+/// Control flags: self-relative, with an access list that inherits nothing from above.
 const CONTROL: u16 = 0x9004;
-/// Files and folders below inherit it.
+/// Flags of an entry that files and folders below inherit.
 const INHERITED: u8 = 3;
 
-/// Who may what.
+/// Access rights of a new file or folder.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Access {
-    /// SYSTEM and Administrators everything, nobody else anything: for what holds secrets.
+    /// Full access for SYSTEM and Administrators, none for others: for files with secrets.
     Private,
-    /// Besides, users may read and execute.
+    /// Full access for SYSTEM and Administrators; users may read and execute.
     Ordinary,
 }
 
 impl Access {
-    /// The descriptor of a file or folder.
+    /// Security descriptor for a file or a folder.
     pub(crate) fn descriptor(self, folder: bool) -> Vec<u8> {
         let flags = if folder { INHERITED } else { 0 };
         let mut entries = vec![(SYSTEM, FULL), (ADMINISTRATORS, FULL)];
@@ -61,18 +61,18 @@ impl Access {
         bytes
     }
 
-    /// True when the file or folder has just that.
+    /// True if the file or folder has exactly this descriptor.
     pub(crate) fn is_set(self, guest: &Guest, path: &str, folder: bool) -> Result<bool, String> {
         Ok(guest.attribute(path, ATTRIBUTE)? == Some(self.descriptor(folder)))
     }
 }
 
-/// Descriptors here are some hundred bytes long.
+/// Length as a 16-bit number; descriptors here are some hundred bytes long.
 fn short(number: usize) -> [u8; 2] {
     u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes()
 }
 
-/// Gives a file that is being written its descriptor, before its content.
+/// Gives a file its descriptor before its content is written.
 pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<(), String> {
     let descriptor = access.descriptor(false);
     rustix::fs::fsetxattr(
@@ -84,7 +84,7 @@ pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<(), St
     .map_err(|error| format!("{path}: its access rights: {}", io::Error::from(error)))
 }
 
-/// Writes a whole file with that access.
+/// Writes a whole file with these access rights.
 pub(crate) fn write(
     guest: &Guest,
     path: &str,
@@ -97,7 +97,7 @@ pub(crate) fn write(
     file.finish()
 }
 
-/// Makes the folders of a path that are missing, with that access; the others stay as they are.
+/// Creates the missing folders of a path with these access rights; existing ones stay unchanged.
 pub(crate) fn create_folders(guest: &Guest, path: &str, access: Access) -> Result<(), String> {
     let mut so_far = String::new();
     for name in path.split('/').filter(|name| !name.is_empty()) {
@@ -110,11 +110,12 @@ pub(crate) fn create_folders(guest: &Guest, path: &str, access: Access) -> Resul
     Ok(())
 }
 
-/// What a file gets that takes the place of another, or is new.
+/// Security descriptor for a file that is new or replaces another one.
 pub(crate) struct Rights(Vec<u8>);
 
 impl Rights {
-    /// Those of the file that lies there, or ordinary ones; folders that are missing are made.
+    /// Takes the descriptor of the existing file, or ordinary access if there is none; missing
+    /// folders are created.
     pub(crate) fn prepare(guest: &Guest, path: &str) -> Result<Self, String> {
         let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
         create_folders(guest, folder, Access::Ordinary)?;
@@ -127,7 +128,7 @@ impl Rights {
         ))
     }
 
-    /// Gives them to the file that lies there now.
+    /// Sets the descriptor on the file at that path.
     pub(crate) fn give(&self, guest: &Guest, path: &str) -> Result<(), String> {
         guest.set_attribute(path, ATTRIBUTE, &self.0)
     }

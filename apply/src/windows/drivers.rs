@@ -1,8 +1,10 @@
-//! Driver packages: staged for first boot, and the one a machine needs to start at all.
+//! Driver packages: staged for first boot, or installed as the boot driver that a machine needs to
+//! start at all.
 //!
-//! A boot driver is what the kernel needs before it can read its disk: the `.sys`, its service, and the entry that ties the
-//! device to the service; the package itself is installed at first boot. Which values Windows 8 and later needs in its
-//! DriverDatabase was found by libguestfs for its virtio drivers. Untested on real Windows.
+//! The kernel needs three things before it can read its disk: the `.sys` file, its service, and the
+//! entry that ties the device to the service. The package itself is installed at first boot.
+//! libguestfs found, for its virtio drivers, the values that Windows 8 and later need in the
+//! DriverDatabase. Not tested on real Windows.
 
 use super::acl::{self, Access};
 use super::hives::{Hives, binary, dword, expand_sz, multi_sz, sz};
@@ -14,16 +16,16 @@ use crate::engine::{State, Task};
 use crate::guest::Guest;
 use template::step::{CriticalDevice, DriverFile, Payload};
 
-/// Folder first boot looks for packages in.
+/// Folder in which first boot looks for packages.
 const STAGE: &str = r"C:\ProgramData\diskcast\drivers";
 /// Setup class of SCSI and RAID controllers.
 const SCSI_CLASS: &str = "{4D36E97B-E325-11CE-BFC1-08002BE10318}";
-/// `01 ff 00 00`: the device is served by the package.
+/// Value of a hardware id in the driver database: the package serves the device.
 const SERVED: [u8; 4] = [0x01, 0xff, 0, 0];
-/// The configuration in the driver database.
+/// Name of the configuration in the driver database.
 const CONFIGURATION: &str = "diskcast";
 
-/// A package, for first boot to install.
+/// Step that stages a package, which first boot installs.
 pub(crate) struct StageDriver<'a> {
     pub(crate) partition: u32,
     pub(crate) name: &'a str,
@@ -31,7 +33,7 @@ pub(crate) struct StageDriver<'a> {
 }
 
 impl StageDriver<'_> {
-    /// Every file with its place.
+    /// All files with their paths on the volume.
     fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
         let mut found = Vec::new();
         for file in self.files {
@@ -69,7 +71,7 @@ fn missing(guest: &Guest, places: &[(String, &Payload)]) -> Result<State, String
     Ok(State::Done)
 }
 
-/// Puts a file where only administrators can change it.
+/// Puts a file with these access rights; missing folders get the same rights.
 pub(super) fn put(
     context: &Context<'_>,
     guest: &Guest,
@@ -85,7 +87,8 @@ pub(super) fn put(
     guest.set_attribute(path, acl::ATTRIBUTE, &access.descriptor(false))
 }
 
-/// A driver without which the machine does not start. Which file of the package it is was decided in the plan.
+/// Step that installs a driver without which the machine does not start. The plan has chosen the
+/// file of the package.
 pub(crate) struct BootDriver<'a> {
     pub(crate) partition: u32,
     pub(crate) inf: &'a str,
@@ -96,7 +99,7 @@ pub(crate) struct BootDriver<'a> {
 }
 
 impl BootDriver<'_> {
-    /// Its place with the other drivers.
+    /// Path of the file among the system's drivers.
     fn place(&self, guest: &Guest) -> Result<String, String> {
         paths::check_name(self.binary).map_err(|why| format!("{:?}: {why}", self.binary))?;
         let windows = paths::windows_folder(guest)?;
@@ -138,9 +141,10 @@ impl BootDriver<'_> {
     }
 
     fn driver_database(&self, hives: &mut Hives) -> Result<(), String> {
-        // Windows keys it in small letters.
+        // Windows uses lower-case keys here.
         let inf = self.inf.to_lowercase();
-        // Not `oemN.inf_hash`: Windows names it so itself when first boot installs the package.
+        // The label is not `oemN.inf_hash`: Windows makes that name itself when first boot installs
+        // the package.
         let label = format!("{inf}_diskcast");
         let file = format!(r"DriverDatabase\DriverInfFiles\{inf}");
         hives.set("SYSTEM", &file, "", multi_sz(&[&label]))?;
@@ -175,7 +179,8 @@ impl BootDriver<'_> {
     }
 }
 
-/// 48 bytes Windows 10 and later wants with a package: flags, the setup class, and no date and version.
+/// 48 bytes that Windows 10 and later require for a package: flags and the setup class; date and
+/// version are zero.
 fn version() -> [u8; 48] {
     let mut bytes = [0; 48];
     bytes[..8].copy_from_slice(&[0, 0xff, 9, 0, 0, 0, 0, 0]);

@@ -1,7 +1,8 @@
-//! The job a Windows machine finishes after its first start: text, program, service.
+//! First-boot job of a Windows machine: job file, program and service.
 //!
-//! The job holds passwords and a join blob. Its folder and itself are for SYSTEM and Administrators alone, and get that
-//! descriptor before any content. Whatever a folder of that name held on the master (a journal of another deployment) is gone.
+//! The job holds passwords and a join blob. The job and its folder are accessible to SYSTEM and
+//! Administrators alone, and get that descriptor before any content. The journal and log of another
+//! deployment, which the master may hold, are removed.
 
 use super::acl::{self, Access};
 use super::hives::{Hives, dword, expand_sz, sz};
@@ -20,13 +21,13 @@ use template::step::{
 
 const FOLDER: &str = r"C:\ProgramData\diskcast";
 const JOB: &str = "firstboot.job";
-/// What a run leaves beside the job.
+/// Files that a run leaves beside the job.
 const LEFT: [&str; 2] = ["firstboot.journal", "firstboot.log"];
 const PROGRAM: &str = "diskcast-firstboot.exe";
 const SERVICE: &str = "diskcast-firstboot";
 const DRIVERS: &str = r"C:\ProgramData\diskcast\drivers";
 
-/// What leaves the first-boot job on a Windows volume.
+/// The task that installs the first-boot job on a Windows volume.
 pub(crate) fn task<'a>(
     partition: u32,
     job: &'a FirstBootJob,
@@ -56,7 +57,7 @@ impl FirstBoot<'_> {
             for (name, value) in [
                 ("Type", dword(0x10)),
                 ("Start", dword(2)),
-                // A failure is noted, and stops nothing.
+                // A failure of the service is logged, and the start of Windows continues.
                 ("ErrorControl", dword(1)),
                 ("ObjectName", sz("LocalSystem")),
                 ("DisplayName", sz("diskcast first boot")),
@@ -88,7 +89,7 @@ impl FirstBoot<'_> {
             .map_err(|error| error.to_string())
     }
 
-    /// Why the files are not as they have to be.
+    /// Reason why the files have to be written; `None` if all of them are right.
     fn files(&self, context: &Context<'_>, guest: &Guest) -> Result<Option<String>, String> {
         let folder = paths::guest_path(guest, FOLDER)?;
         if !guest.exists(&folder)? {
@@ -145,7 +146,7 @@ impl Task for FirstBoot<'_> {
     }
 }
 
-/// The job as the service reads it, with the values of its secrets.
+/// The job in the format of the service, with the values of its secrets.
 fn job_of(
     plan: &FirstBootJob,
     report: Option<ReportTo>,
@@ -157,7 +158,7 @@ fn job_of(
             FirstBootAction::Network(nic) => job::Action::Network(network(nic)?),
             FirstBootAction::User(user) => job::Action::User(account(user, secret)?),
             FirstBootAction::Join { blob } => {
-                // As `djoin` leaves it: it may come with line ends, and with a zero behind it.
+                // `djoin` may leave line ends in the blob and a zero byte at its end.
                 let blob = secret(blob)?;
                 let blob: String = blob.chars().filter(char::is_ascii_graphic).collect();
                 job::Action::Join {

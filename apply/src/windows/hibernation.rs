@@ -1,17 +1,18 @@
-//! A session kept in `hiberfil.sys` is given up.
+//! Step that discards a session kept in `hiberfil.sys`.
 //!
-//! ntfs-3g mounts such a volume writable only after it has removed the file itself; the context asks it to when the plan has
-//! this step. So mounting is all there is to do, unless the file is one ntfs-3g does not mind.
+//! ntfs-3g mounts such a volume writable only after it has removed the file itself, and the context
+//! has it do so if the plan has this step. The mount alone is therefore enough, except for a file
+//! that ntfs-3g does not treat as a session.
 
 use super::paths;
 use crate::context::Context;
 use crate::engine::{State, Task};
 use std::io;
 
-/// Bytes at the beginning of a file that holds a session: hibernated, or about to wake.
+/// First bytes of a file that holds a session: hibernated, or about to wake.
 const SESSIONS: [&[u8; 4]; 2] = [b"hibr", b"wake"];
 
-/// Removes the session.
+/// The step that removes the session.
 pub(crate) struct Discard {
     partition: u32,
 }
@@ -21,7 +22,7 @@ impl Discard {
         Self { partition }
     }
 
-    /// The file, when it holds a session.
+    /// Path of the file if it holds a session.
     fn session(&self, context: &mut Context<'_>) -> Result<Option<String>, String> {
         let guest = context.root(self.partition)?;
         let path = paths::below(&guest, "", "hiberfil.sys")?;

@@ -1,11 +1,13 @@
 //! Hives of a mounted Windows, edited in memory and written back in place.
 //!
-//! Owns: opening with logs, validation before and after, the copy beside it, the write. What always holds: nothing is written
-//! unless the hive was complete and sound before and is after; it is written over itself, so that NTFS keeps its security
-//! descriptor; what it was lies beside it as `NAME.predeploy`, from the first run.
+//! Owns opening with logs, validation before and after, the backup copy, and the write. Nothing is
+//! written unless the hive is complete and sound both before and after the edit. The file is
+//! overwritten in place, so that NTFS keeps its security descriptor. A copy from before the first
+//! run lies beside it as `NAME.predeploy`.
 //!
-//! Everything that can be foreseen (a fault, too little room) fails before the first byte. A device that fails in the middle of the
-//! write leaves a broken hive: its target stays blank then, is never committed, and is written anew.
+//! Every foreseeable failure (a fault in a hive, too little space) is found before the first byte
+//! is written. If the device fails in the middle of the write, the hive is broken: the target then
+//! stays blank, is never committed, and is written anew.
 
 use super::acl;
 use super::paths;
@@ -17,10 +19,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-/// Room that stays free beside what is written.
+/// Bytes that stay free beside the written files.
 const SPARE: u64 = 1 << 20;
 
-/// The hives of one Windows.
+/// The hives of one Windows installation.
 pub(crate) struct Hives {
     guest: Rc<Guest>,
     windows: String,
@@ -30,14 +32,14 @@ pub(crate) struct Hives {
 
 struct Opened {
     hive: Hive,
-    /// Bytes of the file.
+    /// Length of the file in bytes.
     length: u64,
-    /// What was changed, for the log.
+    /// Descriptions of the changes, for the log.
     changes: Vec<String>,
 }
 
 impl Hives {
-    /// Finds Windows on a volume.
+    /// Finds the Windows installation on a volume.
     pub(crate) fn new(guest: Rc<Guest>) -> Result<Self, String> {
         let windows = paths::windows_folder(&guest)?;
         Ok(Self {
@@ -48,12 +50,12 @@ impl Hives {
         })
     }
 
-    /// The volume.
+    /// Files of the volume.
     pub(crate) fn guest(&self) -> &Guest {
         &self.guest
     }
 
-    /// When edits happen.
+    /// Time stamp of the edits.
     pub(crate) fn now(&self) -> FileTime {
         self.now
     }
@@ -63,13 +65,13 @@ impl Hives {
         paths::walk(&self.guest, &self.windows, &["System32", "config", name])
     }
 
-    /// A hive of `System32\config`, which has to be there.
+    /// Opens a hive of `System32\config`; an error if it does not exist.
     pub(crate) fn get(&mut self, name: &str) -> Result<&mut Hive, String> {
         let path = self.config(name)?;
         self.at(&path)
     }
 
-    /// A hive by its path below the root, which has to be there.
+    /// Opens a hive by its path below the root; an error if it does not exist.
     pub(crate) fn at(&mut self, path: &str) -> Result<&mut Hive, String> {
         if !self.open.contains_key(path) {
             let opened = open(&self.guest, path)?;
@@ -81,20 +83,21 @@ impl Hives {
         }
     }
 
-    /// Lets go of a hive that was not edited.
+    /// Closes a hive that was not edited.
     pub(crate) fn close(&mut self, path: &str) {
         self.open
             .retain(|open, opened| open != path || !opened.changes.is_empty());
     }
 
-    /// Notes that a hive was edited.
+    /// Records an edit of a hive.
     pub(crate) fn changed(&mut self, path: &str, what: String) {
         if let Some(opened) = self.open.get_mut(path) {
             opened.changes.push(what);
         }
     }
 
-    /// Control sets that may start, as keys of SYSTEM: the current one, and the last known good one when it is another.
+    /// Control sets from which Windows may start, as keys of SYSTEM: the current one, and the last
+    /// known good one if it differs.
     pub(crate) fn control_sets(&mut self) -> Result<Vec<String>, String> {
         let system = self.get("SYSTEM")?;
         let told = |error: hive::HiveError| format!("SYSTEM: {error}");
@@ -117,7 +120,7 @@ impl Hives {
         }
     }
 
-    /// True when a key is there.
+    /// True if the key exists.
     pub(crate) fn has(&mut self, name: &str, key: &str) -> Result<bool, String> {
         let found = self.get(name)?.find(key);
         Ok(found
@@ -125,7 +128,7 @@ impl Hives {
             .is_some())
     }
 
-    /// Sets a value of a key, which is made when it is missing.
+    /// Sets a value of a key; a missing key is created.
     pub(crate) fn set(
         &mut self,
         name: &str,
@@ -149,7 +152,7 @@ impl Hives {
         Ok(())
     }
 
-    /// Removes values of a key; a key or value that is not there is fine.
+    /// Removes values of a key; no error if the key or a value is missing.
     pub(crate) fn remove_values(
         &mut self,
         name: &str,
@@ -176,7 +179,7 @@ impl Hives {
         Ok(())
     }
 
-    /// Removes a key with all below it; one that is not there is fine.
+    /// Removes a key with everything below it; no error if it is missing.
     pub(crate) fn remove_key(&mut self, name: &str, key: &str) -> Result<(), String> {
         let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
         let hive = self.get(name)?;
@@ -188,7 +191,7 @@ impl Hives {
         Ok(())
     }
 
-    /// Whether the edits made so far changed anything.
+    /// `Needed` if the edits so far changed anything, else `Done`.
     pub(crate) fn state(&self) -> State {
         let mut changes = Vec::new();
         for (path, opened) in &self.open {
@@ -209,7 +212,8 @@ impl Hives {
         }
     }
 
-    /// Writes every edited hive back. Nothing is written when one of them has a fault or there is too little room.
+    /// Writes every edited hive back. Nothing is written if one of them has a fault or there is too
+    /// little space.
     pub(crate) fn save(self) -> Result<(), String> {
         let mut ready = Vec::new();
         let mut room = SPARE;
@@ -243,7 +247,7 @@ impl Hives {
     }
 }
 
-/// Opens a hive with its logs; refuses one that is incomplete or has a fault.
+/// Opens a hive with its logs; an error if it is incomplete or has a fault.
 fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
     let bytes = guest
         .read(path, MOST_HIVE_BYTES)?
@@ -269,7 +273,7 @@ fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, String> {
     Ok(again.into_bytes(now))
 }
 
-/// Logs of a hive that are there.
+/// Existing logs of a hive.
 pub(crate) fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>, String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut found = Vec::new();
@@ -286,10 +290,11 @@ fn predeploy(path: &str) -> String {
     format!("{path}.predeploy")
 }
 
-/// Copies a hive and the logs that complete it beside themselves, once, each with its own descriptor.
+/// Copies a hive, and the logs that complete it, beside themselves, once, each with its own
+/// descriptor.
 fn keep(guest: &Guest, path: &str) -> Result<(), String> {
     let mut logs = logs_of(guest, path)?;
-    // The hive last: that its copy is there means that the logs' copies are.
+    // The hive last: the existence of its copy shows that the copies of the logs exist.
     logs.push(path.to_owned());
     for file in logs {
         let copy = predeploy(&file);
@@ -312,8 +317,8 @@ fn keep(guest: &Guest, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Empties the logs of a hive that is complete. Windows ignores them as long as it is; but the next time it is not, entries left in
-/// them with higher numbers could be taken for newer ones.
+/// Empties the logs of a complete hive. Windows ignores logs while the hive is complete; when it is
+/// not, old entries with higher numbers could be taken for newer ones.
 fn silence_logs(guest: &Guest, path: &str) -> Result<(), String> {
     for log in logs_of(guest, path)? {
         let length = guest.metadata(&log)?.map_or(0, |found| found.length);
@@ -326,7 +331,7 @@ fn silence_logs(guest: &Guest, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The date of the edits.
+/// Time stamp of the edits.
 fn now() -> FileTime {
     #[expect(clippy::disallowed_methods, reason = "the edge: edits are dated")]
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -337,32 +342,32 @@ fn now() -> FileTime {
     FileTime(seconds.saturating_mul(10_000_000))
 }
 
-/// A string for [`Hives::set`].
+/// String value for [`Hives::set`].
 pub(crate) fn sz(text: &str) -> (u32, Vec<u8>) {
     (kind::SZ, hive::sz(text))
 }
 
-/// A string with variables for [`Hives::set`].
+/// String value with variables for [`Hives::set`].
 pub(crate) fn expand_sz(text: &str) -> (u32, Vec<u8>) {
     (kind::EXPAND_SZ, hive::sz(text))
 }
 
-/// Strings for [`Hives::set`].
+/// Value of several strings for [`Hives::set`].
 pub(crate) fn multi_sz<S: AsRef<str>>(texts: &[S]) -> (u32, Vec<u8>) {
     (kind::MULTI_SZ, hive::multi_sz(texts))
 }
 
-/// A number for [`Hives::set`].
+/// 32-bit value for [`Hives::set`].
 pub(crate) fn dword(number: u32) -> (u32, Vec<u8>) {
     (kind::DWORD, hive::dword(number))
 }
 
-/// Bytes for [`Hives::set`].
+/// Binary value for [`Hives::set`].
 pub(crate) fn binary(bytes: &[u8]) -> (u32, Vec<u8>) {
     (kind::BINARY, bytes.to_vec())
 }
 
-/// Every key of a hive, those above before those below.
+/// Every key of a hive, parents before their children.
 pub(crate) fn all_keys(hive: &Hive) -> Result<Vec<KeyId>, hive::HiveError> {
     let mut keys = vec![hive.root()];
     let mut next = 0;

@@ -1,4 +1,4 @@
-//! What tells clones apart besides name and SID.
+//! Identifiers, besides name and SID, that two clones must not share.
 
 use super::hives::{Hives, sz};
 use super::paths;
@@ -6,7 +6,7 @@ use super::registry::Registry;
 use crate::context::Context;
 use crate::engine::{State, Task};
 
-/// Identities of the update client, made anew when they are missing.
+/// Values with the identity of the update client, which makes new ones when they are missing.
 const UPDATE: [&str; 4] = [
     "SusClientId",
     "SusClientIdValidation",
@@ -14,7 +14,7 @@ const UPDATE: [&str; 4] = [
     "PingID",
 ];
 
-/// MachineGuid is another, and the identities made by services are gone.
+/// Step that sets another MachineGuid and removes the identities of services.
 pub(crate) fn task(partition: u32, machine_guid: &str) -> Box<dyn Task + '_> {
     let registry = Registry::new(partition, move |hives: &mut Hives| {
         let cryptography = r"Microsoft\Cryptography";
@@ -43,14 +43,14 @@ fn is_one_of(name: &str, names: &[&str]) -> bool {
     names.iter().any(|one| name.eq_ignore_ascii_case(one))
 }
 
-/// The registry, and the file an SMS client keeps its identity in.
+/// The registry edits, and the file that holds the identity of an SMS client.
 struct Identifiers<R> {
     partition: u32,
     registry: R,
 }
 
 impl<R: Task> Identifiers<R> {
-    /// The file, when it is there.
+    /// Path of the file if it exists.
     fn file(&self, context: &mut Context<'_>) -> Result<Option<String>, String> {
         let guest = context.root(self.partition)?;
         let windows = paths::windows_folder(&guest)?;

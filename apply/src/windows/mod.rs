@@ -1,11 +1,12 @@
 //! Steps on a Windows volume.
 //!
-//! `hives` edits the registry in place; `registry`, `name`, `tcpip`, `identifiers`, `storage` and `drivers` are steps that
-//! do; `sid` and `ntfs` give the machine another SID; `answers` writes for Windows Setup, `first_boot` for our service; `paths`
-//! and `acl` say where and for whom files lie.
+//! `hives` edits the registry in place; `registry`, `name`, `tcpip`, `identifiers`, `storage` and
+//! `drivers` are steps that use it; `sid` and `ntfs` give the machine another SID; `answers` writes
+//! for Windows Setup, `first_boot` for our service; `paths` and `acl` define the places and access
+//! rights of files.
 //!
-//! Proven here against other readers of hives, NTFS and answer files. Untested on real Windows: that it starts with what
-//! these steps leave, accepts the answer file, or runs the service.
+//! Tested here against other readers of hives, NTFS and answer files. Not tested on real Windows:
+//! that it starts after these steps, accepts the answer file, or runs the service.
 
 mod acl;
 mod answers;
@@ -31,7 +32,7 @@ pub(crate) use paths::guest_path;
 use crate::engine::Task;
 use template::step::Action;
 
-/// What carries out a Windows step.
+/// Selects the task that carries out a Windows step.
 pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
     Ok(match action {
         Action::WindowsName {
@@ -94,5 +95,5 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
     })
 }
 
-/// What leaves the first-boot job on a Windows volume.
+/// The task that installs the first-boot job on a Windows volume.
 pub(crate) use first_boot::task as first_boot;

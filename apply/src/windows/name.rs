@@ -1,11 +1,12 @@
-//! The computer's name, and its workgroup.
+//! Steps that set the computer's name and its workgroup.
 
 use super::hives::{Hives, sz};
 use super::registry::Registry;
 use crate::engine::Task;
 use hive::kind;
 
-/// Computer name and DNS host name, in every control set that may start.
+/// Step that sets computer name and DNS host name in every control set from which Windows may
+/// start.
 pub(crate) fn task<'a>(
     partition: u32,
     name: &'a str,
@@ -30,7 +31,7 @@ pub(crate) fn task<'a>(
     }))
 }
 
-/// The workgroup of a machine that is in no domain.
+/// Step that sets the workgroup of a machine that is in no domain.
 pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
     Box::new(Registry::new(partition, move |hives: &mut Hives| {
         let told = |error: hive::HiveError| format!("SECURITY: {error}");
@@ -40,7 +41,7 @@ pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
             Some(key) => security.value(key, "").map_err(told)?,
             None => None,
         };
-        // A SID is 24 bytes here; without a domain there is none, or an empty one.
+        // A domain SID has 24 bytes here; without a domain the value is missing or empty.
         if sid.is_some_and(|sid| sid.data.len() >= 24 && sid.data.first() == Some(&1)) {
             return Err(
                 "the master is a member of a domain: a workgroup cannot be set over it; take the master out of its \
@@ -57,7 +58,8 @@ pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
     }))
 }
 
-/// LSA's string: length, room and offset, then UTF-16 with room for a zero that is not there.
+/// A string of LSA: length, capacity and offset, then UTF-16; the capacity counts a zero that is
+/// not stored.
 fn counted(name: &str) -> Result<Vec<u8>, String> {
     let text: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let length = u16::try_from(text.len()).map_err(|_| format!("{name}: too long a name"))?;

@@ -1,19 +1,20 @@
 //! Windows paths on a mounted volume.
 //!
-//! What always holds: a path stays on its volume, names nothing that Windows would read as something else, and is spelt as
-//! the folders that exist are spelt. A name that two entries of a folder answer to is refused: which one Windows means
-//! cannot be known.
+//! A path stays on its volume, holds no name that Windows would interpret in another way, and has
+//! the spelling of the folders that exist. A name that matches two entries of a folder is refused:
+//! it cannot be known which one Windows means.
 
 use crate::guest::Guest;
 
-/// Characters Windows allows in no name, besides control characters.
+/// Characters that Windows allows in no name, besides control characters.
 const FORBIDDEN: [char; 8] = ['<', '>', ':', '"', '/', '|', '?', '*'];
-/// Names that are devices, whatever their extension.
+/// Names of devices, with any extension.
 const DEVICES: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
 /// Longest name of NTFS, in UTF-16 units.
 const LONGEST_NAME: usize = 255;
 
-/// Where `C:\Deploy\app.msi` lies below the root of the volume, spelt as the folders that exist are spelt.
+/// Path of `C:\Deploy\app.msi` below the root of the volume, in the spelling of the folders that
+/// exist.
 pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String, String> {
     let bad = |why: &str| format!("{path:?}: {why}");
     let rest = match path.split_once(':') {
@@ -32,7 +33,8 @@ pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String, String> {
     Ok(found)
 }
 
-/// A name in a folder, as it is spelt there; as it is asked for when it is not there.
+/// Path of a name in a folder: in the spelling of the existing entry, or unchanged if there is
+/// none.
 pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String, String> {
     let listed = if folder.is_empty() { "/" } else { folder };
     let folded = name.to_uppercase();
@@ -46,7 +48,7 @@ pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String, S
     }
 }
 
-/// Names below a folder in turn, each as it is spelt there.
+/// Follows names below a folder one by one, each in the spelling of the existing entry.
 pub(crate) fn walk(guest: &Guest, folder: &str, names: &[&str]) -> Result<String, String> {
     let mut found = folder.to_owned();
     for name in names {
@@ -55,7 +57,7 @@ pub(crate) fn walk(guest: &Guest, folder: &str, names: &[&str]) -> Result<String
     Ok(found)
 }
 
-/// The folder of Windows, as it is spelt.
+/// Path of the Windows folder, in its own spelling.
 pub(crate) fn windows_folder(guest: &Guest) -> Result<String, String> {
     for name in ["Windows", "WINNT"] {
         let folder = below(guest, "", name)?;
@@ -66,7 +68,7 @@ pub(crate) fn windows_folder(guest: &Guest) -> Result<String, String> {
     Err("the volume holds no Windows: \\Windows\\System32\\config\\SYSTEM is not there".into())
 }
 
-/// Why Windows takes a name as no plain one.
+/// Checks that Windows accepts a name as an ordinary one; the error is the reason.
 pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("a name in it is empty");
@@ -80,7 +82,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.contains(FORBIDDEN) || name.contains('\\') || name.chars().any(char::is_control) {
         return Err("a name in it has a character Windows forbids");
     }
-    // Windows drops them: `file.` would be written here and never be found there.
+    // Windows drops trailing dots and spaces: `file.` would be written here and never be found
+    // there.
     if name.ends_with(['.', ' ']) {
         return Err("a name in it ends with a dot or a space");
     }

@@ -1,12 +1,13 @@
-//! A step that is nothing but edits of hives.
+//! A step that consists of hive edits alone.
 //!
-//! Check, apply and verify make the same edits in memory; only apply writes them. What is so already changes nothing.
+//! Check, apply and verify make the same edits in memory; only apply writes them. An edit whose
+//! result holds already changes nothing.
 
 use super::hives::Hives;
 use crate::context::Context;
 use crate::engine::{State, Task};
 
-/// Edits of the hives of a volume.
+/// Task that edits the hives of a volume.
 pub(crate) struct Registry<F> {
     partition: u32,
     edit: F,

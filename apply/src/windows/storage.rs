@@ -1,14 +1,16 @@
-//! Services of disk controllers start at boot.
+//! Step that makes the services of disk controllers start at boot.
 //!
-//! Windows 8 and later has the drivers and demotes those it does not need by a subkey `StartOverride`; XP to 7 starts a service for
-//! a device only when its CriticalDeviceDatabase names the device.
+//! Windows 8 and later has the drivers and disables those it does not need by a subkey
+//! `StartOverride`; XP to 7 starts a service for a device only if its CriticalDeviceDatabase names
+//! the device.
 
 use super::hives::{Hives, dword, sz};
 use super::registry::Registry;
 use crate::engine::Task;
 use template::step::CriticalDevice;
 
-/// Services with `Start` 0 and no `StartOverride`, in every control set that may start.
+/// Step that sets `Start` 0 and removes `StartOverride` of these services, in every control set
+/// from which Windows may start.
 pub(crate) fn task<'a>(
     partition: u32,
     services: &'a [String],
@@ -35,7 +37,7 @@ pub(crate) fn task<'a>(
     }))
 }
 
-/// One entry of the database.
+/// Adds one entry to the CriticalDeviceDatabase.
 pub(crate) fn critical_device(
     hives: &mut Hives,
     set: &str,

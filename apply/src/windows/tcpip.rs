@@ -1,4 +1,4 @@
-//! Addresses of a card the master knew.
+//! Step that sets the addresses of a card that the master knew.
 
 use super::hives::{Hives, dword, multi_sz, sz};
 use super::registry::Registry;
@@ -6,9 +6,9 @@ use crate::engine::Task;
 use std::net::Ipv4Addr;
 use template::step::{Ipv4Config, NicConfig};
 
-/// What a lease leaves, besides every value that begins with `Dhcp` or `Lease`.
+/// Values that a lease leaves, besides all that begin with `Dhcp` or `Lease`.
 const LEASE: [&str; 2] = ["T1", "T2"];
-/// What only a static configuration has.
+/// Values that only a static configuration has.
 const STATIC: [&str; 4] = [
     "IPAddress",
     "SubnetMask",
@@ -16,7 +16,7 @@ const STATIC: [&str; 4] = [
     "DefaultGatewayMetric",
 ];
 
-/// Addresses of one interface, in every control set that may start.
+/// Step that sets the addresses of one interface in every control set from which Windows may start.
 pub(crate) fn task<'a>(
     partition: u32,
     interface: &'a str,
@@ -56,7 +56,7 @@ fn configure(hives: &mut Hives, key: &str, config: &NicConfig) -> Result<(), Str
     };
     hives.remove_values("SYSTEM", key, |name| {
         let name = name.to_ascii_lowercase();
-        // What it is called when addresses are not leased is a setting of the card, not a lease.
+        // This value is a setting of the card and not part of a lease.
         let lease = name.starts_with("dhcp") && name != "dhcpconnforcebroadcastflag";
         lease || name.starts_with("lease") || LEASE.iter().any(|l| name.eq_ignore_ascii_case(l))
     })?;

@@ -1,7 +1,7 @@
-//! What Windows Setup is told, put into the tree of an answer file.
+//! Settings of Windows Setup in the tree of an answer file.
 //!
-//! Owns: which setting of which component in which pass each answer is. Only these settings are replaced; all others of an
-//! answer file that is there stay, and so do accounts and cards it names besides ours.
+//! Owns the mapping of each answer to its component, pass and setting. Only these settings are
+//! replaced; all others of an existing answer file stay, and so do its other accounts and cards.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,11 +10,11 @@ use template::answers::xml::{Element, Node};
 use template::answers::{UNATTEND, WCM};
 use template::step::{Answers, Group, Ipv4Config, Nic, SecretName, User};
 
-/// Public key all components of Windows are signed with.
+/// Token of the public key with which all components of Windows are signed.
 const TOKEN: &str = "31bf3856ad364e35";
 const SHELL_SETUP: &str = "Microsoft-Windows-Shell-Setup";
 
-/// Puts the answers into the tree of a file that is there; `None` when there is none.
+/// Merges the answers into the tree of an existing file, or into a new tree if `there` is `None`.
 pub(super) fn merge(
     there: Option<Element>,
     answers: &Answers,
@@ -56,7 +56,7 @@ pub(super) fn merge(
         welcome.put(Element::text(name, value));
     }
     if !answers.users.is_empty() {
-        // Only with an account of ours: somebody has to be able to log in.
+        // Only together with an account of ours: somebody has to be able to log in.
         welcome.put(Element::text("HideOnlineAccountScreens", "true"));
         welcome.put(Element::text("HideLocalAccountScreen", "true"));
     }
@@ -70,7 +70,7 @@ pub(super) fn merge(
     Ok(std::mem::take(root))
 }
 
-/// A component of a pass, made when it is missing.
+/// The component of a pass; created if missing.
 fn component<'a>(root: &'a mut Element, pass: &str, name: &str, arch: &str) -> &'a mut Element {
     let settings = root.child(
         |element| element.name == "settings" && element.value("pass") == Some(pass),
@@ -89,19 +89,19 @@ fn component<'a>(root: &'a mut Element, pass: &str, name: &str, arch: &str) -> &
             && of_arch.is_some_and(|there| there.eq_ignore_ascii_case(arch))
     };
     let component = settings.child(fits, new);
-    // Declared with the component, as Windows SIM writes it: entries of lists need it.
+    // The prefix is declared on the component, as Windows SIM writes it: entries of lists need it.
     component.set("xmlns:wcm", WCM);
     component
 }
 
-/// One way to join replaces another.
+/// Sets how the machine joins a domain or workgroup; replaces any earlier setting.
 fn join(root: &mut Element, arch: &str, how: Element) {
     let name = "Microsoft-Windows-UnattendedJoin";
     let identification = Element::new("Identification").holding(how);
     component(root, "specialize", name, arch).put(identification);
 }
 
-/// Puts an entry into a list in the place of the one with the same `key`, or behind the others.
+/// Puts an entry into a list: in place of the one with the same `key`, or at the end.
 fn put_by(list: &mut Element, new: Element, key: &str) {
     let text_of = |element: &Element| {
         let found = element.elements().find(|child| child.name == key);
@@ -118,7 +118,8 @@ fn put_by(list: &mut Element, new: Element, key: &str) {
     }
 }
 
-/// A card by its MAC address. The order of the settings is the one the documentation asks for.
+/// Settings of a card, identified by its MAC address, in the order that Microsoft's documentation
+/// requires.
 fn network(root: &mut Element, arch: &str, nic: &Nic) -> Result<(), String> {
     let identifier = Element::text("Identifier", &identifier(&nic.mac)?);
     if let Ipv4Config::Static {
@@ -184,7 +185,7 @@ fn entry(name: &str, number: usize, text: &str) -> Element {
         .with(Node::Text(text.to_owned()))
 }
 
-/// `aa:bb:cc:dd:ee:ff` as Setup writes it.
+/// The MAC address `aa:bb:cc:dd:ee:ff` in the spelling of Setup.
 fn identifier(mac: &str) -> Result<String, String> {
     let pairs: Vec<&str> = mac.split([':', '-']).collect();
     let hex = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
@@ -218,7 +219,8 @@ fn account(
     Ok(account.holding(Element::text("Name", &user.name)))
 }
 
-/// Setup knows groups by name alone. The plan names those of a master whose SAM can be read; these are the English ones.
+/// Name of a local group; Setup knows groups by name alone. These are the English names; for a
+/// master whose SAM can be read, the plan gives its own names.
 fn group(group: &Group) -> &str {
     match group {
         Group::Administrators => "Administrators",
@@ -229,7 +231,8 @@ fn group(group: &Group) -> &str {
     }
 }
 
-/// Base64 of the UTF-16 of the password with the setting's name behind it: hidden from a glance, not protected.
+/// Base64 of the password and the setting's name in UTF-16: not readable at a glance, but not
+/// protected.
 fn hidden(password: &str) -> String {
     let text = format!("{password}Password");
     let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -349,7 +352,7 @@ mod tests {
 
     #[test]
     fn passwords_are_hidden_as_setup_hides_them() {
-        // What Windows SIM writes for the password "pw".
+        // Value that Windows SIM writes for the password "pw".
         assert_eq!(hidden("pw"), "cAB3AFAAYQBzAHMAdwBvAHIAZAA=");
         let mut answers = answers();
         answers.users[0].password = None;

@@ -1,7 +1,9 @@
-//! The answer file of Windows Setup: `Windows\Panther\Unattend\Unattend.xml`, merged with what is there.
+//! The answer file of Windows Setup, `Windows\Panther\Unattend\Unattend.xml`, merged with an
+//! existing one.
 //!
-//! It holds passwords that are merely hidden and a join blob: only SYSTEM and Administrators may read it, and Setup deletes
-//! their values after use. Untested on real Windows: that Setup accepts it.
+//! It holds a join blob and passwords that are only obfuscated: only SYSTEM and Administrators may
+//! read it, and Setup deletes these values after use. Not tested on real Windows: acceptance by
+//! Setup.
 
 mod compose;
 
@@ -15,10 +17,10 @@ use std::rc::Rc;
 use template::answers::{PLACES, base, xml};
 use template::step::Answers;
 
-/// Key of SYSTEM and its value that names an answer file Setup reads before all others.
+/// Key and value in SYSTEM that name an answer file which Setup reads before all others.
 const REGISTERED: (&str, &str) = ("Setup", "UnattendFile");
 
-/// Writes the answers.
+/// Step that writes the answer file.
 pub(crate) struct AnswerFile<'a> {
     partition: u32,
     answers: &'a Answers,
@@ -29,7 +31,7 @@ impl<'a> AnswerFile<'a> {
         Self { partition, answers }
     }
 
-    /// Path, what lies there, and what has to.
+    /// Path of the answer file, its present content, and the wanted content.
     fn wanted(&self, context: &Context<'_>, guest: &Guest) -> Result<Wanted, String> {
         let windows = paths::windows_folder(guest)?;
         let mut paths = Vec::new();
@@ -102,7 +104,7 @@ impl Task for AnswerFile<'_> {
     }
 }
 
-/// SYSTEM without the answer file that Setup would read instead of ours.
+/// SYSTEM without a reference to another answer file, which Setup would read instead of ours.
 fn unregistered(guest: Rc<Guest>) -> Result<Hives, String> {
     let mut hives = Hives::new(guest)?;
     let (key, value) = REGISTERED;

@@ -1,16 +1,17 @@
-//! Security descriptors as bytes: the machine's SIDs in them, and the hash NTFS finds them by.
+//! Security descriptors as bytes: the machine's SIDs in them, and the hash under which NTFS finds
+//! them.
 
-/// The three numbers behind `S-1-5-21`, as 12 bytes: what tells one machine's accounts from another's.
+/// The three numbers after `S-1-5-21`, as 12 bytes; they differ from machine to machine.
 pub(crate) type MachinePart = [u8; 12];
 
-/// What stands between revision and machine part: identifier authority 5, first sub-authority 21.
+/// Bytes between header and machine part: identifier authority 5, first sub-authority 21.
 const AUTHORITY: [u8; 10] = [0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
-/// Revision and count of sub-authorities before it.
+/// Bytes before the authority: revision and count of sub-authorities.
 const HEADER: usize = 2;
 /// Bytes from a SID's revision to the end of its machine part.
 const SID_TO_PART: usize = HEADER + AUTHORITY.len() + 12;
 
-/// Where the machine parts of `part` lie in `bytes`: each begins behind a whole SID header.
+/// Offsets in `bytes` of every machine part equal to `part` that follows a whole SID header.
 pub(crate) fn places<'a>(
     bytes: &'a [u8],
     part: &'a MachinePart,
@@ -19,14 +20,15 @@ pub(crate) fn places<'a>(
         .windows(SID_TO_PART)
         .enumerate()
         .filter_map(|(at, sid)| {
-            // Revision 1; 21 and three numbers are four sub-authorities at least, and a SID has 15 at most.
+            // Revision 1; 21 and three numbers are at least four sub-authorities, and a SID has at
+            // most 15.
             let header = sid[0] == 1 && (4..=15).contains(&sid[1]);
             let same = header && sid[HEADER..].starts_with(&AUTHORITY) && sid.ends_with(part);
             same.then_some(at + SID_TO_PART - part.len())
         })
 }
 
-/// Replaces every machine part `old` by `new`; how many there were.
+/// Replaces every machine part `old` by `new`; returns how many there were.
 pub(crate) fn replace(bytes: &mut [u8], old: &MachinePart, new: &MachinePart) -> usize {
     let found: Vec<_> = places(bytes, old).collect();
     for at in &found {
@@ -37,7 +39,8 @@ pub(crate) fn replace(bytes: &mut [u8], old: &MachinePart, new: &MachinePart) ->
     found.len()
 }
 
-/// The hash of a descriptor in `$SDS`, `$SII` and `$SDH`: each word added to the sum so far turned left by three.
+/// Hash of a descriptor in `$SDS`, `$SII` and `$SDH`: the sum is rotated left by three bits before
+/// each word is added.
 pub(crate) fn hash(descriptor: &[u8]) -> u32 {
     descriptor.chunks_exact(4).fold(0, |sum: u32, word| {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);

@@ -1,12 +1,13 @@
 //! The B+trees `$SII` and `$SDH` of `$Secure`, walked in order, their entries changed in place.
 //!
-//! Entries of one tree have one size, so a changed key moves to another entry's slot and no node grows, splits or
-//! merges: only keys and data are exchanged, child pointers and flags stay.
+//! Entries of one tree have one size, so a changed key moves to another entry's slot and no node
+//! grows, splits or merges: only keys and data are exchanged, child pointers and flags stay.
 //!
 //! ```text
 //! entry   00 data offset, 02 data length, 08 length, 0a key length, 0c flags (1 child, 2 last)
 //!         10 key, data behind it; the child's block number in the last 8 bytes
-//! block   "INDX" 04 update sequence array, 10 own block number, 18 header: entries, length, room, flags
+//! block   "INDX" 04 update sequence array, 10 own block number,
+//!         18 header: entries, length, room, flags
 //! ```
 
 use super::NtfsError;
@@ -16,15 +17,16 @@ use super::volume::{Volume, u16_at, u32_at, u64_at};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Levels a tree may have: at 80 entries a block, five hold more descriptors than there are identifiers.
+/// Most levels of a tree: at 80 entries a block, five levels hold more descriptors than there are
+/// identifiers.
 const MOST_LEVELS: usize = 8;
-/// Entries a tree may have: one a descriptor.
+/// Most entries of a tree; there is one for each descriptor.
 pub(crate) const MOST_ENTRIES: usize = 1 << 22;
-/// Where a block's index header begins.
+/// Offset of the index header in a block.
 const BLOCK_HEADER: usize = 0x18;
-/// Where the root's index header begins in its attribute.
+/// Offset of the index header in the root attribute.
 const ROOT_HEADER: usize = 0x10;
-/// Key of an entry.
+/// Offset of the key in an entry.
 const KEY: usize = 0x10;
 const HAS_CHILD: u16 = 1;
 const IS_LAST: u16 = 2;
@@ -40,16 +42,16 @@ pub(crate) struct Tree {
 #[derive(Debug)]
 struct Node {
     place: Place,
-    /// True words in place.
+    /// Content with the true words in place of update sequence numbers.
     bytes: Vec<u8>,
     changed: bool,
 }
 
 #[derive(Debug)]
 enum Place {
-    /// The root: bytes of a record.
+    /// The root: a range of a record's bytes.
     Record(u64, Range<usize>),
-    /// A block of the allocation: pieces on the volume.
+    /// A block of the allocation: pieces on the volume, as offset and length.
     Block(Vec<(u64, usize)>),
 }
 
@@ -59,12 +61,12 @@ struct Slot {
     payload: Range<usize>,
 }
 
-/// How a tree's nodes are found.
+/// State of a walk over a tree's nodes.
 struct Walk<'a> {
     volume: &'a dyn Volume,
     allocation: Option<Stream>,
     block: usize,
-    /// Bytes of the unit children are counted in.
+    /// Size in bytes of the unit in which child blocks are numbered.
     unit: u64,
     payload: usize,
     key: usize,
@@ -72,7 +74,7 @@ struct Walk<'a> {
 }
 
 impl Tree {
-    /// Reads a tree whose entries have a key of `key` bytes and 20 bytes of data behind it.
+    /// Reads a tree whose entries have a key of `key` bytes followed by 20 bytes of data.
     pub(crate) fn read(
         volume: &dyn Volume,
         mft: &Mft,
@@ -242,7 +244,8 @@ impl Tree {
             .unwrap_or_default()
     }
 
-    /// Puts key and data into the slots, in the order of the tree; as many and as long as [`Self::payloads`] gave.
+    /// Puts keys and data into the slots in the order of the tree; number and lengths must be those
+    /// from [`Self::payloads`].
     pub(crate) fn set_payloads(&mut self, payloads: &[Vec<u8>]) {
         for (slot, payload) in self.slots.iter().zip(payloads) {
             let Some(node) = self.nodes.get_mut(slot.node) else {
@@ -257,7 +260,8 @@ impl Tree {
         }
     }
 
-    /// Hands over what changed: blocks as bytes for places on the volume, the root into its record.
+    /// Outputs the changes: blocks as bytes with their offsets on the volume, the root into its
+    /// record.
     pub(crate) fn changes(
         &self,
         volume: &dyn Volume,

@@ -1,13 +1,15 @@
-//! The machine SID in the security descriptors of an NTFS volume that is not mounted.
+//! The machine SID in the security descriptors of an unmounted NTFS volume.
 //!
-//! Owns: finding every descriptor (`$Secure`, and those that lie with their file), planning every write, and only then
-//! writing. Never changes the length of anything. What always holds: nothing is written before everything that will be
-//! written has been worked out from structures that agree with each other, and a rewrite is read back and audited.
+//! Owns finding every descriptor (in `$Secure`, and those stored with their file), planning every
+//! write, and only then writing. Never changes the length of anything. Nothing is written before
+//! all writes have been computed from structures that agree with each other, and a rewrite is read
+//! back and audited.
 //!
-//! A cut in the middle of the writes leaves a volume with descriptors of both SIDs; its disk is blank then, and is
-//! written anew.
+//! A cut in the middle of the writes leaves a volume with descriptors of both SIDs; its disk is
+//! blank then, and is written anew.
 //!
-//! Left alone, because Windows does not judge access by them: the owners of `$Extend\$Quota`, and those an encrypted file (EFS) names.
+//! Left unchanged, because Windows does not judge access by them: the owners in `$Extend\$Quota`,
+//! and the SIDs in the metadata of encrypted files (EFS).
 
 mod descriptor;
 mod index;
@@ -29,27 +31,27 @@ use std::collections::BTreeMap;
 use std::io;
 use stream::Mft;
 
-/// Why descriptors were not rewritten.
+/// The error that stopped a rewrite of descriptors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum NtfsError {
     /// The volume may not be changed.
     #[error("the volume is refused: {0}")]
     Refused(&'static str),
-    /// Structures that do not hold together.
+    /// Structures of the volume contradict each other.
     #[error("{part} ({at}): {what}; have Windows check the volume (chkdsk /f) in the master")]
     Structure {
-        /// Which structure.
+        /// Name of the structure.
         part: &'static str,
         /// Record, identifier or offset in it.
         at: u64,
-        /// What is wrong.
+        /// Description of the fault.
         what: &'static str,
     },
-    /// More to write than is kept in memory.
+    /// The writes need more memory than allowed.
     #[error("more than {limit} bytes of security descriptors would change")]
     TooMuch {
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
     /// A name that cannot be written here.
@@ -58,16 +60,16 @@ pub(crate) enum NtfsError {
         /// Path below the root, as far as it can be shown.
         path: String,
     },
-    /// What was written reads back differently.
+    /// Written bytes read back differently.
     #[error("what was written at byte {offset} of the volume reads back differently")]
     ReadBack {
-        /// Byte of the volume.
+        /// Byte offset on the volume.
         offset: u64,
     },
-    /// The old SID is still there.
+    /// The old SID is still on the volume.
     #[error("{count} places still name the old SID after the rewrite")]
     Remains {
-        /// How many.
+        /// Number of places.
         count: usize,
     },
     /// The device fails.
@@ -81,24 +83,25 @@ impl NtfsError {
     }
 }
 
-/// Bytes of planned writes that are kept: far beyond the descriptors of a client, and what an agent has left.
+/// Most bytes of planned writes kept in memory: far more than the descriptors of a client, and
+/// within the memory an agent has left.
 const MOST_PLANNED_BYTES: usize = 64 << 20;
 
-/// Writes that were worked out and not yet done.
+/// Writes that are computed and not yet done.
 #[derive(Debug, Default)]
 pub(crate) struct Planned {
-    /// Place on the volume, bytes for it.
+    /// Offset on the volume, and the bytes for it.
     writes: Vec<(u64, Vec<u8>)>,
-    /// Bytes of them, with what each costs to keep.
+    /// Memory they take in bytes, with the overhead of each write.
     bytes: usize,
-    /// Descriptors of `$Secure` that change.
+    /// Number of descriptors in `$Secure` that change.
     pub(crate) shared: usize,
-    /// Descriptors beside their file that change.
+    /// Number of descriptors stored with their file that change.
     pub(crate) own: usize,
 }
 
 impl Planned {
-    /// Nothing names the old SID.
+    /// True if nothing names the old SID.
     pub(crate) fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
@@ -115,10 +118,10 @@ impl Planned {
     }
 }
 
-/// Works out every write that replaces the machine part `old` by `new`.
+/// Computes every write that replaces the machine part `old` by `new`.
 ///
 /// # Errors
-/// The volume is dirty, hibernated or encrypted, or its structures do not hold together.
+/// The volume is dirty, hibernated or encrypted, or its structures contradict each other.
 pub(crate) fn plan(
     volume: &dyn Volume,
     old: &MachinePart,
@@ -139,10 +142,12 @@ pub(crate) fn plan(
     Ok(planned)
 }
 
-/// Carries out what was planned, reads it back, and audits the volume: no descriptor names `old` any more.
+/// Carries out the planned writes, reads them back, and audits the volume: no descriptor names
+/// `old` any more.
 ///
 /// # Errors
-/// The device fails or does not keep what it was given. The volume is then half rewritten and must not be used.
+/// The device fails or does not keep what was written. The volume is then half rewritten and must
+/// not be used.
 pub(crate) fn write(
     volume: &dyn Volume,
     planned: &Planned,
@@ -163,7 +168,7 @@ pub(crate) fn write(
     audit(volume, old, new)
 }
 
-/// Holds the volume's structures against each other and finds no trace of `old`.
+/// Checks the volume's structures against each other and the absence of `old`.
 ///
 /// # Errors
 /// Structures disagree, or descriptors name `old`.
@@ -181,7 +186,7 @@ pub(crate) fn audit(
     }
 }
 
-/// The record as it is going to be, for further changes.
+/// The record with the changes so far, for further changes.
 fn changed_record<'a>(
     volume: &dyn Volume,
     mft: &Mft,

@@ -1,9 +1,11 @@
-//! Paths of files, read from the MFT of a volume that is not mounted.
+//! Paths of files, read from the MFT of an unmounted volume.
 //!
-//! Owns: registry hives, told by what they begin with, and names a caller looks for, each with its path. A walk through the folders of
-//! a mount would open every file; the MFT is read from one end to the other instead, and only files whose length a hive can have are
-//! looked into, in the order they lie in. What always holds: a path is one that a mount shows, links and junctions left aside: what
-//! they lead to on this volume is found where it lies.
+//! Owns the search for registry hives, recognised by their first bytes, and for names that a caller
+//! wants, each with its path. A walk through the folders of a mount would open every file; the MFT
+//! is read from one end to the other instead, and only files whose length a hive can have are
+//! opened, in the order of their positions on the volume. Every path is one that a mount shows.
+//! Links and junctions are not followed: their targets on this volume are found at their own
+//! places.
 
 use super::NtfsError;
 use super::record::{Body, REFERENCE_NUMBER, Record, kind};
@@ -12,42 +14,43 @@ use super::stream::{Mft, extensions, first_place};
 use super::volume::{Volume, u32_at, u64_at};
 use std::collections::BTreeMap;
 
-/// The root folder, and the last of the records that are the file system's own.
+/// Record of the root folder, and the last of the records that are the file system's own.
 const ROOT: u64 = 5;
 const LAST_OF_SYSTEM: u64 = 15;
-/// `$FILE_NAME`: flags (a folder), length, kind of name, the name.
+/// Offsets in `$FILE_NAME`: flags (a folder), length, kind of name, the name.
 const FLAGS: usize = 0x38;
 const LENGTH: usize = 0x40;
 const SPACE: usize = 0x41;
 const NAME: usize = 0x42;
 const FOLDER: u32 = 0x1000_0000;
-/// A short name beside a long one.
+/// Kind of a short name that exists beside a long one.
 const SPACE_DOS: u8 = 2;
 /// A hive is a base block and bins, each of whole 4 KiB.
 const HIVE_BLOCK: u64 = 4096;
-/// Folders of one volume: several times what a full system has.
+/// Most folders of one volume: several times the number on a full system.
 const MOST_FOLDERS: usize = 2_000_000;
-/// Folders above a file.
+/// Most folders above a file.
 const MOST_DEPTH: usize = 1024;
-/// Names that are looked for, and hives, of one volume.
+/// Most matching names, and most hives, of one volume.
 const MOST_FOUND: usize = 100_000;
 
-/// Result of a search, as paths below the root: `/Users/pat/NTUSER.DAT`.
+/// Result of a search, as paths below the root such as `/Users/pat/NTUSER.DAT`.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Found {
     /// Files that begin like a hive, and compressed ones that may.
     pub(crate) hives: Vec<String>,
-    /// Files and folders whose names were looked for.
+    /// Files and folders with a wanted name.
     pub(crate) named: Vec<String>,
 }
 
-/// A name, and the folder it is in.
+/// Number of the parent folder, and the name in it.
 type Entry = (u64, Vec<u16>);
 
-/// Searches the whole volume for hives, and for names that `wanted` takes.
+/// Searches the whole volume for hives, and for names that `wanted` accepts.
 ///
 /// # Errors
-/// Structures do not hold together, there are more folders than any system has, or a name that was found is no Unicode.
+/// Structures contradict each other, there are more folders than any system has, or a found name is
+/// no valid Unicode.
 pub(crate) fn search(
     volume: &dyn Volume,
     wanted: &dyn Fn(&str) -> bool,
@@ -119,7 +122,7 @@ pub(crate) fn search(
     Ok(found)
 }
 
-/// Number of the record a file begins with.
+/// Number of the base record of a record's file.
 fn base_of(record: &Record) -> u64 {
     match u64_at(&record.bytes, 0x20).unwrap_or(0) {
         0 => record.number,
@@ -127,7 +130,7 @@ fn base_of(record: &Record) -> u64 {
     }
 }
 
-/// Folder and name of a `$FILE_NAME`; `None` for a short name, and for nonsense.
+/// Folder and name of a `$FILE_NAME`; `None` for a short name or invalid bytes.
 fn entry(bytes: &[u8]) -> Option<Entry> {
     let parent = u64_at(bytes, 0)? & REFERENCE_NUMBER;
     let length = usize::from(*bytes.get(LENGTH)?) * 2;
@@ -139,7 +142,7 @@ fn entry(bytes: &[u8]) -> Option<Entry> {
     Some((parent, name.collect()))
 }
 
-/// One of the names of a file, wherever its records are.
+/// One of the names of a file, from any of its records.
 fn any_name(volume: &dyn Volume, mft: &Mft, number: u64) -> Result<Option<Entry>, NtfsError> {
     let base = mft.record(volume, number)?;
     let mut records = Vec::new();
@@ -158,8 +161,9 @@ fn any_name(volume: &dyn Volume, mft: &Mft, number: u64) -> Result<Option<Entry>
     Ok(None)
 }
 
-/// The first bytes of a file are those of a hive. The first bytes of a compressed unit stand behind the header of a chunk, and behind
-/// a byte of flags where the chunk is packed: letters that never came before are kept as they are.
+/// True if a file begins like a hive. In a compressed unit the first bytes follow the header of a
+/// chunk, and in a packed chunk also a byte of flags: bytes without an earlier occurrence are
+/// stored unchanged.
 fn begins_like_a_hive(volume: &dyn Volume, place: u64, encoded: bool) -> Result<bool, NtfsError> {
     const MAGIC: &[u8] = b"regf";
     let mut start = [0; 8];
@@ -169,7 +173,7 @@ fn begins_like_a_hive(volume: &dyn Volume, place: u64, encoded: bool) -> Result<
     Ok(behind.iter().any(is))
 }
 
-/// Path of a name; `None` where a mount does not show it.
+/// Path of a name; `None` if a mount does not show it.
 fn path(
     folders: &BTreeMap<u64, Entry>,
     parent: u64,

@@ -1,7 +1,8 @@
 //! MFT records and their attributes; update sequence arrays.
 //!
-//! A record on disk ends each 512 bytes with the update sequence number, the true words being kept in an array in its
-//! header: a torn write shows. [`unprotect`] puts the true words back, [`protect`] takes them out again under the next number.
+//! A record on disk ends each 512 bytes with the update sequence number; the true words are kept in
+//! an array in its header, so a torn write can be detected. [`unprotect`] puts the true words back,
+//! [`protect`] replaces them again by the next number.
 
 use super::NtfsError;
 use super::volume::{STRIDE, u16_at, u32_at, u64_at};
@@ -23,7 +24,7 @@ pub(crate) mod kind {
 /// Number part of a file reference; the upper 16 bits are its sequence number.
 pub(crate) const REFERENCE_NUMBER: u64 = (1 << 48) - 1;
 
-/// Puts the true words back at the end of each 512 bytes. False when the block is torn or malformed.
+/// Puts the true words back at the end of each 512 bytes. False if the block is torn or malformed.
 pub(crate) fn unprotect(block: &mut [u8]) -> bool {
     let Some((array, strides)) = sequence_array(block) else {
         return false;
@@ -44,7 +45,8 @@ pub(crate) fn unprotect(block: &mut [u8]) -> bool {
     true
 }
 
-/// The reverse of [`unprotect`], under the next update sequence number. Only for blocks that came out of it.
+/// Reverse of [`unprotect`], with the next update sequence number. Only for blocks that came out of
+/// it.
 pub(crate) fn protect(block: &mut [u8]) {
     let Some((array, strides)) = sequence_array(block) else {
         return;
@@ -62,7 +64,8 @@ pub(crate) fn protect(block: &mut [u8]) {
     }
 }
 
-/// Where the array lies and how many strides it guards: inside the block's first 510 bytes, all of the block.
+/// Offset of the array and number of strides it protects; the array lies inside the first 510 bytes
+/// and covers the whole block.
 fn sequence_array(block: &[u8]) -> Option<(usize, usize)> {
     let array = usize::from(u16_at(block, 4)?);
     let count = usize::from(u16_at(block, 6)?);
@@ -79,37 +82,37 @@ fn sequence_array(block: &[u8]) -> Option<(usize, usize)> {
 /// One MFT record with its true words in place.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    /// Its number.
+    /// Record number.
     pub(crate) number: u64,
-    /// Its bytes.
+    /// Content with the true words in place.
     pub(crate) bytes: Vec<u8>,
 }
 
-/// One attribute of a record: places in its bytes.
+/// One attribute of a record, as ranges of the record's bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Attribute {
     /// Type.
     pub(crate) kind: u32,
     /// Name in UTF-16.
     pub(crate) name: Vec<u16>,
-    /// What it holds.
+    /// Content.
     pub(crate) body: Body,
 }
 
 /// Content of an attribute.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
-    /// In the record itself.
+    /// The content is in the record itself.
     Resident(Range<usize>),
-    /// In clusters.
+    /// The content is in clusters.
     NonResident {
         /// First cluster of the stream that this piece maps.
         first: u64,
         /// Mapping pairs.
         runs: Range<usize>,
-        /// Bytes of the stream; only the first piece says it.
+        /// Length of the stream in bytes; only the first piece has it.
         size: u64,
-        /// Bytes of it that were ever written.
+        /// Bytes of the stream that were ever written.
         initialised: u64,
         /// Compressed or encrypted.
         encoded: bool,
@@ -117,7 +120,7 @@ pub(crate) enum Body {
 }
 
 impl Record {
-    /// Reads a record. `None` when it is none, or torn.
+    /// Reads a record. `None` if the bytes are no record or torn.
     pub(crate) fn decode(number: u64, mut bytes: Vec<u8>) -> Option<Self> {
         if bytes.get(..4) != Some(b"FILE") || !unprotect(&mut bytes) {
             return None;
@@ -125,24 +128,24 @@ impl Record {
         Some(Self { number, bytes })
     }
 
-    /// Its bytes for the disk.
+    /// The bytes to write to the disk.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         protect(&mut bytes);
         bytes
     }
 
-    /// A file has it.
+    /// True if the record belongs to a file.
     pub(crate) fn in_use(&self) -> bool {
         u16_at(&self.bytes, 0x16).is_some_and(|flags| flags & 1 != 0)
     }
 
-    /// It is the first record of its file.
+    /// True for the first record of a file.
     pub(crate) fn is_base(&self) -> bool {
         u64_at(&self.bytes, 0x20) == Some(0)
     }
 
-    /// Its attributes, every range of which lies inside the record.
+    /// Attributes of the record; every range lies inside the record.
     pub(crate) fn attributes(&self) -> Result<Vec<Attribute>, NtfsError> {
         let bad = |what| NtfsError::structure("MFT record", self.number, what);
         let used = u32_at(&self.bytes, 0x18)
@@ -195,7 +198,7 @@ fn attribute(used: &[u8], at: usize, end: usize) -> Option<Attribute> {
                 runs: inside(start, header.len().checked_sub(start)?)?,
                 size,
                 initialised,
-                // Sparse (0x8000) is fine: a hole reads as zeros.
+                // Sparse (0x8000) is allowed: a hole reads as zeros.
                 encoded: u16_at(header, 0x0c)? & 0x40ff != 0,
             }
         }

@@ -1,4 +1,5 @@
-//! What has to be looked for in the whole MFT: reasons to leave the volume alone, and descriptors beside their file.
+//! Search of the whole MFT for reasons to refuse the volume, and for descriptors stored with their
+//! file.
 
 use super::descriptor::{self, MachinePart};
 use super::record::{Body, REFERENCE_NUMBER, Record, kind};
@@ -11,17 +12,17 @@ const MIRROR: u64 = 1;
 const LOG_FILE: u64 = 2;
 const VOLUME: u64 = 3;
 const ROOT_FOLDER: u64 = 5;
-/// `$VOLUME_INFORMATION`: flags.
+/// Offset of the flags in `$VOLUME_INFORMATION`.
 const VOLUME_FLAGS: usize = 0x0a;
 const DIRTY: u16 = 1;
 /// Bytes of the MFT that are read at once.
 const WINDOW: usize = 1 << 20;
-/// Bytes of the MFT's bitmap: room for 512 million files.
+/// Most bytes of the MFT's bitmap: room for 512 million files.
 const MOST_BITMAP_BYTES: u64 = 64 << 20;
-/// Bytes of a descriptor beside its file; see the largest of `$SDS`.
+/// Most bytes of a descriptor stored with its file; the same as the largest in `$SDS`.
 const MOST_DESCRIPTOR_BYTES: u64 = 1 << 17;
 
-/// Refuses a volume that Windows left in the middle of something.
+/// Refuses a volume that is dirty or whose journal holds unfinished work.
 pub(super) fn refuse_unclean(volume: &dyn Volume, mft: &Mft) -> Result<(), NtfsError> {
     let record = mft.record(volume, VOLUME)?;
     let found = mft.find(volume, &record, kind::VOLUME_INFORMATION, "")?;
@@ -46,7 +47,8 @@ pub(super) fn refuse_unclean(volume: &dyn Volume, mft: &Mft) -> Result<(), NtfsE
     }
 }
 
-/// First restart page of `$LogFile`: emptied (all ones), or with no client, or marked clean.
+/// True if the first restart page of `$LogFile` is emptied (all ones), has no client, or is marked
+/// clean.
 fn log_is_clean(page: &[u8]) -> bool {
     if page.iter().all(|byte| *byte == 0xff) {
         return true;
@@ -59,7 +61,8 @@ fn log_is_clean(page: &[u8]) -> bool {
     area >= 0x1e && (clients == Some(0xffff) || flags.is_some_and(|flags| flags & 2 != 0))
 }
 
-/// Looks at every record in use: a hibernation file refuses the volume, descriptors of its own are rewritten.
+/// Visits every record in use: a hibernation file refuses the volume, descriptors stored in or with
+/// the record are rewritten.
 pub(super) fn own_descriptors(
     volume: &dyn Volume,
     mft: &Mft,
@@ -73,7 +76,7 @@ pub(super) fn own_descriptors(
     })
 }
 
-/// Hands over every record in use, in order.
+/// Calls `look` for every record in use, in order.
 pub(super) fn each_record(
     volume: &dyn Volume,
     mft: &Mft,
@@ -99,7 +102,7 @@ pub(super) fn each_record(
             if !in_use(number) {
                 continue;
             }
-            // The bitmap keeps records back for the MFT's own growth: those were never formatted.
+            // The bitmap reserves records for the MFT's own growth: those were never formatted.
             let Some(record) = Record::decode(number, raw.to_vec()) else {
                 if raw.get(..4) == Some(b"FILE") || raw.get(..4) == Some(b"BAAD") {
                     return Err(NtfsError::structure("MFT record", number, "it is torn"));
@@ -151,7 +154,7 @@ fn look_at(
     Ok(())
 }
 
-/// A descriptor too large for its record.
+/// Rewrites a descriptor that is too large for its record.
 fn rewrite_in_clusters(
     volume: &dyn Volume,
     mft: &Mft,
@@ -184,7 +187,7 @@ fn rewrite_in_clusters(
     Ok(())
 }
 
-/// `$FILE_NAME` of `hiberfil.sys` in the root folder.
+/// True for the `$FILE_NAME` of `hiberfil.sys` in the root folder.
 fn is_hibernation_file(name: &[u8]) -> bool {
     let parent = u64_at(name, 0).unwrap_or(0) & REFERENCE_NUMBER;
     let length = usize::from(name.get(0x40).copied().unwrap_or(0)) * 2;
@@ -197,7 +200,7 @@ fn is_hibernation_file(name: &[u8]) -> bool {
             .all(|(unit, byte)| unit[1] == 0 && unit[0].eq_ignore_ascii_case(byte))
 }
 
-/// It begins like the image of a machine that sleeps (`hibr`) or is about to wake (`wake`).
+/// True if the file begins with the mark of a hibernated (`hibr`) or waking (`wake`) session.
 fn holds_session(volume: &dyn Volume, mft: &Mft, record: &Record) -> Result<bool, NtfsError> {
     let mut magic = [0; 4];
     match mft.find(volume, record, kind::DATA, "")? {
@@ -215,7 +218,7 @@ fn holds_session(volume: &dyn Volume, mft: &Mft, record: &Record) -> Result<bool
     Ok(&magic == b"hibr" || &magic == b"wake")
 }
 
-/// Plans the writes of changed records, and of their copies in `$MFTMirr`.
+/// Plans the writes of changed records and of their copies in `$MFTMirr`.
 pub(super) fn write_records(
     volume: &dyn Volume,
     mft: &Mft,

@@ -1,8 +1,10 @@
-//! `$Secure`: every security descriptor of the volume once, in `$SDS`; found by number in `$SII`, by hash in `$SDH`.
+//! `$Secure`: every security descriptor of the volume once, in `$SDS`; indexed by number in `$SII`,
+//! by hash in `$SDH`.
 //!
 //! ```text
 //! $SDS    256 KiB of entries, the same 256 KiB again as their mirror, and so on
-//! entry   00 hash, 04 identifier, 08 offset in $SDS, 10 length with this header; descriptor; next on 16 bytes
+//! entry   00 hash, 04 identifier, 08 offset in $SDS, 10 length with this header; descriptor;
+//!         the next entry begins at a multiple of 16 bytes
 //! $SII    key: identifier                data: the entry's header
 //! $SDH    key: hash, identifier          data: the entry's header
 //! ```
@@ -17,13 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of an entry's header.
 pub(crate) const ENTRY_HEADER: usize = 20;
-/// Record of `$Secure`.
+/// Record number of `$Secure`.
 const RECORD: u64 = 9;
 /// Bytes of entries before their mirror.
 const HALF: u64 = 0x4_0000;
-/// The same, for places in memory.
+/// The value of `HALF` as an offset in memory.
 const HALF_LEN: usize = 0x4_0000;
-/// Bytes of `$SDS` that are taken in; 64 MiB hold some 200,000 descriptors with their mirror.
+/// Most bytes of `$SDS` that are read; 64 MiB hold some 200,000 descriptors with their mirror.
 const MOST_SDS_BYTES: u64 = 64 << 20;
 
 /// `$Secure` in memory, checked.
@@ -43,17 +45,17 @@ struct Entry {
     length: usize,
 }
 
-/// What a rewrite of `$Secure` changes.
+/// Changes that a rewrite of `$Secure` makes.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// Descriptors that named the old SID.
+    /// Number of descriptors that named the old SID.
     pub(crate) descriptors: usize,
-    /// Bytes for places on the volume.
+    /// Offsets on the volume, and the bytes for them.
     pub(crate) blocks: Vec<(u64, Vec<u8>)>,
 }
 
 impl Secure {
-    /// Reads `$Secure` and holds its three parts against each other.
+    /// Reads `$Secure` and checks its three parts against each other.
     pub(crate) fn read(volume: &dyn Volume, mft: &Mft) -> Result<Self, NtfsError> {
         let record = mft.record(volume, RECORD)?;
         let stream = mft.stream(volume, &record, kind::DATA, "$SDS")?;
@@ -105,11 +107,12 @@ impl Secure {
         Ok(())
     }
 
-    /// The entry an index header names, when descriptor, hash and mirror agree with it.
+    /// The entry that an index header names, if descriptor, hash and mirror agree with the header.
     fn entry(&self, number: u32, header: &[u8]) -> Result<Entry, NtfsError> {
         let offset = u64_at(header, 8).unwrap_or(u64::MAX);
         let length = u32_at(header, 16).unwrap_or(0);
-        // 20 bytes are the smallest descriptor, 64 KiB the largest an access control list allows, twice.
+        // Lengths with the header: 40 for the smallest descriptor of 20 bytes; 128 KiB, twice the
+        // 64 KiB that an access control list can have.
         let sound = (40..=0x2_0000).contains(&length)
             && offset.is_multiple_of(16)
             && (offset / HALF).is_multiple_of(2)
@@ -138,12 +141,13 @@ impl Secure {
         Ok(Entry { at, length })
     }
 
-    /// Places in `$SDS` where `part` stands in a SID, in entries or outside of them.
+    /// Number of places in `$SDS` where `part` stands in a SID, inside entries or outside of them.
     pub(crate) fn traces(&self, part: &MachinePart) -> usize {
         descriptor::places(&self.bytes, part).count()
     }
 
-    /// Replaces the machine part in every descriptor; hashes, both copies and both trees follow.
+    /// Replaces the machine part in every descriptor, and updates hashes, both copies and both
+    /// trees.
     pub(crate) fn rewrite(
         mut self,
         volume: &dyn Volume,
@@ -170,7 +174,8 @@ impl Secure {
             touched.extend([(at, length), (at + HALF_LEN, length)]);
         }
         changes.descriptors = hashes.len();
-        // What is left lies outside of every entry: remains of entries no index names. Nobody looks for them by hash.
+        // The rest lies outside of every entry: remains of entries that no index names. They are
+        // never looked up by hash.
         let remains: Vec<_> = descriptor::places(&self.bytes, old).collect();
         descriptor::replace(&mut self.bytes, old, new);
         touched.extend(remains.into_iter().map(|at| (at, new.len())));
@@ -206,7 +211,7 @@ impl Secure {
     }
 }
 
-/// Key of `$SDH`, in the order it sorts by.
+/// Key of `$SDH`, in its sort order.
 fn hash_key(payload: &[u8]) -> (u32, u32) {
     (
         u32_at(payload, 0).unwrap_or(0),

@@ -1,6 +1,7 @@
-//! Content of attributes that lie in clusters, and how they are found through attribute lists.
+//! Content of attributes that lie in clusters, and their search through attribute lists.
 //!
-//! Always holds: every extent of a [`Stream`] lies inside the volume, and extents follow each other without a gap.
+//! Every extent of a [`Stream`] lies inside the volume, and extents follow each other without a
+//! gap.
 
 use super::NtfsError;
 use super::record::{Attribute, Body, REFERENCE_NUMBER, Record, kind};
@@ -8,18 +9,18 @@ use super::volume::{Geometry, Volume, u16_at, u32_at, u64_at};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// Extension records one file may have here; the most fragmented system files have some hundred.
+/// Most extension records of one file; the most fragmented system files have some hundred.
 const MOST_EXTENSIONS: usize = 4096;
-/// Extents a stream may have here.
+/// Most extents of a stream.
 const MOST_EXTENTS: usize = 1 << 20;
-/// Bytes of an attribute list; Windows stops at 256 KiB.
+/// Most bytes of an attribute list; Windows stops at 256 KiB.
 const MOST_LIST_BYTES: u64 = 256 << 10;
 
 /// Clusters of a stream, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     extents: Vec<Extent>,
-    /// Bytes.
+    /// Length in bytes.
     pub(crate) size: u64,
     /// Bytes that were ever written; the rest reads as zeros.
     initialised: u64,
@@ -27,15 +28,15 @@ pub(crate) struct Stream {
 
 #[derive(Clone, Copy, Debug)]
 struct Extent {
-    /// First byte of it in the stream.
+    /// Offset of its first byte in the stream.
     at: u64,
-    /// First byte of it on the volume; `None` is a hole.
+    /// Offset of its first byte on the volume; `None` is a hole.
     place: Option<u64>,
     bytes: u64,
 }
 
 impl Stream {
-    /// A stream of the pieces of one attribute, lowest first.
+    /// Builds a stream from the pieces of one attribute, lowest first.
     fn of(pieces: &[(&Record, &Attribute)], geometry: &Geometry) -> Result<Self, NtfsError> {
         let mut stream = Self {
             extents: Vec::new(),
@@ -60,7 +61,7 @@ impl Stream {
         Ok(self)
     }
 
-    /// Takes in one piece, which must begin where the stream ends.
+    /// Appends one piece, which must begin where the stream ends.
     fn append(
         &mut self,
         record: &Record,
@@ -112,7 +113,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Where `length` bytes from `offset` lie: place on the volume (`None` for a hole) and bytes, in order.
+    /// Places of `length` bytes from `offset`, in order: offset on the volume (`None` for a hole)
+    /// and length.
     pub(crate) fn pieces(
         &self,
         offset: u64,
@@ -140,7 +142,7 @@ impl Stream {
         Ok(found)
     }
 
-    /// Fills `buffer` from byte `offset`.
+    /// Fills `buffer` from byte `offset` of the stream.
     pub(crate) fn read(
         &self,
         volume: &dyn Volume,
@@ -167,7 +169,7 @@ impl Stream {
         Ok(())
     }
 
-    /// All of it, when it is not more than `most` bytes.
+    /// Reads the whole stream; an error if it has more than `most` bytes.
     pub(crate) fn read_all(&self, volume: &dyn Volume, most: u64) -> Result<Vec<u8>, NtfsError> {
         let length = usize::try_from(self.size)
             .ok()
@@ -179,7 +181,8 @@ impl Stream {
     }
 }
 
-/// First byte on the volume of a stream with these mapping pairs; `None` where it begins with a hole.
+/// Offset on the volume of a stream's first byte, from its mapping pairs; `None` if it begins with
+/// a hole.
 pub(super) fn first_place(
     record: &Record,
     runs: Range<usize>,
@@ -221,7 +224,7 @@ fn runs_of(mut pairs: &[u8]) -> Option<Vec<(Option<u64>, u64)>> {
     }
 }
 
-/// Little-endian two's complement of 1 to 8 bytes.
+/// Little-endian two's complement number of 1 to 8 bytes.
 fn signed(bytes: &[u8]) -> Option<i64> {
     let sign = if bytes.last()? & 0x80 != 0 { 0xff } else { 0 };
     let mut wide = [sign; 8];
@@ -229,21 +232,21 @@ fn signed(bytes: &[u8]) -> Option<i64> {
     Some(i64::from_le_bytes(wide))
 }
 
-/// An attribute that was looked for.
+/// Place of an attribute that was searched.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// In this record, at these bytes of it.
+    /// Number of its record, and the range of that record's bytes.
     Resident(u64, Range<usize>),
     /// In clusters.
     Stream(Stream),
 }
 
-/// The MFT: how records are found.
+/// The MFT, through which records are found.
 #[derive(Debug)]
 pub(crate) struct Mft {
     /// Sizes of the volume.
     pub(crate) geometry: Geometry,
-    /// Its own clusters.
+    /// Clusters of the MFT.
     pub(crate) stream: Stream,
 }
 
@@ -272,7 +275,8 @@ impl Mft {
         for (record, attribute) in own {
             mft.stream.append(record, attribute, &geometry)?;
         }
-        // A fragmented MFT describes itself in records that lie in the pieces before them: list entries are in order.
+        // A fragmented MFT describes itself in records that lie in its earlier pieces, because list
+        // entries are in order.
         for number in extensions(volume, &mft, &base, kind::DATA)? {
             let record = mft.record(volume, number)?;
             for attribute in record.attributes()? {
@@ -285,12 +289,12 @@ impl Mft {
         Ok(mft)
     }
 
-    /// Records the MFT has room for.
+    /// Number of records the MFT has room for.
     pub(crate) fn count(&self) -> u64 {
         self.stream.size / self.geometry.record as u64
     }
 
-    /// One record as it lies on the disk.
+    /// One record as it is on the disk.
     pub(crate) fn raw(&self, volume: &dyn Volume, number: u64) -> Result<Vec<u8>, NtfsError> {
         let offset = number
             .checked_mul(self.geometry.record as u64)
@@ -300,14 +304,14 @@ impl Mft {
         Ok(bytes)
     }
 
-    /// One record, which has to be sound and in use.
+    /// One record; an error if it is not sound and in use.
     pub(crate) fn record(&self, volume: &dyn Volume, number: u64) -> Result<Record, NtfsError> {
         Record::decode(number, self.raw(volume, number)?)
             .filter(Record::in_use)
             .ok_or_else(|| NtfsError::structure("MFT record", number, "it is torn or not in use"))
     }
 
-    /// The attribute of a file with this type and name, wherever its pieces are.
+    /// Finds the attribute of a file with this type and name, in any of its records.
     pub(crate) fn find(
         &self,
         volume: &dyn Volume,
@@ -347,7 +351,7 @@ impl Mft {
         Stream::of(&pieces, &self.geometry).map(|stream| Some(Found::Stream(stream)))
     }
 
-    /// Like [`Self::find`], for a stream that has to be there in clusters.
+    /// Like [`Self::find`], for a stream that must exist and lie in clusters.
     pub(crate) fn stream(
         &self,
         volume: &dyn Volume,
@@ -366,7 +370,8 @@ impl Mft {
     }
 }
 
-/// Records beside the base that hold attributes of this type, in the order of the attribute list.
+/// Records, besides the base, that hold attributes of this type, in the order of the attribute
+/// list.
 pub(super) fn extensions(
     volume: &dyn Volume,
     mft: &Mft,

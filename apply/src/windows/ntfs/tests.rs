@@ -1,4 +1,5 @@
-//! Volumes made by mkntfs, filled through ntfs-3g, rewritten here, and audited by ntfs-3g's own `ntfssecaudit`.
+//! Volumes made by mkntfs, filled through ntfs-3g, rewritten here, and audited by ntfs-3g's own
+//! `ntfssecaudit`.
 
 use super::record::{Record, kind};
 use super::stream::{Found, Mft};
@@ -16,7 +17,7 @@ const OLD: MachinePart = [0x11, 1, 1, 1, 0x22, 2, 2, 2, 0x33, 3, 3, 3];
 const NEW: MachinePart = [0x41, 4, 4, 4, 0x52, 5, 5, 5, 0x63, 6, 6, 6];
 const OTHER: MachinePart = [0x77; 12];
 
-/// `S-1-5-21-part-rid`.
+/// The SID `S-1-5-21-part-rid`.
 fn account(part: &MachinePart, rid: u32) -> Vec<u8> {
     let mut sid = vec![1, 5, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
     sid.extend(part);
@@ -81,7 +82,8 @@ fn holds(image: &Path, part: &MachinePart) -> usize {
     descriptor::places(&bytes, part).count()
 }
 
-/// Enough descriptors that both trees have levels of blocks below their root, over both halves of `$SDS`.
+/// The number of descriptors makes both trees have levels of blocks below their root, over both
+/// halves of `$SDS`.
 #[test]
 fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
     const FILES: u32 = 3000;
@@ -102,7 +104,8 @@ fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
         File::create_new(mounted.path().join("foreign")).unwrap();
         set_acl(&mounted.path().join("foreign"), &foreign);
     }
-    // Descriptors beside their file, as volumes of NT 4 have them: one in a record that the MFT's mirror has too, one in clusters.
+    // Descriptors stored with their file, as on volumes of NT 4: one in a record that the MFT's
+    // mirror holds too, one in clusters.
     let volume = open(&image);
     plant_own_descriptors(
         &volume,
@@ -134,7 +137,8 @@ fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
             assert_eq!(found, expected, "f{index}");
         }
         assert_eq!(acl_of(&mounted.path().join("foreign")), foreign);
-        // The driver looks a known descriptor up by hash in $SDH: a tree in the wrong order makes it add another.
+        // The driver looks a known descriptor up by hash in $SDH: with a tree in the wrong order it
+        // would add another.
         for index in (0..FILES).step_by(7) {
             let path = mounted.path().join(format!("again{index}"));
             File::create_new(&path).unwrap();
@@ -161,7 +165,8 @@ fn every_descriptor_gets_the_new_sid_and_can_be_found_by_it() {
     );
 }
 
-/// Clusters smaller and larger than an index block, records of 4096 bytes; with large clusters the MFT's mirror holds `$Secure` too.
+/// Clusters smaller and larger than an index block, records of 4096 bytes; with large clusters the
+/// MFT's mirror holds `$Secure` too.
 #[test]
 fn every_size_of_clusters_and_records() {
     for options in [
@@ -207,7 +212,8 @@ fn every_size_of_clusters_and_records() {
     }
 }
 
-/// On old volumes the attributes of `$Secure` do not fit into one record any more: an attribute list leads to the others.
+/// On old volumes the attributes of `$Secure` do not fit into one record any more: an attribute
+/// list names the others.
 #[test]
 fn trees_in_another_record_are_found_through_the_attribute_list() {
     let dir = tempfile::tempdir().unwrap();
@@ -233,7 +239,7 @@ fn trees_in_another_record_are_found_through_the_attribute_list() {
     );
 }
 
-/// Moves the indexes of `$Secure` into record `to`, one of those kept back for such use.
+/// Moves the indexes of `$Secure` into record `to`, one of those reserved for such use.
 fn move_trees(volume: &File, to: u64) {
     let mft = Mft::open(volume).unwrap();
     let mut base = mft.record(volume, 9).unwrap();
@@ -297,7 +303,8 @@ fn move_trees(volume: &File, to: u64) {
     }
 }
 
-/// Puts `sd` over the descriptors mkntfs gave `$Volume`, without its group, and the root folder.
+/// Puts `sd` in place of the descriptors that mkntfs gave `$Volume` (without its group) and the
+/// root folder.
 fn plant_own_descriptors(volume: &File, sd: &[u8]) {
     let mft = Mft::open(volume).unwrap();
     let (mut resident, mut in_clusters) = (false, false);
@@ -358,7 +365,7 @@ fn unclean_volumes_are_refused_before_anything_is_written() {
     let image = small_volume(dir.path());
     let pristine = std::fs::read(&image).unwrap();
 
-    // A session in hiberfil.sys, whatever the case of the name.
+    // A session in hiberfil.sys, in any spelling of the name.
     {
         let mounted = Mounted::new(&image);
         std::fs::write(mounted.path().join("HiberFil.sys"), b"HIBR and more").unwrap();
@@ -408,7 +415,7 @@ impl Volume for Memory {
     }
 }
 
-/// Loses every write from the one with this number on.
+/// A volume that loses every write from the one with this number on.
 struct Forgetful(Memory, std::cell::Cell<usize>);
 
 impl Volume for Forgetful {
@@ -429,7 +436,8 @@ impl Volume for Forgetful {
     }
 }
 
-/// A device that takes writes and keeps none, or only the first ones, is found out: nothing says done that was not read back.
+/// A device that accepts writes and keeps none, or only the first ones, is detected: every write is
+/// read back.
 #[test]
 fn a_device_that_loses_writes_is_found_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -449,8 +457,9 @@ fn a_device_that_loses_writes_is_found_out() {
     write(&forgetful, &planned, &OLD, &NEW).unwrap();
 }
 
-/// Flips bits where they hurt: boot sector, MFT records, `$SDS`, index blocks. Never a panic, never an endless walk; and
-/// whatever is not refused gives a plan that stays inside the volume and whose result passes the audit.
+/// Flips bits in the boot sector, MFT records, `$SDS` and index blocks. The code never panics or
+/// loops for ever; a volume that is not refused gives a plan that stays inside the volume and whose
+/// result passes the audit.
 #[test]
 fn damaged_structures_are_refused_or_rewritten_whole() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,14 +1,14 @@
-//! The bytes of an NTFS volume, and the sizes its boot sector gives.
+//! Bytes of an NTFS volume, and the sizes in its boot sector.
 //!
-//! Always holds: a [`Geometry`] has powers of two in the ranges NTFS allows and lies inside the volume, so that arithmetic
-//! with it cannot leave `u64`.
+//! A [`Geometry`] has powers of two in the ranges that NTFS allows and lies inside the volume, so
+//! that arithmetic with it cannot overflow `u64`.
 
 use super::NtfsError;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// Sector stride of update sequence arrays, whatever the device's own sector.
+/// Bytes between two entries of an update sequence array, independent of the device's sector size.
 pub(crate) const STRIDE: usize = 512;
 
 /// A volume that is read and written by position.
@@ -17,7 +17,7 @@ pub(crate) trait Volume {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes` at byte `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// What was written is on the medium.
+    /// Returns when all written bytes are on the medium.
     fn flush(&self) -> io::Result<()>;
 }
 
@@ -40,7 +40,7 @@ impl Volume for File {
 pub(crate) struct Geometry {
     /// Bytes of a cluster.
     pub(crate) cluster: u64,
-    /// Clusters of the volume.
+    /// Number of clusters of the volume.
     pub(crate) clusters: u64,
     /// Bytes of an MFT record.
     pub(crate) record: usize,
@@ -68,7 +68,8 @@ impl Geometry {
         }
         let sector = u64::from(u16_at(&boot, BYTES_PER_SECTOR).ok_or(bad("too short"))?);
         let per_cluster = boot[SECTORS_PER_CLUSTER];
-        // Above 0x80 it is a negative exponent: clusters over 64 KiB, Windows 10 1709 and later.
+        // Above 0x80 the value is a negative exponent: clusters over 64 KiB, Windows 10 1709 and
+        // later.
         let per_cluster = match per_cluster {
             1..=0x80 => u64::from(per_cluster),
             0xf4..=0xff => 1 << (256 - u32::from(per_cluster)),
@@ -110,19 +111,19 @@ impl Geometry {
     }
 }
 
-/// Little-endian number at `offset`, when it is inside.
+/// Little-endian number at `offset`; `None` beyond the end.
 pub(crate) fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
     let bytes = bytes.get(offset..offset.checked_add(2)?)?;
     Some(u16::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// Little-endian number at `offset`, when it is inside.
+/// Little-endian number at `offset`; `None` beyond the end.
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// Little-endian number at `offset`, when it is inside.
+/// Little-endian number at `offset`; `None` beyond the end.
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
     let bytes = bytes.get(offset..offset.checked_add(8)?)?;
     Some(u64::from_le_bytes(bytes.try_into().ok()?))

@@ -1,16 +1,16 @@
 //! The SID in one hive: values, names of keys and values, security descriptors.
 //!
-//! What always holds: only whole SIDs are replaced, so `S-1-5-21-1-2-3` never in `S-1-5-21-1-2-34`, and data that is not text keeps
-//! its length.
+//! Only whole SIDs are replaced, so never `S-1-5-21-1-2-3` within `S-1-5-21-1-2-34`. Data that is
+//! not text keeps its length.
 
 use crate::windows::hives::all_keys;
 use hive::sid::{self, Machine};
 use hive::{FileTime, Hive, HiveError, KeyId, kind};
 
-/// Where SAM keeps the machine's numbers without a SID around them.
+/// Key in which SAM keeps the machine's numbers without a SID around them.
 const SAM_ACCOUNT: &str = r"SAM\Domains\Account";
 
-/// The value that ends in the machine's numbers: key, data, numbers.
+/// The value that ends with the machine's numbers: key, value, numbers.
 pub(super) fn account(sam: &Hive) -> Result<Option<(KeyId, hive::Value, Machine)>, HiveError> {
     let Some(key) = sam.find(SAM_ACCOUNT)? else {
         return Ok(None);
@@ -22,7 +22,7 @@ pub(super) fn account(sam: &Hive) -> Result<Option<(KeyId, hive::Value, Machine)
     Ok(part.map(|part| (key, value, Machine::from_bytes(&part))))
 }
 
-/// Replaces the SID in a hive; how many places there were.
+/// Replaces the SID in a hive; returns the number of places.
 pub(super) fn rewrite(
     hive: &mut Hive,
     old: Machine,
@@ -56,7 +56,7 @@ pub(super) fn rewrite(
             }
         }
     }
-    // Those below first: a key that is renamed gets another id.
+    // Children first: a renamed key gets another id.
     for key in keys.iter().rev() {
         if let Some(name) = sid::replace_text(&hive.name(*key)?, old, new) {
             hive.rename_key(*key, &name, now)?;
@@ -68,7 +68,7 @@ pub(super) fn rewrite(
     Ok(count)
 }
 
-/// The data with the new SID; `None` when it does not name the old one.
+/// The data with the new SID; `None` if it does not name the old one.
 fn replaced(value: &hive::Value, old: Machine, new: Machine) -> Option<Vec<u8>> {
     let mut data = value.data.clone();
     let binary = sid::replace(&mut data, old, new) > 0;
@@ -79,19 +79,20 @@ fn replaced(value: &hive::Value, old: Machine, new: Machine) -> Option<Vec<u8>> 
     textual.or(binary.then_some(data))
 }
 
-/// UTF-16 whose length may change.
+/// Replaces the SID in UTF-16 text, whose length may change.
 fn replaced_text(data: &[u8], old: Machine, new: Machine) -> Option<Vec<u8>> {
     let units: Vec<u16> = data
         .chunks_exact(2)
         .map(|u| u16::from_le_bytes([u[0], u[1]]))
         .collect();
-    // Broken UTF-16 is left alone: it would not come out as it went in.
+    // Broken UTF-16 is left alone, because decoding and encoding would change it.
     let text = String::from_utf16(&units).ok()?;
     let text = sid::replace_text(&text, old, new)?;
     Some(text.encode_utf16().flat_map(u16::to_le_bytes).collect())
 }
 
-/// Text inside of binary data, UTF-16 or not, whose length must not change.
+/// Replaces the SID as text inside binary data, in UTF-16 or bytes, where the length must not
+/// change.
 fn replaced_in_place(data: &[u8], old: Machine, new: Machine) -> Option<Vec<u8>> {
     let (from, to) = (old.to_string(), new.to_string());
     if from.len() != to.len() {
@@ -120,7 +121,7 @@ fn replaced_in_place(data: &[u8], old: Machine, new: Machine) -> Option<Vec<u8>>
     found.then_some(data)
 }
 
-/// Where a hive still holds the SID: every value, name and descriptor that does.
+/// Places in a hive that still hold the SID: values, names and descriptors.
 pub(super) fn traces(hive: &Hive, old: Machine) -> Result<Vec<String>, HiveError> {
     let nothing = Machine([0; 3]);
     let mut found = Vec::new();
@@ -149,7 +150,8 @@ pub(super) fn traces(hive: &Hive, old: Machine) -> Result<Vec<String>, HiveError
     Ok(found)
 }
 
-/// Binary values with the SID as text: where its length changes, nobody knows what else in them would have to.
+/// Binary values that hold the SID as text of another length: replacing it could break other fields
+/// of the data.
 pub(super) fn unreplaced(hive: &Hive, old: Machine) -> Result<Vec<String>, HiveError> {
     let mut found = Vec::new();
     for key in all_keys(hive)? {
@@ -199,7 +201,7 @@ mod tests {
             replaced_text(&data, OLD, Machine([4, 5, 6])),
             Some(expected)
         );
-        // Broken UTF-16 would not come out as it went in.
+        // Decoding and encoding would change broken UTF-16.
         let broken = [data.as_slice(), &[0, 0xd8]].concat();
         assert_eq!(replaced_text(&broken, OLD, Machine([4, 5, 6])), None);
     }

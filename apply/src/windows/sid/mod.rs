@@ -1,17 +1,21 @@
-//! The machine SID, everywhere: registry, folders named by SID, NTFS descriptors.
+//! The machine SID in all its places: registry, names of files and folders, NTFS descriptors.
 //!
 //! ```text
-//! hives    everything on the volume that begins like one, whatever its name: values, names of keys and values, security descriptors
-//! names    files and folders named by the SID, anywhere on the volume: $Recycle.Bin\SID, Protect\SID, tasks of a user ..
-//! NTFS     $Secure, and descriptors beside their file; the volume is unmounted for that
+//! hives    every file on the volume that begins like a hive, with any name:
+//!          values, names of keys and values, security descriptors
+//! names    files and folders named by the SID, anywhere on the volume:
+//!          $Recycle.Bin\SID, Protect\SID, tasks of a user ..
+//! NTFS     $Secure, and descriptors stored with their file; the volume is unmounted for that
 //! ```
 //!
-//! The order is theirs: a run that was cut goes on where it stopped, because each part is looked at by itself. What is kept in
-//! databases that are no hives (the state repository of store apps, the search index) is left and said, and so is DPAPI: master
-//! keys of local accounts are bound to the old SID, so what users had encrypted with them is lost.
+//! The parts are changed in this order. An interrupted run continues where it stopped, because each
+//! part is checked by itself. Databases that are no hives (the state repository of store apps, the
+//! search index) are left unchanged, and the report says so. DPAPI is also left: master keys of
+//! local accounts are bound to the old SID, so data that users had encrypted with them is lost.
 //!
-//! Not supported by Microsoft. Untested on real Windows: proven is that no trace of the old SID is left in what is named here,
-//! that administrators stay administrators, and that passwords stay the same.
+//! Not supported by Microsoft. Not tested on real Windows. Shown by tests: no trace of the old SID
+//! is left in the places named here, administrators stay administrators, and passwords stay the
+//! same.
 
 mod content;
 mod search;
@@ -30,7 +34,7 @@ use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 
-/// Rewrites the SID.
+/// The step that rewrites the SID.
 pub(crate) struct Rewrite {
     partition: u32,
     old: Machine,
@@ -49,7 +53,7 @@ impl Rewrite {
         })
     }
 
-    /// Hives edited in memory; with what had to be left.
+    /// The hives with their edits, and remarks on places that had to be left.
     fn hives(&self, guest: Rc<Guest>) -> Result<(Hives, Vec<String>), String> {
         let mut hives = Hives::new(guest)?;
         self.refuse_others(&mut hives)?;
@@ -64,7 +68,8 @@ impl Rewrite {
         Ok((hives, left))
     }
 
-    /// The plan names the SID the master has; a machine that has neither is another one. A domain controller is none of these.
+    /// Refuses a domain controller, and a machine whose SID is neither the old one in the plan nor
+    /// the new one.
     fn refuse_others(&self, hives: &mut Hives) -> Result<(), String> {
         let sets = hives.control_sets()?;
         let told = |error: HiveError| format!("SYSTEM: {error}");
@@ -94,7 +99,7 @@ impl Rewrite {
         }
     }
 
-    /// Edits a hive that has the SID somewhere; gives what has to be left.
+    /// Edits a hive that holds the SID; returns remarks on places that had to be left.
     fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<Vec<String>, String> {
         let length = hives.guest().metadata(path)?.map_or(0, |it| it.length);
         let opened = match length > MOST_HIVE_BYTES {
@@ -171,7 +176,8 @@ impl Task for Rewrite {
     }
 
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
-        // Everything the volume itself refuses was refused by the check, before the registry says otherwise.
+        // The check has already found every reason to refuse the volume, before the registry is
+        // changed.
         let guest = context.root(self.partition)?;
         let (hives, left) = self.hives(Rc::clone(&guest))?;
         for (from, to) in &self.places.renames {

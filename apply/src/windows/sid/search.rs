@@ -1,7 +1,8 @@
 //! Places on a volume that may name a SID: hives, and names of files and folders.
 //!
-//! Owns: no list of places. Profiles are where an administrator put them (`ProfileImagePath`, localised and moved folders), store
-//! apps have hives of many names, and Windows keeps copies (`RegBack`): a hive is what begins like one.
+//! There is no list of paths. Administrators move profiles (`ProfileImagePath`, localised and moved
+//! folders), store apps have hives of many names, and Windows keeps copies (`RegBack`): every file
+//! that begins like a hive is one.
 
 use crate::guest::Guest;
 use crate::windows::hives::logs_of;
@@ -10,11 +11,12 @@ use hive::sid::{self, Machine, Marks};
 use std::cmp::Reverse;
 use std::io::{self, Read};
 
-/// Suffix of the copy of a hive from before diskcast changed it; such a copy stays as it was.
+/// Suffix of the copy of a hive from before diskcast changed it; such a copy stays unchanged.
 const PREDEPLOY: &str = ".predeploy";
-/// Bytes that are looked at together.
+/// Bytes that are searched at once.
 const WINDOW: usize = 1 << 20;
-/// First bytes of a hive, and where they say that it is no log of one.
+/// Length of the first bytes that are checked, and the offset of the field that tells a hive from
+/// its log.
 const BASE: usize = 32;
 const KIND: usize = 28;
 
@@ -23,11 +25,11 @@ const KIND: usize = 28;
 pub(super) struct Places {
     /// Files that begin like a hive.
     pub(super) hives: Vec<String>,
-    /// Files and folders whose name holds the old SID, and the names they get; inner ones first.
+    /// Files and folders whose name holds the old SID, with their new names; inner ones first.
     pub(super) renames: Vec<(String, String)>,
 }
 
-/// Searches a volume that is not mounted.
+/// Searches an unmounted volume.
 pub(super) fn places(volume: &dyn Volume, old: Machine, new: Machine) -> Result<Places, NtfsError> {
     let kept = |name: &str| {
         let start = name.len().saturating_sub(PREDEPLOY.len());
@@ -49,7 +51,7 @@ pub(super) fn places(volume: &dyn Volume, old: Machine, new: Machine) -> Result<
     Ok(Places { hives, renames })
 }
 
-/// It begins like a hive, and not like the log of one.
+/// True if the file begins like a hive, and not like the log of one.
 pub(super) fn is_hive(guest: &Guest, path: &str) -> Result<bool, String> {
     let Some(file) = guest.open(path)? else {
         return Ok(false);
@@ -61,7 +63,8 @@ pub(super) fn is_hive(guest: &Guest, path: &str) -> Result<bool, String> {
     Ok(start.starts_with(b"regf") && start.get(KIND..BASE) == Some(&[0; 4]))
 }
 
-/// The hive or one of its logs has the SID's bytes or text anywhere; spares opening the many that do not.
+/// True if the hive or one of its logs holds the SID's bytes or text; saves opening the many hives
+/// that do not.
 pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, String> {
     let marks = Marks::of(old);
     let mut files = logs_of(guest, path)?;
@@ -77,11 +80,11 @@ pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, 
     Ok(false)
 }
 
-/// One of the marks is in what is read, however long that is.
+/// True if the content, of any length, holds one of the marks.
 fn has_any(content: &mut impl Read, marks: &Marks) -> io::Result<bool> {
     let mut window = Vec::with_capacity(WINDOW);
     loop {
-        // What a mark may begin in stays for the next part.
+        // The end of the window stays for the next part, because a mark may begin in it.
         let kept = window
             .len()
             .saturating_sub(marks.longest().saturating_sub(1));
@@ -135,7 +138,7 @@ mod tests {
         mounted.put(&format!("Windows/{sid}.log.predeploy"), b"");
         mounted.put("S-1-5-21-1-2-33-1001/x", b"");
         std::os::unix::fs::symlink("/Profile", mounted.path().join("All Users")).unwrap();
-        // A folder that is larger than any list of names in memory should be, and a hive behind it.
+        // A folder that is too large to list in memory, and a hive after it.
         std::fs::create_dir(mounted.path().join("Many")).unwrap();
         for index in 0..1500 {
             File::create(mounted.path().join(format!("Many/{index}"))).unwrap();
