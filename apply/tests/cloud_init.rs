@@ -1,7 +1,9 @@
-//! cloud-init's own stages run in a system that was made itself, and what the plan says of it holds afterwards.
+//! cloud-init's own stages run in a system after apply, and what the plan promises holds
+//! afterwards.
 //!
-//! The whole way: a Debian with cloud-init laid out as Subiquity leaves an Ubuntu Server is looked into, planned, applied on a
-//! real disk file, and started as far as cloud-init sees it. Making it takes minutes and 350 MB, so it runs in full only.
+//! The whole way: a Debian with cloud-init, laid out as Subiquity leaves an Ubuntu Server, is
+//! inspected, planned, applied on a real disk file, and started as far as cloud-init is concerned.
+//! Making it takes minutes and 350 MB, so this test belongs to the full run only.
 #![allow(
     clippy::print_stderr,
     clippy::disallowed_methods,
@@ -21,7 +23,7 @@ use template::plan::{PlanRequest, plan};
 use template::secrets::Secrets;
 use template::step::{MachinePlan, SecretName};
 
-/// Megabytes of the file system: what the tree takes, with room.
+/// Size of the file system in MiB: the tree and some free space.
 const SIZE: u64 = 900;
 
 const MAC: &str = "52:54:00:aa:bb:01";
@@ -45,8 +47,8 @@ const SUBIQUITY: [(&str, &str); 4] = [
     ),
 ];
 
-/// A start as cloud-init sees it: its generator's question, then its stages. `$1` is the root; the name is the one in
-/// /etc/hostname, as systemd sets it before.
+/// One start from cloud-init's point of view: its generator, then its stages. `$1` is the root; the
+/// host name is set from /etc/hostname, as systemd does before.
 const START: &str = "set -e\nroot=$1\nmount -t proc proc $root/proc\nmount -t sysfs sysfs $root/sys\nmount -t tmpfs tmpfs $root/run\n\
     mount -t tmpfs tmpfs $root/dev\nmknod -m 666 $root/dev/null c 1 3\nmknod -m 666 $root/dev/urandom c 1 9\n\
     mknod -m 666 $root/dev/random c 1 8\nhostname \"$(cat $root/etc/hostname)\"\nip link set lo up\n\
@@ -55,7 +57,7 @@ const START: &str = "set -e\nroot=$1\nmount -t proc proc $root/proc\nmount -t sy
     for stage in 'init --local' init 'modules --mode=config' 'modules --mode=final'; do chroot $root cloud-init $stage; done\n\
     echo \"it is called $(hostname)\"\n";
 
-/// Lays the master out once, in a folder.
+/// Makes the master once, as a folder.
 fn master(folder: &Path) {
     let include = "--include=cloud-init,netplan.io,systemd-sysv,iproute2,sudo,openssh-server,udev";
     let at = folder.display().to_string();
@@ -68,7 +70,7 @@ fn master(folder: &Path) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    // What the distribution would take has no locales here.
+    // The distribution's default locale is not installed here.
     let locale = folder.join("etc/cloud/cloud.cfg.d/10-locale.cfg");
     fs::write(locale, "locale: C.UTF-8\n").unwrap();
     fs::write(folder.join("etc/hostname"), "master\n").unwrap();
@@ -79,7 +81,7 @@ fn master(folder: &Path) {
     .unwrap();
 }
 
-/// The master on a disk.
+/// A disk with the master's tree on it.
 fn disk(master: &Path, change: impl Fn(&Path)) -> Disk {
     let disk = Disk::new(&[SIZE]);
     let tree = disk.folder.path().join("tree");
@@ -140,7 +142,7 @@ fn planned(disk: &Disk, more: &str) -> MachinePlan {
     })
 }
 
-/// The plan is applied, cloud-init's stages run, and what they said comes back.
+/// Applies the plan, runs cloud-init's stages, and returns their output.
 fn started(disk: &Disk, plan: &MachinePlan) -> String {
     assert_eq!(plan.refused, Vec::<String>::new());
     let mut secrets = Secrets::default();
@@ -154,7 +156,7 @@ fn started(disk: &Disk, plan: &MachinePlan) -> String {
     let root = disk.folder.path().join("root");
     fs::create_dir_all(&root).unwrap();
     let at = root.display().to_string();
-    // Mounted in a namespace of its own, which goes with all of its mounts.
+    // Mounted in a mount namespace of its own, which ends together with its mounts.
     let script = format!("mount {} {at}\n{START}", device.0);
     let output = Command::new("unshare")
         .args([
@@ -182,7 +184,8 @@ fn cloud_inits_own_stages_leave_an_ubuntu_server_as_the_plan_says() {
     let master_at = folder.path().join("master");
     master(&master_at);
 
-    // By files, although everything about cloud-init is against it; the account of the installer's user-data is named.
+    // The automatic choice is files, because everything in cloud-init's configuration is against a
+    // seed; the account from the installer's user-data is named.
     let ubuntu = disk(&master_at, |_| {});
     let plan = planned(&ubuntu, "");
     assert!(
@@ -206,7 +209,7 @@ fn cloud_inits_own_stages_leave_an_ubuntu_server_as_the_plan_says() {
     assert_eq!(files, ["90-diskcast.yaml"]);
     assert!(ubuntu.cat(1, "/etc/passwd").contains("lab:x:1000:"));
 
-    // A seed would lose there, and is refused.
+    // A seed would have no effect there, and is refused.
     let seed = "[linux]\nmethod = 'cloud-init'\n";
     let refused = planned(&ubuntu, seed).refused;
     assert!(
@@ -217,7 +220,8 @@ fn cloud_inits_own_stages_leave_an_ubuntu_server_as_the_plan_says() {
         "{refused:?}"
     );
 
-    // Without the installer's files a seed wins; the distribution's account, which has the name of ours, is not locked.
+    // Without the installer's files a seed takes effect; the distribution's account, which has the
+    // same name as ours, is not locked.
     let cloud = disk(&master_at, |tree| {
         for (path, _) in SUBIQUITY {
             if path.contains("cloud.cfg.d") {

@@ -1,4 +1,4 @@
-//! File systems take the room of their partitions, and what cannot is left alone.
+//! File systems grow to the size of their partitions; those that cannot grow stay unchanged.
 #![allow(
     clippy::disallowed_methods,
     reason = "the edge: tests make files and run programs"
@@ -13,7 +13,8 @@ use std::os::unix::fs::FileExt;
 use template::secrets::Secrets;
 use template::step::{Action, FileSystem};
 
-/// Hash of what a file system would change in passing: the first MiB of each, where superblocks and journals lie.
+/// Hash of the first MiB of each file system, where superblocks and journals lie: an unwanted
+/// change would show there.
 fn content(disk: &Disk) -> blake3::Hash {
     let file = fs::File::open(&disk.file).unwrap();
     let mut hasher = blake3::Hasher::new();
@@ -39,7 +40,7 @@ fn ntfs_and_xfs_grow_once_and_fat_stays() {
     }
     let disk = Disk::new(&[64, 420, 16]);
     let ntfs = Attached::new(&disk, 1);
-    // 24 MiB in sectors, after the device.
+    // The size is 24 MiB in sectors, given after the device.
     tool("mkntfs", &["-q", "-F", "-f", &ntfs.0, "49152"]);
     drop(ntfs);
     Attached::new(&disk, 2).run("mkfs.xfs", &["-q", "-f", "-d", "size=310m"]);
@@ -92,7 +93,7 @@ fn ntfs_and_xfs_grow_once_and_fat_stays() {
         .unwrap();
     assert!(blocks * 4096 > 416 * MIB, "{superblock}");
     Attached::new(&disk, 2).run("xfs_repair", &["-n"]);
-    // The neighbour did not change.
+    // The neighbouring file system did not change.
     Attached::new(&disk, 3).run("fsck.fat", &["-n"]);
 
     let before = content(&disk);
@@ -113,7 +114,7 @@ fn a_damaged_file_system_is_not_grown() {
     }
     let disk = Disk::new(&[24]);
     disk.ext4(1, &ext_disk::debian_tree(), 12, &[]);
-    // The inode of the root: nothing e2fsck repairs without being asked.
+    // The inode of the root folder, which e2fsck does not repair without a question.
     let table = disk.debugfs(1, "imap <2>");
     let block: u64 = table
         .split("located at block ")

@@ -1,4 +1,4 @@
-//! What a killed process left is undone, and nothing else.
+//! Leftovers of a killed process are cleaned up, and nothing else is touched.
 #![allow(
     clippy::disallowed_methods,
     reason = "the edge: tests make files and run programs"
@@ -12,10 +12,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// No process has this number: it is beyond the kernel's own limit.
+/// A process number beyond the kernel's own limit, which no process has.
 const GONE: u32 = 4_194_305;
 
-/// Text of a command that may fail.
+/// Output of a command that may fail.
 fn said(program: &str, arguments: &[&str]) -> String {
     let out = Command::new(program).args(arguments).output().unwrap();
     String::from_utf8_lossy(&out.stdout).into_owned()
@@ -53,7 +53,8 @@ fn mounts_and_devices_of_a_process_that_is_gone_are_undone() {
     tool("mke2fs", &["-q", "-F", &names[0]]);
     let at = gone.join("partition-1");
     tool("mount", &[&names[0], at.to_str().unwrap()]);
-    // As it is recorded before a device is attached; the second line is about a place that no device shows.
+    // The record as it is before a device is attached; its second line has an offset that no device
+    // shows.
     let offset = |index: usize| disk.slots[index].offset;
     let file = disk.file.canonicalize().unwrap();
     let line = |offset: u64| format!("{offset}\t{}\n", file.display());
@@ -70,7 +71,7 @@ fn mounts_and_devices_of_a_process_that_is_gone_are_undone() {
     let left = names.each_ref().map(|name| is_attached(name));
     assert_eq!(left, [false, true, true]);
     let [first, _second, _third] = devices;
-    // Detached by what is tested.
+    // The code under test detaches it.
     std::mem::forget(first);
     assert!(alive.join("attached").exists() && others.join("attached").exists());
     assert!(apply::clean_up(parent.path(), "work-").is_empty());

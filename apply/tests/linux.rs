@@ -1,4 +1,4 @@
-//! A Linux machine is made itself on a real disk file, and Debian's own tools read it back.
+//! A Linux machine is adapted on a real disk file, and Debian's own tools read it back.
 #![allow(
     clippy::disallowed_methods,
     reason = "the edge: tests make files and run programs"
@@ -43,7 +43,7 @@ fn user(name: &str) -> User {
     }
 }
 
-/// A hash as the console makes it, here by Debian's own libcrypt.
+/// A password hash like the console's, made by Debian's own libcrypt.
 fn secrets() -> Secrets {
     let hash = tool("mkpasswd", &["-m", "yescrypt", "correct horse"]);
     let mut secrets = Secrets::default();
@@ -141,7 +141,7 @@ fn a_debian_machine_is_made_itself_and_a_second_run_changes_no_byte() {
     }
     assert!(disk.has(1, "/etc/ssh/sshd_config"));
 
-    // Accounts: as the system's own checker sees them, and with a password libcrypt takes.
+    // Accounts, checked by the system's own tool; libcrypt accepts the password.
     let root = disk.folder.path().join("root");
     fs::create_dir_all(root.join("etc")).unwrap();
     for name in ["passwd", "shadow", "group", "gshadow"] {
@@ -188,7 +188,7 @@ fn a_debian_machine_is_made_itself_and_a_second_run_changes_no_byte() {
     );
     assert!(!disk.has(1, "/etc/sudoers.d/zzz-diskcast"));
 
-    // Network, and what it was.
+    // Network, and the master's files that were set aside.
     let interfaces = disk.cat(1, "/etc/network/interfaces");
     assert!(
         interfaces.contains("address 10.20.0.57\n    netmask 255.255.255.0\n"),
@@ -255,7 +255,7 @@ fn links_of_the_guest_lead_nowhere_else() {
     if !may_mount() {
         return;
     }
-    // On the host, where the links of a hostile guest point.
+    // A folder of the host, which the links of a hostile guest point to.
     let outside = tempfile::tempdir().unwrap();
     let victim = outside.path().join("hostname");
     fs::write(&victim, "host\n").unwrap();
@@ -274,7 +274,7 @@ fn links_of_the_guest_lead_nowhere_else() {
     tree.insert("etc/ssh", &folder);
     disk.ext4(1, &tree, 16, &[]);
     fs::write(outside.path().join("ssh_host_rsa_key"), "the host's own").unwrap();
-    // And a whole /etc that is a link.
+    // A link in place of the whole /etc.
     let etc = format!("-> {}", outside.path().display());
     disk.ext4(2, &[("etc", etc.as_str()), ("x/y", "")].into(), 16, &[]);
 
@@ -495,7 +495,7 @@ fn every_renderer_has_its_file_and_the_masters_are_out_of_the_way() {
             "etc/netplan/00-installer.yaml",
             "network:\n  version: 2\n  renderer: NetworkManager\n  ethernets:\n    eth0:\n      dhcp4: true\n",
         ),
-        // Before NetworkManager, which reads these files too and takes them out of the way.
+        // This case comes before NetworkManager, which also reads these files and sets them aside.
         (
             Renderer::Ifcfg,
             format!("/etc/sysconfig/network-scripts/ifcfg-diskcast-{id}"),
@@ -579,7 +579,7 @@ fn every_renderer_has_its_file_and_the_masters_are_out_of_the_way() {
             &["-c", parse, &file.display().to_string(), renderer],
         );
     }
-    // By files again: the seed would win over them.
+    // By files again, which the seed would override.
     run(Action::LinuxCloudInitKeeps {
         partition: 1,
         keeps: vec![Kept::Name, Kept::Network],
@@ -620,7 +620,8 @@ fn an_enforcing_selinux_system_relabels_itself_and_labels_stay_with_replaced_fil
     disk.assert_clean(1);
 }
 
-/// openSUSE has a `wheel` that may do nothing, and asks for the password of root; storage knows machines by their ids.
+/// openSUSE has a `wheel` group without rights and asks for the password of root; storage servers
+/// know machines by their ids.
 #[test]
 fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
     if !may_mount() {
@@ -684,8 +685,9 @@ fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
     disk.assert_clean(1);
 }
 
-/// Rights that a file of `/etc/sudoers.d` gives are not given again, and are refused where that folder is not read. A name
-/// that only `/etc/HOSTNAME` has is the master's as well, and its netplan gives way to a seed of cloud-init.
+/// Rights that a file of `/etc/sudoers.d` gives are not given again, and are refused where that
+/// folder is not read. A name that only `/etc/HOSTNAME` has counts as the master's too, and its
+/// netplan files give way to a seed of cloud-init.
 #[test]
 fn the_masters_own_rights_name_and_network_are_found_where_they_lie() {
     if !may_mount() {
@@ -710,7 +712,8 @@ fn the_masters_own_rights_name_and_network_are_found_where_they_lie() {
         "network: {version: 2, ethernets: {eth0: {dhcp4: true}}}\n",
     );
     disk.ext4(1, &tree, 16, &[]);
-    // The same file with a dot in its name is not read; nor is any of the folder where nothing says so.
+    // The same file with a dot in its name is not read; nor is any file of the folder without an
+    // include line.
     tree.remove("etc/sudoers.d/10-lab");
     tree.insert("etc/sudoers.d/lab.conf", "%sudo ALL=(ALL) ALL\n");
     tree.insert("etc/sudoers", "root ALL=(ALL) ALL\n");
@@ -808,7 +811,7 @@ fn a_full_volume_says_so_and_keeps_its_files() {
     }
     let disk = Disk::new(&[16]);
     disk.ext4(1, &debian_tree(), 16, &["-m", "0", "-b", "1024"]);
-    // Filled to the last block; what a file needs beside its content makes it fall short at first.
+    // Filled to the last block; the file's own metadata makes the first writes fall short.
     let filler = disk.folder.path().join("filler");
     for name in ["a", "b", "c", "d"] {
         let stats = disk.debugfs(1, "stats -h");
@@ -859,7 +862,8 @@ fn disks_with_sectors_of_4096_bytes_work_the_same() {
     disk.assert_clean(1);
 }
 
-/// The order says where to; an order that comes again may say it otherwise, and the machine goes by the newer one.
+/// The order has the address for the report; a repeated order may have another one, and the machine
+/// uses the newer one.
 #[test]
 fn a_first_start_is_reported_to_where_the_order_says() {
     if !may_mount() {
@@ -868,7 +872,7 @@ fn a_first_start_is_reported_to_where_the_order_says() {
     let disk = Disk::new(&[24]);
     disk.ext4(1, &debian_tree(), 16, &[]);
     let (secrets, files) = (Secrets::default(), Files::default());
-    // Nothing but the report is left to do.
+    // The report is the only thing left to do.
     let job = FirstBootJob {
         report: true,
         ..FirstBootJob::default()

@@ -1,4 +1,5 @@
-//! NTFS volumes through the engine: a hibernated one is not touched, a grown one is written, ntfs-3g's own tools read it back.
+//! NTFS volumes through the engine: a hibernated one is not touched, a grown one is written,
+//! ntfs-3g's own tools read it back.
 #![allow(
     clippy::disallowed_methods,
     reason = "the edge: tests make files and run programs"
@@ -12,7 +13,7 @@ use std::fs;
 use template::secrets::Secrets;
 use template::step::{Action, FileSystem};
 
-/// A disk with one NTFS volume of 24 MiB, and room for 40 more.
+/// A disk with one NTFS volume of 24 MiB, and 40 MiB of space to grow.
 fn ntfs() -> Disk {
     let disk = Disk::new(&[64]);
     let volume = Attached::new(&disk, 1);
@@ -66,7 +67,7 @@ fn a_volume_that_was_just_grown_is_written_to_and_a_second_run_changes_nothing()
     }
     let disk = ntfs();
     let mut files = Files::default();
-    // More than the volume had room for before it grew.
+    // More than the free space of the volume before it grew.
     let payload = files.add("app.msi", &vec![7_u8; 30 << 20]);
     let steps = vec![
         Action::GrowFileSystem {

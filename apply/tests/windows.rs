@@ -1,5 +1,6 @@
-//! Windows steps on real hives, end to end: a disk image with a GPT and an NTFS volume, through [`apply::run`], read back by tools
-//! that share no code with it. Runs where DISKCAST_HIVES names the folder of hives, and says so elsewhere.
+//! Windows steps on real hives, end to end: a disk image with a GPT and an NTFS volume, through
+//! [`apply::run`], read back by independent tools. Runs where DISKCAST_HIVES names the folder of
+//! hives, and prints that it was skipped elsewhere.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -18,7 +19,7 @@ use windows_lab::{Lab, PARTITION, hives, hivexget, python, reglookup, said};
 const NEW_SID: &str = "S-1-5-21-3405691582-1122334455-987654321";
 /// A profile that is neither below Users nor below Documents and Settings.
 const MOVED_PROFILE: &str = "Profile/münch/NTUSER.DAT";
-/// Hives of names that say nothing: of a store app, a copy of Windows, and somebody's own.
+/// Hives with unusual names: of a store app, a copy that Windows keeps, and a user's own.
 const ANY_NAME: [&str; 3] = [
     "Users/gold/AppData/Local/Packages/a.b/SystemAppData/Helium/User.dat",
     "Windows/System32/config/RegBack/DEFAULT",
@@ -56,7 +57,8 @@ fn new_sid(old: &str) -> Action {
     }
 }
 
-/// SOFTWARE is in no set of hives; this one has what steps touch, and profiles named by SID.
+/// A SOFTWARE hive, which no set of real hives has: with the keys that steps change, and profiles
+/// named by SID.
 fn software(dir: &Path, machine: [u32; 3]) -> Vec<u8> {
     let [a, b, c] = machine;
     let user = format!("S-1-5-21-{a}-{b}-{c}-1003");
@@ -92,7 +94,7 @@ fn software(dir: &Path, machine: [u32; 3]) -> Vec<u8> {
     )
 }
 
-/// Bytes of every file of `System32\config`.
+/// Content of every file of `System32\config`.
 fn config_files(lab: &Lab, names: &[&str]) -> BTreeMap<String, Vec<u8>> {
     let volume = lab.volume();
     let read = |name: &&str| lab.cat(&volume, &format!("Windows/System32/config/{name}"));
@@ -213,7 +215,7 @@ fn windows_xp_becomes_itself() {
     assert_eq!(hivexget(&software, update, "SusClientId"), "");
     assert_eq!(hivexget(&software, update, "Kept"), "k");
 
-    // The SID: administrators by chntpw's own index, hashes by impacket, the machine by regipy.
+    // The SID: administrators by chntpw's own index, hashes by impacket, the machine SID by regipy.
     let accounts = said("chntpw", &["-l", &sam.display().to_string()]);
     let admins = accounts.lines().filter(|line| line.contains("ADMIN"));
     let admins: Vec<_> = admins
@@ -245,7 +247,7 @@ fn windows_xp_becomes_itself() {
         format!("{NEW_SID}-1003")
     );
 
-    // What it was lies beside it, and a second run changes nothing.
+    // The old hives lie beside the new ones, and a second run changes nothing.
     let files = [
         "SYSTEM",
         "SAM",
@@ -264,8 +266,9 @@ fn windows_xp_becomes_itself() {
     );
 }
 
-/// No live key, value or descriptor of these hives names the machine. hivexml writes everything but descriptors, whose bytes are
-/// looked for in the file: free cells hold none of them, for descriptors are changed where they are.
+/// Checks that no live key, value or descriptor of these hives names the machine. hivexml outputs
+/// everything but descriptors, whose bytes are searched in the file: free cells hold none of them,
+/// because descriptors are changed in place.
 fn no_trace(paths: &[&Path], machine: [u32; 3]) {
     let [a, b, c] = machine;
     let text = format!("S-1-5-21-{a}-{b}-{c}");
@@ -299,7 +302,8 @@ fn windows_8_with_users_gets_a_new_sid_and_its_drivers() {
     let scratch = tempfile::tempdir().unwrap();
     let set = "win81-student-pc8";
     let software = software(scratch.path(), machine);
-    // Its own NTUSER.DAT is that of a domain user; a local one's descriptors name the machine.
+    // The set's own NTUSER.DAT is that of a domain user; the descriptors of a local one name the
+    // machine.
     let of_user = hives::descriptor(&hives::sid(machine, Some(1001)));
     let text = format!("string:{user}");
     let classes = hives::build(
@@ -341,7 +345,7 @@ fn windows_8_with_users_gets_a_new_sid_and_its_drivers() {
         for path in ANY_NAME {
             mounted.put(path, &moved);
         }
-        // What only looks like a hive by its name, and what only begins like one.
+        // One file has only the name of a hive, and one only its first bytes.
         mounted.put(
             "Users/gold/AppData/Local/Packages/c/Settings/settings.dat",
             b"nothing",

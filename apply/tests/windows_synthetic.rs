@@ -1,4 +1,5 @@
-//! Windows steps on synthetic hives: what every machine can check, and what has to be refused.
+//! Windows steps on synthetic hives: cases that run on every machine, and cases that have to be
+//! refused.
 
 mod windows_lab;
 
@@ -17,12 +18,12 @@ use windows_lab::{Lab, PARTITION, hives, hivexget, python, reglookup, said};
 
 const MACHINE: [u32; 3] = [1111111111, 222222222, 3333333333];
 const OLD_SID: &str = "S-1-5-21-1111111111-222222222-3333333333";
-/// Shorter than the old one when written out: strings and names change their length.
+/// A SID whose text is shorter than the old one: strings and names change their length.
 const NEW_SID: &str = "S-1-5-21-44-55-66";
 const NEW: [u32; 3] = [44, 55, 66];
 const CONFIG: &str = "Windows/System32/config";
 
-/// A small SYSTEM, of a workstation or of what else `product` says.
+/// A small SYSTEM hive, with `product` as its product type.
 fn system(dir: &Path, product: &str) -> Vec<u8> {
     let product = format!("string:{product}");
     hives::build(
@@ -164,7 +165,7 @@ fn card() -> Nic {
     }
 }
 
-/// Who may do what with a file, as ntfs-3g tells it.
+/// Security descriptor of a file, read through ntfs-3g.
 fn rights(mounted: &Mounted, path: &str) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     let path = mounted.path().join(path);
@@ -265,7 +266,7 @@ fn a_machine_that_was_not_generalised_becomes_another() {
         );
     }
     let list = format!(r"Microsoft\Windows NT\CurrentVersion\ProfileList\{NEW_SID}-1000");
-    // A SID that merely begins alike is another one's.
+    // A SID with the same beginning belongs to another machine.
     let text = format!("before {NEW_SID}-1000 and {OLD_SID}1 after");
     assert_eq!(hivexget(&software, &list, "text"), text);
     for hive in [&sam, &security, &software, &system] {
@@ -295,7 +296,8 @@ fn a_machine_that_was_not_generalised_becomes_another() {
         let mounted = Mounted::new(&volume);
         let sd = hives::descriptor(&hives::sid(NEW, Some(1000)));
         assert_eq!(rights(&mounted, "Users/someone/mine.txt"), sd);
-        // Written in place: the same file with the same rights, and so has its copy.
+        // Written in place: the file and its descriptor stay the same, and the copy has that
+        // descriptor too.
         assert_eq!(number(&mounted, &format!("{CONFIG}/SYSTEM")), inode);
         for name in ["SYSTEM", "SYSTEM.predeploy"] {
             let found = rights(&mounted, &format!("{CONFIG}/{name}"));
@@ -331,7 +333,8 @@ print(base64.b64decode(value).decode('utf-16-le'))
 #[test]
 fn answers_files_and_the_first_boot_job_lie_ready() {
     let mut lab = workstation(24, |mounted| {
-        // As Setup leaves it after a first installation, with a prefix, in the last of its places.
+        // An answer file as Setup leaves it after a first installation, with a prefix, in the last
+        // of its places.
         let there = "<u:unattend xmlns:u='urn:schemas-microsoft-com:unattend'>\
             <u:settings pass='specialize' wasPassProcessed='true'>\
             <u:component name='Microsoft-Windows-Shell-Setup' processorArchitecture='amd64'>\
@@ -497,7 +500,7 @@ fn answers_files_and_the_first_boot_job_lie_ready() {
         other => panic!("{other:?}"),
     }
     let system = lab.hive(&volume, "SYSTEM");
-    // Setup would read the file the registry names instead of ours.
+    // Setup would read the file that the registry names instead of ours.
     let setup = reglookup(&system, "/Setup");
     assert!(
         !setup.iter().any(|line| line.contains("UnattendFile")),
@@ -554,7 +557,7 @@ fn answers_files_and_the_first_boot_job_lie_ready() {
     }
     lab.all(&actions, Outcome::Unchanged);
 
-    // Nothing to do but to report.
+    // A job that only reports.
     let alone = Action::FirstBoot {
         partition: PARTITION,
         job: FirstBootJob {
@@ -593,7 +596,7 @@ fn a_session_that_is_given_up_is_gone() {
     );
 }
 
-/// Everything below `System32\config` of a volume.
+/// Content of every file below `System32\config` of a volume.
 fn config(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
     let volume = lab.volume();
     let listed = said(
@@ -614,7 +617,7 @@ fn config(lab: &Lab) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Each refusal names what is wrong, and leaves every hive as it was, without even a copy beside it.
+/// Each refusal names the cause and leaves every hive unchanged, without even a copy beside it.
 #[test]
 fn what_cannot_be_done_leaves_every_hive_as_it_was() {
     let scratch = tempfile::tempdir().unwrap();
@@ -710,7 +713,7 @@ fn what_cannot_be_done_leaves_every_hive_as_it_was() {
     }
 }
 
-/// Leaves less room than a copy of a hive takes.
+/// Fills the volume until a copy of a hive no longer fits.
 fn full(mounted: &Mounted) {
     let free = || {
         let free = rustix::fs::statvfs(mounted.path()).unwrap();

@@ -1,4 +1,5 @@
-//! A disk file with a GPT and real ext4 file systems, made by Debian's own tools, and what they say of it afterwards.
+//! A disk file with a GPT and real ext4 file systems, made by Debian's own tools, and checks of it
+//! with the same tools.
 #![allow(
     dead_code,
     clippy::print_stderr,
@@ -20,7 +21,7 @@ use template::step::{Action, MachinePlan, Payload, Step, When};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// False, said plainly, where loop devices and mounts are not allowed.
+/// False, with a printed reason, where loop devices and mounts are not allowed.
 pub(crate) fn may_mount() -> bool {
     let can = rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists();
     if !can {
@@ -111,7 +112,7 @@ pub(crate) fn debian_tree() -> BTreeMap<&'static str, &'static str> {
     ])
 }
 
-/// A disk file and where its partitions are.
+/// A disk file and its partitions.
 pub(crate) struct Disk {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) file: PathBuf,
@@ -121,7 +122,7 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Partitions of so many MiB each, nothing in them.
+    /// Makes empty partitions of these sizes in MiB.
     pub(crate) fn new(sizes: &[u64]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk");
@@ -168,7 +169,7 @@ impl Disk {
             .unwrap()
     }
 
-    /// Makes an ext4 file system with a tree in it; `size` is that of the file system in MiB.
+    /// Makes an ext4 file system of `size` MiB that holds a tree.
     pub(crate) fn ext4(&self, number: u32, tree: &BTreeMap<&str, &str>, size: u64, more: &[&str]) {
         let tree_at = self.folder.path().join(format!("tree-{number}"));
         fs::create_dir_all(&tree_at).unwrap();
@@ -197,7 +198,7 @@ impl Disk {
         tool("mke2fs", &arguments);
     }
 
-    /// The partition as e2fsprogs are told of a place in a file.
+    /// The partition as file and offset, in the notation of e2fsprogs.
     pub(crate) fn place(&self, number: u32) -> String {
         format!(
             "{}?offset={}",
@@ -206,17 +207,17 @@ impl Disk {
         )
     }
 
-    /// What debugfs answers.
+    /// Output of debugfs for a request.
     pub(crate) fn debugfs(&self, number: u32, request: &str) -> String {
         tool("debugfs", &["-R", request, &self.place(number)])
     }
 
-    /// A file's content, by debugfs.
+    /// Content of a file, read by debugfs.
     pub(crate) fn cat(&self, number: u32, path: &str) -> String {
         self.debugfs(number, &format!("cat {path}"))
     }
 
-    /// Owner, group and mode of a path, by debugfs.
+    /// Owner, group and mode of a path, read by debugfs.
     pub(crate) fn owner(&self, number: u32, path: &str) -> (u32, u32, u32) {
         let said = self.debugfs(number, &format!("stat {path}"));
         let field = |name: &str| {
@@ -238,7 +239,7 @@ impl Disk {
             .contains("Inode:")
     }
 
-    /// e2fsck finds nothing to complain about.
+    /// Checks that e2fsck finds no errors.
     pub(crate) fn assert_clean(&self, number: u32) {
         tool("e2fsck", &["-f", "-n", &self.place(number)]);
     }
@@ -265,7 +266,7 @@ impl Disk {
         self.run_order(plan, secrets, files, None)
     }
 
-    /// A plan of an order that says where the machine reports its first start.
+    /// Runs the plan of an order that holds an address for the report of the first start.
     pub(crate) fn run_order(
         &self,
         plan: &MachinePlan,
@@ -296,7 +297,7 @@ impl Disk {
             !mounts.contains(&*work.to_string_lossy()),
             "something is left mounted"
         );
-        // Another test may be listing the devices, and holds them for that long.
+        // Another test may be listing the devices and hold them for a moment.
         let attached = || {
             let list = ["--list", "--noheadings", "--output", "BACK-FILE"];
             tool("losetup", &list).contains(&*self.file.to_string_lossy())
@@ -313,7 +314,7 @@ impl Disk {
     }
 }
 
-/// A partition as a loop device, for tools that know nothing of offsets.
+/// A partition as a loop device, for tools that have no option for an offset.
 pub(crate) struct Attached(pub(crate) String);
 
 impl Attached {
@@ -346,7 +347,8 @@ impl Attached {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // Waits for nobody else: the numbers of loop devices are shared with the other tests.
+        // No waiting for the detachment: the numbers of loop devices are shared with the other
+        // tests.
         tool("losetup", &["--detach", &self.0]);
     }
 }
@@ -372,7 +374,7 @@ pub(crate) fn plan(steps: Vec<Action>) -> MachinePlan {
 pub(crate) struct Files(pub(crate) BTreeMap<String, Vec<u8>>);
 
 impl Files {
-    /// Adds one and says what a plan calls it.
+    /// Adds a file and returns its entry in a plan.
     pub(crate) fn add(&mut self, name: &str, content: &[u8]) -> Payload {
         let blake3 = blake3::hash(content).to_hex().to_string();
         self.0.insert(blake3.clone(), content.to_vec());
@@ -393,7 +395,7 @@ impl Payloads for Files {
     }
 }
 
-/// What a watcher heard.
+/// Lines that a watcher received.
 #[derive(Default)]
 pub(crate) struct Lines(pub(crate) Vec<String>);
 

@@ -1,4 +1,4 @@
-//! A Windows volume in a disk image with a GPT, and readers of it that share no code with what wrote it.
+//! A Windows volume in a disk image with a GPT, and independent readers of it.
 #![allow(
     dead_code,
     clippy::disallowed_methods,
@@ -23,12 +23,12 @@ use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Payload, SecretName, Step, When};
 use volume::{Mounted, new_volume};
 
-/// Partition the volume lies in.
+/// Number of the partition that holds the volume.
 pub(crate) const PARTITION: u32 = 3;
-/// First byte of it.
+/// Offset of its first byte.
 const OFFSET: u64 = 5 << 20;
 
-/// A disk, and what comes with the order.
+/// A disk, and the parts of an order.
 pub(crate) struct Lab {
     pub(crate) dir: tempfile::TempDir,
     disk: PathBuf,
@@ -36,7 +36,7 @@ pub(crate) struct Lab {
     pub(crate) secrets: Secrets,
     payloads: Files,
     pub(crate) said: Vec<String>,
-    /// Where the machine reports.
+    /// Address and key for the report of the first start.
     pub(crate) first_start: Option<FirstStart>,
 }
 
@@ -65,7 +65,7 @@ impl Watcher for Heard<'_> {
 }
 
 impl Lab {
-    /// A disk with a volume of `mib` MiB, filled by `fill`.
+    /// Makes a disk with a volume of `mib` MiB, filled by `fill`.
     pub(crate) fn new(mib: u64, fill: impl FnOnce(&Mounted)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let length = mib << 20;
@@ -161,7 +161,7 @@ impl Lab {
         )
     }
 
-    /// Applies these actions; every one of them has to have this outcome.
+    /// Applies these actions and checks that each has this outcome.
     pub(crate) fn all(&mut self, actions: &[Action], outcome: Outcome) -> Report {
         let report = self
             .run(actions)
@@ -172,7 +172,7 @@ impl Lab {
         report
     }
 
-    /// The volume as a file of its own, for tools that take one.
+    /// The volume as a file of its own.
     pub(crate) fn volume(&self) -> PathBuf {
         let path = self.dir.path().join("volume.img");
         let mut from = File::open(&self.disk).unwrap();
@@ -185,7 +185,7 @@ impl Lab {
         path
     }
 
-    /// Content of a file, by ntfscat.
+    /// Content of a file, read by ntfscat.
     pub(crate) fn cat(&self, volume: &Path, path: &str) -> Vec<u8> {
         let out = Command::new("ntfscat")
             .args(["-q"])
@@ -201,7 +201,7 @@ impl Lab {
         out.stdout
     }
 
-    /// A hive of `System32\config`, by ntfscat, as a file.
+    /// A hive of `System32\config` as a file, read by ntfscat.
     pub(crate) fn hive(&self, volume: &Path, name: &str) -> PathBuf {
         let path = self.dir.path().join(format!("read-{name}"));
         std::fs::write(
@@ -224,8 +224,9 @@ impl Lab {
         for part in ["$SDS-1", "$SII", "$SDH"] {
             assert!(text.contains(&format!("0 errors in {part}")), "{text}");
         }
-        // Behind the very last entry ntfssecaudit 1.5.0 reads on when that does not end on 16 bytes: one error in the mirror, on a volume
-        // nobody but ntfs-3g ever wrote too. Every entry before that counts.
+        // After the very last entry ntfssecaudit 1.5.0 continues to read if that entry does not end
+        // at a multiple of 16 bytes: it reports one error in the mirror, also on a volume that only
+        // ntfs-3g ever wrote. Every entry before it counts.
         let valid = |part: &str| {
             let line = text
                 .lines()
@@ -248,21 +249,21 @@ impl Lab {
     }
 }
 
-/// What a program says.
+/// Output of a program.
 pub(crate) fn said(program: &str, arguments: &[&str]) -> String {
     let out = Command::new(program).args(arguments).output();
     let out = out.unwrap_or_else(|error| panic!("{program}: {error}"));
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-/// A string value, by hivexget.
+/// A string value, read by hivexget.
 pub(crate) fn hivexget(hive: &Path, key: &str, value: &str) -> String {
     said("hivexget", &[&hive.display().to_string(), key, value])
         .trim_end()
         .to_owned()
 }
 
-/// Keys and values below a path, by reglookup, without the times.
+/// Keys and values below a path, read by reglookup, without the times.
 pub(crate) fn reglookup(hive: &Path, path: &str) -> Vec<String> {
     let text = said(
         "reglookup",
@@ -277,7 +278,8 @@ pub(crate) fn reglookup(hive: &Path, path: &str) -> Vec<String> {
         .collect()
 }
 
-/// Output of a Python script, when python3 has these modules; the Python that DISKCAST_PYTHON names has to have them.
+/// Output of a Python script, if python3 has these modules; the Python that DISKCAST_PYTHON names
+/// must have them.
 pub(crate) fn python(modules: &str, script: &str, arguments: &[&Path]) -> Option<String> {
     let named = std::env::var("DISKCAST_PYTHON").ok();
     let must = named.is_some();
