@@ -1,11 +1,13 @@
-//! Which machine gets which name and address.
+//! Names and addresses: assigned to each machine, and kept for it.
 //!
-//! Pure: what is remembered, who is there and what is taken come in, bindings or every reason against come out. What
-//! always holds: nothing is handed out twice, whatever the case of its letters; a machine that is known keeps its number,
-//! name and address as long as the template still allows them; the same input gives the same bindings.
+//! Pure: takes remembered bindings, present machines and taken names; gives bindings, or every
+//! reason against them. Invariants: nothing is assigned twice, ignoring the case of letters;
+//! a known machine keeps its number, name and address as long as the template still allows them;
+//! the same input gives the same bindings.
 //!
-//! Who a machine is was decided by the console, by the one rule of [`facts::identity`]; a binding is found by the console's id. What was
-//! imported for a machine that had not come yet, and what a forgotten one had, is found by the same rule.
+//! The console has already identified each machine by the rule of [`facts::identity`], and a
+//! binding is found by the console's id. The same rule finds the bindings of machines that were
+//! imported before they came, and of machines that were forgotten.
 
 use crate::import::Listed;
 use crate::machine::Machine;
@@ -18,38 +20,39 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// Highest number handed out.
+/// Highest number a machine can get.
 const MAX_NUMBER: u32 = 999_999;
 
-/// What one machine was given, remembered by the console.
+/// Number, name, address and seed of one machine, stored by the console.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Binding {
-    /// The cards it is known by; the one it was first deployed through comes first.
+    /// Network cards the machine is known by, the one it was first deployed through first.
     pub macs: Vec<Mac>,
-    /// Its SMBIOS UUID, where it is its own.
+    /// SMBIOS UUID, unless other machines share it.
     #[serde(default)]
     pub uuid: Option<Uuid>,
-    /// Its serial number, where it is its own.
+    /// Serial number, unless other machines share it.
     #[serde(default)]
     pub serial: Option<String>,
-    /// The console's id of it; none while it was only imported.
+    /// The console's id of the machine; none while it was only imported.
     #[serde(default)]
     pub target: Option<String>,
-    /// Name of the template that gave it.
+    /// Name of the template that gave the machine its name.
     pub template: String,
     /// Number in the names of that template.
     #[serde(default)]
     pub number: Option<u32>,
-    /// Its name.
+    /// Name of the machine.
     #[serde(default)]
     pub name: Option<String>,
-    /// Its address.
+    /// Address of the machine.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
-    /// Name and address were imported: they are kept as they are, whatever a template's pattern and range give.
+    /// Name and address were imported and are kept, even if a template's pattern and range would
+    /// give others.
     #[serde(default)]
     pub imported: bool,
-    /// Source of its SID and other identities, drawn once.
+    /// Source of the SID and of other identities, drawn once.
     pub seed: [u8; 12],
 }
 
@@ -69,38 +72,39 @@ impl Binding {
     }
 }
 
-/// What names and addresses are handed out from.
+/// Input of [`bind`].
 #[derive(Clone, Copy, Debug)]
 pub struct BindRequest<'a> {
-    /// Template.
+    /// The template.
     pub template: &'a Template,
-    /// Its name.
+    /// Name of the template.
     pub template_name: &'a str,
-    /// Who is to be bound, in the order numbers are given. `seed` of each is kept for a machine that is new.
+    /// Machines to bind, in the order in which they get numbers. A new machine keeps its `seed`.
     pub machines: &'a [Machine],
     /// Every binding of the store.
     pub existing: &'a [Binding],
     /// The list of `identity.list`.
     pub list: &'a [Listed],
-    /// Addresses nobody gets, with what they are: `console`, `answers to ARP`. Gateway and name servers of the template need
-    /// not be among them.
+    /// Addresses that are not assigned, with the reason: `console`, `answers to ARP`. Gateway and
+    /// name servers of the template need not be among them.
     pub taken: &'a [(Ipv4Addr, String)],
-    /// Names nobody gets, such as those of other machines in the roster.
+    /// Names that are not assigned, such as those of other machines in the roster.
     pub taken_names: &'a [String],
-    /// What a name may be on the image's system.
+    /// Naming rules of the image's system.
     pub rules: NameRules,
-    /// Ids of every target of the console: what one of them has is never another machine's.
+    /// Ids of every target of the console. A binding that belongs to one of them is never used for
+    /// another machine.
     pub targets: &'a BTreeSet<String>,
-    /// UUIDs, serial numbers and cards that several machines have.
+    /// UUIDs, serial numbers and cards that several machines have in common.
     pub shared: &'a Shared,
 }
 
-/// Why a machine, or all of them, cannot be bound.
+/// The reason why a machine, or the whole request, cannot be bound.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct BindFault {
-    /// Machine by the console's name for it; `None` when it concerns all.
+    /// Machine, by the console's name for it; `None` when the fault concerns all.
     pub machine: Option<String>,
-    /// What is wrong, and what to do.
+    /// The fault, and what to do about it.
     pub message: String,
 }
 
@@ -113,17 +117,17 @@ impl fmt::Display for BindFault {
     }
 }
 
-/// Names and addresses for every machine of the request, in their order. The result replaces what the store has of these
-/// machines.
+/// Assigns names and addresses to every machine of the request, in their order. The result replaces
+/// the stored bindings of these machines.
 ///
 /// # Errors
-/// Every reason against; then nothing is to be stored.
+/// Every fault found; nothing is to be stored then.
 pub fn bind(request: &BindRequest<'_>) -> Result<Vec<Binding>, Vec<BindFault>> {
     let mut faults = Vec::new();
     let known = recognise(request, &mut faults);
     let mut desk = Desk::new(request, &known);
     let mut given = vec![Given::default(); known.len()];
-    // First those who have a right to something, so that nobody new takes it.
+    // Reserved and remembered values come first, so that no new machine takes them.
     for (known, given) in known.iter().zip(&mut given) {
         desk.renew(known, given, &mut faults);
     }
@@ -148,7 +152,7 @@ pub fn bind(request: &BindRequest<'_>) -> Result<Vec<Binding>, Vec<BindFault>> {
         .collect())
 }
 
-/// A machine with what is remembered and listed of it.
+/// A machine of the request with its stored binding and its line of the list.
 struct Known<'a> {
     machine: &'a Machine,
     macs: Vec<Mac>,
@@ -166,7 +170,8 @@ struct Given {
 }
 
 impl Known<'_> {
-    /// What a template does not hand out stays with the machine: an address is still its own after a deployment by DHCP.
+    /// The new binding. Values the template does not assign stay as they were: after a deployment
+    /// by DHCP the machine's address is still reserved for it.
     fn binding(self, given: Given, request: &BindRequest<'_>) -> Binding {
         let old = self.old.cloned();
         let seed = old.as_ref().map_or(self.machine.seed, |old| old.seed);
@@ -174,7 +179,7 @@ impl Known<'_> {
             template: request.template_name.to_owned(),
             ..Binding::default()
         });
-        // Cards that were taken out stay: the machine may come back through them.
+        // Removed cards are kept: the machine may come back with them.
         let mut macs = old.macs;
         for mac in self.macs {
             if !macs.contains(&mac) {
@@ -212,7 +217,7 @@ impl Known<'_> {
     }
 }
 
-/// Who each machine is.
+/// Finds the stored binding and the list line of each machine.
 fn recognise<'a>(request: &BindRequest<'a>, faults: &mut Vec<BindFault>) -> Vec<Known<'a>> {
     let evidence: Vec<Evidence> = request.machines.iter().map(Machine::evidence).collect();
     let shared = shared_by(request.shared, &evidence);
@@ -262,7 +267,8 @@ fn recognise<'a>(request: &BindRequest<'a>, faults: &mut Vec<BindFault>) -> Vec<
     known
 }
 
-/// Shared identity values: those stored before, and those that two machines of this request have in common.
+/// Shared identity values: those stored before, and those that two machines of this request have in
+/// common.
 fn shared_by(shared: &Shared, machines: &[Evidence]) -> Shared {
     let mut all = shared.clone();
     let mut seen: BTreeSet<Value> = BTreeSet::new();
@@ -277,7 +283,7 @@ fn shared_by(shared: &Shared, machines: &[Evidence]) -> Shared {
 /// Index of the binding of a machine.
 ///
 /// # Errors
-/// The bindings that the machine may have, when nothing decides between them.
+/// The bindings that may belong to the machine, when no identity value decides between them.
 fn remembered<'a>(
     machine: &Machine,
     evidence: &Evidence,
@@ -315,13 +321,14 @@ fn remembered<'a>(
     }
 }
 
-/// What is free.
+/// Names, numbers and addresses that are taken during one run.
 struct Desk<'a> {
     request: &'a BindRequest<'a>,
     names: BTreeSet<String>,
     numbers: BTreeSet<u32>,
     addresses: BTreeMap<Ipv4Addr, String>,
-    /// Where the search for the lowest free one goes on; nothing is freed during a run.
+    /// First number the search for the lowest free one has not tried. Numbers are never freed
+    /// during a run.
     next_number: u32,
 }
 
@@ -347,7 +354,7 @@ impl<'a> Desk<'a> {
         {
             desk.addresses.entry(address).or_insert_with(|| what.into());
         }
-        // What machines outside this request have stays theirs.
+        // Values of machines outside this request stay reserved.
         for old in request.existing {
             if known
                 .iter()
@@ -365,7 +372,7 @@ impl<'a> Desk<'a> {
                 desk.numbers.extend(old.number);
             }
         }
-        // The list speaks for machines that are not here yet, too.
+        // The list also reserves values for machines that are not in this request.
         for line in request.list {
             if known
                 .iter()
@@ -384,7 +391,7 @@ impl<'a> Desk<'a> {
         desk
     }
 
-    /// What the list says, and what the machine had and may keep.
+    /// Reserves the values of the list, and the old values the machine may keep.
     fn renew(&mut self, known: &Known<'_>, given: &mut Given, faults: &mut Vec<BindFault>) {
         let template = self.request.template;
         if let Some(listed) = known.listed {
@@ -455,7 +462,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The lowest free address for everybody without one. Returns how many there were too few.
+    /// Assigns the lowest free address to every machine without one. Returns how many machines got
+    /// none.
     fn addresses(
         &mut self,
         known: &[Known<'_>],
@@ -509,7 +517,7 @@ impl<'a> Desk<'a> {
         )
     }
 
-    /// The name, with the lowest free number where the pattern has one.
+    /// Assigns the name, with the lowest free number where the pattern has one.
     fn name(&mut self, known: &Known<'_>, given: &mut Given, faults: &mut Vec<BindFault>) {
         let identity = &self.request.template.identity;
         if given.name.is_none() {
@@ -522,7 +530,7 @@ impl<'a> Desk<'a> {
                 return;
             };
             if pattern.needs_address() && given.address.is_none() {
-                // Why it has none was told.
+                // The missing address is a fault of its own already.
                 return;
             }
             let name = if pattern.numbered() {
@@ -552,7 +560,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The name by the number it had, or by the lowest free one.
+    /// The name with the machine's old number, or with the lowest free one.
     fn numbered(&mut self, known: &Known<'_>, given: &mut Given) -> Result<String, String> {
         if let Some(number) = given.number {
             let name = self.expand(known, given, Some(number))?;
@@ -598,8 +606,8 @@ impl<'a> Desk<'a> {
         Ok(identity.case.apply(&pattern.expand(&facts)?))
     }
 
-    /// A pattern that is too long only for the last machines of a room is refused for all of them by name, not found out
-    /// machine by machine over years: with the largest number of the batch.
+    /// Refuses a pattern that becomes too long with the largest number of the batch. Without this,
+    /// it would fail machine by machine, years later.
     fn longest(&self, known: &[Known<'_>], faults: &mut Vec<BindFault>) {
         let identity = &self.request.template.identity;
         let Some(pattern) = identity

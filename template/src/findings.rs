@@ -1,6 +1,6 @@
-//! What inspection says of an image: the systems on it, and what keeps them from being changed.
+//! Results of inspecting an image: the systems on it, and obstacles to changing them.
 //!
-//! Values only. `inspect` fills them in from the bytes of partitions, plans are made from them.
+//! Values only. `inspect` fills them in from the bytes of partitions; plans are made from them.
 
 mod linux;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Everything found on the partitions of one disk or image.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
-    /// One a partition, by number.
+    /// One entry for each partition, in the order of numbers.
     pub partitions: Vec<PartitionFindings>,
     /// Every system found, by partition.
     pub systems: Vec<System>,
@@ -25,24 +25,24 @@ pub struct Findings {
 pub struct PartitionFindings {
     /// Number in the table.
     pub number: u32,
-    /// What lies in it; `None` when nobody knows.
+    /// File system in it; `None` when it is unknown.
     #[serde(default)]
     pub file_system: Option<FileSystem>,
     /// Volume label.
     #[serde(default)]
     pub label: Option<String>,
-    /// Machines and domains (`S-1-5-21-a-b-c`) that the rights of files on an NTFS volume name.
+    /// SIDs of machines and domains (`S-1-5-21-a-b-c`) in the access rights of an NTFS volume.
     #[serde(default)]
     pub sids: Vec<String>,
     /// UUID of its file system, as blkid writes it.
     #[serde(default)]
     pub uuid: Option<String>,
-    /// Why nothing may be changed in it.
+    /// Reasons why nothing may be changed in it.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
 }
 
-/// Why a volume or a system cannot be changed.
+/// A reason why a volume or a system cannot be changed.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Obstacle {
@@ -56,28 +56,28 @@ pub enum Obstacle {
     DirtyVolume,
     /// A hive is dirty and its logs do not apply.
     DirtyHive {
-        /// Its file name.
+        /// File name of the hive.
         hive: String,
-        /// Why they do not apply.
+        /// The reason why the logs do not apply.
         reason: String,
     },
     /// A hive fails its validator.
     DamagedHive {
-        /// Its file name.
+        /// File name of the hive.
         hive: String,
-        /// The first faults.
+        /// The first faults found.
         reason: String,
     },
-    /// A file or structure that has to be there cannot be read.
+    /// A required file or structure cannot be read.
     Unreadable {
-        /// What.
+        /// The file or structure.
         what: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A system that can be made itself.
+/// An operating system that can be configured.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "family", rename_all = "kebab-case")]
 pub enum System {
@@ -101,7 +101,7 @@ pub enum Arch {
     Other,
 }
 
-/// What a Windows is sold as: `VER_NT_*`.
+/// Product type of a Windows: `VER_NT_*`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProductType {
@@ -114,7 +114,7 @@ pub enum ProductType {
 }
 
 impl ProductType {
-    /// By its number in `VER_NT_*`.
+    /// The product type with this `VER_NT_*` number; `None` for other numbers.
     pub fn of_number(number: u32) -> Option<Self> {
         match number {
             1 => Some(Self::Workstation),
@@ -128,9 +128,9 @@ impl ProductType {
 /// A Windows installation.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct WindowsFindings {
-    /// Partition it lies in.
+    /// Partition of the installation.
     pub partition: u32,
-    /// Its folder, as the file system spells it: `Windows`.
+    /// Its Windows folder, as the file system spells it: `Windows`.
     pub folder: String,
     /// `ProductName`.
     pub product: String,
@@ -143,11 +143,11 @@ pub struct WindowsFindings {
     pub build: u32,
     /// Architecture.
     pub arch: Arch,
-    /// Sysprep has generalised it.
+    /// Sysprep has generalised the installation.
     pub generalised: bool,
     /// `Select\Current`.
     pub control_set: u32,
-    /// `Select\LastKnownGood`, when it is another set that exists.
+    /// `Select\LastKnownGood`, when it names another control set that exists.
     #[serde(default)]
     pub last_known_good: Option<u32>,
     /// NetBIOS name of the master.
@@ -163,33 +163,35 @@ pub struct WindowsFindings {
     /// `S-1-5-21-a-b-c` of SAM and SECURITY; `None` when they cannot be read or disagree.
     #[serde(default)]
     pub machine_sid: Option<String>,
-    /// Profiles of the machine's own accounts that lie on another volume or on a share, as Windows writes them: `D:\Profiles\pat`.
+    /// Profiles of local accounts that lie on another volume or on a share, as Windows writes them:
+    /// `D:\Profiles\pat`.
     #[serde(default)]
     pub profiles_elsewhere: Vec<String>,
-    /// Hives that name the machine's SID and that could not be changed, each by its path: those of users, and of another Windows.
+    /// Hives that name the machine's SID and that cannot be changed, each by its path: those of
+    /// users, and of another Windows.
     #[serde(default)]
     pub unchangeable_hives: Vec<Obstacle>,
     /// Names of local accounts, as SAM has them.
     #[serde(default)]
     pub accounts: Vec<String>,
-    /// Local groups, as SAM has them; empty when it cannot be read.
+    /// Local groups, as SAM has them; empty when SAM cannot be read.
     #[serde(default)]
     pub groups: Vec<WindowsGroup>,
     /// Network cards the master knew.
     #[serde(default)]
     pub interfaces: Vec<WindowsInterface>,
-    /// Services of disk controllers that are installed: name, `Start`, and whether `StartOverride` demotes it.
+    /// Installed services of disk controllers.
     #[serde(default)]
     pub storage_services: Vec<StorageService>,
-    /// It has a DriverDatabase (8 and later) rather than a CriticalDeviceDatabase.
+    /// The installation has a DriverDatabase (Windows 8 and later) and no CriticalDeviceDatabase.
     pub driver_database: bool,
-    /// Answer file in place already.
+    /// The answer file that is in place.
     #[serde(default)]
     pub answer_file: Option<AnswerFileFound>,
-    /// Another one, which the registry names and Setup reads before all others.
+    /// Another answer file, which the registry names and Setup reads before all others.
     #[serde(default)]
     pub registered_answer_file: Option<String>,
-    /// Why it cannot be changed.
+    /// Reasons why the installation cannot be changed.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
 }
@@ -197,9 +199,10 @@ pub struct WindowsFindings {
 /// A local group of a Windows master.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct WindowsGroup {
-    /// Its name, in the language of the master.
+    /// Name, in the language of the master.
     pub name: String,
-    /// Last number of its SID: 544 for `S-1-5-32-544`, from 1000 on for groups made on the master.
+    /// RID, the last number of the SID: 544 for `S-1-5-32-544`, from 1000 on for groups made on the
+    /// master.
     pub id: u32,
 }
 
@@ -209,7 +212,7 @@ impl WindowsFindings {
         self.product_type == ProductType::DomainController
     }
 
-    /// What drivers have to be for.
+    /// The platform that drivers have to support.
     pub fn platform(&self) -> Platform {
         let (major, minor) = self.version;
         Platform {
@@ -232,17 +235,17 @@ pub struct WindowsInterface {
     /// Plug and play instance.
     #[serde(default)]
     pub instance: Option<String>,
-    /// MAC address the instance carries, `aa:bb:cc:dd:ee:ff`.
+    /// MAC address of the instance, `aa:bb:cc:dd:ee:ff`.
     #[serde(default)]
     pub mac: Option<String>,
 }
 
-/// A boot-start candidate among the services.
+/// A service of a disk controller, which may have to start at boot.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct StorageService {
     /// Key name below `Services`.
     pub name: String,
-    /// `Start`: 0 boot .. 4 disabled.
+    /// `Start`: from 0 (boot) to 4 (disabled).
     pub start: u32,
     /// `StartOverride` has a value other than 0.
     #[serde(default)]

@@ -1,6 +1,7 @@
-//! Where a machine reports that it has started for the first time, and what signs that report.
+//! The report of a machine's first start: where it goes, and the key that signs it.
 //!
-//! Never leaves the order of that one machine and the first-boot job on its own disk: whoever knows the key can report in its name.
+//! The key never leaves the order of that one machine and the first-boot job on its disk: whoever
+//! knows it can report in the machine's name.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -8,16 +9,17 @@ use std::fmt;
 /// Bytes of a [`ReportKey`].
 pub const KEY_BYTES: usize = 32;
 
-/// Where and how a machine reports its first start: docs/protocol.md, First start.
+/// Destination and key of a machine's report of its first start (docs/protocol.md, First start).
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct FirstStart {
-    /// Addresses of the console, `address:port`, tried in this order: in an order of the console those of the template alone.
+    /// Addresses of the console, `address:port`, tried in this order. In an order of the console
+    /// they are only those of the template.
     pub consoles: Vec<String>,
-    /// The job.
+    /// Number of the job.
     pub job: u64,
     /// Id of the target.
     pub target: String,
-    /// Signs the report; another one for each job and target.
+    /// Key of the report; each job and target has its own.
     pub key: ReportKey,
 }
 
@@ -27,17 +29,17 @@ pub struct FirstStart {
 pub struct ReportKey([u8; KEY_BYTES]);
 
 impl ReportKey {
-    /// A key of these bytes.
+    /// A key with these bytes.
     pub fn new(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Bytes of the key.
     pub fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
-    /// 64 hex digits, small.
+    /// The key as 64 lower-case hex digits.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -49,7 +51,7 @@ impl From<ReportKey> for String {
     }
 }
 
-/// The text is no key.
+/// The text is not a key of 64 hex digits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the key of a first-start report is 64 hex digits")]
 pub struct NotAReportKey;

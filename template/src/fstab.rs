@@ -1,35 +1,36 @@
-//! What a Linux system mounts over its root: `/etc/fstab` (fstab(5)). Pure.
+//! File systems a Linux system mounts over its root: `/etc/fstab` (fstab(5)). Pure.
 
 use serde::{Deserialize, Serialize};
 
-/// A file system the system mounts at its start.
+/// A file system that is mounted when the system starts.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// How it is found.
+    /// The source of the mount.
     pub volume: Name,
-    /// Where, without a slash at the end.
+    /// Mount point, without a slash at the end.
     pub path: String,
-    /// A part of it only is mounted there.
+    /// Only a part of the file system is mounted: a subvolume or a bind mount.
     pub subvolume: bool,
 }
 
-/// How a file system is told.
+/// The source of a mount, as fstab names it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum Name {
-    /// As blkid writes it.
+    /// UUID of the file system, as blkid writes it.
     Uuid(String),
-    /// Its label.
+    /// Label of the file system.
     Label(String),
-    /// By a device or a network path, which says nothing here.
+    /// A device or network path, which does not identify a partition of the image.
     Other(String),
-    /// Not at all: it is made in memory, and empty at every start.
+    /// No source: the file system is in memory, and empty at every start.
     Memory,
 }
 
-/// Most lines that are looked at.
+/// Limit of lines that are read, comments not counted.
 const MAX_ENTRIES: usize = 256;
 
-/// File systems below the root that hide what lies there at every start; outer ones first.
+/// File systems mounted below the root, outer ones first. Each hides the files of the root that lie
+/// below its mount point.
 pub fn entries(fstab: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = fstab
         .lines()
@@ -46,7 +47,7 @@ fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let (volume, path, kind) = (words.next()?, words.next()?, words.next()?);
     let options = words.next().unwrap_or_default();
-    // The kernel's own hide nothing that anybody writes to a disk.
+    // Kernel file systems and swap hide no file that a deployment writes.
     let of_kernel = matches!(
         kind,
         "swap" | "proc" | "sysfs" | "devpts" | "devtmpfs" | "debugfs"
@@ -83,7 +84,7 @@ fn name(text: &str) -> Name {
     Name::Other(text.to_owned())
 }
 
-/// Blanks are written in octal.
+/// The text without the octal escapes of fstab(5).
 fn unescaped(text: &str) -> String {
     text.replace("\\040", " ")
         .replace("\\011", "\t")

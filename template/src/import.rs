@@ -1,7 +1,8 @@
-//! The list of machines: `MAC or UUID,name,address`, a line each.
+//! The list of machines: `MAC or UUID,name,address`, one machine a line.
 //!
-//! Text in, lines out, every mistake with its line. `;` and tabs part fields too, as office programs write them; quotes
-//! around a field are taken off; `#` begins a comment; a heading is known by naming its columns.
+//! Takes text and gives lines, or every mistake with its line number. `;` and tabs also separate
+//! fields, as office programs write them; quotes around a field are removed; `#` begins a comment;
+//! a heading is recognised by the name of its first column.
 
 use crate::values::{card, parse_host};
 use facts::identity::Evidence;
@@ -10,36 +11,36 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// Most machines of a list.
+/// Limit of machines in a list.
 const MAX_LINES: usize = 65_536;
-/// Most mistakes that are told.
+/// Limit of mistakes that are reported.
 const MAX_MISTAKES: usize = 200;
 
 /// One machine of a list.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
-    /// Its line in the file, from 1.
+    /// Line in the file, from 1.
     pub line: usize,
-    /// Which machine.
+    /// The machine the line is about.
     pub key: ListKey,
-    /// The name it gets.
+    /// Name the machine gets.
     pub name: Option<String>,
-    /// The address it gets.
+    /// Address the machine gets.
     pub address: Option<Ipv4Addr>,
 }
 
-/// Which machine a line means.
+/// The identity value by which a line names its machine.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ListKey {
-    /// The one with this card.
+    /// MAC address of one of its cards.
     Mac(Mac),
-    /// The one with this SMBIOS UUID.
+    /// SMBIOS UUID.
     Uuid(Uuid),
 }
 
 impl Listed {
-    /// Identity values that the line gives of its machine.
+    /// Identity values of the machine, taken from the line.
     pub fn evidence(&self) -> Evidence {
         match self.key {
             ListKey::Mac(mac) => Evidence {
@@ -54,12 +55,12 @@ impl Listed {
     }
 }
 
-/// A mistake of a list.
+/// A mistake in a list.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct ListMistake {
     /// Line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// The mistake.
     pub message: String,
 }
 
@@ -72,11 +73,11 @@ impl std::fmt::Display for ListMistake {
 /// Reads a list.
 ///
 /// # Errors
-/// Every mistake, by line.
+/// Every mistake, sorted by line.
 pub fn parse_list(text: &str) -> Result<Vec<Listed>, Vec<ListMistake>> {
     let mut lines = Vec::new();
     let mut mistakes = Vec::new();
-    // Office programs begin the file with it.
+    // Office programs begin the file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut first = true;
     for (number, line) in (1..).zip(text.lines()) {
@@ -142,7 +143,7 @@ fn listed(line: usize, fields: &[&str]) -> Result<Listed, Vec<String>> {
     let mut field = || rest.next().filter(|field| !field.is_empty());
     let key = match field() {
         None => Err("the MAC address or UUID is missing".to_owned()),
-        // No MAC address has as many characters as a UUID.
+        // A MAC address is always shorter than a UUID.
         Some(text) if text.len() >= 32 => text
             .parse()
             .map(ListKey::Uuid)
@@ -184,7 +185,7 @@ fn listed(line: usize, fields: &[&str]) -> Result<Listed, Vec<String>> {
     }
 }
 
-/// What stands in the list more than once.
+/// Machines, names and addresses that stand in the list more than once.
 fn twice(lines: &[Listed]) -> Vec<ListMistake> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut mistakes = Vec::new();

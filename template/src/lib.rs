@@ -1,9 +1,11 @@
-//! Saved templates, and what they come to on one machine.
+//! Saved templates, and the plan each gives for one machine.
 //!
-//! Owns: the file format and its mistakes ([`schema`]), names and addresses handed out ([`names`], [`bind`], [`import`]),
-//! driver packages, answer files and YAML of masters as far as plans need them ([`inf`], [`answers`], [`yaml`]), and the plan
-//! ([`plan`]): findings of an image, a machine's facts and a template give ordered [`step`]s, or reasons to refuse. Never
-//! touches a file, a clock or a socket. What always holds: the same input gives the same plan, and no plan holds a secret.
+//! Owns: the file format and its mistakes ([`schema`]); assignment of names and addresses
+//! ([`names`], [`bind`], [`import`]); driver packages, answer files and YAML of masters as far as
+//! plans need them ([`inf`], [`answers`], [`yaml`]); and the plan ([`plan`]): findings of an image,
+//! a machine's facts and a template give ordered [`step`]s, or reasons to refuse. Never touches a
+//! file, a clock or a socket. Invariants: the same input gives the same plan, and no plan
+//! holds a secret.
 
 pub mod answers;
 pub mod bind;

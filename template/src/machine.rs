@@ -1,4 +1,4 @@
-//! What is known of a machine when names are handed out and its plan is made, and the files its template names.
+//! Facts of a machine that names and plans are made from, and the files its template names.
 //!
 //! Values only; the console fills them in from an agent's facts and from its own disk.
 
@@ -8,11 +8,11 @@ use facts::Mac;
 use facts::identity::Evidence;
 use serde::{Deserialize, Serialize};
 
-/// How the machine starts.
+/// Firmware type of a machine.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Firmware {
-    /// Nobody knows.
+    /// The type is not known.
     #[default]
     Unknown,
     /// BIOS.
@@ -24,16 +24,16 @@ pub enum Firmware {
 /// A PCI function.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PciDevice {
-    /// Vendor.
+    /// Vendor id.
     pub vendor: u16,
-    /// Device.
+    /// Device id.
     pub device: u16,
-    /// Base class, subclass and programming interface, as sysfs has it: `0x010802`.
+    /// Base class, subclass and programming interface, as sysfs writes them: `0x010802`.
     pub class: u32,
-    /// Subsystem vendor and device.
+    /// Subsystem vendor id and subsystem device id.
     #[serde(default)]
     pub subsystem: Option<(u16, u16)>,
-    /// The disk that is deployed to hangs below it.
+    /// The target disk is attached to this controller.
     #[serde(default)]
     pub target_disk: bool,
 }
@@ -41,9 +41,9 @@ pub struct PciDevice {
 /// One machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// What the console calls it, for messages.
+    /// The console's name for the machine, for messages.
     pub id: String,
-    /// The console's lasting id of it. Who a machine is was decided where it was given.
+    /// The console's permanent id of the machine. The machine was identified when it got the id.
     #[serde(default)]
     pub target: Option<String>,
     /// SMBIOS UUID.
@@ -55,28 +55,28 @@ pub struct Machine {
     /// SMBIOS asset tag.
     #[serde(default)]
     pub asset: Option<String>,
-    /// SMBIOS vendor and product.
+    /// SMBIOS manufacturer and product name.
     #[serde(default)]
     pub model: Option<String>,
-    /// How it starts.
+    /// Firmware type.
     #[serde(default)]
     pub firmware: Firmware,
-    /// Every network card.
+    /// MAC addresses of all network cards.
     #[serde(default)]
     pub macs: Vec<Mac>,
-    /// The card it was booted and deployed through.
+    /// The card the machine booted and is deployed through.
     #[serde(default)]
     pub boot_mac: Option<Mac>,
-    /// PCI functions; empty when nobody knows.
+    /// PCI functions; empty when they are not known.
     #[serde(default)]
     pub pci: Vec<PciDevice>,
-    /// Twelve random bytes: the source of identities for a machine that has no binding yet.
+    /// Twelve random bytes, the source of identities for a machine that has no binding yet.
     #[serde(default)]
     pub seed: [u8; 12],
 }
 
 impl Machine {
-    /// The card the machine is known by: the one it booted through, its first otherwise.
+    /// The card the machine is known by: the one it booted through, otherwise its first.
     pub fn mac(&self) -> Option<Mac> {
         self.boot_mac.or_else(|| self.macs.first().copied())
     }
@@ -88,7 +88,7 @@ impl Machine {
         Evidence::read(self.uuid.as_deref(), self.serial.as_deref(), cards)
     }
 
-    /// Every card, the one it booted through first.
+    /// All cards, the one the machine booted through first.
     pub fn all_macs(&self) -> Vec<Mac> {
         let mut all: Vec<Mac> = self.boot_mac.into_iter().collect();
         for mac in &self.macs {
@@ -100,21 +100,23 @@ impl Machine {
     }
 }
 
-/// The files of a template, resolved by the console: one entry for each `[[copy]]` and `[[driver]]`, in their order.
+/// Files of a template, resolved by the console: one entry for each `[[copy]]` and `[[driver]]`, in
+/// their order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Files {
-    /// Files of each copy; of a folder every file below it.
+    /// Files of each copy. A copied folder gives every file below it.
     pub copies: Vec<Vec<CopiedFile>>,
-    /// Each driver package.
+    /// Driver packages.
     pub drivers: Vec<DriverPackage>,
 }
 
 /// A file of a copy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CopiedFile {
-    /// Path below the copied folder, `/` between folders; empty when the copy is this one file.
+    /// Path below the copied folder, with `/` between folders; empty when the copy is a single
+    /// file.
     pub relative: String,
-    /// Content.
+    /// Content of the file.
     pub payload: Payload,
 }
 
@@ -123,22 +125,22 @@ pub struct CopiedFile {
 pub struct DriverPackage {
     /// Every file of the folder.
     pub files: Vec<PackageFile>,
-    /// Every `.inf` of a driver, read, with its name inside the package.
+    /// Parsed `.inf` files of drivers, with their names inside the package.
     pub infs: Vec<(String, Inf)>,
 }
 
 impl DriverPackage {
-    /// True for files whose content [`Self::add`] has to have, by their names.
+    /// True when [`Self::add`] needs the content of a file with this name.
     pub fn looks_into(name: &str) -> bool {
         matches!(kind(name).as_str(), "inf" | "sys" | "dll" | "exe")
     }
 
-    /// Adds a file: its name inside the package, `/` between folders, and its content where that is [looked
-    /// into](Self::looks_into). An `.inf` that is no driver's, such as the `AUTORUN.INF` of an installer, is a file like any
-    /// other.
+    /// Adds a file by its name inside the package, with `/` between folders, and with its content
+    /// where [`Self::looks_into`] requires it. An `.inf` that installs no driver, such as the
+    /// `AUTORUN.INF` of an installer, is added as a plain file.
     ///
     /// # Errors
-    /// An `.inf` that is too large to be read.
+    /// An `.inf` is too large to be read.
     pub fn add(
         &mut self,
         name: &str,
@@ -164,7 +166,7 @@ impl DriverPackage {
     }
 }
 
-/// What a file's name ends with, in small letters.
+/// File name extension in lower case.
 fn kind(name: &str) -> String {
     name.rsplit_once('.')
         .map(|(_, kind)| kind.to_ascii_lowercase())
@@ -176,9 +178,9 @@ fn kind(name: &str) -> String {
 pub struct PackageFile {
     /// Name inside the package, `/` between folders.
     pub name: String,
-    /// Content.
+    /// Content of the file.
     pub payload: Payload,
-    /// What its headers say; `None` for what is no program.
+    /// Facts from its headers; `None` when it is not a program.
     #[serde(default)]
     pub program: Option<Program>,
 }

@@ -1,7 +1,7 @@
-//! What is wrong with a template file, and where.
+//! Mistakes of a template file, and their places.
 //!
-//! Owns: places in a text as line and column, and did-you-mean. Never holds the value of a secret: whoever reports a
-//! mistake about one names the key alone.
+//! Owns: places in a text as line and column, and did-you-mean. Never holds the value of a secret:
+//! a mistake about one names the key alone.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,14 +13,15 @@ pub struct Mistake {
     pub line: usize,
     /// Column in characters, from 1; 0 with line 0.
     pub column: usize,
-    /// Bytes of the text it is about; empty with line 0.
+    /// Byte range of the text it is about; empty with line 0.
     #[serde(skip)]
     pub span: Range<usize>,
-    /// Path of the key: `network.mode`, `copy.2.to` (tables of a list count from 1); empty for the file as a whole.
+    /// Path of the key: `network.mode`, `copy.2.to` (tables of a list count from 1); empty for the
+    /// file as a whole.
     pub key: String,
-    /// What is wrong, and what is accepted.
+    /// The mistake, and the values that are accepted.
     pub message: String,
-    /// What was probably meant.
+    /// The word that was probably meant.
     pub suggestion: Option<String>,
 }
 
@@ -40,7 +41,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Line and column, both from 1, of a byte of a text. A place past the end is the end.
+/// Line and column of a byte of a text, both from 1. An offset past the end counts as the end.
 pub(crate) fn place(text: &str, offset: usize) -> (usize, usize) {
     let mut offset = offset.min(text.len());
     while !text.is_char_boundary(offset) {
@@ -53,7 +54,7 @@ pub(crate) fn place(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// The word of `known` that `given` is probably a slip of.
+/// The word of `known` that `given` is probably a misspelling of.
 pub(crate) fn nearest<'w>(given: &str, known: impl IntoIterator<Item = &'w str>) -> Option<String> {
     let given = given.to_lowercase();
     known
@@ -74,7 +75,7 @@ mod tests {
         let text = "a\nüb\n";
         assert_eq!(place(text, 0), (1, 1));
         assert_eq!(place(text, 2), (2, 1));
-        // In the middle of a character is that character.
+        // An offset inside a character gives the place of that character.
         assert_eq!(place(text, 3), (2, 1));
         assert_eq!(place(text, 4), (2, 2));
         assert_eq!(place(text, 999), (3, 1));

@@ -1,6 +1,7 @@
-//! Names of machines: the pattern a template gives, what it comes to on one machine, and what a name may be.
+//! Names of machines: the pattern of a template, its expansion, and the rules a name must keep.
 //!
-//! Pure. What always holds: a name that passes [`check`] is accepted by the system it was checked for, and by DNS.
+//! Pure. Invariants: a name that passes [`check`] is accepted by the system it was checked
+//! for, and by DNS.
 
 use crate::values::{Word, as_text};
 use facts::Mac;
@@ -9,15 +10,15 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// Longest NetBIOS name (the sixteenth byte is the kind of service).
+/// Length limit of a NetBIOS name, in characters; its sixteenth byte is the service type.
 pub const MAX_WINDOWS_NAME: usize = 15;
-/// Longest DNS label (RFC 1035 section 2.3.4).
+/// Length limit of a DNS label, in characters (RFC 1035 section 2.3.4).
 pub const MAX_LABEL: usize = 63;
 
-/// Widest number, `{nnnnnn}`.
+/// Limit of digits of a number: `{nnnnnn}`.
 const MAX_DIGITS: usize = 6;
 
-/// Names Windows gives to something else, or refuses as a computer name.
+/// Names that Windows reserves or refuses as a computer name.
 const RESERVED: [&str; 18] = [
     "anonymous",
     "authenticated-user",
@@ -39,7 +40,7 @@ const RESERVED: [&str; 18] = [
     "users",
 ];
 
-/// Letters of a name.
+/// Case of the letters in a name.
 #[derive(
     Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -49,7 +50,7 @@ pub enum Case {
     Upper,
     /// Small letters.
     Lower,
-    /// As the pattern and the machine have them.
+    /// The case of the pattern and of the machine's own values.
     #[default]
     Keep,
 }
@@ -63,7 +64,7 @@ impl Word for Case {
 }
 
 impl Case {
-    /// The name in these letters.
+    /// The name in this case.
     pub fn apply(self, name: &str) -> String {
         match self {
             Self::Upper => name.to_ascii_uppercase(),
@@ -73,7 +74,7 @@ impl Case {
     }
 }
 
-/// Whose rules a name keeps.
+/// The system whose naming rules apply.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameRules {
@@ -84,10 +85,10 @@ pub enum NameRules {
     Dns,
 }
 
-/// Something in braces.
+/// A placeholder in braces.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Token {
-    /// The number, with at least so many digits.
+    /// The machine's number, with at least this many digits.
     Number(usize),
     /// The last six hex digits of the MAC address.
     Mac6,
@@ -97,7 +98,7 @@ enum Token {
     Asset,
     /// The first eight hex digits of the SMBIOS UUID.
     Uuid8,
-    /// The last number of the address.
+    /// The last number of the IPv4 address.
     IpLast,
 }
 
@@ -107,17 +108,17 @@ enum Piece {
     Token(Token),
 }
 
-/// How a machine's name is made: `LAB-{nn}`.
+/// Pattern of machine names: `LAB-{nn}`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pattern {
     text: String,
     pieces: Vec<Piece>,
 }
 
-/// What a pattern may ask of a machine.
+/// The facts of a machine that a pattern may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameFacts<'a> {
-    /// Its number.
+    /// Number of the machine.
     pub number: Option<u32>,
     /// The card it is known by.
     pub mac: Option<Mac>,
@@ -127,22 +128,22 @@ pub struct NameFacts<'a> {
     pub asset: Option<&'a str>,
     /// SMBIOS UUID.
     pub uuid: Option<&'a str>,
-    /// The address it gets.
+    /// The address the machine gets.
     pub address: Option<Ipv4Addr>,
 }
 
 impl Pattern {
-    /// True when every machine gets a number.
+    /// True when the name contains a number.
     pub fn numbered(&self) -> bool {
         self.has(|token| matches!(token, Token::Number(_)))
     }
 
-    /// True when the name is made of the address.
+    /// True when the name contains a part of the address.
     pub fn needs_address(&self) -> bool {
         self.has(|token| token == Token::IpLast)
     }
 
-    /// True when two machines can never get two names from it.
+    /// True when the pattern gives the same name for every machine.
     pub fn fixed(&self) -> bool {
         !self.has(|_| true)
     }
@@ -156,7 +157,7 @@ impl Pattern {
     /// The name of one machine.
     ///
     /// # Errors
-    /// Says which fact the machine does not have.
+    /// A message that names the fact the machine does not have.
     pub fn expand(&self, facts: &NameFacts<'_>) -> Result<String, String> {
         let mut name = String::new();
         for piece in &self.pieces {
@@ -197,7 +198,7 @@ impl Token {
     }
 }
 
-/// What firmware says, in letters a name may have: everything else becomes one hyphen.
+/// A firmware string in the letters a name may have: all others become one hyphen.
 fn spelled(text: Option<&str>) -> Option<String> {
     let words: Vec<&str> = text?
         .split(|c: char| !c.is_ascii_alphanumeric())
@@ -302,10 +303,10 @@ as_text!(
     "Name of each machine, with {n} {nn} {nnn} (its number), {mac6}, {serial}, {asset}, {uuid8} or {ip_last}: `LAB-{nn}`."
 );
 
-/// Whether a machine may be called so.
+/// Checks that a machine may have this name.
 ///
 /// # Errors
-/// What is wrong with the name; it names the name.
+/// A message with the name and what is wrong with it.
 pub fn check(name: &str, rules: NameRules) -> Result<(), String> {
     let most = match rules {
         NameRules::Windows => MAX_WINDOWS_NAME,

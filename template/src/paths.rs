@@ -1,11 +1,11 @@
-//! Where a file may lie on a machine: paths as the system on the image writes them.
+//! Destination paths on a machine, as the system on the image writes them.
 //!
-//! Text only; nothing is looked up. What always holds: a path that passes stays below the root of the system's volume,
-//! and names a file that the system itself can open.
+//! Text only; no file system is consulted. Invariants: a path that passes stays below the
+//! root of the system's volume, and names a file that the system itself can open.
 
 use std::fmt;
 
-/// Whose path it is.
+/// The system whose paths have this shape.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Shape {
     /// `C:\Deploy\app.msi`
@@ -23,32 +23,33 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Why a path is refused.
+/// The reason why a path is refused.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum PathFault {
-    /// Neither system writes paths so.
+    /// The path is absolute on neither system.
     #[error("write a whole path: C:\\Deploy\\app.msi for Windows, /opt/app.deb for Linux")]
     Shapeless,
-    /// Another drive: which partition that is is only known to the running system.
+    /// The path names another drive. Only the running system knows which partition that is.
     #[error("drive {0}: is not the system's own; only C: can be written")]
     Drive(char),
-    /// It leads upward or nowhere.
+    /// The path has an empty, `.` or `..` part, or a part that is too long or has a NUL.
     #[error("the path has an empty, `.` or `..` part, and would leave its place")]
     Escapes,
-    /// Windows cannot open it.
+    /// Windows cannot open this name.
     #[error("Windows cannot have {0:?} in a path")]
     Unnameable(String),
-    /// What is written there is gone at the next start, or was never a file.
+    /// The folder is emptied at every start, or never holds files on a disk.
     #[error(
         "{0} is empty again at every start of the machine; choose a folder that stays, such as /opt or /var/lib"
     )]
     Volatile(&'static str),
-    /// Longer than the system takes.
+    /// The path is longer than the system accepts.
     #[error("the path is longer than {0} characters")]
     Long(usize),
 }
 
-/// Folders of Linux that are in memory, made by the kernel, or emptied when the system starts (hier(7), file-hierarchy(7)).
+/// Folders of Linux that are in memory, made by the kernel, or emptied when the system starts
+/// (hier(7), file-hierarchy(7)).
 const VOLATILE: [&str; 7] = [
     "/tmp",
     "/run",
@@ -58,14 +59,15 @@ const VOLATILE: [&str; 7] = [
     "/proc",
     "/sys",
 ];
-/// Longest Windows path without the `\\?\` form, and what programs cope with.
+/// Length limit of a Windows path without the `\\?\` form, in UTF-16 units; programs may not accept
+/// longer ones.
 const MAX_WINDOWS: usize = 259;
-/// Linux `PATH_MAX` without its closing zero.
+/// Length limit of a Linux path, in bytes: `PATH_MAX` without its closing zero.
 const MAX_LINUX: usize = 4095;
-/// Longest part of a path on both.
+/// Length limit of a part of a path, in bytes, on both systems.
 const MAX_PART: usize = 255;
 
-/// Whose path it is, when it may be written.
+/// The system a path belongs to, when it may be written.
 pub(crate) fn check_path(path: &str) -> Result<Shape, PathFault> {
     if let Some(rest) = path.strip_prefix('/') {
         if path.len() > MAX_LINUX {
@@ -113,8 +115,8 @@ fn check_parts<'p>(mut parts: impl Iterator<Item = &'p str>) -> Result<(), PathF
     Ok(())
 }
 
-/// Windows drops dots and spaces at the end of a name, reads `:` as a stream, and keeps the names of old devices
-/// ("Naming files, paths, and namespaces").
+/// Checks a part of a path: Windows drops dots and spaces at the end of a name, reads `:` as a
+/// stream, and reserves the names of old devices ("Naming files, paths, and namespaces").
 fn windows_can_name(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or_default().trim_end();
     let upper = stem.to_ascii_uppercase();
@@ -172,7 +174,7 @@ mod tests {
         ));
     }
 
-    /// Such a file was written, proven, and gone at the first start.
+    /// Such a file was once written and verified, and was gone at the first start.
     #[test]
     fn nothing_goes_where_a_start_removes_it() {
         for (path, folder) in [

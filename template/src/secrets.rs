@@ -1,27 +1,27 @@
-//! Values of secrets, for as long as steps are applied.
+//! Values of secrets, kept only while steps are applied.
 
 use crate::step::SecretName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Values by name. Never shown: not by `Debug`, not in an error.
+/// Values of secrets by name. Never shown: neither by `Debug` nor in an error.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secrets(BTreeMap<SecretName, String>);
 
 impl Secrets {
-    /// Adds one.
+    /// Adds a secret.
     pub fn insert(&mut self, name: SecretName, value: String) {
         self.0.insert(name, value);
     }
 
-    /// Its value.
+    /// Value of a secret.
     pub fn get(&self, name: &SecretName) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// True when there is none.
+    /// True when there are no secrets.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

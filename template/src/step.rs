@@ -1,12 +1,12 @@
-//! The steps that make one machine itself.
+//! Steps that configure one machine.
 //!
-//! Values only: what a plan shows, what the console stores with a job and what an agent carries out. Never holds a
-//! secret: it names one, and the values travel beside the plan.
+//! Values only: a plan shows them, the console stores them with a job, and an agent carries them
+//! out. A step never holds a secret: it names one, and the values are sent beside the plan.
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
-/// What is to be done to one machine, in order.
+/// The plan of one machine: its steps in order, or the reasons to refuse it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct MachinePlan {
     /// Name the machine gets, when the template gives one.
@@ -15,18 +15,20 @@ pub struct MachinePlan {
     /// Address the machine gets, when the template gives one.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
-    /// Steps; offline ones first, in the order they are applied.
+    /// Steps in the order they are applied, offline ones first.
     pub steps: Vec<Step>,
-    /// Why this machine is refused; then no step is carried out. What, where, what to do.
+    /// Reasons why this machine is refused, each with its place and advice. No step is carried out
+    /// then.
     #[serde(default)]
     pub refused: Vec<String>,
-    /// What the technician should know: warnings, and what is left as it is.
+    /// Notes for the technician: warnings, and settings that do not apply.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Further addresses of the console, `address:port`, that its report of the first start is tried at.
+    /// Further addresses of the console, `address:port`, to which the report of the first start is
+    /// sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consoles: Vec<String>,
-    /// What the machine does after the agent's part: restart when first boot goes on with the work.
+    /// Action after the agent's part: a restart when first boot has steps left.
     #[serde(default)]
     pub after: AfterApply,
 }
@@ -39,129 +41,129 @@ impl MachinePlan {
     }
 }
 
-/// What the agent does when every step is applied.
+/// Action of the agent when every step is applied.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AfterApply {
     /// The end action of the deployment.
     #[default]
     EndAction,
-    /// Restart from the disk: first boot has steps left, and does the end action after them.
+    /// Restart from the disk: first boot has steps left, and runs the end action after them.
     RestartForFirstBoot,
 }
 
 /// One step.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Short and stable: `linux.hostname`, `windows.tcpip.1`, `copy.2`.
+    /// Short, stable id: `linux.hostname`, `windows.tcpip.1`, `copy.2`.
     pub id: String,
-    /// One line for people, without secrets.
+    /// Description in one line, without secrets.
     pub what: String,
-    /// When it takes effect.
+    /// Time at which it takes effect.
     pub when: When,
-    /// What is done.
+    /// The action.
     pub action: Action,
 }
 
-/// When a step takes effect.
+/// Time at which a step takes effect.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    /// By the agent, before the disk can boot.
+    /// Before the disk can boot; applied by the agent.
     Offline,
-    /// By Windows Setup, from the answer file.
+    /// During Windows Setup, from the answer file.
     AnswerFile,
-    /// By the machine itself after its first start.
+    /// After the first start, by the machine itself.
     FirstBoot,
 }
 
-/// What is done. Partitions are numbers of the table.
+/// The action of a step. Partitions are given by their number in the partition table.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Action {
-    /// The file system takes the room its partition has.
+    /// Grows a file system to the size of its partition.
     GrowFileSystem {
-        /// Where.
+        /// Partition of the file system.
         partition: u32,
-        /// What kind it is.
+        /// Kind of the file system.
         file_system: FileSystem,
     },
-    /// A file of the console lies on the machine.
+    /// Copies a file of the console to the machine.
     CopyFile {
         /// Volume of the system.
         partition: u32,
-        /// Which file.
+        /// The file.
         payload: Payload,
         /// Path as the system writes it: `C:\Deploy\app.msi`, `/opt/app.deb`.
         to: String,
     },
-    /// `/etc/hostname`, hosts, and what else carries the name.
+    /// Sets the name: `/etc/hostname`, hosts, and other files that carry it.
     LinuxHostname {
         /// Root of the system.
         partition: u32,
-        /// First label.
+        /// First label of the name.
         name: String,
-        /// With its domain.
+        /// Full name with the domain.
         fqdn: Option<String>,
     },
-    /// `/etc/machine-id` and the seeds beside it are drawn anew at the next start.
+    /// Makes `/etc/machine-id` and the seeds beside it anew at the next start.
     LinuxMachineId {
         /// Root of the system.
         partition: u32,
     },
-    /// Ids beside the machine id that storage and management servers tell machines by.
+    /// Sets other ids by which storage and management servers identify machines.
     LinuxHostIds {
         /// Root of the system.
         partition: u32,
-        /// UUID they are drawn from.
+        /// UUID from which they are derived.
         id: String,
     },
-    /// The host keys are gone, and made anew before the server starts for the first time.
+    /// Removes the SSH host keys; new ones are made before the server starts for the first time.
     LinuxSshHostKeys {
         /// Root of the system.
         partition: u32,
     },
-    /// Network cards by MAC address.
+    /// Configures network cards by MAC address.
     LinuxNetwork {
         /// Root of the system.
         partition: u32,
-        /// What configures the network there.
+        /// Software that configures the network.
         renderer: crate::findings::Renderer,
-        /// Cards.
+        /// Cards and their settings.
         nics: Vec<Nic>,
     },
-    /// An account.
+    /// Makes or updates an account.
     LinuxUser {
         /// Root of the system.
         partition: u32,
-        /// Account; groups are the system's own names.
+        /// The account; groups have the system's own names.
         user: User,
     },
-    /// cloud-init leaves alone what other steps write.
+    /// Keeps cloud-init from changing what other steps write.
     LinuxCloudInitKeeps {
         /// Root of the system.
         partition: u32,
-        /// Things it leaves alone.
+        /// Parts that cloud-init leaves alone.
         keeps: Vec<Kept>,
     },
-    /// A NoCloud seed: cloud-init itself sets name and addresses.
+    /// Writes a NoCloud seed: cloud-init itself sets name and addresses.
     LinuxCloudInit {
         /// Root of the system.
         partition: u32,
-        /// First label.
+        /// First label of the name.
         hostname: Option<String>,
-        /// With its domain.
+        /// Full name with the domain.
         fqdn: Option<String>,
-        /// Cards.
+        /// Cards and their settings.
         nics: Vec<Nic>,
-        /// A new one for each deployment.
+        /// Instance id, new for each machine.
         instance_id: String,
-        /// Accounts are the template's business: it makes none.
+        /// The template sets the accounts: cloud-init makes none.
         accounts: bool,
     },
-    /// SYSTEM: computer name and DNS host name in every control set that may start.
+    /// Sets computer name and DNS host name in SYSTEM, in every control set that may start.
     WindowsName {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
         /// NetBIOS name, at most 15 characters.
         name: String,
@@ -170,100 +172,100 @@ pub enum Action {
         /// DNS suffix, when the template gives one.
         suffix: Option<String>,
     },
-    /// SECURITY: the workgroup of a machine without a domain.
+    /// Sets the workgroup of a machine without a domain in SECURITY.
     WindowsWorkgroup {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
-        /// Its name.
+        /// Name of the workgroup.
         name: String,
     },
-    /// SYSTEM: addresses of a card the master knew.
+    /// Sets addresses of a card the master knew in SYSTEM.
     WindowsTcpip {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
         /// `{GUID}` of the interface.
         interface: String,
-        /// Addresses.
+        /// Settings of the card.
         config: NicConfig,
     },
-    /// MachineGuid, update and telemetry identities, DUID: gone or drawn anew.
+    /// Removes or replaces MachineGuid, update and telemetry identities, and the DUID.
     WindowsIdentifiers {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
         /// New MachineGuid.
         machine_guid: String,
     },
-    /// Services of disk controllers start at boot.
+    /// Makes services of disk controllers start at boot.
     WindowsStorage {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
-        /// Services.
+        /// Names of the services.
         services: Vec<String>,
-        /// XP to 7: hardware ids with the service that serves them.
+        /// Entries of the CriticalDeviceDatabase, for Windows XP to 7.
         critical_devices: Vec<CriticalDevice>,
     },
-    /// A driver the master lacks, without which the machine does not start.
+    /// Installs a driver that the master lacks and the machine needs to start.
     WindowsBootDriver {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
         /// Name of the package's `.inf`, without folder.
         inf: String,
-        /// Service the `.inf` installs.
+        /// Service that the `.inf` installs.
         service: String,
-        /// Its `.sys` as it is called on the machine.
+        /// File name of its `.sys` on the machine.
         binary: String,
-        /// The file of the package that it is.
+        /// The file of the package with that driver.
         program: DriverFile,
-        /// Hardware ids the `.inf` serves.
+        /// Hardware ids of the `.inf` for that service.
         hardware_ids: Vec<String>,
     },
-    /// A driver package lies on the machine; first boot installs it.
+    /// Copies a driver package to the machine; first boot installs it.
     WindowsStageDriver {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
-        /// Folder name.
+        /// Name of its folder.
         name: String,
-        /// Package.
+        /// Files of the package.
         files: Vec<DriverFile>,
     },
-    /// The machine SID, everywhere.
+    /// Replaces the machine SID in every place.
     WindowsSid {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
-        /// As the master has it: `S-1-5-21-a-b-c`.
+        /// SID of the master: `S-1-5-21-a-b-c`.
         old: String,
-        /// New one.
+        /// New SID.
         new: String,
     },
-    /// `hiberfil.sys` is removed: its session is lost.
+    /// Removes `hiberfil.sys`: its session is lost.
     WindowsDiscardHibernation {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
     },
-    /// `Windows\Panther\Unattend\Unattend.xml`, merged with what is there.
+    /// Writes `Windows\Panther\Unattend\Unattend.xml`, merged with the master's answer file.
     WindowsAnswerFile {
-        /// Volume.
+        /// Volume of Windows.
         partition: u32,
-        /// What Setup is told.
+        /// Settings for Windows Setup.
         answers: Box<Answers>,
     },
-    /// The rest, by the machine itself.
+    /// Prepares first boot: the machine itself does the remaining work.
     FirstBoot {
-        /// Volume or root.
+        /// Volume of Windows, or root of Linux.
         partition: u32,
-        /// What it does.
+        /// Work of first boot.
         job: FirstBootJob,
-        /// Windows: the program that does it, `diskcast-firstboot.exe`.
+        /// Program of first boot on Windows, `diskcast-firstboot.exe`.
         #[serde(default)]
         executable: Option<Payload>,
     },
 }
 
-/// A thing that cloud-init leaves alone.
+/// A part of the configuration that cloud-init leaves alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kept {
-    /// Name and `/etc/hosts`.
+    /// Host name and `/etc/hosts`.
     Name,
     /// Addresses.
     Network,
@@ -273,7 +275,7 @@ pub enum Kept {
     HostKeys,
 }
 
-/// A file system that can be changed.
+/// A file system that diskcast can grow or change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileSystem {
@@ -294,11 +296,11 @@ pub enum FileSystem {
 /// A file the agent fetches from the console.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Payload {
-    /// Name for people.
+    /// Name for messages.
     pub name: String,
-    /// BLAKE3 of its content, 64 hex digits; also what it is asked for by.
+    /// BLAKE3 hash of the content, 64 hex digits; the agent requests the file by it.
     pub blake3: String,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
@@ -307,7 +309,7 @@ pub struct Payload {
 pub struct DriverFile {
     /// Name inside the package, `/` between folders.
     pub name: String,
-    /// Content.
+    /// Content of the file.
     pub payload: Payload,
 }
 
@@ -316,25 +318,25 @@ pub struct DriverFile {
 pub struct CriticalDevice {
     /// `PCI#VEN_8086&DEV_2922` or `PCI#CC_0106`.
     pub id: String,
-    /// Service.
+    /// Name of the service.
     pub service: String,
-    /// Setup class, braces included.
+    /// Setup class GUID, with braces.
     pub class_guid: String,
 }
 
-/// One network card.
+/// A network card and its settings.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Nic {
-    /// `aa:bb:cc:dd:ee:ff`.
+    /// MAC address, `aa:bb:cc:dd:ee:ff`.
     pub mac: String,
-    /// Addresses.
+    /// Settings of the card.
     pub config: NicConfig,
 }
 
-/// Addresses of one card.
+/// Network settings of one card.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct NicConfig {
-    /// Where they come from.
+    /// Source of the IPv4 address.
     pub ipv4: Ipv4Config,
     /// Name servers; empty leaves them to DHCP.
     #[serde(default)]
@@ -342,24 +344,24 @@ pub struct NicConfig {
     /// DNS suffix of the connection.
     #[serde(default)]
     pub suffix: Option<String>,
-    /// Search list.
+    /// DNS search list.
     #[serde(default)]
     pub search: Vec<String>,
 }
 
-/// Where the address comes from.
+/// Source of an IPv4 address.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "kebab-case")]
 pub enum Ipv4Config {
-    /// From a DHCP server.
+    /// A DHCP server.
     Dhcp,
-    /// From the template.
+    /// The template.
     Static {
-        /// Address.
+        /// Address of the card.
         address: Ipv4Addr,
-        /// Bits of the network, 1..=32.
+        /// Prefix length of the network in bits, 1..=32.
         prefix: u8,
-        /// Router.
+        /// Default gateway.
         #[serde(default)]
         gateway: Option<Ipv4Addr>,
     },
@@ -370,16 +372,17 @@ pub enum Ipv4Config {
 pub struct User {
     /// Login name.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     #[serde(default)]
     pub full_name: Option<String>,
-    /// Groups.
+    /// Groups of the account.
     #[serde(default)]
     pub groups: Vec<Group>,
-    /// Name of the secret: for Linux its value is a crypt hash, for Windows the password. `None`: no login by password.
+    /// Name of the secret: for Linux its value is a crypt hash, for Windows the password. `None`
+    /// means no login by password.
     #[serde(default)]
     pub password: Option<SecretName>,
-    /// What happens when the account is there already.
+    /// Action when the account exists already.
     #[serde(default)]
     pub on_exists: OnExists,
 }
@@ -388,7 +391,7 @@ pub struct User {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Group {
-    /// S-1-5-32-544; sudo or wheel.
+    /// S-1-5-32-544 on Windows; sudo or wheel on Linux.
     Administrators,
     /// S-1-5-32-545.
     Users,
@@ -396,31 +399,31 @@ pub enum Group {
     PowerUsers,
     /// S-1-5-32-555.
     RemoteDesktop,
-    /// By the image's own name.
+    /// A group by its name in the image.
     Named(String),
 }
 
-/// What happens to an account that is there already.
+/// Action for an account that exists already.
 #[derive(
     Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum OnExists {
-    /// Its password and groups are set.
+    /// Set its password and groups.
     #[default]
     Update,
-    /// Left as it is.
+    /// Leave it unchanged.
     Skip,
-    /// The step fails.
+    /// Fail.
     Fail,
 }
 
-/// Name of a secret whose value travels beside the plan.
+/// Name of a secret, whose value is sent beside the plan.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretName(pub String);
 
-/// What Windows Setup is told.
+/// Settings of an answer file for Windows Setup.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
     /// `processorArchitecture` of the components: `amd64`, `x86`, `arm64`.
@@ -431,13 +434,13 @@ pub struct Answers {
     /// Workgroup to join.
     #[serde(default)]
     pub workgroup: Option<String>,
-    /// Cards by MAC address.
+    /// Cards by MAC address, with their settings.
     #[serde(default)]
     pub nics: Vec<Nic>,
-    /// Accounts.
+    /// Local accounts.
     #[serde(default)]
     pub users: Vec<User>,
-    /// Secret that holds the offline-join blob of this machine.
+    /// Name of the secret with the offline-join blob of this machine.
     #[serde(default)]
     pub join_blob: Option<SecretName>,
     /// Locale for every language setting: `en-US`.
@@ -445,14 +448,14 @@ pub struct Answers {
     pub locale: Option<String>,
 }
 
-/// What a machine does by itself after its first start.
+/// Work of a machine after its first start.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct FirstBootJob {
-    /// In this order.
+    /// Steps in their order.
     pub steps: Vec<FirstBootStep>,
-    /// At the very end.
+    /// Action at the end.
     pub end: FirstBootEnd,
-    /// The machine reports to the console what came of it.
+    /// The machine reports the result to the console.
     #[serde(default)]
     pub report: bool,
 }
@@ -460,64 +463,64 @@ pub struct FirstBootJob {
 /// A step of first boot.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct FirstBootStep {
-    /// Short and stable, `[a-z0-9.-]`.
+    /// Short, stable id, `[a-z0-9.-]`.
     pub id: String,
-    /// What.
+    /// The action.
     pub action: FirstBootAction,
 }
 
-/// What first boot does.
+/// The action of a first-boot step.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum FirstBootAction {
-    /// Windows: addresses of the card with this MAC.
+    /// Windows: sets addresses of the card with this MAC address.
     Network(Nic),
-    /// Windows: an account; groups by well-known SID.
+    /// Windows: makes or updates an account; groups are given by well-known SID.
     User(User),
-    /// Windows: the offline-join blob, by `djoin /requestODJ`, then a restart.
+    /// Windows: joins the domain by an offline-join blob (`djoin /requestODJ`), then restarts.
     Join {
-        /// Secret that holds the blob.
+        /// Name of the secret with the blob.
         blob: SecretName,
     },
-    /// Windows: `pnputil` on every staged package.
+    /// Windows: runs `pnputil` on every staged package.
     InstallDrivers,
-    /// A program.
+    /// Runs a program.
     Run {
         /// Command line: `cmd.exe /c` on Windows, `/bin/sh -c` on Linux.
         command: String,
-        /// Seconds after which it is ended and has failed.
+        /// Time limit in seconds; after it the program is ended and has failed.
         timeout_seconds: u32,
-        /// Exit codes that are success.
+        /// Exit codes that mean success.
         ok_codes: Vec<i32>,
-        /// Exit codes after which the machine restarts and goes on with the next step.
+        /// Exit codes after which the machine restarts and continues with the next step.
         reboot_codes: Vec<i32>,
-        /// What a failure does.
+        /// Effect of a failure.
         on_error: OnError,
     },
 }
 
-/// What a failed program does to the steps after it.
+/// Effect of a failed program on the steps after it.
 #[derive(
     Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
-    /// They are left, and so is the end action.
+    /// Skip them, and the end action.
     #[default]
     Stop,
-    /// They go on.
+    /// Continue with them.
     Continue,
 }
 
-/// What the machine does when first boot is over.
+/// Action of the machine after first boot.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FirstBootEnd {
-    /// Stays up.
+    /// Stay up.
     #[default]
     None,
-    /// Restarts.
+    /// Restart.
     Restart,
-    /// Powers off.
+    /// Power off.
     Shutdown,
 }

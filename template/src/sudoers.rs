@@ -1,8 +1,8 @@
-//! sudoers(5), as far as it says who may do everything.
+//! Rights of sudoers(5), as far as needed to find who may run everything.
 //!
-//! Pure. What always holds: what is not understood counts as not granted.
+//! Pure. Invariants: a right that is not understood counts as not granted.
 
-/// Keys of `Defaults` by which sudo asks for somebody else's password.
+/// Keys of `Defaults` that make sudo require another user's password.
 const OTHER_PASSWORD: [&str; 3] = ["targetpw", "rootpw", "runaspw"];
 
 /// Tags before a command that take no right away.
@@ -41,7 +41,7 @@ pub fn grants(sudoers: &str, who: &str) -> bool {
     })
 }
 
-/// True when sudo asks for the password of somebody else than the caller, as openSUSE has it.
+/// True when sudo requires the password of another user than the caller, as on openSUSE.
 pub fn asks_other_password(sudoers: &str) -> bool {
     lines(sudoers).any(|line| {
         line.strip_prefix("Defaults")
@@ -55,7 +55,7 @@ pub fn asks_other_password(sudoers: &str) -> bool {
 
 /// True when the files of `/etc/sudoers.d` are read.
 pub fn reads_folder(sudoers: &str) -> bool {
-    // The older form looks like a comment.
+    // The older form `#includedir` looks like a comment.
     sudoers.lines().map(str::trim).any(|line| {
         let folder = line
             .strip_prefix("@includedir")
@@ -64,7 +64,8 @@ pub fn reads_folder(sudoers: &str) -> bool {
     })
 }
 
-/// True for a file of the folder that is read: names with a dot or a tilde at the end are not.
+/// True when sudo reads a file of that name in the folder: names with a dot, or with a tilde at the
+/// end, are skipped.
 pub fn is_read(name: &str) -> bool {
     !name.contains('.') && !name.ends_with('~')
 }
@@ -97,7 +98,7 @@ mod tests {
         }
     }
 
-    /// The first four were taken for every right, and the account could do nothing.
+    /// The first four lines once counted as full rights, and the account could do nothing.
     #[test]
     fn lines_that_give_less() {
         for line in [

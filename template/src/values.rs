@@ -1,7 +1,7 @@
-//! The small values of a template: each a type that cannot hold nonsense, with one text form.
+//! Small values of a template: each a type without invalid values, with one text form.
 //!
-//! Text in, value out, and back. Errors are one sentence: what is wrong and what is accepted. The same text form
-//! serves the file, JSON and `--set`.
+//! Takes text and gives a value, and back. An error is one sentence: the fault, and what is
+//! accepted. The same text form is used in the file, in JSON and in `--set`.
 
 use facts::Mac;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// Serde and JSON Schema by way of `FromStr` and `Display`.
+/// Implements serde and JSON Schema through `FromStr` and `Display`.
 macro_rules! as_text {
     ($type:ty, $name:literal, $describe:literal) => {
         impl serde::Serialize for $type {
@@ -38,12 +38,12 @@ macro_rules! as_text {
 }
 pub(crate) use as_text;
 
-/// A choice of words.
+/// A choice from a fixed set of words.
 pub(crate) trait Word: Copy + PartialEq + 'static {
-    /// Every word with what it means, in the order they are listed for people.
+    /// Every word with its value, in the order of help texts.
     const ALL: &'static [(&'static str, Self)];
 
-    /// The word.
+    /// The word of a value.
     fn word(self) -> &'static str {
         Self::ALL
             .iter()
@@ -51,7 +51,7 @@ pub(crate) trait Word: Copy + PartialEq + 'static {
             .map_or("", |(word, _)| word)
     }
 
-    /// What a word means.
+    /// The value of a word; `None` for an unknown word.
     fn of(word: &str) -> Option<Self> {
         Self::ALL
             .iter()
@@ -60,7 +60,7 @@ pub(crate) trait Word: Copy + PartialEq + 'static {
     }
 }
 
-/// The address of a card, as a person writes it.
+/// Parses the MAC address of a network card, in any common spelling.
 pub(crate) fn card(text: &str) -> Result<Mac, String> {
     let mac: Mac = text
         .parse()
@@ -72,15 +72,16 @@ pub(crate) fn card(text: &str) -> Result<Mac, String> {
     }
 }
 
-/// Most addresses one range may hold: a /16.
+/// Limit of addresses in one range: a /16.
 pub const MAX_RANGE: u32 = 65_536;
 
-/// Consecutive addresses, both ends included. Text: `10.20.0.50-10.20.0.99`, or one address.
+/// Range of consecutive addresses, both ends included. Text: `10.20.0.50-10.20.0.99`, or one
+/// address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AddressRange {
-    /// First.
+    /// First address.
     pub first: Ipv4Addr,
-    /// Last; not before the first.
+    /// Last address; not before the first.
     pub last: Ipv4Addr,
 }
 
@@ -95,7 +96,7 @@ impl AddressRange {
         (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
     }
 
-    /// True when the address lies in it.
+    /// True when the address lies in the range.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }
@@ -134,7 +135,7 @@ as_text!(
     "First and last address, `10.20.0.50-10.20.0.99`."
 );
 
-/// An address a machine may have.
+/// Parses an IPv4 address that a machine can have.
 pub(crate) fn parse_host(text: &str) -> Result<Ipv4Addr, String> {
     let address: Ipv4Addr = text
         .parse()
@@ -146,15 +147,15 @@ pub(crate) fn parse_host(text: &str) -> Result<Ipv4Addr, String> {
     Ok(address)
 }
 
-/// Which network cards are configured. Text: `boot`, `all`, `mac:aa:bb:cc:dd:ee:ff`.
+/// Network cards that are configured. Text: `boot`, `all`, `mac:aa:bb:cc:dd:ee:ff`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum NicChoice {
-    /// The card the machine was deployed through.
+    /// The card the machine is deployed through.
     #[default]
     Boot,
     /// Every card the machine has.
     All,
-    /// The card with this address.
+    /// The card with this MAC address.
     Mac(Mac),
 }
 
@@ -191,12 +192,12 @@ as_text!(
     "Which network cards: `boot` (the one the machine was deployed through), `all`, or `mac:aa:bb:cc:dd:ee:ff`."
 );
 
-/// How long a program may run. Text: `90s`, `20m`, `1h30m`; 1 second to 24 hours.
+/// Time limit of a program. Text: `90s`, `20m`, `1h30m`; 1 second to 24 hours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeout(u32);
 
 impl Timeout {
-    /// Seconds.
+    /// Time limit in seconds.
     pub fn seconds(self) -> u32 {
         self.0
     }
@@ -263,23 +264,23 @@ as_text!(
     "How long it may take: `90s`, `20m`, `1h30m`; at most 24 hours."
 );
 
-/// Where a secret comes from; never the secret itself. Text: `ref:NAME`, `env:NAME`, `file:PATH`, `ask`.
+/// Source of a secret; never the secret itself. Text: `ref:NAME`, `env:NAME`, `file:PATH`, `ask`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum SecretRef {
-    /// The console's encrypted store.
+    /// A secret of the console's encrypted store.
     Ref(String),
     /// An environment variable of the command that starts the deployment.
     Env(String),
     /// The first line of a file.
     File(String),
-    /// Asked for when the deployment starts.
+    /// A prompt when the deployment starts.
     Ask,
 }
 
 impl FromStr for SecretRef {
     type Err = String;
 
-    /// The error never repeats the text: it may be the password itself.
+    /// Parses the text form. The error never repeats the text: it may be the password itself.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "ask" {
             return Ok(Self::Ask);
@@ -327,10 +328,10 @@ as_text!(
     "Where a secret comes from: `ref:NAME` (the console's store), `env:NAME`, `file:PATH` or `ask`. Never the secret itself."
 );
 
-/// Bits of a network that a machine with neighbours can have.
+/// Prefix lengths of a network with room for several machines, in bits.
 pub(crate) const PREFIXES: std::ops::RangeInclusive<i64> = 1..=30;
 
-/// A network: an address inside it and its bits.
+/// An IPv4 network: an address inside it and its prefix length.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Net {
     address: Ipv4Addr,
@@ -351,12 +352,12 @@ impl Net {
             .unwrap_or(0)
     }
 
-    /// The address that names the network.
+    /// Network address.
     pub(crate) fn network(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.address) & self.mask())
     }
 
-    /// The address that means everybody.
+    /// Broadcast address.
     pub(crate) fn broadcast(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.address) | !self.mask())
     }

@@ -1,33 +1,34 @@
 //! YAML files of a master as values: those of netplan and cloud-init.
 //!
-//! Pure; `saphyr-parser` reads, this keeps what it says within bounds. What always holds: text, depth and number of values are
-//! bounded, aliases counted as what they stand for, so that no file grows by being read.
+//! Pure; `saphyr-parser` parses, this module builds values within limits. Invariants: size, depth
+//! and number of values are limited, and aliases count as their values, so no file can grow by
+//! being read.
 
 use saphyr_parser::{Event, Parser};
 use std::collections::BTreeMap;
 
-/// Longest text that is read, in bytes.
+/// Size limit of a text, in bytes.
 pub const MAX_TEXT: usize = 256 << 10;
 
-/// Deepest value in a value.
+/// Limit of nested values.
 const MAX_DEPTH: usize = 64;
 
-/// Most values of one text.
+/// Limit of values in one text.
 const MAX_NODES: usize = 50_000;
 
-/// Why a text was not read.
+/// The reason why a text was not read.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum YamlError {
-    /// Larger than any configuration.
+    /// The text is longer than [`MAX_TEXT`]; its size in bytes.
     #[error("{0} bytes are more than is read")]
     Long(usize),
-    /// Not YAML.
+    /// The text is not YAML.
     #[error("it is not YAML: {0}")]
     Syntax(String),
-    /// Deeper than any configuration.
+    /// The values are nested deeper than `MAX_DEPTH`.
     #[error("its values lie more than {MAX_DEPTH} deep")]
     Deep,
-    /// More than any configuration holds.
+    /// The text has more than `MAX_NODES` values.
     #[error("it holds more than {MAX_NODES} values")]
     Many,
 }
@@ -35,16 +36,16 @@ pub enum YamlError {
 /// A value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
-    /// A scalar, as it is written, without quotes.
+    /// A scalar: its text without quotes.
     Scalar(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping; keys that are no scalars are left out, and of two that are the same the last one counts.
+    /// A mapping. Keys that are not scalars are left out; of equal keys the last one counts.
     Map(BTreeMap<String, Node>),
 }
 
 impl Node {
-    /// The value of a key; `None` too where this is no mapping.
+    /// The value of a key; `None` when the key is missing or this is not a mapping.
     pub fn get(&self, key: &str) -> Option<&Node> {
         match self {
             Self::Map(entries) => entries.get(key),
@@ -52,12 +53,12 @@ impl Node {
         }
     }
 
-    /// The value below keys inside one another.
+    /// The value below a path of keys.
     pub fn at(&self, keys: &[&str]) -> Option<&Node> {
         keys.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    /// Text of a scalar.
+    /// The text of a scalar; `None` for other values.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Scalar(text) => Some(text),
@@ -65,7 +66,7 @@ impl Node {
         }
     }
 
-    /// Values of a sequence; nothing where this is none.
+    /// The items of a sequence; none for other values.
     pub fn items(&self) -> &[Node] {
         match self {
             Self::List(items) => items,
@@ -73,7 +74,7 @@ impl Node {
         }
     }
 
-    /// Entries of a mapping; nothing where this is none.
+    /// The entries of a mapping; none for other values.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         let entries = match self {
             Self::Map(entries) => Some(entries),
@@ -85,7 +86,8 @@ impl Node {
             .map(|(key, node)| (key.as_str(), node))
     }
 
-    /// What a scalar says of yes and no (YAML 1.1, which both programs read); `None` for anything else.
+    /// The truth value of a scalar (YAML 1.1, which netplan and cloud-init read); `None` for
+    /// anything else.
     pub fn truth(&self) -> Option<bool> {
         match self.text()?.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Some(true),
@@ -110,13 +112,13 @@ enum Open {
     Map(BTreeMap<String, Node>, Option<Key>),
 }
 
-/// A key whose value comes next; `None` inside for one that is no scalar.
+/// A key whose value comes next; `None` inside for a key that is not a scalar.
 struct Key(Option<String>);
 
-/// The first document of a text; `None` for a text without a value.
+/// Reads the first document of a text; `None` when it has no value.
 ///
 /// # Errors
-/// As [`YamlError`].
+/// The text is not YAML, or exceeds a limit: see [`YamlError`].
 pub fn read(text: &str) -> Result<Option<Node>, YamlError> {
     if text.len() > MAX_TEXT {
         return Err(YamlError::Long(text.len()));
@@ -174,7 +176,8 @@ impl Building {
         self.value(node, 1, anchor)
     }
 
-    /// Puts a complete value in its place; `count` are the values in it that were not counted before.
+    /// Puts a complete value in its place. `count` is the number of values in it that are not
+    /// counted yet.
     fn value(&mut self, node: Node, count: usize, anchor: usize) -> Result<(), YamlError> {
         self.nodes = self.nodes.saturating_add(count);
         if anchor > 0 {

@@ -1,4 +1,4 @@
-//! Who gets which name and address.
+//! Names and addresses that machines get.
 
 use facts::Mac;
 use facts::identity::{Shared, Value};
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// `LAB-01 10.0.0.10`.
+/// Each binding as text: `LAB-01 10.0.0.10`.
 fn short(bindings: &[Binding]) -> Vec<String> {
     bindings
         .iter()
@@ -100,7 +100,7 @@ fn the_lowest_free_is_handed_out() {
         ..Case::of(&template)
     };
     let got = case.bind(&[machine(1), machine(2), machine(3)]).unwrap();
-    // .11 is the console, .12 the name server, lab-02 somebody's.
+    // Address .11 is the console's, .12 the name server's; lab-02 belongs to another machine.
     assert_eq!(
         short(&got),
         ["LAB-01 10.0.0.10", "LAB-03 10.0.0.13", "LAB-04 10.0.0.14"]
@@ -121,12 +121,12 @@ fn a_known_machine_gets_the_same_again_whoever_came_before() {
         short(&got),
         ["LAB-03 10.0.0.13", "LAB-02 10.0.0.11", "LAB-01 10.0.0.10"]
     );
-    // A number is not free because its machine is away.
+    // The number of a machine stays reserved while the machine is away.
     assert_eq!(
         short(&again.bind(&[machine(7)]).unwrap()),
         ["LAB-03 10.0.0.13"]
     );
-    // Identities stay with the machine: a new seed is not taken.
+    // Identities stay with the machine: a new seed is ignored.
     let mut other_seed = machine(1);
     other_seed.seed = [99; 12];
     assert_eq!(again.bind(&[other_seed]).unwrap()[0].seed, [1; 12]);
@@ -156,12 +156,13 @@ fn a_machine_is_known_by_its_other_card_or_its_uuid() {
     let got = case.bind(&[no_card]).unwrap();
     assert_eq!(got[0].name.as_deref(), Some("LAB-01"));
     assert_eq!(got[0].macs.len(), 2);
-    // The same UUID and a new card: a new card in this machine, or a board that shares its UUID.
+    // The same UUID with a new card: either a new card in this machine, or another board with the
+    // same UUID.
     let mut new_card = machine(1);
     (new_card.macs, new_card.boot_mac) = (vec![], Some(Mac([2, 0, 0, 0, 0, 9])));
     let faults = case.bind(&[new_card.clone()]).unwrap_err();
     assert!(faults[0].contains("it may be LAB-01"), "{faults:?}");
-    // The console has decided who it is.
+    // The console has identified the machine.
     let known = [Binding {
         target: Some("t-1".into()),
         ..first[0].clone()
@@ -184,7 +185,8 @@ fn a_machine_is_known_by_its_other_card_or_its_uuid() {
     );
 }
 
-/// Three laptops were deployed one after the other through the one dock of the office: all three became LAB-01.
+/// Three laptops were deployed one after the other through the same dock of an office: all three
+/// became LAB-01.
 #[test]
 fn a_dock_decides_nothing() {
     let template = lab();
@@ -210,7 +212,8 @@ fn a_dock_decides_nothing() {
         store.retain(|old| old.name != got.name);
         store.push(got);
     }
-    // A laptop without a UUID could be any of them; it is none once the card is known to move.
+    // A laptop without a UUID could be any of them. It is none of them once the card is known to
+    // move.
     let mut unknown = on_the_dock(9);
     unknown.uuid = None;
     let case = Case {
@@ -237,14 +240,14 @@ fn a_dock_decides_nothing() {
 #[test]
 fn a_uuid_of_many_is_nobodys() {
     let template = lab();
-    // Two machines with one UUID: neither is taken for the other.
+    // Two machines have the same UUID: neither is taken for the other.
     let mut twin = machine(2);
     twin.uuid = machine(1).uuid;
     let both = Case::of(&template)
         .bind(&[machine(1), twin.clone()])
         .unwrap();
     assert_eq!(both[0].uuid, None);
-    // A UUID that is known to be of several machines decides nothing, nor does one that is none.
+    // A UUID that several machines share identifies none of them, and neither does an invalid one.
     for (junk, shared) in [
         ("03000200-0400-0500-0006-000700080009", true),
         ("00000000-0000-0000-0000-000000000000", false),
@@ -318,7 +321,7 @@ fn a_list_wins_and_its_absent_machines_keep_theirs() {
             "LAB-04 10.0.0.14"
         ]
     );
-    // What the list gives and another machine has is told, not shared.
+    // A name of the list that another machine has is a fault, and is not given twice.
     let first = Case::of(&template).bind(&[machine(8)]).unwrap();
     let case = Case {
         list: &list,
@@ -362,7 +365,7 @@ fn names_are_checked_with_the_largest_number_of_the_batch() {
     let template = named("CLASSROOM-12-{n}");
     let machines: Vec<Machine> = (1..=9).map(machine).collect();
     assert!(Case::of(&template).bind(&machines).is_ok());
-    // The hundredth would not fit, so nobody begins.
+    // The name would be too long for machine 100, so none gets a name.
     let machines: Vec<Machine> = (1..=100).map(machine).collect();
     let template = named("CLASSROOM-123{n}");
     let faults = Case::of(&template).bind(&machines).unwrap_err();
@@ -505,7 +508,7 @@ proptest! {
         let mut store: Vec<Binding> = Vec::new();
         for batch in batches {
             let who: BTreeSet<u8> = batch.iter().copied().collect();
-            // In the order of the batch, each once.
+            // The machines of the batch in its order, each once.
             let mut machines: Vec<Machine> = Vec::new();
             for number in batch {
                 if machines.iter().all(|m| m.id != format!("pc{number}")) {
@@ -515,7 +518,7 @@ proptest! {
             prop_assert_eq!(machines.len(), who.len());
             let got = Case { existing: &store, ..Case::of(&template) }.bind(&machines).unwrap();
             for binding in &got {
-                // Whoever was known has what it had.
+                // A known machine keeps its values.
                 if let Some(old) = store.iter().find(|old| old.macs == binding.macs) {
                     prop_assert_eq!(old, binding);
                 }

@@ -1,18 +1,18 @@
-//! The file format: what is read, what is written back, and every way to be wrong.
+//! The file format: accepted text, written text, and every mistake.
 
 mod snapshot;
 
 use proptest::prelude::*;
 use template::schema::{Checks, Template, json_schema, parse, parse_with, set, summary, to_toml};
 
-/// Files the parser and the JSON Schema both accept.
+/// Files that both the parser and the JSON Schema accept.
 const GOOD: &[&str] = &[
     include_str!("templates/minimal.toml"),
     include_str!("templates/everything.toml"),
     include_str!("templates/linux.toml"),
 ];
 
-/// Files both refuse: kinds of mistakes a schema can express.
+/// Files that both refuse, for mistakes a schema can express.
 const BAD: &[&str] = &[
     "",
     "schema = 2",
@@ -58,7 +58,7 @@ fn what_is_written_reads_the_same() {
         let template = parse(text).unwrap();
         let written = to_toml(&template);
         assert_eq!(parse(&written).unwrap(), template, "{written}");
-        // The derived reader is the second opinion.
+        // Serde's derived reader gives the same template.
         assert_eq!(toml::from_str::<Template>(text).unwrap(), template);
         let json = serde_json::to_string(&template).unwrap();
         assert_eq!(serde_json::from_str::<Template>(&json).unwrap(), template);
@@ -109,14 +109,14 @@ fn keys_are_set_by_path_and_win() {
     };
     assert_eq!(set_to("end", "restart").unwrap().end.as_str(), "restart");
     assert_eq!(set_to("grow", "2").unwrap().grow.as_deref(), Some("2"));
-    // Text where text is asked for, whatever it looks like.
+    // A value for a text key is text, whatever it looks like.
     assert_eq!(set_to("name", "101").unwrap().name.as_deref(), Some("101"));
     let dns = set_to("network.dns", "[\"10.20.0.3\"]")
         .unwrap()
         .network
         .dns;
     assert_eq!(dns.len(), 1);
-    // As people type a list, and as they type an empty one.
+    // A list as people type it, and an empty one.
     let dns = |typed: &str| set_to("network.dns", typed).unwrap().network.dns;
     assert_eq!(dns("10.20.0.3").len(), 1);
     assert_eq!(dns("10.20.0.3, 10.20.0.4").len(), 2);
@@ -199,7 +199,7 @@ fn a_mark_and_other_line_ends_change_nothing() {
     assert_eq!(parse(&windows), parse(GOOD[1]));
     let mistakes = parse("\u{feff}schema = 1\r\nedn = 'none'\r\n").unwrap_err();
     assert_eq!((mistakes[0].line, mistakes[0].column), (2, 1));
-    // A number where people write a number.
+    // A number is accepted where people write one.
     let number = parse("schema = 1\ngrow = 2").unwrap();
     assert_eq!(number.grow.as_deref(), Some("2"));
     assert!(parse("schema = 1\ngrow = 0").is_err());
@@ -332,7 +332,8 @@ fn the_summary_has_every_choice() {
     }
 }
 
-/// The part of JSON Schema that our schema uses. Panics at a word it does not know, so that none is skipped silently.
+/// Checks a text against the part of JSON Schema that our schema uses. Panics at an unknown
+/// keyword, so that none is skipped silently.
 fn accepts(schema: &serde_json::Value, text: &str) -> Result<(), String> {
     let Ok(value) = toml::from_str::<toml::Value>(text) else {
         return Err("not TOML".into());
@@ -424,7 +425,7 @@ fn validate(
     Ok(())
 }
 
-/// Lines that make up templates, right and wrong.
+/// Lines that make up templates, valid and invalid.
 const LINES: &[&str] = &[
     "schema = 1",
     "schema = 'x'",

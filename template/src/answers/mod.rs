@@ -1,8 +1,8 @@
-//! The answer file of Windows Setup that a master has already: where it lies, and what can be taken over from it.
+//! Answer files of Windows Setup: where a master has one, and which of its settings are kept.
 //!
-//! Bytes in, a tree out; hostile bytes give an error, never a panic. What always holds: a tree from [`base`] has the root
-//! `unattend` of Setup's own namespace without a prefix, no pass is marked as processed, and nothing in it has lost its
-//! secret.
+//! Takes bytes and gives a tree; hostile bytes give an error, never a panic. Invariants: the
+//! root of a tree from [`base`] is `unattend` in Setup's own namespace without a prefix, no pass is
+//! marked as processed, and no setting is left whose secret Setup has deleted.
 
 mod namespaces;
 pub mod xml;
@@ -10,8 +10,10 @@ pub mod xml;
 use serde::{Deserialize, Serialize};
 use xml::{Element, Node};
 
-/// Below the folder of Windows: where Setup looks after the registry and before any medium, first one first. The first is
-/// ours.
+/// Places of an answer file below the Windows folder, in the order in which Setup searches them.
+///
+/// Setup searches the registry before them and removable media after them. diskcast writes the
+/// first place.
 pub const PLACES: [&[&str]; 4] = [
     &["Panther", "Unattend", "Unattend.xml"],
     &["Panther", "Unattend.xml"],
@@ -22,9 +24,9 @@ pub const PLACES: [&[&str]; 4] = [
 pub const UNATTEND: &str = "urn:schemas-microsoft-com:unattend";
 /// Namespace of `wcm:action`.
 pub const WCM: &str = "http://schemas.microsoft.com/WMIConfig/2002/State";
-/// What Setup writes in the place of a secret it has used.
+/// Text that Setup writes in the place of a secret it has used.
 const DELETED: &str = "*SENSITIVE*DATA*DELETED*";
-/// Settings that are nothing without their secret.
+/// Settings that are useless without their secret, and are dropped as a whole.
 const OWNERS: [&str; 8] = [
     "AdministratorPassword",
     "AutoLogon",
@@ -36,41 +38,41 @@ const OWNERS: [&str; 8] = [
     "SynchronousCommand",
 ];
 
-/// Why an answer file cannot be merged with another.
+/// The reason why an answer file cannot be merged with another.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerFault {
-    /// Too large.
+    /// The file is larger than [`xml::MOST_BYTES`].
     #[error("it is larger than {} bytes", xml::MOST_BYTES)]
     Large,
-    /// Neither UTF-8 nor UTF-16.
+    /// The file is neither UTF-8 nor UTF-16.
     #[error("it is neither UTF-8 nor UTF-16")]
     Encoding,
-    /// Half a character.
+    /// The UTF-16 text is broken: an unpaired surrogate.
     #[error("its UTF-16 is broken")]
     Utf16,
-    /// No XML.
+    /// The text is not well-formed XML.
     #[error("{0}")]
     Syntax(String),
-    /// Too deep.
+    /// The elements are nested deeper than `xml::MOST_LEVELS`.
     #[error("it has more than {} levels", xml::MOST_LEVELS)]
     Levels,
-    /// An entity that is not one of XML's own.
+    /// The text uses an entity other than XML's predefined ones.
     #[error("it uses an entity nobody defined")]
     Entity,
-    /// A document type, which could define entities.
+    /// The text has a document type, which could define entities.
     #[error("it has a document type")]
     DocumentType,
-    /// Its end is missing.
+    /// The text ends before the root element does.
     #[error("it ends in the middle of an element")]
     Unfinished,
-    /// No root, or several.
+    /// The text has no root element, or several.
     #[error("it is not one document")]
     NotOne,
-    /// A prefix without a namespace.
+    /// A prefix has no namespace.
     #[error("nobody declared its prefix {0}")]
     Prefix(String),
-    /// Another document.
+    /// The root is not `unattend`.
     #[error("its root is {0} and not unattend")]
     Root(String),
 }
@@ -83,15 +85,16 @@ pub struct AnswerFileFound {
     /// Settings that are dropped because Setup has deleted their secrets: `LocalAccount pat`.
     #[serde(default)]
     pub dropped: Vec<String>,
-    /// Why it cannot be merged with another.
+    /// The reason why the file cannot be merged with another.
     #[serde(default)]
     pub fault: Option<String>,
 }
 
-/// What of an answer file is taken over, and the settings that are dropped because Setup has deleted their secrets.
+/// Reads an answer file. Returns the tree that is kept, and the settings that were dropped because
+/// Setup has deleted their secrets.
 ///
 /// # Errors
-/// No answer file, or one that is too large.
+/// The bytes are not an answer file, or more than [`xml::MOST_BYTES`].
 pub fn base(bytes: &[u8]) -> Result<(Element, Vec<String>), AnswerFault> {
     let mut root = namespaces::plain(xml::read(bytes)?)?;
     if root.name != "unattend" {
@@ -110,7 +113,7 @@ pub fn base(bytes: &[u8]) -> Result<(Element, Vec<String>), AnswerFault> {
     Ok((root, dropped))
 }
 
-/// Takes out what has lost its secret.
+/// Removes settings whose secret Setup has deleted.
 fn drop_deleted(element: &mut Element, dropped: &mut Vec<String>) {
     element.children.retain_mut(|child| {
         let Node::Element(child) = child else {
@@ -134,7 +137,7 @@ fn holds_deleted(element: &Element) -> bool {
     element.own_text().contains(DELETED) || element.elements().any(holds_deleted)
 }
 
-/// A setting for people, with the name or the account it is about.
+/// Name of a setting for messages, with the account or domain it is about.
 fn named(element: &Element) -> String {
     let about = element
         .elements()
@@ -149,7 +152,7 @@ fn named(element: &Element) -> String {
 mod tests {
     use super::*;
 
-    /// As Setup leaves it after a first installation: every pass processed, every secret deleted.
+    /// An answer file after a first installation: every pass is processed, every secret deleted.
     const CACHED: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 <u:unattend xmlns:u="urn:schemas-microsoft-com:unattend" xmlns:w="http://schemas.microsoft.com/WMIConfig/2002/State">
   <u:settings pass="specialize" wasPassProcessed="true">

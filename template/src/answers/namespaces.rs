@@ -1,12 +1,13 @@
-//! Prefixes of an answer file: Setup's own names get none, `wcm:` is called so, all others stay.
+//! Namespaces of an answer file: Setup's own names lose their prefix, `wcm:` is always spelled so,
+//! all others stay.
 
 use super::xml::{Element, Node};
 use super::{AnswerFault, UNATTEND, WCM};
 
-/// The tree with its names as Windows SIM writes them.
+/// The tree with its names spelled as Windows SIM writes them.
 ///
 /// # Errors
-/// A prefix nobody declared.
+/// A prefix is not declared.
 pub(super) fn plain(root: Element) -> Result<Element, AnswerFault> {
     // An answer file without any namespace is taken for one of Setup's.
     let scope = Scope {
@@ -15,7 +16,8 @@ pub(super) fn plain(root: Element) -> Result<Element, AnswerFault> {
     element(root, &scope, "")
 }
 
-/// Prefixes and their namespaces, the innermost last; the empty prefix is the default.
+/// Prefixes and their namespaces. Inner declarations replace outer ones; the empty prefix is the
+/// default.
 struct Scope {
     prefixes: Vec<(String, String)>,
 }
@@ -51,14 +53,14 @@ fn declared(name: &str) -> Option<&str> {
     }
 }
 
-/// An element and what is in it, below one whose default namespace is written as `outer`.
+/// Converts an element and its content. `outer` is the default namespace written around it.
 fn element(mut from: Element, outside: &Scope, outer: &str) -> Result<Element, AnswerFault> {
     let scope = outside.with(&from.attributes);
     let (prefix, local) = from.name.split_once(':').unwrap_or(("", &from.name));
     let namespace = scope.namespace(prefix)?.to_owned();
     let own = namespace == UNATTEND;
     let mut to = Element::new(if own { local } else { &from.name });
-    // The default namespace: Setup's for its own names, else what it was.
+    // The default namespace is Setup's for its own names; for others it stays.
     let default = match own {
         true => UNATTEND.to_owned(),
         false => scope.namespace("").map(str::to_owned).unwrap_or_default(),

@@ -1,7 +1,8 @@
-//! Answer files as a tree: read with bounds, changed by name, written in one form.
+//! Answer files as a tree: read within limits, changed by name, written in one form.
 //!
-//! What always holds: reading what was written gives the same tree, and writing that gives the same text, so that a second run
-//! changes nothing. Text and attributes are kept as they are, blanks between elements are not.
+//! Invariants: reading a written tree gives the same tree, and writing it again gives the
+//! same text, so a second run changes nothing. Text and attributes are kept as they are; blanks
+//! between elements are not.
 
 use super::AnswerFault;
 use quick_xml::Reader;
@@ -9,9 +10,9 @@ use quick_xml::XmlVersion;
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
 
-/// Largest answer file that is taken in.
+/// Size limit of an answer file, in bytes.
 pub const MOST_BYTES: usize = 1 << 20;
-/// Most levels of elements.
+/// Limit of nested elements.
 pub(super) const MOST_LEVELS: usize = 64;
 
 /// An element.
@@ -21,11 +22,11 @@ pub struct Element {
     pub name: String,
     /// Attributes, in their order.
     pub attributes: Vec<(String, String)>,
-    /// What is in it.
+    /// Child nodes, in their order.
     pub children: Vec<Node>,
 }
 
-/// What is in an element.
+/// A child node of an element.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
     /// An element.
@@ -37,7 +38,7 @@ pub enum Node {
 }
 
 impl Element {
-    /// An empty one.
+    /// An element without attributes and children.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -45,29 +46,29 @@ impl Element {
         }
     }
 
-    /// One with text alone.
+    /// An element that holds only text.
     pub fn text(name: &str, text: &str) -> Self {
         Self::new(name).with(Node::Text(text.to_owned()))
     }
 
-    /// An entry of a list: `wcm:action="add"`.
+    /// An entry of a list, which Setup marks with `wcm:action="add"`.
     pub fn added(name: &str) -> Self {
         Self::new(name).attribute("wcm:action", "add")
     }
 
-    /// With one more attribute.
+    /// The element with one more attribute.
     pub fn attribute(mut self, name: &str, value: &str) -> Self {
         self.attributes.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With one more child.
+    /// The element with one more child node.
     pub fn with(mut self, child: Node) -> Self {
         self.children.push(child);
         self
     }
 
-    /// With one more element in it.
+    /// The element with one more child element.
     pub fn holding(self, child: Element) -> Self {
         self.with(Node::Element(child))
     }
@@ -78,7 +79,7 @@ impl Element {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Sets an attribute.
+    /// Sets an attribute, replacing the old value.
     pub fn set(&mut self, name: &str, value: &str) {
         match self.attributes.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => value.clone_into(old),
@@ -86,7 +87,7 @@ impl Element {
         }
     }
 
-    /// Elements in it.
+    /// The child elements.
     pub fn elements(&self) -> impl Iterator<Item = &Element> {
         self.children.iter().filter_map(|child| match child {
             Node::Element(element) => Some(element),
@@ -94,7 +95,7 @@ impl Element {
         })
     }
 
-    /// All text in it, not that of its elements.
+    /// The element's own text, without the text of child elements.
     pub fn own_text(&self) -> String {
         let texts = self.children.iter().filter_map(|child| match child {
             Node::Text(text) => Some(text.as_str()),
@@ -103,7 +104,7 @@ impl Element {
         texts.collect()
     }
 
-    /// The first element that fits, made when there is none.
+    /// The first child element for which `fits` holds; `new` is added when there is none.
     pub fn child(&mut self, fits: impl Fn(&Element) -> bool, new: Element) -> &mut Element {
         let found = self.children.iter().position(|child| match child {
             Node::Element(element) => fits(element),
@@ -115,17 +116,18 @@ impl Element {
         });
         match &mut self.children[index] {
             Node::Element(element) => element,
-            // It was found as an element, or just put there as one.
+            // The index is that of an element, found or just added.
             Node::Text(_) | Node::Comment(_) => unreachable!("not an element"),
         }
     }
 
-    /// The element of that name, made when there is none.
+    /// The first child element of that name, added when there is none.
     pub fn named(&mut self, name: &str) -> &mut Element {
         self.child(|element| element.name == name, Element::new(name))
     }
 
-    /// Puts an element in the place of those of its name, or behind the others.
+    /// Replaces all child elements of the new one's name with it; adds it at the end when there are
+    /// none.
     pub fn put(&mut self, new: Element) {
         let name = new.name.clone();
         let first = self
@@ -150,10 +152,10 @@ fn is_named(child: &Node, name: &str) -> bool {
     matches!(child, Node::Element(element) if element.name == name)
 }
 
-/// Reads a file: UTF-8, or UTF-16 with its mark.
+/// Reads a file: UTF-8, or UTF-16 with a byte order mark.
 ///
 /// # Errors
-/// Too large, or no XML that is taken in.
+/// The file is larger than [`MOST_BYTES`], or not XML that is accepted here.
 pub fn read(bytes: &[u8]) -> Result<Element, AnswerFault> {
     if bytes.len() > MOST_BYTES {
         return Err(AnswerFault::Large);
@@ -185,7 +187,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, AnswerFault> 
 
 fn parse(text: &str) -> Result<Element, AnswerFault> {
     let mut reader = Reader::from_str(text);
-    // The outermost one holds the root.
+    // The outermost entry is a stand-in that receives the root.
     let mut open = vec![Element::default()];
     loop {
         let event = reader.read_event().map_err(syntax)?;
@@ -257,7 +259,7 @@ fn push(open: &mut [Element], node: Node) {
     }
 }
 
-/// Pieces of text are one.
+/// Text, character references and CDATA that follow each other become one text node.
 fn push_text(open: &mut [Element], text: &str) {
     let Some(last) = open.last_mut() else { return };
     match last.children.last_mut() {
@@ -266,7 +268,7 @@ fn push_text(open: &mut [Element], text: &str) {
     }
 }
 
-/// Drops the blanks between elements.
+/// Drops blank text between elements.
 fn tidy(element: &mut Element) {
     let structured = element
         .children
@@ -283,7 +285,7 @@ fn tidy(element: &mut Element) {
     }
 }
 
-/// Writes a file.
+/// Text of a file with this root element.
 pub fn write(root: &Element) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n");
     emit(root, 0, &mut out);
@@ -314,7 +316,7 @@ fn emit(element: &Element, level: usize, out: &mut String) {
         match child {
             Node::Element(child) => emit(child, level + 1, out),
             Node::Comment(text) => out.push_str(&format!("{indent}  <!--{text}-->\n")),
-            // Among elements text stands on a line of its own; its blanks at both ends mean nothing there.
+            // Text among elements stands on its own line; blanks at its ends have no meaning there.
             Node::Text(text) if structured => {
                 out.push_str(&format!("{indent}  {}\n", escape(text.trim())));
             }

@@ -1,9 +1,9 @@
-//! What inspection says of a Linux system.
+//! Results of inspecting a Linux system.
 
 use super::{Arch, Obstacle};
 use serde::{Deserialize, Serialize};
 
-/// What configures the network of a Linux system.
+/// The software that configures the network of a Linux system.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Renderer {
@@ -22,7 +22,7 @@ pub enum Renderer {
 /// A Linux installation.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct LinuxFindings {
-    /// Partition of its root.
+    /// Partition of the root file system.
     pub partition: u32,
     /// `ID` of os-release.
     pub id: String,
@@ -33,21 +33,21 @@ pub struct LinuxFindings {
     pub version: String,
     /// Architecture, from the header of a program.
     pub arch: Arch,
-    /// Name of the master.
+    /// Host name of the master.
     #[serde(default)]
     pub hostname: String,
-    /// systemd is its first process.
+    /// The first process is systemd.
     pub systemd: bool,
-    /// What configures its network, the one in charge first; empty when nobody knows.
+    /// Software that configures the network, the one in charge first; empty when it is unknown.
     #[serde(default)]
     pub renderers: Vec<Renderer>,
     /// cloud-init, when it is installed.
     #[serde(default)]
     pub cloud_init: Option<CloudInit>,
-    /// `ENCRYPT_METHOD` of login.defs, lower case.
+    /// `ENCRYPT_METHOD` of login.defs, in lower case.
     #[serde(default)]
     pub encrypt_method: Option<String>,
-    /// Group that may use sudo: `sudo` or `wheel`, when it exists.
+    /// Group whose members may use sudo: `sudo` or `wheel`, when it exists.
     #[serde(default)]
     pub admin_group: Option<String>,
     /// SELinux is enforcing.
@@ -56,93 +56,96 @@ pub struct LinuxFindings {
     /// An SSH server is installed.
     #[serde(default)]
     pub ssh_server: bool,
-    /// Account names of passwd with a UID that login.defs gives to people, and root.
+    /// Accounts of passwd with a UID that login.defs gives to people, and root.
     #[serde(default)]
     pub accounts: Vec<String>,
-    /// Programs for joining a domain that are installed: `realm`, `adcli`.
+    /// Installed programs for joining a domain: `realm`, `adcli`.
     #[serde(default)]
     pub join_tools: Vec<String>,
-    /// A service that configures its network and is not written for: `wicked`.
+    /// A network service that diskcast does not support: `wicked`.
     #[serde(default)]
     pub network_by: Option<String>,
-    /// Files of the renderer in charge about bridges, bonds and VLANs.
+    /// Files of the renderer in charge that configure bridges, bonds and VLANs.
     #[serde(default)]
     pub beyond_cards: Vec<String>,
-    /// Names of its groups.
+    /// Names of groups.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// Accounts of passwd that are the system's own.
+    /// Accounts of passwd that belong to the system.
     #[serde(default)]
     pub system_accounts: Vec<String>,
     /// sudo, when it is installed.
     #[serde(default)]
     pub sudo: Option<Sudo>,
-    /// udev names its network cards, also where systemd is not its first process.
+    /// Network cards are named by udev, also where systemd is not the first process.
     #[serde(default)]
     pub udev: bool,
-    /// Something makes SSH host keys where there are none.
+    /// Some program makes SSH host keys when there are none.
     #[serde(default)]
     pub host_keys: bool,
-    /// Files with an id that no two machines may share, beside the machine id.
+    /// Files, besides the machine id, with an id that no two machines may share.
     #[serde(default)]
     pub host_ids: Vec<String>,
-    /// `/etc/krb5.keytab` is there.
+    /// `/etc/krb5.keytab` exists.
     #[serde(default)]
     pub keytab: bool,
-    /// File systems that are mounted below its root.
+    /// File systems mounted below the root.
     #[serde(default)]
     pub mounts: Vec<crate::fstab::Entry>,
-    /// Bytes that are free in its volume; `None` when nobody knows.
+    /// Free bytes of the root volume; `None` when unknown.
     #[serde(default)]
     pub free_bytes: Option<u64>,
-    /// Why it cannot be changed.
+    /// Reasons why the system cannot be changed.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
 }
 
-/// A setting of a file.
+/// A setting of a configuration file.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// File, and what in it, for people.
+    /// The file and the place in it, for messages.
     pub place: String,
     /// Key.
     pub key: String,
-    /// Value, where one matters: an account's name.
+    /// Value, where it matters: the name of an account.
     #[serde(default)]
     pub value: String,
 }
 
-/// cloud-init as a system has it: what it would do at the next start to a name, addresses and accounts that are in place.
+/// Configuration of cloud-init: its effect at the next start on an existing name, on addresses and
+/// accounts.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct CloudInit {
-    /// What keeps it from running; `None` when it runs at every start.
+    /// The setting that disables it; `None` when it runs at every start.
     #[serde(default)]
     pub disabled_by: Option<String>,
-    /// Settings that count more than a file `zzz-diskcast.cfg` in `/etc/cloud/cloud.cfg.d`, and say something else than it would.
+    /// Settings that override a file `zzz-diskcast.cfg` in `/etc/cloud/cloud.cfg.d`, and contradict
+    /// it.
     #[serde(default)]
     pub stronger: Vec<Setting>,
-    /// Why a name in a seed would not be taken.
+    /// Reasons why a name in a seed would be ignored.
     #[serde(default)]
     pub name_loses: Vec<String>,
-    /// Why addresses in a seed would not be taken.
+    /// Reasons why addresses in a seed would be ignored.
     #[serde(default)]
     pub network_loses: Vec<String>,
-    /// Accounts it makes at a start that it takes for the first of a new machine.
+    /// Accounts it makes at the first start of an instance.
     #[serde(default)]
     pub accounts: Vec<String>,
-    /// It has made its accounts on the master already, and makes them again only on what it takes for another machine.
+    /// It has made its accounts on the master already, and makes them again only for a new instance
+    /// id.
     #[serde(default)]
     pub accounts_made: bool,
-    /// Files of it that could not be judged, and why.
+    /// Configuration files that could not be judged, with the reason.
     #[serde(default)]
     pub unknown: Vec<String>,
 }
 
-/// What sudo lets administrators do.
+/// Rights that sudo gives to administrators.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Sudo {
-    /// The group of administrators may do everything.
+    /// The administrators' group may run everything.
     pub grants: bool,
-    /// Files of `/etc/sudoers.d` count.
+    /// Files of `/etc/sudoers.d` are read.
     pub reads_folder: bool,
 }

@@ -1,13 +1,14 @@
-//! Driver packages: what an `.inf` serves, with which service, and where its files lie.
+//! Driver packages: the devices an `.inf` serves, their services, and the places of their files.
 //!
-//! Bytes in, facts out; hostile bytes give an error or few facts, never a panic. Read are the parts a plan needs: class,
-//! catalogs, version, hardware ids by manufacturer and target, the service an install section adds, and the place of its
-//! program. Sources: "General syntax rules for INF files", "INF Models section", "INF AddService directive", "INF
-//! SourceDisksFiles section" of the Windows driver documentation.
-//! Not read: `Include`/`Needs`, `LayoutFile`, and the many directives that only Windows carries out.
+//! Takes bytes and gives facts; hostile bytes give an error or few facts, never a panic. It reads
+//! the parts a plan needs: class, catalogs, version, hardware ids by manufacturer and target, the
+//! service an install section adds, and the place of its program. Sources: "General syntax rules
+//! for INF files", "INF Models section", "INF AddService directive", "INF SourceDisksFiles section"
+//! of the Windows driver documentation. It does not read `Include`/`Needs`, `LayoutFile`, and the
+//! many directives that only Windows carries out.
 //!
-//! `sections` has the text, `target` says which Windows a models section is for, `sources` where files lie, `program` what
-//! a PE file says of itself.
+//! Modules: `sections` has the text, `target` the Windows versions of a models section, `sources`
+//! the places of files, `program` the headers of PE files.
 
 mod program;
 mod sections;
@@ -24,50 +25,52 @@ use sections::{Entry, Section, Sections, decode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Largest `.inf`; the largest of display drivers stay below 2 MiB.
+/// Size limit of an `.inf`, in bytes; the largest, those of display drivers, stay below 2 MiB.
 pub const MAX_INF_BYTES: usize = 8 * 1024 * 1024;
-/// Most decorations, lines and hardware ids of models that are looked at; the largest real packages have a few thousand.
+/// Limit of decorations, lines and hardware ids that are read from models sections; the largest
+/// real packages have a few thousand.
 const MAX_IDS: usize = 20_000;
-/// Longest name of a section.
+/// Length limit of a section's name, in bytes.
 const MAX_NAME: usize = 255;
-/// Feature score of a package that names none; the smaller is the better.
+/// Feature score of a package that names none; a smaller score is better.
 const NO_FEATURE_SCORE: u8 = 0xff;
-/// Setup class of packages that add to another one.
+/// Setup class of extension packages, which add to the driver of a device.
 const EXTENSION_CLASS: &str = "{E2F84CE7-8EFA-411C-AA69-97454CA4CB57}";
 
-/// Why an `.inf` cannot be used.
+/// The reason why an `.inf` cannot be used.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InfError {
-    /// Too large.
+    /// The file is larger than [`MAX_INF_BYTES`].
     #[error("it has {0} bytes; {MAX_INF_BYTES} are the most")]
     Large(usize),
-    /// Not an INF of Windows NT and later.
+    /// The file is not an INF of Windows NT or later.
     #[error("its [Version] section has no Signature of Windows NT ($Windows NT$ or $Chicago$)")]
     Signature,
-    /// An INF that installs no device: an installer's, a CD's.
+    /// The INF installs no device: it belongs to an installer or a CD.
     #[error("it names neither a Class nor a Manufacturer, so it is no driver's")]
     NoDriver,
 }
 
-/// What an `.inf` says.
+/// Content of an `.inf`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Inf {
     /// `Class`.
     pub class: Option<String>,
-    /// `ClassGuid`, braces included, capitals.
+    /// `ClassGuid`, with braces, in upper case.
     pub class_guid: Option<String>,
     /// `DriverVer`.
     pub driver_version: DriverVersion,
-    /// Its catalogs, by the architecture they are for; `None` is for those without one of their own.
+    /// Catalogs, by architecture; `None` is for architectures without a catalog of their own.
     pub catalogs: Vec<(Option<Arch>, String)>,
-    /// Places of every file it lists, of any architecture, below its own folder with `/` between folders.
+    /// Places of every listed file, for any architecture: paths below the folder of the `.inf`,
+    /// with `/` between folders.
     pub files: Vec<String>,
     /// Entries of `[Manufacturer]`.
     pub makers: Vec<Maker>,
 }
 
-/// `DriverVer`: a date as year, month, day, and a version. The larger is the newer.
+/// `DriverVer`: a date and a version. The larger value is the newer driver.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct DriverVersion {
     /// Year, month, day.
@@ -76,30 +79,31 @@ pub struct DriverVersion {
     pub version: [u32; 4],
 }
 
-/// An entry of `[Manufacturer]`: models sections of which Windows uses one.
+/// An entry of `[Manufacturer]`: models sections, of which Windows uses one.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Maker {
-    /// Every models section it names, the empty ones too: one that is the best for a Windows keeps the others from it.
+    /// Every models section it names. Empty ones are kept: Windows uses no other section when an
+    /// empty one fits best.
     pub sections: Vec<Models>,
 }
 
 /// A models section.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Models {
-    /// The Windows it is for.
+    /// The Windows versions it is for.
     pub target: Target,
-    /// Its lines.
+    /// Entries of the section.
     pub models: Vec<Model>,
 }
 
 /// One line of a models section.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// The hardware id, then compatible ids; capitals.
+    /// The hardware id, then compatible ids; in upper case.
     pub hardware_ids: Vec<String>,
     /// `FeatureScore` of its install section.
     pub feature_score: u8,
-    /// The service that drives it.
+    /// The service of the device's driver.
     pub service: Option<InfService>,
 }
 
@@ -108,16 +112,17 @@ pub struct Model {
 pub struct InfService {
     /// Key name below `Services`.
     pub name: String,
-    /// Its `.sys` as it is called on the machine, without folder.
+    /// File name of the `.sys` on the machine, without folder.
     pub binary: String,
     /// Place of the `.sys` in the package, below the folder of the `.inf` with `/` between folders.
     pub place: String,
-    /// The `.inf` lists that place. Otherwise it is its own folder, or Windows has the file already.
+    /// The `.inf` lists that place. Otherwise the file lies beside the `.inf`, or Windows has it
+    /// already.
     pub listed: bool,
 }
 
 impl Maker {
-    /// The models section a Windows uses: of those that are for it the one that describes it most closely.
+    /// The models section a Windows uses: the closest of those that fit.
     pub fn section(&self, platform: &Platform) -> Option<&Models> {
         self.sections
             .iter()
@@ -127,20 +132,20 @@ impl Maker {
 }
 
 impl Inf {
-    /// Models sections a Windows uses, one of each manufacturer at most.
+    /// Models sections a Windows uses, at most one of each manufacturer.
     pub fn sections_for(&self, platform: &Platform) -> impl Iterator<Item = &Models> {
         self.makers
             .iter()
             .filter_map(|maker| maker.section(platform))
     }
 
-    /// Lines of these sections.
+    /// Entries of the models sections a Windows uses.
     pub fn models_for(&self, platform: &Platform) -> impl Iterator<Item = &Model> {
         self.sections_for(platform)
             .flat_map(|section| &section.models)
     }
 
-    /// Lines of every section.
+    /// Entries of every models section.
     pub fn all_models(&self) -> impl Iterator<Item = (&Target, &Model)> {
         self.makers
             .iter()
@@ -156,17 +161,18 @@ impl Inf {
             .map(|(_, file)| file.as_str())
     }
 
-    /// True for a package that adds to the driver of a device and does not compete with it.
+    /// True for an extension package, which adds to the driver of a device and does not compete
+    /// with it.
     pub fn is_extension(&self) -> bool {
         self.class_guid.as_deref() == Some(EXTENSION_CLASS)
     }
 }
 
-/// Reads an `.inf`: UTF-16 with its mark, UTF-8, or one of the old code pages (letters beyond ASCII are then not certain;
-/// ids and services never have any).
+/// Reads an `.inf`: UTF-16, UTF-8, or an old code page. With a code page, letters beyond ASCII may
+/// be wrong; ids and services never have any.
 ///
 /// # Errors
-/// Too large, no INF, or one that installs no device.
+/// The file is too large, is not an INF, or installs no device.
 pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
     if bytes.len() > MAX_INF_BYTES {
         return Err(InfError::Large(bytes.len()));
@@ -200,7 +206,7 @@ pub fn read(bytes: &[u8]) -> Result<Inf, InfError> {
     Ok(inf)
 }
 
-/// `CatalogFile`, `CatalogFile.NT`, `CatalogFile.NTamd64`.
+/// Catalogs of `CatalogFile`, `CatalogFile.NT`, `CatalogFile.NTamd64` and the like.
 fn catalogs(version: &Section) -> Vec<(Option<Arch>, String)> {
     let mut found = Vec::new();
     for entry in &version.entries {
@@ -218,7 +224,7 @@ fn catalogs(version: &Section) -> Vec<(Option<Arch>, String)> {
     found
 }
 
-/// `mm/dd/yyyy,w.x.y.z`; zeros for what is missing or no number.
+/// `DriverVer` as `mm/dd/yyyy,w.x.y.z`; missing or malformed parts are 0.
 fn driver_version(version: &Section) -> DriverVersion {
     let entry = version.entry("driverver");
     let value = |index: usize| entry.and_then(|entry| entry.values.get(index));
@@ -252,7 +258,7 @@ fn makers(sections: &Sections) -> Vec<Maker> {
         known: BTreeMap::new(),
     };
     for entry in &sections.get("manufacturer").entries {
-        // `%Name% = Models [, decoration]...`, or the name alone, which is the section then.
+        // `%Name% = Models [, decoration]...`. A name alone is the name of the section, too.
         let (base, decorations) = match entry.values.split_first() {
             Some((base, decorations)) => (base.as_str(), decorations),
             None => (entry.raw_key.as_str(), [].as_slice()),
@@ -273,7 +279,8 @@ fn makers(sections: &Sections) -> Vec<Maker> {
                 "" => base.to_owned(),
                 decoration => format!("{base}.{decoration}"),
             };
-            // A decoration stands for its section even if that is missing; the name alone does not.
+            // A decoration stands for its section even when the section is missing; the name alone
+            // does not.
             if decoration.is_empty() && !sections.has(&name) {
                 continue;
             }
@@ -294,7 +301,7 @@ fn makers(sections: &Sections) -> Vec<Maker> {
     makers
 }
 
-/// `description = install, hardware id [, compatible id]...`; `None` for one without ids.
+/// Reads `description = install, hardware id [, compatible id]...`; `None` when it has no ids.
 fn model(installs: &mut Installs<'_>, line: &Entry, arch: Arch) -> Option<Model> {
     let (install, ids) = line.values.split_first()?;
     let hardware_ids: Vec<String> = ids
@@ -313,14 +320,14 @@ fn model(installs: &mut Installs<'_>, line: &Entry, arch: Arch) -> Option<Model>
     })
 }
 
-/// What an install section says.
+/// The facts of an install section that a plan needs.
 #[derive(Clone)]
 struct Install {
     feature_score: u8,
     service: Option<InfService>,
 }
 
-/// Install sections, each looked at once.
+/// Install sections, each read once.
 struct Installs<'a> {
     sections: &'a Sections,
     known: BTreeMap<(String, Arch), Install>,
@@ -346,8 +353,8 @@ impl Installs<'_> {
     }
 }
 
-/// Name of the install section an architecture uses, with its decoration: the most exact that is there. Where only the
-/// sections behind it are (`.Services`), it is named by those.
+/// Name of the install section for an architecture: the most specific decoration that exists. When
+/// only its `.Services` sections exist, their names decide.
 fn install_name(sections: &Sections, install: &str, arch: Arch) -> String {
     let decoration = match arch {
         Arch::X86 => ".ntx86",
@@ -367,7 +374,8 @@ fn install_name(sections: &Sections, install: &str, arch: Arch) -> String {
         .unwrap_or_else(|| install.to_owned())
 }
 
-/// The service that an install section makes the device's own: flag 2 of `AddService`, or the only one it adds.
+/// The device's function driver: the service with flag 2 of `AddService`, or the only one that is
+/// added.
 fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService> {
     let section = sections.get(&format!("{install}.services"));
     let added: Vec<&Entry> = section
@@ -404,7 +412,7 @@ fn service(sections: &Sections, install: &str, arch: Arch) -> Option<InfService>
     })
 }
 
-/// A number as an `.inf` writes it: `2`, `0x00000002`.
+/// Parses a decimal or hexadecimal number of an `.inf`: `2`, `0x00000002`.
 fn number(text: &str) -> Option<u32> {
     let text = text.trim().to_lowercase();
     match text.strip_prefix("0x") {

@@ -1,4 +1,4 @@
-//! Programs and drivers as files: Microsoft PE and COFF specification.
+//! Headers of programs and drivers (Microsoft PE and COFF specification).
 
 use crate::findings::Arch;
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,12 @@ const MACHINES: [(u16, Arch); 3] = [
     (0xaa64, Arch::Arm64),
 ];
 
-/// What the headers of a program say.
+/// Facts from the headers of a PE file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     /// Processor it is for.
     pub arch: Arch,
-    /// It carries an Authenticode signature. That the signature is good, and whose, is not looked at.
+    /// The file carries an Authenticode signature. The signature and its signer are not verified.
     pub signed: bool,
 }
 
@@ -40,7 +40,8 @@ impl Program {
 
 /// True when the optional header at this offset names a certificate table that lies in the file.
 fn signed(bytes: &[u8], optional: usize) -> Option<bool> {
-    // Offset of the number of directories, after which they stand: the fifth is the certificate table.
+    // Offset of `NumberOfRvaAndSizes`; the directories follow it, and the fifth is the certificate
+    // table.
     let count_at = optional.checked_add(match u16_at(bytes, optional)? {
         0x10b => 92,
         0x20b => 108,
@@ -49,7 +50,7 @@ fn signed(bytes: &[u8], optional: usize) -> Option<bool> {
     if u32_at(bytes, count_at)? < 5 {
         return Some(false);
     }
-    // The only directory whose place is an offset into the file.
+    // This is the only directory whose address is a file offset.
     let entry = count_at.checked_add(4 + 4 * 8)?;
     let offset = usize::try_from(u32_at(bytes, entry)?).ok()?;
     let size = usize::try_from(u32_at(bytes, entry.checked_add(4)?)?).ok()?;

@@ -1,15 +1,15 @@
 //! The text of an `.inf`: encodings, lines, sections, strings.
 //!
-//! What always holds: what is kept is bounded by the size of the file and [`MAX_EXPANSION`].
+//! Invariants: memory is bounded by the size of the file and [`MAX_EXPANSION`].
 
 use super::MAX_INF_BYTES;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-/// Most bytes that strings in place may add: a small file could otherwise ask for gigabytes.
+/// Limit of bytes that expanded strings add; without it a small file could expand to gigabytes.
 const MAX_EXPANSION: usize = 4 * MAX_INF_BYTES;
 
-/// UTF-16 with or without its mark, UTF-8, or a code page.
+/// Decodes UTF-16 with or without its mark, UTF-8, or a code page read as Latin-1.
 pub(super) fn decode(bytes: &[u8]) -> String {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes
@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8]) -> String {
         [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        // Some are saved without the mark: every second byte of ASCII is then zero.
+        // UTF-16 may be saved without its mark: every second byte of ASCII is then zero.
         [_, 0, _, 0, ..] => wide(bytes, u16::from_le_bytes),
         _ => match std::str::from_utf8(bytes) {
             Ok(text) => text.to_owned(),
@@ -31,10 +31,10 @@ pub(super) fn decode(bytes: &[u8]) -> String {
     }
 }
 
-/// `key = value, value`; strings are in place.
+/// An entry `key = value, value` with its strings expanded.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Small letters.
+    /// Key in lower case.
     pub(super) key: String,
     pub(super) raw_key: String,
     pub(super) values: Vec<String>,
@@ -43,7 +43,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Section {
     pub(super) entries: Vec<Entry>,
-    /// Where each key comes first.
+    /// Index of the first entry of each key.
     first: BTreeMap<String, usize>,
 }
 
@@ -52,13 +52,13 @@ impl Section {
         self.entry(key)?.values.first().cloned()
     }
 
-    /// The first entry of a key in small letters.
+    /// The first entry of a key, which is given in lower case.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries.get(*self.first.get(key)?)
     }
 }
 
-/// Sections by name in small letters; sections of one name are one.
+/// Sections by name in lower case. Sections of the same name are merged.
 pub(super) struct Sections(BTreeMap<String, Section>);
 
 static EMPTY: Section = Section {
@@ -78,7 +78,7 @@ impl Sections {
                 sections.entry(current.clone()).or_default();
                 continue;
             }
-            // `[Strings]` is used up already, and translations of it are long.
+            // `[Strings]` has been read already, and its translations are long.
             if current == "strings" || current.starts_with("strings.") {
                 continue;
             }
@@ -114,7 +114,7 @@ impl Sections {
     }
 }
 
-/// Lines without comments, those that end with `\` joined with the next.
+/// Lines without comments; lines that end with `\` are joined with the next.
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open = String::new();
@@ -129,7 +129,8 @@ fn logical_lines(text: &str) -> Vec<String> {
             .map_or(line.len(), |(at, _)| at);
         let line = line.get(..end).unwrap_or_default().trim();
         match line.strip_suffix('\\') {
-            // A folder at the end of a value ends so too; only after a separator it means that the line goes on.
+            // A folder at the end of a value ends with `\`, too. The line goes on only after a
+            // separator.
             Some(part) if part.trim_end().ends_with(',') || part.is_empty() => open.push_str(part),
             _ => {
                 open.push_str(line);
@@ -150,7 +151,7 @@ fn heading(line: &str) -> Option<String> {
     Some(name.trim().trim_matches('"').to_lowercase())
 }
 
-/// Key and the rest; a quoted key may have `=` in it.
+/// Key and value of an entry; a quoted key may contain `=`.
 fn split_key(line: &str) -> (&str, Option<&str>) {
     let mut quoted = false;
     let at = line.char_indices().find(|(_, c)| {
@@ -166,7 +167,7 @@ fn split_key(line: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Values between commas, quotes taken off.
+/// Values between commas, without their quotes.
 fn fields(text: &str) -> Vec<String> {
     let mut fields = Vec::new();
     let mut field = String::new();
@@ -182,10 +183,11 @@ fn fields(text: &str) -> Vec<String> {
     fields
 }
 
-/// `[Strings]`, by key in small letters. Translations (`[Strings.0407]`) name the same devices and are left.
+/// `[Strings]`, by key in lower case. Translations (`[Strings.0407]`) are ignored: they name the
+/// same devices.
 struct Strings {
     values: BTreeMap<String, String>,
-    /// Bytes that may still be put in place.
+    /// Bytes that expansion may still add.
     room: Cell<usize>,
 }
 
@@ -207,7 +209,7 @@ impl Strings {
         }
     }
 
-    /// `%key%` put in place, once: strings do not hold strings. What is no key stays, such as `%12%`.
+    /// Expands each `%key%` once: strings do not contain strings. Unknown keys such as `%12%` stay.
     fn expand(&self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
@@ -228,7 +230,7 @@ impl Strings {
         out
     }
 
-    /// The string a text begins with the key of, up to its `%`, and what follows.
+    /// Splits a text after `key%`. Returns the string of that key and the rest.
     fn found<'t>(&self, text: &'t str) -> Option<(&str, &'t str)> {
         let (key, after) = text.split_once('%')?;
         let value = self.values.get(&key.to_lowercase())?;

@@ -1,16 +1,18 @@
-//! Where the files of a package lie: `SourceDisksFiles`, `SourceDisksNames`, and the names they get by `CopyFiles`.
+//! Places of a package's files: `SourceDisksFiles`, `SourceDisksNames`, and names given by
+//! `CopyFiles`.
 //!
-//! What always holds: a place lies below the folder of the `.inf`, and is no longer than Windows' own paths.
+//! Invariants: a place lies below the folder of the `.inf`, and is no longer than a path of
+//! Windows.
 
 use super::sections::{Section, Sections};
 use crate::findings::Arch;
 
-/// Longest path Windows Setup copies from.
+/// Length limit of a path that Windows Setup copies from, in bytes.
 const MAX_PATH: usize = 260;
 /// Architectures with sections of their own.
 const DECORATIONS: [&str; 4] = ["", ".x86", ".amd64", ".arm64"];
 
-/// What sections of files are decorated with.
+/// Decoration of an architecture's file sections.
 fn decoration(arch: Arch) -> &'static str {
     match arch {
         Arch::X86 => ".x86",
@@ -20,7 +22,8 @@ fn decoration(arch: Arch) -> &'static str {
     }
 }
 
-/// Place of a file, below the folder of the `.inf` with `/` between folders; `None` when no section lists it.
+/// Place of a file: a path below the folder of the `.inf`, with `/` between folders; `None` when no
+/// section lists it.
 pub(super) fn place(sections: &Sections, file: &str, arch: Arch) -> Option<String> {
     place_by(sections, file, decoration(arch))
 }
@@ -36,7 +39,7 @@ fn place_by(sections: &Sections, file: &str, decoration: &str) -> Option<String>
         let disks = sections.get(&format!("sourcedisksnames{decoration}"));
         disks.entry(&disk.to_lowercase())
     });
-    // Description, tag file, nothing, path.
+    // The values are description, tag file, an unused field, path.
     let root = disk.and_then(|disk| disk.values.get(3));
     joined(&[root.map_or("", String::as_str), folder, file])
 }
@@ -55,7 +58,7 @@ pub(super) fn places(sections: &Sections) -> Vec<String> {
     places
 }
 
-/// The name a file has in the package that `install` copies to the name `file`.
+/// Name in the package of the file that `install` copies to the name `file`.
 pub(super) fn name_before_copy(sections: &Sections, install: &Section, file: &str) -> String {
     let lists = install
         .entries
@@ -65,7 +68,7 @@ pub(super) fn name_before_copy(sections: &Sections, install: &Section, file: &st
         .filter(|list| !list.starts_with('@'));
     for list in lists {
         for entry in &sections.get(list).entries {
-            // `to, from, , flags`, without a key.
+            // The entry is `to, from, , flags`, without a key.
             let mut fields = entry.raw_key.split(',').map(|f| f.trim().trim_matches('"'));
             let to = fields.next().unwrap_or_default();
             if to.to_lowercase() == file.to_lowercase()
@@ -78,7 +81,7 @@ pub(super) fn name_before_copy(sections: &Sections, install: &Section, file: &st
     file.to_owned()
 }
 
-/// Folders and file as one path; `None` for one that leaves the package.
+/// Joins folders and file to one path; `None` when the path leaves the package or is too long.
 fn joined(parts: &[&str]) -> Option<String> {
     if parts.iter().map(|part| part.len()).sum::<usize>() > MAX_PATH {
         return None;

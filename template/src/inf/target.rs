@@ -1,7 +1,8 @@
-//! Which Windows a models section is for.
+//! Decorations of models sections: the Windows versions each section is for.
 //!
-//! Sources: "INF Manufacturer section" and "Combining platform extensions with operating system versions" of the Windows
-//! driver documentation. A section without an architecture is for 32-bit Intel only, as it is since Server 2003.
+//! Sources: "INF Manufacturer section" and "Combining platform extensions with operating system
+//! versions" of the Windows driver documentation. A section without an architecture is for 32-bit
+//! Intel only (Windows Server 2003 and later).
 
 use crate::findings::{Arch, ProductType};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Major version, minor version and build.
 pub type Version = (u32, u32, u32);
 
-/// A Windows as drivers see it.
+/// The facts of a Windows that decide which drivers fit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Platform {
     /// Architecture.
@@ -25,36 +26,36 @@ pub struct Platform {
 /// The decoration of a models section: `NTamd64.10.0.1..16299`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Target {
-    /// Architecture it is for.
+    /// Required architecture.
     pub arch: Arch,
-    /// Lowest version it is for.
+    /// Lowest version.
     pub version: Version,
-    /// The only product type it is for.
+    /// Required product type; `None` for any.
     pub product_type: Option<ProductType>,
-    /// Suites a Windows has to have, all of them.
+    /// Required product suites: a Windows must have all of them.
     pub suites: u32,
-    /// The architecture is written out; a section that says it goes before one that does not.
+    /// The architecture is written out; such a section takes precedence over one without.
     explicit: bool,
 }
 
-/// Why a models section is not for a Windows.
+/// The reason why a models section is not for a Windows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unfit {
-    /// Another architecture.
+    /// The section is for another architecture.
     Arch(Arch),
-    /// A later version.
+    /// The section is for a later version.
     Later(Version),
-    /// Another product type, or a suite this Windows is not of.
+    /// The section is for another product type, or for a suite this Windows does not have.
     Product(Option<ProductType>),
 }
 
-/// How closely a decoration describes a Windows; the larger is the closer. Versions come first: a section for a version goes
-/// before one for a product type or suite.
+/// Rank of a decoration among those that fit; the largest wins. Versions count most: a section for
+/// a version takes precedence over one for a product type or suite.
 pub type Closeness = (Version, bool, u32, bool);
 
 impl Target {
-    /// Reads a decoration; an empty one is that of an undecorated section. `None` for architectures nobody deploys and for
-    /// what is no decoration.
+    /// Reads a decoration; the empty one stands for an undecorated section. `None` for
+    /// architectures that are not deployed and for malformed decorations.
     pub(super) fn read(decoration: &str) -> Option<Self> {
         let mut parts = decoration.split('.').map(str::trim);
         let (arch, explicit) = match parts
@@ -92,7 +93,7 @@ impl Target {
         })
     }
 
-    /// Why it is not for this Windows; `None` when it is.
+    /// The reason why the section is not for this Windows; `None` when it fits.
     pub fn unfit(&self, platform: &Platform) -> Option<Unfit> {
         let other_product = self
             .product_type
@@ -108,7 +109,7 @@ impl Target {
         }
     }
 
-    /// How closely it describes a Windows it is for.
+    /// Rank of the section among those that fit the same Windows.
     pub fn closeness(&self) -> Closeness {
         (
             self.version,

@@ -130,7 +130,7 @@ fn what_is_no_inf_is_said() {
     ));
 }
 
-/// The least of a 64-bit PE file for this machine, with this certificate table.
+/// A minimal 64-bit PE file for this machine type, with this certificate table.
 fn pe(machine: u16, offset: u32, size: u32) -> Vec<u8> {
     let mut file = vec![0u8; 512];
     file[..2].copy_from_slice(b"MZ");

@@ -1,14 +1,16 @@
-//! cloud-init beside a plan: what it is told to leave alone, or given to do, and where it would win all the same.
+//! cloud-init in a plan: settings it must leave alone, data it gets as a seed, and conflicts that
+//! no setting can prevent.
 
 use super::{Draft, identity, network};
 use crate::findings::{CloudInit, LinuxFindings, Setting};
 use crate::schema::LinuxMethod;
 use crate::step::{Action, Kept, Nic};
 
-/// Name, first label and with its domain.
+/// Host name: the first label, and the full name with the domain.
 pub(super) type Name = Option<(String, Option<String>)>;
 
-/// True when name and addresses go through a seed of cloud-init, rather than through files.
+/// Decides whether name and addresses go through a seed of cloud-init. True for a seed, false for
+/// files written directly.
 pub(super) fn by_seed(
     draft: &mut Draft<'_>,
     linux: &LinuxFindings,
@@ -53,7 +55,7 @@ pub(super) fn by_seed(
     seed
 }
 
-/// What counts more than what cloud-init is told, and undoes a step.
+/// Refuses settings of the master that would undo a step and cannot be overridden.
 fn stronger(
     draft: &mut Draft<'_>,
     found: &CloudInit,
@@ -64,7 +66,7 @@ fn stronger(
 ) {
     for Setting { place, key, value } in &found.stronger {
         let (undoes, advice) = match key.as_str() {
-            // What a seed says of the name goes the way these keys say.
+            // A seed's name is applied by the rules of these keys, so they do not conflict with it.
             "preserve_hostname" | "manage_etc_hosts" => (names && !seed, "remove it on the master"),
             "network" | "ip" | "network-config" => (cards, "remove it on the master"),
             "users" => {
@@ -78,7 +80,7 @@ fn stronger(
                     "remove it on the master, or choose another account",
                 )
             }
-            // Any key at all.
+            // All other keys can affect both name and addresses.
             _ => (names || cards, "remove it on the master"),
         };
         let what = if value.is_empty() {
@@ -99,7 +101,7 @@ fn stronger(
     }
 }
 
-/// The distribution's own account, which nobody asked for.
+/// Notes for the distribution's own account.
 fn about_accounts(draft: &mut Draft<'_>, found: &CloudInit) {
     if found.accounts.is_empty() {
         return;
@@ -120,7 +122,7 @@ fn about_accounts(draft: &mut Draft<'_>, found: &CloudInit) {
     }
 }
 
-/// Name and addresses as a seed says them.
+/// A step that gives name and addresses to cloud-init as a seed.
 pub(super) fn seed(draft: &mut Draft<'_>, linux: &LinuxFindings, name: Name, nics: Vec<Nic>) {
     if name.is_none() && nics.is_empty() {
         return;
@@ -150,7 +152,7 @@ pub(super) fn seed(draft: &mut Draft<'_>, linux: &LinuxFindings, name: Name, nic
     );
 }
 
-/// What other steps write is left alone.
+/// A step that keeps cloud-init from changing what other steps write.
 pub(super) fn keeps(draft: &mut Draft<'_>, linux: &LinuxFindings, keeps: Vec<Kept>) {
     if linux.cloud_init.is_none() || keeps.is_empty() {
         return;

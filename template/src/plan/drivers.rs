@@ -1,8 +1,8 @@
-//! Which driver packages a Windows machine gets: put in offline where it would not start without, staged for first boot
-//! otherwise.
+//! Driver packages of a Windows machine: installed offline where the machine would not start
+//! without them, staged for first boot otherwise.
 //!
-//! A boot driver is staged, too: put in by hand it makes the machine start, and first boot then installs its package as
-//! Windows would have.
+//! A boot driver is staged, too: the offline installation only makes the machine start; first boot
+//! then installs the package in the regular way.
 
 use super::Draft;
 use super::packages::{Binary, Chosen, Package};
@@ -84,7 +84,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) -> Vec<PciD
     covered
 }
 
-/// Says why a package serves nothing here. Is it for such a device after all, but for another Windows?
+/// Says why a package has no driver for this machine: it may be for the same device, but for
+/// another Windows.
 fn explain(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -97,7 +98,7 @@ fn explain(
         driver.when == DriverMatch::Always || devices.iter().any(|ids| ids.score(model).is_some())
     };
     let platform = windows.platform();
-    // Of several reasons the one that says most: what comes closest to this Windows.
+    // Of several reasons the one closest to this Windows is reported.
     let reason = package
         .infs
         .iter()
@@ -139,9 +140,9 @@ fn explain(
     }
 }
 
-/// Refuses what Windows would not install: a package without its catalog, a program that is missing or for another
-/// processor. 64-bit Windows loads nothing unsigned: a boot driver has to carry its signature itself, because the catalog is
-/// not known yet when it is loaded.
+/// Refuses packages that Windows would not install: the catalog or a program is missing, or a
+/// program is for another processor. 64-bit Windows loads no unsigned driver. A boot driver must
+/// carry its own signature, because the catalog is not known yet when it is loaded.
 fn signed_and_there(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -164,7 +165,7 @@ fn signed_and_there(
         for service in models.iter().filter_map(|model| model.service.as_ref()) {
             let fault = match package.binary(name, service) {
                 Binary::Found(_) => continue,
-                // A file that is not listed may be one Windows has; as a boot driver it has to be here.
+                // Windows may already have an unlisted file; a boot driver must be in the package.
                 Binary::Missing(_) if !service.listed && !driver.boot_critical => continue,
                 Binary::Missing(place) => {
                     format!("{place} is not in the folder, and {name} needs it")
@@ -187,7 +188,7 @@ fn signed_and_there(
     }
 }
 
-/// A step for each service. Returns the PCI functions they serve.
+/// Plans a step for each boot service. Returns the PCI functions they serve.
 fn boot(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -198,7 +199,7 @@ fn boot(
 ) -> Vec<PciDevice> {
     let mut covered = Vec::new();
     let mut done: Vec<&InfService> = Vec::new();
-    // Of a folder for many devices only those of disks start before the disk is there.
+    // In a folder for many devices, only disk drivers have to start before the disk is available.
     let any_disk = chosen.iter().any(is_for_disks);
     let chosen = chosen
         .iter()
@@ -217,7 +218,7 @@ fn boot(
             ));
         }
         for service in models.iter().filter_map(|model| model.service.as_ref()) {
-            // What is wrong with any other was said already.
+            // Other faults were reported by `signed_and_there`.
             let Binary::Found(program) = package.binary(name, service) else {
                 continue;
             };

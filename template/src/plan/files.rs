@@ -1,4 +1,4 @@
-//! Files that lie on the machine, and programs that run on it at first boot.
+//! Files copied to the machine, and programs that run on it at first boot.
 
 use super::Draft;
 use crate::machine::CopiedFile;
@@ -8,10 +8,11 @@ use crate::step::{Action, FirstBootAction, OnError};
 use crate::values::Timeout;
 use std::collections::BTreeSet;
 
-/// Longest command line: what `cmd.exe` takes, with room for what is put around it.
+/// Length limit of a command line, in characters: the limit of `cmd.exe` less room for its wrapper.
 const MAX_COMMAND: usize = 8000;
 
-/// A step for every file. Everything is there before anything runs, whatever the order in the template.
+/// Plans a step for every file. All files are in place before any program runs, in any order of the
+/// template.
 pub(super) fn copies(draft: &mut Draft<'_>, shape: Shape, partition: u32) {
     let mut taken = BTreeSet::new();
     for (number, copy) in (1usize..).zip(&draft.template().copies) {
@@ -83,7 +84,7 @@ pub(super) fn copies(draft: &mut Draft<'_>, shape: Shape, partition: u32) {
     }
 }
 
-/// Where a file of a copy lies, as the system writes it.
+/// Destination of a copied file, as the system writes the path.
 fn destination(copy: &Copy, file: &CopiedFile, shape: Shape) -> String {
     let (separator, base) = match shape {
         Shape::Windows => ("\\", copy.to.replace('/', "\\")),
@@ -98,7 +99,8 @@ fn destination(copy: &Copy, file: &CopiedFile, shape: Shape) -> String {
     )
 }
 
-/// What runs at first boot: files that are to be run, in their order, then programs in theirs.
+/// Plans the programs of first boot: copied files with `execute`, in their order, then `[[run]]`
+/// entries in theirs.
 pub(super) fn programs(draft: &mut Draft<'_>, shape: Shape) {
     for (number, copy) in (1usize..).zip(&draft.template().copies) {
         if copy.execute {
@@ -157,7 +159,8 @@ fn run(
     );
 }
 
-/// A file is run as double-clicking would, without windows and questions where its kind has a way to say so.
+/// The command that runs a copied file. It does what a double-click does, without windows and
+/// questions where the file type has an option for that.
 fn windows_command(copy: &Copy) -> String {
     let path = copy.to.replace('/', "\\");
     let extension = path
@@ -179,7 +182,8 @@ fn windows_command(copy: &Copy) -> String {
     with_arguments(start, copy)
 }
 
-/// The file may have come from a console whose file system has no permissions.
+/// The command that runs a copied file. It sets the permission to execute, which a console's file
+/// system may not have.
 fn linux_command(copy: &Copy) -> String {
     let path = format!("'{}'", copy.to.replace('\'', r"'\''"));
     with_arguments(format!("chmod 0755 {path} && exec {path}"), copy)

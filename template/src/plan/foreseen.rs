@@ -1,14 +1,15 @@
-//! What a Linux root would refuse, said before anything is sent: places that are not on the disk, and room.
+//! Obstacles on a Linux root that are known before anything is sent: mount points outside the disk,
+//! and lack of space.
 
 use super::Draft;
 use crate::findings::LinuxFindings;
 use crate::fstab::{Entry, Name};
 use crate::step::{Action, FileSystem};
 
-/// Bytes of a block: what the smallest file takes.
+/// Block size of the file system in bytes, the least space a file takes.
 const BLOCK: u64 = 4096;
 
-/// Refuses steps that write where the running system would not look, or more than there is room for.
+/// Refuses steps that write to a place hidden by a mount, or more than the volume has room for.
 pub(super) fn check(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
     let away: Vec<&Entry> = linux
         .mounts
@@ -66,7 +67,7 @@ pub(super) fn check(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
     }
     for entry in away {
         let small = matches!(entry.path.as_str(), "/boot" | "/boot/efi" | "/efi");
-        // The master has nothing there.
+        // A file system in memory hides no files of the master that matter.
         let empty = entry.volume == Name::Memory;
         if !small && !empty && !met.iter().any(|(other, _)| *other == entry) {
             draft.note(format!(
@@ -87,7 +88,8 @@ pub(super) fn check(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
     }
 }
 
-/// True when the agent mounts it in its place: an ext or XFS partition of the disk, by what fstab calls it.
+/// True when the agent can mount it: an ext or XFS partition of the disk that fstab names by UUID
+/// or label.
 fn reachable(draft: &Draft<'_>, linux: &LinuxFindings, entry: &Entry) -> bool {
     !entry.subvolume
         && draft.request.findings.partitions.iter().any(|partition| {

@@ -1,7 +1,7 @@
-//! Identities drawn anew: the same again for the same machine.
+//! New identities of a machine, always the same for the same machine.
 //!
-//! Each is derived from the seed the machine was bound with, under a label of its own, so that none of them tells
-//! another. A second run writes what the first wrote.
+//! Each is derived from the seed of the machine's binding under its own label, so no identity
+//! reveals another. A second run writes the same values.
 
 use blake3::derive_key;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ fn draw<const N: usize>(label: &'static str, seed: &[u8; 12]) -> [u8; N] {
     out
 }
 
-/// `S-1-5-21-a-b-c`: three numbers of 32 bits, none of them 0, not the old one.
+/// A machine SID `S-1-5-21-a-b-c`: three 32-bit numbers, none of them 0, different from `old`.
 pub(super) fn sid(seed: &[u8; 12], old: &str) -> String {
     let parts: [u8; 24] = draw("diskcast template 2026 machine SID", seed);
     let text = |numbers: &[u8]| {
@@ -33,17 +33,17 @@ pub(super) fn sid(seed: &[u8; 12], old: &str) -> String {
     if sid == old { text(second) } else { sid }
 }
 
-/// MachineGuid of Windows.
+/// `MachineGuid` of Windows.
 pub(super) fn machine_guid(seed: &[u8; 12]) -> String {
     uuid(draw("diskcast template 2026 MachineGuid", seed))
 }
 
-/// What a Linux machine is called by its storage: the host id of NVMe over fabrics.
+/// Host id of NVMe over Fabrics, by which storage knows a Linux machine.
 pub(super) fn host_id(seed: &[u8; 12]) -> String {
     uuid(draw("diskcast template 2026 storage host id", seed))
 }
 
-/// A random UUID (RFC 9562 section 5.4) in small letters.
+/// A version 4 UUID (RFC 9562 section 5.4) in lower case.
 fn uuid(mut bytes: [u8; 16]) -> String {
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut bytes;
     *version = *version & 0x0f | 0x40;
@@ -60,7 +60,7 @@ fn uuid(mut bytes: [u8; 16]) -> String {
     .join("-")
 }
 
-/// What cloud-init calls this installation. It differs from the master's, so that cloud-init does its work again.
+/// Instance id of cloud-init. It differs from the master's, so that cloud-init does its work again.
 pub(super) fn instance_id(seed: &[u8; 12]) -> String {
     let bytes: [u8; 8] = draw("diskcast template 2026 cloud-init instance", seed);
     format!("diskcast-{}", hex(&bytes))

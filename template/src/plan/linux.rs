@@ -1,4 +1,4 @@
-//! The steps of a Linux system: name, identities, network, accounts, files, first boot.
+//! Steps of a Linux system: name, identities, network, accounts, files, first boot.
 
 use super::{Draft, cloud_init, files, foreseen, identity, linux_title, network, obstacles};
 use crate::findings::{LinuxFindings, Renderer, Sudo};
@@ -105,7 +105,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, linux: &LinuxFindings) {
     ignored(draft, linux, &title);
 }
 
-/// First label and full name.
+/// Host name and, with a DNS suffix, the full name.
 fn hostname(draft: &mut Draft<'_>) -> Option<(String, Option<String>)> {
     let name = draft.hostname()?;
     if let Err(message) = check(name, NameRules::Dns) {
@@ -169,7 +169,7 @@ fn cards(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, nics: Vec<Ni
 }
 
 fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: usize, user: &User) {
-    // useradd's own rule (shadow, `is_valid_user_name`), and utmp's 32 bytes.
+    // The rule of useradd (shadow, `is_valid_user_name`), and the 32 bytes of utmp.
     let mut letters = user.name.chars();
     let good = letters
         .next()
@@ -219,7 +219,7 @@ fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: us
                 }
                 groups.push(Group::Named(name.clone()));
             }
-            // Every account of Linux is a user.
+            // Every account of Linux is a user, so there is no group for that.
             Group::Users => {}
             Group::PowerUsers | Group::RemoteDesktop => draft.note(format!(
                 "account {}: Linux has no group {}; it is left out",
@@ -244,7 +244,8 @@ fn account(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str, number: us
     );
 }
 
-/// Nothing when members of the administrators' group can be made to do everything; why not otherwise.
+/// Checks that members of the administrators' group can get all rights through sudo. The error is
+/// the reason why not.
 fn administrators(linux: &LinuxFindings) -> Result<(), &'static str> {
     if linux.admin_group.is_none() {
         return Err("has neither a group sudo nor wheel");
@@ -261,13 +262,13 @@ fn administrators(linux: &LinuxFindings) -> Result<(), &'static str> {
     }
 }
 
-/// Names that only differ in their letters' case.
+/// A hint when the image has a group whose name differs only in case; empty otherwise.
 fn alike(groups: &[String], name: &str) -> String {
     let other = groups.iter().find(|group| group.eq_ignore_ascii_case(name));
     other.map_or_else(String::new, |group| format!("; it has {group}"))
 }
 
-/// What a template says that Linux cannot do.
+/// Refuses or notes settings that do not apply to Linux.
 fn ignored(draft: &mut Draft<'_>, linux: &LinuxFindings, title: &str) {
     let membership = &draft.template().membership;
     if let Some(domain) = &membership.domain {

@@ -1,11 +1,13 @@
-//! What a template comes to on one machine.
+//! The plan of a template for one machine.
 //!
-//! Pure: template, machine, binding, findings of the image and the resolved files give ordered steps, or every reason to
-//! refuse. Order: growth, then the system's own steps, then files, then what first boot carries out, an answer file
-//! last, as `docs/templates.md` has it. What always holds: a refused plan has no steps; the same input gives the same plan,
-//! identities drawn anew included, which come from the binding's seed; no plan holds a secret.
+//! Pure: template, machine, binding, findings of the image and the resolved files give ordered
+//! steps, or every reason to refuse. Order: growth, then the system's own steps, then files, then
+//! first boot, an answer file last (`docs/templates.md`). Invariants: a refused plan has no steps;
+//! the same input gives the same plan, including new identities, which are derived from the
+//! binding's seed; no plan holds a secret.
 //!
-//! A template that personalises nothing fits any image. One that does needs exactly one system it can mean.
+//! A template that changes nothing on the system fits any image. One that does needs exactly one
+//! system to apply to.
 
 mod cloud_init;
 mod drivers;
@@ -37,24 +39,24 @@ use crate::step::{
     MachinePlan, Step, When,
 };
 
-/// What a plan is made from.
+/// Input of [`plan`].
 #[derive(Clone, Copy, Debug)]
 pub struct PlanRequest<'a> {
-    /// Template, command line already in it.
+    /// Template, with the options of the command line applied.
     pub template: &'a Template,
-    /// Machine.
+    /// The machine.
     pub machine: &'a Machine,
-    /// What it was given; `None` where the template [binds](Template::binds) nothing.
+    /// Values assigned to the machine; `None` where the template [binds](Template::binds) nothing.
     pub binding: Option<&'a Binding>,
-    /// What lies on the image.
+    /// Findings of the image.
     pub findings: &'a Findings,
-    /// The template's files, resolved.
+    /// Resolved files of the template.
     pub files: &'a Files,
-    /// Number of the partition that `grow` means on this image and disk.
+    /// Number of the partition that `grow` selects on this image and disk.
     pub grown: Option<u32>,
 }
 
-/// The plan of one machine.
+/// Plans one machine.
 pub fn plan(request: &PlanRequest<'_>) -> MachinePlan {
     let mut draft = Draft::new(request);
     if request.template.personalises() {
@@ -76,11 +78,11 @@ pub fn plan(request: &PlanRequest<'_>) -> MachinePlan {
     draft.finish()
 }
 
-/// A plan being made.
+/// A plan in the making.
 struct Draft<'a> {
     request: &'a PlanRequest<'a>,
     steps: Vec<Step>,
-    /// Steps that come after first boot was laid down.
+    /// Steps that come after the step of first boot.
     last: Vec<Step>,
     job: Vec<FirstBootStep>,
     refused: Vec<String>,
@@ -105,7 +107,8 @@ impl<'a> Draft<'a> {
         self.request.template
     }
 
-    /// What identities are drawn from.
+    /// Source of the machine's identities: the seed of its binding, or of the machine when it has
+    /// none.
     fn seed(&self) -> [u8; 12] {
         self.request
             .binding
@@ -139,7 +142,7 @@ impl<'a> Draft<'a> {
         });
     }
 
-    /// The name the machine is to have; a refusal when the template gives one and it was not handed out.
+    /// The machine's new name; refused when the template gives names and none was assigned.
     fn hostname(&mut self) -> Option<&'a str> {
         let name = self
             .request
@@ -151,7 +154,7 @@ impl<'a> Draft<'a> {
         name.filter(|_| self.template().identity.names())
     }
 
-    /// The file system of the partition that grew takes the room.
+    /// Grows the file system of the partition that grew.
     fn grow(&mut self) {
         let Some(number) = self.request.grown else {
             return;
@@ -185,7 +188,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Lays down what first boot carries out, its report to the console and the end action after it.
+    /// Adds the step of first boot, with its report to the console and the end action.
     fn finish_first_boot(&mut self, partition: u32) {
         let asked = self.template().first_start.report;
         if self.job.is_empty() && asked != Some(true) {
@@ -246,8 +249,10 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The kind of a file system that can take more room, or why this one cannot. A hibernated session is no obstacle once it
-/// is thrown away, which comes before; what the console cannot read, an XFS volume above all, still grows by its own programs.
+/// The kind of a file system that can grow, or the reason why this one cannot.
+///
+/// A hibernated session is no obstacle when it is discarded, which happens before. Volumes the
+/// console cannot read, such as XFS, are grown by their own programs.
 fn growable(partition: &PartitionFindings, discard: bool) -> Result<FileSystem, String> {
     let in_the_way = partition.obstacles.iter().find(|obstacle| match obstacle {
         Obstacle::Hibernated => !discard,
@@ -267,7 +272,10 @@ fn growable(partition: &PartitionFindings, discard: bool) -> Result<FileSystem, 
     }
 }
 
-/// The one system the template means.
+/// The one system the template applies to.
+///
+/// # Errors
+/// A message: no system was found, several were, or the named partition has none.
 fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, String> {
     let template = request.template;
     let windows = template
@@ -322,7 +330,7 @@ fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, String> {
     }
 }
 
-/// What may hide a system.
+/// Obstacles that may hide a system, for messages.
 fn unread(findings: &Findings) -> String {
     let hidden: Vec<String> = findings
         .partitions
@@ -350,7 +358,7 @@ fn windows_title(windows: &WindowsFindings) -> String {
     format!("partition {} ({})", windows.partition, windows.product)
 }
 
-/// A partition in which no system was looked for, or that has none.
+/// Title of a partition without a known system.
 fn partition_title(partition: &PartitionFindings) -> String {
     match &partition.label {
         Some(label) => format!("partition {} ({label})", partition.number),

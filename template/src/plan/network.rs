@@ -1,4 +1,4 @@
-//! Which cards are configured, and how.
+//! Network cards that are configured, and their settings.
 
 use super::Draft;
 use crate::schema::NetworkMode;
@@ -6,7 +6,8 @@ use crate::step::{Ipv4Config, Nic, NicConfig};
 use crate::values::NicChoice;
 use facts::Mac;
 
-/// Cards with their addresses; empty when the network stays as the image has it, or when it is refused.
+/// Cards with their settings; empty when the network stays as the image has it, or when it is
+/// refused.
 pub(super) fn nics(draft: &mut Draft<'_>) -> Vec<Nic> {
     let network = &draft.template().network;
     let ipv4 = match network.mode {
@@ -67,7 +68,7 @@ fn list(macs: &[Mac]) -> String {
     format!("it has {}", texts.join(", "))
 }
 
-/// The addresses of a card, for people.
+/// The IPv4 settings of a card, for messages.
 pub(super) fn describe(config: &NicConfig) -> String {
     match &config.ipv4 {
         Ipv4Config::Dhcp => "DHCP".into(),
@@ -82,7 +83,7 @@ pub(super) fn describe(config: &NicConfig) -> String {
     }
 }
 
-/// True when the card is to do what every system does with a card it never saw.
+/// True when the settings are those that a system gives to an unknown card anyway.
 pub(super) fn is_plain_dhcp(config: &NicConfig) -> bool {
     config.ipv4 == Ipv4Config::Dhcp
         && config.dns.is_empty()

@@ -1,9 +1,9 @@
-//! What keeps a system from being changed, in words, with what to do about it.
+//! Messages about obstacles to changing a system, with advice.
 
 use super::Draft;
 use crate::findings::Obstacle;
 
-/// What it is.
+/// Describes an obstacle.
 pub(super) fn what(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::BitLocker => "the volume is encrypted by BitLocker".into(),
@@ -20,7 +20,7 @@ pub(super) fn what(obstacle: &Obstacle) -> String {
     }
 }
 
-/// What to do about it.
+/// Advice on how to remove an obstacle.
 pub(super) fn advice(obstacle: &Obstacle) -> &'static str {
     match obstacle {
         Obstacle::BitLocker => {
@@ -44,7 +44,8 @@ pub(super) fn advice(obstacle: &Obstacle) -> &'static str {
     }
 }
 
-/// Refuses a system that cannot be changed. True when it can.
+/// Refuses a system that cannot be changed. Returns true when it can. `discard` ignores a
+/// hibernated session.
 pub(super) fn passes(
     draft: &mut Draft<'_>,
     title: &str,

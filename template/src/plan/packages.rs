@@ -1,6 +1,8 @@
-//! A driver package held against a Windows: which of its `.inf` are used, and where the files they name lie.
+//! A driver package on a given Windows: the `.inf` files that are used, and the places of the files
+//! they name.
 //!
-//! What always holds: a file is found at the place its `.inf` gives, in any case, and never by its last name alone.
+//! Invariants: a file is found at the place its `.inf` gives, ignoring case, and never by its file
+//! name alone.
 
 use super::rank::{Ids, Rank, score_at};
 use crate::findings::{Arch, WindowsFindings};
@@ -10,20 +12,20 @@ use crate::schema::DriverMatch;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A package and the Windows it is for.
+/// A package and the Windows it is planned for.
 pub(super) struct Package<'a> {
     package: &'a DriverPackage,
     platform: Platform,
-    /// Files by their names in small letters.
+    /// Files by their names in lower case.
     files: BTreeMap<String, &'a PackageFile>,
 }
 
-/// An `.inf` that may be used, and its place in the package.
+/// An `.inf` that may be used, with its index in the package.
 struct Competitor<'a> {
     at: usize,
     name: &'a str,
     inf: &'a Inf,
-    /// This Windows wants a signature, and it has no catalog.
+    /// This Windows requires a signature, and the `.inf` has no catalog.
     unsigned: bool,
 }
 
@@ -31,21 +33,21 @@ struct Competitor<'a> {
 pub(super) struct Chosen<'a> {
     pub(super) name: &'a str,
     pub(super) inf: &'a Inf,
-    /// Lines that are used: of each device its best, or all.
+    /// Models that are used: the best for each device, or all.
     pub(super) models: Vec<&'a Model>,
-    /// PCI functions of the machine it is the best for.
+    /// PCI functions of the machine for which this `.inf` is the best.
     pub(super) devices: Vec<PciDevice>,
 }
 
 /// The program of a service in a package.
 pub(super) enum Binary<'a> {
-    /// It is there, and for this processor.
+    /// The file is there, and for this processor.
     Found(&'a PackageFile),
-    /// There is no such file.
+    /// The file is missing; its place.
     Missing(String),
-    /// It is for another processor.
+    /// The file is for another processor.
     Foreign(&'a PackageFile, Arch),
-    /// It is no program.
+    /// The file is not a program.
     Senseless(&'a PackageFile),
 }
 
@@ -80,7 +82,7 @@ impl<'a> Package<'a> {
         }
     }
 
-    /// The catalog of an `.inf` lies beside it, or at the place it is listed at.
+    /// True when the catalog of an `.inf` lies beside it, or at the place the `.inf` lists.
     pub(super) fn has_catalog(&self, name: &str, inf: &Inf) -> bool {
         let Some(catalog) = inf.catalog(self.platform.arch) else {
             return false;
@@ -94,7 +96,8 @@ impl<'a> Package<'a> {
             .any(|place| self.at(name, place).is_some())
     }
 
-    /// True when Windows could install a line: what it lists as its program is there and for this processor.
+    /// True when Windows could install a model: its program is there and for this processor, or is
+    /// not listed in the package.
     fn usable(&self, name: &str, model: &Model) -> bool {
         model.service.as_ref().is_none_or(|service| {
             let found = self.binary(name, service);
@@ -103,7 +106,7 @@ impl<'a> Package<'a> {
         })
     }
 
-    /// Every `.inf` that competes.
+    /// Every `.inf` that competes for devices; extensions do not.
     fn competitors(&self) -> Vec<Competitor<'a>> {
         let infs = self.package.infs.iter().enumerate();
         infs.filter(|(_, (_, inf))| !inf.is_extension())
@@ -134,7 +137,8 @@ impl<'a> Package<'a> {
         }
     }
 
-    /// The best `.inf` for each hardware id any of them names, by their places.
+    /// Indexes of the `.inf` files that are the best for one of the hardware ids named in the
+    /// package.
     fn best_by_id(&self) -> BTreeSet<usize> {
         let mut best: BTreeMap<&str, (Rank<'_>, usize)> = BTreeMap::new();
         for competitor in self.competitors() {
@@ -157,7 +161,8 @@ impl<'a> Package<'a> {
         best.into_values().map(|(_, at)| at).collect()
     }
 
-    /// The `.inf` that are used, in the order of the package; and the places of all that go along to the machine.
+    /// The `.inf` files that are used, in the order of the package, and the indexes of all `.inf`
+    /// files that are copied to the machine.
     pub(super) fn choose(
         &self,
         when: DriverMatch,
@@ -204,7 +209,7 @@ impl<'a> Package<'a> {
             if inf.is_extension() && inf.models_for(&self.platform).any(serves) {
                 chosen.extend(all(at).map(|extension| (at, extension)));
             }
-            // Nothing is installed by these alone: others include them.
+            // An `.inf` without models installs nothing by itself: others include it.
             if inf.all_models().next().is_none() {
                 along.insert(at);
             }
@@ -213,7 +218,7 @@ impl<'a> Package<'a> {
         (chosen.into_values().collect(), along)
     }
 
-    /// The best line of all `.inf` for a device.
+    /// The best model of all `.inf` files for a device, with the index of its `.inf`.
     fn best_for(&self, competitors: &[Competitor<'a>], ids: &Ids) -> Option<(usize, &'a Model)> {
         let mut best: Option<(Rank<'_>, usize, &'a Model)> = None;
         for competitor in competitors {
@@ -232,8 +237,10 @@ impl<'a> Package<'a> {
         best.map(|(_, at, model)| (at, model))
     }
 
-    /// Files that go along with these `.inf`, the first one's first. What lies with other `.inf` alone stays behind, and so
-    /// does every other `.inf`: first boot installs all it finds, and one that is for another Windows would end that.
+    /// Files to copy with these `.inf` files; `first` comes first.
+    ///
+    /// Files that lie only with other `.inf` files are left out, and so is every other `.inf`:
+    /// first boot installs every `.inf` it finds, and one for another Windows would stop it.
     pub(super) fn files_with(&self, along: &BTreeSet<usize>, first: &str) -> Vec<&'a PackageFile> {
         let infs = || self.package.infs.iter().enumerate();
         let kept: BTreeSet<&str> = infs()

@@ -1,19 +1,20 @@
-//! Which of several driver packages Windows would take for a device.
+//! Ranking of driver packages for a device, as Windows does it.
 //!
-//! The order is that of "How Windows ranks driver packages": signature, feature score, identifier score, then the newer
-//! date and the higher version. One that cannot be installed, because its program is missing or for another processor,
-//! comes behind all others; what is equal in all of that is decided by the closer decoration, then by name.
+//! The order is that of "How Windows ranks driver packages": signature, feature score, identifier
+//! score, then the newer date and the higher version. A package that cannot be installed, because
+//! its program is missing or for another processor, ranks last. Ties are decided by the closer
+//! decoration, then by name.
 
 use crate::inf::{Closeness, DriverVersion, Model};
 use crate::machine::PciDevice;
 use std::cmp::Reverse;
 
-/// Scores of matches in which a compatible id takes part: of the package, of the device, of both.
+/// Scores of matches with a compatible id: of the package, of the device, of both.
 const PACKAGE_COMPATIBLE: u32 = 0x1000;
 const DEVICE_COMPATIBLE: u32 = 0x2000;
 const BOTH_COMPATIBLE: u32 = 0x3000;
 
-/// Place of a package among those that serve a device; the smallest is the best.
+/// Rank of a package for a device; the smallest is the best.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Rank<'a> {
     pub(super) unusable: bool,
@@ -25,8 +26,8 @@ pub(super) struct Rank<'a> {
     pub(super) name: &'a str,
 }
 
-/// Hardware and compatible ids of a PCI function, the most exact first ("Identifiers for PCI devices"). Ids with a revision
-/// are left out: it is not among the facts.
+/// Hardware and compatible ids of a PCI function, the most specific first ("Identifiers for PCI
+/// devices"). Ids with a revision are left out: the revision is not among the facts.
 pub(super) struct Ids {
     hardware: Vec<String>,
     compatible: Vec<String>,
@@ -58,8 +59,8 @@ impl Ids {
         }
     }
 
-    /// Identifier score of a line of an `.inf`; `None` when it does not serve the device. An id with a revision is taken to
-    /// mean the device, and to say more of it than the same one without.
+    /// Identifier score of a model; `None` when it does not match the device. An id with a revision
+    /// is assumed to match, and ranks before the same id without.
     pub(super) fn score(&self, model: &Model) -> Option<u32> {
         (0u32..)
             .zip(&model.hardware_ids)
@@ -76,7 +77,7 @@ impl Ids {
                     (Some(place), _) if index == 0 => Some(place),
                     (Some(place), _) => Some(PACKAGE_COMPATIBLE + place),
                     (_, Some(place)) if index == 0 => Some(DEVICE_COMPATIBLE + place),
-                    // The place of the package's id counts before that of the device's.
+                    // The index of the package's id counts more than that of the device's.
                     (_, Some(place)) => Some(BOTH_COMPATIBLE + place + (index.min(15) << 8)),
                     _ => None,
                 }
@@ -85,7 +86,7 @@ impl Ids {
     }
 }
 
-/// Score of an id at this place of a line, for a device of which nothing else is known.
+/// Score of the id at this index of a model, for an unknown device.
 pub(super) fn score_at(index: usize) -> u32 {
     match index {
         0 => 0,

@@ -1,24 +1,25 @@
-//! Which secrets a plan names, and in which form each travels.
+//! The secrets a plan names, and the form in which each is sent.
 
 use crate::step::{Action, FirstBootAction, MachinePlan, SecretName};
 
-/// In which form a secret travels.
+/// Form in which a secret is sent to the target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SecretForm {
-    /// As it is: Windows hashes it itself.
+    /// Plain text: Windows hashes it itself.
     Password,
-    /// As a crypt hash made on the console: yescrypt where the image's login.defs says so, sha512 otherwise.
+    /// Crypt hash made on the console: yescrypt where the image's login.defs says so, sha512
+    /// otherwise.
     CryptHash,
-    /// The offline-join blob of this machine, base64.
+    /// Offline-join blob of this machine, in base64.
     JoinBlob,
 }
 
-/// What plans call the offline-join blob of their machine.
+/// Name of the offline-join blob in plans.
 pub fn join_blob_name() -> SecretName {
     SecretName("join.blob".into())
 }
 
-/// Every secret the plan names, in its order; one that is used twice is named twice.
+/// Every secret of the plan, in its order; one that is used twice is listed twice.
 pub fn secrets(plan: &MachinePlan) -> Vec<(&SecretName, SecretForm)> {
     let mut needs = Vec::new();
     for step in &plan.steps {

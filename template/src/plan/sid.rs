@@ -1,16 +1,17 @@
-//! The machine SID of a Windows: whether a machine gets one of its own, and what that costs.
+//! The machine SID of a Windows: the choice whether it is rewritten, and the consequences.
 
 use super::{Draft, identity, obstacles, partition_title};
 use crate::findings::{Obstacle, WindowsFindings};
 use crate::schema::{SidChoice, Windows};
 use crate::step::Action;
 
-/// Since this build (Windows 11 24H2, Server 2025) machines with equal SIDs refuse each other.
+/// First build (Windows 11 24H2, Server 2025) whose machines refuse each other when their SIDs are
+/// equal.
 const UNIQUE_SID_BUILD: u32 = 26_100;
-/// Profiles elsewhere that are named in a refusal; a machine with more is refused all the same.
+/// Limit of profiles named in a refusal; further ones are refused without being named.
 const NAMED_PROFILES: usize = 3;
 
-/// Refuses and notes what there is to say; the SID that is rewritten, where one is.
+/// Decides whether the SID is rewritten, with refusals and notes. Returns the old SID when it is.
 pub(super) fn choice<'w>(
     draft: &mut Draft<'_>,
     windows: &'w WindowsFindings,
@@ -52,7 +53,8 @@ pub(super) fn choice<'w>(
     None
 }
 
-/// A SID that is asked for cannot be had. One that nobody asked for stays what it is, where copies bear that.
+/// The SID cannot be read. Refused when a rewrite was requested or this build needs unique SIDs;
+/// otherwise a note says that the SID stays.
 fn unreadable(draft: &mut Draft<'_>, windows: &WindowsFindings, settings: &Windows, title: &str) {
     let what = "its SID cannot be read from SAM and SECURITY, or they disagree";
     if settings.sid == SidChoice::Rewrite || windows.build >= UNIQUE_SID_BUILD {
@@ -66,7 +68,7 @@ fn unreadable(draft: &mut Draft<'_>, windows: &WindowsFindings, settings: &Windo
     }
 }
 
-/// What a rewrite takes from people, and what it does not reach.
+/// Refusals and notes about what a rewrite breaks, and what it does not reach.
 fn costs(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str, old: &str) {
     if !windows.profiles_elsewhere.is_empty() {
         let named = windows.profiles_elsewhere.iter().take(NAMED_PROFILES);
@@ -110,7 +112,8 @@ fn costs(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str, old: &st
     }
 }
 
-/// Name of the profile whose hive it is: the folder of NTUSER.DAT, and the one that UsrClass.dat lies deep in.
+/// Name of the profile a hive belongs to: the folder of NTUSER.DAT, or the folder above the
+/// settings folder that holds UsrClass.dat.
 fn profile(obstacle: &Obstacle) -> Option<&str> {
     let (Obstacle::DirtyHive { hive: path, .. }
     | Obstacle::DamagedHive { hive: path, .. }
@@ -137,7 +140,8 @@ fn profile(obstacle: &Obstacle) -> Option<&str> {
     names.pop()
 }
 
-/// The step itself. The new SID is the machine's own, the same at every run.
+/// The step that rewrites the SID. The new SID is derived from the machine's seed, the same at
+/// every run.
 pub(super) fn rewrite(draft: &mut Draft<'_>, windows: &WindowsFindings, old: Option<&str>) {
     let Some(old) = old else { return };
     let new = identity::sid(&draft.seed(), old);

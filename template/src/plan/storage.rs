@@ -1,9 +1,10 @@
-//! Which services of a Windows image serve a machine's disk controllers.
+//! Services of a Windows image for a machine's disk controllers.
 //!
-//! Windows 8 and later has the drivers, but a first start demotes those the master did not need (`StartOverride`); XP to 7
-//! look a controller up in the CriticalDeviceDatabase. Both are undone by naming the services that have to start at boot.
-//! A service that exists is taken to serve its kind of controller: which devices a vendor's driver knows is only in its
-//! `.inf`, which an image does not always keep. Untested on real Windows: that it starts.
+//! Windows 8 and later has the drivers, but its first start on the master demotes those that were
+//! not needed (`StartOverride`). XP to 7 find a controller in the CriticalDeviceDatabase. Both are
+//! solved by naming the services that must start at boot. An existing service is assumed to support
+//! its kind of controller: the devices of a vendor's driver are listed only in its `.inf`, which an
+//! image does not always keep. Untested on real Windows: that it starts.
 
 use crate::findings::WindowsFindings;
 use crate::machine::{Machine, PciDevice};
@@ -14,25 +15,26 @@ const CLASS_SCSI: &str = "{4D36E97B-E325-11CE-BFC1-08002BE10318}";
 /// Setup class of IDE and AHCI controllers.
 const CLASS_IDE: &str = "{4D36E96A-E325-11CE-BFC1-08002BE10318}";
 
-/// A disk controller and what could serve it.
+/// A disk controller and the services that can drive it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Controller {
-    /// The PCI function; `None` for what hangs on Hyper-V's bus.
+    /// The PCI function; `None` for a controller on Hyper-V's bus.
     pub(super) device: Option<PciDevice>,
-    /// For people: `NVMe controller 144d:a808`.
+    /// Name for messages: `NVMe controller 144d:a808`.
     pub(super) title: String,
     /// Services by preference; one of them is enough.
     any: Vec<&'static str>,
-    /// Services that are needed besides.
+    /// Services that are needed in addition.
     all: &'static [&'static str],
-    /// Setup class.
+    /// Setup class GUID.
     class: &'static str,
-    /// `PCI#CC_0106` and the driver that serves the whole class.
+    /// Id of the class in the CriticalDeviceDatabase, such as `PCI#CC_0106`, and the driver of the
+    /// whole class.
     class_id: Option<(&'static str, &'static str)>,
 }
 
 impl Controller {
-    /// Services of the image that serve it; empty when none does.
+    /// Services of the image that drive the controller; empty when it cannot be driven.
     pub(super) fn services(&self, windows: &WindowsFindings) -> Vec<String> {
         let has = |name: &&'static str| -> Option<String> {
             windows
@@ -50,7 +52,7 @@ impl Controller {
         services
     }
 
-    /// Entries for Windows without a DriverDatabase, out of the services that serve it.
+    /// Entries of the CriticalDeviceDatabase, for Windows without a DriverDatabase.
     pub(super) fn critical(&self, services: &[String]) -> Vec<CriticalDevice> {
         let entry = |id: String, service: &String| CriticalDevice {
             id,
@@ -70,13 +72,13 @@ impl Controller {
         own.into_iter().chain(class).collect()
     }
 
-    /// True when nothing is known that could serve it, on any Windows.
+    /// True when no driver of any Windows is known for it.
     pub(super) fn is_foreign(&self) -> bool {
         self.any.is_empty()
     }
 }
 
-/// Every disk controller of a machine, as far as it is known.
+/// Every known disk controller of a machine.
 pub(super) fn controllers(machine: &Machine, windows: &WindowsFindings) -> Vec<Controller> {
     let mut found: Vec<Controller> = Vec::new();
     if machine
@@ -103,7 +105,8 @@ pub(super) fn controllers(machine: &Machine, windows: &WindowsFindings) -> Vec<C
     found
 }
 
-/// Two of a kind need one driver. The one that carries the target disk counts for both.
+/// True for two controllers of the same kind, which need one driver. A controller with the target
+/// disk is kept apart.
 fn same(a: &Controller, b: &Controller) -> bool {
     let key = |controller: &Controller| {
         controller
@@ -113,7 +116,8 @@ fn same(a: &Controller, b: &Controller) -> bool {
     key(a) == key(b)
 }
 
-/// What serves a PCI function that disks hang on: PCI code and ID assignment specification, base class 01.
+/// Services for a PCI function with disks (PCI code and ID assignment specification, base class
+/// 01).
 fn controller(device: PciDevice, version: (u32, u32)) -> Option<Controller> {
     let since_8 = version >= (6, 2);
     let (kind, any, all, class, class_id): (
@@ -194,7 +198,7 @@ fn controller(device: PciDevice, version: (u32, u32)) -> Option<Controller> {
     })
 }
 
-/// Drivers that come with Windows for controllers in RAID mode, by vendor.
+/// Drivers included in Windows for controllers in RAID mode, by vendor.
 fn raid(vendor: u16) -> Vec<&'static str> {
     match vendor {
         0x8086 => vec![
@@ -223,7 +227,7 @@ fn raid(vendor: u16) -> Vec<&'static str> {
     }
 }
 
-/// Drivers that come with Windows for SAS controllers, by vendor.
+/// Drivers included in Windows for SAS controllers, by vendor.
 fn sas(vendor: u16) -> Vec<&'static str> {
     match vendor {
         0x1000 | 0x1028 => vec![

@@ -1,10 +1,10 @@
-//! A plan for people.
+//! A plan as text.
 
 use crate::step::{
     Action, AfterApply, FirstBootAction, FirstBootEnd, FirstBootStep, MachinePlan, When,
 };
 
-/// The plan, a line each: name and address, refusals, steps, notes, and what comes after.
+/// The plan in lines: name and address, refusals, steps, notes, and what follows.
 pub fn lines(plan: &MachinePlan) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(name) = &plan.hostname {

@@ -1,7 +1,8 @@
-//! The steps of a Windows system.
+//! Steps of a Windows system.
 //!
-//! A generalised image is told by an answer file, because Windows Setup would undo what is edited before it; any other
-//! is edited offline, and does the rest itself at first boot. Disk drivers are offline in both. Untested on real Windows.
+//! A generalised image gets an answer file, because Windows Setup would undo earlier edits. Any
+//! other image is edited offline, and first boot does the rest. Disk drivers are installed offline
+//! in both. Untested on real Windows.
 
 use super::{Draft, drivers, files, identity, network, obstacles, sid, storage, windows_title};
 use crate::findings::{Arch, WindowsFindings, WindowsGroup};
@@ -11,9 +12,10 @@ use crate::plan::join_blob_name;
 use crate::schema::{JoinMethod, User, Windows, group_name, password_name};
 use crate::step::{Action, Answers, FirstBootAction, Group, Nic, OnExists, SecretName, Step, When};
 
-/// Names Windows keeps for itself.
+/// Account names that Windows reserves.
 const NO_ACCOUNTS: [&str; 4] = ["SYSTEM", "LOCAL SERVICE", "NETWORK SERVICE", "NONE"];
-/// The first version `djoin /requestODJ` is in, and the first the first-boot program runs on: Windows 7.
+/// First version with `djoin /requestODJ`, and the first that runs the first-boot program: Windows
+/// 7.
 const WINDOWS_7: (u32, u32) = (6, 1);
 
 pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) {
@@ -73,7 +75,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, windows: &WindowsFindings) {
     }
 }
 
-/// Everything the machine needs to reach its disk.
+/// Plans the drivers that the machine needs to reach its disk.
 fn disks(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
     let covered = drivers::plan(draft, windows);
     let machine = draft.request.machine;
@@ -109,7 +111,8 @@ fn disks(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
             }
         }
     }
-    // The controller of the target disk has to be served. Where it is not known which that is, one that is served may be it.
+    // The controller of the target disk must have a driver. When that controller is not known, one
+    // with a driver may be it.
     let on_target = |controller: &&storage::Controller| {
         controller.device.is_some_and(|device| device.target_disk)
     };
@@ -142,7 +145,7 @@ fn disks(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
     }
 }
 
-/// Why some Windows cannot have the driver.
+/// The reason why a Windows lacks the driver, for messages.
 fn known_gap(controller: &storage::Controller, windows: &WindowsFindings) -> &'static str {
     let class = controller.device.map_or(0, |device| device.class >> 8);
     match (class, windows.version) {
@@ -157,7 +160,8 @@ fn known_gap(controller: &storage::Controller, windows: &WindowsFindings) -> &'s
     }
 }
 
-/// What a template may not ask of this master, and the join blob.
+/// Refuses changes of membership that this master does not allow. Returns the name of the join
+/// blob.
 fn membership(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -210,7 +214,7 @@ fn membership(
     Some(join_blob_name())
 }
 
-/// The accounts of the template that the image can have, with their numbers.
+/// Accounts of the template that the image can have, with their numbers.
 fn accounts(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -274,15 +278,16 @@ fn accounts(
     accounts
 }
 
-/// A group of an account as the image knows it; `None` when the image has none of that name. Windows Setup knows groups by
-/// name alone: there a well-known group gets the name it has in the language of the master.
+/// A group of an account as the image has it; `None` when the image has no group of that name.
+/// Windows Setup knows groups only by name, so on a generalised image a well-known group gets its
+/// name in the language of the master.
 fn group(wanted: &Group, windows: &WindowsFindings) -> Option<Group> {
     let id = match wanted {
         Group::Administrators => 544,
         Group::Users => 545,
         Group::PowerUsers => 547,
         Group::RemoteDesktop => 555,
-        // Nobody knows what the image has.
+        // The groups of the image are not known.
         Group::Named(_) if windows.groups.is_empty() => return Some(wanted.clone()),
         Group::Named(name) => {
             let mut groups = windows.groups.iter();
@@ -303,7 +308,7 @@ fn names_of(groups: &[WindowsGroup]) -> String {
     names.join(", ")
 }
 
-/// Rules of `NetUserAdd`.
+/// Checks an account name by the rules of `NetUserAdd`.
 fn account_fault(user: &User, computer: Option<&str>) -> Option<String> {
     let name = &user.name;
     if name.chars().count() > 20 {
@@ -326,7 +331,7 @@ fn account_fault(user: &User, computer: Option<&str>) -> Option<String> {
         })
 }
 
-/// Name, workgroup, addresses and identities of an image that is not generalised.
+/// Offline edits of an image that is not generalised: name, workgroup, addresses and identities.
 fn edits(
     draft: &mut Draft<'_>,
     windows: &WindowsFindings,
@@ -384,7 +389,7 @@ fn edits(
                     config: nic.config,
                 },
             ),
-            // Windows asks DHCP on any card it has not seen.
+            // Windows uses DHCP on any new card.
             None if network::is_plain_dhcp(&nic.config) => {}
             None => draft.first_boot(format!("network.{number}"), FirstBootAction::Network(nic)),
         }
@@ -405,7 +410,7 @@ fn edits(
     }
 }
 
-/// What becomes of the answer files of the master.
+/// Notes and refusals about answer files that the master has already.
 fn there_already(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) {
     if let Some(file) = &windows.registered_answer_file {
         draft.note(format!(
@@ -434,7 +439,7 @@ fn there_already(draft: &mut Draft<'_>, windows: &WindowsFindings, title: &str) 
     }
 }
 
-/// What Windows Setup is told about a generalised image.
+/// The answer file of a generalised image.
 #[expect(clippy::too_many_arguments, reason = "what was decided above, once")]
 fn answers(
     draft: &mut Draft<'_>,
@@ -468,7 +473,7 @@ fn answers(
     if nics.is_empty() && draft.template().network.suffix.is_some() {
         draft.note("network.suffix is left out: Windows Setup takes it with network.mode = \"dhcp\" or \"static\" only");
     }
-    // Setup asks DHCP on every card it finds.
+    // Setup uses DHCP on every card it finds.
     let nics: Vec<Nic> = nics
         .into_iter()
         .filter(|nic| !network::is_plain_dhcp(&nic.config))

@@ -1,20 +1,22 @@
-//! What a template says twice and differently: contradictions between its keys.
+//! Contradictions between the keys of a template.
 //!
-//! Values only, so that a template made by a guide is held to the same as one that was read. Each contradiction names
-//! the key that is best changed. Nothing here is told of a key that is missing or was already wrong by itself.
+//! Takes values only, so a template made by a guide is checked like one that was read. Each
+//! contradiction names the key that is best changed. Keys that are missing or wrong by themselves
+//! are reported elsewhere.
 
 use super::{Copy, JoinMethod, Network, NetworkMode, SidChoice, Template};
 use crate::paths::{PathFault, Shape, check_path};
 use crate::values::{Net, NicChoice};
 use std::collections::BTreeMap;
 
-/// Two keys that do not go together.
+/// Two keys that contradict each other.
 pub(super) struct Contradiction {
     /// Path of the key that is best changed.
     pub(super) key: String,
-    /// What is wrong.
+    /// The contradiction, and what to do.
     pub(super) message: String,
-    /// Keys it was concluded from: where one of them was wrong by itself, this may be no contradiction at all.
+    /// Keys that led to it. When one of them is wrong by itself, this may be no contradiction at
+    /// all.
     pub(super) from: &'static [&'static str],
 }
 
@@ -196,7 +198,8 @@ fn identity(template: &Template, faults: &mut Faults) {
 fn membership(template: &Template, faults: &mut Faults) {
     let membership = &template.membership;
     if let Some(workgroup) = &membership.workgroup {
-        // The bad characters of a NetBIOS name (Microsoft, "Naming conventions in Active Directory").
+        // Characters that a NetBIOS name must not have (Microsoft, "Naming conventions in Active
+        // Directory").
         let bad = workgroup
             .chars()
             .find(|c| r#"\/:*?"<>|;,=+[]@."#.contains(*c));
@@ -321,7 +324,7 @@ fn copies(copies: &[Copy], faults: &mut Faults) {
             Some(_) => {}
             None => shape = Some((found, number)),
         }
-        // NTFS takes two spellings for one file.
+        // On NTFS, names that differ only in case are one file.
         let folded = match found {
             Shape::Windows => copy.to.to_lowercase().replace('/', "\\"),
             Shape::Linux => copy.to.clone(),

@@ -1,9 +1,10 @@
 //! The template file, schema 1.
 //!
-//! Owns: what a template holds, reading it with every mistake at once ([`parse`]), writing it back ([`to_toml`]), its
-//! JSON Schema, and its summary page. Top-level keys are the long options of `deploy`; `disk`, `grow`, `rate`, `start`,
-//! `stall_limit` and `time_limit` keep the option's own text. Never holds a secret: see [`SecretRef`]. What always holds: what [`parse`]
-//! returned is free of contradictions, and reading what [`to_toml`] wrote gives the same template.
+//! Owns: the types of a template, reading it with every mistake at once ([`parse`]), writing it
+//! back ([`to_toml`]), its JSON Schema, and its summary page. Top-level keys are the long options
+//! of `deploy`; `disk`, `grow`, `rate`, `start`, `stall_limit` and `time_limit` keep the text of
+//! the option. Never holds a secret: see [`SecretRef`]. Invariants: a template from [`parse`] is
+//! free of contradictions, and reading the text of [`to_toml`] gives the same template.
 
 mod check;
 mod read;
@@ -27,27 +28,28 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// The schema this version reads and writes.
+/// Version of the schema that this program reads and writes.
 pub const SCHEMA: u32 = 1;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A saved template: a master image, and what makes each machine itself.
+/// A saved template: a master image, and the settings of each machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     /// Version of this file format: 1.
     #[schemars(range(min = 1, max = 1))]
     pub schema: u32,
-    /// Name of the template; the file's name otherwise.
+    /// Name of the template; left out, the name of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Master image; beside the template unless absolute, or `//server/share/folder/name.dcimg`.
+    /// Master image: a path relative to the template or absolute, or
+    /// `//server/share/folder/name.dcimg`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Who asks the server, where the image lies on a share: `USER` or `DOMAIN\USER`.
+    /// Account for the server, when the image lies on a share: `USER` or `DOMAIN\USER`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_user: Option<String>,
     /// Password of that account.
@@ -60,54 +62,56 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text_or_number")]
     pub grow: Option<String>,
-    /// Partitions of the image that are deployed, by number; left out, all are. The others are left out of the table.
+    /// Partitions of the image that are deployed, by number; left out, all are. The partition table
+    /// has only these.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     #[schemars(inner(range(min = 1, max = 8192)))]
     pub partitions: BTreeSet<u32>,
-    /// Partition of the disk that the one of `partitions` overwrites, while everything else on the disk stays.
+    /// Partition of the disk that the one of `partitions` overwrites; everything else on the disk
+    /// stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 8192))]
     pub onto: Option<u32>,
-    /// Whether the image is looked for on each machine's disk first.
+    /// Search for the image on each machine's disk before it is sent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reuse: Reuse,
-    /// Whom the session waits for when disks differ.
+    /// Machines that the session waits for when their disks differ in speed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pace: Pace,
-    /// Most the multicast may take of the network: `400mbit`.
+    /// Limit of the multicast rate on the network: `400mbit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// When to start: `all`, `now`, a number of machines, `at=TIME`, `manual`.
+    /// Start of the transmission: `all`, `now`, a number of machines, `at=TIME`, `manual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// A machine that makes no progress for this long has failed: `10m`; left out, 10 minutes.
+    /// Time without progress after which a machine has failed: `10m`; left out, 10 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stall_limit: Option<String>,
-    /// The job ends this long after its session began: `2h`; left out, it has no limit.
+    /// Time after the start of its session when the job ends: `2h`; left out, it has no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit: Option<String>,
-    /// An image is taken whose master could not be read everywhere.
+    /// Accept an image whose master could not be read completely.
     #[serde(default, skip_serializing_if = "is_default")]
     pub accept_holes: bool,
-    /// What each machine does once everything else is done.
+    /// Action of each machine when everything else is done.
     #[serde(default)]
     pub end: End,
-    /// Names.
+    /// Names of the machines.
     #[serde(default, skip_serializing_if = "is_default")]
     pub identity: Identity,
-    /// Addresses.
+    /// Addresses of the machines.
     #[serde(default, skip_serializing_if = "is_default")]
     pub network: Network,
     /// Workgroup or domain.
     #[serde(default, skip_serializing_if = "is_default")]
     pub membership: Membership,
-    /// What only Windows has.
+    /// Settings for Windows only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Windows>,
-    /// What only Linux has.
+    /// Settings for Linux only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
-    /// What each machine tells this console once it has started by itself.
+    /// Report of each machine to this console after it has started by itself.
     #[serde(default, skip_serializing_if = "is_default")]
     pub first_start: FirstStart,
     /// Local accounts.
@@ -116,7 +120,7 @@ pub struct Template {
     /// Windows driver packages.
     #[serde(default, rename = "driver", skip_serializing_if = "Vec::is_empty")]
     pub drivers: Vec<Driver>,
-    /// Files that lie on each machine.
+    /// Files that are copied to each machine.
     #[serde(default, rename = "copy", skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<Copy>,
     /// Programs that run on each machine.
@@ -159,14 +163,15 @@ impl Default for Template {
 }
 
 impl Template {
-    /// True when machines get a name or an address from it, and so have to be bound.
+    /// True when the template gives machines a name or an address, so that they have to be bound.
     pub fn binds(&self) -> bool {
         self.identity.names() || self.network.mode == NetworkMode::Static
     }
 
-    /// True when anything of the system on the image is to change. Without it a template is an image and a way to send it,
-    /// and any image will do. `[windows]` and `[linux]` count when they are there, even with nothing but defaults. A report of the first
-    /// start is made by the system, so asking for it counts too.
+    /// True when the template changes anything of the system on the image. Without that it fits any
+    /// image: it names an image and a way to send it. `[windows]` and `[linux]` count when they are
+    /// present, even with defaults only. A required report of the first start counts too, because
+    /// the system makes it.
     pub fn personalises(&self) -> bool {
         self.binds()
             || self.network.mode != NetworkMode::Keep
@@ -189,14 +194,15 @@ pub struct Identity {
     /// Pattern of the names: `LAB-{nn}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<Pattern>,
-    /// The first number.
+    /// Number of the first machine.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 999_999))]
     pub start: u32,
-    /// Letters of the names.
+    /// Case of the letters in names.
     #[serde(default, skip_serializing_if = "is_default")]
     pub case: Case,
-    /// CSV file beside the template: MAC or UUID, name, address. What it says wins over `hostname` and `range`.
+    /// CSV file, relative to the template: MAC or UUID, name, address. It overrides `hostname` and
+    /// `range`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<String>,
 }
@@ -227,17 +233,17 @@ impl Identity {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Where addresses come from.
+    /// Source of addresses.
     #[serde(default)]
     pub mode: NetworkMode,
-    /// Addresses to hand out, both ends included.
+    /// Range of addresses to assign, both ends included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<AddressRange>,
-    /// Bits of the network, 1 to 30.
+    /// Prefix length of the network in bits, 1 to 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 30))]
     pub prefix: Option<u8>,
-    /// Router.
+    /// Default gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub gateway: Option<Ipv4Addr>,
@@ -251,12 +257,12 @@ pub struct Network {
     /// DNS search list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// Which network cards.
+    /// Network cards that are configured.
     #[serde(default, skip_serializing_if = "is_default")]
     pub nic: NicChoice,
 }
 
-/// Workgroup or domain; neither keeps what the image has.
+/// Workgroup or domain; without either, the image's own stays.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {
@@ -266,38 +272,38 @@ pub struct Membership {
     /// DNS name of the domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// Where new machine accounts go: `OU=Labs,DC=corp,DC=example`.
+    /// Organisational unit of new machine accounts: `OU=Labs,DC=corp,DC=example`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ou: Option<String>,
-    /// Where the offline-join blob of each machine comes from.
+    /// Source of each machine's offline-join blob.
     #[serde(default, skip_serializing_if = "is_default")]
     pub method: JoinMethod,
-    /// Folder of `NAME.blob` files, beside the template.
+    /// Folder of `NAME.blob` files, relative to the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blobs: Option<String>,
-    /// Password for making machine accounts; only the console uses it.
+    /// Password of the account that makes machine accounts; only the console uses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<SecretRef>,
 }
 
-/// What only Windows has.
+/// Settings for Windows only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Windows {
-    /// Partition of the system, where an image has more than one.
+    /// Partition of the system, for images with several systems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub partition: Option<u32>,
-    /// The machine SID.
+    /// Choice of the machine SID.
     #[serde(default)]
     pub sid: SidChoice,
-    /// Go on although Windows 11 24H2 and Server 2025 refuse each other with equal SIDs.
+    /// Allow equal SIDs, although Windows 11 24H2 and Server 2025 refuse each other then.
     #[serde(default, skip_serializing_if = "is_default")]
     pub allow_duplicate_sid: bool,
-    /// MachineGuid, update, telemetry and DHCPv6 identities are drawn anew.
+    /// Make new MachineGuid, update, telemetry and DHCPv6 identities.
     #[serde(default = "yes")]
     pub regenerate_ids: bool,
-    /// Throw away the session of a hibernated image.
+    /// Discard the session of a hibernated image.
     #[serde(default, skip_serializing_if = "is_default")]
     pub discard_hibernation: bool,
     /// Language and formats of a generalised image: `en-US`.
@@ -322,18 +328,18 @@ impl Default for Windows {
     }
 }
 
-/// What only Linux has.
+/// Settings for Linux only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Linux {
-    /// Partition of the system's root, where an image has more than one.
+    /// Partition of the root file system, for images with several systems.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub partition: Option<u32>,
-    /// How the system is made itself.
+    /// The way in which settings are applied.
     #[serde(default)]
     pub method: LinuxMethod,
-    /// What is drawn anew.
+    /// Identities that are made anew.
     #[serde(default = "everything")]
     pub regenerate: Vec<Regenerate>,
 }
@@ -352,22 +358,23 @@ impl Default for Linux {
     }
 }
 
-/// What each machine tells this console once it has started by itself.
+/// Report of each machine to this console after it has started by itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirstStart {
-    /// Each machine reports what came of its first start: done or the step that failed, its name, identity and addresses. Left out, it
-    /// does where it has something to do at its first start anyway.
+    /// Each machine reports the result of its first start: done or the step that failed, its name,
+    /// identity and addresses. Left out, it reports if it has something to do at first start
+    /// anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<bool>,
-    /// Further addresses of this console, `10.1.0.5:5003`, for machines that start in another network. The address by which a machine
-    /// was deployed is tried first.
+    /// Further addresses of this console, `10.1.0.5:5003`, for machines that start in another
+    /// network. The address by which a machine was deployed is tried first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>", length(max = 4))]
     pub console: Vec<SocketAddrV4>,
 }
 
-/// Most further addresses of the console: each is tried in turn while the machine waits.
+/// Limit of further addresses of the console: each is tried in turn while the machine waits.
 pub(crate) const MAX_CONSOLES: usize = 4;
 
 /// A local account.
@@ -376,22 +383,22 @@ pub(crate) const MAX_CONSOLES: usize = 4;
 pub struct User {
     /// Login name.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_name: Option<String>,
     /// `administrators`, `users`, `power-users`, `remote-desktop`, or names of the image's own groups.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "group_names")]
     #[schemars(with = "Vec<String>")]
     pub groups: Vec<Group>,
-    /// Where its password comes from; left out, it cannot log in by password.
+    /// Source of the password; left out, the account cannot log in by password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretRef>,
-    /// What happens when the account is there already.
+    /// Action when the account exists already.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_exists: OnExists,
 }
 
-/// Groups as their names in the file.
+/// Groups in a template file, by name.
 mod group_names {
     use super::{Group, group, group_name};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -412,7 +419,8 @@ mod group_names {
     }
 }
 
-/// A group by its name in the file, in any case; the English names of Windows mean the same groups.
+/// The group with this name in a template file, ignoring case. English names of Windows groups are
+/// accepted, too.
 pub(crate) fn group(name: String) -> Group {
     match name.to_lowercase().as_str() {
         "administrators" => Group::Administrators,
@@ -423,7 +431,7 @@ pub(crate) fn group(name: String) -> Group {
     }
 }
 
-/// The name of a group in the file.
+/// The name of a group in a template file.
 pub fn group_name(group: &Group) -> &str {
     match group {
         Group::Administrators => "administrators",
@@ -438,28 +446,28 @@ pub fn group_name(group: &Group) -> &str {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Driver {
-    /// Folder with the `.inf` and what it names, beside the template.
+    /// Folder with the `.inf` and the files it names, relative to the template.
     pub path: String,
-    /// Without it the machine does not start: it is put in offline.
+    /// The machine does not start without it: it is installed offline.
     #[serde(default, skip_serializing_if = "is_default")]
     pub boot_critical: bool,
-    /// Where it goes.
+    /// Machines that get the package.
     #[serde(default, rename = "match", skip_serializing_if = "is_default")]
     pub when: DriverMatch,
 }
 
-/// A file or folder that lies on each machine.
+/// A file or folder that is copied to each machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
-    /// File or folder of the console, beside the template unless absolute.
+    /// File or folder on the console, relative to the template or absolute.
     pub from: String,
-    /// Where it lies on the machine: `C:\Deploy\app.msi`, `/opt/app.deb`.
+    /// Path on the machine: `C:\Deploy\app.msi`, `/opt/app.deb`.
     pub to: String,
-    /// Run it at first boot, after everything is there.
+    /// Run it at first boot, after all files are in place.
     #[serde(default, skip_serializing_if = "is_default")]
     pub execute: bool,
-    /// What it is run with.
+    /// Arguments for the run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub arguments: String,
 }
@@ -468,39 +476,40 @@ pub struct Copy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// When.
+    /// Time of the run.
     #[serde(default)]
     pub phase: Phase,
     /// Command line, for `cmd.exe /c` on Windows and `/bin/sh -c` on Linux.
     pub command: String,
-    /// After this long it is ended, and has failed.
+    /// Time limit; after it the program is ended, and has failed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Timeout,
-    /// Exit codes that are success.
+    /// Exit codes that mean success.
     #[serde(default = "ok_codes")]
     pub ok_codes: Vec<i32>,
-    /// Exit codes after which the machine restarts and goes on.
+    /// Exit codes after which the machine restarts and continues.
     #[serde(default = "reboot_codes")]
     pub reboot_codes: Vec<i32>,
-    /// What a failure does to what follows.
+    /// Effect of a failure on the programs that follow.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_error: OnError,
 }
 
-/// 3010 is `ERROR_SUCCESS_REBOOT_REQUIRED`, what every Windows installer ends with that wants a restart. No Linux program
-/// can end with it.
+/// Default of `ok_codes`. 3010 is `ERROR_SUCCESS_REBOOT_REQUIRED`, with which Windows installers
+/// end that need a restart. No Linux program can end with it.
 pub(crate) fn ok_codes() -> Vec<i32> {
     vec![0, 3010]
 }
 
-/// See [`ok_codes`].
+/// Default of `reboot_codes`: see [`ok_codes`].
 pub(crate) fn reboot_codes() -> Vec<i32> {
     vec![3010]
 }
 
-/// The template as a file.
+/// The template as TOML text.
 pub fn to_toml(template: &Template) -> String {
-    // Keys are names of fields and values are text, small numbers, booleans and lists of them: all of TOML's.
+    // Keys are names of fields; values are text, small numbers, booleans and lists of them. TOML
+    // can express all of these.
     toml::to_string(template).expect("a template holds nothing TOML cannot say")
 }
 

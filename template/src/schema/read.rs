@@ -1,4 +1,4 @@
-//! From text to a template, or to everything that is wrong with it.
+//! Reading of a template from text, with every mistake in it.
 
 use super::reader::{OVERRIDE, Reader, Section};
 use super::{
@@ -13,19 +13,19 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// Longest template, bytes; far beyond any real one.
+/// Size limit of a template, in bytes; far above any real one.
 const MAX_TEXT: usize = 256 * 1024;
-/// Most accounts, drivers, files or programs of a template.
+/// Limit of accounts, drivers, files or programs in a template, each.
 const MAX_ENTRIES: usize = 256;
 
-/// The caller's own parsers of option texts: its reason when the text is refused.
+/// The caller's parsers of option texts; an error is the reason why the text is refused.
 #[derive(Clone, Copy)]
 pub struct Checks<'a> {
-    /// `--rate`.
+    /// Parser of `--rate`.
     pub rate: &'a dyn Fn(&str) -> Result<(), String>,
-    /// `--start`.
+    /// Parser of `--start`.
     pub start: &'a dyn Fn(&str) -> Result<(), String>,
-    /// `--stall-limit` and `--time-limit`.
+    /// Parser of `--stall-limit` and `--time-limit`.
     pub limit: &'a dyn Fn(&str) -> Result<(), String>,
 }
 
@@ -47,12 +47,15 @@ pub fn parse(text: &str) -> Result<Template, Vec<Mistake>> {
     parse_with(text, &[], &Checks::default())
 }
 
-/// Reads a template with keys set on the command line, `("network.mode", "dhcp")`, which win over the file. A value is TOML
-/// where it can be (`true`, `24`, `["10.0.0.1"]`), text otherwise. Tables of lists count from 1: `user.1.name`; one
-/// beyond the last adds one.
+/// Reads a template with keys set on the command line, `("network.mode", "dhcp")`, which override
+/// the file.
+///
+/// A value is TOML where possible (`true`, `24`, `["10.0.0.1"]`), text otherwise. Tables of lists
+/// count from 1: `user.1.name`; the number after the last adds a table.
 ///
 /// # Errors
-/// Every mistake: those of the command line first, with line 0, then those of the file in its order.
+/// Every mistake: those of the command line first, with line 0, then those of the file in its
+/// order.
 pub fn parse_with(
     text: &str,
     set: &[(String, String)],
@@ -99,10 +102,11 @@ pub fn parse_with(
     }
 }
 
-/// Sets a key of a template by its path, as [`parse_with`] does.
+/// Sets a key of a template by its path, like [`parse_with`].
 ///
 /// # Errors
-/// What is wrong with the key or the value, or what the template then contradicts; the template is as it was.
+/// The mistakes of the key or value, or the contradictions of the changed template. The template is
+/// unchanged then.
 pub fn set(template: &mut Template, path: &str, value: &str) -> Result<(), Vec<Mistake>> {
     let text = to_toml(template);
     *template = parse_with(
@@ -162,7 +166,7 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
     template
 }
 
-/// An option kept as its own text once it was checked.
+/// An option that is kept as text after a check.
 fn option(
     reader: &mut Reader<'_>,
     section: &mut Section<'_, '_>,
@@ -186,7 +190,7 @@ fn disk_rule(text: &str) -> Result<(), String> {
     }
 }
 
-/// `last` or a number, which may be written as a number too.
+/// Reads `last` or a number, which may be a TOML integer or text.
 fn grow(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Option<String> {
     if let Some(number) = root.number_or_text(reader, "grow") {
         match number {
@@ -261,7 +265,7 @@ fn network(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Network {
     network
 }
 
-/// A DNS name (RFC 1123 section 2.1).
+/// Checks a DNS name (RFC 1123 section 2.1).
 fn domain_name(text: &str) -> Result<String, String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -295,7 +299,7 @@ fn first_start(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> FirstSt
     first_start
 }
 
-/// Where a machine reaches the console: an address and the port of its bulk service.
+/// Parses an address of the console: IPv4 address and port of its bulk service.
 fn console_address(text: &str) -> Result<SocketAddrV4, String> {
     text.parse()
         .ok()
@@ -379,7 +383,7 @@ fn linux(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<Linux>
     there.then_some(linux)
 }
 
-/// Every table of a list, also one with mistakes: what follows counts its neighbours by number.
+/// Every table of a list, including those with mistakes: later messages count tables by number.
 fn entries<T>(
     reader: &mut Reader<'_>,
     root: &mut Section<'_, '_>,
@@ -421,7 +425,7 @@ fn user(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> User {
         password: section.parsed(reader, "password"),
         on_exists: section.word(reader, "on_exists").unwrap_or_default(),
     };
-    // `:` and `,` part the fields of passwd, where the full name goes.
+    // `:` and `,` separate the fields of passwd, which holds the full name.
     if user
         .full_name
         .as_deref()
@@ -432,8 +436,8 @@ fn user(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> User {
     user
 }
 
-/// What no system takes as the name of an account or a group. What only one of them refuses is found when the image is
-/// known.
+/// The fault of an account or group name that no system accepts. Rules of a single system are
+/// checked when the image is known.
 fn account_fault(name: &str) -> Option<String> {
     if name.is_empty() || name.chars().count() > 256 {
         return Some("a name has 1 to 256 characters".into());
@@ -490,7 +494,7 @@ fn run(reader: &mut Reader<'_>, section: &mut Section<'_, '_>) -> Run {
     }
 }
 
-/// Puts a value typed on the command line at its place in the document. Its spans are all `at`.
+/// Puts a value of the command line at its place in the document. All its spans are `at`.
 fn place_value<'i>(
     document: &mut DeTable<'i>,
     path: &str,
@@ -536,17 +540,17 @@ fn place_value<'i>(
             _ => return Err(format!("{part} is not a table")),
         };
     }
-    // The key's own span is the old one's where it is there already, so it goes first.
+    // An existing key would keep its old span, so it is removed first.
     table.remove(last);
     table.insert(Spanned::new(at..at, last.to_owned().into()), value);
     Ok(())
 }
 
-/// What was typed, as TOML where it is (`line` has it after a key), as text otherwise.
+/// Reads a typed value: as TOML if possible (`line` is `v = typed`), as text otherwise.
 fn typed_value<'i>(typed: &'i str, line: &'i str, at: usize) -> Spanned<DeValue<'i>> {
     DeTable::parse(line)
         .ok()
-        // A line break would start another key.
+        // A line break in the value would start another key.
         .filter(|parsed| parsed.get_ref().len() == 1)
         .and_then(|parsed| {
             let value = parsed.get_ref().get("v")?;
@@ -555,7 +559,7 @@ fn typed_value<'i>(typed: &'i str, line: &'i str, at: usize) -> Spanned<DeValue<
         .unwrap_or_else(|| Spanned::new(at..at, DeValue::String(typed.into())))
 }
 
-/// The value with other spans.
+/// The value with all spans replaced.
 fn moved<'i>(value: &DeValue<'i>, span: &Range<usize>) -> Spanned<DeValue<'i>> {
     let moved = match value {
         DeValue::Array(array) => {

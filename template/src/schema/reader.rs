@@ -1,7 +1,7 @@
-//! Reading a TOML document key by key, so that nothing stops at the first mistake.
+//! Reading of a TOML document key by key, which continues after a mistake.
 //!
-//! Owns: types of values, the keys each table was asked for (the others are unknown), and where each key stands. A
-//! value set on the command line takes part like any other; its mistakes have no line.
+//! Owns: checks of value types, the keys read from each table (all others are unknown), and the
+//! place of each key. Values of the command line are treated alike; their mistakes have no line.
 
 use super::check::Contradiction;
 use crate::mistake::{Mistake, nearest, place};
@@ -12,16 +12,17 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// More mistakes than anybody reads at once; a hostile file has no more of them.
+/// Limit of mistakes that are kept: more than a person reads at once, and a bound for hostile
+/// files.
 const MAX_MISTAKES: usize = 200;
 
-/// First offset of keys and values that came from the command line; no text is so long.
+/// First offset of keys and values from the command line; no text is that long.
 pub(super) const OVERRIDE: usize = usize::MAX / 2;
 
-/// Mistakes found so far, and where keys stand.
+/// Mistakes found so far, and the places of keys.
 pub(super) struct Reader<'t> {
     text: &'t str,
-    /// What `--set` gave, as typed, by index: a value at `OVERRIDE + i` is the i-th.
+    /// Values of `--set` as typed, by index: a value at `OVERRIDE + i` is the i-th.
     overrides: &'t [(String, String)],
     mistakes: Vec<Mistake>,
     spots: BTreeMap<String, Range<usize>>,
@@ -37,13 +38,13 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// What `--set` gave at this place, as typed.
+    /// The value of `--set` at this place, as typed.
     fn typed(&self, span: &Range<usize>) -> Option<&'t str> {
         let index = span.start.checked_sub(OVERRIDE)?;
         self.overrides.get(index).map(|(_, value)| value.as_str())
     }
 
-    /// Notes a mistake at a place of the text.
+    /// Adds a mistake at a place of the text.
     pub(super) fn mistake(&mut self, span: Range<usize>, key: &str, message: impl Into<String>) {
         self.suggest(span, key, message, None);
     }
@@ -75,8 +76,8 @@ impl<'t> Reader<'t> {
         });
     }
 
-    /// Notes a contradiction; it stands at its key, or at the nearest table around it. What was concluded from a value that
-    /// is wrong by itself is not told.
+    /// Adds a contradiction, at its key or at the nearest table around it. It is dropped when its
+    /// key, or a key it follows from, has a mistake already.
     pub(super) fn contradiction(&mut self, found: Contradiction) {
         let told = |key: &str| self.mistakes.iter().any(|mistake| mistake.key == key);
         if told(&found.key) || found.from.iter().any(|key| told(key)) {
@@ -107,7 +108,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// One table being read.
+/// A table that is being read.
 pub(super) struct Section<'d, 'i> {
     path: String,
     table: Option<&'d DeTable<'i>>,
@@ -146,7 +147,7 @@ impl<'d, 'i> Section<'d, 'i> {
         self.asked.push(key);
         let (name, value) = self.table?.get_key_value(key)?;
         let span = match value.get_ref() {
-            // The span of a table is its header or braces; its key says better where it stands.
+            // The span of a table is its header or braces; the span of its key is the better place.
             DeValue::Table(_) => name.span(),
             _ => value.span(),
         };
@@ -169,7 +170,7 @@ impl<'d, 'i> Section<'d, 'i> {
         );
     }
 
-    /// Text.
+    /// Reads a text.
     pub(super) fn string(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<String> {
         let value = self.value(reader, key)?;
         let text = text_of(reader, value);
@@ -179,7 +180,8 @@ impl<'d, 'i> Section<'d, 'i> {
         text
     }
 
-    /// Text that is not empty and has no control characters; `what` it is, for the message.
+    /// Reads a text that is not empty and has no control characters. `what` names the value in
+    /// messages.
     pub(super) fn line(
         &mut self,
         reader: &mut Reader<'_>,
@@ -198,7 +200,7 @@ impl<'d, 'i> Section<'d, 'i> {
         Some(text)
     }
 
-    /// Text of a type.
+    /// Reads a text and parses it.
     pub(super) fn parsed<T: FromStr<Err = String>>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -214,7 +216,7 @@ impl<'d, 'i> Section<'d, 'i> {
         }
     }
 
-    /// One of a few words.
+    /// Reads a word of a fixed set.
     pub(super) fn word<W: Word>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -249,7 +251,7 @@ impl<'d, 'i> Section<'d, 'i> {
         );
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn boolean(&mut self, reader: &mut Reader<'_>, key: &'static str) -> Option<bool> {
         let value = self.value(reader, key)?;
         let found = value.get_ref().as_bool();
@@ -259,7 +261,7 @@ impl<'d, 'i> Section<'d, 'i> {
         found
     }
 
-    /// A whole number within bounds.
+    /// Reads a whole number within bounds.
     pub(super) fn integer<T: TryFrom<i64>>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -289,7 +291,7 @@ impl<'d, 'i> Section<'d, 'i> {
         fits
     }
 
-    /// A whole number, or text.
+    /// Reads a whole number, or a text.
     pub(super) fn number_or_text(
         &mut self,
         reader: &mut Reader<'_>,
@@ -306,7 +308,7 @@ impl<'d, 'i> Section<'d, 'i> {
         text.map(Err)
     }
 
-    /// Whole numbers of 32 bits.
+    /// Reads a list of 32-bit whole numbers.
     pub(super) fn integers(
         &mut self,
         reader: &mut Reader<'_>,
@@ -326,7 +328,7 @@ impl<'d, 'i> Section<'d, 'i> {
         )
     }
 
-    /// Texts of a type; what `parse` says is wrong is told where it stands.
+    /// Reads a list of texts and parses each; a fault is reported at its item.
     pub(super) fn parsed_list<T>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -344,7 +346,7 @@ impl<'d, 'i> Section<'d, 'i> {
         })
     }
 
-    /// Some of a few words.
+    /// Reads a list of words of a fixed set.
     pub(super) fn words<W: Word>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -363,8 +365,8 @@ impl<'d, 'i> Section<'d, 'i> {
         })
     }
 
-    /// Entries of a list. What a person types instead of one, in `--set` or the guide, is taken
-    /// apart at its commas: `10.20.0.2, 10.20.0.3`.
+    /// Reads a list. Text from `--set` or the guide in place of a list is split at commas:
+    /// `10.20.0.2, 10.20.0.3`.
     fn list<T>(
         &mut self,
         reader: &mut Reader<'_>,
@@ -386,7 +388,7 @@ impl<'d, 'i> Section<'d, 'i> {
                 &typed
             }
         };
-        // What is wrong is told and left out, so that the rest is looked at too.
+        // Wrong items are reported and left out, so that the others are checked, too.
         Some(
             entries
                 .iter()
@@ -395,7 +397,7 @@ impl<'d, 'i> Section<'d, 'i> {
         )
     }
 
-    /// A table below this one; an empty one when the file has none.
+    /// The table below this one; an empty one when the file has none.
     pub(super) fn section(
         &mut self,
         reader: &mut Reader<'_>,
@@ -447,7 +449,7 @@ impl<'d, 'i> Section<'d, 'i> {
         found
     }
 
-    /// Where a key's value stands; the table when it is not there.
+    /// Span of a key's value, or of the table when the key is missing.
     fn span_of(&self, reader: &Reader<'_>, key: &str) -> Range<usize> {
         reader
             .spots
@@ -456,13 +458,13 @@ impl<'d, 'i> Section<'d, 'i> {
             .unwrap_or_else(|| self.span.clone())
     }
 
-    /// Notes that a key's value is wrong.
+    /// Adds a mistake about a key's value.
     pub(super) fn wrong(&self, reader: &mut Reader<'_>, key: &str, message: impl Into<String>) {
         let span = self.span_of(reader, key);
         reader.mistake(span, &self.key(key), message);
     }
 
-    /// Notes that a key has to be there, unless it is and was told wrong.
+    /// Adds a mistake when a required key is missing.
     pub(super) fn missing(&self, reader: &mut Reader<'_>, key: &'static str) {
         if self.table.is_some_and(|table| !table.contains_key(key)) {
             let span = self.span.clone();
@@ -470,7 +472,7 @@ impl<'d, 'i> Section<'d, 'i> {
         }
     }
 
-    /// Everything that was not asked for is unknown.
+    /// Ends the table: every key that was not read is unknown.
     pub(super) fn finish(self, reader: &mut Reader<'_>) {
         let Some(table) = self.table else { return };
         for name in table.keys() {
@@ -495,7 +497,8 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 }
 
-/// The text of a value. What `--set` gave is text wherever text is asked for: `--set identity.hostname=101`.
+/// The text of a value. A value of `--set` counts as text wherever text is expected: `--set
+/// identity.hostname=101`.
 fn text_of(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref().as_str() {
         Some(text) => Some(text.to_owned()),
@@ -503,7 +506,7 @@ fn text_of(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<String> 
     }
 }
 
-/// Entries of a list as a person types them, whole numbers as such and all else as text.
+/// Items of a list typed on the command line: whole numbers stay numbers, all else is text.
 fn apart<'t>(typed: &'t str, span: &Range<usize>) -> Vec<Spanned<DeValue<'t>>> {
     let parts = typed
         .split(',')

@@ -1,22 +1,22 @@
-//! The secrets a template refers to.
+//! Secrets that a template refers to.
 
 use super::Template;
 use crate::step::SecretName;
 use crate::values::SecretRef;
 
-/// A secret, where it comes from and what it is for.
+/// A secret with its source and purpose.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretUse<'t> {
-    /// What steps call it.
+    /// Name of the secret in steps.
     pub name: SecretName,
-    /// For people: `password of labadmin`.
+    /// Purpose, for messages: `password of labadmin`.
     pub what: String,
-    /// Where it comes from.
+    /// Source of the secret.
     pub reference: &'t SecretRef,
 }
 
 impl SecretUse<'_> {
-    /// What is wrong with a value for this use; it is not repeated.
+    /// The fault of a value for this use, which is not shown; `None` when it is fine.
     pub fn fault(&self, value: &str) -> Option<&'static str> {
         let whole = value
             .split_once('%')
@@ -26,23 +26,25 @@ impl SecretUse<'_> {
     }
 }
 
-/// What steps call the password of an account.
+/// Name of an account's password in steps.
 pub fn password_name(user: &str) -> SecretName {
     SecretName(format!("user.{user}.password"))
 }
 
-/// What the console calls the password machine accounts are made with; no step names it.
+/// The console's name for the password that makes machine accounts; no step names it.
 pub fn credential_name() -> SecretName {
     SecretName("membership.credential".to_owned())
 }
 
-/// What the console calls the password of the share an image lies on; no step names it, and it goes to no machine.
+/// The console's name for the password of an image's share; no step names it, and no machine gets
+/// it.
 pub fn share_name() -> SecretName {
     SecretName("share.password".to_owned())
 }
 
 impl Template {
-    /// Every secret its steps refer to, in their order. The password of a share is none of them: it opens the image.
+    /// Every secret of the template except the password of a share, which only opens the image:
+    /// accounts in their order, then the credential.
     pub fn secrets(&self) -> Vec<SecretUse<'_>> {
         let passwords = self.users.iter().filter_map(|user| {
             Some(SecretUse {

@@ -1,4 +1,4 @@
-//! The summary page: every choice of a template, defaults too, in the order of the guide.
+//! Summary page: every choice of a template, including defaults, in the order of the guide.
 
 use super::{DriverMatch, JoinMethod, LinuxMethod, NetworkMode, SidChoice, Template, group_name};
 use crate::values::{NicChoice, Word};
@@ -6,16 +6,16 @@ use crate::values::{NicChoice, Word};
 /// One line of the summary.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
 pub struct Line {
-    /// What is chosen: `Master image`.
+    /// Name of the choice: `Master image`.
     pub what: &'static str,
-    /// The choice, for people. Where a secret comes from is in it, never a secret.
+    /// The choice as text. It names the source of a secret, never the secret.
     pub value: String,
-    /// Nobody chose it.
+    /// The template does not set it.
     pub default: bool,
 }
 
-/// Every choice, in the order of the guide: image, disk and partitions, users, names, membership, addresses, SID, files,
-/// programs, drivers, end action; then how it is sent.
+/// Every choice of a template, in the order of the guide: image, disk and partitions, users, names,
+/// membership, addresses, SID, files, programs, drivers, end action; then the transmission.
 pub fn summary(template: &Template) -> Vec<Line> {
     let mut page = Page(Vec::new());
     page.optional("Template", template.name.as_deref(), "named by its file");

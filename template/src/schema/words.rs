@@ -1,4 +1,4 @@
-//! The choices of the file: an enum each, with its words.
+//! Choices of the template file: one enum each, with its words.
 
 use crate::step::{OnError, OnExists};
 use crate::values::Word;
@@ -26,87 +26,87 @@ macro_rules! words {
 }
 
 words! {
-    /// Whether the image is looked for on each target's disk first.
+    /// Search for the image on each target's disk before it is sent.
     Reuse {
-        /// Where a sample of it is there.
+        /// Search when a sample of the image is on the disk.
         #[default]
         Auto = "auto",
-        /// In any case.
+        /// Search in any case.
         Always = "always",
-        /// Everything is sent and written.
+        /// Send and write everything.
         Never = "never",
     }
 }
 
 words! {
-    /// Whom the session waits for when disks differ.
+    /// Machines that the session waits for when their disks differ in speed.
     Pace {
-        /// For nobody, while anybody has room.
+        /// Wait for none, as long as any machine has room for data.
         Fastest = "fastest",
-        /// For the slower half; a slow few get the rest afterwards.
+        /// Wait for the slower half; the few slowest get the missing data afterwards.
         #[default]
         Balanced = "balanced",
-        /// For the slowest.
+        /// Wait for the slowest.
         Everyone = "everyone",
     }
 }
 
 words! {
-    /// What each machine does once everything else is done.
+    /// Action of each machine when everything else is done.
     End {
-        /// Powers off.
+        /// Power off.
         #[default]
         Shutdown = "shutdown",
-        /// Restarts from its disk.
+        /// Restart from its disk.
         Restart = "restart",
-        /// Stays up.
+        /// Stay up.
         None = "none",
     }
 }
 
 words! {
-    /// Where addresses come from.
+    /// Source of addresses.
     NetworkMode {
-        /// As the image has it.
+        /// Keep the network of the image.
         #[default]
         Keep = "keep",
-        /// From a DHCP server.
+        /// Addresses from a DHCP server.
         Dhcp = "dhcp",
-        /// One for each machine, from `range` or the list.
+        /// A fixed address for each machine, from `range` or the list.
         Static = "static",
     }
 }
 
 words! {
-    /// Where the offline-join blob of a machine comes from.
+    /// Source of a machine's offline-join blob.
     JoinMethod {
-        /// `NAME.blob` in the folder `blobs`, one for each machine.
+        /// The file `NAME.blob` in the folder `blobs`, one for each machine.
         #[default]
         Blob = "blob",
-        /// Made on the console by Samba's `net offlinejoin provision`.
+        /// Samba's `net offlinejoin provision`, run on the console.
         Samba = "samba",
     }
 }
 
 words! {
-    /// The machine SID.
+    /// Choice of the machine SID.
     SidChoice {
-        /// A new one: by Windows Setup where the image is generalised, rewritten offline in any other.
+        /// A new SID: by Windows Setup when the image is generalised, otherwise rewritten offline.
         #[default]
         Auto = "auto",
-        /// As the image has it.
+        /// Keep the SID of the image.
         Keep = "keep",
-        /// Drawn anew by Windows Setup; the image has to be generalised.
+        /// A new SID by Windows Setup; the image has to be generalised.
         Sysprep = "sysprep",
-        /// Rewritten everywhere, offline.
+        /// A new SID, rewritten offline in every place.
         Rewrite = "rewrite",
     }
 }
 
 words! {
-    /// How a Linux system is made itself.
+    /// The way in which settings are applied to a Linux system.
     LinuxMethod {
-        /// By cloud-init where the image has it, by files otherwise.
+        /// By cloud-init when the image has it, by files otherwise.
         #[default]
         Auto = "auto",
         /// By files.
@@ -117,31 +117,31 @@ words! {
 }
 
 words! {
-    /// What a Linux clone must not share with its master.
+    /// Identities that a Linux clone must not share with its master.
     Regenerate {
         /// `/etc/machine-id` and the seeds beside it.
         #[default]
         MachineId = "machine-id",
-        /// The host keys of its SSH server.
+        /// Host keys of the SSH server.
         SshHostKeys = "ssh-host-keys",
     }
 }
 
 words! {
-    /// Where a driver goes.
+    /// Machines that get a driver.
     DriverMatch {
-        /// Only where the machine has such a device.
+        /// Machines that have such a device.
         #[default]
         Auto = "auto",
-        /// Everywhere.
+        /// All machines.
         Always = "always",
     }
 }
 
 words! {
-    /// When a program runs.
+    /// Time at which a program runs.
     Phase {
-        /// By the machine itself, after its first start.
+        /// After the machine's first start, by the machine itself.
         #[default]
         Firstboot = "firstboot",
     }

@@ -1,4 +1,4 @@
-//! A machine, an image and a template, for each test to change.
+//! A machine, an image and a template, which each test changes as it needs.
 
 use std::net::Ipv4Addr;
 use template::bind::Binding;
@@ -11,7 +11,7 @@ use template::plan::{PlanRequest, plan};
 use template::schema::parse;
 use template::step::{AfterApply, FileSystem, MachinePlan, Payload};
 
-/// What a case is made of; each test changes what it is about.
+/// Input of a plan; each test changes the part it is about.
 pub(crate) struct Case {
     pub(crate) template: String,
     pub(crate) machine: Machine,
@@ -35,7 +35,7 @@ impl Case {
         })
     }
 
-    /// The only reason it is refused for has these words in it.
+    /// Asserts that the plan is refused for one reason only, which contains these words.
     pub(crate) fn refused(&self, want: &str) {
         let plan = self.plan();
         assert!(
@@ -55,7 +55,7 @@ impl Case {
         self.fine().steps.into_iter().map(|step| step.id).collect()
     }
 
-    /// Not refused, and a note has these words in it.
+    /// Asserts that the plan is not refused, and that a note contains these words.
     pub(crate) fn noted(&self, want: &str) -> MachinePlan {
         let plan = self.fine();
         assert!(
@@ -277,7 +277,7 @@ pub(crate) const STATIC: &str = "[network]\nmode = 'static'\nrange = '10.20.0.50
 pub(crate) const USER: &str = "[[user]]\nname = 'labadmin'\ngroups = ['administrators', 'Technicians']\npassword = 'ref:labadmin'\n";
 pub(crate) const DOMAIN: &str = "[membership]\ndomain = 'corp.example'\nblobs = 'blobs'\n";
 
-/// A package for `1af4:1001`, `8086:9a0b` and one more.
+/// A driver package for `1af4:1001`, `8086:9a0b` and one more device.
 pub(crate) fn package() -> DriverPackage {
     let text = "[Version]\nSignature=\"$WINDOWS NT$\"\nClass=SCSIAdapter\nCatalogFile=viostor.cat\n[Manufacturer]\nx=Models,NTamd64,NTx86\n\
                 [Models.NTamd64]\nd=Inst,PCI\\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00\nd=Inst,PCI\\VEN_1AF4&DEV_1001\n\
@@ -292,7 +292,7 @@ pub(crate) fn package() -> DriverPackage {
     ])
 }
 
-/// A package of these files, as the console finds it.
+/// A package of these files, read like the console does.
 pub(crate) fn tree(files: &[(&str, &[u8])]) -> DriverPackage {
     let mut package = DriverPackage::default();
     for (name, content) in files {
@@ -306,7 +306,8 @@ pub(crate) const I386: u16 = 0x014c;
 pub(crate) const AMD64: u16 = 0x8664;
 pub(crate) const ARM64: u16 = 0xaa64;
 
-/// The headers of a program for this machine, with a certificate table (Microsoft PE and COFF specification).
+/// The headers of a program for this processor, with a certificate table (Microsoft PE and COFF
+/// specification).
 pub(crate) fn pe(machine: u16) -> Vec<u8> {
     let mut bytes = vec![0_u8; 1024];
     let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);

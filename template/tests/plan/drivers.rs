@@ -1,4 +1,5 @@
-//! Driver packages as vendors ship them: which `.inf` and which program is used, and what goes along.
+//! Driver packages as vendors ship them: the `.inf` and program that are used, and the files that
+//! are copied.
 
 use crate::case::*;
 use template::findings::{ProductType, WindowsFindings};
@@ -7,7 +8,8 @@ use template::step::Action;
 
 const DISK: &str = r"PCI\VEN_1AF4&DEV_1001";
 
-/// An `.inf` of a disk driver: its `DriverVer`, the rest of the line in `[Manufacturer]`, and what follows.
+/// An `.inf` of a disk driver with this `DriverVer` and this rest of the line in `[Manufacturer]`;
+/// `rest` follows it.
 fn inf(version: &str, manufacturer: &str, rest: &str) -> String {
     format!(
         "[Version]\r\nSignature=\"$Windows NT$\"\r\nClass=SCSIAdapter\r\nCatalogFile=acme.cat\r\nDriverVer={version}\r\n\
@@ -17,13 +19,13 @@ fn inf(version: &str, manufacturer: &str, rest: &str) -> String {
     )
 }
 
-/// As Windows' own editor saves it.
+/// The text in UTF-16 with its mark, as Notepad saves it.
 fn utf16(text: &str) -> Vec<u8> {
     let units = std::iter::once(0xfeff).chain(text.encode_utf16());
     units.flat_map(u16::to_le_bytes).collect()
 }
 
-/// As an old one does, in code page 1252.
+/// The text in code page 1252, as old editors save it.
 fn ansi(text: &str) -> Vec<u8> {
     text.chars()
         .map(|letter| u8::try_from(u32::from(letter)).unwrap())
@@ -37,7 +39,7 @@ fn with(package: DriverPackage, change: impl FnOnce(&mut WindowsFindings)) -> Ca
     case
 }
 
-/// The program a plan takes for its boot driver, and the `.inf` that go along.
+/// The program of a plan's boot driver, and the `.inf` files that are copied.
 fn taken(case: &Case) -> (String, Vec<String>) {
     let mut program = String::new();
     let mut infs = Vec::new();
@@ -56,7 +58,8 @@ fn taken(case: &Case) -> (String, Vec<String>) {
     (program, infs)
 }
 
-/// One `.inf`, a folder for each processor, the same file name in all of them: by last name alone the first one won.
+/// One `.inf` with a folder for each processor and the same file name in all: by file name alone,
+/// the first one was used.
 #[test]
 fn the_program_is_where_the_inf_says() {
     let rest = format!(
@@ -84,7 +87,7 @@ fn the_program_is_where_the_inf_says() {
             assert_eq!(taken(&with(package, |_| {})).0, "x64/acme.sys");
         }
     }
-    // Renamed when it is copied, and not where another of its name lies.
+    // The file is renamed when it is copied; another file of that name elsewhere is not used.
     let text = inf("01/02/2023,1.0.0.0", "NTamd64", &rest).replace(
         "[Files]\r\nacme.sys\r\n",
         "[Files]\r\nacme.sys,acme64.sys,,0x2\r\n[SourceDisksFiles]\r\nacme64.sys=1\r\n",
@@ -101,7 +104,7 @@ fn the_program_is_where_the_inf_says() {
     with(package("other/acme64.sys"), |_| {}).refused("acme64.sys is not in the folder");
 }
 
-/// The same `.inf` in a folder for each processor: its program tells them apart.
+/// The same `.inf` in a folder for each processor: the program shows which one fits.
 #[test]
 fn a_program_has_to_be_for_the_processor() {
     let text = inf(
@@ -133,7 +136,8 @@ fn a_program_has_to_be_for_the_processor() {
     with(only_x86, |_| {}).refused("i386/acme.sys is no Windows program");
 }
 
-/// A tree as on the ISO of the virtio drivers: a folder for each Windows, one name for all.
+/// A tree like the ISO of the virtio drivers: a folder for each Windows, with the same names in
+/// all.
 #[test]
 fn of_a_tree_for_every_windows_the_best_is_taken() {
     let program = pe(AMD64);
@@ -195,7 +199,7 @@ fn of_a_tree_for_every_windows_the_best_is_taken() {
         assert_eq!(program, format!("viostor/{folder}/amd64/acme.sys"));
         assert_eq!(infs, [format!("viostor/{folder}/amd64/acme.inf")]);
     }
-    // Nothing of the others goes along.
+    // No file of the other folders is copied.
     let case = with(package, |_| {});
     case.noted("of 5 .inf in d these fit best: viostor/w10/amd64/acme.inf");
     let staged = case
@@ -237,7 +241,8 @@ fn packages_are_ranked_as_windows_ranks_them() {
     };
     let new = "12/31/2024,9.9.9.9";
     let old = "01/01/2019,1.0.0.0";
-    // A hardware id before compatible ones, however old; the more exact before the less exact.
+    // A hardware id ranks before compatible ones, whatever the date; a more specific one before a
+    // less specific one.
     for (worse, better) in [
         (
             text(new, DISK),
@@ -253,10 +258,10 @@ fn packages_are_ranked_as_windows_ranks_them() {
             text(new, r"PCI\VEN_1AF4&DEV_1001&SUBSYS_00021AF4"),
             text(old, r"PCI\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00"),
         ),
-        // Then the date, then the version.
+        // Then the date decides, then the version.
         (text(old, DISK), text("01/02/2019,0.1", DISK)),
         (text(old, DISK), text("01/01/2019,1.0.10.0", DISK)),
-        // A feature score goes before ids, and a signature before all.
+        // A feature score ranks before ids, and a signature before everything.
         (
             text(new, DISK),
             text(old, r"PCI\CC_0100").replace("[Inst]", "[Inst]\r\nFeatureScore=C0"),
@@ -285,7 +290,7 @@ fn each_manufacturer_has_its_own_newest_section() {
             ("acme.sys", &program),
         ])
     };
-    // Another manufacturer's newer section does not hide ours.
+    // A newer section of another manufacturer does not hide this one.
     let rest = format!(
         "%B%=Bolt,NTamd64.10.0\r\n[Acme.NTamd64.6.1]\r\nd=Inst,{DISK}\r\n[Bolt.NTamd64.10.0]\r\nd=Inst,PCI\\VEN_1234&DEV_1\r\n"
     );
@@ -293,10 +298,10 @@ fn each_manufacturer_has_its_own_newest_section() {
         taken(&with(package(&rest, "NTamd64.6.1"), |_| {})).0,
         "acme.sys"
     );
-    // An empty newest one, or one that is not there, leaves this Windows out.
+    // A newest section that is empty or missing leaves this Windows out.
     for empty in ["[Acme.NTamd64.10.0...16299]\r\n", ""] {
         let rest = format!("[Acme.NTamd64]\r\nd=Inst,{DISK}\r\n{empty}");
-        // Whatever their order.
+        // The order of decorations does not matter.
         for decorations in [
             "NTamd64,NTamd64.10.0...16299",
             "NTamd64.10.0...16299,NTamd64",
@@ -306,7 +311,7 @@ fn each_manufacturer_has_its_own_newest_section() {
             assert_eq!(taken(&with(package, |w| w.build = 15_063)).0, "acme.sys");
         }
     }
-    // For servers alone, in hexadecimal too; for a suite.
+    // Decorations for servers only, also in hexadecimal, and for a suite.
     for (decoration, want) in [
         ("NTamd64.10.0.3", "is for Windows Server only"),
         ("NTamd64.10.0.0x0000003", "is for Windows Server only"),
@@ -327,7 +332,8 @@ fn each_manufacturer_has_its_own_newest_section() {
         case.template.push_str("[windows]\nsid = 'keep'\n");
         assert_eq!(taken(&case).0, "acme.sys");
     }
-    // A version goes before a product type; a product type before neither.
+    // A section for a version ranks before one for a product type, and that before a section for
+    // neither.
     let rest = format!(
         "[Acme.NTamd64.6.1]\r\nd=Inst,{DISK}\r\n[Acme.NTamd64...1]\r\n[Acme.NTamd64.6.1.1]\r\nd=Inst,{DISK}\r\n"
     );
@@ -339,7 +345,8 @@ fn new_version() -> &'static str {
     "06/21/2006,10.0.19041.1"
 }
 
-/// A folder for every device of a machine: its disk starts by hand, its card at first boot.
+/// A folder for every device of a machine: only the disk driver is installed offline, the network
+/// card's at first boot.
 #[test]
 fn of_many_devices_only_the_disk_is_boot_critical() {
     let program = pe(AMD64);

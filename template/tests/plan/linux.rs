@@ -1,4 +1,4 @@
-//! Plans for Linux images: their steps, and what they refuse.
+//! Plans for Linux images: their steps, and the cases they refuse.
 
 use crate::case::*;
 use template::findings::{CloudInit, Setting, Sudo};
@@ -25,7 +25,7 @@ fn cloud_init_is_given_nothing_that_it_would_not_take() {
         l.cloud_init = found(|c| c.name_loses = vec!["y".into()])
     })
     .refused("would not take what it is given: y");
-    // Nothing is said of addresses.
+    // The template sets no addresses.
     let name_only = format!("{NAME}[linux]\nmethod = 'cloud-init'\n");
     with_linux(&name_only, |l| {
         l.cloud_init = found(|c| c.network_loses = vec!["x".into()])
@@ -83,7 +83,7 @@ fn cloud_init_is_given_nothing_that_it_would_not_take() {
         l.cloud_init = found(|c| c.unknown = vec!["user-data is a script".into()])
     })
     .noted("what it does cannot be told: user-data is a script");
-    // Auto is files wherever cloud-init is, and it is told so.
+    // `auto` uses files even when cloud-init is installed, and keeps cloud-init from changing them.
     let plan = with_linux(&format!("{NAME}{STATIC}{user}"), |l| {
         l.cloud_init = accounts(false)
     })
@@ -122,7 +122,7 @@ fn a_network_that_is_not_written_for_is_refused_by_name() {
     with_linux(STATIC, |l| (l.systemd, l.udev) = (false, true)).fine();
     with_linux(STATIC, |l| l.renderers = Vec::new())
         .refused("nothing known configures its network");
-    // Nothing is said of addresses.
+    // The template sets no addresses.
     with_linux(NAME, |l| l.network_by = Some("wicked".into())).fine();
 }
 
@@ -140,7 +140,7 @@ fn administrators_are_refused_where_they_could_do_nothing() {
     with_linux(user, |l| l.sudo = sudo(false, false)).refused("gives its administrators nothing");
     for (grants, reads_folder) in [(true, false), (false, true)] {
         let plan = with_linux(user, |l| l.sudo = sudo(grants, reads_folder)).fine();
-        // Not by the group's name: whoever carries it out sees to the rights as well.
+        // The plan does not name the group: the agent also makes sure of its rights.
         let groups = plan.steps.iter().find_map(|step| match &step.action {
             Action::LinuxUser { user, .. } => Some(user.groups.clone()),
             _ => None,
@@ -196,7 +196,7 @@ fn what_the_agent_would_refuse_on_linux_is_refused_before_anything_is_sent() {
     at("[[run]]\ncommand = 'x'\n", vec![lvm("/var")])
         .refused("what runs at first boot, in /var/lib/diskcast, would lie on");
     at(NAME, vec![lvm("/boot")]).fine();
-    // What is written there lies under it, and is never seen.
+    // A file written there is hidden by the mount.
     let memory = |path: &str| vec![mount(fstab::Name::Memory, path)];
     at(&copy("/var/log/lab/a"), memory("/var/log")).refused(
         "/var/log/lab/a would lie below /var/log, which is in memory and empty at every start",

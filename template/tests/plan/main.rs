@@ -1,4 +1,4 @@
-//! Plans: what they come to, printed, and every reason to refuse.
+//! Plans: their printed form, and every reason to refuse.
 
 mod case;
 mod drivers;
@@ -14,7 +14,7 @@ use template::machine::{CopiedFile, Files, Machine};
 use template::plan::{lines, secrets};
 use template::step::{Action, AfterApply, FirstBootEnd, MachinePlan};
 
-/// Everything at once.
+/// A case that uses every part of a template.
 fn full(case: Case, copy_to: &str) -> Case {
     let template = format!(
         "end = 'restart'\ngrow = '3'\n{NAME}{STATIC}{DOMAIN}{}{USER}\
@@ -137,7 +137,7 @@ fn a_template_that_changes_nothing_fits_any_image() {
     assert_eq!(case.plan(), MachinePlan::default());
     case.findings = Findings::default();
     assert_eq!(case.plan(), MachinePlan::default());
-    // Its partition may grow all the same.
+    // The partition may still grow.
     case.grown = Some(3);
     case.noted("it was not looked at");
     case.findings = findings(vec![]);
@@ -216,7 +216,8 @@ fn cards() {
             .find(|step| step.id == "firstboot");
         last.is_some_and(|step| step.what.contains("network.1"))
     };
-    // A card the master knew is edited, another waits for first boot, and DHCP needs nothing.
+    // A card the master knew is edited offline, another one at first boot; a card with DHCP needs
+    // no step.
     let known = with_windows(STATIC, |w| {
         w.interfaces[0].mac = Some("52:54:00:00:00:01".into())
     });
@@ -343,7 +344,8 @@ fn first_boot_has_to_be_possible() {
         .refused("answer files are known for");
 }
 
-/// `[first_start]`: with what there is to do at the first start anyway, always, never; and where it cannot be.
+/// `[first_start]` when something runs at the first start anyway, always, and never; and on systems
+/// that cannot report.
 #[test]
 fn the_first_start_is_reported_as_the_template_says() {
     let reports = |case: Case| {
@@ -429,7 +431,7 @@ fn secrets_are_named_and_never_held() {
 #[test]
 fn a_suffix_needs_a_place_to_be() {
     let suffix = "[network]\nsuffix = 'lab.example'\n";
-    // Without a name the master's stays.
+    // Without a new name the master's name stays.
     let plan = on_windows(suffix).fine();
     let named = plan.steps.iter().any(|step| {
         matches!(&step.action, Action::WindowsName { name, suffix: Some(_), .. } if name == "MASTER")

@@ -1,4 +1,4 @@
-//! Plans for Windows images: their steps, and what they refuse.
+//! Plans for Windows images: their steps, and the cases they refuse.
 
 use crate::case::*;
 use template::answers::AnswerFileFound;
@@ -51,7 +51,8 @@ fn volumes_and_hives_that_may_not_be_touched() {
     ] {
         with_windows(NAME, |w| w.obstacles.push(obstacle.clone())).refused(want);
         with_linux(NAME, |l| l.obstacles.push(obstacle.clone())).refused(want);
-        // On the volume alone it counts as well, and twice is told once.
+        // An obstacle of the volume alone counts, too; the same one at both places is reported
+        // once.
         let mut case = with_windows(NAME, |w| w.obstacles.push(obstacle.clone()));
         case.findings.partitions[2].obstacles.push(obstacle);
         assert_eq!(case.plan().refused.len(), 1);
@@ -59,7 +60,7 @@ fn volumes_and_hives_that_may_not_be_touched() {
     let discard = format!("{NAME}[windows]\ndiscard_hibernation = true\n");
     let case = with_windows(&discard, |w| w.obstacles.push(Obstacle::Hibernated));
     assert_eq!(case.ids()[0], "windows.hibernation");
-    // Once it is gone the volume may grow.
+    // The volume may grow once the session is discarded.
     let mut case = on_windows(&discard);
     case.findings.partitions[2]
         .obstacles
@@ -97,7 +98,7 @@ fn sids() {
     .noted("share one SID");
     with_windows(&sid("keep"), |w| w.build = 26_099).fine();
     with_windows(&sid("keep"), |w| w.build = 26_099).noted("keep the SID of the master");
-    // Without a word, a machine gets a SID of its own, and the plan says what that costs.
+    // By default, a machine gets a SID of its own, and the plan names the consequences.
     let rewrites = |plan: &MachinePlan| {
         let is = |step: &Step| matches!(step.action, Action::WindowsSid { .. });
         plan.steps.iter().any(is)
@@ -106,7 +107,7 @@ fn sids() {
     for text in [NAME, &sid("auto"), &sid("rewrite")] {
         let plan = on_windows(text).noted("lose what they encrypted with DPAPI");
         assert!(rewrites(&plan), "{text}");
-        // Shown is what is written.
+        // The SID shown is the one that is written.
         let shown = plan.steps.iter().any(|step| match &step.action {
             Action::WindowsSid { new, .. } => step.what.contains(&format!("its SID is {new} ")),
             _ => false,
@@ -117,7 +118,8 @@ fn sids() {
         with_windows(text, elsewhere).refused(r"could not log on to them (D:\Users\pat)");
         let generalised = with_windows(text, |w| w.generalised = true).fine();
         assert!(!rewrites(&generalised), "{text}");
-        // Rights on another volume of the image are not rewritten: that is said where they name this master, and only there.
+        // Access rights on another volume of the image are not rewritten. A note says so only when
+        // they name this master.
         let mut others = on_windows(text);
         for (number, sid) in [(4, "S-1-5-21-1-2-3"), (5, "S-1-5-21-1-2-33")] {
             let mut data = partition(number, Some(FileSystem::Ntfs));
@@ -133,7 +135,8 @@ fn sids() {
             "{notes:?}"
         );
     }
-    // A SID that cannot be read is refused where it was asked for, and where copies with one SID refuse each other.
+    // An unreadable SID is refused when a rewrite was requested, and on builds whose copies refuse
+    // each other.
     let unreadable = |w: &mut WindowsFindings| w.machine_sid = None;
     for text in [NAME, &sid("auto")] {
         let plan = with_windows(text, unreadable).noted("all copies keep what they have");
@@ -143,7 +146,7 @@ fn sids() {
     }
     with_windows(&sid("keep"), elsewhere).fine();
     with_windows(&sid("keep"), unreadable).fine();
-    // A re-run writes the same, another machine another.
+    // A second run writes the same SID; another machine gets another one.
     let new = |seed| {
         let mut case = on_windows(&sid("rewrite"));
         case.binding.as_mut().unwrap().seed = seed;
@@ -209,7 +212,7 @@ fn members_of_domains() {
     on_linux("[membership]\nworkgroup = 'W'\n").noted("the workgroup W is for Windows");
 }
 
-/// A group the image lacks would end first boot, or Setup, on every machine.
+/// A group the image lacks would stop first boot, or Setup, on every machine.
 #[test]
 fn groups_of_a_windows_are_its_own() {
     let german = |w: &mut WindowsFindings| {
@@ -245,7 +248,7 @@ fn groups_of_a_windows_are_its_own() {
         found.unwrap()
     };
     let named = |name: &str| Group::Named(name.into());
-    // Setup knows names alone, the first-boot program SIDs.
+    // Setup knows groups by name only, the first-boot program by SID.
     let template = user("'Administrators', 'USERS', 'labor'");
     assert_eq!(
         given(&template, true),
@@ -295,7 +298,8 @@ fn disk_controllers() {
     with(vec![ahci], xp).refused("XP came without AHCI");
     with(vec![virtio], |_| {}).refused("has no driver for this machine's virtio disk 1af4:1001");
     with(vec![device(0xabcd, 1, 0x010400)], |_| {}).refused("(Windows comes with none for it)");
-    // One that is served may carry the disk, unless it is known to hang on the other.
+    // A controller with a driver may carry the disk, unless the disk is known to be on the other
+    // one.
     with(vec![virtio, nvme], |_| {}).noted("disks on it are not seen");
     with(
         vec![
@@ -320,14 +324,14 @@ fn disk_controllers() {
     )
     .noted("disks on it are not seen");
     with(vec![], |_| {}).noted("disk controllers are not known");
-    // Hyper-V's second generation has no PCI at all.
+    // Hyper-V's second generation has no PCI devices.
     let mut hyper_v = with(vec![], |_| {});
     hyper_v.machine.model = Some("Microsoft Corporation Virtual Machine".into());
     assert_eq!(
         hyper_v.ids(),
         ["windows.storage", "windows.ids", "windows.sid"]
     );
-    // Windows to 7 looks them up.
+    // Windows up to 7 finds controllers in the CriticalDeviceDatabase.
     let critical = |case: &Case| {
         let steps = case.fine().steps;
         steps.into_iter().find_map(|step| match step.action {
@@ -429,7 +433,8 @@ fn driver_packages() {
     on_linux.noted("driver packages are for Windows");
 }
 
-/// The rewrite would fail on the machine, after its disk was written: said before anything is sent, with whose profile it is.
+/// The rewrite would fail on the machine, after its disk was written. The refusal comes before
+/// anything is sent, and names the profile.
 #[test]
 fn a_user_hive_that_cannot_be_changed_is_refused_by_the_profile() {
     let with = |template: &str, obstacle: fn(String) -> Obstacle, path: &str| {

@@ -1,10 +1,10 @@
-//! Text snapshots: what a test printed when somebody last looked at it.
+//! Text snapshots: the output of a test as it was last reviewed.
 //!
-//! `UPDATE_SNAPSHOTS=1 cargo test -p template` writes them anew; the change is then read in the diff.
+//! `UPDATE_SNAPSHOTS=1 cargo test -p template` writes them anew; the change then shows in the diff.
 
 use std::path::Path;
 
-/// Holds `got` against the file below `tests/`.
+/// Compares `got` with the file below `tests/`.
 pub(crate) fn hold(file: &str, got: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests")
