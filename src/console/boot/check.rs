@@ -1,4 +1,4 @@
-//! Who else answers machines that boot: asked on the wire, for `pxe check`.
+//! Search for other servers that answer machines on network boot, for `pxe check`.
 
 use crate::console::context::Console;
 use crate::console::doctor_self::ask_dhcp;
@@ -7,7 +7,8 @@ use net::probe_dhcp::DhcpServer;
 use std::net::Ipv4Addr;
 
 impl Console {
-    /// The report of network boot, with the servers that answer now. Takes as long as servers may think.
+    /// Returns the report of network boot with the other servers that answer now. Takes as long as
+    /// the servers may need to answer.
     pub async fn check_boot(&self) -> BootReport {
         let (name, own) = (
             self.settings.interface.clone(),
@@ -28,7 +29,7 @@ impl Console {
     }
 }
 
-/// One line a server that is not this one.
+/// Describes each server except this console in one line.
 fn rivals(servers: &[DhcpServer], own: Ipv4Addr) -> Vec<String> {
     let others = servers.iter().filter(|server| server.address != own);
     others

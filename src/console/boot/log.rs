@@ -1,7 +1,8 @@
-//! How far machines came. Pure: the time is an argument.
+//! Log of the boot stage that each machine has reached. Pure: the time is an argument.
 //!
-//! What always holds: at most [`MAX_MACHINES`] machines; when there are more, the one heard of longest ago that never fetched anything goes first, so that made-up
-//! cards push out each other and not a room.
+//! Invariant: at most [`MAX_MACHINES`] machines. When the log is full, the entry with the oldest
+//! report is removed, first among machines that never fetched anything: invented addresses then
+//! displace each other and no real machine.
 
 use api::MachineView;
 use facts::boot::Stage;
@@ -9,22 +10,23 @@ use facts::{Mac, Uuid};
 use pxe::machine::{Machine, Report};
 use std::collections::BTreeMap;
 
-/// Machines remembered.
+/// Most machines kept in the log.
 pub const MAX_MACHINES: usize = 2048;
 
-/// Key of a machine: its card and its UUID. Boards may share a UUID and laptops a dock, so neither is enough alone.
+/// Key of a machine: MAC address and UUID. Boards may share a UUID and laptops a dock, so neither
+/// is enough alone.
 type Key = (Mac, Option<Uuid>);
 
 #[derive(Clone, Debug)]
 struct Entry {
     view: MachineView,
-    /// When it was heard of last, as a count.
+    /// Number of its last report, which orders the entries by age.
     heard: u64,
-    /// It fetched something.
+    /// True after the machine fetched something.
     real: bool,
 }
 
-/// The log.
+/// The boot stages of all machines.
 #[derive(Debug, Default)]
 pub struct Log {
     machines: BTreeMap<Key, Entry>,
@@ -32,7 +34,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Something happened to a machine at `time` (RFC 3339).
+    /// Records a report about a machine at `time` (RFC 3339).
     pub fn note(&mut self, report: &Report, time: &str) {
         let key = self.key(&report.machine);
         if !self.machines.contains_key(&key) {
@@ -77,13 +79,13 @@ impl Log {
         if !report.failed {
             view.detail.clone_from(&report.detail);
         }
-        // A boot that went well makes earlier trouble history.
+        // After a successful boot, earlier errors no longer matter.
         if matches!(stage, Stage::Joined | Stage::Local) {
             (view.error, view.error_time) = (None, None);
         }
     }
 
-    /// A machine reached the console; nothing when it never asked here.
+    /// Records that a machine's agent connected, if the machine is in the log.
     pub fn joined(&mut self, machine: &Machine, time: &str) {
         if self.machines.contains_key(&self.key(machine)) {
             let mut report = Report::new(*machine, Stage::Joined);
@@ -92,8 +94,8 @@ impl Log {
         }
     }
 
-    /// A card that was heard with a UUID before is that machine, also where a packet says the card alone; the one heard of last, where several
-    /// machines had the card.
+    /// Returns the key of a machine. A packet without a UUID belongs to the machine that last used
+    /// the card with a UUID.
     fn key(&self, machine: &Machine) -> Key {
         let of_card = self
             .machines
@@ -119,7 +121,7 @@ impl Log {
         }
     }
 
-    /// All, the one heard of last first.
+    /// Returns all entries, the latest first.
     pub fn views(&self) -> Vec<MachineView> {
         let mut entries: Vec<&Entry> = self.machines.values().collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.heard));
@@ -129,7 +131,7 @@ impl Log {
             .collect()
     }
 
-    /// The machine that fits, heard of last.
+    /// Returns the latest entry whose machine fits.
     pub fn of(&self, is: impl Fn(&Machine) -> bool) -> Option<MachineView> {
         let fits = |entry: &&Entry| machine_of(&entry.view).is_some_and(|machine| is(&machine));
         let all = self.machines.values().filter(fits);
@@ -138,7 +140,7 @@ impl Log {
     }
 }
 
-/// The machine an entry is about.
+/// Returns the machine of an entry; `None` if its MAC address is invalid.
 pub fn machine_of(view: &MachineView) -> Option<Machine> {
     Some(Machine {
         mac: view.mac.parse().ok()?,

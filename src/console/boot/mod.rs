@@ -1,20 +1,23 @@
-//! Network boot as the console sees it: which machine gets the agent, how far each came, and waking them.
+//! Network boot on the console's side: the choice who gets the agent, the progress of each machine,
+//! and Wake-on-LAN.
 //!
 //! ```text
 //! pxe::serve (in this process, or `diskcast pxe serve`) --verdict?--> policy <-- roster: known? in a job? woken?
 //!                                                       --report----> log    --> target list, target show, pxe check
 //! ```
 //!
-//! Owns: the policy of `console run --boot`, the log of machines, and who was asked for by `target wake`. What always holds: a machine whose part in a job is over
-//! is sent to its own disk; the log is bounded whatever the wire says.
+//! Owns the policy of `console run --boot`, the log of machines, and the targets that `target wake`
+//! waits for. Invariants: a known machine whose part in a job is over starts from its own disk,
+//! unless the policy gives the agent to every machine; the size of the log is bounded, whatever
+//! packets arrive.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | [`policy`] | pure: who gets what |
-//! | [`log`] | pure: how far machines came |
+//! | [`policy`] | pure: agent or own disk |
+//! | [`log`] | pure: boot stage of each machine |
 //! | [`service`] | the services inside the console |
-//! | [`orders`] | what `diskcast pxe serve` asks and tells |
-//! | `check` | who else answers |
+//! | [`orders`] | exchange with `diskcast pxe serve` |
+//! | `check` | other servers that answer |
 //! | [`wake`] | Wake-on-LAN |
 
 mod check;
@@ -40,9 +43,9 @@ use tokio::time::Instant;
 
 use api::BootPolicy;
 
-/// How long `target wake` asks for a machine.
+/// Time for which `target wake` waits for a machine.
 const WANTED_FOR: Duration = Duration::from_secs(3600);
-/// DHCP servers remembered.
+/// Most DHCP servers kept.
 const MAX_SERVERS: usize = 16;
 
 /// State of network boot; the lock never crosses an await.
@@ -55,16 +58,16 @@ pub struct Boot {
 #[derive(Debug, Default)]
 struct Inner {
     log: Log,
-    /// Targets asked for, and until when.
+    /// Targets that `target wake` waits for, with the end of the wait.
     woken: BTreeMap<String, Instant>,
-    /// DHCP servers machines took addresses from.
+    /// DHCP servers that machines took addresses from.
     servers: BTreeSet<Ipv4Addr>,
-    /// The services as they run, here or in another process.
+    /// Description of the running services, in this or another process.
     service: Option<BootService>,
 }
 
 impl Boot {
-    /// Nothing has asked yet.
+    /// Makes the state with an empty log.
     pub fn new(policy: BootPolicy) -> Self {
         Self {
             policy,
@@ -73,16 +76,16 @@ impl Boot {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No change of it can stop half-way, so a poisoned one is still whole.
+        // No change of the state can stop half-way, so a poisoned one is still whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The services run like this.
+    /// Records how the services run; `None` if they do not.
     pub fn set_service(&self, service: Option<BootService>) {
         self.lock().service = service;
     }
 
-    /// The services hand out addresses.
+    /// Returns true if the services hand out addresses.
     pub fn hands_out_addresses(&self) -> bool {
         let inner = self.lock();
         inner
@@ -91,12 +94,12 @@ impl Boot {
             .is_some_and(|service| service.dhcp.is_some())
     }
 
-    /// Something happened to a machine.
+    /// Records a report about a machine.
     pub fn report(&self, report: &Report) {
         self.lock().log.note(report, &now_text());
     }
 
-    /// A machine took an address from this server.
+    /// Records a DHCP server that a machine took its address from.
     pub fn server_seen(&self, server: Ipv4Addr) {
         let mut inner = self.lock();
         if inner.servers.len() < MAX_SERVERS {
@@ -104,7 +107,7 @@ impl Boot {
         }
     }
 
-    /// A target said hello: it is no longer asked for.
+    /// Records that a target's agent connected, which ends the wait of `target wake`.
     pub fn joined(&self, id: &str, facts: &Facts) {
         let mut inner = self.lock();
         inner.woken.remove(id);
@@ -128,7 +131,7 @@ impl Boot {
     }
 }
 
-/// The cards of a machine, with its UUID.
+/// Returns each card of a machine together with the machine's UUID.
 fn machines_of(facts: &Facts) -> impl Iterator<Item = Machine> {
     let uuid = facts
         .uuid
@@ -139,7 +142,7 @@ fn machines_of(facts: &Facts) -> impl Iterator<Item = Machine> {
 }
 
 impl Console {
-    /// What a machine that boots is to do now.
+    /// Returns the verdict for a machine that boots now: agent or own disk.
     pub fn boot_verdict(&self, machine: &Machine) -> Verdict {
         policy::verdict(self.boot.policy, self.standing(machine))
     }
@@ -157,7 +160,7 @@ impl Console {
         })
     }
 
-    /// What the kernel of every machine is told.
+    /// Returns the words for the kernel command line, the same for every machine.
     pub fn boot_words(&self) -> Words {
         let usual = super::serve::ConsoleOptions::default().second;
         let second = self.settings.second;
@@ -169,7 +172,7 @@ impl Console {
         }
     }
 
-    /// Wakes a target, and gives it the agent when it boots from the network within the hour.
+    /// Wakes a target. If it boots from the network within the hour, it gets the agent.
     pub fn wake(&self, id: &str) -> Result<TargetView, ApiError> {
         let view = self.roster.view(id)?;
         let cards: Vec<_> = machines_of(&view.facts)
@@ -195,7 +198,7 @@ impl Console {
         Ok(self.with_boot(view))
     }
 
-    /// A target with how far its machine came.
+    /// Adds the boot progress of its machine to a target.
     pub fn with_boot(&self, mut view: TargetView) -> TargetView {
         let inner = self.boot.lock();
         view.boot = inner
@@ -205,7 +208,7 @@ impl Console {
         view
     }
 
-    /// Machines that asked and belong to no target.
+    /// Returns the machines in the log that belong to no target.
     pub fn strangers(&self) -> Vec<MachineView> {
         let all = self.boot.lock().log.views();
         let is_stranger = |view: &MachineView| {
@@ -217,13 +220,13 @@ impl Console {
         all.into_iter().filter(is_stranger).collect()
     }
 
-    /// Everything about network boot; `servers` are those found by asking.
+    /// Returns the report of network boot; `found` are the other servers that answered a probe.
     pub fn boot_report(&self, found: Vec<String>, not_checked: Vec<String>) -> BootReport {
         let inner = self.boot.lock();
         BootReport {
             schema_version: api::SCHEMA_VERSION,
             policy: self.boot.policy,
-            // Another process may have been killed without a word.
+            // Another process may have been killed without a message.
             service: inner
                 .service
                 .clone()

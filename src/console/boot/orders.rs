@@ -1,10 +1,11 @@
-//! Network boot in a process of its own: what `diskcast pxe serve` asks the console, and tells it.
+//! Network boot in a process of its own: the exchange between `diskcast pxe serve` and the console.
 //!
 //! ```text
 //! POST /v1/boot/sync   BootSync (what happened since) -> BootOrders (who is to do what), once a second
 //! ```
 //!
-//! Between two answers the last one is used; without a console nobody gets the agent, and everybody boots their own disk.
+//! The last answer holds until the next one. After [`FromConsole::forget`], and before the first
+//! answer, every machine starts from its own disk.
 
 use super::policy::{Standing, verdict};
 use crate::console::context::Console;
@@ -16,11 +17,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Events kept until the console hears them; the oldest go first.
+/// Most events kept until the console has them; the oldest are dropped first.
 const MAX_EVENTS: usize = 4096;
 
 impl Console {
-    /// Takes what happened, and says who is to do what.
+    /// Records the events and returns the orders for all machines.
     pub fn boot_sync(&self, sync: BootSync) -> BootOrders {
         for event in sync.events.iter().take(MAX_EVENTS) {
             if let Some(report) = report_of(event) {
@@ -56,7 +57,7 @@ impl Console {
     }
 }
 
-/// A report as the console hears it.
+/// Converts a report to an event.
 fn event_of(report: &Report) -> BootEvent {
     BootEvent {
         mac: report.machine.mac.to_string(),
@@ -69,7 +70,7 @@ fn event_of(report: &Report) -> BootEvent {
     }
 }
 
-/// The report an event was made of; none if its card is no address.
+/// Converts an event to a report; `None` if its MAC address is invalid.
 fn report_of(event: &BootEvent) -> Option<Report> {
     let machine = Machine {
         mac: event.mac.parse().ok()?,
@@ -88,18 +89,18 @@ fn report_of(event: &BootEvent) -> Option<Report> {
 #[derive(Default)]
 struct Inner {
     orders: Option<BootOrders>,
-    /// Who is who, as the orders say.
+    /// Register of identities from the last orders.
     register: Register,
     /// True for each target that a job, a capture or `target wake` waits for; by target id.
     wanted: BTreeMap<String, bool>,
     events: VecDeque<BootEvent>,
     servers: Vec<Ipv4Addr>,
     service: Option<BootService>,
-    /// Somebody was wanted at some time.
+    /// True if a target was wanted at any time.
     any_wanted: bool,
 }
 
-/// The console's word as it was heard last.
+/// Boot policy from the console's last orders.
 #[derive(Default)]
 pub struct FromConsole(Mutex<Inner>);
 
@@ -108,15 +109,14 @@ impl FromConsole {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The services run like this.
+    /// Records how the services run.
     pub fn set_service(&self, service: BootService) {
         self.lock().service = Some(service);
     }
 
-    /// Tells and asks once.
+    /// Sends the events and receives new orders, once.
     ///
-    /// # Errors
-    /// When the console does not answer; what was to be told is kept.
+    /// # Errors The error of the request if the console does not answer; the events are then kept.
     pub async fn sync(&self, client: &Client) -> Result<(), ApiError> {
         let told = {
             let inner = self.lock();
@@ -128,7 +128,7 @@ impl FromConsole {
         };
         let orders: BootOrders = client.post("/v1/boot/sync", &told).await?;
         let mut inner = self.lock();
-        // More may have come meanwhile, and pushed out some of what was told.
+        // Further events may have come meanwhile, and displaced some of those sent.
         let heard = told.events.len().min(inner.events.len());
         inner.events.drain(..heard);
         inner.any_wanted |= orders.known.iter().any(|target| target.wanted);
@@ -148,12 +148,12 @@ impl FromConsole {
         Ok(())
     }
 
-    /// The console is gone: nobody gets the agent.
+    /// Forgets the orders after the console has gone; no machine gets the agent then.
     pub fn forget(&self) {
         self.lock().orders = None;
     }
 
-    /// Somebody was wanted, and nobody is any more.
+    /// Returns true if a target was wanted before, and none is now.
     pub fn all_over(&self) -> bool {
         let inner = self.lock();
         let wanted = inner

@@ -1,22 +1,25 @@
-//! Who gets the agent. Pure.
+//! The choice between the agent and the own disk for a machine that boots. Pure.
 
 use api::BootPolicy;
 use facts::identity::BootMatch;
 use pxe::machine::Verdict;
 
-/// What the console knows of a machine that asks.
+/// Facts about a machine that boots, as far as the choice depends on them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Standing {
-    /// It was a target before, and surely this one.
+    /// True if the machine is certainly a known target.
     pub known: bool,
-    /// A job, a capture or `target wake` waits for it, or for a target it may be, and is not over for it.
+    /// True if a job, a capture or `target wake` waits for this target, or for one that the machine
+    /// may be.
     pub wanted: bool,
 }
 
 impl Standing {
-    /// Standing of the machine with this card and UUID; `wanted` tells whether something waits for a target. A machine
-    /// that may be one of several targets is not known: a twin board, or a laptop on a dock, must not be sent to its own disk
-    /// for what another machine did.
+    /// Returns the standing of a machine from its matches; `wanted` tells whether something waits
+    /// for a target.
+    ///
+    /// A machine that may be one of several targets is not known: a twin board, or a laptop on a
+    /// dock, must not be sent to its own disk because another machine has finished.
     pub fn of(found: &BootMatch, wanted: impl Fn(&str) -> bool) -> Self {
         let mut all = found.known.iter().chain(&found.unsure);
         Self {
@@ -26,7 +29,8 @@ impl Standing {
     }
 }
 
-/// What a machine is to do. Nobody is left without an answer: silence costs a machine up to a minute before it tries its own disk.
+/// Returns the verdict for a machine. There is always an answer, because silence costs a machine up
+/// to a minute before it tries its own disk.
 pub fn verdict(policy: BootPolicy, standing: Standing) -> Verdict {
     let agent = standing.wanted
         || match policy {

@@ -1,4 +1,4 @@
-//! The services of network boot: how they are asked for, and running them inside the console.
+//! The services of network boot: their options, and their operation inside the console.
 
 use crate::console::context::Console;
 use api::{ApiError, BootService, ErrorCode};
@@ -12,26 +12,26 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Folder of boot files in the data directory.
+/// Name of the folder of boot files in the data directory.
 pub const BOOT_FOLDER: &str = "boot";
-/// Table of leases in the data directory.
+/// Name of the lease file in the data directory.
 const LEASES: &str = "leases.json";
 
-/// How to serve network boot.
+/// Options of network boot.
 #[derive(Clone, Debug, Default)]
 pub struct BootOptions {
-    /// Addresses to hand out; none beside another DHCP server.
+    /// Range of addresses to hand out; `None` beside another DHCP server.
     pub dhcp: Option<Range>,
-    /// What UEFI machines begin with.
+    /// First program of UEFI machines.
     pub uefi: UefiLoader,
-    /// Boot folder; `boot` in the data directory without.
+    /// Folder of boot files; the default is `boot` in the data directory.
     pub files: Option<PathBuf>,
-    /// Ports.
+    /// Ports of the services.
     pub ports: Ports,
 }
 
 impl BootOptions {
-    /// Settings of the services on an interface.
+    /// Returns the settings of the services for an interface.
     fn settings(self, interface: &str, address: Ipv4Addr, data_dir: &Path) -> Settings {
         Settings {
             interface: Some(interface.to_owned()),
@@ -48,7 +48,7 @@ impl BootOptions {
     }
 }
 
-/// Length of the prefix of an interface's address; 24 when the kernel does not say.
+/// Returns the prefix length of an interface's address; 24 if the kernel does not tell.
 fn prefix_of(interface: &str, address: Ipv4Addr) -> u8 {
     let found = if_addrs::get_if_addrs().unwrap_or_default();
     let mask = found.into_iter().find_map(|one| match one.addr {
@@ -61,8 +61,8 @@ fn prefix_of(interface: &str, address: Ipv4Addr) -> u8 {
 
 /// Starts the services.
 ///
-/// # Errors
-/// `Refused`, with who has a port and where boot files come from.
+/// # Errors `Refused`, with the owner of an occupied port, or the command that makes the boot
+/// files.
 pub async fn start(
     options: BootOptions,
     (interface, address): (&str, Ipv4Addr),
@@ -137,7 +137,7 @@ fn refused(error: &ServeError) -> ApiError {
     }
 }
 
-/// The console's own word, without a detour.
+/// Boot policy of the console in this process.
 pub struct InConsole(pub Arc<Console>);
 
 impl Policy for InConsole {

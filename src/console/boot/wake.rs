@@ -1,4 +1,4 @@
-//! Wake-on-LAN: the packet that starts a machine.
+//! Wake-on-LAN: the magic packet that starts a machine.
 
 use crate::console::context::Settings;
 use facts::Mac;
@@ -6,10 +6,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Where magic packets go (discard): cards look at the bytes alone.
+/// UDP port of magic packets (discard); network cards read only the payload.
 const PORT: u16 = 9;
 
-/// Six bytes of ones, then the address sixteen times.
+/// Returns the payload of a magic packet: six bytes of 0xff, then the address sixteen times.
 pub fn magic(mac: Mac) -> Vec<u8> {
     let mut packet = vec![0xff; 6];
     for _ in 0..16 {
@@ -18,14 +18,14 @@ pub fn magic(mac: Mac) -> Vec<u8> {
     packet
 }
 
-/// Sends one for each card, by the console's interface.
+/// Sends a magic packet for each card through the console's interface.
 ///
-/// # Errors
-/// When it cannot be sent there.
+/// # Errors The error of the socket.
 pub fn send(settings: &Settings, cards: &[Mac]) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_broadcast(true)?;
-    // Without the right to it, the address below leads by the same interface on all but odd machines.
+    // Binding to the device needs a privilege. Without it, the address bound next selects the same
+    // interface on most machines.
     let _ = socket.bind_device(Some(settings.interface.as_bytes()));
     socket.bind(&SocketAddrV4::new(settings.interface_address, 0).into())?;
     let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, PORT).into();

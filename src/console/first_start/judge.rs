@@ -1,10 +1,11 @@
-//! A report held against what was planned.
+//! Comparison of a first-start report with the plan.
 
 use api::{FirstStart, FirstStartState};
 use firstboot::report::{Outcome, Report, System};
 use template::step::{Action, MachinePlan};
 
-/// What a report says, and whether the machine is the one that was planned. `heard` is when it came.
+/// Returns the first start of a machine from its report: failed if the report says so, or if name
+/// or SID differ from the plan. `heard` is the time of arrival.
 pub(super) fn judged(report: &Report, plan: Option<&MachinePlan>, heard: String) -> FirstStart {
     let (step, reason) = match &report.result {
         Outcome::Done => (None, None),
@@ -19,7 +20,7 @@ pub(super) fn judged(report: &Report, plan: Option<&MachinePlan>, heard: String)
         .filter(|planned| !is_named(&report.name, planned));
     let planned_sid = plan
         .and_then(planned_sid)
-        // A SID that could not be read is not another one.
+        // An unreadable SID does not count as a different one.
         .filter(|planned| sid.as_ref().is_some_and(|sid| sid != planned));
     let fine = reason.is_none() && planned_name.is_none() && planned_sid.is_none();
     FirstStart {
@@ -40,13 +41,13 @@ pub(super) fn judged(report: &Report, plan: Option<&MachinePlan>, heard: String)
     }
 }
 
-/// Names know no case, and a Linux may say its full name.
+/// Compares names without regard to case; a Linux may report its full name.
 fn is_named(name: &str, planned: &str) -> bool {
     let first = name.split('.').next().unwrap_or_default();
     name.eq_ignore_ascii_case(planned) || first.eq_ignore_ascii_case(planned)
 }
 
-/// The SID that the agent wrote.
+/// Returns the SID that the agent wrote.
 fn planned_sid(plan: &MachinePlan) -> Option<String> {
     plan.steps.iter().find_map(|step| match &step.action {
         Action::WindowsSid { new, .. } => Some(new.clone()),

@@ -1,7 +1,8 @@
-//! Connections of machines that report, beside the TLS connections of TCP 5003.
+//! Connections of machines that report their first start, beside the TLS connections of TCP 5003.
 //!
-//! Owns: how many there are, how long each may take, and what is said of those that are refused. What always holds: the newest is let
-//! in and the oldest of [`MAX_REPORTS`] is closed, each ends within [`HANDSHAKE_TIMEOUT`], and none takes a place of a bulk connection.
+//! Owns the number of these connections, their time limit, and the log of refusals. Invariants: a
+//! new connection is always accepted, and the oldest of [`MAX_REPORTS`] is closed for it; each ends
+//! within [`HANDSHAKE_TIMEOUT`]; none takes the place of a bulk connection.
 //!
 //! [`HANDSHAKE_TIMEOUT`]: crate::console::handshakes::HANDSHAKE_TIMEOUT
 
@@ -16,16 +17,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// What a report begins with, and no TLS connection does.
+/// First byte of every report; no TLS connection begins with it.
 pub const FIRST_BYTE: u8 = b'd';
-/// Connections at once: a room of 200 machines reports within seconds, each in milliseconds.
+/// Most connections at once. A room of 200 machines reports within seconds, and each report takes
+/// milliseconds.
 const MAX_REPORTS: usize = 64;
-/// Refusals logged in a [`QUIET`].
+/// Most refusals logged within [`QUIET`].
 const MAX_LINES: u32 = 10;
-/// After it, refusals are logged again.
+/// Time after which refusals are logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Takes reports.
+/// Receiver of reports.
 #[derive(Clone)]
 pub struct Listener {
     console: Arc<Console>,
@@ -34,7 +36,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// For the reports of this console's machines.
+    /// Makes the receiver for reports of this console's machines.
     pub fn new(console: Arc<Console>) -> Self {
         Self {
             console,
@@ -43,7 +45,7 @@ impl Listener {
         }
     }
 
-    /// Reads one report, answers and closes.
+    /// Reads one report, answers it and closes the connection.
     pub async fn serve(&self, stream: TcpStream, address: SocketAddr) {
         match self.waiting.begin().run(self.talk(stream)).await {
             Some(Ok(Ok(()))) => {}
@@ -82,7 +84,8 @@ impl Listener {
     }
 }
 
-/// The bytes of a message: to the end of its last line, the end of the stream, or one more than a message has.
+/// Reads a message: up to the end of its last line, the end of the stream, or more bytes than a
+/// message may have.
 async fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut piece = [0; 1024];
@@ -96,7 +99,7 @@ async fn read(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How many refusals were logged lately.
+/// Count of refusals logged in the present period.
 #[derive(Default)]
 struct Lines {
     since: Option<Instant>,
@@ -107,7 +110,7 @@ struct Lines {
 #[derive(Debug, Eq, PartialEq)]
 enum Say {
     Line {
-        /// Refusals since the last line that were not logged.
+        /// Number of refusals since the last line that were not logged.
         left_out: u32,
     },
     Nothing,

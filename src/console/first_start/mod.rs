@@ -1,12 +1,13 @@
-//! What machines report of their first start (docs/protocol.md, First start).
+//! Reports of machines about their first start (docs/protocol.md, First start).
 //!
 //! ```text
 //! TCP 5003, first byte d -> listen -> parse -> asked? -> HMAC -> held against the plan -> stored -> heard
 //!                                                                                      '-> job, its log, its report
 //! ```
 //!
-//! What always holds: nothing a report says is believed, stored or looked up beyond two keys before its HMAC fits; one report of a
-//! target in a job is stored and no other takes its place; a target's state in its job is never changed by it.
+//! Invariants: before its HMAC is verified, nothing of a report is believed or stored, and only its
+//! job and target are looked up; one report per target and job is stored, and no other replaces it;
+//! a report never changes a target's state in its job.
 
 mod judge;
 mod listen;
@@ -26,27 +27,27 @@ use ring::hmac;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the store did with a report whose signature fits.
+/// Result of storing a report with a valid signature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Taken {
-    /// It is the first.
+    /// The report is the first and was stored.
     New,
-    /// It was there already.
+    /// The same report was stored before.
     Again,
-    /// There is another one.
+    /// Another report was stored before.
     Another,
 }
 
-/// A target that was asked to report.
+/// Record of a target that was asked to report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Asked {
-    /// When its job was made.
+    /// Creation time of its job, RFC 3339.
     pub created: String,
-    /// HMAC of the report that came.
+    /// HMAC of the stored report; `None` before it.
     pub hmac: Option<String>,
 }
 
-/// Why a report is not taken.
+/// Reason why a report is refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("no report: {0}")]
@@ -57,23 +58,23 @@ enum Refusal {
     WrongKey { job: u64, target: String },
     #[error("target {target} of job {job} has reported already, and otherwise")]
     Another { job: u64, target: String },
-    /// The machine tries again.
+    /// The store failed; the machine tries again.
     #[error("the report is not stored: {0}")]
     NotStored(#[from] StoreError),
-    /// The machine tries again.
+    /// The job could not be read; the machine tries again.
     #[error("the report is not stored: {0}")]
     NotKnown(#[from] ApiError),
 }
 
 impl Refusal {
-    /// False when the machine may try again.
+    /// Returns false if the machine may try again.
     fn is_final(&self) -> bool {
         !matches!(self, Self::NotStored(_) | Self::NotKnown(_))
     }
 }
 
 impl Console {
-    /// Takes a report; the answer is what says so to the machine.
+    /// Takes a report; returns the signed answer for the machine.
     async fn take_report(self: &Arc<Self>, bytes: &[u8]) -> Result<String, Refusal> {
         let message = report::parse(bytes)?;
         let (id, target) = (message.report.job, message.report.target.clone());
@@ -82,7 +83,7 @@ impl Console {
         };
         let key = self.personal.vault.report_key(id, &asked.created, &target);
         let key = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
-        // Compared in constant time.
+        // `hmac::verify` compares in constant time.
         let fits = hex::decode::<32>(message.digits)
             .is_ok_and(|tag| hmac::verify(&key, message.signed, &tag).is_ok());
         if !fits {
@@ -103,7 +104,7 @@ impl Console {
                 if taken == Taken::New {
                     let console = Arc::clone(self);
                     let target = target.clone();
-                    // The machine waits for its answer, not for files.
+                    // The answer to the machine does not wait for files.
                     tokio::spawn(async move { console.show_first_start(id, target, view).await });
                 }
                 taken
@@ -116,7 +117,8 @@ impl Console {
         Ok(report::heard(&hex::encode(tag.as_ref())))
     }
 
-    /// Tells the job and everyone who looks at it; a job that is over gets a line in its log and its report anew.
+    /// Passes a report to its job and to watchers; for a job that is over, adds a line to its log
+    /// and writes its report again.
     async fn show_first_start(self: Arc<Self>, id: u64, target: String, view: FirstStart) {
         tracing::info!(job = id, target, "{}", view.line());
         if let Some(handle) = self.jobs.handle(id) {
@@ -153,7 +155,7 @@ impl Console {
         }
     }
 
-    /// What came of the first start of each target after the last job that wrote its disk.
+    /// Returns the first start of each target after the last job that wrote its disk.
     pub async fn first_starts(&self) -> BTreeMap<String, FirstStart> {
         match self.store.first_starts_of_targets().await {
             Ok(found) => found,
@@ -165,7 +167,7 @@ impl Console {
     }
 }
 
-/// Adds what is known of its first start to a target that is in no job, or done in it.
+/// Adds the known first start to a target that is in no job, or done in it.
 pub(super) fn with_first_start(
     mut view: TargetView,
     known: &BTreeMap<String, FirstStart>,

@@ -1,4 +1,4 @@
-//! Names and addresses that are handed out, and who has them.
+//! Bindings: the names and addresses that were handed out, and their machines.
 
 use crate::console::context::Console;
 use crate::console::jobs::store_error;
@@ -15,11 +15,14 @@ use template::machine::{Firmware, Machine, PciDevice};
 use template::names::NameRules;
 use template::schema::Template;
 
-/// Base class of the PCI code and ID assignment specification.
+/// Base class of storage controllers in the PCI Code and ID Assignment Specification.
 const CLASS_STORAGE: u32 = 1;
 
-/// A machine as templates see it. `address` is that of its control connection: the card that has it is the one it
-/// was booted through. A file that stands for a `disk` hangs on no controller of the machine, so none of them needs a driver.
+/// Returns a machine in the form that templates use.
+///
+/// `address` is that of its control connection: the card with this address is the one that it was
+/// booted through. A `disk` that is a file is on no controller of the machine, so no storage
+/// controller needs a driver then.
 pub(super) fn machine_of(
     name: &str,
     facts: &Facts,
@@ -66,7 +69,7 @@ pub(super) fn machine_of(
     }
 }
 
-/// The address without a port.
+/// Returns an address without its port.
 fn host_of(address: &str) -> &str {
     match address.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.contains(':') => {
@@ -76,7 +79,8 @@ fn host_of(address: &str) -> &str {
     }
 }
 
-/// Names follow the stricter rules when a Windows is among the systems, or nobody knows.
+/// Returns the rules for names: those of Windows if an image has a Windows system or none that is
+/// known, else those of DNS.
 fn rules(findings: &Findings) -> NameRules {
     let linux_only = !findings.systems.is_empty()
         && findings
@@ -102,7 +106,7 @@ fn listed(text: &str, name: &str) -> Result<Vec<Listed>, ApiError> {
 }
 
 impl Console {
-    /// Names and addresses for these machines, in their order. Nothing is kept yet.
+    /// Returns names and addresses for these machines, in their order. Stores nothing.
     pub(super) async fn bind(
         &self,
         template: &Template,
@@ -156,13 +160,13 @@ impl Console {
         })
     }
 
-    /// Every binding, by name.
+    /// Returns every binding, by name.
     pub async fn list_bindings(&self) -> Result<BindingList, ApiError> {
         let bindings = self.store.bindings().await;
         Ok(list_of(bindings.map_err(|error| store_error(&error))?))
     }
 
-    /// Takes names and addresses from a list; all of it or nothing.
+    /// Imports names and addresses from a list, all or none.
     pub async fn import_bindings(&self, text: &str) -> Result<BindingList, ApiError> {
         let _turn = self.personal.binding.lock().await;
         let list = listed(text, "the list")?;
@@ -227,7 +231,7 @@ impl Console {
         Ok(list_of(changed))
     }
 
-    /// Gives a machine's name and address back; answers with what it was.
+    /// Releases a machine's name and address; returns the former binding.
     pub async fn release_binding(&self, machine: &str) -> Result<BindingList, ApiError> {
         let _turn = self.personal.binding.lock().await;
         let mac = machine.parse::<Mac>().ok();
@@ -271,7 +275,7 @@ impl Console {
     }
 }
 
-/// Index of the binding of the machine a line means.
+/// Returns the index of the binding whose machine the line names; `None` for a new machine.
 fn whose(line: &Listed, all: &[Binding], shared: &Shared) -> Result<Option<usize>, ApiError> {
     let said = line.evidence();
     let refused = |why: String| {

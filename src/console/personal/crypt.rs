@@ -1,16 +1,16 @@
-//! Passwords as Linux stores them.
+//! Password hashes for Linux.
 //!
-//! Owns: which hash a system understands. yescrypt where its login.defs says so (Debian 11, Fedora 35, Ubuntu 22.04 and later), SHA-512
-//! everywhere else. The salt of SHA-512 has 12 bytes, which are 16 characters: libxcrypt cuts longer ones off, and nobody could
-//! log in with what comes of it.
+//! Owns the choice of a hash that a system understands: yescrypt if its login.defs says so (Debian
+//! 11, Fedora 35, Ubuntu 22.04 and later), otherwise SHA-512. The salt of SHA-512 has 12 bytes,
+//! which are 16 characters: libxcrypt truncates longer ones, and no password would then match the
+//! hash.
 
 use sha_crypt::{PasswordHasher as _, ShaCrypt};
 use yescrypt::Yescrypt;
 
-/// A crypt hash of `password` for a system whose `ENCRYPT_METHOD` is `method`.
+/// Returns a crypt hash of `password` for a system whose `ENCRYPT_METHOD` is `method`.
 ///
-/// # Errors
-/// When the system gives no random numbers, or the password cannot be hashed.
+/// # Errors A text if the system gives no random numbers, or the password cannot be hashed.
 pub(super) fn crypt(password: &str, method: Option<&str>) -> Result<String, String> {
     let failed = |error: &dyn std::fmt::Display| format!("hashing a password: {error}");
     if method == Some("yescrypt") {
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// The C library of this machine, asked by perl, which every Debian has.
+    /// Checks a hash with the C library of this machine, through perl, which every Debian has.
     fn accepted(password: &str, hash: &str) -> bool {
         let script = "exit(crypt($ARGV[0], $ARGV[1]) eq $ARGV[1] ? 0 : 1)";
         Command::new("perl")

@@ -1,7 +1,8 @@
-//! Files that templates carry to the machines.
+//! Files that templates bring to the machines.
 //!
-//! Owns: their hashes, worked out once for a file as long as its size and time of change stay the same, and reading them for
-//! a target. A file that changed since it was hashed is an error, never sent under the old name.
+//! Owns their hashes and reading them for a target. A hash is computed once per file, for as long
+//! as its size and ctime stay the same. A file that changed after it was hashed is an error and is
+//! never sent under the old hash.
 
 use api::{ApiError, ErrorCode};
 use std::collections::HashMap;
@@ -14,12 +15,12 @@ use template::step::Payload;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::bytes::{Bytes, BytesMut};
 
-/// Files of one template, driver packages counted by their files.
+/// Most files of one template, including each file of a driver package.
 pub(super) const MAX_FILES: usize = 4096;
-/// Read at once.
+/// Bytes read at once.
 const PIECE: usize = 256 << 10;
 
-/// What tells that a file is the one that was hashed.
+/// Properties that identify the file that was hashed.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Stamp {
     path: PathBuf,
@@ -41,17 +42,17 @@ impl Stamp {
     }
 }
 
-/// Hashes of files that were looked at.
+/// Hashes of the files read so far.
 #[derive(Default)]
 pub struct Hashes {
     known: Mutex<HashMap<Stamp, String>>,
 }
 
 impl Hashes {
-    /// The file as a payload. Reads all of it the first time: call it where blocking is allowed.
+    /// Returns the file as a payload. Reads all of it the first time: call it where blocking is
+    /// allowed.
     ///
-    /// # Errors
-    /// `Refused` when it is missing, no regular file or cannot be read.
+    /// # Errors `Refused` if the file is missing, is not a regular file, or cannot be read.
     pub fn payload(&self, path: &Path) -> Result<Payload, ApiError> {
         self.hashed(path).map_err(|error| {
             ApiError::new(
@@ -93,7 +94,7 @@ impl Hashes {
                 }
                 let hash = hasher.finalize().to_hex().to_string();
                 let mut known = self.lock();
-                // Never more than a few templates' worth.
+                // Bounds the memory to a few templates.
                 if known.len() >= 4 * MAX_FILES {
                     known.clear();
                 }
@@ -113,22 +114,21 @@ impl Hashes {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Stamp, String>> {
-        // Each change is one insert: a poisoned map is whole.
+        // Each change is one insert or `clear`, so a poisoned map is whole.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The rest of a file, piece by piece.
+/// Remaining part of a file, read piece by piece.
 pub struct PartOf {
     file: tokio::fs::File,
     left: u64,
 }
 
 impl PartOf {
-    /// The bytes of the file from `from` on; it has to have `bytes`.
+    /// Opens a file of `bytes` bytes for reading from offset `from`.
     ///
-    /// # Errors
-    /// When it cannot be read, or has another size now.
+    /// # Errors The error of the file system, or a changed size.
     pub async fn open(path: &Path, bytes: u64, from: u64) -> io::Result<Self> {
         let mut file = tokio::fs::File::open(path).await?;
         let size = file.metadata().await?.len();
@@ -145,16 +145,15 @@ impl PartOf {
         })
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     ///
-    /// # Errors
-    /// When it cannot be read, or ends early.
+    /// # Errors The error of the file system; `UnexpectedEof` if the file ends early.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if self.left == 0 {
             return Ok(None);
         }
         let len = self.left.min(PIECE as u64);
-        // At most PIECE.
+        // `len` is at most PIECE.
         let mut piece = BytesMut::with_capacity(usize::try_from(len).unwrap_or(PIECE));
         let read = (&mut self.file).take(len).read_buf(&mut piece).await?;
         if read == 0 {

@@ -1,4 +1,4 @@
-//! The Windows program that finishes a machine by itself: found on the console, sent like any other file.
+//! The Windows program for the first start: found on the console, sent like any other file.
 
 use super::files::Hashes;
 use api::{ApiError, ErrorCode, PlannedFile};
@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use template::findings::{Findings, System};
 use template::step::{Action, MachinePlan, Payload};
 
-/// Its name beside `diskcast`, and in the data directory.
+/// File name of the program, beside `diskcast` or in the data directory.
 const NAME: &str = "diskcast-firstboot.exe";
 
-/// The program, if a Windows plan may need it. Looked for beside this program, then in the data directory.
+/// Finds the program beside `diskcast`, then in the data directory. `None` if it is missing or the
+/// image has no Windows.
 pub(super) fn find(
     findings: &Findings,
     data_dir: &Path,
@@ -31,7 +32,9 @@ pub(super) fn find(
     Ok(Some(PlannedFile { path, payload }))
 }
 
-/// Names the program in the plan of a Windows machine, or says what is missing.
+/// Names the program in the plan of a Windows machine; returns true if the plan needs it.
+///
+/// # Errors `Refused` if the plan needs the program and the console does not have it.
 pub(super) fn complete(
     plan: &mut MachinePlan,
     findings: &Findings,

@@ -1,14 +1,14 @@
-//! The master disk inside an image, read like a disk.
+//! Reader of a partition inside an image.
 //!
-//! Owns: a few decoded chunks. What the image does not hold (free blocks, excluded files) reads as zeros. Every byte that is handed
-//! out was proven against the manifest by the decoder.
+//! Owns a few decoded chunks. Ranges that the image does not hold (free blocks, excluded files)
+//! read as zeros. The decoder has checked every other byte against the manifest.
 
 use imagefmt::{Decoder, Image, Manifest};
 use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-/// Decoded chunks kept: readers of file systems jump between a table and what it points to.
+/// Most decoded chunks kept, since readers of file systems jump between a table and its targets.
 const KEPT: usize = 32;
 
 /// One partition of the disk in an image.
@@ -22,10 +22,9 @@ pub(super) struct ImageSlice<R> {
 }
 
 impl<R: imagefmt::ReadAt> ImageSlice<R> {
-    /// `length` bytes of the disk from `start` on.
+    /// Opens `length` bytes of the disk, starting at `start`.
     ///
-    /// # Errors
-    /// When the decompressor has no memory.
+    /// # Errors The decompressor has no memory.
     pub(super) fn new(image: Arc<Image<R>>, start: u64, length: u64) -> imagefmt::Result<Self> {
         Ok(Self {
             decoder: image.decoder()?,
@@ -37,10 +36,10 @@ impl<R: imagefmt::ReadAt> ImageSlice<R> {
         })
     }
 
-    /// The whole chunk of an entry, zeros where the image has nothing.
+    /// Returns the whole chunk of an entry, with zeros where the image has no data.
     fn chunk(&mut self, index: usize) -> io::Result<Arc<[u8]>> {
         if let Some(found) = self.chunks.iter().position(|(entry, _)| *entry == index) {
-            // Last used, last to go.
+            // The chunk used last is evicted last.
             if let Some(kept) = self.chunks.remove(found) {
                 self.chunks.push_back(kept.clone());
                 return Ok(kept.1);
@@ -75,7 +74,8 @@ impl<R: imagefmt::ReadAt> ImageSlice<R> {
     }
 }
 
-/// The entry of the chunk that holds a byte of the disk, and where the chunk begins and ends.
+/// Returns the entry of the chunk at a disk offset, and the chunk's start and end. The entry is an
+/// error if the image does not hold the chunk.
 fn entry_at(manifest: &Manifest, offset: u64) -> Option<(Result<usize, ()>, u64, u64)> {
     let chunk = manifest.geometry.chunk_at(offset)?;
     let begins = manifest.geometry.chunk_offset(chunk);
@@ -98,7 +98,7 @@ impl<R: imagefmt::ReadAt> Read for ImageSlice<R> {
             return Ok(0);
         };
         let len = left.min(ends - offset).min(buffer.len() as u64);
-        // No longer than the buffer.
+        // `len` is at most the length of the buffer.
         let len = usize::try_from(len).unwrap_or(buffer.len());
         let out = buffer.get_mut(..len).ok_or(io::ErrorKind::InvalidInput)?;
         match entry {

@@ -1,4 +1,4 @@
-//! What lies in an image, looked at once and remembered by its root.
+//! Findings of images: each image is inspected once, and the findings are stored by its root.
 
 use super::image_disk::ImageSlice;
 use crate::console::context::Console;
@@ -9,14 +9,14 @@ use std::sync::Arc;
 use template::findings::Findings;
 
 impl Console {
-    /// The systems in an image.
+    /// Returns the findings of an image, from the store or by inspection.
     pub(super) async fn inspect(&self, image: &Arc<MasterImage>) -> Result<Findings, ApiError> {
-        // One at a time: whoever comes second finds what the first remembered.
+        // One inspection at a time: a second caller gets the stored findings of the first.
         let _turn = self.personal.inspecting.lock().await;
         match self.store.findings(image.root().to_owned()).await {
             Ok(Some(findings)) => return Ok(findings),
             Ok(None) => {}
-            // What a newer or older console wrote is looked for again.
+            // Findings of a newer or older console are unreadable; the image is inspected again.
             Err(error) => tracing::warn!(%error, "findings not read"),
         }
         let looked_at = Arc::clone(image);
@@ -24,7 +24,7 @@ impl Console {
             .await
             .map_err(|error| failed(image, &error))?
             .map_err(|error| failed(image, &error))?;
-        // Findings of an encrypted image would tell what the password hides.
+        // Findings of an encrypted image would reveal content that the password protects.
         if !image.encrypted()
             && let Err(error) = self
                 .store

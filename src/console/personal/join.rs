@@ -1,4 +1,5 @@
-//! Offline-join blobs, one for each machine, found or made on the console: no administrator's password ever reaches a target.
+//! Offline-join blobs for each machine, read or made on the console, so that no administrator's
+//! password reaches a target.
 
 use super::{JobSecrets, Personalised};
 use crate::console::context::Console;
@@ -9,12 +10,12 @@ use std::time::Duration;
 use template::plan::{SecretForm, secrets};
 use template::schema::{JoinMethod, Template, credential_name};
 
-/// A domain controller that has not answered by then does not.
+/// Longest time to wait for a domain controller.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Samba's program that makes blobs, found by `PATH`.
+/// Name of Samba's program that makes blobs, found by `PATH`.
 const NET: &str = "net";
 
-/// The target's plan names a blob.
+/// Returns true if the target's plan uses a blob.
 fn joins(target: &PlannedTarget) -> bool {
     let wants = |form: &SecretForm| *form == SecretForm::JoinBlob;
     target.refused.is_none()
@@ -24,14 +25,15 @@ fn joins(target: &PlannedTarget) -> bool {
             .is_some_and(|own| secrets(own).iter().any(|(_, form)| wants(form)))
 }
 
-/// The name that the machine joins by.
+/// Returns the name with which the machine joins the domain.
 fn name_of(target: &PlannedTarget) -> Result<String, String> {
     let own = target.personal.as_ref();
     let name = own.and_then(|own| own.hostname.clone());
     name.ok_or_else(|| "a machine that joins a domain needs a name".to_owned())
 }
 
-/// Refuses machines of a plan that could not join: their blob is missing or cannot be used, or this console has nothing to make one with.
+/// Refuses the machines of a plan that could not join: their blob is missing or unusable, or the
+/// console lacks the program that makes blobs.
 pub(super) async fn foresee(
     template: &Template,
     source: &TemplateUse,
@@ -70,7 +72,7 @@ pub(super) async fn foresee(
 }
 
 impl Console {
-    /// The blob of every machine whose plan names one.
+    /// Adds the blob of every machine whose plan uses one, read from a file or made by Samba.
     pub(super) async fn join_blobs(
         &self,
         personal: &Personalised,
@@ -83,7 +85,8 @@ impl Console {
                 let error = ApiError::new(ErrorCode::Refused, format!("{}: {text}", target.name));
                 match made.is_empty() {
                     true => error,
-                    // Their passwords are new, and only the blobs of this job had them.
+                    // The passwords of these accounts are new, and only the blobs of this job hold
+                    // them.
                     false => error.hint(format!(
                         "accounts were made anew before that: deploy {} again, or they are out of the domain",
                         made.join(", ")
@@ -114,7 +117,7 @@ impl Console {
     }
 }
 
-/// Folder of the blobs that the template brings along.
+/// Returns the folder of blobs that the template names.
 fn blob_folder(template: &Template, source: &TemplateUse) -> PathBuf {
     let folder = template.membership.blobs.as_deref();
     source.folder.join(folder.unwrap_or_default())
@@ -124,14 +127,14 @@ fn blob_file(folder: &Path, name: &str) -> Result<Blob, String> {
     blob_of(folder, name).map_err(|error| error.to_string())
 }
 
-/// Asks the domain for an account, by Samba's `net` on this console.
+/// Requests a machine account from the domain with Samba's `net` on this console.
 async fn samba(personal: &Personalised, name: &str, found: &JobSecrets) -> Result<Blob, String> {
     let membership = &personal.template.membership;
     let domain = membership.domain.clone().unwrap_or_default();
     let credential = found
         .value(&credential_name())
         .ok_or("the template names no credential for making machine accounts")?;
-    // As Samba writes it; a password may have a % in it.
+    // Samba's own notation; a password may contain `%`.
     let (user, password) = credential
         .split_once('%')
         .ok_or("the credential for making machine accounts is not USER%PASSWORD")?;

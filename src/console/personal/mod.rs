@@ -1,13 +1,13 @@
-//! What makes each machine of a deployment itself: the console's side.
+//! Personalisation of the machines of a deployment: the console's side.
 //!
 //! ```text
 //! template text -> lint -> image inspected -> files hashed -> names and addresses -> one plan a machine   (personalise)
-//! confirmed -> bindings kept -> secrets and join blobs looked up -> sealed with the job                  (settle)
+//! confirmed -> secrets and join blobs looked up -> bindings kept -> sealed with the job                  (settle)
 //! order to a machine = its plan + the values of just the secrets it names                               (JobSecrets)
 //! ```
 //!
-//! Owns: the joining of the pure parts with files, store and secrets. Decides nothing about a system: `template` does. What always
-//! holds: what is only planned changes nothing and hands nothing out.
+//! Owns the connection of the pure parts with files, store and secrets. Decides nothing about a
+//! system: `template` does. Invariant: planning changes nothing and hands nothing out.
 
 mod bindings;
 mod crypt;
@@ -44,23 +44,22 @@ use template::plan::PlanRequest;
 use template::schema::{Template, parse};
 use template::values::SecretRef;
 
-/// What the console keeps for templates while it runs.
+/// State for templates in a running console.
 pub struct Personal {
-    /// Secrets at rest.
+    /// Encryption of stored secrets.
     pub vault: Vault,
-    /// Hashes of files that were looked at.
+    /// Hashes of the files read so far.
     pub hashes: Arc<Hashes>,
-    /// One image is inspected at a time.
+    /// Lock that allows one inspection of an image at a time.
     pub inspecting: tokio::sync::Mutex<()>,
-    /// Names are planned and handed out by one at a time.
+    /// Lock that allows one user of the bindings at a time.
     pub binding: tokio::sync::Mutex<()>,
 }
 
 impl Personal {
-    /// With the key in `data_dir`.
+    /// Opens the state with the key in `data_dir`.
     ///
-    /// # Errors
-    /// As [`Vault::open`].
+    /// # Errors Those of [`Vault::open`].
     pub fn open(data_dir: &Path) -> Result<Self, VaultError> {
         Ok(Self {
             vault: Vault::open(&data_dir.join("secrets.key"))?,
@@ -71,7 +70,7 @@ impl Personal {
     }
 }
 
-/// What planning found out and carrying out needs.
+/// Results of planning that carrying it out needs.
 pub struct Personalised {
     template: Template,
     source: TemplateUse,
@@ -80,7 +79,8 @@ pub struct Personalised {
 }
 
 impl Console {
-    /// Adds what makes each target itself to a plan. `None` when the request has no template, or one that changes nothing.
+    /// Adds the personal plan of each target. Returns `None` if the request has no template, or one
+    /// that changes nothing.
     pub(super) async fn personalise(
         &self,
         request: &DeployRequest,
@@ -144,8 +144,10 @@ impl Console {
         }))
     }
 
-    /// `--grow` without a template: what lies in the partition takes the room too. A file that stands for a disk is written
-    /// without privileges, and keeps its file system as it is.
+    /// Adds the plans for `--grow` without a template, which also enlarge the content of the
+    /// partition.
+    ///
+    /// A file in place of a disk is written without privileges, so its file system keeps its size.
     async fn grow_only(
         &self,
         request: &DeployRequest,
@@ -175,7 +177,8 @@ impl Console {
         Ok(())
     }
 
-    /// Whether a template may be offered to people at the targets: nobody is there to type its secrets.
+    /// Refuses a template for an offer if a person would have to type its secrets, since nobody
+    /// does at a target.
     pub(super) async fn check_offered(&self, source: &TemplateUse) -> Result<(), ApiError> {
         let template = read(source)?;
         for wanted in template.secrets() {
@@ -188,7 +191,7 @@ impl Console {
         self.check_secrets(&template, &source.folder).await
     }
 
-    /// A planned target as templates see it.
+    /// Returns a planned target in the form that templates use.
     fn machine(&self, target: &PlannedTarget) -> Result<Machine, ApiError> {
         let view = self.roster.view(&target.id)?;
         let seed = self.personal.vault.seed(&view.id);
@@ -205,7 +208,8 @@ impl Console {
         })
     }
 
-    /// Carries out what was only planned: hands names out, looks secrets up, makes join blobs. Before the first order.
+    /// Carries out a confirmed plan before the first order: looks up secrets, makes join blobs, and
+    /// stores the bindings.
     pub(super) async fn settle(
         &self,
         request: &DeployRequest,
@@ -236,7 +240,7 @@ impl Console {
         Ok(secrets)
     }
 
-    /// Keeps the secrets of a job for the console that may come after this one.
+    /// Stores the secrets of a job for a later console.
     pub(super) async fn keep_secrets(
         &self,
         job: u64,
@@ -254,7 +258,7 @@ impl Console {
             .map_err(|error| store_error(&error))
     }
 
-    /// The secrets an earlier console kept with a job.
+    /// Returns the secrets that an earlier console stored with a job.
     pub(super) async fn secrets_of_job(&self, job: u64) -> Result<JobSecrets, String> {
         let sealed = self.store.job_secrets(job).await;
         match sealed.map_err(|error| error.to_string())? {
@@ -264,7 +268,7 @@ impl Console {
         }
     }
 
-    /// What was given to a job when it was started, for its retry.
+    /// Returns the secrets of a job as given values for its retry; none if they cannot be read.
     pub(super) async fn given_to_job(&self, job: u64) -> GivenSecrets {
         match self.secrets_of_job(job).await {
             Ok(secrets) => secrets.given(),
@@ -284,7 +288,7 @@ fn read(source: &TemplateUse) -> Result<Template, ApiError> {
     })
 }
 
-/// What lies in partitions that are left out is nobody's.
+/// Removes the findings of partitions that are left out.
 fn within(mut findings: Findings, chosen: &Chosen) -> Findings {
     findings
         .partitions

@@ -1,7 +1,8 @@
-//! Files a template names, found on the console's machine.
+//! Files that a template names on the console's machine.
 //!
-//! Owns: walking folders, hashing, and reading what planning has to know of driver packages. What always holds: what is found is bounded in number;
-//! links are followed only as the technician's own folders have them.
+//! Owns walking folders, hashing, and reading the parts of driver packages that planning needs.
+//! Invariants: the number of files is bounded; a link is followed only where a folder of the
+//! technician has one.
 
 use super::files::{Hashes, MAX_FILES};
 use crate::console::context::Console;
@@ -14,12 +15,12 @@ use template::machine::{CopiedFile, DriverPackage, Files};
 use template::schema::Template;
 use template::step::Payload;
 
-/// Folders inside each other.
+/// Most levels of nested folders.
 const MAX_DEPTH: usize = 32;
-/// Largest `.inf` or program that is looked into.
+/// Largest `.inf` or program that is read, in bytes.
 const MAX_LOOK: u64 = 16 << 20;
 
-/// Every file below a folder, with its name below it, in order.
+/// Returns every file below a folder with its relative name, in order.
 fn walk(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     let mut open = vec![(String::new(), folder.to_owned(), 0)];
@@ -55,7 +56,7 @@ fn refused(path: &Path, error: &dyn std::fmt::Display) -> ApiError {
         .hint("the template names it; paths are those of the console's machine")
 }
 
-/// The file, unless it is larger than anything that is looked at.
+/// Returns the content of a file; `None` if it is larger than [`MAX_LOOK`].
 fn look(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if std::fs::metadata(path)?.len() > MAX_LOOK {
         return Ok(None);
@@ -64,7 +65,7 @@ fn look(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 impl Console {
-    /// Files of copies and drivers, hashed; and where each lies.
+    /// Returns the hashed files of copies and drivers, and the path of each.
     pub(super) async fn files_of(
         &self,
         template: &Template,
@@ -87,7 +88,8 @@ impl Console {
     }
 }
 
-/// Files of copies and drivers that are not there or cannot be used, by the key that names them. Nothing is hashed; each file is opened.
+/// Returns the faults of copies and drivers whose files are missing or unusable, each with its key
+/// in the template. Opens every file, and hashes none.
 pub fn missing_files(template: &Template, folder: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     for (number, copy) in (1..).zip(&template.copies) {
@@ -116,7 +118,7 @@ pub fn missing_files(template: &Template, folder: &Path) -> Vec<String> {
     missing
 }
 
-/// What cannot be read of files that were found.
+/// Returns the faults of files that were found but cannot be read.
 fn faults(files: Result<Vec<(String, PathBuf)>, ApiError>) -> impl Iterator<Item = String> {
     let (files, fault) = match files {
         Ok(files) => (files, None),
@@ -131,7 +133,7 @@ fn faults(files: Result<Vec<(String, PathBuf)>, ApiError>) -> impl Iterator<Item
     fault.into_iter().chain(faults)
 }
 
-/// It is a file, and opens.
+/// Checks that a path is a regular file and can be opened.
 #[expect(
     clippy::disallowed_methods,
     reason = "the console looks at files that people named"
@@ -173,7 +175,8 @@ fn collect(
     Ok((files, planned.files))
 }
 
-/// Files of a driver package: everything below a folder, or an `.inf` with the files it lists.
+/// Returns the files of a driver package: every file below a folder, or an `.inf` with the files it
+/// lists.
 fn package_files(path: &Path) -> Result<Vec<(String, PathBuf)>, ApiError> {
     if path.is_dir() || !path.exists() {
         return walk(path).map_err(|error| refused(path, &error));
@@ -192,7 +195,7 @@ fn package_files(path: &Path) -> Result<Vec<(String, PathBuf)>, ApiError> {
     let inf = read.map_err(|error| refused(path, &error))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let catalogs = inf.catalogs.iter().map(|(_, file)| file);
-    // What is not listed lies beside the .inf.
+    // Driver binaries that the file list omits are beside the .inf.
     let services = inf
         .all_models()
         .filter_map(|(_, model)| model.service.as_ref());
@@ -212,7 +215,8 @@ fn package_files(path: &Path) -> Result<Vec<(String, PathBuf)>, ApiError> {
     Ok(found)
 }
 
-/// The file at a place below a folder, `/` between its parts, as Windows compares names. `None` when there is none.
+/// Finds a file below a folder by its path with `/`, ignoring case as Windows does. `None` if there
+/// is none.
 fn in_any_case(folder: &Path, place: &str) -> io::Result<Option<PathBuf>> {
     let mut at = folder.to_owned();
     for part in place.split('/') {
@@ -314,10 +318,11 @@ mod tests {
         ] {
             fs::write(at(name), content).unwrap();
         }
-        // The .inf with what it lists, found in any case; the rest of the folder is not its own.
+        // The .inf with the files it lists, found in any case; other files of the folder do not
+        // belong to it.
         let own = names(&at("card.inf")).unwrap();
         assert_eq!(own, ["card.inf", "CARD.cat", "amd64/Card.sys"]);
-        // An installer's .inf does not end the folder.
+        // The .inf of an installer does not limit the folder.
         assert_eq!(names(folder.path()).unwrap().len(), 6);
         let zip = names(&at("card.zip")).unwrap_err();
         assert_eq!(zip.code, ErrorCode::Refused);

@@ -1,4 +1,4 @@
-//! The local API's part about bindings and secrets.
+//! Routes of the local API for bindings and secrets.
 
 use crate::console::answer::{Answer, Failure};
 use crate::console::context::Console;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 type Shared = State<Arc<Console>>;
 
-/// Routes, to be merged into the others.
+/// Returns the routes, to be merged into the others.
 pub fn api() -> Router<Arc<Console>> {
     Router::new()
         .route("/v1/bindings", get(bindings))
@@ -28,7 +28,7 @@ pub fn api() -> Router<Arc<Console>> {
         .route("/v1/secrets/{name}/sign", post(sign))
 }
 
-/// The document in a body. The error never repeats it: it may hold a secret.
+/// Parses a body as JSON. The error never repeats the body, which may hold a secret.
 fn document<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|_| {
         ApiError::new(

@@ -1,4 +1,4 @@
-//! Secrets of templates: set, listed, found again.
+//! Secrets of templates: set, listed and looked up.
 
 use super::vault::MAX_SECRET_BYTES;
 use crate::console::context::Console;
@@ -19,7 +19,7 @@ fn purpose(name: &str) -> String {
 }
 
 impl Console {
-    /// Every secret, without values.
+    /// Returns every secret, without its value.
     pub async fn list_secrets(&self) -> Result<SecretList, ApiError> {
         let rows = self.store.secrets().await;
         Ok(SecretList {
@@ -50,7 +50,7 @@ impl Console {
         })
     }
 
-    /// Keeps a secret under a name that none has. False when one has it.
+    /// Stores a secret under an unused name; returns false if the name is in use.
     pub(super) async fn add_secret(&self, name: &str, value: &[u8]) -> Result<bool, ApiError> {
         let (row, sealed) = self.seal_secret(name, value)?;
         let added = self.store.add_secret(row, sealed).await;
@@ -78,7 +78,7 @@ impl Console {
         Ok((row, sealed))
     }
 
-    /// Forgets a secret.
+    /// Deletes a secret.
     pub async fn remove_secret(&self, name: &str) -> Result<(), ApiError> {
         let removed = self.store.delete_secret(name.to_owned()).await;
         if !removed.map_err(|error| store_error(&error))? {
@@ -88,7 +88,7 @@ impl Console {
         Ok(())
     }
 
-    /// The value a template refers to. Errors name the reference, never the value.
+    /// Returns the value that a template refers to. Errors name the reference, never the value.
     pub(in crate::console) async fn secret_value(
         &self,
         wanted: &SecretUse<'_>,
@@ -109,7 +109,7 @@ impl Console {
         }
     }
 
-    /// A secret that may travel to a target: none that signs images.
+    /// Returns a secret that may be sent to a target; a key that signs images is refused.
     async fn secret_for_a_target(&self, name: &str) -> Result<Zeroizing<String>, ApiError> {
         let value = self.stored_secret(name).await?;
         if signing::secret_key(&value).is_some() {
@@ -139,8 +139,8 @@ impl Console {
         Ok(Zeroizing::new(text.to_owned()))
     }
 
-    /// Whether every secret is where the template says, while nothing is confirmed yet. What a person is still to be asked is
-    /// taken to be known by then.
+    /// Checks before a confirmation that every stored secret and file of a template exists and is
+    /// valid. Values that a person gives later are not checked.
     pub(super) async fn check_secrets(
         &self,
         template: &Template,
@@ -161,11 +161,11 @@ impl Console {
     }
 }
 
-/// The one line of a file.
+/// Returns the secret in a file, without its final line break.
 async fn file_secret(path: &Path) -> Result<Zeroizing<String>, ApiError> {
     let refused =
         |error: String| ApiError::new(ErrorCode::Refused, format!("{}: {error}", path.display()));
-    // A pipe that nobody writes to would never end.
+    // Reading a pipe without a writer would never end.
     let found = tokio::fs::metadata(path)
         .await
         .map_err(|error| refused(error.to_string()))?;

@@ -1,6 +1,6 @@
-//! Keys that sign images, kept as secrets: made, asked for their public key, and put to use.
+//! Keys that sign images, stored as secrets: creation, public key, and signatures.
 //!
-//! What always holds: a key never leaves the console, and none is overwritten by a new one.
+//! Invariants: a key never leaves the console; a new key never replaces another.
 
 use crate::console::context::Console;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION, SignRequest, SignatureView, SigningKeyView};
@@ -9,10 +9,9 @@ use facts::hex;
 use imagefmt::{Root, SigningKey};
 
 impl Console {
-    /// Makes a key that signs, under a name no secret has.
+    /// Makes a signing key under an unused name.
     ///
-    /// # Errors
-    /// `Usage` for what is no name, `Refused` when a secret has it.
+    /// # Errors `Usage` for an invalid name, `Refused` if a secret has it.
     pub async fn new_signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
         let (text, public) = signing::new_key()
             .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.full()))?;
@@ -24,10 +23,9 @@ impl Console {
         Ok(view(name, signing::public_text(&public)))
     }
 
-    /// The public key of a key that signs.
+    /// Returns the public key of a signing key.
     ///
-    /// # Errors
-    /// `Refused` when no secret has that name, or it is no such key.
+    /// # Errors `Refused` if no secret has that name, or it is not a signing key.
     pub async fn signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
         let key = self.key_that_signs(name).await?;
         Ok(view(name, signing::public_text(&key.public())))
@@ -35,8 +33,7 @@ impl Console {
 
     /// Signs the root of an image.
     ///
-    /// # Errors
-    /// `Usage` for what is no root; as [`Console::signing_key`].
+    /// # Errors `Usage` for an invalid root; those of [`Console::signing_key`].
     pub async fn sign_root(
         &self,
         name: &str,

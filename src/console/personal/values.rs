@@ -13,11 +13,11 @@ use template::secrets::Secrets;
 use template::step::{MachinePlan, SecretName};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Values by name, and how the image's system stores passwords.
+/// Secrets of a job by name, and the password hash method of the image's system.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct JobSecrets {
     values: BTreeMap<SecretName, String>,
-    /// Offline-join blobs, by target.
+    /// Offline-join blobs by target id.
     #[serde(default)]
     blobs: BTreeMap<String, String>,
     /// `ENCRYPT_METHOD` of a Linux image.
@@ -42,7 +42,7 @@ fn purpose(job: u64) -> String {
 }
 
 impl JobSecrets {
-    /// None yet; `crypt_method` as the image's login.defs has it.
+    /// Makes an empty set; `crypt_method` is the value in the image's login.defs.
     pub fn new(crypt_method: Option<String>) -> Self {
         Self {
             values: BTreeMap::new(),
@@ -51,12 +51,12 @@ impl JobSecrets {
         }
     }
 
-    /// Adds one.
+    /// Adds the value of a secret.
     pub fn insert(&mut self, name: SecretName, value: &str) {
         self.values.insert(name, value.to_owned());
     }
 
-    /// One of them.
+    /// Returns the value of a secret.
     pub fn value(&self, name: &SecretName) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
@@ -66,7 +66,8 @@ impl JobSecrets {
         self.blobs.insert(target.to_owned(), blob);
     }
 
-    /// Adds those of targets that joined later. A value that is there stays: all targets of a job have the same.
+    /// Adds the secrets of targets that joined later. A present value stays: all targets of a job
+    /// have the same.
     pub fn add(&mut self, others: &Self) {
         for (name, value) in &others.values {
             self.values
@@ -81,41 +82,40 @@ impl JobSecrets {
         }
     }
 
-    /// As a request brings them along.
+    /// Returns the values in the form of a request.
     pub fn given(&self) -> GivenSecrets {
         let named = |(name, value): (&SecretName, &String)| (name.0.clone(), value.clone());
         GivenSecrets(self.values.iter().map(named).collect())
     }
 
-    /// True when there is nothing to keep.
+    /// Returns true if there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && self.blobs.is_empty()
     }
 
-    /// As it is kept for the next console.
+    /// Seals the secrets for the store.
     ///
-    /// # Errors
-    /// As [`Vault::seal`].
+    /// # Errors Those of [`Vault::seal`].
     pub fn seal(&self, vault: &Vault, job: u64) -> Result<Vec<u8>, VaultError> {
-        // Maps of text always become JSON.
+        // Maps of text always convert to JSON.
         let plain = Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
         vault.seal(&purpose(job), &plain)
     }
 
-    /// As an earlier console kept it.
+    /// Opens the secrets that an earlier console sealed.
     ///
-    /// # Errors
-    /// [`VaultError::Damaged`].
+    /// # Errors [`VaultError::Damaged`].
     pub fn unseal(vault: &Vault, job: u64, sealed: &[u8]) -> Result<Self, VaultError> {
         let plain = vault.unseal(&purpose(job), sealed)?;
         serde_json::from_slice(&plain).map_err(|_| VaultError::Damaged(purpose(job)))
     }
 
-    /// The order for one machine: its plan with the values of just those secrets it names, and what signs its report of the first start.
-    /// Linux gets hashes, never passwords.
+    /// Makes the order for one machine: its plan, the values of the secrets that the plan names,
+    /// and the key for its report of the first start.
     ///
-    /// # Errors
-    /// A secret that is missing, by name; a password that cannot be hashed.
+    /// Linux gets password hashes, never passwords.
+    ///
+    /// # Errors A text with the name of a missing secret, or a password that cannot be hashed.
     pub fn order(
         &self,
         target: &str,

@@ -1,8 +1,10 @@
-//! Secrets at rest.
+//! Encryption of stored secrets.
 //!
-//! Owns: the key, in a file of its own that only the console's user may read, sealing with it (AES-256-GCM; what a
-//! value is for is authenticated with it), and what is drawn from it: seeds of machines, keys of their reports. A copy of the database or of its backup opens nothing without that file; whoever can read
-//! the whole data directory can read the secrets. Values are wiped when they are dropped, and never logged.
+//! Owns the key, in a file that only the console's user may read; sealing with it (AES-256-GCM,
+//! with the purpose of a value as authenticated data); and the keys derived from it for the seeds
+//! of machines and for their reports. A copy of the database or its backup reveals nothing without
+//! that file; a reader of the whole data directory can read the secrets. Values are wiped when
+//! dropped and never logged.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use std::fs::OpenOptions;
@@ -13,44 +15,43 @@ use template::first_start::ReportKey;
 use zeroize::Zeroizing;
 
 const KEY_BYTES: usize = 32;
-/// Bytes of a machine's seed.
+/// Length of a machine's seed in bytes.
 const SEED_BYTES: usize = 12;
-/// Largest value: an offline-join blob is a few kilobytes.
+/// Largest secret in bytes; an offline-join blob has a few kilobytes.
 pub(super) const MAX_SECRET_BYTES: usize = 64 << 10;
 
-/// Why a value cannot be sealed or opened.
+/// Errors of sealing and opening.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The key file.
+    /// The key file cannot be made or read.
     #[error("key of the secrets {path}")]
     Key {
-        /// File.
+        /// Path of the file.
         path: String,
-        /// Why.
+        /// Cause.
         source: io::Error,
     },
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
-    /// Sealed with another key, for another purpose, or damaged.
+    /// The value was sealed with another key or for another purpose, or is damaged.
     #[error("the stored value of {0} does not open: was secrets.key replaced?")]
     Damaged(String),
 }
 
-/// Seals and opens.
+/// The key of the secrets, with the keys derived from it.
 pub struct Vault {
     key: LessSafeKey,
-    /// What seeds of machines are drawn from.
+    /// Key that the seeds of machines are derived with.
     seeds: Zeroizing<[u8; KEY_BYTES]>,
-    /// What keys of reports are drawn from.
+    /// Key that the keys of reports are derived with.
     reports: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl Vault {
     /// Reads the key file, or makes one.
     ///
-    /// # Errors
-    /// [`VaultError::Key`].
+    /// # Errors [`VaultError::Key`]; [`VaultError::Random`] for a new key.
     pub fn open(path: &Path) -> Result<Self, VaultError> {
         let failed = |source| VaultError::Key {
             path: path.display().to_string(),
@@ -89,7 +90,8 @@ impl Vault {
         })
     }
 
-    /// What identities of a target are drawn from: the same at every plan of this console, so that what a plan shows is what is written.
+    /// Returns the seed of a target's identities. It is the same in every plan of this console, so
+    /// that the identities shown in a plan are the ones written.
     pub fn seed(&self, target: &str) -> [u8; SEED_BYTES] {
         let hash = blake3::keyed_hash(&self.seeds, target.as_bytes());
         let mut seed = [0; SEED_BYTES];
@@ -99,12 +101,14 @@ impl Vault {
         seed
     }
 
-    /// What signs the report of a target's first start: another one for each job and target, and the same again for this console. The time
-    /// tells a job from one of the same number in a database that was begun anew.
+    /// Returns the key that signs the report of a target's first start. It differs for each job and
+    /// target, and this console can compute it again.
+    ///
+    /// `created` separates a job from one with the same number in a new database.
     pub fn report_key(&self, job: u64, created: &str, target: &str) -> ReportKey {
         let mut hasher = blake3::Hasher::new_keyed(&self.reports);
         hasher.update(&job.to_le_bytes());
-        // Lengths before texts: no two of them run into each other.
+        // Lengths come before texts, so that different inputs never give the same bytes.
         for text in [created, target] {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
@@ -114,8 +118,7 @@ impl Vault {
 
     /// Seals `value` for `purpose`.
     ///
-    /// # Errors
-    /// [`VaultError::Random`].
+    /// # Errors [`VaultError::Random`].
     pub fn seal(&self, purpose: &str, value: &[u8]) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(VaultError::Random)?;
@@ -132,10 +135,9 @@ impl Vault {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for `purpose`.
+    /// Opens a value that was sealed for `purpose`.
     ///
-    /// # Errors
-    /// [`VaultError::Damaged`].
+    /// # Errors [`VaultError::Damaged`].
     pub fn unseal(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let damaged = || VaultError::Damaged(purpose.to_owned());
         let (nonce, body) = sealed
