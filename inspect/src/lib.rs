@@ -1,7 +1,7 @@
-//! What system lies in a partition, read without a mount.
+//! Inspection of the system in a partition, without a mount.
 //!
-//! Owns: readers over the bytes of partitions that fill in [`template::findings::Findings`]. Never writes, never mounts,
-//! and believes nothing it reads.
+//! Owns readers over the bytes of partitions that fill in [`template::findings::Findings`]. Never
+//! writes, never mounts, and trusts nothing it reads.
 
 mod linux;
 mod source;
@@ -14,17 +14,17 @@ use source::Source;
 use template::findings::{Findings, Obstacle, PartitionFindings, System};
 use template::step::FileSystem;
 
-/// The bytes of one partition.
+/// One partition with its bytes.
 pub struct Slice {
-    /// Number in the table.
+    /// Number in the partition table.
     pub number: u32,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
-    /// Its bytes; position 0 is the partition's first byte.
+    /// Reader of the content; position 0 is the partition's first byte.
     pub reader: Box<dyn ReadSeek>,
 }
 
-/// Everything on the partitions of one disk or image.
+/// Inspects all partitions of one disk or image.
 pub fn disk(slices: impl IntoIterator<Item = Slice>) -> Findings {
     let mut findings = Findings::default();
     for slice in slices {
@@ -35,7 +35,7 @@ pub fn disk(slices: impl IntoIterator<Item = Slice>) -> Findings {
     findings
 }
 
-/// One partition, and the system in it.
+/// Inspects one partition and the system in it.
 pub fn partition(slice: Slice) -> (PartitionFindings, Option<System>) {
     let source = Source::new(slice.reader, slice.length);
     let mut found = PartitionFindings {
@@ -96,7 +96,7 @@ fn changeable(info: &FsInfo) -> Option<FileSystem> {
     }
 }
 
-/// An obstacle of the kind that names what could not be read.
+/// Obstacle for a thing that could not be read.
 pub(crate) fn unreadable(what: &str, reason: &impl std::fmt::Display) -> Obstacle {
     Obstacle::Unreadable {
         what: what.to_owned(),

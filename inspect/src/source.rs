@@ -1,17 +1,17 @@
-//! The bytes of one partition, for every reader in turn.
+//! The bytes of one partition, shared by several readers.
 //!
-//! What always holds: nothing beyond the partition's declared length is read.
+//! Nothing beyond the partition's declared length is read.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
-/// What can be read at any place: a slice of an image, a file.
+/// Source that can be read at any position: a slice of an image, a file.
 pub trait ReadSeek: Read + Seek {}
 
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// A handle on the bytes of a partition. Handles share the reader, each has its own position.
+/// A handle on the bytes of a partition. Handles share the reader; each has its own position.
 #[derive(Clone)]
 pub(crate) struct Source {
     reader: Rc<RefCell<Box<dyn ReadSeek>>>,
@@ -28,7 +28,7 @@ impl Source {
         }
     }
 
-    /// Bytes of the partition.
+    /// Length of the partition in bytes.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }

@@ -1,4 +1,4 @@
-//! Linux systems in real ext file systems made by mke2fs, and what becomes of damaged ones.
+//! Linux systems in real ext file systems made by mke2fs, and inspection of damaged ones.
 #![allow(
     clippy::disallowed_methods,
     reason = "the edge: tests make files and run programs"
@@ -116,7 +116,7 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
     assert_eq!(partition.obstacles, []);
     assert!(partition.uuid.is_some());
     let linux = linux.unwrap();
-    // A volume of 4 MiB with next to nothing in it.
+    // A volume of 4 MiB that is nearly empty.
     assert!(
         (2 << 20..4 << 20).contains(&linux.free_bytes.unwrap()),
         "{:?}",
@@ -174,8 +174,9 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
     );
 }
 
-/// What Subiquity leaves on an Ubuntu Server: its own `99-installer.cfg` sorted after the file that asked for our seed, so
-/// name and addresses were not applied, and the job was done.
+/// Files that Subiquity leaves on an Ubuntu Server. Regression: its own `99-installer.cfg` sorted
+/// after our file that selects the seed, so name and addresses were not applied, and the job still
+/// ended as done.
 fn ubuntu_server() -> Vec<(&'static str, &'static [u8])> {
     let mut tree = ubuntu();
     tree.retain(|(path, _)| *path != "etc/cloud/cloud.cfg");
@@ -225,7 +226,7 @@ fn an_ubuntu_server_says_why_a_seed_would_lose_and_whom_it_makes() {
     );
     assert_eq!(found.accounts, ["lab"]);
     assert!(!found.accounts_made && found.unknown.is_empty());
-    // The list that counts most is the distribution's, where there is no user-data.
+    // Without user-data the distribution's list of accounts counts.
     let mut tree = ubuntu_server();
     tree.retain(|(path, _)| !path.ends_with("99-installer.cfg"));
     tree.push(("var/lib/cloud/instances/i/sem/config_users_groups", b""));
@@ -267,7 +268,7 @@ fn what_keeps_cloud_init_from_running_is_named() {
         cloud_init(&tree).disabled_by.as_deref(),
         Some("the policy of ds-identify")
     );
-    // The kernel's word counts more than the file, either way.
+    // The kernel's argument overrides the file in both directions.
     let told: (&str, &[u8]) = (
         "etc/default/grub",
         b"GRUB_CMDLINE_LINUX='ci.di.policy=enabled'\n",
@@ -331,7 +332,7 @@ fn what_counts_more_than_ours_is_named_with_its_place() {
             "{want}"
         );
     }
-    // Each of these alone keeps a seed from counting, name and addresses alike.
+    // Each of these alone makes a seed lose, for name and addresses alike.
     let cached: (&str, &[u8]) = ("var/lib/cloud/instance/obj.pkl", b"");
     type Tree<'t> = &'t [(&'t str, &'t [u8])];
     let single: [(Tree<'_>, &str); 4] = [
@@ -379,7 +380,7 @@ fn what_counts_more_than_ours_is_named_with_its_place() {
             );
         }
     }
-    // Those of an earlier deployment are replaced.
+    // Files of an earlier deployment are replaced.
     let mut tree = ubuntu_server();
     tree.extend([
         (
@@ -433,7 +434,7 @@ fn what_is_in_charge_of_the_network_comes_first() {
         renderers(&[base.clone(), manager, lo]),
         [Renderer::NetworkManager, Renderer::Ifupdown]
     );
-    // Its unit is there and not enabled: nothing reads the file.
+    // Its unit exists and is not enabled: nothing reads the file.
     let idle: Vec<(&str, &[u8])> = vec![("usr/lib/systemd/system/networking.service", b"")];
     let running: Vec<(&str, &[u8])> = vec![(
         "etc/systemd/system/multi-user.target.wants/networking.service",
@@ -447,13 +448,14 @@ fn what_is_in_charge_of_the_network_comes_first() {
     );
     let rhel: Vec<(&str, &[u8])> = vec![("etc/sysconfig/network-scripts/ifup-eth", b"")];
     assert_eq!(renderers(&[base.clone(), rhel]), [Renderer::Ifcfg]);
-    // Installed only.
+    // Installed, but not enabled.
     let idle: Vec<(&str, &[u8])> = vec![("usr/sbin/NetworkManager", b"")];
     assert_eq!(renderers(&[base.clone(), idle]), []);
     assert_eq!(renderers(&[base]), []);
 }
 
-/// NetworkManager lay on a SUSE that wicked configures, and got a profile beside it.
+/// Regression: NetworkManager was installed on a SUSE that wicked configures, and got a profile of
+/// ours.
 #[test]
 fn a_service_that_is_not_written_for_is_named() {
     let base: Vec<(&str, &[u8])> = vec![
@@ -535,7 +537,8 @@ fn bridges_of_the_renderer_in_charge_are_named() {
         ]),
         ["/etc/netplan/a.yaml (bonds: b0, b1)"]
     );
-    // ifupdown gives way to each of these in turn; what is in charge says what is lost.
+    // ifupdown has lower precedence than each of these in turn; the renderer in use decides what is
+    // lost.
     let of = |more: &[(&str, &[u8])]| {
         let mut tree: Vec<(&str, &[u8])> = base[..2].to_vec();
         tree.extend_from_slice(more);
@@ -630,7 +633,7 @@ fn a_separate_usr_is_named_while_it_is_planned() {
     }
 }
 
-/// OpenRC and busybox: nothing of systemd is there.
+/// OpenRC and busybox; no file of systemd exists.
 #[test]
 fn an_alpine_makes_its_host_keys_when_its_script_does() {
     let mut tree: Vec<(&str, &[u8])> = vec![
@@ -665,7 +668,7 @@ fn a_volume_without_a_system_and_encrypted_ones_are_told_apart() {
 #[test]
 fn a_volume_with_errors_says_so() {
     let mut bytes = ext("ext4", &ubuntu());
-    // s_state of the superblock: has errors. Without metadata checksums in the way, identify reads it either way.
+    // s_state of the superblock: has errors.
     bytes[1024 + 0x3a] |= 2;
     let (partition, _) = inspect(bytes);
     assert!(!partition.obstacles.is_empty());
@@ -673,17 +676,17 @@ fn a_volume_with_errors_says_so() {
 
 #[test]
 fn damage_is_an_answer_and_never_a_panic() {
-    // The older one has no checksums that would stop damage at the door.
+    // ext3 has no checksums, which would reject the damage at once.
     for kind in ["ext3", "ext4"] {
         damage(&ext(kind, &ubuntu()));
     }
 }
 
-/// Damaged copies of each volume.
+/// Number of damaged copies of each volume.
 const ROUNDS: usize = 300;
 
 fn damage(sound: &[u8]) {
-    // A fixed sequence (xorshift), so that a failure comes back.
+    // A fixed sequence (xorshift), so that a failure can be repeated.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
         state ^= state << 13;
@@ -693,7 +696,8 @@ fn damage(sound: &[u8]) {
     };
     for round in 0..ROUNDS {
         let mut bytes = sound.to_vec();
-        // Most of what is not zero lies in the first blocks; every fourth round hits the superblock alone.
+        // Most bytes other than zero lie in the first blocks; every fourth round damages the
+        // superblock alone.
         let reach = if round % 4 == 0 { 2048 } else { bytes.len() };
         for _ in 0..=next() % 24 {
             let at = next() % reach;
@@ -704,7 +708,7 @@ fn damage(sound: &[u8]) {
         }
         let _ = inspect(bytes);
     }
-    // Sizes nobody can have, past the checksum.
+    // Impossible sizes in fields of the superblock.
     for (at, value) in [
         (4, u32::MAX),
         (0x20, 1),

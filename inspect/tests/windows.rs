@@ -1,4 +1,4 @@
-//! Windows found in NTFS volumes made by mkntfs: real hives, and synthetic ones.
+//! Windows found in NTFS volumes made by mkntfs, with real and with synthetic hives.
 
 #[path = "support/hives.rs"]
 mod hives;
@@ -30,7 +30,7 @@ fn windows_of(image: &Path) -> (PartitionFindings, WindowsFindings) {
     }
 }
 
-/// A volume with these hives of one set, spelt as Windows does not spell them.
+/// A volume with these hives of one set, in an unusual spelling.
 fn with_hives(dir: &Path, folder: &Path, files: &[(&str, &str)]) -> std::path::PathBuf {
     let image = new_volume(dir, 64 << 20);
     let mounted = Mounted::new(&image);
@@ -293,7 +293,8 @@ fn a_generalised_windows_11_by_its_synthetic_hives() {
         found.registered_answer_file.as_deref(),
         Some(r"D:\other.xml")
     );
-    // What cannot be merged is known before anything is sent, and so is what lost its secret.
+    // A file that cannot be merged, and one that lost its secret, are known before anything is
+    // sent.
     let large = vec![b' '; (1 << 20) + 1];
     let used = b"<unattend><AutoLogon><Password>*SENSITIVE*DATA*DELETED*</Password></AutoLogon></unattend>";
     for (content, dropped, fault) in [
@@ -319,16 +320,16 @@ fn a_generalised_windows_11_by_its_synthetic_hives() {
     assert!(found.storage_services[0].overridden);
     assert_eq!(found.computer_name, "MASTER");
     assert_eq!(found.product_type, ProductType::DomainController);
-    // A terminal server of one person, and a datacenter.
+    // A terminal server for one person, and a datacenter edition.
     assert_eq!(found.suites, 0x10 | 0x100 | 0x80);
 }
 
-/// Sets what ntfs-3g keeps of a file under this name.
+/// Sets an extended attribute through which ntfs-3g changes a file's metadata.
 fn set_attribute(path: &Path, attribute: &str, value: &[u8]) {
     rustix::fs::lsetxattr(path, attribute, value, rustix::fs::XattrFlags::empty()).unwrap();
 }
 
-/// A junction, as `mklink /j` makes it.
+/// A junction like those of `mklink /j`.
 fn junction(path: &Path, target: &str) {
     std::fs::create_dir(path).unwrap();
     let wide = |text: &str| -> Vec<u8> {
@@ -430,13 +431,13 @@ fn obstacles_are_named() {
     assert!(fix.status.success());
     let (volume, _) = windows_of(&image);
     assert_eq!(volume.obstacles, [Obstacle::DirtyVolume]);
-    // A volume without Windows is no system, and none of its obstacles.
+    // A volume without Windows is no system, and its state is no obstacle.
     let data = new_volume(&dirty, 8 << 20);
     let (volume, system) = partition(slice(&data));
     assert!(system.is_none() && volume.obstacles.is_empty());
 }
 
-/// Whatever the bytes of a volume are, inspection ends, and ends in words.
+/// For any bytes of a volume, inspection ends, and with a message.
 #[test]
 fn damaged_volumes_never_panic() {
     let dir = tempfile::tempdir().unwrap();
@@ -472,8 +473,9 @@ fn damaged_volumes_never_panic() {
     assert!(found > 30, "{found} of 300");
 }
 
-/// The machine's SID is in hives of users too, and a rewrite has to change them: one that it could not change is known before anything is
-/// sent, by its path; what its logs complete, what does not name the SID, and copies that nobody needs are fine.
+/// Hives of users hold the machine's SID too, and a rewrite has to change them. One that could not
+/// be changed is found before anything is sent, by its path. No obstacle are hives that their logs
+/// complete, hives without the SID, and copies that nobody needs.
 #[test]
 fn hives_that_name_the_sid_and_cannot_be_changed_are_found_by_their_paths() {
     let Some(folder) = hives::real() else { return };
@@ -486,7 +488,7 @@ fn hives_that_name_the_sid_and_cannot_be_changed_are_found_by_their_paths() {
     let of = |machine| hives::descriptor(&hives::sid(machine, Some(1003)));
     let sound = hives::build(dir.path(), &of(machine), &[("Software", &[])]);
     let mut dirty = sound.clone();
-    // Its second sequence number is that of the write before: the last one did not finish.
+    // The second sequence number is that of the previous write: the last one did not finish.
     dirty[8] = dirty[8].wrapping_sub(1);
     let sum = dirty[..508].chunks_exact(4).fold(0, |sum, word| {
         sum ^ u32::from_le_bytes([word[0], word[1], word[2], word[3]])
@@ -516,7 +518,7 @@ fn hives_that_name_the_sid_and_cannot_be_changed_are_found_by_their_paths() {
         ] {
             mounted.put(path, content);
         }
-        // NTFS packs what is put below; its content is judged, not its packing.
+        // NTFS compresses files below this folder; their content is checked, not their compression.
         let packed = mounted.path().join("Packed");
         std::fs::create_dir(&packed).unwrap();
         set_attribute(&packed, "system.ntfs_attrib_be", &0x810_u32.to_be_bytes());
@@ -555,7 +557,7 @@ fn hives_that_name_the_sid_and_cannot_be_changed_are_found_by_their_paths() {
     );
 }
 
-/// A hive of several units of NTFS' packing, with text that packs and numbers that do not.
+/// A hive of several compression units, with compressible text and random numbers.
 fn long(dir: &Path, descriptor: &[u8]) -> Vec<u8> {
     let mut state = 7_u32;
     let noise: Vec<u8> = std::iter::repeat_with(|| {

@@ -1,7 +1,9 @@
-//! cloud-init: whether it runs at a start, and what it would make of a name, addresses and accounts that are in place.
+//! cloud-init: checks if it runs at a start, and how it would change an existing name, addresses
+//! and accounts.
 //!
-//! It merges its files as dictionaries: `cloud.cfg`, then `cloud.cfg.d/*.cfg` by name, then what the kernel is told, then
-//! user-data. What comes later counts more, and keys that only one of them has stay.
+//! It merges its files as dictionaries: `cloud.cfg`, then `cloud.cfg.d/*.cfg` by name, then the
+//! kernel's arguments, then user-data. Later sources override earlier ones, and keys of a single
+//! source stay.
 
 use super::tree::Tree;
 use template::findings::{CloudInit, Setting};
@@ -9,13 +11,13 @@ use template::yaml::{self, Node};
 
 const FOLDER: &str = "/etc/cloud/cloud.cfg.d";
 
-/// Ours: files that sort after it count more.
+/// Our file; files that sort after it override it.
 const OURS: &str = "zzz-diskcast.cfg";
 
-/// Begins what diskcast wrote.
+/// First words of a file that diskcast wrote.
 const MARK: &str = "# Written by diskcast";
 
-/// Modules that set a name.
+/// Modules that set a host name.
 const NAME_MODULES: [&str; 2] = ["set_hostname", "set-hostname"];
 
 /// One source of settings.
@@ -24,7 +26,7 @@ struct Source {
     node: Node,
 }
 
-/// cloud-init of a system; `None` when it is not installed.
+/// State of cloud-init on a system; `None` if it is not installed.
 pub(super) fn inspect(tree: &Tree) -> Option<CloudInit> {
     if !tree.has_any(&["/usr/bin/cloud-init", "/usr/local/bin/cloud-init"])
         || !tree.has("/etc/cloud/cloud.cfg")
@@ -41,7 +43,7 @@ pub(super) fn inspect(tree: &Tree) -> Option<CloudInit> {
         .chain(fragments.map(|name| format!("{FOLDER}/{name}")));
     for path in paths {
         let text = tree.text(&path).unwrap_or_default();
-        // What an earlier deployment left is replaced by this one.
+        // Files of an earlier deployment are replaced by this one.
         if !text.starts_with(MARK) {
             read(&text, path, &mut system, &mut found.unknown);
         }
@@ -94,7 +96,8 @@ fn read(text: &str, place: String, sources: &mut Vec<Source>, unknown: &mut Vec<
     }
 }
 
-/// User-data as cloud-config; other kinds can do anything at all.
+/// Reads user-data as cloud-config; user-data of another kind can do anything and is recorded as
+/// unknown.
 fn cloud_config(text: &str, place: String, sources: &mut Vec<Source>, unknown: &mut Vec<String>) {
     if text.trim().is_empty() {
         return;
@@ -106,7 +109,7 @@ fn cloud_config(text: &str, place: String, sources: &mut Vec<Source>, unknown: &
     }
 }
 
-/// User-data that lies on the system itself, with its place.
+/// User-data on the system itself, with its path or key.
 fn user_data_texts(tree: &Tree, system: &[Source]) -> Vec<(String, String)> {
     let mut texts = Vec::new();
     for source in system {
@@ -126,7 +129,7 @@ fn user_data_texts(tree: &Tree, system: &[Source]) -> Vec<(String, String)> {
         "/var/lib/cloud/seed/nocloud/user-data",
         "/var/lib/cloud/seed/nocloud-net/user-data",
     ];
-    // Trusted instead of looking for a source again.
+    // In this case cloud-init uses the cached instance and does not look for a source again.
     if cached_for_good(tree, system).is_some() {
         files.push("/var/lib/cloud/instance/user-data.txt");
     }
@@ -138,7 +141,7 @@ fn user_data_texts(tree: &Tree, system: &[Source]) -> Vec<(String, String)> {
     texts
 }
 
-/// Why the master's instance is kept without asking which machine this is.
+/// Reason why cloud-init keeps the master's instance without a check of the machine.
 fn cached_for_good(tree: &Tree, system: &[Source]) -> Option<String> {
     if !tree.has("/var/lib/cloud/instance/obj.pkl") {
         return None;
@@ -161,7 +164,7 @@ fn cached_for_good(tree: &Tree, system: &[Source]) -> Option<String> {
     }
 }
 
-/// Settings that undo a name, addresses or accounts.
+/// Settings that would override a name, addresses or accounts.
 fn settings(source: &Source, found: &mut Vec<Setting>) {
     let mut add = |key: &str, value: &str| {
         found.push(Setting {
@@ -190,7 +193,7 @@ fn settings(source: &Source, found: &mut Vec<Setting>) {
     }
 }
 
-/// Accounts by name that a source lists.
+/// Names of the accounts that a source lists.
 fn users(source: &Source) -> Vec<String> {
     let listed = source
         .node
@@ -209,7 +212,7 @@ fn users(source: &Source) -> Vec<String> {
 
 fn accounts(system: &[Source], user_data: &[Source], found: &mut Vec<String>) {
     let all = || system.iter().chain(user_data);
-    // Of lists the one that counts most is the only one.
+    // Lists are not merged: only the last one counts.
     let list = all()
         .rev()
         .find(|source| source.node.get("users").is_some());
@@ -240,7 +243,7 @@ fn disabled_by(tree: &Tree, arguments: &[(String, String)]) -> Option<String> {
             _ => {}
         }
     }
-    // As its generator looks: the file that enables it first.
+    // The order of cloud-init's own generator: a file that enables it wins.
     let file = "/etc/cloud/cloud-init.disabled";
     if tree.has_link(file) && !tree.has_link("/etc/cloud/cloud-init.enabled") {
         return Some(file.into());
@@ -263,7 +266,7 @@ fn disabled_by(tree: &Tree, arguments: &[(String, String)]) -> Option<String> {
     (told.or(policy) == Some("disabled")).then(|| "the policy of ds-identify".into())
 }
 
-/// Why a NoCloud seed, which is asked for in a file that sorts last, would not count.
+/// Finds the reasons why a NoCloud seed, requested in a file that sorts last, would have no effect.
 fn seed_loses(
     tree: &Tree,
     system: &[Source],
@@ -337,7 +340,8 @@ fn seed_loses(
     found.network_loses.extend(whole);
 }
 
-/// Arguments the kernel is started with, as far as the root file system tells, each with its place.
+/// Arguments with which the kernel is started, as far as the root file system shows, each with its
+/// file.
 fn kernel_arguments(tree: &Tree) -> Vec<(String, String)> {
     let mut files: Vec<String> = [
         "/etc/default/grub",

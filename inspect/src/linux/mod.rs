@@ -1,6 +1,7 @@
 //! A Linux root in an ext file system.
 //!
-//! Told by files that exist, not by the name of the distribution: what is installed, what is enabled, what is configured.
+//! The system is identified by its files, not by the name of the distribution: installed programs,
+//! enabled units, configuration.
 
 mod cloud_init;
 mod network;
@@ -13,7 +14,8 @@ use template::findings::{Arch, LinuxFindings, Obstacle, PartitionFindings, Sudo}
 use template::{fstab, sudoers};
 use tree::Tree;
 
-/// The system in the volume; `None` when there is none. What cannot be read is noted with the partition.
+/// Inspects the system in the volume; `None` if there is none. Unreadable files are noted with the
+/// partition.
 pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Option<LinuxFindings> {
     let tree = match Tree::open(source) {
         Ok(tree) => tree,
@@ -38,7 +40,7 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
     let release = tree
         .text("/etc/os-release")
         .or_else(|| tree.text("/usr/lib/os-release"));
-    // Before os-release: Red Hat 6 and its like.
+    // Red Hat 6 and related systems have no os-release.
     let old_release = tree.text("/etc/redhat-release");
     let passwd = tree.text("/etc/passwd");
     let (Some(passwd), true) = (passwd, release.is_some() || old_release.is_some()) else {
@@ -119,7 +121,7 @@ fn note_unreadable(tree: &Tree, obstacles: &mut Vec<Obstacle>) {
     }
 }
 
-/// From the header of a program that every start needs.
+/// Architecture, from the header of a program that every start needs.
 fn architecture(tree: &Tree) -> Arch {
     let programs = [
         "/usr/lib/systemd/systemd",
@@ -135,7 +137,7 @@ fn architecture(tree: &Tree) -> Arch {
         .map_or(Arch::Other, |_| parse::elf_machine(&header))
 }
 
-/// Files with an id that no two machines may share, beside the machine id.
+/// Files, besides the machine id, with an id that two machines must not share.
 const HOST_IDS: [&str; 5] = [
     "/etc/iscsi/initiatorname.iscsi",
     "/etc/nvme/hostnqn",
@@ -144,7 +146,7 @@ const HOST_IDS: [&str; 5] = [
     "/etc/salt/pki/minion/minion.pem",
 ];
 
-/// What sudo lets the group of administrators do.
+/// Rights that sudo gives to the group of administrators.
 fn sudo(tree: &Tree, group: Option<&str>) -> Option<Sudo> {
     if !tree.has_any(&["/usr/bin/sudo", "/bin/sudo", "/usr/sbin/sudo"]) {
         return None;
@@ -168,7 +170,7 @@ fn sudo(tree: &Tree, group: Option<&str>) -> Option<Sudo> {
     })
 }
 
-/// True when something makes new SSH host keys: a unit of ours, or the start script of OpenRC.
+/// True if new SSH host keys will be made: by a unit of ours, or by the start script of OpenRC.
 fn host_keys(tree: &Tree) -> bool {
     let systemd = tree.has_any(&["/usr/lib/systemd/systemd", "/lib/systemd/systemd"]);
     let script = || {

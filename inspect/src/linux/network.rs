@@ -1,25 +1,25 @@
-//! What configures the network of a system, and what of it is more than cards.
+//! Programs that configure the network of a system, and configuration of more than plain cards.
 //!
-//! Units that are enabled decide, not programs that are installed. What is enabled and not written for is named, so that
-//! nothing is laid beside it.
+//! Enabled units decide, not installed programs. An enabled service that diskcast cannot write for
+//! is named, so that no second configuration is put beside it.
 
 use super::parse;
 use super::tree::Tree;
 use template::findings::Renderer;
 use template::yaml::{self, Node};
 
-/// Network of a system.
+/// Network configuration of a system.
 #[derive(Default)]
 pub(super) struct Network {
-    /// What configures it, the one in charge first.
+    /// Programs that configure it, the one in use first.
     pub(super) renderers: Vec<Renderer>,
-    /// A service in charge that is not written for.
+    /// A service in use that diskcast cannot write for.
     pub(super) unknown: Option<String>,
-    /// Bridges, bonds and VLANs, each with its place.
+    /// Bridges, bonds and VLANs, each with its file.
     pub(super) beyond: Vec<String>,
 }
 
-/// Services that configure cards and are not written for: unit, its OpenRC name.
+/// Services that configure cards and that diskcast cannot write for: unit, and name in OpenRC.
 const OTHERS: [(&str, &str); 5] = [
     ("wicked.service", "wicked"),
     ("dhcpcd.service", "dhcpcd"),
@@ -28,7 +28,7 @@ const OTHERS: [(&str, &str); 5] = [
     ("netctl", "netctl"),
 ];
 
-/// Kinds of netplan that are made of cards.
+/// Kinds of netplan devices that are built on cards.
 const BEYOND: [&str; 5] = ["bridges", "bonds", "vlans", "vrfs", "tunnels"];
 
 const INTERFACES: &str = "/etc/network/interfaces";
@@ -57,8 +57,8 @@ pub(super) fn inspect(tree: &Tree) -> Network {
     found
 }
 
-/// Names that a start pulls in: systemd's links below a target, their targets where the link is an alias, and the services
-/// of OpenRC's run levels.
+/// Names of units that a start pulls in: systemd's links below a target, the targets of alias
+/// links, and the services of OpenRC's run levels.
 fn enabled_units(tree: &Tree) -> Vec<String> {
     let mut names = Vec::new();
     for base in [
@@ -77,7 +77,7 @@ fn enabled_units(tree: &Tree) -> Vec<String> {
             names.extend(tree.list(&format!("{base}/{target}.target.wants")));
         }
     }
-    // openSUSE: whichever is chosen is the unit of this name.
+    // openSUSE: the chosen network service has this unit name as an alias.
     names.extend(tree.link_name("/etc/systemd/system/network.service"));
     names.retain(|unit| !tree.is_masked(unit));
     for level in ["boot", "default"] {
@@ -86,8 +86,8 @@ fn enabled_units(tree: &Tree) -> Vec<String> {
     names
 }
 
-/// netplan comes before the services it writes for, and ifupdown before NetworkManager, which leaves the cards of
-/// `/etc/network/interfaces` alone.
+/// Renderers in the order of their precedence: netplan before the services it writes for, and
+/// ifupdown before NetworkManager, which leaves the cards of `/etc/network/interfaces` alone.
 fn renderers(tree: &Tree, enabled: &dyn Fn(&str) -> bool) -> Vec<Renderer> {
     let netplan = tree.has_any(&[
         "/usr/sbin/netplan",
@@ -148,7 +148,7 @@ fn interfaces(tree: &Tree) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Texts of a folder whose names fit.
+/// Texts of the files in a folder whose names match.
 fn texts(tree: &Tree, folder: &str, fits: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let names = tree.list(folder);
     names
@@ -159,7 +159,7 @@ fn texts(tree: &Tree, folder: &str, fits: impl Fn(&str) -> bool) -> Vec<(String,
         .collect()
 }
 
-/// What would be lost, or left without its cards, when the cards get files of their own.
+/// Configuration that would be lost, or would lose its cards, if the cards got files of their own.
 fn beyond(tree: &Tree, renderer: Renderer) -> Vec<String> {
     let places = match renderer {
         Renderer::Netplan => return netplan_beyond(tree),

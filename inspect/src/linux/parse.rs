@@ -1,14 +1,14 @@
-//! What single files of a Linux system say. Pure.
+//! Parsers for single files of a Linux system. Pure.
 
 use template::findings::Arch;
 
-/// Names that are kept: more accounts than a technician reads.
+/// Most account names that are kept; a technician does not read more.
 const MAX_ACCOUNTS: usize = 1000;
 
-/// Kernel arguments of one file that are kept.
+/// Most kernel arguments of one file that are kept.
 const MAX_ARGUMENTS: usize = 100;
 
-/// Value of a line `KEY=value`, quotes taken off (os-release(5)).
+/// Value of a line `KEY=value` without quotes (os-release(5)).
 pub(super) fn assignment(text: &str, key: &str) -> Option<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
@@ -16,7 +16,7 @@ pub(super) fn assignment(text: &str, key: &str) -> Option<String> {
         .next_back()
 }
 
-/// First word of a file that may have comments.
+/// First word of a file, comment lines skipped.
 pub(super) fn first_word(text: &str) -> Option<String> {
     text.lines()
         .map(str::trim)
@@ -25,7 +25,7 @@ pub(super) fn first_word(text: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// First line, without blanks around it.
+/// First line without surrounding spaces.
 pub(super) fn first_line(text: &str) -> Option<&str> {
     text.lines().next().map(str::trim)
 }
@@ -39,13 +39,13 @@ pub(super) fn login_def<'t>(text: &'t str, key: &str) -> Option<&'t str> {
         .next_back()
 }
 
-/// True when a line of passwd or group is of that name.
+/// True if a line of passwd or group has that name.
 pub(super) fn has_name(text: &str, name: &str) -> bool {
     text.lines()
         .any(|line| line.split(':').next() == Some(name))
 }
 
-/// root, and accounts with a UID that login.defs gives to people.
+/// root, and the accounts with a UID in the range of login.defs for ordinary users.
 pub(super) fn accounts(passwd: &str, login_defs: &str) -> Vec<String> {
     let number = |key, default: u32| {
         login_def(login_defs, key)
@@ -65,7 +65,7 @@ pub(super) fn accounts(passwd: &str, login_defs: &str) -> Vec<String> {
         .collect()
 }
 
-/// Names of a file of lines like those of passwd and group.
+/// Names in a file with lines like those of passwd and group.
 pub(super) fn names(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|line| line.split(':').next())
@@ -75,7 +75,7 @@ pub(super) fn names(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Accounts that are neither root nor of people.
+/// Accounts that are neither root nor ordinary users.
 pub(super) fn system_accounts(passwd: &str, login_defs: &str) -> Vec<String> {
     let people = accounts(passwd, login_defs);
     names(passwd)
@@ -84,8 +84,8 @@ pub(super) fn system_accounts(passwd: &str, login_defs: &str) -> Vec<String> {
         .collect()
 }
 
-/// True when a file of interfaces(5), a NetworkManager profile or an ifcfg file is about a bridge, a bond or a VLAN, or
-/// about a card that is part of one.
+/// True if a file of interfaces(5), a NetworkManager profile or an ifcfg file configures a bridge,
+/// a bond or a VLAN, or a card that is part of one.
 pub(super) fn more_than_cards(text: &str) -> bool {
     const WORDS: [&str; 8] = [
         "bridge_ports",
@@ -130,7 +130,7 @@ pub(super) fn more_than_cards(text: &str) -> bool {
     })
 }
 
-/// True when an interfaces(5) file configures anything but the loopback.
+/// True if an interfaces(5) file configures anything but the loopback device.
 pub(super) fn configures_cards(interfaces: &str) -> bool {
     interfaces.lines().any(|line| {
         let mut words = line.split_whitespace();
@@ -138,9 +138,9 @@ pub(super) fn configures_cards(interfaces: &str) -> bool {
     })
 }
 
-/// Arguments that decide about cloud-init, of a file that tells a boot loader how the kernel is started: lines of shell
-/// assignments (`GRUB_CMDLINE_LINUX="..."`), of GRUB (`linux /vmlinuz ...`), of the boot loader specification (`options ...`)
-/// or nothing but arguments.
+/// Arguments that affect cloud-init, from a boot loader's file with kernel arguments: lines of
+/// shell assignments (`GRUB_CMDLINE_LINUX="..."`), of GRUB (`linux /vmlinuz ...`), of the boot
+/// loader specification (`options ...`), or arguments alone.
 pub(super) fn kernel_arguments(text: &str) -> Vec<String> {
     const KEYS: [&str; 7] = [
         "cloud-init=",
@@ -164,7 +164,7 @@ pub(super) fn kernel_arguments(text: &str) -> Vec<String> {
 /// Architecture from the first 20 bytes of an ELF file (`e_machine`, System V ABI).
 pub(super) fn elf_machine(header: &[u8; 20]) -> Arch {
     let [.., low, high] = *header;
-    // EI_DATA: 1 is little-endian, as all of those below are.
+    // EI_DATA: 1 is little-endian, like all machines below.
     match (header.get(5), u16::from_le_bytes([low, high])) {
         (Some(1), 3) => Arch::X86,
         (Some(1), 62) => Arch::X64,

@@ -1,36 +1,36 @@
-//! Files of an ext volume, within bounds.
+//! Files of an ext volume, read within limits.
 //!
-//! What always holds: nothing is read because of a size the volume declares before that size was held against a bound, and a
-//! file that cannot be read is remembered with its reason.
+//! A size that the volume declares is checked against a limit before it decides how much is read. A
+//! file that cannot be read is recorded with the reason.
 
 use crate::source::Source;
 use ext4_view::{Ext4, Ext4Error};
 use std::cell::RefCell;
 use std::io::{Read, Seek, SeekFrom};
 
-/// Largest configuration file that is read.
+/// Largest configuration file that is read, in bytes.
 const MAX_TEXT: u64 = 4 << 20;
 
-/// Entries of one folder that are looked at.
+/// Most entries of one folder that are read.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Block groups of 128 TiB with the usual 128 MiB each; more is no file system anybody captures.
+/// Most block groups: 128 TiB with the usual 128 MiB each. A larger file system is refused.
 const MAX_GROUPS: u64 = 1 << 20;
 
-/// First byte of the superblock.
+/// Offset of the superblock's first byte.
 const SUPERBLOCK: u64 = 1024;
 
 /// An ext volume.
 pub(super) struct Tree {
     ext: Ext4,
-    /// It says of itself that it has errors.
+    /// The superblock is marked as having errors.
     pub(super) has_errors: bool,
-    /// Bytes that are free.
+    /// Free bytes.
     pub(super) free_bytes: u64,
     unreadable: RefCell<Vec<(String, String)>>,
 }
 
-/// What the superblock says, as far as it decides how much is read (kernel documentation, `ext4/super.rst`).
+/// Fields of the superblock that decide how much is read (kernel documentation, `ext4/super.rst`).
 struct Declared {
     groups: u64,
     bytes: u64,
@@ -50,11 +50,11 @@ impl Declared {
             bytes.try_into().map_or(0, u32::from_le_bytes)
         };
         let log_block_size = word(0x18);
-        // 64 KiB at most.
+        // Blocks have at most 64 KiB.
         if log_block_size > 6 {
             return Err(format!("its blocks are 2^{} KiB", log_block_size));
         }
-        // The upper half counts for the reader even where the 64-bit feature is off.
+        // The reader (crate ext4-view) uses the upper half even if the 64-bit feature is off.
         let blocks = u64::from(word(0x150)) << 32 | u64::from(word(0x4));
         let block_bytes = 1024_u64 << log_block_size;
         Ok(Self {
@@ -62,7 +62,7 @@ impl Declared {
             bytes: blocks.saturating_mul(block_bytes),
             // s_free_blocks_count_lo at 0xc, _hi at 0x158.
             free: (u64::from(word(0x158)) << 32 | u64::from(word(0xc))).saturating_mul(block_bytes),
-            // s_state at 0x3a, bit 1; the magic lies below it.
+            // s_state at 0x3a, bit 1; s_magic is the lower half of the same word.
             errors: (word(0x38) >> 16) & 0x2 != 0,
         })
     }
@@ -93,27 +93,27 @@ impl Tree {
         })
     }
 
-    /// What could not be read so far: path and reason.
+    /// Files that could not be read so far: path and reason.
     pub(super) fn take_unreadable(&self) -> Vec<(String, String)> {
         self.unreadable.take()
     }
 
-    /// True when something is there, links followed inside the volume.
+    /// True if the path exists; links are followed inside the volume.
     pub(super) fn has(&self, path: &str) -> bool {
         self.ext.exists(path).unwrap_or(false)
     }
 
-    /// True for the first that is there.
+    /// True if at least one of the paths exists.
     pub(super) fn has_any(&self, paths: &[&str]) -> bool {
         paths.iter().any(|path| self.has(path))
     }
 
-    /// True when a name is there, wherever it may lead.
+    /// True if the name exists, even as a dangling link.
     pub(super) fn has_link(&self, path: &str) -> bool {
         self.ext.symlink_metadata(path).is_ok()
     }
 
-    /// True for a unit of systemd that is masked: a link that leads nowhere.
+    /// True for a masked systemd unit: its link leads nowhere.
     pub(super) fn is_masked(&self, unit: &str) -> bool {
         let link = self
             .ext
@@ -121,13 +121,13 @@ impl Tree {
         link.is_ok_and(|target| target.to_str() == Ok("/dev/null"))
     }
 
-    /// Last part of what a symbolic link leads to.
+    /// Last part of a symbolic link's target.
     pub(super) fn link_name(&self, path: &str) -> Option<String> {
         let target = self.ext.read_link(path).ok()?;
         Some(target.to_str().ok()?.rsplit('/').next()?.to_owned())
     }
 
-    /// A text file; what is not UTF-8 in it is replaced.
+    /// Text of a file; bytes that are not UTF-8 are replaced.
     pub(super) fn text(&self, path: &str) -> Option<String> {
         let content = match self.ext.metadata(path) {
             Ok(metadata) if metadata.is_dir() => return None,
@@ -148,7 +148,7 @@ impl Tree {
         }
     }
 
-    /// The first bytes of a file.
+    /// Fills the buffer with the first bytes of a file; false if that fails.
     pub(super) fn head(&self, path: &str, buffer: &mut [u8]) -> bool {
         let Ok(mut file) = self.ext.open(path) else {
             return false;

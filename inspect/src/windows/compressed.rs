@@ -1,20 +1,21 @@
-//! Files that NTFS keeps compressed (LZNT1), unpacked.
+//! Decompression of files that NTFS stores compressed (LZNT1).
 //!
 //! ```text
-//! unit     16 clusters of the file: stored as they are, or packed into fewer clusters with a hole behind them, or all a hole
-//! packed   chunks of 4096 bytes each: size and a flag (2 bytes, 0 ends the unit), then letters and references backwards in groups
-//!          of 8, told apart by the bits of a byte before them
+//! unit     16 clusters of the file: stored unchanged, or packed into fewer clusters with a hole
+//!          after them, or a hole as a whole
+//! packed   chunks of 4096 bytes each: size and a flag (2 bytes, 0 ends the unit), then letters and
+//!          backward references in groups of 8; the bits of a byte before each group tell which
 //! ```
 
 use ntfs::attribute_value::NtfsAttributeValue;
 use ntfs::{NtfsError, NtfsReadSeek};
 use std::io::{Read, Seek, SeekFrom};
 
-/// Clusters that are packed together, and bytes of a chunk.
+/// Clusters of a compression unit, and bytes of a chunk.
 const UNIT_CLUSTERS: u32 = 16;
 const CHUNK: usize = 4096;
 
-/// The content of a compressed file, and of one that only may be: what it has of `wanted` bytes.
+/// Reads up to `wanted` bytes of a file that is compressed or may be.
 pub(super) fn read<T: Read + Seek>(
     source: &mut T,
     value: &mut NtfsAttributeValue<'_, '_>,
@@ -27,7 +28,7 @@ pub(super) fn read<T: Read + Seek>(
     let mut at = 0;
     while at < wanted {
         let size = unit.min(length - at);
-        // Where its last cluster lies nowhere, the unit is packed, or is all zeros.
+        // If its last cluster has no place on the volume, the unit is packed or all zeros.
         let last = at + (size - 1) / u64::from(cluster) * u64::from(cluster);
         value.seek(source, SeekFrom::Start(last))?;
         let packed = value.data_position().value().is_none();
@@ -46,7 +47,7 @@ pub(super) fn read<T: Read + Seek>(
     Ok(bytes)
 }
 
-/// Adds the `size` bytes of a packed unit; what makes no sense ends it, and zeros stand for the rest.
+/// Appends the `size` bytes of a packed unit; invalid data ends it, and zeros fill the rest.
 fn unpack(stored: &[u8], size: usize, bytes: &mut Vec<u8>) {
     let end = bytes.len() + size;
     let mut rest = stored;
@@ -72,7 +73,7 @@ fn unpack(stored: &[u8], size: usize, bytes: &mut Vec<u8>) {
     bytes.resize(end, 0);
 }
 
-/// Adds the bytes of one packed chunk, as far as they make sense.
+/// Appends the bytes of one packed chunk up to the first invalid one.
 fn unpack_chunk(chunk: &[u8], bytes: &mut Vec<u8>) {
     let start = bytes.len();
     let mut rest = chunk.iter().copied();
@@ -89,7 +90,7 @@ fn unpack_chunk(chunk: &[u8], bytes: &mut Vec<u8>) {
             }
             let Some(second) = rest.next() else { return };
             let reference = usize::from(u16::from_le_bytes([first, second]));
-            // The further in the chunk, the more bits tell how far back, and the fewer how many.
+            // Further into the chunk more bits hold the distance and fewer the length.
             let mut length_bits = 12;
             while length_bits > 4 && done > 1 << (16 - length_bits) {
                 length_bits -= 1;
@@ -121,12 +122,12 @@ mod tests {
 
     #[test]
     fn units_are_unpacked_and_nonsense_ends_in_zeros() {
-        // Three letters, then all of them again: one back, nine times.
+        // Three letters, then a reference: three back, nine bytes.
         let packed = [0x05, 0xb0, 0x08, b'a', b'b', b'c', 0x06, 0x20];
         assert_eq!(&unpacked(&packed, 12), b"abcabcabcabc");
         let raw = [0x02, 0x30, b'x', b'y', b'z', 0, 0];
         assert_eq!(&unpacked(&raw, 5), b"xyz\0\0");
-        // Further back than there is anything, and cut anywhere.
+        // A reference to before the beginning, and data that is cut at any place.
         assert_eq!(
             unpacked(&[0x03, 0xb0, 0x02, b'a', 0xff, 0xff], 3),
             [b'a', 0, 0]

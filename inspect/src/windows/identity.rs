@@ -1,13 +1,13 @@
-//! What SAM and SECURITY say: the machine SID, accounts, the domain.
+//! Contents of SAM and SECURITY: the machine SID, accounts, the domain.
 
 use super::{default_data, text};
 use hive::Hive;
 use template::findings::{WindowsFindings, WindowsGroup};
 
-/// `S-1-5-21` and three numbers.
+/// Length in bytes of the SID `S-1-5-21` with three numbers.
 const SID_BYTES: usize = 24;
 
-/// Fills in what the two hives say.
+/// Fills in the findings from the two hives.
 pub(super) fn fill(sam: Option<&Hive>, security: Option<&Hive>, found: &mut WindowsFindings) {
     let by_sam = sam.and_then(|sam| {
         let account = sam.find(r"SAM\Domains\Account").ok()??;
@@ -46,7 +46,8 @@ pub(super) fn fill(sam: Option<&Hive>, security: Option<&Hive>, found: &mut Wind
     }
 }
 
-/// Local groups of a domain of SAM: each name is a key whose default value has the group's number for its type.
+/// Local groups of a domain in SAM: each name is a key whose default value has the group's number
+/// as its type.
 fn groups(sam: &Hive, domain: &str) -> Option<Vec<WindowsGroup>> {
     let names = sam
         .find(&format!(r"SAM\Domains\{domain}\Aliases\Names"))
@@ -63,7 +64,7 @@ fn groups(sam: &Hive, domain: &str) -> Option<Vec<WindowsGroup>> {
     Some(found)
 }
 
-/// The three numbers behind `S-1-5-21`.
+/// The three numbers after `S-1-5-21`.
 fn machine_part(sid: &[u8; SID_BYTES]) -> Option<[u8; 12]> {
     let header = [1, 4, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
     sid.starts_with(&header)
@@ -85,7 +86,7 @@ fn dns_name(security: &Hive) -> Option<String> {
         .find(|name| !name.is_empty())
 }
 
-/// LSA's strings: length, room and offset in 8 bytes, then UTF-16 without a zero.
+/// Decodes a string of LSA: length, capacity and offset in 8 bytes, then UTF-16 without a zero.
 pub(super) fn counted_text(data: &[u8]) -> Option<String> {
     let (header, text) = data.split_at_checked(8)?;
     let length = usize::from(u16::from_le_bytes([header[0], header[1]]));

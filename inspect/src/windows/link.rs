@@ -1,25 +1,25 @@
-//! Junctions and symbolic links of NTFS: where they lead.
+//! Targets of NTFS junctions and symbolic links.
 //!
 //! ```text
-//! tag (4), length (2), 0 (2), then offset and length of the substitute name and of the printed one (2 each),
-//! flags (4, symbolic links alone: 1 is relative), names in UTF-16
+//! tag (4), length (2), 0 (2), then offset and length of the substitute name and of the printed one
+//! (2 each), flags (4, symbolic links alone: 1 is relative), names in UTF-16
 //! ```
 
-/// Bytes of a reparse point; Windows stops at 16 KiB.
+/// Most bytes of a reparse point; Windows stops at 16 KiB.
 pub(super) const MOST_BYTES: u64 = 16 << 10;
 const JUNCTION: u32 = 0xa000_0003;
 const SYMBOLIC_LINK: u32 = 0xa000_000c;
 
-/// Where a link leads.
+/// Target of a link.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Link {
-    /// As Windows has it, without the prefix of the object manager: `D:\Users`, `Volume{..}\Users`.
+    /// Full path without the prefix of the object manager: `D:\Users`, `Volume{..}\Users`.
     Absolute(String),
-    /// From the folder that holds the link.
+    /// Path relative to the folder that holds the link.
     Relative(String),
 }
 
-/// Reads a reparse point; `None` for one that is no link (a packed file, one in the cloud).
+/// Reads a reparse point; `None` if it is no link (a packed file, a cloud file).
 pub(super) fn read(bytes: &[u8]) -> Option<Link> {
     let tag = u32::from_le_bytes(*bytes.first_chunk()?);
     let word = |at: usize| {

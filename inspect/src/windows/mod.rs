@@ -1,9 +1,11 @@
 //! A Windows installation in an NTFS volume.
 //!
-//! Owns: what its hives and a few of its files say. Never writes. What always holds: a hive is believed only when it is
-//! complete (its logs applied) and its validator finds no fault; otherwise it is an obstacle with its name.
+//! Owns the findings from its hives and a few of its files. Never writes. A hive is used only if it
+//! is complete (its logs applied) and its validator finds no fault; otherwise it is an obstacle
+//! with its name.
 //!
-//! `volume` finds files, `system` reads SYSTEM, `identity` reads SAM and SECURITY, `product` says which Windows it is.
+//! `volume` finds files, `system` reads SYSTEM, `identity` reads SAM and SECURITY, `product`
+//! determines the edition and version of Windows.
 
 mod compressed;
 mod identity;
@@ -24,15 +26,17 @@ use template::answers::{AnswerFileFound, PLACES, base};
 use template::findings::{Obstacle, PartitionFindings, ProductType, WindowsFindings};
 use volume::Volume;
 
-/// The system in the volume; `None` when there is none. What cannot be read is noted with the partition.
+/// Inspects the system in the volume; `None` if there is none. Unreadable files are noted with the
+/// partition.
 pub(crate) fn inspect(
     source: Source,
     partition: &mut PartitionFindings,
 ) -> Option<WindowsFindings> {
     let number = partition.number;
     let mut obstacles = Vec::new();
-    // The reader of NTFS (crate ntfs 0.4) slices by what it reads: of 6,000 volumes with four flipped bits, three made it panic. That
-    // means an unreadable volume, not the end of the console.
+    // The NTFS reader (crate ntfs 0.4) takes slices by unchecked lengths from the volume: of 6,000
+    // volumes with four flipped bits, three made it panic. That makes the volume unreadable, but
+    // must not end the console.
     let mut sids = Vec::new();
     let found = catch_unwind(AssertUnwindSafe(|| {
         look(source, number, &mut obstacles, &mut sids)
@@ -125,7 +129,7 @@ fn look(
     if let (Some(software), Some(machine)) = (&software, &found.machine_sid) {
         found.profiles_elsewhere = profiles::elsewhere(software, machine, &mut volume)?;
     }
-    // Nothing is rewritten in a generalised image, nor in a domain controller.
+    // Nothing is rewritten in a generalised image or in a domain controller.
     if !found.generalised && !found.is_domain_controller() {
         named_hives::look(&mut volume, &mut found)?;
     }
@@ -133,7 +137,8 @@ fn look(
     Ok(Some(found))
 }
 
-/// The answer file Windows Setup would find first, and what can be taken over from it.
+/// The answer file that Windows Setup would find first, and the parts of it that are lost in a
+/// merge.
 fn answer_file(volume: &mut Volume, folder: &str) -> Result<Option<AnswerFileFound>, String> {
     for place in PLACES {
         let mut parts = vec![folder];
@@ -164,7 +169,7 @@ fn config<'a>(folder: &'a str, name: &'a str) -> [&'a str; 4] {
     [folder, "System32", "config", name]
 }
 
-/// A hive beside SYSTEM, when it is there and sound.
+/// Reads a hive beside SYSTEM if it exists and is sound.
 fn read_hive(
     volume: &mut Volume,
     found: &mut WindowsFindings,
@@ -180,7 +185,8 @@ fn read_hive(
     }
 }
 
-/// Completes a hive from its logs and validates it; `None`, and an obstacle, when that fails.
+/// Completes a hive from its logs and validates it; on failure `None`, and an obstacle in the
+/// findings.
 fn open_hive(
     volume: &mut Volume,
     found: &mut WindowsFindings,
@@ -201,7 +207,7 @@ fn open_hive(
     }
 }
 
-/// The hive, completed from its logs and without a fault; or the obstacle it is, under this name.
+/// The hive, completed from its logs and validated; or an obstacle with this name.
 fn judged(name: &str, bytes: Vec<u8>, logs: &[Vec<u8>]) -> Result<Hive, Obstacle> {
     let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
     let hive = name.to_owned();
@@ -218,13 +224,13 @@ fn judged(name: &str, bytes: Vec<u8>, logs: &[Vec<u8>]) -> Result<Hive, Obstacle
     })
 }
 
-/// Text of a value; `None` when it is not there or no text.
+/// String of a value; `None` if it is missing or no string.
 fn text(hive: &Hive, path: &str, name: &str) -> Option<String> {
     let key = hive.find(path).ok()??;
     hive.value(key, name).ok()??.as_string()
 }
 
-/// Number of a value; `None` when it is not there or no number.
+/// Number of a value; `None` if it is missing or no number.
 fn number(hive: &Hive, path: &str, name: &str) -> Option<u32> {
     let key = hive.find(path).ok()??;
     hive.value(key, name).ok()??.as_u32()

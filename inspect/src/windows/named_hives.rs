@@ -1,7 +1,8 @@
-//! Hives that name the machine's SID: whether a rewrite of it could change them.
+//! Hives that hold the machine's SID, checked for a possible rewrite.
 //!
-//! Owns: the search for every hive that a Windows or one of its users cannot do without, wherever it lies on the volume (profiles are
-//! moved and localised, and an older Windows is kept), by the rule that the agent edits them by.
+//! Owns the search for every hive that a Windows installation or one of its users needs, anywhere
+//! on the volume (profiles are moved and localised, and an older Windows is kept), by the same rule
+//! as the agent's edits.
 
 use super::volume::Volume;
 use super::{config, judged};
@@ -9,10 +10,10 @@ use hive::files::{LOG_SUFFIXES, MOST_HIVE_BYTES, MOST_LOG_BYTES, NEEDED, is_need
 use hive::sid::{Machine, Marks, Sid};
 use template::findings::{Obstacle, WindowsFindings};
 
-/// Hives that are told of; a master with more of them is refused all the same.
+/// Most hives that are reported; the first one already refuses the master.
 const MOST_TOLD: usize = 16;
 
-/// Adds every hive outside the machine's own that names its SID, and that cannot be changed.
+/// Adds every hive, besides the machine's own, that names its SID and cannot be changed.
 pub(super) fn look(volume: &mut Volume, found: &mut WindowsFindings) -> Result<(), String> {
     let Some(machine) = found.machine_sid.as_deref().and_then(machine) else {
         return Ok(());
@@ -46,7 +47,7 @@ fn machine(text: &str) -> Option<Machine> {
     text.parse::<Sid>().ok()?.machine()
 }
 
-/// It is one of the machine's own, which are judged by themselves.
+/// True for one of the machine's own hives, which are checked separately.
 fn is_own(windows: &str, path: &[&str]) -> bool {
     let own = ["SYSTEM", "SOFTWARE", "SAM", "SECURITY"];
     own.iter().any(|name| {
@@ -59,7 +60,7 @@ fn is_own(windows: &str, path: &[&str]) -> bool {
     })
 }
 
-/// Why a hive cannot be changed that has to be.
+/// Reason why a hive that has to be changed cannot be.
 fn obstacle(volume: &mut Volume, path: &[&str], marks: &Marks) -> Option<Obstacle> {
     let name = path.join("\\");
     let unreadable = |reason: String| Some(super::unreadable(&name, &reason));
@@ -68,7 +69,7 @@ fn obstacle(volume: &mut Volume, path: &[&str], marks: &Marks) -> Option<Obstacl
         Ok(None) => return None,
         Err(reason) => return unreadable(reason),
     };
-    // What does not begin like a hive is none for the agent either.
+    // A file that does not begin like a hive is no hive for the agent either.
     if !bytes.starts_with(b"regf") {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Which Windows it is, and whether Sysprep has generalised it.
+//! Product, version and edition of Windows, and its state of generalisation by Sysprep.
 
 use super::volume::Volume;
 use super::{identity, number, text};
@@ -6,12 +6,13 @@ use hive::Hive;
 use template::findings::{Arch, WindowsFindings};
 
 const CURRENT_VERSION: &str = r"Microsoft\Windows NT\CurrentVersion";
-/// Largest kernel that is looked into.
+/// Largest kernel file that is read, in bytes.
 const MOST_KERNEL_BYTES: u64 = 64 << 20;
 /// Signature of `VS_FIXEDFILEINFO`, little-endian.
 const FIXED_FILE_INFO: [u8; 4] = [0xbd, 0x04, 0xef, 0xfe];
 
-/// From SOFTWARE; without it from the kernel's version resource, and without that from what SYSTEM has.
+/// Fills in the product from SOFTWARE; without that from the kernel's version resource, and without
+/// that from the contents of SYSTEM.
 pub(super) fn fill(
     volume: &mut Volume,
     system: Option<(&Hive, String)>,
@@ -24,7 +25,7 @@ pub(super) fn fill(
     if found.version == (0, 0) || found.arch == Arch::Other {
         let folder = found.folder.clone();
         let path = [folder.as_str(), "System32", "ntoskrnl.exe"];
-        // A kernel kept compressed by WOF has no data of its own: then it says nothing.
+        // A kernel that WOF keeps compressed has no data of its own, so it tells nothing.
         let kernel = volume.read_start(&path, MOST_KERNEL_BYTES).unwrap_or(None);
         if let Some((kernel, _)) = kernel {
             from_kernel(&kernel, found);
@@ -49,7 +50,7 @@ pub(super) fn fill(
             let folder = found.folder.clone();
             let path = [folder.as_str(), "Setup", "State", "State.ini"];
             let text = volume.read_start(&path, 4096).unwrap_or(None);
-            // UTF-16 or not: the word has no letter outside of ASCII.
+            // UTF-16 or not: the value has no letter outside of ASCII.
             let text = text.map(|(text, _)| text).unwrap_or_default();
             let text: Vec<u8> = text.into_iter().filter(|byte| *byte != 0).collect();
             String::from_utf8_lossy(&text).into_owned()
@@ -73,7 +74,7 @@ fn from_software(software: &Hive, found: &mut WindowsFindings) {
     found.edition = value("EditionID");
     let build = value("CurrentBuildNumber").or_else(|| value("CurrentBuild"));
     found.build = build.and_then(|build| build.parse().ok()).unwrap_or(0);
-    // Windows 10 goes on saying 6.3 in the old value.
+    // Windows 10 still has 6.3 in the old value.
     let major = number(software, CURRENT_VERSION, "CurrentMajorVersionNumber");
     let minor = number(software, CURRENT_VERSION, "CurrentMinorVersionNumber");
     found.version = match (major, minor, value("CurrentVersion")) {
@@ -84,7 +85,7 @@ fn from_software(software: &Hive, found: &mut WindowsFindings) {
             .unwrap_or((0, 0)),
         _ => (0, 0),
     };
-    // Windows 11 goes on saying 10 in its name.
+    // Windows 11 still has 10 in its name.
     if found.build >= 22000
         && let Some(rest) = found.product.strip_prefix("Windows 10 ")
     {
@@ -92,7 +93,7 @@ fn from_software(software: &Hive, found: &mut WindowsFindings) {
     }
 }
 
-/// Machine of the PE header, and file version of the version resource.
+/// Architecture from the PE header, and file version from the version resource.
 fn from_kernel(kernel: &[u8], found: &mut WindowsFindings) {
     let u16_at = |at: usize| {
         Some(u16::from_le_bytes(
@@ -125,7 +126,8 @@ fn from_kernel(kernel: &[u8], found: &mut WindowsFindings) {
     }
 }
 
-/// Vista brought the base filtering engine, 8 the driver database.
+/// Version guessed from SYSTEM: Vista introduced the base filtering engine, Windows 8 the driver
+/// database.
 fn guessed_version(system: &Hive, set: &str, driver_database: bool) -> (u32, u32) {
     let vista = matches!(system.find(&format!(r"{set}\Services\BFE")), Ok(Some(_)));
     match (driver_database, vista) {

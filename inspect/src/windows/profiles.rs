@@ -1,19 +1,20 @@
-//! Where the profiles of a machine's own accounts lie.
+//! Locations of the profiles of a machine's own accounts.
 //!
-//! Owns: following SOFTWARE's list of profiles through junctions (`C:\Users` on another disk) to the volume they are on.
+//! Owns the search from SOFTWARE's list of profiles through junctions (`C:\Users` on another disk)
+//! to the volume that holds them.
 
 use super::link::Link;
 use super::text;
 use super::volume::Volume;
 use hive::Hive;
 
-/// Profiles that are told of; a machine with more of them elsewhere is refused all the same.
+/// Most profiles that are reported; the first one already refuses the master.
 const MOST: usize = 16;
-/// Links on the way to one folder.
+/// Most links on the way to one folder.
 const MOST_LINKS: usize = 16;
 
-/// Profiles of accounts of `machine` (`S-1-5-21-a-b-c`) that lie on another volume or on a share, with where they lie when a link leads
-/// there.
+/// Profiles of accounts of `machine` (`S-1-5-21-a-b-c`) that lie on another volume or on a share,
+/// with the target if a link leads there.
 pub(super) fn elsewhere(
     software: &Hive,
     machine: &str,
@@ -48,7 +49,7 @@ pub(super) fn elsewhere(
     Ok(found)
 }
 
-/// The account is one of the machine: `S-1-5-21-a-b-c-1001`, or the same with `.bak` behind it.
+/// True for an account of the machine: `S-1-5-21-a-b-c-1001`, or the same with `.bak` at the end.
 fn is_of(account: &str, machine: &str) -> bool {
     account
         .get(..machine.len())
@@ -58,7 +59,7 @@ fn is_of(account: &str, machine: &str) -> bool {
             .is_some_and(|rest| rest.starts_with('-'))
 }
 
-/// The letter of `C:\Windows`, upper case.
+/// Drive letter of a path such as `C:\Windows`, in upper case.
 fn drive_of(path: &str) -> Option<char> {
     let (letter, rest) = path.split_once(':')?;
     let mut letters = letter.chars();
@@ -67,7 +68,7 @@ fn drive_of(path: &str) -> Option<char> {
     only.then_some(one.to_ascii_uppercase())
 }
 
-/// The path without the variables that stand for the drive and the folder of Windows.
+/// The path with the variables for the drive and the Windows folder replaced.
 fn expanded(folder: &str, drive: char, root: Option<&str>) -> String {
     let drive = format!("{drive}:");
     let windows = root.map_or(format!(r"{drive}\Windows"), str::to_owned);
@@ -85,15 +86,16 @@ fn expanded(folder: &str, drive: char, root: Option<&str>) -> String {
     folder.to_owned()
 }
 
-/// Tells where the folder of a path leads, when it is a link.
+/// Function that returns the target of a folder that is a link.
 type Look<'l> = dyn FnMut(&[&str]) -> Result<Option<Link>, String> + 'l;
 
-/// Where a folder really lies, when that is not on the drive `system`. `look` tells links of that drive.
+/// Real location of a folder that is not on the drive `system`; `None` if it is. `look` reads the
+/// links of that drive.
 fn destination(folder: &str, system: char, look: &mut Look<'_>) -> Result<Option<String>, String> {
     let mut path = folder.to_owned();
     for _ in 0..MOST_LINKS {
         if drive_of(&path) != Some(system) {
-            // Nothing, or a variable nobody knows, is no place.
+            // An empty path, or one that begins with an unknown variable, is no location.
             let nowhere = path.is_empty() || path.starts_with('%');
             return Ok((!nowhere).then_some(path));
         }
@@ -121,7 +123,7 @@ fn destination(folder: &str, system: char, look: &mut Look<'_>) -> Result<Option
     Ok(Some(path))
 }
 
-/// A relative target, from the folder of its link.
+/// Full path of a relative target, from the folder of its link.
 fn joined(drive: char, folder: &[&str], target: &str) -> String {
     let mut names = folder.to_vec();
     for name in target.split('\\') {

@@ -1,4 +1,4 @@
-//! What the SYSTEM hive says.
+//! Findings from the SYSTEM hive.
 
 use super::{number, text};
 use hive::{Hive, KeyId};
@@ -6,9 +6,9 @@ use template::findings::{Arch, ProductType, StorageService, WindowsFindings, Win
 
 /// Setup class of network adapters.
 const NETWORK_CLASS: &str = "{4D36E972-E325-11CE-BFC1-08002BE10318}";
-/// Groups of services that start disks.
+/// Groups of services that start disk controllers.
 const STORAGE_GROUPS: [&str; 2] = ["scsi miniport", "scsi class"];
-/// Services of controllers and of buses that controllers sit on, whatever their group.
+/// Services of controllers, and of buses that controllers are attached to, of any group.
 const STORAGE_SERVICES: [&str; 15] = [
     "ahcix64s",
     "atapi",
@@ -30,7 +30,7 @@ const STORAGE_SERVICES: [&str; 15] = [
 /// `VER_SUITE_TERMINAL` and `VER_SUITE_SINGLEUSERTS`.
 const TERMINAL: u32 = 0x10;
 const SINGLE_USER_TERMINAL: u32 = 0x100;
-/// Names in `ProductSuite` and their flags `VER_SUITE_*`.
+/// Names in `ProductSuite` with their flags `VER_SUITE_*`.
 const SUITES: [(&str, u32); 14] = [
     ("Small Business", 0x1),
     ("Enterprise", 0x2),
@@ -48,7 +48,7 @@ const SUITES: [(&str, u32); 14] = [
     ("Compute Server", 0x4000),
 ];
 
-/// Fills in what SYSTEM says; gives the path of the control set that starts.
+/// Fills in the findings from SYSTEM; returns the path of the control set that starts.
 pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
     let current = number(hive, "Select", "Current").unwrap_or(1);
     let set = control_set(hive, current)?;
@@ -70,7 +70,8 @@ pub(super) fn fill(hive: &Hive, found: &mut WindowsFindings) -> Option<String> {
         _ => ProductType::Workstation,
     };
     found.suites = suites(hive, &set);
-    // A workgroup machine may have a suffix too; only members have Netlogon started. SECURITY has the last word.
+    // A workgroup machine may have a suffix too; only members have Netlogon started. SECURITY
+    // decides.
     let member = number(hive, &format!(r"{set}\Services\Netlogon"), "Start") == Some(2);
     found.domain = text(hive, &parameters, "Domain")
         .or_else(|| text(hive, &parameters, "NV Domain"))
@@ -107,7 +108,8 @@ fn suites(hive: &Hive, set: &str) -> u32 {
             .map_or(0, |(_, flag)| *flag)
     };
     let suites = names.iter().map(flag).fold(0, |all, flag| all | flag);
-    // Remote Desktop for one person, unless it is a terminal server for applications.
+    // Terminal services are Remote Desktop for one person, unless the machine is a terminal server
+    // for applications.
     let terminal = format!(r"{set}\Control\Terminal Server");
     let shared = number(hive, &terminal, "TSAppCompat") == Some(1);
     match suites & TERMINAL != 0 && !shared {
@@ -149,8 +151,8 @@ fn interfaces(hive: &Hive, set: &str) -> Option<Vec<WindowsInterface>> {
     Some(found)
 }
 
-/// The address in a plug and play instance: PCIe cards have a serial number made of it, FF-FF in its middle and 00
-/// behind it.
+/// MAC address from a plug and play instance: the serial number of a PCIe card is made of it, with
+/// FF-FF in the middle and 00 at the end.
 pub(super) fn mac_of(instance: &str) -> Option<String> {
     let serial = instance.rsplit('\\').next()?;
     if serial.len() != 18 || !serial.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -166,7 +168,7 @@ pub(super) fn mac_of(instance: &str) -> Option<String> {
     let pairs: Vec<&str> = (0..6)
         .filter_map(|pair| digits.get(pair * 2..pair * 2 + 2))
         .collect();
-    // Nobody's card is all zeros, and a card's own address is never one of a group.
+    // No card has an address of zeros, and a card's own address is never a group address.
     let first = u8::from_str_radix(pairs.first()?, 16).ok()?;
     (first & 1 == 0 && digits != "000000000000").then(|| pairs.join(":"))
 }
@@ -197,7 +199,7 @@ fn storage_services(hive: &Hive, set: &str) -> Option<Vec<StorageService>> {
     Some(found)
 }
 
-/// `StartOverride` demotes it: any of its values is other than 0.
+/// True if a value of `StartOverride` other than 0 disables the service.
 fn is_overridden(hive: &Hive, service: KeyId) -> bool {
     let Ok(Some(key)) = hive.find_below(service, "StartOverride") else {
         return false;

@@ -1,4 +1,4 @@
-//! Files of an NTFS volume by their path, any case.
+//! Files of an NTFS volume by path, case ignored.
 
 use super::compressed;
 use super::link::{self, Link};
@@ -12,15 +12,15 @@ use ntfs::{
 };
 use std::collections::BTreeSet;
 
-/// Bytes of `$SDS` that are looked through: far beyond what a volume of a company's files has.
+/// Most bytes of `$SDS` that are searched: far more than a company's file volume has.
 const MOST_RIGHTS: u64 = 256 << 20;
-/// Bytes of it that are looked at together, and what a SID that lies across two parts needs of the first.
+/// Bytes of it that are searched at once, and the bytes kept for a SID that crosses two parts.
 const WINDOW: usize = 1 << 20;
 const ACROSS: usize = 23;
-/// Machines and domains that are told of one volume.
+/// Most machines and domains that are reported for one volume.
 const MOST_MACHINES: usize = 256;
 
-/// Folders above a file, and files of one name on a volume.
+/// Most folders above a file, and most files of one name on a volume.
 const MOST_DEPTH: usize = 1024;
 const MOST_NAMED: usize = 10_000;
 
@@ -31,7 +31,7 @@ pub(super) struct Volume {
 }
 
 impl Volume {
-    /// Reads what all else needs: the boot sector and the case table.
+    /// Reads the boot sector and the case table, which everything else needs.
     pub(super) fn open(mut source: Source) -> Result<Self, String> {
         let mut ntfs = Ntfs::new(&mut source).map_err(|error| error.to_string())?;
         ntfs.read_upcase_table(&mut source)
@@ -39,14 +39,15 @@ impl Volume {
         Ok(Self { ntfs, source })
     }
 
-    /// Windows has to check it first.
+    /// True if the dirty flag is set: Windows has to check the volume first.
     pub(super) fn is_dirty(&mut self) -> Result<bool, String> {
         let information = self.ntfs.volume_info(&mut self.source);
         let information = information.map_err(|error| format!("$Volume: {error}"))?;
         Ok(information.flags().contains(NtfsVolumeFlags::IS_DIRTY))
     }
 
-    /// `hiberfil.sys` holds a session. One that is too short for its own header counts as one, as it does for ntfs-3g.
+    /// True if `hiberfil.sys` holds a session. A file too short for its own header counts as a
+    /// session, as it does for ntfs-3g.
     pub(super) fn is_hibernated(&mut self) -> Result<bool, String> {
         let Some((magic, length)) = self.read_start(&["hiberfil.sys"], 4)? else {
             return Ok(false);
@@ -55,17 +56,17 @@ impl Volume {
         Ok(magic == b"hibr" || magic == b"wake" || (1..4096).contains(&length))
     }
 
-    /// Something is there.
+    /// True if the path exists.
     pub(super) fn exists(&mut self, path: &[&str]) -> Result<bool, String> {
         Ok(self.find(path)?.is_some())
     }
 
-    /// The last name of a path as the volume spells it.
+    /// The last name of a path in the volume's own spelling.
     pub(super) fn spelling(&mut self, path: &[&str]) -> Result<Option<String>, String> {
         Ok(self.find(path)?.map(|(_, name)| name))
     }
 
-    /// A whole file; `None` when it is not there.
+    /// Content of a whole file; `None` if it does not exist.
     pub(super) fn read(&mut self, path: &[&str], most: u64) -> Result<Option<Vec<u8>>, String> {
         let Some((bytes, length)) = self.read_start(path, most)? else {
             return Ok(None);
@@ -79,7 +80,7 @@ impl Volume {
         Ok(Some(bytes))
     }
 
-    /// The first bytes of a file, `most` at most, and its length.
+    /// The first `most` bytes of a file at most, and its length.
     pub(super) fn read_start(
         &mut self,
         path: &[&str],
@@ -108,7 +109,7 @@ impl Volume {
         }
         let wanted = usize::try_from(length.min(most)).map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
-        // Grown as it is read: a declared length allocates nothing.
+        // The buffer grows as the file is read: a declared length allocates nothing.
         let mut buffer = vec![0; 1 << 20];
         while bytes.len() < wanted {
             let room = buffer.len().min(wanted - bytes.len());
@@ -122,8 +123,8 @@ impl Volume {
         Ok(Some((bytes, length)))
     }
 
-    /// Machines and domains that the rights of files name, as `$Secure` has them: what several files share lies there once. Descriptors
-    /// of a volume that keeps none there (NT 4) are not looked for.
+    /// Machines and domains that are named in access rights, read from `$Secure`, which holds the
+    /// descriptors shared by files. Volumes that do not keep descriptors there (NT 4) give none.
     pub(super) fn machines(&mut self) -> Result<BTreeSet<Machine>, String> {
         let told = |error: ntfs::NtfsError| format!("$Secure: {error}");
         let mut found = BTreeSet::new();
@@ -151,7 +152,8 @@ impl Volume {
         Ok(found)
     }
 
-    /// Paths of all files that `wanted` takes the name of, wherever they lie, by the MFT. A record that cannot be read has none.
+    /// Paths of all files whose names `wanted` accepts, found through the MFT. Records that cannot
+    /// be read are skipped.
     pub(super) fn named(
         &mut self,
         wanted: &dyn Fn(&str) -> bool,
@@ -193,7 +195,7 @@ impl Volume {
         Ok(found)
     }
 
-    /// Path of a folder; `None` where it does not lead to the root.
+    /// Path of a folder; `None` if it does not lead to the root.
     fn folders(&self, number: u64) -> Option<Vec<String>> {
         let mut source = self.source.clone();
         let mut path = Vec::new();
@@ -211,7 +213,7 @@ impl Volume {
         Some(path)
     }
 
-    /// Where a junction or symbolic link leads; `None` for what is none, or not there.
+    /// Target of a junction or symbolic link; `None` for other files and for missing ones.
     pub(super) fn link(&mut self, path: &[&str]) -> Result<Option<Link>, String> {
         let Some((number, _)) = self.find(path)? else {
             return Ok(None);
@@ -241,7 +243,7 @@ impl Volume {
         file.map_err(|error| format!("MFT record {number}: {error}"))
     }
 
-    /// Number of the record at a path, and its last name as it is spelt.
+    /// Record number of a path, and its last name in the volume's spelling.
     fn find(&mut self, path: &[&str]) -> Result<Option<(u64, String)>, String> {
         let told = |error: ntfs::NtfsError| format!("{}: {error}", path.join("\\"));
         let mut source = self.source.clone();
@@ -270,7 +272,7 @@ impl Volume {
     }
 }
 
-/// Names of a file and the folders they are in, short ones left out.
+/// Names of a file with their folders; short names are left out.
 fn names(file: &NtfsFile<'_>, source: &mut Source) -> Vec<(u64, String)> {
     let names = file.attributes_raw().flatten().filter_map(|attribute| {
         if attribute.ty().ok()? != NtfsAttributeType::FileName {

@@ -1,4 +1,5 @@
-//! Hives for tests: real ones, which lie beside the repository, and synthetic ones, made with hivexsh.
+//! Hives for tests: real ones, which are kept outside the repository, and synthetic ones, made with
+//! hivexsh.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -10,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The folder of real hives; `None`, said plainly, when this machine has none.
+/// Folder of real hives; `None`, with a printed line, if this machine has none.
 pub fn real() -> Option<PathBuf> {
     let folder = std::env::var_os("DISKCAST_HIVES").map(PathBuf::from);
     match folder {
@@ -35,7 +36,7 @@ pub fn real() -> Option<PathBuf> {
     }
 }
 
-/// One of them, unpacked.
+/// One of the real hives, decompressed.
 pub fn unpack(folder: &Path, name: &str) -> Vec<u8> {
     let path = folder.join(format!("{name}.xz"));
     let out = Command::new("xz")
@@ -47,7 +48,7 @@ pub fn unpack(folder: &Path, name: &str) -> Vec<u8> {
     out.stdout
 }
 
-/// A hive with a root and nothing else, its only security descriptor being `descriptor`.
+/// A hive that consists of its root, with `descriptor` as its only security descriptor.
 pub fn empty(descriptor: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 4096;
     let mut file = vec![0; 2 * BLOCK];
@@ -73,7 +74,7 @@ pub fn empty(descriptor: &[u8]) -> Vec<u8> {
         sum ^ u32::from_le_bytes([word[0], word[1], word[2], word[3]])
     });
     put(&mut file, 508, &sum.to_le_bytes());
-    // One bin: the root's nk, its sk, and free room.
+    // One bin: the root's nk, its sk, and free space.
     let bin = BLOCK;
     put(&mut file, bin, b"hbin");
     put(&mut file, bin + 8, &le(BLOCK));
@@ -88,7 +89,7 @@ pub fn empty(descriptor: &[u8]) -> Vec<u8> {
     let body = bin + nk + 4;
     put(&mut file, body, b"nk");
     put(&mut file, body + 2, &0x2c_u16.to_le_bytes());
-    // No parent, no subkeys, no values, no class: the lists point nowhere.
+    // No parent, no subkeys, no values, no class: all references are empty.
     for at in [16, 28, 32, 40, 48] {
         put(&mut file, body + at, &[0xff; 4]);
     }
@@ -111,7 +112,7 @@ pub fn empty(descriptor: &[u8]) -> Vec<u8> {
     file
 }
 
-/// A descriptor that SYSTEM owns and that gives `sid` everything.
+/// A descriptor with SYSTEM as owner that gives `sid` full access.
 pub fn descriptor(sid: &[u8]) -> Vec<u8> {
     let system = [1, 1, 0, 0, 0, 0, 0, 5, 18, 0, 0, 0];
     let ace = 8 + sid.len();
@@ -130,7 +131,7 @@ pub fn descriptor(sid: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// `S-1-5-21-a-b-c-rid`, or the machine itself without a rid.
+/// The SID `S-1-5-21-a-b-c-rid`, or that of the machine itself without a rid.
 pub fn sid(machine: [u32; 3], rid: Option<u32>) -> Vec<u8> {
     let count = if rid.is_some() { 5 } else { 4 };
     let mut bytes = vec![1, count, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
@@ -138,7 +139,7 @@ pub fn sid(machine: [u32; 3], rid: Option<u32>) -> Vec<u8> {
     bytes
 }
 
-/// One key and its values for [`build`]: `name`, `kind:data` as hivexsh writes them.
+/// One key and its values for [`build`]: name, and `kind:data` in the notation of hivexsh.
 pub type Entry<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
 /// A hive with these keys, made by hivexsh.
@@ -186,7 +187,7 @@ pub fn build(dir: &Path, descriptor: &[u8], entries: &[Entry<'_>]) -> Vec<u8> {
     std::fs::read(&path).unwrap()
 }
 
-/// Bytes as hivexsh takes them, of a registry type.
+/// Bytes of a registry type in the notation of hivexsh.
 pub fn hex(kind: u32, bytes: &[u8]) -> String {
     let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("hex:{kind}:{}", pairs.join(","))

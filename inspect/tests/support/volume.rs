@@ -1,4 +1,4 @@
-//! NTFS volumes for tests: made by mkntfs, mounted by ntfs-3g, unmounted whatever happens.
+//! NTFS volumes for tests: made by mkntfs, mounted by ntfs-3g, always unmounted at the end.
 
 #![allow(
     dead_code,
@@ -11,12 +11,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A fresh volume of `bytes` in `dir`.
+/// A new volume of `bytes` in `dir`.
 pub fn new_volume(dir: &Path, bytes: u64) -> PathBuf {
     new_volume_with(dir, bytes, &["-s", "512"])
 }
 
-/// A fresh volume made with these options: sectors, clusters.
+/// A new volume made with these options (sectors, clusters).
 pub fn new_volume_with(dir: &Path, bytes: u64, options: &[&str]) -> PathBuf {
     let image = dir.join("volume.img");
     File::create(&image).unwrap().set_len(bytes).unwrap();
@@ -34,7 +34,7 @@ pub fn new_volume_with(dir: &Path, bytes: u64, options: &[&str]) -> PathBuf {
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts it.
+    /// Mounts the volume.
     pub fn new(image: &Path) -> Self {
         let point = image.with_extension("mnt");
         std::fs::create_dir_all(&point).unwrap();
@@ -47,14 +47,14 @@ impl Mounted {
         Self(point)
     }
 
-    /// Writes a file and the folders above it; `/` between them.
+    /// Writes a file and creates its parent folders; `/` separates names.
     pub fn put(&self, path: &str, content: &[u8]) {
         let path = self.0.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
 
-    /// Where it is mounted.
+    /// Mount point.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -62,7 +62,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A program that another test is just starting has this one's files open until its exec.
+        // A program that another test is starting has this test's files open until its exec.
         let done = (0..250).any(|_| {
             let unmounted = Command::new("umount").arg(&self.0).status();
             let done = unmounted.is_ok_and(|status| status.success());
