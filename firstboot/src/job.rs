@@ -1,13 +1,16 @@
-//! What a machine does by itself after its first start, as values; [`crate::text`] writes and reads them.
+//! The first-boot job: the steps that a machine carries out by itself after its first start.
+//! [`crate::text`] writes and reads its text.
 //!
-//! Owns: the types and what is allowed in them. A [`Job`] holds secret values (passwords, a join blob): its text belongs into a
-//! file that only SYSTEM and Administrators may read, and `Debug` of a [`Secret`] shows none.
+//! Owns the types and the rules for their values. A [`Job`] holds secret values (passwords, a join
+//! blob): its text belongs into a file that only SYSTEM and Administrators may read, and `Debug` of
+//! a [`Secret`] shows none.
 //!
 //! # Text
 //!
-//! UTF-8, one `key value` a line, ended by `\n`; empty lines mean nothing. The value is the rest of the line after one space.
-//! `\\`, `\n`, `\r`, `\t` and `\u{hex}` stand for a backslash and for control characters, which occur in no other form. Unknown keys, keys
-//! twice, keys of another kind of step and unknown versions are refused.
+//! UTF-8, one `key value` a line, ended by `\n`; empty lines are ignored. The value is the rest of
+//! the line after one space. `\\`, `\n`, `\r`, `\t` and `\u{hex}` stand for a backslash and for
+//! control characters, which occur in no other form. Unknown keys, repeated keys, keys of another
+//! kind of step and unknown versions are refused.
 //!
 //! ```text
 //! diskcast-firstboot 1
@@ -35,7 +38,7 @@
 //! on-exists update                        update | skip | fail
 //!
 //! step join join
-//! blob =ARAIAMzMzMzA...                   base64 as `djoin /provision` writes it, without its UTF-16; a secret
+//! blob =ARAIAMzMzMzA...                   base64 from `djoin /provision`, not in UTF-16; a secret
 //!
 //! step drivers install-drivers
 //! folder C:\\ProgramData\\diskcast\\drivers
@@ -50,8 +53,9 @@
 //! steps 5                                 the last line: a text that was cut is refused
 //! ```
 //!
-//! A secret is `=` and its value. Wiped, every byte of it, the `=` too, is overwritten with `*` where it lies: the text keeps
-//! its length, and can be read at every moment of that: what begins with `*` is wiped ([`Secret::Wiped`]).
+//! A secret is `=` and its value. To wipe it, every byte of it, the `=` too, is overwritten in
+//! place with `*`. The text keeps its length and can be read at every moment: a value that begins
+//! with `*` is wiped ([`Secret::Wiped`]).
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -62,33 +66,34 @@ pub const MAX_TEXT_BYTES: usize = 1 << 20;
 pub const MAX_STEPS: usize = 256;
 /// Most values of one list: name servers, groups, exit codes.
 pub const MAX_LIST: usize = 64;
-/// Longest command line, in characters: what `cmd.exe` takes.
+/// Longest command line, in characters; `cmd.exe` accepts no longer one.
 pub const MAX_COMMAND_CHARS: usize = 8000;
 /// Longest time a program may run, in seconds: a day.
 pub const MAX_TIMEOUT_SECONDS: u32 = 86_400;
 /// Longest login name, in characters (lmcons.h, LM20_UNLEN).
 pub const MAX_USER_CHARS: usize = 20;
-/// Longest password, in characters: `NetUserAdd` takes no longer one (lmcons.h, PWLEN).
+/// Longest password, in characters; `NetUserAdd` accepts no longer one (lmcons.h, PWLEN).
 pub const MAX_PASSWORD_CHARS: usize = 256;
-/// Most addresses of the console: all of them are tried before the next pause.
+/// Most addresses of the console; all of them are tried before the next pause.
 pub const MAX_CONSOLES: usize = 8;
-/// The id of the report in the journal, and of its key where secrets are overwritten. No step has it.
+/// Id of the report in the journal, and of its key when secrets are overwritten. No step may have
+/// it.
 pub const REPORT_ID: &str = "report";
 const MAX_TEXT_CHARS: usize = 256;
 const KEY_DIGITS: usize = 64;
 
-/// What a machine does by itself after its first start.
+/// A first-boot job.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Job {
-    /// In this order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// At the very end.
+    /// Action after the last step.
     pub end: End,
-    /// Where the machine reports what came of it; `None`: it does not.
+    /// Address and key for the report of the result; `None` if the machine does not report.
     pub report: Option<ReportTo>,
 }
 
-/// Where and how the machine reports what came of its first start: docs/protocol.md, First start.
+/// Addresses and key for the report of the first start: docs/protocol.md, First start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReportTo {
     /// Addresses of the console, tried in this order; 1 to [`MAX_CONSOLES`].
@@ -104,39 +109,39 @@ pub struct ReportTo {
 /// One step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Step {
-    /// Short and stable, `[a-z0-9.-]`, 1 to 64 characters, once in a job.
+    /// Short, stable id: `[a-z0-9.-]`, 1 to 64 characters, unique in a job.
     pub id: String,
-    /// What is done.
+    /// The action of the step.
     pub action: Action,
 }
 
-/// What a step does.
+/// Action of a step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Addresses of a card.
+    /// Sets the addresses of a card.
     Network(Network),
-    /// An account of this machine.
+    /// Creates or changes an account of this machine.
     User(User),
-    /// The offline-join blob, by `djoin /requestODJ`, then a restart.
+    /// Joins a domain with the offline-join blob, by `djoin /requestODJ`; then a restart.
     Join {
         /// Base64 as ASCII.
         blob: Secret,
     },
-    /// `pnputil` on every package below a folder.
+    /// Installs every driver package below a folder with `pnputil`.
     InstallDrivers {
-        /// Path as Windows writes it.
+        /// Windows path of the folder.
         folder: String,
     },
-    /// A program.
+    /// Runs a program.
     Run(Run),
 }
 
 /// Addresses of the card with a MAC address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Network {
-    /// The card.
+    /// MAC address of the card.
     pub mac: Mac,
-    /// `None`: from a DHCP server.
+    /// Static address; `None` for DHCP.
     pub address: Option<StaticAddress>,
     /// Name servers; empty leaves them to DHCP.
     pub dns: Vec<Ipv4Addr>,
@@ -146,12 +151,12 @@ pub struct Network {
     pub search: Vec<String>,
 }
 
-/// An address that does not come from DHCP.
+/// Static IPv4 configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StaticAddress {
     /// Address.
     pub address: Ipv4Addr,
-    /// Bits of the network, 1..=32.
+    /// Prefix length of the network in bits, 1..=32.
     pub prefix: u8,
     /// Router.
     pub gateway: Option<Ipv4Addr>,
@@ -161,106 +166,109 @@ pub struct StaticAddress {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Mac(pub [u8; 6]);
 
-/// An account.
+/// A local account.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct User {
     /// Login name.
     pub name: String,
-    /// Name for people.
+    /// Full name.
     pub full_name: Option<String>,
-    /// Groups of this machine.
+    /// Local groups that the account is put into.
     pub groups: Vec<Group>,
-    /// `None`: a new account gets a random password that nobody knows; one that is there keeps its own.
+    /// Password. With `None` a new account gets a random password that nobody knows, and an
+    /// existing one keeps its own.
     pub password: Option<Secret>,
-    /// What happens when the account is there already.
+    /// Treatment of an existing account.
     pub on_exists: OnExists,
 }
 
-/// A group.
+/// A local group.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Group {
-    /// A well-known SID, `S-1-5-32-544`: its name depends on the language of Windows.
+    /// A well-known SID such as `S-1-5-32-544`, because the group's name depends on the language of
+    /// Windows.
     Sid(String),
-    /// By name.
+    /// Name of the group.
     Named(String),
 }
 
 impl Group {
-    /// `BUILTIN\Administrators`.
+    /// SID of `BUILTIN\Administrators`.
     pub const ADMINISTRATORS: &'static str = "S-1-5-32-544";
-    /// `BUILTIN\Users`.
+    /// SID of `BUILTIN\Users`.
     pub const USERS: &'static str = "S-1-5-32-545";
-    /// `BUILTIN\Power Users`.
+    /// SID of `BUILTIN\Power Users`.
     pub const POWER_USERS: &'static str = "S-1-5-32-547";
-    /// `BUILTIN\Remote Desktop Users`.
+    /// SID of `BUILTIN\Remote Desktop Users`.
     pub const REMOTE_DESKTOP: &'static str = "S-1-5-32-555";
 }
 
-/// A program.
+/// A program to run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Run {
-    /// For `cmd.exe /c`.
+    /// Command line for `cmd.exe /c`.
     pub command: String,
-    /// Seconds after which it and all it started is ended, and the step has failed.
+    /// Time limit in seconds; after it the program and everything it started is ended, and the step
+    /// has failed.
     pub timeout_seconds: u32,
-    /// Exit codes that are success. As Windows counts them: `-2147467259` and not `2147500037`.
+    /// Exit codes of success, signed as Windows counts them: `-2147467259`, not `2147500037`.
     pub ok_codes: Vec<i32>,
     /// Exit codes that are success and after which the machine restarts before the next step.
     pub reboot_codes: Vec<i32>,
-    /// What a failure does.
+    /// Effect of a failure on the job.
     pub on_error: OnError,
 }
 
-/// What happens to an account that is there already.
+/// Treatment of an existing account.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnExists {
-    /// Its password and groups are set.
+    /// Password and groups are set.
     #[default]
     Update,
-    /// Left as it is.
+    /// The account stays unchanged.
     Skip,
     /// The step fails.
     Fail,
 }
 
-/// What a failed program does to the steps after it.
+/// Effect of a failed program on the rest of the job.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnError {
-    /// They are left, and so is the end action.
+    /// The following steps and the end action are skipped.
     #[default]
     Stop,
-    /// They go on.
+    /// The following steps are carried out.
     Continue,
 }
 
-/// What the machine does when the job is over.
+/// Action of the machine after the job.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum End {
-    /// Stays up.
+    /// It stays up.
     #[default]
     None,
-    /// Restarts.
+    /// It restarts.
     Restart,
-    /// Powers off.
+    /// It powers off.
     Shutdown,
 }
 
-/// A value that no log shows.
+/// A secret value; no log shows it.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Secret {
     /// The value.
     Value(String),
-    /// It was there, and is no more.
+    /// The value was overwritten.
     Wiped,
 }
 
 impl Secret {
-    /// A value.
+    /// Makes a secret with this value.
     pub fn new(value: impl Into<String>) -> Self {
         Self::Value(value.into())
     }
 
-    /// The value, while it is there.
+    /// The value; `None` if it is wiped.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::Value(value) => Some(value),
@@ -288,7 +296,7 @@ impl fmt::Display for Mac {
 impl std::str::FromStr for Mac {
     type Err = ();
 
-    /// `aa:bb:cc:dd:ee:ff` or `AA-BB-CC-DD-EE-FF`.
+    /// Reads `aa:bb:cc:dd:ee:ff` or `AA-BB-CC-DD-EE-FF`.
     fn from_str(text: &str) -> Result<Self, ()> {
         let mut mac = [0_u8; 6];
         let mut parts = text.split([':', '-']);
@@ -306,33 +314,33 @@ impl std::str::FromStr for Mac {
     }
 }
 
-/// Why a job cannot be written or read.
+/// Error in writing or reading a job.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum JobError {
     /// The text does not begin with `diskcast-firstboot`.
     NotAJob,
-    /// It is of another version.
+    /// The text has another version.
     Version(String),
-    /// It is longer than [`MAX_TEXT_BYTES`].
+    /// The text is longer than [`MAX_TEXT_BYTES`].
     TooLong,
-    /// It has no last line `steps N`, or another count: it was cut.
+    /// The last line `steps N` is missing or has another count: the text was cut.
     Cut,
-    /// A line cannot be read. Its text is not repeated: it may be a secret.
+    /// A line cannot be read. Its text is not repeated, because it may be a secret.
     Line {
-        /// From 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// A step, or the report, is not allowed so.
+    /// A step, or the report, breaks a rule.
     Step {
-        /// Its id; [`REPORT_ID`] for the report.
+        /// Id of the step; [`REPORT_ID`] for the report.
         id: String,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// There are more than [`MAX_STEPS`].
+    /// The job has more than [`MAX_STEPS`] steps.
     TooManySteps,
 }
 
@@ -358,10 +366,10 @@ impl fmt::Display for JobError {
 impl std::error::Error for JobError {}
 
 impl Job {
-    /// The text of a job. What this returns, [`Job::parse`] reads as the same job.
+    /// Writes the text of a job, which [`Job::parse`] reads as the same job.
     ///
     /// # Errors
-    /// When something is in it that must not be: an id twice, a name with control characters, no exit codes.
+    /// The job breaks a rule: a repeated id, a name with control characters, no exit codes.
     pub fn encode(&self) -> Result<String, JobError> {
         self.check()?;
         let text = crate::text::encode(self);
@@ -371,17 +379,17 @@ impl Job {
         Ok(text)
     }
 
-    /// Reads the text of a job, from whoever. Never panics.
+    /// Reads the text of a job from any source. Never panics.
     ///
     /// # Errors
-    /// What is wrong and in which line; never a value of it.
+    /// The fault and its line; never a value from the text.
     pub fn parse(text: &str) -> Result<Self, JobError> {
         let job = crate::text::parse(text)?;
         job.check()?;
         Ok(job)
     }
 
-    /// Is everything in it allowed?
+    /// Checks that every value is allowed.
     fn check(&self) -> Result<(), JobError> {
         if let Some(report) = &self.report {
             check_report(report).map_err(|reason| JobError::Step {
@@ -417,7 +425,7 @@ impl Job {
     }
 }
 
-/// `[a-z0-9.-]{1,64}`.
+/// Checks an id against `[a-z0-9.-]{1,64}`.
 pub(crate) fn id_is_good(id: &str) -> bool {
     (1..=64).contains(&id.len())
         && id
@@ -465,7 +473,8 @@ fn check_network(network: &Network) -> Result<(), String> {
     bounded("dns", network.dns.len())?;
     bounded("search", network.search.len())?;
     for domain in network.suffix.iter().chain(&network.search) {
-        // It becomes a word of a command line: what a DNS name has, and nothing else.
+        // The suffix becomes a word of a command line: only the characters of a DNS name are
+        // allowed.
         let good = (1..=255).contains(&domain.len())
             && domain
                 .bytes()
@@ -483,7 +492,8 @@ fn check_network(network: &Network) -> Result<(), String> {
 
 fn check_user(user: &User) -> Result<(), String> {
     words("name", &user.name, MAX_USER_CHARS)?;
-    // Microsoft, "User name formats": these cannot be in a SAM account name, nor may it be dots and spaces only.
+    // Microsoft, "User name formats": these characters cannot be in a SAM account name, and it may
+    // not consist of dots and spaces alone.
     if let Some(bad) = user
         .name
         .chars()
@@ -506,7 +516,7 @@ fn check_user(user: &User) -> Result<(), String> {
         }
     }
     match &user.password {
-        // An empty password is a password here: the policy of the machine has the last word.
+        // An empty password is allowed here; the password policy of the machine decides.
         Some(Secret::Value(value)) if value.chars().count() > MAX_PASSWORD_CHARS => Err(format!(
             "a password has at most {MAX_PASSWORD_CHARS} characters"
         )),
@@ -559,7 +569,7 @@ fn bounded(what: &str, count: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Text for people or command lines: something visible, no control characters, not too long.
+/// Checks text for people or command lines: something visible, no control characters, not too long.
 fn words(what: &str, value: &str, most: usize) -> Result<(), String> {
     if value.trim().is_empty() {
         return Err(format!("{what} is empty"));
@@ -574,7 +584,7 @@ fn words(what: &str, value: &str, most: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// `S-1-` and 2 to 16 numbers.
+/// Checks a SID: `S-1-` and 2 to 16 numbers.
 fn sid_is_good(sid: &str) -> bool {
     let mut parts = sid.split('-');
     if parts.next() != Some("S") || parts.next() != Some("1") {

@@ -1,54 +1,57 @@
-//! What was begun and done, so that a restart or a power cut at any moment loses nothing and repeats nothing.
+//! The journal of a job: steps begun and done, so that a restart or a power cut at any moment loses
+//! nothing and repeats nothing.
 //!
-//! A text file that only grows, an [`Entry`] a line. Every line ends in ` .`: one that was cut by a power failure is not mistaken for a
-//! shorter one (`done run.1` for `done run.10`), and is passed over. Holds no secret.
+//! A text file that only grows, one [`Entry`] a line. Every line ends in ` .`, so a line that was
+//! cut by a power failure is not mistaken for a shorter one (`done run.1` for `done run.10`) and is
+//! skipped. Holds no secret.
 
 use crate::job::id_is_good;
 
-/// Longest reason kept, in characters.
+/// Longest reason that is kept, in characters.
 pub const MAX_REASON_CHARS: usize = 500;
 
-/// One fact.
+/// One entry of the journal.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Entry {
-    /// The program was started: once a start of the machine.
+    /// The program was started; one entry for each start of the machine.
     Boot,
-    /// The machine is about to be restarted by the program.
+    /// The program is about to restart the machine.
     Restart,
-    /// A step is about to be carried out. Alone, without an outcome behind it: it was interrupted.
+    /// A step is about to be carried out. Without a later outcome it was interrupted.
     Begin(String),
     /// A step was carried out.
     Done(String),
-    /// It was, and the machine has to restart before the next.
+    /// A step was carried out, and the machine has to restart before the next one.
     DoneRestart(String),
     /// A step failed.
     Failed {
-        /// Which.
+        /// Id of the step.
         id: String,
-        /// Why, without secrets.
+        /// Cause, without secrets.
         reason: String,
     },
-    /// The secrets of a step are no longer in the job file.
+    /// The secrets of a step were removed from the job file.
     Wiped(String),
-    /// They could not be overwritten: they go with the file, at the end.
+    /// The secrets of a step could not be overwritten: they are removed with the file at the end.
     NotWiped(String),
-    /// Every step has its turn behind it.
+    /// Every step is done or has failed for good.
     Finished,
-    /// The job stops here, for good.
+    /// The job was stopped for good.
     Stopped {
-        /// Why, without secrets.
+        /// Cause, without secrets.
         reason: String,
     },
-    /// The console refused the report: it is not tried again.
+    /// The console refused the report; it is not sent again.
     Refused,
-    /// The report is still to be heard: the end action follows nevertheless, and later starts try again.
+    /// The console has not acknowledged the report: the end action follows nevertheless, and later
+    /// starts try again.
     EndAction,
-    /// Service and job file are gone; the end action may follow.
+    /// Service and job file are removed; the end action may follow.
     Ended,
 }
 
 impl Entry {
-    /// Its line, with the line end.
+    /// The entry as a line, with the line end.
     #[must_use]
     pub fn line(&self) -> String {
         let (word, rest) = match self {
@@ -73,7 +76,7 @@ impl Entry {
         }
     }
 
-    /// Reads a line without its end; `None` for one that was cut or is not ours.
+    /// Reads a line without its end; `None` for a line that was cut or has another format.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let body = line.strip_suffix(" .")?;
@@ -110,41 +113,41 @@ fn is_over(entry: &Entry) -> bool {
     matches!(entry, Entry::Finished | Entry::Stopped { .. })
 }
 
-/// A reason as it fits into a line.
+/// A reason in the form that fits into a line.
 fn one_line(reason: &str) -> String {
     let clean = reason.chars().map(|c| if c.is_control() { ' ' } else { c });
     let clean: String = clean.take(MAX_REASON_CHARS).collect();
     clean.trim().to_string()
 }
 
-/// Everything that was recorded, in order.
+/// All entries in order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Journal {
     entries: Vec<Entry>,
 }
 
-/// What the journal says of one step, or of the report.
+/// Summary of the entries for one step, or for the report.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StepRecord {
-    /// Times it was begun.
+    /// Number of times it was begun.
     pub begun: u32,
-    /// Times it was seen to fail.
+    /// Number of recorded failures.
     pub failed: u32,
-    /// Times it was seen to fail since the last start.
+    /// Number of recorded failures since the last start.
     pub failed_this_boot: u32,
-    /// The last reason.
+    /// Cause of the last failure.
     pub reason: Option<String>,
-    /// It was carried out.
+    /// The step was carried out.
     pub done: bool,
-    /// Its secrets need no more attention.
+    /// Its secrets are overwritten, or are left for the removal of the file.
     pub wiped: bool,
 }
 
 impl Journal {
-    /// Reads a journal, from whatever a power cut left. Never fails.
+    /// Reads a journal, in any state that a power cut leaves. Never fails.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        // What stands behind the last line end was cut, even when it looks whole.
+        // Text after the last line end was cut, even if it looks whole.
         let whole = text
             .rfind('\n')
             .and_then(|end| text.get(..end))
@@ -154,18 +157,18 @@ impl Journal {
         }
     }
 
-    /// Adds what was just written.
+    /// Adds an entry that was written to the file.
     pub fn push(&mut self, entry: Entry) {
         self.entries.push(entry);
     }
 
-    /// Everything, in order.
+    /// All entries in order.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Times the program was started.
+    /// Number of times the program was started.
     #[must_use]
     pub fn boots(&self) -> usize {
         self.entries
@@ -174,7 +177,7 @@ impl Journal {
             .count()
     }
 
-    /// Since the last start.
+    /// Entries since the last start.
     fn this_boot(&self) -> &[Entry] {
         let start = self.entries.iter().rposition(|entry| *entry == Entry::Boot);
         self.entries
@@ -182,13 +185,13 @@ impl Journal {
             .unwrap_or(&[])
     }
 
-    /// A restart was asked for and has not come yet.
+    /// True if a restart was requested and has not happened yet.
     #[must_use]
     pub fn restart_asked(&self) -> bool {
         self.this_boot().contains(&Entry::Restart)
     }
 
-    /// A step wants a restart before the next one.
+    /// True if a step needs a restart before the next one.
     #[must_use]
     pub fn restart_due(&self) -> bool {
         self.this_boot()
@@ -196,38 +199,39 @@ impl Journal {
             .any(|entry| matches!(entry, Entry::DoneRestart(_)))
     }
 
-    /// How the job ended, when it did: every step had its turn, or it was stopped.
+    /// The entry that ended the job: every step had its turn, or the job was stopped. `None` before
+    /// that.
     #[must_use]
     pub fn over(&self) -> Option<&Entry> {
         self.entries.iter().find(|entry| is_over(entry))
     }
 
-    /// Starts of the machine since the job was over.
+    /// Number of machine starts since the end of the job.
     #[must_use]
     pub fn boots_since_over(&self) -> usize {
         let later = self.entries.iter().skip_while(|entry| !is_over(entry));
         later.filter(|entry| **entry == Entry::Boot).count()
     }
 
-    /// The console refused the report.
+    /// True if the console refused the report.
     #[must_use]
     pub fn refused(&self) -> bool {
         self.entries.contains(&Entry::Refused)
     }
 
-    /// The end action was taken before the report was heard.
+    /// True if the end action was taken before the console acknowledged the report.
     #[must_use]
     pub fn end_action_taken(&self) -> bool {
         self.entries.contains(&Entry::EndAction)
     }
 
-    /// Nothing is left to do.
+    /// True if nothing is left to do.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.entries.contains(&Entry::Ended)
     }
 
-    /// What it says of a step.
+    /// Summary of the entries for a step.
     #[must_use]
     pub fn step(&self, id: &str) -> StepRecord {
         let mut record = StepRecord::default();

@@ -1,4 +1,5 @@
-//! What comes next: job and journal in, one action out. And the loop that carries it out through an [`Executor`].
+//! The decision about the next action of a job, from job and journal, and the loop that carries it
+//! out through an [`Executor`].
 //!
 //! ```text
 //! next:  ended -> Rest
@@ -11,18 +12,23 @@
 //!        nothing left -> Finish
 //! ```
 //!
-//! [`next`] is pure: the same job and journal give the same answer, so a power cut between any two lines of the journal is only another
-//! start. A step is settled when it is done, or failed for good. Holds always:
+//! [`next`] is pure: the same job and journal give the same answer, so a power cut between any two
+//! lines of the journal has the effect of one more start. A step is settled when it is done, or has
+//! failed for good. Invariants:
 //!
-//! - a step that is done is never carried out again;
-//! - a program that ended with a bad exit code is not run again: it has given its answer. One that was interrupted by a restart, and every
-//!   other kind of step, is tried [`ATTEMPTS`] times: services and cards may be late on a first start;
-//! - the secrets of a step are wiped as soon as it is settled, before a restart it wants; all of them when the job stops; the key
-//!   of the report when it is heard, refused, or given up;
-//! - the report comes after the last step and is tried [`REPORT_WAITS_SECONDS`] long; then the end action has its turn, and the report
-//!   [`REPORT_LATER_STARTS`] more starts, of which none does anything else;
-//! - the job stops after [`SPARE_BOOTS`] starts more than it has steps, so that nothing restarts a machine for ever;
-//! - the end action is taken once, and not at all when the job was stopped.
+//! - A step that is done is never carried out again.
+//! - A program that ended with a bad exit code is not run again. One that was interrupted by a
+//!   restart, and every other kind of step, is tried [`ATTEMPTS`] times: services and cards may be
+//!   late on a first start.
+//! - The secrets of a step are wiped as soon as it is settled, before a restart that it needs; all
+//!   of them when the job stops; the key of the report when it is acknowledged, refused, or given
+//!   up.
+//! - The report comes after the last step and is tried with the delays in [`REPORT_WAITS_SECONDS`];
+//!   then the end action is taken, and the report is tried in [`REPORT_LATER_STARTS`] more starts,
+//!   which do nothing else.
+//! - The job stops after [`SPARE_BOOTS`] starts more than it has steps, so that no machine restarts
+//!   for ever.
+//! - The end action is taken once, and not at all if the job was stopped.
 
 use crate::job::{Action, End, Job, OnError, ReportTo, Secret, Step, User, REPORT_ID};
 use crate::journal::{Entry, Journal, StepRecord};
@@ -30,40 +36,45 @@ use crate::report;
 use std::borrow::Cow;
 use std::io;
 
-/// How often a step is begun at most.
+/// Most attempts at a step.
 pub const ATTEMPTS: u32 = 5;
-/// Starts of the machine beyond one for each step.
+/// Machine starts that a job may take in addition to one for each step.
 pub const SPARE_BOOTS: usize = 10;
-/// Seconds before the second and later attempts within one start: Windows may still be installing the card it is to configure.
+/// Delays in seconds before the second and later attempts within one start: Windows may still be
+/// installing the card that is to be configured.
 pub const WAITS_SECONDS: [u32; 4] = [5, 20, 60, 120];
 
-/// Seconds before each try of the report within one start: more than three minutes together.
+/// Delays in seconds before each attempt of the report within one start: more than three minutes in
+/// total.
 pub const REPORT_WAITS_SECONDS: [u32; 8] = [0, 2, 5, 10, 20, 40, 60, 60];
-/// Starts of the machine after the one that ended the job, in which the report is tried again.
+/// Machine starts, after the one that ended the job, in which the report is tried again.
 pub const REPORT_LATER_STARTS: usize = 5;
 
-/// What comes next.
+/// The next action of a job.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Next<'a> {
-    /// The secrets of these steps, and of the report where [`REPORT_ID`] is among them, are overwritten in the job file.
+    /// Overwrite the secrets of these steps in the job file, and the key of the report if
+    /// [`REPORT_ID`] is in the list.
     Wipe(Vec<&'a str>),
-    /// A step, after waiting some seconds.
+    /// Carry out a step after a delay in seconds.
     Perform(&'a Step, u32),
-    /// The machine restarts.
+    /// Restart the machine.
     Restart,
-    /// The job is over: the last entry but one.
+    /// End the job with this entry.
     Over(Entry),
-    /// What came of the job is reported, after waiting some seconds.
+    /// Send the report of the result after a delay in seconds.
     Report(&'a ReportTo, u32),
-    /// The report was not heard in this start: the end action does not wait for later ones.
+    /// Take the end action: the report was not acknowledged in this start, and later attempts are
+    /// not waited for.
     EndAction(End),
-    /// Service and job file go; then the end action, unless it was taken or the job was stopped.
+    /// Remove service and job file; then take the end action, unless it was taken or the job was
+    /// stopped.
     Leave(End),
-    /// Nothing before the next start, or for ever.
+    /// Do nothing until the next start, or for ever.
     Rest,
 }
 
-/// Decides. `journal` has the [`Entry::Boot`] of this start already.
+/// Decides the next action. `journal` holds the [`Entry::Boot`] of this start already.
 #[must_use]
 pub fn next<'a>(job: &'a Job, journal: &Journal) -> Next<'a> {
     if journal.ended() {
@@ -123,7 +134,7 @@ pub fn next<'a>(job: &'a Job, journal: &Journal) -> Next<'a> {
     Next::Over(Entry::Finished)
 }
 
-/// The job is over, and its steps have no secrets any more.
+/// The next action of a job that is over and whose steps have no secrets any more.
 fn next_of_report<'a>(to: &'a ReportTo, journal: &Journal, end: End) -> Next<'a> {
     let record = journal.step(REPORT_ID);
     let later = journal.boots_since_over();
@@ -147,7 +158,7 @@ fn next_of_report<'a>(to: &'a ReportTo, journal: &Journal, end: End) -> Next<'a>
     }
 }
 
-/// What came of a job that is over, as it is reported: the step is the one that stopped it.
+/// Outcome of a finished job for the report; the reported step is the one that stopped it.
 fn came_of(job: &Job, journal: &Journal) -> report::Outcome {
     let reason = match journal.over() {
         Some(Entry::Stopped { reason }) => reason.clone(),
@@ -166,13 +177,14 @@ fn came_of(job: &Job, journal: &Journal) -> report::Outcome {
     }
 }
 
-/// Done, or failed for good.
+/// True if a step is done, or has failed for good.
 fn is_settled(step: &Step, record: &StepRecord) -> bool {
     let answered = matches!(step.action, Action::Run(_)) && record.failed > 0;
     record.done || answered || record.begun >= ATTEMPTS
 }
 
-/// Does its failure end the job? Every other kind than a program is needed by what follows.
+/// True if a failure of the step ends the job. Only the failure of a program may be ignored; all
+/// other kinds are needed by later steps.
 fn stops(step: &Step) -> bool {
     !matches!(&step.action, Action::Run(run) if run.on_error == OnError::Continue)
 }
@@ -193,7 +205,7 @@ fn has_secret(step: &Step) -> bool {
     secret_of(step).is_some()
 }
 
-/// Values of secrets that are still there.
+/// Values of secrets that are not wiped.
 fn secrets(job: &Job) -> impl Iterator<Item = &str> {
     let of_report = job.report.iter().map(|report| &report.key);
     let of_steps = job.steps.iter().filter_map(secret_of);
@@ -208,85 +220,85 @@ fn secret_of(step: &Step) -> Option<&Secret> {
     }
 }
 
-/// How a step went.
+/// Outcome of a step.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It is done.
+    /// The step is done.
     Done,
-    /// It is done, and the machine has to restart before the next.
+    /// The step is done, and the machine has to restart before the next one.
     DoneRestart,
-    /// It failed: why, and what to try.
+    /// The step failed: cause, and what to try.
     Failed(String),
-    /// The service is being stopped in the middle of it: it has its turn again with the next start.
+    /// The service was stopped during the step, which is repeated at the next start.
     Interrupted,
 }
 
-/// What the console said to a report.
+/// The console's answer to a report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// It is stored: the answer is signed with the key of the report.
+    /// The report is stored; the answer is signed with the key of the report.
     Heard,
-    /// It is not taken, now or later.
+    /// The report is refused for good.
     Refused,
-    /// No true answer from any address: why.
+    /// No valid answer from any address, with the cause.
     Unheard(String),
 }
 
-/// The machine the job runs on.
+/// The machine that the job runs on.
 pub trait Executor {
-    /// Writes an entry to the journal. When this returns, it survives a power cut.
+    /// Writes an entry to the journal. After the return it survives a power cut.
     ///
     /// # Errors
-    /// When it cannot be written; nothing more is done in this start then.
+    /// The entry cannot be written; nothing more is done in this start then.
     fn record(&mut self, entry: &Entry) -> io::Result<()>;
-    /// Carries a step out.
+    /// Carries out a step.
     fn perform(&mut self, step: &Step) -> Outcome;
     /// Sends the report once to each address of the console, until one answers.
     fn report(&mut self, to: &ReportTo, came: &report::Outcome) -> Answer;
     /// Overwrites the secrets of these steps, or of [`REPORT_ID`], in the job file.
     ///
     /// # Errors
-    /// When they may still be there.
+    /// A secret may still be in the file.
     fn wipe(&mut self, ids: &[&str]) -> io::Result<()>;
-    /// Waits some seconds, or less when the machine is stopping.
+    /// Waits some seconds, or less if the service is being stopped.
     fn wait(&mut self, seconds: u32);
-    /// The service is being stopped: no new step.
+    /// True if the service is being stopped: no new step may begin.
     fn stopping(&self) -> bool;
-    /// Asks for a restart of the machine.
+    /// Requests a restart of the machine.
     ///
     /// # Errors
-    /// When the system refuses; the job goes on with the next start then.
+    /// The system refuses; the job continues at the next start then.
     fn restart(&mut self) -> io::Result<()>;
     /// Removes the job file, the service, and the program.
     ///
     /// # Errors
-    /// When something stays.
+    /// One of them remains.
     fn remove(&mut self) -> io::Result<()>;
-    /// The end action.
+    /// Takes the end action.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// The system refuses.
     fn end(&mut self, end: End) -> io::Result<()>;
-    /// A line for people. Holds no secret.
+    /// Writes a line for people to the log. The line holds no secret.
     fn log(&mut self, line: &str);
 }
 
-/// How a start of the program went.
+/// Result of one start of the program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pause {
-    /// The machine is about to restart, or is being stopped; the job goes on then.
+    /// The machine is about to restart, or the service is being stopped; the job continues later.
     Restart,
-    /// Every step had its turn; later starts do nothing, or report only.
+    /// Every step had its turn; later starts do nothing or only report.
     Finished,
-    /// The job was stopped for good by a step that failed.
+    /// The job was stopped for good by a failed step.
     Stopped,
 }
 
-/// Carries on with the job, from wherever the journal says it is, until the machine restarts or nothing is left.
+/// Continues the job from the state in the journal, until the machine restarts or nothing is left.
 ///
 /// # Errors
-/// When the journal cannot be written. Nothing is done without it: a machine whose disk is full would do the same steps
-/// at every start, and restart for ever.
+/// The journal cannot be written. Nothing is done without it: a machine whose disk is full would
+/// otherwise do the same steps at every start, and restart for ever.
 pub fn run(job: &Job, journal: &mut Journal, executor: &mut impl Executor) -> io::Result<Pause> {
     let mut steps = Steps {
         job,
@@ -294,7 +306,7 @@ pub fn run(job: &Job, journal: &mut Journal, executor: &mut impl Executor) -> io
         executor,
     };
     if steps.journal.ended() {
-        // The last removal was not complete: once more, and no second end action.
+        // The previous removal was incomplete: it is repeated, without a second end action.
         let removed = steps.executor.remove();
         steps.complain("removing the service", removed);
         return Ok(steps.pause());
@@ -364,7 +376,7 @@ pub fn run(job: &Job, journal: &mut Journal, executor: &mut impl Executor) -> io
     }
 }
 
-/// Does this start go on?
+/// Tells if this start continues.
 #[derive(Eq, PartialEq)]
 enum Flow {
     On,
@@ -492,8 +504,8 @@ fn kind(action: &Action) -> &'static str {
     }
 }
 
-/// A text without the secrets of a job: the last line of defence, should a system put one into an error message. Secrets of fewer than four
-/// characters are left: replacing every `a` would only show where they are.
+/// The text without the secrets of a job: a last protection in case a system puts one into an error
+/// message. Secrets of fewer than four characters stay: replacing every `a` would only reveal them.
 #[must_use]
 pub fn redacted<'a>(job: &Job, text: &'a str) -> Cow<'a, str> {
     let mut text = Cow::Borrowed(text);

@@ -1,60 +1,63 @@
-//! What a machine reports to the console after its first start, as a value and as text (docs/protocol.md, First start).
+//! The machine's report to the console after its first start, as a value and as text
+//! (docs/protocol.md, First start).
 //!
-//! Owns: lines, bounds and which keys there are. Knows no key and computes no HMAC: whoever sends or takes a report does, over the
-//! bytes given here. What always holds: any bytes give a report or an error, and nothing is kept that is longer than a line.
+//! Owns lines, limits and keys of the text. Knows no secret key and computes no HMAC: the sender
+//! and the receiver do, over the bytes given here. Any bytes give a report or an error, and nothing
+//! longer than a line is kept.
 
 use crate::job::Mac;
 use std::fmt;
 use std::net::IpAddr;
 
-/// The first line.
+/// First line of a message.
 pub const FIRST_LINE: &str = "diskcast-first-start 1";
-/// Bytes of a whole message.
+/// Longest message, in bytes.
 pub const MAX_BYTES: usize = 4096;
-/// Bytes of a line without its end.
+/// Longest line, in bytes without its end.
 pub const MAX_LINE_BYTES: usize = 512;
-/// Addresses in a report.
+/// Most addresses in a report.
 pub const MAX_ADDRESSES: usize = 16;
-/// Bytes of an answer.
+/// Longest answer, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 128;
 /// Hex digits of an HMAC.
 pub const HMAC_DIGITS: usize = 64;
-/// Signed in an answer, behind the digits of the report.
+/// Word that is signed in an answer, after the digits of the report.
 pub const HEARD: &str = "heard";
 
-/// Values that [`Report::encode`] writes are cut to so many bytes: all lines together stay below [`MAX_BYTES`].
+/// Longest value that [`Report::encode`] writes, in bytes; longer ones are cut. All lines together
+/// stay below [`MAX_BYTES`].
 const MAX_VALUE_BYTES: usize = 300;
 const ANSWER: &str = "diskcast-first-start ";
 const REFUSED: &str = "diskcast-first-start refused";
 const HMAC: &[u8] = b"hmac=";
 
-/// What came of a machine's first start.
+/// Result of a machine's first start.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Report {
     /// Number of the job.
     pub job: u64,
     /// Id of the target.
     pub target: String,
-    /// What came of the first-boot job.
+    /// Result of the first-boot job.
     pub result: Outcome,
-    /// Host name, as the system has it now.
+    /// Current host name of the system.
     pub name: String,
-    /// Which system, and its own identity.
+    /// Kind of system, and its own identity.
     pub system: System,
-    /// Cards and their addresses.
+    /// Addresses of the cards.
     pub addresses: Vec<Address>,
 }
 
-/// What came of the first-boot job.
+/// Result of the first-boot job.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// Every step is done.
     Done,
-    /// One is not.
+    /// The job failed.
     Failed {
-        /// Id of the step; none when it was no step that failed.
+        /// Id of the failed step; `None` if the cause is not a step.
         step: Option<String>,
-        /// Why.
+        /// Cause.
         reason: String,
     },
 }
@@ -64,24 +67,24 @@ pub enum Outcome {
 pub enum System {
     /// Windows.
     Windows {
-        /// The machine SID, where it could be read.
+        /// Machine SID; `None` if it could not be read.
         sid: Option<String>,
     },
     /// Linux.
     Linux {
-        /// Content of `/etc/machine-id`, where there is one.
+        /// Content of `/etc/machine-id`; `None` if there is none.
         machine_id: Option<String>,
     },
 }
 
-/// An address of a card.
+/// An IP address of a card.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Address {
-    /// The card.
+    /// MAC address of the card.
     pub mac: Mac,
     /// The address.
     pub ip: IpAddr,
-    /// Bits of its network.
+    /// Prefix length of its network in bits.
     pub prefix: u8,
 }
 
@@ -91,35 +94,36 @@ impl fmt::Display for Address {
     }
 }
 
-/// A message, taken apart.
+/// The parts of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Message<'a> {
-    /// What it says. Not to be believed before [`digits`](Self::digits) are held against the key.
+    /// The report. It must not be trusted before [`digits`](Self::digits) are verified with the
+    /// key.
     pub report: Report,
     /// The bytes that are signed.
     pub signed: &'a [u8],
-    /// HMAC-SHA256 of these bytes: 64 hex digits, small.
+    /// HMAC-SHA256 of these bytes: 64 lower-case hex digits.
     pub digits: &'a str,
 }
 
-/// Why bytes are no report.
+/// Error in reading a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReportError {
-    /// More than a message has.
+    /// The message is longer than allowed.
     TooLong,
-    /// It begins otherwise: no report, or one of another version.
+    /// The first line is that of no report, or of another version.
     NotAReport,
-    /// A line has more bytes than a line may have.
+    /// A line is longer than allowed.
     LongLine,
-    /// Not UTF-8, or control characters.
+    /// The bytes are not UTF-8, or hold control characters.
     NotText,
     /// A line without `=`.
     NoValue,
-    /// A key that is there twice, or too many addresses.
+    /// A key occurs twice, or there are too many addresses.
     TooMany,
-    /// A key without which there is no report.
+    /// A required key is missing.
     Missing(&'static str),
-    /// A value that this key does not have.
+    /// A value is not allowed for its key.
     Value(&'static str),
     /// The last line is no HMAC, or something follows it.
     NoHmac,
@@ -144,7 +148,8 @@ impl fmt::Display for ReportError {
 impl std::error::Error for ReportError {}
 
 impl Report {
-    /// The lines before `hmac=`: what is signed. Values lose their control characters and are cut to fit.
+    /// The signed lines: all before `hmac=`. Values lose their control characters and are cut to
+    /// fit.
     pub fn encode(&self) -> String {
         let mut out = String::new();
         out.push_str(FIRST_LINE);
@@ -177,7 +182,7 @@ impl Report {
     }
 }
 
-/// The whole message: what [`Report::encode`] gave, and its HMAC as hex digits.
+/// The whole message: the text from [`Report::encode`], and its HMAC as hex digits.
 pub fn message(signed: &str, digits: &str) -> String {
     format!("{}hmac={}\n", signed, digits)
 }
@@ -202,11 +207,11 @@ fn line(out: &mut String, key: &str, value: &str) {
     out.push('\n');
 }
 
-/// True when the line `hmac=` has come to its end: nothing of the message is to be waited for.
+/// True if the line `hmac=` is complete: the message has no more bytes.
 pub fn is_whole(bytes: &[u8]) -> bool {
     let mut lines = bytes.split(|byte| *byte == b'\n').peekable();
     while let Some(line) = lines.next() {
-        // The last piece is a line whose end has not come.
+        // The last piece is a line without its end.
         if lines.peek().is_some() && line.starts_with(HMAC) {
             return true;
         }
@@ -214,10 +219,10 @@ pub fn is_whole(bytes: &[u8]) -> bool {
     false
 }
 
-/// Takes a whole message apart.
+/// Reads a whole message.
 ///
 /// # Errors
-/// Bytes that are no message, and why.
+/// The bytes are no message; the error tells why.
 pub fn parse(bytes: &[u8]) -> Result<Message<'_>, ReportError> {
     if bytes.len() > MAX_BYTES {
         return Err(ReportError::TooLong);
@@ -237,7 +242,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, ReportError> {
             return Err(ReportError::NotText);
         }
         if let Some(digits) = text.strip_prefix("hmac=") {
-            // The line has its end, and nothing comes after it.
+            // The line must be complete, and nothing may follow it.
             if at + line.len() + 1 != bytes.len() || !is_hmac(digits) {
                 return Err(ReportError::NoHmac);
             }
@@ -247,7 +252,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message<'_>, ReportError> {
                 digits,
             });
         }
-        // What follows the last line end is no line.
+        // Bytes after the last line end are no line.
         if at + line.len() >= bytes.len() {
             break;
         }
@@ -262,7 +267,7 @@ fn is_hmac(digits: &str) -> bool {
     digits.len() == HMAC_DIGITS && digits.bytes().all(small)
 }
 
-/// The lines as they come.
+/// The lines that were read so far.
 #[derive(Default)]
 struct Fields<'a> {
     job: Option<&'a str>,
@@ -307,7 +312,7 @@ impl<'a> Fields<'a> {
 
     fn report(self) -> Result<Report, ReportError> {
         let job = self.job.ok_or(ReportError::Missing("job"))?;
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         let job = Some(job)
             .filter(|job| job.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|job| job.parse().ok())
@@ -344,7 +349,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// `MAC IP/BITS`.
+/// Reads `MAC IP/BITS`.
 fn address(value: &str) -> Result<Address, ReportError> {
     let read = || {
         let (mac, network) = value.split_once(' ')?;
@@ -363,31 +368,31 @@ fn address(value: &str) -> Result<Address, ReportError> {
     read().ok_or(ReportError::Value("address"))
 }
 
-/// The answer to a report that is stored: `digits` are the HMAC of [`heard_signed`].
+/// Answer to a stored report: `digits` are the HMAC of [`heard_signed`].
 pub fn heard(digits: &str) -> String {
     format!("{}{} {}\n", ANSWER, HEARD, digits)
 }
 
-/// The answer to everything that is refused.
+/// Answer to every refused message.
 pub fn refused() -> String {
     format!("{}\n", REFUSED)
 }
 
-/// What the answer to a report with these digits signs.
+/// Text that is signed in the answer to a report with these digits.
 pub fn heard_signed(digits: &str) -> String {
     format!("{}{}", digits, HEARD)
 }
 
-/// What a console answered.
+/// Answer of a console.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer<'a> {
-    /// Stored, if these hex digits are the HMAC of [`heard_signed`].
+    /// The report is stored, if these hex digits are the HMAC of [`heard_signed`].
     Heard(&'a str),
-    /// Not taken, now or later.
+    /// The report is refused for good.
     Refused,
 }
 
-/// Reads an answer; `None` for anything else.
+/// Reads an answer; `None` for any other bytes.
 pub fn parse_answer(bytes: &[u8]) -> Option<Answer<'_>> {
     if bytes.len() > MAX_ANSWER_BYTES {
         return None;

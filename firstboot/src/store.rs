@@ -1,8 +1,9 @@
-//! The two files of a job: its text, and beside it the journal.
+//! The two files of a job: its text, and the journal beside it.
 //!
-//! Owns: reading them, adding to the journal so that it survives a power cut, and overwriting secrets where they lie. On Windows both are
-//! in `C:\ProgramData\diskcast`, which only SYSTEM and Administrators may read. Overwriting reaches the same clusters on NTFS; what a
-//! solid-state disk keeps of the old ones behind its back is out of reach for any program.
+//! Owns reading them, adding to the journal so that it survives a power cut, and overwriting
+//! secrets in place. On Windows both are in `C:\ProgramData\diskcast`, which only SYSTEM and
+//! Administrators may read. Overwriting reaches the same clusters on NTFS; old copies inside a
+//! solid-state disk are out of reach for any program.
 
 use crate::journal::{Entry, Journal};
 use crate::text::{decode, secret_spans};
@@ -10,7 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, ErrorKind::InvalidData, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// More is no journal of ours: a job of 256 steps that fails in every way stays below 1 MiB.
+/// Largest journal that is read, in bytes: that of a job with 256 steps and every kind of failure
+/// stays below 1 MiB.
 const MAX_JOURNAL_BYTES: u64 = 16 << 20;
 
 /// A job file and its journal.
@@ -30,22 +32,22 @@ impl Store {
         }
     }
 
-    /// Where the job is.
+    /// Path of the job.
     #[must_use]
     pub fn job_path(&self) -> &Path {
         &self.job
     }
 
-    /// Where the journal is.
+    /// Path of the journal.
     #[must_use]
     pub fn journal_path(&self) -> &Path {
         &self.journal
     }
 
-    /// The text of the job, for [`crate::Job::parse`].
+    /// Text of the job, for [`crate::Job::parse`].
     ///
     /// # Errors
-    /// `InvalidData` when it is no text or longer than any job; otherwise why it cannot be read.
+    /// `InvalidData` if it is no text or longer than any job; otherwise the error of the read.
     pub fn read_job(&self) -> io::Result<String> {
         decode(&self.job_bytes()?).map_err(|error| at(InvalidData, "job", &self.job, &error))
     }
@@ -55,10 +57,11 @@ impl Store {
         read_bytes(&self.job, most)
     }
 
-    /// The journal; an empty one when there is none.
+    /// The journal; empty if there is no file.
     ///
     /// # Errors
-    /// When it is there and cannot be read: then it is not known what was done, and nothing may be done.
+    /// The file exists and cannot be read: the state of the job is then unknown, and nothing may be
+    /// done.
     pub fn read_journal(&self) -> io::Result<Journal> {
         match read_bytes(&self.journal, MAX_JOURNAL_BYTES) {
             Ok(bytes) => Ok(Journal::parse(&String::from_utf8_lossy(&bytes))),
@@ -67,10 +70,10 @@ impl Store {
         }
     }
 
-    /// Adds an entry, and returns when it is on the disk.
+    /// Adds an entry and returns after it is on the disk.
     ///
     /// # Errors
-    /// When it cannot be written or flushed.
+    /// The entry cannot be written or flushed.
     pub fn record(&self, entry: &Entry) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -81,7 +84,8 @@ impl Store {
             .map_err(|error| at(error.kind(), "journal", &self.journal, &error))?;
         let mut line = String::new();
         if file.seek(SeekFrom::End(0))? > 0 {
-            // A line that was cut is closed first: it stays unreadable, and ours stands alone.
+            // A line that was cut is closed first: it stays unreadable, and the new entry has a
+            // line of its own.
             file.seek(SeekFrom::End(-1))?;
             let mut last = [0_u8; 1];
             file.read_exact(&mut last)?;
@@ -95,10 +99,10 @@ impl Store {
         file.sync_all()
     }
 
-    /// Overwrites the secrets of these steps where they lie, and reads them back.
+    /// Overwrites the secrets of these steps in place, and reads them back.
     ///
     /// # Errors
-    /// When they may still be there.
+    /// A secret may still be in the file.
     pub fn wipe(&self, ids: &[&str]) -> io::Result<()> {
         let bytes = self.job_bytes()?;
         let mut file = OpenOptions::new().write(true).open(&self.job)?;
@@ -123,11 +127,11 @@ impl Store {
         Ok(())
     }
 
-    /// Overwrites the whole job file and removes it. For the end, and for a job that cannot be read: where its secrets are is not
-    /// known then. No file is no error.
+    /// Overwrites the whole job file and removes it: at the end, and for a job that cannot be read,
+    /// because the places of its secrets are then unknown. A missing file is no error.
     ///
     /// # Errors
-    /// When it stays.
+    /// The file remains.
     pub fn remove_job(&self) -> io::Result<()> {
         let mut file = match OpenOptions::new().write(true).open(&self.job) {
             Ok(file) => file,

@@ -1,6 +1,7 @@
 //! Writing and reading the text of a job. The format is described in [`crate::job`].
 //!
-//! Owns: lines, escapes, keys. Decides nothing about values: `Job::check` does. Never repeats a value in an error.
+//! Owns lines, escapes, keys. Does not judge values: `Job::check` does. Never repeats a value in an
+//! error.
 
 use crate::job::{
     Action, End, Group, Job, JobError, Network, OnError, OnExists, ReportTo, Run, Secret,
@@ -158,7 +159,7 @@ fn unescape(value: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// `{hex}` after `\u`.
+/// Reads `{hex}` after `\u`.
 fn code_point(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
     const BAD: &str = "a bad \\u{hex} escape";
     if chars.next() != Some('{') {
@@ -171,7 +172,7 @@ fn code_point(chars: &mut std::str::Chars<'_>) -> Result<char, String> {
             Some('}') if digits > 0 => return char::from_u32(value).ok_or_else(|| BAD.into()),
             Some(c) if digits < 6 => {
                 let digit = c.to_digit(16).ok_or(BAD)?;
-                // Six hex digits at most: 24 bits.
+                // The value has at most six hex digits, 24 bits.
                 value = value * 16 + digit;
                 digits += 1;
             }
@@ -205,7 +206,7 @@ pub(crate) fn parse(text: &str) -> Result<Job, JobError> {
     reader.finish()
 }
 
-/// A line of a secret: how long its key is with the space behind it.
+/// Length of the key, with the space after it, on a line with a secret.
 fn secret_key(line: &[u8]) -> Option<usize> {
     let keys: [&[u8]; 3] = [b"password ", b"blob ", b"key "];
     keys.iter()
@@ -213,8 +214,8 @@ fn secret_key(line: &[u8]) -> Option<usize> {
         .map(|key| key.len())
 }
 
-/// Where the secrets of a text lie: the id of the step or of the report and the bytes to be overwritten. Follows the lines only, so that it also
-/// finds them in a text that is no valid job.
+/// Places of the secrets in a text: the id of the step or of the report, and the bytes to be
+/// overwritten. Works line by line, so it also finds them in a text that is no valid job.
 pub(crate) fn secret_spans(text: &[u8]) -> Vec<(String, Range<usize>)> {
     let mut spans = Vec::new();
     let mut step = String::new();
@@ -234,8 +235,8 @@ pub(crate) fn secret_spans(text: &[u8]) -> Vec<(String, Range<usize>)> {
     spans
 }
 
-/// The text of a file. A power cut in the middle of wiping leaves half of an escape or of a character behind the `*`: what follows a
-/// `*` there means nothing.
+/// Decodes the text of a file. A power cut during a wipe leaves half of an escape or of a character
+/// after the `*`: the rest of a value that begins with `*` is ignored.
 pub(crate) fn decode(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
     let mut text = String::with_capacity(bytes.len());
     for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -252,7 +253,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
     Ok(text)
 }
 
-/// A job as it is being read.
+/// State of the reader.
 #[derive(Default)]
 struct Reader {
     end: Option<End>,
@@ -262,15 +263,15 @@ struct Reader {
     counted: Option<usize>,
 }
 
-/// One step, or the report, as it is being read: which keys occurred, with their values.
+/// One step, or the report, that is being read: its keys with their values.
 struct Open {
-    /// The id of the step, or the number of the report's job.
+    /// Id of the step, or the number of the report's job.
     id: String,
     kind: Kind,
     values: Vec<(&'static str, String)>,
 }
 
-/// What was read.
+/// A finished section.
 enum Section {
     Report(ReportTo),
     Step(Step),
@@ -287,7 +288,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The kind of a step.
+    /// Kind of step with this name.
     fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "network" => Self::Network,
@@ -299,7 +300,7 @@ impl Kind {
         })
     }
 
-    /// Keys of this kind, and whether one may be there more than once.
+    /// Keys of this kind; true marks those that may occur more than once.
     fn keys(self) -> &'static [(&'static str, bool)] {
         match self {
             Self::Report => &[("console", true), ("target", false), ("key", false)],
@@ -547,7 +548,7 @@ fn read<T: FromStr>(key: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("unreadable {key}"))
 }
 
-/// Digits only: `parse` alone would take a `+` too.
+/// Reads a number of digits only: `parse` alone would accept a `+` too.
 fn number<T: FromStr>(value: &str) -> Result<T, String> {
     if value.is_empty() || !value.bytes().all(|c| c.is_ascii_digit()) {
         return Err("a number was expected".into());

@@ -1,4 +1,4 @@
-//! The text of a job: what is written is read as the same, and nothing else gets in.
+//! Tests of a job's text: it is read back as the same job, and invalid text is refused.
 
 use firstboot::job::{
     Action, End, Group, Job, JobError, Mac, Network, OnError, OnExists, ReportTo, Run, Secret,
@@ -73,7 +73,7 @@ fn example() -> Job {
     }
 }
 
-/// Machines in the field read what an older console wrote: this text is version 1 for good.
+/// Machines in the field read texts of older consoles: this text must stay valid as version 1.
 const VERSION_1: &str = "\
 diskcast-firstboot 1
 end shutdown
@@ -149,7 +149,7 @@ fn every_cut_is_noticed() {
             "cut to {length} bytes"
         );
     }
-    // Only the newline behind the last line may be missing.
+    // Only the newline of the last line may be missing.
     assert!(Job::parse(VERSION_1.trim_end()).is_ok());
 }
 
@@ -261,7 +261,8 @@ fn domain() -> impl Strategy<Value = String> {
 }
 
 fn secret() -> impl Strategy<Value = Secret> {
-    // Whatever a keyboard or a password manager makes, line ends and control characters too, but no zero.
+    // Any text from a keyboard or a password manager, line ends and control characters included,
+    // but no zero.
     prop_oneof![
         4 => "\\PC{0,30}".prop_map(Secret::new),
         2 => "[\u{1}-\u{a0}*=\\\\]{0,30}".prop_map(Secret::new),

@@ -1,4 +1,5 @@
-//! A job on a machine that is a recording: order, restarts, power cuts at every moment, failures, secrets.
+//! Tests of a job on a simulated machine: order, restarts, power cuts at every moment, failures,
+//! secrets.
 
 use firstboot::job::{
     Action, End, Group, OnError, OnExists, ReportTo, Run, Secret, Step, User, REPORT_ID,
@@ -13,7 +14,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io;
 
-/// What was done to the machine, in order.
+/// An effect on the machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Did {
     Performed(String),
@@ -25,26 +26,26 @@ enum Did {
     Ended(End),
 }
 
-/// What survives a power cut, and what the programs on it answer.
+/// State of the machine that survives a power cut, and the configured answers of its programs.
 struct Machine {
     job: Job,
     journal: String,
     did: Vec<Did>,
     log: Vec<String>,
-    /// Answers of a step, the last one for good; without any: done.
+    /// Outcomes of a step in order, the last one repeated; without any it is done.
     answers: BTreeMap<String, Vec<Outcome>>,
-    /// Answers of the console, the last one for good.
+    /// Answers of the console in order, the last one repeated.
     console: Vec<Answer>,
-    /// Secrets that are still in the job file.
+    /// Ids of secrets that are still in the job file.
     secrets: Vec<String>,
     job_file: bool,
-    /// Effects until the power is cut; `None`: never.
+    /// Number of effects before the power is cut; `None` for no cut.
     cut_after: Option<usize>,
     powered: bool,
     journal_full: bool,
     wipe_fails: bool,
     stop_asked: bool,
-    /// Secrets of steps were there when the report was sent.
+    /// True if secrets of steps were still there when the report was sent.
     secrets_waited: bool,
 }
 
@@ -76,7 +77,7 @@ impl Machine {
         self
     }
 
-    /// The same machine, with a report behind its job and a console that answers so.
+    /// The same machine with a reporting job and a console that gives these answers.
     fn reporting(mut self, console: &[Answer]) -> Self {
         self.job.report = Some(ReportTo {
             consoles: vec!["10.20.0.2:5003".parse().unwrap()],
@@ -102,7 +103,7 @@ impl Machine {
         ends.count()
     }
 
-    /// One start. `Err` also when the power was cut.
+    /// One start. `Err` also if the power was cut.
     fn start(&mut self) -> io::Result<Pause> {
         self.powered = true;
         let job = self.job.clone();
@@ -110,7 +111,7 @@ impl Machine {
         machine::run(&job, &mut journal, self)
     }
 
-    /// Starts until the job is over or `most` starts are through.
+    /// Starts the machine until the job is over or `most` starts are used.
     fn starts(&mut self, most: usize) -> (usize, Option<Pause>) {
         for count in 1..=most {
             if let Ok(pause @ (Pause::Finished | Pause::Stopped)) = self.start() {
@@ -120,7 +121,7 @@ impl Machine {
         (most, None)
     }
 
-    /// An effect happens, unless the power is gone; then nothing does any more.
+    /// Carries out an effect, unless the power is cut.
     fn effect(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.cut_after {
             if *left == 0 {
@@ -151,7 +152,7 @@ impl Executor for Machine {
         }
         let line = entry.line();
         if let Err(error) = self.effect() {
-            // The power goes in the middle of the line, once.
+            // The power is cut in the middle of the line, once.
             if self.cut_after.take().is_some() {
                 self.journal.push_str(&line[..line.len() / 2]);
             }
@@ -282,7 +283,8 @@ fn drivers() -> Step {
     }
 }
 
-/// Drivers, a join that wants a restart, a user, two programs of which the first wants one too.
+/// A job with drivers, a join that needs a restart, a user, and two programs, the first of which
+/// also needs a restart.
 fn lab() -> Machine {
     Machine::new(Job {
         steps: vec![
@@ -323,13 +325,15 @@ fn a_job_goes_through_its_restarts_in_order() {
         Did::Ended(End::Shutdown),
     ];
     assert_eq!(machine.did, expected);
-    // A service that could not be removed is started again: it removes itself, and the machine stays up.
+    // If the service could not be removed it is started again: it removes itself, and the machine
+    // stays up.
     machine.did.clear();
     assert_eq!(machine.start().unwrap(), Pause::Finished);
     assert_eq!(machine.did, vec![Did::Removed]);
 }
 
-/// The power is cut before every single effect, half-way through every line of the journal. Whatever was half done, the job ends the same.
+/// The power is cut before every single effect, and half-way through every line of the journal. The
+/// job always ends the same.
 #[test]
 fn a_power_cut_at_every_moment_changes_nothing_in_the_end() {
     let mut effects = 0;
@@ -367,7 +371,7 @@ fn a_power_cut_at_every_moment_changes_nothing_in_the_end() {
         }
         effects += 1;
     }
-    // What the uncut job does: the loop went through all of it.
+    // Number of effects of the uncut job: the loop has cut at each of them.
     assert_eq!(effects, 30);
 }
 
@@ -386,7 +390,8 @@ fn a_step_that_fails_is_tried_again_and_then_stops_the_job() {
         waits,
         [5, 20, 60, 120].map(Did::Waited).iter().collect::<Vec<_>>()
     );
-    // Secrets of steps that never had their turn go too; no end action: somebody has to look.
+    // Secrets of steps that never ran are wiped too. There is no end action: a technician has to
+    // look at the machine.
     assert!(machine.secrets.is_empty());
     assert!(!machine.did.iter().any(|did| matches!(did, Did::Ended(_))));
     assert_eq!(machine.did.last(), Some(&Did::Removed));
@@ -422,7 +427,7 @@ fn a_program_that_failed_is_not_run_again() {
     assert_eq!(machine.did.last(), Some(&Did::Ended(End::Shutdown)));
 }
 
-/// A technician restarts the machine in the middle of a program: that is no failure of it.
+/// A technician restarts the machine during a program: that is no failure of the program.
 #[test]
 fn a_program_that_was_interrupted_has_its_turn_again() {
     let mut machine = lab().answer("run.2", &[Outcome::Interrupted, Outcome::Done]);
@@ -430,7 +435,7 @@ fn a_program_that_was_interrupted_has_its_turn_again() {
     assert_eq!(machine.performed("run.2"), 2);
 }
 
-/// An installer that restarts the machine by itself never gives an answer.
+/// An installer that restarts the machine by itself never returns an exit code.
 #[test]
 fn a_program_that_restarts_the_machine_is_given_up_after_some_starts() {
     let mut machine = lab();
@@ -452,7 +457,7 @@ fn a_program_that_restarts_the_machine_is_given_up_after_some_starts() {
 
 #[test]
 fn secrets_go_after_too_many_starts() {
-    // Every start is cut right after the boot entry: the job never comes to anything.
+    // Every start is cut right after the boot entry: the job makes no progress.
     let mut machine = lab();
     let limit = machine.job.steps.len() + SPARE_BOOTS;
     machine.journal = "boot .\n".repeat(limit);
@@ -562,7 +567,7 @@ fn a_report_names_the_step_that_stopped_the_job() {
     let reason = "the machine was started 16 times before the job was over";
     assert_eq!(machine.reports(), [&failed_so(None, reason)]);
 
-    // A program whose failure does not matter stops nothing.
+    // A program whose failure is ignored stops nothing.
     let mut machine = lab()
         .answer("run.1", &[failed("exit code 1603")])
         .reporting(&[Answer::Heard]);
@@ -580,7 +585,8 @@ fn a_console_that_refuses_is_asked_once() {
     assert!(machine.secrets.is_empty() && !machine.job_file);
 }
 
-/// Nobody hears it: the end action does not wait for later starts, each of which tries again, and after five all is gone.
+/// No console answers: the end action does not wait for later starts, each of which tries again;
+/// after five everything is removed.
 #[test]
 fn a_report_that_is_never_heard_holds_nothing_up() {
     let tries = REPORT_WAITS_SECONDS.len();
@@ -603,7 +609,7 @@ fn a_report_that_is_never_heard_holds_nothing_up() {
     }
     assert_eq!(machine.did.last(), Some(&Did::Removed));
     assert!(machine.secrets.is_empty() && !machine.job_file);
-    // Heard at a later start: all goes then, and no second end action.
+    // Acknowledged at a later start: everything is removed, without a second end action.
     let mut machine = lab().reporting(&[unheard()]);
     machine.starts(9);
     machine.did.clear();
@@ -617,7 +623,7 @@ fn a_report_that_is_never_heard_holds_nothing_up() {
     assert_eq!(machine.did, expected);
 }
 
-/// As for steps: the power is cut before every effect. At most the report is repeated, and what it says does not change.
+/// The power is cut before every effect. At most the report is repeated, with the same content.
 #[test]
 fn a_power_cut_repeats_at_most_the_report() {
     for console in [
@@ -698,7 +704,7 @@ fn a_cut_line_is_not_taken_for_a_shorter_one() {
         let journal = Journal::parse(&whole[..length]);
         assert!(!journal.step("run.1").done);
         assert!(!journal.step("run.10").done, "{length}");
-        // Closed by a line end at the next start, the cut line stays unreadable.
+        // The next start closes the cut line by a line end; it stays unreadable.
         let closed = Journal::parse(&format!("{}\nboot .\n", &whole[..length]));
         let complete = length == whole.len() - 1;
         assert_eq!(closed.step("run.10").done, complete, "{length}");
@@ -738,7 +744,8 @@ proptest! {
         prop_assert_eq!(journal.entries(), entries.as_slice());
     }
 
-    /// Whatever is in a journal, by accident or malice: the job ends after a bounded number of actions, and no secret is left.
+    /// For any content of a journal, by accident or malice, the job ends after a bounded number of
+    /// actions, and no secret is left.
     #[test]
     fn any_journal_comes_to_an_end(
         entries in proptest::collection::vec(

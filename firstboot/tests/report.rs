@@ -1,4 +1,5 @@
-//! The report of a first start: what is written is read as the same, nothing else gets in, and no bytes bring the parser down.
+//! Tests of the first-start report: it is read back as the same, invalid text is refused, and no
+//! bytes make the parser panic.
 
 use firstboot::job::Mac;
 use firstboot::report::{

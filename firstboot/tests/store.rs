@@ -1,4 +1,4 @@
-//! The files of a job: secrets overwritten where they lie, a journal that bears a power cut.
+//! Tests of a job's files: secrets are overwritten in place, and the journal survives a power cut.
 
 use firstboot::job::{Action, Secret, REPORT_ID};
 use firstboot::store::Store;
@@ -25,7 +25,7 @@ blob =QUJDRA==
 steps 3
 ";
 
-/// A folder that is gone when the test is.
+/// A folder that is removed with the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -75,8 +75,8 @@ fn secrets_are_overwritten_in_place_step_by_step() {
     );
 }
 
-/// A power cut while a secret is being overwritten leaves half an escape or half a character: the job is still read, the
-/// secrets of the other steps are still there, and wiping goes on.
+/// A power cut during the overwrite of a secret leaves half an escape or half a character: the job
+/// can still be read, the secrets of the other steps are still there, and wiping continues.
 #[test]
 fn a_half_wiped_secret_is_still_a_job() {
     let scratch = Scratch::new("half");
@@ -106,7 +106,8 @@ fn a_job_that_cannot_be_read_is_overwritten_and_removed_whole() {
     store.remove_job().unwrap();
 }
 
-/// The key of the report goes alone, and is not taken for the secret of a step; half wiped, the job is still read.
+/// The key of the report is wiped by its own id and not with the secrets of a step; half wiped, the
+/// job can still be read.
 #[test]
 fn the_key_of_a_report_is_overwritten_too() {
     const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";

@@ -1,8 +1,10 @@
-//! `diskcast-firstboot.exe` under Wine: what of it can be seen without Windows.
+//! `diskcast-firstboot.exe` under Wine: the parts that can be tested without Windows.
 //!
-//! Needs `wine` and the program (`cargo xtask firstboot`); without them it says so and returns. Seen here: programs with their exit
-//! codes, limits and output, restarts, users as far as Wine keeps them, wiping, the service from start to its own removal. Wine has no
-//! `NetUserSetInfo`, forgets accounts when the program ends, answers yes to every group, and has no djoin, pnputil and real netsh.
+//! Needs `wine` and the program (`cargo xtask firstboot`); without them it prints that and returns.
+//! Tested: programs with their exit codes, limits and output, restarts, users as far as Wine keeps
+//! them, wiping, the service from start to its own removal. Wine has no `NetUserSetInfo`, forgets
+//! accounts when the program ends, reports success for every group, and has no djoin, pnputil and
+//! real netsh.
 #![allow(clippy::print_stdout, clippy::disallowed_methods)] // A test that tells why it did not run, and drives processes.
 
 mod console;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A Windows of our own: a folder, and programs that are ended with it.
+/// A Wine prefix of its own, and programs that are ended with it.
 struct Wine {
     prefix: PathBuf,
     folder: PathBuf,
@@ -23,7 +25,7 @@ struct Wine {
 }
 
 impl Wine {
-    /// `None`, and the reason printed: this machine lacks something.
+    /// `None`, with the reason printed, if this machine lacks something.
     fn new() -> Option<Self> {
         let release = std::env::current_exe()
             .ok()?
@@ -59,9 +61,10 @@ impl Wine {
         Some(wine)
     }
 
-    /// Runs something in it for at most some seconds; returns exit code and output.
+    /// Runs a program in it for at most some seconds; returns exit code and output.
     fn run(&self, words: &[&str], limit_s: u32) -> (Option<i32>, String) {
-        // Not a pipe: the processes Wine leaves behind would keep it open, and us waiting.
+        // A file and no pipe: the processes that Wine leaves behind would keep a pipe open, and the
+        // test would wait.
         let said = self.prefix.join("said");
         let status = Command::new("timeout")
             .arg("--kill-after=5")
@@ -81,7 +84,7 @@ impl Wine {
         (status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// What stands for a restart of the machine: everything ends, and Windows starts.
+    /// Simulates a restart of the machine: everything ends, and Windows starts.
     fn restart(&self) {
         self.run(&["wineserver", "-k"], 20);
         self.run(&["wineserver", "-w"], 20);
@@ -89,7 +92,7 @@ impl Wine {
         self.run(&["wine", "cmd", "/c", "exit"], 90);
     }
 
-    /// An empty folder of the product with the program and a job.
+    /// Makes the product's folder anew, with the program and a job in it.
     fn lay(&self, job: &str) {
         let _ = std::fs::remove_dir_all(&self.folder);
         std::fs::create_dir_all(&self.folder).unwrap();
@@ -106,7 +109,7 @@ impl Wine {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// `--run`; the exit code, of which a Unix keeps eight bits.
+    /// Runs the program with `--run`; returns the exit code, of which a Unix keeps eight bits.
     fn start(&self) -> i32 {
         let exe = r"C:\ProgramData\diskcast\diskcast-firstboot.exe";
         let job = r"C:\ProgramData\diskcast\firstboot.job";
@@ -173,7 +176,7 @@ password =Correct-horse-1
 on-exists update
 ";
 
-/// One after the other: they share one Wine.
+/// One test after the other: they share one Wine.
 #[test]
 fn the_program_under_wine() {
     let wine = match Wine::new() {
@@ -192,7 +195,8 @@ fn the_program_under_wine() {
     the_service_does_its_job_and_is_gone(&wine);
 }
 
-/// RFC 4231, cases 1, 2, 3, 4, 6 and 7: what the program's HMAC is held against is right.
+/// RFC 4231, cases 1, 2, 3, 4, 6 and 7: the test's own HMAC, which the program's is compared with,
+/// is correct.
 #[test]
 fn the_consoles_hmac_is_that_of_rfc_4231() {
     let long_key = "Test Using Larger Than Block-Size Key - Hash Key First";
@@ -237,7 +241,7 @@ fn the_consoles_hmac_is_that_of_rfc_4231() {
     }
 }
 
-/// Answers that are none are passed over, and the report is sent again.
+/// Invalid answers are ignored, and the report is sent again.
 fn a_machine_reports_what_it_is(wine: &Wine) {
     let mut does = vec![
         Does::Closes,
@@ -246,7 +250,7 @@ fn a_machine_reports_what_it_is(wine: &Wine) {
         Does::Hears,
     ];
     if std::env::var_os("DISKCAST_TEST_FULL").is_some() {
-        // Ten seconds, until the program is tired of it.
+        // Ten seconds, the program's limit for an answer.
         does.insert(0, Does::Waits);
     }
     let console = Console::new(&KEY, &does);
@@ -303,7 +307,7 @@ fn a_machine_reports_what_it_is(wine: &Wine) {
     assert!(!log.contains(&key_digits()) && !journal.contains(&key_digits()));
 }
 
-/// IPv4 addresses of the cards of this machine that have a MAC address, as `ip` says them.
+/// IPv4 addresses of this machine's cards that have a MAC address, as reported by `ip`.
 fn addresses_here() -> Vec<(Mac, String)> {
     let ip = Command::new("ip")
         .args(["-o", "link"])
@@ -362,7 +366,8 @@ fn a_console_may_refuse(wine: &Wine) {
     assert!(!wine.file("firstboot.job").exists());
 }
 
-/// Nobody listens: the job ends but for its report, and the second address has it at the next start.
+/// Nobody listens: the job ends except for its report, and the second address receives it at the
+/// next start.
 fn a_report_nobody_hears_waits_for_the_next_start(wine: &Wine) {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = gone.local_addr().unwrap();
@@ -380,7 +385,7 @@ fn a_report_nobody_hears_waits_for_the_next_start(wine: &Wine) {
         "only the key of the report is still there: {}",
         text
     );
-    // The same address, and a console that has come.
+    // The same address, now with a console.
     let console = Console::new(&KEY, &[Does::Hears]);
     let text = text.replace(&nobody.to_string(), &console.address.to_string());
     std::fs::write(wine.file("firstboot.job"), text).unwrap();
@@ -425,7 +430,7 @@ fn programs_restarts_and_limits(wine: &Wine) {
         log
     );
     assert!(log.contains("step run.4: done"), "{}", log);
-    // Once, over both starts; and the program that was ended is no longer there.
+    // Once over both starts; and the program that reached its limit is not running any more.
     assert_eq!(wine.text("count").lines().count(), 1);
     assert!(!running(wine, "ping"), "the program outlived its limit");
     assert!(wine
@@ -467,7 +472,8 @@ fn users_and_their_secrets(wine: &Wine) {
     assert_eq!(log.matches("user, attempt").count(), 2 + 5, "{}", log);
 }
 
-/// Which card has the MAC address, and where the registry keeps its settings. Wine's `netsh` answers yes and does nothing.
+/// The card with the MAC address is found, and its settings in the registry. Wine's `netsh` reports
+/// success and does nothing.
 fn a_card_is_found_by_its_address(wine: &Wine) {
     let cards = std::fs::read_dir("/sys/class/net").unwrap().flatten();
     let macs =
@@ -545,7 +551,7 @@ fn the_service_does_its_job_and_is_gone(wine: &Wine) {
         ],
     ));
     let exe = r"binPath=C:\ProgramData\diskcast\diskcast-firstboot.exe";
-    // Left behind by a test that failed; it is gone for good with the next start.
+    // May be left by a test that failed; the next start removes it for good.
     wine.run(&["wine", "sc", "delete", "diskcast-firstboot"], 30);
     wine.restart();
     let create = [
@@ -565,7 +571,8 @@ fn the_service_does_its_job_and_is_gone(wine: &Wine) {
     let (started, said) = wine.run(&["wine", "net", "start", "diskcast-firstboot"], 30);
     assert_eq!(started, Some(0), "{}", said);
     wait_for(wine, "restart .\n");
-    // It asked Wine for a restart, and Wine ends then. The service goes on by itself with the next start.
+    // The program requested a restart, and Wine ended. The service continues by itself at the next
+    // start.
     wine.restart();
     wait_for(wine, "ended .\n");
     for _ in 0..2 {
@@ -579,7 +586,7 @@ fn the_service_does_its_job_and_is_gone(wine: &Wine) {
         Some(0),
         "the service is still registered"
     );
-    // Its own file goes with the next start of Windows.
+    // The program's own file is removed at the next start of Windows.
     wine.restart();
     assert!(!wine.file("diskcast-firstboot.exe").exists());
     assert!(wine.file("firstboot.log").exists());
@@ -599,7 +606,7 @@ fn wait_for(wine: &Wine, end: &str) {
     }
 }
 
-/// Is a program of this Wine running?
+/// True if a program of this Wine is running.
 fn running(wine: &Wine, name: &str) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap();
     let prefix = format!("WINEPREFIX={}", wine.prefix.display());

@@ -1,11 +1,11 @@
-//! The log: a line each, with the time, beside the job; on a console on stdout too.
+//! The log file beside the job, one line with its time for each event; with `--run` also on stdout.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Programs write into it as well; a log that grew beyond this is begun anew with the next start.
+/// Largest log, in bytes: programs write into it too, and the next start begins a larger log anew.
 const MAX_BYTES: u64 = 16 << 20;
 
 pub(crate) struct Log {
@@ -24,7 +24,7 @@ impl Log {
         }
     }
 
-    /// Never fails: a job does not stop because its log cannot be written.
+    /// Writes a line. Never fails: a job does not stop because its log cannot be written.
     pub(crate) fn line(&self, line: &str) {
         let line = format!("{} {}\r\n", now(), line);
         if self.echo {
@@ -35,7 +35,7 @@ impl Log {
         }
     }
 
-    /// For the output of programs.
+    /// Opens the log for the output of programs.
     pub(crate) fn open(&self) -> std::io::Result<File> {
         OpenOptions::new()
             .create(true)
@@ -44,7 +44,7 @@ impl Log {
     }
 }
 
-/// `2026-11-21T13:45:00Z`.
+/// Current time as `2026-11-21T13:45:00Z`.
 fn now() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -62,7 +62,7 @@ fn now() -> String {
     )
 }
 
-/// Date of a day since 1970, after Howard Hinnant's `civil_from_days`: years begin in March there.
+/// Date from days since 1970, after Howard Hinnant's `civil_from_days`: years begin in March there.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -1,14 +1,19 @@
-//! `diskcast-firstboot.exe`: carries out the job of a machine after its first start, and removes itself.
+//! `diskcast-firstboot.exe`: carries out the job of a machine after its first start, and removes
+//! itself.
 //!
-//! A Windows service (LocalSystem, started by itself), or `--run JOBFILE` on a console, where it neither restarts the machine nor
-//! removes a service. Beside the program lie `firstboot.job`, `firstboot.journal` and `firstboot.log`; only SYSTEM and
-//! Administrators may read that folder.
+//! Runs as a Windows service (LocalSystem, started automatically), or with `--run JOBFILE` on a
+//! console, where it neither restarts the machine nor removes a service. Beside the program lie
+//! `firstboot.job`, `firstboot.journal` and `firstboot.log`; only SYSTEM and Administrators may
+//! read that folder.
 //!
-//! Owns: nothing but these files. Decides nothing: [`firstboot::machine`] does. All that is `unsafe` is in `sys.rs`.
+//! Owns these files alone. Decides nothing: [`firstboot::machine`] does. All `unsafe` code is in
+//! `sys.rs` and `sys/`.
 //!
-//! Exercised under Wine 8. Untested on real Windows. Needs 64-bit Windows 7 or later: the standard library of Rust does.
+//! Tested under Wine 8. Not tested on real Windows. Needs 64-bit Windows 7 or later, like Rust's
+//! standard library.
 //!
-//! Exit codes of `--run`: 0 finished, 1 stopped for good, 2 wrong words or no job, 3 could not go on, 3010 a restart is wanted.
+//! Exit codes of `--run`: 0 finished, 1 stopped for good, 2 wrong arguments or no job, 3 could not
+//! continue, 3010 a restart is needed.
 
 #![cfg(windows)]
 #![deny(unsafe_code)]
@@ -23,7 +28,7 @@ mod sys;
 use runner::{Mode, Runner};
 use std::path::{Path, PathBuf};
 
-/// What the service is called, here and in the registry.
+/// Name of the service, here and in the registry.
 pub(crate) const SERVICE: &str = "diskcast-firstboot";
 
 const HELP: &str = "\
@@ -63,7 +68,7 @@ fn as_service() -> i32 {
     }
 }
 
-/// The life of the service, on a thread of the service control manager.
+/// Main function of the service, on a thread of the service control manager.
 fn serve() {
     let job = std::env::current_exe()
         .ok()

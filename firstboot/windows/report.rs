@@ -1,6 +1,7 @@
-//! The report to the console: what this machine is, signed, sent, and the answer held against the key. Safe code.
+//! The report to the console: collects this machine's facts, signs and sends them, and verifies the
+//! answer. Safe code.
 //!
-//! Never shows the key: no message of here has it, and the log gets reasons only.
+//! Never shows the key: no error or log line holds it.
 
 use crate::log::Log;
 use crate::sys;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const WRITE: Duration = Duration::from_secs(5);
-/// From the last byte of the message to the last of the answer.
+/// Time limit between the last byte of the message and the last byte of the answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const KEY_BYTES: usize = 32;
 
@@ -58,7 +59,7 @@ pub(crate) fn send(to: &ReportTo, came: &Outcome, log: &Log) -> Answer {
     Answer::Unheard(reasons.join("; "))
 }
 
-/// What this machine is now; what cannot be read is left out, and said in the log.
+/// Facts of this machine; values that cannot be read are left out, and the log says so.
 fn of_this_machine(to: &ReportTo, came: &Outcome, log: &Log) -> Report {
     let name = sys::identity::host_name().unwrap_or_else(|error| {
         log.line(&format!("the name of this machine: {}", error));
@@ -81,7 +82,7 @@ fn of_this_machine(to: &ReportTo, came: &Outcome, log: &Log) -> Report {
     }
 }
 
-/// One message, one answer. Bounded in time and bytes, whoever sits at the other end.
+/// Sends one message and reads one answer. Bounded in time and bytes, for any peer.
 fn ask(console: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&console, CONNECT)?;
     stream.set_write_timeout(Some(WRITE))?;
@@ -108,7 +109,7 @@ fn ask(console: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Takes as long for the first wrong digit as for the last.
+/// Compares in constant time: the first wrong digit takes as long as the last.
 fn is_same(theirs: &str, ours: &str) -> bool {
     let pairs = theirs.bytes().zip(ours.bytes());
     let differs = pairs.fold(0, |differs, (a, b)| differs | (a ^ b));

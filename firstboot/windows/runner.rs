@@ -1,4 +1,5 @@
-//! One start: reads job and journal, carries the steps out, and turns the end into an exit code.
+//! One start of the program: reads job and journal, carries out the steps, and turns the result
+//! into an exit code.
 
 use crate::log::Log;
 use crate::{report, steps, sys, SERVICE};
@@ -10,14 +11,14 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Restarts are refused while Windows itself still starts.
+/// Most attempts at a restart; Windows refuses them while it is still starting.
 const RESTART_ATTEMPTS: u32 = 24;
 
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Mode {
-    /// By hand: no restart, no service to remove, no waiting for Setup.
+    /// Started by hand: no restart, no service to remove, no waiting for Setup.
     Console,
-    /// By the service control manager.
+    /// Started by the service control manager.
     Service,
 }
 
@@ -36,7 +37,7 @@ impl Runner {
         }
     }
 
-    /// Returns the exit code of `--run`.
+    /// Runs one start; returns the exit code of `--run`.
     pub(crate) fn start(mut self) -> i32 {
         self.log.line(concat!(
             "diskcast-firstboot ",
@@ -70,7 +71,7 @@ impl Runner {
         };
         match job {
             Ok(job) => machine::run(&job, &mut journal, self),
-            // A disk that has trouble just now may have none at the next start.
+            // A disk with a temporary fault may work at the next start.
             Err(error)
                 if !matches!(
                     error.kind(),
@@ -80,7 +81,7 @@ impl Runner {
                 Err(error)
             }
             Err(error) => {
-                // Nobody can repair it here, and it may hold secrets.
+                // The job cannot be repaired here, and it may hold secrets.
                 self.log.line(&format!("no job can be done: {}", error));
                 let removed = self.remove();
                 if let Err(error) = removed {
@@ -92,7 +93,8 @@ impl Runner {
         }
     }
 
-    /// Sysprep's passes and the first-run pages restart the machine as they like, and undo names and accounts: not before they are over.
+    /// Waits for the end of Setup: Sysprep's passes and the first-run pages restart the machine at
+    /// any time, and undo names and accounts.
     fn wait_for_setup(&self) {
         if self.mode == Mode::Console || !sys::setup_is_running() {
             return;
@@ -109,7 +111,8 @@ impl Executor for Runner {
     fn record(&mut self, entry: &Entry) -> io::Result<()> {
         self.store.record(entry)?;
         if *entry == Entry::Boot {
-            // After the start was counted: a machine that is left in Setup does not keep its secrets for ever.
+            // After the start was counted, so that a machine left in Setup does not keep its
+            // secrets for ever.
             self.wait_for_setup();
         }
         Ok(())

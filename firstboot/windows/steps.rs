@@ -1,4 +1,5 @@
-//! What each kind of step does to Windows. Safe code: the system is reached through `sys.rs` and through its own programs.
+//! Implementation of each kind of step on Windows. Safe code: the system is reached through
+//! `sys.rs` and through its own programs.
 
 use crate::log::Log;
 use crate::sys::{self, Ended};
@@ -9,11 +10,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Programs of Windows itself answer sooner, or never.
+/// Time limit of Windows' own programs; a longer wait would not help.
 const OWN_PROGRAM: Duration = Duration::from_secs(300);
-/// Drivers of a whole machine, one after the other.
+/// Time limit of the installation of all drivers of a machine.
 const DRIVERS: Duration = Duration::from_secs(3600);
-/// First build whose `pnputil` knows `/add-driver` (Windows 10 1607).
+/// First build whose `pnputil` has `/add-driver` (Windows 10 1607).
 const NEW_PNPUTIL_BUILD: u32 = 14_393;
 
 const ERROR_NO_MORE_ITEMS: i32 = 259;
@@ -21,7 +22,7 @@ const ERROR_SUCCESS_REBOOT_INITIATED: i32 = 1641;
 const ERROR_SUCCESS_REBOOT_REQUIRED: i32 = 3010;
 
 pub(crate) fn run(run: &Run, log: &Log) -> Outcome {
-    // `/s`: exactly the outer quotes are taken away, whatever the command holds.
+    // `/s`: exactly the outer quotes are removed, whatever the command holds.
     let line = format!(
         "\"{}\" /d /s /c \"{}\"",
         system32("cmd.exe").display(),
@@ -67,7 +68,7 @@ pub(crate) fn install_drivers(folder: &Path, log: &Log) -> Outcome {
     let mut restart = false;
     for line in lines {
         match execute(&line, DRIVERS, log) {
-            // 259: nothing here is newer than what the devices have, or no device wants it.
+            // 259: nothing here is newer than the drivers in use, or no device needs it.
             Ok(Ended::Exit(0 | ERROR_NO_MORE_ITEMS)) => {}
             Ok(Ended::Exit(ERROR_SUCCESS_REBOOT_REQUIRED | ERROR_SUCCESS_REBOOT_INITIATED)) => {
                 restart = true
@@ -82,7 +83,7 @@ pub(crate) fn install_drivers(folder: &Path, log: &Log) -> Outcome {
     }
 }
 
-/// `.inf` files below a folder; bounded in depth, so that a junction to itself ends.
+/// `.inf` files below a folder; the depth is limited, so that a junction to itself ends.
 fn inf_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![(folder.to_path_buf(), 0)];
@@ -131,7 +132,8 @@ pub(crate) fn join(blob: &Secret, job: &Path, log: &Log) -> Outcome {
     }
 }
 
-/// As `djoin /provision` writes it: UTF-16 with a byte order mark and a zero at its end.
+/// Writes the blob in the format of `djoin /provision`: UTF-16 with a byte order mark and a zero at
+/// its end.
 fn write_blob(path: &Path, blob: &str) -> io::Result<()> {
     let units = std::iter::once(0xFEFF)
         .chain(blob.encode_utf16())
@@ -226,7 +228,8 @@ fn set_network(network: &Network, log: &Log) -> Result<(), String> {
             )
         })?;
     let netsh = |words: String| netsh(&words, log);
-    // Cards are named by their index: names are in the language of Windows, and people change them.
+    // Cards are named by their index: their names depend on the language of Windows, and people
+    // change them.
     let index = card.index;
     match &network.address {
         None if card.has_dhcp() => log.line("the card asks a DHCP server already"),

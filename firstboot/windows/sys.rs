@@ -1,8 +1,10 @@
-//! The functions of Windows that std does not have: the only `unsafe` of this program is here and in `sys/`.
+//! Functions of Windows that std does not have: the only `unsafe` of this program is here and in
+//! `sys/`.
 //!
-//! Owns: declarations as in the headers of the Windows SDK, and safe functions around them. Decides nothing. Strings go in as
-//! zero-ended UTF-16 that lives until the call returns ([`wide`]); handles are closed by [`Handle`]; what the system allocates
-//! is freed where it is read.
+//! Owns the declarations from the headers of the Windows SDK, and safe functions around them.
+//! Decides nothing. Strings are passed as zero-ended UTF-16 that lives until the call returns
+//! ([`wide`]); handles are closed by [`Handle`]; memory that the system allocates is freed by the
+//! function that reads it.
 
 pub(crate) mod hmac;
 pub(crate) mod identity;
@@ -20,7 +22,7 @@ use std::time::Duration;
 type RawHandle = *mut c_void;
 type Wide = *const u16;
 
-/// A string for Windows.
+/// A zero-ended UTF-16 string for Windows.
 fn wide(text: impl AsRef<OsStr>) -> Vec<u16> {
     text.as_ref()
         .encode_wide()
@@ -28,7 +30,7 @@ fn wide(text: impl AsRef<OsStr>) -> Vec<u16> {
         .collect()
 }
 
-/// Result of a function that answers 0 for failure and keeps the reason aside.
+/// Result of a function that returns 0 for failure and stores the error code separately.
 fn checked(good: i32) -> io::Result<()> {
     if good == 0 {
         Err(io::Error::last_os_error())
@@ -37,7 +39,7 @@ fn checked(good: i32) -> io::Result<()> {
     }
 }
 
-/// Result of a function that answers with the reason itself.
+/// Result of a function that returns the error code itself.
 fn status(code: u32) -> io::Result<()> {
     match code {
         0 => Ok(()),
@@ -57,14 +59,14 @@ impl Drop for Handle {
     }
 }
 
-/// How a program ended.
+/// End of a program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Ended {
-    /// By itself.
+    /// It ended by itself, with this exit code.
     Exit(i32),
-    /// By us, with all it had started.
+    /// The time limit ended it, with everything it had started.
     TimedOut,
-    /// It was ended because the service is being stopped.
+    /// The stop of the service ended it.
     Stopping,
 }
 
@@ -82,10 +84,10 @@ extern "system" {
     fn GetCurrentProcess() -> RawHandle;
 }
 
-/// `C:\Windows`.
+/// Path of the Windows folder, such as `C:\Windows`.
 pub(crate) fn windows_folder() -> PathBuf {
     let mut buffer = [0_u16; 300];
-    // SAFETY: the buffer is ours and as long as said.
+    // SAFETY: the buffer is ours and has the given length.
     let units = unsafe { GetWindowsDirectoryW(buffer.as_mut_ptr(), buffer.len() as u32) } as usize;
     match buffer.get(..units) {
         Some(path) if units > 0 => PathBuf::from(OsString::from_wide(path)),
@@ -103,7 +105,8 @@ fn computer_name() -> io::Result<String> {
     ))
 }
 
-/// A running program cannot remove its own file; Windows does at its next start.
+/// Marks a file for removal at the next start of Windows: a running program cannot remove its own
+/// file.
 pub(crate) fn delete_at_restart(path: &Path) -> io::Result<()> {
     const MOVEFILE_DELAY_UNTIL_REBOOT: u32 = 4;
     let path = wide(path);
@@ -126,7 +129,7 @@ extern "system" {
     fn RtlGetVersion(info: *mut VersionInfo) -> i32;
 }
 
-/// Build number of Windows; `GetVersionEx` would tell programs without a manifest an old one.
+/// Build number of Windows. `GetVersionEx` would return an old one to programs without a manifest.
 pub(crate) fn windows_build() -> u32 {
     let mut info = VersionInfo {
         size: std::mem::size_of::<VersionInfo>() as u32,
@@ -136,7 +139,7 @@ pub(crate) fn windows_build() -> u32 {
         platform: 0,
         service_pack: [0; 128],
     };
-    // SAFETY: the structure is RTL_OSVERSIONINFOW, and says its size.
+    // SAFETY: the structure is RTL_OSVERSIONINFOW and holds its size.
     unsafe {
         RtlGetVersion(&mut info);
     }
@@ -184,15 +187,15 @@ extern "system" {
     ) -> i32;
 }
 
-/// 24 characters that satisfy every complexity rule of Windows, known to nobody.
+/// A random password of 24 characters that satisfies every complexity rule of Windows.
 pub(crate) fn random_password() -> Result<String, String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bytes = [0_u8; 20];
-    // SAFETY: the buffer is ours and as long as said.
+    // SAFETY: the buffer is ours and has the given length.
     if unsafe { RtlGenRandom(bytes.as_mut_ptr(), bytes.len() as u32) } == 0 {
         return Err("no random numbers for its password".into());
     }
-    // 64 characters: no remainder, every one as likely.
+    // 64 characters: no remainder, so all are equally likely.
     let random: String = bytes
         .iter()
         .map(|byte| char::from(ALPHABET[usize::from(byte % 64)]))
@@ -208,7 +211,7 @@ fn registry_number(key: &str, name: &str) -> Option<u32> {
     let (key, name) = (wide(key), wide(name));
     let mut value = 0_u32;
     let mut bytes = 4_u32;
-    // SAFETY: the strings are zero-ended and live; the value has the four bytes that are said.
+    // SAFETY: the strings are zero-ended and live; the value has the given four bytes.
     let code = unsafe {
         RegGetValueW(
             LOCAL_MACHINE,
@@ -223,12 +226,12 @@ fn registry_number(key: &str, name: &str) -> Option<u32> {
     (code == 0).then(|| value)
 }
 
-/// Is there a text that is not empty?
+/// True if the value is a string that is not empty.
 fn registry_has_text(key: &str, name: &str) -> bool {
     const RRF_RT_REG_SZ: u32 = 2;
     let (key, name) = (wide(key), wide(name));
     let mut bytes = 0_u32;
-    // SAFETY: the strings are zero-ended and live; without a buffer only the size is told.
+    // SAFETY: the strings are zero-ended and live; without a buffer only the size is returned.
     let code = unsafe {
         RegGetValueW(
             LOCAL_MACHINE,
@@ -240,7 +243,7 @@ fn registry_has_text(key: &str, name: &str) -> bool {
             &mut bytes,
         )
     };
-    // Two bytes are the zero alone.
+    // Two bytes are the final zero alone.
     code == 0 && bytes > 2
 }
 
@@ -248,7 +251,7 @@ pub(crate) fn set_registry_text(key: &str, name: &str, value: &str) -> io::Resul
     const REG_SZ: u32 = 1;
     let (key, name, value) = (wide(key), wide(name), wide(value));
     let bytes = (value.len() * 2) as u32;
-    // SAFETY: all strings are zero-ended and live, and the value has as many bytes as said.
+    // SAFETY: all strings are zero-ended and live, and the value has the given number of bytes.
     status(unsafe {
         RegSetKeyValueW(
             LOCAL_MACHINE,
@@ -261,7 +264,7 @@ pub(crate) fn set_registry_text(key: &str, name: &str, value: &str) -> io::Resul
     })
 }
 
-/// Sysprep's passes or the first-run pages are not over.
+/// True while Sysprep's passes or the first-run pages are running.
 pub(crate) fn setup_is_running() -> bool {
     ["SystemSetupInProgress", "OOBEInProgress"]
         .iter()
@@ -276,7 +279,7 @@ struct TokenPrivilege {
     attributes: u32,
 }
 
-/// Restarts the machine or powers it off, programs that do not answer included.
+/// Restarts the machine or powers it off, even if programs do not respond.
 pub(crate) fn shut_down(restart: bool) -> io::Result<()> {
     const TOKEN_ADJUST_PRIVILEGES: u32 = 0x20;
     const TOKEN_QUERY: u32 = 8;
@@ -313,7 +316,7 @@ pub(crate) fn shut_down(restart: bool) -> io::Result<()> {
             std::ptr::null_mut(),
         )
     })?;
-    // SAFETY: no machine is this one, no message is none.
+    // SAFETY: a null machine name is this machine, a null message is none.
     checked(unsafe {
         InitiateSystemShutdownExW(
             std::ptr::null_mut(),

@@ -1,4 +1,5 @@
-//! A console for tests: takes reports of first starts on a real socket, holds their HMAC against the key, and answers as it is told.
+//! Test console that takes reports of first starts on a real socket, verifies their HMAC, and
+//! answers as configured.
 
 use firstboot::report::{self, Message, Report};
 use ring::hmac;
@@ -7,20 +8,20 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{channel, Receiver};
 use std::time::Duration;
 
-/// What it does with a connection.
+/// Behaviour on one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Does {
-    /// Answers as a console that stored the report.
+    /// Answers like a console that stored the report.
     Hears,
-    /// The same, signed with another key.
+    /// The same answer, signed with another key.
     HearsWithAnotherKey,
-    /// Takes no report.
+    /// Refuses the report.
     Refuses,
     /// Closes without an answer.
     Closes,
-    /// Says what no console says, without an end.
+    /// Sends endless bytes that are no answer.
     Babbles,
-    /// Says nothing until the other end goes.
+    /// Sends nothing until the peer closes.
     Waits,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Does these things with one connection after the other, then listens no more.
+    /// Serves one connection after the other with these behaviours, then stops listening.
     pub(crate) fn new(key: &[u8], does: &[Does]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -49,12 +50,12 @@ impl Console {
         Self { address, reports }
     }
 
-    /// The next report whose HMAC was right; panics when none comes.
+    /// The next report with a correct HMAC; panics if none comes.
     pub(crate) fn report(&self) -> Report {
         self.reports.recv_timeout(Duration::from_secs(90)).unwrap()
     }
 
-    /// Every connection it was told of has come.
+    /// True if every expected connection has come.
     pub(crate) fn is_done(&self) -> bool {
         self.reports.recv_timeout(Duration::from_secs(10)).is_err()
     }
@@ -92,7 +93,7 @@ fn serve(mut stream: TcpStream, key: &[u8], does: Does) -> Report {
             String::new()
         }
     };
-    // Whoever has read enough may be gone.
+    // The peer may have read enough and closed.
     let _ = stream.write_all(answer.as_bytes());
     report
 }

@@ -55,7 +55,7 @@ impl Drop for OpenHash {
     }
 }
 
-/// An NTSTATUS: what is not negative is success.
+/// Result from an NTSTATUS, which is not negative on success.
 fn good(function: &str, status: i32) -> io::Result<()> {
     if status >= 0 {
         return Ok(());
@@ -74,7 +74,7 @@ pub(crate) fn sha256(key: &[u8], data: &[u8]) -> io::Result<[u8; DIGEST_BYTES]> 
     let (key_bytes, data_bytes) = (length(key)?, length(data)?);
     let name = wide("SHA256");
     let mut provider = std::ptr::null_mut();
-    // SAFETY: the name is zero-ended and lives; no implementation means the system's own.
+    // SAFETY: the name is zero-ended and lives; a null implementation is the system's own.
     good("BCryptOpenAlgorithmProvider", unsafe {
         BCryptOpenAlgorithmProvider(
             &mut provider,
@@ -85,8 +85,8 @@ pub(crate) fn sha256(key: &[u8], data: &[u8]) -> io::Result<[u8; DIGEST_BYTES]> 
     })?;
     let provider = OpenProvider(provider);
     let mut hash = std::ptr::null_mut();
-    // SAFETY: the provider is open and outlives the hash; without a buffer the function allocates its object; the key is as long as said
-    // and only read.
+    // SAFETY: the provider is open and outlives the hash; without a buffer the function allocates
+    // its object; the key has the given length and is only read.
     good("BCryptCreateHash", unsafe {
         BCryptCreateHash(
             provider.0,
@@ -99,7 +99,7 @@ pub(crate) fn sha256(key: &[u8], data: &[u8]) -> io::Result<[u8; DIGEST_BYTES]> 
         )
     })?;
     let hash = OpenHash(hash);
-    // SAFETY: the hash is open; the data is as long as said and only read.
+    // SAFETY: the hash is open; the data has the given length and is only read.
     good("BCryptHashData", unsafe {
         BCryptHashData(hash.0, data.as_ptr(), data_bytes, 0)
     })?;

@@ -1,4 +1,4 @@
-//! Who this machine is: its name, and the SID its accounts begin with.
+//! Identity of this machine: its name, and the SID of its accounts.
 
 use super::{checked, LocalFree};
 use std::ffi::c_void;
@@ -9,7 +9,7 @@ extern "system" {
     fn GetComputerNameExW(kind: i32, buffer: *mut u16, units: *mut u32) -> i32;
 }
 
-/// UNICODE_STRING.
+/// Layout of UNICODE_STRING.
 #[repr(C)]
 struct Text {
     bytes: u16,
@@ -17,14 +17,14 @@ struct Text {
     units: *const u16,
 }
 
-/// POLICY_ACCOUNT_DOMAIN_INFO.
+/// Layout of POLICY_ACCOUNT_DOMAIN_INFO.
 #[repr(C)]
 struct AccountDomain {
     name: Text,
     sid: *mut c_void,
 }
 
-/// LSA_OBJECT_ATTRIBUTES; LsaOpenPolicy wants it empty.
+/// Layout of LSA_OBJECT_ATTRIBUTES; LsaOpenPolicy requires it empty.
 #[repr(C)]
 struct Attributes {
     length: u32,
@@ -50,7 +50,7 @@ extern "system" {
     fn ConvertSidToStringSidW(sid: *const c_void, text: *mut *mut u16) -> i32;
 }
 
-/// The host name as the registry has it: longer than 15 characters where it is.
+/// The host name from the registry, which may be longer than 15 characters.
 pub(crate) fn host_name() -> io::Result<String> {
     const PHYSICAL_DNS_HOSTNAME: i32 = 5;
     let mut buffer = [0_u16; 256];
@@ -61,7 +61,7 @@ pub(crate) fn host_name() -> io::Result<String> {
     Ok(String::from_utf16_lossy(name))
 }
 
-/// An NTSTATUS: what is not negative is success.
+/// Result from an NTSTATUS, which is not negative on success.
 fn good(status: i32) -> io::Result<()> {
     if status >= 0 {
         return Ok(());
@@ -82,7 +82,8 @@ impl Drop for Policy {
     }
 }
 
-/// The machine SID: the domain of the local accounts. Asked of the policy and not by the machine's name, which an account may have too.
+/// The machine SID: that of the domain of local accounts. It comes from the policy and not from a
+/// look-up of the machine's name, because an account may have the same name.
 pub(crate) fn machine_sid() -> io::Result<String> {
     const POLICY_VIEW_LOCAL_INFORMATION: u32 = 1;
     const POLICY_ACCOUNT_DOMAIN_INFORMATION: i32 = 5;
@@ -95,7 +96,7 @@ pub(crate) fn machine_sid() -> io::Result<String> {
         quality: std::ptr::null_mut(),
     };
     let mut policy = std::ptr::null_mut();
-    // SAFETY: no system name is this machine; the structure says its size and lives.
+    // SAFETY: a null system name is this machine; the structure holds its size and lives.
     good(unsafe {
         LsaOpenPolicy(
             std::ptr::null(),
@@ -110,10 +111,11 @@ pub(crate) fn machine_sid() -> io::Result<String> {
     good(unsafe {
         LsaQueryInformationPolicy(policy.0, POLICY_ACCOUNT_DOMAIN_INFORMATION, &mut data)
     })?;
-    // SAFETY: this kind of information is a POLICY_ACCOUNT_DOMAIN_INFO; its SID lies in the same memory.
+    // SAFETY: this kind of information is a POLICY_ACCOUNT_DOMAIN_INFO; its SID lies in the same
+    // memory.
     let sid = unsafe { (*data.cast::<AccountDomain>()).sid };
     let text = text_of_sid(sid);
-    // SAFETY: LsaQueryInformationPolicy allocated it; nothing of it is used any more.
+    // SAFETY: LsaQueryInformationPolicy allocated it; it is not used after this.
     unsafe {
         LsaFreeMemory(data);
     }

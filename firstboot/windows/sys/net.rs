@@ -21,7 +21,7 @@ impl Card {
         registry_number(&self.key(), name)
     }
 
-    /// Where Windows keeps its addresses.
+    /// Registry key with the card's addresses.
     pub(crate) fn key(&self) -> String {
         format!(
             r"SYSTEM\CurrentControlSet\Services\Tcpip\Parameters\Interfaces\{}",
@@ -29,18 +29,18 @@ impl Card {
         )
     }
 
-    /// It asks a DHCP server already: `netsh` calls it a failure to be told so again.
+    /// True if the card uses DHCP already: `netsh` fails if DHCP is set again.
     pub(crate) fn has_dhcp(&self) -> bool {
         self.number("EnableDHCP") == Some(1)
     }
 
-    /// It has name servers of its own.
+    /// True if the card has name servers of its own.
     pub(crate) fn has_name_servers(&self) -> bool {
         registry_has_text(&self.key(), "NameServer")
     }
 }
 
-/// The beginning of IP_ADAPTER_ADDRESSES_LH, as far as it is read.
+/// The beginning of IP_ADAPTER_ADDRESSES_LH, up to the last field that is read.
 #[repr(C)]
 struct Adapter {
     length: u32,
@@ -58,14 +58,14 @@ struct Adapter {
     address_length: u32,
 }
 
-/// SOCKET_ADDRESS.
+/// Layout of SOCKET_ADDRESS.
 #[repr(C)]
 struct SocketAddress {
     start: *const u8,
     bytes: i32,
 }
 
-/// IP_ADAPTER_UNICAST_ADDRESS_LH.
+/// Layout of IP_ADAPTER_UNICAST_ADDRESS_LH.
 #[repr(C)]
 struct Unicast {
     length: u32,
@@ -92,7 +92,7 @@ extern "system" {
     ) -> u32;
 }
 
-/// Cards with a MAC address.
+/// Lists the cards with a MAC address.
 pub(crate) fn cards() -> io::Result<Vec<Card>> {
     const SKIP_UNICAST: u32 = 1;
     adapters(SKIP_UNICAST, |cards, adapter, mac| {
@@ -108,19 +108,20 @@ pub(crate) fn cards() -> io::Result<Vec<Card>> {
     })
 }
 
-/// Their addresses.
+/// Lists the addresses of these cards.
 pub(crate) fn addresses() -> io::Result<Vec<Address>> {
     adapters(0, |addresses, adapter, mac| {
         let mut next = adapter.unicast;
         while !next.is_null() {
-            // SAFETY: the list lies in the buffer of the adapters, which lives, and was filled by the system.
+            // SAFETY: the list lies in the buffer of the adapters, which lives, and was filled by
+            // the system.
             let unicast = unsafe { &*next };
             next = unicast.next;
             let bytes = usize::try_from(unicast.address.bytes).unwrap_or(0);
             if unicast.address.start.is_null() {
                 continue;
             }
-            // SAFETY: the socket address lies in the same buffer and has as many bytes as it says.
+            // SAFETY: the socket address lies in the same buffer and has the given number of bytes.
             let raw = unsafe { std::slice::from_raw_parts(unicast.address.start, bytes) };
             if let Some(ip) = ip_of(raw) {
                 addresses.push(Address {
@@ -145,22 +146,22 @@ fn ip_of(raw: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Collects from every adapter with a MAC address.
+/// Collects values from every adapter with a MAC address.
 fn adapters<T>(
     flags: u32,
     mut collect: impl FnMut(&mut Vec<T>, &Adapter, [u8; 6]),
 ) -> io::Result<Vec<T>> {
     const AF_UNSPEC: u32 = 0;
-    /// Without anycast, multicast and name servers.
+    /// Flags that leave out anycast and multicast addresses and name servers.
     const SKIP: u32 = 0x2 | 0x4 | 0x8;
     const ERROR_BUFFER_OVERFLOW: u32 = 111;
     const ERROR_NO_DATA: u32 = 232;
     let mut bytes = 32_768_u32;
     for _ in 0..5 {
-        // Of u64, so that the structures in it are aligned.
+        // Elements of u64, so that the structures in it are aligned.
         let mut buffer = vec![0_u64; (bytes as usize) / 8 + 1];
         bytes = (buffer.len() * 8) as u32;
-        // SAFETY: the buffer is ours and as long as said.
+        // SAFETY: the buffer is ours and has the given length.
         let code = unsafe {
             GetAdaptersAddresses(
                 AF_UNSPEC,
@@ -178,8 +179,8 @@ fn adapters<T>(
         let mut collected = Vec::new();
         let mut next = buffer.as_ptr().cast::<Adapter>();
         while !next.is_null() {
-            // SAFETY: the list lies in the buffer, which lives, and was filled by the system; every structure is longer than
-            // the part that is declared here.
+            // SAFETY: the list lies in the buffer, which lives, and was filled by the system; every
+            // structure is longer than the part that is declared here.
             let adapter = unsafe { &*next };
             next = adapter.next;
             if adapter.address_length == 6 {

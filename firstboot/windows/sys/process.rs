@@ -60,7 +60,8 @@ const WAIT_OBJECT_0: u32 = 0;
 const WAIT_TIMEOUT: u32 = 258;
 const KILLED: u32 = 1;
 
-/// Runs a command line to its end. Its output goes to a file. What it leaves running when it ends in time stays.
+/// Runs a command line to its end, with its output in a file. Processes that it leaves running when
+/// it ends in time stay.
 pub(crate) fn run(line: &str, folder: &Path, output: &File, limit: Duration) -> io::Result<Ended> {
     let null = OpenOptions::new().read(true).open("NUL")?;
     let (process, job) = start(line, folder, &null, output)?;
@@ -89,7 +90,7 @@ pub(crate) fn run(line: &str, folder: &Path, output: &File, limit: Duration) -> 
     Ok(ended)
 }
 
-/// Starts it suspended, so that nothing it starts can be outside of the job.
+/// Starts a program suspended, so that no process it starts can be outside of the job.
 fn start(line: &str, folder: &Path, null: &File, output: &File) -> io::Result<(Handle, Handle)> {
     const STARTF_USESTDHANDLES: u32 = 0x100;
     const CREATE_SUSPENDED: u32 = 4;
@@ -120,7 +121,7 @@ fn start(line: &str, folder: &Path, null: &File, output: &File) -> io::Result<(H
     };
     let mut line = wide(line);
     let folder = wide(folder);
-    // SAFETY: no security and no name.
+    // SAFETY: null pointers stand for default security and no name.
     let job = unsafe { CreateJobObjectW(std::ptr::null(), std::ptr::null()) };
     if job.is_null() {
         return Err(io::Error::last_os_error());
@@ -131,7 +132,8 @@ fn start(line: &str, folder: &Path, null: &File, output: &File) -> io::Result<(H
         // SAFETY: the files of the caller are open.
         checked(unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, HANDLE_FLAG_INHERIT) })?;
     }
-    // SAFETY: the line may be written to and is zero-ended; the structures are STARTUPINFOW and PROCESS_INFORMATION.
+    // SAFETY: the line may be written to and is zero-ended; the structures are STARTUPINFOW and
+    // PROCESS_INFORMATION.
     checked(unsafe {
         CreateProcessW(
             std::ptr::null(),
@@ -148,7 +150,8 @@ fn start(line: &str, folder: &Path, null: &File, output: &File) -> io::Result<(H
     })?;
     let process = Handle(information.process);
     let thread = Handle(information.thread);
-    // SAFETY: all three are open. A program that cannot be put into the job is ended before it did anything.
+    // SAFETY: all three are open. A program that cannot be put into the job is ended before it has
+    // run.
     unsafe {
         if AssignProcessToJobObject(job.0, process.0) == 0 {
             let error = io::Error::last_os_error();

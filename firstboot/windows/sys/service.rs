@@ -43,20 +43,20 @@ const SERVICE_STOP_PENDING: u32 = 3;
 const SERVICE_RUNNING: u32 = 4;
 
 static STOPPING: AtomicBool = AtomicBool::new(false);
-/// From RegisterServiceCtrlHandlerExW; never closed.
+/// Handle from RegisterServiceCtrlHandlerExW; never closed.
 static HANDLE: AtomicIsize = AtomicIsize::new(0);
-/// What the service does, for the thread that Windows starts.
+/// Work of the service, for the thread that Windows starts.
 static WORK: Mutex<Option<Work>> = Mutex::new(None);
 
-/// Name of the service, and what it does.
+/// Name of the service, and its work function.
 type Work = (&'static str, fn());
 
-/// The service is being stopped, or the machine.
+/// True if the service or the machine is being stopped.
 pub(crate) fn stopping() -> bool {
     STOPPING.load(Ordering::SeqCst)
 }
 
-/// Does the work as a service; returns when it was stopped.
+/// Runs the work as a service; returns after the service was stopped.
 pub(crate) fn dispatch(name: &'static str, work: fn()) -> io::Result<()> {
     if let Ok(mut slot) = WORK.lock() {
         *slot = Some((name, work));
@@ -72,7 +72,8 @@ pub(crate) fn dispatch(name: &'static str, work: fn()) -> io::Result<()> {
             main: None,
         },
     ];
-    // SAFETY: the table ends with an empty entry and lives until the call returns, as do its strings.
+    // SAFETY: the table ends with an empty entry and lives until the call returns, as do its
+    // strings.
     checked(unsafe { StartServiceCtrlDispatcherW(table.as_ptr()) })
 }
 
@@ -137,14 +138,14 @@ fn tell(state: u32) {
     }
 }
 
-/// Removes the registration of a service; none is no error.
+/// Removes the registration of a service; no error if there is none.
 pub(crate) fn delete(name: &str) -> io::Result<()> {
     const SC_MANAGER_CONNECT: u32 = 1;
     const DELETE: u32 = 0x1_0000;
     const ERROR_SERVICE_DOES_NOT_EXIST: i32 = 1060;
     const ERROR_SERVICE_MARKED_FOR_DELETE: i32 = 1072;
     let name = wide(name);
-    // SAFETY: this machine, its usual database.
+    // SAFETY: null pointers stand for this machine and its default database.
     let manager = Open::new(unsafe {
         OpenSCManagerW(std::ptr::null(), std::ptr::null(), SC_MANAGER_CONNECT)
     })?;

@@ -4,7 +4,7 @@ use super::{computer_name, wide, LocalFree, Wide};
 use std::ffi::c_void;
 use std::io;
 
-/// USER_INFO_1.
+/// Layout of USER_INFO_1.
 #[repr(C)]
 struct NewUser {
     name: Wide,
@@ -57,7 +57,7 @@ const MEMBER_IN_GROUP: u32 = 1378;
 const NO_SUCH_MEMBER: u32 = 1387;
 const NONE_MAPPED: u32 = 1332;
 
-/// Codes of lmerr.h have no text in the system's own table.
+/// Result from a code of lmerr.h, which has no text in the system's own table.
 fn said(code: u32) -> Result<(), String> {
     let text = match code {
         0 => return Ok(()),
@@ -89,7 +89,7 @@ pub(crate) fn exists(name: &str) -> Result<bool, String> {
     }
 }
 
-/// A normal account whose password does not expire.
+/// Adds a normal account whose password does not expire.
 pub(crate) fn add(name: &str, password: &str) -> Result<(), String> {
     const USER_PRIV_USER: u32 = 1;
     const UF_SCRIPT: u32 = 1;
@@ -125,7 +125,7 @@ pub(crate) fn set_full_name(name: &str, full_name: &str) -> Result<(), String> {
     set_text(name, 1011, full_name)
 }
 
-/// Levels 1003 and 1011 are structures of one string.
+/// Sets one string of an account: levels 1003 and 1011 are structures of one string.
 fn set_text(name: &str, level: u32, text: &str) -> Result<(), String> {
     let (name, text) = (wide(name), wide(text));
     let data: [Wide; 1] = [text.as_ptr()];
@@ -141,10 +141,11 @@ fn set_text(name: &str, level: u32, text: &str) -> Result<(), String> {
     })
 }
 
-/// Adds a local account to a local group; a member already is no error.
+/// Adds a local account to a local group; no error if it is a member already.
 pub(crate) fn join_group(user: &str, group: &str) -> Result<(), String> {
-    // With the name of the machine: in a domain, the bare name might be somebody else. Bare where that name is so new that the
-    // account database does not know it yet.
+    // The name of the machine is put before the account: in a domain the bare name might be another
+    // account. The bare name is used if the machine's name is so new that the account database does
+    // not know it yet.
     let computer = computer_name().map_err(|error| error.to_string())?;
     match add_member(&format!(r"{}\{}", computer, user), group) {
         NO_SUCH_MEMBER | NONE_MAPPED => said(add_member(user, group)),
@@ -155,7 +156,8 @@ pub(crate) fn join_group(user: &str, group: &str) -> Result<(), String> {
 fn add_member(member: &str, group: &str) -> u32 {
     let (member, group) = (wide(member), wide(group));
     let data: [Wide; 1] = [member.as_ptr()];
-    // SAFETY: LOCALGROUP_MEMBERS_INFO_3 is one pointer to a zero-ended string that lives; one is handed over.
+    // SAFETY: LOCALGROUP_MEMBERS_INFO_3 is one pointer to a zero-ended string that lives; one entry
+    // is passed.
     match unsafe {
         NetLocalGroupAddMembers(std::ptr::null(), group.as_ptr(), 3, data.as_ptr().cast(), 1)
     } {
@@ -164,7 +166,7 @@ fn add_member(member: &str, group: &str) -> u32 {
     }
 }
 
-/// What a group is called in the language of this Windows.
+/// Name of a group in the language of this Windows.
 pub(crate) fn name_of_sid(text: &str) -> Result<String, String> {
     let failed = |what: &str| format!("{} of {}: {}", what, text, io::Error::last_os_error());
     let words = wide(text);
@@ -176,7 +178,7 @@ pub(crate) fn name_of_sid(text: &str) -> Result<String, String> {
     let (mut name, mut domain) = ([0_u16; 257], [0_u16; 257]);
     let (mut name_units, mut domain_units) = (name.len() as u32, domain.len() as u32);
     let mut kind = 0;
-    // SAFETY: the SID is the one from before; the buffers are ours and as long as said.
+    // SAFETY: the SID is the one from before; the buffers are ours and have the given lengths.
     let good = unsafe {
         LookupAccountSidW(
             std::ptr::null(),
