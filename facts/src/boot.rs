@@ -7,34 +7,34 @@ use std::fmt;
 /// machine that boots.
 pub const DOCTOR: &str = "diskcast-doctor";
 
-/// The stage a boot has reached.
+/// Stage that a network boot has reached.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Asked by DHCP.
+    /// The machine has sent a DHCP request.
     Asked,
-    /// Has its first file, the loader.
+    /// It has loaded its first file, the loader.
     Loader,
-    /// Has its script.
+    /// It has loaded its script.
     Script,
-    /// Has the kernel.
+    /// It has loaded the kernel.
     Kernel,
-    /// Has the initramfs.
+    /// It has loaded the initramfs.
     Initramfs,
     /// The pre-OS runs.
     Agent,
-    /// The control channel is up.
+    /// The control channel is open.
     Joined,
-    /// Was sent to its own disk.
+    /// It was sent to its own disk.
     Local,
-    /// Got no answer.
+    /// It got no answer.
     Ignored,
-    /// Cannot be served; the report's detail says why.
+    /// It cannot be served; the report's detail gives the reason.
     Unusable,
 }
 
 impl Stage {
-    /// The word used in the contract.
+    /// The word in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",

@@ -1,26 +1,26 @@
-//! Keys, digests and identities as text.
+//! Hexadecimal text of keys, digests and identities.
 //!
-//! Owns: lower-case hex of byte strings and of arrays with a fixed length. Never allocates by what the text claims:
-//! the array's length decides. No call panics.
+//! Owns: lower-case hex of byte strings and of arrays with a fixed length. The length of the array
+//! decides what is allocated, never the text. No call panics.
 
-/// Why a text is not the hex of an array of a given length.
+/// The reason why a text is not the hex of an array of a given length.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HexError {
-    /// Another length.
+    /// The number of digits is wrong.
     #[error("{actual} hex digits, expected {expected}")]
     Length {
-        /// Digits expected.
+        /// Expected number of digits.
         expected: usize,
-        /// Digits found.
+        /// Number of digits found.
         actual: usize,
     },
-    /// Something else than `0-9`, `a-f`, `A-F`.
+    /// A character is not one of `0-9`, `a-f`, `A-F`; its position from 0.
     #[error("not a hex digit at position {0}")]
     Digit(usize),
 }
 
-/// Lower-case hex, two digits a byte.
+/// Lower-case hex of bytes, two digits for each.
 pub fn encode(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
@@ -37,7 +37,10 @@ pub fn encode(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The array whose hex this is; upper and lower case are the same.
+/// Parses the hex of an array; upper and lower case are the same.
+///
+/// # Errors
+/// The text has another length, or a character that is not a hex digit.
 pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     let digits = text.as_bytes();
     if digits.len() != N * 2 {
@@ -55,7 +58,7 @@ pub fn decode<const N: usize>(text: &str) -> Result<[u8; N], HexError> {
     Ok(out)
 }
 
-/// The bytes whose hex this is, whatever their number.
+/// Parses the hex of any number of bytes; `None` when it is malformed.
 pub fn decode_any(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {
@@ -92,7 +95,7 @@ mod tests {
             })
         );
         assert_eq!(decode::<3>("001fag"), Err(HexError::Digit(5)));
-        // A character of two bytes makes the length right and the digits wrong.
+        // A character of two bytes makes the length right, but is not a hex digit.
         assert_eq!(decode::<1>("é"), Err(HexError::Digit(0)));
         assert_eq!(decode::<0>(""), Ok([]));
     }

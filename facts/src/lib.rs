@@ -1,18 +1,20 @@
-//! Words that every part of diskcast shares: values with one text form, and the rule that says who a machine is.
+//! Vocabulary that every part of diskcast shares: values with one text form, and the rule that
+//! identifies machines.
 //!
-//! Pure: no socket, clock or file. What a firmware, a packet or a person wrote is read into these types once, at the edge.
+//! Pure: no socket, clock or file. Text of firmware, packets and people is parsed into these types
+//! once, at the edge.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`mac`] | address of a network card |
 //! | [`uuid`] | UUID of a machine |
-//! | [`identity`] | who a machine is, for the roster, network boot, names and addresses alike |
-//! | [`target`] | facts that an agent states about its machine, and the states of a target |
+//! | [`identity`] | identity of machines, for the roster, network boot, names and addresses |
+//! | [`target`] | facts that an agent reports about its machine, and the states of a target |
 //! | [`look`] | contents a disk must have when the order to erase it is carried out |
-//! | [`order`] | words of an order: what is read back, what is used again, what the machine does afterwards |
+//! | [`order`] | words of an order: read-back, reuse, end action |
 //! | [`boot`] | the stage of a machine that boots over the network |
-//! | [`units`] | sizes, rates and times as people read and type them |
-//! | [`speed`] | speed and time left over the last few seconds |
+//! | [`units`] | sizes, rates and durations as people read and type them |
+//! | [`speed`] | speed and remaining time, from the last few seconds |
 //! | [`hex`] | keys and digests as text |
 
 pub mod boot;
@@ -29,9 +31,9 @@ pub mod uuid;
 pub use mac::Mac;
 pub use uuid::Uuid;
 
-/// Pairs of hex digits with or without marks between them; at most `most` bytes.
+/// Bytes of hex digits, with or without separators between them; at most `most` bytes.
 fn hex(text: &str, marks: &[char], most: usize) -> Option<Box<[u8]>> {
-    // Nothing longer can be right, so nothing longer is looked at.
+    // A longer text cannot be valid, so it is not read.
     if text.len() > 3 * most {
         return None;
     }
@@ -44,7 +46,7 @@ fn hex(text: &str, marks: &[char], most: usize) -> Option<Box<[u8]>> {
     (odd.is_empty() && pairs.len() <= most).then(|| pairs.iter().map(|[a, b]| a << 4 | b).collect())
 }
 
-/// Serde by way of `FromStr` and `Display`.
+/// Implements serde through `FromStr` and `Display`.
 macro_rules! as_text {
     ($type:ty) => {
         impl serde::Serialize for $type {

@@ -1,43 +1,45 @@
 //! Contents a disk must have when the order to erase it is carried out.
 //!
-//! A technician confirms a disk as the plan shows it. Between that moment and the first write hours may pass: the agent looks
-//! again, and writes only to a disk that still looks so. Values only; the agent and the console use the same rule.
+//! A technician confirms a disk as the plan shows it. Hours may pass before the first write, so the
+//! agent reads the disk again, and writes only when its contents still match. Values only; agent
+//! and console use the same rule.
 
 use crate::target::{DiskFacts, PartitionFacts};
 use serde::{Deserialize, Serialize};
 
-/// Contents of a disk that were confirmed.
+/// Contents that a disk may have, as they were confirmed.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "as")]
 pub enum Look {
-    /// Nothing: the order does not write to it.
+    /// Any contents: the order does not write to the disk.
     #[default]
     Any,
-    /// The disk as the plan showed it. A disk that is blank by now has nothing left to lose.
+    /// The disk as the plan showed it. A disk that is blank now is accepted, too: it has nothing to
+    /// lose.
     Planned {
-        /// Its partitions.
+        /// Partitions of the disk.
         #[serde(default)]
         partitions: Vec<PartitionFacts>,
-        /// Nothing was on it.
+        /// The disk was blank.
         #[serde(default)]
         blank: bool,
     },
-    /// The same after the job was at work on it: its table may be gone by now, or be the image's.
+    /// The disk after the job has begun to write: its table may be missing, or be the image's.
     Resumed {
-        /// The partitions the plan showed.
+        /// Partitions that the plan showed.
         #[serde(default)]
         partitions: Vec<PartitionFacts>,
         /// Partitions of the image.
         #[serde(default)]
         image: Vec<PartitionFacts>,
     },
-    /// A rule of a newer console; no disk fits it.
+    /// A rule of a newer console; no disk matches it.
     #[serde(other)]
     Unknown,
 }
 
 impl Look {
-    /// A disk as a plan shows it.
+    /// The contents of a disk as a plan shows it.
     pub fn planned(disk: &DiskFacts) -> Self {
         Self::Planned {
             partitions: disk.partitions.clone(),
@@ -45,7 +47,8 @@ impl Look {
         }
     }
 
-    /// Why a disk that looks like `now` is not the one that was confirmed; `None` when it is.
+    /// The reason why a disk with the contents `now` is not the one that was confirmed; `None` when
+    /// it is.
     pub fn refusal(&self, now: &DiskFacts) -> Option<String> {
         let (fits, then) = match self {
             Self::Any => (true, String::new()),
@@ -79,7 +82,7 @@ impl Look {
     }
 }
 
-/// Number and first byte: a partition that grew is still the same one.
+/// Number and first byte of each partition: a partition that grew is still the same one.
 fn begins(partitions: &[PartitionFacts]) -> Vec<(u32, u64)> {
     partitions
         .iter()
@@ -99,7 +102,7 @@ fn places(partitions: &[PartitionFacts]) -> String {
     }
 }
 
-/// Contents of a disk in a few words.
+/// Contents of a disk in a few words, for messages.
 pub fn contents(disk: &DiskFacts) -> String {
     if disk.blank {
         "blank".to_owned()
@@ -145,7 +148,7 @@ mod tests {
             (&windows, &raw, false),
             (&windows, &blank(), true),
             (&blank(), &blank(), true),
-            // It was blank when it was confirmed, and somebody used it since.
+            // The disk was blank when it was confirmed, and was used since.
             (&blank(), &windows, false),
             (&blank(), &raw, false),
             (&raw, &raw, true),

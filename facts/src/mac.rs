@@ -1,20 +1,21 @@
-//! Addresses of Ethernet cards, in every spelling firmware, iPXE, GRUB and people use; written in one.
+//! MAC addresses of Ethernet cards, parsed in every spelling of firmware, iPXE, GRUB and people;
+//! written in one.
 
 use crate::{as_text, hex};
 use std::fmt;
 use std::str::FromStr;
 
-/// Address of an Ethernet card. Written with colons, in lower case.
+/// MAC address of an Ethernet card. Written with colons, in lower case.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Mac(pub [u8; 6]);
 
-/// Text that is no address of a card.
+/// The text is not a MAC address.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{0}` is not a MAC address; write it as aa:bb:cc:dd:ee:ff")]
 pub struct BadMac(String);
 
 impl Mac {
-    /// True for a card's own address: not zero, not broadcast, no group.
+    /// True for an address of a single card: not zero, not broadcast, not a group.
     pub fn is_card(self) -> bool {
         self.0 != [0; 6] && self.0[0] & 1 == 0
     }
@@ -30,12 +31,13 @@ impl fmt::Display for Mac {
 impl FromStr for Mac {
     type Err = BadMac;
 
-    /// Colons, hyphens, dots or nothing between the digits; `01-` (the hardware type, as in `BOOTIF`) may stand in front.
+    /// Parses an address with colons, hyphens, dots or nothing between the digits. The prefix `01-`
+    /// (the hardware type, as in `BOOTIF`) is accepted.
     fn from_str(text: &str) -> Result<Self, BadMac> {
         let bad = || BadMac(text.chars().take(40).collect());
         let mut parts = text.split([':', '-', '.']).map(str::len);
         let first = parts.next().unwrap_or_default();
-        // `aab:bc:c...` is a slip of the finger, and nobody knows which address was meant.
+        // A text like `aab:bc:c...` is a typing mistake, and the intended address is unknown.
         if first % 2 != 0 || parts.any(|part| part != first) {
             return Err(bad());
         }

@@ -1,10 +1,10 @@
-//! Words of an order: what is read back, what is used again, and what the machine does afterwards.
+//! Words of an order: what is read back, what is reused, and what the machine does afterwards.
 //!
 //! The same words appear in requests, orders, reports and the CLI. Values only.
 
 use serde::{Deserialize, Serialize};
 
-/// What a machine does after its job.
+/// Action of a machine after its job.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndAction {
@@ -17,7 +17,7 @@ pub enum EndAction {
     Shutdown,
 }
 
-/// How much of the disk is read back before commit.
+/// Part of the disk that is read back before commit.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
@@ -26,21 +26,21 @@ pub enum Verify {
     Full,
 }
 
-/// Whether a target looks for the image on its own disk before it asks for it.
+/// Search for the image on the target's own disk before it is requested.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reuse {
-    /// When a sample of it is there.
+    /// Search when a sample of the image is on the disk.
     #[default]
     Auto,
-    /// In any case.
+    /// Search in any case.
     Always,
-    /// Everything is sent and written.
+    /// Send and write everything.
     Never,
 }
 
 impl Reuse {
-    /// The word used everywhere.
+    /// The word in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",

@@ -1,26 +1,29 @@
-//! Speed and time left over the last few seconds.
+//! Speed and remaining time, from the last few seconds.
 //!
-//! Owns: a short window of samples. Time is an argument, so the arithmetic is tested without a clock. A bounded
-//! window (not an average since the start) because a technician asks "how fast is it now".
+//! Owns: a short window of samples. Time is an argument, so the arithmetic is tested without a
+//! clock. The window is bounded, unlike an average since the start, because a technician wants the
+//! current speed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Samples older than this no longer count.
+/// Age after which a sample no longer counts.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Samples closer together than this replace each other: bounds the queue to WINDOW / SPACING + 2.
+/// Least distance between samples: closer ones replace each other. It bounds the queue to WINDOW /
+/// SPACING + 2.
 const SPACING: Duration = Duration::from_millis(100);
 
-/// Bytes done at points in time, newest last.
+/// Progress in bytes at points in time, newest last.
 #[derive(Debug, Default)]
 pub struct RateWindow {
     samples: VecDeque<(Duration, u64)>,
 }
 
 impl RateWindow {
-    /// Notes that `done` bytes were done at `now` (since the start; never goes back).
+    /// Adds a sample: `done` bytes at `now`, a time since the start that never goes back.
     pub fn note(&mut self, now: Duration, done: u64) {
-        // The last two: the newest is replaced while it is close to the one before, so samples stay SPACING apart.
+        // The newest sample is replaced while it is close to the one before, so samples stay
+        // SPACING apart.
         let count = self.samples.len();
         if count >= 2
             && let Some(&(before, _)) = self.samples.get(count - 2)
@@ -39,7 +42,7 @@ impl RateWindow {
         }
     }
 
-    /// Bytes per second over the window; 0 before there is anything to compare.
+    /// Bytes per second over the window; 0 until there are two samples.
     pub fn bytes_per_s(&self) -> u64 {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return 0;
@@ -52,7 +55,7 @@ impl RateWindow {
             .unwrap_or(u64::MAX)
     }
 
-    /// Seconds until `total`, when there is a speed to tell it from.
+    /// Seconds until `total` bytes are done; `None` while the speed is unknown or 0.
     pub fn eta_seconds(&self, total: u64) -> Option<f64> {
         let (rate, done) = (self.bytes_per_s(), self.samples.back()?.1);
         (rate > 0).then(|| total.saturating_sub(done) as f64 / rate as f64)
@@ -67,7 +70,7 @@ mod tests {
     fn speed_is_that_of_the_last_seconds() {
         let mut window = RateWindow::default();
         assert_eq!((window.bytes_per_s(), window.eta_seconds(10)), (0, None));
-        // 100 s at 1 MB/s, then 20 s at 5 MB/s: only the latter counts.
+        // The speed is 1 MB/s for 100 s, then 5 MB/s for 20 s: only the latter counts.
         let mut done = 0;
         for second in 0..120_u64 {
             window.note(Duration::from_secs(second), done);

@@ -1,45 +1,45 @@
-//! What is known about a target, in the words the whole product shares.
+//! Facts of a target and its states, in the words of the whole product.
 //!
-//! Owns: the facts an agent states about its machine, and the states a target passes through. The same words
-//! appear in the CLI, JSON, logs and reports. Values only; nothing here looks anything up.
+//! Owns: the facts an agent reports about its machine, and the states a target passes through. The
+//! same words appear in the CLI, JSON, logs and reports. Values only; this module looks nothing up.
 
 use crate::units;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Where a target stands (DESIGN section 3). The text form is a contract with scripts.
+/// State of a target. The text form is a contract with scripts.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetState {
     /// Known from an earlier time; not connected now.
     Discovered,
-    /// Connected; a technician has to let it in.
+    /// Connected; a technician has to approve it.
     WaitingApproval,
-    /// Connected; a technician has to say which machine it is.
+    /// Connected; a technician has to identify it.
     Unidentified,
     /// Connected and idle.
     Ready,
-    /// Accepted a job; has not received anything yet.
+    /// Has accepted a job; has not received anything yet.
     Joined,
     /// Its disk is read into a new image on the console.
     Capturing,
-    /// Takes the image from the multicast session.
+    /// Receives the image from the multicast session.
     Receiving,
-    /// Takes what it lacks over TCP 5003.
+    /// Fetches missing data over TCP 5003.
     Repairing,
-    /// Reads its disk back and compares with the manifest.
+    /// Reads its disk back and compares it with the manifest.
     Verifying,
-    /// Makes the machine itself from the template.
+    /// Applies the template's steps to the disk.
     Applying,
     /// Writes the sectors that make the disk bootable.
     Committing,
     /// Restarts or shuts down after a finished job.
     Rebooting,
-    /// What is on its disk was read back and matches the master image.
+    /// Its disk was read back and matches the master image.
     Done,
     /// Ended with a reason.
     Failed,
-    /// Taken out of the job by a technician.
+    /// Removed from the job by a technician.
     Dropped,
     /// Its connection ended before it reported a result.
     Lost,
@@ -51,7 +51,7 @@ impl TargetState {
         matches!(self, Self::Done | Self::Failed | Self::Dropped | Self::Lost)
     }
 
-    /// The word used everywhere.
+    /// The word in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Discovered => "discovered",
@@ -80,22 +80,22 @@ impl std::fmt::Display for TargetState {
     }
 }
 
-/// What holds a target back just now.
+/// The resource that limits a target's speed now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bottleneck {
-    /// It takes all that comes.
+    /// The network: the target takes everything that arrives.
     Network,
-    /// Its processors: restoring, decompressing, checking.
+    /// Its processors: repair, decompression, hashing.
     Decompress,
     /// Its disk.
     Disk,
-    /// Nothing comes that it lacks.
+    /// Nothing arrives that it needs.
     Waiting,
 }
 
 impl Bottleneck {
-    /// The word used everywhere.
+    /// The word in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Network => "network",
@@ -106,7 +106,7 @@ impl Bottleneck {
     }
 }
 
-/// One disk of a target, as its agent sees it.
+/// A disk of a target, as its agent sees it.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct DiskFacts {
     /// Path on the target, for example `/dev/nvme0n1`, or a regular file in a rehearsal.
@@ -117,42 +117,46 @@ pub struct DiskFacts {
     /// Serial number as the kernel reports it.
     #[serde(default)]
     pub serial: Option<String>,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Bytes of a logical sector.
     pub logical_sector: u32,
     /// Bytes of a physical sector.
     #[serde(default)]
     pub physical_sector: u32,
-    /// The kernel calls it removable, or it hangs on USB.
+    /// The kernel reports it as removable, or it is attached by USB.
     #[serde(default)]
     pub removable: bool,
-    /// Read-only device.
+    /// The device is read-only.
     #[serde(default)]
     pub read_only: bool,
-    /// A regular file standing in for a disk.
+    /// A regular file stands for the disk.
     #[serde(default)]
     pub file_backed: bool,
-    /// PCI functions between the processor and the disk, the nearest to the disk last (`0000:00:17.0`). A disk behind Intel VMD
-    /// has two; a file has none.
+    /// PCI functions between the processor and the disk, the nearest to the disk last
+    /// (`0000:00:17.0`). A disk behind Intel VMD has two; a file has none.
     #[serde(default)]
     pub controllers: Vec<String>,
-    /// Who uses it now (mount points, swap, device-mapper holders); empty when free.
+    /// Current users of the disk (mount points, swap, device-mapper holders); empty when it is
+    /// free.
     #[serde(default)]
     pub holders: Vec<String>,
-    /// Its partitions that can hold a file system, by number.
+    /// Partitions that can hold a file system, by number.
     #[serde(default)]
     pub partitions: Vec<PartitionFacts>,
-    /// What is on it, one line a partition, for the technician who is about to erase it.
+    /// Contents of the disk, one line for each partition, for the technician who is about to erase
+    /// it.
     #[serde(default)]
     pub contents: Vec<String>,
-    /// Nothing is on it: zeros at its front, at its end and wherever it was sampled. An agent that cannot tell says nothing.
+    /// The disk is blank: zeros at its start, at its end and at every sample. An agent that cannot
+    /// tell leaves it false.
     #[serde(default)]
     pub blank: bool,
 }
 
 impl DiskFacts {
-    /// True if this is the same piece of hardware, by path, model, serial number and size. Contents are not compared.
+    /// True for the same hardware, by path, model, serial number and size. Contents are not
+    /// compared.
     pub fn is_same(&self, other: &Self) -> bool {
         self.path == other.path
             && self.model == other.model
@@ -160,7 +164,7 @@ impl DiskFacts {
             && self.size == other.size
     }
 
-    /// One line that names the disk so that nobody takes it for another: path, model, serial, size.
+    /// One line that identifies the disk: path, model, serial number, size.
     pub fn title(&self) -> String {
         let mut line = self.path.clone();
         for part in [
@@ -177,30 +181,32 @@ impl DiskFacts {
     }
 }
 
-/// A partition that is on a target's disk.
+/// A partition on a target's disk.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PartitionFacts {
-    /// As Linux numbers it.
+    /// Number, as Linux counts.
     pub number: u32,
-    /// First byte.
+    /// Offset of its first byte.
     pub start: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
-/// Which part of an image goes where. The default is all of it, onto the whole disk.
+/// Part of an image to deploy, and its destination. The default is all of it, onto the whole disk.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
-    /// Numbers of the image's partitions; none means all. The others are left out of the table.
+    /// Numbers of the image's partitions; empty means all. Other partitions are left out of the
+    /// table.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub partitions: BTreeSet<u32>,
-    /// A partition of the target: the one that was chosen goes there, and everything else on the disk stays as it is.
+    /// Partition of the target that the single chosen one overwrites; everything else on the disk
+    /// stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onto: Option<u32>,
 }
 
 impl Choice {
-    /// All of the image, onto the whole disk.
+    /// True for all of the image, onto the whole disk.
     pub fn is_whole(&self) -> bool {
         self.partitions.is_empty() && self.onto.is_none()
     }
@@ -210,21 +216,21 @@ impl Choice {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskNow {
-    /// The disk is as it was: nothing was written.
+    /// Nothing was written.
     Untouched,
-    /// Without a partition table.
+    /// The disk has no partition table.
     Blank,
-    /// One partition has no file system, and everything else is as it was.
+    /// One partition has no file system; everything else is unchanged.
     PartitionBlank,
-    /// Committed: all of it was read back, and it starts.
+    /// Committed: everything was read back, and the disk boots.
     Whole,
-    /// Nobody can say: the last writes failed, or their end was not heard.
+    /// Unknown: the last writes failed, or their result was not reported.
     #[serde(other)]
     Unknown,
 }
 
 impl DiskNow {
-    /// Words for a technician.
+    /// Description for a technician.
     pub fn words(self) -> &'static str {
         match self {
             Self::Untouched => "its disk is as it was",
@@ -236,39 +242,39 @@ impl DiskNow {
     }
 }
 
-/// One network interface of a target.
+/// A network interface of a target.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct NicFacts {
-    /// Kernel name.
+    /// Name in the kernel.
     pub name: String,
-    /// `aa:bb:cc:dd:ee:ff`.
+    /// MAC address, `aa:bb:cc:dd:ee:ff`.
     pub mac: String,
     /// IPv4 and IPv6 addresses as text.
     #[serde(default)]
     pub addresses: Vec<String>,
-    /// Link speed where the kernel knows it, Mbit/s.
+    /// Link speed in Mbit/s, when the kernel knows it.
     #[serde(default)]
     pub speed_mbit_per_s: Option<u32>,
 }
 
-/// A device on the PCI bus that templates may need a driver for.
+/// A PCI device for which a template may need a driver.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PciFacts {
     /// Domain, bus, device and function: `0000:00:17.0`.
     #[serde(default)]
     pub address: String,
-    /// Vendor.
+    /// Vendor id.
     pub vendor: u16,
-    /// Device.
+    /// Device id.
     pub device: u16,
     /// Class, subclass and programming interface: 0x010802 is an NVMe controller.
     pub class: u32,
-    /// Vendor and device of the board it sits on.
+    /// Vendor id and device id of the board (subsystem).
     #[serde(default)]
     pub subsystem: Option<(u16, u16)>,
 }
 
-/// What an agent says about its machine.
+/// Facts that an agent reports about its machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Host name of the pre-OS or the rehearsal machine.
@@ -283,25 +289,25 @@ pub struct Facts {
     /// SMBIOS asset tag of the chassis.
     #[serde(default)]
     pub asset: Option<String>,
-    /// SMBIOS vendor and product.
+    /// SMBIOS manufacturer and product name.
     #[serde(default)]
     pub model: Option<String>,
     /// `uefi` or `bios`.
     #[serde(default)]
     pub firmware: String,
-    /// Bytes of memory.
+    /// Memory in bytes.
     #[serde(default)]
     pub memory_bytes: u64,
-    /// Processor threads.
+    /// Number of processor threads.
     #[serde(default)]
     pub cpus: u32,
-    /// The processor has AES instructions, so AES-GCM is cheap for it.
+    /// The processor has AES instructions, so AES-GCM is cheap.
     #[serde(default)]
     pub aes: bool,
-    /// Interfaces, loopback left out unless it is the only one.
+    /// Network interfaces, without loopback unless it is the only one.
     #[serde(default)]
     pub nics: Vec<NicFacts>,
-    /// Disks the agent offers.
+    /// Disks that the agent offers.
     #[serde(default)]
     pub disks: Vec<DiskFacts>,
     /// Disk controllers, network cards and displays on the PCI bus.

@@ -1,18 +1,19 @@
 //! Sizes, rates and durations as a technician types and reads them.
 //!
-//! Owns: the parsers behind `--rate`, `--timeout` and `PATH=SIZE`, and the short forms in tables and bars. Values in,
-//! values out; never panics, whatever the text. Sizes are powers of 1024 when bare (`64M`, as `truncate -s` has it)
-//! and powers of 1000 with a `B` (`64MB`); what is printed is always powers of 1000, as disks and links are sold.
+//! Owns: the parsers behind `--rate`, `--timeout` and `PATH=SIZE`, and the short forms in tables
+//! and bars. Pure; never panics, whatever the text. Sizes without `B` use powers of 1024 (`64M`,
+//! like `truncate -s`), sizes with `B` powers of 1000 (`64MB`). Output always uses powers of 1000,
+//! like labels of disks and links.
 
 use std::time::Duration;
 
-/// Slowest rate cap that is accepted, bits per second: below it a typing mistake is likelier than a wish.
+/// Lowest accepted rate cap, in bits per second: a lower value is probably a typing mistake.
 pub const MIN_RATE_BITS_PER_S: u64 = 100_000;
 
-/// Bytes from `512`, `64M`, `4G`, `1.5GiB`, `500MB`.
+/// Parses a size in bytes: `512`, `64M`, `4G`, `1.5GiB`, `500MB`.
 ///
 /// # Errors
-/// A sentence that names the text and says what is accepted.
+/// A sentence with the text and the accepted forms.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a size; write it as 512, 64M, 4G or 500MB");
     let (number, unit) = split_number(text).ok_or_else(bad)?;
@@ -29,15 +30,16 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     scaled(number, base, prefix).ok_or_else(bad)
 }
 
-/// Bits per second from `200mbit`, `1g`, `400M` (bits) and `25MB`, `25MB/s`, `24MiB` (bytes).
+/// Parses a rate in bits per second: `200mbit`, `1g`, `400M` (bits) and `25MB`, `25MB/s`, `24MiB`
+/// (bytes).
 ///
 /// # Errors
-/// A sentence that names the text and says what is accepted; also for a rate under [`MIN_RATE_BITS_PER_S`].
+/// A sentence with the text and the accepted forms; also for a rate under [`MIN_RATE_BITS_PER_S`].
 pub fn parse_rate(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a rate; write it as 200mbit, 1gbit or 25MB");
     let (number, unit) = split_number(text).ok_or_else(bad)?;
     let unit = unit.strip_suffix("/s").unwrap_or(unit);
-    // A capital B means bytes, as on every data sheet; everything else is bits.
+    // A capital B means bytes, like on data sheets; everything else is bits.
     let bytes = unit.ends_with('B');
     let unit = unit.to_ascii_lowercase();
     let (prefix, rest) = split_prefix(&unit);
@@ -58,10 +60,10 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
     Ok(bits)
 }
 
-/// A time span from `90`, `90s`, `500ms`, `10m`, `1h30m`, `2d`.
+/// Parses a duration: `90`, `90s`, `500ms`, `10m`, `1h30m`, `2d`.
 ///
 /// # Errors
-/// A sentence that names the text and says what is accepted.
+/// A sentence with the text and the accepted forms.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a duration; write it as 90s, 10m or 1h30m");
     let mut rest = text.trim();
@@ -86,14 +88,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         total += number * seconds;
         rest = next;
     }
-    // A century is past any wait; the check also keeps `Duration` from overflowing.
+    // The limit of about a century also keeps `Duration` from overflowing.
     if !total.is_finite() || total > 3.2e9 {
         return Err(bad());
     }
     Ok(Duration::from_secs_f64(total))
 }
 
-/// A leading decimal number and what follows it.
+/// Splits a text into its leading decimal number and the rest.
 fn split_number(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
     let end = text
@@ -104,7 +106,7 @@ fn split_number(text: &str) -> Option<(f64, &str)> {
     number.is_finite().then_some((number, rest.trim_start()))
 }
 
-/// The power a lower-case prefix stands for (`k` is 1) and what follows it.
+/// Splits a unit into the power of its lower-case prefix (`k` is 1) and the rest.
 fn split_prefix(unit: &str) -> (i32, &str) {
     for (power, letter) in [(1, 'k'), (2, 'm'), (3, 'g'), (4, 't'), (5, 'p')] {
         if let Some(rest) = unit.strip_prefix(letter) {
@@ -114,10 +116,10 @@ fn split_prefix(unit: &str) -> (i32, &str) {
     (0, unit)
 }
 
-/// `number * base^power` as an integer, when it is one that `u64` holds.
+/// `number * base^power` as an integer; `None` when it does not fit.
 fn scaled(number: f64, base: f64, power: i32) -> Option<u64> {
     let value = (number * base.powi(power)).round();
-    // 2^63 stays clear of the edge where f64 rounds past u64.
+    // The limit is near 2^63, well below 2^64, where f64 rounds past u64.
     if !(0.0..9.2e18).contains(&value) {
         return None;
     }
@@ -130,17 +132,17 @@ fn scaled(number: f64, base: f64, power: i32) -> Option<u64> {
     Some(whole)
 }
 
-/// `512 B`, `64.0 kB`, `1.23 GB`: three digits, powers of 1000.
+/// Formats bytes with three digits and powers of 1000: `512 B`, `64.0 kB`, `1.23 GB`.
 pub fn bytes(count: u64) -> String {
     with_prefix(count, "B", &["kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
-/// `118 MB/s`: bytes per second.
+/// Formats bytes per second: `118 MB/s`.
 pub fn bytes_per_s(rate: u64) -> String {
     format!("{}/s", bytes(rate))
 }
 
-/// `200 Mbit/s`: bits per second.
+/// Formats bits per second: `200 Mbit/s`.
 pub fn bits_per_s(rate: u64) -> String {
     with_prefix(
         rate,
@@ -171,7 +173,7 @@ fn with_prefix(count: u64, plain: &str, prefixed: &[&str]) -> String {
     }
 }
 
-/// `0:42`, `3:10`, `1:02:03`: a clock, for time left.
+/// Formats a remaining time like a clock: `0:42`, `3:10`, `1:02:03`.
 pub fn clock(seconds: f64) -> String {
     let total = Duration::try_from_secs_f64(seconds.round().max(0.0)).map_or(0, |d| d.as_secs());
     let (hours, minutes, seconds) = (total / 3600, total / 60 % 60, total % 60);
@@ -182,7 +184,7 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
-/// `0.42 s`, `12.3 s`, `3 min 10 s`, `1 h 02 min`: a time span in words.
+/// Formats a duration in words: `0.42 s`, `12.3 s`, `3 min 10 s`, `1 h 02 min`.
 pub fn span(seconds: f64) -> String {
     let seconds = if seconds.is_finite() {
         seconds.max(0.0)
@@ -203,7 +205,7 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// Whole percent, rounded down so that 100 % is only ever the end, and never past it.
+/// Progress in whole percent, rounded down and at most 100, so that 100 % always means the end.
 pub fn percent(done: u64, total: u64) -> u8 {
     if total == 0 {
         return 0;
@@ -212,7 +214,7 @@ pub fn percent(done: u64, total: u64) -> u8 {
     u8::try_from(hundredths.min(100)).unwrap_or(100)
 }
 
-/// `0.02 %`: a share of 0..1 as percent.
+/// Formats a share of 0..1 in percent: `0.02 %`.
 pub fn share(part: f64) -> String {
     let part = if part.is_finite() {
         part.clamp(0.0, 1.0) * 100.0

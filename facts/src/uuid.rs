@@ -1,31 +1,32 @@
-//! UUIDs of machines, as SMBIOS, DHCP and people write them.
+//! UUIDs of machines, parsed as SMBIOS, DHCP and people write them.
 
 use crate::{as_text, hex};
 use std::fmt;
 use std::str::FromStr;
 
-/// UUID of a machine as SMBIOS has it, in the order it is written. Written with hyphens, in lower case.
+/// SMBIOS UUID of a machine, in the order of its text. Written with hyphens, in lower case.
 ///
-/// All zeros and all ones mean that the board was never given one (SMBIOS 7.2.1), so they are no UUID. Other values that many boards share
-/// are UUIDs here: [`crate::identity`] finds out that they are not one machine's own.
+/// All zeros and all ones mean that the board has no UUID (SMBIOS 7.2.1), and are not accepted.
+/// Other values that many boards have in common are accepted: [`crate::identity`] finds out that
+/// they are shared.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Uuid([u8; 16]);
 
-/// Text that is no UUID.
+/// The text is not a UUID.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{0}` is not the UUID of one machine, which has 32 hex digits, not all of them 0 or F")]
 pub struct BadUuid(String);
 
 impl Uuid {
-    /// From the bytes of SMBIOS and of DHCP option 97, whose first three fields have their lowest byte first (RFC 4578 section 2.3).
-    /// `None` for a board that was never given one.
+    /// Converts the bytes of SMBIOS and of DHCP option 97, whose first three fields are
+    /// little-endian (RFC 4578 section 2.3). `None` for a board without a UUID.
     pub fn from_firmware(bytes: [u8; 16]) -> Option<Self> {
         let [a, b, c, d, e, f, g, h, rest @ ..] = bytes;
         let [i, j, k, l, m, n, o, p] = rest;
         Self([d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]).if_given()
     }
 
-    /// The bytes as firmware has them: the opposite of [`Uuid::from_firmware`].
+    /// The bytes in the order of firmware: the opposite of [`Uuid::from_firmware`].
     pub fn to_firmware(self) -> [u8; 16] {
         let [a, b, c, d, e, f, g, h, rest @ ..] = self.0;
         let [i, j, k, l, m, n, o, p] = rest;
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_uuid_reads_as_the_kernel_shows_it() {
-        // What `dmidecode` and the kernel say for these bytes of SMBIOS.
+        // The text that `dmidecode` and the kernel show for these SMBIOS bytes.
         let bytes = *b"\x33\x22\x11\x00\x55\x44\x77\x66\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
         let uuid = Uuid::from_firmware(bytes).unwrap();
         assert_eq!(uuid.to_string(), "00112233-4455-6677-8899-aabbccddeeff");

@@ -1,4 +1,4 @@
-//! Who is who: tables of rooms, and what holds in every room.
+//! Identity of machines: tables of rooms, and properties of every room.
 
 use facts::identity::{Evidence, Record, Register, Relation, Shared, Value, relate};
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const A: &str = "4c4c4544-0042-3510-8052-b4c04f564431";
 const B: &str = "4c4c4544-0042-3510-8052-b4c04f564432";
 const C: &str = "4c4c4544-0042-3510-8052-b4c04f564433";
-/// Seen on many boards.
+/// A UUID that many boards have.
 const TWIN: &str = "03020100-0504-0706-0809-0a0b0c0d0e0f";
 const JUNK: &str = "To be filled by O.E.M.";
 
@@ -15,17 +15,17 @@ fn card(number: u8) -> String {
     format!("52:54:00:00:00:{number:02x}")
 }
 
-/// `-` says nothing.
+/// The values of a machine; `-` stands for a missing one.
 fn says(uuid: &str, serial: &str, cards: &[u8]) -> Evidence {
     let given = |text: &'static str| (text != "-").then_some(text);
     let cards: Vec<String> = cards.iter().map(|number| card(*number)).collect();
-    // Leaked: a handful of short texts of a test.
+    // The leak is small: a few short texts of a test.
     let uuid: &'static str = Box::leak(uuid.to_owned().into_boxed_str());
     let serial: &'static str = Box::leak(serial.to_owned().into_boxed_str());
     Evidence::read(given(uuid), given(serial), cards.iter().map(String::as_str))
 }
 
-/// A room: machines come, go, and the console starts again.
+/// A room: machines come and go, and the console is restarted.
 #[derive(Default)]
 struct Room {
     register: Register,
@@ -55,14 +55,14 @@ impl Room {
         assert!(self.live.remove(id), "{id} is not here");
     }
 
-    /// Everything is off; the console knows what it kept.
+    /// Restarts the console while every machine is off; only stored records remain.
     fn restart(&mut self) {
         self.live.clear();
         let ids = (1..=self.given).map(|n| format!("t{n}"));
         let kept: BTreeMap<String, Record> = ids
             .filter_map(|id| Some((id.clone(), self.register.record(&id)?.clone())))
             .collect();
-        // As the store does it: by way of text.
+        // The store keeps records as text, too.
         let text = serde_json::to_string(&kept).unwrap();
         let kept: BTreeMap<String, Record> = serde_json::from_str(&text).unwrap();
         let shared = serde_json::to_string(self.register.shared()).unwrap();
@@ -138,7 +138,7 @@ fn every_pair_of_machines() {
             "{uuid} {serial} {cards:?}"
         );
     }
-    // Filler is missing, whatever the list of the day says.
+    // Filler counts as missing, without a list of known values.
     for filler in ["", " ", "00000000", "FFFFFFFF", "----", "0-0-0"] {
         assert_eq!(says(A, filler, &[]).serial, None, "{filler:?}");
     }
@@ -159,7 +159,8 @@ fn every_pair_of_machines() {
     );
 }
 
-/// A school boots its laptops one after the other on the one dock of the office. All of them became LAB-01.
+/// A school boots its laptops one after the other through the same dock of an office. All of them
+/// became LAB-01.
 #[test]
 fn three_laptops_on_one_dock_are_three() {
     for serials in [["S1", "S2", "S3"], ["-", "-", "-"]] {
@@ -188,7 +189,7 @@ fn three_laptops_on_one_dock_are_three() {
             assert_eq!(id, ids[at]);
             room.leave(&id);
         }
-        // A second dock goes round: those who are known by two values are not asked about again.
+        // A second dock is used: machines known by two values need no further question.
         if serials[0] == "S1" {
             let first = room.join(&says(A, "S1", &[8]));
             assert_eq!(room.doubts(&first), ["t1"], "a card nobody has seen");
@@ -218,7 +219,8 @@ fn two_boards_with_one_uuid_do_not_swap() {
             );
             assert!(room.told.contains(&Value::Uuid(TWIN.parse().unwrap())));
             let told = room.told.len();
-            // Both were restarted, the second is first; once alone, once together.
+            // Console and machines were restarted, and the second machine comes first; once alone,
+            // once together.
             for _ in 0..2 {
                 room.restart();
                 assert_eq!(room.join(order[1]), "t2");
@@ -244,7 +246,7 @@ fn a_new_card_or_a_twin_board_is_asked_about() {
             (second.as_str(), room.doubts("t2")),
             ("t2", vec!["t1".to_owned()])
         );
-        // Nothing is merged or forgotten meanwhile, in whatever order they come.
+        // Nothing is merged or forgotten meanwhile, in any order.
         room.restart();
         assert_eq!(room.join(&says(TWIN, serial, &[2])), "t2");
         assert_eq!(room.doubts("t2"), ["t1"]);
@@ -252,7 +254,7 @@ fn a_new_card_or_a_twin_board_is_asked_about() {
         assert_eq!(room.join(&says(TWIN, serial, &[1])), "t1");
         room.leave("t1");
 
-        // It is the same PC with another card: known by either from now on.
+        // It is the same PC with another card: both cards identify it from now on.
         let mut same = Room {
             register: room.register.clone(),
             given: 2,
@@ -264,7 +266,7 @@ fn a_new_card_or_a_twin_board_is_asked_about() {
         same.leave("t1");
         assert_eq!(same.join(&says(TWIN, serial, &[1])), "t1");
 
-        // It is another PC: the third of its kind needs no question.
+        // It is another PC: the third one with this UUID needs no question.
         let mut other = Room {
             register: room.register.clone(),
             given: 2,
@@ -282,7 +284,7 @@ fn a_new_card_or_a_twin_board_is_asked_about() {
         assert_eq!(other.doubts("t3"), [] as [String; 0]);
         assert_eq!(other.join(&says(TWIN, serial, &[1])), "t1");
 
-        // Or both are seen at the same time, which answers it.
+        // Or both are seen at the same time, which answers the question.
         assert_eq!(room.join(&says(TWIN, serial, &[1])), "t1");
         assert_eq!(room.join(&says(TWIN, serial, &[2])), "t2");
         assert_eq!(room.doubts("t2"), [] as [String; 0]);
@@ -309,7 +311,8 @@ fn a_changed_board_is_asked_about() {
 
 #[test]
 fn what_was_taken_apart_can_be_put_together() {
-    // New board and new card at once: nothing but a serial number agrees, which many machines share, so it is a new machine until somebody says.
+    // New board and new card at once: only a serial number agrees, which may be shared, so a person
+    // has to decide.
     let mut room = Room::default();
     room.join(&says(A, "SER1", &[1]));
     room.leave("t1");
@@ -333,10 +336,10 @@ fn agents_with_files_differ_by_path() {
     let mut room = Room::default();
     assert_eq!(room.join(&file("/a", &[1])), "t1");
     assert_eq!(room.join(&file("/b", &[2])), "t2");
-    // A namespace gives an agent a new card each time.
+    // A namespace gives its agent a new card each time.
     room.leave("t1");
     assert_eq!(room.join(&file("/a", &[9])), "t1");
-    // Two agents with one file are two all the same, and nothing is concluded from it.
+    // Two agents with the same file are two targets, and no value is marked as shared.
     assert_eq!(room.join(&file("/a", &[9])), "t3");
     assert_eq!(room.told, []);
     assert!(room.register.is("t2", "t1").is_err());
@@ -378,7 +381,7 @@ fn network_boot_is_sure_or_starts_the_agent() {
     assert_eq!(boots(&room, 1, TWIN), sure("t1"));
     assert_eq!(boots(&room, 2, TWIN), sure("t2"));
     assert_eq!(boots(&room, 3, TWIN), sure(""), "a third board");
-    // Docks.
+    // Cards on docks are marked as shared.
     room.join(&says(A, "S1", &[7]));
     room.leave("t3");
     room.join(&says(B, "S2", &[7]));
@@ -386,14 +389,15 @@ fn network_boot_is_sure_or_starts_the_agent() {
     assert_eq!(boots(&room, 7, B), sure("t4"));
     assert_eq!(boots(&room, 7, C), sure(""));
     assert_eq!(boots(&room, 7, "-"), sure(""));
-    // A machine in doubt gets the agent until somebody has answered.
+    // A machine in doubt boots the agent until a person has answered.
     room.leave("t4");
     let asked = room.join(&says(B, "S2", &[8]));
     assert_eq!(room.doubts(&asked), ["t4"]);
     assert_eq!(boots(&room, 8, B), unsure("t4,t5"));
 }
 
-/// Machines as they are bought: some with a UUID, a serial number and cards of their own, some without, some that share.
+/// Machines as they are bought: some have a UUID, a serial number and cards of their own, some do
+/// not, some share them.
 fn machines() -> impl Strategy<Value = Vec<Evidence>> {
     let kind = (0..4_u8, 0..4_u8, 0..3_u8);
     proptest::collection::vec(kind, 1..9).prop_map(|kinds| {
@@ -410,7 +414,7 @@ fn machines() -> impl Strategy<Value = Vec<Evidence>> {
                     1 => JUNK.to_owned(),
                     _ => format!("SER-{number}"),
                 };
-                // Each has a card of its own, or it could not boot; some have a second.
+                // Each has a card of its own, or it could not boot; some have a second one.
                 let cards = if cards == 0 {
                     vec![number, 100 + number]
                 } else {
@@ -423,7 +427,8 @@ fn machines() -> impl Strategy<Value = Vec<Evidence>> {
 }
 
 proptest! {
-    /// Once a room was on together, everybody stays who they are, in whatever order they come back and however often the console starts again.
+    /// After a room was on together, every machine keeps its id, in any order of return and after
+    /// any number of restarts of the console.
     #[test]
     fn a_room_that_was_on_together_never_swaps(
         (machines, orders) in machines().prop_flat_map(|machines| {
@@ -456,14 +461,14 @@ proptest! {
         prop_assert_eq!(room.told.len(), told, "said once");
     }
 
-    /// Whatever comes in whatever order: a machine is never taken for another one.
+    /// A machine never gets the id of another one, in any order of events.
     #[test]
     fn no_machine_is_ever_taken_for_another(
         machines in machines(),
         steps in proptest::collection::vec((0..9_usize, 0..4_u8), 1..60),
     ) {
         let mut room = Room::default();
-        // Ids of a machine: more than one while nobody has answered.
+        // Ids of a machine: more than one while a question is open.
         let mut owner: BTreeMap<String, usize> = BTreeMap::new();
         let mut here: BTreeMap<usize, String> = BTreeMap::new();
         for (at, what) in steps {

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Cards remembered of one machine; docks in a large house are fewer.
+/// Limit of cards remembered for one machine; even a large site has fewer docks.
 const MAX_CARDS: usize = 64;
-/// Longest serial number that is kept, in characters.
+/// Length limit of a serial number that is kept, in characters.
 const MAX_SERIAL: usize = 256;
-/// Values remembered as shared. Beyond this a technician is asked again after a restart; nothing is ever merged for it.
+/// Limit of values remembered as shared. Beyond it a technician may be asked again after a restart;
+/// machines are never merged because of it.
 const MAX_SHARED: usize = 65_536;
 
 /// Known identity values of a machine. A missing value decides nothing.
@@ -24,16 +25,18 @@ pub struct Evidence {
     /// Network cards, those seen last first.
     #[serde(default)]
     pub cards: Vec<Mac>,
-    /// Regular files that stand for disks: agents with different files on one machine are different targets.
+    /// Regular files that stand for disks: agents with different files on one machine are different
+    /// targets.
     #[serde(default)]
     pub files: Vec<String>,
-    /// Host name, kept only when the machine says nothing else.
+    /// Host name, kept only when the machine has no other value.
     #[serde(default)]
     pub host: Option<String>,
 }
 
 impl Evidence {
-    /// Reads what firmware and kernel say. Values that cannot be one machine's own (empty, all zeros, all F, a group's address) are missing.
+    /// Reads the values that firmware and kernel report. Values that cannot be one machine's own
+    /// are left out: empty, all zeros, all F, a group address.
     pub fn read<'a>(
         uuid: Option<&str>,
         serial: Option<&str>,
@@ -56,7 +59,7 @@ impl Evidence {
         }
     }
 
-    /// With the files that stand for disks.
+    /// Adds the files that stand for disks.
     #[must_use]
     pub fn with_files<'a>(mut self, files: impl IntoIterator<Item = &'a str>) -> Self {
         self.files = files.into_iter().map(str::to_owned).collect();
@@ -64,7 +67,7 @@ impl Evidence {
         self
     }
 
-    /// With the host name, which counts when there is nothing else.
+    /// Adds the host name, which counts only when there is no other value.
     #[must_use]
     pub fn or_host(mut self, host: &str) -> Self {
         let nothing_else = self.values().next().is_none();
@@ -72,7 +75,7 @@ impl Evidence {
         self
     }
 
-    /// Every value.
+    /// UUID, serial number and cards.
     pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
         let uuid = self.uuid.map(Value::Uuid);
         let serial = self.serial.clone().map(Value::Serial);
@@ -80,7 +83,8 @@ impl Evidence {
         uuid.into_iter().chain(serial).chain(cards)
     }
 
-    /// Takes over what the same machine says now; cards that were taken out stay, because the machine may come back through them.
+    /// Updates the values with those the same machine reports now. Cards that are no longer
+    /// reported stay: the machine may come back with them.
     pub fn learn(&mut self, seen: &Self) {
         self.uuid = seen.uuid.or(self.uuid);
         if seen.serial.is_some() {
@@ -95,13 +99,13 @@ impl Evidence {
         }
     }
 
-    /// True when both say the same, in whatever order.
+    /// True when both have the same values, in any order.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let values = |of: &Self| of.values().collect::<BTreeSet<Value>>();
         values(self) == values(other) && self.files == other.files && self.host == other.host
     }
 
-    /// Values that both have.
+    /// Values that both have in common.
     pub fn common(&self, other: &Self) -> Vec<Value> {
         let theirs: BTreeSet<Value> = other.values().collect();
         self.values()
@@ -110,7 +114,7 @@ impl Evidence {
     }
 }
 
-/// A serial number in one spelling; nothing where firmware has only filler of one kind.
+/// A serial number in one spelling; `None` when it is empty or filler (all `0` or all `F`).
 fn given_serial(text: &str) -> Option<String> {
     let text: String = text
         .trim()
@@ -124,15 +128,15 @@ fn given_serial(text: &str) -> Option<String> {
     (!filler).then_some(text)
 }
 
-/// One value of a machine's evidence.
+/// One identity value of a machine.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "value")]
 pub enum Value {
-    /// UUID.
+    /// SMBIOS UUID.
     Uuid(Uuid),
-    /// Serial number.
+    /// SMBIOS serial number.
     Serial(String),
-    /// Address of a card.
+    /// MAC address of a card.
     Card(Mac),
 }
 
@@ -152,22 +156,22 @@ impl fmt::Display for Value {
 pub struct Shared(BTreeSet<Value>);
 
 impl Shared {
-    /// True when several machines have it.
+    /// True when several machines have this value.
     pub fn has(&self, value: &Value) -> bool {
         self.0.contains(value)
     }
 
-    /// Remembers a value; false when it is known already, or too many are.
+    /// Adds a value; false when it is known already, or the limit is reached.
     pub fn insert(&mut self, value: Value) -> bool {
         self.0.len() < MAX_SHARED && self.0.insert(value)
     }
 
-    /// The value is one machine's own after all.
+    /// Removes a value that belongs to one machine after all; false when it was not there.
     pub fn remove(&mut self, value: &Value) -> bool {
         self.0.remove(value)
     }
 
-    /// Every value.
+    /// Every shared value.
     pub fn iter(&self) -> impl Iterator<Item = &Value> {
         self.0.iter()
     }

@@ -1,7 +1,8 @@
-//! Every known machine, what several of them share, and the questions that are open.
+//! Register of every known machine, of shared values, and of open questions.
 //!
-//! Pure: who is connected is an argument, keeping is the caller's ([`Change`] says what). What always holds: two machines that are connected have
-//! two ids; an id that was given stays with its machine; a machine in doubt has an id of its own until a person has answered.
+//! Pure: the caller passes in which machines are connected, and stores each [`Change`]. Invariants:
+//! two connected machines have two ids; an id stays with its machine; a machine in doubt has an id
+//! of its own until a person has answered.
 
 use super::evidence::{Evidence, Shared, Value};
 use super::rule::{Known, Relation, Verdict, compare_boot, judge, relate};
@@ -14,39 +15,39 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Record {
     /// Identity values of the machine.
     pub evidence: Evidence,
-    /// Ids of machines it may be, until a person has said.
+    /// Ids of machines it may be, until a person has answered.
     #[serde(default)]
     pub doubts: Vec<String>,
 }
 
-/// A value that turned out to be of several machines.
+/// A value that several machines turned out to have.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Mark {
     /// The value.
     pub value: Value,
-    /// The two machines it was found at, by id.
+    /// Ids of the two machines that have it.
     pub machines: [String; 2],
 }
 
 /// Changes of the register in one call, to be stored by the caller.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Change {
-    /// Records that are new or different.
+    /// Ids of records that are new or different.
     pub records: BTreeSet<String>,
-    /// Records that are gone.
+    /// Ids of records that were removed.
     pub gone: BTreeSet<String>,
-    /// Values that are shared from now on: to be told once.
+    /// Values that are shared from now on, to be reported once.
     pub marks: Vec<Mark>,
-    /// Values that are one machine's own after all.
+    /// Values that are no longer shared.
     pub own_again: Vec<Value>,
 }
 
-/// Who was seen.
+/// The result of a sighting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sighting {
-    /// Its id.
+    /// Id of the machine.
     pub id: String,
-    /// It was not known under this id before.
+    /// The id is new.
     pub new: bool,
     /// Changes to be stored.
     pub change: Change,
@@ -55,28 +56,28 @@ pub struct Sighting {
 /// Known machines that a card and a UUID may belong to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct BootMatch {
-    /// It is these: more than one only where agents with different files run on one machine.
+    /// Ids of the machine: several only when agents with different files run on one machine.
     pub known: Vec<String>,
-    /// It may be these: only an agent can tell.
+    /// Ids of machines it may be: only an agent can decide.
     pub unsure: Vec<String>,
 }
 
-/// Why a machine is not said to be another.
+/// The reason why two targets are not merged.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentifyError {
-    /// There is no such machine.
+    /// There is no such target.
     #[error("there is no target {0}")]
     Unknown(String),
-    /// Both names mean one target.
+    /// Both names mean the same target.
     #[error("{0} is the same target")]
     Itself(String),
-    /// Files stand for their disks, and they are different files.
+    /// The targets stand for different files.
     #[error("{0} and {1} are agents with different files for disks")]
     Files(String, String),
 }
 
-/// Who is who.
+/// Known machines and the values they share.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
     records: BTreeMap<String, Record>,
@@ -84,7 +85,8 @@ pub struct Register {
 }
 
 impl Register {
-    /// Builds the register from stored records and shared values. Open questions about forgotten machines are closed.
+    /// Builds the register from stored records and shared values. Open questions about forgotten
+    /// machines are closed.
     pub fn new(records: impl IntoIterator<Item = (String, Record)>, shared: Shared) -> Self {
         let mut register = Self {
             records: records.into_iter().collect(),
@@ -94,12 +96,12 @@ impl Register {
         register
     }
 
-    /// A machine by id.
+    /// The record of a machine, by id.
     pub fn record(&self, id: &str) -> Option<&Record> {
         self.records.get(id)
     }
 
-    /// Every machine.
+    /// Every record with its id.
     pub fn records(&self) -> impl Iterator<Item = (&String, &Record)> {
         self.records.iter()
     }
@@ -109,7 +111,8 @@ impl Register {
         &self.shared
     }
 
-    /// A machine says who it is. `live` says who is connected; `name` finds an id nobody has for a machine that gets a new one.
+    /// Identifies a machine by its values. `live` is true for ids that are connected; `name` gives
+    /// an unused id when the machine is new.
     pub fn sight(
         &mut self,
         seen: &Evidence,
@@ -159,7 +162,7 @@ impl Register {
         Sighting { id, new, change }
     }
 
-    /// An agent that is known by itself (the same process, connected again) says what its machine is now.
+    /// Updates a machine whose agent is known by itself: the same process, connected again.
     pub fn again(&mut self, id: &str, seen: &Evidence, live: &dyn Fn(&str) -> bool) -> Change {
         let mut change = Change::default();
         self.records
@@ -172,7 +175,8 @@ impl Register {
         change
     }
 
-    /// Closes questions that have answered themselves: both machines are connected, one is gone, or what made them alike is shared by now.
+    /// Closes questions that need no answer any more: both machines are connected, one is gone, or
+    /// the values they have in common are shared by now.
     fn settle(&mut self, live: &dyn Fn(&str) -> bool, change: &mut Change) {
         let open: Vec<(String, Vec<String>)> = self
             .records
@@ -210,10 +214,11 @@ impl Register {
         }
     }
 
-    /// A person says that `new` is `old`: what is known of `new` is added to `old`, and `new` is gone.
+    /// Merges `new` into `old`, because a person says they are one machine. The record of `new` is
+    /// removed.
     ///
     /// # Errors
-    /// When they cannot be one.
+    /// One of them is unknown, both are the same, or they stand for different files.
     pub fn is(&mut self, new: &str, old: &str) -> Result<Change, IdentifyError> {
         let unknown = |id: &str| IdentifyError::Unknown(id.to_owned());
         if new == old {
@@ -240,7 +245,7 @@ impl Register {
                 change.records.insert(id.clone());
             }
         }
-        // What only these two had is one machine's own.
+        // Values that no third machine has are this machine's own again.
         let held: BTreeSet<Value> = self
             .records
             .iter()
@@ -255,10 +260,10 @@ impl Register {
         Ok(change)
     }
 
-    /// A person says that a machine in doubt is none of those it may be.
+    /// Ends the doubts about a machine, because a person says it is none of those.
     ///
     /// # Errors
-    /// When there is no such machine.
+    /// There is no such machine.
     pub fn is_new(&mut self, id: &str) -> Result<Change, IdentifyError> {
         let record = self
             .records
@@ -282,7 +287,7 @@ impl Register {
         Ok(change)
     }
 
-    /// A machine is forgotten.
+    /// Removes a machine.
     pub fn forget(&mut self, id: &str) -> Change {
         let mut change = Change::default();
         if self.records.remove(id).is_some() {
@@ -292,7 +297,7 @@ impl Register {
         change
     }
 
-    /// Who boots with this card and UUID; a packet says no more than that.
+    /// Finds the machines that may boot with this card and UUID, the only values in a boot packet.
     pub fn boots(&self, card: Mac, uuid: Option<Uuid>) -> BootMatch {
         let seen = booting(card, uuid);
         let mut found = BootMatch::default();
@@ -314,7 +319,8 @@ impl Register {
                 _ => found.unsure.push(id.clone()),
             }
         }
-        // Card and UUID together leave no question. One of them alone does when another machine has a claim too.
+        // Card and UUID together are certain. One of them alone is certain only when no other
+        // machine may be meant.
         if best >= 2 {
             found.unsure.clear();
         } else if !found.unsure.is_empty() {
@@ -324,7 +330,8 @@ impl Register {
         found
     }
 
-    /// True when what boots with this card and UUID fits a known machine in all it says.
+    /// True when a known machine fits this card and UUID: at least one of them agrees and none
+    /// differs.
     pub fn is_boot_of(&self, id: &str, card: Mac, uuid: Option<Uuid>) -> bool {
         self.records.get(id).is_some_and(|record| {
             let (agreeing, differs) =
@@ -344,7 +351,7 @@ fn booting(card: Mac, uuid: Option<Uuid>) -> Evidence {
 
 impl Change {
     fn mark(&mut self, value: Value, other: String, id: String) {
-        // Told once, however many machines have it.
+        // A value is reported once, however many machines have it.
         if !self.marks.iter().any(|mark| mark.value == value) {
             self.marks.push(Mark {
                 value,

@@ -1,9 +1,9 @@
-//! The rule: one machine against another, and a sighting among all that are known.
+//! The rule: compares two machines, and finds a sighted machine among all known ones.
 
 use super::evidence::{Evidence, Shared, Value};
 use crate::Mac;
 
-/// How one kind of value compares.
+/// Result of comparing one kind of value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Match {
     Agrees,
@@ -14,13 +14,13 @@ enum Match {
 /// Result of comparing a known machine with a sighting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Relation {
-    /// Nothing in common that decides anything.
+    /// They have no deciding value in common.
     None,
-    /// The same machine: so many kinds of values agree and none differs.
+    /// The same machine: this many kinds of values agree and none differs.
     Same(u8),
-    /// Perhaps the same; a person has to say.
+    /// Perhaps the same machine; a person has to decide.
     Doubt,
-    /// Another machine, which has these values too.
+    /// Another machine, which has these values, too.
     Other(Vec<Value>),
 }
 
@@ -38,8 +38,9 @@ fn relate_with(known: &Evidence, seen: &Evidence, shared: &dyn Fn(&Value) -> boo
     let [uuid, serial, cards] = kinds;
     let agreeing = kinds.iter().filter(|kind| **kind == Agrees).count();
     if !seen.files.is_empty() {
-        // The files tell agents on one machine apart, and the machine is known by the first value it has: a container or a
-        // network namespace gives the agent a new card each time.
+        // Files tell the agents on one machine apart. The machine itself is known by the first
+        // value it has, because a container or a network namespace gives its agent a new card each
+        // time.
         return match kinds.iter().find(|kind| **kind != Missing) {
             Some(Agrees) => Relation::Same(1),
             Some(_) => Relation::None,
@@ -49,9 +50,9 @@ fn relate_with(known: &Evidence, seen: &Evidence, shared: &dyn Fn(&Value) -> boo
     }
     match (uuid, serial, cards) {
         (_, _, _) if agreeing == 0 => match known.says_the_same(seen) {
-            // Nothing to go by but a host name: the machine that called itself so before.
+            // Only a host name is known: it is the machine that had this name before.
             true if seen.values().next().is_none() => Relation::Same(0),
-            // Machines that say exactly the same, all of it shared.
+            // Both machines have exactly the same values, all of them shared.
             true => Relation::Doubt,
             false => Relation::None,
         },
@@ -65,7 +66,7 @@ fn relate_with(known: &Evidence, seen: &Evidence, shared: &dyn Fn(&Value) -> boo
     }
 }
 
-/// UUID, serial number and cards.
+/// Compares UUID, serial number and cards.
 fn compare(known: &Evidence, seen: &Evidence, shared: &dyn Fn(&Value) -> bool) -> [Match; 3] {
     let serial = single(known.serial.as_ref(), seen.serial.as_ref(), |serial| {
         shared(&Value::Serial((*serial).clone()))
@@ -77,8 +78,11 @@ fn compare(known: &Evidence, seen: &Evidence, shared: &dyn Fn(&Value) -> bool) -
     ]
 }
 
-/// Compares card and UUID of a booting machine with a known one: how many of them agree, and whether one differs. No boot packet
-/// carries the serial number, so a card that agrees beside a UUID that differs may be a new board as well as a dock.
+/// Compares card and UUID of a booting machine with a known one. Returns how many agree, and true
+/// when one differs.
+///
+/// A boot packet has no serial number. So when the card agrees and the UUID differs, it may be a
+/// new board as well as a dock.
 pub(super) fn compare_boot(known: &Evidence, seen: &Evidence, shared: &Shared) -> (u8, bool) {
     let [uuid, _, cards] = compare(known, seen, &|value| shared.has(value));
     let agreeing = [uuid, cards]
@@ -89,7 +93,8 @@ pub(super) fn compare_boot(known: &Evidence, seen: &Evidence, shared: &Shared) -
     (u8::try_from(agreeing).unwrap_or(u8::MAX), differs)
 }
 
-/// That several machines have a value takes away what its agreement says. A difference still says that these are two machines.
+/// Compares a single value. Agreement on a shared value counts as missing; a difference still means
+/// two machines.
 fn single<T: PartialEq>(known: Option<T>, seen: Option<T>, shared: impl Fn(&T) -> bool) -> Match {
     match (known, seen) {
         (Some(known), Some(seen)) if known != seen => Match::Differs,
@@ -118,29 +123,31 @@ fn cards(known: &[Mac], seen: &[Mac], moves: &dyn Fn(Mac) -> bool) -> Match {
 pub struct Known<'a> {
     /// Identity values of the machine.
     pub evidence: &'a Evidence,
-    /// It is connected now, so whoever else is seen is another machine.
+    /// The machine is connected now, so a sighting is another machine.
     pub live: bool,
 }
 
-/// Who was seen.
+/// Result of a sighting.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// This known machine.
+    /// Index of the known machine that was seen.
     Known(usize),
-    /// A machine never seen before.
+    /// A machine that was never seen before.
     New,
-    /// Perhaps one of these; a person has to say.
+    /// Indexes of machines it may be; a person has to decide.
     Doubt(Vec<usize>),
 }
 
-/// Says who was seen, and which values turn out to be of several machines (with the known machine that has it too).
+/// Identifies a sighted machine. Also returns values that turn out to be shared, each with the
+/// index of the known machine that has it, too.
 pub fn judge(
     known: &[Known<'_>],
     seen: &Evidence,
     shared: &Shared,
 ) -> (Verdict, Vec<(Value, usize)>) {
     let mut marks: Vec<(Value, usize)> = Vec::new();
-    // First who it certainly is not: a card that such a machine has too is one that moves, and says nothing about the others either.
+    // Machines that it certainly is not come first: a card that one of them has, too, moves between
+    // machines, and decides nothing about the others.
     for (index, other) in known.iter().enumerate() {
         if let Relation::Other(values) = relate(other.evidence, seen, shared) {
             marks.extend(values.into_iter().map(|value| (value, index)));
@@ -158,7 +165,8 @@ pub fn judge(
         };
         match relation {
             Relation::Same(_) if other.live => {
-                // One card is in one machine: this one started again before the console noticed, or it is a second agent.
+                // A card is in one machine only: this machine was restarted before the console
+                // noticed, or runs a second agent.
                 let mut cards = seen.cards.iter();
                 let one_card = cards.any(|card| other.evidence.cards.contains(card));
                 if !one_card && !other.evidence.says_the_same(seen) && seen.files.is_empty() {
@@ -175,7 +183,7 @@ pub fn judge(
     let best = same.iter().map(|(strength, _)| *strength).max();
     same.retain(|(strength, _)| Some(*strength) == best);
     let evidence = |index: usize| known.get(index).map(|known| known.evidence);
-    // Between machines that are equally like it, the one that says exactly this.
+    // Among machines that are equally similar, the one with exactly these values is chosen.
     let exactly = |index: &usize| evidence(*index).is_some_and(|own| own.says_the_same(seen));
     let same: Vec<usize> = same.into_iter().map(|(_, index)| index).collect();
     let verdict = match (same.iter().copied().find(exactly), same.as_slice()) {
