@@ -1,7 +1,8 @@
-//! What console and agent say about a capture, and about work that a person at the target starts (TCP 5001 and 5003).
+//! Messages of a capture, and of work that a person at the target starts (TCP 5001 and 5003).
 //!
-//! Values and the frame of a chunk on its way to the console. Never touches a socket. What always holds: a frame's lengths are
-//! held against the disk's geometry before anything is allocated by them; what cannot be a chunk of that disk is refused.
+//! Values, and the frame of a chunk on its way to the console. Never touches a socket. Invariants:
+//! a frame's lengths are checked against the disk's geometry before memory is allocated; a frame
+//! that cannot be a chunk of that disk is refused.
 //!
 //! ```text
 //! frame: chunk u32 BE | codec u8 | mask bytes u8 | 0 u16 | body bytes u32 BE | content id 32 | mask | body
@@ -11,23 +12,23 @@ use crate::control::{BulkOrder, DiskOrder};
 use imagefmt::{ChunkId, Codec, ContentId, Entry, Geometry, HOLES_MAX, Hole, Mask, Meta};
 use serde::{Deserialize, Serialize};
 
-/// Capture this disk: sent when the capture starts, and again after every reconnect.
+/// Order to capture a disk: sent when the capture starts, and again after every reconnect.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaptureOrder {
-    /// Job.
+    /// Id of the job.
     pub job: String,
     /// Name of the image, for the target's screen.
     pub image: String,
-    /// The disk to read: exactly this one.
+    /// The disk to read.
     pub disk: DiskOrder,
-    /// How.
+    /// Options of the capture.
     #[serde(default)]
     pub wishes: CaptureWishes,
-    /// Where TCP 5003 is and what opens it for this capture alone.
+    /// Access to TCP 5003, valid for this capture only.
     pub bulk: BulkOrder,
 }
 
-/// Choices of a capture, as `image capture` has them.
+/// Options of a capture, like those of `image capture`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CaptureWishes {
@@ -35,19 +36,19 @@ pub struct CaptureWishes {
     pub level: i32,
     /// Chunk size as a power of two, 18 to 22.
     pub chunk_log2: u8,
-    /// Partitions to take whole.
+    /// Numbers of partitions to capture completely.
     pub raw_partitions: Vec<u32>,
-    /// Keep contents of page and hibernation files.
+    /// Keep the contents of page and hibernation files.
     pub keep_page_files: bool,
-    /// Everything that is not zero outside partitions.
+    /// Capture everything outside partitions that is not zero.
     pub all_gaps: bool,
-    /// Take the whole disk as one stretch of bytes.
+    /// Capture the whole disk as one range of bytes.
     pub raw: bool,
-    /// Read on where the disk fails.
+    /// Continue where the disk cannot be read.
     pub rescue: bool,
-    /// Logical sector size of a file that stands for a disk.
+    /// Logical sector size in bytes of a file that stands for a disk.
     pub sector_size: Option<u32>,
-    /// Worker threads on the target; its processors when absent.
+    /// Worker threads on the target; as many as its processors when absent.
     pub threads: Option<usize>,
 }
 
@@ -67,76 +68,77 @@ impl Default for CaptureWishes {
     }
 }
 
-/// `POST /v1/captures/JOB/begin`: what was surveyed.
+/// Body of `POST /v1/captures/JOB/begin`: the result of the survey.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaptureBegin {
-    /// Hash over the whole survey, 64 hex digits: the same as long as the disk is the same.
+    /// Hash over the whole survey, 64 hex digits. It stays the same as long as the disk does.
     pub survey: String,
-    /// Bytes of the disk.
+    /// Size of the disk in bytes.
     pub disk_bytes: u64,
     /// Bytes of a logical sector.
     pub sector_size: u32,
     /// Chunk size as a power of two.
     pub chunk_log2: u8,
-    /// Chunks that will come.
+    /// Number of chunks that will be sent.
     pub chunks: u64,
-    /// Device bytes in them.
+    /// Device bytes in these chunks.
     pub used_bytes: u64,
-    /// Bytes the image is expected to need.
+    /// Expected size of the image in bytes.
     pub expected_bytes: u64,
-    /// Description; date and note are the console's.
+    /// Description of the image; date and note are set by the console.
     pub meta: Meta,
     /// Sectors of the partition table.
     pub table: Vec<TableSectors>,
-    /// Why what the console holds is not to be gone on with.
+    /// The reason why chunks the console holds are not to be used.
     #[serde(default)]
     pub fresh: Option<String>,
 }
 
-/// Sectors of a partition table.
+/// Consecutive sectors of a partition table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TableSectors {
-    /// First device byte.
+    /// Device offset of the first byte.
     pub offset: u64,
-    /// Their bytes, as hex digits.
+    /// Bytes of the sectors, as hex digits.
     pub bytes: String,
 }
 
-/// The answer: from where the upload goes on.
+/// Answer to [`CaptureBegin`]: the place where the upload continues.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaptureBegun {
-    /// Number of this upload; an earlier one ends with it.
+    /// Number of this upload; it ends an earlier one.
     pub upload: u64,
-    /// Chunks the console holds and has proven: the first ones, in device order.
+    /// Number of chunks the console holds and has verified: the first ones, in device order.
     pub held: u64,
-    /// BLAKE3 over number (u32 BE) and content id of each of them in order, 64 hex digits.
+    /// BLAKE3 hash over number (u32 BE) and content id of each held chunk in order, 64 hex digits.
     pub held_digest: String,
-    /// Key of content ids when the image is encrypted, 64 hex digits. It names content and opens nothing; the image's own key and
-    /// the password stay on the console.
+    /// Key of content ids when the image is encrypted, 64 hex digits. It cannot decrypt anything;
+    /// the image's own key and the password stay on the console.
     #[serde(default)]
     pub id_key: Option<String>,
-    /// Why it begins anew, when there was something to go on with.
+    /// The reason why the upload begins anew, when an earlier one could have continued.
     #[serde(default)]
     pub note: Option<String>,
 }
 
-/// `POST /v1/captures/JOB/end`: everything was sent.
+/// Body of `POST /v1/captures/JOB/end`: everything was sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureEnd {
-    /// Device bytes that could not be read, ascending and apart from each other: some show only while chunks are read, so they are
-    /// told at the end. Empty unless the order asks for a rescue.
+    /// Unreadable device bytes, ascending and not touching each other. Some are found only while
+    /// chunks are read, so they are reported at the end. Empty unless the order requires a rescue.
     #[serde(default)]
     pub holes: Vec<Hole>,
 }
 
-/// Most bytes of an end: as many holes as an image may list, 64 for each with the longest numbers.
+/// Size limit of a [`CaptureEnd`] in bytes: as many holes as an image may list, 64 bytes for each
+/// with the longest numbers.
 pub const END_MAX_BYTES: usize = (64 << 16) + 64;
 
 impl CaptureEnd {
-    /// Holds it against the order and the disk.
+    /// Checks the holes against the order and the disk.
     ///
     /// # Errors
-    /// [`FrameRefused`] for holes nobody asked for, too many, out of order or outside the disk.
+    /// [`FrameRefused`] for holes without a rescue, too many, out of order or outside the disk.
     pub fn check(&self, wishes: &CaptureWishes, geometry: &Geometry) -> Result<(), FrameRefused> {
         if self.holes.is_empty() {
             return Ok(());
@@ -159,16 +161,16 @@ impl CaptureEnd {
     }
 }
 
-/// One more chunk in the digest of those held.
+/// Adds a chunk to the digest of held chunks.
 pub fn hold(digest: &mut blake3::Hasher, chunk: ChunkId, id: ContentId) {
     digest.update(&chunk.0.to_be_bytes());
     digest.update(&id.0);
 }
 
-/// What a person at a target may choose from.
+/// Choices of a person at a target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Menu {
-    /// Offers this machine may take now.
+    /// Offers that this machine may take now.
     #[serde(default)]
     pub offers: Vec<MenuOffer>,
     /// Disks that may be backed up.
@@ -179,58 +181,58 @@ pub struct Menu {
 /// An offer as one target sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MenuOffer {
-    /// Name.
+    /// Name of the offer.
     pub name: String,
-    /// What it does, one line.
+    /// Description in one line.
     pub text: String,
-    /// The disk it would erase.
+    /// The disk that would be erased.
     pub disk: MenuDisk,
 }
 
-/// A disk by name.
+/// A disk with its name for people.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MenuDisk {
-    /// Which.
+    /// The disk.
     pub disk: DiskOrder,
-    /// Path, model, serial, size in one line.
+    /// Path, model, serial number and size in one line.
     pub title: String,
-    /// What is on it, one line a partition.
+    /// Contents of the disk, one line for each partition.
     #[serde(default)]
     pub contents: Vec<String>,
 }
 
-/// "Back up this computer": nothing is read before a technician confirms it on the console.
+/// Request "Back up this computer": nothing is read before a technician confirms it on the console.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackupRequest {
-    /// The disk the person chose.
+    /// The disk that the person chose.
     pub disk: DiskOrder,
-    /// Name suggested for the image.
+    /// Suggested name of the image.
     #[serde(default)]
     pub name: Option<String>,
 }
 
-/// "Deploy this here": confirmed at the target by the person who sits there.
+/// Request "Deploy this here", confirmed by the person at the target.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TakeOffer {
-    /// Offer.
+    /// Name of the offer.
     pub offer: String,
-    /// The disk the person confirmed, as the menu named it.
+    /// The disk that the person confirmed, as the menu named it.
     pub disk: DiskOrder,
 }
 
-/// What became of a choice.
+/// Result of a choice.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChoiceAnswer {
-    /// It was accepted.
+    /// The choice was accepted.
     pub accepted: bool,
-    /// For the person: one sentence.
+    /// One sentence for the person.
     pub text: String,
 }
 
-/// Bytes in front of a chunk's mask and body.
+/// Length of a frame's head in bytes, before mask and body.
 pub const FRAME_HEAD_BYTES: usize = 44;
 
-/// The head of a frame, held against the disk it belongs to.
+/// Head of a frame, checked against the disk it belongs to.
 #[derive(Clone, Debug)]
 pub struct FrameHead {
     chunk: ChunkId,
@@ -241,16 +243,16 @@ pub struct FrameHead {
     id: ContentId,
 }
 
-/// Why a frame is no chunk of the disk.
+/// The reason why a frame is not a chunk of the disk.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct FrameRefused(pub &'static str);
 
 impl FrameHead {
-    /// Reads a head. Never panics, whatever the bytes.
+    /// Parses a head. Never panics, whatever the bytes.
     ///
     /// # Errors
-    /// [`FrameRefused`] for what cannot be a chunk of a disk of this geometry.
+    /// [`FrameRefused`] when it cannot be a chunk of a disk of this geometry.
     pub fn parse(
         bytes: &[u8; FRAME_HEAD_BYTES],
         geometry: &Geometry,
@@ -272,7 +274,8 @@ impl FrameHead {
             return Err(FrameRefused("a mask that does not fit the chunk"));
         }
         let body_len = u32::from_be_bytes([e, f, g, h]);
-        // What does not shrink is sent as it is, so nothing is longer than the chunk and its mask.
+        // A body that does not shrink is sent uncompressed, so none is longer than the chunk and
+        // its mask.
         if body_len as usize > chunk_len as usize + mask_len {
             return Err(FrameRefused("a body longer than its chunk"));
         }
@@ -286,12 +289,12 @@ impl FrameHead {
         })
     }
 
-    /// Bytes of mask and body that follow.
+    /// Length of mask and body, which follow the head, in bytes.
     pub fn rest(&self) -> usize {
         self.mask_len + self.body_len as usize
     }
 
-    /// The entry this frame claims to be, and its body; `rest` holds [`FrameHead::rest`] bytes.
+    /// The entry and body of this frame; `rest` holds [`FrameHead::rest`] bytes.
     ///
     /// # Errors
     /// [`FrameRefused`] for a mask with bits outside the chunk, or an empty one.
@@ -318,7 +321,7 @@ impl FrameHead {
     }
 }
 
-/// A chunk as a frame.
+/// Encodes a chunk as a frame.
 pub fn frame(entry: &Entry, body: &[u8]) -> Vec<u8> {
     let mask = if entry.mask.is_full() {
         Vec::new()
@@ -332,7 +335,7 @@ pub fn frame(entry: &Entry, body: &[u8]) -> Vec<u8> {
         Codec::Zstd => 1,
         Codec::Zero => 2,
     });
-    // At most 128 bytes: 4 MiB of 4 KiB blocks.
+    // The mask has at most 128 bytes: 4 MiB of 4 KiB blocks.
     out.push(u8::try_from(mask.len()).unwrap_or(u8::MAX));
     out.extend_from_slice(&[0, 0]);
     out.extend_from_slice(&entry.body_len.to_be_bytes());

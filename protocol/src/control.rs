@@ -1,8 +1,9 @@
-//! The control channel: what agent and console say to each other on TCP 5001.
+//! The control channel between agent and console on TCP 5001.
 //!
-//! Length-delimited JSON frames over TLS 1.3 (`docs/protocol.md`, Control). Owns: message types, frame limits, and
-//! reading a frame from hostile bytes. Never touches a socket. JSON because an agent exported long ago must understand
-//! a newer console: unknown fields are ignored, and an unknown `type` becomes `Unknown` rather than an error.
+//! Length-delimited JSON frames over TLS 1.3 (`docs/protocol.md`, Control). Owns: message types,
+//! frame limits, and parsing of frames from hostile bytes. Never touches a socket. JSON lets an
+//! agent that was exported long ago understand a newer console: unknown fields are ignored, and an
+//! unknown `type` becomes `Unknown` instead of an error.
 
 pub use crate::apply::ApplyOrder;
 pub use crate::capture::{
@@ -18,20 +19,20 @@ use facts::target::{Bottleneck, Choice, DiskFacts, DiskNow, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
 
-/// Raised when a message changes its meaning (never for an added field).
+/// Version of the protocol, raised when a message changes its meaning (never for an added field).
 pub const CONTROL_VERSION: u32 = 1;
 
-/// Largest frame either side accepts. A status with 512 deficits is about 12 KiB; facts of a machine with
-/// a hundred disks about 60 KiB.
+/// Size limit of a frame in bytes. A status with 512 deficits is about 12 KiB; facts of a machine
+/// with a hundred disks about 60 KiB.
 pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
-/// From an agent to the console.
+/// A message from an agent to the console.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum AgentMessage {
     /// First message of a connection.
     Hello(Box<Hello>),
-    /// The multicast receiver's report for the job's session: this is the NAK.
+    /// Report of the multicast receiver for the job's session: this is the NAK.
     Status {
         /// Job the report belongs to.
         job: String,
@@ -40,77 +41,78 @@ pub enum AgentMessage {
         /// The report.
         status: multicast::Status,
     },
-    /// Where the target stands, about twice a second and at each change of state.
+    /// Progress of the target, about twice a second and at each change of state.
     Progress(Progress),
-    /// The target's part in the job is over.
+    /// Result of the target's part in the job.
     Outcome(Box<Outcome>),
     /// A line for the job's log.
     Log {
-        /// Job, when the line belongs to one.
+        /// Id of the job, when the line belongs to one.
         #[serde(default)]
         job: Option<String>,
-        /// One line.
+        /// One line of text.
         text: String,
     },
-    /// A beacon of the console came by multicast after the hello was said.
+    /// A beacon of the console arrived by multicast after the hello was sent.
     BeaconHeard,
     /// Both groups of a doctor's probe are joined: the stream may begin.
     DoctorReady {
-        /// Run, as in the request.
+        /// Id of the run, from the request.
         id: String,
-        /// The agent's clock, microseconds since 1970.
+        /// The agent's clock, in microseconds since 1970.
         time_us: i64,
     },
-    /// What the agent found.
+    /// Findings of the agent.
     DoctorAnswer(Box<DoctorAnswer>),
-    /// Facts of this machine and the present contents of its disks: the answer to `AskFacts`, and sent unasked after each job.
+    /// Facts of this machine and the present contents of its disks: the answer to `AskFacts`, also
+    /// sent after each job.
     Facts(Box<Facts>),
-    /// A person at the target wants to see what may be done; answered by `Menu`.
+    /// A person at the target opens the menu; answered by `Menu`.
     MenuRequest,
-    /// A person at the target asks for a backup; answered by `ChoiceAnswer`.
+    /// A person at the target requests a backup; answered by `ChoiceAnswer`.
     BackupRequest(Box<BackupRequest>),
     /// A person at the target takes an offer; answered by `ChoiceAnswer`.
     TakeOffer(Box<TakeOffer>),
     /// Answer to `Ping`.
     Pong,
-    /// A type this version does not know; ignored.
+    /// A type this version does not know; it is ignored.
     #[serde(other)]
     Unknown,
 }
 
-/// Who the agent is.
+/// Introduction of an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// `CONTROL_VERSION` of the agent.
     pub version: u32,
     /// Product version of the agent.
     pub agent_version: String,
-    /// 32 hex digits drawn when the agent started. A reconnect shows the same, so that nobody else can take a
-    /// target's place in a running job.
+    /// Instance id, 32 hex digits drawn when the agent starts. A reconnect uses the same, so that
+    /// no other machine can take a target's place in a running job.
     pub instance: String,
-    /// Name asked for with `--name`.
+    /// Name given with `--name`.
     #[serde(default)]
     pub name: Option<String>,
-    /// The machine.
+    /// Facts of the machine.
     pub facts: Facts,
-    /// A console beacon was heard by multicast.
+    /// A beacon of the console arrived by multicast.
     #[serde(default)]
     pub beacon_heard: bool,
-    /// The job the agent is in the middle of, when this is a reconnect.
+    /// The agent's unfinished job, when this is a reconnect.
     #[serde(default)]
     pub job: Option<Unfinished>,
 }
 
-/// A job an agent still holds when it connects again.
+/// A job an agent still has when it connects again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unfinished {
-    /// Job.
+    /// Id of the job.
     pub job: String,
-    /// Root of the image it is writing, 64 hex digits.
+    /// Root of the image it writes, 64 hex digits.
     pub root: String,
-    /// State it stands in.
+    /// State of the target in the job.
     pub state: TargetState,
-    /// The outcome, when it ended while no console was there to hear it.
+    /// The outcome, when the job ended while no console was connected.
     #[serde(default)]
     pub outcome: Option<Outcome>,
 }
@@ -118,10 +120,10 @@ pub struct Unfinished {
 /// Counters of a target in a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Datagrams of the session received.
+    /// Received datagrams of the session.
     #[serde(default)]
     pub packets_received: u64,
-    /// Datagrams missed, from gaps in packet numbers.
+    /// Lost datagrams, from gaps in packet numbers.
     #[serde(default)]
     pub packets_lost: u64,
     /// Datagrams that failed authentication.
@@ -142,53 +144,53 @@ pub struct Counters {
     /// Blocks that were on the disk already.
     #[serde(default)]
     pub blocks_kept: u64,
-    /// Blocks passed over because the machine had no buffer free.
+    /// Blocks skipped because the machine had no free buffer.
     #[serde(default)]
     pub blocks_skipped: u64,
 }
 
-/// Where a target stands in a job.
+/// Progress of a target in a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Progress {
-    /// Job.
+    /// Id of the job.
     pub job: String,
-    /// State.
+    /// State of the target.
     pub state: TargetState,
-    /// Nothing of the session arrives by multicast: what is sent is not for this target.
+    /// Nothing of the session arrives by multicast: the target fetches the image over TCP 5003.
     #[serde(default)]
     pub deaf: bool,
     /// Device bytes written so far (receiving, repairing) or read back so far (verifying).
     pub done_bytes: u64,
-    /// Device bytes the image holds.
+    /// Device bytes in the image.
     pub total_bytes: u64,
     /// Counters since the job began.
     #[serde(default)]
     pub counters: Counters,
-    /// A short remark for the row, for example that no multicast arrives.
+    /// Short remark for the target's row, for example that no multicast arrives.
     #[serde(default)]
     pub note: Option<String>,
-    /// What holds the target back.
+    /// The resource that limits the target's speed.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,
-    /// Moves while work goes on that has no bytes to count.
+    /// Heartbeat that changes while work without a byte count goes on.
     #[serde(default)]
     pub beat: u64,
 }
 
-/// How a target ended.
+/// Result of a target's part in a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Job.
+    /// Id of the job.
     pub job: String,
-    /// `Done`, `Failed`, or `Dropped` when the console asked it to leave in time.
+    /// `Done`, `Failed`, or `Dropped` when the console removed it in time.
     pub state: TargetState,
-    /// Why it failed; what to try is part of the sentence.
+    /// The reason for a failure, with advice.
     #[serde(default)]
     pub reason: Option<String>,
-    /// State it was in when it failed.
+    /// State in which it failed.
     #[serde(default)]
     pub step: Option<TargetState>,
-    /// Disk that was written, as `DiskFacts::title` names it.
+    /// The disk that was written, as `DiskFacts::title` names it.
     #[serde(default)]
     pub disk: String,
     /// State of the disk at the end of the job.
@@ -198,7 +200,7 @@ pub struct Outcome {
     pub bytes_written: u64,
     /// Seconds from the order to the end.
     pub seconds: f64,
-    /// Root computed from what was read back; equal to the image's root when `Done`.
+    /// Root computed from the data read back; equal to the image's root when `Done`.
     #[serde(default)]
     pub root: Option<String>,
     /// Counters of the whole job.
@@ -206,58 +208,62 @@ pub struct Outcome {
     pub counters: Counters,
 }
 
-/// From the console to an agent.
+/// A message from the console to an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ConsoleMessage {
     /// Answer to `Hello`.
     Welcome {
-        /// Identity of the target in every list.
+        /// Id of the target.
         target: String,
         /// Name shown to the technician.
         name: String,
         /// False while a technician has to approve it.
         approved: bool,
     },
-    /// Deploy this. Sent again with a new session after a console restart; an agent that already holds the
-    /// job keeps what it has written.
+    /// Order to deploy. Sent again with a new session after a console restart; an agent that
+    /// already has the job keeps the data it has written.
     Order(Box<Order>),
-    /// Leave the job; the disk stays plainly blank. Answered by an `Outcome`: `Dropped`, or `Done` when the commit had begun.
+    /// Order to leave the job; the disk stays blank. Answered by an `Outcome`: `Dropped`, or `Done`
+    /// when the commit had begun.
     Cancel {
-        /// Job.
+        /// Id of the job.
         job: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Fetch these image blocks over TCP 5003: too few machines lack them for another pass.
+    /// Order to fetch these image blocks over TCP 5003: too few machines lack them for another
+    /// pass.
     UseBulk {
-        /// Job.
+        /// Id of the job.
         job: String,
-        /// Image blocks.
+        /// Numbers of image blocks.
         blocks: Vec<u32>,
     },
-    /// The console recorded the outcome; the agent may forget the job and act on `after`.
+    /// The console has recorded the outcome; the agent may forget the job and carry out `after`.
     Recorded {
-        /// Job.
+        /// Id of the job.
         job: String,
-        /// What to do with the machine now.
+        /// Action of the machine now.
         after: EndAction,
     },
-    /// Capture a disk and upload it. Sent again after a reconnect; an agent that already reads goes on.
+    /// Order to capture a disk and upload it. Sent again after a reconnect; an agent that is
+    /// already reading continues.
     Capture(Box<CaptureOrder>),
-    /// What a person at the target may choose from.
+    /// Choices of a person at the target.
     Menu(Box<Menu>),
-    /// What became of a choice.
+    /// Result of a choice.
     ChoiceAnswer(ChoiceAnswer),
-    /// Look at yourself and at what arrives; answered by `DoctorReady`, then `DoctorAnswer`.
+    /// Order to check the machine and a probe; answered by `DoctorReady`, then `DoctorAnswer`.
     Doctor(DoctorRequest),
-    /// The whole probe is sent: no need to wait for its end on the wire.
+    /// The whole probe was sent: the agent need not wait for its end on the wire.
     DoctorEnd,
-    /// Request for the present contents of the disks. Answered by `Facts`; an agent of an earlier version does not answer.
+    /// Request for the present contents of the disks. Answered by `Facts`; an agent of an earlier
+    /// version does not answer.
     AskFacts,
-    /// Are you there? Sent every few seconds; the agent answers `Pong`.
+    /// Keep-alive, sent every few seconds; answered by `Pong`.
     Ping,
-    /// A type this version does not know; ignored.
+    /// A type this version does not know; it is ignored.
     #[serde(other)]
     Unknown,
 }
@@ -265,40 +271,40 @@ pub enum ConsoleMessage {
 /// Everything an agent needs to take part in a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// Job.
+    /// Id of the job.
     pub job: String,
-    /// Image name for the target's screen.
+    /// Name of the image, for the target's screen.
     pub image: String,
     /// Root of the image, 64 hex digits.
     pub root: String,
-    /// BLAKE3 of the encoded manifest, 64 hex digits.
+    /// BLAKE3 hash of the encoded manifest, 64 hex digits.
     pub manifest_digest: String,
-    /// Bytes of the encoded manifest.
+    /// Length of the encoded manifest in bytes.
     pub manifest_bytes: u64,
-    /// FEC blocks of the image object.
+    /// Number of FEC blocks of the image object.
     pub image_blocks: u32,
     /// The multicast session.
     pub session: SessionOrder,
-    /// Where TCP 5003 is and what opens it.
+    /// Access to TCP 5003.
     pub bulk: BulkOrder,
     /// Key of content ids when the image is encrypted, 64 hex digits.
     #[serde(default)]
     pub id_key: Option<String>,
-    /// The disk to write: exactly this one, as the plan named it.
+    /// The disk to write, as the plan named it.
     pub disk: DiskOrder,
-    /// `last` or a partition number: grow its entry into the free space.
+    /// `last` or a partition number: the partition that grows into the free space.
     #[serde(default)]
     pub grow: Option<String>,
-    /// Which part of the image goes onto the disk; all of it, unless it says otherwise.
+    /// Part of the image that is deployed; all of it by default.
     #[serde(default)]
     pub choice: Choice,
-    /// Read-back policy.
+    /// Part of the disk that is read back.
     #[serde(default)]
     pub verify: Verify,
-    /// Whether what the disk holds already is looked for.
+    /// Search for data that the disk holds already.
     #[serde(default)]
     pub reuse: Reuse,
-    /// What makes the machine itself.
+    /// Steps that configure the machine by a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<Box<ApplyOrder>>,
 }
@@ -310,15 +316,15 @@ pub struct SessionOrder {
     pub id: u32,
     /// Key epoch (0..=3).
     pub epoch: u8,
-    /// Session secret, 64 hex digits. Only ever inside this TLS connection.
+    /// Session secret, 64 hex digits. Sent only inside this TLS connection.
     pub secret: String,
-    /// `aes-128-gcm` or `chacha20-poly1305`.
+    /// Cipher suite: `aes-128-gcm` or `chacha20-poly1305`.
     pub suite: multicast::Suite,
     /// Group and port of the main lane.
     pub main: SocketAddrV4,
     /// Group and port of the second lane.
     pub second: SocketAddrV4,
-    /// Receivers in the session: sets the report interval.
+    /// Number of receivers in the session; it sets the report interval.
     pub receivers: u32,
 }
 
@@ -331,26 +337,26 @@ pub struct BulkOrder {
     pub token: String,
 }
 
-/// The disk a plan chose. The agent refuses when any of it no longer matches.
+/// The disk that a plan chose. The agent refuses the order when a value no longer matches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiskOrder {
     /// Path on the target.
     pub path: String,
-    /// Serial number at planning time.
+    /// Serial number when the plan was made.
     #[serde(default)]
     pub serial: Option<String>,
-    /// Bytes at planning time.
+    /// Size in bytes when the plan was made.
     pub size: u64,
-    /// Model at planning time.
+    /// Model when the plan was made.
     #[serde(default)]
     pub model: Option<String>,
-    /// Contents the disk may have; any others are refused before the first write.
+    /// Contents the disk may have; others are refused before the first write.
     #[serde(default)]
     pub look: Look,
 }
 
 impl DiskOrder {
-    /// This very disk, whatever is on it: to be read, or to be named.
+    /// An order for this disk with any contents: to read it, or to name it.
     pub fn naming(disk: &DiskFacts) -> Self {
         Self {
             path: disk.path.clone(),
@@ -361,27 +367,31 @@ impl DiskOrder {
         }
     }
 
-    /// True if this is the disk the order names, by path, serial number, size and model. Contents are not compared.
+    /// True when the order names this disk, by path, serial number, size and model. Contents are
+    /// not compared.
     pub fn names(&self, disk: &DiskFacts) -> bool {
-        // A console or agent of an earlier version says no model.
+        // A console or agent of an earlier version sends no model.
         let model = self.model.is_none() || self.model == disk.model;
         self.path == disk.path && self.serial == disk.serial && self.size == disk.size && model
     }
 }
 
-/// Why a frame was not understood.
+/// The reason why a frame was not understood.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Larger than `MAX_FRAME_BYTES`.
+    /// The frame is larger than `MAX_FRAME_BYTES`; its size in bytes.
     #[error("control frame of {0} bytes, limit {MAX_FRAME_BYTES}")]
     TooLarge(usize),
-    /// Not JSON, or not of the expected form.
+    /// The frame is not JSON, or not of the expected form.
     #[error("control frame is not a message: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
-/// A message as frame bytes.
+/// Encodes a message as a frame.
+///
+/// # Errors
+/// The message cannot be encoded, or is larger than [`MAX_FRAME_BYTES`].
 pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MAX_FRAME_BYTES {
@@ -390,7 +400,10 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     Ok(bytes)
 }
 
-/// The message in a frame. Never panics, whatever the bytes.
+/// Decodes the message of a frame. Never panics, whatever the bytes.
+///
+/// # Errors
+/// The frame is larger than [`MAX_FRAME_BYTES`], or not a message of this type.
 pub fn decode<M: DeserializeOwned>(frame: &[u8]) -> Result<M, FrameError> {
     if frame.len() > MAX_FRAME_BYTES {
         return Err(FrameError::TooLarge(frame.len()));

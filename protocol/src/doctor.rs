@@ -1,80 +1,81 @@
-//! What `diskcast doctor` asks an agent, and what the agent answers (control channel, TCP 5001).
+//! Requests of `diskcast doctor` to an agent, and the answers (control channel, TCP 5001).
 //!
-//! Values only. Every field may be missing: agents and consoles of different versions speak to each other, and a check that could not be
-//! made is left out rather than failed.
+//! Values only. Every field may be missing, because agents and consoles of different versions talk
+//! to each other; a check that could not be made is left out and does not count as failed.
 
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddrV4;
 
-/// Longest probe an agent takes part in, seconds.
+/// Limit of a probe an agent takes part in, in seconds.
 pub const MAX_SECONDS: f64 = 60.0;
 
-/// Look at yourself, and at what multicast brings.
+/// Order to check the machine and the multicast probe.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DoctorRequest {
-    /// Run: 16 hex digits, the id in every probe packet.
+    /// Id of the run: 16 hex digits, in every probe packet.
     pub id: String,
-    /// Main lane of the probe.
+    /// Group and port of the probe's main lane.
     pub main: SocketAddrV4,
-    /// Second lane of the probe; beacons are on it as well when it is the console's own.
+    /// Group and port of the probe's second lane; it also carries beacons when it is the console's
+    /// own.
     pub second: SocketAddrV4,
-    /// How long the stream lasts; 0 when none is sent because a job runs.
+    /// Duration of the stream in seconds; 0 when none is sent because a job runs.
     pub seconds: f64,
 }
 
-/// What an agent found.
+/// Findings of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DoctorAnswer {
-    /// Run, as in the request.
+    /// Id of the run, from the request.
     pub id: String,
-    /// Why nothing was checked: the job or the other check it is in the middle of.
+    /// The reason why nothing was checked: the job or the other check in progress.
     pub busy: Option<String>,
-    /// Interface it listens on.
+    /// Interface on which the agent listens.
     pub interface: String,
-    /// Its MTU, bytes of IP.
+    /// MTU of the interface, in bytes of IP.
     pub mtu: Option<u32>,
-    /// Link speed where the kernel knows it, Mbit/s.
+    /// Link speed in Mbit/s, when the kernel knows it.
     pub speed_mbit_per_s: Option<u32>,
-    /// `full` or `half`, where the kernel knows it.
+    /// `full` or `half`, when the kernel knows it.
     pub duplex: Option<String>,
-    /// Why a group could not be joined.
+    /// The reason why a group could not be joined.
     pub join_error: Option<String>,
-    /// Bytes of receive buffer the kernel granted.
+    /// Receive buffer that the kernel granted, in bytes.
     pub receive_buffer: u64,
-    /// Bytes that were asked for.
+    /// Receive buffer that was requested, in bytes.
     pub receive_buffer_asked: u64,
-    /// What came on the main lane.
+    /// Packets received on the main lane.
     pub main: LaneCounts,
-    /// What came on the second lane.
+    /// Packets received on the second lane.
     pub second: LaneCounts,
-    /// A beacon of its own console came during the probe or before.
+    /// A beacon of its own console arrived during the probe or before.
     pub beacon_heard: bool,
-    /// Other consoles whose beacons came.
+    /// Other consoles whose beacons arrived.
     pub consoles: Vec<OtherConsole>,
-    /// Who asks for memberships, as heard there.
+    /// The IGMP querier, as seen by this machine.
     pub querier: QuerierFacts,
-    /// Memory that is free or can be freed, bytes.
+    /// Memory in bytes that is free or can be freed.
     pub memory_available: Option<u64>,
-    /// How fast each disk on offer is read from its start.
+    /// Read speed of each disk on offer, at its start.
     pub disks: Vec<DiskSpeed>,
 }
 
-/// What came of one lane of the probe.
+/// Packets received on one lane of the probe.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LaneCounts {
-    /// Packets of the stream, each once.
+    /// Packets of the stream, without duplicates.
     pub received: u64,
-    /// Packets that came twice.
+    /// Packets that arrived twice.
     pub duplicates: u64,
-    /// Packets overtaken by a later one.
+    /// Packets that arrived after a later one.
     pub reordered: u64,
-    /// Time without any packet, in pauses of a second or more, milliseconds.
+    /// Total of pauses of a second or more without any packet, in milliseconds.
     pub silent_ms: u64,
-    /// Small packets, of 5.
+    /// Small packets received, of 5.
     pub small: u64,
-    /// Jumbo packets, of 5 when they were sent.
+    /// Jumbo packets received, of 5 when they were sent.
     pub jumbo: u64,
     /// Packets this machine's kernel dropped.
     pub kernel_drops: u64,
@@ -84,42 +85,42 @@ pub struct LaneCounts {
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OtherConsole {
-    /// Its name.
+    /// Name of the console.
     pub name: String,
-    /// Where its beacon came from.
+    /// Source address of its beacon.
     pub address: String,
-    /// Its pin.
+    /// Pin of its public key.
     pub pin: String,
 }
 
-/// What is known of the IGMP querier on an interface.
+/// Facts about the IGMP querier on an interface.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QuerierFacts {
-    /// Interface.
+    /// Name of the interface.
     pub interface: String,
-    /// Why it is not known at all, for example for want of a raw socket.
+    /// The reason why nothing is known, for example a missing raw socket.
     pub unchecked: Option<String>,
-    /// How long it has been listened.
+    /// Seconds since listening began.
     pub listening_seconds: u64,
-    /// Address of the querier heard within 130 s.
+    /// Address of a querier heard within 130 s.
     pub heard: Option<String>,
-    /// When it was heard last.
+    /// Seconds since it was heard last.
     pub heard_seconds_ago: u64,
-    /// Nobody has asked for so long, and it is longer than 130 s.
+    /// Seconds without a query, when there are more than 130.
     pub silent_seconds: Option<u64>,
     /// This machine is the querier.
     pub own: bool,
 }
 
-/// A sequential read of a disk's beginning.
+/// Speed of a sequential read at the start of a disk.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskSpeed {
-    /// Path.
+    /// Path of the disk.
     pub path: String,
-    /// Bytes per second.
+    /// Speed in bytes per second.
     pub bytes_per_s: u64,
-    /// Why it could not be read.
+    /// The reason why it could not be read.
     pub error: Option<String>,
 }

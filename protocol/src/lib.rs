@@ -1,12 +1,12 @@
-//! Control frames: what console and agent say to each other on TCP 5001, and the frames of a capture on TCP 5003.
+//! Messages between console and agent on TCP 5001, and the frames of a capture on TCP 5003.
 //!
 //! Pure: no socket, no clock and no file. `docs/protocol.md` has the contract.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`control`] | messages of both sides, limits, and the codec of one frame |
-//! | [`capture`] | captures, and work that a person at the target starts |
-//! | [`doctor`] | what `diskcast doctor` asks an agent, and the answer |
+//! | [`capture`] | messages and frames of captures, and of work that a person at the target starts |
+//! | [`doctor`] | requests of `diskcast doctor` to an agent, and the answers |
 
 mod apply;
 pub mod capture;
