@@ -5,10 +5,10 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-/// An error on its way to the client.
+/// Error in the form of an HTTP response.
 pub(super) struct Failure(pub(super) ApiError);
 
-/// A document, or why there is none.
+/// Result of a handler: a document, or an error.
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 impl From<ApiError> for Failure {

@@ -29,7 +29,8 @@
 //! GET  /v1/secrets/{name}/public-key     SigningKeyView       POST /v1/secrets/{name}/sign    SignRequest -> SignatureView
 //! ```
 //!
-//! Owns: turning requests into calls and errors into `ApiError` with an HTTP status. Decides nothing.
+//! Owns the conversion of requests into calls, and of errors into `ApiError` with an HTTP status.
+//! Makes no decisions.
 
 use super::answer::{Answer, Failure};
 use super::context::Console;
@@ -59,12 +60,12 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
-/// Lines waiting for a watcher that reads slowly.
+/// Most lines that wait for a slow watcher.
 const WATCH_QUEUE: usize = 64;
 
 type Shared = State<Arc<Console>>;
 
-/// Serves the socket until it is dropped.
+/// Serves the socket; ends when the future is dropped.
 pub async fn serve(console: Arc<Console>, listener: UnixListener) -> std::io::Result<()> {
     axum::serve(listener, router(console)).await
 }
@@ -115,7 +116,7 @@ fn router(console: Arc<Console>) -> Router {
         .with_state(console)
 }
 
-/// A body as a value; an empty body is `{}`.
+/// Parses a body as JSON; an empty body counts as `{}`.
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     let json: &[u8] = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(json)
@@ -224,7 +225,7 @@ async fn identify(
         store.save_identities(identified.identity).await
     };
     let kept = kept.await;
-    // Its agent comes back at once, as the target it is.
+    // The agent reconnects at once, under its right target.
     if let Some(link) = identified.close {
         link.close.cancel();
     }
@@ -289,7 +290,7 @@ async fn retry(State(console): Shared, Path(id): Path<String>, body: Bytes) -> A
     Ok(Json(console.retry_job(parse_id(&id)?, request).await?))
 }
 
-/// Asks the task of a job and waits for its word.
+/// Sends a request to a job's task and waits for the answer.
 async fn ask(
     console: &Console,
     id: u64,
@@ -297,7 +298,7 @@ async fn ask(
 ) -> Result<JobView, ApiError> {
     let over = || ApiError::new(ErrorCode::Refused, format!("job {id} is over"));
     let Some(handle) = console.jobs.handle(id) else {
-        // Says so when there is no such job at all.
+        // Returns the error for an unknown job.
         console.job_row(id).await?;
         return Err(over());
     };
@@ -389,7 +390,7 @@ async fn events(State(console): Shared, Path(id): Path<String>) -> Result<Respon
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// One event as a line; `None` ends the stream because the watcher has gone.
+/// Sends one event as a line; `None` if the watcher has disconnected.
 async fn send(lines: &Lines, event: &Event) -> Option<()> {
     let mut line = serde_json::to_vec(event).ok()?;
     line.push(b'\n');
@@ -411,7 +412,7 @@ async fn watch(shared: &job::JobShared, lines: &Lines) -> Option<()> {
         send(lines, &event).await?;
     }
     let mut live = live?;
-    // A job that waits says nothing by itself: the picture as it is now.
+    // A waiting job sends no events, so the present view comes first.
     picture(shared, lines).await?;
     let mut summarised = false;
     loop {
@@ -420,13 +421,13 @@ async fn watch(shared: &job::JobShared, lines: &Lines) -> Option<()> {
                 summarised = matches!(*event, Event::Summary(_));
                 send(lines, &event).await?;
             }
-            // Too slow for the live stream: the whole picture replaces what was missed.
+            // The watcher was too slow; the present view replaces the events it missed.
             Err(RecvError::Lagged(_)) => picture(shared, lines).await?,
             Err(RecvError::Closed) => break,
         }
     }
     if !summarised && let Some(last) = shared.events.watch().0.last() {
-        // The summary itself was among what was missed.
+        // The summary was among the missed events.
         if matches!(**last, Event::Summary(_)) {
             send(lines, last).await?;
         }
@@ -434,12 +435,12 @@ async fn watch(shared: &job::JobShared, lines: &Lines) -> Option<()> {
     Some(())
 }
 
-/// A job without a task: what its file says, then how it ended.
+/// Sends the stored events of a job without a task, then its summary.
 async fn replay(view: &JobView, folder: &Folder, lines: &Lines) -> Option<()> {
     if let Ok(file) = tokio::fs::File::open(folder.events()).await {
         let mut reader = BufReader::new(file).split(b'\n');
         while let Ok(Some(mut line)) = reader.next_segment().await {
-            // A summary in the file may be older than an outcome that came late.
+            // A late outcome may be newer than a summary in the file.
             if !line.is_empty() && !line.starts_with(br#"{"type":"summary""#) {
                 line.push(b'\n');
                 lines.send(Ok(line.into())).await.ok()?;

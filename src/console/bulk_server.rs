@@ -1,4 +1,5 @@
-//! TCP 5003: blocks for targets that multicast does not reach, HTTP/1.1 over the console's TLS identity.
+//! TCP 5003: blocks for targets that multicast does not reach, by HTTP/1.1 with the console's TLS
+//! identity.
 //!
 //! ```text
 //! GET /v1/jobs/J/manifest             the encoded manifest
@@ -8,11 +9,12 @@
 //! Authorization: Bearer TOKEN         one for each target and job, compared in constant time
 //! ```
 //!
-//! A connection whose first byte is that of no TLS record is a machine's report of its first start: [`super::first_start`].
+//! A connection whose first byte cannot begin a TLS record brings a machine's report of its first
+//! start: [`super::first_start`].
 //!
-//! What always holds: blocks in memory are bounded by [`MAX_BLOCKS_IN_MEMORY`] whatever the number of readers and however slowly they
-//! read; a target has at most [`MAX_REQUESTS_PER_TARGET`] answers under way; a reader that takes nothing for a minute is
-//! disconnected.
+//! Invariants: [`MAX_BLOCKS_IN_MEMORY`] bounds the blocks in memory, for any number and speed of
+//! readers; a target has at most [`MAX_REQUESTS_PER_TARGET`] requests under way; a reader that
+//! takes no data for a minute is disconnected.
 
 use super::context::Console;
 use super::first_start;
@@ -41,19 +43,19 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Blocks of one request.
+/// Most blocks of one request.
 pub const MAX_BLOCKS: u32 = 4096;
-/// Blocks read and not yet handed to the kernel, all targets together: 64 MiB.
+/// Most blocks that are read and not yet handed to the kernel, over all targets: 64 MiB.
 const MAX_BLOCKS_IN_MEMORY: usize = 64;
-/// Answers under way to one target.
+/// Most requests of one target under way.
 const MAX_REQUESTS_PER_TARGET: u32 = 2;
-/// Connections at once.
+/// Most connections at once.
 const MAX_CONNECTIONS: usize = 1024;
-/// A reader that takes nothing for so long is gone.
+/// Longest time without taking data before a reader is disconnected.
 const STALL: Duration = Duration::from_secs(60);
-/// A request head that is not there after so long is not coming.
+/// Longest time to wait for a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// After accepting failed (no file descriptors left), before the next try.
+/// Pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
@@ -62,11 +64,11 @@ struct Bulk {
     memory: Arc<Semaphore>,
 }
 
-/// Ends the connection a request came by.
+/// Token that ends the connection of a request.
 #[derive(Clone)]
 struct Hangup(CancellationToken);
 
-/// Serves targets until it is dropped.
+/// Serves targets; ends when the future is dropped.
 pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAcceptor) {
     let uploads = Arc::clone(&console);
     let reports = first_start::Listener::new(Arc::clone(&console));
@@ -132,17 +134,17 @@ pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAccepto
     }
 }
 
-/// A connection whose kind is known.
+/// Connection of a known kind.
 enum Arrived {
-    /// Through with its handshake.
+    /// Connection after its TLS handshake.
     Bulk(Box<TlsStream<TcpStream>>),
-    /// A machine that reports its first start.
+    /// Connection of a machine that reports its first start.
     Report(TcpStream),
 }
 
 async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> std::io::Result<Arrived> {
     stream.set_nodelay(true)?;
-    // A peer that vanished without a word is noticed by the kernel, not by us.
+    // The kernel detects a peer that vanished without closing.
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(STALL))?;
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first == [first_start::FIRST_BYTE] {
@@ -153,10 +155,10 @@ async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> std::io::Result<Arriv
 
 pub(super) type Refusal = (StatusCode, &'static str);
 
-/// The same answer whether the job or the token is wrong.
+/// Refusal of a wrong job or token; it does not reveal which.
 pub(super) const NO: Refusal = (StatusCode::FORBIDDEN, "this token does not open this job\n");
 
-/// The job, and the place in it that the token opens.
+/// Returns the job, and the place in it that the request's token belongs to.
 pub(super) fn admit_to_job(
     console: &Console,
     job: &str,
@@ -175,7 +177,7 @@ pub(super) fn admit_to_job(
     Ok((handle.shared, place))
 }
 
-/// The same for a job that sends an image.
+/// Returns job, image and place of a request, for a job that sends an image.
 fn admit(
     bulk: &Bulk,
     job: &str,
@@ -237,7 +239,7 @@ async fn file(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    // Only what the plan of this job names; a path never comes from outside.
+    // Only files that the plan of this job names are served; a path never comes from the request.
     let plan = job.plan();
     let Some(planned) = plan.file(&blake3) else {
         return (StatusCode::NOT_FOUND, "the job has no such file\n").into_response();
@@ -251,32 +253,33 @@ async fn file(
     }
 }
 
-/// Why ranges were refused.
+/// Errors of a list of block ranges.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RangeError {
-    /// Not numbers with `-` and `,`.
+    /// The text is not a list of numbers with `-` and `,`.
     #[error("{0:?} is no range of blocks")]
     Malformed(String),
-    /// Past the end.
+    /// A block is beyond the end of the image.
     #[error("block {block} asked for, the image has {blocks}")]
     Beyond {
-        /// Block.
+        /// Number of the block.
         block: u32,
-        /// Blocks there are.
+        /// Number of blocks in the image.
         blocks: u32,
     },
-    /// More than one request may ask for.
+    /// The list has more blocks than one request may have.
     #[error("more than {MAX_BLOCKS} blocks in one request")]
     TooMany,
 }
 
-/// The blocks that `0-3,7` means, in this order; counted before anything is made of them.
+/// Parses ranges such as `0-3,7` into block numbers, in their order. The count is checked before
+/// memory is used.
 pub fn parse_ranges(text: &str, blocks: u32) -> Result<Vec<u32>, RangeError> {
     let mut wanted: Vec<u32> = Vec::new();
     for part in text.split(',') {
         let malformed = || RangeError::Malformed(part.chars().take(40).collect());
         let number = |text: &str| {
-            // `parse` would take a sign.
+            // `parse` would accept a sign.
             if text.bytes().all(|b| b.is_ascii_digit()) {
                 text.parse::<u32>().ok()
             } else {
@@ -310,7 +313,7 @@ enum Wanted {
     File(PartOf),
 }
 
-/// A block in memory together with the permission to be there: both end when the last slice of it was sent.
+/// A block in memory with its permit; the permit is returned when the last slice was sent.
 struct Held {
     bytes: Vec<u8>,
     _permit: OwnedSemaphorePermit,
@@ -360,7 +363,7 @@ fn respond(
     ([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response()
 }
 
-/// The reader takes nothing any more.
+/// Error of a reader that takes no more data.
 struct Stalled;
 
 struct Answer {
@@ -378,7 +381,7 @@ impl Answer {
 
     async fn blocks(&self, blocks: &[u32]) -> Result<(), Stalled> {
         for index in blocks {
-            // A permit is only ever waited for while other readers are being served or thrown out.
+            // A permit becomes free when another reader is served or disconnected.
             let Ok(permit) = Arc::clone(&self.bulk.memory).acquire_owned().await else {
                 return Ok(());
             };
@@ -430,7 +433,7 @@ impl Answer {
         }
     }
 
-    /// The image is not what it was: the job is told, and ends.
+    /// Reports a damaged image to the job, which then fails its targets, and ends the answer.
     async fn unreadable(&self, error: std::io::Error) -> Result<(), Stalled> {
         if let Some(handle) = self.bulk.console.jobs.handle(self.job.id) {
             // A job that has just ended needs no image.
@@ -442,14 +445,16 @@ impl Answer {
         self.broken(error).await
     }
 
-    /// Something cannot be read: the connection ends in the middle, so that nobody takes a part for the whole.
+    /// Ends the connection in the middle of an answer, so that no reader takes a part for the
+    /// whole.
     async fn broken(&self, error: std::io::Error) -> Result<(), Stalled> {
         tracing::debug!(job = self.job.id, place = self.place, %error, "answer cut short");
         let _ = self.slices.send_timeout(Err(error), STALL).await;
         Ok(())
     }
 
-    /// Sends in slices as the throttle allows; false when the reader has gone.
+    /// Sends bytes in slices at the rate of the throttle; returns false if the reader has
+    /// disconnected.
     async fn send(&self, mut bytes: Bytes) -> Result<bool, Stalled> {
         while !bytes.is_empty() {
             let slice = bytes.split_to(bytes.len().min(SLICE_BYTES));

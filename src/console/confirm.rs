@@ -1,7 +1,7 @@
-//! Comparison of the technician's confirmation with the disks and contents of now.
+//! Comparison of a technician's confirmation with the present disks and their contents.
 //!
-//! Pure; `api::confirm` has the words by which a disk is confirmed. What always holds: a target is let into a job only with the disk, and
-//! with the contents of it, that somebody saw.
+//! Pure; `api::confirm` makes the text by which a disk is confirmed. Invariant: a target joins a
+//! job only with a disk and contents that a technician saw.
 
 use super::store::JobTargetRow;
 use api::confirm::{disks, shown};
@@ -10,10 +10,9 @@ use facts::look::Look;
 use facts::target::PartitionFacts;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Holds a fresh plan against what was confirmed.
+/// Compares a fresh plan with the confirmation.
 ///
-/// # Errors
-/// `Refused` when it comes to other targets, to other disks, or to disks with something else on them.
+/// # Errors `Refused` if the plan has other targets, other disks, or disks with other contents.
 pub(super) fn check(
     plan: &Plan,
     targets: &[String],
@@ -52,10 +51,9 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Holds the disks of a job whose time was missed against what was confirmed anew.
+/// Compares the disks of a missed job with a new confirmation.
 ///
-/// # Errors
-/// `Refused` when it is about other targets, or other disks.
+/// # Errors `Refused` if the confirmation has other targets or other disks.
 pub(super) fn check_missed<'r>(
     job: u64,
     rows: impl Iterator<Item = &'r JobTargetRow>,
@@ -82,7 +80,7 @@ pub(super) fn check_missed<'r>(
     .hint(format!("diskcast job start {job} shows them and asks")))
 }
 
-/// A retry may write to the disks that were confirmed for the job, and to nothing else that the rule means by now.
+/// Refuses the targets of a retry whose disk is not the confirmed one with permitted contents.
 pub(super) fn hold_to(seen: &[JobTargetRow], image: &[PartitionFacts], plan: &mut Plan) {
     for target in &mut plan.targets {
         let Some(now) = target.disk.as_ref().filter(|_| target.refused.is_none()) else {
@@ -117,7 +115,7 @@ fn name(plan: &Plan, id: &str) -> String {
         .to_owned()
 }
 
-/// Nobody is left to deploy to.
+/// Returns the error for a plan in which every target is refused.
 pub(super) fn all_refused(plan: &Plan) -> ApiError {
     let reasons: Vec<String> = plan
         .targets

@@ -1,4 +1,4 @@
-//! What the parts of a running console share.
+//! State that the parts of a running console share.
 
 use super::boot::Boot;
 use super::capture::Requests;
@@ -17,42 +17,45 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Settings of a running console, resolved: every name has become an address.
+/// Settings of a running console, with all names resolved to addresses.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where its files are.
+    /// Data directory.
     pub data_dir: PathBuf,
-    /// Interface multicast leaves by.
+    /// Name of the interface for multicast.
     pub interface: String,
-    /// Address of that interface.
+    /// IPv4 address of that interface.
     pub interface_address: Ipv4Addr,
-    /// Address TCP ports are open on.
+    /// Address that the TCP ports are bound to.
     pub listen: IpAddr,
-    /// TCP port agents connect to.
+    /// TCP port for control connections of agents.
     pub control_port: u16,
     /// TCP port of the bulk service.
     pub bulk_port: u16,
-    /// Main lane of the first session.
+    /// Main group and port of the first session.
     pub main: SocketAddrV4,
-    /// Second lane of the first session, and beacons.
+    /// Second group and port of the first session, and of the beacons.
     pub second: SocketAddrV4,
-    /// Multicast hops.
+    /// TTL of multicast packets.
     pub ttl: u32,
-    /// How long a target may be away.
+    /// Time limits for targets that are away.
     pub patience: Patience,
-    /// Keys one of which has to have signed an image that is deployed; with none, every image is.
+    /// Trusted keys, one of which must have signed a deployed image; with none, every image is
+    /// accepted.
     pub signed_by: Vec<VerifyingKey>,
 }
 
-/// How long the console waits for a target whose connection ended.
+/// Times that the console waits for a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// In a running job. Agents try again within 5 s; a switch port takes up to 15 s to forward again after its link came
-    /// up.
+    /// Limit for a lost connection in a running job. Agents reconnect within 5 s; a switch port
+    /// takes up to 15 s to forward again after its link came up.
     pub lost_after: Duration,
-    /// After the console was started again: every agent has to notice first (10 s of silence).
+    /// Limit for a lost connection after a restart of the console: every agent must first notice it
+    /// (10 s of silence).
     pub recover_after: Duration,
-    /// An agent that is asked to leave its job ends the write or the step it is at, and then says what its disk is.
+    /// Limit for the answer of an agent that was asked to leave: it ends its present write or step,
+    /// then reports the state of its disk.
     pub answer_within: Duration,
 }
 
@@ -66,32 +69,32 @@ impl Default for Patience {
     }
 }
 
-/// A running console.
+/// Parts of a running console.
 pub struct Console {
-    /// Settings.
+    /// Resolved settings.
     pub settings: Settings,
-    /// What agents pin.
+    /// Pin of the console's identity, which agents check.
     pub pin: Pin,
-    /// What survives.
+    /// Persistent state.
     pub store: Store,
-    /// Targets.
+    /// All known targets.
     pub roster: Roster,
-    /// Jobs that are not over.
+    /// Jobs that have not ended.
     pub jobs: Jobs,
-    /// Backups that people at targets ask for.
+    /// Backup requests of people at targets.
     pub requests: Requests,
     /// Deployments that people at targets may start.
     pub offers: Offers,
-    /// What bulk may take of the wire.
+    /// Rate limit of the bulk service.
     pub throttle: Throttle,
-    /// Who asks for memberships on the console's interface.
+    /// Watch for IGMP queriers on the console's interface.
     pub igmp: IgmpWatch,
-    /// The run of `doctor` that may be under way.
+    /// Runs of `doctor`, one at a time.
     pub doctor: Doctor,
-    /// Network boot.
+    /// State of network boot.
     pub boot: Boot,
-    /// Images that are being checked.
+    /// Image checks under way.
     pub checks: Checks,
-    /// What templates need: secrets, inspection of images, hashes of files.
+    /// State for templates: secrets, inspection of images, hashes of files.
     pub personal: Personal,
 }

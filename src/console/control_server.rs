@@ -1,11 +1,12 @@
-//! TCP 5001: agents come in, say hello, and stay.
+//! TCP 5001: the control connections of agents, from hello to end.
 //!
 //! ```text
 //! accept -> TLS -> hello -> roster -> welcome -> [ping every 2 s, messages both ways] -> gone
 //! ```
 //!
-//! Owns: one task a connection. What always holds: nothing a peer says disturbs another; a peer that speaks nonsense costs one
-//! warning with its address and is closed; queues to agents are bounded, and who does not read is disconnected.
+//! Owns one task per connection. Invariants: no message of a peer disturbs another peer; a protocol
+//! error costs one warning with the peer's address, and its connection is closed; queues to agents
+//! are bounded, and an agent that does not read is disconnected.
 
 use super::context::Console;
 use super::doctor::Word;
@@ -27,23 +28,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Between two pings.
+/// Time between two pings.
 const PING_EVERY: Duration = Duration::from_secs(2);
-/// An agent that says nothing for three pings is gone.
+/// Longest silence of an agent: three pings.
 const SILENCE: Duration = Duration::from_secs(6);
-/// A message that cannot be sent for so long never will be.
+/// Longest time to send one message before the connection is closed.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages waiting for one agent: an order, some block lists, a cancel.
+/// Most messages that wait for one agent: an order, some block lists, a cancel.
 const QUEUE: usize = 1024;
 /// Longest line taken from an agent, in characters.
 const MAX_LINE: usize = 1000;
-/// After accepting failed (no file descriptors left), before the next try.
+/// Pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Reader = FrameReader<TlsStream<TcpStream>, AgentMessage>;
 type Writer = FrameWriter<TlsStream<TcpStream>, ConsoleMessage>;
 
-/// Accepts agents until it is dropped.
+/// Accepts agents; ends when the future is dropped.
 pub async fn serve(console: Arc<Console>, listener: TcpListener, tls: TlsAcceptor) {
     let handshakes = Handshakes::default();
     let numbers = Arc::new(AtomicU64::new(1));
@@ -109,7 +110,7 @@ async fn greet(
     Ok((hello, reader, writer))
 }
 
-/// A connection from its hello to its end.
+/// Serves a connection from its hello to its end.
 async fn attend(
     console: &Arc<Console>,
     number: u64,
@@ -157,7 +158,8 @@ async fn attend(
     if let Err(error) = console.store.save_identities(identity).await {
         tracing::error!(target = id, %error, "what it is known by is not recorded");
     }
-    // Its id and name go out once the store has them: a console that ends here gives them again.
+    // The welcome is sent after the store has id and name, so that a restarted console gives the
+    // same ones.
     let sending = tokio::spawn(write(writer, inbox, close.clone()));
     let held_here = held.as_ref().map(|held| held.job.clone());
     if let Some(held) = held {
@@ -223,7 +225,7 @@ async fn attend(
             tracing::debug!(target = id, %error, "target not recorded");
         }
     }
-    // Lets a last message (a refusal, a goodbye) out.
+    // The writer may still have to send a last message (a refusal, a goodbye).
     let _ = sending.await;
 }
 
@@ -254,7 +256,7 @@ async fn read(
     }
 }
 
-/// Hands a message to the job it names. A job that is busy makes this agent wait, and nobody else.
+/// Passes a message to the job it names. A busy job delays only this agent.
 async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
     let target = id.to_owned();
     let (job, input) = match message {
@@ -303,7 +305,8 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
             }
             return;
         }
-        // What it has to say of its disks comes over this very connection: nobody may wait here for it.
+        // The facts that a menu needs come over this same connection, so its reader must not wait
+        // for the menu.
         AgentMessage::MenuRequest => {
             let console = Arc::clone(console);
             tokio::spawn(async move { console.menu_asked(&target).await });
@@ -325,14 +328,14 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
     }
 }
 
-/// Tells a job, also one that ends in this moment: what became of a disk is never lost.
+/// Sends an input to a job; for a job that ends at this moment, records the outcome all the same.
 async fn tell(console: &Console, handle: &JobHandle, input: Input) {
     if let Err(unheard) = handle.inputs.send(input).await {
         console.after_the_end(handle.shared.id, unheard.0).await;
     }
 }
 
-/// Sends what is queued, and pings.
+/// Sends queued messages and pings.
 async fn write(
     mut writer: Writer,
     mut inbox: mpsc::Receiver<ConsoleMessage>,

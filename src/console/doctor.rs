@@ -1,12 +1,14 @@
-//! `diskcast doctor` on the console: asks the targets, sends the probe, and gathers what came of it.
+//! `diskcast doctor` on the console: requests to the targets, the probe, and the collection of
+//! answers.
 //!
 //! ```text
 //! request to each target -> all joined (or 4 s) -> settle -> probe on both lanes -> answers (or 6 s) -> verdicts
 //!                                                  own machine, other consoles, DHCP meanwhile
 //! ```
 //!
-//! Owns: one run at a time, and which answers belong to it. Never sends a probe while a session runs: it would slow the session, and
-//! measure it. What always holds: an answer counts for the target whose connection it came on, and once.
+//! Owns the one run at a time, and the choice of answers that belong to it. Never sends a probe
+//! while a session runs: each would disturb the other. Invariant: an answer counts once, for the
+//! target whose connection it came on.
 
 use super::context::Console;
 use super::doctor_judge::{self, Measured, finding};
@@ -25,35 +27,37 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Within this an agent has joined both groups.
+/// Longest time for an agent to join both groups.
 const JOINED_WITHIN: Duration = Duration::from_secs(4);
-/// Until switches have taken the memberships in.
+/// Time for switches to process the memberships.
 const SETTLE: Duration = Duration::from_millis(500);
-/// From the end of the probe to the last answer: a second of disk and some patience.
+/// Longest time from the end of the probe to the last answer: a second for the disk test, and a
+/// reserve.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(6);
-/// After the last packet of the probe: what queues on the way arrives.
+/// Time after the last packet of the probe for queued packets to arrive.
 const DRAIN: Duration = Duration::from_millis(300);
-/// Without a stream, how long agents listen for beacons.
+/// Time for which agents listen for beacons when no probe is sent.
 const BEACONS: Duration = Duration::from_millis(2500);
 const DEFAULT_SECONDS: f64 = 3.0;
 const MIN_SECONDS: f64 = 0.2;
-/// When nobody says how fast the room is: where a session starts, too.
+/// Rate of the probe in bytes per second if no link speed is known; also the first rate of a
+/// session.
 const DEFAULT_RATE_BYTES_PER_S: u64 = 25_000_000;
-/// 100 kbit/s to 100 Gbit/s.
+/// Lowest and highest rate of a probe in bytes per second: 100 kbit/s and 100 Gbit/s.
 const RATES_BYTES_PER_S: (u64, u64) = (12_500, 12_500_000_000);
-/// Share of a known link that a session may fill, as sessions have it.
+/// Share of a known link in percent that a session may use; the same as for sessions.
 const LINK_SHARE_PERCENT: u64 = 97;
-/// Words of agents waiting to be taken: two of each of 1000.
+/// Most messages of agents that wait: two from each of 1000.
 const QUEUE: usize = 2048;
-/// Longest word of an agent, in characters, and most entries of a list.
+/// Longest text from an agent, in characters.
 const MAX_TEXT: usize = 200;
 const MAX_ENTRIES: usize = 16;
 
-/// What an agent said about a run.
+/// Message of an agent about a run.
 pub enum Word {
-    /// It has joined; its clock.
+    /// The agent has joined the groups; its clock in microseconds since 1970.
     Ready(i64),
-    /// What it found.
+    /// Results of the agent.
     Answer(Box<DoctorAnswer>),
 }
 
@@ -64,16 +68,17 @@ struct Heard {
     word: Word,
 }
 
-/// The one run there may be.
+/// State of `doctor`, with one run at a time.
 #[derive(Default)]
 pub struct Doctor {
-    /// Held while a run is under way.
+    /// Lock held during a run.
     one: tokio::sync::Mutex<()>,
     run: Mutex<Option<(String, mpsc::Sender<Heard>)>>,
 }
 
 impl Doctor {
-    /// An agent said something about a run; whatever belongs to no run, or floods one, is dropped.
+    /// Queues a message of an agent about the present run. A message for no run, or beyond the
+    /// queue, is dropped.
     pub fn heard(&self, target: &str, run: &str, word: Word) {
         let current = self.run.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((id, queue)) = current.as_ref()
@@ -99,7 +104,7 @@ impl Doctor {
     }
 }
 
-/// What a run holds, given back also when the technician does not wait for its end.
+/// Resources of a run, returned on drop, also if the client disconnects early.
 struct Run<'c> {
     console: &'c Console,
     slot: Option<u8>,
@@ -121,7 +126,7 @@ impl Drop for Run<'_> {
     }
 }
 
-/// A target that was asked.
+/// State of one target in a run.
 struct Asked {
     health: TargetHealth,
     at: Option<Instant>,
@@ -129,8 +134,10 @@ struct Asked {
 }
 
 impl Console {
-    /// Checks the targets and the console's own machine. Errors: `Usage` for options that are not understood, `Refused` while
-    /// another run is under way. Nobody there is not an error: the report then has no targets.
+    /// Checks the targets and the console's own machine. Without a matching target the report has
+    /// no targets.
+    ///
+    /// # Errors `Usage` for invalid options, `Refused` while another run is under way.
     pub async fn examine(&self, options: DoctorOptions) -> Result<DoctorReport, ApiError> {
         let _one = self.doctor.one.try_lock().map_err(|_| {
             ApiError::new(ErrorCode::Refused, "another doctor is at work")
@@ -147,7 +154,7 @@ impl Console {
         self.examine_with(run.slot, &views, &options, seconds).await
     }
 
-    /// Targets that a selector means; connected ones, and those that were named and are not there.
+    /// Returns the targets that a selector matches, connected or not.
     fn chosen(&self, selector: Option<&str>) -> Result<Vec<TargetView>, ApiError> {
         let selector: Selector = selector
             .unwrap_or("all")
@@ -168,7 +175,7 @@ impl Console {
         let number = random()?;
         let id = facts::hex::encode(&number.to_be_bytes());
         let settings = &self.settings;
-        // The first pair of groups is free when no session runs; only then is there room for a probe.
+        // Slot 0 is free only if no session runs; only then may a probe be sent.
         let stream = slot == Some(0) && views.iter().any(|view| view.connected);
         let (main, second) = session::lanes(settings.main, settings.second, 0);
         let spec = ProbeSpec {
@@ -270,7 +277,7 @@ impl Console {
         asked
     }
 
-    /// What was asked for, else the slowest link anybody knows of.
+    /// Returns the requested rate in bytes per second, else that of the slowest known link.
     fn probe_rate(&self, options: &DoctorOptions, views: &[TargetView]) -> u64 {
         let slowest = views
             .iter()
@@ -294,7 +301,7 @@ impl Console {
     }
 }
 
-/// Verdicts on everything that came.
+/// Makes the report with verdicts from all answers.
 fn diagnose(
     asked: BTreeMap<String, Asked>,
     console: ConsoleHealth,
@@ -332,7 +339,7 @@ fn diagnose(
     }
 }
 
-/// Who was asked and said nothing has a finding, too.
+/// Adds a finding to a target that did not answer.
 fn concluded(asked: Asked) -> TargetHealth {
     let mut health = asked.health;
     if asked.at.is_some() && health.answer.is_none() {
@@ -354,8 +361,7 @@ fn concluded(asked: Asked) -> TargetHealth {
     health
 }
 
-/// Takes words until `done` holds for everyone who was asked, or the time is over. Who did not answer by the end is told apart by
-/// what is missing.
+/// Takes messages until `done` holds for every target asked, or the time is over.
 async fn gather(
     asked: &mut BTreeMap<String, Asked>,
     heard: &mut mpsc::Receiver<Heard>,
@@ -385,7 +391,7 @@ fn take(asked: &mut BTreeMap<String, Asked>, heard: Heard) {
             asked.ready = true;
             if let Some(at) = asked.at {
                 let round_trip = heard.at.saturating_duration_since(at).as_secs_f64();
-                // Its clock was read about half a round trip before we heard of it.
+                // The agent read its clock about half a round trip earlier.
                 let behind = heard.wall_us.saturating_sub(time_us);
                 asked.health.round_trip_s = Some(round_trip);
                 asked.health.clock_offset_s = Some(round_trip / 2.0 - behind as f64 / 1e6);
@@ -398,7 +404,7 @@ fn take(asked: &mut BTreeMap<String, Asked>, heard: Heard) {
     }
 }
 
-/// An agent's words, fit to be shown.
+/// Cleans and bounds an agent's answer for display.
 fn clean(mut answer: DoctorAnswer) -> DoctorAnswer {
     let line = |text: &mut String| *text = clean_line(text, MAX_TEXT);
     line(&mut answer.id);
@@ -464,7 +470,7 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
-/// The id of a run: nobody guesses it, and zero is none.
+/// Returns a random run id, which others cannot guess; 0 is never used.
 fn random() -> Result<u64, ApiError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| {

@@ -1,32 +1,36 @@
-//! What an answer to `doctor` means, and what to do about it. Pure.
+//! Verdicts on the answers to `doctor`, with advice. Pure.
 //!
-//! Owns: thresholds and words. A finding is `bad` when a deployment would fail there, fall back to TCP 5003, or run far slower than for
-//! the others; `warn` when it works and somebody should know. Each says what to set, on the switch or on the machine.
+//! Owns thresholds and texts. A finding is `bad` if a deployment would fail there, fall back to TCP
+//! 5003, or be far slower than on other targets, and `warn` if it works but deserves attention.
+//! Each finding names the setting to change on the switch or the machine.
 
 use api::doctor::{Finding, ProbeView, TargetHealth, Verdict, worst};
 use net::igmp_querier::silence_text;
 use net::socket::short_buffer;
 use protocol::control::{DoctorAnswer, LaneCounts};
 
-/// Loss that is named, and loss that is bad: parity covers 2 % at 2 % more time, and nobody has a cable that loses so much.
+/// Share of lost packets from which loss is a finding, and from which it is bad. Parity covers 2 %
+/// at 2 % more time, and no intact cable loses that much.
 const LOSS: (f64, f64) = (0.001, 0.02);
-/// Pauses that explain this share of the loss are its reason.
+/// Share of the loss that pauses must explain to count as its cause.
 const STOPPED: f64 = 0.8;
-/// Share of packets that came twice or late, from which it is named.
+/// Share of duplicated or reordered packets from which they are a finding.
 const ODD_SHARE: f64 = 0.01;
-/// A clock further off makes logs useless.
+/// Clock difference in seconds from which logs become useless.
 const CLOCK_S: f64 = 5.0;
-/// Slower than any disk that is well.
+/// Read rate of a disk in bytes per second below which it is a finding; every intact disk is
+/// faster.
 const SLOW_DISK_BYTES_PER_S: u64 = 30_000_000;
-/// What an agent takes (DESIGN section 11) and something for the kernel.
+/// Memory in bytes that a machine needs: that of an agent (DESIGN section 11) and some for the
+/// kernel.
 const MEMORY_BYTES: u64 = 192 << 20;
-/// Packets of a session are this large, as IP.
+/// Size of a session's packets in bytes, as IP packets.
 pub(super) const PACKET_IP_BYTES: u32 = 1476;
-/// An Ethernet without tunnels.
+/// MTU of an Ethernet without tunnels, in bytes.
 pub(super) const USUAL_MTU: u32 = 1500;
 const JUMBO_MTU: u32 = 9000;
 
-/// What no multicast means for a machine.
+/// Consequence for a machine without multicast.
 const SERVED_BY_TCP: &str = "it would be served over TCP 5003, one machine at a time";
 
 pub(super) fn finding(
@@ -43,14 +47,14 @@ pub(super) fn finding(
     }
 }
 
-/// What is known of a target besides its answer.
+/// Measurements that a target's answer is compared with.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured<'a> {
-    /// The probe, when one was sent.
+    /// The probe; `None` if none was sent.
     pub(super) probe: Option<&'a ProbeView>,
-    /// MTU of the console's interface.
+    /// MTU of the console's interface in bytes.
     pub(super) console_mtu: Option<u32>,
-    /// Fastest link in the room, Mbit/s.
+    /// Speed of the fastest link in the room in Mbit/s.
     pub(super) fastest_link: Option<u32>,
 }
 
@@ -113,7 +117,8 @@ pub(super) fn loss(received: u64, sent: u64) -> Option<f64> {
     (sent > 0).then(|| sent.saturating_sub(received) as f64 / sent as f64)
 }
 
-/// Does anything arrive, and is it large enough? False when there is nothing to say about loss.
+/// Adds findings if multicast, or its full-size packets, do not arrive. Returns false if loss must
+/// not be judged then.
 fn reach(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>) -> bool {
     let nothing = |lane: &LaneCounts| lane.received == 0 && lane.small == 0;
     match (nothing(&answer.main), nothing(&answer.second)) {
@@ -173,7 +178,7 @@ fn no_multicast_advice(answer: &DoctorAnswer) -> String {
 }
 
 fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>) {
-    // A lane of which nothing arrives is a finding of its own.
+    // A lane from which nothing arrives has a finding of its own.
     let lanes = [
         (&answer.main, probe.main_packets),
         (&answer.second, probe.second_packets),
@@ -199,7 +204,7 @@ fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>)
         };
         let percent = share * 100.0;
         let rate = probe.reached_bits_per_s as f64 / 1e6;
-        // Whether the machine or the wire lost them decides what helps.
+        // The advice depends on whether the machine or the network lost the packets.
         if dropped.saturating_mul(2) >= lost {
             findings.push(finding(
                 verdict,
@@ -259,7 +264,8 @@ fn losses(answer: &DoctorAnswer, probe: &ProbeView, findings: &mut Vec<Finding>)
     }
 }
 
-/// It came, and came no more, perhaps several times: a switch that forgot a member, rather than a wire that loses.
+/// Returns the finding for multicast that stopped, perhaps several times: the cause is a switch
+/// that forgot a member rather than a lossy cable.
 fn pause(answer: &DoctorAnswer, probe: &ProbeView, share: f64) -> Option<Finding> {
     let silent = answer.main.silent_ms.max(answer.second.silent_ms) as f64 / 1e3;
     (silent > 0.0 && silent >= STOPPED * share * probe.seconds).then(|| {
@@ -393,7 +399,7 @@ fn machine(answer: &DoctorAnswer, measured: Measured<'_>, findings: &mut Vec<Fin
     }
 }
 
-/// What many targets have in common.
+/// Returns the findings that many targets have in common.
 pub(super) fn room(targets: &[TargetHealth]) -> Vec<Finding> {
     let has = |check: &str| {
         targets
@@ -403,7 +409,7 @@ pub(super) fn room(targets: &[TargetHealth]) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     let count = targets.len();
-    // With three or more, half of them is no accident.
+    // Among three or more targets, half of them is no coincidence.
     if count >= 3 && has("multicast") * 2 >= count {
         let deaf = has("multicast");
         findings.push(finding(

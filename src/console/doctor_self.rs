@@ -1,6 +1,8 @@
-//! What `doctor` looks at on the console's own machine: ports, space, link, other consoles, other DHCP servers.
+//! Checks of `doctor` on the console's own machine: ports, space, link, other consoles, other DHCP
+//! servers.
 //!
-//! Reads, listens and asks one DHCP question; changes nothing. What needs a privilege the console does not have is said to be not checked.
+//! Reads, listens and sends one DHCP query; changes nothing. Checks that need a privilege the
+//! console lacks are reported as not checked.
 
 use super::context::Console;
 use super::doctor_judge::{PACKET_IP_BYTES, USUAL_MTU, finding};
@@ -17,23 +19,24 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-/// Beacons come once a second, offers within one or two.
+/// Time to listen: beacons come once a second, DHCP offers within one or two.
 const LISTEN: Duration = Duration::from_millis(2500);
-/// Free space below which logs and results of a job may not fit, and below which they will not.
+/// Free space in bytes below which logs and results of a job may not fit, and below which they will
+/// not.
 const SPACE_BYTES: (u64, u64) = (1 << 30, 100 << 20);
-/// The year this was written: a clock before it was never set.
+/// Start of the year 2026 in microseconds since 1970; an earlier clock was never set.
 const PLAUSIBLE_US: i64 = 1_767_225_600_000_000;
-/// Share of the rate that counts as reached.
+/// Share of the requested rate that counts as reached.
 const REACHED: f64 = 0.9;
 
-/// What was found; made on a thread of its own, since all of it waits.
+/// Results of the checks, which run on a thread of their own because all of them wait.
 #[derive(Default)]
 pub(super) struct Own {
     health: ConsoleHealth,
     not_checked: Vec<String>,
 }
 
-/// The questions to this machine, to be asked where waiting is allowed.
+/// Returns the checks of this machine, to be run where blocking is allowed.
 pub(super) fn questions(console: &Console) -> impl FnOnce() -> Own + Send + 'static {
     let settings = console.settings.clone();
     let pin = console.pin;
@@ -98,7 +101,7 @@ pub(super) fn questions(console: &Console) -> impl FnOnce() -> Own + Send + 'sta
 }
 
 impl Own {
-    /// The console's row, with what is judged from it.
+    /// Returns the console's part of the report, with its findings.
     pub(super) fn into_health(
         self,
         querier: &QuerierFacts,
@@ -152,7 +155,7 @@ impl Own {
     }
 }
 
-/// Could this machine send as fast as was asked?
+/// Adds a finding if this machine did not reach the requested rate, and sets its verdict.
 pub(super) fn judge_rate(health: &mut ConsoleHealth, probe: Option<&ProbeView>) {
     if let Some(probe) = probe
         && (probe.reached_bits_per_s as f64) < REACHED * probe.rate_bits_per_s as f64
@@ -199,7 +202,7 @@ fn port_view(protocol: &str, port: u16, carries: &str) -> PortView {
 }
 
 fn sysfs(interface: &str, file: &str) -> Option<String> {
-    // The name came from the kernel's own list.
+    // The name comes from the kernel's own list.
     let path = Path::new("/sys/class/net").join(interface).join(file);
     Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
 }
@@ -230,7 +233,8 @@ pub(super) fn ask_dhcp(interface: &str, loopback: bool) -> Result<Vec<DhcpServer
     })
 }
 
-/// `own` is this console's address, and whether it hands out addresses itself: it does not answer its own question.
+/// Adds findings about DHCP servers. `own` is this console's address; `own_leases` tells whether it
+/// hands out addresses, since it does not answer its own query.
 fn judge_dhcp(
     servers: &[DhcpServer],
     (own, own_leases): (Ipv4Addr, bool),

@@ -1,7 +1,8 @@
-//! Fresh disk contents: agents are asked again before each plan.
+//! Fresh disk contents: agents report their disks again before each plan.
 //!
-//! Facts of an agent are as old as its connection, or as the last time it was asked. Before each plan everyone whom the plan may
-//! be about is asked again; who does not answer in time is shown with the age of what is known.
+//! The facts of an agent are as old as its last report. Before each plan every target that the plan
+//! may contain is asked for a new report; the plan shows the age of the facts of a target that does
+//! not answer in time.
 
 use super::context::Console;
 use super::time::{now_text, seconds_between};
@@ -11,12 +12,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// An agent looks at its disks within a second; one that needs longer has trouble with one of them.
+/// Longest time to wait for reports. An agent reads its disks within a second, unless one of them
+/// has a fault.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 impl Console {
-    /// Asks every idle target that is connected and matches to look at its disks again, and waits a moment for the answers. The
-    /// ids of those that answered.
+    /// Asks every idle, connected target that matches for a new report about its disks, and waits a
+    /// moment. Returns the ids of those that answered.
     pub(super) async fn refresh_facts(&self, targets: &str) -> BTreeSet<String> {
         let Ok(selector) = targets.parse::<Selector>() else {
             return BTreeSet::new();
@@ -25,7 +27,8 @@ impl Console {
         self.ask_facts(idle).await
     }
 
-    /// The same for targets of a job that is about to begin.
+    /// Asks the targets of a job that is about to begin for new reports. Returns the ids of those
+    /// that answered.
     pub(super) async fn renew_facts(&self, ids: &[String]) -> BTreeSet<String> {
         self.ask_facts(|view| ids.contains(&view.id)).await
     }
@@ -36,7 +39,8 @@ impl Console {
         loop {
             let renewed = self.roster.renewed();
             tokio::pin!(renewed);
-            // From here on no answer is missed between the look and the wait.
+            // Enabled before the look, so that an answer between the look and the wait is not
+            // missed.
             renewed.as_mut().enable();
             let fresh = self.roster.answered(&asked);
             if fresh.len() == asked.len() || timeout_at(deadline, renewed).await.is_err() {
@@ -45,7 +49,7 @@ impl Console {
         }
     }
 
-    /// Says in a plan how old the facts are of those that did not answer just now.
+    /// Adds to a plan the age of the facts of targets that did not just answer.
     pub(super) fn date_facts(&self, plan: &mut Plan, fresh: &BTreeSet<String>) {
         let now = now_text();
         for target in &mut plan.targets {

@@ -1,17 +1,18 @@
-//! Connections that have not yet said who they are.
+//! Connections whose handshake is not finished.
 //!
-//! Owns: a bounded queue of unfinished handshakes on one port. A thousand connections that say nothing must not keep an agent
-//! out, so the newest is always let in and the oldest is closed: an honest handshake takes milliseconds and is over long before
-//! 256 others came after it. Finished ones are not counted here.
+//! Owns a bounded queue of unfinished handshakes on one port. A thousand silent connections must
+//! not block an agent, so a new one is always accepted and the oldest is closed: an honest
+//! handshake takes milliseconds, and ends long before 256 others have come. Finished handshakes do
+//! not count here.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Unfinished handshakes at once: 256 file descriptors and their TLS buffers, about 10 MiB.
+/// Most unfinished handshakes at once: 256 file descriptors and their TLS buffers, about 10 MiB.
 pub const MAX_UNFINISHED: usize = 256;
-/// A handshake that takes longer is given up.
+/// Longest time for a handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Inner {
@@ -32,16 +33,16 @@ impl Default for Handshakes {
     }
 }
 
-/// One of them; dropping it makes room.
+/// An unfinished handshake; dropping it frees its place.
 pub struct Unfinished {
     number: u64,
     of: Handshakes,
-    /// Cancelled when newer connections need the place.
+    /// Cancelled when a newer connection takes the place.
     pub shed: CancellationToken,
 }
 
 impl Handshakes {
-    /// At most so many at once.
+    /// Makes a queue of at most `most` unfinished handshakes.
     pub fn of(most: usize) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
@@ -52,7 +53,7 @@ impl Handshakes {
         }
     }
 
-    /// A connection was accepted.
+    /// Adds an accepted connection; closes the oldest one if the queue is full.
     pub fn begin(&self) -> Unfinished {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.waiting.len() >= inner.most
@@ -73,7 +74,7 @@ impl Handshakes {
 }
 
 impl Unfinished {
-    /// Runs the handshake: `None` when it took too long or was shed.
+    /// Runs the handshake; `None` if it took too long or its place was taken.
     pub async fn run<T>(self, handshake: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             () = self.shed.cancelled() => None,

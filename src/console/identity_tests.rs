@@ -1,4 +1,5 @@
-//! Who is who through the real console: agents over TLS with made-up facts, restarts in between, and what network boot says of them.
+//! Identities through the real console: agents over TLS with invented facts, restarts in between,
+//! and the verdicts of network boot.
 
 use super::boot::orders::FromConsole;
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, partitioned_image, request};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Seen on many boards.
+/// A UUID that many boards share.
 const TWIN: &str = "03020100-0504-0706-0809-0a0b0c0d0e0f";
 const JUNK: &str = "To be filled by O.E.M.";
 
@@ -24,7 +25,7 @@ fn card(number: u8) -> String {
     format!("52:54:00:00:00:{number:02x}")
 }
 
-/// A PC whose agent has just been started: each start is another instance.
+/// Hello of a PC whose agent has just started; each start is another instance.
 fn pc(start: u8, uuid: &str, serial: &str, cards: &[u8]) -> Hello {
     let mut hello = hello(start);
     hello.name = None;
@@ -51,7 +52,7 @@ async fn show(room: &Room, target: &str) -> TargetView {
     room.client.get(&path).await.unwrap()
 }
 
-/// The console notices that an agent is gone.
+/// Closes an agent's connection and waits until the console has noticed; returns the target's id.
 async fn gone(room: &Room, agent: FakeAgent) -> String {
     let id = agent.target.clone();
     drop(agent);
@@ -85,7 +86,8 @@ async fn identify(
     room.client.post(&path, &request).await
 }
 
-/// Answer of `diskcast pxe serve` to `GET /boot.ipxe?mac=...&uuid=...`, with the console's orders, on free ports.
+/// Returns the answer of `diskcast pxe serve` to `GET /boot.ipxe?mac=...&uuid=...`, with the
+/// console's orders, on free ports.
 async fn boots(room: &Room, number: u8, uuid: &str) -> Verdict {
     let policy = FromConsole::default();
     policy.sync(&room.client).await.unwrap();
@@ -133,7 +135,8 @@ async fn restarted(room: Room, data: &std::path::Path) -> Room {
     Room::open(data).await
 }
 
-/// Two boards with one UUID and one serial number: after a restart, second first, they had each other's name, and `--targets lab-a` erased the other PC.
+/// Regression: two boards with one UUID and one serial number exchanged names when they restarted
+/// in another order, and `--targets lab-a` erased the other PC.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twin_boards_keep_their_names() {
     let data = tempfile::tempdir().unwrap();
@@ -160,7 +163,7 @@ async fn twin_boards_keep_their_names() {
         wanted.targets = "lab-a".to_owned();
         let plan: Plan = room.client.post("/v1/plan", &wanted).await.unwrap();
         assert_eq!(plan.targets[0].mac, Some(card(1)));
-        // Both are over and done: to their own disks; a third board is new.
+        // Both are done and start from their own disks; a third board is new.
         assert_eq!(boots(&room, 1, TWIN).await, Verdict::Local);
         assert_eq!(boots(&room, 2, TWIN).await, Verdict::Local);
         assert_eq!(boots(&room, 3, TWIN).await, Verdict::Agent);
@@ -168,7 +171,7 @@ async fn twin_boards_keep_their_names() {
     room.close().await;
 }
 
-/// The second of two boards with one UUID was sent to its own disk and never joined.
+/// Regression: the second of two boards with one UUID was sent to its own disk and never joined.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_board_that_may_be_another_is_asked_about() {
     let data = tempfile::tempdir().unwrap();
@@ -202,7 +205,7 @@ async fn a_board_that_may_be_another_is_asked_about() {
         "{refused}"
     );
 
-    // A restart forgets no question, and a machine in question gets the agent.
+    // A restart keeps the question, and the unidentified machine gets the agent.
     drop(b);
     let mut room = restarted(room, data.path()).await;
     assert_eq!(boots(&room, 2, TWIN).await, Verdict::Agent);
@@ -216,7 +219,8 @@ async fn a_board_that_may_be_another_is_asked_about() {
     let error = identify(&room, "pre-os", Some("pre-os")).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
 
-    // It is lab-a with another card: the agent comes back under its old name, and by either card.
+    // It is lab-a with another card: the agent returns under its old name, and boots with either
+    // card.
     let same = identify(&room, "pre-os", Some("lab-a")).await.unwrap();
     assert_eq!(
         (same.id.as_str(), same.name.as_str()),
@@ -233,7 +237,7 @@ async fn a_board_that_may_be_another_is_asked_about() {
         assert_eq!(boots(&room, number, TWIN).await, Verdict::Local);
     }
 
-    // Another twin, which is one: the next needs no question.
+    // After one confirmed twin, the next one needs no question.
     let c = FakeAgent::join(&room, pc(6, TWIN, JUNK, &[3])).await;
     assert_eq!(
         show(&room, &c.target).await.state,
@@ -250,7 +254,7 @@ async fn a_board_that_may_be_another_is_asked_about() {
     assert_eq!(c.target, id_c);
     let a = FakeAgent::join(&room, pc(9, TWIN, JUNK, &[1])).await;
     assert_eq!(a.target, id_a);
-    // Both are here, so they are two.
+    // Both are connected, so they are two machines.
     let error = identify(&room, &id_c, Some("lab-a")).await.unwrap_err();
     assert!(
         error.message.contains("lab-a is connected"),
@@ -260,7 +264,7 @@ async fn a_board_that_may_be_another_is_asked_about() {
     room.close().await;
 }
 
-/// A school booted its laptops one after the other on the one dock of the office.
+/// Regression: a school booted its laptops one after the other on the only dock of the office.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_laptops_on_one_dock_have_three_names() {
     let data = tempfile::tempdir().unwrap();
@@ -299,12 +303,12 @@ async fn three_laptops_on_one_dock_have_three_names() {
         "{}",
         error.message
     );
-    // A new board in laptop 1, on a card of its own, is asked about, and laptop 1 is not lost.
+    // A new board in laptop 1, on a card of its own, leads to a question, and laptop 1 is not lost.
     assert_eq!(list(&room).await.len(), 3);
     room.close().await;
 }
 
-/// What inspection would say of the image: the small Linux in its partition.
+/// Stores the findings of the image: the small Linux in its partition.
 async fn found_linux(data: &std::path::Path, image: &std::path::Path) {
     let found = serde_json::json!({
         "partitions": [{"number": 1, "file_system": "ext"}],
@@ -320,7 +324,7 @@ async fn found_linux(data: &std::path::Path, image: &std::path::Path) {
     store.save_findings(root, found).await.unwrap();
 }
 
-/// Each laptop on the dock was LAB-01: a name was looked up by the card.
+/// Regression: each laptop on the dock was LAB-01, because the name was looked up by the card.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_template_gives_three_laptops_on_one_dock_three_names() {
     let data = tempfile::tempdir().unwrap();
@@ -338,7 +342,7 @@ async fn a_template_gives_three_laptops_on_one_dock_three_names() {
     });
     let uuid = |number: u8| format!("4c4c4544-0042-3510-8052-b4c04f5644{number:02x}");
     let laptop = |start: u8, number: u8| pc(start, &uuid(number), &format!("SER{number}"), &[7]);
-    // In turn; then again in another order, with another console in between.
+    // In order, then in another order after a restart of the console.
     for (start, number) in [(1, 1), (2, 2), (3, 3), (11, 3), (12, 1), (13, 2)] {
         if start == 11 {
             room = restarted(room, data.path()).await;

@@ -1,4 +1,5 @@
-//! An image is proven before the first disk is wiped for it: every stored byte against its hash, once for each file.
+//! Image check before the first disk is wiped: every stored byte is compared with its hash, once
+//! per file.
 //!
 //! ```text
 //! deploy, job begins --> recorded for this very file? --yes--> go on
@@ -7,9 +8,10 @@
 //!                                  +--> whole: recorded     damaged: refused with chunk, partition and bytes
 //! ```
 //!
-//! Owns: which checks run, and the record of those that found nothing. What always holds: a record is about one file as it was
-//! (path, volumes with device, inode, size and time of change, root), so a copy or a change is checked anew; damage is never
-//! recorded; a record is taken back when a session finds damage that a check did not.
+//! Owns the running checks, and the records of those without a fault. Invariants: a record is about
+//! one state of the files (path, root, and per volume device, inode, size and mtime), so a copy or
+//! a change is checked again; damage is never recorded; a record is deleted when a session finds
+//! damage.
 
 use super::context::Console;
 use super::master::{ChunkFault, MasterImage};
@@ -25,30 +27,30 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Threads that read and hash: enough for a disk array, and the console has other work.
+/// Number of threads that read and hash: enough for a disk array, while the console has other work.
 const THREADS: usize = 4;
-/// An image that is damaged in so many places is not looked at further.
+/// Number of faults after which a check ends.
 const MAX_FAULTS: usize = 32;
-/// Damage that was found so long ago is looked for anew: the cable may have been changed.
+/// Age after which a result is not reused: after damage, the cable may have been changed.
 const STALE: Duration = Duration::from_secs(30);
-/// A request for a check answers after so long, with its progress.
+/// Longest time before a request for a check answers with its progress.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// One file of an image as it was.
+/// State of one file of an image.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct FileStamp {
-    /// Device it lies on.
+    /// Device number; 0 for a file on a share.
     pub device: u64,
-    /// Its number there.
+    /// Inode number on that device.
     pub inode: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// When its content changed last, nanoseconds since 1970.
+    /// Time of the last change of the content, nanoseconds since 1970.
     pub mtime_ns: i64,
 }
 
 impl FileStamp {
-    /// Stamp of an open file.
+    /// Returns the stamp of an open file.
     pub fn of(metadata: &std::fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -61,26 +63,27 @@ impl FileStamp {
         }
     }
 
-    /// Stamp of a file on a share: each mount is a device of its own.
+    /// Returns the stamp without the device, for a file on a share: each mount has another device
+    /// number.
     pub fn on_share(self) -> Self {
         Self { device: 0, ..self }
     }
 }
 
-/// A check that found nothing.
+/// Record of a check without a fault.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CheckRecord {
     /// Path of the image.
     pub path: String,
     /// Root of the image.
     pub root: String,
-    /// Its files.
+    /// Stamps of the image's files.
     pub files: Vec<FileStamp>,
-    /// When it ended, RFC 3339.
+    /// End of the check, RFC 3339.
     pub checked: String,
 }
 
-/// Result of a check: when it ended, and the damage it found.
+/// Result of a check: its end, and the damage it found.
 #[derive(Clone, Debug)]
 struct Found {
     checked: String,
@@ -88,7 +91,7 @@ struct Found {
     at: Instant,
 }
 
-/// A check under way, or one that ended a moment ago.
+/// A check that runs, or one that ended a moment ago.
 pub struct RunningCheck {
     root: String,
     files: Vec<FileStamp>,
@@ -98,12 +101,13 @@ pub struct RunningCheck {
 }
 
 impl RunningCheck {
-    /// Bytes looked at, and to look at.
+    /// Returns the bytes checked so far, and in all.
     pub fn progress(&self) -> (u64, u64) {
         (self.done_bytes.load(Ordering::Relaxed), self.total_bytes)
     }
 
-    /// Result of the check once it has ended: the time of the check, or in words the damage of the parts that `choice` takes.
+    /// Returns the result of an ended check: its time, or a text about the damage of the parts that
+    /// `choice` takes.
     pub fn verdict(&self, image: &MasterImage, choice: &Choice) -> Option<Result<String, String>> {
         let found = self.found.borrow().clone()?;
         Some(match image.damage_of(choice, &found.faults) {
@@ -113,7 +117,7 @@ impl RunningCheck {
     }
 
     async fn ended(&self) {
-        // The sender is this value itself: it cannot go away.
+        // This value holds the sender, so the wait cannot fail.
         let _ = self.found.subscribe().wait_for(Option::is_some).await;
     }
 
@@ -125,7 +129,7 @@ impl RunningCheck {
         !stale && self.root == image.root() && self.files == image.files()
     }
 
-    /// Reads everything, and says what is not as it was stored.
+    /// Reads every chunk, and returns the faults.
     fn look(&self, image: &MasterImage) -> Vec<ChunkFault> {
         let next = AtomicUsize::new(0);
         let faults = Mutex::new(Vec::new());
@@ -162,14 +166,14 @@ impl RunningCheck {
     }
 }
 
-/// The checks of a running console, by path.
+/// The checks of a running console, by path of the image.
 #[derive(Default)]
 pub struct Checks {
     running: Mutex<BTreeMap<String, Arc<RunningCheck>>>,
 }
 
 impl Console {
-    /// When the image was checked as it is now and nothing was found, RFC 3339.
+    /// Returns the time of the recorded check of the image in its present state, RFC 3339.
     pub async fn recorded_check(&self, image: &MasterImage) -> Option<String> {
         let record = match self.store.image_check(image.summary().path.clone()).await {
             Ok(record) => record?,
@@ -182,7 +186,7 @@ impl Console {
         same.then_some(record.checked)
     }
 
-    /// The check of this image that is under way, or a new one.
+    /// Returns the running check of this image, or begins one.
     pub fn begin_check(self: &Arc<Self>, image: &Arc<MasterImage>) -> Arc<RunningCheck> {
         let path = image.summary().path.clone();
         let mut running = self
@@ -217,7 +221,7 @@ impl Console {
             vec![ChunkFault::of_image(text)]
         });
         let checked = now_text();
-        // A file that changed while it was read was not checked as it is now.
+        // A file that changed during the check was not checked in its present state.
         if faults.is_empty() && image.files() == check.files {
             let record = CheckRecord {
                 path: path.clone(),
@@ -239,7 +243,7 @@ impl Console {
         }));
     }
 
-    /// A session found damage: what was recorded of the file does not hold any more.
+    /// Deletes the record of a check, because a session found damage.
     pub async fn forget_check(&self, image: &MasterImage) {
         let path = image.summary().path.clone();
         self.checks
@@ -252,8 +256,10 @@ impl Console {
         }
     }
 
-    /// Checks an image as far as that goes in a moment: answers its progress, or when it was checked. Errors: `Integrity`
-    /// for damage of what the choice takes.
+    /// Checks an image. Returns the time of the check, or its progress if it needs longer than a
+    /// moment.
+    ///
+    /// # Errors `Integrity` for damage of parts that the choice takes; those of opening the image.
     pub async fn check_image(
         self: &Arc<Self>,
         request: CheckRequest,
@@ -269,7 +275,7 @@ impl Console {
             return Ok(ImageCheck::Checked { checked });
         }
         let check = self.begin_check(&image);
-        // Too late is no error: the answer is how far it is.
+        // After the limit the answer is the progress, not an error.
         let _ = tokio::time::timeout(ANSWER_WITHIN, check.ended()).await;
         match check.verdict(&image, choice) {
             Some(Ok(checked)) => Ok(ImageCheck::Checked { checked }),
@@ -285,7 +291,7 @@ impl Console {
     }
 }
 
-/// The refusal of a damaged image.
+/// Returns the refusal of a damaged image.
 fn damaged(image: &MasterImage, text: &str) -> ApiError {
     let message = format!("{}: {text}; nothing was written", image.summary().path);
     ApiError::new(ErrorCode::Integrity, message)

@@ -1,7 +1,8 @@
-//! Which interface multicast leaves by.
+//! Choice of the interface for multicast.
 //!
-//! The one that was named; else the one with the default route, because that is the one a technician thinks of as "the
-//! network"; else the first that is up and not loopback; else loopback, where a rehearsal still works.
+//! The named one; else the one with the default route, which a technician calls "the network"; else
+//! the first with an IPv4 address other than loopback; else loopback, on which a rehearsal still
+//! works.
 
 use api::{ApiError, ErrorCode};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +16,9 @@ pub struct Interface {
     pub address: Ipv4Addr,
 }
 
-/// Finds the interface. `asked` is a name or an IPv4 address. Errors: `Usage` when there is none like that.
+/// Chooses the interface. `asked` is a name or an IPv4 address.
+///
+/// # Errors `Usage` if there is no such interface.
 pub fn choose(asked: Option<&str>) -> Result<Interface, ApiError> {
     let found = if_addrs::get_if_addrs().map_err(|error| {
         ApiError::new(
@@ -33,7 +36,7 @@ pub fn choose(asked: Option<&str>) -> Result<Interface, ApiError> {
             IpAddr::V6(_) => None,
         })
         .collect();
-    // Not there in some containers; then the next rule decides.
+    // The file is missing in some containers; the next rule then decides.
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     pick(asked, &known, default_route(&routes).as_deref())
 }
@@ -74,13 +77,13 @@ fn pick(
     Ok(by_route.or_else(outward).cloned().unwrap_or_else(loopback))
 }
 
-/// Interface of the default route with the lowest metric, from `/proc/net/route`.
+/// Returns the interface of the default route with the lowest metric, from `/proc/net/route`.
 fn default_route(routes: &str) -> Option<String> {
     let lines = routes
         .lines()
         .skip(1)
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // Iface Destination Gateway Flags RefCnt Use Metric Mask ...
+    // Fields: Iface Destination Gateway Flags RefCnt Use Metric Mask ...
     lines
         .filter(|fields| fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000"))
         .min_by_key(|fields| {

@@ -1,6 +1,7 @@
-//! Adding targets to a job that was made: they are planned and confirmed like those it began with.
+//! Adding targets to an existing job: they are planned and confirmed like its first ones.
 //!
-//! What always holds: a machine that joins is itself by the job's template, with a name and an address of its own, or it does not join.
+//! Invariant: a machine joins only if the job's template can personalise it, with a name and an
+//! address of its own where the template gives them.
 
 use super::confirm;
 use super::context::Console;
@@ -10,7 +11,7 @@ use super::plan;
 use api::{AddPlan, AddRequest, ApiError, DeployRequest, ErrorCode, JobView, Plan, StartRule};
 use tokio::sync::oneshot;
 
-/// A plan of targets that would join a job, and what carrying it out needs.
+/// A plan of targets that would join a job, and the data to carry it out.
 struct Planned {
     request: DeployRequest,
     plan: Plan,
@@ -20,18 +21,18 @@ struct Planned {
 impl Console {
     /// Plans the addition of these targets to a job; changes nothing.
     ///
-    /// # Errors
-    /// `Refused` for a job that is over and a capture; what is wrong with the template, or with the names it has left.
+    /// # Errors `Refused` for an ended job or a capture, for faults of the template, and if it has
+    /// no names left.
     pub async fn plan_add(&self, id: u64, asked: AddPlan) -> Result<Plan, ApiError> {
         let handle = self.open_job(id).await?;
         let planned = self.plan_of_added(&handle, asked.targets).await?;
         Ok(planned.plan)
     }
 
-    /// Adds targets to a job, when the plan still comes to the ones, and to the disks, that were confirmed.
+    /// Adds targets to a job if the plan still has the confirmed targets and disks.
     ///
-    /// # Errors
-    /// The errors of [`Self::plan_add`]; `Refused` also when the plan has changed since it was confirmed.
+    /// # Errors Those of [`Self::plan_add`]; `Refused` also if the plan has changed since its
+    /// confirmation.
     pub async fn add_to_job(&self, id: u64, asked: AddRequest) -> Result<JobView, ApiError> {
         let handle = self.open_job(id).await?;
         let _turn = self.personal.binding.lock().await;
@@ -41,7 +42,8 @@ impl Console {
         Ok(handle.shared.view())
     }
 
-    /// Adds a machine that `--also-new` means, while its disk is blank. The job hears why not.
+    /// Adds a machine that `--also-new` matches, if its disk is blank. On failure the job gets the
+    /// reason.
     pub(super) async fn add_by_rule(&self, handle: JobHandle, target: String) {
         let added = async {
             let _turn = self.personal.binding.lock().await;
@@ -57,12 +59,12 @@ impl Console {
         };
         if let Err(error) = added.await {
             let reason = error.message;
-            // A job that is over needs no word.
+            // A job that has ended needs no answer.
             let _ = handle.inputs.send(Input::NotAdded { target, reason }).await;
         }
     }
 
-    /// Hands names and secrets out, and the targets to the job.
+    /// Carries out the plan and passes the targets to the job.
     async fn join(
         &self,
         handle: &JobHandle,
@@ -74,7 +76,7 @@ impl Console {
             plan,
             personal,
         } = planned;
-        // What was typed for the job is not asked again.
+        // Values that a person gave for the job are used again.
         request.secrets = handle.shared.secrets().given();
         let secrets = match personal {
             Some(personal) => self.settle(&request, &plan, personal).await?,
@@ -104,7 +106,7 @@ impl Console {
         match self.jobs.handle(id) {
             Some(handle) => Ok(handle),
             None => {
-                // Says so when there is no such job at all.
+                // Returns the error for an unknown job.
                 self.job_row(id).await?;
                 Err(over(id))
             }
@@ -126,7 +128,7 @@ impl Console {
         let request = DeployRequest {
             targets,
             also_new: false,
-            // They are confirmed as they are now: who is not connected cannot be.
+            // Their present disks are confirmed, so unconnected targets are refused.
             start: StartRule::Now,
             ..shared.plan().request.clone()
         };

@@ -1,8 +1,8 @@
-//! Jobs: planning them, making them, showing them, trying again.
+//! Planning, creation, display and retry of jobs.
 //!
-//! Owns: the list of jobs whose task runs, and the groups sessions take. What always holds: a job is made only for the
-//! targets that were confirmed; its targets are in no other job; a retry sends the same image or nothing, and asks for
-//! its password again, because that was never stored.
+//! Owns the list of jobs whose task runs, and the groups of sessions. Invariants: a job is made
+//! only for confirmed targets; its targets are in no other job; a retry sends the same image or
+//! nothing, and needs its password again, because passwords are never stored.
 
 use super::confirm;
 use super::context::Console;
@@ -27,20 +27,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Jobs in `job list`.
+/// Most jobs in `job list`.
 const MAX_LISTED: u32 = 500;
 
 #[derive(Default)]
 struct Inner {
     running: BTreeMap<u64, (JobHandle, Option<JoinHandle<()>>)>,
-    /// Jobs that are over and whose result the disk did not take yet.
+    /// Ended jobs whose result is not stored yet.
     unstored: BTreeMap<u64, Arc<Unstored>>,
     slots: BTreeSet<u8>,
-    /// Numbers the claims of jobs that have no number yet.
+    /// Number of temporary claim ids given so far.
     drafts: u64,
 }
 
-/// Jobs that are not over.
+/// Jobs that have not ended, and results that are not stored.
 #[derive(Default)]
 pub struct Jobs {
     inner: Mutex<Inner>,
@@ -48,11 +48,11 @@ pub struct Jobs {
 
 impl Jobs {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        // Every change below is one insert or remove: a poisoned map is whole.
+        // Every change below is one insert or remove, so a poisoned map is whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A job whose task runs.
+    /// Returns the handle of a job whose task runs.
     pub fn handle(&self, id: u64) -> Option<JobHandle> {
         self.lock()
             .running
@@ -60,7 +60,7 @@ impl Jobs {
             .map(|(handle, _)| handle.clone())
     }
 
-    /// A running job that gave a target up as lost: when it comes back, it goes on.
+    /// Returns the running job in which a target is lost, so that the target can resume it.
     pub fn missing(&self, target: &str) -> Option<String> {
         let is_missing = |shared: &JobShared| {
             shared
@@ -76,14 +76,14 @@ impl Jobs {
             .map(|(id, _)| id.to_string())
     }
 
-    /// Why a target waits beside a job, when it came after the confirmation.
+    /// Returns the reason why a target waits beside a job as a newcomer.
     pub fn waits(&self, target: &str) -> Option<String> {
         let inner = self.lock();
         let mut running = inner.running.values();
         running.find_map(|(handle, _)| handle.shared.waits(target))
     }
 
-    /// A job that is shown from memory: its task runs, or its result is not stored yet.
+    /// Returns a job that is shown from memory: its task runs, or its result is not stored yet.
     pub fn shared(&self, id: u64) -> Option<Arc<JobShared>> {
         let inner = self.lock();
         let running = inner.running.get(&id).map(|(handle, _)| &handle.shared);
@@ -91,22 +91,22 @@ impl Jobs {
         running.or_else(unstored).cloned()
     }
 
-    /// Shows a job from memory until its result is stored.
+    /// Keeps a result in memory until it is stored.
     pub fn keep(&self, result: Arc<Unstored>) {
         self.lock().unstored.insert(result.shared().id, result);
     }
 
-    /// The result of a job that is over, while it waits for the store.
+    /// Returns the result of an ended job that waits for the store.
     pub fn unstored(&self, id: u64) -> Option<Arc<Unstored>> {
         self.lock().unstored.get(&id).cloned()
     }
 
-    /// The result of a job is stored.
+    /// Forgets a result after it was stored.
     pub fn forget(&self, id: u64) {
         self.lock().unstored.remove(&id);
     }
 
-    /// The task of a job is about to end.
+    /// Removes a job whose task is about to end.
     pub fn remove(&self, id: u64) {
         self.lock().running.remove(&id);
     }
@@ -118,7 +118,7 @@ impl Jobs {
         handle: JobHandle,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        // Listed before it runs: a job that ends at once takes itself off the list.
+        // Listed before it runs, because a job that ends at once removes itself.
         self.lock().running.insert(id, (handle, None));
         let task = tokio::spawn(task);
         if let Some((_, place)) = self.lock().running.get_mut(&id) {
@@ -126,7 +126,7 @@ impl Jobs {
         }
     }
 
-    /// Every job whose task runs.
+    /// Returns every job whose task runs.
     pub fn running(&self) -> Vec<JobHandle> {
         let inner = self.lock();
         inner
@@ -136,29 +136,29 @@ impl Jobs {
             .collect()
     }
 
-    /// A word to claim targets under, for a job that has no number yet.
+    /// Returns a temporary claim id, used until the store has numbered the job.
     pub(super) fn draft(&self) -> String {
         let mut inner = self.lock();
         inner.drafts += 1;
         format!("draft-{}", inner.drafts)
     }
 
-    /// Groups for another session.
+    /// Takes the slot, and so the groups, of another session.
     pub fn take_slot(&self) -> Option<u8> {
         session::take_slot(&mut self.lock().slots)
     }
 
-    /// The session is over.
+    /// Returns the slot of a session that has ended.
     pub fn return_slot(&self, slot: u8) {
         self.lock().slots.remove(&slot);
     }
 
-    /// Tells every job that the console ends, and waits until each has said so to the store.
+    /// Tells every job that the console ends, and waits until each has stored its state.
     pub async fn shutdown(&self) {
         let running = std::mem::take(&mut self.lock().running);
         let mut tasks = Vec::new();
         for (_, (handle, task)) in running {
-            // A job that ended meanwhile hears nothing more.
+            // The job may have ended meanwhile.
             let _ = handle.inputs.send(Input::Shutdown).await;
             tasks.extend(task);
         }
@@ -168,7 +168,9 @@ impl Jobs {
     }
 }
 
-/// The number in a job's text id.
+/// Parses a job's id.
+///
+/// # Errors `NothingMatched` if the text is not a number.
 pub fn parse_id(text: &str) -> Result<u64, ApiError> {
     text.parse().map_err(|_| no_such_job(text))
 }
@@ -178,7 +180,7 @@ fn no_such_job(id: &str) -> ApiError {
         .hint("diskcast job list shows them")
 }
 
-/// A place for a planned target; one that was refused has failed before it began.
+/// Makes the row of a planned target; a refused one is `failed` from the start.
 pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
     let refused = target.refused.as_ref();
     JobTargetRow {
@@ -272,7 +274,7 @@ impl Console {
         Ok(plan)
     }
 
-    /// A plan from what the machines say of their disks now.
+    /// Makes a plan from fresh reports about the disks.
     async fn fresh_plan(
         &self,
         request: &DeployRequest,
@@ -284,7 +286,7 @@ impl Console {
         Ok(plan)
     }
 
-    /// What a request would do.
+    /// Makes the plan of a request; changes nothing.
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
         let password = request.password.take();
         let image = self.open_image(Wanted::of(&request), password).await?;
@@ -294,7 +296,7 @@ impl Console {
         Ok(plan)
     }
 
-    /// Makes and starts a job, when the plan still comes to the targets that were confirmed.
+    /// Creates and starts a job if the plan still has the confirmed targets and disks.
     pub async fn create_job(self: &Arc<Self>, create: CreateJob) -> Result<JobView, ApiError> {
         let mut request = create.request;
         let password = request.password.take();
@@ -315,13 +317,14 @@ impl Console {
         personal: Option<Personalised>,
         retry_of: Option<u64>,
     ) -> Result<JobView, ApiError> {
-        // Names are handed out and secrets looked up before anything is claimed: what is missing is said now.
+        // Names are handed out and secrets looked up before any claim, so that a missing one is
+        // reported now.
         let mut secrets = match personal {
             Some(personal) => self.settle(&request, &plan, personal).await?,
             None => JobSecrets::default(),
         };
         keep_given(&request, &mut secrets);
-        // They are looked up: nothing that is kept or shown holds them.
+        // The secrets are looked up by now; no stored or shown request holds them.
         let request = request.without_secrets();
         let ids: Vec<String> = plan
             .targets
@@ -330,7 +333,7 @@ impl Console {
             .map(|t| t.id.clone())
             .collect();
         let draft = self.jobs.draft();
-        // From here on no other job can take them.
+        // After the claim no other job can take these targets.
         self.roster.claim(&draft, &ids, TargetState::Ready)?;
         let total = plan.image.used_bytes;
         let job = NewJob {
@@ -396,7 +399,7 @@ impl Console {
         shared
     }
 
-    /// Every job, newest first.
+    /// Returns the newest jobs, newest first, at most [`MAX_LISTED`].
     pub async fn job_views(&self) -> Result<Vec<JobView>, ApiError> {
         let rows = self
             .store
@@ -410,7 +413,7 @@ impl Console {
             .collect())
     }
 
-    /// A job as it is known: stored, or with the result that waits for the store.
+    /// Returns a job's row, with the result that waits for the store if there is one.
     pub async fn job_row(&self, id: u64) -> Result<JobRow, ApiError> {
         let row = self
             .store
@@ -424,7 +427,7 @@ impl Console {
         Ok(row)
     }
 
-    /// One job as it stands.
+    /// Returns the present view of one job.
     pub async fn job_view(&self, id: u64) -> Result<JobView, ApiError> {
         match self.jobs.shared(id) {
             Some(shared) => Ok(shared.view()),
@@ -432,7 +435,7 @@ impl Console {
         }
     }
 
-    /// The report of a job, finished or not.
+    /// Returns the report of a job, ended or not.
     pub async fn report(&self, id: u64) -> Result<Report, ApiError> {
         let row = self.job_row(id).await?;
         let view = self.job_view(id).await?;
@@ -449,7 +452,7 @@ impl Console {
         })
     }
 
-    /// A new job for the targets of an ended one that are not done and are connected now.
+    /// Makes a new job for the targets of an ended one that are not done and are connected now.
     pub async fn retry_job(
         self: &Arc<Self>,
         id: u64,
@@ -508,7 +511,7 @@ impl Console {
         let mut request = row.job.request.clone();
         request.targets = again.join(",");
         request.start = StartRule::Now;
-        // Said by hand for one job, not for the next.
+        // `--no-check` was given for one job only.
         request.no_check = false;
         request.secrets = self.given_to_job(id).await;
         request.secrets.0.extend(retry.secrets.0);

@@ -1,9 +1,9 @@
-//! The master image as a session sends it.
+//! The master image in the form that a session sends.
 //!
-//! Owns: the open image file, the encoded manifest (object 0), and how the bodies of the chunks, one after the other in
-//! the manifest's order, are cut into blocks (object 1). Both the multicast thread and the bulk service read blocks here, at the same
-//! time. Never writes. What always holds: a block that is handed out was read from an image whose stored hashes match; what is in
-//! memory is the manifest and one block a reader, whatever the image's size.
+//! Owns the open image file, the encoded manifest (object 0), and the division of the chunk bodies,
+//! in the manifest's order, into blocks (object 1). The multicast thread and the bulk service read
+//! blocks here at the same time. Never writes. Invariants: a block comes from an image whose stored
+//! hashes match; memory holds the manifest and one block per reader, whatever the image's size.
 
 use super::image_check::FileStamp;
 use super::plan::Chosen;
@@ -38,25 +38,25 @@ pub struct MasterImage {
     image_layout: Layout,
     summary: ImageSummary,
     table: PartitionTable,
-    /// The same files once more, to ask what they are now.
+    /// The same files opened again, to query their present state.
     volumes: Vec<File>,
-    /// The share it lies on.
+    /// Mount of the share with the image; `None` for a local file.
     mounted: Option<Mounted>,
 }
 
-/// A chunk that cannot be sent.
+/// Fault of a chunk, or of the whole image, that prevents sending it.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct ChunkFault {
-    /// Which; none when it is the image as a whole.
+    /// The damaged chunk; `None` for the image as a whole.
     pub chunk: Option<ChunkId>,
-    /// `image damaged, chunk 19: ...`, with its place on the disk and the partition.
+    /// Text such as `image damaged, chunk 19: ...`, with place on the disk and partition.
     pub text: String,
     index: Option<usize>,
 }
 
 impl ChunkFault {
-    /// The image as a whole.
+    /// Makes the fault of the image as a whole.
     pub fn of_image(text: String) -> Self {
         Self {
             chunk: None,
@@ -67,14 +67,19 @@ impl ChunkFault {
 }
 
 impl MasterImage {
-    /// Opens the image at `path` with all its volumes. Reads its index, and takes its time for a password: call it
-    /// where blocking is allowed. Errors: `Usage` for a missing or wrong password, `Refused` for a file that cannot be
-    /// read, `Integrity` for one that is no whole image.
+    /// Opens the image at `path` with all its volumes.
+    ///
+    /// Reads the index; deriving a key from a password takes time: call it where blocking is
+    /// allowed.
+    ///
+    /// # Errors `Usage` for a missing or wrong password, `Refused` for an unreadable file,
+    /// `Integrity` for an incomplete or damaged image.
     pub fn open(path: &Path, password: Option<&str>) -> Result<Self, ApiError> {
         Self::open_place(ImagePlace::here(path), password)
     }
 
-    /// The same for an image that may lie on a share, whose mount it keeps. Errors name the image as people do.
+    /// Opens an image that may be on a share, and keeps the mount. Errors show the path that people
+    /// use.
     pub fn open_place(place: ImagePlace, password: Option<&str>) -> Result<Self, ApiError> {
         let opened = Self::opened(&place, password).map_err(|mut error| {
             let (real, shown) = (place.real.to_string_lossy(), place.shown.to_string_lossy());
@@ -166,22 +171,22 @@ impl MasterImage {
         })
     }
 
-    /// As plans show it.
+    /// Returns the summary that plans show.
     pub fn summary(&self) -> &ImageSummary {
         &self.summary
     }
 
-    /// The opened file.
+    /// Returns the opened image.
     pub fn image(&self) -> &Arc<Image<File>> {
         &self.image
     }
 
-    /// Its partition table, for size checks.
+    /// Returns the partition table, for size checks.
     pub fn table(&self) -> &PartitionTable {
         &self.table
     }
 
-    /// Its partitions that can hold a file system, as a disk that carries it shows them.
+    /// Returns the partitions that can hold a file system, as a disk with this image shows them.
     pub fn partitions(&self) -> Vec<PartitionFacts> {
         let all = self.table.partitions.iter();
         all.filter(|partition| !partition.is_extended())
@@ -193,7 +198,9 @@ impl MasterImage {
             .collect()
     }
 
-    /// What is deployed of it when a technician chose. Errors: `Usage` for a choice it cannot serve.
+    /// Returns the part of the image that a choice deploys.
+    ///
+    /// # Errors `Usage` for a choice that does not fit the image.
     pub fn chosen(&self, choice: &Choice) -> Result<Chosen, ApiError> {
         let usage = |error: ChoiceError| {
             let text = format!("image {}: {error}", self.summary.path);
@@ -203,7 +210,7 @@ impl MasterImage {
         let table = choice::table(choice, &self.table).map_err(usage)?;
         let onto = choice::one(choice, &self.table).map_err(usage)?.cloned();
         let mut summary = self.summary.clone();
-        // One partition takes nothing that lies outside it.
+        // A single partition needs nothing outside it.
         let mut notes = match onto {
             Some(_) => Vec::new(),
             None => left_out_lines(&self.image.manifest().meta),
@@ -239,32 +246,33 @@ impl MasterImage {
         })
     }
 
-    /// Root, 64 hex digits.
+    /// Returns the root in 64 hex digits.
     pub fn root(&self) -> &str {
         &self.summary.root
     }
 
-    /// The encoded manifest: object 0.
+    /// Returns the encoded manifest: object 0.
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
     }
 
-    /// The encoded manifest, shared rather than copied.
+    /// Returns the encoded manifest as a shared reference.
     pub fn shared_manifest(&self) -> Bytes {
         self.manifest.clone()
     }
 
-    /// BLAKE3 of the encoded manifest, 64 hex digits.
+    /// Returns the BLAKE3 hash of the encoded manifest in 64 hex digits.
     pub fn manifest_digest(&self) -> String {
         blake3::hash(&self.manifest).to_string()
     }
 
-    /// It needs a password.
+    /// Returns true if the image needs a password.
     pub fn encrypted(&self) -> bool {
         self.image.encrypted()
     }
 
-    /// Key of content ids, 64 hex digits, for agents; travels only in their TLS connections.
+    /// Returns the key of content ids for agents in 64 hex digits; it is sent only in their TLS
+    /// connections.
     pub fn id_key(&self) -> Option<String> {
         self.image.id_key().map(|key| {
             let bytes = zeroize::Zeroizing::new(key.to_bytes());
@@ -272,12 +280,12 @@ impl MasterImage {
         })
     }
 
-    /// Blocks of the image object.
+    /// Returns the number of blocks of the image object.
     pub fn image_blocks(&self) -> u32 {
         self.image_layout.block_count()
     }
 
-    /// Bytes of an image block, without reading it.
+    /// Returns the length of an image block in bytes, without reading it.
     pub fn block_len(&self, index: u32) -> Option<u32> {
         self.image_layout
             .blocks()
@@ -285,7 +293,8 @@ impl MasterImage {
             .map(|shape| shape.len)
     }
 
-    /// Its files as they are now; one that cannot be asked is like no other.
+    /// Returns the stamps of its files now; an empty list, which matches no record, if one cannot
+    /// be read.
     pub fn files(&self) -> Vec<FileStamp> {
         let stamps = self.volumes.iter().map(File::metadata);
         stamps
@@ -300,7 +309,9 @@ impl MasterImage {
             .unwrap_or_default()
     }
 
-    /// Reads the body of an entry as it is sent. Errors: a chunk whose stored bytes are not what they were.
+    /// Reads the body of an entry in the form that is sent.
+    ///
+    /// # Errors A chunk whose stored bytes do not match their hash, or cannot be read.
     pub fn read_chunk_body(&self, index: usize, body: &mut Vec<u8>) -> Result<(), ChunkFault> {
         self.image
             .read_body(index, body)
@@ -332,7 +343,8 @@ impl MasterImage {
         }
     }
 
-    /// Faults that touch the parts of a choice, in words: the first, and how many more. None if no fault touches them.
+    /// Describes the faults in the parts of a choice: the first, and the number of others. `None`
+    /// if no fault is in them.
     pub fn damage_of(&self, choice: &Choice, faults: &[ChunkFault]) -> Option<String> {
         let wanted = (!choice.is_whole())
             .then(|| choice::wanted(choice, self.image.manifest(), &self.table));

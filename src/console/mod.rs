@@ -1,18 +1,18 @@
-//! A job from plan to report, the roster of agents, the store, and the local API.
+//! The console: jobs from plan to report, the roster of agents, the store, and the local API.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`serve`] | the service: lock, identity, interface, ports, recovery, ready, end |
-//! | [`api_server`] | the console's end of the local API; the crate `api` has its words |
+//! | [`api_server`] | server of the local API; the types are in the crate `api` |
 //! | [`control_server`], [`bulk_server`], [`handshakes`], [`throttle`] | TCP 5001 and 5003 |
-//! | [`roster`], [`jobs`], [`job`] | who is there; which jobs are not over; one job |
-//! | [`store`], [`master`], [`image_check`] | what survives a restart; the image as a session sends it; proven before it is |
+//! | [`roster`], [`jobs`], [`job`] | known targets; jobs that have not ended; one job |
+//! | [`store`], [`master`], [`image_check`] | persistent state; the image as a session sends it; its check before that |
 //! | [`shares`] | images on shares, mounted while they are open |
-//! | [`doctor`] | what `doctor` asks |
-//! | [`capture`], [`offers`] | images that targets upload; what people at targets may start themselves |
-//! | [`personal`] | templates: secrets, names handed out, images inspected, plans made whole |
-//! | [`plan`], [`naming`] | pure: which disks, who is who |
-//! | [`interface`], [`port`], [`time`] | the machine the console runs on |
+//! | [`doctor`] | checks of the network and the machines |
+//! | [`capture`], [`offers`] | images that targets upload; deployments that people at targets start |
+//! | [`personal`] | templates: secrets, bindings, inspection of images, personal plans |
+//! | [`plan`], [`naming`] | pure: choice of disks; ids and names of targets |
+//! | [`interface`], [`port`], [`time`] | the machine that the console runs on |
 
 mod answer;
 pub mod api_server;

@@ -1,20 +1,20 @@
-//! Who a target is: a stable identity and a unique name out of what an agent says about its machine.
+//! Ids and names of targets, made from the facts that agents report.
 //!
-//! Owns: ids and names, and cleaning facts before anything keeps or shows them; who a machine is, is decided by
-//! [`facts::identity`]. Pure. What always holds: cleaned facts carry no
-//! control character (they reach terminals) and a bounded number of short strings (they reach the store).
+//! Owns ids, names, and the cleaning of facts before they are stored or shown; [`facts::identity`]
+//! decides which machine is which. Pure. Invariant: cleaned texts have no control characters,
+//! because terminals show them, and a bounded length, because the store keeps them.
 
 use api::name::{MAX_NAME_CHARS, is_name_char, is_valid_name};
 use facts::Mac;
 use facts::identity::{Evidence, Shared, Value};
 use facts::target::Facts;
 
-/// Longest text kept from any fact, in characters. Real models and serial numbers stay under 64.
+/// Longest text kept from a fact, in characters. Real models and serial numbers have fewer than 64.
 const MAX_FACT_CHARS: usize = 256;
-/// Disks, interfaces, and lines below them that are kept of one machine.
+/// Most disks, interfaces, and lines of each that are kept for one machine.
 const MAX_FACT_ENTRIES: usize = 128;
 
-/// Facts with control characters taken out and lengths and numbers of entries bounded.
+/// Removes control characters from facts, and bounds lengths and numbers of entries.
 pub fn clean(mut facts: Facts) -> Facts {
     clean_text(&mut facts.hostname);
     clean_text(&mut facts.firmware);
@@ -33,7 +33,8 @@ pub fn clean(mut facts: Facts) -> Facts {
     }
     facts.disks.truncate(MAX_FACT_ENTRIES);
     for disk in &mut facts.disks {
-        // Paths may be longer than other facts, and a shortened path would name another file: such a disk is left out.
+        // Paths may be longer than other facts, and a shortened path would name another file: a
+        // disk with a bad path is left out.
         let whole = disk.path.len();
         disk.path.retain(|c| !c.is_control());
         if disk.path.len() != whole || whole > 4096 {
@@ -58,7 +59,8 @@ fn clean_text(text: &mut String) {
     }
 }
 
-/// One line from a peer, fit for a log: no control characters, at most `max` characters.
+/// Makes a text of a peer fit for a log: one line, without control characters, at most `max`
+/// characters.
 pub fn clean_line(text: &str, max: usize) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -66,7 +68,8 @@ pub fn clean_line(text: &str, max: usize) -> String {
         .collect()
 }
 
-/// Identity values that a machine reports. Agents with files for disks are told apart by the paths of those files.
+/// Returns the identity values that a machine reports. Agents with files as disks differ by the
+/// paths of those files.
 pub fn evidence(facts: &Facts) -> Evidence {
     let cards = facts.nics.iter().map(|nic| nic.mac.as_str());
     let files = facts.disks.iter().filter(|disk| disk.file_backed);
@@ -75,7 +78,8 @@ pub fn evidence(facts: &Facts) -> Evidence {
         .or_host(&facts.hostname)
 }
 
-/// The text a new id is made from: the first value the machine has for itself, and its files.
+/// Returns the text that a new id is made from: the first value that only this machine has, and its
+/// files.
 pub fn machine_key(evidence: &Evidence, shared: &Shared) -> String {
     let own = evidence.values().find(|value| !shared.has(value));
     let mut key = match own {
@@ -85,14 +89,15 @@ pub fn machine_key(evidence: &Evidence, shared: &Shared) -> String {
         None => format!("host:{}", evidence.host.as_deref().unwrap_or_default()),
     };
     for file in &evidence.files {
-        // A path holds no NUL, so two lists of paths never run together into one key.
+        // A path has no NUL, so different lists of paths never give the same key.
         key.push('\0');
         key.push_str(file);
     }
     key
 }
 
-/// The identity shown in lists: `t-` and 12 hex digits; `copy` > 1 tells machines apart that claim the same key.
+/// Returns the id shown in lists: `t-` and 12 hex digits; `copy` > 1 separates machines with the
+/// same key.
 pub fn target_id(key: &str, copy: u32) -> String {
     let hash = blake3::hash(key.as_bytes()).to_hex();
     let short: String = hash.chars().take(12).collect();
@@ -103,7 +108,7 @@ pub fn target_id(key: &str, copy: u32) -> String {
     }
 }
 
-/// First real MAC address, lower case with colons.
+/// Returns the first real MAC address, in lower case with colons.
 pub fn first_mac(facts: &Facts) -> Option<String> {
     let cards = facts.nics.iter().filter_map(|nic| nic.mac.parse().ok());
     cards
@@ -112,7 +117,8 @@ pub fn first_mac(facts: &Facts) -> Option<String> {
         .next()
 }
 
-/// A name nobody else has: the one asked for, else the host name, else `target-N`; numbered when taken.
+/// Returns a unique name: the requested one, else the host name, else `target-N`; numbered if
+/// taken.
 pub fn unique_name(asked: Option<&str>, hostname: &str, taken: impl Fn(&str) -> bool) -> String {
     let usable = |text: &str| {
         let name: String = text
@@ -123,7 +129,7 @@ pub fn unique_name(asked: Option<&str>, hostname: &str, taken: impl Fn(&str) -> 
             .collect();
         (is_valid_name(&name)).then_some(name)
     };
-    // Every pre-OS calls itself one of these until someone says otherwise.
+    // Default host names of a pre-OS are not used.
     let host =
         Some(hostname).filter(|h| !matches!(*h, "localhost" | "localhost.localdomain" | "(none)"));
     if let Some(base) = asked.and_then(usable).or_else(|| host.and_then(usable)) {
@@ -205,7 +211,7 @@ mod tests {
         assert_eq!(target_id(&key(&a), 1), target_id(&key(&b), 1));
         b.disks = vec![disk("/b")];
         assert_ne!(target_id(&key(&a), 1), target_id(&key(&b), 1));
-        // A real disk says nothing: it may be swapped and the machine stays the machine.
+        // A real disk does not identify a machine: it may be replaced.
         let whole = key(&facts("", "ABC1234", ""));
         b.disks = vec![DiskFacts {
             path: "/dev/sda".to_owned(),

@@ -1,8 +1,9 @@
-//! What people at the targets may start themselves, within limits an administrator set.
+//! Offers: deployments that people at targets may start, within an administrator's limits.
 //!
-//! Owns the offers, every check of a choice made at a target, and the answers. What always holds: an agent is never believed: who
-//! may take what, which disk that is and how often is decided here, from what the console knows; a choice becomes an ordinary
-//! job for that machine alone; every choice and every refusal is in the console's log.
+//! Owns the offers, every check of a choice made at a target, and the answers. Invariants: claims
+//! of an agent are not trusted: target, offer, disk and number of uses are checked here against the
+//! console's own data; a choice becomes an ordinary job for that machine alone; every choice and
+//! every refusal of an offer is logged.
 
 use super::capture::{Asked, NotTaken, say};
 use super::context::Console;
@@ -26,21 +27,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Offers at once: more than a menu shows.
+/// Most offers at once: more than a menu shows.
 const MAX_OFFERS: usize = 100;
-/// Longest note, in characters.
+/// Longest note of an offer, in characters.
 const MAX_NOTE: usize = 200;
 
 /// The offers of a console.
 #[derive(Default)]
 pub struct Offers {
     inner: Mutex<BTreeMap<String, Offer>>,
-    /// Taking one is looked at, done and counted before the next.
+    /// Lock under which one choice is checked, carried out and counted before the next.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Offers {
-    /// Those the store remembers.
+    /// Makes the collection from stored offers.
     pub fn new(offers: Vec<Offer>) -> Self {
         let named = |offer: Offer| (offer.name.clone(), offer);
         Self {
@@ -50,17 +51,17 @@ impl Offers {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Offer>> {
-        // Every change is one insert or remove: a poisoned map is whole.
+        // Every change is one insert or remove, so a poisoned map is whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every offer, by name.
+    /// Returns every offer, by name.
     pub fn list(&self) -> Vec<Offer> {
         self.lock().values().cloned().collect()
     }
 }
 
-/// Why a target may not take an offer now. Pure: the time that is left is an argument.
+/// Returns the reason why a target may not take an offer now. Pure: `expired` is an argument.
 fn barred(offer: &Offer, target: &TargetView, expired: bool) -> Option<String> {
     if expired {
         return Some("it has ended".to_owned());
@@ -77,11 +78,11 @@ fn barred(offer: &Offer, target: &TargetView, expired: bool) -> Option<String> {
 
 fn expired(offer: &Offer) -> bool {
     let left = offer.until.as_deref().map(until);
-    // A time that is none was never stored; should it be there, the offer is over.
+    // An unreadable time is never stored; with one, the offer counts as expired.
     left.is_some_and(|left| left.is_none_or(|left| left.is_zero()))
 }
 
-/// The disk an offer would erase on this target.
+/// Returns the disk that an offer would erase on this target.
 fn disk_of<'t>(offer: &Offer, target: &'t TargetView) -> Result<&'t DiskFacts, String> {
     let OfferAction::Deploy { request, .. } = &offer.action;
     let rule: DiskRule = request
@@ -100,7 +101,7 @@ fn menu_disk(disk: &DiskFacts) -> MenuDisk {
     }
 }
 
-/// What an offer does, in one line for the person at the target.
+/// Describes an offer in one line for the person at the target.
 fn text_of(offer: &Offer) -> String {
     let OfferAction::Deploy { request, .. } = &offer.action;
     let what = match &offer.note {
@@ -212,7 +213,7 @@ impl Console {
         Ok(offer)
     }
 
-    /// Takes an offer back. Jobs that came of it go on.
+    /// Withdraws an offer. Jobs that were started from it go on.
     pub async fn remove_offer(&self, name: &str) -> Result<Offer, ApiError> {
         let removed = self.offers.lock().remove(name);
         let offer = removed.ok_or_else(|| {
@@ -230,7 +231,7 @@ impl Console {
         Ok(offer)
     }
 
-    /// The target, when it may choose at all: let in, connected and idle.
+    /// Returns the target if it may choose: approved, identified, connected and idle.
     fn may_choose(&self, id: &str) -> Result<TargetView, String> {
         let view = self.roster.view(id).map_err(|error| error.message)?;
         match (view.state, &view.job) {
@@ -244,7 +245,7 @@ impl Console {
         }
     }
 
-    /// A person at a target wants to see what may be done.
+    /// Answers a menu request of a person at a target.
     pub(super) async fn menu_asked(&self, id: &str) {
         self.refresh_facts(&format!("id:{id}")).await;
         let menu = match self.may_choose(id) {
@@ -265,7 +266,7 @@ impl Console {
         let open = offers
             .iter()
             .filter(|offer| barred(offer, view, expired(offer)).is_none());
-        // A machine without a disk for it is not shown an offer that would be refused.
+        // An offer that would be refused for lack of a disk is not shown.
         open.filter_map(|offer| {
             let disk = disk_of(offer, view).ok()?;
             Some(MenuOffer {
@@ -277,7 +278,7 @@ impl Console {
         .collect()
     }
 
-    /// A person at a target took an offer.
+    /// Answers a person at a target who took an offer.
     pub(super) async fn offer_taken(self: &Arc<Self>, id: &str, choice: TakeOffer) {
         let name = naming::clean_line(&choice.offer, 64);
         let answer = match self.take_offer(id, &choice).await {
@@ -332,7 +333,8 @@ impl Console {
         let create = CreateJob {
             request: DeployRequest {
                 targets: format!("id:{id}"),
-                // The very disk that was confirmed, whatever the rule means a moment later.
+                // The confirmed disk by its path, because the rule may match another one a moment
+                // later.
                 disk: Some(format!("path:{}", disk.path)),
                 ..request.clone()
             },
@@ -344,7 +346,7 @@ impl Console {
             .await
             .map_err(|error| error.message)?;
         offer.taken = offer.taken.saturating_add(1);
-        // One that was removed meanwhile stays removed.
+        // An offer that was removed meanwhile is not added again.
         if let Some(own) = self.offers.lock().get_mut(&offer.name) {
             own.taken = offer.taken;
         }
@@ -358,7 +360,7 @@ impl Console {
         Ok(job.id)
     }
 
-    /// A person at a target asks for a backup.
+    /// Answers a backup request of a person at a target.
     pub(super) fn backup_asked(&self, id: &str, request: &BackupRequest) {
         let answer = match self.take_request(id, request) {
             Ok(asked) => {
@@ -396,7 +398,7 @@ impl Console {
             .name
             .clone()
             .filter(|name| api::name::is_valid_name(name));
-        // The day is in it, so that the next backup has another name.
+        // The date in the name lets the next backup have another name.
         let day: String = now_text().chars().take(10).collect();
         let name = name.unwrap_or_else(|| format!("{}-{day}", view.name));
         let asked = Asked::new(disk, Some(name));
@@ -407,7 +409,7 @@ impl Console {
         }
     }
 
-    /// A technician does not want the backup that is asked for at a target.
+    /// Declines the backup request of a target.
     pub(super) fn decline(&self, id_or_name: &str) -> Result<TargetView, ApiError> {
         let view = self.roster.view(id_or_name)?;
         let Some(asked) = self.requests.answered(&view.id) else {
@@ -420,7 +422,8 @@ impl Console {
         Ok(view)
     }
 
-    /// What a target asks for, for lists.
+    /// Returns the text of a target's open question for lists: a newcomer that waits, or a backup
+    /// request.
     pub(super) fn asks(&self, view: &TargetView) -> Option<String> {
         if let Some(waits) = self.jobs.waits(&view.id) {
             return Some(waits);

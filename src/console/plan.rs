@@ -1,9 +1,9 @@
-//! What a deployment would do to each target, before anything is touched.
+//! Plans: the effect of a deployment on each target, before anything is changed.
 //!
-//! Owns: choosing the disk by rule, and every reason to refuse a target that can be seen from here. Pure: a request, an
-//! image and the targets as they are known give a plan, the same one for the same input. What always holds: a target
-//! whose plan has no refusal names exactly one disk. Agents check everything again themselves before the first write,
-//! because facts grow old.
+//! Owns the choice of the disk by rule, and every reason for a refusal that the console can see.
+//! Pure: the same request, image and targets give the same plan. Invariant: a planned target
+//! without a refusal names exactly one disk. Agents check everything again before the first write,
+//! because facts become old.
 
 use super::naming;
 use api::select::Selector;
@@ -17,25 +17,26 @@ use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;
 use std::str::FromStr;
 
-/// Share of the wire that is payload: 1408 of 1514 bytes (DESIGN section 11).
+/// Share of the wire rate that is payload: 1408 of 1514 bytes (DESIGN section 11).
 const WIRE_EFFICIENCY: f64 = 0.930;
 
-/// What of an image a plan is made for.
+/// The part of an image that a plan deploys.
 pub struct Chosen {
-    /// As shown: bytes are those of what was chosen.
+    /// Summary for display; its byte counts are those of the part.
     pub summary: ImageSummary,
-    /// The table that is put on the disks.
+    /// Partition table that is written to the disks.
     pub table: PartitionTable,
-    /// The partition that goes onto this one of each disk, which keeps its table.
+    /// A partition of the image, and the number of the disk's partition that it replaces; the disk
+    /// keeps its table.
     pub onto: Option<(Partition, u32)>,
-    /// The file system in that partition of the image.
+    /// File system of that partition in the image.
     pub onto_fs: Option<FsMeta>,
-    /// What a technician should know of the choice.
+    /// Notes for the technician about the choice.
     pub notes: Vec<String>,
 }
 
 impl Chosen {
-    /// Whether a partition of the image is among what was chosen.
+    /// Returns true if a partition of the image belongs to the part.
     pub fn holds(&self, number: u32) -> bool {
         match &self.onto {
             Some((partition, _)) => partition.number == number,
@@ -43,7 +44,7 @@ impl Chosen {
         }
     }
 
-    /// The partition that `last` or a number means in it.
+    /// Returns the partition number that `last` or a number selects.
     pub fn grown(&self, grow: &str) -> Option<u32> {
         let partitions = self.table.partitions.iter();
         match (&self.onto, grow) {
@@ -57,18 +58,18 @@ impl Chosen {
     }
 }
 
-/// A target a plan may take.
+/// A candidate target of a plan.
 pub struct Candidate {
-    /// As shown in lists.
+    /// View that lists show.
     pub view: TargetView,
-    /// A technician, or the console's policy, let it in.
+    /// True if a technician or the console's policy let it in.
     pub approved: bool,
 }
 
-/// Which disk of a target.
+/// Rule that selects a disk of a target.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum DiskRule {
-    /// The first internal disk, as the agent lists them.
+    /// The first internal disk in the agent's order.
     #[default]
     First,
     /// The disk with this path.
@@ -105,14 +106,15 @@ impl FromStr for DiskRule {
 }
 
 impl DiskRule {
-    /// The disk the rule means to write to, or why there is none.
+    /// Returns the disk to write that the rule selects, or the reason why there is none.
     pub fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
         self.choose_among(disks, |disk| !disk.read_only)
             .ok_or_else(|| self.none_of(disks, " that can be written"))
     }
 
-    /// The disk the rule means to read, or why there is none: one that cannot be written only where there is no other, because
-    /// a master that fails may not be writable any more.
+    /// Returns the disk to read that the rule selects, or the reason why there is none. A read-only
+    /// disk is selected only if there is no other, because a failing master may have become
+    /// read-only.
     pub fn choose_master<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
         let writable = self.choose(disks).ok();
         writable
@@ -125,11 +127,11 @@ impl DiskRule {
         disks: &'d [DiskFacts],
         fit: impl Fn(&DiskFacts) -> bool,
     ) -> Option<&'d DiskFacts> {
-        // What hangs on USB is never meant by a rule that does not name it.
+        // A rule that does not name a removable disk never selects it.
         let mut internal = disks.iter().filter(|disk| !disk.removable && fit(disk));
         match self {
             Self::First => internal.next(),
-            // The first of equals, so that the plan does not depend on anything but the agent's order.
+            // Among equals the first, so that the plan depends only on the agent's order.
             Self::Largest => internal.rev().max_by_key(|disk| disk.size),
             Self::Smallest => internal.min_by_key(|disk| disk.size),
             Self::Path(path) => disks.iter().find(|disk| disk.path == *path),
@@ -170,7 +172,7 @@ fn titles(disks: &[DiskFacts]) -> String {
         .join("; ")
 }
 
-/// `last` or a partition number.
+/// Parses `last` or a partition number.
 pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
     match text {
         "last" => Ok(Grow::Last),
@@ -181,8 +183,10 @@ pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
     }
 }
 
-/// Resolves a request for the targets that are known. Errors: a request that is not understood (`Usage`), a selector that
-/// matches nobody (`NothingMatched`). A target that cannot take the image is in the plan with its reason.
+/// Makes the plan of a request for the known targets. A target that cannot take the image is in the
+/// plan with the reason.
+///
+/// # Errors `Usage` for an invalid request, `NothingMatched` if the selector matches no target.
 pub fn make(
     request: &DeployRequest,
     image: &Chosen,
@@ -289,7 +293,7 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<S
     if !disk.holders.is_empty() {
         return Some(format!("{title} is in use: {}", disk.holders.join(", ")));
     }
-    // The same functions that will make the writes decide whether they fit.
+    // The functions that later make the writes decide whether they fit.
     let Some((source, onto)) = &image.onto else {
         return plan_commit(&image.table, disk.size, disk.logical_sector, grow)
             .err()
@@ -298,7 +302,7 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<S
     let target = disk.partitions.iter().find(|p| p.number == *onto);
     refuse_onto(source, *onto, grow, target)
         .and_then(|()| {
-            // A file that stands for a disk has the sectors of the image.
+            // A file in place of a disk has the sector size of the image.
             let own = match disk.file_backed {
                 true => image.summary.sector_size,
                 false => disk.logical_sector,
@@ -359,7 +363,7 @@ mod tests {
         }
     }
 
-    /// A disk without a partition table, 2 GiB: the smallest thing a plan can be about.
+    /// Makes a disk without a partition table, 2 GiB: the smallest thing a plan can be about.
     fn image() -> (ImageSummary, PartitionTable) {
         let summary = ImageSummary {
             path: "/images/lab.dcimg".to_owned(),
@@ -484,7 +488,7 @@ mod tests {
             "second".parse::<DiskRule>().unwrap_err().code,
             ErrorCode::Usage
         );
-        // A master that fails is read also when it cannot be written any more; it is never written to.
+        // A failing master is read even when it is read-only; it is never written.
         let mut failing = disks.clone();
         failing[0].read_only = true;
         assert_eq!(
@@ -526,7 +530,7 @@ mod tests {
         assert!((plan.expected_seconds.unwrap() - 1.0).abs() < 1e-9);
     }
 
-    /// Two partitions in an MBR.
+    /// Makes a table of two partitions in an MBR.
     fn two_partitions() -> PartitionTable {
         let mut sector = vec![0; 512];
         for (slot, start) in [2048_u32, 1 << 20].into_iter().enumerate() {
@@ -552,7 +556,7 @@ mod tests {
         };
         assert!(whole.holds(1) && whole.holds(2) && !whole.holds(3));
         assert_eq!(whole.grown("last"), Some(2));
-        // The table of the disk stays, and with it no other system of the image comes along.
+        // The table of the disk stays, so no other system of the image comes with it.
         let first = table.partition(1).unwrap().clone();
         let onto = Chosen {
             onto: Some((first, 7)),

@@ -1,14 +1,16 @@
-//! Opening a TCP port, and saying who has it when it is taken.
+//! TCP ports: opening, and naming the owner of an occupied one.
 
 use api::{ApiError, ErrorCode};
 use net::port_owner;
 use std::net::{IpAddr, SocketAddr};
 use tokio::net::TcpListener;
 
-/// Connections the kernel keeps until they are accepted: a room switched on at once.
+/// Connections that the kernel keeps until they are accepted: a room switched on at once.
 const BACKLOG: i32 = 1024;
 
-/// Listens on a port. Errors: `Refused`, naming the port and, where the kernel lets us see it, its owner.
+/// Listens on a port.
+///
+/// # Errors `Refused`, with the port and, if the kernel shows it, its owner.
 pub fn listen(address: IpAddr, port: u16, what: &str) -> Result<TcpListener, ApiError> {
     open(SocketAddr::new(address, port)).map_err(|error| {
         let message = format!("TCP port {port} ({what}) on {address}: {error}");
@@ -29,7 +31,7 @@ pub fn listen(address: IpAddr, port: u16, what: &str) -> Result<TcpListener, Api
 fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking().cloexec(), None)?;
-    // A console that was killed left connections behind; they must not keep the next one out.
+    // Connections of a killed console must not block the port for the next one.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

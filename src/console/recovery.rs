@@ -1,7 +1,8 @@
-//! What becomes of jobs that the console was away for.
+//! Recovery of jobs after a restart of the console, and outcomes that come late.
 //!
-//! Owns: finding jobs of the last console again, ending interrupted ones, and outcomes that come when a job's task is gone. What
-//! always holds: what an agent proved is recorded however late it says so; what was recorded of its own outcome never changes.
+//! Owns the recovery of the last console's jobs, the end of interrupted ones, and outcomes that
+//! come when a job's task has ended. Invariants: an agent's proven outcome is recorded, however
+//! late it comes; a recorded outcome of an agent never changes.
 
 use super::context::Console;
 use super::job::folder::{Folder, Journal};
@@ -22,11 +23,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What the servers of all jobs' images together have when a console starts: agents and technicians wait for it.
+/// Time for the file servers of all jobs' images together at the start of a console, while agents
+/// and technicians wait.
 const SHARES_WITHIN: Duration = Duration::from_secs(10);
 
 impl Console {
-    /// Called once, before agents can connect: jobs of the last console wait or go on.
+    /// Recovers the jobs of the last console; called once, before agents can connect.
     pub async fn recover_jobs(self: &Arc<Self>) -> Result<(), StoreError> {
         self.store.interrupt_running().await?;
         let shares_until = Instant::now() + SHARES_WITHIN;
@@ -115,7 +117,7 @@ impl Console {
             .iter()
             .filter(|target| !target.view.state.is_final());
         for target in unfinished {
-            // A target that was forgotten meanwhile cannot be claimed, and will be lost.
+            // A target that was forgotten meanwhile cannot be claimed, and becomes lost.
             let ids = [target.view.id.clone()];
             if let Err(error) = self.roster.claim(&id.to_string(), &ids, target.view.state) {
                 tracing::warn!(
@@ -127,7 +129,8 @@ impl Console {
             }
         }
         if row.job.state == JobState::Interrupted && row.started.is_none() {
-            // An earlier console could not open its image. Nobody got an order, so its start rule counts as before.
+            // An earlier console could not open the image. No target has an order, so the start
+            // rule applies as before.
             row.job.state = JobState::Waiting;
             let view = row.session.clone();
             let update = self.store.update_job(id, row.job.state, None, None, view);
@@ -142,7 +145,7 @@ impl Console {
         Ok(())
     }
 
-    /// An interrupted job whose targets another job has taken over is at its end.
+    /// Ends an interrupted job whose targets another job has taken over.
     pub(super) async fn close_interrupted(&self, row: JobRow, by: &str) {
         for (position, mut target) in row.job.targets.into_iter().enumerate() {
             if !target.view.state.is_final() {
@@ -162,7 +165,9 @@ impl Console {
         }
     }
 
-    /// Ends an interrupted job that has no task.
+    /// Cancels an interrupted job that has no task.
+    ///
+    /// # Errors `Refused` for a job in another state; those of the store.
     pub async fn cancel_interrupted(&self, id: u64, reason: &str) -> Result<JobView, ApiError> {
         let row = self.job_row(id).await?;
         if row.job.state != JobState::Interrupted {
@@ -185,7 +190,7 @@ impl Console {
             }
         }
         if row.job.capture.is_some() {
-            // A technician who cancels wants nothing left of it.
+            // Cancelling removes the unfinished image.
             if let Err(error) = remove_unfinished_parts(Path::new(&row.job.request.image)) {
                 tracing::warn!(job = id, error = %error.full(), "no unfinished image removed");
             }
@@ -199,7 +204,8 @@ impl Console {
         self.job_view(id).await
     }
 
-    /// An agent says that it holds a job whose task is gone. An outcome that nobody heard is recorded now.
+    /// Handles an agent that still holds a job without a task: records its outcome, or sends
+    /// `cancel`.
     pub async fn late(&self, target: &str, instance: &str, held: Unfinished) {
         let row = match parse_id(&held.job) {
             Ok(id) => match self.job_row(id).await {
@@ -220,7 +226,7 @@ impl Console {
             row.job.capture.is_some() && places.any(|place| done(&place))
         });
         if let (true, Some(row)) = (captured, &row) {
-            // The image is stored; the agent only did not hear it.
+            // The image is stored; the agent only missed `recorded`.
             if self.owe_word(row.id, target).await {
                 return;
             }
@@ -260,10 +266,10 @@ impl Console {
                 },
             );
         }
-        // An interrupted job may still be retried: its agents keep what they have.
+        // An interrupted job may still be retried, so its agents keep their state.
     }
 
-    /// Handles a message of an agent to a job that has just ended: records an outcome and answers it.
+    /// Handles a message of an agent to a job that has just ended: records and answers an outcome.
     /// Returns true for an outcome.
     pub async fn after_the_end(&self, id: u64, input: Input) -> bool {
         match input {
@@ -284,7 +290,7 @@ impl Console {
         }
     }
 
-    /// The outcome of an agent that still holds its place in a job that ended a moment ago.
+    /// Records the outcome of an agent that still holds its place in a job that has just ended.
     pub async fn outcome_after_end(&self, id: u64, target: &str, outcome: Outcome) {
         let Ok(row) = self.job_row(id).await else {
             return;
@@ -301,14 +307,15 @@ impl Console {
         }
     }
 
-    /// An outcome for a job without a task: heard after the job ended, or while it was interrupted.
+    /// Records an outcome for a job without a task: the job has ended, or is interrupted.
     pub async fn late_outcome(&self, row: JobRow, position: usize, outcome: Outcome) {
         let Some(target) = row.job.targets.get(position) else {
             return;
         };
         let id = row.id;
         if row.job.capture.is_some() && outcome.state == TargetState::Done {
-            // The console takes the image in and knows when it is done: no agent can say so in its place.
+            // Only the console knows when the image of a capture is done, so an agent's claim is
+            // refused.
             let reason = format!("job {id} is over, and its image is not done");
             let job = id.to_string();
             self.roster
@@ -322,7 +329,7 @@ impl Console {
         let name = target.view.name.clone();
         let heard = job::late_outcome(target.clone(), outcome, row.job.plan.image.proof_root());
         let proven = heard.view.state == TargetState::Done;
-        // What was recorded of its own outcome stays; what was only assumed (lost, dropped) gives way to what the disk is.
+        // A recorded outcome of the agent stays; an assumed state (lost, dropped) is replaced.
         let takes = job::awaits_word(target);
         if takes {
             tracing::info!(job = id, target = name, state = %heard.view.state, "outcome reported late");
@@ -348,7 +355,7 @@ impl Console {
         self.roster.send(&heard.view.id, message);
     }
 
-    /// State and report of a job after a late outcome.
+    /// Updates the state and the report of a job after a late outcome.
     async fn rewrite(&self, id: u64) {
         let Ok(row) = self.job_row(id).await else {
             return;
@@ -387,7 +394,8 @@ impl Console {
     }
 }
 
-/// A target that never got an order wrote nothing; of any other only its agent knows what its disk is.
+/// Returns `Untouched` for a target that never got an order; only its agent knows the disk of any
+/// other.
 fn untouched(target: &JobTargetRow) -> Option<DiskNow> {
     target.instance.is_none().then_some(DiskNow::Untouched)
 }

@@ -1,8 +1,9 @@
-//! Every target the console knows, and which of them are connected and idle.
+//! The roster: all known targets, with their connections and jobs.
 //!
-//! Owns: identity and name of each target, its connection, and the one job it may be in. What always holds: an id and a
-//! name belong to one target; a target is in one job at most; nobody takes the place of a connected target. Reads and
-//! changes are short and in memory; what has to survive is handed back as a row for the store.
+//! Owns the identity and name of each target, its connection, and the one job it may be in.
+//! Invariants: an id and a name belong to one target; a target is in at most one job; no agent
+//! takes the place of a connected target. Reads and changes are short and in memory; persistent
+//! changes are returned as rows for the store.
 
 mod identity;
 
@@ -23,24 +24,24 @@ use tokio_util::sync::CancellationToken;
 
 pub use identity::Identified;
 
-/// Targets remembered. A school has hundreds; somebody inventing machines stops here.
+/// Most targets kept. A school has hundreds; the limit stops a client that invents machines.
 const MAX_TARGETS: usize = 10_000;
 
 /// The console's end of a control connection.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Tells connections of one target apart.
+    /// Number that separates the connections of one target.
     pub number: u64,
-    /// Where the agent connects from.
+    /// Address of the agent.
     pub address: SocketAddr,
-    /// Messages on their way to the agent; bounded by who made it.
+    /// Queue of messages to the agent, of bounded length.
     pub queue: mpsc::Sender<ConsoleMessage>,
-    /// Ends the connection.
+    /// Token that ends the connection.
     pub close: CancellationToken,
 }
 
 impl Link {
-    /// Queues a message. An agent that reads so slowly that its queue is full is disconnected rather than waited for.
+    /// Queues a message. If the queue is full, the agent is disconnected and false is returned.
     pub fn send(&self, message: ConsoleMessage) -> bool {
         let sent = self.queue.try_send(message).is_ok();
         if !sent {
@@ -54,11 +55,11 @@ struct Entry {
     row: TargetRow,
     link: Option<Link>,
     beacon_heard: bool,
-    /// Times it was said.
+    /// Number of reports about its disks since the console started.
     facts_said: u64,
-    /// The job it is in and its state there.
+    /// Job that the target is in, and its state there.
     job: Option<(String, TargetState)>,
-    /// The job its agent still holds, whoever gave it.
+    /// Job that its agent reported as unfinished.
     held: Option<String>,
 }
 
@@ -90,28 +91,28 @@ impl Entry {
     }
 }
 
-/// What came of a hello.
+/// Result of a hello, or of the end of a connection.
 #[derive(Clone, Debug)]
 pub struct Joined {
-    /// The target as it is now: to be stored, and to be welcomed.
+    /// Present row of the target, to be stored.
     pub row: TargetRow,
-    /// The job it is in, for the job to hear of the new connection.
+    /// Job of the target, which is told about the connection.
     pub job: Option<String>,
     /// Changes of identities, to be stored.
     pub identity: IdentityRows,
 }
 
-/// The roster. Clones of views leave it; the lock never crosses an await.
+/// The roster. It returns copies of views, and its lock is never held across an await.
 pub struct Roster {
     entries: Mutex<BTreeMap<String, Entry>>,
     register: Mutex<Register>,
     approve_all: bool,
-    /// Told whenever a target says what is on its disks.
+    /// Notification of every new report about disks.
     news: Notify,
 }
 
 impl Roster {
-    /// The roster as the store remembers it. `approve_all`: new targets need no technician.
+    /// Makes the roster from stored rows. With `approve_all` new targets need no technician.
     pub fn new(
         rows: Vec<TargetRow>,
         (records, shared): (Vec<(String, Record)>, Shared),
@@ -147,7 +148,10 @@ impl Roster {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An agent said hello. Finds or makes its target and connects it; an older connection of the same agent is ended.
+    /// Connects the target of an agent's hello, which may be new; ends an older connection of the
+    /// same target.
+    ///
+    /// # Errors The reason if the roster is full.
     pub fn join(&self, hello: Hello, link: Link) -> Result<Joined, String> {
         let facts = naming::clean(hello.facts);
         let seen = naming::evidence(&facts);
@@ -204,7 +208,8 @@ impl Roster {
         })
     }
 
-    /// Asks targets that are connected what is on their disks; who was asked, and how often each had said so before.
+    /// Asks connected targets for a report about their disks. Returns the targets asked, with their
+    /// number of earlier reports.
     pub fn ask_facts(&self, wanted: impl Fn(&TargetView) -> bool) -> BTreeMap<String, u64> {
         let entries = self.lock();
         let register = self.register();
@@ -216,7 +221,7 @@ impl Roster {
             .collect()
     }
 
-    /// Who of those that were asked has answered.
+    /// Returns the targets of `asked` that have answered.
     pub fn answered(&self, asked: &BTreeMap<String, u64>) -> BTreeSet<String> {
         let entries = self.lock();
         let said = |id: &String, before: u64| {
@@ -228,13 +233,16 @@ impl Roster {
         answered.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Ends when any target says what is on its disks.
+    /// Returns a future that ends with the next report of any target about its disks.
     pub fn renewed(&self) -> Notified<'_> {
         self.news.notified()
     }
 
-    /// A target says what is on its disks. Who it is was said by its hello, and stays. The row to store, when anything changed:
-    /// the time alone is stored with the end of its connection, because a plan asks every target of a school.
+    /// Records a target's report about its disks; its identity stays as in its hello. Returns the
+    /// row to store if the disks changed.
+    ///
+    /// The time alone is stored at the end of the connection, because a plan may ask every target
+    /// of a school.
     pub fn renew(&self, id: &str, facts: Facts) -> Option<TargetRow> {
         let disks = naming::clean(facts).disks;
         let mut entries = self.lock();
@@ -247,15 +255,15 @@ impl Roster {
         changed.then(|| entry.row.clone())
     }
 
-    /// Multicast reaches this target.
+    /// Records that multicast reaches this target.
     pub fn beacon_heard(&self, id: &str) {
         if let Some(entry) = self.lock().get_mut(id) {
             entry.beacon_heard = true;
         }
     }
 
-    /// A connection ended. Answers the row to store and the job that has to hear of it; nothing when a newer connection
-    /// took over.
+    /// Records the end of a connection. Returns the row to store and the job to tell; `None` if a
+    /// newer connection exists.
     pub fn leave(&self, id: &str, link: u64) -> Option<Joined> {
         let mut entries = self.lock();
         let entry = entries.get_mut(id)?;
@@ -284,7 +292,7 @@ impl Roster {
         }
     }
 
-    /// Every target, by name.
+    /// Returns every target, by name.
     pub fn views(&self) -> Vec<TargetView> {
         let entries = self.lock();
         let register = self.register();
@@ -296,14 +304,14 @@ impl Roster {
         views
     }
 
-    /// Shows every target and its state in the job it is in.
+    /// Calls `look` for every target with its state in its job.
     pub fn each(&self, mut look: impl FnMut(&TargetRow, Option<TargetState>)) {
         for entry in self.lock().values() {
             look(&entry.row, entry.job.as_ref().map(|(_, state)| *state));
         }
     }
 
-    /// Every target as plans need it.
+    /// Returns every target as a candidate for plans.
     pub fn candidates(&self) -> Vec<Candidate> {
         let entries = self.lock();
         let register = self.register();
@@ -316,14 +324,15 @@ impl Roster {
             .collect()
     }
 
-    /// One target by id, else by name.
+    /// Returns one target by id, else by name.
     pub fn view(&self, id_or_name: &str) -> Result<TargetView, ApiError> {
         let entries = self.lock();
         let register = self.register();
         find(&entries, id_or_name).map(|entry| shown(&entries, &register, entry))
     }
 
-    /// The connection, the agent's instance and the job it still holds, when the target is connected.
+    /// Returns the connection of a target, its agent's instance, and the job that the agent holds;
+    /// `None` if it is not connected.
     pub fn connection(&self, id: &str) -> Option<(Link, String, Option<String>)> {
         let entries = self.lock();
         let entry = entries.get(id)?;
@@ -331,13 +340,13 @@ impl Roster {
         Some((link, entry.row.instance.clone(), entry.held.clone()))
     }
 
-    /// Sends a message to a target that is connected.
+    /// Sends a message to a connected target; returns false if it could not be queued.
     pub fn send(&self, id: &str, message: ConsoleMessage) -> bool {
         let link = self.lock().get(id).and_then(|entry| entry.link.clone());
         link.is_some_and(|link| link.send(message))
     }
 
-    /// Puts targets into a job: all of them or, when one is in another job, none.
+    /// Claims targets for a job: all of them, or none if one is in another job.
     pub fn claim(&self, job: &str, ids: &[String], state: TargetState) -> Result<(), ApiError> {
         let mut entries = self.lock();
         for id in ids {
@@ -363,7 +372,7 @@ impl Roster {
         Ok(())
     }
 
-    /// Gives a job that was claimed under one word its real one.
+    /// Renames a claim from the temporary id to the job's id.
     pub fn rename_claim(&self, from: &str, to: &str) {
         for entry in self.lock().values_mut() {
             if let Some((job, _)) = entry.job.as_mut().filter(|(job, _)| job == from) {
@@ -372,7 +381,7 @@ impl Roster {
         }
     }
 
-    /// Shows where a target stands in its job.
+    /// Sets the state of a target in its job.
     pub fn set_job_state(&self, id: &str, job: &str, state: TargetState) {
         if let Some(entry) = self.lock().get_mut(id)
             && let Some((_, current)) = entry.job.as_mut().filter(|(own, _)| own == job)
@@ -381,14 +390,14 @@ impl Roster {
         }
     }
 
-    /// Packets of a session reach the target.
+    /// Records that packets of a session reach the target.
     pub fn hears_multicast(&self, id: &str) {
         if let Some(entry) = self.lock().get_mut(id) {
             entry.beacon_heard = true;
         }
     }
 
-    /// The target is free again.
+    /// Frees a target from a job.
     pub fn release(&self, id: &str, job: &str) {
         if let Some(entry) = self.lock().get_mut(id) {
             entry.job.take_if(|(own, _)| own == job);
@@ -396,7 +405,7 @@ impl Roster {
         }
     }
 
-    /// Lets a target in.
+    /// Approves a target.
     pub fn approve(&self, id_or_name: &str) -> Result<(TargetRow, Option<Link>), ApiError> {
         let mut entries = self.lock();
         let entry = find_mut(&mut entries, id_or_name)?;
@@ -404,7 +413,7 @@ impl Roster {
         Ok((entry.row.clone(), entry.link.clone()))
     }
 
-    /// Gives a target another name.
+    /// Renames a target.
     pub fn rename(&self, id_or_name: &str, name: &str) -> Result<TargetRow, ApiError> {
         if !api::name::is_valid_name(name) {
             return Err(ApiError::new(
@@ -452,7 +461,7 @@ impl Roster {
     }
 }
 
-/// A target with what is known of who it is.
+/// Returns the view of a target with its identity.
 fn shown(entries: &BTreeMap<String, Entry>, register: &Register, entry: &Entry) -> TargetView {
     entry.view(Roster::identity_view(entries, register, &entry.row.id))
 }
@@ -530,10 +539,10 @@ mod tests {
             (twin.id, twin.name),
             (format!("{}-2", first.id), "pc-2".to_owned())
         );
-        // The old connection's end says nothing about the new one.
+        // The end of the old connection does not affect the new one.
         assert!(roster.leave(&first.id, 1).is_none());
         assert!(roster.leave(&first.id, 2).is_some());
-        // The machine was restarted: a new instance takes the target that is free.
+        // The machine restarted: a new instance takes the unconnected target.
         let restarted = roster.join(hello("c", "SER-1"), link(4).0).unwrap().row;
         assert_eq!(restarted.id, first.id);
         assert_eq!(roster.views().len(), 2);

@@ -1,8 +1,10 @@
-//! When a job that was told a time begins. Pure: the clock is an argument, and is not believed far.
+//! Start times of scheduled jobs. Pure: the clock is an argument, and is trusted only within a
+//! window.
 //!
-//! A clock that lies, or a console that was off at the time, must not start a job in the first lesson. A job has a window: when
-//! the clock is seen past it without the job having begun, the job was missed, and asks again. A clock put right afterwards, so
-//! that the time is still to come, makes it wait again.
+//! A wrong clock, or a console that was off at the time, must not start a job during a lesson. A
+//! job has a start window: if the clock is past it and the job has not begun, the job is missed and
+//! needs a new confirmation. If the clock is then corrected to before the time, the job waits
+//! again.
 
 use super::job::stall::in_words;
 use api::{DeployRequest, JobState, StartRule};
@@ -10,24 +12,24 @@ use facts::units;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// How late a job may begin, unless told otherwise: a restart of the console, a suspended laptop.
+/// Default start window: enough for a restart of the console or a suspended laptop.
 pub const START_WINDOW: Duration = Duration::from_secs(15 * 60);
 
-/// A start within this time after the one that was told is in time.
+/// Longest delay that still counts as in time.
 const IN_TIME: Duration = Duration::from_secs(2);
 
-/// Standing of a scheduled job against the clock.
+/// State of a scheduled job at a given time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Due {
-    /// Its time is to come.
+    /// The start time is in the future.
     Early,
-    /// Now.
+    /// The start time has come, and the window is open.
     Now,
-    /// Its window is over.
+    /// The start window has passed.
     Missed,
 }
 
-/// Holds the clock against the time a job was told.
+/// Compares the clock with the start time of a job.
 pub fn judge(now: Timestamp, at: Timestamp, window: Duration) -> Due {
     let late = now.duration_since(at);
     if late.is_negative() {
@@ -39,19 +41,19 @@ pub fn judge(now: Timestamp, at: Timestamp, window: Duration) -> Due {
     }
 }
 
-/// How late a job may begin by itself.
+/// Returns the start window of a request.
 pub fn window_of(request: &DeployRequest) -> Duration {
     let seconds = request.start_window_seconds;
     seconds.map_or(START_WINDOW, |seconds| Duration::from_secs(seconds.into()))
 }
 
-/// How late it is for a job that was told this time, when it is late at all.
+/// Returns the delay of a job's start; `None` if it is in time.
 pub fn late_by(now: Timestamp, at: Timestamp) -> Option<Duration> {
     let late: Duration = now.duration_since(at).try_into().ok()?;
     (late > IN_TIME).then_some(late)
 }
 
-/// How the start of a scheduled job differs from what was planned: missed, or late.
+/// Describes how the start of a scheduled job differs from its time: missed, or late.
 pub fn note(request: &DeployRequest, state: JobState, started: Option<&str>) -> Option<String> {
     let StartRule::At(at) = &request.start else {
         return None;
@@ -84,10 +86,10 @@ mod tests {
             ("2026-11-30T21:59:59.999Z", Due::Early),
             ("2026-11-30T22:00:00Z", Due::Now),
             ("2026-11-30T22:15:00Z", Due::Now),
-            // The console was off and is back in the first lesson.
+            // The console was off and comes back during the first lesson.
             ("2026-11-30T22:15:00.001Z", Due::Missed),
             ("2026-12-01T08:05:00Z", Due::Missed),
-            // A clock that lies.
+            // A wrong clock.
             ("2099-01-01T00:00:00Z", Due::Missed),
             ("1970-01-01T00:00:00Z", Due::Early),
         ];
@@ -104,7 +106,7 @@ mod tests {
         };
         let at = |started| note(&request, JobState::Running, Some(started));
         assert_eq!(at("2026-11-30T22:00:01Z"), None);
-        // A technician did not wait for it.
+        // A technician started it before its time.
         assert_eq!(at("2026-11-30T21:00:00Z"), None);
         assert_eq!(
             at("2026-11-30T22:03:20Z").unwrap(),

@@ -5,8 +5,8 @@
 //! shutdown: jobs are marked interrupted -> connections closed -> socket removed
 //! ```
 //!
-//! Owns: the order of the above. What always holds: nothing is changed on disk before the data directory is locked, and jobs of
-//! the last console are found again before the first agent can connect.
+//! Owns this order. Invariants: the data directory is locked before its content changes, and the
+//! jobs of the last console are recovered before the first agent can connect.
 
 use super::boot::Boot;
 use super::boot::service::{self, BootOptions, InConsole};
@@ -39,55 +39,57 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio_rustls::TlsAcceptor;
 
-/// Who may take part.
+/// Policy for new agents.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Approval {
-    /// Every agent that knows the pin.
+    /// Every agent that knows the pin is approved.
     #[default]
     Auto,
-    /// Those a technician let in.
+    /// A technician approves each agent.
     Manual,
 }
 
-/// How to run a console.
+/// Options of a console.
 pub struct ConsoleOptions {
-    /// Where its files are; made when missing.
+    /// Data directory; made if missing.
     pub data_dir: PathBuf,
     /// Interface for multicast: name or IPv4 address.
     pub iface: Option<String>,
-    /// Address TCP ports are opened on.
+    /// Address that the TCP ports are bound to.
     pub listen: IpAddr,
     /// Control port; 0 takes a free one.
     pub control_port: u16,
     /// Bulk port; 0 takes a free one.
     pub bulk_port: u16,
-    /// Main lane.
+    /// Group and port of the main lane.
     pub main: SocketAddrV4,
-    /// Second lane.
+    /// Group and port of the second lane.
     pub second: SocketAddrV4,
-    /// Multicast hops.
+    /// TTL of multicast packets.
     pub ttl: u32,
-    /// Be the IGMP querier of last resort, asking this often.
+    /// Interval between queries as the IGMP querier of last resort; `None` to be none.
     pub querier: Option<std::time::Duration>,
-    /// Who may take part.
+    /// Policy for new agents.
     pub approval: Approval,
-    /// How long a target may be away.
+    /// Time limits for targets that are away.
     pub patience: Patience,
-    /// Keys one of which has to have signed an image that is deployed; with none, every image is.
+    /// Trusted keys, one of which must have signed a deployed image; with none, every image is
+    /// accepted.
     pub signed_by: Vec<VerifyingKey>,
-    /// Who gets the agent by network boot.
+    /// Policy of network boot.
     pub boot_policy: BootPolicy,
-    /// Serve network boot in this process.
+    /// Options of network boot in this process; `None` without it.
     pub pxe: Option<BootOptions>,
     /// Called once when agents and commands can connect.
     pub on_ready: Option<OnReady>,
 }
 
-/// What is called when the console is ready.
+/// Function that is called when the console is ready.
 pub type OnReady = Box<dyn FnOnce(&ConsoleInfo) + Send>;
 
 impl Default for ConsoleOptions {
-    /// The ports and groups of the contract (DESIGN section 4); the data directory has to be set.
+    /// Returns the ports and groups of the contract (DESIGN section 4); the data directory must be
+    /// set.
     fn default() -> Self {
         Self {
             data_dir: PathBuf::new(),
@@ -109,8 +111,10 @@ impl Default for ConsoleOptions {
     }
 }
 
-/// Runs a console until `shutdown` ends. Errors: `Refused` for a data directory or port that cannot be had, `Usage` for an
-/// interface that is not there; nothing was started then.
+/// Runs a console until `shutdown` ends.
+///
+/// # Errors `Refused` for a data directory, a port or a store that cannot be opened, `Usage` for an
+/// unknown interface or an address that is not a multicast group.
 pub async fn run(
     options: ConsoleOptions,
     shutdown: impl Future<Output = ()>,
@@ -220,14 +224,14 @@ pub async fn run(
     services.abort_all();
     console.jobs.shutdown().await;
     console.roster.close_all();
-    // The lock is still held, so this is our socket and nobody else's.
+    // The lock is still held, so the socket is this console's.
     let _ = std::fs::remove_file(&socket_path);
     drop(lock);
     Ok(())
 }
 
 impl Console {
-    /// What `console show` shows.
+    /// Returns the facts that `console show` shows.
     pub fn info(&self) -> ConsoleInfo {
         let settings = &self.settings;
         let address = if settings.listen.is_unspecified() {
@@ -251,7 +255,8 @@ impl Console {
     }
 }
 
-/// Listens for queriers where it may. A querier that was asked for and cannot be is an error; a watch that cannot is a note.
+/// Starts the watch for IGMP queriers. If it cannot work, a requested querier is an error, and a
+/// mere watch is only logged.
 fn watch_igmp(
     chosen: &interface::Interface,
     querier: Option<std::time::Duration>,
@@ -280,7 +285,7 @@ fn watch_igmp(
     }
 }
 
-/// One console a data directory: the lock ends with the process, however it ends.
+/// Locks the data directory for one console; the lock ends with the process, however it ends.
 fn lock_data_dir(folder: &Path) -> Result<File, ApiError> {
     let refused = |error: std::io::Error| {
         ApiError::new(
@@ -309,7 +314,7 @@ fn lock_data_dir(folder: &Path) -> Result<File, ApiError> {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // The owner writes its number right after it has the lock.
+            // The owner writes its process id right after it has the lock.
             let _ = file.read_to_string(&mut pid);
             let pid = pid.trim();
             return Err(ApiError::new(
@@ -329,7 +334,7 @@ fn lock_data_dir(folder: &Path) -> Result<File, ApiError> {
         writeln!(file, "{}", std::process::id())
     };
     if let Err(error) = write(&mut file) {
-        // Only the number in another console's error message depends on it.
+        // Only the process id in another console's error message depends on it.
         tracing::warn!(%error, "cannot write to the data directory");
     }
     Ok(file)
@@ -347,7 +352,8 @@ fn store_failed(error: &super::store::StoreError) -> ApiError {
         .hint("is the disk of the data directory full or damaged?")
 }
 
-/// The API's socket. We hold the lock, so a socket that is there belongs to a console that has died.
+/// Opens the socket of the API. The lock is held, so an existing socket is left from a console that
+/// died.
 fn open_socket(path: &Path) -> Result<UnixListener, ApiError> {
     let refused = |error: std::io::Error| {
         let text = format!("{}: {error}", path.display());
@@ -368,7 +374,7 @@ fn open_socket(path: &Path) -> Result<UnixListener, ApiError> {
     Ok(listener)
 }
 
-/// Without beacons agents have to be told the address; that is no reason not to run.
+/// Starts the beacons. Without them agents must be given the address, so a failure is only logged.
 fn start_beacons(console: &Console) -> Option<Beacons> {
     let settings = &console.settings;
     let uname = rustix::system::uname();
@@ -392,7 +398,8 @@ fn start_beacons(console: &Console) -> Option<Beacons> {
     }
 }
 
-/// A room of 200 agents with bulk connections and a flood of silent ones needs more than the usual 1024 files.
+/// Raises the limit of open files: 200 agents with bulk connections and many silent connections
+/// need more than the usual 1024.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

@@ -1,8 +1,9 @@
-//! Images on shares: opened where they lie, with the share mounted for as long as the image is open.
+//! Images on shares: the share is mounted for as long as the image is open.
 //!
-//! Owns: how a request comes to a mount. What always holds: each image has a mount of its own, so that nobody reads by the account of
-//! another request (the kernel joins mounts of one share and one account, and only these); a server that says nothing is waited for
-//! so long and no longer; the password is looked up each time, handed to the kernel, and neither stored, logged nor shown.
+//! Owns the way from a request to a mount. Invariants: each image has a mount of its own, so that
+//! no request reads with the account of another (the kernel joins only mounts of one share and one
+//! account); the wait for a silent server is bounded; the password is looked up each time, passed
+//! to the kernel, and never stored, logged or shown by this module.
 
 use super::context::Console;
 use super::master::MasterImage;
@@ -19,10 +20,11 @@ use template::schema::{SecretUse, share_name};
 use template::values::SecretRef;
 use tokio::time::timeout;
 
-/// What a server has for everything until the share is mounted. The kernel alone would wait for minutes.
+/// Longest time for a server until the share is mounted; the kernel alone would wait for minutes.
 const MOUNT_WITHIN: Duration = Duration::from_secs(30);
 
-/// Mounts the share. An attempt that nobody waits for any more goes on: a mount that comes too late is dropped, which unmounts it.
+/// Mounts the share. After the limit the attempt goes on in the background; a mount that comes too
+/// late is dropped, which unmounts it.
 async fn mount(address: &ShareAddress, login: Login) -> Result<Mounted, ShareFailure> {
     let address = address.clone();
     let mounting = tokio::task::spawn_blocking(move || Mounted::new(&address, &login));
@@ -32,19 +34,19 @@ async fn mount(address: &ShareAddress, login: Login) -> Result<Mounted, ShareFai
     }
 }
 
-/// What a request says of the image it is about.
+/// The image that a request names, and the access to it.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     /// Path, or address of a file on a share.
     pub(super) image: &'a str,
-    /// Who asks the server.
+    /// Account on the server; `None` for a guest or a local file.
     pub(super) share: Option<&'a ShareAccount>,
-    /// What a command or a job brings along.
+    /// Secrets that a command or a job gives.
     pub(super) secrets: &'a GivenSecrets,
 }
 
 impl<'a> Wanted<'a> {
-    /// The image of a deployment.
+    /// Returns the image that a deployment names.
     pub(super) fn of(request: &'a DeployRequest) -> Self {
         Self {
             image: &request.image,
@@ -54,18 +56,18 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// An image where the file system finds it.
+/// Location of an image in the file system.
 pub struct ImagePlace {
-    /// As people name it.
+    /// Path or address that people use.
     pub shown: PathBuf,
-    /// As it is opened.
+    /// Path that is opened.
     pub real: PathBuf,
-    /// Keeps `real` there.
+    /// The mount that `real` is in; `None` for a local file.
     pub mounted: Option<Mounted>,
 }
 
 impl ImagePlace {
-    /// A file of this machine.
+    /// Returns the location of a local file.
     pub fn here(path: &Path) -> Self {
         Self {
             shown: path.to_owned(),
@@ -84,7 +86,9 @@ pub(super) fn disk_error(error: &DiskError) -> ApiError {
 }
 
 impl Console {
-    /// Opens the image of a request, on a share too. Errors: as [`MasterImage::open`]; why a share cannot be had.
+    /// Opens the image of a request, on a share or local.
+    ///
+    /// # Errors Those of [`MasterImage::open`], and `Refused` if a share cannot be mounted.
     pub(super) async fn open_image(
         &self,
         wanted: Wanted<'_>,
@@ -104,7 +108,7 @@ impl Console {
     async fn place_of(&self, wanted: Wanted<'_>) -> Result<ImagePlace, ApiError> {
         let path = Path::new(wanted.image);
         let address = match wanted.share {
-            // Whoever names an account does not mean a folder that happens to have the server's name.
+            // With an account the text is an address, even if a folder has the server's name.
             Some(_) => ShareAddress::parse(wanted.image).transpose(),
             None => of_path(path),
         };
@@ -141,7 +145,8 @@ impl Console {
         Login::new(account.user.as_deref(), password).map_err(|error| disk_error(&error))
     }
 
-    /// What the console can look up is looked up, so that a password that was renewed counts at once.
+    /// Returns the password of a share. A reference that the console can resolve is looked up
+    /// again, so that a renewed password counts at once.
     async fn share_password(
         &self,
         reference: &SecretRef,
@@ -157,12 +162,12 @@ impl Console {
             what: "password of the share".to_owned(),
             reference,
         };
-        // Paths are made absolute where they are typed.
+        // The client makes paths absolute.
         self.secret_value(&wanted, given, Path::new("/")).await
     }
 }
 
-/// What the next console needs to open the image of a job again, and cannot look up.
+/// Adds to a job's secrets the given password of a share, which a later console could not look up.
 pub(super) fn keep_given(request: &DeployRequest, secrets: &mut JobSecrets) {
     let given = request.secrets.0.get(&share_name().0);
     if let (Some(_), Some(value)) = (&request.share, given) {
@@ -170,7 +175,8 @@ pub(super) fn keep_given(request: &DeployRequest, secrets: &mut JobSecrets) {
     }
 }
 
-/// Whether a share may be offered to people at the targets: nobody is there to type its password.
+/// Refuses a share for an offer if a person would have to type its password, since nobody does at a
+/// target.
 pub(super) fn check_offered(account: Option<&ShareAccount>) -> Result<(), ApiError> {
     let reference = account.and_then(|account| account.password.as_ref());
     match reference {

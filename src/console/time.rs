@@ -1,18 +1,20 @@
-//! Dates as the API and the store write them. The one place of the console that asks for the date.
+//! Dates in the form of the API and the store. Only `doctor` reads the clock elsewhere, in
+//! microseconds.
 
 use jiff::Timestamp;
 
-/// Now, RFC 3339 in UTC, to the millisecond.
+/// Returns the present time, RFC 3339 in UTC, to the millisecond.
 pub fn now_text() -> String {
     format!("{:.3}", Timestamp::now())
 }
 
-/// Now.
+/// Returns the present time.
 pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// How long until a date, RFC 3339; zero when it has passed. `None` when the text is no date.
+/// Returns the time until a date in RFC 3339, zero if it has passed. `None` if the text is not a
+/// date.
 pub fn until(date: &str) -> Option<std::time::Duration> {
     let date: Timestamp = date.parse().ok()?;
     Some(
@@ -22,7 +24,7 @@ pub fn until(date: &str) -> Option<std::time::Duration> {
     )
 }
 
-/// Seconds between two dates, RFC 3339; zero when either is no date.
+/// Returns the seconds between two dates in RFC 3339; zero if either is not a date.
 pub fn seconds_between(from: &str, to: &str) -> f64 {
     match (from.parse::<Timestamp>(), to.parse::<Timestamp>()) {
         (Ok(from), Ok(to)) => to.duration_since(from).as_secs_f64().max(0.0),

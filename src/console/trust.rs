@@ -1,7 +1,8 @@
-//! Deployment of signed images only, when the console was told to.
+//! Deployment of signed images only, if the console is configured so.
 //!
-//! Owns: the rule. What always holds: the keys are named where the console is started, so no request of a client adds one or waives
-//! the rule; an image that none of them signed is refused in every plan and offer, and again when a job is about to give orders.
+//! Owns the rule. Invariants: the keys are given at the start of the console, so no request adds
+//! one or waives the rule; an image without a trusted signature is refused in every plan and offer,
+//! and again when a job is about to send orders.
 
 use super::context::Console;
 use super::master::MasterImage;
@@ -9,19 +10,19 @@ use api::{ApiError, ErrorCode, Plan};
 use disk::signing::public_text;
 use imagefmt::VerifyingKey;
 
-/// What helps when an image is refused for its signatures.
+/// Hint for an image that is refused because of its signatures.
 const HINT: &str = "diskcast image sign signs an image; diskcast console show lists the keys";
 
 impl Console {
-    /// Reason why this console does not deploy an image; none for an image with a trusted signature, and where no key is named.
+    /// Returns the reason why this console does not deploy an image; `None` with a trusted
+    /// signature, or if no key is configured.
     pub(super) fn untrusted(&self, image: &MasterImage) -> Option<String> {
         refusal(&self.settings.signed_by, image.image().signers())
     }
 
-    /// Refuses an image that no trusted key signed.
+    /// Refuses an image without a trusted signature.
     ///
-    /// # Errors
-    /// `Refused`, with who signed it.
+    /// # Errors `Refused`, with the signers.
     pub(super) fn require_signature(&self, image: &MasterImage) -> Result<(), ApiError> {
         self.untrusted(image).map_or(Ok(()), |reason| {
             let text = format!("{}: {reason}", image.summary().path);
@@ -29,7 +30,7 @@ impl Console {
         })
     }
 
-    /// Refuses every target of a plan for an image that no trusted key signed.
+    /// Refuses every target of a plan if the image has no trusted signature.
     pub(super) fn refuse_untrusted(&self, image: &MasterImage, plan: &mut Plan) {
         let Some(reason) = self.untrusted(image) else {
             return;

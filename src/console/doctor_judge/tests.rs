@@ -1,4 +1,4 @@
-//! Each fault alone, and what many have in common.
+//! Single faults, and faults that many targets have in common.
 
 use super::*;
 use protocol::control::{DiskSpeed, QuerierFacts};
@@ -56,7 +56,7 @@ fn judged(change: impl FnOnce(&mut DoctorAnswer)) -> TargetHealth {
     health
 }
 
-/// Each fault alone: its check, its verdict, and a word of the cure.
+/// Each fault alone: its check, its verdict, and a word of the advice.
 #[test]
 fn each_fault_has_its_name_and_its_cure() {
     assert_eq!(judged(|_| {}).findings, []);

@@ -1,4 +1,4 @@
-//! Stall detection: a target, or a whole job, without progress for too long.
+//! Stall detection: targets without progress for too long.
 //!
 //! A connected agent that hangs would keep its job running for ever. Each target therefore has a
 //! limit of its own: it has failed after a time without progress of its own, whatever the others

@@ -1,7 +1,8 @@
-//! Who a target is: the roster's side of the rule in [`facts::identity`].
+//! Identity of targets: the roster's side of the rule in [`facts::identity`].
 //!
-//! Owns: the register of machines beside the roster. What always holds: the register is locked after the entries, never before; a machine that may be one
-//! of two targets has an id of its own until a technician answers, and nobody's name or address is touched meanwhile.
+//! Owns the register of machines beside the roster. Invariants: the register is locked after the
+//! entries, never before; a machine that may be one of two targets has an id of its own until a
+//! technician answers, and no target's name or address changes meanwhile.
 
 use super::{Entry, Link, Roster, find, not_found};
 use crate::console::naming;
@@ -14,18 +15,19 @@ use std::sync::{MutexGuard, PoisonError};
 
 type Entries = BTreeMap<String, Entry>;
 
-/// A target as a technician has identified it.
+/// Result of a technician's identification of a target.
 #[derive(Debug)]
 pub struct Identified {
-    /// The target that is left.
+    /// The target that remains.
     pub row: TargetRow,
     /// Changes of identities, to be stored.
     pub identity: IdentityRows,
-    /// The agent's connection under the id that is gone: once it is closed the agent comes back as the target it is.
+    /// The connection under the removed id; after it is closed, the agent reconnects as the
+    /// remaining target.
     pub close: Option<Link>,
 }
 
-/// The register as it was kept; targets without a record are known by their facts.
+/// Makes the register from stored records; targets without a record are known by their facts.
 pub(super) fn register_of(
     rows: &[TargetRow],
     records: Vec<(String, Record)>,
@@ -51,7 +53,7 @@ impl Roster {
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The id of an agent that says hello, and what has to be stored of it.
+    /// Returns the target id of an agent that says hello, and the changes to store.
     pub(super) fn recognise(
         &self,
         entries: &Entries,
@@ -60,7 +62,7 @@ impl Roster {
     ) -> (String, IdentityRows) {
         let mut register = self.register();
         let live = |id: &str| entries.get(id).is_some_and(|entry| entry.link.is_some());
-        // The same process of an agent is the same target, whatever its cards are by now.
+        // The same agent process is the same target, even if its cards have changed.
         let own = entries
             .iter()
             .find(|(_, entry)| !instance.is_empty() && entry.row.instance == instance);
@@ -83,12 +85,13 @@ impl Roster {
         (id, rows)
     }
 
-    /// A target is forgotten, or was not taken in after all.
+    /// Removes the identity of a target that is forgotten or was not accepted.
     pub(super) fn forget_identity(&self, id: &str) {
         self.register().forget(id);
     }
 
-    /// Identity of a target as the API shows it, with the names of the targets it may be.
+    /// Returns the identity of a target as the API shows it, with the names of the targets it may
+    /// be.
     pub(super) fn identity_view(entries: &Entries, register: &Register, id: &str) -> IdentityView {
         let Some(record) = register.record(id) else {
             return IdentityView::default();
@@ -106,17 +109,17 @@ impl Roster {
         }
     }
 
-    /// Who boots with this card and UUID.
+    /// Returns the targets that boot with this card and UUID.
     pub fn boots(&self, card: Mac, uuid: Option<Uuid>) -> BootMatch {
         self.register().boots(card, uuid)
     }
 
-    /// True when what boots with this card and UUID fits the target in all it says.
+    /// Returns true if a machine that boots with this card and UUID fits the target in every value.
     pub fn is_boot_of(&self, id: &str, card: Mac, uuid: Option<Uuid>) -> bool {
         self.register().is_boot_of(id, card, uuid)
     }
 
-    /// Every machine with what it is known by, and what several of them share.
+    /// Returns the identity record of every target, and the values that several of them share.
     pub fn identities(&self) -> (BTreeMap<String, Record>, Shared) {
         let register = self.register();
         let records = register.records();
@@ -124,10 +127,11 @@ impl Roster {
         (records.collect(), register.shared().clone())
     }
 
-    /// A technician says which target a machine is: `is` by id or name, or a machine of its own.
+    /// Applies a technician's answer: the machine is target `is` (id or name), or with `None` one
+    /// of its own.
     ///
-    /// # Errors
-    /// `NothingMatched` for names nobody has, `Refused` when they cannot be one machine.
+    /// # Errors `NothingMatched` for an unknown id or name; `Refused` if the two cannot be one
+    /// machine.
     pub fn identify(&self, id_or_name: &str, is: Option<&str>) -> Result<Identified, ApiError> {
         let mut entries = self.lock();
         let row = find(&entries, id_or_name)?.row.clone();
@@ -185,7 +189,8 @@ fn refused(error: &IdentifyError) -> ApiError {
     ApiError::new(ErrorCode::Refused, error.to_string())
 }
 
-/// Said once: the register remembers it.
+/// Logs values that turned out to be shared; each is logged once, because the register keeps the
+/// mark.
 fn tell(entries: &Entries, marks: &[Mark], newcomer: &str) {
     for mark in marks {
         let [one, two] = mark.machines.each_ref().map(|id| match entries.get(id) {
