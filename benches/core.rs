@@ -1,7 +1,8 @@
-//! The numbers diskcast lives by: chunk codec, parity, seal, and whole capture, check and restore of a small disk.
+//! Benchmarks of diskcast's main costs: chunk codec, parity, seal, and whole capture, check and
+//! restore of a small disk.
 //!
-//! `cargo bench` runs them; `cargo xtask bench peers` measures the disk ones beside partclone. These are for finding out
-//! what changed, not tests: nothing here passes or fails.
+//! `cargo bench` runs them; `cargo xtask bench peers` measures the disk operations beside
+//! partclone. They show what a change costs and are no tests: nothing here passes or fails.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 #![allow(
@@ -27,7 +28,8 @@ use std::sync::Arc;
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that compress about as well as programs and documents do: words from a small stock, some noise.
+/// Bytes that compress about as well as programs and documents: words from a small vocabulary, and
+/// some noise.
 fn sample(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
@@ -177,7 +179,8 @@ fn capture_options() -> CaptureOptions {
     }
 }
 
-/// Capture, deep check and restore of 128 MiB of unknown content: everything is taken, so this is the pipeline alone.
+/// Capture, checks and restore of 128 MiB of unknown content: every byte is captured, so this
+/// measures the pipeline alone.
 fn whole_disk(c: &mut Criterion) {
     const DISK: usize = 128 * MIB;
     let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //!  each step: check (mounted read-only) -> apply (writable), if the result does not hold yet
-//!  all steps: unmounted, flushed, cache dropped -> mounted read-only -> verify, each step -> unmounted
+//!  all steps: unmounted, flushed, cache dropped -> mounted read-only -> verify, each step
+//!             -> unmounted
 //! ```
 //!
 //! Modules: `engine` has the order of steps and the handling of failures; `context` what a step may

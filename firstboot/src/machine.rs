@@ -4,11 +4,14 @@
 //! ```text
 //! next:  ended -> Rest
 //!        secrets of settled steps, or of all when over -> Wipe
-//!        over, the report is neither heard nor given up ->
-//!            tries left in this start -> Report      end action not taken -> EndAction      otherwise -> Rest
+//!        over, the report is neither acknowledged nor given up ->
+//!            tries left in this start -> Report
+//!            end action not taken     -> EndAction
+//!            otherwise                -> Rest
 //!        over -> Leave (remove itself, then the end action unless it was taken)
-//!        a restart was asked for -> Rest        one is due -> Restart
-//!        started too often -> Stop              first step that is not settled -> Perform, or Stop when it failed
+//!        a restart was requested -> Rest        one is due -> Restart
+//!        started too often -> Stop
+//!        first step that is not done -> Perform, or Stop when it failed for good
 //!        nothing left -> Finish
 //! ```
 //!

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Time limit of Windows' own programs; a longer wait would not help.
 const OWN_PROGRAM: Duration = Duration::from_secs(300);
-/// Time limit of the installation of all drivers of a machine.
+/// Time limit of one `pnputil` run, which may install all drivers of a machine.
 const DRIVERS: Duration = Duration::from_secs(3600);
 /// First build whose `pnputil` has `/add-driver` (Windows 10 1607).
 const NEW_PNPUTIL_BUILD: u32 = 14_393;

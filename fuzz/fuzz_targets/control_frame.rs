@@ -1,5 +1,5 @@
-//! Any frame from a peer on TCP 5001, in both directions: a message or a refusal, never a panic; what was understood
-//! can be said again and is understood again.
+//! Fuzz target: any frame from a peer on TCP 5001, in both directions. It gives a message or a
+//! refusal, never a panic; a message can be encoded, and the result decoded again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any bytes that a target's disk may hold where a journal would be: a bitmap of the right length or nothing, never a panic.
+//! Fuzz target: any bytes in the place of a journal on a target's disk. They give a bitmap of the
+//! right length or nothing, never a panic.
 #![no_main]
 
 use disk::journal::parse;
@@ -6,7 +7,8 @@ use imagefmt::Root;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // The head says what it is about; asking for just that gets past the comparisons.
+    // The expected values are taken from the journal's own header, so that the input gets past the
+    // comparisons.
     let number = |at: usize| {
         data.get(at..at + 8)
             .and_then(|bytes| bytes.try_into().ok())

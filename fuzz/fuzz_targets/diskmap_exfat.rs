@@ -1,4 +1,5 @@
-//! Any bytes as an exFAT partition: an answer, no panic, and every range inside the partition.
+//! Fuzz target: any bytes as an exFAT partition. No panic, and every range of the result lies
+//! inside the partition.
 
 #![no_main]
 
@@ -10,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(name) = bytes.get_mut(3..11) {
         name.copy_from_slice(b"EXFAT   ");
     }
-    // A checksum no fuzzer finds by chance: the boot region's is put right.
+    // The checksum of the boot region is corrected, because no fuzzer finds it by chance.
     let shift = bytes.get(108).copied().unwrap_or(0);
     if (9..=12).contains(&shift) && bytes.len() >= 12 << shift {
         let (region, rest) = bytes.split_at_mut(11 << shift);

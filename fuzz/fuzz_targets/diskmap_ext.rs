@@ -1,4 +1,5 @@
-//! Any bytes as an ext2/3/4 partition: an answer, no panic, and every range inside the partition.
+//! Fuzz target: any bytes as an ext2/3/4 partition. No panic, and every range of the result lies
+//! inside the partition.
 
 #![no_main]
 
@@ -7,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
-    // The magic is given, so that the fuzzer spends its time behind it.
+    // The magic number is set, so that the fuzzer gets past it.
     if let Some(magic) = bytes.get_mut(1080..1082) {
         magic.copy_from_slice(&[0x53, 0xEF]);
     }

@@ -1,4 +1,5 @@
-//! Any bytes as a FAT12/16/32 partition: an answer, no panic, and every range inside the partition.
+//! Fuzz target: any bytes as a FAT12/16/32 partition. No panic, and every range of the result lies
+//! inside the partition.
 
 #![no_main]
 
@@ -7,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
-    // FAT has no magic: what stands for one is given.
+    // FAT has no magic number; the bytes that serve as one are set.
     if let Some(boot) = bytes.get_mut(..512) {
         boot[0] = 0xEB;
         boot[3..11].copy_from_slice(b"MSWIN4.1");

@@ -1,7 +1,8 @@
-//! Any bytes as a disk with a GPT: read, cross-checked, and read again from its own table sectors.
+//! Fuzz target: any bytes as a disk with a GPT, which is read, cross-checked, and read again from
+//! its own table sectors.
 //!
-//! The input is the front of the disk and, from its second half, the end. Checksums are made right when
-//! the first byte is odd, because a fuzzer does not find CRC-32 by chance.
+//! The input is the front of the disk and, from its second half, the end. Checksums are corrected
+//! if the first byte is odd, because a fuzzer does not find CRC-32 by chance.
 
 #![no_main]
 
@@ -38,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Makes both ends a GPT as far as signatures and checksums go.
+/// Sets signatures and checksums of a GPT at both ends.
 fn seal(disk: &mut [u8], sector: usize) {
     disk[450] = 0xee;
     disk[446] &= 0x80;
@@ -66,7 +67,7 @@ fn seal(disk: &mut [u8], sector: usize) {
     }
 }
 
-/// CRC-32 as GPT uses it, a bit at a time: the fuzz workspace needs no crate for it.
+/// CRC-32 of GPT, one bit at a time: the fuzz workspace needs no crate for it.
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {

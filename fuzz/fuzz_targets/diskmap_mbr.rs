@@ -1,5 +1,5 @@
-//! Any bytes as a disk with an MBR and boot records: read, cross-checked, and read again from its own
-//! table sectors. The input is the front of a disk that is zero behind it.
+//! Fuzz target: any bytes as a disk with an MBR and boot records, which is read, cross-checked, and
+//! read again from its own table sectors. The input is the front of a disk that is zero after it.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let data = &data[..data.len().min(SIZE)];
     disk[..data.len()].copy_from_slice(data);
     if mode & 1 == 1 {
-        // End marks on every sector, so that chains go on.
+        // End marks on every sector, so that chains of boot records continue.
         for sector in disk.chunks_mut(sector) {
             sector[510..512].copy_from_slice(&[0x55, 0xaa]);
         }

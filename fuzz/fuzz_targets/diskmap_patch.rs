@@ -1,8 +1,9 @@
-//! A TABLE record as an image may hold it, put on a target of any size: the plan stays on the target, and
-//! a plan that does not read back as promised is our own fault.
+//! Fuzz target: any TABLE record of an image, put on a target of any size. The plan stays inside
+//! the target; a plan that fails its own self-check is a bug here.
 //!
-//! Input: mode (bit 1 the sector size, from bit 2 which partitions are kept, none for all), sizes, what to
-//! grow, then records of (sector number: 2 bytes, length in sectors: 1 byte, bytes).
+//! Input: mode (bit 1 the sector size, from bit 2 which partitions are kept, none for all), sizes,
+//! the partition to grow, then records of (sector number: 2 bytes, length in sectors: 1 byte,
+//! bytes).
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any bytes as a swap partition: an answer, no panic, and every range inside the partition.
+//! Fuzz target: any bytes as a swap partition. No panic, and every range of the result lies inside
+//! the partition.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! What a machine reports of its first start, and what a console answers: any bytes give a value or an error, and a report that was read is
-//! written and read as the same.
+//! Fuzz target: any bytes as a machine's first-start report or as a console's answer. They give a
+//! value or an error, and a report that was read is written and read back with the same values.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ const DIGITS: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbcc
 fuzz_target!(|bytes: &[u8]| {
     let _ = parse_answer(bytes);
     let _ = is_whole(bytes);
-    // With the first and the last line, so that the fuzzer gets behind them.
+    // With the first and the last line added, so that the fuzzer gets past them.
     let whole = [b"diskcast-first-start 1\n", bytes, b"\nhmac=", DIGITS.as_bytes(), b"\n"].concat();
     for bytes in [bytes, &whole] {
         let Ok(read) = parse(bytes) else { continue };

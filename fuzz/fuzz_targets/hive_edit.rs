@@ -1,5 +1,5 @@
-//! Any edits of any hive: one that opened and validated is sound after each of them, and unchanged by those that
-//! are refused. What is written can be opened again.
+//! Fuzz target: any edits of any hive. A hive that opened and validated is sound after each edit,
+//! and unchanged by a refused one. The written hive can be opened again.
 
 #![no_main]
 

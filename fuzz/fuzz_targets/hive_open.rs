@@ -1,6 +1,7 @@
-//! Any hive with any logs: opened, read and validated without panic or end, and without an edit the bytes
-//! that come out are those that went in. Hives are made by a script and then damaged, with checksums that
-//! fit; an input that begins with `regf` is taken as it is.
+//! Fuzz target: any hive with any logs. Opening, reading and validating never panics and always
+//! ends; without applied log entries the output bytes equal the input. Hives are made by a script
+//! and then damaged, with checksums corrected; an input that begins with `regf` is used directly,
+//! its checksum corrected.
 
 #![no_main]
 

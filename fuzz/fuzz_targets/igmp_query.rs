@@ -1,5 +1,5 @@
-//! Any packet a raw IGMP socket delivers, and the querier's rules behind it: never a panic, and whatever was heard, only one of two
-//! queriers that hear each other goes on.
+//! Fuzz target: any packet from a raw IGMP socket, and the querier's rules after it. Never a panic;
+//! a querier that has heard a lower address does not stay one.
 #![no_main]
 
 use net::igmp;
@@ -14,7 +14,8 @@ fuzz_target!(|data: &[u8]| {
     let _ = igmp::parse(data);
     let interval = Duration::from_secs(60);
     let mut watch = Watch::new(OWN, Role::Querier { interval }, Instant::ZERO);
-    // Eight bytes a step: seconds to wait, then where a query of ours is bent.
+    // Eight bytes a step: seconds to wait, last byte of the source address, maximum response code,
+    // and the byte of the query that is changed, with the bits to flip; the rest is unused.
     let mut now = Instant::ZERO;
     for step in data.chunks_exact(8) {
         now = now + Duration::from_secs(u64::from(step[0]));

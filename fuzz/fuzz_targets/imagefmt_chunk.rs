@@ -1,4 +1,5 @@
-//! Any body under any entry: the decoder refuses it or proves it, and what the encoder makes comes back.
+//! Fuzz target: any body under any entry. The decoder refuses it or verifies it, and decoding
+//! returns the encoder's input.
 //!
 //! Input: codec, chunk number, mask range (start u16, length u16, in 8-byte units), then the body.
 #![no_main]
@@ -32,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         mask: mask.clone(),
         id: ContentId([0; 32]),
     };
-    // Nobody finds content whose id is all zeros.
+    // No content has an id of all zeros.
     assert!(decoder.decode(&geometry, &entry, body, &mut out).is_err());
 
     if mask.is_empty() || body.is_empty() {

@@ -1,4 +1,4 @@
-//! Any manifest: it is refused, or encodes to the very bytes it came from.
+//! Fuzz target: any manifest. It is refused, or encodes to exactly the input bytes.
 #![no_main]
 
 use imagefmt::Manifest;

@@ -1,5 +1,5 @@
-//! Any file: opening, describing, walking and reading it never panics. The prologue's hash, the headers' CRCs and the
-//! stored hashes are made to fit, so that the fuzzer gets behind them.
+//! Fuzz target: any file. Opening, describing, walking and reading it never panics. The prologue's
+//! hash, the headers' CRCs and the stored hashes are corrected, so that the fuzzer gets past them.
 #![no_main]
 
 use imagefmt::{Image, Records, VerifyingKey, Volume};

@@ -1,4 +1,5 @@
-//! Any file: rebuilding its index never panics, and every chunk a rebuild lists can be read.
+//! Fuzz target: any file. Rebuilding its index never panics, and every chunk in the rebuilt index
+//! can be read.
 #![no_main]
 
 use imagefmt::Image;

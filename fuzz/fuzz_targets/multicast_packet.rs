@@ -1,4 +1,5 @@
-//! Any bytes from the group: header, beacon, seal, replay window, and the receiver behind them.
+//! Fuzz target: any bytes from the multicast group, as header, beacon and sealed packet, with
+//! replay window and receiver.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(opener.open(&mut packet).is_err(), "a packet was forged");
     }
 
-    // Behind the seal: an insider's headers, one after another.
+    // Headers past the seal, one after another, as a peer with the session's keys could send them.
     let mut receiver = Receiver::new(
         ReceiverConfig {
             session: SESSION,

@@ -1,5 +1,5 @@
-//! Any status from an agent: it is read or refused, and whatever it claims, the sender neither
-//! panics nor sends without bound.
+//! Fuzz target: any status from an agent. It is read or refused, and for any claim in it the sender
+//! neither panics nor sends without limit.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -35,8 +35,8 @@ fuzz_target!(|data: &[u8]| {
                 .max(now + Duration::from_micros(100));
         }
     }
-    // A status can at most ask for everything anew, with all the parity there is, and a
-    // heartbeat now and then.
+    // A status can at most request everything again, with all the parity there is, and an
+    // occasional heartbeat.
     let everything: u64 = 5 * (745 + 256) + 100;
     assert!(
         sent <= (statuses + 1) * everything + 40,

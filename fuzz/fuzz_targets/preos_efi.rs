@@ -1,5 +1,6 @@
-//! Any content of a `Boot####` variable: never a panic; a path that is read is written back as it was read, and what is chosen for a disk is
-//! an entry that was there, or one that reads back.
+//! Fuzz target: any content of a `Boot####` variable. Never a panic; a path that was read is
+//! written back and read as the same path, and the choice for a disk is an existing entry or one
+//! that can be read back.
 #![no_main]
 
 use diskcast::preos::efi::choose::{Choice, Disk, choose};

@@ -1,5 +1,6 @@
-//! Any datagram on ports 67, 4011 and 68: never a panic; what parses comes back the same; who asks gets an answer that parses, whatever the policy says; and the
-//! lease table never gives an address out of its range.
+//! Fuzz target: any datagram on ports 67, 4011 and 68. Never a panic; a parsed packet is written
+//! and read back as the same packet; a client gets an answer that can be parsed, under any policy
+//! that does not ignore it; the lease table never gives an address outside its range.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

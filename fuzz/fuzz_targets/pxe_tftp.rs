@@ -1,5 +1,5 @@
-//! Any datagram of a TFTP client, and any course of a transfer: never a panic, no packet longer than a frame takes, and no answer is worth more than a window of
-//! packets.
+//! Fuzz target: any datagram of a TFTP client, and any course of a transfer. Never a panic, no
+//! packet longer than a frame holds, and at most one window of packets for each answer.
 #![no_main]
 
 use bytes::Bytes;
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 fuzz_target!(|data: &[u8]| {
     let _ = Packet::parse(data);
-    // A length, a request of that length, then four bytes a step: which client, what it does, a block number.
+    // A length, a request of that length, then four bytes a step: the client, its action, a block
+    // number.
     let Some((length, rest)) = data.split_first() else {
         return;
     };

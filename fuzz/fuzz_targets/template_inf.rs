@@ -1,4 +1,5 @@
-//! A driver's `.inf`, a program's headers and a list of machines: any bytes give facts or an error.
+//! Fuzz target: any bytes as a driver's `.inf`, a program's headers or a list of machines. They
+//! give facts or an error.
 
 #![no_main]
 
@@ -19,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = parse_list(text);
     }
-    // With what every driver begins with, so that the fuzzer gets behind it.
+    // With the section that every driver begins with, so that the fuzzer gets past it.
     let whole = [b"[Version]\nSignature=\"$WINDOWS NT$\"\n", bytes].concat();
     for bytes in [bytes, &whole] {
         if let Ok(found) = inf::read(bytes) {

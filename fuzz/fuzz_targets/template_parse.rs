@@ -1,4 +1,5 @@
-//! A template file: any text is a template, which is written back and read the same, or mistakes inside the text.
+//! Fuzz target: any text as a template file. It is a template, which is written and read back as
+//! the same, or gives mistakes with places inside the text.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The target side: runs on the machine whose disk is written; as process 1 it is the pre-OS.
+//! The agent: runs on the machine whose disk is written; as process 1 it is the pre-OS.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The technician's command line and the console.
+//! The program `diskcast`: the technician's command line and the console.
 
 use std::process::ExitCode;
 

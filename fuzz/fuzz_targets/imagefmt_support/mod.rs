@@ -1,10 +1,10 @@
-//! What the targets of the image share.
+//! Functions shared by the fuzz targets of the image format.
 
 use imagefmt::Image;
 
 const SYNC: &[u8] = b"\xd1DCR\r\n\x1a\xd8";
 
-/// A copy in which prologue hash, header CRCs and stored hashes fit their bytes.
+/// A copy with prologue hash, header CRCs and stored hashes corrected to fit its bytes.
 pub fn resealed(data: &[u8]) -> Vec<u8> {
     let mut bytes = data.to_vec();
     if let Some((covered, rest)) = bytes.split_at_mut_checked(4064) {
@@ -34,7 +34,7 @@ pub fn resealed(data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Reads every chunk; returns how many were proven.
+/// Reads every chunk; returns the number of verified chunks.
 pub fn read_all(image: &Image<&[u8]>) -> usize {
     let Ok(mut decoder) = image.decoder() else {
         return 0;
