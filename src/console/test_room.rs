@@ -1,4 +1,4 @@
-//! A console in this process and agents that are nothing but a control connection: for tests only.
+//! Test support: a console in this process, and agents that consist of a control connection only.
 
 use super::context::Patience;
 use super::serve::{self, ConsoleOptions};
@@ -23,7 +23,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Nothing in these tests takes longer than this unless it hangs, whatever else the machine does.
+/// Longest time for any step of these tests; only a step that hangs exceeds it, however slow the
+/// machine is.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
 pub(super) const DISK_BYTES: u64 = 8 << 20;
 
@@ -35,7 +36,7 @@ pub(super) struct Room {
     task: JoinHandle<Result<(), ApiError>>,
 }
 
-/// A console that waits for its agents, however slow this machine is.
+/// Options of a console with long limits, so that it waits for its agents on a slow machine too.
 pub(super) fn options(data_dir: &Path) -> ConsoleOptions {
     ConsoleOptions {
         data_dir: data_dir.to_owned(),
@@ -52,7 +53,7 @@ pub(super) fn options(data_dir: &Path) -> ConsoleOptions {
     }
 }
 
-/// What is over after this time in tests that are about waiting in vain.
+/// Time limit of a console in tests whose agent does not come back or answer.
 const SOON: Duration = Duration::from_secs(1);
 
 impl Room {
@@ -60,14 +61,14 @@ impl Room {
         Self::with(options(data_dir)).await
     }
 
-    /// Agents that are gone are lost soon.
+    /// Opens a console that soon counts a disconnected agent as lost.
     pub(super) async fn losing(data_dir: &Path) -> Self {
         let mut options = options(data_dir);
         options.patience.lost_after = SOON;
         Self::with(options).await
     }
 
-    /// Agents that do not answer are given up soon.
+    /// Opens a console that soon gives up an agent that does not answer.
     pub(super) async fn impatient(data_dir: &Path) -> Self {
         let mut options = options(data_dir);
         options.patience.answer_within = SOON;
@@ -107,7 +108,7 @@ impl Room {
         self.info.control.parse().unwrap()
     }
 
-    /// Plans, confirms what was planned, and makes the job.
+    /// Plans a deployment, confirms the plan, and makes the job.
     pub(super) async fn deploy(&self, request: &DeployRequest) -> Result<JobView, ApiError> {
         let plan: Plan = self.client.post("/v1/plan", request).await?;
         let expect_disks = api::confirm::disks(&plan);
@@ -129,7 +130,7 @@ impl Room {
             .await
     }
 
-    /// Plans to add targets to a job, confirms what was planned, and adds them.
+    /// Plans to add targets to a job, confirms the plan, and adds them.
     pub(super) async fn add(&self, id: &str, targets: &str) -> Result<JobView, ApiError> {
         let asked = AddPlan {
             targets: targets.to_owned(),
@@ -149,7 +150,7 @@ impl Room {
         self.client.get(&format!("/v1/jobs/{id}")).await.unwrap()
     }
 
-    /// Waits until the job is in this state.
+    /// Waits until the job is in this state; returns its view.
     pub(super) async fn reaches(&self, id: &str, state: JobState) -> JobView {
         let work = async {
             loop {
@@ -163,7 +164,7 @@ impl Room {
         tokio::time::timeout(LIMIT, work).await.unwrap()
     }
 
-    /// Watches a job to its end.
+    /// Watches a job to its end; returns its summary.
     pub(super) async fn summary(&self, id: &str) -> Summary {
         let work = async {
             let mut events = self
@@ -182,12 +183,12 @@ impl Room {
     }
 }
 
-/// A control connection that plays an agent. It answers pings, and questions about its disks, by itself.
+/// A control connection that plays an agent. It answers pings and requests for facts by itself.
 pub(super) struct FakeAgent {
     heard: mpsc::UnboundedReceiver<ConsoleMessage>,
     said: mpsc::UnboundedSender<AgentMessage>,
     pub(super) target: String,
-    /// Facts that the agent reports; with none it does not answer.
+    /// Facts that the agent reports; with `None` it does not answer.
     pub(super) facts: Arc<Mutex<Option<Facts>>>,
 }
 
@@ -277,14 +278,15 @@ impl FakeAgent {
         self.said.send(message).unwrap();
     }
 
-    /// The next message that it does not answer by itself; `None` when the console closed the connection.
+    /// Returns the next message that it does not answer by itself; `None` if the console closed the
+    /// connection.
     pub(super) async fn next(&mut self) -> Option<ConsoleMessage> {
         tokio::time::timeout(LIMIT, self.heard.recv())
             .await
             .unwrap()
     }
 
-    /// True when no message waits that it does not answer by itself.
+    /// Returns true if no message waits that it does not answer by itself.
     pub(super) fn heard_nothing(&mut self) -> bool {
         self.heard.try_recv().is_err()
     }
@@ -342,12 +344,12 @@ pub(super) fn request(image: &Path) -> DeployRequest {
     }
 }
 
-/// A small image of a disk without a partition table; `word` makes it one that needs a password.
+/// Writes a small image of a disk without a partition table; `word` is its password.
 pub(super) fn image(folder: &Path, word: Option<&str>) -> PathBuf {
     image_of(folder, word, Vec::new())
 }
 
-/// The same of a disk that could not be read in these places.
+/// Writes such an image with unreadable ranges of the master disk.
 pub(super) fn image_of(folder: &Path, word: Option<&str>, holes: Vec<imagefmt::Hole>) -> PathBuf {
     let meta = Meta {
         created: "2030-01-01T00:00:00Z".to_owned(),
@@ -358,7 +360,7 @@ pub(super) fn image_of(folder: &Path, word: Option<&str>, holes: Vec<imagefmt::H
     image_from(folder, word, &meta, [0; 512])
 }
 
-/// The same of a disk with one Linux partition, number 1, in an MBR.
+/// Writes such an image of a disk with one Linux partition, number 1, in an MBR.
 pub(super) fn partitioned_image(folder: &Path) -> PathBuf {
     let meta = Meta {
         created: "2030-01-01T00:00:00Z".to_owned(),
@@ -422,7 +424,7 @@ fn image_from(folder: &Path, word: Option<&str>, meta: &Meta, sector: [u8; 512])
     path
 }
 
-/// As a full disk does: no row of a job can be written until it is dropped.
+/// Simulates a full disk: until it is dropped, no row of a job can be written.
 pub(super) struct FullDisk(rusqlite::Connection);
 
 impl FullDisk {

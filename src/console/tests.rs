@@ -1,4 +1,4 @@
-//! The console as its agents and the CLI see it: real ports, real TLS, fake agents.
+//! The console from the side of its agents and the CLI: real ports, real TLS, fake agents.
 
 use super::test_room::{
     FakeAgent, LIMIT, Room, hello, image, options, outcome, request, unfinished,
@@ -93,7 +93,7 @@ async fn a_job_ends_with_what_each_agent_proved() {
             .starts_with("refused: ")
     );
 
-    // The same for those who come later, and in the files.
+    // A later watcher and the files show the same.
     assert_eq!(room.summary(&job.id).await.done, 1);
     assert_eq!(room.job(&job.id).await.state, JobState::Failed);
     let log = room
@@ -104,14 +104,14 @@ async fn a_job_ends_with_what_each_agent_proved() {
     assert!(log.contains("pc-3 lost"), "{log}");
     let report = std::fs::read_to_string(&summary.report).unwrap();
     assert!(report.contains(&order.root) && !report.contains(&order.session.secret));
-    // The lost one comes back after all, and proves itself.
+    // The lost target comes back and proves its disk.
     let mut back = hello(3);
     back.job = Some(unfinished(&died_of, Some(outcome(&job.id, &order.root))));
     let mut dead = FakeAgent::join(&room, back).await;
     assert_eq!(dead.recorded().await, EndAction::Restart);
     assert_eq!(room.summary(&job.id).await.done, 2);
 
-    // A retry is for those who are not done and are there.
+    // A retry takes the connected targets that are not done.
     let again: JobView = room
         .client
         .post(
@@ -133,17 +133,18 @@ async fn nonsense_is_closed_and_disturbs_nobody() {
     let data = tempfile::tempdir().unwrap();
     let room = Room::open(data.path()).await;
     let mut agent = FakeAgent::join(&room, hello(1)).await;
-    // Half-open connections that never say a word.
+    // Half-open connections that never send a byte.
     let mut silent = Vec::new();
     for _ in 0..600 {
         silent.push(TcpStream::connect(room.control()).await.unwrap());
     }
-    // Not TLS.
+    // A peer without TLS.
     let mut plain = TcpStream::connect(room.control()).await.unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
     let _ = plain.read_to_end(&mut rest).await;
-    // TLS, and then no message: a frame of two gigabytes, JSON of another kind, a first message that is no hello.
+    // TLS, then no valid message: a frame of two gigabytes, JSON of another kind, a first message
+    // other than hello.
     let frames: [&[u8]; 3] = [
         b"\x7f\xff\xff\xff",
         b"\0\0\0\x02[]",
@@ -160,7 +161,7 @@ async fn nonsense_is_closed_and_disturbs_nobody() {
         let ended = tokio::time::timeout(LIMIT, stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "closed at once");
     }
-    // A second greeting and a word about a job that is not there are passed over.
+    // A second hello and a message about an unknown job are ignored.
     let mut second = FakeAgent::join(&room, hello(2)).await;
     second.send(AgentMessage::Hello(Box::new(hello(2)))).await;
     second
@@ -202,7 +203,7 @@ async fn a_job_goes_on_with_the_next_console() {
 
     let room = Room::open(data.path()).await;
     assert_eq!(room.job(&job.id).await.state, JobState::Interrupted);
-    // One goes on, one had ended while nobody listened, one was started again and holds nothing.
+    // One continues, one ended while no console ran, one restarted and holds nothing.
     let mut back = hello(1);
     back.job = Some(unfinished(&orders[0], None));
     let mut a = FakeAgent::join(&room, back).await;
@@ -232,7 +233,7 @@ async fn a_job_goes_on_with_the_next_console() {
     );
     room.close().await;
 
-    // The third console finds it as it ended.
+    // The third console finds the ended job.
     let room = Room::open(data.path()).await;
     assert_eq!(room.summary(&job.id).await.done, 2);
     room.close().await;
@@ -295,12 +296,13 @@ async fn start_rules_and_cancelling() {
     let image = image(data.path(), None);
     let room = Room::impatient(data.path()).await;
     let mut a = FakeAgent::join(&room, hello(1)).await;
-    // Two are wanted and one is there: the second belongs to it once a technician has confirmed it.
+    // The job waits for two targets and one is there: the second joins after a technician has
+    // confirmed it.
     let mut two = request(&image);
     two.start = StartRule::Count(2);
     let job = room.deploy(&two).await.unwrap();
     assert_eq!(room.job(&job.id).await.state, JobState::Waiting);
-    // Nobody is in two jobs.
+    // A target cannot be in two jobs.
     assert_eq!(
         room.deploy(&request(&image)).await.unwrap_err().code,
         ErrorCode::Refused
@@ -309,7 +311,7 @@ async fn start_rules_and_cancelling() {
     room.add(&job.id, "pc-2").await.unwrap();
     a.order().await;
     let order = b.order().await;
-    // One is dropped, the other goes on.
+    // One target is dropped, the other continues.
     let drop_a = CancelRequest {
         targets: Some("pc-1".to_owned()),
         reason: Some("smoke".to_owned()),
@@ -322,7 +324,7 @@ async fn start_rules_and_cancelling() {
     assert!(
         matches!(a.next().await, Some(ConsoleMessage::Cancel { reason, .. }) if reason.contains("smoke"))
     );
-    // An agent that leaves says so.
+    // An agent that leaves sends its outcome.
     let left = Outcome {
         state: TargetState::Dropped,
         root: None,
@@ -335,7 +337,7 @@ async fn start_rules_and_cancelling() {
     assert_eq!(summary.targets[0].state, TargetState::Dropped);
     assert_eq!((summary.state, summary.done), (JobState::Failed, 1));
 
-    // By hand; and a job that is cancelled before it began.
+    // A start by hand, and a job that is cancelled before its start.
     let mut manual = request(&image);
     manual.start = StartRule::Manual;
     let job = room.deploy(&manual).await.unwrap();
@@ -442,7 +444,7 @@ async fn blocks_over_tcp_5003_for_those_with_a_token() {
     }
     agent.finish(&job.id, &order.root).await;
     assert!(room.summary(&job.id).await.session.bulk_bytes >= manifest.1.len() as u64);
-    // The token ends with the job.
+    // The token is invalid after the job.
     assert_eq!(
         get(&room, &path("manifest"), &order.bulk.token).await.0,
         403
@@ -450,7 +452,7 @@ async fn blocks_over_tcp_5003_for_those_with_a_token() {
     room.close().await;
 }
 
-/// Status and body, with the client agents use underneath.
+/// Requests a path with the client that agents use; returns status and body.
 async fn get(room: &Room, path: &str, token: &str) -> (u16, Vec<u8>) {
     use http_body_util::BodyExt;
     let stream = TcpStream::connect(("127.0.0.1", room.info.bulk_port))
@@ -527,7 +529,7 @@ async fn one_console_a_folder_and_what_it_knows_stays() {
         (list.targets[0].id.as_str(), list.targets[0].state),
         (target.as_str(), TargetState::Discovered)
     );
-    // It was let in by the first console; a new one has to wait.
+    // The first console approved it; a new target has to wait.
     let known = FakeAgent::join(&room, hello(1)).await;
     assert_eq!(known.target, target);
     let mut new = FakeAgent::join(&room, hello(2)).await;

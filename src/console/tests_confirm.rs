@@ -1,4 +1,4 @@
-//! Only what a technician saw and confirmed is erased: real ports, real TLS, fake agents.
+//! Only disks that a technician saw and confirmed are erased: real ports, real TLS, fake agents.
 
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request};
 use api::{
@@ -10,7 +10,7 @@ use facts::target::{PartitionFacts, TargetState};
 use protocol::control::{AgentMessage, Hello};
 use std::time::Duration;
 
-/// A machine with somebody's disk.
+/// Hello of a machine whose disk has a partition with contents.
 fn used(number: u8) -> Hello {
     let mut hello = hello(number);
     hello.facts.disks[0].contents = vec!["1: ntfs \"Windows\", 0.0 GB".to_owned()];
@@ -28,7 +28,7 @@ fn blank(number: u8) -> Hello {
     hello
 }
 
-/// The job, once these machines wait beside it.
+/// Returns the job once these machines wait beside it.
 async fn with_newcomers(room: &Room, job: &str, names: &[&str]) -> JobView {
     let work = async {
         loop {
@@ -44,7 +44,8 @@ async fn with_newcomers(room: &Room, job: &str, names: &[&str]) -> JobView {
     waited.unwrap_or_else(|_| panic!("{names:?} do not wait"))
 }
 
-/// `deploy --targets all --start 3` with two machines asked for two disks; the third was wiped without having been shown.
+/// Regression: `deploy --targets all --start 3` with two machines asked for two disks, and the
+/// third was erased without being shown.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_comes_later_waits_until_it_is_confirmed() {
     let data = tempfile::tempdir().unwrap();
@@ -68,7 +69,7 @@ async fn a_machine_that_comes_later_waits_until_it_is_confirmed() {
     let target: TargetView = room.client.get("/v1/targets/pc-3").await.unwrap();
     assert_eq!((target.state, target.job), (TargetState::Ready, None));
     assert!(target.asks.unwrap().contains("waits for confirmation"));
-    // However long it is there, nothing begins.
+    // The job does not begin, however long the machine is there.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(room.job(&job.id).await.state, JobState::Waiting);
 
@@ -98,7 +99,7 @@ async fn also_new_takes_blank_disks_and_no_others() {
     let mut one = FakeAgent::join(&room, hello(1)).await;
     let mut request = request(&image);
     request.also_new = true;
-    // It starts at once: nobody can come before.
+    // A job that starts at once leaves no time for new machines.
     assert_eq!(
         room.deploy(&request).await.unwrap_err().code,
         ErrorCode::Usage
@@ -112,7 +113,7 @@ async fn also_new_takes_blank_disks_and_no_others() {
     let mut fresh = FakeAgent::join(&room, blank(3)).await;
     one.order().await;
     let order = fresh.order().await;
-    // What the console heard may be old: the agent writes to a blank disk or to none.
+    // The console's facts may be old, so the agent itself must refuse a disk that is not blank.
     assert!(order.disk.look.refusal(&used(3).facts.disks[0]).is_some());
     assert!(order.disk.look.refusal(&blank(3).facts.disks[0]).is_none());
     room.close().await;
@@ -139,7 +140,7 @@ async fn a_confirmation_is_for_the_disk_that_was_shown() {
     let error = room.client.post::<_, JobView>("/v1/jobs", &unseen).await;
     assert_eq!(error.unwrap_err().code, ErrorCode::Refused);
 
-    // The same path and size, of another make.
+    // A disk with the same path and size, but another model.
     drop(agent);
     let mut swapped = used(1);
     swapped.facts.disks[0].model = Some("Other 8 MB".to_owned());
@@ -150,7 +151,7 @@ async fn a_confirmation_is_for_the_disk_that_was_shown() {
     assert_eq!(error.code, ErrorCode::Refused);
     assert!(error.message.contains("Other 8 MB"), "{}", error.message);
 
-    // Confirmed while it waits for its start, and somebody makes a second partition meanwhile.
+    // The job was confirmed and waits for its start; meanwhile the disk gets a second partition.
     let job = room.deploy(&request).await.unwrap();
     drop(agent);
     let mut reused = used(1);
@@ -192,7 +193,7 @@ async fn a_retry_is_for_the_disks_of_the_job() {
     agent.send(AgentMessage::Outcome(Box::new(failed))).await;
     agent.recorded().await;
     room.summary(&job.id).await;
-    // A disk was put in before the old one: the rule means that one now, and nobody has seen it.
+    // A new disk comes first, so the rule selects it, but nobody has confirmed it.
     drop(agent);
     let mut other = used(1);
     let mut new = other.facts.disks[0].clone();
@@ -208,8 +209,8 @@ async fn a_retry_is_for_the_disks_of_the_job() {
     room.close().await;
 }
 
-/// Facts dated from the agent's connection: after a job the plan said "nothing known", after a cancel it listed partitions of a
-/// blank disk.
+/// Regression: facts were as old as the agent's connection; after a job the plan said "nothing
+/// known", and after a cancel it listed partitions of a blank disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_says_what_is_on_the_disk_now() {
     let data = tempfile::tempdir().unwrap();
@@ -223,7 +224,7 @@ async fn a_plan_says_what_is_on_the_disk_now() {
     assert!(disk(&plan).blank && disk(&plan).partitions.is_empty());
     assert_eq!(plan.targets[0].facts_age_seconds, None);
 
-    // Somebody uses the disk between the plan and the answer.
+    // The disk gets contents between the plan and the confirmation.
     let create = CreateJob {
         request: request.clone(),
         expect_targets: vec![agent.target.clone()],
@@ -235,14 +236,14 @@ async fn a_plan_says_what_is_on_the_disk_now() {
     assert_eq!(error.code, ErrorCode::Refused);
     assert!(error.message.contains("Windows"), "{}", error.message);
 
-    // One that does not answer is shown with the age of what is known.
+    // For an agent that does not answer, the plan shows the age of the facts.
     *agent.facts.lock().unwrap() = None;
     let plan: Plan = room.client.post("/v1/plan", &request).await.unwrap();
     let age = plan.targets[0].facts_age_seconds.unwrap();
     assert!((1.0..60.0).contains(&age), "{age}");
     assert_eq!(disk(&plan).partitions.len(), 1);
 
-    // Who it is was said by its hello: facts do not make it another machine.
+    // The hello decided the identity; later facts do not change it.
     let mut other = blank(1).facts;
     other.serial = Some("SOMEBODY-ELSE".to_owned());
     *agent.facts.lock().unwrap() = Some(other);
@@ -275,7 +276,7 @@ async fn what_is_on_a_disk_is_asked_again_before_a_job_that_waited_begins() {
     room.close().await;
 }
 
-/// After a restart of the console the facts were as young as the last word of any kind.
+/// Regression: after a restart of the console, facts seemed as new as the last message of any kind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_age_of_what_is_known_outlives_the_console() {
     let data = tempfile::tempdir().unwrap();
@@ -307,13 +308,14 @@ async fn the_age_of_what_is_known_outlives_the_console() {
     room.close().await;
 }
 
-/// An image that nobody checked was said in the plan, and not where one looks when a room does not start.
+/// Regression: the plan said that an image was not checked, but the summary, the report and the
+/// view of the job did not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_whose_image_was_not_checked_says_so_in_the_end() {
     let data = tempfile::tempdir().unwrap();
     let image = image(data.path(), None);
     let room = Room::open(data.path()).await;
-    // Unchecked; checked by the job itself; checked before, so that `--no-check` skips nothing.
+    // Unchecked; checked by the job; checked before, so that `--no-check` skips nothing.
     for (no_check, unchecked) in [(true, true), (false, false), (true, false)] {
         let mut agent = FakeAgent::join(&room, hello(1)).await;
         let mut request = request(&image);

@@ -1,4 +1,4 @@
-//! How targets end that a technician or the network takes out of a job in the middle: by fake agents.
+//! Ends of targets that a technician or the network removes from a running job, with fake agents.
 
 use super::test_room::{FakeAgent, FullDisk, Room, hello, image, outcome, request, unfinished};
 use api::{CancelRequest, JobState, JobView, Report};
@@ -44,7 +44,8 @@ async fn report(room: &Room, job: &str) -> Report {
     room.client.get(&path).await.unwrap()
 }
 
-/// A disk that was committed is done, whoever cancelled meanwhile, and the machine does what was asked for afterwards.
+/// A target with a committed disk is done in spite of a cancel meanwhile, and the machine carries
+/// out the requested end action.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_commits_cannot_be_dropped_any_more() {
     let data = tempfile::tempdir().unwrap();
@@ -70,7 +71,7 @@ async fn who_commits_cannot_be_dropped_any_more() {
     room.close().await;
 }
 
-/// The answer of an agent that takes its time corrects what was assumed: in store, view and report.
+/// The late outcome of a slow agent corrects the assumed state in store, view and report.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_late_is_recorded() {
     let data = tempfile::tempdir().unwrap();
@@ -119,7 +120,8 @@ async fn an_answer_that_comes_late_is_recorded() {
     room.close().await;
 }
 
-/// The connection is lost while it commits; the machine is back when the job is over, and its disk is whole.
+/// The connection is lost during the commit; the machine returns after the job's end with a whole
+/// disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
     let data = tempfile::tempdir().unwrap();
@@ -129,7 +131,7 @@ async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
     let job = room.deploy(&request(&image)).await.unwrap();
     let order = agent.order().await;
     agent.send(committing(&job.id)).await;
-    // Heard, before the line breaks.
+    // The console must have the report before the connection ends.
     while room.job(&job.id).await.targets[0].state != TargetState::Committing {
         tokio::task::yield_now().await;
     }
@@ -145,7 +147,7 @@ async fn who_was_lost_while_committing_is_done_when_its_word_comes() {
     room.close().await;
 }
 
-/// The report names the erased disk as the plan named it: the same path is another disk tomorrow.
+/// The report names the erased disk as the plan did, since its path may mean another disk later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_names_the_disk_that_was_erased() {
     let data = tempfile::tempdir().unwrap();
@@ -174,7 +176,8 @@ async fn the_report_names_the_disk_that_was_erased() {
     room.close().await;
 }
 
-/// The result that waited for the disk was stored over what the agent said meanwhile, and the agent never heard `recorded`.
+/// Regression: a result that waited for the full disk was stored over the agent's later outcome,
+/// and the agent never got `recorded`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be() {
     let data = tempfile::tempdir().unwrap();
@@ -200,7 +203,7 @@ async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be(
             full = None;
         }
         agent.finish(&job.id, &order.root).await;
-        // Shown at once, wherever it is kept.
+        // The view shows it at once, stored or not.
         while room.job(&job.id).await.targets[0].state != TargetState::Done {
             tokio::task::yield_now().await;
         }
@@ -215,7 +218,7 @@ async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be(
         jobs.push(job.id);
     }
     room.close().await;
-    // What the next console finds is what was recorded.
+    // The next console finds the recorded outcome.
     let room = Room::open(data.path()).await;
     for job in jobs {
         let view = room.job(&job).await;
@@ -225,7 +228,8 @@ async fn an_answer_that_comes_while_the_disk_is_full_is_recorded_when_it_can_be(
     room.close().await;
 }
 
-/// An agent that is told `recorded` forgets its outcome: told before it was stored, a console that died lost it.
+/// Regression: an agent forgets its outcome after `recorded`; sent before the outcome was stored,
+/// it was lost when the console died.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_told_recorded_before_it_is() {
     let data = tempfile::tempdir().unwrap();
@@ -241,7 +245,8 @@ async fn nobody_is_told_recorded_before_it_is() {
     while room.job(&job.id).await.targets[0].state != TargetState::Done {
         tokio::task::yield_now().await;
     }
-    // A plan asks what is on its disk: what the console said before has arrived when it answers.
+    // Planning requests the facts of the disks; when the agents answer, all earlier messages have
+    // arrived.
     let _: api::Plan = room
         .client
         .post("/v1/plan", &request(&image))
@@ -251,7 +256,7 @@ async fn nobody_is_told_recorded_before_it_is() {
         one.heard_nothing(),
         "it was told that its outcome is recorded"
     );
-    // The console dies in this moment; the next one hears it again.
+    // The console ends now; the next one gets the outcome again.
     drop(one);
     drop(two);
     room.close().await;

@@ -1,4 +1,4 @@
-//! Machines that report their first start, by fake agents and plain connections.
+//! Reports of first starts, with fake agents and plain connections.
 
 use super::personal::Vault;
 use super::test_room::{FakeAgent, LIMIT, Room, hello, image, outcome, request, unfinished};
@@ -15,7 +15,8 @@ use template::step::{Action, FirstBootEnd, FirstBootJob, MachinePlan, Step, When
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A plan whose first-boot job reports; the images of these tests hold no system to make one from.
+/// Makes a plan whose first-boot job reports; the images of these tests have no system to make one
+/// from.
 fn reporting(name: &str) -> MachinePlan {
     MachinePlan {
         hostname: Some(name.to_owned()),
@@ -37,7 +38,8 @@ fn reporting(name: &str) -> MachinePlan {
     }
 }
 
-/// A job whose targets were asked to report, as the console would have stored it: the plan in its row, and the rows that ask.
+/// Stores a job whose targets are asked to report, as the console would: the plan in its row, and
+/// the rows of requests.
 fn ask(data: &Path, job: &str, target: &str) {
     let database = Connection::open(data.join("console.db")).unwrap();
     database
@@ -68,7 +70,7 @@ fn ask(data: &Path, job: &str, target: &str) {
         .unwrap();
 }
 
-/// Signs as the machine does.
+/// A machine that signs its report.
 struct Machine {
     key: hmac::Key,
     report: report::Report,
@@ -97,7 +99,8 @@ impl Machine {
         report::message(&signed, &digits)
     }
 
-    /// True when the console has it; a true answer, not one that anybody on the way could have made.
+    /// Sends the report. Returns true if the console accepted it, after a check of the answer's
+    /// signature.
     async fn says(&self, to: SocketAddr) -> bool {
         let message = self.message();
         let answer = say(to, message.as_bytes()).await;
@@ -115,13 +118,13 @@ impl Machine {
     }
 }
 
-/// Sends bytes and reads the answer to its end. The sending side stays open, as that of a shell does.
+/// Sends bytes and reads the answer to its end. The sending side stays open, like that of a shell.
 async fn say(to: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let talk = async {
         let mut stream = TcpStream::connect(to).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
-        // A console that closes on bytes it did not read resets the connection.
+        // A console that closes without reading all bytes resets the connection.
         let _ = stream.read_to_end(&mut answer).await;
         answer
     };
@@ -142,7 +145,7 @@ async fn report_of(room: &Room, job: &str) -> Report {
     room.client.get(&path).await.unwrap()
 }
 
-/// What the job's view says of its first target.
+/// Returns the first start of the first target in the job's view.
 async fn known(room: &Room, job: &str) -> FirstStart {
     let view = room.job(job).await;
     view.targets[0].first_start.clone().unwrap()
@@ -161,7 +164,7 @@ async fn log_says(data: &Path, job: &str, want: &str) {
     tokio::time::timeout(LIMIT, look).await.unwrap();
 }
 
-/// A job of one target that is done, and was asked to report.
+/// Makes a job whose one target is done and is asked to report.
 async fn deployed(room: &Room, data: &Path, wanted: &DeployRequest) -> (JobView, FakeAgent) {
     let mut agent = FakeAgent::join(room, hello(1)).await;
     let job = room.deploy(wanted).await.unwrap();
@@ -172,7 +175,8 @@ async fn deployed(room: &Room, data: &Path, wanted: &DeployRequest) -> (JobView,
     (job, agent)
 }
 
-/// One report is taken, and the same again; another one is not. A console that was started again knows it all.
+/// One report is accepted, also when repeated; another one is not. A restarted console knows the
+/// same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_is_heard_once_and_by_every_console() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +216,7 @@ async fn a_report_is_heard_once_and_by_every_console() {
     room.close().await;
 }
 
-/// What is reported is held against the plan, and what nobody asked for, or another key signed, is refused.
+/// A report is compared with the plan; one that was not requested or has a wrong key is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_is_refused_or_said() {
     let folder = tempfile::tempdir().unwrap();
@@ -222,7 +226,7 @@ async fn what_does_not_fit_is_refused_or_said() {
     let (job, mut agent) = deployed(&room, data, &request(&path)).await;
     let target = agent.target.clone();
     let to = bulk(&room);
-    // The next job of the same machine asks for nothing.
+    // The next job of the same machine requests no report.
     let silent = room.deploy(&request(&path)).await.unwrap();
     agent.recorded().await;
     let order = agent.order().await;
@@ -272,12 +276,13 @@ async fn what_does_not_fit_is_refused_or_said() {
         heard.line(),
         "first start failed: run.2: exit code 3; started as LAB-99, planned LAB-07"
     );
-    // The disk was proven all the same: that is another question.
+    // The disk was proven, and the report does not change that.
     assert_eq!(room.job(&job.id).await.targets[0].state, TargetState::Done);
     room.close().await;
 }
 
-/// A machine reports while its job still runs, and one whose end nobody knew reports too: neither changes a state.
+/// A machine reports while its job runs, and another reports although its end is unknown; neither
+/// report changes a state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_never_changes_how_a_target_ended() {
     let folder = tempfile::tempdir().unwrap();
@@ -323,7 +328,8 @@ async fn a_report_never_changes_how_a_target_ended() {
     room.close().await;
 }
 
-/// A thousand connections that say the first byte and no more disturb neither reports nor the service beside them.
+/// A thousand connections that send only the first byte disturb neither reports nor the bulk
+/// service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_connections_keep_nobody_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -344,12 +350,12 @@ async fn silent_connections_keep_nobody_out() {
         "LAB-07",
     );
     assert!(machine.says(bulk(&room)).await);
-    // The oldest made room and were closed, so the console holds few of them.
+    // The oldest connections were closed for newer ones, so the console holds few.
     let mut byte = [0];
     let oldest = silent[0].read(&mut byte);
     let ended = tokio::time::timeout(LIMIT, oldest).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    // Bulk answers beside them.
+    // The bulk service answers beside them.
     let config = net::tls::client_config(room.info.pin.parse().unwrap()).unwrap();
     let stream = TcpStream::connect(bulk(&room)).await.unwrap();
     let work = tokio_rustls::TlsConnector::from(config).connect(net::tls::server_name(), stream);
@@ -358,7 +364,7 @@ async fn silent_connections_keep_nobody_out() {
     room.close().await;
 }
 
-/// The order of a machine that reports brings the key that the console knows again after it was started anew.
+/// The order of a machine that reports brings a key that a restarted console computes again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_order_brings_the_key_that_every_console_knows() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! An image whose master could not be read everywhere is deployed only when that was accepted.
+//! An image with unreadable ranges of its master is deployed only if that was accepted.
 
 use super::test_room::{FakeAgent, Room, hello, image_of, request};
 use api::{ErrorCode, Plan};

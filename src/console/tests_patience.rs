@@ -1,4 +1,4 @@
-//! Every target has a stall rule, every job an end: real ports, real TLS, fake agents that hang.
+//! Stall limits of targets and time limits of jobs: real ports, real TLS, fake agents that hang.
 
 use super::test_room::{FakeAgent, Room, hello, image, outcome, request};
 use api::{CaptureRequest, ErrorCode, JobState, JobView, Report, StartRequest, StartRule};
@@ -14,7 +14,7 @@ fn progress(job: &str, state: TargetState, done_bytes: u64, beat: u64) -> AgentM
         done_bytes,
         total_bytes: 5 << 20,
         counters: Counters {
-            // They arrive at a machine that hangs, too.
+            // Packets also arrive at a machine that hangs.
             packets_received: done_bytes + beat + 1,
             ..Counters::default()
         },
@@ -24,14 +24,15 @@ fn progress(job: &str, state: TargetState, done_bytes: u64, beat: u64) -> AgentM
     })
 }
 
-/// Between two reports of a fake agent.
+/// Time between two reports of a fake agent.
 const PAUSE: Duration = Duration::from_millis(250);
 
 async fn pause() {
     tokio::time::sleep(PAUSE).await;
 }
 
-/// A connected agent that answers pings and reports the same for ever kept its job running for ever.
+/// Regression: a connected agent that answered pings and repeated its report kept its job running
+/// for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_does_not_get_on_has_failed_and_costs_the_others_nothing() {
     let data = tempfile::tempdir().unwrap();
@@ -52,7 +53,7 @@ async fn a_target_that_does_not_get_on_has_failed_and_costs_the_others_nothing()
             .await;
         hung.send(progress(&job.id, TargetState::Receiving, 7, 0))
             .await;
-        // A step of its template that takes long, and says so.
+        // A long step of its template, with a changing beat.
         slow.send(progress(&job.id, TargetState::Applying, 7, round))
             .await;
         round += 1;
@@ -91,7 +92,7 @@ async fn a_job_with_a_time_limit_ends() {
     request.time_limit_seconds = Some(1);
     let job = room.deploy(&request).await.unwrap();
     agent.order().await;
-    // It gets on, and not fast enough; it answers at once, as agents do.
+    // The agent makes progress, but too slowly; it answers at once, as agents do.
     let mut done = 0;
     let told = loop {
         agent
@@ -143,7 +144,8 @@ async fn a_capture_whose_master_hangs_ends() {
     room.close().await;
 }
 
-/// A job due while the console was off started when it was back, in the first lesson; `--start at=2020-01-01` was taken and started.
+/// Regression: a job due while the console was off started after the restart, in the first lesson;
+/// `--start at=2020-01-01` was accepted and started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_whose_time_passed_unseen_asks_again() {
     let data = tempfile::tempdir().unwrap();
@@ -173,7 +175,7 @@ async fn a_job_whose_time_passed_unseen_asks_again() {
     let view = room.job(&job.id).await;
     assert_eq!(view.state, JobState::Missed);
     assert_eq!(view.targets[0].state, TargetState::Ready);
-    // It is still missed after another restart, and starts when a technician says so.
+    // It is still missed after another restart, and starts at a technician's request.
     drop(agent);
     room.close().await;
     let room = Room::open(data.path()).await;
@@ -181,7 +183,7 @@ async fn a_job_whose_time_passed_unseen_asks_again() {
     assert_eq!(room.job(&job.id).await.state, JobState::Missed);
     let note = room.job(&job.id).await.start_note.unwrap();
     assert!(note.starts_with("missed: "), "{note}");
-    // It was confirmed for another day: who starts it says which disks he has seen.
+    // The confirmation was for another day, so the request must name the disks seen.
     let start = format!("/v1/jobs/{}/start", job.id);
     let unseen = room
         .client
@@ -211,7 +213,8 @@ async fn a_job_whose_time_passed_unseen_asks_again() {
     room.close().await;
 }
 
-/// A job that began late within its window, after a restart of the console, did not say so.
+/// Regression: a job that began late within its window, after a restart of the console, did not
+/// report that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_begins_late_says_so() {
     let data = tempfile::tempdir().unwrap();
@@ -225,7 +228,7 @@ async fn a_job_that_begins_late_says_so() {
     assert_eq!(job.start_note, None);
     drop(agent);
     room.close().await;
-    // The console is off at that time.
+    // The console is off at the start time.
     while super::schedule::late_by(super::time::now(), at).is_none() {
         pause().await;
     }

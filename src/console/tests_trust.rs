@@ -56,7 +56,7 @@ async fn an_image_without_a_trusted_signature_is_refused_everywhere() {
         let offered = room.client.post::<_, Offer>("/v1/offers", &offer).await;
         assert_eq!(offered.unwrap_err().code, ErrorCode::Refused);
     }
-    // A client cannot waive it: what it sends beside the request means nothing.
+    // A client cannot waive the rule: additional fields of its request have no effect.
     let mut sent = serde_json::to_value(&asked).unwrap();
     for word in ["signed_by", "accept_unsigned", "no_signature"] {
         sent[word] = serde_json::json!([]);
@@ -70,7 +70,8 @@ async fn an_image_without_a_trusted_signature_is_refused_everywhere() {
     room.close().await;
 }
 
-/// A job was made, the console was started again and told to deploy only signed images, and the job erased disks all the same.
+/// Regression: a job was made, the console was restarted with the rule for signed images, and the
+/// job erased disks all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waited_is_judged_when_it_begins() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +96,7 @@ async fn a_job_that_waited_is_judged_when_it_begins() {
     let ended = room.reaches(&job.id, JobState::Failed).await;
     let reason = ended.targets[0].reason.clone().unwrap();
     assert!(reason.contains("nobody signed the image"), "{reason}");
-    // The console closes the connection: everything it ever said is heard.
+    // After the console has closed the connection, every message it ever sent has arrived.
     room.close().await;
     while let Some(message) = agent.next().await {
         assert!(
@@ -105,7 +106,7 @@ async fn a_job_that_waited_is_judged_when_it_begins() {
     }
 }
 
-/// A template that named the key as a password would have sent it to a target.
+/// Regression: a template that named the signing key as a password would have sent it to a target.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_signs_is_no_password_for_a_template() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,7 +138,7 @@ async fn a_key_that_signs_is_no_password_for_a_template() {
         "{error}"
     );
     assert!(made.public_key.starts_with("dcpk1-"));
-    // The same template with a password is taken.
+    // The same template with a password is accepted.
     let value = SecretRequest {
         name: "lab".to_owned(),
         value: "a word".to_owned(),
