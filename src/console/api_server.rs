@@ -66,6 +66,9 @@ const WATCH_QUEUE: usize = 64;
 type Shared = State<Arc<Console>>;
 
 /// Serves the socket; ends when the future is dropped.
+///
+/// # Errors
+/// An error of the listener.
 pub async fn serve(console: Arc<Console>, listener: UnixListener) -> std::io::Result<()> {
     axum::serve(listener, router(console)).await
 }

@@ -274,6 +274,9 @@ pub enum RangeError {
 
 /// Parses ranges such as `0-3,7` into block numbers, in their order. The count is checked before
 /// memory is used.
+///
+/// # Errors
+/// [`RangeError`] for a malformed list, a block beyond the image, or too many blocks.
 pub fn parse_ranges(text: &str, blocks: u32) -> Result<Vec<u32>, RangeError> {
     let mut wanted: Vec<u32> = Vec::new();
     for part in text.split(',') {

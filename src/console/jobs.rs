@@ -287,6 +287,10 @@ impl Console {
     }
 
     /// Makes the plan of a request; changes nothing.
+    ///
+    /// # Errors
+    /// `Usage` for an invalid request, `NothingMatched` if no target matches; those of opening the
+    /// image, and faults of the template.
     pub async fn plan(&self, mut request: DeployRequest) -> Result<Plan, ApiError> {
         let password = request.password.take();
         let image = self.open_image(Wanted::of(&request), password).await?;
@@ -297,6 +301,10 @@ impl Console {
     }
 
     /// Creates and starts a job if the plan still has the confirmed targets and disks.
+    ///
+    /// # Errors
+    /// Those of [`Self::plan`]; `Refused` if the plan differs from the confirmation or a target is
+    /// in another job; `Unexpected` if the store fails.
     pub async fn create_job(self: &Arc<Self>, create: CreateJob) -> Result<JobView, ApiError> {
         let mut request = create.request;
         let password = request.password.take();
@@ -400,6 +408,9 @@ impl Console {
     }
 
     /// Returns the newest jobs, newest first, at most [`MAX_LISTED`].
+    ///
+    /// # Errors
+    /// `Unexpected` if the store fails.
     pub async fn job_views(&self) -> Result<Vec<JobView>, ApiError> {
         let rows = self
             .store
@@ -414,6 +425,9 @@ impl Console {
     }
 
     /// Returns a job's row, with the result that waits for the store if there is one.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown job, `Unexpected` if the store fails.
     pub async fn job_row(&self, id: u64) -> Result<JobRow, ApiError> {
         let row = self
             .store
@@ -428,6 +442,9 @@ impl Console {
     }
 
     /// Returns the present view of one job.
+    ///
+    /// # Errors
+    /// Those of [`Self::job_row`].
     pub async fn job_view(&self, id: u64) -> Result<JobView, ApiError> {
         match self.jobs.shared(id) {
             Some(shared) => Ok(shared.view()),
@@ -436,6 +453,9 @@ impl Console {
     }
 
     /// Returns the report of a job, ended or not.
+    ///
+    /// # Errors
+    /// Those of [`Self::job_row`].
     pub async fn report(&self, id: u64) -> Result<Report, ApiError> {
         let row = self.job_row(id).await?;
         let view = self.job_view(id).await?;
@@ -453,6 +473,11 @@ impl Console {
     }
 
     /// Makes a new job for the targets of an ended one that are not done and are connected now.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown job, or if no such target is connected; `Refused` if the job
+    /// still runs, its result is not stored, its image has changed, or no target may be written;
+    /// `Usage` for an invalid selector or a missing password.
     pub async fn retry_job(
         self: &Arc<Self>,
         id: u64,

@@ -80,6 +80,9 @@ impl MasterImage {
 
     /// Opens an image that may be on a share, and keeps the mount. Errors show the path that people
     /// use.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
     pub fn open_place(place: ImagePlace, password: Option<&str>) -> Result<Self, ApiError> {
         let opened = Self::opened(&place, password).map_err(|mut error| {
             let (real, shown) = (place.real.to_string_lossy(), place.shown.to_string_lossy());

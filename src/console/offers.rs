@@ -121,6 +121,11 @@ fn text_of(offer: &Offer) -> String {
 
 impl Console {
     /// Publishes an offer.
+    ///
+    /// # Errors
+    /// `Usage` for an invalid name, limit, time or request; `Refused` for an image with a password
+    /// or without a trusted signature, a name in use, or too many offers; those of opening the
+    /// image.
     pub async fn add_offer(&self, asked: OfferRequest) -> Result<Offer, ApiError> {
         let usage = |text: String| ApiError::new(ErrorCode::Usage, text);
         if !api::name::is_valid_name(&asked.name) {
@@ -214,6 +219,9 @@ impl Console {
     }
 
     /// Withdraws an offer. Jobs that were started from it go on.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown offer, `Unexpected` if the store fails.
     pub async fn remove_offer(&self, name: &str) -> Result<Offer, ApiError> {
         let removed = self.offers.lock().remove(name);
         let offer = removed.ok_or_else(|| {

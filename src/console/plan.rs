@@ -107,6 +107,9 @@ impl FromStr for DiskRule {
 
 impl DiskRule {
     /// Returns the disk to write that the rule selects, or the reason why there is none.
+    ///
+    /// # Errors
+    /// The reason for a person to read.
     pub fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
         self.choose_among(disks, |disk| !disk.read_only)
             .ok_or_else(|| self.none_of(disks, " that can be written"))
@@ -115,6 +118,9 @@ impl DiskRule {
     /// Returns the disk to read that the rule selects, or the reason why there is none. A read-only
     /// disk is selected only if there is no other, because a failing master may have become
     /// read-only.
+    ///
+    /// # Errors
+    /// The reason for a person to read.
     pub fn choose_master<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
         let writable = self.choose(disks).ok();
         writable
@@ -173,6 +179,9 @@ fn titles(disks: &[DiskFacts]) -> String {
 }
 
 /// Parses `last` or a partition number.
+///
+/// # Errors
+/// `Usage` for any other text.
 pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
     match text {
         "last" => Ok(Grow::Last),

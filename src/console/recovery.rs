@@ -29,6 +29,9 @@ const SHARES_WITHIN: Duration = Duration::from_secs(10);
 
 impl Console {
     /// Recovers the jobs of the last console; called once, before agents can connect.
+    ///
+    /// # Errors
+    /// The store fails. A job that cannot be recovered is only logged, and stays interrupted.
     pub async fn recover_jobs(self: &Arc<Self>) -> Result<(), StoreError> {
         self.store.interrupt_running().await?;
         let shares_until = Instant::now() + SHARES_WITHIN;

@@ -325,6 +325,9 @@ impl Roster {
     }
 
     /// Returns one target by id, else by name.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown target.
     pub fn view(&self, id_or_name: &str) -> Result<TargetView, ApiError> {
         let entries = self.lock();
         let register = self.register();
@@ -347,6 +350,9 @@ impl Roster {
     }
 
     /// Claims targets for a job: all of them, or none if one is in another job.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown target, `Refused` for one in another job.
     pub fn claim(&self, job: &str, ids: &[String], state: TargetState) -> Result<(), ApiError> {
         let mut entries = self.lock();
         for id in ids {
@@ -406,6 +412,9 @@ impl Roster {
     }
 
     /// Approves a target.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown target.
     pub fn approve(&self, id_or_name: &str) -> Result<(TargetRow, Option<Link>), ApiError> {
         let mut entries = self.lock();
         let entry = find_mut(&mut entries, id_or_name)?;
@@ -414,6 +423,10 @@ impl Roster {
     }
 
     /// Renames a target.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown target, `Usage` for an invalid name, `Refused` for a name in
+    /// use.
     pub fn rename(&self, id_or_name: &str, name: &str) -> Result<TargetRow, ApiError> {
         if !api::name::is_valid_name(name) {
             return Err(ApiError::new(
@@ -439,6 +452,9 @@ impl Roster {
     }
 
     /// Forgets a target that is not connected and in no job.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown target, `Refused` for one that is connected or in a job.
     pub fn forget(&self, id_or_name: &str) -> Result<TargetView, ApiError> {
         let mut entries = self.lock();
         let view = find(&entries, id_or_name)?.view(IdentityView::default());

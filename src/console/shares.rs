@@ -175,8 +175,8 @@ pub(super) fn keep_given(request: &DeployRequest, secrets: &mut JobSecrets) {
     }
 }
 
-/// Refuses a share for an offer if a person would have to type its password, since nobody does at a
-/// target.
+/// Refuses a share for an offer if its password would have to be typed, since no technician is
+/// present when an offer is taken.
 pub(super) fn check_offered(account: Option<&ShareAccount>) -> Result<(), ApiError> {
     let reference = account.and_then(|account| account.password.as_ref());
     match reference {

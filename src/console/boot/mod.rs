@@ -1,5 +1,5 @@
-//! Network boot on the console's side: the choice who gets the agent, the progress of each machine,
-//! and Wake-on-LAN.
+//! Network boot on the console's side: the choice between agent and own disk, the progress of each
+//! machine, and Wake-on-LAN.
 //!
 //! ```text
 //! pxe::serve (in this process, or `diskcast pxe serve`) --verdict?--> policy <-- roster: known? in a job? woken?
@@ -173,6 +173,10 @@ impl Console {
     }
 
     /// Wakes a target. If it boots from the network within the hour, it gets the agent.
+    ///
+    /// # Errors
+    /// `NothingMatched` for an unknown target; `Refused` if no card of it is known, or the packet
+    /// cannot be sent.
     pub fn wake(&self, id: &str) -> Result<TargetView, ApiError> {
         let view = self.roster.view(id)?;
         let cards: Vec<_> = machines_of(&view.facts)

@@ -59,6 +59,11 @@ impl Console {
     }
 
     /// Creates and starts a capture.
+    ///
+    /// # Errors
+    /// `Usage` for an invalid or missing name and other invalid parts; `NothingMatched` if no
+    /// target matches; `Refused` if the target is not approved or in a job, its disk is in use, or
+    /// the image exists.
     pub async fn create_capture(
         self: &Arc<Self>,
         mut request: CaptureRequest,

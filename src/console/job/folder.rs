@@ -43,7 +43,10 @@ impl Folder {
         self.0.join(REPORT)
     }
 
-    /// Writes the report; returns the error of the file system on failure.
+    /// Writes the report; it appears under its name only when it is complete.
+    ///
+    /// # Errors
+    /// The error of the file system.
     pub async fn write_report(&self, report: &Report) -> std::io::Result<()> {
         let mut json = serde_json::to_vec_pretty(report)?;
         json.push(b'\n');

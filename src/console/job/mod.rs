@@ -68,7 +68,7 @@ pub enum Input {
         target: String,
         /// Id of the session that the report is about.
         session: u32,
-        /// Report.
+        /// Counts and deficits of the receiver.
         status: Box<multicast::Status>,
     },
     /// Progress report of a target.

@@ -161,12 +161,19 @@ impl Console {
     }
 
     /// Returns every binding, by name.
+    ///
+    /// # Errors
+    /// `Unexpected` if the store fails.
     pub async fn list_bindings(&self) -> Result<BindingList, ApiError> {
         let bindings = self.store.bindings().await;
         Ok(list_of(bindings.map_err(|error| store_error(&error))?))
     }
 
     /// Imports names and addresses from a list, all or none.
+    ///
+    /// # Errors
+    /// `Usage` for an invalid list; `Refused` if another machine has a name or address, or a line
+    /// may mean several machines; `Unexpected` if the store fails.
     pub async fn import_bindings(&self, text: &str) -> Result<BindingList, ApiError> {
         let _turn = self.personal.binding.lock().await;
         let list = listed(text, "the list")?;
@@ -232,6 +239,10 @@ impl Console {
     }
 
     /// Releases a machine's name and address; returns the former binding.
+    ///
+    /// # Errors
+    /// `NothingMatched` if no binding has this name, card or UUID, `Usage` if several have it;
+    /// `Unexpected` if the store fails.
     pub async fn release_binding(&self, machine: &str) -> Result<BindingList, ApiError> {
         let _turn = self.personal.binding.lock().await;
         let mac = machine.parse::<Mac>().ok();

@@ -177,8 +177,8 @@ impl Console {
         Ok(())
     }
 
-    /// Refuses a template for an offer if a person would have to type its secrets, since nobody
-    /// does at a target.
+    /// Refuses a template for an offer if its secrets would have to be typed, since no technician
+    /// is present when an offer is taken.
     pub(super) async fn check_offered(&self, source: &TemplateUse) -> Result<(), ApiError> {
         let template = read(source)?;
         for wanted in template.secrets() {

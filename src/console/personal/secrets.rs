@@ -20,6 +20,9 @@ fn purpose(name: &str) -> String {
 
 impl Console {
     /// Returns every secret, without its value.
+    ///
+    /// # Errors
+    /// `Unexpected` if the store fails.
     pub async fn list_secrets(&self) -> Result<SecretList, ApiError> {
         let rows = self.store.secrets().await;
         Ok(SecretList {
@@ -36,6 +39,9 @@ impl Console {
     }
 
     /// Sets a secret, or replaces it.
+    ///
+    /// # Errors
+    /// `Usage` for an invalid name or length, `Unexpected` if the store fails.
     pub async fn set_secret(&self, request: SecretRequest) -> Result<SecretView, ApiError> {
         let value = Zeroizing::new(request.value);
         let (row, sealed) = self.seal_secret(&request.name, value.as_bytes())?;
@@ -79,6 +85,9 @@ impl Console {
     }
 
     /// Deletes a secret.
+    ///
+    /// # Errors
+    /// `Refused` for an unknown secret, `Unexpected` if the store fails.
     pub async fn remove_secret(&self, name: &str) -> Result<(), ApiError> {
         let removed = self.store.delete_secret(name.to_owned()).await;
         if !removed.map_err(|error| store_error(&error))? {

@@ -4,6 +4,10 @@
 //! was reported as stored. `synchronous=FULL`: nor does a loss of power; state changes are rare
 //! beside the image itself. Invariants: a job and its targets appear together; a row that does not
 //! parse is an error that names its column.
+//!
+//! # Errors
+//! Every method returns [`StoreError::Sqlite`] if SQLite fails, [`StoreError::Damaged`] for a row that
+//! does not parse, and [`StoreError::Range`] for a number that exceeds its column.
 
 use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
 use super::{first_starts, schema};
@@ -54,11 +58,18 @@ pub struct Database {
 
 impl Database {
     /// Opens the database at `path`, or creates it.
+    ///
+    /// # Errors
+    /// [`StoreError::Sqlite`] if the file cannot be opened, [`StoreError::Newer`] for a newer
+    /// schema.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::prepare(Connection::open(path)?)
     }
 
     /// Opens a database in memory, which is gone with the process.
+    ///
+    /// # Errors
+    /// [`StoreError::Sqlite`].
     pub fn in_memory() -> Result<Self, StoreError> {
         Self::prepare(Connection::open_in_memory()?)
     }

@@ -4,6 +4,10 @@
 //! so a read sees every earlier write, and no async task waits for a disk on a runtime thread.
 //! Makes no decisions. Invariants: at most `QUEUE` calls wait; a call that fails returns an error
 //! and changes nothing.
+//!
+//! # Errors
+//! Every call returns [`StoreError::Stopped`] after the end of the thread, and the errors of the
+//! [`Database`] method that it runs.
 
 mod checks;
 mod database;
@@ -37,11 +41,17 @@ pub struct Store {
 impl Store {
     /// Opens the database at `path`, or creates it, and starts its thread. Blocks for as long as
     /// SQLite takes.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be opened, has a newer schema, or the thread cannot start.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::start(Database::open(path)?)
     }
 
     /// Starts the thread for an open database.
+    ///
+    /// # Errors
+    /// [`StoreError::Thread`].
     pub fn start(mut database: Database) -> Result<Self, StoreError> {
         let (calls, mut waiting) = mpsc::channel::<Call>(QUEUE);
         let run = move || {
