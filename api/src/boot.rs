@@ -1,20 +1,20 @@
-//! Network boot: the policy, machines that boot, and what `pxe serve` and the console tell each other.
+//! Network boot: policy, booting machines, and messages between `pxe serve` and the console.
 
 use facts::boot::Stage;
 use facts::identity::{Record, Shared};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
-/// `console run --boot`.
+/// Policy of network boot: `console run --boot`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPolicy {
-    /// Machines the console has never seen, and those that are wanted.
+    /// Serve machines the console has never seen, and those that a job waits for.
     #[default]
     Unknown,
-    /// Those that are wanted.
+    /// Serve machines that a job waits for.
     Wanted,
-    /// Everyone.
+    /// Serve all machines.
     Always,
 }
 
@@ -29,144 +29,145 @@ impl BootPolicy {
     }
 }
 
-/// How far a machine came that boots over the network.
+/// Progress of a machine that boots over the network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MachineView {
-    /// The card that boots.
+    /// MAC address of the card that boots.
     pub mac: String,
-    /// SMBIOS UUID, where its firmware says it.
+    /// SMBIOS UUID, when the firmware sends it.
     #[serde(default)]
     pub uuid: Option<String>,
     /// `BIOS`, `UEFI` or `UEFI HTTP`.
     #[serde(default)]
     pub firmware: Option<String>,
-    /// Its address.
+    /// IP address of the machine.
     #[serde(default)]
     pub address: Option<String>,
-    /// How far it came.
+    /// Stage the boot has reached.
     pub stage: Stage,
-    /// When it was heard of last, RFC 3339.
+    /// Time of the last event, RFC 3339.
     pub time: String,
-    /// More about the stage.
+    /// Details of the stage.
     #[serde(default)]
     pub detail: Option<String>,
-    /// What went wrong last, until a boot goes well.
+    /// The last fault, until a boot succeeds.
     #[serde(default)]
     pub error: Option<String>,
-    /// When, RFC 3339.
+    /// Time of that fault, RFC 3339.
     #[serde(default)]
     pub error_time: Option<String>,
 }
 
-/// The services of network boot as they run.
+/// Running services of network boot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootService {
-    /// Interface.
+    /// Name of the interface.
     pub interface: String,
     /// `address:port` of HTTP boot.
     pub http: String,
-    /// Boot folder.
+    /// Path of the boot folder.
     pub boot_files: String,
-    /// Names of the contract that are not in it.
+    /// Boot files of the contract that are missing in the folder.
     #[serde(default)]
     pub missing: Vec<String>,
-    /// Addresses handed out, when they are.
+    /// Range of addresses handed out, if the service has its own DHCP server.
     #[serde(default)]
     pub dhcp: Option<String>,
-    /// Process.
+    /// Process id.
     pub pid: u32,
 }
 
-/// `GET /v1/boot`, and `POST /v1/boot/check` which asks the wire for other servers first.
+/// Answer to `GET /v1/boot`, and to `POST /v1/boot/check`, which first searches the network for
+/// other servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootReport {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
-    /// Who gets the agent.
+    /// Policy of network boot.
     pub policy: BootPolicy,
-    /// The services; absent when none run.
+    /// The services; absent when none is running.
     #[serde(default)]
     pub service: Option<BootService>,
-    /// Who asked, the last first.
+    /// Machines that requested a boot, the latest first.
     pub machines: Vec<MachineView>,
-    /// DHCP servers that machines took their addresses from.
+    /// DHCP servers from which machines got their addresses.
     #[serde(default)]
     pub address_servers: Vec<String>,
-    /// Servers that answered when asked, one line each.
+    /// Other servers that answered the search, one line each.
     #[serde(default)]
     pub rivals: Vec<String>,
-    /// What could not be looked at, and why.
+    /// Checks that were not possible, with the reason.
     #[serde(default)]
     pub not_checked: Vec<String>,
 }
 
-/// Something that happened to a machine, from `pxe serve`.
+/// An event of a booting machine, from `pxe serve`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootEvent {
-    /// Card.
+    /// MAC address of the card.
     pub mac: String,
-    /// Machine.
+    /// SMBIOS UUID.
     #[serde(default)]
     pub uuid: Option<String>,
-    /// How far it came.
+    /// Stage the boot has reached.
     #[serde(default)]
     pub stage: Option<Stage>,
-    /// Firmware.
+    /// Type of the firmware.
     #[serde(default)]
     pub firmware: Option<String>,
-    /// Address.
+    /// IP address of the machine.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
-    /// More.
+    /// Details.
     #[serde(default)]
     pub detail: Option<String>,
-    /// Something went wrong.
+    /// The event is a fault.
     #[serde(default)]
     pub failed: bool,
 }
 
-/// `POST /v1/boot/sync`: what `pxe serve` tells.
+/// Body of `POST /v1/boot/sync`: news from `pxe serve`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BootSync {
-    /// What happened since.
+    /// Events since the last call.
     #[serde(default)]
     pub events: Vec<BootEvent>,
-    /// DHCP servers that machines took their addresses from.
+    /// DHCP servers from which machines got their addresses.
     #[serde(default)]
     pub servers: Vec<Ipv4Addr>,
-    /// The services.
+    /// The running services.
     #[serde(default)]
     pub service: Option<BootService>,
 }
 
-/// A target, as far as booting goes.
+/// A target, as far as network boot needs it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootKnown {
-    /// Target.
+    /// Id of the target.
     pub id: String,
     /// Identity record of the target.
     pub record: Record,
-    /// Something waits for it and is not over for it.
+    /// A job waits for the target and has not ended for it.
     pub wanted: bool,
 }
 
-/// The answer: who is to do what.
+/// Answer to [`BootSync`]: the facts by which boots are decided.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootOrders {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
-    /// Who gets the agent.
+    /// Policy of network boot.
     pub policy: BootPolicy,
     /// Every target.
     pub known: Vec<BootKnown>,
-    /// Identity values that several machines have, so that they decide nothing.
+    /// Identity values that several machines share, so that they decide nothing.
     #[serde(default)]
     pub shared: Shared,
-    /// `address:port` agents connect to.
+    /// `address:port` that agents connect to.
     pub console: String,
-    /// What they pin.
+    /// Pin of the console's public key.
     pub pin: String,
-    /// Second lane, when it is not the usual one.
+    /// Group and port of the second lane, when it is not the default one.
     #[serde(default)]
     pub second: Option<String>,
 }

@@ -1,11 +1,12 @@
-//! Words by which a disk is confirmed: the plan shows them, the technician's answer repeats them, and the console compares.
+//! Texts by which a disk is confirmed: the plan shows them, the technician's answer repeats them,
+//! and the console compares.
 
 use crate::Plan;
 use facts::look;
 use facts::target::DiskFacts;
 use std::collections::BTreeMap;
 
-/// A disk as a plan shows it: what names it, and what is on it.
+/// The text of a disk in a plan: identity and contents.
 pub fn shown(disk: &DiskFacts) -> String {
     format!("{}: {}", disk.title(), look::contents(disk))
 }

@@ -1,20 +1,20 @@
-//! What a console says about itself.
+//! Description of a running console.
 
 use serde::{Deserialize, Serialize};
 
-/// Raised when a document changes its meaning.
+/// Version of the API's documents, raised when one changes its meaning.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// `console show`.
+/// Answer to `console show`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConsoleInfo {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
     /// Product version.
     pub version: String,
-    /// SHA-256 of the console's public key (SPKI), 64 hex digits: what agents pin.
+    /// SHA-256 hash of the console's public key (SPKI), 64 hex digits, which agents pin.
     pub pin: String,
-    /// `address:port` agents connect to.
+    /// `address:port` that agents connect to.
     pub control: String,
     /// TCP port of the bulk service.
     pub bulk_port: u16,
@@ -22,13 +22,14 @@ pub struct ConsoleInfo {
     pub main: String,
     /// Group and port of the second lane.
     pub second: String,
-    /// Interface multicast leaves by.
+    /// Name of the interface that sends multicast.
     pub interface: String,
-    /// Data directory.
+    /// Path of the data directory.
     pub data_dir: String,
     /// Process id.
     pub pid: u32,
-    /// Public keys one of which has to have signed an image that is deployed; with none, every image is.
+    /// Public keys of which one must have signed an image before it is deployed; empty when images
+    /// need no signature.
     #[serde(default)]
     pub signed_by: Vec<String>,
 }

@@ -1,27 +1,28 @@
-//! What `diskcast doctor` is asked and what it says: types shared by the console (server) and the CLI (client).
+//! Request and report of `diskcast doctor`: types shared by the console (server) and the CLI
+//! (client).
 //!
 //! `POST /v1/doctor`, `DoctorRequest` -> `DoctorReport`. Values only.
 
 use protocol::control::{DoctorAnswer, QuerierFacts};
 use serde::{Deserialize, Serialize};
 
-/// `POST /v1/doctor`. `{}` checks every connected target for three seconds.
+/// Body of `POST /v1/doctor`. `{}` checks every connected target for three seconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DoctorOptions {
-    /// Selector of the targets; all that are connected when absent.
+    /// Selector of the targets; all connected ones when absent.
     pub targets: Option<String>,
-    /// Rate of the probe on the wire, bits per second; what a session would start with when absent.
+    /// Rate of the probe on the wire in bits per second; the start rate of a session when absent.
     pub rate_bits_per_s: Option<u64>,
-    /// Seconds the probe lasts; three when absent.
+    /// Duration of the probe in seconds; three when absent.
     pub seconds: Option<f64>,
 }
 
-/// How well something is.
+/// Severity of findings, the worst last.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Nothing was found.
+    /// No fault was found.
     #[default]
     Ok,
     /// A deployment works, perhaps slower or later than it could.
@@ -31,7 +32,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The word used everywhere.
+    /// The word in output and in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -41,21 +42,22 @@ impl Verdict {
     }
 }
 
-/// Something that is not as it should be.
+/// A fault, with advice.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Severity of the fault.
     pub verdict: Verdict,
-    /// Which check: `multicast`, `loss`, `mtu`, `receive-buffer`, `kernel-drops`, `link`, `clock`, `disk`, `memory`, `querier`, `port`, `busy`,
-    /// `answer`, `console`, `dhcp`, `space`, `rate`, `duplicates`, `reordering`.
+    /// Name of the check: `multicast`, `loss`, `mtu`, `receive-buffer`, `kernel-drops`, `link`,
+    /// `clock`, `disk`, `memory`, `querier`, `port`, `busy`, `answer`, `console`, `dhcp`, `space`,
+    /// `rate`, `duplicates`, `reordering`.
     pub check: String,
-    /// What it is, with numbers, and what it means.
+    /// The fault with numbers, and its effect.
     pub text: String,
-    /// What to set or to do.
+    /// Advice: a setting or an action.
     pub advice: String,
 }
 
-/// The worst of some findings.
+/// The worst verdict of some findings; `Ok` when there are none.
 pub fn worst(findings: &[Finding]) -> Verdict {
     findings
         .iter()
@@ -64,29 +66,29 @@ pub fn worst(findings: &[Finding]) -> Verdict {
         .unwrap_or_default()
 }
 
-/// What was found.
+/// Report of all checks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DoctorReport {
-    /// `doctor`, so that a `--json` stream can be read by type.
+    /// The word `doctor`, so that a `--json` stream can be read by type.
     pub r#type: String,
     /// `SCHEMA_VERSION` of the API.
     pub schema_version: u32,
-    /// When, RFC 3339, by the console's clock.
+    /// Time of the check, RFC 3339, by the console's clock.
     pub time: String,
-    /// The console's own machine.
+    /// Checks of the console's own machine.
     pub console: ConsoleHealth,
     /// The probe; absent when none was sent.
     #[serde(default)]
     pub probe: Option<ProbeView>,
     /// Findings about the room as a whole.
     pub room: Vec<Finding>,
-    /// By name.
+    /// Checks of the targets, sorted by name.
     pub targets: Vec<TargetHealth>,
-    /// What could not be checked, and why.
+    /// Checks that were not possible, with the reason.
     pub not_checked: Vec<String>,
 }
 
-/// The console's own machine.
+/// Checks of the console's own machine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConsoleHealth {
@@ -96,17 +98,17 @@ pub struct ConsoleHealth {
     pub interface: String,
     /// MTU of the interface.
     pub mtu: Option<u32>,
-    /// Speed of the interface where the kernel knows it.
+    /// Link speed in Mbit/s, when the kernel knows it.
     pub speed_mbit_per_s: Option<u32>,
-    /// Free bytes where the data directory is.
+    /// Free bytes in the file system of the data directory.
     pub free_bytes: Option<u64>,
-    /// Who asks for memberships.
+    /// The IGMP querier, as seen by the console.
     pub querier: QuerierFacts,
-    /// Each port and who holds it.
+    /// Ports of the console with their owners.
     pub ports: Vec<PortView>,
     /// DHCP and ProxyDHCP servers that answered.
     pub dhcp_servers: Vec<String>,
-    /// What is not as it should be.
+    /// Faults of the console's machine.
     pub findings: Vec<Finding>,
 }
 
@@ -116,11 +118,11 @@ pub struct ConsoleHealth {
 pub struct PortView {
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Number.
+    /// Port number.
     pub port: u16,
-    /// What it is for.
+    /// Purpose of the port.
     pub carries: String,
-    /// Process that holds it, where the kernel lets us see it.
+    /// Process that holds it, when the kernel shows it.
     pub owner: Option<String>,
 }
 
@@ -128,44 +130,46 @@ pub struct PortView {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProbeView {
-    /// Main lane.
+    /// Group and port of the main lane.
     pub main: String,
-    /// Second lane.
+    /// Group and port of the second lane.
     pub second: String,
-    /// What was aimed at, bits per second on the wire.
+    /// Intended rate on the wire, in bits per second.
     pub rate_bits_per_s: u64,
-    /// What was reached.
+    /// Reached rate on the wire, in bits per second.
     pub reached_bits_per_s: u64,
-    /// Seconds.
+    /// Duration in seconds.
     pub seconds: f64,
     /// Packets on the main lane.
     pub main_packets: u64,
     /// Packets on the second lane.
     pub second_packets: u64,
-    /// Jumbo packets were sent as well.
+    /// Jumbo packets were sent, too.
     pub jumbo: bool,
 }
 
-/// One target.
+/// Checks of one target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TargetHealth {
-    /// Target.
+    /// Id of the target.
     pub id: String,
-    /// Name.
+    /// Name of the target.
     pub name: String,
     /// The worst of its findings.
     pub verdict: Verdict,
-    /// What is not as it should be.
+    /// Faults of the target.
     pub findings: Vec<Finding>,
-    /// Share of the main lane that was lost, 0..1; absent when nothing was sent or it did not listen.
+    /// Share of main-lane packets that were lost, 0..1; absent when none were sent or the target
+    /// did not listen.
     pub main_loss: Option<f64>,
-    /// Share of the second lane that was lost.
+    /// Share of second-lane packets that were lost, 0..1.
     pub second_loss: Option<f64>,
-    /// Round trip of a control message, seconds.
+    /// Round-trip time of a control message, in seconds.
     pub round_trip_s: Option<f64>,
-    /// Its clock less the console's, seconds; known to half the round trip.
+    /// The target's clock minus the console's, in seconds, with an error of up to half the round
+    /// trip.
     pub clock_offset_s: Option<f64>,
-    /// What it said.
+    /// Answer of the agent.
     pub answer: Option<DoctorAnswer>,
 }

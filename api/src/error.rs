@@ -1,46 +1,46 @@
-//! An error as the API and `--json` show it, and the exit code it becomes.
+//! An error in the API and in `--json`, with its exit code.
 
 use serde::{Deserialize, Serialize};
 
-/// An error as the API and `--json` show it.
+/// An error in the API and in `--json`.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// Which exit code it becomes.
+    /// Kind of the failure, which decides the exit code.
     pub code: ErrorCode,
-    /// What went wrong, with names and numbers.
+    /// The failure, with names and numbers.
     pub message: String,
-    /// What to try next.
+    /// Advice on what to try next.
     #[serde(default)]
     pub hint: Option<String>,
 }
 
-/// Kinds of failure, one to an exit code (DESIGN section 10).
+/// Kinds of failure, one for each exit code (`docs/operations.md`, Exit codes).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
-    /// 1
+    /// Exit code 1: an unexpected failure of this machine.
     Unexpected,
-    /// 2
+    /// Exit code 2: wrong usage, or a confirmation is missing.
     Usage,
-    /// 3
+    /// Exit code 3: some targets failed.
     TargetsFailed,
-    /// 4
+    /// Exit code 4: nothing matched.
     NothingMatched,
-    /// 5
+    /// Exit code 5: refused before any change.
     Refused,
-    /// 6
+    /// Exit code 6: the console is unreachable, or access is not authorised.
     Unreachable,
-    /// 7
+    /// Exit code 7: a damaged image, or a disk that does not read back.
     Integrity,
-    /// 124
+    /// Exit code 124: timed out.
     TimedOut,
-    /// 130
+    /// Exit code 130: interrupted.
     Interrupted,
 }
 
 impl ErrorCode {
-    /// The process exit code.
+    /// Exit code of the process.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Unexpected => 1,
@@ -57,7 +57,7 @@ impl ErrorCode {
 }
 
 impl ApiError {
-    /// An error of a kind.
+    /// Makes an error of this kind without a hint.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -66,7 +66,7 @@ impl ApiError {
         }
     }
 
-    /// The same with what to try next.
+    /// Adds advice on what to try next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

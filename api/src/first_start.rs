@@ -1,59 +1,60 @@
-//! What a target reported of its first start, as the console shows and stores it.
+//! A target's report of its first start, as the console shows and stores it.
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of the first start of a target that is to report it. Absent where nothing was asked for.
+/// First start of a target from which a report is expected.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct FirstStart {
-    /// Whether it was heard of, and how it went.
+    /// Result of the first start.
     pub state: FirstStartState,
-    /// When the report came, RFC 3339.
+    /// Time when the report arrived, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard: Option<String>,
     /// Id of the step that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
-    /// Why it failed.
+    /// Reason of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Host name the machine has.
+    /// Host name of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Planned name, where the machine has another.
+    /// Planned name, when the machine has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_name: Option<String>,
     /// `windows` or `linux`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// SID the Windows has.
+    /// SID of the machine's Windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
-    /// Planned SID, where the Windows has another.
+    /// Planned SID, when the machine has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_sid: Option<String>,
     /// Content of `/etc/machine-id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
-    /// `MAC ADDRESS/BITS`, one a card and address.
+    /// Addresses as `MAC ADDRESS/BITS`, one entry for each card and address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
 }
 
-/// How a first start went.
+/// Result of a first start.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FirstStartState {
-    /// No report came yet.
+    /// No report has arrived yet.
     #[default]
     NotHeard,
-    /// Everything is done, and the machine is what was planned.
+    /// All steps succeeded, and the machine matches its plan.
     Started,
-    /// A step failed, or the machine is another than planned.
+    /// A step failed, or the machine does not match its plan.
     Failed,
 }
 
 impl FirstStart {
-    /// In one line: `started as LAB-07`, `first start failed: run.2: exit code 3`, `first start not heard of`.
+    /// The result in one line: `started as LAB-07`, `first start failed: run.2: exit code 3`,
+    /// `first start not heard of`.
     pub fn line(&self) -> String {
         if self.state == FirstStartState::NotHeard {
             return "first start not heard of".to_owned();

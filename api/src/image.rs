@@ -4,27 +4,28 @@ use crate::{DeployRequest, GivenSecrets, ShareAccount};
 use facts::target::Choice;
 use serde::{Deserialize, Serialize};
 
-/// `POST /v1/images/check`: the answer, an `ImageCheck`, comes within about a second; who waits asks again.
+/// Body of `POST /v1/images/check`. The answer, an `ImageCheck`, comes within about a second; a
+/// client that waits repeats the request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CheckRequest {
-    /// As in a `DeployRequest`.
+    /// Path of the image, like in a `DeployRequest`.
     pub image: String,
-    /// Who asks the server, where the image lies on a share.
+    /// Account for the server, when the image lies on a share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<ShareAccount>,
     /// Password of an encrypted image. Never stored, never logged.
     #[serde(default)]
     pub password: Option<String>,
-    /// Which part of it has to be whole.
+    /// Part of the image that is checked.
     #[serde(default)]
     pub choice: Choice,
-    /// Value of the secret the share refers to, when the command knows it.
+    /// Value of the secret that the share refers to, when the command knows it.
     #[serde(default)]
     pub secrets: GivenSecrets,
 }
 
 impl CheckRequest {
-    /// The check of the image a deployment is for.
+    /// A check of the image of a deployment.
     pub fn of(request: &DeployRequest) -> Self {
         Self {
             image: request.image.clone(),
@@ -36,20 +37,20 @@ impl CheckRequest {
     }
 }
 
-/// How far the check of an image is; damage is an error with the code `integrity`.
+/// Progress of an image check. Damage is an error with the code `integrity`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum ImageCheck {
-    /// Every stored byte was held against its hash.
+    /// Every stored byte matched its hash.
     Checked {
-        /// When, RFC 3339.
+        /// Time of the check, RFC 3339.
         checked: String,
     },
-    /// Under way.
+    /// The check is in progress.
     Checking {
-        /// Stored bytes looked at.
+        /// Stored bytes checked so far.
         done_bytes: u64,
-        /// Stored bytes there are.
+        /// Stored bytes in total.
         total_bytes: u64,
     },
 }

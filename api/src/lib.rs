@@ -1,15 +1,16 @@
-//! What the console says to people and programs: requests, views, events and errors of its local API. Pure.
+//! The console's local API: requests, views, events and errors. Pure.
 //!
-//! HTTP/1.1 with JSON over a Unix socket `console.sock` in the data directory. Errors carry `code`, `message` and
-//! `hint`; the CLI turns `code` into its exit code. Long commands read `GET /v1/jobs/ID/events`, one JSON object a line.
+//! HTTP/1.1 with JSON over a Unix socket `console.sock` in the data directory. Errors have `code`,
+//! `message` and `hint`; `code` decides the exit code of the CLI. Long commands read
+//! `GET /v1/jobs/ID/events`, one JSON object a line.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
-//! | `console`, `target`, `boot`, `image`, `job`, `plan`, `capture`, `template`, `first_start` | requests and views, named here without their module |
-//! | `error` | kinds of failure, one to an exit code |
-//! | [`doctor`] | what `diskcast doctor` asks and says |
-//! | [`select`] | the words by which targets are selected |
-//! | [`confirm`] | the words by which disks are confirmed |
+//! | `console`, `target`, `boot`, `image`, `job`, `plan`, `capture`, `template`, `first_start` | requests and views, re-exported here |
+//! | `error` | kinds of failure, one for each exit code |
+//! | [`doctor`] | request and report of `diskcast doctor` |
+//! | [`select`] | selectors of targets |
+//! | [`confirm`] | texts by which disks are confirmed |
 //! | [`name`] | names that a technician may give |
 
 mod boot;

@@ -1,4 +1,4 @@
-//! A plan as the local API shows it, and as it is stored with its job.
+//! The plan of a deployment, as the local API shows it and as it is stored with its job.
 
 use crate::{DeployRequest, PlannedFile};
 use facts::order::EndAction;
@@ -7,42 +7,43 @@ use imagefmt::DiskSet;
 use serde::{Deserialize, Serialize};
 use template::step::{AfterApply, MachinePlan};
 
-/// What a deployment would do (DESIGN promise 5).
+/// The effects of a deployment, shown before anything is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
-    /// `plan`, so that a `--json` stream can be read by type.
+    /// The word `plan`, so that a `--json` stream can be read by type.
     pub r#type: String,
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
-    /// The request it answers, without the password.
+    /// The request, without password and secrets.
     pub request: DeployRequest,
     /// The image.
     pub image: ImageSummary,
-    /// One entry a target, by name.
+    /// Targets, sorted by name.
     pub targets: Vec<PlannedTarget>,
-    /// Seconds the transfer takes at the rate cap without loss, when a cap is known.
+    /// Seconds of the transfer at the rate limit and without loss, when there is a limit.
     #[serde(default)]
     pub expected_seconds: Option<f64>,
-    /// Files the machines get over TCP 5003.
+    /// Files that the machines fetch over TCP 5003.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PlannedFile>,
-    /// What a technician should know before saying yes.
+    /// Notes for the technician before the confirmation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
 impl Plan {
-    /// True when the image is sent without anybody having held it against its stored hashes.
+    /// True when the image is sent without a check of its stored hashes.
     pub fn unchecked(&self) -> bool {
         self.request.no_check && self.image.checked.is_none()
     }
 
-    /// The file with this BLAKE3.
+    /// The file with this BLAKE3 hash.
     pub fn file(&self, blake3: &str) -> Option<&PlannedFile> {
         self.files.iter().find(|file| file.payload.blake3 == blake3)
     }
 
-    /// What a proven target does: `end`, unless it has work of its own left and does that after it.
+    /// Action of a verified target: `end`, but a restart instead of a shutdown when first boot has
+    /// work left and shuts down after it.
     pub fn after(&self, id: &str, end: EndAction) -> EndAction {
         let own = self.personal(id).map(|plan| plan.after);
         match (end, own) {
@@ -51,7 +52,7 @@ impl Plan {
         }
     }
 
-    /// What makes this target itself.
+    /// Plan of the template for this target.
     pub fn personal(&self, id: &str) -> Option<&MachinePlan> {
         let mut targets = self.targets.iter();
         targets
@@ -63,40 +64,41 @@ impl Plan {
 /// An image in a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImageSummary {
-    /// Path.
+    /// Path of the image.
     pub path: String,
-    /// Root, 64 hex digits.
+    /// Root of the image, 64 hex digits.
     pub root: String,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub file_bytes: u64,
-    /// Bytes of the master disk.
+    /// Size of the master disk in bytes.
     pub disk_bytes: u64,
-    /// Bytes of the logical sector.
+    /// Bytes of a logical sector.
     pub sector_size: u32,
-    /// Bytes written to each target.
+    /// Bytes that are written to each target.
     pub used_bytes: u64,
-    /// Compressed bytes on the wire, headers left out.
+    /// Compressed bytes on the wire, without headers.
     pub wire_bytes: u64,
-    /// When it was captured, RFC 3339.
+    /// Time of the capture, RFC 3339.
     pub created: String,
-    /// One line a partition.
+    /// Partitions, one line each.
     pub partitions: Vec<String>,
-    /// Root of the chosen partitions, 64 hex digits, when it is not all of the image that is deployed.
+    /// Root of the chosen partitions, 64 hex digits, when only a part of the image is deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_root: Option<String>,
-    /// Its place among the disks of one machine.
+    /// Place of the disk among those of its machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<DiskSet>,
-    /// Public keys that signed it.
+    /// Public keys that signed the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signed_by: Vec<String>,
-    /// When every stored byte of this very file was held against its hash, RFC 3339; absent when nobody did.
+    /// Time when every stored byte of this very file matched its hash, RFC 3339; absent when it was
+    /// never checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<String>,
 }
 
 impl ImageSummary {
-    /// What a target has to prove.
+    /// Root hash that a target must read back to be done.
     pub fn proof_root(&self) -> &str {
         self.chosen_root.as_deref().unwrap_or(&self.root)
     }
@@ -105,23 +107,24 @@ impl ImageSummary {
 /// A target in a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlannedTarget {
-    /// Target.
+    /// Id of the target.
     pub id: String,
-    /// Name.
+    /// Name of the target.
     pub name: String,
-    /// First MAC address.
+    /// MAC address of the first card.
     #[serde(default)]
     pub mac: Option<String>,
     /// The disk that would be written.
     #[serde(default)]
     pub disk: Option<DiskFacts>,
-    /// Why this target cannot take the image.
+    /// Reason why this target cannot take the image.
     #[serde(default)]
     pub refused: Option<String>,
-    /// Seconds since it said what is on its disks, when it did not answer before the plan was made.
+    /// Age in seconds of the facts about its disks, when it did not answer before the plan was
+    /// made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts_age_seconds: Option<f64>,
-    /// What makes it itself, when the deployment has a template.
+    /// Plan of the template for this target, when the deployment has a template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal: Option<MachinePlan>,
 }

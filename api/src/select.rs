@@ -1,40 +1,41 @@
-//! Which targets a selector means.
+//! Selectors of targets.
 //!
 //! ```text
 //! selector := term *( "," term )          comma is union
-//! term     := [ "!" ] word                "!" takes away, wherever it stands
+//! term     := [ "!" ] word                "!" excludes, at any place
 //! word     := "all" | GLOB | "name:" GLOB | "id:" GLOB | "mac:" GLOB | "ip:" ADDRESS [ "/" BITS ] | "state:" STATE
 //! GLOB     := text with "*" and "?"
 //! ```
 //!
-//! Owns: the grammar and its meaning. Pure. A selector of nothing but `!` terms takes away from `all`.
-//! What always holds: a word that names one target exactly may name one that is switched off; everything else means
-//! machines connected now (unless the state asked for is `discovered`). An empty result is for the caller to refuse.
+//! Owns: the grammar and its meaning. Pure. A selector of `!` terms alone excludes from `all`.
+//! Invariants: a word that names one target exactly also matches a target that is off; all others
+//! match connected machines only (unless the state is `discovered`). The caller refuses an empty
+//! result.
 
 use crate::TargetView;
 use facts::target::TargetState;
 use std::net::IpAddr;
 
-/// Longest selector accepted, in bytes: a list of a thousand names fits.
+/// Length limit of a selector in bytes; a list of a thousand names fits.
 const MAX_SELECTOR_BYTES: usize = 64 << 10;
 
-/// Why a selector is not understood.
+/// The reason why a selector is not understood.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectorError {
-    /// No text between two commas, or no text at all.
+    /// A word is empty: no text between two commas, or no text at all.
     #[error("empty selector word; say all to mean every connected target")]
     Empty,
-    /// `prefix:` that is none of ours.
+    /// The prefix before `:` is unknown.
     #[error("unknown selector {0}:, known are name:, id:, mac:, ip: and state:")]
     UnknownPrefix(String),
-    /// Not a state.
+    /// The state is unknown.
     #[error("unknown state {0}")]
     UnknownState(String),
-    /// Not an address or CIDR range.
+    /// The text is neither an address nor a CIDR range.
     #[error("{0} is not an address or a range such as 10.0.0.0/24")]
     Address(String),
-    /// Longer than any real list.
+    /// The selector is longer than `MAX_SELECTOR_BYTES`; its length in bytes.
     #[error("selector of {0} bytes, limit {MAX_SELECTOR_BYTES}")]
     TooLong(usize),
 }
@@ -50,7 +51,7 @@ enum Word {
     State(TargetState),
 }
 
-/// A selector that was understood.
+/// A parsed selector.
 #[derive(Clone, Debug)]
 pub struct Selector {
     union: Vec<Word>,
@@ -80,7 +81,7 @@ impl std::str::FromStr for Selector {
 }
 
 impl Selector {
-    /// True when the selector means this target.
+    /// True when the selector matches this target.
     pub fn matches(&self, target: &TargetView) -> bool {
         self.union.iter().any(|word| word.selects(target))
             && !self.minus.iter().any(|word| word.fits(target))
@@ -128,7 +129,8 @@ impl Word {
         }
     }
 
-    /// The word as part of the union: only exact words reach targets that are not connected.
+    /// True when the word adds this target to the union: only exact words match targets that are
+    /// not connected.
     fn selects(&self, target: &TargetView) -> bool {
         let reaches_absent = match self {
             Self::Plain(text) | Self::Name(text) | Self::Id(text) | Self::Mac(text) => {
@@ -174,7 +176,7 @@ fn addresses(target: &TargetView) -> impl Iterator<Item = IpAddr> + '_ {
             .ok()
     });
     let own = target.facts.nics.iter().flat_map(|nic| &nic.addresses);
-    // Agents may state a prefix length with the address.
+    // Agents may send a prefix length with the address.
     peer.chain(own.filter_map(|text| text.split('/').next()?.parse().ok()))
 }
 
@@ -189,12 +191,13 @@ fn in_range(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     a.checked_shr(shift).unwrap_or(0) == n.checked_shr(shift).unwrap_or(0)
 }
 
-/// `*` is any run of characters, `?` any one. Takes at most pattern times text steps, whatever the pattern.
+/// Matches a pattern: `*` is any run of characters, `?` any one. Takes at most pattern times text
+/// steps, whatever the pattern.
 fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when the last star has to swallow one character more.
+    // Positions to continue from when the last star has to match one character more.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {

@@ -1,4 +1,4 @@
-//! Templates, names and secrets as the local API speaks of them.
+//! Templates, names and secrets in the local API.
 
 use crate::{ApiError, ErrorCode};
 use serde::{Deserialize, Serialize};
@@ -9,18 +9,19 @@ use template::bind::Binding;
 use template::step::Payload;
 use template::values::SecretRef;
 
-/// A template as it comes with a request: its text, because the file may change meanwhile.
+/// A template in a request. It carries the text, because the file may change meanwhile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TemplateUse {
-    /// Name in lists and reports.
+    /// Name of the template in lists and reports.
     pub name: String,
-    /// The file as it was read, with what the command line set.
+    /// Text of the file, with settings of the command line applied.
     pub text: String,
-    /// Absolute folder that its paths begin in.
+    /// Absolute path of the folder to which its paths are relative.
     pub folder: PathBuf,
 }
 
-/// Values of secrets that a command brought along, by reference (`ask:labadmin`, `env:NAME`). Never stored in the clear, never shown.
+/// Values of secrets that a command sends, by reference (`ask:labadmin`, `env:NAME`). Never stored
+/// unencrypted, never shown.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GivenSecrets(pub BTreeMap<String, String>);
@@ -31,18 +32,18 @@ impl fmt::Debug for GivenSecrets {
     }
 }
 
-/// Who asks a server for the share an image lies on.
+/// Account for the server of the share an image lies on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShareAccount {
     /// `USER` or `DOMAIN\USER`; anonymous when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Where its password comes from; a `file:` has an absolute path. Never the password itself.
+    /// Source of the password, never the password itself; the path of a `file:` is absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretRef>,
 }
 
-/// An account for an image that lies on no share: one of both is a slip.
+/// The error of an account that is given for an image on no share: one of the two is a mistake.
 pub fn no_share(image: &str) -> ApiError {
     ApiError::new(
         ErrorCode::Usage,
@@ -51,55 +52,55 @@ pub fn no_share(image: &str) -> ApiError {
     .hint("name the image //server/share/folder/name.dcimg, or leave the account out")
 }
 
-/// A file the machines of a job get.
+/// A file that the machines of a job get.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedFile {
-    /// Where it lies on the console's machine.
+    /// Path on the console's machine.
     pub path: PathBuf,
-    /// What it is known by.
+    /// Name, hash and size of the file.
     pub payload: Payload,
 }
 
-/// `GET /v1/bindings`; `POST /v1/bindings/import` answers with those it set.
+/// Answer to `GET /v1/bindings`; `POST /v1/bindings/import` answers with the bindings it has set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BindingList {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
-    /// By name.
+    /// Bindings, sorted by name.
     pub bindings: Vec<Binding>,
 }
 
-/// `POST /v1/bindings/import`.
+/// Body of `POST /v1/bindings/import`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ImportRequest {
-    /// The list: mac or uuid, name, address.
+    /// The list: MAC address or UUID, name, address.
     pub text: String,
 }
 
-/// `GET /v1/secrets`.
+/// Answer to `GET /v1/secrets`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SecretList {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
-    /// By name; values are never shown.
+    /// Secrets, sorted by name; values are never shown.
     pub secrets: Vec<SecretView>,
 }
 
 /// A secret, without its value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SecretView {
-    /// Name; templates write `ref:NAME`.
+    /// Name of the secret; templates refer to it by `ref:NAME`.
     pub name: String,
-    /// When it was set, RFC 3339.
+    /// Time when it was set, RFC 3339.
     pub changed: String,
 }
 
-/// `POST /v1/secrets`; the answer is the `SecretView`.
+/// Body of `POST /v1/secrets`; the answer is the `SecretView`.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SecretRequest {
-    /// Name.
+    /// Name of the secret.
     pub name: String,
-    /// Value.
+    /// Value of the secret.
     pub value: String,
 }
 
@@ -111,19 +112,20 @@ impl fmt::Debug for SecretRequest {
     }
 }
 
-/// Public key of a key that signs images and is kept as a secret: `POST /v1/secrets/{name}/new-key` makes one,
-/// `GET /v1/secrets/{name}/public-key` asks for one.
+/// Public key of a signing key that is kept as a secret: `POST /v1/secrets/{name}/new-key` makes a
+/// key, `GET /v1/secrets/{name}/public-key` returns its public key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SigningKeyView {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
     /// Name of the secret.
     pub name: String,
-    /// `dcpk1-` and 64 hexadecimal digits.
+    /// Public key: `dcpk1-` and 64 hexadecimal digits.
     pub public_key: String,
 }
 
-/// `POST /v1/secrets/{name}/sign`; the answer is the `SignatureView`. The key stays in the console.
+/// Body of `POST /v1/secrets/{name}/sign`; the answer is the `SignatureView`. The key stays in the
+/// console.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SignRequest {
     /// Root of the image, 64 hexadecimal digits.
@@ -135,8 +137,8 @@ pub struct SignRequest {
 pub struct SignatureView {
     /// `SCHEMA_VERSION`.
     pub schema_version: u32,
-    /// Public key it holds under.
+    /// Public key that verifies it.
     pub public_key: String,
-    /// 128 hexadecimal digits.
+    /// The signature, 128 hexadecimal digits.
     pub signature: String,
 }
