@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Compares a fresh plan with the confirmation.
 ///
-/// # Errors `Refused` if the plan has other targets, other disks, or disks with other contents.
+/// # Errors
+/// `Refused` if the plan has other targets, other disks, or disks with other contents.
 pub(super) fn check(
     plan: &Plan,
     targets: &[String],
@@ -53,7 +54,8 @@ pub(super) fn check(
 
 /// Compares the disks of a missed job with a new confirmation.
 ///
-/// # Errors `Refused` if the confirmation has other targets or other disks.
+/// # Errors
+/// `Refused` if the confirmation has other targets or other disks.
 pub(super) fn check_missed<'r>(
     job: u64,
     rows: impl Iterator<Item = &'r JobTargetRow>,

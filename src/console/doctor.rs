@@ -137,7 +137,8 @@ impl Console {
     /// Checks the targets and the console's own machine. Without a matching target the report has
     /// no targets.
     ///
-    /// # Errors `Usage` for invalid options, `Refused` while another run is under way.
+    /// # Errors
+    /// `Usage` for invalid options, `Refused` while another run is under way.
     pub async fn examine(&self, options: DoctorOptions) -> Result<DoctorReport, ApiError> {
         let _one = self.doctor.one.try_lock().map_err(|_| {
             ApiError::new(ErrorCode::Refused, "another doctor is at work")

@@ -259,7 +259,8 @@ impl Console {
     /// Checks an image. Returns the time of the check, or its progress if it needs longer than a
     /// moment.
     ///
-    /// # Errors `Integrity` for damage of parts that the choice takes; those of opening the image.
+    /// # Errors
+    /// `Integrity` for damage of parts that the choice takes; those of opening the image.
     pub async fn check_image(
         self: &Arc<Self>,
         request: CheckRequest,

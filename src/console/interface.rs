@@ -18,7 +18,8 @@ pub struct Interface {
 
 /// Chooses the interface. `asked` is a name or an IPv4 address.
 ///
-/// # Errors `Usage` if there is no such interface.
+/// # Errors
+/// `Usage` if there is no such interface.
 pub fn choose(asked: Option<&str>) -> Result<Interface, ApiError> {
     let found = if_addrs::get_if_addrs().map_err(|error| {
         ApiError::new(

@@ -21,8 +21,9 @@ struct Planned {
 impl Console {
     /// Plans the addition of these targets to a job; changes nothing.
     ///
-    /// # Errors `Refused` for an ended job or a capture, for faults of the template, and if it has
-    /// no names left.
+    /// # Errors
+    /// `Refused` for an ended job or a capture, for faults of the template, and if it has no names
+    /// left.
     pub async fn plan_add(&self, id: u64, asked: AddPlan) -> Result<Plan, ApiError> {
         let handle = self.open_job(id).await?;
         let planned = self.plan_of_added(&handle, asked.targets).await?;
@@ -31,7 +32,8 @@ impl Console {
 
     /// Adds targets to a job if the plan still has the confirmed targets and disks.
     ///
-    /// # Errors Those of [`Self::plan_add`]; `Refused` also if the plan has changed since its
+    /// # Errors
+    /// The errors of [`Self::plan_add`]; `Refused` also if the plan has changed since its
     /// confirmation.
     pub async fn add_to_job(&self, id: u64, asked: AddRequest) -> Result<JobView, ApiError> {
         let handle = self.open_job(id).await?;

@@ -170,7 +170,8 @@ impl Jobs {
 
 /// Parses a job's id.
 ///
-/// # Errors `NothingMatched` if the text is not a number.
+/// # Errors
+/// `NothingMatched` if the text is not a number.
 pub fn parse_id(text: &str) -> Result<u64, ApiError> {
     text.parse().map_err(|_| no_such_job(text))
 }
@@ -303,7 +304,7 @@ impl Console {
     /// Creates and starts a job if the plan still has the confirmed targets and disks.
     ///
     /// # Errors
-    /// Those of [`Self::plan`]; `Refused` if the plan differs from the confirmation or a target is
+    /// The errors of [`Self::plan`]; `Refused` if the plan differs from the confirmation or a target is
     /// in another job; `Unexpected` if the store fails.
     pub async fn create_job(self: &Arc<Self>, create: CreateJob) -> Result<JobView, ApiError> {
         let mut request = create.request;
@@ -444,7 +445,7 @@ impl Console {
     /// Returns the present view of one job.
     ///
     /// # Errors
-    /// Those of [`Self::job_row`].
+    /// The errors of [`Self::job_row`].
     pub async fn job_view(&self, id: u64) -> Result<JobView, ApiError> {
         match self.jobs.shared(id) {
             Some(shared) => Ok(shared.view()),
@@ -455,7 +456,7 @@ impl Console {
     /// Returns the report of a job, ended or not.
     ///
     /// # Errors
-    /// Those of [`Self::job_row`].
+    /// The errors of [`Self::job_row`].
     pub async fn report(&self, id: u64) -> Result<Report, ApiError> {
         let row = self.job_row(id).await?;
         let view = self.job_view(id).await?;

@@ -72,8 +72,9 @@ impl MasterImage {
     /// Reads the index; deriving a key from a password takes time: call it where blocking is
     /// allowed.
     ///
-    /// # Errors `Usage` for a missing or wrong password, `Refused` for an unreadable file,
-    /// `Integrity` for an incomplete or damaged image.
+    /// # Errors
+    /// `Usage` for a missing or wrong password, `Refused` for an unreadable file, `Integrity` for
+    /// an incomplete or damaged image.
     pub fn open(path: &Path, password: Option<&str>) -> Result<Self, ApiError> {
         Self::open_place(ImagePlace::here(path), password)
     }
@@ -82,7 +83,7 @@ impl MasterImage {
     /// use.
     ///
     /// # Errors
-    /// Those of [`Self::open`].
+    /// The errors of [`Self::open`].
     pub fn open_place(place: ImagePlace, password: Option<&str>) -> Result<Self, ApiError> {
         let opened = Self::opened(&place, password).map_err(|mut error| {
             let (real, shown) = (place.real.to_string_lossy(), place.shown.to_string_lossy());
@@ -203,7 +204,8 @@ impl MasterImage {
 
     /// Returns the part of the image that a choice deploys.
     ///
-    /// # Errors `Usage` for a choice that does not fit the image.
+    /// # Errors
+    /// `Usage` for a choice that does not fit the image.
     pub fn chosen(&self, choice: &Choice) -> Result<Chosen, ApiError> {
         let usage = |error: ChoiceError| {
             let text = format!("image {}: {error}", self.summary.path);
@@ -314,7 +316,8 @@ impl MasterImage {
 
     /// Reads the body of an entry in the form that is sent.
     ///
-    /// # Errors A chunk whose stored bytes do not match their hash, or cannot be read.
+    /// # Errors
+    /// A chunk whose stored bytes do not match their hash, or cannot be read.
     pub fn read_chunk_body(&self, index: usize, body: &mut Vec<u8>) -> Result<(), ChunkFault> {
         self.image
             .read_body(index, body)

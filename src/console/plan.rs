@@ -195,7 +195,8 @@ pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
 /// Makes the plan of a request for the known targets. A target that cannot take the image is in the
 /// plan with the reason.
 ///
-/// # Errors `Usage` for an invalid request, `NothingMatched` if the selector matches no target.
+/// # Errors
+/// `Usage` for an invalid request, `NothingMatched` if the selector matches no target.
 pub fn make(
     request: &DeployRequest,
     image: &Chosen,

@@ -10,7 +10,8 @@ const BACKLOG: i32 = 1024;
 
 /// Listens on a port.
 ///
-/// # Errors `Refused`, with the port and, if the kernel shows it, its owner.
+/// # Errors
+/// `Refused`, with the port and, if the kernel shows it, its owner.
 pub fn listen(address: IpAddr, port: u16, what: &str) -> Result<TcpListener, ApiError> {
     open(SocketAddr::new(address, port)).map_err(|error| {
         let message = format!("TCP port {port} ({what}) on {address}: {error}");

@@ -170,7 +170,8 @@ impl Console {
 
     /// Cancels an interrupted job that has no task.
     ///
-    /// # Errors `Refused` for a job in another state; those of the store.
+    /// # Errors
+    /// `Refused` for a job in another state; those of the store.
     pub async fn cancel_interrupted(&self, id: u64, reason: &str) -> Result<JobView, ApiError> {
         let row = self.job_row(id).await?;
         if row.job.state != JobState::Interrupted {

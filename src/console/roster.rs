@@ -151,7 +151,8 @@ impl Roster {
     /// Connects the target of an agent's hello, which may be new; ends an older connection of the
     /// same target.
     ///
-    /// # Errors The reason if the roster is full.
+    /// # Errors
+    /// The reason if the roster is full.
     pub fn join(&self, hello: Hello, link: Link) -> Result<Joined, String> {
         let facts = naming::clean(hello.facts);
         let seen = naming::evidence(&facts);

@@ -113,8 +113,9 @@ impl Default for ConsoleOptions {
 
 /// Runs a console until `shutdown` ends.
 ///
-/// # Errors `Refused` for a data directory, a port or a store that cannot be opened, `Usage` for an
-/// unknown interface or an address that is not a multicast group.
+/// # Errors
+/// `Refused` for a data directory, a port or a store that cannot be opened, `Usage` for an unknown
+/// interface or an address that is not a multicast group.
 pub async fn run(
     options: ConsoleOptions,
     shutdown: impl Future<Output = ()>,

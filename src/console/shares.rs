@@ -88,7 +88,8 @@ pub(super) fn disk_error(error: &DiskError) -> ApiError {
 impl Console {
     /// Opens the image of a request, on a share or local.
     ///
-    /// # Errors Those of [`MasterImage::open`], and `Refused` if a share cannot be mounted.
+    /// # Errors
+    /// The errors of [`MasterImage::open`], and `Refused` if a share cannot be mounted.
     pub(super) async fn open_image(
         &self,
         wanted: Wanted<'_>,

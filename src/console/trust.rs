@@ -22,7 +22,8 @@ impl Console {
 
     /// Refuses an image without a trusted signature.
     ///
-    /// # Errors `Refused`, with the signers.
+    /// # Errors
+    /// `Refused`, with the signers.
     pub(super) fn require_signature(&self, image: &MasterImage) -> Result<(), ApiError> {
         self.untrusted(image).map_or(Ok(()), |reason| {
             let text = format!("{}: {reason}", image.summary().path);

@@ -116,7 +116,8 @@ impl FromConsole {
 
     /// Sends the events and receives new orders, once.
     ///
-    /// # Errors The error of the request if the console does not answer; the events are then kept.
+    /// # Errors
+    /// The error of the request if the console does not answer; the events are then kept.
     pub async fn sync(&self, client: &Client) -> Result<(), ApiError> {
         let told = {
             let inner = self.lock();

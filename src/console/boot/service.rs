@@ -61,8 +61,8 @@ fn prefix_of(interface: &str, address: Ipv4Addr) -> u8 {
 
 /// Starts the services.
 ///
-/// # Errors `Refused`, with the owner of an occupied port, or the command that makes the boot
-/// files.
+/// # Errors
+/// `Refused`, with the owner of an occupied port, or the command that makes the boot files.
 pub async fn start(
     options: BootOptions,
     (interface, address): (&str, Ipv4Addr),

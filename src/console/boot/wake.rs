@@ -20,7 +20,8 @@ pub fn magic(mac: Mac) -> Vec<u8> {
 
 /// Sends a magic packet for each card through the console's interface.
 ///
-/// # Errors The error of the socket.
+/// # Errors
+/// The error of the socket.
 pub fn send(settings: &Settings, cards: &[Mac]) -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_broadcast(true)?;

@@ -92,7 +92,8 @@ pub struct Finished {
 impl Intake {
     /// Returns the unfinished image of an earlier upload; `None` if there is nothing to continue.
     ///
-    /// # Errors [`DiskError::Refused`] if the image exists or another process writes it;
+    /// # Errors
+    /// [`DiskError::Refused`] if the image exists or another process writes it;
     /// [`DiskError::Image`] for a wrong password.
     pub(super) fn resume(wanted: &Wanted) -> Result<Option<Self>, DiskError> {
         let Some((volumes, mut output, reader, len)) = Volumes::reopen(&wanted.image)? else {
@@ -127,7 +128,8 @@ impl Intake {
 
     /// Creates an image for a surveyed disk.
     ///
-    /// # Errors [`Refused`] for an inconsistent survey, an existing image, or a disk without room.
+    /// # Errors
+    /// [`Refused`] for an inconsistent survey, an existing image, or a disk without room.
     pub(super) fn create(wanted: &Wanted, begin: &CaptureBegin) -> Result<Self, Refused> {
         let bad = |error| DiskError::image(&wanted.image, error);
         let nonsense = |error: FormatError| Refused::Nonsense(error.to_string());
@@ -201,7 +203,8 @@ impl Intake {
 
     /// Accepts the chunks of this survey; they follow the ones that the image already holds.
     ///
-    /// # Errors [`Refused::Nonsense`] for another disk size than before or impossible numbers.
+    /// # Errors
+    /// [`Refused::Nonsense`] for another disk size than before or impossible numbers.
     pub(super) fn announce(&mut self, begin: &CaptureBegin) -> Result<(), Refused> {
         if geometry(begin)? != self.geometry {
             return Err(Refused::Nonsense("another disk than before".into()));
@@ -245,8 +248,9 @@ impl Intake {
 
     /// Decodes a chunk to prove it, and writes it.
     ///
-    /// # Errors After [`Refused::Nonsense`] nothing has changed. After [`Refused::Here`] the file
-    /// must be read again before it takes another chunk.
+    /// # Errors
+    /// After [`Refused::Nonsense`] nothing has changed. After [`Refused::Here`] the file must be
+    /// read again before it takes another chunk.
     pub(super) fn store(&mut self, entry: Entry, body: &[u8]) -> Result<(), Refused> {
         let nonsense = |text: String| Err(Refused::Nonsense(text));
         let chunk = entry.chunk;
@@ -304,8 +308,9 @@ impl Intake {
     /// Completes the image, reads it back against its stored hashes, and renames it to its final
     /// name.
     ///
-    /// # Errors [`DiskError`]; the unfinished file stays, unless it does not read back as it was
-    /// written: then it is removed.
+    /// # Errors
+    /// [`DiskError`]; the unfinished file stays, unless it does not read back as it was written:
+    /// then it is removed.
     pub(super) fn finish(
         mut self,
         progress: disk::OnProgress,

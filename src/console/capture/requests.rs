@@ -69,7 +69,8 @@ impl Requests {
 
     /// Records a request; it replaces the target's earlier one.
     ///
-    /// # Errors [`NotTaken`] if the target's last request is too recent, or too many requests wait.
+    /// # Errors
+    /// [`NotTaken`] if the target's last request is too recent, or too many requests wait.
     pub fn ask(&self, target: &str, asked: Asked) -> Result<(), NotTaken> {
         let now = self.epoch.elapsed();
         self.lock().ask(now, target, asked)

@@ -123,7 +123,8 @@ impl Upload {
     ///
     /// Blocks for as long as reading takes.
     ///
-    /// # Errors Those of [`Intake::resume`].
+    /// # Errors
+    /// The errors of [`Intake::resume`].
     pub fn prepare(&self) -> Result<u64, DiskError> {
         if self.lock().survey.is_none() {
             return Ok(0);
@@ -150,8 +151,9 @@ impl Upload {
 
     /// Begins an upload with a survey; it takes the turn. Blocks.
     ///
-    /// # Errors [`Refused`] if the capture takes no uploads now, or the survey is invalid or of
-    /// another disk.
+    /// # Errors
+    /// [`Refused`] if the capture takes no uploads now, or the survey is invalid or of another
+    /// disk.
     pub fn begin(&self, begin: &CaptureBegin) -> Result<CaptureBegun, Refused> {
         let mut inner = self.lock();
         inner.open()?;
@@ -202,7 +204,8 @@ impl Upload {
 
     /// Returns the geometry of the upload's chunks.
     ///
-    /// # Errors [`Refused::Untimely`] if another upload has the turn.
+    /// # Errors
+    /// [`Refused::Untimely`] if another upload has the turn.
     pub fn geometry(&self, upload: u64) -> Result<Geometry, Refused> {
         let mut inner = self.lock();
         Ok(inner.turn(upload)?.geometry())
@@ -210,8 +213,9 @@ impl Upload {
 
     /// Stores a chunk. Blocks.
     ///
-    /// # Errors After [`Refused::Nonsense`] nothing has changed. A fault of the console's disk ends
-    /// the capture and is returned as [`Refused::Untimely`].
+    /// # Errors
+    /// After [`Refused::Nonsense`] nothing has changed. A fault of the console's disk ends the
+    /// capture and is returned as [`Refused::Untimely`].
     pub fn store(&self, upload: u64, entry: Entry, body: &[u8]) -> Result<(), Refused> {
         let mut inner = self.lock();
         match inner.turn(upload)?.store(entry, body) {
@@ -237,8 +241,9 @@ impl Upload {
 
     /// Ends the upload at the agent's request.
     ///
-    /// # Errors [`Refused`] if chunks are missing, the list of unreadable ranges is invalid, or
-    /// another upload has the turn.
+    /// # Errors
+    /// [`Refused`] if chunks are missing, the list of unreadable ranges is invalid, or another
+    /// upload has the turn.
     pub fn end(&self, upload: u64, end: CaptureEnd) -> Result<(), Refused> {
         let mut inner = self.lock();
         let intake = inner.turn(upload)?;
@@ -305,7 +310,8 @@ impl Upload {
 
     /// Finishes the image. Blocks for as long as reading it back takes.
     ///
-    /// # Errors Those of [`Intake::finish`]; [`DiskError::Cancelled`] without an intake.
+    /// # Errors
+    /// The errors of [`Intake::finish`]; [`DiskError::Cancelled`] without an intake.
     pub fn finish(
         &self,
         progress: disk::OnProgress,

@@ -188,8 +188,9 @@ impl Core {
     /// Returns the positions of those `unfinished` targets that the selector matches, connected or
     /// not.
     ///
-    /// # Errors [`ErrorCode::Usage`] if `text` is not a selector; [`ErrorCode::NothingMatched`] if
-    /// no target matches.
+    /// # Errors
+    /// [`ErrorCode::Usage`] if `text` is not a selector; [`ErrorCode::NothingMatched`] if no target
+    /// matches.
     pub(in crate::console) fn select<'a>(
         &self,
         text: &str,

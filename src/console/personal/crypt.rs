@@ -10,7 +10,8 @@ use yescrypt::Yescrypt;
 
 /// Returns a crypt hash of `password` for a system whose `ENCRYPT_METHOD` is `method`.
 ///
-/// # Errors A text if the system gives no random numbers, or the password cannot be hashed.
+/// # Errors
+/// A text if the system gives no random numbers, or the password cannot be hashed.
 pub(super) fn crypt(password: &str, method: Option<&str>) -> Result<String, String> {
     let failed = |error: &dyn std::fmt::Display| format!("hashing a password: {error}");
     if method == Some("yescrypt") {

@@ -52,7 +52,8 @@ impl Hashes {
     /// Returns the file as a payload. Reads all of it the first time: call it where blocking is
     /// allowed.
     ///
-    /// # Errors `Refused` if the file is missing, is not a regular file, or cannot be read.
+    /// # Errors
+    /// `Refused` if the file is missing, is not a regular file, or cannot be read.
     pub fn payload(&self, path: &Path) -> Result<Payload, ApiError> {
         self.hashed(path).map_err(|error| {
             ApiError::new(
@@ -128,7 +129,8 @@ pub struct PartOf {
 impl PartOf {
     /// Opens a file of `bytes` bytes for reading from offset `from`.
     ///
-    /// # Errors The error of the file system, or a changed size.
+    /// # Errors
+    /// The error of the file system, or a changed size.
     pub async fn open(path: &Path, bytes: u64, from: u64) -> io::Result<Self> {
         let mut file = tokio::fs::File::open(path).await?;
         let size = file.metadata().await?.len();
@@ -147,7 +149,8 @@ impl PartOf {
 
     /// Returns the next piece; `None` at the end.
     ///
-    /// # Errors The error of the file system; `UnexpectedEof` if the file ends early.
+    /// # Errors
+    /// The error of the file system; `UnexpectedEof` if the file ends early.
     pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
         if self.left == 0 {
             return Ok(None);

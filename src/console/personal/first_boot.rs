@@ -34,7 +34,8 @@ pub(super) fn find(
 
 /// Names the program in the plan of a Windows machine; returns true if the plan needs it.
 ///
-/// # Errors `Refused` if the plan needs the program and the console does not have it.
+/// # Errors
+/// `Refused` if the plan needs the program and the console does not have it.
 pub(super) fn complete(
     plan: &mut MachinePlan,
     findings: &Findings,

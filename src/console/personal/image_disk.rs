@@ -24,7 +24,8 @@ pub(super) struct ImageSlice<R> {
 impl<R: imagefmt::ReadAt> ImageSlice<R> {
     /// Opens `length` bytes of the disk, starting at `start`.
     ///
-    /// # Errors The decompressor has no memory.
+    /// # Errors
+    /// The decompressor has no memory.
     pub(super) fn new(image: Arc<Image<R>>, start: u64, length: u64) -> imagefmt::Result<Self> {
         Ok(Self {
             decoder: image.decoder()?,

@@ -59,7 +59,8 @@ pub struct Personal {
 impl Personal {
     /// Opens the state with the key in `data_dir`.
     ///
-    /// # Errors Those of [`Vault::open`].
+    /// # Errors
+    /// The errors of [`Vault::open`].
     pub fn open(data_dir: &Path) -> Result<Self, VaultError> {
         Ok(Self {
             vault: Vault::open(&data_dir.join("secrets.key"))?,

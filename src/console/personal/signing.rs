@@ -11,7 +11,8 @@ use imagefmt::{Root, SigningKey};
 impl Console {
     /// Makes a signing key under an unused name.
     ///
-    /// # Errors `Usage` for an invalid name, `Refused` if a secret has it.
+    /// # Errors
+    /// `Usage` for an invalid name, `Refused` if a secret has it.
     pub async fn new_signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
         let (text, public) = signing::new_key()
             .map_err(|error| ApiError::new(ErrorCode::Unexpected, error.full()))?;
@@ -25,7 +26,8 @@ impl Console {
 
     /// Returns the public key of a signing key.
     ///
-    /// # Errors `Refused` if no secret has that name, or it is not a signing key.
+    /// # Errors
+    /// `Refused` if no secret has that name, or it is not a signing key.
     pub async fn signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
         let key = self.key_that_signs(name).await?;
         Ok(view(name, signing::public_text(&key.public())))
@@ -33,7 +35,8 @@ impl Console {
 
     /// Signs the root of an image.
     ///
-    /// # Errors `Usage` for an invalid root; those of [`Console::signing_key`].
+    /// # Errors
+    /// `Usage` for an invalid root; the errors of [`Console::signing_key`].
     pub async fn sign_root(
         &self,
         name: &str,

@@ -95,7 +95,8 @@ impl JobSecrets {
 
     /// Seals the secrets for the store.
     ///
-    /// # Errors Those of [`Vault::seal`].
+    /// # Errors
+    /// The errors of [`Vault::seal`].
     pub fn seal(&self, vault: &Vault, job: u64) -> Result<Vec<u8>, VaultError> {
         // Maps of text always convert to JSON.
         let plain = Zeroizing::new(serde_json::to_vec(self).unwrap_or_default());
@@ -104,7 +105,8 @@ impl JobSecrets {
 
     /// Opens the secrets that an earlier console sealed.
     ///
-    /// # Errors [`VaultError::Damaged`].
+    /// # Errors
+    /// [`VaultError::Damaged`].
     pub fn unseal(vault: &Vault, job: u64, sealed: &[u8]) -> Result<Self, VaultError> {
         let plain = vault.unseal(&purpose(job), sealed)?;
         serde_json::from_slice(&plain).map_err(|_| VaultError::Damaged(purpose(job)))
@@ -115,7 +117,8 @@ impl JobSecrets {
     ///
     /// Linux gets password hashes, never passwords.
     ///
-    /// # Errors A text with the name of a missing secret, or a password that cannot be hashed.
+    /// # Errors
+    /// A text with the name of a missing secret, or a password that cannot be hashed.
     pub fn order(
         &self,
         target: &str,

@@ -51,7 +51,8 @@ pub struct Vault {
 impl Vault {
     /// Reads the key file, or makes one.
     ///
-    /// # Errors [`VaultError::Key`]; [`VaultError::Random`] for a new key.
+    /// # Errors
+    /// [`VaultError::Key`]; [`VaultError::Random`] for a new key.
     pub fn open(path: &Path) -> Result<Self, VaultError> {
         let failed = |source| VaultError::Key {
             path: path.display().to_string(),
@@ -118,7 +119,8 @@ impl Vault {
 
     /// Seals `value` for `purpose`.
     ///
-    /// # Errors [`VaultError::Random`].
+    /// # Errors
+    /// [`VaultError::Random`].
     pub fn seal(&self, purpose: &str, value: &[u8]) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(VaultError::Random)?;
@@ -137,7 +139,8 @@ impl Vault {
 
     /// Opens a value that was sealed for `purpose`.
     ///
-    /// # Errors [`VaultError::Damaged`].
+    /// # Errors
+    /// [`VaultError::Damaged`].
     pub fn unseal(&self, purpose: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let damaged = || VaultError::Damaged(purpose.to_owned());
         let (nonce, body) = sealed

@@ -130,8 +130,8 @@ impl Roster {
     /// Applies a technician's answer: the machine is target `is` (id or name), or with `None` one
     /// of its own.
     ///
-    /// # Errors `NothingMatched` for an unknown id or name; `Refused` if the two cannot be one
-    /// machine.
+    /// # Errors
+    /// `NothingMatched` for an unknown id or name; `Refused` if the two cannot be one machine.
     pub fn identify(&self, id_or_name: &str, is: Option<&str>) -> Result<Identified, ApiError> {
         let mut entries = self.lock();
         let row = find(&entries, id_or_name)?.row.clone();

@@ -136,7 +136,8 @@ const STEPS: [&str; 8] = [
 
 /// Brings the tables up to date.
 ///
-/// # Errors [`StoreError::Newer`] for a database that a newer console wrote.
+/// # Errors
+/// [`StoreError::Newer`] for a database that a newer console wrote.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let done = usize::try_from(found).unwrap_or(usize::MAX);
