@@ -1,11 +1,12 @@
-//! A console for tests: a socket that gives prepared answers.
+//! A console for tests: a socket with prepared answers.
 
 use api::SOCKET_NAME;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
-/// A console that answers each connection with the next of `answers`, in pieces, and gives back the requests.
+/// A console that answers each connection with the next of `answers`, in pieces. Returns the
+/// requests.
 pub fn console(folder: &Path, answers: Vec<Vec<Vec<u8>>>) -> tokio::task::JoinHandle<Vec<String>> {
     let listener = UnixListener::bind(folder.join(SOCKET_NAME)).unwrap();
     tokio::spawn(async move {
@@ -40,7 +41,7 @@ pub fn console(folder: &Path, answers: Vec<Vec<Vec<u8>>>) -> tokio::task::JoinHa
     })
 }
 
-/// An HTTP answer with this status and body, as one piece.
+/// An HTTP response with this status and body, in one piece.
 pub fn answer(status: &str, body: &str) -> Vec<Vec<u8>> {
     vec![
         format!(

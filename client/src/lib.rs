@@ -1,7 +1,7 @@
-//! The CLI's end of the console's local API: HTTP/1.1 with JSON over a Unix socket.
+//! Client of the console's local API: HTTP/1.1 with JSON over a Unix socket.
 //!
-//! Owns: one connection a request, the limits on what a console may answer, and the words when there is none. Holds
-//! no state and retries nothing; who waits for a console to come back decides that itself.
+//! Owns: one connection for each request, limits of a response, and the messages when no console
+//! answers. Holds no state and retries nothing; the caller decides about waiting for a console.
 
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// Largest document or event line that is read. A job of 1000 targets is about 1 MiB.
+/// Size limit of a document or event line in bytes. A job of 1000 targets is about 1 MiB.
 const MAX_BYTES: usize = 64 << 20;
 
-/// A plan opens the image and, when it is encrypted, derives a key; on a slow share that may take a while.
+/// Time limit of a request. A plan opens the image and, when it is encrypted, derives a key; on a
+/// slow share this takes long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
-/// Speaks to the console that uses a data directory.
+/// Client of the console that uses a data directory.
 #[derive(Clone, Debug)]
 pub struct Client {
     data_dir: PathBuf,
@@ -35,40 +36,40 @@ pub struct Client {
 type Sent = Full<Bytes>;
 
 impl Client {
-    /// A client of the console with this data directory. Connects at each request only.
+    /// A client of the console with this data directory. It connects at each request.
     pub fn new(data_dir: &Path) -> Self {
         Self {
             data_dir: data_dir.to_path_buf(),
         }
     }
 
-    /// Where the console listens.
+    /// Path of the console's socket.
     pub fn socket(&self) -> PathBuf {
         self.data_dir.join(SOCKET_NAME)
     }
 
-    /// `GET path`.
+    /// Sends `GET path`.
     ///
     /// # Errors
-    /// `Unreachable` without a console; what the console said otherwise.
+    /// `Unreachable` without a console, otherwise the error of the response.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         let bytes = self.document(Method::GET, path, Bytes::new()).await?;
         parse(path, &bytes)
     }
 
-    /// `GET path` as plain text.
+    /// Sends `GET path`; the response is plain text.
     ///
     /// # Errors
-    /// As [`Client::get`].
+    /// Same as [`Client::get`].
     pub async fn text(&self, path: &str) -> Result<String, ApiError> {
         let bytes = self.document(Method::GET, path, Bytes::new()).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// `POST path` with a JSON body.
+    /// Sends `POST path` with a JSON body.
     ///
     /// # Errors
-    /// As [`Client::get`].
+    /// Same as [`Client::get`].
     pub async fn post<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -81,10 +82,10 @@ impl Client {
         parse(path, &bytes)
     }
 
-    /// `GET path` as a stream of events that ends with a summary.
+    /// Sends `GET path`; the response is a stream of events that ends with a summary.
     ///
     /// # Errors
-    /// As [`Client::get`].
+    /// Same as [`Client::get`].
     pub async fn events(&self, path: &str) -> Result<Events, ApiError> {
         let response = within(self.send(Method::GET, path, Bytes::new())).await?;
         Ok(Events {
@@ -115,7 +116,8 @@ impl Client {
             hyper::client::conn::http1::handshake::<_, Sent>(TokioIo::new(stream))
                 .await
                 .map_err(cut)?;
-        // Ends when the answer was read or dropped; an error of it reaches the reader of the body as well.
+        // The task ends when the response was read or dropped; the reader of the body gets its
+        // error, too.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -159,7 +161,7 @@ impl Client {
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
-    /// The beginning of a line whose end has not come yet.
+    /// Beginning of a line that is not complete yet.
     buffer: Vec<u8>,
     lines: VecDeque<Vec<u8>>,
 }
@@ -168,7 +170,7 @@ impl Events {
     /// The next event; `None` when the console ended the stream. Cancel-safe.
     ///
     /// # Errors
-    /// `Unreachable` when the connection broke, `Unexpected` for a line that is no event.
+    /// `Unreachable` when the connection broke, `Unexpected` for a line that is not an event.
     pub async fn next(&mut self) -> Option<Result<Event, ApiError>> {
         loop {
             if let Some(line) = self.lines.pop_front() {
@@ -197,7 +199,7 @@ impl Events {
     }
 }
 
-/// A path segment: everything but letters, digits and `-_.~` as `%XX`.
+/// Encodes a path segment: all but letters, digits and `-_.~` become `%XX`.
 pub fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -223,7 +225,7 @@ async fn within<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T,
         })
 }
 
-/// The response, or the error its body holds.
+/// The response, or the error in its body.
 async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, ApiError> {
     let status = response.status();
     if status.is_success() {
@@ -341,7 +343,7 @@ mod tests {
         for part in body.as_bytes().chunks(7) {
             pieces.push([format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat());
         }
-        // No last chunk: the console was killed.
+        // There is no last chunk: the console was killed.
         let served = console(folder.path(), vec![pieces]);
         let mut events = Client::new(folder.path())
             .events("/v1/jobs/1/events")
@@ -370,7 +372,7 @@ mod tests {
             assert!(error.message.contains(&dir.display().to_string()));
             assert!(error.hint.unwrap().contains("diskcast console run"));
         }
-        // A socket whose console was killed refuses connections.
+        // The socket of a killed console refuses connections.
         drop(UnixListener::bind(folder.path().join(SOCKET_NAME)).unwrap());
         let error = Client::new(folder.path())
             .get::<Value>("/v1/console")
