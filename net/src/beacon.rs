@@ -1,7 +1,7 @@
-//! Console beacons on the second lane: sending one a second, and listening for one.
+//! Beacons of a console on the second lane: sending one each second, and listening for one.
 //!
-//! A beacon is an address hint in the clear; what makes a console trusted is its pin. Hearing one also proves that
-//! multicast reaches a machine.
+//! A beacon is an unencrypted hint of an address; a console is trusted by its pin. A received
+//! beacon also proves that multicast reaches the machine.
 
 use super::socket::{ReceiveSocket, SendSocket, wait_readable};
 use multicast::Beacon;
@@ -10,10 +10,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Between two beacons.
+/// Time between two beacons.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Sends beacons until it is dropped.
+/// A thread that sends beacons until this is dropped.
 pub struct Beacons {
     _stop: Sender<()>,
 }
@@ -22,7 +22,7 @@ impl Beacons {
     /// Starts a thread that sends `beacon` once a second to the second lane.
     ///
     /// # Errors
-    /// When the interface cannot send multicast.
+    /// The interface cannot send multicast.
     pub fn start(
         beacon: &Beacon,
         second: SocketAddrV4,
@@ -52,10 +52,11 @@ impl Beacons {
     }
 }
 
-/// Listens for a beacon that `accept` takes, on one interface, for at most `timeout`. Blocks.
+/// Listens on one interface for a beacon that `accept` accepts, for at most `timeout`. Blocks.
+/// Returns the beacon and its source address; `None` after the timeout.
 ///
 /// # Errors
-/// When the group cannot be joined.
+/// The group cannot be joined.
 pub fn listen(
     second: SocketAddrV4,
     interface: Ipv4Addr,

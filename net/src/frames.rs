@@ -1,11 +1,12 @@
-//! Control messages over a byte stream: a length in front of each JSON frame.
+//! Control messages over a byte stream: each JSON frame follows its length.
 //!
 //! ```text
 //! | length, u32 big endian | JSON, `length` bytes | length | JSON | ...
 //! ```
 //!
-//! Owns: cutting the stream into frames and turning frames into messages. Never opens a connection and knows no timer.
-//! Always holds: a frame longer than `MAX_FRAME_BYTES` is refused when its length is read, before room is made for it.
+//! Owns: splitting the stream into frames, and frames into messages. Never opens a connection, and
+//! has no timers. Invariants: a frame longer than `MAX_FRAME_BYTES` is refused when its length is
+//! read, before memory is allocated for it.
 
 use futures_util::{SinkExt, StreamExt};
 use protocol::control::{self, FrameError, MAX_FRAME_BYTES};
@@ -15,24 +16,24 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_util::bytes::Bytes;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
-/// Why a control connection gave no message.
+/// The reason why a control connection gave no message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The connection itself failed, or a frame announced more than `MAX_FRAME_BYTES`.
+    /// The connection failed, or a frame announced more than `MAX_FRAME_BYTES`.
     #[error("control connection: {0}")]
     Io(#[from] std::io::Error),
-    /// The frame is no message.
+    /// The frame is not a message.
     #[error(transparent)]
     Frame(#[from] FrameError),
 }
 
 impl ConnectionError {
-    /// True when the peer spoke nonsense, as opposed to a connection that broke.
+    /// True when the peer sent malformed data, as opposed to a broken connection.
     pub fn is_nonsense(&self) -> bool {
         match self {
             Self::Frame(_) => true,
-            // What rustls and the length codec say when the bytes themselves are wrong.
+            // rustls and the length codec report malformed bytes this way.
             Self::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
         }
     }
@@ -45,13 +46,13 @@ fn codec() -> LengthDelimitedCodec {
         .new_codec()
 }
 
-/// The receiving half: messages of one type in order.
+/// Receiving half: messages of one type, in order.
 pub struct FrameReader<S, M> {
     frames: FramedRead<ReadHalf<S>, LengthDelimitedCodec>,
     messages: PhantomData<fn() -> M>,
 }
 
-/// The sending half.
+/// Sending half.
 pub struct FrameWriter<S, M> {
     frames: FramedWrite<WriteHalf<S>, LengthDelimitedCodec>,
     messages: PhantomData<fn(M)>,
@@ -78,7 +79,11 @@ where
 }
 
 impl<S: AsyncRead, M: DeserializeOwned> FrameReader<S, M> {
-    /// The next message; `None` when the peer closed between two frames. Cancelling the future loses nothing.
+    /// The next message; `None` when the peer closed between two frames. Cancelling the future
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// The connection failed, or a frame is too large or not a message.
     pub async fn recv(&mut self) -> Result<Option<M>, ConnectionError> {
         match self.frames.next().await {
             None => Ok(None),
@@ -89,6 +94,9 @@ impl<S: AsyncRead, M: DeserializeOwned> FrameReader<S, M> {
 
 impl<S: AsyncWrite, M: Serialize> FrameWriter<S, M> {
     /// Sends a message and flushes it.
+    ///
+    /// # Errors
+    /// The connection failed, or the message cannot be encoded or is too large.
     pub async fn send(&mut self, message: &M) -> Result<(), ConnectionError> {
         self.frames
             .send(Bytes::from(control::encode(message)?))
@@ -96,9 +104,9 @@ impl<S: AsyncWrite, M: Serialize> FrameWriter<S, M> {
         Ok(())
     }
 
-    /// Says goodbye (TLS close_notify) and closes the sending side.
+    /// Sends TLS close_notify and closes the sending half.
     pub async fn close(&mut self) {
-        // The peer may be gone already; there is nobody left to tell.
+        // The peer may have closed already; then there is nothing to report.
         let _ = self.frames.get_mut().shutdown().await;
     }
 }

@@ -1,27 +1,29 @@
-//! IGMP as far as a session needs it: reading what is on the wire, and two packets of our own.
+//! IGMP as far as a session needs it: parsing packets, and building two kinds.
 //!
 //! ```text
 //!  0        4            8         12       16       20          24     25      26        28
 //!  | IPv4 header ... proto 2 | source | destination | Router Alert | type | max rt | checksum | group |
 //! ```
 //!
-//! Owns: offsets, checksums, what is refused. Pure: no socket, no clock. No call panics, whatever the bytes are. Queries of IGMP
-//! version 1 to 3 are understood (RFC 2236, RFC 3376); what we send is version 2, which every switch that snoops knows.
+//! Owns: offsets, checksums, and reasons to refuse a packet. Pure: no socket, no clock. No call
+//! panics, whatever the bytes. Queries of IGMP version 1 to 3 are understood (RFC 2236, RFC 3376);
+//! packets are sent in version 2, which every snooping switch knows.
 
 use std::net::Ipv4Addr;
 use thiserror::Error;
 
-/// Every host of the network: where general queries go.
+/// Group of all hosts, to which general queries are sent.
 pub const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
-/// Bytes of a packet of ours: IPv4 header with Router Alert, IGMP.
+/// Length of a packet from here in bytes: IPv4 header with Router Alert, IGMP.
 pub const PACKET_BYTES: usize = HEADER_BYTES + IGMP_BYTES;
 
 const HEADER_BYTES: usize = 24;
 const IGMP_BYTES: usize = 8;
 const PROTOCOL: u8 = 2;
-/// RFC 2113: routers look at the packet although it is not for them. RFC 2236 asks for it.
+/// Option of RFC 2113: routers inspect the packet although it is not addressed to them. RFC 2236
+/// requires it.
 const ROUTER_ALERT: [u8; 4] = [0x94, 0x04, 0, 0];
-/// Internetwork control, as every IGMP implementation marks it.
+/// Type of service "internetwork control", which every IGMP implementation uses.
 const TOS: u8 = 0xc0;
 
 const QUERY: u8 = 0x11;
@@ -30,50 +32,51 @@ const REPORT_V2: u8 = 0x16;
 const LEAVE: u8 = 0x17;
 const REPORT_V3: u8 = 0x22;
 
-/// Why bytes are no IGMP packet.
+/// The reason why bytes are not an IGMP packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Error)]
 #[non_exhaustive]
 pub enum IgmpError {
-    /// Fewer bytes than its headers claim or need.
+    /// The packet is shorter than its headers state or need.
     #[error("IGMP packet of {got} bytes, {needed} needed")]
     Short {
-        /// Bytes there.
+        /// Length of the packet in bytes.
         got: usize,
-        /// Bytes needed.
+        /// Needed length in bytes.
         needed: usize,
     },
-    /// Not IPv4, or not IGMP within.
+    /// The packet is not IPv4, or contains no IGMP.
     #[error("no IGMP in this packet")]
     Foreign,
-    /// Damaged on the way, or made up.
+    /// The packet was damaged or made up.
     #[error("IGMP checksum does not match")]
     Checksum,
 }
 
-/// What an IGMP packet says.
+/// Content of an IGMP packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Message {
-    /// Who is there? Of all groups when `group` is none. A switch keeps a port alive for the answers.
+    /// A query for members, of all groups when `group` is `None`. A switch keeps a port's
+    /// memberships alive by the reports.
     Query {
-        /// One group only.
+        /// The only group that is queried.
         group: Option<Ipv4Addr>,
-        /// IGMP version it is written in.
+        /// IGMP version of the packet.
         version: u8,
     },
-    /// A host wants groups.
+    /// A host reports its groups.
     Report,
-    /// A host has left a group.
+    /// A host leaves a group.
     Leave,
-    /// Anything else (PIM, DVMRP, what is to come).
+    /// Any other type (PIM, DVMRP, future ones).
     Other(u8),
 }
 
-/// An IGMP packet and who sent it.
+/// An IGMP packet with its source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
-    /// Sender; 0.0.0.0 when a switch asks for somebody else.
+    /// Source address; 0.0.0.0 for a switch that queries on behalf of others.
     pub source: Ipv4Addr,
-    /// What it says.
+    /// Content of the packet.
     pub message: Message,
 }
 
@@ -87,10 +90,10 @@ impl Packet {
     }
 }
 
-/// Reads an IPv4 packet as a raw socket delivers it.
+/// Parses an IPv4 packet as a raw socket delivers it.
 ///
 /// # Errors
-/// [`IgmpError`] says what is wrong with it.
+/// [`IgmpError`] with the reason.
 pub fn parse(packet: &[u8]) -> Result<Packet, IgmpError> {
     let short = |needed| IgmpError::Short {
         got: packet.len(),
@@ -106,7 +109,7 @@ pub fn parse(packet: &[u8]) -> Result<Packet, IgmpError> {
     if header_bytes < 20 || total < header_bytes + IGMP_BYTES {
         return Err(short(20 + IGMP_BYTES));
     }
-    // Ethernet pads short packets; what follows the total length is nobody's.
+    // Ethernet pads short packets, so bytes after the total length do not belong to the packet.
     let igmp = packet.get(header_bytes..total).ok_or(short(total))?;
     if checksum(igmp) != 0 {
         return Err(IgmpError::Checksum);
@@ -131,7 +134,7 @@ pub fn parse(packet: &[u8]) -> Result<Packet, IgmpError> {
     Ok(Packet { source, message })
 }
 
-/// A general query; hosts spread their answers over `max_response_tenths` of a second.
+/// Builds a general query; hosts spread their reports over `max_response_tenths` of a second.
 pub fn query(source: Ipv4Addr, max_response_tenths: u8) -> [u8; PACKET_BYTES] {
     emit(
         source,
@@ -142,7 +145,7 @@ pub fn query(source: Ipv4Addr, max_response_tenths: u8) -> [u8; PACKET_BYTES] {
     )
 }
 
-/// A report that nobody asked for: this host still wants `group`.
+/// Builds an unsolicited report: this host is a member of `group`.
 pub fn report(source: Ipv4Addr, group: Ipv4Addr) -> [u8; PACKET_BYTES] {
     emit(source, group, REPORT_V2, 0, group)
 }
@@ -165,7 +168,8 @@ fn emit(
     packet[0] = 4 << 4 | 6;
     packet[1] = TOS;
     packet[3] = 32;
-    // Never leaves the network: a query that crossed a router would make strangers answer.
+    // The time to live keeps the packet in this network: beyond a router, other hosts would answer
+    // the query.
     packet[8] = 1;
     packet[9] = PROTOCOL;
     packet[12..16].copy_from_slice(&source.octets());
@@ -177,14 +181,14 @@ fn emit(
     packet
 }
 
-/// Internet checksum (RFC 1071): zero over bytes that hold a right one.
+/// Internet checksum (RFC 1071); zero over bytes that contain a correct one.
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
     for pair in bytes.chunks(2) {
         let high = pair.first().copied().unwrap_or(0);
         let low = pair.get(1).copied().unwrap_or(0);
         sum += u32::from(u16::from_be_bytes([high, low]));
-        // Folded at once, so that no length of input can overflow it.
+        // Carries are folded at once, so that no length of input can overflow.
         sum = (sum & 0xffff) + (sum >> 16);
     }
     !u16::try_from(sum).unwrap_or(u16::MAX)
@@ -211,7 +215,7 @@ mod tests {
             })
         );
         assert_eq!(checksum(&packet[..24]), 0);
-        // The bytes as RFC 2236 and tcpdump have them: `igmp query v2`, checksum ee9b for 10 s.
+        // The bytes as RFC 2236 and tcpdump show them: `igmp query v2`, checksum ee9b for 10 s.
         assert_eq!(packet[24..], [0x11, 100, 0xee, 0x9b, 0, 0, 0, 0]);
         let group = Ipv4Addr::new(239, 254, 1, 1);
         let packet = report(OWN, group);

@@ -1,4 +1,4 @@
-//! Is there a querier, and is it us? The rules, without a socket.
+//! Rules of the IGMP querier: watching for one, and acting as one. No sockets.
 //!
 //! ```text
 //! silent for 130 s ------> warn: switches forget memberships after 260 s
@@ -7,68 +7,69 @@
 //! member of groups ------> report them every 60 s while nobody asks
 //! ```
 //!
-//! Owns: timers and the election (RFC 2236 section 3, RFC 4541 section 2). Time is an argument. What always holds: of several queriers that hear
-//! each other, the one with the lowest address goes on; a query from 0.0.0.0 (a snooping switch asking for itself) never wins.
+//! Owns: timers and the election (RFC 2236 section 3, RFC 4541 section 2). Time is an argument.
+//! Invariants: of several queriers that hear each other, the one with the lowest address continues;
+//! a query from 0.0.0.0 (a snooping switch that queries for itself) never wins.
 
 use multicast::{Duration, Instant};
 use std::net::Ipv4Addr;
 
-/// Queries come every 125 s by default; a little more without one is silence.
+/// Time without a query that counts as silence. Queries come every 125 s by default.
 pub const SILENCE: Duration = Duration::from_secs(130);
-/// 2 x 125 + 10: a switch that heard no report for so long stops passing the group.
+/// Seconds without a report after which a switch stops forwarding a group: 2 x 125 + 10.
 const MEMBERSHIP_SECS: u64 = 260;
-/// 2 x 125 + 5: another querier that was not heard for so long is gone.
+/// Time after which another querier counts as gone: 2 x 125 + 5 s.
 const OTHER_GONE: Duration = Duration::from_secs(255);
-/// Between two reports of our own where nobody asks.
+/// Time between own reports while there is no querier.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// What is to be done besides listening.
+/// Task besides listening.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// Nothing.
+    /// No further task.
     Listener,
-    /// Ask, unless somebody with a lower address does.
+    /// Send queries, unless a machine with a lower address does.
     Querier {
-        /// Between two queries.
+        /// Time between two queries.
         interval: Duration,
     },
-    /// Keep memberships alive where nobody asks.
+    /// Keep memberships alive while there is no querier.
     Member {
         /// Groups this machine has joined.
         groups: Vec<Ipv4Addr>,
     },
 }
 
-/// What to send now.
+/// Packets to send now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Send {
-    /// A general query; answers within so many tenths of a second.
+    /// A general query, to be answered within this many tenths of a second.
     Query(u8),
-    /// A report for each of these.
+    /// A report for each of these groups.
     Reports(Vec<Ipv4Addr>),
 }
 
-/// What changed, for the log.
+/// A change, for the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Notice {
-    /// Nobody has asked for [`SILENCE`].
+    /// No query was heard for [`SILENCE`].
     Silent,
-    /// This querier is heard (again).
+    /// This querier is heard, for the first time or again.
     Heard(Ipv4Addr),
-    /// A querier with a lower address asks: we stop.
+    /// A querier with a lower address is active: this one stops.
     Yielded(Ipv4Addr),
-    /// It is gone: we ask again.
+    /// The other querier is gone: this one queries again.
     Resumed,
 }
 
-/// One interface's querier as far as it is known.
+/// State of the querier on one interface.
 #[derive(Clone, Debug)]
 pub struct Watch {
     own: Ipv4Addr,
     role: Role,
     since: Instant,
     heard: Option<(Ipv4Addr, Instant)>,
-    /// The querier we yield to.
+    /// The querier with a lower address, and the time of its last query.
     lower: Option<(Ipv4Addr, Instant)>,
     next: Instant,
     sent: u32,
@@ -78,7 +79,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to listen now on the interface with this address.
+    /// Starts listening now, on the interface with this address.
     pub fn new(own: Ipv4Addr, role: Role, now: Instant) -> Self {
         let first = match role {
             Role::Member { .. } => REPORT_EVERY,
@@ -98,7 +99,7 @@ impl Watch {
         }
     }
 
-    /// A general query came from `source`.
+    /// Handles a general query from `source`.
     pub fn handle_query(&mut self, now: Instant, source: Ipv4Addr) {
         if source == self.own {
             return;
@@ -120,7 +121,7 @@ impl Watch {
         }
     }
 
-    /// What to send now, if anything.
+    /// The packets to send now, if any.
     pub fn poll_send(&mut self, now: Instant) -> Option<Send> {
         if let Some((_, at)) = self.lower {
             if now.saturating_since(at) < OTHER_GONE {
@@ -138,17 +139,18 @@ impl Watch {
             Role::Listener => None,
             Role::Querier { interval } => {
                 let interval = *interval;
-                // Twice at the start, a quarter apart (RFC 2236 8.6, 8.7): one may be lost while ports come up.
+                // Two queries at the start, a quarter of an interval apart (RFC 2236 8.6, 8.7): one
+                // may be lost while ports come up.
                 let quarter = Duration::from_micros(interval.as_micros() / 4);
                 self.next = now + if self.sent == 0 { quarter } else { interval };
                 self.sent = self.sent.saturating_add(1);
-                // All answers have to be in before the next question; 10 s is the standard's own.
+                // All reports must arrive before the next query; 10 s is the standard's value.
                 let tenths = (interval.as_micros() / 200_000).clamp(1, 100);
                 Some(Send::Query(u8::try_from(tenths).unwrap_or(100)))
             }
             Role::Member { groups } => {
                 self.next = now + REPORT_EVERY;
-                // Where somebody asks, the kernel answers by itself.
+                // While there is a querier, the kernel sends the reports.
                 let asked = self
                     .heard
                     .is_some_and(|(_, at)| now.saturating_since(at) < SILENCE);
@@ -157,7 +159,7 @@ impl Watch {
         }
     }
 
-    /// What changed since the last call.
+    /// The next change since the last call, if any.
     pub fn poll_notice(&mut self, now: Instant) -> Option<Notice> {
         if !self.said_silent && self.silent_for(now).is_some() {
             self.said_silent = true;
@@ -167,24 +169,25 @@ impl Watch {
         (!self.notices.is_empty()).then(|| self.notices.remove(0))
     }
 
-    /// The querier heard within [`SILENCE`], and how long ago.
+    /// The querier heard within [`SILENCE`], and the time since then.
     pub fn heard(&self, now: Instant) -> Option<(Ipv4Addr, Duration)> {
         self.heard
             .map(|(who, at)| (who, now.saturating_since(at)))
             .filter(|(_, ago)| *ago < SILENCE)
     }
 
-    /// True while we are the one who asks.
+    /// True while this machine is the querier.
     pub fn is_querier(&self) -> bool {
         matches!(self.role, Role::Querier { .. }) && self.lower.is_none()
     }
 
-    /// How long it has been listened.
+    /// Time since listening began.
     pub fn listening(&self, now: Instant) -> Duration {
         now.saturating_since(self.since)
     }
 
-    /// How long nobody has asked, when that is longer than [`SILENCE`]. While we ask there is no silence.
+    /// Time without a query, when it is longer than [`SILENCE`]. `None` while this machine is the
+    /// querier.
     pub fn silent_for(&self, now: Instant) -> Option<Duration> {
         let last = self.heard.map_or(self.since, |(_, at)| at);
         let silent = now.saturating_since(last);
@@ -192,7 +195,7 @@ impl Watch {
     }
 }
 
-/// The warning about silence, for logs and reports.
+/// Warning about silence, for logs and reports.
 pub fn silence_text(interface: &str, seconds: u64) -> String {
     format!(
         "no IGMP querier heard on {interface} for {seconds} s: a switch with IGMP snooping may stop passing the image after {MEMBERSHIP_SECS} s; \
@@ -217,7 +220,7 @@ mod tests {
         Watch::new(OWN, Role::Querier { interval }, at(0))
     }
 
-    /// Seconds of the first `until` at which something is sent.
+    /// Seconds before `until` at which something is sent.
     fn sends(watch: &mut Watch, from: u64, until: u64) -> Vec<u64> {
         (from..until)
             .filter(|second| watch.poll_send(at(*second)).is_some())
@@ -245,7 +248,7 @@ mod tests {
         assert!(!watch.is_querier());
         assert_eq!(sends(&mut watch, 70, 195), [] as [u64; 0]);
         watch.handle_query(at(195), LOW);
-        // 255 s after the last word of the other.
+        // The other querier was last heard 255 s ago.
         assert_eq!(sends(&mut watch, 195, 600).first(), Some(&450));
         assert!(watch.is_querier());
         let notices: Vec<_> = std::iter::from_fn(|| watch.poll_notice(at(600))).collect();

@@ -1,7 +1,9 @@
-//! The thread that listens for IGMP queries on one interface, and sends what [`super::igmp_querier`] says.
+//! Thread that listens for IGMP queries on one interface, and sends the packets of
+//! [`super::igmp_querier`].
 //!
-//! A shell: decides nothing. Needs a raw socket (root, or CAP_NET_RAW); without the right to one there is a watch that
-//! says so and no thread. Never answers for the kernel, and never leaves a group to join it again: a switch would cut the port in between.
+//! A shell: decides nothing. It needs a raw socket (root, or CAP_NET_RAW); without the right to
+//! one, the watch reports that and has no thread. It never sends the kernel's reports, and never
+//! leaves a group to join it again: a switch would block the port in between.
 
 use super::clock::Clock;
 use super::igmp;
@@ -14,23 +16,23 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-/// Longest sleep: bounds how late a query leaves and how long the thread outlives its owner.
+/// Longest sleep: it bounds the delay of a query, and the time the thread outlives its owner.
 const NAP: Duration = Duration::from_millis(250);
-/// IPPROTO_IGMP.
+/// Protocol number of IGMP.
 const IGMP: i32 = 2;
 
-/// Listens until it is dropped.
+/// A watch that listens until it is dropped.
 pub struct IgmpWatch {
     interface: String,
     state: Option<Arc<Mutex<Watch>>>,
     clock: Clock,
-    /// Why nobody listens.
+    /// The reason why there is no thread.
     unchecked: Option<String>,
 }
 
 impl IgmpWatch {
-    /// Starts listening on the interface with this address. What cannot be done is not an error but part of
-    /// [`IgmpWatch::facts`]; `role` is obeyed only when it can.
+    /// Starts listening on the interface with this address. Failures are not errors, but part of
+    /// [`IgmpWatch::facts`]; `role` takes effect only without one.
     pub fn start(interface: Ipv4Addr, role: Role) -> Self {
         let name = interface_name(interface);
         let clock = Clock::start();
@@ -77,12 +79,12 @@ impl IgmpWatch {
         }
     }
 
-    /// Why nobody listens; nothing while somebody does.
+    /// The reason why nobody listens; `None` while the thread runs.
     pub fn unchecked(&self) -> Option<&str> {
         self.unchecked.as_deref()
     }
 
-    /// What is known of the querier.
+    /// Facts about the querier.
     pub fn facts(&self) -> QuerierFacts {
         let mut facts = QuerierFacts {
             interface: self.interface.clone(),
@@ -103,7 +105,8 @@ impl IgmpWatch {
         facts
     }
 
-    /// The warning, when nobody has asked for longer than switches remember; nothing when that is not known.
+    /// The warning about missing queries, when they have been missing for longer than
+    /// [`SILENCE`](super::igmp_querier::SILENCE); `None` while that is not known.
     pub fn warning(&self) -> Option<String> {
         let seconds = self.facts().silent_seconds?;
         Some(silence_text(&self.interface, seconds))
@@ -116,7 +119,7 @@ pub fn interface_name(address: Ipv4Addr) -> Option<String> {
         .unwrap_or_default()
         .into_iter()
         .find(|interface| interface.ip() == address)
-        // `eth0:1` is a label of an address, not an interface.
+        // A name like `eth0:1` is a label of an address, not an interface.
         .map(|interface| {
             interface
                 .name
@@ -132,7 +135,7 @@ fn open(name: &str, address: Ipv4Addr) -> io::Result<Socket> {
     socket.bind_device(Some(name.as_bytes()))?;
     socket.set_multicast_if_v4(&address)?;
     socket.set_multicast_loop_v4(false)?;
-    // Our packets bring their own header: it carries the Router Alert option.
+    // Packets come with their own header, because of the Router Alert option.
     socket.set_header_included_v4(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -152,7 +155,7 @@ fn run(
         let Some(state) = shared.upgrade() else {
             return Ok(());
         };
-        // A bound, so that a flood of IGMP does not keep our own queries in.
+        // The limit keeps a flood of IGMP packets from delaying own queries.
         for _ in 0..64 {
             let mut reader = socket;
             let count = match reader.read(&mut buffer) {
@@ -160,7 +163,7 @@ fn run(
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     break;
                 }
-                // The interface went down: it may come back.
+                // An interface that went down may come back.
                 Err(e) if e.kind() == ErrorKind::NetworkDown => break,
                 Err(e) => return Err(e),
             };

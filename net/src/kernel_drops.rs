@@ -1,26 +1,28 @@
-//! Datagrams the kernel threw away because nobody read them in time.
+//! Datagrams that the kernel dropped because the program did not read them in time.
 //!
-//! Owns: finding our own sockets in `/proc/self/net/udp` and counting from there. Never fails loudly: without `/proc`
-//! there is no count. Always holds: a count only grows, also when the kernel's own 32 bits wrap.
+//! Owns: finding the own sockets in `/proc/self/net/udp`, and counting from there. Without `/proc`
+//! there is no count and no error. Invariants: a count only grows, even when the kernel's 32-bit
+//! counter wraps.
 //!
-//! `SO_RXQ_OVFL` would put the same number beside every datagram, but quinn-udp reads the control messages and keeps that one
-//! to itself, and `SO_MEMINFO` has no safe wrapper. The table holds exactly what both report (`sk_drops`), its reading costs a line a
-//! UDP socket of the machine, and once a second is often enough for a number that statuses carry. Packet gaps tell that
-//! something was lost at once; this tells, a little later, where.
+//! `SO_RXQ_OVFL` would deliver the same number with every datagram, but quinn-udp reads the control
+//! messages and does not pass it on; `SO_MEMINFO` has no safe wrapper. The table holds the number
+//! both report (`sk_drops`). Reading it costs one line for each UDP socket of the machine, and once
+//! a second is often enough for a number in statuses. Packet gaps show at once that packets were
+//! lost; this count shows, a little later, where.
 
 use std::os::fd::AsFd;
 
-/// Counts the drops of one socket.
+/// Counter of drops at one socket.
 #[derive(Debug)]
 pub struct KernelDrops {
     inode: Option<u64>,
-    /// What the kernel said last; it counts modulo 2^32.
+    /// Last value of the kernel's counter, which wraps at 2^32.
     last: u32,
     total: u64,
 }
 
 impl KernelDrops {
-    /// Counts from the socket's birth.
+    /// A counter of all drops since the socket was opened.
     pub fn of(socket: &impl AsFd) -> Self {
         Self {
             inode: rustix::fs::fstat(socket).ok().map(|stat| stat.st_ino),
@@ -29,7 +31,7 @@ impl KernelDrops {
         }
     }
 
-    /// Takes the socket's line of `table`, and answers how many more were dropped since the last time.
+    /// Reads the socket's line of `table`. Returns the number of drops since the last call.
     pub fn update(&mut self, table: &str) -> u64 {
         let Some(now) = self.inode.and_then(|inode| drops(table, inode)) else {
             return 0;
@@ -40,24 +42,24 @@ impl KernelDrops {
         more
     }
 
-    /// All drops seen so far.
+    /// Number of drops seen so far.
     pub fn total(&self) -> u64 {
         self.total
     }
 }
 
-/// The kernel's table of UDP sockets in this network namespace; empty where there is none.
+/// The kernel's table of UDP sockets in this network namespace; empty when there is none.
 pub fn table() -> String {
     std::fs::read_to_string("/proc/self/net/udp").unwrap_or_default()
 }
 
-/// Last column of the line whose tenth is `inode`:
-/// `sl local rem st tx:rx tr:when retr uid timeout inode ref pointer drops`.
+/// The last column of the line whose tenth is `inode`: `sl local rem st tx:rx tr:when retr uid
+/// timeout inode ref pointer drops`.
 fn drops(table: &str, inode: u64) -> Option<u32> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let own = fields.nth(9)?.parse() == Ok(inode);
-        // After the inode come two fields and the drops.
+        // Two fields follow the inode, then the drops.
         own.then(|| fields.nth(2)?.parse().ok()).flatten()
     })
 }

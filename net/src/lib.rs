@@ -1,20 +1,20 @@
 //! Sockets, TLS, clock, control frames on a stream, and the loops that drive a session.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`frames`] | messages of TCP 5001 on a byte stream |
-//! | [`tls`] | the console's identity, its pin, TLS settings of both ends |
-//! | [`clock`] | the one clock of a session |
-//! | [`socket`] | multicast sockets, batched |
-//! | [`sources`] | who sends on a session |
-//! | [`port_owner`] | who holds a port |
-//! | [`kernel_drops`] | what the kernel threw away |
-//! | [`beacon`] | the console's announcement, sent and heard |
-//! | [`igmp`], [`igmp_querier`], [`igmp_watch`] | is there a querier: packets, rules, the thread |
-//! | [`probe`], [`probe_run`], [`probe_dhcp`] | what `doctor` sends and counts |
+//! | [`tls`] | the console's identity, its pin, and TLS settings of both ends |
+//! | [`clock`] | the only clock of a session |
+//! | [`socket`] | multicast sockets with batched sending and receiving |
+//! | [`sources`] | source addresses of a session's packets |
+//! | [`port_owner`] | the process that holds a port |
+//! | [`kernel_drops`] | datagrams that the kernel dropped |
+//! | [`beacon`] | beacons of a console: sending and listening |
+//! | [`igmp`], [`igmp_querier`], [`igmp_watch`] | the IGMP querier: packets, rules, thread |
+//! | [`probe`], [`probe_run`], [`probe_dhcp`] | probes of `doctor`: packets, sending and receiving, DHCP servers |
 //! | [`sending`], [`receiving`] | the two ends of a session, each one thread |
 //!
-//! The loops are shells: when one starts deciding something, the decision belongs into `multicast`.
+//! The loops are shells: a decision belongs into `multicast`.
 
 pub mod beacon;
 pub mod clock;

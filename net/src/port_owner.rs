@@ -1,13 +1,13 @@
-//! Which process holds a port, from the kernel's tables.
+//! Processes that hold a port, from the kernel's tables.
 //!
-//! Best effort: processes of other users cannot be looked into without root, and then there is no answer.
+//! Best effort: without root, processes of other users cannot be inspected, and there is no result.
 
 /// A process that holds a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Owner {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// Its name.
+    /// Name of the process.
     pub name: String,
 }
 
@@ -19,15 +19,15 @@ impl std::fmt::Display for Owner {
 
 /// Socket state LISTEN in the kernel's tables.
 const LISTEN: &str = "0A";
-/// State of every UDP socket that is bound and not connected.
+/// State of a UDP socket that is bound and not connected.
 const BOUND: &str = "07";
 
-/// Who listens on a TCP port.
+/// The process that listens on a TCP port.
 pub fn tcp(port: u16) -> Option<Owner> {
     holder(["/proc/net/tcp", "/proc/net/tcp6"], port, LISTEN, None)
 }
 
-/// Who else has a UDP port: this process does not count.
+/// Another process that has a UDP port; this process does not count.
 pub fn udp(port: u16) -> Option<Owner> {
     holder(
         ["/proc/net/udp", "/proc/net/udp6"],
@@ -57,7 +57,7 @@ fn process_of(inode: u64) -> Option<Owner> {
         else {
             continue;
         };
-        // Other users' processes cannot be looked into; then the owner stays unnamed.
+        // Without root, processes of other users cannot be read; the owner stays unknown then.
         let Ok(files) = std::fs::read_dir(process.path().join("fd")) else {
             continue;
         };

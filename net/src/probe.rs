@@ -1,31 +1,32 @@
-//! The probe of `diskcast doctor`: numbered packets that show what multicast brings to a machine.
+//! The probe of `diskcast doctor`: numbered packets that show how multicast arrives at a machine.
 //!
 //! ```text
 //!  0        2     3      4      5     8      16       24
 //!  | dc a7  | ver | lane | kind | 0.. | id   | number | zeroes up to the length of its kind ...
 //! ```
 //!
-//! Owns: offsets, lengths, and counting. Pure: no socket, no clock; no call panics, whatever the bytes are. What always holds: a probe is
-//! never taken for a packet of a session, whose magic is another (`dc a5`), nor a session's packet for a probe; nothing in
-//! a probe is written anywhere. The id is random and travels in the target's TLS connection, so that a stranger's packets are
-//! not counted by accident.
+//! Owns: offsets, lengths, and counting. Pure: no socket, no clock; no call panics, whatever the
+//! bytes. Invariants: a probe is never taken for a packet of a session, whose magic is another (`dc
+//! a5`), and a packet of a session never for a probe; no content of a probe is written anywhere.
+//! The id is random and is sent in the target's TLS connection, so that other packets are not
+//! counted by accident.
 
 use multicast::wire::PerLane;
 use multicast::{Duration, Instant, Lane, PACKET_BYTES, PacketNumber, ReplayWindow};
 use thiserror::Error;
 
-/// First bytes of every probe.
+/// Magic number: the first bytes of every probe.
 pub const MAGIC: u16 = 0xdca7;
 /// Version of the layout.
 pub const VERSION: u8 = 1;
-/// Bytes of the fields, and of a whole small probe.
+/// Length of the fields, and of a whole small probe, in bytes.
 pub const SMALL_BYTES: usize = 24;
-/// As large as a full packet of a session: 1476 bytes of IP.
+/// Length of a stream probe in bytes: that of a full packet of a session, 1476 bytes of IP.
 pub const FULL_BYTES: usize = PACKET_BYTES;
-/// 9000 bytes of IP.
+/// Length of a jumbo probe in bytes: 9000 bytes of IP.
 pub const JUMBO_BYTES: usize = 9000 - 28;
 
-/// A stream that rests so long was stopped: losses of a wire are shorter.
+/// Pause after which a stream counts as stopped: losses on a wire are shorter.
 pub const PAUSE: Duration = Duration::from_secs(1);
 
 const AT_VERSION: usize = 2;
@@ -35,28 +36,28 @@ const AT_ID: usize = 8;
 const AT_NUMBER: usize = AT_ID + 8;
 const _: () = assert!(AT_NUMBER + 8 == SMALL_BYTES);
 
-/// Why bytes are no probe.
+/// The reason why bytes are not a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Error)]
 #[non_exhaustive]
 pub enum ProbeError {
-    /// Somebody else's packet, or a newer console's.
+    /// The packet is of another protocol or version.
     #[error("no probe of this version")]
     Foreign,
-    /// A lane or kind that does not exist, or a length that is not its kind's.
+    /// The lane or kind is unknown, or the length is not that of the kind.
     #[error("probe is malformed")]
     Malformed,
 }
 
-/// What a probe is for.
+/// Purpose of a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
-    /// One of the stream, as large as a session's packets.
+    /// A packet of the stream, as large as a session's packets.
     Stream,
-    /// As small as can be: passes where full ones are too large.
+    /// A packet of the least length, which passes where full ones are too large.
     Small,
-    /// Passes only where everything between carries jumbo frames.
+    /// A jumbo packet, which passes only when the whole path carries jumbo frames.
     Jumbo,
-    /// Its number is how many the stream had.
+    /// The end of the stream; its number is the count of the stream's packets.
     End,
 }
 
@@ -70,7 +71,7 @@ impl Kind {
         }
     }
 
-    /// Bytes of such a probe.
+    /// Length of such a probe in bytes.
     pub const fn bytes(self) -> usize {
         match self {
             Self::Stream => FULL_BYTES,
@@ -80,24 +81,24 @@ impl Kind {
     }
 }
 
-/// One probe.
+/// A packet of the probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Probe {
-    /// Which run of doctor.
+    /// Id of the run.
     pub id: u64,
-    /// Group it was sent to.
+    /// Lane on which it was sent.
     pub lane: Lane,
-    /// What for.
+    /// Purpose of the packet.
     pub kind: Kind,
-    /// Counts up from 0 within lane and kind.
+    /// Number, counted from 0 within lane and kind.
     pub number: u64,
 }
 
 impl Probe {
-    /// Reads a datagram.
+    /// Parses a datagram.
     ///
     /// # Errors
-    /// [`ProbeError`] says what is wrong with it.
+    /// [`ProbeError`] with the reason.
     pub fn parse(datagram: &[u8]) -> Result<Self, ProbeError> {
         let fields: &[u8; SMALL_BYTES] = datagram.first_chunk().ok_or(ProbeError::Foreign)?;
         if fields[..AT_VERSION] != MAGIC.to_be_bytes() || fields[AT_VERSION] != VERSION {
@@ -142,29 +143,29 @@ impl Probe {
     }
 }
 
-/// What came of one lane.
+/// Counts of one lane.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct LaneTally {
-    /// Packets of the stream, each once.
+    /// Packets of the stream, without duplicates.
     pub received: u64,
-    /// Packets that came again.
+    /// Packets that arrived again.
     pub duplicates: u64,
-    /// Packets that a later one overtook.
+    /// Packets that arrived after a later one.
     pub reordered: u64,
-    /// Small ones.
+    /// Small packets.
     pub small: u64,
-    /// Jumbo ones.
+    /// Jumbo packets.
     pub jumbo: u64,
-    /// How long the stream was, once its end has come.
+    /// Number of packets in the stream, known once its end has arrived.
     pub sent: Option<u64>,
-    /// Time without any packet of the stream, in pauses of [`PAUSE`] or more.
+    /// Total time without packets of the stream, in pauses of [`PAUSE`] or more.
     pub silent: Duration,
     highest: Option<u64>,
     last_at: Option<Instant>,
 }
 
 impl LaneTally {
-    /// Something of the stream came, or it is over.
+    /// Ends a pause, at a packet of the stream or at the end of counting.
     fn pause_ends(&mut self, now: Instant) {
         if let Some(at) = self.last_at {
             let pause = now.saturating_since(at);
@@ -185,7 +186,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Of the run with this id; everything else is ignored.
+    /// A count of the run with this id; all other packets are ignored.
     pub fn new(id: u64) -> Self {
         Self {
             id,
@@ -194,7 +195,7 @@ impl Tally {
         }
     }
 
-    /// Counts a datagram that came in on `lane`, when it is a probe of this run.
+    /// Counts a datagram that arrived on `lane`, when it is a probe of this run.
     pub fn take(&mut self, now: Instant, lane: Lane, datagram: &[u8]) {
         let Ok(probe) = Probe::parse(datagram) else {
             return;
@@ -207,7 +208,8 @@ impl Tally {
             Kind::Small => counted.small = counted.small.saturating_add(1),
             Kind::Jumbo => counted.jumbo = counted.jumbo.saturating_add(1),
             Kind::End => counted.sent = Some(probe.number),
-            // The window is 4096 packets: what is overtaken by more counts as a duplicate, and no network reorders so far.
+            // The window has 4096 packets. A packet that is overtaken by more counts as a
+            // duplicate, but no network reorders that far.
             Kind::Stream => match self.seen.take(PacketNumber::new(lane, probe.number)) {
                 Err(_) => counted.duplicates += 1,
                 Ok(()) => {
@@ -225,19 +227,19 @@ impl Tally {
         }
     }
 
-    /// Nothing more is counted: the time since the last packet was silence, too.
+    /// Ends the count; the time since the last packet counts as a pause, too.
     pub fn finish(&mut self, now: Instant) {
         for lane in Lane::ALL {
             self.lanes.get_mut(lane).pause_ends(now);
         }
     }
 
-    /// What came of a lane so far.
+    /// Counts of a lane so far.
     pub fn lane(&self, lane: Lane) -> &LaneTally {
         self.lanes.get(lane)
     }
 
-    /// Both ends have come.
+    /// True when the end of both lanes has arrived.
     pub fn is_over(&self) -> bool {
         Lane::ALL.iter().all(|lane| self.lane(*lane).sent.is_some())
     }
@@ -284,7 +286,8 @@ mod tests {
         }
     }
 
-    /// A probe must never reach a disk: to a session it is somebody else's packet, and the other way round.
+    /// A probe must never reach a disk: for a session it is a foreign packet, and the other way
+    /// round.
     #[test]
     fn a_session_does_not_know_probes_nor_probes_a_session() {
         for kind in [Kind::Stream, Kind::Small, Kind::Jumbo, Kind::End] {
@@ -331,7 +334,7 @@ mod tests {
         assert_eq!(stranger.lane(Lane::Main), &LaneTally::default());
     }
 
-    /// A switch that forgets a member and is reminded: pauses are time, not packets.
+    /// A switch forgets a member and learns it again: pauses are counted as time, not as packets.
     #[test]
     fn pauses_are_added_up() {
         let mut tally = Tally::new(7);

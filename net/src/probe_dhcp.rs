@@ -1,13 +1,14 @@
-//! Who answers DHCP on an interface: one question, and everybody's answers.
+//! DHCP servers on an interface: one request, and the answers of all.
 //!
 //! ```text
 //!  0    1     2     3      4     8    10      12 ...  16       ...  28     ...   236        240
 //!  | op | hw | len | hops | xid | .. | flags | ciaddr | yiaddr | .. | chaddr | .. | 63825363 | options ...
 //! ```
 //!
-//! Owns: one DHCPDISCOVER that a network boot would send (RFC 2131, option 60 `PXEClient`), and reading the offers. Never takes an offer, so no
-//! address is used up for longer than a server keeps an offer open. Parsing is pure and hostile-proof. Two servers that hand out
-//! addresses fight each other; a second ProxyDHCP server boots machines into something else.
+//! Owns: one DHCPDISCOVER like that of a network boot (RFC 2131, option 60 `PXEClient`), and
+//! parsing of offers. It never accepts an offer, so an address is reserved only as long as a server
+//! keeps its offer open. Parsing is pure and safe with hostile bytes. Two servers that assign
+//! addresses conflict; a second ProxyDHCP server boots machines into another system.
 
 use super::clock::Clock;
 use super::socket::wait_until_readable;
@@ -37,13 +38,13 @@ const OPTION_SERVER: u8 = 54;
 const OPTION_CLASS: u8 = 60;
 const OFFER: u8 = 2;
 
-/// Servers remembered.
+/// Limit of servers that are remembered.
 const MAX_SERVERS: usize = 16;
 
 /// A server that answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DhcpServer {
-    /// Its own word for who it is.
+    /// Address that the server states as its own.
     pub address: Ipv4Addr,
     /// It offers an address.
     pub leases: bool,
@@ -51,10 +52,11 @@ pub struct DhcpServer {
     pub boots: bool,
 }
 
-/// Asks, and collects answers for a while. Blocks.
+/// Sends the request and collects answers until the timeout. Blocks.
 ///
 /// # Errors
-/// `PermissionDenied` without the right to port 68 and the interface; `AddrInUse` while a DHCP client holds the port.
+/// `PermissionDenied` without the right to port 68 and the interface; `AddrInUse` while a DHCP
+/// client holds the port.
 pub fn ask(
     interface: &str,
     mac: [u8; 6],
@@ -80,7 +82,7 @@ pub fn ask(
         }
         wait_until_readable(&socket, left.min(Duration::from_millis(100)))?;
         let mut reader = &socket;
-        // A bound, so that a flood does not keep us past the deadline.
+        // The limit keeps a flood from delaying the deadline.
         for _ in 0..64 {
             let Ok(count) = reader.read(&mut buffer) else {
                 break;
@@ -92,7 +94,7 @@ pub fn ask(
     }
 }
 
-/// One entry a server, whatever the number of its answers.
+/// Adds an answer; a server with several answers has one entry.
 fn note(servers: &mut Vec<DhcpServer>, server: DhcpServer) {
     if let Some(known) = servers.iter_mut().find(|s| s.address == server.address) {
         known.leases |= server.leases;
@@ -102,12 +104,12 @@ fn note(servers: &mut Vec<DhcpServer>, server: DhcpServer) {
     }
 }
 
-/// A DHCPDISCOVER as a machine sends it that boots over the network.
+/// Builds the DHCPDISCOVER of a machine that boots over the network.
 pub fn discover(mac: [u8; 6], xid: u32) -> Vec<u8> {
     let mut packet = vec![0; AT_OPTIONS];
     packet[..3].copy_from_slice(&[1, 1, 6]);
     packet[AT_XID..AT_XID + 4].copy_from_slice(&xid.to_be_bytes());
-    // We have no address an answer could be sent to: broadcast it.
+    // The machine has no address for a unicast answer, so the flag requests a broadcast.
     packet[AT_FLAGS] = 0x80;
     packet[AT_CHADDR..AT_CHADDR + 6].copy_from_slice(&mac);
     packet[AT_COOKIE..].copy_from_slice(&COOKIE);
@@ -116,17 +118,18 @@ pub fn discover(mac: [u8; 6], xid: u32) -> Vec<u8> {
     let class = b"PXEClient:Arch:00007:UNDI:003016";
     packet.extend([OPTION_CLASS, 32]);
     packet.extend(class);
-    // UEFI x64, without which no boot service answers; and who asks, so that a console of ours does not take the question for a machine.
+    // The architecture is UEFI x64, because no boot service answers without one. The user class
+    // tells a diskcast console that no machine boots here.
     packet.extend([OPTION_ARCH, 2, 0, 7]);
     packet.extend([OPTION_USER_CLASS, u8::try_from(DOCTOR.len()).unwrap_or(0)]);
     packet.extend(DOCTOR.as_bytes());
     packet.push(OPTION_END);
-    // BOOTP relays and some servers drop what is shorter than 300 bytes.
+    // BOOTP relays and some servers drop packets shorter than 300 bytes.
     packet.resize(packet.len().max(300), OPTION_PAD);
     packet
 }
 
-/// The server behind an offer to `xid`; nothing when the bytes are no such offer.
+/// The server of an offer with this `xid`; `None` when the bytes are not such an offer.
 pub fn offer(packet: &[u8], xid: u32) -> Option<DhcpServer> {
     let fields: &[u8; AT_OPTIONS] = packet.first_chunk()?;
     if fields[0] != 2

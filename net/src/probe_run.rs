@@ -1,7 +1,8 @@
-//! Sending and hearing the probe of `diskcast doctor`: sockets and a clock around [`super::probe`].
+//! Sending and receiving the probe of `diskcast doctor`: sockets and a clock around
+//! [`super::probe`].
 //!
-//! A shell: decides nothing about what the counts mean. The sender keeps to its rate and never makes up for lost time with a
-//! burst, which would test the switch's queue and not the network.
+//! A shell: it does not judge the counts. The sender keeps its rate and never catches up with a
+//! burst, which would test the queue of the switch and not the network.
 
 #![expect(
     clippy::disallowed_methods,
@@ -19,56 +20,56 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Of the stream, one packet in so many travels on the second lane.
+/// One packet of the stream in this many is sent on the second lane.
 const SECOND_SHARE: u64 = 20;
-/// Small and jumbo probes of each lane, and repeats of the end.
+/// Number of small and jumbo probes of each lane, and of repeats of the end.
 const EXTRAS: u64 = 5;
-/// Between two of them.
+/// Time between two of them.
 const EXTRA_GAP: Duration = Duration::from_millis(20);
-/// Packets that leave at once at most: what a session sends in a burst at 200 Mbit/s.
+/// Limit of packets sent at once: the burst of a session at 200 Mbit/s.
 const BURST: u64 = 16;
-/// Time that is not made up for: longer, and a pause of the machine would become a burst.
+/// Limit of lost time that is caught up; with more, a pause of the machine would become a burst.
 const MAX_DEBT: Duration = Duration::from_millis(4);
-/// Other consoles remembered.
+/// Limit of other consoles that are remembered.
 const MAX_BEACONS: usize = 16;
 
-/// What to send.
+/// Parameters of a probe.
 #[derive(Clone, Debug)]
 pub struct ProbeSpec {
-    /// Run.
+    /// Id of the run.
     pub id: u64,
-    /// Main lane.
+    /// Group and port of the main lane.
     pub main: SocketAddrV4,
-    /// Second lane.
+    /// Group and port of the second lane.
     pub second: SocketAddrV4,
-    /// Interface to send out of.
+    /// Address of the sending interface.
     pub interface: Ipv4Addr,
-    /// Hops.
+    /// Limit of hops (TTL).
     pub ttl: u32,
-    /// Bytes per second on the wire, framing included.
+    /// Rate on the wire in bytes per second, including framing.
     pub rate_bytes_per_s: u64,
-    /// How long.
+    /// Duration of the stream.
     pub duration: Duration,
 }
 
-/// What was sent.
+/// Summary of a probe that was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProbeSent {
     /// Packets of the stream, by lane.
     pub packets: PerLane<u64>,
-    /// Jumbo probes left this machine.
+    /// The interface accepted the jumbo probes.
     pub jumbo: bool,
-    /// Bytes per second that were reached.
+    /// Rate reached on the wire, in bytes per second.
     pub rate_bytes_per_s: u64,
 }
 
 /// Sends the whole probe. Blocks for its duration.
 ///
 /// # Errors
-/// When the interface cannot send multicast, or a full packet is too large for it.
+/// The interface cannot send multicast, or a full packet is too large for it.
 pub fn send(spec: &ProbeSpec) -> io::Result<ProbeSent> {
     let socket = SendSocket::open(spec.interface, spec.ttl)?;
-    // A jumbo probe that this machine's own interface refuses was never on the wire.
+    // A jumbo probe that the own interface refuses was never sent.
     let mut sent = ProbeSent {
         jumbo: extras(&socket, spec, Kind::Jumbo).is_ok(),
         ..ProbeSent::default()
@@ -79,7 +80,8 @@ pub fn send(spec: &ProbeSpec) -> io::Result<ProbeSent> {
     let per_second = (spec.rate_bytes_per_s / wire_bytes).max(1);
     let end = micros(spec.duration);
     let mut batch = Vec::new();
-    // Packets due since `from`; `from` moves up when the machine slept, so that a debt is forgiven.
+    // Packets are counted since `from`. It moves up after a sleep of the machine, so that missed
+    // packets are not sent in a burst.
     let (mut from, mut done) = (0u64, 0u64);
     loop {
         let now = clock.now().as_micros();
@@ -132,7 +134,7 @@ pub fn send(spec: &ProbeSpec) -> io::Result<ProbeSent> {
     let took = clock.now().as_micros().max(1);
     let all = sent.packets.main + sent.packets.second;
     sent.rate_bytes_per_s = all.saturating_mul(wire_bytes).saturating_mul(1_000_000) / took;
-    // What is still queued on the way goes first.
+    // The pause lets queued packets arrive before the end.
     std::thread::sleep(Duration::from_millis(100));
     for lane in Lane::ALL {
         end_of(&socket, spec, lane, *sent.packets.get(lane))?;
@@ -185,20 +187,20 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What was heard.
+/// Counts of a received probe.
 #[derive(Debug)]
 pub struct ProbeHeard {
-    /// The counts.
+    /// Counts of both lanes.
     pub tally: Tally,
     /// Datagrams the kernel dropped, by lane.
     pub kernel_drops: PerLane<u64>,
-    /// Bytes of receive buffer.
+    /// Receive buffer that the kernel granted, in bytes.
     pub receive_buffer: usize,
-    /// Beacons on the second lane, each console once, and where they came from.
+    /// Beacons on the second lane with their source addresses, one for each console.
     pub beacons: Vec<(Beacon, Ipv4Addr)>,
 }
 
-/// Both lanes, joined.
+/// Sockets that have joined both lanes.
 pub struct ProbeListener {
     sockets: [ReceiveSocket; 2],
 }
@@ -207,7 +209,7 @@ impl ProbeListener {
     /// Joins both groups.
     ///
     /// # Errors
-    /// With the address that could not be joined.
+    /// The address that could not be joined, with the reason.
     pub fn join(
         main: SocketAddrV4,
         second: SocketAddrV4,
@@ -219,10 +221,10 @@ impl ProbeListener {
         })
     }
 
-    /// Counts until both ends have come, `over` says so, or the time is over. Blocks.
+    /// Counts until the end of both lanes has arrived, `over` is set, or the timeout has passed. Blocks.
     ///
     /// # Errors
-    /// When a socket fails.
+    /// A socket failed.
     pub fn run(mut self, id: u64, timeout: Duration, over: &AtomicBool) -> io::Result<ProbeHeard> {
         let clock = Clock::start();
         let deadline = Instant::from_micros(micros(timeout));
@@ -234,7 +236,8 @@ impl ProbeListener {
         };
         while !heard.tally.is_over() {
             let left = clock.until(deadline);
-            // Asked before the sockets are read, so that what came until then is counted.
+            // The flag is read before the sockets, so that packets that arrived until then are
+            // counted.
             let last = left.is_zero() || over.load(Ordering::Relaxed);
             let [main, second] = &mut self.sockets;
             wait_readable(&[&*main, &*second], left.min(Duration::from_millis(50)))?;
@@ -259,7 +262,7 @@ impl ProbeListener {
     }
 }
 
-/// Remembers each console once.
+/// Adds a beacon of a console that is not known yet.
 pub fn note_beacon(known: &mut Vec<(Beacon, Ipv4Addr)>, datagram: &[u8], from: Ipv4Addr) {
     if known.len() < MAX_BEACONS
         && let Ok(beacon) = Beacon::parse(datagram)
@@ -269,10 +272,10 @@ pub fn note_beacon(known: &mut Vec<(Beacon, Ipv4Addr)>, datagram: &[u8], from: I
     }
 }
 
-/// Collects beacons on the second lane for a while. Blocks.
+/// Collects beacons on the second lane until the timeout. Blocks.
 ///
 /// # Errors
-/// When the group cannot be joined.
+/// The group cannot be joined.
 pub fn collect_beacons(
     second: SocketAddrV4,
     interface: Ipv4Addr,
@@ -296,7 +299,7 @@ pub fn collect_beacons(
 mod tests {
     use super::*;
 
-    /// On loopback nothing is lost, so every packet of both lanes must be counted, and the rate kept.
+    /// Loopback loses nothing, so every packet of both lanes must be counted, and the rate kept.
     #[test]
     fn a_probe_on_loopback_arrives_whole_and_at_its_rate() {
         let lane = |last: u8, port| SocketAddrV4::new(Ipv4Addr::new(239, 254, 77, last), port);

@@ -1,7 +1,8 @@
-//! The agent's data path: sockets, seal, replay check, and the receiver state machine, on one OS thread.
+//! The agent's data path on one OS thread: sockets, decryption, replay check, and the receiver
+//! state machine.
 //!
-//! A shell: decides nothing. Packets go from the kernel through the opener straight into block buffers; a complete
-//! block leaves with its buffer as an event, and the buffer comes back with [`Receiving::block_done`].
+//! A shell: decides nothing. Packets are decrypted and stored directly in block buffers; a complete
+//! block leaves as an event with its buffer, which comes back with [`Receiving::block_done`].
 
 use super::clock::Clock;
 use super::igmp_querier::Role;
@@ -19,19 +20,20 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::mpsc::{Receiver as Commands, Sender, TryRecvError, channel};
 use std::time::Duration;
 
-/// Longest sleep: bounds how long a command waits while no packet comes.
+/// Longest sleep: it bounds the delay of a command while no packets arrive.
 const NAP: Duration = Duration::from_millis(5);
 
-/// Without a packet for so long, multicast does not reach this machine (DESIGN section 5).
+/// Time without a packet after which multicast does not reach this machine.
 const SILENCE: multicast::Duration = multicast::Duration::from_secs(3);
 
-/// Between two looks at the kernel's own count of drops; sooner, but not more often than this second value, when packets go missing.
+/// Time between two readings of the kernel's count of drops: normally the first value, the second
+/// while packets go missing.
 const DROPS_EVERY: (multicast::Duration, multicast::Duration) = (
     multicast::Duration::from_secs(1),
     multicast::Duration::from_millis(100),
 );
 
-/// What a receiving thread needs to know.
+/// Parameters of a receiving thread.
 pub struct ReceivingSpec {
     /// Session number.
     pub session: multicast::SessionId,
@@ -39,68 +41,69 @@ pub struct ReceivingSpec {
     pub epoch: multicast::Epoch,
     /// Session secret.
     pub secret: SessionSecret,
-    /// Cipher.
+    /// Cipher suite.
     pub suite: multicast::Suite,
-    /// Main lane.
+    /// Group and port of the main lane.
     pub main: SocketAddrV4,
-    /// Second lane.
+    /// Group and port of the second lane.
     pub second: SocketAddrV4,
-    /// Interface to join on.
+    /// Address of the interface on which the groups are joined.
     pub interface: Ipv4Addr,
-    /// Bytes of the encoded manifest.
+    /// Length of the encoded manifest in bytes.
     pub manifest_bytes: u32,
-    /// The image, when a reconnect already knows it.
+    /// The image, when it is known from before a reconnect.
     pub image: Option<ImageBlocks>,
-    /// Block buffers: about 1 MiB each.
+    /// Number of block buffers, about 1 MiB each.
     pub buffers: u16,
-    /// Receivers in the session, for the status interval.
+    /// Number of receivers in the session, which sets the status interval.
     pub receivers: usize,
     /// Seed of the status jitter and of injected loss.
     pub seed: u64,
-    /// Loss on purpose (rehearsals).
+    /// Injected loss, for rehearsals.
     pub inject: InjectedLoss,
 }
 
-/// Loss on purpose, for rehearsals.
+/// Injected loss, for rehearsals.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InjectedLoss {
     /// Share of session packets to drop, 0 to 1.
     pub share: f64,
-    /// Packets lost at a time, from 1: switches with a full queue lose bursts.
+    /// Packets dropped in a row, from 1: switches with a full queue lose bursts.
     pub burst: u32,
 }
 
 impl InjectedLoss {
-    /// Nothing is dropped.
+    /// No loss.
     pub const NONE: Self = Self {
         share: 0.0,
         burst: 1,
     };
 }
 
-/// What a receiving thread says.
+/// An event of a receiving thread.
 pub enum ReceivingEvent {
-    /// A block is complete; its buffer comes along and is owed back.
+    /// A block is complete; its buffer must be given back.
     Block {
-        /// Block.
+        /// Key of the block.
         key: BlockKey,
-        /// Slot the buffer belongs to.
+        /// Slot that the buffer belongs to.
         slot: u16,
-        /// Its symbols.
+        /// Symbols of the block.
         buffer: BlockBuffer,
     },
-    /// A report for the console is due.
+    /// A status for the console is due.
     Status(Box<Status>),
-    /// Where reception stands; with each status, at least once a second, and at once when multicast comes or goes.
+    /// Reception in numbers: with each status, at least once a second, and at once when multicast
+    /// starts or stops arriving.
     Health(Health),
-    /// The sockets failed; nothing more comes.
+    /// The sockets failed; no more events follow.
     Failed(io::Error),
 }
 
 /// Reception in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Health {
-    /// Packets of the session came within the last three seconds.
+    /// Packets of the session arrived within the last three seconds.
     pub heard: bool,
     /// Packets received on both lanes.
     pub received: u64,
@@ -108,11 +111,12 @@ pub struct Health {
     pub lost: u64,
     /// Packets of the session that failed authentication or were replayed.
     pub forged: u64,
-    /// Packets the kernel dropped because this machine did not read them in time; among `lost`.
+    /// Packets the kernel dropped because this machine did not read them in time; included in
+    /// `lost`.
     pub kernel_drops: u64,
-    /// Where authenticated packets came from.
+    /// Source addresses of authenticated packets.
     pub sources: Sources,
-    /// The receiver's own counters.
+    /// Counters of the receiver.
     pub counters: ReceiverCounters,
 }
 
@@ -130,15 +134,15 @@ enum Command {
 pub struct Receiving {
     commands: Sender<Command>,
     short_buffer: Option<String>,
-    /// Keeps the memberships alive where no querier does.
+    /// Watch that keeps the memberships alive while there is no querier.
     _member: IgmpWatch,
 }
 
 impl Receiving {
-    /// Joins the groups and starts the thread, which reports to `event`.
+    /// Joins the groups and starts the thread, which calls `event`.
     ///
     /// # Errors
-    /// When a group cannot be joined or the keys are refused.
+    /// A group cannot be joined, or the keys are refused.
     pub fn start(
         spec: ReceivingSpec,
         event: impl Fn(ReceivingEvent) + Send + 'static,
@@ -183,48 +187,49 @@ impl Receiving {
         })
     }
 
-    /// What to say when the kernel granted far less than the receive buffer that was asked for.
+    /// The warning about a receive buffer that is far smaller than requested, if it is.
     pub fn short_buffer(&self) -> Option<&str> {
         self.short_buffer.as_deref()
     }
 
-    /// Gives a block's buffer back and says what became of it.
+    /// Gives a block's buffer back, with the result of the block.
     pub fn block_done(&self, key: BlockKey, slot: u16, buffer: BlockBuffer, outcome: BlockOutcome) {
         self.tell(Command::Done(key, slot, buffer, outcome));
     }
 
-    /// A block came over TCP 5003 and is written.
+    /// Reports a block that was fetched over TCP 5003 and written.
     pub fn bulk_done(&self, key: BlockKey) {
         self.tell(Command::Bulk(key));
     }
 
-    /// A block was found on the disk.
+    /// Reports a block that was found on the disk.
     pub fn kept(&self, key: BlockKey) {
         self.tell(Command::Kept(key));
     }
 
-    /// A block was looked for on the disk and is not there.
+    /// Reports a block that was not found on the disk.
     pub fn wanted(&self, key: BlockKey) {
         self.tell(Command::Wanted(key));
     }
 
-    /// The manifest is read and the disk is ready: image blocks are wanted now.
+    /// Opens the image: the manifest is read and the disk is ready, so image blocks are received
+    /// from now on.
     pub fn open_image(&self, image: ImageBlocks) {
         self.tell(Command::OpenImage(image));
     }
 
-    /// The control connection is new: say everything again.
+    /// Requests a complete status, for a new control connection.
     pub fn full_status(&self) {
         self.tell(Command::FullStatus);
     }
 
-    /// What the disk takes, bytes per second.
+    /// Sets the write rate of the disk, in bytes per second.
     pub fn disk_rate(&self, bytes_per_s: u64) {
         self.tell(Command::DiskRate(bytes_per_s));
     }
 
     fn tell(&self, command: Command) {
-        // A thread that ended has said why by `Failed`.
+        // A thread that ended has reported the reason by `Failed`.
         let _ = self.commands.send(command);
     }
 }
@@ -240,10 +245,10 @@ struct State {
     drops: Drops,
 }
 
-/// What is known of the kernel's drops.
+/// Count of the kernel's drops.
 struct Drops {
     total: u64,
-    /// Packets missing when it was last looked at.
+    /// Missing packets at the last reading.
     lost: u64,
     looked_at: Instant,
 }
@@ -277,7 +282,7 @@ fn run(
         let status = state.receiver.poll_status(now);
         let health = state.health(now);
         let due = now.saturating_since(said_at) >= multicast::Duration::from_secs(1);
-        // With each status, so that the last one, which says that all is complete, comes with the last counters.
+        // The last status, which reports completion, comes with the last counters, too.
         if status.is_some() || health.heard != said.heard || due {
             event(ReceivingEvent::Health(health));
             (said, said_at) = (health, now);
@@ -322,7 +327,7 @@ impl State {
                 self.forged += 1;
                 return;
             }
-            // Beacons, other sessions on a shared group, and whatever else is on the wire.
+            // Other packets are beacons, other sessions on a shared group, and foreign traffic.
             Err(_) => return,
         };
         let lane = match header.number.lane() {
@@ -340,8 +345,8 @@ impl State {
     fn store(&mut self, header: &Header, payload: &[u8], now: Instant) {
         match self.receiver.handle_packet(now, header) {
             Disposition::Store { slot, first } => {
-                // Slots are the receiver's, indexes were checked by it: an error here would be our own mistake, and
-                // costs one symbol that parity replaces.
+                // Slots and indexes were checked by the receiver. An error here would be a bug, and
+                // costs one symbol, which parity replaces.
                 let stored = if first {
                     self.assembly.begin(slot, header.k)
                 } else {
@@ -356,7 +361,8 @@ impl State {
         }
     }
 
-    /// Once a second, and soon after packets went missing: then it matters whether the wire or this machine lost them.
+    /// Reads the kernel's count once a second, and sooner after packets went missing: then it
+    /// matters whether the wire or this machine lost them.
     fn count_kernel_drops(&mut self, sockets: &mut [ReceiveSocket; 2], now: Instant) {
         let lost = self.receiver.lane(Lane::Main).lost + self.receiver.lane(Lane::Second).lost;
         let every = if lost > self.drops.lost {
@@ -400,7 +406,7 @@ impl State {
             self.receiver.lane(Lane::Second),
         );
         Health {
-            // A thread that only just joined cannot have heard anything yet.
+            // A thread that has just joined cannot have received anything yet.
             heard: self.receiver.heard(now) || now.saturating_since(Instant::ZERO) < SILENCE,
             received: main.received + second.received,
             lost: main.lost + second.lost,
@@ -412,13 +418,14 @@ impl State {
     }
 }
 
-/// The dice behind [`InjectedLoss`]: a burst begins with the same chance at each datagram outside one.
+/// Random generator of [`InjectedLoss`]: outside a burst, each datagram starts one with the same
+/// chance.
 struct Loss {
-    /// Chance of a burst to begin, of the 32-bit range.
+    /// Chance of a burst to start, as a threshold in the 32-bit range.
     begin: u64,
-    /// Datagrams of a burst.
+    /// Length of a burst in datagrams.
     burst: u32,
-    /// Datagrams this burst still takes.
+    /// Datagrams that the present burst still drops.
     left: u32,
     state: u64,
 }
@@ -427,7 +434,8 @@ impl Loss {
     fn new(inject: InjectedLoss, seed: u64) -> Self {
         let share = inject.share.clamp(0.0, 1.0);
         let burst = f64::from(inject.burst.max(1));
-        // A burst takes `burst` datagrams, and (1 - begin) / begin pass between two of them on average.
+        // A burst has `burst` datagrams, and on average (1 - begin) / begin pass between two
+        // bursts.
         let begin = share / (burst * (1.0 - share) + share);
         Self {
             begin: of_32_bits(begin),
@@ -451,9 +459,9 @@ impl Loss {
         true
     }
 
-    /// 0 to 2^32 - 1.
+    /// A random number from 0 to 2^32 - 1.
     fn dice(&mut self) -> u64 {
-        // xorshift64: plenty for dice.
+        // The xorshift64 generator is good enough for this.
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -461,7 +469,7 @@ impl Loss {
     }
 }
 
-/// A chance as a threshold in the 32-bit range; 1.0 is everything.
+/// A chance as a threshold in the 32-bit range; 1.0 is 2^32.
 fn of_32_bits(chance: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -499,7 +507,7 @@ mod tests {
 
     #[test]
     fn bursts_are_as_long_as_asked() {
-        // Now and then one begins right where another ends.
+        // A burst sometimes starts right after another.
         for (burst, low, high) in [(1, 1.0, 1.03), (32, 32.0, 33.0)] {
             let inject = InjectedLoss { share: 0.01, burst };
             let mut loss = Loss::new(inject, 7);

@@ -1,8 +1,9 @@
-//! The console's data path: blocks from the image, seal, sockets, and the sender state machine, on one OS thread.
+//! The console's data path on one OS thread: blocks of the image, encryption, sockets, and the
+//! sender state machine.
 //!
-//! A shell: decides nothing about what is sent. Packets the sender wants are sealed into one buffer as long as they go
-//! to the same group, and leave in one call ([`batch`]). Blocks and their parity are read and made ahead of need by a
-//! second thread ([`ahead`]), so that a slow disk does not keep packets back that could leave.
+//! A shell: decides nothing about the packets that are sent. Packets to the same group are sealed
+//! into one buffer, and leave in one call ([`batch`]). A second thread reads blocks and makes their
+//! parity ahead of need ([`ahead`]), so that a slow disk does not delay packets that are ready.
 
 mod ahead;
 mod batch;
@@ -23,23 +24,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Of the send thread: a packet that leaves late is lost time for the whole room, and a burst cannot make up for it.
+/// Niceness of the send thread. A late packet is lost time for the whole room, and a burst cannot
+/// make up for it.
 const NICENESS: i32 = -10;
-/// Longest sleep: bounds how long a status waits.
+/// Longest sleep: it bounds the delay of a status.
 const NAP: Duration = Duration::from_millis(10);
 
-/// Where blocks come from.
+/// Source of blocks.
 pub trait BlockSource: Send + Sync {
-    /// How an object is cut.
+    /// Layout of an object in blocks.
     fn layout(&self, object: ObjectId) -> &Layout;
-    /// The bytes of a block, into `block` (emptied first).
+    /// Reads the bytes of a block into `block`, which is emptied first.
     ///
     /// # Errors
-    /// When the image cannot be read or its stored hashes do not match.
+    /// The image cannot be read, or its stored hashes do not match.
     fn read_block(&self, key: BlockKey, block: &mut Vec<u8>) -> io::Result<()>;
 }
 
-/// What a session needs.
+/// Parameters of a sending session.
 pub struct SendingSpec {
     /// The image.
     pub source: Arc<dyn BlockSource>,
@@ -49,44 +51,44 @@ pub struct SendingSpec {
     pub epoch: u8,
     /// Session secret.
     pub secret: [u8; 32],
-    /// Cipher.
+    /// Cipher suite.
     pub suite: Suite,
-    /// Main lane.
+    /// Group and port of the main lane.
     pub main: SocketAddrV4,
-    /// Second lane.
+    /// Group and port of the second lane.
     pub second: SocketAddrV4,
-    /// Interface to send out of.
+    /// Address of the sending interface.
     pub interface: Ipv4Addr,
-    /// Hops packets may take.
+    /// Limit of hops (TTL).
     pub ttl: u32,
-    /// Most bytes per second on the wire, framing included.
+    /// Rate limit on the wire in bytes per second, including framing.
     pub rate_cap_bytes_per_s: u64,
-    /// Where to start when nobody vouched for the cap; doubles from there until the first loss.
+    /// Rate at the start, when the limit is not known to be safe; it doubles until the first loss.
     pub start_rate_bytes_per_s: u64,
-    /// What the room's speed goes by when disks differ.
+    /// Receivers that set the speed when disks differ.
     pub pace: Pace,
 }
 
-/// What a session says.
+/// An event of a session.
 #[derive(Clone, Debug)]
 pub enum SendingEvent {
     /// A receiver has every block.
     Complete(u32),
-    /// Tell a receiver to fetch image blocks over TCP 5003.
+    /// A receiver has to fetch image blocks over TCP 5003.
     UseBulk {
-        /// Receiver.
+        /// Id of the receiver.
         receiver: u32,
-        /// Image blocks.
+        /// Numbers of image blocks.
         blocks: Vec<u32>,
     },
-    /// A receiver would cost the others too much and is set aside for now.
+    /// A receiver would slow down the others too much and is set aside for now.
     Demoted {
-        /// Receiver.
+        /// Id of the receiver.
         receiver: u32,
-        /// Why, in words for its row.
+        /// Reason, as text for its row.
         reason: String,
     },
-    /// A receiver that was set aside counts like the others again.
+    /// A receiver that was set aside takes part like the others again.
     Promoted(u32),
     /// A receiver has not reported for three seconds; nothing is sent for it alone.
     Silent(u32),
@@ -94,17 +96,17 @@ pub enum SendingEvent {
     Back(u32),
     /// A remark for the job's log.
     Note(String),
-    /// The session cannot go on: nothing can be sent.
+    /// The session cannot continue: nothing can be sent.
     Failed(String),
-    /// The session cannot go on: the image cannot be read, or is not what was stored.
+    /// The session cannot continue: the image cannot be read, or its stored hashes do not match.
     Unreadable(String),
 }
 
-/// Why a session ended by itself.
+/// The reason why a session ended by itself.
 enum Fault {
-    /// Fault of the network.
+    /// A fault of the network.
     Wire(String),
-    /// Fault of the source that is sent.
+    /// A fault of the image.
     Source(String),
 }
 
@@ -120,11 +122,11 @@ impl From<Fault> for SendingEvent {
 /// Counters and rate, for reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SendingSnapshot {
-    /// The sender's own counters.
+    /// Counters of the sender.
     pub counters: SenderCounters,
-    /// Wire bytes per second now.
+    /// Present rate on the wire, in bytes per second.
     pub rate_bytes_per_s: u64,
-    /// Passes begun.
+    /// Number of passes started.
     pub passes: u32,
 }
 
@@ -148,7 +150,7 @@ impl Sending {
     /// Opens the socket and starts the thread.
     ///
     /// # Errors
-    /// When the interface cannot send multicast, or the keys are refused.
+    /// The interface cannot send multicast, or the keys are refused.
     pub fn start(spec: SendingSpec) -> io::Result<Self> {
         let session = SessionId(spec.session);
         let epoch = Epoch::new(spec.epoch);
@@ -184,7 +186,8 @@ impl Sending {
         std::thread::Builder::new()
             .name("send".into())
             .spawn(move || {
-                // Linux gives a niceness to each thread. Without the privilege the room is as fast as this machine is idle.
+                // Linux has a niceness for each thread. Without the privilege, the thread competes
+                // with other work of this machine.
                 let _ = rustix::process::setpriority_process(None, NICENESS);
                 if let Err(fault) = run(state, clock, &inbox, &say, &shared) {
                     let _ = say.send(fault.into());
@@ -197,49 +200,50 @@ impl Sending {
         })
     }
 
-    /// The session's events; given out once.
+    /// Events of the session; `None` after the first call.
     pub fn events(&mut self) -> Option<UnboundedReceiver<SendingEvent>> {
         self.events.take()
     }
 
-    /// A receiver takes part; it wants everything until its statuses say otherwise.
+    /// Adds a receiver; it needs everything until its statuses report otherwise.
     pub fn add_receiver(&self, receiver: u32) {
         self.tell(Command::Add(receiver));
     }
 
-    /// A receiver is gone.
+    /// Removes a receiver.
     pub fn remove_receiver(&self, receiver: u32) {
         self.tell(Command::Remove(receiver));
     }
 
-    /// A receiver's report.
+    /// Passes on a receiver's status.
     pub fn status(&self, receiver: u32, status: Status) {
         self.tell(Command::Status(receiver, Box::new(status)));
     }
 
-    /// A receiver could not fetch what it was told to: multicast serves it again.
+    /// Reports that a receiver could not fetch blocks over TCP 5003: multicast sends them again.
     pub fn bulk_failed(&self, receiver: u32) {
         self.tell(Command::BulkFailed(receiver));
     }
 
-    /// Multicast does not reach a receiver: nothing is sent for it, and it is told to fetch what it lacks. When it is reached again,
-    /// what it has not fetched yet is sent.
+    /// Excludes a receiver that multicast does not reach: no packets are sent for it, and it
+    /// fetches missing blocks over TCP 5003. When it is included again, blocks it has not fetched
+    /// are sent.
     pub fn set_bulk_only(&self, receiver: u32, bulk_only: bool) {
         self.tell(Command::BulkOnly(receiver, bulk_only));
     }
 
-    /// Changes the cap.
+    /// Changes the rate limit, in bytes per second.
     pub fn set_rate_cap(&self, bytes_per_s: u64) {
         self.tell(Command::RateCap(bytes_per_s));
     }
 
-    /// Counters now.
+    /// Present counters.
     pub fn snapshot(&self) -> SendingSnapshot {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, command: Command) {
-        // A thread that ended has said why by `Failed`.
+        // A thread that ended has reported the reason by `Failed`.
         let _ = self.commands.send(command);
     }
 }
@@ -303,7 +307,8 @@ impl State {
             Command::BulkOnly(id, bulk_only) => {
                 self.sender.set_bulk_only(ReceiverId(id), bulk_only);
                 if !bulk_only {
-                    // It has dropped its list of blocks to fetch: they are owed to it again.
+                    // The receiver has dropped its list of blocks to fetch, so they must be sent
+                    // again.
                     self.sender.handle_bulk_failed(ReceiverId(id));
                 }
             }
@@ -311,10 +316,10 @@ impl State {
         }
     }
 
-    /// Sends until the pacer or the carousel has nothing more for now.
+    /// Sends until the pacer or the carousel has no packet for now.
     fn send_what_is_due(&mut self, clock: &Clock) -> Result<(), Fault> {
         self.blocks.ask(self.sender.upcoming(AHEAD));
-        // Two bursts at most before commands are looked at again.
+        // At most two bursts are sent before commands are read again.
         for _ in 0..2 * BATCH {
             let Some(transmit) = self.sender.poll_transmit(clock.now()) else {
                 break;
@@ -405,7 +410,7 @@ fn translate(event: SenderEvent) -> Option<SendingEvent> {
     })
 }
 
-/// Why a receiver is set aside, for a technician.
+/// The reason why a receiver is set aside, as text for a technician.
 fn in_words(reason: Demotion) -> String {
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     let percent = |ppm: u64| format!("{}.{}", ppm / 10_000, ppm / 1_000 % 10);

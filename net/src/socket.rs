@@ -1,7 +1,7 @@
-//! Multicast sockets with the options a session needs, and batched sending and receiving on them.
+//! Multicast sockets with the options a session needs, and batched sending and receiving.
 //!
-//! Owns socket creation and the calls that move datagrams. Never looks into a packet. Segmentation offload
-//! (`quinn-udp`) sends up to 40 packets in one call, and receives as many.
+//! Owns the creation of sockets and the calls that move datagrams. Never reads a packet's content.
+//! Segmentation offload (`quinn-udp`) sends and receives up to 40 packets in one call.
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,30 +17,31 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// Receive buffer asked for: about 170 ms of a gigabit link with the kernel's bookkeeping (transport.md 3.10).
+/// Requested receive buffer in bytes: about 170 ms of a gigabit link with the kernel's bookkeeping.
 pub const RECEIVE_BUFFER: usize = 32 << 20;
 
-/// Send buffer: a few bursts, so that a full queue blocks us and not a switch.
+/// Send buffer in bytes: a few bursts, so that a full queue blocks the program and does not
+/// overflow a switch.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// Largest thing one receive call can hand over for one message (64 segments under 64 KiB).
+/// Largest message of one receive call in bytes (64 segments under 64 KiB).
 const MESSAGE_BYTES: usize = 64 << 10;
 
-/// Messages a receive call takes at most.
+/// Limit of messages in one receive call.
 const MESSAGES: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
 
-/// Sends to multicast groups out of one interface.
+/// A socket that sends to multicast groups through one interface.
 pub struct SendSocket {
     socket: UdpSocket,
     state: UdpSocketState,
 }
 
 impl SendSocket {
-    /// A socket that sends out of the interface with this address. Packets are looped back to receivers on the same
-    /// machine only when the interface is the loopback itself.
+    /// Opens a socket that sends through the interface with this address. Receivers on the same
+    /// machine get the packets only when the interface is loopback.
     ///
     /// # Errors
-    /// When the interface does not exist or an option is refused.
+    /// The interface does not exist, or an option is refused.
     pub fn open(interface: Ipv4Addr, ttl: u32) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_multicast_if_v4(&interface)?;
@@ -53,17 +54,17 @@ impl SendSocket {
         Ok(Self { socket, state })
     }
 
-    /// Segments one call may carry; 1 where the kernel has no segmentation offload.
+    /// Limit of segments in one call; 1 when the kernel has no segmentation offload.
     pub fn max_segments(&self) -> usize {
         self.state.max_gso_segments()
     }
 
-    /// Sends `contents`, cut into datagrams of `segment` bytes. Blocks while the queue is full.
+    /// Sends `contents` in datagrams of `segment` bytes. Blocks while the queue is full.
     ///
     /// # Errors
-    /// Errors of the interface (down, gone). A lost datagram is not an error.
+    /// The interface failed (down, gone). A lost datagram is not an error.
     pub fn send(&self, to: SocketAddrV4, contents: &[u8], segment: usize) -> io::Result<()> {
-        // The state lowers its limit when a device turns out to refuse offload; what was built as one batch is then cut.
+        // The state lowers its limit when a device refuses offload; a batch is then sent in parts.
         let limit = self.max_segments().max(1) * segment;
         for part in contents.chunks(limit) {
             let transmit = Transmit {
@@ -83,7 +84,7 @@ impl SendSocket {
                         )?;
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    // No buffers in a driver is congestion, which the session repairs.
+                    // A driver without free buffers is congested; the session repairs the loss.
                     Err(e)
                         if e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error()) =>
                     {
@@ -100,7 +101,7 @@ impl SendSocket {
     }
 }
 
-/// Receives one group on one interface.
+/// A socket that receives one group on one interface.
 pub struct ReceiveSocket {
     socket: UdpSocket,
     state: UdpSocketState,
@@ -110,24 +111,26 @@ pub struct ReceiveSocket {
 }
 
 impl ReceiveSocket {
-    /// Joins `group` on the interface with this address. Several receivers may share group and port on one machine.
+    /// Joins `group` on the interface with this address. Several receivers on one machine may share
+    /// group and port.
     ///
     /// # Errors
-    /// When the port is taken by something that does not share it, or the interface does not exist.
+    /// The port is held by a program that does not share it, or the interface does not exist.
     pub fn join(group: SocketAddrV4, interface: Ipv4Addr) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_reuse_address(true)?;
-        // Bound to the group, and deaf to groups only others on this machine joined.
+        // The socket is bound to the group, and ignores groups that only other programs on this
+        // machine joined.
         socket.bind(&group.into())?;
         socket.set_multicast_all_v4(false)?;
         match rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER) {
             Ok(()) => {}
-            // Not privileged: take what the administrator allows.
+            // Without the privilege, the size is limited by the administrator's setting.
             Err(_) => {
                 let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
             }
         }
-        // The kernel doubles what it grants, for its own bookkeeping.
+        // The kernel doubles the size that it grants, for its own bookkeeping.
         let receive_buffer = socket.recv_buffer_size().unwrap_or(0) / 2;
         join_on(&socket, *group.ip(), interface)?;
         let socket = UdpSocket::from(socket);
@@ -142,26 +145,26 @@ impl ReceiveSocket {
         })
     }
 
-    /// Bytes the kernel keeps for us until we read; [`RECEIVE_BUFFER`] was asked for.
+    /// Size of the receive buffer in bytes; [`RECEIVE_BUFFER`] was requested.
     pub fn receive_buffer(&self) -> usize {
         self.receive_buffer
     }
 
-    /// Datagrams the kernel dropped since the last call because we did not read in time; `table` is
-    /// [`super::kernel_drops::table`].
+    /// Number of datagrams the kernel dropped since the last call because the program did not read
+    /// them in time; `table` is [`super::kernel_drops::table`].
     pub fn new_kernel_drops(&mut self, table: &str) -> u64 {
         self.drops.update(table)
     }
 
-    /// Hands every datagram waiting in the socket (up to a bound) and its sender's address to `take`, which may
-    /// change the bytes in place.
+    /// Passes waiting datagrams (up to a limit) and their source addresses to `take`, which may
+    /// change the bytes in place. Returns their number.
     ///
     /// # Errors
-    /// When the socket fails; an empty socket is not an error.
+    /// The socket failed; an empty socket is not an error.
     pub fn drain(&mut self, mut take: impl FnMut(&mut [u8], Ipv4Addr)) -> io::Result<usize> {
         let mut metas = [RecvMeta::default(); MESSAGES];
         let mut datagrams = 0;
-        // A bound, so that a flood on one lane does not starve the other.
+        // The limit keeps a flood on one lane from starving the other.
         for _ in 0..8 {
             let mut slices: Vec<IoSliceMut> = self
                 .buffers
@@ -203,7 +206,8 @@ impl ReceiveSocket {
     }
 }
 
-/// What to say of a receive buffer far below what was asked for, and what to set; nothing when it is large enough.
+/// The warning about a receive buffer far below the requested size, with advice; `None` when it is
+/// large enough.
 pub fn short_buffer(bytes: usize) -> Option<String> {
     (bytes < RECEIVE_BUFFER / 2).then(|| {
         format!(
@@ -215,8 +219,9 @@ pub fn short_buffer(bytes: usize) -> Option<String> {
     })
 }
 
-/// `quinn-udp` asks for the destination, the type of service and the time of every datagram. Nobody here looks at them,
-/// and making them costs the kernel a tenth of what receiving costs. Where an option stays on nothing is lost but that.
+/// Switches off control messages. `quinn-udp` requests destination, type of service and time of
+/// every datagram. They are not used here, and cost the kernel a tenth of the work of receiving. An
+/// option that stays on costs only that.
 fn leave_out_control_messages(socket: &UdpSocket) {
     let off = [
         setsockopt(socket, sockopt::Ipv4PacketInfo, &false),
@@ -232,10 +237,10 @@ fn join_on(socket: &Socket, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<
     socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Address(interface))
 }
 
-/// Waits until any of the sockets has something, or the time is over.
+/// Waits until one of the sockets is readable, or the timeout has passed.
 ///
 /// # Errors
-/// When polling fails.
+/// Polling failed.
 pub fn wait_readable(sockets: &[&ReceiveSocket], timeout: Duration) -> io::Result<()> {
     let mut polls: Vec<_> = sockets
         .iter()
@@ -244,10 +249,10 @@ pub fn wait_readable(sockets: &[&ReceiveSocket], timeout: Duration) -> io::Resul
     poll(&mut polls, timeout)
 }
 
-/// Waits until a socket of another kind has something, or the time is over.
+/// Waits until a socket of another kind is readable, or the timeout has passed.
 ///
 /// # Errors
-/// When polling fails.
+/// Polling failed.
 pub fn wait_until_readable(socket: &impl AsFd, timeout: Duration) -> io::Result<()> {
     let flags = rustix::event::PollFlags::IN;
     poll(&mut [rustix::event::PollFd::new(socket, flags)], timeout)
@@ -268,10 +273,10 @@ fn poll(polls: &mut [rustix::event::PollFd<'_>], timeout: Duration) -> io::Resul
     }
 }
 
-/// The local address packets to `peer` leave from: the interface on which to join groups.
+/// The local address from which packets to `peer` are sent: the interface on which to join groups.
 ///
 /// # Errors
-/// When there is no route to `peer`.
+/// There is no route to `peer`.
 pub fn local_address_towards(peer: SocketAddr) -> io::Result<Ipv4Addr> {
     let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     probe.connect(peer)?;
@@ -285,7 +290,8 @@ pub fn local_address_towards(peer: SocketAddr) -> io::Result<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    /// Several agents on one machine rely on this: every receiver of a group and port gets every datagram.
+    /// Several agents on one machine rely on this: every receiver of a group and port gets every
+    /// datagram.
     #[test]
     fn two_receivers_on_loopback_both_get_a_segmented_send() {
         let group = SocketAddrV4::new(Ipv4Addr::new(239, 254, 77, 1), 45_802);
@@ -309,7 +315,7 @@ mod tests {
         }
     }
 
-    /// A buffer that is never read overflows, and the kernel's count of it reaches us.
+    /// A buffer that is never read overflows, and the kernel's count shows it.
     #[test]
     fn what_nobody_reads_is_dropped_and_counted() {
         let group = SocketAddrV4::new(Ipv4Addr::new(239, 254, 77, 2), 45_803);

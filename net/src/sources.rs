@@ -1,24 +1,25 @@
-//! Which addresses the packets of a session come from.
+//! Source addresses of a session's packets.
 //!
-//! Everybody in a session has its key, so a packet that authenticates may still come from an insider. The console sends
-//! nearly all packets; whoever else sent some is named when a block turns out wrong. An address can be forged on the
-//! wire, so this accuses nobody in court: it tells a technician which machine to look at first.
+//! Every member of a session has its key, so an authenticated packet may still come from an
+//! attacker inside. The console sends nearly all packets; other senders are named when a block
+//! turns out to be wrong. An address can be forged, so this proves nothing: it tells a technician
+//! which machine to check first.
 //!
-//! Owns a few counters of fixed size, whatever comes.
+//! Owns a few counters of fixed size, whatever arrives.
 
 use std::net::Ipv4Addr;
 
-/// Addresses told apart; packets of further ones count for nobody.
+/// Limit of addresses that are counted; packets of further ones are ignored.
 const MOST: usize = 8;
 
-/// Packets by sender.
+/// Number of packets by source address.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sources {
     seen: [Option<(Ipv4Addr, u64)>; MOST],
 }
 
 impl Sources {
-    /// An authenticated packet came from this address.
+    /// Counts an authenticated packet from this address.
     pub fn count(&mut self, from: Ipv4Addr) {
         for place in &mut self.seen {
             match place {
@@ -35,7 +36,7 @@ impl Sources {
         }
     }
 
-    /// Everyone but the one who sent the most.
+    /// Every address but the one that sent the most.
     pub fn strangers(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
         let most = self
             .seen

@@ -1,12 +1,14 @@
-//! Who the console is, and how an agent knows it: TLS 1.3 with one pinned public key.
+//! The console's identity, and how an agent verifies it: TLS 1.3 with one pinned public key.
 //!
-//! Owns: the console's long-lived key and self-signed certificate, the pin made from them, and the TLS settings of both
-//! ends. There is no authority and no expiry to run a school by: an agent accepts exactly the key whose SHA-256 it
-//! was given, and nothing else about the certificate matters. Never opens a connection.
-//! Always holds: the key file is readable by its owner only and appears whole or not at all; a damaged key file is an
-//! error and never silently replaced, because every exported agent pins the key in it.
+//! Owns: the console's permanent key and self-signed certificate, the pin made from them, and the
+//! TLS settings of both ends. There is no certificate authority and no expiry: an agent accepts
+//! exactly the key whose SHA-256 hash it was given, and ignores everything else in the certificate.
+//! Never opens a connection. Invariants: the key file is readable by its owner only, and appears
+//! completely or not at all; a damaged key file is an error and is never replaced, because every
+//! exported agent pins the key in it.
 //!
-//! P-256 rather than Ed25519: browsers do not take Ed25519 certificates, and the same identity will serve them.
+//! The key is P-256 and not Ed25519: browsers do not accept Ed25519 certificates, and the same
+//! identity will serve them.
 
 use facts::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,13 +23,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// File in the identity folder: private key and certificate, PEM, so that one rename replaces both.
+/// Name of the file in the identity folder. It has private key and certificate as PEM, so that one
+/// rename replaces both.
 const IDENTITY_FILE: &str = "console.pem";
 
-/// The server name agents ask for; it says nothing, the pin says everything.
+/// Server name in the agents' handshake; it is not checked, because the pin identifies the console.
 const SERVER_NAME: &str = "diskcast-console";
 
-/// SHA-256 of a public key (SPKI): the fingerprint an agent is given.
+/// SHA-256 hash of a public key (SPKI): the fingerprint an agent is given.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Pin(pub [u8; 32]);
 
@@ -47,7 +50,8 @@ impl std::fmt::Display for Pin {
     }
 }
 
-/// A pin as people copy it: upper or lower case, with colons or blanks, with `sha256:` in front.
+/// Parses a pin as people copy it: in upper or lower case, with colons or blanks, with the prefix
+/// `sha256:`.
 impl std::str::FromStr for Pin {
     type Err = PinError;
 
@@ -63,40 +67,40 @@ impl std::str::FromStr for Pin {
     }
 }
 
-/// The text is no pin.
+/// The text is not a pin.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a pin is the 64 hex digits that console show prints: {0}")]
 pub struct PinError(#[from] hex::HexError);
 
-/// Why there is no identity.
+/// The reason why there is no identity.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// The file cannot be read, made or written.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The file is there and is no key with its certificate.
+    /// The file is not a key with its certificate.
     #[error("{path} is no console identity: {what}")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
     /// A new key or certificate could not be made.
     #[error("making the console's key: {0}")]
     Generate(#[from] rcgen::Error),
-    /// rustls does not take the key.
+    /// The key is not accepted by rustls.
     #[error("console identity: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// The console's key, its certificate and its pin.
+/// Key, certificate and pin of the console.
 pub struct Identity {
     key: PrivateKeyDer<'static>,
     certificate: CertificateDer<'static>,
@@ -104,7 +108,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new identity as PEM text.
+    /// Makes a new identity, as PEM text.
     fn generate_pem() -> Result<String, IdentityError> {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut params = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
@@ -139,7 +143,10 @@ impl Identity {
         })
     }
 
-    /// An identity that lives as long as the process.
+    /// Makes an identity that lives as long as the process.
+    ///
+    /// # Errors
+    /// The key cannot be made.
     pub fn ephemeral() -> Result<Self, IdentityError> {
         Self::from_pem(
             Self::generate_pem()?.as_bytes(),
@@ -147,7 +154,11 @@ impl Identity {
         )
     }
 
-    /// The identity in `folder`, made on first use. The folder gets mode 0700 and the file 0600.
+    /// Reads the identity in `folder`; the first call makes it. The folder gets mode 0700 and the
+    /// file 0600.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or is damaged.
     pub fn load_or_create(folder: &Path) -> Result<Self, IdentityError> {
         let path = folder.join(IDENTITY_FILE);
         let at = |path: &Path| {
@@ -166,7 +177,7 @@ impl Identity {
             .map_err(at(folder))?;
         let pem = Self::generate_pem()?;
         let partial = folder.join(format!("{IDENTITY_FILE}.partial"));
-        // Left behind by a console that died right here; its key was never used.
+        // The file may be left from a console that ended at this point; its key was never used.
         let _ = std::fs::remove_file(&partial);
         let mut file = OpenOptions::new()
             .write(true)
@@ -182,18 +193,21 @@ impl Identity {
         Self::from_pem(pem.as_bytes(), &path)
     }
 
-    /// What agents pin.
+    /// The pin that agents are given.
     pub fn pin(&self) -> Pin {
         self.pin
     }
 
     /// TLS settings of the console's ports: TLS 1.3 only, no client certificates.
+    ///
+    /// # Errors
+    /// The key is not accepted by rustls.
     pub fn server_config(&self) -> Result<Arc<ServerConfig>, IdentityError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())?;
-        // Agents connect rarely and stay: tickets would only be state to keep.
+        // Agents connect rarely and stay connected, so session tickets would be of no use.
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
@@ -203,12 +217,15 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
     OpenOptions::new().read(true).open(folder)?.sync_all()
 }
 
-/// The one place that names the crypto provider.
+/// The crypto provider; the only place that names it.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// TLS settings of an agent: TLS 1.3 only, exactly the console with this key.
+/// TLS settings of an agent: TLS 1.3 only, and only the console with this key.
+///
+/// # Errors
+/// The settings are not accepted by rustls.
 pub fn client_config(pin: Pin) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = provider();
     let verifier = Arc::new(PinnedConsole {
@@ -223,15 +240,15 @@ pub fn client_config(pin: Pin) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-/// The server name to hand to a connector together with `client_config`.
+/// Server name for a connector that uses `client_config`.
 pub fn server_name() -> ServerName<'static> {
-    // A constant that is a valid DNS name (the handshake tests below use it).
+    // The constant is a valid DNS name; the handshake tests below prove it.
     ServerName::try_from(SERVER_NAME).unwrap_or(ServerName::IpAddress(
         std::net::Ipv4Addr::UNSPECIFIED.into(),
     ))
 }
 
-/// Accepts one public key, and only from the one who can sign with it.
+/// Verifier that accepts one public key, with a valid signature by it.
 #[derive(Debug)]
 struct PinnedConsole {
     pin: Pin,
@@ -252,7 +269,7 @@ impl ServerCertVerifier for PinnedConsole {
                 .subject_public_key_info()
                 .as_ref(),
         );
-        // Fingerprints are public: a comparison that ends early tells nobody anything.
+        // Fingerprints are public, so the time of this comparison reveals nothing.
         if shown != self.pin {
             return Err(rustls::Error::General(format!(
                 "the console shows pin {shown}, expected {}",
@@ -329,7 +346,7 @@ mod tests {
         );
     }
 
-    /// The certificate is public; who only has a copy of it cannot sign.
+    /// The certificate is public; a program that only has a copy of it cannot sign.
     #[tokio::test]
     async fn a_copied_certificate_without_its_key_is_refused() {
         let console = Identity::ephemeral().unwrap();
@@ -365,13 +382,13 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&home), 0o700);
         assert_eq!(mode(&home.join(IDENTITY_FILE)), 0o600);
-        // A damaged file is an error and stays as it is.
+        // A damaged file is an error and is not changed.
         std::fs::write(home.join(IDENTITY_FILE), "-----BEGIN nothing").unwrap();
         assert!(matches!(
             Identity::load_or_create(&home),
             Err(IdentityError::Damaged { .. })
         ));
-        // So is a key with somebody else's certificate.
+        // So is a key with another key's certificate.
         let (a, b) = (
             Identity::generate_pem().unwrap(),
             Identity::generate_pem().unwrap(),

@@ -1,9 +1,11 @@
-//! Blocks and their parity for the send thread, read and made ahead of need by a thread of its own.
+//! Blocks and their parity for the send thread, prepared ahead of need by a second thread.
 //!
-//! The send thread says what comes next and finds it there; it waits only when the image's disk is slower than the
-//! wire. What was used is kept for a while, since repairs go a few blocks back: memory is the same for an image of any size.
+//! The send thread names the next blocks and finds them ready; it waits only when the image's disk
+//! is slower than the wire. Used blocks are kept for a while, because repairs go a few blocks back.
+//! Memory does not depend on the size of the image.
 //!
-//! Never reads what nobody asked for; a block that cannot be read is an error when it is needed, not before.
+//! Only requested blocks are read. A block that cannot be read is an error when it is needed, not
+//! before.
 
 use super::BlockSource;
 use multicast::{BlockKey, Encoder, Parity, Upcoming};
@@ -11,14 +13,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Blocks of each object asked for ahead of the one going out: at 1 Gb/s 70 ms, a hiccup of a busy disk.
+/// Number of blocks of each object that are requested ahead of the present one: 70 ms at 1 Gb/s, a
+/// short stall of a busy disk.
 pub(super) const AHEAD: usize = 8;
-/// Blocks kept: those ahead, and for repairs those just gone. 32 MiB.
+/// Limit of blocks that are kept, those ahead and those just sent, for repairs: 32 MiB.
 const KEPT_BLOCKS: usize = 32;
-/// Blocks whose parity is kept, 360 kB each: repairs of a lossy pass reach back about half a second. 23 MiB.
+/// Limit of blocks whose parity is kept, 360 kB each: repairs of a lossy pass reach back about half
+/// a second. 23 MiB.
 const KEPT_PARITY: usize = 64;
 
-/// What is ready, most recently used first, and what is to be made ready, soonest first.
+/// Blocks and parity that are ready, most recently used first, and requests, soonest first.
 #[derive(Default)]
 struct Shelf {
     blocks: VecDeque<(BlockKey, Arc<Vec<u8>>)>,
@@ -38,7 +42,7 @@ struct Shared {
 /// The send thread's side.
 pub(super) struct ReadAhead {
     shared: Arc<Shared>,
-    /// What was asked for last, so that asking again costs nothing.
+    /// The last requests, so that a repetition costs nothing.
     asked: Vec<Upcoming>,
     block: Option<(BlockKey, Arc<Vec<u8>>)>,
     parity: Option<(BlockKey, Arc<Parity>)>,
@@ -48,7 +52,7 @@ impl ReadAhead {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When there can be no more threads.
+    /// The system cannot start a thread.
     pub(super) fn start(source: Arc<dyn BlockSource>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let its = Arc::clone(&shared);
@@ -63,7 +67,7 @@ impl ReadAhead {
         })
     }
 
-    /// What will be needed, soonest first. Forgets what was asked before.
+    /// Requests the blocks that will be needed, soonest first. Replaces earlier requests.
     pub(super) fn ask(&mut self, upcoming: Vec<Upcoming>) {
         if upcoming == self.asked {
             return;
@@ -78,7 +82,7 @@ impl ReadAhead {
     /// The bytes of a block.
     ///
     /// # Errors
-    /// Why it cannot be read.
+    /// The reason why it cannot be read.
     pub(super) fn block(&mut self, key: BlockKey) -> Result<&[u8], String> {
         let kept = match self.block.take() {
             Some((at, bytes)) if at == key => bytes,
@@ -97,7 +101,7 @@ impl ReadAhead {
     /// The parity of a block.
     ///
     /// # Errors
-    /// Why it cannot be made.
+    /// The reason why it cannot be made.
     pub(super) fn parity(&mut self, key: BlockKey) -> Result<&Parity, String> {
         let kept = match self.parity.take() {
             Some((at, parity)) if at == key => parity,
@@ -126,7 +130,7 @@ impl Shared {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something that is needed now; it goes before everything that was asked for.
+    /// Waits for a block that is needed now, ahead of all requests.
     fn wait<T>(
         &self,
         need: Upcoming,
@@ -160,9 +164,9 @@ impl Shared {
         }
     }
 
-    /// The thread: makes ready what is asked for, until nobody asks any more.
+    /// The thread: prepares requested blocks until the send thread's side is dropped.
     fn read(&self, source: &dyn BlockSource) {
-        // However it ends, nobody waits for it for ever.
+        // When the thread ends in any way, a waiting send thread is woken.
         let _end = Ending(self);
         let mut encoder = Encoder::new();
         let mut shelf = self.lock();
@@ -194,7 +198,7 @@ impl Shared {
     }
 }
 
-/// Wakes whoever waits when the thread ends, by a panic of a source as well.
+/// Wakes a waiting send thread when the reading thread ends, even by a panic of the source.
 struct Ending<'a>(&'a Shared);
 
 impl Drop for Ending<'_> {
@@ -230,7 +234,7 @@ fn make(
 }
 
 impl Shelf {
-    /// The soonest thing asked for that is not ready, and did not fail.
+    /// The first request that is not ready and did not fail.
     fn next_need(&mut self) -> Option<Upcoming> {
         while let Some(need) = self.asked.pop_front() {
             let failed = self
@@ -255,7 +259,7 @@ impl Shelf {
         kept.map(|(_, bytes)| Arc::clone(bytes))
     }
 
-    /// The buffer of the block used longest ago, when there are enough.
+    /// The buffer of the least recently used block, when the limit is reached.
     fn spare(&mut self) -> Vec<u8> {
         if self.blocks.len() < KEPT_BLOCKS {
             return Vec::new();
@@ -278,7 +282,7 @@ impl Shelf {
     }
 }
 
-/// Finds what is kept of a block and moves it to the front.
+/// Finds an entry of a block and moves it to the front.
 fn use_first<T>(kept: &mut VecDeque<(BlockKey, Arc<T>)>, key: BlockKey) -> Option<Arc<T>> {
     let at = kept.iter().position(|(kept, _)| *kept == key)?;
     let found = kept.remove(at)?;
@@ -292,7 +296,8 @@ mod tests {
     use super::*;
     use multicast::{Layout, ObjectId};
 
-    /// Blocks of their own number; block 13 cannot be read. Notes what was read, and by whom.
+    /// Blocks filled with their own number; block 13 cannot be read. Records which blocks were
+    /// read, and by which thread.
     struct Numbered {
         layout: Layout,
         reads: Mutex<Vec<(u32, Option<String>)>>,
@@ -342,7 +347,7 @@ mod tests {
             assert_eq!(ahead.block(key).unwrap(), vec![byte; 3_000]);
             let parity = Encoder::new().encode(&vec![byte; 3_000]).unwrap();
             assert_eq!(*ahead.parity(key).unwrap(), parity);
-            // Repairs go back.
+            // Repairs go back to earlier blocks.
             assert_eq!(
                 ahead.block(BlockKey::image(index / 2)).unwrap().len(),
                 3_000

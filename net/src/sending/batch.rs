@@ -1,17 +1,20 @@
-//! Packets of one size to one group, waiting to leave together.
+//! Packets of one size to one group, sent in one call.
 //!
-//! A packet is sealed where it leaves from: the symbol is copied once, from its block to here.
+//! A packet is sealed where it is sent from: each symbol is copied once, from its block to the
+//! batch.
 
 use multicast::PACKET_BYTES;
 
-/// Packets in one call: what segmentation offload takes (40 x 1448 < 64 KiB), and one burst of the pacer.
+/// Limit of packets in one call: that of segmentation offload (40 x 1448 < 64 KiB), and one burst
+/// of the pacer.
 pub(super) const BATCH: usize = 40;
 
 pub(super) struct Batch {
     packets: Vec<[u8; PACKET_BYTES]>,
     lane: usize,
     count: usize,
-    /// Bytes of all packets; only the last may be shorter than a full one, and nothing follows it.
+    /// Length of all packets in bytes; only the last may be shorter than a full one, and none
+    /// follows it.
     len: usize,
 }
 
@@ -25,18 +28,18 @@ impl Batch {
         }
     }
 
-    /// Whether a packet to this lane may join.
+    /// True when a packet to this lane may be added.
     pub(super) fn takes(&self, lane: usize) -> bool {
         self.count == 0
             || (self.lane == lane && self.count < BATCH && self.len == self.count * PACKET_BYTES)
     }
 
-    /// Where the next packet is sealed; nothing when the batch is full.
+    /// Buffer for the next packet; `None` when the batch is full.
     pub(super) fn room(&mut self) -> Option<&mut [u8; PACKET_BYTES]> {
         self.packets.get_mut(self.count)
     }
 
-    /// The packet in that room, of `len` bytes, leaves with the others.
+    /// Adds the packet in that buffer, of `len` bytes.
     pub(super) fn push(&mut self, lane: usize, len: usize) {
         self.lane = lane;
         self.count += 1;
@@ -54,7 +57,7 @@ impl Batch {
             .unwrap_or_default()
     }
 
-    /// Size of each packet but the last.
+    /// Size in bytes of each packet but the last.
     pub(super) fn segment(&self) -> usize {
         self.len.min(PACKET_BYTES)
     }
