@@ -60,7 +60,7 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
-/// Most lines that wait for a slow watcher.
+/// Maximum number of lines that wait for a slow watcher.
 const WATCH_QUEUE: usize = 64;
 
 type Shared = State<Arc<Console>>;

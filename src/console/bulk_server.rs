@@ -43,13 +43,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-/// Most blocks of one request.
+/// Maximum number of blocks of one request.
 pub const MAX_BLOCKS: u32 = 4096;
-/// Most blocks that are read and not yet handed to the kernel, over all targets: 64 MiB.
+/// Maximum number of blocks that are read and not yet handed to the kernel, over all targets: 64
+/// MiB.
 const MAX_BLOCKS_IN_MEMORY: usize = 64;
-/// Most requests of one target under way.
+/// Maximum number of requests of one target under way.
 const MAX_REQUESTS_PER_TARGET: u32 = 2;
-/// Most connections at once.
+/// Maximum number of connections at once.
 const MAX_CONNECTIONS: usize = 1024;
 /// Longest time without taking data before a reader is disconnected.
 const STALL: Duration = Duration::from_secs(60);

@@ -34,7 +34,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const SILENCE: Duration = Duration::from_secs(6);
 /// Longest time to send one message before the connection is closed.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most messages that wait for one agent: an order, some block lists, a cancel.
+/// Maximum number of messages that wait for one agent: an order, some block lists, a cancel.
 const QUEUE: usize = 1024;
 /// Longest line taken from an agent, in characters.
 const MAX_LINE: usize = 1000;

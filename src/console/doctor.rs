@@ -47,7 +47,7 @@ const DEFAULT_RATE_BYTES_PER_S: u64 = 25_000_000;
 const RATES_BYTES_PER_S: (u64, u64) = (12_500, 12_500_000_000);
 /// Share of a known link in percent that a session may use; the same as for sessions.
 const LINK_SHARE_PERCENT: u64 = 97;
-/// Most messages of agents that wait: two from each of 1000.
+/// Maximum number of messages of agents that wait: two from each of 1000.
 const QUEUE: usize = 2048;
 /// Longest text from an agent, in characters.
 const MAX_TEXT: usize = 200;

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Most unfinished handshakes at once: 256 file descriptors and their TLS buffers, about 10 MiB.
+/// Maximum number of unfinished handshakes at once: 256 file descriptors and their TLS buffers,
+/// about 10 MiB.
 pub const MAX_UNFINISHED: usize = 256;
 /// Longest time for a handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

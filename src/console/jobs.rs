@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Most jobs in `job list`.
+/// Maximum number of jobs in `job list`.
 const MAX_LISTED: u32 = 500;
 
 #[derive(Default)]

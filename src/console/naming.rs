@@ -11,7 +11,7 @@ use facts::target::Facts;
 
 /// Longest text kept from a fact, in characters. Real models and serial numbers have fewer than 64.
 const MAX_FACT_CHARS: usize = 256;
-/// Most disks, interfaces, and lines of each that are kept for one machine.
+/// Maximum number of disks, interfaces, and lines of each that are kept for one machine.
 const MAX_FACT_ENTRIES: usize = 128;
 
 /// Removes control characters from facts, and bounds lengths and numbers of entries.

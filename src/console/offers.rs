@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Most offers at once: more than a menu shows.
+/// Maximum number of offers at once: more than a menu shows.
 const MAX_OFFERS: usize = 100;
 /// Longest note of an offer, in characters.
 const MAX_NOTE: usize = 200;

@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use identity::Identified;
 
-/// Most targets kept. A school has hundreds; the limit stops a client that invents machines.
+/// Maximum number of targets kept. A school has hundreds; the limit stops a client that invents
+/// machines.
 const MAX_TARGETS: usize = 10_000;
 
 /// The console's end of a control connection.

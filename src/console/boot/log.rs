@@ -10,7 +10,7 @@ use facts::{Mac, Uuid};
 use pxe::machine::{Machine, Report};
 use std::collections::BTreeMap;
 
-/// Most machines kept in the log.
+/// Maximum number of machines kept in the log.
 pub const MAX_MACHINES: usize = 2048;
 
 /// Key of a machine: MAC address and UUID. Boards may share a UUID and laptops a dock, so neither

@@ -45,7 +45,7 @@ use api::BootPolicy;
 
 /// Time for which `target wake` waits for a machine.
 const WANTED_FOR: Duration = Duration::from_secs(3600);
-/// Most DHCP servers kept.
+/// Maximum number of DHCP servers kept.
 const MAX_SERVERS: usize = 16;
 
 /// State of network boot; the lock never crosses an await.

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Most events kept until the console has them; the oldest are dropped first.
+/// Maximum number of events kept until the console has them; the oldest are dropped first.
 const MAX_EVENTS: usize = 4096;
 
 impl Console {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Most requests that wait at once: one for each machine of a large room.
+/// Maximum number of requests that wait at once: one for each machine of a large room.
 const MAX_WAITING: usize = 256;
 /// Time after which an unanswered request expires.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);

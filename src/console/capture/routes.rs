@@ -34,9 +34,9 @@ const STALL: Duration = Duration::from_secs(60);
 /// Largest body of `begin` in bytes: description and table sectors as text, 16 MiB of META and 4
 /// MiB of table in hex.
 const MAX_BEGIN_BYTES: usize = 26 << 20;
-/// Most requests under way for one capture: a stream, and the begin of its successor.
+/// Maximum number of requests under way for one capture: a stream, and the begin of its successor.
 const MAX_REQUESTS: u32 = 2;
-/// Most bytes read from a stream after its refusal.
+/// Maximum number of bytes read from a stream after its refusal.
 const DRAIN_BYTES: usize = 16 << 20;
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Longest reason in a refusal, in characters.

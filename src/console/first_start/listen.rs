@@ -19,10 +19,10 @@ use tokio::time::Instant;
 
 /// First byte of every report; no TLS connection begins with it.
 pub const FIRST_BYTE: u8 = b'd';
-/// Most connections at once. A room of 200 machines reports within seconds, and each report takes
-/// milliseconds.
+/// Maximum number of connections at once. A room of 200 machines reports within seconds, and each
+/// report takes milliseconds.
 const MAX_REPORTS: usize = 64;
-/// Most refusals logged within [`QUIET`].
+/// Maximum number of refusals logged within [`QUIET`].
 const MAX_LINES: u32 = 10;
 /// Time after which refusals are logged again.
 const QUIET: Duration = Duration::from_secs(60);

@@ -25,7 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// Period of a job's clock.
 const TICK: Duration = Duration::from_millis(250);
-/// Most lines that one target may put into the log of a job.
+/// Maximum number of lines that one target may put into the log of a job.
 const MAX_LOG_LINES: u32 = 2000;
 
 /// State that every job's task has.

@@ -8,10 +8,10 @@ use api::Event;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast;
 
-/// Most events kept for late watchers. 200 targets with ten states each make 2,000; the rest is for
-/// log lines.
+/// Maximum number of events kept for late watchers. 200 targets with ten states each make 2,000;
+/// the rest is for log lines.
 const MAX_PAST: usize = 10_000;
-/// Most live events that a slow watcher may be behind before it skips some.
+/// Maximum number of live events that a slow watcher may be behind before it skips some.
 const LIVE: usize = 1024;
 
 struct Inner {

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Most lines that wait for the disk; further lines are dropped and counted.
+/// Maximum number of lines that wait for the disk; further lines are dropped and counted.
 const QUEUE: usize = 4096;
 
 const LOG: &str = "job.log";

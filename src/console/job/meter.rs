@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Time span over which the rate is measured: long enough to be steady, short enough to show a
 /// stall.
 const WINDOW: Duration = Duration::from_secs(5);
-/// Most samples kept. Reports come about twice a second, so the window needs no more.
+/// Maximum number of samples kept. Reports come about twice a second, so the window needs no more.
 const MAX_POINTS: usize = 64;
 
 /// Progress samples of one target in one phase.

@@ -42,8 +42,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
-/// Most messages that wait for a job: five seconds of reports from 200 targets. A full queue makes
-/// connections, and so agents, wait.
+/// Maximum number of messages that wait for a job: five seconds of reports from 200 targets. A full
+/// queue makes connections, and so agents, wait.
 pub const INPUT_QUEUE: usize = 4096;
 
 /// A message to a job's task.

@@ -8,7 +8,7 @@ use multicast::Suite;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 
-/// Most sessions at once. Each takes two groups above the first pair.
+/// Maximum number of sessions at once. Each takes two groups above the first pair.
 pub const MAX_SESSIONS: u8 = 64;
 
 /// Rate cap in bytes per second if no interface speed is known: gigabit Ethernet, the slowest still

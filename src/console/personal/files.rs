@@ -15,7 +15,7 @@ use template::step::Payload;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::bytes::{Bytes, BytesMut};
 
-/// Most files of one template, including each file of a driver package.
+/// Maximum number of files of one template, including each file of a driver package.
 pub(super) const MAX_FILES: usize = 4096;
 /// Bytes read at once.
 const PIECE: usize = 256 << 10;

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-/// Most decoded chunks kept, since readers of file systems jump between a table and its targets.
+/// Maximum number of decoded chunks kept, since readers of file systems jump between a table and
+/// its targets.
 const KEPT: usize = 32;
 
 /// One partition of the disk in an image.

@@ -15,7 +15,7 @@ use template::machine::{CopiedFile, DriverPackage, Files};
 use template::schema::Template;
 use template::step::Payload;
 
-/// Most levels of nested folders.
+/// Maximum number of levels of nested folders.
 const MAX_DEPTH: usize = 32;
 /// Largest `.inf` or program that is read, in bytes.
 const MAX_LOOK: u64 = 16 << 20;

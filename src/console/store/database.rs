@@ -201,7 +201,8 @@ impl Database {
         put_job_target(&self.connection, id, position, row)
     }
 
-    /// Stores the states of a job and all its targets in one transaction.
+    /// Stores the states of a job and all its targets, and the record of a capture, in one
+    /// transaction.
     pub fn save_job(
         &mut self,
         id: u64,

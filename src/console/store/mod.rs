@@ -26,8 +26,8 @@ use api::{JobState, JobView, Offer, Plan, SessionView};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
-/// Most calls that wait for the disk. 200 targets that change state at once make 200; a full queue
-/// makes callers wait.
+/// Maximum number of calls that wait for the disk. 200 targets that change state at once make 200;
+/// a full queue makes callers wait.
 const QUEUE: usize = 1024;
 
 type Call = Box<dyn FnOnce(&mut Database) + Send>;

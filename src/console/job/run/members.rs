@@ -11,8 +11,8 @@ use protocol::control::{ConsoleMessage, Outcome, Unfinished};
 use template::first_start::FirstStart;
 use template::step::MachinePlan;
 
-/// Most restarts of a target in one job; a target that exceeds it probably crashes because of the
-/// job.
+/// Maximum number of restarts of a target in one job; a target that exceeds it probably crashes
+/// because of the job.
 const MAX_RESTARTS: u32 = 5;
 
 impl JobRun {

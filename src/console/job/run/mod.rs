@@ -39,7 +39,7 @@ use tokio::sync::mpsc;
 
 /// Ticks between two attempts to store outcomes whose first write failed.
 const STORE_AGAIN: u64 = 20;
-/// Most image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
+/// Maximum number of image blocks named in one message; 4096 numbers are about 30 KiB of JSON.
 const BLOCKS_PER_MESSAGE: usize = 4096;
 
 /// Origin of a job's task: a new job, or one recovered after a restart.
