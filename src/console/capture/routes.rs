@@ -34,7 +34,7 @@ const STALL: Duration = Duration::from_secs(60);
 /// Largest body of `begin` in bytes: description and table sectors as text, 16 MiB of META and 4
 /// MiB of table in hex.
 const MAX_BEGIN_BYTES: usize = 26 << 20;
-/// Maximum number of requests under way for one capture: a stream, and the begin of its successor.
+/// Maximum number of requests under way for one capture: a stream, and the start of its successor.
 const MAX_REQUESTS: u32 = 2;
 /// Maximum number of bytes read from a stream after its refusal.
 const DRAIN_BYTES: usize = 16 << 20;

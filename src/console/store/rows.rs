@@ -90,7 +90,7 @@ pub struct JobRow {
     pub id: u64,
     /// The job as it was created, except that `state` is the present one.
     pub job: NewJob,
-    /// Begin of its session, RFC 3339.
+    /// Start of its session, RFC 3339.
     pub started: Option<String>,
     /// End of the job, RFC 3339.
     pub ended: Option<String>,

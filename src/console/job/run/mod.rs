@@ -64,7 +64,7 @@ pub struct JobRun {
     session: Option<Session>,
     session_view: SessionView,
     wire: Meter,
-    /// Begin of the session in this console, by the job's clock. A restart of the console therefore
+    /// Start of the session in this console, by the job's clock. A restart of the console therefore
     /// starts the time limit again.
     begun_at: Duration,
     grace: Duration,
