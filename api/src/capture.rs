@@ -56,7 +56,7 @@ pub struct CaptureView {
     pub chunks: u64,
     /// Chunks received since the console took up the job.
     pub received_chunks: u64,
-    /// Bytes of these chunks on the network.
+    /// Bytes received with these chunks.
     pub received_bytes: u64,
     /// Chunks that the console had already at that time.
     pub kept_chunks: u64,

@@ -274,11 +274,11 @@ impl JobView {
 /// Counters of the sending side.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SessionView {
-    /// Payload bytes of source blocks, sent by multicast.
+    /// Payload bytes of source symbols, sent by multicast.
     pub source_bytes: u64,
     /// Payload bytes of parity, sent by multicast.
     pub parity_bytes: u64,
-    /// Bytes on the wire, sent by multicast.
+    /// Bytes sent on the wire.
     pub wire_bytes: u64,
     /// Payload bytes served over TCP 5003.
     pub bulk_bytes: u64,
@@ -450,8 +450,9 @@ pub struct RetryRequest {
     pub secrets: GivenSecrets,
 }
 
-/// Answer to `GET /v1/jobs/{id}/report`, and content of `report.json` in the job's folder. `GET
-/// /v1/jobs/{id}/log` gives plain text.
+/// Answer to `GET /v1/jobs/{id}/report`, and content of `report.json` in the job's folder.
+///
+/// The log of the job is plain text: `GET /v1/jobs/{id}/log`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// `SCHEMA_VERSION`.

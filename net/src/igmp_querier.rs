@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! silent for 130 s ------> warn: switches forget memberships after 260 s
-//! asked to be querier ---> query at once, again after a quarter, then every interval
-//!    lower address asks --> be quiet until it has been gone for 255 s
-//! member of groups ------> report them every 60 s while nobody asks
+//! role: querier ---------> query at once, again after a quarter, then every interval
+//!    lower address queries > stop until it has been gone for 255 s
+//! role: member ----------> report its groups every 60 s while there is no querier
 //! ```
 //!
 //! Owns: timers and the election (RFC 2236 section 3, RFC 4541 section 2). Time is an argument.

@@ -32,7 +32,7 @@ pub struct IgmpWatch {
 
 impl IgmpWatch {
     /// Starts listening on the interface with this address. Failures are not errors, but part of
-    /// [`IgmpWatch::facts`]; `role` takes effect only without one.
+    /// [`IgmpWatch::facts`]; `role` takes effect only while the thread runs.
     pub fn start(interface: Ipv4Addr, role: Role) -> Self {
         let name = interface_name(interface);
         let clock = Clock::start();

@@ -53,8 +53,8 @@ pub fn table() -> String {
     std::fs::read_to_string("/proc/self/net/udp").unwrap_or_default()
 }
 
-/// The last column of the line whose tenth is `inode`: `sl local rem st tx:rx tr:when retr uid
-/// timeout inode ref pointer drops`.
+/// The last column of the line whose tenth is `inode`:
+/// `sl local rem st tx:rx tr:when retr uid timeout inode ref pointer drops`.
 fn drops(table: &str, inode: u64) -> Option<u32> {
     table.lines().skip(1).find_map(|line| {
         let mut fields = line.split_ascii_whitespace();

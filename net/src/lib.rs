@@ -11,7 +11,7 @@
 //! | [`kernel_drops`] | datagrams that the kernel dropped |
 //! | [`beacon`] | beacons of a console: sending and listening |
 //! | [`igmp`], [`igmp_querier`], [`igmp_watch`] | the IGMP querier: packets, rules, thread |
-//! | [`probe`], [`probe_run`], [`probe_dhcp`] | probes of `doctor`: packets, sending and receiving, DHCP servers |
+//! | [`probe`], [`probe_run`], [`probe_dhcp`] | probes of `doctor`: packets, their run, DHCP servers |
 //! | [`sending`], [`receiving`] | the two ends of a session, each one thread |
 //!
 //! The loops are shells: a decision belongs into `multicast`.

@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Owns: offsets, lengths, and counting. Pure: no socket, no clock; no call panics, whatever the
-//! bytes. Invariants: a probe is never taken for a packet of a session, whose magic is another (`dc
-//! a5`), and a packet of a session never for a probe; no content of a probe is written anywhere.
-//! The id is random and is sent in the target's TLS connection, so that other packets are not
-//! counted by accident.
+//! bytes. Invariants: a probe is never taken for a packet of a session, which has another magic
+//! number (`dc a5`), and a packet of a session never for a probe; no content of a probe is written
+//! anywhere. The id is random and is sent in the target's TLS connection, so that other packets are
+//! not counted by accident.
 
 use multicast::wire::PerLane;
 use multicast::{Duration, Instant, Lane, PACKET_BYTES, PacketNumber, ReplayWindow};

@@ -221,7 +221,8 @@ impl ProbeListener {
         })
     }
 
-    /// Counts until the end of both lanes has arrived, `over` is set, or the timeout has passed. Blocks.
+    /// Counts until the end of both lanes has arrived, `over` is set, or the timeout has passed.
+    /// Blocks.
     ///
     /// # Errors
     /// A socket failed.

@@ -172,7 +172,7 @@ pub struct Progress {
     /// The resource that limits the target's speed.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,
-    /// Heartbeat that changes while work without a byte count goes on.
+    /// Counter that changes while work without a byte count continues.
     #[serde(default)]
     pub beat: u64,
 }

@@ -111,7 +111,7 @@ pub struct Template {
     /// Settings for Linux only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux>,
-    /// Report of each machine to this console after it has started by itself.
+    /// Report of each machine's first start to this console.
     #[serde(default, skip_serializing_if = "is_default")]
     pub first_start: FirstStart,
     /// Local accounts.
@@ -339,7 +339,7 @@ pub struct Linux {
     /// The way in which settings are applied.
     #[serde(default)]
     pub method: LinuxMethod,
-    /// Identities that are made anew.
+    /// Identities that are made new on each machine.
     #[serde(default = "everything")]
     pub regenerate: Vec<Regenerate>,
 }
@@ -358,7 +358,7 @@ impl Default for Linux {
     }
 }
 
-/// Report of each machine to this console after it has started by itself.
+/// Report of each machine's first start to this console.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirstStart {

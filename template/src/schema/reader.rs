@@ -417,7 +417,7 @@ impl<'d, 'i> Section<'d, 'i> {
         }
     }
 
-    /// The tables `[[key]]`.
+    /// The tables of a list, `[[key]]`.
     pub(super) fn sections(
         &mut self,
         reader: &mut Reader<'_>,
@@ -497,8 +497,8 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 }
 
-/// The text of a value. A value of `--set` counts as text wherever text is expected: `--set
-/// identity.hostname=101`.
+/// The text of a value. A value of `--set` counts as text wherever text is expected:
+/// `--set identity.hostname=101`.
 fn text_of(reader: &Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref().as_str() {
         Some(text) => Some(text.to_owned()),
