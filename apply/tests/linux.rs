@@ -643,6 +643,9 @@ fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
         "InitiatorName=iqn.1996-04.de.suse:01:old\n",
     );
     tree.insert("etc/salt/minion_id", "master\n");
+    tree.insert("etc/salt/minion", "master: salt\nid: master\n");
+    tree.insert("etc/salt/minion.d/id.conf", "id: master\n");
+    tree.insert("etc/salt/minion.d/id.conf.bak", "id: master\n");
     tree.insert("etc/salt/pki/minion/minion.pem", "key of the master\n");
     tree.insert("etc/salt/pki/minion/minion.pub", "its other half\n");
     disk.ext4(1, &tree, 16, &[]);
@@ -681,6 +684,13 @@ fn administrators_of_a_suse_can_act_and_its_storage_ids_are_its_own() {
         "pki/minion/minion.pub",
     ] {
         assert!(!disk.has(1, &format!("/etc/salt/{gone}")), "{gone}");
+    }
+    for (file, text) in [
+        ("minion", "master: salt\n# id: master\n"),
+        ("minion.d/id.conf", "# id: master\n"),
+        ("minion.d/id.conf.bak", "id: master\n"),
+    ] {
+        assert_eq!(disk.cat(1, &format!("/etc/salt/{file}")), text);
     }
     disk.assert_clean(1);
 }

@@ -98,6 +98,8 @@ fn ubuntu() -> Vec<(&'static str, &'static [u8])> {
         ("etc/nvme/hostnqn", b"nqn.x\n"),
         ("etc/nvme/hostid", b"x\n"),
         ("etc/salt/minion_id", b"master\n"),
+        ("etc/salt/minion", b"master: salt\n"),
+        ("etc/salt/minion.d/id.conf", b"id: master\n"),
         ("etc/salt/pki/minion/minion.pem", b"x\n"),
         ("etc/krb5.keytab", b""),
         (
@@ -159,6 +161,7 @@ fn an_ubuntu_system_is_told_with_everything_a_plan_asks_for() {
                 "/etc/nvme/hostid",
                 "/etc/salt/minion_id",
                 "/etc/salt/pki/minion/minion.pem",
+                "/etc/salt/minion.d/id.conf",
             ]
             .map(str::to_owned)
             .into(),

@@ -19,6 +19,7 @@ pub mod mistake;
 pub mod names;
 mod paths;
 pub mod plan;
+pub mod salt;
 pub mod schema;
 pub mod secrets;
 pub mod step;

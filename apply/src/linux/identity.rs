@@ -2,6 +2,7 @@
 
 use super::edits::Edits;
 use crate::guest::{Kind, Owner};
+use template::salt;
 
 /// Unit that makes new host keys before the SSH server starts; Debian does not make them by itself.
 const KEYS_UNIT: &str = "diskcast-ssh-keys.service";
@@ -66,6 +67,15 @@ pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<(), String> {
         "/etc/salt/pki/minion/minion.pub",
     ] {
         edits.gone(path)?;
+    }
+    let further = edits.list(salt::FOLDER)?.into_iter();
+    let further = further.filter(|name| name.ends_with(".conf"));
+    let further = further.map(|name| format!("{}/{name}", salt::FOLDER));
+    for path in std::iter::once(salt::MAIN.to_owned()).chain(further) {
+        let text = edits.text(&path)?;
+        if let Some(text) = text.and_then(|text| salt::without_id(&text)) {
+            edits.file(&path, &text, Owner::root(0o644))?;
+        }
     }
     Ok(())
 }

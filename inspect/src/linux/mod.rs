@@ -11,7 +11,7 @@ mod tree;
 use crate::source::Source;
 use crate::unreadable;
 use template::findings::{Arch, LinuxFindings, Obstacle, PartitionFindings, Sudo};
-use template::{fstab, sudoers};
+use template::{fstab, salt, sudoers};
 use tree::Tree;
 
 /// Inspects the system in the volume; `None` if there is none. Unreadable files are noted with the
@@ -101,11 +101,7 @@ pub(crate) fn inspect(source: Source, partition: &mut PartitionFindings) -> Opti
         sudo: sudo(&tree, admin_group),
         udev: tree.has("/lib/systemd/systemd-udevd"),
         host_keys: host_keys(&tree),
-        host_ids: HOST_IDS
-            .iter()
-            .filter(|path| tree.has(path))
-            .map(|path| (*path).to_owned())
-            .collect(),
+        host_ids: host_ids(&tree),
         keytab: tree.has("/etc/krb5.keytab"),
         mounts,
         free_bytes: Some(tree.free_bytes),
@@ -145,6 +141,21 @@ const HOST_IDS: [&str; 5] = [
     "/etc/salt/minion_id",
     "/etc/salt/pki/minion/minion.pem",
 ];
+
+/// Files with such an id, in this tree.
+fn host_ids(tree: &Tree) -> Vec<String> {
+    let own = HOST_IDS.iter().filter(|path| tree.has(path));
+    let own = own.map(|path| (*path).to_owned());
+    let further = tree.list(salt::FOLDER).into_iter();
+    let further = further.filter(|name| name.ends_with(".conf"));
+    let further = further.map(|name| format!("{}/{name}", salt::FOLDER));
+    let minions = std::iter::once(salt::MAIN.to_owned()).chain(further);
+    let minions = minions.filter(|path| {
+        tree.text(path)
+            .is_some_and(|text| salt::without_id(&text).is_some())
+    });
+    own.chain(minions).collect()
+}
 
 /// Rights that sudo gives to the group of administrators.
 fn sudo(tree: &Tree, group: Option<&str>) -> Option<Sudo> {
