@@ -83,19 +83,24 @@ cargo xtask: set-up and proof of diskcast
   cargo xtask help
 ";
 
+/// Prints the help.
+fn help() -> Result<bool, shell::Failure> {
+    print!("{HELP}");
+    Ok(true)
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let asks_for_help = words.iter().any(|word| matches!(*word, "--help" | "-h"));
     let outcome = match words.as_slice() {
+        _ if asks_for_help => help(),
         ["test", rest @ ..] => options::Test::parse(rest).and_then(|o| test::run(&o)),
         ["agent"] => agent::run(),
         ["firstboot"] => firstboot::run(),
         ["bench", "peers", rest @ ..] => options::Bench::parse(rest).and_then(|o| bench::peers(&o)),
         ["bench", "room", rest @ ..] => room::Options::parse(rest).and_then(|o| room::run(&o)),
-        [] | ["help" | "--help" | "-h", ..] => {
-            print!("{HELP}");
-            Ok(true)
-        }
+        [] | ["help", ..] => help(),
         other => Err(shell::Failure::usage(format!(
             "unknown command: {}",
             other.join(" ")
