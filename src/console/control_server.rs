@@ -329,7 +329,7 @@ async fn dispatch(console: &Arc<Console>, id: &str, message: AgentMessage) {
 }
 
 /// Sends an input to a job; for a job that ends at this moment, records the outcome all the same.
-async fn tell(console: &Console, handle: &JobHandle, input: Input) {
+async fn tell(console: &Arc<Console>, handle: &JobHandle, input: Input) {
     if let Err(unheard) = handle.inputs.send(input).await {
         console.after_the_end(handle.shared.id, unheard.0).await;
     }

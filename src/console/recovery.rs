@@ -275,7 +275,7 @@ impl Console {
 
     /// Handles a message of an agent to a job that has just ended: records and answers an outcome.
     /// Returns true for an outcome.
-    pub async fn after_the_end(&self, id: u64, input: Input) -> bool {
+    pub async fn after_the_end(self: &Arc<Self>, id: u64, input: Input) -> bool {
         match input {
             Input::Outcome { target, outcome } => {
                 self.outcome_after_end(id, &target, *outcome).await;
@@ -289,6 +289,10 @@ impl Console {
                 let told = held.outcome.is_some();
                 self.late(&target, &instance, held).await;
                 told
+            }
+            Input::FirstStart { target, report } => {
+                Arc::clone(self).show_first_start(id, target, *report).await;
+                true
             }
             _ => false,
         }

@@ -119,7 +119,12 @@ impl Console {
 
     /// Passes a report to its job and to watchers; for a job that is over, adds a line to its log
     /// and writes its report again.
-    async fn show_first_start(self: Arc<Self>, id: u64, target: String, view: FirstStart) {
+    pub(in crate::console) async fn show_first_start(
+        self: Arc<Self>,
+        id: u64,
+        target: String,
+        view: FirstStart,
+    ) {
         tracing::info!(job = id, target, "{}", view.line());
         if let Some(handle) = self.jobs.handle(id) {
             let report = Box::new(view.clone());

@@ -33,6 +33,8 @@ pub(in crate::console) struct Core {
     pub console: Arc<Console>,
     pub shared: Arc<JobShared>,
     pub inputs: mpsc::Receiver<Input>,
+    /// Messages taken from the queue that came after the last target had ended.
+    pub late: Vec<Input>,
     pub row: NewJob,
     pub id: u64,
     pub id_text: String,
@@ -84,6 +86,7 @@ impl Core {
             row: row.job,
             epoch: Instant::now(),
             lines: BTreeMap::new(),
+            late: Vec::new(),
             console,
             shared,
             inputs,
@@ -296,6 +299,9 @@ impl Core {
     async fn answer_late_messages(&mut self) -> bool {
         self.inputs.close();
         let mut any = false;
+        for input in std::mem::take(&mut self.late) {
+            any |= self.console.after_the_end(self.id, input).await;
+        }
         while let Some(input) = self.inputs.recv().await {
             any |= self.console.after_the_end(self.id, input).await;
         }

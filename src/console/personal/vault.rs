@@ -59,20 +59,16 @@ impl Vault {
             source,
         };
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        match created {
-            Ok(mut file) => {
+        let open = |path: &Path| OpenOptions::new().read(true).open(path);
+        let read = |bytes: &mut [u8; KEY_BYTES]| open(path)?.read_exact(bytes);
+        match read(&mut bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 getrandom::fill(bytes.as_mut_slice()).map_err(VaultError::Random)?;
-                file.write_all(bytes.as_slice()).map_err(failed)?;
-                file.sync_all().map_err(failed)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let mut file = OpenOptions::new().read(true).open(path).map_err(failed)?;
-                file.read_exact(bytes.as_mut_slice()).map_err(failed)?;
+                if !create(path, &bytes).map_err(failed)? {
+                    // Another console made it meanwhile.
+                    read(&mut bytes).map_err(failed)?;
+                }
             }
             Err(error) => return Err(failed(error)),
         }
@@ -161,6 +157,34 @@ impl Vault {
     }
 }
 
+/// Creates the key file whole, so that a console that is killed meanwhile leaves none. Returns false
+/// if the file exists already.
+fn create(path: &Path, bytes: &[u8; KEY_BYTES]) -> io::Result<bool> {
+    let partial = path.with_extension("key.partial");
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    // Unlike a rename, a link never replaces a key that secrets were sealed with.
+    let linked = match std::fs::hard_link(&partial, path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    std::fs::remove_file(&partial)?;
+    if let Some(folder) = path.parent() {
+        OpenOptions::new().read(true).open(folder)?.sync_all()?;
+    }
+    Ok(linked)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,5 +245,24 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let other = Vault::open(&folder.path().join("other.key")).unwrap();
         assert!(other.unseal("secret lab", &sealed).is_err());
+    }
+
+    #[test]
+    fn a_key_file_is_there_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.key");
+        let partial = folder.path().join("secrets.key.partial");
+        // Left by a console that was killed in the middle of writing.
+        std::fs::write(&partial, "cut").unwrap();
+        let sealed = Vault::open(&path).unwrap().seal("x", b"value").unwrap();
+        assert!(!partial.exists());
+        assert_eq!(std::fs::read(&path).unwrap().len(), KEY_BYTES);
+        let mode = std::fs::metadata(&path).unwrap().permissions();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&mode);
+        assert_eq!(mode & 0o777, 0o600);
+        let again = Vault::open(&path).unwrap();
+        assert_eq!(again.unseal("x", &sealed).unwrap().as_slice(), b"value");
+        assert!(!create(&path, &[7; KEY_BYTES]).unwrap());
+        assert_ne!(std::fs::read(&path).unwrap(), [7; KEY_BYTES]);
     }
 }

@@ -52,13 +52,17 @@ impl JobRun {
         self.core.interrupt(self.session_view).await;
     }
 
-    /// Handles the outcomes that arrived while the last place ended.
+    /// Handles the outcomes that arrived while the last place ended. Everything else in the queue
+    /// came too late for this task.
     async fn hear_last_words(&mut self) {
         while let Ok(input) = self.core.inputs.try_recv() {
-            if let Input::Outcome { target, outcome } = input
-                && let Some(&i) = self.index.get(&target)
-            {
-                self.outcome(i, *outcome).await;
+            match input {
+                Input::Outcome { target, outcome } => {
+                    if let Some(&i) = self.index.get(&target) {
+                        self.outcome(i, *outcome).await;
+                    }
+                }
+                input => self.core.late.push(input),
             }
         }
     }
