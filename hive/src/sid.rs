@@ -204,7 +204,7 @@ pub fn machines(buffer: &[u8]) -> impl Iterator<Item = Machine> {
 pub struct Marks([Vec<u8>; 3]);
 
 impl Marks {
-    /// Those of a machine.
+    /// Returns the marks of a machine.
     #[must_use]
     pub fn of(machine: Machine) -> Self {
         let text = machine.to_string();

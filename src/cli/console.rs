@@ -107,7 +107,7 @@ pub(super) struct RunArgs {
     /// Between two queries of --querier
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = query_interval, env = "DISKCAST_QUERY_INTERVAL", hide_env_values = true)]
     query_interval: Duration,
-    /// Who may take part
+    /// Agents that may take part
     #[arg(
         long,
         value_name = "WHO",
@@ -129,7 +129,7 @@ pub(super) struct RunArgs {
     /// Serve network boot too: machines need no other server (needs root)
     #[arg(long, env = "DISKCAST_PXE", hide_env_values = true)]
     pxe: bool,
-    /// Who gets the agent by network boot; all others boot their own disk
+    /// Machines that get the agent by network boot; all others boot their own disk
     #[arg(
         long,
         value_name = "WHO",
@@ -147,7 +147,7 @@ pub(super) struct RunArgs {
 enum BootPolicy {
     /// Machines never seen before, and those a job or `target wake` wants
     Unknown,
-    /// Those a job or `target wake` wants
+    /// Machines that a job or `target wake` wants
     Wanted,
     /// Everyone
     Always,
@@ -158,7 +158,7 @@ enum BootPolicy {
 enum Approval {
     /// Every agent that knows the pin
     Auto,
-    /// Those let in with `target approve`
+    /// Agents let in with `target approve`
     Manual,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct DeployArgs {
     /// Keep all of this as a template under this name
     #[arg(long, value_name = "NAME")]
     pub(super) save_template: Option<String>,
-    /// Which targets [default with a template: those that are ready now]
+    /// Targets [default with a template: those that are ready now]
     #[arg(long, value_name = "SELECTOR", required_unless_present_any = ["simulate", "template"])]
     pub(super) targets: Option<String>,
     /// Disk of each target: first, largest, smallest, path:P or serial:S
@@ -69,7 +69,7 @@ pub(super) struct DeployArgs {
     /// manual [default: all]
     #[arg(long, value_name = "WHEN", value_parser = start_text)]
     pub(super) start: Option<String>,
-    /// How long after TIME the job may still begin by itself; later it is
+    /// Time after TIME in which the job may begin by itself; later it is
     /// `missed` and asks [default: 15m]
     #[arg(long, value_name = "DURATION", value_parser = limit, requires = "start")]
     pub(super) start_window: Option<u32>,
@@ -93,7 +93,7 @@ pub(super) struct DeployArgs {
     /// Whom the session waits for when disks differ [default: balanced]
     #[arg(long, value_name = "POLICY")]
     pub(super) pace: Option<PacePolicy>,
-    /// What each machine does once it is done [default: none; a template's own
+    /// Action of each machine after its deployment [default: none; a template's own
     /// default is shutdown]
     #[arg(long, value_name = "ACTION")]
     pub(super) end: Option<End>,
@@ -130,7 +130,7 @@ pub(super) struct DeployArgs {
 /// `--reuse`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ReuseWhen {
-    /// Where a sample of it is there
+    /// If a sample of it is there
     Auto,
     /// In any case
     Always,

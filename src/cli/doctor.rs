@@ -35,7 +35,7 @@ pub(super) struct DoctorArgs {
     /// the slowest known link, else 200mbit]
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     rate: Option<u64>,
-    /// How long the probe lasts, up to 60s
+    /// Duration of the probe, up to 60s
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = units::parse_duration)]
     seconds: Duration,
 }

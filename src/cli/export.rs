@@ -63,7 +63,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pre-OS")]
 struct BundleArgs {
-    /// Which drivers
+    /// Drivers in the pre-OS
     #[arg(long, value_enum, default_value_t = ProfileWord::Full)]
     profile: ProfileWord,
     /// Take Debian packages from this folder instead of from apt

@@ -147,7 +147,7 @@ pub struct RemoteArgs {
     /// Name of the image in the console's image folder
     #[arg(long, value_name = "NAME", requires = "target")]
     pub(super) name: Option<String>,
-    /// What the machine does once the image is stored
+    /// Action of the machine after the image is stored
     #[arg(
         long,
         value_name = "ACTION",

@@ -103,7 +103,7 @@ pub(super) struct CancelArgs {
     /// Only these targets; the job goes on for the others
     #[arg(long, value_name = "SELECTOR")]
     targets: Option<String>,
-    /// Why, for the log
+    /// Reason, for the log
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Do not ask for confirmation

@@ -15,7 +15,7 @@ pub(super) struct AddArgs {
     /// Job number
     #[arg(value_name = "JOB")]
     id: String,
-    /// Which targets that are not in the job
+    /// Targets that are not in the job
     #[arg(long, value_name = "SELECTOR")]
     targets: String,
     /// Leave out targets that cannot take the image, instead of refusing

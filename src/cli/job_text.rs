@@ -349,14 +349,14 @@ fn mean_rate(target: &JobTarget) -> String {
     )
 }
 
-/// What came of the first start of a target that is done, or reported although nobody knew that it is.
+/// First start of a target that is done; of any other target only if it reported one.
 fn first_start(target: &JobTarget) -> Option<String> {
     let known = target.first_start.as_ref()?;
     let expected = target.state == TargetState::Done;
     (expected || known.state != FirstStartState::NotHeard).then(|| clean(&known.line()))
 }
 
-/// Why it ended, what its disk is now, and what it reported all the same.
+/// Reason why a target ended, state of its disk, and its first start if it reported one.
 fn reason(target: &JobTarget) -> String {
     let text = ended(target);
     match first_start(target) {
@@ -461,7 +461,7 @@ pub(super) mod tests {
         );
     }
 
-    /// What machines report stands in rows, in the end table and beside the reason of one that failed.
+    /// First starts are shown in rows, in the end table, and beside the reason of a failed target.
     #[test]
     fn first_starts() {
         let done = json!({"bytes_written": 1_200_000_000_u64, "seconds": 12.5, "root": "aa"});

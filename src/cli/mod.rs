@@ -129,7 +129,7 @@ enum Command {
     /// The pre-OS for other boot servers, media and machines
     #[command(subcommand)]
     Export(export::Command),
-    /// What people at the targets may start themselves
+    /// Deployments that people at the targets may start themselves
     #[command(subcommand)]
     Offer(offer::Command),
     /// Running and past deployments and captures

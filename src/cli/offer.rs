@@ -45,10 +45,10 @@ pub(super) struct AddArgs {
     /// Saved template to offer; what the other options say wins over it
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
-    /// What it is, for the person at the target [default: the image's name]
+    /// Description shown at the target [default: the image's name]
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
-    /// Who may take it
+    /// Targets that may take it
     #[arg(long, value_name = "SELECTOR", default_value = "all")]
     targets: String,
     /// Disk that is erased: first, largest, smallest, path:P or serial:S
@@ -57,11 +57,11 @@ pub(super) struct AddArgs {
     /// Grow this partition's entry into the free space: last or its number
     #[arg(long, value_name = "last|N", value_parser = grow)]
     grow: Option<String>,
-    /// What each machine does once it is done
+    /// Action of each machine after its deployment
     /// [default: none; a template's own default is shutdown]
     #[arg(long, value_name = "ACTION")]
     end: Option<End>,
-    /// How often it may be taken in all
+    /// Number of times it may be taken in all
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Until when

@@ -50,7 +50,7 @@ pub(super) struct BootArgs {
     /// without a DHCP server
     #[arg(long, value_name = "RANGE", value_parser = range, env = "DISKCAST_DHCP", hide_env_values = true)]
     dhcp: Option<Range>,
-    /// What UEFI machines begin with [default: shim with --dhcp, else ipxe]
+    /// First program of UEFI machines [default: shim with --dhcp, else ipxe]
     ///
     /// Debian's signed GRUB asks the DHCP server of its lease for the rest, not
     /// us: shim works where that server is this one, or names this one as its

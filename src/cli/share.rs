@@ -20,8 +20,8 @@ pub(super) struct ShareArgs {
     /// [default: anonymous]
     #[arg(long, value_name = "USER")]
     pub(super) share_user: Option<String>,
-    /// Where the password of that account comes from: ref:NAME (diskcast secret
-    /// set), file:PATH, env:NAME or ask
+    /// Source of the password of that account: ref:NAME (diskcast secret set),
+    /// file:PATH, env:NAME or ask
     #[arg(long, value_name = "SECRET", value_parser = Reference)]
     pub(super) share_password: Option<SecretRef>,
 }

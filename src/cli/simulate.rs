@@ -37,7 +37,7 @@ pub(super) struct SimulateArgs {
     /// Packets lost in a row, on average
     #[arg(long, value_name = "PACKETS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1000), requires = "simulate")]
     loss_burst: u64,
-    /// So many of the targets have a slow disk
+    /// Number of targets with a slow disk
     #[arg(long, value_name = "K", default_value_t = 0, requires = "simulate")]
     slow: usize,
     /// Bytes a second that a slow disk writes
@@ -46,7 +46,7 @@ pub(super) struct SimulateArgs {
     /// Bytes a second that the other disks write
     #[arg(long, value_name = "SIZE", default_value = "400M", value_parser = units::parse_size, requires = "simulate")]
     disk_rate: u64,
-    /// So many of the targets come when a third of the image is sent
+    /// Number of targets that come when a third of the image is sent
     #[arg(long, value_name = "K", default_value_t = 0, requires = "simulate")]
     late: usize,
     /// Every decision of a rehearsal comes from this number

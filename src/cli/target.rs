@@ -68,7 +68,7 @@ pub(super) struct ListArgs {
 /// The targets a command is about.
 #[derive(Debug, Args)]
 pub(super) struct TargetsArgs {
-    /// Which ones, by name or selector
+    /// Targets, by name or selector
     #[arg(required = true, value_name = "SELECTOR", value_parser = selector)]
     selectors: Vec<Selector>,
 }
@@ -334,7 +334,7 @@ fn state_text(target: &TargetView) -> String {
     }
 }
 
-/// What the machine said of itself when it had started.
+/// Lines about the first start that a machine reported.
 fn first_start_lines(known: &FirstStart) -> Vec<(&'static str, String)> {
     let said = [
         known.heard.as_ref().map(|time| format!("at {time}")),

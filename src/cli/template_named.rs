@@ -18,9 +18,9 @@ const MAX_LIST: u64 = 64 << 20;
 /// Result of a look at everything a template names, one a line.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// What is not there, or cannot be used.
+    /// Named things that are missing or cannot be used.
     pub(super) missing: Vec<String>,
-    /// What could not be looked at, and why.
+    /// Named things that could not be looked at, each with the reason.
     pub(super) unseen: Vec<String>,
 }
 
