@@ -16,7 +16,7 @@ const MAX_FILES: usize = 65_536;
 /// Endings of a blob's file, the one that counts more first.
 const ENDINGS: [&str; 2] = ["blob", "txt"];
 
-/// Why a machine has no blob in a folder.
+/// Reason why a machine has no blob in a folder.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
@@ -25,7 +25,7 @@ pub enum FolderError {
     Folder {
         /// Folder.
         folder: PathBuf,
-        /// Why not.
+        /// Cause.
         source: io::Error,
     },
     /// No file of it is the machine's.
@@ -44,7 +44,7 @@ pub enum FolderError {
     Unreadable {
         /// File.
         file: PathBuf,
-        /// Why not.
+        /// Cause.
         source: io::Error,
     },
     /// Its file is too large.
@@ -60,7 +60,7 @@ pub enum FolderError {
     NoBlob {
         /// File.
         file: PathBuf,
-        /// Why it is none.
+        /// Reason why the text is no blob.
         source: BlobError,
     },
     /// Its file is for another machine.
@@ -81,7 +81,7 @@ pub type NamedBlob = (String, Result<Blob, FolderError>);
 /// The blob of a machine, whatever the case of its file's name.
 ///
 /// # Errors
-/// Why there is none that can be used.
+/// Reason why no blob can be used.
 pub fn blob_of(folder: &Path, machine: &str) -> Result<Blob, FolderError> {
     let found = files(folder)?
         .into_iter()

@@ -28,7 +28,7 @@ pub const NEEDED: [&str; 8] = [
     "USRCLASS.DAT",
 ];
 
-/// Why a hive is not believed.
+/// Reason why a hive is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Unsound {

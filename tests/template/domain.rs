@@ -61,7 +61,8 @@ fn refused(lab: &Lab, template: &Path, words: &[&str]) {
     );
 }
 
-/// What a machine has to join with is looked at while nothing is erased yet, and each reason names the machine.
+/// Blobs and credentials are looked at while nothing is erased yet, and each reason names the
+/// machine.
 #[test]
 fn a_join_that_could_not_be_is_refused_before_anything_is_erased() {
     let Some(real) = windows::hives::real() else {

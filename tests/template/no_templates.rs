@@ -3,7 +3,7 @@
 use crate::common::process::{diskcast, text, tool};
 use crate::common::scratch;
 
-/// What is no template is named, whatever it is; none of it is waited for.
+/// A file that is no template is named by its kind; a FIFO is not waited for.
 #[test]
 fn files_that_are_no_templates_are_named() {
     let folder = scratch();

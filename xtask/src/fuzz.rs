@@ -83,7 +83,8 @@ pub(crate) struct Fuzzing {
 }
 
 impl Fuzzing {
-    /// Of `chosen`, the targets that a short run has time for; all of them with `--full` or by name.
+    /// Selects the targets of `chosen` that a short run has time for; all of them with `--full` or
+    /// by name.
     pub(crate) fn new(chosen: &[String], full: bool) -> Self {
         let manifest = fs::read_to_string("fuzz/Cargo.toml").unwrap_or_default();
         let heavy = parse_heavy(&manifest);
