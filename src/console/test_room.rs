@@ -165,6 +165,13 @@ impl Room {
     }
 
     /// Watches a job to its end; returns its summary.
+    /// Waits until the job is over: its result is in the store, and nothing of it is in memory. A
+    /// view shows the final state a little earlier.
+    pub(super) async fn ends(&self, id: &str, state: JobState) -> JobView {
+        assert_eq!(self.summary(id).await.state, state);
+        self.job(id).await
+    }
+
     pub(super) async fn summary(&self, id: &str) -> Summary {
         let work = async {
             let mut events = self
@@ -435,6 +442,11 @@ impl FullDisk {
              CREATE TRIGGER full_jobs BEFORE UPDATE ON job BEGIN SELECT RAISE(ABORT, 'disk is full'); END;",
         );
         full
+    }
+
+    /// Makes the store forget which agents were sent an order, as if the disk had been full then.
+    pub(super) fn forget_orders(&self) {
+        self.run("UPDATE job_target SET instance = NULL, state = 'ready';");
     }
 
     fn run(&self, sql: &str) {

@@ -271,3 +271,49 @@ async fn nobody_is_told_recorded_before_it_is() {
     assert_eq!(room.summary(&job.id).await.state, JobState::Done);
     room.close().await;
 }
+
+/// Orders that the store never had: an agent that comes back with the job is heard, and the disk of
+/// one that stays away is not called untouched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_was_not_stored_still_counts() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut agents = Vec::new();
+    for number in 1..=3 {
+        agents.push(FakeAgent::join(&room, hello(number)).await);
+    }
+    let job = room.deploy(&request(&image)).await.unwrap();
+    let mut orders = Vec::new();
+    for agent in &mut agents {
+        orders.push(agent.order().await);
+    }
+    drop(agents);
+    room.close().await;
+    let full = FullDisk::of(data.path());
+    full.forget_orders();
+    drop(full);
+    let room = Room::open(data.path()).await;
+    let mut done = hello(1);
+    done.job = Some(unfinished(
+        &orders[0],
+        Some(outcome(&job.id, &orders[0].root)),
+    ));
+    FakeAgent::join(&room, done).await.recorded().await;
+    let mut going = hello(2);
+    going.job = Some(unfinished(&orders[1], None));
+    let mut going = FakeAgent::join(&room, going).await;
+    let again = going.order().await;
+    going.finish(&job.id, &again.root).await;
+    going.recorded().await;
+    cancel(&room, &job.id).await;
+    let summary = room.summary(&job.id).await;
+    let ends: Vec<_> = summary
+        .targets
+        .iter()
+        .map(|row| (row.state, row.disk_now))
+        .collect();
+    assert_eq!(ends[..2], [(TargetState::Done, Some(DiskNow::Whole)); 2]);
+    assert_eq!(ends[2], (TargetState::Dropped, None));
+    room.close().await;
+}

@@ -170,7 +170,7 @@ async fn deployed(room: &Room, data: &Path, wanted: &DeployRequest) -> (JobView,
     let job = room.deploy(wanted).await.unwrap();
     let order = agent.order().await;
     agent.finish(&order.job, &order.root).await;
-    room.reaches(&job.id, JobState::Done).await;
+    room.ends(&job.id, JobState::Done).await;
     ask(data, &job.id, &agent.target);
     (job, agent)
 }
@@ -231,7 +231,7 @@ async fn what_does_not_fit_is_refused_or_said() {
     agent.recorded().await;
     let order = agent.order().await;
     agent.finish(&order.job, &order.root).await;
-    room.reaches(&silent.id, JobState::Done).await;
+    room.ends(&silent.id, JobState::Done).await;
     assert_eq!(room.job(&silent.id).await.targets[0].first_start, None);
     let silent_key = key(data, &silent, &target);
     assert!(
@@ -310,7 +310,7 @@ async fn a_report_never_changes_how_a_target_ended() {
     assert_eq!(seen.line(), "started as LAB-07");
     let [_one, second] = agents;
     drop(second);
-    let ended = room.reaches(&job.id, JobState::Failed).await;
+    let ended = room.ends(&job.id, JobState::Failed).await;
     assert_eq!(ended.targets[1].state, TargetState::Lost);
     let machine = Machine::new(&key(data, &job, &two), &job.id, &two, "LAB-07");
     assert!(machine.says(bulk(&room)).await);
@@ -409,6 +409,6 @@ async fn the_order_brings_the_key_that_every_console_knows() {
             &order.root,
         ))))
         .await;
-    room.reaches(&job.id, JobState::Done).await;
+    room.ends(&job.id, JobState::Done).await;
     room.close().await;
 }

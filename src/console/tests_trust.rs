@@ -93,7 +93,7 @@ async fn a_job_that_waited_is_judged_when_it_begins() {
     let start = StartRequest::default();
     let path = format!("/v1/jobs/{}/start", job.id);
     let _: api::JobView = room.client.post(&path, &start).await.unwrap();
-    let ended = room.reaches(&job.id, JobState::Failed).await;
+    let ended = room.ends(&job.id, JobState::Failed).await;
     let reason = ended.targets[0].reason.clone().unwrap();
     assert!(reason.contains("nobody signed the image"), "{reason}");
     // After the console has closed the connection, every message it ever sent has arrived.

@@ -343,7 +343,7 @@ async fn no_agent_turns_a_cancelled_capture_into_a_done_one() {
     let path = format!("/v1/jobs/{}/cancel", job.id);
     let cancel = CancelRequest::default();
     let _: serde_json::Value = room.client.post(&path, &cancel).await.unwrap();
-    room.reaches(&job.id, JobState::Cancelled).await;
+    room.ends(&job.id, JobState::Cancelled).await;
     // The root in the job's record, and the root of an image without chunks.
     for root in [String::new(), "00".repeat(32)] {
         let done = outcome(&job.id, &root);

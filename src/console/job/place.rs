@@ -23,6 +23,8 @@ pub(super) struct Place {
     pub(super) ordered: bool,
     /// End of its connection by the job's clock; `None` while it is connected.
     pub(super) gone_since: Option<Duration>,
+    /// True if an earlier console ran the job, which may have sent an order that was never stored.
+    pub(super) recovered: bool,
     /// Time of its first order, by the job's clock.
     pub(super) began: Option<Duration>,
     /// True if it has reported packets of the session.
@@ -61,6 +63,7 @@ impl Place {
             row,
             ordered: false,
             gone_since: None,
+            recovered: false,
             began: None,
             hears: false,
             deaf: false,
@@ -192,7 +195,7 @@ impl Place {
     /// Ends the place without an outcome from its agent.
     pub(super) fn end(&mut self, now: Duration, state: TargetState, reason: &str) {
         self.leaving = None;
-        let never_ordered = self.row.instance.is_none();
+        let never_ordered = self.row.instance.is_none() && !self.recovered;
         let view = &mut self.row.view;
         view.step = Some(view.state).filter(|_| state == TargetState::Failed);
         view.state = state;

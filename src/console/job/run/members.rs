@@ -156,6 +156,11 @@ impl JobRun {
             self.wait_for_image(i, target, instance, unfinished).await;
             return;
         }
+        // An agent that holds the job was sent an order. If none is stored, the last console ended,
+        // or its disk was full, between sending and storing.
+        if unfinished.is_some() && self.places[i].row.instance.is_none() {
+            self.places[i].row.instance = Some(instance.to_owned());
+        }
         let known = self.places[i].row.instance.clone();
         let same = known.as_deref() == Some(instance);
         if let Some(leaving) = self.places[i].leaving.clone() {

@@ -89,6 +89,7 @@ impl JobRun {
         if recovery == Recovery::Interrupted {
             for place in places.iter_mut().filter(|place| !place.is_final()) {
                 place.gone_since = Some(Duration::ZERO);
+                place.recovered = true;
             }
         }
         Self {
