@@ -2,12 +2,11 @@
 //!
 //! | module | contents | may use |
 //! |---|---|---|
-//! | [`cli`] | commands, messages and tables; the only user of clap and indicatif | everything below |
+//! | [`cli`] | commands, messages and tables | everything below |
 //! | [`console`] | jobs from plan to report; roster; store; local API; boot decisions | crates, not `agent` |
-//! | [`agent`] | target side: facts, join, receive, write, read back, commit; capture | crates, not `console` |
-//! | [`preos`] | the agent as the only process between the kernel and the console | `agent`, `net`, `pxe`, `disk` |
 //!
-//! The crates beside it: `facts` has the words that all crates share (facts and states of a target,
+//! The crates beside it: `agent` is the target side, `preos` the program around it; `terminal` is what
+//! both programs share. `facts` has the words that all crates share (facts and states of a target,
 //! sizes, rates and times), and the rule that says who a machine is. `net` has sockets, TLS, clock
 //! and the loops that drive a session; `disk` has block devices, capture, writing, read-back and
 //! commit. `imagefmt`, `diskmap` and `multicast` are crates of their own, so that their manifests
@@ -16,9 +15,5 @@
 //! `template`, `hive` and `inspect` are pure; `apply` changes disks, `domain` makes and checks
 //! blobs for a domain join, and `firstboot` is the job that a machine carries out by itself.
 
-pub mod agent;
-#[cfg(feature = "console")]
 pub mod cli;
-#[cfg(feature = "console")]
 pub mod console;
-pub mod preos;

@@ -19,10 +19,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use common::agent::agent;
 use common::disk::{Fs, Loop, Mount, part};
 use common::fill::{TARGET_POISON, noise, poisoned, put_noise_file};
 use common::images::{capture, check, info, restore};
-use common::process::{AGENT, DISKCAST, bash, clean, diskcast, held_when, run, text, tool};
+use common::process::{DISKCAST, bash, clean, diskcast, held_when, run, text, tool};
 use common::{hash_file, scratch};
 
 const MIB: u64 = 1 << 20;
@@ -490,9 +491,9 @@ fn every_command_has_help_that_fits_eighty_columns() {
             "no help of {expected}: {seen:?}"
         );
     }
-    let mut agent = Vec::new();
-    help_of(AGENT, &[], &mut agent);
-    assert!(agent.iter().any(|path| path == "run"), "{agent:?}");
+    let mut of_agent = Vec::new();
+    help_of(agent(), &[], &mut of_agent);
+    assert!(of_agent.iter().any(|path| path == "run"), "{of_agent:?}");
 }
 
 #[test]
@@ -520,13 +521,13 @@ fn wrong_words_are_usage_errors() {
     ] {
         diskcast(words).code(2);
     }
-    let agent = |words: &[&str]| {
-        let mut command = Command::new(AGENT);
+    let refused = |words: &[&str]| {
+        let mut command = Command::new(agent());
         clean(&mut command);
         run(command.args(words))
     };
-    agent(&["--no-such-flag"]).code(2);
-    agent(&["run", "--pin", "nothex", "--once"]).code(2);
+    refused(&["--no-such-flag"]).code(2);
+    refused(&["run", "--pin", "nothex", "--once"]).code(2);
 }
 
 #[test]

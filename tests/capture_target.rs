@@ -18,8 +18,8 @@ mod odd_masters;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use diskcast::agent::desk::Desk;
-use diskcast::agent::{AgentOptions, DiskOffer};
+use agent::desk::Desk;
+use agent::{AgentOptions, DiskOffer};
 use imagefmt::{Image, Manifest, Meta};
 use net::receiving::InjectedLoss;
 use serde_json::Value;
@@ -459,7 +459,7 @@ impl AtTheDesk {
             on_end: None,
         };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.spawn(diskcast::agent::run(options));
+        runtime.spawn(agent::run(options));
         Self {
             desk,
             _runtime: runtime,

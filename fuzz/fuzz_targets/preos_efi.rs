@@ -3,9 +3,9 @@
 //! that can be read back.
 #![no_main]
 
-use diskcast::preos::efi::choose::{Choice, Disk, choose};
-use diskcast::preos::efi::option::LoadOption;
-use diskcast::preos::efi::path::{self, HardDrive, Signature};
+use preos::efi::choose::{Choice, Disk, choose};
+use preos::efi::option::LoadOption;
+use preos::efi::path::{self, HardDrive, Signature};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

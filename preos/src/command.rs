@@ -1,20 +1,70 @@
 //! `diskcast-agent run`: the target side, on a booted machine or in a rehearsal.
 
-use super::exit::{Ended, Exit, failed};
-use super::image::api_error;
-use super::output::Output;
-use crate::agent::desk::Desk;
-use crate::agent::{self, AgentError, AgentOptions, DiskOffer};
+use agent::desk::Desk;
+use agent::{AgentError, AgentOptions, DiskOffer};
 use api::{ApiError, ErrorCode};
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use facts::units;
 use net::receiving::InjectedLoss;
 use net::tls::Pin;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use terminal::disk_error::api_error;
+use terminal::exit::{EXIT_CODES_HELP, Ended, Exit, failed};
+use terminal::interrupt;
+use terminal::logging::{self, Usual};
+use terminal::output::{Output, OutputOptions};
+use terminal::program::{parse, told};
+
+/// The target side of diskcast: offers this machine's disks to a console.
+#[derive(Debug, Parser)]
+#[command(name = "diskcast-agent", version, max_term_width = 80, arg_required_else_help = true, after_help = EXIT_CODES_HELP)]
+struct AgentCli {
+    #[command(flatten)]
+    global: AgentGlobal,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command of the agent.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct AgentGlobal {
+    /// Print an error as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print warnings and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Never colour the output
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+/// The program `diskcast-agent`: parses the arguments, runs the command, shows an error, returns the
+/// exit code.
+pub fn diskcast_agent(arguments: &[OsString]) -> Exit {
+    match parse::<AgentCli>(arguments) {
+        Ok(AgentCli { global, command }) => {
+            let out = Output::new(OutputOptions {
+                json: global.json,
+                quiet: global.quiet,
+                verbose: global.verbose,
+                no_color: global.no_color,
+            });
+            logging::start(&out, &Usual::Events);
+            told(run(command, &out), &out)
+        }
+        Err(exit) => exit,
+    }
+}
 
 /// `diskcast-agent ...`
 #[derive(Debug, Subcommand)]
-pub(super) enum Command {
+pub enum Command {
     /// Offer this machine to a console and do what it orders
     #[command(
         after_help = "Examples:\n  diskcast-agent run --console 10.0.0.1 --pin 3f6c...\n  diskcast-agent run --pin 3f6c... --disk room.img=8G --once --no-power"
@@ -24,7 +74,7 @@ pub(super) enum Command {
 
 /// Options of `diskcast-agent run`.
 #[derive(Clone, Debug, Args)]
-pub(super) struct RunArgs {
+pub struct RunArgs {
     /// The console, ADDRESS[:PORT] [default: found by its beacon]
     #[arg(
         long,
@@ -75,7 +125,7 @@ const CONTROL_PORT: u16 = 5001;
 ///
 /// # Errors
 /// The failure, with the exit code that belongs to it.
-pub(super) fn run(command: Command, out: &Output) -> Ended {
+pub fn run(command: Command, out: &Output) -> Ended {
     let Command::Run(args) = command;
     let options = args.options()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -86,7 +136,7 @@ pub(super) fn run(command: Command, out: &Output) -> Ended {
     let ended = runtime.block_on(async {
         tokio::select! {
             ended = agent::run(options) => ended.map_err(agent_error),
-            () = super::interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, "interrupted")
+            () = interrupt::wait() => Err(ApiError::new(ErrorCode::Interrupted, "interrupted")
                 .hint("what was being written to a disk does not start as it is")),
         }
     });
@@ -190,6 +240,12 @@ fn share(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_help_that_fits() {
+        terminal::testing::check_help(AgentCli::command());
+    }
 
     #[test]
     fn disks_on_offer_are_paths_with_or_without_a_size() {

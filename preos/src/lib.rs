@@ -11,6 +11,7 @@
 //!
 //! | module | content | pure |
 //! |---|---|---|
+//! | [`command`] | the program `diskcast-agent` where a system runs already | |
 //! | [`first`], [`mounts`] | process 1 | |
 //! | [`run`] | the sequence of a start | |
 //! | [`cmdline`] | the kernel command line | yes |
@@ -28,6 +29,7 @@
 
 pub mod board;
 pub mod cmdline;
+pub mod command;
 pub mod efi;
 pub mod end;
 pub mod event;

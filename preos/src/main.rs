@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    match diskcast::preos::enter(&arguments) {
+    match preos::enter(&arguments) {
         Some(code) => code,
-        None => diskcast::cli::diskcast_agent(arguments).into(),
+        None => preos::command::diskcast_agent(&arguments).into(),
     }
 }

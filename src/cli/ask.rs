@@ -3,11 +3,11 @@
 //! Owns: the terminal's echo, which is off for a secret and restored however the question ends.
 //! Without a terminal no question is asked.
 
-use super::exit::usage;
-use super::output::Output;
 use api::ApiError;
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use std::io::{BufRead, stdin};
+use terminal::exit::usage;
+use terminal::output::Output;
 use zeroize::Zeroizing;
 
 /// Restores the terminal's settings when dropped.

@@ -1,13 +1,13 @@
 //! `diskcast binding`: the names and addresses that templates handed out.
 
 use super::Context;
-use super::exit::{Ended, Exit, usage};
 use super::table::{Align, Columns, clean, or_dash};
 use api::{BindingList, ImportRequest};
 use clap::{Args, Subcommand};
 use client::segment;
 use std::path::PathBuf;
 use template::bind::Binding;
+use terminal::exit::{Ended, Exit, usage};
 
 /// `diskcast binding ...`
 #[derive(Debug, Subcommand)]

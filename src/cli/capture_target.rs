@@ -4,11 +4,9 @@
 //! Requests the job from the console and watches it. Ctrl-C ends the capture, as it does for one on
 //! this machine; with `--detach` it goes on without the terminal. Decides nothing about disks.
 
-use super::exit::{Ended, Exit, usage};
 use super::follow::{self, Show, exit_of, follow};
 use super::image::{CaptureArgs, partition_lines, parts_line, password};
-use super::output::Output;
-use super::{Context, deploy, interrupt, table};
+use super::{Context, deploy, table};
 use api::{
     ApiError, CancelRequest, CaptureRequest, CaptureView, ErrorCode, JobState, JobView,
     SCHEMA_VERSION, Summary, TargetView,
@@ -22,6 +20,9 @@ use protocol::control::CaptureWishes;
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
+use terminal::exit::{Ended, Exit, usage};
+use terminal::interrupt;
+use terminal::output::Output;
 
 /// Time in which a cancelled capture has to end; after it the command says that it may still run.
 const CANCEL_WITHIN: Duration = Duration::from_secs(30);

@@ -1,9 +1,7 @@
 //! `diskcast console`: run the service, and show the running one.
 
-use super::exit::{Ended, Exit, failed};
-use super::image::api_error;
+use super::Context;
 use super::pxe::BootArgs;
-use super::{Context, interrupt};
 use crate::console::serve::{self, ConsoleOptions};
 use api::{ConsoleInfo, ErrorCode};
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,6 +10,9 @@ use facts::units;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddrV4};
 use std::time::Duration;
+use terminal::disk_error::api_error;
+use terminal::exit::{Ended, Exit, failed};
+use terminal::interrupt;
 
 /// `diskcast console ...`
 #[derive(Debug, Subcommand)]

@@ -3,12 +3,9 @@
 //! Nothing is simulated: the real console, four real agents with files as disks, the real groups
 //! and ports on the loopback interface, and one agent that loses one packet in a hundred.
 
-use super::exit::{Ended, failed, usage};
 use super::follow::{Show, follow, show_end};
-use super::image::api_error;
-use super::output::Output;
-use crate::agent::{self, AgentOptions, DiskOffer};
 use crate::console::serve::{self, Approval, ConsoleOptions};
+use agent::{AgentOptions, DiskOffer};
 use api::confirm;
 use api::{ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList};
 use clap::Args;
@@ -26,6 +23,9 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use terminal::disk_error::api_error;
+use terminal::exit::{Ended, failed, usage};
+use terminal::output::Output;
 use tokio::task::JoinHandle;
 
 /// The master disk of the demo; `fixtures/README.md` describes it.

@@ -4,15 +4,15 @@
 //! has changed between the plan and the confirmation.
 
 use super::deploy_options::{DeployArgs, request, template};
-use super::exit::{Ended, Exit};
 use super::follow::{Show, follow, show_end};
-use super::output::Output;
 use super::simulate::Deployment as Rehearsed;
 use super::{Context, image_check, plan_text, table, template_file};
 use api::confirm;
 use api::{ApiError, CheckRequest, CreateJob, ErrorCode, JobView, Plan, SCHEMA_VERSION, StartRule};
 use serde::Serialize;
 use std::path::Path;
+use terminal::exit::{Ended, Exit};
+use terminal::output::Output;
 
 /// Last line of `--detach --json`.
 #[derive(Serialize)]
@@ -184,10 +184,11 @@ mod tests {
     }
 
     use super::super::job_text::tests::sample_summary;
-    use super::super::output::{OutputOptions, tests::captured};
     use api::Event;
     use clap::Parser;
     use client::fake::{answer, console};
+    use terminal::output::OutputOptions;
+    use terminal::testing::captured;
 
     #[derive(Parser)]
     struct Line {

@@ -1,6 +1,5 @@
 //! Options of `deploy`, and the request that they and a template make.
 
-use super::exit::usage;
 use super::share::{self, ShareArgs, image_path};
 use super::simulate::SimulateArgs;
 use super::template::key_value;
@@ -14,6 +13,7 @@ use facts::units;
 use multicast::Pace;
 use std::path::{Path, PathBuf};
 use template::schema;
+use terminal::exit::usage;
 
 /// Options of `deploy`.
 #[derive(Debug, Args)]

@@ -1,7 +1,6 @@
 //! `diskcast doctor`: checks whether a room is ready for a deployment, and says what to change.
 
 use super::Context;
-use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean, count, or_dash};
 use api::doctor::{ConsoleHealth, DoctorOptions, DoctorReport, Finding, TargetHealth, Verdict};
 use api::select::{Selector, SelectorError};
@@ -11,6 +10,7 @@ use facts::units;
 use net::port_owner;
 use protocol::control::QuerierFacts;
 use std::time::Duration;
+use terminal::exit::{Ended, Exit};
 
 /// Columns that findings are wrapped to, which fits an 80-column terminal.
 const WIDTH: usize = 78;

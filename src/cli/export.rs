@@ -4,10 +4,7 @@
 //! content comes from `pxe::export`.
 
 use super::Context;
-use super::exit::{Ended, Exit, usage};
-use super::output::Output;
 use super::paths::absolute;
-use super::progress::Progress as Bar;
 use api::{ApiError, ConsoleInfo, ErrorCode};
 use clap::{Args, Subcommand, ValueEnum};
 use facts::units;
@@ -18,6 +15,9 @@ use pxe::export::{BootFolder, ExportedAgent, FolderOptions, Iso, IsoOptions, Wor
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use terminal::exit::{Ended, Exit, usage};
+use terminal::output::Output;
+use terminal::progress::Progress as Bar;
 
 /// The default second lane (DESIGN section 4), which scripts leave out.
 const SECOND_LANE: &str = "239.254.1.2:5004";

@@ -3,18 +3,18 @@
 //! Owns: the form of the output, the time of the next plain line, and waiting for a console that
 //! was restarted. Ctrl-C ends only the watching: the job belongs to the console and goes on.
 
-use super::exit::{Ended, Exit};
-use super::interrupt;
 use super::job_text;
 use super::live::Live;
 use super::newcomers::{Desk, Mode};
-use super::output::Output;
 use super::table::clean;
 use api::{ApiError, ErrorCode, Event, JobState, JobView, Summary};
 use client::{Client, Events, segment};
 use facts::target::TargetState;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use terminal::exit::{Ended, Exit};
+use terminal::interrupt;
+use terminal::output::Output;
 use tokio::time::Instant;
 
 /// Interval between two summary lines when piped.
@@ -320,9 +320,10 @@ impl Plain {
 #[cfg(test)]
 mod tests {
     use super::super::job_text::tests::{sample_summary, sample_view, target};
-    use super::super::output::{OutputOptions, tests::captured};
     use super::*;
     use serde_json::json;
+    use terminal::output::OutputOptions;
+    use terminal::testing::captured;
 
     fn progress(view: &JobView) -> Event {
         Event::Progress {

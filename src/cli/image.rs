@@ -1,15 +1,12 @@
 //! `diskcast image`: capture, inspect, check and restore master images on this machine.
 
 use super::deploy_options::{End, limit};
-use super::interrupt::Interrupt;
-use super::output::Output;
 use super::secret::read_password;
 use super::signing_key::Asking;
 use super::{image_info, image_rebuild, image_restore, image_verify, image_words};
 use api::name::is_valid_name;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::{Args, Subcommand};
-use disk::DiskError;
 use disk::capture::{CaptureOptions, capture};
 use disk::gaps::left_out_lines;
 use disk::partition_words::partition_line;
@@ -17,11 +14,14 @@ use disk::survey::SurveyOptions;
 use disk::volumes::VOLUME_MIN;
 use disk::{missing, restore};
 use facts::units;
-use imagefmt::{DiskSet, FormatError, Meta};
+use imagefmt::{DiskSet, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use terminal::disk_error::api_error;
+use terminal::interrupt::Interrupt;
+use terminal::output::Output;
 use zeroize::Zeroizing;
 
 /// `diskcast image ...`
@@ -341,40 +341,6 @@ pub(super) fn parts_line(image: &Path, volumes: u32) -> Option<String> {
             last.display()
         )
     })
-}
-
-/// Converts a disk error, with its exit code.
-pub fn api_error(error: DiskError) -> ApiError {
-    let code = match &error {
-        DiskError::InUse { .. }
-        | DiskError::Refused { .. }
-        | DiskError::Shrunk { .. }
-        | DiskError::Dirty(_)
-        | DiskError::DoesNotFit { .. }
-        | DiskError::Table { .. }
-        | DiskError::SourceTable { .. } => ErrorCode::Refused,
-        DiskError::Image { source, .. } => match source {
-            FormatError::PasswordNeeded => ErrorCode::Usage,
-            FormatError::WrongPassword => ErrorCode::Unreachable,
-            FormatError::UnsupportedVersion { .. }
-            | FormatError::UnknownFeature { .. }
-            | FormatError::ReadOnly { .. }
-            | FormatError::Unknown { .. } => ErrorCode::Refused,
-            FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
-            _ => ErrorCode::Integrity,
-        },
-        DiskError::Mismatch { .. }
-        | DiskError::NotBlank { .. }
-        | DiskError::TableMismatch { .. } => ErrorCode::Integrity,
-        DiskError::Cancelled => ErrorCode::Interrupted,
-        _ => ErrorCode::Unexpected,
-    };
-    let hint = error.hint();
-    let api = ApiError::new(code, error.full());
-    match hint {
-        Some(hint) => api.hint(hint),
-        None => api,
-    }
 }
 
 pub(super) fn password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, ApiError> {

@@ -1,9 +1,9 @@
 //! Waits until the console has checked an image: every stored byte against its hash, before any
 //! disk is touched.
 
-use super::output::Output;
 use api::{ApiError, CheckRequest, ImageCheck};
 use client::Client;
+use terminal::output::Output;
 
 /// Waits for the check and shows its progress; returns when it was done. A check that is recorded
 /// already costs one request.
@@ -22,7 +22,7 @@ pub(super) async fn checked(
         match client.post("/v1/images/check", request).await? {
             ImageCheck::Checked { checked } => {
                 if let Some(progress) = progress.take() {
-                    let progress: super::progress::Progress = progress;
+                    let progress: terminal::progress::Progress = progress;
                     progress.finish("the image is whole");
                 }
                 return Ok(checked);

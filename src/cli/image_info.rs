@@ -1,8 +1,7 @@
 //! `diskcast image info`: the description of an image. For an encrypted image without its password,
 //! only the part that is not encrypted.
 
-use super::image::{api_error, partition_lines, password};
-use super::output::Output;
+use super::image::{partition_lines, password};
 use api::{ApiError, SCHEMA_VERSION};
 use clap::Args;
 use disk::gaps::left_out_lines;
@@ -11,6 +10,8 @@ use facts::units;
 use imagefmt::{FormatError, Geometry, Labels, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use terminal::disk_error::api_error;
+use terminal::output::Output;
 
 /// Options of `image info`.
 #[derive(Debug, Args)]

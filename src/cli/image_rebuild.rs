@@ -1,14 +1,15 @@
 //! `diskcast image rebuild`: makes a new image from the undamaged chunks of a damaged one.
 
-use super::image::{api_error, password};
-use super::interrupt::Interrupt;
-use super::output::Output;
+use super::image::password;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
 use disk::rebuild::rebuild;
 use facts::units;
 use serde::Serialize;
 use std::path::PathBuf;
+use terminal::disk_error::api_error;
+use terminal::interrupt::Interrupt;
+use terminal::output::Output;
 
 /// Options of `image rebuild`.
 #[derive(Debug, Args)]

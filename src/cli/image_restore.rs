@@ -1,8 +1,6 @@
 //! `diskcast image restore`: writes an image to a disk or file of this machine.
 
-use super::image::{api_error, password, threads};
-use super::interrupt::Interrupt;
-use super::output::Output;
+use super::image::{password, threads};
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
 use disk::deployment::Deployment;
@@ -17,6 +15,9 @@ use facts::units;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use terminal::disk_error::api_error;
+use terminal::interrupt::Interrupt;
+use terminal::output::Output;
 
 /// Options of `image restore`.
 #[derive(Debug, Args)]
@@ -153,7 +154,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         .map_err(api_error)?,
     );
     let interrupt = Interrupt::listen();
-    let stage_bar: Mutex<Option<(Stage, super::progress::Progress)>> = Mutex::new(None);
+    let stage_bar: Mutex<Option<(Stage, terminal::progress::Progress)>> = Mutex::new(None);
     let started = out.progress("restore", None);
     let restored = restore::restore(
         &image,

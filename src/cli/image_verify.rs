@@ -1,9 +1,7 @@
 //! `diskcast image check`: compares every stored byte with its hash, and shows who signed the
 //! image.
 
-use super::image::{api_error, password, threads};
-use super::interrupt::Interrupt;
-use super::output::Output;
+use super::image::{password, threads};
 use super::signing_key::{Asking, public_key};
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
@@ -11,6 +9,9 @@ use disk::check::{Depth, check};
 use disk::{restore, signing};
 use serde::Serialize;
 use std::path::PathBuf;
+use terminal::disk_error::api_error;
+use terminal::interrupt::Interrupt;
+use terminal::output::Output;
 
 /// Options of `image check`.
 #[derive(Debug, Args)]

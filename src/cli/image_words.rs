@@ -1,9 +1,7 @@
 //! `diskcast image label` and `image sign`: add labels and signatures to an existing image, without
 //! touching its content.
 
-use super::exit::usage;
-use super::image::{api_error, password};
-use super::output::Output;
+use super::image::password;
 use super::signing_key::{Asking, KeyPlace};
 use api::{ApiError, SCHEMA_VERSION};
 use clap::Args;
@@ -11,6 +9,9 @@ use disk::{DiskError, append::append, restore, signing};
 use imagefmt::Labels;
 use serde::Serialize;
 use std::path::PathBuf;
+use terminal::disk_error::api_error;
+use terminal::exit::usage;
+use terminal::output::Output;
 
 /// Options of `image label`.
 #[derive(Debug, Args)]

@@ -1,7 +1,6 @@
 //! `diskcast job`: running and past jobs of the console.
 
 use super::deploy::watch_new;
-use super::exit::{Ended, Exit, usage};
 use super::follow::{Show, follow, show_end};
 use super::job_add::AddArgs;
 use super::{Context, image_check, job_text, secret, share, table};
@@ -18,6 +17,7 @@ use facts::units;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
+use terminal::exit::{Ended, Exit, usage};
 
 /// `diskcast job ...`
 #[derive(Debug, Subcommand)]

@@ -2,12 +2,12 @@
 //! on their own.
 
 use super::deploy::{question, refusal};
-use super::exit::{Ended, Exit};
 use super::{Context, job_text, plan_text, table};
 use api::confirm;
 use api::{AddPlan, AddRequest, JobView, Newcomer, Plan};
 use clap::Args;
 use client::segment;
+use terminal::exit::{Ended, Exit};
 
 /// Options of `job add`.
 #[derive(Debug, Args)]

@@ -4,11 +4,11 @@
 //! for all. A target that ends (done, failed, lost) leaves a lasting line.
 
 use super::job_text;
-use super::output::Output;
 use super::table::clean;
 use api::{Event, JobView};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::Duration;
+use terminal::output::Output;
 
 /// Most rows, so that they fit a small terminal below the header.
 const ROWS: usize = 16;
@@ -100,8 +100,9 @@ fn bar_style() -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::super::job_text::tests::{sample_view, target};
-    use super::super::output::{OutputOptions, tests::captured};
     use super::*;
+    use terminal::output::OutputOptions;
+    use terminal::testing::captured;
 
     #[test]
     fn a_small_room_has_rows_and_a_large_one_a_bar() {

@@ -1,6 +1,6 @@
 //! The command line: arguments, output and exit codes.
 //!
-//! The only user of clap and indicatif. Owns words, tables, bars and exit codes; decides nothing
+//! Owns words and tables (bars, output and exit codes are those of `terminal`); decides nothing
 //! about disks or sessions: each command asks the running console (crate `client`), or calls the
 //! module that does the work.
 //!
@@ -10,7 +10,6 @@
 //!                       client          Output (stdout: results, stderr: notes and bars)
 //! ```
 
-mod agent;
 mod ask;
 mod binding;
 mod capture_target;
@@ -19,7 +18,6 @@ mod demo;
 mod deploy;
 mod deploy_options;
 mod doctor;
-pub mod exit;
 mod export;
 mod follow;
 pub mod image;
@@ -29,18 +27,14 @@ mod image_rebuild;
 mod image_restore;
 mod image_verify;
 mod image_words;
-pub mod interrupt;
 mod job;
 mod job_add;
 mod job_text;
 mod live;
-mod logging;
 mod newcomers;
 mod offer;
-pub mod output;
 pub mod paths;
 mod plan_text;
-pub mod progress;
 mod pxe;
 pub mod secret;
 mod share;
@@ -55,14 +49,15 @@ mod template_new;
 mod vault;
 
 use api::ApiError;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use client::Client;
-use exit::{EXIT_CODES_HELP, Ended, Exit, usage};
-use logging::Usual;
-use output::{Output, OutputOptions};
 use paths::{Config, Surroundings};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use terminal::exit::{EXIT_CODES_HELP, Ended, Exit, failed};
+use terminal::logging::{self, Usual};
+use terminal::output::{Output, OutputOptions};
+use terminal::program::{parse, told};
 
 /// Put one master disk image on a room full of machines at once, proven.
 #[derive(Debug, Parser)]
@@ -142,35 +137,7 @@ enum Command {
     Pxe(pxe::Command),
     /// The target side, as `diskcast-agent` has it
     #[command(subcommand, hide = true)]
-    Agent(agent::Command),
-}
-
-/// The target side of diskcast: offers this machine's disks to a console.
-#[derive(Debug, Parser)]
-#[command(name = "diskcast-agent", version, max_term_width = 80, arg_required_else_help = true, after_help = EXIT_CODES_HELP)]
-struct AgentCli {
-    #[command(flatten)]
-    global: AgentGlobal,
-    #[command(subcommand)]
-    command: agent::Command,
-}
-
-/// Options of every command of the agent.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Everywhere")]
-struct AgentGlobal {
-    /// Print an error as JSON
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print warnings and errors only
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Say more; twice for everything
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
-    verbose: u8,
-    /// Never colour the output
-    #[arg(long, global = true)]
-    no_color: bool,
+    Agent(preos::command::Command),
 }
 
 impl Command {
@@ -236,82 +203,6 @@ pub fn diskcast(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-/// The program `diskcast-agent`.
-pub fn diskcast_agent(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    match parse::<AgentCli>(&arguments) {
-        Ok(AgentCli {
-            global:
-                AgentGlobal {
-                    json,
-                    quiet,
-                    verbose,
-                    no_color,
-                },
-            command,
-        }) => {
-            let out = Output::new(OutputOptions {
-                json,
-                quiet,
-                verbose,
-                no_color,
-            });
-            logging::start(&out, &Usual::Events);
-            told(agent::run(command, &out), &out)
-        }
-        Err(exit) => exit,
-    }
-}
-
-/// Parses the arguments. Help, version and usage errors are printed here; then the result is the
-/// exit code.
-fn parse<C: CommandFactory + FromArgMatches>(arguments: &[OsString]) -> Result<C, Exit> {
-    let parsed = C::command()
-        .try_get_matches_from(arguments)
-        .and_then(|mut matches| C::from_arg_matches_mut(&mut matches));
-    parsed.map_err(|error| {
-        let json = arguments.iter().any(|argument| argument == "--json");
-        if json && error.use_stderr() {
-            let out = Output::new(OutputOptions {
-                json: true,
-                ..Default::default()
-            });
-            return told(Err(usage_error(&error)), &out);
-        }
-        // A closed pipe while help is printed is no failure.
-        let _ = error.print();
-        if error.use_stderr() {
-            api::ErrorCode::Usage.into()
-        } else {
-            Exit::OK
-        }
-    })
-}
-
-/// clap's message as one line: the mistake, then its tip.
-fn usage_error(error: &clap::Error) -> ApiError {
-    let text = error.render().to_string();
-    let wrong = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches("error: ")
-        .trim_end_matches('.')
-        .to_owned();
-    let tip = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "))
-        .unwrap_or("try --help");
-    usage(wrong).hint(tip)
-}
-
-fn told(ended: Ended, out: &Output) -> Exit {
-    ended.unwrap_or_else(|error| {
-        out.error(&error);
-        error.code.into()
-    })
-}
-
 fn run(cli: Cli, out: &Output) -> Ended {
     let usual = if cli.command.is_service() {
         Usual::Events
@@ -339,7 +230,7 @@ fn run(cli: Cli, out: &Output) -> Ended {
         Command::Job(command) => block_on(job::run(command, &context()?)),
         Command::Doctor(args) => block_on(doctor::run(args, &context()?)),
         Command::Pxe(command) => pxe::run(command, &context()?),
-        Command::Agent(command) => agent::run(command, out),
+        Command::Agent(command) => preos::command::run(command, out),
     }
 }
 
@@ -348,71 +239,19 @@ fn block_on<T>(work: impl Future<Output = Result<T, ApiError>>) -> Result<T, Api
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| exit::failed("starting", error))?;
+        .map_err(|error| failed("starting", error))?;
     runtime.block_on(work)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn each_command(
-        command: &clap::Command,
-        path: &str,
-        see: &mut impl FnMut(&str, &clap::Command),
-    ) {
-        see(path, command);
-        for sub in command.get_subcommands() {
-            each_command(sub, &format!("{path} {}", sub.get_name()), see);
-        }
-    }
+    use clap::{CommandFactory, FromArgMatches};
 
     #[test]
-    fn the_trees_are_sound() {
-        Cli::command().debug_assert();
-        AgentCli::command().debug_assert();
-    }
-
-    /// Calls `see` for every command of both programs, with its full name.
-    fn all_commands(see: &mut impl FnMut(&str, &clap::Command)) {
-        for (name, mut root) in [
-            ("diskcast", Cli::command()),
-            ("diskcast-agent", AgentCli::command()),
-        ] {
-            root.build();
-            each_command(&root, name, see);
-        }
-    }
-
-    #[test]
-    fn help_fits_eighty_columns() {
-        let mut seen = 0;
-        all_commands(&mut |path, command| {
-            seen += 1;
-            for help in [
-                command.clone().render_help(),
-                command.clone().render_long_help(),
-            ] {
-                for line in help.to_string().lines() {
-                    assert!(line.chars().count() <= 80, "{path}: {line}");
-                }
-            }
-        });
-        assert!(seen > 20, "{seen}");
-    }
-
-    #[test]
-    fn every_command_and_option_says_what_it_is() {
-        all_commands(&mut |path, command| {
-            assert!(command.get_about().is_some(), "{path}");
-            for argument in command.get_arguments() {
-                assert!(
-                    argument.get_help().is_some(),
-                    "{path} {}",
-                    argument.get_id()
-                );
-            }
-        });
+    fn every_command_has_help_that_fits() {
+        let commands = terminal::testing::check_help(Cli::command());
+        assert!(commands > 20, "{commands}");
     }
 
     #[test]
@@ -420,7 +259,7 @@ mod tests {
         let error = Cli::command()
             .try_get_matches_from(["diskcast", "--json", "job", "watc", "7"])
             .unwrap_err();
-        let error = usage_error(&error);
+        let error = terminal::program::usage_error(&error);
         assert_eq!(error.message, "unrecognized subcommand 'watc'");
         assert!(error.hint.unwrap().contains("watch"));
     }

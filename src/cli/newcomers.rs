@@ -7,7 +7,6 @@
 //! job has ended; a machine that was left out is not asked about again.
 
 use super::job_add::{confirmed, newcomer_line};
-use super::output::Output;
 use super::{plan_text, table};
 use api::confirm;
 use api::{AddPlan, AddRequest, ApiError, Event, JobView, Newcomer, Plan};
@@ -16,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeSet, VecDeque};
 use std::io::stdin;
 use std::time::Duration;
+use terminal::output::Output;
 
 /// Most events kept while a question is open; beyond it the oldest are not shown.
 const KEPT: usize = 2000;

@@ -1,7 +1,6 @@
 //! `diskcast offer`: deployments that people at the targets may start themselves.
 
 use super::deploy_options::{End, grow, start_time, template_request};
-use super::exit::{Ended, Exit};
 use super::share::{ShareArgs, image_path, lies_on_share};
 use super::table::{Align, Columns, clean, or_dash};
 use super::{Context, image_check, template_file};
@@ -12,6 +11,7 @@ use api::{
 use clap::{Args, Subcommand};
 use client::segment;
 use std::path::PathBuf;
+use terminal::exit::{Ended, Exit};
 
 /// `diskcast offer ...`
 #[derive(Debug, Subcommand)]

@@ -5,10 +5,10 @@
 //! message names the key that was probably meant: otherwise a wrong setting is noticed only when a
 //! room has been written at the wrong rate or place.
 
-use super::exit::usage;
 use api::ApiError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use terminal::exit::usage;
 
 /// The machine's configuration file.
 const SYSTEM_CONFIG: &str = "/etc/diskcast/config.toml";

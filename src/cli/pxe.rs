@@ -1,8 +1,7 @@
 //! `diskcast pxe`: network boot in a process of its own, and the machines it has seen.
 
-use super::exit::{Ended, Exit, failed};
+use super::Context;
 use super::table::{Align, Columns, clean, count, or_dash};
-use super::{Context, interrupt};
 use crate::console::boot::orders::FromConsole;
 use crate::console::boot::service::{self, BootOptions};
 use crate::console::interface;
@@ -15,6 +14,8 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use terminal::exit::{Ended, Exit, failed};
+use terminal::interrupt;
 
 /// Interval between two exchanges with the console.
 const SYNC: Duration = Duration::from_secs(1);

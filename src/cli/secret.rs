@@ -3,10 +3,10 @@
 //! A password on the command line is visible in every process list and shell history, so there is
 //! no such option: it is read from a file of one line. Never logged, never in an error message.
 
-use super::exit::usage;
 use api::ApiError;
 use std::io::Read;
 use std::path::Path;
+use terminal::exit::usage;
 use zeroize::Zeroizing;
 
 /// Longest password file that is accepted, in bytes.

@@ -1,6 +1,5 @@
 //! The account for a share with an image, from options and templates.
 
-use super::exit::usage;
 use super::{Context, ask, paths};
 use api::no_share;
 use api::{ApiError, GivenSecrets, ShareAccount};
@@ -12,6 +11,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use template::schema::share_name;
 use template::values::SecretRef;
+use terminal::exit::usage;
 
 /// `--share-user` and `--share-password`.
 #[derive(Clone, Debug, Default, Args)]

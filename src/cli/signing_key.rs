@@ -1,7 +1,6 @@
 //! Keys that sign images, in the form options name them: a file, or `ref:NAME` for a secret of the
 //! console.
 
-use super::image::api_error;
 use super::{Context, block_on};
 use api::{ApiError, ErrorCode, SignRequest, SignatureView, SigningKeyView};
 use client::segment;
@@ -11,6 +10,7 @@ use imagefmt::{Root, RootSignature, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+use terminal::disk_error::api_error;
 
 /// Makes the context of a command, once the command turns out to need the console.
 pub(super) type Asking<'a> = &'a dyn Fn() -> Result<Context, ApiError>;

@@ -4,8 +4,6 @@
 //! the words and the translation of options into a room; needs no console, target or network. The
 //! output names the parts that are not rehearsed: planning, proof and commit add about two seconds.
 
-use super::exit::{Ended, Exit, failed};
-use super::image::api_error;
 use super::{Context, secret, table};
 use crate::console::job::session;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
@@ -18,6 +16,8 @@ use multicast::Layout;
 use rehearsal::{Faults, Report, Room, Target};
 use serde::Serialize;
 use std::path::Path;
+use terminal::disk_error::api_error;
+use terminal::exit::{Ended, Exit, failed};
 
 /// Most targets of a rehearsal.
 const MOST_TARGETS: usize = 5000;

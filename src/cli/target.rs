@@ -1,8 +1,6 @@
 //! `diskcast target`: the machines the console knows.
 
 use super::Context;
-use super::exit::{Ended, Exit};
-use super::output::Output;
 use super::pxe::{about, machine_table};
 use super::table::{Align, Columns, clean, count, or_dash};
 use api::select::{Selector, SelectorError};
@@ -15,6 +13,8 @@ use client::{Client, segment};
 use facts::boot::Stage;
 use facts::target::TargetState;
 use facts::units;
+use terminal::exit::{Ended, Exit};
+use terminal::output::Output;
 
 /// `diskcast target ...`
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,5 @@
 //! `diskcast template`: saved deployments, including the personal steps of each machine.
 
-use super::exit::{Ended, Exit, usage};
 use super::table::{Align, Columns, clean, count};
 use super::template_file::{
     Found, checks, folder, load, names, path_of, refused, save, set_folder,
@@ -13,6 +12,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use template::schema::{Template, json_schema, parse_with, summary, to_toml};
 use template::values::SecretRef;
+use terminal::exit::{Ended, Exit, usage};
 
 /// `diskcast template ...`
 #[derive(Debug, Subcommand)]

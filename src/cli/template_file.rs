@@ -4,7 +4,6 @@
 //! Relative paths in a template start at its own folder.
 
 use super::deploy_options::{limit, start_rule};
-use super::exit::{failed, usage};
 use super::{ask, paths};
 use crate::cli::Context;
 use api::{ApiError, GivenSecrets, TemplateUse};
@@ -15,6 +14,7 @@ use std::path::{Path, PathBuf};
 use template::mistake::Mistake;
 use template::schema::{Checks, Template, parse_with, to_toml};
 use template::values::SecretRef;
+use terminal::exit::{failed, usage};
 
 /// Largest template that is read, in bytes; real ones have a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;

@@ -4,10 +4,10 @@
 //! question is asked again.
 
 use super::ask;
-use super::output::Output;
 use super::template_file::checks;
 use api::ApiError;
 use template::schema::{NetworkMode, Template, parse_with, to_toml};
+use terminal::output::Output;
 
 /// A question and the key that its answer sets. An empty answer leaves the key unchanged.
 struct Question {

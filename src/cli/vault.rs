@@ -1,12 +1,12 @@
 //! `diskcast secret`: the secrets that templates refer to as `ref:NAME`.
 
-use super::exit::{Ended, Exit};
 use super::table::{Align, Columns, clean};
 use super::{Context, ask, secret};
 use api::{SCHEMA_VERSION, SecretList, SecretRequest, SecretView};
 use clap::{Args, Subcommand};
 use client::segment;
 use std::path::PathBuf;
+use terminal::exit::{Ended, Exit};
 
 /// `diskcast secret ...`
 #[derive(Debug, Subcommand)]

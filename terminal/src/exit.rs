@@ -7,7 +7,7 @@
 use api::{ApiError, ErrorCode};
 
 /// The list of exit codes as help shows it.
-pub(super) const EXIT_CODES_HELP: &str = "\
+pub const EXIT_CODES_HELP: &str = "\
 Exit codes: 0 all done; 1 unexpected; 2 usage or confirmation missing; 3 some
 targets failed; 4 nothing matched; 5 refused before touching anything;
 6 console unreachable or not authorised; 7 integrity; 124 timed out;
@@ -38,11 +38,11 @@ impl From<Exit> for std::process::ExitCode {
 pub type Ended = Result<Exit, ApiError>;
 
 /// A usage error: exit code 2.
-pub(super) fn usage(message: impl Into<String>) -> ApiError {
+pub fn usage(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Usage, message)
 }
 
 /// A failure of this machine while doing `what`: exit code 1.
-pub(super) fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> ApiError {
+pub fn failed(what: impl std::fmt::Display, error: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::Unexpected, format!("{what}: {error}"))
 }

@@ -9,7 +9,7 @@
 //! command with effects runs to its end. Commands that only watch ask [`Output::is_closed`] and
 //! stop.
 
-use super::progress::Progress;
+use crate::progress::Progress;
 use api::{ApiError, ErrorCode};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
@@ -156,7 +156,7 @@ impl Output {
     }
 
     /// Takes the bars off the terminal, so that a line can be typed on it.
-    pub(super) fn hide_bars(&self) {
+    pub fn hide_bars(&self) {
         // They are drawn again later. If the terminal cannot be cleared, it has one more line.
         let _ = self.inner.bars.clear();
         self.inner
@@ -165,7 +165,7 @@ impl Output {
     }
 
     /// Draws the bars again.
-    pub(super) fn show_bars(&self) {
+    pub fn show_bars(&self) {
         if self.draws_bars() {
             self.inner.bars.set_draw_target(bars_of_terminal());
         }
@@ -277,7 +277,7 @@ impl Output {
     }
 
     /// Writes whole lines to stderr without tearing a bar; the caller handles `-q`.
-    pub(super) fn stderr(&self, text: &str) {
+    pub fn stderr(&self, text: &str) {
         self.inner.bars.suspend(|| {
             let mut err = self
                 .inner
@@ -289,7 +289,8 @@ impl Output {
         });
     }
 
-    pub(super) fn ask(&self, question: &str) {
+    /// Writes a question to stderr; the answer is typed on the same line.
+    pub fn ask(&self, question: &str) {
         let mut err = self
             .inner
             .err
@@ -316,28 +317,9 @@ impl Output {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// A writer tests can read back.
-    #[derive(Clone, Default)]
-    pub(crate) struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl Buffer {
-        pub(crate) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::testing::{Buffer, captured};
 
     struct ClosedPipe;
 
@@ -348,15 +330,6 @@ pub(super) mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
-    }
-
-    pub(crate) fn captured(options: OutputOptions) -> (Output, Buffer, Buffer) {
-        let (out, err) = (Buffer::default(), Buffer::default());
-        (
-            Output::to_writers(options, out.clone(), err.clone()),
-            out,
-            err,
-        )
     }
 
     #[test]

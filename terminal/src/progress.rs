@@ -11,7 +11,7 @@
     reason = "this is the edge: speed and time left need the clock"
 )]
 
-use super::output::Output;
+use crate::output::Output;
 use facts::speed::RateWindow;
 use facts::units;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -65,7 +65,7 @@ struct ProgressLine<'a> {
 }
 
 impl Progress {
-    pub(super) fn new(output: Output, label: &str, total: Option<u64>) -> Self {
+    pub(crate) fn new(output: Output, label: &str, total: Option<u64>) -> Self {
         let bar = output.draws_bars().then(|| {
             let bar = output.bars().add(ProgressBar::no_length());
             bar.set_style(style(total.is_some(), output.color()));
@@ -264,8 +264,9 @@ fn style(known: bool, color: bool) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
-    use super::super::output::{OutputOptions, tests::captured};
     use super::*;
+    use crate::output::OutputOptions;
+    use crate::testing::captured;
 
     #[test]
     fn json_progress_always_shows_the_end() {

@@ -127,7 +127,7 @@ fn an_image_is_not_restored_over_itself_or_over_an_image() {
 fn agent_refuses(image: &Path) {
     for size in ["", "=200M"] {
         let offer = format!("{}{size}", text(image));
-        let mut command = Command::new(super::common::process::AGENT);
+        let mut command = Command::new(super::common::agent::agent());
         super::common::process::clean(&mut command);
         let pin = "a".repeat(64);
         run(command.args([

@@ -1,9 +1,10 @@
 //! Images on shares: mounted by the console if the kernel can, otherwise refused with the command
 //! that mounts them. Also a real FAT32, which the same small machine has.
 
+use super::common::agent::agent;
 use super::common::guest::Guest;
 use super::common::images::capture;
-use super::common::process::{AGENT, DISKCAST, diskcast, text};
+use super::common::process::{DISKCAST, diskcast, text};
 use super::common::service::{Console, Place};
 use super::common::{full, scratch};
 use super::master;
@@ -103,7 +104,7 @@ fn the_console_mounts_a_share_and_a_real_fat32_is_written() {
     let folder = scratch();
     let programs = [
         DISKCAST,
-        AGENT,
+        agent(),
         "/usr/sbin/smbd",
         "/usr/bin/smbpasswd",
         "/usr/sbin/mkfs.fat",

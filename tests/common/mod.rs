@@ -10,6 +10,7 @@
     reason = "tests are the edge: they open files, wait and tell what they saw"
 )]
 
+pub(crate) mod agent;
 pub(crate) mod disk;
 pub(crate) mod failing;
 pub(crate) mod fill;

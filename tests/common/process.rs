@@ -9,8 +9,6 @@ use serde_json::Value;
 
 /// The technician's program, built by cargo for this test run.
 pub(crate) const DISKCAST: &str = env!("CARGO_BIN_EXE_diskcast");
-/// The agent program.
-pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_diskcast-agent");
 
 /// Longest wait for anything. The limit only ends a hang: a moment here is many seconds on a busy
 /// machine.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::agent::agent;
 use super::process::{
-    AGENT, DISKCAST, PATIENCE, Run, clean, diskcast_command, held_when, run, run_within, signal,
-    text, wait_for,
+    DISKCAST, PATIENCE, Run, clean, diskcast_command, held_when, run, run_within, signal, text,
+    wait_for,
 };
 
 /// The place where a program runs: here, or inside a network namespace.
@@ -338,7 +339,7 @@ impl Agent {
         size: u64,
         more: &[&str],
     ) -> Self {
-        let mut command = place.command(AGENT);
+        let mut command = place.command(agent());
         // A device has its own size.
         let offer = match size {
             0 => text(disk).to_owned(),

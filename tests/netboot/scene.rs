@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::common::agent;
 use crate::common::images::capture;
-use crate::common::process::{AGENT, bash, diskcast_command, run_within, text};
+use crate::common::process::{bash, diskcast_command, run_within, text};
 use crate::common::room::Room;
 use crate::common::service::{Console, Daemon, Place};
 use crate::common::{full, scratch};
@@ -56,21 +57,15 @@ fn master() -> &'static Path {
 /// a package alone other features than the whole workspace).
 fn agent() -> &'static Path {
     if !full() {
-        return Path::new(AGENT);
+        return Path::new(agent::agent());
     }
     static STATIC: OnceLock<PathBuf> = OnceLock::new();
     STATIC.get_or_init(|| {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        // With cargo's own variables, a cargo started here would build ring and everything behind
-        // it again.
-        let mut command = Command::new(cargo);
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-                command.env_remove(&name);
-            }
-        }
-        let run = run_within(command.args(["xtask", "agent"]), Duration::from_mins(20)).ok();
+        let run = run_within(
+            agent::cargo().args(["xtask", "agent"]),
+            Duration::from_mins(20),
+        )
+        .ok();
         PathBuf::from(run.stdout.lines().last().expect("the agent's path"))
     })
 }

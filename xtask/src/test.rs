@@ -230,7 +230,14 @@ fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
     let mut words = [&["cargo", "test"], COMPILE, &["--no-fail-fast"]].concat();
     words.extend(filter);
     let python = python.map(Path::to_string_lossy);
-    let mut environment = vec![DENY_WARNINGS];
+    // Built by the step before, or by this cargo: `preos` has an integration test. Without the name
+    // the tests would have another cargo build it, with other settings than these.
+    let agent = match crate::agent::target_folder() {
+        Ok(target) => target.join(PROFILE).join("diskcast-agent"),
+        Err(failure) => return Err(failure).into(),
+    };
+    let agent = agent.to_string_lossy();
+    let mut environment = vec![DENY_WARNINGS, ("DISKCAST_TEST_AGENT", &agent)];
     // Most tests wait for the programs they started; the ones that use the whole machine take
     // turns.
     let threads = std::thread::available_parallelism().map_or(4, |cores| 2 * cores.get());

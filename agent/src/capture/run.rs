@@ -2,8 +2,8 @@
 
 use super::upload::{UploadError, Uploader};
 use super::{Event, Runner};
-use crate::agent::failure::Failure;
-use crate::agent::pulse::Pulse;
+use crate::failure::Failure;
+use crate::pulse::Pulse;
 use disk::master::{MasterDisk, MasterOptions};
 use disk::survey::SurveyOptions;
 use disk::{DiskError, device, pipeline};

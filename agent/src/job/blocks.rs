@@ -1,8 +1,8 @@
 //! Results of image blocks: written, corrupt, or fetched over TCP 5003.
 
 use super::{BATCH, CORRUPT_TRIES, Failure, Runner, STALL_SECONDS};
-use crate::agent::fetch::Fetched;
-use crate::agent::writers::{BlockFailure, Finished, Source, Work};
+use crate::fetch::Fetched;
+use crate::writers::{BlockFailure, Finished, Source, Work};
 use facts::hex;
 use facts::target::TargetState;
 use multicast::{BlockKey, BlockOutcome};

@@ -2,8 +2,8 @@
 
 use super::reuse::Search;
 use super::{Event, Failure, MAX_READERS, MAX_WRITERS, Open, Runner};
-use crate::agent::load::{Load, Mark};
-use crate::agent::writers::Writers;
+use crate::load::{Load, Mark};
+use crate::writers::Writers;
 use disk::deployment::Deployment;
 use disk::device;
 use disk::fit::{Fit, parse_grow};

@@ -5,8 +5,8 @@
 //! off. Always holds: the disk is not committed unless every step was applied and read back.
 
 use super::{Event, Failure, Runner};
-use crate::agent::bulk::{BulkClient, BulkError};
-use crate::agent::progress::Reporter;
+use crate::bulk::{BulkClient, BulkError};
+use crate::progress::Reporter;
 use apply::{Outcome, Payloads, Slot, Target, Watcher};
 use disk::deployment::Deployment;
 use facts::target::TargetState;
@@ -47,7 +47,7 @@ fn work_parent() -> PathBuf {
 
 /// Unmounts and detaches what an agent left that was killed during its steps; otherwise its disk
 /// would stay in use.
-pub(in crate::agent) fn clean_up() {
+pub(crate) fn clean_up() {
     for line in apply::clean_up(&work_parent(), WORK) {
         tracing::warn!("an agent was cut off here: {line}");
     }

@@ -2,9 +2,9 @@
 //! thread.
 
 use super::{BUFFERS, Event, Failure, Runner};
-use crate::agent::bulk::BulkClient;
-use crate::agent::fetch::Fetcher;
-use crate::agent::writers::{Source, Work};
+use crate::bulk::BulkClient;
+use crate::fetch::Fetcher;
+use crate::writers::{Source, Work};
 use facts::hex;
 use multicast::{
     BlockBuffer, BlockKey, BlockOutcome, Epoch, ImageBlocks, ObjectId, SessionId, SessionSecret,

@@ -102,7 +102,7 @@ fn is_disk_at(entry: &LoadOption, pci: &[(u8, u8)]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preos::efi::path::Signature;
+    use crate::efi::path::Signature;
 
     fn esp(guid: u8) -> HardDrive {
         HardDrive {

@@ -17,8 +17,8 @@
 use super::choose::{self, Choice, Disk};
 use super::option::LoadOption;
 use super::path::{HardDrive, Signature};
-use crate::preos::modules::load::Modules;
-use crate::preos::mounts::{self, EFI_VARIABLES};
+use crate::modules::load::Modules;
+use crate::mounts::{self, EFI_VARIABLES};
 use disk::{DiskError, device};
 use diskmap::{Partition, PartitionTable, TableKind, TypeId, read_table};
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};

@@ -11,8 +11,8 @@
 use super::cards::{self, Card, Choice};
 use super::exchange::{Event, Exchange, To};
 use super::netlink::Netlink;
-use crate::preos::board::{Board, CardState, CardView};
-use crate::preos::cmdline::{Ip, Settings};
+use crate::board::{Board, CardState, CardView};
+use crate::cmdline::{Ip, Settings};
 use facts::Uuid;
 use pxe::dhcp::{self, Lease, Packet};
 use socket2::{Domain, Protocol, Socket, Type};

@@ -53,7 +53,7 @@ fn without_digits(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preos::screen::view::{Bar, Tone};
+    use crate::screen::view::{Bar, Tone};
 
     #[test]
     fn a_tenth_of_the_way_is_news_and_a_second_is_not() {

@@ -18,8 +18,8 @@ pub mod render;
 pub mod terminals;
 pub mod view;
 
-use crate::agent::desk::{Desk, Question, Standing};
-use crate::preos::board::Board;
+use crate::board::Board;
+use agent::desk::{Desk, Question, Standing};
 use facts::speed::RateWindow;
 use keys::{Chooser, Key, Pressed};
 use std::sync::{Arc, Mutex, PoisonError};

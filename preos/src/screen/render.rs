@@ -197,7 +197,7 @@ pub fn ansi(rows: &[Row], columns: usize, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::desk::{Choice, Question};
+    use agent::desk::{Choice, Question};
     use proptest::prelude::*;
 
     fn view() -> View {

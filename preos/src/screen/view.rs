@@ -4,8 +4,8 @@
 //! link, address, console, approval, work. The advice names what is missing and what a person in
 //! the room can do about it.
 
-use crate::agent::desk::{Line, Question, Standing, Work};
-use crate::preos::board::{CardState, Situation};
+use crate::board::{CardState, Situation};
+use agent::desk::{Line, Question, Standing, Work};
 use facts::hex;
 use facts::order::EndAction;
 use facts::target::TargetState;
@@ -444,7 +444,7 @@ pub struct Menu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preos::board::CardView;
+    use crate::board::CardView;
     use facts::Mac;
     use std::net::Ipv4Addr;
 
