@@ -18,12 +18,13 @@ const MAX_FACT_ENTRIES: usize = 128;
 pub fn clean(mut facts: Facts) -> Facts {
     clean_text(&mut facts.hostname);
     clean_text(&mut facts.firmware);
-    for text in [&mut facts.uuid, &mut facts.serial, &mut facts.model]
-        .into_iter()
-        .flatten()
-    {
-        clean_text(text);
-    }
+    let texts = [
+        &mut facts.uuid,
+        &mut facts.serial,
+        &mut facts.asset,
+        &mut facts.model,
+    ];
+    texts.into_iter().flatten().for_each(clean_text);
     facts.nics.truncate(MAX_FACT_ENTRIES);
     for nic in &mut facts.nics {
         clean_text(&mut nic.name);
@@ -43,12 +44,17 @@ pub fn clean(mut facts: Facts) -> Facts {
         for text in [&mut disk.model, &mut disk.serial].into_iter().flatten() {
             clean_text(text);
         }
-        for lines in [&mut disk.holders, &mut disk.contents] {
+        disk.partitions.truncate(MAX_FACT_ENTRIES);
+        for lines in [&mut disk.controllers, &mut disk.holders, &mut disk.contents] {
             lines.truncate(MAX_FACT_ENTRIES);
             lines.iter_mut().for_each(clean_text);
         }
     }
     facts.disks.retain(|disk| !disk.path.is_empty());
+    facts.pci.truncate(MAX_FACT_ENTRIES);
+    for device in &mut facts.pci {
+        clean_text(&mut device.address);
+    }
     facts
 }
 
@@ -153,7 +159,7 @@ fn numbered(base: &str, first: u32, taken: impl Fn(&str) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use facts::target::{DiskFacts, NicFacts};
+    use facts::target::{DiskFacts, NicFacts, PciFacts};
 
     fn facts(uuid: &str, serial: &str, mac: &str) -> Facts {
         Facts {
@@ -252,9 +258,42 @@ mod tests {
             })
             .collect();
         bad.disks[0].path = "/dev/\nsda".to_owned();
+        let wild = || "\x1b[2J\u{9b}".repeat(1000);
+        bad.asset = Some(wild());
+        bad.model = Some(wild());
+        bad.firmware = wild();
+        let device = PciFacts {
+            address: wild(),
+            ..PciFacts::default()
+        };
+        bad.pci = vec![device; 1000];
+        bad.nics[0].name = wild();
+        bad.nics[0].addresses = vec![wild(); 1000];
+        let disk = &mut bad.disks[1];
+        disk.partitions = vec![Default::default(); 1000];
+        for lines in [&mut disk.controllers, &mut disk.holders, &mut disk.contents] {
+            *lines = vec![wild(); 1000];
+        }
         let clean = clean(bad);
         assert_eq!(clean.hostname.chars().count(), MAX_FACT_CHARS);
         assert_eq!(clean.serial.as_deref(), Some("[31mred"));
         assert_eq!(clean.disks.len(), MAX_FACT_ENTRIES - 1);
+        bounded(&serde_json::to_value(&clean).unwrap());
+    }
+
+    /// Asserts that every text and list in a value is cleaned and cut.
+    fn bounded(value: &serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => {
+                assert!(!text.contains(char::is_control), "{text:?}");
+                assert!(text.chars().count() <= MAX_FACT_CHARS, "{text}");
+            }
+            serde_json::Value::Array(entries) => {
+                assert!(entries.len() <= MAX_FACT_ENTRIES, "{value}");
+                entries.iter().for_each(bounded);
+            }
+            serde_json::Value::Object(fields) => fields.values().for_each(bounded),
+            _ => {}
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::jobs::{parse_id, store_error};
 use super::naming;
 use super::plan::{DiskRule, parse_grow};
 use super::shares::{Wanted, check_offered};
+use super::store::StoreError;
 use super::time::{now_text, until};
 use api::confirm::shown;
 use api::select::Selector;
@@ -313,12 +314,30 @@ impl Console {
         self.roster.send(id, ConsoleMessage::ChoiceAnswer(answer));
     }
 
+    /// Sets how often an offer was taken, in memory and in the store.
+    ///
+    /// An offer that was removed meanwhile is not added again, and one that took its name since is
+    /// not changed.
+    async fn count(&self, offer: &Offer, taken: u32) -> Result<(), StoreError> {
+        let counted = Offer {
+            taken,
+            ..offer.clone()
+        };
+        self.store.count_offer(counted).await?;
+        if let Some(own) = self.offers.lock().get_mut(&offer.name)
+            && own.created == offer.created
+        {
+            own.taken = taken;
+        }
+        Ok(())
+    }
+
     async fn take_offer(self: &Arc<Self>, id: &str, choice: &TakeOffer) -> Result<String, String> {
         let _turn = self.offers.turn.lock().await;
         self.refresh_facts(&format!("id:{id}")).await;
         let view = self.may_choose(id)?;
         let known = self.offers.lock().get(&choice.offer).cloned();
-        let mut offer = known.ok_or("there is no such offer any more")?;
+        let offer = known.ok_or("there is no such offer any more")?;
         if let Some(reason) = barred(&offer, &view, expired(&offer)) {
             return Err(reason);
         }
@@ -349,18 +368,20 @@ impl Console {
             expect_targets: vec![id.to_owned()],
             expect_disks: BTreeMap::from([(id.to_owned(), shown(disk))]),
         };
-        let job = self
-            .create_job(create)
+        // Counted before the job exists: a console that ends in between never lets an offer be taken
+        // once more than its limit.
+        self.count(&offer, offer.taken.saturating_add(1))
             .await
-            .map_err(|error| error.message)?;
-        offer.taken = offer.taken.saturating_add(1);
-        // An offer that was removed meanwhile is not added again.
-        if let Some(own) = self.offers.lock().get_mut(&offer.name) {
-            own.taken = offer.taken;
-        }
-        if let Err(error) = self.store.save_offer(offer.clone()).await {
-            tracing::error!(offer = offer.name, %error, "not counted in the store");
-        }
+            .map_err(|error| store_error(&error).message)?;
+        let job = match self.create_job(create).await {
+            Ok(job) => job,
+            Err(refused) => {
+                if let Err(error) = self.count(&offer, offer.taken).await {
+                    tracing::error!(offer = offer.name, %error, "a refused choice stays counted");
+                }
+                return Err(refused.message);
+            }
+        };
         if let Some(handle) = parse_id(&job.id).ok().and_then(|id| self.jobs.handle(id)) {
             let text = format!("started at this computer from offer {}", offer.name);
             say(&handle, id, text);

@@ -183,22 +183,31 @@ pub async fn run(
         personal,
         store,
     });
-    console
-        .recover_jobs()
-        .await
-        .map_err(|error| store_failed(&error))?;
     let socket_path = console.settings.data_dir.join(SOCKET_NAME);
     let socket = open_socket(&socket_path)?;
-    let _network_boot = match options.pxe {
-        Some(boot) => {
-            let settings = &console.settings;
-            let at = (settings.interface.as_str(), settings.interface_address);
-            let policy = Arc::new(InConsole(Arc::clone(&console)));
-            let (service, view) = service::start(boot, at, &settings.data_dir, policy).await?;
-            console.boot.set_service(Some(view));
-            Some(service)
+    let begun = async {
+        console
+            .recover_jobs()
+            .await
+            .map_err(|error| store_failed(&error))?;
+        let Some(boot) = options.pxe else {
+            return Ok(None);
+        };
+        let settings = &console.settings;
+        let at = (settings.interface.as_str(), settings.interface_address);
+        let policy = Arc::new(InConsole(Arc::clone(&console)));
+        let (service, view) = service::start(boot, at, &settings.data_dir, policy).await?;
+        console.boot.set_service(Some(view));
+        Ok(Some(service))
+    };
+    let _network_boot = match begun.await {
+        Ok(service) => service,
+        Err(error) => {
+            // A console that does not serve runs no jobs: they are interrupted again.
+            console.jobs.shutdown().await;
+            let _ = std::fs::remove_file(&socket_path);
+            return Err(error);
         }
-        None => None,
     };
     let _beacons = start_beacons(&console);
     let mut services = tokio::task::JoinSet::new();

@@ -317,3 +317,44 @@ async fn an_order_that_was_not_stored_still_counts() {
     assert_eq!(ends[2], (TargetState::Dropped, None));
     room.close().await;
 }
+
+/// An agent that comes back with the job waits while the image is checked again. It is told when the
+/// image turns out to be damaged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_waits_for_the_check_is_told_that_the_job_is_over() {
+    let data = tempfile::tempdir().unwrap();
+    let image = image(data.path(), None);
+    let room = Room::open(data.path()).await;
+    let mut agent = FakeAgent::join(&room, hello(1)).await;
+    let job = room.deploy(&request(&image)).await.unwrap();
+    let order = agent.order().await;
+    drop(agent);
+    room.close().await;
+    let mut bytes = std::fs::read(&image).unwrap();
+    // The middle of the file is in the body of a chunk.
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&image, bytes).unwrap();
+    let room = Room::open(data.path()).await;
+    let mut back = hello(1);
+    back.job = Some(unfinished(&order, None));
+    let mut agent = FakeAgent::join(&room, back).await;
+    match agent.next().await {
+        Some(ConsoleMessage::Cancel { reason, .. }) => {
+            assert!(reason.contains("chunk"), "{reason}")
+        }
+        other => panic!("not told but {other:?}"),
+    }
+    let told = outcome(&job.id, "");
+    let told = Outcome {
+        state: TargetState::Failed,
+        disk_now: Some(DiskNow::Blank),
+        root: None,
+        ..told
+    };
+    agent.send(AgentMessage::Outcome(Box::new(told))).await;
+    agent.recorded().await;
+    let view = room.ends(&job.id, JobState::Failed).await;
+    assert_eq!(view.targets[0].disk_now, Some(DiskNow::Blank));
+    room.close().await;
+}

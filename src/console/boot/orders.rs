@@ -94,10 +94,20 @@ struct Inner {
     /// True for each target that a job, a capture or `target wake` waits for; by target id.
     wanted: BTreeMap<String, bool>,
     events: VecDeque<BootEvent>,
+    /// Number of events that were ever taken from the front of `events`, sent or displaced.
+    taken: u64,
     servers: Vec<Ipv4Addr>,
     service: Option<BootService>,
     /// True if a target was wanted at any time.
     any_wanted: bool,
+}
+
+impl Inner {
+    fn drop_oldest(&mut self) {
+        if self.events.pop_front().is_some() {
+            self.taken += 1;
+        }
+    }
 }
 
 /// Boot policy from the console's last orders.
@@ -119,19 +129,23 @@ impl FromConsole {
     /// # Errors
     /// The error of the request if the console does not answer; the events are then kept.
     pub async fn sync(&self, client: &Client) -> Result<(), ApiError> {
-        let told = {
+        let (told, before) = {
             let inner = self.lock();
-            BootSync {
+            let told = BootSync {
                 events: inner.events.iter().cloned().collect(),
                 servers: inner.servers.clone(),
                 service: inner.service.clone(),
-            }
+            };
+            (told, inner.taken)
         };
         let orders: BootOrders = client.post("/v1/boot/sync", &told).await?;
         let mut inner = self.lock();
         // Further events may have come meanwhile, and displaced some of those sent.
-        let heard = told.events.len().min(inner.events.len());
-        inner.events.drain(..heard);
+        let displaced = usize::try_from(inner.taken - before).unwrap_or(usize::MAX);
+        let heard = told.events.len().saturating_sub(displaced);
+        for _ in 0..heard {
+            inner.drop_oldest();
+        }
         inner.any_wanted |= orders.known.iter().any(|target| target.wanted);
         inner.register = Register::new(
             orders
@@ -194,7 +208,7 @@ impl Policy for FromConsole {
     fn report(&self, report: Report) {
         let mut inner = self.lock();
         if inner.events.len() == MAX_EVENTS {
-            inner.events.pop_front();
+            inner.drop_oldest();
         }
         inner.events.push_back(event_of(&report));
     }
@@ -204,5 +218,61 @@ impl Policy for FromConsole {
         if inner.servers.len() < 16 && !inner.servers.contains(&server) {
             inner.servers.push(server);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::SOCKET_NAME;
+    use facts::boot::Stage;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn report(number: usize) -> Report {
+        let machine = Machine {
+            mac: "52:54:00:00:00:01".parse().unwrap(),
+            uuid: None,
+        };
+        Report {
+            detail: Some(number.to_string()),
+            ..Report::new(machine, Stage::Asked)
+        }
+    }
+
+    /// While the console answers, so many events come that they displace some of those sent: only
+    /// what was sent is dropped afterwards.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn events_that_come_during_the_exchange_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join(SOCKET_NAME);
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let client = Client::new(folder.path());
+        let policy = FromConsole::default();
+        (0..MAX_EVENTS).for_each(|number| policy.report(report(number)));
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            (0..10).for_each(|number| policy.report(report(MAX_EVENTS + number)));
+            let body =
+                r#"{"schema_version":1,"policy":"unknown","known":[],"console":"","pin":""}"#;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let mut rest = tokio::spawn(async move {
+                stream.write_all((head + body).as_bytes()).await.unwrap();
+                let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            });
+            (&mut rest).await.unwrap();
+        };
+        let (synced, ()) = tokio::join!(policy.sync(&client), answers);
+        synced.unwrap();
+        let kept: Vec<_> = policy
+            .lock()
+            .events
+            .iter()
+            .map(|event| event.detail.clone().unwrap())
+            .collect();
+        let wanted: Vec<_> = (0..10)
+            .map(|number| (MAX_EVENTS + number).to_string())
+            .collect();
+        assert_eq!(kept, wanted);
     }
 }

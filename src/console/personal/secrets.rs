@@ -12,6 +12,7 @@ use disk::signing;
 use std::path::Path;
 use template::schema::{SecretUse, Template};
 use template::values::SecretRef;
+use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
 fn purpose(name: &str) -> String {
@@ -181,9 +182,14 @@ async fn file_secret(path: &Path) -> Result<Zeroizing<String>, ApiError> {
     if !found.is_file() {
         return Err(refused("not a regular file".to_owned()));
     }
-    let bytes = tokio::fs::read(path)
+    let file = tokio::fs::File::open(path)
         .await
-        .map(Zeroizing::new)
+        .map_err(|error| refused(error.to_string()))?;
+    // The whole size is reserved, so that no copy is left behind where the buffer grew.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 1));
+    file.take(MAX_SECRET_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .await
         .map_err(|error| refused(error.to_string()))?;
     if bytes.len() > MAX_SECRET_BYTES {
         return Err(refused(format!("longer than {MAX_SECRET_BYTES} bytes")));

@@ -265,6 +265,16 @@ impl Database {
         Ok(())
     }
 
+    /// Stores how often an offer was taken. Does nothing if it was removed, or another one has its
+    /// name now.
+    pub fn count_offer(&self, offer: &Offer) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE offer SET offer = ?2 WHERE name = ?1 AND offer ->> '$.created' = ?3",
+            params![offer.name, text("offer.offer", offer)?, offer.created],
+        )?;
+        Ok(())
+    }
+
     /// Deletes an offer.
     pub fn delete_offer(&self, name: &str) -> Result<(), StoreError> {
         self.connection
@@ -589,6 +599,34 @@ mod tests {
                 ..DiskFacts::default()
             }),
         }
+    }
+
+    #[test]
+    fn an_offer_that_was_removed_or_replaced_is_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Database::open(&folder.path().join("console.db")).unwrap();
+        let offer = |created: &str, taken| Offer {
+            name: "lab".to_owned(),
+            note: None,
+            targets: "all".to_owned(),
+            action: api::OfferAction::Deploy {
+                request: DeployRequest::default(),
+                root: String::new(),
+            },
+            limit: Some(1),
+            until: None,
+            created: created.to_owned(),
+            taken,
+        };
+        let counted = |counted: Offer| {
+            store.count_offer(&counted).unwrap();
+            let offers = store.offers().unwrap();
+            offers.iter().map(|offer| offer.taken).collect::<Vec<_>>()
+        };
+        assert_eq!(counted(offer("1", 1)), [0; 0]);
+        store.save_offer(&offer("1", 0)).unwrap();
+        assert_eq!(counted(offer("0", 1)), [0]);
+        assert_eq!(counted(offer("1", 1)), [1]);
     }
 
     /// After a console was killed during a job, its knowledge is in the store: running became

@@ -188,6 +188,12 @@ impl Store {
         self.call(move |db| db.save_offer(&offer)).await
     }
 
+    /// Stores how often an offer was taken. Does nothing if it was removed, or another one has its
+    /// name now.
+    pub async fn count_offer(&self, offer: Offer) -> Result<(), StoreError> {
+        self.call(move |db| db.count_offer(&offer)).await
+    }
+
     /// Deletes an offer.
     pub async fn delete_offer(&self, name: String) -> Result<(), StoreError> {
         self.call(move |db| db.delete_offer(&name)).await

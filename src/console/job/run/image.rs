@@ -84,6 +84,7 @@ impl JobRun {
             }
             Some(Err(text)) => {
                 self.gate = Gate::Open;
+                self.held_back.clear();
                 self.unreadable(text).await;
             }
         }

@@ -409,6 +409,12 @@ impl JobRun {
             return;
         }
         if !place.ordered {
+            // An agent that came back with this job waits for an order that it will not get.
+            let id = place.id().to_owned();
+            let connection = self.core.console.roster.connection(&id);
+            if connection.is_some_and(|(_, _, held)| held.as_ref() == Some(&self.core.id_text)) {
+                self.core.refuse(&id, reason);
+            }
             return self.end(i, state, reason).await;
         }
         place.leaving = Some(Leaving {
