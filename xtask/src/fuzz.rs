@@ -166,6 +166,7 @@ fn run_all(chosen: &[String], features: &[&str], seconds: u32) -> Outcome {
             failed: failures.len(),
         },
         failure: (!failures.is_empty()).then(|| Failure::new(failures.join("; "))),
+        note: None,
     }
 }
 

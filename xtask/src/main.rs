@@ -6,7 +6,8 @@
 //!
 //! Always holds: nothing is skipped silently (a step that cannot run fails with its reason), every
 //! step has a time limit, and the exit code is zero only when every step passed. Owns no test
-//! itself and depends on std and a JSON reader only, so that it compiles in seconds.
+//! itself and depends on a few small readers (JSON, TOML, versions, licences) only, so that it compiles
+//! in seconds.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -32,6 +33,7 @@ mod scratch;
 mod seeds;
 mod shell;
 mod steps;
+mod supply;
 mod test;
 
 use std::process::ExitCode;
@@ -41,10 +43,11 @@ cargo xtask: set-up and proof of diskcast
 
   cargo xtask test [--full] [FILTER]
       Everything CI runs, on a Debian machine, as root: installs missing packages,
-      checks loop devices, FUSE and network namespaces, then fmt, build with
-      clippy's lints, test and a short run of each fuzz target. Ends with 'N passed, N failed'.
+      checks loop devices, FUSE and network namespaces, then fmt, deny.toml
+      and advisories, build with clippy's lints, test and a short run of each
+      fuzz target. Ends with 'N passed, N failed'.
       --full   longer fuzzing and the long forms of tests (DISKCAST_TEST_FULL=1)
-      FILTER   one step (fmt, clippy, build, test, fuzz), one fuzz target, or else
+      FILTER   one step (fmt, deny, clippy, build, test, fuzz), one fuzz target, or else
                the tests whose name contains FILTER
 
   cargo xtask bench peers [--size SIZE] [--runs N] [--earlier PROGRAM] [--dir DIR]

@@ -24,6 +24,7 @@ const NEEDS: &[Need] = &[
         "build-essential",
         "the C parts of zstd, SQLite and ring",
     ),
+    need("git", "git", "the database of advisories"),
     need("sgdisk", "gdisk", "makes and checks GPT"),
     need("sfdisk", "fdisk", "makes and checks MBR and GPT"),
     need("mkfs.fat", "dosfstools", "FAT"),

@@ -20,9 +20,22 @@ impl Count {
 }
 
 /// The result of a step, with its failure.
+#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) count: Count,
     pub(crate) failure: Option<Failure>,
+    /// Said in the table beside a step that did not fail.
+    pub(crate) note: Option<String>,
+}
+
+impl Outcome {
+    /// The result of a step that this machine cannot run, with the reason. It counts as nothing.
+    pub(crate) fn skipped(reason: String) -> Self {
+        Self {
+            note: Some(reason),
+            ..Self::default()
+        }
+    }
 }
 
 impl From<Result<Count, Failure>> for Outcome {
@@ -30,11 +43,11 @@ impl From<Result<Count, Failure>> for Outcome {
         match result {
             Ok(count) => Self {
                 count,
-                failure: None,
+                ..Self::default()
             },
             Err(failure) => Self {
-                count: Count::default(),
                 failure: Some(failure),
+                ..Self::default()
             },
         }
     }
@@ -44,7 +57,7 @@ struct Row {
     name: String,
     took: Duration,
     count: Count,
-    reason: Option<String>,
+    remark: Option<String>,
 }
 
 /// A finished step with its duration.
@@ -97,12 +110,15 @@ impl Steps {
             // A step that failed before it counted anything counts as one failure.
             count.failed = count.failed.max(1);
         }
+        if let Some(note) = &outcome.note {
+            println!("=== {name}: {note}");
+        }
         let passed = count.failed == 0;
         self.rows.push(Row {
             name: name.to_owned(),
             took,
             count,
-            reason,
+            remark: reason.or(outcome.note),
         });
         passed
     }
@@ -135,9 +151,9 @@ impl Steps {
                 row.took.as_secs_f64(),
                 row.count.passed,
                 row.count.failed,
-                row.reason
+                row.remark
                     .as_deref()
-                    .map(|reason| format!("  {reason}"))
+                    .map(|remark| format!("  {remark}"))
                     .unwrap_or_default()
             );
             total.passed += row.count.passed;
@@ -198,5 +214,14 @@ mod tests {
         assert!(!steps.run("bad", || Err::<Count, _>(Failure::new("because"))));
         steps.blocked("after", "bad");
         assert!(!steps.close());
+    }
+
+    #[test]
+    fn a_skipped_step_is_neither_a_success_nor_a_failure() {
+        let mut steps = Steps::default();
+        steps.run("far", || Outcome::skipped("out of reach".to_owned()));
+        assert!(!steps.close(), "nothing ran");
+        steps.run("near", || Ok(Count::ONE));
+        assert!(steps.close());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! toolchain, packages, machine      things missing on a fresh machine are installed or named
+//! deny, advisories                  licences, duplicates, sources and known faults of crates
 //! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice; a
 //!                                   whole run lints while it builds: clippy's driver is a compiler
 //! windows program, oracles          beside the build: they mostly wait for the network
@@ -17,6 +18,7 @@ use crate::packages;
 use crate::python;
 use crate::shell::{Failure, output, watch};
 use crate::steps::{Count, Outcome, Steps, Timed, parse_test_result};
+use crate::supply;
 use std::path::{Path, PathBuf};
 
 /// Time limits of steps, in seconds; each several times the duration on two cores from a cold
@@ -32,7 +34,7 @@ struct Choice<'a> {
     targets: Vec<String>,
 }
 
-const STEP_NAMES: [&str; 5] = ["fmt", "clippy", "build", "test", "fuzz"];
+const STEP_NAMES: [&str; 6] = ["fmt", "deny", "clippy", "build", "test", "fuzz"];
 
 impl<'a> Choice<'a> {
     fn new(filter: Option<&'a str>, all_targets: &[String]) -> Self {
@@ -99,6 +101,13 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
             steps.blocked("fmt", "toolchain");
         }
     }
+    if choice.wants("deny") {
+        if tools && packages {
+            steps.run("deny", supply::deny);
+        } else {
+            steps.blocked("deny", "toolchain or packages");
+        }
+    }
     // A lone clippy step need not generate code; in a whole run the build lints.
     if choice.filter == Some("clippy") {
         if tools && packages {
@@ -113,6 +122,8 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
         .then(|| Fuzzing::new(&choice.targets, options.full));
     let mut fuzz_build = None;
     let aids = std::thread::scope(|scope| {
+        let denying = choice.wants("deny") && tools && packages;
+        let advisories = denying.then(|| scope.spawn(|| Timed::run(supply::advisories)));
         let aids = testing.then(|| scope.spawn(Aids::make));
         if choice.wants("build") {
             if tools && packages {
@@ -125,6 +136,9 @@ pub(crate) fn run(options: &Test) -> Result<bool, Failure> {
             } else {
                 steps.blocked("build and lint", "toolchain or packages");
             }
+        }
+        if let Some(advisories) = advisories.and_then(|advisories| advisories.join().ok()) {
+            steps.keep("advisories", advisories);
         }
         aids.and_then(|aids| aids.join().ok())
     });
@@ -261,7 +275,11 @@ fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
         (Ok(()), true, None) => Some(Failure::new("no test ran")),
         (Ok(()), false, _) => None,
     };
-    Outcome { count, failure }
+    Outcome {
+        count,
+        failure,
+        note: None,
+    }
 }
 
 #[cfg(test)]
