@@ -12,6 +12,9 @@ use std::process::Command;
 const PIN: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
 const KERNEL: &str = "6.9.9-1-cloud-amd64";
 
+/// Name of the licences of crates, beside the agent and in an export.
+const NOTICES: &str = "THIRD-PARTY.txt";
+
 /// A folder of packages, an agent that needs them, and space for the results.
 struct Room {
     folder: tempfile::TempDir,
@@ -237,6 +240,12 @@ fn a_boot_folder_from_packages() {
     ] {
         assert!(sources.contains(package), "{package}\n{sources}");
     }
+    assert!(sources.contains("General Public License"), "{sources}");
+    assert!(sources.contains("    source ipxe 1.0-1\n"), "{sources}");
+    assert!(
+        sources.contains("THIRD-PARTY.txt with their licences was not"),
+        "{sources}"
+    );
     assert!(
         !sources.contains("libgcc-s1"),
         "nothing was taken from it\n{sources}"
@@ -292,7 +301,15 @@ fn a_boot_folder_from_packages() {
     // is left beside it.
     let first = bytes(room.path("boot/initrd.img"));
     std::fs::remove_dir_all(room.path("data")).unwrap();
+    // Notices beside the agent go with it.
+    room.write(NOTICES, "licences of crates");
     room.export("pxe", "boot", "tool", &[]).code(0);
+    assert_eq!(
+        bytes(room.path("boot").join(NOTICES)),
+        b"licences of crates"
+    );
+    let sources = String::from_utf8(bytes(room.path("boot/SOURCES.txt"))).unwrap();
+    assert!(!sources.contains(NOTICES), "{sources}");
     assert_eq!(first, bytes(room.path("boot/initrd.img")));
     let beside = std::fs::read_dir(room.folder.path()).unwrap().flatten();
     for entry in beside {

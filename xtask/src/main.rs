@@ -83,6 +83,11 @@ cargo xtask: set-up and proof of diskcast
       diskcast-firstboot.exe beside the agent: what a Windows target finishes itself
       with. Fetches Debian's compiler for Windows into the target folder.
 
+  cargo xtask notices
+      THIRD-PARTY.txt beside the programs: the crates in them and their licences,
+      which everyone who passes the programs on has to pass on with them.
+      `diskcast export` puts it into what it writes.
+
   cargo xtask help
 ";
 
@@ -101,6 +106,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => options::Test::parse(rest).and_then(|o| test::run(&o)),
         ["agent"] => agent::run(),
         ["firstboot"] => firstboot::run(),
+        ["notices"] => supply::notices::run(),
         ["bench", "peers", rest @ ..] => options::Bench::parse(rest).and_then(|o| bench::peers(&o)),
         ["bench", "room", rest @ ..] => room::Options::parse(rest).and_then(|o| room::run(&o)),
         [] | ["help", ..] => help(),

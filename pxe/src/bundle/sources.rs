@@ -41,7 +41,9 @@ pub fn sources_text(used: &[PackageUsed], notes: &[String]) -> String {
         "What this is made of\n\
          \n\
          Files were taken as they are from these Debian packages (amd64). The SHA-256 is that of the .deb file.\n\
-         Each package's licence is in it, at /usr/share/doc/PACKAGE/copyright.\n\n",
+         Each package's licence is in it, at /usr/share/doc/PACKAGE/copyright. The kernel, iPXE, GRUB, ntfs-3g and most of\n\
+         the others are under the GNU General Public License: whoever passes this on, on a medium or from a server, has to\n\
+         offer the source of exactly these versions with it. That of each package is named below it.\n\n",
     );
     for package in used {
         let _ = writeln!(
@@ -55,9 +57,9 @@ pub fn sources_text(used: &[PackageUsed], notes: &[String]) -> String {
         );
     }
     text.push_str(
-        "\nSource: `apt-get source SOURCE=VERSION` with deb-src lines of the same release; Debian's snapshot archive \
-         keeps every\nversion that ever was. Signed packages (names with `signed`) are built from the source of the \
-         same name without it.\n",
+        "\nEvery version of every source stays at https://snapshot.debian.org/package/SOURCE/VERSION/; `apt-get source \
+         SOURCE=VERSION`\nwith deb-src lines of the same release fetches it too. Signed packages (names with `signed`) are \
+         built from the source\nof the same name without it.\n",
     );
     if !notes.is_empty() {
         text.push('\n');

@@ -3,7 +3,7 @@
 use super::loaders::{self, NETWORK};
 use super::place::Beside;
 use super::words::Words;
-use super::{script, settings};
+use super::{notices, script, settings};
 use crate::bundle::{
     Bundle, BundleError, BundleOptions, Progress, Report, Step, assemble, at, gather, sources_text,
 };
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// First line of `SOURCES.txt`, which marks a folder as ours.
 const MARK: &str = "diskcast boot folder";
 /// Names in a boot folder (docs/network-boot.md).
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "vmlinuz",
     "initrd.img",
     "undionly.kpxe",
@@ -27,6 +27,7 @@ const NAMES: [&str; 14] = [
     "grub",
     "boot.ipxe",
     SOURCES,
+    notices::NAME,
     "dnsmasq.conf",
     "tftpd.txt",
     "windows-dhcp.txt",
@@ -100,6 +101,7 @@ pub fn boot_folder(
             }
         }
     }
+    let third_party = notices::beside(&options.bundle.agent, &mut notes)?;
     used.extend(bundle.packages.iter().cloned());
     used.sort();
     let mut texts = BTreeMap::from([
@@ -129,6 +131,9 @@ pub fn boot_folder(
     writer.copy("initrd.img", &bundle.initramfs())?;
     for (name, bytes) in loaders {
         writer.write(name, &bytes)?;
+    }
+    if let Some(text) = third_party {
+        writer.write(notices::NAME, &text)?;
     }
     for (name, text) in texts {
         writer.write(name, text.as_bytes())?;

@@ -15,6 +15,7 @@
 use super::esp;
 use super::host::{self, GRUB_MKIMAGE, XORRISO};
 use super::loaders::{self, MEDIUM};
+use super::notices;
 use super::place::Beside;
 use super::script;
 use super::words::Words;
@@ -112,9 +113,13 @@ pub fn iso(
     used.push(PackageUsed::from(gathered.package(GRUB_PC)?));
     used.extend(bundle.packages.iter().cloned());
     used.sort();
+    let mut notes = bundle.notes();
+    if let Some(text) = notices::beside(&options.bundle.agent, &mut notes)? {
+        write(&stage.join(notices::NAME), &text)?;
+    }
     write(
         &stage.join("SOURCES.txt"),
-        sources_text(&used, &bundle.notes()).as_bytes(),
+        sources_text(&used, &notes).as_bytes(),
     )?;
     write(
         &stage.join("grub.cfg"),
@@ -218,7 +223,7 @@ fn grub_bios(
 
 fn xorriso(stage: &Path, bundle: &Bundle, out: &Path) -> Result<(), BundleError> {
     let graft = |name: &str, path: &Path| format!("{name}={}", escaped(path));
-    let grafts = [
+    let mut grafts = vec![
         graft("/diskcast/vmlinuz", &bundle.kernel()),
         graft("/diskcast/initrd.img", &bundle.initramfs()),
         graft("/diskcast/SOURCES.txt", &stage.join("SOURCES.txt")),
@@ -226,6 +231,11 @@ fn xorriso(stage: &Path, bundle: &Bundle, out: &Path) -> Result<(), BundleError>
         graft("/boot/grub/eltorito.img", &stage.join("eltorito.img")),
         graft("/.disk/info", &stage.join("info")),
     ];
+    let third_party = stage.join(notices::NAME);
+    if third_party.is_file() {
+        let name = format!("/diskcast/{}", notices::NAME);
+        grafts.push(graft(&name, &third_party));
+    }
     let out = out.to_string_lossy();
     let dates = format!("--modification-date={EPOCH_XORRISO}");
     let words = [

@@ -6,6 +6,7 @@
 //! | [`script`] | `boot.ipxe` and `grub.cfg` |
 //! | [`settings`] | for dnsmasq, Tftpd64 and the DHCP server of Windows |
 //! | `loaders` | iPXE, shim and GRUB out of their packages |
+//! | `notices` | the licences of what is in the agent |
 //! | `place` | a folder or file that appears whole or not at all |
 //! | `host` | programs of this machine that an export needs |
 //! | [`agent`](mod@agent) | the agent alone |
@@ -20,6 +21,7 @@ pub mod folder;
 mod host;
 pub mod iso;
 mod loaders;
+mod notices;
 mod place;
 pub mod script;
 pub mod settings;

@@ -4,6 +4,7 @@ use crate::shell::{Failure, output};
 use semver::Version;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// One crate.
 #[derive(Clone, Debug)]
@@ -14,6 +15,13 @@ pub(crate) struct Crate {
     pub(crate) license: Option<String>,
     /// The registry or repository it is from; none for a crate of this workspace.
     pub(crate) source: Option<String>,
+    /// The people who wrote it, as its manifest names them.
+    pub(crate) authors: Vec<String>,
+    pub(crate) repository: Option<String>,
+    /// Its sources on this machine.
+    pub(crate) folder: PathBuf,
+    /// Names of the programs it has.
+    pub(super) programs: Vec<String>,
 }
 
 /// The crates by cargo's id, and which of them each uses.
@@ -21,6 +29,8 @@ pub(crate) struct Crate {
 pub(crate) struct Graph {
     pub(crate) crates: BTreeMap<String, Crate>,
     edges: BTreeMap<String, BTreeSet<String>>,
+    /// The edges left over without tests and build scripts.
+    normal: BTreeMap<String, BTreeSet<String>>,
 }
 
 fn text(value: &Value, key: &str) -> Option<String> {
@@ -60,16 +70,37 @@ impl Graph {
                 version: version.parse().map_err(|_| incomplete())?,
                 license: text(package, "license"),
                 source: text(package, "source"),
+                authors: list(package, "authors")
+                    .iter()
+                    .filter_map(|author| author.as_str().map(str::to_owned))
+                    .collect(),
+                repository: text(package, "repository"),
+                folder: text(package, "manifest_path")
+                    .and_then(|path| Path::new(&path).parent().map(Path::to_owned))
+                    .unwrap_or_default(),
+                programs: list(package, "targets")
+                    .iter()
+                    .filter(|target| list(target, "kind").iter().any(|kind| kind == "bin"))
+                    .filter_map(|target| text(target, "name"))
+                    .collect(),
             };
             graph.crates.insert(id, one);
         }
         let nodes = json.get("resolve").map(|resolve| list(resolve, "nodes"));
         for node in nodes.unwrap_or_default() {
-            let used = list(node, "deps").iter();
-            let used = used.filter_map(|dependency| text(dependency, "pkg"));
-            graph
-                .edges
-                .insert(text(node, "id").unwrap_or_default(), used.collect());
+            let id = text(node, "id").unwrap_or_default();
+            let used = |fits: fn(&Value) -> bool| -> BTreeSet<String> {
+                let used = list(node, "deps").iter().filter(|edge| fits(edge));
+                used.filter_map(|edge| text(edge, "pkg")).collect()
+            };
+            let normal = used(|edge| {
+                let kinds = list(edge, "dep_kinds").iter();
+                kinds
+                    .map(|kind| text(kind, "kind"))
+                    .any(|kind| kind.is_none())
+            });
+            graph.edges.insert(id.clone(), used(|_| true));
+            graph.normal.insert(id, normal);
         }
         Ok(graph)
     }
@@ -81,5 +112,26 @@ impl Graph {
             .flatten()
             .map(String::as_str)
             .collect()
+    }
+
+    /// Crates whose code is in one of these programs, their own included; also macros, which write
+    /// some of it. A program that no crate has is an error.
+    pub(crate) fn behind(&self, programs: &[&str]) -> Result<Vec<&Crate>, Failure> {
+        let mut waiting = Vec::new();
+        for program in programs {
+            let has = |one: &Crate| one.programs.iter().any(|it| it == program);
+            let found = self.crates.iter().find(|(_, one)| has(one));
+            let (id, _) = found.ok_or_else(|| Failure::new(format!("no crate has {program}")))?;
+            waiting.push(id);
+        }
+        let mut seen = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            if seen.insert(id) {
+                waiting.extend(self.normal.get(id).into_iter().flatten());
+            }
+        }
+        let mut crates: Vec<&Crate> = seen.iter().filter_map(|id| self.crates.get(*id)).collect();
+        crates.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+        Ok(crates)
     }
 }

@@ -6,6 +6,7 @@
 //! | [`graph`] | the crates of the workspace and their edges, from `cargo metadata` |
 //! | [`policy`] | `deny.toml`, and the graph held against it: licences, bans, sources |
 //! | [`advisories`] | the RustSec database, and the graph held against it |
+//! | [`notices`] | `THIRD-PARTY.txt`: the licences of what is in the programs |
 //!
 //! `deny.toml` has the format of `cargo deny`, so that `cargo deny check` gives the same answers.
 //! CI does not run that program itself: it compiles a git client and a resolver, which takes longer
@@ -13,6 +14,7 @@
 
 pub(crate) mod advisories;
 pub(crate) mod graph;
+pub(crate) mod notices;
 pub(crate) mod policy;
 
 use crate::shell::Failure;
