@@ -20,6 +20,7 @@
 
 mod agent;
 mod bench;
+mod binaries;
 mod firstboot;
 mod fuzz;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// The reason of a failure, in one sentence.
 #[derive(Debug)]
@@ -93,24 +93,29 @@ pub(crate) fn has(program: &str) -> bool {
 
 /// Runs a command visibly for at most `limit_s` seconds. Its stdout passes through line by line to
 /// ours and to `line`; stderr goes straight to ours.
-///
-/// `timeout` from coreutils makes a process group and ends the whole of it, so that a hung test
-/// does not outlive the run.
 pub(crate) fn watch(
     words: &[&str],
     environment: &[(&str, &str)],
     limit_s: u32,
     mut line: impl FnMut(&str),
 ) -> Result<(), Failure> {
-    let limit = limit_s.to_string();
-    let mut command = Command::new("timeout");
-    without_own(&mut command)
-        .args(["--kill-after=10", &limit])
-        .args(words)
+    output_lines(words, environment, limit_s, |text| {
+        // A closed pipe of our own output is no reason to fail the command.
+        let _ = writeln!(std::io::stdout(), "{text}");
+        line(text);
+    })
+}
+
+/// Like [`watch`], but its stdout goes to `line` alone.
+pub(crate) fn output_lines(
+    words: &[&str],
+    environment: &[(&str, &str)],
+    limit_s: u32,
+    mut line: impl FnMut(&str),
+) -> Result<(), Failure> {
+    let mut child = limited(words, limit_s)
         .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = command
+        .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| Failure::new(format!("timeout: {error}")))?;
     if let Some(stdout) = child.stdout.take() {
@@ -120,24 +125,69 @@ pub(crate) fn watch(
             .read_until(b'\n', &mut bytes)
             .is_ok_and(|read| read > 0)
         {
-            let text = String::from_utf8_lossy(&bytes);
-            // A closed pipe of our own output is no reason to fail the command.
-            let _ = write!(std::io::stdout(), "{text}");
-            line(text.trim_end());
+            line(String::from_utf8_lossy(&bytes).trim_end_matches('\n'));
             bytes.clear();
         }
     }
     let status = child
         .wait()
         .map_err(|error| Failure::new(format!("waiting for {}: {error}", words.join(" "))))?;
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(124 | 137) => Err(Failure::new(format!(
+    match Ended::from(status) {
+        Ended::Itself(status) if status.success() => Ok(()),
+        Ended::Itself(status) => Err(Failure::new(format!("{}: {status}", words.join(" ")))),
+        Ended::AtItsLimit => Err(Failure::new(format!(
             "{}: ended after its limit of {limit_s} s",
             words.join(" ")
         ))),
-        _ => Err(Failure::new(format!("{}: {status}", words.join(" ")))),
     }
+}
+
+/// Runs a command in a folder for at most `limit_s` seconds, with all that it says in a file: a
+/// child that outlives it keeps nobody waiting for the end of a pipe.
+pub(crate) fn watch_into(
+    log: &Path,
+    words: &[&str],
+    environment: &[(&str, &str)],
+    folder: &Path,
+    limit_s: u32,
+) -> Result<Ended, Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", log.display()));
+    let file = std::fs::File::create(log).map_err(failed)?;
+    let status = limited(words, limit_s)
+        .envs(environment.iter().copied())
+        .current_dir(folder)
+        .stdout(file.try_clone().map_err(failed)?)
+        .stderr(file)
+        .status()
+        .map_err(|error| Failure::new(format!("timeout: {error}")))?;
+    Ok(status.into())
+}
+
+/// How a command with a limit ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Itself(ExitStatus),
+    AtItsLimit,
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        match status.code() {
+            Some(124 | 137) => Self::AtItsLimit,
+            _ => Self::Itself(status),
+        }
+    }
+}
+
+/// A command under `timeout` from coreutils, which makes a process group and ends the whole of it,
+/// so that a hung test does not outlive the run.
+fn limited(words: &[&str], limit_s: u32) -> Command {
+    let mut command = Command::new("timeout");
+    without_own(&mut command)
+        .args(["--kill-after=10", &limit_s.to_string()])
+        .args(words)
+        .stdin(Stdio::null());
+    command
 }
 
 #[cfg(test)]

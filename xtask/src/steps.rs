@@ -17,6 +17,13 @@ impl Count {
         passed: 1,
         failed: 0,
     };
+
+    /// Adds another result, if there is one.
+    pub(crate) fn add(&mut self, more: Option<Self>) {
+        let more = more.unwrap_or_default();
+        self.passed += more.passed;
+        self.failed += more.failed;
+    }
 }
 
 /// The result of a step, with its failure.

@@ -6,18 +6,20 @@
 //! fmt, clippy, build, test          one profile (proof), so that nothing is compiled twice; a
 //!                                   whole run lints while it builds: clippy's driver is a compiler
 //! windows program, oracles          beside the build: they mostly wait for the network
+//!                                   (binaries.rs says which test programs run side by side)
 //! fuzz build                        beside the tests, with the lowest priority: they leave
 //!                                   processors idle
 //! fuzz                              a few seconds each target, with real inputs as seeds
 //! ```
 
+use crate::binaries;
 use crate::fuzz::{self, Fuzzing};
 use crate::machine;
 use crate::options::Test;
 use crate::packages;
 use crate::python;
 use crate::shell::{Failure, output, watch};
-use crate::steps::{Count, Outcome, Steps, Timed, parse_test_result};
+use crate::steps::{Count, Outcome, Steps, Timed};
 use crate::supply;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +27,9 @@ use std::path::{Path, PathBuf};
 /// start.
 const LIMIT_LINT_S: u32 = 1500;
 const LIMIT_BUILD_S: u32 = 1500;
-const LIMIT_TEST_S: u32 = 2400;
+/// Of one test program.
+const LIMIT_TEST_S: u32 = 1500;
+const LIMIT_TEST_FULL_S: u32 = 3600;
 
 /// The steps that a filter selects.
 struct Choice<'a> {
@@ -241,8 +245,6 @@ fn toolchain() -> Result<Count, Failure> {
 
 /// Runs everything that cargo calls a test, and counts it from the output.
 fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
-    let mut words = [&["cargo", "test"], COMPILE, &["--no-fail-fast"]].concat();
-    words.extend(filter);
     let python = python.map(Path::to_string_lossy);
     // Built by the step before, or by this cargo: `preos` has an integration test. Without the name
     // the tests would have another cargo build it, with other settings than these.
@@ -259,26 +261,25 @@ fn tests(filter: Option<&str>, full: bool, python: Option<&Path>) -> Outcome {
     environment.push(("RUST_TEST_THREADS", &threads));
     environment.extend(python.as_deref().map(|python| ("DISKCAST_PYTHON", python)));
     environment.extend(full.then_some(("DISKCAST_TEST_FULL", "1")));
-    let mut count = Count::default();
-    let result = watch(&words, &environment, LIMIT_TEST_S, |line| {
-        if let Some(more) = parse_test_result(line) {
-            count.passed += more.passed;
-            count.failed += more.failed;
-        }
-    });
-    let nothing = count.passed + count.failed == 0;
-    let failure = match (result, nothing, filter) {
-        (Err(failure), _, _) => Some(failure),
-        (Ok(()), true, Some(filter)) => Some(Failure::new(format!(
-            "no step, fuzz target or test is named like {filter}"
-        ))),
-        (Ok(()), true, None) => Some(Failure::new("no test ran")),
-        (Ok(()), false, _) => None,
+    let run = binaries::Run {
+        compile: COMPILE,
+        environment: &environment,
+        filter,
+        limit_s: if full {
+            LIMIT_TEST_FULL_S
+        } else {
+            LIMIT_TEST_S
+        },
     };
-    Outcome {
-        count,
-        failure,
-        note: None,
+    let outcome = run.all();
+    let nothing = outcome.count.passed + outcome.count.failed == 0;
+    match (nothing && outcome.failure.is_none(), filter) {
+        (true, Some(filter)) => Err(Failure::new(format!(
+            "no step, fuzz target or test is named like {filter}"
+        )))
+        .into(),
+        (true, None) => Err(Failure::new("no test ran")).into(),
+        (false, _) => outcome,
     }
 }
 
