@@ -26,6 +26,31 @@
 //! Windows starts with an edited hive, because there was no Windows to try it on.
 //!
 //! The format: "Windows registry file format specification" by M. Suhanov, cited here as `regf`.
+//! A hive is opened, a value is set, and the file to write comes out:
+//!
+//! ```
+//! use hive::{FileTime, Hive, HiveError, kind, sz};
+//!
+//! // A file that was written completely; `Hive::open` takes any hive of Windows.
+//! let now = FileTime(133_700_000_000_000_000);
+//! let file = Hive::empty(5, "SYSTEM", now)?.into_bytes(now);
+//!
+//! // No log files beside it, so nothing is recovered.
+//! let (mut hive, recovery) = Hive::open(file, &[])?;
+//! assert_eq!(recovery.entries, 0);
+//! let name = r"ControlSet001\Control\ComputerName\ComputerName";
+//! let key = hive.create_path(hive.root(), name, now)?;
+//! assert!(hive.set_value(key, "ComputerName", kind::SZ, &sz("ROOM-07"), now)?);
+//! // Set again, nothing changes.
+//! assert!(!hive.set_value(key, "ComputerName", kind::SZ, &sz("ROOM-07"), now)?);
+//!
+//! let (hive, _) = Hive::open(hive.into_bytes(now), &[])?;
+//! // Names are found in any case.
+//! let key = hive.find(r"controlset001\control\computername\computername")?.expect("it was created");
+//! let value = hive.value(key, "computername")?.expect("it was set");
+//! assert_eq!(value.as_string().as_deref(), Some("ROOM-07"));
+//! # Ok::<(), HiveError>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -13,6 +13,43 @@
 //! Always holds: no input can cause a panic, an access outside a buffer, or an allocation by an
 //! unchecked length; a chunk is returned only after its bytes matched its id. No public function
 //! panics.
+//! An image of a disk of two chunks, of which only one block is used, in memory:
+//!
+//! ```
+//! use imagefmt::{ChunkId, Encoder, FormatError, Geometry, Image, Mask, Meta, Region, Writer, WriterOptions};
+//!
+//! let geometry = Geometry::new(2 << 20, 512, 20)?;
+//! let mut writer = Writer::create(Vec::new(), WriterOptions::new(geometry, *b"random, 16 bytes"))?;
+//! writer.meta(&Meta::default())?;
+//! writer.table(&[Region { offset: 0, bytes: vec![0; 512] }])?;
+//!
+//! // Chunk 1: its first 4096 bytes are used, and hold text.
+//! let mut mask = Mask::empty(geometry.chunk_len(ChunkId(1)));
+//! mask.set_range(0..4096);
+//! let used = b"a block of a file ".repeat(228)[..4096].to_vec();
+//! let mut encoder = Encoder::new(3, writer.id_key())?;
+//! writer.chunk(ChunkId(1), &mask, &encoder.encode(&mask, &used)?)?;
+//! let written = writer.finish()?;
+//!
+//! // Read again: every byte matched its hash, or there would be an error.
+//! let file = written.sink;
+//! let image = Image::open(file.as_slice(), file.len() as u64, None)?;
+//! assert_eq!(image.root(), written.root);
+//! let (index, entry) = image.manifest().find(ChunkId(1)).expect("it was written");
+//! assert_eq!(entry.mask, mask);
+//! let (mut body, mut out) = (Vec::new(), Vec::new());
+//! let read = image.read_chunk(index, &mut image.decoder()?, &mut body, &mut out)?;
+//! assert_eq!(read, used);
+//!
+//! // A bit that changed is noticed, wherever it is.
+//! let mut damaged = file.clone();
+//! let middle = image.positions()[index].offset as usize + 64;
+//! damaged[middle] ^= 1;
+//! let image = Image::open(damaged.as_slice(), damaged.len() as u64, None)?;
+//! let read = image.read_chunk(index, &mut image.decoder()?, &mut body, &mut out);
+//! assert!(read.is_err());
+//! # Ok::<(), FormatError>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -22,6 +22,82 @@
 //! thousands of receivers fit into one test.
 //!
 //! Never panics on input from outside; every queue and retry has a named bound.
+//! A sender and a receiver, joined by hand: every tenth packet is lost, and the image arrives.
+//!
+//! ```
+//! use multicast::{
+//!     Assembly, BlockOutcome, BlockSet, Disposition, Duration, Encoder, Epoch, ImageBlocks,
+//!     Instant, Layout, ObjectId, Receiver, ReceiverConfig, ReceiverEvent, ReceiverId, SYMBOL_BYTES,
+//!     Sender, SenderConfig, SessionId, source_symbol, status_interval,
+//! };
+//!
+//! // One block of 100,000 bytes, and a manifest so short that it does not matter here.
+//! let bytes: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
+//! let (manifest, image) = (Layout::single(1), Layout::single(100_000));
+//! let session = SessionId(7);
+//! let mut now = Instant::ZERO;
+//! let mut sender = Sender::new(SenderConfig::new(session, &manifest, &image, 12_500_000), now);
+//! let mut receiver = Receiver::new(
+//!     ReceiverConfig {
+//!         session,
+//!         manifest: manifest.symbol_counts(),
+//!         image: Some(ImageBlocks {
+//!             symbol_counts: image.symbol_counts(),
+//!             have: BlockSet::empty(1),
+//!             undecided: BlockSet::empty(1),
+//!         }),
+//!         buffers: 2,
+//!         status_interval: status_interval(1),
+//!         seed: 1,
+//!     },
+//!     now,
+//! );
+//! let me = ReceiverId(1);
+//! sender.add_receiver(now, me);
+//!
+//! let parity = Encoder::new().encode(&bytes)?;
+//! let mut slots = Assembly::new(2);
+//! let mut arrived = Vec::new();
+//! let mut packets = 0;
+//! while !receiver.is_all_complete() {
+//!     now = now + Duration::from_millis(1);
+//!     while let Some(packet) = sender.poll_transmit(now) {
+//!         packets += 1;
+//!         if packets % 10 == 0 {
+//!             continue;
+//!         }
+//!         // Over a network the header is sealed together with its payload.
+//!         let header = packet.header(session, Epoch::default());
+//!         let mut payload = [0; SYMBOL_BYTES];
+//!         if packet.block.object == ObjectId::Image {
+//!             match packet.symbol.checked_sub(packet.k) {
+//!                 None => assert!(source_symbol(&bytes, packet.symbol, &mut payload)),
+//!                 Some(index) => payload.copy_from_slice(parity.symbol(index).expect("below 256")),
+//!             }
+//!         }
+//!         if let Disposition::Store { slot, first } = receiver.handle_packet(now, &header) {
+//!             if first {
+//!                 slots.begin(slot, header.k)?;
+//!             }
+//!             slots.store(slot, header.symbol, &payload)?;
+//!         }
+//!         while let Some(event) = receiver.poll_event() {
+//!             if let ReceiverEvent::BlockReady { block, slot, .. } = event {
+//!                 if block.object == ObjectId::Image {
+//!                     arrived = slots.finish(slot, 100_000)?.to_vec();
+//!                 }
+//!                 receiver.handle_block_done(now, block, BlockOutcome::Ok);
+//!             }
+//!         }
+//!     }
+//!     // The reliable connection back.
+//!     if let Some(status) = receiver.poll_status(now) {
+//!         sender.handle_status(now, me, &status);
+//!     }
+//! }
+//! assert_eq!(arrived, bytes);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
