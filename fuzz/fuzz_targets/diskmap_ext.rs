@@ -3,8 +3,10 @@
 
 #![no_main]
 
-use diskmap::usedmap::{MapOptions, Mapping, map_partition};
 use libfuzzer_sys::fuzz_target;
+
+#[path = "diskmap_support/mod.rs"]
+mod support;
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
@@ -12,13 +14,5 @@ fuzz_target!(|data: &[u8]| {
     if let Some(magic) = bytes.get_mut(1080..1082) {
         magic.copy_from_slice(&[0x53, 0xEF]);
     }
-    let length = bytes.len() as u64;
-    let mapping = map_partition(&bytes.as_slice(), length, &MapOptions::default());
-    if let Ok(Mapping::Used(map)) = mapping {
-        let mut end = 0;
-        for run in &map.extents {
-            assert!(run.start >= end && run.start < run.end && run.end <= length);
-            end = run.end;
-        }
-    }
+    support::map(&bytes);
 });

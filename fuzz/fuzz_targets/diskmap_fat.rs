@@ -3,8 +3,10 @@
 
 #![no_main]
 
-use diskmap::usedmap::{MapOptions, Mapping, map_partition};
 use libfuzzer_sys::fuzz_target;
+
+#[path = "diskmap_support/mod.rs"]
+mod support;
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
@@ -14,13 +16,5 @@ fuzz_target!(|data: &[u8]| {
         boot[3..11].copy_from_slice(b"MSWIN4.1");
         boot[510..].copy_from_slice(&[0x55, 0xAA]);
     }
-    let length = bytes.len() as u64;
-    let mapping = map_partition(&bytes.as_slice(), length, &MapOptions::default());
-    if let Ok(Mapping::Used(map)) = mapping {
-        let mut end = 0;
-        for run in &map.extents {
-            assert!(run.start >= end && run.start < run.end && run.end <= length);
-            end = run.end;
-        }
-    }
+    support::map(&bytes);
 });

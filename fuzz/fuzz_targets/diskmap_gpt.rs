@@ -8,6 +8,9 @@
 
 use libfuzzer_sys::fuzz_target;
 
+#[path = "diskmap_support/mod.rs"]
+mod support;
+
 const SIZE: usize = 256 << 10;
 
 fuzz_target!(|data: &[u8]| {
@@ -24,19 +27,7 @@ fuzz_target!(|data: &[u8]| {
     if mode & 1 == 1 {
         seal(&mut disk, sector);
     }
-    if let Ok(table) = diskmap::read_table(&disk, SIZE as u64, sector as u32) {
-        let _ = diskmap::cross_check(&table, &disk);
-        let _ = diskmap::signature::beside_table(&disk, &table);
-        let _ = diskmap::other_sector_size(&disk, SIZE as u64, sector as u32);
-        let pieces = table
-            .regions
-            .iter()
-            .map(|region| (region.offset, region.bytes.as_slice()));
-        let again = diskmap::table_from_regions(pieces, SIZE as u64, sector as u32)
-            .expect("a table reads back from its own sectors");
-        assert_eq!(again.partitions, table.partitions);
-        assert_eq!(again.regions, table.regions);
-    }
+    support::table(&disk, sector as u32);
 });
 
 /// Sets signatures and checksums of a GPT at both ends.
