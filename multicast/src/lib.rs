@@ -101,31 +101,16 @@
 
 #![forbid(unsafe_code)]
 
-pub mod assembly;
-pub mod blockset;
-mod carousel;
-mod few;
-pub mod layout;
-mod ledger;
-mod meter;
-pub mod pacer;
-pub mod parity;
-mod peer;
-mod proactive;
-mod rate;
+mod block;
+mod packet;
 pub mod receiver;
-pub mod replay;
 mod rng;
-mod room;
-pub mod seal;
 pub mod sender;
-mod settle;
-mod slots;
-mod standing;
-pub mod status;
 mod time;
-mod wants;
-pub mod wire;
+
+pub use block::{assembly, blockset, layout, parity};
+pub use packet::{replay, seal, status, wire};
+pub use sender::pacer;
 
 pub use assembly::{Assembly, AssemblyError, BlockBuffer, Decoder};
 pub use blockset::BlockSet;
@@ -140,11 +125,11 @@ pub use receiver::{
 };
 pub use replay::{ReplayWindow, Replayed};
 pub use seal::{OpenError, Opener, SealError, Sealer, SessionSecret, Suite};
+pub use sender::standing::Demotion;
 pub use sender::{
     Pace, Progress, ReceiverId, ReceiverProgress, Sender, SenderConfig, SenderCounters,
     SenderEvent, Transmit, TransmitKind, Upcoming,
 };
-pub use standing::Demotion;
 pub use status::{Status, status_interval};
 pub use time::{Duration, Instant};
 pub use wire::{

@@ -19,9 +19,11 @@
 //! block only after `k` distinct symbols of it were stored, unless the block came by bulk or was
 //! found on the disk. No call allocates memory in proportion to a number in a packet.
 
+mod meter;
 mod object;
 mod report;
 mod runs;
+mod slots;
 mod types;
 
 pub use types::{
@@ -29,13 +31,13 @@ pub use types::{
     ReceiverEvent, Stored,
 };
 
-use crate::layout::{BlockKey, ObjectId, PARITY_SYMBOLS};
-use crate::meter::LaneMeter;
+use crate::block::layout::{BlockKey, ObjectId, PARITY_SYMBOLS};
+use crate::packet::wire::{Flags, Header, Lane, PerLane, SessionId};
 use crate::rng::Jitter;
-use crate::slots::{Filled, Slots};
 use crate::time::{Duration, Instant};
-use crate::wire::{Flags, Header, Lane, PerLane, SessionId};
+use meter::LaneMeter;
 use object::Object;
+use slots::{Filled, Slots};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Time without a packet of the session after which multicast counts as not working here.
@@ -312,7 +314,7 @@ impl Receiver {
 
     /// Packet counts of one lane.
     #[must_use]
-    pub fn lane(&self, lane: Lane) -> crate::status::LaneStatus {
+    pub fn lane(&self, lane: Lane) -> crate::packet::status::LaneStatus {
         self.meters.get(lane).status()
     }
 

@@ -1,8 +1,8 @@
 //! The receiver's state of one object: complete, unreported and undecided blocks.
 
 use super::types::ImageBlocks;
-use crate::blockset::BlockSet;
-use crate::layout::ObjectId;
+use crate::block::blockset::BlockSet;
+use crate::block::layout::ObjectId;
 
 #[derive(Clone, Debug)]
 pub(super) struct Object {

@@ -2,7 +2,7 @@
 
 use super::object::Object;
 use super::{IDLE_INTERVAL, Receiver, URGENT_GAP};
-use crate::status::{BlockRange, Deficit, MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status};
+use crate::packet::status::{BlockRange, Deficit, MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status};
 use crate::time::{Duration, Instant};
 
 impl Receiver {

@@ -5,8 +5,8 @@
 //! core. The result is always the same as with single packets.
 
 use super::{Disposition, Receiver, Stored};
+use crate::packet::wire::{Flags, Header, Lane};
 use crate::time::Instant;
-use crate::wire::{Flags, Header, Lane};
 
 impl Receiver {
     /// Does the same as [`Receiver::handle_packet`] for `count` packets.
@@ -79,7 +79,12 @@ impl Receiver {
         let Some(end) = header.symbol.checked_add(row) else {
             return 0;
         };
-        if row == 0 || end > header.k.saturating_add(crate::layout::PARITY_SYMBOLS) {
+        if row == 0
+            || end
+                > header
+                    .k
+                    .saturating_add(crate::block::layout::PARITY_SYMBOLS)
+        {
             return 0;
         }
         let meter = self.meters.get(lane);

@@ -1,9 +1,9 @@
 //! The inputs and outputs of a receiver.
 
-use crate::blockset::BlockSet;
-use crate::layout::{BlockKey, ObjectId};
+use crate::block::blockset::BlockSet;
+use crate::block::layout::{BlockKey, ObjectId};
+use crate::packet::wire::SessionId;
 use crate::time::Duration;
-use crate::wire::SessionId;
 use std::ops::Range;
 
 /// The blocks of the image, known once the manifest is read.

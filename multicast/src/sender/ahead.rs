@@ -1,7 +1,7 @@
 //! A forecast of the next blocks, for a shell that reads ahead.
 
 use super::Sender;
-use crate::layout::{BlockKey, ObjectId};
+use crate::block::layout::{BlockKey, ObjectId};
 
 /// A block that will be needed soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@
 //! number of a lane is used once.
 
 use super::{Sender, Transmit, TransmitKind};
-use crate::layout::{BlockKey, ObjectId, SYMBOL_BYTES};
-use crate::ledger::Repair;
+use crate::block::layout::{BlockKey, ObjectId, SYMBOL_BYTES};
+use crate::packet::wire::{Flags, Lane, PacketNumber};
+use crate::sender::ledger::Repair;
 use crate::time::{Duration, Instant};
-use crate::wire::{Flags, Lane, PacketNumber};
 
 /// Time without a packet after which a lane gets a heartbeat while a receiver is incomplete.
 const HEARTBEAT: Duration = Duration::from_millis(20);

@@ -1,8 +1,8 @@
 //! The configuration of a sender.
 
-use crate::layout::Layout;
-use crate::seal::Suite;
-use crate::wire::{Epoch, SessionId};
+use crate::block::layout::Layout;
+use crate::packet::seal::Suite;
+use crate::packet::wire::{Epoch, SessionId};
 use serde::{Deserialize, Serialize};
 
 /// Default limit of proactive parity, in symbols of a block: enough for 5 % loss at 200 receivers.

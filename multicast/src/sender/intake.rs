@@ -6,15 +6,15 @@
 
 use super::object::Object;
 use super::{Pace, ReceiverId, Sender, SenderEvent};
-use crate::blockset::BlockSet;
-use crate::layout::{BlockKey, ObjectId};
-use crate::ledger::{Answer, Claim, Seen};
-use crate::peer::MAX_BAD_BLOCKS;
-use crate::room::HOLD_LIMIT;
-use crate::standing::Change;
-use crate::status::{MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status, status_interval};
+use crate::block::blockset::BlockSet;
+use crate::block::layout::{BlockKey, ObjectId};
+use crate::packet::status::{MAX_BAD, MAX_DEFICITS, MAX_RANGES, Status, status_interval};
+use crate::packet::wire::PerLane;
+use crate::sender::ledger::{Answer, Claim, Seen};
+use crate::sender::peer::MAX_BAD_BLOCKS;
+use crate::sender::room::HOLD_LIMIT;
+use crate::sender::standing::Change;
 use crate::time::{Duration, Instant};
-use crate::wire::PerLane;
 
 /// Deficits are answered at once if a healthy receiver has fewer free buffers than this. Pools are
 /// at least twice as large.

@@ -1,11 +1,9 @@
 //! The sender: one state machine that feeds all receivers of a session.
 //!
 //! Owns the choice of the next packet. Parts of the state have modules of their own: the blocks
-//! each receiver lacks ([`wants`](crate::wants)), the deficits of each block
-//! ([`ledger`](crate::ledger)), the order of blocks ([`carousel`](crate::carousel)), the speed
-//! ([`rate`](crate::rate), [`crate::pacer`]), and the free buffers at receivers
-//! ([`room`](crate::room)). Never sees a payload, and at the default pace never waits for one
-//! receiver.
+//! each receiver lacks ([`wants`]), the deficits of each block ([`ledger`]), the order of blocks
+//! ([`carousel`]), the speed ([`rate`], [`pacer`]), and the free buffers at receivers ([`room`]).
+//! Never sees a payload, and at the default pace never waits for one receiver.
 //!
 //! Calling order: `handle_*` and commands as events happen; then [`Sender::poll_transmit`] until it
 //! returns nothing, [`Sender::poll_event`] until it returns nothing, and sleep until
@@ -30,27 +28,37 @@
 //! ```
 
 mod ahead;
+mod carousel;
 mod choice;
 mod config;
 mod intake;
+mod ledger;
 mod object;
 mod output;
+pub mod pacer;
 mod passes;
+mod peer;
+mod proactive;
+mod rate;
+mod room;
+mod settle;
+pub(crate) mod standing;
+mod wants;
 
 pub use ahead::Upcoming;
 pub use config::{Pace, ReceiverId, SenderConfig};
 pub use output::{Progress, ReceiverProgress, SenderCounters, SenderEvent, Transmit, TransmitKind};
 
-use crate::layout::{ObjectId, PARITY_SYMBOLS};
-use crate::pacer::Pacer;
-use crate::peer::Peer;
-use crate::proactive::Proactive;
-use crate::rate::Rate;
-use crate::room::Room;
-use crate::standing::Sent;
+use crate::block::layout::{ObjectId, PARITY_SYMBOLS};
+use crate::packet::wire::{Lane, PerLane};
 use crate::time::{Duration, Instant};
-use crate::wire::{Lane, PerLane};
 use object::Object;
+use pacer::Pacer;
+use peer::Peer;
+use proactive::Proactive;
+use rate::Rate;
+use room::Room;
+use standing::Sent;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Time between two checks of silence, rate and the end of a pass.

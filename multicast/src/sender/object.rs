@@ -1,10 +1,10 @@
 //! The sender's state of one object: missing blocks, deficits, order, and the block being sent.
 
-use crate::carousel::Carousel;
-use crate::layout::ObjectId;
-use crate::ledger::Ledger;
-use crate::wants::Wants;
-use crate::wire::Lane;
+use crate::block::layout::ObjectId;
+use crate::packet::wire::Lane;
+use crate::sender::carousel::Carousel;
+use crate::sender::ledger::Ledger;
+use crate::sender::wants::Wants;
 
 /// The block whose symbols are being sent.
 #[derive(Clone, Copy, Debug)]

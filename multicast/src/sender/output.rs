@@ -1,13 +1,13 @@
 //! The outputs of a sender: packets, events and counters.
 
 use super::config::ReceiverId;
-use crate::layout::{BlockKey, ObjectId};
-use crate::pacer::WIRE_BYTES;
-use crate::standing::Demotion;
-use crate::wire::{
+use crate::block::layout::{BlockKey, ObjectId};
+use crate::packet::wire::{
     Epoch, FRAMING_BYTES, Flags, HEADER_BYTES, Header, Lane, PacketKind, PacketNumber, SessionId,
     TAG_BYTES,
 };
+use crate::sender::pacer::WIRE_BYTES;
+use crate::sender::standing::Demotion;
 
 /// The reason why a packet is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

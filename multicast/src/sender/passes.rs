@@ -1,10 +1,10 @@
 //! The periodic work of a sender: silence, the rate, and the end of a pass.
 
 use super::{ReceiverId, Sender, SenderEvent, TICK};
-use crate::layout::{BlockKey, ObjectId};
-use crate::peer::SILENT;
-use crate::settle;
-use crate::status::status_interval;
+use crate::block::layout::{BlockKey, ObjectId};
+use crate::packet::status::status_interval;
+use crate::sender::peer::SILENT;
+use crate::sender::settle;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@
 //! Always holds: owed, bulk and undecided are disjoint subsets of missing; `wanted` holds
 //! exactly the blocks owed to at least one active receiver.
 
-use crate::blockset::BlockSet;
+use crate::block::blockset::BlockSet;
 use crate::sender::ReceiverId;
 use std::collections::BTreeMap;
 

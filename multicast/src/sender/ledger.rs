@@ -15,10 +15,10 @@
 //! once) in at most [`MAX_ROUNDS`] answers; a receiver that still lacks the block gets it from the
 //! carousel again or by bulk. A block is in the queue at most once.
 
-use crate::layout::PARITY_SYMBOLS;
+use crate::block::layout::PARITY_SYMBOLS;
+use crate::packet::wire::{Lane, PerLane};
 use crate::sender::ReceiverId;
 use crate::time::{Duration, Instant};
-use crate::wire::{Lane, PerLane};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Largest number of symbols sent beyond the largest deficit, so that the loss of some repair

@@ -3,7 +3,7 @@
 //! Owns the table; the bytes belong to [`crate::Assembly`]. A slot is free, filling, or whole (all
 //! its symbols are stored and the shell checks or writes it).
 
-use crate::layout::{BlockKey, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS};
+use crate::block::layout::{BlockKey, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS};
 use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -3,7 +3,7 @@
 //! A carousel goes over the owed blocks in ascending order, again and again, and skips the rest. A
 //! receiver that joins late gets the rest of the current round, then the part it missed.
 
-use crate::blockset::BlockSet;
+use crate::block::blockset::BlockSet;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Carousel {

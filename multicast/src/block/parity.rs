@@ -5,7 +5,7 @@
 //! an argument: [`PARITY_SYMBOLS`] is part of the wire format. Encoding a block of 745 symbols
 //! takes about 0.4 ms and 360 kB, so callers keep the result.
 
-use crate::layout::{BLOCK_BYTES, PARITY_SYMBOLS, SYMBOL_BYTES};
+use crate::block::layout::{BLOCK_BYTES, PARITY_SYMBOLS, SYMBOL_BYTES};
 use reed_solomon_simd::ReedSolomonEncoder;
 use thiserror::Error;
 
@@ -120,7 +120,7 @@ mod tests {
         // Story: parity made for 128 symbols has nothing in common with parity made for 256, and a
         // newer version of the code or the library could change all of it. Old agents must still be
         // able to decode.
-        let golden = include_str!("../tests/golden/parity.txt");
+        let golden = include_str!("../../tests/golden/parity.txt");
         let mut lines = golden.lines();
         let mut encoder = Encoder::new();
         for k in [1, 2, 372, 745] {

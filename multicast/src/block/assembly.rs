@@ -9,8 +9,8 @@
 //! writes the block while packets keep coming, and [put back](Assembly::attach) afterwards. No
 //! function panics, whatever indexes it is given.
 
-use crate::few::{self, FewLost};
-use crate::layout::{BLOCK_BYTES, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS, SYMBOL_BYTES};
+use crate::block::few::{self, FewLost};
+use crate::block::layout::{BLOCK_BYTES, MAX_SOURCE_SYMBOLS, PARITY_SYMBOLS, SYMBOL_BYTES};
 use reed_solomon_simd::ReedSolomonDecoder;
 use thiserror::Error;
 
@@ -301,7 +301,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity::{Encoder, source_symbol};
+    use crate::block::parity::{Encoder, source_symbol};
     use proptest::prelude::*;
 
     fn bytes(len: usize) -> Vec<u8> {

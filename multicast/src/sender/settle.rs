@@ -10,12 +10,12 @@
 //!
 //! Never decides on a block while a receiver's report on it is still to come.
 
-use crate::layout::{BlockKey, ObjectId};
-use crate::ledger::Ledger;
-use crate::peer::Peer;
+use crate::block::layout::{BlockKey, ObjectId};
 use crate::sender::ReceiverId;
+use crate::sender::ledger::Ledger;
+use crate::sender::peer::Peer;
+use crate::sender::wants::Wants;
 use crate::time::Instant;
-use crate::wants::Wants;
 use std::collections::BTreeMap;
 
 /// Number of times a block is sent as source before receivers that still lack it must use bulk.

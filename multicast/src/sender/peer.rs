@@ -3,12 +3,12 @@
 //! Owns the last status of a receiver and its health. All values are claims of the receiver; packet
 //! counters above what was ever sent are reduced to the highest one sent.
 
-use crate::layout::{BlockKey, ObjectId};
-use crate::ledger::Seen;
-use crate::standing::Standing;
-use crate::status::{BlockRange, MAX_DEFICITS, MAX_RANGES, Status};
+use crate::block::layout::{BlockKey, ObjectId};
+use crate::packet::status::{BlockRange, MAX_DEFICITS, MAX_RANGES, Status};
+use crate::packet::wire::{Lane, PerLane};
+use crate::sender::ledger::Seen;
+use crate::sender::standing::Standing;
 use crate::time::{Duration, Instant};
-use crate::wire::{Lane, PerLane};
 use std::collections::BTreeMap;
 
 /// Time without a status after which a receiver counts as silent: nothing is sent for it until it

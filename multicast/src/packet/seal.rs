@@ -12,8 +12,8 @@
 //! group share the group key: a packet that opens came from *some* member, and only the chunk
 //! hashes prove that the bytes belong to the image.
 
-use crate::layout::SYMBOL_BYTES;
-use crate::wire::{
+use crate::block::layout::SYMBOL_BYTES;
+use crate::packet::wire::{
     Epoch, HEADER_BYTES, Header, PACKET_BYTES, PacketKind, PacketNumber, PerLane, SessionId,
     TAG_BYTES, WireError,
 };
@@ -109,7 +109,7 @@ pub enum OpenError {
     /// The packet was sealed with a key of another epoch.
     #[error("packet of key epoch {0}")]
     Epoch(u8),
-    /// The packet is an announcement. It is not encrypted; [`crate::wire::Beacon::parse`] reads it.
+    /// The packet is an announcement. It is not encrypted; [`crate::packet::wire::Beacon::parse`] reads it.
     #[error("announcement, not sealed")]
     Announce,
     /// A packet of this kind cannot have this length.
@@ -302,7 +302,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Flags, Lane};
+    use crate::packet::wire::{Flags, Lane};
 
     const SESSION: SessionId = SessionId(77);
 
@@ -347,11 +347,11 @@ mod tests {
         let expected = [
             (
                 Suite::Aes128Gcm,
-                include_str!("../tests/golden/seal-aes.txt"),
+                include_str!("../../tests/golden/seal-aes.txt"),
             ),
             (
                 Suite::ChaCha20Poly1305,
-                include_str!("../tests/golden/seal-chacha.txt"),
+                include_str!("../../tests/golden/seal-chacha.txt"),
             ),
         ];
         for (suite, golden) in expected {

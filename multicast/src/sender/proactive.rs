@@ -13,7 +13,7 @@
 //! Such a block counts as one deviation below the mean, so the mean settles where half of the
 //! blocks need more.
 
-use crate::ledger::{Ledger, Seen};
+use crate::sender::ledger::{Ledger, Seen};
 use std::collections::VecDeque;
 
 /// Inverse weight of one block in the mean: a block counts one sixteenth.

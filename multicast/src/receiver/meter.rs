@@ -3,7 +3,7 @@
 //! A skipped number counts as lost only after [`REORDER`] higher numbers were passed, so reordering
 //! is not counted as loss. A packet that arrives even later is subtracted from the loss again.
 
-use crate::status::LaneStatus;
+use crate::packet::status::LaneStatus;
 
 /// Distance, in packets, by which a packet may be overtaken before it counts as lost.
 pub(crate) const REORDER: u64 = 64;

@@ -17,7 +17,7 @@
 //!
 //! Never panics. A matrix without an inverse is refused; this code has no such matrix.
 
-use crate::layout::{PARITY_SYMBOLS, SYMBOL_BYTES};
+use crate::block::layout::{PARITY_SYMBOLS, SYMBOL_BYTES};
 use reed_solomon_simd::engine::{DefaultEngine, Engine, GfElement, tables};
 use reed_solomon_simd::{Error, ReedSolomonEncoder};
 
@@ -264,7 +264,7 @@ fn invert(matrix: &mut [GfElement], count: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parity::Encoder;
+    use crate::block::parity::Encoder;
 
     fn block(k: usize) -> Vec<u8> {
         (0..k * SYMBOL_BYTES)

@@ -10,7 +10,7 @@
 //! [`WINDOW`], and promoted after a clearly better window or at the end of a pass. A receiver that
 //! changes back and forth costs the others at most ten repairs in five seconds.
 
-use crate::rate::Ppm;
+use crate::sender::rate::Ppm;
 use crate::time::{Duration, Instant};
 
 /// Length of the window in which a receiver's disk and loss are measured.

@@ -7,8 +7,8 @@
 //! Bursts are short because cheap switches share 100 kB to 1 MB of buffer between all ports: 40
 //! packets x 1514 bytes = 60 kB, and 40 is one batched system call.
 
+use crate::packet::wire::{FRAMING_BYTES, PACKET_BYTES};
 use crate::time::{Duration, Instant};
-use crate::wire::{FRAMING_BYTES, PACKET_BYTES};
 
 /// Size of a full packet on the wire, in bytes: 1448 + 28 + 38.
 pub const WIRE_BYTES: u64 = (PACKET_BYTES + FRAMING_BYTES) as u64;

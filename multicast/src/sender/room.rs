@@ -15,10 +15,10 @@
 //! packet that the report had seen. A hold is judged again with each status. It lets one block
 //! through after [`HOLD_LIMIT`] in any case, so missing reports cannot stop the session.
 
-use crate::ledger::Seen;
+use crate::packet::wire::{Lane, PerLane};
 use crate::sender::Pace;
+use crate::sender::ledger::Seen;
 use crate::time::{Duration, Instant};
-use crate::wire::{Lane, PerLane};
 use std::collections::VecDeque;
 
 /// Longest time without a new block in a hold: one block in two seconds is less than 1 % of a

@@ -5,12 +5,12 @@
 //!  | magic |v|t| f |  session  |    packet number      |   block   | symbol|   k   | payload ...
 //! ```
 //!
-//! Owns offsets, widths and the set of valid values. Never decrypts (that is [`crate::seal`]) and
+//! Owns offsets, widths and the set of valid values. Never decrypts (that is [`crate::packet::seal`]) and
 //! never decides anything. All numbers are in network byte order. No function panics, whatever the
 //! bytes are. In a [`Header`] returned by [`Header::parse`] the symbol agrees with `k` and with the
 //! kind of packet.
 
-use crate::layout::{BlockKey, MAX_SOURCE_SYMBOLS, ObjectId, PARITY_SYMBOLS, SYMBOL_BYTES};
+use crate::block::layout::{BlockKey, MAX_SOURCE_SYMBOLS, ObjectId, PARITY_SYMBOLS, SYMBOL_BYTES};
 use thiserror::Error;
 
 /// The first two bytes of every packet.

@@ -4,7 +4,7 @@
 //! as too old; its symbol can be requested again. The window must be used only after the packet's
 //! seal was opened, so that a forged number cannot move it.
 
-use crate::wire::{PacketNumber, PerLane};
+use crate::packet::wire::{PacketNumber, PerLane};
 use thiserror::Error;
 
 /// Length of the window in packets: 49 ms of reordering at 83 000 packets a second.
@@ -106,7 +106,7 @@ fn place(counter: u64) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Lane;
+    use crate::packet::wire::Lane;
     use std::collections::BTreeSet;
 
     fn main(counter: u64) -> PacketNumber {

@@ -7,9 +7,9 @@
 //! reader treats every number as a claim and reads no list past its bound. Fields may be added in
 //! later versions; unknown fields are ignored, missing ones get their default.
 
-use crate::layout::{BlockKey, ObjectId};
+use crate::block::layout::{BlockKey, ObjectId};
+use crate::packet::wire::Lane;
 use crate::time::Duration;
-use crate::wire::Lane;
 use serde::{Deserialize, Serialize};
 
 /// Largest number of deficits in one status, oldest block first: more than any pool has buffers.
