@@ -19,7 +19,7 @@ use terminal::exit::{Ended, Exit, usage};
 use terminal::output::Output;
 use terminal::progress::Progress as Bar;
 
-/// The default second lane (DESIGN section 4), which scripts leave out.
+/// The default second lane (docs/operations.md), which scripts leave out.
 const SECOND_LANE: &str = "239.254.1.2:5004";
 /// Names of a static agent and of any agent, in this program's folder.
 const STATIC_AGENT: &str = "diskcast-agent-static";

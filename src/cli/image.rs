@@ -172,7 +172,7 @@ pub struct RemoteArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The failure, with the exit code that belongs to it (DESIGN section 10).
+/// The failure, with the exit code that belongs to it (docs/operations.md).
 pub(super) fn run(command: Command, out: &Output, context: Asking<'_>) -> Result<(), ApiError> {
     match command {
         Command::Capture(args) => run_capture(&args, out),

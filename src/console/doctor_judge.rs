@@ -21,7 +21,7 @@ const CLOCK_S: f64 = 5.0;
 /// Read rate of a disk in bytes per second below which it is a finding; every intact disk is
 /// faster.
 const SLOW_DISK_BYTES_PER_S: u64 = 30_000_000;
-/// Memory in bytes that a machine needs: that of an agent (DESIGN section 11) and some for the
+/// Memory in bytes that a machine needs: that of an agent (docs/performance.md) and some for the
 /// kernel.
 const MEMORY_BYTES: u64 = 192 << 20;
 /// Size of a session's packets in bytes, as IP packets.

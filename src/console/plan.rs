@@ -17,7 +17,7 @@ use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;
 use std::str::FromStr;
 
-/// Share of the wire rate that is payload: 1408 of 1514 bytes (DESIGN section 11).
+/// Share of the wire rate that is payload: 1408 of 1514 bytes (docs/protocol.md, Packet).
 const WIRE_EFFICIENCY: f64 = 0.930;
 
 /// The part of an image that a plan deploys.

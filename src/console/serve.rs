@@ -88,7 +88,7 @@ pub struct ConsoleOptions {
 pub type OnReady = Box<dyn FnOnce(&ConsoleInfo) + Send>;
 
 impl Default for ConsoleOptions {
-    /// Returns the ports and groups of the contract (DESIGN section 4); the data directory must be
+    /// Returns the ports and groups of the contract (docs/operations.md); the data directory must be
     /// set.
     fn default() -> Self {
         Self {

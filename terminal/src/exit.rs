@@ -1,6 +1,6 @@
 //! The result of a command, and its exit code.
 //!
-//! One documented list of exit codes (DESIGN section 10); scripts rely on it. A failure that is not
+//! One documented list of exit codes (docs/operations.md); scripts rely on it. A failure that is not
 //! yet shown is an `ApiError`; a result that the printed table or summary has shown already is an
 //! [`Exit`].
 
