@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::pxe::BootArgs;
-use crate::console::serve::{self, ConsoleOptions};
 use api::{ConsoleInfo, ErrorCode};
 use clap::{Args, Subcommand, ValueEnum};
+use console::serve::{self, ConsoleOptions};
 use disk::signing;
 use facts::units;
 use serde::Serialize;

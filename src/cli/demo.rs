@@ -4,12 +4,12 @@
 //! and ports on the loopback interface, and one agent that loses one packet in a hundred.
 
 use super::follow::{Show, follow, show_end};
-use crate::console::serve::{self, Approval, ConsoleOptions};
 use agent::{AgentOptions, DiskOffer};
 use api::confirm;
 use api::{ApiError, ConsoleInfo, CreateJob, DeployRequest, ErrorCode, JobView, Plan, TargetList};
 use clap::Args;
 use client::Client;
+use console::serve::{self, Approval, ConsoleOptions};
 use disk::capture::{CaptureOptions, Captured, capture};
 use disk::deployment::Deployment;
 use disk::fit::Fit;

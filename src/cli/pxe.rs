@@ -2,11 +2,11 @@
 
 use super::Context;
 use super::table::{Align, Columns, clean, count, or_dash};
-use crate::console::boot::orders::FromConsole;
-use crate::console::boot::service::{self, BootOptions};
-use crate::console::interface;
 use api::{ApiError, BootReport, ConsoleInfo, ErrorCode, MachineView};
 use clap::{Args, Subcommand, ValueEnum};
+use console::boot::orders::FromConsole;
+use console::boot::service::{self, BootOptions};
+use console::interface;
 use pxe::decide::UefiLoader;
 use pxe::lease::{BadRange, Range};
 use pxe::serve::Ports;

@@ -5,9 +5,9 @@
 //! output names the parts that are not rehearsed: planning, proof and commit add about two seconds.
 
 use super::{Context, secret, table};
-use crate::console::job::session;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
+use console::job::session;
 use disk::fit::wanted;
 use disk::restore;
 use facts::target::Choice;

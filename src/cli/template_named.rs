@@ -6,7 +6,7 @@
 use super::secret::read_password;
 use super::share::lies_on_share;
 use super::template_file::Found;
-use crate::console::personal::missing_files;
+use console::personal::missing_files;
 use std::path::Path;
 use template::import::{Listed, parse_list};
 use template::schema::{JoinMethod, SecretUse, Template, share_name};

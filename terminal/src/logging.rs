@@ -35,7 +35,9 @@ pub fn start(out: &Output, usual: &Usual) {
 }
 
 /// Crates of diskcast that write events. A test of `xtask` holds the list to the manifests.
-const OWN: [&str; 7] = ["agent", "apply", "disk", "diskcast", "net", "preos", "pxe"];
+const OWN: [&str; 8] = [
+    "agent", "apply", "console", "disk", "diskcast", "net", "preos", "pxe",
+];
 
 /// Filter with one level for the crates of diskcast and another for all others.
 fn own(ours: &str, others: &str) -> String {

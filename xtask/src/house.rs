@@ -26,6 +26,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("apply", &["diskmap", "firstboot", "hive", "template"]),
     ("client", &["api"]),
+    (
+        "console",
+        &[
+            "api",
+            "client",
+            "disk",
+            "diskmap",
+            "domain",
+            "facts",
+            "firstboot",
+            "imagefmt",
+            "inspect",
+            "multicast",
+            "net",
+            "protocol",
+            "pxe",
+            "template",
+        ],
+    ),
     ("disk", &["diskmap", "facts", "imagefmt"]),
     ("diskmap", &[]),
     ("domain", &[]),
@@ -181,8 +200,16 @@ fn the_program_on_a_target_is_built_without_the_console() {
         .filter(|name| below.contains(**name))
         .collect();
     assert!(bad.is_empty(), "diskcast-agent is built with {bad:?}");
-    let console = everything_below("diskcast").unwrap();
-    assert!(NOT_ON_TARGETS.iter().all(|name| console.contains(*name)));
+    let whole = everything_below("diskcast").unwrap();
+    assert!(NOT_ON_TARGETS.iter().all(|name| whole.contains(*name)));
+}
+
+#[test]
+fn the_console_is_built_without_the_target_side() {
+    let below = everything_below("console").unwrap();
+    for name in ["agent", "apply", "preos"] {
+        assert!(!below.contains(name), "the console is built with {name}");
+    }
 }
 
 /// A crate whose name is missing there would only be heard from warnings on.

@@ -1,7 +1,7 @@
 //! Search for other servers that answer machines on network boot, for `pxe check`.
 
-use crate::console::context::Console;
-use crate::console::doctor_self::ask_dhcp;
+use crate::context::Console;
+use crate::doctor_self::ask_dhcp;
 use api::BootReport;
 use net::probe_dhcp::DhcpServer;
 use std::net::Ipv4Addr;

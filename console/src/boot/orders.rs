@@ -8,7 +8,7 @@
 //! answer, every machine starts from its own disk.
 
 use super::policy::{Standing, verdict};
-use crate::console::context::Console;
+use crate::context::Console;
 use api::{ApiError, BootEvent, BootKnown, BootOrders, BootService, BootSync, SCHEMA_VERSION};
 use client::Client;
 use facts::identity::Register;

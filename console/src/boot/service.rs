@@ -1,6 +1,6 @@
 //! The services of network boot: their options, and their operation inside the console.
 
-use crate::console::context::Console;
+use crate::context::Console;
 use api::{ApiError, BootService, ErrorCode};
 use net::port_owner;
 use pxe::decide::UefiLoader;

@@ -1,6 +1,6 @@
 //! Wake-on-LAN: the magic packet that starts a machine.
 
-use crate::console::context::Settings;
+use crate::context::Settings;
 use facts::Mac;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;

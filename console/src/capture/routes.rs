@@ -13,10 +13,10 @@
 
 use super::intake::Refused;
 use super::upload::Upload;
-use crate::console::bulk_server::{NO, Refusal, admit_to_job};
-use crate::console::context::Console;
-use crate::console::job::{JobShared, Turn};
-use crate::console::naming::clean_line;
+use crate::bulk_server::{NO, Refusal, admit_to_job};
+use crate::context::Console;
+use crate::job::{JobShared, Turn};
+use crate::naming::clean_line;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};

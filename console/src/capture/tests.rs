@@ -1,7 +1,7 @@
 //! Uploads and choices of a hostile agent; none of them reaches an image, a disk or another target.
 
-use crate::console::serve::Approval;
-use crate::console::test_room::{
+use crate::serve::Approval;
+use crate::test_room::{
     DISK_BYTES, FakeAgent, FullDisk, Room, hello, image, options, outcome, request,
 };
 use api::{CancelRequest, CaptureRequest, ErrorCode, JobState, JobView, OfferRequest, TargetList};

@@ -6,7 +6,7 @@
 //! restarted console knows the survey of its file.
 
 use super::intake::{Finished, Intake, Refused, Wanted};
-use crate::console::store::CaptureRecord;
+use crate::store::CaptureRecord;
 use api::CaptureView;
 use disk::DiskError;
 use disk::volumes::remove_unfinished_parts;

@@ -4,11 +4,11 @@
 //! new connection is always accepted, and the oldest of [`MAX_REPORTS`] is closed for it; each ends
 //! within [`HANDSHAKE_TIMEOUT`]; none takes the place of a bulk connection.
 //!
-//! [`HANDSHAKE_TIMEOUT`]: crate::console::handshakes::HANDSHAKE_TIMEOUT
+//! [`HANDSHAKE_TIMEOUT`]: crate::handshakes::HANDSHAKE_TIMEOUT
 
 use super::Refusal;
-use crate::console::context::Console;
-use crate::console::handshakes::Handshakes;
+use crate::context::Console;
+use crate::handshakes::Handshakes;
 use firstboot::report::{self, MAX_BYTES};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

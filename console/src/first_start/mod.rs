@@ -119,7 +119,7 @@ impl Console {
 
     /// Passes a report to its job and to watchers; for a job that is over, adds a line to its log
     /// and writes its report again.
-    pub(in crate::console) async fn show_first_start(
+    pub(crate) async fn show_first_start(
         self: Arc<Self>,
         id: u64,
         target: String,

@@ -7,9 +7,9 @@
 
 use super::folder::{Folder, Journal};
 use super::{Input, JobShared, Unstored, log_event, summary_of};
-use crate::console::context::Console;
-use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
-use crate::console::time::now_text;
+use crate::context::Console;
+use crate::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
+use crate::time::now_text;
 use api::select::Selector;
 use api::{
     ApiError, ErrorCode, Event, JobState, JobTarget, Plan, Report, SCHEMA_VERSION, SessionView,
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(250);
 const MAX_LOG_LINES: u32 = 2000;
 
 /// State that every job's task has.
-pub(in crate::console) struct Core {
+pub(crate) struct Core {
     pub console: Arc<Console>,
     pub shared: Arc<JobShared>,
     pub inputs: mpsc::Receiver<Input>,
@@ -55,7 +55,7 @@ pub(in crate::console) struct Core {
 }
 
 /// Result of a job that is over.
-pub(in crate::console) struct Ending {
+pub(crate) struct Ending {
     /// Rows of all targets.
     pub rows: Vec<JobTargetRow>,
     /// Record of the capture; `None` for a deployment.
@@ -66,7 +66,7 @@ pub(in crate::console) struct Ending {
 
 impl Core {
     /// Makes the shared state from a job's stored row, and starts its journal.
-    pub(in crate::console) fn new(
+    pub(crate) fn new(
         console: Arc<Console>,
         row: JobRow,
         shared: Arc<JobShared>,
@@ -94,19 +94,19 @@ impl Core {
     }
 
     /// Returns the interval of the job's clock; missed ticks are delayed.
-    pub(in crate::console) fn ticker() -> Interval {
+    pub(crate) fn ticker() -> Interval {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick
     }
 
     /// Time since the task began.
-    pub(in crate::console) fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
     /// Writes a line to the log and sends it to watchers.
-    pub(in crate::console) fn log(&mut self, text: String) {
+    pub(crate) fn log(&mut self, text: String) {
         tracing::info!(job = self.id, "{text}");
         let event = log_event(&self.id_text, text);
         self.journal.write(&event);
@@ -115,7 +115,7 @@ impl Core {
 
     /// Writes a target's line to the log. At [`MAX_LOG_LINES`] the log says that further lines are
     /// left out.
-    pub(in crate::console) fn log_of(&mut self, target: &str, name: &str, text: &str) {
+    pub(crate) fn log_of(&mut self, target: &str, name: &str, text: &str) {
         let lines = self.lines.entry(target.to_owned()).or_insert(0);
         *lines = lines.saturating_add(1);
         match *lines {
@@ -128,7 +128,7 @@ impl Core {
     }
 
     /// Publishes the state of a target whose row is already stored.
-    pub(in crate::console) fn announce(&mut self, target: JobTarget) {
+    pub(crate) fn announce(&mut self, target: JobTarget) {
         self.console
             .roster
             .set_job_state(&target.id, &self.id_text, target.state);
@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// Sends the view of the whole job to watchers.
-    pub(in crate::console) fn publish_progress(&self) {
+    pub(crate) fn publish_progress(&self) {
         self.shared.events.publish(Event::Progress {
             job: self.id_text.clone(),
             view: Box::new(self.shared.view()),
@@ -150,7 +150,7 @@ impl Core {
     }
 
     /// Stores the state of the job. A failure is logged; the next change stores the state again.
-    pub(in crate::console) async fn store_state(&mut self, session: SessionView) {
+    pub(crate) async fn store_state(&mut self, session: SessionView) {
         let (started, ended) = (self.started.clone(), self.ended.clone());
         if let Err(error) = self
             .console
@@ -166,7 +166,7 @@ impl Core {
     }
 
     /// Sends an agent `cancel` for this job, with the reason.
-    pub(in crate::console) fn refuse(&self, target: &str, reason: &str) {
+    pub(crate) fn refuse(&self, target: &str, reason: &str) {
         let message = ConsoleMessage::Cancel {
             job: self.id_text.clone(),
             reason: reason.to_owned(),
@@ -175,7 +175,7 @@ impl Core {
     }
 
     /// Sends an agent `recorded`: its result, `state`, is stored.
-    pub(in crate::console) fn recorded(&self, target: &str, state: TargetState) {
+    pub(crate) fn recorded(&self, target: &str, state: TargetState) {
         // Only a proven machine restarts by itself: a technician may want to look at the others.
         let after = if state == TargetState::Done {
             self.shared.plan().after(target, self.row.request.end)
@@ -194,7 +194,7 @@ impl Core {
     /// # Errors
     /// [`ErrorCode::Usage`] if `text` is not a selector; [`ErrorCode::NothingMatched`] if no target
     /// matches.
-    pub(in crate::console) fn select<'a>(
+    pub(crate) fn select<'a>(
         &self,
         text: &str,
         unfinished: impl Iterator<Item = (usize, &'a str)>,
@@ -221,7 +221,7 @@ impl Core {
     }
 
     /// Stores the job's state when the console ends; the next console recovers the job from it.
-    pub(in crate::console) async fn interrupt(mut self, session: SessionView) {
+    pub(crate) async fn interrupt(mut self, session: SessionView) {
         self.store_state(session).await;
         self.journal.close().await;
     }
@@ -231,7 +231,7 @@ impl Core {
     ///
     /// The shared view must already be the final one. A result that cannot be stored is kept and
     /// stored later.
-    pub(in crate::console) async fn finish(mut self, ending: Ending) {
+    pub(crate) async fn finish(mut self, ending: Ending) {
         let view = self.shared.view();
         let Ending {
             rows,

@@ -5,8 +5,8 @@
 //! they are wiped when the session ends.
 
 use super::session;
-use crate::console::context::Console;
-use crate::console::master::MasterImage;
+use crate::context::Console;
+use crate::master::MasterImage;
 use api::{DeployRequest, SessionView};
 use facts::hex;
 use facts::look::Look;

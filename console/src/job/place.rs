@@ -6,8 +6,8 @@
 
 use super::meter::Meter;
 use super::stall::Stall;
-use crate::console::naming::clean_line;
-use crate::console::store::JobTargetRow;
+use crate::naming::clean_line;
+use crate::store::JobTargetRow;
 use facts::target::{DiskNow, TargetState};
 use protocol::control::{Counters, Outcome, Progress};
 use std::time::Duration;

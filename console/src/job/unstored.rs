@@ -7,8 +7,8 @@
 
 use super::folder::Folder;
 use super::{JobShared, awaits_word, late_outcome};
-use crate::console::context::Console;
-use crate::console::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
+use crate::context::Console;
+use crate::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
 use api::JobState;
 use facts::order::EndAction;
 use facts::target::TargetState;
@@ -86,7 +86,7 @@ impl Kept {
 
 impl Console {
     /// Keeps a result and retries until it is stored.
-    pub(in crate::console) fn keep_result(self: &Arc<Self>, result: Unstored) {
+    pub(crate) fn keep_result(self: &Arc<Self>, result: Unstored) {
         let result = Arc::new(result);
         self.jobs.keep(Arc::clone(&result));
         let console = Arc::clone(self);
@@ -106,12 +106,7 @@ impl Console {
 
     /// Merges an outcome into a result that waits for the store, and tries to store it. Returns
     /// false if no result of the job waits.
-    pub(in crate::console) async fn late_for_unstored(
-        &self,
-        id: u64,
-        target: &str,
-        outcome: &Outcome,
-    ) -> bool {
+    pub(crate) async fn late_for_unstored(&self, id: u64, target: &str, outcome: &Outcome) -> bool {
         let Some(result) = self.jobs.unstored(id) else {
             return false;
         };
@@ -139,7 +134,7 @@ impl Console {
 
     /// Notes that an agent waits for `recorded`, which is sent when the result is stored. Returns
     /// false if no result of the job waits.
-    pub(in crate::console) async fn owe_word(&self, id: u64, target: &str) -> bool {
+    pub(crate) async fn owe_word(&self, id: u64, target: &str) -> bool {
         let Some(result) = self.jobs.unstored(id) else {
             return false;
         };

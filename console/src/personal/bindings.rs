@@ -1,7 +1,7 @@
 //! Bindings: the names and addresses that were handed out, and their machines.
 
-use crate::console::context::Console;
-use crate::console::jobs::store_error;
+use crate::context::Console;
+use crate::jobs::store_error;
 use api::{ApiError, BindingList, ErrorCode, Plan, SCHEMA_VERSION, TemplateUse};
 use facts::identity::{self, Evidence, Shared, Verdict};
 use facts::target::{DiskFacts, Facts, PciFacts};

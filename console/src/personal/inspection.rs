@@ -1,8 +1,8 @@
 //! Findings of images: each image is inspected once, and the findings are stored by its root.
 
 use super::image_disk::ImageSlice;
-use crate::console::context::Console;
-use crate::console::master::MasterImage;
+use crate::context::Console;
+use crate::master::MasterImage;
 use api::{ApiError, ErrorCode};
 use inspect::Slice;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //! password reaches a target.
 
 use super::{JobSecrets, Personalised};
-use crate::console::context::Console;
+use crate::context::Console;
 use api::{ApiError, ErrorCode, Plan, PlannedTarget, TemplateUse};
 use domain::{Blob, Credential, Provision, blob_of, is_installed};
 use std::path::{Path, PathBuf};

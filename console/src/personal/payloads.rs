@@ -5,7 +5,7 @@
 //! technician has one.
 
 use super::files::{Hashes, MAX_FILES};
-use crate::console::context::Console;
+use crate::context::Console;
 use api::{ApiError, ErrorCode, PlannedFile};
 use std::io;
 use std::path::{Path, PathBuf};

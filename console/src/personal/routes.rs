@@ -1,7 +1,7 @@
 //! Routes of the local API for bindings and secrets.
 
-use crate::console::answer::{Answer, Failure};
-use crate::console::context::Console;
+use crate::answer::{Answer, Failure};
+use crate::context::Console;
 use api::{
     ApiError, BindingList, ErrorCode, ImportRequest, SecretList, SecretRequest, SecretView,
     SignRequest, SignatureView, SigningKeyView,

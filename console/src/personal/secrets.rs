@@ -1,10 +1,10 @@
 //! Secrets of templates: set, listed and looked up.
 
 use super::vault::MAX_SECRET_BYTES;
-use crate::console::context::Console;
-use crate::console::jobs::store_error;
-use crate::console::store::SecretRow;
-use crate::console::time::now_text;
+use crate::context::Console;
+use crate::jobs::store_error;
+use crate::store::SecretRow;
+use crate::time::now_text;
 use api::{
     ApiError, ErrorCode, GivenSecrets, SCHEMA_VERSION, SecretList, SecretRequest, SecretView,
 };
@@ -99,7 +99,7 @@ impl Console {
     }
 
     /// Returns the value that a template refers to. Errors name the reference, never the value.
-    pub(in crate::console) async fn secret_value(
+    pub(crate) async fn secret_value(
         &self,
         wanted: &SecretUse<'_>,
         given: &GivenSecrets,

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a key never leaves the console; a new key never replaces another.
 
-use crate::console::context::Console;
+use crate::context::Console;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION, SignRequest, SignatureView, SigningKeyView};
 use disk::signing;
 use facts::hex;

@@ -4,7 +4,7 @@
 
 use super::Store;
 use super::database::{Database, StoreError, json, text};
-use crate::console::image_check::CheckRecord;
+use crate::image_check::CheckRecord;
 use rusqlite::params;
 
 impl Database {

@@ -4,7 +4,7 @@
 
 use super::Store;
 use super::database::{Database, StoreError, signed, text};
-use crate::console::first_start::{Asked, Taken};
+use crate::first_start::{Asked, Taken};
 use api::{FirstStart, Plan};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;

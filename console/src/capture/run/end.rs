@@ -5,9 +5,9 @@
 
 use super::super::intake::Finished;
 use super::{Busy, CaptureRun, seconds};
-use crate::console::job::core::Ending;
-use crate::console::naming::clean_line;
-use crate::console::time::now_text;
+use crate::job::core::Ending;
+use crate::naming::clean_line;
+use crate::time::now_text;
 use api::{ApiError, CancelRequest, ErrorCode, JobState, SessionView};
 use facts::target::TargetState;
 use std::sync::atomic::Ordering;

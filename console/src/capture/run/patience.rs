@@ -1,7 +1,7 @@
 //! The end of captures that make no progress or exceed their time limit.
 
 use super::{Busy, CaptureRun};
-use crate::console::job::stall::{STALL_LIMIT, in_words};
+use crate::job::stall::{STALL_LIMIT, in_words};
 use facts::target::TargetState;
 use std::time::Duration;
 

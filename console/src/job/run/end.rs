@@ -1,10 +1,10 @@
 //! The end of a job: cancelled, interrupted with its console, or over.
 
 use super::JobRun;
-use crate::console::job::Input;
-use crate::console::job::core::Ending;
-use crate::console::naming::clean_line;
-use crate::console::time::now_text;
+use crate::job::Input;
+use crate::job::core::Ending;
+use crate::naming::clean_line;
+use crate::time::now_text;
 use api::{ApiError, CancelRequest, JobState};
 use facts::target::TargetState;
 

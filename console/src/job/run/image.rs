@@ -1,8 +1,8 @@
 //! The image of a job: checked before the first order is sent; the job ends if it cannot be sent.
 
 use super::JobRun;
-use crate::console::image_check::RunningCheck;
-use crate::console::job::Input;
+use crate::image_check::RunningCheck;
+use crate::job::Input;
 use api::ImageCheck;
 use facts::target::TargetState;
 use protocol::control::Unfinished;

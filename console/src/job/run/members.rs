@@ -1,9 +1,9 @@
 //! The targets of a running job: orders, reconnects, outcomes, and losses.
 
 use super::{JobRun, receiver};
-use crate::console::job::order::{Member, Session};
-use crate::console::job::place::{self, Leaving};
-use crate::console::time::now_text;
+use crate::job::order::{Member, Session};
+use crate::job::place::{self, Leaving};
+use crate::time::now_text;
 use api::JobState;
 use facts::look::Look;
 use facts::target::{DiskFacts, TargetState};

@@ -7,11 +7,11 @@
 //! that again.
 
 use super::JobRun;
-use crate::console::job::place::Place;
-use crate::console::job::{Addition, ConfirmedBy};
-use crate::console::jobs::{place_row, store_error};
-use crate::console::personal::JobSecrets;
-use crate::console::plan;
+use crate::job::place::Place;
+use crate::job::{Addition, ConfirmedBy};
+use crate::jobs::{place_row, store_error};
+use crate::personal::JobSecrets;
+use crate::plan;
 use api::{ApiError, ErrorCode, JobState, Newcomer, Plan, PlannedTarget};
 use facts::look;
 use facts::target::TargetState;

@@ -1,7 +1,7 @@
 //! Limits of time: targets without progress of their own, and jobs that exceed their time limit.
 
 use super::JobRun;
-use crate::console::job::stall::{STALL_LIMIT, in_words};
+use crate::job::stall::{STALL_LIMIT, in_words};
 use facts::target::TargetState;
 use std::time::Duration;
 

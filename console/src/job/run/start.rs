@@ -1,12 +1,12 @@
 //! A job before its session: start rules and the start itself.
 
 use super::JobRun;
-use crate::console::confirm;
-use crate::console::job::order::Session;
-use crate::console::job::place::Place;
-use crate::console::job::stall::in_words;
-use crate::console::schedule::{Due, judge, late_by, window_of};
-use crate::console::time::{now, now_text};
+use crate::confirm;
+use crate::job::order::Session;
+use crate::job::place::Place;
+use crate::job::stall::in_words;
+use crate::schedule::{Due, judge, late_by, window_of};
+use crate::time::{now, now_text};
 use api::{ApiError, ErrorCode, JobState, StartRequest, StartRule};
 use facts::target::TargetState;
 use facts::units;
