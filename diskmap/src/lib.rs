@@ -1,12 +1,13 @@
 //! The contents of a disk: its partition table, and its bytes in use.
 //!
-//! Two main parts share [`extents::ExtentSet`]; two small parts stand beside them:
+//! Two main parts share [`extents::ExtentSet`]; three smaller parts stand beside them:
 //!
 //! - [`table`] reads GPT and MBR tables, keeps the raw sectors they came from, and plans the writes
 //!   that put them on a target ([`plan_commit`]): values in, a list of writes out.
 //! - [`usedmap`] reads the allocation map of a file system to find the bytes of a partition that
 //!   hold data.
 //! - [`signature`] finds signatures that claim a whole disk beside its partition table.
+//! - [`ntfs`] reads NTFS: records, streams, indexes, files by path. The used map is one of its users.
 //! - [`boot_sector`] adjusts a boot sector to the new start of its partition.
 //!
 //! The crate owns the meaning of on-disk bytes. It never opens or writes a device and has no clock:
@@ -52,9 +53,11 @@
 pub mod boot_sector;
 pub mod extents;
 pub mod guid;
+pub mod ntfs;
 pub mod signature;
 pub mod table;
 pub mod usedmap;
+mod volume;
 
 pub use boot_sector::{boot_sector_copy, boot_sector_is_last_too, relocate_boot_sector};
 pub use extents::ExtentSet;
@@ -66,3 +69,4 @@ pub use table::{
     is_dynamic, other_sector_size, plan_commit, read_table, table_from_regions, without_table,
     without_table_from_regions,
 };
+pub use volume::{ReadError, Volume};

@@ -38,6 +38,11 @@ const RECIPES: &[(&str, &str, &str)] = &[
         "truncate -s 1040K x; mkntfs -q -F -Q -s 512 -c 512 -p 0 -H 255 -S 63 x",
     ),
     (
+        "diskmap_ntfs_files",
+        "ntfs",
+        "truncate -s 1040K x; mkntfs -q -F -Q -s 512 -c 512 -p 0 -H 255 -S 63 x",
+    ),
+    (
         "diskmap_fat",
         "fat12",
         "truncate -s 160K x; mkfs.fat -F 12 x",

@@ -8,9 +8,10 @@
 
 use super::bits::{Used, set_runs};
 use super::exfat_bad;
-use super::volume::{Fields, Stop, Volume, utf16};
+use super::stop::Stop;
 use super::{Found, FsInfo, FsKind, MapOptions, Reader};
 use crate::extents::ExtentSet;
+use crate::volume::{Fields, Volume, utf16};
 use std::ops::Range;
 
 /// Largest root directory that is read, in bytes; it is the specification's limit.

@@ -9,8 +9,9 @@
 use super::Excluded;
 use super::bits::Used;
 use super::exfat::Geometry;
-use super::volume::{Fields, Stop, Volume};
+use super::stop::Stop;
 use crate::extents::ExtentSet;
+use crate::volume::{Fields, Volume};
 use std::ops::Range;
 
 /// FAT entry of a cluster that cannot be read.

@@ -17,8 +17,9 @@ use super::bits::{Used, set_runs};
 use super::checksum::{crc16, crc32c};
 use super::ext_bad;
 use super::ext_layout::{Guard, Layout};
-use super::volume::{Fields, Stop, Volume};
+use super::stop::Stop;
 use super::{Found, FsInfo, MapOptions, Reader};
+use crate::volume::{Fields, Volume};
 
 const BLOCK_UNINIT: u16 = 2;
 const CHECKSUM_AT: usize = 0x1E;

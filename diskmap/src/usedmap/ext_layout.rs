@@ -14,8 +14,9 @@
 use std::ops::Range;
 
 use super::checksum::crc32c;
-use super::volume::{Fields, Stop, Volume};
+use super::stop::Stop;
 use super::{FsInfo, FsKind};
+use crate::volume::{Fields, Volume};
 
 const SUPER_OFFSET: u64 = 1024;
 const SUPER_BYTES: u64 = 1024;

@@ -14,8 +14,9 @@
 //! determination").
 
 use super::bits::Used;
-use super::volume::{Fields, Stop, Volume};
+use super::stop::Stop;
 use super::{Excluded, Found, FsInfo, FsKind, MapOptions, Reader};
+use crate::volume::{Fields, Volume};
 
 /// Largest numbers of clusters of FAT12, FAT16 and FAT32.
 const FAT12_CLUSTERS: u64 = 4084;

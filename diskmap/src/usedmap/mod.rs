@@ -37,14 +37,13 @@ mod ext_bad;
 mod ext_layout;
 mod fat;
 mod ntfs;
-mod ntfs_attr;
 mod ntfs_bad;
 mod ntfs_mirror;
 mod ntfs_scratch;
 mod probe;
 mod slack;
+mod stop;
 mod swap;
-mod volume;
 
 use std::fmt;
 use std::io;
@@ -54,11 +53,12 @@ use positioned_io::ReadAt;
 use serde::{Deserialize, Serialize};
 
 use crate::ExtentSet;
+use crate::volume::Volume;
 use bits::Used;
-use volume::{Stop, Volume};
+use stop::Stop;
 
+pub use crate::volume::Window;
 pub(crate) use probe::{MD_MAGIC, Signature, boot_sector, boot_sector_kind};
-pub use volume::Window;
 
 /// Options for a used-block map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

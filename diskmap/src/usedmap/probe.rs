@@ -23,8 +23,9 @@
 //! ```
 
 use super::FsKind;
+use super::stop::Stop;
 use super::swap;
-use super::volume::{Fields, Stop, Volume};
+use crate::volume::{Fields, Volume};
 
 /// The content according to the signatures.
 pub(super) enum Content {

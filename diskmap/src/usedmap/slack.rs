@@ -8,8 +8,9 @@ use std::ops::Range;
 
 use super::MapOptions;
 use super::bits::Used;
-use super::volume::{Stop, Volume};
+use super::stop::Stop;
 use crate::ExtentSet;
+use crate::volume::Volume;
 
 /// Number of bytes always kept at the end of a partition: they include an md 0.90 superblock.
 const TAIL_BYTES: u64 = 64 << 10;

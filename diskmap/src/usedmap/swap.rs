@@ -5,8 +5,9 @@
 //! memory. Always holds: nothing is dropped unless signature, version and page size agree.
 
 use super::bits::Used;
-use super::volume::{Fields, Stop, Volume};
+use super::stop::Stop;
 use super::{Found, FsInfo, FsKind, MapOptions, Reader};
+use crate::volume::{Fields, Volume};
 
 /// Page sizes of Linux in bytes; the signature is at the end of the first page.
 const PAGE_SIZES: [u32; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];

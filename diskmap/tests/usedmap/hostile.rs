@@ -218,3 +218,26 @@ fn a_huge_sparse_partition_is_mapped_in_windows() {
         fs::remove_file(&image).unwrap();
     }
 }
+
+/// The bad-block list of a hostile ext volume names one block of numbers again and again: 16384
+/// blocks of 64 KiB would be read.
+#[test]
+fn a_list_of_bad_blocks_is_not_read_again_and_again() {
+    const BLOCK: usize = 64 << 10;
+    const LIST: usize = 400;
+    let bench = Bench::new();
+    let image = bench.path("specimen");
+    fs::write(&image, vec![0; 32 << 20]).unwrap();
+    ok(
+        "mke2fs",
+        &["-q", "-F", "-t", "ext2", "-b", "65536", str(&image)],
+    );
+    let field = format!("set_inode_field <1> block[DIND] {LIST}");
+    ok("debugfs", &["-w", "-R", &field, str(&image)]);
+    let mut bytes = fs::read(&image).unwrap();
+    let next = u32::try_from(LIST + 1).unwrap().to_le_bytes();
+    for entry in bytes[LIST * BLOCK..(LIST + 1) * BLOCK].chunks_exact_mut(4) {
+        entry.copy_from_slice(&next);
+    }
+    assert!(matches!(map_bounded(&bytes), Mapping::Used(_)));
+}

@@ -7,7 +7,6 @@
 //! `volume` finds files, `system` reads SYSTEM, `identity` reads SAM and SECURITY, `product`
 //! determines the edition and version of Windows.
 
-mod compressed;
 mod identity;
 mod link;
 mod named_hives;
@@ -20,7 +19,6 @@ use crate::source::Source;
 use crate::unreadable;
 use hive::files::{LOG_SUFFIXES, MOST_HIVE_BYTES, MOST_LOG_BYTES, Unsound};
 use hive::{Hive, HiveError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use template::answers::xml::MOST_BYTES;
 use template::answers::{AnswerFileFound, PLACES, base};
 use template::findings::{Obstacle, PartitionFindings, ProductType, WindowsFindings};
@@ -34,26 +32,13 @@ pub(crate) fn inspect(
 ) -> Option<WindowsFindings> {
     let number = partition.number;
     let mut obstacles = Vec::new();
-    // The NTFS reader (crate ntfs 0.4) takes slices by unchecked lengths from the volume: of 6,000
-    // volumes with four flipped bits, three made it panic. That makes the volume unreadable, but
-    // must not end the console.
     let mut sids = Vec::new();
-    let found = catch_unwind(AssertUnwindSafe(|| {
-        look(source, number, &mut obstacles, &mut sids)
-    }));
+    let found = look(&source, number, &mut obstacles, &mut sids);
     partition.obstacles.append(&mut obstacles);
     partition.sids = sids;
     match found {
-        Ok(Ok(found)) => found,
-        Ok(Err(reason)) => {
-            partition
-                .obstacles
-                .push(unreadable("the NTFS volume", &reason));
-            None
-        }
-        Err(_) => {
-            let reason =
-                "its structures make no sense; have Windows check it (chkdsk /f) in the master";
+        Ok(found) => found,
+        Err(reason) => {
             partition
                 .obstacles
                 .push(unreadable("the NTFS volume", &reason));
@@ -63,12 +48,12 @@ pub(crate) fn inspect(
 }
 
 fn look(
-    source: Source,
+    source: &Source,
     number: u32,
     obstacles: &mut Vec<Obstacle>,
     sids: &mut Vec<String>,
 ) -> Result<Option<WindowsFindings>, String> {
-    let mut volume = Volume::open(source)?;
+    let volume = Volume::open(source)?;
     sids.extend(volume.machines()?.iter().map(ToString::to_string));
     if volume.is_dirty()? {
         obstacles.push(Obstacle::DirtyVolume);
@@ -112,34 +97,34 @@ fn look(
     let Some(system) = volume.read(&config(&found.folder, "SYSTEM"), MOST_HIVE_BYTES)? else {
         return Ok(None);
     };
-    let system = open_hive(&mut volume, &mut found, "SYSTEM", system)?;
-    let software = read_hive(&mut volume, &mut found, "SOFTWARE")?;
-    let sam = read_hive(&mut volume, &mut found, "SAM")?;
-    let security = read_hive(&mut volume, &mut found, "SECURITY")?;
+    let system = open_hive(&volume, &mut found, "SYSTEM", system)?;
+    let software = read_hive(&volume, &mut found, "SOFTWARE")?;
+    let sam = read_hive(&volume, &mut found, "SAM")?;
+    let security = read_hive(&volume, &mut found, "SECURITY")?;
     let set = system
         .as_ref()
         .and_then(|system| system::fill(system, &mut found));
     product::fill(
-        &mut volume,
+        &volume,
         system.as_ref().zip(set),
         software.as_ref(),
         &mut found,
     )?;
     identity::fill(sam.as_ref(), security.as_ref(), &mut found);
     if let (Some(software), Some(machine)) = (&software, &found.machine_sid) {
-        found.profiles_elsewhere = profiles::elsewhere(software, machine, &mut volume)?;
+        found.profiles_elsewhere = profiles::elsewhere(software, machine, &volume)?;
     }
     // Nothing is rewritten in a generalised image or in a domain controller.
     if !found.generalised && !found.is_domain_controller() {
-        named_hives::look(&mut volume, &mut found)?;
+        named_hives::look(&volume, &mut found)?;
     }
-    found.answer_file = answer_file(&mut volume, &found.folder)?;
+    found.answer_file = answer_file(&volume, &found.folder)?;
     Ok(Some(found))
 }
 
 /// The answer file that Windows Setup would find first, and the parts of it that are lost in a
 /// merge.
-fn answer_file(volume: &mut Volume, folder: &str) -> Result<Option<AnswerFileFound>, String> {
+fn answer_file(volume: &Volume<'_>, folder: &str) -> Result<Option<AnswerFileFound>, String> {
     for place in PLACES {
         let mut parts = vec![folder];
         parts.extend(place);
@@ -171,7 +156,7 @@ fn config<'a>(folder: &'a str, name: &'a str) -> [&'a str; 4] {
 
 /// Reads a hive beside SYSTEM if it exists and is sound.
 fn read_hive(
-    volume: &mut Volume,
+    volume: &Volume<'_>,
     found: &mut WindowsFindings,
     name: &str,
 ) -> Result<Option<Hive>, String> {
@@ -188,7 +173,7 @@ fn read_hive(
 /// Completes a hive from its logs and validates it; on failure `None`, and an obstacle in the
 /// findings.
 fn open_hive(
-    volume: &mut Volume,
+    volume: &Volume<'_>,
     found: &mut WindowsFindings,
     name: &str,
     bytes: Vec<u8>,

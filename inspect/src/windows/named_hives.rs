@@ -14,7 +14,7 @@ use template::findings::{Obstacle, WindowsFindings};
 const MOST_TOLD: usize = 16;
 
 /// Adds every hive, besides the machine's own, that names its SID and cannot be changed.
-pub(super) fn look(volume: &mut Volume, found: &mut WindowsFindings) -> Result<(), String> {
+pub(super) fn look(volume: &Volume<'_>, found: &mut WindowsFindings) -> Result<(), String> {
     let Some(machine) = found.machine_sid.as_deref().and_then(machine) else {
         return Ok(());
     };
@@ -61,7 +61,7 @@ fn is_own(windows: &str, path: &[&str]) -> bool {
 }
 
 /// Reason why a hive that has to be changed cannot be.
-fn obstacle(volume: &mut Volume, path: &[&str], marks: &Marks) -> Option<Obstacle> {
+fn obstacle(volume: &Volume<'_>, path: &[&str], marks: &Marks) -> Option<Obstacle> {
     let name = path.join("\\");
     let unreadable = |reason: String| Some(super::unreadable(&name, &reason));
     let bytes = match volume.read(path, MOST_HIVE_BYTES) {

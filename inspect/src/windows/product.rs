@@ -14,7 +14,7 @@ const FIXED_FILE_INFO: [u8; 4] = [0xbd, 0x04, 0xef, 0xfe];
 /// Fills in the product from SOFTWARE; without that from the kernel's version resource, and without
 /// that from the contents of SYSTEM.
 pub(super) fn fill(
-    volume: &mut Volume,
+    volume: &Volume<'_>,
     system: Option<(&Hive, String)>,
     software: Option<&Hive>,
     found: &mut WindowsFindings,

@@ -18,7 +18,7 @@ const MOST_LINKS: usize = 16;
 pub(super) fn elsewhere(
     software: &Hive,
     machine: &str,
-    volume: &mut Volume,
+    volume: &Volume<'_>,
 ) -> Result<Vec<String>, String> {
     let version = r"Microsoft\Windows NT\CurrentVersion";
     let root = text(software, version, "SystemRoot");

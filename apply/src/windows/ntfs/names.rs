@@ -8,23 +8,11 @@
 //! places.
 
 use super::NtfsError;
-use super::record::{Body, REFERENCE_NUMBER, Record, kind};
-use super::scan::each_record;
-use super::stream::{Mft, extensions, first_place};
-use super::volume::{Volume, u32_at, u64_at};
+use super::device::{Device, volume_of};
+use diskmap::Volume;
+use diskmap::ntfs::{self, Body, FileName, Mft, kind, number};
 use std::collections::BTreeMap;
 
-/// Record of the root folder, and the last of the records that are the file system's own.
-const ROOT: u64 = 5;
-const LAST_OF_SYSTEM: u64 = 15;
-/// Offsets in `$FILE_NAME`: flags (a folder), length, kind of name, the name.
-const FLAGS: usize = 0x38;
-const LENGTH: usize = 0x40;
-const SPACE: usize = 0x41;
-const NAME: usize = 0x42;
-const FOLDER: u32 = 0x1000_0000;
-/// Kind of a short name that exists beside a long one.
-const SPACE_DOS: u8 = 2;
 /// A hive is a base block and bins, each of whole 4 KiB.
 const HIVE_BLOCK: u64 = 4096;
 /// Most folders of one volume: several times the number on a full system.
@@ -43,150 +31,99 @@ pub(crate) struct Found {
     pub(crate) named: Vec<String>,
 }
 
-/// Number of the parent folder, and the name in it.
-type Entry = (u64, Vec<u16>);
-
 /// Searches the whole volume for hives, and for names that `wanted` accepts.
 ///
 /// # Errors
 /// Structures contradict each other, there are more folders than any system has, or a found name is
 /// no valid Unicode.
 pub(crate) fn search(
-    volume: &dyn Volume,
+    device: &dyn Device,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Found, NtfsError> {
-    let mft = Mft::open(volume)?;
+    let volume = volume_of(device)?;
+    let mft = Mft::open(&volume)?;
     let mut folders = BTreeMap::new();
     let mut named = Vec::new();
     let mut candidates = Vec::new();
-    each_record(volume, &mft, |record| {
-        let base = base_of(record);
-        if base <= LAST_OF_SYSTEM && base != ROOT {
+    mft.each_record(&volume, |record| {
+        let record = record?;
+        let base = record.file();
+        if base <= number::LAST_OF_SYSTEM && base != number::ROOT {
             return Ok(());
         }
-        for attribute in record.attributes()? {
-            match &attribute.body {
-                Body::Resident(range) if attribute.kind == kind::FILE_NAME => {
-                    let bytes = record.bytes.get(range.clone()).unwrap_or_default();
-                    let Some((parent, name)) = entry(bytes) else {
-                        continue;
-                    };
-                    if wanted(&String::from_utf16_lossy(&name)) {
-                        named.push((parent, name.clone()));
-                    }
-                    if u32_at(bytes, FLAGS).is_some_and(|flags| flags & FOLDER != 0) {
-                        folders.insert(base, (parent, name));
-                    }
-                }
-                Body::NonResident {
-                    first: 0,
-                    runs,
-                    size,
-                    initialised,
-                    encoded,
-                } if attribute.kind == kind::DATA && attribute.name.is_empty() => {
-                    if *size >= 2 * HIVE_BLOCK
-                        && size.is_multiple_of(HIVE_BLOCK)
-                        && *initialised > 0
-                        && let Some(place) = first_place(record, runs.clone(), &mft.geometry)?
-                    {
-                        candidates.push((place, base, *encoded));
-                    }
-                }
-                _ => {}
+        for name in FileName::in_record(&record)? {
+            if wanted(&name.text()) {
+                named.push(name.clone());
+            }
+            if name.is_folder {
+                folders.insert(base, name);
             }
         }
-        if folders.len() > MOST_FOLDERS || named.len() > MOST_FOUND {
-            return Err(NtfsError::Refused("it has more folders than any system"));
+        for attribute in record.attributes()? {
+            if let Body::Clusters(clusters) = &attribute.body
+                && attribute.is(kind::DATA, "")
+                && clusters.lowest == 0
+                && clusters.size >= 2 * HIVE_BLOCK
+                && clusters.size.is_multiple_of(HIVE_BLOCK)
+                && clusters.initialised > 0
+                && let Some(place) = clusters.first_place(mft.geometry())?
+            {
+                let encoded = attribute.is_compressed() || attribute.is_encrypted();
+                candidates.push((place, base, encoded));
+            }
         }
-        Ok(())
+        match folders.len() > MOST_FOLDERS || named.len() > MOST_FOUND {
+            true => Err(NtfsError::Refused("it has more folders than any system")),
+            false => Ok(()),
+        }
     })?;
     candidates.sort_unstable();
     let mut found = Found::default();
     for (place, base, encoded) in candidates {
-        if !begins_like_a_hive(volume, place, encoded)? {
+        if !begins_like_a_hive(&volume, place, encoded)? {
             continue;
         }
-        if let Some((parent, name)) = any_name(volume, &mft, base)? {
-            found.hives.extend(path(&folders, parent, &name)?);
+        let record = mft.record(&volume, base)?;
+        if let Some(name) = mft.names(&volume, &record)?.first() {
+            found.hives.extend(path(&folders, name)?);
         }
         if found.hives.len() > MOST_FOUND {
             return Err(NtfsError::Refused("it has more hives than any system"));
         }
     }
-    for (parent, name) in named {
-        found.named.extend(path(&folders, parent, &name)?);
+    for name in &named {
+        found.named.extend(path(&folders, name)?);
     }
     found.hives.sort();
     found.named.sort();
     Ok(found)
 }
 
-/// Number of the base record of a record's file.
-fn base_of(record: &Record) -> u64 {
-    match u64_at(&record.bytes, 0x20).unwrap_or(0) {
-        0 => record.number,
-        base => base & REFERENCE_NUMBER,
-    }
-}
-
-/// Folder and name of a `$FILE_NAME`; `None` for a short name or invalid bytes.
-fn entry(bytes: &[u8]) -> Option<Entry> {
-    let parent = u64_at(bytes, 0)? & REFERENCE_NUMBER;
-    let length = usize::from(*bytes.get(LENGTH)?) * 2;
-    if *bytes.get(SPACE)? == SPACE_DOS {
-        return None;
-    }
-    let name = bytes.get(NAME..NAME + length)?.chunks_exact(2);
-    let name = name.map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
-    Some((parent, name.collect()))
-}
-
-/// One of the names of a file, from any of its records.
-fn any_name(volume: &dyn Volume, mft: &Mft, number: u64) -> Result<Option<Entry>, NtfsError> {
-    let base = mft.record(volume, number)?;
-    let mut records = Vec::new();
-    for extension in extensions(volume, mft, &base, kind::FILE_NAME)? {
-        records.push(mft.record(volume, extension)?);
-    }
-    for record in std::iter::once(&base).chain(&records) {
-        for attribute in record.attributes()? {
-            if let (kind::FILE_NAME, Body::Resident(range)) = (attribute.kind, attribute.body)
-                && let Some(found) = entry(record.bytes.get(range).unwrap_or_default())
-            {
-                return Ok(Some(found));
-            }
-        }
-    }
-    Ok(None)
-}
-
 /// True if a file begins like a hive. In a compressed unit the first bytes follow the header of a
 /// chunk, and in a packed chunk also a byte of flags: bytes without an earlier occurrence are
 /// stored unchanged.
-fn begins_like_a_hive(volume: &dyn Volume, place: u64, encoded: bool) -> Result<bool, NtfsError> {
+fn begins_like_a_hive(volume: &Volume<'_>, place: u64, encoded: bool) -> Result<bool, NtfsError> {
     const MAGIC: &[u8] = b"regf";
     let mut start = [0; 8];
-    volume.read_at(place, &mut start)?;
+    volume
+        .read_into(place, &mut start)
+        .map_err(ntfs::NtfsError::from)?;
     let behind: &[usize] = if encoded { &[0, 2, 3] } else { &[0] };
     let is = |at: &usize| start.get(*at..).is_some_and(|rest| rest.starts_with(MAGIC));
     Ok(behind.iter().any(is))
 }
 
 /// Path of a name; `None` if a mount does not show it.
-fn path(
-    folders: &BTreeMap<u64, Entry>,
-    parent: u64,
-    name: &[u16],
-) -> Result<Option<String>, NtfsError> {
-    let mut parts = vec![name];
-    let mut at = parent;
-    while at != ROOT {
-        let Some((above, name)) = folders.get(&at).filter(|_| parts.len() < MOST_DEPTH) else {
+fn path(folders: &BTreeMap<u64, FileName>, name: &FileName) -> Result<Option<String>, NtfsError> {
+    let mut parts = vec![&name.name];
+    let mut at = name.folder.number;
+    while at != number::ROOT {
+        let above = folders.get(&at).filter(|_| parts.len() < MOST_DEPTH);
+        let Some(above) = above else {
             return Ok(None);
         };
-        parts.push(name);
-        at = *above;
+        parts.push(&above.name);
+        at = above.folder.number;
     }
     let mut path = String::new();
     let mut whole = true;

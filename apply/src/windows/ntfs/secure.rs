@@ -9,18 +9,15 @@
 //! $SDH    key: hash, identifier          data: the entry's header
 //! ```
 
-use super::NtfsError;
 use super::descriptor::{self, MachinePart};
 use super::index::Tree;
-use super::record::{Record, kind};
-use super::stream::{Mft, Stream};
-use super::volume::{Volume, u32_at, u64_at};
+use super::{Changed, NtfsError, parts, system_stream};
+use diskmap::Volume;
+use diskmap::ntfs::{Mft, Stream, kind, number};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of an entry's header.
 pub(crate) const ENTRY_HEADER: usize = 20;
-/// Record number of `$Secure`.
-const RECORD: u64 = 9;
 /// Bytes of entries before their mirror.
 const HALF: u64 = 0x4_0000;
 /// The value of `HALF` as an offset in memory.
@@ -56,9 +53,9 @@ pub(crate) struct Changes {
 
 impl Secure {
     /// Reads `$Secure` and checks its three parts against each other.
-    pub(crate) fn read(volume: &dyn Volume, mft: &Mft) -> Result<Self, NtfsError> {
-        let record = mft.record(volume, RECORD)?;
-        let stream = mft.stream(volume, &record, kind::DATA, "$SDS")?;
+    pub(crate) fn read(volume: &Volume<'_>, mft: &Mft) -> Result<Self, NtfsError> {
+        let record = mft.record(volume, number::SECURE)?;
+        let stream = system_stream(mft, volume, &record, kind::DATA, "$SDS")?;
         let bytes = stream.read_all(volume, MOST_SDS_BYTES)?;
         let by_number = Tree::read(volume, mft, &record, "$SII", 4)?;
         let by_hash = Tree::read(volume, mft, &record, "$SDH", 8)?;
@@ -150,11 +147,9 @@ impl Secure {
     /// trees.
     pub(crate) fn rewrite(
         mut self,
-        volume: &dyn Volume,
-        mft: &Mft,
+        changed: &mut Changed<'_>,
         old: &MachinePart,
         new: &MachinePart,
-        records: &mut BTreeMap<u64, Record>,
     ) -> Result<Changes, NtfsError> {
         let mut changes = Changes::default();
         let mut hashes = BTreeMap::new();
@@ -180,13 +175,10 @@ impl Secure {
         descriptor::replace(&mut self.bytes, old, new);
         touched.extend(remains.into_iter().map(|at| (at, new.len())));
         for (at, length) in touched {
-            let mut done = at;
-            for (place, length) in self.stream.pieces(at as u64, length)? {
-                let place = place.ok_or(bad("$SDS", 0, "an entry lies in a hole"))?;
-                let part = self.bytes.get(done..done + length).unwrap_or_default();
-                changes.blocks.push((place, part.to_vec()));
-                done += length;
-            }
+            let bytes = self.bytes.get(at..at + length).unwrap_or_default();
+            changes
+                .blocks
+                .extend(parts(&self.stream, at as u64, bytes)?);
         }
         let mut payloads = self.by_number.payloads();
         for payload in &mut payloads {
@@ -205,7 +197,7 @@ impl Secure {
         payloads.sort_by_key(|payload| hash_key(payload));
         self.by_hash.set_payloads(&payloads);
         for tree in [&self.by_number, &self.by_hash] {
-            tree.changes(volume, mft, records, &mut changes.blocks)?;
+            tree.changes(changed, &mut changes.blocks)?;
         }
         Ok(changes)
     }
@@ -221,4 +213,16 @@ fn hash_key(payload: &[u8]) -> (u32, u32) {
 
 fn bad(part: &'static str, number: u32, what: &'static str) -> NtfsError {
     NtfsError::structure(part, u64::from(number), what)
+}
+
+/// Little-endian number at `offset`; `None` beyond the end.
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    let bytes = bytes.get(offset..offset.checked_add(4)?)?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Little-endian number at `offset`; `None` beyond the end.
+fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    let bytes = bytes.get(offset..offset.checked_add(8)?)?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }

@@ -1,11 +1,10 @@
 //! Volumes made by mkntfs, filled through ntfs-3g, rewritten here, and audited by ntfs-3g's own
 //! `ntfssecaudit`.
 
-use super::record::{Record, kind};
-use super::stream::{Found, Mft};
-use super::volume::Volume;
 use super::*;
 use crate::windows::testing::{Mounted, new_volume, new_volume_with};
+use diskmap::ReadAt;
+use diskmap::ntfs::{kind, number};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use std::cell::RefCell;
 use std::fs::File;
@@ -241,25 +240,21 @@ fn trees_in_another_record_are_found_through_the_attribute_list() {
 
 /// Moves the indexes of `$Secure` into record `to`, one of those reserved for such use.
 fn move_trees(volume: &File, to: u64) {
-    let mft = Mft::open(volume).unwrap();
-    let mut base = mft.record(volume, 9).unwrap();
-    let mut other = mft.record(volume, to).unwrap();
+    let disk = volume_of(volume).unwrap();
+    let mft = Mft::open(&disk).unwrap();
+    let mut base = mft.record(&disk, number::SECURE).unwrap();
+    let mut other = mft.record(&disk, to).unwrap();
     let at = usize::from(u16::from_le_bytes(
-        base.bytes[0x14..0x16].try_into().unwrap(),
+        base.bytes()[0x14..0x16].try_into().unwrap(),
     ));
     let long = |bytes: &[u8], at: usize| {
         usize::try_from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
     };
-    let reference = |record: &Record| {
-        let sequence = u64::from(u16::from_le_bytes(
-            record.bytes[0x10..0x12].try_into().unwrap(),
-        ));
-        record.number | sequence << 48
-    };
+    let reference = |record: &Record| record.number() | u64::from(record.sequence()) << 48;
     let (mut stay, mut go, mut list) = (Vec::new(), Vec::new(), Vec::new());
     let mut next = at;
-    while long(&base.bytes, next) != 0xffff_ffff {
-        let attribute = base.bytes[next..next + long(&base.bytes, next + 4)].to_vec();
+    while long(base.bytes(), next) != 0xffff_ffff {
+        let attribute = base.bytes()[next..next + long(base.bytes(), next + 4)].to_vec();
         next += attribute.len();
         let moved = attribute[0] >= 0x90;
         let name_len = usize::from(attribute[9]);
@@ -285,19 +280,17 @@ fn move_trees(volume: &File, to: u64) {
     own.extend(list);
     stay.insert(1, own);
     let base_reference = reference(&base);
-    other.bytes[0x20..0x28].copy_from_slice(&base_reference.to_le_bytes());
-    other.bytes[0x12..0x14].copy_from_slice(&[0, 0]);
+    other.bytes_mut()[0x20..0x28].copy_from_slice(&base_reference.to_le_bytes());
+    other.bytes_mut()[0x12..0x14].copy_from_slice(&[0, 0]);
     for (record, attributes) in [(&mut base, stay), (&mut other, go)] {
         let mut bytes = attributes.concat();
         bytes.extend([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
         let used = u32::try_from(at + bytes.len()).unwrap();
-        record.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
-        record.bytes[0x18..0x1c].copy_from_slice(&used.to_le_bytes());
-        record.bytes[0x28..0x2a].copy_from_slice(&[0x71, 0]);
+        record.bytes_mut()[at..at + bytes.len()].copy_from_slice(&bytes);
+        record.bytes_mut()[0x18..0x1c].copy_from_slice(&used.to_le_bytes());
+        record.bytes_mut()[0x28..0x2a].copy_from_slice(&[0x71, 0]);
     }
-    let records = BTreeMap::from([(9, base), (to, other)]);
-    let mut planned = Planned::default();
-    scan::write_records(volume, &mft, &records, &mut planned).unwrap();
+    let planned = writes_of(&disk, &mft, [base, other]);
     for (place, bytes) in planned.writes {
         volume.write_all_at(&bytes, place).unwrap();
     }
@@ -306,36 +299,50 @@ fn move_trees(volume: &File, to: u64) {
 /// Puts `sd` in place of the descriptors that mkntfs gave `$Volume` (without its group) and the
 /// root folder.
 fn plant_own_descriptors(volume: &File, sd: &[u8]) {
-    let mft = Mft::open(volume).unwrap();
+    let disk = volume_of(volume).unwrap();
+    let mft = Mft::open(&disk).unwrap();
     let (mut resident, mut in_clusters) = (false, false);
-    for number in [3, 5] {
-        let mut record = mft.record(volume, number).unwrap();
-        match mft
-            .find(volume, &record, kind::SECURITY_DESCRIPTOR, "")
-            .unwrap()
-        {
-            Some(Found::Resident(holder, range)) => {
-                assert_eq!(holder, number);
-                let length = range.len().min(sd.len());
-                record.bytes[range.start..range.start + length].copy_from_slice(&sd[..length]);
-                let records = BTreeMap::from([(number, record)]);
-                let mut planned = Planned::default();
-                scan::write_records(volume, &mft, &records, &mut planned).unwrap();
-                assert_eq!(planned.writes.len(), 2, "with its mirror");
-                for (place, bytes) in planned.writes {
-                    volume.write_all_at(&bytes, place).unwrap();
-                }
-                resident = true;
+    for number in [number::VOLUME, number::ROOT] {
+        let mut record = mft.record(&disk, number).unwrap();
+        let found = mft.find(&disk, &record, kind::SECURITY_DESCRIPTOR, "");
+        let Some(stream) = found.unwrap() else {
+            continue;
+        };
+        if let Some(own) = stream.resident() {
+            assert_eq!(own.record, number);
+            let length = own.range.len().min(sd.len());
+            let start = own.range.start;
+            record.bytes_mut()[start..start + length].copy_from_slice(&sd[..length]);
+            let planned = writes_of(&disk, &mft, [record]);
+            assert_eq!(planned.writes.len(), 2, "with its mirror");
+            for (place, bytes) in planned.writes {
+                volume.write_all_at(&bytes, place).unwrap();
             }
-            Some(Found::Stream(stream)) => {
-                let place = stream.pieces(0, sd.len()).unwrap()[0].0.unwrap();
-                volume.write_all_at(sd, place).unwrap();
-                in_clusters = true;
-            }
-            None => {}
+            resident = true;
+        } else {
+            let place = stream.pieces(0, sd.len() as u64).unwrap()[0].place;
+            volume.write_all_at(sd, place.unwrap()).unwrap();
+            in_clusters = true;
         }
     }
     assert!(resident && in_clusters, "mkntfs made both kinds");
+}
+
+/// The writes that put changed records on a volume.
+fn writes_of(
+    volume: &diskmap::Volume<'_>,
+    mft: &Mft,
+    records: impl IntoIterator<Item = Record>,
+) -> Planned {
+    let records = records.into_iter().map(|record| (record.number(), record));
+    let changed = Changed {
+        volume,
+        mft,
+        records: records.collect(),
+    };
+    let mut planned = Planned::default();
+    changed.write(&mut planned).unwrap();
+    planned
 }
 
 fn small_volume(dir: &Path) -> std::path::PathBuf {
@@ -352,7 +359,7 @@ fn small_volume(dir: &Path) -> std::path::PathBuf {
     image
 }
 
-fn refused(volume: &dyn Volume) -> String {
+fn refused(volume: &dyn Device) -> String {
     match plan(volume, &OLD, &NEW) {
         Ok(_) => panic!("it has to be refused"),
         Err(error) => error.to_string(),
@@ -394,14 +401,15 @@ fn unclean_volumes_are_refused_before_anything_is_written() {
 /// A volume in memory that counts its writes.
 struct Memory(RefCell<Vec<u8>>);
 
-impl Volume for Memory {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let bytes = self.0.borrow();
-        let found = usize::try_from(offset)
-            .ok()
-            .and_then(|at| bytes.get(at..at.checked_add(buffer.len())?));
-        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+impl ReadAt for Memory {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow().as_slice().read_at(offset, buffer)
+    }
+}
+
+impl Device for Memory {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.borrow().len() as u64)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -418,9 +426,15 @@ impl Volume for Memory {
 /// A volume that loses every write from the one with this number on.
 struct Forgetful(Memory, std::cell::Cell<usize>);
 
-impl Volume for Forgetful {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+impl ReadAt for Forgetful {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read_at(offset, buffer)
+    }
+}
+
+impl Device for Forgetful {
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -466,8 +480,8 @@ fn damaged_structures_are_refused_or_rewritten_whole() {
     let pristine = std::fs::read(small_volume(dir.path())).unwrap();
     let interesting: Vec<usize> = {
         let memory = Memory(RefCell::new(pristine.clone()));
-        let mft = Mft::open(&memory).unwrap();
-        let at = usize::try_from(mft.geometry.mft * mft.geometry.cluster).unwrap();
+        let mft = Mft::open(&volume_of(&memory).unwrap()).unwrap();
+        let at = usize::try_from(mft.geometry().mft_at()).unwrap();
         let blocks = pristine.windows(4).enumerate();
         let blocks = blocks.filter_map(|(at, magic)| (magic == b"INDX").then_some(at));
         blocks
@@ -508,25 +522,4 @@ fn damaged_structures_are_refused_or_rewritten_whole() {
         refused > 100 && rewritten > 100,
         "{refused} refused, {rewritten} not"
     );
-}
-
-#[test]
-fn torn_records_are_none() {
-    let mut bytes = vec![0; 1024];
-    bytes[..4].copy_from_slice(b"FILE");
-    bytes[4] = 0x30;
-    bytes[6] = 3;
-    bytes[0x30..0x32].copy_from_slice(&7u16.to_le_bytes());
-    assert!(
-        Record::decode(1, bytes.clone()).is_none(),
-        "strides do not end in 7"
-    );
-    for end in [510, 1022] {
-        bytes[end..end + 2].copy_from_slice(&7u16.to_le_bytes());
-    }
-    bytes[0x32..0x36].copy_from_slice(&[1, 2, 3, 4]);
-    let record = Record::decode(1, bytes).unwrap();
-    assert_eq!((record.bytes[510], record.bytes[1023]), (1, 4));
-    let again = Record::decode(1, record.encode()).unwrap();
-    assert_eq!(again.bytes[0x32..], record.bytes[0x32..]);
 }

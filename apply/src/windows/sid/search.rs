@@ -6,7 +6,7 @@
 
 use crate::guest::Guest;
 use crate::windows::hives::logs_of;
-use crate::windows::ntfs::{self, NtfsError, Volume};
+use crate::windows::ntfs::{self, Device, NtfsError};
 use hive::sid::{self, Machine, Marks};
 use std::cmp::Reverse;
 use std::io::{self, Read};
@@ -30,7 +30,7 @@ pub(super) struct Places {
 }
 
 /// Searches an unmounted volume.
-pub(super) fn places(volume: &dyn Volume, old: Machine, new: Machine) -> Result<Places, NtfsError> {
+pub(super) fn places(volume: &dyn Device, old: Machine, new: Machine) -> Result<Places, NtfsError> {
     let kept = |name: &str| {
         let start = name.len().saturating_sub(PREDEPLOY.len());
         let end = name.get(start..).unwrap_or_default();

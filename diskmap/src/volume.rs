@@ -1,14 +1,12 @@
-//! A partition as readers use it: bounded reads, and the three reasons why a reader stops early.
+//! A partition as readers use it: bounded reads and fields of structures.
 //!
 //! Owns the rule that no read leaves the partition and that no buffer is allocated for bytes that
-//! do not exist. Always holds: a pointer out of the partition is an inconsistency (raw), a device
-//! that fails is an error, and the two are never confused. No function panics.
+//! do not exist. Always holds: a pointer out of the partition and a device that fails are different
+//! errors. No function panics.
 
 use std::io;
 
 use positioned_io::ReadAt;
-
-use super::FsKind;
 
 /// A part of a device as a device of its own, for example a partition of a disk.
 #[derive(Clone, Copy)]
@@ -61,87 +59,81 @@ impl ReadAt for Window<'_> {
     }
 }
 
-/// The reason why a reader stopped early.
-#[derive(Debug)]
-pub(super) enum Stop {
+/// The reason why bytes of a partition could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
     /// The device returned an error.
-    Io(io::Error),
-    /// The file system is not understood or contradicts itself: everything must be captured.
-    Raw(String),
-    /// The file system was not cleanly closed: nothing is captured until the operator decides.
-    Refused { reason: String, hint: String },
-}
-
-impl Stop {
-    /// A stop with "capture everything, because ...".
-    pub(super) fn raw(reason: impl Into<String>) -> Self {
-        Self::Raw(reason.into())
-    }
-
-    /// A stop with "not cleanly closed, because ...; do ...".
-    pub(super) fn refused(reason: impl Into<String>, what_to_do: &str) -> Self {
-        Self::Refused {
-            reason: reason.into(),
-            hint: format!(
-                "{what_to_do}, or capture this partition raw with --raw-partition NUMBER"
-            ),
-        }
-    }
-}
-
-impl Stop {
-    /// Adds the name of the structure being read to an error of the device.
-    pub(super) fn named(self, structure: &str, kind: FsKind) -> Self {
-        match self {
-            Self::Io(error) => {
-                let text = format!("the {structure} of its {kind} file system: {error}");
-                Self::Io(io::Error::new(error.kind(), text))
-            }
-            other => other,
-        }
-    }
-}
-
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// A structure is said to lie where the partition has no bytes.
+    #[error("a structure at byte {at} lies outside the partition of {length} bytes")]
+    Outside {
+        /// First byte of the structure.
+        at: u64,
+        /// Length of the partition in bytes.
+        length: u64,
+    },
+    /// A structure is said to be larger than any buffer.
+    #[error("a structure at byte {at} claims {len} bytes")]
+    TooLarge {
+        /// First byte of the structure.
+        at: u64,
+        /// Length in bytes that it claims.
+        len: u64,
+    },
+    /// A structure ends before one of its fields does.
+    #[error("a structure of {len} bytes has no field at {at}")]
+    NoField {
+        /// Offset of the field.
+        at: usize,
+        /// Length of the structure in bytes.
+        len: usize,
+    },
 }
 
 /// A partition; every read stays inside it.
-pub(super) struct Volume<'a> {
+#[derive(Clone, Copy)]
+pub struct Volume<'a> {
     dev: &'a dyn ReadAt,
     length: u64,
 }
 
 /// Largest buffer that a reader may request, in bytes. Maps are read in windows of this size;
 /// single structures are far smaller (the largest is a 2 MiB NTFS cluster).
-pub(super) const WINDOW_BYTES: usize = 4 << 20;
+pub(crate) const WINDOW_BYTES: usize = 4 << 20;
 
 impl<'a> Volume<'a> {
-    pub(super) const fn new(dev: &'a dyn ReadAt, length: u64) -> Self {
+    /// The `length` bytes of `dev` from its start.
+    #[must_use]
+    pub const fn new(dev: &'a dyn ReadAt, length: u64) -> Self {
         Self { dev, length }
     }
 
     /// Length of the partition in bytes.
-    pub(super) const fn length(&self) -> u64 {
+    #[must_use]
+    pub const fn length(&self) -> u64 {
         self.length
     }
 
-    /// Fills `buf` from byte `at`. A range outside the partition is an inconsistency.
-    pub(super) fn read_into(&self, at: u64, buf: &mut [u8]) -> Result<(), Stop> {
+    /// Fills `buf` from byte `at`.
+    ///
+    /// # Errors
+    ///
+    /// The range leaves the partition, or the device fails.
+    pub fn read_into(&self, at: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let end = at.checked_add(buf.len() as u64);
         if end.is_none_or(|end| end > self.length) {
-            return Err(Stop::raw(format!(
-                "a structure at byte {at} lies outside the partition of {} bytes",
-                self.length
-            )));
+            return Err(ReadError::Outside {
+                at,
+                length: self.length,
+            });
         }
         let mut done = 0usize;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.dev.read_at(at + done as u64, rest) {
                 Ok(0) => {
-                    return Err(Stop::Io(io::Error::new(
+                    return Err(ReadError::Io(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
                         format!(
                             "device ends at byte {}, the partition at {}",
@@ -152,35 +144,33 @@ impl<'a> Volume<'a> {
                 }
                 Ok(count) => done = done.saturating_add(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Stop::Io(error)),
+                Err(error) => return Err(ReadError::Io(error)),
             }
         }
         Ok(())
     }
 
     /// Reads `len` bytes from byte `at`. `len` is checked before anything is allocated.
-    pub(super) fn read(&self, at: u64, len: u64) -> Result<Vec<u8>, Stop> {
+    pub(crate) fn read(&self, at: u64, len: u64) -> Result<Vec<u8>, ReadError> {
         match usize::try_from(len) {
             Ok(len) if len <= WINDOW_BYTES => {
                 let end = at.checked_add(len as u64);
                 if end.is_none_or(|end| end > self.length) {
-                    return Err(Stop::raw(format!(
-                        "a structure at byte {at} lies outside the partition of {} bytes",
-                        self.length
-                    )));
+                    return Err(ReadError::Outside {
+                        at,
+                        length: self.length,
+                    });
                 }
                 let mut buf = vec![0; len];
                 self.read_into(at, &mut buf)?;
                 Ok(buf)
             }
-            _ => Err(Stop::raw(format!(
-                "a structure at byte {at} claims {len} bytes"
-            ))),
+            _ => Err(ReadError::TooLarge { at, len }),
         }
     }
 
     /// Reads up to `len` bytes from byte `at`; fewer (or none) if the partition ends earlier.
-    pub(super) fn read_available(&self, at: u64, len: u64) -> Result<Vec<u8>, Stop> {
+    pub(crate) fn read_available(&self, at: u64, len: u64) -> Result<Vec<u8>, ReadError> {
         self.read(at.min(self.length), len.min(self.length.saturating_sub(at)))
     }
 }
@@ -188,46 +178,44 @@ impl<'a> Volume<'a> {
 /// Access to the little-endian fields of a structure. A field beyond its end is an inconsistency,
 /// not a panic.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// The `len` bytes at `at`.
-    pub(super) fn bytes(self, at: usize, len: usize) -> Result<&'a [u8], Stop> {
+    pub(crate) fn bytes(self, at: usize, len: usize) -> Result<&'a [u8], ReadError> {
         at.checked_add(len)
             .and_then(|end| self.0.get(at..end))
-            .ok_or_else(|| {
-                Stop::raw(format!(
-                    "a structure of {} bytes has no field at {at}",
-                    self.0.len()
-                ))
+            .ok_or(ReadError::NoField {
+                at,
+                len: self.0.len(),
             })
     }
 
-    fn array<const N: usize>(self, at: usize) -> Result<[u8; N], Stop> {
+    fn array<const N: usize>(self, at: usize) -> Result<[u8; N], ReadError> {
         let mut array = [0; N];
         array.copy_from_slice(self.bytes(at, N)?);
         Ok(array)
     }
 
-    pub(super) fn u8(self, at: usize) -> Result<u8, Stop> {
+    pub(crate) fn u8(self, at: usize) -> Result<u8, ReadError> {
         Ok(u8::from_le_bytes(self.array(at)?))
     }
 
-    pub(super) fn u16(self, at: usize) -> Result<u16, Stop> {
+    pub(crate) fn u16(self, at: usize) -> Result<u16, ReadError> {
         Ok(u16::from_le_bytes(self.array(at)?))
     }
 
-    pub(super) fn u32(self, at: usize) -> Result<u32, Stop> {
+    pub(crate) fn u32(self, at: usize) -> Result<u32, ReadError> {
         Ok(u32::from_le_bytes(self.array(at)?))
     }
 
-    pub(super) fn u64(self, at: usize) -> Result<u64, Stop> {
+    pub(crate) fn u64(self, at: usize) -> Result<u64, ReadError> {
         Ok(u64::from_le_bytes(self.array(at)?))
     }
 
     /// A 16-byte UUID in big-endian (network) order, as in Linux file systems; `None` if it is all
     /// zero.
-    pub(super) fn uuid(self, at: usize) -> Result<Option<String>, Stop> {
+    pub(crate) fn uuid(self, at: usize) -> Result<Option<String>, ReadError> {
         let bytes: [u8; 16] = self.array(at)?;
         if bytes == [0; 16] {
             return Ok(None);
@@ -243,7 +231,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A label padded with zeros or blanks; `None` if it is empty.
-    pub(super) fn label(self, at: usize, len: usize) -> Result<Option<String>, Stop> {
+    pub(crate) fn label(self, at: usize, len: usize) -> Result<Option<String>, ReadError> {
         let bytes = self.bytes(at, len)?;
         let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
@@ -252,7 +240,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Converts a UTF-16 little-endian name to text; invalid units become the replacement character.
-pub(super) fn utf16(bytes: &[u8]) -> String {
+pub(crate) fn utf16(bytes: &[u8]) -> String {
     let units = bytes.chunks_exact(2).map(|pair| match pair {
         [low, high] => u16::from_le_bytes([*low, *high]),
         _ => 0,

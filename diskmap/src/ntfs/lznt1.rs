@@ -7,48 +7,11 @@
 //!          backward references in groups of 8; the bits of a byte before each group tell which
 //! ```
 
-use ntfs::attribute_value::NtfsAttributeValue;
-use ntfs::{NtfsError, NtfsReadSeek};
-use std::io::{Read, Seek, SeekFrom};
-
-/// Clusters of a compression unit, and bytes of a chunk.
-const UNIT_CLUSTERS: u32 = 16;
+/// Bytes of a chunk.
 const CHUNK: usize = 4096;
 
-/// Reads up to `wanted` bytes of a file that is compressed or may be.
-pub(super) fn read<T: Read + Seek>(
-    source: &mut T,
-    value: &mut NtfsAttributeValue<'_, '_>,
-    cluster: u32,
-    wanted: u64,
-) -> Result<Vec<u8>, NtfsError> {
-    let length = value.len();
-    let unit = u64::from(cluster) * u64::from(UNIT_CLUSTERS);
-    let mut bytes = Vec::new();
-    let mut at = 0;
-    while at < wanted {
-        let size = unit.min(length - at);
-        // If its last cluster has no place on the volume, the unit is packed or all zeros.
-        let last = at + (size - 1) / u64::from(cluster) * u64::from(cluster);
-        value.seek(source, SeekFrom::Start(last))?;
-        let packed = value.data_position().value().is_none();
-        value.seek(source, SeekFrom::Start(at))?;
-        let hole = value.data_position().value().is_none();
-        let size = usize::try_from(size).unwrap_or(0);
-        let mut stored = vec![0; size];
-        value.read_exact(source, &mut stored)?;
-        match packed && !hole {
-            true => unpack(&stored, size, &mut bytes),
-            false => bytes.extend_from_slice(&stored),
-        }
-        at += unit;
-    }
-    bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
-    Ok(bytes)
-}
-
 /// Appends the `size` bytes of a packed unit; invalid data ends it, and zeros fill the rest.
-fn unpack(stored: &[u8], size: usize, bytes: &mut Vec<u8>) {
+pub(super) fn unpack(stored: &[u8], size: usize, bytes: &mut Vec<u8>) {
     let end = bytes.len() + size;
     let mut rest = stored;
     while bytes.len() < end {
