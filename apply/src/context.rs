@@ -9,6 +9,7 @@
 )]
 
 use crate::device::Loop;
+use crate::error::{At, Result, StepError};
 use crate::guest::Guest;
 use crate::left_over;
 use crate::mount::{Mount, Wanted};
@@ -106,7 +107,7 @@ impl<'a> Context<'a> {
 
     /// Root of a partition's file system, mounted on demand. The caller must not keep it after the
     /// call of its task.
-    pub(crate) fn root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
+    pub(crate) fn root(&mut self, partition: u32) -> Result<Rc<Guest>> {
         let writable = self.phase == Phase::Apply;
         if let Some(volume) = self.volumes.get(&partition)
             && let Some(guest) = &volume.guest
@@ -116,22 +117,23 @@ impl<'a> Context<'a> {
         }
         self.unmount(partition)?;
         let file_system = self.file_system(partition)?.ok_or_else(|| {
-            format!("partition {partition} holds no file system that can be mounted here")
+            StepError::Unsupported(format!(
+                "partition {partition} holds no file system that can be mounted here"
+            ))
         })?;
         let device = self.device(partition)?;
         let at = self.target.work.join(format!("partition-{partition}"));
         // The path as the kernel spells it in its list of mounts.
         let at = fs::create_dir_all(&at)
             .and_then(|()| fs::canonicalize(&at))
-            .map_err(|error| format!("{}: {error}", at.display()))?;
+            .at(at.display())?;
         let wanted = Wanted {
             writable,
             discard_hibernation: self.discard_hibernation.contains(&partition),
         };
-        let mount = Mount::new(&device, file_system, &at, wanted).map_err(|reason| {
-            remove_folder(&at);
-            format!("partition {partition}: {reason}")
-        })?;
+        let mount = Mount::new(&device, file_system, &at, wanted)
+            .inspect_err(|_| remove_folder(&at))
+            .at(format_args!("partition {partition}"))?;
         let guest = Rc::new(Guest::new(mount.path())?);
         let volume = self.volumes.entry(partition).or_default();
         volume.mount = Some(mount);
@@ -142,7 +144,7 @@ impl<'a> Context<'a> {
 
     /// Block device that covers exactly the partition, for work below the file system. The
     /// partition is unmounted first; the device is writable except in the verification.
-    pub(crate) fn device(&mut self, partition: u32) -> Result<PathBuf, String> {
+    pub(crate) fn device(&mut self, partition: u32) -> Result<PathBuf> {
         self.unmount(partition)?;
         let slot = self.slot(partition)?;
         let read_only = self.phase == Phase::Verify;
@@ -158,7 +160,7 @@ impl<'a> Context<'a> {
 
     /// Root of a Linux system, with the other partitions it mounts (`/var`, `/home`) in their
     /// places.
-    pub(crate) fn linux_root(&mut self, partition: u32) -> Result<Rc<Guest>, String> {
+    pub(crate) fn linux_root(&mut self, partition: u32) -> Result<Rc<Guest>> {
         let guest = self.root(partition)?;
         let root = self.mounted_at(partition)?;
         if let Some(volume) = self.volumes.get(&partition)
@@ -168,10 +170,10 @@ impl<'a> Context<'a> {
         }
         let mut covered = Vec::new();
         let mut inner = Vec::new();
-        if let Err(reason) = self.mount_inner(partition, &guest, &root, &mut covered, &mut inner) {
+        if let Err(error) = self.mount_inner(partition, &guest, &root, &mut covered, &mut inner) {
             // The innermost first: an inner mount keeps the outer one busy.
             while inner.pop().is_some() {}
-            return Err(reason);
+            return Err(error);
         }
         let guest = Rc::new(guest.with_covered(covered)?);
         let volume = self.volumes.entry(partition).or_default();
@@ -187,7 +189,7 @@ impl<'a> Context<'a> {
         root: &Path,
         covered: &mut Vec<String>,
         inner: &mut Vec<(u32, Mount)>,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         let fstab = guest.read("/etc/fstab", MAX_FSTAB)?.unwrap_or_default();
         for entry in fstab::entries(&String::from_utf8_lossy(&fstab)) {
             let found = match entry.subvolume {
@@ -211,7 +213,7 @@ impl<'a> Context<'a> {
                 discard_hibernation: false,
             };
             let mount = Mount::new(&device, file_system, &at, wanted)
-                .map_err(|reason| format!("partition {number}, {}: {reason}", entry.path))?;
+                .at(format_args!("partition {number}, {}", entry.path))?;
             inner.push((number, mount));
         }
         Ok(())
@@ -219,7 +221,7 @@ impl<'a> Context<'a> {
 
     /// Finds the partition whose file system has this name, among those the kernel mounts for
     /// Linux.
-    fn volume_named(&self, name: &Name) -> Result<Option<(u32, FileSystem)>, String> {
+    fn volume_named(&self, name: &Name) -> Result<Option<(u32, FileSystem)>> {
         for slot in self.target.partitions {
             let Some(info) = self.identify(slot.number)? else {
                 continue;
@@ -242,16 +244,18 @@ impl<'a> Context<'a> {
     }
 
     /// Mount point of a partition, for programs that work on mounted volumes.
-    pub(crate) fn mounted_at(&self, partition: u32) -> Result<PathBuf, String> {
+    pub(crate) fn mounted_at(&self, partition: u32) -> Result<PathBuf> {
         self.volumes
             .get(&partition)
             .and_then(|volume| volume.mount.as_ref())
             .map(|mount| mount.path().to_owned())
-            .ok_or_else(|| format!("partition {partition} is not mounted"))
+            .ok_or_else(|| {
+                StepError::unexpected(format_args!("partition {partition}"), "it is not mounted")
+            })
     }
 
     /// Unmounts a partition with everything written; no error if it is not mounted.
-    pub(crate) fn unmount(&mut self, partition: u32) -> Result<(), String> {
+    pub(crate) fn unmount(&mut self, partition: u32) -> Result<()> {
         let hosts: Vec<u32> = self
             .volumes
             .iter()
@@ -270,7 +274,7 @@ impl<'a> Context<'a> {
         self.unmount_one(partition)
     }
 
-    fn unmount_one(&mut self, partition: u32) -> Result<(), String> {
+    fn unmount_one(&mut self, partition: u32) -> Result<()> {
         let Some(volume) = self.volumes.get_mut(&partition) else {
             return Ok(());
         };
@@ -280,7 +284,7 @@ impl<'a> Context<'a> {
         for (number, mount) in volume.inner.take().unwrap_or_default().into_iter().rev() {
             let result = mount.unmount();
             if first.is_ok() {
-                first = result.map_err(|reason| format!("partition {number}: {reason}"));
+                first = result.at(format_args!("partition {number}"));
             }
         }
         if let Some(mount) = volume.mount.take() {
@@ -288,61 +292,63 @@ impl<'a> Context<'a> {
             let result = mount.unmount();
             remove_folder(&at);
             if first.is_ok() {
-                first = result.map_err(|reason| format!("partition {partition}: {reason}"));
+                first = result.at(format_args!("partition {partition}"));
             }
         }
         first
     }
 
     /// File system of a partition, read from the disk; `None` if it is not recognised.
-    pub(crate) fn identify(&self, partition: u32) -> Result<Option<FsInfo>, String> {
+    pub(crate) fn identify(&self, partition: u32) -> Result<Option<FsInfo>> {
         let slice = self.bytes(partition)?;
         let length = slice.slot.length;
-        identify(&slice, length).map_err(|error| format!("partition {partition}: {error}"))
+        identify(&slice, length).at(format_args!("partition {partition}"))
     }
 
     /// Reader of a partition's bytes as they are on the disk now.
-    pub(crate) fn bytes(&self, partition: u32) -> Result<Slice, String> {
+    pub(crate) fn bytes(&self, partition: u32) -> Result<Slice> {
         let slot = self.slot(partition)?;
-        let disk = File::open(self.target.disk)
-            .map_err(|error| format!("{}: {error}", self.target.disk.display()))?;
+        let disk = File::open(self.target.disk).at(self.target.disk.display())?;
         Ok(Slice { disk, slot })
     }
 
     /// Kind of file system in a partition, among those that can be changed.
-    pub(crate) fn file_system(&self, partition: u32) -> Result<Option<FileSystem>, String> {
+    pub(crate) fn file_system(&self, partition: u32) -> Result<Option<FileSystem>> {
         Ok(self
             .identify(partition)?
             .and_then(|info| changeable(info.kind)))
     }
 
     /// True for an NTFS volume: paths of steps on it are Windows paths.
-    pub(crate) fn is_ntfs(&self, partition: u32) -> Result<bool, String> {
+    pub(crate) fn is_ntfs(&self, partition: u32) -> Result<bool> {
         Ok(self.file_system(partition)? == Some(FileSystem::Ntfs))
     }
 
     /// Position of a partition.
-    pub(crate) fn slot(&self, partition: u32) -> Result<Slot, String> {
+    pub(crate) fn slot(&self, partition: u32) -> Result<Slot> {
         self.target
             .partitions
             .iter()
             .copied()
             .find(|slot| slot.number == partition)
-            .ok_or_else(|| format!("the disk has no partition {partition}"))
+            .ok_or_else(|| StepError::Order(format!("the disk has no partition {partition}")))
     }
 
     /// Value of a secret. It must never get into an error, a log line or an argument of a program.
-    pub(crate) fn secret(&self, name: &SecretName) -> Result<&'a str, String> {
-        self.secrets
-            .get(name)
-            .ok_or_else(|| format!("the secret {} did not come with the order", name.0))
+    pub(crate) fn secret(&self, name: &SecretName) -> Result<&'a str> {
+        self.secrets.get(name).ok_or_else(|| {
+            StepError::Order(format!("the secret {} did not come with the order", name.0))
+        })
     }
 
     /// Opens a file of the console. The caller compares its content with its hash.
-    pub(crate) fn payload(&self, payload: &Payload) -> Result<Box<dyn Read + 'a>, String> {
+    pub(crate) fn payload(&self, payload: &Payload) -> Result<Box<dyn Read + 'a>> {
         self.payloads
             .open(payload)
-            .map_err(|error| format!("fetching {} from the console: {error}", payload.name))
+            .map_err(|source| StepError::Fetch {
+                file: payload.name.clone(),
+                source,
+            })
     }
 
     /// True if the job was cancelled: long work should end.
@@ -387,9 +393,9 @@ impl<'a> Context<'a> {
 
     /// Unmounts and detaches everything, flushes the disk, and drops the cached contents of the
     /// partitions.
-    pub(crate) fn close(&mut self) -> Result<(), String> {
+    pub(crate) fn close(&mut self) -> Result<()> {
         let mut first = Ok(());
-        let mut keep = |result: Result<(), String>| {
+        let mut keep = |result: Result<()>| {
             if first.is_ok() {
                 first = result;
             }
@@ -411,14 +417,14 @@ impl<'a> Context<'a> {
         first
     }
 
-    fn flush(&self) -> Result<(), String> {
-        let told = |error: io::Error| format!("flushing {}: {error}", self.target.disk.display());
-        let disk = File::open(self.target.disk).map_err(told)?;
-        disk.sync_all().map_err(told)?;
+    fn flush(&self) -> Result<()> {
+        let flushing = format!("flushing {}", self.target.disk.display());
+        let disk = File::open(self.target.disk).at(&flushing)?;
+        disk.sync_all().at(&flushing)?;
         for slot in self.target.partitions {
             let length = std::num::NonZeroU64::new(slot.length);
             rustix::fs::fadvise(&disk, slot.offset, length, rustix::fs::Advice::DontNeed)
-                .map_err(|error| told(error.into()))?;
+                .at(&flushing)?;
         }
         Ok(())
     }
@@ -426,8 +432,8 @@ impl<'a> Context<'a> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
-        if let Err(reason) = self.close() {
-            tracing::warn!("{reason}");
+        if let Err(error) = self.close() {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::{At, Result, Room, StepError};
 use crate::guest::{Guest, Owner};
 use crate::windows;
 use std::io::{Read, Write};
@@ -31,14 +32,17 @@ impl<'a> Copy<'a> {
     }
 
     /// Root of the volume, and the path below it.
-    fn place(&self, context: &mut Context<'_>) -> Result<(Rc<Guest>, String), String> {
+    fn place(&self, context: &mut Context<'_>) -> Result<(Rc<Guest>, String)> {
         if context.is_ntfs(self.partition)? {
             let guest = context.root(self.partition)?;
             let path = windows::guest_path(&guest, self.to)?;
             return Ok((guest, path));
         }
         if !self.to.starts_with('/') {
-            return Err(format!("{}: a path on Linux begins with /", self.to));
+            return Err(StepError::refused(
+                format!("{}: a path on Linux begins with /", self.to),
+                "change the template",
+            ));
         }
         let guest = context.linux_root(self.partition)?;
         guest.check_reachable(self.to)?;
@@ -47,7 +51,7 @@ impl<'a> Copy<'a> {
 }
 
 impl Task for Copy<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let (guest, path) = self.place(context)?;
         Ok(match lies_there(&guest, &path, self.payload)? {
             true => State::Done,
@@ -55,7 +59,7 @@ impl Task for Copy<'_> {
         })
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         let (guest, path) = self.place(context)?;
         let mode = if path.starts_with("/etc/") {
             0o600
@@ -83,21 +87,18 @@ impl Task for Copy<'_> {
 }
 
 /// True if the file exists with that content.
-pub(crate) fn lies_there(guest: &Guest, path: &str, payload: &Payload) -> Result<bool, String> {
+pub(crate) fn lies_there(guest: &Guest, path: &str, payload: &Payload) -> Result<bool> {
     let Some(mut file) = guest.open(path)? else {
         return Ok(false);
     };
-    let length = file
-        .metadata()
-        .map_err(|error| format!("{path}: {error}"))?
-        .len();
+    let length = file.metadata().at(path)?.len();
     if length != payload.bytes {
         return Ok(false);
     }
     let mut hasher = blake3::Hasher::new();
     hasher
         .update_reader(&mut file)
-        .map_err(|error| format!("reading {path}: {error}"))?;
+        .at(format_args!("reading {path}"))?;
     Ok(same_hash(&hasher, payload))
 }
 
@@ -109,20 +110,24 @@ pub(crate) fn put(
     source: Box<dyn Read + '_>,
     owner: Owner,
     cancelled: &dyn Fn() -> bool,
-) -> Result<(), String> {
+) -> Result<()> {
     let folder = match path.rsplit_once('/') {
         Some(("", _)) | None => "/",
         Some((folder, _)) => folder,
     };
     guest.create_directories(folder, Owner::root(0o755))?;
     let free = guest.free_bytes(folder)?;
-    if free < payload.bytes.saturating_add(SPARE) {
-        return Err(format!(
-            "{path}: {} has {} bytes and the volume has {free} bytes free; free some on the master, or let the \
-             partition grow",
-            payload.name, payload.bytes
-        ));
+    let needed = payload.bytes.saturating_add(SPARE);
+    if free < needed {
+        return Err(StepError::NoRoom {
+            place: path.to_owned(),
+            room: Some(Room { needed, free }),
+        });
     }
+    let other = |fault: String| StepError::OtherFile {
+        file: payload.name.clone(),
+        fault,
+    };
     let mut new = guest.create(path, owner)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0_u8; 256 * 1024];
@@ -131,37 +136,41 @@ pub(crate) fn put(
     let mut source = source.take(payload.bytes.saturating_add(1));
     loop {
         if cancelled() {
-            return Err("the job was cancelled".into());
+            return Err(StepError::Cancelled);
         }
-        let count = source
-            .read(&mut buffer)
-            .map_err(|error| format!("receiving {}: {error}", payload.name))?;
+        let count = source.read(&mut buffer).map_err(|source| {
+            // The source gives up when the job is cancelled.
+            if cancelled() {
+                return StepError::Cancelled;
+            }
+            StepError::Fetch {
+                file: payload.name.clone(),
+                source,
+            }
+        })?;
         if count == 0 {
             break;
         }
         let part = buffer.get(..count).unwrap_or_default();
         let length = u64::try_from(count).unwrap_or(u64::MAX);
         left = left.checked_sub(length).ok_or_else(|| {
-            format!(
-                "{} is longer than the {} bytes the plan names",
-                payload.name, payload.bytes
-            )
+            other(format!(
+                "is longer than the {} bytes the plan names",
+                payload.bytes
+            ))
         })?;
         hasher.update(part);
-        new.file
-            .write_all(part)
-            .map_err(|error| format!("{path}: {error}"))?;
+        new.file.write_all(part).at(path)?;
     }
     if left != 0 {
-        return Err(format!("{} ended {left} bytes early", payload.name));
+        return Err(other(format!("ended {left} bytes early")));
     }
     if !same_hash(&hasher, payload) {
-        return Err(format!(
-            "{} is not the file the plan names: its BLAKE3 is {} instead of {}",
-            payload.name,
+        return Err(other(format!(
+            "is not the file the plan names: its BLAKE3 is {} instead of {}",
             hasher.finalize().to_hex(),
             payload.blake3
-        ));
+        )));
     }
     new.finish()
 }

@@ -4,9 +4,11 @@
 //! dropped, and its last byte is the partition's last byte, so no program that works on it can
 //! reach a neighbouring partition.
 
+use crate::error::{At, Result, StepError};
 use crate::left_over;
 use crate::program::{self, SHORT};
 use crate::{Slot, Target};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// An attached loop device.
@@ -17,11 +19,10 @@ pub(crate) struct Loop {
 
 impl Loop {
     /// Attaches a loop device to a partition's range of the disk.
-    pub(crate) fn attach(target: &Target<'_>, slot: Slot, read_only: bool) -> Result<Self, String> {
-        let disk = target
-            .disk
-            .to_str()
-            .ok_or_else(|| format!("{}: the path is not UTF-8", target.disk.display()))?;
+    pub(crate) fn attach(target: &Target<'_>, slot: Slot, read_only: bool) -> Result<Self> {
+        let disk = target.disk.to_str().ok_or_else(|| {
+            StepError::Unsupported(format!("{}: the path is not UTF-8", target.disk.display()))
+        })?;
         left_over::record(target.work, target.disk, slot.offset)?;
         let offset = slot.offset.to_string();
         let length = slot.length.to_string();
@@ -47,15 +48,14 @@ impl Loop {
         let said = program::run("losetup", &direct, SHORT)?
             .success("losetup")
             .or_else(|_| program::run("losetup", &arguments, SHORT)?.success("losetup"))
-            .map_err(|reason| {
-                format!(
-                    "partition {} of {disk} cannot be reached as a loop device: {reason}",
-                    slot.number
-                )
-            })?;
+            .at(format_args!(
+                "partition {} of {disk} cannot be reached as a loop device",
+                slot.number
+            ))?;
         let path = said.trim();
         if !path.starts_with("/dev/loop") {
-            return Err(format!("losetup named no device: {path:?}"));
+            let fault = format!("it named no device: {path:?}");
+            return Err(StepError::unexpected("losetup", fault));
         }
         Ok(Self { path: path.into() })
     }
@@ -66,7 +66,7 @@ impl Loop {
     }
 
     /// Detaches the device; an error if that fails.
-    pub(crate) fn detach(mut self) -> Result<(), String> {
+    pub(crate) fn detach(mut self) -> Result<()> {
         let path = std::mem::take(&mut self.path);
         detach(&path)
     }
@@ -75,16 +75,16 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         if !self.path.as_os_str().is_empty()
-            && let Err(reason) = detach(&self.path)
+            && let Err(error) = detach(&self.path)
         {
-            tracing::warn!("{reason}");
+            tracing::warn!("{error}");
         }
     }
 }
 
 /// Detaches a loop device. A process that has it open at that moment (udev, a listing of disks)
 /// delays the detaching, so this waits for it.
-pub(crate) fn detach(path: &Path) -> Result<(), String> {
+pub(crate) fn detach(path: &Path) -> Result<()> {
     let text = path.display().to_string();
     let before = backing(path);
     program::run("losetup", &["--detach", &text], SHORT)?.success("losetup --detach")?;
@@ -92,7 +92,10 @@ pub(crate) fn detach(path: &Path) -> Result<(), String> {
     if program::until(SHORT, || backing(path) != before || before.is_none()) {
         return Ok(());
     }
-    Err(format!("{text} is still in use after it was detached"))
+    Err(StepError::InUse {
+        place: text,
+        source: io::ErrorKind::ResourceBusy.into(),
+    })
 }
 
 /// File and offset behind a loop device.

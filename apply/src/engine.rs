@@ -6,7 +6,8 @@
 //! mounted again, read-only, after its cache was dropped.
 
 use crate::context::Context;
-use crate::{ApplyError, Outcome, Payloads, Report, Target, Watcher, copy, grow, linux, windows};
+use crate::error::{ApplyError, At, Result, StepError};
+use crate::{Outcome, Payloads, Report, Target, Watcher, copy, grow, linux, windows};
 use std::sync::atomic::AtomicBool;
 use template::secrets::Secrets;
 use template::step::{Action, MachinePlan, Step};
@@ -28,13 +29,13 @@ pub(crate) enum State {
 pub(crate) trait Task {
     /// Checks if the step's result holds already. Volumes are mounted read-only here unless an
     /// earlier step mounted them writable.
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String>;
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State>;
 
     /// Carries out the step. Called only after `check` returned `Needed`.
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String>;
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()>;
 
     /// Reads the disk again, in fresh read-only mounts. Any result but `Done` fails the step.
-    fn verify(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn verify(&mut self, context: &mut Context<'_>) -> Result<State> {
         self.check(context)
     }
 }
@@ -49,7 +50,7 @@ pub(crate) fn run(
     watcher: &mut dyn Watcher,
 ) -> Result<Report, ApplyError> {
     if let Some(reason) = plan.refused.first() {
-        return Err(fault("plan", format!("this machine is refused: {reason}")));
+        return Err(ApplyError::Refused(reason.to_string()));
     }
     if plan.steps.is_empty() {
         return Ok(Report::default());
@@ -58,7 +59,7 @@ pub(crate) fn run(
     let result = all_steps(&mut context, &plan.steps, task_of);
     let closed = context.close();
     let steps = result?;
-    closed.map_err(|reason| fault("unmount", reason))?;
+    closed.map_err(ApplyError::Unmount)?;
     Ok(Report {
         steps,
         notes: context.take_notes(),
@@ -68,39 +69,34 @@ pub(crate) fn run(
 fn all_steps<'s>(
     context: &mut Context<'_>,
     steps: &'s [Step],
-    task_of: impl Fn(&'s Step) -> Result<Box<dyn Task + 's>, String>,
+    task_of: impl Fn(&'s Step) -> Result<Box<dyn Task + 's>>,
 ) -> Result<Vec<(String, Outcome)>, ApplyError> {
     let mut tasks = Vec::with_capacity(steps.len());
     let mut outcomes = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         stop_if_cancelled(context)?;
         context.begin(index, steps.len(), &step.what);
-        let mut task = task_of(step).map_err(|reason| fault(&step.id, reason))?;
-        let outcome =
-            one_step(context, step, task.as_mut()).map_err(|reason| fault(&step.id, reason))?;
+        let failed = |error| ApplyError::of_step(&step.id, error);
+        let mut task = task_of(step).map_err(failed)?;
+        let outcome = one_step(context, step, task.as_mut()).map_err(failed)?;
         outcomes.push((step.id.clone(), outcome));
         tasks.push((step, task));
     }
-    context.close().map_err(|reason| fault("unmount", reason))?;
+    context.close().map_err(ApplyError::Unmount)?;
     context.verifying();
     for (step, task) in &mut tasks {
         stop_if_cancelled(context)?;
-        match task.verify(context) {
-            Ok(State::Done) => {}
-            Ok(State::Needed(what)) => {
-                return Err(fault(&step.id, format!("read back from the disk: {what}")));
-            }
-            Err(reason) => return Err(fault(&step.id, format!("reading it back: {reason}"))),
-        }
+        let held = match task.verify(context).at("reading it back") {
+            Ok(State::Done) => Ok(()),
+            Ok(State::Needed(what)) => Err(StepError::NotKept(what)),
+            Err(error) => Err(error),
+        };
+        held.map_err(|error| ApplyError::of_step(&step.id, error))?;
     }
     Ok(outcomes)
 }
 
-fn one_step(
-    context: &mut Context<'_>,
-    step: &Step,
-    task: &mut dyn Task,
-) -> Result<Outcome, String> {
+fn one_step(context: &mut Context<'_>, step: &Step, task: &mut dyn Task) -> Result<Outcome> {
     context.read_only();
     let needed = match task.check(context)? {
         State::Done => {
@@ -117,20 +113,13 @@ fn one_step(
 
 fn stop_if_cancelled(context: &Context<'_>) -> Result<(), ApplyError> {
     if context.cancelled() {
-        return Err(fault("cancelled", "the job was cancelled".into()));
+        return Err(ApplyError::Cancelled);
     }
     Ok(())
 }
 
-fn fault(step: &str, reason: String) -> ApplyError {
-    ApplyError {
-        step: step.to_owned(),
-        reason,
-    }
-}
-
 /// Selects the task that carries out a step.
-fn task_of(step: &Step) -> Result<Box<dyn Task + '_>, String> {
+fn task_of(step: &Step) -> Result<Box<dyn Task + '_>> {
     match &step.action {
         Action::GrowFileSystem {
             partition,
@@ -181,32 +170,28 @@ struct FirstBoot<'a> {
 }
 
 impl FirstBoot<'_> {
-    fn task(&mut self, context: &mut Context<'_>) -> Result<&mut (dyn Task + '_), String> {
-        if self.task.is_none() {
-            let windows = context.is_ntfs(self.partition)?;
-            self.task = Some(if windows {
+    fn task(&mut self, context: &mut Context<'_>) -> Result<&mut (dyn Task + '_)> {
+        let task = match self.task.take() {
+            Some(task) => task,
+            None if context.is_ntfs(self.partition)? => {
                 windows::first_boot(self.partition, self.job, self.executable)?
-            } else {
-                linux::first_boot(self.partition, self.job)
-            });
-        }
-        match self.task.as_deref_mut() {
-            Some(task) => Ok(task),
-            None => Err("first boot has no task".into()),
-        }
+            }
+            None => linux::first_boot(self.partition, self.job),
+        };
+        Ok(self.task.insert(task).as_mut())
     }
 }
 
 impl Task for FirstBoot<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         self.task(context)?.check(context)
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         self.task(context)?.apply(context)
     }
 
-    fn verify(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn verify(&mut self, context: &mut Context<'_>) -> Result<State> {
         self.task(context)?.verify(context)
     }
 }
@@ -250,7 +235,7 @@ mod tests {
     }
 
     impl Task for Scripted {
-        fn check(&mut self, _: &mut Context<'_>) -> Result<State, String> {
+        fn check(&mut self, _: &mut Context<'_>) -> Result<State> {
             self.called("check");
             Ok(if self.is_so {
                 State::Done
@@ -259,15 +244,15 @@ mod tests {
             })
         }
 
-        fn apply(&mut self, _: &mut Context<'_>) -> Result<(), String> {
+        fn apply(&mut self, _: &mut Context<'_>) -> Result<()> {
             self.called("apply");
             if self.id == "fails" {
-                return Err("no room".into());
+                return Err(rustix::io::Errno::NOSPC).at("/etc/hosts");
             }
             Ok(())
         }
 
-        fn verify(&mut self, _: &mut Context<'_>) -> Result<State, String> {
+        fn verify(&mut self, _: &mut Context<'_>) -> Result<State> {
             self.called("verify");
             Ok(if self.holds {
                 State::Done
@@ -351,14 +336,19 @@ mod tests {
     #[test]
     fn the_first_failure_ends_it() {
         let (result, calls) = run_all(&["fails", "one"], false);
-        assert_eq!(result.unwrap_err().to_string(), "step fails: no room");
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error.cause(), Some(StepError::NoRoom { .. })),
+            "{error}"
+        );
+        assert!(error.to_string().starts_with("step fails: "), "{error}");
         assert_eq!(calls, ["check fails", "apply fails"]);
     }
 
     #[test]
     fn nothing_begins_after_a_cancellation() {
         let (result, calls) = run_all(&["one"], true);
-        assert_eq!(result.unwrap_err().step, "cancelled");
+        assert!(matches!(result.unwrap_err(), ApplyError::Cancelled));
         assert!(calls.is_empty());
     }
 }

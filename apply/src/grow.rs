@@ -6,9 +6,9 @@
 
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::{At, Result, StepError};
 use crate::program::{self, LONG, SHORT};
 use diskmap::ReadAt;
-use std::io;
 use template::step::FileSystem;
 
 /// Largest unused space, in bytes, at the end of a partition whose file system counts as grown:
@@ -31,21 +31,29 @@ impl Grow {
     }
 
     /// Size in bytes that the file system itself records.
-    fn size(&self, context: &Context<'_>) -> Result<u64, String> {
+    fn size(&self, context: &Context<'_>) -> Result<u64> {
         let found = context.file_system(self.partition)?;
         if found != Some(self.file_system) {
-            return Err(format!(
-                "partition {} holds {found:?} and not {:?}",
-                self.partition, self.file_system
+            let holds = found.map_or_else(
+                || "nothing that is known".to_owned(),
+                |found| format!("{found:?}"),
+            );
+            return Err(StepError::refused(
+                format!(
+                    "partition {} holds {holds} and not {:?}",
+                    self.partition, self.file_system
+                ),
+                "inspect the image again and deploy with a new plan",
             ));
         }
         let bytes = context.bytes(self.partition)?;
-        let told = |error: io::Error| format!("partition {}: {error}", self.partition);
         let field = |at: u64, length: usize| {
             let mut field = [0_u8; 8];
             let place = field.get_mut(..length).unwrap_or_default();
-            bytes.read_exact_at(at, place).map_err(told)?;
-            Ok::<_, String>(field)
+            bytes
+                .read_exact_at(at, place)
+                .at(format_args!("partition {}", self.partition))?;
+            Ok::<_, StepError>(field)
         };
         match self.file_system {
             // sb_blocksize (4 bytes) at 4 and sb_dblocks at 8, big-endian.
@@ -58,7 +66,8 @@ impl Grow {
             _ => {
                 let info = context.identify(self.partition)?;
                 info.map(|info| info.size).ok_or_else(|| {
-                    format!("partition {} holds nothing that is known", self.partition)
+                    let place = format!("partition {}", self.partition);
+                    StepError::unexpected(place, "it holds nothing that is known")
                 })
             }
         }
@@ -66,7 +75,7 @@ impl Grow {
 }
 
 impl Task for Grow {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         // Data of a mounted volume may not be on the disk yet.
         context.unmount(self.partition)?;
         if matches!(self.file_system, FileSystem::Fat | FileSystem::Exfat) {
@@ -91,7 +100,7 @@ impl Task for Grow {
         })
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         match self.file_system {
             FileSystem::Ext => self.ext(context),
             FileSystem::Ntfs => self.ntfs(context),
@@ -103,15 +112,18 @@ impl Task for Grow {
 }
 
 impl Grow {
-    fn ext(&self, context: &mut Context<'_>) -> Result<(), String> {
+    fn ext(&self, context: &mut Context<'_>) -> Result<()> {
         let device = context.device(self.partition)?.display().to_string();
         // e2fsck(8): 0 clean, 1 corrected; resize2fs requires a check that is newer than the last
         // mount.
         let done = program::run("e2fsck", &["-f", "-p", &device], LONG)?;
         if !matches!(done.code, Some(0 | 1)) {
-            return Err(format!(
-                "the file system is damaged; repair it on the master and capture it again: {}",
-                done.failure("e2fsck")
+            return Err(StepError::unexpected(
+                format_args!(
+                    "partition {}: the file system is damaged; repair it on the master and capture it again",
+                    self.partition
+                ),
+                done.failure("e2fsck"),
             ));
         }
         program::run("resize2fs", &[&device], LONG)?
@@ -119,7 +131,7 @@ impl Grow {
             .map(drop)
     }
 
-    fn ntfs(&self, context: &mut Context<'_>) -> Result<(), String> {
+    fn ntfs(&self, context: &mut Context<'_>) -> Result<()> {
         let device = context.device(self.partition)?.display().to_string();
         // A trial run first: it finds what would stop the real one half-way (bad clusters, an
         // unclean volume). `--force` twice: no questions, and no stop at the check that an earlier
@@ -144,12 +156,7 @@ impl Grow {
         Ok(())
     }
 
-    fn mounted(
-        &self,
-        context: &mut Context<'_>,
-        program: &str,
-        arguments: &[&str],
-    ) -> Result<(), String> {
+    fn mounted(&self, context: &mut Context<'_>, program: &str, arguments: &[&str]) -> Result<()> {
         drop(context.root(self.partition)?);
         let at = context.mounted_at(self.partition)?.display().to_string();
         let mut arguments = arguments.to_vec();

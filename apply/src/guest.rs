@@ -7,13 +7,14 @@
 //! renamed over the old one, with the old one's owner, mode and extended attributes. A symbolic
 //! link in the place of such a file is replaced, never followed. Only regular files are read.
 
+use crate::error::{At, Result, StepError};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Stat, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -83,13 +84,13 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Opens the root at a mount point.
-    pub(crate) fn new(at: &Path) -> Result<Self, String> {
+    pub(crate) fn new(at: &Path) -> Result<Self> {
         let root = rustix::fs::open(
             at,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
             Mode::empty(),
         )
-        .map_err(|error| format!("{}: {}", at.display(), io::Error::from(error)))?;
+        .at(at.display())?;
         Ok(Self {
             root,
             covered: Vec::new(),
@@ -97,111 +98,114 @@ impl Guest {
     }
 
     /// The same root, with folders that must not be written to.
-    pub(crate) fn with_covered(&self, covered: Vec<String>) -> Result<Self, String> {
-        let root = rustix::io::dup(&self.root).map_err(|error| named("/", error))?;
+    pub(crate) fn with_covered(&self, covered: Vec<String>) -> Result<Self> {
+        let root = rustix::io::dup(&self.root).at("/")?;
         Ok(Self { root, covered })
     }
 
     /// Refuses a path that the running system would not see.
-    pub(crate) fn check_reachable(&self, path: &str) -> Result<(), String> {
+    pub(crate) fn check_reachable(&self, path: &str) -> Result<()> {
         let hidden = self.covered.iter().find(|folder| {
             path.strip_prefix(folder.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
         match hidden {
             None => Ok(()),
-            Some(folder) => Err(format!(
-                "{path}: the system mounts another file system at {folder}, which is not an ext or XFS partition of this \
-                 disk named in /etc/fstab by UUID or label; name it so on the master"
+            Some(folder) => Err(StepError::refused(
+                format!(
+                    "{path}: the system mounts another file system at {folder}, which is not an ext or XFS partition of \
+                     this disk named in /etc/fstab by UUID or label"
+                ),
+                "name it so on the master",
             )),
         }
     }
 
     /// Resolved path of a folder, as the kernel reports it; `None` if there is no such folder.
-    pub(crate) fn real_folder(&self, path: &str) -> Result<Option<PathBuf>, String> {
+    pub(crate) fn real_folder(&self, path: &str) -> Result<Option<PathBuf>> {
         let folder = match self.openat2(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()) {
             Ok(folder) => folder,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            Err(error) => return Err(named(path, error)),
+            Err(error) => return Err(error).at(path),
         };
         let link = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        std::fs::read_link(&link)
-            .map(Some)
-            .map_err(|error| format!("{path}: {error}"))
+        std::fs::read_link(&link).map(Some).at(path)
     }
 
     /// Content of a regular file; symbolic links are followed inside the root. `None` if there is
     /// no such file.
-    pub(crate) fn read(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn read(&self, path: &str, max: u64) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open(path)? else {
             return Ok(None);
         };
         let mut content = Vec::new();
         file.take(max.saturating_add(1))
             .read_to_end(&mut content)
-            .map_err(|error| format!("{path}: {error}"))?;
+            .at(path)?;
         if u64::try_from(content.len()).unwrap_or(u64::MAX) > max {
-            return Err(format!("{path} is larger than {max} bytes"));
+            let fault = format!("it is larger than {max} bytes");
+            return Err(StepError::unexpected(path, fault));
         }
         Ok(Some(content))
     }
 
     /// Opens a regular file for reading; `None` if there is no such file.
-    pub(crate) fn open(&self, path: &str) -> Result<Option<File>, String> {
+    pub(crate) fn open(&self, path: &str) -> Result<Option<File>> {
         // NONBLOCK: opening a FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match self.openat2(path, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Err(error) => return Err(named(path, error)),
+            Err(error) => return Err(error).at(path),
         };
-        let stat = rustix::fs::fstat(&file).map_err(|error| named(path, error))?;
+        let stat = rustix::fs::fstat(&file).at(path)?;
         if kind_of(&stat) != Kind::File {
-            return Err(format!("{path} is not a regular file"));
+            return Err(StepError::unexpected(path, "it is not a regular file"));
         }
         Ok(Some(File::from(file)))
     }
 
     /// Metadata of a path; a symbolic link at its end is not followed. `None` if nothing is there.
-    pub(crate) fn metadata(&self, path: &str) -> Result<Option<Metadata>, String> {
+    pub(crate) fn metadata(&self, path: &str) -> Result<Option<Metadata>> {
         let Some((parent, name)) = self.parent(path)? else {
             return Ok(None);
         };
         match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(metadata_of(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(named(path, error)),
+            Err(error) => Err(error).at(path),
         }
     }
 
     /// True if the path exists; links are followed inside the root.
-    pub(crate) fn exists(&self, path: &str) -> Result<bool, String> {
+    pub(crate) fn exists(&self, path: &str) -> Result<bool> {
         match self.openat2(path, OFlags::PATH, Mode::empty()) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
-            Err(error) => Err(named(path, error)),
+            Err(error) => Err(error).at(path),
         }
     }
 
     /// Target of a symbolic link; `None` if the path is not a link.
-    pub(crate) fn link_target(&self, path: &str) -> Result<Option<String>, String> {
+    pub(crate) fn link_target(&self, path: &str) -> Result<Option<String>> {
         let Some((parent, name)) = self.parent(path)? else {
             return Ok(None);
         };
         match rustix::fs::readlinkat(&parent, name, Vec::new()) {
             Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
             Err(Errno::NOENT | Errno::INVAL) => Ok(None),
-            Err(error) => Err(named(path, error)),
+            Err(error) => Err(error).at(path),
         }
     }
 
     /// Names in a directory, sorted; empty if there is no such directory. Names that are not UTF-8
     /// are left out.
-    pub(crate) fn list(&self, path: &str) -> Result<Vec<String>, String> {
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();
         self.each_name(path, |name| {
             if names.len() >= MAX_ENTRIES {
-                return Err(format!("{path} has more than {MAX_ENTRIES} entries"));
+                let fault = format!("it has more than {MAX_ENTRIES} entries");
+                return Err(StepError::unexpected(path, fault));
             }
             names.push(name.to_owned());
             Ok(true)
@@ -212,11 +216,7 @@ impl Guest {
 
     /// At most two names in a directory that `like` accepts, however many there are; empty if there
     /// is no such directory.
-    pub(crate) fn two_like(
-        &self,
-        path: &str,
-        like: impl Fn(&str) -> bool,
-    ) -> Result<Vec<String>, String> {
+    pub(crate) fn two_like(&self, path: &str, like: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut names = Vec::new();
         self.each_name(path, |name| {
             if like(name) {
@@ -230,19 +230,15 @@ impl Guest {
 
     /// Passes the names in a directory to a function until it returns false. Names that are not
     /// UTF-8 are left out.
-    fn each_name(
-        &self,
-        path: &str,
-        mut look: impl FnMut(&str) -> Result<bool, String>,
-    ) -> Result<(), String> {
+    fn each_name(&self, path: &str, mut look: impl FnMut(&str) -> Result<bool>) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let directory = match self.openat2(path, flags, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(error) => return Err(named(path, error)),
+            Err(error) => return Err(error).at(path),
         };
-        for entry in Dir::read_from(&directory).map_err(|error| named(path, error))? {
-            let entry = entry.map_err(|error| named(path, error))?;
+        for entry in Dir::read_from(&directory).at(path)? {
+            let entry = entry.at(path)?;
             let more = match entry.file_name().to_str() {
                 Ok("." | "..") | Err(_) => true,
                 Ok(name) => look(name)?,
@@ -255,17 +251,15 @@ impl Guest {
     }
 
     /// Begins a file that appears under its name only when it is finished.
-    pub(crate) fn create(&self, path: &str, new: Owner) -> Result<NewFile, String> {
-        let (parent, name) = self
-            .parent(path)?
-            .ok_or_else(|| format!("{path}: its folder does not exist"))?;
+    pub(crate) fn create(&self, path: &str, new: Owner) -> Result<NewFile> {
+        let (parent, name) = self.parent(path)?.ok_or_else(|| no_folder(path))?;
         let old = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Some(metadata_of(&stat)),
             Err(Errno::NOENT) => None,
-            Err(error) => return Err(named(path, error)),
+            Err(error) => return Err(error).at(path),
         };
         if old.is_some_and(|old| old.kind == Kind::Directory) {
-            return Err(format!("{path} is a directory"));
+            return Err(StepError::unexpected(path, "it is a directory"));
         }
         let temporary = format!(".diskcast-new.{name}");
         let flags =
@@ -279,7 +273,7 @@ impl Guest {
             }
             other => other,
         }
-        .map_err(|error| named(path, error))?;
+        .at(path)?;
         let mut this = NewFile {
             parent,
             temporary: Some(temporary),
@@ -292,35 +286,31 @@ impl Guest {
     }
 
     /// Writes a whole file and replaces what has its name.
-    pub(crate) fn write(&self, path: &str, content: &[u8], new: Owner) -> Result<(), String> {
+    pub(crate) fn write(&self, path: &str, content: &[u8], new: Owner) -> Result<()> {
         let mut file = self.create(path, new)?;
-        file.file
-            .write_all(content)
-            .map_err(|error| full(path, &error))?;
+        file.file.write_all(content).at(path)?;
         file.finish()
     }
 
     /// Writes over an existing regular file without replacing it: the inode stays, and with it what
     /// NTFS keeps there (its security descriptor). Not atomic.
-    pub(crate) fn overwrite(&self, path: &str, content: &[u8]) -> Result<(), String> {
+    pub(crate) fn overwrite(&self, path: &str, content: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = self
-            .openat2(path, flags, Mode::empty())
-            .map_err(|error| named(path, error))?;
-        let stat = rustix::fs::fstat(&file).map_err(|error| named(path, error))?;
+        let file = self.openat2(path, flags, Mode::empty()).at(path)?;
+        let stat = rustix::fs::fstat(&file).at(path)?;
         if kind_of(&stat) != Kind::File {
-            return Err(format!("{path} is not a regular file"));
+            return Err(StepError::unexpected(path, "it is not a regular file"));
         }
-        let length = u64::try_from(content.len()).map_err(|error| format!("{path}: {error}"))?;
+        let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
         let mut file = File::from(file);
         file.write_all(content)
             .and_then(|()| file.set_len(length))
             .and_then(|()| file.sync_all())
-            .map_err(|error| full(path, &error))
+            .at(path)
     }
 
     /// Creates a directory and its parents; existing ones stay unchanged.
-    pub(crate) fn create_directories(&self, path: &str, new: Owner) -> Result<(), String> {
+    pub(crate) fn create_directories(&self, path: &str, new: Owner) -> Result<()> {
         let mut so_far = String::new();
         for name in components(path)? {
             so_far.push('/');
@@ -328,110 +318,97 @@ impl Guest {
             if self.exists(&so_far)? {
                 continue;
             }
-            let (parent, name) = self
-                .parent(&so_far)?
-                .ok_or_else(|| format!("{so_far}: its folder does not exist"))?;
-            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700))
-                .map_err(|error| named(&so_far, error))?;
+            let (parent, name) = self.parent(&so_far)?.ok_or_else(|| no_folder(&so_far))?;
+            rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)).at(&so_far)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let made = rustix::fs::openat(&parent, name, flags, Mode::empty())
-                .map_err(|error| named(&so_far, error))?;
+            let made = rustix::fs::openat(&parent, name, flags, Mode::empty()).at(&so_far)?;
             label_like(&parent, &made);
-            set_owner(made.as_fd(), new).map_err(|error| named(&so_far, error))?;
-            rustix::fs::fsync(&made).map_err(|error| named(&so_far, error))?;
+            set_owner(made.as_fd(), new).at(&so_far)?;
+            rustix::fs::fsync(&made).at(&so_far)?;
         }
         Ok(())
     }
 
     /// Creates a symbolic link and replaces what has its name.
-    pub(crate) fn link(&self, path: &str, target: &str) -> Result<(), String> {
+    pub(crate) fn link(&self, path: &str, target: &str) -> Result<()> {
         self.remove(path)?;
-        let (parent, name) = self
-            .parent(path)?
-            .ok_or_else(|| format!("{path}: its folder does not exist"))?;
-        rustix::fs::symlinkat(target, &parent, name).map_err(|error| named(path, error))?;
-        sync_directory(&parent).map_err(|error| named(path, error))
+        let (parent, name) = self.parent(path)?.ok_or_else(|| no_folder(path))?;
+        rustix::fs::symlinkat(target, &parent, name).at(path)?;
+        sync_directory(&parent).at(path)
     }
 
     /// Removes a file or a symbolic link (never its target); no error if there is none.
-    pub(crate) fn remove(&self, path: &str) -> Result<(), String> {
+    pub(crate) fn remove(&self, path: &str) -> Result<()> {
         let Some((parent, name)) = self.parent(path)? else {
             return Ok(());
         };
         match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
-            Ok(()) => sync_directory(&parent).map_err(|error| named(path, error)),
+            Ok(()) => sync_directory(&parent).at(path),
             Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(named(path, error)),
+            Err(error) => Err(error).at(path),
         }
     }
 
     /// Renames a file or directory inside the root. An entry with the new name is replaced.
-    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), String> {
-        let (old, old_name) = self
-            .parent(from)?
-            .ok_or_else(|| format!("{from}: its folder does not exist"))?;
-        let (new, new_name) = self
-            .parent(to)?
-            .ok_or_else(|| format!("{to}: its folder does not exist"))?;
-        rustix::fs::renameat(&old, old_name, &new, new_name).map_err(|error| named(from, error))?;
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (old, old_name) = self.parent(from)?.ok_or_else(|| no_folder(from))?;
+        let (new, new_name) = self.parent(to)?.ok_or_else(|| no_folder(to))?;
+        rustix::fs::renameat(&old, old_name, &new, new_name).at(from)?;
         sync_directory(&new)
             .and_then(|()| sync_directory(&old))
-            .map_err(|error| named(to, error))
+            .at(to)
     }
 
     /// Sets owner and mode of a file or directory; a symbolic link is refused.
-    pub(crate) fn own(&self, path: &str, owner: Owner) -> Result<(), String> {
-        let (parent, name) = self
-            .parent(path)?
-            .ok_or_else(|| format!("{path}: its folder does not exist"))?;
+    pub(crate) fn own(&self, path: &str, owner: Owner) -> Result<()> {
+        let (parent, name) = self.parent(path)?.ok_or_else(|| no_folder(path))?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&parent, name, flags, Mode::empty())
-            .map_err(|error| named(path, error))?;
+        let file = rustix::fs::openat(&parent, name, flags, Mode::empty()).at(path)?;
         set_owner(file.as_fd(), owner)
             .and_then(|()| rustix::fs::fsync(&file))
-            .map_err(|error| named(path, error))
+            .at(path)
     }
 
     /// Value of an extended attribute of a file or directory; `None` if there is no such attribute.
-    pub(crate) fn attribute(&self, path: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) fn attribute(&self, path: &str, name: &str) -> Result<Option<Vec<u8>>> {
         let file = self
             .openat2(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
-            .map_err(|error| named(path, error))?;
+            .at(path)?;
         Ok(attribute_of(file.as_fd(), name))
     }
 
     /// Sets an extended attribute of a file or directory.
-    pub(crate) fn set_attribute(&self, path: &str, name: &str, value: &[u8]) -> Result<(), String> {
+    pub(crate) fn set_attribute(&self, path: &str, name: &str, value: &[u8]) -> Result<()> {
         let file = self
             .openat2(path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
-            .map_err(|error| named(path, error))?;
+            .at(path)?;
         rustix::fs::fsetxattr(&file, name, value, XattrFlags::empty())
             .and_then(|()| rustix::fs::fsync(&file))
-            .map_err(|error| format!("{path}: attribute {name}: {}", io::Error::from(error)))
+            .at(format_args!("{path}: attribute {name}"))
     }
 
     /// Free bytes in the file system of an existing folder.
-    pub(crate) fn free_bytes(&self, folder: &str) -> Result<u64, String> {
+    pub(crate) fn free_bytes(&self, folder: &str) -> Result<u64> {
         let directory = self
             .openat2(folder, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-            .map_err(|error| named(folder, error))?;
-        let stat = rustix::fs::fstatvfs(&directory).map_err(|error| named(folder, error))?;
+            .at(folder)?;
+        let stat = rustix::fs::fstatvfs(&directory).at(folder)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     /// Handle of the parent folder of a path, and the last name; `None` if the folder does not
     /// exist.
-    fn parent<'p>(&self, path: &'p str) -> Result<Option<(OwnedFd, &'p str)>, String> {
+    fn parent<'p>(&self, path: &'p str) -> Result<Option<(OwnedFd, &'p str)>> {
         let parts = components(path)?;
         let Some((name, above)) = parts.split_last() else {
-            return Err(format!("{path:?} names no file"));
+            return Err(StepError::unexpected(path, "it names no file"));
         };
         let folder = format!("/{}", above.join("/"));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         match self.openat2(&folder, flags, Mode::empty()) {
             Ok(parent) => Ok(Some((parent, name))),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(error) => Err(named(&folder, error)),
+            Err(error) => Err(error).at(&folder),
         }
     }
 
@@ -461,42 +438,33 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// Gives the file owner, mode and attributes of the file it replaces, or those of a new one.
-    fn dress(&mut self, old: Option<Metadata>, new: Owner) -> Result<(), String> {
-        let told = |error| named(&self.path, error);
+    fn dress(&mut self, old: Option<Metadata>, new: Owner) -> Result<()> {
         let Some(old) = old else {
             label_like(&self.parent, &self.file);
-            return set_owner(self.file.as_fd(), new).map_err(told);
+            return set_owner(self.file.as_fd(), new).at(&self.path);
         };
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let source = rustix::fs::openat(&self.parent, self.name.as_str(), flags, Mode::empty())
-            .map_err(told)?;
-        set_owner(self.file.as_fd(), old.owner).map_err(told)?;
+            .at(&self.path)?;
+        set_owner(self.file.as_fd(), old.owner).at(&self.path)?;
         for name in attribute_names(source.as_fd()) {
             if let Some(value) = attribute_of(source.as_fd(), &name) {
                 rustix::fs::fsetxattr(&self.file, name.as_str(), &value, XattrFlags::empty())
-                    .map_err(|error| {
-                        format!(
-                            "{}: attribute {name}: {}",
-                            self.path,
-                            io::Error::from(error)
-                        )
-                    })?;
+                    .at(format_args!("{}: attribute {name}", self.path))?;
             }
         }
         Ok(())
     }
 
     /// Flushes the file and gives it its final name.
-    pub(crate) fn finish(mut self) -> Result<(), String> {
-        self.file
-            .sync_all()
-            .map_err(|error| full(&self.path, &error))?;
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.file.sync_all().at(&self.path)?;
         if let Some(temporary) = self.temporary.as_deref() {
             rustix::fs::renameat(&self.parent, temporary, &self.parent, self.name.as_str())
-                .map_err(|error| named(&self.path, error))?;
+                .at(&self.path)?;
         }
         self.temporary = None;
-        sync_directory(&self.parent).map_err(|error| named(&self.path, error))
+        sync_directory(&self.parent).at(&self.path)
     }
 }
 
@@ -509,10 +477,13 @@ impl Drop for NewFile {
 }
 
 /// Names between the slashes. `.` and `..` are refused: no plan needs them.
-fn components(path: &str) -> Result<Vec<&str>, String> {
+fn components(path: &str) -> Result<Vec<&str>> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if parts.iter().any(|part| matches!(*part, "." | "..")) || path.contains('\0') {
-        return Err(format!("{path:?} is not a plain path"));
+        return Err(StepError::unexpected(
+            format_args!("{path:?}"),
+            "it is not a plain path",
+        ));
     }
     Ok(parts)
 }
@@ -586,25 +557,8 @@ fn sync_directory(directory: &OwnedFd) -> Result<(), Errno> {
     }
 }
 
-fn named(path: &str, error: Errno) -> String {
-    match error {
-        Errno::NOSPC => no_room(path),
-        Errno::ROFS => format!("{path}: the volume is read-only"),
-        _ => format!("{path}: {}", io::Error::from(error)),
-    }
-}
-
-fn full(path: &str, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::StorageFull {
-        return no_room(path);
-    }
-    format!("{path}: {error}")
-}
-
-fn no_room(path: &str) -> String {
-    format!(
-        "{path}: no room left on the volume; free some on the master, or let the partition grow"
-    )
+fn no_folder(path: &str) -> StepError {
+    StepError::unexpected(path, "its folder does not exist")
 }
 
 #[cfg(test)]
@@ -638,15 +592,15 @@ mod tests {
             "/etc/magic/etc/passwd",
             "/folder/outside",
         ] {
-            assert_eq!(guest.read(path, 100), Ok(None), "{path}");
+            assert_eq!(guest.read(path, 100).unwrap(), None, "{path}");
         }
-        assert_eq!(guest.read("/../outside", 100), Ok(None));
+        assert_eq!(guest.read("/../outside", 100).unwrap(), None);
         guest.write("/etc/up", b"guest", me(0o640)).unwrap();
         guest.remove("/etc/absolute").unwrap();
         assert!(guest.write("/folder/outside", b"x", me(0o644)).is_err());
         assert!(guest.own("/etc/magic", me(0o777)).is_err());
         assert_eq!(fs::read(folder.path().join("outside")).unwrap(), b"host");
-        assert_eq!(guest.read("/etc/up", 100), Ok(Some(b"guest".to_vec())));
+        assert_eq!(guest.read("/etc/up", 100).unwrap().unwrap(), b"guest");
         assert_eq!(guest.metadata("/etc/up").unwrap().unwrap().owner, me(0o640));
         assert!(guest.write("/etc/../x", b"x", me(0o644)).is_err());
     }
@@ -661,6 +615,7 @@ mod tests {
             guest
                 .read("/pipe", 10)
                 .unwrap_err()
+                .to_string()
                 .contains("not a regular file")
         );
         assert!(guest.read("/", 10).is_err());
@@ -668,10 +623,11 @@ mod tests {
             guest
                 .read("/file", 4)
                 .unwrap_err()
+                .to_string()
                 .contains("larger than 4 bytes")
         );
-        assert_eq!(guest.read("/file", 5), Ok(Some(b"12345".to_vec())));
-        assert_eq!(guest.read("/none/file", 5), Ok(None));
+        assert_eq!(guest.read("/file", 5).unwrap().unwrap(), b"12345");
+        assert_eq!(guest.read("/none/file", 5).unwrap(), None);
     }
 
     #[test]
@@ -683,7 +639,7 @@ mod tests {
         let mut new = guest.create("/file", me(0o600)).unwrap();
         new.file.write_all(b"half").unwrap();
         drop(new);
-        assert_eq!(guest.list("/"), Ok(vec!["file".to_owned()]));
+        assert_eq!(guest.list("/").unwrap(), ["file"]);
         assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"old");
         guest.overwrite("/file", b"n").unwrap();
         assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"n");

@@ -6,6 +6,7 @@
 //! process that has ended, and loop devices only if disk and offset match the record.
 
 use crate::device::{self, backing};
+use crate::error::{At, Result};
 use crate::mount::mounts_below;
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{UnmountFlags, unmount};
@@ -20,18 +21,16 @@ const RECORD: &str = "attached";
 const MOST_BYTES: u64 = 64 << 10;
 
 /// Records that a loop device is about to be attached to a disk at a byte offset.
-pub(crate) fn record(work: &Path, disk: &Path, offset: u64) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("{}: {error}", work.display());
-    fs::create_dir_all(work).map_err(told)?;
+pub(crate) fn record(work: &Path, disk: &Path, offset: u64) -> Result<()> {
+    let path = work.join(RECORD);
+    fs::create_dir_all(work).at(work.display())?;
     // The path as the kernel spells it.
-    let disk = fs::canonicalize(disk).map_err(|error| format!("{}: {error}", disk.display()))?;
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(work.join(RECORD))
-        .map_err(told)?;
+    let disk = fs::canonicalize(disk).at(disk.display())?;
+    let mut options = fs::OpenOptions::new();
+    let file = options.create(true).append(true).open(&path);
     let line = format!("{offset}\t{}\n", disk.display());
-    file.write_all(line.as_bytes()).map_err(told)
+    file.and_then(|mut file| file.write_all(line.as_bytes()))
+        .at(path.display())
 }
 
 /// Removes the record after every device in it is detached.
@@ -91,7 +90,7 @@ fn one(folder: &Path, said: &mut Vec<String>) {
         for path in loops_on(disk, offset) {
             said.push(match device::detach(&path) {
                 Ok(()) => format!("{} was still attached to {disk}: detached", path.display()),
-                Err(reason) => reason,
+                Err(error) => error.to_string(),
             });
         }
     }

@@ -11,8 +11,8 @@
 //!             -> unmounted
 //! ```
 //!
-//! Modules: `engine` has the order of steps and the handling of failures; `context` what a step may
-//! use; `device` loop devices; `mount` mounts; `left_over` the clean-up after a killed process;
+//! Modules: `engine` has the order of steps; `error` their failures by cause; `context` what a step
+//! may use; `device` loop devices; `mount` mounts; `left_over` the clean-up after a killed process;
 //! `guest` files below a mounted root, which no symbolic link of the guest can leave; `linux`,
 //! `windows`, `grow` and `copy` the steps themselves.
 
@@ -20,6 +20,7 @@ mod context;
 mod copy;
 mod device;
 mod engine;
+mod error;
 mod grow;
 mod guest;
 mod left_over;
@@ -28,7 +29,9 @@ mod mount;
 mod program;
 mod windows;
 
+pub use error::{ApplyError, Room, StepError};
 pub use left_over::clean_up;
+pub use program::ProgramError;
 
 use std::io::Read;
 use std::path::Path;
@@ -98,21 +101,11 @@ pub struct Report {
     pub notes: Vec<String>,
 }
 
-/// The error that stopped a run.
-#[derive(Debug, thiserror::Error)]
-#[error("step {step}: {reason}")]
-pub struct ApplyError {
-    /// Id of the step, or `plan`, `cancelled`, `unmount`.
-    pub step: String,
-    /// Cause, place, and what to try.
-    pub reason: String,
-}
-
 /// Carries out the steps of a plan in order. Steps that take effect later (answer file, first boot)
 /// are prepared here like every other step.
 ///
 /// # Errors
-/// The step that failed and why. Everything is unmounted then; the disk must not be committed.
+/// The step that failed and the cause. Everything is unmounted then; the disk must not be committed.
 pub fn run(
     target: &Target<'_>,
     plan: &MachinePlan,

@@ -6,7 +6,8 @@
 //! is hibernated, so the options in `/proc/self/mountinfo` decide. Nothing of a guest is a device,
 //! runs, or gains a privilege here (`nodev,noexec,nosuid`).
 
-use crate::program::{self, SHORT};
+use crate::error::{At, Result, StepError};
+use crate::program::{self, ProgramError, SHORT};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
@@ -40,6 +41,15 @@ struct Server {
     output: Vec<JoinHandle<String>>,
 }
 
+impl Server {
+    /// Everything that it printed; waits for its end.
+    fn said(self) -> String {
+        let said = self.output.into_iter();
+        let said = said.map(|reader| reader.join().unwrap_or_default());
+        said.collect::<Vec<_>>().join("\n")
+    }
+}
+
 impl Mount {
     /// Mounts a device at an existing folder.
     pub(crate) fn new(
@@ -47,7 +57,7 @@ impl Mount {
         file_system: FileSystem,
         at: &Path,
         wanted: Wanted,
-    ) -> Result<Self, String> {
+    ) -> Result<Self> {
         let mut this = Self {
             at: at.to_owned(),
             server: None,
@@ -58,36 +68,44 @@ impl Mount {
             None => this.by_ntfs_3g(device, wanted)?,
         }
         match mount_options(&this.at)? {
-            None => Err(format!("{} is not mounted after all", device.display())),
-            Some(options) if wanted.writable && !is_writable(&options) => Err(
+            None => Err(StepError::unexpected(
+                device.display(),
+                "it is not mounted after all",
+            )),
+            Some(options) if wanted.writable && !is_writable(&options) => Err(StepError::refused(
                 "the volume can only be mounted read-only: Windows is hibernated or was shut down by fast startup, \
-                 or the volume is damaged; shut the master down fully and capture it again, or set \
-                 windows.discard_hibernation"
-                    .into(),
-            ),
+                 or the volume is damaged",
+                "shut the master down fully and capture it again, or set windows.discard_hibernation",
+            )),
             Some(_) => Ok(this),
         }
     }
 
-    fn by_kernel(&mut self, device: &Path, kind: &str, wanted: Wanted) -> Result<(), String> {
+    fn by_kernel(&mut self, device: &Path, kind: &str, wanted: Wanted) -> Result<()> {
         let mut flags =
             MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NOATIME;
         if !wanted.writable {
             flags |= MountFlags::RDONLY;
         }
         mount(device, &self.at, kind, flags, None).map_err(|error| match error {
-            Errno::ROFS | Errno::ACCESS => "the disk itself is read-only; is it write-protected?".into(),
-            Errno::NODEV => format!("the kernel of the pre-OS does not know {kind}; its module is missing"),
-            _ => format!(
-                "the {kind} volume cannot be mounted: {}; is it sound? Check it on the master and capture it again",
-                io::Error::from(error)
+            Errno::ROFS | Errno::ACCESS => StepError::ReadOnly {
+                place: device.display().to_string(),
+            },
+            Errno::NODEV => StepError::Unsupported(format!(
+                "the kernel of the pre-OS does not know {kind}; its module is missing"
+            )),
+            _ => StepError::unexpected(
+                format_args!(
+                    "the {kind} volume cannot be mounted; is it sound? Check it on the master and capture it again"
+                ),
+                io::Error::from(error),
             ),
         })?;
         self.mounted = true;
         Ok(())
     }
 
-    fn by_ntfs_3g(&mut self, device: &Path, wanted: Wanted) -> Result<(), String> {
+    fn by_ntfs_3g(&mut self, device: &Path, wanted: Wanted) -> Result<()> {
         // norecover: a journal that Windows has to replay is not discarded here.
         let mut options =
             String::from("no_detach,norecover,noatime,nodev,nosuid,noexec,windows_names");
@@ -118,18 +136,25 @@ impl Mount {
             return Ok(());
         }
         let _ = server.child.kill();
-        let _ = server.child.wait();
-        let said: Vec<String> = server
-            .output
-            .into_iter()
-            .map(|reader| reader.join().unwrap_or_default())
-            .collect();
-        let said = said.join(" ");
-        let said: String = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        Err(format!(
-            "ntfs-3g cannot mount the volume: {}",
-            said.chars().take(600).collect::<String>()
-        ))
+        let code = server.child.wait().ok().and_then(|status| status.code());
+        let said = server.said();
+        // The first lines say why; advice follows.
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = said.chars().take(600).collect();
+        let program = "ntfs-3g".to_owned();
+        let error = match ended {
+            true => ProgramError::Failed {
+                program,
+                code,
+                said,
+            },
+            false => ProgramError::TimeLimit {
+                program,
+                limit: SHORT,
+                said,
+            },
+        };
+        Err(error).at("the volume cannot be mounted")
     }
 
     /// Mount point.
@@ -138,11 +163,11 @@ impl Mount {
     }
 
     /// Unmounts the file system after everything is written.
-    pub(crate) fn unmount(mut self) -> Result<(), String> {
+    pub(crate) fn unmount(mut self) -> Result<()> {
         self.end()
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self) -> Result<()> {
         if self.mounted {
             // A process that only reads the volume for a moment (a disk monitor, udev) releases it
             // soon.
@@ -156,11 +181,10 @@ impl Mount {
                 // error all the same.
                 let _ = unmount(&self.at, UnmountFlags::DETACH);
                 self.mounted = false;
-                return Err(format!(
-                    "{} cannot be unmounted: {}",
-                    self.at.display(),
-                    io::Error::from(error)
-                ));
+                return Err(StepError::InUse {
+                    place: self.at.display().to_string(),
+                    source: error.into(),
+                });
             }
             self.mounted = false;
         }
@@ -170,16 +194,22 @@ impl Mount {
             if status.is_none() {
                 let _ = server.child.kill();
                 let _ = server.child.wait();
-                return Err("ntfs-3g did not end after its volume was unmounted".into());
             }
-            if !status.is_some_and(|status| status.success()) {
-                let said: Vec<String> = server
-                    .output
-                    .into_iter()
-                    .map(|reader| reader.join().unwrap_or_default())
-                    .collect();
-                return Err(format!("ntfs-3g ended badly: {}", said.join(" ").trim()));
-            }
+            let program = "ntfs-3g".to_owned();
+            let error = match status {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => ProgramError::Failed {
+                    program,
+                    code: status.code(),
+                    said: program::last_words(&server.said()),
+                },
+                None => ProgramError::TimeLimit {
+                    program,
+                    limit: SHORT,
+                    said: program::last_words(&server.said()),
+                },
+            };
+            return Err(error).at("the end of the volume's server");
         }
         Ok(())
     }
@@ -187,8 +217,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if let Err(reason) = self.end() {
-            tracing::warn!("{reason}");
+        if let Err(error) = self.end() {
+            tracing::warn!("{error}");
         }
     }
 }
@@ -207,12 +237,12 @@ fn kernel_type(file_system: FileSystem) -> Option<&'static str> {
 
 /// Options of the file system mounted at a path: those of the mount and of the super block. `None`
 /// if nothing is mounted there.
-fn mount_options(at: &Path) -> Result<Option<Vec<String>>, String> {
+fn mount_options(at: &Path) -> Result<Option<Vec<String>>> {
     #[expect(clippy::disallowed_methods, reason = "the edge: the kernel's own list")]
-    let file = fs::File::open("/proc/self/mountinfo")
-        .map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
-    let text =
-        io::read_to_string(file).map_err(|error| format!("/proc/self/mountinfo: {error}"))?;
+    let file = fs::File::open("/proc/self/mountinfo");
+    let text = file
+        .and_then(io::read_to_string)
+        .at("/proc/self/mountinfo")?;
     Ok(options_of(&text, &at.to_string_lossy()))
 }
 

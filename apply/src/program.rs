@@ -7,7 +7,8 @@
     reason = "the edge: a running program is waited for, against the clock"
 )]
 
-use std::io::Read;
+use crate::error::Result;
+use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,47 @@ const MAX_OUTPUT: usize = 64 * 1024;
 /// Interval between two looks at a running program.
 const POLL: Duration = Duration::from_millis(5);
 
+/// The failure of a program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The program is missing or cannot be run.
+    #[error("{program} cannot be started: {source}; does the pre-OS have it?")]
+    NotStarted {
+        /// Name of the program.
+        program: String,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The program ended and says that it failed.
+    #[error("{program}: {}: {said}", ending(*code))]
+    Failed {
+        /// Name of the program.
+        program: String,
+        /// Exit code; `None` when a signal ended it.
+        code: Option<i32>,
+        /// The last lines of its output.
+        said: String,
+    },
+    /// The program did not end in time and was killed.
+    #[error("{program} did not end within {} s and was killed: {said}", limit.as_secs())]
+    TimeLimit {
+        /// Name of the program.
+        program: String,
+        /// The time limit.
+        limit: Duration,
+        /// The last lines of its output.
+        said: String,
+    },
+}
+
+fn ending(code: Option<i32>) -> String {
+    code.map_or_else(
+        || "was ended by a signal".to_owned(),
+        |code| format!("exit code {code}"),
+    )
+}
+
 /// Result of a finished program.
 #[derive(Debug)]
 pub(crate) struct Finished {
@@ -38,25 +80,25 @@ pub(crate) struct Finished {
 
 impl Finished {
     /// Standard output if the program exited with 0, else its failure as an error.
-    pub(crate) fn success(self, program: &str) -> Result<String, String> {
+    pub(crate) fn success(self, program: &str) -> Result<String> {
         if self.code == Some(0) {
             return Ok(self.stdout);
         }
-        Err(self.failure(program))
+        Err(self.failure(program).into())
     }
 
-    /// One line: program, exit code, last lines of output.
-    pub(crate) fn failure(&self, program: &str) -> String {
-        let code = self.code.map_or_else(
-            || "was ended by a signal".to_owned(),
-            |code| format!("exit code {code}"),
-        );
-        format!("{program}: {code}: {}", last_words(&self.said))
+    /// The failure with the last lines of output.
+    pub(crate) fn failure(&self, program: &str) -> ProgramError {
+        ProgramError::Failed {
+            program: program.to_owned(),
+            code: self.code,
+            said: last_words(&self.said),
+        }
     }
 }
 
 /// Runs a program to its end.
-pub(crate) fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<Finished, String> {
+pub(crate) fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<Finished> {
     let mut child = spawn(program, arguments)?;
     let mut readers = Vec::new();
     if let Some(pipe) = child.stdout.take() {
@@ -82,16 +124,17 @@ pub(crate) fn run(program: &str, arguments: &[&str], limit: Duration) -> Result<
             stdout,
             said,
         }),
-        None => Err(format!(
-            "{program} did not end within {} s and was killed: {}",
-            limit.as_secs(),
-            last_words(&said)
-        )),
+        None => Err(ProgramError::TimeLimit {
+            program: program.to_owned(),
+            limit,
+            said: last_words(&said),
+        }
+        .into()),
     }
 }
 
 /// Starts a program with its output in pipes and no input.
-pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Result<Child, String> {
+pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Result<Child> {
     Command::new(program)
         .args(arguments)
         .env("LC_ALL", "C")
@@ -100,7 +143,13 @@ pub(crate) fn spawn(program: &str, arguments: &[&str]) -> Result<Child, String> 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{program} cannot be started: {error}; does the pre-OS have it?"))
+        .map_err(|source| {
+            ProgramError::NotStarted {
+                program: program.to_owned(),
+                source,
+            }
+            .into()
+        })
 }
 
 /// Waits for a child; `None` if the time is up.
@@ -144,7 +193,7 @@ pub(crate) fn drain(mut pipe: impl Read) -> String {
 }
 
 /// The last lines that are not empty, joined into one.
-fn last_words(said: &str) -> String {
+pub(crate) fn last_words(said: &str) -> String {
     let lines: Vec<&str> = said
         .lines()
         .map(str::trim)
@@ -161,23 +210,30 @@ fn last_words(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::StepError;
 
     #[test]
     fn output_and_exit_code_come_back() {
         let done = run("sh", &["-c", "echo out; echo err >&2; exit 3"], SHORT).unwrap();
         assert_eq!((done.code, done.stdout.as_str()), (Some(3), "out\n"));
-        assert_eq!(done.failure("sh"), "sh: exit code 3: out; err");
+        assert_eq!(done.failure("sh").to_string(), "sh: exit code 3: out; err");
     }
 
     #[test]
     fn a_program_that_hangs_is_ended_and_a_missing_one_is_named() {
         let error = run("sleep", &["60"], Duration::from_millis(50)).unwrap_err();
-        assert!(error.contains("did not end"), "{error}");
+        assert!(error.to_string().contains("did not end"), "{error}");
         let error = run("no-such-program-here", &[], SHORT).unwrap_err();
         assert!(
-            error.contains("no-such-program-here cannot be started"),
+            error
+                .to_string()
+                .starts_with("no-such-program-here cannot be started"),
             "{error}"
         );
+        let StepError::Program(ProgramError::NotStarted { source, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(source.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 mod ext_disk;
 
-use apply::Outcome;
+use apply::{Outcome, ProgramError, StepError};
 use ext_disk::{Attached, Disk, Files, MIB, may_mount, tool};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -134,7 +134,16 @@ fn a_damaged_file_system_is_not_grown() {
         )
         .unwrap_err();
     assert!(
-        error.reason.contains("the file system is damaged"),
+        error.to_string().contains("the file system is damaged"),
         "{error}"
+    );
+    // The cause is the program's own end, and not text.
+    let Some(StepError::Unexpected { source, .. }) = error.cause() else {
+        panic!("{error:?}");
+    };
+    let program = source.downcast_ref::<ProgramError>();
+    assert!(
+        matches!(program, Some(ProgramError::Failed { program, code: Some(4), .. }) if program == "e2fsck"),
+        "{program:?}"
     );
 }

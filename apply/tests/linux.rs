@@ -6,8 +6,8 @@
 
 mod ext_disk;
 
-use apply::Outcome;
-use ext_disk::{Disk, Files, debian_tree, may_mount, plan, tool};
+use apply::{Outcome, StepError};
+use ext_disk::{Disk, Files, debian_tree, may_mount, plan, step_of, tool};
 use std::fs;
 use template::findings::Renderer;
 use template::first_start::{FirstStart, ReportKey};
@@ -295,7 +295,7 @@ fn links_of_the_guest_lead_nowhere_else() {
     let error = disk
         .run(steps(2), &Secrets::default(), &Files::default())
         .unwrap_err();
-    assert_eq!(error.step, "step.0");
+    assert_eq!(step_of(&error), Some("step.0"));
 
     assert_eq!(fs::read_to_string(&victim).unwrap(), "host\n");
     assert_eq!(
@@ -351,7 +351,9 @@ fn a_home_on_another_partition_is_found_by_its_uuid_and_an_unknown_one_is_refuse
     disk.ext4(1, &tree, 16, &[]);
     let error = disk.run(step(), &secrets(), &Files::default()).unwrap_err();
     assert!(
-        error.reason.contains("mounts another file system at /home"),
+        error
+            .to_string()
+            .contains("mounts another file system at /home"),
         "{error}"
     );
     assert!(!disk.cat(1, "/etc/passwd").contains("labadmin"));
@@ -359,7 +361,9 @@ fn a_home_on_another_partition_is_found_by_its_uuid_and_an_unknown_one_is_refuse
         .run(vec![copy], &Secrets::default(), &files)
         .unwrap_err();
     assert!(
-        error.reason.contains("mounts another file system at /home"),
+        error
+            .to_string()
+            .contains("mounts another file system at /home"),
         "{error}"
     );
 }
@@ -385,9 +389,10 @@ fn a_file_that_is_another_one_and_a_full_volume_are_refused_and_leave_nothing() 
         .run(copy(&payload), &Secrets::default(), &files)
         .unwrap_err();
     assert!(
-        error.reason.contains("is not the file the plan names"),
+        error.to_string().contains("is not the file the plan names"),
         "{error}"
     );
+    assert!(matches!(error.cause(), Some(StepError::OtherFile { .. })));
     files
         .0
         .insert(payload.blake3.clone(), b"right and more".to_vec());
@@ -395,7 +400,7 @@ fn a_file_that_is_another_one_and_a_full_volume_are_refused_and_leave_nothing() 
         .run(copy(&payload), &Secrets::default(), &files)
         .unwrap_err();
     assert!(
-        error.reason.contains("is longer than the 5 bytes"),
+        error.to_string().contains("is longer than the 5 bytes"),
         "{error}"
     );
     payload.bytes = 6;
@@ -403,7 +408,7 @@ fn a_file_that_is_another_one_and_a_full_volume_are_refused_and_leave_nothing() 
     let error = disk
         .run(copy(&payload), &Secrets::default(), &files)
         .unwrap_err();
-    assert!(error.reason.contains("ended 1 bytes early"), "{error}");
+    assert!(error.to_string().contains("ended 1 bytes early"), "{error}");
     let listed = disk.debugfs(1, "ls /opt");
     assert!(!listed.contains("app.deb"), "{listed}");
 
@@ -411,7 +416,11 @@ fn a_file_that_is_another_one_and_a_full_volume_are_refused_and_leave_nothing() 
     let error = disk
         .run(copy(&large), &Secrets::default(), &files)
         .unwrap_err();
-    assert!(error.reason.contains("bytes free"), "{error}");
+    assert!(error.to_string().contains("bytes free"), "{error}");
+    let Some(StepError::NoRoom { room, .. }) = error.cause() else {
+        panic!("{error:?}");
+    };
+    assert!(room.is_some_and(|room| room.needed > 15 << 20 && room.free < room.needed));
     disk.assert_clean(1);
 }
 
@@ -432,16 +441,21 @@ fn secrets_that_are_no_hash_and_accounts_that_are_there_are_refused() {
     let mut clear = Secrets::default();
     clear.insert(SecretName("labadmin".into()), "clear text".into());
     let error = run(user("labadmin"), &clear).unwrap_err();
-    assert!(error.reason.contains("is not a password hash"), "{error}");
-    assert!(!error.reason.contains("clear text"), "{error}");
-    let error = run(user("labadmin"), &Secrets::default()).unwrap_err();
     assert!(
-        error.reason.contains("did not come with the order"),
+        error.to_string().contains("is not a password hash"),
         "{error}"
     );
+    assert!(!error.to_string().contains("clear text"), "{error}");
+    let error = run(user("labadmin"), &Secrets::default()).unwrap_err();
+    assert!(
+        error.to_string().contains("did not come with the order"),
+        "{error}"
+    );
+    assert!(matches!(error.cause(), Some(StepError::Order(_))));
     let secrets = secrets();
     let error = run(user("ann"), &secrets).unwrap_err();
-    assert!(error.reason.contains("is there already"), "{error}");
+    assert!(error.to_string().contains("is there already"), "{error}");
+    assert!(matches!(error.cause(), Some(StepError::Refused { .. })));
     let error = run(
         User {
             on_exists: OnExists::Update,
@@ -451,13 +465,13 @@ fn secrets_that_are_no_hash_and_accounts_that_are_there_are_refused() {
     )
     .unwrap_err();
     assert!(
-        error.reason.contains("account of the system itself"),
+        error.to_string().contains("account of the system itself"),
         "{error}"
     );
     let mut missing = user("bob");
     missing.groups = vec![Group::Named("docker".into())];
     let error = run(missing, &secrets).unwrap_err();
-    assert!(error.reason.contains("no group docker"), "{error}");
+    assert!(error.to_string().contains("no group docker"), "{error}");
     assert!(!disk.cat(1, "/etc/passwd").contains("bob"));
 
     let skipped = run(
@@ -761,7 +775,7 @@ fn the_masters_own_rights_name_and_network_are_found_where_they_lie() {
     let error = disk.run(vec![user(2)], &secrets(), &Files::default());
     let error = error.unwrap_err();
     assert!(
-        error.reason.contains("does not read /etc/sudoers.d"),
+        error.to_string().contains("does not read /etc/sudoers.d"),
         "{error}"
     );
     disk.assert_clean(1);
@@ -781,8 +795,8 @@ fn what_cannot_be_done_names_its_step_and_reason() {
         let error = disk
             .run(vec![action], &Secrets::default(), &Files::default())
             .unwrap_err();
-        assert_eq!(error.step, "step.0");
-        assert!(error.reason.contains(words), "{error}");
+        assert_eq!(step_of(&error), Some("step.0"));
+        assert!(error.to_string().contains(words), "{error}");
     };
     fails(
         Action::FirstBoot {
@@ -803,14 +817,17 @@ fn what_cannot_be_done_names_its_step_and_reason() {
             partition: 1,
             file_system: template::step::FileSystem::Ntfs,
         },
-        "holds Some(Ext)",
+        "partition 1 holds Ext and not Ntfs; inspect the image again",
     );
     let mut refused = plan(vec![Action::LinuxMachineId { partition: 1 }]);
     refused.refused.push("no address is left".into());
     let error = disk
         .run_plan(&refused, &Secrets::default(), &Files::default())
         .unwrap_err();
-    assert!(error.reason.contains("no address is left"), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "this machine is refused: no address is left"
+    );
     assert!(disk.cat(1, "/etc/machine-id").starts_with("0123"));
 }
 
@@ -848,9 +865,13 @@ fn a_full_volume_says_so_and_keeps_its_files() {
         .run(step(), &Secrets::default(), &Files::default())
         .unwrap_err();
     assert!(
-        error.reason.contains("no room left on the volume"),
+        error.to_string().contains("no room left on the volume"),
         "{error}"
     );
+    assert!(matches!(
+        error.cause(),
+        Some(StepError::NoRoom { room: None, .. })
+    ));
     assert_eq!(disk.cat(1, "/etc/hostname"), "master\n");
     let listed = disk.debugfs(1, "ls /etc");
     assert!(!listed.contains("diskcast"), "{listed}");
@@ -893,7 +914,7 @@ fn a_first_start_is_reported_to_where_the_order_says() {
         executable: None,
     }]);
     let error = disk.run_plan(&plan, &secrets, &files).unwrap_err();
-    assert!(error.reason.contains("to which console"), "{error}");
+    assert!(error.to_string().contains("to which console"), "{error}");
     let script = "/var/lib/diskcast/firstboot.sh";
     let order = |consoles: &[&str]| FirstStart {
         consoles: consoles.iter().map(|text| (*text).to_owned()).collect(),

@@ -47,7 +47,10 @@ fn a_hibernated_volume_is_left_alone_unless_the_plan_gives_the_session_up() {
     let error = disk
         .run(vec![copy.clone()], &Secrets::default(), &files)
         .unwrap_err();
-    assert!(error.reason.contains("Windows is hibernated"), "{error}");
+    assert!(
+        error.to_string().contains("Windows is hibernated"),
+        "{error}"
+    );
     assert_eq!(disk.hash(), before, "a hibernated volume was changed");
 
     let steps = vec![Action::WindowsDiscardHibernation { partition: 1 }, copy];

@@ -583,7 +583,7 @@ fn a_session_that_is_given_up_is_gone() {
         mounted.put("hiberfil.sys", &[b"HIBR".to_vec(), vec![0; 8192]].concat());
     });
     let error = lab.run(&[name("Lab-03")]).unwrap_err();
-    assert!(error.reason.contains("discard_hibernation"), "{error}");
+    assert!(error.to_string().contains("discard_hibernation"), "{error}");
     let discard = Action::WindowsDiscardHibernation {
         partition: PARTITION,
     };
@@ -707,7 +707,7 @@ fn what_cannot_be_done_leaves_every_hive_as_it_was() {
         assert_eq!(before.len(), 5);
         for (action, why) in refusals {
             let error = lab.run(&[action]).unwrap_err();
-            assert!(error.reason.contains(why), "{why}: {error}");
+            assert!(error.to_string().contains(why), "{why}: {error}");
         }
         assert!(config(&lab) == before, "something was written");
     }

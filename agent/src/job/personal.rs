@@ -7,9 +7,9 @@
 use super::{Event, Failure, Runner};
 use crate::bulk::{BulkClient, BulkError};
 use crate::progress::Reporter;
-use apply::{Outcome, Payloads, Slot, Target, Watcher};
+use apply::{ApplyError, Outcome, Payloads, Slot, StepError, Target, Watcher};
 use disk::deployment::Deployment;
-use facts::target::TargetState;
+use facts::target::{DiskNow, TargetState};
 use protocol::control::{ApplyOrder, Order};
 use rustls::ClientConfig;
 use std::cell::RefCell;
@@ -109,7 +109,7 @@ impl Runner {
             &self.cancelled,
             &mut watcher,
         )
-        .map_err(|error| Failure::Other(error.to_string()))?;
+        .map_err(|error| self.not_made(&error))?;
         let applied = report
             .steps
             .iter()
@@ -124,6 +124,22 @@ impl Runner {
         }
         self.reporter.note(None);
         Ok(())
+    }
+}
+
+impl Runner {
+    /// The failure of the steps. A volume that is still held may be written to after its partition
+    /// is blanked, so what that partition holds is not known then.
+    fn not_made(&mut self, error: &ApplyError) -> Failure {
+        let held = matches!(error.cause(), Some(StepError::InUse { .. }));
+        if held && self.disk_now == DiskNow::PartitionBlank {
+            self.blank_again();
+            self.disk_now = DiskNow::Unknown;
+        }
+        match error {
+            ApplyError::Cancelled => Failure::Other("cancelled".into()),
+            error => Failure::Other(error.to_string()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Pure. A line of another account or group stays unchanged, byte for byte, and added text cannot
 //! hold a separator.
 
+use crate::error::{Result, StepError};
 use std::collections::BTreeSet;
 
 /// Settings of login.defs and related files for new accounts.
@@ -105,7 +106,7 @@ pub(super) fn line_of<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// Unused UID and GID; the same number for both if possible.
-pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u32, u32), String> {
+pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u32, u32)> {
     let third = |text: &str| -> BTreeSet<u32> {
         text.lines()
             .filter_map(|line| line.split(':').nth(2)?.parse().ok())
@@ -126,9 +127,8 @@ pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u3
     };
     let (first, last) = policy.uids;
     if first > last {
-        return Err(format!(
-            "login.defs gives people UIDs from {first} to {last}"
-        ));
+        let fault = format!("it gives people UIDs from {first} to {last}");
+        return Err(StepError::unexpected("/etc/login.defs", fault));
     }
     let both: BTreeSet<u32> = uids.union(&gids).copied().collect();
     if policy.own_group
@@ -137,10 +137,15 @@ pub(super) fn free_ids(passwd: &str, group: &str, policy: &Policy) -> Result<(u3
     {
         return Ok((id, id));
     }
-    let uid =
-        next(&uids, policy.uids).ok_or_else(|| format!("no UID from {first} to {last} is free"))?;
+    let taken = |what: &str, (first, last): (u32, u32)| {
+        StepError::refused(
+            format!("no {what} from {first} to {last} is free"),
+            "remove accounts on the master, or widen the range in its /etc/login.defs",
+        )
+    };
+    let uid = next(&uids, policy.uids).ok_or_else(|| taken("UID", policy.uids))?;
     let gid = if policy.own_group {
-        next(&gids, policy.gids).ok_or("no GID is free")?
+        next(&gids, policy.gids).ok_or_else(|| taken("GID", policy.gids))?
     } else {
         policy.common_group
     };
@@ -237,7 +242,7 @@ pub(super) fn with_subordinate(text: &str, name: &str, policy: &Policy) -> Strin
 }
 
 /// Checks that useradd would accept a login name.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let mut bytes = name.bytes();
     let begins = bytes
         .next()
@@ -246,18 +251,20 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
     });
     if !begins || !goes_on || name.len() > 32 {
-        return Err(format!(
-            "{name:?} cannot be a login name: a to z, digits, - and _, at most 32, beginning with a letter or _"
+        return Err(StepError::refused(
+            format!("{name:?} cannot be a login name"),
+            "choose one of a to z, digits, - and _, at most 32 characters, beginning with a letter or _",
         ));
     }
     Ok(())
 }
 
 /// Checks that a full name fits into the GECOS field.
-pub(super) fn check_full_name(name: &str) -> Result<(), String> {
+pub(super) fn check_full_name(name: &str) -> Result<()> {
     if name.contains([':', ',', '=']) || name.chars().any(char::is_control) {
-        return Err(format!(
-            "{name:?} cannot be a full name: no colon, comma or control character"
+        return Err(StepError::refused(
+            format!("{name:?} cannot be a full name"),
+            "leave colons, commas, equals signs and control characters out of it",
         ));
     }
     Ok(())
@@ -265,7 +272,7 @@ pub(super) fn check_full_name(name: &str) -> Result<(), String> {
 
 /// Refuses a hash that crypt(5) does not know; the error does not show it. Clear text in place of a
 /// hash is found here, before it gets into shadow, where nobody could log in with it.
-pub(super) fn check_hash(hash: &str) -> Result<(), String> {
+pub(super) fn check_hash(hash: &str) -> Result<()> {
     const KNOWN: [&str; 8] = ["$y$", "$gy$", "$7$", "$2b$", "$2y$", "$2a$", "$6$", "$5$"];
     let plain = hash
         .bytes()
@@ -274,11 +281,11 @@ pub(super) fn check_hash(hash: &str) -> Result<(), String> {
     let known = KNOWN.iter().any(|prefix| hash.starts_with(prefix));
     // bcrypt has its salt and hash in one part; the shortest hash is SHA-256 with 43 characters.
     if !known || !plain || parts < 3 || !(50..=384).contains(&hash.len()) {
-        return Err(
+        return Err(StepError::Order(
             "the secret is not a password hash that crypt(5) knows ($y$, $6$, $5$, $2b$); it has to be hashed on the \
              console"
                 .into(),
-        );
+        ));
     }
     Ok(())
 }
@@ -293,15 +300,15 @@ mod tests {
     #[test]
     fn ids_are_free_in_both_files() {
         let policy = Policy::new("", "");
-        assert_eq!(free_ids(PASSWD, GROUP, &policy), Ok((1002, 1002)));
+        assert_eq!(free_ids(PASSWD, GROUP, &policy).unwrap(), (1002, 1002));
         let tight = Policy::new("UID_MIN 1000\nUID_MAX\t1001\n", "");
-        assert_eq!(free_ids(PASSWD, GROUP, &tight), Ok((1001, 1002)));
+        assert_eq!(free_ids(PASSWD, GROUP, &tight).unwrap(), (1001, 1002));
         let full = Policy::new("UID_MIN 1000\nUID_MAX 1000\n", "");
         assert!(free_ids(PASSWD, GROUP, &full).is_err());
         let odd = Policy::new("UID_MIN 5\nUID_MAX 1\n", "");
         assert!(free_ids(PASSWD, GROUP, &odd).is_err());
         let common = Policy::new("USERGROUPS_ENAB no\n", "# GROUP=1\nGROUP=100\n");
-        assert_eq!(free_ids(PASSWD, GROUP, &common), Ok((1001, 100)));
+        assert_eq!(free_ids(PASSWD, GROUP, &common).unwrap(), (1001, 100));
     }
 
     #[test]
@@ -355,7 +362,7 @@ mod tests {
             "$6$salt",
             "$9$abc$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         ] {
-            let error = check_hash(bad).unwrap_err();
+            let error = check_hash(bad).unwrap_err().to_string();
             assert!(
                 bad.is_empty() || bad == "!" || !error.contains(bad),
                 "{error}"

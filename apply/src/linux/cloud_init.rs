@@ -7,6 +7,7 @@ use super::edits::Edits;
 use super::network;
 use super::renderers::{self, Card, MARK};
 use crate::context::Context;
+use crate::error::{Result, StepError};
 use crate::guest::Owner;
 use template::step::{Kept, Nic};
 
@@ -20,7 +21,7 @@ const SOURCES: &str = "datasource_list: [ NoCloud, None ]\n";
 const SEED_FILES: [&str; 3] = ["meta-data", "user-data", "network-config"];
 
 /// Notes the changes after which cloud-init leaves the given things alone.
-pub(super) fn keeps(edits: &mut Edits<'_>, keeps: &[Kept]) -> Result<(), String> {
+pub(super) fn keeps(edits: &mut Edits<'_>, keeps: &[Kept]) -> Result<()> {
     // A master that diskcast once deployed with a seed would apply that seed again.
     if edits.text(OURS)?.is_some_and(|text| text.contains(SOURCES)) {
         for name in SEED_FILES {
@@ -66,7 +67,7 @@ pub(super) fn seeded(
     edits: &mut Edits<'_>,
     context: &mut Context<'_>,
     seed: &Seed<'_>,
-) -> Result<(), String> {
+) -> Result<()> {
     let words = [seed.hostname, seed.fqdn, Some(seed.instance_id)];
     for word in words.into_iter().flatten() {
         plain(word)?;
@@ -119,12 +120,15 @@ fn user_data(hostname: Option<&str>, fqdn: Option<&str>) -> String {
     text
 }
 
-fn plain(word: &str) -> Result<(), String> {
+fn plain(word: &str) -> Result<()> {
     let plain = word
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     if word.is_empty() || !plain {
-        return Err(format!("{word:?} cannot be given to cloud-init"));
+        return Err(StepError::refused(
+            format!("{word:?} cannot be given to cloud-init"),
+            "use letters, digits, -, . and _ alone",
+        ));
     }
     Ok(())
 }

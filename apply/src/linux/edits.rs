@@ -4,6 +4,7 @@
 //! depends on the guest alone, so a second search after [`Edits::carry_out`] finds nothing.
 
 use crate::engine::State;
+use crate::error::{Result, StepError};
 use crate::guest::{Guest, Kind, Owner};
 
 /// Largest configuration file that is read, in bytes.
@@ -64,39 +65,40 @@ impl<'g> Edits<'g> {
     // Reading.
 
     /// Text of a configuration file; `None` if there is none.
-    pub(super) fn text(&self, path: &str) -> Result<Option<String>, String> {
+    pub(super) fn text(&self, path: &str) -> Result<Option<String>> {
         let Some(content) = self.guest.read(path, MAX_TEXT)? else {
             return Ok(None);
         };
         String::from_utf8(content).map(Some).map_err(|_| {
-            format!("{path} is not UTF-8 and would be damaged; convert it on the master")
+            let fault = "it is not UTF-8 and would be damaged; convert it on the master";
+            StepError::unexpected(path, fault)
         })
     }
 
-    pub(super) fn exists(&self, path: &str) -> Result<bool, String> {
+    pub(super) fn exists(&self, path: &str) -> Result<bool> {
         self.guest.exists(path)
     }
 
-    pub(super) fn is(&self, path: &str, kind: Kind) -> Result<bool, String> {
+    pub(super) fn is(&self, path: &str, kind: Kind) -> Result<bool> {
         Ok(self
             .guest
             .metadata(path)?
             .is_some_and(|found| found.kind == kind))
     }
 
-    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>, String> {
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<String>> {
         self.guest.list(folder)
     }
 
     /// True if systemd is the system's first process.
-    pub(super) fn has_systemd(&self) -> Result<bool, String> {
+    pub(super) fn has_systemd(&self) -> Result<bool> {
         Ok(self.exists("/usr/lib/systemd/systemd")? || self.exists("/lib/systemd/systemd")?)
     }
 
     // Wanted states.
 
     /// The file has this content. An existing file keeps owner and mode.
-    pub(super) fn file(&mut self, path: &str, content: &str, new: Owner) -> Result<(), String> {
+    pub(super) fn file(&mut self, path: &str, content: &str, new: Owner) -> Result<()> {
         if self.text(path)?.as_deref() != Some(content) {
             self.folder_of(path)?;
             self.write(path, content.as_bytes().to_vec(), new)?;
@@ -105,12 +107,7 @@ impl<'g> Edits<'g> {
     }
 
     /// The path is a regular file with this content, owner and mode.
-    pub(super) fn exact_file(
-        &mut self,
-        path: &str,
-        content: &str,
-        owner: Owner,
-    ) -> Result<(), String> {
+    pub(super) fn exact_file(&mut self, path: &str, content: &str, owner: Owner) -> Result<()> {
         let found = self.guest.metadata(path)?;
         let regular = found.is_some_and(|found| found.kind == Kind::File);
         let same = regular && self.text(path)?.as_deref() == Some(content);
@@ -128,7 +125,7 @@ impl<'g> Edits<'g> {
     }
 
     /// The folder exists.
-    pub(super) fn folder(&mut self, path: &str, owner: Owner) -> Result<(), String> {
+    pub(super) fn folder(&mut self, path: &str, owner: Owner) -> Result<()> {
         if !self.exists(path)? {
             self.push(Change::Directories {
                 path: path.to_owned(),
@@ -139,7 +136,7 @@ impl<'g> Edits<'g> {
     }
 
     /// The path is a symbolic link with this target.
-    pub(super) fn link(&mut self, path: &str, target: &str) -> Result<(), String> {
+    pub(super) fn link(&mut self, path: &str, target: &str) -> Result<()> {
         if self.guest.link_target(path)?.as_deref() != Some(target) {
             self.folder_of(path)?;
             self.push(Change::Link {
@@ -151,7 +148,7 @@ impl<'g> Edits<'g> {
     }
 
     /// No file or symbolic link has this path. A directory stays.
-    pub(super) fn gone(&mut self, path: &str) -> Result<(), String> {
+    pub(super) fn gone(&mut self, path: &str) -> Result<()> {
         match self.guest.metadata(path)? {
             Some(found) if found.kind != Kind::Directory => self.push(Change::Remove {
                 path: path.to_owned(),
@@ -161,11 +158,7 @@ impl<'g> Edits<'g> {
     }
 
     /// No file in the folder has a name that matches.
-    pub(super) fn gone_where(
-        &mut self,
-        folder: &str,
-        fits: impl Fn(&str) -> bool,
-    ) -> Result<(), String> {
+    pub(super) fn gone_where(&mut self, folder: &str, fits: impl Fn(&str) -> bool) -> Result<()> {
         for name in self.list(folder)? {
             if fits(&name) {
                 self.gone(&format!("{folder}/{name}"))?;
@@ -175,7 +168,7 @@ impl<'g> Edits<'g> {
     }
 
     /// A file of the master is moved out of the way, below [`SET_ASIDE`].
-    pub(super) fn set_aside(&mut self, path: &str) -> Result<(), String> {
+    pub(super) fn set_aside(&mut self, path: &str) -> Result<()> {
         match self.guest.metadata(path)? {
             None => Ok(()),
             Some(found) if found.kind == Kind::Directory => Ok(()),
@@ -193,7 +186,7 @@ impl<'g> Edits<'g> {
     /// A new folder has the content of another one, with one owner for everything. Modes are those
     /// of the source, except for the folder itself. Symbolic links are copied unchanged; other
     /// entries than files and folders are left out.
-    pub(super) fn copied_tree(&mut self, from: &str, to: &str, owner: Owner) -> Result<(), String> {
+    pub(super) fn copied_tree(&mut self, from: &str, to: &str, owner: Owner) -> Result<()> {
         self.folder(to, owner)?;
         self.push(Change::Own {
             path: to.to_owned(),
@@ -205,7 +198,12 @@ impl<'g> Edits<'g> {
             for name in self.list(&from)? {
                 count = count.saturating_add(1);
                 if count > MAX_TREE || depth > MAX_DEPTH {
-                    return Err(format!("{from} is too large a tree to copy"));
+                    return Err(StepError::refused(
+                        format!("{from} is too large a tree to copy"),
+                        format!(
+                            "leave at most {MAX_TREE} files and {MAX_DEPTH} levels in it on the master"
+                        ),
+                    ));
                 }
                 let (source, path) = (format!("{from}/{name}"), format!("{to}/{name}"));
                 let Some(found) = self.guest.metadata(&source)? else {
@@ -238,7 +236,7 @@ impl<'g> Edits<'g> {
         Ok(())
     }
 
-    fn write(&mut self, path: &str, content: Vec<u8>, owner: Owner) -> Result<(), String> {
+    fn write(&mut self, path: &str, content: Vec<u8>, owner: Owner) -> Result<()> {
         self.push(Change::Write {
             path: path.to_owned(),
             content,
@@ -246,14 +244,14 @@ impl<'g> Edits<'g> {
         })
     }
 
-    fn folder_of(&mut self, path: &str) -> Result<(), String> {
+    fn folder_of(&mut self, path: &str) -> Result<()> {
         match path.rsplit_once('/') {
             None | Some(("", _)) => Ok(()),
             Some((folder, _)) => self.folder(folder, Owner::root(0o755)),
         }
     }
 
-    fn push(&mut self, change: Change) -> Result<(), String> {
+    fn push(&mut self, change: Change) -> Result<()> {
         self.guest.check_reachable(change.path())?;
         if !self.changes.contains(&change) {
             self.changes.push(change);
@@ -275,7 +273,7 @@ impl<'g> Edits<'g> {
     }
 
     /// Carries out the changes.
-    pub(super) fn carry_out(mut self) -> Result<(), String> {
+    pub(super) fn carry_out(mut self) -> Result<()> {
         if !self.changes.is_empty() && self.relabels()? && !self.exists("/.autorelabel")? {
             self.changes.insert(
                 0,
@@ -294,7 +292,7 @@ impl<'g> Edits<'g> {
 
     /// True if SELinux is enforcing: new files have a guessed label, and the system sets the right
     /// ones at its next start.
-    fn relabels(&self) -> Result<bool, String> {
+    fn relabels(&self) -> Result<bool> {
         let config = self.text("/etc/selinux/config")?.unwrap_or_default();
         Ok(config.lines().any(|line| {
             line.trim()
@@ -331,7 +329,7 @@ impl Change {
         }
     }
 
-    fn carry_out(&self, guest: &Guest) -> Result<(), String> {
+    fn carry_out(&self, guest: &Guest) -> Result<()> {
         match self {
             Self::Directories { path, owner } => guest.create_directories(path, *owner),
             Self::Write {

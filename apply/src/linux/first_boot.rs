@@ -3,6 +3,7 @@
 use super::edits::Edits;
 use super::identity::UNITS;
 use super::script::{self, FOLDER, SCRIPT, UNIT};
+use crate::error::{Result, StepError};
 use crate::guest::Owner;
 use template::first_start::FirstStart;
 use template::step::{FirstBootEnd, FirstBootJob};
@@ -13,15 +14,15 @@ pub(super) fn missing(
     edits: &mut Edits<'_>,
     job: &FirstBootJob,
     first_start: Option<&FirstStart>,
-) -> Result<(), String> {
+) -> Result<()> {
     if job.steps.is_empty() && job.end == FirstBootEnd::None && !job.report {
         return Ok(());
     }
     if !edits.has_systemd()? {
-        return Err(
-            "the image has no systemd, so nothing would run the first-boot job; leave [[run]] out of the template"
-                .into(),
-        );
+        return Err(StepError::refused(
+            "the image has no systemd, so nothing would run the first-boot job",
+            "leave [[run]] out of the template",
+        ));
     }
     edits.folder(FOLDER, Owner::root(0o700))?;
     // Left by the first boot of the master: its marks would be taken for this machine's.

@@ -4,10 +4,11 @@
 //! the name of the system.
 
 use super::edits::Edits;
+use crate::error::{Result, StepError};
 use crate::guest::{Kind, Owner};
 
 /// Notes the missing changes.
-pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> Result<(), String> {
+pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> Result<()> {
     plain_name(name)?;
     if let Some(fqdn) = fqdn {
         plain_name(fqdn)?;
@@ -56,12 +57,15 @@ pub(super) fn missing(edits: &mut Edits<'_>, name: &str, fqdn: Option<&str>) -> 
 
 /// Checks for letters, digits, hyphens and dots only (RFC 1123), which have no special meaning in
 /// any file that gets the name.
-fn plain_name(name: &str) -> Result<(), String> {
+fn plain_name(name: &str) -> Result<()> {
     let plain = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
     if name.is_empty() || name.len() > 253 || !plain || name.starts_with(['-', '.']) {
-        return Err(format!("{name:?} is not a host name"));
+        return Err(StepError::refused(
+            format!("{name:?} is not a host name"),
+            "use letters, digits, hyphens and dots alone, at most 253",
+        ));
     }
     Ok(())
 }
@@ -75,7 +79,7 @@ fn first_word(text: &str) -> Option<&str> {
 }
 
 /// Name of the master, from the first file that has one.
-fn old_name(edits: &Edits<'_>) -> Result<Option<String>, String> {
+fn old_name(edits: &Edits<'_>) -> Result<Option<String>> {
     // A dangling or circular link holds no old name.
     let text = |path: &str| match edits.exists(path)? {
         true => edits.text(path),

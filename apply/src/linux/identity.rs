@@ -1,6 +1,7 @@
 //! Identifiers that two machines must not share: machine id, random seeds, SSH host keys.
 
 use super::edits::Edits;
+use crate::error::{Result, StepError};
 use crate::guest::{Kind, Owner};
 use template::salt;
 
@@ -13,7 +14,7 @@ pub(super) const UNITS: &str = "/etc/systemd/system";
 /// Notes the changes for a new machine id: an empty file, which systemd fills at the next start
 /// without treating that start as the very first one. (With `uninitialized`, or without the file,
 /// it would, and would reset presets.)
-pub(super) fn machine_id(edits: &mut Edits<'_>) -> Result<(), String> {
+pub(super) fn machine_id(edits: &mut Edits<'_>) -> Result<()> {
     if edits.exists("/etc/machine-id")? || edits.has_systemd()? {
         edits.file("/etc/machine-id", "", Owner::root(0o444))?;
     }
@@ -37,13 +38,13 @@ pub(super) fn machine_id(edits: &mut Edits<'_>) -> Result<(), String> {
 
 /// Notes the changes for new ids towards storage servers and Salt. A missing file is not made: its
 /// program makes one when it needs it.
-pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<(), String> {
+pub(super) fn host_ids(edits: &mut Edits<'_>, id: &str) -> Result<()> {
     if id.len() != 36
         || !id
             .bytes()
             .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
     {
-        return Err(format!("{id:?} is not a UUID"));
+        return Err(StepError::Order(format!("{id:?} is not a UUID")));
     }
     let initiator = "/etc/iscsi/initiatorname.iscsi";
     if let Some(text) = edits.text(initiator)? {
@@ -104,7 +105,7 @@ fn with_initiator(text: &str, id: &str) -> String {
 }
 
 /// Notes the changes for new SSH host keys.
-pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
+pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<()> {
     edits.gone_where("/etc/ssh", |name| {
         name.starts_with("ssh_host_") && (name.ends_with("_key") || name.ends_with(".pub"))
     })?;
@@ -113,9 +114,10 @@ pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
         return Ok(());
     }
     if !edits.exists("/usr/bin/ssh-keygen")? {
-        return Err(
-            "the image has an SSH server but no /usr/bin/ssh-keygen to make its keys".into(),
-        );
+        return Err(StepError::refused(
+            "the image has an SSH server but no /usr/bin/ssh-keygen to make its keys",
+            "install it on the master, or leave ssh-host-keys out of linux.regenerate",
+        ));
     }
     if !edits.has_systemd()? {
         // OpenRC's script makes missing keys at every start.
@@ -123,11 +125,10 @@ pub(super) fn ssh_host_keys(edits: &mut Edits<'_>) -> Result<(), String> {
         if script.contains("ssh-keygen") {
             return Ok(());
         }
-        return Err(
-            "the image has an SSH server and no systemd: nothing would make new host keys; leave ssh-host-keys out \
-             of linux.regenerate"
-                .into(),
-        );
+        return Err(StepError::refused(
+            "the image has an SSH server and no systemd: nothing would make new host keys",
+            "leave ssh-host-keys out of linux.regenerate",
+        ));
     }
     let path = format!("{UNITS}/{KEYS_UNIT}");
     edits.exact_file(&path, &keys_unit(), Owner::root(0o644))?;

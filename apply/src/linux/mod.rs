@@ -21,12 +21,13 @@ mod users;
 
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::{Result, StepError};
 use edits::Edits;
 use std::cell::Cell;
 use template::step::{Action, FirstBootJob};
 
 /// Function that finds the missing changes of a step.
-type Missing<'a> = Box<dyn Fn(&mut Edits<'_>, &mut Context<'_>) -> Result<(), String> + 'a>;
+type Missing<'a> = Box<dyn Fn(&mut Edits<'_>, &mut Context<'_>) -> Result<()> + 'a>;
 
 /// One step on a Linux root.
 struct LinuxTask<'a> {
@@ -35,7 +36,7 @@ struct LinuxTask<'a> {
 }
 
 /// Selects the task that carries out a Linux step.
-pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
+pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>> {
     let (partition, missing): (u32, Missing<'_>) = match action {
         Action::LinuxHostname {
             partition,
@@ -95,7 +96,7 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
                 Box::new(move |edits, context| cloud_init::seeded(edits, context, &seed)),
             )
         }
-        _ => return Err("not a step on a Linux root".into()),
+        _ => return Err(StepError::Order("not a step on a Linux root".into())),
     };
     Ok(Box::new(LinuxTask { partition, missing }))
 }
@@ -111,14 +112,14 @@ pub(crate) fn first_boot(partition: u32, job: &FirstBootJob) -> Box<dyn Task + '
 }
 
 impl Task for LinuxTask<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let guest = context.linux_root(self.partition)?;
         let mut edits = Edits::new(&guest);
         (self.missing)(&mut edits, context)?;
         Ok(edits.state())
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         let guest = context.linux_root(self.partition)?;
         let mut edits = Edits::new(&guest);
         (self.missing)(&mut edits, context)?;

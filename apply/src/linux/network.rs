@@ -8,6 +8,7 @@
 use super::edits::Edits;
 use super::renderers::{self, Card};
 use crate::context::Context;
+use crate::error::{Result, StepError};
 use crate::guest::{Kind, Owner};
 use template::findings::Renderer;
 use template::step::Nic;
@@ -28,7 +29,7 @@ pub(super) fn missing(
     context: &mut Context<'_>,
     renderer: Renderer,
     nics: &[Nic],
-) -> Result<(), String> {
+) -> Result<()> {
     let cards = nics.iter().map(Card::new).collect::<Result<Vec<_>, _>>()?;
     match renderer {
         Renderer::Netplan => netplan(edits, context, &cards)?,
@@ -40,11 +41,7 @@ pub(super) fn missing(
     old_traces(edits)
 }
 
-fn netplan(
-    edits: &mut Edits<'_>,
-    context: &mut Context<'_>,
-    cards: &[Card<'_>],
-) -> Result<(), String> {
+fn netplan(edits: &mut Edits<'_>, context: &mut Context<'_>, cards: &[Card<'_>]) -> Result<()> {
     let ours = format!("{NETPLAN}/{NETPLAN_OURS}");
     // Once the master's files are set aside, our file names the renderer that they had named.
     let named = match edits.text(&ours)? {
@@ -64,7 +61,7 @@ fn netplan(
 fn masters_netplan(
     edits: &mut Edits<'_>,
     context: &mut Context<'_>,
-) -> Result<Option<&'static str>, String> {
+) -> Result<Option<&'static str>> {
     let mut renderer = None;
     for name in edits.list(NETPLAN)? {
         if !name.ends_with(".yaml") || name == NETPLAN_OURS {
@@ -95,7 +92,7 @@ fn masters_netplan(
 }
 
 /// Notes the removal of configuration that conflicts with cloud-init's, for each of its renderers.
-pub(super) fn cleared(edits: &mut Edits<'_>, context: &mut Context<'_>) -> Result<(), String> {
+pub(super) fn cleared(edits: &mut Edits<'_>, context: &mut Context<'_>) -> Result<()> {
     masters_netplan(edits, context)?;
     edits.gone(&format!("{NETPLAN}/{NETPLAN_OURS}"))?;
     masters_profiles(edits, &[])?;
@@ -107,7 +104,7 @@ pub(super) fn cleared(edits: &mut Edits<'_>, context: &mut Context<'_>) -> Resul
     old_traces(edits)
 }
 
-fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<()> {
     let ours: Vec<String> = cards
         .iter()
         .map(|card| format!("diskcast-{}.nmconnection", card.id()))
@@ -124,7 +121,7 @@ fn network_manager(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), Stri
 }
 
 /// Sets aside all profiles of wired cards except `ours`.
-fn masters_profiles(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String> {
+fn masters_profiles(edits: &mut Edits<'_>, ours: &[String]) -> Result<()> {
     for name in edits.list(PROFILES)? {
         let path = format!("{PROFILES}/{name}");
         if !ours.contains(&name)
@@ -138,7 +135,7 @@ fn masters_profiles(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String
     set_aside_ifcfg(edits, &[])
 }
 
-fn networkd(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+fn networkd(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<()> {
     let ours: Vec<String> = cards
         .iter()
         .map(|card| format!("{FIRST}{}.network", card.id()))
@@ -154,15 +151,12 @@ fn networkd(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
     Ok(())
 }
 
-fn ifupdown(
-    edits: &mut Edits<'_>,
-    context: &mut Context<'_>,
-    cards: &[Card<'_>],
-) -> Result<(), String> {
+fn ifupdown(edits: &mut Edits<'_>, context: &mut Context<'_>, cards: &[Card<'_>]) -> Result<()> {
     if !edits.has_systemd()? && !edits.exists("/lib/systemd/systemd-udevd")? {
-        return Err(
-            "ifupdown knows cards by name only, and without systemd's udev none can be named by its MAC".into(),
-        );
+        return Err(StepError::refused(
+            "ifupdown knows cards by name only, and without systemd's udev none can be named by its MAC",
+            "install udev or another network service on the master, or leave [network] out of the template",
+        ));
     }
     masters_interfaces(edits, cards)?;
     let ours: Vec<String> = cards
@@ -190,7 +184,7 @@ fn ifupdown(
 }
 
 /// Replaces the master's interfaces file with one for these cards; its other files are set aside.
-fn masters_interfaces(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+fn masters_interfaces(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<()> {
     let text = renderers::ifupdown(cards);
     if edits.text(INTERFACES)?.as_deref() != Some(&text) {
         edits.set_aside(INTERFACES)?;
@@ -201,7 +195,7 @@ fn masters_interfaces(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), S
     edits.exact_file(INTERFACES, &text, Owner::root(0o644))
 }
 
-fn ifcfg(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
+fn ifcfg(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<()> {
     let ours: Vec<String> = cards
         .iter()
         .map(|card| format!("ifcfg-diskcast-{}", card.id()))
@@ -217,7 +211,7 @@ fn ifcfg(edits: &mut Edits<'_>, cards: &[Card<'_>]) -> Result<(), String> {
     Ok(())
 }
 
-fn set_aside_ifcfg(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String> {
+fn set_aside_ifcfg(edits: &mut Edits<'_>, ours: &[String]) -> Result<()> {
     for name in edits.list(SCRIPTS)? {
         let path = format!("{SCRIPTS}/{name}");
         if name.starts_with("ifcfg-")
@@ -235,11 +229,7 @@ fn set_aside_ifcfg(edits: &mut Edits<'_>, ours: &[String]) -> Result<(), String>
 /// Sets aside files that would take effect instead of ours. The first file that matches a card
 /// counts (systemd.network(5), systemd.link(5)), so only files that sort before ours conflict, and
 /// our own files for cards of an earlier plan.
-fn set_aside_before_ours(
-    edits: &mut Edits<'_>,
-    suffix: &str,
-    ours: &[String],
-) -> Result<(), String> {
+fn set_aside_before_ours(edits: &mut Edits<'_>, suffix: &str, ours: &[String]) -> Result<()> {
     for name in edits.list(NETWORKD)? {
         let before = ours.iter().any(|ours| name < *ours);
         let stale = name.starts_with(FIRST);
@@ -251,7 +241,7 @@ fn set_aside_before_ours(
 }
 
 /// Removes the master's leases, DHCP ids and card names.
-fn old_traces(edits: &mut Edits<'_>) -> Result<(), String> {
+fn old_traces(edits: &mut Edits<'_>) -> Result<()> {
     edits.gone("/etc/udev/rules.d/70-persistent-net.rules")?;
     for file in [
         "/var/lib/NetworkManager/secret_key",

@@ -3,6 +3,7 @@
 //! Cards are identified by MAC address in every format. Every value is an address, a number or a
 //! checked name, so none can break the syntax of a file.
 
+use crate::error::{Result, StepError};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use template::step::{Ipv4Config, Nic, NicConfig};
@@ -22,27 +23,32 @@ pub(super) struct Card<'a> {
 
 impl<'a> Card<'a> {
     /// Checks MAC address, prefixes and domains, and refuses invalid ones.
-    pub(super) fn new(nic: &'a Nic) -> Result<Self, String> {
+    pub(super) fn new(nic: &'a Nic) -> Result<Self> {
         let mac = nic.mac.to_ascii_lowercase().replace('-', ":");
         let groups: Vec<&str> = mac.split(':').collect();
         let two_digits =
             |group: &&str| group.len() == 2 && group.bytes().all(|byte| byte.is_ascii_hexdigit());
         if groups.len() != 6 || !groups.iter().all(two_digits) {
-            return Err(format!("{:?} is not a MAC address", nic.mac));
+            return Err(StepError::Order(format!(
+                "{:?} is not a MAC address",
+                nic.mac
+            )));
         }
         if let Ipv4Config::Static { prefix, .. } = nic.config.ipv4
             && !(1..=32).contains(&prefix)
         {
-            return Err(format!(
+            return Err(StepError::Order(format!(
                 "card {mac}: a prefix of {prefix} bits is not 1 to 32"
-            ));
+            )));
         }
         for domain in nic.config.suffix.iter().chain(&nic.config.search) {
             let plain = domain
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
             if domain.is_empty() || !plain {
-                return Err(format!("card {mac}: {domain:?} is not a domain"));
+                return Err(StepError::Order(format!(
+                    "card {mac}: {domain:?} is not a domain"
+                )));
             }
         }
         Ok(Self {

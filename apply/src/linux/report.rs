@@ -6,6 +6,7 @@
 //! script alone, never in a command line, an environment or the log.
 
 use super::script::quoted;
+use crate::error::{Result, StepError};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use template::first_start::{FirstStart, ReportKey};
@@ -24,24 +25,26 @@ pub(super) const STARTS: u32 = 6;
 const BLOCK: usize = 64;
 
 /// Shell functions of the script: `report` returns 0 if there is nothing more to try.
-pub(super) fn functions(first_start: &FirstStart) -> Result<String, String> {
+pub(super) fn functions(first_start: &FirstStart) -> Result<String> {
     let mut consoles: Vec<SocketAddr> = Vec::new();
     for text in &first_start.consoles {
-        let console = text
-            .parse()
-            .map_err(|_| format!("{text:?} is no address of a console to report to"))?;
+        let console = text.parse().map_err(|_| {
+            StepError::Order(format!("{text:?} is no address of a console to report to"))
+        })?;
         if !consoles.contains(&console) {
             consoles.push(console);
         }
     }
     if consoles.is_empty() {
-        return Err(
+        return Err(StepError::Order(
             "the order names no address of the console to report the first start to".into(),
-        );
+        ));
     }
     let target = &first_start.target;
     if target.is_empty() || target.len() > 200 || target.contains(char::is_control) {
-        return Err(format!("{target:?} cannot be the id of a target"));
+        return Err(StepError::Order(format!(
+            "{target:?} cannot be the id of a target"
+        )));
     }
     let target = quoted(target)?;
     let enough = match consoles.iter().any(SocketAddr::is_ipv4) {

@@ -5,6 +5,7 @@
 //! A log and the result stay on the machine, never the job itself.
 
 use super::report;
+use crate::error::{Result, StepError};
 use std::fmt::Write as _;
 use template::first_start::FirstStart;
 use template::step::{FirstBootAction, FirstBootEnd, FirstBootJob, OnError};
@@ -31,10 +32,7 @@ const ATTEMPTS: u32 = 3;
 
 /// Makes the script of a job. `first_start` has the address and key for the report, for a job that
 /// reports.
-pub(super) fn script(
-    job: &FirstBootJob,
-    first_start: Option<&FirstStart>,
-) -> Result<String, String> {
+pub(super) fn script(job: &FirstBootJob, first_start: Option<&FirstStart>) -> Result<String> {
     let mut text = head();
     let end = match job.end {
         FirstBootEnd::None => "    :\n",
@@ -49,9 +47,9 @@ pub(super) fn script(
             text.push_str(&reporting());
         }
         (true, None) => {
-            return Err(
+            return Err(StepError::Order(
                 "the job reports its first start, and its order does not say to which console: this order is not whole".into(),
-            );
+            ));
         }
     }
     text.push_str("\nnote 'first boot goes to work'\n");
@@ -82,7 +80,10 @@ pub(super) fn script(
             | FirstBootAction::User(_)
             | FirstBootAction::Join { .. }
             | FirstBootAction::InstallDrivers => {
-                return Err(format!("first-boot step {} is for Windows", step.id));
+                return Err(StepError::Order(format!(
+                    "first-boot step {} is for Windows",
+                    step.id
+                )));
             }
         }
     }
@@ -278,19 +279,21 @@ fn codes(codes: &[i32]) -> String {
 }
 
 /// Quotes any text as one word of the shell.
-pub(super) fn quoted(text: &str) -> Result<String, String> {
+pub(super) fn quoted(text: &str) -> Result<String> {
     if text.contains('\0') {
-        return Err("a command holds a zero byte".into());
+        return Err(StepError::Order("a command holds a zero byte".into()));
     }
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
-fn check_id(id: &str) -> Result<(), String> {
+fn check_id(id: &str) -> Result<()> {
     let plain = id.bytes().all(|byte| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-')
     });
     if id.is_empty() || id.len() > 64 || !plain {
-        return Err(format!("{id:?} cannot be the id of a first-boot step"));
+        return Err(StepError::Order(format!(
+            "{id:?} cannot be the id of a first-boot step"
+        )));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 use super::accounts::{self, Account, Policy};
 use super::edits::Edits;
 use crate::context::Context;
+use crate::error::{Result, StepError};
 use crate::guest::{Kind, Owner};
 use std::cell::Cell;
 use template::step::{Group, OnExists, User};
@@ -38,7 +39,7 @@ pub(super) fn missing(
     context: &mut Context<'_>,
     user: &User,
     created: &Cell<bool>,
-) -> Result<(), String> {
+) -> Result<()> {
     accounts::check_name(&user.name)?;
     if let Some(full_name) = &user.full_name {
         accounts::check_full_name(full_name)?;
@@ -62,19 +63,20 @@ pub(super) fn missing(
     let mut files = Files::read(edits)?;
     let found = accounts::account(&files.passwd, &user.name);
     if found.is_none() && accounts::line_of(&files.passwd, &user.name).is_some() {
-        return Err(format!(
-            "the line of {} in /etc/passwd is damaged",
-            user.name
-        ));
+        let fault = format!("the line of {} is damaged", user.name);
+        return Err(StepError::unexpected("/etc/passwd", fault));
     }
     if found.is_none() {
         created.set(true);
     }
     if let Some(found) = &found {
         if found.uid != 0 && !(policy.uids.0..=policy.uids.1).contains(&found.uid) {
-            return Err(format!(
-                "{} is an account of the system itself (UID {})",
-                user.name, found.uid
+            return Err(StepError::refused(
+                format!(
+                    "{} is an account of the system itself (UID {})",
+                    user.name, found.uid
+                ),
+                "choose another name in the template",
             ));
         }
         match user.on_exists {
@@ -86,9 +88,9 @@ pub(super) fn missing(
                 return Ok(());
             }
             OnExists::Fail if !created.get() => {
-                return Err(format!(
-                    "the account {} is there already; choose another name, or on_exists = \"update\"",
-                    user.name
+                return Err(StepError::refused(
+                    format!("the account {} is there already", user.name),
+                    "choose another name, or on_exists = \"update\"",
                 ));
             }
             OnExists::Update | OnExists::Skip | OnExists::Fail => {}
@@ -135,10 +137,11 @@ fn today() -> String {
 }
 
 impl Files {
-    fn read(edits: &Edits<'_>) -> Result<Self, String> {
+    fn read(edits: &Edits<'_>) -> Result<Self> {
         let needed = |path: &str| {
             edits.text(path)?.ok_or_else(|| {
-                format!("{path} is missing: no Linux system that accounts can be made on")
+                let fault = "it is missing: no Linux system that accounts can be made on";
+                StepError::unexpected(path, fault)
             })
         };
         Ok(Self {
@@ -151,7 +154,7 @@ impl Files {
         })
     }
 
-    fn write(&self, edits: &mut Edits<'_>) -> Result<(), String> {
+    fn write(&self, edits: &mut Edits<'_>) -> Result<()> {
         // Owner and mode stay: Debian has shadow as root:shadow 0640, Fedora as root:root 0000.
         edits.file("/etc/group", &self.group, Owner::root(0o644))?;
         if let Some(gshadow) = &self.gshadow {
@@ -167,7 +170,7 @@ impl Files {
     }
 
     /// Adds an account without a password, with its group, home path and subordinate ids.
-    fn add(&mut self, edits: &Edits<'_>, user: &User, policy: &Policy) -> Result<Account, String> {
+    fn add(&mut self, edits: &Edits<'_>, user: &User, policy: &Policy) -> Result<Account> {
         let name = &user.name;
         let (uid, mut gid) = accounts::free_ids(&self.passwd, &self.group, policy)?;
         if policy.own_group {
@@ -208,7 +211,7 @@ impl Files {
         context: &mut Context<'_>,
         user: &User,
         group: &Group,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         let known = |name: &&str| accounts::line_of(&self.group, name).is_some();
         let name = match group {
             Group::Administrators => match ["sudo", "wheel"].iter().copied().find(known) {
@@ -230,7 +233,12 @@ impl Files {
                 return Ok(());
             }
             Group::Named(name) if known(&name.as_str()) => name,
-            Group::Named(name) => return Err(format!("the image has no group {name}")),
+            Group::Named(name) => {
+                return Err(StepError::refused(
+                    format!("the image has no group {name}"),
+                    "make it on the master, or name another one in the template",
+                ));
+            }
         };
         self.group = accounts::with_member(&self.group, name, &user.name);
         if let Some(gshadow) = &mut self.gshadow {
@@ -242,14 +250,15 @@ impl Files {
 
 /// Makes sure that sudo lets `who` (`%group` or an account) do everything with the caller's own
 /// password. Arch has `wheel` and gives it no rights; openSUSE requires the password of root.
-fn may_use_sudo(edits: &mut Edits<'_>, who: &str) -> Result<(), String> {
+fn may_use_sudo(edits: &mut Edits<'_>, who: &str) -> Result<()> {
     let main = match edits.text("/etc/sudoers")? {
         Some(text) => Some(text),
         None => edits.text("/usr/etc/sudoers")?,
     };
     let Some(main) = main else {
-        return Err(format!(
-            "the image has no sudo: {who} could not act as an administrator"
+        return Err(StepError::refused(
+            format!("the image has no sudo: {who} could not act as an administrator"),
+            "install sudo on the master, or leave \"administrators\" out of the groups",
         ));
     };
     let mut all = main.clone();
@@ -271,8 +280,9 @@ fn may_use_sudo(edits: &mut Edits<'_>, who: &str) -> Result<(), String> {
         return Ok(());
     }
     if !sudoers::reads_folder(&main) {
-        return Err(format!(
-            "/etc/sudoers does not read /etc/sudoers.d and does not let {who} use sudo"
+        return Err(StepError::refused(
+            format!("/etc/sudoers does not read /etc/sudoers.d and does not let {who} use sudo"),
+            "add `@includedir /etc/sudoers.d` to it on the master",
         ));
     }
     let mut text = edits.text(SUDOERS)?.unwrap_or_default();

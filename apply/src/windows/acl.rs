@@ -3,8 +3,9 @@
 //! ntfs-3g gives everyone access to everything it creates, so every file and folder created here
 //! gets a descriptor of its own. A file that holds secrets gets it before its content.
 
+use crate::error::{At, Result};
 use crate::guest::{Guest, NewFile, Owner};
-use std::io;
+use std::io::Write;
 
 /// Extended attribute through which ntfs-3g reads and sets a self-relative descriptor.
 pub(crate) const ATTRIBUTE: &str = "system.ntfs_acl";
@@ -62,7 +63,7 @@ impl Access {
     }
 
     /// True if the file or folder has exactly this descriptor.
-    pub(crate) fn is_set(self, guest: &Guest, path: &str, folder: bool) -> Result<bool, String> {
+    pub(crate) fn is_set(self, guest: &Guest, path: &str, folder: bool) -> Result<bool> {
         Ok(guest.attribute(path, ATTRIBUTE)? == Some(self.descriptor(folder)))
     }
 }
@@ -73,7 +74,7 @@ fn short(number: usize) -> [u8; 2] {
 }
 
 /// Gives a file its descriptor before its content is written.
-pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<(), String> {
+pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<()> {
     let descriptor = access.descriptor(false);
     rustix::fs::fsetxattr(
         &file.file,
@@ -81,24 +82,19 @@ pub(crate) fn dress(file: &NewFile, path: &str, access: Access) -> Result<(), St
         &descriptor,
         rustix::fs::XattrFlags::empty(),
     )
-    .map_err(|error| format!("{path}: its access rights: {}", io::Error::from(error)))
+    .at(format_args!("{path}: its access rights"))
 }
 
 /// Writes a whole file with these access rights.
-pub(crate) fn write(
-    guest: &Guest,
-    path: &str,
-    content: &[u8],
-    access: Access,
-) -> Result<(), String> {
+pub(crate) fn write(guest: &Guest, path: &str, content: &[u8], access: Access) -> Result<()> {
     let mut file = guest.create(path, Owner::root(0o600))?;
     dress(&file, path, access)?;
-    io::Write::write_all(&mut file.file, content).map_err(|error| format!("{path}: {error}"))?;
+    file.file.write_all(content).at(path)?;
     file.finish()
 }
 
 /// Creates the missing folders of a path with these access rights; existing ones stay unchanged.
-pub(crate) fn create_folders(guest: &Guest, path: &str, access: Access) -> Result<(), String> {
+pub(crate) fn create_folders(guest: &Guest, path: &str, access: Access) -> Result<()> {
     let mut so_far = String::new();
     for name in path.split('/').filter(|name| !name.is_empty()) {
         so_far = format!("{so_far}/{name}");
@@ -116,7 +112,7 @@ pub(crate) struct Rights(Vec<u8>);
 impl Rights {
     /// Takes the descriptor of the existing file, or ordinary access if there is none; missing
     /// folders are created.
-    pub(crate) fn prepare(guest: &Guest, path: &str) -> Result<Self, String> {
+    pub(crate) fn prepare(guest: &Guest, path: &str) -> Result<Self> {
         let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
         create_folders(guest, folder, Access::Ordinary)?;
         let there = match guest.exists(path)? {
@@ -129,7 +125,7 @@ impl Rights {
     }
 
     /// Sets the descriptor on the file at that path.
-    pub(crate) fn give(&self, guest: &Guest, path: &str) -> Result<(), String> {
+    pub(crate) fn give(&self, guest: &Guest, path: &str) -> Result<()> {
         guest.set_attribute(path, ATTRIBUTE, &self.0)
     }
 }

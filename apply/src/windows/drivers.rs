@@ -13,6 +13,7 @@ use super::storage::critical_device;
 use crate::context::Context;
 use crate::copy::lies_there;
 use crate::engine::{State, Task};
+use crate::error::{Result, StepError};
 use crate::guest::Guest;
 use template::step::{CriticalDevice, DriverFile, Payload};
 
@@ -34,7 +35,7 @@ pub(crate) struct StageDriver<'a> {
 
 impl StageDriver<'_> {
     /// All files with their paths on the volume.
-    fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>, String> {
+    fn places(&self, guest: &Guest) -> Result<Vec<(String, &Payload)>> {
         let mut found = Vec::new();
         for file in self.files {
             let below = file.name.replace('/', r"\");
@@ -46,12 +47,12 @@ impl StageDriver<'_> {
 }
 
 impl Task for StageDriver<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let guest = context.root(self.partition)?;
         missing(&guest, &self.places(&guest)?)
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         let guest = context.root(self.partition)?;
         for (path, payload) in self.places(&guest)? {
             put(context, &guest, &path, payload, Access::Private)?;
@@ -60,7 +61,7 @@ impl Task for StageDriver<'_> {
     }
 }
 
-fn missing(guest: &Guest, places: &[(String, &Payload)]) -> Result<State, String> {
+fn missing(guest: &Guest, places: &[(String, &Payload)]) -> Result<State> {
     for (path, payload) in places {
         if !lies_there(guest, path, payload)? {
             return Ok(State::Needed(format!(
@@ -78,7 +79,7 @@ pub(super) fn put(
     path: &str,
     payload: &Payload,
     access: Access,
-) -> Result<(), String> {
+) -> Result<()> {
     let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
     acl::create_folders(guest, folder, access)?;
     let source = context.payload(payload)?;
@@ -100,13 +101,14 @@ pub(crate) struct BootDriver<'a> {
 
 impl BootDriver<'_> {
     /// Path of the file among the system's drivers.
-    fn place(&self, guest: &Guest) -> Result<String, String> {
-        paths::check_name(self.binary).map_err(|why| format!("{:?}: {why}", self.binary))?;
+    fn place(&self, guest: &Guest) -> Result<String> {
+        paths::check_name(self.binary)
+            .map_err(|why| StepError::Order(format!("{:?}: {why}", self.binary)))?;
         let windows = paths::windows_folder(guest)?;
         paths::walk(guest, &windows, &["System32", "drivers", self.binary])
     }
 
-    fn edit(&self, hives: &mut Hives) -> Result<(), String> {
+    fn edit(&self, hives: &mut Hives) -> Result<()> {
         let sets = hives.control_sets()?;
         for set in &sets {
             let service = format!(r"{set}\Services\{}", self.service);
@@ -140,7 +142,7 @@ impl BootDriver<'_> {
         Ok(())
     }
 
-    fn driver_database(&self, hives: &mut Hives) -> Result<(), String> {
+    fn driver_database(&self, hives: &mut Hives) -> Result<()> {
         // Windows uses lower-case keys here.
         let inf = self.inf.to_lowercase();
         // The label is not `oemN.inf_hash`: Windows makes that name itself when first boot installs
@@ -162,7 +164,9 @@ impl BootDriver<'_> {
         hives.set("SYSTEM", &configuration, "Service", sz(self.service))?;
         for id in self.hardware_ids {
             let (bus, device) = id.split_once('\\').ok_or_else(|| {
-                format!("{id}: a hardware id has the form PCI\\VEN_1AF4&DEV_1042")
+                StepError::Order(format!(
+                    "{id}: a hardware id has the form PCI\\VEN_1AF4&DEV_1042"
+                ))
             })?;
             let device_id = format!(r"DriverDatabase\DeviceIds\{bus}\{device}");
             hives.set("SYSTEM", &device_id, &inf, binary(&SERVED))?;
@@ -172,7 +176,7 @@ impl BootDriver<'_> {
         Ok(())
     }
 
-    fn edited(&self, context: &mut Context<'_>) -> Result<Hives, String> {
+    fn edited(&self, context: &mut Context<'_>) -> Result<Hives> {
         let mut hives = Hives::new(context.root(self.partition)?)?;
         self.edit(&mut hives)?;
         Ok(hives)
@@ -192,7 +196,7 @@ fn version() -> [u8; 48] {
 }
 
 impl Task for BootDriver<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let guest = context.root(self.partition)?;
         let place = (self.place(&guest)?, &self.program.payload);
         match missing(&guest, &[place])? {
@@ -201,7 +205,7 @@ impl Task for BootDriver<'_> {
         }
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         let guest = context.root(self.partition)?;
         let place = self.place(&guest)?;
         if !lies_there(&guest, &place, &self.program.payload)? {

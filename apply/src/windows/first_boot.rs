@@ -10,6 +10,7 @@ use super::paths;
 use crate::context::Context;
 use crate::copy::lies_there;
 use crate::engine::{State, Task};
+use crate::error::{Result, StepError};
 use crate::guest::Guest;
 use firstboot::job::{self, Job, ReportTo, Secret, StaticAddress};
 use std::net::SocketAddr;
@@ -32,9 +33,11 @@ pub(crate) fn task<'a>(
     partition: u32,
     job: &'a FirstBootJob,
     executable: Option<&'a Payload>,
-) -> Result<Box<dyn Task + 'a>, String> {
+) -> Result<Box<dyn Task + 'a>> {
     let executable = executable.ok_or_else(|| {
-        format!("the plan has no {PROGRAM}: the console needs it for first boot of Windows")
+        StepError::Order(format!(
+            "the plan has no {PROGRAM}: the console needs it for first boot of Windows"
+        ))
     })?;
     Ok(Box::new(FirstBoot {
         partition,
@@ -50,7 +53,7 @@ struct FirstBoot<'a> {
 }
 
 impl FirstBoot<'_> {
-    fn edited(&self, context: &mut Context<'_>) -> Result<Hives, String> {
+    fn edited(&self, context: &mut Context<'_>) -> Result<Hives> {
         let mut hives = Hives::new(context.root(self.partition)?)?;
         for set in hives.control_sets()? {
             let key = format!(r"{set}\Services\{SERVICE}");
@@ -72,25 +75,25 @@ impl FirstBoot<'_> {
         Ok(hives)
     }
 
-    fn text(&self, context: &Context<'_>) -> Result<String, String> {
+    fn text(&self, context: &Context<'_>) -> Result<String> {
         let secret = |name: &SecretName| context.secret(name).map(str::to_owned);
         let report = match (self.job.report, context.first_start()) {
             (true, Some(to)) => Some(report_to(to)?),
             (true, None) => {
-                return Err(
+                return Err(StepError::Order(
                     "the machine is to report its first start, and its order does not say where"
                         .to_owned(),
-                );
+                ));
             }
             (false, _) => None,
         };
         job_of(self.job, report, &secret)?
             .encode()
-            .map_err(|error| error.to_string())
+            .map_err(|error| StepError::Order(format!("the first-boot job: {error}")))
     }
 
     /// Reason why the files have to be written; `None` if all of them are right.
-    fn files(&self, context: &Context<'_>, guest: &Guest) -> Result<Option<String>, String> {
+    fn files(&self, context: &Context<'_>, guest: &Guest) -> Result<Option<String>> {
         let folder = paths::guest_path(guest, FOLDER)?;
         if !guest.exists(&folder)? {
             return Ok(Some(format!("{folder} is not there")));
@@ -120,7 +123,7 @@ impl FirstBoot<'_> {
 }
 
 impl Task for FirstBoot<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let guest = context.root(self.partition)?;
         match self.files(context, &guest)? {
             Some(why) => Ok(State::Needed(why)),
@@ -128,7 +131,7 @@ impl Task for FirstBoot<'_> {
         }
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         let text = self.text(context)?;
         let guest = context.root(self.partition)?;
         let folder = paths::guest_path(&guest, FOLDER)?;
@@ -150,8 +153,8 @@ impl Task for FirstBoot<'_> {
 fn job_of(
     plan: &FirstBootJob,
     report: Option<ReportTo>,
-    secret: &dyn Fn(&SecretName) -> Result<String, String>,
-) -> Result<Job, String> {
+    secret: &dyn Fn(&SecretName) -> Result<String>,
+) -> Result<Job> {
     let mut steps = Vec::new();
     for step in &plan.steps {
         let action = match &step.action {
@@ -201,21 +204,21 @@ fn job_of(
     })
 }
 
-fn report_to(to: &FirstStart) -> Result<ReportTo, String> {
+fn report_to(to: &FirstStart) -> Result<ReportTo> {
     let consoles = to.consoles.iter().map(|console| {
         console
             .parse::<SocketAddr>()
-            .map_err(|_| format!("{console} is no address and port of a console"))
+            .map_err(|_| StepError::Order(format!("{console} is no address and port of a console")))
     });
     Ok(ReportTo {
-        consoles: consoles.collect::<Result<_, _>>()?,
+        consoles: consoles.collect::<Result<_>>()?,
         job: to.job,
         target: to.target.clone(),
         key: Secret::new(to.key.hex()),
     })
 }
 
-fn network(nic: &Nic) -> Result<job::Network, String> {
+fn network(nic: &Nic) -> Result<job::Network> {
     let address = match &nic.config.ipv4 {
         Ipv4Config::Dhcp => None,
         Ipv4Config::Static {
@@ -232,7 +235,7 @@ fn network(nic: &Nic) -> Result<job::Network, String> {
         mac: nic
             .mac
             .parse()
-            .map_err(|()| format!("{} is no MAC address", nic.mac))?,
+            .map_err(|()| StepError::Order(format!("{} is no MAC address", nic.mac)))?,
         address,
         dns: nic.config.dns.clone(),
         suffix: nic.config.suffix.clone(),
@@ -240,10 +243,7 @@ fn network(nic: &Nic) -> Result<job::Network, String> {
     })
 }
 
-fn account(
-    user: &User,
-    secret: &dyn Fn(&SecretName) -> Result<String, String>,
-) -> Result<job::User, String> {
+fn account(user: &User, secret: &dyn Fn(&SecretName) -> Result<String>) -> Result<job::User> {
     let password = user.password.as_ref().map(secret).transpose()?;
     let groups = user.groups.iter().map(|group| match group {
         Group::Administrators => job::Group::Sid(job::Group::ADMINISTRATORS.to_owned()),

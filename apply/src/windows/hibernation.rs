@@ -7,6 +7,7 @@
 use super::paths;
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::{At, Result};
 use std::io;
 
 /// First bytes of a file that holds a session: hibernated, or about to wake.
@@ -23,15 +24,14 @@ impl Discard {
     }
 
     /// Path of the file if it holds a session.
-    fn session(&self, context: &mut Context<'_>) -> Result<Option<String>, String> {
+    fn session(&self, context: &mut Context<'_>) -> Result<Option<String>> {
         let guest = context.root(self.partition)?;
         let path = paths::below(&guest, "", "hiberfil.sys")?;
         let Some(file) = guest.open(&path)? else {
             return Ok(None);
         };
         let mut magic = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(file, 4), &mut magic)
-            .map_err(|error| format!("{path}: {error}"))?;
+        io::Read::read_to_end(&mut io::Read::take(file, 4), &mut magic).at(&path)?;
         magic.make_ascii_lowercase();
         Ok(SESSIONS
             .iter()
@@ -41,14 +41,14 @@ impl Discard {
 }
 
 impl Task for Discard {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         Ok(match self.session(context)? {
             Some(path) => State::Needed(format!("{path} holds a session")),
             None => State::Done,
         })
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         match self.session(context)? {
             Some(path) => context.root(self.partition)?.remove(&path),
             None => Ok(()),

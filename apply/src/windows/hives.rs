@@ -12,6 +12,7 @@
 use super::acl;
 use super::paths;
 use crate::engine::State;
+use crate::error::{At, Result, Room, StepError};
 use crate::guest::{Guest, Owner};
 use hive::files::{LOG_SUFFIXES, MOST_HIVE_BYTES, MOST_LOG_BYTES};
 use hive::{FileTime, Hive, KeyId, kind};
@@ -40,7 +41,7 @@ struct Opened {
 
 impl Hives {
     /// Finds the Windows installation on a volume.
-    pub(crate) fn new(guest: Rc<Guest>) -> Result<Self, String> {
+    pub(crate) fn new(guest: Rc<Guest>) -> Result<Self> {
         let windows = paths::windows_folder(&guest)?;
         Ok(Self {
             guest,
@@ -61,25 +62,25 @@ impl Hives {
     }
 
     /// Path of a hive in `System32\config`.
-    pub(crate) fn config(&self, name: &str) -> Result<String, String> {
+    pub(crate) fn config(&self, name: &str) -> Result<String> {
         paths::walk(&self.guest, &self.windows, &["System32", "config", name])
     }
 
     /// Opens a hive of `System32\config`; an error if it does not exist.
-    pub(crate) fn get(&mut self, name: &str) -> Result<&mut Hive, String> {
+    pub(crate) fn get(&mut self, name: &str) -> Result<&mut Hive> {
         let path = self.config(name)?;
         self.at(&path)
     }
 
     /// Opens a hive by its path below the root; an error if it does not exist.
-    pub(crate) fn at(&mut self, path: &str) -> Result<&mut Hive, String> {
+    pub(crate) fn at(&mut self, path: &str) -> Result<&mut Hive> {
         if !self.open.contains_key(path) {
             let opened = open(&self.guest, path)?;
             self.open.insert(path.to_owned(), opened);
         }
         match self.open.get_mut(path) {
             Some(opened) => Ok(&mut opened.hive),
-            None => Err(format!("{path} is not open")),
+            None => Err(StepError::unexpected(path, "it is not open")),
         }
     }
 
@@ -98,34 +99,32 @@ impl Hives {
 
     /// Control sets from which Windows may start, as keys of SYSTEM: the current one, and the last
     /// known good one if it differs.
-    pub(crate) fn control_sets(&mut self) -> Result<Vec<String>, String> {
+    pub(crate) fn control_sets(&mut self) -> Result<Vec<String>> {
         let system = self.get("SYSTEM")?;
-        let told = |error: hive::HiveError| format!("SYSTEM: {error}");
-        let select = system.find("Select").map_err(told)?;
-        let select = select.ok_or("SYSTEM has no key Select: it starts no control set")?;
+        let bad = |fault: &str| StepError::unexpected("SYSTEM", fault);
+        let select = system.find("Select").at("SYSTEM")?;
+        let select = select.ok_or_else(|| bad("it has no key Select: it starts no control set"))?;
         let mut sets = Vec::new();
         for name in ["Current", "LastKnownGood"] {
-            let value = system.value(select, name).map_err(told)?;
+            let value = system.value(select, name).at("SYSTEM")?;
             let Some(number) = value.and_then(|value| value.as_u32()) else {
                 continue;
             };
             let set = format!("ControlSet{number:03}");
-            if !sets.contains(&set) && system.find(&set).map_err(told)?.is_some() {
+            if !sets.contains(&set) && system.find(&set).at("SYSTEM")?.is_some() {
                 sets.push(set);
             }
         }
         match sets.is_empty() {
-            true => Err("SYSTEM has no control set that Select names".into()),
+            true => Err(bad("it has no control set that Select names")),
             false => Ok(sets),
         }
     }
 
     /// True if the key exists.
-    pub(crate) fn has(&mut self, name: &str, key: &str) -> Result<bool, String> {
+    pub(crate) fn has(&mut self, name: &str, key: &str) -> Result<bool> {
         let found = self.get(name)?.find(key);
-        Ok(found
-            .map_err(|error| format!("{name}\\{key}: {error}"))?
-            .is_some())
+        Ok(found.at(format_args!("{name}\\{key}"))?.is_some())
     }
 
     /// Sets a value of a key; a missing key is created.
@@ -135,17 +134,17 @@ impl Hives {
         key: &str,
         value: &str,
         (kind, data): (u32, Vec<u8>),
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         let now = self.now;
-        let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
+        let place = format!("{name}\\{key}");
         let hive = self.get(name)?;
-        let found = hive.find(key).map_err(told)?;
+        let found = hive.find(key).at(&place)?;
         let made = found.is_none();
         let id = match found {
             Some(id) => id,
-            None => hive.create_path(hive.root(), key, now).map_err(told)?,
+            None => hive.create_path(hive.root(), key, now).at(&place)?,
         };
-        if hive.set_value(id, value, kind, &data, now).map_err(told)? || made {
+        if hive.set_value(id, value, kind, &data, now).at(&place)? || made {
             let path = self.config(name)?;
             self.changed(&path, format!("{key} @{value}"));
         }
@@ -158,17 +157,17 @@ impl Hives {
         name: &str,
         key: &str,
         wanted: impl Fn(&str) -> bool,
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         let now = self.now;
-        let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
+        let place = format!("{name}\\{key}");
         let hive = self.get(name)?;
-        let Some(id) = hive.find(key).map_err(told)? else {
+        let Some(id) = hive.find(key).at(&place)? else {
             return Ok(());
         };
-        let values = hive.values(id).map_err(told)?;
+        let values = hive.values(id).at(&place)?;
         let mut removed = Vec::new();
         for value in values.into_iter().filter(|value| wanted(&value.name)) {
-            if hive.delete_value(id, &value.name, now).map_err(told)? {
+            if hive.delete_value(id, &value.name, now).at(&place)? {
                 removed.push(value.name);
             }
         }
@@ -180,11 +179,11 @@ impl Hives {
     }
 
     /// Removes a key with everything below it; no error if it is missing.
-    pub(crate) fn remove_key(&mut self, name: &str, key: &str) -> Result<(), String> {
-        let told = |error: hive::HiveError| format!("{name}\\{key}: {error}");
+    pub(crate) fn remove_key(&mut self, name: &str, key: &str) -> Result<()> {
+        let place = format!("{name}\\{key}");
         let hive = self.get(name)?;
-        if let Some(id) = hive.find(key).map_err(told)? {
-            hive.delete_key(id).map_err(told)?;
+        if let Some(id) = hive.find(key).at(&place)? {
+            hive.delete_key(id).at(&place)?;
             let path = self.config(name)?;
             self.changed(&path, format!("no {key}"));
         }
@@ -214,14 +213,15 @@ impl Hives {
 
     /// Writes every edited hive back. Nothing is written if one of them has a fault or there is too
     /// little space.
-    pub(crate) fn save(self) -> Result<(), String> {
+    pub(crate) fn save(self) -> Result<()> {
         let mut ready = Vec::new();
         let mut room = SPARE;
         for (path, opened) in self.open {
             if opened.changes.is_empty() {
                 continue;
             }
-            let bytes = finished(opened.hive, self.now).map_err(|why| format!("{path}: {why}"))?;
+            let bytes =
+                finished(opened.hive, self.now).at(format_args!("{path}: after the edit"))?;
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             let copy = !self.guest.exists(&predeploy(&path))?;
             room = room
@@ -231,10 +231,10 @@ impl Hives {
         }
         let free = self.guest.free_bytes(&self.windows)?;
         if !ready.is_empty() && free < room {
-            return Err(format!(
-                "the Windows volume has {free} bytes free, and {room} are needed to change its registry; free some on \
-                 the master, or let the partition grow"
-            ));
+            return Err(StepError::NoRoom {
+                place: "changing the registry of Windows".into(),
+                room: Some(Room { needed: room, free }),
+            });
         }
         for (path, bytes, copy) in &ready {
             if *copy {
@@ -248,17 +248,17 @@ impl Hives {
 }
 
 /// Opens a hive with its logs; an error if it is incomplete or has a fault.
-fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
+fn open(guest: &Guest, path: &str) -> Result<Opened> {
     let bytes = guest
         .read(path, MOST_HIVE_BYTES)?
-        .ok_or_else(|| format!("{path} is not there"))?;
+        .ok_or_else(|| StepError::unexpected(path, "it is not there"))?;
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let mut logs = Vec::new();
     for log in logs_of(guest, path)? {
         logs.extend(guest.read(&log, MOST_LOG_BYTES)?);
     }
     let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
-    let hive = Hive::open_sound(bytes, &logs).map_err(|error| format!("{path}: {error}"))?;
+    let hive = Hive::open_sound(bytes, &logs).at(path)?;
     Ok(Opened {
         hive,
         length,
@@ -267,14 +267,13 @@ fn open(guest: &Guest, path: &str) -> Result<Opened, String> {
 }
 
 /// The bytes to write, opened once more and validated.
-fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, String> {
+fn finished(hive: Hive, now: FileTime) -> Result<Vec<u8>, hive::files::Unsound> {
     let bytes = hive.into_bytes(now);
-    let again = Hive::open_sound(bytes, &[]).map_err(|error| format!("after the edit: {error}"))?;
-    Ok(again.into_bytes(now))
+    Ok(Hive::open_sound(bytes, &[])?.into_bytes(now))
 }
 
 /// Existing logs of a hive.
-pub(crate) fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>, String> {
+pub(crate) fn logs_of(guest: &Guest, path: &str) -> Result<Vec<String>> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut found = Vec::new();
     for suffix in LOG_SUFFIXES {
@@ -292,7 +291,7 @@ fn predeploy(path: &str) -> String {
 
 /// Copies a hive, and the logs that complete it, beside themselves, once, each with its own
 /// descriptor.
-fn keep(guest: &Guest, path: &str) -> Result<(), String> {
+fn keep(guest: &Guest, path: &str) -> Result<()> {
     let mut logs = logs_of(guest, path)?;
     // The hive last: the existence of its copy shows that the copies of the logs exist.
     logs.push(path.to_owned());
@@ -309,9 +308,9 @@ fn keep(guest: &Guest, path: &str) -> Result<(), String> {
                 &descriptor,
                 rustix::fs::XattrFlags::empty(),
             )
-            .map_err(|error| format!("{copy}: its access rights: {}", io::Error::from(error)))?;
+            .at(format_args!("{copy}: its access rights"))?;
         }
-        io::copy(&mut from, &mut to.file).map_err(|error| format!("{copy}: {error}"))?;
+        io::copy(&mut from, &mut to.file).at(&copy)?;
         to.finish()?;
     }
     Ok(())
@@ -319,11 +318,12 @@ fn keep(guest: &Guest, path: &str) -> Result<(), String> {
 
 /// Empties the logs of a complete hive. Windows ignores logs while the hive is complete; when it is
 /// not, old entries with higher numbers could be taken for newer ones.
-fn silence_logs(guest: &Guest, path: &str) -> Result<(), String> {
+fn silence_logs(guest: &Guest, path: &str) -> Result<()> {
     for log in logs_of(guest, path)? {
         let length = guest.metadata(&log)?.map_or(0, |found| found.length);
         if length > MOST_LOG_BYTES {
-            return Err(format!("{log} is larger than {MOST_LOG_BYTES} bytes"));
+            let fault = format!("it is larger than {MOST_LOG_BYTES} bytes");
+            return Err(StepError::unexpected(log, fault));
         }
         let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
         guest.overwrite(&log, &zeros)?;

@@ -5,6 +5,7 @@ use super::paths;
 use super::registry::Registry;
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::Result;
 
 /// Values with the identity of the update client, which makes new ones when they are missing.
 const UPDATE: [&str; 4] = [
@@ -51,7 +52,7 @@ struct Identifiers<R> {
 
 impl<R: Task> Identifiers<R> {
     /// Path of the file if it exists.
-    fn file(&self, context: &mut Context<'_>) -> Result<Option<String>, String> {
+    fn file(&self, context: &mut Context<'_>) -> Result<Option<String>> {
         let guest = context.root(self.partition)?;
         let windows = paths::windows_folder(&guest)?;
         let path = paths::below(&guest, &windows, "SMSCFG.INI")?;
@@ -60,7 +61,7 @@ impl<R: Task> Identifiers<R> {
 }
 
 impl<R: Task> Task for Identifiers<R> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let state = self.registry.check(context)?;
         match (state, self.file(context)?) {
             (State::Done, Some(path)) => Ok(State::Needed(format!("{path} is there"))),
@@ -68,7 +69,7 @@ impl<R: Task> Task for Identifiers<R> {
         }
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         self.registry.apply(context)?;
         match self.file(context)? {
             Some(path) => context.root(self.partition)?.remove(&path),

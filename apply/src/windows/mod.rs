@@ -30,10 +30,11 @@ pub(crate) use acl::Rights;
 pub(crate) use paths::guest_path;
 
 use crate::engine::Task;
+use crate::error::{Result, StepError};
 use template::step::Action;
 
 /// Selects the task that carries out a Windows step.
-pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
+pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>> {
     Ok(match action {
         Action::WindowsName {
             partition,
@@ -91,7 +92,7 @@ pub(crate) fn task(action: &Action) -> Result<Box<dyn Task + '_>, String> {
         Action::WindowsAnswerFile { partition, answers } => {
             Box::new(answers::AnswerFile::new(*partition, answers))
         }
-        _ => return Err("this step is not one of Windows".into()),
+        _ => return Err(StepError::Order("not a step on a Windows volume".into())),
     })
 }
 

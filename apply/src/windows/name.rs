@@ -3,6 +3,7 @@
 use super::hives::{Hives, sz};
 use super::registry::Registry;
 use crate::engine::Task;
+use crate::error::{At, Result, StepError};
 use hive::kind;
 
 /// Step that sets computer name and DNS host name in every control set from which Windows may
@@ -34,20 +35,18 @@ pub(crate) fn task<'a>(
 /// Step that sets the workgroup of a machine that is in no domain.
 pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
     Box::new(Registry::new(partition, move |hives: &mut Hives| {
-        let told = |error: hive::HiveError| format!("SECURITY: {error}");
         let security = hives.get("SECURITY")?;
-        let domain = security.find(r"Policy\PolPrDmS").map_err(told)?;
+        let domain = security.find(r"Policy\PolPrDmS").at("SECURITY")?;
         let sid = match domain {
-            Some(key) => security.value(key, "").map_err(told)?,
+            Some(key) => security.value(key, "").at("SECURITY")?,
             None => None,
         };
         // A domain SID has 24 bytes here; without a domain the value is missing or empty.
         if sid.is_some_and(|sid| sid.data.len() >= 24 && sid.data.first() == Some(&1)) {
-            return Err(
-                "the master is a member of a domain: a workgroup cannot be set over it; take the master out of its \
-                 domain and capture it again"
-                    .into(),
-            );
+            return Err(StepError::refused(
+                "the master is a member of a domain: a workgroup cannot be set over it",
+                "take the master out of its domain and capture it again",
+            ));
         }
         hives.set(
             "SECURITY",
@@ -60,9 +59,11 @@ pub(crate) fn workgroup(partition: u32, name: &str) -> Box<dyn Task + '_> {
 
 /// A string of LSA: length, capacity and offset, then UTF-16; the capacity counts a zero that is
 /// not stored.
-fn counted(name: &str) -> Result<Vec<u8>, String> {
+fn counted(name: &str) -> Result<Vec<u8>> {
     let text: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let length = u16::try_from(text.len()).map_err(|_| format!("{name}: too long a name"))?;
+    let length = u16::try_from(text.len()).map_err(|_| {
+        StepError::refused(format!("{name}: too long a name"), "choose a shorter one")
+    })?;
     let mut data = Vec::new();
     data.extend(length.to_le_bytes());
     data.extend(length.saturating_add(2).to_le_bytes());

@@ -4,6 +4,7 @@
 //! the spelling of the folders that exist. A name that matches two entries of a folder is refused:
 //! it cannot be known which one Windows means.
 
+use crate::error::{Result, StepError};
 use crate::guest::Guest;
 
 /// Characters that Windows allows in no name, besides control characters.
@@ -15,8 +16,13 @@ const LONGEST_NAME: usize = 255;
 
 /// Path of `C:\Deploy\app.msi` below the root of the volume, in the spelling of the folders that
 /// exist.
-pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String, String> {
-    let bad = |why: &str| format!("{path:?}: {why}");
+pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String> {
+    let bad = |why: &str| {
+        StepError::refused(
+            format!("{path:?}: {why}"),
+            "give another path in the template",
+        )
+    };
     let rest = match path.split_once(':') {
         Some((drive, rest)) if drive.eq_ignore_ascii_case("C") => rest,
         Some(_) => return Err(bad("only drive C: of the deployed system can be written")),
@@ -35,13 +41,14 @@ pub(crate) fn guest_path(guest: &Guest, path: &str) -> Result<String, String> {
 
 /// Path of a name in a folder: in the spelling of the existing entry, or unchanged if there is
 /// none.
-pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String, String> {
+pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String> {
     let listed = if folder.is_empty() { "/" } else { folder };
     let folded = name.to_uppercase();
     let same = guest.two_like(listed, |entry| entry.to_uppercase() == folded)?;
     match same.as_slice() {
-        [one, other, ..] => Err(format!(
-            "{folder}/{one} and {folder}/{other} differ in case alone; remove one of them on the master"
+        [one, other, ..] => Err(StepError::refused(
+            format!("{folder}/{one} and {folder}/{other} differ in case alone"),
+            "remove one of them on the master",
         )),
         [one] => Ok(format!("{folder}/{one}")),
         [] => Ok(format!("{folder}/{name}")),
@@ -49,7 +56,7 @@ pub(crate) fn below(guest: &Guest, folder: &str, name: &str) -> Result<String, S
 }
 
 /// Follows names below a folder one by one, each in the spelling of the existing entry.
-pub(crate) fn walk(guest: &Guest, folder: &str, names: &[&str]) -> Result<String, String> {
+pub(crate) fn walk(guest: &Guest, folder: &str, names: &[&str]) -> Result<String> {
     let mut found = folder.to_owned();
     for name in names {
         found = below(guest, &found, name)?;
@@ -58,14 +65,17 @@ pub(crate) fn walk(guest: &Guest, folder: &str, names: &[&str]) -> Result<String
 }
 
 /// Path of the Windows folder, in its own spelling.
-pub(crate) fn windows_folder(guest: &Guest) -> Result<String, String> {
+pub(crate) fn windows_folder(guest: &Guest) -> Result<String> {
     for name in ["Windows", "WINNT"] {
         let folder = below(guest, "", name)?;
         if guest.exists(&walk(guest, &folder, &["System32", "config", "SYSTEM"])?)? {
             return Ok(folder);
         }
     }
-    Err("the volume holds no Windows: \\Windows\\System32\\config\\SYSTEM is not there".into())
+    Err(StepError::refused(
+        "the volume holds no Windows: \\Windows\\System32\\config\\SYSTEM is not there",
+        "inspect the image again and deploy with a new plan",
+    ))
 }
 
 /// Checks that Windows accepts a name as an ordinary one; the error is the reason.
@@ -147,7 +157,7 @@ mod tests {
             (r"C:\COM1", "device"),
             (r"C:\twice\x", "differ in case alone"),
         ] {
-            let error = guest_path(&guest, path).unwrap_err();
+            let error = guest_path(&guest, path).unwrap_err().to_string();
             assert!(error.contains(why), "{path}: {error}");
         }
         guest_path(&guest, r"C:\COMMON\nulls.txt").unwrap();

@@ -6,6 +6,7 @@
 use super::hives::Hives;
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::Result;
 
 /// Task that edits the hives of a volume.
 pub(crate) struct Registry<F> {
@@ -13,24 +14,24 @@ pub(crate) struct Registry<F> {
     edit: F,
 }
 
-impl<F: Fn(&mut Hives) -> Result<(), String>> Registry<F> {
+impl<F: Fn(&mut Hives) -> Result<()>> Registry<F> {
     pub(crate) fn new(partition: u32, edit: F) -> Self {
         Self { partition, edit }
     }
 
-    fn edited(&self, context: &mut Context<'_>) -> Result<Hives, String> {
+    fn edited(&self, context: &mut Context<'_>) -> Result<Hives> {
         let mut hives = Hives::new(context.root(self.partition)?)?;
         (self.edit)(&mut hives)?;
         Ok(hives)
     }
 }
 
-impl<F: Fn(&mut Hives) -> Result<(), String>> Task for Registry<F> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+impl<F: Fn(&mut Hives) -> Result<()>> Task for Registry<F> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         Ok(self.edited(context)?.state())
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         self.edited(context)?.save()
     }
 }

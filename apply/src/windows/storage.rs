@@ -7,6 +7,7 @@
 use super::hives::{Hives, dword, sz};
 use super::registry::Registry;
 use crate::engine::Task;
+use crate::error::{Result, StepError};
 use template::step::CriticalDevice;
 
 /// Step that sets `Start` 0 and removes `StartOverride` of these services, in every control set
@@ -24,8 +25,9 @@ pub(crate) fn task<'a>(
                     hives.set("SYSTEM", &key, "Start", dword(0))?;
                     hives.remove_key("SYSTEM", &format!(r"{key}\StartOverride"))?;
                 } else if index == 0 {
-                    return Err(format!(
-                        "the master has no service {service}: give the template a driver for this controller"
+                    return Err(StepError::refused(
+                        format!("the master has no service {service}"),
+                        "give the template a driver for this controller",
                     ));
                 }
             }
@@ -38,11 +40,7 @@ pub(crate) fn task<'a>(
 }
 
 /// Adds one entry to the CriticalDeviceDatabase.
-pub(crate) fn critical_device(
-    hives: &mut Hives,
-    set: &str,
-    device: &CriticalDevice,
-) -> Result<(), String> {
+pub(crate) fn critical_device(hives: &mut Hives, set: &str, device: &CriticalDevice) -> Result<()> {
     let key = format!(r"{set}\Control\CriticalDeviceDatabase\{}", device.id);
     hives.set("SYSTEM", &key, "Service", sz(&device.service))?;
     hives.set("SYSTEM", &key, "ClassGUID", sz(&device.class_guid))

@@ -3,6 +3,7 @@
 use super::hives::{Hives, dword, multi_sz, sz};
 use super::registry::Registry;
 use crate::engine::Task;
+use crate::error::{Result, StepError};
 use std::net::Ipv4Addr;
 use template::step::{Ipv4Config, NicConfig};
 
@@ -43,14 +44,15 @@ pub(crate) fn task<'a>(
         }
         match known {
             true => Ok(()),
-            false => Err(format!(
-                "the master does not know the interface {interface}"
+            false => Err(StepError::refused(
+                format!("the master does not know the interface {interface}"),
+                "inspect the image again and deploy with a new plan",
             )),
         }
     }))
 }
 
-fn configure(hives: &mut Hives, key: &str, config: &NicConfig) -> Result<(), String> {
+fn configure(hives: &mut Hives, key: &str, config: &NicConfig) -> Result<()> {
     let texts = |addresses: &[Ipv4Addr]| -> Vec<String> {
         addresses.iter().map(ToString::to_string).collect()
     };
@@ -97,10 +99,12 @@ fn configure(hives: &mut Hives, key: &str, config: &NicConfig) -> Result<(), Str
     }
 }
 
-fn mask(prefix: u8) -> Result<Ipv4Addr, String> {
+fn mask(prefix: u8) -> Result<Ipv4Addr> {
     match prefix {
         1..=32 => Ok(Ipv4Addr::from(u32::MAX << (32 - u32::from(prefix)))),
-        _ => Err(format!("a network of {prefix} bits is none")),
+        _ => Err(StepError::Order(format!(
+            "a prefix of {prefix} bits is not 1 to 32"
+        ))),
     }
 }
 

@@ -408,3 +408,11 @@ impl Watcher for Lines {
         self.0.push(line.to_owned());
     }
 }
+
+/// Id of the step that failed.
+pub(crate) fn step_of(error: &ApplyError) -> Option<&str> {
+    match error {
+        ApplyError::Step { step, .. } => Some(step),
+        _ => None,
+    }
+}

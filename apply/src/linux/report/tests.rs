@@ -567,6 +567,7 @@ fn three_minutes_are_waited_and_addresses_are_told_once() {
     assert!(
         without
             .unwrap_err()
+            .to_string()
             .contains("does not say to which console")
     );
 }

@@ -3,6 +3,7 @@
 //! Owns the mapping of each answer to its component, pass and setting. Only these settings are
 //! replaced; all others of an existing answer file stay, and so do its other accounts and cards.
 
+use crate::error::{Result, StepError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::net::Ipv4Addr;
@@ -18,8 +19,8 @@ const SHELL_SETUP: &str = "Microsoft-Windows-Shell-Setup";
 pub(super) fn merge(
     there: Option<Element>,
     answers: &Answers,
-    secret: &dyn Fn(&SecretName) -> Result<String, String>,
-) -> Result<Element, String> {
+    secret: &dyn Fn(&SecretName) -> Result<String>,
+) -> Result<Element> {
     let mut root = there.unwrap_or_else(|| Element::new("unattend").attribute("xmlns", UNATTEND));
     let arch = answers.architecture.as_str();
     let root = &mut root;
@@ -120,7 +121,7 @@ fn put_by(list: &mut Element, new: Element, key: &str) {
 
 /// Settings of a card, identified by its MAC address, in the order that Microsoft's documentation
 /// requires.
-fn network(root: &mut Element, arch: &str, nic: &Nic) -> Result<(), String> {
+fn network(root: &mut Element, arch: &str, nic: &Nic) -> Result<()> {
     let identifier = Element::text("Identifier", &identifier(&nic.mac)?);
     if let Ipv4Config::Static {
         address,
@@ -186,23 +187,23 @@ fn entry(name: &str, number: usize, text: &str) -> Element {
 }
 
 /// The MAC address `aa:bb:cc:dd:ee:ff` in the spelling of Setup.
-fn identifier(mac: &str) -> Result<String, String> {
+fn identifier(mac: &str) -> Result<String> {
     let pairs: Vec<&str> = mac.split([':', '-']).collect();
     let hex = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
     match pairs.len() == 6 && pairs.iter().all(hex) {
         true => Ok(pairs.join("-").to_ascii_uppercase()),
-        false => Err(format!("{mac} is no MAC address")),
+        false => Err(StepError::Order(format!("{mac} is no MAC address"))),
     }
 }
 
-fn account(
-    user: &User,
-    secret: &dyn Fn(&SecretName) -> Result<String, String>,
-) -> Result<Element, String> {
+fn account(user: &User, secret: &dyn Fn(&SecretName) -> Result<String>) -> Result<Element> {
     let Some(password) = &user.password else {
-        return Err(format!(
-            "the account {} has no password: Windows Setup would make it one that needs none; give it one in the template",
-            user.name
+        return Err(StepError::refused(
+            format!(
+                "the account {} has no password: Windows Setup would make it one that needs none",
+                user.name
+            ),
+            "give it one in the template",
         ));
     };
     let password = Element::new("Password")
@@ -276,11 +277,11 @@ mod tests {
         }
     }
 
-    fn secret(name: &SecretName) -> Result<String, String> {
+    fn secret(name: &SecretName) -> Result<String> {
         match name.0.as_str() {
             "pw" => Ok("P@ss".into()),
             "blob" => Ok("ARAI\r\nAMzM\0".into()),
-            other => Err(other.into()),
+            other => Err(StepError::Order(other.into())),
         }
     }
 
@@ -359,6 +360,7 @@ mod tests {
         assert!(
             merge(None, &answers, &secret)
                 .unwrap_err()
+                .to_string()
                 .contains("labadmin has no password")
         );
         answers.users.clear();
@@ -366,6 +368,7 @@ mod tests {
         assert!(
             merge(None, &answers, &secret)
                 .unwrap_err()
+                .to_string()
                 .contains("no MAC address")
         );
     }

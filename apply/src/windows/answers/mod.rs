@@ -12,6 +12,7 @@ use super::hives::Hives;
 use super::paths;
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::{At, Result, StepError};
 use crate::guest::Guest;
 use std::rc::Rc;
 use template::answers::{PLACES, base, xml};
@@ -32,7 +33,7 @@ impl<'a> AnswerFile<'a> {
     }
 
     /// Path of the answer file, its present content, and the wanted content.
-    fn wanted(&self, context: &Context<'_>, guest: &Guest) -> Result<Wanted, String> {
+    fn wanted(&self, context: &Context<'_>, guest: &Guest) -> Result<Wanted> {
         let windows = paths::windows_folder(guest)?;
         let mut paths = Vec::new();
         for place in PLACES {
@@ -44,8 +45,9 @@ impl<'a> AnswerFile<'a> {
             found = found.or(guest.read(path, most)?.map(|bytes| (path, bytes)));
         }
         let base = match &found {
-            Some((from, bytes)) => Some(base(bytes).map_err(|why| {
-                format!("{from} cannot be merged with ours: {why}; remove it on the master")
+            Some((from, bytes)) => Some(base(bytes).map_err(|fault| {
+                let place = format!("{from} cannot be merged with ours; remove it on the master");
+                StepError::unexpected(place, fault)
             })?),
             None => None,
         };
@@ -53,7 +55,7 @@ impl<'a> AnswerFile<'a> {
         let there = guest.read(&path, most)?;
         let secret = |name: &template::step::SecretName| context.secret(name).map(str::to_owned);
         let merged = compose::merge(base.map(|(root, _)| root), self.answers, &secret)
-            .map_err(|why| format!("the answer file: {why}"))?;
+            .at("the answer file")?;
         Ok(Wanted {
             path,
             there,
@@ -69,7 +71,7 @@ struct Wanted {
 }
 
 impl Task for AnswerFile<'_> {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let guest = context.root(self.partition)?;
         let wanted = self.wanted(context, &guest)?;
         let path = &wanted.path;
@@ -86,7 +88,7 @@ impl Task for AnswerFile<'_> {
         Ok(unregistered(guest)?.state())
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         let guest = context.root(self.partition)?;
         let wanted = self.wanted(context, &guest)?;
         let folder = wanted
@@ -105,7 +107,7 @@ impl Task for AnswerFile<'_> {
 }
 
 /// SYSTEM without a reference to another answer file, which Setup would read instead of ours.
-fn unregistered(guest: Rc<Guest>) -> Result<Hives, String> {
+fn unregistered(guest: Rc<Guest>) -> Result<Hives> {
     let mut hives = Hives::new(guest)?;
     let (key, value) = REGISTERED;
     hives.remove_values("SYSTEM", key, |name| name.eq_ignore_ascii_case(value))?;

@@ -24,15 +24,31 @@ use super::hives::Hives;
 use super::ntfs;
 use crate::context::Context;
 use crate::engine::{State, Task};
+use crate::error::{At, Cause, Result, StepError};
 use crate::guest::Guest;
 use content::{account, rewrite, traces, unreplaced};
-use hive::HiveError;
 use hive::files::{self, MOST_HIVE_BYTES};
 use hive::sid::{self, Machine};
 use search::Places;
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
+
+/// Place of an error of the volume's own structures.
+const VOLUME: &str = "the NTFS volume";
+
+impl Cause for ntfs::NtfsError {
+    fn at(self, place: String) -> StepError {
+        match self {
+            Self::Refused(why) => StepError::refused(
+                format!("{place} is refused: {why}"),
+                "shut Windows down fully on the master and have it check the volume, or use windows.sid = \"keep\"",
+            ),
+            Self::Io(error) => error.at(place),
+            other => StepError::unexpected(place, other),
+        }
+    }
+}
 
 /// The step that rewrites the SID.
 pub(crate) struct Rewrite {
@@ -44,7 +60,7 @@ pub(crate) struct Rewrite {
 }
 
 impl Rewrite {
-    pub(crate) fn new(partition: u32, old: &str, new: &str) -> Result<Self, String> {
+    pub(crate) fn new(partition: u32, old: &str, new: &str) -> Result<Self> {
         Ok(Self {
             partition,
             old: machine(old)?,
@@ -54,7 +70,7 @@ impl Rewrite {
     }
 
     /// The hives with their edits, and remarks on places that had to be left.
-    fn hives(&self, guest: Rc<Guest>) -> Result<(Hives, Vec<String>), String> {
+    fn hives(&self, guest: Rc<Guest>) -> Result<(Hives, Vec<String>)> {
         let mut hives = Hives::new(guest)?;
         self.refuse_others(&mut hives)?;
         let mut left = Vec::new();
@@ -70,42 +86,48 @@ impl Rewrite {
 
     /// Refuses a domain controller, and a machine whose SID is neither the old one in the plan nor
     /// the new one.
-    fn refuse_others(&self, hives: &mut Hives) -> Result<(), String> {
+    fn refuse_others(&self, hives: &mut Hives) -> Result<()> {
         let sets = hives.control_sets()?;
-        let told = |error: HiveError| format!("SYSTEM: {error}");
         for set in &sets {
             let system = hives.get("SYSTEM")?;
             let options = system
                 .find(&format!(r"{set}\Control\ProductOptions"))
-                .map_err(told)?;
+                .at("SYSTEM")?;
             let kind = match options {
-                Some(key) => system.value(key, "ProductType").map_err(told)?,
+                Some(key) => system.value(key, "ProductType").at("SYSTEM")?,
                 None => None,
             };
             let kind = kind.and_then(|value| value.as_string()).unwrap_or_default();
             if kind.eq_ignore_ascii_case("LanmanNT") {
-                return Err(
-                    "the master is a domain controller: its SID is that of its domain".into(),
-                );
+                return Err(StepError::refused(
+                    "the master is a domain controller: its SID is that of its domain",
+                    "use windows.sid = \"keep\"",
+                ));
             }
         }
-        match account(hives.get("SAM")?).map_err(|error| format!("SAM: {error}"))? {
+        match account(hives.get("SAM")?).at("SAM")? {
             Some((_, _, found)) if found == self.old || found == self.new => Ok(()),
-            Some((_, _, found)) => Err(format!(
-                "the master has the SID {found}, and the plan expects {}; inspect the image again",
-                self.old
+            Some((_, _, found)) => Err(StepError::refused(
+                format!(
+                    "the master has the SID {found}, and the plan expects {}",
+                    self.old
+                ),
+                "inspect the image again",
             )),
-            None => Err("SAM has no machine SID".into()),
+            None => Err(StepError::unexpected("SAM", "it has no machine SID")),
         }
     }
 
     /// Edits a hive that holds the SID; returns remarks on places that had to be left.
-    fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<Vec<String>, String> {
+    fn one_hive(&self, hives: &mut Hives, path: &str) -> Result<Vec<String>> {
         let length = hives.guest().metadata(path)?.map_or(0, |it| it.length);
         let opened = match length > MOST_HIVE_BYTES {
-            true => Err(format!(
-                "{path} names the old SID and has {length} bytes, more than the {MOST_HIVE_BYTES} that can be changed here; compact or \
-                 remove it on the master, or use windows.sid = \"keep\""
+            true => Err(StepError::refused(
+                format!(
+                    "{path} names the old SID and has {length} bytes, more than the {MOST_HIVE_BYTES} that can be \
+                     changed here"
+                ),
+                "compact or remove it on the master, or use windows.sid = \"keep\"",
             )),
             false => hives.at(path).map(|_| ()),
         };
@@ -116,22 +138,20 @@ impl Rewrite {
             };
         }
         let now = hives.now();
-        let told = |error: HiveError| format!("{path}: {error}");
         let hive = hives.at(path)?;
-        let count = rewrite(hive, self.old, self.new, now).map_err(told)?;
+        let count = rewrite(hive, self.old, self.new, now).at(path)?;
         if count > 0 {
             hives.changed(path, format!("{count} places with the old SID"));
         }
         let hive = hives.at(path)?;
-        match traces(hive, self.old).map_err(told)?.as_slice() {
+        match traces(hive, self.old).at(path)?.as_slice() {
             [] => {}
             [first, ..] => {
-                return Err(format!(
-                    "{path}: the old SID would be left in {first}, and perhaps elsewhere"
-                ));
+                let fault = format!("the old SID would be left in {first}, and perhaps elsewhere");
+                return Err(StepError::unexpected(path, fault));
             }
         }
-        let left = unreplaced(hive, self.old).map_err(told)?;
+        let left = unreplaced(hive, self.old).at(path)?;
         if count == 0 {
             hives.close(path);
         }
@@ -139,25 +159,18 @@ impl Rewrite {
         Ok(left.into_iter().map(spelt).collect())
     }
 
-    fn volume(
-        &self,
-        context: &mut Context<'_>,
-        writable: bool,
-    ) -> Result<(File, ntfs::Planned), String> {
+    fn volume(&self, context: &mut Context<'_>, writable: bool) -> Result<(File, ntfs::Planned)> {
         let device = context.device(self.partition)?;
         let volume = open(&device, writable)?;
-        let told = |error: ntfs::NtfsError| format!("the NTFS volume: {error}");
-        let planned =
-            ntfs::plan(&volume, &self.old.to_bytes(), &self.new.to_bytes()).map_err(told)?;
+        let planned = ntfs::plan(&volume, &self.old.to_bytes(), &self.new.to_bytes()).at(VOLUME)?;
         Ok((volume, planned))
     }
 }
 
 impl Task for Rewrite {
-    fn check(&mut self, context: &mut Context<'_>) -> Result<State, String> {
+    fn check(&mut self, context: &mut Context<'_>) -> Result<State> {
         let (volume, planned) = self.volume(context, false)?;
-        self.places = search::places(&volume, self.old, self.new)
-            .map_err(|error| format!("the NTFS volume: {error}"))?;
+        self.places = search::places(&volume, self.old, self.new).at(VOLUME)?;
         drop(volume);
         let (hives, _) = self.hives(context.root(self.partition)?)?;
         if let State::Needed(what) = hives.state() {
@@ -175,14 +188,17 @@ impl Task for Rewrite {
         })
     }
 
-    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), String> {
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<()> {
         // The check has already found every reason to refuse the volume, before the registry is
         // changed.
         let guest = context.root(self.partition)?;
         let (hives, left) = self.hives(Rc::clone(&guest))?;
         for (from, to) in &self.places.renames {
             if guest.exists(to)? {
-                return Err(format!("{from} has to become {to}, which is there already"));
+                return Err(StepError::refused(
+                    format!("{from} has to become {to}, which is there already"),
+                    "remove one of them on the master",
+                ));
             }
         }
         hives.save()?;
@@ -197,7 +213,7 @@ impl Task for Rewrite {
             &self.old.to_bytes(),
             &self.new.to_bytes(),
         )
-        .map_err(|error| format!("the NTFS volume: {error}"))?;
+        .at(VOLUME)?;
         context.log(&format!(
             "{} shared and {} own security descriptors have the new SID",
             planned.shared, planned.own
@@ -223,25 +239,25 @@ fn is_needed(path: &str) -> bool {
     files::is_needed(names, name)
 }
 
-fn machine(text: &str) -> Result<Machine, String> {
+fn machine(text: &str) -> Result<Machine> {
     let sid: Option<sid::Sid> = text.parse().ok();
     let whole = sid.filter(|sid| sid.to_string() == text);
     let machine = whole
         .and_then(|sid| sid.machine())
         .filter(|machine| machine.to_string() == text);
-    machine.ok_or_else(|| format!("{text} is no machine SID: S-1-5-21-a-b-c"))
+    machine.ok_or_else(|| StepError::Order(format!("{text} is no machine SID: S-1-5-21-a-b-c")))
 }
 
 #[expect(
     clippy::disallowed_methods,
     reason = "the edge: the volume itself, unmounted"
 )]
-fn open(device: &Path, writable: bool) -> Result<File, String> {
+fn open(device: &Path, writable: bool) -> Result<File> {
     let opened = match writable {
         true => File::options().read(true).write(true).open(device),
         false => File::open(device),
     };
-    opened.map_err(|error| format!("{}: {error}", device.display()))
+    opened.at(device.display())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! folders), store apps have hives of many names, and Windows keeps copies (`RegBack`): every file
 //! that begins like a hive is one.
 
+use crate::error::{At, Result};
 use crate::guest::Guest;
 use crate::windows::hives::logs_of;
 use crate::windows::ntfs::{self, Device, NtfsError};
@@ -52,20 +53,18 @@ pub(super) fn places(volume: &dyn Device, old: Machine, new: Machine) -> Result<
 }
 
 /// True if the file begins like a hive, and not like the log of one.
-pub(super) fn is_hive(guest: &Guest, path: &str) -> Result<bool, String> {
+pub(super) fn is_hive(guest: &Guest, path: &str) -> Result<bool> {
     let Some(file) = guest.open(path)? else {
         return Ok(false);
     };
     let mut start = Vec::new();
-    file.take(BASE as u64)
-        .read_to_end(&mut start)
-        .map_err(|error| format!("{path}: {error}"))?;
+    file.take(BASE as u64).read_to_end(&mut start).at(path)?;
     Ok(start.starts_with(b"regf") && start.get(KIND..BASE) == Some(&[0; 4]))
 }
 
 /// True if the hive or one of its logs holds the SID's bytes or text; saves opening the many hives
 /// that do not.
-pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, String> {
+pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool> {
     let marks = Marks::of(old);
     let mut files = logs_of(guest, path)?;
     files.push(path.to_owned());
@@ -73,7 +72,7 @@ pub(super) fn mentions(guest: &Guest, path: &str, old: Machine) -> Result<bool, 
         let Some(mut content) = guest.open(&file)? else {
             continue;
         };
-        if has_any(&mut content, &marks).map_err(|error| format!("{file}: {error}"))? {
+        if has_any(&mut content, &marks).at(&file)? {
             return Ok(true);
         }
     }
