@@ -1,11 +1,11 @@
 //! Windows steps on synthetic hives: cases that run on every machine, and cases that have to be
 //! refused.
 
-#[path = "../windows_lab/mod.rs"]
-mod windows_lab;
 mod becomes;
 mod files;
 mod refusals;
+#[path = "../windows_lab/mod.rs"]
+mod windows_lab;
 
 use apply::Outcome;
 use firstboot::job::{self, Job, ReportTo, Secret};
