@@ -399,11 +399,6 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Sets the labels of the image, which are written behind the index.
-    pub fn set_labels(&mut self, labels: Labels) {
-        self.labels = labels;
-    }
-
     /// Writes index and trailer and flushes.
     ///
     /// # Errors

@@ -127,8 +127,8 @@ pub use replay::{ReplayWindow, Replayed};
 pub use seal::{OpenError, Opener, SealError, Sealer, SessionSecret, Suite};
 pub use sender::standing::Demotion;
 pub use sender::{
-    Pace, Progress, ReceiverId, ReceiverProgress, Sender, SenderConfig, SenderCounters,
-    SenderEvent, Transmit, TransmitKind, Upcoming,
+    Pace, Progress, ReceiverId, Sender, SenderConfig, SenderCounters, SenderEvent, Transmit,
+    TransmitKind, Upcoming,
 };
 pub use status::{Status, status_interval};
 pub use time::{Duration, Instant};

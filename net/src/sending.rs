@@ -134,7 +134,6 @@ enum Command {
     Add(u32),
     Remove(u32),
     Status(u32, Box<Status>),
-    BulkFailed(u32),
     BulkOnly(u32, bool),
     RateCap(u64),
 }
@@ -220,11 +219,6 @@ impl Sending {
         self.tell(Command::Status(receiver, Box::new(status)));
     }
 
-    /// Reports that a receiver could not fetch blocks over TCP 5003: multicast sends them again.
-    pub fn bulk_failed(&self, receiver: u32) {
-        self.tell(Command::BulkFailed(receiver));
-    }
-
     /// Excludes a receiver that multicast does not reach: no packets are sent for it, and it
     /// fetches missing blocks over TCP 5003. When it is included again, blocks it has not fetched
     /// are sent.
@@ -303,7 +297,6 @@ impl State {
             Command::Add(id) => self.sender.add_receiver(now, ReceiverId(id)),
             Command::Remove(id) => self.sender.remove_receiver(ReceiverId(id)),
             Command::Status(id, status) => self.sender.handle_status(now, ReceiverId(id), &status),
-            Command::BulkFailed(id) => self.sender.handle_bulk_failed(ReceiverId(id)),
             Command::BulkOnly(id, bulk_only) => {
                 self.sender.set_bulk_only(ReceiverId(id), bulk_only);
                 if !bulk_only {

@@ -236,11 +236,6 @@ impl Receiver {
         self.disk_bytes_per_s = bytes_per_s;
     }
 
-    /// Changes the mean time between statuses, for example after the number of receivers changed.
-    pub fn set_status_interval(&mut self, interval: Duration) {
-        self.interval = interval;
-    }
-
     /// True if [`Receiver::poll_event`] has an event to return.
     #[must_use]
     pub fn has_event(&self) -> bool {

@@ -47,7 +47,7 @@ mod wants;
 
 pub use ahead::Upcoming;
 pub use config::{Pace, ReceiverId, SenderConfig};
-pub use output::{Progress, ReceiverProgress, SenderCounters, SenderEvent, Transmit, TransmitKind};
+pub use output::{Progress, SenderCounters, SenderEvent, Transmit, TransmitKind};
 
 use crate::block::layout::{ObjectId, PARITY_SYMBOLS};
 use crate::packet::wire::{Lane, PerLane};
@@ -272,14 +272,6 @@ impl Sender {
         self.room.is_held(now)
     }
 
-    /// True if every receiver is complete or silent and no source is to be sent.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.peers.values().all(|peer| peer.complete || peer.silent)
-            && !self.manifest.has_source()
-            && !self.image.has_source()
-    }
-
     /// The progress of the session.
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -291,26 +283,6 @@ impl Sender {
             receivers: count(self.peers.len()),
             complete: count(self.peers.values().filter(|peer| peer.complete).count()),
         }
-    }
-
-    /// The progress of one receiver; `None` if it is not in the session.
-    #[must_use]
-    pub fn receiver_progress(&self, id: ReceiverId) -> Option<ReceiverProgress> {
-        let peer = self.peers.get(&id)?;
-        Some(ReceiverProgress {
-            missing: if peer.image_open {
-                self.image.wants.missing_count(id)
-            } else {
-                self.image.ledger.len()
-            },
-            undecided: self.image.wants.undecided_count(id),
-            complete: peer.complete,
-            silent: peer.silent,
-            demoted: peer.standing.aside().is_some(),
-            skipped: peer.skipped,
-            free_buffers: peer.free_buffers,
-            disk_bytes_per_s: peer.disk_bytes_per_s,
-        })
     }
 
     fn object_mut(&mut self, id: ObjectId) -> &mut Object {

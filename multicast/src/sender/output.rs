@@ -159,24 +159,3 @@ pub struct Progress {
     /// Number of receivers that have everything.
     pub complete: u32,
 }
-
-/// The progress of one receiver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReceiverProgress {
-    /// Number of blocks of the image that it lacks, blocks left to bulk included.
-    pub missing: u32,
-    /// Number of blocks that it still searches for on its own disk; included in `missing`.
-    pub undecided: u32,
-    /// True if it has everything.
-    pub complete: bool,
-    /// True if it sent no status for three seconds.
-    pub silent: bool,
-    /// True if it is demoted.
-    pub demoted: bool,
-    /// Number of blocks that it skipped because no buffer was free.
-    pub skipped: u64,
-    /// Number of free buffers it reported.
-    pub free_buffers: u32,
-    /// Write rate of its disk in bytes a second; 0 if not known.
-    pub disk_bytes_per_s: u64,
-}

@@ -30,7 +30,6 @@ pub(crate) struct Peer {
     heard_at: Instant,
     pub(crate) seen: Seen,
     pub(crate) free_buffers: u32,
-    pub(crate) disk_bytes_per_s: u64,
     pub(crate) skipped: u64,
     pub(crate) deficits: BTreeMap<BlockKey, u16>,
     pub(crate) held: Vec<BlockRange>,
@@ -64,7 +63,6 @@ impl Peer {
             heard_at: now,
             seen: PerLane::default(),
             free_buffers: 0,
-            disk_bytes_per_s: 0,
             skipped: 0,
             deficits: BTreeMap::new(),
             held: Vec::new(),
@@ -99,7 +97,6 @@ impl Peer {
             self.heard_at = now;
         }
         self.free_buffers = status.free_buffers;
-        self.disk_bytes_per_s = status.disk_bytes_per_s;
         self.deficits = status
             .deficits
             .iter()
