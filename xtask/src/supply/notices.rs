@@ -228,7 +228,10 @@ mod tests {
                 continue;
             };
             let version = version.trim_start_matches('v');
-            if ours.iter().any(|one| one.name == name) {
+            if ours
+                .iter()
+                .any(|one| one.name == name && one.version.to_string() == version)
+            {
                 continue;
             }
             let head = format!("\n{name} {version}\n");
