@@ -1,8 +1,9 @@
 //! `cargo xtask agent`: builds the agent without libraries, for the pre-OS and for machines with an
 //! older C library.
 //!
-//! Only the last link differs from the default agent (`-C target-feature=+crt-static`), so it takes
-//! seconds after a build; a second target folder would compile everything again. cargo gives both
+//! Only the last link differs from the default agent (`-C target-feature=+crt-static`). Both are built
+//! from the package `preos` alone, for which cargo chooses fewer features than for both programs
+//! together: what these change is compiled again. cargo gives both agents
 //! the same name: the static one is moved to a name of its own, and the default one is linked again
 //! in its place, even after a failure.
 
