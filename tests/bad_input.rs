@@ -11,6 +11,8 @@
 
 mod common;
 
+#[path = "bad_input_parts/exit_codes.rs"]
+mod exit_codes;
 #[path = "image/rules.rs"]
 mod image_rules;
 

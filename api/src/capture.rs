@@ -1,6 +1,7 @@
 //! The local API of captures and offers: types shared by the console (server) and the CLI (client).
 
 use crate::DeployRequest;
+use facts::disk_rule::DiskRule;
 use facts::order::EndAction;
 use imagefmt::DiskSet;
 use protocol::control::CaptureWishes;
@@ -14,7 +15,7 @@ pub struct CaptureRequest {
     /// `first` (first internal disk), `path:P`, `serial:S`, `largest`, `smallest`. When absent: the
     /// disk that the person at the target chose, otherwise `first`.
     #[serde(default)]
-    pub disk: Option<String>,
+    pub disk: Option<DiskRule>,
     /// Name of the image in the console's image folder; when absent, the name that the person at
     /// the target suggested.
     #[serde(default)]

@@ -1,6 +1,9 @@
 //! An error in the API and in `--json`, with its exit code.
 
+use facts::failure::{Failure, full_text};
 use serde::{Deserialize, Serialize};
+
+pub use facts::failure::ErrorCode;
 
 /// An error in the API and in `--json`.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -13,47 +16,6 @@ pub struct ApiError {
     /// Advice on what to try next.
     #[serde(default)]
     pub hint: Option<String>,
-}
-
-/// Kinds of failure, one for each exit code (`docs/operations.md`, Exit codes).
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorCode {
-    /// Exit code 1: an unexpected failure of this machine.
-    Unexpected,
-    /// Exit code 2: wrong usage, or a confirmation is missing.
-    Usage,
-    /// Exit code 3: some targets failed.
-    TargetsFailed,
-    /// Exit code 4: nothing matched.
-    NothingMatched,
-    /// Exit code 5: refused before any change.
-    Refused,
-    /// Exit code 6: the console is unreachable, or access is not authorised.
-    Unreachable,
-    /// Exit code 7: a damaged image, or a disk that does not read back.
-    Integrity,
-    /// Exit code 124: timed out.
-    TimedOut,
-    /// Exit code 130: interrupted.
-    Interrupted,
-}
-
-impl ErrorCode {
-    /// Exit code of the process.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Unexpected => 1,
-            Self::Usage => 2,
-            Self::TargetsFailed => 3,
-            Self::NothingMatched => 4,
-            Self::Refused => 5,
-            Self::Unreachable => 6,
-            Self::Integrity => 7,
-            Self::TimedOut => 124,
-            Self::Interrupted => 130,
-        }
-    }
 }
 
 impl ApiError {
@@ -71,5 +33,15 @@ impl ApiError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl<E: Failure> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        Self {
+            code: error.code(),
+            message: full_text(&error),
+            hint: error.hint(),
+        }
     }
 }

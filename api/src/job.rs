@@ -1,7 +1,8 @@
 //! Deployments and jobs: requests, job views, events, and summaries.
 
 use crate::{CaptureView, FirstStart, GivenSecrets, ImageCheck, Plan, ShareAccount, TemplateUse};
-use facts::order::{EndAction, Reuse};
+use facts::disk_rule::DiskRule;
+use facts::order::{EndAction, Grow, Reuse};
 use facts::target::{Bottleneck, Choice, DiskNow, TargetState};
 use protocol::control::Counters;
 use serde::{Deserialize, Serialize};
@@ -38,12 +39,12 @@ pub struct DeployRequest {
     /// Selector: `all`, names with `*` and `?`, `name:`, `id:`, `mac:`, `ip:CIDR`, `state:`; a
     /// comma means union, `!` excludes.
     pub targets: String,
-    /// Disk rule: `first` (first internal disk), `path:P`, `serial:S`, `largest`, `smallest`.
+    /// Disk to write; the first internal one when absent.
     #[serde(default)]
-    pub disk: Option<String>,
-    /// Partition that grows: `last` or a partition number.
+    pub disk: Option<DiskRule>,
+    /// Partition that grows; none when absent.
     #[serde(default)]
-    pub grow: Option<String>,
+    pub grow: Option<Grow>,
     /// Part of the image and its destination; all of it onto the whole disk by default.
     #[serde(default)]
     pub choice: Choice,

@@ -142,7 +142,7 @@ impl Client {
             )
             .hint("start one with `diskcast console run`, or name another with --data-dir"),
             io::ErrorKind::PermissionDenied => ApiError::new(
-                ErrorCode::Unreachable,
+                ErrorCode::NotAuthorised,
                 format!(
                     "not allowed to speak to the console at {}: {error}",
                     self.socket().display()

@@ -25,6 +25,7 @@ impl IntoResponse for Failure {
             ErrorCode::Refused | ErrorCode::TargetsFailed => StatusCode::CONFLICT,
             ErrorCode::Integrity => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::NotAuthorised => StatusCode::FORBIDDEN,
             ErrorCode::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::Unexpected | ErrorCode::Interrupted => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -7,7 +7,7 @@
 
 use super::image_check::FileStamp;
 use super::plan::Chosen;
-use super::shares::{ImagePlace, disk_error};
+use super::shares::ImagePlace;
 use api::{ApiError, ErrorCode, ImageSummary};
 use disk::DiskError;
 use disk::check::{describe, full_text};
@@ -73,8 +73,8 @@ impl MasterImage {
     /// allowed.
     ///
     /// # Errors
-    /// `Usage` for a missing or wrong password, `Refused` for an unreadable file, `Integrity` for
-    /// an incomplete or damaged image.
+    /// `Usage` for a missing password, `NotAuthorised` for a wrong one, `Refused` for an unreadable
+    /// file, `Integrity` for an incomplete or damaged image.
     pub fn open(path: &Path, password: Option<&str>) -> Result<Self, ApiError> {
         Self::open_place(ImagePlace::here(path), password)
     }
@@ -110,21 +110,19 @@ impl MasterImage {
         };
         let volumes = open_volumes(&place.real).map_err(|error| match error {
             DiskError::Io { source, .. } => unreadable(source),
-            other => disk_error(&other),
+            other => other.into(),
         })?;
         let again = volumes.iter().map(|volume| volume.reader.try_clone());
         let files = again.collect::<io::Result<_>>().map_err(unreadable)?;
         let password = password.map(Password::new);
         let image = Image::open_volumes(volumes, password.as_ref())
-            .map_err(|error| format_error(path, &error))?;
+            .map_err(|error| of_image(path, error))?;
         Self::of(image, files, path)
     }
 
     fn of(image: Image<File>, volumes: Vec<File>, path: &Path) -> Result<Self, ApiError> {
         let manifest = image.manifest();
-        let encoded = manifest
-            .encode()
-            .map_err(|error| format_error(path, &error))?;
+        let encoded = manifest.encode().map_err(|error| of_image(path, error))?;
         let manifest_len = u32::try_from(encoded.len()).map_err(|_| {
             ApiError::new(
                 ErrorCode::Integrity,
@@ -414,34 +412,20 @@ impl BlockSource for MasterImage {
     }
 }
 
+/// The error of an image that cannot be sent.
+fn of_image(path: &Path, error: FormatError) -> ApiError {
+    let mut error = ApiError::from(DiskError::image(path, error));
+    if error.code == ErrorCode::Integrity {
+        error
+            .hint
+            .get_or_insert_with(|| "diskcast image check says which part is damaged".to_owned());
+    }
+    error
+}
+
 fn wrong_block(index: u32) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("block {index} is not in the image as its index says"),
     )
-}
-
-fn format_error(path: &Path, error: &FormatError) -> ApiError {
-    let mut message = format!("image {}: {error}", path.display());
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        message.push_str(&format!(": {source}"));
-        cause = source.source();
-    }
-    match error {
-        FormatError::VolumeMissing { number } => {
-            let part = disk::restore::volume_path(path, *number);
-            ApiError::new(ErrorCode::Integrity, message).hint(format!(
-                "all parts of an image lie in one folder: {} is not there",
-                part.display()
-            ))
-        }
-        FormatError::PasswordNeeded => {
-            ApiError::new(ErrorCode::Usage, message).hint("give the password with --password-file")
-        }
-        FormatError::WrongPassword => ApiError::new(ErrorCode::Usage, message),
-        FormatError::Io { .. } => ApiError::new(ErrorCode::Refused, message),
-        _ => ApiError::new(ErrorCode::Integrity, message)
-            .hint("diskcast image check says which part is damaged"),
-    }
 }

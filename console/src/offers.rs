@@ -9,7 +9,6 @@ use super::capture::{Asked, NotTaken, say};
 use super::context::Console;
 use super::jobs::{parse_id, store_error};
 use super::naming;
-use super::plan::{DiskRule, parse_grow};
 use super::shares::{Wanted, check_offered};
 use super::store::StoreError;
 use super::time::{now_text, until};
@@ -19,7 +18,9 @@ use api::{
     ApiError, CreateJob, DeployRequest, ErrorCode, Offer, OfferAction, OfferRequest, StartRule,
     TargetView,
 };
+use facts::disk_rule::{DiskRule, NoDisk};
 use facts::order::EndAction;
+use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{
     BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, Menu, MenuDisk, MenuOffer, TakeOffer,
@@ -84,13 +85,9 @@ fn expired(offer: &Offer) -> bool {
 }
 
 /// Returns the disk that an offer would erase on this target.
-fn disk_of<'t>(offer: &Offer, target: &'t TargetView) -> Result<&'t DiskFacts, String> {
+fn disk_of<'t>(offer: &Offer, target: &'t TargetView) -> Result<&'t DiskFacts, NoDisk> {
     let OfferAction::Deploy { request, .. } = &offer.action;
-    let rule: DiskRule = request
-        .disk
-        .as_deref()
-        .map_or(Ok(DiskRule::First), str::parse)
-        .map_err(|error: ApiError| error.message)?;
+    let rule = request.disk.clone().unwrap_or_default();
     rule.choose(&target.facts.disks)
 }
 
@@ -138,10 +135,6 @@ impl Console {
             .targets
             .parse::<Selector>()
             .map_err(|error| usage(format!("--targets: {error}")))?;
-        if let Some(rule) = &asked.request.disk {
-            rule.parse::<DiskRule>()?;
-        }
-        asked.request.grow.as_deref().map(parse_grow).transpose()?;
         if asked.limit == Some(0) {
             return Err(usage(
                 "an offer that may be taken 0 times is none".to_owned(),
@@ -341,7 +334,7 @@ impl Console {
         if let Some(reason) = barred(&offer, &view, expired(&offer)) {
             return Err(reason);
         }
-        let disk = disk_of(&offer, &view)?;
+        let disk = disk_of(&offer, &view).map_err(|reason| reason.to_string())?;
         if !choice.disk.names(disk) {
             return Err(format!(
                 "{} was confirmed, the offer is for {}",
@@ -362,7 +355,7 @@ impl Console {
                 targets: format!("id:{id}"),
                 // The confirmed disk by its path, because the rule may match another one a moment
                 // later.
-                disk: Some(format!("path:{}", disk.path)),
+                disk: Some(DiskRule::Path(disk.path.clone())),
                 ..request.clone()
             },
             expect_targets: vec![id.to_owned()],
@@ -417,11 +410,7 @@ impl Console {
 
     fn take_request(&self, id: &str, request: &BackupRequest) -> Result<Asked, String> {
         let view = self.may_choose(id)?;
-        let disk = view
-            .facts
-            .disks
-            .iter()
-            .find(|disk| request.disk.names(disk))
+        let disk = same_disk(&view.facts.disks, request.disk.name())
             .ok_or("this computer has no such disk")?;
         let name = request
             .name

@@ -13,9 +13,9 @@ use api::{
 };
 use disk::fit::{refuse_onto, refuse_sectors};
 use diskmap::{Grow, Partition, PartitionTable, plan_commit};
+use facts::disk_rule::DiskRule;
 use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;
-use std::str::FromStr;
 
 /// Share of the wire rate that is payload: 1408 of 1514 bytes (docs/protocol.md, Packet).
 const WIRE_EFFICIENCY: f64 = 0.930;
@@ -44,16 +44,16 @@ impl Chosen {
         }
     }
 
-    /// Returns the partition number that `last` or a number selects.
-    pub fn grown(&self, grow: &str) -> Option<u32> {
+    /// Returns the number of the partition that grows.
+    pub fn grown(&self, grow: Grow) -> Option<u32> {
         let partitions = self.table.partitions.iter();
         match (&self.onto, grow) {
             (Some((partition, _)), _) => Some(partition.number),
-            (None, "last") => partitions
+            (None, Grow::Last) => partitions
                 .filter(|partition| !partition.is_extended())
                 .max_by_key(|partition| partition.start)
                 .map(|partition| partition.number),
-            (None, number) => number.parse().ok(),
+            (None, Grow::Number(number)) => Some(number),
         }
     }
 }
@@ -64,132 +64,6 @@ pub struct Candidate {
     pub view: TargetView,
     /// True if a technician or the console's policy let it in.
     pub approved: bool,
-}
-
-/// Rule that selects a disk of a target.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum DiskRule {
-    /// The first internal disk in the agent's order.
-    #[default]
-    First,
-    /// The disk with this path.
-    Path(String),
-    /// The disk with this serial number.
-    Serial(String),
-    /// The largest internal disk.
-    Largest,
-    /// The smallest internal disk.
-    Smallest,
-}
-
-impl FromStr for DiskRule {
-    type Err = ApiError;
-
-    fn from_str(text: &str) -> Result<Self, ApiError> {
-        let value = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let rule = match text.split_once(':') {
-            None => match text {
-                "first" => Some(Self::First),
-                "largest" => Some(Self::Largest),
-                "smallest" => Some(Self::Smallest),
-                _ => None,
-            },
-            Some(("path", path)) => value(path).map(Self::Path),
-            Some(("serial", serial)) => value(serial).map(Self::Serial),
-            Some(_) => None,
-        };
-        rule.ok_or_else(|| {
-            ApiError::new(ErrorCode::Usage, format!("unknown disk rule {text:?}"))
-                .hint("use first, largest, smallest, path:/dev/sda or serial:S")
-        })
-    }
-}
-
-impl DiskRule {
-    /// Returns the disk to write that the rule selects, or the reason why there is none.
-    ///
-    /// # Errors
-    /// The reason for a person to read.
-    pub fn choose<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
-        self.choose_among(disks, |disk| !disk.read_only)
-            .ok_or_else(|| self.none_of(disks, " that can be written"))
-    }
-
-    /// Returns the disk to read that the rule selects, or the reason why there is none. A read-only
-    /// disk is selected only if there is no other, because a failing master may have become
-    /// read-only.
-    ///
-    /// # Errors
-    /// The reason for a person to read.
-    pub fn choose_master<'d>(&self, disks: &'d [DiskFacts]) -> Result<&'d DiskFacts, String> {
-        let writable = self.choose(disks).ok();
-        writable
-            .or_else(|| self.choose_among(disks, |_| true))
-            .ok_or_else(|| self.none_of(disks, ""))
-    }
-
-    fn choose_among<'d>(
-        &self,
-        disks: &'d [DiskFacts],
-        fit: impl Fn(&DiskFacts) -> bool,
-    ) -> Option<&'d DiskFacts> {
-        // A rule that does not name a removable disk never selects it.
-        let mut internal = disks.iter().filter(|disk| !disk.removable && fit(disk));
-        match self {
-            Self::First => internal.next(),
-            // Among equals the first, so that the plan depends only on the agent's order.
-            Self::Largest => internal.rev().max_by_key(|disk| disk.size),
-            Self::Smallest => internal.min_by_key(|disk| disk.size),
-            Self::Path(path) => disks.iter().find(|disk| disk.path == *path),
-            Self::Serial(serial) => {
-                let mut hits = with_serial(disks, serial);
-                hits.next().filter(|_| hits.next().is_none())
-            }
-        }
-    }
-
-    fn none_of(&self, disks: &[DiskFacts], kind: &str) -> String {
-        let has = titles(disks);
-        match self {
-            _ if disks.is_empty() => "no disk".to_owned(),
-            Self::Path(path) => format!("no disk {path}; it has {has}"),
-            Self::Serial(serial) if with_serial(disks, serial).next().is_some() => {
-                format!("more than one disk has serial {serial}")
-            }
-            Self::Serial(serial) => format!("no disk with serial {serial}; it has {has}"),
-            Self::First | Self::Largest | Self::Smallest => {
-                format!("no internal disk{kind}; it has {has}")
-            }
-        }
-    }
-}
-
-fn with_serial<'d>(disks: &'d [DiskFacts], serial: &str) -> impl Iterator<Item = &'d DiskFacts> {
-    disks
-        .iter()
-        .filter(move |disk| disk.serial.as_deref().map(str::trim) == Some(serial.trim()))
-}
-
-fn titles(disks: &[DiskFacts]) -> String {
-    disks
-        .iter()
-        .map(DiskFacts::title)
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-/// Parses `last` or a partition number.
-///
-/// # Errors
-/// `Usage` for any other text.
-pub fn parse_grow(text: &str) -> Result<Grow, ApiError> {
-    match text {
-        "last" => Ok(Grow::Last),
-        number => number.parse().map(Grow::Number).map_err(|_| {
-            ApiError::new(ErrorCode::Usage, format!("cannot grow {number:?}"))
-                .hint("use last or a partition number")
-        }),
-    }
 }
 
 /// Makes the plan of a request for the known targets. A target that cannot take the image is in the
@@ -207,15 +81,11 @@ pub fn make(
         .targets
         .parse()
         .map_err(|error| ApiError::new(ErrorCode::Usage, format!("--targets: {error}")))?;
-    let rule: DiskRule = request
-        .disk
-        .as_deref()
-        .map_or(Ok(DiskRule::First), str::parse)?;
-    let grow = request.grow.as_deref().map(parse_grow).transpose()?;
+    let rule = request.disk.clone().unwrap_or_default();
     let mut targets: Vec<PlannedTarget> = candidates
         .iter()
         .filter(|candidate| selector.matches(&candidate.view))
-        .map(|candidate| plan_target(candidate, &rule, grow, image, &request.start))
+        .map(|candidate| plan_target(candidate, &rule, request.grow, image, &request.start))
         .collect();
     if targets.is_empty() {
         let known = candidates.len();
@@ -270,7 +140,7 @@ fn plan_target(
             planned.refused =
                 refuse_machine(candidate, start).or_else(|| refuse_disk(disk, grow, image));
         }
-        Err(reason) => planned.refused = Some(reason),
+        Err(reason) => planned.refused = Some(reason.to_string()),
     }
     planned
 }
@@ -479,47 +349,6 @@ mod tests {
     }
 
     #[test]
-    fn rules_choose_one_disk() {
-        let disks = vec![
-            disk("/dev/sda", 4 * GIB),
-            disk("/dev/sdb", 8 * GIB),
-            disk("/dev/sdc", 8 * GIB),
-        ];
-        for (rule, path) in [
-            ("first", "/dev/sda"),
-            ("smallest", "/dev/sda"),
-            ("largest", "/dev/sdb"),
-            ("path:/dev/sdc", "/dev/sdc"),
-        ] {
-            let rule: DiskRule = rule.parse().unwrap();
-            assert_eq!(rule.choose(&disks).unwrap().path, path, "{rule:?}");
-        }
-        assert_eq!(
-            "second".parse::<DiskRule>().unwrap_err().code,
-            ErrorCode::Usage
-        );
-        // A failing master is read even when it is read-only; it is never written.
-        let mut failing = disks.clone();
-        failing[0].read_only = true;
-        assert_eq!(
-            DiskRule::First.choose_master(&failing).unwrap().path,
-            "/dev/sdb"
-        );
-        let only = &failing[..1];
-        assert_eq!(
-            DiskRule::First.choose_master(only).unwrap().path,
-            "/dev/sda"
-        );
-        let refused = DiskRule::First.choose(only).unwrap_err();
-        assert!(refused.contains("can be written"), "{refused}");
-        let mut twins = disks;
-        for twin in &mut twins {
-            twin.serial = Some("S".to_owned());
-        }
-        assert!(DiskRule::Serial("S".to_owned()).choose(&twins).is_err());
-    }
-
-    #[test]
     fn nobody_is_an_error_and_the_password_stays_out() {
         let room = [
             candidate("pc-2", vec![disk("/d", 4 * GIB)]),
@@ -565,7 +394,7 @@ mod tests {
             notes: Vec::new(),
         };
         assert!(whole.holds(1) && whole.holds(2) && !whole.holds(3));
-        assert_eq!(whole.grown("last"), Some(2));
+        assert_eq!(whole.grown(Grow::Last), Some(2));
         // The table of the disk stays, so no other system of the image comes with it.
         let first = table.partition(1).unwrap().clone();
         let onto = Chosen {
@@ -573,7 +402,7 @@ mod tests {
             ..whole
         };
         assert!(onto.holds(1) && !onto.holds(2));
-        assert_eq!(onto.grown("last"), Some(1));
+        assert_eq!(onto.grown(Grow::Last), Some(1));
     }
 
     #[test]

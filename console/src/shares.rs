@@ -9,7 +9,6 @@ use super::context::Console;
 use super::master::MasterImage;
 use super::personal::JobSecrets;
 use api::{ApiError, DeployRequest, ErrorCode, GivenSecrets, ShareAccount, no_share};
-use disk::DiskError;
 use disk::share::failure::ShareFailure;
 use disk::share::mount::Mounted;
 use disk::share::{Login, ShareAddress, of_path};
@@ -77,14 +76,6 @@ impl ImagePlace {
     }
 }
 
-pub(super) fn disk_error(error: &DiskError) -> ApiError {
-    let refused = ApiError::new(ErrorCode::Refused, error.full());
-    match error.hint() {
-        Some(hint) => refused.hint(hint),
-        None => refused,
-    }
-}
-
 impl Console {
     /// Opens the image of a request, on a share or local.
     ///
@@ -113,7 +104,7 @@ impl Console {
             Some(_) => ShareAddress::parse(wanted.image).transpose(),
             None => of_path(path),
         };
-        let Some(address) = address.map_err(|error| disk_error(&error))? else {
+        let Some(address) = address? else {
             if wanted.share.is_some() {
                 return Err(no_share(wanted.image));
             }
@@ -127,7 +118,7 @@ impl Console {
         };
         let login = self.login(&wanted).await?;
         let mounted = mount(&address, login).await;
-        let mounted = mounted.map_err(|failure| disk_error(&failure.about(&address)))?;
+        let mounted = mounted.map_err(|failure| failure.about(&address))?;
         Ok(ImagePlace {
             real: mounted.path(&address.name),
             shown: address.to_string().into(),
@@ -143,7 +134,7 @@ impl Console {
             None => None,
             Some(reference) => Some(self.share_password(reference, wanted.secrets).await?),
         };
-        Login::new(account.user.as_deref(), password).map_err(|error| disk_error(&error))
+        Ok(Login::new(account.user.as_deref(), password)?)
     }
 
     /// Returns the password of a share. A reference that the console can resolve is looked up

@@ -1,5 +1,7 @@
 //! Errors of disks and image files, as sentences for a technician.
 
+use facts::failure::{ErrorCode, Failure, full_text};
+use imagefmt::FormatError;
 use std::path::{Path, PathBuf};
 
 /// A failure of disk work. `source()` returns the cause.
@@ -72,6 +74,14 @@ pub enum DiskError {
         /// The next step for the technician.
         hint: Option<String>,
     },
+    /// A value that makes no sense.
+    #[error("{message}")]
+    Usage {
+        /// The value and the fault.
+        message: String,
+        /// The accepted form.
+        hint: Option<String>,
+    },
     /// A master disk that could not be captured faithfully.
     #[error("{}", dirty_message(.0))]
     Dirty(Vec<DirtyPartition>),
@@ -105,7 +115,7 @@ pub enum DiskError {
         /// The image.
         path: PathBuf,
         /// The cause.
-        source: imagefmt::FormatError,
+        source: FormatError,
     },
     /// A chunk read back differs from the bytes written.
     #[error("read-back of {} differs from the master image in chunk {chunk} (bytes {offset}..{end})", path.display())]
@@ -194,10 +204,17 @@ impl DiskError {
     }
 
     /// Wraps a failure of the image format with the path of its file or disk.
-    pub fn image(path: &Path, source: imagefmt::FormatError) -> Self {
+    pub fn image(path: &Path, source: FormatError) -> Self {
         Self::Image {
             path: path.to_owned(),
             source,
+        }
+    }
+
+    pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage {
+            message: message.into(),
+            hint: Some(hint.into()),
         }
     }
 
@@ -229,7 +246,7 @@ impl DiskError {
     /// The next thing to try, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { hint, .. } => hint.clone(),
+            Self::Refused { hint, .. } | Self::Usage { hint, .. } => hint.clone(),
             Self::SourceTable { source, .. } => Some(match source {
                 diskmap::TableError::PastEnd { .. } => {
                     "the disk is shorter than its table says: a copy that was cut off, or one that is not whole; copy it \
@@ -256,23 +273,23 @@ impl DiskError {
                 Some("what was written does not start as it is; check its cable and health, then deploy again".into())
             }
             Self::Image { path, source } => match source {
-                imagefmt::FormatError::VolumeMissing { number } => Some(format!(
+                FormatError::VolumeMissing { number } => Some(format!(
                     "all parts of an image lie in one folder: {} is not there",
                     super::restore::volume_path(path, *number).display()
                 )),
-                imagefmt::FormatError::VolumeMismatch { expected: 1, .. } => {
+                FormatError::VolumeMismatch { expected: 1, .. } => {
                     Some("name the first part, which ends in .dcimg".into())
                 }
-                imagefmt::FormatError::Io { source, .. }
+                FormatError::Io { source, .. }
                     if source.kind() == std::io::ErrorKind::FileTooLarge =>
                 {
                     Some("files may not grow so large there: --volume-size 4G cuts the image".into())
                 }
-                imagefmt::FormatError::Truncated { .. } => {
+                FormatError::Truncated { .. } => {
                     Some("the capture or copy did not finish; copy it again, or save what is there with `image rebuild`".into())
                 }
-                imagefmt::FormatError::PasswordNeeded => Some("give it with --password-file".into()),
-                imagefmt::FormatError::WrongPassword => Some("check the password file".into()),
+                FormatError::PasswordNeeded => Some("give it with --password-file".into()),
+                FormatError::WrongPassword => Some("check the password file".into()),
                 _ => None,
             },
             _ => None,
@@ -281,17 +298,44 @@ impl DiskError {
 
     /// The error with its causes, in one line.
     pub fn full(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(next) = cause {
-            let next_text = next.to_string();
-            if !text.ends_with(&next_text) {
-                text.push_str(": ");
-                text.push_str(&next_text);
+        full_text(self)
+    }
+}
+
+impl Failure for DiskError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Usage { .. } => ErrorCode::Usage,
+            Self::InUse { .. }
+            | Self::Refused { .. }
+            | Self::Shrunk { .. }
+            | Self::Dirty(_)
+            | Self::DoesNotFit { .. }
+            | Self::Table { .. }
+            | Self::SourceTable { .. } => ErrorCode::Refused,
+            Self::Io { source, .. } => ErrorCode::of_path(source),
+            Self::Read { .. } | Self::Unreadable { .. } | Self::Write { .. } => {
+                ErrorCode::Unexpected
             }
-            cause = next.source();
+            Self::Image { source, .. } => match source {
+                FormatError::PasswordNeeded => ErrorCode::Usage,
+                FormatError::WrongPassword => ErrorCode::NotAuthorised,
+                FormatError::UnsupportedVersion { .. }
+                | FormatError::UnknownFeature { .. }
+                | FormatError::ReadOnly { .. }
+                | FormatError::Unknown { .. } => ErrorCode::Refused,
+                FormatError::Io { .. } | FormatError::Compressor(_) => ErrorCode::Unexpected,
+                _ => ErrorCode::Integrity,
+            },
+            Self::Mismatch { .. } | Self::NotBlank { .. } | Self::TableMismatch { .. } => {
+                ErrorCode::Integrity
+            }
+            Self::Cancelled => ErrorCode::Interrupted,
         }
-        text
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.hint()
     }
 }
 

@@ -330,17 +330,3 @@ fn end_of_data(manifest: &Manifest, wanted: &Bitmap) -> u64 {
         .max()
         .unwrap_or(0)
 }
-
-/// Parses `last` or a partition number, the form of `--grow` and of orders.
-///
-/// # Errors
-/// The expected form.
-pub fn parse_grow(text: &str) -> Result<Grow, String> {
-    match text {
-        "last" => Ok(Grow::Last),
-        number => number
-            .parse()
-            .map(Grow::Number)
-            .map_err(|_| "expected `last` or a partition number".into()),
-    }
-}

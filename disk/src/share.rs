@@ -37,13 +37,13 @@ impl ShareAddress {
     /// backslashes.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] for a name that does, but names no file on a share.
+    /// [`DiskError::Usage`] for a name that does, but names no file on a share.
     pub fn parse(text: &str) -> Option<Result<Self, DiskError>> {
         let rest = text
             .strip_prefix("//")
             .or_else(|| text.strip_prefix(r"\\"))?;
         Some(Self::of_rest(rest).map_err(|why| {
-            DiskError::refused(
+            DiskError::usage(
                 format!("{:?} names no file on a share: {why}", clip(text)),
                 "write //server/share/folder/name.dcimg",
             )
@@ -130,7 +130,7 @@ pub fn normal(path: &Path) -> Option<PathBuf> {
 /// Refuses the name of a file on a share that is not mounted, with the command that mounts it.
 ///
 /// # Errors
-/// [`DiskError::Refused`].
+/// [`DiskError::Refused`]; the errors of [`ShareAddress::parse`].
 pub fn refuse_unmounted(path: &Path) -> Result<(), DiskError> {
     let Some(address) = of_path(path)? else {
         return Ok(());
@@ -168,8 +168,8 @@ impl Login {
     /// Parses an account, `user`, `user@domain.example` or `DOMAIN\user`, with its password.
     ///
     /// # Errors
-    /// [`DiskError::Refused`] for an account that no server or kernel accepts. The error never
-    /// contains the password.
+    /// [`DiskError::Usage`] for an account that no server or kernel accepts, [`DiskError::Refused`]
+    /// for such a password. The error never contains the password.
     pub fn new(user: Option<&str>, password: Option<Zeroizing<String>>) -> Result<Self, DiskError> {
         let (domain, user) = match user.and_then(|user| user.split_once('\\')) {
             Some((domain, user)) => (Some(domain), Some(user)),
@@ -182,13 +182,13 @@ impl Login {
                 || text.contains('\\')
         };
         if [domain, user].into_iter().flatten().any(odd) {
-            return Err(DiskError::refused(
+            return Err(DiskError::usage(
                 "no account of a share has such a name",
                 r"write --share-user USER, or 'DOMAIN\USER'",
             ));
         }
         if user.is_none() && password.is_some() {
-            return Err(DiskError::refused(
+            return Err(DiskError::usage(
                 "there is a password for the share and no user",
                 "name the account with --share-user",
             ));

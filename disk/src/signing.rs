@@ -25,28 +25,27 @@ pub fn public_text(key: &VerifyingKey) -> String {
 /// Reads a public key from its text, or from the file of that name.
 ///
 /// # Errors
-/// [`DiskError::Refused`] for text that is no public key, [`DiskError::Io`] for a file that cannot
-/// be read.
+/// [`DiskError::Usage`] for text that is neither a public key nor a path, [`DiskError::Refused`] for
+/// a file without a key, [`DiskError::Io`] for a file that cannot be read.
 pub fn public_key(text: &str) -> Result<VerifyingKey, DiskError> {
-    let held;
-    let words = if text.starts_with(PUBLIC) {
-        text
-    } else {
-        match read(Path::new(text)) {
-            Err(DiskError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => "",
-            read => {
-                held = read?;
-                held.trim()
-            }
-        }
+    const FORM: &str = "a public key is dcpk1- and 64 hexadecimal digits, or a file with that";
+    let key = |words: &str| {
+        let digits = words.strip_prefix(PUBLIC)?;
+        hex::decode(digits).ok().map(VerifyingKey)
     };
-    let bytes = words.strip_prefix(PUBLIC).and_then(|t| hex::decode(t).ok());
-    bytes.map(VerifyingKey).ok_or_else(|| {
-        DiskError::refused(
-            format!("{text} is no public key"),
-            format!("a public key is {PUBLIC} and 64 hexadecimal digits, or a file with that"),
-        )
-    })
+    let no_key = || format!("{text} is no public key");
+    if text.starts_with(PUBLIC) {
+        return key(text).ok_or_else(|| DiskError::usage(no_key(), FORM));
+    }
+    match read(Path::new(text)) {
+        // A word without a folder was probably meant as a key.
+        Err(DiskError::Io { source, .. })
+            if source.kind() == ErrorKind::NotFound && !text.contains('/') =>
+        {
+            Err(DiskError::usage(no_key(), FORM))
+        }
+        held => key(held?.trim()).ok_or_else(|| DiskError::refused(no_key(), FORM)),
+    }
 }
 
 /// Reads a private key from its file.

@@ -10,19 +10,25 @@
 //! | [`uuid`] | UUID of a machine |
 //! | [`identity`] | identity of machines, for the roster, network boot, names and addresses |
 //! | [`target`] | facts that an agent reports about its machine, and the states of a target |
+//! | [`disk_rule`] | rule that selects a disk of a machine |
+//! | [`same_disk`] | the rule that finds a disk of a machine again |
 //! | [`look`] | contents a disk must have when the order to erase it is carried out |
-//! | [`order`] | words of an order: read-back, reuse, end action |
+//! | [`order`] | words of an order: read-back, reuse, growing partition, end action |
+//! | [`failure`] | kinds of failure with their exit codes |
 //! | [`boot`] | the stage of a machine that boots over the network |
 //! | [`units`] | sizes, rates and durations as people read and type them |
 //! | [`speed`] | speed and remaining time, from the last few seconds |
 //! | [`hex`] | keys and digests as text |
 
 pub mod boot;
+pub mod disk_rule;
+pub mod failure;
 pub mod hex;
 pub mod identity;
 pub mod look;
 pub mod mac;
 pub mod order;
+pub mod same_disk;
 pub mod speed;
 pub mod target;
 pub mod units;

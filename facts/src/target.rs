@@ -3,6 +3,7 @@
 //! Owns: the facts an agent reports about its machine, and the states a target passes through. The
 //! same words appear in the CLI, JSON, logs and reports. Values only; this module looks nothing up.
 
+use crate::same_disk::DiskName;
 use crate::units;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -155,13 +156,9 @@ pub struct DiskFacts {
 }
 
 impl DiskFacts {
-    /// True for the same hardware, by path, model, serial number and size. Contents are not
-    /// compared.
+    /// True for the same hardware under the same path ([`DiskName::is`]). Contents are not compared.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.path == other.path
-            && self.model == other.model
-            && self.serial == other.serial
-            && self.size == other.size
+        DiskName::from(self).is(&other.into())
     }
 
     /// One line that identifies the disk: path, model, serial number, size.

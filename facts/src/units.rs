@@ -5,17 +5,43 @@
 //! like `truncate -s`), sizes with `B` powers of 1000 (`64MB`). Output always uses powers of 1000,
 //! like labels of disks and links.
 
+use crate::failure::{ErrorCode, Failure};
 use std::time::Duration;
 
 /// Lowest accepted rate cap, in bits per second: a lower value is probably a typing mistake.
 pub const MIN_RATE_BITS_PER_S: u64 = 100_000;
 
+/// The reason a text is no size, rate or duration.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UnitError {
+    /// Not a size.
+    #[error("`{0}` is not a size; write it as 512, 64M, 4G or 500MB")]
+    Size(String),
+    /// Not a rate.
+    #[error("`{0}` is not a rate; write it as 200mbit, 1gbit or 25MB")]
+    Rate(String),
+    /// A rate under [`MIN_RATE_BITS_PER_S`]; its bits per second.
+    #[error(
+        "a rate of {0} bit/s is below the least accepted, {MIN_RATE_BITS_PER_S} bit/s; write it as 200mbit or 25MB"
+    )]
+    TooSlow(u64),
+    /// Not a duration.
+    #[error("`{0}` is not a duration; write it as 90s, 10m or 1h30m")]
+    Duration(String),
+}
+
+impl Failure for UnitError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::Usage
+    }
+}
+
 /// Parses a size in bytes: `512`, `64M`, `4G`, `1.5GiB`, `500MB`.
 ///
 /// # Errors
-/// A sentence with the text and the accepted forms.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let bad = || format!("`{text}` is not a size; write it as 512, 64M, 4G or 500MB");
+/// [`UnitError::Size`].
+pub fn parse_size(text: &str) -> Result<u64, UnitError> {
+    let bad = || UnitError::Size(text.to_owned());
     let (number, unit) = split_number(text).ok_or_else(bad)?;
     let unit = unit.to_ascii_lowercase();
     let (prefix, rest) = split_prefix(&unit);
@@ -34,9 +60,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// (bytes).
 ///
 /// # Errors
-/// A sentence with the text and the accepted forms; also for a rate under [`MIN_RATE_BITS_PER_S`].
-pub fn parse_rate(text: &str) -> Result<u64, String> {
-    let bad = || format!("`{text}` is not a rate; write it as 200mbit, 1gbit or 25MB");
+/// [`UnitError::Rate`], [`UnitError::TooSlow`].
+pub fn parse_rate(text: &str) -> Result<u64, UnitError> {
+    let bad = || UnitError::Rate(text.to_owned());
     let (number, unit) = split_number(text).ok_or_else(bad)?;
     let unit = unit.strip_suffix("/s").unwrap_or(unit);
     // A capital B means bytes, like on data sheets; everything else is bits.
@@ -53,9 +79,7 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
         .and_then(|v| v.checked_mul(factor))
         .ok_or_else(bad)?;
     if bits < MIN_RATE_BITS_PER_S {
-        return Err(format!(
-            "a rate of {bits} bit/s is below the least accepted, {MIN_RATE_BITS_PER_S} bit/s; write it as 200mbit or 25MB"
-        ));
+        return Err(UnitError::TooSlow(bits));
     }
     Ok(bits)
 }
@@ -63,9 +87,9 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
 /// Parses a duration: `90`, `90s`, `500ms`, `10m`, `1h30m`, `2d`.
 ///
 /// # Errors
-/// A sentence with the text and the accepted forms.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("`{text}` is not a duration; write it as 90s, 10m or 1h30m");
+/// [`UnitError::Duration`].
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let bad = || UnitError::Duration(text.to_owned());
     let mut rest = text.trim();
     let mut total = 0.0_f64;
     if rest.is_empty() {
@@ -294,7 +318,12 @@ mod tests {
         ] {
             assert!(parse_rate(text).is_err(), "{text}");
         }
-        assert!(parse_rate("5").unwrap_err().contains("100000 bit/s"));
+        assert!(
+            parse_rate("5")
+                .unwrap_err()
+                .to_string()
+                .contains("100000 bit/s")
+        );
     }
 
     #[test]

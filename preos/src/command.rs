@@ -9,7 +9,6 @@ use net::receiving::InjectedLoss;
 use net::tls::Pin;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-use terminal::disk_error::api_error;
 use terminal::exit::{EXIT_CODES_HELP, Ended, Exit, failed};
 use terminal::interrupt;
 use terminal::logging::{self, Usual};
@@ -183,7 +182,7 @@ impl RunArgs {
 
 fn agent_error(error: AgentError) -> ApiError {
     match error {
-        AgentError::Disk(error) => api_error(error),
+        AgentError::Disk(error) => error.into(),
         other => failed("starting the agent", other),
     }
 }
@@ -216,7 +215,7 @@ fn offer(text: &str) -> Result<DiskOffer, String> {
             size: None,
         }),
         Some((path, size)) => {
-            let size = units::parse_size(size)?;
+            let size = units::parse_size(size).map_err(|error| error.to_string())?;
             if size == 0 || !size.is_multiple_of(512) {
                 return Err(format!(
                     "a disk of {size} bytes: expected a multiple of 512"

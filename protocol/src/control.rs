@@ -14,7 +14,8 @@ pub use crate::doctor::{
     DiskSpeed, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole, QuerierFacts,
 };
 use facts::look::Look;
-use facts::order::{EndAction, Reuse, Verify};
+use facts::order::{EndAction, Grow, Reuse, Verify};
+use facts::same_disk::DiskName;
 use facts::target::{Bottleneck, Choice, DiskFacts, DiskNow, Facts, TargetState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::SocketAddrV4;
@@ -292,9 +293,9 @@ pub struct Order {
     pub id_key: Option<String>,
     /// The disk to write, as the plan named it.
     pub disk: DiskOrder,
-    /// `last` or a partition number: the partition that grows into the free space.
+    /// Partition that grows into the free space.
     #[serde(default)]
-    pub grow: Option<String>,
+    pub grow: Option<Grow>,
     /// Part of the image that is deployed; all of it by default.
     #[serde(default)]
     pub choice: Choice,
@@ -367,12 +368,20 @@ impl DiskOrder {
         }
     }
 
+    /// The name of the disk, by which it is found again.
+    pub fn name(&self) -> DiskName<'_> {
+        DiskName {
+            path: &self.path,
+            model: self.model.as_deref(),
+            serial: self.serial.as_deref(),
+            size: self.size,
+        }
+    }
+
     /// True when the order names this disk, by path, serial number, size and model. Contents are
     /// not compared.
     pub fn names(&self, disk: &DiskFacts) -> bool {
-        // A console or agent of an earlier version sends no model.
-        let model = self.model.is_none() || self.model == disk.model;
-        self.path == disk.path && self.serial == disk.serial && self.size == disk.size && model
+        self.name().is(&disk.into())
     }
 }
 

@@ -1,13 +1,14 @@
 //! `diskcast binding`: the names and addresses that templates handed out.
 
 use super::Context;
+use super::errors::PathError;
 use super::table::{Align, Columns, clean, or_dash};
 use api::{BindingList, ImportRequest};
 use clap::{Args, Subcommand};
 use client::segment;
 use std::path::PathBuf;
 use template::bind::Binding;
-use terminal::exit::{Ended, Exit, usage};
+use terminal::exit::{Ended, Exit};
 
 /// `diskcast binding ...`
 #[derive(Debug, Subcommand)]
@@ -47,7 +48,7 @@ pub(super) async fn run(command: Command, context: &Context) -> Ended {
         Command::List => client.get("/v1/bindings").await?,
         Command::Import(args) => {
             let text = std::fs::read_to_string(&args.file)
-                .map_err(|error| usage(format!("reading {}: {error}", args.file.display())))?;
+                .map_err(PathError::of("reading", &args.file))?;
             client
                 .post("/v1/bindings/import", &ImportRequest { text })
                 .await?

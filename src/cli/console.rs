@@ -2,15 +2,14 @@
 
 use super::Context;
 use super::pxe::BootArgs;
+use super::words::query_interval;
 use api::{ConsoleInfo, ErrorCode};
 use clap::{Args, Subcommand, ValueEnum};
 use console::serve::{self, ConsoleOptions};
 use disk::signing;
-use facts::units;
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddrV4};
 use std::time::Duration;
-use terminal::disk_error::api_error;
 use terminal::exit::{Ended, Exit, failed};
 use terminal::interrupt;
 
@@ -202,7 +201,7 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
         args.network.prepare(context)?;
     }
     let keys = args.signed_by.iter().map(|text| signing::public_key(text));
-    let signed_by = keys.collect::<Result<_, _>>().map_err(api_error)?;
+    let signed_by = keys.collect::<Result<_, _>>()?;
     let out = context.out.clone();
     let options = ConsoleOptions {
         data_dir: context.data_dir.clone(),
@@ -248,17 +247,6 @@ fn serve(args: RunArgs, context: &Context) -> Ended {
     // A read of an image on a share that hangs must not keep the process alive.
     runtime.shutdown_background();
     ended.map(|()| Exit::OK)
-}
-
-/// Parses the interval of IGMP queries: long enough for all members to answer, short enough that
-/// memberships (260 s) survive one lost query.
-fn query_interval(text: &str) -> Result<Duration, String> {
-    let interval = units::parse_duration(text)?;
-    if (Duration::from_secs(1)..=Duration::from_secs(125)).contains(&interval) {
-        Ok(interval)
-    } else {
-        Err("expected 1s to 125s".to_owned())
-    }
 }
 
 /// Returns at the first Ctrl-C or SIGTERM. A second signal ends the process at once.

@@ -23,7 +23,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use terminal::disk_error::api_error;
 use terminal::exit::{Ended, failed, usage};
 use terminal::output::Output;
 use tokio::task::JoinHandle;
@@ -206,7 +205,7 @@ fn capture_and_check(master: &Path, image: &Path) -> Result<Captured, ApiError> 
         threads,
         volume_bytes: None,
     };
-    let captured = capture(master, image, &options, &|_, _| {}, &|| false).map_err(api_error)?;
+    let captured = capture(master, image, &options, &|_, _| {}, &|| false)?;
     let report = check::check(
         image,
         None,
@@ -214,8 +213,7 @@ fn capture_and_check(master: &Path, image: &Path) -> Result<Captured, ApiError> 
         threads,
         &|_, _| {},
         &|| false,
-    )
-    .map_err(api_error)?;
+    )?;
     match report.faults.first() {
         None => Ok(captured),
         Some(fault) => Err(ApiError::new(ErrorCode::Integrity, fault.text.clone())),
@@ -351,15 +349,16 @@ async fn deploy_to_all(client: &Client, image: &Path, out: &Output) -> Ended {
 /// Restores the image to a file and compares every agent's disk with it.
 fn compare(folder: &Path, image_path: &Path) -> Result<(), ApiError> {
     let local = folder.join("local-restore.disk");
-    let image = restore::open_image(image_path, None).map_err(api_error)?;
-    let facts =
-        restore::target_facts(&local, image.manifest().geometry.disk_size).map_err(api_error)?;
+    let image = restore::open_image(image_path, None)?;
+    let facts = restore::target_facts(&local, image.manifest().geometry.disk_size)?;
     let manifest = Arc::new(image.manifest().clone());
-    let deployment = std::sync::Arc::new(
-        Deployment::prepare(&facts, manifest, None, &Fit::default()).map_err(api_error)?,
-    );
-    restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false)
-        .map_err(api_error)?;
+    let deployment = std::sync::Arc::new(Deployment::prepare(
+        &facts,
+        manifest,
+        None,
+        &Fit::default(),
+    )?);
+    restore::restore(&image, image_path, &deployment, 2, &|_, _, _| {}, &|| false)?;
     let expected = digest(&local)?;
     for number in 1..=AGENTS {
         let disk = disk_of(folder, number);

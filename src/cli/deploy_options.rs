@@ -2,12 +2,13 @@
 
 use super::share::{self, ShareArgs, image_path};
 use super::simulate::SimulateArgs;
-use super::template::key_value;
 use super::template_file::{self, Found};
+use super::words::{BadValue, key_value, limit, start_rule};
 use super::{Context, secret};
 use api::{ApiError, DeployRequest, StartRule};
 use clap::{Args, ValueEnum};
-use facts::order::{EndAction, Reuse};
+use facts::disk_rule::DiskRule;
+use facts::order::{EndAction, Grow, Reuse};
 use facts::target::Choice;
 use facts::units;
 use multicast::Pace;
@@ -53,10 +54,10 @@ pub(super) struct DeployArgs {
     pub(super) targets: Option<String>,
     /// Disk of each target: first, largest, smallest, path:P or serial:S
     #[arg(long, value_name = "RULE")]
-    pub(super) disk: Option<String>,
+    pub(super) disk: Option<DiskRule>,
     /// Grow this partition into the free space: last or its number
-    #[arg(long, value_name = "last|N", value_parser = grow)]
-    pub(super) grow: Option<String>,
+    #[arg(long, value_name = "last|N")]
+    pub(super) grow: Option<Grow>,
     /// Only these partitions of the image, for example 1,3; the others are left
     /// out of the table [default: all]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=i64::from(diskmap::PARTITIONS_MAX)))]
@@ -198,8 +199,8 @@ pub(super) fn template(args: &DeployArgs, context: &Context) -> Result<Option<Fo
         set.push(("image".to_owned(), text_of(&image_path(image)?)?));
     }
     let options = [
-        ("disk", args.disk.clone()),
-        ("grow", args.grow.clone()),
+        ("disk", args.disk.as_ref().map(DiskRule::to_string)),
+        ("grow", args.grow.map(|grow| grow.to_string())),
         ("start", args.start.clone()),
         ("rate", args.rate.map(|rate| format!("{rate}bit"))),
         ("reuse", args.reuse.map(word)),
@@ -270,7 +271,7 @@ pub(super) fn request(
         .transpose()?;
     let usual_rate = || match &context.config.rate {
         // The text from the file was checked when the file was read.
-        Some(text) => units::parse_rate(text).map(Some).map_err(usage),
+        Some(text) => units::parse_rate(text).map(Some),
         None => Ok(None),
     };
     let targets = |usual: &str| args.targets.clone().unwrap_or_else(|| usual.to_owned());
@@ -287,7 +288,7 @@ pub(super) fn request(
             password,
             targets: targets(""),
             disk: args.disk.clone(),
-            grow: args.grow.clone(),
+            grow: args.grow,
             choice: Choice {
                 partitions: args.partitions.iter().copied().collect(),
                 onto: args.onto,
@@ -340,10 +341,7 @@ pub(super) fn template_request(
         usage(format!("template {} names no image", found.name)).hint("say which with --image FILE")
     })?;
     let rate = template.rate.as_deref().map(units::parse_rate);
-    let seconds = |text: &Option<String>| {
-        let seconds = text.as_deref().map(limit);
-        seconds.transpose().map_err(usage)
-    };
+    let seconds = |text: &Option<String>| text.as_deref().map(limit).transpose();
     Ok(DeployRequest {
         image: text_of(&image_path(&image_in(&found.folder, image))?)?,
         share: share::account(
@@ -352,7 +350,7 @@ pub(super) fn template_request(
             &found.folder,
         )?,
         disk: template.disk.clone(),
-        grow: template.grow.clone(),
+        grow: template.grow,
         choice: Choice {
             partitions: template.partitions.clone(),
             onto: template.onto,
@@ -372,7 +370,7 @@ pub(super) fn template_request(
         time_limit_seconds: seconds(&template.time_limit)?,
         accept_holes: template.accept_holes,
         rate_bits_per_s: match rate {
-            Some(rate) => Some(rate.map_err(usage)?),
+            Some(rate) => Some(rate?),
             None => usual_rate,
         },
         end: match template.end {
@@ -392,94 +390,10 @@ fn image_in(folder: &Path, image: &str) -> PathBuf {
 }
 
 fn start_of(text: Option<&str>) -> Result<StartRule, ApiError> {
-    text.map_or(Ok(StartRule::All), |text| start_rule(text).map_err(usage))
+    Ok(text.map_or(Ok(StartRule::All), start_rule)?)
 }
 
-/// Checks the text of a start rule.
-fn start_text(text: &str) -> Result<String, String> {
+/// Checks the text of a start rule, which a template keeps.
+fn start_text(text: &str) -> Result<String, BadValue> {
     start_rule(text).map(|_| text.to_owned())
-}
-
-/// Parses a limit into whole seconds.
-pub(super) fn limit(text: &str) -> Result<u32, String> {
-    let seconds = units::parse_duration(text)?.as_secs();
-    match u32::try_from(seconds) {
-        Ok(seconds) if seconds > 0 => Ok(seconds),
-        _ => Err(format!(
-            "`{text}` is no limit; write at least 1s, for example 10m or 2h"
-        )),
-    }
-}
-
-pub(super) fn grow(text: &str) -> Result<String, String> {
-    if text == "last" || text.parse::<u32>().is_ok_and(|number| number > 0) {
-        Ok(text.to_owned())
-    } else {
-        Err("write `last` or a partition number".to_owned())
-    }
-}
-
-pub(super) fn start_rule(text: &str) -> Result<StartRule, String> {
-    if let Some(time) = text.strip_prefix("at=") {
-        return start_time(time).map(StartRule::At);
-    }
-    match text {
-        "all" => Ok(StartRule::All),
-        "now" => Ok(StartRule::Now),
-        "manual" => Ok(StartRule::Manual),
-        _ => match text.parse() {
-            Ok(number) if number > 0 => Ok(StartRule::Count(number)),
-            _ => Err("write all, now, manual, a number of targets, or at=TIME".to_owned()),
-        },
-    }
-}
-
-/// Converts a time to RFC 3339: from RFC 3339, or from a local time without an offset.
-pub(super) fn start_time(text: &str) -> Result<String, String> {
-    let bad =
-        |_| format!("`{text}` is not a time; write it as 2026-01-31T18:30 or 2026-01-31T18:30:00Z");
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time.to_string());
-    }
-    let local: jiff::civil::DateTime = text.parse().map_err(bad)?;
-    let zoned = local.to_zoned(jiff::tz::TimeZone::system()).map_err(bad)?;
-    Ok(zoned.timestamp().to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn start_rules() {
-        assert_eq!(start_rule("all"), Ok(StartRule::All));
-        assert_eq!(start_rule("now"), Ok(StartRule::Now));
-        assert_eq!(start_rule("manual"), Ok(StartRule::Manual));
-        assert_eq!(start_rule("20"), Ok(StartRule::Count(20)));
-        assert_eq!(
-            start_rule("at=2026-01-31T18:30:00+01:00"),
-            Ok(StartRule::At("2026-01-31T17:30:00Z".into()))
-        );
-        let Ok(StartRule::At(local)) = start_rule("at=2026-01-31T18:30") else {
-            panic!("a local time is a time")
-        };
-        assert!(local.parse::<jiff::Timestamp>().is_ok());
-        for text in [
-            "",
-            "0",
-            "-1",
-            "soon",
-            "at=",
-            "at=tomorrow",
-            "at=2026-13-01T00:00",
-        ] {
-            assert!(start_rule(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn grow_rules() {
-        assert!(grow("last").is_ok() && grow("3").is_ok());
-        assert!(grow("0").is_err() && grow("first").is_err() && grow("-1").is_err());
-    }
 }

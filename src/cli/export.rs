@@ -4,16 +4,18 @@
 //! content comes from `pxe::export`.
 
 use super::Context;
+use super::errors::PathError;
 use super::paths::absolute;
+use super::words::address;
 use api::{ApiError, ConsoleInfo, ErrorCode};
 use clap::{Args, Subcommand, ValueEnum};
 use facts::units;
 use net::tls::{Identity, Pin};
 use pxe::bundle::{Bundle, BundleError, BundleOptions, PackageSource, Profile, Progress};
-use pxe::export::words::{CONTROL_PORT, checked_word};
+use pxe::export::words::checked_word;
 use pxe::export::{BootFolder, ExportedAgent, FolderOptions, Iso, IsoOptions, Words, boot_folder};
 use serde::Serialize;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use terminal::exit::{Ended, Exit, usage};
 use terminal::output::Output;
@@ -269,7 +271,7 @@ async fn agent_file(args: AgentArgs, context: &Context) -> Ended {
     };
     let words = words(console, context).await?;
     let agent = agent(args.agent)?;
-    let done = pxe::export::agent(&target, &agent, &words).map_err(|error| api_error(&error))?;
+    let done = pxe::export::agent(&target, &agent, &words)?;
     if !done.static_agent {
         out.warn(
             "this agent needs the libraries of this machine; `cargo xtask agent` builds one that needs none",
@@ -403,25 +405,7 @@ fn with_bars<T>(
     if let Some((_, bar)) = now.take().filter(|_| done.is_ok()) {
         bar.finish("");
     }
-    done.map_err(|error| api_error(&error))
-}
-
-fn api_error(error: &BundleError) -> ApiError {
-    let code = match error {
-        BundleError::Io { .. } | BundleError::Program { .. } => ErrorCode::Unexpected,
-        _ => ErrorCode::Refused,
-    };
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        message.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    let api = ApiError::new(code, message);
-    match error.hint() {
-        Some(hint) => api.hint(hint),
-        None => api,
-    }
+    done.map_err(ApiError::from)
 }
 
 fn bundle_options(args: BundleArgs, context: &Context) -> Result<BundleOptions, ApiError> {
@@ -445,6 +429,8 @@ fn bundle_options(args: BundleArgs, context: &Context) -> Result<BundleOptions, 
 /// beside it.
 fn agent(named: Option<PathBuf>) -> Result<PathBuf, ApiError> {
     if let Some(path) = named {
+        // Looked at before packages are fetched, which takes minutes.
+        std::fs::metadata(&path).map_err(PathError::of("reading", &path))?;
         return Ok(path);
     }
     let here = std::env::current_exe().ok();
@@ -506,13 +492,4 @@ fn stored_pin(data_dir: &Path) -> Option<Pin> {
     let there = std::fs::read_dir(&folder).ok()?.next().is_some();
     let identity = there.then(|| Identity::load_or_create(&folder).ok())??;
     Some(identity.pin())
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(address);
-    }
-    let ip: Result<IpAddr, _> = text.parse();
-    ip.map(|ip| SocketAddr::new(ip, CONTROL_PORT))
-        .map_err(|_| "expected an address such as 10.0.0.1 or 10.0.0.1:5001; names are not looked up by agents".to_owned())
 }

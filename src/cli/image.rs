@@ -1,25 +1,24 @@
 //! `diskcast image`: capture, inspect, check and restore master images on this machine.
 
-use super::deploy_options::{End, limit};
+use super::deploy_options::End;
 use super::secret::read_password;
 use super::signing_key::Asking;
+use super::words::{chunk_log2, limit, set_name, volume_size};
 use super::{image_info, image_rebuild, image_restore, image_verify, image_words};
-use api::name::is_valid_name;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::{Args, Subcommand};
 use disk::capture::{CaptureOptions, capture};
 use disk::gaps::left_out_lines;
 use disk::partition_words::partition_line;
 use disk::survey::SurveyOptions;
-use disk::volumes::VOLUME_MIN;
 use disk::{missing, restore};
+use facts::disk_rule::DiskRule;
 use facts::units;
 use imagefmt::{DiskSet, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use terminal::disk_error::api_error;
 use terminal::interrupt::Interrupt;
 use terminal::output::Output;
 use zeroize::Zeroizing;
@@ -114,7 +113,7 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "TEXT")]
     pub(super) note: Option<String>,
     /// Name that the images of all disks of one machine share
-    #[arg(long, value_name = "ID", value_parser = set_id, requires = "disk_number")]
+    #[arg(long, value_name = "ID", value_parser = set_name, requires = "disk_number")]
     set: Option<String>,
     /// Number of this disk in its machine, from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "set")]
@@ -143,7 +142,7 @@ pub struct RemoteArgs {
     /// Its disk: first, largest, smallest, path:P or serial:S [default: first,
     /// or what was asked for at the target]
     #[arg(long, value_name = "RULE", requires = "target")]
-    pub(super) disk: Option<String>,
+    pub(super) disk: Option<DiskRule>,
     /// Name of the image in the console's image folder
     #[arg(long, value_name = "NAME", requires = "target")]
     pub(super) name: Option<String>,
@@ -263,8 +262,7 @@ fn run_capture(args: &CaptureArgs, out: &Output) -> Result<(), ApiError> {
             progress.set(foremost.fetch_max(done, Ordering::Relaxed).max(done));
         },
         &|| interrupt.asked(),
-    )
-    .map_err(api_error)?;
+    )?;
     survey.finish("");
     let progress = progress.get_or_init(|| out.progress("capture", Some(captured.used_bytes)));
     let seconds = survey.seconds();
@@ -344,33 +342,11 @@ pub(super) fn parts_line(image: &Path, volumes: u32) -> Option<String> {
 }
 
 pub(super) fn password(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, ApiError> {
-    file.map(read_password).transpose()
+    Ok(file.map(read_password).transpose()?)
 }
 
 pub(super) fn threads(asked: Option<usize>) -> usize {
     asked
         .filter(|n| *n > 0)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from))
-}
-
-fn chunk_log2(text: &str) -> Result<u8, String> {
-    let bytes = units::parse_size(text)?;
-    (imagefmt::MIN_CHUNK_LOG2..=imagefmt::MAX_CHUNK_LOG2)
-        .find(|log2| bytes == 1 << log2)
-        .ok_or_else(|| "expected 256K, 512K, 1M, 2M or 4M".into())
-}
-
-fn volume_size(text: &str) -> Result<u64, String> {
-    let bytes = units::parse_size(text)?;
-    if bytes < VOLUME_MIN {
-        return Err("a part has at least 16M".into());
-    }
-    Ok(bytes)
-}
-
-fn set_id(text: &str) -> Result<String, String> {
-    match is_valid_name(text) {
-        true => Ok(text.to_owned()),
-        false => Err("expected 1 to 63 of letters, digits, -, _ and .".into()),
-    }
 }

@@ -10,7 +10,6 @@ use facts::units;
 use imagefmt::{FormatError, Geometry, Labels, Meta};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use terminal::disk_error::api_error;
 use terminal::output::Output;
 
 /// Options of `image info`.
@@ -88,7 +87,7 @@ pub(super) fn run(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
     {
         return show_locked(&args.image, out);
     }
-    let image = opened.map_err(api_error)?;
+    let image = opened?;
     let manifest = image.manifest();
     let meta = &manifest.meta;
     let known = InfoResult {
@@ -159,7 +158,7 @@ pub(super) fn run(args: &InfoArgs, out: &Output) -> Result<(), ApiError> {
 }
 
 fn show_locked(path: &Path, out: &Output) -> Result<(), ApiError> {
-    let summary = restore::summary(path).map_err(api_error)?;
+    let summary = restore::summary(path)?;
     let known = InfoResult {
         file_bytes: summary.bytes,
         chunks: summary.chunks,

@@ -7,7 +7,6 @@ use disk::rebuild::rebuild;
 use facts::units;
 use serde::Serialize;
 use std::path::PathBuf;
-use terminal::disk_error::api_error;
 use terminal::interrupt::Interrupt;
 use terminal::output::Output;
 
@@ -36,8 +35,7 @@ pub(super) fn run(args: &RebuildArgs, out: &Output) -> Result<(), ApiError> {
             progress.set(done);
         },
         &|| interrupt.asked(),
-    )
-    .map_err(api_error)?;
+    )?;
     progress.finish("rebuilt");
     if out.json() {
         out.result_json(&RebuildResult {

@@ -15,7 +15,6 @@ use facts::units;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use terminal::disk_error::api_error;
 use terminal::interrupt::Interrupt;
 use terminal::output::Output;
 
@@ -27,7 +26,7 @@ pub struct RestoreArgs {
     /// Disk to overwrite, or file to make
     target: PathBuf,
     /// Grow this partition's entry into free space: `last` or a number
-    #[arg(long, value_parser = fit::parse_grow, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH")]
     grow: Option<Grow>,
     /// Only these partitions of the image, for example 1,3; the others are
     /// left out of the table
@@ -56,8 +55,7 @@ pub struct RestoreArgs {
 
 pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
     let password = password(args.password_file.as_deref())?;
-    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
-        .map_err(api_error)?;
+    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))?;
     let geometry = image.manifest().geometry;
     let holes = missing::lines(&image.manifest().meta);
     for line in &holes {
@@ -70,8 +68,8 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
     let is_new = !args.target.exists();
     let volumes = restore::volume_paths(&args.image);
     let inputs = volumes.iter().chain(&args.password_file);
-    ground::keep_inputs(&args.target, inputs.map(PathBuf::as_path)).map_err(api_error)?;
-    ground::refuse_image_as_disk(&args.target).map_err(api_error)?;
+    ground::keep_inputs(&args.target, inputs.map(PathBuf::as_path))?;
+    ground::refuse_image_as_disk(&args.target)?;
     let fit = Fit {
         sector_size: args.sector_size,
         grow: args.grow,
@@ -81,7 +79,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
         },
     };
     if is_new {
-        device::refuse_new_device(&args.target).map_err(api_error)?;
+        device::refuse_new_device(&args.target)?;
         if args.onto.is_some() {
             let text = format!(
                 "{} is not there: --onto needs a disk",
@@ -96,9 +94,9 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             size: geometry.disk_size,
             sector_size: args.sector_size.unwrap_or(geometry.sector_size),
         };
-        fit::check(image.manifest(), disk, &fit).map_err(api_error)?;
+        fit::check(image.manifest(), disk, &fit)?;
     } else {
-        let facts = device::describe(&args.target).map_err(api_error)?;
+        let facts = device::describe(&args.target)?;
         // An impossible restore is refused before the question.
         let sector = if facts.file_backed {
             args.sector_size.unwrap_or(geometry.sector_size)
@@ -110,9 +108,9 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             size: facts.size,
             sector_size: sector,
         };
-        fit::check(image.manifest(), disk, &fit).map_err(api_error)?;
+        fit::check(image.manifest(), disk, &fit)?;
         if !facts.holders.is_empty() {
-            return Err(api_error(DiskError::InUse {
+            return Err(ApiError::from(DiskError::InUse {
                 path: args.target.clone(),
                 holders: facts.holders,
             }));
@@ -142,17 +140,14 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
             out.note(line);
         }
     }
-    let facts = restore::target_facts(&args.target, geometry.disk_size).map_err(api_error)?;
+    let facts = restore::target_facts(&args.target, geometry.disk_size)?;
     let mut made = MadeFile(is_new.then(|| args.target.clone()));
-    let deployment = Arc::new(
-        Deployment::prepare(
-            &facts,
-            Arc::new(image.manifest().clone()),
-            image.id_key().cloned(),
-            &fit,
-        )
-        .map_err(api_error)?,
-    );
+    let deployment = Arc::new(Deployment::prepare(
+        &facts,
+        Arc::new(image.manifest().clone()),
+        image.id_key().cloned(),
+        &fit,
+    )?);
     let interrupt = Interrupt::listen();
     let stage_bar: Mutex<Option<(Stage, terminal::progress::Progress)>> = Mutex::new(None);
     let started = out.progress("restore", None);
@@ -181,7 +176,7 @@ pub(super) fn run(args: &RestoreArgs, out: &Output) -> Result<(), ApiError> {
     );
     drop(stage_bar);
     let restored = restored.map_err(|error| {
-        let error = api_error(error);
+        let error = ApiError::from(error);
         if is_new || error.hint.is_some() {
             error
         } else {

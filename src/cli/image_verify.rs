@@ -9,7 +9,6 @@ use disk::check::{Depth, check};
 use disk::{restore, signing};
 use serde::Serialize;
 use std::path::PathBuf;
-use terminal::disk_error::api_error;
 use terminal::interrupt::Interrupt;
 use terminal::output::Output;
 
@@ -60,8 +59,7 @@ pub(super) fn run(args: &CheckArgs, out: &Output, context: Asking<'_>) -> Result
             progress.set(done);
         },
         &|| interrupt.asked(),
-    )
-    .map_err(api_error)?;
+    )?;
     progress.finish("checked");
     for line in report.holes.iter().chain(&report.remarks) {
         out.warn(line);
@@ -109,7 +107,7 @@ fn refuse_unsigned(args: &CheckArgs, context: Asking<'_>) -> Result<(), ApiError
     }
     let keys = args.signed_by.iter().map(|text| public_key(text, context));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    let known = restore::summary(&args.image).map_err(api_error)?;
+    let known = restore::summary(&args.image)?;
     let Some(absent) = keys.iter().find(|key| !known.signers.contains(key)) else {
         return Ok(());
     };

@@ -3,13 +3,13 @@
 
 use super::image::password;
 use super::signing_key::{Asking, KeyPlace};
+use super::words;
 use api::{ApiError, SCHEMA_VERSION};
 use clap::Args;
 use disk::{DiskError, append::append, restore, signing};
 use imagefmt::Labels;
 use serde::Serialize;
 use std::path::PathBuf;
-use terminal::disk_error::api_error;
 use terminal::exit::usage;
 use terminal::output::Output;
 
@@ -19,7 +19,7 @@ pub struct LabelArgs {
     /// Image
     image: PathBuf,
     /// Labels to set; `NAME=` takes one away. Without any, they are shown
-    #[arg(value_name = "NAME=TEXT", value_parser = pair)]
+    #[arg(value_name = "NAME=TEXT", value_parser = words::label)]
     labels: Vec<(String, String)>,
     /// Password of an encrypted image
     #[arg(long, value_name = "FILE")]
@@ -44,17 +44,9 @@ pub struct SignArgs {
     password_file: Option<PathBuf>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, text)) => Ok((name.to_owned(), text.to_owned())),
-        None => Err("expected NAME=TEXT".into()),
-    }
-}
-
 pub(super) fn label(args: &LabelArgs, out: &Output) -> Result<(), ApiError> {
     let password = password(args.password_file.as_deref())?;
-    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))
-        .map_err(api_error)?;
+    let image = restore::open_image(&args.image, password.as_ref().map(|p| p.as_str()))?;
     let mut labels = image.labels().clone();
     for (name, text) in &args.labels {
         labels
@@ -65,7 +57,7 @@ pub(super) fn label(args: &LabelArgs, out: &Output) -> Result<(), ApiError> {
         let addition = image
             .with_labels(&labels)
             .map_err(|error| usage(error.to_string()))?;
-        append(&args.image, &addition).map_err(api_error)?;
+        append(&args.image, &addition)?;
     }
     if out.json() {
         out.result_json(&LabelResult {
@@ -91,13 +83,12 @@ pub(super) fn sign(args: &SignArgs, out: &Output, context: Asking<'_>) -> Result
         return Err(usage("a signature needs an image and a key"));
     };
     let password = password(args.password_file.as_deref())?;
-    let image =
-        restore::open_image(path, password.as_ref().map(|p| p.as_str())).map_err(api_error)?;
+    let image = restore::open_image(path, password.as_ref().map(|p| p.as_str()))?;
     let signature = key.sign(&image.root(), (path, image.signers()), context)?;
     let addition = image
         .with_signature(&signature)
-        .map_err(|error| api_error(DiskError::image(path, error)))?;
-    append(path, &addition).map_err(api_error)?;
+        .map_err(|error| DiskError::image(path, error))?;
+    append(path, &addition)?;
     let public = signing::public_text(&signature.key);
     done(out, Some(image.root().to_string()), &public)
 }

@@ -18,6 +18,7 @@ mod demo;
 mod deploy;
 mod deploy_options;
 mod doctor;
+mod errors;
 mod export;
 mod follow;
 pub mod image;
@@ -47,6 +48,7 @@ mod template_file;
 mod template_named;
 mod template_new;
 mod vault;
+mod words;
 
 use api::ApiError;
 use clap::{ArgAction, Args, Parser, Subcommand};

@@ -1,8 +1,9 @@
 //! `diskcast offer`: deployments that people at the targets may start themselves.
 
-use super::deploy_options::{End, grow, start_time, template_request};
+use super::deploy_options::{End, template_request};
 use super::share::{ShareArgs, image_path, lies_on_share};
 use super::table::{Align, Columns, clean, or_dash};
+use super::words::start_time;
 use super::{Context, image_check, template_file};
 use api::{
     ApiError, CheckRequest, DeployRequest, Offer, OfferAction, OfferList, OfferRequest,
@@ -10,6 +11,8 @@ use api::{
 };
 use clap::{Args, Subcommand};
 use client::segment;
+use facts::disk_rule::DiskRule;
+use facts::order::Grow;
 use std::path::PathBuf;
 use terminal::exit::{Ended, Exit};
 
@@ -53,10 +56,10 @@ pub(super) struct AddArgs {
     targets: String,
     /// Disk that is erased: first, largest, smallest, path:P or serial:S
     #[arg(long, value_name = "RULE")]
-    disk: Option<String>,
+    disk: Option<DiskRule>,
     /// Grow this partition's entry into the free space: last or its number
-    #[arg(long, value_name = "last|N", value_parser = grow)]
-    grow: Option<String>,
+    #[arg(long, value_name = "last|N")]
+    grow: Option<Grow>,
     /// Action of each machine after its deployment
     /// [default: none; a template's own default is shutdown]
     #[arg(long, value_name = "ACTION")]
@@ -163,7 +166,7 @@ fn offer_table(offers: &[Offer]) -> String {
             clean(&offer.targets),
             taken,
             or_dash(offer.until.as_deref()),
-            request.disk.clone().unwrap_or_else(|| "first".to_owned()),
+            clean(&request.disk.clone().unwrap_or_default().to_string()),
             clean(&request.image),
         ]);
     }

@@ -7,7 +7,7 @@ use super::table::{Align, Columns, clean, count, or_dash};
 use api::{Plan, PlannedTarget, StartRule};
 use disk::partition_words::is_about;
 use facts::look::contents as contents_of;
-use facts::order::{EndAction, Reuse};
+use facts::order::{EndAction, Grow, Reuse};
 use facts::target::DiskFacts;
 use facts::units;
 use multicast::Pace;
@@ -144,13 +144,12 @@ fn option_lines(plan: &Plan) -> Vec<String> {
         },
     });
     lines.retain(|line| !line.is_empty());
-    if let Some(grow) = &request.grow {
+    if let Some(grow) = request.grow {
         lines.push(format!(
             "grow    {} into the free space",
-            if grow == "last" {
-                "the last partition".to_owned()
-            } else {
-                format!("partition {}", clean(grow))
+            match grow {
+                Grow::Last => "the last partition".to_owned(),
+                Grow::Number(number) => format!("partition {number}"),
             }
         ));
     }
@@ -207,7 +206,7 @@ fn option_lines(plan: &Plan) -> Vec<String> {
 /// The line for machines not yet seen that would be written too, if the request says so.
 pub(super) fn also_new(plan: &Plan) -> Option<String> {
     let request = &plan.request;
-    let disk = request.disk.as_deref().unwrap_or("first");
+    let disk = request.disk.clone().unwrap_or_default().to_string();
     let named = |target: &PlannedTarget| {
         let own = target.personal.as_ref();
         own.is_some_and(|own| own.hostname.is_some())
@@ -222,7 +221,7 @@ pub(super) fn also_new(plan: &Plan) -> Option<String> {
     request.also_new.then(|| {
         format!(
             "the {} disk of every machine that matches {} and comes before the start, when that disk is blank{}",
-            clean(disk),
+            clean(&disk),
             clean(&request.targets),
             name.unwrap_or_default()
         )

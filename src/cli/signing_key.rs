@@ -10,7 +10,6 @@ use imagefmt::{Root, RootSignature, VerifyingKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
-use terminal::disk_error::api_error;
 
 /// Makes the context of a command, once the command turns out to need the console.
 pub(super) type Asking<'a> = &'a dyn Fn() -> Result<Context, ApiError>;
@@ -40,10 +39,10 @@ impl KeyPlace {
     /// `Refused` when there is one; an error of the console or the file.
     pub(super) fn make(&self, context: Asking<'_>) -> Result<VerifyingKey, ApiError> {
         match self {
-            Self::File(path) => signing::make_key(path).map_err(api_error),
+            Self::File(path) => signing::make_key(path).map_err(ApiError::from),
             Self::Secret(name) => {
                 let view: SigningKeyView = post(context, name, "new-key", &serde_json::json!({}))?;
-                signing::public_key(&view.public_key).map_err(api_error)
+                signing::public_key(&view.public_key).map_err(ApiError::from)
             }
         }
     }
@@ -54,12 +53,12 @@ impl KeyPlace {
     /// An error of the console or the file.
     fn public(&self, context: Asking<'_>) -> Result<VerifyingKey, ApiError> {
         match self {
-            Self::File(path) => Ok(signing::read_key(path).map_err(api_error)?.public()),
+            Self::File(path) => Ok(signing::read_key(path)?.public()),
             Self::Secret(name) => {
                 let client = context()?.client();
                 let path = format!("/v1/secrets/{}/public-key", segment(name));
                 let view: SigningKeyView = block_on(client.get(&path))?;
-                signing::public_key(&view.public_key).map_err(api_error)
+                signing::public_key(&view.public_key).map_err(ApiError::from)
             }
         }
     }
@@ -79,7 +78,7 @@ impl KeyPlace {
             return Err(ApiError::new(ErrorCode::Refused, text));
         }
         match self {
-            Self::File(path) => Ok(signing::read_key(path).map_err(api_error)?.sign(root)),
+            Self::File(path) => Ok(signing::read_key(path)?.sign(root)),
             Self::Secret(name) => {
                 let request = SignRequest {
                     root: root.to_string(),
@@ -90,7 +89,7 @@ impl KeyPlace {
                     ApiError::new(ErrorCode::Unexpected, text)
                 };
                 Ok(RootSignature {
-                    key: signing::public_key(&view.public_key).map_err(api_error)?,
+                    key: signing::public_key(&view.public_key)?,
                     bytes: hex::decode(&view.signature).map_err(unexpected)?,
                 })
             }
@@ -106,7 +105,7 @@ impl KeyPlace {
 pub(super) fn public_key(text: &str, context: Asking<'_>) -> Result<VerifyingKey, ApiError> {
     match KeyPlace::from(text) {
         place @ KeyPlace::Secret(_) => place.public(context),
-        KeyPlace::File(_) => signing::public_key(text).map_err(api_error),
+        KeyPlace::File(_) => signing::public_key(text).map_err(ApiError::from),
     }
 }
 

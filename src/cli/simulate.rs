@@ -4,6 +4,7 @@
 //! the words and the translation of options into a room; needs no console, target or network. The
 //! output names the parts that are not rehearsed: planning, proof and commit add about two seconds.
 
+use super::words::share;
 use super::{Context, secret, table};
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
@@ -16,7 +17,6 @@ use multicast::Layout;
 use rehearsal::{Faults, Report, Room, Target};
 use serde::Serialize;
 use std::path::Path;
-use terminal::disk_error::api_error;
 use terminal::exit::{Ended, Exit, failed};
 
 /// Most targets of a rehearsal.
@@ -144,9 +144,9 @@ fn room(
         .map(secret::read_password)
         .transpose()?;
     let password = password.as_ref().map(|password| password.as_str());
-    let image = restore::open_image(deployment.image, password).map_err(api_error)?;
+    let image = restore::open_image(deployment.image, password)?;
     let manifest = image.manifest();
-    let wanted = wanted(manifest, deployment.image, deployment.choice).map_err(api_error)?;
+    let wanted = wanted(manifest, deployment.image, deployment.choice)?;
     let chosen = || {
         let entries = manifest.entries.iter().enumerate();
         entries.filter(|(index, _)| wanted.contains(*index))
@@ -334,27 +334,12 @@ fn parts_per_million(share: f64) -> u64 {
     ppm
 }
 
-fn share(text: &str) -> Result<f64, String> {
-    let (number, scale) = match text.strip_suffix('%') {
-        Some(number) => (number.trim_end(), 100.0),
-        None => (text, 1.0),
-    };
-    match number.parse::<f64>() {
-        Ok(share) if (0.0..=0.5).contains(&(share / scale)) => Ok(share / scale),
-        _ => Err("expected a share between 0 and 0.5, such as 0.01 or 1%".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_a_number_or_percent() {
-        assert_eq!(share("0.01"), Ok(0.01));
-        assert_eq!(share("1%"), Ok(0.01));
-        assert!(share("0.6").is_err() && share("60%").is_err() && share("-1").is_err());
-        assert!(share("NaN").is_err());
+    fn a_share_has_its_parts_per_million() {
         assert_eq!(parts_per_million(0.015), 15_000);
     }
 }

@@ -3,18 +3,20 @@
 //! Templates are read here and sent as text: the console needs no file of the technician's.
 //! Relative paths in a template start at its own folder.
 
-use super::deploy_options::{limit, start_rule};
+use super::errors::PathError;
+use super::words::{limit, start_rule};
 use super::{ask, paths};
 use crate::cli::Context;
-use api::{ApiError, GivenSecrets, TemplateUse};
+use api::{ApiError, ErrorCode, GivenSecrets, TemplateUse};
+use facts::failure::Failure;
 use facts::units;
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use template::mistake::Mistake;
 use template::schema::{Checks, Template, parse_with, to_toml};
 use template::values::SecretRef;
-use terminal::exit::{failed, usage};
+use terminal::exit::usage;
 
 /// Largest template that is read, in bytes; real ones have a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -42,18 +44,19 @@ pub(super) fn folder(context: &Context) -> Result<PathBuf, ApiError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Ok(context.data_dir.join("templates"))
         }
-        Err(error) => Err(failed(format!("reading {}", file.display()), error)),
+        Err(error) => Err(PathError::of("reading", &file)(error).into()),
     }
 }
 
 /// Sets the folder of the templates.
 ///
 /// # Errors
-/// `Usage` for a path that is no folder; a failure when the setting cannot be written.
+/// `Refused` for a path that is no folder; a failure when the setting cannot be written.
 pub(super) fn set_folder(context: &Context, folder: &Path) -> Result<PathBuf, ApiError> {
     let folder = paths::absolute(folder)?;
     if !folder.is_dir() {
-        return Err(usage(format!("{} is no folder", folder.display())));
+        let text = format!("{} is no folder", folder.display());
+        return Err(ApiError::new(ErrorCode::Refused, text));
     }
     let text = folder
         .to_str()
@@ -62,8 +65,13 @@ pub(super) fn set_folder(context: &Context, folder: &Path) -> Result<PathBuf, Ap
     let file = context.data_dir.join(FOLDER_FILE);
     std::fs::create_dir_all(&context.data_dir)
         .and_then(|()| std::fs::write(&file, format!("{text}\n")))
-        .map_err(|error| failed(format!("writing {}", file.display()), error))?;
+        .map_err(PathError::of("writing", &file))?;
     Ok(folder)
+}
+
+/// True for the path of a template, false for its name.
+fn is_path(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".toml")
 }
 
 /// The file that a name or a path means.
@@ -71,7 +79,7 @@ pub(super) fn set_folder(context: &Context, folder: &Path) -> Result<PathBuf, Ap
 /// # Errors
 /// The errors of [`folder`].
 pub(super) fn path_of(context: &Context, name: &str) -> Result<PathBuf, ApiError> {
-    if name.contains('/') || name.ends_with(".toml") {
+    if is_path(name) {
         return paths::absolute(Path::new(name));
     }
     Ok(folder(context)?.join(format!("{name}.toml")))
@@ -86,7 +94,7 @@ pub(super) fn names(context: &Context) -> Result<Vec<String>, ApiError> {
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(format!("reading {}", folder.display()), error)),
+        Err(error) => return Err(PathError::of("reading", &folder)(error).into()),
     };
     let mut names: Vec<String> = entries
         .flatten()
@@ -100,30 +108,50 @@ pub(super) fn names(context: &Context) -> Result<Vec<String>, ApiError> {
     Ok(names)
 }
 
+/// The reason a file is not read as a template.
+#[derive(Debug, thiserror::Error)]
+enum UnreadableTemplate {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it is no file")]
+    NoFile,
+    #[error("it has {0} bytes, and {MAX_BYTES} are the most")]
+    TooLarge(u64),
+    #[error("it is no text in UTF-8; save it as UTF-8")]
+    NotText,
+}
+
+impl Failure for UnreadableTemplate {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Io(error) => ErrorCode::of_path(error),
+            Self::NoFile => ErrorCode::Refused,
+            Self::TooLarge(_) | Self::NotText => ErrorCode::Usage,
+        }
+    }
+}
+
 /// Text of a template's file. Nothing but a file is opened: a FIFO would be waited for.
-fn read(path: &Path) -> Result<String, String> {
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+fn read(path: &Path) -> Result<String, UnreadableTemplate> {
+    let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err("it is no file".to_owned());
+        return Err(UnreadableTemplate::NoFile);
     }
     let bytes = metadata.len();
     if bytes > MAX_BYTES {
-        return Err(format!(
-            "it has {bytes} bytes, and {MAX_BYTES} are the most"
-        ));
+        return Err(UnreadableTemplate::TooLarge(bytes));
     }
     let mut content = Vec::new();
-    let opened = OpenOptions::new().read(true).open(path);
-    opened
-        .and_then(|file| file.take(MAX_BYTES).read_to_end(&mut content))
-        .map_err(|error| error.to_string())?;
-    String::from_utf8(content).map_err(|_| "it is no text in UTF-8; save it as UTF-8".to_owned())
+    let opened = OpenOptions::new().read(true).open(path)?;
+    opened.take(MAX_BYTES).read_to_end(&mut content)?;
+    String::from_utf8(content).map_err(|_| UnreadableTemplate::NotText)
 }
 
 /// Reads a template and sets the keys from the command line.
 ///
 /// # Errors
-/// `Usage` with every mistake, one a line.
+/// `NothingMatched` for a name that no template has, `Refused` for a path without a file, `Usage`
+/// with every mistake, one a line.
 pub(super) fn load(
     context: &Context,
     name: &str,
@@ -131,6 +159,11 @@ pub(super) fn load(
 ) -> Result<Found, ApiError> {
     let path = path_of(context, name)?;
     let text = read(&path).map_err(|reason| {
+        let code = match is_path(name) || path.exists() {
+            true => reason.code(),
+            // The name of a template that nobody saved.
+            false => ErrorCode::NothingMatched,
+        };
         let message = format!("template {}: {reason}", path.display());
         let here = PathBuf::from(format!("{name}.toml"));
         let hint = match names(context) {
@@ -140,7 +173,7 @@ pub(super) fn load(
             Ok(names) if !names.is_empty() => format!("saved templates: {}", names.join(", ")),
             _ => "a template is a text file in TOML; diskcast template new makes one".to_owned(),
         };
-        usage(message).hint(hint)
+        ApiError::new(code, message).hint(hint)
     })?;
     let template =
         parse_with(&text, set, &checks()).map_err(|mistakes| refused(&path, &mistakes))?;
@@ -175,9 +208,9 @@ pub(super) fn of_options(name: Option<&str>, set: &[(String, String)]) -> Result
 /// Checks of values whose format only the options of `deploy` define.
 pub(super) fn checks() -> Checks<'static> {
     Checks {
-        rate: &|text| units::parse_rate(text).map(drop),
-        start: &|text| start_rule(text).map(drop),
-        limit: &|text| limit(text).map(drop),
+        rate: &|text| Ok(units::parse_rate(text).map(drop)?),
+        start: &|text| Ok(start_rule(text).map(drop)?),
+        limit: &|text| Ok(limit(text).map(drop)?),
     }
 }
 
@@ -223,7 +256,7 @@ pub(super) fn save(
         file.1.sync_all()?;
         std::fs::rename(&file.0, &path)
     };
-    written().map_err(|error| failed(format!("writing {}", path.display()), error))?;
+    written().map_err(PathError::of("writing", &path))?;
     Ok(path)
 }
 

@@ -7,6 +7,7 @@ use super::secret::read_password;
 use super::share::lies_on_share;
 use super::template_file::Found;
 use console::personal::missing_files;
+use facts::failure::full_text;
 use std::path::Path;
 use template::import::{Listed, parse_list};
 use template::schema::{JoinMethod, SecretUse, Template, share_name};
@@ -140,7 +141,7 @@ fn secret(wanted: &SecretUse<'_>, found: &Found, stored: Option<&[String]>, look
     let reason = match wanted.reference {
         SecretRef::File(path) => match read_password(&found.folder.join(path)) {
             Ok(value) => fault(&value),
-            Err(error) => Some(error.message),
+            Err(error) => Some(full_text(&error)),
         },
         SecretRef::Env(name) => match std::env::var(name) {
             Ok(value) => fault(&value),

@@ -148,7 +148,9 @@ fn listed(line: usize, fields: &[&str]) -> Result<Listed, Vec<String>> {
             .parse()
             .map(ListKey::Uuid)
             .map_err(|error: facts::uuid::BadUuid| error.to_string()),
-        Some(text) => card(text).map(ListKey::Mac),
+        Some(text) => card(text)
+            .map(ListKey::Mac)
+            .map_err(|error| error.to_string()),
     };
     let key = key.map_err(|message| faults.push(message)).ok();
     let name = field().map(str::to_owned);
@@ -161,7 +163,7 @@ fn listed(line: usize, fields: &[&str]) -> Result<Listed, Vec<String>> {
     }
     let address = field().and_then(|text| {
         parse_host(text)
-            .map_err(|message| faults.push(message))
+            .map_err(|error| faults.push(error.to_string()))
             .ok()
     });
     if let Some(more) = rest.find(|field| !field.is_empty()) {

@@ -108,6 +108,42 @@ enum Piece {
     Token(Token),
 }
 
+/// A machine lacks a fact that its name needs.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the machine has no {what} for {token}")]
+pub struct FactMissing {
+    what: &'static str,
+    token: String,
+}
+
+/// The reason a text is no pattern of names.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// A letter that no name may have.
+    #[error("{0:?} cannot be in the name of a machine; letters, digits and hyphens can")]
+    Letter(char),
+    /// A brace that is not closed.
+    #[error("`{0}` has a `{{` without its `}}`")]
+    Open(String),
+    /// A brace that is not opened.
+    #[error("`{0}` has a `}}` without its `{{`")]
+    Closed(String),
+    /// Names with too few or too many characters; the least number.
+    #[error(
+        "a name has 1 to {MAX_LABEL} characters ({MAX_WINDOWS_NAME} on Windows), this pattern gives {0} or more"
+    )]
+    Length(usize),
+    /// A hyphen at an end.
+    #[error("a name neither begins nor ends with a hyphen")]
+    Hyphen,
+    /// An unknown word in braces.
+    #[error(
+        "`{{{0}}}` is not known; use {{n}}, {{nn}}, {{nnn}}, {{mac6}}, {{serial}}, {{asset}}, {{uuid8}} or {{ip_last}}"
+    )]
+    Token(String),
+}
+
 /// Pattern of machine names: `LAB-{nn}`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pattern {
@@ -157,8 +193,8 @@ impl Pattern {
     /// The name of one machine.
     ///
     /// # Errors
-    /// A message that names the fact the machine does not have.
-    pub fn expand(&self, facts: &NameFacts<'_>) -> Result<String, String> {
+    /// The fact that the machine does not have.
+    pub fn expand(&self, facts: &NameFacts<'_>) -> Result<String, FactMissing> {
         let mut name = String::new();
         for piece in &self.pieces {
             match piece {
@@ -171,8 +207,11 @@ impl Pattern {
 }
 
 impl Token {
-    fn value(self, facts: &NameFacts<'_>) -> Result<String, String> {
-        let none = |what: &str| format!("the machine has no {what} for {self}");
+    fn value(self, facts: &NameFacts<'_>) -> Result<String, FactMissing> {
+        let none = |what: &'static str| FactMissing {
+            what,
+            token: self.to_string(),
+        };
         match self {
             Self::Number(width) => {
                 let number = facts.number.ok_or_else(|| none("number"))?;
@@ -221,9 +260,9 @@ impl fmt::Display for Token {
 }
 
 impl FromStr for Pattern {
-    type Err = String;
+    type Err = PatternError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, PatternError> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -232,9 +271,7 @@ impl FromStr for Pattern {
                 .chars()
                 .find(|c| !(c.is_ascii_alphanumeric() || *c == '-'))
             {
-                return Err(format!(
-                    "{bad:?} cannot be in the name of a machine; letters, digits and hyphens can"
-                ));
+                return Err(PatternError::Letter(bad));
             }
             if !plain.is_empty() {
                 pieces.push(Piece::Text(plain.to_owned()));
@@ -243,11 +280,11 @@ impl FromStr for Pattern {
             if let Some(inner) = rest.strip_prefix('{') {
                 let (word, tail) = inner
                     .split_once('}')
-                    .ok_or_else(|| format!("`{text}` has a `{{` without its `}}`"))?;
+                    .ok_or_else(|| PatternError::Open(text.to_owned()))?;
                 pieces.push(Piece::Token(token(word)?));
                 rest = tail;
             } else if rest.starts_with('}') {
-                return Err(format!("`{text}` has a `}}` without its `{{`"));
+                return Err(PatternError::Closed(text.to_owned()));
             }
         }
         let least: usize = pieces
@@ -261,12 +298,10 @@ impl FromStr for Pattern {
             })
             .sum();
         if least == 0 || least > MAX_LABEL {
-            return Err(format!(
-                "a name has 1 to {MAX_LABEL} characters ({MAX_WINDOWS_NAME} on Windows), this pattern gives {least} or more"
-            ));
+            return Err(PatternError::Length(least));
         }
         if text.starts_with('-') || text.ends_with('-') {
-            return Err("a name neither begins nor ends with a hyphen".into());
+            return Err(PatternError::Hyphen);
         }
         Ok(Self {
             text: text.to_owned(),
@@ -275,7 +310,7 @@ impl FromStr for Pattern {
     }
 }
 
-fn token(word: &str) -> Result<Token, String> {
+fn token(word: &str) -> Result<Token, PatternError> {
     match word {
         "mac6" => Ok(Token::Mac6),
         "serial" => Ok(Token::Serial),
@@ -285,9 +320,7 @@ fn token(word: &str) -> Result<Token, String> {
         n if !n.is_empty() && n.len() <= MAX_DIGITS && n.bytes().all(|b| b == b'n') => {
             Ok(Token::Number(n.len()))
         }
-        other => Err(format!(
-            "`{{{other}}}` is not known; use {{n}}, {{nn}}, {{nnn}}, {{mac6}}, {{serial}}, {{asset}}, {{uuid8}} or {{ip_last}}"
-        )),
+        other => Err(PatternError::Token(other.to_owned())),
     }
 }
 
@@ -303,47 +336,86 @@ as_text!(
     "Name of each machine, with {n} {nn} {nnn} (its number), {mac6}, {serial}, {asset}, {uuid8} or {ip_last}: `LAB-{nn}`."
 );
 
+/// The reason a machine cannot have a name.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// No name.
+    #[error("the name is empty")]
+    Empty,
+    /// More characters than may be.
+    #[error("the name {name} has {length} characters, {} takes {most}", whose(*most))]
+    Long {
+        /// The name.
+        name: String,
+        /// Its characters.
+        length: usize,
+        /// The most.
+        most: usize,
+    },
+    /// A letter that no name may have.
+    #[error("the name {name:?} has {letter:?} in it; letters, digits and hyphens are accepted")]
+    Letter {
+        /// The name.
+        name: String,
+        /// The letter.
+        letter: char,
+    },
+    /// A hyphen at an end.
+    #[error("the name {0} begins or ends with a hyphen")]
+    Hyphen(String),
+    /// Digits only.
+    #[error("the name {0} has digits only and would be taken for an address")]
+    Digits(String),
+    /// A name with a meaning of its own.
+    #[error("the name {0} is reserved")]
+    Reserved(String),
+}
+
+/// The system that has this limit.
+fn whose(most: usize) -> &'static str {
+    match most {
+        MAX_WINDOWS_NAME => "Windows",
+        _ => "DNS",
+    }
+}
+
 /// Checks that a machine may have this name.
 ///
 /// # Errors
-/// A message with the name and what is wrong with it.
-pub fn check(name: &str, rules: NameRules) -> Result<(), String> {
+/// [`NameError`], with the name and what is wrong with it.
+pub fn check(name: &str, rules: NameRules) -> Result<(), NameError> {
     let most = match rules {
         NameRules::Windows => MAX_WINDOWS_NAME,
         NameRules::Dns => MAX_LABEL,
     };
+    let own = || name.to_owned();
     let length = name.chars().count();
     if length == 0 {
-        return Err("the name is empty".into());
+        return Err(NameError::Empty);
     }
     if length > most {
-        let whose = match rules {
-            NameRules::Windows => "Windows takes",
-            NameRules::Dns => "DNS takes",
-        };
-        return Err(format!(
-            "the name {name} has {length} characters, {whose} {most}"
-        ));
+        return Err(NameError::Long {
+            name: own(),
+            length,
+            most,
+        });
     }
-    if let Some(bad) = name
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || *c == '-'))
-    {
-        return Err(format!(
-            "the name {name:?} has {bad:?} in it; letters, digits and hyphens are accepted"
-        ));
+    let strange = |c: &char| !(c.is_ascii_alphanumeric() || *c == '-');
+    if let Some(letter) = name.chars().find(strange) {
+        return Err(NameError::Letter {
+            name: own(),
+            letter,
+        });
     }
     if name.starts_with('-') || name.ends_with('-') {
-        return Err(format!("the name {name} begins or ends with a hyphen"));
+        return Err(NameError::Hyphen(own()));
     }
     if name.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!(
-            "the name {name} has digits only and would be taken for an address"
-        ));
+        return Err(NameError::Digits(own()));
     }
-    let lower = name.to_ascii_lowercase();
-    if RESERVED.contains(&lower.as_str()) {
-        return Err(format!("the name {name} is reserved"));
+    if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(NameError::Reserved(own()));
     }
     Ok(())
 }
@@ -380,7 +452,7 @@ mod tests {
         }
         let pattern: Pattern = "{asset}".parse().unwrap();
         assert_eq!(
-            pattern.expand(&facts()).unwrap_err(),
+            pattern.expand(&facts()).unwrap_err().to_string(),
             "the machine has no asset tag for {asset}"
         );
     }
@@ -397,7 +469,7 @@ mod tests {
             ("-{n}", "hyphen"),
             ("lab.{n}", "'.'"),
         ] {
-            let error = text.parse::<Pattern>().unwrap_err();
+            let error = text.parse::<Pattern>().unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
     }
@@ -421,7 +493,7 @@ mod tests {
             ("LocalHost", "reserved"),
             ("läb", "'ä'"),
         ] {
-            let error = check(name, NameRules::Windows).unwrap_err();
+            let error = check(name, NameRules::Windows).unwrap_err().to_string();
             assert!(error.contains(why), "{name}: {error}");
         }
         assert!(check("a-name-of-more-than-fifteen", NameRules::Dns).is_ok());

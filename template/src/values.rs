@@ -4,6 +4,7 @@
 //! accepted. The same text form is used in the file, in JSON and in `--set`.
 
 use facts::Mac;
+use facts::mac::BadMac;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -60,15 +61,58 @@ pub(crate) trait Word: Copy + PartialEq + 'static {
     }
 }
 
+/// The reason a text is not the value it should be.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// Not a MAC address.
+    #[error(transparent)]
+    Mac(#[from] BadMac),
+    /// A MAC address that no card has.
+    #[error("`{0}` is the address of no card")]
+    NoCard(String),
+    /// Not an IPv4 address.
+    #[error("`{0}` is not an IPv4 address; write it as 10.20.0.1")]
+    Address(String),
+    /// An IPv4 address that no machine can have.
+    #[error("{0} is not an address of a machine")]
+    NoHost(Ipv4Addr),
+    /// A range whose end lies before its beginning.
+    #[error("the range ends at {0}, before it begins")]
+    Backward(Ipv4Addr),
+    /// A range of more than [`MAX_RANGE`] addresses; their number.
+    #[error("the range holds {0} addresses; {MAX_RANGE} are the most")]
+    LongRange(u32),
+    /// Not a choice of cards.
+    #[error("`{0}` is not one of boot, all, mac:aa:bb:cc:dd:ee:ff")]
+    Cards(String),
+    /// Not a duration.
+    #[error("`{0}` is not a duration; write it as 90s, 20m or 1h30m")]
+    Duration(String),
+    /// A duration out of its range.
+    #[error("`{0}` is out of range; 1s is the least and 24h the most")]
+    DurationRange(String),
+    /// Not a reference to a secret. The text is not kept: it may be the password itself.
+    #[error(
+        "a password is never written into a template, where everyone who may read the file reads it; keep it \
+         in the console's store and write ref:NAME, or use env:NAME, file:PATH or ask"
+    )]
+    LiteralSecret,
+    /// A reference to a file without a path.
+    #[error("file: needs the path of a file")]
+    SecretFile,
+    /// A reference of this kind with a wrong name.
+    #[error("{0}: needs a name of letters, digits, `-`, `_` and `.`, at most 64 characters")]
+    SecretName(&'static str),
+}
+
 /// Parses the MAC address of a network card, in any common spelling.
-pub(crate) fn card(text: &str) -> Result<Mac, String> {
-    let mac: Mac = text
-        .parse()
-        .map_err(|error: facts::mac::BadMac| error.to_string())?;
+pub(crate) fn card(text: &str) -> Result<Mac, ValueError> {
+    let mac: Mac = text.parse()?;
     if mac.is_card() {
         Ok(mac)
     } else {
-        Err(format!("`{text}` is the address of no card"))
+        Err(ValueError::NoCard(text.to_owned()))
     }
 }
 
@@ -103,21 +147,18 @@ impl AddressRange {
 }
 
 impl FromStr for AddressRange {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let first = parse_host(first.trim())?;
         let last = parse_host(last.trim())?;
         if last < first {
-            return Err(format!("the range ends at {last}, before it begins"));
+            return Err(ValueError::Backward(last));
         }
         let range = Self { first, last };
         if range.count() > MAX_RANGE {
-            return Err(format!(
-                "the range holds {} addresses; {MAX_RANGE} are the most",
-                range.count()
-            ));
+            return Err(ValueError::LongRange(range.count()));
         }
         Ok(range)
     }
@@ -136,13 +177,13 @@ as_text!(
 );
 
 /// Parses an IPv4 address that a machine can have.
-pub(crate) fn parse_host(text: &str) -> Result<Ipv4Addr, String> {
+pub(crate) fn parse_host(text: &str) -> Result<Ipv4Addr, ValueError> {
     let address: Ipv4Addr = text
         .parse()
-        .map_err(|_| format!("`{text}` is not an IPv4 address; write it as 10.20.0.1"))?;
+        .map_err(|_| ValueError::Address(text.to_owned()))?;
     let [first, ..] = address.octets();
     if first == 0 || first == 127 || first >= 224 {
-        return Err(format!("{address} is not an address of a machine"));
+        return Err(ValueError::NoHost(address));
     }
     Ok(address)
 }
@@ -160,17 +201,15 @@ pub enum NicChoice {
 }
 
 impl FromStr for NicChoice {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
             "boot" => Ok(Self::Boot),
             "all" => Ok(Self::All),
             other => match other.strip_prefix("mac:") {
                 Some(mac) => card(mac).map(Self::Mac),
-                None => Err(format!(
-                    "`{other}` is not one of boot, all, mac:aa:bb:cc:dd:ee:ff"
-                )),
+                None => Err(ValueError::Cards(other.to_owned())),
             },
         }
     }
@@ -210,10 +249,10 @@ impl Default for Timeout {
 }
 
 impl FromStr for Timeout {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a duration; write it as 90s, 20m or 1h30m");
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let bad = || ValueError::Duration(text.to_owned());
         let mut total: u32 = 0;
         let mut digits = String::new();
         for letter in text.chars() {
@@ -238,9 +277,7 @@ impl FromStr for Timeout {
             return Err(bad());
         }
         if !(1..=86_400).contains(&total) {
-            return Err(format!(
-                "`{text}` is out of range; 1s is the least and 24h the most"
-            ));
+            return Err(ValueError::DurationRange(text.to_owned()));
         }
         Ok(Self(total))
     }
@@ -278,19 +315,18 @@ pub enum SecretRef {
 }
 
 impl FromStr for SecretRef {
-    type Err = String;
+    type Err = ValueError;
 
     /// Parses the text form. The error never repeats the text: it may be the password itself.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         if text == "ask" {
             return Ok(Self::Ask);
         }
-        let Some((kind @ ("ref" | "env" | "file"), value)) = text.split_once(':') else {
-            return Err(
-                "a password is never written into a template, where everyone who may read the file reads it; keep it \
-                 in the console's store and write ref:NAME, or use env:NAME, file:PATH or ask"
-                    .into(),
-            );
+        let (kind, value) = match text.split_once(':') {
+            Some(("ref", name)) => ("ref", name),
+            Some(("env", name)) => ("env", name),
+            Some(("file", path)) => ("file", path),
+            _ => return Err(ValueError::LiteralSecret),
         };
         let named = !value.is_empty()
             && value.len() <= 64
@@ -299,12 +335,10 @@ impl FromStr for SecretRef {
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         match kind {
             "file" if value.is_empty() || value.chars().any(char::is_control) => {
-                Err("file: needs the path of a file".into())
+                Err(ValueError::SecretFile)
             }
             "file" => Ok(Self::File(value.into())),
-            _ if !named => Err(format!(
-                "{kind}: needs a name of letters, digits, `-`, `_` and `.`, at most 64 characters"
-            )),
+            _ if !named => Err(ValueError::SecretName(kind)),
             "env" => Ok(Self::Env(value.into())),
             _ => Ok(Self::Ref(value.into())),
         }
@@ -427,7 +461,7 @@ mod tests {
             "ref:a b hunter2",
             "file:",
         ] {
-            let error = text.parse::<SecretRef>().unwrap_err();
+            let error = text.parse::<SecretRef>().unwrap_err().to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
         for text in ["ref:lab-admin", "env:PW", "file:/run/pw", "ask"] {

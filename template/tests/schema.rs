@@ -2,8 +2,11 @@
 
 mod snapshot;
 
+use facts::order::Grow;
 use proptest::prelude::*;
-use template::schema::{Checks, Template, json_schema, parse, parse_with, set, summary, to_toml};
+use template::schema::{
+    Checked, Checks, Template, json_schema, parse, parse_with, set, summary, to_toml,
+};
 
 /// Files that both the parser and the JSON Schema accept.
 const GOOD: &[&str] = &[
@@ -108,7 +111,7 @@ fn keys_are_set_by_path_and_win() {
         parse_with(text, &set, &Checks::default())
     };
     assert_eq!(set_to("end", "restart").unwrap().end.as_str(), "restart");
-    assert_eq!(set_to("grow", "2").unwrap().grow.as_deref(), Some("2"));
+    assert_eq!(set_to("grow", "2").unwrap().grow, Some(Grow::Number(2)));
     // A value for a text key is text, whatever it looks like.
     assert_eq!(set_to("name", "101").unwrap().name.as_deref(), Some("101"));
     let dns = set_to("network.dns", "[\"10.20.0.3\"]")
@@ -201,7 +204,7 @@ fn a_mark_and_other_line_ends_change_nothing() {
     assert_eq!((mistakes[0].line, mistakes[0].column), (2, 1));
     // A number is accepted where people write one.
     let number = parse("schema = 1\ngrow = 2").unwrap();
-    assert_eq!(number.grow.as_deref(), Some("2"));
+    assert_eq!(number.grow, Some(Grow::Number(2)));
     assert!(parse("schema = 1\ngrow = 0").is_err());
 }
 
@@ -226,7 +229,7 @@ fn partitions_are_numbers_and_one_goes_onto_one() {
 
 #[test]
 fn the_callers_own_checks_are_asked() {
-    let rate = |_: &str| Err("not a rate".to_owned());
+    let rate = |_: &str| -> Checked { Err("not a rate".into()) };
     let checks = Checks {
         rate: &rate,
         ..Checks::default()

@@ -5,7 +5,6 @@
 //! |---|---|
 //! | [`program`] | from the arguments to a parsed command, from its end to the exit code |
 //! | [`exit`] | the result of a command, and the list of exit codes |
-//! | [`disk_error`] | the error of a disk or image as an error of a command |
 //! | [`output`] | stdout, stderr, `--json`, `-q`, closed pipes |
 //! | [`progress`] | the progress of one long command, as a bar, lines or JSON |
 //! | [`logging`] | events on stderr |
@@ -14,7 +13,6 @@
 //! Knows no command. The commands are in `src/cli/` (`diskcast`) and `preos::command`
 //! (`diskcast-agent`).
 
-pub mod disk_error;
 pub mod exit;
 pub mod interrupt;
 pub mod logging;

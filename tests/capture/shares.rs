@@ -59,7 +59,7 @@ fn a_share_that_cannot_be_mounted_says_how() {
         SHARE,
         &["--share-user", "tech", "--share-password", "ref:none"],
     )
-    .code(5)
+    .code(4)
     .says(&["no secret none"]);
 
     // Mistyped names are refused before any password is requested.

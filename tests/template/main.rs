@@ -359,9 +359,9 @@ fn a_template_is_made_shown_listed_and_saved_without_a_console() {
     let path = cli(&["template", "path"]).ok();
     assert!(path.stdout.contains("elsewhere"), "{}", path.story());
     cli(&["template", "show", "lab"])
-        .code(2)
+        .code(4)
         .says(&["lab.toml"]);
-    cli(&["template", "path", "/nonexistent"]).code(2);
+    cli(&["template", "path", "/nonexistent"]).code(5);
     // Without a terminal nothing is asked, and nothing is written.
     cli(&["template", "new", "asked"]).code(2);
     assert!(!other.join("asked.toml").exists());

@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("disk", &["diskmap", "facts", "imagefmt"]),
-    ("diskmap", &[]),
+    ("diskmap", &["facts"]),
     ("domain", &[]),
     ("facts", &[]),
     ("firstboot", &[]),
@@ -65,7 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pxe", &["facts"]),
     ("rehearsal", &["multicast"]),
     ("template", &["facts"]),
-    ("terminal", &["api", "disk", "facts", "imagefmt"]),
+    ("terminal", &["api", "facts"]),
 ];
 
 /// Crates without sockets and clocks: none of these may be among their dependencies.

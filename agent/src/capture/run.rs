@@ -7,7 +7,9 @@ use crate::pulse::Pulse;
 use disk::master::{MasterDisk, MasterOptions};
 use disk::survey::SurveyOptions;
 use disk::{DiskError, device, pipeline};
+use facts::disk_rule::titles;
 use facts::hex;
+use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
 use facts::units;
 use hyper::body::Bytes;
@@ -209,24 +211,16 @@ impl Runner {
         })
     }
 
-    /// Finds the disk of the order among those on offer. A restart may have changed its path, never
-    /// its serial or size.
+    /// Finds the disk of the order among those on offer.
     fn offered(&self) -> Result<DiskFacts, Failure> {
         let wanted = &self.order.disk;
         let disks = self.offers.clone().unwrap_or_else(device::list);
-        let same = |disk: &&DiskFacts| disk.serial == wanted.serial && disk.size == wanted.size;
-        let by_path = disks.iter().find(|disk| disk.path == wanted.path);
-        let found = by_path.filter(same).or_else(|| {
-            wanted.serial.as_ref()?;
-            disks.iter().find(same)
-        });
-        found.cloned().ok_or_else(|| {
-            let has: Vec<String> = disks.iter().map(DiskFacts::title).collect();
+        same_disk(&disks, wanted.name()).cloned().ok_or_else(|| {
             let path = &wanted.path;
             Failure::Other(format!(
                 "the disk that was chosen ({path}, {} bytes) is not there; this machine has: {}",
                 wanted.size,
-                has.join("; ")
+                titles(&disks)
             ))
         })
     }

@@ -6,7 +6,7 @@ use crate::load::{Load, Mark};
 use crate::writers::Writers;
 use disk::deployment::Deployment;
 use disk::device;
-use disk::fit::{Fit, parse_grow};
+use disk::fit::Fit;
 use disk::journal::Journal;
 use disk::readback::ReadBack;
 use facts::hex;
@@ -91,18 +91,12 @@ impl Runner {
                 Failure::Other("the order's image key is unreadable".into())
             })?)),
         };
-        let grow = match &self.order.grow {
-            None => None,
-            Some(text) => {
-                Some(parse_grow(text).map_err(|e| Failure::Other(format!("grow {text}: {e}")))?)
-            }
-        };
         let facts = self.chosen_disk()?;
         self.reporter.disk(&facts);
         self.title = facts.title();
         let fit = Fit {
             sector_size: None,
-            grow,
+            grow: self.order.grow,
             choice: self.order.choice.clone(),
         };
         let deployment = Arc::new(Deployment::prepare(&facts, manifest, id_key, &fit)?);

@@ -30,7 +30,6 @@ use super::job::{INPUT_QUEUE, Input, JobHandle, JobShared, Recovery, Work};
 use super::jobs::{place_row, store_error};
 use super::naming;
 use super::personal::JobSecrets;
-use super::plan::DiskRule;
 use super::store::{CaptureRecord, JobRow, JobTargetRow, NewJob, StoreError};
 use super::time::now_text;
 use api::select::Selector;
@@ -39,6 +38,7 @@ use api::{
     PlannedTarget, SCHEMA_VERSION, TargetView,
 };
 use disk::output::refuse_existing;
+use facts::disk_rule::DiskRule;
 use facts::target::{DiskFacts, TargetState};
 use intake::Wanted;
 use run::CaptureRun;
@@ -122,10 +122,7 @@ impl Console {
         retry_of: Option<u64>,
     ) -> Result<JobView, ApiError> {
         check_wishes(&request)?;
-        let rule: DiskRule = request
-            .disk
-            .as_deref()
-            .map_or(Ok(DiskRule::First), str::parse)?;
+        let rule = request.disk.clone().unwrap_or_default();
         let disk = match target.connected {
             true => Some(choose_disk(&rule, target)?),
             false => None,
@@ -368,7 +365,9 @@ fn check_wishes(request: &CaptureRequest) -> Result<(), ApiError> {
 fn choose_disk(rule: &DiskRule, target: &TargetView) -> Result<DiskFacts, ApiError> {
     let refused =
         |text: String| ApiError::new(ErrorCode::Refused, format!("{}: {text}", target.name));
-    let disk = rule.choose_master(&target.facts.disks).map_err(refused)?;
+    let disk = rule
+        .choose_master(&target.facts.disks)
+        .map_err(|reason| refused(reason.to_string()))?;
     let busy: Vec<&str> = disk.holders.iter().map(String::as_str).collect();
     // A loop device on a file is safe to read; the agent checks it again.
     if !busy.is_empty() && !disk.file_backed {

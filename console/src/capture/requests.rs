@@ -4,6 +4,7 @@
 //! Owns the requests, in memory. Invariants: one request per target and a bounded number in all; a
 //! target has to pause between two requests; a request alone reads no disk.
 
+use facts::disk_rule::DiskRule;
 use facts::target::DiskFacts;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,8 +20,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Request of one target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Asked {
-    /// Disk rule that names the chosen disk.
-    pub disk: String,
+    /// Rule that names the chosen disk.
+    pub disk: DiskRule,
     /// Description of the disk in one line.
     pub title: String,
     /// Suggested name of the image.
@@ -115,8 +116,8 @@ impl Asked {
     /// Makes a request for this disk, named by its serial number or else by its path.
     pub fn new(disk: &DiskFacts, name: Option<String>) -> Self {
         let rule = match disk.serial.as_deref().map(str::trim) {
-            Some(serial) if !serial.is_empty() => format!("serial:{serial}"),
-            _ => format!("path:{}", disk.path),
+            Some(serial) if !serial.is_empty() => DiskRule::Serial(serial.to_owned()),
+            _ => DiskRule::Path(disk.path.clone()),
         };
         Self {
             disk: rule,
@@ -132,7 +133,7 @@ mod tests {
 
     fn asked(name: &str) -> Asked {
         Asked {
-            disk: "first".to_owned(),
+            disk: DiskRule::First,
             title: String::new(),
             name: Some(name.to_owned()),
         }

@@ -22,12 +22,13 @@ use crate::job::meter::Meter;
 use crate::job::stall::Stall;
 use crate::job::{Input, JobShared, Recovery};
 use crate::naming::clean_line;
-use crate::plan::DiskRule;
 use crate::store::{CaptureRecord, JobRow, JobTargetRow};
 use crate::time::now_text;
 use api::{ApiError, ErrorCode, JobState, JobView, SessionView};
 use disk::DiskError;
+use facts::disk_rule::titles;
 use facts::hex;
+use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{
     BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, Outcome, Progress, Unfinished,
@@ -297,29 +298,16 @@ impl CaptureRun {
             .view(&self.place.view.id)
             .map_err(|error| error.message)?;
         let Some(chosen) = &self.place.disk else {
-            let rule = self.upload.wanted().request.disk.as_deref();
-            let rule: DiskRule = rule
-                .map_or(Ok(DiskRule::First), str::parse)
-                .map_err(|error: ApiError| error.message)?;
+            let rule = self.upload.wanted().request.disk.clone();
+            let rule = rule.unwrap_or_default();
             return choose_disk(&rule, &view).map_err(|error| error.message);
         };
-        let like = |disk: &&DiskFacts| {
-            disk.serial == chosen.serial && disk.size == chosen.size && disk.model == chosen.model
-        };
         let disks = &view.facts.disks;
-        let by_path = disks.iter().find(|disk| disk.path == chosen.path);
-        // After a restart the disk may have another path, but not another serial number or size.
-        let found = by_path.filter(like).or_else(|| {
-            disks
-                .iter()
-                .find(|disk| chosen.serial.is_some() && like(disk))
-        });
-        found.cloned().ok_or_else(|| {
-            let has: Vec<String> = disks.iter().map(DiskFacts::title).collect();
+        same_disk(disks, chosen.into()).cloned().ok_or_else(|| {
             format!(
                 "the disk that was chosen ({}) is not there any more; the machine has: {}",
                 chosen.title(),
-                has.join("; ")
+                titles(disks)
             )
         })
     }

@@ -10,7 +10,7 @@ use crate::master::MasterImage;
 use api::{DeployRequest, SessionView};
 use facts::hex;
 use facts::look::Look;
-use facts::order::{Reuse, Verify};
+use facts::order::{Grow, Reuse, Verify};
 use facts::target::{Choice, DiskFacts, Facts};
 use multicast::{SYMBOL_BYTES, Suite};
 use net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
@@ -47,7 +47,7 @@ pub(super) struct Member<'a> {
     pub(super) bulk_port: u16,
     /// Number of receivers in the session.
     pub(super) receivers: usize,
-    pub(super) grow: Option<String>,
+    pub(super) grow: Option<Grow>,
     pub(super) choice: Choice,
     pub(super) reuse: Reuse,
     /// Changes of the template for this machine.

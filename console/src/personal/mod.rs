@@ -93,7 +93,7 @@ impl Console {
         };
         let template = read(source)?;
         let part = image.chosen(&request.choice)?;
-        let grown = request.grow.as_deref().and_then(|grow| part.grown(grow));
+        let grown = request.grow.and_then(|grow| part.grown(grow));
         if !template.personalises() && grown.is_none() {
             return Ok(None);
         }
@@ -159,8 +159,7 @@ impl Console {
             target.refused.is_none() && target.disk.as_ref().is_some_and(|d| !d.file_backed)
         };
         let part = image.chosen(&request.choice)?;
-        let grown = request.grow.as_deref();
-        let grown = grown.and_then(|grow| part.grown(grow));
+        let grown = request.grow.and_then(|grow| part.grown(grow));
         if grown.is_none() || !plan.targets.iter().any(real) {
             return Ok(());
         }

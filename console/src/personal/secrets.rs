@@ -88,7 +88,7 @@ impl Console {
     /// Deletes a secret.
     ///
     /// # Errors
-    /// `Refused` for an unknown secret, `Unexpected` if the store fails.
+    /// `NothingMatched` for an unknown secret, `Unexpected` if the store fails.
     pub async fn remove_secret(&self, name: &str) -> Result<(), ApiError> {
         let removed = self.store.delete_secret(name.to_owned()).await;
         if !removed.map_err(|error| store_error(&error))? {
@@ -206,7 +206,7 @@ async fn file_secret(path: &Path) -> Result<Zeroizing<String>, ApiError> {
 
 fn no_such_secret(name: &str) -> ApiError {
     ApiError::new(
-        ErrorCode::Refused,
+        ErrorCode::NothingMatched,
         format!("the console has no secret {name}"),
     )
     .hint(format!("diskcast secret set {name}"))

@@ -27,7 +27,7 @@ impl Console {
     /// Returns the public key of a signing key.
     ///
     /// # Errors
-    /// `Refused` if no secret has that name, or it is not a signing key.
+    /// `NothingMatched` if no secret has that name, `Refused` if it is not a signing key.
     pub async fn signing_key(&self, name: &str) -> Result<SigningKeyView, ApiError> {
         let key = self.key_that_signs(name).await?;
         Ok(view(name, signing::public_text(&key.public())))

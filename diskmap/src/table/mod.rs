@@ -38,8 +38,9 @@ use serde::Serialize;
 
 pub use cross_check::cross_check;
 pub use error::{GptFault, TableError};
+pub use facts::order::Grow;
 pub use keep::KeepError;
-pub use patch::{CommitPlan, Grow, PatchError, is_dynamic, plan_commit};
+pub use patch::{CommitPlan, PatchError, is_dynamic, plan_commit};
 pub use sectors::other_sector_size;
 
 use crate::ExtentSet;

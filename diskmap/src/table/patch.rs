@@ -22,7 +22,7 @@ mod mbr;
 
 use std::ops::Range;
 
-use serde::Serialize;
+use facts::order::Grow;
 
 use super::device::SparseDisk;
 use super::mbr::TYPE_LDM;
@@ -42,16 +42,6 @@ const LDM_GUIDS: [&str; 2] = [
     "5808C8AA-7E8F-42E0-85D2-E1E90434CFB3",
     "AF9B60A0-1431-4F62-BC68-3311714A69AD",
 ];
-
-/// The partition that grows into the additional space of a larger disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Grow {
-    /// The partition that ends last on the disk, whatever its number.
-    Last,
-    /// The partition with this number.
-    Number(u32),
-}
 
 /// The writes that give a target the table of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Errors of building the pre-OS or an export, as sentences for a technician.
 
+use facts::failure::{ErrorCode, Failure};
 use std::path::{Path, PathBuf};
 
 /// A failure of assembly or export. `source()` returns the cause, [`BundleError::hint`] the next
@@ -81,17 +82,29 @@ pub enum BundleError {
     },
 }
 
-impl BundleError {
-    /// The next thing to try, if there is one.
-    pub fn hint(&self) -> Option<&str> {
+impl Failure for BundleError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Io { source, .. } => ErrorCode::of_path(source),
+            Self::Program { .. } => ErrorCode::Unexpected,
+            Self::Deb { .. }
+            | Self::NoProgram { .. }
+            | Self::NoPackage { .. }
+            | Self::NotInPackage { .. }
+            | Self::WouldNotRun { .. }
+            | Self::Refused { .. } => ErrorCode::Refused,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Io { .. } | Self::NotInPackage { .. } => None,
-            Self::Deb { .. } => Some("remove the file and get the package again"),
+            Self::Deb { .. } => Some("remove the file and get the package again".to_owned()),
             Self::NoProgram { hint, .. }
             | Self::Program { hint, .. }
             | Self::NoPackage { hint, .. }
             | Self::WouldNotRun { hint, .. }
-            | Self::Refused { hint, .. } => Some(hint),
+            | Self::Refused { hint, .. } => Some(hint.clone()),
         }
     }
 }

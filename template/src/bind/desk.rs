@@ -2,7 +2,7 @@
 
 use super::known::Known;
 use super::{BindFault, BindRequest};
-use crate::names::{NameFacts, check};
+use crate::names::{FactMissing, NameFacts, check};
 use crate::schema::NetworkMode;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -27,6 +27,15 @@ pub(super) struct Desk<'a> {
     /// First number the search for the lowest free one has not tried. Numbers are never freed
     /// during a run.
     next_number: u32,
+}
+
+/// The reason a machine gets no numbered name.
+#[derive(Debug, thiserror::Error)]
+enum Unnamed {
+    #[error(transparent)]
+    Fact(#[from] FactMissing),
+    #[error("no number up to {MAX_NUMBER} is free for its name")]
+    NoNumber,
 }
 
 impl<'a> Desk<'a> {
@@ -243,12 +252,12 @@ impl<'a> Desk<'a> {
             let name = if pattern.numbered() {
                 match self.numbered(known, given) {
                     Ok(name) => name,
-                    Err(message) => return faults.push(known.fault(message)),
+                    Err(error) => return faults.push(known.fault(error.to_string())),
                 }
             } else {
                 match self.expand(known, given, None) {
                     Ok(name) => name,
-                    Err(message) => return faults.push(known.fault(message)),
+                    Err(error) => return faults.push(known.fault(error.to_string())),
                 }
             };
             if !pattern.numbered() && !self.names.insert(name.to_lowercase()) {
@@ -258,17 +267,17 @@ impl<'a> Desk<'a> {
             }
             given.name = Some(name);
         }
-        if let Some(Err(message)) = given
+        if let Some(Err(error)) = given
             .name
             .as_deref()
             .map(|name| check(name, self.request.rules))
         {
-            faults.push(known.fault(message));
+            faults.push(known.fault(error.to_string()));
         }
     }
 
     /// The name with the machine's old number, or with the lowest free one.
-    fn numbered(&mut self, known: &Known<'_>, given: &mut Given) -> Result<String, String> {
+    fn numbered(&mut self, known: &Known<'_>, given: &mut Given) -> Result<String, Unnamed> {
         if let Some(number) = given.number {
             let name = self.expand(known, given, Some(number))?;
             if self.names.insert(name.to_lowercase()) {
@@ -288,7 +297,7 @@ impl<'a> Desk<'a> {
                 return Ok(name);
             }
         }
-        Err(format!("no number up to {MAX_NUMBER} is free for its name"))
+        Err(Unnamed::NoNumber)
     }
 
     fn expand(
@@ -296,7 +305,7 @@ impl<'a> Desk<'a> {
         known: &Known<'_>,
         given: &Given,
         number: Option<u32>,
-    ) -> Result<String, String> {
+    ) -> Result<String, FactMissing> {
         let identity = &self.request.template.identity;
         let Some(pattern) = &identity.hostname else {
             return Ok(String::new());
@@ -347,10 +356,10 @@ impl<'a> Desk<'a> {
                     .filter(|_| pattern.needs_address()),
             };
             if let Ok(name) = pattern.expand(&facts)
-                && let Err(message) = check(&name, self.request.rules)
+                && let Err(error) = check(&name, self.request.rules)
             {
                 let message = format!(
-                    "{message}, with the largest number {largest}; shorten identity.hostname"
+                    "{error}, with the largest number {largest}; shorten identity.hostname"
                 );
                 if !faults.iter().any(|fault| fault.message == message) {
                     faults.push(BindFault {

@@ -70,7 +70,7 @@ pub fn plan(request: &PlanRequest<'_>) -> MachinePlan {
                 linux::plan(&mut draft, linux);
                 draft.finish_first_boot(linux.partition);
             }
-            Err(message) => draft.refuse(message),
+            Err(error) => draft.refuse(error.to_string()),
         }
     } else {
         draft.grow();
@@ -249,34 +249,71 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// The reason a file system cannot grow.
+#[derive(Debug, thiserror::Error)]
+enum CannotGrow {
+    #[error("{0}")]
+    InTheWay(String),
+    #[error("FAT cannot be made larger in place")]
+    Fat,
+    #[error("exFAT cannot be made larger in place")]
+    Exfat,
+    #[error("it is no file system that is known")]
+    Unknown,
+}
+
 /// The kind of a file system that can grow, or the reason why this one cannot.
 ///
 /// A hibernated session is no obstacle when it is discarded, which happens before. Volumes the
 /// console cannot read, such as XFS, are grown by their own programs.
-fn growable(partition: &PartitionFindings, discard: bool) -> Result<FileSystem, String> {
+fn growable(partition: &PartitionFindings, discard: bool) -> Result<FileSystem, CannotGrow> {
     let in_the_way = partition.obstacles.iter().find(|obstacle| match obstacle {
         Obstacle::Hibernated => !discard,
         Obstacle::Unreadable { .. } => false,
         _ => true,
     });
     if let Some(obstacle) = in_the_way {
-        return Err(obstacles::what(obstacle));
+        return Err(CannotGrow::InTheWay(obstacles::what(obstacle)));
     }
     match partition.file_system {
         Some(kind @ (FileSystem::Ext | FileSystem::Ntfs | FileSystem::Xfs | FileSystem::Btrfs)) => {
             Ok(kind)
         }
-        Some(FileSystem::Fat) => Err("FAT cannot be made larger in place".into()),
-        Some(FileSystem::Exfat) => Err("exFAT cannot be made larger in place".into()),
-        None => Err("it is no file system that is known".into()),
+        Some(FileSystem::Fat) => Err(CannotGrow::Fat),
+        Some(FileSystem::Exfat) => Err(CannotGrow::Exfat),
+        None => Err(CannotGrow::Unknown),
     }
+}
+
+/// The reason no system is the one the template applies to.
+#[derive(Debug, thiserror::Error)]
+enum NoSystem {
+    #[error(
+        "windows.partition and linux.partition name a system each, and one machine becomes itself in one of them; {found}"
+    )]
+    Both { found: String },
+    #[error(
+        "no system was found on the image, and the template changes one; use an image of Windows or Linux, or a template \
+         without names, addresses, users, files and programs{unread}"
+    )]
+    None { unread: String },
+    #[error("{key}.partition is {number}, and no such system is there; {found}")]
+    NotThere {
+        key: &'static str,
+        number: u32,
+        found: String,
+    },
+    #[error(
+        "more than one system is on the image; say which with windows.partition or linux.partition; {found}"
+    )]
+    Several { found: String },
 }
 
 /// The one system the template applies to.
 ///
 /// # Errors
-/// A message: no system was found, several were, or the named partition has none.
-fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, String> {
+/// No system was found, several were, or the named partition has none.
+fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, NoSystem> {
     let template = request.template;
     let windows = template
         .windows
@@ -301,17 +338,13 @@ fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, String> {
         [only] => return Ok(only),
         [] => {}
         _ => {
-            return Err(format!(
-                "windows.partition and linux.partition name a system each, and one machine becomes itself in one of them; {found}"
-            ));
+            return Err(NoSystem::Both { found });
         }
     }
     match systems.as_slice() {
-        [] => Err(format!(
-            "no system was found on the image, and the template changes one; use an image of Windows or Linux, or a template \
-             without names, addresses, users, files and programs{}",
-            unread(request.findings)
-        )),
+        [] => Err(NoSystem::None {
+            unread: unread(request.findings),
+        }),
         [only] => {
             let (key, wanted) = match only {
                 System::Windows(_) => ("windows", windows),
@@ -319,14 +352,10 @@ fn system<'a>(request: &PlanRequest<'a>) -> Result<&'a System, String> {
             };
             match wanted {
                 None => Ok(only),
-                Some(number) => Err(format!(
-                    "{key}.partition is {number}, and no such system is there; {found}"
-                )),
+                Some(number) => Err(NoSystem::NotThere { key, number, found }),
             }
         }
-        _ => Err(format!(
-            "more than one system is on the image; say which with windows.partition or linux.partition; {found}"
-        )),
+        _ => Err(NoSystem::Several { found }),
     }
 }
 

@@ -13,7 +13,7 @@ mod secrets;
 mod summary;
 mod words;
 
-pub use read::{Checks, parse, parse_with, set};
+pub use read::{Checked, Checks, parse, parse_with, set};
 pub use secrets::{SecretUse, credential_name, password_name, share_name};
 pub use summary::{Line, summary};
 pub use words::{
@@ -24,6 +24,8 @@ pub use words::{
 use crate::names::{Case, Pattern};
 use crate::step::{Group, OnError, OnExists};
 use crate::values::{AddressRange, NicChoice, SecretRef, Timeout};
+use facts::disk_rule::DiskRule;
+use facts::order::Grow;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -57,11 +59,12 @@ pub struct Template {
     pub share_password: Option<SecretRef>,
     /// Disk of each machine: `first`, `largest`, `smallest`, `path:P` or `serial:S`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub disk: Option<DiskRule>,
     /// Partition that grows into the free space: `last` or its number; left out, none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "text_or_number")]
-    pub grow: Option<String>,
+    pub grow: Option<Grow>,
     /// Partitions of the image that are deployed, by number; left out, all are. The partition table
     /// has only these.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::mistake::Mistake;
 use crate::values::{PREFIXES, parse_host};
+use facts::order::Grow;
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 use std::ops::Range;
@@ -18,15 +19,18 @@ const MAX_TEXT: usize = 256 * 1024;
 /// Limit of accounts, drivers, files or programs in a template, each.
 const MAX_ENTRIES: usize = 256;
 
+/// The result of a caller's parser of an option's text.
+pub type Checked = Result<(), Box<dyn std::error::Error>>;
+
 /// The caller's parsers of option texts; an error is the reason why the text is refused.
 #[derive(Clone, Copy)]
 pub struct Checks<'a> {
     /// Parser of `--rate`.
-    pub rate: &'a dyn Fn(&str) -> Result<(), String>,
+    pub rate: &'a dyn Fn(&str) -> Checked,
     /// Parser of `--start`.
-    pub start: &'a dyn Fn(&str) -> Result<(), String>,
+    pub start: &'a dyn Fn(&str) -> Checked,
     /// Parser of `--stall-limit` and `--time-limit`.
-    pub limit: &'a dyn Fn(&str) -> Result<(), String>,
+    pub limit: &'a dyn Fn(&str) -> Checked,
 }
 
 impl Default for Checks<'_> {
@@ -37,6 +41,31 @@ impl Default for Checks<'_> {
             limit: &|_| Ok(()),
         }
     }
+}
+
+/// The reason a value or a key is refused.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error("{0:?} is not a DNS name; write it as lab.example")]
+    DnsName(String),
+    #[error("{0} is a NetBIOS name; write the DNS name of the domain, such as corp.example")]
+    NetBios(String),
+    #[error("{0:?} is not an address with a port; write it as 10.1.0.5:5003")]
+    ConsoleAddress(String),
+    #[error("{0:?} is not a locale; write it as en-US")]
+    Locale(String),
+    #[error("a key is needed, such as network.mode")]
+    NoKey,
+    #[error("{0} is a list; write {0}.1 for its first")]
+    List(String),
+    #[error("there is no {list}.{number}; {list} has {count}")]
+    NoEntry {
+        list: String,
+        number: usize,
+        count: usize,
+    },
+    #[error("{0} is not a table")]
+    NoTable(String),
 }
 
 /// Reads a template.
@@ -85,8 +114,8 @@ pub fn parse_with(
     for (index, ((path, value), line)) in set.iter().zip(&typed).enumerate() {
         let at = OVERRIDE + index;
         let value = typed_value(value, line, at);
-        if let Err(message) = place_value(document.get_mut(), path, value, at) {
-            reader.mistake(at..at, path, message);
+        if let Err(error) = place_value(document.get_mut(), path, value, at) {
+            reader.mistake(at..at, path, error.to_string());
         }
     }
     let mut root = Section::root(document.get_ref());
@@ -133,7 +162,7 @@ fn template(reader: &mut Reader<'_>, root: &mut Section<'_, '_>, checks: &Checks
         image: root.line(reader, "image", "the path"),
         share_user: root.line(reader, "share_user", "the account"),
         share_password: root.parsed(reader, "share_password"),
-        disk: option(reader, root, "disk", &disk_rule),
+        disk: root.parsed(reader, "disk"),
         grow: grow(reader, root),
         partitions: partitions(reader, root),
         onto: root.integer(reader, "onto", 1..=8192),
@@ -171,37 +200,25 @@ fn option(
     reader: &mut Reader<'_>,
     section: &mut Section<'_, '_>,
     key: &'static str,
-    check: &dyn Fn(&str) -> Result<(), String>,
+    check: &dyn Fn(&str) -> Checked,
 ) -> Option<String> {
     let text = section.line(reader, key, "the value")?;
-    if let Err(message) = check(&text) {
-        section.wrong(reader, key, message);
+    if let Err(error) = check(&text) {
+        section.wrong(reader, key, error.to_string());
     }
     Some(text)
 }
 
-fn disk_rule(text: &str) -> Result<(), String> {
-    match text.split_once(':') {
-        None if matches!(text, "first" | "largest" | "smallest") => Ok(()),
-        Some(("path" | "serial", value)) if !value.is_empty() => Ok(()),
-        _ => Err(format!(
-            "unknown disk rule {text:?}; use first, largest, smallest, path:/dev/sda or serial:S"
-        )),
-    }
-}
-
 /// Reads `last` or a number, which may be a TOML integer or text.
-fn grow(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Option<String> {
-    if let Some(number) = root.number_or_text(reader, "grow") {
-        match number {
-            Ok(number @ 1..=8192) => return Some(number.to_string()),
-            Err(text)
-                if text == "last" || text.parse().is_ok_and(|n: u32| (1..=8192).contains(&n)) =>
-            {
-                return Some(text);
-            }
-            _ => root.wrong(reader, "grow", "use last or a partition number, 1 to 8192"),
-        }
+fn grow(reader: &mut Reader<'_>, root: &mut Section<'_, '_>) -> Option<Grow> {
+    let read = match root.number_or_text(reader, "grow")? {
+        Ok(number) => number.to_string().parse(),
+        Err(text) => text.parse(),
+    };
+    match read {
+        Ok(Grow::Last) => return Some(Grow::Last),
+        Ok(Grow::Number(number @ 1..=8192)) => return Some(Grow::Number(number)),
+        _ => root.wrong(reader, "grow", "use last or a partition number, 1 to 8192"),
     }
     None
 }
@@ -239,7 +256,7 @@ fn network(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Network {
     let mut address = |reader: &mut Reader<'_>, key| {
         let text = section.string(reader, key)?;
         host(text)
-            .map_err(|message| section.wrong(reader, key, message))
+            .map_err(|error| section.wrong(reader, key, error.to_string()))
             .ok()
     };
     let gateway = address(reader, "gateway");
@@ -253,7 +270,7 @@ fn network(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Network {
             .unwrap_or_default(),
         suffix: section.string(reader, "suffix").and_then(|text| {
             domain_name(&text)
-                .map_err(|message| section.wrong(reader, "suffix", message))
+                .map_err(|error| section.wrong(reader, "suffix", error.to_string()))
                 .ok()
         }),
         search: section
@@ -266,7 +283,7 @@ fn network(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Network {
 }
 
 /// Checks a DNS name (RFC 1123 section 2.1).
-fn domain_name(text: &str) -> Result<String, String> {
+fn domain_name(text: &str) -> Result<String, ReadError> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
@@ -278,9 +295,7 @@ fn domain_name(text: &str) -> Result<String, String> {
     if text.len() <= 253 && text.split('.').all(label) {
         Ok(text.to_owned())
     } else {
-        Err(format!(
-            "{text:?} is not a DNS name; write it as lab.example"
-        ))
+        Err(ReadError::DnsName(text.to_owned()))
     }
 }
 
@@ -300,11 +315,11 @@ fn first_start(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> FirstSt
 }
 
 /// Parses an address of the console: IPv4 address and port of its bulk service.
-fn console_address(text: &str) -> Result<SocketAddrV4, String> {
+fn console_address(text: &str) -> Result<SocketAddrV4, ReadError> {
     text.parse()
         .ok()
         .filter(|address: &SocketAddrV4| address.port() != 0 && !address.ip().is_unspecified())
-        .ok_or_else(|| format!("{text:?} is not an address with a port; write it as 10.1.0.5:5003"))
+        .ok_or_else(|| ReadError::ConsoleAddress(text.to_owned()))
 }
 
 fn membership(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Membership {
@@ -313,12 +328,10 @@ fn membership(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Membersh
         domain: section.string(reader, "domain").and_then(|text| {
             let error = match domain_name(&text) {
                 Ok(name) if name.contains('.') => return Some(name),
-                Ok(name) => format!(
-                    "{name} is a NetBIOS name; write the DNS name of the domain, such as corp.example"
-                ),
+                Ok(name) => ReadError::NetBios(name),
                 Err(error) => error,
             };
-            section.wrong(reader, "domain", error);
+            section.wrong(reader, "domain", error.to_string());
             None
         }),
         ou: section.line(reader, "ou", "the name"),
@@ -352,9 +365,9 @@ fn windows(reader: &mut Reader<'_>, mut section: Section<'_, '_>) -> Option<Wind
 struct Locale(String);
 
 impl std::str::FromStr for Locale {
-    type Err = String;
+    type Err = ReadError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ReadError> {
         let mut parts = text.split('-');
         let part = |part: &str, longest| {
             (2..=longest).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -365,7 +378,7 @@ impl std::str::FromStr for Locale {
         {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("{text:?} is not a locale; write it as en-US"))
+            Err(ReadError::Locale(text.to_owned()))
         }
     }
 }
@@ -500,11 +513,11 @@ fn place_value<'i>(
     path: &str,
     value: Spanned<DeValue<'i>>,
     at: usize,
-) -> Result<(), String> {
+) -> Result<(), ReadError> {
     let mut table = document;
     let mut parts: Vec<&str> = path.split('.').collect();
     let Some(last) = parts.pop().filter(|last| !last.is_empty()) else {
-        return Err("a key is needed, such as network.mode".into());
+        return Err(ReadError::NoKey);
     };
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.next() {
@@ -526,7 +539,7 @@ fn place_value<'i>(
                 let number = parts
                     .next()
                     .and_then(|number| number.parse::<usize>().ok())
-                    .ok_or_else(|| format!("{part} is a list; write {part}.1 for its first"))?;
+                    .ok_or_else(|| ReadError::List(part.to_owned()))?;
                 if number == array.len() + 1 {
                     array.push(Spanned::new(at..at, DeValue::Table(DeTable::new())));
                 }
@@ -534,10 +547,16 @@ fn place_value<'i>(
                 let entry = number.checked_sub(1).and_then(|index| array.get_mut(index));
                 match entry.map(Spanned::get_mut) {
                     Some(DeValue::Table(inner)) => inner,
-                    _ => return Err(format!("there is no {part}.{number}; {part} has {count}")),
+                    _ => {
+                        return Err(ReadError::NoEntry {
+                            list: part.to_owned(),
+                            number,
+                            count,
+                        });
+                    }
                 }
             }
-            _ => return Err(format!("{part} is not a table")),
+            _ => return Err(ReadError::NoTable(part.to_owned())),
         };
     }
     // An existing key would keep its old span, so it is removed first.

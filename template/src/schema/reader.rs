@@ -7,6 +7,7 @@ use super::check::Contradiction;
 use crate::mistake::{Mistake, nearest, place};
 use crate::values::Word;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
 use toml::Spanned;
@@ -201,7 +202,7 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 
     /// Reads a text and parses it.
-    pub(super) fn parsed<T: FromStr<Err = String>>(
+    pub(super) fn parsed<T: FromStr<Err: Display>>(
         &mut self,
         reader: &mut Reader<'_>,
         key: &'static str,
@@ -209,8 +210,8 @@ impl<'d, 'i> Section<'d, 'i> {
         let text = self.string(reader, key)?;
         match text.parse() {
             Ok(value) => Some(value),
-            Err(message) => {
-                self.wrong(reader, key, message);
+            Err(error) => {
+                self.wrong(reader, key, error.to_string());
                 None
             }
         }
@@ -329,11 +330,11 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 
     /// Reads a list of texts and parses each; a fault is reported at its item.
-    pub(super) fn parsed_list<T>(
+    pub(super) fn parsed_list<T, E: Display>(
         &mut self,
         reader: &mut Reader<'_>,
         key: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, E>,
     ) -> Option<Vec<T>> {
         self.list(reader, key, "a list of strings", |this, reader, item| {
             let Some(text) = text_of(reader, item) else {
@@ -341,7 +342,7 @@ impl<'d, 'i> Section<'d, 'i> {
                 return None;
             };
             parse(&text)
-                .map_err(|message| reader.mistake(item.span(), &this.key(key), message))
+                .map_err(|error| reader.mistake(item.span(), &this.key(key), error.to_string()))
                 .ok()
         })
     }

@@ -2,6 +2,8 @@
 
 use super::{DriverMatch, JoinMethod, LinuxMethod, NetworkMode, SidChoice, Template, group_name};
 use crate::values::{NicChoice, Word};
+use facts::disk_rule::DiskRule;
+use facts::order::Grow;
 
 /// One line of the summary.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
@@ -31,7 +33,7 @@ pub fn summary(template: &Template) -> Vec<Line> {
     page.optional("Account of its share", share.as_deref(), "none");
     page.optional(
         "Target disk",
-        template.disk.as_deref(),
+        template.disk.as_ref().map(DiskRule::to_string).as_deref(),
         "first internal disk",
     );
     let chosen: Vec<String> = template.partitions.iter().map(u32::to_string).collect();
@@ -48,10 +50,10 @@ pub fn summary(template: &Template) -> Vec<Line> {
     );
     page.add(
         "Free space",
-        match template.grow.as_deref() {
+        match template.grow {
             None => "partitions keep their size".into(),
-            Some("last") => "the last partition grows".into(),
-            Some(number) => format!("partition {number} grows"),
+            Some(Grow::Last) => "the last partition grows".into(),
+            Some(Grow::Number(number)) => format!("partition {number} grows"),
         },
         template.grow.is_none(),
     );

@@ -5,7 +5,9 @@ use crate::job::order::{Member, Session};
 use crate::job::place::{self, Leaving};
 use crate::time::now_text;
 use api::JobState;
+use facts::disk_rule::titles;
 use facts::look::Look;
+use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
 use protocol::control::{ConsoleMessage, Outcome, Unfinished};
 use template::first_start::FirstStart;
@@ -59,7 +61,7 @@ impl JobRun {
             look,
             bulk_port: self.core.console.settings.bulk_port,
             receivers,
-            grow: self.core.row.request.grow.clone(),
+            grow: self.core.row.request.grow,
             choice: self.core.row.request.choice.clone(),
             reuse: self.core.row.request.reuse,
             apply,
@@ -115,19 +117,13 @@ impl JobRun {
         if resumed {
             return Ok((disk, look));
         }
-        if let Some(now) = view.facts.disks.iter().find(|now| now.is_same(&disk)) {
+        if let Some(now) = same_disk(&view.facts.disks, (&disk).into()) {
             return match look.refusal(now) {
-                None => Ok((disk, look)),
+                None => Ok((now.clone(), look)),
                 Some(reason) => Err(reason),
             };
         }
-        let has = view
-            .facts
-            .disks
-            .iter()
-            .map(DiskFacts::title)
-            .collect::<Vec<_>>()
-            .join("; ");
+        let has = titles(&view.facts.disks);
         Err(format!(
             "the disk that was confirmed ({}) is not there any more; the machine has: {has}",
             disk.title()

@@ -12,7 +12,8 @@ use super::super::gpt_copy::{
 };
 use super::super::mbr::{TYPE_PROTECTIVE, entries, sectors_offset};
 use super::super::{PartitionTable, Role};
-use super::{Draft, Grow, PatchError, Target, check_fit, grown_end, pick, raw_stages, set_end};
+use super::{Draft, PatchError, Target, check_fit, grown_end, pick, raw_stages, set_end};
+use facts::order::Grow;
 
 /// The positions of the table's parts, in LBA.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,9 @@ use super::super::bytes::put;
 use super::super::mbr::{Ebr, MbrLayout, Place, chs_end_offset, sectors_offset};
 use super::super::{Partition, PartitionKind, PartitionTable};
 use super::{
-    Draft, Grow, PatchError, Target, check_fit, grown_end, is_dynamic, pick, raw_stages, set_end,
+    Draft, PatchError, Target, check_fit, grown_end, is_dynamic, pick, raw_stages, set_end,
 };
+use facts::order::Grow;
 
 /// First LBA that an MBR cannot use: tools and Windows keep a partition's last LBA in 32 bits,
 /// whatever the sector size.
