@@ -279,7 +279,7 @@ mod tests {
 
     fn refusal(candidate: Candidate, rule: Option<&str>) -> String {
         let mut request = request("all");
-        request.disk = rule.map(str::to_owned);
+        request.disk = rule.map(|rule| rule.parse().unwrap());
         plan(&request, &[candidate]).unwrap().targets[0]
             .refused
             .clone()

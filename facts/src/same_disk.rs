@@ -84,7 +84,10 @@ mod tests {
         let wanted = disk("/dev/sda", "S1", 10);
         let swapped = [disk("/dev/sda", "S2", 10), disk("/dev/sdb", " S1 ", 10)];
         assert_eq!(found(&swapped, &wanted), Some("/dev/sdb"));
-        assert_eq!(found(&[wanted.clone()], &wanted), Some("/dev/sda"));
+        assert_eq!(
+            found(std::slice::from_ref(&wanted), &wanted),
+            Some("/dev/sda")
+        );
     }
 
     #[test]
@@ -111,6 +114,9 @@ mod tests {
         assert_eq!(found(&twins, &wanted), Some("/dev/sda"));
         let nameless = disk("/dev/sda", "", 10);
         assert_eq!(found(&[disk("/dev/sdb", "", 10)], &nameless), None);
-        assert_eq!(found(&[nameless.clone()], &nameless), Some("/dev/sda"));
+        assert_eq!(
+            found(std::slice::from_ref(&nameless), &nameless),
+            Some("/dev/sda")
+        );
     }
 }
