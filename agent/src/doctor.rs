@@ -16,7 +16,7 @@ use net::probe_run::{ProbeHeard, ProbeListener};
 use net::tls::Pin;
 use net::{port_owner, socket};
 use protocol::control::{AgentMessage, DoctorAnswer, DoctorRequest, LaneCounts, OtherConsole};
-use protocol::doctor::MAX_SECONDS;
+use protocol::doctor::{MAX_SECONDS, RECEIVE_BUFFER};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,7 +95,7 @@ pub(super) fn start(
 fn examine(request: DoctorRequest, around: Surroundings, over: &AtomicBool) -> DoctorAnswer {
     let mut answer = DoctorAnswer {
         id: request.id.clone(),
-        receive_buffer_asked: socket::RECEIVE_BUFFER as u64,
+        receive_buffer_asked: RECEIVE_BUFFER as u64,
         beacon_heard: around.beacon_heard.load(Ordering::Relaxed),
         ..DoctorAnswer::default()
     };

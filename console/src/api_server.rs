@@ -51,6 +51,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use jobs::view::summary_of;
 use protocol::control::ConsoleMessage;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
@@ -459,7 +460,7 @@ async fn replay(view: &JobView, folder: &Folder, lines: &Lines) -> Option<()> {
     }
     send(
         lines,
-        &Event::Summary(Box::new(job::summary_of(view, &folder.report()))),
+        &Event::Summary(Box::new(summary_of(view, &folder.report()))),
     )
     .await
 }

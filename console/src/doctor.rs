@@ -11,13 +11,14 @@
 //! target whose connection it came on.
 
 use super::context::Console;
-use super::doctor_judge::{self, Measured, finding};
-use super::job::session;
-use super::naming::clean_line;
+use super::interface::interface_speed;
 use super::{doctor_self, time};
 use api::doctor::{ConsoleHealth, DoctorOptions, DoctorReport, ProbeView, TargetHealth, Verdict};
 use api::select::Selector;
 use api::{ApiError, ErrorCode, SCHEMA_VERSION, TargetView};
+use jobs::doctor::{self as judge, Measured, finding};
+use jobs::naming::clean_line;
+use jobs::rate;
 use net::probe_run::{self, ProbeSent, ProbeSpec};
 use protocol::control::{ConsoleMessage, DoctorAnswer, DoctorRequest, LaneCounts};
 use protocol::doctor::MAX_SECONDS;
@@ -178,7 +179,7 @@ impl Console {
         let settings = &self.settings;
         // Slot 0 is free only if no session runs; only then may a probe be sent.
         let stream = slot == Some(0) && views.iter().any(|view| view.connected);
-        let (main, second) = session::lanes(settings.main, settings.second, 0);
+        let (main, second) = rate::lanes(settings.main, settings.second, 0);
         let spec = ProbeSpec {
             id: number,
             main,
@@ -290,7 +291,7 @@ impl Console {
                     .filter_map(|nic| nic.speed_mbit_per_s);
                 speeds.filter(|speed| *speed > 0).max()
             })
-            .chain(session::interface_speed(&self.settings.interface))
+            .chain(interface_speed(&self.settings.interface))
             .min();
         let known = slowest.map(|mbit| u64::from(mbit) * 125_000 * LINK_SHARE_PERCENT / 100);
         options
@@ -318,7 +319,7 @@ fn diagnose(
         fastest_link: links.filter_map(|answer| answer.speed_mbit_per_s).max(),
     };
     for target in &mut targets {
-        doctor_judge::target(target, measured);
+        judge::target(target, measured);
     }
     let deaf_to_igmp = targets
         .iter()
@@ -334,7 +335,7 @@ fn diagnose(
         time: time::now_text(),
         console,
         probe,
-        room: doctor_judge::room(&targets),
+        room: judge::room(&targets),
         targets,
         not_checked,
     }

@@ -5,15 +5,15 @@
 //! console lacks are reported as not checked.
 
 use super::context::Console;
-use super::doctor_judge::{PACKET_IP_BYTES, USUAL_MTU, finding};
-use super::naming::clean_line;
 use api::doctor::{ConsoleHealth, Finding, PortView, ProbeView, Verdict, worst};
 use facts::hex;
+use jobs::doctor::{PACKET_IP_BYTES, USUAL_MTU, finding};
+use jobs::naming::clean_line;
 use multicast::Beacon;
-use net::igmp_querier::silence_text;
 use net::probe_dhcp::{self, DhcpServer};
 use net::{port_owner, probe_run};
 use protocol::control::QuerierFacts;
+use protocol::doctor::silence_text;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -46,7 +46,7 @@ pub(super) fn questions(console: &Console) -> impl FnOnce() -> Own + Send + 'sta
         let health = ConsoleHealth {
             interface: format!("{name} ({})", settings.interface_address),
             mtu: sysfs(name, "mtu").and_then(|text| text.parse().ok()),
-            speed_mbit_per_s: super::job::session::interface_speed(name),
+            speed_mbit_per_s: super::interface::interface_speed(name),
             free_bytes: free_bytes(&settings.data_dir),
             ports: [
                 ("tcp", settings.control_port, "control"),

@@ -5,9 +5,10 @@
 //! not answer in time.
 
 use super::context::Console;
-use super::time::{now_text, seconds_between};
+use super::time::now_text;
 use api::select::Selector;
 use api::{Plan, TargetView};
+use jobs::schedule::seconds_between;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};

@@ -7,10 +7,10 @@ use api::{
     BindingList, ErrorCode, IdentifyRequest, ImportRequest, Plan, RenameRequest, TargetList,
     TargetView, TemplateUse,
 };
+use facts::boot::Verdict;
 use facts::target::{NicFacts, TargetState};
 use protocol::control::Hello;
 use pxe::decide::UefiLoader;
-use pxe::machine::Verdict;
 use pxe::serve::{Ports, Settings};
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Choice of the interface for multicast.
+//! Choice of the interface for multicast, and its speed.
 //!
 //! The named one; else the one with the default route, which a technician calls "the network"; else
 //! the first with an IPv4 address other than loopback; else loopback, on which a rehearsal still
@@ -40,6 +40,18 @@ pub fn choose(asked: Option<&str>) -> Result<Interface, ApiError> {
     // The file is missing in some containers; the next rule then decides.
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     pick(asked, &known, default_route(&routes).as_deref())
+}
+
+/// Returns the speed of this machine's interface in Mbit/s, if the kernel knows it.
+pub fn interface_speed(name: &str) -> Option<u32> {
+    // The name comes from the kernel's own list. A virtual interface has no device and an invented
+    // speed: veth reports 10000 on any carrier.
+    let folder = std::path::Path::new("/sys/class/net").join(name);
+    if !folder.join("device").exists() {
+        return None;
+    }
+    let text = std::fs::read_to_string(folder.join("speed")).ok()?;
+    text.trim().parse().ok().filter(|speed| *speed > 0)
 }
 
 fn pick(

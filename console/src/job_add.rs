@@ -3,12 +3,12 @@
 //! Invariant: a machine joins only if the job's template can personalise it, with a name and an
 //! address of its own where the template gives them.
 
-use super::confirm;
 use super::context::Console;
 use super::job::{Addition, ConfirmedBy, Input, JobHandle};
 use super::personal::{JobSecrets, Personalised};
-use super::plan;
 use api::{AddPlan, AddRequest, ApiError, DeployRequest, ErrorCode, JobView, Plan, StartRule};
+use jobs::confirm;
+use jobs::plan;
 use tokio::sync::oneshot;
 
 /// A plan of targets that would join a job, and the data to carry it out.

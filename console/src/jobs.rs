@@ -4,24 +4,28 @@
 //! only for confirmed targets; its targets are in no other job; a retry sends the same image or
 //! nothing, and needs its password again, because passwords are never stored.
 
-use super::confirm;
 use super::context::Console;
+use super::interface::interface_speed;
 use super::job::folder::Folder;
-use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Unstored, Work, session};
+use super::job::{self, Input, JobHandle, JobRun, JobShared, Recovery, Unstored, Work};
 use super::master::MasterImage;
 use super::personal::{JobSecrets, Personalised};
-use super::plan;
 use super::shares::{Wanted, keep_given};
-use super::store::{JobRow, JobTargetRow, NewJob, StoreError};
-use super::time::{now_text, until};
+use super::store::StoreError;
+use super::time::{now, now_text};
 use api::select::Selector;
 use api::{
-    ApiError, CreateJob, DeployRequest, ErrorCode, FirstStart, JobState, JobTarget, JobView, Plan,
-    PlannedTarget, Report, RetryRequest, SCHEMA_VERSION, StartRule,
+    ApiError, CreateJob, DeployRequest, ErrorCode, JobState, JobView, Plan, Report, RetryRequest,
+    SCHEMA_VERSION, StartRule,
 };
 use disk::missing;
-use facts::target::{DiskFacts, DiskNow, TargetState};
-use protocol::control::Counters;
+use facts::target::TargetState;
+use jobs::confirm;
+use jobs::plan;
+use jobs::rate;
+use jobs::row::{JobRow, JobTargetRow, NewJob};
+use jobs::schedule::until;
+use jobs::view;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -145,7 +149,7 @@ impl Jobs {
 
     /// Takes the slot, and so the groups, of another session.
     pub fn take_slot(&self) -> Option<u8> {
-        session::take_slot(&mut self.lock().slots)
+        rate::take_slot(&mut self.lock().slots)
     }
 
     /// Returns the slot of a session that has ended.
@@ -181,44 +185,6 @@ fn no_such_job(id: &str) -> ApiError {
         .hint("diskcast job list shows them")
 }
 
-/// Makes the row of a planned target; a refused one is `failed` from the start.
-pub fn place_row(target: &PlannedTarget, total_bytes: u64) -> JobTargetRow {
-    let refused = target.refused.as_ref();
-    JobTargetRow {
-        view: JobTarget {
-            id: target.id.clone(),
-            name: target.name.clone(),
-            state: if refused.is_some() {
-                TargetState::Failed
-            } else {
-                TargetState::Discovered
-            },
-            reason: refused.map(|reason| format!("refused: {reason}")),
-            disk: target
-                .disk
-                .as_ref()
-                .map(DiskFacts::title)
-                .unwrap_or_default(),
-            done_bytes: 0,
-            total_bytes,
-            bytes_written: 0,
-            disk_now: refused.map(|_| DiskNow::Untouched),
-            first_start: target.reports_first_start().then(FirstStart::default),
-            seconds: 0.0,
-            rate_bytes_per_s: 0,
-            loss: 0.0,
-            eta_seconds: None,
-            root: None,
-            step: None,
-            note: None,
-            bottleneck: None,
-            counters: Counters::default(),
-        },
-        instance: None,
-        disk: target.disk.clone(),
-    }
-}
-
 pub(super) fn store_error(error: &StoreError) -> ApiError {
     ApiError::new(ErrorCode::Unexpected, error.to_string())
         .hint("is the disk of the data directory full?")
@@ -240,13 +206,13 @@ impl Console {
                 )
                 .hint("say with --start when it starts: a number of targets, at=TIME or manual"));
             }
-            StartRule::At(time) if until(time).is_none() => {
+            StartRule::At(time) if until(now(), time).is_none() => {
                 return Err(
                     ApiError::new(ErrorCode::Usage, format!("{time:?} is no date"))
                         .hint("for example 2026-05-04T22:00:00+02:00"),
                 );
             }
-            StartRule::At(time) if until(time).is_none_or(|left| left.is_zero()) => {
+            StartRule::At(time) if until(now(), time).is_none_or(|left| left.is_zero()) => {
                 return Err(ApiError::new(
                     ErrorCode::Usage,
                     format!("{time} is past: the console's clock says {}", now_text()),
@@ -256,12 +222,12 @@ impl Console {
             _ => {}
         }
         let candidates = self.roster.candidates();
-        let own_speed = session::interface_speed(&self.settings.interface);
+        let own_speed = interface_speed(&self.settings.interface);
         let facts = candidates
             .iter()
             .filter(|c| c.view.connected)
             .map(|candidate| &candidate.view.facts);
-        let cap = session::known_rate_cap(request, facts, own_speed);
+        let cap = rate::known_rate_cap(request, facts, own_speed);
         let mut plan = plan::make(request, &image.chosen(&request.choice)?, &candidates, cap)?;
         let holes = missing::lines(&image.image().manifest().meta);
         if !holes.is_empty() && !request.accept_holes {
@@ -350,7 +316,7 @@ impl Console {
             targets: plan
                 .targets
                 .iter()
-                .map(|target| place_row(target, total))
+                .map(|target| JobTargetRow::planned(target, total))
                 .collect(),
             request,
             plan,
@@ -421,7 +387,7 @@ impl Console {
         let live = |row: &JobRow| self.jobs.shared(row.id).map(|shared| shared.view());
         Ok(rows
             .iter()
-            .map(|row| live(row).unwrap_or_else(|| job::view_of(row)))
+            .map(|row| live(row).unwrap_or_else(|| view::view_of(row)))
             .collect())
     }
 
@@ -449,7 +415,7 @@ impl Console {
     pub async fn job_view(&self, id: u64) -> Result<JobView, ApiError> {
         match self.jobs.shared(id) {
             Some(shared) => Ok(shared.view()),
-            None => Ok(job::view_of(&self.job_row(id).await?)),
+            None => Ok(view::view_of(&self.job_row(id).await?)),
         }
     }
 
@@ -464,7 +430,7 @@ impl Console {
         let summary = view
             .state
             .is_final()
-            .then(|| job::summary_of(&view, &folder.report()));
+            .then(|| view::summary_of(&view, &folder.report()));
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             job: view,

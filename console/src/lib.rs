@@ -11,7 +11,6 @@
 //! | [`doctor`] | checks of the network and the machines |
 //! | [`capture`], [`offers`] | images that targets upload; deployments that people at targets start |
 //! | [`personal`] | templates: secrets, bindings, inspection of images, personal plans |
-//! | [`plan`], [`naming`] | pure: choice of disks; ids and names of targets |
 //! | [`interface`], [`port`], [`time`] | the machine that the console runs on |
 
 mod answer;
@@ -19,11 +18,9 @@ pub mod api_server;
 pub mod boot;
 pub mod bulk_server;
 pub mod capture;
-pub mod confirm;
 pub mod context;
 pub mod control_server;
 pub mod doctor;
-mod doctor_judge;
 mod doctor_self;
 pub mod first_start;
 mod freshness;
@@ -34,14 +31,11 @@ pub mod job;
 mod job_add;
 pub mod jobs;
 pub mod master;
-pub mod naming;
 pub mod offers;
 pub mod personal;
-pub mod plan;
 pub mod port;
 mod recovery;
 pub mod roster;
-pub mod schedule;
 pub mod serve;
 pub mod shares;
 pub mod store;

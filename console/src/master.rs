@@ -6,7 +6,6 @@
 //! hashes match; memory holds the manifest and one block per reader, whatever the image's size.
 
 use super::image_check::FileStamp;
-use super::plan::Chosen;
 use super::shares::ImagePlace;
 use api::{ApiError, ErrorCode, ImageSummary};
 use disk::DiskError;
@@ -22,6 +21,7 @@ use diskmap::PartitionTable;
 use facts::hex;
 use facts::target::{Choice, PartitionFacts};
 use imagefmt::{ChunkId, FormatError, Image, Password};
+use jobs::plan::Chosen;
 use multicast::{BlockKey, Layout, ObjectId};
 use net::sending::BlockSource;
 use std::fs::File;

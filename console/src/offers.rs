@@ -8,10 +8,9 @@
 use super::capture::{Asked, NotTaken, say};
 use super::context::Console;
 use super::jobs::{parse_id, store_error};
-use super::naming;
 use super::shares::{Wanted, check_offered};
 use super::store::StoreError;
-use super::time::{now_text, until};
+use super::time::{now, now_text};
 use api::confirm::shown;
 use api::select::Selector;
 use api::{
@@ -22,6 +21,8 @@ use facts::disk_rule::{DiskRule, NoDisk};
 use facts::order::EndAction;
 use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
+use jobs::naming;
+use jobs::schedule::until;
 use protocol::control::{
     BackupRequest, ChoiceAnswer, ConsoleMessage, DiskOrder, Menu, MenuDisk, MenuOffer, TakeOffer,
 };
@@ -79,7 +80,7 @@ fn barred(offer: &Offer, target: &TargetView, expired: bool) -> Option<String> {
 }
 
 fn expired(offer: &Offer) -> bool {
-    let left = offer.until.as_deref().map(until);
+    let left = offer.until.as_deref().map(|time| until(now(), time));
     // An unreadable time is never stored; with one, the offer counts as expired.
     left.is_some_and(|left| left.is_none_or(|left| left.is_zero()))
 }
@@ -141,7 +142,7 @@ impl Console {
             ));
         }
         if let Some(time) = &asked.until
-            && until(time).is_none_or(|left| left.is_zero())
+            && until(now(), time).is_none_or(|left| left.is_zero())
         {
             return Err(usage(format!("{time:?} is no time to come"))
                 .hint("for example 2026-05-04T22:00:00+02:00"));

@@ -6,17 +6,19 @@
 
 use super::context::Console;
 use super::job::folder::{Folder, Journal};
-use super::job::{self, Input, Recovery};
+use super::job::{Input, Recovery};
 use super::jobs::{parse_id, store_error};
 use super::master::MasterImage;
 use super::shares::Wanted;
-use super::store::{JobRow, JobTargetRow, StoreError};
+use super::store::StoreError;
 use super::time::now_text;
 use api::{ApiError, DeployRequest, ErrorCode, Event, JobState, JobView};
 use disk::share::ShareAddress;
 use disk::volumes::remove_unfinished_parts;
 use facts::order::EndAction;
 use facts::target::{DiskNow, TargetState};
+use jobs::row::{JobRow, JobTargetRow};
+use jobs::run::place;
 use protocol::control::{ConsoleMessage, Outcome, Unfinished};
 use std::path::Path;
 use std::sync::Arc;
@@ -335,10 +337,10 @@ impl Console {
         }
         let (state, end) = (target.view.state, row.job.request.end);
         let name = target.view.name.clone();
-        let heard = job::late_outcome(target.clone(), outcome, row.job.plan.image.proof_root());
+        let heard = place::late_outcome(target.clone(), outcome, row.job.plan.image.proof_root());
         let proven = heard.view.state == TargetState::Done;
         // A recorded outcome of the agent stays; an assumed state (lost, dropped) is replaced.
-        let takes = job::awaits_word(target);
+        let takes = place::awaits_word(target);
         if takes {
             tracing::info!(job = id, target = name, state = %heard.view.state, "outcome reported late");
             if let Err(error) = self

@@ -7,13 +7,13 @@
 
 mod identity;
 
-use super::naming;
-use super::plan::Candidate;
 use super::store::{IdentityRows, TargetRow};
 use super::time::now_text;
 use api::{ApiError, ErrorCode, IdentityView, TargetView};
 use facts::identity::{Record, Register, Shared};
 use facts::target::{Facts, TargetState};
+use jobs::naming;
+use jobs::plan::Candidate;
 use protocol::control::{ConsoleMessage, Hello};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

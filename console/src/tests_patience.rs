@@ -229,7 +229,7 @@ async fn a_job_that_begins_late_says_so() {
     drop(agent);
     room.close().await;
     // The console is off at the start time.
-    while super::schedule::late_by(super::time::now(), at).is_none() {
+    while jobs::schedule::late_by(super::time::now(), at).is_none() {
         pause().await;
     }
     let room = Room::open(data.path()).await;

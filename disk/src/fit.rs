@@ -11,9 +11,9 @@ use super::master::refuse_other_sectors;
 use super::place::Place;
 use diskmap::{
     CommitPlan, ExtentSet, Grow, Partition, PartitionTable, TableError, plan_commit, read_table,
-    table_from_regions, without_table_from_regions,
+    refuse_onto, refuse_sectors, table_from_regions, without_table_from_regions,
 };
-use facts::target::{Choice, PartitionFacts};
+use facts::target::Choice;
 use imagefmt::{FsMeta, MASK_BLOCK, Manifest};
 use std::fs::OpenOptions;
 use std::ops::Range;
@@ -143,26 +143,21 @@ fn onto_partition(
             source,
         })?;
     let target = own.partition(number).filter(|p| !p.is_extended());
-    let facts = target.map(|p| PartitionFacts {
-        number,
-        start: p.start,
-        length: p.length,
-    });
-    refuse_onto(source, number, fit.grow, facts.as_ref()).map_err(|reason| {
+    let length = target.map(|partition| partition.length);
+    refuse_onto(source, number, fit.grow, length).map_err(|reason| {
         DiskError::refused(
             format!("{}: {reason}", disk.path.display()),
             "choose a partition that is large enough, or deploy the whole disk",
         )
     })?;
     let fs = file_system(manifest, source.number);
-    refuse_sectors(fs.as_ref(), manifest.geometry.sector_size, disk.sector_size).map_err(
-        |reason| {
-            DiskError::refused(
-                format!("{}: {reason}", disk.path.display()),
-                "capture it from a disk with sectors of the same size",
-            )
-        },
-    )?;
+    let fs = fs.as_ref().map(|fs| (fs.kind.as_str(), fs.block_size));
+    refuse_sectors(fs, manifest.geometry.sector_size, disk.sector_size).map_err(|reason| {
+        DiskError::refused(
+            format!("{}: {reason}", disk.path.display()),
+            "capture it from a disk with sectors of the same size",
+        )
+    })?;
     let target = target.cloned().unwrap_or_else(|| source.clone());
     let mut notes = vec![format!(
         "partition {number} of the disk is overwritten with partition {} of the image; everything else stays",
@@ -195,63 +190,12 @@ fn onto_partition(
     })
 }
 
-/// Checks that a partition of the image fits onto one of a disk.
-///
-/// # Errors
-/// The reason it does not.
-pub fn refuse_onto(
-    source: &Partition,
-    onto: u32,
-    grow: Option<Grow>,
-    target: Option<&PartitionFacts>,
-) -> Result<(), String> {
-    let Some(target) = target else {
-        return Err(format!("it has no partition {onto}"));
-    };
-    let number = source.number;
-    if target.length < source.length {
-        return Err(format!(
-            "partition {onto} has {} bytes, partition {number} of the image {}",
-            target.length, source.length
-        ));
-    }
-    match grow {
-        Some(Grow::Number(other)) if other != number => Err(format!(
-            "partition {other} cannot grow: it is partition {number} of the image that goes onto the disk"
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// The file system in a partition of the image.
 pub fn file_system(manifest: &Manifest, number: u32) -> Option<FsMeta> {
     let mut partitions = manifest.meta.partitions.iter();
     partitions
         .find(|partition| partition.number == number)
         .and_then(|partition| partition.fs.clone())
-}
-
-/// Checks that the content of a partition works on a disk with another sector size. A file system
-/// that counts in sectors, or has blocks smaller than one, cannot be mounted there. Unknown content
-/// is refused too.
-///
-/// # Errors
-/// The reason it does not work.
-pub fn refuse_sectors(fs: Option<&FsMeta>, image: u32, disk: u32) -> Result<(), String> {
-    let works = match fs.map(|fs| (fs.kind.as_str(), fs.block_size)) {
-        _ if image == disk => true,
-        Some(("ext2" | "ext3" | "ext4" | "swap", block)) => block >= disk,
-        // Its blocks have 4096 bytes at least.
-        Some(("btrfs", _)) => true,
-        _ => false,
-    };
-    if works {
-        return Ok(());
-    }
-    let what = fs.map_or("what it holds", |fs| fs.kind.as_str());
-    Err(format!(
-        "{what} was made for sectors of {image} bytes, the disk has sectors of {disk}"
-    ))
 }
 
 /// The image's own table; an empty one if it was captured without a table.

@@ -1,6 +1,6 @@
 //! The contents of a disk: its partition table, and its bytes in use.
 //!
-//! Two main parts share [`extents::ExtentSet`]; three smaller parts stand beside them:
+//! Two main parts share [`extents::ExtentSet`]; four smaller parts stand beside them:
 //!
 //! - [`table`] reads GPT and MBR tables, keeps the raw sectors they came from, and plans the writes
 //!   that put them on a target ([`plan_commit`]): values in, a list of writes out.
@@ -8,6 +8,7 @@
 //!   hold data.
 //! - [`signature`] finds signatures that claim a whole disk beside its partition table.
 //! - [`ntfs`] reads NTFS: records, streams, indexes, files by path. The used map is one of its users.
+//! - [`onto`] checks one partition that replaces a partition of another disk.
 //! - [`boot_sector`] adjusts a boot sector to the new start of its partition.
 //!
 //! The crate owns the meaning of on-disk bytes. It never opens or writes a device and has no clock:
@@ -54,6 +55,7 @@ pub mod boot_sector;
 pub mod extents;
 pub mod guid;
 pub mod ntfs;
+pub mod onto;
 pub mod signature;
 pub mod table;
 pub mod usedmap;
@@ -62,6 +64,7 @@ mod volume;
 pub use boot_sector::{boot_sector_copy, boot_sector_is_last_too, relocate_boot_sector};
 pub use extents::ExtentSet;
 pub use guid::Guid;
+pub use onto::{OntoError, refuse_onto, refuse_sectors};
 pub use positioned_io::ReadAt;
 pub use table::{
     CommitPlan, GptFault, Grow, KeepError, PARTITIONS_MAX, Partition, PartitionKind,

@@ -15,7 +15,7 @@
 //! | [`look`] | contents a disk must have when the order to erase it is carried out |
 //! | [`order`] | words of an order: read-back, reuse, growing partition, end action |
 //! | [`failure`] | kinds of failure with their exit codes |
-//! | [`boot`] | the stage of a machine that boots over the network |
+//! | [`boot`] | a machine that boots over the network, its stage, and the verdict on it |
 //! | [`units`] | sizes, rates and durations as people read and type them |
 //! | [`speed`] | speed and remaining time, from the last few seconds |
 //! | [`hex`] | keys and digests as text |

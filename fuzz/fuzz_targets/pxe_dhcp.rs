@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use pxe::decide::{Asker, Door, Server, UefiLoader, answer, decide, destination, into_lease};
 use pxe::dhcp::{Lease, MessageType, Options, Packet};
 use pxe::lease::{Leases, Network, Outcome};
-use pxe::machine::Verdict;
+use facts::boot::Verdict;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

@@ -16,8 +16,6 @@ use std::net::Ipv4Addr;
 
 /// Time without a query that counts as silence. Queries come every 125 s by default.
 pub const SILENCE: Duration = Duration::from_secs(130);
-/// Seconds without a report after which a switch stops forwarding a group: 2 x 125 + 10.
-const MEMBERSHIP_SECS: u64 = 260;
 /// Time after which another querier counts as gone: 2 x 125 + 5 s.
 const OTHER_GONE: Duration = Duration::from_secs(255);
 /// Time between own reports while there is no querier.
@@ -195,14 +193,6 @@ impl Watch {
     }
 }
 
-/// Warning about silence, for logs and reports.
-pub fn silence_text(interface: &str, seconds: u64) -> String {
-    format!(
-        "no IGMP querier heard on {interface} for {seconds} s: a switch with IGMP snooping may stop passing the image after {MEMBERSHIP_SECS} s; \
-         switch on its querier, or run the console with --querier"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +261,6 @@ mod tests {
         assert_eq!(watch.silent_for(at(600)), None);
         assert_eq!(watch.poll_notice(at(640)), Some(Notice::Silent));
         assert_eq!(watch.poll_send(at(640)), None);
-        assert!(silence_text("eth0", 130).contains("on eth0 for 130 s"));
     }
 
     #[test]

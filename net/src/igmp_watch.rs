@@ -7,9 +7,10 @@
 
 use super::clock::Clock;
 use super::igmp;
-use super::igmp_querier::{Notice, Role, Send, Watch, silence_text};
+use super::igmp_querier::{Notice, Role, Send, Watch};
 use super::socket::wait_until_readable;
 use protocol::control::QuerierFacts;
+use protocol::doctor::silence_text;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};

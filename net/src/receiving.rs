@@ -8,13 +8,14 @@ use super::clock::Clock;
 use super::igmp_querier::Role;
 use super::igmp_watch::IgmpWatch;
 use super::kernel_drops;
-use super::socket::{ReceiveSocket, short_buffer, wait_readable};
+use super::socket::{ReceiveSocket, wait_readable};
 use super::sources::Sources;
 use multicast::{
     Assembly, BlockBuffer, BlockKey, BlockOutcome, Disposition, Header, ImageBlocks, Instant, Lane,
     Layout, OpenError, Opener, Receiver, ReceiverConfig, ReceiverCounters, ReceiverEvent,
     ReplayWindow, SessionSecret, Status,
 };
+use protocol::doctor::short_buffer;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::mpsc::{Receiver as Commands, Sender, TryRecvError, channel};

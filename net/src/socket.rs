@@ -10,15 +10,13 @@
 
 use super::kernel_drops::KernelDrops;
 use nix::sys::socket::{setsockopt, sockopt};
+use protocol::doctor::RECEIVE_BUFFER;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
-
-/// Requested receive buffer in bytes: about 170 ms of a gigabit link with the kernel's bookkeeping.
-pub const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// Send buffer in bytes: a few bursts, so that a full queue blocks the program and does not
 /// overflow a switch.
@@ -206,19 +204,6 @@ impl ReceiveSocket {
     }
 }
 
-/// The warning about a receive buffer far below the requested size, with advice; `None` when it is
-/// large enough.
-pub fn short_buffer(bytes: usize) -> Option<String> {
-    (bytes < RECEIVE_BUFFER / 2).then(|| {
-        format!(
-            "the kernel grants a receive buffer of {} KiB, {} KiB were asked for: a burst while this machine is busy is lost; \
-             run the agent as root, or set sysctl net.core.rmem_max={RECEIVE_BUFFER}",
-            bytes >> 10,
-            RECEIVE_BUFFER >> 10
-        )
-    })
-}
-
 /// Switches off control messages. `quinn-udp` requests destination, type of service and time of
 /// every datagram. They are not used here, and cost the kernel a tenth of the work of receiving. An
 /// option that stays on costs only that.
@@ -342,16 +327,6 @@ mod tests {
             "only what is new"
         );
         assert!(read < 400, "{read} of 400 read, {dropped} dropped");
-    }
-
-    #[test]
-    fn a_short_buffer_names_the_sysctl() {
-        assert_eq!(short_buffer(RECEIVE_BUFFER), None);
-        let text = short_buffer(212_992).unwrap();
-        assert!(
-            text.contains("208 KiB") && text.contains("net.core.rmem_max=33554432"),
-            "{text}"
-        );
     }
 
     #[test]

@@ -8,6 +8,11 @@ use std::net::SocketAddrV4;
 
 /// Limit of a probe an agent takes part in, in seconds.
 pub const MAX_SECONDS: f64 = 60.0;
+/// Receive buffer that an agent asks the kernel for, in bytes: about 170 ms of a gigabit link with
+/// the kernel's bookkeeping.
+pub const RECEIVE_BUFFER: usize = 32 << 20;
+/// Seconds without a report after which a switch stops forwarding a group: 2 x 125 + 10.
+const MEMBERSHIP_SECS: u64 = 260;
 
 /// Order to check the machine and the multicast probe.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,4 +128,45 @@ pub struct DiskSpeed {
     pub bytes_per_s: u64,
     /// The reason why it could not be read.
     pub error: Option<String>,
+}
+
+/// Warning about silence, for logs and reports.
+pub fn silence_text(interface: &str, seconds: u64) -> String {
+    format!(
+        "no IGMP querier heard on {interface} for {seconds} s: a switch with IGMP snooping may stop passing the image after {MEMBERSHIP_SECS} s; \
+         switch on its querier, or run the console with --querier"
+    )
+}
+
+/// The warning about a receive buffer far below the requested size, with advice; `None` when it is
+/// large enough.
+pub fn short_buffer(bytes: usize) -> Option<String> {
+    (bytes < RECEIVE_BUFFER / 2).then(|| {
+        format!(
+            "the kernel grants a receive buffer of {} KiB, {} KiB were asked for: a burst while this machine is busy is lost; \
+             run the agent as root, or set sysctl net.core.rmem_max={RECEIVE_BUFFER}",
+            bytes >> 10,
+            RECEIVE_BUFFER >> 10
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_names_interface_and_time() {
+        assert!(silence_text("eth0", 130).contains("on eth0 for 130 s"));
+    }
+
+    #[test]
+    fn a_short_buffer_names_the_sysctl() {
+        assert_eq!(short_buffer(RECEIVE_BUFFER), None);
+        let text = short_buffer(212_992).unwrap();
+        assert!(
+            text.contains("208 KiB") && text.contains("net.core.rmem_max=33554432"),
+            "{text}"
+        );
+    }
 }

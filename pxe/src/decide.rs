@@ -11,7 +11,7 @@
 //! the firmware it reports, or nothing; a packet that does not ask for a boot gets no answer.
 
 use crate::dhcp::{Arch, MessageType, Op, Packet, SERVER_PORT, code};
-use crate::machine::{Machine, Verdict};
+use facts::boot::{Machine, Verdict};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Suboption 6 of option 43: how a client looks for boot servers (PXE 2.1 table 2-1).

@@ -4,8 +4,9 @@
 //! Always holds: from the network, a script contains only addresses and UUIDs that were parsed and
 //! formatted again, so no machine can put words into another's script.
 
-use crate::machine::{Machine, Verdict, Words};
+use crate::machine::Words;
 use facts::Mac;
+use facts::boot::{Machine, Verdict};
 use std::net::Ipv4Addr;
 
 /// Consoles of the kernel: the screen and the first serial port.

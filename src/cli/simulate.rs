@@ -8,11 +8,11 @@ use super::words::share;
 use super::{Context, secret, table};
 use api::{ApiError, ErrorCode, SCHEMA_VERSION};
 use clap::Args;
-use console::job::session;
 use disk::fit::wanted;
 use disk::restore;
 use facts::target::Choice;
 use facts::units;
+use jobs::rate;
 use multicast::Layout;
 use rehearsal::{Faults, Report, Room, Target};
 use serde::Serialize;
@@ -168,8 +168,8 @@ fn room(
         u64::try_from(scaled).unwrap_or(u64::MAX).max(1)
     };
     let ppm = parts_per_million(args.loss);
-    let cap = session::rate_cap(deployment.rate.map(|bits| (bits / 8).max(1)));
-    let start = session::first_rate(deployment.rate.is_some(), cap);
+    let cap = rate::rate_cap(deployment.rate.map(|bits| (bits / 8).max(1)));
+    let start = rate::first_rate(deployment.rate.is_some(), cap);
     let mut room = Room::new(args.seed, layout.symbol_counts(), Vec::new());
     room.manifest = Layout::single(manifest_len).symbol_counts();
     room.rate_cap_bytes_per_s = cap;

@@ -21,9 +21,7 @@
 //! | [`wake`] | Wake-on-LAN |
 
 mod check;
-pub mod log;
 pub mod orders;
-pub mod policy;
 pub mod service;
 pub mod wake;
 
@@ -31,10 +29,11 @@ use super::context::Console;
 use super::time::now_text;
 use api::{ApiError, BootReport, BootService, ErrorCode, MachineView, TargetView};
 use facts::Uuid;
+use facts::boot::{Machine, Report, Verdict};
 use facts::target::Facts;
-use log::Log;
-use policy::Standing;
-use pxe::machine::{Machine, Report, Verdict, Words};
+use jobs::boot::log::{self, Log};
+use jobs::boot::policy::{self, Standing};
+use pxe::machine::Words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};

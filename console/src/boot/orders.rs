@@ -7,12 +7,13 @@
 //! The last answer holds until the next one. After [`FromConsole::forget`], and before the first
 //! answer, every machine starts from its own disk.
 
-use super::policy::{Standing, verdict};
 use crate::context::Console;
 use api::{ApiError, BootEvent, BootKnown, BootOrders, BootService, BootSync, SCHEMA_VERSION};
 use client::Client;
+use facts::boot::{Machine, Report, Verdict};
 use facts::identity::Register;
-use pxe::machine::{Machine, Policy, Report, Verdict, Words};
+use jobs::boot::policy::{Standing, verdict};
+use pxe::machine::{Policy, Words};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -2,10 +2,11 @@
 
 use crate::context::Console;
 use api::{ApiError, BootService, ErrorCode};
+use facts::boot::{Machine, Report, Verdict};
 use net::port_owner;
 use pxe::decide::UefiLoader;
 use pxe::lease::Range;
-use pxe::machine::{Machine, Policy, Report, Verdict, Words};
+use pxe::machine::{Policy, Words};
 use pxe::serve::{LeaseSettings, Ports, ServeError, Service, Settings};
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;

@@ -27,10 +27,9 @@ pub use upload::Upload;
 
 use super::context::Console;
 use super::job::{INPUT_QUEUE, Input, JobHandle, JobShared, Recovery, Work};
-use super::jobs::{place_row, store_error};
-use super::naming;
+use super::jobs::store_error;
 use super::personal::JobSecrets;
-use super::store::{CaptureRecord, JobRow, JobTargetRow, NewJob, StoreError};
+use super::store::StoreError;
 use super::time::now_text;
 use api::select::Selector;
 use api::{
@@ -41,6 +40,8 @@ use disk::output::refuse_existing;
 use facts::disk_rule::DiskRule;
 use facts::target::{DiskFacts, TargetState};
 use intake::Wanted;
+use jobs::naming;
+use jobs::row::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 use run::CaptureRun;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ impl Console {
             facts_age_seconds: None,
             personal: None,
         };
-        let place = place_row(&planned, 0);
+        let place = JobTargetRow::planned(&planned, 0);
         let job = NewJob {
             capture: Some(CaptureRecord {
                 request,

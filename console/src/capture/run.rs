@@ -18,11 +18,7 @@ use super::upload::Upload;
 use super::{believable, choose_disk};
 use crate::context::Console;
 use crate::job::core::Core;
-use crate::job::meter::Meter;
-use crate::job::stall::Stall;
 use crate::job::{Input, JobShared, Recovery};
-use crate::naming::clean_line;
-use crate::store::{CaptureRecord, JobRow, JobTargetRow};
 use crate::time::now_text;
 use api::{ApiError, ErrorCode, JobState, JobView, SessionView};
 use disk::DiskError;
@@ -30,6 +26,10 @@ use facts::disk_rule::titles;
 use facts::hex;
 use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
+use jobs::naming::clean_line;
+use jobs::row::{CaptureRecord, JobRow, JobTargetRow};
+use jobs::run::meter::Meter;
+use jobs::run::stall::Stall;
 use protocol::control::{
     BulkOrder, CaptureOrder, ConsoleMessage, DiskOrder, Outcome, Progress, Unfinished,
 };

@@ -6,11 +6,11 @@
 //! restarted console knows the survey of its file.
 
 use super::intake::{Finished, Intake, Refused, Wanted};
-use crate::store::CaptureRecord;
 use api::CaptureView;
 use disk::DiskError;
 use disk::volumes::remove_unfinished_parts;
 use imagefmt::{Entry, Geometry};
+use jobs::row::CaptureRecord;
 use protocol::capture::CaptureEnd;
 use protocol::control::{CaptureBegin, CaptureBegun};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -9,7 +9,6 @@
 //! job and target are looked up; one report per target and job is stored, and no other replaces it;
 //! a report never changes a target's state in its job.
 
-mod judge;
 mod listen;
 
 pub use listen::{FIRST_BYTE, Listener};
@@ -96,7 +95,7 @@ impl Console {
             None => {
                 let row = self.job_row(id).await?;
                 let plan = row.job.plan.personal(&target);
-                let view = judge::judged(&message.report, plan, now_text());
+                let view = jobs::first_start::judged(&message.report, plan, now_text());
                 let taken = self
                     .store
                     .hear_first_start(id, target.clone(), digits.clone(), view.clone())

@@ -6,9 +6,8 @@
 //! job are answered as messages to a job that is over.
 
 use super::folder::{Folder, Journal};
-use super::{Input, JobShared, Unstored, log_event, summary_of};
+use super::{Input, JobShared, Unstored, log_event};
 use crate::context::Console;
-use crate::store::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 use crate::time::now_text;
 use api::select::Selector;
 use api::{
@@ -16,6 +15,8 @@ use api::{
 };
 use facts::order::EndAction;
 use facts::target::TargetState;
+use jobs::row::{CaptureRecord, JobRow, JobTargetRow, NewJob};
+use jobs::view::summary_of;
 use protocol::control::ConsoleMessage;
 use std::collections::BTreeMap;
 use std::sync::Arc;

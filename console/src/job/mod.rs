@@ -12,12 +12,8 @@
 pub(super) mod core;
 pub mod events;
 pub mod folder;
-pub mod meter;
 mod order;
-mod place;
 mod run;
-pub mod session;
-pub mod stall;
 mod unstored;
 
 pub use run::{JobRun, Recovery};
@@ -26,18 +22,16 @@ pub use unstored::Unstored;
 use super::capture::Upload;
 use super::master::MasterImage;
 use super::personal::JobSecrets;
-use super::schedule;
-use super::store::{JobRow, JobTargetRow};
 use super::time;
 use api::{
     ApiError, CancelRequest, Event, FirstStart, JobView, Plan, PlannedFile, PlannedTarget,
-    SCHEMA_VERSION, SessionView, StartRequest, Summary,
+    StartRequest,
 };
 use events::EventHub;
-use facts::target::TargetState;
+use jobs::row::JobRow;
+use jobs::view::view_of;
 use protocol::control::{Outcome, Progress, Unfinished};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
@@ -315,72 +309,6 @@ pub struct JobHandle {
     pub inputs: mpsc::Sender<Input>,
 }
 
-/// Returns the API view of a stored job.
-pub fn view_of(row: &JobRow) -> JobView {
-    let mut targets: Vec<_> = row
-        .job
-        .targets
-        .iter()
-        .map(|target| target.view.clone())
-        .collect();
-    targets.sort_by(|a, b| a.name.cmp(&b.name));
-    JobView {
-        id: row.id.to_string(),
-        state: row.job.state,
-        created: row.job.created.clone(),
-        started: row.started.clone(),
-        ended: row.ended.clone(),
-        image: row.job.request.image.clone(),
-        root: row.job.root.clone(),
-        chosen_root: row.job.plan.image.chosen_root.clone(),
-        retry_of: row.job.retry_of.map(|id| id.to_string()),
-        targets,
-        newcomers: Vec::new(),
-        session: row.session.clone(),
-        start_note: schedule::note(&row.job.request, row.job.state, row.started.as_deref()),
-        unchecked: row.job.plan.unchecked(),
-        image_check: None,
-        capture: row
-            .job
-            .capture
-            .as_ref()
-            .map(|capture| Box::new(capture.view.clone())),
-    }
-}
-
-/// Returns the summary of a job that is over; `report` is the path of its report.
-pub fn summary_of(view: &JobView, report: &Path) -> Summary {
-    let done = view
-        .targets
-        .iter()
-        .filter(|target| target.state == TargetState::Done)
-        .count();
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let began = view.started.as_ref().unwrap_or(&view.created);
-    Summary {
-        schema_version: SCHEMA_VERSION,
-        job: view.id.clone(),
-        state: view.state,
-        image: view.image.clone(),
-        root: view.root.clone(),
-        chosen_root: view.chosen_root.clone(),
-        targets: view.targets.clone(),
-        unchecked: view.unchecked,
-        done: count(done),
-        failed: count(view.targets.len() - done),
-        seconds: view
-            .ended
-            .as_ref()
-            .map_or(0.0, |ended| time::seconds_between(began, ended)),
-        session: SessionView {
-            rate_bytes_per_s: 0,
-            ..view.session.clone()
-        },
-        capture: view.capture.clone(),
-        report: report.display().to_string(),
-    }
-}
-
 /// Makes the event of one log line.
 pub fn log_event(job: &str, text: String) -> Event {
     Event::Log {
@@ -388,17 +316,4 @@ pub fn log_event(job: &str, text: String) -> Event {
         time: time::now_text(),
         text,
     }
-}
-
-/// Returns true if a place that ended still takes an outcome, because its agent has not reported
-/// one.
-pub fn awaits_word(row: &JobTargetRow) -> bool {
-    place::awaits_word(row)
-}
-
-/// Returns the row after an outcome that came when the job's task had ended.
-pub fn late_outcome(row: JobTargetRow, outcome: Outcome, image_root: &str) -> JobTargetRow {
-    let mut place = place::Place::new(row);
-    place.outcome(outcome, image_root);
-    place.row
 }

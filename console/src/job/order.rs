@@ -4,14 +4,15 @@
 //! Owns the sending thread. Session secrets exist only here and in each target's TLS connection;
 //! they are wiped when the session ends.
 
-use super::session;
 use crate::context::Console;
+use crate::interface::interface_speed;
 use crate::master::MasterImage;
 use api::{DeployRequest, SessionView};
 use facts::hex;
 use facts::look::Look;
 use facts::order::{Grow, Reuse, Verify};
 use facts::target::{Choice, DiskFacts, Facts};
+use jobs::rate;
 use multicast::{SYMBOL_BYTES, Suite};
 use net::sending::{Sending, SendingEvent, SendingSnapshot, SendingSpec};
 use protocol::control::{ApplyOrder, BulkOrder, DiskOrder, Order, SessionOrder};
@@ -73,8 +74,8 @@ impl Session {
         facts: &[Facts],
     ) -> Result<(Self, Option<String>), String> {
         let settings = &console.settings;
-        let own_speed = session::interface_speed(&settings.interface);
-        let known_cap = session::known_rate_cap(request, facts, own_speed);
+        let own_speed = interface_speed(&settings.interface);
+        let known_cap = rate::known_rate_cap(request, facts, own_speed);
         let secret = Zeroizing::new(random::<32>()?);
         // Session 0 would look like an unset field.
         let id = u32::from_le_bytes(random()?).max(1);
@@ -82,8 +83,8 @@ impl Session {
             .jobs
             .take_slot()
             .ok_or("too many sessions run at once")?;
-        let (main, second) = session::lanes(settings.main, settings.second, slot);
-        let suite = session::suite(facts);
+        let (main, second) = rate::lanes(settings.main, settings.second, slot);
+        let suite = rate::suite(facts);
         let spec = SendingSpec {
             source: image.clone(),
             session: id,
@@ -94,8 +95,8 @@ impl Session {
             second,
             interface: settings.interface_address,
             ttl: settings.ttl,
-            rate_cap_bytes_per_s: session::rate_cap(known_cap),
-            start_rate_bytes_per_s: session::start_rate(request, known_cap),
+            rate_cap_bytes_per_s: rate::rate_cap(known_cap),
+            start_rate_bytes_per_s: rate::start_rate(request, known_cap),
             pace: request.pace,
         };
         let (sending, events, fault) = match Sending::start(spec) {

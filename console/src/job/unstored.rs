@@ -5,13 +5,15 @@
 //! merged into it and never overwritten by it; an agent is sent `recorded` only when its outcome is
 //! in the store.
 
+use super::JobShared;
 use super::folder::Folder;
-use super::{JobShared, awaits_word, late_outcome};
 use crate::context::Console;
-use crate::store::{CaptureRecord, JobRow, JobTargetRow, StoreError};
+use crate::store::StoreError;
 use api::JobState;
 use facts::order::EndAction;
 use facts::target::TargetState;
+use jobs::row::{CaptureRecord, JobRow, JobTargetRow};
+use jobs::run::place::{awaits_word, late_outcome};
 use protocol::control::{ConsoleMessage, Outcome};
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,11 +5,11 @@
 //! technician answers, and no target's name or address changes meanwhile.
 
 use super::{Entry, Link, Roster, find, not_found};
-use crate::naming;
 use crate::store::{IdentityRows, TargetRow};
 use api::{ApiError, ErrorCode, IdentityView};
 use facts::identity::{BootMatch, Change, Evidence, IdentifyError, Mark, Record, Register, Shared};
 use facts::{Mac, Uuid};
+use jobs::naming;
 use std::collections::BTreeMap;
 use std::sync::{MutexGuard, PoisonError};
 

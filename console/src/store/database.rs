@@ -9,10 +9,11 @@
 //! Every method returns [`StoreError::Sqlite`] if SQLite fails, [`StoreError::Damaged`] for a row that
 //! does not parse, and [`StoreError::Range`] for a number that exceeds its column.
 
-use super::rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
+use super::rows::TargetRow;
 use super::{first_starts, schema};
 use api::{JobState, JobTarget, Offer, Plan, SessionView};
 use facts::target::TargetState;
+use jobs::row::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 use rusqlite::{Connection, Row, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;

@@ -20,7 +20,9 @@ mod schema;
 pub use database::{Database, StoreError};
 pub use identity::IdentityRows;
 pub use personal::SecretRow;
-pub use rows::{CaptureRecord, JobRow, JobTargetRow, NewJob, TargetRow};
+pub use rows::TargetRow;
+
+use jobs::row::{CaptureRecord, JobRow, JobTargetRow, NewJob};
 
 use api::{JobState, JobView, Offer, Plan, SessionView};
 use std::path::Path;

@@ -9,10 +9,10 @@
 use super::Shared;
 use super::files::NAMES;
 use super::line::{FileBody, Line, Progress};
-use crate::machine::{Machine, Report};
 use crate::script;
 use bytes::Bytes;
 use facts::boot::Stage;
+use facts::boot::{Machine, Report};
 use facts::{Mac, Uuid};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -201,10 +201,7 @@ fn boot_script(shared: &Shared, address: Ipv4Addr, query: &str) -> Answer {
     let Some(mac) = said.parse().ok().filter(|mac: &Mac| mac.is_card()) else {
         return text(
             StatusCode::BAD_REQUEST,
-            format!(
-                "mac={}: no address of a card\n",
-                crate::machine::clean(&said)
-            ),
+            format!("mac={}: no address of a card\n", facts::boot::clean(&said)),
         );
     };
     let uuid = parameter(query, "uuid").and_then(|text| text.parse::<Uuid>().ok());

@@ -4,7 +4,7 @@
 //! card. Bounded: a flood of made-up cards displaces the entries heard longest ago; at worst a
 //! stage is then not shown.
 
-use crate::machine::Machine;
+use facts::boot::Machine;
 use facts::{Mac, Uuid};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

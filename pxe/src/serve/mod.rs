@@ -19,9 +19,10 @@ pub use files::{ESSENTIAL, FileError, Files, NAMES};
 
 use crate::decide::{Server, UefiLoader};
 use crate::lease::Range;
-use crate::machine::{Machine, Policy, Report, Verdict, Words};
+use crate::machine::{Policy, Words};
 use crate::script;
 use facts::boot::Stage;
+use facts::boot::{Machine, Report, Verdict};
 use machines::Machines;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

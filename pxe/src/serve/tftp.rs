@@ -139,7 +139,7 @@ impl Tftp {
     }
 
     fn refuse(&self, from: SocketAddrV4, request: &Request, code: ErrorCode, why: &str) {
-        tracing::debug!(%from, name = crate::machine::clean(&request.name), why, "TFTP");
+        tracing::debug!(%from, name = facts::boot::clean(&request.name), why, "TFTP");
         self.send(from, &error(code, why));
     }
 

@@ -114,7 +114,7 @@ impl Packet {
                 let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
                 Ok(Self::Error {
                     code: u16::from_be_bytes(*code),
-                    text: crate::machine::clean(&String::from_utf8_lossy(text)),
+                    text: facts::boot::clean(&String::from_utf8_lossy(text)),
                 })
             }
             _ => Err(TftpError::Malformed),
@@ -141,7 +141,7 @@ impl Request {
             return Err(TftpError::Malformed);
         }
         if !mode.eq_ignore_ascii_case("octet") {
-            return Err(TftpError::Mode(crate::machine::clean(&mode)));
+            return Err(TftpError::Mode(facts::boot::clean(&mode)));
         }
         let mut request = Self {
             name,

@@ -6,10 +6,10 @@
 use super::super::intake::Finished;
 use super::{Busy, CaptureRun, seconds};
 use crate::job::core::Ending;
-use crate::naming::clean_line;
 use crate::time::now_text;
 use api::{ApiError, CancelRequest, ErrorCode, JobState, SessionView};
 use facts::target::TargetState;
+use jobs::naming::clean_line;
 use std::sync::atomic::Ordering;
 
 impl CaptureRun {

@@ -1,8 +1,8 @@
 //! The end of captures that make no progress or exceed their time limit.
 
 use super::{Busy, CaptureRun};
-use crate::job::stall::{STALL_LIMIT, in_words};
 use facts::target::TargetState;
+use jobs::run::stall::{STALL_LIMIT, in_words};
 use std::time::Duration;
 
 impl CaptureRun {

@@ -3,10 +3,11 @@
 use super::JobRun;
 use crate::job::Input;
 use crate::job::core::Ending;
-use crate::naming::clean_line;
 use crate::time::now_text;
 use api::{ApiError, CancelRequest, JobState};
 use facts::target::TargetState;
+use jobs::naming::clean_line;
+use jobs::run::course;
 
 impl JobRun {
     pub(super) async fn cancel(&mut self, request: &CancelRequest) -> Result<(), ApiError> {
@@ -74,15 +75,7 @@ impl JobRun {
             session.close(&self.core.console);
         }
         self.core.console.throttle.clear(self.core.id);
-        let all_done = self
-            .places
-            .iter()
-            .all(|place| place.state() == TargetState::Done);
-        self.core.state = match (self.core.cancelled, all_done) {
-            (_, true) => JobState::Done,
-            (true, false) => JobState::Cancelled,
-            (false, false) => JobState::Failed,
-        };
+        self.core.state = course::end(&self.places, self.core.cancelled);
         self.core.ended = Some(now_text());
         self.session_view.rate_bytes_per_s = 0;
         let now = self.core.now();

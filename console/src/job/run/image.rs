@@ -2,10 +2,9 @@
 
 use super::JobRun;
 use crate::image_check::RunningCheck;
-use crate::job::Input;
 use api::ImageCheck;
 use facts::target::TargetState;
-use protocol::control::Unfinished;
+use jobs::run::connect::Claim;
 use std::sync::Arc;
 
 /// Progress of a job's image check, which orders wait for.
@@ -71,15 +70,8 @@ impl JobRun {
                 if self.is_before_start() && self.start_asked {
                     self.begin().await;
                 }
-                for input in std::mem::take(&mut self.held_back) {
-                    if let Input::Connected {
-                        target,
-                        instance,
-                        unfinished,
-                    } = input
-                    {
-                        self.connected(&target, &instance, unfinished).await;
-                    }
+                for (target, claim) in std::mem::take(&mut self.held_back) {
+                    self.connected(&target, claim).await;
                 }
             }
             Some(Err(text)) => {
@@ -91,24 +83,14 @@ impl JobRun {
     }
 
     /// Holds back a target that came back before the check ended; ends it if the image is damaged.
-    pub(super) async fn wait_for_image(
-        &mut self,
-        i: usize,
-        target: &str,
-        instance: &str,
-        unfinished: Option<Unfinished>,
-    ) {
+    pub(super) async fn wait_for_image(&mut self, i: usize, target: &str, claim: Claim) {
         if let Some(text) = self.session_view.damage.clone() {
             self.core.refuse(target, &text);
             return self.end(i, TargetState::Failed, &text).await;
         }
         // The target is connected, so it must not become lost while it waits.
         self.places[i].gone_since = None;
-        self.held_back.push(Input::Connected {
-            target: target.to_owned(),
-            instance: instance.to_owned(),
-            unfinished,
-        });
+        self.held_back.push((target.to_owned(), claim));
     }
 
     /// Returns the progress of the running check for the view.
@@ -138,12 +120,7 @@ impl JobRun {
         self.core.log(format!("{text}; the job ends"));
         self.session_view.damage = Some(text.clone());
         for i in 0..self.places.len() {
-            // A target that has every block proves and commits it without the console.
-            let needs_nothing = matches!(
-                self.places[i].state(),
-                TargetState::Verifying | TargetState::Applying | TargetState::Committing
-            );
-            if !self.places[i].is_final() && !needs_nothing {
+            if self.places[i].needs_image() {
                 self.ask_to_leave(i, TargetState::Failed, &text).await;
             }
         }

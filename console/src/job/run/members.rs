@@ -2,20 +2,18 @@
 
 use super::{JobRun, receiver};
 use crate::job::order::{Member, Session};
-use crate::job::place::{self, Leaving};
 use crate::time::now_text;
 use api::JobState;
 use facts::disk_rule::titles;
 use facts::look::Look;
 use facts::same_disk::same_disk;
 use facts::target::{DiskFacts, TargetState};
-use protocol::control::{ConsoleMessage, Outcome, Unfinished};
+use jobs::run::connect::{self, Answer, Claim};
+use jobs::run::patience::{self, Limits, Overdue};
+use jobs::run::place::{Heard, Leave};
+use protocol::control::{ConsoleMessage, Outcome};
 use template::first_start::FirstStart;
 use template::step::MachinePlan;
-
-/// Maximum number of restarts of a target in one job; a target that exceeds it probably crashes
-/// because of the job.
-const MAX_RESTARTS: u32 = 5;
 
 impl JobRun {
     /// Sends a target its order. `resumed` is the state in which it continues after a reconnect.
@@ -130,14 +128,9 @@ impl JobRun {
         ))
     }
 
-    pub(super) async fn connected(
-        &mut self,
-        target: &str,
-        instance: &str,
-        unfinished: Option<Unfinished>,
-    ) {
+    pub(super) async fn connected(&mut self, target: &str, claim: Claim) {
         let Some(&i) = self.index.get(target) else {
-            if unfinished.is_some() {
+            if claim.unfinished.is_some() {
                 self.core.refuse(target, "this target is not in the job");
             }
             return;
@@ -145,78 +138,32 @@ impl JobRun {
         if self.is_before_start() {
             return;
         }
-        let told = unfinished
-            .as_ref()
-            .is_some_and(|held| held.outcome.is_some());
-        if !told && !self.places[i].is_final() && !self.may_order().await {
-            self.wait_for_image(i, target, instance, unfinished).await;
-            return;
+        if claim.may_be_ordered(&self.places[i]) && !self.may_order().await {
+            return self.wait_for_image(i, target, claim).await;
         }
-        // An agent that holds the job was sent an order. If none is stored, the last console ended,
-        // or its disk was full, between sending and storing.
-        if unfinished.is_some() && self.places[i].row.instance.is_none() {
-            self.places[i].row.instance = Some(instance.to_owned());
-        }
-        let known = self.places[i].row.instance.clone();
-        let same = known.as_deref() == Some(instance);
-        if let Some(leaving) = self.places[i].leaving.clone() {
-            match unfinished {
-                Some(Unfinished {
-                    outcome: Some(outcome),
-                    ..
-                }) if same => self.outcome(i, outcome).await,
-                Some(_) if same => self.core.refuse(target, &leaving.reason),
-                // Its agent no longer holds the job, so it cannot report the state of the disk.
-                _ => self.end(i, leaving.state, &leaving.reason).await,
+        match connect::connected(&mut self.places[i], claim, &self.core.row.root) {
+            Answer::Nothing => {}
+            Answer::Outcome(outcome) => self.outcome(i, *outcome).await,
+            Answer::Recorded => self.recorded(i),
+            Answer::Refuse(reason) => self.core.refuse(target, &reason),
+            Answer::End {
+                refuse,
+                state,
+                reason,
+            } => {
+                if let Some(refusal) = refuse {
+                    self.core.refuse(target, &refusal);
+                }
+                self.end(i, state, &reason).await;
             }
-            return;
-        }
-        match unfinished {
-            Some(_) if !same => {
-                self.core
-                    .refuse(target, "another agent has this target's place in the job");
-                self.give_up(i).await;
-            }
-            Some(held) if held.root != self.core.row.root => {
-                self.core.refuse(target, "the job is about another image");
-                self.end(
-                    i,
-                    TargetState::Failed,
-                    "the agent holds another image under this job's number",
-                )
-                .await;
-            }
-            Some(Unfinished {
-                outcome: Some(outcome),
-                ..
-            }) => self.outcome(i, outcome).await,
-            Some(held) => match self.places[i].state() {
-                TargetState::Done => self.recorded(i),
-                TargetState::Failed | TargetState::Dropped => self
-                    .core
-                    .refuse(target, "the target was taken out of the job"),
-                _ => self.resume(i, held.state).await,
-            },
-            None if self.places[i].is_final() && self.places[i].state() != TargetState::Lost => {}
-            // It comes late, or its order was lost with the connection. The last console may have
-            // sent `recorded` and ended before the store had the outcome: no disk is written twice
-            // on a guess.
-            None if same && self.places[i].began.is_none() => {
-                let reason = "the console ended before this target's result was stored, and its agent holds the job no more";
-                self.end(i, TargetState::Lost, reason).await;
-            }
-            None if known.is_none() || same => {
+            Answer::Order => {
                 if self.have_session().await {
                     self.order(i, None).await;
                 }
             }
-            None => self.restarted(i).await,
+            Answer::Resume(state) => self.resume(i, state).await,
+            Answer::Restart => self.restarted(i).await,
         }
-    }
-
-    async fn give_up(&mut self, i: usize) {
-        let reason = "the agent was started again in the middle of the job";
-        self.end(i, TargetState::Lost, reason).await;
     }
 
     /// Orders a target whose machine restarted and holds nothing of the job; it requests only the
@@ -226,9 +173,6 @@ impl JobRun {
     /// limit for a lost connection.
     async fn restarted(&mut self, i: usize) {
         let id = self.places[i].id().to_owned();
-        if self.places[i].restarts >= MAX_RESTARTS {
-            return self.give_up(i).await;
-        }
         let claimed = self.core.console.roster.claim(
             &self.core.id_text,
             std::slice::from_ref(&id),
@@ -266,11 +210,6 @@ impl JobRun {
         let name = self.places[i].name().to_owned();
         self.places[i].row.view.reason = None;
         self.core.log(format!("{name} is back"));
-        let state = if state.is_final() {
-            TargetState::Joined
-        } else {
-            state
-        };
         self.order(i, Some(state)).await;
     }
 
@@ -295,10 +234,7 @@ impl JobRun {
             // The message of a reconnect may arrive before the message of the disconnect.
             && self.core.console.roster.connection(target).is_none()
         {
-            let place = &mut self.places[i];
-            place.ordered = false;
-            place.gone_since.get_or_insert(now);
-            place.row.view.note = Some("connection lost".to_owned());
+            self.places[i].gone(now);
             // The session must not wait for it; after a reconnect it reports its missing blocks
             // again.
             if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
@@ -307,35 +243,37 @@ impl JobRun {
         }
     }
 
-    pub(super) async fn look_for_lost(&mut self) {
+    /// Ends the targets that have exceeded a limit of time, and the job if it has exceeded its own.
+    pub(super) async fn look_at_limits(&mut self) {
         let now = self.core.now();
-        // A target of the plan that never connected may still come while others work.
-        let working = self
-            .places
-            .iter()
-            .any(|place| !place.is_final() && place.row.instance.is_some());
-        for i in 0..self.places.len() {
-            let place = &self.places[i];
-            let never_came = place.row.instance.is_none();
-            let gone = place
-                .gone_since
-                .is_some_and(|since| now.saturating_sub(since) > self.grace);
-            if place.is_final() || !gone || (never_came && working) {
-                continue;
-            }
-            let reason = if never_came {
-                "it did not connect while the job ran".to_owned()
-            } else {
-                format!(
-                    "its connection ended and it did not come back within {} s",
-                    self.grace.as_secs()
-                )
-            };
-            self.end(i, TargetState::Lost, &reason).await;
-        }
         let patience = self.core.console.settings.patience;
+        let limits = Limits {
+            back_within: self.grace,
+            answer_within: patience.answer_within,
+            progress_within: patience::stall_limit(&self.core.row.request),
+        };
+        let others_work = patience::any_works(&self.places);
+        for i in 0..self.places.len() {
+            match self.places[i].overdue(now, &limits, others_work) {
+                None => {}
+                Some(Overdue::Lost(reason)) => self.end(i, TargetState::Lost, &reason).await,
+                Some(Overdue::Stalled(reason)) => {
+                    // If its agent recovers, it leaves the job, and its outcome is recorded then.
+                    self.core.refuse(self.places[i].id(), &reason);
+                    self.end(i, TargetState::Failed, &reason).await;
+                }
+            }
+        }
         if now > patience.recover_after {
             self.grace = patience.lost_after;
+        }
+        let running = self.core.now().saturating_sub(self.begun_at);
+        if let Some(reason) = patience::time_limit(&self.core.row.request, running) {
+            for i in 0..self.places.len() {
+                if self.places[i].ends_with_time() {
+                    self.ask_to_leave(i, TargetState::Failed, &reason).await;
+                }
+            }
         }
     }
 
@@ -347,32 +285,31 @@ impl JobRun {
 
     pub(super) async fn outcome(&mut self, i: usize, outcome: Outcome) {
         let root = self.core.shared.plan().image.proof_root().to_owned();
-        // A recorded outcome of the agent stays; a state that the console assumed is replaced.
-        if place::awaits_word(&self.places[i].row) {
-            self.places[i].outcome(outcome, &root);
-            let row = self.places[i].row.clone();
-            match self
-                .core
-                .console
-                .store
-                .save_job_target(self.core.id, i, row)
-                .await
-            {
-                Ok(()) => self.recorded(i),
-                // The agent keeps its outcome until it is stored.
-                Err(error) => {
-                    self.places[i].owed = true;
-                    self.core.log(format!(
-                        "{}: the result could not be stored, which is tried again: {error}",
-                        self.places[i].name()
-                    ));
-                }
-            }
-            self.announce(i);
-            self.left(i);
-        } else if !self.places[i].owed {
-            self.recorded(i);
+        match self.places[i].hear(outcome, &root) {
+            Heard::Owed => return,
+            Heard::Again => return self.recorded(i),
+            Heard::News => {}
         }
+        let row = self.places[i].row.clone();
+        match self
+            .core
+            .console
+            .store
+            .save_job_target(self.core.id, i, row)
+            .await
+        {
+            Ok(()) => self.recorded(i),
+            // The agent keeps its outcome until it is stored.
+            Err(error) => {
+                self.places[i].owed = true;
+                self.core.log(format!(
+                    "{}: the result could not be stored, which is tried again: {error}",
+                    self.places[i].name()
+                ));
+            }
+        }
+        self.announce(i);
+        self.left(i);
     }
 
     /// Stores outcomes whose first write failed, and sends `recorded` to their agents.
@@ -399,51 +336,26 @@ impl JobRun {
     /// Takes a place out of the job. A working agent is asked to leave and reports the state of its
     /// disk; any other place ends at once.
     pub(super) async fn ask_to_leave(&mut self, i: usize, state: TargetState, reason: &str) {
-        let since = self.core.now();
-        let place = &mut self.places[i];
-        if place.is_final() || place.leaving.is_some() {
-            return;
-        }
-        if !place.ordered {
-            // An agent that came back with this job waits for an order that it will not get.
-            let id = place.id().to_owned();
-            let connection = self.core.console.roster.connection(&id);
-            if connection.is_some_and(|(_, _, held)| held.as_ref() == Some(&self.core.id_text)) {
-                self.core.refuse(&id, reason);
+        let now = self.core.now();
+        match self.places[i].leave(now, state, reason) {
+            Leave::Nothing => return,
+            Leave::End => {
+                // An agent that came back with this job waits for an order that it will not get.
+                let id = self.places[i].id().to_owned();
+                let connection = self.core.console.roster.connection(&id);
+                if connection.is_some_and(|(_, _, held)| held.as_ref() == Some(&self.core.id_text))
+                {
+                    self.core.refuse(&id, reason);
+                }
+                return self.end(i, state, reason).await;
             }
-            return self.end(i, state, reason).await;
+            Leave::Ask => {}
         }
-        place.leaving = Some(Leaving {
-            state,
-            reason: reason.to_owned(),
-            since,
-        });
-        place.row.view.note = Some("asked to leave; waiting for what its disk is".to_owned());
         self.core.refuse(self.places[i].id(), reason);
         if let Some(sending) = self.session.as_ref().and_then(Session::sending) {
             sending.remove_receiver(receiver(i));
         }
         self.changed(i).await;
-    }
-
-    /// Ends as lost every target that was asked to leave and has not answered in time. A later
-    /// outcome is still recorded.
-    pub(super) async fn look_for_answers(&mut self) {
-        let now = self.core.now();
-        let patience = self.core.console.settings.patience.answer_within;
-        for i in 0..self.places.len() {
-            let Some(leaving) = self.places[i].leaving.clone() else {
-                continue;
-            };
-            if now.saturating_sub(leaving.since) > patience {
-                let reason = format!(
-                    "{}; it did not say within {} s what its disk is",
-                    leaving.reason,
-                    patience.as_secs()
-                );
-                self.end(i, TargetState::Lost, &reason).await;
-            }
-        }
     }
 
     /// Ends a place without an outcome from its agent.

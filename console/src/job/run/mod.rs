@@ -14,20 +14,21 @@ mod end;
 mod image;
 mod members;
 mod newcomers;
-mod patience;
 mod start;
 
 use super::core::Core;
-use super::meter::Meter;
 use super::order::{self, Session};
-use super::place::Place;
 use super::{Input, JobShared};
 use crate::context::Console;
 use crate::master::MasterImage;
-use crate::schedule;
-use crate::store::JobRow;
-use api::{JobState, JobView, Newcomer, SessionView, StartRule};
+use api::{JobState, JobView, Newcomer, SessionView};
 use image::Gate;
+use jobs::row::JobRow;
+use jobs::run::connect::Claim;
+use jobs::run::course;
+use jobs::run::meter::Meter;
+use jobs::run::place::Place;
+use jobs::schedule;
 use net::sending::SendingEvent;
 use newcomers::ByRule;
 use protocol::control::ConsoleMessage;
@@ -71,8 +72,8 @@ pub struct JobRun {
     gate: Gate,
     /// True if the start was requested; it may still wait for the image check.
     start_asked: bool,
-    /// Connections of targets that came back during the image check.
-    held_back: Vec<Input>,
+    /// Targets that came back during the image check, and what their agents said.
+    held_back: Vec<(String, Claim)>,
 }
 
 impl JobRun {
@@ -154,10 +155,9 @@ impl JobRun {
 
     /// Returns true if the job waits for a number of targets and may still get some.
     fn awaits_more(&self) -> bool {
-        self.core.state == JobState::Waiting
+        course::awaits_more(&self.core.row.request, self.core.state)
             && !self.core.cancelled
             && self.session_view.damage.is_none()
-            && matches!(self.core.row.request.start, StartRule::Count(_))
     }
 
     /// Returns true if no target has an order yet.
@@ -171,7 +171,13 @@ impl JobRun {
                 target,
                 instance,
                 unfinished,
-            } => self.connected(&target, &instance, unfinished).await,
+            } => {
+                let claim = Claim {
+                    instance,
+                    unfinished,
+                };
+                self.connected(&target, claim).await;
+            }
             Input::Disconnected { target } => self.disconnected(&target),
             Input::Status {
                 target,
@@ -255,9 +261,7 @@ impl JobRun {
         match self.core.state {
             JobState::Waiting | JobState::Missed => self.wait().await,
             JobState::Running | JobState::Interrupted => {
-                self.look_for_answers().await;
-                self.look_for_lost().await;
-                self.look_for_stalled().await;
+                self.look_at_limits().await;
                 if self.core.ticks.is_multiple_of(STORE_AGAIN) {
                     self.store_again().await;
                 }

@@ -7,14 +7,15 @@
 //! that again.
 
 use super::JobRun;
-use crate::job::place::Place;
 use crate::job::{Addition, ConfirmedBy};
-use crate::jobs::{place_row, store_error};
+use crate::jobs::store_error;
 use crate::personal::JobSecrets;
-use crate::plan;
 use api::{ApiError, ErrorCode, JobState, Newcomer, Plan, PlannedTarget};
 use facts::look;
 use facts::target::TargetState;
+use jobs::plan;
+use jobs::row::JobTargetRow;
+use jobs::run::place::Place;
 use std::sync::Arc;
 
 /// State of a machine with a blank disk that `--also-new` matches.
@@ -188,7 +189,7 @@ impl JobRun {
     /// Gives a claimed target its place in the job, with the disk that was confirmed.
     async fn admit(&mut self, target: &PlannedTarget, by: ConfirmedBy) {
         let total = self.core.shared.plan().image.used_bytes;
-        let mut row = place_row(target, total);
+        let mut row = JobTargetRow::planned(target, total);
         row.view.state = TargetState::Ready;
         let i = self.places.len();
         self.index.insert(target.id.clone(), i);

@@ -1,15 +1,16 @@
 //! A job before its session: start rules and the start itself.
 
 use super::JobRun;
-use crate::confirm;
 use crate::job::order::Session;
-use crate::job::place::Place;
-use crate::job::stall::in_words;
-use crate::schedule::{Due, judge, late_by, window_of};
 use crate::time::{now, now_text};
-use api::{ApiError, ErrorCode, JobState, StartRequest, StartRule};
+use api::{ApiError, DeployRequest, ErrorCode, JobState, StartRequest, StartRule};
 use facts::target::TargetState;
 use facts::units;
+use jobs::confirm;
+use jobs::run::course::{self, Start};
+use jobs::run::place::Place;
+use jobs::run::stall::in_words;
+use jobs::schedule::window_of;
 
 impl JobRun {
     pub(super) async fn wait(&mut self) {
@@ -34,68 +35,39 @@ impl JobRun {
         if self.core.ticks.is_multiple_of(4) {
             self.look_for_newcomers().await;
         }
-        let waiting = self.places.iter().filter(|place| !place.is_final());
-        let ready = self
-            .places
-            .iter()
-            .filter(|place| place.state() == TargetState::Ready)
-            .count();
-        let start = self.core.row.request.start.clone();
-        let due = match &start {
-            StartRule::All => ready == waiting.count(),
-            StartRule::Now => true,
-            StartRule::Count(count) => ready >= usize::try_from(*count).unwrap_or(usize::MAX),
-            StartRule::At(time) => self.is_due(time).await,
-            StartRule::Manual => false,
-        };
-        if due {
-            self.begin().await;
-        }
-    }
-
-    /// Returns true if the start time of a scheduled job has come. A job whose start window has
-    /// passed is missed, and starts by hand only.
-    async fn is_due(&mut self, at: &str) -> bool {
-        // The start was due, and the image is being checked.
-        if self.start_asked {
-            return true;
-        }
-        let window = window_of(&self.core.row.request);
-        let now = now();
-        // An unreadable time is never stored; if there is one, the job waits for a technician.
-        let due = at.parse().map_or(Due::Missed, |at| judge(now, at, window));
-        match (due, self.core.state) {
-            (Due::Now, JobState::Waiting) => {
-                if let Some(late) = at.parse().ok().and_then(|at| late_by(now, at)) {
+        let request = &self.core.row.request;
+        let (state, now) = (self.core.state, now());
+        let decided = course::start(request, state, &self.places, self.start_asked, now);
+        let (at, window) = (planned(request).to_owned(), in_words(window_of(request)));
+        match decided {
+            Start::Wait => {}
+            Start::Begin { late } => {
+                if let Some(late) = late {
                     self.core.log(format!(
-                        "begins {} late: the console did not run at {at}, by its clock ({}), and may begin the job within {}",
+                        "begins {} late: the console did not run at {at}, by its clock ({}), and may begin the job within {window}",
                         units::span(late.as_secs_f64()),
-                        now_text(),
-                        in_words(window)
+                        now_text()
                     ));
                 }
-                return true;
+                self.begin().await;
             }
-            (Due::Missed, JobState::Waiting) => {
+            Start::Miss => {
                 let id = self.core.id;
                 self.core.log(format!(
-                    "missed: {at} passed more than {} ago by the console's clock ({}) and the job had not begun; \
+                    "missed: {at} passed more than {window} ago by the console's clock ({}) and the job had not begun; \
                      nothing was touched, and diskcast job start {id} starts it now",
-                    in_words(window),
                     now_text()
                 ));
                 self.becomes(JobState::Missed).await;
             }
-            (Due::Early, JobState::Missed) => {
+            Start::WaitAgain => {
                 self.core.log(format!(
                     "the console's clock was put right ({}): the job waits for {at}",
                     now_text()
                 ));
                 self.becomes(JobState::Waiting).await;
             }
-            _ => {}
         }
-        false
     }
 
     async fn becomes(&mut self, state: JobState) {
@@ -200,5 +172,13 @@ impl JobRun {
                 false
             }
         }
+    }
+}
+
+/// Returns the time that a job is scheduled for; empty if it is not.
+fn planned(request: &DeployRequest) -> &str {
+    match &request.start {
+        StartRule::At(time) => time,
+        _ => "",
     }
 }

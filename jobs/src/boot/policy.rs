@@ -1,8 +1,8 @@
 //! The choice between the agent and the own disk for a machine that boots. Pure.
 
 use api::BootPolicy;
+use facts::boot::Verdict;
 use facts::identity::BootMatch;
-use pxe::machine::Verdict;
 
 /// Facts about a machine that boots, as far as the choice depends on them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

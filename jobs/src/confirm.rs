@@ -3,7 +3,7 @@
 //! Pure; `api::confirm` makes the text by which a disk is confirmed. Invariant: a target joins a
 //! job only with a disk and contents that a technician saw.
 
-use super::store::JobTargetRow;
+use crate::row::JobTargetRow;
 use api::confirm::{disks, shown};
 use api::{ApiError, ErrorCode, Plan, StartRequest};
 use facts::look::Look;
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 ///
 /// # Errors
 /// `Refused` if the plan has other targets, other disks, or disks with other contents.
-pub(super) fn check(
+pub fn check(
     plan: &Plan,
     targets: &[String],
     disks_seen: &BTreeMap<String, String>,
@@ -56,7 +56,7 @@ pub(super) fn check(
 ///
 /// # Errors
 /// `Refused` if the confirmation has other targets or other disks.
-pub(super) fn check_missed<'r>(
+pub fn check_missed<'r>(
     job: u64,
     rows: impl Iterator<Item = &'r JobTargetRow>,
     confirmed: &StartRequest,
@@ -83,7 +83,7 @@ pub(super) fn check_missed<'r>(
 }
 
 /// Refuses the targets of a retry whose disk is not the confirmed one with permitted contents.
-pub(super) fn hold_to(seen: &[JobTargetRow], image: &[PartitionFacts], plan: &mut Plan) {
+pub fn hold_to(seen: &[JobTargetRow], image: &[PartitionFacts], plan: &mut Plan) {
     for target in &mut plan.targets {
         let Some(now) = target.disk.as_ref().filter(|_| target.refused.is_none()) else {
             continue;
@@ -118,7 +118,7 @@ fn name(plan: &Plan, id: &str) -> String {
 }
 
 /// Returns the error for a plan in which every target is refused.
-pub(super) fn all_refused(plan: &Plan) -> ApiError {
+pub fn all_refused(plan: &Plan) -> ApiError {
     let reasons: Vec<String> = plan
         .targets
         .iter()

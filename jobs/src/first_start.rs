@@ -6,7 +6,7 @@ use template::step::{Action, MachinePlan};
 
 /// Returns the first start of a machine from its report: failed if the report says so, or if name
 /// or SID differ from the plan. `heard` is the time of arrival.
-pub(super) fn judged(report: &Report, plan: Option<&MachinePlan>, heard: String) -> FirstStart {
+pub fn judged(report: &Report, plan: Option<&MachinePlan>, heard: String) -> FirstStart {
     let (step, reason) = match &report.result {
         Outcome::Done => (None, None),
         Outcome::Failed { step, reason } => (step.clone(), Some(reason.clone())),

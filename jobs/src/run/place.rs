@@ -7,7 +7,7 @@
 use super::meter::Meter;
 use super::stall::Stall;
 use crate::naming::clean_line;
-use crate::store::JobTargetRow;
+use crate::row::JobTargetRow;
 use facts::target::{DiskNow, TargetState};
 use protocol::control::{Counters, Outcome, Progress};
 use std::time::Duration;
@@ -16,49 +16,72 @@ use std::time::Duration;
 const MAX_TEXT: usize = 500;
 
 /// State of a target in a job.
-pub(super) struct Place {
+pub struct Place {
     /// Row that is stored and shown.
-    pub(super) row: JobTargetRow,
+    pub row: JobTargetRow,
     /// True if an order was sent to the agent that is connected now.
-    pub(super) ordered: bool,
+    pub ordered: bool,
     /// End of its connection by the job's clock; `None` while it is connected.
-    pub(super) gone_since: Option<Duration>,
+    pub gone_since: Option<Duration>,
     /// True if an earlier console ran the job, which may have sent an order that was never stored.
-    pub(super) recovered: bool,
+    pub recovered: bool,
     /// Time of its first order, by the job's clock.
-    pub(super) began: Option<Duration>,
+    pub began: Option<Duration>,
     /// True if it has reported packets of the session.
-    pub(super) hears: bool,
+    pub hears: bool,
     /// True if it reports that no packet of the session reaches it.
-    pub(super) deaf: bool,
+    pub deaf: bool,
     /// Number of restarts of its machine in the middle of the job.
-    pub(super) restarts: u32,
+    pub restarts: u32,
     /// Reason why the session does not wait for it; `None` while it does.
-    pub(super) aside: Option<String>,
+    pub aside: Option<String>,
     /// Present while the agent was asked to leave and has not answered.
-    pub(super) leaving: Option<Leaving>,
+    pub leaving: Option<Leaving>,
     /// True if its outcome is not stored yet, so its agent has not been sent `recorded`.
-    pub(super) owed: bool,
+    pub owed: bool,
     /// Bytes written, as last reported.
     written: u64,
     /// Time without progress of its own.
-    pub(super) stall: Stall,
+    pub stall: Stall,
     meter: Meter,
 }
 
+/// Consequence of the decision that a target leaves its job.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leave {
+    /// The place has ended, or was asked before.
+    Nothing,
+    /// No agent works on it: it ends at once.
+    End,
+    /// Its agent is sent `cancel`, and reports the state of its disk.
+    Ask,
+}
+
+/// News value of an outcome.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Heard {
+    /// It changed the place: it has to be stored before the agent is sent `recorded`.
+    News,
+    /// An outcome is stored already: the agent is sent `recorded` again.
+    Again,
+    /// An outcome is known and not stored yet: the agent is sent nothing.
+    Owed,
+}
+
 /// Request to a target to leave its job.
-#[derive(Clone)]
-pub(super) struct Leaving {
+#[derive(Clone, Debug)]
+pub struct Leaving {
     /// State that the target ends in, unless it proves its disk before.
-    pub(super) state: TargetState,
+    pub state: TargetState,
     /// Reason for a person to read.
-    pub(super) reason: String,
+    pub reason: String,
     /// Time of the request, by the job's clock.
-    pub(super) since: Duration,
+    pub since: Duration,
 }
 
 impl Place {
-    pub(super) fn new(row: JobTargetRow) -> Self {
+    /// Makes a place from its stored row; no order was sent yet.
+    pub fn new(row: JobTargetRow) -> Self {
         Self {
             row,
             ordered: false,
@@ -79,7 +102,7 @@ impl Place {
 
     /// Returns the row for the store. A target that was asked to leave is stored as out of the job,
     /// in case the console ends before the agent answers.
-    pub(super) fn stored(&self) -> JobTargetRow {
+    pub fn stored(&self) -> JobTargetRow {
         let mut row = self.row.clone();
         if let Some(leaving) = &self.leaving {
             row.view.state = leaving.state;
@@ -89,25 +112,29 @@ impl Place {
         row
     }
 
-    pub(super) fn state(&self) -> TargetState {
+    /// Returns the present state of the target.
+    pub fn state(&self) -> TargetState {
         self.row.view.state
     }
 
-    pub(super) fn is_final(&self) -> bool {
+    /// Returns true if the place has ended.
+    pub fn is_final(&self) -> bool {
         self.state().is_final()
     }
 
-    pub(super) fn name(&self) -> &str {
+    /// Returns the name of the target.
+    pub fn name(&self) -> &str {
         &self.row.view.name
     }
 
-    pub(super) fn id(&self) -> &str {
+    /// Returns the id of the target.
+    pub fn id(&self) -> &str {
         &self.row.view.id
     }
 
     /// Applies a progress report; returns true if the state changed. States that only the console
     /// gives are ignored.
-    pub(super) fn progress(&mut self, now: Duration, progress: Progress) -> bool {
+    pub fn progress(&mut self, now: Duration, progress: Progress) -> bool {
         let believable = matches!(
             progress.state,
             TargetState::Joined
@@ -149,8 +176,55 @@ impl Place {
         changed
     }
 
+    /// Takes an outcome of its agent. A recorded one stays; a state that the console assumed is
+    /// replaced.
+    pub fn hear(&mut self, outcome: Outcome, image_root: &str) -> Heard {
+        if awaits_word(&self.row) {
+            self.outcome(outcome, image_root);
+            Heard::News
+        } else if self.owed {
+            Heard::Owed
+        } else {
+            Heard::Again
+        }
+    }
+
+    /// Takes the target out of the job, as far as the job can without its agent.
+    pub fn leave(&mut self, now: Duration, state: TargetState, reason: &str) -> Leave {
+        if self.is_final() || self.leaving.is_some() {
+            return Leave::Nothing;
+        }
+        if !self.ordered {
+            return Leave::End;
+        }
+        self.leaving = Some(Leaving {
+            state,
+            reason: reason.to_owned(),
+            since: now,
+        });
+        self.row.view.note = Some("asked to leave; waiting for what its disk is".to_owned());
+        Leave::Ask
+    }
+
+    /// Records the end of its connection.
+    pub fn gone(&mut self, now: Duration) {
+        self.ordered = false;
+        self.gone_since.get_or_insert(now);
+        self.row.view.note = Some("connection lost".to_owned());
+    }
+
+    /// Returns true if it still needs the image. One that has every block proves and commits it
+    /// without the console.
+    pub fn needs_image(&self) -> bool {
+        let has_all = matches!(
+            self.state(),
+            TargetState::Verifying | TargetState::Applying | TargetState::Committing
+        );
+        !self.is_final() && !has_all
+    }
+
     /// Applies an outcome: sets the final state, the reason and the results.
-    pub(super) fn outcome(&mut self, outcome: Outcome, image_root: &str) {
+    fn outcome(&mut self, outcome: Outcome, image_root: &str) {
         let leaving = self.leaving.take();
         let view = &mut self.row.view;
         let (state, reason) = match (judge(&outcome, image_root), leaving, view.state) {
@@ -193,7 +267,7 @@ impl Place {
     }
 
     /// Ends the place without an outcome from its agent.
-    pub(super) fn end(&mut self, now: Duration, state: TargetState, reason: &str) {
+    pub fn end(&mut self, now: Duration, state: TargetState, reason: &str) {
         self.leaving = None;
         let never_ordered = self.row.instance.is_none() && !self.recovered;
         let view = &mut self.row.view;
@@ -210,7 +284,7 @@ impl Place {
     }
 
     /// Updates the rate and the remaining time.
-    pub(super) fn refresh(&mut self, now: Duration) {
+    pub fn refresh(&mut self, now: Duration) {
         let view = &mut self.row.view;
         let active = !view.state.is_final();
         view.rate_bytes_per_s = if active {
@@ -228,13 +302,20 @@ impl Place {
 
 /// Returns true if an outcome is news: the place is not `done`, and no outcome of its agent is
 /// recorded.
-pub(super) fn awaits_word(row: &JobTargetRow) -> bool {
+pub fn awaits_word(row: &JobTargetRow) -> bool {
     row.view.state != TargetState::Done && row.view.disk_now.is_none()
+}
+
+/// Returns the row after an outcome that came when the job's task had ended.
+pub fn late_outcome(row: JobTargetRow, outcome: Outcome, image_root: &str) -> JobTargetRow {
+    let mut place = Place::new(row);
+    place.outcome(outcome, image_root);
+    place.row
 }
 
 /// Turns an agent's outcome into the final state and reason; `done` only if the root of the data
 /// that was read back matches the image's.
-pub(super) fn judge(outcome: &Outcome, image_root: &str) -> (TargetState, Option<String>) {
+pub fn judge(outcome: &Outcome, image_root: &str) -> (TargetState, Option<String>) {
     let said = outcome
         .reason
         .as_deref()
@@ -296,21 +377,7 @@ fn bounded(counters: Counters) -> Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn outcome(state: TargetState, root: Option<&str>) -> Outcome {
-        Outcome {
-            job: "1".to_owned(),
-            state,
-            reason: None,
-            step: None,
-            disk: String::new(),
-            disk_now: None,
-            bytes_written: u64::MAX,
-            seconds: f64::NAN,
-            root: root.map(str::to_owned),
-            counters: Counters::default(),
-        }
-    }
+    use crate::run::tests::{ROOT, outcome, place};
 
     #[test]
     fn done_needs_the_root_of_the_image() {
@@ -329,5 +396,76 @@ mod tests {
         );
         let (_, reason) = judge(&outcome(TargetState::Failed, None), &image);
         assert_eq!(reason.as_deref(), Some("the agent gave no reason"));
+    }
+
+    #[test]
+    fn only_the_first_outcome_counts_and_the_decision_of_the_console_stays() {
+        let mut place = place(TargetState::Receiving);
+        let failed = outcome(TargetState::Failed, None);
+        assert_eq!(place.hear(failed.clone(), ROOT), Heard::News);
+        assert_eq!(place.state(), TargetState::Failed);
+        // It is not stored yet.
+        place.owed = true;
+        let done = outcome(TargetState::Done, Some(ROOT));
+        assert_eq!(place.hear(done.clone(), ROOT), Heard::Owed);
+        place.owed = false;
+        assert_eq!(place.hear(done.clone(), ROOT), Heard::Again);
+        assert_eq!(place.state(), TargetState::Failed);
+
+        // What was only assumed gives way: a lost target turns out to be done.
+        let assumed = |state| {
+            let mut place = super::super::tests::place(TargetState::Receiving);
+            place.row.instance = Some("one".to_owned());
+            place.end(Duration::ZERO, state, "assumed");
+            place
+        };
+        for state in [TargetState::Lost, TargetState::Dropped, TargetState::Failed] {
+            let mut place = assumed(state);
+            assert_eq!(place.hear(done.clone(), ROOT), Heard::News);
+            assert_eq!(place.state(), TargetState::Done, "{state}");
+            // A decision stays; the outcome only tells the state of the disk.
+            let mut place = assumed(state);
+            assert_eq!(place.hear(failed.clone(), ROOT), Heard::News);
+            let expected = match state {
+                TargetState::Lost => TargetState::Failed,
+                decided => decided,
+            };
+            assert_eq!(place.state(), expected);
+            assert_eq!(place.row.view.disk_now, Some(DiskNow::Unknown));
+        }
+    }
+
+    #[test]
+    fn one_without_an_order_leaves_at_once() {
+        let mut place = place(TargetState::Receiving);
+        let leave = |place: &mut Place| place.leave(Duration::ZERO, TargetState::Dropped, "why");
+        assert_eq!(leave(&mut place), Leave::End);
+        place.ordered = true;
+        assert_eq!(leave(&mut place), Leave::Ask);
+        assert_eq!(leave(&mut place), Leave::Nothing);
+        // It is stored as out of the job, in case the console ends before it answers.
+        assert_eq!(place.stored().view.state, TargetState::Dropped);
+        assert_eq!(place.state(), TargetState::Receiving);
+        // One that has begun to commit ends that, and is done.
+        let done = outcome(TargetState::Done, Some(ROOT));
+        assert_eq!(place.hear(done, ROOT), Heard::News);
+        assert_eq!(place.state(), TargetState::Done);
+        assert_eq!(leave(&mut place), Leave::Nothing);
+    }
+
+    #[test]
+    fn no_report_makes_a_place_done() {
+        let mut place = place(TargetState::Committing);
+        place.ordered = true;
+        let said = |state| crate::run::tests::progress(state, 100);
+        for state in [
+            TargetState::Done,
+            TargetState::Failed,
+            TargetState::Lost,
+            TargetState::Ready,
+        ] {
+            assert!(!place.progress(Duration::ZERO, said(state)), "{state}");
+        }
+        assert_eq!(place.state(), TargetState::Committing);
     }
 }

@@ -6,7 +6,7 @@
 //! needs a new confirmation. If the clock is then corrected to before the time, the job waits
 //! again.
 
-use super::job::stall::in_words;
+use crate::run::stall::in_words;
 use api::{DeployRequest, JobState, StartRule};
 use facts::units;
 use jiff::Timestamp;
@@ -75,6 +75,25 @@ pub fn note(request: &DeployRequest, state: JobState, started: Option<&str>) -> 
     ))
 }
 
+/// Returns the time from `now` until a date in RFC 3339, zero if it has passed. `None` if the text
+/// is not a date.
+pub fn until(now: Timestamp, date: &str) -> Option<Duration> {
+    let date: Timestamp = date.parse().ok()?;
+    Some(
+        date.duration_since(now)
+            .try_into()
+            .unwrap_or(Duration::ZERO),
+    )
+}
+
+/// Returns the seconds between two dates in RFC 3339; zero if either is not a date.
+pub fn seconds_between(from: &str, to: &str) -> f64 {
+    match (from.parse::<Timestamp>(), to.parse::<Timestamp>()) {
+        (Ok(from), Ok(to)) => to.duration_since(from).as_secs_f64().max(0.0),
+        _ => 0.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +155,16 @@ mod tests {
         assert_eq!(judge(first, last, Duration::MAX), Due::Early);
         assert_eq!(judge(last, first, Duration::MAX), Due::Now);
         assert_eq!(judge(last, first, Duration::ZERO), Due::Missed);
+    }
+
+    #[test]
+    fn dates_are_read_back() {
+        let now: Timestamp = "2026-11-30T22:00:00Z".parse().unwrap();
+        assert!(until(now, "2000-01-01T00:00:00Z").unwrap().is_zero());
+        let hour = until(now, "2026-12-01T00:00:00+01:00").unwrap();
+        assert_eq!(hour, Duration::from_secs(3600));
+        assert!(until(now, "tomorrow").is_none());
+        let seconds = seconds_between("2030-01-01T00:00:00Z", "2030-01-01T00:01:00.5Z");
+        assert!((seconds - 60.5).abs() < 1e-6);
     }
 }

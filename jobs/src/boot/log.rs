@@ -5,9 +5,8 @@
 //! displace each other and no real machine.
 
 use api::MachineView;
-use facts::boot::Stage;
+use facts::boot::{Machine, Report, Stage};
 use facts::{Mac, Uuid};
-use pxe::machine::{Machine, Report};
 use std::collections::BTreeMap;
 
 /// Maximum number of machines kept in the log.

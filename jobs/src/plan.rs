@@ -5,14 +5,13 @@
 //! without a refusal names exactly one disk. Agents check everything again before the first write,
 //! because facts become old.
 
-use super::naming;
+use crate::naming;
 use api::select::Selector;
 use api::{
     ApiError, DeployRequest, ErrorCode, ImageSummary, Plan, PlannedTarget, SCHEMA_VERSION,
     StartRule, TargetView,
 };
-use disk::fit::{refuse_onto, refuse_sectors};
-use diskmap::{Grow, Partition, PartitionTable, plan_commit};
+use diskmap::{Grow, Partition, PartitionTable, plan_commit, refuse_onto, refuse_sectors};
 use facts::disk_rule::DiskRule;
 use facts::target::{DiskFacts, TargetState};
 use imagefmt::FsMeta;
@@ -180,14 +179,16 @@ fn refuse_disk(disk: &DiskFacts, grow: Option<Grow>, image: &Chosen) -> Option<S
             .map(|error| format!("{title}: {error}"));
     };
     let target = disk.partitions.iter().find(|p| p.number == *onto);
-    refuse_onto(source, *onto, grow, target)
+    refuse_onto(source, *onto, grow, target.map(|target| target.length))
         .and_then(|()| {
             // A file in place of a disk has the sector size of the image.
             let own = match disk.file_backed {
                 true => image.summary.sector_size,
                 false => disk.logical_sector,
             };
-            refuse_sectors(image.onto_fs.as_ref(), image.summary.sector_size, own)
+            let fs = image.onto_fs.as_ref();
+            let fs = fs.map(|fs| (fs.kind.as_str(), fs.block_size));
+            refuse_sectors(fs, image.summary.sector_size, own)
         })
         .err()
         .map(|reason| format!("{title}: {reason}"))

@@ -5,9 +5,8 @@
 //! Each finding names the setting to change on the switch or the machine.
 
 use api::doctor::{Finding, ProbeView, TargetHealth, Verdict, worst};
-use net::igmp_querier::silence_text;
-use net::socket::short_buffer;
 use protocol::control::{DoctorAnswer, LaneCounts};
+use protocol::doctor::{short_buffer, silence_text};
 
 /// Share of lost packets from which loss is a finding, and from which it is bad. Parity covers 2 %
 /// at 2 % more time, and no intact cable loses that much.
@@ -25,15 +24,16 @@ const SLOW_DISK_BYTES_PER_S: u64 = 30_000_000;
 /// kernel.
 const MEMORY_BYTES: u64 = 192 << 20;
 /// Size of a session's packets in bytes, as IP packets.
-pub(super) const PACKET_IP_BYTES: u32 = 1476;
+pub const PACKET_IP_BYTES: u32 = 1476;
 /// MTU of an Ethernet without tunnels, in bytes.
-pub(super) const USUAL_MTU: u32 = 1500;
+pub const USUAL_MTU: u32 = 1500;
 const JUMBO_MTU: u32 = 9000;
 
 /// Consequence for a machine without multicast.
 const SERVED_BY_TCP: &str = "it would be served over TCP 5003, one machine at a time";
 
-pub(super) fn finding(
+/// Makes a finding: the verdict, the short name of its check, the text, and advice.
+pub fn finding(
     verdict: Verdict,
     check: &str,
     text: impl Into<String>,
@@ -49,17 +49,17 @@ pub(super) fn finding(
 
 /// Measurements that a target's answer is compared with.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured<'a> {
+pub struct Measured<'a> {
     /// The probe; `None` if none was sent.
-    pub(super) probe: Option<&'a ProbeView>,
+    pub probe: Option<&'a ProbeView>,
     /// MTU of the console's interface in bytes.
-    pub(super) console_mtu: Option<u32>,
+    pub console_mtu: Option<u32>,
     /// Speed of the fastest link in the room in Mbit/s.
-    pub(super) fastest_link: Option<u32>,
+    pub fastest_link: Option<u32>,
 }
 
 /// Fills in loss, findings and verdict of a target that answered.
-pub(super) fn target(health: &mut TargetHealth, measured: Measured<'_>) {
+pub fn target(health: &mut TargetHealth, measured: Measured<'_>) {
     let Some(answer) = &health.answer else {
         health.verdict = worst(&health.findings);
         return;
@@ -113,7 +113,8 @@ pub(super) fn target(health: &mut TargetHealth, measured: Measured<'_>) {
     health.verdict = worst(&health.findings);
 }
 
-pub(super) fn loss(received: u64, sent: u64) -> Option<f64> {
+/// Returns the share of packets that were lost; `None` if none were sent.
+pub fn loss(received: u64, sent: u64) -> Option<f64> {
     (sent > 0).then(|| sent.saturating_sub(received) as f64 / sent as f64)
 }
 
@@ -400,7 +401,7 @@ fn machine(answer: &DoctorAnswer, measured: Measured<'_>, findings: &mut Vec<Fin
 }
 
 /// Returns the findings that many targets have in common.
-pub(super) fn room(targets: &[TargetHealth]) -> Vec<Finding> {
+pub fn room(targets: &[TargetHealth]) -> Vec<Finding> {
     let has = |check: &str| {
         targets
             .iter()

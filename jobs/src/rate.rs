@@ -1,6 +1,4 @@
 //! Groups, cipher and rate of a session.
-//!
-//! Pure decisions, except the reading of the console interface's speed from a file.
 
 use api::DeployRequest;
 use facts::target::Facts;
@@ -100,18 +98,6 @@ pub fn first_rate(vouched: bool, cap: u64) -> u64 {
     } else {
         cap.min(CAUTIOUS_START_BYTES_PER_S)
     }
-}
-
-/// Returns the speed of this machine's interface in Mbit/s, if the kernel knows it.
-pub fn interface_speed(name: &str) -> Option<u32> {
-    // The name comes from the kernel's own list. A virtual interface has no device and an invented
-    // speed: veth reports 10000 on any carrier.
-    let folder = std::path::Path::new("/sys/class/net").join(name);
-    if !folder.join("device").exists() {
-        return None;
-    }
-    let text = std::fs::read_to_string(folder.join("speed")).ok()?;
-    text.trim().parse().ok().filter(|speed| *speed > 0)
 }
 
 #[cfg(test)]
