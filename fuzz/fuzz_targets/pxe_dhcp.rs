@@ -3,11 +3,11 @@
 //! that does not ignore it; the lease table never gives an address outside its range.
 #![no_main]
 
+use facts::boot::Verdict;
 use libfuzzer_sys::fuzz_target;
 use pxe::decide::{Asker, Door, Server, UefiLoader, answer, decide, destination, into_lease};
 use pxe::dhcp::{Lease, MessageType, Options, Packet};
 use pxe::lease::{Leases, Network, Outcome};
-use facts::boot::Verdict;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
