@@ -130,7 +130,7 @@ fn two_machines_of_one_image_are_each_themselves_and_stay_so() {
     let template = lab.file("lab.toml", TEMPLATE);
     // Without the password nothing starts, and no name is handed out.
     let refused = lab.deploy(&template, &["--yes"]);
-    let refused = refused.code(5);
+    let refused = refused.code(4);
     assert!(
         refused.stdout.contains("labadmin") && refused.stdout.contains("secret set"),
         "{}",
