@@ -5,7 +5,7 @@
 
 use crate::target::DiskFacts;
 
-/// What names a disk: the path of today and its hardware.
+/// Name of a disk: its present path and its hardware.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DiskName<'d> {
     /// Path on the machine.

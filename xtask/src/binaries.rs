@@ -124,7 +124,7 @@ impl Turns {
     }
 }
 
-/// What the tests are run with.
+/// Settings of one run of all tests.
 pub(crate) struct Run<'a> {
     /// Arguments of every `cargo` that compiles.
     pub(crate) compile: &'a [&'a str],
@@ -265,7 +265,7 @@ impl Run<'_> {
     }
 }
 
-/// What came of one program.
+/// Result of one program.
 struct Ran {
     /// Its output between two lines with its name.
     said: String,

@@ -101,7 +101,7 @@ const IMPURE: &[&str] = &["axum", "hyper", "rusqlite", "rustix", "socket2", "tok
 /// Packages that the program on a target is built without, however far down.
 const NOT_ON_TARGETS: &[&str] = &["axum", "client", "diskcast", "rusqlite"];
 
-/// What cargo knows about the workspace.
+/// Returns cargo's metadata of the workspace.
 fn metadata(more: &[&str]) -> Result<Value, Failure> {
     let words = [&["metadata", "--format-version=1", "--offline"], more].concat();
     serde_json::from_str(&output("cargo", &words)?)

@@ -163,7 +163,7 @@ pub(crate) fn watch_into(
     Ok(status.into())
 }
 
-/// How a command with a limit ended.
+/// End of a command that runs under a time limit.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Itself(ExitStatus),

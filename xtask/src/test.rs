@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 /// start.
 const LIMIT_LINT_S: u32 = 1500;
 const LIMIT_BUILD_S: u32 = 1500;
-/// Of one test program.
+/// Time limit of one test program, in seconds.
 const LIMIT_TEST_S: u32 = 1500;
 const LIMIT_TEST_FULL_S: u32 = 3600;
 

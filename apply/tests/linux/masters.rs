@@ -1,4 +1,4 @@
-//! What masters of other distributions bring along: renderers, labels, rights, ids.
+//! Masters of other distributions: their renderers, labels, rights and ids.
 
 use super::*;
 

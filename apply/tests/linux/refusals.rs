@@ -1,4 +1,4 @@
-//! What is refused, with its cause, and leaves nothing behind.
+//! Steps that are refused: each names its cause and leaves nothing behind.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is refused leaves every hive as it was.
+//! Steps that are refused leave every hive as it was.
 
 use super::*;
 

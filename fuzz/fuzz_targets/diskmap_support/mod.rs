@@ -1,4 +1,4 @@
-//! What holds for everything that `diskmap` reads, whatever the bytes are.
+//! Properties of everything that `diskmap` reads, whatever the bytes are.
 #![allow(dead_code, reason = "each target uses a part")]
 
 use diskmap::usedmap::{MapOptions, Mapping, map_partition};

@@ -27,7 +27,7 @@ pub const MAX_RESTARTS: u32 = 5;
 /// Reason of a target whose place another instance of its agent claims.
 const STARTED_AGAIN: &str = "the agent was started again in the middle of the job";
 
-/// What an agent says about the job when it connects.
+/// Claim of an agent about the job, made when it connects.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Instance of the agent.

@@ -54,7 +54,7 @@ pub(crate) struct Policy {
     registries: BTreeSet<String>,
 }
 
-/// What was found.
+/// Result of the checks.
 #[derive(Debug, Default)]
 pub(crate) struct Judged {
     pub(crate) faults: Vec<String>,
