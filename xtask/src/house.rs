@@ -135,7 +135,9 @@ fn dependencies() -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
 
 /// Names of all packages that a crate of the workspace is built with, however far down.
 fn everything_below(crate_name: &str) -> Result<BTreeSet<String>, Failure> {
-    let metadata = metadata(&[])?;
+    // A machine that has built the workspace has the crates of this platform alone.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let metadata = metadata(&["--filter-platform", &platform])?;
     let names: BTreeMap<&str, &str> = list(&metadata, "packages")
         .iter()
         .map(|package| (text(package, "id"), text(package, "name")))
