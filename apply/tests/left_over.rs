@@ -21,8 +21,12 @@ fn said(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-fn is_attached(device: &str) -> bool {
-    said("losetup", &["--noheadings", "--output", "NAME"])
+/// Returns true if the device shows this file. Another test may attach its own file to the same
+/// number as soon as it is free.
+fn is_attached(device: &str, file: &Path) -> bool {
+    let file = file.to_str().unwrap();
+    let list = ["--noheadings", "--output", "NAME", "--associated", file];
+    said("losetup", &list)
         .lines()
         .any(|line| line.trim() == device)
 }
@@ -68,7 +72,7 @@ fn mounts_and_devices_of_a_process_that_is_gone_are_undone() {
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[0].contains("unmounted") && lines[1].contains("detached"));
     assert!(!is_mounted(&at) && !gone.exists());
-    let left = names.each_ref().map(|name| is_attached(name));
+    let left = names.each_ref().map(|name| is_attached(name, &file));
     assert_eq!(left, [false, true, true]);
     let [first, _second, _third] = devices;
     // The code under test detaches it.

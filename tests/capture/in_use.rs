@@ -59,7 +59,7 @@ fn a_mount_of_another_namespace_is_seen_through_device_and_file() {
     ));
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read");
     assert!(
-        !mounts.contains(first.text()),
+        !mounts.contains(text(&at)),
         "the mount shows here: not what this test is about"
     );
     // The device itself, the file below it, and another device on that file.

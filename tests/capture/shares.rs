@@ -44,8 +44,6 @@ fn a_share_that_cannot_be_mounted_says_how() {
         ];
         console.cli(&[&words, more].concat())
     };
-    let mounts = || fs::read_to_string("/proc/mounts").expect("mounts");
-    let before = mounts();
     let account = ["--share-user", "tech", "--share-password", "ref:images"];
     let said = deploy(SHARE, &account).code(5);
     let filesystems = fs::read_to_string("/proc/filesystems").expect("file systems");
@@ -87,7 +85,11 @@ fn a_share_that_cannot_be_mounted_says_how() {
     )
     .code(2);
     assert!(!said.stderr.contains("S3cret"), "{}", said.stderr);
-    assert_eq!(mounts(), before);
+    // Other tests mount and unmount meanwhile: only mounts of a share, or of this console, count.
+    let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+    let ours = [" cifs ", "fs1.invalid", text(&console.data_dir)];
+    let left = |line: &&str| ours.iter().any(|word| line.contains(word));
+    assert_eq!(mounts.lines().find(left), None);
     assert!(console.jobs().is_empty());
 }
 
